@@ -1,0 +1,602 @@
+"""Files -> documents: every format and mode, every bad input, and the bounds on memory."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import os
+import random
+import sys
+import tempfile
+import textwrap
+import threading
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from textgen import corpus as corpus_module
+from textgen import documents as documents_module
+from textgen.config import CorpusConfig
+from textgen.corpus import Corpus, Part
+from textgen.documents import guess_documents
+from textgen.errors import CorpusError
+
+SHARED = Path(
+    os.environ.get("TEXTGEN_TEST_CORPORA", Path(__file__).resolve().parents[1] / ".." / "shared" / "corpora")
+)
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    "": lambda data: data,
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": lambda data: zstandard.ZstdCompressor().compress(data),
+}
+
+
+def write(folder: Path, name: str, content: str | bytes) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def read(*paths: str | Path, **config: str) -> list[str]:
+    return list(Corpus(paths, CorpusConfig(**config)).documents())
+
+
+# --- Modes -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "text", "expected"),
+    [
+        ("file", "a\n\nb\n", ["a\n\nb\n"]),
+        ("file", "\n\n a", ["\n\n a"]),
+        ("file", " \n\t\n", []),
+        ("blank-line", "a\nb\n\nc\n", ["a\nb", "c"]),
+        ("blank-line", "\n\n a \n \t\n\n\nb", [" a ", "b"]),
+        ("blank-line", "a\u2028b\x0bc\n\x0c\nd", ["a\u2028b\x0bc", "d"]),
+        ("line", "a\n\n b \n\t\nc", ["a", " b ", "c"]),
+        ("line", "a\u2028b\x0bc\x85d\n", ["a\u2028b\x0bc\x85d"]),
+    ],
+)
+def test_modes(tmp_path: Path, mode: str, text: str, expected: list[str]) -> None:
+    other = write(tmp_path, "other.txt", "other")
+    assert read(write(tmp_path, "a.txt", text), other, documents=mode) == [*expected, "other"]
+
+
+@pytest.mark.parametrize(
+    ("newlines", "mode", "expected"),
+    [
+        ("normalize", "file", ["a\nb\nc\n\nd"]),
+        ("keep", "file", ["a\r\nb\rc\n\r\nd"]),
+        ("normalize", "line", ["a", "b", "c", "d"]),
+        ("keep", "line", ["a\r", "b\rc", "d"]),
+        ("normalize", "blank-line", ["a\nb\nc", "d"]),
+        ("keep", "blank-line", ["a\r\nb\rc", "d"]),
+    ],
+)
+@pytest.mark.parametrize("chunk", [1, 2, 3, 1 << 18])
+def test_newlines_across_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, newlines: str, mode: str, expected: list[str], chunk: int
+) -> None:
+    monkeypatch.setattr(corpus_module, "CHUNK_BYTES", chunk)
+    path = write(tmp_path, "a.txt", "a\r\nb\rc\n\r\nd")
+    assert read(path, newlines=newlines, documents=mode) == expected
+
+
+@pytest.mark.parametrize("newlines", ["normalize", "keep"])
+def test_newlines_of_records(tmp_path: Path, newlines: str) -> None:
+    expected = ["a\nb\nc"] if newlines == "normalize" else ["a\r\nb\rc"]
+    assert read(write(tmp_path, "a.jsonl", '{"text": "a\\r\\nb\\rc"}\r\n'), newlines=newlines) == expected
+    assert read(write(tmp_path, "a.csv", 'text\r\n"a\r\nb\rc"\r\n'), newlines=newlines) == expected
+
+
+# --- Formats and encodings ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "one\ntwo\n"),
+        ("a", "one\ntwo\n"),
+        ("a.JSONL", '{"text": "one"}\n\n"two"\n{"text": " "}\n'),
+        ("a.ndjson", '{"n": 1, "text": "one"}\n{"text": "two"}'),
+        ("a.csv", 'id,text\n1,one\n\n2,"two"\n3,\n'),
+        ("a.tsv", "text\tid\none\t1\ntwo\t2"),
+    ],
+)
+def test_formats(tmp_path: Path, suffix: str, name: str, content: str) -> None:
+    path = write(tmp_path, name + suffix, COMPRESS[suffix](content.encode()))
+    assert read(path, documents="line") == ["one", "two"]
+
+
+def test_fields_and_columns(tmp_path: Path) -> None:
+    rows = write(tmp_path, "a.csv", 'poem,by\n"He said ""x"",\n\nand left","me"\n')
+    lines = write(tmp_path, "a.jsonl", '{"poem": "\\ud83d\\ude00"}')
+    assert read(rows, lines, text_field="poem", text_column="poem") == ['He said "x",\n\nand left', "😀"]
+
+
+def test_long_csv_field(tmp_path: Path) -> None:
+    assert read(write(tmp_path, "a.csv", "text\n" + "x" * 200_000)) == ["x" * 200_000]
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zst"])
+def test_compressed_streams_follow_one_another(tmp_path: Path, suffix: str) -> None:
+    data = b"".join(COMPRESS[suffix](text) for text in (b"one\n" * 5000, b"two\n", b"three\n"))
+    if suffix == ".zst":
+        data = b"\x50\x2a\x4d\x18\x03\x00\x00\x00abc" + data  # a skippable frame, as pzstd writes
+    text = "one\n" * 5000 + "two\nthree\n"
+    assert read(write(tmp_path, f"a.txt{suffix}", data), documents="file") == [text]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "data"),
+    [
+        ("utf-8", "诗".encode()),
+        ("utf-8", "诗".encode("utf-8-sig")),
+        ("UTF8", "诗".encode("utf-8-sig")),
+        ("utf-16", "诗".encode("utf-16")),
+        ("utf-16-le", "\ufeff诗".encode("utf-16-le")),
+        ("utf-32", "诗".encode("utf-32")),
+        ("gb18030", "诗".encode("gb18030")),
+        ("big5", "詩".encode("big5")),
+        ("latin-1", b"\xe9"),
+    ],
+)
+@pytest.mark.parametrize("chunk", [1, 1 << 18])
+def test_encodings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, data: bytes, chunk: int
+) -> None:
+    monkeypatch.setattr(corpus_module, "CHUNK_BYTES", chunk)
+    assert read(write(tmp_path, "a.txt", data), encoding=encoding)[0] in ("诗", "詩", "é")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "data", "where"),
+    [
+        ("utf-8", b"abc\xff", "byte 0xff at offset 3"),
+        ("utf-8", "诗诗".encode() + b"\xe8\xaf", "byte 0xe8 at offset 6"),
+        ("utf-8", b"x" * 300_000 + b"\xe9 " + b"x" * 300_000, "byte 0xe9 at offset 300000"),
+        ("ascii", "déjà".encode(), "byte 0xc3 at offset 1"),
+        ("gb18030", "诗".encode("gb18030") + b"\xff!", "byte 0xff at offset 2"),
+        ("utf-16-le", b"a\0\x00\xd8a\0", "byte 0x00 at offset 2"),
+    ],
+)
+@pytest.mark.parametrize("chunk", [1, 2, 5, 1 << 18])
+def test_undecodable_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, data: bytes, where: str, chunk: int
+) -> None:
+    monkeypatch.setattr(corpus_module, "CHUNK_BYTES", max(chunk, len(data) // 1000))
+    path = write(tmp_path, "a.txt.gz", gzip.compress(data))
+    with pytest.raises(CorpusError) as info:
+        read(path, encoding=encoding)
+    assert str(info.value) == (
+        f"{path} is not {encoding} text: {where}. "
+        "Set encoding to the one it was written in, such as latin-1, gb18030 or utf-16."
+    )
+
+
+# --- Finding files -----------------------------------------------------------------------------------------
+
+
+def test_folders_globs_and_duplicates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("b.txt", "a.txt", "sub/c.txt", "sub/.hidden.txt", ".git/d.txt", "odd[1].txt"):
+        write(tmp_path, name, name)
+    write(tmp_path, "sub/e.png", b"\x89PNG\0\0")
+    monkeypatch.chdir(tmp_path)
+    everything = ["a.txt", "b.txt", "odd[1].txt", "sub/c.txt"]
+    cases: list[tuple[list[str], list[str], list[str]]] = [
+        (["."], everything, ["e.png"]),
+        (["b.txt", ".", "./a.txt", "b.txt"], ["b.txt", "a.txt", "odd[1].txt", "sub/c.txt"], ["e.png"]),
+        (["*.txt"], ["a.txt", "b.txt", "odd[1].txt"], []),
+        (["**/*.txt"], everything, []),
+        (["*", "sub"], everything, ["e.png"]),
+        (["odd[1].txt"], ["odd[1].txt"], []),
+        (["sub/.hidden.txt"], ["sub/.hidden.txt"], []),
+    ]
+    for paths, expected, skipped in cases:
+        found = Corpus(paths)
+        assert [str(path) for path in found.files] == expected, paths
+        assert list(found.documents()) == expected
+        assert [path.name for path in found.skipped] == skipped
+
+
+def test_one_path_instead_of_a_list(tmp_path: Path) -> None:
+    assert list(Corpus(str(write(tmp_path, "a.txt", "one"))).documents()) == ["one"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def pipe(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+
+def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe(monkeypatch, "诗\r\n".encode())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    found = Corpus(["-", "-"])
+    assert [list(found.documents()) for _ in range(2)] == [["诗\n"]] * 2
+    assert len(list(tmp_path.iterdir())) == 1
+    found.close()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipe_is_read_once(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = threading.Thread(target=lambda: path.write_text("text"))
+    writer.start()
+    found = Corpus([path])
+    writer.join()
+    assert [list(found.documents()) for _ in range(2)] == [["text"]] * 2
+
+
+# --- Bad input ---------------------------------------------------------------------------------------------
+
+Case = tuple[dict[str, str | bytes], str, dict[str, str], str]
+LONG = b"".join(random.Random(0).randbytes(1) for _ in range(20_000)).hex().encode()
+BAD: dict[str, Case] = {
+    "missing": (
+        {"poems.txt": "a"},
+        "poem.txt",
+        {},
+        r"poem\.txt does not exist\. Did you mean .*poems\.txt\?",
+    ),
+    "missing, nothing like it": ({}, "poems.txt", {}, r"poems\.txt does not exist\. Check the path"),
+    "missing folder": ({}, "no/such/poems.txt", {}, r"does not exist\. Check the path"),
+    "glob": ({"a.txt": "a"}, "*.md", {}, r"Nothing matches .*\*\.md"),
+    "empty folder": ({".hidden/a.txt": "a"}, ".", {}, r"No text in .*: there are no files"),
+    "folder of binaries": ({"a.png": b"\0"}, ".", {}, r"No text in .*: 1 binary files are all there is"),
+    "binary": ({"a.txt": b"ab\0"}, "a.txt", {}, r"a\.txt looks like a binary file.*set encoding to utf-16"),
+    "binary, compressed": ({"a.gz": gzip.compress(b"\0")}, "a.gz", {}, r"a\.gz looks like a binary file"),
+    "empty": ({"a.txt": ""}, "a.txt", {}, r"No text in .*a\.txt: nothing but blanks"),
+    "blank": ({"a.txt": " \n\t\n"}, "a.txt", {"documents": "line"}, r"No text in .*a\.txt"),
+    "blank records": ({"a.jsonl": '\n{"text": " "}'}, "a.jsonl", {}, r"No text in .*a\.jsonl"),
+    "empty csv": ({"a.csv": ""}, "a.csv", {}, r"No text in .*a\.csv"),
+    "csv header only": ({"a.csv": "text\n"}, "a.csv", {}, r"No text in .*a\.csv"),
+    "encoding": (
+        {"a.txt": "a"},
+        "a.txt",
+        {"encoding": "utf-9"},
+        r"There is no encoding 'utf-9'\. Set encoding",
+    ),
+    "not a text encoding": ({"a.txt": "a"}, "a.txt", {"encoding": "hex"}, r"There is no encoding 'hex'"),
+    "utf-16 without its mark": (
+        {"a.txt": b"a\0b\0"},
+        "a.txt",
+        {"encoding": "utf-16"},
+        r"a\.txt is not utf-16",
+    ),
+    "not JSON": (
+        {"a.jsonl": '"a"\n\n{"text"'},
+        "a.jsonl",
+        {},
+        r"a\.jsonl, line 3: not JSON \(.*column \d+\)",
+    ),
+    "JSON too deep": ({"a.jsonl": "[" * 200_000}, "a.jsonl", {}, r"a\.jsonl, line 1: not JSON"),
+    "no field": (
+        {"a.jsonl": '{"id": 1, "body": ""}'},
+        "a.jsonl",
+        {},
+        r"no field 'text'\. .* one of: id, body",
+    ),
+    "no fields at all": ({"a.jsonl": "{}"}, "a.jsonl", {}, r"no field 'text'.*it has none"),
+    "field of a number": ({"a.jsonl": '{"text": 5}'}, "a.jsonl", {}, r"line 1: field 'text' is a number"),
+    "field of null": ({"a.jsonl": '{"text": null}'}, "a.jsonl", {}, r"line 1: field 'text' is null"),
+    "JSON list": ({"a.jsonl": '["a"]'}, "a.jsonl", {}, r"line 1: a list\. Expected an object or a string"),
+    "half a character": ({"a.jsonl": '"\\ud83d"'}, "a.jsonl", {}, r"line 1: \\ud83d is half a character"),
+    "no column": (
+        {"a.csv": "id,body\n1,x"},
+        "a.csv",
+        {},
+        r"no column 'text'\. Set text_column to .*id, body",
+    ),
+    "short row": (
+        {"a.csv": "id,text\n1,x\n2"},
+        "a.csv",
+        {},
+        r"line 3: a row of 1 fields under a header of 2",
+    ),
+    "long row": ({"a.csv": "text\nx, y"}, "a.csv", {}, r"line 2: a row of 2 fields under a header of 1"),
+    "open quote": ({"a.csv": 'text\n"x\ny\n'}, "a.csv", {}, r"line 3: not CSV \("),
+    "stray quote": ({"a.tsv": 'text\n"x"y\n'}, "a.tsv", {}, r"line 2: not TSV \("),
+    **{
+        f"truncated {suffix}": (
+            {f"a.txt{suffix}": COMPRESS[suffix](LONG)[:-9]},
+            f"a.txt{suffix}",
+            {},
+            rf"a\.txt\{suffix} is broken or truncated",
+        )
+        for suffix in (".gz", ".bz2", ".xz", ".zst")
+    },
+    **{
+        f"not {suffix}": (
+            {f"a.txt{suffix}": b"plain text"},
+            ".",
+            {},
+            rf"a\.txt\{suffix} is broken or truncated",
+        )
+        for suffix in (".gz", ".bz2", ".xz", ".zst")
+    },
+}
+
+
+@pytest.mark.parametrize("case", BAD.values(), ids=BAD.keys())
+def test_bad_input(tmp_path: Path, case: Case) -> None:
+    files, path, config, message = case
+    for name, content in files.items():
+        write(tmp_path, name, content)
+    with pytest.raises(CorpusError, match=message) as info:
+        read(tmp_path / path, **config)
+    assert "\n" not in str(info.value)
+    assert str(info.value).endswith((".", "?"))
+
+
+def test_no_paths() -> None:
+    with pytest.raises(CorpusError, match="No files to read"):
+        Corpus([])
+
+
+@pytest.mark.parametrize(
+    ("stdin", "message"),
+    [
+        (Terminal(), "which is a terminal"),
+        (None, "which is a terminal"),
+        (io.TextIOWrapper(io.BytesIO()), "No text in standard input: it is empty"),
+        (io.TextIOWrapper(io.BytesIO(b" \n")), "No text in standard input: nothing but blanks"),
+        (io.TextIOWrapper(io.BytesIO(b"\0")), "standard input looks like a binary file"),
+    ],
+)
+def test_bad_standard_input(monkeypatch: pytest.MonkeyPatch, stdin: io.TextIOBase, message: str) -> None:
+    monkeypatch.setattr(sys, "stdin", stdin)
+    with pytest.raises(CorpusError, match=message):
+        read("-")
+
+
+def test_permission_denied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *arguments: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    path = write(tmp_path, "a.txt", "a")
+    monkeypatch.setattr(Path, "open", refuse)  # rights do not bind the root user
+    with pytest.raises(CorpusError, match=r"Cannot read .*a\.txt: permission denied"):
+        read(path)
+
+
+# --- Round trips -------------------------------------------------------------------------------------------
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0\ufeff"), max_size=60)
+LINE = TEXT.map(lambda text: text.replace("\n", " ")).filter(str.strip)
+BLOCK = st.lists(LINE, min_size=1, max_size=4).map("\n".join)
+
+
+def as_csv(documents: Sequence[str]) -> str:
+    table = io.StringIO(newline="")
+    csv.writer(table).writerows([["text", "n"], *([document, "0"] for document in documents)])
+    return table.getvalue()
+
+
+WRITERS: dict[str, tuple[str, st.SearchStrategy[str], Callable[[Sequence[str]], str]]] = {
+    "file": ("a.txt", TEXT.filter(str.strip), "".join),
+    "blank-line": ("a.txt", BLOCK, "\n \n\n".join),
+    "line": ("a.txt.gz", LINE, "\n".join),
+    "jsonl": ("a.jsonl", TEXT.filter(str.strip), lambda texts: "\n".join(map(json.dumps, texts))),
+    "csv": ("a.csv.zst", TEXT.filter(str.strip), as_csv),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+@given(data=st.data(), size=st.integers(2, 40), chunk=st.integers(1, 30))
+@settings(max_examples=60, deadline=None)
+def test_round_trip(kind: str, data: st.DataObject, size: int, chunk: int) -> None:
+    name, strategy, join = WRITERS[kind]
+    meant = data.draw(st.lists(strategy, min_size=1, max_size=1 if kind == "file" else 6))
+    mode = kind if kind in ("file", "line", "blank-line") else None
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        content = COMPRESS[Path(name).suffix if Path(name).suffix in COMPRESS else ""](join(meant).encode())
+        found = Corpus([write(Path(folder), name, content)], CorpusConfig(documents=mode))
+        assert list(found.documents()) == meant
+        patch.setattr(documents_module, "PART_CHARS", size)
+        patch.setattr(corpus_module, "CHUNK_BYTES", chunk)
+        parts = list(found.parts())
+        assert all(0 < len(part.text) <= size for part in parts)
+        assert joined(parts) == meant == list(found.documents())
+
+
+def joined(parts: Sequence[Part]) -> list[str]:
+    text = "".join(part.text + "\0" * part.ends_document for part in parts)
+    assert text.endswith("\0")
+    return text[:-1].split("\0")
+
+
+@pytest.mark.parametrize(
+    ("mode", "text", "expected"),
+    [
+        ("file", "ab\ncd\nefghijk\n", ["ab\ncd\n", "efghij", "k\n"]),
+        ("line", "abcdefgh\nij\n", ["abcde", "fgh", "ij"]),
+        ("blank-line", "ab\ncd\nef\n\ngh\n", ["ab\ncd\n", "ef", "gh"]),
+        ("blank-line", "abcdefgh\nij", ["abcde", "fgh\n", "ij"]),
+        ("blank-line", "abcde\nfghij\n\n", ["abcde\n", "fghij"]),
+    ],
+)
+def test_parts_are_cut_after_newlines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, text: str, expected: list[str]
+) -> None:
+    monkeypatch.setattr(documents_module, "PART_CHARS", 6)
+    found = Corpus([write(tmp_path, "a.txt", text)], CorpusConfig(documents=mode))
+    assert [part.text for part in found.parts()] == expected
+
+
+# --- Statistics and fingerprint ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["file", "blank-line", "line"])
+@given(text=st.text("ab \n\t诗\u2003é", min_size=1, max_size=80).filter(str.strip), size=st.integers(2, 20))
+@settings(max_examples=60, deadline=None)
+def test_stats(mode: str, text: str, size: int) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(documents_module, "PART_CHARS", size)
+        patch.setattr(corpus_module, "PART_CHARS", size)
+        found = Corpus([write(Path(folder), "a.txt", text)], CorpusConfig(documents=mode))
+        stats = found.stats()
+        documents = list(found.documents())
+    counts = Counter("".join(documents))
+    assert stats.files == 1
+    assert stats.documents == len(documents)
+    assert stats.characters == sum(map(len, documents))
+    assert stats.bytes == sum(len(document.encode()) for document in documents)
+    assert stats.lines == sum(len(document.removesuffix("\n").split("\n")) for document in documents)
+    assert stats.words == sum(len(document.split()) for document in documents)
+    assert stats.longest_document == max(map(len, documents))
+    assert stats.character_counts == counts
+    assert stats.distinct_characters == len(counts)
+    assert [count for _, count in stats.characters_by_frequency] == sorted(counts.values(), reverse=True)[:20]
+    assert found.stats() is stats
+
+
+def test_fingerprint(tmp_path: Path) -> None:
+    def fingerprint(name: str, content: str, **config: str) -> str:
+        return Corpus([write(tmp_path, name, content)], CorpusConfig(**config)).fingerprint()
+
+    first = fingerprint("a.txt", "one\n")
+    assert len(first) == 64
+    assert first == fingerprint("sub/b.txt", "one\n") == fingerprint("c", "one\n", documents="file")
+    others = {
+        fingerprint("a.txt", "two\n"),
+        fingerprint("a.txt", "one\n", documents="line"),
+        fingerprint("a.txt", "one\n", encoding="latin-1"),
+        fingerprint("a.csv", "one\n"),
+    }
+    assert len(others | {first}) == 5
+    ab, c, a, bc = (write(tmp_path, name, name) for name in ("ab", "c", "a", "bc"))
+    assert Corpus([ab, c]).fingerprint() != Corpus([a, bc]).fingerprint()
+    assert Corpus([a, c]).fingerprint() != Corpus([c, a]).fingerprint()
+
+
+# --- The guess ---------------------------------------------------------------------------------------------
+
+
+def words(generator: random.Random, low: int, high: int) -> str:
+    vocabulary = ["time", "river", "stone", "old", "wind", "of", "and", "the", "a", "slow", "garden", "night"]
+    return " ".join(generator.choice(vocabulary) for _ in range(generator.randint(low, high)))
+
+
+def wrapped(generator: random.Random, width: int) -> str:
+    return "\n".join(textwrap.wrap(words(generator, 60, 150).capitalize() + ".", width))
+
+
+R = random.Random(1)
+SPEAKERS = ["Anna:", "The old king:", "MESSENGER", "Bo."]
+TEXTS: dict[str, tuple[str, list[str]]] = {
+    "titled poems": (
+        "blank-line",
+        ["\n\n".join(f"Song {i}\n{words(R, 5, 7)},\n{words(R, 5, 7)}." for i in range(30))],
+    ),
+    "chinese poems": (
+        "blank-line",
+        ["\n\n".join(f"帝京篇 {i}\n秦川雄帝宅，函谷壯皇居。\n綺殿千尋起，離宮百雉餘。" for i in range(30))],
+    ),
+    "play": ("file", ["\n\n".join(f"{R.choice(SPEAKERS)}\n{words(R, 5, 30)}." for _ in range(200))]),
+    "novel": ("file", ["\n\n".join(wrapped(R, 70) for _ in range(60))]),
+    "novel, indented, without blank lines": ("file", ["\n".join("  " + wrapped(R, 70) for _ in range(60))]),
+    "novel, a line a paragraph": ("file", ["\n".join(words(R, 20, 200) + "." for _ in range(100))]),
+    "untitled stanzas": (
+        "file",
+        ["\n\n".join("\n".join(words(R, 5, 7) for _ in range(4)) for _ in range(40))],
+    ),
+    "headlines": ("line", ["\n".join(words(R, 3, 14).title() for _ in range(200))]),
+    "tokenised sentences": ("line", ["".join(f" {words(R, 3, 40)} \n" for _ in range(200))]),
+    "log": ("line", ["".join(f"2024-01-01 12:00:{i % 60:02} INFO {words(R, 2, 20)}\n" for i in range(200))]),
+    "sentences": ("file", ["\n".join(words(R, 3, 14) + "." for _ in range(200))]),
+    "code": ("file", ["\n".join(f"def f{i}(x):\n    return x + {'1 + ' * (i % 9)}1" for i in range(100))]),
+    "code in blocks": (
+        "file",
+        ["\n\n".join(f"    x{i} = {i}\n    {words(R, 8, 12)}" for i in range(100))],
+    ),
+    "few lines": ("file", ["one\ntwo and more\nthree\n"]),
+    "one line": ("file", [words(R, 5000, 5000)]),
+    "long lines": ("file", ["\n".join(words(R, 1000, 3000) for _ in range(60))]),
+    "a poem a file": ("file", ["\n".join(words(R, 1, 9) for _ in range(14)) for _ in range(8)]),
+    "records": ("file", []),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_guess(name: str) -> None:
+    expected, samples = TEXTS[name]
+    mode, reason = guess_documents(samples, len(samples) or 1)
+    assert mode == expected
+    assert reason
+
+
+def test_guess_is_told(tmp_path: Path) -> None:
+    lines = write(tmp_path, "a.txt", TEXTS["headlines"][1][0])
+    rows = write(tmp_path, "b.csv", "text\nx")
+    short = write(tmp_path, "short.txt", "a")
+    assert Corpus([lines]).documents_mode == "line"
+    assert Corpus([lines, rows]).documents_mode == "line"
+    assert Corpus([lines], CorpusConfig(documents="file")).guess_reason is None
+    assert Corpus([rows]).guess_reason == "each record is a document"
+    assert Corpus([rows, short]).guess_reason == "each of the 2 files is a document"
+
+
+def test_guess_reads_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus_module, "SAMPLE_CHARS", 3000)
+    monkeypatch.setattr(corpus_module, "CHUNK_BYTES", 1000)
+    path = write(tmp_path, "a.txt", TEXTS["headlines"][1][0].encode() + b"\xff")
+    assert Corpus([path]).documents_mode == "line"  # the bad byte lies beyond
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "documents"),
+    [
+        ("tinyshakespeare.txt", "file", 1),
+        ("tang_poems.txt", "blank-line", 15008),
+        ("ptb/ptb.train.txt", "line", 42068),
+    ],
+)
+def test_guess_on_real_text(name: str, mode: str, documents: int) -> None:
+    if not (SHARED / name).exists():
+        pytest.skip(f"{name} is not in TEXTGEN_TEST_CORPORA")
+    found = Corpus([SHARED / name])
+    assert (found.documents_mode, found.stats().documents) == (mode, documents)
+
+
+# --- Bounds ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "line"), [("file", "a short line\n"), ("blank-line", "a short line\n"), ("line", "no newline")]
+)
+def test_memory_is_bounded(tmp_path: Path, mode: str, line: str) -> None:
+    size = 64 << 20 if mode == "file" else 8 << 20
+    path = tmp_path / "large.txt"
+    block = line.encode() * 100_000
+    with path.open("wb") as file:
+        for _ in range(size // len(block) + 1):
+            file.write(block)
+    found = Corpus([path], CorpusConfig(documents=mode))
+    tracemalloc.start()
+    try:
+        characters = sum(len(part.text) for part in found.parts())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert characters == path.stat().st_size - (mode == "blank-line")
+    assert peak < 8 << 20

@@ -1,0 +1,68 @@
+"""textgen corpus: look at a text before training on it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from textgen.cli.options import corpus_config, corpus_options
+
+if TYPE_CHECKING:
+    from textgen.corpus import Corpus
+
+
+@click.group()
+def corpus() -> None:
+    """Look at a text before training on it."""
+
+
+@corpus.command()
+@click.argument("paths", nargs=-1, required=True)
+@corpus_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def stats(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Count the documents, lines, words and characters of PATHS.
+
+    PATHS are files, folders, globs, or - for standard input. Files may be plain text, .jsonl, .csv or .tsv,
+    and compressed with gzip, bzip2, xz or zstd.
+
+    \b
+    Example:
+      textgen corpus stats poems.txt more-poems/
+      zcat news.txt.gz | textgen corpus stats - --documents line --json
+    """
+    from textgen.corpus import Corpus
+
+    text = Corpus(paths, corpus_config(options))
+    for path in text.skipped:
+        click.echo(f"Skipped {path}: it looks like a binary file.", err=True)
+    click.echo(_as_json(text) if as_json else _as_table(text))
+
+
+def _as_json(text: Corpus) -> str:
+    values = asdict(text.stats())
+    del values["character_counts"]
+    return json.dumps(values | {"documents_mode": text.documents_mode}, ensure_ascii=False, indent=2)
+
+
+def _as_table(text: Corpus) -> str:
+    """One count a line, numbers right-aligned."""
+    counts = text.stats()
+    names = [field.name for field in fields(counts) if field.type == "int"]
+    rows = [(name.replace("_", " "), f"{getattr(counts, name):,}") for name in names]
+    width = max(len(name) for name, _ in rows)
+    digits = max(len(number) for _, number in rows)
+    table = [f"{name:{width}}  {number:>{digits}}" for name, number in rows]
+    commonest = " ".join(_visible(character) for character, _ in counts.characters_by_frequency)
+    reason = f" ({text.guess_reason})" if text.guess_reason else ""
+    table.append(f"{'commonest':{width}}  {commonest}")
+    table.append(f"{'documents by':{width}}  {text.documents_mode}{reason}")
+    return "\n".join(table)
+
+
+def _visible(character: str) -> str:
+    names = {" ": "space", "\n": "newline"}
+    return names.get(character, character if character.isprintable() else f"U+{ord(character):04X}")

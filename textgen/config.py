@@ -1,0 +1,235 @@
+"""Every setting of textgen, as frozen dataclasses.
+
+A field's name is also its command-line flag (`hidden_units`, `--hidden-units`), its key in a TOML file
+given with `--config`, and its key in the JSON of a saved model. Each object checks itself when it is
+made; `dataclasses.replace` makes a changed copy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from textgen.errors import ConfigError
+
+DOCUMENT_MODES = ("file", "blank-line", "line")
+TOKENIZERS = ("unigram", "bpe", "char", "word", "byte")
+SCHEDULES = ("cosine", "linear", "constant")
+NEWLINES = ("normalize", "keep")
+
+MAX_VOCAB_SIZE = 1 << 20
+MAX_UNITS = 1 << 15
+MAX_LAYERS = 64
+
+
+@dataclass(frozen=True)
+class CorpusConfig:
+    """How files become documents."""
+
+    documents: str | None = None  # what one document is: file, blank-line or line; None lets textgen guess
+    encoding: str = "utf-8"  # of the files; a byte-order mark is taken off
+    newlines: str = "normalize"  # normalize: \r\n and \r become \n; keep: as they are
+    text_field: str = "text"  # where the text is in a line of a .jsonl file
+    text_column: str = "text"  # where the text is in a .csv or .tsv file
+
+    def __post_init__(self) -> None:
+        if self.documents is not None:
+            _one_of("documents", self.documents, DOCUMENT_MODES)
+        _one_of("newlines", self.newlines, NEWLINES)
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """How text becomes pieces."""
+
+    tokenizer: str = "unigram"  # unigram, bpe, char, word (lossy: for word-level benchmarks) or byte
+    vocab_size: int | None = None  # pieces, special ones included; None chooses from the corpus
+    sample_bytes: int = 20_000_000  # at most so much of the corpus trains the vocabulary
+
+    def __post_init__(self) -> None:
+        _one_of("tokenizer", self.tokenizer, TOKENIZERS)
+        if self.vocab_size is not None:
+            _between("vocab_size", self.vocab_size, 4, MAX_VOCAB_SIZE)
+        _between("sample_bytes", self.sample_bytes, 1, math.inf)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The shape of the network."""
+
+    vocab_size: int  # V: pieces in the vocabulary
+    embedding_dim: int = 256  # E: numbers that stand for a piece
+    hidden_units: int = 256  # H: units of each recurrent layer
+    num_layers: int = 2  # L: recurrent layers, one on top of the other
+    dropout: float = 0.2  # share of units silenced between layers and before the output, in training
+    embedding_dropout: float = 0.1  # the same, of the embedding
+    tie_embeddings: bool = True  # the output layer reads the embedding table instead of having its own
+
+    def __post_init__(self) -> None:
+        _between("vocab_size", self.vocab_size, 4, MAX_VOCAB_SIZE)
+        _between("embedding_dim", self.embedding_dim, 1, MAX_UNITS)
+        _between("hidden_units", self.hidden_units, 1, MAX_UNITS)
+        _between("num_layers", self.num_layers, 1, MAX_LAYERS)
+        _between("dropout", self.dropout, 0.0, 0.95)
+        _between("embedding_dropout", self.embedding_dropout, 0.0, 0.95)
+
+    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every weight, known without building the network."""
+        embedding, hidden, vocab = self.embedding_dim, self.hidden_units, self.vocab_size
+        shapes: dict[str, tuple[int, ...]] = {"embedding/table": (vocab, embedding)}
+        for layer in range(self.num_layers):
+            inputs = embedding if layer == 0 else hidden
+            shapes[f"lstm_{layer}/kernel"] = (inputs, 4 * hidden)
+            shapes[f"lstm_{layer}/recurrent_kernel"] = (hidden, 4 * hidden)
+            shapes[f"lstm_{layer}/bias"] = (4 * hidden,)
+        if hidden != embedding:
+            shapes["projection/kernel"] = (hidden, embedding)
+            shapes["projection/bias"] = (embedding,)
+        if not self.tie_embeddings:
+            shapes["head/kernel"] = (embedding, vocab)
+        shapes["head/bias"] = (vocab,)
+        return shapes
+
+    @property
+    def num_parameters(self) -> int:
+        """Numbers that training adjusts."""
+        return sum(math.prod(shape) for shape in self.weight_shapes().values())
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How the network learns. Exactly one of `epochs`, `steps` and `minutes` is the budget."""
+
+    batch_size: int = 32  # B: streams of text read side by side
+    sequence_length: int = 64  # T: tokens that a gradient reaches back
+    learning_rate: float = 3e-3  # peak of the schedule
+    schedule: str = "cosine"  # cosine, linear or constant, after the warm-up
+    warmup: float = 0.02  # share of the run in which the learning rate rises from 0
+    final_learning_rate: float = 0.02  # where cosine and linear end, as a share of the peak
+    weight_decay: float = 0.02  # AdamW's, on matrices only
+    clip_norm: float = 0.5  # gradients longer than this are shortened to it
+    epochs: float | None = None  # passes over the training text
+    steps: int | None = None  # updates of the weights
+    minutes: float | None = None  # wall-clock time; the schedule follows it to its end
+    validations: int = 10  # how often in a run the held-out text is scored
+    patience: int | None = 5  # validations without a better score before stopping; None never stops
+    valid_fraction: float = 0.1  # share of the corpus held out
+    seed: int = 0  # of the weights, the order of documents and dropout
+
+    def __post_init__(self) -> None:
+        _between("batch_size", self.batch_size, 1, 1 << 16)
+        _between("sequence_length", self.sequence_length, 1, 1 << 16)
+        _between("learning_rate", self.learning_rate, 0.0, 1e3)
+        _one_of("schedule", self.schedule, SCHEDULES)
+        _between("warmup", self.warmup, 0.0, 1.0)
+        _between("final_learning_rate", self.final_learning_rate, 0.0, 1.0)
+        _between("weight_decay", self.weight_decay, 0.0, 1e3)
+        _between("clip_norm", self.clip_norm, 1e-12, math.inf)
+        for name in ("epochs", "steps", "minutes"):
+            if getattr(self, name) is not None:
+                _between(name, getattr(self, name), 1 if name == "steps" else 1e-9, 1e12)
+        if sum(getattr(self, name) is not None for name in ("epochs", "steps", "minutes")) > 1:
+            raise ConfigError(
+                "epochs, steps and minutes each set the length of a run: give only one of them."
+            )
+        _between("validations", self.validations, 1, 1 << 20)
+        if self.patience is not None:
+            _between("patience", self.patience, 1, 1 << 20)
+        _between("valid_fraction", self.valid_fraction, 1e-6, 0.5)
+        _between("seed", self.seed, 0, (1 << 63) - 1)
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How the next piece is drawn."""
+
+    temperature: float = 0.8  # below 1 is safer, above 1 is wilder, 0 always takes the likeliest piece
+    top_k: int = 0  # draw from the k likeliest pieces only; 0 is off
+    top_p: float = 1.0  # draw from the likeliest pieces that hold this much probability; 1 is off
+    min_p: float = 0.05  # leave out pieces less likely than this share of the likeliest; 0 is off
+    max_tokens: int = 500  # pieces at most, after the prompt
+    stop: tuple[str, ...] = ()  # end before any of these texts
+    seed: int | None = None  # the same seed gives the same text; None draws one
+
+    def __post_init__(self) -> None:
+        _between("temperature", self.temperature, 0.0, 100.0)
+        _between("top_k", self.top_k, 0, MAX_VOCAB_SIZE)
+        _between("top_p", self.top_p, 0.0, 1.0)
+        _between("min_p", self.min_p, 0.0, 1.0)
+        _between("max_tokens", self.max_tokens, 1, 1 << 62)
+        if any(not text for text in self.stop):
+            raise ConfigError("stop holds an empty text, which would end every text at once: leave it out.")
+        if self.seed is not None:
+            _between("seed", self.seed, 0, (1 << 63) - 1)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {"embedding_dim": 128, "hidden_units": 128, "num_layers": 1},
+    "small": {"embedding_dim": 256, "hidden_units": 256, "num_layers": 2},
+    "medium": {"embedding_dim": 512, "hidden_units": 512, "num_layers": 2},
+    "large": {"embedding_dim": 768, "hidden_units": 1024, "num_layers": 3},
+}
+
+Config = TypeVar("Config")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The config as plain values, ready for JSON."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(kind: type[Config], values: Mapping[str, Any]) -> Config:
+    """The config that `to_dict` wrote. Raises `ConfigError` for an unknown or missing key or a wrong type."""
+    fields = _fields(kind)
+    for name, value in values.items():
+        if name not in fields:
+            raise ConfigError(f"{kind.__name__} has no setting {name!r}. It has: {', '.join(fields)}.")
+        _of_type(name, value, str(fields[name].type))
+    try:
+        return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+    except TypeError as error:
+        raise ConfigError(f"{kind.__name__}: {error}.") from None
+
+
+def select(kind: type[Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the flat `settings` that belong to `kind`."""
+    return {name: value for name, value in settings.items() if name in _fields(kind)}
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Flat settings from a TOML file such as `hidden_units = 512`. Raises `ConfigError`."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"Cannot read the settings in {path}: {error}.") from None
+
+
+def _fields(kind: Any) -> dict[str, dataclasses.Field]:
+    return {field.name: field for field in dataclasses.fields(kind)}
+
+
+def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{name} must be one of {', '.join(choices)}. Received: {value!r}.")
+
+
+def _between(name: str, value: float, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        limits = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+        raise ConfigError(f"{name} must be a number {limits}. Received: {value!r}.")
+
+
+def _of_type(name: str, value: object, annotation: str) -> None:
+    """Checks `value` against a field's annotation, such as `int | None`."""
+    allowed: dict[str, tuple[type, ...]] = {
+        "str": (str,), "int": (int,), "float": (int, float), "bool": (bool,),
+        "None": (type(None),), "tuple[str, ...]": (list, tuple),
+    }  # fmt: skip
+    kinds = tuple(kind for part in annotation.split(" | ") for kind in allowed[part])
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        raise ConfigError(f"{name} must be {annotation}. Received: {value!r}.")

@@ -1,0 +1,224 @@
+"""Prompts to text: a compiled loop of many steps a call, streaming, and the rules that end a text."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from textgen.config import SamplingConfig
+from textgen.errors import ConfigError
+from textgen.model import LanguageModel
+from textgen.sampling import draw, row_generator, settings_of, transform
+from textgen.tokenizer import Tokenizer
+
+CHUNKS = (4, 8, 16, 32)  # steps a call: few at first, so that text shows at once, then more, for speed
+PROMPT_WINDOW = 256  # tokens of a long prompt read at a time
+FREE = -1  # marks a step whose piece is drawn, not given by a prompt
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One generated text."""
+
+    prompt: str
+    text: str  # what follows the prompt
+    ids: tuple[int, ...]  # of the pieces drawn, the end-of-document piece included
+    stop_reason: str  # end: of the document; length: max_tokens reached; stop: a stop text came up
+    seed: int
+
+
+class Generator:
+    """Writes text with a model and its tokenizer. Loads no files; see `textgen.load` for that."""
+
+    def __init__(self, model: LanguageModel, tokenizer: Tokenizer) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self._banned = np.zeros(tokenizer.vocab_size, np.float32)  # added to the logits [V]
+        self._banned[[tokenizer.pad_id, tokenizer.unk_id]] = -np.inf
+        self._loops: dict[tuple[str, ...], Any] = {}
+        self._read = tf.function(
+            lambda inputs, state: self.model.features(inputs, state)[1],
+            input_signature=[tf.TensorSpec((None, None), tf.int32), self._state_signature()],
+        )
+
+    def generate(
+        self, prompts: str | Sequence[str] = "", config: SamplingConfig | None = None, num: int = 1
+    ) -> list[Generation]:
+        """`num` texts for each prompt, in order, all in one batch.
+
+        Row i of the batch has the seed `config.seed + i`, so each can be made again on its own.
+        Raises `TokenizerError` for a prompt that is not valid text.
+        """
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        rows = self._rows([prompt for prompt in prompts for _ in range(num)], config or SamplingConfig())
+        for _ in self._advance(rows):
+            pass
+        return [row.result() for row in rows]
+
+    def stream(self, prompt: str = "", config: SamplingConfig | None = None) -> Iterator[str]:
+        """The text after `prompt`, as it is written; never half a character."""
+        rows = self._rows([prompt], config or SamplingConfig())
+        for _ in self._advance(rows):
+            if text := rows[0].new_text():
+                yield text
+
+    def _rows(self, prompts: Sequence[str], config: SamplingConfig) -> list[_Row]:
+        if not prompts:
+            raise ConfigError("There is nothing to write: give at least one prompt; it may be empty.")
+        seed = secrets.randbits(32) if config.seed is None else config.seed
+        return [
+            _Row(prompt, self.tokenizer, replace(config, seed=seed + number))
+            for number, prompt in enumerate(prompts)
+        ]
+
+    def _advance(self, rows: Sequence[_Row]) -> Iterator[None]:
+        """Runs the model until all rows are finished; yields after each chunk of steps."""
+        read, state = self._read_prompts(rows)
+        ids = np.array([row.prompt_ids[read] for row in rows], np.int32)
+        for row in rows:
+            row.given = row.prompt_ids[read + 1 :]
+        settings = settings_of([row.config for row in rows])
+        loop = self._loop(tuple(settings))
+        chunk = 0
+        while not all(row.finished for row in rows):
+            steps = CHUNKS[min(chunk, len(CHUNKS) - 1)]
+            if (given := max(len(row.given) for row in rows)) > steps:
+                steps = min(given, PROMPT_WINDOW)
+            given_ids, uniforms = (np.stack(arrays, 1) for arrays in zip(*(row.feed(steps) for row in rows)))
+            drawn, state = loop(ids, state, given_ids, uniforms, settings)
+            drawn = drawn.numpy()  # [K, B]
+            ids = drawn[-1]
+            for number, row in enumerate(rows):
+                row.take(
+                    [int(i) for i, given in zip(drawn[:, number], given_ids[:, number]) if given == FREE]
+                )
+            chunk += 1
+            yield
+
+    def _read_prompts(self, rows: Sequence[_Row]) -> tuple[int, Any]:
+        """Reads the stretch that all prompts have, but for its last piece, as whole sequences."""
+        shared = min(len(row.prompt_ids) for row in rows) - 1
+        state = self.model.initial_state(len(rows))
+        for start in range(0, shared, PROMPT_WINDOW):
+            end = min(start + PROMPT_WINDOW, shared)
+            state = self._read(np.array([row.prompt_ids[start:end] for row in rows], np.int32), state)
+        return shared, state
+
+    def _loop(self, names: tuple[str, ...]) -> Any:
+        """The compiled loop for a set of transforms; its shapes are open, so that it is traced once."""
+        if names not in self._loops:
+            per_row = {
+                name: tf.TensorSpec((None, 1), tf.int32 if name == "top_k" else tf.float32) for name in names
+            }
+            self._loops[names] = tf.function(
+                self._run,
+                input_signature=[
+                    tf.TensorSpec((None,), tf.int32),
+                    self._state_signature(),
+                    tf.TensorSpec((None, None), tf.int32),
+                    tf.TensorSpec((None, None), tf.float64),
+                    per_row,
+                ],
+            )
+        return self._loops[names]
+
+    def _run(
+        self,
+        ids: tf.Tensor,
+        state: Any,
+        given: tf.Tensor,
+        uniforms: tf.Tensor,
+        settings: dict[str, tf.Tensor],
+    ) -> tuple[tf.Tensor, Any]:
+        """K steps: ids [B] read first, given [K, B] (FREE where a piece is drawn) -> ids [K, B], state."""
+        steps = tf.shape(given)[0]
+
+        def body(step: tf.Tensor, ids: tf.Tensor, state: Any, out: tf.TensorArray) -> tuple[Any, ...]:
+            logits, state = self.model.step(ids, state)  # [B, V]
+            logits = transform(logits + self._banned, settings, keras.ops)
+            ids = tf.where(given[step] == FREE, draw(logits, uniforms[step], keras.ops), given[step])  # [B]
+            return step + 1, ids, state, out.write(step, ids)
+
+        out = tf.TensorArray(tf.int32, steps, element_shape=ids.shape)
+        _, _, state, out = tf.while_loop(lambda step, *_: step < steps, body, (0, ids, state, out))
+        return out.stack(), state
+
+    def _state_signature(self) -> Any:
+        return tf.nest.map_structure(
+            lambda array: tf.TensorSpec((None, array.shape[1]), array.dtype), self.model.initial_state(1)
+        )
+
+
+class _Row:
+    """One text in the making."""
+
+    def __init__(self, prompt: str, tokenizer: Tokenizer, config: SamplingConfig) -> None:
+        self.config = config
+        self.prompt = prompt
+        self.prompt_ids = [tokenizer.eos_id, *tokenizer.encode(prompt)]  # a document opens where another ends
+        self.given: list[int] = []  # pieces of the prompt still to be fed
+        self.finished = ""  # the reason, once it is
+        self._eos_id = tokenizer.eos_id
+        self._ids: list[int] = []
+        self._decoder = tokenizer.decoder()
+        self._text = ""
+        self._shown = 0  # characters that new_text has handed out
+        self._rng = row_generator(config.seed or 0)
+
+    def feed(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """For the next steps: pieces of the prompt or FREE, int32 [K]; random numbers, float64 [K]."""
+        given, self.given = self.given[:steps], self.given[steps:]
+        free = steps - len(given)
+        return (
+            np.array(given + [FREE] * free, np.int32),
+            np.concatenate([np.zeros(len(given)), self._rng.random(free)]),
+        )
+
+    def take(self, ids: Sequence[int]) -> None:
+        """Appends drawn pieces until something ends the text."""
+        for piece in ids:
+            if self.finished:
+                return
+            self._ids.append(piece)
+            if piece == self._eos_id:
+                self._finish("end")
+            else:
+                self._append(self._decoder.feed([piece]))
+                if not self.finished and len(self._ids) >= self.config.max_tokens:
+                    self._finish("length")
+
+    def new_text(self) -> str:
+        """Text that is certain and was not handed out yet."""
+        end = len(self._text) if self.finished else len(self._text) - self._held_back()
+        text = self._text[self._shown : max(end, self._shown)]
+        self._shown += len(text)
+        return text
+
+    def result(self) -> Generation:
+        return Generation(self.prompt, self._text, tuple(self._ids), self.finished, self.config.seed or 0)
+
+    def _finish(self, reason: str) -> None:
+        self._append(self._decoder.flush())
+        self.finished = self.finished or reason
+
+    def _append(self, text: str) -> None:
+        longest = max((len(stop) for stop in self.config.stop), default=0)
+        searched = max(0, len(self._text) - longest + 1)
+        self._text += text
+        found = [at for stop in self.config.stop if (at := self._text.find(stop, searched)) >= 0]
+        if found:
+            self._text = self._text[: min(found)]
+            self.finished = "stop"
+
+    def _held_back(self) -> int:
+        """Characters at the end that may turn out to be the beginning of a stop text."""
+        return max(
+            (n for stop in self.config.stop for n in range(1, len(stop)) if self._text.endswith(stop[:n])),
+            default=0,
+        )

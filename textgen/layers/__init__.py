@@ -1,0 +1,1 @@
+"""The layers that the language model is stacked from."""

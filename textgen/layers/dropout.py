@@ -1,0 +1,36 @@
+"""Dropout with one mask over time, drawn from a seed that the caller passes in.
+
+A mask that changed at every step would wipe out the memory of a recurrent network; one mask for all T
+steps of a window leaves each unit either on or off (Gal & Ghahramani 2016, arXiv:1512.05287).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Where the randomness of one training step comes from: nothing is drawn from hidden generators."""
+
+    seed: Any  # int32 [2]: seed of the run, number of the step
+    first_row: int = 0  # which rows of the whole batch these are, so that a batch cut into shards
+    num_rows: int | None = None  # gets the masks that it would get in one piece
+
+
+def variational_dropout(x: tf.Tensor, rate: float, noise: Noise | None, site: int) -> tf.Tensor:
+    """Silences a share `rate` of the units of `x` [B, T, H], the same ones at all T steps, and scales the rest.
+
+    `site` numbers the places of a network where dropout happens, so that each has masks of its own.
+    Without `noise` nothing is dropped.
+    """
+    if noise is None or rate == 0.0:
+        return x
+    rows = tf.shape(x)[0]
+    seed = tf.random.experimental.stateless_fold_in(noise.seed, site)
+    shape = (rows if noise.num_rows is None else noise.num_rows, 1, x.shape[-1])
+    drawn = tf.random.stateless_uniform(shape, seed, alg="philox")[noise.first_row : noise.first_row + rows]
+    return x * tf.cast(tf.where(drawn < rate, 0.0, 1.0 / (1.0 - rate)), x.dtype)  # mask [B, 1, H]

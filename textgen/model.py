@@ -1,0 +1,126 @@
+"""The language model: embedding -> recurrent stack -> output layer tied to the embedding.
+
+Letters, used everywhere: B rows of a batch (streams of text), T steps of time, E numbers that stand for a
+piece, H hidden units, L layers, V pieces in the vocabulary. Losses are in nats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from textgen.config import ModelConfig
+from textgen.errors import SavedModelError
+from textgen.layers.dropout import Noise, variational_dropout
+from textgen.layers.head import Head
+from textgen.layers.recurrent import RecurrentStack, State
+
+EMBEDDING_SITE = 0  # of dropout; the recurrent layers are sites 1 to L
+
+
+class LanguageModel(keras.Model):
+    """Which piece comes next, for each of B streams at once.
+
+    The state is an argument and a result, never hidden in a layer, so that carrying it from window to
+    window, saving it and serving many streams are ordinary code.
+    """
+
+    def __init__(self, config: ModelConfig, *, pad_id: int, seed: int = 0) -> None:
+        super().__init__(name="language_model")
+        keras.utils.set_random_seed(seed)
+
+        # === Layers ===
+        self.embedding = keras.layers.Embedding(
+            config.vocab_size,
+            config.embedding_dim,
+            embeddings_initializer=keras.initializers.RandomUniform(-0.1, 0.1),
+            name="embedding",
+        )
+        self.recurrent = RecurrentStack(
+            config.num_layers, config.hidden_units, config.dropout, name="recurrent"
+        )
+        self.projection = None
+        if config.hidden_units != config.embedding_dim:
+            self.projection = keras.layers.Dense(config.embedding_dim, name="projection")
+        self.head = Head(config.vocab_size, config.tie_embeddings, name="head")
+
+        # === Config ===
+        self.config = config
+        self.pad_id = pad_id
+        self(tf.zeros((1, 1), tf.int32))  # makes the weights
+
+    def call(
+        self, inputs: tf.Tensor, state: State | None = None, noise: Noise | None = None
+    ) -> tuple[tf.Tensor, State]:
+        """inputs int32 [B, T], state before them -> logits [B, T, V] float32, state after them.
+
+        Without a `state` the streams begin with `initial_state`; with `noise` there is dropout.
+        """
+        features, state = self.features(inputs, state, noise)
+        return self.head(features, self.embedding.embeddings), state
+
+    def features(
+        self, inputs: tf.Tensor, state: State | None = None, noise: Noise | None = None
+    ) -> tuple[tf.Tensor, State]:
+        """inputs int32 [B, T] -> what the output layer reads, [B, T, E], and the state."""
+        if state is None:
+            state = self.initial_state(tf.shape(inputs)[0])
+        x = self.embedding(inputs)  # [B, T, E]
+        x = variational_dropout(x, self.config.embedding_dropout, noise, EMBEDDING_SITE)
+        x, state = self.recurrent(x, state=state, noise=noise)  # [B, T, H]
+        return self._project(x), state  # [B, T, E]
+
+    def step(self, ids: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
+        """One step of time, for generation: ids int32 [B] -> logits [B, V] of the next piece, state."""
+        x, state = self.recurrent.step(self.embedding(ids), state)  # [B, H]
+        return self.head(self._project(x), self.embedding.embeddings), state
+
+    def token_losses(self, features: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+        """features [B, T, E], targets int32 [B, T] -> nats [B, T], 0 where the target is padding."""
+        return self.head.token_losses(features, self.embedding.embeddings, targets, self.pad_id)
+
+    def initial_state(self, batch_size: int | tf.Tensor) -> State:
+        """The state of streams that have read nothing: L pairs of zeros [B, H]."""
+        return self.recurrent.initial_state(batch_size)
+
+    def start_bias(self, counts: np.ndarray) -> None:
+        """Sets the output bias to log p(piece), from how often each piece occurs, counts [V]."""
+        smoothed = counts.astype(np.float64) + 0.5  # a piece that never occurs is unlikely, not impossible
+        self.head.bias.assign(np.log(smoothed / smoothed.sum()).astype(np.float32))
+
+    def named_weights(self) -> dict[str, keras.Variable]:
+        """All weights by name, such as `lstm_0/kernel`; the names that saved models use."""
+        named = {"embedding/table": self.embedding.embeddings}
+        for layer in self.recurrent.layers:
+            for weight in (layer.cell.kernel, layer.cell.recurrent_kernel, layer.cell.bias):
+                named[f"{layer.name}/{weight.name}"] = weight
+        for layer in (self.projection, self.head):
+            if layer is not None:
+                named |= {f"{layer.name}/{weight.name}": weight for weight in layer.weights}
+        return named
+
+    def weights_as_arrays(self) -> dict[str, np.ndarray]:
+        """A copy of all weights, float32, on the CPU."""
+        return {name: np.array(weight, np.float32) for name, weight in self.named_weights().items()}
+
+    def assign_weights(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Takes over weights by name. Raises `SavedModelError` where a name or shape does not fit."""
+        named = self.named_weights()
+        if arrays.keys() != named.keys():
+            odd = ", ".join(sorted(arrays.keys() ^ named.keys()))
+            raise SavedModelError(
+                f"The weights do not fit the architecture: {odd} is missing or not expected."
+            )
+        for name, weight in named.items():
+            if arrays[name].shape != tuple(weight.shape):
+                raise SavedModelError(
+                    f"The weights do not fit the architecture: {name} should have the shape "
+                    f"{tuple(weight.shape)}. Received: {arrays[name].shape}."
+                )
+            weight.assign(arrays[name])
+
+    def _project(self, x: tf.Tensor) -> tf.Tensor:
+        return x if self.projection is None else self.projection(x)

@@ -1,0 +1,249 @@
+"""A saved model: a folder that stands alone.
+
+    config.json        format version, the shape of the network, the tokenizer, how documents were cut
+    tokenizer.model    SentencePiece (none for bytes)
+    model.safetensors  the weights that did best on held-out text, by layer name, float32
+    MANIFEST.json      size and sha256 of the files above
+    training.json      settings, scores, versions, seed, corpus
+    README.md          the model card
+    logs/              TensorBoard
+    checkpoints/       what resuming needs and writing text never reads
+
+No code is loaded from it: JSON, a SentencePiece model and arrays whose names, shapes and total size are
+checked against the configuration before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_safetensors
+
+from textgen.config import CorpusConfig, ModelConfig, TokenizerConfig, from_dict, to_dict
+from textgen.errors import SavedModelError, TextgenError
+from textgen.storage import MANIFEST, json_bytes, read_manifest, update_folder, verified, write_file
+from textgen.tokenizer import Tokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from textgen.model import LanguageModel
+
+FORMAT_VERSION = 1
+CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.model", "model.safetensors"
+TRAINING, CARD, LOGS, CHECKPOINTS = "training.json", "README.md", "logs", "checkpoints"
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """What a folder holds, checked; `build` makes the network."""
+
+    folder: Path
+    model_config: ModelConfig
+    tokenizer_config: TokenizerConfig
+    corpus_config: CorpusConfig
+    tokenizer: Tokenizer
+    training: dict[str, Any]  # training.json; empty where it is missing
+
+    @property
+    def name(self) -> str:
+        """The name of the folder."""
+        return self.folder.name
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The weights by name, float32. Raises `SavedModelError` where they do not fit the configuration."""
+        entry = _entry(self.folder, WEIGHTS)
+        path = verified(self.folder, WEIGHTS, entry)
+        return read_arrays(path, self.model_config.weight_shapes())
+
+    def build(self) -> LanguageModel:
+        """The network with its weights, ready to use."""
+        from textgen.model import LanguageModel
+
+        weights = self.weights()
+        model = LanguageModel(self.model_config, pad_id=self.tokenizer.pad_id)
+        model.assign_weights(weights)
+        return model
+
+
+def models_folder(folder: str | Path | None = None) -> Path:
+    """Where models are kept: `folder`, else $TEXTGEN_MODELS, else saved_models in the current folder."""
+    return Path(folder or os.environ.get("TEXTGEN_MODELS") or "saved_models")
+
+
+def find_model(name: str | None = None, folder: str | Path | None = None) -> Path:
+    """The folder of a model: a path, a name in the models folder, or the newest one there when None.
+
+    Raises `SavedModelError`, saying which models there are.
+    """
+    models = list_models(folder)
+    if name is None:
+        if not models:
+            raise SavedModelError(f"There is no model in {models_folder(folder)} yet: train one first.")
+        return max(models, key=lambda path: (path / MANIFEST).stat().st_mtime)
+    for path in (models_folder(folder) / name, Path(name)):
+        if (path / MANIFEST).is_file():
+            return path
+    if (models_folder(folder) / name / CHECKPOINTS).is_dir():
+        raise SavedModelError(
+            f"The training of {name!r} has saved no model yet: resume it, or train it again."
+        )
+    there = ", ".join(path.name for path in models)
+    raise SavedModelError(
+        f"There is no model {name!r} in {models_folder(folder)}. "
+        + (f"There are: {there}." if there else "It is empty.")
+    )
+
+
+def list_models(folder: str | Path | None = None) -> list[Path]:
+    """The folders of all models, by name."""
+    return sorted(path.parent for path in models_folder(folder).glob(f"*/{MANIFEST}"))
+
+
+def remove_model(path: Path) -> None:
+    """Deletes a model. Its manifest goes first, so that what a crash leaves is not taken for a model."""
+    try:
+        (path / MANIFEST).unlink()
+        shutil.rmtree(path)
+    except OSError as error:
+        raise SavedModelError(f"Cannot remove {path}: {error.strerror}.") from None
+
+
+def load_model(name: str | None = None, folder: str | Path | None = None) -> SavedModel:
+    """Reads and checks a saved model; its weights follow on `build`. Raises `SavedModelError`."""
+    path = find_model(name, folder)
+    config = _read_json(verified(path, CONFIG, _entry(path, CONFIG)))
+    version = config.get("format_version")
+    if version != FORMAT_VERSION:
+        newer = isinstance(version, int) and version > FORMAT_VERSION
+        raise SavedModelError(
+            f"{path} has the format version {version!r}, this program reads {FORMAT_VERSION}. "
+            + ("Upgrade textgen." if newer else "Train the model again.")
+        )
+    try:
+        model_config = from_dict(ModelConfig, config["model"])
+        tokenizer_config = from_dict(TokenizerConfig, config["tokenizer"])
+        corpus_config = from_dict(CorpusConfig, config["corpus"])
+        tokenizer = load_tokenizer(_tokenizer_bytes(path, tokenizer_config))
+    except (KeyError, TypeError) as error:
+        raise SavedModelError(f"{path / CONFIG} lacks {error}. Copy the whole folder again.") from None
+    except TextgenError as error:
+        raise SavedModelError(f"{path} cannot be used: {error}") from None
+    if tokenizer.vocab_size != model_config.vocab_size:
+        raise SavedModelError(
+            f"{path}: the tokenizer has {tokenizer.vocab_size:,} pieces and the model {model_config.vocab_size:,}. "
+            "They do not belong together: copy the whole folder again."
+        )
+    training = _read_json(path / TRAINING) if (path / TRAINING).is_file() else {}
+    return SavedModel(path, model_config, tokenizer_config, corpus_config, tokenizer, training)
+
+
+def save_model(
+    folder: Path,
+    weights: dict[str, np.ndarray],
+    model_config: ModelConfig,
+    tokenizer_config: TokenizerConfig,
+    corpus_config: CorpusConfig,
+    tokenizer: Tokenizer,
+) -> None:
+    """Writes the files that the manifest covers, all or none. Refuses weights that are not finite."""
+    bad = [name for name, array in weights.items() if not np.isfinite(array).all()]
+    if bad:
+        raise SavedModelError(
+            f"The weights {', '.join(bad)} are not finite: nothing was saved over the last good ones."
+        )
+    config = {
+        "format_version": FORMAT_VERSION,
+        "model": to_dict(model_config),
+        "tokenizer": to_dict(tokenizer_config),
+        "corpus": to_dict(corpus_config),
+    }
+    files = {CONFIG: json_bytes(config), WEIGHTS: to_safetensors(weights)}
+    if tokenizer.serialized:
+        files[TOKENIZER] = tokenizer.serialized
+    update_folder(folder, files)
+
+
+def write_training(folder: Path, training: dict[str, Any]) -> None:
+    """Writes training.json and the model card that is made from it."""
+    write_file(folder / TRAINING, json_bytes(training))
+    write_file(folder / CARD, model_card(folder.name, training).encode())
+
+
+def model_card(name: str, training: dict[str, Any]) -> str:
+    """The README.md of a saved model, for people."""
+    model, corpus, scores = training["model"], training["corpus"], training["scores"]
+    score_lines = "\n".join(f"| {key.replace('_', ' ')} | {value:,.4g} |" for key, value in scores.items())
+    files = ", ".join(f"`{Path(path).name}`" for path in corpus["paths"])
+    return f"""# {name}
+
+A recurrent language model, trained with textgen {training["versions"]["textgen"]} on {files}
+({corpus["characters"]:,} characters in {corpus["documents"]:,} documents).
+
+    textgen sample {name} --prompt "..."
+
+| | |
+|---|---|
+| network | {model["num_layers"]} LSTM layers of {model["hidden_units"]} units, embedding of {model["embedding_dim"]} |
+| parameters | {training["parameters"]:,} |
+| vocabulary | {model["vocab_size"]:,} pieces ({training["tokenizer"]["tokenizer"]}) |
+| trained for | {training["progress"]["step"]:,} steps, {training["progress"]["epochs"]:.1f} epochs, \
+{training["progress"]["seconds"] / 60:.1f} minutes |
+| seed | {training["training"]["seed"]} |
+
+Scores on text that was held out from training:
+
+| | |
+|---|---|
+{score_lines}
+
+The text it writes imitates the corpus and nothing else: expect its style, its words and its mistakes, and
+now and then a passage that stands in the corpus word for word. The rights in the corpus are its owners'.
+"""
+
+
+def read_arrays(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """The float32 arrays of a safetensors file, once names, shapes and types are those expected."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+            dtypes = {file.get_slice(key).get_dtype() for key in found}
+            if found != shapes or dtypes != {"F32"}:
+                odd = sorted(name for name in found.keys() | shapes if found.get(name) != shapes.get(name))
+                raise SavedModelError(
+                    f"{path} does not fit its configuration ({', '.join(odd) or 'not float32'}): "
+                    "copy the whole folder again."
+                )
+            return {key: file.get_tensor(key) for key in found}
+    except (SafetensorError, OSError) as error:
+        raise SavedModelError(f"{path} is damaged: {error}. Copy the whole folder again.") from None
+
+
+def _entry(path: Path, name: str) -> dict[str, Any]:
+    files = read_manifest(path)["files"]
+    if name not in files:
+        raise SavedModelError(f"{path / MANIFEST} does not name {name}. Copy the whole folder again.")
+    return files[name]
+
+
+def _tokenizer_bytes(path: Path, config: TokenizerConfig) -> bytes:
+    return (
+        b"" if config.tokenizer == "byte" else verified(path, TOKENIZER, _entry(path, TOKENIZER)).read_bytes()
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise SavedModelError(f"Cannot read {path}: {error}. Copy the whole folder again.") from None
+    if not isinstance(value, dict):
+        raise SavedModelError(
+            f"{path} is damaged: it should hold a JSON object. Copy the whole folder again."
+        )
+    return value

@@ -1,0 +1,191 @@
+"""Files and folders that are whole or not there.
+
+Everything that textgen writes goes to a temporary name beside its target, is flushed to the disk, and is
+renamed. A folder carries a `MANIFEST.json` with the size and sha256 of each of its files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from textgen.errors import SavedModelError, TextgenError
+
+MANIFEST = "MANIFEST.json"
+PENDING = ".new"  # a file that the manifest already counts on, not yet renamed into place
+TEMPORARY = ".tmp-"
+
+
+def cache_folder() -> Path:
+    """Where work that can be redone is kept: $TEXTGEN_CACHE, else textgen in the user's cache folder."""
+    if folder := os.environ.get("TEXTGEN_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "textgen"
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Writes `data` to `path` so that a crash leaves either the old file or the new one."""
+    with writing(path):
+        temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+        try:
+            _write_through(temporary, data)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `path`, with a manifest, when the block ends without an error."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{path.name}-", dir=path.parent))
+        try:
+            yield temporary
+            files = sorted(file for file in temporary.iterdir() if file.is_file())
+            for file in files:
+                _sync_file(file)
+            manifest = {file.name: {"size": file.stat().st_size, "sha256": sha256(file)} for file in files}
+            _write_through(temporary / MANIFEST, json_bytes({"files": manifest}))
+            _sync_folder(temporary)
+            temporary.chmod(0o755)  # mkdtemp's own is for its owner only
+            _rename_folder(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        _sync_folder(path.parent)
+
+
+def update_folder(path: Path, files: Mapping[str, bytes]) -> None:
+    """Replaces or adds `files` in a folder with a manifest, all of them or none.
+
+    The new contents are written beside the old as `NAME.new`; renaming the manifest is the moment at
+    which they count; then they are renamed into place. `verified` finds a file under either name.
+    """
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+        entries = read_manifest(path)["files"] if (path / MANIFEST).exists() else {}
+        for name in entries:  # what an interrupted update left unrenamed is put in place first
+            settled = verified(path, name, entries[name]) if name not in files else None
+            if settled is not None and settled.name != name:
+                os.replace(settled, path / name)
+        for name, data in files.items():
+            _write_through(path / f"{name}{PENDING}", data)
+            entries[name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        _sync_folder(path)
+        write_file(path / MANIFEST, json_bytes({"files": entries}))
+        for name in files:
+            os.replace(path / f"{name}{PENDING}", path / name)
+        _sync_folder(path)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a folder. Raises `SavedModelError` where it is missing or damaged."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_bytes())
+        if not all({"size", "sha256"} <= entry.keys() for entry in manifest["files"].values()):
+            raise ValueError("an entry lacks its size or checksum")
+    except FileNotFoundError:
+        raise SavedModelError(
+            f"{path} has no {MANIFEST}: it was not written to its end, or is not ours."
+        ) from None
+    except OSError as error:
+        raise SavedModelError(f"Cannot read {path / MANIFEST}: {error.strerror}.") from None
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise SavedModelError(
+            f"{path / MANIFEST} is damaged: {error}. Take the folder from a backup."
+        ) from None
+    return manifest
+
+
+def verified(path: Path, name: str, entry: Mapping[str, Any]) -> Path:
+    """Where the file `name` of a folder is, once its size and checksum agree with the manifest's `entry`."""
+    if Path(name).name != name:
+        raise SavedModelError(f"{path / MANIFEST} names {name!r}, which is outside its folder.")
+    found = None
+    for candidate in (path / name, path / f"{name}{PENDING}"):
+        with suppress(FileNotFoundError):
+            found = candidate.stat().st_size if found is None else found
+            if candidate.stat().st_size == entry["size"] and sha256(candidate) == entry["sha256"]:
+                return candidate
+    if found is None:
+        raise SavedModelError(
+            f"{path / name} is missing. Copy the whole folder again, or train the model again."
+        )
+    what = f"is {found:,} bytes long, not {entry['size']:,}" if found != entry["size"] else "was altered"
+    raise SavedModelError(f"{path / name} {what}. Copy the whole folder again, or train the model again.")
+
+
+def json_bytes(value: Any) -> bytes:
+    """JSON for people and programs: UTF-8, indented."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def sha256(path: Path) -> str:
+    """Checksum of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sweep(path: Path) -> None:
+    """Removes temporary files and folders that a killed process left in `path`."""
+    for leftover in path.glob(f"{TEMPORARY}*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns a failure to write (full disk, no permission, read-only) into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        raise TextgenError(
+            f"Cannot write {path}: {error.strerror or error}. Free some space or choose another folder; "
+            "what was there before is untouched."
+        ) from None
+
+
+def _rename_folder(source: Path, target: Path) -> None:
+    """Renames over a folder that may be there already: it is moved aside first, and back on failure."""
+    if not target.exists():
+        os.rename(source, target)
+        return
+    aside = target.with_name(f"{TEMPORARY}old-{os.getpid()}-{target.name}")
+    os.rename(target, aside)
+    try:
+        os.rename(source, target)
+    except OSError:
+        os.rename(aside, target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _write_through(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    with suppress(OSError):  # not every file system can flush a folder
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

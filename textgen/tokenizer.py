@@ -1,0 +1,495 @@
+"""Text to pieces and back. The only module that knows SentencePiece.
+
+A piece is a stretch of text with a number, its id. Every vocabulary begins alike:
+
+    id      piece
+    0       pad: fills rows up, never part of a text
+    1       unk: what has no piece of its own; only word vocabularies need it
+    2       eos: ends a document and opens the next one, so there is no bos; see `Tokenizer.eos_id`
+    3       the newline                    (not in the byte tokenizer)
+    4-259   the 256 bytes                  (3-258 in the byte tokenizer; none in word vocabularies)
+    260...  learned, or one a character    (4... in word vocabularies)
+
+unigram, bpe, char and byte lose nothing: `decode(encode(text)) == text` for every text, since a character
+without a piece is spelled in its UTF-8 bytes. word keeps the words and the lines, not the white space
+between words:
+
+    >>> tokenizer = train_tokenizer(["the cat sat\\non the mat\\n"] * 10, TokenizerConfig("bpe"))
+    >>> [tokenizer.piece(i) for i in tokenizer.encode("the cat\\n")]
+    ['the', '▁cat', '\\\\n']
+
+SentencePiece writes a space as U+2581 and lists special pieces among the others, hence two measures here:
+a text's own U+2581 goes around SentencePiece as three bytes, and the special pieces have names with a space
+in them, which no learned piece can have, so that a literal `<unk>` or `</s>` is text like any other.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import io
+import json
+import math
+import random
+import re
+import unicodedata
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import sentencepiece
+
+from textgen.config import TokenizerConfig
+from textgen.errors import TokenizerError
+from textgen.storage import write_file
+
+MODEL_FILE = "tokenizer.model"  # its name in the folder of a saved model
+
+PAD, UNK, EOS, NEWLINE, FIRST_BYTE = range(5)
+FIRST_LEARNED = FIRST_BYTE + 256
+SPECIAL_LABELS = ["<pad>", "<unk>", "<eos>"]
+
+SPACE = "\u2581"  # SentencePiece's sign for a space
+BYTE_NAMES = [f"<0x{byte:02X}>" for byte in range(256)]
+UNK_NAME, EOS_NAME, NEWLINE_NAME = "<unknown piece>", "<end of document>", "<new line>"
+PAD_NAME = re.compile("<textgen (unigram|bpe|char|word)>")  # tells the type, and who made the model
+
+# Where training text is cut: SentencePiece keeps NUL, U+2585 and tab for itself and drops lines with them.
+UNTRAINABLE = re.compile(f"[\n\t\0{SPACE}\u2585]+")
+LONGEST_STRETCH = 1000  # characters; SentencePiece drops lines of more than 4,192 bytes
+
+MANY_CHARACTERS = 1000  # a script with more distinct characters than this has a long tail of rare ones
+COVERAGE = 0.9995  # of such a text is spelled with characters that have a piece; the rest costs 3 or 4 pieces
+CHAR_COVERAGE = 0.9999  # the same for char, which has nothing but characters
+MAX_CHOSEN = 32_000  # pieces
+MAX_CHOSEN_WORDS = 50_000
+TRAINING_THREADS = 4  # whatever the machine has: the vocabulary depends on it in the last digits
+
+
+class Tokenizer(ABC):
+    """Text to ids and back. Made by `train_tokenizer`, `load_tokenizer` and `read_tokenizer`."""
+
+    pad_id: int = PAD
+    unk_id: int = UNK
+    eos_id: int = EOS
+    """Between two documents, and before the first: one piece both ends a document and opens the next. It adds
+    nothing to the text; a model that has read only `eos_id` is about to begin a document."""
+
+    def __init__(self, kind: str, labels: list[str], piece_bytes: list[bytes], serialized: bytes) -> None:
+        self.tokenizer = kind  # unigram, bpe, char, word or byte
+        self.piece_bytes = piece_bytes  # what each id adds to the text; b"" for special ones
+        self.serialized = serialized  # all of it, for `load_tokenizer`; b"" for byte
+        self._labels = labels
+
+    @property
+    def vocab_size(self) -> int:
+        """Pieces, special ones included: ids are from 0 to `vocab_size - 1`."""
+        return len(self.piece_bytes)
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of `text`. Lines do not touch: if a ends one, encode(a) + encode(b) == encode(a + b)."""
+        return self.encode_batch([text], num_threads=1)[0]
+
+    @abstractmethod
+    def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
+        """The ids of each text, on `num_threads` threads where that helps; -1 is one for each core."""
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of `ids`. Bytes that are no UTF-8, as a model may draw them, become U+FFFD."""
+        decoder = self.decoder()
+        return decoder.feed(ids) + decoder.flush()
+
+    def decoder(self) -> StreamDecoder:
+        """Decodes piece by piece what is not all there yet."""
+        return StreamDecoder(self.piece_bytes)
+
+    def piece(self, id: int) -> str:
+        """A printable label for people: `▁the` (the mark is a space), `<0xE2>`, `\\n`, `<eos>`."""
+        check_ids([id], self.vocab_size)
+        return self._labels[id]
+
+    def pieces(self) -> list[str]:
+        """The label of every id."""
+        return list(self._labels)
+
+    def fingerprint(self) -> str:
+        """The same 64 hexadecimal digits for the same vocabulary."""
+        return hashlib.sha256(self.serialized or self.tokenizer.encode()).hexdigest()
+
+    def save(self, path: str | Path) -> None:
+        """Writes the SentencePiece model file, whole or not at all."""
+        if not self.serialized:
+            raise TokenizerError(f"The {self.tokenizer} tokenizer learns nothing: there is nothing to save.")
+        write_file(Path(path), self.serialized)
+
+
+class StreamDecoder:
+    """Ids to text as they come, never half a character.
+
+    >>> decoder = ByteTokenizer().decoder()
+    >>> [decoder.feed([byte + 3]) for byte in "é!".encode()], decoder.flush()
+    (['', 'é', '!'], '')
+    """
+
+    def __init__(self, piece_bytes: list[bytes], spaced_words: bool = False) -> None:
+        self._piece_bytes = piece_bytes
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._spaced_words = spaced_words  # every word brings a space, and at the start of a line it goes
+        self._line_start = True
+
+    def feed(self, ids: Iterable[int]) -> str:
+        """The text that `ids` make certain."""
+        ids = list(ids)
+        check_ids(ids, len(self._piece_bytes))
+        return self._trim(self._decoder.decode(b"".join([self._piece_bytes[id] for id in ids])))
+
+    def flush(self) -> str:
+        """The rest, at the end of the text: U+FFFD for a character that was never finished."""
+        return self._trim(self._decoder.decode(b"", final=True))
+
+    def _trim(self, text: str) -> str:
+        if not self._spaced_words or not text:
+            return text
+        if self._line_start:
+            text = text.removeprefix(" ")
+        self._line_start = text.endswith("\n")
+        return text.replace("\n ", "\n")
+
+
+class SentencePieceTokenizer(Tokenizer):
+    """unigram, bpe and char: pieces of characters, and bytes for characters that have no piece."""
+
+    def __init__(self, tokenizer: str, processor: Any, serialized: bytes) -> None:
+        learned = [processor.id_to_piece(id) for id in range(FIRST_LEARNED, len(processor))]
+        labels = [*SPECIAL_LABELS, "\\n", *BYTE_NAMES, *map(_printable, learned)]
+        piece_bytes = [b"", "\ufffd".encode(), b"", b"\n", *_every_byte()]
+        piece_bytes += [piece.replace(SPACE, " ").encode() for piece in learned]
+        super().__init__(tokenizer, labels, piece_bytes, serialized)
+        self._processor = processor
+        self._ids_apart = {"\n": [NEWLINE], SPACE: [FIRST_BYTE + byte for byte in SPACE.encode()]}
+        if SPACE not in learned:  # in Chinese, say; SentencePiece would spell a space as its sign, U+2581
+            self._ids_apart[" "] = [FIRST_BYTE + ord(" ")]
+        self._apart = re.compile(f"([{''.join(self._ids_apart)}])")
+
+    def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
+        """The ids of each text. Threads are SentencePiece's own."""
+        # Line by line: over long texts the scores that SentencePiece adds up are rounded, and then the pieces
+        # of a line would depend on the lines before it.
+        rows = [self._apart.split(_valid(text)) for text in texts]
+        stretches = [stretch for row in rows for stretch in row if stretch and stretch not in self._ids_apart]
+        encoded = iter(self._processor.encode(stretches, num_threads=num_threads) if stretches else [])
+        return [self._join(row, encoded) for row in rows]
+
+    def _join(self, row: list[str], encoded: Iterator[list[int]]) -> list[int]:
+        ids: list[int] = []
+        for stretch in row:
+            if stretch:
+                ids += self._ids_apart.get(stretch) or next(encoded)
+        return ids
+
+
+class WordTokenizer(Tokenizer):
+    """word: what stands between white space is a piece, or unk; each newline is a piece."""
+
+    def __init__(self, processor: Any, serialized: bytes) -> None:
+        words = [processor.id_to_piece(id)[1:] for id in range(NEWLINE + 1, len(processor))]
+        labels = [*SPECIAL_LABELS, "\\n", *[SPACE + _printable(word) for word in words]]
+        piece_bytes = [b"", b" <unk>", b"", b"\n", *[b" " + word.encode() for word in words]]
+        super().__init__("word", labels, piece_bytes, serialized)
+        self._ids = {word: id for id, word in enumerate(words, NEWLINE + 1)}
+
+    def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
+        """The ids of each text, one a word and one a newline, on this thread."""
+        # Not SentencePiece's encode: it makes one unk of several in a row, and words would not be counted.
+        return [self._encode(_valid(text)) for text in texts]
+
+    def decoder(self) -> StreamDecoder:
+        """Puts one space between words."""
+        return StreamDecoder(self.piece_bytes, spaced_words=True)
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = []
+        for line in text.split("\n"):
+            ids += [self._ids.get(word, UNK) for word in _words(line)]
+            ids.append(NEWLINE)
+        return ids[:-1]  # there is one newline fewer than lines
+
+
+class ByteTokenizer(Tokenizer):
+    """byte: the special pieces and the 256 bytes. Nothing is learned, nothing is saved."""
+
+    def __init__(self) -> None:
+        printable = [_printable(chr(byte).replace(" ", SPACE)) for byte in range(128)]
+        labels = [*SPECIAL_LABELS, *printable, *BYTE_NAMES[128:]]
+        super().__init__("byte", labels, [b"", "\ufffd".encode(), b"", *_every_byte()], b"")
+
+    def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
+        """The ids of each text, one a byte of its UTF-8, on this thread."""
+        offset = len(SPECIAL_LABELS)
+        return [[byte + offset for byte in _valid(text).encode()] for text in texts]
+
+
+def train_tokenizer(
+    texts: Iterable[str],
+    config: TokenizerConfig,
+    *,
+    total_bytes: int | None = None,
+    character_counts: Mapping[str, int] | None = None,
+    seed: int = 0,
+) -> Tokenizer:
+    """Learns a vocabulary from `texts`, stretches of documents as they stream by.
+
+    At most `config.sample_bytes` of them are kept: lines spread evenly over the corpus when `total_bytes`
+    tells its size, else its first ones. `character_counts` of the whole corpus, if known, help to choose the
+    vocabulary's size. The same texts, config and seed give the same tokenizer. Raises `TokenizerError` if
+    `config.vocab_size` does not suit the text; a size chosen here is only aimed at.
+    """
+    if config.tokenizer == "byte":
+        return _byte_tokenizer(config.vocab_size)
+    sample = _sample(texts, config, total_bytes, seed)
+    sampled = Counter[str]()
+    for line in sample:
+        sampled.update(line)
+    if not sampled:
+        raise TokenizerError("There is no text to learn a vocabulary from: give a corpus with words in it.")
+    counts = character_counts or sampled
+    coverage = COVERAGE if config.tokenizer in ("unigram", "bpe") and len(counts) > MANY_CHARACTERS else 1.0
+    vocab_size = config.vocab_size or choose_vocab_size(config.tokenizer, sum(counts.values()), counts)
+    least = _least_vocab_size(config.tokenizer, sampled, coverage)
+    if vocab_size < least:
+        if config.vocab_size:
+            raise TokenizerError(
+                f"vocab_size {vocab_size} is too small for this text: its characters and bytes need {least}. "
+                f"Choose at least {least}, or leave vocab_size out."
+            )
+        vocab_size = least
+    tokenizer = load_tokenizer(_train(sample, config.tokenizer, vocab_size, coverage))
+    if config.vocab_size and tokenizer.vocab_size < config.vocab_size:
+        most = tokenizer.vocab_size
+        raise TokenizerError(
+            f"vocab_size {config.vocab_size} is more than this text allows, which is {most}. "
+            f"Choose at most {most}, or leave vocab_size out."
+        )
+    return tokenizer
+
+
+def choose_vocab_size(tokenizer: str, total_characters: int, character_counts: Mapping[str, int]) -> int:
+    """A vocabulary size that suits a corpus of `total_characters`, special pieces included.
+
+    - byte: 259. word: 50,000, or the distinct words if they are fewer.
+    - char: every character; if they are very many, those that make up 99.99 % of the text.
+    - unigram, bpe: every character (99.95 % of the text if very many) and 3 sqrt(total_characters) longer
+      pieces: a piece must be met often to be learned, and the corpus grows faster than its vocabulary.
+      A multiple of 8, at most 32,000.
+
+    >>> choose_vocab_size("unigram", 1_000_000, {"a": 600_000, " ": 400_000})
+    3264
+    """
+    if tokenizer == "byte":
+        return ByteTokenizer().vocab_size
+    if tokenizer == "word":
+        return MAX_CHOSEN_WORDS
+    many = len(character_counts) > MANY_CHARACTERS
+    if tokenizer == "char":
+        return FIRST_LEARNED + _covering(character_counts, CHAR_COVERAGE if many else 1.0)
+    characters = FIRST_LEARNED + _covering(character_counts, COVERAGE if many else 1.0)
+    wanted = characters + round(3 * math.sqrt(total_characters))
+    return max(characters, min(MAX_CHOSEN, -(-wanted // 8) * 8))
+
+
+def load_tokenizer(serialized: bytes) -> Tokenizer:
+    """The tokenizer whose `serialized` this is; no bytes at all are the byte tokenizer's."""
+    if not serialized:
+        return ByteTokenizer()
+    processor = sentencepiece.SentencePieceProcessor()
+    try:
+        processor.LoadFromSerializedProto(serialized)
+    except RuntimeError:
+        raise TokenizerError("The vocabulary is not a SentencePiece model, or is damaged.") from None
+    names = [processor.id_to_piece(id) for id in range(min(FIRST_LEARNED, len(processor)))]
+    made_here = PAD_NAME.fullmatch(names[PAD])
+    kind = made_here[1] if made_here else ""
+    others = [NEWLINE_NAME] if kind == "word" else ["\n", *BYTE_NAMES]
+    if not made_here or names[UNK : EOS + 1 + len(others)] != [UNK_NAME, EOS_NAME, *others]:
+        raise TokenizerError(
+            "The SentencePiece model was made by another program, with other special pieces and other rules "
+            "for spaces. Train one with textgen."
+        )
+    if kind == "word":
+        return WordTokenizer(processor, serialized)
+    return SentencePieceTokenizer(kind, processor, serialized)
+
+
+def read_tokenizer(path: str | Path) -> Tokenizer:
+    """The tokenizer in a SentencePiece model file that textgen wrote, or in the folder of a saved model."""
+    path = Path(path)
+    file = path / MODEL_FILE if path.is_dir() else path
+    try:
+        if path.is_dir() and not file.exists() and _says_byte(path / "config.json"):
+            return ByteTokenizer()
+        serialized = file.read_bytes()
+    except OSError as error:
+        raise TokenizerError(
+            f"Cannot read the tokenizer {file}: {error.strerror}. Name a .model file or a saved model."
+        ) from None
+    if not serialized:
+        raise TokenizerError(f"The tokenizer {file} is empty. Train it again, or copy it again.")
+    try:
+        return load_tokenizer(serialized)
+    except TokenizerError as error:
+        raise TokenizerError(f"{file}: {error}") from None
+
+
+def check_ids(ids: Sequence[int], vocab_size: int) -> None:
+    """Raises `TokenizerError` for an id that no piece has."""
+    if ids and not (min(ids) >= 0 and max(ids) < vocab_size):
+        wrong = next(id for id in ids if not 0 <= id < vocab_size)
+        raise TokenizerError(f"There is no piece {wrong}: ids are from 0 to {vocab_size - 1}.")
+
+
+def _train(sample: list[str], tokenizer: str, vocab_size: int, coverage: float) -> bytes:
+    """The SentencePiece model, serialised."""
+    if tokenizer == "word":
+        settings: dict[str, Any] = {
+            "add_dummy_prefix": True, "remove_extra_whitespaces": True, "control_symbols": [NEWLINE_NAME],
+        }  # fmt: skip
+    else:
+        settings = {
+            "add_dummy_prefix": False, "remove_extra_whitespaces": False, "user_defined_symbols": ["\n"],
+            "allow_whitespace_only_pieces": True, "byte_fallback": True,
+        }  # fmt: skip
+    if tokenizer == "unigram":
+        sample = sample + _frequent_words(sample)
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(sample), model_writer=model, model_type=tokenizer, vocab_size=vocab_size,
+            hard_vocab_limit=False, character_coverage=coverage, normalization_rule_name="identity",
+            pad_id=PAD, unk_id=UNK, eos_id=EOS, bos_id=-1,
+            pad_piece=f"<textgen {tokenizer}>", unk_piece=UNK_NAME, eos_piece=EOS_NAME,
+            num_threads=TRAINING_THREADS, minloglevel=5, **settings,
+        )  # fmt: skip
+    except RuntimeError as error:
+        raise TokenizerError(
+            f"SentencePiece cannot make a {tokenizer} vocabulary of this text: {error}"
+        ) from None
+    return model.getvalue()
+
+
+def _sample(texts: Iterable[str], config: TokenizerConfig, total_bytes: int | None, seed: int) -> list[str]:
+    """Stretches of lines, in their order: at most `config.sample_bytes` bytes, each with the same chance."""
+    share = config.sample_bytes / total_bytes if total_bytes else 1.0
+    generator = random.Random(seed)
+    sample: list[str] = []
+    room = config.sample_bytes
+    for text in texts:
+        for stretch in _stretches(_valid(text), config.tokenizer == "word"):
+            if share >= 1 or generator.random() < share:
+                room -= len(stretch.encode())
+                if room < 0 and sample:
+                    return sample
+                sample.append(stretch)
+    return sample
+
+
+def _stretches(text: str, only_words: bool) -> Iterator[str]:
+    """Lines, without what SentencePiece cannot learn from; long ones are cut, if possible before a space."""
+    for line in UNTRAINABLE.split(text):
+        line = " ".join(line.split()) if only_words else line
+        start = 0
+        while len(line) - start > LONGEST_STRETCH:
+            end = line.rfind(" ", start + 1, start + LONGEST_STRETCH)
+            end = end if end > 0 else start + LONGEST_STRETCH
+            yield line[start:end]
+            start = end
+        if start < len(line):
+            yield line[start:]
+
+
+def _frequent_words(sample: list[str]) -> list[str]:
+    """Words met more than once, each before a punctuation mark.
+
+    SentencePiece's candidates for a unigram piece are what at least two distinct words share: a word that never
+    stands before a mark or inside a longer word could not become a piece, however frequent. Texts whose words
+    are already apart from the marks, such as the Penn Treebank, would have a fifth more pieces to a line.
+    """
+    words, characters = Counter[str](), Counter[str]()
+    for line in sample:
+        words.update(re.findall(" [^ ]+", line))
+        characters.update(line)
+    marks = (c for c, _ in characters.most_common() if unicodedata.category(c)[0] in "PS")
+    mark = next(marks, "")
+    return [word + mark for word, count in words.items() if count > 1] if mark else []
+
+
+def _least_vocab_size(tokenizer: str, counts: Mapping[str, int], coverage: float) -> int:
+    """SentencePiece refuses less than this."""
+    if tokenizer == "word":
+        return NEWLINE + 2
+    if tokenizer == "char":  # the rarest characters can do without a piece
+        return FIRST_LEARNED + 1
+    return FIRST_LEARNED + _covering(counts, coverage)
+
+
+def _covering(counts: Mapping[str, int], share: float) -> int:
+    """How many of the most frequent characters make up `share` of a text.
+
+    >>> _covering({"e": 50, "t": 40, "q": 10}, 0.9)
+    2
+    """
+    counts = {character: count for character, count in counts.items() if not UNTRAINABLE.match(character)}
+    needed, covered = share * sum(counts.values()), 0
+    for number, count in enumerate(sorted(counts.values(), reverse=True)):
+        if covered >= needed:
+            return number
+        covered += count
+    return len(counts)
+
+
+def _byte_tokenizer(vocab_size: int | None) -> Tokenizer:
+    tokenizer = ByteTokenizer()
+    if vocab_size not in (None, tokenizer.vocab_size):
+        raise TokenizerError(
+            f"The byte tokenizer always has {tokenizer.vocab_size} pieces: leave vocab_size out. "
+            f"Received: {vocab_size}."
+        )
+    return tokenizer
+
+
+def _says_byte(config_file: Path) -> bool:
+    try:
+        return json.loads(config_file.read_text(encoding="utf-8"))["tokenizer"]["tokenizer"] == "byte"
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _valid(text: str) -> str:
+    """`text`, unless it holds half of a surrogate pair, which no UTF-8 can say."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise TokenizerError(
+            f"The text is not valid text: character {error.start} is the lone surrogate "
+            f"U+{ord(text[error.start]):04X}. Read it with the encoding that it was written in."
+        ) from None
+    return text
+
+
+def _words(line: str) -> list[str]:
+    return line.replace(SPACE, " ").split()
+
+
+def _every_byte() -> list[bytes]:
+    return [bytes([byte]) for byte in range(256)]
+
+
+def _printable(piece: str) -> str:
+    """A piece as people can read it.
+
+    >>> _printable("a\\r\\u3000")
+    'a\\\\r\\\\u3000'
+    """
+    piece = piece.replace("\\", "\\\\")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in piece)
