@@ -117,6 +117,7 @@ class TrainingConfig:
     steps: int | None = None  # updates of the weights
     minutes: float | None = None  # wall-clock time; the schedule follows it to its end
     validations: int = 10  # how often in a run the held-out text is scored
+    valid_tokens: int = 50_000  # of the held-out text that are scored each time; all of it at the end
     patience: int | None = 5  # validations without a better score before stopping; None never stops
     valid_fraction: float = 0.1  # share of the corpus held out
     seed: int = 0  # of the weights, the order of documents and dropout
@@ -138,6 +139,7 @@ class TrainingConfig:
                 "epochs, steps and minutes each set the length of a run: give only one of them."
             )
         _between("validations", self.validations, 1, 1 << 20)
+        _between("valid_tokens", self.valid_tokens, 1, 1 << 40)
         if self.patience is not None:
             _between("patience", self.patience, 1, 1 << 20)
         _between("valid_fraction", self.valid_fraction, 1e-6, 0.5)

@@ -28,3 +28,11 @@ class TrainingError(TextgenError):
 
 class SavedModelError(TextgenError):
     """A saved model is missing, damaged, or does not fit."""
+
+
+class Interrupted(TextgenError):
+    """A signal ended the run, after everything was saved."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number

@@ -117,7 +117,7 @@ def remove_model(path: Path) -> None:
 def load_model(name: str | None = None, folder: str | Path | None = None) -> SavedModel:
     """Reads and checks a saved model; its weights follow on `build`. Raises `SavedModelError`."""
     path = find_model(name, folder)
-    config = _read_json(verified(path, CONFIG, _entry(path, CONFIG)))
+    config = read_json(verified(path, CONFIG, _entry(path, CONFIG)))
     version = config.get("format_version")
     if version != FORMAT_VERSION:
         newer = isinstance(version, int) and version > FORMAT_VERSION
@@ -139,7 +139,7 @@ def load_model(name: str | None = None, folder: str | Path | None = None) -> Sav
             f"{path}: the tokenizer has {tokenizer.vocab_size:,} pieces and the model {model_config.vocab_size:,}. "
             "They do not belong together: copy the whole folder again."
         )
-    training = _read_json(path / TRAINING) if (path / TRAINING).is_file() else {}
+    training = read_json(path / TRAINING) if (path / TRAINING).is_file() else {}
     return SavedModel(path, model_config, tokenizer_config, corpus_config, tokenizer, training)
 
 
@@ -237,7 +237,8 @@ def _tokenizer_bytes(path: Path, config: TokenizerConfig) -> bytes:
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a saved model. Raises `SavedModelError`."""
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:

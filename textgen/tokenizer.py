@@ -411,9 +411,9 @@ def _stretches(text: str, only_words: bool) -> Iterator[str]:
 def _frequent_words(sample: list[str]) -> list[str]:
     """Words met more than once, each before a punctuation mark.
 
-    SentencePiece's candidates for a unigram piece are what at least two distinct words share: a word that never
-    stands before a mark or inside a longer word could not become a piece, however frequent. Texts whose words
-    are already apart from the marks, such as the Penn Treebank, would have a fifth more pieces to a line.
+    SentencePiece's candidates for a unigram piece are what at least two distinct words share, so a word that
+    never stands before a mark or inside a longer word could not become a piece, however frequent. Texts whose
+    words are already apart from the marks, such as the Penn Treebank, would come out a fifth longer.
     """
     words, characters = Counter[str](), Counter[str]()
     for line in sample:

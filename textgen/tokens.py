@@ -16,6 +16,7 @@ As a ring of N tokens has N pairs of neighbours, each token is an input once and
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from bisect import bisect_right
@@ -92,6 +93,11 @@ class TokenData:
     train: TokenStream
     valid: TokenStream
 
+    @classmethod
+    def cached(cls, folder: Path) -> TokenData | None:
+        """What an earlier run left in a cache folder; None where it is missing or incomplete."""
+        return cls(TokenStream(folder, "train"), TokenStream(folder, "valid")) if _is_complete(folder) else None
+
 
 def prepare(
     corpus: Corpus,
@@ -111,10 +117,10 @@ def prepare(
     held_out = valid.fingerprint() if isinstance(valid, Corpus) else f"{valid!r} {seed}"
     key = sha256(f"{FORMAT} {corpus.fingerprint()} {tokenizer.fingerprint()} {held_out}".encode()).hexdigest()
     folder = (cache or cache_folder()) / "tokens" / key[:32]
-    if not _is_complete(folder):
-        parts = _split_parts(corpus, valid, seed)
-        _encode(parts, tokenizer, folder, progress)
-    data = TokenData(TokenStream(folder, "train"), TokenStream(folder, "valid"))
+    data = TokenData.cached(folder)
+    if data is None:
+        _encode(_split_parts(corpus, valid, seed), tokenizer, folder, progress)
+        data = TokenData(TokenStream(folder, "train"), TokenStream(folder, "valid"))
     if not len(data.train) or not len(data.valid):
         raise CorpusError("The corpus is too short to hold some of it out for validation: give more text.")
     return data
@@ -287,14 +293,17 @@ class Batches:
                     targets[row, : end - start] = ids[1:]
             yield inputs, targets
 
-    def dataset(self, epoch: int, first_step: int = 0) -> tf.data.Dataset:
-        """The same as a `tf.data` dataset, read ahead of the training step."""
+    def dataset(self, epoch: int = 0, first_step: int = 0, *, endless: bool = False) -> tf.data.Dataset:
+        """The same as a `tf.data` dataset, read ahead of the training step; `endless`: all later epochs too."""
         import tensorflow as tf
 
+        def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            yield from self.epoch(epoch, first_step)
+            for later in itertools.count(epoch + 1) if endless else ():
+                yield from self.epoch(later)
+
         shape = tf.TensorSpec((self.batch_size, self.sequence_length), tf.int32)
-        return tf.data.Dataset.from_generator(
-            lambda: self.epoch(epoch, first_step), output_signature=(shape, shape)
-        ).prefetch(4)
+        return tf.data.Dataset.from_generator(batches, output_signature=(shape, shape)).prefetch(4)
 
 
 class _Ring:

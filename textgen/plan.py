@@ -1,0 +1,255 @@
+"""What `textgen train corpus.txt` does when told nothing else: corpus, machine and budget -> settings.
+
+The rules are rough on purpose, and each can be overridden by its field:
+
+- vocabulary: what the corpus supports (see `textgen.tokenizer.choose_vocab_size`);
+- length: passes over the text, fewer the longer it is (a recurrent network learns most in the first ones);
+- size: the largest preset that the corpus can feed and that sees, within the budget, about as many tokens as
+  it has parameters (a larger network learns more from a token, but reads fewer of them);
+- dropout: by how often each token is seen; learning rate: by the width of the layers.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from textgen.config import (
+    PRESETS,
+    CorpusConfig,
+    ModelConfig,
+    TokenizerConfig,
+    TrainingConfig,
+    from_dict,
+    select,
+)
+from textgen.corpus import Corpus, CorpusStats
+from textgen.errors import ConfigError, CorpusError
+from textgen.runtime import num_cores
+from textgen.saved_model import SavedModel
+from textgen.tokenizer import Tokenizer, choose_vocab_size
+
+LEAST_CHARACTERS = 1000  # of a corpus; from less nothing can be learned and held out
+PATIENT_MINUTES = 15.0  # a run without a budget is planned not to take much longer
+VALID_BYTES = 4_000_000  # at most so much of a large corpus is held out
+EFFICIENCY = 0.33  # share of the processor's speed at matrix products that training reaches
+SMALL_LAYER = 96  # units that cost as much as the rest of a step; narrow layers are less efficient
+TOKENS_PER_PARAMETER = 1.0  # that a network should see within its budget
+LARGEST_FOR = ((40_000, "tiny"), (400_000, "small"), (20_000_000, "medium"))  # tokens of training text
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run, settled before it starts. The estimates are rough, the settings are what will be done."""
+
+    corpus: Corpus
+    valid: Corpus | None
+    start: SavedModel | None  # fine-tuned instead of starting from nothing
+    tokenizer: Tokenizer | None  # taken over instead of trained
+    corpus_config: CorpusConfig
+    tokenizer_config: TokenizerConfig
+    model_config: ModelConfig  # its vocab_size is an estimate until the vocabulary is trained
+    training_config: TrainingConfig
+    stats: CorpusStats
+    preset: str | None  # the size was chosen from these, unless single settings made it up
+    tokens: int  # estimated, of training text
+    tokens_per_second: float  # estimated
+    seconds: float  # estimated
+    memory_bytes: int  # estimated, at the peak of training
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the training text, estimated where the budget is time."""
+        return self.seconds * self.tokens_per_second / self.tokens
+
+
+def make_plan(
+    corpus: Corpus,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    preset: str | None = None,
+    valid: Corpus | None = None,
+    start: SavedModel | None = None,
+    tokenizer: Tokenizer | None = None,
+    flops: float | None = None,
+) -> Plan:
+    """Settles all settings: those given in flat `settings` as they are, the others from the corpus.
+
+    `flops` is the machine's speed at float32 matrix products, in operations a second; measured when not given.
+    Raises `CorpusError` when the text is too short and `ConfigError` for settings that cannot be.
+    """
+    settings = dict(settings or {})
+    _refuse_unknown(settings, preset, start)
+    stats = corpus.stats()
+    if stats.characters < LEAST_CHARACTERS:
+        raise CorpusError(
+            f"The corpus has {stats.characters:,} characters, too few to learn from: give at least "
+            f"{LEAST_CHARACTERS:,}, better 50,000 or more."
+        )
+    tokenizer = start.tokenizer if start else tokenizer
+    tokenizer_config = _plan_tokenizer(settings, tokenizer)
+    vocab_size = tokenizer.vocab_size if tokenizer else _vocab_size(tokenizer_config, stats)
+    fraction = min(TrainingConfig.valid_fraction, VALID_BYTES / stats.bytes)
+    fraction = 0.0 if valid else settings.get("valid_fraction", fraction)
+    tokens = max(1, int(_tokens(tokenizer_config.tokenizer, stats) * (1 - fraction)))
+    flops = flops or measure_flops()
+    if start:
+        model, preset = start.model_config, None
+        model = replace(model, **{k: v for k, v in settings.items() if k in ("dropout", "embedding_dropout")})
+    else:
+        model, preset = _plan_model(settings, preset, vocab_size, tokens, flops)
+    speed = tokens_per_second(model, flops)
+    training = _plan_training(settings, model, tokens, speed, fine_tuning=start is not None)
+    seconds = _seconds(training, tokens, speed)
+    if not start:
+        model = _plan_dropout(settings, model, epochs=seconds * speed / tokens)
+    return Plan(
+        corpus, valid, start, tokenizer,
+        replace(corpus.config, documents=corpus.documents_mode), tokenizer_config, model, training,
+        stats, preset, tokens, speed, seconds, training_memory(model, training),
+    )  # fmt: skip
+
+
+def _refuse_unknown(settings: Mapping[str, Any], preset: str | None, start: SavedModel | None) -> None:
+    kinds = (CorpusConfig, TokenizerConfig, ModelConfig, TrainingConfig)
+    known = [field.name for kind in kinds for field in fields(kind)]
+    unknown = [name for name in settings if name not in known]
+    if unknown:
+        raise ConfigError(f"There is no setting {unknown[0]!r}. There are: {', '.join(dict.fromkeys(known))}.")
+    if preset is not None and preset not in PRESETS:
+        raise ConfigError(f"There is no preset {preset!r}. There are: {', '.join(PRESETS)}.")
+    fixed = {field.name for kind in (TokenizerConfig, ModelConfig) for field in fields(kind)}
+    clash = [name for name in settings if name in fixed - {"dropout", "embedding_dropout"}]
+    if start and (clash or preset):
+        raise ConfigError(
+            f"{clash[0] if clash else 'preset'} cannot be set when fine-tuning: the model {start.name!r} decides it."
+        )
+
+
+def _plan_tokenizer(settings: Mapping[str, Any], tokenizer: Tokenizer | None) -> TokenizerConfig:
+    if tokenizer is None:
+        return from_dict(TokenizerConfig, select(TokenizerConfig, settings))
+    if "tokenizer" in settings or "vocab_size" in settings:
+        raise ConfigError("The tokenizer is taken over from elsewhere: leave out tokenizer and vocab_size.")
+    return TokenizerConfig(tokenizer=tokenizer.tokenizer)
+
+
+def _vocab_size(config: TokenizerConfig, stats: CorpusStats) -> int:
+    if config.vocab_size is not None:
+        return config.vocab_size
+    chosen = choose_vocab_size(config.tokenizer, stats.characters, stats.character_counts)
+    return min(chosen, max(300, stats.words // 4)) if config.tokenizer == "word" else chosen
+
+
+def _tokens(tokenizer: str, stats: CorpusStats) -> int:
+    """About how many tokens the corpus makes."""
+    if tokenizer == "byte":
+        return stats.bytes + stats.documents
+    if tokenizer == "char":
+        return stats.characters + stats.documents
+    if tokenizer == "word":
+        return stats.words + stats.lines
+    wide = min(1.0, (stats.bytes / stats.characters - 1) / 2)  # 0 for English, 1 for Chinese
+    return round(stats.characters / (3.3 * (1 - wide) + 1.25 * wide)) + stats.documents
+
+
+def _plan_model(
+    settings: Mapping[str, Any], preset: str | None, vocab_size: int, tokens: int, flops: float
+) -> tuple[ModelConfig, str | None]:
+    """The preset asked for, or the largest that corpus and budget can feed; single settings change it."""
+    own = {k: v for k, v in select(ModelConfig, settings).items() if k != "vocab_size"}
+    shape = {"hidden_units", "embedding_dim", "num_layers"} & own.keys()
+    if preset is None:
+        preset = _largest_preset(settings, vocab_size, tokens, flops)
+    values: dict[str, Any] = {**PRESETS[preset], **own, "vocab_size": vocab_size}
+    if "hidden_units" in own and "embedding_dim" not in own:
+        values["embedding_dim"] = min(own["hidden_units"], 1024)
+    return from_dict(ModelConfig, values), None if shape else preset
+
+
+def _largest_preset(settings: Mapping[str, Any], vocab_size: int, tokens: int, flops: float) -> str:
+    names = list(PRESETS)
+    largest = next((name for most, name in LARGEST_FOR if tokens < most), names[-1])
+    for name in reversed(names[: names.index(largest) + 1]):
+        model = ModelConfig(vocab_size=vocab_size, **PRESETS[name])
+        speed = tokens_per_second(model, flops)
+        seconds = _seconds(_plan_training(settings, model, tokens, speed), tokens, speed)
+        recurrent = model.num_parameters - vocab_size * (model.embedding_dim + 1)  # rows of a table come cheap
+        patient = any(settings.get(k) for k in ("minutes", "epochs", "steps")) or seconds < 60 * PATIENT_MINUTES * 1.5
+        if patient and seconds * speed >= TOKENS_PER_PARAMETER * recurrent:
+            return name
+    return names[0]
+
+
+def _plan_training(
+    settings: Mapping[str, Any], model: ModelConfig, tokens: int, speed: float, *, fine_tuning: bool = False
+) -> TrainingConfig:
+    values = select(TrainingConfig, settings)
+    length = values.get("sequence_length", TrainingConfig.sequence_length)
+    if "batch_size" not in values:  # streams must be long enough for some windows each
+        values["batch_size"] = max(4, min(32, 1 << int(math.log2(max(1, tokens / (4 * length))))))
+    if "learning_rate" not in values:
+        rate = min(5e-3, 4e-3 * (256 / model.hidden_units) ** 0.7)
+        values["learning_rate"] = float(f"{rate * (0.3 if fine_tuning else 1):.2g}")
+    if not any(values.get(name) is not None for name in ("epochs", "steps", "minutes")):
+        passes = min(40.0, max(1.0, 10 * (1_000_000 / tokens) ** 0.5))
+        values["epochs"] = float(f"{passes * (0.5 if fine_tuning else 1):.2g}")
+    training = from_dict(TrainingConfig, values)
+    if "valid_tokens" not in values:  # so that validation takes a few per cent of the time
+        seen = _seconds(training, tokens, speed) * speed
+        share = int(0.15 * seen / training.validations)
+        training = replace(training, valid_tokens=min(200_000, max(4096, share)))
+    return training
+
+
+def _plan_dropout(settings: Mapping[str, Any], model: ModelConfig, epochs: float) -> ModelConfig:
+    """More dropout the more often each token is seen: 0.1 for one pass, 0.35 for ten, at most 0.5."""
+    dropout = settings.get("dropout", round(min(0.5, 0.1 * math.log2(1 + epochs)), 2))
+    return replace(
+        model, dropout=dropout, embedding_dropout=settings.get("embedding_dropout", round(dropout / 4, 2))
+    )
+
+
+def _seconds(training: TrainingConfig, tokens: int, speed: float) -> float:
+    if training.minutes is not None:
+        return 60 * training.minutes
+    if training.steps is not None:
+        return training.steps * training.batch_size * training.sequence_length / speed
+    return (training.epochs or 1) * tokens / speed
+
+
+def tokens_per_second(model: ModelConfig, flops: float) -> float:
+    """About how fast a network trains: six operations a weight and token, forward and backward."""
+    products = model.num_parameters - (0 if model.tie_embeddings else model.vocab_size * model.embedding_dim)
+    efficiency = EFFICIENCY * model.hidden_units / (model.hidden_units + SMALL_LAYER)
+    return flops * efficiency / (6 * products)
+
+
+def training_memory(model: ModelConfig, training: TrainingConfig) -> int:
+    """About how many bytes training takes: weights four times over, activations, logits, TensorFlow."""
+    tokens = training.batch_size * training.sequence_length
+    activations = tokens * (12 * model.num_layers * model.hidden_units + 2 * model.embedding_dim)
+    logits = 3 * tokens * model.vocab_size
+    return 4 * (4 * model.num_parameters + activations + logits) + 500_000_000
+
+
+def measure_flops() -> float:
+    """Operations a second of a float32 matrix product on this machine, from a tenth of a second of trying."""
+    size = 512
+    matrix = np.ones((size, size), np.float32)
+    matrix @ matrix
+    count, started = 0, time.perf_counter()
+    while time.perf_counter() - started < 0.1:
+        matrix @ matrix
+        count += 1
+    return 2 * size**3 * count / (time.perf_counter() - started)
+
+
+def machine() -> str:
+    """The machine, in a few words."""
+    return f"CPU with {num_cores()} core{'s' if num_cores() > 1 else ''}"

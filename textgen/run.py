@@ -1,0 +1,259 @@
+"""A training run, from a plan to a saved model: started, resumed, or continued on another corpus.
+
+This is the story to read first; each line of it is a module of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textgen.checkpoints import newest_checkpoint
+from textgen.config import (
+    CorpusConfig,
+    ModelConfig,
+    SamplingConfig,
+    TokenizerConfig,
+    TrainingConfig,
+    from_dict,
+    to_dict,
+)
+from textgen.corpus import Corpus
+from textgen.errors import SavedModelError, TextgenError, TrainingError
+from textgen.plan import Plan
+from textgen.reports import Observer, RunReport
+from textgen.saved_model import (
+    CHECKPOINTS,
+    LOGS,
+    TOKENIZER,
+    TRAINING,
+    SavedModel,
+    load_model,
+    read_json,
+    save_model,
+    write_training,
+)
+from textgen.storage import MANIFEST, writing, write_file
+from textgen.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
+from textgen.tokens import TokenData, prepare
+
+if TYPE_CHECKING:
+    import keras
+
+    from textgen.evaluation import Scores
+
+SAMPLE = SamplingConfig(max_tokens=150, seed=0)  # written at every validation
+FINAL_TOKENS = 1_000_000  # of a large held-out text are scored at the end
+
+Say = Callable[[str], None]
+
+
+def train(
+    plan: Plan,
+    folder: Path,
+    *,
+    observers: Sequence[Observer] = (),
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    say: Say = lambda line: None,
+) -> SavedModel:
+    """Trains as planned and saves the model in `folder`, which must not hold one.
+
+    `say` is told in a line each what is done before the first step. Raises `TextgenError`s; whatever ends the
+    run, the best weights so far stay saved.
+    """
+    if (folder / MANIFEST).exists() or (folder / CHECKPOINTS).exists():
+        raise TrainingError(f"{folder} already holds a model: resume it, remove it, or choose another name.")
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = plan.tokenizer or _train_tokenizer(plan, say)
+    say(f"Vocabulary: {tokenizer.vocab_size:,} pieces. Encoding the corpus ...")
+    held_out = plan.valid or plan.training_config.valid_fraction
+    data = prepare(plan.corpus, tokenizer, held_out, seed=plan.training_config.seed)
+    say(f"{len(data.train):,} tokens to train on, {len(data.valid):,} held out.")
+    model_config = replace(plan.model_config, vocab_size=tokenizer.vocab_size)
+    run = _Run(folder, tokenizer, data, model_config, plan.tokenizer_config, plan.corpus_config, plan.training_config)
+    run.record = _first_record(plan, model_config, data)
+    if tokenizer.serialized:
+        write_file(folder / TOKENIZER, tokenizer.serialized)
+    write_training(folder, run.record)
+    return run.go(plan.start, observers, callbacks)
+
+
+def resume(
+    folder: Path,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    observers: Sequence[Observer] = (),
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    say: Say = lambda line: None,
+) -> SavedModel:
+    """Goes on with an interrupted run from its newest checkpoint; `settings` may give it another budget."""
+    if not (folder / TRAINING).is_file():
+        raise SavedModelError(f"There is no training to resume in {folder}: train without resuming.")
+    record = read_json(folder / TRAINING)
+    checkpoint, skipped = newest_checkpoint(folder / CHECKPOINTS)
+    for line in skipped:
+        say(f"Skipped a damaged checkpoint: {line}")
+    corpus_config = from_dict(CorpusConfig, record["corpus"]["config"])
+    training = dict(record["training"])
+    if any(name in (settings or {}) for name in ("epochs", "steps", "minutes")):
+        training |= dict.fromkeys(("epochs", "steps", "minutes"))
+    training_config = from_dict(TrainingConfig, {**training, **(settings or {})})
+    tokenizer_config = from_dict(TokenizerConfig, record["tokenizer"])
+    serialized = b"" if tokenizer_config.tokenizer == "byte" else (folder / TOKENIZER).read_bytes()
+    tokenizer = load_tokenizer(serialized)
+    data = _same_data(record, corpus_config, tokenizer, training_config)
+    model_config = from_dict(ModelConfig, record["model"])
+    run = _Run(folder, tokenizer, data, model_config, tokenizer_config, corpus_config, training_config)
+    run.record = record | {"training": to_dict(training_config)}
+    run.checkpoint = checkpoint
+    return run.go(None, observers, callbacks)
+
+
+def _train_tokenizer(plan: Plan, say: Say) -> Tokenizer:
+    if plan.tokenizer_config.tokenizer != "byte":
+        say(f"Learning a vocabulary ({plan.tokenizer_config.tokenizer}) ...")
+    return train_tokenizer(
+        (part.text for part in plan.corpus.parts()),
+        plan.tokenizer_config,
+        total_bytes=plan.stats.bytes,
+        character_counts=plan.stats.character_counts,
+        seed=plan.training_config.seed,
+    )
+
+
+def _first_record(plan: Plan, model_config: ModelConfig, data: TokenData) -> dict[str, Any]:
+    """What training.json says of a run before its first step."""
+    return {
+        "state": "running",
+        "corpus": {
+            "paths": [str(path.absolute()) for path in plan.corpus.files],
+            "valid": [str(path.absolute()) for path in plan.valid.files] if plan.valid else None,
+            "config": to_dict(plan.corpus_config),
+            "fingerprint": plan.corpus.fingerprint(),
+            "characters": plan.stats.characters,
+            "documents": plan.stats.documents,
+            "bytes": plan.stats.bytes,
+        },
+        "tokens": {"folder": str(data.train.folder), "train": len(data.train), "valid": len(data.valid)},
+        "tokenizer": to_dict(plan.tokenizer_config),
+        "model": to_dict(model_config),
+        "training": to_dict(plan.training_config),
+        "from": plan.start.name if plan.start else None,
+        "parameters": model_config.num_parameters,
+        "versions": {name: version(name) for name in ("textgen", "tensorflow", "keras", "sentencepiece")},
+        "progress": {"step": 0, "epochs": 0.0, "seconds": 0.0},
+        "scores": {},
+    }
+
+
+def _same_data(
+    record: Mapping[str, Any], config: CorpusConfig, tokenizer: Tokenizer, training: TrainingConfig
+) -> TokenData:
+    """The tokens that the run was started with: from the cache, or encoded again from an unchanged corpus."""
+    cached = TokenData.cached(Path(record["tokens"]["folder"]))
+    if cached:
+        return cached
+    corpus = Corpus(record["corpus"]["paths"], config)
+    if corpus.fingerprint() != record["corpus"]["fingerprint"]:
+        raise TrainingError("The corpus has changed since the run was started: train again instead of resuming.")
+    valid = record["corpus"]["valid"]
+    held_out = Corpus(valid, config) if valid else training.valid_fraction
+    return prepare(corpus, tokenizer, held_out, seed=training.seed)
+
+
+class _Run:
+    """The part that starting and resuming have in common."""
+
+    record: dict[str, Any]
+    checkpoint: Any = None
+
+    def __init__(
+        self,
+        folder: Path,
+        tokenizer: Tokenizer,
+        data: TokenData,
+        model_config: ModelConfig,
+        tokenizer_config: TokenizerConfig,
+        corpus_config: CorpusConfig,
+        training_config: TrainingConfig,
+    ) -> None:
+        self.folder = folder
+        self.tokenizer = tokenizer
+        self.data = data
+        self.configs = model_config, tokenizer_config, corpus_config
+        self.training_config = training_config
+
+    def go(
+        self,
+        start: SavedModel | None,
+        observers: Sequence[Observer],
+        callbacks: Sequence[keras.callbacks.Callback],
+    ) -> SavedModel:
+        """Builds the network, trains it, and writes down how it went, whatever ends the run."""
+        from textgen.callbacks import KerasCallbacks
+        from textgen.generator import Generator
+        from textgen.model import LanguageModel
+        from textgen.monitor import Monitor
+        from textgen.trainer import Trainer
+
+        self.model = LanguageModel(
+            self.configs[0], pad_id=self.tokenizer.pad_id, seed=self.training_config.seed
+        )
+        if start:
+            self.model.assign_weights(start.weights())
+        else:
+            self.model.start_bias(self.data.train.counts)
+        generator = Generator(self.model, self.tokenizer)
+        self.trainer = Trainer(
+            self.model,
+            self.data,
+            self.training_config,
+            self.folder / CHECKPOINTS,
+            save_best=self._save,
+            write_sample=lambda: generator.generate("", SAMPLE)[0].text,
+        )
+        if self.checkpoint:
+            self.trainer.restore(self.checkpoint)
+        settings = {name: self.record[name] for name in ("corpus", "tokenizer", "model", "training")}
+        about = RunReport(self.folder.name, settings, self.trainer.position.step)
+        watching = [*observers, Monitor(self.folder / LOGS)]
+        if callbacks:
+            watching.append(KerasCallbacks(callbacks, self.model))
+        try:
+            reason = self.trainer.run(watching, about)
+        except TextgenError as error:
+            if not (self.folder / MANIFEST).exists():
+                self._save(None)
+            self._write("interrupted" if hasattr(error, "exit_code") else f"failed: {error}", self.trainer.scores)
+            raise
+        return self._finish(reason)
+
+    def _finish(self, reason: str) -> SavedModel:
+        """Scores the best weights on all of the held-out text."""
+        from textgen.evaluation import Evaluator
+
+        saved = load_model(str(self.folder.absolute()))
+        self.model.assign_weights(saved.weights())
+        self._write(f"finished: {reason}", Evaluator(self.model).scores(self.data.valid, FINAL_TOKENS))
+        return load_model(str(self.folder.absolute()))
+
+    def _save(self, scores: Scores | None) -> None:
+        save_model(self.folder, self.model.weights_as_arrays(), *self.configs, self.tokenizer)
+        self._write("running", scores)
+
+    def _write(self, state: str, scores: Scores | None) -> None:
+        position = self.trainer.position
+        self.record["state"] = state
+        self.record["progress"] = {
+            "step": position.step,
+            "best_step": position.best_step,
+            "epochs": self.trainer.epochs(),
+            "seconds": position.seconds,
+        }
+        if scores:
+            self.record["scores"] = asdict(scores)
+        write_training(self.folder, self.record)
