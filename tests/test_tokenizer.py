@@ -334,6 +334,20 @@ def test_what_is_no_model(damage: bytes) -> None:
             load_tokenizer(serialized)
 
 
+@pytest.mark.parametrize("kind", TRAINED)
+def test_a_damaged_model_is_refused_or_works(kind: str) -> None:
+    generator = random.Random(0)
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(tokenizer_of(kind).serialized)
+        damaged[generator.randrange(len(damaged))] = generator.randrange(256)
+        try:
+            load_tokenizer(bytes(damaged)).encode(TEXT[:100])
+        except TokenizerError:
+            refused += 1
+    assert refused > 0
+
+
 def test_a_model_of_another_program(tmp_path: Path) -> None:
     prefix = tmp_path / "other"
     sentencepiece.SentencePieceTrainer.train(
@@ -405,7 +419,9 @@ def test_commands_find_saved_models_by_name(model: Path, monkeypatch: pytest.Mon
     folder = model.parent / "saved_models" / "poems"
     folder.mkdir(parents=True)
     model.rename(folder / "tokenizer.model")
+    (folder / "MANIFEST.json").touch()  # what makes a folder a model
     monkeypatch.chdir(model.parent)
+    monkeypatch.delenv("TEXTGEN_MODELS", raising=False)
     assert invoke("decode", "poems", input=invoke("encode", "saved_models/poems", "cat")) == "cat"
 
 

@@ -1,4 +1,7 @@
-"""What resuming needs: weights, optimizer, carried recurrent state and position, in folders that are whole or absent."""
+"""What resuming needs: weights, optimizer, carried recurrent state and position.
+
+Each checkpoint is a folder that is whole or absent; the one before stays until the next is complete.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from textgen.errors import SavedModelError
 from textgen.storage import new_folder, read_manifest, sweep, verified
 
 TENSORS, POSITION = "tensors.safetensors", "position.json"
-KEEP = 2  # the one before stays until the next is complete
+KEEP = 2
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ def newest_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
 
     Raises `SavedModelError` where there is none.
     """
-    skipped = []
+    skipped: list[str] = []
     for path in sorted(folder.glob("step-*"), reverse=True):
         try:
             entries = read_manifest(path)["files"]

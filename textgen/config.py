@@ -135,9 +135,7 @@ class TrainingConfig:
             if getattr(self, name) is not None:
                 _between(name, getattr(self, name), 1 if name == "steps" else 1e-9, 1e12)
         if sum(getattr(self, name) is not None for name in ("epochs", "steps", "minutes")) > 1:
-            raise ConfigError(
-                "epochs, steps and minutes each set the length of a run: give only one of them."
-            )
+            raise ConfigError("epochs, steps and minutes each set the length of a run: give only one of them.")
         _between("validations", self.validations, 1, 1 << 20)
         _between("valid_tokens", self.valid_tokens, 1, 1 << 40)
         if self.patience is not None:

@@ -401,18 +401,14 @@ def _json_text(line: str, field: str, place: str) -> str:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
         why = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
-        raise CorpusError(
-            f'{place}: not JSON ({why}). Expected a line such as {{"{field}": "..."}}.'
-        ) from None
+        raise CorpusError(f'{place}: not JSON ({why}). Expected a line such as {{"{field}": "..."}}.') from None
     if isinstance(value, dict):
         if field not in value:
             fields = ", ".join(value) or "(it has none)"
             raise CorpusError(f"{place}: no field {field!r}. Set text_field to one of: {fields}.")
         value = value[field]
         if not isinstance(value, str):
-            raise CorpusError(
-                f"{place}: field {field!r} is {_kind(value)}. Set text_field to one that is a string."
-            )
+            raise CorpusError(f"{place}: field {field!r} is {_kind(value)}. Set text_field to one that is a string.")
     if not isinstance(value, str):
         raise CorpusError(f"{place}: {_kind(value)}. Expected an object or a string.")
     if "\\u" in line:
@@ -440,9 +436,7 @@ def _check_encoding(encoding: str) -> None:
         "".encode(encoding)  # knows text encodings from others, such as hex
     except (LookupError, ValueError):
         examples = "utf-8, latin-1, gb18030 or utf-16"
-        raise CorpusError(
-            f"There is no encoding {encoding!r}. Set encoding to one such as {examples}."
-        ) from None
+        raise CorpusError(f"There is no encoding {encoding!r}. Set encoding to one such as {examples}.") from None
 
 
 def _undecodable(name: str, encoding: str, error: UnicodeError, fed: int) -> str:

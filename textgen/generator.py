@@ -73,8 +73,7 @@ class Generator:
             raise ConfigError("There is nothing to write: give at least one prompt; it may be empty.")
         seed = secrets.randbits(32) if config.seed is None else config.seed
         return [
-            _Row(prompt, self.tokenizer, replace(config, seed=seed + number))
-            for number, prompt in enumerate(prompts)
+            _Row(prompt, self.tokenizer, replace(config, seed=seed + number)) for number, prompt in enumerate(prompts)
         ]
 
     def _advance(self, rows: Sequence[_Row]) -> Iterator[None]:
@@ -90,13 +89,15 @@ class Generator:
             steps = CHUNKS[min(chunk, len(CHUNKS) - 1)]
             if (given := max(len(row.given) for row in rows)) > steps:
                 steps = min(given, PROMPT_WINDOW)
-            given_ids, uniforms = (np.stack(arrays, 1) for arrays in zip(*(row.feed(steps) for row in rows)))
+            given_ids, uniforms = (
+                np.stack(arrays, 1) for arrays in zip(*(row.feed(steps) for row in rows), strict=True)
+            )
             drawn, state = loop(ids, state, given_ids, uniforms, settings)
             drawn = drawn.numpy()  # [K, B]
             ids = drawn[-1]
             for number, row in enumerate(rows):
                 row.take(
-                    [int(i) for i, given in zip(drawn[:, number], given_ids[:, number]) if given == FREE]
+                    [int(i) for i, given in zip(drawn[:, number], given_ids[:, number], strict=True) if given == FREE]
                 )
             chunk += 1
             yield
@@ -113,9 +114,7 @@ class Generator:
     def _loop(self, names: tuple[str, ...]) -> Any:
         """The compiled loop for a set of transforms; its shapes are open, so that it is traced once."""
         if names not in self._loops:
-            per_row = {
-                name: tf.TensorSpec((None, 1), tf.int32 if name == "top_k" else tf.float32) for name in names
-            }
+            per_row = {name: tf.TensorSpec((None, 1), tf.int32 if name == "top_k" else tf.float32) for name in names}
             self._loops[names] = tf.function(
                 self._run,
                 input_signature=[

@@ -39,9 +39,7 @@ class LanguageModel(keras.Model):
             embeddings_initializer=keras.initializers.RandomUniform(-0.1, 0.1),
             name="embedding",
         )
-        self.recurrent = RecurrentStack(
-            config.num_layers, config.hidden_units, config.dropout, name="recurrent"
-        )
+        self.recurrent = RecurrentStack(config.num_layers, config.hidden_units, config.dropout, name="recurrent")
         self.projection = None
         if config.hidden_units != config.embedding_dim:
             self.projection = keras.layers.Dense(config.embedding_dim, name="projection")
@@ -97,9 +95,9 @@ class LanguageModel(keras.Model):
         for layer in self.recurrent.layers:
             for weight in (layer.cell.kernel, layer.cell.recurrent_kernel, layer.cell.bias):
                 named[f"{layer.name}/{weight.name}"] = weight
-        for layer in (self.projection, self.head):
-            if layer is not None:
-                named |= {f"{layer.name}/{weight.name}": weight for weight in layer.weights}
+        for last in (self.projection, self.head):
+            if last is not None:
+                named |= {f"{last.name}/{weight.name}": weight for weight in last.weights}
         return named
 
     def weights_as_arrays(self) -> dict[str, np.ndarray]:
@@ -111,9 +109,7 @@ class LanguageModel(keras.Model):
         named = self.named_weights()
         if arrays.keys() != named.keys():
             odd = ", ".join(sorted(arrays.keys() ^ named.keys()))
-            raise SavedModelError(
-                f"The weights do not fit the architecture: {odd} is missing or not expected."
-            )
+            raise SavedModelError(f"The weights do not fit the architecture: {odd} is missing or not expected.")
         for name, weight in named.items():
             if arrays[name].shape != tuple(weight.shape):
                 raise SavedModelError(

@@ -12,12 +12,9 @@ The rules are rough on purpose, and each can be overridden by its field:
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
-
-import numpy as np
 
 from textgen.config import (
     PRESETS,
@@ -30,15 +27,15 @@ from textgen.config import (
 )
 from textgen.corpus import Corpus, CorpusStats
 from textgen.errors import ConfigError, CorpusError
-from textgen.runtime import num_cores
+from textgen.runtime import measure_flops
 from textgen.saved_model import SavedModel
 from textgen.tokenizer import Tokenizer, choose_vocab_size
 
 LEAST_CHARACTERS = 1000  # of a corpus; from less nothing can be learned and held out
 PATIENT_MINUTES = 15.0  # a run without a budget is planned not to take much longer
 VALID_BYTES = 4_000_000  # at most so much of a large corpus is held out
-EFFICIENCY = 0.33  # share of the processor's speed at matrix products that training reaches
-SMALL_LAYER = 96  # units that cost as much as the rest of a step; narrow layers are less efficient
+EFFICIENCY = 0.45  # share of the processor's speed at matrix products that training reaches
+SMALL_LAYER = 80  # units that cost as much as the rest of a step; narrow layers are less efficient
 TOKENS_PER_PARAMETER = 1.0  # that a network should see within its budget
 LARGEST_FOR = ((40_000, "tiny"), (400_000, "small"), (20_000_000, "medium"))  # tokens of training text
 
@@ -210,9 +207,7 @@ def _plan_training(
 def _plan_dropout(settings: Mapping[str, Any], model: ModelConfig, epochs: float) -> ModelConfig:
     """More dropout the more often each token is seen: 0.1 for one pass, 0.35 for ten, at most 0.5."""
     dropout = settings.get("dropout", round(min(0.5, 0.1 * math.log2(1 + epochs)), 2))
-    return replace(
-        model, dropout=dropout, embedding_dropout=settings.get("embedding_dropout", round(dropout / 4, 2))
-    )
+    return replace(model, dropout=dropout, embedding_dropout=settings.get("embedding_dropout", round(dropout / 4, 2)))
 
 
 def _seconds(training: TrainingConfig, tokens: int, speed: float) -> float:
@@ -236,20 +231,3 @@ def training_memory(model: ModelConfig, training: TrainingConfig) -> int:
     activations = tokens * (12 * model.num_layers * model.hidden_units + 2 * model.embedding_dim)
     logits = 3 * tokens * model.vocab_size
     return 4 * (4 * model.num_parameters + activations + logits) + 500_000_000
-
-
-def measure_flops() -> float:
-    """Operations a second of a float32 matrix product on this machine, from a tenth of a second of trying."""
-    size = 512
-    matrix = np.ones((size, size), np.float32)
-    matrix @ matrix
-    count, started = 0, time.perf_counter()
-    while time.perf_counter() - started < 0.1:
-        matrix @ matrix
-        count += 1
-    return 2 * size**3 * count / (time.perf_counter() - started)
-
-
-def machine() -> str:
-    """The machine, in a few words."""
-    return f"CPU with {num_cores()} core{'s' if num_cores() > 1 else ''}"

@@ -110,9 +110,7 @@ def lstm_step(
     return new_h, new_c, Step(x, h, c, i, f, g, o, tanh_c)
 
 
-def lstm_step_backward(
-    dh: Array, dc: Array, step: Step, recurrent_kernel: Array
-) -> tuple[Array, Array, Array]:
+def lstm_step_backward(dh: Array, dc: Array, step: Step, recurrent_kernel: Array) -> tuple[Array, Array, Array]:
     """From the gradients of the new h and c: those of z, of the old h and of the old c.
 
     The slopes are written with the values themselves: sigmoid' = s * (1 - s), tanh' = 1 - tanh ** 2.

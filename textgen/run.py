@@ -28,7 +28,6 @@ from textgen.reports import Observer, RunReport
 from textgen.saved_model import (
     CHECKPOINTS,
     LOGS,
-    TOKENIZER,
     TRAINING,
     SavedModel,
     load_model,
@@ -36,8 +35,8 @@ from textgen.saved_model import (
     save_model,
     write_training,
 )
-from textgen.storage import MANIFEST, writing, write_file
-from textgen.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
+from textgen.storage import MANIFEST, write_file, writing
+from textgen.tokenizer import MODEL_FILE, Tokenizer, load_tokenizer, train_tokenizer
 from textgen.tokens import TokenData, prepare
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def train(
     run = _Run(folder, tokenizer, data, model_config, plan.tokenizer_config, plan.corpus_config, plan.training_config)
     run.record = _first_record(plan, model_config, data)
     if tokenizer.serialized:
-        write_file(folder / TOKENIZER, tokenizer.serialized)
+        write_file(folder / MODEL_FILE, tokenizer.serialized)
     write_training(folder, run.record)
     return run.go(plan.start, observers, callbacks)
 
@@ -103,7 +102,7 @@ def resume(
         training |= dict.fromkeys(("epochs", "steps", "minutes"))
     training_config = from_dict(TrainingConfig, {**training, **(settings or {})})
     tokenizer_config = from_dict(TokenizerConfig, record["tokenizer"])
-    serialized = b"" if tokenizer_config.tokenizer == "byte" else (folder / TOKENIZER).read_bytes()
+    serialized = b"" if tokenizer_config.tokenizer == "byte" else (folder / MODEL_FILE).read_bytes()
     tokenizer = load_tokenizer(serialized)
     data = _same_data(record, corpus_config, tokenizer, training_config)
     model_config = from_dict(ModelConfig, record["model"])
@@ -200,9 +199,7 @@ class _Run:
         from textgen.monitor import Monitor
         from textgen.trainer import Trainer
 
-        self.model = LanguageModel(
-            self.configs[0], pad_id=self.tokenizer.pad_id, seed=self.training_config.seed
-        )
+        self.model = LanguageModel(self.configs[0], pad_id=self.tokenizer.pad_id, seed=self.training_config.seed)
         if start:
             self.model.assign_weights(start.weights())
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -31,6 +32,30 @@ def load_tensorflow() -> None:
 def num_cores() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine() -> str:
+    """What training runs on, in a few words."""
+    import tensorflow as tf
+
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    count, name = (gpus, "GPU") if gpus else (num_cores(), "CPU core")
+    return f"{count} {name}{'s' if count > 1 else ''}"
+
+
+def measure_flops() -> float:
+    """Operations a second of float32 matrix products on this machine: the best of some quick tries."""
+    import tensorflow as tf
+
+    size = 512
+    matrix = tf.ones((size, size))
+    best, until = float("inf"), time.perf_counter() + 0.15
+    while time.perf_counter() < until:
+        started = time.perf_counter()
+        tf.matmul(matrix, matrix).numpy()
+        best = min(best, time.perf_counter() - started)
+    each = 2 * size**3 / best
+    return each if tf.config.list_physical_devices("GPU") else each * num_cores()
 
 
 @contextmanager

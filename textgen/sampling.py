@@ -50,7 +50,7 @@ def min_p(logits: Array, p: Array, xp: Any) -> Array:
 def temperature(logits: Array, t: Array, xp: Any) -> Array:
     """Divides the logits by t: below 1 sharpens, above 1 flattens, 0 leaves the likeliest piece alone."""
     likeliest = xp.arange(logits.shape[-1])[None, :] == xp.argmax(logits, axis=-1)[:, None]  # [B, V]
-    return xp.where(t > 0.0, logits / xp.maximum(t, 1e-6), xp.where(likeliest, 0.0, -np.inf))
+    return xp.where(t > 0.0, logits / xp.maximum(t, 1e-6), _keep(xp.zeros_like(logits), likeliest, xp))
 
 
 TRANSFORMS = {"top_k": top_k, "top_p": top_p, "min_p": min_p, "temperature": temperature}
@@ -72,7 +72,7 @@ def draw(logits: Array, uniforms: Array, xp: Any) -> Array:
     """
     cumulative = xp.cumsum(_cast(_softmax(logits, xp), "float64", xp), axis=-1)  # [B, V]
     thresholds = _cast(uniforms, "float64", xp)[:, None] * cumulative[:, -1:] * (1 - 1e-12)
-    return xp.sum(_cast(cumulative <= thresholds, "int32", xp), axis=-1)
+    return _cast(xp.sum(cumulative <= thresholds, axis=-1), "int32", xp)
 
 
 def settings_of(configs: Sequence[SamplingConfig]) -> dict[str, np.ndarray]:

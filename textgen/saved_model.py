@@ -29,13 +29,13 @@ from safetensors.numpy import save as to_safetensors
 from textgen.config import CorpusConfig, ModelConfig, TokenizerConfig, from_dict, to_dict
 from textgen.errors import SavedModelError, TextgenError
 from textgen.storage import MANIFEST, json_bytes, read_manifest, update_folder, verified, write_file
-from textgen.tokenizer import Tokenizer, load_tokenizer
+from textgen.tokenizer import MODEL_FILE, Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
     from textgen.model import LanguageModel
 
 FORMAT_VERSION = 1
-CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.model", "model.safetensors"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
 TRAINING, CARD, LOGS, CHECKPOINTS = "training.json", "README.md", "logs", "checkpoints"
 
 
@@ -90,9 +90,7 @@ def find_model(name: str | None = None, folder: str | Path | None = None) -> Pat
         if (path / MANIFEST).is_file():
             return path
     if (models_folder(folder) / name / CHECKPOINTS).is_dir():
-        raise SavedModelError(
-            f"The training of {name!r} has saved no model yet: resume it, or train it again."
-        )
+        raise SavedModelError(f"The training of {name!r} has saved no model yet: resume it, or train it again.")
     there = ", ".join(path.name for path in models)
     raise SavedModelError(
         f"There is no model {name!r} in {models_folder(folder)}. "
@@ -165,7 +163,7 @@ def save_model(
     }
     files = {CONFIG: json_bytes(config), WEIGHTS: to_safetensors(weights)}
     if tokenizer.serialized:
-        files[TOKENIZER] = tokenizer.serialized
+        files[MODEL_FILE] = tokenizer.serialized
     update_folder(folder, files)
 
 
@@ -232,9 +230,7 @@ def _entry(path: Path, name: str) -> dict[str, Any]:
 
 
 def _tokenizer_bytes(path: Path, config: TokenizerConfig) -> bytes:
-    return (
-        b"" if config.tokenizer == "byte" else verified(path, TOKENIZER, _entry(path, TOKENIZER)).read_bytes()
-    )
+    return b"" if config.tokenizer == "byte" else verified(path, MODEL_FILE, _entry(path, MODEL_FILE)).read_bytes()
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -244,7 +240,5 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise SavedModelError(f"Cannot read {path}: {error}. Copy the whole folder again.") from None
     if not isinstance(value, dict):
-        raise SavedModelError(
-            f"{path} is damaged: it should hold a JSON object. Copy the whole folder again."
-        )
+        raise SavedModelError(f"{path} is damaged: it should hold a JSON object. Copy the whole folder again.")
     return value

@@ -93,15 +93,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
         if not all({"size", "sha256"} <= entry.keys() for entry in manifest["files"].values()):
             raise ValueError("an entry lacks its size or checksum")
     except FileNotFoundError:
-        raise SavedModelError(
-            f"{path} has no {MANIFEST}: it was not written to its end, or is not ours."
-        ) from None
+        raise SavedModelError(f"{path} has no {MANIFEST}: it was not written to its end, or is not ours.") from None
     except OSError as error:
         raise SavedModelError(f"Cannot read {path / MANIFEST}: {error.strerror}.") from None
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise SavedModelError(
-            f"{path / MANIFEST} is damaged: {error}. Take the folder from a backup."
-        ) from None
+        raise SavedModelError(f"{path / MANIFEST} is damaged: {error}. Take the folder from a backup.") from None
     return manifest
 
 
@@ -116,9 +112,7 @@ def verified(path: Path, name: str, entry: Mapping[str, Any]) -> Path:
             if candidate.stat().st_size == entry["size"] and sha256(candidate) == entry["sha256"]:
                 return candidate
     if found is None:
-        raise SavedModelError(
-            f"{path / name} is missing. Copy the whole folder again, or train the model again."
-        )
+        raise SavedModelError(f"{path / name} is missing. Copy the whole folder again, or train the model again.")
     what = f"is {found:,} bytes long, not {entry['size']:,}" if found != entry["size"] else "was altered"
     raise SavedModelError(f"{path / name} {what}. Copy the whole folder again, or train the model again.")
 

@@ -161,12 +161,12 @@ class StreamDecoder:
 class SentencePieceTokenizer(Tokenizer):
     """unigram, bpe and char: pieces of characters, and bytes for characters that have no piece."""
 
-    def __init__(self, tokenizer: str, processor: Any, serialized: bytes) -> None:
-        learned = [processor.id_to_piece(id) for id in range(FIRST_LEARNED, len(processor))]
+    def __init__(self, kind: str, names: list[str], serialized: bytes, processor: Any) -> None:
+        learned = names[FIRST_LEARNED:]
         labels = [*SPECIAL_LABELS, "\\n", *BYTE_NAMES, *map(_printable, learned)]
         piece_bytes = [b"", "\ufffd".encode(), b"", b"\n", *_every_byte()]
         piece_bytes += [piece.replace(SPACE, " ").encode() for piece in learned]
-        super().__init__(tokenizer, labels, piece_bytes, serialized)
+        super().__init__(kind, labels, piece_bytes, serialized)
         self._processor = processor
         self._ids_apart = {"\n": [NEWLINE], SPACE: [FIRST_BYTE + byte for byte in SPACE.encode()]}
         if SPACE not in learned:  # in Chinese, say; SentencePiece would spell a space as its sign, U+2581
@@ -193,8 +193,8 @@ class SentencePieceTokenizer(Tokenizer):
 class WordTokenizer(Tokenizer):
     """word: what stands between white space is a piece, or unk; each newline is a piece."""
 
-    def __init__(self, processor: Any, serialized: bytes) -> None:
-        words = [processor.id_to_piece(id)[1:] for id in range(NEWLINE + 1, len(processor))]
+    def __init__(self, names: list[str], serialized: bytes) -> None:
+        words = [name.removeprefix(SPACE) for name in names[NEWLINE + 1 :]]
         labels = [*SPECIAL_LABELS, "\\n", *[SPACE + _printable(word) for word in words]]
         piece_bytes = [b"", b" <unk>", b"", b"\n", *[b" " + word.encode() for word in words]]
         super().__init__("word", labels, piece_bytes, serialized)
@@ -306,9 +306,9 @@ def load_tokenizer(serialized: bytes) -> Tokenizer:
     processor = sentencepiece.SentencePieceProcessor()
     try:
         processor.LoadFromSerializedProto(serialized)
-    except RuntimeError:
+        names = [processor.id_to_piece(id) for id in range(len(processor))]
+    except (RuntimeError, UnicodeDecodeError):
         raise TokenizerError("The vocabulary is not a SentencePiece model, or is damaged.") from None
-    names = [processor.id_to_piece(id) for id in range(min(FIRST_LEARNED, len(processor)))]
     made_here = PAD_NAME.fullmatch(names[PAD])
     kind = made_here[1] if made_here else ""
     others = [NEWLINE_NAME] if kind == "word" else ["\n", *BYTE_NAMES]
@@ -318,8 +318,8 @@ def load_tokenizer(serialized: bytes) -> Tokenizer:
             "for spaces. Train one with textgen."
         )
     if kind == "word":
-        return WordTokenizer(processor, serialized)
-    return SentencePieceTokenizer(kind, processor, serialized)
+        return WordTokenizer(names, serialized)
+    return SentencePieceTokenizer(kind, names, serialized, processor)
 
 
 def read_tokenizer(path: str | Path) -> Tokenizer:
@@ -372,9 +372,7 @@ def _train(sample: list[str], tokenizer: str, vocab_size: int, coverage: float) 
             num_threads=TRAINING_THREADS, minloglevel=5, **settings,
         )  # fmt: skip
     except RuntimeError as error:
-        raise TokenizerError(
-            f"SentencePiece cannot make a {tokenizer} vocabulary of this text: {error}"
-        ) from None
+        raise TokenizerError(f"SentencePiece cannot make a {tokenizer} vocabulary of this text: {error}") from None
     return model.getvalue()
 
 

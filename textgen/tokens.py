@@ -126,9 +126,7 @@ def prepare(
     return data
 
 
-def encode_corpus(
-    corpus: Corpus, tokenizer: Tokenizer, folder: Path, progress: Progress | None = None
-) -> TokenStream:
+def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, folder: Path, progress: Progress | None = None) -> TokenStream:
     """The whole corpus as one stream in `folder`, which must not exist yet."""
     _encode((("valid", part) for part in corpus.parts()), tokenizer, folder, progress)
     return TokenStream(folder, "valid")
@@ -145,9 +143,7 @@ def _split_parts(corpus: Corpus, valid: Corpus | float, seed: int) -> Iterator[t
         yield from _split_tail(corpus.parts(), corpus.stats().characters, valid)
 
 
-def _split_by_document(
-    parts: Iterable[Part], documents: int, fraction: float, seed: int
-) -> Iterator[tuple[str, Part]]:
+def _split_by_document(parts: Iterable[Part], documents: int, fraction: float, seed: int) -> Iterator[tuple[str, Part]]:
     """Holds out one document, drawn by lot, of each run of 1/fraction documents."""
     run = min(max(2, round(1 / fraction)), documents)
     document, chosen = 0, random.Random(f"{seed}-0").randrange(run)
@@ -214,14 +210,10 @@ class _SplitWriter:
         return (self._folder / f"{self._split}-{number:05d}.bin").open("wb")
 
 
-def _encode(
-    parts: Iterable[tuple[str, Part]], tokenizer: Tokenizer, folder: Path, progress: Progress | None
-) -> None:
+def _encode(parts: Iterable[tuple[str, Part]], tokenizer: Tokenizer, folder: Path, progress: Progress | None) -> None:
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
     with new_folder(folder) as temporary:
-        writers = {
-            split: _SplitWriter(temporary, split, tokenizer.vocab_size, dtype) for split in ("train", "valid")
-        }
+        writers = {split: _SplitWriter(temporary, split, tokenizer.vocab_size, dtype) for split in ("train", "valid")}
         for batch in _batched(parts):
             encoded = tokenizer.encode_batch([part.text for _, part in batch])
             for (split, part), ids in zip(batch, encoded, strict=True):

@@ -71,9 +71,7 @@ class Trainer:
         self._checkpoints = checkpoints
         self._save_best = save_best
         self._write_sample = write_sample
-        self._batches = Batches(
-            data.train, config.batch_size, config.sequence_length, model.pad_id, seed=config.seed
-        )
+        self._batches = Batches(data.train, config.batch_size, config.sequence_length, model.pad_id, seed=config.seed)
         self._evaluator = Evaluator(model)
         self._optimizer = make_optimizer(config, model)
         self._strategy = tf.distribute.get_strategy()
@@ -118,7 +116,8 @@ class Trainer:
             if self._signal:
                 self.save_checkpoint()
                 raise Interrupted(
-                    f"Stopped at step {position.step:,}; everything is saved. Go on with --resume.", self._signal
+                    f"Stopped at step {position.step:,}; everything is saved. Go on with --resume.",
+                    self._signal,
                 )
             if reason:
                 self.save_checkpoint()
@@ -226,9 +225,7 @@ class Trainer:
 
     def save_checkpoint(self) -> None:
         """Writes everything that `restore` takes."""
-        save_checkpoint(
-            self._checkpoints, self.position.step, Checkpoint(self._tensors(), asdict(self.position))
-        )
+        save_checkpoint(self._checkpoints, self.position.step, Checkpoint(self._tensors(), asdict(self.position)))
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Goes on from a checkpoint. Raises `TrainingError` where it does not fit."""
@@ -300,9 +297,7 @@ class Trainer:
 
 def make_optimizer(config: TrainingConfig, model: LanguageModel) -> keras.optimizers.Optimizer:
     """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101); biases do not decay."""
-    optimizer = keras.optimizers.AdamW(
-        learning_rate=0.0, weight_decay=config.weight_decay, beta_2=0.99, epsilon=1e-8
-    )
+    optimizer = keras.optimizers.AdamW(learning_rate=0.0, weight_decay=config.weight_decay, beta_2=0.99, epsilon=1e-8)
     optimizer.exclude_from_weight_decay(var_names=["bias"])
     optimizer.build(model.trainable_variables)
     model.optimizer = optimizer  # where Keras callbacks look for it

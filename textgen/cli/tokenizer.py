@@ -6,18 +6,21 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from textgen.cli.options import corpus_config, corpus_options, given
-from textgen.config import TOKENIZERS, TokenizerConfig, from_dict
+from textgen.cli.options import (
+    corpus_config,
+    corpus_options,
+    find_tokenizer,
+    given,
+    standard_input,
+    tokenizer_options,
+)
+from textgen.config import TokenizerConfig, from_dict, select
 from textgen.errors import TokenizerError
 
-if TYPE_CHECKING:
-    from textgen.tokenizer import Tokenizer
-
-SAVED_MODELS = Path("saved_models")
 PIECES_SHOWN = 40
 
 
@@ -33,20 +36,10 @@ def tokenizer() -> None:
 @tokenizer.command()
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="File to write.")
-@click.option("--tokenizer", "kind", type=click.Choice(TOKENIZERS), help="Kind of pieces [default: unigram].")
-@click.option("--vocab-size", type=int, help="Pieces, special ones included. Chosen when not given.")
-@click.option("--sample-bytes", type=int, help="Learn from at most so much text [default: 20000000].")
+@tokenizer_options
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
 @corpus_options
-def train(
-    paths: tuple[str, ...],
-    out: Path,
-    kind: str | None,
-    vocab_size: int | None,
-    sample_bytes: int | None,
-    force: bool,
-    **options: Any,
-) -> None:
+def train(paths: tuple[str, ...], out: Path, force: bool, **options: Any) -> None:
     """Learn a vocabulary from PATHS and write it to a SentencePiece model file.
 
     \b
@@ -57,8 +50,7 @@ def train(
     from textgen.corpus import Corpus
     from textgen.tokenizer import train_tokenizer
 
-    settings = given({"tokenizer": kind, "vocab_size": vocab_size, "sample_bytes": sample_bytes})
-    config = from_dict(TokenizerConfig, settings)
+    config = from_dict(TokenizerConfig, select(TokenizerConfig, given(options)))
     if config.tokenizer == "byte":
         raise TokenizerError("The byte tokenizer learns nothing: say byte where a TOKENIZER is asked for.")
     if out.exists() and not force:
@@ -88,8 +80,8 @@ def encode(tokenizer: str, text: str | None, pieces: bool, as_json: bool) -> Non
       textgen tokenizer encode poems.model "The moon" --pieces
       textgen tokenizer encode byte < poem.txt
     """
-    loaded = _tokenizer(tokenizer)
-    ids = loaded.encode(_standard_input() if text is None else text)
+    loaded = find_tokenizer(tokenizer)
+    ids = loaded.encode(standard_input() if text is None else text)
     labels: list[Any] = [loaded.piece(id) for id in ids] if pieces else ids
     click.echo(json.dumps(labels, ensure_ascii=False) if as_json else " ".join(map(str, labels)))
 
@@ -107,7 +99,7 @@ def decode(tokenizer: str, ids: tuple[int, ...]) -> None:
       textgen tokenizer decode byte 75 108 36
       textgen tokenizer encode poems.model "The moon" | textgen tokenizer decode poems.model
     """
-    text = _tokenizer(tokenizer).decode(ids or _ids(_standard_input()))
+    text = find_tokenizer(tokenizer).decode(ids or _ids(standard_input()))
     add_newline = sys.stdout.isatty() and not text.endswith("\n")
     click.echo(text.encode(), nl=add_newline)
 
@@ -124,7 +116,7 @@ def info(tokenizer: str, pieces: bool, as_json: bool) -> None:
       textgen tokenizer info poems.model
       textgen tokenizer info poems.model --pieces | grep moon
     """
-    loaded = _tokenizer(tokenizer)
+    loaded = find_tokenizer(tokenizer)
     labels = loaded.pieces()
     if pieces:
         listing = [f"{id}\t{label}" for id, label in enumerate(labels)]
@@ -144,33 +136,12 @@ def info(tokenizer: str, pieces: bool, as_json: bool) -> None:
         return
     written = [label for label in labels if not re.fullmatch("<0x..>|<pad>|<unk>|<eos>", label)]
     shown = written[:: -(-len(written) // PIECES_SHOWN)]
-    click.echo(
-        "\n".join(f"{name:11}  {value}" for name, value in [*facts.items(), ("pieces", " ".join(shown))])
-    )
-
-
-def _tokenizer(name: str) -> Tokenizer:
-    from textgen.tokenizer import load_tokenizer, read_tokenizer
-
-    if name == "byte":
-        return load_tokenizer(b"")
-    saved = SAVED_MODELS / name
-    return read_tokenizer(saved if saved.is_dir() and not Path(name).exists() else name)
-
-
-def _standard_input() -> str:
-    try:
-        return click.get_binary_stream("stdin").read().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise TokenizerError(f"Standard input is not UTF-8 text: {error}.") from None
+    click.echo("\n".join(f"{name:11}  {value}" for name, value in [*facts.items(), ("pieces", " ".join(shown))]))
 
 
 def _ids(text: str) -> list[int]:
     """Numbers between spaces or as a JSON list."""
     try:
-        return [
-            int(number)
-            for number in text.strip().removeprefix("[").removesuffix("]").replace(",", " ").split()
-        ]
+        return [int(number) for number in text.strip().removeprefix("[").removesuffix("]").replace(",", " ").split()]
     except ValueError as error:
         raise click.UsageError(f"IDS are whole numbers: {error}.") from None

@@ -33,9 +33,7 @@ class Head(keras.layers.Layer):
         kernel = tf.transpose(table) if self.kernel is None else self.kernel
         return tf.cast(tf.matmul(features, tf.cast(kernel, features.dtype)), tf.float32) + self.bias
 
-    def token_losses(
-        self, features: tf.Tensor, table: tf.Tensor, targets: tf.Tensor, pad_id: int
-    ) -> tf.Tensor:
+    def token_losses(self, features: tf.Tensor, table: tf.Tensor, targets: tf.Tensor, pad_id: int) -> tf.Tensor:
         """features [B, T, E], targets [B, T] -> nats [B, T]; 0 where the target is `pad_id`."""
         logits = self(features, table)  # [B, T, V]
         nats = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)

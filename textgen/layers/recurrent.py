@@ -9,9 +9,7 @@ import tensorflow as tf
 
 from textgen.layers.dropout import Noise, variational_dropout
 
-State = tuple[
-    tuple[tf.Tensor, tf.Tensor], ...
-]  # a layer each: hidden state h and cell state c, [B, H] float32
+State = tuple[tuple[tf.Tensor, tf.Tensor], ...]  # a layer each: hidden state h and cell state c, [B, H] float32
 
 
 class LSTM(keras.layers.LSTM):
@@ -23,9 +21,7 @@ class LSTM(keras.layers.LSTM):
     def step(self, x: tf.Tensor, state: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """One step of time: x [B, E], state (h, c) -> the new (h, c), each [B, H]."""
         h, c = state
-        z = (
-            tf.matmul(x, self.cell.kernel) + tf.matmul(h, self.cell.recurrent_kernel) + self.cell.bias
-        )  # [B, 4H]
+        z = tf.matmul(x, self.cell.kernel) + tf.matmul(h, self.cell.recurrent_kernel) + self.cell.bias  # [B, 4H]
         i, f, g, o = tf.split(z, 4, axis=-1)  # [B, H] each
         c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(g)
         return tf.sigmoid(o) * tf.tanh(c), c
@@ -76,6 +72,5 @@ class RecurrentStack(keras.layers.Layer):
     def initial_state(self, batch_size: int | tf.Tensor) -> State:
         """Zeros: nothing read yet."""
         return tuple(
-            (tf.zeros((batch_size, self.hidden_units)), tf.zeros((batch_size, self.hidden_units)))
-            for _ in self.layers
+            (tf.zeros((batch_size, self.hidden_units)), tf.zeros((batch_size, self.hidden_units))) for _ in self.layers
         )

@@ -1,0 +1,58 @@
+"""textgen evaluate: how well a saved model predicts a text."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from textgen.cli.options import corpus_options, given, json_option, models_dir_option
+from textgen.config import CorpusConfig, select
+
+
+@click.command()
+@click.argument("model")
+@click.argument("paths", nargs=-1, required=True)
+@json_option
+@models_dir_option
+@corpus_options
+def evaluate(model: str, paths: tuple[str, ...], as_json: bool, models_dir: Path | None, **options: Any) -> None:
+    """Score how well a model predicts a text.
+
+    PATHS are files, folders, globs, or - for standard input.
+    Nats and perplexity a token depend on the vocabulary; bits a byte compare any two models on the same text.
+    Perplexity a word counts the end of each document as a word. Documents are cut as for training, unless
+    options say otherwise.
+
+    \b
+    Example:
+      textgen evaluate novel other-novel.txt
+      textgen evaluate news test.txt --documents line --json
+    """
+    from textgen.corpus import Corpus
+    from textgen.saved_model import load_model
+    from textgen.tokens import encode_corpus
+
+    saved = load_model(model, models_dir)
+    text = Corpus(paths, replace(saved.corpus_config, **select(CorpusConfig, given(options))))
+
+    from textgen.runtime import load_tensorflow
+
+    load_tensorflow()
+    from textgen.evaluation import Evaluator
+
+    with tempfile.TemporaryDirectory() as folder:
+        stream = encode_corpus(text, saved.tokenizer, Path(folder) / "tokens")
+        scores = asdict(Evaluator(saved.build()).scores(stream))
+    if as_json:
+        finite = {name: value if math.isfinite(value) else None for name, value in scores.items()}
+        click.echo(json.dumps(finite, indent=2))
+        return
+    for name, value in scores.items():
+        number = f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"
+        click.echo(f"{name.replace('_', ' '):20} {number:>14}")

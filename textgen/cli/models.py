@@ -1,0 +1,107 @@
+"""textgen models: what has been trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from textgen.cli.options import json_option, models_dir_option
+from textgen.errors import TextgenError
+
+
+@click.group()
+def models() -> None:
+    """List, show and remove saved models."""
+
+
+@models.command("list")
+@models_dir_option
+@json_option
+def list_(models_dir: Path | None, as_json: bool) -> None:
+    """List the saved models, with their size and score.
+
+    \b
+    Example:
+      textgen models list
+    """
+    from textgen.saved_model import list_models, load_model, models_folder
+
+    rows: list[dict[str, object]] = []
+    for path in list_models(models_dir):
+        try:
+            saved = load_model(str(path), models_dir)
+        except TextgenError as error:
+            rows.append({"name": path.name, "problem": str(error)})
+            continue
+        rows.append(
+            {
+                "name": path.name,
+                "parameters": saved.model_config.num_parameters,
+                "vocab_size": saved.model_config.vocab_size,
+                "bits_per_byte": saved.training.get("scores", {}).get("bits_per_byte"),
+                "state": saved.training.get("state", "unknown").split(":")[0],
+            }
+        )
+    if as_json:
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+    elif not rows:
+        click.echo(f"There is no model in {models_folder(models_dir)} yet. Train one: textgen train FILE", err=True)
+    else:
+        _print_table(rows)
+
+
+def _print_table(rows: list[dict[str, object]]) -> None:
+    width = max(5, *(len(str(row["name"])) for row in rows))
+    click.echo(f"{'MODEL':{width}}  {'PARAMETERS':>12}  {'PIECES':>7}  {'BITS/BYTE':>9}  STATE")
+    for row in rows:
+        if "problem" in row:
+            click.echo(f"{row['name']:{width}}  {row['problem']}")
+            continue
+        bits = "" if row["bits_per_byte"] is None else f"{row['bits_per_byte']:.3f}"
+        click.echo(
+            f"{row['name']:{width}}  {row['parameters']:>12,}  {row['vocab_size']:>7,}  {bits:>9}  {row['state']}"
+        )
+
+
+@models.command()
+@click.argument("model", required=False)
+@models_dir_option
+@json_option
+def show(model: str | None, models_dir: Path | None, as_json: bool) -> None:
+    """Print the card of MODEL, or of the newest.
+
+    \b
+    Example:
+      textgen models show novel
+    """
+    from textgen.saved_model import load_model, model_card
+
+    saved = load_model(model, models_dir)
+    if as_json:
+        click.echo(json.dumps(saved.training, indent=2, ensure_ascii=False))
+    elif saved.training:
+        click.echo(model_card(saved.name, saved.training), nl=False)
+    else:
+        raise TextgenError(f"{saved.folder} has no training.json: copy the whole folder again.")
+
+
+@models.command()
+@click.argument("model")
+@models_dir_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove(model: str, models_dir: Path | None, yes: bool) -> None:
+    """Delete MODEL, with its checkpoints and logs.
+
+    \b
+    Example:
+      textgen models remove novel
+    """
+    from textgen.saved_model import find_model, remove_model
+
+    path = find_model(model, models_dir)
+    if not yes:
+        click.confirm(f"Delete {path} and everything in it?", abort=True, err=True)
+    remove_model(path)
+    click.echo(f"Removed {path}.", err=True)

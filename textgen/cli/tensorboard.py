@@ -1,0 +1,33 @@
+"""textgen tensorboard: curves, samples and settings of runs in the browser."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from textgen.cli.options import models_dir_option
+
+
+@click.command()
+@click.argument("model", required=False)
+@click.option("--port", type=click.IntRange(0, 65535), default=6006, show_default=True, help="0 takes a free one.")
+@click.option("--host", default="localhost", show_default=True, help="Address to listen on.")
+@models_dir_option
+def tensorboard(model: str | None, port: int, host: str, models_dir: Path | None) -> None:
+    """Show training curves in TensorBoard.
+
+    Those of MODEL, or of all models side by side, with samples and settings. Ctrl-C ends it.
+
+    \b
+    Example:
+      textgen tensorboard
+      textgen tensorboard novel --port 0
+    """
+    from textgen.saved_model import LOGS, find_model, models_folder
+
+    folder = find_model(model, models_dir) / LOGS if model else models_folder(models_dir)
+    arguments = ["--logdir", str(folder), "--port", str(port), "--host", host]
+    os.execv(sys.executable, [sys.executable, "-m", "tensorboard.main", *arguments])

@@ -1,0 +1,242 @@
+"""textgen train: from a text to a saved model."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from textgen.cli.options import (
+    corpus_config,
+    corpus_options,
+    find_tokenizer,
+    given,
+    json_option,
+    models_dir_option,
+    option_group,
+    tokenizer_options,
+)
+from textgen.config import PRESETS, SCHEDULES, read_toml
+from textgen.errors import TrainingError
+
+if TYPE_CHECKING:
+    from textgen.plan import Plan
+    from textgen.saved_model import SavedModel
+
+model_options = option_group(
+    click.option("--embedding-dim", type=int, metavar="N", help="Numbers that stand for a piece."),
+    click.option("--hidden-units", type=int, metavar="N", help="Units of each recurrent layer."),
+    click.option("--num-layers", type=int, metavar="N", help="Recurrent layers."),
+    click.option("--dropout", type=float, help="Share of units silenced between layers while training."),
+    click.option("--embedding-dropout", type=float, help="The same, of the embedding."),
+    click.option(
+        "--tie-embeddings/--no-tie-embeddings",
+        default=None,
+        help="Whether the output layer reads the embedding table [default: it does].",
+    ),
+)
+
+training_options = option_group(
+    click.option("--epochs", type=float, help="Length of the run, in passes over the text."),
+    click.option("--steps", type=int, metavar="N", help="Length of the run, in updates of the weights."),
+    click.option("--minutes", type=float, help="Length of the run, in minutes."),
+    click.option("--batch-size", type=int, metavar="N", help="Streams of text read side by side."),
+    click.option("--sequence-length", type=int, metavar="N", help="Tokens that a gradient reaches back."),
+    click.option("--learning-rate", type=float, help="Peak of the schedule."),
+    click.option("--schedule", type=click.Choice(SCHEDULES), help="After the warm-up [default: cosine]."),
+    click.option("--warmup", type=float, help="Share of the run in which the learning rate rises."),
+    click.option("--final-learning-rate", type=float, help="Where it ends, as a share of the peak."),
+    click.option("--weight-decay", type=float, help="AdamW's, on matrices."),
+    click.option("--clip-norm", type=float, help="Longer gradients are shortened to this."),
+    click.option("--validations", type=int, metavar="N", help="How often held-out text is scored."),
+    click.option("--valid-tokens", type=int, metavar="N", help="Held-out tokens that are scored each time."),
+    click.option("--patience", type=int, metavar="N", help="Stop after so many validations without a better one."),
+    click.option("--seed", type=int, metavar="N", help="Of weights, order of documents, dropout [default: 0]."),
+)
+
+
+@click.command()
+@click.argument("paths", nargs=-1)
+@click.option("--name", help="Name of the saved model [default: made from the first path].")
+@models_dir_option
+@click.option("--preset", type=click.Choice(list(PRESETS)), help="Size of the network. Chosen when not given.")
+@click.option("--config", "config_file", type=click.Path(), help="TOML file with settings; flags override it.")
+@click.option("--valid", metavar="FILE|SHARE", help="Held-out text, or the share to hold out [default: 0.1].")
+@click.option("--from", "start", metavar="MODEL", help="Fine-tune this model instead of starting afresh.")
+@click.option("--tokenizer-from", metavar="MODEL", help="Take over the vocabulary of a model or .model file.")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run: --name NAME, or the newest.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+@json_option
+@training_options
+@model_options
+@tokenizer_options
+@corpus_options
+def train(
+    paths: tuple[str, ...],
+    name: str | None,
+    models_dir: Path | None,
+    preset: str | None,
+    config_file: str | None,
+    valid: str | None,
+    start: str | None,
+    tokenizer_from: str | None,
+    resume: bool,
+    dry_run: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Train a model on a text.
+
+    PATHS are files, folders, globs, or - for standard input: plain text, .jsonl, .csv or .tsv, also compressed.
+
+    With nothing else said, the sizes, the vocabulary and the length of the run are chosen from the text and
+    the machine; the plan is printed first. Ctrl-C saves and stops; --resume goes on.
+
+    \b
+    Example:
+      textgen train novel.txt
+      textgen train poems/ --documents blank-line --minutes 10 --name poems
+      textgen train headlines.csv --text-column title --preset small
+      textgen train --resume --name poems
+    """
+    from textgen.saved_model import models_folder
+
+    settings = {**(read_toml(config_file) if config_file else {}), **given(options)}
+    folder = models_folder(models_dir)
+    if resume:
+        if paths:
+            raise click.UsageError("--resume takes the corpus from the run that it goes on with: leave out PATHS.")
+        saved = _resume(folder, name, settings)
+    else:
+        if not paths:
+            raise click.UsageError("Missing argument 'PATHS...': what text is the model to learn from?")
+        plan = _plan(paths, settings, preset, valid, start, tokenizer_from, models_dir)
+        target = folder / (name or _free_name(folder, paths[0]))
+        click.echo(describe(plan, target), err=not dry_run)
+        if dry_run:
+            return
+        saved = _train(plan, target)
+    if as_json:
+        click.echo(json.dumps(saved.training, indent=2, ensure_ascii=False))
+    else:
+        click.echo(_summary(saved))
+
+
+def _plan(
+    paths: tuple[str, ...],
+    settings: dict[str, Any],
+    preset: str | None,
+    valid: str | None,
+    start: str | None,
+    tokenizer_from: str | None,
+    models_dir: Path | None,
+) -> Plan:
+    from textgen.corpus import Corpus
+    from textgen.plan import make_plan
+    from textgen.runtime import load_tensorflow
+    from textgen.saved_model import load_model
+
+    config = corpus_config(settings)
+    held_out = None
+    if valid is not None:
+        if re.fullmatch(r"[0-9.]+(e-?[0-9]+)?", valid):
+            settings["valid_fraction"] = float(valid)
+        else:
+            held_out = Corpus([valid], config)
+    text = Corpus(paths, config)
+    for skipped in text.skipped:
+        click.echo(f"Skipped {skipped}: it looks like a binary file.", err=True)
+    text.stats()  # complains before the slow part
+    load_tensorflow()
+    return make_plan(
+        text,
+        settings,
+        preset=preset,
+        valid=held_out,
+        start=load_model(start, models_dir) if start else None,
+        tokenizer=find_tokenizer(tokenizer_from, models_dir) if tokenizer_from else None,
+    )
+
+
+def _train(plan: Plan, folder: Path) -> SavedModel:
+    from textgen.cli.display import Display
+    from textgen.run import train as run
+
+    display = Display()
+    return run(plan, folder, observers=[display], say=display.say)
+
+
+def _resume(folder: Path, name: str | None, settings: dict[str, Any]) -> SavedModel:
+    from textgen.cli.display import Display
+    from textgen.run import resume as run
+    from textgen.runtime import load_tensorflow
+
+    if name is None:
+        runs = sorted(folder.glob("*/checkpoints"), key=lambda path: path.stat().st_mtime)
+        if not runs:
+            raise TrainingError(f"There is no run to resume in {folder}: name a corpus to train on.")
+        name = runs[-1].parent.name
+    load_tensorflow()
+    display = Display()
+    display.say(f"Resuming {folder / name}.")
+    return run(folder / name, settings, observers=[display], say=display.say)
+
+
+def _free_name(folder: Path, path: str) -> str:
+    """A name made from a path, with a number where it is taken."""
+    stem = "stdin" if path == "-" else re.sub(r"[^\w-]+", "-", Path(path).name.split(".")[0]).strip("-") or "model"
+    taken = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    return next(name for n in range(1, len(taken) + 3) if (name := stem if n == 1 else f"{stem}-{n}") not in taken)
+
+
+def describe(plan: Plan, folder: Path) -> str:
+    """The plan, for people."""
+    from textgen.runtime import machine
+
+    stats, model, training = plan.stats, plan.model_config, plan.training_config
+    reason = f" ({plan.corpus.guess_reason})" if plan.corpus.guess_reason else ""
+    lengths = {"epochs": training.epochs, "steps": training.steps, "minutes": training.minutes}
+    length = ", ".join(f"{value:,g} {name}" for name, value in lengths.items() if value is not None)
+    held_out = ", ".join(map(str, plan.valid.files)) if plan.valid else f"{training.valid_fraction:.2g} of the corpus"
+    tied = "tied" if model.tie_embeddings else "untied"
+    size = f"{model.num_layers} x LSTM of {model.hidden_units} units, embedding {model.embedding_dim}, {tied}"
+    if plan.start:
+        size += f", from {plan.start.name}"
+    rows = {
+        "corpus": f"{stats.characters:,} characters in {stats.documents:,} documents "
+        f"by {plan.corpus_config.documents}{reason}",
+        "held out": held_out,
+        "vocabulary": f"{plan.tokenizer_config.tokenizer}, about {model.vocab_size:,} pieces, "
+        f"{plan.tokens:,} tokens to train on",
+        "network": size + (f" ({plan.preset})" if plan.preset else ""),
+        "parameters": f"{model.num_parameters:,}; memory about {plan.memory_bytes / 1e9:.1f} GB",
+        "dropout": f"{model.dropout:g} between layers, {model.embedding_dropout:g} on the embedding",
+        "training": f"{length}, batches of {training.batch_size} x {training.sequence_length} tokens, "
+        f"learning rate {training.learning_rate:g} {training.schedule}",
+        "machine": machine(),
+        "expected": f"about {_duration(plan.seconds)}, {plan.epochs:.2g} epochs at "
+        f"{plan.tokens_per_second:,.0f} tokens a second",
+        "saved in": str(folder),
+    }
+    return "\n".join(f"{name:<11} {value}" for name, value in rows.items())
+
+
+def _summary(saved: SavedModel) -> str:
+    scores, progress = saved.training["scores"], saved.training["progress"]
+    return (
+        f"{saved.folder}: {saved.training['state']} after {progress['step']:,} steps "
+        f"({_duration(progress['seconds'])}).\n"
+        f"Held-out text: {scores['nats_per_token']:.3f} nats a token, perplexity {scores['perplexity_per_token']:.2f}, "
+        f"{scores['bits_per_byte']:.3f} bits a byte.\n"
+        f"Write with it:  textgen sample {saved.name}\n"
+        f"See the curves: textgen tensorboard {saved.name}"
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
