@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from textgen.cli.tokenizer import tokenizer as command
 from textgen.config import TokenizerConfig
-from textgen.errors import TokenizerError
+from textgen.errors import TextgenError, TokenizerError
 from textgen.tokenizer import (
     ByteTokenizer,
     SentencePieceTokenizer,
@@ -378,9 +378,7 @@ def test_reading_files_and_folders(tmp_path: Path) -> None:
 
 
 def invoke(*arguments: str | Path, input: str | bytes | None = None) -> str:
-    result = CliRunner().invoke(
-        command, [str(argument) for argument in arguments], input, catch_exceptions=False
-    )
+    result = CliRunner().invoke(command, [str(argument) for argument in arguments], input, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.stdout_bytes.decode()
 
@@ -432,7 +430,7 @@ def test_commands_refuse(model: Path) -> None:
         invoke("train", corpus, "--out", model)
     with pytest.raises(TokenizerError, match="learns nothing"):
         invoke("train", corpus, "--out", model, "--force", "--tokenizer", "byte")
-    with pytest.raises(TokenizerError, match="not UTF-8"):
+    with pytest.raises(TextgenError, match="not UTF-8"):
         invoke("encode", "byte", input=b"\xff")
     assert model.read_bytes() == before
     invoke("train", corpus, "--out", model, "--force", "--tokenizer", "word")

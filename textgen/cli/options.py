@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,6 +109,6 @@ def find_tokenizer(name: str, models_dir: Path | None = None) -> Tokenizer:
 def standard_input() -> str:
     """All of standard input, which must be UTF-8."""
     try:
-        return click.get_binary_stream("stdin").read().decode("utf-8")
+        return sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError as error:
         raise TextgenError(f"Standard input is not UTF-8 text: {error}. Convert it first.") from None

@@ -1,0 +1,9 @@
+# Everything a person or a machine runs here. Each target makes its own environment in .venv.
+.PHONY: demo test test-slow check readme clean
+
+demo: ; scripts/demo
+test: ; scripts/test
+test-slow: ; scripts/test -m slow
+check: ; scripts/check
+readme: ; scripts/update-readme
+clean: ; rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache
