@@ -34,10 +34,7 @@ def model() -> LanguageModel:
     model = LanguageModel(ModelConfig(V, embedding_dim=8, hidden_units=12), pad_id=PAD)
     rng = np.random.default_rng(5)
     model.assign_weights(
-        {
-            name: rng.normal(0, 1.0, weight.shape).astype(np.float32)
-            for name, weight in model.named_weights().items()
-        }
+        {name: rng.normal(0, 1.0, weight.shape).astype(np.float32) for name, weight in model.named_weights().items()}
     )
     return model
 
@@ -104,9 +101,7 @@ def test_greedy_is_argmax_of_one_pass(model: LanguageModel, generator: Generator
     ],
     ids=["usual", "plain", "all transforms"],
 )
-def test_draws_what_the_reference_would(
-    model: LanguageModel, generator: Generator, config: SamplingConfig
-) -> None:
+def test_draws_what_the_reference_would(model: LanguageModel, generator: Generator, config: SamplingConfig) -> None:
     """The NumPy network, the NumPy transforms and the row's own random numbers, one step after the other."""
     (generation,) = generator.generate("The cat", config)
     weights = {name: value.astype(np.float64) for name, value in model.weights_as_arrays().items()}
@@ -125,9 +120,7 @@ def test_same_seed_same_text(model: LanguageModel, generator: Generator) -> None
     first = generator.generate(PROMPTS, CONFIG, num=2)
     assert generator.generate(PROMPTS, CONFIG, num=2) == first
     assert Generator(model, TOKENIZER).generate(PROMPTS, CONFIG, num=2) == first
-    assert [g.text for g in generator.generate(PROMPTS, replace(CONFIG, seed=99), num=2)] != [
-        g.text for g in first
-    ]
+    assert [g.text for g in generator.generate(PROMPTS, replace(CONFIG, seed=99), num=2)] != [g.text for g in first]
 
 
 def test_without_a_seed_one_is_drawn_and_told(generator: Generator) -> None:
@@ -162,9 +155,7 @@ def test_a_row_is_the_same_alone(generator: Generator) -> None:
 def test_every_piece_of_a_prompt_is_read_once(lengths: list[int]) -> None:
     generator = Generator(as_model(SummingModel()), TOKENIZER)
     prompts = ["".join(itertools.islice(itertools.cycle("The cat. "), length)) for length in lengths]
-    for prompt, generation in zip(
-        prompts, generator.generate(prompts, replace(CONFIG, max_tokens=10)), strict=True
-    ):
+    for prompt, generation in zip(prompts, generator.generate(prompts, replace(CONFIG, max_tokens=10)), strict=True):
         read = [EOS, *TOKENIZER.encode(prompt)]
         for character in generation.text:
             assert character == chr(ord("a") + (sum(read) + len(read)) % 26)

@@ -30,7 +30,7 @@ class LanguageModel(keras.Model):
 
     def __init__(self, config: ModelConfig, *, pad_id: int, seed: int = 0) -> None:
         super().__init__(name="language_model")
-        keras.utils.set_random_seed(seed)
+        keras.utils.set_random_seed(seed % (1 << 32))  # NumPy takes no larger one
 
         # === Layers ===
         self.embedding = keras.layers.Embedding(
@@ -102,7 +102,7 @@ class LanguageModel(keras.Model):
 
     def weights_as_arrays(self) -> dict[str, np.ndarray]:
         """A copy of all weights, float32, on the CPU."""
-        return {name: np.array(weight, np.float32) for name, weight in self.named_weights().items()}
+        return {name: np.array(weight.numpy(), np.float32) for name, weight in self.named_weights().items()}
 
     def assign_weights(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Takes over weights by name. Raises `SavedModelError` where a name or shape does not fit."""

@@ -102,6 +102,11 @@ def make_plan(
         model, preset = _plan_model(settings, preset, vocab_size, tokens, flops)
     speed = tokens_per_second(model, flops)
     training = _plan_training(settings, model, tokens, speed, fine_tuning=start is not None)
+    if tokens < training.batch_size * training.sequence_length:
+        raise CorpusError(
+            f"The corpus makes about {tokens:,} tokens to train on, less than one batch of {training.batch_size} x "
+            f"{training.sequence_length}: give more text, or a smaller batch_size or sequence_length."
+        )
     seconds = _seconds(training, tokens, speed)
     if not start:
         model = _plan_dropout(settings, model, epochs=seconds * speed / tokens)

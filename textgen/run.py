@@ -6,6 +6,7 @@ This is the story to read first; each line of it is a module of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -67,10 +68,15 @@ def train(
         raise TrainingError(f"{folder} already holds a model: resume it, remove it, or choose another name.")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = plan.tokenizer or _train_tokenizer(plan, say)
-    say(f"Vocabulary: {tokenizer.vocab_size:,} pieces. Encoding the corpus ...")
-    held_out = plan.valid or plan.training_config.valid_fraction
-    data = prepare(plan.corpus, tokenizer, held_out, seed=plan.training_config.seed)
+    try:
+        tokenizer = plan.tokenizer or _train_tokenizer(plan, say)
+        say(f"Vocabulary: {tokenizer.vocab_size:,} pieces. Encoding the corpus ...")
+        held_out = plan.valid or plan.training_config.valid_fraction
+        data = prepare(plan.corpus, tokenizer, held_out, seed=plan.training_config.seed)
+    except BaseException:
+        with suppress(OSError):
+            folder.rmdir()  # nothing is in it yet
+        raise
     say(f"{len(data.train):,} tokens to train on, {len(data.valid):,} held out.")
     model_config = replace(plan.model_config, vocab_size=tokenizer.vocab_size)
     run = _Run(folder, tokenizer, data, model_config, plan.tokenizer_config, plan.corpus_config, plan.training_config)

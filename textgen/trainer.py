@@ -130,9 +130,15 @@ class Trainer:
         if position.step_in_epoch == 0:  # the streams start somewhere else in each epoch
             self._state = self.model.initial_state(self.config.batch_size)
         seed = np.array([self.config.seed & 0x7FFFFFFF, position.step], np.int32)
-        nats, norms, self._state = self._update(
-            inputs, targets, self._state, tf.constant(learning_rate, tf.float32), seed
-        )
+        try:
+            nats, norms, self._state = self._update(
+                inputs, targets, self._state, tf.constant(learning_rate, tf.float32), seed
+            )
+        except tf.errors.ResourceExhaustedError:
+            raise TrainingError(
+                f"The memory is not enough for batches of {self.config.batch_size} x {self.config.sequence_length} "
+                "tokens: choose a smaller batch_size, sequence_length, vocab_size or hidden_units."
+            ) from None
         loss = float(nats)
         if not (math.isfinite(loss) and np.isfinite(norms).all()):
             raise TrainingError(

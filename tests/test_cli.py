@@ -1,0 +1,293 @@
+"""The program as a user runs it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from textgen.cli import textgen
+
+POEMS = "\n\n".join(
+    f"Song {n}\n{first} sings of the {second},\nand nobody {third}."
+    for n, (first, second, third) in enumerate(
+        (a, b, c)
+        for a in ("The fox", "The owl", "The river", "The moon")
+        for b in ("rain", "mill", "old road", "winter")
+        for c in ("listens", "answers", "minds")
+    )
+)
+TINY = (
+    "--tokenizer char --hidden-units 16 --num-layers 1 --batch-size 4 --sequence-length 16 --steps 6 --validations 2"
+).split()
+
+
+def run(*arguments: str, stdin: str | bytes | None = None) -> Result:
+    """One command in this process; a bug shows its traceback."""
+    return CliRunner().invoke(textgen, arguments, input=stdin, catch_exceptions=False, prog_name="textgen")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of models with one in it, `songs`."""
+    folder = tmp_path_factory.mktemp("models")
+    poems = folder.parent / "songs.txt"
+    poems.write_text(POEMS, encoding="utf-8")
+    result = run("train", str(poems), "--models-dir", str(folder), *TINY)
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+def test_training_says_the_plan_on_stderr_and_the_result_on_stdout(tmp_path: Path) -> None:
+    (tmp_path / "my songs.txt").write_text(POEMS, encoding="utf-8")
+    result = run("train", str(tmp_path / "my songs.txt"), "--models-dir", str(tmp_path / "models"), *TINY)
+    assert result.exit_code == 0
+    assert "48 documents by blank-line" in result.stderr
+    assert "held-out loss" in result.stderr
+    assert "nats a token" in result.stdout
+    assert "textgen sample my-songs" in result.stdout
+    assert (tmp_path / "models" / "my-songs" / "model.safetensors").exists()
+
+
+def test_a_second_run_takes_the_next_name(tmp_path: Path) -> None:
+    (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
+    for _ in range(2):
+        run("train", str(tmp_path / "songs.txt"), "--models-dir", str(tmp_path / "models"), *TINY)
+    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["songs", "songs-2"]
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
+    result = run("train", str(tmp_path / "songs.txt"), "--models-dir", str(tmp_path / "models"), "--dry-run")
+    assert result.exit_code == 0
+    for row in ("corpus", "vocabulary", "network", "parameters", "memory", "expected"):
+        assert row in result.stdout
+    assert not (tmp_path / "models").exists()
+
+
+def test_settings_come_from_a_file_and_flags_override_them(tmp_path: Path) -> None:
+    (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
+    (tmp_path / "settings.toml").write_text('hidden_units = 24\nnum_layers = 3\ntokenizer = "char"\n', encoding="utf-8")
+    arguments = ["--config", str(tmp_path / "settings.toml"), "--num-layers", "2", "--batch-size", "4", "--dry-run"]
+    result = run("train", str(tmp_path / "songs.txt"), *arguments)
+    assert "2 x LSTM of 24 units" in result.stdout
+    (tmp_path / "settings.toml").write_text("hiden_units = 24\n", encoding="utf-8")
+    result = run("train", str(tmp_path / "songs.txt"), *arguments)
+    assert result.exit_code == 1
+    assert "hiden_units" in result.stderr
+
+
+def test_training_from_standard_input(tmp_path: Path) -> None:
+    result = run("train", "-", "--models-dir", str(tmp_path), "--json", *TINY, stdin=POEMS)
+    assert result.exit_code == 0
+    record = json.loads(result.stdout)
+    assert record["progress"]["step"] == 6
+    assert (tmp_path / "stdin" / "config.json").exists()
+
+
+def test_the_same_seed_writes_the_same_text(models: Path) -> None:
+    texts = {run("sample", "songs", "--models-dir", str(models), "--seed", "5").stdout for _ in range(2)}
+    assert len(texts) == 1
+    assert texts != {run("sample", "songs", "--models-dir", str(models), "--seed", "6").stdout}
+
+
+def test_sampling_with_no_model_named_takes_the_newest(models: Path) -> None:
+    result = run("sample", "--models-dir", str(models), "--prompt", "春", "--max-tokens", "5")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("春")
+
+
+def test_prompts_from_standard_input_and_from_a_file(models: Path, tmp_path: Path) -> None:
+    result = run("sample", "songs", "--models-dir", str(models), "--prompt", "-", "--seed", "1", stdin="The fox")
+    assert result.stdout.startswith("The fox")
+    (tmp_path / "prompt.txt").write_text("The fox", encoding="utf-8")
+    again = run("sample", "songs", "--models-dir", str(models), "--prompt-file", f"{tmp_path}/prompt.txt", "--seed", "1")
+    assert again.stdout == result.stdout
+
+
+def test_several_texts_and_json_lines(models: Path) -> None:
+    options = ["--models-dir", str(models), "--seed", "3", "--max-tokens", "30", "--json"]
+    result = run("sample", "songs", "--prompt", "Song", "--prompt", "The", "--num", "2", *options)
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row["prompt"] for row in rows] == ["Song", "Song", "The", "The"]
+    assert [row["seed"] for row in rows] == [3, 4, 5, 6]
+    assert {row["stop_reason"] for row in rows} <= {"end", "length"}
+    assert {"model", "text", "ids"} <= rows[0].keys()
+
+
+def test_evaluate_prints_the_names_that_programs_read(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.txt").write_text(POEMS, encoding="utf-8")
+    result = run("evaluate", "songs", str(tmp_path / "other.txt"), "--models-dir", str(models), "--json")
+    scores = json.loads(result.stdout)
+    assert set(scores) == {
+        "nats_per_token", "bits_per_byte", "perplexity_per_token", "perplexity_per_word", "tokens", "bytes", "words",
+    }  # fmt: skip
+    assert scores["bytes"] == len(POEMS) - 2 * 47  # blank lines stand between documents, not in them
+    assert "bits per byte" in run("evaluate", "songs", str(tmp_path / "other.txt"), "--models-dir", str(models)).stdout
+
+
+def test_models_list_show_and_remove(models: Path, tmp_path: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "copied"
+    shutil.copytree(models, folder)
+    assert "songs" in run("models", "list", "--models-dir", str(folder)).stdout
+    assert json.loads(run("models", "list", "--models-dir", str(folder), "--json").stdout)[0]["name"] == "songs"
+    assert "LSTM layers of 16 units" in run("models", "show", "--models-dir", str(folder)).stdout
+    assert run("models", "remove", "songs", "--models-dir", str(folder), stdin="n\n").exit_code == 1
+    assert (folder / "songs").exists()
+    assert run("models", "remove", "songs", "--yes", "--models-dir", str(folder)).exit_code == 0
+    assert not (folder / "songs").exists()
+
+
+def test_a_tokenizer_is_taken_over(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "more.txt").write_text(POEMS, encoding="utf-8")
+    arguments = ["--tokenizer-from", "songs", "--models-dir", str(models), "--name", "more", "--dry-run"]
+    result = run("train", str(tmp_path / "more.txt"), "--batch-size", "4", *arguments)
+    assert result.exit_code == 0
+    assert "char" in result.stdout
+
+
+def _gzip_broken(path: Path) -> None:
+    path.write_bytes(gzip.compress(POEMS.encode())[:-20])
+
+
+BAD_CORPORA: list[tuple[str, Callable[[Path], object], list[str], str]] = [
+    ("missing.txt", lambda path: None, [], "missing.txt"),
+    ("folder", lambda path: path.mkdir(), [], "no text"),
+    ("empty.txt", lambda path: path.write_text(""), [], "No text"),
+    ("blank.txt", lambda path: path.write_text(" \n\n\t\n"), [], "No text"),
+    ("short.txt", lambda path: path.write_text("Too short."), [], "too few"),
+    ("small.txt", lambda path: path.write_text("word " * 300), ["--batch-size", "64"], "less than one batch"),
+    ("picture.png", lambda path: path.write_bytes(b"\x89PNG\0\0" * 500), [], "binary"),
+    ("latin.txt", lambda path: path.write_bytes(("na\xefve " * 400).encode("latin-1")), [], "encoding"),
+    ("broken.gz", _gzip_broken, [], "broken.gz"),
+    ("no-field.jsonl", lambda path: path.write_text('{"body": "x"}\n'), [], "text_field"),
+    ("no-column.csv", lambda path: path.write_text("title,body\na,b\n"), [], "text_column"),
+    ("big-vocabulary.txt", lambda path: path.write_text(POEMS), ["--vocab-size", "50000", "--steps", "1"], "at most"),
+    ("unknown-encoding.txt", lambda path: path.write_text(POEMS), ["--encoding", "utf-9"], "utf-9"),
+    ("bad-dropout.txt", lambda path: path.write_text(POEMS), ["--dropout", "1.5"], "dropout"),
+    ("two-lengths.txt", lambda path: path.write_text(POEMS), ["--steps", "1", "--epochs", "1"], "only one"),
+    ("no-preset.txt", lambda path: path.write_text(POEMS), ["--from", "nobody"], "no model 'nobody'"),
+]
+
+
+@pytest.mark.parametrize(("name", "make", "options", "expected"), BAD_CORPORA, ids=[row[0] for row in BAD_CORPORA])
+def test_a_bad_corpus_is_one_clear_line_and_leaves_nothing(
+    tmp_path: Path, name: str, make: Callable[[Path], object], options: list[str], expected: str
+) -> None:
+    make(tmp_path / name)
+    result = run("train", str(tmp_path / name), "--models-dir", str(tmp_path / "models"), *options)
+    assert result.exit_code == 1
+    errors = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 1
+    assert result.stderr.endswith(errors[0] + "\n")
+    assert expected in errors[0]
+    assert not list((tmp_path / "models").glob("*"))
+
+
+BAD_SAMPLES: list[tuple[list[str], str | bytes | None, int, str]] = [
+    (["songs", "--temperature", "-1"], None, 1, "temperature must be a number from 0"),
+    (["songs", "--temperature", "hot"], None, 2, "not a valid float"),
+    (["songs", "--top-p", "1.5"], None, 1, "top_p"),
+    (["songs", "--stop", ""], None, 1, "stop"),
+    (["songs", "--num", "0"], None, 2, "num"),
+    (["nobody"], None, 1, "There are: songs"),
+    (["songs", "--prompt", "-"], b"\xff\xfe\xff", 1, "not UTF-8"),
+    (["songs", "--prompt", "half \udce2 a character"], None, 1, "not valid text"),
+    (["songs", "--prompt-file", "missing.txt"], None, 1, "missing.txt"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "stdin", "code", "expected"), BAD_SAMPLES, ids=[row[3] for row in BAD_SAMPLES])
+def test_a_bad_sample_is_one_clear_line(
+    models: Path, arguments: list[str], stdin: str | bytes | None, code: int, expected: str
+) -> None:
+    result = run("sample", *arguments, "--models-dir", str(models), stdin=stdin)
+    assert result.exit_code == code
+    assert expected in result.stderr.splitlines()[-1]
+    assert not result.stdout
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
+    (tmp_path / "models").write_text("a file where a folder should be", encoding="utf-8")
+    result = run("train", str(tmp_path / "songs.txt"), "--models-dir", str(tmp_path / "models"), *TINY)
+    assert result.exit_code == 1
+    assert "Error: Cannot write" in result.stderr
+
+
+def test_a_full_disk_is_said_and_leaves_no_half_written_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    result = run("train", str(tmp_path / "songs.txt"), "--models-dir", str(tmp_path / "models"), *TINY)
+    assert result.exit_code == 1
+    assert "No space left on device" in result.stderr.splitlines()[-1]
+    assert not [path for path in (tmp_path / "models").rglob("*") if path.is_file()]
+
+
+def test_nothing_to_train_on_is_wrong_usage() -> None:
+    assert run("train").exit_code == 2
+
+
+def test_resuming_with_nothing_there_is_said(tmp_path: Path) -> None:
+    result = run("train", "--resume", "--models-dir", str(tmp_path))
+    assert result.exit_code == 1
+    assert "no run to resume" in result.stderr
+
+
+def test_ctrl_c_saves_exits_130_and_the_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
+    command = [sys.executable, "-m", "textgen", "train", "--models-dir", str(tmp_path / "models")]
+    options = [*TINY, "--steps", "1000000", "--validations", "100000", "--patience", "1000000"]
+    errors = (tmp_path / "stderr.txt").open("w+b")
+    process = subprocess.Popen([*command, str(tmp_path / "songs.txt"), *options], stderr=errors)
+    until = time.monotonic() + 120
+    while b"held-out loss" not in (tmp_path / "stderr.txt").read_bytes():
+        assert time.monotonic() < until
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    said = (tmp_path / "stderr.txt").read_text(encoding="utf-8")
+    assert "everything is saved" in said
+    assert "Traceback" not in said
+    record = json.loads((tmp_path / "models" / "songs" / "training.json").read_text(encoding="utf-8"))
+    stopped_at = record["progress"]["step"]
+    assert record["state"] == "interrupted"
+    result = run("train", "--resume", "--models-dir", str(tmp_path / "models"), "--steps", str(stopped_at + 3), "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["progress"]["step"] == stopped_at + 3
+
+
+def test_a_closed_pipe_ends_quietly(models: Path) -> None:
+    command = f"{sys.executable} -m textgen sample songs --models-dir {models} --num 3 --max-tokens 2000 | head -c 10"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
+    assert b"Traceback" not in result.stderr
+    assert len(result.stdout) == 10
+
+
+def test_python_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import textgen as package
+
+    (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
+    settings = {"tokenizer": "char", "hidden_units": 16, "num_layers": 1, "batch_size": 4, "sequence_length": 16}
+    trained = package.train(tmp_path / "songs.txt", models_dir=tmp_path, steps=3, **settings)
+    loaded = package.load("songs", tmp_path)
+    from textgen.config import SamplingConfig
+
+    config = SamplingConfig(max_tokens=20, seed=1)
+    assert trained.generate("The", config) == loaded.generate("The", config)

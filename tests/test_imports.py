@@ -1,0 +1,35 @@
+"""What is heavy waits until it is needed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"tensorflow", "keras", "numpy", "sentencepiece", "rich", "tensorboard", "safetensors"}
+
+
+def modules_after(code: str) -> set[str]:
+    """Top-level modules that are loaded once `code` has run in a fresh process."""
+    script = f"import sys\n{code}\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(result.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import textgen",
+        "import textgen.cli",
+        "from textgen.cli import textgen\ntry: textgen(['--help'])\nexcept SystemExit: pass",
+        "from textgen.cli import textgen\ntry: textgen(['train', '--help'])\nexcept SystemExit: pass",
+    ],
+)
+def test_help_loads_nothing_heavy(code: str) -> None:
+    assert not HEAVY & modules_after(code)
+
+
+@pytest.mark.parametrize("module", ["corpus", "tokenizer", "tokens", "sampling", "reference", "saved_model", "plan"])
+def test_the_road_before_the_network_needs_no_tensorflow(module: str) -> None:
+    assert not {"tensorflow", "keras"} & modules_after(f"import textgen.{module}")

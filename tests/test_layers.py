@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from textgen import reference
+from textgen.layers.dropout import Noise, variational_dropout
+from textgen.layers.head import Head
+from textgen.layers.recurrent import LSTM, RecurrentStack
+from textgen.runtime import load_tensorflow
+
+load_tensorflow()
+
+B, T, E, H, V = 4, 6, 3, 5, 7
+RNG = np.random.default_rng(0)
+
+
+def normal(*shape: int) -> tf.Tensor:
+    return tf.constant(RNG.normal(0, 1, shape), tf.float32)
+
+
+def noise(seed: int = 1, step: int = 2, first_row: int = 0, num_rows: int | None = None) -> Noise:
+    return Noise(tf.constant([seed, step], tf.int32), first_row, num_rows)
+
+
+# === recurrent ===
+
+
+@pytest.fixture(scope="module")
+def lstm() -> LSTM:
+    layer = LSTM(H, return_sequences=True, return_state=True)
+    layer.build((None, None, E))
+    layer.cell.bias.assign(normal(4 * H))
+    return layer
+
+
+def test_lstm_is_the_equations(lstm: LSTM) -> None:
+    x, h, c = normal(B, T, E), normal(B, H), normal(B, H)
+    weights = [w.numpy() for w in (lstm.cell.kernel, lstm.cell.recurrent_kernel, lstm.cell.bias)]
+    expected, (last_h, last_c), _ = reference.lstm_forward(x.numpy(), h.numpy(), c.numpy(), *weights)
+    outputs, new_h, new_c = lstm(x, initial_state=[h, c])
+    np.testing.assert_allclose(outputs, expected, atol=1e-5)
+    np.testing.assert_allclose(new_h, last_h, atol=1e-5)
+    np.testing.assert_allclose(new_c, last_c, atol=1e-5)
+    for t in range(T):
+        h, c = lstm.step(x[:, t], (h, c))
+        np.testing.assert_allclose(h, expected[:, t], atol=1e-5)
+    np.testing.assert_allclose(c, last_c, atol=1e-5)
+
+
+def test_lstm_saturates_without_nan(lstm: LSTM) -> None:
+    h, c = lstm.step(1e6 * normal(B, E), (normal(B, H), normal(B, H)))
+    assert np.isfinite(h).all()
+    assert np.isfinite(c).all()
+
+
+def test_lstm_begins_with_forget_bias_one_and_orthogonal_kernel() -> None:
+    layer = LSTM(H)
+    layer.build((None, None, E))
+    np.testing.assert_array_equal(layer.cell.bias, np.repeat(np.float32([0, 1, 0, 0]), H))
+    kernel = layer.cell.recurrent_kernel.numpy()
+    np.testing.assert_allclose(kernel @ kernel.T, np.eye(H), atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def stack() -> RecurrentStack:
+    stack = RecurrentStack(3, H, dropout=0.5)
+    stack.build((None, None, E))
+    return stack
+
+
+def test_stack_builds_each_layer_for_the_one_below(stack: RecurrentStack) -> None:
+    assert [layer.name for layer in stack.layers] == ["lstm_0", "lstm_1", "lstm_2"]
+    assert [layer.cell.kernel.shape for layer in stack.layers] == [(E, 4 * H), (H, 4 * H), (H, 4 * H)]
+    assert len(stack.trainable_weights) == 9
+
+
+def test_stack_is_its_layers_one_after_the_other(stack: RecurrentStack) -> None:
+    x = normal(B, T, E)
+    state = tuple((normal(B, H), normal(B, H)) for _ in range(3))
+    outputs, new_state = stack(x, state=state)
+    expected = x
+    for layer, (h, c), (new_h, new_c) in zip(stack.layers, state, new_state, strict=True):
+        expected, last_h, last_c = layer(expected, initial_state=[h, c])
+        np.testing.assert_allclose(new_h, last_h, atol=1e-6)
+        np.testing.assert_allclose(new_c, last_c, atol=1e-6)
+        np.testing.assert_allclose(new_h, expected[:, -1], atol=1e-6)
+    np.testing.assert_allclose(outputs, expected, atol=1e-6)
+
+
+def test_stack_drops_between_layers_but_never_from_the_state(stack: RecurrentStack) -> None:
+    x, state = normal(B, T, E), stack.initial_state(B)
+    outputs, new_state = stack(x, state=state, noise=noise())
+    _, clean = stack(x, state=state)
+    np.testing.assert_allclose(new_state[0][0], clean[0][0], atol=1e-6)  # nothing was dropped below
+    assert np.abs(new_state[1][0] - clean[1][0]).max() > 1e-4
+    assert np.all(new_state[2][0])  # what the layer tells itself is whole
+    dropped = outputs.numpy()[:, -1] == 0
+    assert dropped.any()
+    assert not dropped.all()
+    np.testing.assert_allclose(outputs[:, -1], np.where(dropped, 0, 2 * new_state[2][0].numpy()), atol=1e-6)
+
+
+def test_stack_needs_a_state_for_each_layer(stack: RecurrentStack) -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        stack.step(normal(B, E), stack.initial_state(B)[:2])
+
+
+# === dropout ===
+
+
+def test_one_mask_over_time() -> None:
+    x = tf.ones((B, T, 50))
+    dropped = variational_dropout(x, 0.3, noise(), 0).numpy()
+    np.testing.assert_array_equal(dropped, np.repeat(dropped[:, :1], T, axis=1))
+    assert len(np.unique(dropped[:, 0], axis=0)) == B  # but each row has its own
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.3, 0.5, 0.95])
+def test_the_share_dropped_is_the_rate_and_the_expectation_stays(rate: float) -> None:
+    mask = variational_dropout(tf.ones((100, 1, 1000)), rate, noise(), 0).numpy()
+    draws = mask.size
+    assert set(np.unique(mask).tolist()) == {0.0, float(np.float32(1 / (1 - rate)))}
+    deviation = math.sqrt(rate * (1 - rate) / draws)
+    assert abs((mask == 0).mean() - rate) < 4 * deviation
+    assert abs(mask.mean(dtype=np.float64) - 1) < 4 * deviation / (1 - rate)
+
+
+def test_what_stays_is_scaled() -> None:
+    x = normal(B, T, 20)
+    dropped = variational_dropout(x, 0.25, noise(), 3).numpy()
+    np.testing.assert_allclose(dropped, np.where(dropped == 0, 0, x.numpy() / 0.75), rtol=1e-6)
+
+
+def test_no_noise_or_no_rate_is_no_dropout() -> None:
+    x = normal(B, T, E)
+    assert variational_dropout(x, 0.5, None, 0) is x
+    assert variational_dropout(x, 0.0, noise(), 0) is x
+
+
+def test_a_mask_is_a_function_of_seed_step_and_site() -> None:
+    def mask(noise: Noise, site: int = 1) -> bytes:
+        return variational_dropout(tf.ones((B, 1, 100)), 0.5, noise, site).numpy().tobytes()
+
+    tf.random.set_seed(1)
+    first = mask(noise(1, 2))
+    tf.random.set_seed(2)
+    assert mask(noise(1, 2)) == first
+    others = [mask(noise(1, 3)), mask(noise(2, 2)), mask(noise(1, 2), 0), mask(noise(1, 2), 2)]
+    assert len({first, *others}) == 5
+
+
+def test_the_rows_of_a_shard_have_the_masks_of_the_whole_batch() -> None:
+    x = normal(8, T, 50)
+    whole = variational_dropout(x, 0.5, noise(), 0).numpy()
+    compiled = tf.function(lambda x, first: variational_dropout(x, 0.5, noise(1, 2, first, 8), 0))
+    for rows in (slice(0, 8), slice(0, 4), slice(4, 8), slice(7, 8), slice(2, 5)):
+        shard = variational_dropout(x[rows], 0.5, noise(first_row=rows.start, num_rows=8), 0)
+        np.testing.assert_array_equal(shard, whole[rows])
+        np.testing.assert_array_equal(compiled(x[rows], rows.start), whole[rows])
+
+
+def test_dropout_keeps_the_dtype() -> None:
+    x = tf.ones((B, T, E), tf.bfloat16)
+    assert variational_dropout(x, 0.5, noise(), 0).dtype == tf.bfloat16
+
+
+# === head ===
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_head(tied: bool) -> None:
+    head = Head(V, tied)
+    features, table = normal(B, T, E), normal(V, E)
+    head(features, table)
+    head.bias.assign(normal(V))
+    assert [tuple(w.shape) for w in head.weights] == ([(V,)] if tied else [(V,), (E, V)])
+    kernel = table.numpy().T if tied else head.kernel.numpy()
+    expected = features.numpy() @ kernel + head.bias.numpy()
+    np.testing.assert_allclose(head(features, table), expected, atol=1e-5)
+    np.testing.assert_allclose(head(features[:, 0], table), expected[:, 0], atol=1e-5)
+
+    targets = RNG.integers(0, V, (B, T)).astype(np.int32)
+    targets[0] = [0, 1, 2, 2, 0, 5]
+    for pad_id in (0, 2):
+        losses = head.token_losses(features, table, targets, pad_id).numpy()
+        assert losses.shape == (B, T)
+        for at in np.ndindex(B, T):
+            nats = math.log(sum(math.exp(score) for score in expected[at].tolist())) - expected[at][targets[at]]
+            assert losses[at] == (0.0 if targets[at] == pad_id else pytest.approx(nats, abs=1e-5))
+
+
+def test_head_losses_are_finite_for_extreme_logits() -> None:
+    head = Head(V, tied=True)
+    losses = head.token_losses(1e4 * normal(B, T, E), 1e4 * normal(V, E), tf.ones((B, T), tf.int32), 0)
+    assert np.isfinite(losses).all()
+
+
+def test_head_gives_float32_from_bfloat16_features() -> None:
+    head = Head(V, tied=True, dtype="mixed_bfloat16")
+    features = tf.cast(normal(B, T, E), tf.bfloat16)
+    assert head(features, normal(V, E)).dtype == tf.float32

@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import functools
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from textgen import reference
+from textgen.config import ModelConfig
+from textgen.errors import SavedModelError
+from textgen.layers.dropout import Noise
+from textgen.layers.recurrent import State
+from textgen.model import LanguageModel
+from textgen.runtime import load_tensorflow
+
+load_tensorflow()
+
+B, T, E, V, PAD = 3, 7, 6, 11, 0
+SHAPES = [
+    pytest.param(
+        ModelConfig(V, E, hidden, layers, dropout=0.3, embedding_dropout=0.2, tie_embeddings=tied),
+        id=f"H{hidden}-{'tied' if tied else 'untied'}-L{layers}",
+    )
+    for hidden in (E, 9)
+    for tied in (True, False)
+    for layers in (1, 3)
+]
+CONFIG = ModelConfig(V, E, 9, 1, dropout=0.3, embedding_dropout=0.2)
+LARGEST = ModelConfig(V, E, 9, 3, dropout=0.3, embedding_dropout=0.2, tie_embeddings=False)
+
+
+@functools.cache
+def model_of(config: ModelConfig) -> LanguageModel:
+    """With weights so large that every gate moves. Tests leave them as they are."""
+    model = LanguageModel(config, pad_id=PAD)
+    rng = np.random.default_rng(0)
+    shapes = config.weight_shapes().items()
+    model.assign_weights({name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes})
+    return model
+
+
+def random_window(seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and targets [B, T], the end of one row being padding."""
+    text = np.random.default_rng(seed).integers(1, V, [B, T + 1])
+    text[1, -3:] = PAD
+    return text[:, :-1].astype(np.int32), text[:, 1:].astype(np.int32)
+
+
+def random_state(config: ModelConfig, seed: int = 2) -> State:
+    draws = np.random.default_rng(seed).normal(0, 0.5, [config.num_layers, 2, B, config.hidden_units])
+    return tuple((tf.constant(h, tf.float32), tf.constant(c, tf.float32)) for h, c in draws)
+
+
+def in_float64(model: LanguageModel, state: State) -> tuple[reference.Weights, reference.State]:
+    """What the reference computes with, so that all of the error is the model's own."""
+    weights = {name: value.astype(np.float64) for name, value in model.weights_as_arrays().items()}
+    return weights, [(h.numpy().astype(np.float64), c.numpy().astype(np.float64)) for h, c in state]
+
+
+def assert_states_equal(state: State, expected: State | reference.State) -> None:
+    assert len(state) == len(expected)
+    for layer, layer_expected in zip(state, expected, strict=True):
+        for array, array_expected in zip(layer, layer_expected, strict=True):
+            assert array.dtype == tf.float32
+            np.testing.assert_allclose(array, array_expected, atol=1e-5)
+
+
+# === Forward ===
+
+
+@pytest.mark.parametrize("config", SHAPES)
+def test_logits_are_the_reference_s(config: ModelConfig) -> None:
+    model, (inputs, _), state = model_of(config), random_window(), random_state(config)
+    weights, state64 = in_float64(model, state)
+    expected, expected_state, trace = reference.forward(weights, inputs, state64)
+    logits, new_state = model(inputs, state)
+    assert logits.shape == (B, T, V)
+    assert logits.dtype == tf.float32
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+    assert_states_equal(new_state, expected_state)
+
+    features, new_state = model.features(inputs, state)
+    np.testing.assert_allclose(features, trace.features, atol=1e-5)
+    assert_states_equal(new_state, expected_state)
+
+
+@pytest.mark.parametrize("config", SHAPES)
+def test_step_by_step_equals_one_pass(config: ModelConfig) -> None:
+    model, (inputs, _), state = model_of(config), random_window(), random_state(config)
+    expected, expected_state = model(inputs, state)
+    for t in range(T):
+        logits, state = model.step(inputs[:, t], state)
+        assert logits.shape == (B, V)
+        np.testing.assert_allclose(logits, expected[:, t], atol=1e-5)
+    assert_states_equal(state, expected_state)
+
+
+def test_two_halves_equal_the_whole() -> None:
+    model, (inputs, _), state = model_of(LARGEST), random_window(), random_state(LARGEST)
+    expected, expected_state = model(inputs, state)
+    first, state = model(inputs[:, :3], state)
+    second, state = model(inputs[:, 3:], state)
+    np.testing.assert_allclose(tf.concat([first, second], 1), expected, atol=1e-5)
+    assert_states_equal(state, expected_state)
+
+
+def test_compiled_equals_eager() -> None:
+    """With open shapes, as the generator compiles it."""
+    model, (inputs, _), state = model_of(LARGEST), random_window(), random_state(LARGEST)
+    signature = [
+        tf.TensorSpec((None, None), tf.int32),
+        tf.nest.map_structure(lambda array: tf.TensorSpec((None, array.shape[1])), state),
+    ]
+    compiled = tf.function(lambda inputs, state: model(inputs, state), input_signature=signature)
+    expected, expected_state = model(inputs, state)
+    logits, new_state = compiled(inputs, state)
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+    assert_states_equal(new_state, expected_state)
+
+
+def test_rows_are_independent() -> None:
+    model, (inputs, _), state = model_of(LARGEST), random_window(), random_state(LARGEST)
+    whole, _ = model(inputs, state)
+    for row in range(B):
+        own = tuple((h[row : row + 1], c[row : row + 1]) for h, c in state)
+        np.testing.assert_allclose(model(inputs[row : row + 1], own)[0], whole[row : row + 1], atol=1e-5)
+
+
+def test_the_initial_state_is_zeros() -> None:
+    model, (inputs, _) = model_of(LARGEST), random_window()
+    state = model.initial_state(B)
+    assert [(h.shape, c.shape) for h, c in state] == [((B, 9), (B, 9))] * 3
+    assert not any(np.any(array) for layer in state for array in layer)
+    np.testing.assert_array_equal(model(inputs)[0], model(inputs, state)[0])
+
+
+# === Losses and gradients ===
+
+
+@pytest.mark.parametrize("config", SHAPES)
+def test_gradients_are_the_reference_s(config: ModelConfig) -> None:
+    model, (inputs, targets), state = model_of(config), random_window(), random_state(config)
+    weights, state64 = in_float64(model, state)
+    expected_loss, expected, expected_state, _ = reference.loss_and_gradients(weights, inputs, targets, state64, PAD)
+    named = model.named_weights()
+    with tf.GradientTape() as tape:
+        features, new_state = model.features(inputs, state)
+        losses = model.token_losses(features, targets)
+        loss = tf.reduce_sum(losses) / tf.reduce_sum(tf.cast(targets != PAD, tf.float32))
+    gradients = tape.gradient(loss, {name: weight.value for name, weight in named.items()})
+    assert float(loss) == pytest.approx(expected_loss, abs=1e-5)
+    assert gradients.keys() == expected.keys()
+    for name, gradient in gradients.items():
+        assert np.abs(expected[name]).max() > 1e-4, name
+        np.testing.assert_allclose(tf.convert_to_tensor(gradient), expected[name], atol=1e-5, rtol=1e-5, err_msg=name)
+    assert_states_equal(new_state, expected_state)
+
+
+def test_token_losses_are_cross_entropy_and_zero_at_padding() -> None:
+    model, (inputs, targets) = model_of(CONFIG), random_window()
+    logits, _ = model(inputs)
+    losses = model.token_losses(model.features(inputs)[0], targets).numpy()
+    assert losses.shape == (B, T)
+    for row, t in np.ndindex(B, T):
+        scores = logits[row, t].numpy().astype(np.float64)
+        nats = math.log(np.exp(scores).sum()) - scores[targets[row, t]]
+        assert losses[row, t] == (pytest.approx(nats, abs=1e-5) if targets[row, t] != PAD else 0.0)
+    assert (targets == PAD).sum() == 3
+
+
+# === Dropout ===
+
+
+def noise(step: int = 0, **rows: int) -> Noise:
+    return Noise(tf.constant([5, step], tf.int32), **rows)
+
+
+def test_no_noise_no_dropout() -> None:
+    config = ModelConfig(V, E, 9, 3, dropout=0.0, embedding_dropout=0.0)
+    (inputs, _), model, without = random_window(), model_of(CONFIG), LanguageModel(config, pad_id=PAD)
+    assert CONFIG.dropout > 0
+    same = LanguageModel(ModelConfig(V, E, 9, 3, dropout=0.5), pad_id=PAD)
+    same.assign_weights(without.weights_as_arrays())
+    np.testing.assert_array_equal(same(inputs)[0], without(inputs)[0])
+    np.testing.assert_array_equal(without.features(inputs, noise=noise())[0], without.features(inputs)[0])
+    assert np.abs(model.features(inputs, noise=noise())[0] - model.features(inputs)[0]).max() > 0.01
+
+
+def test_the_same_noise_is_the_same_dropout() -> None:
+    model, (inputs, _) = model_of(LARGEST), random_window()
+    first, state = model.features(inputs, noise=noise(1))
+    keras.utils.set_random_seed(99)  # no hidden generator is asked
+    again, again_state = model.features(inputs, noise=noise(1))
+    np.testing.assert_array_equal(first, again)
+    assert_states_equal(again_state, state)
+    np.testing.assert_array_equal(model(inputs, noise=noise(1))[0], model.head(first, model.embedding.embeddings))
+    assert np.abs(first - model.features(inputs, noise=noise(2))[0]).max() > 0.01
+
+
+def test_shards_have_the_dropout_of_the_whole_batch() -> None:
+    model, (inputs, _), state = model_of(LARGEST), random_window(), random_state(LARGEST)
+    whole, whole_state = model.features(inputs, state, noise(num_rows=B))
+    np.testing.assert_array_equal(whole, model.features(inputs, state, noise())[0])
+    for rows in (slice(0, 1), slice(1, 3)):
+        own = tuple((h[rows], c[rows]) for h, c in state)
+        features, new_state = model.features(inputs[rows], own, noise(first_row=rows.start, num_rows=B))
+        np.testing.assert_allclose(features, whole[rows], atol=1e-5)
+        assert_states_equal(new_state, tuple((h[rows], c[rows]) for h, c in whole_state))
+
+
+# === Weights ===
+
+
+@pytest.mark.parametrize("config", SHAPES)
+def test_named_weights_are_those_of_the_config(config: ModelConfig) -> None:
+    model = model_of(config)
+    named = model.named_weights()
+    assert {name: tuple(weight.shape) for name, weight in named.items()} == config.weight_shapes()
+    assert {id(weight) for weight in named.values()} == {id(weight) for weight in model.trainable_weights}
+    assert len(model.weights) == len(named)
+    assert model.count_params() == config.num_parameters
+    arrays = model.weights_as_arrays()
+    assert {name: array.shape for name, array in arrays.items()} == config.weight_shapes()
+    assert all(array.dtype == np.float32 for array in arrays.values())
+
+
+def test_arrays_are_copies() -> None:
+    model = LanguageModel(CONFIG, pad_id=PAD)
+    arrays = model.weights_as_arrays()
+    arrays["head/bias"][:] = 7
+    assert not model.head.bias.numpy().any()
+    model.head.bias.assign(np.full(V, 3.0, np.float32))
+    assert (arrays["head/bias"] == 7).all()
+
+
+def test_assigned_weights_are_taken_over() -> None:
+    model, (inputs, _) = LanguageModel(LARGEST, pad_id=PAD), random_window()
+    model.assign_weights(model_of(LARGEST).weights_as_arrays())
+    np.testing.assert_array_equal(model(inputs)[0], model_of(LARGEST)(inputs)[0])
+
+
+def test_weights_that_do_not_fit() -> None:
+    model = LanguageModel(CONFIG, pad_id=PAD)
+    arrays = model.weights_as_arrays()
+    with pytest.raises(SavedModelError, match="head/bias"):
+        model.assign_weights({name: array for name, array in arrays.items() if name != "head/bias"})
+    with pytest.raises(SavedModelError, match="head/extra"):
+        model.assign_weights(arrays | {"head/extra": np.zeros(1, np.float32)})
+    with pytest.raises(SavedModelError, match=r"head/bias.*\(11,\).*\(12,\)"):
+        model.assign_weights(arrays | {"head/bias": np.zeros(V + 1, np.float32)})
+    other = LanguageModel(LARGEST, pad_id=PAD)
+    with pytest.raises(SavedModelError, match="lstm_1/kernel"):
+        model.assign_weights(other.weights_as_arrays())
+    for name, array in model.weights_as_arrays().items():  # nothing was taken over by halves
+        np.testing.assert_array_equal(array, arrays[name])
+
+
+@pytest.mark.parametrize("seed", [0, 1, (1 << 32) - 1, (1 << 63) - 1])
+def test_the_same_seed_gives_the_same_weights(seed: int) -> None:
+    first = LanguageModel(LARGEST, pad_id=PAD, seed=seed).weights_as_arrays()
+    again = LanguageModel(LARGEST, pad_id=PAD, seed=seed).weights_as_arrays()
+    other = LanguageModel(LARGEST, pad_id=PAD, seed=seed - 1 if seed else 7).weights_as_arrays()
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, again[name])
+        if not name.endswith("/bias"):
+            assert not np.array_equal(array, other[name]), name
+    kernels = [first[f"lstm_{layer}/recurrent_kernel"] for layer in range(3)]
+    assert not np.array_equal(kernels[0], kernels[1])
+
+
+def test_first_weights() -> None:
+    weights = LanguageModel(LARGEST, pad_id=PAD).weights_as_arrays()
+    for layer in range(3):
+        np.testing.assert_array_equal(
+            weights[f"lstm_{layer}/bias"], np.repeat(np.float32([0, 1, 0, 0]), LARGEST.hidden_units)
+        )
+        kernel = weights[f"lstm_{layer}/recurrent_kernel"]
+        np.testing.assert_allclose(kernel @ kernel.T, np.eye(LARGEST.hidden_units), atol=1e-5)
+    assert not weights["projection/bias"].any()
+    assert not weights["head/bias"].any()
+    assert 0.05 < np.abs(weights["embedding/table"]).max() <= 0.1
+
+
+def test_start_bias_is_log_p() -> None:
+    model = LanguageModel(CONFIG, pad_id=PAD)
+    counts = np.arange(V, dtype=np.int64) * 1000
+    model.start_bias(counts)
+    bias = model.head.bias.numpy()
+    smoothed = [count + 0.5 for count in counts.tolist()]
+    np.testing.assert_allclose(bias, [math.log(n / sum(smoothed)) for n in smoothed], rtol=1e-6)
+    assert np.isfinite(bias).all()
+    assert np.exp(bias.astype(np.float64)).sum() == pytest.approx(1)
+    np.testing.assert_allclose(np.exp(bias), counts / counts.sum(), atol=2e-5)
+
+    model.assign_weights({n: a * (n == "head/bias") for n, a in model.weights_as_arrays().items()})
+    inputs, targets = random_window()
+    losses = model.token_losses(model.features(inputs)[0], targets)
+    np.testing.assert_allclose(losses, np.where(targets == PAD, 0, -bias[targets]), atol=1e-5)

@@ -1,0 +1,259 @@
+"""Training runs from start to end: saved, stopped, resumed, fine-tuned, failed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from textgen.config import CorpusConfig
+from textgen.corpus import Corpus
+from textgen.errors import ConfigError, CorpusError, SavedModelError, TrainingError
+from textgen.plan import Plan, make_plan
+from textgen.reports import Observer, StepReport, ValidationReport
+from textgen.run import resume, train
+from textgen.runtime import load_tensorflow
+from textgen.saved_model import SavedModel, load_model
+
+TINY: dict[str, Any] = {
+    "tokenizer": "char", "hidden_units": 24, "embedding_dim": 16, "num_layers": 2, "batch_size": 4,
+    "sequence_length": 16, "steps": 12, "validations": 3, "dropout": 0.2, "valid_tokens": 500,
+}  # fmt: skip
+
+
+class Watch(Observer):
+    """Keeps all reports, and stops the run at a step if told to."""
+
+    def __init__(self, stop_at: int = 0) -> None:
+        super().__init__()
+        self.steps: list[StepReport] = []
+        self.validations: list[ValidationReport] = []
+        self.stop_at = stop_at
+
+    def on_step(self, report: StepReport) -> None:
+        self.steps.append(report)
+        if report.step == self.stop_at:
+            self.stop_reason = "the test says so"
+
+    def on_validation(self, report: ValidationReport) -> None:
+        self.validations.append(report)
+
+
+@pytest.fixture(autouse=True)
+def tensorflow() -> None:
+    load_tensorflow()
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    words = ["moon", "river", "the", "old", "fox", "sang", "a", "slow", "song", "of", "rain", "and"]
+    lines = [" ".join(rng.choice(words, 6)) for _ in range(120)]
+    path = tmp_path / "songs.txt"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def plan_for(text: Path, **settings: Any) -> Plan:
+    corpus = Corpus([text], CorpusConfig(documents="line"))
+    return make_plan(corpus, {**TINY, **settings}, flops=1e11)
+
+
+def weights(saved: SavedModel) -> dict[str, np.ndarray]:
+    return saved.weights()
+
+
+def test_a_run_learns_and_leaves_everything_that_the_design_names(text: Path, tmp_path: Path) -> None:
+    watch = Watch()
+    saved = train(plan_for(text, steps=60, learning_rate=0.01), tmp_path / "songs", observers=[watch])
+    assert watch.steps[-1].nats_per_token < 0.8 * watch.steps[0].nats_per_token
+    assert [report.step for report in watch.steps] == list(range(1, 61))
+    for name in ("config.json", "tokenizer.model", "model.safetensors", "MANIFEST.json", "training.json", "README.md"):
+        assert (saved.folder / name).stat().st_size
+    assert list((saved.folder / "logs").glob("events*"))
+    assert list((saved.folder / "checkpoints").glob("step-*"))
+    assert saved.training["state"].startswith("finished")
+    assert saved.training["scores"]["tokens"] == saved.training["tokens"]["valid"]
+    assert watch.validations[-1].sample
+
+
+def test_the_starting_loss_is_that_of_the_unigram_distribution(text: Path, tmp_path: Path) -> None:
+    watch = Watch(stop_at=1)
+    train(plan_for(text, embedding_dropout=0.0, dropout=0.0), tmp_path / "songs", observers=[watch])
+    from textgen.tokens import TokenStream
+
+    record = json.loads((tmp_path / "songs" / "training.json").read_text(encoding="utf-8"))
+    counts = TokenStream(Path(record["tokens"]["folder"]), "train").counts
+    shares = counts[counts > 0] / counts.sum()
+    entropy = -float((shares * np.log(shares)).sum())
+    assert watch.steps[0].nats_per_token == pytest.approx(entropy, abs=0.15)
+
+
+def test_the_same_seed_trains_the_same_weights(text: Path, tmp_path: Path) -> None:
+    first = weights(train(plan_for(text), tmp_path / "a"))
+    second = weights(train(plan_for(text), tmp_path / "b"))
+    other = weights(train(plan_for(text, seed=1), tmp_path / "c"))
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, second[name])
+    assert any(not np.array_equal(array, other[name]) for name, array in first.items())
+
+
+@pytest.mark.parametrize("stop_at", [1, 5, 12])
+def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(text: Path, tmp_path: Path, stop_at: int) -> None:
+    plan = plan_for(text, validations=2, patience=None)
+    whole = Watch()
+    train(plan, tmp_path / "whole", observers=[whole])
+    train(plan, tmp_path / "parts", observers=[Watch(stop_at)])
+    rest = Watch()
+    resume(tmp_path / "parts", observers=[rest])
+    assert [r.nats_per_token for r in rest.steps] == [r.nats_per_token for r in whole.steps[stop_at:]]
+    last = f"step-{12:09d}/tensors.safetensors"
+    checkpoints = [(tmp_path / name / "checkpoints" / last).read_bytes() for name in ("whole", "parts")]
+    assert checkpoints[0] == checkpoints[1]
+
+
+def test_resuming_can_lengthen_a_run_and_needs_no_corpus_while_tokens_are_cached(text: Path, tmp_path: Path) -> None:
+    train(plan_for(text), tmp_path / "songs")
+    text.unlink()
+    watch = Watch()
+    saved = resume(tmp_path / "songs", {"steps": 20}, observers=[watch])
+    assert [report.step for report in watch.steps] == list(range(13, 21))
+    assert saved.training["progress"]["step"] == 20
+
+
+def test_resuming_a_changed_corpus_without_cached_tokens_is_refused(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(plan_for(text), tmp_path / "songs")
+    record = json.loads((tmp_path / "songs" / "training.json").read_text(encoding="utf-8"))
+    (Path(record["tokens"]["folder"]) / "MANIFEST.json").unlink()
+    text.write_text(text.read_text(encoding="utf-8") + "\nmore", encoding="utf-8")
+    with pytest.raises(TrainingError, match="corpus has changed"):
+        resume(tmp_path / "songs", {"steps": 20})
+
+
+def test_resuming_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SavedModelError, match="no training to resume"):
+        resume(tmp_path / "nothing")
+
+
+def test_a_model_is_never_overwritten(text: Path, tmp_path: Path) -> None:
+    train(plan_for(text, steps=2), tmp_path / "songs")
+    with pytest.raises(TrainingError, match="already holds a model"):
+        train(plan_for(text, steps=2), tmp_path / "songs")
+
+
+def test_fine_tuning_starts_from_the_model_and_leaves_it_alone(text: Path, tmp_path: Path) -> None:
+    base = train(plan_for(text, steps=60, learning_rate=0.01), tmp_path / "base")
+    before = (base.folder / "model.safetensors").read_bytes()
+    corpus = Corpus([text], CorpusConfig(documents="line"))
+    settings = {name: TINY[name] for name in ("batch_size", "sequence_length", "valid_tokens")} | {"steps": 3}
+    plan = make_plan(corpus, settings, start=base, flops=1e11)
+    watch = Watch()
+    tuned = train(plan, tmp_path / "tuned", observers=[watch])
+    assert watch.steps[0].nats_per_token < 2.3  # a fresh model starts at about 2.7
+    assert tuned.tokenizer.fingerprint() == base.tokenizer.fingerprint()
+    assert tuned.training["from"] == "base"
+    assert (base.folder / "model.safetensors").read_bytes() == before
+    with pytest.raises(ConfigError, match="hidden_units cannot be set"):
+        make_plan(corpus, {"hidden_units": 8}, start=base, flops=1e11)
+
+
+def test_a_loss_that_is_no_number_stops_and_leaves_the_last_good_weights(text: Path, tmp_path: Path) -> None:
+    from textgen.model import LanguageModel
+
+    class Poison(Observer):
+        """Makes the network's output infinite after a step, as a bug or bad memory would."""
+
+        def on_step(self, report: StepReport) -> None:
+            if report.step == 6:
+                model = models[-1]
+                bias = np.array(model.head.bias)
+                bias[5] = np.nan
+                model.head.bias.assign(bias)
+
+    models: list[LanguageModel] = []
+    original = LanguageModel.start_bias
+
+    def remember(self: LanguageModel, counts: np.ndarray) -> None:
+        models.append(self)
+        original(self, counts)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LanguageModel, "start_bias", remember)
+        with pytest.raises(TrainingError, match=r"step 7 the loss became nan.*learning_rate"):
+            train(plan_for(text), tmp_path / "songs", observers=[Poison()])
+    saved = load_model(str(tmp_path / "songs"))
+    assert all(np.isfinite(array).all() for array in saved.weights().values())
+    assert saved.training["state"].startswith("failed")
+    assert saved.training["progress"]["best_step"] == 4
+
+
+def test_early_stopping(text: Path, tmp_path: Path) -> None:
+    watch = Watch()
+    plan = plan_for(text, steps=400, validations=100, patience=3, learning_rate=0.5, warmup=0.0)
+    saved = train(plan, tmp_path / "songs", observers=[watch])
+    assert "no better score in 3 validations" in saved.training["state"]
+    assert watch.steps[-1].step < 400
+    best = min(report.nats_per_token for report in watch.validations)
+    assert saved.training["progress"]["best_step"] in [r.step for r in watch.validations if r.nats_per_token == best]
+
+
+def test_a_budget_in_minutes_is_kept_and_the_schedule_ends_with_it(text: Path, tmp_path: Path) -> None:
+    watch = Watch()
+    plan = plan_for(text, steps=None, minutes=0.05, validations=2)
+    saved = train(plan, tmp_path / "songs", observers=[watch])
+    assert 3.0 <= saved.training["progress"]["seconds"] < 6.0
+    assert watch.steps[-1].learning_rate < 0.2 * plan.training_config.learning_rate
+
+
+def test_keras_callbacks_see_the_run_and_can_stop_it(text: Path, tmp_path: Path) -> None:
+    import keras
+
+    class Stop(keras.callbacks.Callback):  # type: ignore[misc]
+        """Records what Keras says and stops after two validations."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen: list[tuple[str, Any]] = []
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            self.seen.append(("batch", logs["loss"]))
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            self.seen.append(("epoch", logs["val_loss"]))
+            self.model.stop_training = epoch == 1
+
+    callback = Stop()
+    history = tmp_path / "history.csv"
+    saved = train(plan_for(text), tmp_path / "songs", callbacks=[callback, keras.callbacks.CSVLogger(str(history))])
+    assert [kind for kind, _ in callback.seen].count("epoch") == 2
+    assert "callback" in saved.training["state"]
+    assert len(history.read_text(encoding="utf-8").splitlines()) == 3
+
+
+def test_a_validation_file_is_used_instead_of_a_share(text: Path, tmp_path: Path) -> None:
+    held_out = tmp_path / "held-out.txt"
+    held_out.write_text("the old fox sang\na song of rain", encoding="utf-8")
+    corpus = Corpus([text], CorpusConfig(documents="line"))
+    valid = Corpus([held_out], CorpusConfig(documents="line"))
+    plan = make_plan(corpus, TINY, valid=valid, flops=1e11)
+    saved = train(plan, tmp_path / "songs")
+    assert saved.training["scores"]["bytes"] == len("the old fox sang") + len("a song of rain")
+
+
+def test_a_failure_before_the_first_step_leaves_no_folder(text: Path, tmp_path: Path) -> None:
+    plan = plan_for(text)
+    broken = replace(plan, tokenizer_config=replace(plan.tokenizer_config, vocab_size=5000))
+    with pytest.raises(Exception, match="5000"):
+        train(broken, tmp_path / "songs")
+    assert not (tmp_path / "songs").exists()
+
+
+def test_a_batch_larger_than_the_corpus_is_refused(text: Path) -> None:
+    with pytest.raises(CorpusError, match="less than one batch"):
+        plan_for(text, batch_size=512)
