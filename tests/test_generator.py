@@ -313,6 +313,8 @@ def test_a_stream_never_shows_what_a_stop_text_takes_back() -> None:
 def test_a_character_cut_short_by_max_tokens() -> None:
     text, reason = written(reciting("月光"), replace(CONFIG, max_tokens=4))
     assert (text, reason) == ("月\ufffd", "length")
+    config = replace(CONFIG, max_tokens=4, stop=("\ufffd",))  # completed by the very end of the text
+    assert written(reciting("月光"), config) == ("月", "stop")
 
 
 @pytest.mark.parametrize("stop", [(), ("e",), (" ", "xx"), ("\ufffd",)], ids=str)

@@ -12,9 +12,9 @@ HEAVY = {"tensorflow", "keras", "numpy", "sentencepiece", "rich", "tensorboard",
 
 def modules_after(code: str) -> set[str]:
     """Top-level modules that are loaded once `code` has run in a fresh process."""
-    script = f"import sys\n{code}\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+    script = f"import sys\n{code}\nprint('modules:', *{{name.split('.')[0] for name in sys.modules}})"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    return set(result.stdout.split())
+    return set(result.stdout.split("modules:")[1].split())
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_lstm_saturates_without_nan(lstm: LSTM) -> None:
 def test_lstm_begins_with_forget_bias_one_and_orthogonal_kernel() -> None:
     layer = LSTM(H)
     layer.build((None, None, E))
-    np.testing.assert_array_equal(layer.cell.bias, np.repeat(np.float32([0, 1, 0, 0]), H))
+    np.testing.assert_array_equal(layer.cell.bias, np.repeat([0.0, 1.0, 0.0, 0.0], H))
     kernel = layer.cell.recurrent_kernel.numpy()
     np.testing.assert_allclose(kernel @ kernel.T, np.eye(H), atol=1e-5)
 
@@ -178,7 +178,7 @@ def test_head(tied: bool) -> None:
     head(features, table)
     head.bias.assign(normal(V))
     assert [tuple(w.shape) for w in head.weights] == ([(V,)] if tied else [(V,), (E, V)])
-    kernel = table.numpy().T if tied else head.kernel.numpy()
+    kernel = table.numpy().T if tied else head.weights[-1].numpy()
     expected = features.numpy() @ kernel + head.bias.numpy()
     np.testing.assert_allclose(head(features, table), expected, atol=1e-5)
     np.testing.assert_allclose(head(features[:, 0], table), expected[:, 0], atol=1e-5)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -179,14 +180,13 @@ def noise(step: int = 0, **rows: int) -> Noise:
 
 
 def test_no_noise_no_dropout() -> None:
-    config = ModelConfig(V, E, 9, 3, dropout=0.0, embedding_dropout=0.0)
-    (inputs, _), model, without = random_window(), model_of(CONFIG), LanguageModel(config, pad_id=PAD)
-    assert CONFIG.dropout > 0
-    same = LanguageModel(ModelConfig(V, E, 9, 3, dropout=0.5), pad_id=PAD)
-    same.assign_weights(without.weights_as_arrays())
-    np.testing.assert_array_equal(same(inputs)[0], without(inputs)[0])
-    np.testing.assert_array_equal(without.features(inputs, noise=noise())[0], without.features(inputs)[0])
-    assert np.abs(model.features(inputs, noise=noise())[0] - model.features(inputs)[0]).max() > 0.01
+    model, (inputs, _), arrays = model_of(LARGEST), random_window(), model_of(LARGEST).weights_as_arrays()
+    without = LanguageModel(replace(LARGEST, dropout=0.0, embedding_dropout=0.0), pad_id=PAD)
+    without.assign_weights(arrays)
+    plain, _ = without.features(inputs)
+    np.testing.assert_array_equal(model.features(inputs)[0], plain)
+    np.testing.assert_array_equal(without.features(inputs, noise=noise())[0], plain)
+    assert np.abs(model.features(inputs, noise=noise())[0] - plain).max() > 0.01
 
 
 def test_the_same_noise_is_the_same_dropout() -> None:
@@ -275,7 +275,7 @@ def test_first_weights() -> None:
     weights = LanguageModel(LARGEST, pad_id=PAD).weights_as_arrays()
     for layer in range(3):
         np.testing.assert_array_equal(
-            weights[f"lstm_{layer}/bias"], np.repeat(np.float32([0, 1, 0, 0]), LARGEST.hidden_units)
+            weights[f"lstm_{layer}/bias"], np.repeat([0.0, 1.0, 0.0, 0.0], LARGEST.hidden_units)
         )
         kernel = weights[f"lstm_{layer}/recurrent_kernel"]
         np.testing.assert_allclose(kernel @ kernel.T, np.eye(LARGEST.hidden_units), atol=1e-5)

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from textgen.errors import SavedModelError
-from textgen.storage import new_folder, read_manifest, sweep, verified
+from textgen.saved_model import in_c_order
+from textgen.storage import MANIFEST, new_folder, read_manifest, sweep, verified
 
 TENSORS, POSITION = "tensors.safetensors", "position.json"
 KEEP = 2
@@ -31,10 +33,12 @@ class Checkpoint:
 
 def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> None:
     """Writes the checkpoint of a step and drops all but the newest few."""
-    folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
     with new_folder(folder / f"step-{step:09d}") as temporary:
-        save_file(checkpoint.tensors, temporary / TENSORS)
+        try:
+            save_file(in_c_order(checkpoint.tensors), temporary / TENSORS)
+        except SafetensorError as error:  # a full disk, say
+            raise OSError(str(error)) from None
         (temporary / POSITION).write_text(json.dumps(checkpoint.position), encoding="utf-8")
     for old in sorted(folder.glob("step-*"))[:-KEEP]:
         shutil.rmtree(old, ignore_errors=True)
@@ -51,6 +55,8 @@ def newest_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
             entries = read_manifest(path)["files"]
             tensors, position = (verified(path, name, entries[name]) for name in (TENSORS, POSITION))
             return Checkpoint(load_file(tensors), json.loads(position.read_text(encoding="utf-8"))), skipped
-        except (SavedModelError, KeyError) as error:
+        except SavedModelError as error:
             skipped.append(str(error))
+        except KeyError as error:
+            skipped.append(f"{path / MANIFEST} does not name {error}.")
     raise SavedModelError(f"There is no checkpoint in {folder} to resume from: train without resuming.")

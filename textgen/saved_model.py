@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,7 +110,7 @@ def remove_model(path: Path) -> None:
         (path / MANIFEST).unlink()
         shutil.rmtree(path)
     except OSError as error:
-        raise SavedModelError(f"Cannot remove {path}: {error.strerror}.") from None
+        raise SavedModelError(f"Cannot remove {path}: {error.strerror or error}.") from None
 
 
 def load_model(name: str | None = None, folder: str | Path | None = None) -> SavedModel:
@@ -128,8 +129,12 @@ def load_model(name: str | None = None, folder: str | Path | None = None) -> Sav
         tokenizer_config = from_dict(TokenizerConfig, config["tokenizer"])
         corpus_config = from_dict(CorpusConfig, config["corpus"])
         tokenizer = load_tokenizer(_tokenizer_bytes(path, tokenizer_config))
-    except (KeyError, TypeError) as error:
+    except KeyError as error:
         raise SavedModelError(f"{path / CONFIG} lacks {error}. Copy the whole folder again.") from None
+    except (AttributeError, TypeError) as error:
+        raise SavedModelError(f"{path / CONFIG} is damaged: {error}. Copy the whole folder again.") from None
+    except SavedModelError:
+        raise  # names the file already
     except TextgenError as error:
         raise SavedModelError(f"{path} cannot be used: {error}") from None
     if tokenizer.vocab_size != model_config.vocab_size:
@@ -161,7 +166,7 @@ def save_model(
         "tokenizer": to_dict(tokenizer_config),
         "corpus": to_dict(corpus_config),
     }
-    files = {CONFIG: json_bytes(config), WEIGHTS: to_safetensors(weights)}
+    files = {CONFIG: json_bytes(config), WEIGHTS: to_safetensors(in_c_order(weights))}
     if tokenizer.serialized:
         files[MODEL_FILE] = tokenizer.serialized
     update_folder(folder, files)
@@ -222,6 +227,11 @@ def read_arrays(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.
         raise SavedModelError(f"{path} is damaged: {error}. Copy the whole folder again.") from None
 
 
+def in_c_order(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same arrays laid out row by row: safetensors writes the memory of others as it is, scrambled."""
+    return {name: np.asarray(array, order="C") for name, array in arrays.items()}
+
+
 def _entry(path: Path, name: str) -> dict[str, Any]:
     files = read_manifest(path)["files"]
     if name not in files:
@@ -237,7 +247,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file of a saved model. Raises `SavedModelError`."""
     try:
         value = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SavedModelError(f"Cannot read {path}: {error}. Copy the whole folder again.") from None
     if not isinstance(value, dict):
         raise SavedModelError(f"{path} is damaged: it should hold a JSON object. Copy the whole folder again.")

@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +72,14 @@ def update_folder(path: Path, files: Mapping[str, bytes]) -> None:
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
         entries = read_manifest(path)["files"] if (path / MANIFEST).exists() else {}
-        for name in entries:  # what an interrupted update left unrenamed is put in place first
-            settled = verified(path, name, entries[name]) if name not in files else None
-            if settled is not None and settled.name != name:
-                os.replace(settled, path / name)
+        for name, entry in entries.items():  # what an interrupted update left unrenamed is put in place first
+            with suppress(SavedModelError) if name in files else nullcontext():  # damage is mended by `files`
+                settled = verified(path, name, entry)
+                if settled.name != name:
+                    os.replace(settled, path / name)
+        _sync_folder(path)
         for name, data in files.items():
-            _write_through(path / f"{name}{PENDING}", data)
+            _write_pending(path / f"{name}{PENDING}", data)
             entries[name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         _sync_folder(path)
         write_file(path / MANIFEST, json_bytes({"files": entries}))
@@ -90,27 +92,35 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of a folder. Raises `SavedModelError` where it is missing or damaged."""
     try:
         manifest = json.loads((path / MANIFEST).read_bytes())
-        if not all({"size", "sha256"} <= entry.keys() for entry in manifest["files"].values()):
-            raise ValueError("an entry lacks its size or checksum")
+        for entry in manifest["files"].values():
+            if not (isinstance(entry["size"], int) and isinstance(entry["sha256"], str)):
+                raise ValueError("a size or a checksum is of the wrong type")
     except FileNotFoundError:
         raise SavedModelError(f"{path} has no {MANIFEST}: it was not written to its end, or is not ours.") from None
     except OSError as error:
         raise SavedModelError(f"Cannot read {path / MANIFEST}: {error.strerror}.") from None
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except KeyError as error:
+        raise SavedModelError(f"{path / MANIFEST} lacks {error}. Take the folder from a backup.") from None
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise SavedModelError(f"{path / MANIFEST} is damaged: {error}. Take the folder from a backup.") from None
     return manifest
 
 
 def verified(path: Path, name: str, entry: Mapping[str, Any]) -> Path:
     """Where the file `name` of a folder is, once its size and checksum agree with the manifest's `entry`."""
-    if Path(name).name != name:
+    if Path(name).name != name or name in ("", "..") or "\0" in name:
         raise SavedModelError(f"{path / MANIFEST} names {name!r}, which is outside its folder.")
     found = None
     for candidate in (path / name, path / f"{name}{PENDING}"):
-        with suppress(FileNotFoundError):
-            found = candidate.stat().st_size if found is None else found
-            if candidate.stat().st_size == entry["size"] and sha256(candidate) == entry["sha256"]:
+        try:
+            size = candidate.stat().st_size
+            found = size if found is None else found
+            if size == entry["size"] and sha256(candidate) == entry["sha256"]:
                 return candidate
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise SavedModelError(f"Cannot read {candidate}: {error.strerror}.") from None
     if found is None:
         raise SavedModelError(f"{path / name} is missing. Copy the whole folder again, or train the model again.")
     what = f"is {found:,} bytes long, not {entry['size']:,}" if found != entry["size"] else "was altered"
@@ -134,7 +144,8 @@ def sweep(path: Path) -> None:
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
-            leftover.unlink(missing_ok=True)
+            with suppress(OSError):
+                leftover.unlink()
 
 
 @contextmanager
@@ -169,6 +180,15 @@ def _write_through(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _write_pending(path: Path, data: bytes) -> None:
+    """Writes a file on which no manifest counts yet; what a full disk took of it is removed."""
+    try:
+        _write_through(path, data)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _sync_file(path: Path) -> None:

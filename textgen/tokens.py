@@ -21,10 +21,11 @@ import json
 import random
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -176,19 +177,15 @@ class _SplitWriter:
         self._folder, self._split, self._dtype = folder, split, dtype
         self._counts = np.zeros(vocab_size, np.int64)
         self._ends = (folder / f"{split}-documents.bin").open("wb")
-        self._shard = self._next_shard(0)
-        self._in_shard = 0
+        self._shards = 0
+        self._shard = self._next_shard()
         self.tokens = self.documents = self.bytes = self.words = 0
         self.ends_document = False
 
     def write(self, part: Part, ids: list[int]) -> None:
         """Appends an encoded part, its end-of-document piece included."""
         array = np.asarray(ids, self._dtype)
-        if self._in_shard + len(array) > SHARD_TOKENS:
-            self._shard = self._next_shard(int(self._shard.name[-9:-4]) + 1)
-            self._in_shard = 0
-        array.tofile(self._shard)
-        self._in_shard += len(array)
+        self._write_shards(array)
         self._counts += np.bincount(array, minlength=len(self._counts))
         self.tokens += len(array)
         self.bytes += len(part.text.encode())
@@ -198,29 +195,43 @@ class _SplitWriter:
             self.documents += 1
             np.asarray([self.tokens], np.int64).tofile(self._ends)
 
-    def close(self) -> SplitSummary:
+    def close(self) -> None:
         self._shard.close()
         self._ends.close()
+
+    def finish(self) -> SplitSummary:
+        """Writes the counts, and sums up."""
         self._counts.tofile(self._folder / f"{self._split}-counts.bin")
         return SplitSummary(self.tokens, self.documents, self.bytes, self.words, self.ends_document)
 
-    def _next_shard(self, number: int) -> Any:
-        if number:
-            self._shard.close()
+    def _write_shards(self, array: np.ndarray) -> None:
+        while len(array):
+            if not self._room:
+                self._shard.close()
+                self._shard = self._next_shard()
+            piece, array = array[: self._room], array[self._room :]
+            piece.tofile(self._shard)
+            self._room -= len(piece)
+
+    def _next_shard(self) -> BinaryIO:
+        number, self._shards, self._room = self._shards, self._shards + 1, SHARD_TOKENS
         return (self._folder / f"{self._split}-{number:05d}.bin").open("wb")
 
 
 def _encode(parts: Iterable[tuple[str, Part]], tokenizer: Tokenizer, folder: Path, progress: Progress | None) -> None:
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
-    with new_folder(folder) as temporary:
-        writers = {split: _SplitWriter(temporary, split, tokenizer.vocab_size, dtype) for split in ("train", "valid")}
+    with new_folder(folder) as temporary, ExitStack() as files:
+        writers = {
+            split: files.enter_context(closing(_SplitWriter(temporary, split, tokenizer.vocab_size, dtype)))
+            for split in ("train", "valid")
+        }
         for batch in _batched(parts):
             encoded = tokenizer.encode_batch([part.text for _, part in batch])
             for (split, part), ids in zip(batch, encoded, strict=True):
                 writers[split].write(part, [*ids, tokenizer.eos_id] if part.ends_document else ids)
             if progress:
                 progress(sum(len(part.text) for _, part in batch))
-        summary = {split: asdict(writer.close()) for split, writer in writers.items()}
+        summary = {split: asdict(writer.finish()) for split, writer in writers.items()}
         (temporary / SUMMARY).write_text(json.dumps({"dtype": dtype.name, **summary}), encoding="utf-8")
 
 

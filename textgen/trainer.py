@@ -248,7 +248,7 @@ class Trainer:
     def _tensors(self) -> dict[str, np.ndarray]:
         tensors = {f"weights/{name}": array for name, array in self.model.weights_as_arrays().items()}
         for index, variable in enumerate(self._optimizer.variables):
-            tensors[f"optimizer/{index}"] = np.array(variable)
+            tensors[f"optimizer/{index}"] = np.asarray(variable.numpy())
         for index, array in enumerate(tf.nest.flatten(self._state)):
             tensors[f"state/{index:03d}"] = array.numpy()
         return tensors

@@ -23,7 +23,9 @@ class Head(keras.layers.Layer):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Makes the bias [V] and, unless tied, a kernel [E, V] of its own."""
-        self.bias = self.add_weight(shape=(self.vocab_size,), initializer="zeros", name="bias")
+        self.bias = self.add_weight(
+            shape=(self.vocab_size,), initializer="zeros", name="bias", autocast=False
+        )  # float32, as the logits are
         self.kernel = None if self.tied else self.add_weight(
             shape=(input_shape[-1], self.vocab_size), initializer="glorot_uniform", name="kernel"
         )  # fmt: skip

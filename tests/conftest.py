@@ -1,0 +1,59 @@
+"""What several tests need: folders of their own, and the smallest tokenizer and network that work."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from textgen.config import ModelConfig, TokenizerConfig
+from textgen.runtime import load_tensorflow
+from textgen.tokenizer import Tokenizer, train_tokenizer
+
+if TYPE_CHECKING:
+    from textgen.model import LanguageModel
+
+LINES = "The cat sat on the mat.\nThe dog saw the cat, and the cat saw the dog.\n床前明月光，疑是地上霜。\n"
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the user's cache nor his models are read or written."""
+    monkeypatch.setenv("TEXTGEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TEXTGEN_MODELS", str(tmp_path / "models"))
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    """Characters, and bytes for those that `LINES` lacks."""
+    return train_tokenizer([LINES], TokenizerConfig("char"))
+
+
+@pytest.fixture(scope="session")
+def model(tokenizer: Tokenizer) -> LanguageModel:
+    """Two layers of 8 units, not trained. It is shared: do not change its weights."""
+    load_tensorflow()
+    from textgen.model import LanguageModel
+
+    config = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8, num_layers=2)
+    return LanguageModel(config, pad_id=tokenizer.pad_id, seed=1)
+
+
+@pytest.fixture
+def disk_of() -> Callable[[int], AbstractContextManager[None]]:
+    """`with disk_of(1000):` no file can grow beyond 1,000 bytes; the write that would fails halfway."""
+
+    @contextmanager
+    def limited(size: int) -> Iterator[None]:
+        before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
+
+    return limited

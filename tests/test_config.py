@@ -1,0 +1,275 @@
+"""Settings: their limits, and the ways there and back."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from textgen.config import (
+    DOCUMENT_MODES,
+    MAX_LAYERS,
+    MAX_UNITS,
+    MAX_VOCAB_SIZE,
+    NEWLINES,
+    PRESETS,
+    SCHEDULES,
+    TOKENIZERS,
+    CorpusConfig,
+    ModelConfig,
+    SamplingConfig,
+    TokenizerConfig,
+    TrainingConfig,
+    from_dict,
+    read_toml,
+    select,
+    to_dict,
+)
+from textgen.errors import ConfigError
+
+DEFAULTS: list[Any] = [CorpusConfig(), TokenizerConfig(), ModelConfig(100), TrainingConfig(), SamplingConfig()]
+BASE: dict[type[Any], Any] = {type(config): config for config in DEFAULTS}
+
+LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most that are allowed
+    (TokenizerConfig, "vocab_size", 4, MAX_VOCAB_SIZE),
+    (TokenizerConfig, "sample_bytes", 1, math.inf),
+    (ModelConfig, "vocab_size", 4, MAX_VOCAB_SIZE),
+    (ModelConfig, "embedding_dim", 1, MAX_UNITS),
+    (ModelConfig, "hidden_units", 1, MAX_UNITS),
+    (ModelConfig, "num_layers", 1, MAX_LAYERS),
+    (ModelConfig, "dropout", 0.0, 0.95),
+    (ModelConfig, "embedding_dropout", 0.0, 0.95),
+    (TrainingConfig, "batch_size", 1, 65_536),
+    (TrainingConfig, "sequence_length", 1, 65_536),
+    (TrainingConfig, "learning_rate", 0.0, 1000.0),
+    (TrainingConfig, "warmup", 0.0, 1.0),
+    (TrainingConfig, "final_learning_rate", 0.0, 1.0),
+    (TrainingConfig, "weight_decay", 0.0, 1000.0),
+    (TrainingConfig, "clip_norm", 1e-12, math.inf),
+    (TrainingConfig, "epochs", 1e-9, 1e12),
+    (TrainingConfig, "steps", 1, 10**12),
+    (TrainingConfig, "minutes", 1e-9, 1e12),
+    (TrainingConfig, "validations", 1, 1 << 20),
+    (TrainingConfig, "valid_tokens", 1, 1 << 40),
+    (TrainingConfig, "patience", 1, 1 << 20),
+    (TrainingConfig, "valid_fraction", 1e-6, 0.5),
+    (TrainingConfig, "seed", 0, (1 << 63) - 1),
+    (SamplingConfig, "temperature", 0.0, 100.0),
+    (SamplingConfig, "top_k", 0, MAX_VOCAB_SIZE),
+    (SamplingConfig, "top_p", 0.0, 1.0),
+    (SamplingConfig, "min_p", 0.0, 1.0),
+    (SamplingConfig, "max_tokens", 1, 1 << 62),
+    (SamplingConfig, "seed", 0, (1 << 63) - 1),
+]
+CHOICES: list[tuple[type[Any], str, tuple[str, ...]]] = [
+    (CorpusConfig, "documents", DOCUMENT_MODES),
+    (CorpusConfig, "newlines", NEWLINES),
+    (TokenizerConfig, "tokenizer", TOKENIZERS),
+    (TrainingConfig, "schedule", SCHEDULES),
+]
+
+
+def beyond(limit: float, direction: int) -> float:
+    return limit + direction if isinstance(limit, int) else math.nextafter(limit, direction * math.inf)
+
+
+@pytest.mark.parametrize(("kind", "name", "low", "high"), LIMITS, ids=lambda value: getattr(value, "__name__", value))
+def test_a_number_is_within_its_limits(kind: type[Any], name: str, low: float, high: float) -> None:
+    config = BASE[kind]
+    allowed: list[Any] = [low, high if high < math.inf else 1 << 70]
+    for value in allowed:
+        assert getattr(replace(config, **{name: value}), name) == value
+    wrong: list[Any] = [beyond(low, -1), -1, -math.inf, math.nan, True, False, "1", [1], ()]
+    wrong += [beyond(high, 1), math.inf] if high < math.inf else []
+    for value in wrong:
+        with pytest.raises(ConfigError, match=rf"^{name} must be a number .*\. Received: ") as caught:
+            replace(config, **{name: value})
+        assert repr(value) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_every_number_has_a_limit_and_every_choice_is_checked() -> None:
+    checked = {(kind, name) for kind, name, *_ in [*LIMITS, *CHOICES]}
+    free = {"encoding", "text_field", "text_column", "tie_embeddings", "stop"}
+    for kind in BASE:
+        assert {field.name for field in fields(kind) if (kind, field.name) not in checked} <= free
+
+
+@pytest.mark.parametrize(("kind", "name", "choices"), CHOICES, ids=lambda value: getattr(value, "__name__", None))
+def test_a_choice_is_one_of_its_choices(kind: type[Any], name: str, choices: tuple[str, ...]) -> None:
+    for choice in choices:
+        assert getattr(replace(BASE[kind], **{name: choice}), name) == choice
+    for wrong in ("", choices[0].upper(), "else", 1):
+        with pytest.raises(ConfigError, match=f"^{name} must be one of {', '.join(choices)}. Received: {wrong!r}"):
+            replace(BASE[kind], **{name: wrong})
+
+
+def test_a_run_has_one_budget() -> None:
+    TrainingConfig()
+    budgets: dict[str, Any] = {"epochs": 0.5, "steps": 10, "minutes": 2.5}
+    for name, value in budgets.items():
+        config = TrainingConfig(**{name: value})
+        assert [getattr(config, other) for other in budgets if other != name] == [None, None]
+        two = {other: value for other, value in budgets.items() if other != name}
+        with pytest.raises(ConfigError, match="give only one of them"):
+            TrainingConfig(**two)
+    with pytest.raises(ConfigError, match="give only one of them"):
+        TrainingConfig(**budgets)
+
+
+def test_an_empty_stop_is_refused() -> None:
+    assert SamplingConfig(stop=("\n", "the end")).stop == ("\n", "the end")
+    with pytest.raises(ConfigError, match="stop holds an empty text"):
+        SamplingConfig(stop=("\n", ""))
+
+
+# --- There and back ----------------------------------------------------------------------------------------
+
+shares = st.floats(0, 0.95)
+configs = st.one_of(
+    st.builds(
+        CorpusConfig,
+        st.none() | st.sampled_from(DOCUMENT_MODES),
+        st.text(),
+        st.sampled_from(NEWLINES),
+        st.text(),
+        st.text(),
+    ),
+    st.builds(
+        TokenizerConfig,
+        st.sampled_from(TOKENIZERS),
+        st.none() | st.integers(4, MAX_VOCAB_SIZE),
+        st.integers(1, 1 << 80),
+    ),
+    st.builds(
+        ModelConfig,
+        st.integers(4, MAX_VOCAB_SIZE),
+        st.integers(1, MAX_UNITS),
+        st.integers(1, MAX_UNITS),
+        st.integers(1, MAX_LAYERS),
+        shares,
+        shares,
+        st.booleans(),
+    ),
+    st.builds(
+        TrainingConfig,
+        batch_size=st.integers(1, 1 << 16),
+        learning_rate=st.floats(0, 1000) | st.integers(0, 1000),
+        schedule=st.sampled_from(SCHEDULES),
+        epochs=st.none() | st.floats(1e-9, 1e12),
+        patience=st.none() | st.integers(1, 1 << 20),
+        seed=st.integers(0, (1 << 63) - 1),
+    ),
+    st.builds(
+        SamplingConfig,
+        temperature=st.floats(0, 100),
+        stop=st.lists(st.text(min_size=1)).map(tuple),
+        seed=st.none() | st.integers(0, (1 << 63) - 1),
+    ),
+)
+
+
+@given(configs)
+def test_a_config_comes_back_from_json(config: Any) -> None:
+    assert from_dict(type(config), to_dict(config)) == config
+    assert from_dict(type(config), json.loads(json.dumps(to_dict(config)))) == config
+
+
+@pytest.mark.parametrize("config", DEFAULTS, ids=lambda config: type(config).__name__)
+def test_an_unknown_key_is_named_with_the_known_ones(config: Any) -> None:
+    with pytest.raises(ConfigError, match=f"^{type(config).__name__} has no setting 'sise'. It has: ") as caught:
+        from_dict(type(config), to_dict(config) | {"sise": 1})
+    assert all(name in str(caught.value) for name in to_dict(config))
+
+
+def test_a_missing_key_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"^ModelConfig: .*'vocab_size'"):
+        from_dict(ModelConfig, {"hidden_units": 8})
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value", "expected"),
+    [
+        (ModelConfig, "hidden_units", 1.5, "int"),
+        (ModelConfig, "hidden_units", "8", "int"),
+        (ModelConfig, "hidden_units", True, "int"),
+        (ModelConfig, "hidden_units", None, "int"),
+        (ModelConfig, "hidden_units", [8], "int"),
+        (ModelConfig, "dropout", False, "float"),
+        (ModelConfig, "dropout", "0.2", "float"),
+        (ModelConfig, "dropout", {}, "float"),
+        (ModelConfig, "tie_embeddings", 1, "bool"),
+        (ModelConfig, "tie_embeddings", None, "bool"),
+        (TrainingConfig, "steps", 1.5, "int | None"),
+        (TrainingConfig, "epochs", "1", "float | None"),
+        (CorpusConfig, "encoding", None, "str"),
+        (CorpusConfig, "encoding", 8, "str"),
+        (CorpusConfig, "documents", ["line"], "str | None"),
+        (SamplingConfig, "stop", "abc", "tuple[str, ...]"),
+        (SamplingConfig, "stop", None, "tuple[str, ...]"),
+    ],
+)
+def test_a_wrong_type_is_told(kind: type[Any], name: str, value: object, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_dict(kind, to_dict(BASE[kind]) | {name: value})
+    assert str(caught.value) == f"{name} must be {expected}. Received: {value!r}."
+
+
+def test_whole_numbers_are_numbers() -> None:
+    assert from_dict(ModelConfig, {"vocab_size": 100, "dropout": 0}).dropout == 0
+
+
+def test_select() -> None:
+    settings = {"hidden_units": 8, "tokenizer": "char", "seed": 3, "unknown": 1}
+    assert select(ModelConfig, settings) == {"hidden_units": 8}
+    assert select(TokenizerConfig, settings) == {"tokenizer": "char"}
+    assert select(TrainingConfig, settings) == select(SamplingConfig, settings) == {"seed": 3}
+
+
+# --- TOML --------------------------------------------------------------------------------------------------
+
+
+def test_toml(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text('# mine\nhidden_units = 512\nstop = ["\\n", "月"]\n', encoding="utf-8")
+    settings = read_toml(tmp_path / "settings.toml")
+    assert settings == {"hidden_units": 512, "stop": ["\n", "月"]}
+    assert from_dict(SamplingConfig, select(SamplingConfig, settings)).stop == ("\n", "月")
+
+
+@pytest.mark.parametrize("data", [b"hidden_units", b"a = 1\na = 2", b"a = '\xff'", b"hidden_units: 512\n"])
+def test_toml_that_is_none(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "settings.toml").write_bytes(data)
+    with pytest.raises(ConfigError, match=f"^Cannot read the settings in {tmp_path}/settings.toml: ") as caught:
+        read_toml(tmp_path / "settings.toml")
+    assert "\n" not in str(caught.value)
+
+
+def test_toml_that_is_not_there(tmp_path: Path) -> None:
+    for path in (tmp_path / "nowhere.toml", tmp_path):
+        with pytest.raises(ConfigError, match=f"^Cannot read the settings in {path}: "):
+            read_toml(path)
+
+
+# --- Sizes -------------------------------------------------------------------------------------------------
+
+
+def test_presets_are_settings_of_the_model_and_grow() -> None:
+    sizes = [from_dict(ModelConfig, {"vocab_size": 5000, **preset}).num_parameters for preset in PRESETS.values()]
+    assert sizes == sorted(sizes)
+
+
+def test_parameters() -> None:
+    config = ModelConfig(100, embedding_dim=8, hidden_units=8, num_layers=2)
+    lstm = 2 * (8 * 32 + 8 * 32 + 32)
+    assert config.num_parameters == 100 * 8 + lstm + 100
+    assert replace(config, tie_embeddings=False).num_parameters == 100 * 8 + lstm + 100 + 8 * 100
+    shapes = replace(config, embedding_dim=5).weight_shapes()
+    assert shapes["lstm_0/kernel"] == (5, 32)
+    assert shapes["lstm_1/kernel"] == (8, 32)
+    assert (shapes["projection/kernel"], shapes["projection/bias"]) == ((8, 5), (5,))

@@ -1,0 +1,380 @@
+"""Saved models: what was saved comes back, and whatever is damaged is refused in one clear line."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import struct
+import tracemalloc
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save as to_safetensors
+
+from textgen.config import CorpusConfig, ModelConfig, TokenizerConfig
+from textgen.errors import SavedModelError, TextgenError
+from textgen.saved_model import (
+    CARD,
+    CHECKPOINTS,
+    CONFIG,
+    TRAINING,
+    WEIGHTS,
+    find_model,
+    list_models,
+    load_model,
+    models_folder,
+    read_json,
+    remove_model,
+    save_model,
+    write_training,
+)
+from textgen.storage import MANIFEST, json_bytes, update_folder, write_file
+from textgen.tokenizer import MODEL_FILE, ByteTokenizer, Tokenizer, train_tokenizer
+
+if TYPE_CHECKING:
+    from textgen.model import LanguageModel
+
+CORPUS = CorpusConfig(documents="line", newlines="keep")
+TRAINING_VALUES: dict[str, Any] = {
+    "model": {"num_layers": 2, "hidden_units": 8, "embedding_dim": 6, "vocab_size": 300},
+    "tokenizer": {"tokenizer": "char"},
+    "training": {"seed": 7},
+    "corpus": {"paths": ["/home/me/poems.txt"], "characters": 12345, "documents": 6},
+    "scores": {"bits_per_byte": 1.23456, "perplexity_per_token": 4321.5},
+    "progress": {"step": 1000, "epochs": 2.5, "seconds": 90},
+    "parameters": 98765,
+    "versions": {"textgen": "0.1.0"},
+}
+
+
+def small(vocab_size: int) -> ModelConfig:
+    return ModelConfig(vocab_size, embedding_dim=4, hidden_units=3, num_layers=1)
+
+
+def weights_of(config: ModelConfig) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in config.weight_shapes().items()}
+
+
+def save(folder: Path, tokenizer: Tokenizer, weights: dict[str, np.ndarray] | None = None) -> Path:
+    config = small(tokenizer.vocab_size)
+    kind = TokenizerConfig(tokenizer.tokenizer)
+    save_model(folder, weights_of(config) if weights is None else weights, config, kind, CORPUS, tokenizer)
+    return folder
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def saved(tmp_path: Path, tokenizer: Tokenizer) -> Path:
+    return save(tmp_path / "models" / "songs", tokenizer)
+
+
+# --- There and back ----------------------------------------------------------------------------------------
+
+
+def test_a_model_comes_back_as_it_was_saved(tmp_path: Path, model: LanguageModel, tokenizer: Tokenizer) -> None:
+    weights, kind = model.weights_as_arrays(), TokenizerConfig("char", vocab_size=300)
+    save_model(tmp_path / "model", weights, model.config, kind, CORPUS, tokenizer)
+    saved = load_model(str(tmp_path / "model"))
+    assert (saved.model_config, saved.tokenizer_config, saved.corpus_config) == (model.config, kind, CORPUS)
+    assert (saved.name, saved.folder, saved.training) == ("model", tmp_path / "model", {})
+    found = saved.weights()
+    assert found.keys() == weights.keys() == model.config.weight_shapes().keys()
+    assert all(
+        np.array_equal(found[name], array) and found[name].dtype == np.float32 for name, array in weights.items()
+    )
+    built = saved.build()
+    ids = np.array([[2, 270, 263, 3]], np.int32)
+    assert np.array_equal(built(ids)[0], model(ids)[0])
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe", "char", "word", "byte"])
+def test_every_tokenizer_comes_back(tmp_path: Path, kind: str) -> None:
+    text = "The cat sat on the mat.\nThe dog saw the cat, the cat saw the dog.\n"
+    tokenizer = train_tokenizer([text] * 5, TokenizerConfig(kind))
+    found = load_model(str(save(tmp_path / "model", tokenizer))).tokenizer
+    assert (found.tokenizer, found.vocab_size) == (kind, tokenizer.vocab_size)
+    assert found.fingerprint() == tokenizer.fingerprint()
+    assert found.pieces() == tokenizer.pieces()
+    assert found.encode(text + "月") == tokenizer.encode(text + "月")
+    assert (tmp_path / "model" / MODEL_FILE).exists() == (kind != "byte")
+
+
+def test_saving_again_replaces_the_model(saved: Path, tokenizer: Tokenizer) -> None:
+    weights = {name: -array for name, array in weights_of(small(tokenizer.vocab_size)).items()}
+    weights["lstm_0/kernel"] = np.asfortranarray(weights["lstm_0/kernel"])  # column by column in memory
+    save(saved, tokenizer, weights)
+    found = load_model("songs").weights()
+    assert all(np.array_equal(found[name], array) for name, array in weights.items())
+    assert sorted(files_in(saved)) == [MANIFEST, CONFIG, WEIGHTS, MODEL_FILE]
+
+
+def test_training_and_card(saved: Path) -> None:
+    write_training(saved, TRAINING_VALUES)
+    assert load_model("songs").training == TRAINING_VALUES
+    card = (saved / CARD).read_text(encoding="utf-8")
+    assert card.startswith("# songs\n")
+    for words in (
+        "`poems.txt`", "12,345 characters in 6 documents", "textgen sample songs", "2 LSTM layers of 8 units",
+        "| parameters | 98,765 |", "300 pieces (char)", "1,000 steps, 2.5 epochs, 1.5 minutes", "| seed | 7 |",
+        "| bits per byte | 1.235 |",
+    ):  # fmt: skip
+        assert words in card
+    assert "/home/me" not in card
+
+
+# --- Damage ------------------------------------------------------------------------------------------------
+
+
+def change(name: str, data: bytes) -> Callable[[Path], None]:
+    """A file that the manifest agrees with: written so, not damaged on the way."""
+    return lambda folder: update_folder(folder, {name: data})
+
+
+def set_config(section: str, **values: Any) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        config = json.loads((folder / CONFIG).read_bytes())
+        (config[section] if section else config).update(values)
+        update_folder(folder, {CONFIG: json_bytes(config)})
+
+    return damage
+
+
+def drop_config(section: str, key: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        config = json.loads((folder / CONFIG).read_bytes())
+        del (config[section] if section else config)[key]
+        update_folder(folder, {CONFIG: json_bytes(config)})
+
+    return damage
+
+
+def set_weights(**arrays: np.ndarray | None) -> Callable[[Path], None]:
+    """Weights with some changed, added, or, if None, left out; `__` in a name is `/`."""
+
+    def damage(folder: Path) -> None:
+        config = json.loads((folder / CONFIG).read_bytes())["model"]
+        weights: dict[str, np.ndarray | None] = {**weights_of(ModelConfig(**config))}
+        weights |= {name.replace("__", "/"): array for name, array in arrays.items()}
+        left = {name: array for name, array in weights.items() if array is not None}
+        update_folder(folder, {WEIGHTS: to_safetensors(left)})
+
+    return damage
+
+
+def cut(name: str) -> Callable[[Path], None]:
+    return lambda folder: os.truncate(folder / name, (folder / name).stat().st_size - 1)
+
+
+def flip(name: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        data = bytearray((folder / name).read_bytes())
+        data[len(data) // 2] ^= 1
+        (folder / name).write_bytes(data)
+
+    return damage
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def forget(name: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        del manifest["files"][name]
+        (folder / MANIFEST).write_bytes(json_bytes(manifest))
+
+    return damage
+
+
+def header(text: str) -> bytes:
+    return struct.pack("<Q", len(text)) + text.encode()
+
+
+OTHER_TOKENIZER = train_tokenizer(["ab"], TokenizerConfig("char")).serialized
+DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
+    **{f"{name} missing": (remove(name), f"{name} is missing") for name in (CONFIG, MODEL_FILE, WEIGHTS)},
+    **{f"{name} cut": (cut(name), rf"{name} is [\d,]+ bytes long, not ") for name in (CONFIG, MODEL_FILE, WEIGHTS)},
+    **{f"{name} altered": (flip(name), f"{name} was altered") for name in (CONFIG, MODEL_FILE, WEIGHTS)},
+    **{f"{name} unnamed": (forget(name), f"does not name {name}") for name in (CONFIG, MODEL_FILE, WEIGHTS)},
+    "manifest missing": (remove(MANIFEST), "There is no model"),
+    "manifest cut": (lambda folder: os.truncate(folder / MANIFEST, 30), f"{MANIFEST} is damaged"),
+    "manifest empty": (lambda folder: os.truncate(folder / MANIFEST, 0), f"{MANIFEST} is damaged"),
+    "config is no JSON": (change(CONFIG, b"{"), "Cannot read"),
+    "config is no text": (change(CONFIG, b"\xff\xfe\x00"), "Cannot read"),
+    "config is a list": (change(CONFIG, b"[1]"), "should hold a JSON object"),
+    "config is bottomless": (change(CONFIG, b"[" * 200_000), "Cannot read"),
+    "config is empty": (change(CONFIG, b"{}"), "format version None.*Train the model again"),
+    "newer format": (set_config("", format_version=2), "format version 2.*Upgrade textgen"),
+    "older format": (set_config("", format_version=0), "format version 0.*Train the model again"),
+    "odd format": (set_config("", format_version="new"), "format version 'new'.*Train the model again"),
+    "no model": (drop_config("", "model"), "lacks 'model'"),
+    "no tokenizer": (drop_config("", "tokenizer"), "lacks 'tokenizer'"),
+    "model is null": (set_config("", model=None), "is damaged"),
+    "model is a list": (set_config("", model=[1]), "is damaged"),
+    "corpus is a text": (set_config("", corpus="line"), "is damaged"),
+    "no vocab_size": (drop_config("model", "vocab_size"), "cannot be used: ModelConfig: .*vocab_size"),
+    "unknown key": (set_config("model", attention=True), "cannot be used: ModelConfig has no setting 'attention'"),
+    "unknown corpus key": (set_config("corpus", url="x"), "cannot be used: CorpusConfig has no setting 'url'"),
+    "wrong type": (set_config("model", hidden_units="8"), "cannot be used: hidden_units must be int"),
+    "not finite": (set_config("model", dropout=float("nan")), "cannot be used: dropout must be a number"),
+    "units over the limit": (set_config("model", hidden_units=10**12), "cannot be used: hidden_units must be"),
+    "negative units": (set_config("model", hidden_units=-1), "cannot be used: hidden_units must be"),
+    "units beyond memory": (set_config("model", hidden_units=1 << 15, num_layers=64), "does not fit.*lstm_0/bias"),
+    "table beyond memory": (set_config("model", embedding_dim=1 << 15), "does not fit.*embedding/table"),
+    "another vocabulary": (change(MODEL_FILE, OTHER_TOKENIZER), "the tokenizer has 262 pieces and the model"),
+    "vocab_size of another": (set_config("model", vocab_size=1 << 20), "pieces and the model 1,048,576"),
+    "a byte tokenizer": (set_config("tokenizer", tokenizer="byte"), "the tokenizer has 259 pieces and the model"),
+    "no SentencePiece": (change(MODEL_FILE, b"garbage"), "cannot be used: The vocabulary is not a SentencePiece"),
+    "a weight of another shape": (set_weights(head__bias=np.zeros(7, np.float32)), r"does not fit.*\(head/bias\)"),
+    "a weight transposed": (set_weights(lstm_0__kernel=np.zeros((12, 4), np.float32)), "does not fit.*lstm_0/kernel"),
+    "a weight too many": (set_weights(extra=np.zeros(1, np.float32)), r"does not fit.*\(extra\)"),
+    "a weight too few": (set_weights(head__bias=None), r"does not fit.*\(head/bias\)"),
+    "float64": (set_weights(lstm_0__bias=np.zeros(12)), r"does not fit.*\(not float32\)"),
+    "float16": (set_weights(lstm_0__bias=np.zeros(12, np.float16)), r"does not fit.*\(not float32\)"),
+    "whole numbers": (set_weights(lstm_0__bias=np.zeros(12, np.int32)), r"does not fit.*\(not float32\)"),
+    "no safetensors": (change(WEIGHTS, b"garbage" * 9), "is damaged"),
+    "empty weights": (change(WEIGHTS, b""), "is damaged"),
+    "a header without end": (change(WEIGHTS, struct.pack("<Q", 1 << 62)), "is damaged"),
+    "weights beyond the file": (
+        change(WEIGHTS, header('{"head/bias": {"dtype": "F32", "shape": [9], "data_offsets": [0, 36]}}')),
+        "is damaged",
+    ),
+    "training is no JSON": (lambda folder: write_file(folder / TRAINING, b"{"), "Cannot read"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_is_one_clear_line(saved: Path, kind: str) -> None:
+    load_model(str(saved)).weights()
+    damage, words = DAMAGE[kind]
+    damage(saved)
+    tracemalloc.start()
+    with pytest.raises(SavedModelError, match=words) as caught:
+        load_model(str(saved)).weights()
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000, "nothing is allocated that the file does not hold"
+    tracemalloc.stop()
+    message = str(caught.value)
+    assert str(saved) in message
+    assert message.count(str(saved)) == 1 or kind == "manifest missing"
+    assert "\n" not in message
+    assert re.search(r"(\.|: .*\.)$", message)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_not_saved_over_good_ones(
+    tmp_path: Path, saved: Path, tokenizer: Tokenizer, value: float
+) -> None:
+    before = files_in(saved)
+    weights = weights_of(small(tokenizer.vocab_size))
+    weights["lstm_0/kernel"][1, 2] = value
+    for folder in (saved, tmp_path / "other"):
+        with pytest.raises(SavedModelError, match="The weights lstm_0/kernel are not finite"):
+            save(folder, tokenizer, weights)
+    assert files_in(saved) == before
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_full_disk_leaves_the_model_as_it_was(
+    saved: Path, tokenizer: Tokenizer, disk_of: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    before = files_in(saved)
+    with disk_of(2000), pytest.raises(TextgenError, match=f"Cannot write {saved}: File too large"):
+        save(saved, tokenizer, {"weights": np.zeros(5000, np.float32)})
+    after = files_in(saved)
+    assert {name: after[name] for name in before} == before
+    load_model("songs").weights()
+
+
+def test_read_json(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes('{"a": "月"}'.encode())
+    assert read_json(tmp_path / "file") == {"a": "月"}
+    with pytest.raises(SavedModelError, match="Cannot read"):
+        read_json(tmp_path / "nowhere")
+
+
+# --- Which model -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Path:
+    """Models b, c and a, in the order of their making, and things that are none."""
+    folder = tmp_path / "models"
+    for age, name in enumerate("acb"):
+        save(folder / name, ByteTokenizer())
+        os.utime(folder / name / MANIFEST, (1e9 - age, 1e9 - age))
+    (folder / "unfinished" / CHECKPOINTS).mkdir(parents=True)
+    (folder / "file").write_bytes(b"")
+    return folder
+
+
+def test_find_model(three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_model() == three / "a"
+    assert find_model("b") == find_model(str(three / "b")) == find_model("b", three) == three / "b"
+    os.utime(three / "c" / MANIFEST)
+    assert find_model() == find_model(None, three) == three / "c"
+    elsewhere = save(tmp_path / "elsewhere", ByteTokenizer())
+    assert find_model(str(elsewhere)) == elsewhere
+    monkeypatch.chdir(tmp_path)
+    assert find_model("elsewhere") == Path("elsewhere")
+    assert load_model("b").name == "b"
+
+
+def test_a_name_in_the_models_folder_goes_before_a_path(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(save(three.parent / "work" / "a", ByteTokenizer()).parent)
+    assert find_model("a") == three / "a"
+
+
+def test_a_model_that_is_not_there(three: Path, tmp_path: Path) -> None:
+    with pytest.raises(SavedModelError, match=rf"There is no model 'x' in {three}\. There are: a, b, c\."):
+        find_model("x")
+    with pytest.raises(SavedModelError, match="'unfinished' has saved no model yet: resume it"):
+        find_model("unfinished")
+    with pytest.raises(SavedModelError, match=r"There is no model 'x' in .*empty\. It is empty\."):
+        find_model("x", tmp_path / "empty")
+    with pytest.raises(SavedModelError, match=r"There is no model in .*empty yet: train one first\."):
+        find_model(None, tmp_path / "empty")
+
+
+def test_models_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert models_folder("here") == Path("here")
+    assert models_folder() == tmp_path / "models"
+    monkeypatch.delenv("TEXTGEN_MODELS")
+    assert models_folder() == Path("saved_models")
+
+
+def test_list_and_remove(three: Path) -> None:
+    assert list_models() == list_models(three) == [three / "a", three / "b", three / "c"]
+    remove_model(three / "b")
+    assert not (three / "b").exists()
+    assert list_models() == [three / "a", three / "c"]
+    with pytest.raises(SavedModelError, match=r"Cannot remove .*b: No such file or directory\."):
+        remove_model(three / "b")
+    assert list_models(three / "nowhere") == []
+
+
+def test_what_a_failed_removal_leaves_is_no_model(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise OSError("busy")
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(SavedModelError, match=r"Cannot remove .*b: busy\."):
+        remove_model(three / "b")
+    assert list_models() == [three / "a", three / "c"]
+
+
+def test_a_config_of_an_untied_model_fits_its_weights(tmp_path: Path) -> None:
+    config = replace(small(259), tie_embeddings=False, hidden_units=4)
+    save_model(tmp_path, weights_of(config), config, TokenizerConfig("byte"), CORPUS, ByteTokenizer())
+    assert load_model(str(tmp_path)).weights().keys() == config.weight_shapes().keys()

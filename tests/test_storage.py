@@ -1,0 +1,374 @@
+"""Files and folders: whole or not there, whenever the machine stops and whatever the disk refuses."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from textgen import storage
+from textgen.errors import SavedModelError, TextgenError
+from textgen.storage import (
+    MANIFEST,
+    cache_folder,
+    json_bytes,
+    new_folder,
+    read_manifest,
+    sweep,
+    update_folder,
+    verified,
+    write_file,
+)
+
+Files = dict[str, bytes]
+OLD: Files = {"a": b"old a", "b": b"old b", "c": b"old c"}
+
+
+def contents(folder: Path) -> Files:
+    """The files that the manifest names, each verified."""
+    entries = read_manifest(folder)["files"]
+    return {name: verified(folder, name, entry).read_bytes() for name, entry in entries.items()}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def manifest(folder: Path, files: Any) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / MANIFEST).write_bytes(json_bytes({"files": files}))
+    return folder
+
+
+def crashes(folder: Path, copies: Path, action: Callable[[], None]) -> list[Path]:
+    """Copies of `folder` as a crash at each moment of `action` leaves it: before, halfway and after."""
+    states: list[Path] = []
+    write_through, replace = storage._write_through, os.replace
+
+    def copy() -> None:
+        states.append(copies / str(len(states)))
+        shutil.copytree(folder, states[-1])
+
+    def slow_write(path: Path, data: bytes) -> None:
+        copy()
+        path.write_bytes(data[: len(data) // 2])
+        copy()
+        write_through(path, data)
+
+    def slow_replace(source: Path, target: Path) -> None:
+        copy()
+        replace(source, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(storage, "_write_through", slow_write)
+        patch.setattr(os, "replace", slow_replace)
+        action()
+    copy()
+    return states
+
+
+@contextmanager
+def failing(call: int, number: int = errno.ENOSPC) -> Iterator[list[str]]:
+    """The `call`-th write or rename, from 0 on, fails. Gives the list of all that were tried."""
+    tried: list[str] = []
+
+    def guard(function: Callable[..., None]) -> Callable[..., None]:
+        def guarded(path: Path, *others: Any) -> None:
+            tried.append(Path(path).name)
+            if len(tried) == call + 1:
+                raise OSError(number, os.strerror(number))
+            function(path, *others)
+
+        return guarded
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(storage, "_write_through", guard(storage._write_through))
+        patch.setattr(os, "replace", guard(os.replace))
+        patch.setattr(os, "rename", guard(os.rename))
+        yield tried
+
+
+# --- One file ----------------------------------------------------------------------------------------------
+
+
+def test_write_file_writes_and_replaces(tmp_path: Path) -> None:
+    for data in (b"one", b"", "zwei 月".encode()):
+        write_file(tmp_path / "file", data)
+        assert (tmp_path / "file").read_bytes() == data
+        assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("call", [0, 1])
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path: Path, call: int, exists: bool) -> None:
+    if exists:
+        write_file(tmp_path / "file", b"old")
+    with failing(call), pytest.raises(TextgenError, match=r"Cannot write .*file"):
+        write_file(tmp_path / "file", b"new")
+    assert names(tmp_path) == (["file"] if exists else [])
+    assert not exists or (tmp_path / "file").read_bytes() == b"old"
+
+
+def test_a_full_disk_leaves_the_old_file(
+    tmp_path: Path, disk_of: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    write_file(tmp_path / "file", b"old")
+    with disk_of(1000), pytest.raises(TextgenError, match=r"Cannot write .*file: File too large"):
+        write_file(tmp_path / "file", bytes(5000))
+    assert names(tmp_path) == ["file"]
+    assert (tmp_path / "file").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_the_disks_refusal_is_one_clear_line(tmp_path: Path, number: int) -> None:
+    writers: list[Callable[[Path], None]] = [
+        lambda path: write_file(path, b"x"),
+        lambda path: update_folder(path, {"a": b"x"}),
+    ]
+    for write in writers:
+        with failing(0, number), pytest.raises(TextgenError) as caught:
+            write(tmp_path / "target")
+        assert "\n" not in str(caught.value)
+        assert f"{tmp_path / 'target'}" in str(caught.value)
+        assert f": {os.strerror(number)}. Free some space or choose another folder" in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for write in (
+        lambda: write_file(tmp_path / "file" / "x", b""),
+        lambda: update_folder(tmp_path / "file" / "x", {"a": b""}),
+        lambda: new_folder(tmp_path / "file" / "x").__enter__(),
+    ):
+        with pytest.raises(TextgenError, match=r"Cannot write .*x: "):
+            write()
+
+
+# --- A new folder ------------------------------------------------------------------------------------------
+
+
+def test_new_folder_appears_whole_and_with_its_manifest(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "deep" / "folder") as temporary:
+        (temporary / "a").write_bytes(b"1")
+        (temporary / "b").write_bytes(b"")
+        assert not (tmp_path / "deep" / "folder").exists()
+        assert temporary.parent == tmp_path / "deep"  # one file system, so that a rename does it
+    assert contents(tmp_path / "deep" / "folder") == {"a": b"1", "b": b""}
+    assert names(tmp_path / "deep") == ["folder"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("exists", [True, False])
+def test_an_error_inside_the_block_leaves_nothing(tmp_path: Path, error: type[BaseException], exists: bool) -> None:
+    if exists:
+        update_folder(tmp_path / "folder", OLD)
+    with pytest.raises(error), new_folder(tmp_path / "folder") as temporary:  # noqa: PT012
+        (temporary / "a").write_bytes(b"new")
+        raise error
+    assert names(tmp_path) == (["folder"] if exists else [])
+    assert not exists or contents(tmp_path / "folder") == OLD
+
+
+def test_new_folder_replaces_a_folder(tmp_path: Path) -> None:
+    update_folder(tmp_path / "folder", OLD)
+    with new_folder(tmp_path / "folder") as temporary:
+        (temporary / "a").write_bytes(b"new")
+    assert contents(tmp_path / "folder") == {"a": b"new"}
+    assert names(tmp_path) == ["folder"]
+
+
+@pytest.mark.parametrize("call", range(3))  # the manifest, the old folder aside, the new one in place
+def test_a_new_folder_that_fails_leaves_the_old_one(tmp_path: Path, call: int) -> None:
+    update_folder(tmp_path / "folder", OLD)
+    with failing(call), pytest.raises(TextgenError, match="what was there before is untouched"):  # noqa: SIM117
+        with new_folder(tmp_path / "folder") as temporary:
+            (temporary / "a").write_bytes(b"new")
+    assert contents(tmp_path / "folder") == OLD
+    assert names(tmp_path) == ["folder"]
+
+
+# --- Several files of a folder -----------------------------------------------------------------------------
+
+
+def test_update_folder_replaces_and_adds(tmp_path: Path) -> None:
+    update_folder(tmp_path / "folder", OLD)
+    (tmp_path / "folder" / "notes").write_bytes(b"not ours")
+    update_folder(tmp_path / "folder", {"b": b"new b", "d": b"new d"})
+    assert contents(tmp_path / "folder") == OLD | {"b": b"new b", "d": b"new d"}
+    assert names(tmp_path / "folder") == [MANIFEST, "a", "b", "c", "d", "notes"]
+
+
+def test_a_crash_leaves_all_files_old_or_all_new(tmp_path: Path) -> None:
+    folder, changes = tmp_path / "folder", {"a": b"new a, longer", "b": b"new b", "d": b"new d"}
+    update_folder(folder, OLD)
+    states = [contents(state) for state in crashes(folder, tmp_path, lambda: update_folder(folder, changes))]
+    assert all(state in (OLD, OLD | changes) for state in states)
+    assert states == sorted(states, key=lambda state: state != OLD), "once new, new it stays"
+    assert (states[0], states[-1]) == (OLD, OLD | changes)
+    assert len(states) == 13  # two for each of 4 writes, one for each of 4 renames, and the end
+
+
+def test_a_crash_in_the_update_after_a_crash_mixes_nothing(tmp_path: Path) -> None:
+    folder, first, second = tmp_path / "folder", {"a": b"A", "b": b"B"}, {"b": b"22", "c": b"333"}
+    update_folder(folder, OLD)
+    for state in crashes(folder, tmp_path / "first", lambda: update_folder(folder, first)):
+        before = contents(state)
+        copies = tmp_path / f"second-{state.name}"
+        for later in crashes(state, copies, partial(update_folder, state, second)):
+            assert contents(later) in (before, before | second)
+        assert contents(state) == before | second
+
+
+def test_a_crash_in_the_first_save_leaves_no_model_or_a_whole_one(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    for state in crashes(folder, tmp_path, lambda: update_folder(folder, OLD)):
+        if (state / MANIFEST).exists():
+            assert contents(state) == OLD
+        update_folder(state, {"a": b"A", "b": b"B", "c": b"C"})
+        assert contents(state) == {"a": b"A", "b": b"B", "c": b"C"}
+
+
+def test_a_failure_at_any_call_leaves_all_old_or_all_new_and_the_next_try_mends_it(tmp_path: Path) -> None:
+    changes = {"a": b"new a", "d": b"new d"}
+    outcomes = []
+    for call in range(100):
+        folder = tmp_path / str(call)
+        update_folder(folder, OLD)
+        with failing(call) as tried:
+            try:
+                update_folder(folder, changes)
+            except TextgenError:
+                outcomes.append(contents(folder))
+        assert contents(folder) in (OLD, OLD | changes)
+        update_folder(folder, changes)
+        assert contents(folder) == OLD | changes
+        assert names(folder) == [MANIFEST, "a", "b", "c", "d"]
+        if len(tried) <= call:
+            break
+    assert outcomes == [OLD] * 4 + [OLD | changes] * 2  # writes a, d, manifest; renames manifest, a, d
+
+
+def test_a_full_disk_keeps_the_old_files_and_gives_the_room_back(
+    tmp_path: Path, disk_of: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    update_folder(tmp_path, OLD)
+    with disk_of(1000), pytest.raises(TextgenError, match="File too large"):
+        update_folder(tmp_path, {"a": bytes(5000)})
+    assert contents(tmp_path) == OLD
+    assert names(tmp_path) == [MANIFEST, "a", "b", "c"]
+
+
+def test_an_update_mends_the_damage_it_replaces_and_refuses_to_keep_other_damage(tmp_path: Path) -> None:
+    update_folder(tmp_path, OLD)
+    (tmp_path / "a").write_bytes(b"bad a")
+    with pytest.raises(SavedModelError, match="a was altered"):
+        update_folder(tmp_path, {"b": b"new"})
+    update_folder(tmp_path, {"a": b"new"})
+    assert contents(tmp_path) == OLD | {"a": b"new"}
+
+
+# --- Manifests ---------------------------------------------------------------------------------------------
+
+
+def test_verified_says_what_is_wrong(tmp_path: Path) -> None:
+    update_folder(tmp_path, {"a": b"12345"})
+    entry = read_manifest(tmp_path)["files"]["a"]
+    assert verified(tmp_path, "a", entry) == tmp_path / "a"
+    for damage, message in ((b"123", "is 3 bytes long, not 5"), (b"12x45", "was altered")):
+        (tmp_path / "a").write_bytes(damage)
+        with pytest.raises(SavedModelError, match=rf"{tmp_path}/a {message}\. Copy the whole folder again"):
+            verified(tmp_path, "a", entry)
+    (tmp_path / "a").unlink()
+    with pytest.raises(SavedModelError, match=rf"{tmp_path}/a is missing\. Copy the whole folder again"):
+        verified(tmp_path, "a", entry)
+
+
+def test_what_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    update_folder(tmp_path, {"a": b"12345"})
+    entry = read_manifest(tmp_path)["files"]["a"]
+
+    def refuse(path: Path) -> str:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(storage, "sha256", refuse)
+    with pytest.raises(SavedModelError, match=rf"Cannot read {tmp_path}/a: Permission denied\."):
+        verified(tmp_path, "a", entry)
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    entry = {"size": (tmp_path / "a").stat().st_size, "sha256": "0" * 64}
+    with pytest.raises(SavedModelError, match=r"Cannot read .*/a: Is a directory"):
+        verified(tmp_path, "a", entry)
+
+
+@pytest.mark.parametrize("name", ["../x", "..", ".", "", "deep/x", "/etc/hostname", "x/", "./x", "x\0"])
+def test_a_manifest_reaches_nothing_outside_its_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / "x").write_bytes(b"12345")
+    update_folder(tmp_path / "inner", {"x": b"12345"})
+    entry = read_manifest(tmp_path / "inner")["files"]["x"]
+    folder = manifest(tmp_path / "inner", {name: entry})
+    with pytest.raises(SavedModelError, match="is outside its folder"):
+        contents(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "\xff", "[]", "7", "null", "{}", '{"files": []}', '{"files": 1}', '{"files": {"a": 1}}',
+        '{"files": {"a": {}}}', '{"files": {"a": {"size": 1}}}', '{"files": {"a": {"size": "1", "sha256": "0"}}}',
+        '{"files": {"a": {"size": 1, "sha256": 0}}}', "[" * 200_000,
+    ],
+    ids=lambda text: text[:24],
+)  # fmt: skip
+def test_a_damaged_manifest_is_one_clear_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / MANIFEST).write_bytes(text.encode("latin-1"))
+    with pytest.raises(SavedModelError) as caught:
+        read_manifest(tmp_path)
+    assert str(tmp_path / MANIFEST) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_manifest_is_told_from_one_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(SavedModelError, match=r"has no MANIFEST\.json: it was not written to its end"):
+        read_manifest(tmp_path)
+    (tmp_path / MANIFEST).mkdir()
+    with pytest.raises(SavedModelError, match=r"Cannot read .*MANIFEST\.json: Is a directory"):
+        read_manifest(tmp_path)
+
+
+# --- The rest ----------------------------------------------------------------------------------------------
+
+
+def test_sweep_removes_what_a_killed_process_left_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / ".tmp-123-file").write_bytes(b"half")
+    (tmp_path / ".tmp-folder-x").mkdir()
+    (tmp_path / ".tmp-folder-x" / "file").write_bytes(b"half")
+    (tmp_path / "kept").write_bytes(b"")
+    (tmp_path / ".hidden").write_bytes(b"")
+    sweep(tmp_path)
+    assert names(tmp_path) == [".hidden", "kept"]
+    sweep(tmp_path / "nowhere")
+
+
+def test_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cache_folder() == tmp_path / "cache"
+    monkeypatch.delenv("TEXTGEN_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert cache_folder() == Path("/xdg/textgen")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/home/me")
+    assert cache_folder() == Path("/home/me/.cache/textgen")
+
+
+def test_json_is_for_people_too() -> None:
+    assert json_bytes({"a": "月"}).decode() == '{\n  "a": "月"\n}\n'
+    assert json.loads(json_bytes([1.5, None])) == [1.5, None]

@@ -1,0 +1,448 @@
+"""Documents -> splits -> shards -> batches: no token lost, repeated or out of place."""
+
+from __future__ import annotations
+
+import string
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from itertools import islice, pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from textgen import documents as documents_module
+from textgen import tokens
+from textgen.config import CorpusConfig, TokenizerConfig
+from textgen.corpus import Corpus
+from textgen.errors import CorpusError, TextgenError, TokenizerError
+from textgen.runtime import load_tensorflow
+from textgen.storage import MANIFEST
+from textgen.tokenizer import ByteTokenizer, Tokenizer, train_tokenizer
+from textgen.tokens import Batches, TokenData, TokenStream, encode_corpus, prepare
+
+PAD, EOS, FIRST = 0, 2, 3
+Batch = tuple[np.ndarray, np.ndarray]
+
+
+class NumberTokenizer(Tokenizer):
+    """Texts are numbers, and a number is its own id, so that each token can be told from all others."""
+
+    def __init__(self, vocab_size: int = 1000) -> None:
+        super().__init__("byte", [], [b""] * vocab_size, b"")
+
+    def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
+        return [[int(number) for number in text.split()] for text in texts]
+
+
+class Spy(ByteTokenizer):
+    """Counts the texts that it encodes."""
+
+    def __init__(self, name: str = "") -> None:
+        super().__init__()
+        self.name = name
+        self.encoded = 0
+
+    def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
+        self.encoded += len(texts)
+        return super().encode_batch(texts, num_threads)
+
+    def fingerprint(self) -> str:
+        return super().fingerprint() + self.name
+
+
+def corpus_of(folder: Path, documents: Sequence[str], name: str = "text.txt") -> Corpus:
+    """One document a line."""
+    path = folder / name
+    path.write_text("\n".join(documents), encoding="utf-8")
+    return Corpus([path], CorpusConfig(documents="line"))
+
+
+def numbered(lengths: Sequence[int]) -> list[list[int]]:
+    """Documents of distinct ids, each with its end."""
+    ids = iter(range(FIRST, FIRST + sum(lengths)))
+    return [[*islice(ids, length), EOS] for length in lengths]
+
+
+def stream_in(folder: Path, documents: Sequence[Sequence[int]], vocab_size: int = 1000) -> TokenStream:
+    lines = [" ".join(map(str, document[:-1])) for document in documents]
+    return encode_corpus(corpus_of(folder, lines), NumberTokenizer(vocab_size), folder / "stream")
+
+
+@contextmanager
+def stream_of(lengths: Sequence[int]) -> Iterator[TokenStream]:
+    """For property tests, whose examples share one `tmp_path`."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield stream_in(Path(folder), numbered(lengths))
+
+
+def ring_of(batches: Sequence[Batch]) -> np.ndarray:
+    """The inputs in their order: row after row, without padding."""
+    inputs = np.concatenate([inputs for inputs, _ in batches], axis=1)
+    return inputs[inputs != PAD]
+
+
+def documents_in(ring: np.ndarray) -> list[tuple[int, ...]]:
+    """The documents of a ring, from the first that begins in it on."""
+    start = int(np.flatnonzero(ring == EOS)[0]) + 1
+    found: list[list[int]] = [[]]
+    for id in np.roll(ring, -start).tolist():
+        found[-1].append(id)
+        if id == EOS:
+            found.append([])
+    assert found.pop() == []
+    return [tuple(document) for document in found]
+
+
+def texts_of(stream: TokenStream, tokenizer: Tokenizer) -> list[str]:
+    """The documents of a split, and what is after the last end if that is a piece of one."""
+    ids, starts = stream.read(0, len(stream)), [0, *stream.document_ends.tolist()]
+    assert all(ids[end - 1] == tokenizer.eos_id for end in starts[1:])
+    assert stream.summary.ends_document == (starts[-1] == len(stream))
+    if not stream.summary.ends_document:
+        starts.append(len(stream))
+    return [tokenizer.decode(ids[start:end].tolist()) for start, end in pairwise(starts)]
+
+
+def same(batches: Sequence[Batch], others: Sequence[Batch]) -> bool:
+    return len(batches) == len(others) and all(
+        np.array_equal(a, b)
+        for one, other in zip(batches, others, strict=True)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+lengths = st.lists(st.integers(1, 12), min_size=1, max_size=15)
+sizes = st.integers(1, 9)
+seeds = st.none() | st.integers(0, (1 << 63) - 1)
+
+
+# --- Batches -----------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(lengths, sizes, sizes, seeds, st.integers(0, 3))
+def test_an_epoch_holds_every_token_once_in_whole_documents(
+    lengths: list[int], batch_size: int, sequence_length: int, seed: int | None, epoch: int
+) -> None:
+    with stream_of(lengths) as stream:
+        data = Batches(stream, batch_size, sequence_length, PAD, seed)
+        batches = list(data.epoch(epoch))
+        assert len(batches) == data.steps_per_epoch
+        for pair in batches:
+            assert all(a.shape == (batch_size, sequence_length) and a.dtype == np.int32 for a in pair)
+            assert np.array_equal(pair[0] == PAD, pair[1] == PAD)
+
+        # Rows, each the concatenation over batches: row b of a batch goes on where it stopped in the one before.
+        inputs, targets = (np.concatenate(arrays, axis=1) for arrays in zip(*batches, strict=True))
+        filled = (inputs != PAD).sum(axis=1)
+        assert all((row[:n] != PAD).all() for row, n in zip(inputs, filled, strict=True)), "padding only at the end"
+        assert filled.max() == data.row_length
+        assert sorted(filled, reverse=True) == filled.tolist(), "rows are filled from the first on"
+        assert ((filled == data.row_length) | (filled.cumsum() == len(stream))).all()
+
+        ring = ring_of(batches)
+        text = stream.read(0, len(stream))
+        assert sorted(ring) == sorted(text), "each token is an input once"
+        assert np.array_equal(targets[targets != PAD], np.roll(ring, -1)), "targets are the next inputs"
+        assert sorted(documents_in(ring)) == sorted(map(tuple, numbered(lengths))), "documents stay whole"
+        if seed is None:
+            assert np.array_equal(ring, np.roll(text, 1)), "in order, the last token first"
+
+
+def test_padding_ends_rows() -> None:
+    with stream_of([3, 3, 2]) as stream:  # 11 tokens
+        first, second = Batches(stream, 2, 4, PAD).epoch(0)
+    assert first[0].tolist() == [[2, 3, 4, 5], [7, 8, 2, 9]]
+    assert first[1].tolist() == [[3, 4, 5, 2], [8, 2, 9, 10]]
+    assert second[0].tolist() == [[2, 6, 0, 0], [10, 0, 0, 0]]
+    assert second[1].tolist() == [[6, 7, 0, 0], [2, 0, 0, 0]]
+
+
+def test_more_rows_than_tokens() -> None:
+    with stream_of([1, 1]) as stream:
+        ((inputs, targets),) = Batches(stream, 7, 3, PAD).epoch(0)
+    assert inputs.tolist() == [[2, 0, 0], [3, 0, 0], [2, 0, 0], [4, 0, 0], *[[0, 0, 0]] * 3]
+    assert targets.tolist() == [[3, 0, 0], [2, 0, 0], [4, 0, 0], [2, 0, 0], *[[0, 0, 0]] * 3]
+
+
+@settings(deadline=None, max_examples=50)
+@given(lengths, sizes, sizes, seeds, st.integers(0, 3), st.data())
+def test_an_epoch_is_resumed_at_any_step(
+    lengths: list[int], batch_size: int, sequence_length: int, seed: int | None, epoch: int, data: st.DataObject
+) -> None:
+    with stream_of(lengths) as stream:
+        batches = Batches(stream, batch_size, sequence_length, PAD, seed)
+        step = data.draw(st.integers(0, batches.steps_per_epoch))
+        assert same(list(batches.epoch(epoch, step)), list(batches.epoch(epoch))[step:])
+
+
+def test_the_order_is_a_function_of_seed_and_epoch() -> None:
+    with stream_of([5] * 30) as stream:
+        orders = {
+            (seed, epoch): tuple(ring_of(list(Batches(stream, 2, 4, PAD, seed).epoch(epoch))).tolist())
+            for seed in range(4)
+            for epoch in range(4)
+        }
+        documents = [tuple(documents_in(np.array(order))) for order in orders.values()]
+        assert len(set(orders.values())) == len(set(documents)) == 16, "another order, not only another start"
+        first_ids = {document[0] for document in numbered([5] * 30)}
+        assert 0 < sum(order[0] in first_ids for order in orders.values()) < 8, "a start inside any document"
+        again = Batches(stream, 3, 7, PAD, 2).epoch(3)
+        assert tuple(ring_of(list(again)).tolist()) == orders[2, 3], "whatever B and T"
+        unseeded = Batches(stream, 2, 4, PAD)
+        assert same(list(unseeded.epoch(0)), list(unseeded.epoch(1)))
+
+
+def test_long_corpora_are_shuffled_in_blocks_of_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "MAX_BLOCKS", 5)
+    documents = numbered([1, 2, 3, 4] * 50)
+    stream = stream_in(tmp_path, documents)
+    ring = ring_of(list(Batches(stream, 3, 8, PAD, seed=1).epoch(0)))
+    found = documents_in(ring)
+    assert sorted(found) == sorted(map(tuple, documents))
+    together = sum(b[0] == a[-2] + 1 for a, b in pairwise(found))
+    assert 200 - 12 <= together < 199, "few blocks, in another order"
+
+
+def test_blocks_of_a_stream_that_is_cut_inside_a_document(tmp_path: Path) -> None:
+    data = prepare(corpus_of(tmp_path, ["abcdefghi", "jklmnopqrst"]), ByteTokenizer(), 0.25, seed=1)
+    text = data.train.read(0, len(data.train))
+    assert text[-1] != EOS
+    for epoch in range(5):
+        ring = ring_of(list(Batches(data.train, 2, 3, PAD, seed=1).epoch(epoch)))
+        assert sorted(ring) == sorted(text)
+        (start,) = np.flatnonzero(ring == text[0])
+        assert np.array_equal(np.roll(ring, -start), text), "two blocks are one ring, whatever their order"
+
+
+def test_dataset_is_epoch(tmp_path: Path) -> None:
+    load_tensorflow()
+    stream = stream_in(tmp_path, numbered([4, 7, 1, 9]))
+    batches = Batches(stream, 2, 3, PAD, seed=5)
+    epochs = [list(batches.epoch(epoch)) for epoch in range(3)]
+    assert same(list(batches.dataset(0).as_numpy_iterator()), epochs[0])
+    assert same(list(batches.dataset(1, 2).as_numpy_iterator()), epochs[1][2:])
+    endless = [*epochs[0][2:], *epochs[1], *epochs[2]]
+    assert same(list(batches.dataset(0, 2, endless=True).take(len(endless)).as_numpy_iterator()), endless)
+    assert [spec.shape.as_list() for spec in batches.dataset().element_spec] == [[2, 3], [2, 3]]
+
+
+# --- Shards ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shard", [1, 7, 11, 44, 45, 46, 1000])
+def test_shards_are_read_across_their_borders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard: int) -> None:
+    monkeypatch.setattr(tokens, "SHARD_TOKENS", shard)
+    documents = numbered([3, 20, 1, 10, 6])  # 45 tokens; a document is longer than some shards
+    stream = stream_in(tmp_path, documents)
+    text = [id for document in documents for id in document]
+    assert len(stream) == len(text)
+    for start in range(len(text) + 1):
+        for stop in range(start, len(text) + 1):
+            ids = stream.read(start, stop)
+            assert ids.dtype == np.int32
+            assert ids.tolist() == text[start:stop]
+    shards = [path.stat().st_size // 2 for path in sorted(stream.folder.glob("valid-0*.bin"))]
+    full, rest = divmod(len(text), shard)
+    assert shards == [shard] * full + [rest] * (rest > 0)
+    ring = ring_of(list(Batches(stream, 2, 5, PAD, seed=3).epoch(0)))
+    assert sorted(documents_in(ring)) == sorted(map(tuple, documents))
+
+
+@pytest.mark.parametrize(("vocab_size", "size"), [(1 << 16, 2), ((1 << 16) + 1, 4)])
+def test_ids_are_as_wide_as_the_vocabulary_needs(tmp_path: Path, vocab_size: int, size: int) -> None:
+    text = [FIRST, vocab_size - 1, vocab_size - 2, vocab_size - 1, EOS]
+    stream = stream_in(tmp_path, [text], vocab_size)
+    assert stream.read(0, 5).tolist() == text
+    assert (stream.folder / "valid-00000.bin").stat().st_size == size * len(text)
+    assert stream.counts.shape == (vocab_size,)
+    assert np.array_equal(stream.counts, np.bincount(text, minlength=vocab_size))
+
+
+@pytest.mark.parametrize("kind", ["byte", "char", "unigram", "bpe"])
+def test_a_long_document_is_encoded_in_parts_and_stays_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(documents_module, "PART_CHARS", 50)
+    monkeypatch.setattr(tokens, "ENCODE_CHARACTERS", 120)
+    text = "".join(f"line {number} of 月 the song\n" for number in range(60))
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
+    corpus = Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file"))
+    tokenizer = train_tokenizer([text], TokenizerConfig(kind))
+    stream = encode_corpus(corpus, tokenizer, tmp_path / "stream")
+    assert stream.read(0, len(stream)).tolist() == [*tokenizer.encode(text), EOS]
+    assert stream.document_ends.tolist() == [len(stream)]
+    assert stream.summary.words == len(text.split()) + 1
+
+
+# --- Splits ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fraction", [1e-6, 0.01, 0.05, 0.1, 0.2, 0.25, 1 / 3, 0.5])
+@pytest.mark.parametrize("number", [20, 21, 137])
+def test_whole_documents_are_held_out(tmp_path: Path, fraction: float, number: int) -> None:
+    documents = [f"document {n} {string.ascii_letters[: n % 40]}" for n in range(number)]
+    corpus, tokenizer = corpus_of(tmp_path, documents), ByteTokenizer()
+    splits: list[list[str]] = []
+    for seed in (1, 1, 2):
+        data = prepare(corpus, tokenizer, fraction, seed=seed, cache=tmp_path / f"cache{len(splits)}")
+        train, valid = texts_of(data.train, tokenizer), texts_of(data.valid, tokenizer)
+        assert train == [document for document in documents if document not in valid], "in order, none lost"
+        assert valid == [document for document in documents if document in valid]
+        run = min(round(1 / fraction), number)
+        for start in range(0, number - run + 1, run):
+            assert len({*valid} & {*documents[start : start + run]}) == 1, "spread over the corpus"
+        assert len(valid) - number // run in (0, 1)
+        splits.append(valid)
+    assert splits[0] == splits[1], "a seed chooses"
+    assert splits[0] != splits[2], "another seed chooses others"
+
+
+letters = st.text("aé月🌙 .", min_size=1, max_size=30).filter(lambda text: not text.isspace())
+
+
+@settings(deadline=None)
+@given(
+    st.lists(letters, min_size=1, max_size=tokens.MANY_DOCUMENTS - 1).filter(lambda texts: len("".join(texts)) > 1),
+    st.floats(1e-6, 0.5),
+)
+def test_the_end_of_the_text_is_held_out_where_documents_are_few(documents: list[str], fraction: float) -> None:
+    tokenizer, whole = ByteTokenizer(), "".join(documents)
+    with tempfile.TemporaryDirectory() as folder:
+        data = prepare(corpus_of(Path(folder), documents), tokenizer, fraction, cache=Path(folder) / "cache")
+        train, valid = texts_of(data.train, tokenizer), texts_of(data.valid, tokenizer)
+        assert "".join(train + valid) == whole
+        assert len("".join(train)) == int(len(whole) * (1 - fraction))
+        assert data.train.summary.documents + data.valid.summary.documents == len(documents), "each ends once"
+        assert data.valid.summary.ends_document
+        cut = [] if data.train.summary.ends_document else [train.pop() + valid.pop(0)]
+        assert train + cut + valid == documents
+
+
+def test_another_corpus_can_be_held_out(tmp_path: Path) -> None:
+    documents, others = [f"a{n}" for n in range(30)], ["x", "yy"]
+    tokenizer = ByteTokenizer()
+    data = prepare(corpus_of(tmp_path, documents), tokenizer, corpus_of(tmp_path, others, "valid.txt"))
+    assert texts_of(data.train, tokenizer) == documents
+    assert texts_of(data.valid, tokenizer) == others
+
+
+@pytest.mark.parametrize("kind", ["char", "unigram", "bpe"])
+@pytest.mark.parametrize("number", [5, 40])
+def test_decoding_both_splits_gives_the_documents_back(tmp_path: Path, kind: str, number: int) -> None:
+    documents = [f"  Song {n}, the cat's\t<eos> 床前明月光 {'la ' * n}" for n in range(number)]
+    tokenizer = train_tokenizer(documents, TokenizerConfig(kind))
+    data = prepare(corpus_of(tmp_path, documents), tokenizer, 0.3)
+    found = texts_of(data.train, tokenizer) + texts_of(data.valid, tokenizer)
+    if number < tokens.MANY_DOCUMENTS:
+        assert "".join(found) == "".join(documents)
+    else:
+        assert sorted(found) == sorted(documents)
+
+
+def test_the_summary_counts(tmp_path: Path) -> None:
+    tokenizer = ByteTokenizer()
+    data = prepare(corpus_of(tmp_path, [f"{n} wörds  and 月" for n in range(25)]), tokenizer, 0.2)
+    for stream in (data.train, data.valid):
+        texts = texts_of(stream, tokenizer)
+        summary = stream.summary
+        assert summary.documents == len(texts) == len(stream.document_ends)
+        assert summary.bytes == sum(len(text.encode()) for text in texts)
+        assert summary.words == sum(len(text.split()) + 1 for text in texts)
+        assert summary.tokens == len(stream) == summary.bytes + summary.documents
+        assert np.array_equal(stream.counts, np.bincount(stream.read(0, len(stream)), minlength=259))
+        assert stream.counts[EOS] == len(texts)
+
+
+def test_a_text_that_is_too_short_is_refused(tmp_path: Path) -> None:
+    corpus = corpus_of(tmp_path, ["a"])
+    for _ in range(2):  # the second time from the cache
+        with pytest.raises(CorpusError, match="too short to hold some of it out"):
+            prepare(corpus, ByteTokenizer())
+
+
+# --- Cache -------------------------------------------------------------------------------------------------
+
+
+def ids_of(data: TokenData) -> list[list[int]]:
+    return [stream.read(0, len(stream)).tolist() for stream in (data.train, data.valid)]
+
+
+def test_a_corpus_is_encoded_once(tmp_path: Path) -> None:
+    spy, told = Spy(), list[int]()
+    documents = [f"document {n}" for n in range(30)]
+    first = prepare(corpus_of(tmp_path, documents), spy, progress=told.append)
+    assert spy.encoded == 30
+    assert sum(told) == sum(map(len, documents))
+    second = prepare(corpus_of(tmp_path, documents, "moved.txt"), spy, progress=told.append)
+    assert spy.encoded == 30
+    assert ids_of(first) == ids_of(second)
+    assert first.train.folder.is_relative_to(tmp_path / "cache" / "tokens")
+
+
+def test_whatever_changes_the_ids_is_encoded_again(tmp_path: Path) -> None:
+    documents = [f"document {n}" for n in range(30)]
+    corpus, valid, spy = corpus_of(tmp_path, documents), corpus_of(tmp_path, ["valid"], "valid.txt"), Spy()
+    as_file = Corpus(corpus.files, CorpusConfig(documents="file"))
+    variants: list[Callable[[], TokenData]] = [
+        lambda: prepare(corpus, spy),
+        lambda: prepare(corpus, spy, 0.2),
+        lambda: prepare(corpus, spy, seed=1),
+        lambda: prepare(corpus, spy, valid),
+        lambda: prepare(corpus, spy, corpus_of(tmp_path, ["valie"], "other.txt")),
+        lambda: prepare(as_file, spy),
+        lambda: prepare(corpus_of(tmp_path, [*documents[:-1], "document X"], "changed.txt"), spy),
+        lambda: prepare(corpus, spy, cache=tmp_path / "elsewhere"),
+    ]
+    for variant in variants:
+        before = spy.encoded
+        variant()
+        assert spy.encoded > before
+        before = spy.encoded
+        variant()
+        assert spy.encoded == before
+    other = Spy("another vocabulary")
+    prepare(corpus, other)
+    assert other.encoded == 30
+
+
+def test_an_incomplete_cache_is_encoded_again(tmp_path: Path) -> None:
+    corpus, spy = corpus_of(tmp_path, [f"document {n}" for n in range(30)]), Spy()
+    whole = ids_of(first := prepare(corpus, spy))
+    folder = first.train.folder
+    names = sorted(path.name for path in folder.iterdir())
+    assert MANIFEST in names
+    for damage in (Path.unlink, lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])):
+        for name in names:
+            if (folder / name).stat().st_size:
+                damage(folder / name)
+                assert TokenData.cached(folder) is None, name
+                assert ids_of(prepare(corpus, spy)) == whole
+                assert sorted(path.name for path in folder.iterdir()) == names
+    assert TokenData.cached(tmp_path / "nowhere") is None
+
+
+def test_what_fails_while_encoding_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "ENCODE_CHARACTERS", 20)
+
+    class Failing(Spy):
+        def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
+            if self.encoded > 10:
+                raise TokenizerError("no more")
+            return super().encode_batch(texts, num_threads)
+
+    corpus = corpus_of(tmp_path, [f"document {n}" for n in range(30)])
+    with pytest.raises(TokenizerError, match="no more"):
+        prepare(corpus, Failing())
+    assert list((tmp_path / "cache" / "tokens").iterdir()) == []
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path: Path, disk_of: Callable[[int], AbstractContextManager[None]]) -> None:
+    corpus = corpus_of(tmp_path, ["x" * 5000] * 30)
+    with disk_of(50_000), pytest.raises(TextgenError, match=r"Cannot write .*cache/tokens/.*Free some space"):
+        prepare(corpus, ByteTokenizer())
+    assert list((tmp_path / "cache" / "tokens").iterdir()) == []
