@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -26,9 +27,22 @@ POEMS = "\n\n".join(
         for c in ("listens", "answers", "minds")
     )
 )
-TINY = (
-    "--tokenizer char --hidden-units 16 --num-layers 1 --batch-size 4 --sequence-length 16 --steps 6 --validations 2"
-).split()
+TINY = [
+    "--tokenizer",
+    "char",
+    "--hidden-units",
+    "16",
+    "--num-layers",
+    "1",
+    "--batch-size",
+    "4",
+    "--sequence-length",
+    "16",
+    "--steps",
+    "6",
+    "--validations",
+    "2",
+]
 
 
 def run(*arguments: str, stdin: str | bytes | None = None) -> Result:
@@ -110,7 +124,9 @@ def test_prompts_from_standard_input_and_from_a_file(models: Path, tmp_path: Pat
     result = run("sample", "songs", "--models-dir", str(models), "--prompt", "-", "--seed", "1", stdin="The fox")
     assert result.stdout.startswith("The fox")
     (tmp_path / "prompt.txt").write_text("The fox", encoding="utf-8")
-    again = run("sample", "songs", "--models-dir", str(models), "--prompt-file", f"{tmp_path}/prompt.txt", "--seed", "1")
+    again = run(
+        "sample", "songs", "--models-dir", str(models), "--prompt-file", f"{tmp_path}/prompt.txt", "--seed", "1"
+    )
     assert again.stdout == result.stdout
 
 
@@ -163,7 +179,7 @@ def _gzip_broken(path: Path) -> None:
 
 BAD_CORPORA: list[tuple[str, Callable[[Path], object], list[str], str]] = [
     ("missing.txt", lambda path: None, [], "missing.txt"),
-    ("folder", lambda path: path.mkdir(), [], "no text"),
+    ("folder", lambda path: path.mkdir(), [], "No text"),
     ("empty.txt", lambda path: path.write_text(""), [], "No text"),
     ("blank.txt", lambda path: path.write_text(" \n\n\t\n"), [], "No text"),
     ("short.txt", lambda path: path.write_text("Too short."), [], "too few"),
@@ -220,8 +236,8 @@ def test_a_bad_sample_is_one_clear_line(
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
-    (tmp_path / "models").write_text("a file where a folder should be", encoding="utf-8")
-    result = run("train", str(tmp_path / "songs.txt"), "--models-dir", str(tmp_path / "models"), *TINY)
+    (tmp_path / "file").write_text("a file where a folder should be", encoding="utf-8")
+    result = run("train", str(tmp_path / "songs.txt"), "--models-dir", str(tmp_path / "file" / "models"), *TINY)
     assert result.exit_code == 1
     assert "Error: Cannot write" in result.stderr
 
@@ -253,8 +269,8 @@ def test_ctrl_c_saves_exits_130_and_the_run_goes_on_where_it_was(tmp_path: Path)
     (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
     command = [sys.executable, "-m", "textgen", "train", "--models-dir", str(tmp_path / "models")]
     options = [*TINY, "--steps", "1000000", "--validations", "100000", "--patience", "1000000"]
-    errors = (tmp_path / "stderr.txt").open("w+b")
-    process = subprocess.Popen([*command, str(tmp_path / "songs.txt"), *options], stderr=errors)
+    with (tmp_path / "stderr.txt").open("wb") as errors:
+        process = subprocess.Popen([*command, str(tmp_path / "songs.txt"), *options], stderr=errors)
     until = time.monotonic() + 120
     while b"held-out loss" not in (tmp_path / "stderr.txt").read_bytes():
         assert time.monotonic() < until
@@ -268,7 +284,9 @@ def test_ctrl_c_saves_exits_130_and_the_run_goes_on_where_it_was(tmp_path: Path)
     record = json.loads((tmp_path / "models" / "songs" / "training.json").read_text(encoding="utf-8"))
     stopped_at = record["progress"]["step"]
     assert record["state"] == "interrupted"
-    result = run("train", "--resume", "--models-dir", str(tmp_path / "models"), "--steps", str(stopped_at + 3), "--json")
+    result = run(
+        "train", "--resume", "--models-dir", str(tmp_path / "models"), "--steps", str(stopped_at + 3), "--json"
+    )
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["progress"]["step"] == stopped_at + 3
 
@@ -284,7 +302,13 @@ def test_python_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import textgen as package
 
     (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
-    settings = {"tokenizer": "char", "hidden_units": 16, "num_layers": 1, "batch_size": 4, "sequence_length": 16}
+    settings: dict[str, Any] = {
+        "tokenizer": "char",
+        "hidden_units": 16,
+        "num_layers": 1,
+        "batch_size": 4,
+        "sequence_length": 16,
+    }
     trained = package.train(tmp_path / "songs.txt", models_dir=tmp_path, steps=3, **settings)
     loaded = package.load("songs", tmp_path)
     from textgen.config import SamplingConfig

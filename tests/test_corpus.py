@@ -31,9 +31,7 @@ from textgen.corpus import Corpus, Part
 from textgen.documents import guess_documents
 from textgen.errors import CorpusError
 
-SHARED = Path(
-    os.environ.get("TEXTGEN_TEST_CORPORA", Path(__file__).resolve().parents[1] / ".." / "shared" / "corpora")
-)
+SHARED = Path(os.environ.get("TEXTGEN_TEST_CORPORA", Path(__file__).resolve().parents[1] / ".." / "shared" / "corpora"))
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "": lambda data: data,
     ".gz": gzip.compress,
@@ -156,9 +154,7 @@ def test_compressed_streams_follow_one_another(tmp_path: Path, suffix: str) -> N
     ],
 )
 @pytest.mark.parametrize("chunk", [1, 1 << 18])
-def test_encodings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, data: bytes, chunk: int
-) -> None:
+def test_encodings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, data: bytes, chunk: int) -> None:
     monkeypatch.setattr(corpus_module, "CHUNK_BYTES", chunk)
     assert read(write(tmp_path, "a.txt", data), encoding=encoding)[0] in ("诗", "詩", "é")
 

@@ -194,9 +194,7 @@ def test_gradient_descent_lowers_the_loss() -> None:
 
 def test_network_that_knows_nothing_costs_log_vocabulary() -> None:
     weights = reference.initial_weights(CONFIG, np.random.default_rng(0))
-    loss, _, _, _ = reference.loss_and_gradients(
-        weights, *random_window(), reference.initial_state(weights, B)
-    )
+    loss, _, _, _ = reference.loss_and_gradients(weights, *random_window(), reference.initial_state(weights, B))
     assert loss == pytest.approx(math.log(V), abs=0.01)
 
 

@@ -112,7 +112,7 @@ class Trainer:
                 observer.on_step(report)
             reason = self._reason_to_stop(observers)
             if reason or self.progress() * self.config.validations >= position.validations + 1:
-                reason = self._validate(observers) or reason
+                reason = self._validate(observers) or reason or _requested_stop(observers)
             if self._signal:
                 self.save_checkpoint()
                 raise Interrupted(
@@ -277,7 +277,7 @@ class Trainer:
     def _reason_to_stop(self, observers: Sequence[Observer]) -> str:
         if self.progress() >= 1.0:
             return "the budget is spent"
-        return next((observer.stop_reason for observer in observers if observer.stop_reason), "")
+        return _requested_stop(observers)
 
     @contextmanager
     def _catch_signals(self) -> Iterator[None]:
@@ -331,6 +331,10 @@ def total_steps(config: TrainingConfig, steps_per_epoch: int) -> int:
     if config.steps is not None:
         return config.steps
     return max(1, round((config.epochs or 1.0) * steps_per_epoch))
+
+
+def _requested_stop(observers: Sequence[Observer]) -> str:
+    return next((observer.stop_reason for observer in observers if observer.stop_reason), "")
 
 
 def _section(tensors: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
