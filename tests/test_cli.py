@@ -28,20 +28,8 @@ POEMS = "\n\n".join(
     )
 )
 TINY = [
-    "--tokenizer",
-    "char",
-    "--hidden-units",
-    "16",
-    "--num-layers",
-    "1",
-    "--batch-size",
-    "4",
-    "--sequence-length",
-    "16",
-    "--steps",
-    "6",
-    "--validations",
-    "2",
+    *("--tokenizer", "char", "--hidden-units", "16", "--num-layers", "1"),
+    *("--batch-size", "4", "--sequence-length", "16", "--steps", "6", "--validations", "2"),
 ]
 
 

@@ -1,0 +1,91 @@
+"""Settings chosen from corpus, machine and budget."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from textgen.config import PRESETS, ModelConfig, TrainingConfig
+from textgen.corpus import Corpus
+from textgen.errors import ConfigError, CorpusError
+from textgen.plan import Plan, make_plan, tokens_per_second, training_memory
+
+LAPTOP = 2e11  # operations a second
+
+
+def plan(tmp_path: Path, characters: int, *, preset: str | None = None, **settings: Any) -> Plan:
+    path = tmp_path / "text.txt"
+    sentence = "The miller told the fox about the river, and the fox said nothing at all.\n"
+    path.write_text((sentence * (characters // len(sentence) + 1))[:characters], encoding="utf-8")
+    return make_plan(Corpus([path]), settings, preset=preset, flops=LAPTOP)
+
+
+def test_longer_corpora_get_larger_networks_fewer_passes_and_less_dropout(tmp_path: Path) -> None:
+    plans = [plan(tmp_path, size) for size in (20_000, 400_000, 8_000_000)]
+    parameters = [p.model_config.num_parameters - p.model_config.vocab_size * 256 for p in plans]
+    assert parameters == sorted(parameters)
+    epochs = [p.epochs for p in plans]
+    assert epochs == sorted(epochs, reverse=True)
+    dropouts = [p.model_config.dropout for p in plans]
+    assert dropouts == sorted(dropouts, reverse=True)
+
+
+def test_a_longer_budget_or_a_faster_machine_never_gets_a_smaller_network(tmp_path: Path) -> None:
+    sizes = [plan(tmp_path, 2_000_000, minutes=m).model_config.hidden_units for m in (0.5, 2, 10, 60, 600)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[-1]
+
+
+def test_what_is_given_is_kept(tmp_path: Path) -> None:
+    given = {
+        "hidden_units": 77, "embedding_dim": 33, "num_layers": 3, "dropout": 0.11, "embedding_dropout": 0.07,
+        "batch_size": 5, "sequence_length": 17, "learning_rate": 0.0123, "epochs": 2.5, "validations": 4,
+        "valid_tokens": 99, "seed": 9, "weight_decay": 0.5,
+    }  # fmt: skip
+    made = plan(tmp_path, 50_000, **given)
+    for name, value in given.items():
+        held = made.model_config if hasattr(made.model_config, name) else made.training_config
+        assert getattr(held, name) == value
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_presets(tmp_path: Path, preset: str) -> None:
+    made = plan(tmp_path, 50_000, preset=preset)
+    assert made.preset == preset
+    assert all(getattr(made.model_config, name) == value for name, value in PRESETS[preset].items())
+
+
+def test_streams_are_long_enough_for_some_windows_each(tmp_path: Path) -> None:
+    for size in (5_000, 50_000, 500_000):
+        made = plan(tmp_path, size)
+        assert made.tokens / made.training_config.batch_size > made.training_config.sequence_length
+        assert made.training_config.batch_size >= 4
+
+
+def test_the_length_of_the_run_is_settled(tmp_path: Path) -> None:
+    for settings in ({}, {"steps": 10}, {"minutes": 3.0}, {"epochs": 2.0}):
+        training = plan(tmp_path, 50_000, **settings).training_config
+        assert sum(value is not None for value in (training.epochs, training.steps, training.minutes)) == 1
+    assert plan(tmp_path, 50_000, minutes=3.0).seconds == 180
+
+
+def test_the_parameter_count_and_the_memory_follow_the_sizes() -> None:
+    model = ModelConfig(vocab_size=1000, embedding_dim=10, hidden_units=20, num_layers=2)
+    layers = 4 * 20 * (10 + 20 + 1) + 4 * 20 * (20 + 20 + 1)
+    assert model.num_parameters == 1000 * 10 + layers + (20 * 10 + 10) + 1000
+    small, large = TrainingConfig(batch_size=8), TrainingConfig(batch_size=64)
+    assert training_memory(model, small) < training_memory(model, large)
+    assert tokens_per_second(model, 2e11) == pytest.approx(2 * tokens_per_second(model, 1e11))
+    assert math.isfinite(tokens_per_second(model, 1e9))
+
+
+def test_too_little_text_and_unknown_settings_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="too few to learn from"):
+        plan(tmp_path, 500)
+    with pytest.raises(ConfigError, match="no setting 'hiden_units'"):
+        plan(tmp_path, 50_000, hiden_units=3)
+    with pytest.raises(ConfigError, match="no preset 'huge'"):
+        plan(tmp_path, 50_000, preset="huge")
