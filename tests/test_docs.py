@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from collections.abc import Iterator
@@ -36,7 +37,7 @@ def test_the_command_reference_is_that_of_the_program() -> None:
 def test_every_command_has_help_and_an_example_and_every_option_is_explained(name: str, command: click.Command) -> None:
     assert command.help
     if not isinstance(command, click.Group):
-        assert f"Example:\n  {name}" in command.help.replace("\b\n", "")
+        assert f"Example:\n  {name}" in inspect.cleandoc(command.help).replace("\b\n", "")
     for parameter in command.params:
         assert not isinstance(parameter, click.Option) or parameter.help, f"{name} {parameter.name}"
 

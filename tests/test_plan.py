@@ -25,8 +25,8 @@ def plan(tmp_path: Path, characters: int, *, preset: str | None = None, **settin
 
 def test_longer_corpora_get_larger_networks_fewer_passes_and_less_dropout(tmp_path: Path) -> None:
     plans = [plan(tmp_path, size) for size in (20_000, 400_000, 8_000_000)]
-    parameters = [p.model_config.num_parameters - p.model_config.vocab_size * 256 for p in plans]
-    assert parameters == sorted(parameters)
+    widths = [p.model_config.hidden_units for p in plans]
+    assert widths == sorted(widths)
     epochs = [p.epochs for p in plans]
     assert epochs == sorted(epochs, reverse=True)
     dropouts = [p.model_config.dropout for p in plans]
@@ -66,7 +66,8 @@ def test_streams_are_long_enough_for_some_windows_each(tmp_path: Path) -> None:
 
 
 def test_the_length_of_the_run_is_settled(tmp_path: Path) -> None:
-    for settings in ({}, {"steps": 10}, {"minutes": 3.0}, {"epochs": 2.0}):
+    lengths: list[dict[str, Any]] = [{}, {"steps": 10}, {"minutes": 3.0}, {"epochs": 2.0}]
+    for settings in lengths:
         training = plan(tmp_path, 50_000, **settings).training_config
         assert sum(value is not None for value in (training.epochs, training.steps, training.minutes)) == 1
     assert plan(tmp_path, 50_000, minutes=3.0).seconds == 180

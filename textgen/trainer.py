@@ -315,11 +315,11 @@ def scheduled_learning_rate(config: TrainingConfig, progress: float) -> float:
 
     Cosine: Loshchilov & Hutter 2017, arXiv:1608.03983.
     """
-    if progress < config.warmup:
+    if config.warmup and progress <= config.warmup:
         return config.learning_rate * progress / config.warmup
     if config.schedule == "constant":
         return config.learning_rate
-    done = (progress - config.warmup) / (1 - config.warmup) if config.warmup < 1 else 1.0
+    done = (progress - config.warmup) / (1 - config.warmup)
     share = 0.5 * (1 + math.cos(math.pi * done)) if config.schedule == "cosine" else 1 - done
     return config.learning_rate * (config.final_learning_rate + (1 - config.final_learning_rate) * share)
 
