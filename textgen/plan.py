@@ -32,7 +32,7 @@ from textgen.saved_model import SavedModel
 from textgen.tokenizer import Tokenizer, choose_vocab_size
 
 LEAST_CHARACTERS = 1000  # of a corpus; from less nothing can be learned and held out
-PATIENT_MINUTES = 15.0  # a run without a budget is planned not to take much longer
+PATIENT_MINUTES = 15.0  # a run without a budget is planned not to take longer
 VALID_BYTES = 4_000_000  # at most so much of a large corpus is held out
 EFFICIENCY = 0.45  # share of the processor's speed at matrix products that training reaches
 SMALL_LAYER = 80  # units that cost as much as the rest of a step; narrow layers are less efficient
@@ -182,8 +182,7 @@ def _largest_preset(settings: Mapping[str, Any], vocab_size: int, tokens: int, f
         speed = tokens_per_second(model, flops)
         seconds = _seconds(_plan_training(settings, model, tokens, speed), tokens, speed)
         recurrent = model.num_parameters - vocab_size * (model.embedding_dim + 1)  # rows of a table come cheap
-        patient = any(settings.get(k) for k in ("minutes", "epochs", "steps")) or seconds < 60 * PATIENT_MINUTES * 1.5
-        if patient and seconds * speed >= TOKENS_PER_PARAMETER * recurrent:
+        if seconds * speed >= TOKENS_PER_PARAMETER * recurrent:
             return name
     return names[0]
 
@@ -199,7 +198,7 @@ def _plan_training(
         rate = min(5e-3, 4e-3 * (256 / model.hidden_units) ** 0.7)
         values["learning_rate"] = float(f"{rate * (0.3 if fine_tuning else 1):.2g}")
     if not any(values.get(name) is not None for name in ("epochs", "steps", "minutes")):
-        passes = min(40.0, max(1.0, 10 * (1_000_000 / tokens) ** 0.5))
+        passes = min(40.0, max(1.0, 10 * (1_000_000 / tokens) ** 0.5), 60 * PATIENT_MINUTES * speed / tokens)
         values["epochs"] = float(f"{passes * (0.5 if fine_tuning else 1):.2g}")
     training = from_dict(TrainingConfig, values)
     if "valid_tokens" not in values:  # so that validation takes a few per cent of the time
