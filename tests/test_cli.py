@@ -180,7 +180,7 @@ BAD_CORPORA: list[tuple[str, Callable[[Path], object], list[str], str]] = [
     ("big-vocabulary.txt", lambda path: path.write_text(POEMS), ["--vocab-size", "50000", "--steps", "1"], "at most"),
     ("unknown-encoding.txt", lambda path: path.write_text(POEMS), ["--encoding", "utf-9"], "utf-9"),
     ("bad-dropout.txt", lambda path: path.write_text(POEMS), ["--dropout", "1.5"], "dropout"),
-    ("two-lengths.txt", lambda path: path.write_text(POEMS), ["--steps", "1", "--epochs", "1"], "only one"),
+    ("no-length.txt", lambda path: path.write_text(POEMS), ["--steps", "0"], "steps must be a number"),
     ("no-preset.txt", lambda path: path.write_text(POEMS), ["--from", "nobody"], "no model 'nobody'"),
 ]
 

@@ -110,17 +110,22 @@ def test_a_choice_is_one_of_its_choices(kind: type[Any], name: str, choices: tup
             replace(BASE[kind], **{name: wrong})
 
 
-def test_a_run_has_one_budget() -> None:
-    TrainingConfig()
-    budgets: dict[str, Any] = {"epochs": 0.5, "steps": 10, "minutes": 2.5}
-    for name, value in budgets.items():
-        config = TrainingConfig(**{name: value})
-        assert [getattr(config, other) for other in budgets if other != name] == [None, None]
-        two = {other: value for other, value in budgets.items() if other != name}
-        with pytest.raises(ConfigError, match="give only one of them"):
-            TrainingConfig(**two)
-    with pytest.raises(ConfigError, match="give only one of them"):
-        TrainingConfig(**budgets)
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (SamplingConfig, {"stop": "END"}),
+        (SamplingConfig, {"stop": (1,)}),
+        (SamplingConfig, {"seed": 1.0}),
+        (ModelConfig, {"vocab_size": 10.5}),
+        (ModelConfig, {"vocab_size": 10, "tie_embeddings": 1}),
+        (TrainingConfig, {"batch_size": 10.5}),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused(kind: Any, values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"{list(values)[-1]} must be"):
+        kind(**values)
+    with pytest.raises(ConfigError, match=f"{list(values)[-1]} must be"):
+        from_dict(kind, values)
 
 
 def test_an_empty_stop_is_refused() -> None:

@@ -67,11 +67,27 @@ def test_streams_are_long_enough_for_some_windows_each(tmp_path: Path) -> None:
 
 
 def test_the_length_of_the_run_is_settled(tmp_path: Path) -> None:
-    lengths: list[dict[str, Any]] = [{}, {"steps": 10}, {"minutes": 3.0}, {"epochs": 2.0}]
+    lengths: list[dict[str, Any]] = [{}, {"steps": 10}, {"epochs": 2.0}]
     for settings in lengths:
         training = plan(tmp_path, 50_000, **settings).training_config
         assert sum(value is not None for value in (training.epochs, training.steps, training.minutes)) == 1
-    assert plan(tmp_path, 50_000, minutes=3.0).seconds == 180
+    assert plan(tmp_path, 5_000_000, minutes=3.0).seconds == 180
+
+
+def test_minutes_on_a_short_text_end_before_it_is_learned_by_heart(tmp_path: Path) -> None:
+    made = plan(tmp_path, 50_000, minutes=600.0)
+    assert made.training_config.minutes == 600.0
+    assert made.epochs == pytest.approx(30.0)
+    assert plan(tmp_path, 50_000, minutes=600.0, epochs=90.0).epochs == pytest.approx(90.0)
+
+
+def test_short_texts_get_small_batches_and_many_passes_more_weight_decay(tmp_path: Path) -> None:
+    configs = [
+        plan(tmp_path, size, epochs=epochs).training_config for size, epochs in ((50_000, 40.0), (5_000_000, 1.0))
+    ]
+    assert configs[0].batch_size < configs[1].batch_size == 32
+    assert configs[0].weight_decay == pytest.approx(0.3)
+    assert configs[1].weight_decay == pytest.approx(0.02)
 
 
 def test_the_parameter_count_and_the_memory_follow_the_sizes() -> None:

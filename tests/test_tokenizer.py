@@ -297,7 +297,7 @@ def test_chosen_sizes() -> None:
     assert choose_vocab_size("byte", 20_000, counts) == 259
     assert choose_vocab_size("word", 20_000, counts) == 50_000
     assert choose_vocab_size("char", 20_000, counts | {"\n": 5}) == 280
-    assert choose_vocab_size("unigram", 20_000, counts) == 704  # 280 + 424
+    assert choose_vocab_size("unigram", 20_000, counts) == 992  # 280 + 707, a multiple of 8
     assert choose_vocab_size("bpe", 10**12, counts) == 32_000
     rare = {chr(0x4E00 + number): 1_000_000 if number < 2000 else 1 for number in range(5000)}
     assert choose_vocab_size("char", sum(rare.values()), rare) == 2260

@@ -35,7 +35,8 @@ def test_the_budget_in_steps() -> None:
     assert total_steps(TrainingConfig(epochs=2.5), 10) == 25
     assert total_steps(TrainingConfig(steps=7), 10) == 7
     assert total_steps(TrainingConfig(epochs=0.01), 10) == 1
-    assert total_steps(TrainingConfig(minutes=1.0), 10) == 0
+    assert total_steps(TrainingConfig(minutes=1.0), 10) == math.inf
+    assert total_steps(TrainingConfig(steps=7, epochs=0.5), 10) == 5
 
 
 def test_one_update_is_adamw_on_the_clipped_mean_gradient(

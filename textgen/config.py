@@ -41,6 +41,7 @@ class CorpusConfig:
         if self.documents is not None:
             _one_of("documents", self.documents, DOCUMENT_MODES)
         _one_of("newlines", self.newlines, NEWLINES)
+        _check_types(self)
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class TokenizerConfig:
         if self.vocab_size is not None:
             _between("vocab_size", self.vocab_size, 4, MAX_VOCAB_SIZE)
         _between("sample_bytes", self.sample_bytes, 1, math.inf)
+        _check_types(self)
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class ModelConfig:
         _between("num_layers", self.num_layers, 1, MAX_LAYERS)
         _between("dropout", self.dropout, 0.0, 0.95)
         _between("embedding_dropout", self.embedding_dropout, 0.0, 0.95)
+        _check_types(self)
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every weight, known without building the network."""
@@ -103,7 +106,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How the network learns. Exactly one of `epochs`, `steps` and `minutes` is the budget."""
+    """How the network learns. The budget is `epochs`, `steps` or `minutes`; of several, what is spent first."""
 
     batch_size: int = 32  # B: streams of text read side by side
     sequence_length: int = 64  # T: tokens that a gradient reaches back
@@ -134,14 +137,13 @@ class TrainingConfig:
         for name in ("epochs", "steps", "minutes"):
             if getattr(self, name) is not None:
                 _between(name, getattr(self, name), 1 if name == "steps" else 1e-9, 1e12)
-        if sum(getattr(self, name) is not None for name in ("epochs", "steps", "minutes")) > 1:
-            raise ConfigError("epochs, steps and minutes each set the length of a run: give only one of them.")
         _between("validations", self.validations, 1, 1 << 20)
         _between("valid_tokens", self.valid_tokens, 1, 1 << 40)
         if self.patience is not None:
             _between("patience", self.patience, 1, 1 << 20)
         _between("valid_fraction", self.valid_fraction, 1e-6, 0.5)
         _between("seed", self.seed, 0, (1 << 63) - 1)
+        _check_types(self)
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,7 @@ class SamplingConfig:
             raise ConfigError("stop holds an empty text, which would end every text at once: leave it out.")
         if self.seed is not None:
             _between("seed", self.seed, 0, (1 << 63) - 1)
+        _check_types(self)
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -224,12 +227,18 @@ def _between(name: str, value: float, low: float, high: float) -> None:
         raise ConfigError(f"{name} must be a number {limits}. Received: {value!r}.")
 
 
+def _check_types(config: Any) -> None:
+    """Checks the value of each field against its annotation, such as `int | None`."""
+    for name, field in _fields(config).items():
+        _of_type(name, getattr(config, name), str(field.type))
+
+
 def _of_type(name: str, value: object, annotation: str) -> None:
-    """Checks `value` against a field's annotation, such as `int | None`."""
     allowed: dict[str, tuple[type, ...]] = {
         "str": (str,), "int": (int,), "float": (int, float), "bool": (bool,),
         "None": (type(None),), "tuple[str, ...]": (list, tuple),
     }  # fmt: skip
     kinds = tuple(kind for part in annotation.split(" | ") for kind in allowed[part])
-    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+    wrong_item = isinstance(value, (list, tuple)) and any(not isinstance(item, str) for item in value)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds) or wrong_item:
         raise ConfigError(f"{name} must be {annotation}. Received: {value!r}.")

@@ -3,10 +3,12 @@
 The rules are rough on purpose, and each can be overridden by its field:
 
 - vocabulary: what the corpus supports (see `textgen.tokenizer.choose_vocab_size`);
-- length: passes over the text, fewer the longer it is (a recurrent network learns most in the first ones);
-- size: the largest preset that the corpus can feed and that sees, within the budget, about as many tokens as
+- length: passes over the text, fewer the longer it is (a recurrent network learns most in the first ones),
+  and never so many that it learns the text by heart;
+- batch: small for a short text, so that each pass makes enough updates;
+- size: the largest preset that the corpus can feed and that sees, within the budget, twice as many tokens as
   it has parameters (a larger network learns more from a token, but reads fewer of them);
-- dropout: by how often each token is seen; learning rate: by the width of the layers.
+- dropout and weight decay: by how often each token is seen; learning rate: by the width of the layers.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ PATIENT_MINUTES = 15.0  # a run without a budget is planned not to take longer
 VALID_BYTES = 4_000_000  # at most so much of a large corpus is held out
 EFFICIENCY = 0.45  # share of the processor's speed at matrix products that training reaches
 SMALL_LAYER = 80  # units that cost as much as the rest of a step; narrow layers are less efficient
-TOKENS_PER_PARAMETER = 1.0  # that a network should see within its budget
+MOST_PASSES = 30.0  # over a text; more would only learn it by heart
+UPDATES_PER_PASS = 48  # that a short text should make, at batches of at least 4 streams
+TOKENS_PER_PARAMETER = 2.0  # that a network should see within its budget
 LARGEST_FOR = ((40_000, "tiny"), (400_000, "small"), (20_000_000, "medium"))  # tokens of training text
 
 
@@ -192,15 +196,20 @@ def _plan_training(
 ) -> TrainingConfig:
     values = select(TrainingConfig, settings)
     length = values.get("sequence_length", TrainingConfig.sequence_length)
-    if "batch_size" not in values:  # streams must be long enough for some windows each
-        values["batch_size"] = max(4, min(32, 1 << int(math.log2(max(1, tokens / (4 * length))))))
+    if "batch_size" not in values:
+        values["batch_size"] = max(4, min(32, 1 << int(math.log2(max(1, tokens / (UPDATES_PER_PASS * length))))))
     if "learning_rate" not in values:
         rate = min(5e-3, 4e-3 * (256 / model.hidden_units) ** 0.7)
         values["learning_rate"] = float(f"{rate * (0.3 if fine_tuning else 1):.2g}")
+    passes = MOST_PASSES
     if not any(values.get(name) is not None for name in ("epochs", "steps", "minutes")):
-        passes = min(40.0, max(1.0, 10 * (1_000_000 / tokens) ** 0.5), 60 * PATIENT_MINUTES * speed / tokens)
+        passes = min(passes, max(1.0, 10 * (1_000_000 / tokens) ** 0.5), 60 * PATIENT_MINUTES * speed / tokens)
+    if values.get("epochs") is None and values.get("steps") is None:
         values["epochs"] = float(f"{passes * (0.5 if fine_tuning else 1):.2g}")
     training = from_dict(TrainingConfig, values)
+    if "weight_decay" not in values:  # 0.02 for few passes over the text, 0.3 for as many as are any good
+        epochs = _seconds(training, tokens, speed) * speed / tokens
+        training = replace(training, weight_decay=float(f"{min(0.3, max(0.02, 0.01 * epochs)):.2g}"))
     if "valid_tokens" not in values:  # so that validation takes a few per cent of the time
         seen = _seconds(training, tokens, speed) * speed
         share = int(0.15 * seen / training.validations)
@@ -211,15 +220,17 @@ def _plan_training(
 def _plan_dropout(settings: Mapping[str, Any], model: ModelConfig, epochs: float) -> ModelConfig:
     """More dropout the more often each token is seen: 0.1 for one pass, 0.35 for ten, at most 0.5."""
     dropout = settings.get("dropout", round(min(0.5, 0.1 * math.log2(1 + epochs)), 2))
-    return replace(model, dropout=dropout, embedding_dropout=settings.get("embedding_dropout", round(dropout / 4, 2)))
+    return replace(model, dropout=dropout, embedding_dropout=settings.get("embedding_dropout", round(dropout / 2, 2)))
 
 
 def _seconds(training: TrainingConfig, tokens: int, speed: float) -> float:
-    if training.minutes is not None:
-        return 60 * training.minutes
+    """About how long a run takes: as long as the budget that is spent first."""
+    seconds = math.inf if training.minutes is None else 60 * training.minutes
     if training.steps is not None:
-        return training.steps * training.batch_size * training.sequence_length / speed
-    return (training.epochs or 1) * tokens / speed
+        seconds = min(seconds, training.steps * training.batch_size * training.sequence_length / speed)
+    if training.epochs is not None:
+        seconds = min(seconds, training.epochs * tokens / speed)
+    return seconds
 
 
 def tokens_per_second(model: ModelConfig, flops: float) -> float:

@@ -280,12 +280,12 @@ def choose_vocab_size(tokenizer: str, total_characters: int, character_counts: M
 
     - byte: 259. word: 50,000, or the distinct words if they are fewer.
     - char: every character; if they are very many, those that make up 99.99 % of the text.
-    - unigram, bpe: every character (99.95 % of the text if very many) and 3 sqrt(total_characters) longer
+    - unigram, bpe: every character (99.95 % of the text if very many) and 5 sqrt(total_characters) longer
       pieces: a piece must be met often to be learned, and the corpus grows faster than its vocabulary.
       A multiple of 8, at most 32,000.
 
     >>> choose_vocab_size("unigram", 1_000_000, {"a": 600_000, " ": 400_000})
-    3264
+    5264
     """
     if tokenizer == "byte":
         return ByteTokenizer().vocab_size
@@ -295,7 +295,7 @@ def choose_vocab_size(tokenizer: str, total_characters: int, character_counts: M
     if tokenizer == "char":
         return FIRST_LEARNED + _covering(character_counts, CHAR_COVERAGE if many else 1.0)
     characters = FIRST_LEARNED + _covering(character_counts, COVERAGE if many else 1.0)
-    wanted = characters + round(3 * math.sqrt(total_characters))
+    wanted = characters + round(5 * math.sqrt(total_characters))
     return max(characters, min(MAX_CHOSEN, -(-wanted // 8) * 8))
 
 

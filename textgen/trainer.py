@@ -220,10 +220,11 @@ class Trainer:
         return ""
 
     def progress(self, steps_ahead: int = 0) -> float:
-        """Share of the budget that is spent, 0 to 1 (and, counting the step ahead, never 0)."""
+        """Share of the budget that is spent, 0 to 1; of several budgets, the one that will be spent first."""
+        spent = (self.position.step + steps_ahead) / self._total_steps
         if self.config.minutes is not None:
-            return min(1.0, self.position.seconds / (60 * self.config.minutes))
-        return min(1.0, (self.position.step + steps_ahead) / self._total_steps)
+            spent = max(spent, self.position.seconds / (60 * self.config.minutes))
+        return min(1.0, spent)
 
     def epochs(self) -> float:
         """Passes over the training text so far."""
@@ -324,13 +325,12 @@ def scheduled_learning_rate(config: TrainingConfig, progress: float) -> float:
     return config.learning_rate * (config.final_learning_rate + (1 - config.final_learning_rate) * share)
 
 
-def total_steps(config: TrainingConfig, steps_per_epoch: int) -> int:
-    """Updates that the budget allows; with a budget in minutes the clock decides, and this is 0."""
-    if config.minutes is not None:
-        return 0
-    if config.steps is not None:
-        return config.steps
-    return max(1, round((config.epochs or 1.0) * steps_per_epoch))
+def total_steps(config: TrainingConfig, steps_per_epoch: int) -> float:
+    """Updates that the budget in epochs and steps allows; infinitely many where only the clock decides."""
+    steps = math.inf if config.steps is None else config.steps
+    if config.epochs is not None:
+        steps = min(steps, max(1, round(config.epochs * steps_per_epoch)))
+    return steps
 
 
 def _requested_stop(observers: Sequence[Observer]) -> str:

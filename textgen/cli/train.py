@@ -42,7 +42,9 @@ model_options = option_group(
 training_options = option_group(
     click.option("--epochs", type=float, help="Length of the run, in passes over the text."),
     click.option("--steps", type=int, metavar="N", help="Length of the run, in updates of the weights."),
-    click.option("--minutes", type=float, help="Length of the run, in minutes."),
+    click.option(
+        "--minutes", type=float, help="Length of the run, in minutes; of several lengths, the shortest counts."
+    ),
     click.option("--batch-size", type=int, metavar="N", help="Streams of text read side by side."),
     click.option("--sequence-length", type=int, metavar="N", help="Tokens that a gradient reaches back."),
     click.option("--learning-rate", type=float, help="Peak of the schedule."),
@@ -199,7 +201,7 @@ def describe(plan: Plan, folder: Path) -> str:
     stats, model, training = plan.stats, plan.model_config, plan.training_config
     reason = f" ({plan.corpus.guess_reason})" if plan.corpus.guess_reason else ""
     lengths = {"epochs": training.epochs, "steps": training.steps, "minutes": training.minutes}
-    length = ", ".join(f"{value:,g} {name}" for name, value in lengths.items() if value is not None)
+    length = " or ".join(f"{value:,g} {name}" for name, value in lengths.items() if value is not None)
     held_out = ", ".join(map(str, plan.valid.files)) if plan.valid else f"{training.valid_fraction:.2g} of the corpus"
     tied = "tied" if model.tie_embeddings else "untied"
     size = f"{model.num_layers} x LSTM of {model.hidden_units} units, embedding {model.embedding_dim}, {tied}"
