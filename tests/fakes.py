@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 import tensorflow as tf
 
+from textgen.compiled_model import CompiledModel
 from textgen.model import LanguageModel
 from textgen.runtime import load_tensorflow
 
@@ -76,6 +77,6 @@ class SummingModel(CountingModel):
         return FIRST_BYTE + ord("a") + tf.cast(total + position, tf.int32)[:, 0] % 26
 
 
-def as_model(fake: CountingModel) -> LanguageModel:
-    """The fake, as far as types go: a generator needs no more of a model than it has."""
-    return cast(LanguageModel, fake)
+def as_model(fake: CountingModel) -> CompiledModel:
+    """The fake, ready to write: that needs no more of a model than it has."""
+    return CompiledModel(cast(LanguageModel, fake))

@@ -18,6 +18,7 @@ from textgen.config import (
     MAX_UNITS,
     MAX_VOCAB_SIZE,
     NEWLINES,
+    PRECISIONS,
     PRESETS,
     SCHEDULES,
     TOKENIZERS,
@@ -72,6 +73,7 @@ CHOICES: list[tuple[type[Any], str, tuple[str, ...]]] = [
     (CorpusConfig, "newlines", NEWLINES),
     (TokenizerConfig, "tokenizer", TOKENIZERS),
     (TrainingConfig, "schedule", SCHEDULES),
+    (TrainingConfig, "precision", PRECISIONS),
 ]
 
 
@@ -167,6 +169,7 @@ configs = st.one_of(
         batch_size=st.integers(1, 1 << 16),
         learning_rate=st.floats(0, 1000) | st.integers(0, 1000),
         schedule=st.sampled_from(SCHEDULES),
+        precision=st.sampled_from(PRECISIONS),
         epochs=st.none() | st.floats(1e-9, 1e12),
         patience=st.none() | st.integers(1, 1 << 20),
         seed=st.integers(0, (1 << 63) - 1),

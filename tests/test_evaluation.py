@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from textgen import evaluation, reference
+from textgen import evaluation, reference, runtime
 from textgen.config import CorpusConfig, ModelConfig
 from textgen.corpus import Corpus
-from textgen.evaluation import Evaluator, join_states, perplexity, shard_rows
+from textgen.evaluation import Evaluator, perplexity
 from textgen.model import LanguageModel
-from textgen.runtime import load_tensorflow
+from textgen.runtime import join_states, load_tensorflow, shard_rows
 from textgen.tokenizer import ByteTokenizer
 from textgen.tokens import Batches, TokenStream, encode_corpus
 
@@ -100,7 +100,7 @@ def test_many_rows_are_the_reference_s_cross_entropy(
     rows = 6
     monkeypatch.setattr(evaluation, "ROWS", rows)
     monkeypatch.setattr(evaluation, "ROW_TOKENS", 10)
-    monkeypatch.setattr(evaluation, "num_cores", lambda: cores)
+    monkeypatch.setattr(runtime, "num_cores", lambda: cores)
     assert len(stream) % rows != 0
     nats, tokens = Evaluator(model).nats(stream)
     assert tokens == len(stream)
@@ -172,7 +172,7 @@ def test_perplexity() -> None:
 @pytest.mark.parametrize("cores", [1, 2, 3, 8])
 @pytest.mark.parametrize("rows", [1, 2, 6, 7, 32])
 def test_shards_are_all_rows_in_order(rows: int, cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "num_cores", lambda: cores)
+    monkeypatch.setattr(runtime, "num_cores", lambda: cores)
     monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda _: [])
     shards = shard_rows(rows)
     assert [row for shard in shards for row in range(rows)[shard]] == list(range(rows))

@@ -10,10 +10,12 @@ import pytest
 from fakes import CountingModel, RecitingModel, SummingModel, as_model
 
 from textgen import reference
+from textgen.compiled_model import CompiledModel
 from textgen.config import ModelConfig, SamplingConfig, from_dict
 from textgen.errors import ConfigError, TokenizerError
-from textgen.generator import CHUNKS, PROMPT_WINDOW, Generator
+from textgen.generator import CHUNKS, PROMPT_WINDOW, Generator, Writer
 from textgen.model import LanguageModel
+from textgen.numpy_model import NumpyModel
 from textgen.runtime import load_tensorflow
 from textgen.sampling import draw, row_generator, settings_of, transform
 from textgen.tokenizer import ByteTokenizer
@@ -39,9 +41,13 @@ def model() -> LanguageModel:
     return model
 
 
-@pytest.fixture(scope="module")
-def generator(model: LanguageModel) -> Generator:
-    return Generator(model, TOKENIZER)
+@pytest.fixture(scope="module", params=["numpy", "compiled"])
+def generator(request: pytest.FixtureRequest, model: LanguageModel) -> Generator:
+    return Generator(writers(model)[request.param], TOKENIZER)
+
+
+def writers(model: LanguageModel) -> dict[str, Writer]:
+    return {"numpy": NumpyModel(model.config, model.weights_as_arrays()), "compiled": CompiledModel(model)}
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +125,8 @@ def test_draws_what_the_reference_would(model: LanguageModel, generator: Generat
 def test_same_seed_same_text(model: LanguageModel, generator: Generator) -> None:
     first = generator.generate(PROMPTS, CONFIG, num=2)
     assert generator.generate(PROMPTS, CONFIG, num=2) == first
-    assert Generator(model, TOKENIZER).generate(PROMPTS, CONFIG, num=2) == first
+    for writer in writers(model).values():
+        assert Generator(writer, TOKENIZER).generate(PROMPTS, CONFIG, num=2) == first
     assert [g.text for g in generator.generate(PROMPTS, replace(CONFIG, seed=99), num=2)] != [g.text for g in first]
 
 

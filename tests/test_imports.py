@@ -30,6 +30,8 @@ def test_help_loads_nothing_heavy(code: str) -> None:
     assert not HEAVY & modules_after(code)
 
 
-@pytest.mark.parametrize("module", ["corpus", "tokenizer", "tokens", "sampling", "reference", "saved_model", "plan"])
+@pytest.mark.parametrize(
+    "module", ["corpus", "tokenizer", "tokens", "sampling", "reference", "saved_model", "plan", "generator"]
+)
 def test_the_road_before_the_network_needs_no_tensorflow(module: str) -> None:
     assert not {"tensorflow", "keras"} & modules_after(f"import textgen.{module}")

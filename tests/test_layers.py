@@ -9,7 +9,8 @@ import tensorflow as tf
 from textgen import reference
 from textgen.layers.dropout import Noise, variational_dropout
 from textgen.layers.head import Head
-from textgen.layers.recurrent import LSTM, RecurrentStack
+from textgen.layers.lstm import LSTM
+from textgen.layers.recurrent import RecurrentStack
 from textgen.runtime import load_tensorflow
 
 load_tensorflow()
@@ -46,13 +47,13 @@ def test_lstm_is_the_equations(lstm: LSTM) -> None:
     np.testing.assert_allclose(new_h, last_h, atol=1e-5)
     np.testing.assert_allclose(new_c, last_c, atol=1e-5)
     for t in range(T):
-        h, c = lstm.step(x[:, t], (h, c))
+        h, c = lstm.step(x[:, t], h, c)
         np.testing.assert_allclose(h, expected[:, t], atol=1e-5)
     np.testing.assert_allclose(c, last_c, atol=1e-5)
 
 
 def test_lstm_saturates_without_nan(lstm: LSTM) -> None:
-    h, c = lstm.step(1e6 * normal(B, E), (normal(B, H), normal(B, H)))
+    h, c = lstm.step(1e6 * normal(B, E), normal(B, H), normal(B, H))
     assert np.isfinite(h).all()
     assert np.isfinite(c).all()
 
@@ -193,6 +194,38 @@ def test_head(tied: bool) -> None:
             assert losses[at] == (0.0 if targets[at] == pad_id else pytest.approx(nats, abs=1e-5))
 
 
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("chunk_elements", [V, 3 * V, 1 << 22])
+def test_the_summed_loss_and_its_gradients_are_those_of_plain_operations(
+    tied: bool, chunk_elements: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("textgen.layers.head.CHUNK_ELEMENTS", chunk_elements)
+    head, features, table = Head(V, tied), normal(B, T, E), normal(V, E)
+    head(features, table)
+    head.bias.assign(normal(V))
+    targets = tf.constant(RNG.integers(0, V, (B, T)), tf.int32)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([features, table])
+        ours = 0.7 * head.summed_loss(features, table, targets, 2)
+        plain = 0.7 * tf.reduce_sum(head.token_losses(features, table, targets, 2))
+    assert float(ours) == pytest.approx(float(plain), rel=1e-5)
+    for source in (features, head.bias.value, table if head.kernel is None else head.kernel.value):
+        np.testing.assert_allclose(tape.gradient(ours, source), tape.gradient(plain, source), atol=1e-5)
+
+
+def test_no_more_logits_exist_at_once_than_a_chunk_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    class Watched(Head):
+        def call(self, features: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
+            seen.append(features.shape[0])
+            return super().call(features, table)
+
+    monkeypatch.setattr("textgen.layers.head.CHUNK_ELEMENTS", 5 * V)
+    Watched(V, tied=True).token_losses(normal(B, T, E), normal(V, E), tf.ones((B, T), tf.int32), 0)
+    assert seen[-5:] == [5, 5, 5, 5, 4]
+
+
 def test_head_losses_are_finite_for_extreme_logits() -> None:
     head = Head(V, tied=True)
     losses = head.token_losses(1e4 * normal(B, T, E), 1e4 * normal(V, E), tf.ones((B, T), tf.int32), 0)
@@ -200,6 +233,6 @@ def test_head_losses_are_finite_for_extreme_logits() -> None:
 
 
 def test_head_gives_float32_from_bfloat16_features() -> None:
-    head = Head(V, tied=True, dtype="mixed_bfloat16")
+    head = Head(V, tied=True)
     features = tf.cast(normal(B, T, E), tf.bfloat16)
     assert head(features, normal(V, E)).dtype == tf.float32

@@ -149,8 +149,7 @@ def test_gradients_are_the_reference_s(config: ModelConfig) -> None:
     named = model.named_weights()
     with tf.GradientTape() as tape:
         features, new_state = model.features(inputs, state)
-        losses = model.token_losses(features, targets)
-        loss = tf.reduce_sum(losses) / tf.reduce_sum(tf.cast(targets != PAD, tf.float32))
+        loss = model.summed_loss(features, targets) / tf.reduce_sum(tf.cast(targets != PAD, tf.float32))
     gradients = tape.gradient(loss, {name: weight.value for name, weight in named.items()})
     assert float(loss) == pytest.approx(expected_loss, abs=1e-5)
     assert gradients.keys() == expected.keys()

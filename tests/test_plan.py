@@ -96,8 +96,13 @@ def test_the_parameter_count_and_the_memory_follow_the_sizes() -> None:
     assert model.num_parameters == 1000 * 10 + layers + (20 * 10 + 10) + 1000
     small, large = TrainingConfig(batch_size=8), TrainingConfig(batch_size=64)
     assert training_memory(model, small) < training_memory(model, large)
-    assert tokens_per_second(model, 2e11) == pytest.approx(2 * tokens_per_second(model, 1e11))
-    assert math.isfinite(tokens_per_second(model, 1e9))
+    assert tokens_per_second(model, 2e11, "float32") == pytest.approx(2 * tokens_per_second(model, 1e11, "float32"))
+    assert math.isfinite(tokens_per_second(model, 1e9, "float32"))
+
+
+def test_the_precision_is_settled(tmp_path: Path) -> None:
+    assert plan(tmp_path, 50_000).training_config.precision in ("float32", "bfloat16")
+    assert plan(tmp_path, 50_000, precision="float32").training_config.precision == "float32"
 
 
 def test_too_little_text_and_unknown_settings_are_refused(tmp_path: Path) -> None:

@@ -56,16 +56,13 @@ def train(
     plan = make_plan(corpus, settings, preset=preset)
     folder = models_folder(models_dir) / (name or Path(first).name.split(".")[0])
     saved = run(plan, folder, callbacks=callbacks)
-    return Generator(saved.build(), saved.tokenizer)
+    return Generator(saved.writer(), saved.tokenizer)
 
 
 def load(name: str | None = None, models_dir: str | Path | None = None) -> Generator:
     """A generator for a saved model: its name or folder, or the newest when None. Raises `TextgenError`s."""
-    from textgen.runtime import load_tensorflow
-
-    load_tensorflow()
     from textgen.generator import Generator
     from textgen.saved_model import load_model
 
     saved = load_model(name, models_dir)
-    return Generator(saved.build(), saved.tokenizer)
+    return Generator(saved.writer(), saved.tokenizer)

@@ -19,6 +19,7 @@ from textgen.errors import ConfigError
 
 DOCUMENT_MODES = ("file", "blank-line", "line")
 TOKENIZERS = ("unigram", "bpe", "char", "word", "byte")
+PRECISIONS = ("auto", "float32", "bfloat16")
 SCHEDULES = ("cosine", "linear", "constant")
 NEWLINES = ("normalize", "keep")
 
@@ -123,6 +124,7 @@ class TrainingConfig:
     valid_tokens: int = 50_000  # of the held-out text that are scored each time; all of it at the end
     patience: int | None = 5  # validations without a better score before stopping; None never stops
     valid_fraction: float = 0.1  # share of the corpus held out
+    precision: str = "auto"  # of large matrix products; auto: bfloat16 where the processor multiplies it quickly
     seed: int = 0  # of the weights, the order of documents and dropout
 
     def __post_init__(self) -> None:
@@ -130,6 +132,7 @@ class TrainingConfig:
         _between("sequence_length", self.sequence_length, 1, 1 << 16)
         _between("learning_rate", self.learning_rate, 0.0, 1e3)
         _one_of("schedule", self.schedule, SCHEDULES)
+        _one_of("precision", self.precision, PRECISIONS)
         _between("warmup", self.warmup, 0.0, 1.0)
         _between("final_learning_rate", self.final_learning_rate, 0.0, 1.0)
         _between("weight_decay", self.weight_decay, 0.0, 1e3)

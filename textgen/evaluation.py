@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from textgen.model import LanguageModel
-from textgen.runtime import num_cores
+from textgen.runtime import join_states, shard_rows
 from textgen.tokens import Batches, TokenStream
 
 ROWS = 32  # streams scored side by side, at most
@@ -85,16 +85,3 @@ class Evaluator:
 def perplexity(nats: float) -> float:
     """exp(nats), infinite where that overflows."""
     return math.exp(nats) if nats < 700 else math.inf
-
-
-def shard_rows(batch_size: int) -> list[slice]:
-    """The rows of a batch that each core works on: on a GPU all of them."""
-    shards = 1 if tf.config.list_physical_devices("GPU") else num_cores()
-    shards = max(n for n in range(1, shards + 1) if batch_size % n == 0)
-    size = batch_size // shards
-    return [slice(start, start + size) for start in range(0, batch_size, size)]
-
-
-def join_states(states: list[Any]) -> Any:
-    """The state of a whole batch from those of its shards."""
-    return tf.nest.map_structure(lambda *arrays: tf.concat(arrays, 0), *states)

@@ -1,25 +1,21 @@
-"""Prompts to text: a compiled loop of many steps a call, streaming, and the rules that end a text."""
+"""Prompts to text: many steps of a model a call, streaming, and the rules that end a text."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from textgen.config import SamplingConfig
 from textgen.errors import ConfigError
-from textgen.model import LanguageModel
-from textgen.sampling import draw, row_generator, settings_of, transform
+from textgen.sampling import FREE, row_generator, settings_of
 from textgen.tokenizer import Tokenizer
 
 CHUNKS = (4, 8, 16, 32)  # steps a call: few at first, so that text shows at once, then more, for speed
 PROMPT_WINDOW = 256  # tokens of a long prompt read at a time
-FREE = -1  # marks a step whose piece is drawn, not given by a prompt
 
 
 @dataclass(frozen=True)
@@ -33,19 +29,30 @@ class Generation:
     seed: int
 
 
+class Writer(Protocol):
+    """A model, as far as writing goes: `textgen.numpy_model.NumpyModel` or `textgen.compiled_model.CompiledModel`."""
+
+    def initial_state(self, batch_size: int) -> Any:
+        """The state of texts that have read nothing."""
+
+    def read(self, inputs: np.ndarray, state: Any) -> Any:
+        """inputs int32 [B, T], state before them -> state after them."""
+
+    def write(
+        self, ids: np.ndarray, state: Any, given: np.ndarray, uniforms: np.ndarray,
+        settings: dict[str, np.ndarray], banned: np.ndarray,
+    ) -> tuple[np.ndarray, Any]:  # fmt: skip
+        """K steps: ids [B] read first, given [K, B] (`FREE` where a piece is drawn) -> ids [K, B], state."""
+
+
 class Generator:
     """Writes text with a model and its tokenizer. Loads no files; see `textgen.load` for that."""
 
-    def __init__(self, model: LanguageModel, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: Writer, tokenizer: Tokenizer) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self._banned = np.zeros(tokenizer.vocab_size, np.float32)  # added to the logits [V]
         self._banned[[tokenizer.pad_id, tokenizer.unk_id]] = -np.inf
-        self._loops: dict[tuple[str, ...], Any] = {}
-        self._read = tf.function(
-            lambda inputs, state: self.model.features(inputs, state)[1],
-            input_signature=[tf.TensorSpec((None, None), tf.int32), self._state_signature()],
-        )
 
     def generate(
         self, prompts: str | Sequence[str] = "", config: SamplingConfig | None = None, num: int = 1
@@ -83,7 +90,6 @@ class Generator:
         for row in rows:
             row.given = row.prompt_ids[read + 1 :]
         settings = settings_of([row.config for row in rows])
-        loop = self._loop(tuple(settings))
         chunk = 0
         while not all(row.finished for row in rows):
             steps = CHUNKS[min(chunk, len(CHUNKS) - 1)]
@@ -92,8 +98,7 @@ class Generator:
             given_ids, uniforms = (
                 np.stack(arrays, 1) for arrays in zip(*(row.feed(steps) for row in rows), strict=True)
             )
-            drawn, state = loop(ids, state, given_ids, uniforms, settings)
-            drawn = drawn.numpy()  # [K, B]
+            drawn, state = self.model.write(ids, state, given_ids, uniforms, settings, self._banned)  # [K, B]
             ids = drawn[-1]
             for number, row in enumerate(rows):
                 row.take(
@@ -108,50 +113,8 @@ class Generator:
         state = self.model.initial_state(len(rows))
         for start in range(0, shared, PROMPT_WINDOW):
             end = min(start + PROMPT_WINDOW, shared)
-            state = self._read(np.array([row.prompt_ids[start:end] for row in rows], np.int32), state)
+            state = self.model.read(np.array([row.prompt_ids[start:end] for row in rows], np.int32), state)
         return shared, state
-
-    def _loop(self, names: tuple[str, ...]) -> Any:
-        """The compiled loop for a set of transforms; its shapes are open, so that it is traced once."""
-        if names not in self._loops:
-            per_row = {name: tf.TensorSpec((None, 1), tf.int32 if name == "top_k" else tf.float32) for name in names}
-            self._loops[names] = tf.function(
-                self._run,
-                input_signature=[
-                    tf.TensorSpec((None,), tf.int32),
-                    self._state_signature(),
-                    tf.TensorSpec((None, None), tf.int32),
-                    tf.TensorSpec((None, None), tf.float64),
-                    per_row,
-                ],
-            )
-        return self._loops[names]
-
-    def _run(
-        self,
-        ids: tf.Tensor,
-        state: Any,
-        given: tf.Tensor,
-        uniforms: tf.Tensor,
-        settings: dict[str, tf.Tensor],
-    ) -> tuple[tf.Tensor, Any]:
-        """K steps: ids [B] read first, given [K, B] (FREE where a piece is drawn) -> ids [K, B], state."""
-        steps = tf.shape(given)[0]
-
-        def body(step: tf.Tensor, ids: tf.Tensor, state: Any, out: tf.TensorArray) -> tuple[Any, ...]:
-            logits, state = self.model.step(ids, state)  # [B, V]
-            logits = transform(logits + self._banned, settings, keras.ops)
-            ids = tf.where(given[step] == FREE, draw(logits, uniforms[step], keras.ops), given[step])  # [B]
-            return step + 1, ids, state, out.write(step, ids)
-
-        out = tf.TensorArray(tf.int32, steps, element_shape=ids.shape)
-        _, _, state, out = tf.while_loop(lambda step, *_: step < steps, body, (0, ids, state, out))
-        return out.stack(), state
-
-    def _state_signature(self) -> Any:
-        return tf.nest.map_structure(
-            lambda array: tf.TensorSpec((None, array.shape[1]), array.dtype), self.model.initial_state(1)
-        )
 
 
 class _Row:

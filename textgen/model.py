@@ -28,7 +28,8 @@ class LanguageModel(keras.Model):
     window, saving it and serving many streams are ordinary code.
     """
 
-    def __init__(self, config: ModelConfig, *, pad_id: int, seed: int = 0) -> None:
+    def __init__(self, config: ModelConfig, *, pad_id: int, seed: int = 0, precision: str = "float32") -> None:
+        """`precision` is that of the large matrix products; weights, state, gates and losses are float32."""
         super().__init__(name="language_model")
         keras.utils.set_random_seed(seed % (1 << 32))  # NumPy takes no larger one
 
@@ -43,11 +44,13 @@ class LanguageModel(keras.Model):
         self.projection = None
         if config.hidden_units != config.embedding_dim:
             self.projection = keras.layers.Dense(config.embedding_dim, name="projection")
+            self.projection.build((None, config.hidden_units))
         self.head = Head(config.vocab_size, config.tie_embeddings, name="head")
 
         # === Config ===
         self.config = config
         self.pad_id = pad_id
+        self.precision = precision
         self(tf.zeros((1, 1), tf.int32))  # makes the weights
 
     def call(
@@ -66,7 +69,7 @@ class LanguageModel(keras.Model):
         """inputs int32 [B, T] -> what the output layer reads, [B, T, E], and the state."""
         if state is None:
             state = self.initial_state(tf.shape(inputs)[0])
-        x = self.embedding(inputs)  # [B, T, E]
+        x = tf.cast(self.embedding(inputs), self.precision)  # [B, T, E]
         x = variational_dropout(x, self.config.embedding_dropout, noise, EMBEDDING_SITE)
         x, state = self.recurrent(x, state=state, noise=noise)  # [B, T, H]
         return self._project(x), state  # [B, T, E]
@@ -75,6 +78,10 @@ class LanguageModel(keras.Model):
         """One step of time, for generation: ids int32 [B] -> logits [B, V] of the next piece, state."""
         x, state = self.recurrent.step(self.embedding(ids), state)  # [B, H]
         return self.head(self._project(x), self.embedding.embeddings), state
+
+    def summed_loss(self, features: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+        """features [B, T, E], targets int32 [B, T] -> sum of nats; padding does not count. For training."""
+        return self.head.summed_loss(features, self.embedding.embeddings, targets, self.pad_id)
 
     def token_losses(self, features: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
         """features [B, T, E], targets int32 [B, T] -> nats [B, T], 0 where the target is padding."""
@@ -119,4 +126,6 @@ class LanguageModel(keras.Model):
             weight.assign(arrays[name])
 
     def _project(self, x: tf.Tensor) -> tf.Tensor:
-        return x if self.projection is None else self.projection(x)
+        if self.projection is None:
+            return x
+        return tf.matmul(x, tf.cast(self.projection.kernel, x.dtype)) + tf.cast(self.projection.bias, x.dtype)

@@ -200,17 +200,23 @@ class _Run:
     ) -> SavedModel:
         """Builds the network, trains it, and writes down how it went, whatever ends the run."""
         from textgen.callbacks import KerasCallbacks
+        from textgen.compiled_model import CompiledModel
         from textgen.generator import Generator
         from textgen.model import LanguageModel
         from textgen.monitor import Monitor
         from textgen.trainer import Trainer
 
-        self.model = LanguageModel(self.configs[0], pad_id=self.tokenizer.pad_id, seed=self.training_config.seed)
+        self.model = LanguageModel(
+            self.configs[0],
+            pad_id=self.tokenizer.pad_id,
+            seed=self.training_config.seed,
+            precision=self.training_config.precision,
+        )
         if start:
             self.model.assign_weights(start.weights())
         else:
             self.model.start_bias(self.data.train.counts)
-        generator = Generator(self.model, self.tokenizer)
+        generator = Generator(CompiledModel(self.model), self.tokenizer)
         self.trainer = Trainer(
             self.model,
             self.data,

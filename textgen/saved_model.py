@@ -29,6 +29,7 @@ from safetensors.numpy import save as to_safetensors
 
 from textgen.config import CorpusConfig, ModelConfig, TokenizerConfig, from_dict, to_dict
 from textgen.errors import SavedModelError, TextgenError
+from textgen.numpy_model import NumpyModel
 from textgen.storage import MANIFEST, json_bytes, read_manifest, update_folder, verified, write_file
 from textgen.tokenizer import MODEL_FILE, Tokenizer, load_tokenizer
 
@@ -62,8 +63,12 @@ class SavedModel:
         path = verified(self.folder, WEIGHTS, entry)
         return read_arrays(path, self.model_config.weight_shapes())
 
+    def writer(self) -> NumpyModel:
+        """The network for writing, ready at once."""
+        return NumpyModel(self.model_config, self.weights())
+
     def build(self) -> LanguageModel:
-        """The network with its weights, ready to use."""
+        """The network in TensorFlow, for training and scoring."""
         from textgen.model import LanguageModel
 
         weights = self.weights()

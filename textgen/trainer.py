@@ -18,18 +18,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from textgen.checkpoints import Checkpoint, save_checkpoint
 from textgen.config import TrainingConfig
 from textgen.errors import Interrupted, TrainingError
-from textgen.evaluation import Evaluator, Scores, join_states, perplexity, shard_rows
-from textgen.layers.dropout import Noise
+from textgen.evaluation import Evaluator, Scores, perplexity
 from textgen.model import LanguageModel
 from textgen.reports import Observer, RunReport, StepReport, ValidationReport
 from textgen.tokens import Batches, TokenData
+from textgen.update import Update
 
 SPEED_MEMORY = 0.95  # of the running mean that smooths tokens a second
 
@@ -73,9 +72,7 @@ class Trainer:
         self._write_sample = write_sample
         self._batches = Batches(data.train, config.batch_size, config.sequence_length, model.pad_id, seed=config.seed)
         self._evaluator = Evaluator(model)
-        self._optimizer = make_optimizer(config, model)
-        self._strategy = tf.distribute.get_strategy()
-        self._update = tf.function(self._distributed_update)
+        self._update = Update(model, config)
         self._state = model.initial_state(config.batch_size)
         self._total_steps = total_steps(config, self._batches.steps_per_epoch)
         self._tokens_per_second = 0.0
@@ -129,11 +126,8 @@ class Trainer:
         position = self.position
         if position.step_in_epoch == 0:  # the streams start somewhere else in each epoch
             self._state = self.model.initial_state(self.config.batch_size)
-        seed = np.array([self.config.seed & 0x7FFFFFFF, position.step], np.int32)
         try:
-            nats, norms, self._state = self._update(
-                inputs, targets, self._state, tf.constant(learning_rate, tf.float32), seed
-            )
+            nats, norms, self._state = self._update(inputs, targets, self._state, learning_rate, position.step)
         except tf.errors.ResourceExhaustedError:
             raise TrainingError(
                 f"The memory is not enough for batches of {self.config.batch_size} x {self.config.sequence_length} "
@@ -152,43 +146,7 @@ class Trainer:
             position.epoch, position.step_in_epoch = position.epoch + 1, 0
         position.train_nats += loss
         position.train_steps += 1
-        return loss, norms.numpy()
-
-    def _distributed_update(self, *arguments: Any) -> tuple[tf.Tensor, tf.Tensor, Any]:
-        return self._strategy.run(self._replica_update, args=arguments)
-
-    def _replica_update(
-        self, inputs: tf.Tensor, targets: tf.Tensor, state: Any, learning_rate: tf.Tensor, seed: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, Any]:
-        """inputs, targets [B, T] -> mean nats, gradient norms [weights], state after the window.
-
-        Each core takes a shard of the rows. An update that is not finite is not applied.
-        """
-        count = tf.cast(tf.math.count_nonzero(targets != self.model.pad_id), tf.float32)
-        variables = [weight.value for weight in self.model.trainable_variables]
-        losses, gradients, states = [], [], []
-        for rows in shard_rows(self.config.batch_size):
-            shard_state = tf.nest.map_structure(lambda array, rows=rows: array[rows], state)
-            noise = Noise(seed, rows.start, self.config.batch_size)
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(variables)
-                features, shard_state = self.model.features(inputs[rows], shard_state, noise)
-                loss = tf.reduce_sum(self.model.token_losses(features, targets[rows])) / count
-            losses.append(loss)
-            gradients.append([tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)])
-            states.append(shard_state)
-        total = [tf.add_n(parts) for parts in zip(*gradients, strict=True)]
-        loss, norms = tf.add_n(losses), tf.stack([tf.norm(gradient) for gradient in total])
-        norm = tf.norm(norms)
-
-        def apply() -> tf.Tensor:
-            scale = tf.minimum(1.0, self.config.clip_norm / (norm + 1e-12))
-            self._optimizer.learning_rate.assign(learning_rate)
-            self._optimizer.apply([gradient * scale for gradient in total], self.model.trainable_variables)
-            return norm
-
-        tf.cond(tf.math.is_finite(loss) & tf.math.is_finite(norm), apply, lambda: norm)
-        return loss, norms, join_states(states)
+        return loss, norms
 
     def _validate(self, observers: Sequence[Observer]) -> str:
         """Scores held-out text, keeps the weights if they are the best, writes a checkpoint."""
@@ -240,7 +198,7 @@ class Trainer:
         if {k: v.shape for k, v in checkpoint.tensors.items()} != {k: v.shape for k, v in expected.items()}:
             raise TrainingError("The checkpoint does not fit the model and batch size of this run: train again.")
         self.model.assign_weights(_section(checkpoint.tensors, "weights"))
-        for index, variable in enumerate(self._optimizer.variables):
+        for index, variable in enumerate(self._update.optimizer.variables):
             variable.assign(checkpoint.tensors[f"optimizer/{index}"].reshape(variable.shape))
         flat = [tf.constant(array) for _, array in sorted(_section(checkpoint.tensors, "state").items())]
         self._state = tf.nest.pack_sequence_as(self._state, flat)
@@ -248,7 +206,7 @@ class Trainer:
 
     def _tensors(self) -> dict[str, np.ndarray]:
         tensors = {f"weights/{name}": array for name, array in self.model.weights_as_arrays().items()}
-        for index, variable in enumerate(self._optimizer.variables):
+        for index, variable in enumerate(self._update.optimizer.variables):
             tensors[f"optimizer/{index}"] = np.asarray(variable.numpy())
         for index, array in enumerate(tf.nest.flatten(self._state)):
             tensors[f"state/{index:03d}"] = array.numpy()
@@ -300,15 +258,6 @@ class Trainer:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
-
-
-def make_optimizer(config: TrainingConfig, model: LanguageModel) -> keras.optimizers.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101); biases do not decay."""
-    optimizer = keras.optimizers.AdamW(learning_rate=0.0, weight_decay=config.weight_decay, beta_2=0.99, epsilon=1e-8)
-    optimizer.exclude_from_weight_decay(var_names=["bias"])
-    optimizer.build(model.trainable_variables)
-    model.optimizer = optimizer  # where Keras callbacks look for it
-    return optimizer
 
 
 def scheduled_learning_rate(config: TrainingConfig, progress: float) -> float:

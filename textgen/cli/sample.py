@@ -47,20 +47,15 @@ def sample(
       textgen sample novel --num 3 --temperature 1.1 --seed 7
       cat beginning.txt | textgen sample --prompt - --max-tokens 2000
     """
+    from textgen.generator import Generator
     from textgen.saved_model import load_model
 
     config = from_dict(SamplingConfig, given(options))
     texts = _prompts(prompts, prompt_file)
     saved = load_model(model, models_dir)
     for text in texts:
-        saved.tokenizer.encode(text)  # complains before the slow part
-
-    from textgen.runtime import load_tensorflow
-
-    load_tensorflow()
-    from textgen.generator import Generator
-
-    generator = Generator(saved.build(), saved.tokenizer)
+        saved.tokenizer.encode(text)  # complains before anything is written
+    generator = Generator(saved.writer(), saved.tokenizer)
     if len(texts) * num == 1 and not as_json:
         click.echo(_bold(texts[0]), nl=False)
         for text in generator.stream(texts[0], config):

@@ -19,7 +19,7 @@ from textgen.cli.options import (
     option_group,
     tokenizer_options,
 )
-from textgen.config import PRESETS, SCHEDULES, read_toml
+from textgen.config import PRECISIONS, PRESETS, SCHEDULES, read_toml
 from textgen.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -56,6 +56,11 @@ training_options = option_group(
     click.option("--validations", type=int, metavar="N", help="How often held-out text is scored."),
     click.option("--valid-tokens", type=int, metavar="N", help="Held-out tokens that are scored each time."),
     click.option("--patience", type=int, metavar="N", help="Stop after so many validations without a better one."),
+    click.option(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        help="Of matrix products; auto asks the processor [default: auto].",
+    ),
     click.option("--seed", type=int, metavar="N", help="Of weights, order of documents, dropout [default: 0]."),
 )
 
@@ -218,7 +223,7 @@ def describe(plan: Plan, folder: Path) -> str:
         "dropout": f"{model.dropout:g} between layers, {model.embedding_dropout:g} on the embedding",
         "training": f"{length}, batches of {training.batch_size} x {training.sequence_length} tokens, "
         f"learning rate {training.learning_rate:g} {training.schedule}",
-        "machine": machine(),
+        "machine": f"{machine()}; matrix products in {training.precision}",
         "expected": f"about {_duration(plan.seconds)}, {plan.epochs:.2g} epochs at "
         f"{plan.tokens_per_second:,.0f} tokens a second",
         "saved in": str(folder),

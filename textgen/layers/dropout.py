@@ -21,16 +21,17 @@ class Noise:
     num_rows: int | None = None  # gets the masks that it would get in one piece
 
 
-def variational_dropout(x: tf.Tensor, rate: float, noise: Noise | None, site: int) -> tf.Tensor:
+def variational_dropout(x: tf.Tensor, rate: float, noise: Noise | None, site: int, *, time_axis: int = 1) -> tf.Tensor:
     """Silences a share `rate` of the units of `x` [B, T, H], the same ones at all T steps, and scales the rest.
 
     `site` numbers the places of a network where dropout happens, so that each has masks of its own.
-    Without `noise` nothing is dropped.
+    Without `noise` nothing is dropped. With `time_axis=0`, x is [T, B, H].
     """
     if noise is None or rate == 0.0:
         return x
-    rows = tf.shape(x)[0]
+    rows = tf.shape(x)[1 - time_axis]
     seed = tf.random.experimental.stateless_fold_in(noise.seed, site)
-    shape = (rows if noise.num_rows is None else noise.num_rows, 1, x.shape[-1])
+    shape = (rows if noise.num_rows is None else noise.num_rows, x.shape[-1])
     drawn = tf.random.stateless_uniform(shape, seed, alg="philox")[noise.first_row : noise.first_row + rows]
-    return x * tf.cast(tf.where(drawn < rate, 0.0, 1.0 / (1.0 - rate)), x.dtype)  # mask [B, 1, H]
+    mask = tf.cast(tf.where(drawn < rate, 0.0, 1.0 / (1.0 - rate)), x.dtype)  # [B, H]
+    return x * tf.expand_dims(mask, time_axis)

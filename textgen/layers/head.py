@@ -1,11 +1,20 @@
-"""The output layer: features to logits over the vocabulary, and to losses."""
+"""The output layer: features to logits over the vocabulary, and to losses.
+
+With a large vocabulary the logits of a window, [B*T, V], are by far the largest thing that training would
+have to hold. Here they never exist at once: losses are computed in chunks of rows, each with its gradient, and
+a chunk's logits are forgotten when the next begins. A chunk's softmax, loss and gradient are compiled by XLA
+into a few passes over its memory; the products around it run in the layer's precision.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+CHUNK_ELEMENTS = 1 << 22  # logits that exist at once, for each shard of a batch
 
 
 class Head(keras.layers.Layer):
@@ -17,26 +26,84 @@ class Head(keras.layers.Layer):
     """
 
     def __init__(self, vocab_size: int, tied: bool, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)
         self.vocab_size = vocab_size
         self.tied = tied
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Makes the bias [V] and, unless tied, a kernel [E, V] of its own."""
-        self.bias = self.add_weight(
-            shape=(self.vocab_size,), initializer="zeros", name="bias", autocast=False
-        )  # float32, as the logits are
+        self.bias = self.add_weight(shape=(self.vocab_size,), initializer="zeros", name="bias")
         self.kernel = None if self.tied else self.add_weight(
             shape=(input_shape[-1], self.vocab_size), initializer="glorot_uniform", name="kernel"
         )  # fmt: skip
 
     def call(self, features: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
         """features [..., E], embedding table [V, E] -> logits [..., V], float32."""
-        kernel = tf.transpose(table) if self.kernel is None else self.kernel
-        return tf.cast(tf.matmul(features, tf.cast(kernel, features.dtype)), tf.float32) + self.bias
+        kernel = tf.cast(table if self.tied else self.kernel, features.dtype)
+        logits = tf.matmul(features, kernel, transpose_b=self.tied)
+        return tf.cast(logits, tf.float32) + self.bias
+
+    def summed_loss(self, features: tf.Tensor, table: tf.Tensor, targets: tf.Tensor, pad_id: int) -> tf.Tensor:
+        """features [B, T, E], targets [B, T] -> sum of nats; where the target is `pad_id` nothing counts."""
+        kernel = table if self.tied else self.kernel
+        rows = tf.reshape(features, (-1, features.shape[-1]))  # [B*T, E]
+        weights = tf.convert_to_tensor(kernel), tf.convert_to_tensor(self.bias)
+        return _summed_loss(rows, *weights, tf.reshape(targets, (-1,)), pad_id, self.tied)
 
     def token_losses(self, features: tf.Tensor, table: tf.Tensor, targets: tf.Tensor, pad_id: int) -> tf.Tensor:
         """features [B, T, E], targets [B, T] -> nats [B, T]; 0 where the target is `pad_id`."""
-        logits = self(features, table)  # [B, T, V]
-        nats = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
-        return tf.where(targets == pad_id, 0.0, nats)  # [B, T]
+        rows, flat = tf.reshape(features, (-1, features.shape[-1])), tf.reshape(targets, (-1,))
+        nats = []
+        for chunk in _chunks(rows.shape[0], self.vocab_size):
+            logits = self(rows[chunk], table)  # [n, V]
+            nats.append(tf.nn.sparse_softmax_cross_entropy_with_logits(flat[chunk], logits))
+        return tf.where(targets == pad_id, 0.0, tf.reshape(tf.concat(nats, 0), tf.shape(targets)))  # [B, T]
+
+
+def _chunks(rows: int | None, vocab_size: int) -> Iterator[slice]:
+    """Cuts rows of logits into chunks of at most `CHUNK_ELEMENTS`; where their number is not known, not at all."""
+    if rows is None:
+        yield slice(None)
+        return
+    size = max(1, CHUNK_ELEMENTS // vocab_size)
+    for start in range(0, rows, size):
+        yield slice(start, min(start + size, rows))
+
+
+def _summed_loss(
+    features: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, targets: tf.Tensor, pad_id: int, tied: bool
+) -> tf.Tensor:
+    """features [N, E], kernel [V, E] if tied else [E, V], targets [N] -> sum of nats."""
+
+    @tf.custom_gradient
+    def run(features, kernel, bias):  # type: ignore[no-untyped-def]
+        kernel = tf.cast(kernel, features.dtype)
+        nats, d_features, d_kernel, d_bias = [], [], [], []
+        for chunk in _chunks(features.shape[0], bias.shape[0]):
+            part = features[chunk]  # [n, E]
+            logits = tf.matmul(part, kernel, transpose_b=tied)  # [n, V]
+            summed, d_logits = _loss_of_logits(tf.stop_gradient(logits), tf.stop_gradient(bias), targets[chunk], pad_id)
+            pair = (d_logits, part) if tied else (part, d_logits)
+            nats.append(summed)
+            d_features.append(tf.matmul(d_logits, kernel, transpose_b=not tied))  # [n, E]
+            d_kernel.append(tf.cast(tf.matmul(*pair, transpose_a=True), tf.float32))  # as the kernel
+            ones = tf.ones((1, d_logits.shape[0]), d_logits.dtype)
+            d_bias.append(tf.cast(tf.matmul(ones, d_logits)[0], tf.float32))  # a sum over rows, but quicker
+        gradients = tf.concat(d_features, 0), tf.add_n(d_kernel), tf.add_n(d_bias)
+        return tf.add_n(nats), lambda upstream: tuple(tf.cast(upstream, g.dtype) * g for g in gradients)
+
+    return run(features, kernel, bias)
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _loss_of_logits(logits: tf.Tensor, bias: tf.Tensor, targets: tf.Tensor, pad_id: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """logits [n, V] -> sum of nats, and its gradient [n, V] in the precision of the logits."""
+    biased = tf.cast(logits, tf.float32) + bias
+    biased -= tf.reduce_max(biased, 1, keepdims=True)
+    exponentials = tf.exp(biased)
+    total = tf.reduce_sum(exponentials, 1, keepdims=True)  # [n, 1]
+    counts = tf.cast(targets != pad_id, tf.float32)  # [n]
+    is_target = tf.range(logits.shape[1])[None] == targets[:, None]  # [n, V]
+    nats = tf.math.log(total[:, 0]) - tf.reduce_sum(tf.where(is_target, biased, 0.0), 1)
+    d_logits = (exponentials / total - tf.cast(is_target, tf.float32)) * counts[:, None]
+    return tf.reduce_sum(nats * counts), tf.cast(d_logits, logits.dtype)

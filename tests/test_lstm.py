@@ -1,0 +1,181 @@
+"""The LSTM's own loop gives what Keras's gives, and its hand-written gradients are those of autodiff."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from textgen.layers.lstm import LSTM, kernel_path
+from textgen.runtime import load_tensorflow
+
+load_tensorflow()
+
+RNG = np.random.default_rng(1)
+
+
+def normal(*shape: int) -> tf.Tensor:
+    return tf.constant(RNG.normal(0, 1, shape), tf.float32)
+
+
+def pair(units: int, inputs: int, **options: Any) -> tuple[LSTM, keras.layers.LSTM]:
+    """Ours and Keras's, with the same random weights."""
+    ours, keras_own = LSTM(units, **options), keras.layers.LSTM(units, **options)
+    for layer in (ours, keras_own):
+        layer.build((None, None, inputs))
+    ours.set_weights([RNG.normal(0, 0.3, w.shape) for w in ours.get_weights()])
+    keras_own.set_weights(ours.get_weights())
+    return ours, keras_own
+
+
+def results_and_gradients(layer: keras.layers.LSTM, inputs: list[tf.Tensor], compiled: bool, **call: Any) -> list[Any]:
+    """All outputs of the layer, and the gradients of a function of them to inputs and weights."""
+
+    def run(inputs: list[tf.Tensor]) -> Any:
+        x, *state = inputs
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = tf.nest.flatten(layer(x, initial_state=state or None, **call))
+            loss = tf.add_n([tf.reduce_sum(tf.sin(tf.cast(y, tf.float32) * (k + 1))) for k, y in enumerate(outputs)])
+        return outputs, tape.gradient(loss, [inputs, [w.value for w in layer.trainable_variables]])
+
+    return tf.nest.flatten((tf.function(run) if compiled else run)(inputs))
+
+
+def assert_same(ours: list[Any], theirs: list[Any], tolerance: float = 1e-5) -> None:
+    assert len(ours) == len(theirs)
+    for mine, other in zip(ours, theirs, strict=True):
+        scale = max(1.0, float(tf.reduce_max(tf.abs(tf.cast(other, tf.float32)))))
+        np.testing.assert_allclose(tf.cast(mine, tf.float32), tf.cast(other, tf.float32), atol=tolerance * scale)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 9, 3, 5), (7, 1, 4, 2), (5, 33, 6, 17), (16, 20, 32, 32)])
+def test_outputs_states_and_all_gradients_are_keras_s(shape: tuple[int, ...], compiled: bool) -> None:
+    rows, steps, inputs, units = shape
+    ours, theirs = pair(units, inputs, return_sequences=True, return_state=True)
+    arguments = [normal(rows, steps, inputs), normal(rows, units), normal(rows, units)]
+    mine, others = (results_and_gradients(layer, arguments, compiled) for layer in (ours, theirs))
+    assert_same(mine, others)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"return_sequences": True},
+        {"return_state": True},
+        {"go_backwards": True, "return_sequences": True, "return_state": True},
+        {"use_bias": False, "return_sequences": True},
+        {"unroll": True, "return_sequences": True},
+        {"activation": "relu", "return_sequences": True},
+        {"recurrent_activation": "hard_sigmoid"},
+        {},
+    ],
+    ids=lambda options: " ".join(options) or "none",
+)
+def test_options_mean_what_they_mean_to_keras(options: dict[str, Any]) -> None:
+    ours, theirs = pair(6, 4, **options)
+    arguments = [normal(3, 7, 4)]
+    mine, others = (results_and_gradients(layer, arguments, True) for layer in (ours, theirs))
+    assert_same(mine, others)
+
+
+def test_a_mask_skips_steps_as_in_keras() -> None:
+    mask = tf.constant([[True, True, False, True], [True, False, False, False], [False, True, True, True]])
+    ours, theirs = pair(6, 4, return_sequences=True, return_state=True)
+    arguments = [normal(3, 4, 4), normal(3, 6), normal(3, 6)]
+    mine, others = (results_and_gradients(layer, arguments, False, mask=mask) for layer in (ours, theirs))
+    assert_same(mine, others)
+
+
+def test_input_dropout_is_one_mask_over_time_and_only_in_training() -> None:
+    layer, _ = pair(6, 50, dropout=0.5, return_sequences=True)
+    x = tf.ones((2, 3, 50))
+    assert_same([layer(x, training=False)], [layer(x)])
+    assert np.abs(layer(x, training=True) - layer(x)).max() > 1e-3
+
+
+def test_shapes_that_are_not_known_beforehand_take_keras_s_loop() -> None:
+    ours, theirs = pair(6, 4, return_sequences=True)
+    run = tf.function(ours, input_signature=[tf.TensorSpec((None, None, 4))])
+    for rows, steps in ((2, 3), (5, 9)):
+        x = normal(rows, steps, 4)
+        assert_same([run(x)], [theirs(x)])
+    assert run.experimental_get_tracing_count() == 1
+
+
+def test_two_windows_with_carried_state_are_one_long_window() -> None:
+    layer, _ = pair(6, 4, return_sequences=True, return_state=True)
+    x = normal(3, 10, 4)
+    whole, *state = layer(x)
+    first, *carried = layer(x[:, :4])
+    second, *last = layer(x[:, 4:], initial_state=carried)
+    assert_same([tf.concat([first, second], 1), *last], [whole, *state], 1e-6)
+
+
+def test_time_first_is_the_same_thing() -> None:
+    layer, _ = pair(6, 4, return_sequences=True, return_state=True)
+    x, h, c = normal(3, 10, 4), normal(3, 6), normal(3, 6)
+    outputs, new_h, new_c = layer.scan(tf.transpose(x, (1, 0, 2)), h, c)
+    assert_same([tf.transpose(outputs, (1, 0, 2)), new_h, new_c], list(layer(x, initial_state=[h, c])), 1e-6)
+
+
+def test_low_precision_is_near_and_keeps_the_state_in_float32() -> None:
+    layer, _ = pair(32, 32, return_sequences=True, return_state=True)
+    x, h, c = normal(20, 4, 32), normal(4, 32), normal(4, 32)
+    exact = layer.scan(x, h, c)
+    near = layer.scan(tf.cast(x, tf.bfloat16), h, c)
+    assert [tensor.dtype for tensor in near] == [tf.bfloat16, tf.float32, tf.float32]
+    for mine, other in zip(near, exact, strict=True):
+        assert np.abs(tf.cast(mine, tf.float32) - other).max() < 0.05
+
+
+def test_a_bfloat16_policy_works_and_its_gradients_are_near() -> None:
+    ours, theirs = pair(16, 8, return_sequences=True)
+    mixed = LSTM(16, return_sequences=True, dtype="mixed_bfloat16")
+    mixed.build((None, None, 8))
+    mixed.set_weights(ours.get_weights())
+    x = [normal(4, 12, 8)]
+    low, exact = (results_and_gradients(layer, x, True) for layer in (mixed, theirs))
+    assert low[0].dtype == tf.bfloat16
+    assert [w.dtype for w in mixed.weights] == ["float32"] * 3
+    for mine, other in zip(low, exact, strict=True):
+        scale = max(1.0, float(tf.reduce_max(tf.abs(other))))
+        assert np.abs(tf.cast(mine, tf.float32) - other).max() < 0.05 * scale
+
+
+def test_it_stays_a_keras_layer() -> None:
+    layer, theirs = pair(5, 3, return_sequences=True)
+    assert isinstance(layer, keras.layers.LSTM)
+    assert layer.get_config() | {"name": ""} == theirs.get_config() | {"name": ""}
+    again = LSTM.from_config(layer.get_config())
+    again.build((None, None, 3))
+    again.set_weights(layer.get_weights())
+    x = normal(2, 4, 3)
+    assert_same([again(x)], [layer(x)], 0)
+
+
+def test_inside_a_model_that_keras_trains() -> None:
+    model = keras.Sequential([keras.Input((6, 3)), LSTM(8), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    x = RNG.normal(0, 1, (32, 6, 3)).astype(np.float32)
+    y = x.sum((1, 2))[:, None]
+    history = model.fit(x, y, epochs=8, batch_size=10, verbose=0)  # the last batch has 2 rows
+    assert history.history["loss"][-1] < history.history["loss"][0]
+
+
+def test_the_path_taken_is_said() -> None:
+    assert kernel_path() in ("cuDNN", "own loop, compiled by XLA")
+
+
+def test_shards_of_a_batch_add_up_to_the_whole() -> None:
+    layer, _ = pair(6, 4, return_sequences=True)
+    x = normal(6, 5, 4)
+    whole = results_and_gradients(layer, [x], True)
+    parts = [results_and_gradients(layer, [x[rows]], True) for rows in (slice(0, 3), slice(3, 6))]
+    for first, second, both in zip(*parts, whole, strict=True):
+        if both.shape == first.shape:  # gradients of weights
+            np.testing.assert_allclose(first + second, both, atol=1e-4)

@@ -1,0 +1,177 @@
+"""The LSTM layer, and how it is trained quickly on a CPU.
+
+Hochreiter & Schmidhuber 1997, with the forget gate of Gers, Schmidhuber & Cummins 2000. At each step of time
+
+    z = x W + h U + b             i, f, o = sigmoid(z_i, z_f, z_o)     g = tanh(z_g)
+    c = f * c + i * g             h = o * tanh(c)
+
+`textgen.reference` has the same forward and backward, to be read. Differentiating a loop step by step makes
+thousands of small operations and keeps all that they produced. Three things make it several times cheaper here:
+
+1. x W of all steps is one large matrix product, before the loop.
+2. The backward pass is written by hand: its loop carries only the gradients of h and c and leaves dz behind,
+   from which the gradients of W, U and x are one large matrix product each.
+3. The two loops are compiled by XLA, which makes one pass over the memory of a step where separate
+   operations would make a dozen. The large products stay outside, where they run in the layer's precision;
+   inside, everything is float32.
+
+On a GPU Keras takes cuDNN instead, and for shapes that are not known beforehand, masks and options that
+neither knows, its own loop. Shapes here are time first, [T, B, ...]: a step is then one stretch of memory.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+log = logging.getLogger(__name__)
+
+
+class LSTM(keras.layers.LSTM):
+    """A `keras.layers.LSTM` (same weights, gate order i, f, g, o, options and results), faster on a CPU."""
+
+    def inner_loop(self, sequences: tf.Tensor, initial_state: Any, mask: Any, training: bool = False) -> Any:
+        """Keras's hook: sequences [B, T, E], state (h, c) -> last output, outputs [B, T, H], state."""
+        if mask is not None or not self._can_scan(sequences):
+            return super().inner_loop(sequences, initial_state, mask, training)
+        if training and self.dropout:
+            sequences = sequences * self.cell.get_dropout_mask(sequences[:, 0])[:, None]
+        x = tf.transpose(sequences, (1, 0, 2))  # [T, B, E]
+        if self.go_backwards:
+            x = tf.reverse(x, [0])
+        h, c = (tf.cast(array, tf.float32) for array in initial_state)
+        outputs, h, c = self._scan(tf.cast(x, self.compute_dtype), h, c)  # [T, B, H]
+        outputs = tf.transpose(outputs, (1, 0, 2)) if self.return_sequences else outputs[-1][:, None]
+        h, c = tf.cast(h, self.compute_dtype), tf.cast(c, self.compute_dtype)
+        return h, outputs, [h, c]
+
+    def scan(self, x: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Time first: x [T, B, E], float32 state [B, H] -> outputs [T, B, H] as precise as x, float32 state."""
+        if self._can_scan(x):
+            return self._scan(x, h, c)
+        batch_first = tf.cast(tf.transpose(x, (1, 0, 2)), tf.float32)
+        _, outputs, (h, c) = super().inner_loop(batch_first, [h, c], None)
+        return tf.cast(tf.transpose(outputs, (1, 0, 2)), x.dtype), h, c
+
+    def step(self, x: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """One step of time: x [B, E], float32 state [B, H] -> the new state; its h is also the output."""
+        kernel, recurrent_kernel = (tf.cast(w, x.dtype) for w in (self.cell.kernel, self.cell.recurrent_kernel))
+        z = tf.matmul(x, kernel) + tf.matmul(tf.cast(h, x.dtype), recurrent_kernel)  # [B, 4H]
+        i, f, g, o = tf.split(tf.cast(z, tf.float32) + self.cell.bias, 4, axis=-1)  # [B, H] each
+        c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(g)
+        return tf.sigmoid(o) * tf.tanh(c), c
+
+    def _scan(self, x: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        bias = self.cell.bias if self.use_bias else tf.zeros(4 * self.units)
+        weights = (self.cell.kernel, self.cell.recurrent_kernel, bias)
+        return lstm(x, *(tf.cast(weight, tf.float32) for weight in weights), h, c)
+
+    def _can_scan(self, sequences: tf.Tensor) -> bool:
+        standard = (
+            self.activation is keras.activations.tanh
+            and self.recurrent_activation is keras.activations.sigmoid
+            and not (self.recurrent_dropout or self.unroll)
+            and self.use_cudnn is not True
+        )
+        return standard and sequences.shape.is_fully_defined() and not tf.config.list_logical_devices("GPU")
+
+
+def kernel_path() -> str:
+    """Which implementation the recurrent layers take on this machine, in a few words."""
+    if tf.config.list_logical_devices("GPU"):
+        return "cuDNN"
+    return "own loop, compiled by XLA"
+
+
+@tf.custom_gradient
+def lstm(x: tf.Tensor, kernel: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor):  # type: ignore[no-untyped-def]
+    """x [T, B, E] in any precision; float32 kernel [E, 4H], recurrent_kernel [H, 4H], bias [4H], h and c [B, H].
+
+    Returns outputs [T, B, H] in the precision of x, and the state after the last step, float32.
+    """
+    steps, rows, inputs = x.shape
+    flat_x = tf.reshape(x, (-1, inputs))  # [T*B, E]
+    kernel_x = tf.cast(kernel, x.dtype)
+    from_x = tf.cast(tf.matmul(flat_x, kernel_x), tf.float32)  # [T*B, 4H]
+    arguments = tf.reshape(from_x, (steps, rows, -1)), recurrent_kernel, bias, h, c
+    gates, cells, hidden = _forward(*map(tf.stop_gradient, arguments))  # else an eager tape differentiates the loop
+    outputs = tf.cast(hidden, x.dtype)  # [T+1, B, H], as cells: what was before the first step comes first
+
+    def backward(d_outputs: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        dz, dh, dc = _backward(tf.cast(d_outputs, tf.float32), dh, dc, gates, cells, tf.transpose(recurrent_kernel))
+        dz = tf.reshape(dz, (steps * rows, -1))  # [T*B, 4H]
+        d_bias = tf.matmul(tf.ones((1, steps * rows)), dz)[0]  # a sum over rows, but quicker
+        dz = tf.cast(dz, x.dtype)
+        dx = tf.reshape(tf.matmul(dz, kernel_x, transpose_b=True), (steps, rows, inputs))
+        d_kernel = tf.matmul(flat_x, dz, transpose_a=True)  # [E, 4H]
+        before = tf.reshape(outputs[:-1], (steps * rows, -1))  # h that each step began with
+        d_recurrent_kernel = tf.matmul(before, dz, transpose_a=True)  # [H, 4H]
+        return dx, tf.cast(d_kernel, tf.float32), tf.cast(d_recurrent_kernel, tf.float32), d_bias, dh, dc
+
+    return (outputs[1:], hidden[-1], cells[-1]), backward
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _forward(
+    from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor
+) -> tuple[tuple[tf.Tensor, ...], tf.Tensor, tf.Tensor]:
+    """from_x [T, B, 4H] -> gates i, f, g, o [T, B, H] each; c and h [T+1, B, H], the initial ones first.
+
+    A product a gate, not one for all: their results are then never cut apart.
+    """
+    steps, rows, units = from_x.shape[0], h.shape[0], h.shape[1]
+    kernels = tf.split(recurrent_kernel, 4, axis=1)  # [H, H] each
+    biases = tf.split(bias, 4)
+
+    def body(t: tf.Tensor, h: tf.Tensor, c: tf.Tensor, arrays: tuple[tf.TensorArray, ...]) -> tuple[Any, ...]:
+        step = from_x[t]  # [B, 4H]
+        z = [
+            step[:, k * units : (k + 1) * units] + tf.matmul(h, kernels[k]) + biases[k] for k in range(4)
+        ]  # [B, H] each
+        i, f, g, o = tf.sigmoid(z[0]), tf.sigmoid(z[1]), tf.tanh(z[2]), tf.sigmoid(z[3])
+        c = f * c + i * g
+        h = o * tf.tanh(c)
+        saved = [array.write(t, value) for array, value in zip(arrays, (i, f, g, o), strict=False)]
+        saved += [array.write(t + 1, value) for array, value in zip(arrays[4:], (c, h), strict=True)]
+        return t + 1, h, c, tuple(saved)
+
+    sizes = (*[steps] * 4, steps + 1, steps + 1)
+    arrays = [tf.TensorArray(tf.float32, size, element_shape=(rows, units)) for size in sizes]
+    arrays[4:] = [arrays[4].write(0, c), arrays[5].write(0, h)]
+    *_, arrays = tf.while_loop(lambda t, *_: t < steps, body, (0, h, c, tuple(arrays)), maximum_iterations=steps)
+    *gates, cells, hidden = (array.stack() for array in arrays)
+    return tuple(gates), cells, hidden
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _backward(
+    d_outputs: tf.Tensor,
+    dh: tf.Tensor,
+    dc: tf.Tensor,
+    gates: tuple[tf.Tensor, ...],
+    cells: tf.Tensor,
+    recurrent_kernel_transposed: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """From the last step to the first: d_outputs [T, B, H] -> dz [T, B, 4H], dh and dc of the state."""
+    steps, rows, units = d_outputs.shape.as_list()
+
+    def body(t: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor, arrays: tuple[tf.TensorArray, ...]) -> tuple[Any, ...]:
+        i, f, g, o = (gate[t] for gate in gates)
+        tanh_c = tf.tanh(cells[t + 1])
+        dh = dh + d_outputs[t]
+        dc = dc + dh * o * (1 - tanh_c * tanh_c)
+        dz = (
+            dc * g * i * (1 - i),
+            dc * cells[t] * f * (1 - f),
+            dc * i * (1 - g * g),
+            dh * tanh_c * o * (1 - o),
+        )  # [B, H] each
+        dh = tf.matmul(tf.concat(dz, 1), recurrent_kernel_transposed)
+        return t - 1, dh, dc * f, tuple(array.write(t, part) for array, part in zip(arrays, dz, strict=True))
+
+    arrays = tuple(tf.TensorArray(tf.float32, steps, element_shape=(rows, units)) for _ in range(4))
+    _, dh, dc, arrays = tf.while_loop(lambda t, *_: t >= 0, body, (steps - 1, dh, dc, arrays), maximum_iterations=steps)
+    return tf.concat([array.stack() for array in arrays], 2), dh, dc
