@@ -83,10 +83,12 @@ def draw(logits: Array, uniforms: Array, xp: Any) -> Array:
     threshold = _cast(uniforms, "float64", xp)[:, None] * cumulative[:, -1:] * (1 - 1e-12)  # [B, 1]
     block = xp.sum(_cast(cumulative <= threshold, "int32", xp), axis=-1, keepdims=True)  # [B, 1]
     before = xp.where(block > 0, xp.take_along_axis(cumulative, xp.maximum(block - 1, 0), axis=-1), 0.0)
-    inside = xp.take_along_axis(blocks, block[:, :, None], axis=1)[:, 0]  # [B, BLOCK]
+    row = xp.arange(xp.shape(logits)[0], dtype="int32") * cumulative.shape[-1]
+    inside = xp.take(xp.reshape(blocks, (-1, BLOCK)), row + block[:, 0], axis=0)  # [B, BLOCK]
     cumulative = before + xp.cumsum(_cast(inside, "float64", xp), axis=-1)
     within = xp.sum(_cast(cumulative <= threshold, "int32", xp), axis=-1, keepdims=True)
-    last = BLOCK - 1 - xp.argmax(xp.flip(inside > 0, axis=-1), axis=-1)[:, None]  # where rounding went beyond it
+    possible = xp.where(inside > 0, xp.arange(BLOCK, dtype="int32"), 0)
+    last = xp.max(possible, axis=-1, keepdims=True)  # where rounding went beyond it
     return _cast((block * BLOCK + xp.minimum(within, last))[:, 0], "int32", xp)
 
 
