@@ -1,0 +1,75 @@
+"""From pressing Enter to the first text: `textgen sample` beside a PyTorch program of the same network, cold.
+
+pip install -e '.[benchmark]'
+python scripts/benchmark_startup.py MODEL
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import IO, cast
+
+from benchmarking import Result, arguments, interleave, report, save
+
+TORCH_PROGRAM = """
+import sys, torch
+from torch import nn
+embedding, lstm, output = nn.Embedding({V}, {E}), nn.LSTM({E}, {H}, {L}), nn.Linear({H}, {V})
+network = nn.ModuleList([embedding, lstm, output])
+network.load_state_dict(torch.load(sys.argv[1], weights_only=True))
+with torch.inference_mode():
+    features, _ = lstm(embedding(torch.zeros((1, 1), dtype=torch.long)))
+    print(int(torch.multinomial(torch.softmax(output(features[0]) / 0.8, -1), 1)), flush=True)
+"""
+
+
+def work(run: Result) -> Result:
+    """Seconds until a fresh process has written something."""
+    started = time.perf_counter()
+    process = subprocess.Popen(run["command"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    output = cast(IO[bytes], process.stdout)
+    first = output.read(1)
+    seconds = time.perf_counter() - started
+    output.read()
+    if process.wait() or not first:
+        sys.exit(f"no text from {run['command']}")
+    return {"seconds": seconds}
+
+
+def main() -> None:
+    """The parent starts a worker for each run; a worker prints what it measured."""
+    parser = arguments((__doc__ or "").splitlines()[0], rounds=7)
+    parser.add_argument("model", nargs="?", help="folder of a saved model")
+    options = parser.parse_args()
+    if options.worker:
+        print(json.dumps(work(json.loads(options.worker))))
+        return
+    if not options.model:
+        parser.error("name the folder of a saved model")
+    import torch
+    from torch import nn
+
+    config = json.loads((Path(options.model) / "config.json").read_text(encoding="utf-8"))["model"]
+    V, E, H, L = (config[name] for name in ("vocab_size", "embedding_dim", "hidden_units", "num_layers"))
+    with tempfile.TemporaryDirectory() as folder:
+        state = nn.ModuleList([nn.Embedding(V, E), nn.LSTM(E, H, L), nn.Linear(H, V)]).state_dict()
+        torch.save(state, f"{folder}/network.pt")
+        program = TORCH_PROGRAM.format(V=V, E=E, H=H, L=L)
+        sample = [sys.executable, "-m", "textgen", "sample", options.model, "--max-tokens", "50", "--seed", "1"]
+        contenders = [
+            {"name": "textgen sample", "command": sample},
+            {"name": "PyTorch", "command": [sys.executable, "-c", program, f"{folder}/network.pt"]},
+        ]
+        results = interleave(__file__, contenders, options.rounds)
+    save(options.json, results)
+    rows = [[r["name"], f"{r['seconds']:.2f}"] for r in results]
+    report("From Enter to the first text, cold", ["program", "seconds"], rows)
+
+
+if __name__ == "__main__":
+    main()

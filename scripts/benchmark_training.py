@@ -1,0 +1,163 @@
+"""Training speed of textgen beside PyTorch and Keras: same network, data, batch, clipping and optimizer.
+
+    pip install -e '.[benchmark]'
+    python scripts/benchmark_training.py
+
+Each contender runs whole training steps (forward, backward, clipping by global norm, AdamW, the loss read back) in
+a process of its own, in turn. PyTorch runs at its best: time-first batches, fused AdamW, float32 and bfloat16
+autocast, once as it comes and once with the allocator told to keep its memory, as textgen does by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from benchmarking import Result, arguments, interleave, peak_memory, report, save
+
+SEQUENCE_LENGTH = 64
+CONFIGS = {
+    "word, B=64": {"hidden_units": 512, "vocab_size": 8000, "batch_size": 64},
+    "word, B=128": {"hidden_units": 512, "vocab_size": 8000, "batch_size": 128},
+    "character, B=32": {"hidden_units": 256, "vocab_size": 65, "batch_size": 32},
+}
+LEARNING_RATE, WEIGHT_DECAY, CLIP_NORM = 1e-3, 0.01, 0.5
+SECONDS = 6.0  # that each run measures
+
+
+def contenders() -> list[Result]:
+    """What runs against what."""
+    runs = []
+    for config, sizes in CONFIGS.items():
+        for precision in ("float32", "bfloat16"):
+            common = {"config": config, "precision": precision, **sizes}
+            runs.append({"framework": "textgen", "allocator": "own", **common})
+            runs.append({"framework": "torch", "allocator": "default", **common})
+            runs.append({"framework": "torch", "allocator": "tuned", **common})
+        runs.append({"framework": "keras", "allocator": "default", "config": config, "precision": "float32", **sizes})
+    for run in runs:
+        run["name"] = f"{run['config']}: {run['framework']} {run['precision']} {run['allocator']}"
+    return runs
+
+
+def measure(step: Callable[[], float], tokens: int) -> Result:
+    """Median speed of a step that reads `tokens`, after some that do not count."""
+    for _ in range(3):
+        step()
+    times: list[float] = []
+    until = time.perf_counter() + SECONDS
+    while time.perf_counter() < until or len(times) < 5:
+        started = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - started)
+    median = sorted(times)[len(times) // 2]
+    return {"tokens_per_second": tokens / median, "peak_memory": peak_memory()}
+
+
+def textgen_step(run: Result) -> Callable[[], float]:
+    """A training step as `textgen train` takes it; returns the loss."""
+    from textgen.runtime import load_tensorflow
+
+    load_tensorflow()
+    import numpy as np
+    import tensorflow as tf
+
+    from textgen.config import ModelConfig, TrainingConfig
+    from textgen.model import LanguageModel
+    from textgen.update import Update
+
+    units, rows = run["hidden_units"], run["batch_size"]
+    sizes = {"embedding_dim": units, "hidden_units": units, "num_layers": 2, "dropout": 0.0, "embedding_dropout": 0.0}
+    model = LanguageModel(ModelConfig(run["vocab_size"], **sizes), pad_id=0, precision=run["precision"])
+    update = Update(model, TrainingConfig(batch_size=rows, steps=1, weight_decay=WEIGHT_DECAY, clip_norm=CLIP_NORM))
+    ids = np.random.default_rng(0).integers(1, run["vocab_size"], (2, rows, SEQUENCE_LENGTH)).astype(np.int32)
+    inputs, targets = tf.constant(ids[0]), tf.constant(ids[1])
+    state = model.initial_state(rows)
+
+    def step() -> float:
+        nonlocal state
+        nats, _, state = update(inputs, targets, state, LEARNING_RATE, 0)
+        return nats
+
+    return step
+
+
+def torch_step(run: Result) -> Callable[[], float]:
+    """The same by PyTorch."""
+    import torch
+    from torch import nn
+
+    units, rows, vocab = run["hidden_units"], run["batch_size"], run["vocab_size"]
+    embedding, lstm, output = nn.Embedding(vocab, units), nn.LSTM(units, units, 2), nn.Linear(units, vocab)
+    output.weight = embedding.weight
+    parameters = list(nn.ModuleList([embedding, lstm, output]).parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
+    inputs, targets = torch.randint(1, vocab, (2, SEQUENCE_LENGTH, rows))
+    state: Any = None
+
+    def step() -> float:
+        nonlocal state
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=run["precision"] == "bfloat16"):
+            features, after = lstm(embedding(inputs), state)
+            loss = nn.functional.cross_entropy(output(features).view(-1, vocab), targets.reshape(-1))
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
+        optimizer.step()
+        state = tuple(tensor.detach() for tensor in after)
+        return float(loss)
+
+    return step
+
+
+def keras_step(run: Result) -> Callable[[], float]:
+    """keras.layers.LSTM under `fit`, as tutorials have it; ten batches a call, so that `fit` itself costs little."""
+    import keras
+    import numpy as np
+
+    units, rows, vocab = run["hidden_units"], run["batch_size"], run["vocab_size"]
+    layers = [keras.layers.LSTM(units, return_sequences=True) for _ in range(2)]
+    model = keras.Sequential([keras.layers.Embedding(vocab, units), *layers, keras.layers.Dense(vocab)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.AdamW(LEARNING_RATE, WEIGHT_DECAY, global_clipnorm=CLIP_NORM), loss)
+    ids = np.random.default_rng(0).integers(1, vocab, (2, 10 * rows, SEQUENCE_LENGTH)).astype(np.int32)
+    return lambda: model.fit(ids[0], ids[1], batch_size=rows, epochs=1, verbose=0).history["loss"][0]
+
+
+def work(run: Result) -> Result:
+    """Tokens a second and memory of one contender."""
+    tokens = run["batch_size"] * SEQUENCE_LENGTH
+    if run["framework"] == "keras":
+        return measure(keras_step(run), 10 * tokens)
+    return measure({"textgen": textgen_step, "torch": torch_step}[run["framework"]](run), tokens)
+
+
+def main() -> None:
+    """The parent starts a worker for each run; a worker prints what it measured."""
+    parser = arguments((__doc__ or "").splitlines()[0])
+    options = parser.parse_args()
+    if options.worker:
+        print(json.dumps(work(json.loads(options.worker))))
+        return
+    chosen = [run for run in contenders() if not options.only or options.only in run["name"]]
+    results = interleave(__file__, chosen, options.rounds)
+    save(options.json, results)
+    best = {r["config"]: 0.0 for r in results}
+    for r in results:
+        if r["framework"] == "textgen":
+            best[r["config"]] = max(best[r["config"]], r["tokens_per_second"])
+    rows = [
+        [
+            r["config"], r["framework"], r["precision"], r["allocator"], f"{r['tokens_per_second']:,.0f}",
+            f"{best[r['config']] / r['tokens_per_second']:.2f}", f"{r['peak_memory'] / 1e9:.2f}",
+        ]
+        for r in results
+    ]  # fmt: skip
+    header = ["network", "program", "precision", "allocator", "tokens/s", "textgen's best is x times this", "GB"]
+    report("Training, whole steps", header, rows)
+
+
+if __name__ == "__main__":
+    main()

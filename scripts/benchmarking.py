@@ -1,0 +1,85 @@
+"""What the benchmarks share: contenders run in processes of their own, in turn, several rounds; medians count."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+Result = dict[str, Any]
+
+
+def arguments(description: str, rounds: int = 3) -> argparse.ArgumentParser:
+    """The options that all benchmarks have; --worker is how a contender is started in its own process."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--rounds", type=int, default=rounds, help="runs of each contender, interleaved")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements here")
+    parser.add_argument("--only", metavar="TEXT", help="leave out what has not this in its name")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    return parser
+
+
+def interleave(script: str, contenders: Sequence[Result], rounds: int) -> list[Result]:
+    """Runs `script --worker JSON` for each contender in turn, `rounds` times; adds the medians to each."""
+    runs: list[list[Result]] = [[] for _ in contenders]
+    for number in range(rounds):
+        for contender, results in zip(contenders, runs, strict=True):
+            print(f"round {number + 1}: {contender['name']} ...", file=sys.stderr)
+            command = [sys.executable, script, "--worker", json.dumps(contender)]
+            done = subprocess.run(command, capture_output=True, text=True, env=_environment(contender))
+            if done.returncode:
+                sys.exit(f"{contender['name']} failed:\n{done.stderr[-2000:]}")
+            results.append(json.loads(done.stdout.strip().splitlines()[-1]))
+    return [{**contender, **_medians(results)} for contender, results in zip(contenders, runs, strict=True)]
+
+
+def _environment(contender: Result) -> dict[str, str]:
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    if contender.get("allocator") == "tuned":
+        keep = str(1 << 30)
+        environment |= {"MALLOC_MMAP_THRESHOLD_": keep, "MALLOC_TRIM_THRESHOLD_": keep, "MALLOC_TOP_PAD_": str(1 << 26)}
+    return environment
+
+
+def _medians(results: Sequence[Result]) -> Result:
+    return {key: statistics.median(result[key] for result in results) for key in results[0]} | {"runs": list(results)}
+
+
+def peak_memory() -> int:
+    """Bytes that this process held at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def machine() -> str:
+    """Processor, cores and system, for the heading of a table."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [
+            line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+        ]
+        model = names[0] if names else model
+    return f"{model}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
+
+
+def report(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A Markdown table on standard output."""
+    print(f"\n{title} ({machine()})\n")
+    print("| " + " | ".join(header) + " |")
+    print("|" + "---|" * len(header))
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+
+
+def save(path: Path | None, results: Sequence[Result]) -> None:
+    """All measurements, for programs."""
+    if path:
+        path.write_text(json.dumps({"machine": machine(), "results": list(results)}, indent=1) + "\n", encoding="utf-8")
