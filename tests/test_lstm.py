@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from textgen.layers import lstm
 from textgen.layers.lstm import LSTM, kernel_path
 from textgen.runtime import load_tensorflow
 
@@ -131,6 +132,26 @@ def test_low_precision_is_near_and_keeps_the_state_in_float32() -> None:
     assert [tensor.dtype for tensor in near] == [tf.bfloat16, tf.float32, tf.float32]
     for mine, other in zip(near, exact, strict=True):
         assert np.abs(tf.cast(mine, tf.float32) - other).max() < 0.05
+
+
+@pytest.mark.parametrize("units", [16, lstm.WIDE])
+def test_both_loops_have_the_same_gradients_to_low_precision(units: int) -> None:
+    """A layer that is wide enough takes the other loop; in float32 both are held against Keras's above."""
+    ours, theirs = pair(units, 8, return_sequences=True, return_state=True)
+    x, state = normal(3, 9, 8), [normal(3, units), normal(3, units)]
+    ours.set_weights([w * 0.3 for w in ours.get_weights()])
+    theirs.set_weights(ours.get_weights())
+    weights = [w.value for w in ours.trainable_variables]
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([x, *state])
+        low = ours.scan(tf.cast(tf.transpose(x, (1, 0, 2)), tf.bfloat16), *state)
+        exact = theirs(x, initial_state=state)
+        losses = [tf.add_n([tf.reduce_mean(tf.sin(tf.cast(y, tf.float32))) for y in result]) for result in (low, exact)]
+    mine = tape.gradient(losses[0], [x, *state, *weights])
+    others = tape.gradient(losses[1], [x, *state, *[w.value for w in theirs.trainable_variables]])
+    for ours_, theirs_ in zip(mine, others, strict=True):
+        error = tf.norm(ours_ - theirs_) / tf.norm(theirs_)
+        assert error < 0.03
 
 
 def test_a_bfloat16_policy_works_and_its_gradients_are_near() -> None:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textgen import documents as documents_module
-from textgen import tokens
+from textgen import encoding, tokens
 from textgen.config import CorpusConfig, TokenizerConfig
 from textgen.corpus import Corpus
 from textgen.errors import CorpusError, TextgenError, TokenizerError
@@ -428,6 +428,7 @@ def test_an_incomplete_cache_is_encoded_again(tmp_path: Path) -> None:
 
 def test_what_fails_while_encoding_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokens, "ENCODE_CHARACTERS", 20)
+    monkeypatch.setattr(encoding, "num_cores", lambda: 1)  # a spy works in its own process only
 
     class Failing(Spy):
         def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:

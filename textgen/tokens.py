@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from textgen.corpus import Corpus, Part
+from textgen.encoding import encode_batches
 from textgen.errors import CorpusError, TextgenError
 from textgen.storage import cache_folder, new_folder, read_manifest
 from textgen.tokenizer import Tokenizer
@@ -173,8 +174,8 @@ def _split_tail(parts: Iterable[Part], characters: int, fraction: float) -> Iter
 class _SplitWriter:
     """Writes the shards, the document ends and the counts of one split."""
 
-    def __init__(self, folder: Path, split: str, vocab_size: int, dtype: np.dtype) -> None:
-        self._folder, self._split, self._dtype = folder, split, dtype
+    def __init__(self, folder: Path, split: str, vocab_size: int) -> None:
+        self._folder, self._split = folder, split
         self._counts = np.zeros(vocab_size, np.int64)
         self._ends = (folder / f"{split}-documents.bin").open("wb")
         self._shards = 0
@@ -182,9 +183,8 @@ class _SplitWriter:
         self.tokens = self.documents = self.bytes = self.words = 0
         self.ends_document = False
 
-    def write(self, part: Part, ids: list[int]) -> None:
+    def write(self, part: Part, array: np.ndarray) -> None:
         """Appends an encoded part, its end-of-document piece included."""
-        array = np.asarray(ids, self._dtype)
         self._write_shards(array)
         self._counts += np.bincount(array, minlength=len(self._counts))
         self.tokens += len(array)
@@ -222,13 +222,14 @@ def _encode(parts: Iterable[tuple[str, Part]], tokenizer: Tokenizer, folder: Pat
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
     with new_folder(folder) as temporary, ExitStack() as files:
         writers = {
-            split: files.enter_context(closing(_SplitWriter(temporary, split, tokenizer.vocab_size, dtype)))
+            split: files.enter_context(closing(_SplitWriter(temporary, split, tokenizer.vocab_size)))
             for split in ("train", "valid")
         }
-        for batch in _batched(parts):
-            encoded = tokenizer.encode_batch([part.text for _, part in batch])
+        ahead, batches = itertools.tee(_batched(parts))
+        texts = ([part.text for _, part in batch] for batch in ahead)
+        for encoded, batch in zip(encode_batches(texts, tokenizer, dtype), batches, strict=True):
             for (split, part), ids in zip(batch, encoded, strict=True):
-                writers[split].write(part, [*ids, tokenizer.eos_id] if part.ends_document else ids)
+                writers[split].write(part, np.append(ids, dtype.type(tokenizer.eos_id)) if part.ends_document else ids)
             if progress:
                 progress(sum(len(part.text) for _, part in batch))
         summary = {split: asdict(writer.finish()) for split, writer in writers.items()}

@@ -11,9 +11,9 @@ thousands of small operations and keeps all that they produced. Three things mak
 1. x W of all steps is one large matrix product, before the loop.
 2. The backward pass is written by hand: its loop carries only the gradients of h and c and leaves dz behind,
    from which the gradients of W, U and x are one large matrix product each.
-3. The two loops are compiled by XLA, which makes one pass over the memory of a step where separate
-   operations would make a dozen. The large products stay outside, where they run in the layer's precision;
-   inside, everything is float32.
+3. XLA compiles the gates of a step, which takes one pass over their memory where separate operations would take
+   a dozen. Narrow layers are compiled with the whole loop around them, whose products are then float32. XLA knows
+   no quick low-precision products, so for wide layers in low precision the loop and its products are TensorFlow's.
 
 On a GPU Keras takes cuDNN instead, and for shapes that are not known beforehand, masks and options that
 neither knows, its own loop. Shapes here are time first, [T, B, ...]: a step is then one stretch of memory.
@@ -22,12 +22,15 @@ neither knows, its own loop. Shapes here are time first, [T, B, ...]: a step is 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 log = logging.getLogger(__name__)
+
+WIDE = 384  # units from which on a low-precision product saves more than a loop inside XLA
 
 
 class LSTM(keras.layers.LSTM):
@@ -96,12 +99,18 @@ def lstm(x: tf.Tensor, kernel: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.
     flat_x = tf.reshape(x, (-1, inputs))  # [T*B, E]
     kernel_x = tf.cast(kernel, x.dtype)
     from_x = tf.cast(tf.matmul(flat_x, kernel_x), tf.float32)  # [T*B, 4H]
+    wide = x.dtype != tf.float32 and h.shape[1] >= WIDE
     arguments = tf.reshape(from_x, (steps, rows, -1)), recurrent_kernel, bias, h, c
-    gates, cells, hidden = _forward(*map(tf.stop_gradient, arguments))  # else an eager tape differentiates the loop
+    arguments = tuple(map(tf.stop_gradient, arguments))  # else an eager tape differentiates the loop
+    gates, cells, hidden = _forward_wide(*arguments, x.dtype) if wide else _forward_narrow(*arguments)
     outputs = tf.cast(hidden, x.dtype)  # [T+1, B, H], as cells: what was before the first step comes first
 
     def backward(d_outputs: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        dz, dh, dc = _backward(tf.cast(d_outputs, tf.float32), dh, dc, gates, cells, tf.transpose(recurrent_kernel))
+        transposed = tf.transpose(recurrent_kernel)  # [4H, H]
+        known = tf.cast(d_outputs, tf.float32), dh, dc, gates, cells
+        dz, dh, dc = (
+            _backward_wide(*known, tf.cast(transposed, x.dtype)) if wide else _backward_narrow(*known, transposed)
+        )
         dz = tf.reshape(dz, (steps * rows, -1))  # [T*B, 4H]
         d_bias = tf.matmul(tf.ones((1, steps * rows)), dz)[0]  # a sum over rows, but quicker
         dz = tf.cast(dz, x.dtype)
@@ -114,64 +123,137 @@ def lstm(x: tf.Tensor, kernel: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.
     return (outputs[1:], hidden[-1], cells[-1]), backward
 
 
-@tf.function(jit_compile=True, autograph=False)
 def _forward(
-    from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor
+    from_x: tf.Tensor, h: tf.Tensor, c: tf.Tensor, gates: Callable[..., tuple[tf.Tensor, ...]]
 ) -> tuple[tuple[tf.Tensor, ...], tf.Tensor, tf.Tensor]:
     """from_x [T, B, 4H] -> gates i, f, g, o [T, B, H] each; c and h [T+1, B, H], the initial ones first.
 
-    A product a gate, not one for all: their results are then never cut apart.
+    `gates` makes of what x gives to a step [B, 4H], h and c the step's i, f, g, o and the new c and h.
     """
     steps, rows, units = from_x.shape[0], h.shape[0], h.shape[1]
-    kernels = tf.split(recurrent_kernel, 4, axis=1)  # [H, H] each
-    biases = tf.split(bias, 4)
 
     def body(t: tf.Tensor, h: tf.Tensor, c: tf.Tensor, arrays: tuple[tf.TensorArray, ...]) -> tuple[Any, ...]:
-        step = from_x[t]  # [B, 4H]
-        z = [
-            step[:, k * units : (k + 1) * units] + tf.matmul(h, kernels[k]) + biases[k] for k in range(4)
-        ]  # [B, H] each
-        i, f, g, o = tf.sigmoid(z[0]), tf.sigmoid(z[1]), tf.tanh(z[2]), tf.sigmoid(z[3])
-        c = f * c + i * g
-        h = o * tf.tanh(c)
-        saved = [array.write(t, value) for array, value in zip(arrays, (i, f, g, o), strict=False)]
-        saved += [array.write(t + 1, value) for array, value in zip(arrays[4:], (c, h), strict=True)]
-        return t + 1, h, c, tuple(saved)
+        *saved, c, h = gates(from_x[t], h, c)
+        written = [array.write(t, value) for array, value in zip(arrays, saved, strict=False)]
+        return t + 1, h, c, (*written, arrays[4].write(t + 1, c), arrays[5].write(t + 1, h))
 
     sizes = (*[steps] * 4, steps + 1, steps + 1)
     arrays = [tf.TensorArray(tf.float32, size, element_shape=(rows, units)) for size in sizes]
     arrays[4:] = [arrays[4].write(0, c), arrays[5].write(0, h)]
-    *_, arrays = tf.while_loop(lambda t, *_: t < steps, body, (0, h, c, tuple(arrays)), maximum_iterations=steps)
-    *gates, cells, hidden = (array.stack() for array in arrays)
-    return tuple(gates), cells, hidden
+    *_, arrays = tf.while_loop(
+        lambda t, *_: t < steps, body, (0, h, c, tuple(arrays)), maximum_iterations=steps, parallel_iterations=1
+    )
+    *saved, cells, hidden = (array.stack() for array in arrays)
+    return tuple(saved), cells, hidden
 
 
-@tf.function(jit_compile=True, autograph=False)
 def _backward(
     d_outputs: tf.Tensor,
     dh: tf.Tensor,
     dc: tf.Tensor,
     gates: tuple[tf.Tensor, ...],
     cells: tf.Tensor,
-    recurrent_kernel_transposed: tf.Tensor,
+    step_back: Callable[..., tuple[tf.Tensor, ...]],
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """From the last step to the first: d_outputs [T, B, H] -> dz [T, B, 4H], dh and dc of the state."""
+    """From the last step to the first: d_outputs [T, B, H] -> dz [T, B, 4H], dh and dc of the state.
+
+    `step_back` makes of a step's gates, the cells before and after it, dh and dc: dz_i, dz_f, dz_g, dz_o [B, H]
+    each, and dh and dc of the step before.
+    """
     steps, rows, units = d_outputs.shape.as_list()
 
     def body(t: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor, arrays: tuple[tf.TensorArray, ...]) -> tuple[Any, ...]:
-        i, f, g, o = (gate[t] for gate in gates)
-        tanh_c = tf.tanh(cells[t + 1])
-        dh = dh + d_outputs[t]
-        dc = dc + dh * o * (1 - tanh_c * tanh_c)
-        dz = (
-            dc * g * i * (1 - i),
-            dc * cells[t] * f * (1 - f),
-            dc * i * (1 - g * g),
-            dh * tanh_c * o * (1 - o),
-        )  # [B, H] each
-        dh = tf.matmul(tf.concat(dz, 1), recurrent_kernel_transposed)
-        return t - 1, dh, dc * f, tuple(array.write(t, part) for array, part in zip(arrays, dz, strict=True))
+        *dz, dh, dc = step_back([gate[t] for gate in gates], cells[t], cells[t + 1], d_outputs[t], dh, dc)
+        return t - 1, dh, dc, tuple(array.write(t, part) for array, part in zip(arrays, dz, strict=True))
 
     arrays = tuple(tf.TensorArray(tf.float32, steps, element_shape=(rows, units)) for _ in range(4))
-    _, dh, dc, arrays = tf.while_loop(lambda t, *_: t >= 0, body, (steps - 1, dh, dc, arrays), maximum_iterations=steps)
+    _, dh, dc, arrays = tf.while_loop(
+        lambda t, *_: t >= 0, body, (steps - 1, dh, dc, arrays), maximum_iterations=steps, parallel_iterations=1
+    )
     return tf.concat([array.stack() for array in arrays], 2), dh, dc
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _forward_narrow(
+    from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor
+) -> tuple[Any, ...]:
+    """The loop inside XLA. A product a gate, not one for all: their results are then never cut apart."""
+    kernels, biases = tf.split(recurrent_kernel, 4, axis=1), tf.split(bias, 4)
+
+    def gates(step: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        parts = tf.split(step, 4, axis=1)
+        return _gates([part + tf.matmul(h, u) + b for part, u, b in zip(parts, kernels, biases, strict=True)], c)
+
+    return _forward(from_x, h, c, gates)
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _backward_narrow(
+    d_outputs: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor, gates: Any, cells: tf.Tensor, transposed: tf.Tensor
+) -> tuple[tf.Tensor, ...]:
+    """The loop inside XLA; `transposed` is the recurrent kernel, [4H, H]."""
+
+    def step_back(*arguments: Any) -> tuple[tf.Tensor, ...]:
+        *dz, dc = _gates_backward(*arguments)
+        return *dz, tf.matmul(tf.concat(dz, 1), transposed), dc
+
+    return _backward(d_outputs, dh, dc, gates, cells, step_back)
+
+
+def _forward_wide(
+    from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor, dtype: tf.DType
+) -> tuple[Any, ...]:
+    """The loop outside, its products in the precision `dtype`."""
+    kernel = tf.cast(recurrent_kernel, dtype)
+
+    def gates(step: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return _compiled_gates(step, tf.matmul(tf.cast(h, dtype), kernel), bias, c)
+
+    return _forward(from_x, h, c, gates)
+
+
+def _backward_wide(
+    d_outputs: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor, gates: Any, cells: tf.Tensor, transposed: tf.Tensor
+) -> tuple[tf.Tensor, ...]:
+    """The loop outside, its products in the precision of `transposed`."""
+
+    def step_back(*arguments: Any) -> tuple[tf.Tensor, ...]:
+        *dz, low, dc = _compiled_gates_backward(transposed.dtype, *arguments)
+        return *dz, tf.cast(tf.matmul(low, transposed), tf.float32), dc
+
+    return _backward(d_outputs, dh, dc, gates, cells, step_back)
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _compiled_gates(step: tf.Tensor, from_h: tf.Tensor, bias: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    return _gates(tf.split(step + tf.cast(from_h, tf.float32) + bias, 4, axis=1), c)
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _compiled_gates_backward(dtype: tf.DType, *arguments: Any) -> tuple[tf.Tensor, ...]:
+    *dz, dc = _gates_backward(*arguments)
+    return *dz, tf.cast(tf.concat(dz, 1), dtype), dc
+
+
+def _gates(z: Sequence[tf.Tensor], c: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """z_i, z_f, z_g, z_o and c, [B, H] each -> i, f, g, o and the new c and h."""
+    i, f, g, o = tf.sigmoid(z[0]), tf.sigmoid(z[1]), tf.tanh(z[2]), tf.sigmoid(z[3])
+    c = f * c + i * g
+    return i, f, g, o, c, o * tf.tanh(c)
+
+
+def _gates_backward(
+    gates: Sequence[tf.Tensor], before: tf.Tensor, after: tf.Tensor, d_output: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor
+) -> tuple[tf.Tensor, ...]:
+    """A step's gates, c before and after it, the gradients of its output, h and c -> of its four z and the c before."""
+    i, f, g, o = gates
+    tanh_c = tf.tanh(after)
+    dh = dh + d_output
+    dc = dc + dh * o * (1 - tanh_c * tanh_c)
+    return (
+        dc * g * i * (1 - i),
+        dc * before * f * (1 - f),
+        dc * i * (1 - g * g),
+        dh * tanh_c * o * (1 - o),
+        dc * f,
+    )
