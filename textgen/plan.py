@@ -37,6 +37,7 @@ LEAST_CHARACTERS = 1000  # of a corpus; from less nothing can be learned and hel
 PATIENT_MINUTES = 15.0  # a run without a budget is planned not to take longer
 VALID_BYTES = 4_000_000  # at most so much of a large corpus is held out
 EFFICIENCY = {"float32": 0.8, "bfloat16": 1.05}  # of the speed at float32 matrix products that training reaches
+STEP_SECONDS = 0.006  # that an update takes besides
 SMALL_LAYER = 80  # units that cost as much as the rest of a step; narrow layers are less efficient
 MOST_PASSES = 30.0  # over a text; more would only learn it by heart
 UPDATES_PER_PASS = 48  # that a short text should make, at batches of at least 4 streams
@@ -108,6 +109,8 @@ def make_plan(
         model, preset = _plan_model(settings, preset, vocab_size, tokens, flops)
     speed = tokens_per_second(model, flops, settings["precision"])
     training = _plan_training(settings, model, tokens, speed, fine_tuning=start is not None)
+    step_tokens = training.batch_size * training.sequence_length
+    speed = tokens_per_second(model, flops, settings["precision"], step_tokens)
     if tokens < training.batch_size * training.sequence_length:
         raise CorpusError(
             f"The corpus makes about {tokens:,} tokens to train on, less than one batch of {training.batch_size} x "
@@ -235,11 +238,11 @@ def _seconds(training: TrainingConfig, tokens: int, speed: float) -> float:
     return seconds
 
 
-def tokens_per_second(model: ModelConfig, flops: float, precision: str) -> float:
-    """About how fast a network trains: six operations a weight and token, forward and backward."""
+def tokens_per_second(model: ModelConfig, flops: float, precision: str, step_tokens: int = 2048) -> float:
+    """About how fast a network trains: six operations a weight and token, and a constant for each update."""
     products = model.num_parameters - (0 if model.tie_embeddings else model.vocab_size * model.embedding_dim)
     efficiency = EFFICIENCY[precision] * model.hidden_units / (model.hidden_units + SMALL_LAYER)
-    return flops * efficiency / (6 * products)
+    return step_tokens / (step_tokens * 6 * products / (flops * efficiency) + STEP_SECONDS)
 
 
 def training_memory(model: ModelConfig, training: TrainingConfig) -> int:

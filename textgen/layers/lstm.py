@@ -21,6 +21,7 @@ neither knows, its own loop. Shapes here are time first, [T, B, ...]: a step is 
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -79,14 +80,15 @@ class LSTM(keras.layers.LSTM):
             and not (self.recurrent_dropout or self.unroll)
             and self.use_cudnn is not True
         )
-        return standard and sequences.shape.is_fully_defined() and not tf.config.list_logical_devices("GPU")
+        return standard and sequences.shape.is_fully_defined() and kernel_path() != "cuDNN"
 
 
+@functools.cache
 def kernel_path() -> str:
-    """Which implementation the recurrent layers take on this machine, in a few words."""
-    if tf.config.list_logical_devices("GPU"):
-        return "cuDNN"
-    return "own loop, compiled by XLA"
+    """Which implementation the recurrent layers take on this machine, in a few words; logged once."""
+    path = "cuDNN" if tf.config.list_logical_devices("GPU") else "own loop, compiled by XLA"
+    log.info("LSTM by %s", path)
+    return path
 
 
 @tf.custom_gradient

@@ -1,0 +1,79 @@
+"""Encoding speed: a corpus to shards of ids on disk, beside SentencePiece alone on all cores.
+
+    python scripts/benchmark_encoding.py TEXT [--megabytes 200]
+
+SentencePiece gets the lines in memory and its own threads, and keeps nothing; textgen reads the file, encodes,
+counts and writes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarking import Result, arguments, interleave, peak_memory, report, save
+
+
+def work(run: Result) -> Result:
+    """Megabytes a second and memory of one contender."""
+    import sentencepiece
+
+    from textgen.config import CorpusConfig
+    from textgen.corpus import Corpus
+    from textgen.tokenizer import load_tokenizer
+    from textgen.tokens import encode_corpus
+
+    path, serialized = Path(run["text"]), Path(run["vocabulary"]).read_bytes()
+    if run["program"] == "SentencePiece":
+        processor = sentencepiece.SentencePieceProcessor(model_proto=serialized)
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        started = time.perf_counter()
+        processor.encode(lines, num_threads=len(os.sched_getaffinity(0)))
+    else:
+        tokenizer = load_tokenizer(serialized)
+        with tempfile.TemporaryDirectory() as folder:
+            started = time.perf_counter()
+            encode_corpus(Corpus([path], CorpusConfig(documents="file")), tokenizer, Path(folder) / "tokens")
+    seconds = time.perf_counter() - started
+    return {"megabytes_per_second": path.stat().st_size / 1e6 / seconds, "peak_memory": peak_memory()}
+
+
+def main() -> None:
+    """The parent starts a worker for each run; a worker prints what it measured."""
+    parser = arguments((__doc__ or "").splitlines()[0])
+    parser.add_argument("text", nargs="?", type=Path, help="UTF-8 text, repeated to the size wanted")
+    parser.add_argument("--megabytes", type=int, default=200)
+    options = parser.parse_args()
+    if options.worker:
+        print(json.dumps(work(json.loads(options.worker))))
+        return
+    if not options.text:
+        parser.error("name a text")
+    from textgen.config import TokenizerConfig
+    from textgen.tokenizer import train_tokenizer
+
+    text = options.text.read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory() as folder:
+        corpus, vocabulary = Path(folder) / "text.txt", Path(folder) / "vocabulary.model"
+        corpus.write_text(text * max(1, round(options.megabytes * 1e6 / len(text.encode()))), encoding="utf-8")
+        vocabulary.write_bytes(train_tokenizer([text], TokenizerConfig()).serialized)
+        common = {"text": str(corpus), "vocabulary": str(vocabulary)}
+        programs = [{"name": name, "program": name, **common} for name in ("textgen", "SentencePiece")]
+        results = interleave(__file__, programs, options.rounds)
+    save(options.json, results)
+    ours = results[0]["megabytes_per_second"]
+    rows = [
+        [
+            r["program"], f"{r['megabytes_per_second']:.1f}", f"{ours / r['megabytes_per_second']:.2f}",
+            f"{r['peak_memory'] / 1e9:.2f}",
+        ]
+        for r in results
+    ]  # fmt: skip
+    report("Encoding", ["program", "MB/s", "textgen is x times this", "GB"], rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""What a GPU makes of textgen: device, kernel path, tokens a second, share of the recurrence, each precision.
+
+    python scripts/check_gpu.py
+
+Runs on a CPU too, and says so. Please send what it prints along with a report about speed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from textgen.runtime import best_precision, load_tensorflow
+
+load_tensorflow()
+
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+from textgen.config import ModelConfig, TrainingConfig  # noqa: E402
+from textgen.layers.lstm import kernel_path  # noqa: E402
+from textgen.model import LanguageModel  # noqa: E402
+from textgen.runtime import machine  # noqa: E402
+from textgen.update import Update  # noqa: E402
+
+CONFIG = ModelConfig(8000, embedding_dim=512, hidden_units=512, num_layers=2, dropout=0.2, embedding_dropout=0.1)
+BATCH_SIZE, SEQUENCE_LENGTH, REPEATS = 64, 64, 10
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """Median time of a call, after two that do not count."""
+    times = []
+    for _ in range(REPEATS + 2):
+        started = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - started)
+    return sorted(times[2:])[REPEATS // 2]
+
+
+def check(precision: str) -> str:
+    """A line about training in one precision."""
+    model = LanguageModel(CONFIG, pad_id=0, precision=precision)
+    update = Update(model, TrainingConfig(batch_size=BATCH_SIZE, sequence_length=SEQUENCE_LENGTH, steps=1))
+    ids = tf.constant(np.random.default_rng(0).integers(1, 8000, (BATCH_SIZE, SEQUENCE_LENGTH)), tf.int32)
+    state = model.initial_state(BATCH_SIZE)
+    whole = seconds(lambda: update(ids, ids, state, 1e-3, 0))
+    x = tf.zeros((BATCH_SIZE, SEQUENCE_LENGTH, 512), precision)
+
+    @tf.function
+    def recurrence() -> tf.Tensor:
+        weights = [weight.value for weight in model.recurrent.trainable_variables]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([x, *weights])
+            outputs, _ = model.recurrent(x, state=state)
+            loss = tf.reduce_sum(tf.cast(outputs, tf.float32))
+        return tf.add_n([tf.reduce_sum(tf.cast(g, tf.float32)) for g in tape.gradient(loss, [x, *weights])])
+
+    share = seconds(lambda: recurrence().numpy()) / whole
+    speed = BATCH_SIZE * SEQUENCE_LENGTH / whole
+    return f"{precision:<9} {speed:10,.0f} tokens/s, {100 * share:3.0f} % of the time in the recurrent layers"
+
+
+def main() -> None:
+    """Prints the report."""
+    print(f"TensorFlow {tf.__version__}, {machine()}")
+    for device in tf.config.list_physical_devices("GPU"):
+        details = tf.config.experimental.get_device_details(device)
+        print(f"{device.name}: {details.get('device_name')}, compute capability {details.get('compute_capability')}")
+    if not tf.config.list_physical_devices("GPU"):
+        print("TensorFlow sees no GPU here: this is the CPU.")
+    print(f"LSTM by {kernel_path()}; --precision auto means {best_precision()}")
+    for precision in ("float32", "bfloat16"):
+        print(check(precision))
+
+
+if __name__ == "__main__":
+    main()
