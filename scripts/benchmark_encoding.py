@@ -53,7 +53,7 @@ def main() -> None:
     if not options.text:
         parser.error("name a text")
     from textgen.config import TokenizerConfig
-    from textgen.tokenizer import train_tokenizer
+    from textgen.vocabulary import train_tokenizer
 
     text = options.text.read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder:

@@ -12,7 +12,8 @@ import pytest
 
 from textgen.config import ModelConfig, TokenizerConfig
 from textgen.runtime import load_tensorflow
-from textgen.tokenizer import Tokenizer, train_tokenizer
+from textgen.tokenizer import Tokenizer
+from textgen.vocabulary import train_tokenizer
 
 if TYPE_CHECKING:
     from textgen.model import LanguageModel

@@ -15,7 +15,8 @@ from textgen import encoding
 from textgen.config import TokenizerConfig
 from textgen.encoding import encode_batches
 from textgen.errors import TokenizerError
-from textgen.tokenizer import ByteTokenizer, Tokenizer, train_tokenizer
+from textgen.tokenizer import ByteTokenizer, Tokenizer
+from textgen.vocabulary import train_tokenizer
 
 UINT16 = np.dtype(np.uint16)
 TEXT = "The miller told the fox about the river. 一片冰心在玉壺\n"

@@ -36,7 +36,8 @@ from textgen.saved_model import (
     write_training,
 )
 from textgen.storage import MANIFEST, json_bytes, update_folder, write_file
-from textgen.tokenizer import MODEL_FILE, ByteTokenizer, Tokenizer, train_tokenizer
+from textgen.tokenizer import MODEL_FILE, ByteTokenizer, Tokenizer
+from textgen.vocabulary import train_tokenizer
 
 if TYPE_CHECKING:
     from textgen.model import LanguageModel

@@ -21,11 +21,10 @@ from textgen.tokenizer import (
     SentencePieceTokenizer,
     StreamDecoder,
     Tokenizer,
-    choose_vocab_size,
     load_tokenizer,
     read_tokenizer,
-    train_tokenizer,
 )
+from textgen.vocabulary import choose_vocab_size, train_tokenizer
 
 ENGLISH = "The cat sat on the mat.\nThe dog saw the cat, and the cat saw the dog.\n\n    if x:\treturn 1\n"
 CHINESE = "床前明月光，疑是地上霜。\n舉頭望明月，低頭思故鄉。\n"

@@ -21,8 +21,9 @@ from textgen.corpus import Corpus
 from textgen.errors import CorpusError, TextgenError, TokenizerError
 from textgen.runtime import load_tensorflow
 from textgen.storage import MANIFEST
-from textgen.tokenizer import ByteTokenizer, Tokenizer, train_tokenizer
+from textgen.tokenizer import ByteTokenizer, Tokenizer
 from textgen.tokens import Batches, TokenData, TokenStream, encode_corpus, prepare
+from textgen.vocabulary import train_tokenizer
 
 PAD, EOS, FIRST = 0, 2, 3
 Batch = tuple[np.ndarray, np.ndarray]

@@ -31,7 +31,8 @@ from textgen.corpus import Corpus, CorpusStats
 from textgen.errors import ConfigError, CorpusError
 from textgen.runtime import best_precision, measure_flops
 from textgen.saved_model import SavedModel
-from textgen.tokenizer import Tokenizer, choose_vocab_size
+from textgen.tokenizer import Tokenizer
+from textgen.vocabulary import choose_vocab_size
 
 LEAST_CHARACTERS = 1000  # of a corpus; from less nothing can be learned and held out
 PATIENT_MINUTES = 15.0  # a run without a budget is planned not to take longer

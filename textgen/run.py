@@ -37,8 +37,9 @@ from textgen.saved_model import (
     write_training,
 )
 from textgen.storage import MANIFEST, write_file, writing
-from textgen.tokenizer import MODEL_FILE, Tokenizer, load_tokenizer, train_tokenizer
+from textgen.tokenizer import MODEL_FILE, Tokenizer, load_tokenizer
 from textgen.tokens import TokenData, prepare
+from textgen.vocabulary import train_tokenizer
 
 if TYPE_CHECKING:
     import keras

@@ -48,7 +48,7 @@ def train(paths: tuple[str, ...], out: Path, force: bool, **options: Any) -> Non
       textgen tokenizer train src/ --out code.model --tokenizer bpe --vocab-size 4000
     """
     from textgen.corpus import Corpus
-    from textgen.tokenizer import train_tokenizer
+    from textgen.vocabulary import train_tokenizer
 
     config = from_dict(TokenizerConfig, select(TokenizerConfig, given(options)))
     if config.tokenizer == "byte":

@@ -64,9 +64,8 @@ class LSTM(keras.layers.LSTM):
         """One step of time: x [B, E], float32 state [B, H] -> the new state; its h is also the output."""
         kernel, recurrent_kernel = (tf.cast(w, x.dtype) for w in (self.cell.kernel, self.cell.recurrent_kernel))
         z = tf.matmul(x, kernel) + tf.matmul(tf.cast(h, x.dtype), recurrent_kernel)  # [B, 4H]
-        i, f, g, o = tf.split(tf.cast(z, tf.float32) + self.cell.bias, 4, axis=-1)  # [B, H] each
-        c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(g)
-        return tf.sigmoid(o) * tf.tanh(c), c
+        *_, c, h = _gates(tf.split(tf.cast(z, tf.float32) + self.cell.bias, 4, axis=-1), c)
+        return h, c
 
     def _scan(self, x: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         bias = self.cell.bias if self.use_bias else tf.zeros(4 * self.units)
