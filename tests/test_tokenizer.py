@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textgen.cli.tokenizer import tokenizer as command
+from textgen.cli import textgen
 from textgen.config import TokenizerConfig
 from textgen.errors import TextgenError, TokenizerError
 from textgen.tokenizer import (
@@ -377,7 +377,7 @@ def test_reading_files_and_folders(tmp_path: Path) -> None:
 
 
 def invoke(*arguments: str | Path, input: str | bytes | None = None) -> str:
-    result = CliRunner().invoke(command, [str(argument) for argument in arguments], input, catch_exceptions=False)
+    result = CliRunner().invoke(textgen, ["tokenizer", *map(str, arguments)], input, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.stdout_bytes.decode()
 
@@ -434,4 +434,4 @@ def test_commands_refuse(model: Path) -> None:
     assert model.read_bytes() == before
     invoke("train", corpus, "--out", model, "--force", "--tokenizer", "word")
     assert read_tokenizer(model).tokenizer == "word"
-    assert CliRunner().invoke(command, ["decode", "byte"], "1 two").exit_code == 2
+    assert CliRunner().invoke(textgen, ["tokenizer", "decode", "byte"], "1 two").exit_code == 2
