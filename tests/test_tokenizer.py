@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from textgen.cli import textgen
 from textgen.config import TokenizerConfig
-from textgen.errors import TextgenError, TokenizerError
+from textgen.errors import TokenizerError
 from textgen.tokenizer import (
     ByteTokenizer,
     SentencePieceTokenizer,
@@ -382,6 +382,14 @@ def invoke(*arguments: str | Path, input: str | bytes | None = None) -> str:
     return result.stdout_bytes.decode()
 
 
+def refusal(*arguments: str | Path, input: bytes | None = None) -> str:
+    """The one line that a mistake is answered with."""
+    result = CliRunner().invoke(textgen, ["tokenizer", *map(str, arguments)], input)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     (tmp_path / "poems.txt").write_text(TEXT, encoding="utf-8")
@@ -425,12 +433,9 @@ def test_commands_find_saved_models_by_name(model: Path, monkeypatch: pytest.Mon
 def test_commands_refuse(model: Path) -> None:
     before = model.read_bytes()
     corpus = model.with_suffix(".txt")
-    with pytest.raises(TokenizerError, match="exists"):
-        invoke("train", corpus, "--out", model)
-    with pytest.raises(TokenizerError, match="learns nothing"):
-        invoke("train", corpus, "--out", model, "--force", "--tokenizer", "byte")
-    with pytest.raises(TextgenError, match="not UTF-8"):
-        invoke("encode", "byte", input=b"\xff")
+    assert "exists" in refusal("train", corpus, "--out", model)
+    assert "learns nothing" in refusal("train", corpus, "--out", model, "--force", "--tokenizer", "byte")
+    assert "not UTF-8" in refusal("encode", "byte", input=b"\xff")
     assert model.read_bytes() == before
     invoke("train", corpus, "--out", model, "--force", "--tokenizer", "word")
     assert read_tokenizer(model).tokenizer == "word"
