@@ -9,9 +9,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+XLA_FLAGS_OF = "2.21."  # TensorFlow's versions that are known to know them: XLA ends the process over others
 XLA_FLAGS = (
     "--xla_cpu_enable_concurrency_optimized_scheduler=false",  # our computations are chains: nothing to schedule
     "--xla_cpu_multi_thread_eigen=false",  # each core has a shard of the batch
@@ -29,7 +31,8 @@ def load_tensorflow() -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if "tensorflow" not in sys.modules:
-        os.environ["XLA_FLAGS"] = " ".join([*XLA_FLAGS, os.environ.get("XLA_FLAGS", "")])  # the user's come last
+        if version("tensorflow").startswith(XLA_FLAGS_OF):
+            os.environ["XLA_FLAGS"] = " ".join([*XLA_FLAGS, os.environ.get("XLA_FLAGS", "")])  # the user's come last
         _keep_memory()
     with _quiet_stderr():
         import tensorflow as tf
