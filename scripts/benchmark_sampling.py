@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from benchmarking import Result, arguments, interleave, peak_memory, report, save
 
@@ -34,20 +35,21 @@ def textgen_steps(run: Result) -> Callable[[], None]:
 
     from textgen.config import ModelConfig, SamplingConfig
     from textgen.numpy_model import NumpyModel
-    from textgen.sampling import FREE, settings_of
+    from textgen.sampling import Sampler
 
-    config = ModelConfig(VOCAB_SIZE, embedding_dim=UNITS, hidden_units=UNITS, num_layers=2)
+    shape = ModelConfig(VOCAB_SIZE, embedding_dim=UNITS, hidden_units=UNITS, num_layers=2)
     rng = np.random.default_rng(0)
-    weights = {n: rng.normal(0, 0.05, shape).astype(np.float32) for n, shape in config.weight_shapes().items()}
-    model, rows = NumpyModel(config, weights), run["rows"]
-    settings = settings_of([SamplingConfig(temperature=TEMPERATURE, min_p=0.0)] * rows)
+    weights = {n: rng.normal(0, 0.05, size).astype(np.float32) for n, size in shape.weight_shapes().items()}
+    model, rows = NumpyModel(shape, weights), run["rows"]
+    config = SamplingConfig(temperature=TEMPERATURE, min_p=0.0)
+    sampler = Sampler([replace(config, seed=seed) for seed in range(rows)], np.zeros(VOCAB_SIZE, np.float32))
     state, ids = model.initial_state(rows), np.ones(rows, np.int32)
-    given, banned = np.full((STEPS, rows), FREE, np.int32), np.zeros(VOCAB_SIZE, np.float32)
 
     def steps() -> None:
         nonlocal state, ids
-        drawn, state = model.write(ids, state, given, rng.random((STEPS, rows)), settings, banned)
-        ids = drawn[-1]
+        for _ in range(STEPS):
+            logits, state = model.step(ids, state)
+            ids = sampler.draw(logits, [True] * rows)
 
     return steps
 

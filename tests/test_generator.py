@@ -13,7 +13,7 @@ from textgen import reference
 from textgen.compiled_model import CompiledModel
 from textgen.config import ModelConfig, SamplingConfig, from_dict
 from textgen.errors import ConfigError, TokenizerError
-from textgen.generator import CHUNKS, PROMPT_WINDOW, Generator, Writer
+from textgen.generator import PROMPT_WINDOW, Generator, Writer
 from textgen.model import LanguageModel
 from textgen.numpy_model import NumpyModel
 from textgen.runtime import load_tensorflow
@@ -71,7 +71,7 @@ def written(generator: Generator, config: SamplingConfig, prompt: str = "") -> t
 # === What is drawn ===
 
 
-@pytest.mark.parametrize("max_tokens", [1, 3, 4, 5, 12, 25])
+@pytest.mark.parametrize("max_tokens", [1, 2, 12, 25])
 def test_counts_on_from_the_prompt(counter: Generator, max_tokens: int) -> None:
     (generation,) = counter.generate("xyza", replace(CONFIG, max_tokens=max_tokens))
     assert generation.text == "bcdefghijklmnopqrstuvwxyz"[:max_tokens]
@@ -79,12 +79,6 @@ def test_counts_on_from_the_prompt(counter: Generator, max_tokens: int) -> None:
     assert generation.prompt == "xyza"
     assert generation.stop_reason == "length"
     assert generation.seed == 3
-
-
-def test_max_tokens_is_exact(counter: Generator) -> None:
-    for max_tokens in (sum(CHUNKS) - 1, sum(CHUNKS), sum(CHUNKS) + 1, sum(CHUNKS) + CHUNKS[-1] + 1):
-        (generation,) = counter.generate("", replace(CONFIG, max_tokens=max_tokens))
-        assert len(generation.ids) == max_tokens
 
 
 def test_greedy_is_argmax_of_one_pass(model: LanguageModel, generator: Generator) -> None:
@@ -117,7 +111,7 @@ def test_draws_what_the_reference_would(model: LanguageModel, generator: Generat
         logits, state, _ = reference.forward(weights, np.array([read]), state)
         last = logits[:, -1]
         last[:, [PAD, UNK]] = -np.inf
-        read = draw(transform(last, settings_of([config]), np), rng.random(1), np).tolist()
+        read = draw(transform(last, settings_of([config])), rng.random(1)).tolist()
         ids += read
     assert list(generation.ids) == ids
 
@@ -155,7 +149,7 @@ def test_a_row_is_the_same_alone(generator: Generator) -> None:
         [PROMPT_WINDOW],
         [PROMPT_WINDOW + 1],
         [2 * PROMPT_WINDOW + 77],
-        [0, 1, CHUNKS[0], CHUNKS[0] + 1, PROMPT_WINDOW, 3 * PROMPT_WINDOW],
+        [0, 1, 4, 5, PROMPT_WINDOW, 3 * PROMPT_WINDOW],
     ],
     ids=str,
 )
@@ -225,8 +219,6 @@ def test_an_empty_document() -> None:
         ("abcabd", ("abd", "abcx"), "abc"),
         ("abcdef", ("bcdx", "cde"), "ab"),
         ("abcdef", ("abcdefg", "def"), "abc"),
-        ("x" * (CHUNKS[0] - 1) + "stop" + "y", ("stop",), "x" * (CHUNKS[0] - 1)),
-        ("x" * (sum(CHUNKS) - 2) + "stop" + "y", ("stop",), "x" * (sum(CHUNKS) - 2)),
         ("x" * 9 + "s" * 70 + "t" + "y", ("s" * 70 + "t",), "x" * 9),
         (CHINESE, ("，",), "床前明月光"),
         (CHINESE, ("上霜。",), "床前明月光，疑是地"),
@@ -331,7 +323,7 @@ def test_a_stream_equals_the_text_of_a_real_model(generator: Generator, stop: tu
 
 
 def test_the_first_text_comes_early(counter: Generator) -> None:
-    assert next(counter.stream("a", replace(CONFIG, max_tokens=1 << 62))) == "bcde"
+    assert next(counter.stream("a", replace(CONFIG, max_tokens=1 << 62))) == "b"
 
 
 # === Compilation ===
@@ -347,11 +339,6 @@ def test_nothing_is_traced_twice() -> None:
         for max_tokens in (1, 5, 100):
             generator.generate(prompts, replace(CONFIG, max_tokens=max_tokens, temperature=0.3, stop=("q",)))
     list(generator.stream("abc", CONFIG))
-    assert fake.traces == traces
-    top_k = replace(CONFIG, top_k=5)
-    generator.generate("a", top_k)  # another set of transforms is another loop
-    traces = fake.traces
-    generator.generate(["a", "abc"], replace(top_k, top_k=7))
     assert fake.traces == traces
 
 

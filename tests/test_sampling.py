@@ -5,18 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textgen.config import SamplingConfig
-from textgen.runtime import load_tensorflow
-from textgen.sampling import ORDER, TRANSFORMS, draw, row_generator, settings_of, transform
-
-load_tensorflow()
+from textgen.sampling import ORDER, TRANSFORMS, Sampler, draw, row_generator, settings_of, transform
 
 EPS = 1e-5  # float32 may fall on either side of a border this near
 SHARES = (0.0, 1e-6, 0.05, 0.3, 0.5, 0.9, 0.99, 1.0)
@@ -93,7 +88,7 @@ def kept_values(before: np.ndarray, after: np.ndarray) -> list[set[int]]:
 @settings(deadline=None)
 def test_top_k_keeps_the_k_likeliest_and_ties(data: st.DataObject, logits: np.ndarray) -> None:
     k = drawn_settings(data, "top_k", len(logits))
-    left = kept_values(logits, TRANSFORMS["top_k"](logits, k, np))
+    left = kept_values(logits, TRANSFORMS["top_k"](logits, k))
     assert left == [kept_by_top_k(row, int(n)) for row, n in zip(logits.tolist(), k[:, 0], strict=True)]
 
 
@@ -101,7 +96,7 @@ def test_top_k_keeps_the_k_likeliest_and_ties(data: st.DataObject, logits: np.nd
 @settings(deadline=None)
 def test_top_p_keeps_the_fewest_that_hold_p_and_ties(data: st.DataObject, logits: np.ndarray) -> None:
     p = drawn_settings(data, "top_p", len(logits))
-    left = kept_values(logits, TRANSFORMS["top_p"](logits, p, np))
+    left = kept_values(logits, TRANSFORMS["top_p"](logits, p))
     for row, kept, share in zip(logits.tolist(), left, p[:, 0].tolist(), strict=True):
         assert kept_by_top_p(row, min(share - EPS, 1 - EPS)) <= kept <= kept_by_top_p(row, share + EPS)
         assert row.index(max(row)) in kept
@@ -113,7 +108,7 @@ def test_top_p_keeps_the_fewest_that_hold_p_and_ties(data: st.DataObject, logits
 @settings(deadline=None)
 def test_min_p_keeps_all_that_are_likely_enough(data: st.DataObject, logits: np.ndarray) -> None:
     p = drawn_settings(data, "min_p", len(logits))
-    left = kept_values(logits, TRANSFORMS["min_p"](logits, p, np))
+    left = kept_values(logits, TRANSFORMS["min_p"](logits, p))
     for row, kept, share in zip(logits.tolist(), left, p[:, 0].tolist(), strict=True):
         assert kept_by_min_p(row, min(share * (1 + EPS), 1)) <= kept <= kept_by_min_p(row, share * (1 - EPS))
         assert row.index(max(row)) in kept
@@ -123,7 +118,7 @@ def test_min_p_keeps_all_that_are_likely_enough(data: st.DataObject, logits: np.
 @settings(deadline=None)
 def test_temperature_divides_and_zero_is_argmax(data: st.DataObject, logits: np.ndarray) -> None:
     t = drawn_settings(data, "temperature", len(logits))
-    after = TRANSFORMS["temperature"](logits, t, np)
+    after = TRANSFORMS["temperature"](logits, t)
     assert after.dtype == np.float32
     for row, result, degrees in zip(logits.tolist(), after.tolist(), t[:, 0].tolist(), strict=True):
         if degrees == 0:
@@ -134,37 +129,19 @@ def test_temperature_divides_and_zero_is_argmax(data: st.DataObject, logits: np.
 
 @given(st.data(), batches())
 @settings(deadline=None)
-def test_keras_equals_numpy(data: st.DataObject, logits: np.ndarray) -> None:
-    rows, names = len(logits), data.draw(st.sets(st.sampled_from(ORDER)))
-    values = {name: drawn_settings(data, name, rows) for name in names}
-    expected = transform(logits, values, np)
-    after = transform(tf.constant(logits), {n: tf.constant(v) for n, v in values.items()}, keras.ops).numpy()
-    np.testing.assert_allclose(after, expected, rtol=1e-6)
-    assert after.dtype == expected.dtype == np.float32
-
-    uniforms = np.array(data.draw(st.lists(st.sampled_from((0.0, 0.2, 0.7)), min_size=rows, max_size=rows)))
-    # Away from the borders between two pieces, where the last digit decides.
-    uniforms = (uniforms + 0.0123456789) % 1
-    ids = draw(tf.constant(expected), tf.constant(uniforms), keras.ops).numpy()
-    assert ids.dtype == np.int32
-    np.testing.assert_array_equal(ids, draw(expected, uniforms, np))
-
-
-@given(st.data(), batches())
-@settings(deadline=None)
 def test_a_row_does_not_depend_on_the_others(data: st.DataObject, logits: np.ndarray) -> None:
     values = {name: drawn_settings(data, name, len(logits)) for name in ORDER}
-    together = transform(logits, values, np)
+    together = transform(logits, values)
     for row in range(len(logits)):
         own = {name: value[row : row + 1] for name, value in values.items()}
-        np.testing.assert_array_equal(transform(logits[row : row + 1], own, np)[0], together[row])
+        np.testing.assert_array_equal(transform(logits[row : row + 1], own)[0], together[row])
 
 
 def test_transforms_by_hand() -> None:
     """Of 0.1, 0.4, 0.2 and 0.3."""
 
     def kept(**values: float) -> list[int]:
-        after = transform(LOGITS, {name: column([value], name) for name, value in values.items()}, np)
+        after = transform(LOGITS, {name: column([value], name) for name, value in values.items()})
         return np.flatnonzero(after[0] > -np.inf).tolist()
 
     assert kept(top_k=2) == [1, 3]
@@ -193,23 +170,18 @@ def test_transforms_by_hand() -> None:
 def test_draw_exact(uniform: float, piece: int) -> None:
     with np.errstate(divide="ignore"):
         logits = np.log(np.array([[0.0, 0.1, 0.4, 0.0, 0.5, 0.0]], np.float32))
-    assert draw(logits, np.array([uniform]), np).tolist() == [piece]
-    ids = draw(tf.constant(logits), tf.constant([uniform], tf.float64), keras.ops)
-    assert ids.numpy().tolist() == [piece]
+    assert draw(logits, np.array([uniform])).tolist() == [piece]
 
 
 @given(batches(), st.lists(st.floats(0, 1, exclude_max=True), min_size=4, max_size=4))
 @settings(deadline=None)
 def test_draw_never_takes_the_impossible(logits: np.ndarray, uniforms: list[float]) -> None:
     for wanted in (uniforms[: len(logits)], [0.0] * len(logits), [math.nextafter(1, 0)] * len(logits)):
-        for ids in (
-            draw(logits, np.array(wanted), np),
-            draw(tf.constant(logits), tf.constant(wanted, tf.float64), keras.ops).numpy(),
-        ):
-            assert ids.shape == (len(logits),)
-            for row, piece in zip(logits, ids.tolist(), strict=True):
-                assert 0 <= piece < len(row)
-                assert row[piece] > -np.inf
+        ids = draw(logits, np.array(wanted))
+        assert ids.shape == (len(logits),)
+        for row, piece in zip(logits, ids.tolist(), strict=True):
+            assert 0 <= piece < len(row)
+            assert row[piece] > -np.inf
 
 
 def test_draw_reaches_the_last_of_very_many_pieces() -> None:
@@ -218,19 +190,18 @@ def test_draw_reaches_the_last_of_very_many_pieces() -> None:
     logits = np.random.default_rng(0).normal(0, 1, (3, size)).astype(np.float32)
     logits[:, -10:] = -np.inf
     uniforms = np.array([0.0, 0.5, math.nextafter(1, 0)])
-    for ids in (draw(logits, uniforms, np), draw(tf.constant(logits), tf.constant(uniforms), keras.ops)):
-        first, middle, last = np.array(ids).tolist()
-        assert (first, last) == (0, size - 11)
-        assert abs(middle - size / 2) < size / 50
+    first, middle, last = draw(logits, uniforms).tolist()
+    assert (first, last) == (0, size - 11)
+    assert abs(middle - size / 2) < size / 50
 
 
 @pytest.mark.parametrize("settings", [{}, {"temperature": 0.5}, {"top_k": 3}, {"min_p": 0.1}], ids=str)
 def test_frequencies_are_those_of_softmax(settings: dict[str, float]) -> None:
     draws = 20_000
     logits = np.array([[0.0, 1.0, -1.0, 0.5, 2.0, -2.0, 0.0, -np.inf]], np.float32)
-    logits = transform(logits, {name: column([value], name) for name, value in settings.items()}, np)
+    logits = transform(logits, {name: column([value], name) for name, value in settings.items()})
     uniforms = row_generator(1).random(draws)
-    ids = draw(np.repeat(logits, draws, axis=0), uniforms, np)
+    ids = draw(np.repeat(logits, draws, axis=0), uniforms)
     counts = np.bincount(ids, minlength=logits.shape[-1])
     expected = draws * np.array(softmax(logits[0].tolist()))
     assert not counts[expected == 0].any()
@@ -241,9 +212,9 @@ def test_frequencies_are_those_of_softmax(settings: dict[str, float]) -> None:
 
 def test_temperature_zero_draws_the_first_of_ties() -> None:
     logits = np.array([[1.0, 3.0, 3.0, 2.0], [0.0, 0.0, 0.0, 0.0]], np.float32)
-    after = transform(logits, {"temperature": column([0.0, 0.0], "temperature")}, np)
+    after = transform(logits, {"temperature": column([0.0, 0.0], "temperature")})
     for uniform in (0.0, 0.5, math.nextafter(1, 0)):
-        assert draw(after, np.full(2, uniform), np).tolist() == [1, 0]
+        assert draw(after, np.full(2, uniform)).tolist() == [1, 0]
 
 
 def test_settings_of_names_only_what_some_row_uses() -> None:
@@ -262,7 +233,7 @@ def test_settings_of_names_only_what_some_row_uses() -> None:
 def test_settings_that_are_off_change_nothing(logits: np.ndarray) -> None:
     off = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "temperature": 1.0}
     values = {name: column([value] * len(logits), name) for name, value in off.items()}
-    np.testing.assert_array_equal(transform(logits, values, np), logits)
+    np.testing.assert_array_equal(transform(logits, values), logits)
 
 
 def test_row_generator_is_a_function_of_its_seed() -> None:
@@ -271,3 +242,24 @@ def test_row_generator_is_a_function_of_its_seed() -> None:
     np.testing.assert_array_equal(np.concatenate([parts.random(n) for n in (1, 4, 32, 63)]), whole)
     assert not np.array_equal(row_generator(8).random(100), whole)
     row_generator((1 << 63) - 1).random()
+
+
+def test_a_sampler_draws_by_the_settings_and_the_seed_of_each_row() -> None:
+    configs = [SamplingConfig(seed=1), SamplingConfig(seed=2, temperature=0.0), SamplingConfig(seed=1)]
+    banned = np.array([-np.inf, 0, 0, 0, 0], np.float32)
+    sampler = Sampler(configs, banned)
+    logits = np.array([[9.0, 1.0, 0.5, 0.0, 0.7]], np.float32).repeat(3, axis=0)
+    drawn = np.array([sampler.draw(logits, [True] * 3) for _ in range(100)])
+    alone = Sampler(configs[:1], banned)
+    assert drawn[:, 0].tolist() == [alone.draw(logits[:1], [True])[0] for _ in range(100)]
+    assert set(drawn[:, 0]) == {1, 2, 3, 4}
+    assert set(drawn[:, 1]) == {1}
+    np.testing.assert_array_equal(drawn[:, 2], drawn[:, 0])
+
+
+def test_a_row_that_is_not_wanted_uses_up_no_random_number() -> None:
+    logits = np.zeros((1, 50), np.float32)
+    steady, waiting = (Sampler([SamplingConfig(seed=4)], np.zeros(50, np.float32)) for _ in range(2))
+    for _ in range(5):
+        waiting.draw(logits, [False])
+    assert [steady.draw(logits, [True])[0] for _ in range(20)] == [waiting.draw(logits, [True])[0] for _ in range(20)]

@@ -1,8 +1,9 @@
-"""Prompts to text: many steps of a model a call, streaming, and the rules that end a text."""
+"""Prompts to text: one loop for every model and every number of texts, streaming, and the rules that end a text."""
 
 from __future__ import annotations
 
 import secrets
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -11,10 +12,9 @@ import numpy as np
 
 from textgen.config import SamplingConfig
 from textgen.errors import ConfigError
-from textgen.sampling import FREE, row_generator, settings_of
+from textgen.sampling import Sampler
 from textgen.tokenizer import Tokenizer
 
-CHUNKS = (4, 8, 16, 32)  # steps a call: few at first, so that text shows at once, then more, for speed
 PROMPT_WINDOW = 256  # tokens of a long prompt read at a time
 
 
@@ -38,11 +38,8 @@ class Writer(Protocol):
     def read(self, inputs: np.ndarray, state: Any) -> Any:
         """inputs int32 [B, T], state before them -> state after them."""
 
-    def write(
-        self, ids: np.ndarray, state: Any, given: np.ndarray, uniforms: np.ndarray,
-        settings: dict[str, np.ndarray], banned: np.ndarray,
-    ) -> tuple[np.ndarray, Any]:  # fmt: skip
-        """K steps: ids [B] read first, given [K, B] (`FREE` where a piece is drawn) -> ids [K, B], state."""
+    def step(self, ids: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
+        """ids int32 [B], state before them -> logits [B, V] of the next pieces, state after them."""
 
 
 class Generator:
@@ -84,27 +81,23 @@ class Generator:
         ]
 
     def _advance(self, rows: Sequence[_Row]) -> Iterator[None]:
-        """Runs the model until all rows are finished; yields after each chunk of steps."""
+        """Runs the model until all rows are finished; yields after each piece."""
+        sampler = Sampler([row.config for row in rows], self._banned)
         read, state = self._read_prompts(rows)
         ids = np.array([row.prompt_ids[read] for row in rows], np.int32)
         for row in rows:
-            row.given = row.prompt_ids[read + 1 :]
-        settings = settings_of([row.config for row in rows])
-        chunk = 0
+            row.given = deque(row.prompt_ids[read + 1 :])
         while not all(row.finished for row in rows):
-            steps = CHUNKS[min(chunk, len(CHUNKS) - 1)]
-            if (given := max(len(row.given) for row in rows)) > steps:
-                steps = min(given, PROMPT_WINDOW)
-            given_ids, uniforms = (
-                np.stack(arrays, 1) for arrays in zip(*(row.feed(steps) for row in rows), strict=True)
-            )
-            drawn, state = self.model.write(ids, state, given_ids, uniforms, settings, self._banned)  # [K, B]
-            ids = drawn[-1]
+            logits, state = self.model.step(ids, state)  # [B, V]
+            if all(row.given for row in rows):
+                ids = np.array([row.given.popleft() for row in rows], np.int32)
+                continue
+            ids = sampler.draw(logits, [not (row.given or row.finished) for row in rows])
             for number, row in enumerate(rows):
-                row.take(
-                    [int(i) for i, given in zip(drawn[:, number], given_ids[:, number], strict=True) if given == FREE]
-                )
-            chunk += 1
+                if row.given:
+                    ids[number] = row.given.popleft()
+                else:
+                    row.take(int(ids[number]))
             yield
 
     def _read_prompts(self, rows: Sequence[_Row]) -> tuple[int, Any]:
@@ -124,36 +117,25 @@ class _Row:
         self.config = config
         self.prompt = prompt
         self.prompt_ids = [tokenizer.eos_id, *tokenizer.encode(prompt)]  # a document opens where another ends
-        self.given: list[int] = []  # pieces of the prompt still to be fed
+        self.given: deque[int] = deque()  # pieces of the prompt still to be read
         self.finished = ""  # the reason, once it is
         self._eos_id = tokenizer.eos_id
         self._ids: list[int] = []
         self._decoder = tokenizer.decoder()
         self._text = ""
         self._shown = 0  # characters that new_text has handed out
-        self._rng = row_generator(config.seed or 0)
 
-    def feed(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
-        """For the next steps: pieces of the prompt or FREE, int32 [K]; random numbers, float64 [K]."""
-        given, self.given = self.given[:steps], self.given[steps:]
-        free = steps - len(given)
-        return (
-            np.array(given + [FREE] * free, np.int32),
-            np.concatenate([np.zeros(len(given)), self._rng.random(free)]),
-        )
-
-    def take(self, ids: Sequence[int]) -> None:
-        """Appends drawn pieces until something ends the text."""
-        for piece in ids:
-            if self.finished:
-                return
-            self._ids.append(piece)
-            if piece == self._eos_id:
-                self._finish("end")
-            else:
-                self._append(self._decoder.feed([piece]))
-                if not self.finished and len(self._ids) >= self.config.max_tokens:
-                    self._finish("length")
+    def take(self, piece: int) -> None:
+        """Appends a drawn piece, unless something has ended the text."""
+        if self.finished:
+            return
+        self._ids.append(piece)
+        if piece == self._eos_id:
+            self._finish("end")
+        else:
+            self._append(self._decoder.feed([piece]))
+            if not self.finished and len(self._ids) >= self.config.max_tokens:
+                self._finish("length")
 
     def new_text(self) -> str:
         """Text that is certain and was not handed out yet."""

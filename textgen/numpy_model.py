@@ -12,7 +12,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from textgen.config import ModelConfig
-from textgen.sampling import FREE, draw, transform
 
 State = tuple[tuple[np.ndarray, np.ndarray], ...]  # a layer each: hidden state h and cell state c, [B, H] float32
 
@@ -41,27 +40,10 @@ class NumpyModel:
             _, state = self._features(ids, state)
         return state
 
-    def write(
-        self,
-        ids: np.ndarray,
-        state: State,
-        given: np.ndarray,
-        uniforms: np.ndarray,
-        settings: Mapping[str, np.ndarray],
-        banned: np.ndarray,
-    ) -> tuple[np.ndarray, State]:
-        """K steps: ids [B] read first, given [K, B] (`FREE` where a piece is drawn) -> ids [K, B], state."""
-        written = np.empty_like(given)
-        for step, forced in enumerate(given):
-            features, state = self._features(ids, state)
-            if (forced == FREE).any():
-                logits = features @ self._head.T + self._head_bias + banned  # [B, V]
-                drawn = draw(transform(logits, settings, np), uniforms[step], np)
-                ids = np.where(forced == FREE, drawn, forced)
-            else:
-                ids = forced
-            written[step] = ids
-        return written, state
+    def step(self, ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        """One step: ids int32 [B], state before them -> logits [B, V] of the next pieces, state after them."""
+        features, state = self._features(ids, state)
+        return features @ self._head.T + self._head_bias, state  # [B, V]
 
     def _features(self, ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         """ids int32 [B] -> what the output layer reads, [B, E], and the state after them."""

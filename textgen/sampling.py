@@ -1,74 +1,68 @@
-"""Logits to the next piece: pure functions on arrays [B, V].
+"""Logits to the next piece: pure functions on arrays [B, V], and the sampler that applies them.
 
-Each function takes the array module `xp` it computes with: NumPy, or `keras.ops` inside a compiled graph,
-whose functions have the same names. So what a piece is drawn from is defined once. Settings are arrays
-[B, 1]: every row of a batch may have its own.
+Settings are arrays [B, 1]: every row of a batch may have its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from textgen.config import SamplingConfig
 
-Array = Any  # of NumPy or of TensorFlow
-
-FREE = -1  # marks a step whose piece is drawn, not given by a prompt
 ORDER = ("top_k", "top_p", "min_p", "temperature")  # truncation looks at the model's own probabilities
 OFF = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "temperature": 1.0}  # what leaves the logits as they are
 BLOCK = 64  # probabilities that are added up at once when a piece is drawn
 
 
-def top_k(logits: Array, k: Array, xp: Any) -> Array:
+def top_k(logits: np.ndarray, k: np.ndarray) -> np.ndarray:
     """Leaves the k likeliest pieces (and any as likely as the last of them); 0 leaves all."""
     size = logits.shape[-1]
-    ascending = xp.sort(logits, axis=-1)
-    threshold = xp.take_along_axis(ascending, xp.where(k > 0, xp.maximum(size - k, 0), 0), axis=-1)  # [B, 1]
-    return _keep(logits, logits >= threshold, xp)
+    ascending = np.sort(logits, axis=-1)
+    threshold = np.take_along_axis(ascending, np.where(k > 0, np.maximum(size - k, 0), 0), axis=-1)  # [B, 1]
+    return _keep(logits, logits >= threshold)
 
 
-def top_p(logits: Array, p: Array, xp: Any) -> Array:
+def top_p(logits: np.ndarray, p: np.ndarray) -> np.ndarray:
     """Leaves the fewest pieces, likeliest first, that hold at least probability p (Holtzman et al. 2020).
 
     arXiv:1904.09751. The likeliest piece always stays.
     """
-    descending = xp.flip(xp.sort(logits, axis=-1), axis=-1)
-    probabilities = _softmax(descending, xp)
-    before = xp.cumsum(probabilities, axis=-1) - probabilities  # what likelier pieces hold
-    last = xp.sum(_cast(before < p, "int32", xp), axis=-1, keepdims=True) - 1
-    threshold = xp.take_along_axis(descending, xp.maximum(last, 0), axis=-1)  # [B, 1]
-    return _keep(logits, (logits >= threshold) | (p >= 1.0), xp)
+    descending = np.flip(np.sort(logits, axis=-1), axis=-1)
+    probabilities = _softmax(descending)
+    before = np.cumsum(probabilities, axis=-1) - probabilities  # what likelier pieces hold
+    last = np.sum(before < p, axis=-1, keepdims=True) - 1
+    threshold = np.take_along_axis(descending, np.maximum(last, 0), axis=-1)  # [B, 1]
+    return _keep(logits, (logits >= threshold) | (p >= 1.0))
 
 
-def min_p(logits: Array, p: Array, xp: Any) -> Array:
+def min_p(logits: np.ndarray, p: np.ndarray) -> np.ndarray:
     """Leaves pieces at least p times as likely as the likeliest (Nguyen et al. 2024, arXiv:2407.01082)."""
-    floor = xp.where(p > 0.0, xp.max(logits, axis=-1, keepdims=True) + xp.log(xp.maximum(p, 1e-38)), -np.inf)  # [B, 1]
-    return _keep(logits, logits >= floor, xp)
+    floor = np.where(p > 0.0, np.max(logits, axis=-1, keepdims=True) + np.log(np.maximum(p, 1e-38)), -np.inf)  # [B, 1]
+    return _keep(logits, logits >= floor)
 
 
-def temperature(logits: Array, t: Array, xp: Any) -> Array:
+def temperature(logits: np.ndarray, t: np.ndarray) -> np.ndarray:
     """Divides the logits by t: below 1 sharpens, above 1 flattens, 0 leaves the likeliest piece alone."""
-    if xp is np and (t > 1e-6).all():
+    if (t > 1e-6).all():
         return logits / t  # the same, at a fraction of the cost
-    likeliest = xp.arange(logits.shape[-1])[None, :] == xp.argmax(logits, axis=-1)[:, None]  # [B, V]
-    return xp.where(t > 0.0, logits / xp.maximum(t, 1e-6), _keep(xp.zeros_like(logits), likeliest, xp))
+    likeliest = np.arange(logits.shape[-1])[None, :] == np.argmax(logits, axis=-1)[:, None]  # [B, V]
+    return np.where(t > 0.0, logits / np.maximum(t, 1e-6), _keep(np.zeros_like(logits), likeliest))
 
 
 TRANSFORMS = {"top_k": top_k, "top_p": top_p, "min_p": min_p, "temperature": temperature}
 
 
-def transform(logits: Array, settings: Mapping[str, Array], xp: Any) -> Array:
+def transform(logits: np.ndarray, settings: Mapping[str, np.ndarray]) -> np.ndarray:
     """Applies those of the transforms that `settings` names, in `ORDER`."""
     for name in ORDER:
         if name in settings:
-            logits = TRANSFORMS[name](logits, settings[name], xp)
+            logits = TRANSFORMS[name](logits, settings[name])
     return logits
 
 
-def draw(logits: Array, uniforms: Array, xp: Any) -> Array:
+def draw(logits: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
     """Draws a piece a row from softmax(logits [B, V]) with uniforms [B] in [0, 1): ids int32 [B].
 
     By inversion: the piece in whose stretch of the cumulative probability the uniform number falls. The stretch
@@ -76,20 +70,35 @@ def draw(logits: Array, uniforms: Array, xp: Any) -> Array:
     Sums are float64, since 64,000 small float32 numbers do not add up to 1.
     """
     size = logits.shape[-1]
-    weights = xp.exp(logits - xp.max(logits, axis=-1, keepdims=True))  # [B, V]
-    weights = xp.pad(weights, ((0, 0), (0, -size % BLOCK)))
-    blocks = xp.reshape(weights, (-1, (size + BLOCK - 1) // BLOCK, BLOCK))
-    cumulative = xp.cumsum(_cast(xp.sum(blocks, axis=-1), "float64", xp), axis=-1)  # [B, V / BLOCK]
-    threshold = _cast(uniforms, "float64", xp)[:, None] * cumulative[:, -1:] * (1 - 1e-12)  # [B, 1]
-    block = xp.sum(_cast(cumulative <= threshold, "int32", xp), axis=-1, keepdims=True)  # [B, 1]
-    before = xp.where(block > 0, xp.take_along_axis(cumulative, xp.maximum(block - 1, 0), axis=-1), 0.0)
-    row = xp.arange(xp.shape(logits)[0], dtype="int32") * cumulative.shape[-1]
-    inside = xp.take(xp.reshape(blocks, (-1, BLOCK)), row + block[:, 0], axis=0)  # [B, BLOCK]
-    cumulative = before + xp.cumsum(_cast(inside, "float64", xp), axis=-1)
-    within = xp.sum(_cast(cumulative <= threshold, "int32", xp), axis=-1, keepdims=True)
-    possible = xp.where(inside > 0, xp.arange(BLOCK, dtype="int32"), 0)
-    last = xp.max(possible, axis=-1, keepdims=True)  # where rounding went beyond it
-    return _cast((block * BLOCK + xp.minimum(within, last))[:, 0], "int32", xp)
+    weights = np.exp(logits - np.max(logits, axis=-1, keepdims=True))  # [B, V]
+    weights = np.pad(weights, ((0, 0), (0, -size % BLOCK)))
+    blocks = np.reshape(weights, (-1, (size + BLOCK - 1) // BLOCK, BLOCK))
+    cumulative = np.cumsum(blocks.sum(axis=-1), axis=-1, dtype=np.float64)  # [B, V / BLOCK]
+    threshold = uniforms[:, None] * cumulative[:, -1:] * (1 - 1e-12)  # [B, 1]
+    block = np.sum(cumulative <= threshold, axis=-1, keepdims=True)  # [B, 1]
+    before = np.where(block > 0, np.take_along_axis(cumulative, np.maximum(block - 1, 0), axis=-1), 0.0)
+    inside = np.take_along_axis(blocks, block[:, :, None], axis=1)[:, 0]  # [B, BLOCK]
+    cumulative = before + np.cumsum(inside, axis=-1, dtype=np.float64)
+    within = np.sum(cumulative <= threshold, axis=-1, keepdims=True)
+    last = np.max(np.where(inside > 0, np.arange(BLOCK), 0), axis=-1, keepdims=True)  # where rounding went beyond it
+    return (block * BLOCK + np.minimum(within, last))[:, 0].astype(np.int32)
+
+
+class Sampler:
+    """Draws the pieces of B texts, each by its own settings and with its own random numbers."""
+
+    def __init__(self, configs: Sequence[SamplingConfig], banned: np.ndarray) -> None:
+        """`banned` [V] is added to the logits: -inf for pieces that are never drawn, 0 for the others."""
+        self._banned = banned
+        self._settings = settings_of(configs)
+        self._generators = [row_generator(config.seed or 0) for config in configs]
+
+    def draw(self, logits: np.ndarray, wanted: Sequence[bool]) -> np.ndarray:
+        """logits [B, V] -> ids int32 [B]; a row that is not `wanted` uses up no random number."""
+        uniforms = [
+            generator.random() if draws else 0.0 for generator, draws in zip(self._generators, wanted, strict=True)
+        ]
+        return draw(transform(logits + self._banned, self._settings), np.array(uniforms))
 
 
 def settings_of(configs: Sequence[SamplingConfig]) -> dict[str, np.ndarray]:
@@ -107,14 +116,10 @@ def row_generator(seed: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(seed))
 
 
-def _softmax(logits: Array, xp: Any) -> Array:
-    exponentials = xp.exp(logits - xp.max(logits, axis=-1, keepdims=True))
-    return exponentials / xp.sum(exponentials, axis=-1, keepdims=True)
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    exponentials = np.exp(logits - np.max(logits, axis=-1, keepdims=True))
+    return exponentials / np.sum(exponentials, axis=-1, keepdims=True)
 
 
-def _keep(logits: Array, kept: Array, xp: Any) -> Array:
-    return xp.where(kept, logits, -np.inf)
-
-
-def _cast(array: Array, dtype: str, xp: Any) -> Array:
-    return array.astype(dtype) if xp is np else xp.cast(array, dtype)
+def _keep(logits: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    return np.where(kept, logits, -np.inf)
