@@ -66,21 +66,25 @@ def textgen_step(run: Result) -> Callable[[], float]:
     import tensorflow as tf
 
     from textgen.config import ModelConfig, TrainingConfig
+    from textgen.distribution import Distribution
     from textgen.model import LanguageModel
     from textgen.update import Update
 
     units, rows = run["hidden_units"], run["batch_size"]
     sizes = {"embedding_dim": units, "hidden_units": units, "num_layers": 2, "dropout": 0.0, "embedding_dropout": 0.0}
     model = LanguageModel(ModelConfig(run["vocab_size"], **sizes), pad_id=0, precision=run["precision"])
-    update = Update(model, TrainingConfig(batch_size=rows, steps=1, weight_decay=WEIGHT_DECAY, clip_norm=CLIP_NORM))
+    config = TrainingConfig(batch_size=rows, steps=1, weight_decay=WEIGHT_DECAY, clip_norm=CLIP_NORM)
+    update = Update(model, config, Distribution())
     ids = np.random.default_rng(0).integers(1, run["vocab_size"], (2, rows, SEQUENCE_LENGTH)).astype(np.int32)
     inputs, targets = tf.constant(ids[0]), tf.constant(ids[1])
     state = model.initial_state(rows)
 
     def step() -> float:
         nonlocal state
-        nats, _, state = update(inputs, targets, state, LEARNING_RATE, 0)
-        return nats
+        gradient = update.gradient(inputs, targets, state, 0)
+        update.apply(gradient, LEARNING_RATE)
+        state = gradient.state
+        return gradient.nats
 
     return step
 

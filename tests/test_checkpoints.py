@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from textgen import storage
-from textgen.checkpoints import KEEP, POSITION, TENSORS, Checkpoint, newest_checkpoint, save_checkpoint
+from textgen.checkpoints import POSITION, TENSORS, Checkpoint, newest_checkpoint, save_checkpoint
 from textgen.errors import SavedModelError, TextgenError
 from textgen.storage import MANIFEST
 
@@ -52,8 +52,9 @@ def test_the_newest_few_are_kept(tmp_path: Path) -> None:
     for step in (5, 10, 99, 1000, 123_456_789):
         save_checkpoint(tmp_path, step, checkpoint(step))
         assert assert_newest(tmp_path, step) == []
-    assert KEEP == 2
     assert steps(tmp_path) == ["step-000001000", "step-123456789"]
+    save_checkpoint(tmp_path, 123_456_790, checkpoint(3), keep=3)
+    assert steps(tmp_path) == ["step-000001000", "step-123456789", "step-123456790"]
 
 
 def test_a_step_can_be_saved_again(tmp_path: Path) -> None:

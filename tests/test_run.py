@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from textgen.config import CorpusConfig
 from textgen.corpus import Corpus
 from textgen.errors import ConfigError, CorpusError, SavedModelError, TrainingError
+from textgen.model import LanguageModel
 from textgen.plan import Plan, make_plan
 from textgen.reports import Observer, StepReport, ValidationReport
 from textgen.run import resume, train
@@ -163,34 +166,71 @@ def test_fine_tuning_starts_from_the_model_and_leaves_it_alone(text: Path, tmp_p
         make_plan(corpus, {"hidden_units": 8}, start=base, flops=1e11)
 
 
-def test_a_loss_that_is_no_number_stops_and_leaves_the_last_good_weights(text: Path, tmp_path: Path) -> None:
-    from textgen.model import LanguageModel
+class Poison(Observer):
+    """Makes an output of the network infinite after some steps, as a bug or bad memory would."""
 
-    class Poison(Observer):
-        """Makes the network's output infinite after a step, as a bug or bad memory would."""
+    def __init__(self, steps: Sequence[int], monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self._steps = list(steps)
+        self._models: list[LanguageModel] = []
+        start_bias = LanguageModel.start_bias
 
-        def on_step(self, report: StepReport) -> None:
-            if report.step == 6:
-                model = models[-1]
-                bias = np.array(model.head.bias.numpy())
-                bias[5] = np.nan
-                model.head.bias.assign(bias)
+        def remember(model: LanguageModel, counts: np.ndarray) -> None:
+            self._models.append(model)
+            start_bias(model, counts)
 
-    models: list[LanguageModel] = []
-    original = LanguageModel.start_bias
+        monkeypatch.setattr(LanguageModel, "start_bias", remember)
 
-    def remember(self: LanguageModel, counts: np.ndarray) -> None:
-        models.append(self)
-        original(self, counts)
+    def on_step(self, report: StepReport) -> None:
+        if self._steps and report.step == self._steps[0]:
+            self._steps.pop(0)
+            bias = np.array(self._models[-1].head.bias.numpy())
+            bias[5] = np.nan
+            self._models[-1].head.bias.assign(bias)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LanguageModel, "start_bias", remember)
-        with pytest.raises(TrainingError, match=r"step 7 the loss became nan.*learning_rate"):
-            train(plan_for(text), tmp_path / "songs", observers=[Poison()])
+    def on_fault(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_a_loss_that_is_no_number_takes_the_run_back_to_its_last_checkpoint(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison, watch = Poison([21], monkeypatch), Watch()
+    saved = train(plan_for(text, steps=40, validations=2), tmp_path / "songs", observers=[poison, watch])
+    assert saved.training["state"].startswith("finished")
+    assert (saved.training["progress"]["left_out"], saved.training["progress"]["rollbacks"]) == (5, 1)
+    assert all(np.isfinite(array).all() for array in saved.weights().values())
+    assert [report.step for report in watch.steps] == [*range(1, 22), *range(21, 41)]
+    assert [line.split(":")[0] for line in poison.lines[:4]] == ["Step 22", "Step 23", "Step 24", "Step 25"]
+    assert poison.lines[4].startswith("At step 26 the loss or its gradient was not finite 5 times in a row: back to")
+    assert "weights of step 20" in poison.lines[4]
+    windows = watch.steps[20].epochs, watch.steps[21].epochs
+    assert windows[1] - windows[0] == pytest.approx(6 * watch.steps[0].epochs)  # those since are skipped
+
+
+def test_too_many_faults_end_the_run_and_leave_the_last_good_weights(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison = Poison([6, 6, 6], monkeypatch)
+    with pytest.raises(
+        TrainingError, match=r"At step 8 the weights .*going back to a checkpoint 2 times.*learning_rate"
+    ):
+        train(plan_for(text, steps=12, max_rollbacks=2), tmp_path / "songs", observers=[poison])
     saved = load_model(str(tmp_path / "songs"))
     assert all(np.isfinite(array).all() for array in saved.weights().values())
     assert saved.training["state"].startswith("failed")
     assert saved.training["progress"]["best_step"] == 4
+
+
+def test_weights_that_are_not_finite_are_never_saved(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison = Poison([8], monkeypatch)  # of 12 steps with 3 validations: just before a checkpoint
+    train(plan_for(text), tmp_path / "songs", observers=[poison])
+    assert "At step 8 the weights were not finite" in poison.lines[0]
+    for file in (tmp_path / "songs" / "checkpoints").glob("*/*.safetensors"):
+        assert all(np.isfinite(array).all() for array in load_file(file).values())
 
 
 def test_early_stopping(text: Path, tmp_path: Path) -> None:

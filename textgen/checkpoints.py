@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
-from textgen.errors import SavedModelError
+from textgen.errors import SavedModelError, TrainingError
 from textgen.saved_model import in_c_order
-from textgen.storage import MANIFEST, new_folder, read_manifest, sweep, verified
+from textgen.storage import MANIFEST, json_bytes, new_folder, read_manifest, sweep, verified
 
 TENSORS, POSITION = "tensors.safetensors", "position.json"
-KEEP = 2
 
 
 @dataclass(frozen=True)
@@ -31,17 +30,34 @@ class Checkpoint:
     position: dict[str, Any]
 
 
-def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> None:
-    """Writes the checkpoint of a step and drops all but the newest few."""
+def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int = 2) -> None:
+    """Writes the checkpoint of a step and drops all but the newest `keep`.
+
+    Raises `TextgenError` where the disk does not take it; the ones before are then untouched.
+    """
     sweep(folder)
     with new_folder(folder / f"step-{step:09d}") as temporary:
-        try:
-            save_file(in_c_order(checkpoint.tensors), temporary / TENSORS)
-        except SafetensorError as error:  # a full disk, say
-            raise OSError(str(error)) from None
-        (temporary / POSITION).write_text(json.dumps(checkpoint.position), encoding="utf-8")
-    for old in sorted(folder.glob("step-*"))[:-KEEP]:
+        (temporary / TENSORS).write_bytes(save(in_c_order(checkpoint.tensors)))
+        (temporary / POSITION).write_bytes(json_bytes(checkpoint.position))
+    for old in sorted(folder.glob("step-*"))[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def check_room(folder: Path, tensors: Mapping[str, np.ndarray], keep: int) -> None:
+    """Raises `TrainingError` if the disk has no room for the checkpoints that a run will need.
+
+    They are `keep` of them, one more while it is written, and the saved model, which is written anew beside the old.
+    """
+    each = sum(array.nbytes for array in tensors.values())
+    weights = sum(array.nbytes for name, array in tensors.items() if name.startswith("weights/"))
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    held = sum(path.stat().st_size for path in folder.glob("step-*/*"))
+    needed, free = (keep + 1) * each + 2 * weights - held, shutil.disk_usage(there).free
+    if free < needed:
+        raise TrainingError(
+            f"The run needs {needed / 1e6:,.0f} MB for its checkpoints, and {there} has {free / 1e6:,.0f} MB free: "
+            "make room, choose another folder, or keep fewer checkpoints."
+        )
 
 
 def newest_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:

@@ -20,6 +20,7 @@ from textgen.errors import ConfigError
 DOCUMENT_MODES = ("file", "blank-line", "line")
 TOKENIZERS = ("unigram", "bpe", "char", "word", "byte")
 PRECISIONS = ("auto", "float32", "bfloat16")
+STRATEGIES = ("auto", "single", "mirrored", "multiworker")
 SCHEDULES = ("cosine", "linear", "constant")
 NEWLINES = ("normalize", "keep")
 
@@ -124,6 +125,9 @@ class TrainingConfig:
     valid_tokens: int = 50_000  # of the held-out text that are scored each time; all of it at the end
     patience: int | None = 5  # validations without a better score before stopping; None never stops
     valid_fraction: float = 0.1  # share of the corpus held out
+    save_minutes: float = 10.0  # a checkpoint at least so often; there is one at each validation, too
+    keep_checkpoints: int = 2  # the newest ones; the best weights are kept besides
+    max_rollbacks: int = 3  # times that a run goes back to a checkpoint before a fault ends it
     precision: str = "auto"  # of large matrix products; auto: bfloat16 where the processor multiplies it quickly
     seed: int = 0  # of the weights, the order of documents and dropout
 
@@ -144,6 +148,9 @@ class TrainingConfig:
         _between("valid_tokens", self.valid_tokens, 1, 1 << 40)
         if self.patience is not None:
             _between("patience", self.patience, 1, 1 << 20)
+        _between("save_minutes", self.save_minutes, 0.0, math.inf)
+        _between("keep_checkpoints", self.keep_checkpoints, 1, 1 << 20)
+        _between("max_rollbacks", self.max_rollbacks, 0, 1 << 20)
         _between("valid_fraction", self.valid_fraction, 1e-6, 0.5)
         _between("seed", self.seed, 0, (1 << 63) - 1)
         _check_types(self)

@@ -30,6 +30,12 @@ class SavedModelError(TextgenError):
     """A saved model is missing, damaged, or does not fit."""
 
 
+class WorkerLost(TrainingError):
+    """Another process of this training is gone; starting all of them again goes on from the last checkpoint."""
+
+    exit_code = 75  # "try again", by the convention of sysexits.h
+
+
 class Interrupted(TextgenError):
     """A signal ended the run, after everything was saved."""
 

@@ -58,5 +58,8 @@ class Observer:
     def on_validation(self, report: ValidationReport) -> None:
         """After the held-out text was scored."""
 
+    def on_fault(self, line: str) -> None:
+        """After an update was left out, or the run went back to a checkpoint."""
+
     def on_end(self) -> None:
         """Whatever ended the run."""

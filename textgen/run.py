@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textgen.checkpoints import newest_checkpoint
+from textgen.checkpoints import Checkpoint, newest_checkpoint
 from textgen.config import (
     CorpusConfig,
     ModelConfig,
@@ -44,6 +44,7 @@ from textgen.vocabulary import train_tokenizer
 if TYPE_CHECKING:
     import keras
 
+    from textgen.distribution import Distribution
     from textgen.evaluation import Scores
 
 SAMPLE = SamplingConfig(max_tokens=150, seed=0)  # written at every validation
@@ -59,6 +60,8 @@ def train(
     observers: Sequence[Observer] = (),
     callbacks: Sequence[keras.callbacks.Callback] = (),
     say: Say = lambda line: None,
+    distribution: Distribution | None = None,
+    step_timeout: float | None = None,
 ) -> SavedModel:
     """Trains as planned and saves the model in `folder`, which must not hold one.
 
@@ -85,7 +88,7 @@ def train(
     if tokenizer.serialized:
         write_file(folder / MODEL_FILE, tokenizer.serialized)
     write_training(folder, run.record)
-    return run.go(plan.start, observers, callbacks)
+    return run.go(plan.start, observers, callbacks, distribution, step_timeout)
 
 
 def resume(
@@ -95,19 +98,37 @@ def resume(
     observers: Sequence[Observer] = (),
     callbacks: Sequence[keras.callbacks.Callback] = (),
     say: Say = lambda line: None,
+    distribution: Distribution | None = None,
+    step_timeout: float | None = None,
 ) -> SavedModel:
     """Goes on with an interrupted run from its newest checkpoint; `settings` may give it another budget."""
+    checkpoint, skipped = newest_checkpoint(folder / CHECKPOINTS) if (folder / TRAINING).is_file() else (None, [])
+    for line in skipped:
+        say(f"Skipped a damaged checkpoint: {line}")
+    run = _reopened(folder, settings or {})
+    run.checkpoint = checkpoint
+    return run.go(None, observers, callbacks, distribution, step_timeout)
+
+
+def join(folder: Path, distribution: Distribution, step_timeout: float | None = None) -> SavedModel:
+    """Takes part in the run that the chief starts or resumes in `folder`, which all processes must see."""
+    distribution.total([])  # until the chief has written down what the run is
+    run = _reopened(folder, {})
+    with suppress(SavedModelError):  # the chief starts afresh
+        run.checkpoint, _ = newest_checkpoint(folder / CHECKPOINTS)
+    return run.go(None, (), (), distribution, step_timeout)
+
+
+def _reopened(folder: Path, settings: Mapping[str, Any]) -> _Run:
+    """The run that `folder` has a record of."""
     if not (folder / TRAINING).is_file():
         raise SavedModelError(f"There is no training to resume in {folder}: train without resuming.")
     record = read_json(folder / TRAINING)
-    checkpoint, skipped = newest_checkpoint(folder / CHECKPOINTS)
-    for line in skipped:
-        say(f"Skipped a damaged checkpoint: {line}")
     corpus_config = from_dict(CorpusConfig, record["corpus"]["config"])
     training = dict(record["training"])
-    if any(name in (settings or {}) for name in ("epochs", "steps", "minutes")):
+    if any(name in settings for name in ("epochs", "steps", "minutes")):
         training |= dict.fromkeys(("epochs", "steps", "minutes"))
-    training_config = from_dict(TrainingConfig, {**training, **(settings or {})})
+    training_config = from_dict(TrainingConfig, {**training, **settings})
     tokenizer_config = from_dict(TokenizerConfig, record["tokenizer"])
     serialized = b"" if tokenizer_config.tokenizer == "byte" else (folder / MODEL_FILE).read_bytes()
     tokenizer = load_tokenizer(serialized)
@@ -115,8 +136,7 @@ def resume(
     model_config = from_dict(ModelConfig, record["model"])
     run = _Run(folder, tokenizer, data, model_config, tokenizer_config, corpus_config, training_config)
     run.record = record | {"training": to_dict(training_config)}
-    run.checkpoint = checkpoint
-    return run.go(None, observers, callbacks)
+    return run
 
 
 def _train_tokenizer(plan: Plan, say: Say) -> Tokenizer:
@@ -175,7 +195,7 @@ class _Run:
     """The part that starting and resuming have in common."""
 
     record: dict[str, Any]
-    checkpoint: Any = None
+    checkpoint: Checkpoint | None = None
 
     def __init__(
         self,
@@ -198,25 +218,33 @@ class _Run:
         start: SavedModel | None,
         observers: Sequence[Observer],
         callbacks: Sequence[keras.callbacks.Callback],
+        distribution: Distribution | None = None,
+        step_timeout: float | None = None,
     ) -> SavedModel:
         """Builds the network, trains it, and writes down how it went, whatever ends the run."""
         from textgen.callbacks import KerasCallbacks
         from textgen.compiled_model import CompiledModel
+        from textgen.distribution import Distribution
         from textgen.generator import Generator
         from textgen.model import LanguageModel
         from textgen.monitor import Monitor
         from textgen.trainer import Trainer
 
-        self.model = LanguageModel(
-            self.configs[0],
-            pad_id=self.tokenizer.pad_id,
-            seed=self.training_config.seed,
-            precision=self.training_config.precision,
-        )
+        self.distribution = distribution or Distribution()
+        if self.distribution.is_chief:
+            self.distribution.total([])  # the others may read the record of the run
+        with self.distribution.strategy.scope():
+            self.model = LanguageModel(
+                self.configs[0],
+                pad_id=self.tokenizer.pad_id,
+                seed=self.training_config.seed,
+                precision=self.training_config.precision,
+            )
         if start:
             self.model.assign_weights(start.weights())
         else:
             self.model.start_bias(self.data.train.counts)
+        self.model.assign_weights(self.distribution.from_chief(self.model.weights_as_arrays()))
         generator = Generator(CompiledModel(self.model), self.tokenizer)
         self.trainer = Trainer(
             self.model,
@@ -225,18 +253,20 @@ class _Run:
             self.folder / CHECKPOINTS,
             save_best=self._save,
             write_sample=lambda: generator.generate("", SAMPLE)[0].text,
+            distribution=self.distribution,
+            step_timeout=step_timeout,
         )
         if self.checkpoint:
             self.trainer.restore(self.checkpoint)
         settings = {name: self.record[name] for name in ("corpus", "tokenizer", "model", "training")}
         about = RunReport(self.folder.name, settings, self.trainer.position.step)
-        watching = [*observers, Monitor(self.folder / LOGS)]
+        watching = [*observers, Monitor(self.folder / LOGS)] if self.distribution.is_chief else []
         if callbacks:
             watching.append(KerasCallbacks(callbacks, self.model))
         try:
             reason = self.trainer.run(watching, about)
         except TextgenError as error:
-            if not (self.folder / MANIFEST).exists():
+            if self.distribution.is_chief and not (self.folder / MANIFEST).exists():
                 self._save(None)
             self._write("interrupted" if hasattr(error, "exit_code") else f"failed: {error}", self.trainer.scores)
             raise
@@ -246,16 +276,22 @@ class _Run:
         """Scores the best weights on all of the held-out text."""
         from textgen.evaluation import Evaluator
 
-        saved = load_model(str(self.folder.absolute()))
-        self.model.assign_weights(saved.weights())
-        self._write(f"finished: {reason}", Evaluator(self.model).scores(self.data.valid, FINAL_TOKENS))
+        if self.distribution.is_chief:
+            saved = load_model(str(self.folder.absolute()))
+            self.model.assign_weights(saved.weights())
+            self._write(f"finished: {reason}", Evaluator(self.model).scores(self.data.valid, FINAL_TOKENS))
+        self.distribution.total([])  # the others wait
         return load_model(str(self.folder.absolute()))
 
     def _save(self, scores: Scores | None) -> None:
+        if not self.distribution.is_chief:
+            return
         save_model(self.folder, self.model.weights_as_arrays(), *self.configs, self.tokenizer)
         self._write("running", scores)
 
     def _write(self, state: str, scores: Scores | None) -> None:
+        if not self.distribution.is_chief:
+            return
         position = self.trainer.position
         self.record["state"] = state
         self.record["progress"] = {
@@ -263,6 +299,8 @@ class _Run:
             "best_step": position.best_step,
             "epochs": self.trainer.epochs(),
             "seconds": position.seconds,
+            "left_out": position.health.left_out,
+            "rollbacks": position.health.rollbacks,
         }
         if scores:
             self.record["scores"] = asdict(scores)

@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -23,8 +23,10 @@ KEPT_MEMORY = 1 << 30  # bytes that the allocator may keep instead of handing th
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's mallopt
 
 
-def load_tensorflow() -> None:
+def load_tensorflow(setup: Callable[[], object] = lambda: None) -> None:
     """Imports TensorFlow without its log lines and sets its threads; call it before the first use.
+
+    `setup` runs before TensorFlow's first operation, when devices can still be chosen.
 
     On a CPU every operation runs on one core and independent operations run side by side: two halves of a
     batch on two cores are quicker than both cores inside each of many small matrix products.
@@ -42,7 +44,9 @@ def load_tensorflow() -> None:
                 tf.config.threading.set_intra_op_parallelism_threads(1)
                 tf.config.threading.set_inter_op_parallelism_threads(num_cores())
             except RuntimeError:  # somebody used TensorFlow before us: its settings stay
+                setup()
                 return
+        setup()
         tf.function(lambda: tf.constant(0), jit_compile=True)()  # starts TensorFlow and XLA, which have more to say
 
 
@@ -90,11 +94,11 @@ def measure_flops() -> float:
     return each if tf.config.list_physical_devices("GPU") else each * num_cores()
 
 
-def shard_rows(batch_size: int) -> list[slice]:
-    """The rows of a batch that each core works on: on a GPU all of them."""
+def shard_rows(batch_size: int, cores: int | None = None) -> list[slice]:
+    """The rows of a batch that each of the `cores` (by default all) works on: on a GPU all of them."""
     import tensorflow as tf
 
-    shards = 1 if tf.config.list_physical_devices("GPU") else num_cores()
+    shards = 1 if tf.config.list_physical_devices("GPU") else cores or num_cores()
     shards = max(n for n in range(1, shards + 1) if batch_size % n == 0)
     size = batch_size // shards
     return [slice(start, start + size) for start in range(0, batch_size, size)]

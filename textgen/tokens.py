@@ -282,31 +282,36 @@ class Batches:
         """Batches in one pass."""
         return -(-self.row_length // self.sequence_length)
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The (inputs, targets) of one pass, each int32 [B, T], from batch `first_step` on."""
+    def epoch(
+        self, epoch: int, first_step: int = 0, rows: slice = slice(None)
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The (inputs, targets) of one pass, each int32 [B, T], from batch `first_step` on; of some `rows` only."""
         ring = _Ring(self.stream, self.seed, epoch)
         for step in range(first_step, self.steps_per_epoch):
-            inputs = np.full((self.batch_size, self.sequence_length), self.pad_id, np.int32)
+            wanted = range(self.batch_size)[rows]
+            inputs = np.full((len(wanted), self.sequence_length), self.pad_id, np.int32)
             targets = inputs.copy()
-            for row in range(self.batch_size):
+            for place, row in enumerate(wanted):
                 start = row * self.row_length + step * self.sequence_length
                 end = min(start + self.sequence_length, (row + 1) * self.row_length, len(self.stream))
                 if start < end:
                     ids = ring.read(start, end + 1)
-                    inputs[row, : end - start] = ids[:-1]
-                    targets[row, : end - start] = ids[1:]
+                    inputs[place, : end - start] = ids[:-1]
+                    targets[place, : end - start] = ids[1:]
             yield inputs, targets
 
-    def dataset(self, epoch: int = 0, first_step: int = 0, *, endless: bool = False) -> tf.data.Dataset:
+    def dataset(
+        self, epoch: int = 0, first_step: int = 0, *, rows: slice = slice(None), endless: bool = False
+    ) -> tf.data.Dataset:
         """The same as a `tf.data` dataset, read ahead of the training step; `endless`: all later epochs too."""
         import tensorflow as tf
 
         def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-            yield from self.epoch(epoch, first_step)
+            yield from self.epoch(epoch, first_step, rows)
             for later in itertools.count(epoch + 1) if endless else ():
-                yield from self.epoch(later)
+                yield from self.epoch(later, rows=rows)
 
-        shape = tf.TensorSpec((self.batch_size, self.sequence_length), tf.int32)
+        shape = tf.TensorSpec((len(range(self.batch_size)[rows]), self.sequence_length), tf.int32)
         return tf.data.Dataset.from_generator(batches, output_signature=(shape, shape)).prefetch(4)
 
 

@@ -4,6 +4,9 @@ Truncated backpropagation through time: each of B streams is read in windows of 
 one window is where the next begins, but gradients stop at its border. The randomness of a step is a function
 of (seed, step), and the position in the text is two integers, so a resumed run goes on as if it had never
 stopped.
+
+Several processes may train together (`textgen.distribution`); each runs this loop, and what one of them alone
+knows (the clock, a signal) they tell one another, so that all do the same at every step.
 """
 
 from __future__ import annotations
@@ -14,23 +17,26 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from textgen.checkpoints import Checkpoint, save_checkpoint
+from textgen.checkpoints import Checkpoint, check_room, newest_checkpoint, save_checkpoint
 from textgen.config import TrainingConfig
-from textgen.errors import Interrupted, TrainingError
+from textgen.distribution import Distribution, deadline
+from textgen.errors import Interrupted, TrainingError, WorkerLost
 from textgen.evaluation import Evaluator, Scores, perplexity
+from textgen.faults import Health
 from textgen.model import LanguageModel
 from textgen.reports import Observer, RunReport, StepReport, ValidationReport
 from textgen.tokens import Batches, TokenData
-from textgen.update import Update
+from textgen.update import Gradient, Update
 
 SPEED_MEMORY = 0.95  # of the running mean that smooths tokens a second
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass
@@ -47,6 +53,12 @@ class Position:
     without_improvement: int = 0  # validations since the best
     train_nats: float = 0.0  # losses added up since the last validation, and how many
     train_steps: int = 0
+    health: Health = field(default_factory=Health)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Position:
+        """What `asdict` made."""
+        return cls(**{**values, "health": Health(**values.get("health", {}))})
 
 
 class Trainer:
@@ -61,7 +73,10 @@ class Trainer:
         *,
         save_best: Callable[[Scores], None],
         write_sample: Callable[[], str] = lambda: "",
+        distribution: Distribution | None = None,
+        step_timeout: float | None = None,
     ) -> None:
+        """In several processes a step that takes longer than `step_timeout` seconds ends this one."""
         self.model = model
         self.config = config
         self.position = Position()
@@ -70,89 +85,147 @@ class Trainer:
         self._checkpoints = checkpoints
         self._save_best = save_best
         self._write_sample = write_sample
+        self._distribution = distribution or Distribution()
+        self._rows = self._distribution.local_rows(config.batch_size)
         self._batches = Batches(data.train, config.batch_size, config.sequence_length, model.pad_id, seed=config.seed)
         self._evaluator = Evaluator(model)
-        self._update = Update(model, config)
-        self._state = model.initial_state(config.batch_size)
+        self._update = Update(model, config, self._distribution)
+        self._state = self._initial_state()
         self._total_steps = total_steps(config, self._batches.steps_per_epoch)
         self._tokens_per_second = 0.0
         self._signal = 0
+        self._saved_at = -math.inf  # seconds of training
+        self._step_timeout = step_timeout if self._distribution.num_workers > 1 else None
 
     def run(self, observers: Sequence[Observer], about: RunReport) -> str:
         """Trains until the budget is spent; says why it ended.
 
-        Raises `Interrupted` after a signal, with a checkpoint written, and `TrainingError` when the loss is
-        no longer a number: the weights are then those before that step.
+        Raises `Interrupted` after a signal, with a checkpoint written, and `TrainingError` when it cannot go on:
+        the weights and checkpoints that were saved stay.
         """
         for observer in observers:
             observer.on_start(about)
         try:
-            with self._catch_signals():
+            with self._catch_signals(), deadline(self._step_timeout) as self._beat:
                 return self._steps(observers)
+        except tf.errors.OpError as error:
+            if self._distribution.num_workers == 1:
+                raise
+            lost = str(error).splitlines()[0]
+            raise WorkerLost(f"At step {self.position.step:,} another process was lost: {lost}") from None
         finally:
             for observer in observers:
                 observer.on_end()
 
     def _steps(self, observers: Sequence[Observer]) -> str:
-        position = self.position
-        started = time.perf_counter() - position.seconds
-        before = started + position.seconds
         if self.progress() >= 1.0:
             return "the budget was spent already"
-        for inputs, targets in self._batches.dataset(position.epoch, position.step_in_epoch, endless=True):
+        check_room(self._checkpoints, self._tensors(), self.config.keep_checkpoints)
+        if self.position.step == 0:
+            self.save_checkpoint()  # a run has something to go back to from the beginning
+        while True:
+            reason = self._steps_until_a_fault(observers)
+            if reason is not None:
+                return reason
+
+    def _steps_until_a_fault(self, observers: Sequence[Observer]) -> str | None:
+        """Why the run is over; None after a fault, when the run has gone back and must read other windows."""
+        position = self.position
+        started = time.perf_counter() - position.seconds
+        for inputs, targets in self._batches.dataset(
+            position.epoch, position.step_in_epoch, rows=self._rows, endless=True
+        ):
+            self._beat()
             learning_rate = scheduled_learning_rate(self.config, self.progress(steps_ahead=1))
-            nats, norms = self._step(inputs, targets, learning_rate)
-            now = time.perf_counter()
-            position.seconds, before, took = now - started, now, now - before
-            report = self._step_report(nats, norms, learning_rate, took)
-            for observer in observers:
-                observer.on_step(report)
-            reason = self._reason_to_stop(observers)
-            if reason or self.progress() * self.config.validations >= position.validations + 1:
-                reason = self._validate(observers) or reason or _requested_stop(observers)
-            if self._signal:
+            gradient = self._step(inputs, targets, learning_rate)
+            before, position.seconds = position.seconds, time.perf_counter() - started
+            if fault := position.health.note(gradient.nats, gradient.is_finite):
+                self._roll_back(fault, observers)
+                return None
+            if gradient.is_finite:
+                report = self._step_report(gradient, learning_rate, position.seconds - before)
+                for observer in observers:
+                    observer.on_step(report)
+            else:
+                _tell(observers, f"Step {position.step:,}: the loss or its gradient was not finite; update left out.")
+            reason = self._agree(observers)
+            reason = "the budget is spent" if self.progress() >= 1.0 else reason
+            is_due = self.progress() * self.config.validations >= position.validations + 1
+            if (reason or is_due or self._must_save()) and not self._weights_are_finite():
+                self._roll_back("the weights were not finite", observers)
+                return None
+            if reason or is_due:
+                reason = self._validate(observers) or reason or self._agree(observers)
+            if self._signal or reason or is_due or self._must_save():
                 self.save_checkpoint()
+            if self._signal:
                 raise Interrupted(
-                    f"Stopped at step {position.step:,}; everything is saved. Go on with --resume.",
-                    self._signal,
+                    f"Stopped at step {position.step:,}; everything is saved. Go on with --resume.", self._signal
                 )
             if reason:
-                self.save_checkpoint()
                 return reason
         raise AssertionError("the batches of training never end")
 
-    def _step(self, inputs: tf.Tensor, targets: tf.Tensor, learning_rate: float) -> tuple[float, np.ndarray]:
-        """One update; returns the loss and the gradient norm of each weight."""
+    def _step(self, inputs: np.ndarray, targets: np.ndarray, learning_rate: float) -> Gradient:
+        """One update of the weights, left out if its gradient is not finite."""
         position = self.position
         if position.step_in_epoch == 0:  # the streams start somewhere else in each epoch
-            self._state = self.model.initial_state(self.config.batch_size)
+            self._state = self._initial_state()
         try:
-            nats, norms, self._state = self._update(inputs, targets, self._state, learning_rate, position.step)
+            windows = self._distribution.split((inputs, targets))
+            gradient = self._update.gradient(windows[0], windows[1], self._state, position.step)
+            if gradient.is_finite:
+                self._update.apply(gradient, learning_rate)
+                self._state = gradient.state
+                position.train_nats += gradient.nats
+                position.train_steps += 1
         except tf.errors.ResourceExhaustedError:
             raise TrainingError(
                 f"The memory is not enough for batches of {self.config.batch_size} x {self.config.sequence_length} "
                 "tokens: choose a smaller batch_size, sequence_length, vocab_size or hidden_units."
             ) from None
-        loss = float(nats)
-        if not (math.isfinite(loss) and np.isfinite(norms).all()):
-            raise TrainingError(
-                f"At step {position.step + 1:,} the loss became {loss:g} (gradient norm "
-                f"{float(np.linalg.norm(norms)):g}), so this update was left out and training stopped. "
-                "The best weights so far are kept; try a smaller learning_rate or clip_norm."
-            )
         position.step += 1
         position.step_in_epoch += 1
         if position.step_in_epoch == self._batches.steps_per_epoch:
             position.epoch, position.step_in_epoch = position.epoch + 1, 0
-        position.train_nats += loss
-        position.train_steps += 1
-        return loss, norms
+        return gradient
+
+    def _roll_back(self, fault: str, observers: Sequence[Observer]) -> None:
+        """Goes back to the last checkpoint, but not in the text: the windows since then are skipped."""
+        failed = self.position
+        advice = "Try a smaller learning_rate or clip_norm."
+        if failed.health.rollbacks >= self.config.max_rollbacks:
+            raise TrainingError(
+                f"At step {failed.step:,} {fault}, after going back to a checkpoint {failed.health.rollbacks} times: "
+                f"training stopped. The best weights so far are kept. {advice}"
+            )
+        checkpoint, _ = newest_checkpoint(self._checkpoints)
+        self.restore(checkpoint)
+        position = self.position
+        position.epoch, position.step_in_epoch, position.seconds = failed.epoch, failed.step_in_epoch, failed.seconds
+        position.health.rollbacks = failed.health.rollbacks + 1
+        position.health.left_out = failed.health.left_out
+        self._state = self._initial_state()
+        _tell(
+            observers,
+            f"At step {failed.step:,} {fault}: back to the weights of step {position.step:,}, on with the text after.",
+        )
+
+    def _agree(self, observers: Sequence[Observer]) -> str:
+        """Why to stop, if somebody asks for it; every process then has the chief's clock and anybody's signal."""
+        wanted = _requested_stop(observers)
+        values = [self.position.seconds if self._distribution.is_chief else 0.0, float(bool(wanted))]
+        values += [float(self._signal == number) for number in STOP_SIGNALS]
+        self.position.seconds, stop, *signals = self._distribution.total(values)
+        self._signal = next((number for number, sent in zip(STOP_SIGNALS, signals, strict=True) if sent), 0)
+        return wanted or ("the chief stopped it" if stop else "")
 
     def _validate(self, observers: Sequence[Observer]) -> str:
-        """Scores held-out text, keeps the weights if they are the best, writes a checkpoint."""
+        """Scores held-out text, and keeps the weights if they are the best; says if patience is at its end."""
         position = self.position
         self.scores = self._evaluator.scores(self._data.valid, self.config.valid_tokens)
         nats = self.scores.nats_per_token
+        (nats,) = self._distribution.total([nats if self._distribution.is_chief else 0.0])
         improved = position.best_nats_per_token is None or nats < position.best_nats_per_token
         position.validations = max(position.validations + 1, int(self.progress() * self.config.validations))
         position.without_improvement = 0 if improved else position.without_improvement + 1
@@ -167,10 +240,9 @@ class Trainer:
             perplexity_per_token=perplexity(nats),
             bits_per_byte=self.scores.bits_per_byte,
             improved=improved,
-            sample=self._write_sample(),
+            sample=self._write_sample() if observers else "",
         )
         position.train_nats, position.train_steps = 0.0, 0
-        self.save_checkpoint()
         for observer in observers:
             observer.on_validation(report)
         if self.config.patience and position.without_improvement >= self.config.patience:
@@ -189,8 +261,12 @@ class Trainer:
         return self.position.epoch + self.position.step_in_epoch / self._batches.steps_per_epoch
 
     def save_checkpoint(self) -> None:
-        """Writes everything that `restore` takes."""
-        save_checkpoint(self._checkpoints, self.position.step, Checkpoint(self._tensors(), asdict(self.position)))
+        """Writes everything that `restore` takes. All processes must call it together; the chief writes."""
+        tensors = self._tensors()
+        if self._distribution.is_chief:
+            checkpoint = Checkpoint(tensors, asdict(self.position))
+            save_checkpoint(self._checkpoints, self.position.step, checkpoint, keep=self.config.keep_checkpoints)
+        self._saved_at = self.position.seconds
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Goes on from a checkpoint. Raises `TrainingError` where it does not fit."""
@@ -200,19 +276,31 @@ class Trainer:
         self.model.assign_weights(_section(checkpoint.tensors, "weights"))
         for index, variable in enumerate(self._update.optimizer.variables):
             variable.assign(checkpoint.tensors[f"optimizer/{index}"].reshape(variable.shape))
-        flat = [tf.constant(array) for _, array in sorted(_section(checkpoint.tensors, "state").items())]
-        self._state = tf.nest.pack_sequence_as(self._state, flat)
-        self.position = Position(**checkpoint.position)
+        flat = [array[self._rows] for _, array in sorted(_section(checkpoint.tensors, "state").items())]
+        self._state = self._distribution.split(tf.nest.pack_sequence_as(self._state, flat))
+        self.position = Position.from_dict(checkpoint.position)
+        self._saved_at = self.position.seconds
+
+    def _must_save(self) -> bool:
+        return self.position.seconds - self._saved_at >= 60 * self.config.save_minutes
+
+    def _weights_are_finite(self) -> bool:
+        return all(np.isfinite(weight.numpy()).all() for weight in self.model.trainable_variables)
+
+    def _initial_state(self) -> Any:
+        """The state of streams that have read nothing, on the replicas that read them."""
+        rows = self._rows.stop - self._rows.start
+        return self._distribution.split(self.model.initial_state(rows))
 
     def _tensors(self) -> dict[str, np.ndarray]:
         tensors = {f"weights/{name}": array for name, array in self.model.weights_as_arrays().items()}
         for index, variable in enumerate(self._update.optimizer.variables):
             tensors[f"optimizer/{index}"] = np.asarray(variable.numpy())
-        for index, array in enumerate(tf.nest.flatten(self._state)):
+        for index, array in enumerate(tf.nest.flatten(self._distribution.gather(self._state))):
             tensors[f"state/{index:03d}"] = array.numpy()
         return tensors
 
-    def _step_report(self, nats: float, norms: np.ndarray, learning_rate: float, took: float) -> StepReport:
+    def _step_report(self, gradient: Gradient, learning_rate: float, took: float) -> StepReport:
         speed = self.config.batch_size * self.config.sequence_length / took
         memory = SPEED_MEMORY if self._tokens_per_second else 0.0
         self._tokens_per_second = memory * self._tokens_per_second + (1 - memory) * speed
@@ -221,10 +309,10 @@ class Trainer:
             step=self.position.step,
             epochs=self.epochs(),
             progress=progress,
-            nats_per_token=nats,
+            nats_per_token=gradient.nats,
             learning_rate=learning_rate,
-            gradient_norm=float(np.linalg.norm(norms)),
-            gradient_norms=dict(zip(self._weight_names(), norms.tolist(), strict=True)),
+            gradient_norm=gradient.norm,
+            gradient_norms=dict(zip(self._weight_names(), gradient.norms.tolist(), strict=True)),
             tokens_per_second=self._tokens_per_second,
             seconds_left=seconds / progress * (1 - progress) if progress else math.inf,
         )
@@ -233,18 +321,13 @@ class Trainer:
         names = {id(weight): name for name, weight in self.model.named_weights().items()}
         return [names[id(weight)] for weight in self.model.trainable_variables]
 
-    def _reason_to_stop(self, observers: Sequence[Observer]) -> str:
-        if self.progress() >= 1.0:
-            return "the budget is spent"
-        return _requested_stop(observers)
-
     @contextmanager
     def _catch_signals(self) -> Iterator[None]:
         """The first Ctrl-C or SIGTERM lets the step finish and saves; the second acts at once."""
         if threading.current_thread() is not threading.main_thread():
             yield  # Python tells signals to the main thread only
             return
-        previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        previous = {number: signal.getsignal(number) for number in STOP_SIGNALS}
 
         def handle(number: int, frame: Any) -> None:
             self._signal = number
@@ -280,6 +363,11 @@ def total_steps(config: TrainingConfig, steps_per_epoch: int) -> float:
     if config.epochs is not None:
         steps = min(steps, max(1, round(config.epochs * steps_per_epoch)))
     return steps
+
+
+def _tell(observers: Sequence[Observer], line: str) -> None:
+    for observer in observers:
+        observer.on_fault(line)
 
 
 def _requested_stop(observers: Sequence[Observer]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -9,78 +10,103 @@ import numpy as np
 import tensorflow as tf
 
 from textgen.config import TrainingConfig
+from textgen.distribution import Distribution
 from textgen.layers.dropout import Noise
 from textgen.model import LanguageModel
 from textgen.runtime import join_states, shard_rows
 
 
-class Update:
-    """Takes a batch and the state before it, changes the weights, gives back the state after it.
+@dataclass(frozen=True)
+class Gradient:
+    """What a window of text says about the weights."""
 
-    Each core takes a shard of the rows: two halves of a batch on two cores are quicker than both cores inside
-    each of many small operations. The result is that of the whole batch.
+    nats: float  # mean loss a token
+    norms: np.ndarray  # length of the gradient of each weight
+    gradients: Any  # of the mean loss, a weight each; on every replica the same
+    state: Any  # of the streams, after the window
+
+    @property
+    def norm(self) -> float:
+        """Length of the whole gradient."""
+        return float(np.linalg.norm(self.norms))
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether loss and gradient are numbers to go by."""
+        return bool(np.isfinite(self.nats) and np.isfinite(self.norms).all())
+
+
+class Update:
+    """Tells the gradient of a batch, and changes the weights by it.
+
+    Each replica takes its rows of the batch, and in it each core a shard of them: two halves of a batch on two
+    cores are quicker than both cores inside each of many small operations. The result is that of the whole batch.
     """
 
-    def __init__(self, model: LanguageModel, config: TrainingConfig) -> None:
-        self.optimizer = make_optimizer(config, model)
+    def __init__(self, model: LanguageModel, config: TrainingConfig, distribution: Distribution) -> None:
         self._model = model
         self._config = config
-        self._strategy = tf.distribute.get_strategy()
-        self._compiled = tf.function(self._distributed)
-        self._compiled_apply = tf.function(self._apply, jit_compile=not tf.config.list_physical_devices("GPU"))
+        self._distribution = distribution
+        with distribution.strategy.scope():
+            self.optimizer = make_optimizer(config, model)
+        self._compiled_gradient = tf.function(self._on_replicas)
+        on_one_cpu = distribution.num_replicas == 1 and not tf.config.list_physical_devices("GPU")
+        self._compiled_apply = tf.function(self._apply_on_replicas, jit_compile=on_one_cpu)
 
-    def __call__(
-        self, inputs: tf.Tensor, targets: tf.Tensor, state: Any, learning_rate: float, step: int
-    ) -> tuple[float, np.ndarray, Any]:
-        """inputs, targets [B, T] -> mean nats a token, gradient norm of each weight, state after the window.
-
-        Where loss or gradient are not finite the weights stay as they are.
-        """
+    def gradient(self, inputs: Any, targets: Any, state: Any, step: int) -> Gradient:
+        """inputs, targets [B, T] and the state before them, as `Distribution.split` makes them -> gradient."""
         seed = np.array([self._config.seed & 0x7FFFFFFF, step], np.int32)
-        rate = tf.constant(learning_rate, tf.float32)
-        nats, norms, state = self._compiled(inputs, targets, state, rate, seed)
-        return float(nats), norms.numpy(), state
+        nats, norms, gradients, state = self._compiled_gradient(inputs, targets, state, seed)
+        nats, norms = self._distribution.first((nats, norms))
+        return Gradient(float(nats), norms.numpy(), gradients, state)
 
-    def _distributed(self, *arguments: Any) -> tuple[tf.Tensor, tf.Tensor, Any]:
-        return self._strategy.run(self._replica, args=arguments)
+    def apply(self, gradient: Gradient, learning_rate: float) -> None:
+        """Changes the weights; a gradient longer than `clip_norm` is shortened to it first."""
+        scale = min(1.0, self._config.clip_norm / (gradient.norm + 1e-12))
+        self._compiled_apply(gradient.gradients, tf.constant(scale, tf.float32), tf.constant(learning_rate, tf.float32))
 
-    def _replica(
-        self, inputs: tf.Tensor, targets: tf.Tensor, state: Any, learning_rate: tf.Tensor, seed: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, Any]:
+    def _on_replicas(self, *arguments: Any) -> Any:
+        return self._distribution.strategy.run(self._gradient_on_replica, args=arguments)
+
+    def _gradient_on_replica(
+        self, inputs: tf.Tensor, targets: tf.Tensor, state: Any, seed: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor], Any]:
+        replica = tf.distribute.get_replica_context()
+        rows_here = inputs.shape[0]
+        all_rows = rows_here * self._distribution.num_replicas
+        first_row = replica.replica_id_in_sync_group * rows_here
         count = tf.cast(tf.math.count_nonzero(targets != self._model.pad_id), tf.float32)
-        batch_size = inputs.shape[0]
         losses, gradients, states = [], [], []
-        for rows in shard_rows(batch_size):
+        for rows in shard_rows(rows_here, self._distribution.cores_per_replica):
             shard_state = tf.nest.map_structure(lambda array, rows=rows: array[rows], state)
-            noise = Noise(seed, rows.start, batch_size)
-            loss, gradient, shard_state = self._gradient(inputs[rows], targets[rows], shard_state, noise)
+            noise = Noise(seed, first_row + rows.start, all_rows)
+            loss, gradient, shard_state = self._shard_gradient(inputs[rows], targets[rows], shard_state, noise)
             losses.append(loss)
             gradients.append(gradient)
             states.append(shard_state)
-        total = [tf.add_n(parts) / count for parts in zip(*gradients, strict=True)]
-        loss, norms = tf.add_n(losses) / count, tf.stack([tf.norm(gradient) for gradient in total])
-        norm = tf.norm(norms)
+        sums = [tf.add_n(losses), count, *(tf.add_n(parts) for parts in zip(*gradients, strict=True))]
+        if self._distribution.num_replicas > 1:
+            sums = replica.all_reduce("sum", sums)
+        loss, count, *total = sums
+        mean = [gradient / count for gradient in total]
+        norms = tf.stack([tf.norm(gradient) for gradient in mean])
+        return loss / count, norms, mean, join_states(states)
 
-        def apply() -> tf.Tensor:
-            scale = tf.minimum(1.0, self._config.clip_norm / (norm + 1e-12))
-            self._compiled_apply(total, scale, learning_rate)
-            return norm
-
-        tf.cond(tf.math.is_finite(loss) & tf.math.is_finite(norm), apply, lambda: norm)
-        return loss, norms, join_states(states)
-
-    def _gradient(
+    def _shard_gradient(
         self, inputs: tf.Tensor, targets: tf.Tensor, state: Any, noise: Noise
     ) -> tuple[tf.Tensor, list[tf.Tensor], Any]:
         """Sum of nats, its gradient, state."""
-        variables = [weight.value for weight in self._model.trainable_variables]
+        variables = [_local(weight.value) for weight in self._model.trainable_variables]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             features, state = self._model.features(inputs, state, noise)
             loss = self._model.summed_loss(features, targets)
         return loss, [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, variables)], state
 
-    def _apply(self, gradients: list[tf.Tensor], scale: tf.Tensor, learning_rate: tf.Tensor) -> None:
+    def _apply_on_replicas(self, *arguments: Any) -> None:
+        self._distribution.strategy.run(self._apply_on_replica, args=arguments)
+
+    def _apply_on_replica(self, gradients: list[tf.Tensor], scale: tf.Tensor, learning_rate: tf.Tensor) -> None:
         self.optimizer.learning_rate.assign(learning_rate)
         self.optimizer.apply([gradient * scale for gradient in gradients], self._model.trainable_variables)
 
@@ -90,5 +116,11 @@ def make_optimizer(config: TrainingConfig, model: LanguageModel) -> keras.optimi
     optimizer = keras.optimizers.AdamW(learning_rate=0.0, weight_decay=config.weight_decay, beta_2=0.99, epsilon=1e-8)
     optimizer.exclude_from_weight_decay(var_names=["bias"])
     optimizer.build(model.trainable_variables)
+    optimizer._all_reduce_sum_gradients = list  # the gradients that it gets are sums over all replicas
     model.optimizer = optimizer  # where Keras callbacks look for it
     return optimizer
+
+
+def _local(variable: Any) -> Any:
+    """The replica's own copy of a weight: TensorFlow differentiates no other."""
+    return variable._get() if hasattr(variable, "_get") else variable

@@ -14,7 +14,7 @@ from textgen.cli.sample import sample
 from textgen.cli.tensorboard import tensorboard
 from textgen.cli.tokenizer import tokenizer
 from textgen.cli.train import train
-from textgen.errors import Interrupted, TextgenError
+from textgen.errors import Interrupted, TextgenError, WorkerLost
 
 
 class Program(click.Group):
@@ -24,7 +24,7 @@ class Program(click.Group):
         """Runs a command; what the user can mend is one line on stderr, a bug keeps its traceback."""
         try:
             return super().invoke(ctx)
-        except Interrupted as error:
+        except (Interrupted, WorkerLost) as error:
             click.echo(f"\n{error}", err=True)
             ctx.exit(error.exit_code)
         except TextgenError as error:

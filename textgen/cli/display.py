@@ -65,6 +65,10 @@ class Display(Observer):
             sample = report.sample.strip()[:SAMPLE_CHARACTERS]
             self.console.print("\n".join(f"  | {line}" for line in sample.splitlines()), style="dim", markup=False)
 
+    def on_fault(self, line: str) -> None:
+        """A line, since it should not happen."""
+        self.say(line)
+
     def on_end(self) -> None:
         """Closes the bar."""
         if self._bar:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from textgen.cli.distribution import distribution_options, train_on_workers
 from textgen.cli.options import (
     corpus_config,
     corpus_options,
@@ -23,6 +25,7 @@ from textgen.config import PRECISIONS, PRESETS, SCHEDULES, read_toml
 from textgen.errors import TrainingError
 
 if TYPE_CHECKING:
+    from textgen.distribution import Distribution
     from textgen.plan import Plan
     from textgen.saved_model import SavedModel
 
@@ -77,6 +80,7 @@ training_options = option_group(
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run: --name NAME, or the newest.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @json_option
+@distribution_options
 @training_options
 @model_options
 @tokenizer_options
@@ -93,6 +97,11 @@ def train(
     resume: bool,
     dry_run: bool,
     as_json: bool,
+    strategy: str,
+    workers: int | None,
+    max_restarts: int,
+    start_timeout: float,
+    step_timeout: float,
     **options: Any,
 ) -> None:
     """Train a model on a text.
@@ -109,23 +118,60 @@ def train(
       textgen train headlines.csv --text-column title --preset small
       textgen train --resume --name poems
     """
+    from textgen.cli.display import Display
+    from textgen.distribution import is_follower
+    from textgen.distribution import start as join_others
+    from textgen.run import join
+    from textgen.run import resume as resume_run
+    from textgen.run import train as train_run
     from textgen.saved_model import models_folder
 
     settings = {**(read_toml(config_file) if config_file else {}), **given(options)}
     folder = models_folder(models_dir)
+    if resume and paths:
+        raise click.UsageError(
+            "--resume takes the corpus from the run that it goes on with: leave out PATHS; --name says which run."
+        )
+    if not resume and not paths:
+        raise click.UsageError("Missing argument 'PATHS...': what text is the model to learn from?")
+    target = folder / (name or (_newest_run(folder) if resume else _free_name(folder, paths[0])))
+    if workers and workers > 1 and not dry_run:
+        ctx = click.get_current_context()
+        ctx.exit(train_on_workers(ctx, target))
+    if is_follower(strategy):
+        if not name:
+            raise click.UsageError("Missing option '--name': several processes must train the same model.")
+        join(target, join_others(strategy, start_timeout), step_timeout)
+        return
+    display = Display()
     if resume:
-        if paths:
-            raise click.UsageError("--resume takes the corpus from the run that it goes on with: leave out PATHS.")
-        saved = _resume(folder, name, settings)
+        distribution = join_others(strategy, start_timeout)
+        display.say(f"Resuming {target}.")
+        saved = resume_run(
+            target,
+            settings,
+            observers=[display],
+            say=display.say,
+            distribution=distribution,
+            step_timeout=step_timeout,
+        )
     else:
-        if not paths:
-            raise click.UsageError("Missing argument 'PATHS...': what text is the model to learn from?")
-        plan = _plan(paths, settings, preset, valid, start, tokenizer_from, models_dir)
-        target = folder / (name or _free_name(folder, paths[0]))
+        plan, distribution = _plan(
+            paths,
+            settings,
+            preset,
+            valid,
+            start,
+            tokenizer_from,
+            models_dir,
+            lambda: join_others(strategy, start_timeout),
+        )
         click.echo(describe(plan, target), err=not dry_run)
         if dry_run:
             return
-        saved = _train(plan, target)
+        saved = train_run(
+            plan, target, observers=[display], say=display.say, distribution=distribution, step_timeout=step_timeout
+        )
     if as_json:
         click.echo(json.dumps(saved.training, indent=2, ensure_ascii=False))
     else:
@@ -140,10 +186,10 @@ def _plan(
     start: str | None,
     tokenizer_from: str | None,
     models_dir: Path | None,
-) -> Plan:
+    join: Callable[[], Distribution],
+) -> tuple[Plan, Distribution]:
     from textgen.corpus import Corpus
     from textgen.plan import make_plan
-    from textgen.runtime import load_tensorflow
     from textgen.saved_model import load_model
 
     config = corpus_config(settings)
@@ -157,8 +203,8 @@ def _plan(
     for skipped in text.skipped:
         click.echo(f"Skipped {skipped}: it looks like a binary file.", err=True)
     text.stats()  # complains before the slow part
-    load_tensorflow()
-    return make_plan(
+    distribution = join()
+    plan = make_plan(
         text,
         settings,
         preset=preset,
@@ -166,30 +212,15 @@ def _plan(
         start=load_model(start, models_dir) if start else None,
         tokenizer=find_tokenizer(tokenizer_from, models_dir) if tokenizer_from else None,
     )
+    return plan, distribution
 
 
-def _train(plan: Plan, folder: Path) -> SavedModel:
-    from textgen.cli.display import Display
-    from textgen.run import train as run
-
-    display = Display()
-    return run(plan, folder, observers=[display], say=display.say)
-
-
-def _resume(folder: Path, name: str | None, settings: dict[str, Any]) -> SavedModel:
-    from textgen.cli.display import Display
-    from textgen.run import resume as run
-    from textgen.runtime import load_tensorflow
-
-    if name is None:
-        runs = sorted(folder.glob("*/checkpoints"), key=lambda path: path.stat().st_mtime)
-        if not runs:
-            raise TrainingError(f"There is no run to resume in {folder}: name a corpus to train on.")
-        name = runs[-1].parent.name
-    load_tensorflow()
-    display = Display()
-    display.say(f"Resuming {folder / name}.")
-    return run(folder / name, settings, observers=[display], say=display.say)
+def _newest_run(folder: Path) -> str:
+    """The name of the run whose last checkpoint is the newest."""
+    runs = sorted(folder.glob("*/checkpoints"), key=lambda path: path.stat().st_mtime)
+    if not runs:
+        raise TrainingError(f"There is no run to resume in {folder}: name a corpus to train on.")
+    return runs[-1].parent.name
 
 
 def _free_name(folder: Path, path: str) -> str:

@@ -1,0 +1,40 @@
+"""Which losses take a run back, and which it lives with."""
+
+from __future__ import annotations
+
+import math
+
+from textgen.faults import HIGH_STEPS, MOST_LEFT_OUT, Health
+
+
+def noted(health: Health, losses: list[float]) -> list[int]:
+    """Where in `losses` the run would go back."""
+    return [number for number, nats in enumerate(losses) if health.note(nats, math.isfinite(nats))]
+
+
+LEARNING = [5.0 * 0.99**n for n in range(150)]
+
+
+def test_a_run_that_learns_has_no_fault() -> None:
+    assert noted(Health(), LEARNING) == []
+
+
+def test_single_updates_are_left_out_and_counted() -> None:
+    health = Health()
+    assert noted(health, [5.0, math.nan, 4.0, math.inf, math.nan, 4.0] * 3) == []
+    assert health.left_out == 9
+
+
+def test_several_in_a_row_are_a_fault() -> None:
+    assert noted(Health(), [5.0, *[math.nan] * MOST_LEFT_OUT]) == [MOST_LEFT_OUT]
+    assert noted(Health(), [math.nan] * MOST_LEFT_OUT) == [MOST_LEFT_OUT - 1]
+
+
+def test_a_loss_that_stays_above_the_first_is_a_fault_once_something_was_learnt() -> None:
+    assert noted(Health(), [*LEARNING, *[5.1] * HIGH_STEPS]) == [len(LEARNING) + HIGH_STEPS - 1]
+    assert noted(Health(), [*LEARNING, *[5.1] * (HIGH_STEPS - 1), 4.9, *[5.1] * (HIGH_STEPS - 1)]) == []
+    assert noted(Health(), [5.0, *[5.5] * 50]) == []
+
+
+def test_hard_passages_are_none() -> None:
+    assert noted(Health(), [*LEARNING, *[4.9] * 100]) == []

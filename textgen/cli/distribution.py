@@ -1,0 +1,81 @@
+"""Options of training on several devices and in several processes, and the start of such processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from click.core import ParameterSource
+
+from textgen.cli.options import option_group
+from textgen.config import STRATEGIES
+
+LAUNCHER_OPTIONS = ("workers", "max_restarts", "strategy", "name")  # that the processes themselves do not get
+OF_A_RESUMPTION = ("models_dir", "as_json", "start_timeout", "step_timeout")
+
+distribution_options = option_group(
+    click.option(
+        "--strategy",
+        type=click.Choice(STRATEGIES),
+        default="auto",
+        help="How GPUs and processes share the work [default: auto, all that are there].",
+    ),
+    click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes on this machine that share it."),
+    click.option(
+        "--max-restarts",
+        type=click.IntRange(0),
+        default=3,
+        metavar="N",
+        help="With --workers, how often all start again when one is lost [default: 3].",
+    ),
+    click.option(
+        "--start-timeout",
+        type=click.FloatRange(1),
+        default=300.0,
+        metavar="SECONDS",
+        help="In which several processes must find one another [default: 300].",
+    ),
+    click.option(
+        "--step-timeout",
+        type=click.FloatRange(1),
+        default=900.0,
+        metavar="SECONDS",
+        help="After which a process that waits for the others gives up [default: 900].",
+    ),
+)
+
+
+def train_on_workers(ctx: click.Context, folder: Path) -> int:
+    """Runs the command of `ctx` in as many processes as it asks for; gives its exit code."""
+    from textgen.workers import run_workers
+
+    common = ["--strategy", "multiworker", "--name", folder.name]
+    arguments = ["train", *common, *command_line(ctx, leave_out=LAUNCHER_OPTIONS)]
+    rest = [name for name in ctx.params if name not in OF_A_RESUMPTION]
+    return run_workers(
+        arguments,
+        ["train", *common, "--resume", *command_line(ctx, leave_out=rest)],
+        ctx.params["workers"],
+        folder,
+        max_restarts=ctx.params["max_restarts"],
+        say=lambda line: click.echo(line, err=True),
+    )
+
+
+def command_line(ctx: click.Context, leave_out: Sequence[str] = ()) -> list[str]:
+    """The options and arguments with which a command was called, as words of a command line."""
+    options, arguments = list[str](), list[str]()
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        if name in leave_out or ctx.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        value = ctx.params[name]
+        if isinstance(parameter, click.Argument):
+            arguments += map(str, value if parameter.nargs != 1 else [value])
+        elif isinstance(parameter, click.Option) and parameter.is_flag:
+            options.append((parameter.opts if value else parameter.secondary_opts)[0])
+        else:
+            for one in value if parameter.multiple else [value]:
+                options += [parameter.opts[0], str(one)]
+    return [*options, *(["--", *arguments] if arguments else [])]

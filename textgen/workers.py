@@ -1,0 +1,146 @@
+"""Several processes on this machine that train together, and what happens when one of them is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import IO
+
+from textgen.errors import TrainingError
+from textgen.saved_model import CHECKPOINTS
+
+FINAL = (0, 1, 2, 130, 143)  # exit codes after which nothing is started again: done, a user's mistake, a signal
+LONGEST_PAUSE = 60.0  # seconds before a restart, at most
+PATIENCE = 30.0  # seconds that the others have to end once one has ended for good
+LAST_WORDS = 2000  # bytes of what a lost process said last
+
+
+def run_workers(
+    arguments: Sequence[str],
+    resume_arguments: Sequence[str],
+    number: int,
+    folder: Path,
+    *,
+    max_restarts: int,
+    say: Callable[[str], None],
+    command: Sequence[str] = (sys.executable, "-m", "textgen"),
+) -> int:
+    """Runs `command` with `arguments` as `number` processes that train the model in `folder`; gives the exit code.
+
+    They find one another through `TF_CONFIG`. The first, the chief, writes to our stdout and stderr. If one is
+    lost the others are ended and all are started again, with `resume_arguments` once there is a checkpoint.
+    Raises `TrainingError` after `max_restarts` restarts.
+    """
+    for restart in range(max_restarts + 1):
+        resuming = any((folder / CHECKPOINTS).glob("step-*"))
+        with _Workers([*command, *(resume_arguments if resuming else arguments)], number) as workers:
+            worker, code = workers.wait()
+            if code in FINAL:
+                if code and worker:
+                    say(workers.last_words(worker))
+                return code
+            lost = f"Worker {worker} of {number} {_ending(code)}."
+            if words := workers.last_words(worker):
+                lost += f" Its last words: {words}"
+        if restart < max_restarts:
+            pause = min(LONGEST_PAUSE, 2.0**restart)
+            say(f"{lost} All start again from the last checkpoint in {pause:.0f} s ({restart + 1} of {max_restarts}).")
+            time.sleep(pause)
+    raise TrainingError(f"{lost} That was the last of {max_restarts} restarts: everything saved so far stays.")
+
+
+class _Workers:
+    """The processes; none of them outlives the block."""
+
+    def __init__(self, command: Sequence[str], number: int) -> None:
+        cluster = {"worker": [f"127.0.0.1:{port}" for port in _free_ports(number)]}
+        self._said: list[IO[bytes] | None] = []
+        self._processes: list[subprocess.Popen[bytes]] = []
+        for index in range(number):
+            task = {"cluster": cluster, "task": {"type": "worker", "index": index}}
+            output = tempfile.TemporaryFile() if index else None  # noqa: SIM115 - closed with the block
+            self._said.append(output)
+            process = subprocess.Popen(
+                command, env=os.environ | {"TF_CONFIG": json.dumps(task)}, stdout=output, stderr=output,
+                stdin=subprocess.DEVNULL if index else None,
+            )  # fmt: skip
+            self._processes.append(process)
+
+    def __enter__(self) -> _Workers:
+        self._previous = signal.signal(signal.SIGTERM, self._pass_on)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        signal.signal(signal.SIGTERM, self._previous)
+        for process in self._processes:
+            process.kill()  # also one that was stopped
+            process.wait()
+        for output in filter(None, self._said):
+            output.close()
+
+    def wait(self) -> tuple[int, int]:
+        """The first worker that fails and its exit code, a cause before its consequences; 0, 0 if none does."""
+        while True:
+            try:
+                codes = self._wait_for_the_first()
+                break
+            except KeyboardInterrupt:  # the processes were told, too: they save and end
+                continue
+        final = [worker for worker, code in enumerate(codes) if code in FINAL and code]
+        lost = [worker for worker, code in enumerate(codes) if code is not None and code not in FINAL]
+        killed = [worker for worker in lost if (codes[worker] or 0) < 0]
+        worker = (final or killed or lost or [0])[0]
+        return worker, codes[worker] or 0
+
+    def last_words(self, worker: int) -> str:
+        """The end of what a worker other than the chief has written."""
+        said = self._said[worker]
+        if said is None:
+            return ""
+        said.seek(0, os.SEEK_END)
+        said.seek(max(0, said.tell() - LAST_WORDS))
+        lines = said.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else ""
+
+    def _wait_for_the_first(self) -> list[int | None]:
+        """Waits until all are done or one has failed, and then a little for the others; exit codes so far."""
+        until = None
+        while True:
+            codes = [process.poll() for process in self._processes]
+            if None not in codes:
+                return codes
+            failed = [code for code in codes if code]
+            if failed and until is None:
+                until = time.monotonic() + (PATIENCE if all(code in FINAL for code in failed) else 1.0)
+            if until and time.monotonic() > until:
+                return codes
+            time.sleep(0.1)
+
+    def _pass_on(self, number: int, frame: object) -> None:
+        for process in self._processes:
+            with suppress(ProcessLookupError):
+                process.send_signal(number)
+
+
+def _ending(code: int) -> str:
+    if code == -signal.SIGALRM:
+        return "did not come on in time (start_timeout, step_timeout)"
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+
+def _free_ports(number: int) -> list[int]:
+    """Ports that nobody listens on; held together, so that no two are the same."""
+    with ExitStack() as sockets:
+        bound = [sockets.enter_context(socket.socket()) for _ in range(number)]
+        for one in bound:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in bound]
