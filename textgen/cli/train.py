@@ -59,6 +59,9 @@ training_options = option_group(
     click.option("--validations", type=int, metavar="N", help="How often held-out text is scored."),
     click.option("--valid-tokens", type=int, metavar="N", help="Held-out tokens that are scored each time."),
     click.option("--patience", type=int, metavar="N", help="Stop after so many validations without a better one."),
+    click.option("--save-minutes", type=float, help="Between checkpoints, at most [default: 10]."),
+    click.option("--keep-checkpoints", type=int, metavar="N", help="The newest ones to keep [default: 2]."),
+    click.option("--max-rollbacks", type=int, metavar="N", help="Times to go back after a fault [default: 3]."),
     click.option(
         "--precision",
         type=click.Choice(PRECISIONS),

@@ -1,0 +1,187 @@
+"""Several processes: started, watched, started again; and real ones that train together (slow)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from textgen import workers
+from textgen.checkpoints import newest_checkpoint
+from textgen.errors import TrainingError
+from textgen.workers import run_workers
+
+SCRIPT = """
+import json, os, signal, sys, time
+from pathlib import Path
+folder, first, rest = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3:]
+task = json.loads(os.environ["TF_CONFIG"])
+index, ports = task["task"]["index"], task["cluster"]["worker"]
+assert len(set(ports)) == len(ports)
+log = folder / f"log-{index}"
+times = log.read_text().count("\\n") if log.exists() else 0
+with log.open("a") as file:
+    file.write(" ".join(rest) + "\\n")
+print("worker", index, "speaks", file=sys.stderr)
+what = first[times][index] if times < len(first) else 0
+if what == "wait":
+    time.sleep(60)
+elif what == "stop":
+    os.kill(os.getpid(), signal.SIGSTOP)
+elif isinstance(what, str):
+    os.kill(os.getpid(), getattr(signal, what))
+sys.exit(what)
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program that ends as it is told, each time it is started."""
+    monkeypatch.setattr(workers.time, "sleep", lambda seconds: time_sleep(min(seconds, 0.05)))
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT, encoding="utf-8")
+    return path
+
+
+time_sleep = time.sleep
+
+
+def run(script: Path, endings: list[list[object]], max_restarts: int = 3) -> tuple[int, list[str]]:
+    """The exit code and what was said, where the workers' n-th start ends with `endings[n]`."""
+    said: list[str] = []
+    command = [sys.executable, str(script), str(script.parent), json.dumps(endings)]
+    number = len(endings[0])
+    code = run_workers(
+        ["begin"], ["go", "on"], number, script.parent, max_restarts=max_restarts, say=said.append, command=command
+    )
+    return code, said
+
+
+def starts(script: Path, worker: int = 0) -> list[str]:
+    return (script.parent / f"log-{worker}").read_text(encoding="utf-8").splitlines()
+
+
+def test_all_are_done(script: Path) -> None:
+    assert run(script, [[0, 0, 0]]) == (0, [])
+    assert [starts(script, worker) for worker in range(3)] == [["begin"]] * 3
+
+
+@pytest.mark.parametrize("code", [1, 2, 130, 143])
+def test_what_a_restart_would_not_mend_ends_the_others(
+    script: Path, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "PATIENCE", 0.5)
+    assert run(script, [[code, "wait"]]) == (code, [])
+    assert starts(script) == ["begin"]
+
+
+def test_the_error_of_another_worker_is_shown(script: Path) -> None:
+    assert run(script, [[75, 1]]) == (1, ["worker 1 speaks"])
+
+
+def test_one_that_is_killed_is_started_again_with_all_others(script: Path) -> None:
+    code, said = run(script, [[75, "SIGKILL"], [0, 0]])
+    assert code == 0
+    assert starts(script) == starts(script, 1) == ["begin", "begin"]
+    assert said == [
+        "Worker 1 of 2 was ended by SIGKILL. Its last words: worker 1 speaks "
+        "All start again from the last checkpoint in 1 s (1 of 3)."
+    ]
+
+
+def test_a_restart_resumes_once_there_is_a_checkpoint(script: Path) -> None:
+    (script.parent / "checkpoints" / "step-000000005").mkdir(parents=True)
+    assert run(script, [[75, 75], [0, 0]])[0] == 0
+    assert starts(script) == ["go on", "go on"]
+
+
+def test_one_that_is_stopped_is_killed_when_another_gives_up_on_it(script: Path) -> None:
+    code, said = run(script, [["SIGALRM", "stop"], [0, 0]])
+    assert code == 0
+    assert "Worker 0 of 2 did not come on in time (start_timeout, step_timeout)." in said[0]
+
+
+def test_restarts_come_to_an_end(script: Path) -> None:
+    with pytest.raises(TrainingError, match=r"Worker 0 of 2 ended with exit code 7\. That was the last of 2 restarts"):
+        run(script, [[7, 0]] * 9, max_restarts=2)
+    assert len(starts(script)) == 3
+
+
+def test_a_termination_is_passed_on(script: Path) -> None:
+    timer = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    with pytest.raises(TrainingError, match="was ended by SIGTERM"):  # this program does not save first
+        run(script, [["wait", "wait"]], max_restarts=0)
+    timer.join()
+
+
+# === Real processes ===
+
+SETTINGS = [
+    "--tokenizer", "char", "--hidden-units", "16", "--embedding-dim", "16", "--num-layers", "2", "--batch-size", "4",
+    "--sequence-length", "16", "--steps", "60", "--validations", "6", "--precision", "float32",
+    
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(0)
+    words = ["moon", "river", "the", "old", "fox", "sang", "a", "slow", "song", "of", "rain", "and"]
+    path = tmp_path_factory.mktemp("workers") / "songs.txt"
+    path.write_text("\n".join(" ".join(rng.choice(words, 6)) for _ in range(200)), encoding="utf-8")
+    return path
+
+
+def start_training(text: Path, name: str, *options: str) -> subprocess.Popen[str]:
+    arguments = ["train", str(text), "--name", name, "--models-dir", str(text.parent), *SETTINGS, *options]
+    return subprocess.Popen([sys.executable, "-m", "textgen", *arguments], stderr=subprocess.PIPE, text=True)
+
+
+def final_weights(text: Path, name: str) -> dict[str, np.ndarray]:
+    return newest_checkpoint(text.parent / name / "checkpoints")[0].tensors
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    tasks = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8")
+    return [int(child) for child in tasks.split()]
+
+
+def wait_for_step(text: Path, name: str, step: int) -> None:
+    until = time.monotonic() + 300
+    while time.monotonic() < until:
+        saved = sorted((text.parent / name / "checkpoints").glob("step-*"))
+        if saved and int(saved[-1].name.split("-")[1]) >= step:
+            return
+        time_sleep(0.05)
+    raise AssertionError("the training did not come so far")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes in /proc")
+def test_workers_equal_one_process_whatever_happens_to_them(text: Path) -> None:
+    assert start_training(text, "one").wait() == 0
+    assert start_training(text, "two", "--workers", "2").wait() == 0
+    one, two = final_weights(text, "one"), final_weights(text, "two")
+    for name, array in one.items():
+        np.testing.assert_allclose(two[name], array, atol=1e-5)
+
+    for number, name in ((signal.SIGKILL, "killed"), (signal.SIGSTOP, "stopped")):
+        training = start_training(text, name, "--workers", "2", "--step-timeout", "15")
+        wait_for_step(text, name, 30)
+        os.kill(children(training)[1], number)
+        _, said = training.communicate()
+        assert training.returncode == 0
+        assert "All start again from the last checkpoint" in said
+        assert "SIGKILL" in said or "did not come on in time" in said
+        for weight, array in two.items():
+            np.testing.assert_array_equal(final_weights(text, name)[weight], array)
