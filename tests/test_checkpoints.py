@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -125,9 +128,118 @@ def test_a_crash_while_saving_leaves_the_one_before(
 def test_what_a_killed_process_left_is_ignored_and_swept(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, 5, checkpoint(5))
     shutil.copytree(tmp_path / "step-000000005", tmp_path / ".tmp-step-000000010-x")
+    (tmp_path / ".tmp-step-000000010-x" / MANIFEST).unlink()
     assert assert_newest(tmp_path, 5) == []
+    assert steps(tmp_path) == ["step-000000005"]
     save_checkpoint(tmp_path, 10, checkpoint(10))
     assert steps(tmp_path) == ["step-000000005", "step-000000010"]
+
+
+# === At every file operation ===
+
+HARNESS = """
+import builtins, errno, io, os, pathlib, signal, sys, warnings
+import numpy as np
+from textgen.checkpoints import Checkpoint, newest_checkpoint, save_checkpoint
+from textgen.errors import TextgenError
+from textgen import storage
+
+warnings.simplefilter("ignore")
+folder, new_step, keep, what = pathlib.Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+WATCHED = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.chmod"}
+at, seen = None, 0
+
+def checkpoint(step):
+    return Checkpoint({"weights/a": np.full(5000, step, np.float32)}, {"step": step})
+
+def operation(name):
+    global seen
+    if at is None:
+        return
+    seen += 1
+    if seen == at + 1:
+        if what == "SIGKILL":
+            os.kill(os.getpid(), signal.SIGKILL)
+        number = getattr(errno, what)
+        raise OSError(number, os.strerror(number))
+
+def hook(event, arguments):
+    if event in WATCHED and str(folder) in str(arguments[0]):
+        operation(event)
+
+def write_in_parts(self, data):
+    with self.open("wb") as file:
+        file.write(data[: len(data) // 2])
+        file.flush()
+        operation("write")
+        file.write(data[len(data) // 2 :])
+
+def write_through(path, data):
+    write_in_parts(path, data)
+    real_fsync_file(path)
+
+def real_fsync_file(path):
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+fsync = os.fsync
+def counted_fsync(descriptor):
+    operation("fsync")
+    fsync(descriptor)
+
+os.fsync, pathlib.Path.write_bytes, storage._write_through = counted_fsync, write_in_parts, write_through
+sys.addaudithook(hook)
+
+def state():
+    found, _ = newest_checkpoint(folder)
+    step = found.position["step"]
+    assert (found.tensors["weights/a"] == step).all()
+    return step
+
+results = []
+for number in range(1000):
+    for old in folder.glob("*"):
+        storage.shutil.rmtree(old)
+    for step in (5, 10):
+        save_checkpoint(folder, step, checkpoint(step), keep=keep)
+    child = os.fork()
+    if not child:
+        at, failed = number, 0
+        try:
+            save_checkpoint(folder, new_step, checkpoint(20), keep=keep)
+        except TextgenError as error:
+            failed = 1 if "Cannot write" in str(error) else 9
+        os._exit(failed if seen > number else 2)
+    _, status = os.waitpid(child, 0)
+    results.append(state())
+    assert os.waitstatus_to_exitcode(status) != 9
+    if os.waitstatus_to_exitcode(status) == 2:
+        break
+    if what != "SIGKILL":  # the disk is well again
+        save_checkpoint(folder, new_step, checkpoint(20), keep=keep)
+        assert state() == 20
+print(*results)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks a process for each operation")
+@pytest.mark.parametrize(("step", "keep"), [(20, 2), (20, 1), (10, 1)])
+@pytest.mark.parametrize("what", ["SIGKILL", "ENOSPC", "EIO", "EACCES"])
+def test_whatever_operation_is_the_last_the_old_or_the_new_checkpoint_is_there(
+    tmp_path: Path, what: str, step: int, keep: int
+) -> None:
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", HARNESS, str(folder), str(step), str(keep), what],
+        capture_output=True, text=True, check=False, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = [int(word) for word in done.stdout.split()]
+    assert len(found) > 15  # operations
+    assert set(found) == {10, 20}
+    assert found[-1] == 20
+    assert what != "SIGKILL" or found == sorted(found), "once new, new it stays"
 
 
 def test_a_full_disk_is_one_clear_line(tmp_path: Path, disk_of: Callable[[int], AbstractContextManager[None]]) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import random
+import subprocess
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -117,6 +121,80 @@ def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(text: Path, tmp
     last = f"step-{12:09d}/tensors.safetensors"
     checkpoints = [(tmp_path / name / "checkpoints" / last).read_bytes() for name in ("whole", "parts")]
     assert checkpoints[0] == checkpoints[1]
+
+
+class Killed(BaseException):
+    """As sudden as a kill: nobody catches it."""
+
+
+class KilledAt(Observer):
+    """Ends everything at a step, or in the validation or the save after it."""
+
+    def __init__(self, step: int, when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self._step, self._when, self._patch = step, when, monkeypatch
+
+    def on_step(self, report: StepReport) -> None:
+        if report.step == self._step:
+            if self._when == "step":
+                raise Killed
+            place = "textgen.trainer.Trainer._save_best" if self._when == "validation" else "os.rename"
+            self._patch.setattr(place, self._die, raising=False)
+
+    def on_validation(self, report: ValidationReport) -> None:
+        if report.step == self._step and self._when == "validation":
+            raise Killed
+
+    def _die(self, *arguments: object) -> None:
+        raise Killed
+
+
+@pytest.mark.parametrize(
+    ("step", "when"),
+    [(13, "step"), (27, "step"), (60, "step"), (20, "validation"), (20, "save"), (60, "save")],
+)
+def test_a_killed_and_resumed_run_equals_one_that_was_not(
+    text: Path, tmp_path: Path, step: int, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With dropout on, over the edges of epochs."""
+    plan = plan_for(text, steps=60, validations=6, batch_size=8, dropout=0.3)
+    whole = train(plan, tmp_path / "whole")
+    assert 2 < whole.training["progress"]["epochs"] < 5
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        train(plan, tmp_path / "killed", observers=[KilledAt(step, when, patch)])
+    watch = Watch()
+    resumed = resume(tmp_path / "killed", observers=[watch])
+    if watch.steps:  # one that was killed after its last save has nothing left to do
+        assert step - 10 < watch.steps[0].step <= step + 1
+    last = "checkpoints/step-000000060/tensors.safetensors"
+    assert (whole.folder / last).read_bytes() == (resumed.folder / last).read_bytes()
+    for name, array in whole.weights().items():
+        np.testing.assert_array_equal(resumed.weights()[name], array)
+    assert resumed.training["scores"] == whole.training["scores"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_twenty_kills_at_random_times_change_nothing(text: Path, tmp_path: Path) -> None:
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in (TINY | {"steps": 3000}).items()]
+    command = [sys.executable, "-m", "textgen", "train", "--models-dir", str(tmp_path), "--name"]
+    fresh = [str(text), "--documents", "line", "--save-minutes", "0.002", *options]
+    subprocess.run([*command, "whole", *fresh], check=True)
+    rng = random.Random(1)
+    arguments, kills = fresh, 0
+    while True:
+        process = subprocess.Popen([*command, "killed", *arguments])
+        with suppress(subprocess.TimeoutExpired):
+            assert process.wait(rng.uniform(4, 9) if kills < 20 else None) == 0
+            break
+        process.kill()
+        process.wait()
+        kills += 1
+        arguments = ["--resume"] if list((tmp_path / "killed" / "checkpoints").glob("step-*")) else fresh
+    assert kills == 20
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed")]
+    for name, array in weights[0].items():
+        np.testing.assert_array_equal(weights[1][name], array)
 
 
 def test_resuming_can_lengthen_a_run_and_needs_no_corpus_while_tokens_are_cached(text: Path, tmp_path: Path) -> None:

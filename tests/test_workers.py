@@ -45,7 +45,7 @@ sys.exit(what)
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A program that ends as it is told, each time it is started."""
-    monkeypatch.setattr(workers.time, "sleep", lambda seconds: time_sleep(min(seconds, 0.05)))
+    monkeypatch.setattr("textgen.workers.time.sleep", lambda seconds: time_sleep(min(seconds, 0.05)))
     path = tmp_path / "script.py"
     path.write_text(SCRIPT, encoding="utf-8")
     return path
@@ -128,7 +128,7 @@ def test_a_termination_is_passed_on(script: Path) -> None:
 SETTINGS = [
     "--tokenizer", "char", "--hidden-units", "16", "--embedding-dim", "16", "--num-layers", "2", "--batch-size", "4",
     "--sequence-length", "16", "--steps", "60", "--validations", "6", "--precision", "float32",
-    
+
 ]  # fmt: skip
 
 

@@ -63,8 +63,10 @@ def check_room(folder: Path, tensors: Mapping[str, np.ndarray], keep: int) -> No
 def newest_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
     """The newest checkpoint that verifies, and what is wrong with newer ones that do not.
 
+    Sweeps the folder first, so nobody may be writing to it.
     Raises `SavedModelError` where there is none.
     """
+    sweep(folder)
     skipped: list[str] = []
     for path in sorted(folder.glob("step-*"), reverse=True):
         try:

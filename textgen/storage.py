@@ -21,6 +21,7 @@ from textgen.errors import SavedModelError, TextgenError
 MANIFEST = "MANIFEST.json"
 PENDING = ".new"  # a file that the manifest already counts on, not yet renamed into place
 TEMPORARY = ".tmp-"
+ASIDE = f"{TEMPORARY}old-"  # then the process and the name that the folder had
 
 
 def cache_folder() -> Path:
@@ -139,8 +140,17 @@ def sha256(path: Path) -> str:
 
 
 def sweep(path: Path) -> None:
-    """Removes temporary files and folders that a killed process left in `path`."""
+    """Removes temporary files and folders that a killed process left in `path`.
+
+    A folder that it had moved aside and not yet replaced is put back.
+    """
     for leftover in path.glob(f"{TEMPORARY}*"):
+        if leftover.name.startswith(ASIDE):
+            target = path / leftover.name.removeprefix(ASIDE).split("-", 1)[1]
+            with suppress(OSError):
+                if not target.exists():
+                    os.rename(leftover, target)
+                    continue
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
@@ -165,7 +175,7 @@ def _rename_folder(source: Path, target: Path) -> None:
     if not target.exists():
         os.rename(source, target)
         return
-    aside = target.with_name(f"{TEMPORARY}old-{os.getpid()}-{target.name}")
+    aside = target.with_name(f"{ASIDE}{os.getpid()}-{target.name}")
     os.rename(target, aside)
     try:
         os.rename(source, target)
