@@ -13,8 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textgen.config import (
+    ACTIVATIONS,
+    CELLS,
     DOCUMENT_MODES,
     MAX_LAYERS,
+    MAX_ROUNDS,
     MAX_UNITS,
     MAX_VOCAB_SIZE,
     NEWLINES,
@@ -46,6 +49,8 @@ LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most 
     (ModelConfig, "num_layers", 1, MAX_LAYERS),
     (ModelConfig, "dropout", 0.0, 0.95),
     (ModelConfig, "embedding_dropout", 0.0, 0.95),
+    (ModelConfig, "mogrifier_rounds", 1, MAX_ROUNDS),
+    (ModelConfig, "mogrifier_rank", 1, MAX_UNITS),
     (TrainingConfig, "batch_size", 1, 65_536),
     (TrainingConfig, "sequence_length", 1, 65_536),
     (TrainingConfig, "learning_rate", 0.0, 1000.0),
@@ -72,6 +77,8 @@ CHOICES: list[tuple[type[Any], str, tuple[str, ...]]] = [
     (CorpusConfig, "documents", DOCUMENT_MODES),
     (CorpusConfig, "newlines", NEWLINES),
     (TokenizerConfig, "tokenizer", TOKENIZERS),
+    (ModelConfig, "cell", tuple(CELLS)),
+    (ModelConfig, "activation", ACTIVATIONS),
     (TrainingConfig, "schedule", SCHEDULES),
     (TrainingConfig, "precision", PRECISIONS),
 ]
@@ -98,7 +105,7 @@ def test_a_number_is_within_its_limits(kind: type[Any], name: str, low: float, h
 
 def test_every_number_has_a_limit_and_every_choice_is_checked() -> None:
     checked = {(kind, name) for kind, name, *_ in [*LIMITS, *CHOICES]}
-    free = {"encoding", "text_field", "text_column", "tie_embeddings", "stop"}
+    free = {"encoding", "text_field", "text_column", "tie_embeddings", "reset_after", "residual", "layer_norm", "stop"}
     for kind in BASE:
         assert {field.name for field in fields(kind) if (kind, field.name) not in checked} <= free
 
@@ -163,6 +170,8 @@ configs = st.one_of(
         shares,
         shares,
         st.booleans(),
+        st.sampled_from(list(CELLS)),
+        mogrifier_rank=st.none() | st.integers(1, MAX_UNITS),
     ),
     st.builds(
         TrainingConfig,
@@ -281,3 +290,22 @@ def test_parameters() -> None:
     assert shapes["lstm_0/kernel"] == (5, 32)
     assert shapes["lstm_1/kernel"] == (8, 32)
     assert (shapes["projection/kernel"], shapes["projection/bias"]) == ((8, 5), (5,))
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ({"cell": "gru"}, 3 * (5 * 8 + 8 * 8 + 2 * 8)),
+        ({"cell": "gru", "reset_after": False}, 3 * (5 * 8 + 8 * 8 + 8)),
+        ({"cell": "rnn"}, 5 * 8 + 8 * 8 + 8),
+        ({"cell": "peephole"}, 4 * (5 * 8 + 8 * 8 + 8) + 3 * 8),
+        ({"cell": "mogrifier", "mogrifier_rounds": 3}, 4 * (5 * 8 + 8 * 8 + 8) + 3 * 5 * 8),
+        ({"cell": "mogrifier", "mogrifier_rounds": 3, "mogrifier_rank": 2}, 4 * (13 * 8 + 8) + 3 * 2 * (5 + 8)),
+        ({"layer_norm": True}, 4 * (5 * 8 + 8 * 8 + 8) + 2 * 5),
+        ({"residual": True}, 4 * (5 * 8 + 8 * 8 + 8)),
+    ],
+    ids=str,
+)
+def test_parameters_of_every_cell(kind: dict[str, Any], expected: int) -> None:
+    config = ModelConfig(100, embedding_dim=5, hidden_units=8, num_layers=1, **kind)
+    assert config.num_parameters - (100 * 5 + 8 * 5 + 5 + 100) == expected

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from textgen import reference
+from textgen.config import ModelConfig
 from textgen.layers.dropout import Noise, variational_dropout
 from textgen.layers.head import Head
 from textgen.layers.lstm import LSTM
@@ -40,20 +41,20 @@ def lstm() -> LSTM:
 
 def test_lstm_is_the_equations(lstm: LSTM) -> None:
     x, h, c = normal(B, T, E), normal(B, H), normal(B, H)
-    weights = [w.numpy() for w in (lstm.cell.kernel, lstm.cell.recurrent_kernel, lstm.cell.bias)]
-    expected, (last_h, last_c), _ = reference.lstm_forward(x.numpy(), h.numpy(), c.numpy(), *weights)
+    weights = {weight.name: weight.numpy() for weight in lstm.weights}
+    expected, (last_h, last_c), _ = reference.layer_forward(reference.LSTM, x.numpy(), (h.numpy(), c.numpy()), weights)
     outputs, new_h, new_c = lstm(x, initial_state=[h, c])
     np.testing.assert_allclose(outputs, expected, atol=1e-5)
     np.testing.assert_allclose(new_h, last_h, atol=1e-5)
     np.testing.assert_allclose(new_c, last_c, atol=1e-5)
     for t in range(T):
-        h, c = lstm.step(x[:, t], h, c)
+        h, c = lstm.step(x[:, t], (h, c))
         np.testing.assert_allclose(h, expected[:, t], atol=1e-5)
     np.testing.assert_allclose(c, last_c, atol=1e-5)
 
 
 def test_lstm_saturates_without_nan(lstm: LSTM) -> None:
-    h, c = lstm.step(1e6 * normal(B, E), normal(B, H), normal(B, H))
+    h, c = lstm.step(1e6 * normal(B, E), (normal(B, H), normal(B, H)))
     assert np.isfinite(h).all()
     assert np.isfinite(c).all()
 
@@ -68,14 +69,14 @@ def test_lstm_begins_with_forget_bias_one_and_orthogonal_kernel() -> None:
 
 @pytest.fixture(scope="module")
 def stack() -> RecurrentStack:
-    stack = RecurrentStack(3, H, dropout=0.5)
+    stack = RecurrentStack(ModelConfig(V, E, H, 3, dropout=0.5))
     stack.build((None, None, E))
     return stack
 
 
 def test_stack_builds_each_layer_for_the_one_below(stack: RecurrentStack) -> None:
     assert [layer.name for layer in stack.layers] == ["lstm_0", "lstm_1", "lstm_2"]
-    assert [layer.cell.kernel.shape for layer in stack.layers] == [(E, 4 * H), (H, 4 * H), (H, 4 * H)]
+    assert [layer.weights[0].shape for layer in stack.layers] == [(E, 4 * H), (H, 4 * H), (H, 4 * H)]
     assert len(stack.trainable_weights) == 9
 
 

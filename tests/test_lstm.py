@@ -120,15 +120,15 @@ def test_two_windows_with_carried_state_are_one_long_window() -> None:
 def test_time_first_is_the_same_thing() -> None:
     layer, _ = pair(6, 4, return_sequences=True, return_state=True)
     x, h, c = normal(3, 10, 4), normal(3, 6), normal(3, 6)
-    outputs, new_h, new_c = layer.scan(tf.transpose(x, (1, 0, 2)), h, c)
-    assert_same([tf.transpose(outputs, (1, 0, 2)), new_h, new_c], list(layer(x, initial_state=[h, c])), 1e-6)
+    outputs, state = layer.scan(tf.transpose(x, (1, 0, 2)), (h, c))
+    assert_same([tf.transpose(outputs, (1, 0, 2)), *state], list(layer(x, initial_state=[h, c])), 1e-6)
 
 
 def test_low_precision_is_near_and_keeps_the_state_in_float32() -> None:
     layer, _ = pair(32, 32, return_sequences=True, return_state=True)
     x, h, c = normal(20, 4, 32), normal(4, 32), normal(4, 32)
-    exact = layer.scan(x, h, c)
-    near = layer.scan(tf.cast(x, tf.bfloat16), h, c)
+    exact = tf.nest.flatten(layer.scan(x, (h, c)))
+    near = tf.nest.flatten(layer.scan(tf.cast(x, tf.bfloat16), (h, c)))
     assert [tensor.dtype for tensor in near] == [tf.bfloat16, tf.float32, tf.float32]
     for mine, other in zip(near, exact, strict=True):
         assert np.abs(tf.cast(mine, tf.float32) - other).max() < 0.05
@@ -144,9 +144,12 @@ def test_both_loops_have_the_same_gradients_to_low_precision(units: int) -> None
     weights = [w.value for w in ours.trainable_variables]
     with tf.GradientTape(persistent=True) as tape:
         tape.watch([x, *state])
-        low = ours.scan(tf.cast(tf.transpose(x, (1, 0, 2)), tf.bfloat16), *state)
+        low = ours.scan(tf.cast(tf.transpose(x, (1, 0, 2)), tf.bfloat16), tuple(state))
         exact = theirs(x, initial_state=state)
-        losses = [tf.add_n([tf.reduce_mean(tf.sin(tf.cast(y, tf.float32))) for y in result]) for result in (low, exact)]
+        losses = [
+            tf.add_n([tf.reduce_mean(tf.sin(tf.cast(y, tf.float32))) for y in tf.nest.flatten(result)])
+            for result in (low, exact)
+        ]
     mine = tape.gradient(losses[0], [x, *state, *weights])
     others = tape.gradient(losses[1], [x, *state, *[w.value for w in theirs.trainable_variables]])
     for ours_, theirs_ in zip(mine, others, strict=True):

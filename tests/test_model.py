@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import replace
+from typing import Any
 
 import keras
 import numpy as np
@@ -29,6 +30,19 @@ SHAPES = [
     for tied in (True, False)
     for layers in (1, 3)
 ]
+KINDS: dict[str, dict[str, Any]] = {
+    "gru": {"cell": "gru"},
+    "gru, reset before": {"cell": "gru", "reset_after": False},
+    "rnn": {"cell": "rnn"},
+    "rnn, relu": {"cell": "rnn", "activation": "relu"},
+    "peephole": {"cell": "peephole"},
+    "mogrifier": {"cell": "mogrifier", "mogrifier_rounds": 3},
+    "mogrifier, low rank": {"cell": "mogrifier", "mogrifier_rounds": 4, "mogrifier_rank": 2},
+    "residual": {"residual": True},
+    "layer norm": {"layer_norm": True},
+    "gru, residual and layer norm": {"cell": "gru", "residual": True, "layer_norm": True},
+}
+SHAPES += [pytest.param(ModelConfig(V, E, 9, 2, 0.3, 0.2, **kind), id=name) for name, kind in KINDS.items()]
 CONFIG = ModelConfig(V, E, 9, 1, dropout=0.3, embedding_dropout=0.2)
 LARGEST = ModelConfig(V, E, 9, 3, dropout=0.3, embedding_dropout=0.2, tie_embeddings=False)
 
@@ -51,14 +65,15 @@ def random_window(seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
 
 
 def random_state(config: ModelConfig, seed: int = 2) -> State:
-    draws = np.random.default_rng(seed).normal(0, 0.5, [config.num_layers, 2, B, config.hidden_units])
-    return tuple((tf.constant(h, tf.float32), tf.constant(c, tf.float32)) for h, c in draws)
+    size = reference.cell_of(config).state_size
+    draws = np.random.default_rng(seed).normal(0, 0.5, [config.num_layers, size, B, config.hidden_units])
+    return tuple(tuple(tf.constant(array, tf.float32) for array in layer) for layer in draws)
 
 
 def in_float64(model: LanguageModel, state: State) -> tuple[reference.Weights, reference.State]:
     """What the reference computes with, so that all of the error is the model's own."""
     weights = {name: value.astype(np.float64) for name, value in model.weights_as_arrays().items()}
-    return weights, [(h.numpy().astype(np.float64), c.numpy().astype(np.float64)) for h, c in state]
+    return weights, [tuple(array.numpy().astype(np.float64) for array in layer) for layer in state]
 
 
 def assert_states_equal(state: State, expected: State | reference.State) -> None:
@@ -76,7 +91,7 @@ def assert_states_equal(state: State, expected: State | reference.State) -> None
 def test_logits_are_the_reference_s(config: ModelConfig) -> None:
     model, (inputs, _), state = model_of(config), random_window(), random_state(config)
     weights, state64 = in_float64(model, state)
-    expected, expected_state, trace = reference.forward(weights, inputs, state64)
+    expected, expected_state, trace = reference.forward(weights, inputs, state64, reference.stack_of(config))
     logits, new_state = model(inputs, state)
     assert logits.shape == (B, T, V)
     assert logits.dtype == tf.float32
@@ -145,7 +160,9 @@ def test_the_initial_state_is_zeros() -> None:
 def test_gradients_are_the_reference_s(config: ModelConfig) -> None:
     model, (inputs, targets), state = model_of(config), random_window(), random_state(config)
     weights, state64 = in_float64(model, state)
-    expected_loss, expected, expected_state, _ = reference.loss_and_gradients(weights, inputs, targets, state64, PAD)
+    expected_loss, expected, expected_state, _ = reference.loss_and_gradients(
+        weights, inputs, targets, state64, PAD, reference.stack_of(config)
+    )
     named = model.named_weights()
     with tf.GradientTape() as tape:
         features, new_state = model.features(inputs, state)

@@ -2,22 +2,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from textgen import reference
 from textgen.config import ModelConfig
-from textgen.reference import State, Weights
+from textgen.reference import PLAIN, Stack, State, Weights
 
 B, T, E, H, V = 2, 6, 3, 4, 7
 SHAPES = [
-    pytest.param(hidden_units, tied == "tied", num_layers, id=f"H{hidden_units}-{tied}-L{num_layers}")
-    for hidden_units in (H, E)
-    for tied in ("tied", "untied")
-    for num_layers in (1, 2)
+    (hidden_units, tied, num_layers) for hidden_units in (H, E) for tied in (True, False) for num_layers in (1, 2)
 ]
 CONFIG = ModelConfig(vocab_size=V, embedding_dim=E, hidden_units=H, num_layers=2)
+CELLS = {
+    "lstm": CONFIG,
+    "gru": replace(CONFIG, cell="gru"),
+    "gru, reset before": replace(CONFIG, cell="gru", reset_after=False),
+    "rnn": replace(CONFIG, cell="rnn"),
+    "rnn, relu": replace(CONFIG, cell="rnn", activation="relu"),
+    "peephole": replace(CONFIG, cell="peephole"),
+    "mogrifier": replace(CONFIG, cell="mogrifier", mogrifier_rounds=3),
+    "mogrifier, low rank": replace(CONFIG, cell="mogrifier", mogrifier_rounds=4, mogrifier_rank=2),
+    "residual": replace(CONFIG, residual=True),
+    "layer norm": replace(CONFIG, layer_norm=True),
+    "all of it": replace(CONFIG, cell="peephole", hidden_units=E, residual=True, layer_norm=True),
+}
 
 
 def random_weights(config: ModelConfig, seed: int = 0) -> Weights:
@@ -27,10 +39,10 @@ def random_weights(config: ModelConfig, seed: int = 0) -> Weights:
     return {name: rng.normal(0, 0.5, value.shape) for name, value in weights.items()}
 
 
-def random_state(weights: Weights, seed: int = 1) -> State:
+def random_state(weights: Weights, seed: int = 1, stack: Stack = PLAIN) -> State:
     rng = np.random.default_rng(seed)
-    state = reference.initial_state(weights, B)
-    return [(rng.normal(0, 0.5, h.shape), rng.normal(0, 0.5, c.shape)) for h, c in state]
+    state = reference.initial_state(weights, B, stack)
+    return [tuple(rng.normal(0, 0.5, array.shape) for array in layer) for layer in state]
 
 
 def random_window(seed: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -41,21 +53,33 @@ def random_window(seed: int = 2) -> tuple[np.ndarray, np.ndarray]:
 
 
 def state_arrays(state: State) -> Iterator[tuple[str, np.ndarray]]:
-    for layer, (h, c) in enumerate(state):
-        yield f"h{layer}", h
-        yield f"c{layer}", c
+    for layer, arrays in enumerate(state):
+        for name, array in zip("hc", arrays, strict=False):
+            yield f"{name}{layer}", array
 
 
-@pytest.mark.parametrize(("hidden_units", "tied", "num_layers"), SHAPES)
-def test_gradients_are_central_differences(hidden_units: int, tied: bool, num_layers: int) -> None:
-    weights = random_weights(ModelConfig(V, E, hidden_units, num_layers, tie_embeddings=tied))
+def assert_same(state: State, expected: State) -> None:
+    for (name, array), (_, other) in zip(state_arrays(state), state_arrays(expected), strict=True):
+        np.testing.assert_allclose(array, other, rtol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        *(ModelConfig(V, E, shape[0], shape[2], tie_embeddings=shape[1]) for shape in SHAPES),
+        *list(CELLS.values())[1:],
+    ],
+    ids=[*("-".join(map(str, shape)) for shape in SHAPES), *list(CELLS)[1:]],
+)
+def test_gradients_are_central_differences(config: ModelConfig) -> None:
+    weights, stack = random_weights(config), reference.stack_of(config)
     inputs, targets = random_window()
-    state = random_state(weights)
+    state = random_state(weights, stack=stack)
 
     def loss() -> float:
-        return reference.cross_entropy(reference.forward(weights, inputs, state)[0], targets)[0]
+        return reference.cross_entropy(reference.forward(weights, inputs, state, stack)[0], targets)[0]
 
-    _, gradients, _, dstate = reference.loss_and_gradients(weights, inputs, targets, state)
+    _, gradients, _, dstate = reference.loss_and_gradients(weights, inputs, targets, state, stack=stack)
     assert gradients.keys() == weights.keys()
     values = weights | dict(state_arrays(state))
     for name, gradient in (gradients | dict(state_arrays(dstate))).items():
@@ -68,22 +92,23 @@ def test_gradients_are_central_differences(hidden_units: int, tied: bool, num_la
             value[index] = here - step
             differences[index] = (up - loss()) / (2 * step)
             value[index] = here
-        assert np.abs(gradient).max() > 1e-4, name
+        assert np.abs(gradient).max() > 1e-5, name
         np.testing.assert_allclose(gradient, differences, rtol=1e-6, atol=1e-9, err_msg=name)
 
 
-def test_state_carries_over() -> None:
-    weights = random_weights(CONFIG)
+@pytest.mark.parametrize("config", CELLS.values(), ids=CELLS)
+def test_state_carries_over(config: ModelConfig) -> None:
+    weights, stack = random_weights(config), reference.stack_of(config)
     inputs, _ = random_window()
-    state = random_state(weights)
-    whole, last, _ = reference.forward(weights, inputs, state)
+    state = random_state(weights, stack=stack)
+    whole, last, _ = reference.forward(weights, inputs, state, stack)
     for size in (T // 2, 1):
         parts, carried = [], state
         for start in range(0, T, size):
-            logits, carried, _ = reference.forward(weights, inputs[:, start : start + size], carried)
+            logits, carried, _ = reference.forward(weights, inputs[:, start : start + size], carried, stack)
             parts.append(logits)
         np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, rtol=1e-12)
-        np.testing.assert_allclose(carried, last, rtol=1e-12)
+        assert_same(carried, last)
 
 
 def test_rows_are_independent() -> None:
@@ -121,25 +146,50 @@ def test_truncation_cuts_the_gradient_of_the_state_and_nothing_else() -> None:
 def test_memory_hands_its_gradient_back_through_the_forget_gate() -> None:
     rng = np.random.default_rng(0)
     x, h, c, dc = (rng.normal(size=[B, H]) for _ in range(4))
-    kernels = rng.normal(size=[H, 4 * H]), rng.normal(size=[H, 4 * H])
-    _, _, step = reference.lstm_step(x, h, c, *kernels, rng.normal(size=4 * H))
-    _, _, old_dc = reference.lstm_step_backward(np.zeros([B, H]), dc, step, kernels[1])
-    np.testing.assert_array_equal(old_dc, step.f * dc)
+    weights = {"kernel": rng.normal(size=[H, 4 * H]), "recurrent_kernel": rng.normal(size=[H, 4 * H])}
+    weights["bias"] = rng.normal(size=4 * H)
+    _, record = reference.lstm_step(x, (h, c), weights)
+    _, (_, old_dc), _ = reference.lstm_step_backward((np.zeros([B, H]), dc), record, weights)
+    np.testing.assert_array_equal(old_dc, record.f * dc)
 
 
-def test_layer_is_keras_lstm() -> None:
+@pytest.mark.parametrize("kind", ["lstm", "gru", "gru, reset before", "rnn", "rnn, relu"])
+def test_layers_are_keras_s(kind: str) -> None:
     import keras
 
+    config = CELLS[kind]
+    options: dict[str, dict[str, Any]] = {
+        "lstm": {},
+        "gru": {"reset_after": config.reset_after},
+        "rnn": {"activation": config.activation},
+    }
+    layer = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "rnn": keras.layers.SimpleRNN}[config.cell](
+        H, return_sequences=True, return_state=True, bias_initializer="normal", **options[config.cell]
+    )
     rng = np.random.default_rng(0)
     x = rng.normal(size=[B, T, E]).astype(np.float32)
-    h, c = rng.normal(size=[2, B, H]).astype(np.float32)
-    layer = keras.layers.LSTM(H, return_sequences=True, return_state=True, bias_initializer="normal")
-    expected_hs, expected_h, expected_c = (np.asarray(y) for y in layer(x, initial_state=[h, c]))
-    hs, (last_h, last_c), _ = reference.lstm_forward(x, h, c, *layer.get_weights())
+    cell = reference.cell_of(config)
+    state = tuple(rng.normal(size=[cell.state_size, B, H]).astype(np.float32))
+    expected_hs, *expected_state = (np.asarray(y) for y in layer(x, initial_state=list(state)))
+    weights = dict(zip(config.cell_shapes(E), layer.get_weights(), strict=True))
+    assert {name: weight.shape for name, weight in weights.items()} == config.cell_shapes(E)
+    hs, last, _ = reference.layer_forward(cell, x, state, weights)
     assert hs.dtype == np.float32
     np.testing.assert_allclose(hs, expected_hs, atol=1e-6)
-    np.testing.assert_allclose(last_h, expected_h, atol=1e-6)
-    np.testing.assert_allclose(last_c, expected_c, atol=1e-6)
+    np.testing.assert_allclose(last, expected_state, atol=1e-6)
+
+
+def test_peepholes_of_zero_and_rounds_that_say_nothing_are_an_lstm() -> None:
+    weights, inputs = random_weights(CONFIG), random_window()[0]
+    state = random_state(weights)
+    expected, expected_state, _ = reference.forward(weights, inputs, state)
+    for kind in ("peephole", "mogrifier"):
+        config = CELLS[kind]
+        same = {name.replace("lstm", kind): weight for name, weight in weights.items()}
+        same |= {name: np.zeros(shape) for name, shape in config.weight_shapes().items() if name not in same}
+        logits, last, _ = reference.forward(same, inputs, state, reference.stack_of(config))
+        np.testing.assert_allclose(logits, expected, rtol=1e-12)
+        assert_same(last, expected_state)
 
 
 def test_uniform_logits_cost_log_vocabulary() -> None:
@@ -211,29 +261,18 @@ def test_clipping_keeps_the_direction() -> None:
     assert not zero["a"].any()
 
 
-@pytest.mark.parametrize(("hidden_units", "tied", "num_layers"), SHAPES)
-def test_initial_weights(hidden_units: int, tied: bool, num_layers: int) -> None:
-    config = ModelConfig(V, E, hidden_units, num_layers, tie_embeddings=tied)
+@pytest.mark.parametrize("config", CELLS.values(), ids=CELLS)
+def test_initial_weights(config: ModelConfig) -> None:
     weights = reference.initial_weights(config, np.random.default_rng(0))
-    size = hidden_units
-    expected: dict[str, tuple[int, ...]] = {"embedding/table": (V, E), "head/bias": (V,)}
-    for layer in range(num_layers):
-        expected[f"lstm_{layer}/kernel"] = (size if layer else E, 4 * size)
-        expected[f"lstm_{layer}/recurrent_kernel"] = (size, 4 * size)
-        expected[f"lstm_{layer}/bias"] = (4 * size,)
-    if size != E:
-        expected |= {"projection/kernel": (size, E), "projection/bias": (E,)}
-    if not tied:
-        expected["head/kernel"] = (E, V)
-    assert {name: value.shape for name, value in weights.items()} == expected
+    assert {name: value.shape for name, value in weights.items()} == config.weight_shapes()
     assert {value.dtype for value in weights.values()} == {np.dtype(np.float32)}
-
-    recurrent = weights["lstm_0/recurrent_kernel"]
-    np.testing.assert_allclose(recurrent @ recurrent.T, np.eye(size), atol=1e-6)
-    assert np.abs(weights["lstm_0/kernel"]).max() <= math.sqrt(6 / (E + 4 * size))
-    assert np.abs(weights["embedding/table"]).max() <= 0.05
-    np.testing.assert_array_equal(weights["lstm_0/bias"].reshape(4, size)[:, 0], [0, 1, 0, 0])
-    np.testing.assert_array_equal(weights["lstm_0/bias"][size : 2 * size], 1)
+    layer = {name.split("/")[1]: value for name, value in weights.items() if name.startswith(config.cell)}
+    recurrent = layer["recurrent_kernel"]
+    np.testing.assert_allclose(recurrent @ recurrent.T, np.eye(config.hidden_units), atol=1e-6)
+    assert 0 < np.abs(layer["kernel"]).max() <= math.sqrt(6 / sum(layer["kernel"].shape))
+    assert 0 < np.abs(weights["embedding/table"]).max() <= 0.05
+    forget = [0, 1, 0, 0] if config.cell in ("lstm", "peephole", "mogrifier") else [0]
+    np.testing.assert_array_equal(layer["bias"], np.resize(np.repeat(forget, config.hidden_units), layer["bias"].shape))
     assert not weights["head/bias"].any()
 
 

@@ -23,10 +23,14 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 STRATEGIES = ("auto", "single", "mirrored", "multiworker")
 SCHEDULES = ("cosine", "linear", "constant")
 NEWLINES = ("normalize", "keep")
+CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN", "peephole": "peephole LSTM", "mogrifier": "mogrifier LSTM"}
+GATES = {"lstm": 4, "gru": 3, "rnn": 1, "peephole": 4, "mogrifier": 4}  # values that a cell makes for a unit
+ACTIVATIONS = ("tanh", "relu")
 
 MAX_VOCAB_SIZE = 1 << 20
 MAX_UNITS = 1 << 15
 MAX_LAYERS = 64
+MAX_ROUNDS = 32
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,13 @@ class ModelConfig:
     dropout: float = 0.2  # share of units silenced between layers and before the output, in training
     embedding_dropout: float = 0.1  # the same, of the embedding
     tie_embeddings: bool = True  # the output layer reads the embedding table instead of having its own
+    cell: str = "lstm"  # what the recurrent layers are made of: lstm, gru, rnn, peephole or mogrifier
+    reset_after: bool = True  # of a gru: the reset gate comes after the recurrent product, as in cuDNN and PyTorch
+    activation: str = "tanh"  # of an rnn: tanh or relu
+    mogrifier_rounds: int = 5  # of a mogrifier: how often input and memory act on one another before a step
+    mogrifier_rank: int | None = None  # of the matrices between them; None: full
+    residual: bool = False  # each layer adds to what it reads instead of replacing it
+    layer_norm: bool = False  # each layer reads its input normalised
 
     def __post_init__(self) -> None:
         _between("vocab_size", self.vocab_size, 4, MAX_VOCAB_SIZE)
@@ -81,6 +92,11 @@ class ModelConfig:
         _between("num_layers", self.num_layers, 1, MAX_LAYERS)
         _between("dropout", self.dropout, 0.0, 0.95)
         _between("embedding_dropout", self.embedding_dropout, 0.0, 0.95)
+        _one_of("cell", self.cell, tuple(CELLS))
+        _one_of("activation", self.activation, ACTIVATIONS)
+        _between("mogrifier_rounds", self.mogrifier_rounds, 1, MAX_ROUNDS)
+        if self.mogrifier_rank is not None:
+            _between("mogrifier_rank", self.mogrifier_rank, 1, MAX_UNITS)
         _check_types(self)
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -89,15 +105,35 @@ class ModelConfig:
         shapes: dict[str, tuple[int, ...]] = {"embedding/table": (vocab, embedding)}
         for layer in range(self.num_layers):
             inputs = embedding if layer == 0 else hidden
-            shapes[f"lstm_{layer}/kernel"] = (inputs, 4 * hidden)
-            shapes[f"lstm_{layer}/recurrent_kernel"] = (hidden, 4 * hidden)
-            shapes[f"lstm_{layer}/bias"] = (4 * hidden,)
+            if self.layer_norm:
+                shapes |= {f"norm_{layer}/gamma": (inputs,), f"norm_{layer}/beta": (inputs,)}
+            shapes |= {f"{self.cell}_{layer}/{part}": shape for part, shape in self.cell_shapes(inputs).items()}
         if hidden != embedding:
             shapes["projection/kernel"] = (hidden, embedding)
             shapes["projection/bias"] = (embedding,)
         if not self.tie_embeddings:
             shapes["head/kernel"] = (embedding, vocab)
         shapes["head/bias"] = (vocab,)
+        return shapes
+
+    def cell_shapes(self, inputs: int) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every weight of a recurrent layer that reads `inputs` numbers."""
+        hidden, gates = self.hidden_units, GATES[self.cell] * self.hidden_units
+        two_biases = self.cell == "gru" and self.reset_after
+        shapes: dict[str, tuple[int, ...]] = {
+            "kernel": (inputs, gates),
+            "recurrent_kernel": (hidden, gates),
+            "bias": (2, gates) if two_biases else (gates,),
+        }
+        if self.cell == "peephole":
+            shapes["peepholes"] = (3, hidden)
+        for number in range(1, self.mogrifier_rounds + 1 if self.cell == "mogrifier" else 1):
+            ends = (hidden, inputs) if number % 2 else (inputs, hidden)
+            if self.mogrifier_rank is None:
+                shapes[f"round_{number}"] = ends
+            else:
+                shapes[f"round_{number}_left"] = (ends[0], self.mogrifier_rank)
+                shapes[f"round_{number}_right"] = (self.mogrifier_rank, ends[1])
         return shapes
 
     @property

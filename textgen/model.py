@@ -40,7 +40,7 @@ class LanguageModel(keras.Model):
             embeddings_initializer=keras.initializers.RandomUniform(-0.1, 0.1),
             name="embedding",
         )
-        self.recurrent = RecurrentStack(config.num_layers, config.hidden_units, config.dropout, name="recurrent")
+        self.recurrent = RecurrentStack(config, name="recurrent")
         self.projection = None
         if config.hidden_units != config.embedding_dim:
             self.projection = keras.layers.Dense(config.embedding_dim, name="projection")
@@ -88,7 +88,7 @@ class LanguageModel(keras.Model):
         return self.head.token_losses(features, self.embedding.embeddings, targets, self.pad_id)
 
     def initial_state(self, batch_size: int | tf.Tensor) -> State:
-        """The state of streams that have read nothing: L pairs of zeros [B, H]."""
+        """The state of streams that have read nothing: zeros, for each layer h or h and c, [B, H]."""
         return self.recurrent.initial_state(batch_size)
 
     def start_bias(self, counts: np.ndarray) -> None:
@@ -99,8 +99,8 @@ class LanguageModel(keras.Model):
     def named_weights(self) -> dict[str, keras.Variable]:
         """All weights by name, such as `lstm_0/kernel`; the names that saved models use."""
         named = {"embedding/table": self.embedding.embeddings}
-        for layer in self.recurrent.layers:
-            for weight in (layer.cell.kernel, layer.cell.recurrent_kernel, layer.cell.bias):
+        for layer in (*self.recurrent.norms, *self.recurrent.layers):
+            for weight in layer.trainable_weights:
                 named[f"{layer.name}/{weight.name}"] = weight
         for last in (self.projection, self.head):
             if last is not None:

@@ -1,19 +1,22 @@
 """The network for writing, in NumPy: ready in a fraction of a second, where TensorFlow takes seconds to load.
 
-The mathematics of `textgen.reference`, arranged for speed: what stands before a step, x and h, is one row, and
-the weights that it meets are kept one row for each number of the result, so that the product for a single text
-reads memory from front to back.
+The mathematics of `textgen.reference`, an LSTM's arranged for speed: what stands before a step, x and h, is one row,
+and the weights that it meets are kept one row for each number of the result, so that the product for a single text
+reads memory from front to back. Other cells are those of the reference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from textgen.config import ModelConfig
+from textgen.reference.cells import CellState, cell_of
+from textgen.reference.network import norm_forward, of_layer
 
-State = tuple[tuple[np.ndarray, np.ndarray], ...]  # a layer each: hidden state h and cell state c, [B, H] float32
+State = tuple[CellState, ...]  # a layer each: h and, where the cell has one, the memory c, [B, H] float32
+Step = Callable[[np.ndarray, CellState], CellState]  # what a layer makes of x [B, in] and its state
 
 
 class NumpyModel:
@@ -22,7 +25,10 @@ class NumpyModel:
     def __init__(self, config: ModelConfig, weights: Mapping[str, np.ndarray]) -> None:
         self._config = config
         self._table = weights["embedding/table"]  # [V, E]
-        self._layers = [_joined(weights, f"lstm_{layer}") for layer in range(config.num_layers)]
+        self._layers = [
+            _layer_step(config, of_layer(weights, f"{config.cell}_{layer}")) for layer in range(config.num_layers)
+        ]
+        self._norms = [of_layer(weights, f"norm_{layer}") for layer in range(config.num_layers)]
         narrows = config.hidden_units != config.embedding_dim
         self._projection = (weights["projection/kernel"], weights["projection/bias"]) if narrows else None
         head = weights.get("head/kernel")
@@ -32,7 +38,8 @@ class NumpyModel:
     def initial_state(self, batch_size: int) -> State:
         """The state of texts that have read nothing."""
         shape = (batch_size, self._config.hidden_units)
-        return tuple((np.zeros(shape, np.float32), np.zeros(shape, np.float32)) for _ in self._layers)
+        arrays = range(cell_of(self._config).state_size)
+        return tuple(tuple(np.zeros(shape, np.float32) for _ in arrays) for _ in self._layers)
 
     def read(self, inputs: np.ndarray, state: State) -> State:
         """inputs int32 [B, T], state before them -> state after them."""
@@ -49,22 +56,39 @@ class NumpyModel:
         """ids int32 [B] -> what the output layer reads, [B, E], and the state after them."""
         x = self._table[ids]  # [B, E]
         new_state = []
-        for (weights, bias), (h, c) in zip(self._layers, state, strict=True):
-            z = np.concatenate([x, h], axis=1) @ weights.T + bias  # [B, 4H]
-            i, f, g, o = np.split(z, 4, axis=1)  # [B, H] each
-            c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
-            x = _sigmoid(o) * np.tanh(c)
-            new_state.append((x, c))
+        for step, norm, before in zip(self._layers, self._norms, state, strict=True):
+            below = x
+            if norm:
+                x, _ = norm_forward(x, norm["gamma"], norm["beta"])
+            after = step(x, before)
+            x = after[0]  # [B, H]
+            if self._config.residual and x.shape == below.shape:
+                x = x + below
+            new_state.append(after)
         if self._projection:
             kernel, bias = self._projection
             x = x @ kernel + bias  # [B, E]
         return x, tuple(new_state)
 
 
-def _joined(weights: Mapping[str, np.ndarray], layer: str) -> tuple[np.ndarray, np.ndarray]:
-    """The weights of a layer for x and h together, [4H, E+H], and its bias [4H]."""
-    both = np.concatenate([weights[f"{layer}/kernel"], weights[f"{layer}/recurrent_kernel"]])
-    return np.ascontiguousarray(both.T), weights[f"{layer}/bias"]
+def _layer_step(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Step:
+    if config.cell == "lstm":
+        return _lstm_step(weights)
+    step = cell_of(config).step
+    return lambda x, state: step(x, state, weights)[0]
+
+
+def _lstm_step(weights: Mapping[str, np.ndarray]) -> Step:
+    both = np.ascontiguousarray(np.concatenate([weights["kernel"], weights["recurrent_kernel"]]).T)  # [4H, E+H]
+
+    def step(x: np.ndarray, state: CellState) -> CellState:
+        h, c = state
+        z = np.concatenate([x, h], axis=1) @ both.T + weights["bias"]  # [B, 4H]
+        i, f, g, o = np.split(z, 4, axis=1)  # [B, H] each
+        c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
+        return _sigmoid(o) * np.tanh(c), c
+
+    return step
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
-from textgen.config import CorpusConfig, ModelConfig, TokenizerConfig, from_dict, to_dict
+from textgen.config import CELLS, CorpusConfig, ModelConfig, TokenizerConfig, from_dict, to_dict
 from textgen.errors import SavedModelError, TextgenError
 from textgen.numpy_model import NumpyModel
 from textgen.storage import MANIFEST, json_bytes, read_manifest, update_folder, verified, write_file
@@ -187,6 +187,7 @@ def model_card(name: str, training: dict[str, Any]) -> str:
     """The README.md of a saved model, for people."""
     model, corpus, scores = training["model"], training["corpus"], training["scores"]
     score_lines = "\n".join(f"| {key.replace('_', ' ')} | {value:,.4g} |" for key, value in scores.items())
+    layers = f"{model['num_layers']} {CELLS[model.get('cell', 'lstm')]} layers of {model['hidden_units']} units"
     files = ", ".join(f"`{Path(path).name}`" for path in corpus["paths"])
     return f"""# {name}
 
@@ -197,7 +198,7 @@ A recurrent language model, trained with textgen {training["versions"]["textgen"
 
 | | |
 |---|---|
-| network | {model["num_layers"]} LSTM layers of {model["hidden_units"]} units, embedding of {model["embedding_dim"]} |
+| network | {layers}, embedding of {model["embedding_dim"]} |
 | parameters | {training["parameters"]:,} |
 | vocabulary | {model["vocab_size"]:,} pieces ({training["tokenizer"]["tokenizer"]}) |
 | trained for | {training["progress"]["step"]:,} steps, {training["progress"]["epochs"]:.1f} epochs, \

@@ -21,7 +21,7 @@ from textgen.cli.options import (
     option_group,
     tokenizer_options,
 )
-from textgen.config import PRECISIONS, PRESETS, SCHEDULES, read_toml
+from textgen.config import ACTIVATIONS, CELLS, PRECISIONS, PRESETS, SCHEDULES, read_toml
 from textgen.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -39,6 +39,25 @@ model_options = option_group(
         "--tie-embeddings/--no-tie-embeddings",
         default=None,
         help="Whether the output layer reads the embedding table [default: it does].",
+    ),
+    click.option("--cell", type=click.Choice(list(CELLS)), help="Kind of the recurrent layers [default: lstm]."),
+    click.option(
+        "--reset-after/--reset-before",
+        default=None,
+        help="Of a gru: where its reset gate stands, seen from the recurrent product [default: after].",
+    ),
+    click.option("--activation", type=click.Choice(ACTIVATIONS), help="Of an rnn [default: tanh]."),
+    click.option("--mogrifier-rounds", type=int, metavar="N", help="Of a mogrifier [default: 5]."),
+    click.option("--mogrifier-rank", type=int, metavar="N", help="Of the matrices in these rounds [default: full]."),
+    click.option(
+        "--residual/--no-residual",
+        default=None,
+        help="Whether a layer adds to what it reads instead of replacing it [default: it does not].",
+    ),
+    click.option(
+        "--layer-norm/--no-layer-norm",
+        default=None,
+        help="Whether layers read their input normalised [default: they do not].",
     ),
 )
 
@@ -243,7 +262,8 @@ def describe(plan: Plan, folder: Path) -> str:
     length = " or ".join(f"{value:,g} {name}" for name, value in lengths.items() if value is not None)
     held_out = ", ".join(map(str, plan.valid.files)) if plan.valid else f"{training.valid_fraction:.2g} of the corpus"
     tied = "tied" if model.tie_embeddings else "untied"
-    size = f"{model.num_layers} x LSTM of {model.hidden_units} units, embedding {model.embedding_dim}, {tied}"
+    kind = CELLS[model.cell] + ", residual" * model.residual + ", layer norm" * model.layer_norm
+    size = f"{model.num_layers} x {kind} of {model.hidden_units} units, embedding {model.embedding_dim}, {tied}"
     if plan.start:
         size += f", from {plan.start.name}"
     rows = {

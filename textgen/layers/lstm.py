@@ -29,6 +29,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from textgen.layers.layer import State
+from textgen.layers.loop import Arrays, backward_loop, forward_loop
+
 log = logging.getLogger(__name__)
 
 WIDE = 384  # units from which on a low-precision product saves more than a loop inside XLA
@@ -46,31 +49,37 @@ class LSTM(keras.layers.LSTM):
         x = tf.transpose(sequences, (1, 0, 2))  # [T, B, E]
         if self.go_backwards:
             x = tf.reverse(x, [0])
-        h, c = (tf.cast(array, tf.float32) for array in initial_state)
-        outputs, h, c = self._scan(tf.cast(x, self.compute_dtype), h, c)  # [T, B, H]
+        state = tuple(tf.cast(array, tf.float32) for array in initial_state)
+        outputs, (h, c) = self._scan(tf.cast(x, self.compute_dtype), state)  # [T, B, H]
         outputs = tf.transpose(outputs, (1, 0, 2)) if self.return_sequences else outputs[-1][:, None]
         h, c = tf.cast(h, self.compute_dtype), tf.cast(c, self.compute_dtype)
         return h, outputs, [h, c]
 
-    def scan(self, x: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Time first: x [T, B, E], float32 state [B, H] -> outputs [T, B, H] as precise as x, float32 state."""
+    def scan(self, x: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
+        """Time first: x [T, B, E], state before it -> outputs [T, B, H] as precise as x, state after it."""
         if self._can_scan(x):
-            return self._scan(x, h, c)
+            return self._scan(x, state)
         batch_first = tf.cast(tf.transpose(x, (1, 0, 2)), tf.float32)
-        _, outputs, (h, c) = super().inner_loop(batch_first, [h, c], None)
-        return tf.cast(tf.transpose(outputs, (1, 0, 2)), x.dtype), h, c
+        _, outputs, state = super().inner_loop(batch_first, list(state), None)
+        return tf.cast(tf.transpose(outputs, (1, 0, 2)), x.dtype), tuple(state)
 
-    def step(self, x: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """One step of time: x [B, E], float32 state [B, H] -> the new state; its h is also the output."""
+    def step(self, x: tf.Tensor, state: State) -> State:
+        """One step of time: x [B, E] -> the new state; its h is also the output."""
+        h, c = state
         kernel, recurrent_kernel = (tf.cast(w, x.dtype) for w in (self.cell.kernel, self.cell.recurrent_kernel))
         z = tf.matmul(x, kernel) + tf.matmul(tf.cast(h, x.dtype), recurrent_kernel)  # [B, 4H]
-        *_, c, h = _gates(tf.split(tf.cast(z, tf.float32) + self.cell.bias, 4, axis=-1), c)
+        *_, c, h = lstm_gates(tf.split(tf.cast(z, tf.float32) + self.cell.bias, 4, axis=-1), c)
         return h, c
 
-    def _scan(self, x: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def initial_state(self, batch_size: int | tf.Tensor) -> State:
+        """Zeros: nothing read yet."""
+        return tf.zeros((batch_size, self.units)), tf.zeros((batch_size, self.units))
+
+    def _scan(self, x: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
         bias = self.cell.bias if self.use_bias else tf.zeros(4 * self.units)
         weights = (self.cell.kernel, self.cell.recurrent_kernel, bias)
-        return lstm(x, *(tf.cast(weight, tf.float32) for weight in weights), h, c)
+        outputs, *state = lstm(x, *(tf.cast(weight, tf.float32) for weight in weights), *state)
+        return outputs, tuple(state)
 
     def _can_scan(self, sequences: tf.Tensor) -> bool:
         standard = (
@@ -131,20 +140,12 @@ def _forward(
 
     `gates` makes of what x gives to a step [B, 4H], h and c the step's i, f, g, o and the new c and h.
     """
-    steps, rows, units = from_x.shape[0], h.shape[0], h.shape[1]
 
-    def body(t: tf.Tensor, h: tf.Tensor, c: tf.Tensor, arrays: tuple[tf.TensorArray, ...]) -> tuple[Any, ...]:
-        *saved, c, h = gates(from_x[t], h, c)
-        written = [array.write(t, value) for array, value in zip(arrays, saved, strict=False)]
-        return t + 1, h, c, (*written, arrays[4].write(t + 1, c), arrays[5].write(t + 1, h))
+    def step(from_x: tf.Tensor, state: Arrays) -> tuple[Arrays, Arrays]:
+        *saved, c, h = gates(from_x, *state)
+        return saved, (h, c)
 
-    sizes = (*[steps] * 4, steps + 1, steps + 1)
-    arrays = [tf.TensorArray(tf.float32, size, element_shape=(rows, units)) for size in sizes]
-    arrays[4:] = [arrays[4].write(0, c), arrays[5].write(0, h)]
-    *_, arrays = tf.while_loop(
-        lambda t, *_: t < steps, body, (0, h, c, tuple(arrays)), maximum_iterations=steps, parallel_iterations=1
-    )
-    *saved, cells, hidden = (array.stack() for array in arrays)
+    saved, (hidden, cells) = forward_loop(step, from_x, (h, c), [h.shape] * 4)
     return tuple(saved), cells, hidden
 
 
@@ -161,17 +162,13 @@ def _backward(
     `step_back` makes of a step's gates, the cells before and after it, dh and dc: dz_i, dz_f, dz_g, dz_o [B, H]
     each, and dh and dc of the step before.
     """
-    steps, rows, units = d_outputs.shape.as_list()
 
-    def body(t: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor, arrays: tuple[tf.TensorArray, ...]) -> tuple[Any, ...]:
-        *dz, dh, dc = step_back([gate[t] for gate in gates], cells[t], cells[t + 1], d_outputs[t], dh, dc)
-        return t - 1, dh, dc, tuple(array.write(t, part) for array, part in zip(arrays, dz, strict=True))
+    def step(t: tf.Tensor, d_state: Arrays) -> tuple[Arrays, Arrays]:
+        *dz, dh, dc = step_back([gate[t] for gate in gates], cells[t], cells[t + 1], d_outputs[t], *d_state)
+        return dz, (dh, dc)
 
-    arrays = tuple(tf.TensorArray(tf.float32, steps, element_shape=(rows, units)) for _ in range(4))
-    _, dh, dc, arrays = tf.while_loop(
-        lambda t, *_: t >= 0, body, (steps - 1, dh, dc, arrays), maximum_iterations=steps, parallel_iterations=1
-    )
-    return tf.concat([array.stack() for array in arrays], 2), dh, dc
+    dz, (dh, dc) = backward_loop(step, d_outputs.shape[0], (dh, dc), [dh.shape] * 4)
+    return tf.concat(dz, 2), dh, dc
 
 
 @tf.function(jit_compile=True, autograph=False)
@@ -183,7 +180,7 @@ def _forward_narrow(
 
     def gates(step: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, ...]:
         parts = tf.split(step, 4, axis=1)
-        return _gates([part + tf.matmul(h, u) + b for part, u, b in zip(parts, kernels, biases, strict=True)], c)
+        return lstm_gates([part + tf.matmul(h, u) + b for part, u, b in zip(parts, kernels, biases, strict=True)], c)
 
     return _forward(from_x, h, c, gates)
 
@@ -195,7 +192,7 @@ def _backward_narrow(
     """The loop inside XLA; `transposed` is the recurrent kernel, [4H, H]."""
 
     def step_back(*arguments: Any) -> tuple[tf.Tensor, ...]:
-        *dz, dc = _gates_backward(*arguments)
+        *dz, dc = lstm_gates_backward(*arguments)
         return *dz, tf.matmul(tf.concat(dz, 1), transposed), dc
 
     return _backward(d_outputs, dh, dc, gates, cells, step_back)
@@ -227,23 +224,23 @@ def _backward_wide(
 
 @tf.function(jit_compile=True, autograph=False)
 def _compiled_gates(step: tf.Tensor, from_h: tf.Tensor, bias: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    return _gates(tf.split(step + tf.cast(from_h, tf.float32) + bias, 4, axis=1), c)
+    return lstm_gates(tf.split(step + tf.cast(from_h, tf.float32) + bias, 4, axis=1), c)
 
 
 @tf.function(jit_compile=True, autograph=False)
 def _compiled_gates_backward(dtype: tf.DType, *arguments: Any) -> tuple[tf.Tensor, ...]:
-    *dz, dc = _gates_backward(*arguments)
+    *dz, dc = lstm_gates_backward(*arguments)
     return *dz, tf.cast(tf.concat(dz, 1), dtype), dc
 
 
-def _gates(z: Sequence[tf.Tensor], c: tf.Tensor) -> tuple[tf.Tensor, ...]:
+def lstm_gates(z: Sequence[tf.Tensor], c: tf.Tensor) -> tuple[tf.Tensor, ...]:
     """z_i, z_f, z_g, z_o and c, [B, H] each -> i, f, g, o and the new c and h."""
     i, f, g, o = tf.sigmoid(z[0]), tf.sigmoid(z[1]), tf.tanh(z[2]), tf.sigmoid(z[3])
     c = f * c + i * g
     return i, f, g, o, c, o * tf.tanh(c)
 
 
-def _gates_backward(
+def lstm_gates_backward(
     gates: Sequence[tf.Tensor], before: tf.Tensor, after: tf.Tensor, d_output: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor
 ) -> tuple[tf.Tensor, ...]:
     """A step's gates, c before and after it, the gradients of its output, h and c -> of its four z and the c before."""

@@ -7,28 +7,43 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from textgen.config import ModelConfig
 from textgen.layers.dropout import Noise, variational_dropout
+from textgen.layers.gru import GRU
+from textgen.layers.layer import RecurrentLayer
+from textgen.layers.layer import State as LayerState
 from textgen.layers.lstm import LSTM
+from textgen.layers.mogrifier import Mogrifier
+from textgen.layers.peephole import Peephole
+from textgen.layers.rnn import RNN
 
-State = tuple[tuple[tf.Tensor, tf.Tensor], ...]  # a layer each: hidden state h and cell state c, [B, H] float32
+State = tuple[LayerState, ...]  # a layer each
 
 
 class RecurrentStack(keras.layers.Layer):
-    """`num_layers` of LSTM, each reading the one below, with dropout between them and after the last."""
+    """`num_layers` of one cell, each reading the one below, with dropout between them and after the last.
 
-    def __init__(self, num_layers: int, hidden_units: int, dropout: float = 0.0, **kwargs: Any) -> None:
+    With `layer_norm` each reads its input normalised (Ba, Kiros & Hinton 2016, arXiv:1607.06450); with `residual` it
+    adds to its input, where that is as wide, instead of replacing it (He et al. 2016, arXiv:1512.03385).
+    """
+
+    def __init__(self, config: ModelConfig, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)  # the state stays float32, whatever x is
-        self.hidden_units = hidden_units
-        self.dropout = dropout
-        self.layers = [
-            LSTM(hidden_units, return_sequences=True, return_state=True, name=f"lstm_{i}") for i in range(num_layers)
+        self.dropout = config.dropout
+        self.residual = config.residual
+        self.norms = [
+            keras.layers.LayerNormalization(epsilon=1e-5, name=f"norm_{number}")
+            for number in range(config.num_layers if config.layer_norm else 0)
         ]
+        self.layers = [make_layer(config, f"{config.cell}_{number}") for number in range(config.num_layers)]
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Makes the weights; the first layer reads the embedding, the others what is below them."""
-        for layer in self.layers:
+        for number, layer in enumerate(self.layers):
+            if self.norms:
+                self.norms[number].build(input_shape)
             layer.build(input_shape)
-            input_shape = (*input_shape[:-1], self.hidden_units)
+            input_shape = (*input_shape[:-1], layer.units)
 
     def call(self, x: tf.Tensor, state: State, noise: Noise | None = None) -> tuple[tf.Tensor, State]:
         """x [B, T, E], state before its first step -> outputs [B, T, H], state after its last.
@@ -37,23 +52,43 @@ class RecurrentStack(keras.layers.Layer):
         """
         x = tf.transpose(x, (1, 0, 2))  # [T, B, E]
         new_state = []
-        for site, (layer, (h, c)) in enumerate(zip(self.layers, state, strict=True), start=1):
-            x, h, c = layer.scan(x, h, c)  # [T, B, H]
-            x = variational_dropout(x, self.dropout, noise, site, time_axis=0)
-            new_state.append((h, c))
+        for number, (layer, before) in enumerate(zip(self.layers, state, strict=True)):
+            outputs, after = layer.scan(self._norm(x, number), before)  # [T, B, H]
+            x = self._add(variational_dropout(outputs, self.dropout, noise, 1 + number, time_axis=0), x)
+            new_state.append(after)
         return tf.transpose(x, (1, 0, 2)), tuple(new_state)  # [B, T, H]
 
     def step(self, x: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
         """One step of time without dropout: x [B, E] -> output [B, H], state."""
         new_state = []
-        for layer, (h, c) in zip(self.layers, state, strict=True):
-            h, c = layer.step(x, h, c)
-            new_state.append((h, c))
-            x = tf.cast(h, x.dtype)
+        for number, (layer, before) in enumerate(zip(self.layers, state, strict=True)):
+            after = layer.step(self._norm(x, number), before)
+            x = self._add(tf.cast(after[0], x.dtype), x)
+            new_state.append(after)
         return x, tuple(new_state)
 
     def initial_state(self, batch_size: int | tf.Tensor) -> State:
         """Zeros: nothing read yet."""
-        return tuple(
-            (tf.zeros((batch_size, self.hidden_units)), tf.zeros((batch_size, self.hidden_units))) for _ in self.layers
-        )
+        return tuple(layer.initial_state(batch_size) for layer in self.layers)
+
+    def _norm(self, x: tf.Tensor, number: int) -> tf.Tensor:
+        return tf.cast(self.norms[number](x), x.dtype) if self.norms else x
+
+    def _add(self, outputs: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+        return outputs + x if self.residual and outputs.shape[-1] == x.shape[-1] else outputs
+
+
+def make_layer(config: ModelConfig, name: str) -> LSTM | RecurrentLayer:
+    """One layer of the configuration's cell."""
+    units = config.hidden_units
+    match config.cell:
+        case "gru":
+            return GRU(units, config.reset_after, name=name)
+        case "rnn":
+            return RNN(units, config.activation, name=name)
+        case "peephole":
+            return Peephole(units, name=name)
+        case "mogrifier":
+            return Mogrifier(units, config.mogrifier_rounds, config.mogrifier_rank, name=name)
+        case _:
+            return LSTM(units, return_sequences=True, return_state=True, name=name)

@@ -1,0 +1,155 @@
+"""The loop over time that all recurrent layers share: forward, and backward by hand.
+
+Differentiating a loop step by step makes thousands of small operations and keeps all that they produced. Here a cell
+gives its own step backward; the loop leaves behind what the gradients of the weights need, and those are then one
+large matrix product each. Shapes are time first, [T, B, ...]: a step is one stretch of memory. All is float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+Arrays = Sequence[tf.Tensor]
+Weights = Mapping[str, tf.Tensor]  # those that a step uses, by name
+
+
+class Past(NamedTuple):
+    """All that a pass over T steps leaves for the gradients of the weights; each array [T, B, n]."""
+
+    inputs: tf.Tensor
+    before: Arrays  # the states that the steps began with
+    after: Arrays  # and those that they made
+    saved: Arrays  # by the steps forward
+    d_inputs: tf.Tensor
+    emitted: Arrays  # by the steps backward
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What makes a cell. The first array of its state is its output; `dy` is the gradient with respect to y."""
+
+    forward: Callable[[Weights], Callable[..., tuple[Arrays, Arrays]]]
+    """weights -> a step: input [B, n], state -> what it saves, the new state."""
+
+    backward: Callable[[Weights], Callable[..., tuple[Arrays, Arrays]]]
+    """weights -> a step back: input, state before, state after, saved, dstate after -> [dinput, ...], dstate before."""
+
+    gradients: Callable[[Weights, Past, tf.DType], dict[str, tf.Tensor]]
+    """weights, past and the precision of large products -> gradients of the weights."""
+
+
+def recur(cell: Cell, inputs: tf.Tensor, weights: Weights, state: Arrays, dtype: tf.DType) -> tuple[tf.Tensor, Arrays]:
+    """inputs [T, B, n] of known shape, state before them -> outputs [T, B, H], state after them; all float32.
+
+    `dtype` is the precision of the large products by which the gradients of the weights are made.
+    """
+    names, count = list(weights), len(state)
+
+    @tf.custom_gradient
+    def run(inputs, *arguments):  # type: ignore[no-untyped-def]
+        stopped = [tf.stop_gradient(array) for array in arguments]  # else an eager tape differentiates the loop
+        named = dict(zip(names, stopped[count:], strict=True))
+        saved, states = _forward(cell, tf.stop_gradient(inputs), named, stopped[:count])
+
+        def backward(d_outputs: tf.Tensor, *d_state: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            emitted, d_state = _backward(cell, inputs, named, saved, states, d_outputs, d_state)
+            before, after = [array[:-1] for array in states], [array[1:] for array in states]
+            past = Past(inputs, before, after, saved, emitted[0], emitted[1:])
+            gradients = cell.gradients(named, past, dtype)
+            return emitted[0], *d_state, *(gradients[name] for name in names)
+
+        return (states[0][1:], *(array[-1] for array in states)), backward
+
+    outputs, *last = run(inputs, *state, *weights.values())
+    return outputs, last
+
+
+def forward_loop(
+    step: Callable[..., tuple[Arrays, Arrays]], inputs: tf.Tensor, state: Arrays, saved_shapes: Sequence[Any]
+) -> tuple[Arrays, Arrays]:
+    """Steps from the first to the last: what each saved [T, ...], and the states [T+1, ...], the first one first."""
+    steps = inputs.shape[0]
+
+    def body(t: tf.Tensor, state: Arrays, arrays: Arrays) -> tuple[Any, ...]:
+        saved, state = step(inputs[t], state)
+        places = [t] * len(saved) + [t + 1] * len(state)
+        written = [array.write(*at) for array, *at in zip(arrays, places, [*saved, *state], strict=True)]
+        return t + 1, tuple(state), tuple(written)
+
+    arrays = [tf.TensorArray(tf.float32, steps, element_shape=shape) for shape in saved_shapes]
+    arrays += [tf.TensorArray(tf.float32, steps + 1, element_shape=array.shape).write(0, array) for array in state]
+    *_, arrays = tf.while_loop(
+        lambda t, *_: t < steps,
+        body,
+        (0, tuple(state), tuple(arrays)),
+        maximum_iterations=steps,
+        parallel_iterations=1,
+    )
+    stacked = [array.stack() for array in arrays]
+    return stacked[: len(saved_shapes)], stacked[len(saved_shapes) :]
+
+
+def backward_loop(
+    step: Callable[..., tuple[Arrays, Arrays]], steps: int, d_state: Arrays, emitted_shapes: Sequence[Any]
+) -> tuple[Arrays, Arrays]:
+    """Steps from the last to the first: what each emitted [T, ...], and the gradient of the first state."""
+
+    def body(t: tf.Tensor, d_state: Arrays, arrays: Arrays) -> tuple[Any, ...]:
+        emitted, d_state = step(t, d_state)
+        return t - 1, tuple(d_state), tuple(a.write(t, value) for a, value in zip(arrays, emitted, strict=True))
+
+    arrays = tuple(tf.TensorArray(tf.float32, steps, element_shape=shape) for shape in emitted_shapes)
+    _, d_state, arrays = tf.while_loop(
+        lambda t, *_: t >= 0,
+        body,
+        (steps - 1, tuple(d_state), arrays),
+        maximum_iterations=steps,
+        parallel_iterations=1,
+    )
+    return [array.stack() for array in arrays], d_state
+
+
+def product_over_time(a: tf.Tensor, b: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """a [T, B, m], b [T, B, n] -> the sum of a.T @ b over all steps, [m, n]: one product in precision `dtype`."""
+    rows_a, rows_b = (tf.cast(tf.reshape(array, (-1, array.shape[-1])), dtype) for array in (a, b))
+    return tf.cast(tf.matmul(rows_a, rows_b, transpose_a=True), tf.float32)
+
+
+def sum_over_time(a: tf.Tensor) -> tf.Tensor:
+    """a [T, B, n] -> [n]; a product with ones is quicker than a sum over rows."""
+    rows = tf.reshape(a, (-1, a.shape[-1]))
+    return tf.matmul(tf.ones((1, rows.shape[0])), rows)[0]
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _forward(cell: Cell, inputs: tf.Tensor, weights: Weights, state: Arrays) -> tuple[Arrays, Arrays]:
+    """The forward loop inside XLA."""
+    step = cell.forward(weights)
+    saved, _ = step(inputs[0], state)  # for the shapes only: XLA leaves it out
+    return forward_loop(step, inputs, state, [array.shape for array in saved])
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _backward(
+    cell: Cell,
+    inputs: tf.Tensor,
+    weights: Weights,
+    saved: Arrays,
+    states: Arrays,
+    d_outputs: tf.Tensor,
+    d_state: Arrays,
+) -> tuple[Arrays, Arrays]:
+    """The backward loop inside XLA."""
+    step_back = cell.backward(weights)
+
+    def step(t: tf.Tensor | int, d_state: Arrays) -> tuple[Arrays, Arrays]:
+        d_h, *others = d_state
+        before, after = [array[t] for array in states], [array[t + 1] for array in states]
+        return step_back(inputs[t], before, after, [array[t] for array in saved], [d_h + d_outputs[t], *others])
+
+    emitted, _ = step(0, d_state)  # for the shapes only
+    return backward_loop(step, inputs.shape[0], d_state, [array.shape for array in emitted])
