@@ -9,6 +9,7 @@ import click
 from textgen import __version__
 from textgen.cli.corpus import corpus
 from textgen.cli.evaluate import evaluate
+from textgen.cli.exchange import export, import_torch
 from textgen.cli.models import models
 from textgen.cli.sample import sample
 from textgen.cli.tensorboard import tensorboard
@@ -50,5 +51,5 @@ def textgen() -> None:
     """
 
 
-for command in (train, sample, evaluate, tensorboard, models, corpus, tokenizer):
+for command in (train, sample, evaluate, tensorboard, models, corpus, tokenizer, import_torch, export):
     textgen.add_command(command)

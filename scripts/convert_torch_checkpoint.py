@@ -1,0 +1,68 @@
+"""A PyTorch checkpoint of a recurrent language model -> a safetensors file for `textgen import-torch`.
+
+    pip install torch
+    python scripts/convert_torch_checkpoint.py model.pt state.safetensors
+    textgen import-torch state.safetensors --name NAME --tokenizer-from MODEL
+
+Reads a state dict, a checkpoint that holds one as `state_dict` or `model`, and the whole module that PyTorch's
+word_language_model example saves. Nothing of the file is run: PyTorch's own restricted loader (`weights_only`) reads
+it, and of classes it may name only the layers that such a module is made of.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from textgen.torch_weights import write_torch
+
+
+class RNNModel(nn.Module):
+    """Stands for the example's class of this name, in its module `model`: a bag of layers."""
+
+
+RNNModel.__module__, RNNModel.__qualname__ = "model", "RNNModel"
+LAYERS = [RNNModel, nn.Embedding, nn.LSTM, nn.GRU, nn.RNN, nn.Linear, nn.Dropout]
+
+
+def state_dict(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors in a checkpoint, by name; ends the program where there are none."""
+    sys.modules["model"] = ModuleType("model")  # where the example's class is looked for
+    sys.modules["model"].RNNModel = RNNModel  # type: ignore[attr-defined]
+    try:
+        with torch.serialization.safe_globals([*LAYERS, set]):
+            loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        sys.exit(f"Cannot read {path}: it is no checkpoint, or holds more than tensors and a module of known layers.")
+    except (OSError, RuntimeError, EOFError) as error:
+        sys.exit(f"Cannot read {path}: {str(error).splitlines()[0]}")
+    while isinstance(loaded, dict) and not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+        loaded = loaded.get("state_dict", loaded.get("model"))
+    if isinstance(loaded, nn.Module):
+        loaded = loaded.state_dict()
+    if not isinstance(loaded, dict):
+        sys.exit(f"{path} holds no state dict: save one with torch.save(model.state_dict(), ...).")
+    return loaded
+
+
+def main() -> None:
+    """Reads one file and writes the other."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("safetensors", type=Path)
+    options = parser.parse_args()
+    tensors = {name: tensor.float().numpy() for name, tensor in state_dict(options.checkpoint).items()}
+    write_torch(options.safetensors, tensors)
+    for name, array in tensors.items():
+        print(f"{name:<24} {array.shape}")
+
+
+if __name__ == "__main__":
+    main()

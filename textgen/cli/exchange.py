@@ -1,0 +1,71 @@
+"""textgen import-torch and textgen export: weights from PyTorch and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from textgen.cli.options import find_tokenizer, models_dir_option
+from textgen.config import ACTIVATIONS
+
+
+@click.command("import-torch")
+@click.argument("state", type=click.Path(path_type=Path))
+@click.option("--name", required=True, help="Name of the saved model.")
+@click.option("--tokenizer-from", required=True, metavar="MODEL", help="Whose pieces the rows of the embedding are.")
+@click.option("--activation", type=click.Choice(ACTIVATIONS), default="tanh", help="Of an nn.RNN [default: tanh].")
+@models_dir_option
+def import_torch(state: Path, name: str, tokenizer_from: str, activation: str, models_dir: Path | None) -> None:
+    """Make a saved model of PyTorch weights.
+
+    STATE is a safetensors file with the state dict of an nn.Embedding, an nn.LSTM, nn.GRU or nn.RNN, and an nn.Linear,
+    which may share the embedding's weights. Row i of the embedding stands for piece i of the tokenizer.
+
+    \b
+    Example:
+      textgen import-torch state.safetensors --name novel-torch --tokenizer-from novel
+    """
+    from textgen.config import CorpusConfig, TokenizerConfig
+    from textgen.errors import SavedModelError
+    from textgen.saved_model import models_folder, save_model
+    from textgen.storage import MANIFEST
+    from textgen.torch_weights import from_torch, read_torch
+
+    folder = models_folder(models_dir) / name
+    if (folder / MANIFEST).exists():
+        raise SavedModelError(f"{folder} already holds a model: remove it, or choose another name.")
+    config, weights = from_torch(read_torch(state), activation)
+    tokenizer = find_tokenizer(tokenizer_from, models_dir)
+    if tokenizer.vocab_size != config.vocab_size:
+        raise SavedModelError(
+            f"{state} has an embedding of {config.vocab_size:,} rows and the tokenizer of {tokenizer_from} "
+            f"{tokenizer.vocab_size:,} pieces: name the tokenizer that the weights were trained with."
+        )
+    kind = TokenizerConfig(tokenizer.tokenizer)
+    save_model(folder, weights, config, kind, CorpusConfig(documents="file"), tokenizer)
+    click.echo(f"Saved {folder}: {config.num_parameters:,} parameters.", err=True)
+
+
+@click.command()
+@click.argument("model")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--format", "kind", type=click.Choice(["torch"]), default="torch", help="Of the file [default: torch].")
+@models_dir_option
+def export(model: str, file: Path, kind: str, models_dir: Path | None) -> None:
+    """Write the weights of MODEL to FILE for another program.
+
+    torch is a safetensors file with the state dict of a PyTorch module whose parts are `encoder` (nn.Embedding), `rnn`
+    (nn.LSTM, nn.GRU or nn.RNN) and `decoder` (nn.Linear).
+
+    \b
+    Example:
+      textgen export novel novel.safetensors --format torch
+    """
+    from textgen.saved_model import load_model
+    from textgen.torch_weights import to_torch, write_torch
+
+    saved = load_model(model, models_dir)
+    tensors = to_torch(saved.model_config, saved.weights())
+    write_torch(file, tensors)
+    click.echo(f"Wrote {file}: {', '.join(tensors)}.", err=True)
