@@ -126,6 +126,7 @@ def test_gated_cells_learn_to_copy_over_a_hundred_steps_and_a_plain_one_does_not
     import tensorflow as tf
 
     from textgen.config import TrainingConfig
+    from textgen.distribution import Distribution
     from textgen.model import LanguageModel
     from textgen.update import Update
 
@@ -141,12 +142,12 @@ def test_gated_cells_learn_to_copy_over_a_hundred_steps_and_a_plain_one_does_not
     if cell == "lstm":
         weights["lstm_0/bias"][:units] = -math.log(LAG)  # what is kept so long must be written rarely
     model.assign_weights(weights)
-    update = Update(model, TrainingConfig(batch_size=32, sequence_length=LAG, weight_decay=0.0, clip_norm=1.0))
-    losses = [math.inf]
+    config = TrainingConfig(batch_size=32, sequence_length=LAG, weight_decay=0.0, clip_norm=1.0)
+    update, losses = Update(model, config, Distribution()), [math.inf]
     while len(losses) < UPDATES and np.mean(losses[-20:]) > 0.05:
-        inputs, targets = copies(rng)
-        nats, _, _ = update(tf.constant(inputs), tf.constant(targets), model.initial_state(32), 0.01, len(losses))
-        losses.append(nats)
+        gradient = update.gradient(*map(tf.constant, copies(rng)), model.initial_state(32), len(losses))
+        update.apply(gradient, learning_rate=0.01)
+        losses.append(gradient.nats)
     if learns:
         assert np.mean(losses[-20:]) < 0.05
     else:

@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from textgen.config import CorpusConfig
+from textgen.compiled_model import CompiledModel
+from textgen.config import CELLS, CorpusConfig, SamplingConfig
 from textgen.corpus import Corpus
 from textgen.errors import ConfigError, CorpusError, SavedModelError, TrainingError
+from textgen.generator import Generator
 from textgen.model import LanguageModel
 from textgen.plan import Plan, make_plan
 from textgen.reports import Observer, StepReport, ValidationReport
@@ -195,6 +197,44 @@ def test_twenty_kills_at_random_times_change_nothing(text: Path, tmp_path: Path)
     weights = [load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed")]
     for name, array in weights[0].items():
         np.testing.assert_array_equal(weights[1][name], array)
+
+
+COMBINATIONS: list[dict[str, Any]] = [
+    {"cell": cell, **options}
+    for cell in CELLS
+    for options in (
+        {"num_layers": 1, "embedding_dim": 24, "residual": True},
+        {"num_layers": 3, "tie_embeddings": False, "layer_norm": True, "residual": True, "dropout": 0.0},
+        {"reset_after": False, "activation": "relu", "mogrifier_rank": 3, "embedding_dropout": 0.3},
+    )
+]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(settings, marks=[] if number in (4, 13) else pytest.mark.slow)
+        for number, settings in enumerate(COMBINATIONS)
+    ],
+    ids=lambda settings: ", ".join(map(str, settings.values())),
+)
+def test_every_cell_trains_resumes_saves_and_writes(text: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
+    plan = plan_for(text, steps=6, validations=2, patience=None, **settings)
+    saved = train(plan, tmp_path / "whole")
+    train(plan, tmp_path / "parts", observers=[Watch(3)])
+    resume(tmp_path / "parts")
+    last = "checkpoints/step-000000006/tensors.safetensors"
+    assert (tmp_path / "whole" / last).read_bytes() == (tmp_path / "parts" / last).read_bytes()
+    assert any(
+        name.startswith(f"{settings['cell']}_0/") for name in load_file(tmp_path / "whole" / "model.safetensors")
+    )
+    sampling = SamplingConfig(max_tokens=20, seed=3)
+    texts = [
+        Generator(writer, saved.tokenizer).generate(["the", "a slow"], sampling)
+        for writer in (saved.writer(), CompiledModel(saved.build()))
+    ]
+    assert texts[0] == texts[1]
+    assert CELLS[settings["cell"]] in (tmp_path / "whole" / "README.md").read_text(encoding="utf-8")
 
 
 def test_resuming_can_lengthen_a_run_and_needs_no_corpus_while_tokens_are_cached(text: Path, tmp_path: Path) -> None:
