@@ -21,16 +21,19 @@ import io
 import itertools
 import json
 import lzma
+import math
 import os
 import shutil
 import sys
 import tempfile
 import weakref
 import zlib
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -54,6 +57,12 @@ SAMPLE_CHARS = 1 << 20  # ... and so many characters of each
 
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 RECORDS = (".jsonl", ".ndjson", ".csv", ".tsv")  # each record is a document, whatever the mode
+LINE_RECORDS = (".jsonl", ".ndjson")  # a record is a line, whatever is in it
+PLAIN_ENCODINGS = ("utf-8", "ascii", "iso8859", "cp125", "koi8", "gb", "big5", "euc_", "shift_jis")
+"""Names (their beginnings) of encodings in which the byte 10 is a newline, wherever one begins to read."""
+
+EXCERPTS = 256  # stretches of a corpus that a sample of it is taken from
+GLANCE_BYTES = 1 << 16  # of the beginning, middle and end of a file, by which it is recognised
 
 
 @dataclass(frozen=True)
@@ -126,21 +135,72 @@ class Corpus:
             self._stats = _count(self.parts(), len(self.files))
         return self._stats
 
+    def section(self, index: int, count: int) -> Iterator[Part]:
+        """The documents of one of `count` stretches of the corpus that are equally long; `index` is from 0.
+
+        All sections together are `parts()`, in its order. Stretches are of bytes, as the files lie on the disk
+        one after the other. A document belongs to the stretch in which it begins; where a whole file is one, it
+        is cut between two lines. What can be read only from its beginning (compressed files, tables, UTF-16)
+        belongs whole to the stretch where it begins. A section may be empty.
+        """
+        for source in self._sections(index, count):
+            yield from source.parts(self.documents_mode)
+
+    def excerpts(self, size: int) -> Iterator[str]:
+        """About `size` bytes of text in stretches from all over the corpus; all of it if it is not larger."""
+        share = size / max(1, self.size)
+        credit = math.inf if share >= 1 else 0.0
+        for index in range(EXCERPTS):
+            for source in self._sections(index, EXCERPTS):
+                credit += share * source.size
+                parts = source.parts(self.documents_mode)
+                while credit > 0 and (part := next(parts, None)):
+                    yield part.text
+                    credit -= len(part.text.encode())
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files, as they lie on the disk."""
+        return self._borders[-1]
+
+    def glance(self) -> str:
+        """SHA-256, in hex, of the config, the files' sizes and some of the bytes of each: quick, however large.
+
+        It tells one corpus from another, but not from one with a few bytes changed; `fingerprint` does.
+        """
+        return self._digest([source.glance() for source in self._sources])
+
     def fingerprint(self) -> str:
         """SHA-256, in hex, of all that decides the documents: the files' bytes and formats, and the config.
 
         Names do not count, so a moved corpus keeps its fingerprint. Read once.
         """
         if self._fingerprint is None:
-            config = asdict(replace(self.config, documents=self.documents_mode))
-            files = [source.fingerprint() for source in self._sources]
-            self._fingerprint = hashlib.sha256(json.dumps([config, files]).encode()).hexdigest()
+            self._fingerprint = self._digest([source.fingerprint() for source in self._sources])
         return self._fingerprint
 
     def close(self) -> None:
         """Removes the copy of standard input, if there is one. The end of the program does so too."""
         for remove in self._temporary:
             remove()
+
+    def _digest(self, files: list[list[str]]) -> str:
+        config = asdict(replace(self.config, documents=self.documents_mode))
+        return hashlib.sha256(json.dumps([config, files]).encode()).hexdigest()
+
+    def _sections(self, index: int, count: int) -> Iterator[_Source]:
+        """What the files have in one of `count` equal stretches."""
+        first, last = self.size * index // count, self.size * (index + 1) // count
+        number = bisect_right(self._borders, first) - 1
+        while self._borders[number] < last:
+            start = self._borders[number]
+            yield from self._sources[number].section(first - start, last - start, self.documents_mode)
+            number += 1
+
+    @cached_property
+    def _borders(self) -> list[int]:
+        """Where each file begins if they lie one after the other, and where the last ends."""
+        return [0, *itertools.accumulate(source.size for source in self._sources)]
 
     def _guess(self) -> str:
         sources = [source for source in self._sources if not source.format]
@@ -204,11 +264,13 @@ class Corpus:
 
 @dataclass(frozen=True)
 class _Source:
-    """One file: bytes -> text -> parts of documents. Its suffixes tell the format."""
+    """One file, or a section of it: bytes -> text -> parts of documents. Its suffixes tell the format."""
 
     path: Path
     name: str  # in messages
     config: CorpusConfig
+    start: int = 0  # where the section begins, in bytes
+    stop: int | None = None  # where it ends, None at the end of the file
 
     @property
     def compression(self) -> str:
@@ -221,9 +283,52 @@ class _Source:
         path = self.path.with_suffix("") if self.compression else self.path
         return path.suffix.lower() if path.suffix.lower() in RECORDS else ""
 
+    @property
+    def size(self) -> int:
+        """Bytes on the disk, of the section."""
+        with _reading(self.name):
+            return (self.path.stat().st_size if self.stop is None else self.stop) - self.start
+
+    @property
+    def can_be_entered(self) -> bool:
+        """Whether it can be read from the middle: plain text or a record a line, in an ordinary encoding."""
+        ordinary = codecs.lookup(self.config.encoding).name.startswith(PLAIN_ENCODINGS)
+        return ordinary and not self.compression and (not self.format or self.format in LINE_RECORDS)
+
+    def section(self, first: int, last: int, mode: str) -> Iterator[_Source]:
+        """What begins from byte `first` to before byte `last`; they may lie outside the file."""
+        if not self.can_be_entered:
+            if first <= 0:
+                yield self
+            return
+        start, stop = self._next_start(first, mode), self._next_start(last, mode)
+        if start < stop:
+            name = f"{self.name} (from byte {start:,} on)" if start else self.name
+            yield replace(self, name=name, start=start, stop=None if stop == self.size else stop)
+
+    def _next_start(self, offset: int, mode: str) -> int:
+        """The first byte from `offset` on with which a document may begin; a line, where the file is one."""
+        if offset <= 0 or offset >= self.size:
+            return max(0, min(offset, self.size))
+        with _reading(self.name), self.path.open("rb") as file:
+            file.seek(offset - 1)
+            _pass_line(file)
+            if mode == "blank-line" and not self.format:
+                while not _pass_line(file):
+                    pass
+            return file.tell()
+
     def fingerprint(self) -> list[str]:
         with _reading(self.name), self.path.open("rb") as file:
             return [self.compression, self.format, hashlib.file_digest(file, "sha256").hexdigest()]
+
+    def glance(self) -> list[str]:
+        digest = hashlib.sha256()
+        with _reading(self.name), self.path.open("rb") as file:
+            for place in (0, self.size // 2, max(0, self.size - GLANCE_BYTES)):
+                file.seek(place)
+                digest.update(file.read(GLANCE_BYTES))
+        return [self.compression, self.format, str(self.size), digest.hexdigest()]
 
     def is_binary(self) -> bool:
         """Whether a NUL byte is near the start, as in no text but UTF-16 and UTF-32."""
@@ -248,16 +353,19 @@ class _Source:
                 return
             openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
             stream = openers[self.compression](file) if self.compression else file
-            while chunk := stream.read(CHUNK_BYTES):
+            stream.seek(self.start)
+            place = self.start
+            while chunk := stream.read(CHUNK_BYTES if self.stop is None else min(CHUNK_BYTES, self.stop - place)):
                 yield chunk
+                place += len(chunk)
 
     def texts(self) -> Iterator[str]:
         """The decoded text, newlines normalised, without a byte-order mark."""
         decoder: codecs.IncrementalDecoder = codecs.getincrementaldecoder(self.config.encoding)()
         if self.config.newlines == "normalize":
             decoder = io.IncrementalNewlineDecoder(decoder, True)  # type: ignore[assignment]
-        fed = 0  # bytes
-        start = True
+        fed = self.start  # bytes
+        start = fed == 0
         for chunk in itertools.chain(self.chunks(), [b""]):
             fed += len(chunk)
             try:
@@ -278,8 +386,11 @@ class _Source:
             yield from line_documents(self.texts())
         elif mode == "blank-line":
             yield from block_documents(self.texts())
-        elif not all(text.isspace() for text in self.texts()):  # a second look, rather than hold blanks back
-            yield from whole_document(self.texts())
+        elif not all(map(str.isspace, self._whole().texts())):  # a second look, rather than hold blanks back
+            yield from whole_document(self.texts(), ends_document=self.stop is None)
+
+    def _whole(self) -> _Source:
+        return replace(self, start=0, stop=None)
 
     def json_records(self) -> Iterator[str]:
         for number, line in enumerate(lines_of(self.texts()), 1):
@@ -327,6 +438,16 @@ def _files_below(path: Path) -> list[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         files += [Path(folder, name) for name in names if not name.startswith(".")]
     return sorted(file for file in files if file.is_file())
+
+
+def _pass_line(file: BinaryIO) -> bool:
+    """Reads to the end of the line, however long; whether it was blank, or the last."""
+    blank = True
+    while chunk := file.readline(CHUNK_BYTES):
+        blank = blank and not chunk.strip()
+        if chunk.endswith(b"\n"):
+            return blank
+    return True
 
 
 def _zstandard_chunks(file: BinaryIO) -> Iterator[bytes]:

@@ -44,15 +44,15 @@ def _cut(texts: Iterable[str]) -> Iterator[str]:
         yield rest
 
 
-def whole_document(texts: Iterable[str]) -> Iterator[Part]:
-    """The text as it is, in one document."""
+def whole_document(texts: Iterable[str], ends_document: bool = True) -> Iterator[Part]:
+    """The text as it is, in one document, or in a stretch of one that does not end it."""
     last = ""
     for piece in _cut(texts):
         if last:
             yield Part(last, False)
         last = piece
     if last:
-        yield Part(last, True)
+        yield Part(last, ends_document)
 
 
 def _line_pieces(texts: Iterable[str]) -> Iterator[tuple[str, bool]]:
