@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import string
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -17,12 +18,12 @@ from hypothesis import strategies as st
 from textgen import documents as documents_module
 from textgen import encoding, tokens
 from textgen.config import CorpusConfig, TokenizerConfig
-from textgen.corpus import Corpus
+from textgen.corpus import Corpus, Part
 from textgen.errors import CorpusError, TextgenError, TokenizerError
 from textgen.runtime import load_tensorflow
 from textgen.storage import MANIFEST
 from textgen.tokenizer import ByteTokenizer, Tokenizer
-from textgen.tokens import Batches, TokenData, TokenStream, encode_corpus, prepare
+from textgen.tokens import Batches, TokenData, TokenStream, encode_corpus, encode_parts, prepare
 from textgen.vocabulary import train_tokenizer
 
 PAD, EOS, FIRST = 0, 2, 3
@@ -98,12 +99,15 @@ def documents_in(ring: np.ndarray) -> list[tuple[int, ...]]:
     return [tuple(document) for document in found]
 
 
+def ends_of(stream: TokenStream) -> list[int]:
+    return [end for ends in stream.document_ends() for end in ends.tolist()]
+
+
 def texts_of(stream: TokenStream, tokenizer: Tokenizer) -> list[str]:
     """The documents of a split, and what is after the last end if that is a piece of one."""
-    ids, starts = stream.read(0, len(stream)), [0, *stream.document_ends.tolist()]
+    ids, starts = stream.read(0, len(stream)), [0, *ends_of(stream)]
     assert all(ids[end - 1] == tokenizer.eos_id for end in starts[1:])
-    assert stream.summary.ends_document == (starts[-1] == len(stream))
-    if not stream.summary.ends_document:
+    if starts[-1] != len(stream):
         starts.append(len(stream))
     return [tokenizer.decode(ids[start:end].tolist()) for start, end in pairwise(starts)]
 
@@ -235,23 +239,44 @@ def test_dataset_is_epoch(tmp_path: Path) -> None:
 # --- Shards ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shard", [1, 7, 11, 44, 45, 46, 1000])
-def test_shards_are_read_across_their_borders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard: int) -> None:
-    monkeypatch.setattr(tokens, "SHARD_TOKENS", shard)
-    documents = numbered([3, 20, 1, 10, 6])  # 45 tokens; a document is longer than some shards
-    stream = stream_in(tmp_path, documents)
-    text = [id for document in documents for id in document]
-    assert len(stream) == len(text)
-    for start in range(len(text) + 1):
-        for stop in range(start, len(text) + 1):
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.lists(st.integers(1, 12), max_size=6), min_size=1, max_size=5).filter(any))
+def test_shards_are_one_stream(shards: list[list[int]]) -> None:
+    documents = numbered([length for shard in shards for length in shard])
+    text, rest = [id for document in documents for id in document], iter(documents)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for number, shard in enumerate(shards):
+            parts = [Part(" ".join(map(str, document[:-1])), True) for document in islice(rest, len(shard))]
+            encode_parts((("train", part) for part in parts), NumberTokenizer(), folder / str(number))
+        stream = TokenStream(folder, "train", [str(number) for number in range(len(shards))])
+        assert len(stream) == stream.summary.tokens == len(text)
+        assert stream.summary.documents == len(documents)
+        assert np.array_equal(stream.counts, np.bincount(text, minlength=1000))
+        assert ends_of(stream) == np.cumsum([len(document) for document in documents]).tolist()
+        for start in range(len(text) + 1):
+            stop = min(len(text), start + 17)
             ids = stream.read(start, stop)
             assert ids.dtype == np.int32
             assert ids.tolist() == text[start:stop]
-    shards = [path.stat().st_size // 2 for path in sorted(stream.folder.glob("valid-0*.bin"))]
-    full, rest = divmod(len(text), shard)
-    assert shards == [shard] * full + [rest] * (rest > 0)
-    ring = ring_of(list(Batches(stream, 2, 5, PAD, seed=3).epoch(0)))
-    assert sorted(documents_in(ring)) == sorted(map(tuple, documents))
+        ring = ring_of(list(Batches(stream, 2, 5, PAD, seed=3).epoch(0)))
+        assert sorted(documents_in(ring)) == sorted(map(tuple, documents))
+
+
+def test_document_ends_are_read_by_and_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = stream_in(tmp_path, numbered([1, 5, 2, 8, 3]))
+    borders = stream.borders
+    monkeypatch.setattr(tokens, "ENDS_READ", 2)
+    assert [ends.tolist() for ends in stream.document_ends()] == [[2, 8], [11, 20], [24]]
+    assert np.array_equal(TokenStream(stream.folder, "valid").borders, borders)
+    assert borders.tolist() == [0, 2, 8, 11, 20, 24]
+
+
+def test_a_file_that_was_cut_off_is_named(tmp_path: Path) -> None:
+    stream = stream_in(tmp_path, numbered([5, 5]))
+    os.truncate(stream.folder / "valid.bin", 10)
+    with pytest.raises(CorpusError, match=r"valid\.bin is shorter"):
+        stream.read(3, 9)
 
 
 @pytest.mark.parametrize(("vocab_size", "size"), [(1 << 16, 2), ((1 << 16) + 1, 4)])
@@ -259,7 +284,7 @@ def test_ids_are_as_wide_as_the_vocabulary_needs(tmp_path: Path, vocab_size: int
     text = [FIRST, vocab_size - 1, vocab_size - 2, vocab_size - 1, EOS]
     stream = stream_in(tmp_path, [text], vocab_size)
     assert stream.read(0, 5).tolist() == text
-    assert (stream.folder / "valid-00000.bin").stat().st_size == size * len(text)
+    assert (stream.folder / "valid.bin").stat().st_size == size * len(text)
     assert stream.counts.shape == (vocab_size,)
     assert np.array_equal(stream.counts, np.bincount(text, minlength=vocab_size))
 
@@ -276,7 +301,7 @@ def test_a_long_document_is_encoded_in_parts_and_stays_one(
     tokenizer = train_tokenizer([text], TokenizerConfig(kind))
     stream = encode_corpus(corpus, tokenizer, tmp_path / "stream")
     assert stream.read(0, len(stream)).tolist() == [*tokenizer.encode(text), EOS]
-    assert stream.document_ends.tolist() == [len(stream)]
+    assert ends_of(stream) == [len(stream)]
     assert stream.summary.words == len(text.split()) + 1
 
 
@@ -319,8 +344,8 @@ def test_the_end_of_the_text_is_held_out_where_documents_are_few(documents: list
         assert "".join(train + valid) == whole
         assert len("".join(train)) == int(len(whole) * (1 - fraction))
         assert data.train.summary.documents + data.valid.summary.documents == len(documents), "each ends once"
-        assert data.valid.summary.ends_document
-        cut = [] if data.train.summary.ends_document else [train.pop() + valid.pop(0)]
+        assert ends_of(data.valid)[-1] == len(data.valid)
+        cut = [] if ends_of(data.train)[-1:] == [len(data.train)] else [train.pop() + valid.pop(0)]
         assert train + cut + valid == documents
 
 
@@ -351,7 +376,7 @@ def test_the_summary_counts(tmp_path: Path) -> None:
     for stream in (data.train, data.valid):
         texts = texts_of(stream, tokenizer)
         summary = stream.summary
-        assert summary.documents == len(texts) == len(stream.document_ends)
+        assert summary.documents == len(texts) == len(ends_of(stream))
         assert summary.bytes == sum(len(text.encode()) for text in texts)
         assert summary.words == sum(len(text.split()) + 1 for text in texts)
         assert summary.tokens == len(stream) == summary.bytes + summary.documents

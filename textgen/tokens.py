@@ -1,7 +1,7 @@
-"""Documents -> token shards on disk -> batches for truncated backpropagation through time.
+"""Documents -> ids on disk -> batches for truncated backpropagation through time.
 
 A corpus is encoded once: each split (train, valid) becomes a stream of ids, every document closed by the
-end-of-document piece, in memory-mapped shards of uint16 or uint32. Training reads a stream as a ring:
+end-of-document piece, in a file of uint16 or uint32. Training reads a stream as a ring:
 
     documents     ab$ cde$ fg$            ($ closes a document)
     one epoch     fg$ ab$ cde$            documents in another order, from another start, in each epoch
@@ -12,37 +12,45 @@ end-of-document piece, in memory-mapped shards of uint16 or uint32. Training rea
                                           of the next row; . is padding
 
 As a ring of N tokens has N pairs of neighbours, each token is an input once and a target once in an epoch.
+
+Memory does not grow with the corpus: ids are read from the disk where they are wanted, the order of an epoch is
+a keyed permutation, and where documents are very many, neighbours keep together in blocks. So (epoch, step) is
+all there is to know about a position.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from textgen.corpus import Corpus, Part
 from textgen.encoding import encode_batches
 from textgen.errors import CorpusError, TextgenError
+from textgen.permutation import Permutation
 from textgen.storage import cache_folder, new_folder, read_manifest
 from textgen.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-FORMAT = 1  # part of the cache's key: a change of what is written makes old caches unused
-SHARD_TOKENS = 1 << 26
+FORMAT = 2  # part of the cache's key: a change of what is written makes old caches unused
 ENCODE_CHARACTERS = 1 << 20  # encoded at a time, by all cores
 MANY_DOCUMENTS = 20  # from here on whole documents are held out, below it the end of the text
-MAX_BLOCKS = 1 << 20  # of documents that keep together when a long corpus is shuffled
+MAX_BLOCKS = 1 << 18  # that a long corpus is shuffled in: a few megabytes, however many documents there are
+ENDS_READ = 1 << 20  # document ends that are in memory at a time
+OPEN_FILES = 64
 SUMMARY = "tokens.json"
 
 Progress = Callable[[int], None]  # told how many characters are done
@@ -54,25 +62,29 @@ class SplitSummary:
 
     tokens: int  # the end of each document included
     documents: int
+    characters: int  # of text
     bytes: int  # of text, in UTF-8
     words: int  # runs of non-space, plus one for the end of each document, as word-level benchmarks count
-    ends_document: bool  # False where the text was cut inside a document
 
 
 class TokenStream:
-    """The ids of one split, memory-mapped: as long as the disk allows, at no cost in memory."""
+    """The ids of one split, on the disk: as long as it allows, at no cost in memory.
 
-    def __init__(self, folder: Path, split: str) -> None:
+    They are in `folder`, or in several `shards` below it, one after the other.
+    """
+
+    def __init__(self, folder: Path, split: str, shards: Sequence[str] = ("",)) -> None:
         self.folder = folder
-        description = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-        self.summary = SplitSummary(**description[split])
-        dtype = np.dtype(description["dtype"])
-        paths = sorted(folder.glob(f"{split}-?????.bin"))
-        self._shards = [np.memmap(path, dtype, "r") for path in paths if path.stat().st_size]
-        self._starts = [0, *np.cumsum([len(shard) for shard in self._shards]).tolist()]
-        ends = folder / f"{split}-documents.bin"
-        self.document_ends = np.memmap(ends, np.int64, "r") if ends.stat().st_size else np.zeros(0, np.int64)
-        self.counts = np.fromfile(folder / f"{split}-counts.bin", np.int64)  # [V] how often each piece occurs
+        self._split = split
+        self._folders = [folder / shard for shard in shards]
+        descriptions = [json.loads((shard / SUMMARY).read_text(encoding="utf-8")) for shard in self._folders]
+        self._summaries = [SplitSummary(**description[split]) for description in descriptions]
+        self._dtype = np.dtype(descriptions[0]["dtype"])
+        self._starts = [0, *itertools.accumulate(summary.tokens for summary in self._summaries)]
+        self._file = lru_cache(OPEN_FILES)(_File)
+        self.summary = SplitSummary(*map(sum, zip(*(asdict(s).values() for s in self._summaries), strict=True)))
+        counts = [np.fromfile(shard / f"{split}-counts.bin", np.int64) for shard in self._folders]
+        self.counts = np.sum(counts, axis=0)  # [V] how often each piece occurs
 
     def __len__(self) -> int:
         return self.summary.tokens
@@ -83,9 +95,49 @@ class TokenStream:
         while start < stop:
             shard = bisect_right(self._starts, start) - 1
             end = min(stop, self._starts[shard + 1])
-            parts.append(self._shards[shard][start - self._starts[shard] : end - self._starts[shard]])
+            file = self._file(self._folders[shard] / f"{self._split}.bin")
+            parts.append(file.read(self._dtype, start - self._starts[shard], end - start))
             start = end
         return np.concatenate(parts, dtype=np.int32, casting="unsafe") if parts else np.zeros(0, np.int32)
+
+    def document_ends(self) -> Iterator[np.ndarray]:
+        """The position after each document, int64, in arrays of at most `ENDS_READ`."""
+        for folder, summary, start in zip(self._folders, self._summaries, self._starts, strict=False):
+            file = self._file(folder / f"{self._split}-documents.bin")
+            for first in range(0, summary.documents, ENDS_READ):
+                yield start + file.read(np.dtype(np.int64), first, min(ENDS_READ, summary.documents - first))
+
+    @cached_property
+    def borders(self) -> np.ndarray:
+        """Where the blocks begin that are shuffled, and where the last ends: int64 [blocks + 1].
+
+        A block is a document, or in a stream of very many tokens several that stand together.
+        """
+        least = -(-len(self) // MAX_BLOCKS)  # tokens: of the ends in a stretch of so many, the first is a border
+        found, last = [np.array(self._starts)], 0
+        for ends in self.document_ends():
+            stretches = ends // max(1, least)
+            found.append(ends[np.diff(stretches, prepend=last) > 0])
+            last = stretches[-1]
+        return np.unique(np.concatenate(found))
+
+
+class _File:
+    """A file of numbers, read at any place; closed when nobody refers to it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
+
+    def read(self, dtype: np.dtype, first: int, count: int) -> np.ndarray:
+        data = os.pread(self._descriptor, count * dtype.itemsize, first * dtype.itemsize)
+        if len(data) < count * dtype.itemsize:
+            raise CorpusError(f"{self._path} is shorter than when it was written: prepare the corpus again.")
+        return np.frombuffer(data, dtype)
 
 
 @dataclass(frozen=True)
@@ -121,7 +173,7 @@ def prepare(
     folder = (cache or cache_folder()) / "tokens" / key[:32]
     data = TokenData.cached(folder)
     if data is None:
-        _encode(_split_parts(corpus, valid, seed), tokenizer, folder, progress)
+        encode_parts(_split_parts(corpus, valid, seed), tokenizer, folder, progress)
         data = TokenData(TokenStream(folder, "train"), TokenStream(folder, "valid"))
     if not len(data.train) or not len(data.valid):
         raise CorpusError("The corpus is too short to hold some of it out for validation: give more text.")
@@ -130,7 +182,7 @@ def prepare(
 
 def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, folder: Path, progress: Progress | None = None) -> TokenStream:
     """The whole corpus as one stream in `folder`, which must not exist yet."""
-    _encode((("valid", part) for part in corpus.parts()), tokenizer, folder, progress)
+    encode_parts((("valid", part) for part in corpus.parts()), tokenizer, folder, progress)
     return TokenStream(folder, "valid")
 
 
@@ -139,15 +191,31 @@ def _split_parts(corpus: Corpus, valid: Corpus | float, seed: int) -> Iterator[t
     if isinstance(valid, Corpus):
         yield from (("train", part) for part in corpus.parts())
         yield from (("valid", part) for part in valid.parts())
-    elif corpus.stats().documents >= MANY_DOCUMENTS:
-        yield from _split_by_document(corpus.parts(), corpus.stats().documents, valid, seed)
     else:
-        yield from _split_tail(corpus.parts(), corpus.stats().characters, valid)
+        yield from hold_out(corpus.parts, valid, str(seed))
 
 
-def _split_by_document(parts: Iterable[Part], documents: int, fraction: float, seed: int) -> Iterator[tuple[str, Part]]:
-    """Holds out one document, drawn by lot, of each run of 1/fraction documents."""
-    run = min(max(2, round(1 / fraction)), documents)
+def hold_out(read: Callable[[], Iterable[Part]], fraction: float, seed: str) -> Iterator[tuple[str, Part]]:
+    """Each part that `read` gives with the split it belongs to.
+
+    Whole documents are held out, one, drawn by lot, of each run of 1/fraction; of less than `MANY_DOCUMENTS`
+    the end of the text. `read` is called twice: the first time for as many documents as it takes to choose.
+    """
+    run = max(2, round(1 / fraction))
+    documents = characters = 0
+    for part in read():
+        documents += part.ends_document
+        characters += len(part.text)
+        if documents == max(run, MANY_DOCUMENTS):
+            break
+    if documents >= MANY_DOCUMENTS:
+        yield from _split_by_document(read(), min(run, documents), seed)
+    else:
+        yield from _split_tail(read(), characters, fraction)
+
+
+def _split_by_document(parts: Iterable[Part], run: int, seed: str) -> Iterator[tuple[str, Part]]:
+    """Holds out one document, drawn by lot, of each `run` of them."""
     document, chosen = 0, random.Random(f"{seed}-0").randrange(run)
     for part in parts:
         yield ("valid" if document % run == chosen else "train"), part
@@ -172,68 +240,74 @@ def _split_tail(parts: Iterable[Part], characters: int, fraction: float) -> Iter
 
 
 class _SplitWriter:
-    """Writes the shards, the document ends and the counts of one split."""
+    """Writes the ids, the document ends and the counts of one split."""
 
-    def __init__(self, folder: Path, split: str, vocab_size: int) -> None:
+    def __init__(self, folder: Path, split: str, tokenizer: Tokenizer) -> None:
         self._folder, self._split = folder, split
-        self._counts = np.zeros(vocab_size, np.int64)
+        self._eos = np.array([tokenizer.eos_id])
+        self._counts = np.zeros(tokenizer.vocab_size, np.int64)
+        self._ids = (folder / f"{split}.bin").open("wb")
         self._ends = (folder / f"{split}-documents.bin").open("wb")
-        self._shards = 0
-        self._shard = self._next_shard()
-        self.tokens = self.documents = self.bytes = self.words = 0
-        self.ends_document = False
+        self._tokens = self._documents = self._characters = self._bytes = self._words = 0
 
-    def write(self, part: Part, array: np.ndarray) -> None:
-        """Appends an encoded part, its end-of-document piece included."""
-        self._write_shards(array)
-        self._counts += np.bincount(array, minlength=len(self._counts))
-        self.tokens += len(array)
-        self.bytes += len(part.text.encode())
-        self.words += len(part.text.split()) + part.ends_document
-        self.ends_document = part.ends_document
-        if part.ends_document:
-            self.documents += 1
-            np.asarray([self.tokens], np.int64).tofile(self._ends)
+    def write(self, parts: Sequence[Part], encoded: Sequence[np.ndarray]) -> None:
+        """Appends parts and their ids; where one ends its document, the piece that says so is added."""
+        if not parts:
+            return
+        ends_document = np.array([part.ends_document for part in parts])
+        pieces = [
+            piece
+            for part, ids in zip(parts, encoded, strict=True)
+            for piece in ((ids, self._eos) if part.ends_document else (ids,))
+        ]
+        ids = np.concatenate(pieces, dtype=encoded[0].dtype, casting="unsafe")
+        ends = self._tokens + np.cumsum([len(ids) for ids in encoded] + ends_document)
+        ids.tofile(self._ids)
+        ends[ends_document].tofile(self._ends)
+        text = "\n".join(part.text for part in parts)
+        newlines = len(parts) - 1  # those between the parts
+        self._counts += np.bincount(ids, minlength=len(self._counts))
+        self._tokens += len(ids)
+        self._documents += int(ends_document.sum())
+        self._characters += len(text) - newlines
+        self._bytes += len(text.encode()) - newlines
+        self._words += len(text.split()) + int(ends_document.sum())
 
     def close(self) -> None:
-        self._shard.close()
+        self._ids.close()
         self._ends.close()
 
     def finish(self) -> SplitSummary:
         """Writes the counts, and sums up."""
         self._counts.tofile(self._folder / f"{self._split}-counts.bin")
-        return SplitSummary(self.tokens, self.documents, self.bytes, self.words, self.ends_document)
-
-    def _write_shards(self, array: np.ndarray) -> None:
-        while len(array):
-            if not self._room:
-                self._shard.close()
-                self._shard = self._next_shard()
-            piece, array = array[: self._room], array[self._room :]
-            piece.tofile(self._shard)
-            self._room -= len(piece)
-
-    def _next_shard(self) -> BinaryIO:
-        number, self._shards, self._room = self._shards, self._shards + 1, SHARD_TOKENS
-        return (self._folder / f"{self._split}-{number:05d}.bin").open("wb")
+        return SplitSummary(self._tokens, self._documents, self._characters, self._bytes, self._words)
 
 
-def _encode(parts: Iterable[tuple[str, Part]], tokenizer: Tokenizer, folder: Path, progress: Progress | None) -> None:
+def encode_parts(
+    parts: Iterable[tuple[str, Part]],
+    tokenizer: Tokenizer,
+    folder: Path,
+    progress: Progress | None = None,
+    facts: Mapping[str, str] | None = None,
+) -> None:
+    """Writes the ids of all parts, each with its split, to a new `folder`, and `facts` to its summary."""
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
     with new_folder(folder) as temporary, ExitStack() as files:
         writers = {
-            split: files.enter_context(closing(_SplitWriter(temporary, split, tokenizer.vocab_size)))
+            split: files.enter_context(closing(_SplitWriter(temporary, split, tokenizer)))
             for split in ("train", "valid")
         }
         ahead, batches = itertools.tee(_batched(parts))
         texts = ([part.text for _, part in batch] for batch in ahead)
         for encoded, batch in zip(encode_batches(texts, tokenizer, dtype), batches, strict=True):
-            for (split, part), ids in zip(batch, encoded, strict=True):
-                writers[split].write(part, np.append(ids, dtype.type(tokenizer.eos_id)) if part.ends_document else ids)
+            for split, writer in writers.items():
+                chosen = [number for number, (name, _) in enumerate(batch) if name == split]
+                writer.write([batch[number][1] for number in chosen], [encoded[number] for number in chosen])
             if progress:
                 progress(sum(len(part.text) for _, part in batch))
         summary = {split: asdict(writer.finish()) for split, writer in writers.items()}
-        (temporary / SUMMARY).write_text(json.dumps({"dtype": dtype.name, **summary}), encoding="utf-8")
+        description = {"dtype": dtype.name, **(facts or {}), **summary}
+        (temporary / SUMMARY).write_text(json.dumps(description), encoding="utf-8")
 
 
 def _batched(parts: Iterable[tuple[str, Part]]) -> Iterator[list[tuple[str, Part]]]:
@@ -324,12 +398,10 @@ class _Ring:
             self._starts, lengths = np.zeros(1, np.int64), np.array([len(stream)])
             self._offset = len(stream) - 1
         else:
-            rng = np.random.default_rng((seed, epoch))
-            ends = _block_ends(stream)
-            order = rng.permutation(len(ends))
-            starts = np.concatenate([[0], ends[:-1]])
-            self._starts, lengths = starts[order], (ends - starts)[order]
-            self._offset = int(rng.integers(len(stream)))
+            blocks = len(stream.borders) - 1
+            order = Permutation(blocks, seed, epoch)(np.arange(blocks))
+            self._starts, lengths = stream.borders[order], np.diff(stream.borders)[order]
+            self._offset = int(Permutation(len(stream), seed, epoch)(np.zeros(1, np.int64))[0])
         self._borders = np.concatenate([[0], np.cumsum(lengths)])  # of the blocks, in their new places
 
     def read(self, start: int, stop: int) -> np.ndarray:
@@ -343,12 +415,3 @@ class _Ring:
             parts.append(self._stream.read(first, first + length))
             start += length
         return np.concatenate(parts)
-
-
-def _block_ends(stream: TokenStream) -> np.ndarray:
-    """Where the blocks end that are shuffled: documents, several together in a corpus of very many tokens."""
-    ends = np.asarray(stream.document_ends)
-    smallest = len(stream) // MAX_BLOCKS
-    if smallest > 1 and len(ends):
-        ends = ends[np.append(np.diff(ends // smallest) > 0, True)]
-    return ends if len(ends) and ends[-1] == len(stream) else np.append(ends, len(stream))
