@@ -41,14 +41,14 @@ def train(
 
     load_tensorflow()
     from textgen.config import CorpusConfig, from_dict, select
-    from textgen.corpus import Corpus
     from textgen.generator import Generator
     from textgen.plan import make_plan
+    from textgen.prepared import open_corpus
     from textgen.run import train as run
     from textgen.saved_model import models_folder
 
     first = paths if isinstance(paths, (str, Path)) else paths[0]
-    corpus = Corpus(
+    corpus = open_corpus(
         [first] if isinstance(paths, (str, Path)) else paths,
         from_dict(CorpusConfig, select(CorpusConfig, settings)),
     )

@@ -29,14 +29,15 @@ from textgen.config import (
 )
 from textgen.corpus import Corpus, CorpusStats
 from textgen.errors import ConfigError, CorpusError
+from textgen.prepared import PreparedCorpus
 from textgen.runtime import best_precision, measure_flops
 from textgen.saved_model import SavedModel
 from textgen.tokenizer import Tokenizer
+from textgen.tokens import SplitSummary, share_to_hold_out
 from textgen.vocabulary import choose_vocab_size
 
 LEAST_CHARACTERS = 1000  # of a corpus; from less nothing can be learned and held out
 PATIENT_MINUTES = 15.0  # a run without a budget is planned not to take longer
-VALID_BYTES = 4_000_000  # at most so much of a large corpus is held out
 EFFICIENCY = {"float32": 0.8, "bfloat16": 1.05}  # of the speed at float32 matrix products that training reaches
 STEP_SECONDS = 0.006  # that an update takes besides
 SMALL_LAYER = 80  # units that cost as much as the rest of a step; narrow layers are less efficient
@@ -50,7 +51,7 @@ LARGEST_FOR = ((40_000, "tiny"), (400_000, "small"), (20_000_000, "medium"))  # 
 class Plan:
     """A run, settled before it starts. The estimates are rough, the settings are what will be done."""
 
-    corpus: Corpus
+    corpus: Corpus | PreparedCorpus
     valid: Corpus | None
     start: SavedModel | None  # fine-tuned instead of starting from nothing
     tokenizer: Tokenizer | None  # taken over instead of trained
@@ -58,7 +59,7 @@ class Plan:
     tokenizer_config: TokenizerConfig
     model_config: ModelConfig  # its vocab_size is an estimate until the vocabulary is trained
     training_config: TrainingConfig
-    stats: CorpusStats
+    stats: CorpusStats | SplitSummary
     preset: str | None  # the size was chosen from these, unless single settings made it up
     tokens: int  # estimated, of training text
     tokens_per_second: float  # estimated
@@ -72,7 +73,7 @@ class Plan:
 
 
 def make_plan(
-    corpus: Corpus,
+    corpus: Corpus | PreparedCorpus,
     settings: Mapping[str, Any] | None = None,
     *,
     preset: str | None = None,
@@ -88,6 +89,9 @@ def make_plan(
     """
     settings = dict(settings or {})
     _refuse_unknown(settings, preset, start)
+    if isinstance(corpus, PreparedCorpus):
+        settings = _fit_prepared(corpus, settings, valid, start.tokenizer if start else tokenizer)
+        tokenizer = corpus.tokenizer
     stats = corpus.stats()
     if stats.characters < LEAST_CHARACTERS:
         raise CorpusError(
@@ -96,10 +100,12 @@ def make_plan(
         )
     tokenizer = start.tokenizer if start else tokenizer
     tokenizer_config = _plan_tokenizer(settings, tokenizer)
-    vocab_size = tokenizer.vocab_size if tokenizer else _vocab_size(tokenizer_config, stats)
-    fraction = min(TrainingConfig.valid_fraction, VALID_BYTES / stats.bytes)
-    fraction = 0.0 if valid else settings.get("valid_fraction", fraction)
-    tokens = max(1, int(_tokens(tokenizer_config.tokenizer, stats) * (1 - fraction)))
+    if isinstance(corpus, PreparedCorpus):
+        vocab_size, tokens = corpus.tokenizer.vocab_size, len(corpus.data().train)
+    else:
+        fraction = 0.0 if valid else settings.get("valid_fraction", share_to_hold_out(corpus.stats().bytes))
+        vocab_size = tokenizer.vocab_size if tokenizer else _vocab_size(tokenizer_config, corpus.stats())
+        tokens = max(1, int(_tokens(tokenizer_config.tokenizer, corpus.stats()) * (1 - fraction)))
     flops = flops or measure_flops()
     if settings.get("precision", "auto") == "auto":
         settings["precision"] = best_precision()
@@ -125,6 +131,19 @@ def make_plan(
         replace(corpus.config, documents=corpus.documents_mode), tokenizer_config, model, training,
         stats, preset, tokens, speed, seconds, training_memory(model, training),
     )  # fmt: skip
+
+
+def _fit_prepared(
+    corpus: PreparedCorpus, settings: Mapping[str, Any], valid: Corpus | None, tokenizer: Tokenizer | None
+) -> dict[str, Any]:
+    """The settings without those that the prepared folder has settled. Raises `ConfigError` where they differ."""
+    if valid:
+        raise ConfigError(f"{corpus.folder} has held-out text of its own: leave valid out.")
+    settled = {**select(CorpusConfig, settings), **select(TokenizerConfig, settings)}
+    settled |= {name: value for name, value in settings.items() if name == "valid_fraction"}
+    corpus.require(settled, tokenizer)
+    rest = {name: value for name, value in settings.items() if name not in settled}
+    return rest | {"valid_fraction": corpus.settings.valid_fraction}
 
 
 def _refuse_unknown(settings: Mapping[str, Any], preset: str | None, start: SavedModel | None) -> None:

@@ -25,6 +25,7 @@ from textgen.config import (
 from textgen.corpus import Corpus
 from textgen.errors import SavedModelError, TextgenError, TrainingError
 from textgen.plan import Plan
+from textgen.prepared import PreparedCorpus, open_corpus
 from textgen.reports import Observer, RunReport
 from textgen.saved_model import (
     CHECKPOINTS,
@@ -73,10 +74,7 @@ def train(
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     try:
-        tokenizer = plan.tokenizer or _train_tokenizer(plan, say)
-        say(f"Vocabulary: {tokenizer.vocab_size:,} pieces. Encoding the corpus ...")
-        held_out = plan.valid or plan.training_config.valid_fraction
-        data = prepare(plan.corpus, tokenizer, held_out, seed=plan.training_config.seed)
+        tokenizer, data = _encoded(plan, say)
     except BaseException:
         with suppress(OSError):
             folder.rmdir()  # nothing is in it yet
@@ -139,14 +137,23 @@ def _reopened(folder: Path, settings: Mapping[str, Any]) -> _Run:
     return run
 
 
-def _train_tokenizer(plan: Plan, say: Say) -> Tokenizer:
+def _encoded(plan: Plan, say: Say) -> tuple[Tokenizer, TokenData]:
+    if isinstance(plan.corpus, PreparedCorpus):
+        return plan.corpus.tokenizer, plan.corpus.data()
+    tokenizer = plan.tokenizer or _train_tokenizer(plan, plan.corpus, say)
+    say(f"Vocabulary: {tokenizer.vocab_size:,} pieces. Encoding the corpus ...")
+    held_out = plan.valid or plan.training_config.valid_fraction
+    return tokenizer, prepare(plan.corpus, tokenizer, held_out, seed=plan.training_config.seed)
+
+
+def _train_tokenizer(plan: Plan, corpus: Corpus, say: Say) -> Tokenizer:
     if plan.tokenizer_config.tokenizer != "byte":
         say(f"Learning a vocabulary ({plan.tokenizer_config.tokenizer}) ...")
     return train_tokenizer(
-        (part.text for part in plan.corpus.parts()),
+        (part.text for part in corpus.parts()),
         plan.tokenizer_config,
-        total_bytes=plan.stats.bytes,
-        character_counts=plan.stats.character_counts,
+        total_bytes=corpus.stats().bytes,
+        character_counts=corpus.stats().character_counts,
         seed=plan.training_config.seed,
     )
 
@@ -183,9 +190,11 @@ def _same_data(
     cached = TokenData.cached(Path(record["tokens"]["folder"]))
     if cached:
         return cached
-    corpus = Corpus(record["corpus"]["paths"], config)
+    corpus = open_corpus(record["corpus"]["paths"], config)
     if corpus.fingerprint() != record["corpus"]["fingerprint"]:
         raise TrainingError("The corpus has changed since the run was started: train again instead of resuming.")
+    if isinstance(corpus, PreparedCorpus):
+        return corpus.data()
     valid = record["corpus"]["valid"]
     held_out = Corpus(valid, config) if valid else training.valid_fraction
     return prepare(corpus, tokenizer, held_out, seed=training.seed)

@@ -44,8 +44,11 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `path`, with a manifest, when the block ends without an error."""
+def new_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
+    """A temporary folder that becomes `path`, with a manifest, when the block ends without an error.
+
+    What is there already is replaced; without `replace` it stays, unless it is an empty folder, and this fails.
+    """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{path.name}-", dir=path.parent))
@@ -58,7 +61,7 @@ def new_folder(path: Path) -> Iterator[Path]:
             _write_through(temporary / MANIFEST, json_bytes({"files": manifest}))
             _sync_folder(temporary)
             temporary.chmod(0o755)  # mkdtemp's own is for its owner only
-            _rename_folder(temporary, path)
+            (_rename_folder if replace else os.rename)(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         _sync_folder(path.parent)
@@ -139,18 +142,17 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sweep(path: Path) -> None:
-    """Removes temporary files and folders that a killed process left in `path`.
+def sweep(path: Path, name: str = "") -> None:
+    """Removes temporary files and folders that a killed process left in `path`; `name` limits it to those targets.
 
-    A folder that it had moved aside and not yet replaced is put back.
+    `name` is the beginning of their names, with a hyphen after it. A folder that it had moved aside and not yet replaced is put back.
     """
-    for leftover in path.glob(f"{TEMPORARY}*"):
-        if leftover.name.startswith(ASIDE):
-            target = path / leftover.name.removeprefix(ASIDE).split("-", 1)[1]
+    for leftover in path.glob(f"{ASIDE}*"):
+        target = path / leftover.name.removeprefix(ASIDE).split("-", 1)[1]
+        if f"{target.name}-".startswith(name) and not target.exists():
             with suppress(OSError):
-                if not target.exists():
-                    os.rename(leftover, target)
-                    continue
+                os.rename(leftover, target)
+    for leftover in path.glob(f"{TEMPORARY}{name}*"):
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:

@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from textgen.config import TrainingConfig
 from textgen.corpus import Corpus, Part
 from textgen.encoding import encode_batches
 from textgen.errors import CorpusError, TextgenError
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 FORMAT = 2  # part of the cache's key: a change of what is written makes old caches unused
 ENCODE_CHARACTERS = 1 << 20  # encoded at a time, by all cores
 MANY_DOCUMENTS = 20  # from here on whole documents are held out, below it the end of the text
+VALID_BYTES = 4_000_000  # at most so much of a large corpus is held out
 MAX_BLOCKS = 1 << 18  # that a long corpus is shuffled in: a few megabytes, however many documents there are
 ENDS_READ = 1 << 20  # document ends that are in memory at a time
 OPEN_FILES = 64
@@ -66,6 +68,11 @@ class SplitSummary:
     bytes: int  # of text, in UTF-8
     words: int  # runs of non-space, plus one for the end of each document, as word-level benchmarks count
 
+    @classmethod
+    def total(cls, summaries: Iterable[SplitSummary]) -> SplitSummary:
+        """Of several together."""
+        return cls(*map(sum, zip(*(asdict(summary).values() for summary in summaries), strict=True)))
+
 
 class TokenStream:
     """The ids of one split, on the disk: as long as it allows, at no cost in memory.
@@ -82,7 +89,7 @@ class TokenStream:
         self._dtype = np.dtype(descriptions[0]["dtype"])
         self._starts = [0, *itertools.accumulate(summary.tokens for summary in self._summaries)]
         self._file = lru_cache(OPEN_FILES)(_File)
-        self.summary = SplitSummary(*map(sum, zip(*(asdict(s).values() for s in self._summaries), strict=True)))
+        self.summary = SplitSummary.total(self._summaries)
         counts = [np.fromfile(shard / f"{split}-counts.bin", np.int64) for shard in self._folders]
         self.counts = np.sum(counts, axis=0)  # [V] how often each piece occurs
 
@@ -150,7 +157,13 @@ class TokenData:
     @classmethod
     def cached(cls, folder: Path) -> TokenData | None:
         """What an earlier run left in a cache folder; None where it is missing or incomplete."""
-        return cls(TokenStream(folder, "train"), TokenStream(folder, "valid")) if _is_complete(folder) else None
+        whole = (folder / SUMMARY).exists() and _is_complete(folder)
+        return cls(TokenStream(folder, "train"), TokenStream(folder, "valid")) if whole else None
+
+    def require_text(self) -> None:
+        """Raises `CorpusError` when one of the splits is empty."""
+        if not len(self.train) or not len(self.valid):
+            raise CorpusError("The corpus is too short to hold some of it out for validation: give more text.")
 
 
 def prepare(
@@ -175,8 +188,7 @@ def prepare(
     if data is None:
         encode_parts(_split_parts(corpus, valid, seed), tokenizer, folder, progress)
         data = TokenData(TokenStream(folder, "train"), TokenStream(folder, "valid"))
-    if not len(data.train) or not len(data.valid):
-        raise CorpusError("The corpus is too short to hold some of it out for validation: give more text.")
+    data.require_text()
     return data
 
 
@@ -193,6 +205,11 @@ def _split_parts(corpus: Corpus, valid: Corpus | float, seed: int) -> Iterator[t
         yield from (("valid", part) for part in valid.parts())
     else:
         yield from hold_out(corpus.parts, valid, str(seed))
+
+
+def share_to_hold_out(size: int) -> float:
+    """The share of a corpus of `size` bytes that is held out when nobody says how much."""
+    return min(TrainingConfig.valid_fraction, VALID_BYTES / max(1, size))
 
 
 def hold_out(read: Callable[[], Iterable[Part]], fraction: float, seed: str) -> Iterator[tuple[str, Part]]:

@@ -11,6 +11,7 @@ from textgen.cli.corpus import corpus
 from textgen.cli.evaluate import evaluate
 from textgen.cli.exchange import export, import_torch
 from textgen.cli.models import models
+from textgen.cli.prepare import prepare
 from textgen.cli.sample import sample
 from textgen.cli.tensorboard import tensorboard
 from textgen.cli.tokenizer import tokenizer
@@ -51,5 +52,5 @@ def textgen() -> None:
     """
 
 
-for command in (train, sample, evaluate, tensorboard, models, corpus, tokenizer, import_torch, export):
+for command in (train, sample, evaluate, tensorboard, models, corpus, prepare, tokenizer, import_torch, export):
     textgen.add_command(command)

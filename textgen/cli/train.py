@@ -128,7 +128,8 @@ def train(
 ) -> None:
     """Train a model on a text.
 
-    PATHS are files, folders, globs, or - for standard input: plain text, .jsonl, .csv or .tsv, also compressed.
+    PATHS are files, folders, globs, or - for standard input: plain text, .jsonl, .csv or .tsv, also compressed;
+    or a folder that textgen prepare has made.
 
     With nothing else said, the sizes, the vocabulary and the length of the run are chosen from the text and
     the machine; the plan is printed first. Ctrl-C saves and stops; --resume goes on.
@@ -212,6 +213,7 @@ def _plan(
 ) -> tuple[Plan, Distribution]:
     from textgen.corpus import Corpus
     from textgen.plan import make_plan
+    from textgen.prepared import open_corpus
     from textgen.saved_model import load_model
 
     config = corpus_config(settings)
@@ -221,7 +223,7 @@ def _plan(
             settings["valid_fraction"] = float(valid)
         else:
             held_out = Corpus([valid], config)
-    text = Corpus(paths, config)
+    text = open_corpus(paths, config)
     for skipped in text.skipped:
         click.echo(f"Skipped {skipped}: it looks like a binary file.", err=True)
     text.stats()  # complains before the slow part

@@ -1,0 +1,323 @@
+"""A corpus encoded ahead of training, in a folder that many machines can fill.
+
+    DIR/
+      prepared.json            what the shards have in common: corpus, documents, vocabulary, held-out share
+      tokenizer.model          the vocabulary (none for bytes)
+      MANIFEST.json            size and sha256 of the two
+      shard-00003-of-00016/    the ids of a stretch of the corpus, as textgen.tokens writes them, with a
+                               MANIFEST.json of its own
+
+The folder appears with its first three files at once, so that of several programs that begin it together one
+decides, and the others take over its vocabulary. A shard too is there whole or not at all: whoever finds one
+missing or damaged can make it again, and that is all there is to resuming. A shard holds out some of its own
+documents, by the rules of `textgen.tokens.hold_out`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from textgen import storage
+from textgen.config import CorpusConfig, TokenizerConfig, TrainingConfig, from_dict, select, to_dict
+from textgen.corpus import Corpus
+from textgen.errors import ConfigError, CorpusError, TextgenError
+from textgen.storage import MANIFEST, json_bytes, new_folder, read_manifest
+from textgen.tokenizer import MODEL_FILE, Tokenizer, load_tokenizer
+from textgen.tokens import SUMMARY, SplitSummary, TokenData, TokenStream, encode_parts, hold_out, share_to_hold_out
+from textgen.vocabulary import train_tokenizer
+
+FORMAT = 1
+PREPARED = "prepared.json"
+SHARD_BYTES = 1 << 28  # of text in a shard when nobody says how many shards
+SEED = 0
+MISSING = "missing"
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """prepared.json: what all shards agree on."""
+
+    paths: list[str]  # as they were given; only for messages
+    glance: str  # which corpus: `Corpus.glance`
+    corpus: dict[str, Any]  # CorpusConfig, its documents settled
+    tokenizer: dict[str, Any]  # TokenizerConfig, its vocab_size settled
+    fingerprint: str  # of the tokenizer
+    shards: int
+    valid_fraction: float
+    seed: int
+    format: int = FORMAT
+
+    def digest(self) -> str:
+        """The same for shards that belong together, wherever the corpus lies."""
+        return sha256(json.dumps(asdict(replace(self, paths=[])), sort_keys=True).encode()).hexdigest()
+
+    def flat(self) -> dict[str, Any]:
+        """What the user can set, by its name."""
+        return {
+            **self.corpus,
+            **self.tokenizer,
+            "shards": self.shards,
+            "valid_fraction": self.valid_fraction,
+            "seed": self.seed,
+        }
+
+
+class PreparedCorpus:
+    """A prepared folder, which training takes for its corpus. Raises `CorpusError` where it is none or damaged.
+
+    `skipped`, `guess_reason`, `config` and `documents_mode` are those of the corpus that it was made from.
+    """
+
+    guess_reason: str | None = None
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files = [folder]
+        self.skipped: list[Path] = []
+        if problem := _problem(folder):
+            raise CorpusError(f"{folder} is not a prepared corpus, or is damaged: {problem}. Prepare it again.")
+        values = json.loads((folder / PREPARED).read_bytes())
+        if values["format"] != FORMAT:
+            raise CorpusError(f"{folder} was prepared by another version of textgen: prepare the corpus again.")
+        self.settings = Settings(**values)
+        self.config = from_dict(CorpusConfig, self.settings.corpus)
+        self.documents_mode = str(self.config.documents)
+        is_byte = self.settings.tokenizer["tokenizer"] == "byte"
+        self.tokenizer = load_tokenizer(b"" if is_byte else (folder / MODEL_FILE).read_bytes())
+
+    def shard_name(self, number: int) -> str:
+        """The folder of a shard, from 1 to `settings.shards`."""
+        return f"shard-{number:05d}-of-{self.settings.shards:05d}"
+
+    def missing(self) -> list[int]:
+        """The numbers of the shards that nobody has made yet."""
+        numbers = range(1, self.settings.shards + 1)
+        return [number for number in numbers if not (self.folder / self.shard_name(number) / MANIFEST).exists()]
+
+    def problem(self, number: int) -> str:
+        """What is wrong with a shard, in a few words: nothing if every byte is as it was written."""
+        folder = self.folder / self.shard_name(number)
+        if problem := _problem(folder):
+            return problem
+        if json.loads((folder / SUMMARY).read_bytes()).get("prepared") != self.settings.digest():
+            return "it was made with other settings or another vocabulary"
+        return ""
+
+    def require(self, settings: Mapping[str, Any], tokenizer: Tokenizer | None = None) -> None:
+        """Raises `ConfigError` for a setting or a vocabulary other than the folder's."""
+        for name, value in self.settings.flat().items():
+            if settings.get(name) not in (None, value):
+                raise ConfigError(
+                    f"{self.folder} was prepared with {name} {value!r}, not {settings[name]!r}: leave {name} out, "
+                    "or prepare another folder."
+                )
+        if tokenizer and tokenizer.fingerprint() != self.settings.fingerprint:
+            raise ConfigError(
+                f"{self.folder} was prepared with another vocabulary ({self.tokenizer.vocab_size:,} pieces, "
+                f"{self.tokenizer.tokenizer}) than this one ({tokenizer.vocab_size:,} pieces, {tokenizer.tokenizer}): "
+                "prepare another folder with it."
+            )
+
+    def encode_shard(self, corpus: Corpus, number: int) -> TokenData:
+        """Makes one shard of the corpus, from 1 on, in place of what may be there."""
+        settings, name = self.settings, self.shard_name(number)
+        storage.sweep(self.folder, f"{name}-")
+        parts = hold_out(
+            lambda: corpus.section(number - 1, settings.shards), settings.valid_fraction, f"{settings.seed}/{number}"
+        )
+        encode_parts(parts, self.tokenizer, self.folder / name, facts={"prepared": settings.digest()})
+        return self._data([name])
+
+    @cached_property
+    def _streams(self) -> TokenData:
+        """All shards, whose bytes are looked at once."""
+        numbers = range(1, self.settings.shards + 1)
+        problems = {number: problem for number in numbers if (problem := self.problem(number))}
+        if problems:
+            raise CorpusError(self._incomplete(problems))
+        data = self._data([self.shard_name(number) for number in numbers])
+        data.require_text()
+        return data
+
+    def data(self) -> TokenData:
+        """The ids of all shards. Raises `CorpusError` that names those missing or damaged, and what to do."""
+        return self._streams
+
+    def stats(self) -> SplitSummary:
+        """Counts over both splits."""
+        return SplitSummary.total([self.data().train.summary, self.data().valid.summary])
+
+    def fingerprint(self) -> str:
+        """The same for the same corpus, prepared alike."""
+        return self.settings.digest()
+
+    def _data(self, names: Sequence[str]) -> TokenData:
+        return TokenData(TokenStream(self.folder, "train", names), TokenStream(self.folder, "valid", names))
+
+    def _incomplete(self, problems: Mapping[int, str]) -> str:
+        missing = [number for number, problem in problems.items() if problem == MISSING]
+        told = [f"shard {number}: {problem}" for number, problem in problems.items() if problem != MISSING]
+        if missing:
+            told.append(f"shard{'s' if len(missing) > 1 else ''} {_ranges(missing)} missing")
+        command = shlex.join(["textgen", "prepare", *self.settings.paths, "--out", str(self.folder)])
+        first = next(iter(problems))
+        return (
+            f"{self.folder} is not ready, {len(problems)} of {self.settings.shards} shards are not there: "
+            f"{'; '.join(told)}. Make them all with `{command}`, or one by one, as with "
+            f"`{command} --shard {first}/{self.settings.shards}`."
+        )
+
+
+def is_prepared(path: str | Path) -> bool:
+    """Whether a path is a folder begun by `prepare_corpus`."""
+    return (Path(path) / PREPARED).is_file()
+
+
+def open_corpus(paths: Sequence[str | Path], config: CorpusConfig) -> Corpus | PreparedCorpus:
+    """The corpus in these paths, or the prepared one if that is what they name."""
+    if any(is_prepared(path) for path in paths):
+        if len(paths) > 1:
+            raise CorpusError("A prepared folder is a corpus by itself: name it alone.")
+        return PreparedCorpus(Path(paths[0]))
+    return Corpus(paths, config)
+
+
+def prepare_corpus(
+    paths: Sequence[str],
+    folder: Path,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    shard: tuple[int, int] | None = None,
+    tokenizer: Tokenizer | None = None,
+    say: Say = lambda line: None,
+) -> PreparedCorpus:
+    """Encodes the corpus in `paths` into `folder`: all shards that are not there yet, or one of them.
+
+    `settings` are flat, those of `CorpusConfig` and `TokenizerConfig`, valid_fraction and seed; `shard` is
+    (number, shards), from 1 on. Those not given are the folder's, if it was begun, else chosen from the corpus.
+    What is there already is checked, and kept. Raises `ConfigError` for what contradicts the folder.
+    """
+    given = {name: value for name, value in (settings or {}).items() if value is not None}
+    if shard:
+        if not 1 <= shard[0] <= shard[1]:
+            raise ConfigError(f"There is no shard {shard[0]} of {shard[1]}: shards are numbered from 1 on.")
+        given["shards"] = shard[1]
+    if is_prepared(folder):
+        corpus = Corpus(paths, PreparedCorpus(folder).config)
+    else:
+        corpus = Corpus(paths, from_dict(CorpusConfig, select(CorpusConfig, given)))
+        _begin(corpus, paths, folder, given, tokenizer, say)
+    prepared = PreparedCorpus(folder)
+    prepared.require(given, tokenizer)
+    if corpus.glance() != prepared.settings.glance:
+        raise ConfigError(
+            f"{folder} was begun with another corpus ({', '.join(prepared.settings.paths)}), or it has changed "
+            "since: prepare another folder."
+        )
+    shards = prepared.settings.shards
+    for number in [shard[0]] if shard else range(1, shards + 1):
+        problem = prepared.problem(number)
+        if not problem:
+            say(f"Shard {number} of {shards} is there already.")
+            continue
+        if problem != MISSING:
+            say(f"Shard {number} of {shards} is made again: {problem}.")
+        data = prepared.encode_shard(corpus, number)
+        documents = data.train.summary.documents + data.valid.summary.documents
+        say(f"Shard {number} of {shards}: {documents:,} documents, {len(data.train) + len(data.valid):,} tokens.")
+    return prepared
+
+
+def _begin(
+    corpus: Corpus,
+    paths: Sequence[str],
+    folder: Path,
+    given: Mapping[str, Any],
+    tokenizer: Tokenizer | None,
+    say: Say,
+) -> None:
+    """Settles what all shards have in common, unless another program has done so meanwhile."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise CorpusError(f"{folder} exists and is not a prepared corpus: choose another name, or remove it.")
+    config = from_dict(TokenizerConfig, select(TokenizerConfig, given))
+    if tokenizer is None:
+        tokenizer = learn_vocabulary(corpus, config, given.get("seed", SEED), say)
+    elif {"tokenizer", "vocab_size", "sample_bytes"} & given.keys():
+        raise ConfigError("The tokenizer is taken over: leave out tokenizer, vocab_size and sample_bytes.")
+    settings = Settings(
+        paths=[str(path) for path in paths],
+        glance=corpus.glance(),
+        corpus=to_dict(replace(corpus.config, documents=corpus.documents_mode)),
+        tokenizer=to_dict(replace(config, tokenizer=tokenizer.tokenizer, vocab_size=tokenizer.vocab_size)),
+        fingerprint=tokenizer.fingerprint(),
+        shards=given.get("shards", max(1, math.ceil(corpus.size / SHARD_BYTES))),
+        valid_fraction=given.get("valid_fraction", share_to_hold_out(corpus.size)),
+        seed=given.get("seed", SEED),
+    )
+    from_dict(TrainingConfig, {"valid_fraction": settings.valid_fraction, "seed": settings.seed})  # are they in range?
+    try:
+        with new_folder(folder, replace=False) as temporary:
+            (temporary / PREPARED).write_bytes(json_bytes(asdict(settings)))
+            if tokenizer.serialized:
+                (temporary / MODEL_FILE).write_bytes(tokenizer.serialized)
+    except TextgenError:
+        if not is_prepared(folder):
+            raise
+        say(f"{folder} was begun by another program meanwhile: its vocabulary is taken over.")
+
+
+def learn_vocabulary(corpus: Corpus, config: TokenizerConfig, seed: int, say: Say) -> Tokenizer:
+    """A vocabulary from a sample of a corpus however large, without reading all of it."""
+    if config.tokenizer == "byte":
+        return train_tokenizer([], config)
+    say(f"Learning a vocabulary ({config.tokenizer}) ...")
+    texts = list(corpus.excerpts(config.sample_bytes))
+    counts = Counter[str]()
+    for text in texts:
+        counts.update(text)
+    times = max(1.0, corpus.size / max(1, sum(len(text.encode()) for text in texts)))
+    whole = {character: round(times * count) for character, count in counts.items()}
+    tokenizer = train_tokenizer(texts, config, character_counts=whole, seed=seed)
+    say(f"Vocabulary: {tokenizer.vocab_size:,} pieces.")
+    return tokenizer
+
+
+def _problem(folder: Path) -> str:
+    """How a folder differs from its manifest."""
+    if not (folder / MANIFEST).exists():
+        return MISSING
+    try:
+        for name, entry in read_manifest(folder)["files"].items():
+            path = folder / Path(name).name
+            size = path.stat().st_size
+            if size != entry["size"]:
+                return f"{name} has {size:,} bytes instead of {entry['size']:,}"
+            if storage.sha256(path) != entry["sha256"]:
+                return f"{name} was altered"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (OSError, TextgenError) as error:
+        return str(error).rstrip(".")
+    return ""
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Whole numbers in rising order, for people.
+
+    >>> _ranges([1, 3, 4, 5, 9])
+    '1, 3-5, 9'
+    """
+    starts = [n for n in numbers if n - 1 not in numbers]
+    ends = [n for n in numbers if n + 1 not in numbers]
+    return ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
