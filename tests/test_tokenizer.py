@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import random
 import re
@@ -14,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textgen.cli import textgen
-from textgen.config import TokenizerConfig
+from textgen.config import CorpusConfig, TokenizerConfig
+from textgen.corpus import Corpus
 from textgen.errors import TokenizerError
 from textgen.tokenizer import (
     ByteTokenizer,
@@ -24,7 +26,7 @@ from textgen.tokenizer import (
     load_tokenizer,
     read_tokenizer,
 )
-from textgen.vocabulary import choose_vocab_size, train_tokenizer
+from textgen.vocabulary import choose_vocab_size, learn_vocabulary, train_tokenizer
 
 ENGLISH = "The cat sat on the mat.\nThe dog saw the cat, and the cat saw the dog.\n\n    if x:\treturn 1\n"
 CHINESE = "床前明月光，疑是地上霜。\n舉頭望明月，低頭思故鄉。\n"
@@ -253,7 +255,7 @@ def test_nothing_to_learn_from(texts: list[str]) -> None:
         train_tokenizer(texts, TokenizerConfig())
 
 
-def test_without_a_size_the_first_bytes_are_the_sample() -> None:
+def test_the_first_bytes_are_the_sample() -> None:
     asked = 0
 
     def endless() -> Iterator[str]:
@@ -266,16 +268,19 @@ def test_without_a_size_the_first_bytes_are_the_sample() -> None:
     assert asked <= 10_000 / 22 + 1
 
 
+@pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("line", ["{} word\n", "{} word "])
-def test_with_a_size_the_sample_is_spread(line: str) -> None:
-    text = "".join(line.format(number % 10) for number in range(20_000))
-    tail = "".join(line.format("tail") for _ in range(20_000))
-    config = TokenizerConfig("word", sample_bytes=20_000)
-    total = len(text) + len(tail)
-    tokenizer = train_tokenizer([text, tail], config, total_bytes=total)
-    assert tokenizer.unk_id not in tokenizer.encode("tail word")
-    assert tokenizer.serialized == train_tokenizer([text, tail], config, total_bytes=total).serialized
-    assert tokenizer.unk_id in train_tokenizer([text, tail], config).encode("tail word")
+def test_the_sample_of_a_corpus_is_spread(tmp_path: Path, line: str, compressed: bool) -> None:
+    text = "".join(line.format(number % 10) for number in range(200_000))
+    text += "".join(line.format("tail") for _ in range(200_000))
+    path = tmp_path / ("text.txt.gz" if compressed else "text.txt")
+    path.write_bytes(gzip.compress(text.encode(), 0) if compressed else text.encode())
+    corpus = Corpus([path], CorpusConfig(documents="file"))
+    config = TokenizerConfig("word", sample_bytes=600_000)
+    tokenizer = learn_vocabulary(corpus, config)
+    assert tokenizer.unk_id not in tokenizer.encode("7 tail word")
+    assert tokenizer.serialized == learn_vocabulary(corpus, config).serialized
+    assert tokenizer.unk_id in train_tokenizer([text], config).encode("tail word")
 
 
 def test_long_lines_are_learned_from() -> None:

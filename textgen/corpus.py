@@ -21,7 +21,6 @@ import io
 import itertools
 import json
 import lzma
-import math
 import os
 import shutil
 import sys
@@ -36,6 +35,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import numpy as np
 
 from textgen.config import CorpusConfig
 from textgen.documents import (
@@ -56,6 +57,7 @@ SAMPLE_FILES = 8  # so many files are looked at to guess what a document is
 SAMPLE_CHARS = 1 << 20  # ... and so many characters of each
 
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
+EXPANSION = 4  # times that a compressed text is about as long as its file
 RECORDS = (".jsonl", ".ndjson", ".csv", ".tsv")  # each record is a document, whatever the mode
 LINE_RECORDS = (".jsonl", ".ndjson")  # a record is a line, whatever is in it
 PLAIN_ENCODINGS = ("utf-8", "ascii", "iso8859", "cp125", "koi8", "gb", "big5", "euc_", "shift_jis")
@@ -138,8 +140,8 @@ class Corpus:
     def section(self, index: int, count: int) -> Iterator[Part]:
         """The documents of one of `count` stretches of the corpus that are equally long; `index` is from 0.
 
-        All sections together are `parts()`, in its order. Stretches are of bytes, as the files lie on the disk
-        one after the other. A document belongs to the stretch in which it begins; where a whole file is one, it
+        All sections together are `parts()`, in its order. The stretches are of bytes, the files one after the
+        other. A document belongs to the stretch in which it begins; where a whole file is one, it
         is cut between two lines. What can be read only from its beginning (compressed files, tables, UTF-16)
         belongs whole to the stretch where it begins. A section may be empty.
         """
@@ -147,20 +149,30 @@ class Corpus:
             yield from source.parts(self.documents_mode)
 
     def excerpts(self, size: int) -> Iterator[str]:
-        """About `size` bytes of text in stretches from all over the corpus; all of it if it is not larger."""
-        share = size / max(1, self.size)
-        credit = math.inf if share >= 1 else 0.0
+        """About `size` bytes of text in stretches from all over the corpus; all of it if it is not larger.
+
+        No more is read than is given, but for files that can be read only from their beginning.
+        """
+        if self.size <= size:
+            yield from (part.text for part in self.parts())
+            return
+        share, longest = size / self.size, max(1, size // EXCERPTS)
+        credit = 0.0  # bytes that may be given
         for index in range(EXCERPTS):
             for source in self._sections(index, EXCERPTS):
-                credit += share * source.size
-                parts = source.parts(self.documents_mode)
-                while credit > 0 and (part := next(parts, None)):
-                    yield part.text
-                    credit -= len(part.text.encode())
+                credit += share * source.size if source.can_be_entered else 0.0
+                for part in source.parts(self.documents_mode):
+                    credit += 0.0 if source.can_be_entered else share * len(part.text.encode())
+                    if credit > 0:
+                        text = part.text[:longest]
+                        yield text
+                        credit -= len(text.encode())
+                    elif source.can_be_entered:
+                        break
 
     @property
     def size(self) -> int:
-        """Bytes of all files, as they lie on the disk."""
+        """About how many bytes of text there are, from the sizes of the files."""
         return self._borders[-1]
 
     def glance(self) -> str:
@@ -285,9 +297,10 @@ class _Source:
 
     @property
     def size(self) -> int:
-        """Bytes on the disk, of the section."""
+        """Bytes of the section, estimated where they are compressed."""
         with _reading(self.name):
-            return (self.path.stat().st_size if self.stop is None else self.stop) - self.start
+            stop = self.path.stat().st_size if self.stop is None else self.stop
+        return (stop - self.start) * (EXPANSION if self.compression else 1)
 
     @property
     def can_be_entered(self) -> bool:
@@ -325,10 +338,11 @@ class _Source:
     def glance(self) -> list[str]:
         digest = hashlib.sha256()
         with _reading(self.name), self.path.open("rb") as file:
-            for place in (0, self.size // 2, max(0, self.size - GLANCE_BYTES)):
+            size = self.path.stat().st_size
+            for place in (0, size // 2, max(0, size - GLANCE_BYTES)):
                 file.seek(place)
                 digest.update(file.read(GLANCE_BYTES))
-        return [self.compression, self.format, str(self.size), digest.hexdigest()]
+        return [self.compression, self.format, str(size), digest.hexdigest()]
 
     def is_binary(self) -> bool:
         """Whether a NUL byte is near the start, as in no text but UTF-16 and UTF-32."""
@@ -471,12 +485,13 @@ def _zstandard_chunks(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _count(parts: Iterable[Part], files: int) -> CorpusStats:
-    counts: Counter[str] = Counter()
+    occurrences = np.zeros(sys.maxunicode + 1, np.int64)  # of each character
     documents = unended = words = size = longest = length = 0
     inside_word = False
     for batch in _batches(parts):
         text = "".join(f"{part.text}\n" if part.ends_document else part.text for part in batch)
-        counts.update(text)
+        found = np.bincount(np.frombuffer(text.encode("utf-32-le"), "<u4"))
+        occurrences[: len(found)] += found
         size += len(text.encode())
         words += len(text.split()) - (inside_word and not text[0].isspace())
         inside_word = not text[-1].isspace()
@@ -486,8 +501,8 @@ def _count(parts: Iterable[Part], files: int) -> CorpusStats:
                 documents += 1
                 unended += not part.text.endswith("\n")
                 longest, length = max(longest, length), 0
-    counts["\n"] -= documents  # those put between documents
-    counts += Counter()  # drops what occurs no more
+    occurrences[ord("\n")] -= documents  # those put between documents
+    counts = Counter({chr(code): int(occurrences[code]) for code in np.flatnonzero(occurrences)})
     return CorpusStats(
         files=files,
         documents=documents,

@@ -18,7 +18,6 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -33,7 +32,7 @@ from textgen.errors import ConfigError, CorpusError, TextgenError
 from textgen.storage import MANIFEST, json_bytes, new_folder, read_manifest
 from textgen.tokenizer import MODEL_FILE, Tokenizer, load_tokenizer
 from textgen.tokens import SUMMARY, SplitSummary, TokenData, TokenStream, encode_parts, hold_out, share_to_hold_out
-from textgen.vocabulary import train_tokenizer
+from textgen.vocabulary import learn_vocabulary
 
 FORMAT = 1
 PREPARED = "prepared.json"
@@ -252,7 +251,10 @@ def _begin(
         raise CorpusError(f"{folder} exists and is not a prepared corpus: choose another name, or remove it.")
     config = from_dict(TokenizerConfig, select(TokenizerConfig, given))
     if tokenizer is None:
-        tokenizer = learn_vocabulary(corpus, config, given.get("seed", SEED), say)
+        if config.tokenizer != "byte":
+            say(f"Learning a vocabulary ({config.tokenizer}) ...")
+        tokenizer = learn_vocabulary(corpus, config)
+        say(f"Vocabulary: {tokenizer.vocab_size:,} pieces.")
     elif {"tokenizer", "vocab_size", "sample_bytes"} & given.keys():
         raise ConfigError("The tokenizer is taken over: leave out tokenizer, vocab_size and sample_bytes.")
     settings = Settings(
@@ -275,22 +277,6 @@ def _begin(
         if not is_prepared(folder):
             raise
         say(f"{folder} was begun by another program meanwhile: its vocabulary is taken over.")
-
-
-def learn_vocabulary(corpus: Corpus, config: TokenizerConfig, seed: int, say: Say) -> Tokenizer:
-    """A vocabulary from a sample of a corpus however large, without reading all of it."""
-    if config.tokenizer == "byte":
-        return train_tokenizer([], config)
-    say(f"Learning a vocabulary ({config.tokenizer}) ...")
-    texts = list(corpus.excerpts(config.sample_bytes))
-    counts = Counter[str]()
-    for text in texts:
-        counts.update(text)
-    times = max(1.0, corpus.size / max(1, sum(len(text.encode()) for text in texts)))
-    whole = {character: round(times * count) for character, count in counts.items()}
-    tokenizer = train_tokenizer(texts, config, character_counts=whole, seed=seed)
-    say(f"Vocabulary: {tokenizer.vocab_size:,} pieces.")
-    return tokenizer
 
 
 def _problem(folder: Path) -> str:

@@ -40,7 +40,7 @@ from textgen.saved_model import (
 from textgen.storage import MANIFEST, write_file, writing
 from textgen.tokenizer import MODEL_FILE, Tokenizer, load_tokenizer
 from textgen.tokens import TokenData, prepare
-from textgen.vocabulary import train_tokenizer
+from textgen.vocabulary import learn_vocabulary
 
 if TYPE_CHECKING:
     import keras
@@ -140,22 +140,14 @@ def _reopened(folder: Path, settings: Mapping[str, Any]) -> _Run:
 def _encoded(plan: Plan, say: Say) -> tuple[Tokenizer, TokenData]:
     if isinstance(plan.corpus, PreparedCorpus):
         return plan.corpus.tokenizer, plan.corpus.data()
-    tokenizer = plan.tokenizer or _train_tokenizer(plan, plan.corpus, say)
+    tokenizer = plan.tokenizer
+    if tokenizer is None:
+        if plan.tokenizer_config.tokenizer != "byte":
+            say(f"Learning a vocabulary ({plan.tokenizer_config.tokenizer}) ...")
+        tokenizer = learn_vocabulary(plan.corpus, plan.tokenizer_config)
     say(f"Vocabulary: {tokenizer.vocab_size:,} pieces. Encoding the corpus ...")
     held_out = plan.valid or plan.training_config.valid_fraction
     return tokenizer, prepare(plan.corpus, tokenizer, held_out, seed=plan.training_config.seed)
-
-
-def _train_tokenizer(plan: Plan, corpus: Corpus, say: Say) -> Tokenizer:
-    if plan.tokenizer_config.tokenizer != "byte":
-        say(f"Learning a vocabulary ({plan.tokenizer_config.tokenizer}) ...")
-    return train_tokenizer(
-        (part.text for part in corpus.parts()),
-        plan.tokenizer_config,
-        total_bytes=corpus.stats().bytes,
-        character_counts=corpus.stats().character_counts,
-        seed=plan.training_config.seed,
-    )
 
 
 def _first_record(plan: Plan, model_config: ModelConfig, data: TokenData) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import random
 import re
 import unicodedata
 from collections import Counter
@@ -14,6 +13,7 @@ from typing import Any
 import sentencepiece
 
 from textgen.config import TokenizerConfig
+from textgen.corpus import Corpus
 from textgen.errors import TokenizerError
 from textgen.tokenizer import (
     EOS,
@@ -43,27 +43,33 @@ MAX_CHOSEN_WORDS = 50_000
 TRAINING_THREADS = 4  # whatever the machine has: the vocabulary depends on it in the last digits
 
 
-def train_tokenizer(
-    texts: Iterable[str],
-    config: TokenizerConfig,
-    *,
-    total_bytes: int | None = None,
-    character_counts: Mapping[str, int] | None = None,
-    seed: int = 0,
-) -> Tokenizer:
-    """Learns a vocabulary from `texts`, stretches of documents as they stream by.
+def learn_vocabulary(corpus: Corpus, config: TokenizerConfig) -> Tokenizer:
+    """Learns a vocabulary from a corpus however large: from `config.sample_bytes` of it, taken from all over.
 
-    At most `config.sample_bytes` of them are kept: lines spread evenly over the corpus when `total_bytes`
-    tells its size, else its first ones. `character_counts` of the whole corpus, if known, help to choose the
-    vocabulary's size. The same texts, config and seed give the same tokenizer. Raises `TokenizerError` if
-    `config.vocab_size` does not suit the text; a size chosen here is only aimed at.
+    The same corpus and config give the same tokenizer. Raises `TokenizerError` as `train_tokenizer` does.
+    """
+    if config.tokenizer == "byte":
+        return train_tokenizer([], config)
+    texts = list(corpus.excerpts(config.sample_bytes))
+    times = max(1.0, corpus.size / max(1, sum(len(text.encode()) for text in texts)))  # that the corpus is as long
+    counts = _count(texts)
+    counts = {character: round(times * count) for character, count in counts.items()}
+    return train_tokenizer(texts, config, character_counts=counts)
+
+
+def train_tokenizer(
+    texts: Iterable[str], config: TokenizerConfig, *, character_counts: Mapping[str, int] | None = None
+) -> Tokenizer:
+    """Learns a vocabulary from `texts`, stretches of documents, of which the first `config.sample_bytes` are kept.
+
+    `character_counts` of the corpus that they are taken from, if known, help to choose the vocabulary's size. The
+    same texts and config give the same tokenizer. Raises `TokenizerError` if `config.vocab_size` does not suit
+    the text; a size chosen here is only aimed at.
     """
     if config.tokenizer == "byte":
         return _byte_tokenizer(config.vocab_size)
-    sample = _sample(texts, config, total_bytes, seed)
-    sampled = Counter[str]()
-    for line in sample:
-        sampled.update(line)
+    sample = _sample(texts, config)
+    sampled = _count(sample)
     if not sampled:
         raise TokenizerError("There is no text to learn a vocabulary from: give a corpus with words in it.")
     counts = character_counts or sampled
@@ -138,20 +144,25 @@ def _train(sample: list[str], tokenizer: str, vocab_size: int, coverage: float) 
     return model.getvalue()
 
 
-def _sample(texts: Iterable[str], config: TokenizerConfig, total_bytes: int | None, seed: int) -> list[str]:
-    """Stretches of lines, in their order: at most `config.sample_bytes` bytes, each with the same chance."""
-    share = config.sample_bytes / total_bytes if total_bytes else 1.0
-    generator = random.Random(seed)
+def _sample(texts: Iterable[str], config: TokenizerConfig) -> list[str]:
+    """Stretches of lines, in their order: at most `config.sample_bytes` bytes."""
     sample: list[str] = []
     room = config.sample_bytes
     for text in texts:
         for stretch in _stretches(valid_text(text), config.tokenizer == "word"):
-            if share >= 1 or generator.random() < share:
-                room -= len(stretch.encode())
-                if room < 0 and sample:
-                    return sample
-                sample.append(stretch)
+            room -= len(stretch.encode())
+            if room < 0 and sample:
+                return sample
+            sample.append(stretch)
     return sample
+
+
+def _count(texts: Iterable[str]) -> Mapping[str, int]:
+    """How often each character occurs."""
+    counts = Counter[str]()
+    for text in texts:
+        counts.update(text)
+    return counts
 
 
 def _stretches(text: str, only_words: bool) -> Iterator[str]:

@@ -36,7 +36,7 @@ class ShardOf(click.ParamType):
 @click.option(
     "--valid", "valid_fraction", type=float, metavar="SHARE", help="Share to hold out. Chosen when not given."
 )
-@click.option("--seed", type=int, metavar="N", help="Of the documents held out, and the vocabulary [default: 0].")
+@click.option("--seed", type=int, metavar="N", help="Of the documents held out [default: 0].")
 @click.option("--tokenizer-from", metavar="MODEL", help="Take over the vocabulary of a model or .model file.")
 @json_option
 @models_dir_option

@@ -48,21 +48,14 @@ def train(paths: tuple[str, ...], out: Path, force: bool, **options: Any) -> Non
       textgen tokenizer train src/ --out code.model --tokenizer bpe --vocab-size 4000
     """
     from textgen.corpus import Corpus
-    from textgen.vocabulary import train_tokenizer
+    from textgen.vocabulary import learn_vocabulary
 
     config = from_dict(TokenizerConfig, select(TokenizerConfig, given(options)))
     if config.tokenizer == "byte":
         raise TokenizerError("The byte tokenizer learns nothing: say byte where a TOKENIZER is asked for.")
     if out.exists() and not force:
         raise TokenizerError(f"{out} exists. Choose another name, or replace it with --force.")
-    corpus = Corpus(paths, corpus_config(options))
-    stats = corpus.stats()
-    trained = train_tokenizer(
-        (part.text for part in corpus.parts()),
-        config,
-        total_bytes=stats.bytes,
-        character_counts=stats.character_counts,
-    )
+    trained = learn_vocabulary(Corpus(paths, corpus_config(options)), config)
     trained.save(out)
     click.echo(f"{out}: {trained.vocab_size:,} pieces ({trained.tokenizer}).", err=True)
 

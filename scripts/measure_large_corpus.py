@@ -1,0 +1,76 @@
+"""Prints how much time and memory each stage of training on a large text takes, as a table.
+
+    .venv/bin/python scripts/make_large_corpus.py /tmp/large.txt --bytes 2e9
+    .venv/bin/python scripts/measure_large_corpus.py /tmp/large.txt --scratch /tmp/large
+
+Memory is the most that a command and the programs it starts hold at any time: the sum of their resident sizes,
+read from /proc ten times a second, so shared pages count twice. Linux only.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+
+VALID = 0.0001  # held out: little, since scoring it at the end of a short run would take longest
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@click.command(help=__doc__)
+@click.argument("corpus", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--scratch", type=click.Path(path_type=Path), required=True, help="Folder to fill; remove it afterwards.")
+@click.option("--preset", default="small", show_default=True, help="Size of the network.")
+@click.option("--steps", default=50, show_default=True, help="Of training.")
+def main(corpus: Path, scratch: Path, preset: str, steps: int) -> None:
+    """Runs each stage as a program of its own."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    prepared, vocabulary = scratch / "prepared", scratch / "vocabulary.model"
+    prepare = ["prepare", corpus, "--out", prepared, "--valid", VALID]
+    train = ["--preset", preset, "--steps", steps, "--validations", 1, "--models-dir", scratch / "models"]
+    stages: dict[str, list[object]] = {
+        "`textgen tokenizer train`": ["tokenizer", "train", corpus, "--out", vocabulary],
+        "`textgen prepare`, with that vocabulary": [*prepare, "--tokenizer-from", vocabulary],
+        "`textgen prepare` again: all is there": prepare,
+        f"`textgen train` on it, {steps} steps": ["train", prepared, *train],
+        f"`textgen train` on the text itself, {steps} steps": ["train", corpus, "--valid", VALID, *train],
+    }
+    click.echo(f"{corpus.stat().st_size / 1e9:.2f} GB of text, {os.cpu_count()} cores\n")
+    click.echo("| stage | seconds | peak memory, GB |\n|---|---|---|")
+    for name, arguments in stages.items():
+        seconds, peak = measure([str(argument) for argument in arguments], scratch / "output.txt")
+        click.echo(f"| {name} | {seconds:,.0f} | {peak / 1e9:.2f} |")
+
+
+def measure(arguments: list[str], output: Path) -> tuple[float, int]:
+    """Seconds and peak bytes of a textgen command."""
+    environment = os.environ | {"TEXTGEN_CACHE": str(output.parent / "cache")}
+    started, peak = time.perf_counter(), 0
+    with output.open("w", encoding="utf-8") as file:
+        command = [sys.executable, "-m", "textgen", *arguments]
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
+        while process.poll() is None:
+            peak = max(peak, resident(process.pid))
+            time.sleep(0.1)
+    if process.returncode:
+        raise click.ClickException(output.read_text(encoding="utf-8"))
+    return time.perf_counter() - started, peak
+
+
+def resident(pid: int) -> int:
+    """Bytes that a process and those below it hold."""
+    process = Path(f"/proc/{pid}")
+    try:
+        pages = int((process / "statm").read_text(encoding="ascii").split()[1])
+        children = [child for path in process.glob("task/*/children") for child in path.read_text("ascii").split()]
+    except (OSError, IndexError):  # it, or one of its threads, has just ended
+        return 0
+    return pages * PAGE + sum(resident(int(child)) for child in children)
+
+
+if __name__ == "__main__":
+    main()
