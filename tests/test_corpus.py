@@ -16,9 +16,10 @@ import textwrap
 import threading
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import zstandard
 from hypothesis import given, settings
@@ -437,6 +438,113 @@ def test_parts_are_cut_after_newlines(
     monkeypatch.setattr(documents_module, "PART_CHARS", 6)
     found = Corpus([write(tmp_path, "a.txt", text)], CorpusConfig(documents=mode))
     assert [part.text for part in found.parts()] == expected
+
+
+# --- Sections ----------------------------------------------------------------------------------------------
+
+
+def documents_of(parts: Iterable[Part]) -> list[str]:
+    documents, held = list[str](), ""
+    for part in parts:
+        held += part.text
+        if part.ends_document:
+            documents.append(held)
+            held = ""
+    assert not held, "the last part ends a document"
+    return documents
+
+
+scraps = st.lists(
+    st.sampled_from(["a", "b ", "月", "\n", "\n\n", " \n", "\r\n", "\r", "\ufeff", "\u3000", "long" * 9]), max_size=40
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(scraps, min_size=1, max_size=3),
+    st.sampled_from(["file", "line", "blank-line"]),
+    st.sampled_from(["keep", "normalize"]),
+    st.sampled_from([".txt", ".txt.gz", ".jsonl", ".csv"]),
+    st.integers(1, 12),
+    st.integers(2, 50),
+)
+def test_sections_are_the_corpus_in_its_order(
+    files: list[list[str]], mode: str, newlines: str, suffix: str, count: int, size: int
+) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(documents_module, "PART_CHARS", size)
+        patch.setattr(corpus_module, "CHUNK_BYTES", size)
+        for number, texts in enumerate(files):
+            data = "".join(texts) + "x"
+            if suffix == ".jsonl":
+                data = "".join(f"{json.dumps(text)}\n" for text in [*texts, "x"])
+            elif suffix == ".csv":
+                data = "text\n" + "".join(f'"{text}"\n' for text in [*texts, "x"])
+            write(Path(folder), f"{number}{suffix}", COMPRESS[".gz" if suffix.endswith(".gz") else ""](data.encode()))
+        corpus = Corpus([folder], CorpusConfig(documents=mode, newlines=newlines))
+        sections = [list(corpus.section(index, count)) for index in range(count)]
+        assert documents_of(part for section in sections for part in section) == list(corpus.documents())
+
+
+@pytest.mark.parametrize("mode", ["file", "line", "blank-line"])
+@pytest.mark.parametrize("number", [1, 50])
+def test_sections_are_about_equally_long(tmp_path: Path, mode: str, number: int) -> None:
+    for name in range(number):
+        write(tmp_path, f"{name}.txt", "".join(f"line {line}\n\n" for line in range(5000 // number)))
+    corpus = Corpus([tmp_path], CorpusConfig(documents=mode))
+    sizes = [sum(len(part.text) for part in corpus.section(index, 8)) for index in range(8)]
+    assert max(sizes) < 1.1 * min(sizes)
+
+
+def test_only_the_section_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path, "text.txt", b"good\n" * 1000 + b"\xff\n" + b"good\n" * 1000)
+    corpus = Corpus([path], CorpusConfig(documents="line"))
+    assert len(list(corpus.section(0, 4))) == 500
+    with pytest.raises(CorpusError, match=r"text\.txt \(from byte [\d,]+ on\) is not utf-8 text: .* at offset 5000\."):
+        list(corpus.section(1, 4))
+
+
+def test_an_error_in_a_section_says_where_it_begins(tmp_path: Path) -> None:
+    path = write(tmp_path, "text.jsonl", '"good"\n' * 100 + "bad\n")
+    with pytest.raises(CorpusError, match=r"text\.jsonl \(from byte 357 on\), line 50: not JSON"):
+        list(Corpus([path]).section(1, 2))
+
+
+def test_excerpts_are_spread_and_as_long_as_asked_for(tmp_path: Path) -> None:
+    text = "".join(f"{number}\n" for number in range(100_000))
+    for suffix in ("", ".gz"):
+        path = write(tmp_path, f"text.txt{suffix}", COMPRESS[suffix](text.encode()))
+        corpus = Corpus([path], CorpusConfig(documents="line"))
+        found = [int(number) for number in corpus.excerpts(20_000)]
+        assert 0.5 * 20_000 < sum(len(str(number)) for number in found) < 1.5 * 20_000
+        assert np.diff([0, *found, 100_000]).max() < 3_000
+        assert list(corpus.excerpts(10**9)) == text.split()
+
+
+def test_excerpts_of_many_small_files(tmp_path: Path) -> None:
+    for number in range(300):
+        write(tmp_path, f"{number:03d}.txt", f"{number} " * 20)
+    found = list(Corpus([tmp_path], CorpusConfig(documents="file")).excerpts(2000))
+    numbers = [int(text.split()[0]) for text in found]
+    assert 15 < len(numbers) < 300
+    assert np.diff([0, *numbers, 300]).max() < 40
+
+
+def test_a_glance_tells_corpora_apart(tmp_path: Path) -> None:
+    glances = {
+        Corpus([write(tmp_path, name, text)], CorpusConfig(documents=mode)).glance()
+        for name, text, mode in [
+            ("a.txt", "text" * 100, "line"),
+            ("a.txt", "text" * 100, "file"),
+            ("a.txt", "text" * 99, "line"),
+            ("a.txt", "texs" + "text" * 99, "line"),
+            ("a.txt", "text" * 99 + "texs", "line"),
+            ("a.jsonl", "text" * 100, "line"),
+        ]
+    }
+    assert len(glances) == 6
+    moved = Corpus([write(tmp_path, "elsewhere/b.txt", "text" * 100)], CorpusConfig(documents="line"))
+    assert moved.glance() in glances
 
 
 # --- Statistics and fingerprint ----------------------------------------------------------------------------

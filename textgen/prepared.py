@@ -165,16 +165,15 @@ class PreparedCorpus:
         return TokenData(TokenStream(self.folder, "train", names), TokenStream(self.folder, "valid", names))
 
     def _incomplete(self, problems: Mapping[int, str]) -> str:
-        missing = [number for number, problem in problems.items() if problem == MISSING]
-        told = [f"shard {number}: {problem}" for number, problem in problems.items() if problem != MISSING]
-        if missing:
-            told.append(f"shard{'s' if len(missing) > 1 else ''} {_ranges(missing)} missing")
+        told = [
+            f"shard {_ranges([number for number in problems if problems[number] == problem])}: {problem}"
+            for problem in dict.fromkeys(problems.values())
+        ]
         command = shlex.join(["textgen", "prepare", *self.settings.paths, "--out", str(self.folder)])
-        first = next(iter(problems))
         return (
-            f"{self.folder} is not ready, {len(problems)} of {self.settings.shards} shards are not there: "
+            f"{self.folder} is not ready, {len(problems)} of {self.settings.shards} shards are missing or damaged: "
             f"{'; '.join(told)}. Make them all with `{command}`, or one by one, as with "
-            f"`{command} --shard {first}/{self.settings.shards}`."
+            f"`{command} --shard {next(iter(problems))}/{self.settings.shards}`."
         )
 
 
