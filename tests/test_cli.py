@@ -96,6 +96,45 @@ def test_training_from_standard_input(tmp_path: Path) -> None:
     assert (tmp_path / "stdin" / "config.json").exists()
 
 
+def test_a_corpus_is_prepared_in_shards_trained_on_and_resumed(tmp_path: Path) -> None:
+    poems, out, models = tmp_path / "songs.txt", str(tmp_path / "prepared"), str(tmp_path / "models")
+    poems.write_text(POEMS, encoding="utf-8")
+    first = run("prepare", str(poems), "--out", out, "--shard", "2/2", "--tokenizer", "char", "--json")
+    assert first.exit_code == 0
+    assert json.loads(first.stdout)["missing"] == [1]
+    tiny = [option for option in TINY if option not in ("--tokenizer", "char")]
+    early = run("train", out, "--models-dir", models, *tiny)
+    assert early.exit_code == 1
+    assert f"`textgen prepare {poems} --out {out} --shard 1/2`" in early.stderr
+    assert not Path(models).exists()
+
+    rest = run("prepare", str(poems), "--out", out)
+    assert rest.exit_code == 0
+    assert "Shard 2 of 2 is there already." in rest.stderr
+    assert f"textgen train {out}" in rest.stdout
+    counts = json.loads(run("prepare", str(poems), "--out", out, "--json").stdout)
+    assert counts["train"]["documents"] + counts["valid"]["documents"] == 48
+
+    trained = run("train", out, "--models-dir", models, "--json", *tiny)
+    assert trained.exit_code == 0
+    assert "48 documents by blank-line" in trained.stderr
+    record = json.loads(trained.stdout)
+    assert record["tokens"]["train"] == counts["train"]["tokens"]
+    assert record["scores"]["bytes"] == counts["valid"]["bytes"]
+    poems.unlink()
+    resumed = run("train", "--resume", "--models-dir", models, "--json", "--steps", "9")
+    assert json.loads(resumed.stdout)["progress"]["step"] == 9
+
+
+@pytest.mark.parametrize("shard", ["3", "1/2/3", "a/b", "-1/3"])
+def test_a_shard_that_cannot_be_read_is_wrong_usage(tmp_path: Path, shard: str) -> None:
+    (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
+    result = run("prepare", str(tmp_path / "songs.txt"), "--out", str(tmp_path / "out"), "--shard", shard)
+    assert result.exit_code == 2
+    assert "is not of the form 3/16" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_same_seed_writes_the_same_text(models: Path) -> None:
     texts = {run("sample", "songs", "--models-dir", str(models), "--seed", "5").stdout for _ in range(2)}
     assert len(texts) == 1

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from textgen import evaluation, reference, runtime
+from textgen.batches import Batches
 from textgen.config import CorpusConfig, ModelConfig
 from textgen.corpus import Corpus
 from textgen.evaluation import Evaluator, perplexity
 from textgen.model import LanguageModel
 from textgen.runtime import join_states, load_tensorflow, shard_rows
 from textgen.tokenizer import ByteTokenizer
-from textgen.tokens import Batches, TokenStream, encode_corpus
+from textgen.tokens import TokenStream, encode_corpus
 
 load_tensorflow()
 

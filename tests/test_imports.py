@@ -31,7 +31,19 @@ def test_help_loads_nothing_heavy(code: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["corpus", "tokenizer", "tokens", "sampling", "reference", "saved_model", "plan", "generator"]
+    "module",
+    [
+        "corpus",
+        "tokenizer",
+        "tokens",
+        "batches",
+        "prepared",
+        "sampling",
+        "reference",
+        "saved_model",
+        "plan",
+        "generator",
+    ],
 )
 def test_the_road_before_the_network_needs_no_tensorflow(module: str) -> None:
     assert not {"tensorflow", "keras"} & modules_after(f"import textgen.{module}")

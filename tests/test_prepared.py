@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from streams import texts_of
 
-from textgen import prepared as prepared_module
 from textgen.config import CorpusConfig, TokenizerConfig
 from textgen.corpus import Corpus
 from textgen.errors import ConfigError, CorpusError
@@ -29,7 +29,7 @@ from textgen.storage import MANIFEST
 from textgen.tokenizer import ByteTokenizer, Tokenizer
 from textgen.tokens import TokenStream, encode_corpus
 from textgen.tokens import prepare as encode_and_split
-from textgen.vocabulary import train_tokenizer
+from textgen.vocabulary import learn_vocabulary, train_tokenizer
 
 BYTE: dict[str, Any] = {"tokenizer": "byte"}
 
@@ -45,12 +45,6 @@ def make(path: Path, folder: Path, **options: Any) -> PreparedCorpus:
     """Three shards in bytes, a document a line, unless told otherwise."""
     values = {"documents": "line", "shards": 3, **BYTE, **options.pop("settings", {})}
     return prepare_corpus([str(path)], folder, values, **options)
-
-
-def texts_of(stream: TokenStream, tokenizer: Tokenizer) -> list[str]:
-    """The documents, without their ends; pieces of one that was cut count as several."""
-    ids = stream.read(0, len(stream))
-    return [tokenizer.decode(part.tolist()) for part in np.split(ids, stream.borders[1:-1])]
 
 
 def files_of(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -199,14 +193,13 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 def test_whoever_begins_second_takes_over_the_vocabulary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, said = lines_in(tmp_path), list[str]()
-    slow = prepared_module.learn_vocabulary
 
     def meanwhile(corpus: Corpus, config: TokenizerConfig) -> Tokenizer:
-        monkeypatch.setattr(prepared_module, "learn_vocabulary", slow)
+        monkeypatch.setattr("textgen.prepared.learn_vocabulary", learn_vocabulary)
         make(path, tmp_path / "out", shard=(1, 3), settings={"tokenizer": "char"})
         return train_tokenizer(["another vocabulary"], TokenizerConfig("char"))
 
-    monkeypatch.setattr(prepared_module, "learn_vocabulary", meanwhile)
+    monkeypatch.setattr("textgen.prepared.learn_vocabulary", meanwhile)
     prepared = make(path, tmp_path / "out", shard=(2, 3), settings={"tokenizer": "char"}, say=said.append)
     assert any("begun by another program" in line for line in said)
     assert prepared.missing() == [3]
@@ -247,7 +240,7 @@ def cut(path: Path) -> None:
     ("name", "damage", "message"),
     [
         ("train.bin", flip, "train.bin was altered"),
-        ("valid-documents.bin", cut, "valid-documents.bin has 24 bytes instead of 48"),
+        ("valid-documents.bin", cut, "valid-documents.bin has 8 bytes instead of 16"),
         ("train-counts.bin", Path.unlink, "train-counts.bin is missing"),
         ("tokens.json", flip, "tokens.json was altered"),
         (MANIFEST, cut, "MANIFEST.json is damaged"),
@@ -373,14 +366,15 @@ def test_a_plan_takes_what_the_folder_has_settled(tmp_path: Path, tokenizer: Tok
     assert plan.model_config.vocab_size == 259
     assert plan.training_config.valid_fraction == 0.25
     assert plan.corpus_config.documents == "line"
-    for changes, options in [
+    refused: list[tuple[dict[str, Any], dict[str, Any]]] = [
         ({"documents": "file"}, {}),
         ({"tokenizer": "bpe"}, {}),
         ({"valid_fraction": 0.1}, {}),
         ({}, {"tokenizer": tokenizer}),
         ({}, {"valid": Corpus([path])}),
-    ]:
-        with pytest.raises(ConfigError):
+    ]
+    for changes, options in refused:
+        with pytest.raises(ConfigError, match="out"):
             make_plan(corpus, {**small, **changes}, flops=1e11, **options)
 
 

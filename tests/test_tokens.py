@@ -1,43 +1,43 @@
-"""Documents -> splits -> shards -> batches: no token lost, repeated or out of place."""
+"""Documents -> splits -> ids on disk: no token lost, repeated or out of place."""
 
 from __future__ import annotations
 
 import os
 import string
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from itertools import islice, pairwise
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from streams import (
+    EOS,
+    FIRST,
+    PAD,
+    NumberTokenizer,
+    corpus_of,
+    documents_in,
+    ends_of,
+    numbered,
+    ring_of,
+    stream_in,
+    texts_of,
+)
 
 from textgen import documents as documents_module
 from textgen import encoding, tokens
+from textgen.batches import Batches
 from textgen.config import CorpusConfig, TokenizerConfig
 from textgen.corpus import Corpus, Part
 from textgen.errors import CorpusError, TextgenError, TokenizerError
-from textgen.runtime import load_tensorflow
 from textgen.storage import MANIFEST
-from textgen.tokenizer import ByteTokenizer, Tokenizer
-from textgen.tokens import Batches, TokenData, TokenStream, encode_corpus, encode_parts, prepare
+from textgen.tokenizer import ByteTokenizer
+from textgen.tokens import TokenData, TokenStream, encode_corpus, encode_parts, prepare
 from textgen.vocabulary import train_tokenizer
-
-PAD, EOS, FIRST = 0, 2, 3
-Batch = tuple[np.ndarray, np.ndarray]
-
-
-class NumberTokenizer(Tokenizer):
-    """Texts are numbers, and a number is its own id, so that each token can be told from all others."""
-
-    def __init__(self, vocab_size: int = 1000) -> None:
-        super().__init__("byte", [], [b""] * vocab_size, b"")
-
-    def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
-        return [[int(number) for number in text.split()] for text in texts]
 
 
 class Spy(ByteTokenizer):
@@ -54,186 +54,6 @@ class Spy(ByteTokenizer):
 
     def fingerprint(self) -> str:
         return super().fingerprint() + self.name
-
-
-def corpus_of(folder: Path, documents: Sequence[str], name: str = "text.txt") -> Corpus:
-    """One document a line."""
-    path = folder / name
-    path.write_text("\n".join(documents), encoding="utf-8")
-    return Corpus([path], CorpusConfig(documents="line"))
-
-
-def numbered(lengths: Sequence[int]) -> list[list[int]]:
-    """Documents of distinct ids, each with its end."""
-    ids = iter(range(FIRST, FIRST + sum(lengths)))
-    return [[*islice(ids, length), EOS] for length in lengths]
-
-
-def stream_in(folder: Path, documents: Sequence[Sequence[int]], vocab_size: int = 1000) -> TokenStream:
-    lines = [" ".join(map(str, document[:-1])) for document in documents]
-    return encode_corpus(corpus_of(folder, lines), NumberTokenizer(vocab_size), folder / "stream")
-
-
-@contextmanager
-def stream_of(lengths: Sequence[int]) -> Iterator[TokenStream]:
-    """For property tests, whose examples share one `tmp_path`."""
-    with tempfile.TemporaryDirectory() as folder:
-        yield stream_in(Path(folder), numbered(lengths))
-
-
-def ring_of(batches: Sequence[Batch]) -> np.ndarray:
-    """The inputs in their order: row after row, without padding."""
-    inputs = np.concatenate([inputs for inputs, _ in batches], axis=1)
-    return inputs[inputs != PAD]
-
-
-def documents_in(ring: np.ndarray) -> list[tuple[int, ...]]:
-    """The documents of a ring, from the first that begins in it on."""
-    start = int(np.flatnonzero(ring == EOS)[0]) + 1
-    found: list[list[int]] = [[]]
-    for id in np.roll(ring, -start).tolist():
-        found[-1].append(id)
-        if id == EOS:
-            found.append([])
-    assert found.pop() == []
-    return [tuple(document) for document in found]
-
-
-def ends_of(stream: TokenStream) -> list[int]:
-    return [end for ends in stream.document_ends() for end in ends.tolist()]
-
-
-def texts_of(stream: TokenStream, tokenizer: Tokenizer) -> list[str]:
-    """The documents of a split, and what is after the last end if that is a piece of one."""
-    ids, starts = stream.read(0, len(stream)), [0, *ends_of(stream)]
-    assert all(ids[end - 1] == tokenizer.eos_id for end in starts[1:])
-    if starts[-1] != len(stream):
-        starts.append(len(stream))
-    return [tokenizer.decode(ids[start:end].tolist()) for start, end in pairwise(starts)]
-
-
-def same(batches: Sequence[Batch], others: Sequence[Batch]) -> bool:
-    return len(batches) == len(others) and all(
-        np.array_equal(a, b)
-        for one, other in zip(batches, others, strict=True)
-        for a, b in zip(one, other, strict=True)
-    )
-
-
-lengths = st.lists(st.integers(1, 12), min_size=1, max_size=15)
-sizes = st.integers(1, 9)
-seeds = st.none() | st.integers(0, (1 << 63) - 1)
-
-
-# --- Batches -----------------------------------------------------------------------------------------------
-
-
-@settings(deadline=None)
-@given(lengths, sizes, sizes, seeds, st.integers(0, 3))
-def test_an_epoch_holds_every_token_once_in_whole_documents(
-    lengths: list[int], batch_size: int, sequence_length: int, seed: int | None, epoch: int
-) -> None:
-    with stream_of(lengths) as stream:
-        data = Batches(stream, batch_size, sequence_length, PAD, seed)
-        batches = list(data.epoch(epoch))
-        assert len(batches) == data.steps_per_epoch
-        for pair in batches:
-            assert all(a.shape == (batch_size, sequence_length) and a.dtype == np.int32 for a in pair)
-            assert np.array_equal(pair[0] == PAD, pair[1] == PAD)
-
-        # Rows, each the concatenation over batches: row b of a batch goes on where it stopped in the one before.
-        inputs, targets = (np.concatenate(arrays, axis=1) for arrays in zip(*batches, strict=True))
-        filled = (inputs != PAD).sum(axis=1)
-        assert all((row[:n] != PAD).all() for row, n in zip(inputs, filled, strict=True)), "padding only at the end"
-        assert filled.max() == data.row_length
-        assert sorted(filled, reverse=True) == filled.tolist(), "rows are filled from the first on"
-        assert ((filled == data.row_length) | (filled.cumsum() == len(stream))).all()
-
-        ring = ring_of(batches)
-        text = stream.read(0, len(stream))
-        assert sorted(ring) == sorted(text), "each token is an input once"
-        assert np.array_equal(targets[targets != PAD], np.roll(ring, -1)), "targets are the next inputs"
-        assert sorted(documents_in(ring)) == sorted(map(tuple, numbered(lengths))), "documents stay whole"
-        if seed is None:
-            assert np.array_equal(ring, np.roll(text, 1)), "in order, the last token first"
-
-
-def test_padding_ends_rows() -> None:
-    with stream_of([3, 3, 2]) as stream:  # 11 tokens
-        first, second = Batches(stream, 2, 4, PAD).epoch(0)
-    assert first[0].tolist() == [[2, 3, 4, 5], [7, 8, 2, 9]]
-    assert first[1].tolist() == [[3, 4, 5, 2], [8, 2, 9, 10]]
-    assert second[0].tolist() == [[2, 6, 0, 0], [10, 0, 0, 0]]
-    assert second[1].tolist() == [[6, 7, 0, 0], [2, 0, 0, 0]]
-
-
-def test_more_rows_than_tokens() -> None:
-    with stream_of([1, 1]) as stream:
-        ((inputs, targets),) = Batches(stream, 7, 3, PAD).epoch(0)
-    assert inputs.tolist() == [[2, 0, 0], [3, 0, 0], [2, 0, 0], [4, 0, 0], *[[0, 0, 0]] * 3]
-    assert targets.tolist() == [[3, 0, 0], [2, 0, 0], [4, 0, 0], [2, 0, 0], *[[0, 0, 0]] * 3]
-
-
-@settings(deadline=None, max_examples=50)
-@given(lengths, sizes, sizes, seeds, st.integers(0, 3), st.data())
-def test_an_epoch_is_resumed_at_any_step(
-    lengths: list[int], batch_size: int, sequence_length: int, seed: int | None, epoch: int, data: st.DataObject
-) -> None:
-    with stream_of(lengths) as stream:
-        batches = Batches(stream, batch_size, sequence_length, PAD, seed)
-        step = data.draw(st.integers(0, batches.steps_per_epoch))
-        assert same(list(batches.epoch(epoch, step)), list(batches.epoch(epoch))[step:])
-
-
-def test_the_order_is_a_function_of_seed_and_epoch() -> None:
-    with stream_of([5] * 30) as stream:
-        orders = {
-            (seed, epoch): tuple(ring_of(list(Batches(stream, 2, 4, PAD, seed).epoch(epoch))).tolist())
-            for seed in range(4)
-            for epoch in range(4)
-        }
-        documents = [tuple(documents_in(np.array(order))) for order in orders.values()]
-        assert len(set(orders.values())) == len(set(documents)) == 16, "another order, not only another start"
-        first_ids = {document[0] for document in numbered([5] * 30)}
-        assert 0 < sum(order[0] in first_ids for order in orders.values()) < 8, "a start inside any document"
-        again = Batches(stream, 3, 7, PAD, 2).epoch(3)
-        assert tuple(ring_of(list(again)).tolist()) == orders[2, 3], "whatever B and T"
-        unseeded = Batches(stream, 2, 4, PAD)
-        assert same(list(unseeded.epoch(0)), list(unseeded.epoch(1)))
-
-
-def test_long_corpora_are_shuffled_in_blocks_of_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "MAX_BLOCKS", 5)
-    documents = numbered([1, 2, 3, 4] * 50)
-    stream = stream_in(tmp_path, documents)
-    ring = ring_of(list(Batches(stream, 3, 8, PAD, seed=1).epoch(0)))
-    found = documents_in(ring)
-    assert sorted(found) == sorted(map(tuple, documents))
-    together = sum(b[0] == a[-2] + 1 for a, b in pairwise(found))
-    assert 200 - 12 <= together < 199, "few blocks, in another order"
-
-
-def test_blocks_of_a_stream_that_is_cut_inside_a_document(tmp_path: Path) -> None:
-    data = prepare(corpus_of(tmp_path, ["abcdefghi", "jklmnopqrst"]), ByteTokenizer(), 0.25, seed=1)
-    text = data.train.read(0, len(data.train))
-    assert text[-1] != EOS
-    for epoch in range(5):
-        ring = ring_of(list(Batches(data.train, 2, 3, PAD, seed=1).epoch(epoch)))
-        assert sorted(ring) == sorted(text)
-        (start,) = np.flatnonzero(ring == text[0])
-        assert np.array_equal(np.roll(ring, -start), text), "two blocks are one ring, whatever their order"
-
-
-def test_dataset_is_epoch(tmp_path: Path) -> None:
-    load_tensorflow()
-    stream = stream_in(tmp_path, numbered([4, 7, 1, 9]))
-    batches = Batches(stream, 2, 3, PAD, seed=5)
-    epochs = [list(batches.epoch(epoch)) for epoch in range(3)]
-    assert same(list(batches.dataset(0).as_numpy_iterator()), epochs[0])
-    assert same(list(batches.dataset(1, 2).as_numpy_iterator()), epochs[1][2:])
-    endless = [*epochs[0][2:], *epochs[1], *epochs[2]]
-    assert same(list(batches.dataset(0, 2, endless=True).take(len(endless)).as_numpy_iterator()), endless)
-    assert [spec.shape.as_list() for spec in batches.dataset().element_spec] == [[2, 3], [2, 3]]
 
 
 # --- Shards ------------------------------------------------------------------------------------------------

@@ -12,9 +12,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from textgen.batches import Batches
 from textgen.model import LanguageModel
 from textgen.runtime import join_states, shard_rows
-from textgen.tokens import Batches, TokenStream
+from textgen.tokens import TokenStream
 
 ROWS = 32  # streams scored side by side, at most
 ROW_TOKENS = 4096  # at least: the first tokens of a row lack what stands before them

@@ -19,7 +19,7 @@ import json
 import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -37,6 +37,7 @@ from textgen.vocabulary import learn_vocabulary
 FORMAT = 1
 PREPARED = "prepared.json"
 SHARD_BYTES = 1 << 28  # of text in a shard when nobody says how many shards
+OWN = ["shards", "valid_fraction", "seed"]  # settings besides those of the corpus and the tokenizer
 SEED = 0
 MISSING = "missing"
 
@@ -63,13 +64,7 @@ class Settings:
 
     def flat(self) -> dict[str, Any]:
         """What the user can set, by its name."""
-        return {
-            **self.corpus,
-            **self.tokenizer,
-            "shards": self.shards,
-            "valid_fraction": self.valid_fraction,
-            "seed": self.seed,
-        }
+        return {**self.corpus, **self.tokenizer, **{name: getattr(self, name) for name in OWN}}
 
 
 class PreparedCorpus:
@@ -85,7 +80,9 @@ class PreparedCorpus:
         self.files = [folder]
         self.skipped: list[Path] = []
         if problem := _problem(folder):
-            raise CorpusError(f"{folder} is not a prepared corpus, or is damaged: {problem}. Prepare it again.")
+            raise CorpusError(
+                f"{folder} is not a prepared corpus, or is damaged: {problem}. Remove it, and prepare again."
+            )
         values = json.loads((folder / PREPARED).read_bytes())
         if values["format"] != FORMAT:
             raise CorpusError(f"{folder} was prepared by another version of textgen: prepare the corpus again.")
@@ -202,11 +199,14 @@ def prepare_corpus(
 ) -> PreparedCorpus:
     """Encodes the corpus in `paths` into `folder`: all shards that are not there yet, or one of them.
 
-    `settings` are flat, those of `CorpusConfig` and `TokenizerConfig`, valid_fraction and seed; `shard` is
-    (number, shards), from 1 on. Those not given are the folder's, if it was begun, else chosen from the corpus.
+    `settings` are flat: those of `CorpusConfig` and `TokenizerConfig`, shards, valid_fraction and seed; `shard`
+    is (number, shards), from 1 on. Those not given are the folder's, if it was begun, else chosen from the corpus.
     What is there already is checked, and kept. Raises `ConfigError` for what contradicts the folder.
     """
     given = {name: value for name, value in (settings or {}).items() if value is not None}
+    known = [field.name for kind in (CorpusConfig, TokenizerConfig) for field in fields(kind)] + OWN
+    if unknown := [name for name in given if name not in known]:
+        raise ConfigError(f"There is no setting {unknown[0]!r}. There are: {', '.join(known)}.")
     if shard:
         if not 1 <= shard[0] <= shard[1]:
             raise ConfigError(f"There is no shard {shard[0]} of {shard[1]}: shards are numbered from 1 on.")

@@ -1,21 +1,8 @@
-"""Documents -> ids on disk -> batches for truncated backpropagation through time.
+"""Documents -> ids on disk, split into those to train on and those held out.
 
-A corpus is encoded once: each split (train, valid) becomes a stream of ids, every document closed by the
-end-of-document piece, in a file of uint16 or uint32. Training reads a stream as a ring:
-
-    documents     ab$ cde$ fg$            ($ closes a document)
-    one epoch     fg$ ab$ cde$            documents in another order, from another start, in each epoch
-    B=2 rows      fg$ab                   row b of a batch goes on where row b of the batch before
-                  $cde$                   stopped, so that the state can be carried
-    T=2 inputs    fg  $a  b.              targets are the inputs, one step later:  g$  ab  $.
-                  $c  de  ..              a row's last target is the first input   cd  e$  ..
-                                          of the next row; . is padding
-
-As a ring of N tokens has N pairs of neighbours, each token is an input once and a target once in an epoch.
-
-Memory does not grow with the corpus: ids are read from the disk where they are wanted, the order of an epoch is
-a keyed permutation, and where documents are very many, neighbours keep together in blocks. So (epoch, step) is
-all there is to know about a position.
+A corpus is encoded once. Each split (train, valid) becomes a stream of ids, every document closed by the
+end-of-document piece, in a file of uint16 or uint32. Memory does not grow with the corpus: text is encoded as it
+streams by, and ids are read from the disk where they are wanted.
 """
 
 from __future__ import annotations
@@ -31,7 +18,6 @@ from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -39,12 +25,8 @@ from textgen.config import TrainingConfig
 from textgen.corpus import Corpus, Part
 from textgen.encoding import encode_batches
 from textgen.errors import CorpusError, TextgenError
-from textgen.permutation import Permutation
 from textgen.storage import cache_folder, new_folder, read_manifest
 from textgen.tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 FORMAT = 2  # part of the cache's key: a change of what is written makes old caches unused
 ENCODE_CHARACTERS = 1 << 20  # encoded at a time, by all cores
@@ -346,89 +328,3 @@ def _is_complete(folder: Path) -> bool:
         return all((folder / name).stat().st_size == entry["size"] for name, entry in files.items())
     except (TextgenError, OSError):
         return False
-
-
-@dataclass(frozen=True)
-class Batches:
-    """Batches of a stream for truncated backpropagation through time; see the picture at the top.
-
-    With a `seed` each epoch has its own order of documents and its own start, functions of (seed, epoch)
-    alone. Without one the stream is read in order and every epoch is the same, as evaluation wants it: the
-    last token, the end of a document, stands before the first.
-    """
-
-    stream: TokenStream
-    batch_size: int  # B
-    sequence_length: int  # T
-    pad_id: int
-    seed: int | None = None
-
-    @property
-    def row_length(self) -> int:
-        """Tokens in each of the B rows; the last may be shorter."""
-        return -(-len(self.stream) // self.batch_size)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches in one pass."""
-        return -(-self.row_length // self.sequence_length)
-
-    def epoch(
-        self, epoch: int, first_step: int = 0, rows: slice = slice(None)
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The (inputs, targets) of one pass, each int32 [B, T], from batch `first_step` on; of some `rows` only."""
-        ring = _Ring(self.stream, self.seed, epoch)
-        for step in range(first_step, self.steps_per_epoch):
-            wanted = range(self.batch_size)[rows]
-            inputs = np.full((len(wanted), self.sequence_length), self.pad_id, np.int32)
-            targets = inputs.copy()
-            for place, row in enumerate(wanted):
-                start = row * self.row_length + step * self.sequence_length
-                end = min(start + self.sequence_length, (row + 1) * self.row_length, len(self.stream))
-                if start < end:
-                    ids = ring.read(start, end + 1)
-                    inputs[place, : end - start] = ids[:-1]
-                    targets[place, : end - start] = ids[1:]
-            yield inputs, targets
-
-    def dataset(
-        self, epoch: int = 0, first_step: int = 0, *, rows: slice = slice(None), endless: bool = False
-    ) -> tf.data.Dataset:
-        """The same as a `tf.data` dataset, read ahead of the training step; `endless`: all later epochs too."""
-        import tensorflow as tf
-
-        def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-            yield from self.epoch(epoch, first_step, rows)
-            for later in itertools.count(epoch + 1) if endless else ():
-                yield from self.epoch(later, rows=rows)
-
-        shape = tf.TensorSpec((len(range(self.batch_size)[rows]), self.sequence_length), tf.int32)
-        return tf.data.Dataset.from_generator(batches, output_signature=(shape, shape)).prefetch(4)
-
-
-class _Ring:
-    """A stream whose documents stand in another order and whose end is joined to its beginning."""
-
-    def __init__(self, stream: TokenStream, seed: int | None, epoch: int) -> None:
-        self._stream = stream
-        if seed is None:
-            self._starts, lengths = np.zeros(1, np.int64), np.array([len(stream)])
-            self._offset = len(stream) - 1
-        else:
-            blocks = len(stream.borders) - 1
-            order = Permutation(blocks, seed, epoch)(np.arange(blocks))
-            self._starts, lengths = stream.borders[order], np.diff(stream.borders)[order]
-            self._offset = int(Permutation(len(stream), seed, epoch)(np.zeros(1, np.int64))[0])
-        self._borders = np.concatenate([[0], np.cumsum(lengths)])  # of the blocks, in their new places
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """The ids at the ring's positions from `start` to before `stop`."""
-        parts = []
-        while start < stop:
-            position = (start + self._offset) % len(self._stream)
-            block = int(np.searchsorted(self._borders, position, side="right")) - 1
-            length = min(stop - start, int(self._borders[block + 1]) - position)
-            first = int(self._starts[block]) + position - int(self._borders[block])
-            parts.append(self._stream.read(first, first + length))
-            start += length
-        return np.concatenate(parts)

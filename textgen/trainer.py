@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from textgen.batches import Batches
 from textgen.checkpoints import Checkpoint, check_room, newest_checkpoint, save_checkpoint
 from textgen.config import TrainingConfig
 from textgen.distribution import Distribution, deadline
@@ -32,7 +33,7 @@ from textgen.evaluation import Evaluator, Scores, perplexity
 from textgen.faults import Health
 from textgen.model import LanguageModel
 from textgen.reports import Observer, RunReport, StepReport, ValidationReport
-from textgen.tokens import Batches, TokenData
+from textgen.tokens import TokenData
 from textgen.update import Gradient, Update
 
 SPEED_MEMORY = 0.95  # of the running mean that smooths tokens a second
