@@ -137,3 +137,11 @@ def test_dataset_is_epoch(tmp_path: Path) -> None:
     endless = [*epochs[0][2:], *epochs[1], *epochs[2]]
     assert same(list(batches.dataset(0, 2, endless=True).take(len(endless)).as_numpy_iterator()), endless)
     assert [spec.shape.as_list() for spec in batches.dataset().element_spec] == [[2, 3], [2, 3]]
+
+
+def test_rows_of_a_batch_can_be_read_alone() -> None:
+    with stream_of([37, 2, 5]) as stream:
+        batches = Batches(stream, 5, 4, PAD, seed=3)
+        whole = list(batches.epoch(1))
+        for rows in (slice(0, 2), slice(2, 5)):
+            assert same([(inputs[rows], targets[rows]) for inputs, targets in whole], list(batches.epoch(1, rows=rows)))

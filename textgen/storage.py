@@ -143,9 +143,9 @@ def sha256(path: Path) -> str:
 
 
 def sweep(path: Path, name: str = "") -> None:
-    """Removes temporary files and folders that a killed process left in `path`; `name` limits it to those targets.
+    """Removes temporary files and folders that a killed process left in `path`, of targets that begin with `name` only.
 
-    `name` is the beginning of their names, with a hyphen after it. A folder that it had moved aside and not yet replaced is put back.
+    A folder that it had moved aside and not yet replaced is put back.
     """
     for leftover in path.glob(f"{ASIDE}*"):
         target = path / leftover.name.removeprefix(ASIDE).split("-", 1)[1]
