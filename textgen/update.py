@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -13,6 +12,7 @@ from textgen.config import TrainingConfig
 from textgen.distribution import Distribution
 from textgen.layers.dropout import Noise
 from textgen.model import LanguageModel
+from textgen.optimizers import make_optimizer
 from textgen.runtime import join_states, shard_rows
 
 
@@ -109,16 +109,6 @@ class Update:
     def _apply_on_replica(self, gradients: list[tf.Tensor], scale: tf.Tensor, learning_rate: tf.Tensor) -> None:
         self.optimizer.learning_rate.assign(learning_rate)
         self.optimizer.apply([gradient * scale for gradient in gradients], self._model.trainable_variables)
-
-
-def make_optimizer(config: TrainingConfig, model: LanguageModel) -> keras.optimizers.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101); only matrices decay."""
-    optimizer = keras.optimizers.AdamW(learning_rate=0.0, weight_decay=config.weight_decay, beta_2=0.99, epsilon=1e-8)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "peepholes"])
-    optimizer.build(model.trainable_variables)
-    optimizer._all_reduce_sum_gradients = list  # the gradients that it gets are sums over all replicas
-    model.optimizer = optimizer  # where Keras callbacks look for it
-    return optimizer
 
 
 def _local(variable: Any) -> Any:
