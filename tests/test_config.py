@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from textgen.config import (
     ACTIVATIONS,
+    AVERAGES,
     CELLS,
     DOCUMENT_MODES,
     MAX_LAYERS,
@@ -21,6 +22,7 @@ from textgen.config import (
     MAX_UNITS,
     MAX_VOCAB_SIZE,
     NEWLINES,
+    OPTIMIZERS,
     PRECISIONS,
     PRESETS,
     SCHEDULES,
@@ -55,7 +57,19 @@ LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most 
     (TrainingConfig, "sequence_length", 1, 65_536),
     (TrainingConfig, "learning_rate", 0.0, 1000.0),
     (TrainingConfig, "warmup", 0.0, 1.0),
+    (TrainingConfig, "hold", 0.0, 1.0),
     (TrainingConfig, "final_learning_rate", 0.0, 1.0),
+    (TrainingConfig, "decays", 1, 1 << 20),
+    (TrainingConfig, "decay_factor", 0.0, 1.0),
+    (TrainingConfig, "plateau_patience", 0, 1 << 20),
+    (TrainingConfig, "cycles", 1, 1 << 20),
+    (TrainingConfig, "momentum", 0.0, 0.999999),
+    (TrainingConfig, "beta_1", 0.0, 0.999999),
+    (TrainingConfig, "beta_2", 0.0, 0.999999),
+    (TrainingConfig, "epsilon", 1e-16, 1.0),
+    (TrainingConfig, "ema_decay", 0.0, 0.9999999),
+    (TrainingConfig, "average_last", 1, 1 << 10),
+    (TrainingConfig, "nonmonotone", 1, 1 << 10),
     (TrainingConfig, "weight_decay", 0.0, 1000.0),
     (TrainingConfig, "clip_norm", 1e-12, math.inf),
     (TrainingConfig, "epochs", 1e-9, 1e12),
@@ -84,6 +98,8 @@ CHOICES: list[tuple[type[Any], str, tuple[str, ...]]] = [
     (ModelConfig, "activation", ACTIVATIONS),
     (TrainingConfig, "schedule", SCHEDULES),
     (TrainingConfig, "precision", PRECISIONS),
+    (TrainingConfig, "optimizer", OPTIMIZERS),
+    (TrainingConfig, "average", AVERAGES),
 ]
 
 

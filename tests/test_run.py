@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,7 +21,7 @@ from safetensors.numpy import load_file
 from textgen.compiled_model import CompiledModel
 from textgen.config import CELLS, CorpusConfig, SamplingConfig
 from textgen.corpus import Corpus
-from textgen.errors import ConfigError, CorpusError, SavedModelError, TrainingError
+from textgen.errors import ConfigError, CorpusError, Interrupted, SavedModelError, TrainingError
 from textgen.generator import Generator
 from textgen.model import LanguageModel
 from textgen.plan import Plan, make_plan
@@ -415,3 +417,33 @@ def test_a_failure_before_the_first_step_leaves_no_folder(text: Path, tmp_path: 
 def test_a_batch_larger_than_the_corpus_is_refused(text: Path) -> None:
     with pytest.raises(CorpusError, match="less than one batch"):
         plan_for(text, batch_size=512)
+
+
+AVERAGED: list[dict[str, Any]] = [
+    {"average": "ema", "ema_decay": 0.8},
+    {"optimizer": "asgd", "nonmonotone": 1, "momentum": 0.9, "schedule": "plateau", "plateau_patience": 0},
+]
+
+
+@pytest.mark.parametrize("settings", AVERAGED, ids=lambda settings: next(iter(settings.values())))
+def test_an_averaged_run_is_interrupted_and_resumed_exactly(
+    text: Path, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    class CtrlC(Watch):
+        def on_step(self, report: StepReport) -> None:
+            super().on_step(report)
+            if report.step == 7:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    plan = plan_for(text, validations=6, patience=None, **settings)
+    whole, rest = Watch(), Watch()
+    saved = train(plan, tmp_path / "whole", observers=[whole])
+    with pytest.raises(Interrupted):
+        train(plan, tmp_path / "parts", observers=[CtrlC()])
+    resumed = resume(tmp_path / "parts", observers=[rest])
+    assert [r.nats_per_token for r in rest.validations] == [r.nats_per_token for r in whole.validations[3:]]
+    last = f"step-{12:09d}/tensors.safetensors"
+    checkpoints = [(tmp_path / name / "checkpoints" / last).read_bytes() for name in ("whole", "parts")]
+    assert checkpoints[0] == checkpoints[1]
+    for name, array in weights(saved).items():
+        np.testing.assert_array_equal(array, weights(resumed)[name])

@@ -21,7 +21,12 @@ DOCUMENT_MODES = ("file", "blank-line", "line")
 TOKENIZERS = ("unigram", "bpe", "char", "word", "byte")
 PRECISIONS = ("auto", "float32", "bfloat16")
 STRATEGIES = ("auto", "single", "mirrored", "multiworker")
-SCHEDULES = ("cosine", "linear", "constant")
+OPTIMIZERS = ("adamw", "adam", "sgd", "asgd", "rmsprop", "lamb")
+DECOUPLED = ("adamw", "lamb")  # optimizers whose weight decay is no part of the gradient
+AVERAGES = ("none", "ema", "last-k")
+SCHEDULES = (
+    "cosine", "linear", "constant", "step", "exponential", "inverse-sqrt", "triangular", "one-cycle", "plateau",
+)  # fmt: skip
 NEWLINES = ("normalize", "keep")
 CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN", "peephole": "peephole LSTM", "mogrifier": "mogrifier LSTM"}
 GATES = {"lstm": 4, "gru": 3, "rnn": 1, "peephole": 4, "mogrifier": 4}  # values that a cell makes for a unit
@@ -149,10 +154,24 @@ class TrainingConfig:
     batch_size: int = 32  # B: streams of text read side by side
     sequence_length: int = 64  # T: tokens that a gradient reaches back
     learning_rate: float = 3e-3  # peak of the schedule
-    schedule: str = "cosine"  # cosine, linear or constant, after the warm-up
+    schedule: str = "cosine"  # how the learning rate goes on after warm-up and hold; see `textgen.schedules`
     warmup: float = 0.02  # share of the run in which the learning rate rises from 0
-    final_learning_rate: float = 0.02  # where cosine and linear end, as a share of the peak
-    weight_decay: float = 0.02  # AdamW's, on matrices only
+    hold: float = 0.0  # share of the run in which it then stays where the schedule begins
+    final_learning_rate: float = 0.02  # where the schedule ends (triangular: begins, too), as a share of the peak
+    decays: int = 3  # times that the step schedule lowers it, after stretches of equal length
+    decay_factor: float = 0.5  # what step and plateau multiply it with each time
+    plateau_patience: int = 1  # validations without a better score that plateau lets pass
+    cycles: int = 4  # of the triangular schedule
+    optimizer: str = "adamw"  # adamw, adam, sgd, asgd, rmsprop or lamb; see `textgen.optimizers`
+    momentum: float = 0.0  # of sgd, asgd and rmsprop
+    beta_1: float = 0.9  # memory of the mean gradient: adam, adamw, lamb
+    beta_2: float = 0.99  # memory of the mean squared gradient: the same and rmsprop
+    epsilon: float = 1e-8  # least divisor of the same
+    nonmonotone: int = 5  # asgd averages from the first score that is worse than the best so many validations before
+    average: str = "none"  # of the weights: none, ema or last-k; see `textgen.averaging`
+    ema_decay: float = 0.999  # weight of a step in the mean, beside that of the step after it
+    average_last: int = 5  # validations whose weights last-k takes the mean of
+    weight_decay: float = 0.02  # on matrices only; with sgd, asgd, adam and rmsprop through the gradient
     clip_norm: float = 0.5  # gradients longer than this are shortened to it
     epochs: float | None = None  # passes over the training text
     steps: int | None = None  # updates of the weights
@@ -173,8 +192,21 @@ class TrainingConfig:
         _between("learning_rate", self.learning_rate, 0.0, 1e3)
         _one_of("schedule", self.schedule, SCHEDULES)
         _one_of("precision", self.precision, PRECISIONS)
+        _one_of("optimizer", self.optimizer, OPTIMIZERS)
+        for name in ("momentum", "beta_1", "beta_2"):
+            _between(name, getattr(self, name), 0.0, 0.999999)
+        _between("epsilon", self.epsilon, 1e-16, 1.0)
+        _one_of("average", self.average, AVERAGES)
+        _between("ema_decay", self.ema_decay, 0.0, 0.9999999)
+        _between("average_last", self.average_last, 1, 1 << 10)
+        _between("nonmonotone", self.nonmonotone, 1, 1 << 10)
         _between("warmup", self.warmup, 0.0, 1.0)
+        _between("hold", self.hold, 0.0, 1.0)
         _between("final_learning_rate", self.final_learning_rate, 0.0, 1.0)
+        _between("decays", self.decays, 1, 1 << 20)
+        _between("decay_factor", self.decay_factor, 0.0, 1.0)
+        _between("plateau_patience", self.plateau_patience, 0, 1 << 20)
+        _between("cycles", self.cycles, 1, 1 << 20)
         _between("weight_decay", self.weight_decay, 0.0, 1e3)
         _between("clip_norm", self.clip_norm, 1e-12, math.inf)
         for name in ("epochs", "steps", "minutes"):
@@ -190,6 +222,12 @@ class TrainingConfig:
         _between("valid_fraction", self.valid_fraction, 1e-6, 0.5)
         _between("seed", self.seed, 0, (1 << 63) - 1)
         _check_types(self)
+        if self.optimizer == "asgd" and self.average != "none":
+            raise ConfigError("The optimizer asgd averages by itself: leave out average, or choose sgd.")
+        if self.schedule == "inverse-sqrt" and not self.warmup:
+            raise ConfigError("The schedule inverse-sqrt is measured by its warm-up: set warmup above 0.")
+        if self.schedule == "exponential" and not self.final_learning_rate:
+            raise ConfigError("The schedule exponential never reaches 0: set final_learning_rate above 0.")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from textgen.config import (
+    DECOUPLED,
     PRESETS,
     CorpusConfig,
     ModelConfig,
@@ -44,6 +45,8 @@ SMALL_LAYER = 80  # units that cost as much as the rest of a step; narrow layers
 MOST_PASSES = 30.0  # over a text; more would only learn it by heart
 UPDATES_PER_PASS = 48  # that a short text should make, at batches of at least 4 streams
 TOKENS_PER_PARAMETER = 2.0  # that a network should see within its budget
+RATES = {"sgd": 20.0, "asgd": 20.0, "rmsprop": 1e-3, "lamb": 1e-2}  # learning rates; Adam's goes by the width
+GRADIENT_DECAY = 1.2e-6  # weight decay where it is part of the gradient, as AWD-LSTM has it
 LARGEST_FOR = ((40_000, "tiny"), (400_000, "small"), (20_000_000, "medium"))  # tokens of training text
 
 
@@ -225,6 +228,7 @@ def _plan_training(
         values["batch_size"] = max(4, min(32, 1 << int(math.log2(max(1, tokens / (UPDATES_PER_PASS * length))))))
     if "learning_rate" not in values:
         rate = min(5e-3, 4e-3 * (256 / model.hidden_units) ** 0.7)
+        rate = RATES.get(values.get("optimizer", TrainingConfig.optimizer), rate) * (1 - values.get("momentum", 0.0))
         values["learning_rate"] = float(f"{rate * (0.3 if fine_tuning else 1):.2g}")
     passes = MOST_PASSES
     if not any(values.get(name) is not None for name in ("epochs", "steps", "minutes")):
@@ -232,7 +236,9 @@ def _plan_training(
     if values.get("epochs") is None and values.get("steps") is None:
         values["epochs"] = float(f"{passes * (0.5 if fine_tuning else 1):.2g}")
     training = from_dict(TrainingConfig, values)
-    if "weight_decay" not in values:  # 0.02 for few passes over the text, 0.3 for as many as are any good
+    if "weight_decay" not in values and training.optimizer not in DECOUPLED:
+        training = replace(training, weight_decay=GRADIENT_DECAY)
+    elif "weight_decay" not in values:  # 0.02 for few passes over the text, 0.3 for as many as are any good
         epochs = _seconds(training, tokens, speed) * speed / tokens
         training = replace(training, weight_decay=float(f"{min(0.3, max(0.02, 0.01 * epochs)):.2g}"))
     if "valid_tokens" not in values:  # so that validation takes a few per cent of the time

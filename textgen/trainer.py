@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from textgen.averaging import make_averaging
 from textgen.batches import Batches
 from textgen.checkpoints import Checkpoint, check_room, newest_checkpoint, save_checkpoint
 from textgen.config import TrainingConfig
@@ -34,6 +35,7 @@ from textgen.faults import Health
 from textgen.model import LanguageModel
 from textgen.reports import Observer, RunReport, StepReport, ValidationReport
 from textgen.schedules import scheduled_learning_rate, total_steps
+from textgen.tokens import TokenData
 from textgen.update import Gradient, Update
 
 SPEED_MEMORY = 0.95  # of the running mean that smooths tokens a second
@@ -52,6 +54,8 @@ class Position:
     best_step: int = 0
     best_nats_per_token: float | None = None  # on held-out text
     without_improvement: int = 0  # validations since the best
+    waited: int = 0  # validations since the best or the last reduction
+    reductions: int = 0  # of the learning rate by the schedule plateau
     train_nats: float = 0.0  # losses added up since the last validation, and how many
     train_steps: int = 0
     health: Health = field(default_factory=Health)
@@ -91,6 +95,7 @@ class Trainer:
         self._batches = Batches(data.train, config.batch_size, config.sequence_length, model.pad_id, seed=config.seed)
         self._evaluator = Evaluator(model)
         self._update = Update(model, config, self._distribution)
+        self._averaging = make_averaging(config, model)
         self._state = self._initial_state()
         self._total_steps = total_steps(config, self._batches.steps_per_epoch)
         self._tokens_per_second = 0.0
@@ -137,7 +142,7 @@ class Trainer:
             position.epoch, position.step_in_epoch, rows=self._rows, endless=True
         ):
             self._beat()
-            learning_rate = scheduled_learning_rate(self.config, self.progress(steps_ahead=1))
+            learning_rate = scheduled_learning_rate(self.config, self.progress(steps_ahead=1), position.reductions)
             gradient = self._step(inputs, targets, learning_rate)
             before, position.seconds = position.seconds, time.perf_counter() - started
             if fault := position.health.note(gradient.nats, gradient.is_finite):
@@ -177,6 +182,7 @@ class Trainer:
             gradient = self._update.gradient(windows[0], windows[1], self._state, position.step)
             if gradient.is_finite:
                 self._update.apply(gradient, learning_rate)
+                self._averaging.on_step()
                 self._state = gradient.state
                 position.train_nats += gradient.nats
                 position.train_steps += 1
@@ -223,17 +229,28 @@ class Trainer:
 
     def _validate(self, observers: Sequence[Observer]) -> str:
         """Scores held-out text, and keeps the weights if they are the best; says if patience is at its end."""
+        self._averaging.before_validation()
+        with self._averaging.applied():
+            report = self._score(observers)
+        self._note_score(report)
+        for observer in observers:
+            observer.on_validation(report)
+        if self.config.patience and self.position.without_improvement >= self.config.patience:
+            return f"no better score in {self.position.without_improvement} validations"
+        return ""
+
+    def _score(self, observers: Sequence[Observer]) -> ValidationReport:
+        """Scores held-out text with the weights as they are, and keeps them if they are the best."""
         position = self.position
         self.scores = self._evaluator.scores(self._data.valid, self.config.valid_tokens)
         nats = self.scores.nats_per_token
         (nats,) = self._distribution.total([nats if self._distribution.is_chief else 0.0])
         improved = position.best_nats_per_token is None or nats < position.best_nats_per_token
         position.validations = max(position.validations + 1, int(self.progress() * self.config.validations))
-        position.without_improvement = 0 if improved else position.without_improvement + 1
         if improved:
             position.best_nats_per_token, position.best_step = nats, position.step
             self._save_best(self.scores)
-        report = ValidationReport(
+        return ValidationReport(
             step=position.step,
             epochs=self.epochs(),
             train_nats_per_token=position.train_nats / max(1, position.train_steps),
@@ -243,12 +260,16 @@ class Trainer:
             improved=improved,
             sample=self._write_sample() if observers else "",
         )
+
+    def _note_score(self, report: ValidationReport) -> None:
+        """What a score means for patience, for the schedule plateau and for NT-ASGD."""
+        position, waited_for_mean = self.position, self._averaging.is_waiting
+        self._averaging.on_validation(report.nats_per_token)
         position.train_nats, position.train_steps = 0.0, 0
-        for observer in observers:
-            observer.on_validation(report)
-        if self.config.patience and position.without_improvement >= self.config.patience:
-            return f"no better score in {position.without_improvement} validations"
-        return ""
+        position.without_improvement = 0 if report.improved or waited_for_mean else position.without_improvement + 1
+        position.waited = 0 if report.improved else position.waited + 1
+        if position.waited > self.config.plateau_patience:
+            position.reductions, position.waited = position.reductions + 1, 0
 
     def progress(self, steps_ahead: int = 0) -> float:
         """Share of the budget that is spent, 0 to 1; of several budgets, the one that will be spent first."""
@@ -277,6 +298,7 @@ class Trainer:
         self.model.assign_weights(_section(checkpoint.tensors, "weights"))
         for index, variable in enumerate(self._update.optimizer.variables):
             variable.assign(checkpoint.tensors[f"optimizer/{index}"].reshape(variable.shape))
+        self._averaging.restore(_section(checkpoint.tensors, "average"))
         flat = [array[self._rows] for _, array in sorted(_section(checkpoint.tensors, "state").items())]
         self._state = self._distribution.split(tf.nest.pack_sequence_as(self._state, flat))
         self.position = Position.from_dict(checkpoint.position)
@@ -297,6 +319,7 @@ class Trainer:
         tensors = {f"weights/{name}": array for name, array in self.model.weights_as_arrays().items()}
         for index, variable in enumerate(self._update.optimizer.variables):
             tensors[f"optimizer/{index}"] = np.asarray(variable.numpy())
+        tensors |= {f"average/{name}": array for name, array in self._averaging.tensors().items()}
         for index, array in enumerate(tf.nest.flatten(self._distribution.gather(self._state))):
             tensors[f"state/{index:03d}"] = array.numpy()
         return tensors

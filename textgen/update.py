@@ -1,4 +1,4 @@
-"""One update of the weights: loss, gradient, clipping, AdamW."""
+"""One update of the weights: loss, gradient, clipping, optimizer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from textgen.config import TrainingConfig
 from textgen.distribution import Distribution
 from textgen.layers.dropout import Noise
 from textgen.model import LanguageModel
-from textgen.optimizers import make_optimizer
+from textgen.optimizers import apply_gradients, make_optimizer
 from textgen.runtime import join_states, shard_rows
 
 
@@ -107,8 +107,8 @@ class Update:
         self._distribution.strategy.run(self._apply_on_replica, args=arguments)
 
     def _apply_on_replica(self, gradients: list[tf.Tensor], scale: tf.Tensor, learning_rate: tf.Tensor) -> None:
-        self.optimizer.learning_rate.assign(learning_rate)
-        self.optimizer.apply([gradient * scale for gradient in gradients], self._model.trainable_variables)
+        clipped = [gradient * scale for gradient in gradients]
+        apply_gradients(self.optimizer, self._config, clipped, self._model.trainable_variables, learning_rate)
 
 
 def _local(variable: Any) -> Any:

@@ -21,7 +21,7 @@ from textgen.cli.options import (
     option_group,
     tokenizer_options,
 )
-from textgen.config import ACTIVATIONS, CELLS, PRECISIONS, PRESETS, SCHEDULES, read_toml
+from textgen.config import ACTIVATIONS, AVERAGES, CELLS, OPTIMIZERS, PRECISIONS, PRESETS, SCHEDULES, read_toml
 from textgen.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -72,8 +72,28 @@ training_options = option_group(
     click.option("--learning-rate", type=float, help="Peak of the schedule."),
     click.option("--schedule", type=click.Choice(SCHEDULES), help="After the warm-up [default: cosine]."),
     click.option("--warmup", type=float, help="Share of the run in which the learning rate rises."),
+    click.option("--hold", type=float, help="Share of the run in which it then stays [default: 0]."),
     click.option("--final-learning-rate", type=float, help="Where it ends, as a share of the peak."),
-    click.option("--weight-decay", type=float, help="AdamW's, on matrices."),
+    click.option("--decays", type=int, metavar="N", help="Times that the step schedule lowers it [default: 3]."),
+    click.option("--decay-factor", type=float, help="By which step and plateau multiply it [default: 0.5]."),
+    click.option(
+        "--plateau-patience", type=int, metavar="N", help="Validations without a better one that plateau lets pass."
+    ),
+    click.option("--cycles", type=int, metavar="N", help="Of the triangular schedule [default: 4]."),
+    click.option("--optimizer", type=click.Choice(OPTIMIZERS), help="What takes the steps [default: adamw]."),
+    click.option("--momentum", type=float, help="Of sgd, asgd and rmsprop [default: 0]."),
+    click.option("--beta-1", type=float, help="Memory of adam, adamw and lamb for gradients [default: 0.9]."),
+    click.option("--beta-2", type=float, help="The same, and rmsprop's, for their squares [default: 0.99]."),
+    click.option("--epsilon", type=float, help="Least divisor of the same [default: 1e-8]."),
+    click.option(
+        "--nonmonotone", type=int, metavar="N", help="asgd averages once a score is worse than the best N before it."
+    ),
+    click.option(
+        "--average", type=click.Choice(AVERAGES), help="Of the weights, to score and to save [default: none]."
+    ),
+    click.option("--ema-decay", type=float, help="How slowly ema forgets earlier steps [default: 0.999]."),
+    click.option("--average-last", type=int, metavar="N", help="Validations that last-k averages [default: 5]."),
+    click.option("--weight-decay", type=float, help="On matrices; biases and norms do not decay."),
     click.option("--clip-norm", type=float, help="Longer gradients are shortened to this."),
     click.option("--validations", type=int, metavar="N", help="How often held-out text is scored."),
     click.option("--valid-tokens", type=int, metavar="N", help="Held-out tokens that are scored each time."),
@@ -278,7 +298,8 @@ def describe(plan: Plan, folder: Path) -> str:
         "parameters": f"{model.num_parameters:,}; memory about {plan.memory_bytes / 1e9:.1f} GB",
         "dropout": f"{model.dropout:g} between layers, {model.embedding_dropout:g} on the embedding",
         "training": f"{length}, batches of {training.batch_size} x {training.sequence_length} tokens, "
-        f"learning rate {training.learning_rate:g} {training.schedule}",
+        f"learning rate {training.learning_rate:g} {training.schedule}, {training.optimizer}"
+        + (f", weights averaged by {training.average}" if training.average != "none" else ""),
         "machine": f"{machine()}; matrix products in {training.precision}",
         "expected": f"about {_duration(plan.seconds)}, {plan.epochs:.2g} epochs at "
         f"{plan.tokens_per_second:,.0f} tokens a second",
