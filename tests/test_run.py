@@ -215,7 +215,7 @@ COMBINATIONS: list[dict[str, Any]] = [
 @pytest.mark.parametrize(
     "settings",
     [
-        pytest.param(settings, marks=[] if number in (4, 13) else pytest.mark.slow)
+        pytest.param(settings, marks=[] if number == 4 else pytest.mark.slow)
         for number, settings in enumerate(COMBINATIONS)
     ],
     ids=lambda settings: ", ".join(map(str, settings.values())),
