@@ -36,13 +36,16 @@ def textgen_steps(run: Result) -> Callable[[], None]:
     from textgen.config import ModelConfig, SamplingConfig
     from textgen.numpy_model import NumpyModel
     from textgen.sampling import Sampler
+    from textgen.tokenizer import ByteTokenizer
 
     shape = ModelConfig(VOCAB_SIZE, embedding_dim=UNITS, hidden_units=UNITS, num_layers=2)
     rng = np.random.default_rng(0)
     weights = {n: rng.normal(0, 0.05, size).astype(np.float32) for n, size in shape.weight_shapes().items()}
     model, rows = NumpyModel(shape, weights), run["rows"]
     config = SamplingConfig(temperature=TEMPERATURE, min_p=0.0)
-    sampler = Sampler([replace(config, seed=seed) for seed in range(rows)], np.zeros(VOCAB_SIZE, np.float32))
+    tokenizer = ByteTokenizer()
+    tokenizer.piece_bytes += [b"?"] * (VOCAB_SIZE - tokenizer.vocab_size)
+    sampler = Sampler([replace(config, seed=seed) for seed in range(rows)], tokenizer)
     state, ids = model.initial_state(rows), np.ones(rows, np.int32)
 
     def steps() -> None:

@@ -18,6 +18,7 @@ from textgen.config import (
     CELLS,
     DOCUMENT_MODES,
     MAX_LAYERS,
+    MAX_LOOK_BACK,
     MAX_ROUNDS,
     MAX_UNITS,
     MAX_VOCAB_SIZE,
@@ -25,6 +26,7 @@ from textgen.config import (
     OPTIMIZERS,
     PRECISIONS,
     PRESETS,
+    SAMPLERS,
     SCHEDULES,
     TOKENIZERS,
     CorpusConfig,
@@ -33,7 +35,9 @@ from textgen.config import (
     TokenizerConfig,
     TrainingConfig,
     from_dict,
+    parse_bias,
     read_toml,
+    sampler_names,
     select,
     to_dict,
 )
@@ -89,6 +93,27 @@ LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most 
     (SamplingConfig, "min_p", 0.0, 1.0),
     (SamplingConfig, "max_tokens", 1, 1 << 62),
     (SamplingConfig, "seed", 0, (1 << 63) - 1),
+    (SamplingConfig, "dynatemp_range", 0.0, 100.0),
+    (SamplingConfig, "dynatemp_exponent", 0.0, 100.0),
+    (SamplingConfig, "typical_p", 0.0, 1.0),
+    (SamplingConfig, "top_n_sigma", 0.0, 1e3),
+    (SamplingConfig, "epsilon_cutoff", 0.0, 1.0),
+    (SamplingConfig, "eta_cutoff", 0.0, 1.0),
+    (SamplingConfig, "xtc_probability", 0.0, 1.0),
+    (SamplingConfig, "xtc_threshold", 0.0, 1.0),
+    (SamplingConfig, "mirostat", 0, 2),
+    (SamplingConfig, "mirostat_tau", 0.0, 100.0),
+    (SamplingConfig, "mirostat_eta", 0.0, 1.0),
+    (SamplingConfig, "repeat_penalty", 0.01, 100.0),
+    (SamplingConfig, "presence_penalty", -100.0, 100.0),
+    (SamplingConfig, "frequency_penalty", -100.0, 100.0),
+    (SamplingConfig, "repeat_last_n", 0, MAX_LOOK_BACK),
+    (SamplingConfig, "dry_multiplier", 0.0, 100.0),
+    (SamplingConfig, "dry_base", 1.0, 100.0),
+    (SamplingConfig, "dry_allowed_length", 1, MAX_LOOK_BACK),
+    (SamplingConfig, "dry_penalty_last_n", 0, MAX_LOOK_BACK),
+    (SamplingConfig, "no_repeat_ngram_size", 0, MAX_LOOK_BACK),
+    (SamplingConfig, "min_tokens", 0, SamplingConfig.max_tokens),
 ]
 CHOICES: list[tuple[type[Any], str, tuple[str, ...]]] = [
     (CorpusConfig, "documents", DOCUMENT_MODES),
@@ -113,9 +138,11 @@ def test_a_number_is_within_its_limits(kind: type[Any], name: str, low: float, h
     allowed: list[Any] = [low, high if high < math.inf else 1 << 70]
     for value in allowed:
         assert getattr(replace(config, **{name: value}), name) == value
-    wrong: list[Any] = [beyond(low, -1), -1, -math.inf, math.nan, True, False, "1", [1], ()]
+    wrong: list[Any] = [beyond(low, -1), -101, -math.inf, math.nan, True, False, "1", [1], ()]
     wrong += [beyond(high, 1), math.inf] if high < math.inf else []
     for value in wrong:
+        if name == "min_tokens" and value == beyond(high, 1):
+            continue  # it is more than max_tokens, and that is said
         with pytest.raises(ConfigError, match=rf"^{name} must be a number .*\. Received: ") as caught:
             replace(config, **{name: value})
         assert repr(value) in str(caught.value)
@@ -124,7 +151,8 @@ def test_a_number_is_within_its_limits(kind: type[Any], name: str, low: float, h
 
 def test_every_number_has_a_limit_and_every_choice_is_checked() -> None:
     checked = {(kind, name) for kind, name, *_ in [*LIMITS, *CHOICES]}
-    free = {"encoding", "text_field", "text_column", "tie_embeddings", "reset_after", "residual", "layer_norm", "stop"}
+    free = {"encoding", "text_field", "text_column", "tie_embeddings", "reset_after", "residual", "layer_norm"}
+    free |= {"stop", "samplers", "dry_sequence_breakers", "logit_bias", "ban", "require"}
     for kind in BASE:
         assert {field.name for field in fields(kind) if (kind, field.name) not in checked} <= free
 
@@ -156,10 +184,45 @@ def test_a_value_of_the_wrong_type_is_refused(kind: Any, values: dict[str, Any])
         from_dict(kind, values)
 
 
-def test_an_empty_stop_is_refused() -> None:
-    assert SamplingConfig(stop=("\n", "the end")).stop == ("\n", "the end")
-    with pytest.raises(ConfigError, match="stop holds an empty text"):
-        SamplingConfig(stop=("\n", ""))
+@pytest.mark.parametrize("name", ["stop", "ban", "require", "dry_sequence_breakers"])
+def test_an_empty_text_is_refused(name: str) -> None:
+    assert getattr(SamplingConfig(**{name: ("\n", "the end")}), name) == ("\n", "the end")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=f"^{name} holds an empty text"):
+        SamplingConfig(**{name: ("\n", "")})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"min_tokens": 20, "max_tokens": 19}, r"min_tokens \(20\) is more than max_tokens \(19\)"),
+        ({"require": ("the cat",), "ban": ("dog", "cat")}, "cannot contain 'the cat' .require. but not 'cat' .ban."),
+        ({"samplers": "top_k;topp"}, "no sampler 'topp'. There are: penalties, dry, .*, temperature"),
+        ({"samplers": "top_k;min_p,top-k"}, "top_k more than once"),
+        ({"logit_bias": ("the",)}, "logit_bias must be TEXT=NUMBER or #ID=NUMBER"),
+        ({"logit_bias": ("=1",)}, "Received: '=1'"),
+        ({"logit_bias": ("the=much",)}, "Received: 'the=much'"),
+        ({"logit_bias": ("the=nan",)}, "Received: 'the=nan'"),
+        ({"logit_bias": ("the=-101",)}, "from -100 to 100"),
+    ],
+    ids=str,
+)
+def test_settings_that_contradict_or_cannot_be_read(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        SamplingConfig(**values)
+    assert "\n" not in str(caught.value)
+
+
+def test_names_of_samplers() -> None:
+    assert sampler_names(SamplingConfig.samplers) == SAMPLERS
+    assert sampler_names(" top-k; min_p ,temperature;") == ("top_k", "min_p", "temperature")
+    assert sampler_names("") == ()
+
+
+def test_biases() -> None:
+    assert parse_bias(" the=1.5") == (" the", 1.5)
+    assert parse_bias("a=b=-2") == ("a=b", -2.0)
+    assert parse_bias("#42=-100") == (42, -100.0)
+    assert parse_bias("#4 2=1e1") == ("#4 2", 10.0)
 
 
 # --- There and back ----------------------------------------------------------------------------------------

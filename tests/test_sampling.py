@@ -1,176 +1,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_transforms import batches, column, random_logits, softmax
 
-from textgen.config import SamplingConfig
-from textgen.sampling import ORDER, TRANSFORMS, Sampler, draw, row_generator, settings_of, transform
+from textgen.config import SAMPLERS, SamplingConfig
+from textgen.sampling import TRANSFORMS, Sampler, draw, pieces_with, row_generator, settings_of, transform
+from textgen.tokenizer import ByteTokenizer
 
-EPS = 1e-5  # float32 may fall on either side of a border this near
-SHARES = (0.0, 1e-6, 0.05, 0.3, 0.5, 0.9, 0.99, 1.0)
-EDGES: dict[str, Sequence[float]] = {
-    "top_k": (0, 1, 2, 3, 7, 100),
-    "top_p": SHARES,
-    "min_p": SHARES,
-    "temperature": (0.0, 1e-9, 0.1, 0.8, 1.0, 2.0, 100.0),
-}
-LOGITS = np.log(np.array([[0.1, 0.4, 0.2, 0.3]], np.float32))
-
-
-@st.composite
-def batches(draw: Callable[[Any], Any]) -> np.ndarray:
-    """Logits [B, V] in steps of a half, so with many ties; some pieces are impossible, but not all."""
-    rows, size = draw(st.integers(1, 4)), draw(st.integers(1, 12))
-    halves = st.integers(-16, 16).map(lambda n: n / 2)
-    row = st.lists(halves | st.just(-math.inf), min_size=size, max_size=size)
-    row = row.filter(lambda values: max(values) > -math.inf)
-    return np.array(draw(st.lists(row, min_size=rows, max_size=rows)), np.float32)
-
-
-def column(values: Sequence[float], name: str) -> np.ndarray:
-    return np.array(values, np.int32 if name == "top_k" else np.float32)[:, None]
-
-
-def drawn_settings(data: st.DataObject, name: str, rows: int) -> np.ndarray:
-    """Settings [B, 1], a row its own."""
-    values = st.sampled_from(EDGES[name])
-    return column(data.draw(st.lists(values, min_size=rows, max_size=rows)), name)
-
-
-def softmax(row: Sequence[float]) -> list[float]:
-    weights = [math.exp(value - max(row)) for value in row]
-    return [weight / math.fsum(weights) for weight in weights]
-
-
-def kept_by_top_k(row: list[float], k: int) -> set[int]:
-    if k == 0 or k >= len(row):
-        return possible(row)
-    last = sorted(row, reverse=True)[k - 1]
-    return {i for i, value in enumerate(row) if value >= last} & possible(row)
-
-
-def kept_by_top_p(row: list[float], p: float) -> set[int]:
-    if p >= 1:
-        return possible(row)
-    probabilities, held = softmax(row), 0.0
-    for i in sorted(range(len(row)), key=lambda i: -row[i]):
-        held += probabilities[i]
-        if held >= p:
-            break
-    return {j for j, value in enumerate(row) if value >= row[i]} & possible(row)
-
-
-def kept_by_min_p(row: list[float], p: float) -> set[int]:
-    likeliest = max(softmax(row))
-    return {i for i, q in enumerate(softmax(row)) if q >= p * likeliest} & possible(row)
-
-
-def possible(row: Sequence[float]) -> set[int]:
-    return {i for i, value in enumerate(row) if value > -math.inf}
-
-
-def kept_values(before: np.ndarray, after: np.ndarray) -> list[set[int]]:
-    """The pieces left in each row; what is left must be as it was."""
-    assert after.shape == before.shape
-    kept = after > -np.inf
-    np.testing.assert_array_equal(after[kept], before[kept])
-    return [set(np.flatnonzero(row).tolist()) for row in kept]
-
-
-@given(st.data(), batches())
-@settings(deadline=None)
-def test_top_k_keeps_the_k_likeliest_and_ties(data: st.DataObject, logits: np.ndarray) -> None:
-    k = drawn_settings(data, "top_k", len(logits))
-    left = kept_values(logits, TRANSFORMS["top_k"](logits, k))
-    assert left == [kept_by_top_k(row, int(n)) for row, n in zip(logits.tolist(), k[:, 0], strict=True)]
-
-
-@given(st.data(), batches())
-@settings(deadline=None)
-def test_top_p_keeps_the_fewest_that_hold_p_and_ties(data: st.DataObject, logits: np.ndarray) -> None:
-    p = drawn_settings(data, "top_p", len(logits))
-    left = kept_values(logits, TRANSFORMS["top_p"](logits, p))
-    for row, kept, share in zip(logits.tolist(), left, p[:, 0].tolist(), strict=True):
-        assert kept_by_top_p(row, min(share - EPS, 1 - EPS)) <= kept <= kept_by_top_p(row, share + EPS)
-        assert row.index(max(row)) in kept
-        if share >= 1:
-            assert kept == possible(row)
-
-
-@given(st.data(), batches())
-@settings(deadline=None)
-def test_min_p_keeps_all_that_are_likely_enough(data: st.DataObject, logits: np.ndarray) -> None:
-    p = drawn_settings(data, "min_p", len(logits))
-    left = kept_values(logits, TRANSFORMS["min_p"](logits, p))
-    for row, kept, share in zip(logits.tolist(), left, p[:, 0].tolist(), strict=True):
-        assert kept_by_min_p(row, min(share * (1 + EPS), 1)) <= kept <= kept_by_min_p(row, share * (1 - EPS))
-        assert row.index(max(row)) in kept
-
-
-@given(st.data(), batches())
-@settings(deadline=None)
-def test_temperature_divides_and_zero_is_argmax(data: st.DataObject, logits: np.ndarray) -> None:
-    t = drawn_settings(data, "temperature", len(logits))
-    after = TRANSFORMS["temperature"](logits, t)
-    assert after.dtype == np.float32
-    for row, result, degrees in zip(logits.tolist(), after.tolist(), t[:, 0].tolist(), strict=True):
-        if degrees == 0:
-            assert possible(result) == {row.index(max(row))}  # the first of ties
-        else:
-            assert result == pytest.approx([value / max(degrees, 1e-6) for value in row], rel=1e-6)
-
-
-@given(st.data(), batches())
-@settings(deadline=None)
-def test_a_row_does_not_depend_on_the_others(data: st.DataObject, logits: np.ndarray) -> None:
-    values = {name: drawn_settings(data, name, len(logits)) for name in ORDER}
-    together = transform(logits, values)
-    for row in range(len(logits)):
-        own = {name: value[row : row + 1] for name, value in values.items()}
-        np.testing.assert_array_equal(transform(logits[row : row + 1], own)[0], together[row])
-
-
-def test_transforms_by_hand() -> None:
-    """Of 0.1, 0.4, 0.2 and 0.3."""
-
-    def kept(**values: float) -> list[int]:
-        after = transform(LOGITS, {name: column([value], name) for name, value in values.items()})
-        return np.flatnonzero(after[0] > -np.inf).tolist()
-
-    assert kept(top_k=2) == [1, 3]
-    assert kept(top_k=3) == [1, 2, 3]
-    assert kept(top_p=0.39) == [1]
-    assert kept(top_p=0.41) == [1, 3]
-    assert kept(top_p=0.71) == [1, 2, 3]
-    assert kept(top_p=0.0) == [1]
-    assert kept(min_p=0.74) == [1, 3]
-    assert kept(min_p=0.76) == [1]
-    assert kept(min_p=1.0) == [1]
-    assert kept(temperature=0.0) == [1]
-    assert kept(temperature=5.0) == kept() == [0, 1, 2, 3]
-    # Truncation goes by the model's own probabilities, however hot the draw.
-    assert kept(min_p=0.76, temperature=100.0) == [1]
-    # top_p looks at what top_k has left: 0.4 and 0.3 of 0.7, of which 0.4 is 57 %.
-    assert kept(top_k=2, top_p=0.56) == [1]
-
-
-@pytest.mark.parametrize(
-    ("uniform", "piece"),
-    [
-        (0.0, 1), (0.0999, 1), (0.1001, 2), (0.4999, 2), (0.5001, 4), (0.8, 4), (math.nextafter(1, 0), 4),
-    ],
+TOKENIZER = ByteTokenizer()
+V, EOS = TOKENIZER.vocab_size, TOKENIZER.eos_id
+PLAIN = SamplingConfig(temperature=1.0, min_p=0.0, dry_multiplier=0.0, repeat_penalty=1.0, seed=0)
+EVERYTHING = SamplingConfig(
+    temperature=0.9, dynatemp_range=0.3, top_k=60, top_p=0.97, min_p=0.01, typical_p=0.97, top_n_sigma=3.0,
+    epsilon_cutoff=1e-4, eta_cutoff=1e-4, xtc_probability=0.4, xtc_threshold=0.05, repeat_penalty=1.1,
+    presence_penalty=0.1, frequency_penalty=0.05, repeat_last_n=20, dry_multiplier=0.8, dry_penalty_last_n=100,
+    no_repeat_ngram_size=3, logit_bias=("e=1", "th=2"), ban=("the", "q"), require=("fox",), min_tokens=20,
+    max_tokens=60, seed=0,
 )  # fmt: skip
-def test_draw_exact(uniform: float, piece: int) -> None:
-    with np.errstate(divide="ignore"):
-        logits = np.log(np.array([[0.0, 0.1, 0.4, 0.0, 0.5, 0.0]], np.float32))
-    assert draw(logits, np.array([uniform])).tolist() == [piece]
 
 
 @given(batches(), st.lists(st.floats(0, 1, exclude_max=True), min_size=4, max_size=4))
@@ -195,47 +47,6 @@ def test_draw_reaches_the_last_of_very_many_pieces() -> None:
     assert abs(middle - size / 2) < size / 50
 
 
-@pytest.mark.parametrize("settings", [{}, {"temperature": 0.5}, {"top_k": 3}, {"min_p": 0.1}], ids=str)
-def test_frequencies_are_those_of_softmax(settings: dict[str, float]) -> None:
-    draws = 20_000
-    logits = np.array([[0.0, 1.0, -1.0, 0.5, 2.0, -2.0, 0.0, -np.inf]], np.float32)
-    logits = transform(logits, {name: column([value], name) for name, value in settings.items()})
-    uniforms = row_generator(1).random(draws)
-    ids = draw(np.repeat(logits, draws, axis=0), uniforms)
-    counts = np.bincount(ids, minlength=logits.shape[-1])
-    expected = draws * np.array(softmax(logits[0].tolist()))
-    assert not counts[expected == 0].any()
-    counts, expected = counts[expected > 0], expected[expected > 0]
-    chi_square = float(((counts - expected) ** 2 / expected).sum())
-    assert chi_square < 24.3  # of 7 or fewer free numbers, exceeded by chance once in 1000
-
-
-def test_temperature_zero_draws_the_first_of_ties() -> None:
-    logits = np.array([[1.0, 3.0, 3.0, 2.0], [0.0, 0.0, 0.0, 0.0]], np.float32)
-    after = transform(logits, {"temperature": column([0.0, 0.0], "temperature")})
-    for uniform in (0.0, 0.5, math.nextafter(1, 0)):
-        assert draw(after, np.full(2, uniform)).tolist() == [1, 0]
-
-
-def test_settings_of_names_only_what_some_row_uses() -> None:
-    plain = SamplingConfig(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)
-    assert settings_of([plain, plain]) == {}
-    mixed = settings_of([plain, replace(plain, top_k=5, temperature=0.0)])
-    assert list(mixed) == ["top_k", "temperature"]
-    assert mixed["top_k"].tolist() == [[0], [5]]
-    assert mixed["top_k"].dtype == np.int32
-    assert mixed["temperature"].tolist() == [[1.0], [0.0]]
-    assert mixed["temperature"].dtype == np.float32
-
-
-@given(batches())
-@settings(deadline=None)
-def test_settings_that_are_off_change_nothing(logits: np.ndarray) -> None:
-    off = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "temperature": 1.0}
-    values = {name: column([value] * len(logits), name) for name, value in off.items()}
-    np.testing.assert_array_equal(transform(logits, values), logits)
-
-
 def test_row_generator_is_a_function_of_its_seed() -> None:
     whole = row_generator(7).random(100)
     parts = row_generator(7)
@@ -246,20 +57,217 @@ def test_row_generator_is_a_function_of_its_seed() -> None:
 
 def test_a_sampler_draws_by_the_settings_and_the_seed_of_each_row() -> None:
     configs = [SamplingConfig(seed=1), SamplingConfig(seed=2, temperature=0.0), SamplingConfig(seed=1)]
-    banned = np.array([-np.inf, 0, 0, 0, 0], np.float32)
-    sampler = Sampler(configs, banned)
-    logits = np.array([[9.0, 1.0, 0.5, 0.0, 0.7]], np.float32).repeat(3, axis=0)
+    sampler = Sampler(configs, TOKENIZER)
+    logits = np.full((3, V), -9.0, np.float32)
+    logits[:, :8] = [9.0, 9.0, -9.0, 1.0, 0.5, 0.0, 0.7, 0.2]  # the first two are pad and unk
     drawn = np.array([sampler.draw(logits, [True] * 3) for _ in range(100)])
-    alone = Sampler(configs[:1], banned)
+    alone = Sampler(configs[:1], TOKENIZER)
     assert drawn[:, 0].tolist() == [alone.draw(logits[:1], [True])[0] for _ in range(100)]
-    assert set(drawn[:, 0]) == {1, 2, 3, 4}
-    assert set(drawn[:, 1]) == {1}
+    assert set(drawn[:, 0]) == {3, 4, 5, 6, 7}
+    assert set(drawn[:, 1]) == {3}
     np.testing.assert_array_equal(drawn[:, 2], drawn[:, 0])
 
 
 def test_a_row_that_is_not_wanted_uses_up_no_random_number() -> None:
-    logits = np.zeros((1, 50), np.float32)
-    steady, waiting = (Sampler([SamplingConfig(seed=4)], np.zeros(50, np.float32)) for _ in range(2))
+    logits = np.zeros((1, V), np.float32)
+    steady, waiting = (Sampler([SamplingConfig(seed=4)], TOKENIZER) for _ in range(2))
     for _ in range(5):
         waiting.draw(logits, [False])
     assert [steady.draw(logits, [True])[0] for _ in range(20)] == [waiting.draw(logits, [True])[0] for _ in range(20)]
+
+
+# === The chain ===
+
+
+def kept(logits: np.ndarray, order: tuple[str, ...] = SAMPLERS, **values: float) -> list[int]:
+    """Ids of the pieces that are left in the only row."""
+    values |= {"dynatemp_range": 0.0, "dynatemp_exponent": 1.0}
+    left, ids = transform(logits.copy(), {name: column([value], name) for name, value in values.items()}, order)
+    return ids[0, left[0] > -np.inf].tolist()
+
+
+def test_each_transform_sees_what_those_before_it_have_left() -> None:
+    logits = np.log(np.array([[0.1, 0.4, 0.2, 0.3]], np.float32))
+    assert kept(logits) == [0, 1, 2, 3]
+    assert kept(logits, top_k=2, top_p=0.56) == [1]  # 0.4 of 0.7 is 57 %
+    assert kept(logits, ("top_p", "top_k"), top_k=2, top_p=0.56) == [1, 3]
+    assert kept(logits, min_p=0.76, temperature=100.0) == [1]  # by the model's own probabilities, however hot the draw
+    assert kept(logits, ("temperature", "min_p"), min_p=0.76, temperature=100.0) == [0, 1, 2, 3]
+    assert kept(logits, ("top_p",), top_k=2, top_p=0.56) == [1, 3]  # what the order leaves out is off
+    assert kept(logits, (), top_k=2, top_p=0.56) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("order", [SAMPLERS, SAMPLERS[::-1], ("min_p", "top_p"), ("min_p", "temperature", "penalties")])
+def test_carrying_on_few_pieces_changes_nothing(order: tuple[str, ...]) -> None:
+    """The chain gives what its transforms give one by one on all pieces."""
+    logits, rng = random_logits(9, 2000), np.random.default_rng(0)
+    inputs = settings_of([EVERYTHING] * 9)
+    inputs |= {"history": rng.integers(0, 2000, (9, 100)), "breakers": rng.random((9, 2000)) < 0.1}
+    inputs["xtc_uniforms"] = rng.random((9, 1))
+    expected = logits.copy()
+    for name in order:
+        function, fields = TRANSFORMS[name]
+        result = function(expected, *(inputs[field] for field in fields))
+        if isinstance(result, tuple):
+            expected[result[0], result[1]] = result[2]
+        else:
+            expected = result
+    left, ids = transform(logits.copy(), inputs, order)
+    actual = np.full_like(expected, -np.inf)
+    np.put_along_axis(actual, ids, left, axis=-1) if left.shape == expected.shape else None
+    for row in range(9):
+        there = left[row] > -np.inf
+        actual[row, ids[row, there]] = left[row, there]
+        assert (np.diff(ids[row, there]) > 0).all()
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)
+    assert (left.shape[1] < 500) == (order[-1] != "penalties")
+
+
+def test_settings_of_names_only_what_some_row_uses() -> None:
+    assert settings_of([PLAIN, PLAIN]) == {}
+    mixed = settings_of([PLAIN, replace(PLAIN, top_k=5, temperature=0.0)])
+    assert list(mixed) == ["top_k", "temperature", "dynatemp_range", "dynatemp_exponent"]
+    assert mixed["top_k"].tolist() == [[0], [5]]
+    assert mixed["top_k"].dtype == np.int64
+    assert mixed["temperature"].tolist() == [[1.0], [0.0]]
+    assert mixed["temperature"].dtype == np.float32
+    assert settings_of([replace(PLAIN, top_k=5)], ("top_p", "min_p")) == {}
+
+
+def test_mirostat_takes_the_place_of_what_leaves_pieces_out() -> None:
+    configs = [replace(EVERYTHING, mirostat=2), replace(EVERYTHING, top_k=7)]
+    mixed = settings_of(configs)
+    assert mixed["top_k"].tolist() == [[0], [7]]
+    assert mixed["xtc_probability"].tolist() == [[0.0], [pytest.approx(0.4)]]
+    assert mixed["repeat_penalty"].tolist() == [[pytest.approx(1.1)]] * 2
+    assert mixed["temperature"].tolist() == [[pytest.approx(0.9)]] * 2
+
+
+# === Draws ===
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"temperature": 0.5}, {"top_k": 3}, {"min_p": 0.1}, {"typical_p": 0.7}, {"top_n_sigma": 1.0}, {"mirostat": 2}],
+    ids=str,
+)
+def test_frequencies_are_those_of_softmax(values: dict[str, float]) -> None:
+    """100,000 draws."""
+    rounds, rows = 1000, 100
+    config = replace(PLAIN, **{"mirostat_eta": 0.0, "mirostat_tau": 1.0, **values})  # type: ignore[arg-type]
+    logits = np.full((1, V), -np.inf, np.float32)
+    logits[0, 10:18] = [0.0, 1.0, -1.0, 0.5, 2.0, -2.0, 0.0, -np.inf]
+    sampler = Sampler([replace(config, seed=seed) for seed in range(rows)], TOKENIZER)
+    batch = logits.repeat(rows, axis=0)
+    ids = np.concatenate([sampler.draw(batch, [True] * rows) for _ in range(rounds)])
+    likely = logits[0] / config.temperature
+    if "mirostat" in values:  # at most 2 bits
+        likely[np.array(softmax(likely.tolist())) < 0.25] = -np.inf
+    else:
+        left, pieces = transform(logits.copy(), settings_of([config]))
+        keep = pieces[0, left[0] > -np.inf]
+        likely[~np.isin(np.arange(V), keep)] = -np.inf
+    counts, expected = np.bincount(ids, minlength=V), len(ids) * np.array(softmax(likely.tolist()))
+    assert not counts[expected == 0].any()
+    counts, expected = counts[expected > 0], expected[expected > 0]
+    assert len(ids) == 100_000
+    chi_square = float(((counts - expected) ** 2 / expected).sum())
+    assert chi_square < 24.3  # of 7 or fewer free numbers, exceeded by chance once in 1000
+
+
+def test_xtc_leaves_out_the_likeliest_as_often_as_it_says() -> None:
+    logits = np.full((200, V), -np.inf, np.float32)
+    logits[:, 10:13] = np.log([0.6, 0.3, 0.1])
+    config = replace(PLAIN, xtc_probability=0.25, xtc_threshold=0.2)
+    sampler = Sampler([replace(config, seed=seed) for seed in range(200)], TOKENIZER)
+    ids = np.concatenate([sampler.draw(logits, [True] * 200) for _ in range(50)])
+    share = np.bincount(ids, minlength=13)[10:] / len(ids)
+    assert share == pytest.approx([0.75 * 0.6, 0.75 * 0.3 + 0.25 * 0.75, 0.75 * 0.1 + 0.25 * 0.25], abs=0.015)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_mirostat_steers_to_its_surprise(version: int) -> None:
+    """Basu et al. 2021: the mean surprise comes to tau, whatever it would have been."""
+    logits = np.full((1, V), -np.inf, np.float32)
+    logits[0, 3:] = -1.2 * np.log(np.arange(1, V - 2))
+    log_p = logits[0] - np.log(np.exp(logits[0]).sum())
+    for tau in (2.0, 3.5):
+        sampler = Sampler([replace(PLAIN, mirostat=version, mirostat_tau=tau, mirostat_eta=0.1)], TOKENIZER)
+        surprises = [-float(log_p[sampler.draw(logits, [True])[0]]) / math.log(2) for _ in range(1500)]
+        assert np.mean(surprises[300:]) == pytest.approx(tau, abs=0.2)
+
+
+# === Rows ===
+
+
+def walk(configs: list[SamplingConfig], steps: int, prompts: list[str]) -> list[list[int]]:
+    """Draws from logits that depend on the row's own last piece."""
+    table = np.random.default_rng(3).normal(0, 3, (V, V)).astype(np.float32)
+    table[:, EOS] -= 5
+    sampler = Sampler(configs, TOKENIZER)
+    texts = [[EOS, *TOKENIZER.encode(prompt)] for prompt in prompts]
+    for row, text in enumerate(texts):
+        sampler.read(row, text)
+    for step in range(steps):
+        wanted = [(step + row) % 5 > 0 or len(configs) == 1 for row in range(len(configs))]
+        ids = sampler.draw(table[[text[-1] for text in texts]], wanted)
+        for text, piece, draws in zip(texts, ids.tolist(), wanted, strict=True):
+            if draws:
+                text.append(piece)
+    return texts
+
+
+@pytest.mark.parametrize("rows", [7, 64])
+def test_a_row_is_the_same_alone(rows: int) -> None:
+    """Each with its own settings, prompt and order, and waiting for others at times."""
+    kinds = [
+        EVERYTHING,
+        PLAIN,
+        SamplingConfig(),
+        replace(EVERYTHING, samplers="temperature,top-k,penalties,xtc"),
+        replace(EVERYTHING, mirostat=2),
+        replace(PLAIN, mirostat=1),
+        replace(PLAIN, temperature=0.0),
+        replace(PLAIN, typical_p=0.5),
+        replace(PLAIN, dry_multiplier=1.0, dry_sequence_breakers=("a", "b")),
+        replace(PLAIN, top_p=0.8, samplers="top_p"),
+    ]
+    configs = [replace(kinds[row % len(kinds)], seed=row) for row in range(rows)]
+    prompts = ["abc" * (row % 4) for row in range(rows)]
+    together = walk(configs, 30, prompts)
+    for row in range(rows):
+        alone = walk([configs[row]], 30, [prompts[row]])[0]
+        assert len(together[row]) > 20
+        assert alone[: len(together[row])] == together[row], row
+
+
+def test_what_was_read_counts_for_the_penalties() -> None:
+    logits = np.zeros((1, V), np.float32)
+    logits[0, 10:12] = 50.0, 49.0
+    config = replace(PLAIN, temperature=0.0, presence_penalty=2.0)
+    for read, piece in [
+        ([], 10),
+        ([10], 11),
+        ([10, 11], 10),
+        ([10, EOS], 10),
+        ([EOS, 10, *[12] * 63], 11),
+        ([10, *[12] * 64], 10),
+    ]:
+        sampler = Sampler([config], TOKENIZER)
+        sampler.read(0, read)
+        assert sampler.draw(logits, [True]).tolist() == [piece], read
+    sampler = Sampler([config], TOKENIZER)
+    assert [sampler.draw(logits, [True])[0] for _ in range(4)] == [10, 11, 10, 10]
+    assert Sampler([config], TOKENIZER).draw(logits, [False]).shape == (1,)
+
+
+def test_the_end_of_a_document_is_where_the_past_begins() -> None:
+    logits = np.zeros((1, V), np.float32)
+    logits[0, [10, EOS]] = 50.0, 49.0
+    sampler = Sampler([replace(PLAIN, temperature=0.0, presence_penalty=2.0)], TOKENIZER)
+    assert [sampler.draw(logits, [True])[0] for _ in range(4)] == [10, EOS, 10, EOS]
+
+
+def test_pieces_with_a_text() -> None:
+    assert np.flatnonzero(pieces_with(("a", "\n"), TOKENIZER)).tolist() == [13, 100]
+    assert not pieces_with((), TOKENIZER).any()

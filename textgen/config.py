@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,11 +32,18 @@ NEWLINES = ("normalize", "keep")
 CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN", "peephole": "peephole LSTM", "mogrifier": "mogrifier LSTM"}
 GATES = {"lstm": 4, "gru": 3, "rnn": 1, "peephole": 4, "mogrifier": 4}  # values that a cell makes for a unit
 ACTIVATIONS = ("tanh", "relu")
+SAMPLERS = (  # in the order in which they are applied: what holds pieces down, what leaves them out, what flattens
+    "penalties", "dry",
+    "top_n_sigma", "top_k", "typical_p", "top_p", "min_p", "epsilon_cutoff", "eta_cutoff", "xtc",
+    "temperature",
+)  # fmt: skip
 
 MAX_VOCAB_SIZE = 1 << 20
 MAX_UNITS = 1 << 15
 MAX_LAYERS = 64
 MAX_ROUNDS = 32
+MAX_LOOK_BACK = 1 << 16  # pieces that a penalty remembers
+MAX_BIAS = 100.0  # nats: enough to force or forbid a piece
 
 
 @dataclass(frozen=True)
@@ -232,7 +240,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How the next piece is drawn."""
+    """How the next piece is drawn. Names and meanings are llama.cpp's, or transformers' where it lacks the setting."""
 
     temperature: float = 0.8  # below 1 is safer, above 1 is wilder, 0 always takes the likeliest piece
     top_k: int = 0  # draw from the k likeliest pieces only; 0 is off
@@ -242,17 +250,103 @@ class SamplingConfig:
     stop: tuple[str, ...] = ()  # end before any of these texts
     seed: int | None = None  # the same seed gives the same text; None draws one
 
+    samplers: str = ";".join(SAMPLERS)  # which are applied, in this order; what is left out is off
+    dynatemp_range: float = 0.0  # the temperature moves by up to this: lower where the model is sure; 0 is off
+    dynatemp_exponent: float = 1.0  # how the entropy moves it: above 1 it rises late
+    typical_p: float = 1.0  # draw from the pieces of most typical surprise that hold this probability; 1 is off
+    top_n_sigma: float = 0.0  # leave out logits so many standard deviations below the highest; 0 is off
+    epsilon_cutoff: float = 0.0  # leave out pieces less likely than this; 0 is off
+    eta_cutoff: float = 0.0  # the same, but lower where the entropy is high; 0 is off
+    xtc_probability: float = 0.0  # how often the likeliest pieces are left out; 0 is off
+    xtc_threshold: float = 0.1  # they are those above this probability, but for the last of them
+    mirostat: int = 0  # 1 or 2 steers to a steady surprise and takes the place of all that leave pieces out; 0 is off
+    mirostat_tau: float = 5.0  # the surprise that it steers to, in bits a piece
+    mirostat_eta: float = 0.1  # how fast
+
+    repeat_penalty: float = 1.0  # divides the logits of pieces that came lately (multiplies below 0); 1 is off
+    presence_penalty: float = 0.0  # subtracted from their logits
+    frequency_penalty: float = 0.0  # subtracted as often as they came
+    repeat_last_n: int = 64  # how many pieces back these three look
+    dry_multiplier: float = 0.0  # penalty on a piece that prolongs a repetition; 0 is off
+    dry_base: float = 1.75  # times this for each piece of a longer repetition
+    dry_allowed_length: int = 2  # repetitions of fewer pieces are free
+    dry_penalty_last_n: int = 1024  # how many pieces back it looks
+    dry_sequence_breakers: tuple[str, ...] = ("\n", ":", '"', "*")  # no repetition goes beyond pieces with these
+    no_repeat_ngram_size: int = 0  # no sequence of so many pieces comes twice in a text; 0 is off
+
+    logit_bias: tuple[str, ...] = ()  # TEXT=NUMBER or #ID=NUMBER, added to the logit of that piece
+    ban: tuple[str, ...] = ()  # texts that may not come about
+    require: tuple[str, ...] = ()  # texts that must come before the text may end
+    min_tokens: int = 0  # the document does not end before so many pieces
+
     def __post_init__(self) -> None:
         _between("temperature", self.temperature, 0.0, 100.0)
         _between("top_k", self.top_k, 0, MAX_VOCAB_SIZE)
         _between("top_p", self.top_p, 0.0, 1.0)
         _between("min_p", self.min_p, 0.0, 1.0)
         _between("max_tokens", self.max_tokens, 1, 1 << 62)
-        if any(not text for text in self.stop):
-            raise ConfigError("stop holds an empty text, which would end every text at once: leave it out.")
         if self.seed is not None:
             _between("seed", self.seed, 0, (1 << 63) - 1)
+        _between("dynatemp_range", self.dynatemp_range, 0.0, 100.0)
+        _between("dynatemp_exponent", self.dynatemp_exponent, 0.0, 100.0)
+        _between("typical_p", self.typical_p, 0.0, 1.0)
+        _between("top_n_sigma", self.top_n_sigma, 0.0, 1e3)
+        _between("epsilon_cutoff", self.epsilon_cutoff, 0.0, 1.0)
+        _between("eta_cutoff", self.eta_cutoff, 0.0, 1.0)
+        _between("xtc_probability", self.xtc_probability, 0.0, 1.0)
+        _between("xtc_threshold", self.xtc_threshold, 0.0, 1.0)
+        _between("mirostat", self.mirostat, 0, 2)
+        _between("mirostat_tau", self.mirostat_tau, 0.0, 100.0)
+        _between("mirostat_eta", self.mirostat_eta, 0.0, 1.0)
+        _between("repeat_penalty", self.repeat_penalty, 0.01, 100.0)
+        _between("presence_penalty", self.presence_penalty, -100.0, 100.0)
+        _between("frequency_penalty", self.frequency_penalty, -100.0, 100.0)
+        _between("repeat_last_n", self.repeat_last_n, 0, MAX_LOOK_BACK)
+        _between("dry_multiplier", self.dry_multiplier, 0.0, 100.0)
+        _between("dry_base", self.dry_base, 1.0, 100.0)
+        _between("dry_allowed_length", self.dry_allowed_length, 1, MAX_LOOK_BACK)
+        _between("dry_penalty_last_n", self.dry_penalty_last_n, 0, MAX_LOOK_BACK)
+        _between("no_repeat_ngram_size", self.no_repeat_ngram_size, 0, MAX_LOOK_BACK)
+        _between("min_tokens", self.min_tokens, 0, 1 << 62)
         _check_types(self)
+        sampler_names(self.samplers)
+        for entry in self.logit_bias:
+            parse_bias(entry)
+        for name in ("stop", "ban", "require", "dry_sequence_breakers"):
+            if "" in getattr(self, name):
+                raise ConfigError(f"{name} holds an empty text, which stands everywhere: leave it out.")
+        if self.min_tokens > self.max_tokens:
+            raise ConfigError(f"min_tokens ({self.min_tokens:,}) is more than max_tokens ({self.max_tokens:,}).")
+        for text in self.require:
+            for banned in self.ban:
+                if banned in text:
+                    raise ConfigError(f"A text cannot contain {text!r} (require) but not {banned!r} (ban).")
+
+
+def sampler_names(text: str) -> tuple[str, ...]:
+    """The names in a `samplers` setting, as `SAMPLERS` has them. Raises `ConfigError`."""
+    names = tuple(name.strip().replace("-", "_") for name in re.split("[;,]", text) if name.strip())
+    for name in names:
+        if name not in SAMPLERS:
+            raise ConfigError(f"There is no sampler {name!r}. There are: {', '.join(SAMPLERS)}.")
+        if names.count(name) > 1:
+            raise ConfigError(f"samplers has {name} more than once: each is applied once.")
+    return names
+
+
+def parse_bias(entry: str) -> tuple[str | int, float]:
+    """A `logit_bias` entry, TEXT=NUMBER or #ID=NUMBER, as its text or id and its number. Raises `ConfigError`."""
+    text, _, number = entry.rpartition("=")
+    try:
+        bias = float(number)
+    except ValueError:
+        bias = math.nan
+    if not text or not abs(bias) <= MAX_BIAS:
+        raise ConfigError(
+            f"logit_bias must be TEXT=NUMBER or #ID=NUMBER, the number from -{MAX_BIAS:g} to {MAX_BIAS:g}. "
+            f"Received: {entry!r}."
+        )
+    return int(text[1:]) if re.fullmatch("#[0-9]+", text) else text, bias
 
 
 PRESETS: dict[str, dict[str, Any]] = {

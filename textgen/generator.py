@@ -48,8 +48,6 @@ class Generator:
     def __init__(self, model: Writer, tokenizer: Tokenizer) -> None:
         self.model = model
         self.tokenizer = tokenizer
-        self._banned = np.zeros(tokenizer.vocab_size, np.float32)  # added to the logits [V]
-        self._banned[[tokenizer.pad_id, tokenizer.unk_id]] = -np.inf
 
     def generate(
         self, prompts: str | Sequence[str] = "", config: SamplingConfig | None = None, num: int = 1
@@ -82,7 +80,9 @@ class Generator:
 
     def _advance(self, rows: Sequence[_Row]) -> Iterator[None]:
         """Runs the model until all rows are finished; yields after each piece."""
-        sampler = Sampler([row.config for row in rows], self._banned)
+        sampler = Sampler([row.config for row in rows], self.tokenizer)
+        for number, row in enumerate(rows):
+            sampler.read(number, row.prompt_ids)
         read, state = self._read_prompts(rows)
         ids = np.array([row.prompt_ids[read] for row in rows], np.int32)
         for row in rows:

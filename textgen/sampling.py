@@ -1,113 +1,200 @@
-"""Logits to the next piece: pure functions on arrays [B, V], and the sampler that applies them.
+"""Logits to the next piece: the chain of transforms, the draw, and the sampler that keeps what both need to know.
 
-Settings are arrays [B, 1]: every row of a batch may have its own.
+Every row of a batch has its own settings, its own random numbers and its own past: what is drawn for it is the same
+whatever stands beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from textgen.config import SamplingConfig
+from textgen.config import SAMPLERS, SamplingConfig, sampler_names
+from textgen.constraints import Constraints, Phrase
+from textgen.penalties import History, dry, penalties
+from textgen.tokenizer import Tokenizer
+from textgen.transforms import (
+    epsilon_cutoff,
+    eta_cutoff,
+    min_p,
+    mirostat,
+    reaching,
+    surprise,
+    temperature,
+    top_k,
+    top_n_sigma,
+    top_p,
+    typical_p,
+    xtc,
+)
 
-ORDER = ("top_k", "top_p", "min_p", "temperature")  # truncation looks at the model's own probabilities
-OFF = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "temperature": 1.0}  # what leaves the logits as they are
-BLOCK = 64  # probabilities that are added up at once when a piece is drawn
+Transform = Callable[..., Any]
+
+TRANSFORMS: dict[str, tuple[Transform, tuple[str, ...]]] = {  # a sampler's function, and its inputs after the logits
+    "penalties": (
+        penalties,
+        ("history", "repeat_penalty", "presence_penalty", "frequency_penalty", "repeat_last_n"),
+    ),
+    "dry": (
+        dry,
+        ("history", "breakers", "dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n"),
+    ),
+    "top_n_sigma": (top_n_sigma, ("top_n_sigma",)),
+    "top_k": (top_k, ("top_k",)),
+    "typical_p": (typical_p, ("typical_p",)),
+    "top_p": (top_p, ("top_p",)),
+    "min_p": (min_p, ("min_p",)),
+    "epsilon_cutoff": (epsilon_cutoff, ("epsilon_cutoff",)),
+    "eta_cutoff": (eta_cutoff, ("eta_cutoff",)),
+    "xtc": (xtc, ("xtc_probability", "xtc_threshold", "xtc_uniforms")),
+    "temperature": (temperature, ("temperature", "dynatemp_range", "dynatemp_exponent")),
+}
+OFF = {  # a sampler is off where all of its settings that stand here are as they stand here
+    "repeat_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "dry_multiplier": 0.0,
+    "top_n_sigma": 0.0, "top_k": 0, "typical_p": 1.0, "top_p": 1.0, "min_p": 0.0, "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0, "xtc_probability": 0.0, "temperature": 1.0, "dynatemp_range": 0.0,
+}  # fmt: skip
+LOOKING_BACK = ("penalties", "dry")  # these know pieces by their ids: all must be there
+NOT_WITH_MIROSTAT = tuple(name for name in SAMPLERS if name not in (*LOOKING_BACK, "temperature"))
+FEW = 128  # pieces that are not worth sorting out further
 
 
-def top_k(logits: np.ndarray, k: np.ndarray) -> np.ndarray:
-    """Leaves the k likeliest pieces (and any as likely as the last of them); 0 leaves all."""
-    size = logits.shape[-1]
-    ascending = np.sort(logits, axis=-1)
-    threshold = np.take_along_axis(ascending, np.where(k > 0, np.maximum(size - k, 0), 0), axis=-1)  # [B, 1]
-    return _keep(logits, logits >= threshold)
+def transform(
+    logits: np.ndarray, inputs: Mapping[str, np.ndarray], order: Sequence[str] = SAMPLERS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Applies those samplers of `order` whose inputs are there: logits [B, V] -> logits [B, C] and ids [B, C].
 
-
-def top_p(logits: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """Leaves the fewest pieces, likeliest first, that hold at least probability p (Holtzman et al. 2020).
-
-    arXiv:1904.09751. The likeliest piece always stays.
+    Once most pieces are left out, only the C others are carried on, in the order of their ids; rows with fewer are
+    filled up with -inf. The `logits` given are changed.
     """
-    descending = np.flip(np.sort(logits, axis=-1), axis=-1)
-    probabilities = _softmax(descending)
-    before = np.cumsum(probabilities, axis=-1) - probabilities  # what likelier pieces hold
-    last = np.sum(before < p, axis=-1, keepdims=True) - 1
-    threshold = np.take_along_axis(descending, np.maximum(last, 0), axis=-1)  # [B, 1]
-    return _keep(logits, (logits >= threshold) | (p >= 1.0))
-
-
-def min_p(logits: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """Leaves pieces at least p times as likely as the likeliest (Nguyen et al. 2024, arXiv:2407.01082)."""
-    floor = np.where(p > 0.0, np.max(logits, axis=-1, keepdims=True) + np.log(np.maximum(p, 1e-38)), -np.inf)  # [B, 1]
-    return _keep(logits, logits >= floor)
-
-
-def temperature(logits: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """Divides the logits by t: below 1 sharpens, above 1 flattens, 0 leaves the likeliest piece alone."""
-    if (t > 1e-6).all():
-        return logits / t  # the same, at a fraction of the cost
-    likeliest = np.arange(logits.shape[-1])[None, :] == np.argmax(logits, axis=-1)[:, None]  # [B, V]
-    return np.where(t > 0.0, logits / np.maximum(t, 1e-6), _keep(np.zeros_like(logits), likeliest))
-
-
-TRANSFORMS = {"top_k": top_k, "top_p": top_p, "min_p": min_p, "temperature": temperature}
-
-
-def transform(logits: np.ndarray, settings: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Applies those of the transforms that `settings` names, in `ORDER`."""
-    for name in ORDER:
-        if name in settings:
-            logits = TRANSFORMS[name](logits, settings[name])
-    return logits
+    ids = np.broadcast_to(np.arange(logits.shape[-1]), logits.shape)
+    names = [name for name in order if all(field in inputs for field in TRANSFORMS[name][1])]
+    for number, name in enumerate(names):
+        function, fields = TRANSFORMS[name]
+        changed = function(logits, *(inputs[field] for field in fields))
+        if name in LOOKING_BACK:
+            rows, pieces, values = changed
+            logits[rows, pieces] = values
+        else:
+            logits = changed
+            if not any(later in LOOKING_BACK for later in names[number:]):
+                logits, ids = _possible(logits, ids)
+    return logits, ids
 
 
 def draw(logits: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
     """Draws a piece a row from softmax(logits [B, V]) with uniforms [B] in [0, 1): ids int32 [B].
 
-    By inversion: the piece in whose stretch of the cumulative probability the uniform number falls. The stretch
-    is looked for among blocks of pieces first, and then inside one block: most pieces are added up only once.
-    Sums are float64, since 64,000 small float32 numbers do not add up to 1.
+    By inversion: the piece in whose stretch of the cumulative probability the uniform number falls.
     """
-    size = logits.shape[-1]
     weights = np.exp(logits - np.max(logits, axis=-1, keepdims=True))  # [B, V]
-    weights = np.pad(weights, ((0, 0), (0, -size % BLOCK)))
-    blocks = np.reshape(weights, (-1, (size + BLOCK - 1) // BLOCK, BLOCK))
-    cumulative = np.cumsum(blocks.sum(axis=-1), axis=-1, dtype=np.float64)  # [B, V / BLOCK]
-    threshold = uniforms[:, None] * cumulative[:, -1:] * (1 - 1e-12)  # [B, 1]
-    block = np.sum(cumulative <= threshold, axis=-1, keepdims=True)  # [B, 1]
-    before = np.where(block > 0, np.take_along_axis(cumulative, np.maximum(block - 1, 0), axis=-1), 0.0)
-    inside = np.take_along_axis(blocks, block[:, :, None], axis=1)[:, 0]  # [B, BLOCK]
-    cumulative = before + np.cumsum(inside, axis=-1, dtype=np.float64)
-    within = np.sum(cumulative <= threshold, axis=-1, keepdims=True)
-    last = np.max(np.where(inside > 0, np.arange(BLOCK), 0), axis=-1, keepdims=True)  # where rounding went beyond it
-    return (block * BLOCK + np.minimum(within, last))[:, 0].astype(np.int32)
+    return reaching(weights, uniforms[:, None])[:, 0].astype(np.int32)
 
 
 class Sampler:
-    """Draws the pieces of B texts, each by its own settings and with its own random numbers."""
+    """Draws the pieces of B texts. First come the constraints on each text, then its samplers in their order."""
 
-    def __init__(self, configs: Sequence[SamplingConfig], banned: np.ndarray) -> None:
-        """`banned` [V] is added to the logits: -inf for pieces that are never drawn, 0 for the others."""
-        self._banned = banned
-        self._settings = settings_of(configs)
-        self._generators = [row_generator(config.seed or 0) for config in configs]
+    def __init__(self, configs: Sequence[SamplingConfig], tokenizer: Tokenizer) -> None:
+        """Raises `ConfigError` for constraints that the tokenizer's pieces cannot meet."""
+        self._eos_id = tokenizer.eos_id
+        self._never = np.zeros(tokenizer.vocab_size, np.float32)  # added to the logits [V]
+        self._never[[tokenizer.pad_id, tokenizer.unk_id]] = -np.inf
+        phrases: dict[str, Phrase] = {}
+        self._constraints = [Constraints(config, tokenizer, phrases) for config in configs]
+        orders: dict[tuple[str, ...], list[int]] = {}
+        for row, config in enumerate(configs):
+            orders.setdefault(sampler_names(config.samplers), []).append(row)
+        self._chains = [
+            (np.array(rows), Chain(order, [configs[row] for row in rows], tokenizer)) for order, rows in orders.items()
+        ]
+
+    def read(self, row: int, ids: Sequence[int]) -> None:
+        """Tells of pieces of a row that were not drawn: its prompt, before the first draw.
+
+        What stands before an end-of-document piece belongs to another text and does not count.
+        """
+        start = len(ids) - list(reversed(ids)).index(self._eos_id) if self._eos_id in ids else 0
+        self._constraints[row].read(ids[start:])
+        for rows, chain in self._chains:
+            for number in np.flatnonzero(rows == row):
+                chain.history.read(int(number), ids[start:])
 
     def draw(self, logits: np.ndarray, wanted: Sequence[bool]) -> np.ndarray:
-        """logits [B, V] -> ids int32 [B]; a row that is not `wanted` uses up no random number."""
-        uniforms = [
-            generator.random() if draws else 0.0 for generator, draws in zip(self._generators, wanted, strict=True)
-        ]
-        return draw(transform(logits + self._banned, self._settings), np.array(uniforms))
+        """logits [B, V] -> ids int32 [B]; a row that is not `wanted` stays as it was: its id means nothing."""
+        logits, wants = logits + self._never, np.array(wanted)
+        active = [row for row, constraints in enumerate(self._constraints) if constraints.active and wants[row]]
+        for row in active:
+            self._constraints[row].apply(logits[row])
+        if len(self._chains) == 1:
+            ids = self._chains[0][1].draw(logits, wants)
+        else:
+            ids = np.zeros(len(logits), np.int32)
+            for rows, chain in self._chains:
+                ids[rows] = chain.draw(logits[rows], wants[rows])
+        for row in active:
+            self._constraints[row].take(int(ids[row]))
+        return ids
 
 
-def settings_of(configs: Sequence[SamplingConfig]) -> dict[str, np.ndarray]:
-    """Settings [B, 1] of the transforms that at least one row uses."""
-    settings = {}
-    for name, off in OFF.items():
-        values = [getattr(config, name) for config in configs]
-        if any(value != off for value in values):
-            settings[name] = np.array(values, np.int32 if name == "top_k" else np.float32)[:, None]
+class Chain:
+    """The samplers of texts that apply the same ones in the same order, and what they remember."""
+
+    def __init__(self, order: Sequence[str], configs: Sequence[SamplingConfig], tokenizer: Tokenizer) -> None:
+        self._order = order
+        self._eos_id = tokenizer.eos_id
+        self._inputs = settings_of(configs, order)
+        self._generators = [row_generator(config.seed or 0) for config in configs]
+        self._xtc = ["xtc" in order and _setting(config, "xtc", "xtc_probability") > 0 for config in configs]
+        self._mirostat = {
+            name: np.array([[getattr(config, name)] for config in configs])
+            for name in ("mirostat", "mirostat_tau", "mirostat_eta")
+        }
+        self._mu = 2.0 * self._mirostat["mirostat_tau"]  # bits [B, 1]
+        longest = [int(self._inputs[name].max()) for name in LOOK_BACK if name in self._inputs]
+        self.history = History(len(configs), max(longest, default=0))
+        if "dry_multiplier" in self._inputs:
+            known: dict[tuple[str, ...], np.ndarray] = {}
+            for breakers in {config.dry_sequence_breakers for config in configs}:
+                known[breakers] = pieces_with(breakers, tokenizer)
+            self._inputs["breakers"] = np.stack([known[config.dry_sequence_breakers] for config in configs])  # [B, V]
+
+    def draw(self, logits: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """logits [B, V] -> ids int32 [B] for the rows that are `wanted`, bool [B]."""
+        uniforms = np.zeros((2, len(logits)))
+        for row in np.flatnonzero(wanted):
+            if self._xtc[row]:
+                uniforms[1, row] = self._generators[row].random()
+            uniforms[0, row] = self._generators[row].random()
+        self._inputs |= {"history": self.history.ids, "xtc_uniforms": uniforms[1][:, None]}
+        logits, ids = transform(logits, self._inputs, self._order)  # [B, C]
+        steered = self._mirostat["mirostat"]
+        truncated = mirostat(logits, steered, self._mu) if steered.any() else logits
+        columns = draw(truncated, uniforms[0])[:, None]  # [B, 1]
+        if steered.any():
+            error = surprise(logits, columns) - self._mirostat["mirostat_tau"]
+            self._mu -= np.where(wanted[:, None], self._mirostat["mirostat_eta"] * error, 0.0)
+        drawn = np.take_along_axis(ids, columns, axis=-1)[:, 0].astype(np.int32)
+        self.history.append(wanted, drawn)
+        for row in np.flatnonzero(wanted & (drawn == self._eos_id)):
+            self.history.clear(int(row))
+        return drawn
+
+
+LOOK_BACK = ("repeat_last_n", "dry_penalty_last_n")
+
+
+def settings_of(configs: Sequence[SamplingConfig], order: Sequence[str] = SAMPLERS) -> dict[str, np.ndarray]:
+    """Settings [B, 1] of those samplers of `order` that at least one row uses."""
+    settings: dict[str, np.ndarray] = {}
+    for name in order:
+        fields = [field for field in TRANSFORMS[name][1] if hasattr(SamplingConfig, field)]
+        columns = {field: [_setting(config, name, field) for config in configs] for field in fields}
+        if any(value != OFF[field] for field in fields if field in OFF for value in columns[field]):
+            for field, values in columns.items():
+                kind = np.int64 if isinstance(getattr(SamplingConfig, field), int) else np.float32
+                settings[field] = np.array(values, kind)[:, None]
     return settings
 
 
@@ -116,10 +203,28 @@ def row_generator(seed: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(seed))
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    exponentials = np.exp(logits - np.max(logits, axis=-1, keepdims=True))
-    return exponentials / np.sum(exponentials, axis=-1, keepdims=True)
+def pieces_with(texts: Sequence[str], tokenizer: Tokenizer) -> np.ndarray:
+    """True for the pieces in which one of the texts stands, bool [V]."""
+    parts = [text.encode() for text in texts]
+    return np.array([any(part in piece for part in parts) for piece in tokenizer.piece_bytes])
 
 
-def _keep(logits: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    return np.where(kept, logits, -np.inf)
+def _setting(config: SamplingConfig, sampler: str, field: str) -> float:
+    return OFF[field] if config.mirostat and sampler in NOT_WITH_MIROSTAT and field in OFF else getattr(config, field)
+
+
+def _possible(logits: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """logits and ids [B, V] of the pieces that are not left out, [B, C], if they are few."""
+    size = logits.shape[-1]
+    possible = logits > -np.inf
+    if size <= FEW or np.count_nonzero(possible) > logits.size / 8:
+        return logits, ids
+    flat = np.flatnonzero(possible)
+    rows = flat // size
+    counts = np.bincount(rows, minlength=len(logits))
+    columns = np.arange(len(flat)) - (np.cumsum(counts) - counts)[rows]
+    shape = (len(logits), int(counts.max()))
+    fewer, theirs = np.full(shape, -np.inf, logits.dtype), np.zeros(shape, np.int64)
+    fewer[rows, columns] = logits.reshape(-1)[flat]
+    theirs[rows, columns] = ids[rows, flat - rows * size]
+    return fewer, theirs

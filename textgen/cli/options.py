@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from textgen.config import DOCUMENT_MODES, NEWLINES, TOKENIZERS, CorpusConfig, from_dict, select
+from textgen.config import DOCUMENT_MODES, NEWLINES, TOKENIZERS, CorpusConfig, SamplingConfig, from_dict, select
 from textgen.errors import TextgenError
 
 if TYPE_CHECKING:
@@ -61,26 +61,97 @@ tokenizer_options = option_group(
     ),
 )
 
+SAMPLING_HELP = {  # settings of SamplingConfig, by the section of the help that they stand in
+    "Options": {
+        "temperature": "Below 1 is safer, above 1 wilder, 0 always the likeliest.",
+        "top_k": "Draw from the N likeliest pieces; 0 is off.",
+        "top_p": "Draw from the likeliest pieces that hold this probability; 1 is off.",
+        "min_p": "Leave out pieces less likely than this share of the likeliest; 0 is off.",
+        "max_tokens": "Pieces at most.",
+        "stop": "End before this text; may be given several times.",
+        "seed": "The same seed gives the same text [default: random].",
+    },
+    "Repetition": {
+        "repeat_penalty": "Divides the logits of pieces that came lately; 1 is off.",
+        "presence_penalty": "Subtracted from their logits.",
+        "frequency_penalty": "Subtracted as often as they came.",
+        "repeat_last_n": "How many pieces back these three look.",
+        "dry_multiplier": "Penalty on a piece that would prolong a repetition; 0 is off.",
+        "dry_base": "It grows by this factor with each piece of a longer repetition.",
+        "dry_allowed_length": "Repetitions of fewer than N pieces are free.",
+        "dry_penalty_last_n": "How many pieces back it looks.",
+        "dry_sequence_breakers": "No repetition goes beyond pieces with this text; may be given several times "
+        "[default: newline, colon, quotation mark and asterisk].",
+        "no_repeat_ngram_size": "No sequence of N pieces comes twice; 0 is off.",
+    },
+    "Words and length": {
+        "ban": "This text may not come about; may be given several times.",
+        "require": "This text must come before the text may end; may be given several times.",
+        "logit_bias": "Make the piece TEXT likelier by NUMBER nats; of several pieces, the last after the others. "
+        "#ID names a piece by its number. May be given several times.",
+        "min_tokens": "The document does not end before N pieces.",
+    },
+    "Rarer samplers": {
+        "samplers": "Which are applied, in this order; those left out are off.",
+        "dynatemp_range": "The temperature moves by up to this, lower where the model is sure; 0 is off.",
+        "dynatemp_exponent": "Above 1, it rises only where the model is very unsure.",
+        "typical_p": "Draw from the pieces of most typical surprise that hold this probability; 1 is off.",
+        "top_n_sigma": "Leave out logits so many standard deviations below the highest; 0 is off.",
+        "epsilon_cutoff": "Leave out pieces less likely than this; 0 is off.",
+        "eta_cutoff": "The same, but lower where much is possible; 0 is off.",
+        "xtc_probability": "How often the likeliest pieces are left out, but for the last of them; 0 is off.",
+        "xtc_threshold": "Those above this probability.",
+        "mirostat": "1 or 2 steers to a steady surprise instead of leaving pieces out by a rule; 0 is off.",
+        "mirostat_tau": "The surprise to steer to, in bits a piece.",
+        "mirostat_eta": "How fast.",
+    },
+}
+
+
+class SectionOption(click.Option):
+    """An option that `SectionCommand` shows under a title."""
+
+    def __init__(self, *args: Any, section: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.section = section
+
+
+class SectionCommand(click.Command):
+    """A command whose help has the rarer options after the common ones, under titles of their own."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes each section."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            if isinstance(parameter, click.Option) and (record := parameter.get_help_record(ctx)):
+                sections.setdefault(getattr(parameter, "section", "Options"), []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+def _sampling_option(name: str, text: str, section: str) -> Decorator:
+    """The flag of a setting: type and default are those of the field."""
+    default = getattr(SamplingConfig, name)
+    kinds: dict[type, dict[str, Any]] = {
+        float: {"type": float},
+        int: {"type": int, "metavar": "N"},
+        type(None): {"type": int, "metavar": "N"},
+        str: {"metavar": "NAMES"},
+        tuple: {
+            "multiple": True,
+            "metavar": "TEXT=NUMBER" if name == "logit_bias" else "TEXT",
+            "callback": lambda context, parameter, value: value or None,
+        },
+    }
+    if isinstance(default, (float, int, str)):
+        text = f"{text.removesuffix('.')} [default: {str(default).replace(';', '; ')}]."
+    flag = "--" + name.replace("_", "-")
+    return click.option(flag, cls=SectionOption, section=section, help=text, **kinds[type(default)])
+
+
 sampling_options = option_group(
-    click.option(
-        "--temperature",
-        type=float,
-        help="Below 1 is safer, above 1 wilder, 0 always the likeliest [default: 0.8].",
-    ),
-    click.option("--top-k", type=int, metavar="N", help="Draw from the N likeliest pieces; 0 is off [default: 0]."),
-    click.option(
-        "--top-p",
-        type=float,
-        help="Draw from the likeliest pieces that hold this probability [default: 1.0].",
-    ),
-    click.option(
-        "--min-p",
-        type=float,
-        help="Leave out pieces less likely than this share of the likeliest [default: 0.05].",
-    ),
-    click.option("--max-tokens", type=int, metavar="N", help="Pieces at most [default: 500]."),
-    click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; may be given several times."),
-    click.option("--seed", type=int, metavar="N", help="The same seed gives the same text [default: random]."),
+    *[_sampling_option(name, text, section) for section, texts in SAMPLING_HELP.items() for name, text in texts.items()]
 )
 
 models_dir_option = click.option(

@@ -10,14 +10,21 @@ from typing import Any
 
 import click
 
-from textgen.cli.options import given, json_option, models_dir_option, sampling_options, standard_input
+from textgen.cli.options import (
+    SectionCommand,
+    given,
+    json_option,
+    models_dir_option,
+    sampling_options,
+    standard_input,
+)
 from textgen.config import SamplingConfig, from_dict
 from textgen.errors import TextgenError
 
 SEPARATORS = {"line": "\n", "blank-line": "\n\n", "file": "\n\n---\n\n"}  # as documents stand in a corpus
 
 
-@click.command()
+@click.command(cls=SectionCommand)
 @click.argument("model", required=False)
 @click.option("--prompt", "prompts", multiple=True, metavar="TEXT", help="Begins the text; - reads standard input.")
 @click.option("--prompt-file", type=click.Path(dir_okay=False), help="Read the prompt from a file.")
