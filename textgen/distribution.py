@@ -40,6 +40,7 @@ class Distribution:
         self.worker = int(resolver.task_id or 0) if resolver and self.num_workers > 1 else 0
         self.num_replicas: int = self.strategy.num_replicas_in_sync
         self.is_chief = self.worker == 0
+        self._compiled_gather = tf.function(self._gather)  # one function, whatever the shapes
 
     @property
     def local_replicas(self) -> int:
@@ -80,11 +81,7 @@ class Distribution:
 
     def gather(self, split: Any) -> Any:
         """What `split` made -> arrays with the rows of the whole batch. All processes must call it together."""
-        if self.num_replicas == 1:
-            return split
-        import tensorflow as tf
-
-        return tf.nest.map_structure(lambda array: self.strategy.gather(array, axis=0), split)
+        return split if self.num_replicas == 1 else self._compiled_gather(split)
 
     def from_chief(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The chief's arrays, in every process; all have some of the same names and shapes, and call it together."""
@@ -102,6 +99,11 @@ class Distribution:
         if self.num_workers == 1:
             return list(values)
         return [float(value) for value in self._summed(np.array([*values, 0.0]))[:-1]]
+
+    def _gather(self, split: Any) -> Any:
+        import tensorflow as tf
+
+        return tf.nest.map_structure(lambda array: self.strategy.gather(array, axis=0), split)
 
     def _summed(self, array: np.ndarray) -> np.ndarray:
         import tensorflow as tf

@@ -114,11 +114,10 @@ class Trainer:
         try:
             with self._catch_signals(), deadline(self._step_timeout) as self._beat:
                 return self._steps(observers)
-        except tf.errors.OpError as error:
+        except tf.errors.OpError:
             if self._distribution.num_workers == 1:
                 raise
-            lost = str(error).splitlines()[0]
-            raise WorkerLost(f"At step {self.position.step:,} another process was lost: {lost}") from None
+            raise WorkerLost(f"At step {self.position.step:,} another process was lost, or did not answer.") from None
         finally:
             for observer in observers:
                 observer.on_end()

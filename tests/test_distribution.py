@@ -1,0 +1,154 @@
+"""Several replicas and processes: the rows are shared out, the result is that of one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from textgen.distribution import Distribution, is_follower, start
+from textgen.errors import ConfigError
+from textgen.runtime import load_tensorflow
+
+STEPS = 50
+
+# A training in a program of its own, since logical devices are settled at TensorFlow's start: losses as JSON.
+TRAINING = """
+    import json, sys
+    from pathlib import Path
+    from textgen.config import CorpusConfig, ModelConfig, TrainingConfig
+    from textgen.distribution import Distribution, start
+    from textgen.runtime import load_tensorflow
+
+    replicas, folder = int(sys.argv[1]), Path(sys.argv[2])
+
+    def devices():
+        import tensorflow as tf
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)
+
+    if replicas > 1:
+        load_tensorflow(devices)
+        distribution = start("mirrored")
+    else:
+        distribution = start("single")
+    assert distribution.num_replicas == replicas
+
+    from textgen.corpus import Corpus
+    from textgen.plan import make_plan
+    from textgen.reports import Observer
+    from textgen.run import train
+
+    class Losses(Observer):
+        def __init__(self):
+            super().__init__()
+            self.losses = []
+
+        def on_step(self, report):
+            self.losses.append(report.nats_per_token)
+
+    settings = dict(
+        tokenizer="char", hidden_units=16, embedding_dim=16, num_layers=2, dropout=0.2, embedding_dropout=0.1,
+        batch_size=8, sequence_length=8, steps=STEPS, learning_rate=0.05, precision="float32", valid_tokens=512,
+    )
+    plan = make_plan(Corpus([folder / "songs.txt"], CorpusConfig(documents="line")), settings, flops=1e11)
+    watch = Losses()
+    saved = train(plan, folder / f"model-{replicas}", observers=[watch], distribution=distribution)
+    print(json.dumps([watch.losses, saved.training["scores"]["nats_per_token"]]))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(0)
+    words = ["moon", "river", "the", "old", "fox", "sang", "a", "slow", "song", "of", "rain", "and"]
+    folder = tmp_path_factory.mktemp("replicas")
+    lines = [" ".join(rng.choice(words, 6)) for _ in range(200)]
+    (folder / "songs.txt").write_text("\n".join(lines), encoding="utf-8")
+    return folder
+
+
+def losses(replicas: int, folder: Path) -> tuple[list[float], float]:
+    program = textwrap.dedent(TRAINING).replace("STEPS", str(STEPS))
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(replicas), str(folder)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    steps, score = json.loads(done.stdout)
+    return steps, score
+
+
+def test_losses_are_the_same_for_any_number_of_replicas(folder: Path) -> None:
+    """With dropout and carried state, in float32."""
+    one, score = losses(1, folder)
+    assert len(one) == STEPS
+    assert one[-1] < one[0] - 0.3
+    for replicas in (2, 4):
+        several, theirs = losses(replicas, folder)
+        np.testing.assert_allclose(several, one, atol=1e-5, rtol=0)
+        assert theirs == pytest.approx(score, abs=1e-5)
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused() -> None:
+    load_tensorflow()
+    distribution = Distribution()
+    assert distribution.local_rows(6) == slice(0, 6)
+    distribution.num_replicas = 4
+    with pytest.raises(ConfigError, match=r"batch_size must be a multiple of 4, the number of replicas\. Received: 6"):
+        distribution.local_rows(6)
+
+
+def cluster(index: int, number: int = 2) -> str:
+    workers = [f"127.0.0.1:{port}" for port in range(2000, 2000 + number)]
+    return json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}})
+
+
+@pytest.mark.parametrize(
+    ("variables", "follows"),
+    [
+        ({}, False),
+        ({"TF_CONFIG": cluster(0)}, False),
+        ({"TF_CONFIG": cluster(1)}, True),
+        ({"TF_CONFIG": cluster(0, number=1)}, False),
+        ({"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "0"}, False),
+        ({"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3"}, True),
+        ({"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, False),
+    ],
+)
+def test_the_environment_tells_who_follows(
+    variables: dict[str, str], follows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TF_CONFIG", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert is_follower("auto") is follows
+    assert is_follower("multiworker") is follows
+    assert is_follower("single") is False
+
+
+@pytest.mark.parametrize(
+    ("strategy", "config", "message"),
+    [
+        ("sharded", None, "strategy must be one of auto, single, mirrored, multiworker. Received: 'sharded'"),
+        ("multiworker", None, "multiworker needs several processes"),
+        ("multiworker", cluster(0, number=1), "multiworker needs several processes"),
+        ("auto", "{", "TF_CONFIG is not valid: '{'"),
+        ("auto", "[]", "TF_CONFIG is not valid"),
+        ("auto", '{"cluster": 3}', "TF_CONFIG is not valid"),
+    ],
+)
+def test_a_strategy_that_cannot_be_followed_is_refused(
+    strategy: str, config: str | None, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if config is not None:
+        monkeypatch.setenv("TF_CONFIG", config)
+    with pytest.raises(ConfigError) as caught:
+        start(strategy)
+    assert message in str(caught.value)
