@@ -8,10 +8,12 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
-from textgen.config import ModelConfig, TokenizerConfig
+from textgen.config import CorpusConfig, ModelConfig, TokenizerConfig
 from textgen.runtime import load_tensorflow
+from textgen.saved_model import save_model
 from textgen.tokenizer import Tokenizer
 from textgen.vocabulary import train_tokenizer
 
@@ -42,6 +44,22 @@ def model(tokenizer: Tokenizer) -> LanguageModel:
 
     config = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8, num_layers=2)
     return LanguageModel(config, pad_id=tokenizer.pad_id, seed=1)
+
+
+def random_weights(config: ModelConfig) -> dict[str, np.ndarray]:
+    """The same each time, and far enough from zero that every piece changes what comes next."""
+    rng = np.random.default_rng(0)
+    return {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in config.weight_shapes().items()}
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path:
+    """A folder of models with one in it, `tiny`, of random weights. It is shared: copy it to change it."""
+    folder = tmp_path_factory.mktemp("models")
+    config = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8)
+    corpus = CorpusConfig(documents="line")
+    save_model(folder / "tiny", random_weights(config), config, TokenizerConfig("char"), corpus, tokenizer)
+    return folder
 
 
 @pytest.fixture

@@ -114,6 +114,7 @@ LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most 
     (SamplingConfig, "dry_penalty_last_n", 0, MAX_LOOK_BACK),
     (SamplingConfig, "no_repeat_ngram_size", 0, MAX_LOOK_BACK),
     (SamplingConfig, "min_tokens", 0, SamplingConfig.max_tokens),
+    (SamplingConfig, "no_copy", 1, 1 << 62),
 ]
 CHOICES: list[tuple[type[Any], str, tuple[str, ...]]] = [
     (CorpusConfig, "documents", DOCUMENT_MODES),

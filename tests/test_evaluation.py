@@ -10,7 +10,7 @@ from textgen import evaluation, reference, runtime
 from textgen.batches import Batches
 from textgen.config import CorpusConfig, ModelConfig
 from textgen.corpus import Corpus
-from textgen.evaluation import Evaluator, perplexity
+from textgen.evaluation import Evaluator
 from textgen.model import LanguageModel
 from textgen.runtime import join_states, load_tensorflow, shard_rows
 from textgen.tokenizer import ByteTokenizer
@@ -161,13 +161,6 @@ def test_padding_does_not_count(stream: TokenStream) -> None:
     batches = list(Batches(stream, 1, evaluation.WINDOW, TOKENIZER.pad_id).epoch(0))
     assert (batches[-1][1] == TOKENIZER.pad_id).any()
     assert sum(int((targets != TOKENIZER.pad_id).sum()) for _, targets in batches) == len(stream)
-
-
-def test_perplexity() -> None:
-    assert perplexity(0.0) == 1.0
-    assert perplexity(math.log(100)) == pytest.approx(100)
-    assert perplexity(699.0) < math.inf
-    assert perplexity(1e9) == math.inf
 
 
 @pytest.mark.parametrize("cores", [1, 2, 3, 8])

@@ -28,7 +28,9 @@ from textgen.plan import Plan, make_plan
 from textgen.reports import Observer, StepReport, ValidationReport
 from textgen.run import resume, train
 from textgen.runtime import load_tensorflow
-from textgen.saved_model import SavedModel, load_model
+from textgen.saved_model import NGRAMS, SavedModel, load_model
+from textgen.storage import MANIFEST
+from textgen.tokens import TokenStream
 
 TINY: dict[str, Any] = {
     "tokenizer": "char", "hidden_units": 24, "embedding_dim": 16, "num_layers": 2, "batch_size": 4,
@@ -90,13 +92,13 @@ def test_a_run_learns_and_leaves_everything_that_the_design_names(text: Path, tm
     assert saved.training["state"].startswith("finished")
     assert saved.training["scores"]["tokens"] == saved.training["tokens"]["valid"]
     assert watch.validations[-1].sample
+    ids = TokenStream(Path(saved.training["tokens"]["folder"]), "train").read(0, saved.training["tokens"]["train"])
+    assert saved.ngrams().novelty_of_ids(ids, saved.tokenizer).copied_share == 1.0
 
 
 def test_the_starting_loss_is_that_of_the_unigram_distribution(text: Path, tmp_path: Path) -> None:
     watch = Watch(stop_at=1)
     train(plan_for(text, embedding_dropout=0.0, dropout=0.0), tmp_path / "songs", observers=[watch])
-    from textgen.tokens import TokenStream
-
     record = json.loads((tmp_path / "songs" / "training.json").read_text(encoding="utf-8"))
     counts = TokenStream(Path(record["tokens"]["folder"]), "train").counts
     shares = counts[counts > 0] / counts.sum()
@@ -125,6 +127,21 @@ def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(text: Path, tmp
     last = f"step-{12:09d}/tensors.safetensors"
     checkpoints = [(tmp_path / name / "checkpoints" / last).read_bytes() for name in ("whole", "parts")]
     assert checkpoints[0] == checkpoints[1]
+    indices = [(tmp_path / name / NGRAMS).read_bytes() for name in ("whole", "parts")]
+    assert indices[0] == indices[1]
+
+
+def test_resuming_a_run_that_has_no_index_of_n_grams_makes_one(text: Path, tmp_path: Path) -> None:
+    whole = train(plan_for(text), tmp_path / "songs")
+    expected = (whole.folder / NGRAMS).read_bytes()
+    manifest = json.loads((whole.folder / MANIFEST).read_bytes())
+    del manifest["files"][NGRAMS]
+    (whole.folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    (whole.folder / NGRAMS).unlink()
+    assert not whole.has_ngrams
+    resumed = resume(whole.folder)
+    assert resumed.has_ngrams
+    assert (resumed.folder / NGRAMS).read_bytes() == expected
 
 
 class Killed(BaseException):
@@ -270,10 +287,15 @@ def test_a_model_is_never_overwritten(text: Path, tmp_path: Path) -> None:
         train(plan_for(text, steps=2), tmp_path / "songs")
 
 
-def test_fine_tuning_starts_from_the_model_and_leaves_it_alone(text: Path, tmp_path: Path) -> None:
+def test_fine_tuning_starts_from_the_model_and_leaves_it_alone(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     base = train(plan_for(text, steps=150, learning_rate=0.03, dropout=0.0), tmp_path / "base")
     before = (base.folder / "model.safetensors").read_bytes()
-    corpus = Corpus([text], CorpusConfig(documents="line"))
+    other = tmp_path / "other.txt"
+    lines = text.read_text(encoding="utf-8").splitlines()
+    other.write_text("\n".join(" ".join(sorted(line.split())) for line in lines), encoding="utf-8")
+    corpus = Corpus([other], CorpusConfig(documents="line"))
     settings = {name: TINY[name] for name in ("batch_size", "sequence_length", "valid_tokens")} | {"steps": 3}
     plan = make_plan(corpus, settings, start=base, flops=1e11)
     watch = Watch()
@@ -282,6 +304,16 @@ def test_fine_tuning_starts_from_the_model_and_leaves_it_alone(text: Path, tmp_p
     assert tuned.tokenizer.fingerprint() == base.tokenizer.fingerprint()
     assert tuned.training["from"] == "base"
     assert (base.folder / "model.safetensors").read_bytes() == before
+    for trained in (base, tuned):
+        ids = TokenStream(Path(trained.training["tokens"]["folder"]), "train").read(0, 1000)
+        assert tuned.ngrams().novelty_of_ids(ids, tuned.tokenizer).copied_share == 1.0
+    share = base.ngrams().novelty_of_ids(ids, base.tokenizer).copied_share
+    assert share is not None
+    assert share < 0.5
+    with pytest.raises(Killed), monkeypatch.context() as patch:
+        train(plan, tmp_path / "killed", observers=[KilledAt(1, "step", patch)])
+    resumed = resume(tmp_path / "killed")
+    assert (resumed.folder / NGRAMS).read_bytes() == (tuned.folder / NGRAMS).read_bytes()
     with pytest.raises(ConfigError, match="hidden_units cannot be set"):
         make_plan(corpus, {"hidden_units": 8}, start=base, flops=1e11)
 

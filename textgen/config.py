@@ -278,6 +278,7 @@ class SamplingConfig:
     ban: tuple[str, ...] = ()  # texts that may not come about
     require: tuple[str, ...] = ()  # texts that must come before the text may end
     min_tokens: int = 0  # the document does not end before so many pieces
+    no_copy: int | None = None  # no run of more pieces than this is taken from the training text; None is off
 
     def __post_init__(self) -> None:
         _between("temperature", self.temperature, 0.0, 100.0)
@@ -308,6 +309,8 @@ class SamplingConfig:
         _between("dry_penalty_last_n", self.dry_penalty_last_n, 0, MAX_LOOK_BACK)
         _between("no_repeat_ngram_size", self.no_repeat_ngram_size, 0, MAX_LOOK_BACK)
         _between("min_tokens", self.min_tokens, 0, 1 << 62)
+        if self.no_copy is not None:
+            _between("no_copy", self.no_copy, 1, 1 << 62)
         _check_types(self)
         sampler_names(self.samplers)
         for entry in self.logit_bias:

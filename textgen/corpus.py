@@ -409,7 +409,7 @@ class _Source:
     def json_records(self) -> Iterator[str]:
         for number, line in enumerate(lines_of(self.texts()), 1):
             if line and not line.isspace():
-                text = _json_text(line, self.config.text_field, f"{self.name}, line {number}")
+                text = json_text(line, self.config.text_field, f"{self.name}, line {number}")
                 if self.config.newlines == "normalize" and "\r" in text:
                     text = text.replace("\r\n", "\n").replace("\r", "\n")
                 yield text
@@ -531,8 +531,11 @@ def _batches(parts: Iterable[Part]) -> Iterator[list[Part]]:
         yield batch
 
 
-def _json_text(line: str, field: str, place: str) -> str:
-    """The text in a line of a .jsonl file."""
+def json_text(line: str, field: str, place: str) -> str:
+    """The text in a line of a .jsonl file: its `field`, or the line itself where that is a string.
+
+    `place` names the line in the `CorpusError` that is raised where there is none.
+    """
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:

@@ -15,6 +15,7 @@ import tensorflow as tf
 from textgen.batches import Batches
 from textgen.model import LanguageModel
 from textgen.runtime import join_states, shard_rows
+from textgen.scoring import perplexity
 from textgen.tokens import TokenStream
 
 ROWS = 32  # streams scored side by side, at most
@@ -81,8 +82,3 @@ class Evaluator:
             states.append(shard_state)
         count = tf.math.count_nonzero(targets != self._model.pad_id)
         return tf.add_n(nats), count, join_states(states)
-
-
-def perplexity(nats: float) -> float:
-    """exp(nats), infinite where that overflows."""
-    return math.exp(nats) if nats < 700 else math.inf

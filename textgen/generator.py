@@ -12,6 +12,7 @@ import numpy as np
 
 from textgen.config import SamplingConfig
 from textgen.errors import ConfigError
+from textgen.novelty import CopyGuard, NgramIndex
 from textgen.sampling import Sampler
 from textgen.tokenizer import Tokenizer
 
@@ -45,9 +46,11 @@ class Writer(Protocol):
 class Generator:
     """Writes text with a model and its tokenizer. Loads no files; see `textgen.load` for that."""
 
-    def __init__(self, model: Writer, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: Writer, tokenizer: Tokenizer, ngrams: NgramIndex | None = None) -> None:
+        """`ngrams`, those of the training text, are needed for `SamplingConfig.no_copy` alone."""
         self.model = model
         self.tokenizer = tokenizer
+        self.ngrams = ngrams
 
     def generate(
         self, prompts: str | Sequence[str] = "", config: SamplingConfig | None = None, num: int = 1
@@ -83,6 +86,7 @@ class Generator:
         sampler = Sampler([row.config for row in rows], self.tokenizer)
         for number, row in enumerate(rows):
             sampler.read(number, row.prompt_ids)
+        guards = [self._guard(row.config) for row in rows]
         read, state = self._read_prompts(rows)
         ids = np.array([row.prompt_ids[read] for row in rows], np.int32)
         for row in rows:
@@ -92,13 +96,23 @@ class Generator:
             if all(row.given for row in rows):
                 ids = np.array([row.given.popleft() for row in rows], np.int32)
                 continue
+            logits = _without_copies(logits, guards)
             ids = sampler.draw(logits, [not (row.given or row.finished) for row in rows])
             for number, row in enumerate(rows):
                 if row.given:
                     ids[number] = row.given.popleft()
                 else:
                     row.take(int(ids[number]))
+                    if guard := guards[number]:
+                        guard.take(int(ids[number]))
             yield
+
+    def _guard(self, config: SamplingConfig) -> CopyGuard | None:
+        if config.no_copy is None:
+            return None
+        if self.ngrams is None:
+            raise ConfigError("no_copy needs an index of the training text, and this generator has none.")
+        return CopyGuard(self.ngrams, config.no_copy, self.tokenizer.vocab_size)
 
     def _read_prompts(self, rows: Sequence[_Row]) -> tuple[int, Any]:
         """Reads the stretch that all prompts have, but for its last piece, as whole sequences."""
@@ -108,6 +122,16 @@ class Generator:
             end = min(start + PROMPT_WINDOW, shared)
             state = self.model.read(np.array([row.prompt_ids[start:end] for row in rows], np.int32), state)
         return shared, state
+
+
+def _without_copies(logits: np.ndarray, guards: Sequence[CopyGuard | None]) -> np.ndarray:
+    """logits [B, V] without the pieces that the guards forbid."""
+    forbidden = [(row, ids) for row, guard in enumerate(guards) if guard and len(ids := guard.forbidden())]
+    if forbidden:
+        logits = logits.copy()
+        for row, ids in forbidden:
+            logits[row, ids] = -np.inf
+    return logits
 
 
 class _Row:

@@ -52,6 +52,20 @@ class NumpyModel:
         features, state = self._features(ids, state)
         return features @ self._head.T + self._head_bias, state  # [B, V]
 
+    def token_losses(self, inputs: np.ndarray, targets: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        """inputs, targets int32 [B, T], state before them -> nats [B, T] of each target, state after them.
+
+        The output layer is one product over all T steps: for a large vocabulary that is most of the work.
+        """
+        steps = []
+        for ids in inputs.T:
+            features, state = self._features(ids, state)
+            steps.append(features)
+        logits = np.stack(steps, axis=1) @ self._head.T + self._head_bias  # [B, T, V]
+        chosen = np.take_along_axis(logits, targets[:, :, None], axis=-1)[:, :, 0]  # [B, T]
+        highest = logits.max(axis=-1)
+        return highest + np.log(np.exp(logits - highest[:, :, None]).sum(axis=-1)) - chosen, state
+
     def _features(self, ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         """ids int32 [B] -> what the output layer reads, [B, E], and the state after them."""
         x = self._table[ids]  # [B, E]

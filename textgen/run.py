@@ -24,17 +24,20 @@ from textgen.config import (
 )
 from textgen.corpus import Corpus
 from textgen.errors import SavedModelError, TextgenError, TrainingError
+from textgen.novelty import index_stream
 from textgen.plan import Plan
 from textgen.prepared import PreparedCorpus, open_corpus
 from textgen.reports import Observer, RunReport
 from textgen.saved_model import (
     CHECKPOINTS,
     LOGS,
+    NGRAMS,
     TRAINING,
     SavedModel,
     load_model,
     read_json,
     save_model,
+    save_ngrams,
     write_training,
 )
 from textgen.storage import MANIFEST, write_file, writing
@@ -79,12 +82,14 @@ def train(
         with suppress(OSError):
             folder.rmdir()  # nothing is in it yet
         raise
-    say(f"{len(data.train):,} tokens to train on, {len(data.valid):,} held out.")
+    say(f"{len(data.train):,} tokens to train on, {len(data.valid):,} held out. Indexing n-grams ...")
     model_config = replace(plan.model_config, vocab_size=tokenizer.vocab_size)
     run = _Run(folder, tokenizer, data, model_config, plan.tokenizer_config, plan.corpus_config, plan.training_config)
     run.record = _first_record(plan, model_config, data)
     if tokenizer.serialized:
         write_file(folder / MODEL_FILE, tokenizer.serialized)
+    base = plan.start.ngrams() if plan.start and plan.start.has_ngrams else None
+    save_ngrams(folder, index_stream(data.train, tokenizer.eos_id, base))
     write_training(folder, run.record)
     return run.go(plan.start, observers, callbacks, distribution, step_timeout)
 
@@ -105,6 +110,8 @@ def resume(
         say(f"Skipped a damaged checkpoint: {line}")
     run = _reopened(folder, settings or {})
     run.checkpoint = checkpoint
+    if not (folder / NGRAMS).is_file():
+        save_ngrams(folder, index_stream(run.data.train, run.tokenizer.eos_id))
     return run.go(None, observers, callbacks, distribution, step_timeout)
 
 

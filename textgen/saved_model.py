@@ -3,6 +3,7 @@
     config.json        format version, the shape of the network, the tokenizer, how documents were cut
     tokenizer.model    SentencePiece (none for bytes)
     model.safetensors  the weights that did best on held-out text, by layer name, float32
+    ngrams.safetensors which n-grams stand in the training text, without the text; see `textgen.novelty`
     MANIFEST.json      size and sha256 of the files above
     training.json      settings, scores, versions, seed, corpus
     README.md          the model card
@@ -35,9 +36,10 @@ from textgen.tokenizer import MODEL_FILE, Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
     from textgen.model import LanguageModel
+    from textgen.novelty import NgramIndex
 
 FORMAT_VERSION = 1
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS, NGRAMS = "config.json", "model.safetensors", "ngrams.safetensors"
 TRAINING, CARD, LOGS, CHECKPOINTS = "training.json", "README.md", "logs", "checkpoints"
 
 
@@ -75,6 +77,22 @@ class SavedModel:
         model = LanguageModel(self.model_config, pad_id=self.tokenizer.pad_id)
         model.assign_weights(weights)
         return model
+
+    @property
+    def has_ngrams(self) -> bool:
+        """Whether an index of the training text is there; models of textgen before it have none."""
+        return NGRAMS in read_manifest(self.folder)["files"]
+
+    def ngrams(self) -> NgramIndex:
+        """The n-grams of the training text. Raises `SavedModelError` where the model has no index of them."""
+        from textgen.novelty import read_index
+
+        if not self.has_ngrams:
+            raise SavedModelError(
+                f"{self.folder} has no index of its training text ({NGRAMS}), so nothing can be said of copying: "
+                "its training wrote none. Train the model again to have one."
+            )
+        return read_index(verified(self.folder, NGRAMS, _entry(self.folder, NGRAMS)))
 
 
 def models_folder(folder: str | Path | None = None) -> Path:
@@ -174,7 +192,17 @@ def save_model(
     files = {CONFIG: json_bytes(config), WEIGHTS: to_safetensors(in_c_order(weights))}
     if tokenizer.serialized:
         files[MODEL_FILE] = tokenizer.serialized
+    if (folder / NGRAMS).is_file() and not (folder / MANIFEST).exists():
+        files[NGRAMS] = (folder / NGRAMS).read_bytes()
     update_folder(folder, files)
+
+
+def save_ngrams(folder: Path, index: NgramIndex) -> None:
+    """Writes the index of the training text: to the model in `folder`, or for the one that is saved there next."""
+    if (folder / MANIFEST).exists():
+        update_folder(folder, {NGRAMS: index.to_bytes()})
+    else:
+        write_file(folder / NGRAMS, index.to_bytes())
 
 
 def write_training(folder: Path, training: dict[str, Any]) -> None:

@@ -30,11 +30,12 @@ from textgen.checkpoints import Checkpoint, check_room, newest_checkpoint, save_
 from textgen.config import TrainingConfig
 from textgen.distribution import Distribution, deadline
 from textgen.errors import Interrupted, TrainingError, WorkerLost
-from textgen.evaluation import Evaluator, Scores, perplexity
+from textgen.evaluation import Evaluator, Scores
 from textgen.faults import Health
 from textgen.model import LanguageModel
 from textgen.reports import Observer, RunReport, StepReport, ValidationReport
 from textgen.schedules import scheduled_learning_rate, total_steps
+from textgen.scoring import perplexity
 from textgen.tokens import TokenData
 from textgen.update import Gradient, Update
 

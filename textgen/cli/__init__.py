@@ -13,6 +13,7 @@ from textgen.cli.exchange import export, import_torch
 from textgen.cli.models import models
 from textgen.cli.prepare import prepare
 from textgen.cli.sample import sample
+from textgen.cli.score import score
 from textgen.cli.tensorboard import tensorboard
 from textgen.cli.tokenizer import tokenizer
 from textgen.cli.train import train
@@ -52,5 +53,5 @@ def textgen() -> None:
     """
 
 
-for command in (train, sample, evaluate, tensorboard, models, corpus, prepare, tokenizer, import_torch, export):
+for command in (train, sample, evaluate, score, tensorboard, models, corpus, prepare, tokenizer, import_torch, export):
     textgen.add_command(command)

@@ -11,17 +11,20 @@ from typing import Any
 
 import click
 
-from textgen.cli.options import corpus_options, given, json_option, models_dir_option
+from textgen.cli.options import corpus_options, given, json_option, models_dir_option, novelty_line, novelty_option
 from textgen.config import CorpusConfig, select
 
 
 @click.command()
 @click.argument("model")
 @click.argument("paths", nargs=-1, required=True)
+@novelty_option
 @json_option
 @models_dir_option
 @corpus_options
-def evaluate(model: str, paths: tuple[str, ...], as_json: bool, models_dir: Path | None, **options: Any) -> None:
+def evaluate(
+    model: str, paths: tuple[str, ...], novelty: bool, as_json: bool, models_dir: Path | None, **options: Any
+) -> None:
     """Score how well a model predicts a text.
 
     PATHS are files, folders, globs, or - for standard input.
@@ -39,6 +42,7 @@ def evaluate(model: str, paths: tuple[str, ...], as_json: bool, models_dir: Path
     from textgen.tokens import encode_corpus
 
     saved = load_model(model, models_dir)
+    ngrams = saved.ngrams() if novelty else None
     text = Corpus(paths, replace(saved.corpus_config, **select(CorpusConfig, given(options))))
 
     from textgen.runtime import load_tensorflow
@@ -49,10 +53,15 @@ def evaluate(model: str, paths: tuple[str, ...], as_json: bool, models_dir: Path
     with tempfile.TemporaryDirectory() as folder:
         stream = encode_corpus(text, saved.tokenizer, Path(folder) / "tokens")
         scores = asdict(Evaluator(saved.build()).scores(stream))
+        found = ngrams.novelty_of_ids(stream.read(0, len(stream)), saved.tokenizer) if ngrams else None
     if as_json:
-        finite = {name: value if math.isfinite(value) else None for name, value in scores.items()}
-        click.echo(json.dumps(finite, indent=2))
+        values: dict[str, Any] = {name: value if math.isfinite(value) else None for name, value in scores.items()}
+        if found:
+            values["novelty"] = asdict(found)
+        click.echo(json.dumps(values, indent=2, ensure_ascii=False))
         return
     for name, value in scores.items():
         number = f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"
         click.echo(f"{name.replace('_', ' '):20} {number:>14}")
+    if found:
+        click.echo(novelty_line(found))

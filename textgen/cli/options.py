@@ -13,6 +13,7 @@ from textgen.config import DOCUMENT_MODES, NEWLINES, TOKENIZERS, CorpusConfig, S
 from textgen.errors import TextgenError
 
 if TYPE_CHECKING:
+    from textgen.novelty import Novelty
     from textgen.tokenizer import Tokenizer
 
 Decorator = Callable[[Any], Any]
@@ -90,6 +91,7 @@ SAMPLING_HELP = {  # settings of SamplingConfig, by the section of the help that
         "logit_bias": "Make the piece TEXT likelier by NUMBER nats; of several pieces, the last after the others. "
         "#ID names a piece by its number. May be given several times.",
         "min_tokens": "The document does not end before N pieces.",
+        "no_copy": "Take no run of more than N pieces from the training text; a prompt does not count.",
     },
     "Rarer samplers": {
         "samplers": "Which are applied, in this order; those left out are off.",
@@ -159,6 +161,9 @@ models_dir_option = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="Where models are kept [default: $TEXTGEN_MODELS, else saved_models].",
 )
+novelty_option = click.option(
+    "--novelty", is_flag=True, help="Say how much of the text stands word for word in the training text."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
@@ -183,3 +188,15 @@ def standard_input() -> str:
         return sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError as error:
         raise TextgenError(f"Standard input is not UTF-8 text: {error}. Convert it first.") from None
+
+
+def novelty_line(novelty: Novelty) -> str:
+    """What is known of copying, in a line for people."""
+    if novelty.copied_share is None:
+        return f"novelty: too short to tell, shorter than {novelty.ngram} pieces."
+    line = f"novelty: {novelty.copied_share:.1%} of the runs of {novelty.ngram} pieces stand in the training text"
+    if novelty.false_positive_rate > 0.01:
+        line += f" (up to {novelty.false_positive_rate:.0%} by mistake)"
+    if not novelty.longest_copy:
+        return f"{line}."
+    return f"{line}; the longest copy has at most {novelty.longest_copy} pieces: {novelty.longest_copy_text!r}"

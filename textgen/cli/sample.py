@@ -15,6 +15,8 @@ from textgen.cli.options import (
     given,
     json_option,
     models_dir_option,
+    novelty_line,
+    novelty_option,
     sampling_options,
     standard_input,
 )
@@ -30,6 +32,7 @@ SEPARATORS = {"line": "\n", "blank-line": "\n\n", "file": "\n\n---\n\n"}  # as d
 @click.option("--prompt-file", type=click.Path(dir_okay=False), help="Read the prompt from a file.")
 @click.option("--num", type=click.IntRange(1), default=1, show_default=True, help="Texts for each prompt.")
 @sampling_options
+@novelty_option
 @json_option
 @models_dir_option
 def sample(
@@ -37,6 +40,7 @@ def sample(
     prompts: tuple[str, ...],
     prompt_file: str | None,
     num: int,
+    novelty: bool,
     as_json: bool,
     models_dir: Path | None,
     **options: Any,
@@ -62,21 +66,32 @@ def sample(
     saved = load_model(model, models_dir)
     for text in texts:
         saved.tokenizer.encode(text)  # complains before anything is written
-    generator = Generator(saved.writer(), saved.tokenizer)
+    ngrams = saved.ngrams() if novelty or config.no_copy is not None else None
+    generator = Generator(saved.writer(), saved.tokenizer, ngrams)
     if len(texts) * num == 1 and not as_json:
         click.echo(_bold(texts[0]), nl=False)
+        written = ""
         for text in generator.stream(texts[0], config):
             click.echo(text, nl=False)
             sys.stdout.flush()
+            written += text
         click.echo()
+        if ngrams and novelty:
+            click.echo(novelty_line(ngrams.novelty(written, saved.tokenizer)), err=True)
         return
     results = generator.generate(texts, config, num)
     if as_json:
         for result in results:
-            click.echo(json.dumps({"model": saved.name, **asdict(result)}, ensure_ascii=False))
+            values = {"model": saved.name, **asdict(result)}
+            if ngrams and novelty:
+                values["novelty"] = asdict(ngrams.novelty(result.text, saved.tokenizer))
+            click.echo(json.dumps(values, ensure_ascii=False))
     else:
         separator = SEPARATORS[saved.corpus_config.documents or "file"]
         click.echo(separator.join(_bold(result.prompt) + result.text for result in results))
+        if ngrams and novelty:
+            for result in results:
+                click.echo(novelty_line(ngrams.novelty(result.text, saved.tokenizer)), err=True)
 
 
 def _prompts(prompts: tuple[str, ...], prompt_file: str | None) -> list[str]:

@@ -1,0 +1,240 @@
+"""textgen score: how probable a saved model finds texts, or each line of a stream."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from itertools import tee
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+
+from textgen.cli.options import corpus_options, given, json_option, models_dir_option
+from textgen.config import CorpusConfig, select
+from textgen.errors import CorpusError
+
+if TYPE_CHECKING:
+    from textgen.following import LineScore
+    from textgen.saved_model import SavedModel
+    from textgen.scoring import Score, Scorer, TextScore
+
+HEADER = "log probability    perplexity  bits a byte   pieces  text"
+
+
+@click.command()
+@click.argument("model")
+@click.argument("paths", nargs=-1)
+@click.option("--pieces", is_flag=True, help="Print the surprisal of each piece, in bits.")
+@click.option("--no-end", is_flag=True, help="Texts may go on: do not score the end of the document after each.")
+@click.option(
+    "--jsonl",
+    is_flag=True,
+    help="A line of the input is a JSON object: score its text field, print the object with the scores added.",
+)
+@click.option("--follow", is_flag=True, help="Score a growing file or an endless stream; print lines that surprise.")
+@click.option("--all", "show_all", is_flag=True, help="With --follow: print the other lines too.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0.0),
+    default=3.5,
+    show_default=True,
+    help="With --follow: median absolute deviations above the median, in bits a character, that surprise.",
+)
+@click.option(
+    "--window",
+    type=click.IntRange(30, 1_000_000),
+    default=1000,
+    show_default=True,
+    help="With --follow: a line is compared with so many lines before it.",
+)
+@json_option
+@models_dir_option
+@corpus_options
+def score(
+    model: str,
+    paths: tuple[str, ...],
+    pieces: bool,
+    no_end: bool,
+    jsonl: bool,
+    follow: bool,
+    show_all: bool,
+    threshold: float,
+    window: int,
+    as_json: bool,
+    models_dir: Path | None,
+    **options: Any,
+) -> None:
+    """Score how probable a model finds texts.
+
+    PATHS are files, folders, globs, or - for standard input, as is none. Texts are the documents in them, cut as
+    for training, unless options say otherwise. Each is scored by itself: its log probability in nats, and
+    perplexity a piece and bits a byte, as `textgen evaluate` says them.
+
+    With --follow the lines of one file or of standard input are one stream, scored as they come, for as long as
+    they come. Printed are those that surprise, with their line number, bits a character, and how far they stand
+    out from the lines before them. Lines at the beginning, 30 of them, only show what is usual.
+
+    \b
+    Example:
+      textgen score novel chapter.txt
+      echo "It was a dark and stormy night." | textgen score novel - --pieces --no-end
+      textgen score news sentences.jsonl --jsonl > scored.jsonl
+      tail -n 1000 -F /var/log/syslog | textgen score syslog - --follow
+    """
+    _refuse_contradictions(paths, {"--jsonl": jsonl, "--pieces": pieces, "--no-end": no_end}, follow, show_all)
+    from textgen.saved_model import load_model
+    from textgen.scoring import Scorer
+
+    saved = load_model(model, models_dir)
+    config = replace(saved.corpus_config, **select(CorpusConfig, given(options)))
+    if follow:
+        scorer = Scorer(saved.writer(), saved.tokenizer)
+        _follow(saved, scorer, paths, config, as_json, show_all, threshold, window)
+        return
+    with ExitStack() as stack:
+        fields, texts = _texts(paths or ("-",), config, jsonl, stack)
+        scores = Scorer(saved.writer(), saved.tokenizer).scores(texts, ends=not no_end)
+        if as_json or jsonl:
+            for extra, result in zip(fields, scores, strict=False):
+                _print_json({**extra, "model": saved.name, **_as_dict(saved, result, pieces)})
+        elif pieces:
+            _print_pieces(saved, scores)
+        else:
+            _print_table(scores)
+
+
+def _refuse_contradictions(paths: Sequence[str], others: dict[str, bool], follow: bool, show_all: bool) -> None:
+    clash = [flag for flag, is_given in others.items() if is_given and follow]
+    if clash:
+        raise click.UsageError(f"--follow scores lines: it does not go with {clash[0]}.")
+    if show_all and not follow:
+        raise click.UsageError("--all is for --follow: without it every text is printed anyway.")
+    if follow and len(paths) > 1:
+        raise click.UsageError("--follow reads one file, or standard input: name only one.")
+
+
+# === Texts ===
+
+
+def _texts(
+    paths: Sequence[str], config: CorpusConfig, jsonl: bool, stack: ExitStack
+) -> tuple[Iterator[dict[str, Any]], Iterator[str]]:
+    """The texts, and what else stood beside each in a JSON object."""
+    if not jsonl:
+        from textgen.corpus import Corpus
+
+        documents = Corpus(paths, config).documents()
+        first, second = tee(documents)
+        return ({"text": text} for text in first), second
+    first_rows, second_rows = tee(_json_rows(paths, config.text_field, stack))
+    return (row for row, _ in first_rows), (text for _, text in second_rows)
+
+
+def _json_rows(paths: Sequence[str], field: str, stack: ExitStack) -> Iterator[tuple[dict[str, Any], str]]:
+    """Each JSON line of some files and the text in it."""
+    from textgen.corpus import json_text
+
+    for path in paths:
+        name = "standard input" if path == "-" else path
+        stream = sys.stdin.buffer if path == "-" else stack.enter_context(_open(path))
+        for number, line in enumerate(stream, 1):
+            try:
+                decoded = line.decode("utf-8-sig")
+            except UnicodeDecodeError as error:
+                raise CorpusError(f"{name}, line {number}: not UTF-8 ({error}). Convert it first.") from None
+            if decoded.strip():
+                text = json_text(decoded, field, f"{name}, line {number}")
+                row = json.loads(decoded)
+                yield (row if isinstance(row, dict) else {field: text}), text
+
+
+def _open(path: str) -> BinaryIO:
+    try:
+        return Path(path).open("rb")
+    except OSError as error:
+        raise CorpusError(f"Cannot read {path}: {error.strerror or error}.") from None
+
+
+def _as_dict(saved: SavedModel, result: TextScore, pieces: bool) -> dict[str, Any]:
+    values: dict[str, Any] = result.total.to_dict()
+    if pieces:
+        values["pieces"] = [saved.tokenizer.piece(id) for id in result.ids]
+        values["surprisal"] = [round(bits, 4) for bits in result.surprisal.tolist()]
+    return values
+
+
+def _print_json(values: dict[str, Any]) -> None:
+    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+    click.echo(json.dumps(finite, ensure_ascii=False))
+
+
+def _print_pieces(saved: SavedModel, scores: Iterator[TextScore]) -> None:
+    for number, result in enumerate(scores):
+        if number:
+            click.echo()
+        for id, bits in zip(result.ids, result.surprisal, strict=True):
+            click.echo(f"{bits:8.2f}  {saved.tokenizer.piece(id)}")
+
+
+def _print_table(scores: Iterator[TextScore]) -> None:
+    from textgen.scoring import Score
+
+    total, texts = Score(), 0
+    click.echo(HEADER)
+    for result in scores:
+        beginning = " ".join(result.text[:200].split())
+        click.echo(_row(result.total, beginning if len(beginning) <= 50 else f"{beginning[:49]}…"))
+        total += result.total
+        texts += 1
+    if texts > 1:
+        click.echo(_row(total, f"all {texts:,} texts"))
+
+
+def _row(score: Score, label: str) -> str:
+    values = score.to_dict()
+    return (
+        f"{values['log_probability']:15,.2f}  {values['perplexity_per_token']:12,.2f}  "
+        f"{values['bits_per_byte']:11.4f}  {values['tokens']:7,}  {label}"
+    )
+
+
+# === A stream ===
+
+
+def _follow(
+    saved: SavedModel,
+    scorer: Scorer,
+    paths: Sequence[str],
+    config: CorpusConfig,
+    as_json: bool,
+    show_all: bool,
+    threshold: float,
+    window: int,
+) -> None:
+    from textgen.following import file_lines, follow, stream_lines
+
+    path = paths[0] if paths else "-"
+    lines = stream_lines(sys.stdin.buffer) if path == "-" else file_lines(Path(path))
+    seen = flagged = 0
+    try:
+        for result in follow(scorer, lines, config.documents or "file", threshold=threshold, window=window):
+            seen += 1
+            flagged += result.flagged
+            if result.flagged or show_all:
+                _print_json({"model": saved.name, **asdict(result)}) if as_json else _print_line(result, show_all)
+                sys.stdout.flush()
+    finally:
+        click.echo(f"{seen:,} lines, {flagged:,} of them surprising.", err=True)
+
+
+def _print_line(result: LineScore, show_all: bool) -> None:
+    mark = "! " if show_all and result.flagged else "  " if show_all else ""
+    deviation = "" if result.deviation is None else f"{result.deviation:+.1f}"
+    line = f"{mark}{result.line:>7}  {result.bits_per_character:6.2f}  {deviation:>6}  {result.text}"
+    # click takes colours out where stdout is not a terminal
+    click.secho(line, fg="red" if result.flagged else None)
