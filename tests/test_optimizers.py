@@ -32,7 +32,10 @@ def config(optimizer: str, **settings: Any) -> TrainingConfig:
 def trained(settings: TrainingConfig, rates: list[float]) -> dict[str, np.ndarray]:
     """The weights after a step at each rate."""
     weights = [keras.Variable(array.astype(np.float32), name=name) for name, array in START.items()]
-    optimizer = make_optimizer(settings, cast(LanguageModel, SimpleNamespace(trainable_variables=weights)))
+    optimizer = make_optimizer(
+        settings,
+        cast(LanguageModel, SimpleNamespace(named_weights=lambda: {weight.name: weight for weight in weights})),
+    )
     for step, rate in enumerate(rates):
         gradients = [tf.constant(gradient[step], tf.float32) for gradient in GRADIENTS.values()]
         apply_gradients(optimizer, settings, gradients, weights, tf.constant(rate))

@@ -318,6 +318,47 @@ def test_fine_tuning_starts_from_the_model_and_leaves_it_alone(
         make_plan(corpus, {"hidden_units": 8}, start=base, flops=1e11)
 
 
+def test_fine_tuning_with_another_vocabulary_carries_over_what_both_know(text: Path, tmp_path: Path) -> None:
+    base = train(plan_for(text, steps=150, learning_rate=0.03, dropout=0.0), tmp_path / "base")
+    before = {path: path.read_bytes() for path in base.folder.rglob("*") if path.is_file()}
+    other = tmp_path / "other.txt"
+    other.write_text(text.read_text(encoding="utf-8").replace("moon", "Möön"), encoding="utf-8")
+    settings = {name: TINY[name] for name in ("batch_size", "sequence_length", "valid_tokens")} | {"steps": 3}
+    corpus, said, watch = Corpus([other], CorpusConfig(documents="line")), list[str](), Watch()
+    plan = make_plan(corpus, settings | {"tokenizer": "char"}, start=base, flops=1e11)
+    tuned = train(plan, tmp_path / "tuned", observers=[watch], say=said.append)
+    size, known = tuned.tokenizer.vocab_size, len({*base.tokenizer.pieces()} & {*tuned.tokenizer.pieces()})
+    assert {*tuned.tokenizer.pieces()} - {*base.tokenizer.pieces()} == {"M", "ö"}
+    assert f"{known:,} of {size:,} pieces are known to base; the others start afresh." in said
+    assert watch.steps[0].nats_per_token < 2.4  # a fresh model starts at about 2.8
+    assert {path: path.read_bytes() for path in base.folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_frozen_layers_stay_as_they_are(text: Path, tmp_path: Path, optimizer: str) -> None:
+    frozen = ["embedding", "lstm_0"]
+    base = train(plan_for(text, steps=2), tmp_path / "base")
+    settings = {name: TINY[name] for name in ("batch_size", "sequence_length", "valid_tokens")}
+    settings |= {"steps": 5, "freeze": frozen, "optimizer": optimizer}
+    tuned = train(make_plan(Corpus([text], CorpusConfig(documents="line")), settings, start=base), tmp_path / "tuned")
+    resumed = resume(tuned.folder, {"steps": 8})
+    for name, array in base.weights().items():
+        assert np.array_equal(resumed.weights()[name], array) == (name.split("/")[0] in frozen), name
+
+
+@pytest.mark.parametrize(
+    ("freeze", "message"),
+    [
+        (["lstm_2"], "There is no layer 'lstm_2' to freeze. There are: embedding, lstm_0, lstm_1, projection, head."),
+        (["embedding", "lstm_0", "lstm_1", "projection", "head"], "nothing is left to train"),
+    ],
+)
+def test_layers_that_cannot_be_frozen_are_named(text: Path, freeze: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan_for(text, freeze=freeze)
+    assert message in str(caught.value)
+
+
 class Poison(Observer):
     """Makes an output of the network infinite after some steps, as a bug or bad memory would."""
 

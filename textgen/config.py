@@ -180,6 +180,7 @@ class TrainingConfig:
     ema_decay: float = 0.999  # weight of a step in the mean, beside that of the step after it
     average_last: int = 5  # validations whose weights last-k takes the mean of
     weight_decay: float = 0.02  # on matrices only; with sgd, asgd, adam and rmsprop through the gradient
+    freeze: tuple[str, ...] = ()  # layers whose weights stay as they are, such as embedding or lstm_0
     clip_norm: float = 0.5  # gradients longer than this are shortened to it
     epochs: float | None = None  # passes over the training text
     steps: int | None = None  # updates of the weights

@@ -27,13 +27,18 @@ from textgen.model import LanguageModel
 
 def make_optimizer(config: TrainingConfig, model: LanguageModel) -> keras.optimizers.Optimizer:
     """The Keras optimizer that `config` names, built for the weights of `model`."""
-    optimizer = _keras_optimizer(config)
+    optimizer, weights = _keras_optimizer(config), trained_weights(config, model)
     if config.optimizer in DECOUPLED:
-        optimizer.exclude_from_weight_decay(var_list=[w for w in model.trainable_variables if not decays(w)])
-    optimizer.build(model.trainable_variables)
+        optimizer.exclude_from_weight_decay(var_list=[weight for weight in weights if not decays(weight)])
+    optimizer.build(weights)
     optimizer._all_reduce_sum_gradients = list  # the gradients that it gets are sums over all replicas
     model.optimizer = optimizer  # where Keras callbacks look for it
     return optimizer
+
+
+def trained_weights(config: TrainingConfig, model: LanguageModel) -> list[keras.Variable]:
+    """The weights of the layers that are not frozen."""
+    return [weight for name, weight in model.named_weights().items() if name.split("/")[0] not in config.freeze]
 
 
 def apply_gradients(

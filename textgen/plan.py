@@ -45,6 +45,7 @@ SMALL_LAYER = 80  # units that cost as much as the rest of a step; narrow layers
 MOST_PASSES = 30.0  # over a text; more would only learn it by heart
 UPDATES_PER_PASS = 48  # that a short text should make, at batches of at least 4 streams
 TOKENS_PER_PARAMETER = 2.0  # that a network should see within its budget
+REGULARISERS = ("dropout", "embedding_dropout")  # the settings of a model that may change from run to run
 RATES = {"sgd": 20.0, "asgd": 20.0, "rmsprop": 1e-3, "lamb": 1e-2}  # learning rates; Adam's goes by the width
 GRADIENT_DECAY = 1.2e-6  # weight decay where it is part of the gradient, as AWD-LSTM has it
 LARGEST_FOR = ((40_000, "tiny"), (400_000, "small"), (20_000_000, "medium"))  # tokens of training text
@@ -101,7 +102,8 @@ def make_plan(
             f"The corpus has {stats.characters:,} characters, too few to learn from: give at least "
             f"{LEAST_CHARACTERS:,}, better 50,000 or more."
         )
-    tokenizer = start.tokenizer if start else tokenizer
+    if start and tokenizer is None and not select(TokenizerConfig, settings):
+        tokenizer = start.tokenizer
     tokenizer_config = _plan_tokenizer(settings, tokenizer)
     if isinstance(corpus, PreparedCorpus):
         vocab_size, tokens = corpus.tokenizer.vocab_size, len(corpus.data().train)
@@ -114,11 +116,12 @@ def make_plan(
         settings["precision"] = best_precision()
     if start:
         model, preset = start.model_config, None
-        model = replace(model, **{k: v for k, v in settings.items() if k in ("dropout", "embedding_dropout")})
+        model = replace(model, **{k: v for k, v in settings.items() if k in REGULARISERS}, vocab_size=vocab_size)
     else:
         model, preset = _plan_model(settings, preset, vocab_size, tokens, flops)
     speed = tokens_per_second(model, flops, settings["precision"])
     training = _plan_training(settings, model, tokens, speed, fine_tuning=start is not None)
+    _refuse_unknown_layers(training, model)
     step_tokens = training.batch_size * training.sequence_length
     speed = tokens_per_second(model, flops, settings["precision"], step_tokens)
     if tokens < training.batch_size * training.sequence_length:
@@ -157,12 +160,21 @@ def _refuse_unknown(settings: Mapping[str, Any], preset: str | None, start: Save
         raise ConfigError(f"There is no setting {unknown[0]!r}. There are: {', '.join(dict.fromkeys(known))}.")
     if preset is not None and preset not in PRESETS:
         raise ConfigError(f"There is no preset {preset!r}. There are: {', '.join(PRESETS)}.")
-    fixed = {field.name for kind in (TokenizerConfig, ModelConfig) for field in fields(kind)}
-    clash = [name for name in settings if name in fixed - {"dropout", "embedding_dropout"}]
+    fixed = {field.name for field in fields(ModelConfig)} - {*REGULARISERS, "vocab_size"}
+    clash = [name for name in settings if name in fixed]
     if start and (clash or preset):
         raise ConfigError(
             f"{clash[0] if clash else 'preset'} cannot be set when fine-tuning: the model {start.name!r} decides it."
         )
+
+
+def _refuse_unknown_layers(training: TrainingConfig, model: ModelConfig) -> None:
+    layers = list(dict.fromkeys(name.split("/")[0] for name in model.weight_shapes()))
+    for name in training.freeze:
+        if name not in layers:
+            raise ConfigError(f"There is no layer {name!r} to freeze. There are: {', '.join(layers)}.")
+    if set(layers) == set(training.freeze):
+        raise ConfigError("All layers are frozen, so nothing is left to train: leave one out of freeze.")
 
 
 def _plan_tokenizer(settings: Mapping[str, Any], tokenizer: Tokenizer | None) -> TokenizerConfig:

@@ -43,6 +43,7 @@ from textgen.saved_model import (
 from textgen.storage import MANIFEST, write_file, writing
 from textgen.tokenizer import MODEL_FILE, Tokenizer, load_tokenizer
 from textgen.tokens import TokenData, prepare
+from textgen.transfer import carried_over, shared_pieces
 from textgen.vocabulary import learn_vocabulary
 
 if TYPE_CHECKING:
@@ -83,12 +84,16 @@ def train(
             folder.rmdir()  # nothing is in it yet
         raise
     say(f"{len(data.train):,} tokens to train on, {len(data.valid):,} held out. Indexing n-grams ...")
+    knows_vocabulary = plan.start is not None and plan.start.tokenizer.fingerprint() == tokenizer.fingerprint()
+    if plan.start and not knows_vocabulary:
+        shared = len(shared_pieces(plan.start.tokenizer, tokenizer)[0])
+        say(f"{shared:,} of {tokenizer.vocab_size:,} pieces are known to {plan.start.name}; the others start afresh.")
     model_config = replace(plan.model_config, vocab_size=tokenizer.vocab_size)
     run = _Run(folder, tokenizer, data, model_config, plan.tokenizer_config, plan.corpus_config, plan.training_config)
     run.record = _first_record(plan, model_config, data)
     if tokenizer.serialized:
         write_file(folder / MODEL_FILE, tokenizer.serialized)
-    base = plan.start.ngrams() if plan.start and plan.start.has_ngrams else None
+    base = plan.start.ngrams() if plan.start and plan.start.has_ngrams and knows_vocabulary else None
     save_ngrams(folder, index_stream(data.train, tokenizer.eos_id, base))
     write_training(folder, run.record)
     return run.go(plan.start, observers, callbacks, distribution, step_timeout)
@@ -248,10 +253,10 @@ class _Run:
                 seed=self.training_config.seed,
                 precision=self.training_config.precision,
             )
+        self.model.start_bias(self.data.train.counts)
         if start:
-            self.model.assign_weights(start.weights())
-        else:
-            self.model.start_bias(self.data.train.counts)
+            fresh = self.model.weights_as_arrays()
+            self.model.assign_weights(carried_over(start.weights(), start.tokenizer, self.tokenizer, fresh))
         self.model.assign_weights(self.distribution.from_chief(self.model.weights_as_arrays()))
         generator = Generator(CompiledModel(self.model), self.tokenizer)
         self.trainer = Trainer(

@@ -343,7 +343,7 @@ class Trainer:
 
     def _weight_names(self) -> list[str]:
         names = {id(weight): name for name, weight in self.model.named_weights().items()}
-        return [names[id(weight)] for weight in self.model.trainable_variables]
+        return [names[id(weight)] for weight in self._update.weights]
 
     @contextmanager
     def _catch_signals(self) -> Iterator[None]:

@@ -12,7 +12,7 @@ from textgen.config import TrainingConfig
 from textgen.distribution import Distribution
 from textgen.layers.dropout import Noise
 from textgen.model import LanguageModel
-from textgen.optimizers import apply_gradients, make_optimizer
+from textgen.optimizers import apply_gradients, make_optimizer, trained_weights
 from textgen.runtime import join_states, shard_rows
 
 
@@ -49,6 +49,7 @@ class Update:
         self._distribution = distribution
         with distribution.strategy.scope():
             self.optimizer = make_optimizer(config, model)
+        self.weights = trained_weights(config, model)
         self._compiled_gradient = tf.function(self._on_replicas)
         on_one_cpu = distribution.num_replicas == 1 and not tf.config.list_physical_devices("GPU")
         self._compiled_apply = tf.function(self._apply_on_replicas, jit_compile=on_one_cpu)
@@ -96,7 +97,7 @@ class Update:
         self, inputs: tf.Tensor, targets: tf.Tensor, state: Any, noise: Noise
     ) -> tuple[tf.Tensor, list[tf.Tensor], Any]:
         """Sum of nats, its gradient, state."""
-        variables = [_local(weight.value) for weight in self._model.trainable_variables]
+        variables = [_local(weight.value) for weight in self.weights]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             features, state = self._model.features(inputs, state, noise)
@@ -108,7 +109,7 @@ class Update:
 
     def _apply_on_replica(self, gradients: list[tf.Tensor], scale: tf.Tensor, learning_rate: tf.Tensor) -> None:
         clipped = [gradient * scale for gradient in gradients]
-        apply_gradients(self.optimizer, self._config, clipped, self._model.trainable_variables, learning_rate)
+        apply_gradients(self.optimizer, self._config, clipped, self.weights, learning_rate)
 
 
 def _local(variable: Any) -> Any:

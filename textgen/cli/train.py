@@ -94,6 +94,7 @@ training_options = option_group(
     click.option("--ema-decay", type=float, help="How slowly ema forgets earlier steps [default: 0.999]."),
     click.option("--average-last", type=int, metavar="N", help="Validations that last-k averages [default: 5]."),
     click.option("--weight-decay", type=float, help="On matrices; biases and norms do not decay."),
+    click.option("--freeze", metavar="LAYER", multiple=True, help="Leave the weights of embedding, lstm_0, ... alone."),
     click.option("--clip-norm", type=float, help="Longer gradients are shortened to this."),
     click.option("--validations", type=int, metavar="N", help="How often held-out text is scored."),
     click.option("--valid-tokens", type=int, metavar="N", help="Held-out tokens that are scored each time."),
