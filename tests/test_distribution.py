@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -16,6 +17,7 @@ from textgen.errors import ConfigError
 from textgen.runtime import load_tensorflow
 
 STEPS = 50
+SCRIPTS = Path(__file__).parent.parent / "scripts"
 
 # A training in a program of its own, since logical devices are settled at TensorFlow's start: losses as JSON.
 TRAINING = """
@@ -130,6 +132,36 @@ def test_the_environment_tells_who_follows(
     assert is_follower("auto") is follows
     assert is_follower("multiworker") is follows
     assert is_follower("single") is False
+
+
+def test_the_template_for_kubernetes_sets_tf_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    template = (SCRIPTS / "train.kubernetes.yaml").read_text(encoding="utf-8")
+    script = template[template.index("- |\n") + 4 : template.index("          resources:")]
+    script = textwrap.dedent(script).replace("exec textgen", 'echo "$TF_CONFIG"; true')
+    environment = {"WORKERS": "3", "JOB_COMPLETION_INDEX": "2", "PATH": os.environ["PATH"]}
+    done = subprocess.run(["bash", "-euc", script], env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {
+        "cluster": {"worker": [f"textgen-{index}.textgen:2222" for index in range(3)]},
+        "task": {"type": "worker", "index": 2},
+    }
+    monkeypatch.setenv("TF_CONFIG", done.stdout)
+    assert is_follower()
+
+
+def test_the_template_for_slurm_trains_and_goes_on(tmp_path: Path) -> None:
+    """With an `srun` that says what it was given, and fails the first time."""
+    srun, said = tmp_path / "srun", tmp_path / "said"
+    srun.write_text(f'#!/bin/bash\necho "$*" >> {said}\nmkdir -p {tmp_path}/models/news/checkpoints/step-1 && '
+                    f'[ $(wc -l < {said}) = 2 ]\n', encoding="utf-8")  # fmt: skip
+    (tmp_path / "sleep").write_text("#!/bin/bash\n", encoding="utf-8")
+    for program in (srun, tmp_path / "sleep"):
+        program.chmod(0o755)
+    environment = {"HOME": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run(["bash", str(SCRIPTS / "train.slurm")], env=environment, check=True, capture_output=True)
+    first, second = said.read_text(encoding="utf-8").splitlines()
+    assert "textgen train --strategy multiworker --name news" in first
+    assert first.endswith(f"{tmp_path}/news-prepared --batch-size 256")
+    assert second.endswith("--resume")
 
 
 @pytest.mark.parametrize(

@@ -142,9 +142,10 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def start_training(text: Path, name: str, *options: str) -> subprocess.Popen[str]:
+def start_training(text: Path, name: str, *options: str, **variables: str) -> subprocess.Popen[str]:
     arguments = ["train", str(text), "--name", name, "--models-dir", str(text.parent), *SETTINGS, *options]
-    return subprocess.Popen([sys.executable, "-m", "textgen", *arguments], stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "textgen", *arguments]
+    return subprocess.Popen(command, env=os.environ | variables, stderr=subprocess.PIPE, text=True)
 
 
 def training_ends(training: subprocess.Popen[str]) -> str:
@@ -191,6 +192,13 @@ def test_workers_equal_one_process_whatever_happens_to_them(text: Path) -> None:
     one, two = final_weights(text, "one"), final_weights(text, "two")
     for name, array in one.items():
         np.testing.assert_allclose(two[name], array, atol=1e-5)
+
+    environment = {"SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_STEP_NUM_TASKS": "2"}
+    tasks = [start_training(text, "slurm", **environment, SLURM_PROCID=str(index)) for index in range(2)]
+    for task in tasks:
+        training_ends(task)
+    for name, array in two.items():
+        np.testing.assert_array_equal(final_weights(text, "slurm")[name], array)
 
     for number, name, cause in (
         (signal.SIGKILL, "killed", "was ended by SIGKILL"),

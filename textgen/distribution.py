@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -172,8 +173,8 @@ def _join(name: str) -> tf.distribute.Strategy | None:
 
     gpus = tf.config.list_physical_devices("GPU")
     if name == "multiworker":
-        resolver = None if "TF_CONFIG" in os.environ else tf.distribute.cluster_resolver.SlurmClusterResolver()
         try:
+            resolver = None if "TF_CONFIG" in os.environ else _slurm()
             return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
         except (ValueError, RuntimeError, tf.errors.OpError) as error:
             raise TrainingError(f"The processes cannot be joined: {str(error).splitlines()[0]}") from None
@@ -185,6 +186,16 @@ def _join(name: str) -> tf.distribute.Strategy | None:
     if name == "mirrored" or (name == "auto" and len(gpus) > 1):
         return tf.distribute.MirroredStrategy()
     return None
+
+
+def _slurm() -> tf.distribute.cluster_resolver.SlurmClusterResolver:
+    """The processes of the job step. TensorFlow counts GPUs with `nvidia-smi`, and none are too few for it."""
+    import tensorflow as tf
+
+    resolver = tf.distribute.cluster_resolver.SlurmClusterResolver
+    if shutil.which("nvidia-smi"):
+        return resolver()
+    return resolver(gpus_per_node=_cluster_size(), gpus_per_task=1, auto_set_gpu=False)  # numbers that it can divide
 
 
 def _cluster_size() -> int:

@@ -73,7 +73,7 @@ def train(
     `say` is told in a line each what is done before the first step. Raises `TextgenError`s; whatever ends the
     run, the best weights so far stay saved.
     """
-    if (folder / MANIFEST).exists() or (folder / CHECKPOINTS).exists():
+    if (folder / MANIFEST).exists() or any((folder / CHECKPOINTS).glob("step-*")):
         raise TrainingError(f"{folder} already holds a model: resume it, remove it, or choose another name.")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
