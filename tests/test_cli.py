@@ -361,7 +361,8 @@ def test_resuming_with_nothing_there_is_said(tmp_path: Path) -> None:
     assert "no run to resume" in result.stderr
 
 
-def test_ctrl_c_saves_exits_130_and_the_run_goes_on_where_it_was(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_ends_and_the_run_goes_on_where_it_was(tmp_path: Path, number: int, code: int) -> None:
     (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
     command = [sys.executable, "-m", "textgen", "train", "--models-dir", str(tmp_path / "models")]
     options = [*TINY, "--steps", "1000000", "--validations", "100000", "--patience", "1000000"]
@@ -372,8 +373,8 @@ def test_ctrl_c_saves_exits_130_and_the_run_goes_on_where_it_was(tmp_path: Path)
         assert time.monotonic() < until
         assert process.poll() is None
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
+    process.send_signal(number)
+    assert process.wait(60) == code
     said = (tmp_path / "stderr.txt").read_text(encoding="utf-8")
     assert "everything is saved" in said
     assert "Traceback" not in said
