@@ -44,6 +44,7 @@ def test_help_loads_nothing_heavy(code: str) -> None:
         "plan",
         "generator",
         "following",
+        "writing",
     ],
 )
 def test_the_road_before_the_network_needs_no_tensorflow(module: str) -> None:

@@ -11,7 +11,8 @@ seldom. So what is said of a text errs on one side only:
                        k - 1 pieces can be joined there. Runs of fewer than k pieces are not seen at all.
 
 Pieces are those into which the tokenizer cuts the text. Documents do not run into one another, and the held-out
-text, from which the model learns nothing, is not in the index.
+text, from which the model learns nothing, is not in the index. A fine-tuned model's index has the text of the model
+that it began with too, unless that has another vocabulary or no index.
 """
 
 from __future__ import annotations

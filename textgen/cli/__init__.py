@@ -17,6 +17,7 @@ from textgen.cli.score import score
 from textgen.cli.tensorboard import tensorboard
 from textgen.cli.tokenizer import tokenizer
 from textgen.cli.train import train
+from textgen.cli.write import write
 from textgen.errors import Interrupted, TextgenError, WorkerLost
 
 
@@ -53,5 +54,18 @@ def textgen() -> None:
     """
 
 
-for command in (train, sample, evaluate, score, tensorboard, models, corpus, prepare, tokenizer, import_torch, export):
+for command in (
+    train,
+    sample,
+    write,
+    evaluate,
+    score,
+    tensorboard,
+    models,
+    corpus,
+    prepare,
+    tokenizer,
+    import_torch,
+    export,
+):
     textgen.add_command(command)
