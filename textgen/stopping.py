@@ -1,0 +1,76 @@
+"""Where a text ends: before one of the stop texts, or with its sentence, line or paragraph."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+CLOSERS = "\"'”’»」』）)】》\\]"  # may stand between the mark that ends a sentence and what follows
+WIDE = "。！？｡"  # end a sentence without a space after them
+BLANK_LINE = r"(?=\n[^\S\n]*\n)"
+NO_ABBREVIATION = r"(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)(?<!\bSt)(?<!\b[A-Z])"
+
+UNTIL = {  # what a text can be written to the end of: a match's end is where the text ends
+    "sentence": re.compile(
+        rf"(?:{NO_ABBREVIATION}\.|[!?…])[.!?…]*[{CLOSERS}]*(?=\s)"
+        rf"|[{WIDE}][.!?…{WIDE}{CLOSERS}]*(?=[^.!?…{WIDE}{CLOSERS}])"
+        rf"|{BLANK_LINE}"
+    ),
+    "line": re.compile(r"(?=\n)"),
+    "paragraph": re.compile(BLANK_LINE),
+}
+UNDECIDED = re.compile(r"\n[^\S\n]*\Z")  # may become a blank line
+CONTEXT = 64  # characters that are looked back on
+
+
+class Ending:
+    """Takes a text as it comes, gives back what of it is certain, and says when it is over.
+
+    >>> ending = Ending(stop=["END"])
+    >>> [ending.feed(text) for text in ("one E", "N", "Ds EN", "D")], ending.reason
+    (['one ', '', '', ''], 'stop')
+    """
+
+    def __init__(self, stop: Sequence[str] = (), until: str = "document") -> None:
+        self.reason = ""  # stop or until, once the text is over
+        self._stop = stop
+        self._until = UNTIL.get(until)
+        self._context = ""  # the end of what was given back, without the blanks that the text begins with
+        self._held = ""
+
+    def feed(self, text: str) -> str:
+        """The text that is certain; nothing more once there is a `reason`."""
+        if self.reason:
+            return ""
+        self._held += text
+        ends = [(at, "stop") for stop in self._stop if (at := self._held.find(stop)) >= 0]
+        if self._until:
+            ends += self._end_of_unit(self._until)
+        if ends:
+            end, self.reason = min(ends)
+        else:
+            end = len(self._held) - self._undecided()
+        return self._release(end)
+
+    def flush(self) -> str:
+        """The rest, when no more text comes."""
+        return "" if self.reason else self._release(len(self._held))
+
+    def _end_of_unit(self, pattern: re.Pattern[str]) -> list[tuple[int, str]]:
+        text = self._context + self._held
+        start = 0 if self._context else len(text) - len(text.lstrip())  # blanks alone are no sentence or line
+        before = len(self._context)
+        return [(match.end() - before, "until") for match in pattern.finditer(text, start) if match.end() >= before][:1]
+
+    def _undecided(self) -> int:
+        """Characters at the end that may turn out not to belong to the text."""
+        lengths = [n for stop in self._stop for n in range(1, len(stop)) if self._held.endswith(stop[:n])]
+        if self._until and (match := UNDECIDED.search(self._held)):
+            lengths.append(len(match[0]))
+        return max(lengths, default=0)
+
+    def _release(self, end: int) -> str:
+        text, self._held = self._held[:end], self._held[end:]
+        if self._until:
+            self._context = (self._context + text)[-CONTEXT:] if self._context else text.lstrip()[-CONTEXT:]
+        return text
