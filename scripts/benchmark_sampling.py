@@ -52,7 +52,7 @@ def textgen_steps(run: Result) -> Callable[[], None]:
         nonlocal state, ids
         for _ in range(STEPS):
             logits, state = model.step(ids, state)
-            ids = sampler.draw(logits, [True] * rows)
+            ids = sampler.draw(logits)
 
     return steps
 

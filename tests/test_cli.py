@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -317,6 +318,15 @@ BAD_SAMPLES: list[tuple[list[str], str | bytes | None, int, str]] = [
     (["songs", "--prompt", "-"], b"\xff\xfe\xff", 1, "not UTF-8"),
     (["songs", "--prompt", "half \udce2 a character"], None, 1, "not valid text"),
     (["songs", "--prompt-file", "missing.txt"], None, 1, "missing.txt"),
+    (["songs", "--prompt-lines", "-"], "\n\n", 1, "There is no prompt in -."),
+    (["songs", "--until", "noon"], None, 2, "noon"),
+    (["songs", "--best-of", "2", "--num", "3"], None, 1, "best_of (2) is less than num (3)"),
+    (["songs", "--best-of", "2", "--num-beams", "3"], None, 1, "best_of chooses among drawn texts"),
+    (["songs", "--num-beams", "2", "--num", "3"], None, 1, "num_beams 2 finds no more texts than that, not 3"),
+    (["songs", "--num-beams", "4", "--num-beam-groups", "3"], None, 1, "must be a multiple of num_beam_groups (3)"),
+    (["songs", "--length-penalty", "nan"], None, 1, "length_penalty must be a number"),
+    (["songs", "--load-state", "missing.state"], None, 1, "Cannot read the state in missing.state"),
+    (["songs", "--save-state", "state", "--num", "2"], None, 1, "A state is that of one text"),
 ]
 
 
@@ -328,6 +338,134 @@ def test_a_bad_sample_is_one_clear_line(
     assert result.exit_code == code
     assert expected in result.stderr.splitlines()[-1]
     assert not result.stdout
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ('{"prompt": "The"}\n{"prompt": ', "prompts.jsonl, line 2 is not JSON"),
+        ('{"prompt": "The", "heat": 1}', "prompts.jsonl, line 1: SamplingConfig has no setting 'heat'"),
+        ('{"prompt": "The", "temperature": -1}', "prompts.jsonl, line 1: temperature must be a number from 0"),
+        ('{"text": "The"}', 'prompts.jsonl, line 1: a line is an object with "prompt"'),
+        ('["The"]', 'prompts.jsonl, line 1: a line is an object with "prompt"'),
+        ('{"prompt": 7}', 'prompts.jsonl, line 1: a line is an object with "prompt"'),
+        ("\n", "There is no prompt in"),
+    ],
+)
+def test_a_bad_file_of_prompts_is_named_with_its_line(models: Path, tmp_path: Path, lines: str, expected: str) -> None:
+    (tmp_path / "prompts.jsonl").write_text(lines, encoding="utf-8")
+    result = run("sample", "songs", "--models-dir", str(models), "--prompt-file", str(tmp_path / "prompts.jsonl"))
+    assert result.exit_code == 1
+    assert expected in result.stderr.splitlines()[-1]
+    assert not result.stdout
+
+
+def rows_of(models: Path, *arguments: str, stdin: str | None = None) -> list[dict[str, Any]]:
+    result = run("sample", "songs", "--models-dir", str(models), "--json", *arguments, stdin=stdin)
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_many_prompts_with_settings_of_their_own(models: Path, tmp_path: Path) -> None:
+    """In their order; each becomes what it would alone."""
+    entries: list[dict[str, Any]] = [{"prompt": f"Song {number}\n"} for number in range(70)]
+    entries[5] |= {"seed": 99, "max_tokens": 3}
+    entries[6] |= {"temperature": 0, "stop": ["e"]}
+    (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, entries)), encoding="utf-8")
+    options = ["--seed", "3", "--max-tokens", "12"]
+    rows = rows_of(models, "--prompt-file", str(tmp_path / "prompts.jsonl"), *options)
+    assert [row["prompt"] for row in rows] == [entry["prompt"] for entry in entries]
+    assert [row["seed"] for row in rows] == [3, 4, 5, 6, 7, 99, *range(9, 73)]
+    assert rows[5]["config"] == {"max_tokens": 3}
+    assert rows[6]["config"] == {"max_tokens": 12, "temperature": 0, "stop": ["e"]}
+    assert len(rows[5]["ids"]) == 3
+    assert rows_of(models, "--prompt", "Song 69\n", "--seed", "72", "--max-tokens", "12") == rows[69:]
+
+
+def test_each_line_is_a_prompt(models: Path, tmp_path: Path) -> None:
+    lines = "The fox\n\nThe owl \r\n床前\n"
+    rows = rows_of(models, "--prompt-lines", "-", "--max-tokens", "2", stdin=lines)
+    assert [row["prompt"] for row in rows] == ["The fox", "The owl ", "床前"]
+    (tmp_path / "lines.txt").write_bytes(lines.encode())
+    rows = rows_of(models, "--prompt", "A", "--prompt-lines", str(tmp_path / "lines.txt"), "--num", "2")
+    assert [row["prompt"] for row in rows] == [text for text in ("A", "The fox", "The owl ", "床前") for _ in "ab"]
+
+
+def test_the_same_seed_writes_the_same_text_as_stream_batch_and_json(models: Path) -> None:
+    options = ["sample", "songs", "--models-dir", str(models), "--prompt", "The", "--seed", "8", "--max-tokens", "40"]
+    (alone,) = rows_of(models, "--prompt", "The", "--seed", "8", "--max-tokens", "40")
+    assert run(*options).stdout == "The" + alone["text"] + "\n"
+    assert run(*options, "--num", "3").stdout.startswith("The" + alone["text"] + "\n\nThe")
+    together = rows_of(models, "--prompt", "The", "--seed", "8", "--max-tokens", "40", "--num", "3")
+    assert together[0] == alone
+    for size in ("1", "2"):
+        assert together == rows_of(
+            models, "--prompt", "The", "--seed", "8", "--max-tokens", "40", "--num", "3", "--batch-size", size
+        )
+
+
+def test_log_probabilities_in_json_and_in_colour(models: Path) -> None:
+    options = ["--prompt", "The", "--seed", "1", "--max-tokens", "9", "--min-tokens", "9"]
+    (row,) = rows_of(models, *options, "--top-logprobs", "2")
+    assert len(row["logprobs"]) == len(row["top_logprobs"]) == len(row["ids"]) == 9
+    assert all(value <= 0 for value in row["logprobs"])
+    assert all(len(top) == 2 for top in row["top_logprobs"])
+    assert rows_of(models, *options)[0]["logprobs"] is None
+    for more in ([], ["--num", "2"]):
+        command = ["sample", "songs", "--models-dir", str(models), *options, "--show-probabilities", *more]
+        coloured = CliRunner().invoke(textgen, command, color=True, catch_exceptions=False).stdout
+        assert coloured.count("\x1b[0m") >= 5
+        plain = CliRunner().invoke(textgen, command, catch_exceptions=False).stdout
+        assert click.unstyle(coloured) == plain
+        assert plain.startswith("The" + row["text"])
+
+
+def test_a_search_prints_the_likeliest_texts(models: Path) -> None:
+    options = ["--prompt", "The", "--max-tokens", "8"]
+    rows = rows_of(models, *options, "--num-beams", "4", "--num", "3")
+    totals = [sum(row["logprobs"]) for row in rows]
+    assert len(rows) == 3
+    assert totals == sorted(totals, reverse=True)
+    drawn = rows_of(models, *options, "--num", "20", "--best-of", "20", "--seed", "0")
+    assert max(sum(row["logprobs"]) for row in drawn if len(row["ids"]) == 8) <= totals[0] + 1e-4
+    text = run("sample", "songs", "--models-dir", str(models), *options, "--num-beams", "4").stdout
+    assert text == "The" + rows[0]["text"] + "\n"
+
+
+def test_a_text_is_saved_and_gone_on_with(models: Path, tmp_path: Path) -> None:
+    state, greedy = str(tmp_path / "song.state"), ["--temperature", "0", "--no-heal"]
+    (whole,) = rows_of(models, "--prompt", "The", *greedy, "--max-tokens", "20")
+    (first,) = rows_of(models, "--prompt", "The", *greedy, "--max-tokens", "12", "--save-state", state)
+    (second,) = rows_of(models, *greedy, "--max-tokens", "8", "--load-state", state)
+    assert first["text"] + second["text"] == whole["text"]
+    shown = run("sample", "songs", "--models-dir", str(models), *greedy, "--max-tokens", "8", "--load-state", state)
+    assert shown.stdout == second["text"] + "\n"
+
+
+def test_what_a_stop_text_takes_back_is_not_in_the_state(models: Path, tmp_path: Path) -> None:
+    state, greedy = str(tmp_path / "song.state"), ["--temperature", "0", "--no-heal", "--max-tokens", "6"]
+    (whole,) = rows_of(models, "--prompt", "The", *greedy)
+    stop = whole["text"][2:4]
+    (cut,) = rows_of(models, "--prompt", "The", *greedy, "--stop", stop, "--save-state", state)
+    assert cut["stop_reason"] == "stop"
+    (rest,) = rows_of(models, *greedy, "--load-state", state)
+    assert (cut["text"] + rest["text"])[: len(whole["text"])] == whole["text"]
+
+
+def test_a_state_that_cannot_be_written_is_said(models: Path, tmp_path: Path) -> None:
+    path = str(tmp_path / "no" / "folder")
+    result = run("sample", "songs", "--models-dir", str(models), "--max-tokens", "2", "--save-state", path)
+    assert result.exit_code == 1
+    assert "Error: Cannot write" in result.stderr
+
+
+def test_writing_loads_no_tensorflow(models: Path) -> None:
+    code = (
+        "import sys\nfrom textgen.cli import textgen\n"
+        f"textgen(['sample', 'songs', '--models-dir', {str(models)!r}, '--max-tokens', '3'], standalone_mode=False)\n"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:

@@ -29,9 +29,11 @@ from textgen.config import (
     SAMPLERS,
     SCHEDULES,
     TOKENIZERS,
+    UNITS,
     CorpusConfig,
     ModelConfig,
     SamplingConfig,
+    SearchConfig,
     TokenizerConfig,
     TrainingConfig,
     from_dict,
@@ -44,6 +46,7 @@ from textgen.config import (
 from textgen.errors import ConfigError
 
 DEFAULTS: list[Any] = [CorpusConfig(), TokenizerConfig(), ModelConfig(100), TrainingConfig(), SamplingConfig()]
+DEFAULTS += [SearchConfig(num_beams=1 << 10)]
 BASE: dict[type[Any], Any] = {type(config): config for config in DEFAULTS}
 
 LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most that are allowed
@@ -115,6 +118,12 @@ LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most 
     (SamplingConfig, "no_repeat_ngram_size", 0, MAX_LOOK_BACK),
     (SamplingConfig, "min_tokens", 0, SamplingConfig.max_tokens),
     (SamplingConfig, "no_copy", 1, 1 << 62),
+    (SamplingConfig, "max_seconds", 0.0, 1e9),
+    (SamplingConfig, "top_logprobs", 0, MAX_VOCAB_SIZE),
+    (SearchConfig, "num_beams", 1, 1 << 10),
+    (SearchConfig, "num_beam_groups", 1, 1 << 10),
+    (SearchConfig, "diversity_penalty", 0.0, 1e3),
+    (SearchConfig, "length_penalty", -100.0, 100.0),
 ]
 CHOICES: list[tuple[type[Any], str, tuple[str, ...]]] = [
     (CorpusConfig, "documents", DOCUMENT_MODES),
@@ -126,6 +135,7 @@ CHOICES: list[tuple[type[Any], str, tuple[str, ...]]] = [
     (TrainingConfig, "precision", PRECISIONS),
     (TrainingConfig, "optimizer", OPTIMIZERS),
     (TrainingConfig, "average", AVERAGES),
+    (SamplingConfig, "until", UNITS),
 ]
 
 
@@ -153,7 +163,7 @@ def test_a_number_is_within_its_limits(kind: type[Any], name: str, low: float, h
 def test_every_number_has_a_limit_and_every_choice_is_checked() -> None:
     checked = {(kind, name) for kind, name, *_ in [*LIMITS, *CHOICES]}
     free = {"encoding", "text_field", "text_column", "tie_embeddings", "reset_after", "residual", "layer_norm"}
-    free |= {"freeze", "stop", "samplers", "dry_sequence_breakers", "logit_bias", "ban", "require"}
+    free |= {"freeze", "stop", "samplers", "dry_sequence_breakers", "logit_bias", "ban", "require", "heal"}
     for kind in BASE:
         assert {field.name for field in fields(kind) if (kind, field.name) not in checked} <= free
 
@@ -211,6 +221,12 @@ def test_settings_that_contradict_or_cannot_be_read(values: dict[str, Any], mess
     with pytest.raises(ConfigError, match=message) as caught:
         SamplingConfig(**values)
     assert "\n" not in str(caught.value)
+
+
+def test_groups_of_beams_are_of_one_size() -> None:
+    assert SearchConfig(num_beams=6, num_beam_groups=3).num_beams == 6
+    with pytest.raises(ConfigError, match=r"num_beams \(6\) must be a multiple of num_beam_groups \(4\)"):
+        SearchConfig(num_beams=6, num_beam_groups=4)
 
 
 def test_names_of_samplers() -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 from fakes import CountingModel, as_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_fakes import WordsTokenizer
 
 from textgen.config import SamplingConfig, TokenizerConfig
 from textgen.constraints import Constraints, NGrams, Phrase
@@ -16,15 +16,6 @@ from textgen.generator import Generator
 from textgen.sampling import Sampler
 from textgen.tokenizer import ByteTokenizer, Tokenizer
 from textgen.vocabulary import train_tokenizer
-
-
-class WordsTokenizer(ByteTokenizer):
-    """Bytes, and above them pieces of several characters, which it never uses itself."""
-
-    def __init__(self, words: Sequence[str]) -> None:
-        super().__init__()
-        self.piece_bytes = [*self.piece_bytes, *[word.encode() for word in words]]
-
 
 BYTES = ByteTokenizer()
 V, EOS = BYTES.vocab_size, BYTES.eos_id
@@ -61,7 +52,7 @@ def random_text(
     likely = [not set(piece) - set(alphabet.encode()) for piece in tokenizer.piece_bytes]
     logits = np.where(likely, 0.0, -30.0).astype(np.float32)[None]
     while len(ids) < config.max_tokens and EOS not in ids:
-        ids.append(int(sampler.draw(logits, [True])[0]))
+        ids.append(int(sampler.draw(logits)[0]))
     return tokenizer.decode(ids), ids
 
 

@@ -56,7 +56,7 @@ def test_the_tree_names_every_file_of_the_package() -> None:
 def test_config_fields_are_flags() -> None:
     import dataclasses
 
-    from textgen.config import CorpusConfig, ModelConfig, SamplingConfig, TokenizerConfig, TrainingConfig
+    from textgen.config import CorpusConfig, ModelConfig, SamplingConfig, SearchConfig, TokenizerConfig, TrainingConfig
 
     def flags(command: str) -> set[str]:
         return {parameter.name or "" for parameter in textgen.commands[command].params}
@@ -64,4 +64,5 @@ def test_config_fields_are_flags() -> None:
     for kind in (CorpusConfig, TokenizerConfig, ModelConfig, TrainingConfig):
         fields = {field.name for field in dataclasses.fields(kind)} - {"valid_fraction"}  # that one is --valid
         assert fields <= flags("train"), kind
-    assert {field.name for field in dataclasses.fields(SamplingConfig)} <= flags("sample")
+    for kind in (SamplingConfig, SearchConfig):  # type: ignore[assignment]
+        assert {field.name for field in dataclasses.fields(kind)} <= flags("sample")

@@ -2,18 +2,22 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from fakes import CountingModel, RecitingModel, SummingModel, as_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from plain_fakes import Recital, WordsTokenizer
 
 from textgen import reference
+from textgen.batch import PROMPT_WINDOW, Writer
 from textgen.compiled_model import CompiledModel
 from textgen.config import ModelConfig, SamplingConfig, from_dict
 from textgen.errors import ConfigError, TokenizerError
-from textgen.generator import PROMPT_WINDOW, Generator, Writer
+from textgen.generator import Generator
 from textgen.model import LanguageModel
 from textgen.numpy_model import NumpyModel
 from textgen.runtime import load_tensorflow
@@ -247,14 +251,6 @@ def test_the_last_piece_may_complete_a_stop_text() -> None:
     assert written(reciting("one two three"), config) == ("one ", "stop")
 
 
-class WordsTokenizer(ByteTokenizer):
-    """Bytes, and above them pieces of several characters."""
-
-    def __init__(self, words: Sequence[str]) -> None:
-        super().__init__()
-        self.piece_bytes = [*self.piece_bytes, *[word.encode() for word in words]]
-
-
 @pytest.mark.parametrize(
     ("stop", "expected"),
     [
@@ -310,11 +306,43 @@ def test_a_stream_never_shows_what_a_stop_text_takes_back() -> None:
     assert shown == "one sto, two "
 
 
-def test_a_character_cut_short_by_max_tokens() -> None:
-    text, reason = written(reciting("月光"), replace(CONFIG, max_tokens=4))
-    assert (text, reason) == ("月\ufffd", "length")
-    config = replace(CONFIG, max_tokens=4, stop=("\ufffd",))  # completed by the very end of the text
-    assert written(reciting("月光"), config) == ("月", "stop")
+def test_a_character_cut_short() -> None:
+    """By a limit: it is left out. By the model, which ends the document within it: it is shown as what it is."""
+    assert written(reciting("月光"), replace(CONFIG, max_tokens=4)) == ("月", "length")
+    cut = Generator(as_model(RecitingModel([*TOKENIZER.encode("月光")[:4], EOS])), TOKENIZER)
+    assert written(cut, CONFIG) == ("月\ufffd", "end")
+    assert written(cut, replace(CONFIG, stop=("\ufffd",))) == ("月", "stop")  # completed by the very end of the text
+
+
+UNICODE = st.text(
+    st.sampled_from("ab. \n。，！床前明月光👩\u200d🚀🏽é\u0301") | st.characters(exclude_categories=["Cs"])
+)
+
+
+def first_end(text: str, stop: list[str]) -> str:
+    """What is left of a text: it ends before the stop text that is complete first."""
+    for end in range(len(text) + 1):
+        if found := [at for mark in stop if (at := text.find(mark, 0, end)) >= 0]:
+            return text[: min(found)]
+    return text
+
+
+@given(UNICODE, st.lists(UNICODE.filter(bool).map(lambda text: text[:3]), max_size=3), st.data())
+@settings(deadline=None)
+def test_no_text_in_the_world_is_shown_in_broken_characters(text: str, stop: list[str], data: st.DataObject) -> None:
+    """Streamed byte by byte, and cut short by stop texts, some of which are parts of it, or by max_tokens."""
+    if text:
+        start = data.draw(st.integers(0, len(text) - 1))
+        stop = [*stop, text[start : start + data.draw(st.integers(1, 3))]]
+    whole = [*TOKENIZER.encode(text), EOS]
+    most = data.draw(st.integers(1, len(whole)))
+    config = replace(CONFIG, max_tokens=most, stop=tuple(stop), until="document")
+    generator = Generator(Recital(whole, V), TOKENIZER)
+    (generation,) = generator.generate("", config)
+    parts = list(generator.stream("", config))
+    shown = first_end(b"".join([TOKENIZER.piece_bytes[id] for id in whole[:most]]).decode(errors="ignore"), stop)
+    assert "".join(parts) == generation.text == shown
+    assert all(part.encode().decode() == part for part in parts)
 
 
 @pytest.mark.parametrize("stop", [(), ("e",), (" ", "xx"), ("\ufffd",)], ids=str)

@@ -176,10 +176,9 @@ def test_history_holds_the_last_pieces(steps: list[tuple[str, list[int]]]) -> No
             texts[1] = []
         else:
             for piece in ids:
-                wanted = np.array([True, piece % 3 > 0])
-                history.append(wanted, np.array([piece, piece + 1]))
+                history.append(np.array([piece, piece + 1]))
                 texts[0].append(piece)
-                texts[1] += [piece + 1] if wanted[1] else []
+                texts[1].append(piece + 1)
         expected = [([-1] * width + text)[-width:] for text in texts]
         assert history.ids.tolist() == expected
 
@@ -187,6 +186,6 @@ def test_history_holds_the_last_pieces(steps: list[tuple[str, list[int]]]) -> No
 def test_a_history_of_nothing() -> None:
     history = History(2, 0)
     history.read(0, [1, 2])
-    history.append(np.array([True, True]), np.array([1, 2]))
+    history.append(np.array([1, 2]))
     assert history.ids.shape == (2, 0)
     assert math.prod(history.ids.shape) == 0

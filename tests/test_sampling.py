@@ -60,20 +60,12 @@ def test_a_sampler_draws_by_the_settings_and_the_seed_of_each_row() -> None:
     sampler = Sampler(configs, TOKENIZER)
     logits = np.full((3, V), -9.0, np.float32)
     logits[:, :8] = [9.0, 9.0, -9.0, 1.0, 0.5, 0.0, 0.7, 0.2]  # the first two are pad and unk
-    drawn = np.array([sampler.draw(logits, [True] * 3) for _ in range(100)])
+    drawn = np.array([sampler.draw(logits) for _ in range(100)])
     alone = Sampler(configs[:1], TOKENIZER)
-    assert drawn[:, 0].tolist() == [alone.draw(logits[:1], [True])[0] for _ in range(100)]
+    assert drawn[:, 0].tolist() == [alone.draw(logits[:1])[0] for _ in range(100)]
     assert set(drawn[:, 0]) == {3, 4, 5, 6, 7}
     assert set(drawn[:, 1]) == {3}
     np.testing.assert_array_equal(drawn[:, 2], drawn[:, 0])
-
-
-def test_a_row_that_is_not_wanted_uses_up_no_random_number() -> None:
-    logits = np.zeros((1, V), np.float32)
-    steady, waiting = (Sampler([SamplingConfig(seed=4)], TOKENIZER) for _ in range(2))
-    for _ in range(5):
-        waiting.draw(logits, [False])
-    assert [steady.draw(logits, [True])[0] for _ in range(20)] == [waiting.draw(logits, [True])[0] for _ in range(20)]
 
 
 # === The chain ===
@@ -159,7 +151,7 @@ def test_frequencies_are_those_of_softmax(values: dict[str, float]) -> None:
     logits[0, 10:18] = [0.0, 1.0, -1.0, 0.5, 2.0, -2.0, 0.0, -np.inf]
     sampler = Sampler([replace(config, seed=seed) for seed in range(rows)], TOKENIZER)
     batch = logits.repeat(rows, axis=0)
-    ids = np.concatenate([sampler.draw(batch, [True] * rows) for _ in range(rounds)])
+    ids = np.concatenate([sampler.draw(batch) for _ in range(rounds)])
     likely = logits[0] / config.temperature
     if "mirostat" in values:  # at most 2 bits
         likely[np.array(softmax(likely.tolist())) < 0.25] = -np.inf
@@ -180,7 +172,7 @@ def test_xtc_leaves_out_the_likeliest_as_often_as_it_says() -> None:
     logits[:, 10:13] = np.log([0.6, 0.3, 0.1])
     config = replace(PLAIN, xtc_probability=0.25, xtc_threshold=0.2)
     sampler = Sampler([replace(config, seed=seed) for seed in range(200)], TOKENIZER)
-    ids = np.concatenate([sampler.draw(logits, [True] * 200) for _ in range(50)])
+    ids = np.concatenate([sampler.draw(logits) for _ in range(50)])
     share = np.bincount(ids, minlength=13)[10:] / len(ids)
     assert share == pytest.approx([0.75 * 0.6, 0.75 * 0.3 + 0.25 * 0.75, 0.75 * 0.1 + 0.25 * 0.25], abs=0.015)
 
@@ -193,33 +185,34 @@ def test_mirostat_steers_to_its_surprise(version: int) -> None:
     log_p = logits[0] - np.log(np.exp(logits[0]).sum())
     for tau in (2.0, 3.5):
         sampler = Sampler([replace(PLAIN, mirostat=version, mirostat_tau=tau, mirostat_eta=0.1)], TOKENIZER)
-        surprises = [-float(log_p[sampler.draw(logits, [True])[0]]) / math.log(2) for _ in range(1500)]
+        surprises = [-float(log_p[sampler.draw(logits)[0]]) / math.log(2) for _ in range(1500)]
         assert np.mean(surprises[300:]) == pytest.approx(tau, abs=0.2)
 
 
 # === Rows ===
 
 
-def walk(configs: list[SamplingConfig], steps: int, prompts: list[str]) -> list[list[int]]:
-    """Draws from logits that depend on the row's own last piece."""
+def walk(configs: list[SamplingConfig], lengths: list[int], prompts: list[str]) -> list[list[int]]:
+    """Draws from logits that depend on the row's own last piece; a row that is long enough leaves the batch."""
     table = np.random.default_rng(3).normal(0, 3, (V, V)).astype(np.float32)
     table[:, EOS] -= 5
     sampler = Sampler(configs, TOKENIZER)
     texts = [[EOS, *TOKENIZER.encode(prompt)] for prompt in prompts]
     for row, text in enumerate(texts):
         sampler.read(row, text)
-    for step in range(steps):
-        wanted = [(step + row) % 5 > 0 or len(configs) == 1 for row in range(len(configs))]
-        ids = sampler.draw(table[[text[-1] for text in texts]], wanted)
-        for text, piece, draws in zip(texts, ids.tolist(), wanted, strict=True):
-            if draws:
-                text.append(piece)
+    live = list(range(len(configs)))
+    for step in range(max(lengths)):
+        if ended := [row for row in live if lengths[row] <= step]:
+            sampler.keep([number for number, row in enumerate(live) if row not in ended])
+            live = [row for row in live if row not in ended]
+        for row, piece in zip(live, sampler.draw(table[[texts[row][-1] for row in live]]).tolist(), strict=True):
+            texts[row].append(piece)
     return texts
 
 
 @pytest.mark.parametrize("rows", [7, 64])
 def test_a_row_is_the_same_alone(rows: int) -> None:
-    """Each with its own settings, prompt and order, and waiting for others at times."""
+    """Each with its own settings, prompt, order and length."""
     kinds = [
         EVERYTHING,
         PLAIN,
@@ -234,11 +227,10 @@ def test_a_row_is_the_same_alone(rows: int) -> None:
     ]
     configs = [replace(kinds[row % len(kinds)], seed=row) for row in range(rows)]
     prompts = ["abc" * (row % 4) for row in range(rows)]
-    together = walk(configs, 30, prompts)
+    lengths = [30 - row * 7 % 23 for row in range(rows)]
+    together = walk(configs, lengths, prompts)
     for row in range(rows):
-        alone = walk([configs[row]], 30, [prompts[row]])[0]
-        assert len(together[row]) > 20
-        assert alone[: len(together[row])] == together[row], row
+        assert walk([configs[row]], [lengths[row]], [prompts[row]]) == [together[row]], row
 
 
 def test_what_was_read_counts_for_the_penalties() -> None:
@@ -255,17 +247,16 @@ def test_what_was_read_counts_for_the_penalties() -> None:
     ]:
         sampler = Sampler([config], TOKENIZER)
         sampler.read(0, read)
-        assert sampler.draw(logits, [True]).tolist() == [piece], read
+        assert sampler.draw(logits).tolist() == [piece], read
     sampler = Sampler([config], TOKENIZER)
-    assert [sampler.draw(logits, [True])[0] for _ in range(4)] == [10, 11, 10, 10]
-    assert Sampler([config], TOKENIZER).draw(logits, [False]).shape == (1,)
+    assert [sampler.draw(logits)[0] for _ in range(4)] == [10, 11, 10, 10]
 
 
 def test_the_end_of_a_document_is_where_the_past_begins() -> None:
     logits = np.zeros((1, V), np.float32)
     logits[0, [10, EOS]] = 50.0, 49.0
     sampler = Sampler([replace(PLAIN, temperature=0.0, presence_penalty=2.0)], TOKENIZER)
-    assert [sampler.draw(logits, [True])[0] for _ in range(4)] == [10, EOS, 10, EOS]
+    assert [sampler.draw(logits)[0] for _ in range(4)] == [10, EOS, 10, EOS]
 
 
 def test_pieces_with_a_text() -> None:

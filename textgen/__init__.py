@@ -56,7 +56,7 @@ def train(
     plan = make_plan(corpus, settings, preset=preset)
     folder = models_folder(models_dir) / (name or Path(first).name.split(".")[0])
     saved = run(plan, folder, callbacks=callbacks)
-    return Generator(saved.writer(), saved.tokenizer, saved.ngrams())
+    return Generator(saved.writer(), saved.tokenizer, saved.ngrams(), fingerprint=saved.fingerprint)
 
 
 def load(name: str | None = None, models_dir: str | Path | None = None) -> Generator:
@@ -65,4 +65,6 @@ def load(name: str | None = None, models_dir: str | Path | None = None) -> Gener
     from textgen.saved_model import load_model
 
     saved = load_model(name, models_dir)
-    return Generator(saved.writer(), saved.tokenizer, saved.ngrams() if saved.has_ngrams else None)
+    return Generator(
+        saved.writer(), saved.tokenizer, saved.ngrams() if saved.has_ngrams else None, fingerprint=saved.fingerprint
+    )

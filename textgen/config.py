@@ -29,6 +29,7 @@ SCHEDULES = (
     "cosine", "linear", "constant", "step", "exponential", "inverse-sqrt", "triangular", "one-cycle", "plateau",
 )  # fmt: skip
 NEWLINES = ("normalize", "keep")
+UNITS = ("document", "sentence", "line", "paragraph")
 CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN", "peephole": "peephole LSTM", "mogrifier": "mogrifier LSTM"}
 GATES = {"lstm": 4, "gru": 3, "rnn": 1, "peephole": 4, "mogrifier": 4}  # values that a cell makes for a unit
 ACTIVATIONS = ("tanh", "relu")
@@ -248,8 +249,12 @@ class SamplingConfig:
     top_p: float = 1.0  # draw from the likeliest pieces that hold this much probability; 1 is off
     min_p: float = 0.05  # leave out pieces less likely than this share of the likeliest; 0 is off
     max_tokens: int = 500  # pieces at most, after the prompt
+    max_seconds: float | None = None  # wall-clock time at most, the prompt's included; looked at after each piece
     stop: tuple[str, ...] = ()  # end before any of these texts
+    until: str = "document"  # end with the document, or with the sentence, line or paragraph if that is earlier
+    heal: bool = True  # a prompt may end inside a piece: see `textgen.healing`
     seed: int | None = None  # the same seed gives the same text; None draws one
+    top_logprobs: int | None = None  # report log probabilities, also of the N likeliest pieces; None reports none
 
     samplers: str = ";".join(SAMPLERS)  # which are applied, in this order; what is left out is off
     dynatemp_range: float = 0.0  # the temperature moves by up to this: lower where the model is sure; 0 is off
@@ -287,6 +292,11 @@ class SamplingConfig:
         _between("top_p", self.top_p, 0.0, 1.0)
         _between("min_p", self.min_p, 0.0, 1.0)
         _between("max_tokens", self.max_tokens, 1, 1 << 62)
+        if self.max_seconds is not None:
+            _between("max_seconds", self.max_seconds, 0.0, 1e9)
+        _one_of("until", self.until, UNITS)
+        if self.top_logprobs is not None:
+            _between("top_logprobs", self.top_logprobs, 0, MAX_VOCAB_SIZE)
         if self.seed is not None:
             _between("seed", self.seed, 0, (1 << 63) - 1)
         _between("dynatemp_range", self.dynatemp_range, 0.0, 100.0)
@@ -325,6 +335,27 @@ class SamplingConfig:
             for banned in self.ban:
                 if banned in text:
                     raise ConfigError(f"A text cannot contain {text!r} (require) but not {banned!r} (ban).")
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """How likely texts are looked for, instead of drawn. Names and meanings are transformers'."""
+
+    num_beams: int = 4  # texts that are followed side by side
+    num_beam_groups: int = 1  # groups of beams, each of which avoids what those before it write
+    diversity_penalty: float = 0.5  # nats off a piece for each beam of the groups before that takes it in this step
+    length_penalty: float = 1.0  # a text counts its log probability / length^this: above 0 favours longer ones
+
+    def __post_init__(self) -> None:
+        _between("num_beams", self.num_beams, 1, 1 << 10)
+        _between("num_beam_groups", self.num_beam_groups, 1, 1 << 10)
+        _between("diversity_penalty", self.diversity_penalty, 0.0, 1e3)
+        _between("length_penalty", self.length_penalty, -100.0, 100.0)
+        if self.num_beams % self.num_beam_groups:
+            raise ConfigError(
+                f"num_beams ({self.num_beams}) must be a multiple of num_beam_groups ({self.num_beam_groups})."
+            )
+        _check_types(self)
 
 
 def sampler_names(text: str) -> tuple[str, ...]:

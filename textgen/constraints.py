@@ -6,6 +6,7 @@ stands at the end of what is written. So a ban holds: no pieces can be put toget
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from textgen.config import SamplingConfig, parse_bias
 from textgen.errors import ConfigError
+from textgen.novelty import CopyGuard, NgramIndex
 from textgen.tokenizer import Tokenizer, valid_text
 
 PULL = 20.0  # nats to which the bias towards a required text grows ...
@@ -24,6 +26,7 @@ class Constraints:
 
     - A piece that would complete a text of `ban`, or an n-gram of `no_repeat_ngram_size` a second time, is forbidden;
       the prompt counts as written.
+    - A piece that would make a run of more than `no_copy` from the training text is forbidden.
     - The end-of-document piece is forbidden until `min_tokens` pieces are drawn and all texts of `require` have come.
     - Pieces that bring a required text about gain by the share of its bytes that then stands there, times a pull that
       grows evenly from 0. When only as many pieces are left before `max_tokens` as spelling the missing texts takes,
@@ -34,8 +37,15 @@ class Constraints:
     Where all this leaves no piece at all, the text ends.
     """
 
-    def __init__(self, config: SamplingConfig, tokenizer: Tokenizer, phrases: dict[str, Phrase]) -> None:
+    def __init__(
+        self,
+        config: SamplingConfig,
+        tokenizer: Tokenizer,
+        phrases: dict[str, Phrase],
+        ngrams: NgramIndex | None = None,
+    ) -> None:
         """`phrases` are those made so far, for other texts too. Raises `ConfigError`, `TokenizerError`."""
+        self.allowed: list[int] = []  # the next piece can only be one of these; empty where it can be any
         self._config = config
         self._eos_id = tokenizer.eos_id
         self._drawn = 0
@@ -45,12 +55,14 @@ class Constraints:
         self._biases = [(_bias_ids(text, tokenizer), value) for text, value in map(parse_bias, config.logit_bias)]
         self._last: list[int] = []  # pieces, as many as a bias looks back
         self._ngrams = NGrams(config.no_repeat_ngram_size) if config.no_repeat_ngram_size else None
+        self._guard = _copy_guard(config, tokenizer, ngrams)
         self._check(tokenizer)
 
     @property
     def active(self) -> bool:
         """Whether there is anything to do."""
-        return bool(self._bans or self._missing or self._biases or self._ngrams or self._config.min_tokens)
+        lasting = self._bans or self._missing or self._biases or self._ngrams or self._guard or self._config.min_tokens
+        return bool(lasting or self.allowed)
 
     def read(self, ids: Sequence[int]) -> None:
         """Takes in pieces of the prompt."""
@@ -60,10 +72,20 @@ class Constraints:
     def take(self, piece: int) -> None:
         """Takes in a drawn piece."""
         self._drawn += 1
+        self.allowed = []
+        if self._guard:
+            self._guard.take(piece)
         self._bans = [(phrase, phrase.follow(state, [piece])) for phrase, state in self._bans]
         after = [(phrase, int(phrase.after(state)[piece])) for phrase, state in self._missing]
         self._missing = [(phrase, state) for phrase, state in after if state < phrase.length]
         self._remember([piece])
+
+    def fork(self) -> Constraints:
+        """A copy that takes in other pieces from here on."""
+        twin = copy.copy(self)  # all the rest is replaced, never changed
+        twin._ngrams = copy.deepcopy(self._ngrams)
+        twin._guard = self._guard and self._guard.fork()
+        return twin
 
     def apply(self, logits: np.ndarray) -> None:
         """Changes the logits [V] of the next piece, in place."""
@@ -79,11 +101,17 @@ class Constraints:
         forbidden = [phrase.completing(state) for phrase, state in self._bans]
         if self._ngrams:
             forbidden.append(self._ngrams.forbidden())
+        if self._guard:
+            forbidden.append(self._guard.forbidden())
         for pieces in forbidden:
             if len(pieces):
                 logits[pieces] = -np.inf
+        if self.allowed:
+            among = logits[self.allowed]
+            logits[:] = -np.inf
+            logits[self.allowed] = among
         self._spell(logits)
-        if sum(map(len, forbidden)) > len(logits) / 2 and np.max(logits) == -np.inf:
+        if (self.allowed or sum(map(len, forbidden)) > len(logits) / 2) and np.max(logits) == -np.inf:
             logits[self._eos_id] = 0.0
 
     def _spell(self, logits: np.ndarray) -> None:
@@ -209,6 +237,14 @@ class NGrams:
     def forbidden(self) -> np.ndarray:
         """Ids of the pieces that would complete an n-gram of the text a second time."""
         return np.array(list(self._following.get(self._last, ())), np.int64)
+
+
+def _copy_guard(config: SamplingConfig, tokenizer: Tokenizer, ngrams: NgramIndex | None) -> CopyGuard | None:
+    if config.no_copy is None:
+        return None
+    if ngrams is None:
+        raise ConfigError("no_copy needs an index of the training text, and this generator has none.")
+    return CopyGuard(ngrams, config.no_copy, tokenizer.vocab_size)
 
 
 def _bias_ids(text: str | int, tokenizer: Tokenizer) -> list[int]:

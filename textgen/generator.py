@@ -1,22 +1,32 @@
-"""Prompts to text: one loop for every model and every number of texts, streaming, and the rules that end a text."""
+"""Prompts to text: many of them in batches, one as it is written, the best of several, or what a search finds."""
 
 from __future__ import annotations
 
 import secrets
-from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
 
-import numpy as np
-
-from textgen.config import SamplingConfig
+from textgen.batch import Batch, Piece, Row, Writer, read_all
+from textgen.config import SamplingConfig, SearchConfig
 from textgen.errors import ConfigError
-from textgen.novelty import CopyGuard, NgramIndex
-from textgen.sampling import Sampler
+from textgen.healing import Prefixes
+from textgen.novelty import NgramIndex
+from textgen.search import search
+from textgen.states import RECENT, TextState, load_state, save_state
 from textgen.tokenizer import Tokenizer
 
-PROMPT_WINDOW = 256  # tokens of a long prompt read at a time
+BATCH_SIZE = 64  # texts that are written side by side
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prompt and the settings for what follows it."""
+
+    prompt: str
+    config: SamplingConfig
 
 
 @dataclass(frozen=True)
@@ -25,168 +35,196 @@ class Generation:
 
     prompt: str
     text: str  # what follows the prompt
-    ids: tuple[int, ...]  # of the pieces drawn, the end-of-document piece included
-    stop_reason: str  # end: of the document; length: max_tokens reached; stop: a stop text came up
+    ids: tuple[int, ...]  # of the pieces drawn, the end-of-document piece and those of a stop text included
+    stop_reason: str
+    """end: of the document; length: max_tokens reached; stop: a stop text came up; until: the sentence, line or
+    paragraph is over; time: max_seconds are over"""
     seed: int
+    config: SamplingConfig = field(repr=False, compare=False)
+    healed: int = 0  # characters of the prompt that the first piece writes again: see `textgen.healing`
+    logprobs: tuple[float, ...] | None = None  # nats, of the drawn pieces, under the model alone; None: not asked for
+    top_logprobs: tuple[tuple[tuple[int, float], ...], ...] | None = None  # likeliest ids and theirs, a piece each
+
+    @property
+    def mean_logprob(self) -> float:
+        """Nats a piece, where log probabilities were asked for."""
+        return sum(self.logprobs or ()) / max(len(self.ids), 1)
 
 
-class Writer(Protocol):
-    """A model, as far as writing goes: `textgen.numpy_model.NumpyModel` or `textgen.compiled_model.CompiledModel`."""
+class Writing(Iterator[Piece]):
+    """One text as it is written: an iterator over its pieces.
 
-    def initial_state(self, batch_size: int) -> Any:
-        """The state of texts that have read nothing."""
+    `state` is where the text stands after the newest of them. It may be kept: going on from it twice is a fork, and
+    going on from an earlier one takes back what came since.
+    """
 
-    def read(self, inputs: np.ndarray, state: Any) -> Any:
-        """inputs int32 [B, T], state before them -> state after them."""
+    def __init__(self, batch: Batch, row: Row) -> None:
+        self.state = TextState(batch.memory, tuple(row.ids[-RECENT:]))
+        self.row = row
+        self._batch = batch
 
-    def step(self, ids: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-        """ids int32 [B], state before them -> logits [B, V] of the next pieces, state after them."""
+    def __next__(self) -> Piece:
+        if self.row.finished:
+            raise StopIteration
+        (piece,) = self._batch.step()
+        self.state = self.state.after([piece.id], self._batch.memory)
+        return piece
+
+    def result(self, pieces: Sequence[Piece]) -> Generation:
+        """The text that all its pieces make."""
+        return _generation(self.row, pieces)
 
 
 class Generator:
-    """Writes text with a model and its tokenizer. Loads no files; see `textgen.load` for that."""
+    """Writes text with a model and its tokenizer. Loads no files; see `textgen.load` for that.
 
-    def __init__(self, model: Writer, tokenizer: Tokenizer, ngrams: NgramIndex | None = None) -> None:
-        """`ngrams`, those of the training text, are needed for `SamplingConfig.no_copy` alone."""
+    It keeps nothing between calls, so threads may share it.
+    """
+
+    def __init__(
+        self, model: Writer, tokenizer: Tokenizer, ngrams: NgramIndex | None = None, *, fingerprint: str = ""
+    ) -> None:
+        """`ngrams`, those of the training text, are needed for `SamplingConfig.no_copy` alone.
+
+        `fingerprint` tells this model from others: saved states carry it.
+        """
         self.model = model
         self.tokenizer = tokenizer
         self.ngrams = ngrams
+        self.fingerprint = fingerprint
 
     def generate(
-        self, prompts: str | Sequence[str] = "", config: SamplingConfig | None = None, num: int = 1
+        self,
+        prompts: str | Sequence[str] = "",
+        config: SamplingConfig | None = None,
+        num: int = 1,
+        best_of: int | None = None,
     ) -> list[Generation]:
-        """`num` texts for each prompt, in order, all in one batch.
+        """`num` texts for each prompt, in order; with `best_of`, the likeliest of so many, by mean log probability.
 
-        Row i of the batch has the seed `config.seed + i`, so each can be made again on its own.
+        Text i of all that are drawn has the seed `config.seed + i`, so each can be made again on its own.
         Raises `TokenizerError` for a prompt that is not valid text.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        rows = self._rows([prompt for prompt in prompts for _ in range(num)], config or SamplingConfig())
-        for _ in self._advance(rows):
-            pass
-        return [row.result() for row in rows]
+        if not prompts or num < 1:
+            raise ConfigError("There is nothing to write: give at least one prompt; it may be empty.")
+        config = seeded(config or SamplingConfig())
+        requests = [
+            Request(prompt, later_seed(config, number * (best_of or num))) for number, prompt in enumerate(prompts)
+        ]
+        return list(self.write(requests, num, best_of))
+
+    def write(
+        self, requests: Iterable[Request], num: int = 1, best_of: int | None = None, batch_size: int = BATCH_SIZE
+    ) -> Iterator[Generation]:
+        """Like `generate`, for prompts with settings of their own, from a source of any length.
+
+        `batch_size` texts are written side by side; what one becomes depends on nothing but its prompt and settings,
+        and the last digits of matrix products, which in one of some hundred texts move a draw: 1 rules that out.
+        The texts for one prompt have its seed, the one after it, and so on.
+        """
+        if best_of is not None and best_of < num:
+            raise ConfigError(f"best_of ({best_of}) is less than num ({num}): the best are chosen among more.")
+        copies = (
+            replace(request, config=later_seed(seeded(request.config), number))
+            for request in requests
+            for number in range(best_of or num)
+        )
+        if best_of is None:
+            yield from self._write_all(copies, batch_size)
+            return
+        generations = self._write_all(map(_with_logprobs, copies), batch_size)
+        while several := list(islice(generations, best_of)):
+            yield from sorted(several, key=lambda generation: -generation.mean_logprob)[:num]
+
+    def search(
+        self, prompt: str = "", config: SamplingConfig | None = None, settings: SearchConfig | None = None
+    ) -> list[Generation]:
+        """The likeliest texts that follow `prompt`, best first: see `textgen.search`. Nothing is drawn."""
+        config = replace(config or SamplingConfig(), temperature=0.0, seed=0)
+        row = self._row(Request(prompt, config), self.start())
+        batch = self._batch([row])
+        return [
+            Generation(prompt, beam.text, beam.ids, beam.stop_reason, 0, config, row.healed, beam.logprobs)
+            for beam in search(self.model, self.tokenizer, batch, settings or SearchConfig())
+        ]
+
+    def pieces(self, prompt: str = "", config: SamplingConfig | None = None, start: TextState | None = None) -> Writing:
+        """The pieces after `prompt`, as they are drawn; with `start`, the prompt goes on from there.
+
+        Nothing of the text is kept, however long it becomes.
+        """
+        row = self._row(Request(prompt, config or SamplingConfig()), start or self.start())
+        return Writing(self._batch([row]), row)
 
     def stream(self, prompt: str = "", config: SamplingConfig | None = None) -> Iterator[str]:
         """The text after `prompt`, as it is written; never half a character."""
-        rows = self._rows([prompt], config or SamplingConfig())
-        for _ in self._advance(rows):
-            if text := rows[0].new_text():
-                yield text
+        return (piece.text for piece in self.pieces(prompt, config) if piece.text)
 
-    def _rows(self, prompts: Sequence[str], config: SamplingConfig) -> list[_Row]:
-        if not prompts:
-            raise ConfigError("There is nothing to write: give at least one prompt; it may be empty.")
-        seed = secrets.randbits(32) if config.seed is None else config.seed
-        return [
-            _Row(prompt, self.tokenizer, replace(config, seed=seed + number)) for number, prompt in enumerate(prompts)
-        ]
+    def start(self) -> TextState:
+        """Where a document begins."""
+        return TextState(self.model.initial_state(1), (self.tokenizer.eos_id,))
 
-    def _advance(self, rows: Sequence[_Row]) -> Iterator[None]:
-        """Runs the model until all rows are finished; yields after each piece."""
-        sampler = Sampler([row.config for row in rows], self.tokenizer)
-        for number, row in enumerate(rows):
-            sampler.read(number, row.prompt_ids)
-        guards = [self._guard(row.config) for row in rows]
-        read, state = self._read_prompts(rows)
-        ids = np.array([row.prompt_ids[read] for row in rows], np.int32)
-        for row in rows:
-            row.given = deque(row.prompt_ids[read + 1 :])
-        while not all(row.finished for row in rows):
-            logits, state = self.model.step(ids, state)  # [B, V]
-            if all(row.given for row in rows):
-                ids = np.array([row.given.popleft() for row in rows], np.int32)
-                continue
-            logits = _without_copies(logits, guards)
-            ids = sampler.draw(logits, [not (row.given or row.finished) for row in rows])
-            for number, row in enumerate(rows):
-                if row.given:
-                    ids[number] = row.given.popleft()
-                else:
-                    row.take(int(ids[number]))
-                    if guard := guards[number]:
-                        guard.take(int(ids[number]))
-            yield
+    def read(self, text: str, start: TextState | None = None) -> TextState:
+        """Where a text stands after more of it."""
+        start = start or self.start()
+        ids = self.tokenizer.encode(text)
+        return start.after(ids, read_all(self.model, [[start.ids[-1], *ids][:-1]], start.memory))
 
-    def _guard(self, config: SamplingConfig) -> CopyGuard | None:
-        if config.no_copy is None:
-            return None
-        if self.ngrams is None:
-            raise ConfigError("no_copy needs an index of the training text, and this generator has none.")
-        return CopyGuard(self.ngrams, config.no_copy, self.tokenizer.vocab_size)
+    def save_state(self, path: str | Path, state: TextState) -> None:
+        """Writes where a text stands, to go on from it later. Raises `TextgenError` where it cannot."""
+        save_state(Path(path), state, self.fingerprint)
 
-    def _read_prompts(self, rows: Sequence[_Row]) -> tuple[int, Any]:
-        """Reads the stretch that all prompts have, but for its last piece, as whole sequences."""
-        shared = min(len(row.prompt_ids) for row in rows) - 1
-        state = self.model.initial_state(len(rows))
-        for start in range(0, shared, PROMPT_WINDOW):
-            end = min(start + PROMPT_WINDOW, shared)
-            state = self.model.read(np.array([row.prompt_ids[start:end] for row in rows], np.int32), state)
-        return shared, state
+    def load_state(self, path: str | Path) -> TextState:
+        """What `save_state` wrote. Raises `SavedModelError` for a damaged file or that of another model."""
+        return load_state(Path(path), self.start().memory, self.fingerprint, self.tokenizer.vocab_size)
+
+    @cached_property
+    def _prefixes(self) -> Prefixes:
+        return Prefixes(self.tokenizer)
+
+    def _batch(self, rows: Sequence[Row]) -> Batch:
+        return Batch(self.model, self.tokenizer, rows, self._prefixes, self.ngrams)
+
+    def _row(self, request: Request, start: TextState) -> Row:
+        return Row(request.prompt, seeded(request.config), self.tokenizer, start)
+
+    def _write_all(self, requests: Iterator[Request], batch_size: int) -> Iterator[Generation]:
+        start = self.start()
+        while rows := [self._row(request, start) for request in islice(requests, batch_size)]:
+            written: dict[Row, list[Piece]] = {row: [] for row in rows}
+            batch = self._batch(rows)
+            while live := list(batch.rows):
+                for row, piece in zip(live, batch.step(), strict=True):
+                    written[row].append(piece)
+            for row, pieces in written.items():
+                yield _generation(row, pieces)
 
 
-def _without_copies(logits: np.ndarray, guards: Sequence[CopyGuard | None]) -> np.ndarray:
-    """logits [B, V] without the pieces that the guards forbid."""
-    forbidden = [(row, ids) for row, guard in enumerate(guards) if guard and len(ids := guard.forbidden())]
-    if forbidden:
-        logits = logits.copy()
-        for row, ids in forbidden:
-            logits[row, ids] = -np.inf
-    return logits
+def seeded(config: SamplingConfig) -> SamplingConfig:
+    """The config with a seed: where it has none, one is drawn."""
+    return config if config.seed is not None else replace(config, seed=secrets.randbits(32))
 
 
-class _Row:
-    """One text in the making."""
+def later_seed(config: SamplingConfig, number: int) -> SamplingConfig:
+    """The config with the seed that comes `number` after its own."""
+    return replace(config, seed=(config.seed or 0) + number)
 
-    def __init__(self, prompt: str, tokenizer: Tokenizer, config: SamplingConfig) -> None:
-        self.config = config
-        self.prompt = prompt
-        self.prompt_ids = [tokenizer.eos_id, *tokenizer.encode(prompt)]  # a document opens where another ends
-        self.given: deque[int] = deque()  # pieces of the prompt still to be read
-        self.finished = ""  # the reason, once it is
-        self._eos_id = tokenizer.eos_id
-        self._ids: list[int] = []
-        self._decoder = tokenizer.decoder()
-        self._text = ""
-        self._shown = 0  # characters that new_text has handed out
 
-    def take(self, piece: int) -> None:
-        """Appends a drawn piece, unless something has ended the text."""
-        if self.finished:
-            return
-        self._ids.append(piece)
-        if piece == self._eos_id:
-            self._finish("end")
-        else:
-            self._append(self._decoder.feed([piece]))
-            if not self.finished and len(self._ids) >= self.config.max_tokens:
-                self._finish("length")
+def _with_logprobs(request: Request) -> Request:
+    return replace(request, config=replace(request.config, top_logprobs=request.config.top_logprobs or 0))
 
-    def new_text(self) -> str:
-        """Text that is certain and was not handed out yet."""
-        end = len(self._text) if self.finished else len(self._text) - self._held_back()
-        text = self._text[self._shown : max(end, self._shown)]
-        self._shown += len(text)
-        return text
 
-    def result(self) -> Generation:
-        return Generation(self.prompt, self._text, tuple(self._ids), self.finished, self.config.seed or 0)
-
-    def _finish(self, reason: str) -> None:
-        self._append(self._decoder.flush())
-        self.finished = self.finished or reason
-
-    def _append(self, text: str) -> None:
-        longest = max((len(stop) for stop in self.config.stop), default=0)
-        searched = max(0, len(self._text) - longest + 1)
-        self._text += text
-        found = [at for stop in self.config.stop if (at := self._text.find(stop, searched)) >= 0]
-        if found:
-            self._text = self._text[: min(found)]
-            self.finished = "stop"
-
-    def _held_back(self) -> int:
-        """Characters at the end that may turn out to be the beginning of a stop text."""
-        return max(
-            (n for stop in self.config.stop for n in range(1, len(stop)) if self._text.endswith(stop[:n])),
-            default=0,
-        )
+def _generation(row: Row, pieces: Sequence[Piece]) -> Generation:
+    top = row.config.top_logprobs
+    return Generation(
+        prompt=row.prompt,
+        text="".join(piece.text for piece in pieces),
+        ids=tuple(piece.id for piece in pieces),
+        stop_reason=row.finished,
+        seed=row.config.seed or 0,
+        config=row.config,
+        healed=row.healed,
+        logprobs=None if top is None else tuple(piece.logprob or 0.0 for piece in pieces),
+        top_logprobs=tuple(piece.top for piece in pieces) if top else None,
+    )

@@ -17,6 +17,7 @@ that it began with too, unless that has another vocabulary or no index.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections import deque
@@ -202,6 +203,12 @@ class CopyGuard:
         if self._run < self._no_copy:
             return np.zeros(0, np.int64)
         return self._index.completions(list(self._last)[1 - self._index.ngram :], self._vocab_size)
+
+    def fork(self) -> CopyGuard:
+        """A copy for a text that goes on in another way."""
+        twin = copy.copy(self)
+        twin._last = self._last.copy()
+        return twin
 
     def take(self, piece: int) -> None:
         """Tells which piece was drawn."""

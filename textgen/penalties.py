@@ -85,13 +85,10 @@ class History:
         width = self.ids.shape[-1]
         self.ids[row] = [*self.ids[row], *ids][len(ids) :] if len(ids) < width else ids[len(ids) - width :]
 
-    def append(self, rows: np.ndarray, ids: np.ndarray) -> None:
-        """Adds a piece to each of the texts `rows`, bool [B]; ids [B]."""
-        if rows.all():
-            self.ids[:, :-1] = self.ids[:, 1:]
-        else:
-            self.ids[rows, :-1] = self.ids[rows, 1:]
-        self.ids[rows, -1:] = ids[rows, None]
+    def append(self, ids: np.ndarray) -> None:
+        """Adds a piece to each text, ids [B]."""
+        self.ids[:, :-1] = self.ids[:, 1:]
+        self.ids[:, -1:] = ids[:, None]
 
     def clear(self, row: int) -> None:
         """Forgets a text."""

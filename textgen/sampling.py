@@ -13,6 +13,7 @@ import numpy as np
 
 from textgen.config import SAMPLERS, SamplingConfig, sampler_names
 from textgen.constraints import Constraints, Phrase
+from textgen.novelty import NgramIndex
 from textgen.penalties import History, dry, penalties
 from textgen.tokenizer import Tokenizer
 from textgen.transforms import (
@@ -96,13 +97,18 @@ def draw(logits: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
 class Sampler:
     """Draws the pieces of B texts. First come the constraints on each text, then its samplers in their order."""
 
-    def __init__(self, configs: Sequence[SamplingConfig], tokenizer: Tokenizer) -> None:
-        """Raises `ConfigError` for constraints that the tokenizer's pieces cannot meet."""
+    def __init__(
+        self, configs: Sequence[SamplingConfig], tokenizer: Tokenizer, ngrams: NgramIndex | None = None
+    ) -> None:
+        """`ngrams` are those of the training text, for `no_copy`.
+
+        Raises `ConfigError` for constraints that the tokenizer's pieces cannot meet.
+        """
         self._eos_id = tokenizer.eos_id
         self._never = np.zeros(tokenizer.vocab_size, np.float32)  # added to the logits [V]
         self._never[[tokenizer.pad_id, tokenizer.unk_id]] = -np.inf
         phrases: dict[str, Phrase] = {}
-        self._constraints = [Constraints(config, tokenizer, phrases) for config in configs]
+        self.constraints = [Constraints(config, tokenizer, phrases, ngrams) for config in configs]
         orders: dict[tuple[str, ...], list[int]] = {}
         for row, config in enumerate(configs):
             orders.setdefault(sampler_names(config.samplers), []).append(row)
@@ -116,25 +122,40 @@ class Sampler:
         What stands before an end-of-document piece belongs to another text and does not count.
         """
         start = len(ids) - list(reversed(ids)).index(self._eos_id) if self._eos_id in ids else 0
-        self._constraints[row].read(ids[start:])
+        self.constraints[row].read(ids[start:])
         for rows, chain in self._chains:
             for number in np.flatnonzero(rows == row):
                 chain.history.read(int(number), ids[start:])
 
-    def draw(self, logits: np.ndarray, wanted: Sequence[bool]) -> np.ndarray:
-        """logits [B, V] -> ids int32 [B]; a row that is not `wanted` stays as it was: its id means nothing."""
-        logits, wants = logits + self._never, np.array(wanted)
-        active = [row for row, constraints in enumerate(self._constraints) if constraints.active and wants[row]]
+    def restrict(self, row: int, ids: Sequence[int]) -> None:
+        """The next piece of a row can only be one of these; none of them restricts nothing."""
+        self.constraints[row].allowed = list(ids)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Forgets all other rows; these are numbered from 0 afterwards."""
+        self.constraints = [self.constraints[row] for row in rows]
+        chains = []
+        for numbers, chain in self._chains:
+            kept = np.isin(numbers, rows)
+            if kept.any():
+                chain.keep(np.flatnonzero(kept))
+                chains.append((np.searchsorted(rows, numbers[kept]), chain))
+        self._chains = chains
+
+    def draw(self, logits: np.ndarray) -> np.ndarray:
+        """logits [B, V] -> the next piece of each text, ids int32 [B]."""
+        logits = logits + self._never
+        active = [row for row, constraints in enumerate(self.constraints) if constraints.active]
         for row in active:
-            self._constraints[row].apply(logits[row])
+            self.constraints[row].apply(logits[row])
         if len(self._chains) == 1:
-            ids = self._chains[0][1].draw(logits, wants)
+            ids = self._chains[0][1].draw(logits)
         else:
             ids = np.zeros(len(logits), np.int32)
             for rows, chain in self._chains:
-                ids[rows] = chain.draw(logits[rows], wants[rows])
+                ids[rows] = chain.draw(logits[rows])
         for row in active:
-            self._constraints[row].take(int(ids[row]))
+            self.constraints[row].take(int(ids[row]))
         return ids
 
 
@@ -160,26 +181,34 @@ class Chain:
                 known[breakers] = pieces_with(breakers, tokenizer)
             self._inputs["breakers"] = np.stack([known[config.dry_sequence_breakers] for config in configs])  # [B, V]
 
-    def draw(self, logits: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-        """logits [B, V] -> ids int32 [B] for the rows that are `wanted`, bool [B]."""
+    def draw(self, logits: np.ndarray) -> np.ndarray:
+        """logits [B, V] -> ids int32 [B]."""
         uniforms = np.zeros((2, len(logits)))
-        for row in np.flatnonzero(wanted):
+        for row, generator in enumerate(self._generators):
             if self._xtc[row]:
-                uniforms[1, row] = self._generators[row].random()
-            uniforms[0, row] = self._generators[row].random()
+                uniforms[1, row] = generator.random()
+            uniforms[0, row] = generator.random()
         self._inputs |= {"history": self.history.ids, "xtc_uniforms": uniforms[1][:, None]}
         logits, ids = transform(logits, self._inputs, self._order)  # [B, C]
         steered = self._mirostat["mirostat"]
         truncated = mirostat(logits, steered, self._mu) if steered.any() else logits
         columns = draw(truncated, uniforms[0])[:, None]  # [B, 1]
         if steered.any():
-            error = surprise(logits, columns) - self._mirostat["mirostat_tau"]
-            self._mu -= np.where(wanted[:, None], self._mirostat["mirostat_eta"] * error, 0.0)
+            self._mu -= self._mirostat["mirostat_eta"] * (surprise(logits, columns) - self._mirostat["mirostat_tau"])
         drawn = np.take_along_axis(ids, columns, axis=-1)[:, 0].astype(np.int32)
-        self.history.append(wanted, drawn)
-        for row in np.flatnonzero(wanted & (drawn == self._eos_id)):
-            self.history.clear(int(row))
+        self.history.append(drawn)
+        for ended in np.flatnonzero(drawn == self._eos_id):
+            self.history.clear(int(ended))
         return drawn
+
+    def keep(self, rows: np.ndarray) -> None:
+        """Forgets all other rows; these are numbered from 0 afterwards."""
+        self._inputs = {name: values[rows] for name, values in self._inputs.items()}
+        self._mirostat = {name: values[rows] for name, values in self._mirostat.items()}
+        self._mu = self._mu[rows]
+        self._generators = [self._generators[row] for row in rows]
+        self._xtc = [self._xtc[row] for row in rows]
+        self.history.ids = self.history.ids[rows]
 
 
 LOOK_BACK = ("repeat_last_n", "dry_penalty_last_n")

@@ -59,6 +59,11 @@ class SavedModel:
         """The name of the folder."""
         return self.folder.name
 
+    @property
+    def fingerprint(self) -> str:
+        """The same 64 hexadecimal digits for the same weights."""
+        return str(_entry(self.folder, WEIGHTS)["sha256"])
+
     def weights(self) -> dict[str, np.ndarray]:
         """The weights by name, float32. Raises `SavedModelError` where they do not fit the configuration."""
         entry = _entry(self.folder, WEIGHTS)

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from textgen.batch import Writer, read_all
 from textgen.config import SamplingConfig
-from textgen.generator import Writer
 from textgen.sampling import Sampler
+from textgen.states import pick
 from textgen.tokenizer import Tokenizer
 
 MARK = 32  # pieces after which the state is kept, so that a change is read again from there
@@ -98,21 +99,18 @@ class Suggester:
         self, openings: Sequence[Sequence[int]], state: Any, length: int, config: SamplingConfig
     ) -> list[list[int]]:
         """Goes on after each opening: the pieces of each that add to the text, up to the end of the document."""
-        rows = [list(opening) for opening in openings]
-        state = tuple(tuple(np.repeat(array, len(rows), axis=0) for array in layer) for layer in state)
-        configs = [replace(config, seed=(config.seed or 0) * self._num + row) for row in range(len(rows))]
+        if not openings:
+            return []
+        state = read_all(self._model, [opening[:-1] for opening in openings], pick(state, [0] * len(openings)))
+        configs = [replace(config, seed=(config.seed or 0) * self._num + row) for row in range(len(openings))]
         sampler = Sampler(configs, self._tokenizer)
-        for step in range(length if rows else 0):
-            ids = np.array([row[step] for row in rows], np.int32)
-            logits, state = self._model.step(ids, state)
-            wanted = [len(row) == step + 1 for row in rows]
-            drawn = sampler.draw(logits, wanted)
-            for row, piece, draws in zip(rows, drawn.tolist(), wanted, strict=True):
-                if draws:
-                    row.append(piece)
+        rows = [[opening[-1]] for opening in openings]
+        for _ in range(length - 1):
+            logits, state = self._model.step(np.array([row[-1] for row in rows], np.int32), state)
+            for row, piece in zip(rows, sampler.draw(logits).tolist(), strict=True):
+                row.append(piece)
         eos_id = self._tokenizer.eos_id
-        added = [row[len(opening) - 1 :][:length] for row, opening in zip(rows, openings, strict=True)]
-        return [row[: row.index(eos_id)] if eos_id in row else row for row in added]
+        return [row[: row.index(eos_id)] if eos_id in row else row for row in rows]
 
     def _added(self, text: str, last: int, pieces: list[int], healed: bool) -> str:
         """What the pieces add to the text: whole characters, to the end of a word or of the line."""

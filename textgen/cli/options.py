@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from textgen.config import DOCUMENT_MODES, NEWLINES, TOKENIZERS, CorpusConfig, SamplingConfig, from_dict, select
+from textgen.config import (
+    DOCUMENT_MODES,
+    NEWLINES,
+    TOKENIZERS,
+    UNITS,
+    CorpusConfig,
+    SamplingConfig,
+    SearchConfig,
+    from_dict,
+    select,
+)
 from textgen.errors import TextgenError
 
 if TYPE_CHECKING:
@@ -69,8 +79,12 @@ SAMPLING_HELP = {  # settings of SamplingConfig, by the section of the help that
         "top_p": "Draw from the likeliest pieces that hold this probability; 1 is off.",
         "min_p": "Leave out pieces less likely than this share of the likeliest; 0 is off.",
         "max_tokens": "Pieces at most.",
+        "max_seconds": "Seconds at most, for each text.",
         "stop": "End before this text; may be given several times.",
+        "until": "End with the document, or with the sentence, line or paragraph if that is earlier.",
         "seed": "The same seed gives the same text [default: random].",
+        "heal": "Whether a prompt may end inside a piece, and goes on with the rest of it [default: --heal].",
+        "top_logprobs": "With --json: log probabilities, also of the N likeliest pieces in each place.",
     },
     "Repetition": {
         "repeat_penalty": "Divides the logits of pieces that came lately; 1 is off.",
@@ -132,28 +146,53 @@ class SectionCommand(click.Command):
                 formatter.write_dl(records)
 
 
-def _sampling_option(name: str, text: str, section: str) -> Decorator:
+def _setting_option(kind: type, name: str, text: str, section: str) -> Decorator:
     """The flag of a setting: type and default are those of the field."""
-    default = getattr(SamplingConfig, name)
-    kinds: dict[type, dict[str, Any]] = {
-        float: {"type": float},
-        int: {"type": int, "metavar": "N"},
-        type(None): {"type": int, "metavar": "N"},
-        str: {"metavar": "NAMES"},
-        tuple: {
+    default, annotation = getattr(kind, name), kind.__annotations__[name]
+    flag = "--" + name.replace("_", "-")
+    shapes: dict[str, dict[str, Any]] = {
+        "float": {"type": float},
+        "int": {"type": int, "metavar": "N"},
+        "str": {"type": click.Choice(UNITS)} if name == "until" else {"metavar": "NAMES"},
+        "bool": {"default": None},
+        "tuple[str, ...]": {
             "multiple": True,
             "metavar": "TEXT=NUMBER" if name == "logit_bias" else "TEXT",
             "callback": lambda context, parameter, value: value or None,
         },
     }
-    if isinstance(default, (float, int, str)):
+    if annotation == "bool":
+        flag = f"{flag}/--no-{name}"
+    elif isinstance(default, (float, int, str)):
         text = f"{text.removesuffix('.')} [default: {str(default).replace(';', '; ')}]."
-    flag = "--" + name.replace("_", "-")
-    return click.option(flag, cls=SectionOption, section=section, help=text, **kinds[type(default)])
+    shape = shapes[annotation.removesuffix(" | None")]
+    return click.option(flag, cls=SectionOption, section=section, help=text, **shape)
 
 
 sampling_options = option_group(
-    *[_sampling_option(name, text, section) for section, texts in SAMPLING_HELP.items() for name, text in texts.items()]
+    *[
+        _setting_option(SamplingConfig, name, text, section)
+        for section, texts in SAMPLING_HELP.items()
+        for name, text in texts.items()
+    ]
+)
+
+SEARCH_HELP = {
+    "num_beams": "Follow N texts side by side and print the likeliest, instead of drawing one.",
+    "num_beam_groups": "Groups of beams that avoid one another; each has as many.",
+    "diversity_penalty": "Nats off a piece for each beam of the groups before that takes it.",
+    "length_penalty": "Log probability is divided by length to the power of this: higher favours longer texts.",
+}
+search_options = option_group(
+    click.option(
+        "--best-of",
+        type=click.IntRange(1),
+        metavar="N",
+        cls=SectionOption,
+        section="Search",
+        help="Draw N texts for each prompt and keep the likeliest by mean log probability.",
+    ),
+    *[_setting_option(SearchConfig, name, text, "Search") for name, text in SEARCH_HELP.items()],
 )
 
 models_dir_option = click.option(

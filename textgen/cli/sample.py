@@ -3,44 +3,81 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from textgen.cli.options import (
     SectionCommand,
+    SectionOption,
     given,
     json_option,
     models_dir_option,
     novelty_line,
     novelty_option,
     sampling_options,
-    standard_input,
+    search_options,
 )
-from textgen.config import SamplingConfig, from_dict
-from textgen.errors import TextgenError
+from textgen.cli.prompts import read_requests
+from textgen.config import SamplingConfig, SearchConfig, from_dict, select, to_dict
+from textgen.errors import ConfigError
+
+if TYPE_CHECKING:
+    from textgen.batch import Piece
+    from textgen.generator import Generation, Generator, Request
+    from textgen.novelty import NgramIndex
+    from textgen.saved_model import SavedModel
 
 SEPARATORS = {"line": "\n", "blank-line": "\n\n", "file": "\n\n---\n\n"}  # as documents stand in a corpus
+COLOURS = ((1.0, "green"), (4.0, "cyan"), (8.0, "yellow"), (float("inf"), "red"))  # up to so many bits of surprisal
 
 
 @click.command(cls=SectionCommand)
 @click.argument("model", required=False)
 @click.option("--prompt", "prompts", multiple=True, metavar="TEXT", help="Begins the text; - reads standard input.")
-@click.option("--prompt-file", type=click.Path(dir_okay=False), help="Read the prompt from a file.")
+@click.option(
+    "--prompt-file",
+    metavar="FILE",
+    help="A prompt: the text of a file. Of a .jsonl file each line is one: an object with prompt and any settings.",
+)
+@click.option("--prompt-lines", metavar="FILE", help="Each line of a file is a prompt; - reads standard input.")
 @click.option("--num", type=click.IntRange(1), default=1, show_default=True, help="Texts for each prompt.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    help="Texts that are written side by side; at 1 each is to the last digit what it is alone.",
+)
 @sampling_options
+@click.option(
+    "--show-probabilities",
+    is_flag=True,
+    help="Colour pieces by surprisal: green up to 1 bit, cyan to 4, yellow to 8, red above.",
+)
 @novelty_option
 @json_option
 @models_dir_option
+@search_options
+@click.option("--save-state", metavar="FILE", cls=SectionOption, section="State", help="Keep where the text stands.")
+@click.option("--load-state", metavar="FILE", cls=SectionOption, section="State", help="Go on from there.")
 def sample(
     model: str | None,
     prompts: tuple[str, ...],
     prompt_file: str | None,
+    prompt_lines: str | None,
     num: int,
+    batch_size: int,
+    best_of: int | None,
+    show_probabilities: bool,
     novelty: bool,
+    save_state: str | None,
+    load_state: str | None,
     as_json: bool,
     models_dir: Path | None,
     **options: Any,
@@ -49,59 +86,133 @@ def sample(
 
     MODEL is a name in saved_models or a folder; without one, the newest writes.
 
-    A prompt may be any text, or empty. One text appears as it is written; with several prompts or --num they
-    come one after the other, separated as documents are in the corpus. With --json each is a line of JSON.
+    A prompt may be any text, or empty, and may end inside a word. One text appears as it is written; several come
+    one after the other, separated as documents are in the corpus. With --json each is a line of JSON.
 
     \b
     Example:
       textgen sample --prompt "It was a"
       textgen sample novel --num 3 --temperature 1.1 --seed 7
+      textgen sample novel --prompt "It was" --until sentence --num-beams 5
       cat beginning.txt | textgen sample --prompt - --max-tokens 2000
     """
     from textgen.generator import Generator
     from textgen.saved_model import load_model
 
-    config = from_dict(SamplingConfig, given(options))
-    texts = _prompts(prompts, prompt_file)
+    options = given(options)
+    settings, search = select(SamplingConfig, options), select(SearchConfig, options)
+    if show_probabilities:
+        settings = {"top_logprobs": 0, **settings}
+    requests = read_requests(prompts, prompt_file, prompt_lines, settings, best_of or num)
     saved = load_model(model, models_dir)
-    for text in texts:
-        saved.tokenizer.encode(text)  # complains before anything is written
-    ngrams = saved.ngrams() if novelty or config.no_copy is not None else None
-    generator = Generator(saved.writer(), saved.tokenizer, ngrams)
-    if len(texts) * num == 1 and not as_json:
-        click.echo(_bold(texts[0]), nl=False)
-        written = ""
-        for text in generator.stream(texts[0], config):
-            click.echo(text, nl=False)
-            sys.stdout.flush()
-            written += text
-        click.echo()
-        if ngrams and novelty:
-            click.echo(novelty_line(ngrams.novelty(written, saved.tokenizer)), err=True)
-        return
-    results = generator.generate(texts, config, num)
-    if as_json:
-        for result in results:
-            values = {"model": saved.name, **asdict(result)}
-            if ngrams and novelty:
-                values["novelty"] = asdict(ngrams.novelty(result.text, saved.tokenizer))
-            click.echo(json.dumps(values, ensure_ascii=False))
+    for request in requests:
+        saved.tokenizer.encode(request.prompt)  # complains before anything is written
+    ngrams = saved.ngrams() if novelty or any(request.config.no_copy is not None for request in requests) else None
+    generator = Generator(saved.writer(), saved.tokenizer, ngrams, fingerprint=saved.fingerprint)
+    if (save_state or load_state) and (len(requests) * num > 1 or best_of or search):
+        raise ConfigError("A state is that of one text: it goes with one prompt, without a search or a choice.")
+    printer = Printer(saved, ngrams if novelty else None, as_json, show_probabilities)
+    if search:
+        if best_of:
+            raise ConfigError("best_of chooses among drawn texts, and a search draws none: leave out one of them.")
+        printer.print_all(_found(generator, requests, from_dict(SearchConfig, search), num))
+    elif save_state or load_state or (len(requests) * num == 1 and not best_of and not as_json):
+        _write_one(generator, requests[0], printer, load_state, save_state)
     else:
-        separator = SEPARATORS[saved.corpus_config.documents or "file"]
-        click.echo(separator.join(_bold(result.prompt) + result.text for result in results))
-        if ngrams and novelty:
-            for result in results:
-                click.echo(novelty_line(ngrams.novelty(result.text, saved.tokenizer)), err=True)
+        printer.print_all(generator.write(requests, num, best_of, batch_size))
 
 
-def _prompts(prompts: tuple[str, ...], prompt_file: str | None) -> list[str]:
-    texts = [standard_input() if prompt == "-" else prompt for prompt in prompts]
-    if prompt_file:
-        try:
-            texts.append(Path(prompt_file).read_text(encoding="utf-8-sig"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise TextgenError(f"Cannot read the prompt in {prompt_file}: {error}.") from None
-    return texts or [""]
+def _write_one(
+    generator: Generator, request: Request, printer: Printer, load_state: str | None, save_state: str | None
+) -> None:
+    """Shows a text as it is written, or prints it as JSON; it may go on from a state, and leave one."""
+    start = generator.load_state(load_state) if load_state else None
+    writing = generator.pieces(request.prompt, request.config, start)
+    pieces = list(writing) if printer.as_json else printer.print_as_written(request.prompt, writing, bool(save_state))
+    result = writing.result(pieces)
+    if printer.as_json:
+        printer.print_all([result])
+    if save_state:
+        taken_back = result.stop_reason in ("stop", "until")  # there are pieces that the text does not contain
+        state = generator.read(request.prompt + result.text, start) if taken_back else writing.state
+        generator.save_state(save_state, state)
+
+
+def _found(generator: Generator, requests: Iterable[Request], settings: SearchConfig, num: int) -> Iterator[Generation]:
+    if num > settings.num_beams:
+        raise ConfigError(f"A search with num_beams {settings.num_beams} finds no more texts than that, not {num}.")
+    for request in requests:
+        yield from generator.search(request.prompt, request.config, settings)[:num]
+
+
+@dataclass(frozen=True)
+class Printer:
+    """Writes texts to standard output: as documents stand in the corpus, or as lines of JSON."""
+
+    saved: SavedModel
+    ngrams: NgramIndex | None  # of the training text, to say how much of it stands in the texts
+    as_json: bool
+    show_probabilities: bool
+
+    def print_all(self, results: Iterable[Generation]) -> None:
+        """Each as soon as it is there."""
+        separator = ""
+        said = []
+        for result in results:
+            if self.as_json:
+                click.echo(json.dumps(self._values(result), ensure_ascii=False))
+            else:
+                click.echo(separator + _bold(result.prompt) + self._text(result), nl=False)
+                said += self._novelty(result.text)
+            sys.stdout.flush()
+            separator = SEPARATORS[self.saved.corpus_config.documents or "file"]
+        if not self.as_json:
+            click.echo()
+        for line in said:
+            click.echo(line, err=True)
+
+    def print_as_written(self, prompt: str, writing: Iterable[Piece], keep: bool) -> list[Piece]:
+        """Shows each piece at once; gives all of them back where they are to be kept."""
+        kept, written = [], ""
+        click.echo(_bold(prompt), nl=False)
+        for piece in writing:
+            click.echo(self._coloured(piece.text, piece.logprob), nl=False)
+            sys.stdout.flush()
+            if keep:
+                kept.append(piece)
+            if self.ngrams:
+                written += piece.text
+        click.echo()
+        for line in self._novelty(written):
+            click.echo(line, err=True)
+        return kept
+
+    def _novelty(self, text: str) -> list[str]:
+        return [novelty_line(self.ngrams.novelty(text, self.saved.tokenizer))] if self.ngrams else []
+
+    def _values(self, result: Generation) -> dict[str, Any]:
+        defaults = to_dict(SamplingConfig(seed=result.seed))
+        settings = {name: value for name, value in to_dict(result.config).items() if value != defaults[name]}
+        values = {field.name: getattr(result, field.name) for field in fields(result)}
+        if self.ngrams:
+            values["novelty"] = asdict(self.ngrams.novelty(result.text, self.saved.tokenizer))
+        return {"model": self.saved.name, **values, "config": settings}
+
+    def _text(self, result: Generation) -> str:
+        """The text, coloured piece by piece if that is wanted."""
+        if not result.logprobs:
+            return result.text
+        decoder, text, skip, coloured = self.saved.tokenizer.decoder(), result.text, result.healed, ""
+        for id, logprob in zip(result.ids, result.logprobs, strict=True):
+            length = len(decoder.feed([id])[skip:])
+            coloured, text, skip = coloured + self._coloured(text[:length], logprob), text[length:], 0
+        return coloured + text
+
+    def _coloured(self, text: str, logprob: float | None) -> str:
+        if not self.show_probabilities or logprob is None or not text:
+            return text
+        bits = -logprob / math.log(2)
+        return click.style(text, fg=next(colour for most, colour in COLOURS if bits <= most))
 
 
 def _bold(prompt: str) -> str:

@@ -1,0 +1,82 @@
+"""What `textgen sample` is asked for: prompts from flags, from files, and from lines of JSON with settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textgen.cli.options import standard_input
+from textgen.config import SamplingConfig, from_dict
+from textgen.errors import ConfigError, TextgenError
+
+if TYPE_CHECKING:
+    from textgen.generator import Request
+
+
+def read_requests(
+    prompts: Sequence[str], prompt_file: str | None, prompt_lines: str | None, settings: Mapping[str, Any], copies: int
+) -> list[Request]:
+    """All prompts, in the order of the arguments. Raises `TextgenError`s, for a file with its name and the line.
+
+    A prompt without a seed of its own has the `copies` seeds after those of the prompt before it.
+    """
+    from textgen.generator import Request, seeded
+
+    first = seeded(from_dict(SamplingConfig, settings)).seed or 0
+    requests: list[Request] = []
+    for place, entry in _entries(prompts, prompt_file, prompt_lines):
+        try:
+            values = {**settings, "seed": first + len(requests) * copies, **entry}
+            prompt = values.pop("prompt", None)
+            if not isinstance(prompt, str):
+                raise ConfigError('a line is an object with "prompt", a text, and settings if you like.')
+            requests.append(Request(prompt, from_dict(SamplingConfig, values)))
+        except ConfigError as error:
+            raise ConfigError(f"{place}: {error}" if place else str(error)) from None
+    return requests
+
+
+def _entries(
+    prompts: Sequence[str], prompt_file: str | None, prompt_lines: str | None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each prompt stands, where that is worth saying, and its values."""
+    for prompt in prompts:
+        yield "", {"prompt": standard_input() if prompt == "-" else prompt}
+    if prompt_file and prompt_file.endswith(".jsonl"):
+        for number, line in enumerate(_lines(prompt_file), 1):
+            place = f"{prompt_file}, line {number}"
+            yield place, _json_object(line, place)
+    elif prompt_file:
+        yield "", {"prompt": _read(prompt_file)}
+    if prompt_lines:
+        for line in _lines(prompt_lines):
+            yield "", {"prompt": line}
+    if not (prompts or prompt_file or prompt_lines):
+        yield "", {"prompt": ""}
+
+
+def _json_object(line: str, place: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise TextgenError(f"{place} is not JSON: {error}.") from None
+    return value if isinstance(value, dict) else {}
+
+
+def _lines(path: str) -> list[str]:
+    """The lines of a file that are not blank; a prompt may hold any character but a newline."""
+    lines = [line.removesuffix("\r") for line in _read(path).split("\n") if line.strip()]
+    if not lines:
+        raise TextgenError(f"There is no prompt in {path}.")
+    return lines
+
+
+def _read(path: str) -> str:
+    if path == "-":
+        return standard_input()
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TextgenError(f"Cannot read the prompt in {path}: {error}.") from None

@@ -1,0 +1,96 @@
+"""Where a text stands: what the model remembers of it, and its last pieces; rows taken, put together, kept in a file.
+
+The memory of a model, whatever its cells, is a nest of tuples with arrays in it whose first axis is the row. It is
+never changed in place, so a state that somebody holds stays good: going on twice from one state is a fork, going on
+from an earlier one takes back what came since.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_safetensors
+
+from textgen.errors import SavedModelError
+from textgen.storage import write_file
+
+RECENT = 1024  # pieces that a state knows, for the penalties and bans that look back
+FORMAT = "textgen state 1"
+
+
+@dataclass(frozen=True)
+class TextState:
+    """A text up to some piece."""
+
+    memory: Any  # of the model, one row, before it has read the newest piece
+    ids: tuple[int, ...]  # the last pieces, the newest at the end; at most `RECENT`
+
+    def after(self, ids: Sequence[int], memory: Any) -> TextState:
+        """The state after more pieces; `memory` is again that before the newest."""
+        return TextState(memory, (*self.ids, *ids)[-RECENT:])
+
+
+def pick(nest: Any, rows: Sequence[int] | slice) -> Any:
+    """Those rows of every array, in that order; a row named twice comes twice."""
+    if isinstance(nest, (tuple, list)):
+        return tuple(pick(part, rows) for part in nest)
+    return np.asarray(nest)[rows]
+
+
+def join(nests: Sequence[Any]) -> Any:
+    """The rows of several nests of one structure below one another."""
+    if len(nests) == 1:
+        return nests[0]
+    if isinstance(nests[0], (tuple, list)):
+        return tuple(join(parts) for parts in zip(*nests, strict=True))
+    return np.concatenate([np.asarray(array) for array in nests])
+
+
+def save_state(path: Path, state: TextState, fingerprint: str) -> None:
+    """Writes a state of the model with this fingerprint, a few kilobytes. Raises `TextgenError` where it cannot."""
+    arrays = {f"memory/{number}": np.ascontiguousarray(array) for number, array in enumerate(_arrays(state.memory))}
+    arrays["ids"] = np.array(state.ids, np.int32)
+    write_file(path, to_safetensors(arrays, {"format": FORMAT, "model": fingerprint}))
+
+
+def load_state(path: Path, like: Any, fingerprint: str, vocab_size: int) -> TextState:
+    """The state in a file. `like` is a memory of the model that is to go on with it.
+
+    Raises `SavedModelError` for a file that is missing, damaged, or from another model.
+    """
+    expected = {f"memory/{number}": (array.shape, array.dtype) for number, array in enumerate(_arrays(like))}
+    try:
+        with safe_open(path, framework="numpy") as file:
+            about = file.metadata() or {}
+            if about.get("format") != FORMAT:
+                raise SavedModelError(f"{path} is no state of a text: name a file that --save-state wrote.")
+            if about.get("model") != fingerprint:
+                raise SavedModelError(f"{path} is the state of another model: write with that one.")
+            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise SavedModelError(f"Cannot read the state in {path}: {error}.") from None
+    ids = arrays.pop("ids", np.zeros(0, np.int32))
+    fits = {name: (array.shape, array.dtype) for name, array in arrays.items()} == expected
+    if not (fits and ids.dtype == np.int32 and 0 < len(ids) <= RECENT and 0 <= ids.min() <= ids.max() < vocab_size):
+        raise SavedModelError(f"{path} is damaged: its arrays are not those of this model.")
+    return TextState(_nest_like(like, iter([arrays[name] for name in expected])), tuple(ids.tolist()))
+
+
+def _arrays(nest: Any) -> Iterator[np.ndarray]:
+    if isinstance(nest, (tuple, list)):
+        for part in nest:
+            yield from _arrays(part)
+    else:
+        yield np.asarray(nest)
+
+
+def _nest_like(nest: Any, arrays: Iterator[np.ndarray]) -> Any:
+    if isinstance(nest, (tuple, list)):
+        return tuple(_nest_like(part, arrays) for part in nest)
+    return next(arrays)
