@@ -64,6 +64,13 @@ def test_training_says_the_plan_on_stderr_and_the_result_on_stdout(tmp_path: Pat
     assert (tmp_path / "models" / "my-songs" / "model.safetensors").exists()
 
 
+def test_a_profile_is_recorded_among_the_logs(tmp_path: Path) -> None:
+    (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
+    arguments = ["--models-dir", str(tmp_path / "models"), *TINY, "--steps", "13", "--profile", "2"]
+    assert run("train", str(tmp_path / "songs.txt"), *arguments).exit_code == 0
+    assert len(list((tmp_path / "models" / "songs" / "logs").glob("plugins/profile/*/*.xplane.pb"))) == 1
+
+
 def test_a_second_run_takes_the_next_name(tmp_path: Path) -> None:
     (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
     for _ in range(2):

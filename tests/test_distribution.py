@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from events import curves
 
 from textgen.distribution import Distribution, is_follower, start
 from textgen.errors import ConfigError
@@ -94,6 +95,10 @@ def test_losses_are_the_same_for_any_number_of_replicas(folder: Path) -> None:
         several, theirs = losses(replicas, folder)
         np.testing.assert_allclose(several, one, atol=1e-5, rtol=0)
         assert theirs == pytest.approx(score, abs=1e-5)
+    norms = [dict(curves(folder / f"model-{replicas}" / "logs")["gradient_norm/all"]) for replicas in (1, 2, 4)]
+    assert list(norms[0]) == list(range(10, STEPS + 1, 10))
+    for theirs_too in norms[1:]:
+        assert theirs_too == pytest.approx(norms[0], rel=1e-3)
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from events import curves
 from safetensors.numpy import load_file
 
 from textgen.compiled_model import CompiledModel
@@ -177,7 +178,9 @@ class KilledAt(Observer):
 def test_a_killed_and_resumed_run_equals_one_that_was_not(
     text: Path, tmp_path: Path, step: int, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With dropout on, over the edges of epochs."""
+    """With dropout on, over the edges of epochs; and the curves in TensorBoard are as if nothing had been."""
+    monkeypatch.setattr("textgen.monitor.UPDATES_SHARE", 1e9)
+    monkeypatch.setattr("textgen.monitor.LOOKS_SHARE", 1e9)
     plan = plan_for(text, steps=60, validations=6, batch_size=8, dropout=0.3)
     whole = train(plan, tmp_path / "whole")
     assert 2 < whole.training["progress"]["epochs"] < 5
@@ -192,6 +195,10 @@ def test_a_killed_and_resumed_run_equals_one_that_was_not(
     for name, array in whole.weights().items():
         np.testing.assert_array_equal(resumed.weights()[name], array)
     assert resumed.training["scores"] == whole.training["scores"]
+    shown = curves(whole.folder / "logs")
+    assert [at for at, _ in shown["loss/train_nats_per_token"]] == [10, 20, 30, 40, 50, 60]
+    assert [at for at, _ in shown["gate_above_0.9/lstm_1/f"]] == [10, 20, 30, 40, 50, 60]
+    assert curves(resumed.folder / "logs") == shown
 
 
 @pytest.mark.slow

@@ -192,6 +192,7 @@ def test_workers_equal_one_process_whatever_happens_to_them(text: Path) -> None:
     one, two = final_weights(text, "one"), final_weights(text, "two")
     for name, array in one.items():
         np.testing.assert_allclose(two[name], array, atol=1e-5)
+    assert len(list((text.parent / "two" / "logs").glob("events*"))) == 1  # the chief's
 
     environment = {"SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_STEP_NUM_TASKS": "2"}
     tasks = [start_training(text, "slurm", **environment, SLURM_PROCID=str(index)) for index in range(2)]

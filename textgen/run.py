@@ -273,7 +273,9 @@ class _Run:
             self.trainer.restore(self.checkpoint)
         settings = {name: self.record[name] for name in ("corpus", "tokenizer", "model", "training")}
         about = RunReport(self.folder.name, settings, self.trainer.position.step)
-        watching = [*observers, Monitor(self.folder / LOGS)] if self.distribution.is_chief else []
+        watching: list[Observer] = []
+        if self.distribution.is_chief:
+            watching = [*observers, Monitor(self.folder / LOGS, self.model, self.tokenizer, self.data)]
         if callbacks:
             watching.append(KerasCallbacks(callbacks, self.model))
         try:

@@ -94,6 +94,23 @@ def measure_flops() -> float:
     return each if tf.config.list_physical_devices("GPU") else each * num_cores()
 
 
+def resident_bytes() -> int:
+    """Memory that this process holds; 0 where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+    except OSError:  # not Linux
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def gpu_bytes() -> int:
+    """Memory that TensorFlow holds on the GPUs, all together; 0 where there are none."""
+    import tensorflow as tf
+
+    gpus = range(len(tf.config.list_physical_devices("GPU")))
+    return sum(tf.config.experimental.get_memory_info(f"GPU:{gpu}")["current"] for gpu in gpus)
+
+
 def shard_rows(batch_size: int, cores: int | None = None) -> list[slice]:
     """The rows of a batch that each of the `cores` (by default all) works on: on a GPU all of them."""
     import tensorflow as tf

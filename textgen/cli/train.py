@@ -27,6 +27,7 @@ from textgen.errors import TrainingError
 if TYPE_CHECKING:
     from textgen.distribution import Distribution
     from textgen.plan import Plan
+    from textgen.reports import Observer
     from textgen.saved_model import SavedModel
 
 model_options = option_group(
@@ -121,6 +122,12 @@ training_options = option_group(
 @click.option("--from", "start", metavar="MODEL", help="Fine-tune this model instead of starting afresh.")
 @click.option("--tokenizer-from", metavar="MODEL", help="Take over the vocabulary of a model or .model file.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run: --name NAME, or the newest.")
+@click.option(
+    "--profile",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Record N steps for TensorBoard's profiler; looking at it needs `pip install tensorboard-plugin-profile`.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @json_option
 @distribution_options
@@ -138,6 +145,7 @@ def train(
     start: str | None,
     tokenizer_from: str | None,
     resume: bool,
+    profile: int | None,
     dry_run: bool,
     as_json: bool,
     strategy: str,
@@ -188,13 +196,14 @@ def train(
         join(target, join_others(strategy, start_timeout), step_timeout)
         return
     display = Display()
+    observers = [display, *_profilers(target, profile)]
     if resume:
         distribution = join_others(strategy, start_timeout)
         display.say(f"Resuming {target}.")
         saved = resume_run(
             target,
             settings,
-            observers=[display],
+            observers=observers,
             say=display.say,
             distribution=distribution,
             step_timeout=step_timeout,
@@ -214,7 +223,7 @@ def train(
         if dry_run:
             return
         saved = train_run(
-            plan, target, observers=[display], say=display.say, distribution=distribution, step_timeout=step_timeout
+            plan, target, observers=observers, say=display.say, distribution=distribution, step_timeout=step_timeout
         )
     if as_json:
         click.echo(json.dumps(saved.training, indent=2, ensure_ascii=False))
@@ -258,6 +267,16 @@ def _plan(
         tokenizer=find_tokenizer(tokenizer_from, models_dir) if tokenizer_from else None,
     )
     return plan, distribution
+
+
+def _profilers(target: Path, steps: int | None) -> list[Observer]:
+    from textgen.saved_model import LOGS
+
+    if not steps:
+        return []
+    from textgen.profiler import Profiler
+
+    return [Profiler(target / LOGS, steps)]
 
 
 def _newest_run(folder: Path) -> str:

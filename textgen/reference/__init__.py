@@ -28,6 +28,7 @@ from textgen.reference.network import (
     initial_weights,
     loss_and_gradients,
     of_layer,
+    stack_forward,
     stack_of,
 )
 
@@ -57,5 +58,6 @@ __all__ = [
     "lstm_step_backward",
     "of_layer",
     "sigmoid",
+    "stack_forward",
     "stack_of",
 ]  # fmt: skip

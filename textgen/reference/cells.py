@@ -84,6 +84,7 @@ class Cell(NamedTuple):
     step: Callable[[Array, CellState, CellWeights], tuple[CellState, Record]]
     step_backward: Callable[[CellState, Record, CellWeights], tuple[Array, CellState, CellGradients]]
     state_size: int = 1  # arrays in its state
+    gates: Callable[[Record], dict[str, Array]] = lambda record: {}  # of a step, by name: [B, H], each from 0 to 1
 
 
 def sigmoid(x: Array) -> Array:
@@ -166,10 +167,26 @@ def lstm_step_backward(dstate: CellState, record: Gates, w: CellWeights) -> tupl
     return dx, (dh, dc * f + dz_i * p[0] + dz_f * p[1]), gradients
 
 
+def lstm_gates(record: Gates) -> dict[str, Array]:
+    """The gates of a step; the candidate is none."""
+    return {"i": record.i, "f": record.f, "o": record.o}
+
+
 # === gru ===
 
 
-def gru_step(x: Array, state: CellState, w: CellWeights) -> tuple[CellState, Record]:
+class GRUGates(NamedTuple):
+    """What a step of a GRU leaves."""
+
+    x: Array  # [B, in]
+    h: Array  # [B, H], as it was before the step
+    z: Array  # [B, H], and so are the others
+    r: Array
+    g: Array
+    seen: Array  # the old h as the candidate saw it
+
+
+def gru_step(x: Array, state: CellState, w: CellWeights) -> tuple[CellState, GRUGates]:
     """One step of time: the new state, and the record. The reset gate comes after the product if b is [2, 3H]."""
     (h,) = state
     U, H = w["recurrent_kernel"], h.shape[-1]
@@ -183,10 +200,10 @@ def gru_step(x: Array, state: CellState, w: CellWeights) -> tuple[CellState, Rec
     else:
         seen = r * h
         g = np.tanh(from_x[:, 2 * H :] + seen @ U[:, 2 * H :])
-    return (z * h + (1 - z) * g,), (x, h, z, r, g, seen)
+    return (z * h + (1 - z) * g,), GRUGates(x, h, z, r, g, seen)
 
 
-def gru_step_backward(dstate: CellState, record: Record, w: CellWeights) -> tuple[Array, CellState, CellGradients]:
+def gru_step_backward(dstate: CellState, record: GRUGates, w: CellWeights) -> tuple[Array, CellState, CellGradients]:
     """From the gradient of the new state: those of x, of the old state and of the weights."""
     (dh,), (x, h, z, r, g, seen) = dstate, record
     U, H = w["recurrent_kernel"], h.shape[-1]
@@ -207,6 +224,11 @@ def gru_step_backward(dstate: CellState, record: Record, w: CellWeights) -> tupl
     if w["bias"].ndim == 2:
         dbias = np.stack([dbias, drecurrent_bias])
     return dx, (dh * z + through_u,), {"kernel": dkernel, "recurrent_kernel": drecurrent, "bias": dbias}
+
+
+def gru_gates(record: GRUGates) -> dict[str, Array]:
+    """The gates of a step; the candidate is none."""
+    return {"z": record.z, "r": record.r}
 
 
 # === mogrifier ===
@@ -256,23 +278,28 @@ def mogrifier_step_backward(
     return dx, (dh, dc), gradients
 
 
+def mogrifier_gates(record: Record) -> dict[str, Array]:
+    """Those of the LSTM after the rounds."""
+    return lstm_gates(record[1])
+
+
 # === A layer: all steps of a cell ===
 
-LSTM = Cell("lstm", lstm_step, lstm_step_backward, state_size=2)
+LSTM = Cell("lstm", lstm_step, lstm_step_backward, 2, lstm_gates)
 
 
 def cell_of(config: ModelConfig) -> Cell:
     """The cell that a network is made of."""
     cells = {
         "lstm": LSTM,
-        "gru": Cell("gru", gru_step, gru_step_backward),
+        "gru": Cell("gru", gru_step, gru_step_backward, 1, gru_gates),
         "rnn": Cell(
             "rnn",
             partial(rnn_step, activation=config.activation),
             partial(rnn_step_backward, activation=config.activation),
         ),
-        "peephole": Cell("peephole", lstm_step, lstm_step_backward, state_size=2),
-        "mogrifier": Cell("mogrifier", mogrifier_step, mogrifier_step_backward, state_size=2),
+        "peephole": Cell("peephole", lstm_step, lstm_step_backward, 2, lstm_gates),
+        "mogrifier": Cell("mogrifier", mogrifier_step, mogrifier_step_backward, 2, mogrifier_gates),
     }
     return cells[config.cell]
 

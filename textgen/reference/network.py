@@ -125,9 +125,10 @@ def norm_backward(dy: Array, normed: Normed, gamma: Array) -> tuple[Array, Array
     return dx, (dy * standard).reshape(-1, size).sum(axis=0), dy.reshape(-1, size).sum(axis=0)
 
 
-def forward(weights: Weights, inputs: Array, state: State, stack: Stack = PLAIN) -> tuple[Array, State, Trace]:
-    """Reads `inputs` [B, T] on from `state`: the logits [B, T, V], the new state, and the trace."""
-    x = weights["embedding/table"][inputs]  # [B, T, E]
+def stack_forward(
+    weights: Weights, x: Array, state: State, stack: Stack = PLAIN
+) -> tuple[Array, State, list[list[Record]], list[Normed | None]]:
+    """The recurrent layers read x [B, T, E]: what the last says [B, T, H], the new state, and two parts of a trace."""
     new_state, layers, norms = [], [], []
     for number, before in enumerate(state):
         below, normed, norm = x, None, of_layer(weights, f"norm_{number}")
@@ -140,6 +141,13 @@ def forward(weights: Weights, inputs: Array, state: State, stack: Stack = PLAIN)
         new_state.append(last)
         layers.append(records)
         norms.append(normed)
+    return x, new_state, layers, norms
+
+
+def forward(weights: Weights, inputs: Array, state: State, stack: Stack = PLAIN) -> tuple[Array, State, Trace]:
+    """Reads `inputs` [B, T] on from `state`: the logits [B, T, V], the new state, and the trace."""
+    x = weights["embedding/table"][inputs]  # [B, T, E]
+    x, new_state, layers, norms = stack_forward(weights, x, state, stack)  # [B, T, H]
     features = x
     if "projection/kernel" in weights:
         features = x @ weights["projection/kernel"] + weights["projection/bias"]  # [B, T, E]
