@@ -1,4 +1,4 @@
-"""What a GPU makes of textgen: device, kernel path, tokens a second, share of the recurrence, each precision.
+"""What GPUs make of textgen: kernel path, tokens a second, share of the recurrence, each precision, one and all.
 
     python scripts/check_gpu.py
 
@@ -38,14 +38,22 @@ def seconds(run: Callable[[], object]) -> float:
     return sorted(times[2:])[REPEATS // 2]
 
 
+def step_seconds(precision: str, distribution: Distribution) -> tuple[float, LanguageModel]:
+    """Of an update with `BATCH_SIZE` rows for each replica, and the model."""
+    rows = BATCH_SIZE * distribution.num_replicas
+    with distribution.strategy.scope():
+        model = LanguageModel(CONFIG, pad_id=0, precision=precision)
+    config = TrainingConfig(batch_size=rows, sequence_length=SEQUENCE_LENGTH, steps=1)
+    update = Update(model, config, distribution)
+    ids = np.random.default_rng(0).integers(1, 8000, (rows, SEQUENCE_LENGTH)).astype(np.int32)
+    ids, state = distribution.split(ids), distribution.split(model.initial_state(rows))
+    return seconds(lambda: update.apply(update.gradient(ids, ids, state, 0), 1e-3)), model
+
+
 def check(precision: str) -> str:
-    """A line about training in one precision."""
-    model = LanguageModel(CONFIG, pad_id=0, precision=precision)
-    config = TrainingConfig(batch_size=BATCH_SIZE, sequence_length=SEQUENCE_LENGTH, steps=1)
-    update = Update(model, config, Distribution())
-    ids = tf.constant(np.random.default_rng(0).integers(1, 8000, (BATCH_SIZE, SEQUENCE_LENGTH)), tf.int32)
+    """A line about training on one device."""
+    whole, model = step_seconds(precision, Distribution())
     state = model.initial_state(BATCH_SIZE)
-    whole = seconds(lambda: update.apply(update.gradient(ids, ids, state, 0), 1e-3))
     x = tf.zeros((BATCH_SIZE, SEQUENCE_LENGTH, 512), precision)
 
     @tf.function
@@ -62,6 +70,14 @@ def check(precision: str) -> str:
     return f"{precision:<9} {speed:10,.0f} tokens/s, {100 * share:3.0f} % of the time in the recurrent layers"
 
 
+def check_all(precision: str) -> str:
+    """A line about training on all GPUs, each with as many rows as the one had."""
+    distribution = Distribution(tf.distribute.MirroredStrategy())
+    whole, _ = step_seconds(precision, distribution)
+    speed = distribution.num_replicas * BATCH_SIZE * SEQUENCE_LENGTH / whole
+    return f"{precision:<9} {speed:10,.0f} tokens/s on {distribution.num_replicas} replicas (MirroredStrategy)"
+
+
 def main() -> None:
     """Prints the report."""
     print(f"TensorFlow {tf.__version__}, {machine()}")
@@ -73,6 +89,7 @@ def main() -> None:
     print(f"LSTM by {kernel_path()}; --precision auto means {best_precision()}")
     for precision in ("float32", "bfloat16"):
         print(check(precision))
+        print(check_all(precision))
 
 
 if __name__ == "__main__":
