@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from textgen import reference
 from textgen.config import ModelConfig
-from textgen.layers.dropout import Noise, variational_dropout
+from textgen.layers.dropout import Noise, variational_dropout, word_dropout
 from textgen.layers.head import Head
 from textgen.layers.lstm import LSTM
 from textgen.layers.recurrent import RecurrentStack
@@ -163,6 +163,32 @@ def test_the_rows_of_a_shard_have_the_masks_of_the_whole_batch() -> None:
         shard = variational_dropout(x[rows], 0.5, noise(first_row=rows.start, num_rows=8), 0)
         np.testing.assert_array_equal(shard, whole[rows])
         np.testing.assert_array_equal(compiled(x[rows], rows.start), whole[rows])
+
+
+def test_word_dropout_silences_whole_rows_of_the_table() -> None:
+    table, ids = normal(400, E), tf.constant(RNG.integers(0, 400, (B, T)), tf.int32)
+    every = tf.range(400)[None]
+    kept = word_dropout(tf.ones((1, 400, 1)), every, 400, 0.3, noise(), 7).numpy()[0]  # [V, 1]
+    assert set(np.unique(kept).tolist()) == {0.0, float(np.float32(1 / 0.7))}
+    assert abs((kept == 0).mean() - 0.3) < 4 * math.sqrt(0.3 * 0.7 / 400)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(table)
+        ours = word_dropout(tf.gather(table, ids), ids, 400, 0.3, noise(), 7)
+        plain = tf.gather(table * kept, ids)
+        values = [tf.reduce_sum(tf.sin(x)) for x in (ours, plain)]
+    np.testing.assert_allclose(ours, plain, rtol=1e-6)
+    gradients = [tf.convert_to_tensor(tape.gradient(value, table)) for value in values]
+    np.testing.assert_allclose(gradients[0], gradients[1], atol=1e-6)
+    shard = word_dropout(tf.gather(table, ids)[2:], ids[2:], 400, 0.3, noise(first_row=2, num_rows=B), 7)
+    np.testing.assert_array_equal(shard, ours[2:])
+    other = word_dropout(tf.ones((1, 400, 1)), every, 400, 0.3, noise(step=3), 7)
+    assert np.any(other != kept)
+
+
+def test_no_noise_or_no_rate_is_no_word_dropout() -> None:
+    x, ids = normal(B, T, E), tf.zeros((B, T), tf.int32)
+    assert word_dropout(x, ids, V, 0.5, None, 0) is x
+    assert word_dropout(x, ids, V, 0.0, noise(), 0) is x
 
 
 def test_dropout_keeps_the_dtype() -> None:

@@ -16,6 +16,7 @@ from textgen.errors import SavedModelError
 from textgen.layers.dropout import Noise
 from textgen.layers.recurrent import State
 from textgen.model import LanguageModel
+from textgen.plan import REGULARISERS
 from textgen.runtime import load_tensorflow
 
 load_tensorflow()
@@ -44,7 +45,9 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 SHAPES += [pytest.param(ModelConfig(V, E, 9, 2, 0.3, 0.2, **kind), id=name) for name, kind in KINDS.items()]
 CONFIG = ModelConfig(V, E, 9, 1, dropout=0.3, embedding_dropout=0.2)
-LARGEST = ModelConfig(V, E, 9, 3, dropout=0.3, embedding_dropout=0.2, tie_embeddings=False)
+LARGEST = ModelConfig(V, E, 9, 3, dropout=0.3, embedding_dropout=0.2, tie_embeddings=False, word_dropout=0.2)
+NO_NOISE: dict[str, Any] = dict.fromkeys(REGULARISERS, 0.0)
+SILENT = replace(LARGEST, **NO_NOISE)
 
 
 @functools.cache
@@ -197,11 +200,20 @@ def noise(step: int = 0, **rows: int) -> Noise:
 
 def test_no_noise_no_dropout() -> None:
     model, (inputs, _), arrays = model_of(LARGEST), random_window(), model_of(LARGEST).weights_as_arrays()
-    without = LanguageModel(replace(LARGEST, dropout=0.0, embedding_dropout=0.0), pad_id=PAD)
+    without = LanguageModel(SILENT, pad_id=PAD)
     without.assign_weights(arrays)
     plain, _ = without.features(inputs)
     np.testing.assert_array_equal(model.features(inputs)[0], plain)
     np.testing.assert_array_equal(without.features(inputs, noise=noise())[0], plain)
+    assert np.abs(model.features(inputs, noise=noise())[0] - plain).max() > 0.01
+
+
+@pytest.mark.parametrize("name", REGULARISERS)
+def test_each_regulariser_alone_changes_what_is_learnt_from(name: str) -> None:
+    alone: dict[str, Any] = {name: 0.4}
+    model, (inputs, _) = LanguageModel(replace(SILENT, **alone), pad_id=PAD), random_window()
+    model.assign_weights(model_of(LARGEST).weights_as_arrays())
+    plain, _ = model.features(inputs)
     assert np.abs(model.features(inputs, noise=noise())[0] - plain).max() > 0.01
 
 

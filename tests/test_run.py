@@ -116,6 +116,20 @@ def test_the_same_seed_trains_the_same_weights(text: Path, tmp_path: Path) -> No
     assert any(not np.array_equal(array, other[name]) for name, array in first.items())
 
 
+NOISES: dict[str, Any] = {"dropout": 0.2, "embedding_dropout": 0.1, "word_dropout": 0.1}
+
+
+def test_a_run_with_all_noises_is_resumed_exactly(text: Path, tmp_path: Path) -> None:
+    plan = plan_for(text, validations=2, patience=None, **NOISES)
+    train(plan, tmp_path / "whole")
+    train(plan, tmp_path / "parts", observers=[Watch(5)])
+    resume(tmp_path / "parts")
+    checkpoints = {
+        (tmp_path / name / "checkpoints/step-000000012/tensors.safetensors").read_bytes() for name in ("whole", "parts")
+    }
+    assert len(checkpoints) == 1
+
+
 @pytest.mark.parametrize("stop_at", [1, 5, 12])
 def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(text: Path, tmp_path: Path, stop_at: int) -> None:
     plan = plan_for(text, validations=2, patience=None)

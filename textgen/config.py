@@ -98,14 +98,15 @@ class ModelConfig:
     mogrifier_rank: int | None = None  # of the matrices between them; None: full
     residual: bool = False  # each layer adds to what it reads instead of replacing it
     layer_norm: bool = False  # each layer reads its input normalised
+    word_dropout: float = 0.0  # share of pieces whose whole embedding is silenced, in training
 
     def __post_init__(self) -> None:
         _between("vocab_size", self.vocab_size, 4, MAX_VOCAB_SIZE)
         _between("embedding_dim", self.embedding_dim, 1, MAX_UNITS)
         _between("hidden_units", self.hidden_units, 1, MAX_UNITS)
         _between("num_layers", self.num_layers, 1, MAX_LAYERS)
-        _between("dropout", self.dropout, 0.0, 0.95)
-        _between("embedding_dropout", self.embedding_dropout, 0.0, 0.95)
+        for name in ("dropout", "embedding_dropout", "word_dropout"):
+            _between(name, getattr(self, name), 0.0, 0.95)
         _one_of("cell", self.cell, tuple(CELLS))
         _one_of("activation", self.activation, ACTIVATIONS)
         _between("mogrifier_rounds", self.mogrifier_rounds, 1, MAX_ROUNDS)

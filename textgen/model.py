@@ -14,11 +14,12 @@ import tensorflow as tf
 
 from textgen.config import ModelConfig
 from textgen.errors import SavedModelError
-from textgen.layers.dropout import Noise, variational_dropout
+from textgen.layers.dropout import Noise, variational_dropout, word_dropout
 from textgen.layers.head import Head
 from textgen.layers.recurrent import RecurrentStack, State
 
 EMBEDDING_SITE = 0  # of dropout; the recurrent layers are sites 1 to L
+WORD_SITE = 1 << 10
 
 
 class LanguageModel(keras.Model):
@@ -70,6 +71,7 @@ class LanguageModel(keras.Model):
         if state is None:
             state = self.initial_state(tf.shape(inputs)[0])
         x = tf.cast(self.embedding(inputs), self.precision)  # [B, T, E]
+        x = word_dropout(x, inputs, self.config.vocab_size, self.config.word_dropout, noise, WORD_SITE)
         x = variational_dropout(x, self.config.embedding_dropout, noise, EMBEDDING_SITE)
         x, state = self.recurrent(x, state=state, noise=noise)  # [B, T, H]
         return self._project(x), state  # [B, T, E]

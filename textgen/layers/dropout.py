@@ -30,8 +30,27 @@ def variational_dropout(x: tf.Tensor, rate: float, noise: Noise | None, site: in
     if noise is None or rate == 0.0:
         return x
     rows = tf.shape(x)[1 - time_axis]
-    seed = tf.random.experimental.stateless_fold_in(noise.seed, site)
     shape = (rows if noise.num_rows is None else noise.num_rows, x.shape[-1])
-    drawn = tf.random.stateless_uniform(shape, seed, alg="philox")[noise.first_row : noise.first_row + rows]
-    mask = tf.cast(tf.where(drawn < rate, 0.0, 1.0 / (1.0 - rate)), x.dtype)  # [B, H]
-    return x * tf.expand_dims(mask, time_axis)
+    mask = _mask(shape, rate, noise, site)[noise.first_row : noise.first_row + rows]  # [B, H]
+    return x * tf.expand_dims(tf.cast(mask, x.dtype), time_axis)
+
+
+def word_dropout(
+    x: tf.Tensor, ids: tf.Tensor, vocab_size: int, rate: float, noise: Noise | None, site: int
+) -> tf.Tensor:
+    """Silences x [B, T, E] wherever it stands for one of a share `rate` of all pieces, and scales the rest.
+
+    The same as silencing whole rows of the embedding table: a piece is there or not, wherever it comes in the
+    batch, which is why the network must not lean on any one of them (Gal & Ghahramani 2016, section 4.2).
+    """
+    if noise is None or rate == 0.0:
+        return x
+    mask = tf.gather(_mask((vocab_size,), rate, noise, site), ids)  # [B, T]
+    return x * tf.cast(mask, x.dtype)[..., None]
+
+
+def _mask(shape: Any, rate: float, noise: Noise, site: int) -> tf.Tensor:
+    """0 with probability `rate`, else what keeps the mean: float32."""
+    seed = tf.random.experimental.stateless_fold_in(noise.seed, site)
+    drawn = tf.random.stateless_uniform(shape, seed, alg="philox")
+    return tf.where(drawn < rate, 0.0, 1.0 / (1.0 - rate))
