@@ -182,6 +182,8 @@ class TrainingConfig:
     ema_decay: float = 0.999  # weight of a step in the mean, beside that of the step after it
     average_last: int = 5  # validations whose weights last-k takes the mean of
     weight_decay: float = 0.02  # on matrices only; with sgd, asgd, adam and rmsprop through the gradient
+    activation_penalty: float = 0.0  # times the mean square of the last layer's outputs, added to the loss
+    temporal_penalty: float = 0.0  # the same, of the steps between these outputs
     freeze: tuple[str, ...] = ()  # layers whose weights stay as they are, such as embedding or lstm_0
     clip_norm: float = 0.5  # gradients longer than this are shortened to it
     epochs: float | None = None  # passes over the training text
@@ -219,6 +221,8 @@ class TrainingConfig:
         _between("plateau_patience", self.plateau_patience, 0, 1 << 20)
         _between("cycles", self.cycles, 1, 1 << 20)
         _between("weight_decay", self.weight_decay, 0.0, 1e3)
+        _between("activation_penalty", self.activation_penalty, 0.0, 1e3)
+        _between("temporal_penalty", self.temporal_penalty, 0.0, 1e3)
         _between("clip_norm", self.clip_norm, 1e-12, math.inf)
         for name in ("epochs", "steps", "minutes"):
             if getattr(self, name) is not None:

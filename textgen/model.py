@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from textgen.config import ModelConfig
 from textgen.errors import SavedModelError
+from textgen.layers.activations import Activations
 from textgen.layers.dropout import Noise, variational_dropout, word_dropout
 from textgen.layers.head import Head
 from textgen.layers.recurrent import RecurrentStack, State
@@ -46,6 +47,7 @@ class LanguageModel(keras.Model):
         if config.hidden_units != config.embedding_dim:
             self.projection = keras.layers.Dense(config.embedding_dim, name="projection")
             self.projection.build((None, config.hidden_units))
+        self.recurrent.build((None, None, config.embedding_dim))
         self.head = Head(config.vocab_size, config.tie_embeddings, name="head")
 
         # === Config ===
@@ -68,13 +70,19 @@ class LanguageModel(keras.Model):
         self, inputs: tf.Tensor, state: State | None = None, noise: Noise | None = None
     ) -> tuple[tf.Tensor, State]:
         """inputs int32 [B, T] -> what the output layer reads, [B, T, E], and the state."""
+        return self.read(inputs, state, noise)[:2]
+
+    def read(
+        self, inputs: tf.Tensor, state: State | None = None, noise: Noise | None = None
+    ) -> tuple[tf.Tensor, State, Activations]:
+        """The same as `features`, and what the last recurrent layer said: penalties of training are made of it."""
         if state is None:
             state = self.initial_state(tf.shape(inputs)[0])
         x = tf.cast(self.embedding(inputs), self.precision)  # [B, T, E]
         x = word_dropout(x, inputs, self.config.vocab_size, self.config.word_dropout, noise, WORD_SITE)
         x = variational_dropout(x, self.config.embedding_dropout, noise, EMBEDDING_SITE)
-        x, state = self.recurrent(x, state=state, noise=noise)  # [B, T, H]
-        return self._project(x), state  # [B, T, E]
+        x, state, activations = self.recurrent.read(x, state, noise)  # [B, T, H]
+        return self._project(x), state, activations  # [B, T, E]
 
     def step(self, ids: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
         """One step of time, for generation: ids int32 [B] -> logits [B, V] of the next piece, state."""

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from textgen.config import TrainingConfig
 from textgen.distribution import Distribution
+from textgen.layers.activations import summed_penalty
 from textgen.layers.dropout import Noise
 from textgen.model import LanguageModel
 from textgen.optimizers import apply_gradients, make_optimizer, trained_weights
@@ -20,9 +21,9 @@ from textgen.runtime import join_states, shard_rows
 class Gradient:
     """What a window of text says about the weights."""
 
-    nats: float  # mean loss a token
+    nats: float  # mean loss a token, without penalties
     norms: np.ndarray  # length of the gradient of each weight
-    gradients: Any  # of the mean loss, a weight each; on every replica the same
+    gradients: Any  # of the mean loss with penalties, a weight each; on every replica the same
     state: Any  # of the streams, after the window
 
     @property
@@ -96,13 +97,20 @@ class Update:
     def _shard_gradient(
         self, inputs: tf.Tensor, targets: tf.Tensor, state: Any, noise: Noise
     ) -> tuple[tf.Tensor, list[tf.Tensor], Any]:
-        """Sum of nats, its gradient, state."""
+        """Sum of nats, the gradient of the nats and all penalties, state."""
         variables = [_local(weight.value) for weight in self.weights]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
-            features, state = self._model.features(inputs, state, noise)
-            loss = self._model.summed_loss(features, targets)
-        return loss, [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, variables)], state
+            features, state, activations = self._model.read(inputs, state, noise)
+            nats = self._model.summed_loss(features, targets)
+            loss = nats + summed_penalty(
+                activations,
+                targets,
+                self._model.pad_id,
+                activation=self._config.activation_penalty,
+                temporal=self._config.temporal_penalty,
+            )
+        return nats, [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, variables)], state
 
     def _apply_on_replicas(self, *arguments: Any) -> None:
         self._distribution.strategy.run(self._apply_on_replica, args=arguments)

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from textgen.config import ModelConfig
+from textgen.layers.activations import Activations
 from textgen.layers.dropout import Noise, variational_dropout
 from textgen.layers.gru import GRU
 from textgen.layers.layer import RecurrentLayer
@@ -50,13 +51,19 @@ class RecurrentStack(keras.layers.Layer):
 
         The precision of x is that of the outputs and of the large matrix products.
         """
+        return self.read(x, state, noise)[:2]
+
+    def read(self, x: tf.Tensor, state: State, noise: Noise | None = None) -> tuple[tf.Tensor, State, Activations]:
+        """The same as a call, and what the last layer said."""
         x = tf.transpose(x, (1, 0, 2))  # [T, B, E]
         new_state = []
         for number, (layer, before) in enumerate(zip(self.layers, state, strict=True)):
             outputs, after = layer.scan(self._norm(x, number), before)  # [T, B, H]
-            x = self._add(variational_dropout(outputs, self.dropout, noise, 1 + number, time_axis=0), x)
+            dropped = variational_dropout(outputs, self.dropout, noise, 1 + number, time_axis=0)
+            x = self._add(dropped, x)
             new_state.append(after)
-        return tf.transpose(x, (1, 0, 2)), tuple(new_state)  # [B, T, H]
+        activations = Activations(before[0], outputs, dropped)
+        return tf.transpose(x, (1, 0, 2)), tuple(new_state), activations  # [B, T, H]
 
     def step(self, x: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
         """One step of time without dropout: x [B, E] -> output [B, H], state."""

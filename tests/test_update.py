@@ -1,0 +1,90 @@
+"""One update: gradients of everything that is added to the loss, for a batch in one piece and in shards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from textgen import reference, runtime
+from textgen.config import ModelConfig, TrainingConfig
+from textgen.distribution import Distribution
+from textgen.layers.dropout import Noise
+from textgen.model import LanguageModel
+from textgen.reference import Weights
+from textgen.runtime import load_tensorflow
+from textgen.update import Gradient, Update
+
+load_tensorflow()
+
+B, T, E, H, V, PAD = 4, 5, 6, 7, 11, 0
+STILL = ModelConfig(V, E, H, 2, dropout=0.0, embedding_dropout=0.0)
+STEP = 1e-4  # of central differences
+RNG = np.random.default_rng(3)
+TEXT = RNG.integers(1, V, (B, T + 1)).astype(np.int32)
+TEXT[1, -2:] = PAD
+INPUTS, TARGETS = TEXT[:, :-1], TEXT[:, 1:]
+STATE = [tuple(RNG.normal(0, 0.5, (2, B, H))) for _ in range(2)]
+WEIGHTS = {name: RNG.normal(0, 0.5, shape) for name, shape in STILL.weight_shapes().items()}
+
+
+@pytest.fixture(params=[1, 2], ids=["whole", "two shards"])
+def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "num_cores", lambda: request.param)
+    monkeypatch.setattr("textgen.distribution.num_cores", lambda: request.param)
+
+
+def update_of(model: ModelConfig = STILL, **settings: Any) -> Update:
+    network = LanguageModel(model, pad_id=PAD)
+    network.assign_weights({name: weight.astype(np.float32) for name, weight in WEIGHTS.items()})
+    return Update(network, TrainingConfig(batch_size=B, sequence_length=T, **settings), Distribution())
+
+
+def gradient_of(update: Update, step: int = 0) -> Gradient:
+    state = tuple(tuple(tf.constant(array, tf.float32) for array in layer) for layer in STATE)
+    return update.gradient(tf.constant(INPUTS), tf.constant(TARGETS), state, step)
+
+
+def assert_gradients(update: Update, gradient: Gradient, loss: Callable[[Weights], float]) -> None:
+    """They are those of `loss`, by central differences along a random direction of each weight."""
+    names = {id(weight): name for name, weight in update._model.named_weights().items()}
+    for weight, ours in zip(update.weights, gradient.gradients, strict=True):
+        name = names[id(weight)]
+        direction = np.random.default_rng(5).normal(size=ours.shape)
+        losses = [loss(WEIGHTS | {name: WEIGHTS[name] + sign * STEP * direction}) for sign in (1, -1)]
+        expected = (losses[0] - losses[1]) / (2 * STEP)
+        assert abs(expected) > 1e-4, name
+        assert float((ours.numpy() * direction).sum()) == pytest.approx(expected, rel=1e-4, abs=1e-5), name
+
+
+def nats_of(weights: Weights) -> float:
+    logits, _, _ = reference.forward(weights, INPUTS, STATE)
+    return reference.cross_entropy(logits, TARGETS, PAD)[0]
+
+
+@pytest.mark.usefixtures("cores")
+def test_penalties_on_activations_are_means_over_the_tokens_that_count() -> None:
+    def loss(weights: Weights) -> float:
+        _, _, trace = reference.forward(weights, INPUTS, STATE)
+        previous = np.concatenate([STATE[-1][0][:, None], trace.hidden[:, :-1]], 1)
+        sizes, steps = ((array**2).mean(-1)[TARGETS != PAD].mean() for array in (trace.hidden, trace.hidden - previous))
+        return nats_of(weights) + 2.0 * float(sizes) + 3.0 * float(steps)
+
+    update = update_of(activation_penalty=2.0, temporal_penalty=3.0)
+    gradient = gradient_of(update)
+    assert gradient.nats == pytest.approx(nats_of(WEIGHTS), abs=1e-5)  # without the penalties
+    assert_gradients(update, gradient, loss)
+
+
+def test_one_penalty_is_on_outputs_after_dropout_and_the_other_on_those_before() -> None:
+    model = update_of(ModelConfig(V, E, H, 2, dropout=0.5, embedding_dropout=0.0))._model
+    _, state, activations = model.read(INPUTS, noise=Noise(tf.constant([1, 2])))
+    assert np.all(activations.outputs)
+    np.testing.assert_allclose(activations.outputs[-1], state[-1][0], atol=1e-6)
+    silent = activations.dropped.numpy() == 0
+    assert 0 < silent.mean() < 1
+    np.testing.assert_allclose(activations.dropped, np.where(silent, 0, 2 * activations.outputs.numpy()), atol=1e-6)
+    assert not np.any(activations.before)
