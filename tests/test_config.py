@@ -81,6 +81,7 @@ LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most 
     (TrainingConfig, "weight_decay", 0.0, 1000.0),
     (TrainingConfig, "activation_penalty", 0.0, 1000.0),
     (TrainingConfig, "temporal_penalty", 0.0, 1000.0),
+    (TrainingConfig, "label_smoothing", 0.0, 0.95),
     (TrainingConfig, "clip_norm", 1e-12, math.inf),
     (TrainingConfig, "epochs", 1e-9, 1e12),
     (TrainingConfig, "steps", 1, 10**12),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -238,6 +239,30 @@ def test_the_summed_loss_and_its_gradients_are_those_of_plain_operations(
     assert float(ours) == pytest.approx(float(plain), rel=1e-5)
     for source in (features, head.bias.value, table if head.kernel is None else head.kernel.value):
         np.testing.assert_allclose(tape.gradient(ours, source), tape.gradient(plain, source), atol=1e-5)
+
+
+@pytest.mark.parametrize("chunk_elements", [3 * V, 1 << 22])
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+def test_label_smoothing_is_in_the_gradient_and_not_in_the_nats(
+    chunk_elements: int, dtype: tf.DType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keras's smoothed cross-entropy on plain logits has the same gradient."""
+    monkeypatch.setattr("textgen.layers.head.CHUNK_ELEMENTS", chunk_elements)
+    head, features, table = Head(V, tied=True), tf.cast(normal(B, T, E), dtype), normal(V, E)
+    head(features, table)
+    head.bias.assign(normal(V))
+    targets = tf.constant(RNG.integers(0, V, (B, T)), tf.int32)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([features, table])
+        ours = head.summed_loss(features, table, targets, 2, 0.3)
+        one_hot = tf.one_hot(targets, V)
+        losses = keras.losses.categorical_crossentropy(one_hot, head(features, table), True, 0.3)
+        smoothed = tf.reduce_sum(tf.where(targets == 2, 0.0, losses))
+    assert float(ours) == pytest.approx(float(head.summed_loss(features, table, targets, 2)), rel=1e-6)
+    assert abs(float(smoothed - ours)) > 0.1
+    for source in (features, head.bias.value, table):
+        gradients = [tf.cast(tape.gradient(loss, source), tf.float32) for loss in (ours, smoothed)]
+        np.testing.assert_allclose(gradients[0], gradients[1], atol=1e-5 if dtype == tf.float32 else 0.05)
 
 
 def test_no_more_logits_exist_at_once_than_a_chunk_holds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,3 +88,17 @@ def test_one_penalty_is_on_outputs_after_dropout_and_the_other_on_those_before()
     assert 0 < silent.mean() < 1
     np.testing.assert_allclose(activations.dropped, np.where(silent, 0, 2 * activations.outputs.numpy()), atol=1e-6)
     assert not np.any(activations.before)
+
+
+@pytest.mark.usefixtures("cores")
+def test_label_smoothing_asks_for_a_share_of_every_piece() -> None:
+    def loss(weights: Weights) -> float:
+        logits, _, _ = reference.forward(weights, INPUTS, STATE)
+        shifted = logits - np.log(np.exp(logits).sum(-1, keepdims=True))  # log p
+        evenly = -shifted.mean(-1)[TARGETS != PAD].mean()
+        return 0.8 * nats_of(weights) + 0.2 * float(evenly)
+
+    update = update_of(label_smoothing=0.2)
+    gradient = gradient_of(update)
+    assert gradient.nats == pytest.approx(nats_of(WEIGHTS), abs=1e-5)
+    assert_gradients(update, gradient, loss)

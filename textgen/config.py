@@ -184,6 +184,7 @@ class TrainingConfig:
     weight_decay: float = 0.02  # on matrices only; with sgd, asgd, adam and rmsprop through the gradient
     activation_penalty: float = 0.0  # times the mean square of the last layer's outputs, added to the loss
     temporal_penalty: float = 0.0  # the same, of the steps between these outputs
+    label_smoothing: float = 0.0  # share of each target that is spread over all pieces
     freeze: tuple[str, ...] = ()  # layers whose weights stay as they are, such as embedding or lstm_0
     clip_norm: float = 0.5  # gradients longer than this are shortened to it
     epochs: float | None = None  # passes over the training text
@@ -223,6 +224,7 @@ class TrainingConfig:
         _between("weight_decay", self.weight_decay, 0.0, 1e3)
         _between("activation_penalty", self.activation_penalty, 0.0, 1e3)
         _between("temporal_penalty", self.temporal_penalty, 0.0, 1e3)
+        _between("label_smoothing", self.label_smoothing, 0.0, 0.95)
         _between("clip_norm", self.clip_norm, 1e-12, math.inf)
         for name in ("epochs", "steps", "minutes"):
             if getattr(self, name) is not None:

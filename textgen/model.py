@@ -89,9 +89,12 @@ class LanguageModel(keras.Model):
         x, state = self.recurrent.step(self.embedding(ids), state)  # [B, H]
         return self.head(self._project(x), self.embedding.embeddings), state
 
-    def summed_loss(self, features: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-        """features [B, T, E], targets int32 [B, T] -> sum of nats; padding does not count. For training."""
-        return self.head.summed_loss(features, self.embedding.embeddings, targets, self.pad_id)
+    def summed_loss(self, features: tf.Tensor, targets: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
+        """features [B, T, E], targets int32 [B, T] -> sum of nats; padding does not count. For training.
+
+        `label_smoothing` acts on its gradient alone.
+        """
+        return self.head.summed_loss(features, self.embedding.embeddings, targets, self.pad_id, label_smoothing)
 
     def token_losses(self, features: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
         """features [B, T, E], targets int32 [B, T] -> nats [B, T], 0 where the target is padding."""

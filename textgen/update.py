@@ -21,9 +21,9 @@ from textgen.runtime import join_states, shard_rows
 class Gradient:
     """What a window of text says about the weights."""
 
-    nats: float  # mean loss a token, without penalties
+    nats: float  # mean loss a token, without smoothing and penalties
     norms: np.ndarray  # length of the gradient of each weight
-    gradients: Any  # of the mean loss with penalties, a weight each; on every replica the same
+    gradients: Any  # of the mean loss with both, a weight each; on every replica the same
     state: Any  # of the streams, after the window
 
     @property
@@ -97,12 +97,12 @@ class Update:
     def _shard_gradient(
         self, inputs: tf.Tensor, targets: tf.Tensor, state: Any, noise: Noise
     ) -> tuple[tf.Tensor, list[tf.Tensor], Any]:
-        """Sum of nats, the gradient of the nats and all penalties, state."""
+        """Sum of nats, its gradient with smoothing and penalties, state."""
         variables = [_local(weight.value) for weight in self.weights]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             features, state, activations = self._model.read(inputs, state, noise)
-            nats = self._model.summed_loss(features, targets)
+            nats = self._model.summed_loss(features, targets, self._config.label_smoothing)
             loss = nats + summed_penalty(
                 activations,
                 targets,

@@ -98,6 +98,7 @@ training_options = option_group(
     click.option("--weight-decay", type=float, help="On matrices; biases and norms do not decay."),
     click.option("--activation-penalty", type=float, help="On large outputs of the last layer [default: 0]."),
     click.option("--temporal-penalty", type=float, help="On large steps between these outputs [default: 0]."),
+    click.option("--label-smoothing", type=float, help="Share of a target spread over all pieces [default: 0]."),
     click.option("--freeze", metavar="LAYER", multiple=True, help="Leave the weights of embedding, lstm_0, ... alone."),
     click.option("--clip-norm", type=float, help="Longer gradients are shortened to this."),
     click.option("--validations", type=int, metavar="N", help="How often held-out text is scored."),

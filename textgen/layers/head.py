@@ -43,12 +43,19 @@ class Head(keras.layers.Layer):
         logits = tf.matmul(features, kernel, transpose_b=self.tied)
         return tf.cast(logits, tf.float32) + self.bias
 
-    def summed_loss(self, features: tf.Tensor, table: tf.Tensor, targets: tf.Tensor, pad_id: int) -> tf.Tensor:
-        """features [B, T, E], targets [B, T] -> sum of nats; where the target is `pad_id` nothing counts."""
+    def summed_loss(
+        self, features: tf.Tensor, table: tf.Tensor, targets: tf.Tensor, pad_id: int, label_smoothing: float = 0.0
+    ) -> tf.Tensor:
+        """features [B, T, E], targets [B, T] -> sum of nats; where the target is `pad_id` nothing counts.
+
+        With `label_smoothing` (Szegedy et al. 2016, arXiv:1512.00567) that share of each target is spread evenly over
+        all pieces, so that the network is not driven to be certain. It acts on the gradient; the sum of nats stays
+        that of the text itself.
+        """
         kernel = table if self.tied else self.kernel
         rows = tf.reshape(features, (-1, features.shape[-1]))  # [B*T, E]
         weights = tf.convert_to_tensor(kernel), tf.convert_to_tensor(self.bias)
-        return _summed_loss(rows, *weights, tf.reshape(targets, (-1,)), pad_id, self.tied)
+        return _summed_loss(rows, *weights, tf.reshape(targets, (-1,)), pad_id, self.tied, label_smoothing)
 
     def token_losses(self, features: tf.Tensor, table: tf.Tensor, targets: tf.Tensor, pad_id: int) -> tf.Tensor:
         """features [B, T, E], targets [B, T] -> nats [B, T]; 0 where the target is `pad_id`."""
@@ -71,7 +78,13 @@ def _chunks(rows: int | None, vocab_size: int) -> Iterator[slice]:
 
 
 def _summed_loss(
-    features: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, targets: tf.Tensor, pad_id: int, tied: bool
+    features: tf.Tensor,
+    kernel: tf.Tensor,
+    bias: tf.Tensor,
+    targets: tf.Tensor,
+    pad_id: int,
+    tied: bool,
+    label_smoothing: float,
 ) -> tf.Tensor:
     """features [N, E], kernel [V, E] if tied else [E, V], targets [N] -> sum of nats."""
 
@@ -82,7 +95,9 @@ def _summed_loss(
         for chunk in _chunks(features.shape[0], bias.shape[0]):
             part = features[chunk]  # [n, E]
             logits = tf.matmul(part, kernel, transpose_b=tied)  # [n, V]
-            summed, d_logits = _loss_of_logits(tf.stop_gradient(logits), tf.stop_gradient(bias), targets[chunk], pad_id)
+            summed, d_logits = _loss_of_logits(
+                tf.stop_gradient(logits), tf.stop_gradient(bias), targets[chunk], pad_id, label_smoothing
+            )
             pair = (d_logits, part) if tied else (part, d_logits)
             nats.append(summed)
             d_features.append(tf.matmul(d_logits, kernel, transpose_b=not tied))  # [n, E]
@@ -96,8 +111,10 @@ def _summed_loss(
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _loss_of_logits(logits: tf.Tensor, bias: tf.Tensor, targets: tf.Tensor, pad_id: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """logits [n, V] -> sum of nats, and its gradient [n, V] in the precision of the logits."""
+def _loss_of_logits(
+    logits: tf.Tensor, bias: tf.Tensor, targets: tf.Tensor, pad_id: int, label_smoothing: float
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """logits [n, V] -> sum of nats, and the gradient of the smoothed one [n, V] in the precision of the logits."""
     biased = tf.cast(logits, tf.float32) + bias
     biased -= tf.reduce_max(biased, 1, keepdims=True)
     exponentials = tf.exp(biased)
@@ -105,5 +122,7 @@ def _loss_of_logits(logits: tf.Tensor, bias: tf.Tensor, targets: tf.Tensor, pad_
     counts = tf.cast(targets != pad_id, tf.float32)  # [n]
     is_target = tf.range(logits.shape[1])[None] == targets[:, None]  # [n, V]
     nats = tf.math.log(total[:, 0]) - tf.reduce_sum(tf.where(is_target, biased, 0.0), 1)
-    d_logits = (exponentials / total - tf.cast(is_target, tf.float32)) * counts[:, None]
+    evenly = label_smoothing / logits.shape[1]
+    wanted = tf.where(is_target, 1.0 - label_smoothing + evenly, evenly)
+    d_logits = (exponentials / total - wanted) * counts[:, None]
     return tf.reduce_sum(nats * counts), tf.cast(d_logits, logits.dtype)
