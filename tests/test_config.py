@@ -59,6 +59,7 @@ LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most 
     (ModelConfig, "dropout", 0.0, 0.95),
     (ModelConfig, "embedding_dropout", 0.0, 0.95),
     (ModelConfig, "word_dropout", 0.0, 0.95),
+    (ModelConfig, "weight_drop", 0.0, 0.95),
     (ModelConfig, "mogrifier_rounds", 1, MAX_ROUNDS),
     (ModelConfig, "mogrifier_rank", 1, MAX_UNITS),
     (TrainingConfig, "batch_size", 1, 65_536),

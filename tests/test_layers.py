@@ -9,10 +9,10 @@ import tensorflow as tf
 
 from textgen import reference
 from textgen.config import ModelConfig
-from textgen.layers.dropout import Noise, variational_dropout, word_dropout
+from textgen.layers.dropout import Noise, variational_dropout, weight_mask, word_dropout
 from textgen.layers.head import Head
-from textgen.layers.lstm import LSTM
-from textgen.layers.recurrent import RecurrentStack
+from textgen.layers.lstm import LSTM, WIDE
+from textgen.layers.recurrent import RecurrentStack, make_layer
 from textgen.runtime import load_tensorflow
 
 load_tensorflow()
@@ -190,6 +190,45 @@ def test_no_noise_or_no_rate_is_no_word_dropout() -> None:
     x, ids = normal(B, T, E), tf.zeros((B, T), tf.int32)
     assert word_dropout(x, ids, V, 0.5, None, 0) is x
     assert word_dropout(x, ids, V, 0.0, noise(), 0) is x
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_the_share_of_weights_dropped_is_the_rate(rate: float) -> None:
+    assert weight_mask((3, 3), rate, None, 1) is None
+    assert weight_mask((3, 3), 0.0, noise(), 1) is None
+    mask = np.asarray(weight_mask((200, 800), rate, noise(), 1))
+    assert set(np.unique(mask).tolist()) == {0.0, float(np.float32(1 / (1 - rate)))}
+    assert abs((mask == 0).mean() - rate) < 4 * math.sqrt(rate * (1 - rate) / mask.size)
+    shard, later = (weight_mask((200, 800), rate, seen, 1) for seen in (noise(first_row=3, num_rows=8), noise(step=3)))
+    np.testing.assert_array_equal(mask, np.asarray(shard))
+    assert not np.array_equal(mask, np.asarray(later))
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+@pytest.mark.parametrize("cell", ["lstm", "wide lstm", "gru"])
+def test_a_mask_on_the_recurrent_kernel_is_a_masked_kernel(cell: str, dtype: tf.DType) -> None:
+    """Forward and backward, in every loop."""
+    units = WIDE if cell.startswith("wide") else H
+    layer = make_layer(ModelConfig(V, E, units, cell=cell.split()[-1]), "layer")
+    layer.build((None, None, E))
+    kernel = next(weight for weight in layer.trainable_weights if weight.name == "recurrent_kernel")
+    x, state = tf.cast(normal(T, B, E), dtype), tuple(normal(B, units) for _ in layer.initial_state(B))
+    mask = weight_mask(kernel.shape, 0.5, noise(), 1)
+    assert mask is not None
+    before = kernel.numpy()
+    results = []
+    for own, given in ((before, mask), (before * mask.numpy(), None)):
+        kernel.assign(own)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            outputs, after = layer.scan(x, state, given)
+            loss = tf.add_n([tf.reduce_sum(tf.sin(tf.cast(y, tf.float32))) for y in (outputs, *after)])
+        results.append([outputs, *after, *tape.gradient(loss, [x, kernel.value])])
+    *masked, d_kernel = results[0]
+    *plain, d_masked = results[1]
+    for ours, theirs in zip([*masked, d_kernel], [*plain, d_masked * mask], strict=True):
+        np.testing.assert_array_equal(tf.cast(ours, tf.float32), tf.cast(theirs, tf.float32))
+    assert np.abs(d_kernel).max() > 0
 
 
 def test_dropout_keeps_the_dtype() -> None:

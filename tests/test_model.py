@@ -13,8 +13,8 @@ import tensorflow as tf
 from textgen import reference
 from textgen.config import ModelConfig
 from textgen.errors import SavedModelError
-from textgen.layers.dropout import Noise
-from textgen.layers.recurrent import State
+from textgen.layers.dropout import Noise, weight_mask
+from textgen.layers.recurrent import WEIGHT_SITE, State
 from textgen.model import LanguageModel
 from textgen.plan import REGULARISERS
 from textgen.runtime import load_tensorflow
@@ -45,7 +45,9 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 SHAPES += [pytest.param(ModelConfig(V, E, 9, 2, 0.3, 0.2, **kind), id=name) for name, kind in KINDS.items()]
 CONFIG = ModelConfig(V, E, 9, 1, dropout=0.3, embedding_dropout=0.2)
-LARGEST = ModelConfig(V, E, 9, 3, dropout=0.3, embedding_dropout=0.2, tie_embeddings=False, word_dropout=0.2)
+LARGEST = ModelConfig(
+    V, E, 9, 3, dropout=0.3, embedding_dropout=0.2, tie_embeddings=False, word_dropout=0.2, weight_drop=0.3
+)
 NO_NOISE: dict[str, Any] = dict.fromkeys(REGULARISERS, 0.0)
 SILENT = replace(LARGEST, **NO_NOISE)
 
@@ -206,6 +208,37 @@ def test_no_noise_no_dropout() -> None:
     np.testing.assert_array_equal(model.features(inputs)[0], plain)
     np.testing.assert_array_equal(without.features(inputs, noise=noise())[0], plain)
     assert np.abs(model.features(inputs, noise=noise())[0] - plain).max() > 0.01
+
+
+CELL_KINDS: dict[str, dict[str, Any]] = {"lstm": {}}
+CELL_KINDS |= {name: KINDS[name] for name in ("gru", "gru, reset before", "rnn", "peephole", "mogrifier")}
+
+
+@pytest.mark.parametrize("kind", CELL_KINDS.values(), ids=list(CELL_KINDS))
+def test_weight_drop_is_the_reference_with_masked_weights(kind: dict[str, Any]) -> None:
+    config = ModelConfig(V, E, 9, 2, 0.0, 0.0, weight_drop=0.4, **kind)
+    model, (inputs, targets), state = model_of(config), random_window(), random_state(config)
+    weights, state64 = in_float64(model, state)
+    kernels = [name for name in weights if name.endswith("recurrent_kernel")]
+    masks = {}
+    for number, name in enumerate(kernels):
+        mask = weight_mask(weights[name].shape, 0.4, noise(), WEIGHT_SITE + number)
+        masks[name] = np.asarray(mask, np.float64)
+        weights[name] *= masks[name]
+    first, second = masks.values()
+    assert not np.array_equal(first, second)
+    expected_loss, expected, expected_state, _ = reference.loss_and_gradients(
+        weights, inputs, targets, state64, PAD, reference.stack_of(config)
+    )
+    named = {name: weight.value for name, weight in model.named_weights().items()}
+    with tf.GradientTape() as tape:
+        features, new_state = model.features(inputs, state, noise())
+        loss = model.summed_loss(features, targets) / tf.reduce_sum(tf.cast(targets != PAD, tf.float32))
+    assert float(loss) == pytest.approx(expected_loss, abs=1e-5)
+    for name, gradient in tape.gradient(loss, named).items():
+        exact = expected[name] * masks.get(name, 1.0)  # a silenced weight learns nothing
+        np.testing.assert_allclose(tf.convert_to_tensor(gradient), exact, atol=1e-5, rtol=1e-5, err_msg=name)
+    assert_states_equal(new_state, expected_state)
 
 
 @pytest.mark.parametrize("name", REGULARISERS)

@@ -116,7 +116,7 @@ def test_the_same_seed_trains_the_same_weights(text: Path, tmp_path: Path) -> No
     assert any(not np.array_equal(array, other[name]) for name, array in first.items())
 
 
-NOISES: dict[str, Any] = {"dropout": 0.2, "embedding_dropout": 0.1, "word_dropout": 0.1}
+NOISES: dict[str, Any] = {"dropout": 0.2, "embedding_dropout": 0.1, "word_dropout": 0.1, "weight_drop": 0.3}
 
 
 def test_a_run_with_all_noises_is_resumed_exactly(text: Path, tmp_path: Path) -> None:

@@ -99,13 +99,14 @@ class ModelConfig:
     residual: bool = False  # each layer adds to what it reads instead of replacing it
     layer_norm: bool = False  # each layer reads its input normalised
     word_dropout: float = 0.0  # share of pieces whose whole embedding is silenced, in training
+    weight_drop: float = 0.0  # share of the weights of the recurrent kernels that are silenced, in training
 
     def __post_init__(self) -> None:
         _between("vocab_size", self.vocab_size, 4, MAX_VOCAB_SIZE)
         _between("embedding_dim", self.embedding_dim, 1, MAX_UNITS)
         _between("hidden_units", self.hidden_units, 1, MAX_UNITS)
         _between("num_layers", self.num_layers, 1, MAX_LAYERS)
-        for name in ("dropout", "embedding_dropout", "word_dropout"):
+        for name in ("dropout", "embedding_dropout", "word_dropout", "weight_drop"):
             _between(name, getattr(self, name), 0.0, 0.95)
         _one_of("cell", self.cell, tuple(CELLS))
         _one_of("activation", self.activation, ACTIVATIONS)

@@ -37,6 +37,7 @@ model_options = option_group(
     click.option("--dropout", type=float, help="Share of units silenced between layers while training."),
     click.option("--embedding-dropout", type=float, help="The same, of the embedding."),
     click.option("--word-dropout", type=float, help="Share of pieces whose embedding is silenced [default: 0]."),
+    click.option("--weight-drop", type=float, help="Share of recurrent weights that are silenced [default: 0]."),
     click.option(
         "--tie-embeddings/--no-tie-embeddings",
         default=None,
@@ -321,7 +322,8 @@ def describe(plan: Plan, folder: Path) -> str:
         "network": size + (f" ({plan.preset})" if plan.preset else ""),
         "parameters": f"{model.num_parameters:,}; memory about {plan.memory_bytes / 1e9:.1f} GB",
         "dropout": f"{model.dropout:g} between layers, {model.embedding_dropout:g} on the embedding"
-        + f", {model.word_dropout:g} of words" * (model.word_dropout > 0),
+        + f", {model.word_dropout:g} of words" * (model.word_dropout > 0)
+        + f", {model.weight_drop:g} of recurrent weights" * (model.weight_drop > 0),
         "training": f"{length}, batches of {training.batch_size} x {training.sequence_length} tokens, "
         f"learning rate {training.learning_rate:g} {training.schedule}, {training.optimizer}"
         + (f", weights averaged by {training.average}" if training.average != "none" else ""),

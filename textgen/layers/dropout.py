@@ -49,6 +49,15 @@ def word_dropout(
     return x * tf.cast(mask, x.dtype)[..., None]
 
 
+def weight_mask(shape: Any, rate: float, noise: Noise | None, site: int) -> tf.Tensor | None:
+    """What a matrix of this shape is multiplied with so that a share `rate` of its weights is silenced; None: all stay.
+
+    DropConnect (Wan et al. 2013) on what a layer tells itself, the same at all steps of a window and for all rows of
+    the batch (Merity, Keskar & Socher 2018, arXiv:1708.02182, section 2).
+    """
+    return None if noise is None or rate == 0.0 else _mask(shape, rate, noise, site)
+
+
 def _mask(shape: Any, rate: float, noise: Noise, site: int) -> tf.Tensor:
     """0 with probability `rate`, else what keeps the mean: float32."""
     seed = tf.random.experimental.stateless_fold_in(noise.seed, site)

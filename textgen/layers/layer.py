@@ -34,9 +34,14 @@ class RecurrentLayer(keras.layers.Layer):
         self.recurrent_kernel = self._weight("recurrent_kernel", (self.units, width), "orthogonal")
         self.bias = self._weight("bias", self._bias_shape(), self._initial_bias)
 
-    def scan(self, x: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
-        """Time first: x [T, B, in], state before it -> outputs [T, B, H] as precise as x, state after it."""
+    def scan(self, x: tf.Tensor, state: State, mask: tf.Tensor | None = None) -> tuple[tf.Tensor, State]:
+        """Time first: x [T, B, in], state before it -> outputs [T, B, H] as precise as x, state after it.
+
+        The recurrent kernel is multiplied with `mask`, if there is one, for all steps.
+        """
         inputs, weights = self._inputs(x), self._step_weights()
+        if mask is not None:
+            weights["recurrent_kernel"] *= mask
         if inputs.shape.is_fully_defined():
             outputs, last = recur(self.cell, inputs, weights, state, x.dtype)
         else:

@@ -55,10 +55,13 @@ class LSTM(keras.layers.LSTM):
         h, c = tf.cast(h, self.compute_dtype), tf.cast(c, self.compute_dtype)
         return h, outputs, [h, c]
 
-    def scan(self, x: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
-        """Time first: x [T, B, E], state before it -> outputs [T, B, H] as precise as x, state after it."""
-        if self._can_scan(x):
-            return self._scan(x, state)
+    def scan(self, x: tf.Tensor, state: State, mask: tf.Tensor | None = None) -> tuple[tf.Tensor, State]:
+        """Time first: x [T, B, E], state before it -> outputs [T, B, H] as precise as x, state after it.
+
+        The recurrent kernel is multiplied with `mask`, if there is one, for all steps; Keras's loops know no mask.
+        """
+        if mask is not None or self._can_scan(x):
+            return self._scan(x, state, mask)
         batch_first = tf.cast(tf.transpose(x, (1, 0, 2)), tf.float32)
         _, outputs, state = super().inner_loop(batch_first, list(state), None)
         return tf.cast(tf.transpose(outputs, (1, 0, 2)), x.dtype), tuple(state)
@@ -75,9 +78,10 @@ class LSTM(keras.layers.LSTM):
         """Zeros: nothing read yet."""
         return tf.zeros((batch_size, self.units)), tf.zeros((batch_size, self.units))
 
-    def _scan(self, x: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
+    def _scan(self, x: tf.Tensor, state: State, mask: tf.Tensor | None = None) -> tuple[tf.Tensor, State]:
         bias = self.cell.bias if self.use_bias else tf.zeros(4 * self.units)
-        weights = (self.cell.kernel, self.cell.recurrent_kernel, bias)
+        recurrent_kernel = self.cell.recurrent_kernel if mask is None else self.cell.recurrent_kernel * mask
+        weights = (self.cell.kernel, recurrent_kernel, bias)
         outputs, *state = lstm(x, *(tf.cast(weight, tf.float32) for weight in weights), *state)
         return outputs, tuple(state)
 

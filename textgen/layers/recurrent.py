@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from textgen.config import ModelConfig
 from textgen.layers.activations import Activations
-from textgen.layers.dropout import Noise, variational_dropout
+from textgen.layers.dropout import Noise, variational_dropout, weight_mask
 from textgen.layers.gru import GRU
 from textgen.layers.layer import RecurrentLayer
 from textgen.layers.layer import State as LayerState
@@ -19,6 +19,8 @@ from textgen.layers.peephole import Peephole
 from textgen.layers.rnn import RNN
 
 State = tuple[LayerState, ...]  # a layer each
+
+WEIGHT_SITE = 1 << 11  # of dropout on the weights of the first layer; the layers above have the numbers after it
 
 
 class RecurrentStack(keras.layers.Layer):
@@ -31,11 +33,13 @@ class RecurrentStack(keras.layers.Layer):
     def __init__(self, config: ModelConfig, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)  # the state stays float32, whatever x is
         self.dropout = config.dropout
+        self.weight_drop = config.weight_drop
         self.residual = config.residual
         self.norms = [
             keras.layers.LayerNormalization(epsilon=1e-5, name=f"norm_{number}")
             for number in range(config.num_layers if config.layer_norm else 0)
         ]
+        self._kernel_shape = config.cell_shapes(config.embedding_dim)["recurrent_kernel"]
         self.layers = [make_layer(config, f"{config.cell}_{number}") for number in range(config.num_layers)]
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -58,7 +62,8 @@ class RecurrentStack(keras.layers.Layer):
         x = tf.transpose(x, (1, 0, 2))  # [T, B, E]
         new_state = []
         for number, (layer, before) in enumerate(zip(self.layers, state, strict=True)):
-            outputs, after = layer.scan(self._norm(x, number), before)  # [T, B, H]
+            mask = weight_mask(self._kernel_shape, self.weight_drop, noise, WEIGHT_SITE + number)
+            outputs, after = layer.scan(self._norm(x, number), before, mask)  # [T, B, H]
             dropped = variational_dropout(outputs, self.dropout, noise, 1 + number, time_axis=0)
             x = self._add(dropped, x)
             new_state.append(after)
