@@ -20,6 +20,7 @@ from textgen.tokens import prepare
 
 lengths = st.lists(st.integers(1, 12), min_size=1, max_size=15)
 sizes = st.integers(1, 9)
+shares = st.sampled_from([0.0, 0.05, 0.3, 1.0])
 seeds = st.none() | st.integers(0, (1 << 63) - 1)
 
 
@@ -32,16 +33,19 @@ def same(batches: Sequence[Batch], others: Sequence[Batch]) -> bool:
 
 
 @settings(deadline=None)
-@given(lengths, sizes, sizes, seeds, st.integers(0, 3))
+@given(lengths, sizes, sizes, seeds, st.integers(0, 3), shares)
 def test_an_epoch_holds_every_token_once_in_whole_documents(
-    lengths: list[int], batch_size: int, sequence_length: int, seed: int | None, epoch: int
+    lengths: list[int], batch_size: int, sequence_length: int, seed: int | None, epoch: int, random_bptt: float
 ) -> None:
     with stream_of(lengths) as stream:
-        data = Batches(stream, batch_size, sequence_length, PAD, seed)
+        data = Batches(stream, batch_size, sequence_length, PAD, seed, random_bptt)
         batches = list(data.epoch(epoch))
         assert len(batches) == data.steps_per_epoch
         for pair in batches:
-            assert all(a.shape == (batch_size, sequence_length) and a.dtype == np.int32 for a in pair)
+            assert pair[0].shape == pair[1].shape
+            assert all(len(a) == batch_size and a.shape[1] <= sequence_length and a.dtype == np.int32 for a in pair)
+            assert random_bptt or pair[0].shape[1] == sequence_length
+            assert (pair[0] != PAD).any()
             assert np.array_equal(pair[0] == PAD, pair[1] == PAD)
 
         # Rows, each the concatenation over batches: row b of a batch goes on where it stopped in the one before.
@@ -78,12 +82,18 @@ def test_more_rows_than_tokens() -> None:
 
 
 @settings(deadline=None, max_examples=50)
-@given(lengths, sizes, sizes, seeds, st.integers(0, 3), st.data())
+@given(lengths, sizes, sizes, seeds, st.integers(0, 3), shares, st.data())
 def test_an_epoch_is_resumed_at_any_step(
-    lengths: list[int], batch_size: int, sequence_length: int, seed: int | None, epoch: int, data: st.DataObject
+    lengths: list[int],
+    batch_size: int,
+    sequence_length: int,
+    seed: int | None,
+    epoch: int,
+    random_bptt: float,
+    data: st.DataObject,
 ) -> None:
     with stream_of(lengths) as stream:
-        batches = Batches(stream, batch_size, sequence_length, PAD, seed)
+        batches = Batches(stream, batch_size, sequence_length, PAD, seed, random_bptt)
         step = data.draw(st.integers(0, batches.steps_per_epoch))
         assert same(list(batches.epoch(epoch, step)), list(batches.epoch(epoch))[step:])
 
@@ -137,6 +147,8 @@ def test_dataset_is_epoch(tmp_path: Path) -> None:
     endless = [*epochs[0][2:], *epochs[1], *epochs[2]]
     assert same(list(batches.dataset(0, 2, endless=True).take(len(endless)).as_numpy_iterator()), endless)
     assert [spec.shape.as_list() for spec in batches.dataset().element_spec] == [[2, 3], [2, 3]]
+    batches = Batches(stream, 1, 4, PAD, seed=5, random_bptt=1.0)
+    assert same(list(batches.dataset(1).as_numpy_iterator()), list(batches.epoch(1)))
 
 
 def test_rows_of_a_batch_can_be_read_alone() -> None:

@@ -64,6 +64,7 @@ LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most 
     (ModelConfig, "mogrifier_rank", 1, MAX_UNITS),
     (TrainingConfig, "batch_size", 1, 65_536),
     (TrainingConfig, "sequence_length", 1, 65_536),
+    (TrainingConfig, "random_bptt", 0.0, 1.0),
     (TrainingConfig, "learning_rate", 0.0, 1000.0),
     (TrainingConfig, "warmup", 0.0, 1.0),
     (TrainingConfig, "hold", 0.0, 1.0),

@@ -27,6 +27,7 @@ import numpy as np
 
 from textgen.permutation import Permutation
 from textgen.tokens import TokenStream
+from textgen.windows import Windows
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -46,6 +47,7 @@ class Batches:
     sequence_length: int  # T
     pad_id: int
     seed: int | None = None
+    random_bptt: float = 0.0  # share of batches that are shorter; see `textgen.windows`
 
     @property
     def row_length(self) -> int:
@@ -55,20 +57,24 @@ class Batches:
     @property
     def steps_per_epoch(self) -> int:
         """Batches in one pass."""
-        return -(-self.row_length // self.sequence_length)
+        return len(self._windows)
+
+    @property
+    def _windows(self) -> Windows:
+        return Windows(self.row_length, self.sequence_length, self.random_bptt, self.seed or 0)
 
     def epoch(
         self, epoch: int, first_step: int = 0, rows: slice = slice(None)
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The (inputs, targets) of one pass, each int32 [B, T], from batch `first_step` on; of some `rows` only."""
-        ring = _Ring(self.stream, self.seed, epoch)
-        for step in range(first_step, self.steps_per_epoch):
-            wanted = range(self.batch_size)[rows]
-            inputs = np.full((len(wanted), self.sequence_length), self.pad_id, np.int32)
+        ring, windows = _Ring(self.stream, self.seed, epoch), self._windows
+        for step in range(first_step, len(windows)):
+            wanted, (first, length) = range(self.batch_size)[rows], windows.window(epoch, step)
+            inputs = np.full((len(wanted), length), self.pad_id, np.int32)
             targets = inputs.copy()
             for place, row in enumerate(wanted):
-                start = row * self.row_length + step * self.sequence_length
-                end = min(start + self.sequence_length, (row + 1) * self.row_length, len(self.stream))
+                start = row * self.row_length + first
+                end = min(start + length, (row + 1) * self.row_length, len(self.stream))
                 if start < end:
                     ids = ring.read(start, end + 1)
                     inputs[place, : end - start] = ids[:-1]
@@ -86,7 +92,8 @@ class Batches:
             for later in itertools.count(epoch + 1) if endless else ():
                 yield from self.epoch(later, rows=rows)
 
-        shape = tf.TensorSpec((len(range(self.batch_size)[rows]), self.sequence_length), tf.int32)
+        length = None if self.random_bptt else self.sequence_length
+        shape = tf.TensorSpec((len(range(self.batch_size)[rows]), length), tf.int32)
         return tf.data.Dataset.from_generator(batches, output_signature=(shape, shape)).prefetch(4)
 
 

@@ -164,6 +164,7 @@ class TrainingConfig:
 
     batch_size: int = 32  # B: streams of text read side by side
     sequence_length: int = 64  # T: tokens that a gradient reaches back
+    random_bptt: float = 0.0  # share of windows that are shorter, by lot; see `textgen.windows`
     learning_rate: float = 3e-3  # peak of the schedule
     schedule: str = "cosine"  # how the learning rate goes on after warm-up and hold; see `textgen.schedules`
     warmup: float = 0.02  # share of the run in which the learning rate rises from 0
@@ -204,6 +205,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         _between("batch_size", self.batch_size, 1, 1 << 16)
         _between("sequence_length", self.sequence_length, 1, 1 << 16)
+        _between("random_bptt", self.random_bptt, 0.0, 1.0)
         _between("learning_rate", self.learning_rate, 0.0, 1e3)
         _one_of("schedule", self.schedule, SCHEDULES)
         _one_of("precision", self.precision, PRECISIONS)

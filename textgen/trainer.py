@@ -93,7 +93,9 @@ class Trainer:
         self._write_sample = write_sample
         self._distribution = distribution or Distribution()
         self._rows = self._distribution.local_rows(config.batch_size)
-        self._batches = Batches(data.train, config.batch_size, config.sequence_length, model.pad_id, seed=config.seed)
+        self._batches = Batches(
+            data.train, config.batch_size, config.sequence_length, model.pad_id, config.seed, config.random_bptt
+        )
         self._evaluator = Evaluator(model)
         self._update = Update(model, config, self._distribution)
         self._averaging = make_averaging(config, model)
@@ -143,13 +145,15 @@ class Trainer:
         ):
             self._beat()
             learning_rate = scheduled_learning_rate(self.config, self.progress(steps_ahead=1), position.reductions)
+            learning_rate *= inputs.shape[1] / self.config.sequence_length  # a token of a short window counts no more
             gradient = self._step(inputs, targets, learning_rate)
             before, position.seconds = position.seconds, time.perf_counter() - started
+            speed = self.config.batch_size * inputs.shape[1] / (position.seconds - before)
             if fault := position.health.note(gradient.nats, gradient.is_finite):
                 self._roll_back(fault, observers)
                 return None
             if gradient.is_finite:
-                report = self._step_report(gradient, learning_rate, position.seconds - before)
+                report = self._step_report(gradient, learning_rate, speed)
                 for observer in observers:
                     observer.on_step(report)
             else:
@@ -324,8 +328,7 @@ class Trainer:
             tensors[f"state/{index:03d}"] = array.numpy()
         return tensors
 
-    def _step_report(self, gradient: Gradient, learning_rate: float, took: float) -> StepReport:
-        speed = self.config.batch_size * self.config.sequence_length / took
+    def _step_report(self, gradient: Gradient, learning_rate: float, speed: float) -> StepReport:
         memory = SPEED_MEMORY if self._tokens_per_second else 0.0
         self._tokens_per_second = memory * self._tokens_per_second + (1 - memory) * speed
         progress, seconds = self.progress(), self.position.seconds

@@ -72,6 +72,7 @@ training_options = option_group(
     ),
     click.option("--batch-size", type=int, metavar="N", help="Streams of text read side by side."),
     click.option("--sequence-length", type=int, metavar="N", help="Tokens that a gradient reaches back."),
+    click.option("--random-bptt", type=float, help="Share of windows that are shorter, by lot [default: 0]."),
     click.option("--learning-rate", type=float, help="Peak of the schedule."),
     click.option("--schedule", type=click.Choice(SCHEDULES), help="After the warm-up [default: cosine]."),
     click.option("--warmup", type=float, help="Share of the run in which the learning rate rises."),
