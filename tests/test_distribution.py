@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from events import curves
 
+from textgen.config import TrainingConfig
 from textgen.distribution import Distribution, is_follower, start
 from textgen.errors import ConfigError
 from textgen.runtime import load_tensorflow
@@ -57,7 +58,9 @@ TRAINING = """
 
     settings = dict(
         tokenizer="char", hidden_units=16, embedding_dim=16, num_layers=2, dropout=0.2, embedding_dropout=0.1,
-        batch_size=8, sequence_length=8, steps=STEPS, learning_rate=0.05, precision="float32", valid_tokens=512,
+        batch_size=4, accumulate=2, sequence_length=8, steps=STEPS, learning_rate=0.05, precision="float32",
+        valid_tokens=512, word_dropout=0.1, weight_drop=0.2, activation_penalty=1.0, temporal_penalty=1.0,
+        label_smoothing=0.1, random_bptt=0.05,
     )
     plan = make_plan(Corpus([folder / "songs.txt"], CorpusConfig(documents="line")), settings, flops=1e11)
     watch = Losses()
@@ -87,7 +90,7 @@ def losses(replicas: int, folder: Path) -> tuple[list[float], float]:
 
 
 def test_losses_are_the_same_for_any_number_of_replicas(folder: Path) -> None:
-    """With dropout and carried state, in float32."""
+    """With all noises and penalties, accumulated batches and carried state, in float32."""
     one, score = losses(1, folder)
     assert len(one) == STEPS
     assert one[-1] < one[0] - 0.3
@@ -104,10 +107,11 @@ def test_losses_are_the_same_for_any_number_of_replicas(folder: Path) -> None:
 def test_a_batch_that_cannot_be_shared_out_is_refused() -> None:
     load_tensorflow()
     distribution = Distribution()
-    assert distribution.local_rows(6) == slice(0, 6)
+    assert distribution.local_rows(TrainingConfig(batch_size=6)) == slice(0, 6)
+    assert distribution.local_rows(TrainingConfig(batch_size=6, accumulate=3)) == slice(0, 18)
     distribution.num_replicas = 4
     with pytest.raises(ConfigError, match=r"batch_size must be a multiple of 4, the number of replicas\. Received: 6"):
-        distribution.local_rows(6)
+        distribution.local_rows(TrainingConfig(batch_size=6))
 
 
 def cluster(index: int, number: int = 2) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -102,3 +103,29 @@ def test_label_smoothing_asks_for_a_share_of_every_piece() -> None:
     gradient = gradient_of(update)
     assert gradient.nats == pytest.approx(nats_of(WEIGHTS), abs=1e-5)
     assert_gradients(update, gradient, loss)
+
+
+def test_accumulated_batches_are_one_large_batch() -> None:
+    """With dropout, and padding that is not shared out evenly."""
+    model = ModelConfig(V, E, H, 2, dropout=0.4, embedding_dropout=0.2, word_dropout=0.2, weight_drop=0.3)
+    update, whole = update_of(model), gradient_of(update_of(model))
+    update._config = replace(update._config, batch_size=2, accumulate=2)
+    parts = gradient_of(update)
+    assert parts.nats == pytest.approx(whole.nats, abs=1e-6)
+    np.testing.assert_allclose(parts.norms, whole.norms, rtol=1e-5)
+    for ours, theirs in zip(parts.gradients, whole.gradients, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    for ours, theirs in zip(tf.nest.flatten(parts.state), tf.nest.flatten(whole.state), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_clipping_by_value_bounds_each_number_and_leaves_the_length() -> None:
+    update = update_of(clip_value=1e-3, clip_norm=1e-6, optimizer="sgd", weight_decay=0.0)
+    before = update._model.weights_as_arrays()
+    gradient = gradient_of(update)
+    update.apply(gradient, 0.5)
+    assert gradient.norm > 0.1
+    names = {id(weight): name for name, weight in update._model.named_weights().items()}
+    for weight, g in zip(update.weights, gradient.gradients, strict=True):
+        expected = before[names[id(weight)]] - 0.5 * np.clip(g.numpy(), -1e-3, 1e-3)
+        np.testing.assert_allclose(weight.numpy(), expected, atol=1e-7)

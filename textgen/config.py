@@ -163,6 +163,7 @@ class TrainingConfig:
     """How the network learns. The budget is `epochs`, `steps` or `minutes`; of several, what is spent first."""
 
     batch_size: int = 32  # B: streams of text read side by side
+    accumulate: int = 1  # batches whose gradients make one update together, as one batch so many times as large would
     sequence_length: int = 64  # T: tokens that a gradient reaches back
     random_bptt: float = 0.0  # share of windows that are shorter, by lot; see `textgen.windows`
     learning_rate: float = 3e-3  # peak of the schedule
@@ -189,6 +190,7 @@ class TrainingConfig:
     label_smoothing: float = 0.0  # share of each target that is spread over all pieces
     freeze: tuple[str, ...] = ()  # layers whose weights stay as they are, such as embedding or lstm_0
     clip_norm: float = 0.5  # gradients longer than this are shortened to it
+    clip_value: float | None = None  # each number of a gradient is brought within it of 0; in the place of clip_norm
     epochs: float | None = None  # passes over the training text
     steps: int | None = None  # updates of the weights
     minutes: float | None = None  # wall-clock time; the schedule follows it to its end
@@ -204,6 +206,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         _between("batch_size", self.batch_size, 1, 1 << 16)
+        _between("accumulate", self.accumulate, 1, 1 << 12)
         _between("sequence_length", self.sequence_length, 1, 1 << 16)
         _between("random_bptt", self.random_bptt, 0.0, 1.0)
         _between("learning_rate", self.learning_rate, 0.0, 1e3)
@@ -229,6 +232,8 @@ class TrainingConfig:
         _between("temporal_penalty", self.temporal_penalty, 0.0, 1e3)
         _between("label_smoothing", self.label_smoothing, 0.0, 0.95)
         _between("clip_norm", self.clip_norm, 1e-12, math.inf)
+        if self.clip_value is not None:
+            _between("clip_value", self.clip_value, 1e-12, math.inf)
         for name in ("epochs", "steps", "minutes"):
             if getattr(self, name) is not None:
                 _between(name, getattr(self, name), 1 if name == "steps" else 1e-9, 1e12)
@@ -248,6 +253,11 @@ class TrainingConfig:
             raise ConfigError("The schedule inverse-sqrt is measured by its warm-up: set warmup above 0.")
         if self.schedule == "exponential" and not self.final_learning_rate:
             raise ConfigError("The schedule exponential never reaches 0: set final_learning_rate above 0.")
+
+    @property
+    def num_streams(self) -> int:
+        """Streams of text that an update learns from: the rows of all batches that it accumulates."""
+        return self.batch_size * self.accumulate
 
 
 @dataclass(frozen=True)

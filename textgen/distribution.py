@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from textgen.config import STRATEGIES
+from textgen.config import STRATEGIES, TrainingConfig
 from textgen.errors import ConfigError, TrainingError
 from textgen.runtime import load_tensorflow, num_cores
 
@@ -53,13 +53,14 @@ class Distribution:
         """Processor cores that a replica has for itself."""
         return max(1, num_cores() // self.local_replicas)
 
-    def local_rows(self, batch_size: int) -> slice:
-        """The rows of a batch that this process reads. Raises `ConfigError` if they cannot be shared out."""
-        if batch_size % self.num_replicas:
+    def local_rows(self, config: TrainingConfig) -> slice:
+        """The streams of text that this process reads. Raises `ConfigError` if they cannot be shared out."""
+        if config.batch_size % self.num_replicas:
             raise ConfigError(
-                f"batch_size must be a multiple of {self.num_replicas}, the number of replicas. Received: {batch_size}."
+                f"batch_size must be a multiple of {self.num_replicas}, the number of replicas. "
+                f"Received: {config.batch_size}."
             )
-        share = batch_size // self.num_workers
+        share = config.num_streams // self.num_workers
         return slice(self.worker * share, (self.worker + 1) * share)
 
     def split(self, local: Any) -> Any:

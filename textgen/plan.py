@@ -122,11 +122,11 @@ def make_plan(
     speed = tokens_per_second(model, flops, settings["precision"])
     training = _plan_training(settings, model, tokens, speed, fine_tuning=start is not None)
     _refuse_unknown_layers(training, model)
-    step_tokens = training.batch_size * training.sequence_length
+    step_tokens = training.num_streams * training.sequence_length
     speed = tokens_per_second(model, flops, settings["precision"], step_tokens)
-    if tokens < training.batch_size * training.sequence_length:
+    if tokens < step_tokens:
         raise CorpusError(
-            f"The corpus makes about {tokens:,} tokens to train on, less than one batch of {training.batch_size} x "
+            f"The corpus makes about {tokens:,} tokens to train on, less than one batch of {training.num_streams} x "
             f"{training.sequence_length}: give more text, or a smaller batch_size or sequence_length."
         )
     seconds = _seconds(training, tokens, speed)
@@ -270,7 +270,7 @@ def _seconds(training: TrainingConfig, tokens: int, speed: float) -> float:
     """About how long a run takes: as long as the budget that is spent first."""
     seconds = math.inf if training.minutes is None else 60 * training.minutes
     if training.steps is not None:
-        seconds = min(seconds, training.steps * training.batch_size * training.sequence_length / speed)
+        seconds = min(seconds, training.steps * training.num_streams * training.sequence_length / speed)
     if training.epochs is not None:
         seconds = min(seconds, training.epochs * tokens / speed)
     return seconds

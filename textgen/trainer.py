@@ -92,9 +92,9 @@ class Trainer:
         self._save_best = save_best
         self._write_sample = write_sample
         self._distribution = distribution or Distribution()
-        self._rows = self._distribution.local_rows(config.batch_size)
+        self._rows = self._distribution.local_rows(config)
         self._batches = Batches(
-            data.train, config.batch_size, config.sequence_length, model.pad_id, config.seed, config.random_bptt
+            data.train, config.num_streams, config.sequence_length, model.pad_id, config.seed, config.random_bptt
         )
         self._evaluator = Evaluator(model)
         self._update = Update(model, config, self._distribution)
@@ -148,7 +148,7 @@ class Trainer:
             learning_rate *= inputs.shape[1] / self.config.sequence_length  # a token of a short window counts no more
             gradient = self._step(inputs, targets, learning_rate)
             before, position.seconds = position.seconds, time.perf_counter() - started
-            speed = self.config.batch_size * inputs.shape[1] / (position.seconds - before)
+            speed = self.config.num_streams * inputs.shape[1] / (position.seconds - before)
             if fault := position.health.note(gradient.nats, gradient.is_finite):
                 self._roll_back(fault, observers)
                 return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +42,8 @@ class Update:
     """Tells the gradient of a batch, and changes the weights by it.
 
     Each replica takes its rows of the batch, and in it each core a shard of them: two halves of a batch on two
-    cores are quicker than both cores inside each of many small operations. The result is that of the whole batch.
+    cores are quicker than both cores inside each of many small operations. Of batches that are accumulated, one comes
+    after the other. The result is that of all rows at once.
     """
 
     def __init__(self, model: LanguageModel, config: TrainingConfig, distribution: Distribution) -> None:
@@ -51,6 +53,7 @@ class Update:
         with distribution.strategy.scope():
             self.optimizer = make_optimizer(config, model)
         self.weights = trained_weights(config, model)
+        self._compiled_sums = tf.function(lambda *arguments: distribution.strategy.run(self._sums, args=arguments))
         self._compiled_gradient = tf.function(self._on_replicas)
         on_one_cpu = distribution.num_replicas == 1 and not tf.config.list_physical_devices("GPU")
         self._compiled_apply = tf.function(self._apply_on_replicas, jit_compile=on_one_cpu)
@@ -58,41 +61,70 @@ class Update:
     def gradient(self, inputs: Any, targets: Any, state: Any, step: int) -> Gradient:
         """inputs, targets [B, T] and the state before them, as `Distribution.split` makes them -> gradient."""
         seed = np.array([self._config.seed & 0x7FFFFFFF, step], np.int32)
-        nats, norms, gradients, state = self._compiled_gradient(inputs, targets, state, seed)
+        sums, states = None, []
+        for part in range(self._config.accumulate - 1):  # one after the other: memory holds what one of them needs
+            sums, part_state = self._compiled_sums(inputs, targets, state, seed, tf.constant(part), sums)
+            states.append(part_state)
+        last = tf.constant(self._config.accumulate - 1)
+        nats, norms, gradients, state = self._compiled_gradient(inputs, targets, state, seed, last, sums, states)
         nats, norms = self._distribution.first((nats, norms))
         return Gradient(float(nats), norms.numpy(), gradients, state)
 
     def apply(self, gradient: Gradient, learning_rate: float) -> None:
-        """Changes the weights; a gradient longer than `clip_norm` is shortened to it first."""
-        scale = min(1.0, self._config.clip_norm / (gradient.norm + 1e-12))
+        """Changes the weights; a gradient longer than `clip_norm` is shortened to it first, or cut at `clip_value`."""
+        limit = math.inf if self._config.clip_value else self._config.clip_norm
+        scale = min(1.0, limit / (gradient.norm + 1e-12))
         self._compiled_apply(gradient.gradients, tf.constant(scale, tf.float32), tf.constant(learning_rate, tf.float32))
 
     def _on_replicas(self, *arguments: Any) -> Any:
         return self._distribution.strategy.run(self._gradient_on_replica, args=arguments)
 
     def _gradient_on_replica(
-        self, inputs: tf.Tensor, targets: tf.Tensor, state: Any, seed: tf.Tensor
+        self,
+        inputs: tf.Tensor,
+        targets: tf.Tensor,
+        state: Any,
+        seed: tf.Tensor,
+        part: tf.Tensor,
+        sums: list[tf.Tensor] | None,
+        states: list[Any],
     ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor], Any]:
-        replica = tf.distribute.get_replica_context()
-        rows_here = inputs.shape[0]
-        all_rows = rows_here * self._distribution.num_replicas
-        first_row = replica.replica_id_in_sync_group * rows_here
-        count = tf.cast(tf.math.count_nonzero(targets != self._model.pad_id), tf.float32)
-        losses, gradients, states = [], [], []
-        for rows in shard_rows(rows_here, self._distribution.cores_per_replica):
-            shard_state = tf.nest.map_structure(lambda array, rows=rows: array[rows], state)
-            noise = Noise(seed, first_row + rows.start, all_rows)
-            loss, gradient, shard_state = self._shard_gradient(inputs[rows], targets[rows], shard_state, noise)
-            losses.append(loss)
-            gradients.append(gradient)
-            states.append(shard_state)
-        sums = [tf.add_n(losses), count, *(tf.add_n(parts) for parts in zip(*gradients, strict=True))]
+        """The last part of the rows, with what the parts before it came to -> the result of all."""
+        sums, part_state = self._sums(inputs, targets, state, seed, part, sums)
         if self._distribution.num_replicas > 1:
-            sums = replica.all_reduce("sum", sums)
+            sums = tf.distribute.get_replica_context().all_reduce("sum", sums)
         loss, count, *total = sums
         mean = [gradient / count for gradient in total]
         norms = tf.stack([tf.norm(gradient) for gradient in mean])
-        return loss / count, norms, mean, join_states(states)
+        return loss / count, norms, mean, join_states([*states, part_state])
+
+    def _sums(
+        self,
+        inputs: tf.Tensor,
+        targets: tf.Tensor,
+        state: Any,
+        seed: tf.Tensor,
+        part: tf.Tensor,
+        before: list[tf.Tensor] | None,
+    ) -> tuple[list[tf.Tensor], Any]:
+        """One of the equal parts of this replica's rows -> nats, tokens, gradients, added to those before; state."""
+        rows_here = inputs.shape[0]
+        size = rows_here // self._config.accumulate
+        first_row = tf.distribute.get_replica_context().replica_id_in_sync_group * rows_here
+        sums, states = [before] if before else [], []
+        for rows in shard_rows(size, self._distribution.cores_per_replica):
+            start = part * size + rows.start
+
+            def own(array: tf.Tensor, start: tf.Tensor = start, count: int = rows.stop - rows.start) -> tf.Tensor:
+                return tf.slice(array, (start, 0), (count, array.shape[1]))
+
+            noise = Noise(seed, first_row + start, rows_here * self._distribution.num_replicas)
+            shard = own(inputs), own(targets), tf.nest.map_structure(own, state)
+            nats, gradient, shard_state = self._shard_gradient(*shard, noise)
+            count = tf.cast(tf.math.count_nonzero(shard[1] != self._model.pad_id), tf.float32)
+            sums.append([nats, count, *gradient])
+            states.append(shard_state)
+        return [tf.add_n(terms) for terms in zip(*sums, strict=True)], join_states(states)
 
     def _shard_gradient(
         self, inputs: tf.Tensor, targets: tf.Tensor, state: Any, noise: Noise
@@ -116,7 +148,10 @@ class Update:
         self._distribution.strategy.run(self._apply_on_replica, args=arguments)
 
     def _apply_on_replica(self, gradients: list[tf.Tensor], scale: tf.Tensor, learning_rate: tf.Tensor) -> None:
-        clipped = [gradient * scale for gradient in gradients]
+        if most := self._config.clip_value:
+            clipped = [tf.clip_by_value(gradient, -most, most) for gradient in gradients]
+        else:
+            clipped = [gradient * scale for gradient in gradients]
         apply_gradients(self.optimizer, self._config, clipped, self.weights, learning_rate)
 
 

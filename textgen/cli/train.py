@@ -71,6 +71,7 @@ training_options = option_group(
         "--minutes", type=float, help="Length of the run, in minutes; of several lengths, the shortest counts."
     ),
     click.option("--batch-size", type=int, metavar="N", help="Streams of text read side by side."),
+    click.option("--accumulate", type=int, metavar="N", help="Batches that make one update together [default: 1]."),
     click.option("--sequence-length", type=int, metavar="N", help="Tokens that a gradient reaches back."),
     click.option("--random-bptt", type=float, help="Share of windows that are shorter, by lot [default: 0]."),
     click.option("--learning-rate", type=float, help="Peak of the schedule."),
@@ -103,6 +104,7 @@ training_options = option_group(
     click.option("--label-smoothing", type=float, help="Share of a target spread over all pieces [default: 0]."),
     click.option("--freeze", metavar="LAYER", multiple=True, help="Leave the weights of embedding, lstm_0, ... alone."),
     click.option("--clip-norm", type=float, help="Longer gradients are shortened to this."),
+    click.option("--clip-value", type=float, help="Instead, each number of them is brought within this of 0."),
     click.option("--validations", type=int, metavar="N", help="How often held-out text is scored."),
     click.option("--valid-tokens", type=int, metavar="N", help="Held-out tokens that are scored each time."),
     click.option("--patience", type=int, metavar="N", help="Stop after so many validations without a better one."),
@@ -326,7 +328,8 @@ def describe(plan: Plan, folder: Path) -> str:
         + f", {model.word_dropout:g} of words" * (model.word_dropout > 0)
         + f", {model.weight_drop:g} of recurrent weights" * (model.weight_drop > 0),
         "training": f"{length}, batches of {training.batch_size} x {training.sequence_length} tokens, "
-        f"learning rate {training.learning_rate:g} {training.schedule}, {training.optimizer}"
+        + f"{training.accumulate} to an update, " * (training.accumulate > 1)
+        + f"learning rate {training.learning_rate:g} {training.schedule}, {training.optimizer}"
         + (f", weights averaged by {training.average}" if training.average != "none" else ""),
         "machine": f"{machine()}; matrix products in {training.precision}",
         "expected": f"about {_duration(plan.seconds)}, {plan.epochs:.2g} epochs at "

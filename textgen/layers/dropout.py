@@ -17,7 +17,7 @@ class Noise:
     """Where the randomness of one training step comes from: nothing is drawn from hidden generators."""
 
     seed: Any  # int32 [2]: seed of the run, number of the step
-    first_row: int = 0  # which rows of the whole batch these are, so that a batch cut into shards
+    first_row: Any = 0  # which rows of the whole batch these are, so that a batch cut into shards
     num_rows: int | None = None  # gets the masks that it would get in one piece
 
 
@@ -29,9 +29,9 @@ def variational_dropout(x: tf.Tensor, rate: float, noise: Noise | None, site: in
     """
     if noise is None or rate == 0.0:
         return x
-    rows = tf.shape(x)[1 - time_axis]
+    rows = x.shape[1 - time_axis] or tf.shape(x)[1 - time_axis]
     shape = (rows if noise.num_rows is None else noise.num_rows, x.shape[-1])
-    mask = _mask(shape, rate, noise, site)[noise.first_row : noise.first_row + rows]  # [B, H]
+    mask = tf.slice(_mask(shape, rate, noise, site), (noise.first_row, 0), (rows, x.shape[-1]))  # [B, H]
     return x * tf.expand_dims(tf.cast(mask, x.dtype), time_axis)
 
 
