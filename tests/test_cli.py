@@ -71,6 +71,19 @@ def test_a_profile_is_recorded_among_the_logs(tmp_path: Path) -> None:
     assert len(list((tmp_path / "models" / "songs" / "logs").glob("plugins/profile/*/*.xplane.pb"))) == 1
 
 
+def test_learning_rates_are_tried_and_nothing_is_saved(tmp_path: Path) -> None:
+    (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
+    arguments = ["train", str(tmp_path / "songs.txt"), "--models-dir", str(tmp_path / "models"), *TINY, "--find-lr"]
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    losses = [point["nats_per_token"] for point in found["points"]]
+    assert min(losses) < losses[0] - 0.2
+    assert found["points"][0]["learning_rate"] < found["suggestion"] < found["points"][-1]["learning_rate"]
+    assert not (tmp_path / "models").exists()
+    assert run(*arguments, "--workers", "2").exit_code == 2
+
+
 def test_a_second_run_takes_the_next_name(tmp_path: Path) -> None:
     (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
     for _ in range(2):

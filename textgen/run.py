@@ -24,6 +24,7 @@ from textgen.config import (
 )
 from textgen.corpus import Corpus
 from textgen.errors import SavedModelError, TextgenError, TrainingError
+from textgen.lr_finder import Point, sweep
 from textgen.novelty import index_stream
 from textgen.plan import Plan
 from textgen.prepared import PreparedCorpus, open_corpus
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
     from textgen.distribution import Distribution
     from textgen.evaluation import Scores
+    from textgen.model import LanguageModel
 
 SAMPLE = SamplingConfig(max_tokens=150, seed=0)  # written at every validation
 FINAL_TOKENS = 1_000_000  # of a large held-out text are scored at the end
@@ -149,6 +151,45 @@ def _reopened(folder: Path, settings: Mapping[str, Any]) -> _Run:
     return run
 
 
+def find_learning_rate(plan: Plan, *, say: Say = lambda line: None) -> list[Point]:
+    """Tries learning rates around the planned one on the text, in a run of its own that leaves nothing behind."""
+    from textgen.batches import Batches
+    from textgen.distribution import Distribution
+    from textgen.update import Update
+
+    tokenizer, data = _encoded(plan, say)
+    config = plan.training_config
+    model_config = replace(plan.model_config, vocab_size=tokenizer.vocab_size)
+    model = _first_model(model_config, config, tokenizer, data, plan.start)
+    update, state, step = Update(model, config, Distribution()), model.initial_state(config.num_streams), 0
+
+    def learn(batch: tuple[Any, Any], learning_rate: float) -> float:
+        nonlocal state, step
+        inputs, targets = batch
+        gradient = update.gradient(inputs, targets, state, step)
+        update.apply(gradient, learning_rate)
+        state, step = gradient.state, step + 1
+        return gradient.nats
+
+    say("Trying learning rates ...")
+    batches = Batches(data.train, config.num_streams, config.sequence_length, tokenizer.pad_id, config.seed)
+    return sweep(config.learning_rate, batches.dataset(endless=True), learn)
+
+
+def _first_model(
+    config: ModelConfig, training: TrainingConfig, tokenizer: Tokenizer, data: TokenData, start: SavedModel | None
+) -> LanguageModel:
+    """The network as a run begins with it."""
+    from textgen.model import LanguageModel
+
+    model = LanguageModel(config, pad_id=tokenizer.pad_id, seed=training.seed, precision=training.precision)
+    model.start_bias(data.train.counts)
+    if start:
+        fresh = model.weights_as_arrays()
+        model.assign_weights(carried_over(start.weights(), start.tokenizer, tokenizer, fresh))
+    return model
+
+
 def _encoded(plan: Plan, say: Say) -> tuple[Tokenizer, TokenData]:
     if isinstance(plan.corpus, PreparedCorpus):
         return plan.corpus.tokenizer, plan.corpus.data()
@@ -239,7 +280,6 @@ class _Run:
         from textgen.compiled_model import CompiledModel
         from textgen.distribution import Distribution
         from textgen.generator import Generator
-        from textgen.model import LanguageModel
         from textgen.monitor import Monitor
         from textgen.trainer import Trainer
 
@@ -247,16 +287,7 @@ class _Run:
         if self.distribution.is_chief:
             self.distribution.total([])  # the others may read the record of the run
         with self.distribution.strategy.scope():
-            self.model = LanguageModel(
-                self.configs[0],
-                pad_id=self.tokenizer.pad_id,
-                seed=self.training_config.seed,
-                precision=self.training_config.precision,
-            )
-        self.model.start_bias(self.data.train.counts)
-        if start:
-            fresh = self.model.weights_as_arrays()
-            self.model.assign_weights(carried_over(start.weights(), start.tokenizer, self.tokenizer, fresh))
+            self.model = _first_model(self.configs[0], self.training_config, self.tokenizer, self.data, start)
         self.model.assign_weights(self.distribution.from_chief(self.model.weights_as_arrays()))
         generator = Generator(CompiledModel(self.model), self.tokenizer)
         self.trainer = Trainer(

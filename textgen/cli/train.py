@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,6 +137,7 @@ training_options = option_group(
     metavar="N",
     help="Record N steps for TensorBoard's profiler; looking at it needs `pip install tensorboard-plugin-profile`.",
 )
+@click.option("--find-lr", is_flag=True, help="Try learning rates in a short run, suggest one, and stop.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @json_option
 @distribution_options
@@ -154,6 +156,7 @@ def train(
     tokenizer_from: str | None,
     resume: bool,
     profile: int | None,
+    find_lr: bool,
     dry_run: bool,
     as_json: bool,
     strategy: str,
@@ -177,6 +180,7 @@ def train(
       textgen train poems/ --documents blank-line --minutes 10 --name poems
       textgen train headlines.csv --text-column title --preset small
       textgen train --resume --name poems
+      textgen train novel.txt --find-lr
     """
     from textgen.cli.display import Display
     from textgen.distribution import is_follower
@@ -192,6 +196,8 @@ def train(
         raise click.UsageError(
             "--resume takes the corpus from the run that it goes on with: leave out PATHS; --name says which run."
         )
+    if find_lr and (resume or (workers and workers > 1)):
+        raise click.UsageError("--find-lr is a run of its own, in one process: leave out --resume and --workers.")
     if not resume and not paths:
         raise click.UsageError("Missing argument 'PATHS...': what text is the model to learn from?")
     target = folder / (name or (_newest_run(folder) if resume else _free_name(folder, paths[0])))
@@ -229,6 +235,9 @@ def train(
         )
         click.echo(describe(plan, target), err=not dry_run)
         if dry_run:
+            return
+        if find_lr:
+            _find_lr(plan, display.say, as_json)
             return
         saved = train_run(
             plan, target, observers=observers, say=display.say, distribution=distribution, step_timeout=step_timeout
@@ -285,6 +294,18 @@ def _profilers(target: Path, steps: int | None) -> list[Observer]:
     from textgen.profiler import Profiler
 
     return [Profiler(target / LOGS, steps)]
+
+
+def _find_lr(plan: Plan, say: Callable[[str], None], as_json: bool) -> None:
+    from textgen import lr_finder
+    from textgen.run import find_learning_rate
+
+    points = find_learning_rate(plan, say=say)
+    suggested = lr_finder.suggestion(points)
+    if as_json:
+        click.echo(json.dumps({"suggestion": suggested, "points": [asdict(point) for point in points]}, indent=2))
+    else:
+        click.echo(lr_finder.describe(points, suggested))
 
 
 def _newest_run(folder: Path) -> str:
