@@ -59,7 +59,6 @@ TRAINING = """
     settings = dict(
         tokenizer="char", hidden_units=16, embedding_dim=16, num_layers=2, dropout=0.2, embedding_dropout=0.1,
         batch_size=8, sequence_length=8, steps=STEPS, learning_rate=0.05, precision="float32", valid_tokens=512,
-        word_dropout=0.1, weight_drop=0.2, activation_penalty=1.0, temporal_penalty=1.0, label_smoothing=0.1,
     )
     plan = make_plan(Corpus([folder / "songs.txt"], CorpusConfig(documents="line")), settings, flops=1e11)
     watch = Losses()
@@ -89,7 +88,7 @@ def losses(replicas: int, folder: Path) -> tuple[list[float], float]:
 
 
 def test_losses_are_the_same_for_any_number_of_replicas(folder: Path) -> None:
-    """With noises, penalties and carried state, in float32."""
+    """With dropout and carried state, in float32."""
     one, score = losses(1, folder)
     assert len(one) == STEPS
     assert one[-1] < one[0] - 0.3
