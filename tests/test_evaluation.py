@@ -8,7 +8,8 @@ import pytest
 
 from textgen import evaluation, reference, runtime
 from textgen.batches import Batches
-from textgen.config import CorpusConfig, ModelConfig
+from textgen.cache import NeuralCache
+from textgen.config import CacheConfig, CorpusConfig, ModelConfig
 from textgen.corpus import Corpus
 from textgen.evaluation import Evaluator
 from textgen.model import LanguageModel
@@ -180,3 +181,31 @@ def test_join_states_undoes_a_cut(model: LanguageModel) -> None:
     for layer, expected in zip(join_states(parts), state, strict=True):
         for array, array_expected in zip(layer, expected, strict=True):
             np.testing.assert_array_equal(array, array_expected)
+
+
+# === The neural cache ===
+
+
+def test_a_cache_goes_through_the_whole_stream(model: LanguageModel, stream: TokenStream) -> None:
+    """The same as reading it at once: the network is the reference, the cache has one window."""
+    assert len(stream) > 3 * evaluation.WINDOW
+    config = CacheConfig(cache_window=100, cache_theta=0.5, cache_lambda=0.3)
+    ids = stream.read(0, len(stream))
+    inputs, targets = np.roll(ids, 1)[None], ids[None]
+    weights = model.weights_as_arrays()
+    logits, _, trace = reference.forward(weights, inputs, reference.initial_state(weights, 1))
+    log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    alone = -np.take_along_axis(log_p, targets[:, :, None], axis=-1)[:, :, 0]
+    cache = NeuralCache(config)
+    expected = cache.token_losses(cache.initial_memory(1, 6), inputs, trace.features, targets, alone)
+    nats, tokens = Evaluator(model, config).nats(stream)
+    assert tokens == len(stream)
+    assert nats / tokens == pytest.approx(expected.mean(), abs=1e-5)
+    assert nats < alone.sum() - 1.0  # of lines that come again and again
+
+
+def test_a_cache_without_a_share_changes_nothing(model: LanguageModel, stream: TokenStream) -> None:
+    expected, _ = Evaluator(model).nats(stream)
+    nats, tokens = Evaluator(model, CacheConfig(cache_lambda=0.0)).nats(stream)
+    assert tokens == len(stream)
+    assert nats == pytest.approx(expected, rel=1e-6)
