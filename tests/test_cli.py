@@ -189,16 +189,18 @@ def test_evaluate_prints_the_names_that_programs_read(models: Path, tmp_path: Pa
     assert "bits per byte" in run("evaluate", "songs", str(tmp_path / "other.txt"), "--models-dir", str(models)).stdout
 
 
-def test_evaluate_with_a_cache(models: Path, tmp_path: Path) -> None:
+def test_evaluate_with_a_cache_and_learning(models: Path, tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text(POEMS, encoding="utf-8")
     arguments = ["evaluate", "songs", str(tmp_path / "other.txt"), "--models-dir", str(models), "--json"]
-    alone, cached = (
-        json.loads(run(*arguments, *more).stdout)["nats_per_token"] for more in ([], ["--cache", "--cache-theta", "1"])
+    alone, cached, learned = (
+        json.loads(run(*arguments, *more).stdout)["nats_per_token"] for more in ([], ["--cache"], ["--dynamic"])
     )
     assert cached < alone
+    assert learned < alone
     result = run(*arguments, "--cache-window", "10")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "--cache-window needs --cache" in result.stderr
+    assert "--dynamic-decay needs --dynamic" in run(*arguments, "--dynamic-decay", "0").stderr
 
 
 @pytest.mark.parametrize(

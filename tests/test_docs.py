@@ -59,6 +59,7 @@ def test_config_fields_are_flags() -> None:
     from textgen.config import (
         CacheConfig,
         CorpusConfig,
+        DynamicConfig,
         ModelConfig,
         SamplingConfig,
         SearchConfig,
@@ -74,4 +75,5 @@ def test_config_fields_are_flags() -> None:
         assert fields <= flags("train"), kind
     for kind in (SamplingConfig, SearchConfig):  # type: ignore[assignment]
         assert {field.name for field in dataclasses.fields(kind)} <= flags("sample")
-    assert {field.name for field in dataclasses.fields(CacheConfig)} <= flags("evaluate")
+    for kind in (CacheConfig, DynamicConfig):  # type: ignore[assignment]
+        assert {field.name for field in dataclasses.fields(kind)} <= flags("evaluate")

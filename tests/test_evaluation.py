@@ -9,7 +9,7 @@ import pytest
 from textgen import evaluation, reference, runtime
 from textgen.batches import Batches
 from textgen.cache import NeuralCache
-from textgen.config import CacheConfig, CorpusConfig, ModelConfig
+from textgen.config import CacheConfig, CorpusConfig, DynamicConfig, ModelConfig
 from textgen.corpus import Corpus
 from textgen.evaluation import Evaluator
 from textgen.model import LanguageModel
@@ -209,3 +209,43 @@ def test_a_cache_without_a_share_changes_nothing(model: LanguageModel, stream: T
     nats, tokens = Evaluator(model, CacheConfig(cache_lambda=0.0)).nats(stream)
     assert tokens == len(stream)
     assert nats == pytest.approx(expected, rel=1e-6)
+
+
+# === Dynamic evaluation ===
+
+DYNAMIC = DynamicConfig(dynamic_learning_rate=0.5, dynamic_window=16)
+
+
+def test_the_first_window_is_scored_before_anything_is_learned(model: LanguageModel, stream: TokenStream) -> None:
+    ids, weights = stream.read(0, len(stream)), model.weights_as_arrays()
+    logits, _, _ = reference.forward(weights, np.roll(ids, 1)[None, :16], reference.initial_state(weights, 1))
+    first = reference.cross_entropy(logits, ids[None, :16])[0] * 16
+    nats, tokens = Evaluator(model, dynamic=DYNAMIC).nats(stream, 16)
+    assert tokens == 16
+    assert nats == pytest.approx(first, rel=1e-5)
+
+
+def test_text_that_repeats_itself_is_learned_and_forgotten_again(model: LanguageModel, stream: TokenStream) -> None:
+    before = model.weights_as_arrays()
+    alone, tokens = Evaluator(model).nats(stream)
+    evaluator = Evaluator(model, dynamic=DYNAMIC)
+    first = evaluator.nats(stream)
+    assert first[1] == tokens
+    assert first[0] < 0.8 * alone
+    for name, array in model.weights_as_arrays().items():
+        np.testing.assert_array_equal(array, before[name], strict=True)
+    assert evaluator.nats(stream) == first
+    both, _ = Evaluator(model, CacheConfig(cache_lambda=0.2), DYNAMIC).nats(stream)
+    assert both < first[0]
+
+
+def test_weights_come_back_when_reading_fails(
+    model: LanguageModel, stream: TokenStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = model.weights_as_arrays()
+    evaluator = Evaluator(model, CacheConfig(), DYNAMIC)
+    monkeypatch.setattr(NeuralCache, "remember", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        evaluator.nats(stream)
+    for name, array in model.weights_as_arrays().items():
+        np.testing.assert_array_equal(array, before[name], strict=True)

@@ -17,7 +17,8 @@ import tensorflow as tf
 
 from textgen.batches import Batches
 from textgen.cache import NeuralCache
-from textgen.config import CacheConfig
+from textgen.config import CacheConfig, DynamicConfig
+from textgen.dynamic import Learner
 from textgen.model import LanguageModel
 from textgen.runtime import join_states, shard_rows
 from textgen.scoring import perplexity
@@ -46,25 +47,36 @@ class Scores:
 class Evaluator:
     """Scores token streams with a model; compiled once, whatever the number of calls."""
 
-    def __init__(self, model: LanguageModel, cache: CacheConfig | None = None) -> None:
-        """With a `cache` a stream is read as one row, so that it remembers whatever came."""
+    def __init__(
+        self, model: LanguageModel, cache: CacheConfig | None = None, dynamic: DynamicConfig | None = None
+    ) -> None:
+        """With a `cache`, or `dynamic` evaluation, a stream is read as one row, so that all that came counts."""
         self._model = model
         self._cache = NeuralCache(cache) if cache else None
-        self._losses = tf.function(self._window_losses)
+        self._learner = Learner(model, dynamic) if dynamic else None
+        self._losses = self._learner.read if self._learner else tf.function(self._window_losses)
+        self._max_rows = 1 if cache or dynamic else ROWS
+        self._window = dynamic.dynamic_window if dynamic else WINDOW
 
     def nats(self, stream: TokenStream, max_tokens: int | None = None) -> tuple[float, int]:
-        """Total nats of a stream, or of about `max_tokens` spread over it, and how many tokens they are of."""
-        rows = 1 if self._cache else max(1, min(ROWS, len(stream) // ROW_TOKENS))
-        batches = Batches(stream, rows, min(WINDOW, len(stream)), self._model.pad_id)
+        """Total nats of a stream, or of about `max_tokens` spread over it, and how many tokens they are of.
+
+        What dynamic evaluation has learned is forgotten at the end.
+        """
+        rows = max(1, min(self._max_rows, len(stream) // ROW_TOKENS))
+        batches = Batches(stream, rows, min(self._window, len(stream)), self._model.pad_id)
         steps = batches.steps_per_epoch
         if max_tokens is not None:
             steps = min(steps, max(1, round(max_tokens / (rows * batches.sequence_length))))
         reader = Reader(self._model, self._losses, rows, self._cache)
         total, tokens = 0.0, 0
-        for inputs, targets in islice(batches.dataset(epoch=0).as_numpy_iterator(), steps):
-            nats = reader.read(inputs, targets)
-            total += float(nats.sum(dtype=np.float64))
-            tokens += int(np.count_nonzero(targets != self._model.pad_id))
+        try:
+            for inputs, targets in islice(batches.dataset(epoch=0).as_numpy_iterator(), steps):
+                total += float(reader.read(inputs, targets).sum(dtype=np.float64))
+                tokens += int(np.count_nonzero(targets != self._model.pad_id))
+        finally:
+            if self._learner:
+                self._learner.restore()
         return total, tokens
 
     def scores(self, stream: TokenStream, max_tokens: int | None = None) -> Scores:

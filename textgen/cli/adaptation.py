@@ -7,13 +7,19 @@ from typing import Any
 import click
 
 from textgen.cli.options import Decorator, SectionOption, given, option_group, setting_option
-from textgen.config import CacheConfig, Config, from_dict, select
+from textgen.config import CacheConfig, Config, DynamicConfig, from_dict, select
 
 SECTION = "Adapting"
 CACHE_HELP = {
     "cache_window": "Pieces that the cache remembers.",
     "cache_theta": "How much more a state counts that is more alike; 0: all count the same.",
     "cache_lambda": "The cache's share of the probability.",
+}
+DYNAMIC_HELP = {
+    "dynamic_learning_rate": "Length of the steps.",
+    "dynamic_decay": "Share of the way back to the trained weights that each step goes.",
+    "dynamic_window": "Tokens that a step learns from.",
+    "dynamic_clip_norm": "Gradients longer than this are shortened to it.",
 }
 
 
@@ -24,6 +30,10 @@ def _switch(flag: str, text: str, **kind: Any) -> Decorator:
 cache_options = option_group(
     _switch("--cache", "Neural cache: what came lately in a like place becomes likelier.", is_flag=True),
     *[setting_option(CacheConfig, name, text, SECTION) for name, text in CACHE_HELP.items()],
+)
+dynamic_options = option_group(
+    _switch("--dynamic", "Dynamic evaluation: learn from the text once it is scored.", is_flag=True),
+    *[setting_option(DynamicConfig, name, text, SECTION) for name, text in DYNAMIC_HELP.items()],
 )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from textgen.cli.adaptation import cache_options, switched
+from textgen.cli.adaptation import cache_options, dynamic_options, switched
 from textgen.cli.options import (
     SectionCommand,
     corpus_options,
@@ -21,21 +21,23 @@ from textgen.cli.options import (
     novelty_line,
     novelty_option,
 )
-from textgen.config import CacheConfig, CorpusConfig, select
+from textgen.config import CacheConfig, CorpusConfig, DynamicConfig, select
 
 
 @click.command(cls=SectionCommand)
 @click.argument("model")
 @click.argument("paths", nargs=-1, required=True)
-@cache_options
 @novelty_option
 @json_option
 @models_dir_option
 @corpus_options
+@cache_options
+@dynamic_options
 def evaluate(
     model: str,
     paths: tuple[str, ...],
     cache: bool,
+    dynamic: bool,
     novelty: bool,
     as_json: bool,
     models_dir: Path | None,
@@ -46,19 +48,21 @@ def evaluate(
     PATHS are files, folders, globs, or - for standard input.
     Nats and perplexity a token depend on the vocabulary; bits a byte compare any two models on the same text.
     Perplexity a word counts the end of each document as a word. Documents are cut as for training, unless
-    options say otherwise. With --cache the text is read as one stream, in order: that takes longer.
+    options say otherwise. With --cache or --dynamic the text is read as one stream, in order: that takes
+    longer. The saved model stays as it is.
 
     \b
     Example:
       textgen evaluate novel other-novel.txt
       textgen evaluate news test.txt --documents line --json
-      textgen evaluate novel other-novel.txt --cache
+      textgen evaluate novel other-novel.txt --cache --dynamic
     """
     from textgen.corpus import Corpus
     from textgen.saved_model import load_model
     from textgen.tokens import encode_corpus
 
     cache_config = switched(CacheConfig, cache, "--cache", options)
+    dynamic_config = switched(DynamicConfig, dynamic, "--dynamic", options)
     saved = load_model(model, models_dir)
     ngrams = saved.ngrams() if novelty else None
     text = Corpus(paths, replace(saved.corpus_config, **select(CorpusConfig, given(options))))
@@ -70,7 +74,7 @@ def evaluate(
 
     with tempfile.TemporaryDirectory() as folder:
         stream = encode_corpus(text, saved.tokenizer, Path(folder) / "tokens")
-        scores = asdict(Evaluator(saved.build(), cache_config).scores(stream))
+        scores = asdict(Evaluator(saved.build(), cache_config, dynamic_config).scores(stream))
         found = ngrams.novelty_of_ids(stream.read(0, len(stream)), saved.tokenizer) if ngrams else None
     if as_json:
         values: dict[str, Any] = {name: value if math.isfinite(value) else None for name, value in scores.items()}
