@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from conftest import random_weights
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textgen.cache import NeuralCache
-from textgen.config import CacheConfig
+from textgen.cache import CachedModel, NeuralCache
+from textgen.config import CacheConfig, ModelConfig, SamplingConfig
+from textgen.generator import Generator
+from textgen.numpy_model import NumpyModel
+from textgen.tokenizer import ByteTokenizer
 
 VOCAB = 7
 
@@ -86,3 +91,59 @@ def test_large_scores_do_not_overflow() -> None:
     nats = cache.token_losses(cache.initial_memory(1, 4), inputs, features, targets, np.ones((1, 3)))
     p = np.exp(-1.0)
     np.testing.assert_allclose(nats, [-np.log([p, 0.9 * p, 0.9 * p + 0.1 / 2])], rtol=1e-6)
+
+
+# === Writing ===
+
+CONFIG = ModelConfig(ByteTokenizer().vocab_size, embedding_dim=6, hidden_units=8)
+
+
+@pytest.fixture(scope="module")
+def network() -> NumpyModel:
+    return NumpyModel(CONFIG, random_weights(CONFIG))
+
+
+def test_reading_and_stepping_are_the_paper_s_equations(network: NumpyModel) -> None:
+    """A prompt read as a whole, then piece by piece; the network's own calls are the oracle."""
+    config = CacheConfig(cache_window=6, cache_theta=0.8, cache_lambda=0.4)
+    ids = np.random.default_rng(5).integers(0, 9, (2, 12)).astype(np.int32)
+    model = CachedModel(network, config)
+    state, steps = model.read(ids[:, :5], model.initial_state(2)), []
+    for t in range(5, 12):
+        log_p, state = model.step(ids[:, t], state)
+        steps.append(log_p)
+    features, _ = network.features(ids, network.initial_state(2))
+    cache = NeuralCache(config)
+    memory = cache.initial_memory(2, 6)
+    for t in range(12):
+        expected = cache.log_probs(memory, ids[:, t], features[:, t], network.logits(features[:, t]))
+        memory = cache.remember(memory, ids[:, t : t + 1], features[:, t : t + 1])
+        if t >= 5:
+            np.testing.assert_allclose(steps[t - 5], expected, atol=1e-5)
+
+
+def test_a_cache_without_a_share_writes_what_the_network_writes(network: NumpyModel) -> None:
+    settings = SamplingConfig(seed=1, max_tokens=40)
+    texts = [
+        Generator(model, ByteTokenizer()).generate(["ab", "Some words"], settings)
+        for model in (network, CachedModel(network, CacheConfig(cache_lambda=0.0)))
+    ]
+    assert [text.ids for text in texts[0]] == [text.ids for text in texts[1]]
+
+
+def test_each_text_of_a_batch_has_its_own_cache(network: NumpyModel) -> None:
+    """And each writes what it writes alone, with a sampler that leaves pieces out and looks back."""
+    settings = SamplingConfig(seed=1, max_tokens=40, top_p=0.9, repeat_penalty=1.1)
+    generator = Generator(CachedModel(network, CacheConfig(cache_lambda=0.5)), ByteTokenizer())
+    together = generator.generate(["abab", "Some words", ""], settings)
+    for number, prompt in enumerate(["abab", "Some words", ""]):
+        (alone,) = generator.generate(prompt, SamplingConfig(**{**vars(settings), "seed": 1 + number}))
+        assert alone.ids == together[number].ids
+
+
+def test_what_came_comes_again(network: NumpyModel) -> None:
+    """With nearly all of the probability in the cache, nothing is drawn that the prompt does not hold."""
+    generator = Generator(CachedModel(network, CacheConfig(cache_theta=0.0, cache_lambda=0.999)), ByteTokenizer())
+    (result,) = generator.generate("abcabc", SamplingConfig(seed=1, max_tokens=30))
+    assert set(result.text) <= set("abc")
+    assert len(set(result.text)) > 1

@@ -76,4 +76,4 @@ def test_config_fields_are_flags() -> None:
     for kind in (SamplingConfig, SearchConfig):  # type: ignore[assignment]
         assert {field.name for field in dataclasses.fields(kind)} <= flags("sample")
     for kind in (CacheConfig, DynamicConfig):  # type: ignore[assignment]
-        assert {field.name for field in dataclasses.fields(kind)} <= flags("evaluate")
+        assert {field.name for field in dataclasses.fields(kind)} <= flags("evaluate") & flags("sample")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,8 @@ from textgen.config import DynamicConfig, ModelConfig
 from textgen.runtime import load_tensorflow
 
 load_tensorflow()
+from streams import stream_in  # noqa: E402
+
 from textgen.dynamic import Learner  # noqa: E402
 from textgen.model import LanguageModel  # noqa: E402
 
@@ -60,3 +64,13 @@ def test_restores_bit_for_bit(model: LanguageModel) -> None:
     learner.restore()
     for name, array in model.weights_as_arrays().items():
         np.testing.assert_array_equal(array, before[name], strict=True)
+
+
+def test_a_whole_stream_is_learned(model: LanguageModel, tmp_path: Path) -> None:
+    stream = stream_in(tmp_path, [[5, 6, 7, 8, 2]] * 30, vocab_size=11)
+    inputs, targets = np.array([[2, 5, 6, 7]], np.int32), np.array([[5, 6, 7, 8]], np.int32)
+    before, _ = model(inputs)
+    Learner(model, DynamicConfig(dynamic_learning_rate=0.5, dynamic_window=8)).learn(stream)
+    after, _ = model(inputs)
+    losses = [reference.cross_entropy(np.asarray(logits), targets)[0] for logits in (before, after)]
+    assert losses[1] < 0.5 * losses[0]

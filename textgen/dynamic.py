@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from textgen.batches import Batches
 from textgen.config import DynamicConfig
 from textgen.model import LanguageModel
+from textgen.tokens import TokenStream
 
 
 class Learner:
@@ -35,6 +37,13 @@ class Learner:
         All of these are by the weights before the window; then they change.
         """
         return self._compiled(inputs, targets, state)
+
+    def learn(self, stream: TokenStream) -> None:
+        """Reads a stream from its beginning to its end."""
+        batches = Batches(stream, 1, min(self._config.dynamic_window, len(stream)), self._model.pad_id)
+        state = self._model.initial_state(1)
+        for inputs, targets in batches.epoch(0):
+            _, _, state = self.read(inputs, targets, state)
 
     def restore(self) -> None:
         """Puts the trained weights back."""
