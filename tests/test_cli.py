@@ -189,6 +189,16 @@ def test_evaluate_prints_the_names_that_programs_read(models: Path, tmp_path: Pa
     assert "bits per byte" in run("evaluate", "songs", str(tmp_path / "other.txt"), "--models-dir", str(models)).stdout
 
 
+def test_evaluate_with_a_second_model(models: Path, tiny_models: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.txt").write_text(POEMS, encoding="utf-8")
+    arguments = ["evaluate", "songs", str(tmp_path / "other.txt"), "--models-dir", str(models), "--json"]
+    alone, twice = (json.loads(run(*arguments, *more).stdout) for more in ([], ["--with", "songs"]))
+    assert twice == pytest.approx(alone, rel=1e-6)
+    result = run(*arguments, "--with", str(tiny_models / "tiny"))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "tiny and songs have different vocabularies" in result.stderr
+
+
 def test_sample_with_a_cache_and_after_learning(models: Path, tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text("zebra zoo\n" * 200, encoding="utf-8")
     weights = models / "songs" / "model.safetensors"

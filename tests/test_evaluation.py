@@ -249,3 +249,39 @@ def test_weights_come_back_when_reading_fails(
         evaluator.nats(stream)
     for name, array in model.weights_as_arrays().items():
         np.testing.assert_array_equal(array, before[name], strict=True)
+
+
+# === Several models ===
+
+
+def other_model(model: LanguageModel) -> LanguageModel:
+    other = LanguageModel(CONFIG, pad_id=TOKENIZER.pad_id)
+    other.assign_weights({name: array[::-1].copy() for name, array in model.weights_as_arrays().items()})
+    return other
+
+
+def test_two_models_score_the_mean_of_their_probabilities(model: LanguageModel, stream: TokenStream) -> None:
+    ids, probabilities = stream.read(0, len(stream)), []
+    for weights in (model.weights_as_arrays(), other_model(model).weights_as_arrays()):
+        logits, _, _ = reference.forward(weights, np.roll(ids, 1)[None], reference.initial_state(weights, 1))
+        p = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+        probabilities.append(p[0, np.arange(len(ids)), ids])
+    nats, tokens = Evaluator(model, beside=[other_model(model)]).nats(stream)
+    assert nats / tokens == pytest.approx(-np.log(np.mean(probabilities, axis=0)).mean(), abs=1e-5)
+
+
+def test_a_model_beside_itself_is_itself(model: LanguageModel, stream: TokenStream) -> None:
+    both, _ = Evaluator(model, CacheConfig(), beside=[model]).nats(stream)
+    alone, _ = Evaluator(model, CacheConfig()).nats(stream)
+    assert both == pytest.approx(alone, rel=1e-9)
+
+
+def test_each_of_two_models_learns_and_forgets(model: LanguageModel, stream: TokenStream) -> None:
+    models = [model, other_model(model)]
+    before = [each.weights_as_arrays() for each in models]
+    frozen, _ = Evaluator(models[0], beside=models[1:]).nats(stream)
+    learned, _ = Evaluator(models[0], dynamic=DYNAMIC, beside=models[1:]).nats(stream)
+    assert learned < 0.8 * frozen
+    for each, arrays in zip(models, before, strict=True):
+        for name, array in each.weights_as_arrays().items():
+            np.testing.assert_array_equal(array, arrays[name], strict=True)

@@ -22,11 +22,15 @@ from textgen.cli.options import (
     novelty_option,
 )
 from textgen.config import CacheConfig, CorpusConfig, DynamicConfig, select
+from textgen.errors import ConfigError
 
 
 @click.command(cls=SectionCommand)
 @click.argument("model")
 @click.argument("paths", nargs=-1, required=True)
+@click.option(
+    "--with", "beside", multiple=True, metavar="MODEL", help="Average probabilities with this model of one vocabulary."
+)
 @novelty_option
 @json_option
 @models_dir_option
@@ -36,6 +40,7 @@ from textgen.config import CacheConfig, CorpusConfig, DynamicConfig, select
 def evaluate(
     model: str,
     paths: tuple[str, ...],
+    beside: tuple[str, ...],
     cache: bool,
     dynamic: bool,
     novelty: bool,
@@ -56,6 +61,7 @@ def evaluate(
       textgen evaluate novel other-novel.txt
       textgen evaluate news test.txt --documents line --json
       textgen evaluate novel other-novel.txt --cache --dynamic
+      textgen evaluate novel other-novel.txt --with novel-2
     """
     from textgen.corpus import Corpus
     from textgen.saved_model import load_model
@@ -64,6 +70,13 @@ def evaluate(
     cache_config = switched(CacheConfig, cache, "--cache", options)
     dynamic_config = switched(DynamicConfig, dynamic, "--dynamic", options)
     saved = load_model(model, models_dir)
+    others = [load_model(name, models_dir) for name in beside]
+    for other in others:
+        if other.tokenizer.serialized != saved.tokenizer.serialized:
+            raise ConfigError(
+                f"{other.name} and {saved.name} have different vocabularies, so their probabilities have no mean: "
+                "train one with --tokenizer-from the other."
+            )
     ngrams = saved.ngrams() if novelty else None
     text = Corpus(paths, replace(saved.corpus_config, **select(CorpusConfig, given(options))))
 
@@ -74,7 +87,8 @@ def evaluate(
 
     with tempfile.TemporaryDirectory() as folder:
         stream = encode_corpus(text, saved.tokenizer, Path(folder) / "tokens")
-        scores = asdict(Evaluator(saved.build(), cache_config, dynamic_config).scores(stream))
+        networks = [each.build() for each in (saved, *others)]
+        scores = asdict(Evaluator(networks[0], cache_config, dynamic_config, networks[1:]).scores(stream))
         found = ngrams.novelty_of_ids(stream.read(0, len(stream)), saved.tokenizer) if ngrams else None
     if as_json:
         values: dict[str, Any] = {name: value if math.isfinite(value) else None for name, value in scores.items()}
