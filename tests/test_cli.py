@@ -202,6 +202,54 @@ def test_evaluate_prints_the_names_that_programs_read(models: Path, tmp_path: Pa
     assert "bits per byte" in run("evaluate", "songs", str(tmp_path / "other.txt"), "--models-dir", str(models)).stdout
 
 
+def test_evaluate_with_a_second_model(models: Path, tiny_models: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.txt").write_text(POEMS, encoding="utf-8")
+    arguments = ["evaluate", "songs", str(tmp_path / "other.txt"), "--models-dir", str(models), "--json"]
+    alone, twice = (json.loads(run(*arguments, *more).stdout) for more in ([], ["--with", "songs"]))
+    assert twice == pytest.approx(alone, rel=1e-6)
+    result = run(*arguments, "--with", str(tiny_models / "tiny"))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "tiny and songs have different vocabularies" in result.stderr
+
+
+def test_sample_with_a_cache_and_after_learning(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.txt").write_text("zebra zoo\n" * 200, encoding="utf-8")
+    weights = models / "songs" / "model.safetensors"
+    before = weights.read_bytes()
+    arguments = ["sample", "songs", "--seed", "1", "--max-tokens", "60", "--models-dir", str(models)]
+    adapt = ["--adapt", str(tmp_path / "other.txt"), "--dynamic-learning-rate", "1"]
+    plain, cached, learned = (
+        run(*arguments, *more).stdout for more in ([], ["--cache", "--cache-lambda", "0.5"], adapt)
+    )
+    assert plain != cached
+    assert plain.count("z") < learned.count("z") > 5
+    assert weights.read_bytes() == before
+    result = run(*arguments, "--dynamic-decay", "0")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--dynamic-decay needs --adapt" in result.stderr
+    missing = run(*arguments, "--adapt", str(tmp_path / "missing.txt"))
+    assert (missing.exit_code, missing.stdout) == (1, "")
+    assert "missing.txt" in missing.stderr
+    state = ["--load-state", str(tmp_path / "state")]
+    assert run(*arguments, "--cache", "--save-state", str(tmp_path / "state")).exit_code == 0
+    assert run(*arguments, "--cache", *state).exit_code == 0
+    assert "the state of another model" in run(*arguments, *state).stderr
+
+
+def test_evaluate_with_a_cache_and_learning(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.txt").write_text(POEMS, encoding="utf-8")
+    arguments = ["evaluate", "songs", str(tmp_path / "other.txt"), "--models-dir", str(models), "--json"]
+    alone, cached, learned = (
+        json.loads(run(*arguments, *more).stdout)["nats_per_token"] for more in ([], ["--cache"], ["--dynamic"])
+    )
+    assert cached < alone
+    assert learned < alone
+    result = run(*arguments, "--cache-window", "10")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--cache-window needs --cache" in result.stderr
+    assert "--dynamic-decay needs --dynamic" in run(*arguments, "--dynamic-decay", "0").stderr
+
+
 @pytest.mark.parametrize(
     ("found", "expected"),
     [

@@ -30,7 +30,9 @@ from textgen.config import (
     SCHEDULES,
     TOKENIZERS,
     UNITS,
+    CacheConfig,
     CorpusConfig,
+    DynamicConfig,
     ModelConfig,
     SamplingConfig,
     SearchConfig,
@@ -46,7 +48,7 @@ from textgen.config import (
 from textgen.errors import ConfigError
 
 DEFAULTS: list[Any] = [CorpusConfig(), TokenizerConfig(), ModelConfig(100), TrainingConfig(), SamplingConfig()]
-DEFAULTS += [SearchConfig(num_beams=1 << 10)]
+DEFAULTS += [SearchConfig(num_beams=1 << 10), CacheConfig(), DynamicConfig()]
 BASE: dict[type[Any], Any] = {type(config): config for config in DEFAULTS}
 
 LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most that are allowed
@@ -98,6 +100,13 @@ LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most 
     (TrainingConfig, "keep_checkpoints", 1, 1 << 20),
     (TrainingConfig, "max_rollbacks", 0, 1 << 20),
     (TrainingConfig, "seed", 0, (1 << 63) - 1),
+    (CacheConfig, "cache_window", 1, MAX_LOOK_BACK),
+    (CacheConfig, "cache_theta", 0.0, 100.0),
+    (CacheConfig, "cache_lambda", 0.0, 0.999),
+    (DynamicConfig, "dynamic_learning_rate", 0.0, 1e3),
+    (DynamicConfig, "dynamic_decay", 0.0, 1.0),
+    (DynamicConfig, "dynamic_window", 1, 1 << 16),
+    (DynamicConfig, "dynamic_clip_norm", 1e-12, math.inf),
     (SamplingConfig, "temperature", 0.0, 100.0),
     (SamplingConfig, "top_k", 0, MAX_VOCAB_SIZE),
     (SamplingConfig, "top_p", 0.0, 1.0),

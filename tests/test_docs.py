@@ -56,7 +56,16 @@ def test_the_tree_names_every_file_of_the_package() -> None:
 def test_config_fields_are_flags() -> None:
     import dataclasses
 
-    from textgen.config import CorpusConfig, ModelConfig, SamplingConfig, SearchConfig, TokenizerConfig, TrainingConfig
+    from textgen.config import (
+        CacheConfig,
+        CorpusConfig,
+        DynamicConfig,
+        ModelConfig,
+        SamplingConfig,
+        SearchConfig,
+        TokenizerConfig,
+        TrainingConfig,
+    )
 
     def flags(command: str) -> set[str]:
         return {parameter.name or "" for parameter in textgen.commands[command].params}
@@ -66,3 +75,5 @@ def test_config_fields_are_flags() -> None:
         assert fields <= flags("train"), kind
     for kind in (SamplingConfig, SearchConfig):  # type: ignore[assignment]
         assert {field.name for field in dataclasses.fields(kind)} <= flags("sample")
+    for kind in (CacheConfig, DynamicConfig):  # type: ignore[assignment]
+        assert {field.name for field in dataclasses.fields(kind)} <= flags("evaluate") & flags("sample")

@@ -8,7 +8,8 @@ import pytest
 
 from textgen import evaluation, reference, runtime
 from textgen.batches import Batches
-from textgen.config import CorpusConfig, ModelConfig
+from textgen.cache import NeuralCache
+from textgen.config import CacheConfig, CorpusConfig, DynamicConfig, ModelConfig
 from textgen.corpus import Corpus
 from textgen.evaluation import Evaluator
 from textgen.model import LanguageModel
@@ -180,3 +181,107 @@ def test_join_states_undoes_a_cut(model: LanguageModel) -> None:
     for layer, expected in zip(join_states(parts), state, strict=True):
         for array, array_expected in zip(layer, expected, strict=True):
             np.testing.assert_array_equal(array, array_expected)
+
+
+# === The neural cache ===
+
+
+def test_a_cache_goes_through_the_whole_stream(model: LanguageModel, stream: TokenStream) -> None:
+    """The same as reading it at once: the network is the reference, the cache has one window."""
+    assert len(stream) > 3 * evaluation.WINDOW
+    config = CacheConfig(cache_window=100, cache_theta=0.5, cache_lambda=0.3)
+    ids = stream.read(0, len(stream))
+    inputs, targets = np.roll(ids, 1)[None], ids[None]
+    weights = model.weights_as_arrays()
+    logits, _, trace = reference.forward(weights, inputs, reference.initial_state(weights, 1))
+    log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    alone = -np.take_along_axis(log_p, targets[:, :, None], axis=-1)[:, :, 0]
+    cache = NeuralCache(config)
+    expected = cache.token_losses(cache.initial_memory(1, 6), inputs, trace.features, targets, alone)
+    nats, tokens = Evaluator(model, config).nats(stream)
+    assert tokens == len(stream)
+    assert nats / tokens == pytest.approx(expected.mean(), abs=1e-5)
+    assert nats < alone.sum() - 1.0  # of lines that come again and again
+
+
+def test_a_cache_without_a_share_changes_nothing(model: LanguageModel, stream: TokenStream) -> None:
+    expected, _ = Evaluator(model).nats(stream)
+    nats, tokens = Evaluator(model, CacheConfig(cache_lambda=0.0)).nats(stream)
+    assert tokens == len(stream)
+    assert nats == pytest.approx(expected, rel=1e-6)
+
+
+# === Dynamic evaluation ===
+
+DYNAMIC = DynamicConfig(dynamic_learning_rate=0.5, dynamic_window=16)
+
+
+def test_the_first_window_is_scored_before_anything_is_learned(model: LanguageModel, stream: TokenStream) -> None:
+    ids, weights = stream.read(0, len(stream)), model.weights_as_arrays()
+    logits, _, _ = reference.forward(weights, np.roll(ids, 1)[None, :16], reference.initial_state(weights, 1))
+    first = reference.cross_entropy(logits, ids[None, :16])[0] * 16
+    nats, tokens = Evaluator(model, dynamic=DYNAMIC).nats(stream, 16)
+    assert tokens == 16
+    assert nats == pytest.approx(first, rel=1e-5)
+
+
+def test_text_that_repeats_itself_is_learned_and_forgotten_again(model: LanguageModel, stream: TokenStream) -> None:
+    before = model.weights_as_arrays()
+    alone, tokens = Evaluator(model).nats(stream)
+    evaluator = Evaluator(model, dynamic=DYNAMIC)
+    first = evaluator.nats(stream)
+    assert first[1] == tokens
+    assert first[0] < 0.8 * alone
+    for name, array in model.weights_as_arrays().items():
+        np.testing.assert_array_equal(array, before[name], strict=True)
+    assert evaluator.nats(stream) == first
+    both, _ = Evaluator(model, CacheConfig(cache_lambda=0.2), DYNAMIC).nats(stream)
+    assert both < first[0]
+
+
+def test_weights_come_back_when_reading_fails(
+    model: LanguageModel, stream: TokenStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = model.weights_as_arrays()
+    evaluator = Evaluator(model, CacheConfig(), DYNAMIC)
+    monkeypatch.setattr(NeuralCache, "remember", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        evaluator.nats(stream)
+    for name, array in model.weights_as_arrays().items():
+        np.testing.assert_array_equal(array, before[name], strict=True)
+
+
+# === Several models ===
+
+
+def other_model(model: LanguageModel) -> LanguageModel:
+    other = LanguageModel(CONFIG, pad_id=TOKENIZER.pad_id)
+    other.assign_weights({name: array[::-1].copy() for name, array in model.weights_as_arrays().items()})
+    return other
+
+
+def test_two_models_score_the_mean_of_their_probabilities(model: LanguageModel, stream: TokenStream) -> None:
+    ids, probabilities = stream.read(0, len(stream)), []
+    for weights in (model.weights_as_arrays(), other_model(model).weights_as_arrays()):
+        logits, _, _ = reference.forward(weights, np.roll(ids, 1)[None], reference.initial_state(weights, 1))
+        p = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+        probabilities.append(p[0, np.arange(len(ids)), ids])
+    nats, tokens = Evaluator(model, beside=[other_model(model)]).nats(stream)
+    assert nats / tokens == pytest.approx(-np.log(np.mean(probabilities, axis=0)).mean(), abs=1e-5)
+
+
+def test_a_model_beside_itself_is_itself(model: LanguageModel, stream: TokenStream) -> None:
+    both, _ = Evaluator(model, CacheConfig(), beside=[model]).nats(stream)
+    alone, _ = Evaluator(model, CacheConfig()).nats(stream)
+    assert both == pytest.approx(alone, rel=1e-9)
+
+
+def test_each_of_two_models_learns_and_forgets(model: LanguageModel, stream: TokenStream) -> None:
+    models = [model, other_model(model)]
+    before = [each.weights_as_arrays() for each in models]
+    frozen, _ = Evaluator(models[0], beside=models[1:]).nats(stream)
+    learned, _ = Evaluator(models[0], dynamic=DYNAMIC, beside=models[1:]).nats(stream)
+    assert learned < 0.8 * frozen
+    for each, arrays in zip(models, before, strict=True):
+        for name, array in each.weights_as_arrays().items():
+            np.testing.assert_array_equal(array, arrays[name], strict=True)

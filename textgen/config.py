@@ -378,6 +378,38 @@ class SearchConfig:
         _check_types(self)
 
 
+@dataclass(frozen=True)
+class CacheConfig:
+    """The neural cache; see `textgen.cache`."""
+
+    cache_window: int = 500  # pieces that it remembers
+    cache_theta: float = 0.3  # how much more a state counts that is more alike; 0: all count the same
+    cache_lambda: float = 0.1  # its share of the probability
+
+    def __post_init__(self) -> None:
+        _between("cache_window", self.cache_window, 1, MAX_LOOK_BACK)
+        _between("cache_theta", self.cache_theta, 0.0, 100.0)
+        _between("cache_lambda", self.cache_lambda, 0.0, 0.999)
+        _check_types(self)
+
+
+@dataclass(frozen=True)
+class DynamicConfig:
+    """Dynamic evaluation; see `textgen.dynamic`."""
+
+    dynamic_learning_rate: float = 0.1  # of the steps from window to window
+    dynamic_decay: float = 0.001  # share of the way back to the trained weights that each step goes
+    dynamic_window: int = 16  # tokens that a step learns from
+    dynamic_clip_norm: float = 1.0  # gradients longer than this are shortened to it
+
+    def __post_init__(self) -> None:
+        _between("dynamic_learning_rate", self.dynamic_learning_rate, 0.0, 1e3)
+        _between("dynamic_decay", self.dynamic_decay, 0.0, 1.0)
+        _between("dynamic_window", self.dynamic_window, 1, 1 << 16)
+        _between("dynamic_clip_norm", self.dynamic_clip_norm, 1e-12, math.inf)
+        _check_types(self)
+
+
 def sampler_names(text: str) -> tuple[str, ...]:
     """The names in a `samplers` setting, as `SAMPLERS` has them. Raises `ConfigError`."""
     names = tuple(name.strip().replace("-", "_") for name in re.split("[;,]", text) if name.strip())

@@ -7,12 +7,18 @@ Perplexity a word is exp(total nats / words), where the end of each document cou
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from textgen.batches import Batches
+from textgen.cache import NeuralCache
+from textgen.config import CacheConfig, DynamicConfig
+from textgen.dynamic import Learner
 from textgen.model import LanguageModel
 from textgen.runtime import join_states, shard_rows
 from textgen.scoring import perplexity
@@ -21,6 +27,8 @@ from textgen.tokens import TokenStream
 ROWS = 32  # streams scored side by side, at most
 ROW_TOKENS = 4096  # at least: the first tokens of a row lack what stands before them
 WINDOW = 64  # T
+
+Losses = Callable[[np.ndarray, np.ndarray, Any], tuple[tf.Tensor, tf.Tensor, Any]]  # see `_compiled_losses`
 
 
 @dataclass(frozen=True)
@@ -37,24 +45,51 @@ class Scores:
 
 
 class Evaluator:
-    """Scores token streams with a model; compiled once, whatever the number of calls."""
+    """Scores token streams with a model, or with several; compiled once, whatever the number of calls."""
 
-    def __init__(self, model: LanguageModel) -> None:
-        self._model = model
-        self._losses = tf.function(self._window_losses)
+    def __init__(
+        self,
+        model: LanguageModel,
+        cache: CacheConfig | None = None,
+        dynamic: DynamicConfig | None = None,
+        beside: Sequence[LanguageModel] = (),
+    ) -> None:
+        """With a `cache`, or `dynamic` evaluation, a stream is read as one row, so that all that came counts.
+
+        With models `beside` the first, of the same vocabulary, a piece has the mean of the probabilities that all
+        give it, each with a cache and weights of its own.
+        """
+        self._models = [model, *beside]
+        self._cache = NeuralCache(cache) if cache else None
+        self._learners = [Learner(each, dynamic) for each in self._models if dynamic]
+        self._losses: list[Losses] = [learner.read for learner in self._learners]
+        self._losses = self._losses or [_compiled_losses(each) for each in self._models]
+        self._max_rows = 1 if cache or dynamic else ROWS
+        self._window = dynamic.dynamic_window if dynamic else WINDOW
 
     def nats(self, stream: TokenStream, max_tokens: int | None = None) -> tuple[float, int]:
-        """Total nats of a stream, or of about `max_tokens` spread over it, and how many tokens they are of."""
-        rows = max(1, min(ROWS, len(stream) // ROW_TOKENS))
-        batches = Batches(stream, rows, min(WINDOW, len(stream)), self._model.pad_id)
+        """Total nats of a stream, or of about `max_tokens` spread over it, and how many tokens they are of.
+
+        What dynamic evaluation has learned is forgotten at the end.
+        """
+        rows = max(1, min(self._max_rows, len(stream) // ROW_TOKENS))
+        pad_id = self._models[0].pad_id
+        batches = Batches(stream, rows, min(self._window, len(stream)), pad_id)
         steps = batches.steps_per_epoch
         if max_tokens is not None:
             steps = min(steps, max(1, round(max_tokens / (rows * batches.sequence_length))))
-        state, total, tokens = self._model.initial_state(rows), 0.0, 0
-        for _, (inputs, targets) in zip(range(steps), batches.dataset(epoch=0), strict=False):
-            nats, count, state = self._losses(inputs, targets, state)
-            total += float(nats)
-            tokens += int(count)
+        readers = [
+            Reader(model, losses, rows, self._cache) for model, losses in zip(self._models, self._losses, strict=True)
+        ]
+        total, tokens = 0.0, 0
+        try:
+            for inputs, targets in islice(batches.dataset(epoch=0).as_numpy_iterator(), steps):
+                nats = mean_losses([reader.read(inputs, targets) for reader in readers])
+                total += float(nats.sum(where=targets != pad_id))
+                tokens += int(np.count_nonzero(targets != pad_id))
+        finally:
+            for learner in self._learners:
+                learner.restore()
         return total, tokens
 
     def scores(self, stream: TokenStream, max_tokens: int | None = None) -> Scores:
@@ -72,13 +107,42 @@ class Evaluator:
             words=round(words),
         )
 
-    def _window_losses(self, inputs: tf.Tensor, targets: tf.Tensor, state: Any) -> tuple[Any, ...]:
-        """One window: inputs, targets [B, T] -> sum of nats, tokens counted, state."""
-        nats, states = [], []
+
+class Reader:
+    """A model on its way through the rows of a stream: what it remembers of them."""
+
+    def __init__(self, model: LanguageModel, losses: Losses, rows: int, cache: NeuralCache | None) -> None:
+        self._losses = losses
+        self._state = model.initial_state(rows)
+        self._cache = cache
+        self._memory: Any = cache.initial_memory(rows, model.config.embedding_dim) if cache else None
+
+    def read(self, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """The next window: inputs, targets int32 [B, T] -> nats [B, T]; those of padding say nothing."""
+        losses, features, self._state = self._losses(inputs, targets, self._state)
+        nats = losses.numpy()
+        if self._cache:
+            nats = self._cache.token_losses(self._memory, inputs, features.numpy(), targets, nats)
+            self._memory = self._cache.remember(self._memory, inputs, features.numpy())
+        return nats
+
+
+def mean_losses(nats: Sequence[np.ndarray]) -> np.ndarray:
+    """The nats of each of several models, of one shape -> those of the mean of their probabilities, float64."""
+    log_p = -np.stack(nats).astype(np.float64)
+    return np.log(len(nats)) - np.logaddexp.reduce(log_p, axis=0)
+
+
+def _compiled_losses(model: LanguageModel) -> Losses:
+    def losses(inputs: tf.Tensor, targets: tf.Tensor, state: Any) -> tuple[tf.Tensor, tf.Tensor, Any]:
+        """One window: inputs, targets [B, T], state -> nats [B, T], features [B, T, E], state."""
+        nats, features, states = [], [], []
         for rows in shard_rows(inputs.shape[0]):
             shard_state = tf.nest.map_structure(lambda array, rows=rows: array[rows], state)
-            features, shard_state = self._model.features(inputs[rows], shard_state)
-            nats.append(tf.reduce_sum(self._model.token_losses(features, targets[rows])))
+            shard_features, shard_state = model.features(inputs[rows], shard_state)
+            nats.append(model.token_losses(shard_features, targets[rows]))
+            features.append(shard_features)
             states.append(shard_state)
-        count = tf.math.count_nonzero(targets != self._model.pad_id)
-        return tf.add_n(nats), count, join_states(states)
+        return tf.concat(nats, 0), tf.concat(features, 0), join_states(states)
+
+    return tf.function(losses)

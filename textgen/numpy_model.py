@@ -24,6 +24,7 @@ class NumpyModel:
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, np.ndarray]) -> None:
         self._config = config
+        self.embedding_dim = config.embedding_dim
         self._table = weights["embedding/table"]  # [V, E]
         self._layers = [
             _layer_step(config, of_layer(weights, f"{config.cell}_{layer}")) for layer in range(config.num_layers)
@@ -50,18 +51,27 @@ class NumpyModel:
     def step(self, ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         """One step: ids int32 [B], state before them -> logits [B, V] of the next pieces, state after them."""
         features, state = self._features(ids, state)
-        return features @ self._head.T + self._head_bias, state  # [B, V]
+        return self.logits(features), state  # [B, V]
+
+    def features(self, inputs: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        """inputs int32 [B, T], state before them -> what the output layer reads, [B, T, E], state after them."""
+        steps = []
+        for ids in inputs.T:
+            features, state = self._features(ids, state)
+            steps.append(features)
+        return np.stack(steps, axis=1), state  # [B, T, E]
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """features [..., E] -> logits [..., V] of the next pieces."""
+        return features @ self._head.T + self._head_bias
 
     def token_losses(self, inputs: np.ndarray, targets: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         """inputs, targets int32 [B, T], state before them -> nats [B, T] of each target, state after them.
 
         The output layer is one product over all T steps: for a large vocabulary that is most of the work.
         """
-        steps = []
-        for ids in inputs.T:
-            features, state = self._features(ids, state)
-            steps.append(features)
-        logits = np.stack(steps, axis=1) @ self._head.T + self._head_bias  # [B, T, V]
+        features, state = self.features(inputs, state)
+        logits = self.logits(features)  # [B, T, V]
         chosen = np.take_along_axis(logits, targets[:, :, None], axis=-1)[:, :, 0]  # [B, T]
         highest = logits.max(axis=-1)
         return highest + np.log(np.exp(logits - highest[:, :, None]).sum(axis=-1)) - chosen, state

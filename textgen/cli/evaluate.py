@@ -11,37 +11,72 @@ from typing import Any
 
 import click
 
-from textgen.cli.options import corpus_options, given, json_option, models_dir_option, novelty_line, novelty_option
-from textgen.config import CorpusConfig, select
+from textgen.cli.adaptation import cache_options, dynamic_options, switched
+from textgen.cli.options import (
+    SectionCommand,
+    corpus_options,
+    given,
+    json_option,
+    models_dir_option,
+    novelty_line,
+    novelty_option,
+)
+from textgen.config import CacheConfig, CorpusConfig, DynamicConfig, select
+from textgen.errors import ConfigError
 
 
-@click.command()
+@click.command(cls=SectionCommand)
 @click.argument("model")
 @click.argument("paths", nargs=-1, required=True)
+@click.option(
+    "--with", "beside", multiple=True, metavar="MODEL", help="Average probabilities with this model of one vocabulary."
+)
 @novelty_option
 @json_option
 @models_dir_option
 @corpus_options
+@cache_options
+@dynamic_options
 def evaluate(
-    model: str, paths: tuple[str, ...], novelty: bool, as_json: bool, models_dir: Path | None, **options: Any
+    model: str,
+    paths: tuple[str, ...],
+    beside: tuple[str, ...],
+    cache: bool,
+    dynamic: bool,
+    novelty: bool,
+    as_json: bool,
+    models_dir: Path | None,
+    **options: Any,
 ) -> None:
     """Score how well a model predicts a text.
 
     PATHS are files, folders, globs, or - for standard input.
     Nats and perplexity a token depend on the vocabulary; bits a byte compare any two models on the same text.
     Perplexity a word counts the end of each document as a word. Documents are cut as for training, unless
-    options say otherwise.
+    options say otherwise. With --cache or --dynamic the text is read as one stream, in order: that takes
+    longer. The saved model stays as it is.
 
     \b
     Example:
       textgen evaluate novel other-novel.txt
       textgen evaluate news test.txt --documents line --json
+      textgen evaluate novel other-novel.txt --cache --dynamic
+      textgen evaluate novel other-novel.txt --with novel-2
     """
     from textgen.corpus import Corpus
     from textgen.saved_model import load_model
     from textgen.tokens import encode_corpus
 
+    cache_config = switched(CacheConfig, cache, "--cache", options)
+    dynamic_config = switched(DynamicConfig, dynamic, "--dynamic", options)
     saved = load_model(model, models_dir)
+    others = [load_model(name, models_dir) for name in beside]
+    for other in others:
+        if other.tokenizer.serialized != saved.tokenizer.serialized:
+            raise ConfigError(
+                f"{other.name} and {saved.name} have different vocabularies, so their probabilities have no mean: "
+                "train one with --tokenizer-from the other."
+            )
     ngrams = saved.ngrams() if novelty else None
     text = Corpus(paths, replace(saved.corpus_config, **select(CorpusConfig, given(options))))
 
@@ -52,7 +87,8 @@ def evaluate(
 
     with tempfile.TemporaryDirectory() as folder:
         stream = encode_corpus(text, saved.tokenizer, Path(folder) / "tokens")
-        scores = asdict(Evaluator(saved.build()).scores(stream))
+        networks = [each.build() for each in (saved, *others)]
+        scores = asdict(Evaluator(networks[0], cache_config, dynamic_config, networks[1:]).scores(stream))
         found = ngrams.novelty_of_ids(stream.read(0, len(stream)), saved.tokenizer) if ngrams else None
     if as_json:
         values: dict[str, Any] = {name: value if math.isfinite(value) else None for name, value in scores.items()}

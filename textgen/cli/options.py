@@ -146,7 +146,7 @@ class SectionCommand(click.Command):
                 formatter.write_dl(records)
 
 
-def _setting_option(kind: type, name: str, text: str, section: str) -> Decorator:
+def setting_option(kind: type, name: str, text: str, section: str) -> Decorator:
     """The flag of a setting: type and default are those of the field."""
     default, annotation = getattr(kind, name), kind.__annotations__[name]
     flag = "--" + name.replace("_", "-")
@@ -171,7 +171,7 @@ def _setting_option(kind: type, name: str, text: str, section: str) -> Decorator
 
 sampling_options = option_group(
     *[
-        _setting_option(SamplingConfig, name, text, section)
+        setting_option(SamplingConfig, name, text, section)
         for section, texts in SAMPLING_HELP.items()
         for name, text in texts.items()
     ]
@@ -192,7 +192,7 @@ search_options = option_group(
         section="Search",
         help="Draw N texts for each prompt and keep the likeliest by mean log probability.",
     ),
-    *[_setting_option(SearchConfig, name, text, "Search") for name, text in SEARCH_HELP.items()],
+    *[setting_option(SearchConfig, name, text, "Search") for name, text in SEARCH_HELP.items()],
 )
 
 models_dir_option = click.option(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from textgen.cli.adaptation import adapt_options, adapted_writer, cache_options, switched
 from textgen.cli.options import (
     SectionCommand,
     SectionOption,
@@ -24,7 +25,7 @@ from textgen.cli.options import (
     search_options,
 )
 from textgen.cli.prompts import read_requests
-from textgen.config import SamplingConfig, SearchConfig, from_dict, select, to_dict
+from textgen.config import CacheConfig, DynamicConfig, SamplingConfig, SearchConfig, from_dict, select, to_dict
 from textgen.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ COLOURS = ((1.0, "green"), (4.0, "cyan"), (8.0, "yellow"), (float("inf"), "red")
 @json_option
 @models_dir_option
 @search_options
+@cache_options
+@adapt_options
 @click.option("--save-state", metavar="FILE", cls=SectionOption, section="State", help="Keep where the text stands.")
 @click.option("--load-state", metavar="FILE", cls=SectionOption, section="State", help="Go on from there.")
 def sample(
@@ -76,6 +79,8 @@ def sample(
     best_of: int | None,
     show_probabilities: bool,
     novelty: bool,
+    cache: bool,
+    adapt: str | None,
     save_state: str | None,
     load_state: str | None,
     as_json: bool,
@@ -94,6 +99,7 @@ def sample(
       textgen sample --prompt "It was a"
       textgen sample novel --num 3 --temperature 1.1 --seed 7
       textgen sample novel --prompt "It was" --until sentence --num-beams 5
+      textgen sample novel --adapt letters.txt --cache
       cat beginning.txt | textgen sample --prompt - --max-tokens 2000
     """
     from textgen.generator import Generator
@@ -101,6 +107,8 @@ def sample(
 
     options = given(options)
     settings, search = select(SamplingConfig, options), select(SearchConfig, options)
+    cache_config = switched(CacheConfig, cache, "--cache", options)
+    dynamic_config = switched(DynamicConfig, adapt is not None, "--adapt", options)
     if show_probabilities:
         settings = {"top_logprobs": 0, **settings}
     requests = read_requests(prompts, prompt_file, prompt_lines, settings, best_of or num)
@@ -108,7 +116,9 @@ def sample(
     for request in requests:
         saved.tokenizer.encode(request.prompt)  # complains before anything is written
     ngrams = saved.ngrams() if novelty or any(request.config.no_copy is not None for request in requests) else None
-    generator = Generator(saved.writer(), saved.tokenizer, ngrams, fingerprint=saved.fingerprint)
+    writer = adapted_writer(saved, adapt, cache_config, dynamic_config)
+    adaptation = "".join(f" {each}" for each in (cache_config, adapt, dynamic_config) if each)
+    generator = Generator(writer, saved.tokenizer, ngrams, fingerprint=saved.fingerprint + adaptation)
     if (save_state or load_state) and (len(requests) * num > 1 or best_of or search):
         raise ConfigError("A state is that of one text: it goes with one prompt, without a search or a choice.")
     printer = Printer(saved, ngrams if novelty else None, as_json, show_probabilities)
