@@ -359,6 +359,18 @@ def test_fine_tuning_with_another_vocabulary_carries_over_what_both_know(text: P
     assert {path: path.read_bytes() for path in base.folder.rglob("*") if path.is_file()} == before
 
 
+def test_a_corpus_too_large_for_an_index_is_trained_on_without_one(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("textgen.run.MAX_NGRAMS", 100)
+    said = list[str]()
+    saved = train(plan_for(text, steps=2), tmp_path / "songs", say=said.append)
+    assert any("too large for an index" in line for line in said)
+    assert not saved.has_ngrams
+    with pytest.raises(SavedModelError, match="nothing can be said of copying"):
+        saved.ngrams()
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_frozen_layers_stay_as_they_are(text: Path, tmp_path: Path, optimizer: str) -> None:
     frozen = ["embedding", "lstm_0"]

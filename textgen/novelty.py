@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 NGRAM_BYTES = 24  # of text in an n-gram, on average: four or five English words, eight Chinese characters
 SHORTEST_NGRAM = 6  # pieces; fewer words in a row are nobody's
 BITS_PER_NGRAM = 16  # for a false positive rate of 0.05 %
-MAX_BYTES = 1 << 26  # of a filter; the rate rises from 33 million n-grams on: 100 million, 8 %
+MAX_NGRAMS = 50_000_000  # of a training text; the index of a larger one would take minutes and know little
+MAX_BYTES = 1 << 26  # of a filter; the rate rises from 33 million n-grams on: 50 million, 0.6 %
 CHUNK = 1 << 17  # pieces hashed at a time, in 15 MB of memory
 
 ABOUT = "textgen.ngrams"  # the metadata of the file

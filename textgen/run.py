@@ -25,7 +25,7 @@ from textgen.config import (
 from textgen.corpus import Corpus
 from textgen.errors import SavedModelError, TextgenError, TrainingError
 from textgen.lr_finder import Point, sweep
-from textgen.novelty import index_stream
+from textgen.novelty import MAX_NGRAMS, NgramIndex, index_stream
 from textgen.plan import Plan
 from textgen.prepared import PreparedCorpus, open_corpus
 from textgen.reports import Observer, RunReport
@@ -85,7 +85,7 @@ def train(
         with suppress(OSError):
             folder.rmdir()  # nothing is in it yet
         raise
-    say(f"{len(data.train):,} tokens to train on, {len(data.valid):,} held out. Indexing n-grams ...")
+    say(f"{len(data.train):,} tokens to train on, {len(data.valid):,} held out.")
     knows_vocabulary = plan.start is not None and plan.start.tokenizer.fingerprint() == tokenizer.fingerprint()
     if plan.start and not knows_vocabulary:
         shared = len(shared_pieces(plan.start.tokenizer, tokenizer)[0])
@@ -96,7 +96,7 @@ def train(
     if tokenizer.serialized:
         write_file(folder / MODEL_FILE, tokenizer.serialized)
     base = plan.start.ngrams() if plan.start and plan.start.has_ngrams and knows_vocabulary else None
-    save_ngrams(folder, index_stream(data.train, tokenizer.eos_id, base))
+    run.index_corpus(say, base)
     write_training(folder, run.record)
     return run.go(plan.start, observers, callbacks, distribution, step_timeout)
 
@@ -118,7 +118,7 @@ def resume(
     run = _reopened(folder, settings or {})
     run.checkpoint = checkpoint
     if not (folder / NGRAMS).is_file():
-        save_ngrams(folder, index_stream(run.data.train, run.tokenizer.eos_id))
+        run.index_corpus(say)
     return run.go(None, observers, callbacks, distribution, step_timeout)
 
 
@@ -266,6 +266,13 @@ class _Run:
         self.data = data
         self.configs = model_config, tokenizer_config, corpus_config
         self.training_config = training_config
+
+    def index_corpus(self, say: Say, base: NgramIndex | None = None) -> None:
+        """Makes the index by which copying is told, beside that of the model that the training goes on from."""
+        if len(self.data.train) > MAX_NGRAMS:
+            say("The corpus is too large for an index of its n-grams, so the model cannot tell what it copies.")
+            return
+        save_ngrams(self.folder, index_stream(self.data.train, self.tokenizer.eos_id, base))
 
     def go(
         self,

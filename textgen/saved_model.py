@@ -95,7 +95,7 @@ class SavedModel:
         if not self.has_ngrams:
             raise SavedModelError(
                 f"{self.folder} has no index of its training text ({NGRAMS}), so nothing can be said of copying: "
-                "its training wrote none. Train the model again to have one."
+                "its training wrote none, or the text is too large for one."
             )
         return read_index(verified(self.folder, NGRAMS, _entry(self.folder, NGRAMS)))
 
