@@ -71,6 +71,7 @@ def test_a_profile_is_recorded_among_the_logs(tmp_path: Path) -> None:
     assert len(list((tmp_path / "models" / "songs" / "logs").glob("plugins/profile/*/*.xplane.pb"))) == 1
 
 
+@pytest.mark.slow
 def test_learning_rates_are_tried_and_nothing_is_saved(tmp_path: Path) -> None:
     (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
     arguments = ["train", str(tmp_path / "songs.txt"), "--models-dir", str(tmp_path / "models"), *TINY, "--find-lr"]
