@@ -3,7 +3,7 @@
 
 demo: ; scripts/demo
 test: ; scripts/test
-test-slow: ; scripts/test -m slow
+test-slow: ; scripts/test -m slow -n 0
 check: ; scripts/check
 readme: ; scripts/update-readme
 clean: ; rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache

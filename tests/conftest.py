@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from textgen.model import LanguageModel
 
 LINES = "The cat sat on the mat.\nThe dog saw the cat, and the cat saw the dog.\n床前明月光，疑是地上霜。\n"
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # by a shell, in the background: programs begun here would, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
