@@ -135,7 +135,7 @@ class Terminal:
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, "write", "tiny", *arguments],
             stdin=inner, stdout=inner, stderr=inner, cwd=folder, start_new_session=True,
-            env=os.environ | {"TEXTGEN_MODELS": str(models), "TERM": "xterm", **environment},
+            env=os.environ | {"TEXTGEN_MODELS": str(models), "TERM": "xterm", "COLUMNS": "", "LINES": ""} | environment,
         )  # fmt: skip
         os.close(inner)
 
