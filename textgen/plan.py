@@ -39,7 +39,11 @@ from textgen.vocabulary import choose_vocab_size
 
 LEAST_CHARACTERS = 1000  # of a corpus; from less nothing can be learned and held out
 PATIENT_MINUTES = 15.0  # a run without a budget is planned not to take longer
-EFFICIENCY = {"float32": 0.8, "bfloat16": 1.05}  # of the speed at float32 matrix products that training reaches
+EFFICIENCY = {
+    "float32": 0.8,
+    "bfloat16": 1.05,
+    "float16": 0.5,
+}  # of the speed at float32 matrix products that training reaches
 STEP_SECONDS = 0.006  # that an update takes besides
 SMALL_LAYER = 80  # units that cost as much as the rest of a step; narrow layers are less efficient
 MOST_PASSES = 30.0  # over a text; more would only learn it by heart

@@ -160,6 +160,7 @@ def train(
     dry_run: bool,
     as_json: bool,
     strategy: str,
+    threads: int | None,
     workers: int | None,
     max_restarts: int,
     start_timeout: float,
@@ -188,8 +189,11 @@ def train(
     from textgen.run import join
     from textgen.run import resume as resume_run
     from textgen.run import train as train_run
+    from textgen.runtime import limit_cores
     from textgen.saved_model import models_folder
 
+    if threads:
+        limit_cores(threads)
     settings = {**(read_toml(config_file) if config_file else {}), **given(options)}
     folder = models_folder(models_dir)
     if resume and paths:
