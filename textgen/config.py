@@ -436,13 +436,6 @@ def parse_bias(entry: str) -> tuple[str | int, float]:
     return int(text[1:]) if re.fullmatch("#[0-9]+", text) else text, bias
 
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "tiny": {"embedding_dim": 128, "hidden_units": 128, "num_layers": 1},
-    "small": {"embedding_dim": 256, "hidden_units": 256, "num_layers": 2},
-    "medium": {"embedding_dim": 512, "hidden_units": 512, "num_layers": 2},
-    "large": {"embedding_dim": 768, "hidden_units": 1024, "num_layers": 3},
-}
-
 Config = TypeVar("Config")
 
 
