@@ -106,7 +106,7 @@ class Sampler:
         """
         self._eos_id = tokenizer.eos_id
         self._never = np.zeros(tokenizer.vocab_size, np.float32)  # added to the logits [V]
-        self._never[[tokenizer.pad_id, tokenizer.unk_id]] = -np.inf
+        self._never[tokenizer.never_written] = -np.inf
         phrases: dict[str, Phrase] = {}
         self.constraints = [Constraints(config, tokenizer, phrases, ngrams) for config in configs]
         orders: dict[tuple[str, ...], list[int]] = {}

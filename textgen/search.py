@@ -46,7 +46,7 @@ def search(model: Writer, tokenizer: Tokenizer, start: Batch, settings: SearchCo
     while any(group.live for group in groups):
         logits, memory = model.step(ids, memory)
         log_probs = log_softmax(logits)  # [N, V]
-        log_probs[:, [tokenizer.pad_id, tokenizer.unk_id]] = -np.inf
+        log_probs[:, tokenizer.never_written] = -np.inf
         taken, row = np.zeros(log_probs.shape[-1]), 0  # by how many beams of this step, [V]
         for group in groups:
             rows, row = slice(row, row + len(group.live)), row + len(group.live)

@@ -98,6 +98,7 @@ def sample(
     Example:
       textgen sample --prompt "It was a"
       textgen sample novel --num 3 --temperature 1.1 --seed 7
+      textgen sample poems --label "Li Bai"
       textgen sample novel --prompt "It was" --until sentence --num-beams 5
       textgen sample novel --adapt letters.txt --cache
       cat beginning.txt | textgen sample --prompt - --max-tokens 2000
@@ -115,8 +116,9 @@ def sample(
     saved = load_model(model, models_dir)
     for request in requests:
         saved.tokenizer.encode(request.prompt)  # complains before anything is written
+        saved.tokenizer.opening(request.config.label)
     ngrams = saved.ngrams() if novelty or any(request.config.no_copy is not None for request in requests) else None
-    writer = adapted_writer(saved, adapt, cache_config, dynamic_config)
+    writer = adapted_writer(saved, adapt, cache_config, dynamic_config, settings.get("label"))
     adaptation = "".join(f" {each}" for each in (cache_config, adapt, dynamic_config) if each)
     generator = Generator(writer, saved.tokenizer, ngrams, fingerprint=saved.fingerprint + adaptation)
     if (save_state or load_state) and (len(requests) * num > 1 or best_of or search):
@@ -144,7 +146,8 @@ def _write_one(
         printer.print_all([result])
     if save_state:
         taken_back = result.stop_reason in ("stop", "until")  # there are pieces that the text does not contain
-        state = generator.read(request.prompt + result.text, start) if taken_back else writing.state
+        written = request.prompt + result.text
+        state = generator.read(written, start, request.config.label) if taken_back else writing.state
         generator.save_state(save_state, state)
 
 
