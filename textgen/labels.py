@@ -8,7 +8,8 @@ and an empty one is none.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
 
 from textgen.errors import CorpusError
 
@@ -16,6 +17,7 @@ FOLDER = "folder"  # instead of a column or field
 LONGEST = 200  # characters
 LEAST_DOCUMENTS = 5  # that a label should have, or a hundredth of all documents, if that is less
 MOST_LABELS = 1000  # with pieces of their own
+NAMED = 20  # at most, in a message or on a card
 
 
 def as_label(text: str, place: str) -> str | None:
@@ -55,3 +57,21 @@ def worth_learning(counts: Mapping[str, int]) -> list[str]:
     least = min(LEAST_DOCUMENTS, -(-sum(counts.values()) // 100))
     common = [label for label, count in counts.items() if count >= least]
     return sorted(common, key=lambda label: (-counts[label], label))[:MOST_LABELS]
+
+
+def unknown_label(label: str, labels: Sequence[str]) -> str:
+    """The message about a label that a model does not know, with those that it knows, the likest first."""
+    if not labels:
+        return f"The model was trained without labels, so it knows none such as {label!r}: leave label out."
+    likest = sorted(labels, key=lambda other: -SequenceMatcher(None, label.lower(), other.lower()).ratio())
+    return f"There is no label {label!r}. There are: {named(likest)}."
+
+
+def named(labels: Sequence[str], most: int = NAMED) -> str:
+    """The first of them, and how many more there are.
+
+    >>> named(["Poe", "Shelley", "Stoker"], 2)
+    'Poe, Shelley and 1 more'
+    """
+    more = f" and {len(labels) - most:,} more" if len(labels) > most else ""
+    return ", ".join(labels[:most]) + more

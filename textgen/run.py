@@ -24,6 +24,7 @@ from textgen.config import (
 )
 from textgen.corpus import Corpus
 from textgen.errors import SavedModelError, TextgenError, TrainingError
+from textgen.labels import named
 from textgen.lr_finder import Point, sweep
 from textgen.novelty import MAX_NGRAMS, NgramIndex, index_stream
 from textgen.plan import Plan
@@ -89,7 +90,7 @@ def train(
     knows_vocabulary = plan.start is not None and plan.start.tokenizer.is_part_of(tokenizer)
     if plan.start and knows_vocabulary:
         if new := [label for label in tokenizer.labels if label not in plan.start.tokenizer.labels]:
-            say(f"New to {plan.start.name} are the labels {', '.join(new)}.")
+            say(f"New to {plan.start.name} are the labels {named(new)}.")
     elif plan.start:
         shared = len(shared_pieces(plan.start.tokenizer, tokenizer)[0])
         say(f"{shared:,} of {tokenizer.vocab_size:,} pieces are known to {plan.start.name}; the others start afresh.")

@@ -31,6 +31,7 @@ from safetensors.numpy import save as to_safetensors
 
 from textgen.config import CELLS, CorpusConfig, ModelConfig, TokenizerConfig, from_dict, to_dict
 from textgen.errors import SavedModelError, TextgenError
+from textgen.labels import named
 from textgen.numpy_model import NumpyModel
 from textgen.storage import MANIFEST, json_bytes, read_manifest, update_folder, verified, write_file
 from textgen.tokenizer import MODEL_FILE, Tokenizer, load_tokenizer
@@ -225,7 +226,7 @@ def model_card(name: str, training: dict[str, Any]) -> str:
     files = ", ".join(f"`{Path(path).name}`" for path in corpus["paths"])
     labels = training.get("labels", [])
     example = f" --label {shlex.quote(labels[0])}" if labels else ""
-    label_row = f"\n| labels | {', '.join(labels)} |".replace("\\", "\\\\") if labels else ""
+    label_row = f"\n| labels | {named(labels)} |" if labels else ""
     return f"""# {name}
 
 A recurrent language model, trained with textgen {training["versions"]["textgen"]} on {files}

@@ -34,13 +34,13 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
 import sentencepiece
 
 from textgen.errors import ConfigError, TokenizerError
+from textgen.labels import unknown_label
 from textgen.storage import write_file
 
 MODEL_FILE = "tokenizer.model"  # its name in the folder of a saved model
@@ -55,7 +55,6 @@ UNK_NAME, EOS_NAME, NEWLINE_NAME = "<unknown piece>", "<end of document>", "<new
 PAD_NAME = re.compile("<textgen (unigram|bpe|char|word)>")  # tells the type, and who made the model
 LABEL_NAME = re.compile("<label (.*)>", re.DOTALL)
 NO_LABEL = ""
-LABELS_NAMED = 20  # at most, where one is asked for that is not there
 
 
 class Tokenizer(ABC):
@@ -99,7 +98,7 @@ class Tokenizer(ABC):
         None is a document without a label. Raises `ConfigError`, naming the labels there are, for one that is not.
         """
         if label is not None and label not in self.labels:
-            raise ConfigError(_no_label(label, self.labels))
+            raise ConfigError(unknown_label(label, self.labels))
         if not self.labels:
             return [self.eos_id]
         return [self.eos_id, self.first_label + (0 if label is None else 1 + self.labels.index(label))]
@@ -341,15 +340,6 @@ def _varint(number: int) -> bytes:
     """A number as protocol buffers write it, seven bits a byte, the lowest first."""
     low, rest = number & 0x7F, number >> 7
     return bytes([low | 0x80]) + _varint(rest) if rest else bytes([low])
-
-
-def _no_label(label: str, labels: Sequence[str]) -> str:
-    """The message about a label that is not there, with those that are, the likest first."""
-    if not labels:
-        return f"The model was trained without labels, so it knows none such as {label!r}: leave label out."
-    likest = sorted(labels, key=lambda other: -SequenceMatcher(None, label.lower(), other.lower()).ratio())
-    more = f" and {len(labels) - LABELS_NAMED:,} more" if len(labels) > LABELS_NAMED else ""
-    return f"There is no label {label!r}. There are: {', '.join(likest[:LABELS_NAMED])}{more}."
 
 
 def _says_byte(config_file: Path) -> bool:

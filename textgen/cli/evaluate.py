@@ -56,8 +56,8 @@ def evaluate(
     PATHS are files, folders, globs, or - for standard input.
     Nats and perplexity a token depend on the vocabulary; bits a byte compare any two models on the same text.
     Perplexity a word counts the end of each document as a word. Documents are cut as for training, unless
-    options say otherwise, and their labels are read but not scored. With --cache or --dynamic the text is read as one stream, in order: that takes
-    longer. The saved model stays as it is.
+    options say otherwise; their labels are read, but not scored. With --cache or --dynamic the text is read as
+    one stream, in order: that takes longer. The saved model stays as it is.
 
     \b
     Example:

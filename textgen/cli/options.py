@@ -201,7 +201,7 @@ search_options = option_group(
     *[setting_option(SearchConfig, name, text, "Search") for name, text in SEARCH_HELP.items()],
 )
 
-label_option = click.option("--label", metavar="NAME", help="All is taken for text with this label.")
+label_option = click.option("--label", metavar="NAME", help="Take all for text with this label.")
 models_dir_option = click.option(
     "--models-dir",
     type=click.Path(file_okay=False, path_type=Path),

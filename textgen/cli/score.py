@@ -75,7 +75,8 @@ def score(
 
     PATHS are files, folders, globs, or - for standard input, as is none. Texts are the documents in them, cut as
     for training, unless options say otherwise. Each is scored by itself: its log probability in nats, and
-    perplexity a piece and bits a byte, as `textgen evaluate` says them.
+    perplexity a piece and bits a byte, as `textgen evaluate` says them. Labels that stand beside them are not
+    read: without --label they have none.
 
     With --follow the lines of one file or of standard input are one stream, scored as they come, for as long as
     they come. Printed are those that surprise, with their line number, bits a character, and how far they stand

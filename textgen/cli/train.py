@@ -368,10 +368,13 @@ def describe(plan: Plan, folder: Path) -> str:
 
 def _labels(plan: Plan) -> str:
     """How many labels there are, by what, and the commonest of them."""
-    by = plan.corpus_config.labels
-    shown = ", ".join(plan.labels[:LABELS_SHOWN]) + ", ..." * (len(plan.labels) > LABELS_SHOWN)
-    rare = len(getattr(plan.stats, "labels", plan.labels)) - len(plan.labels)
-    return f"{len(plan.labels):,} by {by}: {shown}" + (f"; {rare:,} in too few documents are left out" if rare else "")
+    from textgen.corpus import CorpusStats
+    from textgen.labels import named
+
+    there = plan.stats.labels if isinstance(plan.stats, CorpusStats) else plan.labels
+    rare = len(there) - len(plan.labels)
+    line = f"{len(plan.labels):,} by {plan.corpus_config.labels}: {named(plan.labels, LABELS_SHOWN)}"
+    return line + (f"; {rare:,} in too few documents are left out" if rare else "")
 
 
 def _summary(saved: SavedModel) -> str:
