@@ -527,7 +527,9 @@ def labelled(models: Path) -> Path:
 
 
 def test_texts_by_label(models: Path, labelled: Path, tmp_path: Path) -> None:
-    lines = [json.dumps({"prompt": "Song", "label": label, "seed": 3, "top_logprobs": 0}) for label in ("fox", "owl", None)]
+    lines = [
+        json.dumps({"prompt": "Song", "label": label, "seed": 3, "top_logprobs": 0}) for label in ("fox", "owl", None)
+    ]
     (tmp_path / "prompts.jsonl").write_text("\n".join(lines))
     common = ["--max-tokens", "30", "--prompt-file", str(tmp_path / "prompts.jsonl")]
     texts = rows_of(models, *common, model="labelled")

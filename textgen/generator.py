@@ -14,6 +14,7 @@ from textgen.config import SamplingConfig, SearchConfig
 from textgen.errors import ConfigError
 from textgen.healing import Prefixes
 from textgen.novelty import NgramIndex
+from textgen.sampling import DRAWING
 from textgen.search import search
 from textgen.states import RECENT, TextState, load_state, save_state
 from textgen.tokenizer import Tokenizer
@@ -140,8 +141,15 @@ class Generator:
     def search(
         self, prompt: str = "", config: SamplingConfig | None = None, settings: SearchConfig | None = None
     ) -> list[Generation]:
-        """The likeliest texts that follow `prompt`, best first: see `textgen.search`. Nothing is drawn."""
-        config = replace(config or SamplingConfig(), temperature=0.0, seed=0)
+        """The likeliest texts that follow `prompt`, best first: see `textgen.search`.
+
+        Nothing is drawn. Raises `ConfigError` for settings that only matter to a draw, such as temperature.
+        """
+        config = config or SamplingConfig()
+        odd = sorted(name for name in DRAWING if getattr(config, name) != getattr(SamplingConfig, name))
+        if odd:
+            raise ConfigError(f"A search draws nothing: leave out {', '.join(odd)}.")
+        config = replace(config, temperature=0.0, seed=0)
         row = self._row(Request(prompt, config), self.start(config.label))
         batch = self._batch([row])
         return [

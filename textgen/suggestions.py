@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from textgen.batch import Writer, read_all
+from textgen.characters import Characters
 from textgen.config import SamplingConfig
 from textgen.sampling import Sampler
 from textgen.states import pick
@@ -43,8 +44,7 @@ class Suggester:
         self._num = num
         self._read: list[int] = []  # pieces that were read last
         self._marks = [(0, model.initial_state(1))]  # after how many of them, and the state there
-        self._never = np.zeros(tokenizer.vocab_size, np.float32)  # added to the logits [V]
-        self._never[tokenizer.never_written] = -np.inf
+        self._never = Characters(tokenizer).mask[0]  # added to the logits [V]
 
     def suggest(
         self, text: str, *, length: int, temperature: float = 0.8, page: int = 0, seed: int = 0
@@ -105,6 +105,8 @@ class Suggester:
         state = read_all(self._model, [opening[:-1] for opening in openings], pick(state, [0] * len(openings)))
         configs = [replace(config, seed=(config.seed or 0) * self._num + row) for row in range(len(openings))]
         sampler = Sampler(configs, self._tokenizer)
+        for number, opening in enumerate(openings):
+            sampler.read(number, opening)
         rows = [[opening[-1]] for opening in openings]
         for _ in range(length - 1):
             logits, state = self._model.step(np.array([row[-1] for row in rows], np.int32), state)

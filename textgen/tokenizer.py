@@ -60,6 +60,7 @@ NO_LABEL = ""
 class Tokenizer(ABC):
     """Text to ids and back. Made by `train_tokenizer`, `load_tokenizer` and `read_tokenizer`."""
 
+    first_byte: int | None = None  # id of the piece for byte 0, which those for the other 255 follow; None: no such
     pad_id: int = PAD
     unk_id: int = UNK
     eos_id: int = EOS
@@ -129,6 +130,18 @@ class Tokenizer(ABC):
         decoder = self.decoder()
         return decoder.feed(ids) + decoder.flush()
 
+    def unfinished(self, ids: Sequence[int]) -> list[int]:
+        """The last of these ids, where they are bytes that begin a character and do not end it."""
+        for number in (1, 2, 3):
+            decoder = codecs.getincrementaldecoder("utf-8")()
+            last = ids[-number:]
+            try:
+                if not decoder.decode(b"".join([self.piece_bytes[id] for id in last])) and decoder.getstate()[0]:
+                    return list(last)
+            except UnicodeDecodeError:
+                continue
+        return []
+
     def decoder(self) -> StreamDecoder:
         """Decodes piece by piece what is not all there yet."""
         return StreamDecoder(self.piece_bytes)
@@ -189,6 +202,8 @@ class StreamDecoder:
 class SentencePieceTokenizer(Tokenizer):
     """unigram, bpe and char: pieces of characters, and bytes for characters that have no piece."""
 
+    first_byte = FIRST_BYTE
+
     def __init__(self, kind: str, names: list[str], serialized: bytes, processor: Any, labels: Sequence[str]) -> None:
         learned = names[FIRST_LEARNED:]
         printed = [*SPECIAL_PIECES, "\\n", *BYTE_NAMES, *map(_printable, learned)]
@@ -248,6 +263,8 @@ class WordTokenizer(Tokenizer):
 class ByteTokenizer(Tokenizer):
     """byte: the special pieces and the 256 bytes. Nothing is learned, and nothing but labels is saved, as JSON."""
 
+    first_byte = len(SPECIAL_PIECES)
+
     def __init__(self, labels: Sequence[str] = ()) -> None:
         printable = [_printable(chr(byte).replace(" ", SPACE)) for byte in range(128)]
         printed = [*SPECIAL_PIECES, *printable, *BYTE_NAMES[128:]]
@@ -259,8 +276,7 @@ class ByteTokenizer(Tokenizer):
 
     def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
         """The ids of each text, one a byte of its UTF-8, on this thread."""
-        offset = len(SPECIAL_PIECES)
-        return [[byte + offset for byte in valid_text(text).encode()] for text in texts]
+        return [[byte + self.first_byte for byte in valid_text(text).encode()] for text in texts]
 
 
 def load_tokenizer(serialized: bytes) -> Tokenizer:

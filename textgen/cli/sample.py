@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,6 +108,7 @@ def sample(
 
     options = given(options)
     settings, search = select(SamplingConfig, options), select(SearchConfig, options)
+    _refuse_contradictions(settings, search, best_of)
     cache_config = switched(CacheConfig, cache, "--cache", options)
     dynamic_config = switched(DynamicConfig, adapt is not None, "--adapt", options)
     if show_probabilities:
@@ -125,13 +126,22 @@ def sample(
         raise ConfigError("A state is that of one text: it goes with one prompt, without a search or a choice.")
     printer = Printer(saved, ngrams if novelty else None, as_json, show_probabilities)
     if search:
-        if best_of:
-            raise ConfigError("best_of chooses among drawn texts, and a search draws none: leave out one of them.")
         printer.print_all(_found(generator, requests, from_dict(SearchConfig, search), num))
     elif save_state or load_state or (len(requests) * num == 1 and not best_of and not as_json):
         _write_one(generator, requests[0], printer, load_state, save_state)
     else:
         printer.print_all(generator.write(requests, num, best_of, batch_size))
+
+
+def _refuse_contradictions(settings: Mapping[str, Any], search: Mapping[str, Any], best_of: int | None) -> None:
+    """A search draws nothing, so what only matters to a draw is wrong usage."""
+    from textgen.sampling import DRAWING
+
+    clash = [name for name in settings if name in DRAWING] + ["best_of"] * (best_of is not None)
+    if search and clash:
+        first = next(iter(search)).replace("_", "-")
+        flag = clash[0].replace("_", "-")
+        raise click.UsageError(f"--{first} looks for the likeliest text and draws none: leave out --{flag}.")
 
 
 def _write_one(
