@@ -51,7 +51,7 @@ class Characters:
         for state, (low, high, after) in CONTINUATIONS.items():
             self.mask[state, first + low : first + high + 1] = 0.0
             self.after[state, first + low : first + high + 1] = after
-        self.starts = np.arange(first + 0xC2, first + 0xF5)
+        self.starts = np.flatnonzero(self.after[0])
 
     def follow(self, state: int, ids: Iterable[int]) -> int:
         """The state after more pieces."""
