@@ -123,7 +123,6 @@ class Suggester:
             added = added[len(text.split()[-1] if spaced else self._tokenizer.decode([last])) :]
         elif spaced and added[:1].strip() and text and not text[-1].isspace():
             added = f" {added}"
-        added, _, _ = added.partition("\ufffd")  # bytes that are no text
         line, newline, _ = added.partition("\n")
         if newline:
             return line + newline

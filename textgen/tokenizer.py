@@ -126,7 +126,7 @@ class Tokenizer(ABC):
         """The ids of each text, on `num_threads` threads where that helps; -1 is one for each core."""
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`. Bytes that are no UTF-8, as a model may draw them, become U+FFFD."""
+        """The text of `ids`. Bytes that are no UTF-8 become U+FFFD."""
         decoder = self.decoder()
         return decoder.feed(ids) + decoder.flush()
 
