@@ -52,7 +52,7 @@ def test_the_states_are_those_of_python_s_decoder() -> None:
             continue
         if not expected.any():  # it begins no character
             continue
-        state = characters.follow(0, [FIRST + byte for byte in beginning])
+        state = characters.state_after([FIRST + byte for byte in beginning])
         np.testing.assert_array_equal(characters.mask[state] == 0.0, expected)
         seen.add(state)
     assert len(seen) == len(characters.mask)

@@ -10,7 +10,7 @@ therefore in one of these states, told by its last bytes (Table 3-7 of the Unico
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -53,8 +53,9 @@ class Characters:
             self.after[state, first + low : first + high + 1] = after
         self.starts = np.flatnonzero(self.after[0])
 
-    def follow(self, state: int, ids: Iterable[int]) -> int:
-        """The state after more pieces."""
-        for id in ids:
+    def state_after(self, ids: Sequence[int]) -> int:
+        """The state of a text that ends in these pieces: its last bytes decide."""
+        state = 0
+        for id in ids[-LONGEST:]:
             state = int(self.after[state, id])
         return state

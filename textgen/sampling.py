@@ -128,7 +128,7 @@ class Sampler:
         What stands before an end-of-document piece belongs to another text and does not count.
         """
         start = len(ids) - list(reversed(ids)).index(self._eos_id) if self._eos_id in ids else 0
-        self.states[row] = self._characters.follow(0, ids[start:])
+        self.states[row] = self._characters.state_after(ids[start:])
         self.constraints[row].read(ids[start:])
         for rows, chain in self._chains:
             for number in np.flatnonzero(rows == row):

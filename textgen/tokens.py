@@ -250,9 +250,8 @@ class _SplitWriter:
     def __init__(self, folder: Path, split: str, tokenizer: Tokenizer) -> None:
         self._folder, self._split = folder, split
         self._eos = np.array([tokenizer.eos_id])
-        self._openings = {
-            label: np.array(tokenizer.opening(label)[1:], np.int64) for label in (None, *tokenizer.labels)
-        }
+        labels = (None, *tokenizer.labels) if tokenizer.labels else ()
+        self._openings = {label: np.array(tokenizer.opening(label)[1:]) for label in labels}  # of documents
         self._first_label = tokenizer.first_label
         self._inside = False  # a document
         self._counts = np.zeros(tokenizer.vocab_size, np.int64)
@@ -270,9 +269,9 @@ class _SplitWriter:
         pieces: list[np.ndarray] = []
         ends, end = [], self._tokens
         for part, ids in zip(parts, encoded, strict=True):
-            if not self._inside:
+            if self._openings and not self._inside:
                 pieces.append(self._openings.get(part.label, self._openings[None]))
-                end += len(pieces[-1])
+                end += 1
             pieces.append(ids)
             end += len(ids)
             if part.ends_document:
