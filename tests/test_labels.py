@@ -36,7 +36,8 @@ from textgen.tokens import TokenStream, encode_corpus, prepare
 from textgen.vocabulary import learn_vocabulary, train_tokenizer
 
 LABELS = ["Li Bai", "poe", "<unk>", "\\n|"]
-KINDS = {kind: train_tokenizer(["The cat saw the dog.\n<label poe> 床前明月光\n"] * 9, TokenizerConfig(kind)) for kind in TOKENIZERS}  # noqa: E501  # fmt: skip
+TEXT = "The cat saw the dog.\n<label poe> 床前明月光\n"
+KINDS = {kind: train_tokenizer([TEXT] * 9, TokenizerConfig(kind)) for kind in TOKENIZERS}
 BYTES = ByteTokenizer(["a", "b"])
 NONE, A, B = range(259, 262)
 
