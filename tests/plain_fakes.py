@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import codecs
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from textgen.tokenizer import ByteTokenizer
+from textgen.tokenizer import ByteTokenizer, Tokenizer
 
 State = tuple[tuple[np.ndarray], np.ndarray]  # of an odd shape on purpose: a nest of arrays with the row first
 
@@ -37,6 +40,30 @@ class TableModel:
         """Of each piece that may follow `ids`, [V], float64."""
         logits = self.tables[sum(ids[:-1]) % 7, ids[-1]].astype(np.float64)
         return logits - np.log(np.exp(logits).sum())
+
+
+def writable(tokenizer: Tokenizer, ids: Iterable[int]) -> np.ndarray:
+    """Which pieces may follow `ids`, by Python's decoder: no labels, and no bytes that would break a character. [V]."""
+    written = b"".join(tokenizer.piece_bytes[id] for id in ids)
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    decoder.decode(written)
+    allowed = _continuing(tuple(tokenizer.piece_bytes), decoder.getstate()[0]).copy()
+    allowed[tokenizer.never_written] = False
+    return allowed
+
+
+@lru_cache(1000)
+def _continuing(pieces: tuple[bytes, ...], unfinished: bytes) -> np.ndarray:
+    return np.array([_is_text(unfinished + piece) if piece else not unfinished for piece in pieces])
+
+
+def _is_text(data: bytes) -> bool:
+    """Whether some bytes make a text of it. (The incremental decoder sees only at the third byte what ED A0 is.)"""
+    for ending in (b"", *(bytes([byte]) + b"\x80" * more for byte in (0x80, 0x90, 0xA0) for more in range(3))):
+        with suppress(UnicodeDecodeError):
+            (data + ending).decode()
+            return True
+    return False
 
 
 class Recital:

@@ -390,10 +390,15 @@ BAD_SAMPLES: list[tuple[list[str], str | bytes | None, int, str]] = [
     (["songs", "--prompt-lines", "-"], "\n\n", 1, "There is no prompt in -."),
     (["songs", "--until", "noon"], None, 2, "noon"),
     (["songs", "--best-of", "2", "--num", "3"], None, 1, "best_of (2) is less than num (3)"),
-    (["songs", "--best-of", "2", "--num-beams", "3"], None, 1, "best_of chooses among drawn texts"),
+    (["songs", "--best-of", "2", "--num-beams", "3"], None, 2, "draws none: leave out --best-of"),
+    (["songs", "--num-beams", "3", "--temperature", "0.8"], None, 2, "draws none: leave out --temperature"),
+    (["songs", "--length-penalty", "2", "--top-k", "5"], None, 2, "--length-penalty looks for the likeliest text"),
+    (["songs", "--num-beams", "3", "--samplers", "top_k"], None, 2, "draws none: leave out --samplers"),
+    (["songs", "--num-beams", "3", "--mirostat", "2"], None, 2, "draws none: leave out --mirostat"),
     (["songs", "--num-beams", "2", "--num", "3"], None, 1, "num_beams 2 finds no more texts than that, not 3"),
     (["songs", "--num-beams", "4", "--num-beam-groups", "3"], None, 1, "must be a multiple of num_beam_groups (3)"),
     (["songs", "--length-penalty", "nan"], None, 1, "length_penalty must be a number"),
+    (["songs", "--label", "odes"], None, 1, "The model was trained without labels, so it knows none such as 'odes'"),
     (["songs", "--load-state", "missing.state"], None, 1, "Cannot read the state in missing.state"),
     (["songs", "--save-state", "state", "--num", "2"], None, 1, "A state is that of one text"),
 ]
@@ -429,8 +434,8 @@ def test_a_bad_file_of_prompts_is_named_with_its_line(models: Path, tmp_path: Pa
     assert not result.stdout
 
 
-def rows_of(models: Path, *arguments: str, stdin: str | None = None) -> list[dict[str, Any]]:
-    result = run("sample", "songs", "--models-dir", str(models), "--json", *arguments, stdin=stdin)
+def rows_of(models: Path, *arguments: str, stdin: str | None = None, model: str = "songs") -> list[dict[str, Any]]:
+    result = run("sample", model, "--models-dir", str(models), "--json", *arguments, stdin=stdin)
     assert result.exit_code == 0, result.output
     return [json.loads(line) for line in result.stdout.splitlines()]
 
@@ -509,6 +514,78 @@ def test_a_text_is_saved_and_gone_on_with(models: Path, tmp_path: Path) -> None:
     assert first["text"] + second["text"] == whole["text"]
     shown = run("sample", "songs", "--models-dir", str(models), *greedy, "--max-tokens", "8", "--load-state", state)
     assert shown.stdout == second["text"] + "\n"
+
+
+@pytest.fixture(scope="module")
+def labelled(models: Path) -> Path:
+    """A table of songs, from which the model `labelled` has learned."""
+    path = models.parent / "labelled.csv"
+    songs = (song.replace("\n", " ").replace(",", "") for song in POEMS.split("\n\n"))
+    path.write_text("by,text\n" + "".join(f"{('fox', 'owl')[n % 2]},{song}\n" for n, song in enumerate(songs)))
+    result = run("train", str(path), "--models-dir", str(models), *TINY, "--labels", "by", "--name", "labelled")
+    assert result.exit_code == 0, result.output
+    assert "labels      2 by by: fox, owl" in result.stderr
+    assert "textgen sample labelled --label fox" in result.stdout
+    os.utime(models / "songs" / "MANIFEST.json")  # still the newest
+    return path
+
+
+def test_texts_by_label(models: Path, labelled: Path, tmp_path: Path) -> None:
+    lines = [
+        json.dumps({"prompt": "Song", "label": label, "seed": 3, "top_logprobs": 0}) for label in ("fox", "owl", None)
+    ]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(lines))
+    common = ["--max-tokens", "30", "--prompt-file", str(tmp_path / "prompts.jsonl")]
+    texts = rows_of(models, *common, model="labelled")
+    assert [text["config"].get("label") for text in texts] == ["fox", "owl", None]
+    assert len({tuple(text["logprobs"]) for text in texts}) == 3
+    arguments = ["--prompt", "Song", "--label", "owl", "--seed", "3", "--max-tokens", "30"]
+    assert rows_of(models, *arguments, model="labelled")[0]["text"] == texts[1]["text"]
+    assert run("sample", "labelled", *arguments, "--models-dir", str(models)).stdout == f"Song{texts[1]['text']}\n"
+    listed = json.loads(run("models", "list", "--models-dir", str(models), "--json").stdout)
+    assert {model["name"]: model["labels"] for model in listed}["labelled"] == ["fox", "owl"]
+    assert "| labels | fox, owl |" in run("models", "show", "labelled", "--models-dir", str(models)).stdout
+
+
+def test_texts_are_scored_by_label(models: Path, labelled: Path) -> None:
+    def bits(*arguments: str) -> float:
+        result = run(*arguments, "--models-dir", str(models), "--json", stdin="The fox sings of the rain.")
+        assert result.exit_code == 0, result.stderr
+        return float(json.loads(result.stdout)["bits_per_byte"])
+
+    for command in ("score", "evaluate"):
+        assert len({bits(command, "labelled", "-", "--label", label) for label in ("fox", "owl")}) == 2
+    counts = json.loads(run("corpus", "stats", str(labelled), "--labels", "by", "--json").stdout)
+    assert counts["labels"] == {"fox": 24, "owl": 24}
+    assert "24  fox" in run("corpus", "stats", str(labelled), "--labels", "by").stdout
+    bits("evaluate", "labelled", str(labelled))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sample", "labelled", "--prompt", "The"],
+        ["sample", "labelled", "--num-beams", "2"],
+        ["score", "labelled", "-"],
+        ["score", "labelled", "-", "--follow"],
+        ["evaluate", "labelled", "-"],
+    ],
+    ids=" ".join,
+)
+def test_a_label_that_does_not_exist_is_one_clear_line(models: Path, labelled: Path, arguments: list[str]) -> None:
+    result = run(*arguments, "--label", "ow", "--models-dir", str(models), stdin="The fox")
+    assert result.exit_code == 1
+    assert result.stderr == "Error: There is no label 'ow'. There are: owl, fox.\n"
+    assert not result.stdout
+
+
+def test_labels_that_are_not_there_stop_a_training_before_it_begins(labelled: Path, tmp_path: Path) -> None:
+    for command in (["train"], ["prepare", "--out", str(tmp_path / "out")], ["corpus", "stats"]):
+        result = run(*command, str(labelled), "--labels", "author")
+        assert result.exit_code == 1
+        assert "No document has a label 'author'" in result.stderr.splitlines()[-1]
+        assert result.stderr.endswith("There are: by, text.\n")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_a_stop_text_takes_back_is_not_in_the_state(models: Path, tmp_path: Path) -> None:

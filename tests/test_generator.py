@@ -10,7 +10,7 @@ import pytest
 from fakes import CountingModel, RecitingModel, SummingModel, as_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_fakes import Recital, WordsTokenizer
+from plain_fakes import Recital, WordsTokenizer, writable
 
 from textgen import reference
 from textgen.batch import PROMPT_WINDOW, Writer
@@ -92,8 +92,8 @@ def test_greedy_is_argmax_of_one_pass(model: LanguageModel, generator: Generator
         prompt = [EOS, *TOKENIZER.encode(generation.prompt)]
         logits, _ = model(np.array([[*prompt, *generation.ids[:-1]]], np.int32))
         logits = logits[0].numpy()[len(prompt) - 1 :]
-        logits[:, [PAD, UNK]] = -np.inf
-        assert generation.ids == tuple(logits.argmax(axis=-1))
+        allowed = [writable(TOKENIZER, generation.ids[:at]) for at in range(len(generation.ids))]
+        assert generation.ids == tuple(np.where(allowed, logits, -np.inf).argmax(axis=-1).tolist())
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_draws_what_the_reference_would(model: LanguageModel, generator: Generat
     while len(ids) < config.max_tokens and EOS not in ids:
         logits, state, _ = reference.forward(weights, np.array([read]), state)
         last = logits[:, -1]
-        last[:, [PAD, UNK]] = -np.inf
+        last[:, ~writable(TOKENIZER, ids)] = -np.inf
         left, pieces = transform(last, settings_of([config]))
         read = [int(pieces[0, draw(left, rng.random(1))[0]])]
         ids += read
@@ -173,9 +173,9 @@ def test_long_prompts_equal_one_pass(model: LanguageModel, generator: Generator)
     prompt = "The cat sat on the mat. " * 30  # more than two windows
     (generation,) = generator.generate(prompt, replace(CONFIG, temperature=0.0, max_tokens=20))
     ids = [EOS, *TOKENIZER.encode(prompt)]
-    logits = model(np.array([[*ids, *generation.ids]], np.int32))[0][0].numpy()
-    logits[:, [PAD, UNK]] = -np.inf
-    assert list(generation.ids) == logits.argmax(axis=-1)[len(ids) - 1 : -1].tolist()
+    logits = model(np.array([[*ids, *generation.ids]], np.int32))[0][0].numpy()[len(ids) - 1 : -1]
+    allowed = [writable(TOKENIZER, generation.ids[:at]) for at in range(20)]
+    assert list(generation.ids) == np.where(allowed, logits, -np.inf).argmax(axis=-1).tolist()
     short, long = generator.generate(["a", prompt], replace(CONFIG, temperature=0.0, max_tokens=20))
     assert long == replace(generation, seed=long.seed)
     assert short.ids == generator.generate("a", replace(CONFIG, temperature=0.0, max_tokens=20))[0].ids
@@ -307,11 +307,12 @@ def test_a_stream_never_shows_what_a_stop_text_takes_back() -> None:
 
 
 def test_a_character_cut_short() -> None:
-    """By a limit: it is left out. By the model, which ends the document within it: it is shown as what it is."""
+    """By a limit: it is left out. The model, which would end the document within it, has to complete it."""
     assert written(reciting("月光"), replace(CONFIG, max_tokens=4)) == ("月", "length")
     cut = Generator(as_model(RecitingModel([*TOKENIZER.encode("月光")[:4], EOS])), TOKENIZER)
-    assert written(cut, CONFIG) == ("月\ufffd", "end")
-    assert written(cut, replace(CONFIG, stop=("\ufffd",))) == ("月", "stop")  # completed by the very end of the text
+    text, reason = written(cut, replace(CONFIG, max_tokens=7))
+    assert (text[0], len(text), reason) == ("月", 2, "length")
+    assert text[1].encode()[0] == "光".encode()[0]
 
 
 UNICODE = st.text(

@@ -117,6 +117,65 @@ def test_the_same_seed_trains_the_same_weights(text: Path, tmp_path: Path) -> No
     assert any(not np.array_equal(array, other[name]) for name, array in first.items())
 
 
+@pytest.fixture
+def two_alphabets(tmp_path: Path) -> Path:
+    """Documents labelled low, of the letters a to e, and high, of v to z; a few are without a label."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "alphabets.csv"
+    rows = ["by,text"]
+    for number in range(160):
+        label, letters = (("low", "abcde"), ("high", "vwxyz"))[number % 2]
+        rows.append(f"{label if number % 15 else ''},{''.join(rng.choice(list(letters), 30))}")
+    path.write_text("\n".join(rows), encoding="utf-8")
+    return path
+
+
+def test_labels_say_what_is_written_also_by_a_run_that_was_resumed(two_alphabets: Path, tmp_path: Path) -> None:
+    settings = {**TINY, "tokenizer": "byte", "num_layers": 1, "learning_rate": 0.03, "steps": 150, "patience": None}
+    plan = make_plan(Corpus([two_alphabets], CorpusConfig(labels="by")), settings, flops=1e11)
+    assert set(plan.labels) == {"low", "high"}
+    train(plan, tmp_path / "model", observers=[Watch(70)])
+    saved = resume(tmp_path / "model")
+    assert saved.tokenizer.labels == plan.labels
+    assert saved.training["labels"] == list(plan.labels)
+    assert f"| labels | {', '.join(plan.labels)} |" in (saved.folder / "README.md").read_text(encoding="utf-8")
+    generator = Generator(saved.writer(), saved.tokenizer)
+    for label, letters in (("low", "abcde"), ("high", "vwxyz")):
+        texts = generator.generate("", SamplingConfig(label=label, seed=1, max_tokens=8), num=20)
+        found = [character in letters for text in texts for character in text.text]
+        assert len(found) > 100
+        assert sum(found) > 0.95 * len(found)
+    unlabelled = "".join(text.text for text in generator.generate("", SamplingConfig(seed=1, max_tokens=8), num=40))
+    assert all(set(letters) & set(unlabelled) for letters in ("abcde", "vwxyz"))
+
+
+def test_fine_tuning_keeps_labels_and_takes_on_more(two_alphabets: Path, tmp_path: Path) -> None:
+    settings = {**TINY, "num_layers": 1, "steps": 3}
+    first = train(
+        make_plan(Corpus([two_alphabets], CorpusConfig(labels="by")), settings, flops=1e11), tmp_path / "first"
+    )
+    other = two_alphabets.with_name("other.csv")
+    other.write_text(two_alphabets.read_text().replace("high,", "new,"), encoding="utf-8")
+    corpus = Corpus([other], CorpusConfig(labels="by"))
+    said: list[str] = []
+    tuned = train(
+        make_plan(
+            corpus, {"batch_size": 4, "sequence_length": 16, "steps": 1, "learning_rate": 0.0}, start=first, flops=1e11
+        ),
+        tmp_path / "tuned",
+        say=said.append,
+    )
+    assert "New to first are the labels new." in said
+    assert tuned.tokenizer.labels == (*first.tokenizer.labels, "new")
+    size = first.tokenizer.vocab_size
+    for name, array in tuned.weights().items():
+        before = first.weights()[name]
+        kept = array[:size] if len(array) > len(before) else array
+        np.testing.assert_array_equal(kept, before)
+    assert tuned.ngrams().novelty(next(corpus.documents()), tuned.tokenizer).longest_copy
+    Generator(tuned.writer(), tuned.tokenizer).generate("", SamplingConfig(label="new", max_tokens=2))
+
+
 NOISES: dict[str, Any] = {
     "dropout": 0.2, "embedding_dropout": 0.1, "word_dropout": 0.1, "weight_drop": 0.3, "random_bptt": 0.05,
 }  # fmt: skip

@@ -82,8 +82,8 @@ def test_equals_a_plain_search(size: int, groups: int, penalty: float) -> None:
 
 def test_one_beam_is_greedy() -> None:
     generator = Generator(few_letters(2), TOKENIZER)
-    config = replace(CONFIG, max_tokens=30, min_p=0.0, seed=0)
-    (greedy,) = generator.generate("abc", replace(config, temperature=0.0))
+    config = replace(CONFIG, max_tokens=30, seed=0)
+    (greedy,) = generator.generate("abc", replace(config, temperature=0.0, min_p=0.0))
     (found,) = generator.search("abc", config, SearchConfig(1))
     assert (found.ids, found.text, found.stop_reason) == (greedy.ids, greedy.text, greedy.stop_reason)
 

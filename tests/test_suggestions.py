@@ -8,6 +8,7 @@ from conftest import LINES, random_weights
 from fakes import CountingModel, as_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_fakes import writable
 
 from textgen import reference
 from textgen.config import TOKENIZERS, ModelConfig, TokenizerConfig
@@ -34,7 +35,7 @@ def next_probabilities(tokenizer: Tokenizer, ids: list[int]) -> np.ndarray:
     """What may follow `ids`, by the reference: p [V]."""
     weights = {name: value.astype(np.float64) for name, value in random_weights(config_of(tokenizer)).items()}
     logits = reference.forward(weights, np.array([ids]), reference.initial_state(weights, 1))[0][0, -1]
-    logits[[tokenizer.pad_id, tokenizer.unk_id]] = -np.inf
+    logits[~writable(tokenizer, ids)] = -np.inf
     p = np.exp(logits - logits.max())
     return p / p.sum()
 

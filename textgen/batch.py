@@ -59,6 +59,8 @@ class Row:
         self.began = time.monotonic()
         self._eos_id = tokenizer.eos_id
         self._decoder = tokenizer.decoder()
+        if not prompt:  # which may go on inside a character
+            self._decoder.feed(tokenizer.unfinished(start.ids))
         self._ending = Ending(config.stop, config.until)
 
     def take(self, id: int, log_probs: np.ndarray | None = None) -> Piece:
@@ -68,8 +70,7 @@ class Row:
         self._length += 1
         self.finished = self._ending.reason or self._limit(id)
         if self.finished:
-            rest = self._decoder.flush() if self.finished == "end" else ""  # no character that a limit cut in two
-            text += self._ending.feed(rest) + self._ending.flush()
+            text += self._ending.flush()  # without a character that a limit has cut in two
             self.finished = self._ending.reason or self.finished
         if log_probs is None:
             return Piece(id, text, self.finished)

@@ -10,7 +10,8 @@ Training reads a stream as a ring:
                   $c  de  ..              a row's last target is the first input   cd  e$  ..
                                           of the next row; . is padding
 
-As a ring of N tokens has N pairs of neighbours, each token is an input once and a target once in an epoch.
+As a ring of N tokens has N pairs of neighbours, each token is an input once and a target once in an epoch. But
+labels are only read: where one would be a target, there is padding, and nothing is asked.
 
 The order is a keyed permutation of (seed, epoch), so a position is two integers, (epoch, step), and where
 documents are very many, neighbours keep together in blocks, so that memory is bounded.
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
+LABELS = 1  # tells the lots of labels from those of documents
+
+
 @dataclass(frozen=True)
 class Batches:
     """Batches of a stream for truncated backpropagation through time; see the picture at the top.
@@ -48,6 +52,7 @@ class Batches:
     pad_id: int
     seed: int | None = None
     random_bptt: float = 0.0  # share of batches that are shorter; see `textgen.windows`
+    label_dropout: float = 0.0  # share of labels in whose place the piece for no label is read, others in each epoch
 
     @property
     def row_length(self) -> int:
@@ -79,7 +84,19 @@ class Batches:
                     ids = ring.read(start, end + 1)
                     inputs[place, : end - start] = ids[:-1]
                     targets[place, : end - start] = ids[1:]
+                    self._treat_labels(inputs[place], targets[place], start, epoch)
             yield inputs, targets
+
+    def _treat_labels(self, inputs: np.ndarray, targets: np.ndarray, start: int, epoch: int) -> None:
+        """Takes labels out of targets [T], and some out of inputs [T], which begin at `start` of the ring; in place."""
+        first = self.stream.first_label
+        if first is None:
+            return
+        targets[targets >= first] = self.pad_id
+        places = np.flatnonzero(inputs >= first)
+        if self.seed is not None and len(places):
+            lots = Permutation(len(self.stream), self.seed, epoch, LABELS)(start + places)
+            inputs[places[lots < self.label_dropout * len(self.stream)]] = first
 
     def dataset(
         self, epoch: int = 0, first_step: int = 0, *, rows: slice = slice(None), endless: bool = False

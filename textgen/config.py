@@ -56,12 +56,15 @@ class CorpusConfig:
     newlines: str = "normalize"  # normalize: \r\n and \r become \n; keep: as they are
     text_field: str = "text"  # where the text is in a line of a .jsonl file
     text_column: str = "text"  # where the text is in a .csv or .tsv file
+    labels: str | None = None  # column or field that holds a document's label, or folder: the name of the file's
 
     def __post_init__(self) -> None:
         if self.documents is not None:
             _one_of("documents", self.documents, DOCUMENT_MODES)
         _one_of("newlines", self.newlines, NEWLINES)
         _check_types(self)
+        if self.labels == "":
+            raise ConfigError("labels must be the name of a column or a field, or folder. Received: ''.")
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,7 @@ class TrainingConfig:
     valid_tokens: int = 50_000  # of the held-out text that are scored each time; all of it at the end
     patience: int | None = 5  # validations without a better score before stopping; None never stops
     valid_fraction: float = 0.1  # share of the corpus held out
+    label_dropout: float = 0.1  # share of labels that are withheld, so that the model can write without one, too
     save_minutes: float = 10.0  # a checkpoint at least so often; there is one at each validation, too
     keep_checkpoints: int = 2  # the newest ones; the best weights are kept besides
     max_rollbacks: int = 3  # times that a run goes back to a checkpoint before a fault ends it
@@ -241,6 +245,7 @@ class TrainingConfig:
         _between("valid_tokens", self.valid_tokens, 1, 1 << 40)
         if self.patience is not None:
             _between("patience", self.patience, 1, 1 << 20)
+        _between("label_dropout", self.label_dropout, 0.0, 1.0)
         _between("save_minutes", self.save_minutes, 0.0, math.inf)
         _between("keep_checkpoints", self.keep_checkpoints, 1, 1 << 20)
         _between("max_rollbacks", self.max_rollbacks, 0, 1 << 20)
@@ -272,6 +277,7 @@ class SamplingConfig:
     max_seconds: float | None = None  # wall-clock time at most, the prompt's included; looked at after each piece
     stop: tuple[str, ...] = ()  # end before any of these texts
     until: str = "document"  # end with the document, or with the sentence, line or paragraph if that is earlier
+    label: str | None = None  # write as texts with this label, one of those that the model was trained with
     heal: bool = True  # a prompt may end inside a piece: see `textgen.healing`
     seed: int | None = None  # the same seed gives the same text; None draws one
     top_logprobs: int | None = None  # report log probabilities, also of the N likeliest pieces; None reports none

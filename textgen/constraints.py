@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from textgen.characters import LONGEST
 from textgen.config import SamplingConfig, parse_bias
 from textgen.errors import ConfigError
 from textgen.novelty import CopyGuard, NgramIndex
@@ -34,7 +35,8 @@ class Constraints:
     - Each `logit_bias` is added to its piece, or, where its text is several pieces, to the last of them when the
       others stand before it.
 
-    Where all this leaves no piece at all, the text ends.
+    Where all this leaves no piece at all, the text ends. `starts` are the ids of first bytes of characters: none
+    begins when required texts would have to come before it is over.
     """
 
     def __init__(
@@ -43,11 +45,13 @@ class Constraints:
         tokenizer: Tokenizer,
         phrases: dict[str, Phrase],
         ngrams: NgramIndex | None = None,
+        starts: np.ndarray | None = None,
     ) -> None:
         """`phrases` are those made so far, for other texts too. Raises `ConfigError`, `TokenizerError`."""
         self.allowed: list[int] = []  # the next piece can only be one of these; empty where it can be any
         self._config = config
         self._eos_id = tokenizer.eos_id
+        self._starts = starts
         self._drawn = 0
         self._bans = [(phrases.setdefault(text, Phrase(text, tokenizer)), 0) for text in config.ban]  # and its state
         self._missing = [(phrases.setdefault(text, Phrase(text, tokenizer)), 0) for text in config.require]
@@ -116,9 +120,11 @@ class Constraints:
 
     def _spell(self, logits: np.ndarray) -> None:
         """Leaves the next piece of the missing texts alone, if it is high time."""
-        left = self._config.max_tokens - self._drawn
-        if not self._missing or left > sum(len(phrase.rest(0)) for phrase, _ in self._missing):
+        spare = self._config.max_tokens - self._drawn - sum(len(phrase.rest(0)) for phrase, _ in self._missing)
+        if not self._missing or spare > 0:
             self._spelled = []
+            if self._missing and spare < LONGEST and self._starts is not None:
+                logits[self._starts] = -np.inf
         elif not self._spelled:
             missing = sorted(self._missing, key=lambda entry: -entry[1])  # first the one that has come furthest
             wholes = [phrase.rest(0) for phrase, _ in missing]

@@ -49,6 +49,7 @@ from textgen.documents import (
     whole_document,
 )
 from textgen.errors import CorpusError
+from textgen.labels import FOLDER, as_label, json_label
 
 __all__ = ["Corpus", "CorpusStats", "Part"]
 
@@ -81,6 +82,7 @@ class CorpusStats:
     longest_document: int  # in characters
     characters_by_frequency: tuple[tuple[str, int], ...]  # the 20 commonest
     character_counts: dict[str, int]  # all of them, the commonest first
+    labels: dict[str, int]  # documents that have each, the commonest first
 
 
 class Corpus:
@@ -136,6 +138,22 @@ class Corpus:
         if self._stats is None:
             self._stats = _count(self.parts(), len(self.files))
         return self._stats
+
+    def labels(self) -> dict[str, int]:
+        """How many documents have each label, the commonest first.
+
+        Raises `CorpusError` where `config.labels` asks for labels and no document has one.
+        """
+        if self.config.labels is None:
+            return {}
+        if not self.stats().labels:
+            table = next((source for source in self._sources if source.format), None)
+            fields = table.fields() if table else []
+            there = f"There are: {', '.join(fields)}." if fields else "These files have neither columns nor fields."
+            raise CorpusError(
+                f"No document has a label {self.config.labels!r}. Set labels to a column, a field, or {FOLDER}. {there}"
+            )
+        return self.stats().labels
 
     def section(self, index: int, count: int) -> Iterator[Part]:
         """The documents of one of `count` stretches of the corpus that are equally long; `index` is from 0.
@@ -271,7 +289,7 @@ class Corpus:
             shutil.copyfileobj(stream, copy, CHUNK_BYTES)
         if not path.stat().st_size:
             raise CorpusError(f"No text in {name}: it is empty. Pipe a text into it.")
-        return _not_binary(_Source(path, name, self.config))
+        return _not_binary(_Source(path, name, self.config, is_copy=True))
 
 
 @dataclass(frozen=True)
@@ -283,6 +301,7 @@ class _Source:
     config: CorpusConfig
     start: int = 0  # where the section begins, in bytes
     stop: int | None = None  # where it ends, None at the end of the file
+    is_copy: bool = False  # of a pipe, in a folder of our own
 
     @property
     def compression(self) -> str:
@@ -294,6 +313,13 @@ class _Source:
         """`.jsonl`, `.csv`, ..., or nothing for plain text."""
         path = self.path.with_suffix("") if self.compression else self.path
         return path.suffix.lower() if path.suffix.lower() in RECORDS else ""
+
+    @property
+    def folder_label(self) -> str | None:
+        """The label of all its documents, where labels are names of folders."""
+        if self.config.labels != FOLDER or self.is_copy:
+            return None
+        return as_label(self.path.resolve().parent.name, self.name)
 
     @property
     def size(self) -> int:
@@ -333,7 +359,7 @@ class _Source:
 
     def fingerprint(self) -> list[str]:
         with _reading(self.name), self.path.open("rb") as file:
-            return [self.compression, self.format, hashlib.file_digest(file, "sha256").hexdigest()]
+            return [*self._kind(), hashlib.file_digest(file, "sha256").hexdigest()]
 
     def glance(self) -> list[str]:
         digest = hashlib.sha256()
@@ -342,7 +368,12 @@ class _Source:
             for place in (0, size // 2, max(0, size - GLANCE_BYTES)):
                 file.seek(place)
                 digest.update(file.read(GLANCE_BYTES))
-        return [self.compression, self.format, str(size), digest.hexdigest()]
+        return [*self._kind(), str(size), digest.hexdigest()]
+
+    def _kind(self) -> list[str]:
+        """What besides the bytes decides the documents."""
+        label = self.folder_label
+        return [self.compression, self.format, *([label] if label else [])]
 
     def is_binary(self) -> bool:
         """Whether a NUL byte is near the start, as in no text but UTF-16 and UTF-32."""
@@ -393,10 +424,16 @@ class _Source:
 
     def parts(self, mode: str) -> Iterator[Part]:
         if self.format:
-            for text in self.json_records() if "js" in self.format else self.table_records():
+            for text, label in self.json_records() if self.format in LINE_RECORDS else self.table_records():
                 if text and not text.isspace():
-                    yield from whole_document([text])
-        elif mode == "line":
+                    yield from whole_document([text], label=label)
+            return
+        label = self.folder_label
+        for part in self._plain_parts(mode):
+            yield Part(part.text, part.ends_document, label) if label else part
+
+    def _plain_parts(self, mode: str) -> Iterator[Part]:
+        if mode == "line":
             yield from line_documents(self.texts())
         elif mode == "blank-line":
             yield from block_documents(self.texts())
@@ -406,32 +443,53 @@ class _Source:
     def _whole(self) -> _Source:
         return replace(self, start=0, stop=None)
 
-    def json_records(self) -> Iterator[str]:
+    def fields(self) -> list[str]:
+        """The names in the header of a table, or in the first of its JSON records."""
+        first = next((line for line in lines_of(self.texts()) if line.strip()), "")
+        if self.format in LINE_RECORDS:
+            record = json.loads(first or "{}")
+            return list(record) if isinstance(record, dict) else []
+        return next(csv.reader([first], delimiter=self.delimiter), [])
+
+    @property
+    def delimiter(self) -> str:
+        return "\t" if self.format == ".tsv" else ","
+
+    def json_records(self) -> Iterator[tuple[str, str | None]]:
+        """Texts and their labels."""
+        field, label = self.config.labels, self.folder_label
         for number, line in enumerate(lines_of(self.texts()), 1):
             if line and not line.isspace():
-                text = json_text(line, self.config.text_field, f"{self.name}, line {number}")
+                place = f"{self.name}, line {number}"
+                text = json_text(line, self.config.text_field, place)
                 if self.config.newlines == "normalize" and "\r" in text:
                     text = text.replace("\r\n", "\n").replace("\r", "\n")
-                yield text
+                yield text, json_label(line, field, place) if field and field != FOLDER else label
 
-    def table_records(self) -> Iterator[str]:
+    def table_records(self) -> Iterator[tuple[str, str | None]]:
+        """Texts and their labels."""
         csv.field_size_limit((1 << 31) - 1)  # the default of 128 KiB is too short for a document
         lines = (f"{line}\n" for line in lines_of(self.texts()))
         # strict, because a quote that is never closed would otherwise swallow the rest of the file
-        rows = csv.reader(lines, delimiter="\t" if self.format == ".tsv" else ",", strict=True)
+        rows = csv.reader(lines, delimiter=self.delimiter, strict=True)
         try:
             header = next((row for row in rows if row), None)
             if header is None:
                 return
             column = _column(header, self.config.text_column, self.name)
+            labels = self.config.labels if self.config.labels != FOLDER else None
+            label_column = header.index(labels) if labels in header else None
             for row in rows:
                 if row and (len(row) <= column or any(row[len(header) :])):
                     raise CorpusError(
                         f"{self.name}, line {rows.line_num}: a row of {len(row)} fields under a header of "
                         f"{len(header)}. Put double quotes around a text that holds separators or newlines."
                     )
-                if row:
-                    yield row[column]
+                if row and label_column is not None:
+                    name = row[label_column] if len(row) > label_column else ""
+                    yield row[column], as_label(name, f"{self.name}, line {rows.line_num}")
+                elif row:
+                    yield row[column], self.folder_label
         except csv.Error as error:
             raise CorpusError(
                 f"{self.name}, line {rows.line_num}: not {self.format[1:].upper()} ({error}). "
@@ -486,6 +544,7 @@ def _zstandard_chunks(file: BinaryIO) -> Iterator[bytes]:
 
 def _count(parts: Iterable[Part], files: int) -> CorpusStats:
     occurrences = np.zeros(sys.maxunicode + 1, np.int64)  # of each character
+    labels = Counter[str]()
     documents = unended = words = size = longest = length = 0
     inside_word = False
     for batch in _batches(parts):
@@ -501,6 +560,8 @@ def _count(parts: Iterable[Part], files: int) -> CorpusStats:
                 documents += 1
                 unended += not part.text.endswith("\n")
                 longest, length = max(longest, length), 0
+                if part.label:
+                    labels[part.label] += 1
     occurrences[ord("\n")] -= documents  # those put between documents
     counts = Counter({chr(code): int(occurrences[code]) for code in np.flatnonzero(occurrences)})
     return CorpusStats(
@@ -514,6 +575,7 @@ def _count(parts: Iterable[Part], files: int) -> CorpusStats:
         longest_document=longest,
         characters_by_frequency=tuple(counts.most_common(20)),
         character_counts=dict(counts.most_common()),
+        labels=dict(labels.most_common()),
     )
 
 

@@ -27,6 +27,7 @@ class Part:
 
     text: str
     ends_document: bool
+    label: str | None = None  # of the document
 
 
 def _cut(texts: Iterable[str]) -> Iterator[str]:
@@ -44,15 +45,15 @@ def _cut(texts: Iterable[str]) -> Iterator[str]:
         yield rest
 
 
-def whole_document(texts: Iterable[str], ends_document: bool = True) -> Iterator[Part]:
+def whole_document(texts: Iterable[str], ends_document: bool = True, label: str | None = None) -> Iterator[Part]:
     """The text as it is, in one document, or in a stretch of one that does not end it."""
     last = ""
     for piece in _cut(texts):
         if last:
-            yield Part(last, False)
+            yield Part(last, False, label)
         last = piece
     if last:
-        yield Part(last, ends_document)
+        yield Part(last, ends_document, label)
 
 
 def _line_pieces(texts: Iterable[str]) -> Iterator[tuple[str, bool]]:

@@ -95,7 +95,7 @@ class Evaluator:
     def scores(self, stream: TokenStream, max_tokens: int | None = None) -> Scores:
         """All scores; with `max_tokens` they are estimated from a part of the stream."""
         nats, tokens = self.nats(stream, max_tokens)
-        share = tokens / len(stream)
+        share = tokens / int(stream.counts.sum())
         size, words = stream.summary.bytes * share, stream.summary.words * share
         return Scores(
             nats_per_token=nats / tokens,

@@ -66,15 +66,22 @@ class Deviations:
 
 
 def follow(
-    scorer: Scorer, lines: Iterable[str], documents: str, *, threshold: float = THRESHOLD, window: int = WINDOW
+    scorer: Scorer,
+    lines: Iterable[str],
+    documents: str,
+    *,
+    threshold: float = THRESHOLD,
+    window: int = WINDOW,
+    label: str | None = None,
 ) -> Iterator[LineScore]:
     """Scores lines one after the other, for as long as they come. Blank lines are read, but have no score.
 
     `documents` says what the model takes for a document, one of `textgen.config.DOCUMENT_MODES`: after a line
     stands the end of a document or a newline. Lines more than `threshold` deviations above the median of the last
-    `window` lines are flagged.
+    `window` lines are flagged. All are lines of documents with the `label`, or without one.
     """
     tokenizer = scorer.tokenizer
+    opening = tokenizer.opening(label)
     newline = tokenizer.encode("\n")
     before, state = tokenizer.eos_id, scorer.model.initial_state(1)
     deviations = Deviations(window)
@@ -92,8 +99,9 @@ def follow(
         inside = documents == "blank-line" and not blank
         if not ids:
             continue
-        bits, state = scorer.read(before, ids, state)
-        before = ids[-1]
+        unscored = opening[1:] if before == tokenizer.eos_id and ids != [tokenizer.eos_id] else []
+        bits, state = scorer.read(before, [*unscored, *ids], state)
+        bits, before = bits[len(unscored) :], ids[-1]
         if not blank:
             score = float(bits.sum()) / (len(line) + 1)
             deviation = deviations.next(score)

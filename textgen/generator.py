@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from textgen.config import SamplingConfig, SearchConfig
 from textgen.errors import ConfigError
 from textgen.healing import Prefixes
 from textgen.novelty import NgramIndex
+from textgen.sampling import DRAWING
 from textgen.search import search
 from textgen.states import RECENT, TextState, load_state, save_state
 from textgen.tokenizer import Tokenizer
@@ -140,9 +141,16 @@ class Generator:
     def search(
         self, prompt: str = "", config: SamplingConfig | None = None, settings: SearchConfig | None = None
     ) -> list[Generation]:
-        """The likeliest texts that follow `prompt`, best first: see `textgen.search`. Nothing is drawn."""
-        config = replace(config or SamplingConfig(), temperature=0.0, seed=0)
-        row = self._row(Request(prompt, config), self.start())
+        """The likeliest texts that follow `prompt`, best first: see `textgen.search`.
+
+        Nothing is drawn. Raises `ConfigError` for settings that only matter to a draw, such as temperature.
+        """
+        config = config or SamplingConfig()
+        odd = sorted(name for name in DRAWING if getattr(config, name) != getattr(SamplingConfig, name))
+        if odd:
+            raise ConfigError(f"A search draws nothing: leave out {', '.join(odd)}.")
+        config = replace(config, temperature=0.0, seed=0)
+        row = self._row(Request(prompt, config), self.start(config.label))
         batch = self._batch([row])
         return [
             Generation(prompt, beam.text, beam.ids, beam.stop_reason, 0, config, row.healed, beam.logprobs)
@@ -154,20 +162,22 @@ class Generator:
 
         Nothing of the text is kept, however long it becomes.
         """
-        row = self._row(Request(prompt, config or SamplingConfig()), start or self.start())
+        config = config or SamplingConfig()
+        state = self._opened(start, config.label) if start else self.start(config.label)
+        row = self._row(Request(prompt, config), state)
         return Writing(self._batch([row]), row)
 
     def stream(self, prompt: str = "", config: SamplingConfig | None = None) -> Iterator[str]:
         """The text after `prompt`, as it is written; never half a character."""
         return (piece.text for piece in self.pieces(prompt, config) if piece.text)
 
-    def start(self) -> TextState:
-        """Where a document begins."""
-        return TextState(self.model.initial_state(1), (self.tokenizer.eos_id,))
+    def start(self, label: str | None = None) -> TextState:
+        """Where a document begins. Raises `ConfigError` for a label that the model does not know."""
+        return self._opened(TextState(self.model.initial_state(1), (self.tokenizer.eos_id,)), label)
 
-    def read(self, text: str, start: TextState | None = None) -> TextState:
-        """Where a text stands after more of it."""
-        start = start or self.start()
+    def read(self, text: str, start: TextState | None = None, label: str | None = None) -> TextState:
+        """Where a text stands after more of it. It can have a label where a document begins: see `start`."""
+        start = self._opened(start, label) if start else self.start(label)
         ids = self.tokenizer.encode(text)
         return start.after(ids, read_all(self.model, [[start.ids[-1], *ids][:-1]], start.memory))
 
@@ -183,6 +193,17 @@ class Generator:
     def _prefixes(self) -> Prefixes:
         return Prefixes(self.tokenizer)
 
+    def _opened(self, state: TextState, label: str | None) -> TextState:
+        """The state with the label of a document that begins there, where the model has labels."""
+        opening = self.tokenizer.opening(label)
+        if state.ids[-1] != self.tokenizer.eos_id:
+            if label is not None:
+                raise ConfigError(f"The text has begun, so it cannot have the label {label!r}: leave label out.")
+            return state
+        if len(opening) == 1:
+            return state
+        return state.after(opening[1:], read_all(self.model, [opening[:-1]], state.memory))
+
     def _batch(self, rows: Sequence[Row]) -> Batch:
         return Batch(self.model, self.tokenizer, rows, self._prefixes, self.ngrams)
 
@@ -190,8 +211,8 @@ class Generator:
         return Row(request.prompt, seeded(request.config), self.tokenizer, start)
 
     def _write_all(self, requests: Iterator[Request], batch_size: int) -> Iterator[Generation]:
-        start = self.start()
-        while rows := [self._row(request, start) for request in islice(requests, batch_size)]:
+        start = cache(self.start)  # for each label
+        while rows := [self._row(request, start(request.config.label)) for request in islice(requests, batch_size)]:
             written: dict[Row, list[Piece]] = {row: [] for row in rows}
             batch = self._batch(rows)
             while live := list(batch.rows):

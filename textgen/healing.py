@@ -29,7 +29,7 @@ class Prefixes:
     """The pieces that begin with given bytes."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        special = {tokenizer.pad_id, tokenizer.unk_id, tokenizer.eos_id}
+        special = {*tokenizer.never_written, tokenizer.eos_id}
         ids = [] if tokenizer.tokenizer == "word" else [i for i in range(tokenizer.vocab_size) if i not in special]
         self._piece_bytes = tokenizer.piece_bytes
         self._ids = sorted(ids, key=lambda id: self._piece_bytes[id])

@@ -145,7 +145,8 @@ class NgramIndex:
         return self.novelty_of_ids(np.array(tokenizer.encode(text), np.int32), tokenizer)
 
     def novelty_of_ids(self, ids: np.ndarray, tokenizer: Tokenizer) -> Novelty:
-        """The same of encoded text [N], which may be several documents."""
+        """The same of encoded text [N], which may be several documents; their labels are no part of it."""
+        ids = ids[ids < tokenizer.first_label]
         inside = _inside(ids, self.ngram, tokenizer.eos_id)
         copied = self.contains(ids) & inside
         start, length = _longest_run(copied)
@@ -239,6 +240,8 @@ def index_stream(stream: TokenStream, eos_id: int, base: NgramIndex | None = Non
         bytes_per_piece = stream.summary.bytes / max(len(stream), 1)
         ngram = max(SHORTEST_NGRAM, round(NGRAM_BYTES / max(bytes_per_piece, 1.0)))
     chunks = (stream.read(start, min(start + CHUNK, len(stream))) for start in range(0, len(stream), CHUNK))
+    if stream.first_label is not None:
+        chunks = (ids[ids < stream.first_label] for ids in chunks)
     index = NgramIndex.build(chunks, ngram, len(stream), eos_id)
     return index.with_base(base) if base else index
 

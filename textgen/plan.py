@@ -14,7 +14,7 @@ The rules are rough on purpose, and each can be overridden by its field:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -29,6 +29,7 @@ from textgen.config import (
 )
 from textgen.corpus import Corpus, CorpusStats
 from textgen.errors import ConfigError, CorpusError
+from textgen.labels import worth_learning
 from textgen.prepared import PreparedCorpus
 from textgen.presets import SIZES
 from textgen.runtime import best_precision, measure_flops
@@ -68,6 +69,7 @@ class Plan:
     model_config: ModelConfig  # its vocab_size is an estimate until the vocabulary is trained
     training_config: TrainingConfig
     stats: CorpusStats | SplitSummary
+    labels: tuple[str, ...]  # that documents have and the model learns
     preset: str | None  # the size was chosen from these, unless single settings made it up
     tokens: int  # estimated, of training text
     tokens_per_second: float  # estimated
@@ -110,10 +112,13 @@ def make_plan(
         tokenizer = start.tokenizer
     tokenizer_config = _plan_tokenizer(settings, tokenizer)
     if isinstance(corpus, PreparedCorpus):
+        labels = corpus.tokenizer.labels
         vocab_size, tokens = corpus.tokenizer.vocab_size, len(corpus.data().train)
     else:
         fraction = 0.0 if valid else settings.get("valid_fraction", share_to_hold_out(corpus.stats().bytes))
+        labels = tuple(worth_learning(corpus.labels()))
         vocab_size = tokenizer.vocab_size if tokenizer else _vocab_size(tokenizer_config, corpus.stats())
+        vocab_size += _num_new_labels(labels, tokenizer)
         tokens = max(1, int(_tokens(tokenizer_config.tokenizer, corpus.stats()) * (1 - fraction)))
     flops = flops or measure_flops()
     if settings.get("precision", "auto") == "auto":
@@ -139,7 +144,7 @@ def make_plan(
     return Plan(
         corpus, valid, start, tokenizer,
         replace(corpus.config, documents=corpus.documents_mode), tokenizer_config, model, training,
-        stats, preset, tokens, speed, seconds, training_memory(model, training),
+        stats, labels, preset, tokens, speed, seconds, training_memory(model, training),
     )  # fmt: skip
 
 
@@ -194,6 +199,13 @@ def _vocab_size(config: TokenizerConfig, stats: CorpusStats) -> int:
         return config.vocab_size
     chosen = choose_vocab_size(config.tokenizer, stats.characters, stats.character_counts)
     return min(chosen, max(300, stats.words // 4)) if config.tokenizer == "word" else chosen
+
+
+def _num_new_labels(labels: Sequence[str], tokenizer: Tokenizer | None) -> int:
+    """Pieces that the labels need besides those that a tokenizer has."""
+    known = tokenizer.labels if tokenizer else ()
+    new = len(set(labels).difference(known))
+    return new if known or not new else new + 1  # with the first comes that for no label
 
 
 def _tokens(tokenizer: str, stats: CorpusStats) -> int:

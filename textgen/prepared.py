@@ -30,9 +30,9 @@ from textgen.config import CorpusConfig, TokenizerConfig, TrainingConfig, from_d
 from textgen.corpus import Corpus
 from textgen.errors import ConfigError, CorpusError, TextgenError
 from textgen.storage import MANIFEST, json_bytes, new_folder, read_manifest
-from textgen.tokenizer import MODEL_FILE, Tokenizer, load_tokenizer
+from textgen.tokenizer import MODEL_FILE, ByteTokenizer, Tokenizer, read_tokenizer
 from textgen.tokens import SUMMARY, SplitSummary, TokenData, TokenStream, encode_parts, hold_out, share_to_hold_out
-from textgen.vocabulary import learn_vocabulary
+from textgen.vocabulary import add_labels, learn_vocabulary
 
 FORMAT = 1
 PREPARED = "prepared.json"
@@ -64,7 +64,8 @@ class Settings:
 
     def flat(self) -> dict[str, Any]:
         """What the user can set, by its name."""
-        return {**self.corpus, **self.tokenizer, **{name: getattr(self, name) for name in OWN}}
+        corpus = to_dict(from_dict(CorpusConfig, self.corpus))
+        return {**corpus, **self.tokenizer, **{name: getattr(self, name) for name in OWN}}
 
 
 class PreparedCorpus:
@@ -89,8 +90,7 @@ class PreparedCorpus:
         self.settings = Settings(**values)
         self.config = from_dict(CorpusConfig, self.settings.corpus)
         self.documents_mode = str(self.config.documents)
-        is_byte = self.settings.tokenizer["tokenizer"] == "byte"
-        self.tokenizer = load_tokenizer(b"" if is_byte else (folder / MODEL_FILE).read_bytes())
+        self.tokenizer = read_tokenizer(folder / MODEL_FILE) if (folder / MODEL_FILE).exists() else ByteTokenizer()
 
     def shard_name(self, number: int) -> str:
         """The folder of a shard, from 1 to `settings.shards`."""
@@ -118,7 +118,7 @@ class PreparedCorpus:
                     f"{self.folder} was prepared with {name} {value!r}, not {settings[name]!r}: leave {name} out, "
                     "or prepare another folder."
                 )
-        if tokenizer and tokenizer.fingerprint() != self.settings.fingerprint:
+        if tokenizer and not tokenizer.is_part_of(self.tokenizer):
             raise ConfigError(
                 f"{self.folder} was prepared with another vocabulary ({self.tokenizer.vocab_size:,} pieces, "
                 f"{self.tokenizer.tokenizer}) than this one ({tokenizer.vocab_size:,} pieces, {tokenizer.tokenizer}): "
@@ -256,11 +256,13 @@ def _begin(
         say(f"Vocabulary: {tokenizer.vocab_size:,} pieces.")
     elif {"tokenizer", "vocab_size", "sample_bytes"} & given.keys():
         raise ConfigError("The tokenizer is taken over: leave out tokenizer, vocab_size and sample_bytes.")
+    else:
+        tokenizer = add_labels(tokenizer, corpus)
     settings = Settings(
         paths=[str(path) for path in paths],
         glance=corpus.glance(),
         corpus=to_dict(replace(corpus.config, documents=corpus.documents_mode)),
-        tokenizer=to_dict(replace(config, tokenizer=tokenizer.tokenizer, vocab_size=tokenizer.vocab_size)),
+        tokenizer=to_dict(replace(config, tokenizer=tokenizer.tokenizer, vocab_size=tokenizer.first_label)),
         fingerprint=tokenizer.fingerprint(),
         shards=given.get("shards", max(1, math.ceil(corpus.size / SHARD_BYTES))),
         valid_fraction=given.get("valid_fraction", share_to_hold_out(corpus.size)),

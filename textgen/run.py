@@ -24,6 +24,7 @@ from textgen.config import (
 )
 from textgen.corpus import Corpus
 from textgen.errors import SavedModelError, TextgenError, TrainingError
+from textgen.labels import named
 from textgen.lr_finder import Point, sweep
 from textgen.novelty import MAX_NGRAMS, NgramIndex, index_stream
 from textgen.plan import Plan
@@ -45,7 +46,7 @@ from textgen.storage import MANIFEST, write_file, writing
 from textgen.tokenizer import MODEL_FILE, Tokenizer, load_tokenizer
 from textgen.tokens import TokenData, prepare
 from textgen.transfer import carried_over, shared_pieces
-from textgen.vocabulary import learn_vocabulary
+from textgen.vocabulary import add_labels, learn_vocabulary
 
 if TYPE_CHECKING:
     import keras
@@ -86,13 +87,16 @@ def train(
             folder.rmdir()  # nothing is in it yet
         raise
     say(f"{len(data.train):,} tokens to train on, {len(data.valid):,} held out.")
-    knows_vocabulary = plan.start is not None and plan.start.tokenizer.fingerprint() == tokenizer.fingerprint()
-    if plan.start and not knows_vocabulary:
+    knows_vocabulary = plan.start is not None and plan.start.tokenizer.is_part_of(tokenizer)
+    if plan.start and knows_vocabulary:
+        if new := [label for label in tokenizer.labels if label not in plan.start.tokenizer.labels]:
+            say(f"New to {plan.start.name} are the labels {named(new)}.")
+    elif plan.start:
         shared = len(shared_pieces(plan.start.tokenizer, tokenizer)[0])
         say(f"{shared:,} of {tokenizer.vocab_size:,} pieces are known to {plan.start.name}; the others start afresh.")
     model_config = replace(plan.model_config, vocab_size=tokenizer.vocab_size)
     run = _Run(folder, tokenizer, data, model_config, plan.tokenizer_config, plan.corpus_config, plan.training_config)
-    run.record = _first_record(plan, model_config, data)
+    run.record = _first_record(plan, model_config, tokenizer, data)
     if tokenizer.serialized:
         write_file(folder / MODEL_FILE, tokenizer.serialized)
     base = plan.start.ngrams() if plan.start and plan.start.has_ngrams and knows_vocabulary else None
@@ -142,8 +146,8 @@ def _reopened(folder: Path, settings: Mapping[str, Any]) -> _Run:
         training |= dict.fromkeys(("epochs", "steps", "minutes"))
     training_config = from_dict(TrainingConfig, {**training, **settings})
     tokenizer_config = from_dict(TokenizerConfig, record["tokenizer"])
-    serialized = b"" if tokenizer_config.tokenizer == "byte" else (folder / MODEL_FILE).read_bytes()
-    tokenizer = load_tokenizer(serialized)
+    unsaved = tokenizer_config.tokenizer == "byte" and not (folder / MODEL_FILE).exists()
+    tokenizer = load_tokenizer(b"" if unsaved else (folder / MODEL_FILE).read_bytes())
     data = _same_data(record, corpus_config, tokenizer, training_config)
     model_config = from_dict(ModelConfig, record["model"])
     run = _Run(folder, tokenizer, data, model_config, tokenizer_config, corpus_config, training_config)
@@ -198,12 +202,14 @@ def _encoded(plan: Plan, say: Say) -> tuple[Tokenizer, TokenData]:
         if plan.tokenizer_config.tokenizer != "byte":
             say(f"Learning a vocabulary ({plan.tokenizer_config.tokenizer}) ...")
         tokenizer = learn_vocabulary(plan.corpus, plan.tokenizer_config)
+    else:
+        tokenizer = add_labels(tokenizer, plan.corpus)
     say(f"Vocabulary: {tokenizer.vocab_size:,} pieces. Encoding the corpus ...")
     held_out = plan.valid or plan.training_config.valid_fraction
     return tokenizer, prepare(plan.corpus, tokenizer, held_out, seed=plan.training_config.seed)
 
 
-def _first_record(plan: Plan, model_config: ModelConfig, data: TokenData) -> dict[str, Any]:
+def _first_record(plan: Plan, model_config: ModelConfig, tokenizer: Tokenizer, data: TokenData) -> dict[str, Any]:
     """What training.json says of a run before its first step."""
     return {
         "state": "running",
@@ -218,6 +224,7 @@ def _first_record(plan: Plan, model_config: ModelConfig, data: TokenData) -> dic
         },
         "tokens": {"folder": str(data.train.folder), "train": len(data.train), "valid": len(data.valid)},
         "tokenizer": to_dict(plan.tokenizer_config),
+        "labels": list(tokenizer.labels),
         "model": to_dict(model_config),
         "training": to_dict(plan.training_config),
         "from": plan.start.name if plan.start else None,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from textgen.characters import Characters
 from textgen.config import SAMPLERS, SamplingConfig, sampler_names
 from textgen.constraints import Constraints, Phrase
 from textgen.novelty import NgramIndex
@@ -95,7 +96,10 @@ def draw(logits: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
 
 
 class Sampler:
-    """Draws the pieces of B texts. First come the constraints on each text, then its samplers in their order."""
+    """Draws the pieces of B texts. First come the constraints on each text, then its samplers in their order.
+
+    Whatever these say, no character is broken: see `textgen.characters`.
+    """
 
     def __init__(
         self, configs: Sequence[SamplingConfig], tokenizer: Tokenizer, ngrams: NgramIndex | None = None
@@ -105,10 +109,12 @@ class Sampler:
         Raises `ConfigError` for constraints that the tokenizer's pieces cannot meet.
         """
         self._eos_id = tokenizer.eos_id
-        self._never = np.zeros(tokenizer.vocab_size, np.float32)  # added to the logits [V]
-        self._never[[tokenizer.pad_id, tokenizer.unk_id]] = -np.inf
+        self._characters = Characters(tokenizer)
+        self.states = np.zeros(len(configs), np.int8)  # of the last character of each text
         phrases: dict[str, Phrase] = {}
-        self.constraints = [Constraints(config, tokenizer, phrases, ngrams) for config in configs]
+        self.constraints = [
+            Constraints(config, tokenizer, phrases, ngrams, self._characters.starts) for config in configs
+        ]
         orders: dict[tuple[str, ...], list[int]] = {}
         for row, config in enumerate(configs):
             orders.setdefault(sampler_names(config.samplers), []).append(row)
@@ -122,6 +128,7 @@ class Sampler:
         What stands before an end-of-document piece belongs to another text and does not count.
         """
         start = len(ids) - list(reversed(ids)).index(self._eos_id) if self._eos_id in ids else 0
+        self.states[row] = self._characters.state_after(ids[start:])
         self.constraints[row].read(ids[start:])
         for rows, chain in self._chains:
             for number in np.flatnonzero(rows == row):
@@ -133,6 +140,7 @@ class Sampler:
 
     def keep(self, rows: Sequence[int]) -> None:
         """Forgets all other rows; these are numbered from 0 afterwards."""
+        self.states = self.states[list(rows)]
         self.constraints = [self.constraints[row] for row in rows]
         chains = []
         for numbers, chain in self._chains:
@@ -144,7 +152,7 @@ class Sampler:
 
     def draw(self, logits: np.ndarray) -> np.ndarray:
         """logits [B, V] -> the next piece of each text, ids int32 [B]."""
-        logits = logits + self._never
+        logits = logits + self._characters.mask[self.states if self.states.any() else 0]
         active = [row for row, constraints in enumerate(self.constraints) if constraints.active]
         for row in active:
             self.constraints[row].apply(logits[row])
@@ -156,6 +164,7 @@ class Sampler:
                 ids[rows] = chain.draw(logits[rows])
         for row in active:
             self.constraints[row].take(int(ids[row]))
+        self.states = self._characters.after[self.states, ids]
         return ids
 
 
@@ -211,6 +220,9 @@ class Chain:
         self.history.ids = self.history.ids[rows]
 
 
+DRAWING = frozenset(  # settings of the draw alone: a search knows none of them
+    field for _, fields in TRANSFORMS.values() for field in fields if hasattr(SamplingConfig, field)
+) | {"samplers", "mirostat", "mirostat_tau", "mirostat_eta"}
 LOOK_BACK = ("repeat_last_n", "dry_penalty_last_n")
 
 

@@ -1,7 +1,7 @@
 """A saved model: a folder that stands alone.
 
     config.json        format version, the shape of the network, the tokenizer, how documents were cut
-    tokenizer.model    SentencePiece (none for bytes)
+    tokenizer.model    SentencePiece (for bytes their labels, if there are any)
     model.safetensors  the weights that did best on held-out text, by layer name, float32
     ngrams.safetensors which n-grams stand in the training text, without the text; see `textgen.novelty`
     MANIFEST.json      size and sha256 of the files above
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from safetensors.numpy import save as to_safetensors
 
 from textgen.config import CELLS, CorpusConfig, ModelConfig, TokenizerConfig, from_dict, to_dict
 from textgen.errors import SavedModelError, TextgenError
+from textgen.labels import named
 from textgen.numpy_model import NumpyModel
 from textgen.storage import MANIFEST, json_bytes, read_manifest, update_folder, verified, write_file
 from textgen.tokenizer import MODEL_FILE, Tokenizer, load_tokenizer
@@ -222,18 +224,21 @@ def model_card(name: str, training: dict[str, Any]) -> str:
     score_lines = "\n".join(f"| {key.replace('_', ' ')} | {value:,.4g} |" for key, value in scores.items())
     layers = f"{model['num_layers']} {CELLS[model.get('cell', 'lstm')]} layers of {model['hidden_units']} units"
     files = ", ".join(f"`{Path(path).name}`" for path in corpus["paths"])
+    labels = training.get("labels", [])
+    example = f" --label {shlex.quote(labels[0])}" if labels else ""
+    label_row = f"\n| labels | {named(labels)} |" if labels else ""
     return f"""# {name}
 
 A recurrent language model, trained with textgen {training["versions"]["textgen"]} on {files}
 ({corpus["characters"]:,} characters in {corpus["documents"]:,} documents).
 
-    textgen sample {name} --prompt "..."
+    textgen sample {name}{example} --prompt "..."
 
 | | |
 |---|---|
 | network | {layers}, embedding of {model["embedding_dim"]} |
 | parameters | {training["parameters"]:,} |
-| vocabulary | {model["vocab_size"]:,} pieces ({training["tokenizer"]["tokenizer"]}) |
+| vocabulary | {model["vocab_size"]:,} pieces ({training["tokenizer"]["tokenizer"]}) |{label_row}
 | trained for | {training["progress"]["step"]:,} steps, {training["progress"]["epochs"]:.1f} epochs, \
 {training["progress"]["seconds"] / 60:.1f} minutes |
 | seed | {training["training"]["seed"]} |
@@ -279,7 +284,9 @@ def _entry(path: Path, name: str) -> dict[str, Any]:
 
 
 def _tokenizer_bytes(path: Path, config: TokenizerConfig) -> bytes:
-    return b"" if config.tokenizer == "byte" else verified(path, MODEL_FILE, _entry(path, MODEL_FILE)).read_bytes()
+    if config.tokenizer == "byte" and MODEL_FILE not in read_manifest(path)["files"]:
+        return b""
+    return verified(path, MODEL_FILE, _entry(path, MODEL_FILE)).read_bytes()
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -85,17 +85,19 @@ class Scorer:
         self.model = model
         self.tokenizer = tokenizer
 
-    def score(self, text: str, *, ends: bool = True) -> TextScore:
+    def score(self, text: str, *, ends: bool = True, label: str | None = None) -> TextScore:
         """The score of one text; see `scores`."""
-        (score,) = self.scores([text], ends=ends)
+        (score,) = self.scores([text], ends=ends, label=label)
         return score
 
-    def scores(self, texts: Iterable[str], *, ends: bool = True) -> Iterator[TextScore]:
+    def scores(self, texts: Iterable[str], *, ends: bool = True, label: str | None = None) -> Iterator[TextScore]:
         """The scores of the texts, in order, as they come; each is read by itself.
 
         With `ends` a text is a whole document, whose end is one more piece; without, it may go on. Texts of like
-        length share a batch. Raises `TokenizerError` for what is not valid text.
+        length share a batch. With a `label` they are scored as texts of that label, which itself costs nothing.
+        Raises `TokenizerError` for what is not valid text and `ConfigError` for a label that the model does not know.
         """
+        opening = self.tokenizer.opening(label)
         for group in _groups(texts):
             rows = self.tokenizer.encode_batch(group)
             if ends:
@@ -104,7 +106,7 @@ class Scorer:
             by_length = sorted(range(len(rows)), key=lambda row: len(rows[row]))
             for start in range(0, len(rows), BATCH):
                 batch = by_length[start : start + BATCH]
-                surprisals.update(zip(batch, self._surprisals([rows[row] for row in batch]), strict=True))
+                surprisals.update(zip(batch, self._surprisals([rows[row] for row in batch], opening), strict=True))
             for row, text in enumerate(group):
                 yield TextScore(text, tuple(rows[row]), surprisals[row])
 
@@ -116,14 +118,14 @@ class Scorer:
         bits, state = self._read(np.array([[before, *ids]], np.int32), state)
         return bits[0], state
 
-    def _surprisals(self, rows: Sequence[Sequence[int]]) -> list[np.ndarray]:
-        """The surprisals of each of B texts, which are filled up to the longest."""
-        length = max(map(len, rows))
-        ids = np.full((len(rows), 1 + length), self.tokenizer.pad_id, np.int32)
+    def _surprisals(self, rows: Sequence[Sequence[int]], opening: Sequence[int]) -> list[np.ndarray]:
+        """The surprisals of each of B texts after their opening; they are filled up to the longest."""
+        before, length = len(opening), max(map(len, rows))
+        ids = np.full((len(rows), before + length), self.tokenizer.pad_id, np.int32)
         for row, values in enumerate(rows):
-            ids[row, : 1 + len(values)] = [self.tokenizer.eos_id, *values]
+            ids[row, : before + len(values)] = [*opening, *values]
         bits, _ = self._read(ids, self.model.initial_state(len(rows)))
-        return [row_bits[: len(values)] for row_bits, values in zip(bits, rows, strict=True)]
+        return [row_bits[before - 1 :][: len(values)] for row_bits, values in zip(bits, rows, strict=True)]
 
     def _read(self, ids: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
         """ids [B, 1 + N], of which the first of a row is not scored -> bits [B, N], state before the last ids."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from textgen.batch import Batch, Row, Writer, log_softmax
+from textgen.characters import Characters
 from textgen.config import SearchConfig
 from textgen.constraints import Constraints
 from textgen.states import pick
@@ -28,6 +29,7 @@ class Beam:
     logprobs: tuple[float, ...]  # nats, of each piece, under the model alone
     total: float  # their sum, with the biases of the constraints
     constraints: Constraints
+    state: int  # of its last character: see `textgen.characters`
     row: int = 0  # of the memory that it was found in
     text: str = ""
     stop_reason: str = ""
@@ -38,15 +40,16 @@ def search(model: Writer, tokenizer: Tokenizer, start: Batch, settings: SearchCo
 
     A group ends when it has enough finished texts and none of its others, at its present length, is better.
     """
-    judge = _Judge(start.rows[0], tokenizer)
+    judge, characters = _Judge(start.rows[0], tokenizer), Characters(tokenizer)
     size = settings.num_beams // settings.num_beam_groups
-    root = start.sampler.constraints[0]
-    groups = [_Group(size, settings.length_penalty, root.fork()) for _ in range(settings.num_beam_groups)]
+    constraints, state = start.sampler.constraints[0], int(start.sampler.states[0])
+    roots = [Beam((), (), 0.0, constraints.fork(), state) for _ in range(settings.num_beam_groups)]
+    groups = [_Group(size, settings.length_penalty, root, characters) for root in roots]
     ids, memory = np.repeat(start.ids, len(groups)), pick(start.memory, [0] * len(groups))
     while any(group.live for group in groups):
         logits, memory = model.step(ids, memory)
         log_probs = log_softmax(logits)  # [N, V]
-        log_probs[:, [tokenizer.pad_id, tokenizer.unk_id]] = -np.inf
+        log_probs += characters.mask[[beam.state for group in groups for beam in group.live]]
         taken, row = np.zeros(log_probs.shape[-1]), 0  # by how many beams of this step, [V]
         for group in groups:
             rows, row = slice(row, row + len(group.live)), row + len(group.live)
@@ -61,8 +64,9 @@ def search(model: Writer, tokenizer: Tokenizer, start: Batch, settings: SearchCo
 class _Group:
     """Beams that compete with one another."""
 
-    def __init__(self, size: int, length_penalty: float, root: Constraints) -> None:
-        self.live = [Beam((), (), 0.0, root)]
+    def __init__(self, size: int, length_penalty: float, root: Beam, characters: Characters) -> None:
+        self.live = [root]
+        self._characters = characters
         self._finished: list[Beam] = []
         self._size = size
         self._length_penalty = length_penalty
@@ -94,7 +98,8 @@ class _Group:
             constraints = before.constraints.fork()
             constraints.take(id)
             total = float(totals[number, id])
-            candidates.append(Beam(ids, logprobs, total, constraints, row + number, *judge.judge(ids)))
+            state = int(self._characters.after[before.state, id])
+            candidates.append(Beam(ids, logprobs, total, constraints, state, row + number, *judge.judge(ids)))
         ended = [beam for beam in candidates[: self._size] if beam.stop_reason]
         self.live = [beam for beam in candidates if not beam.stop_reason][: self._size]
         pieces = [beam.ids[-1] for beam in (*ended, *self.live)]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from textgen.batch import Writer, read_all
+from textgen.characters import Characters
 from textgen.config import SamplingConfig
 from textgen.sampling import Sampler
 from textgen.states import pick
@@ -35,15 +36,15 @@ class Suggestion:
 class Suggester:
     """Says how a text may go on, with a model and its tokenizer."""
 
-    def __init__(self, model: Writer, tokenizer: Tokenizer, num: int = 5) -> None:
-        """`num` suggestions at a time."""
+    def __init__(self, model: Writer, tokenizer: Tokenizer, num: int = 5, label: str | None = None) -> None:
+        """`num` suggestions at a time, for a text with this label. Raises `ConfigError` where there is none such."""
+        self._opening = tokenizer.opening(label)
         self._model = model
         self._tokenizer = tokenizer
         self._num = num
         self._read: list[int] = []  # pieces that were read last
         self._marks = [(0, model.initial_state(1))]  # after how many of them, and the state there
-        self._never = np.zeros(tokenizer.vocab_size, np.float32)  # added to the logits [V]
-        self._never[[tokenizer.pad_id, tokenizer.unk_id]] = -np.inf
+        self._never = Characters(tokenizer).mask[0]  # added to the logits [V]
 
     def suggest(
         self, text: str, *, length: int, temperature: float = 0.8, page: int = 0, seed: int = 0
@@ -54,7 +55,7 @@ class Suggester:
         `temperature`, of at most `length` pieces and of this line; a word that would be cut in two is left out.
         Raises `TokenizerError` for what is not valid text.
         """
-        ids = [self._tokenizer.eos_id, *self._tokenizer.encode(text)]
+        ids = [*self._opening, *self._tokenizer.encode(text)]
         state, first, healed, probabilities = self._first_pieces(ids, text)
         best = np.argsort(-probabilities, kind="stable")[page * self._num : (page + 1) * self._num]
         best = best[probabilities[best] > 0]
@@ -104,6 +105,8 @@ class Suggester:
         state = read_all(self._model, [opening[:-1] for opening in openings], pick(state, [0] * len(openings)))
         configs = [replace(config, seed=(config.seed or 0) * self._num + row) for row in range(len(openings))]
         sampler = Sampler(configs, self._tokenizer)
+        for number, opening in enumerate(openings):
+            sampler.read(number, opening)
         rows = [[opening[-1]] for opening in openings]
         for _ in range(length - 1):
             logits, state = self._model.step(np.array([row[-1] for row in rows], np.int32), state)
@@ -120,7 +123,6 @@ class Suggester:
             added = added[len(text.split()[-1] if spaced else self._tokenizer.decode([last])) :]
         elif spaced and added[:1].strip() and text and not text[-1].isspace():
             added = f" {added}"
-        added, _, _ = added.partition("\ufffd")  # bytes that are no text
         line, newline, _ = added.partition("\n")
         if newline:
             return line + newline

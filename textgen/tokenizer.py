@@ -9,6 +9,7 @@ A piece is a stretch of text with a number, its id. Every vocabulary begins alik
     3       the newline                    (not in the byte tokenizer)
     4-259   the 256 bytes                  (3-258 in the byte tokenizer; none in word vocabularies)
     260...  learned, or one a character    (4... in word vocabularies)
+    last    labels, if documents have any: first that of a document without one, then one for each label
 
 unigram, bpe, char and byte lose nothing: `decode(encode(text)) == text` for every text, since a character
 without a piece is spelled in its UTF-8 bytes. word keeps the words and the lines, not the white space
@@ -21,7 +22,8 @@ between words:
 
 SentencePiece writes a space as U+2581 and lists special pieces among the others, hence two measures here:
 a text's own U+2581 goes around SentencePiece as three bytes, and the special pieces have names with a space
-in them, which no learned piece can have, so that a literal `<unk>` or `</s>` is text like any other.
+in them, which no learned piece can have, so that a literal `<unk>`, `</s>` or `<label poe>` is text like any other.
+Labels are control pieces behind the last record of SentencePiece's model file, which is a list of such records.
 """
 
 from __future__ import annotations
@@ -37,40 +39,83 @@ from typing import Any
 
 import sentencepiece
 
-from textgen.errors import TokenizerError
+from textgen.errors import ConfigError, TokenizerError
+from textgen.labels import unknown_label
 from textgen.storage import write_file
 
 MODEL_FILE = "tokenizer.model"  # its name in the folder of a saved model
 
 PAD, UNK, EOS, NEWLINE, FIRST_BYTE = range(5)
 FIRST_LEARNED = FIRST_BYTE + 256
-SPECIAL_LABELS = ["<pad>", "<unk>", "<eos>"]
+SPECIAL_PIECES = ["<pad>", "<unk>", "<eos>"]
 
 SPACE = "\u2581"  # SentencePiece's sign for a space
 BYTE_NAMES = [f"<0x{byte:02X}>" for byte in range(256)]
 UNK_NAME, EOS_NAME, NEWLINE_NAME = "<unknown piece>", "<end of document>", "<new line>"
 PAD_NAME = re.compile("<textgen (unigram|bpe|char|word)>")  # tells the type, and who made the model
+LABEL_NAME = re.compile("<label (.*)>", re.DOTALL)
+NO_LABEL = ""
 
 
 class Tokenizer(ABC):
     """Text to ids and back. Made by `train_tokenizer`, `load_tokenizer` and `read_tokenizer`."""
 
+    first_byte: int | None = None  # id of the piece for byte 0, which those for the other 255 follow; None: no such
     pad_id: int = PAD
     unk_id: int = UNK
     eos_id: int = EOS
     """Between two documents, and before the first: one piece both ends a document and opens the next. It adds
     nothing to the text; a model that has read only `eos_id` is about to begin a document."""
 
-    def __init__(self, kind: str, labels: list[str], piece_bytes: list[bytes], serialized: bytes) -> None:
+    def __init__(
+        self, kind: str, printed: list[str], piece_bytes: list[bytes], serialized: bytes, labels: Sequence[str] = ()
+    ) -> None:
+        """`printed` and `piece_bytes` are those of the pieces before the labels'."""
+        opening = [NO_LABEL, *labels] if labels else []
         self.tokenizer = kind  # unigram, bpe, char, word or byte
-        self.piece_bytes = piece_bytes  # what each id adds to the text; b"" for special ones
-        self.serialized = serialized  # all of it, for `load_tokenizer`; b"" for byte
-        self._labels = labels
+        self.labels = tuple(labels)  # that documents may have
+        self.piece_bytes = [*piece_bytes, *[b""] * len(opening)]  # what each id adds to the text; b"" for special ones
+        self.serialized = serialized  # all of it, for `load_tokenizer`; b"" for byte without labels
+        self._printed = [*printed, *[f"<label {_printable(label)}>" if label else "<no label>" for label in opening]]
 
     @property
     def vocab_size(self) -> int:
         """Pieces, special ones included: ids are from 0 to `vocab_size - 1`."""
         return len(self.piece_bytes)
+
+    @property
+    def first_label(self) -> int:
+        """Ids from here on are those of labels, the first that of no label; `vocab_size` where there are none."""
+        return self.vocab_size - (1 + len(self.labels) if self.labels else 0)
+
+    @property
+    def never_written(self) -> list[int]:
+        """Ids of the pieces that are no part of a text and do not end one: nobody may draw them."""
+        return [self.pad_id, self.unk_id, *range(self.first_label, self.vocab_size)]
+
+    def opening(self, label: str | None = None) -> list[int]:
+        """The ids before a document: the end of the one before it, then its label, where the vocabulary has labels.
+
+        None is a document without a label. Raises `ConfigError`, naming the labels there are, for one that is not.
+        """
+        if label is not None and label not in self.labels:
+            raise ConfigError(unknown_label(label, self.labels))
+        if not self.labels:
+            return [self.eos_id]
+        return [self.eos_id, self.first_label + (0 if label is None else 1 + self.labels.index(label))]
+
+    def with_labels(self, labels: Iterable[str]) -> Tokenizer:
+        """The same vocabulary and, after all other pieces, one for each of the labels that it lacks."""
+        more = [label for label in dict.fromkeys(labels) if label not in self.labels]
+        return load_tokenizer(self._serialized_with(more)) if more else self
+
+    def is_part_of(self, other: Tokenizer) -> bool:
+        """Whether `other` is the same vocabulary, but for labels that it may have besides."""
+        return self.with_labels(other.labels).fingerprint() == other.fingerprint()
+
+    def _serialized_with(self, more: Sequence[str]) -> bytes:
+        names = more if self.labels else [NO_LABEL, *more]
+        return self.serialized + b"".join(_control_piece(f"<label {name}>") for name in names)
 
     def encode(self, text: str) -> list[int]:
         """The ids of `text`. Lines do not touch: if a ends one, encode(a) + encode(b) == encode(a + b)."""
@@ -81,22 +126,34 @@ class Tokenizer(ABC):
         """The ids of each text, on `num_threads` threads where that helps; -1 is one for each core."""
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`. Bytes that are no UTF-8, as a model may draw them, become U+FFFD."""
+        """The text of `ids`. Bytes that are no UTF-8 become U+FFFD."""
         decoder = self.decoder()
         return decoder.feed(ids) + decoder.flush()
+
+    def unfinished(self, ids: Sequence[int]) -> list[int]:
+        """The last of these ids, where they are bytes that begin a character and do not end it."""
+        for number in (1, 2, 3):
+            decoder = codecs.getincrementaldecoder("utf-8")()
+            last = ids[-number:]
+            try:
+                if not decoder.decode(b"".join([self.piece_bytes[id] for id in last])) and decoder.getstate()[0]:
+                    return list(last)
+            except UnicodeDecodeError:
+                continue
+        return []
 
     def decoder(self) -> StreamDecoder:
         """Decodes piece by piece what is not all there yet."""
         return StreamDecoder(self.piece_bytes)
 
     def piece(self, id: int) -> str:
-        """A printable label for people: `▁the` (the mark is a space), `<0xE2>`, `\\n`, `<eos>`."""
+        """How people read it: `▁the` (the mark is a space), `<0xE2>`, `\\n`, `<eos>`, `<label poe>`."""
         check_ids([id], self.vocab_size)
-        return self._labels[id]
+        return self._printed[id]
 
     def pieces(self) -> list[str]:
-        """The label of every id."""
-        return list(self._labels)
+        """How people read every piece."""
+        return list(self._printed)
 
     def fingerprint(self) -> str:
         """The same 64 hexadecimal digits for the same vocabulary."""
@@ -145,12 +202,14 @@ class StreamDecoder:
 class SentencePieceTokenizer(Tokenizer):
     """unigram, bpe and char: pieces of characters, and bytes for characters that have no piece."""
 
-    def __init__(self, kind: str, names: list[str], serialized: bytes, processor: Any) -> None:
+    first_byte = FIRST_BYTE
+
+    def __init__(self, kind: str, names: list[str], serialized: bytes, processor: Any, labels: Sequence[str]) -> None:
         learned = names[FIRST_LEARNED:]
-        labels = [*SPECIAL_LABELS, "\\n", *BYTE_NAMES, *map(_printable, learned)]
+        printed = [*SPECIAL_PIECES, "\\n", *BYTE_NAMES, *map(_printable, learned)]
         piece_bytes = [b"", "\ufffd".encode(), b"", b"\n", *_every_byte()]
         piece_bytes += [piece.replace(SPACE, " ").encode() for piece in learned]
-        super().__init__(kind, labels, piece_bytes, serialized)
+        super().__init__(kind, printed, piece_bytes, serialized, labels)
         self._processor = processor
         self._ids_apart = {"\n": [NEWLINE], SPACE: [FIRST_BYTE + byte for byte in SPACE.encode()]}
         if SPACE not in learned:  # in Chinese, say; SentencePiece would spell a space as its sign, U+2581
@@ -177,11 +236,11 @@ class SentencePieceTokenizer(Tokenizer):
 class WordTokenizer(Tokenizer):
     """word: what stands between white space is a piece, or unk; each newline is a piece."""
 
-    def __init__(self, names: list[str], serialized: bytes) -> None:
+    def __init__(self, names: list[str], serialized: bytes, labels: Sequence[str]) -> None:
         words = [name.removeprefix(SPACE) for name in names[NEWLINE + 1 :]]
-        labels = [*SPECIAL_LABELS, "\\n", *[SPACE + _printable(word) for word in words]]
+        printed = [*SPECIAL_PIECES, "\\n", *[SPACE + _printable(word) for word in words]]
         piece_bytes = [b"", b" <unk>", b"", b"\n", *[b" " + word.encode() for word in words]]
-        super().__init__("word", labels, piece_bytes, serialized)
+        super().__init__("word", printed, piece_bytes, serialized, labels)
         self._ids = {word: id for id, word in enumerate(words, NEWLINE + 1)}
 
     def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
@@ -202,23 +261,28 @@ class WordTokenizer(Tokenizer):
 
 
 class ByteTokenizer(Tokenizer):
-    """byte: the special pieces and the 256 bytes. Nothing is learned, nothing is saved."""
+    """byte: the special pieces and the 256 bytes. Nothing is learned, and nothing but labels is saved, as JSON."""
 
-    def __init__(self) -> None:
+    first_byte = len(SPECIAL_PIECES)
+
+    def __init__(self, labels: Sequence[str] = ()) -> None:
         printable = [_printable(chr(byte).replace(" ", SPACE)) for byte in range(128)]
-        labels = [*SPECIAL_LABELS, *printable, *BYTE_NAMES[128:]]
-        super().__init__("byte", labels, [b"", "\ufffd".encode(), b"", *_every_byte()], b"")
+        printed = [*SPECIAL_PIECES, *printable, *BYTE_NAMES[128:]]
+        serialized = json.dumps(list(labels)).encode() if labels else b""
+        super().__init__("byte", printed, [b"", "\ufffd".encode(), b"", *_every_byte()], serialized, labels)
+
+    def _serialized_with(self, more: Sequence[str]) -> bytes:
+        return json.dumps([*self.labels, *more]).encode()
 
     def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
         """The ids of each text, one a byte of its UTF-8, on this thread."""
-        offset = len(SPECIAL_LABELS)
-        return [[byte + offset for byte in valid_text(text).encode()] for text in texts]
+        return [[byte + self.first_byte for byte in valid_text(text).encode()] for text in texts]
 
 
 def load_tokenizer(serialized: bytes) -> Tokenizer:
-    """The tokenizer whose `serialized` this is; no bytes at all are the byte tokenizer's."""
-    if not serialized:
-        return ByteTokenizer()
+    """The tokenizer whose `serialized` this is; no bytes at all, and a list of labels, are the byte tokenizer's."""
+    if serialized[:1] in (b"", b"["):
+        return ByteTokenizer(_labels_in(serialized))
     processor = sentencepiece.SentencePieceProcessor()
     try:
         processor.LoadFromSerializedProto(serialized)
@@ -233,9 +297,14 @@ def load_tokenizer(serialized: bytes) -> Tokenizer:
             "The SentencePiece model was made by another program, with other special pieces and other rules "
             "for spaces. Train one with textgen."
         )
+    labels: list[str] = []
+    while label := LABEL_NAME.fullmatch(names[-1]):
+        labels.insert(0, label[1])
+        names.pop()
+    labels = labels[1:]  # the first is that of no label
     if kind == "word":
-        return WordTokenizer(names, serialized)
-    return SentencePieceTokenizer(kind, names, serialized, processor)
+        return WordTokenizer(names, serialized, labels)
+    return SentencePieceTokenizer(kind, names, serialized, processor, labels)
 
 
 def read_tokenizer(path: str | Path) -> Tokenizer:
@@ -263,6 +332,30 @@ def check_ids(ids: Sequence[int], vocab_size: int) -> None:
     if ids and not (min(ids) >= 0 and max(ids) < vocab_size):
         wrong = next(id for id in ids if not 0 <= id < vocab_size)
         raise TokenizerError(f"There is no piece {wrong}: ids are from 0 to {vocab_size - 1}.")
+
+
+def _labels_in(serialized: bytes) -> list[str]:
+    """The labels of a byte tokenizer."""
+    try:
+        labels = json.loads(serialized or b"[]")
+    except (ValueError, RecursionError):
+        labels = None
+    if not isinstance(labels, list) or not all(isinstance(label, str) and label for label in labels):
+        raise TokenizerError("The vocabulary is not a list of labels, or is damaged.")
+    return labels
+
+
+def _control_piece(name: str) -> bytes:
+    """A record of SentencePiece's model file (sentencepiece_model.proto) for a piece that no text is cut into."""
+    data = name.encode()
+    text, kind = b"\x0a" + _varint(len(data)) + data, b"\x18\x03"  # field 1, the piece; field 3, its type: CONTROL
+    return b"\x0a" + _varint(len(text + kind)) + text + kind  # field 1 of the file, one of its pieces
+
+
+def _varint(number: int) -> bytes:
+    """A number as protocol buffers write it, seven bits a byte, the lowest first."""
+    low, rest = number & 0x7F, number >> 7
+    return bytes([low | 0x80]) + _varint(rest) if rest else bytes([low])
 
 
 def _says_byte(config_file: Path) -> bool:

@@ -1,7 +1,8 @@
 """Documents -> ids on disk, split into those to train on and those held out.
 
 A corpus is encoded once. Each split (train, valid) becomes a stream of ids, every document closed by the
-end-of-document piece, in a file of uint16 or uint32. Memory does not grow with the corpus: text is encoded as it
+end-of-document piece, in a file of uint16 or uint32. Where the vocabulary has labels, each document begins with the
+piece of its own, or with that of none. Memory does not grow with the corpus: text is encoded as it
 streams by, and ids are read from the disk where they are wanted.
 """
 
@@ -28,7 +29,7 @@ from textgen.errors import CorpusError, TextgenError
 from textgen.storage import cache_folder, new_folder, read_manifest
 from textgen.tokenizer import Tokenizer
 
-FORMAT = 2  # part of the cache's key: a change of what is written makes old caches unused
+FORMAT = 3  # part of the cache's key: a change of what is written makes old caches unused
 ENCODE_CHARACTERS = 1 << 20  # encoded at a time, by all cores
 MANY_DOCUMENTS = 20  # from here on whole documents are held out, below it the end of the text
 VALID_BYTES = 4_000_000  # at most so much of a large corpus is held out
@@ -44,7 +45,7 @@ Progress = Callable[[int], None]  # told how many characters are done
 class SplitSummary:
     """What one split holds."""
 
-    tokens: int  # the end of each document included
+    tokens: int  # the end of each document included, and its label
     documents: int
     characters: int  # of text
     bytes: int  # of text, in UTF-8
@@ -69,11 +70,12 @@ class TokenStream:
         descriptions = [json.loads((shard / SUMMARY).read_text(encoding="utf-8")) for shard in self._folders]
         self._summaries = [SplitSummary(**description[split]) for description in descriptions]
         self._dtype = np.dtype(descriptions[0]["dtype"])
+        self.first_label = descriptions[0].get("first_label")  # ids from here on are labels; None: none are
         self._starts = [0, *itertools.accumulate(summary.tokens for summary in self._summaries)]
         self._file = lru_cache(OPEN_FILES)(_File)
         self.summary = SplitSummary.total(self._summaries)
         counts = [np.fromfile(shard / f"{split}-counts.bin", np.int64) for shard in self._folders]
-        self.counts = np.sum(counts, axis=0)  # [V] how often each piece occurs
+        self.counts = np.sum(counts, axis=0)  # [V] how often each piece is to be predicted: labels never are
 
     def __len__(self) -> int:
         return self.summary.tokens
@@ -174,9 +176,13 @@ def prepare(
     return data
 
 
-def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, folder: Path, progress: Progress | None = None) -> TokenStream:
-    """The whole corpus as one stream in `folder`, which must not exist yet."""
-    encode_parts((("valid", part) for part in corpus.parts()), tokenizer, folder, progress)
+def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, folder: Path, label: str | None = None) -> TokenStream:
+    """The whole corpus as one stream in `folder`, which must not exist yet; with a `label`, all of it has that one."""
+    tokenizer.opening(label)  # raises where there is no such label
+    parts = corpus.parts()
+    if label is not None:
+        parts = (Part(part.text, part.ends_document, label) for part in parts)
+    encode_parts((("valid", part) for part in parts), tokenizer, folder)
     return TokenStream(folder, "valid")
 
 
@@ -233,8 +239,8 @@ def _split_tail(parts: Iterable[Part], characters: int, fraction: float) -> Iter
         elif left <= 0:
             yield "valid", part
         else:
-            yield "train", Part(part.text[:left], ends_document=False)
-            yield "valid", Part(part.text[left:], part.ends_document)
+            yield "train", Part(part.text[:left], False, part.label)
+            yield "valid", Part(part.text[left:], part.ends_document, part.label)
         left -= len(part.text)
 
 
@@ -244,33 +250,47 @@ class _SplitWriter:
     def __init__(self, folder: Path, split: str, tokenizer: Tokenizer) -> None:
         self._folder, self._split = folder, split
         self._eos = np.array([tokenizer.eos_id])
+        labels = (None, *tokenizer.labels) if tokenizer.labels else ()
+        self._openings = {label: np.array(tokenizer.opening(label)[1:]) for label in labels}  # of documents
+        self._first_label = tokenizer.first_label
+        self._inside = False  # a document
         self._counts = np.zeros(tokenizer.vocab_size, np.int64)
         self._ids = (folder / f"{split}.bin").open("wb")
         self._ends = (folder / f"{split}-documents.bin").open("wb")
         self._tokens = self._documents = self._characters = self._bytes = self._words = 0
 
     def write(self, parts: Sequence[Part], encoded: Sequence[np.ndarray]) -> None:
-        """Appends parts and their ids; where one ends its document, the piece that says so is added."""
+        """Appends parts and their ids; where a document begins or ends, the piece that says so is added.
+
+        What goes on in the middle of a document is given its label, too.
+        """
         if not parts:
             return
-        ends_document = np.array([part.ends_document for part in parts])
-        pieces = [
-            piece
-            for part, ids in zip(parts, encoded, strict=True)
-            for piece in ((ids, self._eos) if part.ends_document else (ids,))
-        ]
+        pieces: list[np.ndarray] = []
+        ends, end = [], self._tokens
+        for part, ids in zip(parts, encoded, strict=True):
+            if self._openings and not self._inside:
+                pieces.append(self._openings.get(part.label, self._openings[None]))
+                end += 1
+            pieces.append(ids)
+            end += len(ids)
+            if part.ends_document:
+                pieces.append(self._eos)
+                end += 1
+                ends.append(end)
+            self._inside = not part.ends_document
         ids = np.concatenate(pieces, dtype=encoded[0].dtype, casting="unsafe")
-        ends = self._tokens + np.cumsum([len(ids) for ids in encoded] + ends_document)
         ids.tofile(self._ids)
-        ends[ends_document].tofile(self._ends)
+        np.array(ends, np.int64).tofile(self._ends)
         text = "\n".join(part.text for part in parts)
         newlines = len(parts) - 1  # those between the parts
         self._counts += np.bincount(ids, minlength=len(self._counts))
+        self._counts[self._first_label :] = 0
         self._tokens += len(ids)
-        self._documents += int(ends_document.sum())
+        self._documents += len(ends)
         self._characters += len(text) - newlines
         self._bytes += len(text.encode()) - newlines
-        self._words += len(text.split()) + int(ends_document.sum())
+        self._words += len(text.split()) + len(ends)
 
     def close(self) -> None:
         self._ids.close()
@@ -305,7 +325,8 @@ def encode_parts(
             if progress:
                 progress(sum(len(part.text) for _, part in batch))
         summary = {split: asdict(writer.finish()) for split, writer in writers.items()}
-        description = {"dtype": dtype.name, **(facts or {}), **summary}
+        first_label = tokenizer.first_label if tokenizer.labels else None
+        description = {"dtype": dtype.name, "first_label": first_label, **(facts or {}), **summary}
         (temporary / SUMMARY).write_text(json.dumps(description), encoding="utf-8")
 
 

@@ -96,7 +96,13 @@ class Trainer:
         self._distribution = distribution or Distribution()
         self._rows = self._distribution.local_rows(config)
         self._batches = Batches(
-            data.train, config.num_streams, config.sequence_length, model.pad_id, config.seed, config.random_bptt
+            data.train,
+            config.num_streams,
+            config.sequence_length,
+            model.pad_id,
+            config.seed,
+            config.random_bptt,
+            config.label_dropout,
         )
         self._evaluator = Evaluator(model)
         self._update = Update(model, config, self._distribution)

@@ -15,6 +15,7 @@ import sentencepiece
 from textgen.config import TokenizerConfig
 from textgen.corpus import Corpus
 from textgen.errors import TokenizerError
+from textgen.labels import worth_learning
 from textgen.tokenizer import (
     EOS,
     EOS_NAME,
@@ -46,15 +47,24 @@ TRAINING_THREADS = 4  # whatever the machine has: the vocabulary depends on it i
 def learn_vocabulary(corpus: Corpus, config: TokenizerConfig) -> Tokenizer:
     """Learns a vocabulary from a corpus however large: from `config.sample_bytes` of it, taken from all over.
 
-    The same corpus and config give the same tokenizer. Raises `TokenizerError` as `train_tokenizer` does.
+    Labels of the documents have pieces, besides: see `add_labels`. The same corpus and config give the same
+    tokenizer. Raises `TokenizerError` as `train_tokenizer` does.
     """
     if config.tokenizer == "byte":
-        return train_tokenizer([], config)
+        return add_labels(train_tokenizer([], config), corpus)
     texts = list(corpus.excerpts(config.sample_bytes))
     times = max(1.0, corpus.size / max(1, sum(len(text.encode()) for text in texts)))  # that the corpus is as long
     counts = _count(texts)
     counts = {character: round(times * count) for character, count in counts.items()}
-    return train_tokenizer(texts, config, character_counts=counts)
+    return add_labels(train_tokenizer(texts, config, character_counts=counts), corpus)
+
+
+def add_labels(tokenizer: Tokenizer, corpus: Corpus) -> Tokenizer:
+    """The tokenizer with pieces for those labels of the corpus that are worth it and that it lacks.
+
+    `TokenizerConfig.vocab_size` does not count them. Raises `CorpusError` where `CorpusConfig.labels` finds none.
+    """
+    return tokenizer.with_labels(worth_learning(corpus.labels()))
 
 
 def train_tokenizer(

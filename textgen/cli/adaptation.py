@@ -59,16 +59,23 @@ def switched(kind: type[Config], on: bool, switch: str, options: dict[str, Any])
 
 
 def adapted_writer(
-    saved: SavedModel, adapt: str | None, cache: CacheConfig | None, dynamic: DynamicConfig | None
+    saved: SavedModel,
+    adapt: str | None,
+    cache: CacheConfig | None,
+    dynamic: DynamicConfig | None,
+    label: str | None = None,
 ) -> NumpyModel | CachedModel:
-    """What writes: the saved model, or what becomes of it when it learns from the file `adapt` and has a cache."""
+    """What writes: the saved model, or what becomes of it when it learns from the file `adapt` and has a cache.
+
+    With a `label` that is a text with this label.
+    """
     from textgen.cache import CachedModel
 
-    model = saved.writer() if adapt is None or dynamic is None else _learned(saved, adapt, dynamic)
+    model = saved.writer() if adapt is None or dynamic is None else _learned(saved, adapt, dynamic, label)
     return CachedModel(model, cache) if cache else model
 
 
-def _learned(saved: SavedModel, path: str, config: DynamicConfig) -> NumpyModel:
+def _learned(saved: SavedModel, path: str, config: DynamicConfig, label: str | None) -> NumpyModel:
     """The model after it has learned from a text."""
     from textgen.corpus import Corpus
     from textgen.numpy_model import NumpyModel
@@ -76,7 +83,7 @@ def _learned(saved: SavedModel, path: str, config: DynamicConfig) -> NumpyModel:
     from textgen.tokens import encode_corpus
 
     with tempfile.TemporaryDirectory() as folder:
-        stream = encode_corpus(Corpus([path], saved.corpus_config), saved.tokenizer, Path(folder) / "tokens")
+        stream = encode_corpus(Corpus([path], saved.corpus_config), saved.tokenizer, Path(folder) / "tokens", label)
         load_tensorflow()
         from textgen.dynamic import Learner
 

@@ -37,6 +37,7 @@ def stats(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     from textgen.corpus import Corpus
 
     text = Corpus(paths, corpus_config(options))
+    text.labels()  # complains where there are none
     for path in text.skipped:
         click.echo(f"Skipped {path}: it looks like a binary file.", err=True)
     click.echo(_as_json(text) if as_json else _as_table(text))
@@ -56,6 +57,8 @@ def _as_table(text: Corpus) -> str:
     width = max(len(name) for name, _ in rows)
     digits = max(len(number) for _, number in rows)
     table = [f"{name:{width}}  {number:>{digits}}" for name, number in rows]
+    for label, count in counts.labels.items():
+        table.append(f"{'label':{width}}  {count:>{digits}}  {label}")
     commonest = " ".join(_visible(character) for character, _ in counts.characters_by_frequency)
     reason = f" ({text.guess_reason})" if text.guess_reason else ""
     table.append(f"{'commonest':{width}}  {commonest}")

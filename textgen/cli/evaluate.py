@@ -17,6 +17,7 @@ from textgen.cli.options import (
     corpus_options,
     given,
     json_option,
+    label_option,
     models_dir_option,
     novelty_line,
     novelty_option,
@@ -31,6 +32,7 @@ from textgen.errors import ConfigError
 @click.option(
     "--with", "beside", multiple=True, metavar="MODEL", help="Average probabilities with this model of one vocabulary."
 )
+@label_option
 @novelty_option
 @json_option
 @models_dir_option
@@ -41,6 +43,7 @@ def evaluate(
     model: str,
     paths: tuple[str, ...],
     beside: tuple[str, ...],
+    label: str | None,
     cache: bool,
     dynamic: bool,
     novelty: bool,
@@ -53,8 +56,8 @@ def evaluate(
     PATHS are files, folders, globs, or - for standard input.
     Nats and perplexity a token depend on the vocabulary; bits a byte compare any two models on the same text.
     Perplexity a word counts the end of each document as a word. Documents are cut as for training, unless
-    options say otherwise. With --cache or --dynamic the text is read as one stream, in order: that takes
-    longer. The saved model stays as it is.
+    options say otherwise; their labels are read, but not scored. With --cache or --dynamic the text is read as
+    one stream, in order: that takes longer. The saved model stays as it is.
 
     \b
     Example:
@@ -77,6 +80,7 @@ def evaluate(
                 f"{other.name} and {saved.name} have different vocabularies, so their probabilities have no mean: "
                 "train one with --tokenizer-from the other."
             )
+    saved.tokenizer.opening(label)  # complains before the slow part
     ngrams = saved.ngrams() if novelty else None
     text = Corpus(paths, replace(saved.corpus_config, **select(CorpusConfig, given(options))))
 
@@ -86,7 +90,7 @@ def evaluate(
     from textgen.evaluation import Evaluator
 
     with tempfile.TemporaryDirectory() as folder:
-        stream = encode_corpus(text, saved.tokenizer, Path(folder) / "tokens")
+        stream = encode_corpus(text, saved.tokenizer, Path(folder) / "tokens", label)
         networks = [each.build() for each in (saved, *others)]
         scores = asdict(Evaluator(networks[0], cache_config, dynamic_config, networks[1:]).scores(stream))
         found = ngrams.novelty_of_ids(stream.read(0, len(stream)), saved.tokenizer) if ngrams else None

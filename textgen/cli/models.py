@@ -40,6 +40,7 @@ def list_(models_dir: Path | None, as_json: bool) -> None:
                 "name": path.name,
                 "parameters": saved.model_config.num_parameters,
                 "vocab_size": saved.model_config.vocab_size,
+                "labels": saved.tokenizer.labels,
                 "bits_per_byte": saved.training.get("scores", {}).get("bits_per_byte"),
                 "state": saved.training.get("state", "unknown").split(":")[0],
             }

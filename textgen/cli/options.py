@@ -59,6 +59,11 @@ corpus_options = option_group(
     ),
     click.option("--text-field", metavar="NAME", help="Field of .jsonl files that holds the text [default: text]."),
     click.option("--text-column", metavar="NAME", help="Column of .csv and .tsv files with the text [default: text]."),
+    click.option(
+        "--labels",
+        metavar="NAME",
+        help="Column or field with the label of each document, or `folder`: that of its file is the label.",
+    ),
 )
 
 tokenizer_options = option_group(
@@ -80,6 +85,7 @@ SAMPLING_HELP = {  # settings of SamplingConfig, by the section of the help that
         "min_p": "Leave out pieces less likely than this share of the likeliest; 0 is off.",
         "max_tokens": "Pieces at most.",
         "max_seconds": "Seconds at most, for each text.",
+        "label": "Write as the texts with this label; see --labels of textgen train.",
         "stop": "End before this text; may be given several times.",
         "until": "End with the document, or with the sentence, line or paragraph if that is earlier.",
         "seed": "The same seed gives the same text [default: random].",
@@ -153,7 +159,7 @@ def setting_option(kind: type, name: str, text: str, section: str) -> Decorator:
     shapes: dict[str, dict[str, Any]] = {
         "float": {"type": float},
         "int": {"type": int, "metavar": "N"},
-        "str": {"type": click.Choice(UNITS)} if name == "until" else {"metavar": "NAMES"},
+        "str": {"type": click.Choice(UNITS)} if name == "until" else {"metavar": "NAMES" if default else "NAME"},
         "bool": {"default": None},
         "tuple[str, ...]": {
             "multiple": True,
@@ -195,6 +201,7 @@ search_options = option_group(
     *[setting_option(SearchConfig, name, text, "Search") for name, text in SEARCH_HELP.items()],
 )
 
+label_option = click.option("--label", metavar="NAME", help="Take all for text with this label.")
 models_dir_option = click.option(
     "--models-dir",
     type=click.Path(file_okay=False, path_type=Path),

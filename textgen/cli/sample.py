@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,6 +98,7 @@ def sample(
     Example:
       textgen sample --prompt "It was a"
       textgen sample novel --num 3 --temperature 1.1 --seed 7
+      textgen sample poems --label "Li Bai"
       textgen sample novel --prompt "It was" --until sentence --num-beams 5
       textgen sample novel --adapt letters.txt --cache
       cat beginning.txt | textgen sample --prompt - --max-tokens 2000
@@ -107,6 +108,7 @@ def sample(
 
     options = given(options)
     settings, search = select(SamplingConfig, options), select(SearchConfig, options)
+    _refuse_contradictions(settings, search, best_of)
     cache_config = switched(CacheConfig, cache, "--cache", options)
     dynamic_config = switched(DynamicConfig, adapt is not None, "--adapt", options)
     if show_probabilities:
@@ -115,21 +117,31 @@ def sample(
     saved = load_model(model, models_dir)
     for request in requests:
         saved.tokenizer.encode(request.prompt)  # complains before anything is written
+        saved.tokenizer.opening(request.config.label)
     ngrams = saved.ngrams() if novelty or any(request.config.no_copy is not None for request in requests) else None
-    writer = adapted_writer(saved, adapt, cache_config, dynamic_config)
+    writer = adapted_writer(saved, adapt, cache_config, dynamic_config, settings.get("label"))
     adaptation = "".join(f" {each}" for each in (cache_config, adapt, dynamic_config) if each)
     generator = Generator(writer, saved.tokenizer, ngrams, fingerprint=saved.fingerprint + adaptation)
     if (save_state or load_state) and (len(requests) * num > 1 or best_of or search):
         raise ConfigError("A state is that of one text: it goes with one prompt, without a search or a choice.")
     printer = Printer(saved, ngrams if novelty else None, as_json, show_probabilities)
     if search:
-        if best_of:
-            raise ConfigError("best_of chooses among drawn texts, and a search draws none: leave out one of them.")
         printer.print_all(_found(generator, requests, from_dict(SearchConfig, search), num))
     elif save_state or load_state or (len(requests) * num == 1 and not best_of and not as_json):
         _write_one(generator, requests[0], printer, load_state, save_state)
     else:
         printer.print_all(generator.write(requests, num, best_of, batch_size))
+
+
+def _refuse_contradictions(settings: Mapping[str, Any], search: Mapping[str, Any], best_of: int | None) -> None:
+    """A search draws nothing, so what only matters to a draw is wrong usage."""
+    from textgen.sampling import DRAWING
+
+    clash = [name for name in settings if name in DRAWING] + ["best_of"] * (best_of is not None)
+    if search and clash:
+        first = next(iter(search)).replace("_", "-")
+        flag = clash[0].replace("_", "-")
+        raise click.UsageError(f"--{first} looks for the likeliest text and draws none: leave out --{flag}.")
 
 
 def _write_one(
@@ -144,7 +156,8 @@ def _write_one(
         printer.print_all([result])
     if save_state:
         taken_back = result.stop_reason in ("stop", "until")  # there are pieces that the text does not contain
-        state = generator.read(request.prompt + result.text, start) if taken_back else writing.state
+        written = request.prompt + result.text
+        state = generator.read(written, start, request.config.label) if taken_back else writing.state
         generator.save_state(save_state, state)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from textgen.cli.options import corpus_options, given, json_option, models_dir_option
+from textgen.cli.options import corpus_options, given, json_option, label_option, models_dir_option
 from textgen.config import CorpusConfig, select
 from textgen.errors import CorpusError
 
@@ -52,12 +52,14 @@ HEADER = "log probability    perplexity  bits a byte   pieces  text"
     show_default=True,
     help="With --follow: a line is compared with so many lines before it.",
 )
+@label_option
 @json_option
 @models_dir_option
 @corpus_options
 def score(
     model: str,
     paths: tuple[str, ...],
+    label: str | None,
     pieces: bool,
     no_end: bool,
     jsonl: bool,
@@ -73,7 +75,8 @@ def score(
 
     PATHS are files, folders, globs, or - for standard input, as is none. Texts are the documents in them, cut as
     for training, unless options say otherwise. Each is scored by itself: its log probability in nats, and
-    perplexity a piece and bits a byte, as `textgen evaluate` says them.
+    perplexity a piece and bits a byte, as `textgen evaluate` says them. Labels that stand beside them are not
+    read: without --label they have none.
 
     With --follow the lines of one file or of standard input are one stream, scored as they come, for as long as
     they come. Printed are those that surprise, with their line number, bits a character, and how far they stand
@@ -92,13 +95,14 @@ def score(
 
     saved = load_model(model, models_dir)
     config = replace(saved.corpus_config, **select(CorpusConfig, given(options)))
+    saved.tokenizer.opening(label)  # complains before anything is read
     if follow:
         scorer = Scorer(saved.writer(), saved.tokenizer)
-        _follow(saved, scorer, paths, config, as_json, show_all, threshold, window)
+        _follow(saved, scorer, paths, config, as_json, show_all, threshold, window, label)
         return
     with ExitStack() as stack:
         fields, texts = _texts(paths or ("-",), config, jsonl, stack)
-        scores = Scorer(saved.writer(), saved.tokenizer).scores(texts, ends=not no_end)
+        scores = Scorer(saved.writer(), saved.tokenizer).scores(texts, ends=not no_end, label=label)
         if as_json or jsonl:
             for extra, result in zip(fields, scores, strict=False):
                 _print_json({**extra, "model": saved.name, **_as_dict(saved, result, pieces)})
@@ -215,6 +219,7 @@ def _follow(
     show_all: bool,
     threshold: float,
     window: int,
+    label: str | None,
 ) -> None:
     from textgen.following import file_lines, follow, stream_lines
 
@@ -222,7 +227,8 @@ def _follow(
     lines = stream_lines(sys.stdin.buffer) if path == "-" else file_lines(Path(path))
     seen = flagged = 0
     try:
-        for result in follow(scorer, lines, config.documents or "file", threshold=threshold, window=window):
+        documents = config.documents or "file"
+        for result in follow(scorer, lines, documents, threshold=threshold, window=window, label=label):
             seen += 1
             flagged += result.flagged
             if result.flagged or show_all:

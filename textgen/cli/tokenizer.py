@@ -121,6 +121,7 @@ def info(tokenizer: str, pieces: bool, as_json: bool) -> None:
         "pad_id": loaded.pad_id,
         "unk_id": loaded.unk_id,
         "eos_id": loaded.eos_id,
+        "labels": len(loaded.labels),
         "bytes": len(loaded.serialized),
         "fingerprint": loaded.fingerprint(),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from textgen.plan import Plan
     from textgen.reports import Observer
     from textgen.saved_model import SavedModel
+
+LABELS_SHOWN = 8  # in the plan
 
 model_options = option_group(
     click.option("--embedding-dim", type=int, metavar="N", help="Numbers that stand for a piece."),
@@ -107,6 +110,7 @@ training_options = option_group(
     click.option("--freeze", metavar="LAYER", multiple=True, help="Leave the weights of embedding, lstm_0, ... alone."),
     click.option("--clip-norm", type=float, help="Longer gradients are shortened to this."),
     click.option("--clip-value", type=float, help="Instead, each number of them is brought within this of 0."),
+    click.option("--label-dropout", type=float, help="Share of labels that are withheld in training [default: 0.1]."),
     click.option("--validations", type=int, metavar="N", help="How often held-out text is scored."),
     click.option("--valid-tokens", type=int, metavar="N", help="Held-out tokens that are scored each time."),
     click.option("--patience", type=int, metavar="N", help="Stop after so many validations without a better one."),
@@ -185,6 +189,7 @@ def train(
       textgen train novel.txt
       textgen train poems/ --documents blank-line --minutes 10 --name poems
       textgen train headlines.csv --text-column title --preset small
+      textgen train poems.csv --labels author
       textgen train --resume --name poems
       textgen train novel.txt --find-lr
     """
@@ -350,6 +355,7 @@ def describe(plan: Plan, folder: Path) -> str:
     rows = {
         "corpus": f"{stats.characters:,} characters in {stats.documents:,} documents "
         f"by {plan.corpus_config.documents}{reason}",
+        **({"labels": _labels(plan)} if plan.corpus_config.labels else {}),
         "held out": held_out,
         "vocabulary": f"{plan.tokenizer_config.tokenizer}, about {model.vocab_size:,} pieces, "
         f"{plan.tokens:,} tokens to train on",
@@ -370,14 +376,26 @@ def describe(plan: Plan, folder: Path) -> str:
     return "\n".join(f"{name:<11} {value}" for name, value in rows.items())
 
 
+def _labels(plan: Plan) -> str:
+    """How many labels there are, by what, and the commonest of them."""
+    from textgen.corpus import CorpusStats
+    from textgen.labels import named
+
+    there = plan.stats.labels if isinstance(plan.stats, CorpusStats) else plan.labels
+    rare = len(there) - len(plan.labels)
+    line = f"{len(plan.labels):,} by {plan.corpus_config.labels}: {named(plan.labels, LABELS_SHOWN)}"
+    return line + (f"; {rare:,} in too few documents are left out" if rare else "")
+
+
 def _summary(saved: SavedModel) -> str:
     scores, progress = saved.training["scores"], saved.training["progress"]
+    label = f" --label {shlex.quote(saved.tokenizer.labels[0])}" if saved.tokenizer.labels else ""
     return (
         f"{saved.folder}: {saved.training['state']} after {progress['step']:,} steps "
         f"({_duration(progress['seconds'])}).\n"
         f"Held-out text: {scores['nats_per_token']:.3f} nats a token, perplexity {scores['perplexity_per_token']:.2f}, "
         f"{scores['bits_per_byte']:.3f} bits a byte.\n"
-        f"Write with it:  textgen sample {saved.name}\n"
+        f"Write with it:  textgen sample {saved.name}{label}\n"
         f"See the curves: textgen tensorboard {saved.name}"
     )
 

@@ -61,9 +61,16 @@ RESIZE_SECONDS = 0.5  # after so long a change of the terminal's size is seen
     show_default=True,
     help="How freely suggestions go on after their first piece.",
 )
+@click.option("--label", metavar="NAME", help="Write as the texts with this label.")
 @models_dir_option
 def write(
-    model: str, file: Path | None, num: int, length: int | None, temperature: float, models_dir: Path | None
+    model: str,
+    file: Path | None,
+    num: int,
+    length: int | None,
+    temperature: float,
+    label: str | None,
+    models_dir: Path | None,
 ) -> None:
     """Write a text together with a model.
 
@@ -90,7 +97,7 @@ def write(
 
     saved = load_model(model, models_dir)
     length = length or (30 if saved.tokenizer.tokenizer in ("char", "byte") else 6)
-    suggester = Suggester(saved.writer(), saved.tokenizer, num)
+    suggester = Suggester(saved.writer(), saved.tokenizer, num, label)
     session = Session(suggester, file or _free_name(saved.name), length=length, temperature=temperature)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows question marks
