@@ -35,7 +35,7 @@ def load_tensorflow(setup: Callable[[], object] = lambda: None) -> None:
     if "tensorflow" not in sys.modules:
         if version("tensorflow").startswith(XLA_FLAGS_OF):
             os.environ["XLA_FLAGS"] = " ".join([*XLA_FLAGS, os.environ.get("XLA_FLAGS", "")])  # the user's come last
-        _keep_memory()
+        keep_memory()
     with _quiet_stderr():
         import tensorflow as tf
 
@@ -128,7 +128,7 @@ def join_states(states: list[Any]) -> Any:
     return tf.nest.map_structure(lambda *arrays: tf.concat(arrays, 0), *states)
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Tells glibc to reuse large buffers: else every step asks the system for fresh pages and waits for them."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt:
