@@ -298,6 +298,17 @@ def test_what_was_read_counts_for_the_penalties() -> None:
     assert [sampler.draw(logits)[0] for _ in range(4)] == [10, 11, 10, 10]
 
 
+def test_looking_back_at_nothing_changes_nothing() -> None:
+    logits = random_logits(1, V)
+    off = replace(PLAIN, seed=1)
+    back = replace(off, repeat_penalty=2.0, repeat_last_n=0, dry_multiplier=2.0, dry_penalty_last_n=0)
+    samplers = [Sampler([config], TOKENIZER) for config in (off, back)]
+    for sampler in samplers:
+        sampler.read(0, [5, 6, 7] * 9)
+    for _ in range(20):
+        assert samplers[0].draw(logits) == samplers[1].draw(logits)
+
+
 def test_the_end_of_a_document_is_where_the_past_begins() -> None:
     logits = np.zeros((1, V), np.float32)
     logits[0, [10, EOS]] = 50.0, 49.0

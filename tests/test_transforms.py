@@ -268,14 +268,14 @@ def test_candidates_that_shrink(others: float) -> None:
     logits = random_logits(4, 1000)
     logits[1:] *= others
     pieces = Candidates(logits, shrinks=True)
-    for floor in (-1.0, 3.0, 2.0):
-        pieces = pieces.above(np.full((4, 1), floor))
-    pieces = pieces.only(pieces.logits != pieces.highest)
-    assert (pieces.logits.shape[1] < 500) == (others < 1)
-    there = np.flatnonzero(pieces.logits[0] > -np.inf)
-    ids = [int(pieces.ids_at(np.full(4, column))[0]) for column in there]
-    assert ids == np.flatnonzero((logits[0] >= 3.0) & (logits[0] != np.max(logits[0]))).tolist()
-    assert pieces.logits[0, there].tolist() == logits[0, ids].tolist()
+    for floor in (9.0, 5.0, 7.0):
+        pieces = pieces.above(pieces.highest - floor)
+    for kept in (pieces, pieces.only((np.arange(4)[:, None] == 0) | (pieces.logits == pieces.highest))):
+        assert (kept.logits.shape[1] < 500) == (others > 1 or kept is not pieces)
+        there = np.flatnonzero(kept.logits[0] > -np.inf)
+        ids = [int(kept.ids_at(np.full(4, column))[0]) for column in there]
+        assert ids == np.flatnonzero(logits[0] >= np.max(logits[0]) - 5.0).tolist()
+        assert kept.logits[0, there].tolist() == logits[0, ids].tolist()
 
 
 def test_surprise_is_in_bits() -> None:

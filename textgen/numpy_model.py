@@ -36,8 +36,8 @@ class NumpyModel:
         self._norms = [of_layer(weights, f"norm_{layer}") for layer in range(config.num_layers)]
         narrows = config.hidden_units != config.embedding_dim
         self._projection = (weights["projection/kernel"], weights["projection/bias"]) if narrows else None
-        head = weights.get("head/kernel")
-        self._head = self._table if head is None else np.ascontiguousarray(head.T)  # [V, E]
+        self._head_kernel = weights.get("head/kernel")  # [E, V]
+        self._head = self._table if self._head_kernel is None else np.ascontiguousarray(self._head_kernel.T)  # [V, E]
         self._head_bias = weights["head/bias"]
 
     def initial_state(self, batch_size: int) -> State:
@@ -86,7 +86,7 @@ class NumpyModel:
     @cached_property
     def _head_columns(self) -> np.ndarray:
         """The output weights in the order [E, V], which suits the product for many texts."""
-        return np.ascontiguousarray(self._head.T)
+        return np.ascontiguousarray(self._head.T) if self._head_kernel is None else self._head_kernel
 
     def _features(self, ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         """ids int32 [B] -> what the output layer reads, [B, E], and the state after them."""
@@ -116,7 +116,6 @@ def _layer_step(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Step:
 
 def _lstm_step(weights: Mapping[str, np.ndarray]) -> Step:
     both = np.ascontiguousarray(np.concatenate([weights["kernel"], weights["recurrent_kernel"]]).T)  # [4H, E+H]
-
     bias = weights["bias"][:, None]  # [4H, 1]
 
     def step(x: np.ndarray, state: CellState) -> CellState:

@@ -60,8 +60,8 @@ def dry(
     that no repetition contains: they end it, and are never made less likely.
     """
     width = history.shape[-1]
-    newest = np.where(multiplier > 0, history[:, -1:], -2)  # [B, 1]
-    rows, at = np.divmod(np.flatnonzero(history == newest), max(width, 1))
+    newest = np.where(multiplier > 0, history[:, -1:], -1)  # [B, 1]
+    rows, at = np.divmod(np.flatnonzero(history == newest), width)
     oldest = width - np.minimum(last_n[rows, 0], width)  # columns before it do not count
     counts = (newest[rows, 0] >= 0) & (at >= oldest) & (at < width - 1)
     rows, at, oldest = rows[counts], at[counts], oldest[counts]

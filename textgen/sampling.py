@@ -172,7 +172,7 @@ class Chain:
         }
         self._mu = 2.0 * self._mirostat["mirostat_tau"]  # bits [B, 1]
         longest = [int(self._inputs[name].max()) for name in LOOK_BACK if name in self._inputs]
-        self.history = History(len(configs), max(longest, default=0))
+        self.history = History(len(configs), max([1, *longest]))
         if "dry_multiplier" in self._inputs:
             known: dict[tuple[str, ...], np.ndarray] = {}
             for breakers in {config.dry_sequence_breakers for config in configs}:

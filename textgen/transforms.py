@@ -85,7 +85,7 @@ class Candidates:
 
     def only(self, kept: np.ndarray) -> Candidates:
         """Those for which `kept` [B, C] is true."""
-        return self._few(kept) or self.with_logits(_keep(self.logits, kept))
+        return self._few(kept & (self.logits > -np.inf)) or self.with_logits(_keep(self.logits, kept))
 
     def _few(self, kept: np.ndarray) -> Candidates | None:
         """What is kept, without gaps, where it is few."""
