@@ -14,9 +14,9 @@ from functools import cached_property
 import numpy as np
 
 from textgen.config import ModelConfig
+from textgen.memory import keep_memory
 from textgen.reference.cells import CellState, cell_of
 from textgen.reference.network import norm_forward, of_layer
-from textgen.runtime import keep_memory
 
 State = tuple[CellState, ...]  # a layer each: h and, where the cell has one, the memory c, [B, H] float32
 Step = Callable[[np.ndarray, CellState], CellState]  # what a layer makes of x [B, in] and its state
