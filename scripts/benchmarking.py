@@ -43,6 +43,7 @@ def interleave(script: str, contenders: Sequence[Result], rounds: int) -> list[R
 
 def _environment(contender: Result) -> dict[str, str]:
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    environment.pop("OPENBLAS_CORETYPE", None)  # every library chooses what suits this processor
     if contender.get("allocator") == "tuned":
         keep = str(1 << 30)
         environment |= {"MALLOC_MMAP_THRESHOLD_": keep, "MALLOC_TRIM_THRESHOLD_": keep, "MALLOC_TOP_PAD_": str(1 << 26)}

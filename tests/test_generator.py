@@ -115,8 +115,8 @@ def test_draws_what_the_reference_would(model: LanguageModel, generator: Generat
         logits, state, _ = reference.forward(weights, np.array([read]), state)
         last = logits[:, -1]
         last[:, ~writable(TOKENIZER, ids)] = -np.inf
-        left, pieces = transform(last, settings_of([config]))
-        read = [int(pieces[0, draw(left, rng.random(1))[0]])]
+        left = transform(last, settings_of([config]))
+        read = left.ids_at(draw(left.logits, rng.random(1))).tolist()
         ids += read
     assert list(generation.ids) == ids
 

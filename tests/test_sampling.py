@@ -10,8 +10,20 @@ from hypothesis import strategies as st
 from test_transforms import batches, column, random_logits, softmax
 
 from textgen.config import SAMPLERS, SamplingConfig
-from textgen.sampling import TRANSFORMS, Sampler, draw, pieces_with, row_generator, settings_of, transform
+from textgen.sampling import (
+    AHEAD,
+    LOOKING_BACK,
+    TRANSFORMS,
+    Sampler,
+    Uniforms,
+    draw,
+    pieces_with,
+    row_generator,
+    settings_of,
+    transform,
+)
 from textgen.tokenizer import ByteTokenizer
+from textgen.transforms import Candidates
 
 TOKENIZER = ByteTokenizer()
 V, EOS = TOKENIZER.vocab_size, TOKENIZER.eos_id
@@ -55,6 +67,20 @@ def test_row_generator_is_a_function_of_its_seed() -> None:
     row_generator((1 << 63) - 1).random()
 
 
+def test_uniforms_are_those_of_the_rows_own_generator() -> None:
+    """Also where they were made ahead, and when other rows leave."""
+    uniforms = Uniforms([3, 4, 5], [False, True, False])
+    alone, both = row_generator(5), row_generator(4)
+    for _ in range(AHEAD + 10):
+        to_exclude, to_draw = uniforms.draw()
+        assert [to_exclude[1], to_draw[1]] == both.random(2).tolist()
+        assert [to_exclude[2], to_draw[2]] == [0.0, alone.random()]
+    uniforms.keep(np.array([2]))
+    for _ in range(AHEAD + 10):
+        to_exclude, to_draw = uniforms.draw()
+        assert [*to_exclude, *to_draw] == [0.0, alone.random()]
+
+
 def test_a_sampler_draws_by_the_settings_and_the_seed_of_each_row() -> None:
     configs = [SamplingConfig(seed=1), SamplingConfig(seed=2, temperature=0.0), SamplingConfig(seed=1)]
     sampler = Sampler(configs, TOKENIZER)
@@ -71,11 +97,18 @@ def test_a_sampler_draws_by_the_settings_and_the_seed_of_each_row() -> None:
 # === The chain ===
 
 
+def rows_of(pieces: Candidates) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The ids of the pieces that are left in each row, and their logits."""
+    ids = np.broadcast_to(np.arange(pieces.logits.shape[-1]), pieces.logits.shape) if pieces.ids is None else pieces.ids
+    return [(row[logits > -np.inf], logits[logits > -np.inf]) for row, logits in zip(ids, pieces.logits, strict=True)]
+
+
 def kept(logits: np.ndarray, order: tuple[str, ...] = SAMPLERS, **values: float) -> list[int]:
     """Ids of the pieces that are left in the only row."""
     values |= {"dynatemp_range": 0.0, "dynatemp_exponent": 1.0}
-    left, ids = transform(logits.copy(), {name: column([value], name) for name, value in values.items()}, order)
-    return ids[0, left[0] > -np.inf].tolist()
+    inputs = {name: column([value], name) for name, value in values.items()}
+    ((ids, _),) = rows_of(transform(logits.copy(), inputs, order))
+    return ids.tolist()
 
 
 def test_each_transform_sees_what_those_before_it_have_left() -> None:
@@ -99,20 +132,18 @@ def test_carrying_on_few_pieces_changes_nothing(order: tuple[str, ...]) -> None:
     expected = logits.copy()
     for name in order:
         function, fields = TRANSFORMS[name]
-        result = function(expected, *(inputs[field] for field in fields))
-        if isinstance(result, tuple):
-            expected[result[0], result[1]] = result[2]
+        if name in LOOKING_BACK:
+            rows, ids, values = function(expected, *(inputs[field] for field in fields))
+            expected[rows, ids] = values
         else:
-            expected = result
-    left, ids = transform(logits.copy(), inputs, order)
+            expected = function(Candidates(expected), *(inputs[field] for field in fields)).logits
+    left = transform(logits.copy(), inputs, order)
     actual = np.full_like(expected, -np.inf)
-    np.put_along_axis(actual, ids, left, axis=-1) if left.shape == expected.shape else None
-    for row in range(9):
-        there = left[row] > -np.inf
-        actual[row, ids[row, there]] = left[row, there]
-        assert (np.diff(ids[row, there]) > 0).all()
+    for row, (ids, values) in enumerate(rows_of(left)):
+        assert (np.diff(ids) > 0).all()
+        actual[row, ids] = values
     np.testing.assert_allclose(actual, expected, rtol=1e-6)
-    assert (left.shape[1] < 500) == (order[-1] != "penalties")
+    assert (left.logits.shape[1] < 500) == (order[-1] != "penalties")
 
 
 def test_settings_of_names_only_what_some_row_uses() -> None:
@@ -156,9 +187,8 @@ def test_frequencies_are_those_of_softmax(values: dict[str, float]) -> None:
     if "mirostat" in values:  # at most 2 bits
         likely[np.array(softmax(likely.tolist())) < 0.25] = -np.inf
     else:
-        left, pieces = transform(logits.copy(), settings_of([config]))
-        keep = pieces[0, left[0] > -np.inf]
-        likely[~np.isin(np.arange(V), keep)] = -np.inf
+        ((left, _),) = rows_of(transform(logits.copy(), settings_of([config])))
+        likely[~np.isin(np.arange(V), left)] = -np.inf
     counts, expected = np.bincount(ids, minlength=V), len(ids) * np.array(softmax(likely.tolist()))
     assert not counts[expected == 0].any()
     counts, expected = counts[expected > 0], expected[expected > 0]
@@ -233,6 +263,22 @@ def test_a_row_is_the_same_alone(rows: int) -> None:
         assert walk([configs[row]], [lengths[row]], [prompts[row]]) == [together[row]], row
 
 
+def test_a_row_of_many_pieces_is_the_same_alone() -> None:
+    """Beside rows of which nearly all pieces stay, and rows of which few do."""
+    size, rng = 3000, np.random.default_rng(0)
+    tokenizer = ByteTokenizer()
+    tokenizer.piece_bytes += [b"?"] * (size - V)
+    kinds = [EVERYTHING, SamplingConfig(), replace(EVERYTHING, top_k=0), replace(EVERYTHING, mirostat=1), PLAIN]
+    kinds = [replace(kind, require=(), no_repeat_ngram_size=0) for kind in kinds]
+    configs = [replace(kinds[row % len(kinds)], seed=row) for row in range(15)]
+    logits = rng.normal(0, 1, (30, 15, size)).astype(np.float32) * np.array([0.1, 1, 3] * 5, np.float32)[:, None]
+    sampler = Sampler(configs, tokenizer)
+    together = np.array([sampler.draw(step) for step in logits])
+    for row, config in enumerate(configs):
+        alone = Sampler([config], tokenizer)
+        assert [int(alone.draw(step[[row]])[0]) for step in logits] == together[:, row].tolist()
+
+
 def test_what_was_read_counts_for_the_penalties() -> None:
     logits = np.zeros((1, V), np.float32)
     logits[0, 10:12] = 50.0, 49.0
@@ -250,6 +296,17 @@ def test_what_was_read_counts_for_the_penalties() -> None:
         assert sampler.draw(logits).tolist() == [piece], read
     sampler = Sampler([config], TOKENIZER)
     assert [sampler.draw(logits)[0] for _ in range(4)] == [10, 11, 10, 10]
+
+
+def test_looking_back_at_nothing_changes_nothing() -> None:
+    logits = random_logits(1, V)
+    off = replace(PLAIN, seed=1)
+    back = replace(off, repeat_penalty=2.0, repeat_last_n=0, dry_multiplier=2.0, dry_penalty_last_n=0)
+    samplers = [Sampler([config], TOKENIZER) for config in (off, back)]
+    for sampler in samplers:
+        sampler.read(0, [5, 6, 7] * 9)
+    for _ in range(20):
+        assert samplers[0].draw(logits) == samplers[1].draw(logits)
 
 
 def test_the_end_of_a_document_is_where_the_past_begins() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from textgen.config import SAMPLERS
 from textgen.sampling import TRANSFORMS
-from textgen.transforms import mirostat, reaching, surprise, temperature, xtc
+from textgen.transforms import GROUPS, Candidates, mirostat, reaching, surprise, temperature, top_k, xtc
 
 EPS = 1e-5  # float32 may fall on either side of a border this near
 SHARES = (0.0, 1e-6, 0.05, 0.3, 0.5, 0.9, 0.99, 1.0)
@@ -55,6 +55,12 @@ def drawn_settings(data: st.DataObject, name: str, rows: int) -> np.ndarray:
     """Settings [B, 1], a row its own."""
     values = st.sampled_from(EDGES[name])
     return column(data.draw(st.lists(values, min_size=rows, max_size=rows)), name)
+
+
+def applied(name: str, logits: np.ndarray, *settings: np.ndarray) -> np.ndarray:
+    """The logits that a sampler makes of all."""
+    result: Candidates = TRANSFORMS[name][0](Candidates(logits), *settings)
+    return result.logits
 
 
 def softmax(row: Sequence[float]) -> list[float]:
@@ -162,7 +168,7 @@ def test_what_is_left_out(name: str, data: st.DataObject, logits: np.ndarray) ->
     expected = globals()[f"kept_by_{name}"]
     grows = name in ("top_p", "typical_p", "top_n_sigma", "top_k")  # with the setting, more pieces stay
     for row, kept, value in zip(
-        logits.tolist(), kept_values(logits, TRANSFORMS[name][0](logits, values)), values[:, 0].tolist(), strict=True
+        logits.tolist(), kept_values(logits, applied(name, logits, values)), values[:, 0].tolist(), strict=True
     ):
         step = 0.0 if name == "top_k" or value == OFF[name] else EPS * max(value, 0.1)
         less, more = (value - step, value + step) if grows else (value + step, max(value - step, 0.0))
@@ -179,7 +185,7 @@ def test_what_is_left_out(name: str, data: st.DataObject, logits: np.ndarray) ->
 @settings(deadline=None)
 def test_temperature_divides_and_zero_is_argmax(data: st.DataObject, logits: np.ndarray) -> None:
     t = drawn_settings(data, "temperature", len(logits))
-    after = temperature(logits, t)
+    after = temperature(Candidates(logits), t).logits
     assert after.dtype == np.float32
     for row, result, degrees in zip(logits.tolist(), after.tolist(), t[:, 0].tolist(), strict=True):
         if degrees == 0:
@@ -192,7 +198,7 @@ def test_temperature_divides_and_zero_is_argmax(data: st.DataObject, logits: np.
 @settings(deadline=None)
 def test_dynamic_temperature_is_llama_cpps(logits: np.ndarray, t: float, spread: float, exponent: float) -> None:
     values = [np.full((len(logits), 1), value, np.float32) for value in (t, spread, exponent)]
-    after = temperature(logits, *values)
+    after = temperature(Candidates(logits), *values).logits
     for row, result in zip(logits.tolist(), after.tolist(), strict=True):
         count = len(possible(row))
         share = entropy(row) / math.log(count) if count > 1 else 0.0
@@ -210,7 +216,7 @@ def test_dynamic_temperature_is_llama_cpps(logits: np.ndarray, t: float, spread:
 @settings(deadline=None)
 def test_xtc_is_llama_cpps(logits: np.ndarray, threshold: float, probability: float, uniform: float) -> None:
     inputs = [np.full((len(logits), 1), value, np.float32) for value in (probability, threshold, uniform)]
-    for row, kept in zip(logits.tolist(), kept_values(logits, xtc(logits, *inputs)), strict=True):
+    for row, kept in zip(logits.tolist(), kept_values(logits, xtc(Candidates(logits), *inputs).logits), strict=True):
         if np.float32(uniform) >= np.float32(probability):
             assert kept == possible(row)
         else:
@@ -226,29 +232,63 @@ def test_mirostat_truncates_as_the_paper_says(version: int, mu: float) -> None:
     logits[3, 5:] = -np.inf
     inputs = np.full((len(logits), 1), version), np.full((len(logits), 1), mu)
     expected = [globals()[f"kept_by_mirostat_{version}"](row, mu) for row in logits.tolist()]
-    assert kept_values(logits, mirostat(logits, *inputs)) == expected
+    assert kept_values(logits, mirostat(Candidates(logits), *inputs).logits) == expected
 
 
 @given(batches(), st.sampled_from((0, 1, 2)), st.floats(-5, 30))
 @settings(deadline=None)
 def test_mirostat_leaves_something(logits: np.ndarray, version: int, mu: float) -> None:
     inputs = np.full((len(logits), 1), version), np.full((len(logits), 1), mu)
-    for row, kept in zip(logits.tolist(), kept_values(logits, mirostat(logits, *inputs)), strict=True):
+    for row, kept in zip(
+        logits.tolist(), kept_values(logits, mirostat(Candidates(logits), *inputs).logits), strict=True
+    ):
         assert likeliest(row) <= kept
         assert version or kept == possible(row)
 
 
+@pytest.mark.parametrize("k", [1, 2, 60, GROUPS, GROUPS + 1])
+@pytest.mark.parametrize("ties", [False, True])
+def test_top_k_of_very_many(k: int, ties: bool) -> None:
+    """Here most pieces are left out before any is sorted."""
+    logits = random_logits(5, 2 * GROUPS + 123)
+    if ties:
+        logits = np.round(logits)
+    logits[1, 7:] = -np.inf
+    logits[2] = 1.0
+    expected = [kept_by_top_k(row, k) for row in logits.tolist()]
+    assert kept_values(logits, applied("top_k", logits, column([k] * 5, "top_k"))) == expected
+    few = top_k(Candidates(logits, shrinks=True), column([k] * 5, "top_k"))
+    ids = np.broadcast_to(np.arange(logits.shape[1]), logits.shape) if few.ids is None else few.ids
+    assert [set(row[there].tolist()) for row, there in zip(ids, few.logits > -np.inf, strict=True)] == expected
+
+
+@pytest.mark.parametrize("others", [0.1, 100.0])
+def test_candidates_that_shrink(others: float) -> None:
+    """They are the same whatever stands beside them: rows that leave out much, or nearly nothing."""
+    logits = random_logits(4, 1000)
+    logits[1:] *= others
+    pieces = Candidates(logits, shrinks=True)
+    for floor in (9.0, 5.0, 7.0):
+        pieces = pieces.above(pieces.highest - floor)
+    for kept in (pieces, pieces.only((np.arange(4)[:, None] == 0) | (pieces.logits == pieces.highest))):
+        assert (kept.logits.shape[1] < 500) == (others > 1 or kept is not pieces)
+        there = np.flatnonzero(kept.logits[0] > -np.inf)
+        ids = [int(kept.ids_at(np.full(4, column))[0]) for column in there]
+        assert ids == np.flatnonzero(logits[0] >= np.max(logits[0]) - 5.0).tolist()
+        assert kept.logits[0, there].tolist() == logits[0, ids].tolist()
+
+
 def test_surprise_is_in_bits() -> None:
     logits = np.log(np.array([[0.25, 0.5, 0.25]], np.float32)) + 7
-    assert surprise(logits, np.array([[1]])).tolist() == [[pytest.approx(1.0)]]
-    assert surprise(logits, np.array([[2]])).tolist() == [[pytest.approx(2.0)]]
+    assert surprise(Candidates(logits), np.array([[1]])).tolist() == [[pytest.approx(1.0)]]
+    assert surprise(Candidates(logits), np.array([[2]])).tolist() == [[pytest.approx(2.0)]]
 
 
 def test_by_hand() -> None:
     """Of 0.1, 0.4, 0.2 and 0.3."""
 
     def kept(name: str, *values: float) -> list[int]:
-        after = TRANSFORMS[name][0](LOGITS, *(column([value], name) for value in values))
+        after = applied(name, LOGITS, *(column([value], name) for value in values))
         return np.flatnonzero(after[0] > -np.inf).tolist()
 
     assert kept("top_k", 2) == [1, 3]
@@ -277,7 +317,7 @@ def test_by_hand() -> None:
 
 def test_rows_with_different_k() -> None:
     logits = random_logits(4)
-    kept = kept_values(logits, TRANSFORMS["top_k"][0](logits, column([0, 1, 17, 300], "top_k")))
+    kept = kept_values(logits, applied("top_k", logits, column([0, 1, 17, 300], "top_k")))
     assert [len(ids) for ids in kept] == [300, 1, 17, 300]
 
 
@@ -285,7 +325,7 @@ def test_rows_with_different_k() -> None:
 @settings(deadline=None)
 def test_settings_that_are_off_change_nothing(logits: np.ndarray) -> None:
     for name, value in OFF.items():
-        np.testing.assert_array_equal(TRANSFORMS[name][0](logits, column([value] * len(logits), name)), logits)
+        np.testing.assert_array_equal(applied(name, logits, column([value] * len(logits), name)), logits)
 
 
 @pytest.mark.parametrize(
@@ -327,7 +367,7 @@ def test_equals_the_processor_of_transformers(name: str, value: float) -> None:
     logits[2] = np.where(np.arange(300) % 2, logits[2], -np.inf)
     if name == "typical_p":
         logits = logits[3:]  # theirs makes the entropy NaN where pieces are impossible
-    ours = TRANSFORMS[name][0](logits, np.full((len(logits), 1), value, np.int64 if name == "top_k" else np.float32))
+    ours = applied(name, logits, np.full((len(logits), 1), value, np.int64 if name == "top_k" else np.float32))
     np.testing.assert_allclose(ours, theirs(name, value, logits), rtol=1e-6)
 
 
@@ -335,7 +375,7 @@ def test_equals_the_processor_of_transformers(name: str, value: float) -> None:
 def test_equals_the_processor_of_transformers_on_ties(name: str, value: float) -> None:
     """But for top_p at a border within equally likely pieces: all of them stay here, some there."""
     logits = np.round(random_logits(50, 60))
-    ours = TRANSFORMS[name][0](logits, np.full((len(logits), 1), value, np.int64 if name == "top_k" else np.float32))
+    ours = applied(name, logits, np.full((len(logits), 1), value, np.int64 if name == "top_k" else np.float32))
     expected = theirs(name, value, logits)
     if name == "top_p":
         last = np.min(expected, axis=-1, keepdims=True, where=expected > -np.inf, initial=np.inf)

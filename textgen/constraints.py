@@ -20,6 +20,7 @@ from textgen.tokenizer import Tokenizer, valid_text
 
 PULL = 20.0  # nats to which the bias towards a required text grows ...
 PULL_PIECES = 400  # ... after so many pieces, or at max_tokens if that is less
+NOTHING = np.zeros(0, np.int64)
 
 
 class Constraints:
@@ -58,6 +59,7 @@ class Constraints:
         self._spelled: list[int] = []  # required pieces that must come next
         self._biases = [(_bias_ids(text, tokenizer), value) for text, value in map(parse_bias, config.logit_bias)]
         self._last: list[int] = []  # pieces, as many as a bias looks back
+        self._look_back = max((len(ids) - 1 for ids, _ in self._biases), default=0)
         self._ngrams = NGrams(config.no_repeat_ngram_size) if config.no_repeat_ngram_size else None
         self._guard = _copy_guard(config, tokenizer, ngrams)
         self._check(tokenizer)
@@ -79,9 +81,11 @@ class Constraints:
         self.allowed = []
         if self._guard:
             self._guard.take(piece)
-        self._bans = [(phrase, phrase.follow(state, [piece])) for phrase, state in self._bans]
-        after = [(phrase, int(phrase.after(state)[piece])) for phrase, state in self._missing]
-        self._missing = [(phrase, state) for phrase, state in after if state < phrase.length]
+        if self._bans:
+            self._bans = [(phrase, phrase.follow(state, [piece])) for phrase, state in self._bans]
+        if self._missing:
+            after = [(phrase, int(phrase.after(state)[piece])) for phrase, state in self._missing]
+            self._missing = [(phrase, state) for phrase, state in after if state < phrase.length]
         self._remember([piece])
 
     def fork(self) -> Constraints:
@@ -96,10 +100,9 @@ class Constraints:
         for ids, value in self._biases:
             if len(ids) == 1 or self._last[1 - len(ids) :] == ids[:-1]:
                 logits[ids[-1]] += value
-        pull = np.float32(PULL * self._drawn / min(self._config.max_tokens, PULL_PIECES))
         for phrase, state in self._missing:
             pieces, shares = phrase.towards(state)
-            logits[pieces] += pull * shares
+            logits[pieces] += np.float32(PULL * self._drawn / min(self._config.max_tokens, PULL_PIECES)) * shares
         if self._missing or self._drawn < self._config.min_tokens:
             logits[self._eos_id] = -np.inf
         forbidden = [phrase.completing(state) for phrase, state in self._bans]
@@ -114,7 +117,8 @@ class Constraints:
             among = logits[self.allowed]
             logits[:] = -np.inf
             logits[self.allowed] = among
-        self._spell(logits)
+        if self._missing or self._spelled:
+            self._spell(logits)
         if (self.allowed or sum(map(len, forbidden)) > len(logits) / 2) and np.max(logits) == -np.inf:
             logits[self._eos_id] = 0.0
 
@@ -139,8 +143,8 @@ class Constraints:
             self._spelled = []
 
     def _remember(self, ids: Sequence[int]) -> None:
-        longest = max((len(ids) - 1 for ids, _ in self._biases), default=0)
-        self._last = [*self._last, *ids][-longest:] if longest else []
+        if self._look_back:
+            self._last = [*self._last, *ids][-self._look_back :]
         if self._ngrams:
             for piece in ids:
                 self._ngrams.append(piece)
@@ -242,7 +246,8 @@ class NGrams:
 
     def forbidden(self) -> np.ndarray:
         """Ids of the pieces that would complete an n-gram of the text a second time."""
-        return np.array(list(self._following.get(self._last, ())), np.int64)
+        following = self._following.get(self._last)
+        return np.array(list(following), np.int64) if following else NOTHING
 
 
 def _copy_guard(config: SamplingConfig, tokenizer: Tokenizer, ngrams: NgramIndex | None) -> CopyGuard | None:

@@ -31,9 +31,14 @@ def penalties(
     then the presence penalty is subtracted once, and the frequency penalty as often as the piece is there.
     """
     history = history[:, -max(int(np.max(repeat_last_n)), 1) :]
-    rows, columns = np.nonzero((history >= 0) & (_age(history) < repeat_last_n))
-    keys, counts = np.unique(rows * logits.shape[-1] + history[rows, columns], return_counts=True)
-    rows, ids = np.divmod(keys, logits.shape[-1])
+    pieces = np.sort(np.where(_age(history) < repeat_last_n, history, -1), axis=-1)  # equal ones side by side
+    first = np.ones(pieces.shape, bool)
+    np.not_equal(pieces[:, 1:], pieces[:, :-1], out=first[:, 1:])
+    starts = np.flatnonzero(first)
+    counts = np.diff(starts, append=pieces.size)
+    rows, ids = starts // pieces.shape[-1], pieces.reshape(-1)[starts]
+    there = ids >= 0
+    rows, ids, counts = rows[there], ids[there], counts[there]
     value, penalty = logits[rows, ids], repeat_penalty[rows, 0]
     value = np.where(value > 0, value / penalty, value * penalty)
     return rows, ids, value - presence_penalty[rows, 0] - (frequency_penalty[rows, 0] * counts).astype(np.float32)
@@ -55,16 +60,19 @@ def dry(
     that no repetition contains: they end it, and are never made less likely.
     """
     width = history.shape[-1]
-    known = (history >= 0) & (_age(history) < last_n) & (multiplier > 0)  # [B, W]
-    rows, at = np.nonzero(known[:, :-1] & (history[:, :-1] == history[:, -1:]))
+    newest = np.where(multiplier > 0, history[:, -1:], -1)  # [B, 1]
+    rows, at = np.divmod(np.flatnonzero(history == newest), width)
+    oldest = width - np.minimum(last_n[rows, 0], width)  # columns before it do not count
+    counts = (newest[rows, 0] >= 0) & (at >= oldest) & (at < width - 1)
+    rows, at, oldest = rows[counts], at[counts], oldest[counts]
     following, lengths = history[rows, at + 1], np.zeros(len(rows), np.int64)
     alive = np.flatnonzero(~breakers[rows, history[rows, -1]] & ~breakers[rows, following])
     while len(alive):  # the repetition before `at` is longer than `length`
         lengths[alive] += 1
         length = int(lengths[alive[0]])
-        alive = alive[(at[alive] >= length) & (length < min(LONGEST_REPEAT, width))]
+        alive = alive[(at[alive] - length >= oldest[alive]) & (length < min(LONGEST_REPEAT, width))]
         row, earlier = rows[alive], at[alive] - length
-        same = known[row, earlier] & (history[row, earlier] == history[row, -1 - length])
+        same = (history[row, earlier] >= 0) & (history[row, earlier] == history[row, -1 - length])
         alive = alive[same & ~breakers[row, history[row, earlier]]]
     long = lengths >= np.maximum(allowed_length[rows, 0], 1)
     longest_last = np.flatnonzero(long)[np.argsort(lengths[long])]
@@ -75,24 +83,37 @@ def dry(
 
 
 class History:
-    """The last pieces of each text."""
+    """The last pieces of each text. They move along a longer table, so that few of them are copied at a time."""
 
     def __init__(self, rows: int, width: int) -> None:
-        self.ids = np.full((rows, width), -1, np.int64)  # the newest at the end
+        self._width = width
+        self._end = width
+        self._table = np.full((rows, 2 * width + 1), -1, np.int32)
+
+    @property
+    def ids(self) -> np.ndarray:
+        """int32 [B, W], the newest at the end; -1 where there is none."""
+        return self._table[:, self._end - self._width : self._end]
 
     def read(self, row: int, ids: Sequence[int]) -> None:
         """Adds many pieces to one text."""
-        width = self.ids.shape[-1]
-        self.ids[row] = [*self.ids[row], *ids][len(ids) :] if len(ids) < width else ids[len(ids) - width :]
+        self.ids[row] = [*self.ids[row], *ids[-self._width :]][-self._width :] if self._width else []
 
     def append(self, ids: np.ndarray) -> None:
         """Adds a piece to each text, ids [B]."""
-        self.ids[:, :-1] = self.ids[:, 1:]
-        self.ids[:, -1:] = ids[:, None]
+        if self._end == self._table.shape[-1]:
+            self._table[:, : self._width] = self.ids
+            self._end = self._width
+        self._table[:, self._end] = ids
+        self._end += 1
 
     def clear(self, row: int) -> None:
         """Forgets a text."""
         self.ids[row] = -1
+
+    def keep(self, rows: np.ndarray) -> None:
+        """Forgets all other texts."""
+        self._table = self._table[rows]
 
 
 def _age(history: np.ndarray) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from textgen.errors import ConfigError
+from textgen.memory import keep_memory
 
 XLA_FLAGS_OF = "2.21."  # TensorFlow's versions that are known to know them: XLA ends the process over others
 XLA_FLAGS = (
@@ -21,9 +21,7 @@ XLA_FLAGS = (
     "--xla_cpu_multi_thread_eigen=false",  # each core has a shard of the batch
     "--xla_cpu_prefer_vector_width=512",
 )
-KEPT_MEMORY = 1 << 30  # bytes that the allocator may keep instead of handing them back to the system
 _most_cores: int | None = None  # that this process is to use; None: all
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's mallopt
 
 
 def load_tensorflow(setup: Callable[[], object] = lambda: None) -> None:
@@ -38,7 +36,7 @@ def load_tensorflow(setup: Callable[[], object] = lambda: None) -> None:
     if "tensorflow" not in sys.modules:
         if version("tensorflow").startswith(XLA_FLAGS_OF):
             os.environ["XLA_FLAGS"] = " ".join([*XLA_FLAGS, os.environ.get("XLA_FLAGS", "")])  # the user's come last
-        _keep_memory()
+        keep_memory()
     with _quiet_stderr():
         import tensorflow as tf
 
@@ -141,14 +139,6 @@ def join_states(states: list[Any]) -> Any:
     import tensorflow as tf
 
     return tf.nest.map_structure(lambda *arrays: tf.concat(arrays, 0), *states)
-
-
-def _keep_memory() -> None:
-    """Tells glibc to reuse large buffers: else every step asks the system for fresh pages and waits for them."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt:
-        for parameter in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD):
-            mallopt(parameter, KEPT_MEMORY if parameter != M_TOP_PAD else KEPT_MEMORY // 16)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from textgen.novelty import NgramIndex
 from textgen.penalties import History, dry, penalties
 from textgen.tokenizer import Tokenizer
 from textgen.transforms import (
+    Candidates,
     epsilon_cutoff,
     eta_cutoff,
     min_p,
@@ -59,31 +60,28 @@ OFF = {  # a sampler is off where all of its settings that stand here are as the
     "eta_cutoff": 0.0, "xtc_probability": 0.0, "temperature": 1.0, "dynatemp_range": 0.0,
 }  # fmt: skip
 LOOKING_BACK = ("penalties", "dry")  # these know pieces by their ids: all must be there
+AHEAD = 64  # pieces for which random numbers are made at once
 NOT_WITH_MIROSTAT = tuple(name for name in SAMPLERS if name not in (*LOOKING_BACK, "temperature"))
-FEW = 128  # pieces that are not worth sorting out further
 
 
-def transform(
-    logits: np.ndarray, inputs: Mapping[str, np.ndarray], order: Sequence[str] = SAMPLERS
-) -> tuple[np.ndarray, np.ndarray]:
-    """Applies those samplers of `order` whose inputs are there: logits [B, V] -> logits [B, C] and ids [B, C].
+def transform(logits: np.ndarray, inputs: Mapping[str, np.ndarray], order: Sequence[str] = SAMPLERS) -> Candidates:
+    """Applies those samplers of `order` whose inputs are there to logits [B, V], which it changes.
 
-    Once most pieces are left out, only the C others are carried on, in the order of their ids; rows with fewer are
-    filled up with -inf. The `logits` given are changed.
+    Once most pieces are left out, and nothing that looks back is to come, only the others are carried on.
     """
-    ids = np.broadcast_to(np.arange(logits.shape[-1]), logits.shape)
+    pieces = Candidates(logits)
     names = [name for name in order if all(field in inputs for field in TRANSFORMS[name][1])]
     for number, name in enumerate(names):
         function, fields = TRANSFORMS[name]
-        changed = function(logits, *(inputs[field] for field in fields))
+        pieces.shrinks = not any(later in LOOKING_BACK for later in names[number:])
+        changed = function(pieces.logits if name in LOOKING_BACK else pieces, *(inputs[field] for field in fields))
         if name in LOOKING_BACK:
-            rows, pieces, values = changed
-            logits[rows, pieces] = values
+            rows, ids, values = changed
+            pieces.logits[rows, ids] = values
+            pieces = Candidates(pieces.logits)
         else:
-            logits = changed
-            if not any(later in LOOKING_BACK for later in names[number:]):
-                logits, ids = _possible(logits, ids)
-    return logits, ids
+            pieces = changed
+    return pieces
 
 
 def draw(logits: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
@@ -175,15 +173,15 @@ class Chain:
         self._order = order
         self._eos_id = tokenizer.eos_id
         self._inputs = settings_of(configs, order)
-        self._generators = [row_generator(config.seed or 0) for config in configs]
-        self._xtc = ["xtc" in order and _setting(config, "xtc", "xtc_probability") > 0 for config in configs]
+        excludes = [("xtc" in order and _setting(config, "xtc", "xtc_probability") > 0) for config in configs]
+        self._uniforms = Uniforms([config.seed or 0 for config in configs], excludes)
         self._mirostat = {
             name: np.array([[getattr(config, name)] for config in configs])
             for name in ("mirostat", "mirostat_tau", "mirostat_eta")
         }
         self._mu = 2.0 * self._mirostat["mirostat_tau"]  # bits [B, 1]
         longest = [int(self._inputs[name].max()) for name in LOOK_BACK if name in self._inputs]
-        self.history = History(len(configs), max(longest, default=0))
+        self.history = History(len(configs), max([1, *longest]))
         if "dry_multiplier" in self._inputs:
             known: dict[tuple[str, ...], np.ndarray] = {}
             for breakers in {config.dry_sequence_breakers for config in configs}:
@@ -192,19 +190,18 @@ class Chain:
 
     def draw(self, logits: np.ndarray) -> np.ndarray:
         """logits [B, V] -> ids int32 [B]."""
-        uniforms = np.zeros((2, len(logits)))
-        for row, generator in enumerate(self._generators):
-            if self._xtc[row]:
-                uniforms[1, row] = generator.random()
-            uniforms[0, row] = generator.random()
-        self._inputs |= {"history": self.history.ids, "xtc_uniforms": uniforms[1][:, None]}
-        logits, ids = transform(logits, self._inputs, self._order)  # [B, C]
+        to_exclude, to_draw = self._uniforms.draw()
+        self._inputs |= {"history": self.history.ids, "xtc_uniforms": to_exclude[:, None]}
+        pieces = transform(logits, self._inputs, self._order)
         steered = self._mirostat["mirostat"]
-        truncated = mirostat(logits, steered, self._mu) if steered.any() else logits
-        columns = draw(truncated, uniforms[0])[:, None]  # [B, 1]
         if steered.any():
-            self._mu -= self._mirostat["mirostat_eta"] * (surprise(logits, columns) - self._mirostat["mirostat_tau"])
-        drawn = np.take_along_axis(ids, columns, axis=-1)[:, 0].astype(np.int32)
+            pieces.shrinks = False
+            columns = draw(mirostat(pieces, steered, self._mu).logits, to_draw)
+            bits = surprise(pieces, columns[:, None])  # [B, 1]
+            self._mu -= self._mirostat["mirostat_eta"] * (bits - self._mirostat["mirostat_tau"])
+        else:
+            columns = draw(pieces.logits, to_draw)
+        drawn = pieces.ids_at(columns).astype(np.int32)
         self.history.append(drawn)
         for ended in np.flatnonzero(drawn == self._eos_id):
             self.history.clear(int(ended))
@@ -215,9 +212,33 @@ class Chain:
         self._inputs = {name: values[rows] for name, values in self._inputs.items()}
         self._mirostat = {name: values[rows] for name, values in self._mirostat.items()}
         self._mu = self._mu[rows]
+        self._uniforms.keep(rows)
+        self.history.keep(rows)
+
+
+class Uniforms:
+    """The random numbers of each row, a function of its seed alone, whatever else is in the batch."""
+
+    def __init__(self, seeds: Sequence[int], excludes: Sequence[bool]) -> None:
+        """The rows that `excludes` take two numbers a piece, the others one."""
+        self._generators = [row_generator(seed) for seed in seeds]
+        self._excludes = list(excludes)
+        self._drawn = np.zeros((len(seeds), 0, 2))  # [B, pieces, 2]
+
+    def draw(self) -> tuple[np.ndarray, np.ndarray]:
+        """In [0, 1): a number [B] for `textgen.transforms.xtc`, 0 where there is none, and one [B] for the draw."""
+        if not self._drawn.shape[1]:
+            self._drawn = np.zeros((len(self._generators), AHEAD, 2))
+            for row, (generator, both) in enumerate(zip(self._generators, self._excludes, strict=True)):
+                self._drawn[row, :, 0 if both else 1 :] = generator.random((AHEAD, 2 if both else 1))
+        first, self._drawn = self._drawn[:, 0], self._drawn[:, 1:]
+        return first[:, 0], first[:, 1]
+
+    def keep(self, rows: np.ndarray) -> None:
+        """Forgets all other rows."""
         self._generators = [self._generators[row] for row in rows]
-        self._xtc = [self._xtc[row] for row in rows]
-        self.history.ids = self.history.ids[rows]
+        self._excludes = [self._excludes[row] for row in rows]
+        self._drawn = self._drawn[rows]
 
 
 DRAWING = frozenset(  # settings of the draw alone: a search knows none of them
@@ -240,7 +261,7 @@ def settings_of(configs: Sequence[SamplingConfig], order: Sequence[str] = SAMPLE
 
 
 def row_generator(seed: int) -> np.random.Generator:
-    """Where one row's uniforms come from: a function of its seed alone, whatever else is in the batch."""
+    """Where one row's uniforms come from."""
     return np.random.Generator(np.random.Philox(seed))
 
 
@@ -252,20 +273,3 @@ def pieces_with(texts: Sequence[str], tokenizer: Tokenizer) -> np.ndarray:
 
 def _setting(config: SamplingConfig, sampler: str, field: str) -> float:
     return OFF[field] if config.mirostat and sampler in NOT_WITH_MIROSTAT and field in OFF else getattr(config, field)
-
-
-def _possible(logits: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """logits and ids [B, V] of the pieces that are not left out, [B, C], if they are few."""
-    size = logits.shape[-1]
-    possible = logits > -np.inf
-    if size <= FEW or np.count_nonzero(possible) > logits.size / 8:
-        return logits, ids
-    flat = np.flatnonzero(possible)
-    rows = flat // size
-    counts = np.bincount(rows, minlength=len(logits))
-    columns = np.arange(len(flat)) - (np.cumsum(counts) - counts)[rows]
-    shape = (len(logits), int(counts.max()))
-    fewer, theirs = np.full(shape, -np.inf, logits.dtype), np.zeros(shape, np.int64)
-    fewer[rows, columns] = logits.reshape(-1)[flat]
-    theirs[rows, columns] = ids[rows, flat - rows * size]
-    return fewer, theirs
