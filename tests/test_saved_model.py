@@ -236,7 +236,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "table beyond memory": (set_config("model", embedding_dim=1 << 15), "does not fit.*embedding/table"),
     "another vocabulary": (change(MODEL_FILE, OTHER_TOKENIZER), "the tokenizer has 262 pieces and the model"),
     "vocab_size of another": (set_config("model", vocab_size=1 << 20), "pieces and the model 1,048,576"),
-    "a byte tokenizer": (set_config("tokenizer", tokenizer="byte"), "the tokenizer has 259 pieces and the model"),
+    "a byte tokenizer": (set_config("tokenizer", tokenizer="byte"), "the configuration says byte"),
     "no SentencePiece": (change(MODEL_FILE, b"garbage"), "cannot be used: The vocabulary is not a SentencePiece"),
     "a weight of another shape": (set_weights(head__bias=np.zeros(7, np.float32)), r"does not fit.*\(head/bias\)"),
     "a weight transposed": (set_weights(lstm_0__kernel=np.zeros((12, 4), np.float32)), "does not fit.*lstm_0/kernel"),

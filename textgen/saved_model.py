@@ -167,6 +167,11 @@ def load_model(name: str | None = None, folder: str | Path | None = None) -> Sav
         raise  # names the file already
     except TextgenError as error:
         raise SavedModelError(f"{path} cannot be used: {error}") from None
+    if tokenizer.tokenizer != tokenizer_config.tokenizer:
+        raise SavedModelError(
+            f"{path}: the tokenizer is {tokenizer.tokenizer} and the configuration says {tokenizer_config.tokenizer}. "
+            "They do not belong together: copy the whole folder again."
+        )
     if tokenizer.vocab_size != model_config.vocab_size:
         raise SavedModelError(
             f"{path}: the tokenizer has {tokenizer.vocab_size:,} pieces and the model {model_config.vocab_size:,}. "
