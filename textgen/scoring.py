@@ -69,7 +69,7 @@ class TextScore:
     """One text, piece by piece."""
 
     text: str
-    ids: tuple[int, ...]  # of the pieces, the end of the document last where it counts
+    ids: tuple[int, ...]  # of the pieces; at the end, read backward at the beginning, that which ends a document
     surprisal: np.ndarray  # bits, float64, one for each id
 
     @property
@@ -81,7 +81,9 @@ class TextScore:
 class Scorer:
     """Scores texts with a model and its tokenizer. Keeps nothing between calls, so that threads may share it."""
 
-    def __init__(self, model: Model, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: Model, tokenizer: Tokenizer, direction: str = "forward") -> None:
+        """A model that reads `backward` is shown each text from its end, and then the end of the one before."""
+        self.direction = direction
         self.model = model
         self.tokenizer = tokenizer
 
@@ -98,6 +100,8 @@ class Scorer:
         """
         for group in _groups(texts):
             rows = self.tokenizer.encode_batch(group)
+            if self.direction == "backward":
+                rows = [ids[::-1] for ids in rows]
             if ends:
                 rows = [[*ids, self.tokenizer.eos_id] for ids in rows]
             surprisals: dict[int, np.ndarray] = {}
@@ -106,7 +110,8 @@ class Scorer:
                 batch = by_length[start : start + BATCH]
                 surprisals.update(zip(batch, self._surprisals([rows[row] for row in batch]), strict=True))
             for row, text in enumerate(group):
-                yield TextScore(text, tuple(rows[row]), surprisals[row])
+                turn = slice(None, None, -1 if self.direction == "backward" else 1)
+                yield TextScore(text, tuple(rows[row][turn]), surprisals[row][turn])
 
     def read(self, before: int, ids: Sequence[int], state: Any) -> tuple[np.ndarray, Any]:
         """Goes on with one text: the piece before `ids`, which has not been read, and the state before that one.

@@ -94,7 +94,13 @@ class Trainer:
         self._distribution = distribution or Distribution()
         self._rows = self._distribution.local_rows(config)
         self._batches = Batches(
-            data.train, config.num_streams, config.sequence_length, model.pad_id, config.seed, config.random_bptt
+            data.train,
+            config.num_streams,
+            config.sequence_length,
+            model.pad_id,
+            config.seed,
+            config.random_bptt,
+            model.config.direction,
         )
         self._evaluator = Evaluator(model)
         self._update = Update(model, config, self._distribution)
@@ -145,10 +151,11 @@ class Trainer:
         ):
             self._beat()
             learning_rate = scheduled_learning_rate(self.config, self.progress(steps_ahead=1), position.reductions)
-            learning_rate *= inputs.shape[1] / self.config.sequence_length  # a token of a short window counts no more
+            length = inputs.shape[1] // len(self.model.config.directions)
+            learning_rate *= length / self.config.sequence_length  # a token of a short window counts no more
             gradient = self._step(inputs, targets, learning_rate)
             before, position.seconds = position.seconds, time.perf_counter() - started
-            speed = self.config.num_streams * inputs.shape[1] / (position.seconds - before)
+            speed = self.config.num_streams * length / (position.seconds - before)
             if fault := position.health.note(gradient.nats, gradient.is_finite):
                 self._roll_back(fault, observers)
                 return None
