@@ -98,16 +98,14 @@ class Scorer:
         With `ends` a text is a whole document, whose end is one more piece; without, it may go on. Texts of like
         length share a batch. Raises `TokenizerError` for what is not valid text.
         """
-        for group in _groups(texts):
+        for group in in_groups(texts):
             rows = self.tokenizer.encode_batch(group)
             if self.direction == "backward":
                 rows = [ids[::-1] for ids in rows]
             if ends:
                 rows = [[*ids, self.tokenizer.eos_id] for ids in rows]
             surprisals: dict[int, np.ndarray] = {}
-            by_length = sorted(range(len(rows)), key=lambda row: len(rows[row]))
-            for start in range(0, len(rows), BATCH):
-                batch = by_length[start : start + BATCH]
+            for batch in of_like_length(rows):
                 surprisals.update(zip(batch, self._surprisals([rows[row] for row in batch]), strict=True))
             for row, text in enumerate(group):
                 turn = slice(None, None, -1 if self.direction == "backward" else 1)
@@ -147,7 +145,14 @@ def perplexity(nats: float) -> float:
     return math.exp(nats) if nats < 700 else math.inf
 
 
-def _groups(texts: Iterable[str]) -> Iterator[list[str]]:
+def of_like_length(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    """The numbers of all rows, the shortest first, at most `BATCH` at a time."""
+    by_length = sorted(range(len(rows)), key=lambda row: len(rows[row]))
+    return (by_length[start : start + BATCH] for start in range(0, len(rows), BATCH))
+
+
+def in_groups(texts: Iterable[str]) -> Iterator[list[str]]:
+    """The texts, as many at a time as may be read ahead."""
     group: list[str] = []
     characters = 0
     for text in texts:
