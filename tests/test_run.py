@@ -150,6 +150,31 @@ def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(text: Path, tmp
     assert indices[0] == indices[1]
 
 
+@pytest.mark.parametrize("direction", ["backward", "both"])
+def test_a_run_that_reads_backward_is_resumed_exactly_and_writes_samples(
+    text: Path, tmp_path: Path, direction: str
+) -> None:
+    """Fine-tuning goes on in the same direction. A step reads twice the text, and is no longer for that."""
+    settings = {"validations": 2, "patience": None, "schedule": "constant", "warmup": 0.0, "learning_rate": 0.01}
+    plan = plan_for(text, num_layers=1, direction=direction, **settings)
+    watch = Watch()
+    whole = train(plan, tmp_path / "whole", observers=[watch])
+    train(plan, tmp_path / "parts", observers=[Watch(4)])
+    resume(tmp_path / "parts")
+    last = f"checkpoints/step-{12:09d}/tensors.safetensors"
+    assert (tmp_path / "whole" / last).read_bytes() == (tmp_path / "parts" / last).read_bytes()
+    assert {report.learning_rate for report in watch.steps} == {0.01}
+    assert all(report.sample for report in watch.validations)
+    assert whole.model_config.direction == direction
+    scores = whole.training["scores"]
+    assert ("backward_nats_per_token" in scores) == (direction == "both")
+    words = {"backward": "of 24 units, backward", "both": "of 24 units in each direction"}
+    assert words[direction] in (whole.folder / "README.md").read_text(encoding="utf-8")
+    fine = {name: TINY[name] for name in ("batch_size", "sequence_length", "valid_tokens")} | {"steps": 1}
+    tuned = make_plan(Corpus([text], CorpusConfig(documents="line")), fine, start=whole, flops=1e11)
+    assert tuned.model_config.direction == direction
+
+
 def test_resuming_a_run_that_has_no_index_of_n_grams_makes_one(text: Path, tmp_path: Path) -> None:
     whole = train(plan_for(text), tmp_path / "songs")
     expected = (whole.folder / NGRAMS).read_bytes()

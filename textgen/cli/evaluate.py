@@ -100,6 +100,6 @@ def evaluate(
         return
     for name, value in scores.items():
         number = f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"
-        click.echo(f"{name.replace('_', ' '):20} {number:>14}")
+        click.echo(f"{name.replace('_', ' '):23} {number:>14}")
     if found:
         click.echo(novelty_line(found))
