@@ -107,7 +107,12 @@ def test_both_directions_are_evaluated_and_a_text_is_scored_in_the_one_there_is(
         ("backward", ["--prompt", "("], 1, "reads text backward only, so it cannot go on from a prompt"),
         ("both", ["--suffix", "a", "--stop", "b"], 1, "stop goes by the text from left to right"),
         ("both", ["--suffix", "a", "--best-of", "1", "--num", "2"], 1, "best_of (1) is less than num (2)"),
-        ("both", ["--suffix", "a", "--cache"], 2, "--cache is for texts that are written from their beginning"),
+        (
+            "both",
+            ["--suffix", "a", "--cache"],
+            2,
+            "--cache is for texts written from their beginning, not towards a suffix",
+        ),
         ("both", ["--suffix", "a", "--num-beams", "2"], 2, "--num-beams is for texts"),
         ("both", ["--suffix", "a", "--save-state", "s"], 2, "--save-state is for texts"),
         ("backward", ["--novelty"], 2, "--novelty is for texts"),

@@ -123,6 +123,14 @@ def test_with_one_network_there_is_something_to_choose_from_too(
     assert all(best.score >= (other.score or 0.0) for other in others)
 
 
+@pytest.mark.parametrize("prompt", ["", "The dog"])
+def test_a_text_may_not_be_shorter_than_is_wanted(filler: Filler, tokenizer: Tokenizer, prompt: str) -> None:
+    found = filler.write(prompt, " mat.", replace(SETTINGS, min_tokens=7), 40, 40)
+    assert all(len(tokenizer.encode(filling.text)) >= 7 for filling in found if "\ufffd" not in filling.text)
+    shorter = filler.write(prompt, " mat.", SETTINGS, 40, 40)
+    assert min(len(filling.text) for filling in shorter) < 7
+
+
 def test_the_same_text_comes_once(filler: Filler) -> None:
     found = filler.write("The", " mat.", replace(SETTINGS, temperature=0.0), 8, 8)
     assert 1 <= len(found) <= 2, "the likeliest of each direction"
@@ -150,7 +158,7 @@ def test_words_are_joined_by_spaces() -> None:
             ("", {name: value}, None, f"{name} goes by the text from left to right")
             for name, value in {
                 "stop": ("a",), "until": "line", "ban": ("a",), "require": ("a",), "logit_bias": ("a=1",),
-                "no_copy": 3, "max_seconds": 1.0, "top_logprobs": 2, "min_tokens": 2,
+                "no_copy": 3, "max_seconds": 1.0, "top_logprobs": 2,
             }.items()
         ],
     ],

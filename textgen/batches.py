@@ -104,7 +104,8 @@ class Batches:
             for later in itertools.count(epoch + 1) if endless else ():
                 yield from self.epoch(later, rows=rows)
 
-        length = None if self.random_bptt else self.sequence_length * (1 + (self.direction == "both"))
+        ways = 2 if self.direction == "both" else 1
+        length = None if self.random_bptt else ways * self.sequence_length
         shape = tf.TensorSpec((len(range(self.batch_size)[rows]), length), tf.int32)
         return tf.data.Dataset.from_generator(batches, output_signature=(shape, shape)).prefetch(4)
 

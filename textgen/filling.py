@@ -30,7 +30,7 @@ from textgen.tokenizer import Tokenizer
 
 CANDIDATES = 16  # texts among which the best are chosen to fill a gap
 FIT_PIECES = 8  # of the other end, which a cut must suit
-UNFIT = ("stop", "until", "ban", "require", "logit_bias", "no_copy", "max_seconds", "top_logprobs", "min_tokens")
+UNFIT = ("stop", "until", "ban", "require", "logit_bias", "no_copy", "max_seconds", "top_logprobs")
 """Settings that go by the text as it is written, from left to right"""
 
 
@@ -98,15 +98,11 @@ class Filler:
         self._refuse(prompt, config)
         if best_of is not None and best_of < num:
             raise ConfigError(f"best_of ({best_of}) is less than num ({num}): the best are chosen among more.")
-        ends = {"forward": self._tokenizer.encode(prompt), "backward": self._tokenizer.encode(suffix)[::-1]}
         number = best_of or (max(num, CANDIDATES) if prompt else num)
-        shares = {"backward": number - number // 2 if prompt else number, "forward": number // 2 if prompt else 0}
-        fillings, first = list[Filling](), 0
-        for direction, share in shares.items():
-            configs = [later_seed(config, first + each) for each in range(share)]
-            target = ends["backward" if direction == "forward" else "forward"][::-1] if prompt else None
-            fillings += self._candidates(direction, ends[direction], configs, target, prompt, suffix)
-            first += share
+        configs = [later_seed(config, each) for each in range(number)]
+        share = number // 2 if prompt else 0  # of the forward network
+        fillings = list(self._candidates("backward", configs[: number - share], prompt, suffix))
+        fillings += self._candidates("forward", configs[number - share :], prompt, suffix)
         if not prompt and best_of is None:
             return fillings
         unique = {filling.text: filling for filling in reversed(fillings)}
@@ -125,23 +121,17 @@ class Filler:
             raise ConfigError(f"{unfit[0]} goes by the text from left to right, so it does not go with a suffix.")
 
     def _candidates(
-        self,
-        direction: str,
-        start: Sequence[int],
-        configs: Sequence[SamplingConfig],
-        target: Sequence[int] | None,
-        prompt: str,
-        suffix: str,
+        self, direction: str, configs: Sequence[SamplingConfig], prompt: str, suffix: str
     ) -> Iterable[Filling]:
-        """Texts that a network draws from `start` on, each cut where `target` fits, if there is one.
-
-        `start` and `target` are in the order in which the network reads.
-        """
+        """Texts that a network draws from the end that it knows; with a prompt each is cut where the other end fits."""
+        start, target = self._tokenizer.encode(prompt), self._tokenizer.encode(suffix)
+        if direction == "backward":
+            start, target = target[::-1], start[::-1]
         for at in range(0, len(configs), BATCH_SIZE):
             model = self._models[direction]
             for draft in self._draw(model, start, configs[at : at + BATCH_SIZE]):
                 ids, reason = draft.ids, draft.stop_reason
-                if target is not None:
+                if prompt:
                     ids, reason = ids[: self._cut(model, draft, target)], "cut"
                 text = self._text(prompt, ids if direction == "forward" else ids[::-1], suffix)
                 yield Filling(prompt, text, suffix, direction, reason, draft.config.seed or 0, draft.config)
@@ -185,7 +175,8 @@ class Filler:
             inputs = np.concatenate([ids[:, None], targets[:, :-1]], axis=1)
             losses, _ = model.token_losses(inputs, targets, join(draft.memories[at : at + BATCH_SIZE]))
             nats += losses.sum(axis=1).tolist()
-        return 1 + int(np.argmin(nats)) if nats else 0
+        first = min(max(1, draft.config.min_tokens), len(nats))
+        return first + int(np.argmin(nats[first - 1 :])) if nats else 0
 
     def _text(self, prompt: str, ids: Sequence[int], suffix: str) -> str:
         """The text of pieces in reading order; half a character at an end, where writing stopped, is left out."""

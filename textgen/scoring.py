@@ -69,7 +69,7 @@ class TextScore:
     """One text, piece by piece."""
 
     text: str
-    ids: tuple[int, ...]  # of the pieces; at the end, read backward at the beginning, that which ends a document
+    ids: tuple[int, ...]  # of the pieces, and where it counts the end of the document: last, but first read backward
     surprisal: np.ndarray  # bits, float64, one for each id
 
     @property

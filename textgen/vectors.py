@@ -8,9 +8,10 @@ What stands for a text is the mean over its pieces, each weighted by the square 
 both directions: what was to be expected says little of a text. It is scaled to length 1, so the cosine of the angle
 between two of them is their product.
 
-Measured on lines of fables, each to be found among 250 by half of its words, by a model of both directions that was
+Measured on lines of fables, each to be found among 250 by half of its words, with a model of both directions that was
 trained for a minute: 68 % found; by the plain mean of the layers' outputs 24 %, by the last of them 18 %, by the plain
-mean of the embeddings 58 %.
+mean of the embeddings 58 %, weighted in the same way 72 %. So most weight is on the embedding; the layers tell
+one place of a word from another.
 """
 
 from __future__ import annotations

@@ -129,15 +129,15 @@ def sample(
         settings = {"max_tokens": GAP_TOKENS, **settings}
     requests = read_requests(prompts, prompt_file, prompt_lines, settings, best_of or num)
     saved = load_model(model, models_dir)
+    for request in requests:
+        saved.tokenizer.encode(request.prompt)  # complains before anything is written
     if suffix is not None or saved.main_direction == "backward":
         odd = {"--novelty": novelty, "--show-probabilities": show_probabilities, "--num-beams": search}
         odd |= {"--cache": cache, "--adapt": adapt, "--save-state": save_state, "--load-state": load_state}
-        for flag in [flag for flag, value in odd.items() if value]:
-            raise click.UsageError(f"{flag} is for texts that are written from their beginning, not towards a suffix.")
+        if flags := [flag for flag, value in odd.items() if value]:
+            raise click.UsageError(f"{flags[0]} is for texts written from their beginning, not towards a suffix.")
         Printer(saved, None, as_json, False).print_fillings(_filled(saved, requests, suffix or "", num, best_of))
         return
-    for request in requests:
-        saved.tokenizer.encode(request.prompt)  # complains before anything is written
     ngrams = saved.ngrams() if novelty or any(request.config.no_copy is not None for request in requests) else None
     writer = adapted_writer(saved, adapt, cache_config, dynamic_config)
     adaptation = "".join(f" {each}" for each in (cache_config, adapt, dynamic_config) if each)
