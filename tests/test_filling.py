@@ -30,7 +30,7 @@ def models(tokenizer: Tokenizer) -> dict[str, NumpyModel]:
     other["embedding/table"] = weights["embedding/table"][::-1].copy()
     for each in (weights, other):
         each["head/bias"][3:260] -= 5.0  # newlines and single bytes are rare
-        each["head/bias"][tokenizer.eos_id] -= 2.0
+        each["head/bias"][tokenizer.eos_id] += 1.0
     return {"forward": NumpyModel(config, weights), "backward": NumpyModel(config, other)}
 
 
@@ -58,6 +58,7 @@ def test_a_backward_network_draws_what_a_forward_one_draws_after_the_reversed_en
         assert filling.stop_reason == {"end": "begin", "length": "length"}[reason]
         assert (filling.direction, filling.score, filling.forward_logprob) == ("backward", None, None)
     assert len({filling.text for filling in found}) > 1
+    assert {filling.stop_reason for filling in found} == {"begin", "length"}
 
 
 def test_a_text_does_not_depend_on_those_beside_it(filler: Filler) -> None:
