@@ -67,7 +67,7 @@ class _Draft:
     """Pieces in the order in which they were drawn."""
 
     ids: list[int]
-    memories: list[Any]  # before each of them was read
+    memories: list[Any]  # before each of them was read; kept where there is to be a cut
     stop_reason: str
     config: SamplingConfig
 
@@ -129,14 +129,16 @@ class Filler:
             start, target = target[::-1], start[::-1]
         for at in range(0, len(configs), BATCH_SIZE):
             model = self._models[direction]
-            for draft in self._draw(model, start, configs[at : at + BATCH_SIZE]):
+            for draft in self._draw(model, start, configs[at : at + BATCH_SIZE], keep=bool(prompt)):
                 ids, reason = draft.ids, draft.stop_reason
                 if prompt:
                     ids, reason = ids[: self._cut(model, draft, target)], "cut"
                 text = self._text(prompt, ids if direction == "forward" else ids[::-1], suffix)
                 yield Filling(prompt, text, suffix, direction, reason, draft.config.seed or 0, draft.config)
 
-    def _draw(self, model: Model, start: Sequence[int], configs: Sequence[SamplingConfig]) -> list[_Draft]:
+    def _draw(
+        self, model: Model, start: Sequence[int], configs: Sequence[SamplingConfig], *, keep: bool
+    ) -> list[_Draft]:
         """Draws pieces after the end of a document and `start`, until the document ends or `max_tokens` are there."""
         eos_id = self._tokenizer.eos_id
         read = [eos_id, *start]
@@ -156,7 +158,8 @@ class Filler:
                     drafts[row] = replace(drafts[row], stop_reason="begin")
                     continue
                 drafts[row].ids.append(id)
-                drafts[row].memories.append(pick(memory, [place]))
+                if keep:
+                    drafts[row].memories.append(pick(memory, [place]))
                 if len(drafts[row].ids) < drafts[row].config.max_tokens:
                     staying.append(place)
             live = [live[place] for place in staying]
