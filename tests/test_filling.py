@@ -11,7 +11,7 @@ from conftest import random_weights
 
 from textgen.config import ModelConfig, SamplingConfig, TokenizerConfig
 from textgen.errors import ConfigError, TokenizerError
-from textgen.filling import FIT_PIECES, UNFIT, Filler, Filling
+from textgen.filling import CANDIDATES, FIT_PIECES, GAP_TOKENS, UNFIT, Filler, Filling
 from textgen.generator import Generator
 from textgen.numpy_model import NumpyModel
 from textgen.scoring import Scorer
@@ -122,6 +122,13 @@ def test_with_one_network_there_is_something_to_choose_from_too(
     assert best.forward_logprob is None
     assert best.score is not None
     assert all(best.score >= (other.score or 0.0) for other in others)
+
+
+def test_gaps_are_short_and_the_best_of_several_unless_something_else_is_said(filler: Filler) -> None:
+    (gap,), (text,) = filler.write("The", " mat."), filler.write("", " mat.")
+    assert (gap.config.max_tokens, text.config.max_tokens) == (GAP_TOKENS, SamplingConfig.max_tokens)
+    settings = replace(SETTINGS, max_tokens=GAP_TOKENS)
+    assert filler.write("The", " mat.", settings, 2) == filler.write("The", " mat.", settings, 2, CANDIDATES)
 
 
 @pytest.mark.parametrize("prompt", ["", "The dog"])

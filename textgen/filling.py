@@ -29,6 +29,7 @@ from textgen.states import join, pick
 from textgen.tokenizer import Tokenizer
 
 CANDIDATES = 16  # texts among which the best are chosen to fill a gap
+GAP_TOKENS = 40  # pieces in a gap, at most, if nothing else is said
 FIT_PIECES = 8  # of the other end, which a cut must suit
 UNFIT = ("stop", "until", "ban", "require", "logit_bias", "no_copy", "max_seconds", "top_logprobs")
 """Settings that go by the text as it is written, from left to right"""
@@ -88,13 +89,13 @@ class Filler:
         num: int = 1,
         best_of: int | None = None,
     ) -> list[Filling]:
-        """`num` texts that lead to `suffix`; with a `prompt`, from there, the best of `best_of`, best first.
+        """`num` texts that lead to `suffix`; with a `prompt`, from there, the best of `best_of` (16), best first.
 
         Text i of those that are drawn has the seed `config.seed + i`. Texts may be fewer where the same one was
         drawn several times. Raises `ConfigError` for a prompt without a forward network and for settings that need
         text as it is read, `TokenizerError` for what is not valid text.
         """
-        config = seeded(config or SamplingConfig())
+        config = seeded(config or (SamplingConfig(max_tokens=GAP_TOKENS) if prompt else SamplingConfig()))
         self._refuse(prompt, config)
         if best_of is not None and best_of < num:
             raise ConfigError(f"best_of ({best_of}) is less than num ({num}): the best are chosen among more.")

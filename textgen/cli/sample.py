@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from textgen.saved_model import SavedModel
 
 SEPARATORS = {"line": "\n", "blank-line": "\n\n", "file": "\n\n---\n\n"}  # as documents stand in a corpus
-GAP_TOKENS = 40  # between a prompt and a suffix, at most, if nothing else is said
 COLOURS = ((1.0, "green"), (4.0, "cyan"), (8.0, "yellow"), (float("inf"), "red"))  # up to so many bits of surprisal
 
 
@@ -126,6 +125,8 @@ def sample(
     if show_probabilities:
         settings = {"top_logprobs": 0, **settings}
     if suffix is not None and (prompts or prompt_file or prompt_lines):
+        from textgen.filling import GAP_TOKENS
+
         settings = {"max_tokens": GAP_TOKENS, **settings}
     requests = read_requests(prompts, prompt_file, prompt_lines, settings, best_of or num)
     saved = load_model(model, models_dir)
