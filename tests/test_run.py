@@ -24,6 +24,7 @@ from textgen.config import CELLS, CorpusConfig, SamplingConfig
 from textgen.corpus import Corpus
 from textgen.errors import ConfigError, CorpusError, Interrupted, SavedModelError, TrainingError
 from textgen.faults import LossScale
+from textgen.filling import Filler
 from textgen.generator import Generator
 from textgen.model import LanguageModel
 from textgen.plan import Plan, make_plan
@@ -208,6 +209,37 @@ def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(text: Path, tmp
     assert checkpoints[0] == checkpoints[1]
     indices = [(tmp_path / name / NGRAMS).read_bytes() for name in ("whole", "parts")]
     assert indices[0] == indices[1]
+
+
+@pytest.mark.parametrize("direction", ["backward", "both"])
+def test_a_run_that_reads_backward_is_resumed_exactly_and_writes_samples(
+    text: Path, tmp_path: Path, direction: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fine-tuning goes on in the same direction. Windows of both are no longer: they learn at the same rate."""
+    settings = {"validations": 2, "patience": None, "schedule": "constant", "warmup": 0.0, "learning_rate": 0.01}
+    sampling = SamplingConfig(max_tokens=20, min_tokens=10, seed=0)
+    monkeypatch.setattr("textgen.run.SAMPLE", sampling)
+    plan = plan_for(text, num_layers=1, direction=direction, **settings)
+    watch = Watch()
+    whole = train(plan, tmp_path / "whole", observers=[watch])
+    train(plan, tmp_path / "parts", observers=[Watch(4)])
+    resume(tmp_path / "parts")
+    last = f"checkpoints/step-{12:09d}/tensors.safetensors"
+    assert (tmp_path / "whole" / last).read_bytes() == (tmp_path / "parts" / last).read_bytes()
+    assert {report.learning_rate for report in watch.steps} == {0.01}
+    if direction == "backward":
+        expected = Filler(whole.writer("backward"), whole.tokenizer).write(config=sampling)[0].text
+    else:
+        expected = Generator(whole.writer(), whole.tokenizer).generate("", sampling)[0].text
+    assert [report.sample for report in watch.validations if report.improved][-1] == expected != ""
+    assert whole.model_config.direction == direction
+    scores = whole.training["scores"]
+    assert ("backward_nats_per_token" in scores) == (direction == "both")
+    words = {"backward": "of 24 units, backward", "both": "of 24 units in each direction"}
+    assert words[direction] in (whole.folder / "README.md").read_text(encoding="utf-8")
+    fine = {name: TINY[name] for name in ("batch_size", "sequence_length", "valid_tokens")} | {"steps": 1}
+    tuned = make_plan(Corpus([text], CorpusConfig(documents="line")), fine, start=whole, flops=1e11)
+    assert tuned.model_config.direction == direction
 
 
 def test_resuming_a_run_that_has_no_index_of_n_grams_makes_one(text: Path, tmp_path: Path) -> None:

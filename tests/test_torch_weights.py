@@ -225,6 +225,8 @@ def test_a_projection_is_multiplied_into_the_decoder(embedding: int, tied: bool)
         ({"cell": "gru", "reset_after": False}, "reset_after"),
         ({"residual": True}, "residual"),
         ({"layer_norm": True}, "layer_norm"),
+        ({"direction": "backward"}, "direction backward"),
+        ({"direction": "both"}, "direction both"),
     ],
 )
 def test_what_pytorch_has_not_is_refused(options: dict[str, Any], named: str) -> None:

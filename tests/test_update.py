@@ -82,7 +82,7 @@ def test_penalties_on_activations_are_means_over_the_tokens_that_count() -> None
 
 def test_one_penalty_is_on_outputs_after_dropout_and_the_other_on_those_before() -> None:
     model = update_of(ModelConfig(V, E, H, 2, dropout=0.5, embedding_dropout=0.0))._model
-    _, state, activations = model.read(INPUTS, noise=Noise(tf.constant([1, 2])))
+    _, state, (activations,) = model.read(INPUTS, noise=Noise(tf.constant([1, 2])))
     assert np.all(activations.outputs)
     np.testing.assert_allclose(activations.outputs[-1], state[-1][0], atol=1e-6)
     silent = activations.dropped.numpy() == 0

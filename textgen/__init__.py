@@ -37,6 +37,10 @@ def train(
     given is chosen from the text. The model is saved as `name` (by default the name of the first path) in
     `models_dir`. Raises `TextgenError`s.
     """
+    if settings.get("direction") == "backward":
+        from textgen.errors import ConfigError
+
+        raise ConfigError("textgen.train returns what writes forward: choose direction both, or run the program.")
     from textgen.runtime import load_tensorflow
 
     load_tensorflow()

@@ -13,6 +13,9 @@ Training reads a stream as a ring:
 As a ring of N tokens has N pairs of neighbours, each token is an input once and a target once in an epoch. But
 labels are only read: where one would be a target, there is padding, and nothing is asked.
 
+A backward network reads the ring the other way round, and one of both directions reads both: then a batch is [B, 2T],
+T tokens of the ring beside T tokens of the reversed one. See `textgen.direction`.
+
 The order is a keyed permutation of (seed, epoch), so a position is two integers, (epoch, step), and where
 documents are very many, neighbours keep together in blocks, so that memory is bounded.
 """
@@ -21,7 +24,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,6 +56,7 @@ class Batches:
     seed: int | None = None
     random_bptt: float = 0.0  # share of batches that are shorter; see `textgen.windows`
     label_dropout: float = 0.0  # share of labels in whose place the piece for no label is read, others in each epoch
+    direction: str = "forward"  # forward, backward or both; see `textgen.direction`
 
     @property
     def row_length(self) -> int:
@@ -71,8 +75,16 @@ class Batches:
     def epoch(
         self, epoch: int, first_step: int = 0, rows: slice = slice(None)
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The (inputs, targets) of one pass, each int32 [B, T], from batch `first_step` on; of some `rows` only."""
-        ring, windows = _Ring(self.stream, self.seed, epoch), self._windows
+        """The (inputs, targets) of one pass, each int32 [B, T], from batch `first_step` on; of some `rows` only.
+
+        For both directions they are [B, 2T].
+        """
+        if self.direction == "both":
+            ways = [replace(self, direction=each).epoch(epoch, first_step, rows) for each in ("forward", "backward")]
+            for forward, backward in zip(*ways, strict=True):
+                yield np.hstack([forward[0], backward[0]]), np.hstack([forward[1], backward[1]])
+            return
+        ring, windows = _Ring(self.stream, self.seed, epoch, self.direction == "backward"), self._windows
         for step in range(first_step, len(windows)):
             wanted, (first, length) = range(self.batch_size)[rows], windows.window(epoch, step)
             inputs = np.full((len(wanted), length), self.pad_id, np.int32)
@@ -109,7 +121,8 @@ class Batches:
             for later in itertools.count(epoch + 1) if endless else ():
                 yield from self.epoch(later, rows=rows)
 
-        length = None if self.random_bptt else self.sequence_length
+        ways = 2 if self.direction == "both" else 1
+        length = None if self.random_bptt else ways * self.sequence_length
         shape = tf.TensorSpec((len(range(self.batch_size)[rows]), length), tf.int32)
         return tf.data.Dataset.from_generator(batches, output_signature=(shape, shape)).prefetch(4)
 
@@ -117,8 +130,9 @@ class Batches:
 class _Ring:
     """A stream whose documents stand in another order and whose end is joined to its beginning."""
 
-    def __init__(self, stream: TokenStream, seed: int | None, epoch: int) -> None:
+    def __init__(self, stream: TokenStream, seed: int | None, epoch: int, backward: bool) -> None:
         self._stream = stream
+        self._backward = backward
         if seed is None:
             self._starts, lengths = np.zeros(1, np.int64), np.array([len(stream)])
             self._offset = len(stream) - 1
@@ -130,7 +144,12 @@ class _Ring:
         self._borders = np.concatenate([[0], np.cumsum(lengths)])  # of the blocks, in their new places
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """The ids at the ring's positions from `start` to before `stop`."""
+        """The ids at the ring's positions from `start` to before `stop`; backward, those as far before position 0."""
+        if self._backward:
+            return self._read(1 - stop, 1 - start)[::-1]
+        return self._read(start, stop)
+
+    def _read(self, start: int, stop: int) -> np.ndarray:
         parts = []
         while start < stop:
             position = (start + self._offset) % len(self._stream)

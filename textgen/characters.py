@@ -32,10 +32,11 @@ class Characters:
 
     Attributes: `mask` float32 [8, V], 0 for the pieces that may be drawn in a state, -inf for the others, which are
     those that nobody may ever draw (`Tokenizer.never_written`), too; `after` int8 [8, V], the state after each piece,
-    where one that breaks a character begins anew; `starts`, the ids of the first bytes of characters.
+    where one that breaks a character begins anew; `starts`, the ids of the first bytes of characters. Text that is
+    written from its end has no characters that are spelled in bytes, so there all states are 0.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, direction: str = "forward") -> None:
         states, first = 1 + len(CONTINUATIONS), tokenizer.first_byte
         self.mask = np.zeros((states, tokenizer.vocab_size), np.float32)
         self.after = np.zeros((states, tokenizer.vocab_size), np.int8)
@@ -45,6 +46,8 @@ class Characters:
         if first is None:
             return
         self.mask[0, first + 0x80 : first + 0x100] = -np.inf
+        if direction == "backward":
+            return
         for (low, high), state in STARTS.items():
             self.mask[0, first + low : first + high + 1] = 0.0
             self.after[:, first + low : first + high + 1] = state

@@ -33,6 +33,8 @@ UNITS = ("document", "sentence", "line", "paragraph")
 CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN", "peephole": "peephole LSTM", "mogrifier": "mogrifier LSTM"}
 GATES = {"lstm": 4, "gru": 3, "rnn": 1, "peephole": 4, "mogrifier": 4}  # values that a cell makes for a unit
 ACTIVATIONS = ("tanh", "relu")
+DIRECTIONS = ("forward", "backward", "both")
+BACKWARD = "backward_"  # begins the names of the backward layers, where there are forward ones beside them
 SAMPLERS = (  # in the order in which they are applied: what holds pieces down, what leaves them out, what flattens
     "penalties", "dry",
     "top_n_sigma", "top_k", "typical_p", "top_p", "min_p", "epsilon_cutoff", "eta_cutoff", "xtc",
@@ -103,6 +105,7 @@ class ModelConfig:
     layer_norm: bool = False  # each layer reads its input normalised
     word_dropout: float = 0.0  # share of pieces whose whole embedding is silenced, in training
     weight_drop: float = 0.0  # share of the weights of the recurrent kernels that are silenced, in training
+    direction: str = "forward"  # in which text is read: forward, backward or both; see `textgen.direction`
 
     def __post_init__(self) -> None:
         _between("vocab_size", self.vocab_size, 4, MAX_VOCAB_SIZE)
@@ -113,6 +116,7 @@ class ModelConfig:
             _between(name, getattr(self, name), 0.0, 0.95)
         _one_of("cell", self.cell, tuple(CELLS))
         _one_of("activation", self.activation, ACTIVATIONS)
+        _one_of("direction", self.direction, DIRECTIONS)
         _between("mogrifier_rounds", self.mogrifier_rounds, 1, MAX_ROUNDS)
         if self.mogrifier_rank is not None:
             _between("mogrifier_rank", self.mogrifier_rank, 1, MAX_UNITS)
@@ -122,11 +126,13 @@ class ModelConfig:
         """Name and shape of every weight, known without building the network."""
         embedding, hidden, vocab = self.embedding_dim, self.hidden_units, self.vocab_size
         shapes: dict[str, tuple[int, ...]] = {"embedding/table": (vocab, embedding)}
-        for layer in range(self.num_layers):
-            inputs = embedding if layer == 0 else hidden
-            if self.layer_norm:
-                shapes |= {f"norm_{layer}/gamma": (inputs,), f"norm_{layer}/beta": (inputs,)}
-            shapes |= {f"{self.cell}_{layer}/{part}": shape for part, shape in self.cell_shapes(inputs).items()}
+        for prefix in ("", BACKWARD)[: len(self.directions)]:
+            for layer in range(self.num_layers):
+                inputs, norm = embedding if layer == 0 else hidden, f"{prefix}norm_{layer}"
+                if self.layer_norm:
+                    shapes |= {f"{norm}/gamma": (inputs,), f"{norm}/beta": (inputs,)}
+                cell = f"{prefix}{self.cell}_{layer}"
+                shapes |= {f"{cell}/{part}": shape for part, shape in self.cell_shapes(inputs).items()}
         if hidden != embedding:
             shapes["projection/kernel"] = (hidden, embedding)
             shapes["projection/bias"] = (embedding,)
@@ -154,6 +160,11 @@ class ModelConfig:
                 shapes[f"round_{number}_left"] = (ends[0], self.mogrifier_rank)
                 shapes[f"round_{number}_right"] = (self.mogrifier_rank, ends[1])
         return shapes
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """Forward, backward or both; the first is the one that is scored and writes."""
+        return ("forward", "backward") if self.direction == "both" else (self.direction,)
 
     @property
     def num_parameters(self) -> int:

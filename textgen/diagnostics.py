@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from textgen.reference import PLAIN, Array, Stack, Weights, initial_state, stack_forward
+from textgen.config import BACKWARD, ModelConfig
+from textgen.direction import one_way
+from textgen.reference import PLAIN, Array, Stack, Weights, initial_state, stack_forward, stack_of
 from textgen.tokens import TokenStream
 
 CLOSED, OPEN = 0.1, 0.9  # a gate below or above hardly learns: the slope of the sigmoid is less than 0.09
@@ -51,6 +53,18 @@ def diagnose(weights: Weights, inputs: Array, stack: Stack = PLAIN) -> Diagnosis
         gates |= {f"{layer}/{gate}": np.stack([step[gate] for step in steps]) for gate in steps[0]}  # [T, B, H]
         cell_norms[layer] = float(np.linalg.norm(last[-1], axis=-1).mean())
     return Diagnosis(gates, cell_norms)
+
+
+def diagnose_directions(config: ModelConfig, weights: Weights, inputs: Array) -> Diagnosis:
+    """The same for each direction in which a network reads; backward, it reads the inputs from their ends."""
+    together = Diagnosis({}, {})
+    for direction in config.directions:
+        prefix = BACKWARD if direction != config.directions[0] else ""
+        _, own = one_way(config, weights, direction)
+        one = diagnose(own, inputs[:, ::-1] if direction == "backward" else inputs, stack_of(config))
+        together.gates.update({f"{prefix}{name}": values for name, values in one.gates.items()})
+        together.cell_norms.update({f"{prefix}{name}": norm for name, norm in one.cell_norms.items()})
+    return together
 
 
 def window(stream: TokenStream, rows: int = ROWS, steps: int = STEPS) -> Array:

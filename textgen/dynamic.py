@@ -40,7 +40,8 @@ class Learner:
 
     def learn(self, stream: TokenStream) -> None:
         """Reads a stream from its beginning to its end."""
-        batches = Batches(stream, 1, min(self._config.dynamic_window, len(stream)), self._model.pad_id)
+        window, direction = min(self._config.dynamic_window, len(stream)), self._model.config.direction
+        batches = Batches(stream, 1, window, self._model.pad_id, direction=direction)
         state = self._model.initial_state(1)
         for inputs, targets in batches.epoch(0):
             _, _, state = self.read(inputs, targets, state)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
@@ -19,6 +19,7 @@ from textgen.batches import Batches
 from textgen.cache import NeuralCache
 from textgen.config import CacheConfig, DynamicConfig
 from textgen.dynamic import Learner
+from textgen.errors import ConfigError
 from textgen.model import LanguageModel
 from textgen.runtime import join_states, shard_rows
 from textgen.scoring import perplexity
@@ -42,6 +43,11 @@ class Scores:
     tokens: int
     bytes: int
     words: int
+    backward_nats_per_token: float | None = None  # of a network of both directions, whose other scores are forward's
+
+    def to_dict(self) -> dict[str, float]:
+        """The scores that there are, by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 class Evaluator:
@@ -57,8 +63,11 @@ class Evaluator:
         """With a `cache`, or `dynamic` evaluation, a stream is read as one row, so that all that came counts.
 
         With models `beside` the first, of the same vocabulary, a piece has the mean of the probabilities that all
-        give it, each with a cache and weights of its own.
+        give it, each with a cache and weights of its own. Raises `ConfigError` for any of this and a network of both
+        directions: score its forward part, `SavedModel.build("forward")`.
         """
+        if (cache or dynamic or beside) and model.config.direction == "both":
+            raise ConfigError("A cache, dynamic evaluation and means of models are for one direction, not for both.")
         self._models = [model, *beside]
         self._cache = NeuralCache(cache) if cache else None
         self._learners = [Learner(each, dynamic) for each in self._models if dynamic]
@@ -70,31 +79,40 @@ class Evaluator:
     def nats(self, stream: TokenStream, max_tokens: int | None = None) -> tuple[float, int]:
         """Total nats of a stream, or of about `max_tokens` spread over it, and how many tokens they are of.
 
-        What dynamic evaluation has learned is forgotten at the end.
+        What dynamic evaluation has learned is forgotten at the end. Of both directions, these are forward's.
         """
+        totals, tokens = self._totals(stream, max_tokens)
+        return totals[0], tokens
+
+    def _totals(self, stream: TokenStream, max_tokens: int | None) -> tuple[list[float], int]:
+        """Total nats for each direction, and how many tokens they are of."""
+        config = self._models[0].config
         rows = max(1, min(self._max_rows, len(stream) // ROW_TOKENS))
         pad_id = self._models[0].pad_id
-        batches = Batches(stream, rows, min(self._window, len(stream)), pad_id)
+        batches = Batches(stream, rows, min(self._window, len(stream)), pad_id, direction=config.direction)
         steps = batches.steps_per_epoch
         if max_tokens is not None:
             steps = min(steps, max(1, round(max_tokens / (rows * batches.sequence_length))))
         readers = [
             Reader(model, losses, rows, self._cache) for model, losses in zip(self._models, self._losses, strict=True)
         ]
-        total, tokens = 0.0, 0
+        ways = len(config.directions)
+        totals, tokens = [0.0] * ways, 0
         try:
             for inputs, targets in islice(batches.dataset(epoch=0).as_numpy_iterator(), steps):
                 nats = mean_losses([reader.read(inputs, targets) for reader in readers])
-                total += float(nats.sum(where=targets != pad_id))
-                tokens += int(np.count_nonzero(targets != pad_id))
+                counts = np.split(targets != pad_id, ways, axis=1)
+                for way, own in enumerate(np.split(nats, ways, axis=1)):
+                    totals[way] += float(own.sum(where=counts[way]))
+                tokens += int(np.count_nonzero(counts[0]))
         finally:
             for learner in self._learners:
                 learner.restore()
-        return total, tokens
+        return totals, tokens
 
     def scores(self, stream: TokenStream, max_tokens: int | None = None) -> Scores:
         """All scores; with `max_tokens` they are estimated from a part of the stream."""
-        nats, tokens = self.nats(stream, max_tokens)
+        (nats, *backward), tokens = self._totals(stream, max_tokens)
         share = tokens / int(stream.counts.sum())
         size, words = stream.summary.bytes * share, stream.summary.words * share
         return Scores(
@@ -105,6 +123,7 @@ class Evaluator:
             tokens=tokens,
             bytes=round(size),
             words=round(words),
+            backward_nats_per_token=backward[0] / tokens if backward else None,
         )
 
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 from textgen.config import ModelConfig
 from textgen.errors import SavedModelError
 from textgen.layers.activations import Activations
+from textgen.layers.both_ways import BothWays
 from textgen.layers.dropout import Noise, variational_dropout, word_dropout
 from textgen.layers.head import Head
 from textgen.layers.recurrent import RecurrentStack, State
@@ -42,7 +43,8 @@ class LanguageModel(keras.Model):
             embeddings_initializer=keras.initializers.RandomUniform(-0.1, 0.1),
             name="embedding",
         )
-        self.recurrent = RecurrentStack(config, name="recurrent")
+        layers = BothWays if config.direction == "both" else RecurrentStack
+        self.recurrent = layers(config, name="recurrent")
         self.projection = None
         if config.hidden_units != config.embedding_dim:
             self.projection = keras.layers.Dense(config.embedding_dim, name="projection")
@@ -54,7 +56,7 @@ class LanguageModel(keras.Model):
         self.config = config
         self.pad_id = pad_id
         self.precision = precision
-        self(tf.zeros((1, 1), tf.int32))  # makes the weights
+        self(tf.zeros((1, len(config.directions)), tf.int32))  # makes the weights
 
     def call(
         self, inputs: tf.Tensor, state: State | None = None, noise: Noise | None = None
@@ -74,8 +76,12 @@ class LanguageModel(keras.Model):
 
     def read(
         self, inputs: tf.Tensor, state: State | None = None, noise: Noise | None = None
-    ) -> tuple[tf.Tensor, State, Activations]:
-        """The same as `features`, and what the last recurrent layer said: penalties of training are made of it."""
+    ) -> tuple[tf.Tensor, State, tuple[Activations, ...]]:
+        """The same as `features`, and what the last recurrent layer said: penalties of training are made of it.
+
+        The last is for each direction. With both of them T is even: the second half of the steps is read backward,
+        as `textgen.direction` has it.
+        """
         if state is None:
             state = self.initial_state(tf.shape(inputs)[0])
         x = tf.cast(self.embedding(inputs), self.precision)  # [B, T, E]
@@ -85,7 +91,10 @@ class LanguageModel(keras.Model):
         return self._project(x), state, activations  # [B, T, E]
 
     def step(self, ids: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
-        """One step of time, for generation: ids int32 [B] -> logits [B, V] of the next piece, state."""
+        """One step of time, for generation: ids int32 [B] -> logits [B, V] of the next piece, state.
+
+        A network of both directions writes with one of them: see `textgen.direction.one_way`.
+        """
         x, state = self.recurrent.step(self.embedding(ids), state)  # [B, H]
         return self.head(self._project(x), self.embedding.embeddings), state
 

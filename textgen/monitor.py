@@ -26,8 +26,7 @@ from tensorboard.plugins.projector.metadata import PROJECTOR_FILENAME
 from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from textgen.diagnostics import diagnose, norms, update_ratios, window
-from textgen.reference import stack_of
+from textgen.diagnostics import diagnose_directions, norms, update_ratios, window
 from textgen.reports import Observer, RunReport, StepReport, ValidationReport
 from textgen.runtime import gpu_bytes, resident_bytes
 from textgen.storage import write_file, writing
@@ -60,7 +59,6 @@ class Monitor(Observer):
         super().__init__()
         self._folder = folder
         self._model = model
-        self._stack = stack_of(model.config)
         self._pieces = tokenizer.pieces()
         self._counts = data.train.counts  # [V]
         self._inputs = window(data.valid)  # [B, T]
@@ -144,7 +142,7 @@ class Monitor(Observer):
     def _look_inside(self, step: int) -> None:
         """Gates and memories, histograms, and the embedding. The weights are those that train, not a mean of them."""
         weights = self._model.weights_as_arrays()
-        diagnosis = diagnose(weights, self._inputs, self._stack)
+        diagnosis = diagnose_directions(self._model.config, weights, self._inputs)
         self._write_scalars(step, "gate_below_0.1", diagnosis.closed)
         self._write_scalars(step, "gate_above_0.9", diagnosis.open)
         self._write_scalars(step, "cell_norm", diagnosis.cell_norms)

@@ -65,6 +65,10 @@ class NumpyModel:
             steps.append(features)
         return np.stack(steps, axis=1), state  # [B, T, E]
 
+    def embed(self, ids: np.ndarray) -> np.ndarray:
+        """ids [...] -> what stands for them, [..., E]."""
+        return self._table[ids]
+
     def logits(self, features: np.ndarray) -> np.ndarray:
         """features [..., E] -> logits [..., V] of the next pieces."""
         one_text = features.size == features.shape[-1]

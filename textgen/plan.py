@@ -131,6 +131,11 @@ def make_plan(
     speed = tokens_per_second(model, flops, settings["precision"])
     training = _plan_training(settings, model, tokens, speed, fine_tuning=start is not None)
     _refuse_unknown_layers(training, model)
+    if labels and model.direction != "forward":
+        raise ConfigError(
+            f"Labels stand before a text, where a network that reads {model.direction} does not begin: leave out labels, "
+            "or train with direction forward."
+        )
     step_tokens = training.num_streams * training.sequence_length
     speed = tokens_per_second(model, flops, settings["precision"], step_tokens)
     if tokens < step_tokens:
@@ -239,7 +244,8 @@ def _largest_preset(settings: Mapping[str, Any], vocab_size: int, tokens: int, f
     largest = next((name for most, name in LARGEST_FOR if tokens < most), names[-1])
     for name in reversed(names[: names.index(largest) + 1]):
         model = ModelConfig(vocab_size=vocab_size, **SIZES[name])
-        speed = tokens_per_second(model, flops, settings["precision"])
+        wanted = replace(model, direction=settings.get("direction", model.direction))
+        speed = tokens_per_second(wanted, flops, settings["precision"])
         seconds = _seconds(_plan_training(settings, model, tokens, speed), tokens, speed)
         recurrent = model.num_parameters - vocab_size * (model.embedding_dim + 1)  # rows of a table come cheap
         if seconds * speed >= TOKENS_PER_PARAMETER * recurrent:
@@ -293,15 +299,20 @@ def _seconds(training: TrainingConfig, tokens: int, speed: float) -> float:
 
 
 def tokens_per_second(model: ModelConfig, flops: float, precision: str, step_tokens: int = 2048) -> float:
-    """About how fast a network trains: six operations a weight and token, and a constant for each update."""
-    products = model.num_parameters - (0 if model.tie_embeddings else model.vocab_size * model.embedding_dim)
+    """About how fast a network trains: six operations a weight and token, and a constant for each update.
+
+    Where text is read in both directions, a token still counts once.
+    """
+    one = replace(model, direction=model.directions[0])
+    products = one.num_parameters - (0 if model.tie_embeddings else model.vocab_size * model.embedding_dim)
+    products *= len(model.directions)
     efficiency = EFFICIENCY[precision] * model.hidden_units / (model.hidden_units + SMALL_LAYER)
     return step_tokens / (step_tokens * 6 * products / (flops * efficiency) + STEP_SECONDS)
 
 
 def training_memory(model: ModelConfig, training: TrainingConfig) -> int:
     """About how many bytes training takes: weights four times over, activations, logits, TensorFlow."""
-    tokens = training.batch_size * training.sequence_length
+    tokens = training.batch_size * training.sequence_length * len(model.directions)
     activations = tokens * (12 * model.num_layers * model.hidden_units + 2 * model.embedding_dim)
     logits = 3 * tokens * model.vocab_size
     return 4 * (4 * model.num_parameters + activations + logits) + 500_000_000

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from textgen.config import (
     to_dict,
 )
 from textgen.corpus import Corpus
+from textgen.direction import one_way
 from textgen.errors import SavedModelError, TextgenError, TrainingError
 from textgen.labels import named
 from textgen.lr_finder import Point, sweep
@@ -176,7 +177,14 @@ def find_learning_rate(plan: Plan, *, say: Say = lambda line: None) -> list[Poin
         return gradient.nats
 
     say("Trying learning rates ...")
-    batches = Batches(data.train, config.num_streams, config.sequence_length, tokenizer.pad_id, config.seed)
+    batches = Batches(
+        data.train,
+        config.num_streams,
+        config.sequence_length,
+        tokenizer.pad_id,
+        config.seed,
+        direction=model_config.direction,
+    )
     return sweep(config.learning_rate, batches.dataset(endless=True), learn)
 
 
@@ -291,9 +299,7 @@ class _Run:
     ) -> SavedModel:
         """Builds the network, trains it, and writes down how it went, whatever ends the run."""
         from textgen.callbacks import KerasCallbacks
-        from textgen.compiled_model import CompiledModel
         from textgen.distribution import Distribution
-        from textgen.generator import Generator
         from textgen.monitor import Monitor
         from textgen.trainer import Trainer
 
@@ -303,14 +309,13 @@ class _Run:
         with self.distribution.strategy.scope():
             self.model = _first_model(self.configs[0], self.training_config, self.tokenizer, self.data, start)
         self.model.assign_weights(self.distribution.from_chief(self.model.weights_as_arrays()))
-        generator = Generator(CompiledModel(self.model), self.tokenizer)
         self.trainer = Trainer(
             self.model,
             self.data,
             self.training_config,
             self.folder / CHECKPOINTS,
             save_best=self._save,
-            write_sample=lambda: generator.generate("", SAMPLE)[0].text,
+            write_sample=self._sample_writer(),
             distribution=self.distribution,
             step_timeout=step_timeout,
         )
@@ -331,6 +336,27 @@ class _Run:
             self._write("interrupted" if hasattr(error, "exit_code") else f"failed: {error}", self.trainer.scores)
             raise
         return self._finish(reason)
+
+    def _sample_writer(self) -> Callable[[], str]:
+        """What writes a text with the network as it is at the moment."""
+        from textgen.compiled_model import CompiledModel
+        from textgen.filling import Filler
+        from textgen.generator import Generator
+        from textgen.numpy_model import NumpyModel
+
+        if self.model.config.direction == "forward":
+            generator = Generator(CompiledModel(self.model), self.tokenizer)
+            return lambda: generator.generate("", SAMPLE)[0].text
+
+        def write() -> str:
+            config, weights = self.model.config, self.model.weights_as_arrays()
+            direction = config.directions[0]
+            model = NumpyModel(*one_way(config, weights, direction))
+            if direction == "backward":
+                return Filler(model, self.tokenizer).write(config=SAMPLE)[0].text
+            return Generator(model, self.tokenizer).generate("", SAMPLE)[0].text
+
+        return write
 
     def _finish(self, reason: str) -> SavedModel:
         """Scores the best weights on all of the held-out text."""
@@ -363,5 +389,5 @@ class _Run:
             "rollbacks": position.health.rollbacks,
         }
         if scores:
-            self.record["scores"] = asdict(scores)
+            self.record["scores"] = scores.to_dict()
         write_training(self.folder, self.record)

@@ -100,14 +100,18 @@ class Sampler:
     """
 
     def __init__(
-        self, configs: Sequence[SamplingConfig], tokenizer: Tokenizer, ngrams: NgramIndex | None = None
+        self,
+        configs: Sequence[SamplingConfig],
+        tokenizer: Tokenizer,
+        ngrams: NgramIndex | None = None,
+        direction: str = "forward",
     ) -> None:
-        """`ngrams` are those of the training text, for `no_copy`.
+        """`ngrams` are those of the training text, for `no_copy`; the texts are written in `direction`.
 
         Raises `ConfigError` for constraints that the tokenizer's pieces cannot meet.
         """
         self._eos_id = tokenizer.eos_id
-        self._characters = Characters(tokenizer)
+        self._characters = Characters(tokenizer, direction)
         self.states = np.zeros(len(configs), np.int8)  # of the last character of each text
         phrases: dict[str, Phrase] = {}
         self.constraints = [

@@ -30,6 +30,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from textgen.config import CELLS, CorpusConfig, ModelConfig, TokenizerConfig, from_dict, to_dict
+from textgen.direction import one_way
 from textgen.errors import SavedModelError, TextgenError
 from textgen.labels import named
 from textgen.numpy_model import NumpyModel
@@ -72,16 +73,23 @@ class SavedModel:
         path = verified(self.folder, WEIGHTS, entry)
         return read_arrays(path, self.model_config.weight_shapes())
 
-    def writer(self) -> NumpyModel:
-        """The network for writing, ready at once."""
-        return NumpyModel(self.model_config, self.weights())
+    @property
+    def main_direction(self) -> str:
+        """That in which a text is scored: backward only where the network knows no other."""
+        return self.model_config.directions[0]
 
-    def build(self) -> LanguageModel:
-        """The network in TensorFlow, for training and scoring."""
+    def writer(self, direction: str = "forward") -> NumpyModel:
+        """The network for writing in one direction, ready at once. Raises `ConfigError` where it has no such part."""
+        return NumpyModel(*one_way(self.model_config, self.weights(), direction))
+
+    def build(self, direction: str | None = None) -> LanguageModel:
+        """The network in TensorFlow, for training and scoring; with a `direction`, its part that reads in it."""
         from textgen.model import LanguageModel
 
-        weights = self.weights()
-        model = LanguageModel(self.model_config, pad_id=self.tokenizer.pad_id)
+        config, weights = self.model_config, self.weights()
+        if direction:
+            config, weights = one_way(config, weights, direction)
+        model = LanguageModel(config, pad_id=self.tokenizer.pad_id)
         model.assign_weights(weights)
         return model
 
@@ -228,6 +236,7 @@ def model_card(name: str, training: dict[str, Any]) -> str:
     model, corpus, scores = training["model"], training["corpus"], training["scores"]
     score_lines = "\n".join(f"| {key.replace('_', ' ')} | {value:,.4g} |" for key, value in scores.items())
     layers = f"{model['num_layers']} {CELLS[model.get('cell', 'lstm')]} layers of {model['hidden_units']} units"
+    layers += {"backward": ", backward", "both": " in each direction"}.get(model.get("direction", ""), "")
     files = ", ".join(f"`{Path(path).name}`" for path in corpus["paths"])
     labels = training.get("labels", [])
     example = f" --label {shlex.quote(labels[0])}" if labels else ""

@@ -69,7 +69,7 @@ class TextScore:
     """One text, piece by piece."""
 
     text: str
-    ids: tuple[int, ...]  # of the pieces, the end of the document last where it counts
+    ids: tuple[int, ...]  # of the pieces, and where it counts the end of the document: last, but first read backward
     surprisal: np.ndarray  # bits, float64, one for each id
 
     @property
@@ -81,7 +81,9 @@ class TextScore:
 class Scorer:
     """Scores texts with a model and its tokenizer. Keeps nothing between calls, so that threads may share it."""
 
-    def __init__(self, model: Model, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: Model, tokenizer: Tokenizer, direction: str = "forward") -> None:
+        """A model that reads `backward` is shown each text from its end, and then the end of the one before."""
+        self.direction = direction
         self.model = model
         self.tokenizer = tokenizer
 
@@ -98,17 +100,18 @@ class Scorer:
         Raises `TokenizerError` for what is not valid text and `ConfigError` for a label that the model does not know.
         """
         opening = self.tokenizer.opening(label)
-        for group in _groups(texts):
+        for group in in_groups(texts):
             rows = self.tokenizer.encode_batch(group)
+            if self.direction == "backward":
+                rows = [ids[::-1] for ids in rows]
             if ends:
                 rows = [[*ids, self.tokenizer.eos_id] for ids in rows]
             surprisals: dict[int, np.ndarray] = {}
-            by_length = sorted(range(len(rows)), key=lambda row: len(rows[row]))
-            for start in range(0, len(rows), BATCH):
-                batch = by_length[start : start + BATCH]
+            for batch in of_like_length(rows):
                 surprisals.update(zip(batch, self._surprisals([rows[row] for row in batch], opening), strict=True))
             for row, text in enumerate(group):
-                yield TextScore(text, tuple(rows[row]), surprisals[row])
+                turn = slice(None, None, -1 if self.direction == "backward" else 1)
+                yield TextScore(text, tuple(rows[row][turn]), surprisals[row][turn])
 
     def read(self, before: int, ids: Sequence[int], state: Any) -> tuple[np.ndarray, Any]:
         """Goes on with one text: the piece before `ids`, which has not been read, and the state before that one.
@@ -144,7 +147,14 @@ def perplexity(nats: float) -> float:
     return math.exp(nats) if nats < 700 else math.inf
 
 
-def _groups(texts: Iterable[str]) -> Iterator[list[str]]:
+def of_like_length(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    """The numbers of all rows, the shortest first, at most `BATCH` at a time."""
+    by_length = sorted(range(len(rows)), key=lambda row: len(rows[row]))
+    return (by_length[start : start + BATCH] for start in range(0, len(rows), BATCH))
+
+
+def in_groups(texts: Iterable[str]) -> Iterator[list[str]]:
+    """The texts, as many at a time as may be read ahead."""
     group: list[str] = []
     characters = 0
     for text in texts:

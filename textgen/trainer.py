@@ -103,6 +103,7 @@ class Trainer:
             config.seed,
             config.random_bptt,
             config.label_dropout,
+            model.config.direction,
         )
         self._evaluator = Evaluator(model)
         self._update = Update(model, config, self._distribution)
@@ -154,10 +155,11 @@ class Trainer:
         ):
             self._beat()
             learning_rate = scheduled_learning_rate(self.config, self.progress(steps_ahead=1), position.reductions)
-            learning_rate *= inputs.shape[1] / self.config.sequence_length  # a token of a short window counts no more
+            length = inputs.shape[1] // len(self.model.config.directions)
+            learning_rate *= length / self.config.sequence_length  # a token of a short window counts no more
             gradient = self._step(inputs, targets, learning_rate)
             before, position.seconds = position.seconds, time.perf_counter() - started
-            speed = self.config.num_streams * inputs.shape[1] / (position.seconds - before)
+            speed = self.config.num_streams * length / (position.seconds - before)
             is_overflow = (
                 self._is_scaled and math.isfinite(gradient.nats) and position.loss_scale.note(gradient.is_finite)
             )

@@ -141,13 +141,15 @@ class Update:
             tape.watch(variables)
             features, state, activations = self._model.read(inputs, state, noise)
             nats = self._model.summed_loss(features, targets, self._config.label_smoothing)
-            loss = nats + summed_penalty(
-                activations,
-                targets,
-                self._model.pad_id,
-                activation=self._config.activation_penalty,
-                temporal=self._config.temporal_penalty,
-            )
+            loss = nats
+            for each, own_targets in zip(activations, tf.split(targets, len(activations), axis=1), strict=True):
+                loss += summed_penalty(
+                    each,
+                    own_targets,
+                    self._model.pad_id,
+                    activation=self._config.activation_penalty,
+                    temporal=self._config.temporal_penalty,
+                )
             loss *= scale
         return nats, [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, variables)], state
 

@@ -8,6 +8,7 @@ import click
 
 from textgen import __version__
 from textgen.cli.corpus import corpus
+from textgen.cli.embed import embed
 from textgen.cli.evaluate import evaluate
 from textgen.cli.exchange import export, import_torch
 from textgen.cli.models import models
@@ -60,6 +61,7 @@ for command in (
     write,
     evaluate,
     score,
+    embed,
     tensorboard,
     models,
     corpus,

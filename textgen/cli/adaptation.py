@@ -87,6 +87,6 @@ def _learned(saved: SavedModel, path: str, config: DynamicConfig, label: str | N
         load_tensorflow()
         from textgen.dynamic import Learner
 
-        model = saved.build()
+        model = saved.build("forward")
         Learner(model, config).learn(stream)
-    return NumpyModel(saved.model_config, model.weights_as_arrays())
+    return NumpyModel(model.config, model.weights_as_arrays())

@@ -57,7 +57,8 @@ def evaluate(
     Nats and perplexity a token depend on the vocabulary; bits a byte compare any two models on the same text.
     Perplexity a word counts the end of each document as a word. Documents are cut as for training, unless
     options say otherwise; their labels are read, but not scored. With --cache or --dynamic the text is read as
-    one stream, in order: that takes longer. The saved model stays as it is.
+    one stream, in order: that takes longer. The saved model stays as it is. A model of both directions is scored as
+    it reads forward; how it does backward is said beside that, unless there is a cache, learning or another model.
 
     \b
     Example:
@@ -91,8 +92,9 @@ def evaluate(
 
     with tempfile.TemporaryDirectory() as folder:
         stream = encode_corpus(text, saved.tokenizer, Path(folder) / "tokens", label)
-        networks = [each.build() for each in (saved, *others)]
-        scores = asdict(Evaluator(networks[0], cache_config, dynamic_config, networks[1:]).scores(stream))
+        direction = saved.main_direction if cache or dynamic or others else None
+        networks = [each.build(direction) for each in (saved, *others)]
+        scores = Evaluator(networks[0], cache_config, dynamic_config, networks[1:]).scores(stream).to_dict()
         found = ngrams.novelty_of_ids(stream.read(0, len(stream)), saved.tokenizer) if ngrams else None
     if as_json:
         values: dict[str, Any] = {name: value if math.isfinite(value) else None for name, value in scores.items()}
@@ -102,6 +104,6 @@ def evaluate(
         return
     for name, value in scores.items():
         number = f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"
-        click.echo(f"{name.replace('_', ' '):20} {number:>14}")
+        click.echo(f"{name.replace('_', ' '):23} {number:>14}")
     if found:
         click.echo(novelty_line(found))

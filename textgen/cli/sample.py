@@ -30,6 +30,7 @@ from textgen.errors import ConfigError
 
 if TYPE_CHECKING:
     from textgen.batch import Piece
+    from textgen.filling import Filling
     from textgen.generator import Generation, Generator, Request
     from textgen.novelty import NgramIndex
     from textgen.saved_model import SavedModel
@@ -47,6 +48,12 @@ COLOURS = ((1.0, "green"), (4.0, "cyan"), (8.0, "yellow"), (float("inf"), "red")
     help="A prompt: the text of a file. Of a .jsonl file each line is one: an object with prompt and any settings.",
 )
 @click.option("--prompt-lines", metavar="FILE", help="Each line of a file is a prompt; - reads standard input.")
+@click.option(
+    "--suffix",
+    metavar="TEXT",
+    help="Ends the text: a model that reads backward writes towards it, and one of both directions fills the gap "
+    "between a prompt and it with the best of --best-of texts [default: 16] of --max-tokens pieces [default: 40].",
+)
 @click.option("--num", type=click.IntRange(1), default=1, show_default=True, help="Texts for each prompt.")
 @click.option(
     "--batch-size",
@@ -74,6 +81,7 @@ def sample(
     prompts: tuple[str, ...],
     prompt_file: str | None,
     prompt_lines: str | None,
+    suffix: str | None,
     num: int,
     batch_size: int,
     best_of: int | None,
@@ -94,6 +102,10 @@ def sample(
     A prompt may be any text, or empty, and may end inside a word. One text appears as it is written; several come
     one after the other, separated as documents are in the corpus. With --json each is a line of JSON.
 
+    A text that leads to a --suffix appears when it is done, as it is written from its end. Samplers and penalties go
+    with it; what goes by the text from left to right does not. With --json there are the log probabilities, in nats,
+    that each network gives the whole document, and the score: the mean of both a piece.
+
     \b
     Example:
       textgen sample --prompt "It was a"
@@ -101,6 +113,7 @@ def sample(
       textgen sample poems --label "Li Bai"
       textgen sample novel --prompt "It was" --until sentence --num-beams 5
       textgen sample novel --adapt letters.txt --cache
+      textgen sample novel --prompt "It was a" --suffix " and never came back." --num 3
       cat beginning.txt | textgen sample --prompt - --max-tokens 2000
     """
     from textgen.generator import Generator
@@ -113,11 +126,22 @@ def sample(
     dynamic_config = switched(DynamicConfig, adapt is not None, "--adapt", options)
     if show_probabilities:
         settings = {"top_logprobs": 0, **settings}
+    if suffix is not None and (prompts or prompt_file or prompt_lines):
+        from textgen.filling import GAP_TOKENS
+
+        settings = {"max_tokens": GAP_TOKENS, **settings}
     requests = read_requests(prompts, prompt_file, prompt_lines, settings, best_of or num)
     saved = load_model(model, models_dir)
     for request in requests:
         saved.tokenizer.encode(request.prompt)  # complains before anything is written
         saved.tokenizer.opening(request.config.label)
+    if suffix is not None or saved.main_direction == "backward":
+        odd = {"--novelty": novelty, "--show-probabilities": show_probabilities, "--num-beams": search}
+        odd |= {"--cache": cache, "--adapt": adapt, "--save-state": save_state, "--load-state": load_state}
+        if flags := [flag for flag, value in odd.items() if value]:
+            raise click.UsageError(f"{flags[0]} is for texts written from their beginning, not towards a suffix.")
+        Printer(saved, None, as_json, False).print_fillings(_filled(saved, requests, suffix or "", num, best_of))
+        return
     ngrams = saved.ngrams() if novelty or any(request.config.no_copy is not None for request in requests) else None
     writer = adapted_writer(saved, adapt, cache_config, dynamic_config, settings.get("label"))
     adaptation = "".join(f" {each}" for each in (cache_config, adapt, dynamic_config) if each)
@@ -168,6 +192,18 @@ def _found(generator: Generator, requests: Iterable[Request], settings: SearchCo
         yield from generator.search(request.prompt, request.config, settings)[:num]
 
 
+def _filled(
+    saved: SavedModel, requests: Iterable[Request], suffix: str, num: int, best_of: int | None
+) -> Iterator[Filling]:
+    """The texts that lead from each prompt, if there is one, to the suffix."""
+    from textgen.filling import Filler
+
+    forward = saved.writer() if saved.main_direction == "forward" else None
+    filler = Filler(saved.writer("backward"), saved.tokenizer, forward)
+    for request in requests:
+        yield from filler.write(request.prompt, suffix, request.config, num, best_of)
+
+
 @dataclass(frozen=True)
 class Printer:
     """Writes texts to standard output: as documents stand in the corpus, or as lines of JSON."""
@@ -179,20 +215,30 @@ class Printer:
 
     def print_all(self, results: Iterable[Generation]) -> None:
         """Each as soon as it is there."""
-        separator = ""
         said = []
-        for result in results:
-            if self.as_json:
-                click.echo(json.dumps(self._values(result), ensure_ascii=False))
-            else:
-                click.echo(separator + _bold(result.prompt) + self._text(result), nl=False)
-                said += self._novelty(result.text)
-            sys.stdout.flush()
-            separator = SEPARATORS[self.saved.corpus_config.documents or "file"]
+        for number, result in enumerate(results):
+            self._print(number, result, _bold(result.prompt) + self._text(result))
+            said += [] if self.as_json else self._novelty(result.text)
         if not self.as_json:
             click.echo()
         for line in said:
             click.echo(line, err=True)
+
+    def print_fillings(self, results: Iterable[Filling]) -> None:
+        """Each, with prompt and suffix, when those for its prompt are there."""
+        for number, result in enumerate(results):
+            self._print(number, result, _bold(result.prompt) + result.text + _bold(result.suffix))
+        if not self.as_json:
+            click.echo()
+
+    def _print(self, number: int, result: Generation | Filling, text: str) -> None:
+        """The text, after others as documents stand in the corpus, or all that is known of it as JSON."""
+        if self.as_json:
+            click.echo(json.dumps(self._values(result), ensure_ascii=False))
+        else:
+            separator = SEPARATORS[self.saved.corpus_config.documents or "file"] if number else ""
+            click.echo(separator + text, nl=False)
+        sys.stdout.flush()
 
     def print_as_written(self, prompt: str, writing: Iterable[Piece], keep: bool) -> list[Piece]:
         """Shows each piece at once; gives all of them back where they are to be kept."""
@@ -213,7 +259,7 @@ class Printer:
     def _novelty(self, text: str) -> list[str]:
         return [novelty_line(self.ngrams.novelty(text, self.saved.tokenizer))] if self.ngrams else []
 
-    def _values(self, result: Generation) -> dict[str, Any]:
+    def _values(self, result: Generation | Filling) -> dict[str, Any]:
         defaults = to_dict(SamplingConfig(seed=result.seed))
         settings = {name: value for name, value in to_dict(result.config).items() if value != defaults[name]}
         values = {field.name: getattr(result, field.name) for field in fields(result)}

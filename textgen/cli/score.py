@@ -102,7 +102,8 @@ def score(
         return
     with ExitStack() as stack:
         fields, texts = _texts(paths or ("-",), config, jsonl, stack)
-        scores = Scorer(saved.writer(), saved.tokenizer).scores(texts, ends=not no_end, label=label)
+        direction = saved.main_direction
+        scores = Scorer(saved.writer(direction), saved.tokenizer, direction).scores(texts, ends=not no_end, label=label)
         if as_json or jsonl:
             for extra, result in zip(fields, scores, strict=False):
                 _print_json({**extra, "model": saved.name, **_as_dict(saved, result, pieces)})

@@ -23,7 +23,7 @@ from textgen.cli.options import (
     option_group,
     tokenizer_options,
 )
-from textgen.config import ACTIVATIONS, AVERAGES, CELLS, OPTIMIZERS, PRECISIONS, SCHEDULES, read_toml
+from textgen.config import ACTIVATIONS, AVERAGES, CELLS, DIRECTIONS, OPTIMIZERS, PRECISIONS, SCHEDULES, read_toml
 from textgen.errors import TrainingError
 from textgen.presets import RECIPES, SIZES, with_preset
 
@@ -57,6 +57,12 @@ model_options = option_group(
     click.option("--activation", type=click.Choice(ACTIVATIONS), help="Of an rnn [default: tanh]."),
     click.option("--mogrifier-rounds", type=int, metavar="N", help="Of a mogrifier [default: 5]."),
     click.option("--mogrifier-rank", type=int, metavar="N", help="Of the matrices in these rounds [default: full]."),
+    click.option(
+        "--direction",
+        type=click.Choice(DIRECTIONS),
+        help="In which text is read. One that reads backward writes towards an ending; both fill gaps "
+        "[default: forward].",
+    ),
     click.option(
         "--residual/--no-residual",
         default=None,
@@ -349,7 +355,8 @@ def describe(plan: Plan, folder: Path) -> str:
     held_out = ", ".join(map(str, plan.valid.files)) if plan.valid else f"{training.valid_fraction:.2g} of the corpus"
     tied = "tied" if model.tie_embeddings else "untied"
     kind = CELLS[model.cell] + ", residual" * model.residual + ", layer norm" * model.layer_norm
-    size = f"{model.num_layers} x {kind} of {model.hidden_units} units, embedding {model.embedding_dim}, {tied}"
+    way = {"backward": ", backward", "both": ", in each direction"}.get(model.direction, "")
+    size = f"{model.num_layers} x {kind} of {model.hidden_units} units, embedding {model.embedding_dim}, {tied}{way}"
     if plan.start:
         size += f", from {plan.start.name}"
     rows = {

@@ -30,17 +30,18 @@ class RecurrentStack(keras.layers.Layer):
     adds to its input, where that is as wide, instead of replacing it (He et al. 2016, arXiv:1512.03385).
     """
 
-    def __init__(self, config: ModelConfig, **kwargs: Any) -> None:
+    def __init__(self, config: ModelConfig, prefix: str = "", **kwargs: Any) -> None:
+        """`prefix` begins the names of the layers, such as lstm_0."""
         super().__init__(autocast=False, **kwargs)  # the state stays float32, whatever x is
         self.dropout = config.dropout
         self.weight_drop = config.weight_drop
         self.residual = config.residual
         self.norms = [
-            keras.layers.LayerNormalization(epsilon=1e-5, name=f"norm_{number}")
+            keras.layers.LayerNormalization(epsilon=1e-5, name=f"{prefix}norm_{number}")
             for number in range(config.num_layers if config.layer_norm else 0)
         ]
         self._kernel_shape = config.cell_shapes(config.embedding_dim)["recurrent_kernel"]
-        self.layers = [make_layer(config, f"{config.cell}_{number}") for number in range(config.num_layers)]
+        self.layers = [make_layer(config, f"{prefix}{config.cell}_{number}") for number in range(config.num_layers)]
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Makes the weights; the first layer reads the embedding, the others what is below them."""
@@ -57,8 +58,10 @@ class RecurrentStack(keras.layers.Layer):
         """
         return self.read(x, state, noise)[:2]
 
-    def read(self, x: tf.Tensor, state: State, noise: Noise | None = None) -> tuple[tf.Tensor, State, Activations]:
-        """The same as a call, and what the last layer said."""
+    def read(
+        self, x: tf.Tensor, state: State, noise: Noise | None = None
+    ) -> tuple[tf.Tensor, State, tuple[Activations, ...]]:
+        """The same as a call, and what the last layer said: here of one direction."""
         x = tf.transpose(x, (1, 0, 2))  # [T, B, E]
         new_state = []
         for number, (layer, before) in enumerate(zip(self.layers, state, strict=True)):
@@ -68,7 +71,7 @@ class RecurrentStack(keras.layers.Layer):
             x = self._add(dropped, x)
             new_state.append(after)
         activations = Activations(before[0], outputs, dropped)
-        return tf.transpose(x, (1, 0, 2)), tuple(new_state), activations  # [B, T, H]
+        return tf.transpose(x, (1, 0, 2)), tuple(new_state), (activations,)  # [B, T, H]
 
     def step(self, x: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
         """One step of time without dropout: x [B, E] -> output [B, H], state."""

@@ -31,6 +31,8 @@ network is taught what a memory is worth within T steps only:
         for name in weights:
             weights[name] -= learning_rate * gradients[name]
 
+A network that reads backward is this one, given reversed text; see `textgen.direction`.
+
 Dropout is left out. In training, textgen silences random units of the embedding and of what each layer says
 to the next (never of h on its way to the next step), the same units at all steps of a window (Gal &
 Ghahramani 2016).

@@ -1,0 +1,153 @@
+"""textgen embed: vectors for texts, and which lines are alike."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from textgen.cli.options import json_option, models_dir_option, standard_input
+from textgen.errors import TextgenError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from textgen.tokenizer import Tokenizer
+    from textgen.vectors import Embedder, TextVectors
+
+FORMATS = ("jsonl", "tsv", "npy")
+
+
+@click.command()
+@click.argument("model")
+@click.argument("paths", nargs=-1)
+@click.option("--text", "texts", multiple=True, help="A text; may be given several times.")
+@click.option("--pieces", is_flag=True, help="A vector for each piece instead of one for the text.")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(FORMATS),
+    default="jsonl",
+    show_default=True,
+    help="Objects with text and vector; numbers alone, a vector a line; or a NumPy array with a vector a row.",
+)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File to write [default: print].")
+@click.option("--search", metavar="TEXT", help="Print the lines that are most like this text.")
+@click.option("--top", type=click.IntRange(1), metavar="N", help="With --search: so many lines [default: 5].")
+@json_option
+@models_dir_option
+def embed(
+    model: str,
+    paths: tuple[str, ...],
+    texts: tuple[str, ...],
+    pieces: bool,
+    kind: str,
+    out: Path | None,
+    search: str | None,
+    top: int | None,
+    as_json: bool,
+    models_dir: Path | None,
+) -> None:
+    """Make a vector of each text, or find similar lines.
+
+    Each line of PATHS that is not blank is a text; - is standard input, as is none. A vector has length 1. It holds
+    what the model has for the pieces and what its last layer says after each: of one direction, or of both if the
+    model reads both ways (textgen train --direction both). With --search each line found comes after the cosine of its
+    angle with the text and after its file and number.
+
+    \b
+    Example:
+      textgen embed novel sentences.txt > vectors.jsonl
+      textgen embed novel sentences.txt --format npy --out vectors.npy
+      textgen embed novel sentences.txt --search "It was raining." --top 3
+      textgen embed novel --text "It was raining." --pieces
+    """
+    if search is None and (top or as_json):
+        raise click.UsageError("--top and --json go with --search: without it, --format says what is printed.")
+    if search is not None and (pieces or out):
+        raise click.UsageError("--search prints lines: it does not go with --pieces and --out.")
+    if search is not None and not search.strip():
+        raise click.UsageError("--search is empty: say what the lines should be like.")
+    if kind == "npy" and not out and search is None and sys.stdout.isatty():
+        raise click.UsageError("A NumPy array is no text: name a file with --out.")
+    from textgen.saved_model import load_model
+    from textgen.storage import write_file
+    from textgen.vectors import Embedder
+
+    saved = load_model(model, models_dir)
+    lines = [(f"--text {number}", text) for number, text in enumerate(texts, 1)]
+    lines += _lines(paths or (() if texts else ("-",)))
+    if not lines or not all(text for _, text in lines):
+        raise TextgenError("There is no text: name files with lines that are not blank, or give --text.")
+    embedder = Embedder({each: saved.writer(each) for each in saved.model_config.directions}, saved.tokenizer)
+    if search is not None:
+        _print_nearest(embedder, search, lines, top or 5, as_json)
+        return
+    written = _formatted(embedder.read([text for _, text in lines]), kind, pieces, saved.tokenizer)
+    if out:
+        write_file(out, b"".join(written))
+        return
+    for part in written:
+        click.echo(part, nl=False)
+
+
+def _lines(paths: Sequence[str]) -> list[tuple[str, str]]:
+    """Where each line stands, and the line; blank ones are left out."""
+    return [
+        (f"{path}:{number}", line.removesuffix("\r"))
+        for path in paths
+        for number, line in enumerate(_read(path).split("\n"), 1)
+        if line.strip()
+    ]
+
+
+def _read(path: str) -> str:
+    if path == "-":
+        return standard_input()
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TextgenError(f"Cannot read {path}: {error}. Name a UTF-8 text.") from None
+
+
+def _formatted(results: Iterable[TextVectors], kind: str, pieces: bool, tokenizer: Tokenizer) -> Iterator[bytes]:
+    """The vectors, as they come; an array comes at the end."""
+    import numpy as np
+
+    if kind == "npy":
+        file = io.BytesIO()
+        arrays = [result.pieces if pieces else result.vector[None] for result in results]
+        np.save(file, np.concatenate(arrays))
+        yield file.getvalue()
+        return
+    for result in results:
+        if kind == "tsv":
+            rows = result.pieces if pieces else result.vector[None]
+            yield "".join("\t".join(f"{number:.6g}" for number in row) + "\n" for row in rows).encode()
+        elif pieces:
+            labels = [tokenizer.piece(id) for id in result.ids]
+            yield _json_line({"text": result.text, "pieces": labels, "vectors": _rounded(result.pieces)})
+        else:
+            yield _json_line({"text": result.text, "vector": _rounded(result.vector)})
+
+
+def _print_nearest(embedder: Embedder, query: str, lines: Sequence[tuple[str, str]], top: int, as_json: bool) -> None:
+    for cosine, place in embedder.nearest(query, (text for _, text in lines), top):
+        where, text = lines[place]
+        if as_json:
+            click.echo(_json_line({"cosine": round(cosine, 6), "place": where, "text": text}), nl=False)
+        else:
+            click.echo(f"{cosine:7.4f}  {where}  {text}")
+
+
+def _json_line(values: dict[str, object]) -> bytes:
+    return (json.dumps(values, ensure_ascii=False) + "\n").encode()
+
+
+def _rounded(array: np.ndarray) -> list[float] | list[list[float]]:
+    return array.astype(float).round(6).tolist()
