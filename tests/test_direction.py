@@ -101,7 +101,7 @@ def test_the_reversed_ring_is_the_ring_reversed(
 ) -> None:
     with stream_of(lengths) as stream:
         ways = {
-            way: list(Batches(stream, rows, length, PAD, seed, random_bptt, way).epoch(epoch))
+            way: list(Batches(stream, rows, length, PAD, seed, random_bptt, direction=way).epoch(epoch))
             for way in ("forward", "backward", "both")
         }
     rings = {way: ring_of(ways[way]) for way in WAYS}

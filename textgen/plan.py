@@ -133,8 +133,8 @@ def make_plan(
     _refuse_unknown_layers(training, model)
     if labels and model.direction != "forward":
         raise ConfigError(
-            f"Labels stand before a text, where a network that reads {model.direction} does not begin: leave out labels, "
-            "or train with direction forward."
+            "Labels stand before a text, where only a network of direction forward begins: leave labels out, or "
+            f"direction {model.direction}."
         )
     step_tokens = training.num_streams * training.sequence_length
     speed = tokens_per_second(model, flops, settings["precision"], step_tokens)
