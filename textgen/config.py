@@ -42,6 +42,7 @@ SAMPLERS = (  # in the order in which they are applied: what holds pieces down, 
 MAX_VOCAB_SIZE = 1 << 20
 MAX_UNITS = 1 << 15
 MAX_LAYERS = 64
+MAX_ATTENTION = 1 << 13  # outputs that attention looks back on: they are part of every state
 MAX_ROUNDS = 32
 MAX_LOOK_BACK = 1 << 16  # pieces that a penalty remembers
 MAX_BIAS = 100.0  # nats: enough to force or forbid a piece
@@ -98,6 +99,7 @@ class ModelConfig:
     mogrifier_rank: int | None = None  # of the matrices between them; None: full
     residual: bool = False  # each layer adds to what it reads instead of replacing it
     layer_norm: bool = False  # each layer reads its input normalised
+    attention: int = 0  # outputs that a causal head on top of the layers looks back on; 0: there is no head
     word_dropout: float = 0.0  # share of pieces whose whole embedding is silenced, in training
     weight_drop: float = 0.0  # share of the weights of the recurrent kernels that are silenced, in training
 
@@ -113,6 +115,7 @@ class ModelConfig:
         _between("mogrifier_rounds", self.mogrifier_rounds, 1, MAX_ROUNDS)
         if self.mogrifier_rank is not None:
             _between("mogrifier_rank", self.mogrifier_rank, 1, MAX_UNITS)
+        _between("attention", self.attention, 0, MAX_ATTENTION)
         _check_types(self)
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -124,6 +127,9 @@ class ModelConfig:
             if self.layer_norm:
                 shapes |= {f"norm_{layer}/gamma": (inputs,), f"norm_{layer}/beta": (inputs,)}
             shapes |= {f"{self.cell}_{layer}/{part}": shape for part, shape in self.cell_shapes(inputs).items()}
+        if self.attention:
+            shapes |= {"attention/gamma": (hidden,), "attention/beta": (hidden,)}
+            shapes |= {"attention/query": (hidden, hidden), "attention/output": (hidden, hidden)}
         if hidden != embedding:
             shapes["projection/kernel"] = (hidden, embedding)
             shapes["projection/bias"] = (embedding,)

@@ -279,6 +279,7 @@ def _seconds(training: TrainingConfig, tokens: int, speed: float) -> float:
 def tokens_per_second(model: ModelConfig, flops: float, precision: str, step_tokens: int = 2048) -> float:
     """About how fast a network trains: six operations a weight and token, and a constant for each update."""
     products = model.num_parameters - (0 if model.tie_embeddings else model.vocab_size * model.embedding_dim)
+    products += 2 * model.attention * model.hidden_units  # as many as a matrix of that size
     efficiency = EFFICIENCY[precision] * model.hidden_units / (model.hidden_units + SMALL_LAYER)
     return step_tokens / (step_tokens * 6 * products / (flops * efficiency) + STEP_SECONDS)
 
@@ -287,5 +288,8 @@ def training_memory(model: ModelConfig, training: TrainingConfig) -> int:
     """About how many bytes training takes: weights four times over, activations, logits, TensorFlow."""
     tokens = training.batch_size * training.sequence_length
     activations = tokens * (12 * model.num_layers * model.hidden_units + 2 * model.embedding_dim)
+    if model.attention:
+        outputs = model.attention + training.sequence_length  # that each token looks at
+        activations += 5 * tokens * outputs + 4 * training.batch_size * outputs * model.hidden_units
     logits = 3 * tokens * model.vocab_size
     return 4 * (4 * model.num_parameters + activations + logits) + 500_000_000

@@ -221,6 +221,7 @@ def model_card(name: str, training: dict[str, Any]) -> str:
     model, corpus, scores = training["model"], training["corpus"], training["scores"]
     score_lines = "\n".join(f"| {key.replace('_', ' ')} | {value:,.4g} |" for key, value in scores.items())
     layers = f"{model['num_layers']} {CELLS[model.get('cell', 'lstm')]} layers of {model['hidden_units']} units"
+    layers += f", attention over {model['attention']} outputs" if model.get("attention") else ""
     files = ", ".join(f"`{Path(path).name}`" for path in corpus["paths"])
     return f"""# {name}
 

@@ -63,6 +63,7 @@ model_options = option_group(
         default=None,
         help="Whether layers read their input normalised [default: they do not].",
     ),
+    click.option("--attention", type=int, metavar="N", help="Outputs that a head of attention looks back on [default: 0]."),
 )
 
 training_options = option_group(
@@ -334,7 +335,8 @@ def describe(plan: Plan, folder: Path) -> str:
     held_out = ", ".join(map(str, plan.valid.files)) if plan.valid else f"{training.valid_fraction:.2g} of the corpus"
     tied = "tied" if model.tie_embeddings else "untied"
     kind = CELLS[model.cell] + ", residual" * model.residual + ", layer norm" * model.layer_norm
-    size = f"{model.num_layers} x {kind} of {model.hidden_units} units, embedding {model.embedding_dim}, {tied}"
+    looks = f", attention over {model.attention:,} outputs" * (model.attention > 0)
+    size = f"{model.num_layers} x {kind} of {model.hidden_units} units, embedding {model.embedding_dim}, {tied}{looks}"
     if plan.start:
         size += f", from {plan.start.name}"
     rows = {

@@ -1,0 +1,63 @@
+"""A causal head of attention over the last outputs of the recurrent layers (Merity 2019, arXiv:1911.11423).
+
+`textgen.reference.attention` has the equations. Each of T outputs looks at itself and at the N before it; those from
+before the window come out of the state, so that what a text may look back on does not depend on where windows begin.
+All T of them are a few matrix products.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from textgen.layers.dropout import Noise, variational_dropout
+
+State = tuple[tf.Tensor, tf.Tensor]  # the last N outputs, normalised [B, N, H]; how many there are [B, 1]; float32
+
+
+class Attention(keras.layers.Layer):
+    """Adds to each output what it finds among the `window` outputs before it; at first nothing."""
+
+    def __init__(self, window: int, dropout: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(autocast=False, **kwargs)
+        self.window = window
+        self.dropout = dropout
+        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm")
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Makes the weights."""
+        self.units = input_shape[-1]
+        self.norm.build(input_shape)
+        self.query = self.add_weight(shape=(self.units, self.units), initializer="glorot_uniform", name="query")
+        self.output_kernel = self.add_weight(shape=(self.units, self.units), initializer="zeros", name="output")
+
+    def read(self, x: tf.Tensor, state: State, noise: Noise | None = None, site: int = 0) -> tuple[tf.Tensor, State]:
+        """Outputs x [B, T, H], state before them -> the same with what they found [B, T, H], state after them.
+
+        The precision of x is that of the products; scores and shares are float32. `site` is that of dropout.
+        """
+        memory, count = state
+        normed = tf.cast(self.norm(x), tf.float32)  # [B, T, H]
+        keys = tf.concat([memory, normed], 1)  # [B, N + T, H]
+        low_keys = tf.cast(keys, x.dtype)
+        queries = tf.matmul(tf.cast(normed * self.units**-0.5, x.dtype), tf.cast(self.query, x.dtype))
+        scores = tf.cast(tf.matmul(queries, low_keys, transpose_b=True), tf.float32)  # [B, T, N + T]
+        steps = tf.shape(x)[1] if x.shape[1] is None else x.shape[1]
+        shares = tf.nn.softmax(tf.where(self._visible(steps, count), scores, tf.float32.min))
+        mixed = tf.matmul(tf.cast(shares, x.dtype), low_keys)  # [B, T, H]
+        found = tf.matmul(mixed, tf.cast(self.output_kernel, x.dtype))
+        found = variational_dropout(found, self.dropout, noise, site)
+        return x + found, (keys[:, steps:], tf.minimum(count + tf.cast(steps, tf.float32), self.window))
+
+    def initial_state(self, batch_size: int | tf.Tensor) -> State:
+        """Nothing to look back on."""
+        return tf.zeros((batch_size, self.window, self.units)), tf.zeros((batch_size, 1))
+
+    def _visible(self, steps: int | tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+        """Which of the outputs in memory and window each step of the window looks at: bool [B, T, N + T]."""
+        place = tf.range(self.window + steps)
+        age = place[self.window :, None] - place  # [T, N + T]
+        is_there = tf.cast(place, tf.float32) >= self.window - count  # [B, N + T]
+        return ((age >= 0) & (age <= self.window)) & is_there[:, None]
