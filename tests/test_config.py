@@ -17,6 +17,7 @@ from textgen.config import (
     AVERAGES,
     CELLS,
     DOCUMENT_MODES,
+    MAX_ATTENTION,
     MAX_LAYERS,
     MAX_LOOK_BACK,
     MAX_ROUNDS,
@@ -64,6 +65,7 @@ LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most 
     (ModelConfig, "weight_drop", 0.0, 0.95),
     (ModelConfig, "mogrifier_rounds", 1, MAX_ROUNDS),
     (ModelConfig, "mogrifier_rank", 1, MAX_UNITS),
+    (ModelConfig, "attention", 0, MAX_ATTENTION),
     (TrainingConfig, "batch_size", 1, 65_536),
     (TrainingConfig, "accumulate", 1, 4096),
     (TrainingConfig, "sequence_length", 1, 65_536),
@@ -419,6 +421,7 @@ def test_parameters() -> None:
         ({"cell": "mogrifier", "mogrifier_rounds": 3, "mogrifier_rank": 2}, 4 * (13 * 8 + 8) + 3 * 2 * (5 + 8)),
         ({"layer_norm": True}, 4 * (5 * 8 + 8 * 8 + 8) + 2 * 5),
         ({"residual": True}, 4 * (5 * 8 + 8 * 8 + 8)),
+        ({"attention": 100}, 4 * (5 * 8 + 8 * 8 + 8) + 2 * 8 + 2 * 8 * 8),
     ],
     ids=str,
 )

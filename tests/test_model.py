@@ -47,9 +47,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 SHAPES += [pytest.param(ModelConfig(V, E, 9, 2, 0.3, 0.2, **kind), id=name) for name, kind in KINDS.items()]
 CONFIG = ModelConfig(V, E, 9, 1, dropout=0.3, embedding_dropout=0.2)
-LARGEST = ModelConfig(
-    V, E, 9, 3, 0.3, 0.2, tie_embeddings=False, attention=5, word_dropout=0.2, weight_drop=0.3
-)
+LARGEST = ModelConfig(V, E, 9, 3, 0.3, 0.2, tie_embeddings=False, attention=5, word_dropout=0.2, weight_drop=0.3)
 NO_NOISE: dict[str, Any] = dict.fromkeys(REGULARISERS, 0.0)
 SILENT = replace(LARGEST, **NO_NOISE)
 

@@ -248,7 +248,7 @@ COMBINATIONS: list[dict[str, Any]] = [
     for cell in CELLS
     for options in (
         {"num_layers": 1, "embedding_dim": 24, "residual": True},
-        {"num_layers": 3, "tie_embeddings": False, "layer_norm": True, "residual": True, "dropout": 0.0},
+        {"tie_embeddings": False, "layer_norm": True, "residual": True, "dropout": 0.0, "attention": 20},
         {"reset_after": False, "activation": "relu", "mogrifier_rank": 3, "embedding_dropout": 0.3},
     )
 ]

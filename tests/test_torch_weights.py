@@ -225,6 +225,7 @@ def test_a_projection_is_multiplied_into_the_decoder(embedding: int, tied: bool)
         ({"cell": "gru", "reset_after": False}, "reset_after"),
         ({"residual": True}, "residual"),
         ({"layer_norm": True}, "layer_norm"),
+        ({"attention": 3}, "attention"),
     ],
 )
 def test_what_pytorch_has_not_is_refused(options: dict[str, Any], named: str) -> None:

@@ -63,7 +63,9 @@ model_options = option_group(
         default=None,
         help="Whether layers read their input normalised [default: they do not].",
     ),
-    click.option("--attention", type=int, metavar="N", help="Outputs that a head of attention looks back on [default: 0]."),
+    click.option(
+        "--attention", type=int, metavar="N", help="Outputs that a head of attention looks back on [default: 0]."
+    ),
 )
 
 training_options = option_group(

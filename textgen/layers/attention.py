@@ -7,6 +7,7 @@ All T of them are a few matrix products.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -28,32 +29,32 @@ class Attention(keras.layers.Layer):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Makes the weights."""
-        self.units = input_shape[-1]
         self.norm.build(input_shape)
-        self.query = self.add_weight(shape=(self.units, self.units), initializer="glorot_uniform", name="query")
-        self.output_kernel = self.add_weight(shape=(self.units, self.units), initializer="zeros", name="output")
+        square = (input_shape[-1], input_shape[-1])
+        self.query = self.add_weight(shape=square, initializer="glorot_uniform", name="query")
+        self.output_kernel = self.add_weight(shape=square, initializer="zeros", name="output")
 
     def read(self, x: tf.Tensor, state: State, noise: Noise | None = None, site: int = 0) -> tuple[tf.Tensor, State]:
         """Outputs x [B, T, H], state before them -> the same with what they found [B, T, H], state after them.
 
         The precision of x is that of the products; scores and shares are float32. `site` is that of dropout.
         """
-        memory, count = state
+        (memory, count), width = state, float(x.shape[-1])
         normed = tf.cast(self.norm(x), tf.float32)  # [B, T, H]
         keys = tf.concat([memory, normed], 1)  # [B, N + T, H]
         low_keys = tf.cast(keys, x.dtype)
-        queries = tf.matmul(tf.cast(normed * self.units**-0.5, x.dtype), tf.cast(self.query, x.dtype))
+        queries = tf.matmul(low_keys[:, self.window :], tf.cast(self.query, x.dtype))  # [B, T, H]
         scores = tf.cast(tf.matmul(queries, low_keys, transpose_b=True), tf.float32)  # [B, T, N + T]
         steps = tf.shape(x)[1] if x.shape[1] is None else x.shape[1]
-        shares = tf.nn.softmax(tf.where(self._visible(steps, count), scores, tf.float32.min))
+        shares = tf.nn.softmax(tf.where(self._visible(steps, count), scores / width, tf.float32.min))
         mixed = tf.matmul(tf.cast(shares, x.dtype), low_keys)  # [B, T, H]
-        found = tf.matmul(mixed, tf.cast(self.output_kernel, x.dtype))
+        found = tf.matmul(mixed, tf.cast(self.output_kernel / math.sqrt(width), x.dtype))
         found = variational_dropout(found, self.dropout, noise, site)
         return x + found, (keys[:, steps:], tf.minimum(count + tf.cast(steps, tf.float32), self.window))
 
     def initial_state(self, batch_size: int | tf.Tensor) -> State:
         """Nothing to look back on."""
-        return tf.zeros((batch_size, self.window, self.units)), tf.zeros((batch_size, 1))
+        return tf.zeros((batch_size, self.window, self.query.shape[0])), tf.zeros((batch_size, 1))
 
     def _visible(self, steps: int | tf.Tensor, count: tf.Tensor) -> tf.Tensor:
         """Which of the outputs in memory and window each step of the window looks at: bool [B, T, N + T]."""

@@ -6,11 +6,15 @@ x of the layers asks a question, the outputs of the last N steps and its own ans
 
     n_t = norm(x_t) * gamma + beta       normalised, so that no output is heard for being loud
     q_t = n_t @ Q                        the question: `query` [H, H]
-    s_ti = q_t . n_i / sqrt(H)           how well n_i fits it, for i from t-N to t, as far as the text goes back
+    s_ti = q_t . n_i / H                 how well n_i fits it, for i from t-N to t, as far as the text goes back
     p_ti = exp(s_ti) / sum over i        shares, which sum to 1
-    y_t = x_t + (sum over i of p_ti * n_i) @ O      `output` [H, H]
+    m_t = sum over i of p_ti * n_i       what was found
+    y_t = x_t + m_t @ O / sqrt(H)        `output` [H, H]
 
-O is 0 at first, so that a network begins as the one without attention. What comes after t is never asked.
+O is 0 at first, so that a network begins as the one without attention. What comes after t is never asked. The
+divisors keep the first steps of learning small, however wide the layer: the numbers of n are about 1, those of x much
+less, and an optimizer such as Adam moves all weights of a column together (Yang et al. 2022, arXiv:2203.03466, have
+1 / H for the same reason).
 
 The state is a pair: the last N of n, [B, N, H], oldest first, and how many of them there are, [B, 1]; the others are
 zeros and do not count. It goes on from window to window like that of the recurrent layers, across documents too, and
@@ -34,7 +38,7 @@ class Look(NamedTuple):
     keys: Array  # [B, N + T, H]: the memory, then n of each step
     queries: Array  # [B, T, H]
     shares: Array  # [B, T, N + T]
-    mixed: Array  # [B, T, H], the sum that `output` is multiplied with
+    mixed: Array  # [B, T, H], m of each step
 
 
 def attention_state(batch_size: int, window: int, hidden_units: int, dtype: np.dtype) -> CellState:
@@ -44,12 +48,12 @@ def attention_state(batch_size: int, window: int, hidden_units: int, dtype: np.d
 
 def attention_forward(x: Array, state: CellState, w: CellWeights) -> tuple[Array, CellState, Look]:
     """Outputs of the layers x [B, T, H], state before them -> y [B, T, H], the state after them, and the record."""
-    (memory, count), steps = state, x.shape[1]
+    (memory, count), steps, width = state, x.shape[1], x.dtype.type(x.shape[-1])
     window = memory.shape[1]  # N
     n, normed = norm_forward(x, w["gamma"], w["beta"])
     keys = np.concatenate([memory, n], axis=1)  # [B, N + T, H]
     queries = n @ w["query"]  # [B, T, H]
-    scores = queries @ keys.transpose(0, 2, 1) / np.sqrt(x.dtype.type(x.shape[-1]))  # [B, T, N + T]
+    scores = queries @ keys.transpose(0, 2, 1) / width  # [B, T, N + T]
     place = np.arange(window + steps)
     age = place[window:, None] - place  # [T, N + T]
     is_there = place >= window - count  # [B, N + T]
@@ -58,7 +62,7 @@ def attention_forward(x: Array, state: CellState, w: CellWeights) -> tuple[Array
     shares /= shares.sum(axis=-1, keepdims=True)
     mixed = shares @ keys  # [B, T, H]
     after = keys[:, steps:], np.minimum(count + steps, window).astype(count.dtype)
-    return x + mixed @ w["output"], after, Look(normed, keys, queries, shares, mixed)
+    return x + mixed @ w["output"] / np.sqrt(width), after, Look(normed, keys, queries, shares, mixed)
 
 
 def attention_backward(
@@ -69,11 +73,11 @@ def attention_backward(
     How many outputs there are has no gradient.
     """
     normed, keys, queries, shares, mixed = look
-    steps, root = dy.shape[1], np.sqrt(dy.dtype.type(dy.shape[-1]))
+    steps, width = dy.shape[1], dy.dtype.type(dy.shape[-1])
     n = keys[:, -steps:]
-    dmixed, doutput, _ = affine_backward(dy, mixed, w["output"])
+    dmixed, doutput, _ = affine_backward(dy / np.sqrt(width), mixed, w["output"])
     dshares = dmixed @ keys.transpose(0, 2, 1)  # [B, T, N + T]
-    dscores = shares * (dshares - (dshares * shares).sum(axis=-1, keepdims=True)) / root
+    dscores = shares * (dshares - (dshares * shares).sum(axis=-1, keepdims=True)) / width
     dkeys = shares.transpose(0, 2, 1) @ dmixed + dscores.transpose(0, 2, 1) @ queries  # [B, N + T, H]
     dkeys[:, steps:] += dstate[0]
     dn, dquery, _ = affine_backward(dscores @ keys, n, w["query"])
