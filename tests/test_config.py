@@ -88,6 +88,7 @@ LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most 
     (TrainingConfig, "weight_decay", 0.0, 1000.0),
     (TrainingConfig, "activation_penalty", 0.0, 1000.0),
     (TrainingConfig, "temporal_penalty", 0.0, 1000.0),
+    (TrainingConfig, "subword_alpha", 0.0, 1.0),
     (TrainingConfig, "label_smoothing", 0.0, 0.95),
     (TrainingConfig, "clip_norm", 1e-12, math.inf),
     (TrainingConfig, "clip_value", 1e-12, math.inf),

@@ -49,32 +49,30 @@ class Batches:
     seed: int | None = None
     random_bptt: float = 0.0  # share of batches that are shorter; see `textgen.windows`
 
-    @property
-    def row_length(self) -> int:
+    def row_length(self, epoch: int = 0) -> int:
         """Tokens in each of the B rows; the last may be shorter."""
-        return -(-len(self.stream) // self.batch_size)
+        return -(-len(self.stream.of_epoch(epoch)) // self.batch_size)
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches in one pass."""
-        return len(self._windows)
+    def steps_in(self, epoch: int = 0) -> int:
+        """Batches in one pass. Where the pieces of each epoch are drawn by lot, it varies a little."""
+        return len(self._windows(epoch))
 
-    @property
-    def _windows(self) -> Windows:
-        return Windows(self.row_length, self.sequence_length, self.random_bptt, self.seed or 0)
+    def _windows(self, epoch: int) -> Windows:
+        return Windows(self.row_length(epoch), self.sequence_length, self.random_bptt, self.seed or 0)
 
     def epoch(
         self, epoch: int, first_step: int = 0, rows: slice = slice(None)
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The (inputs, targets) of one pass, each int32 [B, T], from batch `first_step` on; of some `rows` only."""
-        ring, windows = _Ring(self.stream, self.seed, epoch), self._windows
+        stream, row_length, windows = self.stream.of_epoch(epoch), self.row_length(epoch), self._windows(epoch)
+        ring = _Ring(stream, self.seed, epoch)
         for step in range(first_step, len(windows)):
             wanted, (first, length) = range(self.batch_size)[rows], windows.window(epoch, step)
             inputs = np.full((len(wanted), length), self.pad_id, np.int32)
             targets = inputs.copy()
             for place, row in enumerate(wanted):
-                start = row * self.row_length + first
-                end = min(start + length, (row + 1) * self.row_length, len(self.stream))
+                start = row * row_length + first
+                end = min(start + length, (row + 1) * row_length, len(stream))
                 if start < end:
                     ids = ring.read(start, end + 1)
                     inputs[place, : end - start] = ids[:-1]

@@ -193,6 +193,7 @@ class TrainingConfig:
     weight_decay: float = 0.02  # on matrices only; with sgd, asgd, adam and rmsprop through the gradient
     activation_penalty: float = 0.0  # times the mean square of the last layer's outputs, added to the loss
     temporal_penalty: float = 0.0  # the same, of the steps between these outputs
+    subword_alpha: float = 0.0  # how training text is cut into pieces by lot; 0: not at all; see `textgen.subwords`
     label_smoothing: float = 0.0  # share of each target that is spread over all pieces
     freeze: tuple[str, ...] = ()  # layers whose weights stay as they are, such as embedding or lstm_0
     clip_norm: float = 0.5  # gradients longer than this are shortened to it
@@ -236,6 +237,7 @@ class TrainingConfig:
         _between("weight_decay", self.weight_decay, 0.0, 1e3)
         _between("activation_penalty", self.activation_penalty, 0.0, 1e3)
         _between("temporal_penalty", self.temporal_penalty, 0.0, 1e3)
+        _between("subword_alpha", self.subword_alpha, 0.0, 1.0)
         _between("label_smoothing", self.label_smoothing, 0.0, 0.95)
         _between("clip_norm", self.clip_norm, 1e-12, math.inf)
         if self.clip_value is not None:

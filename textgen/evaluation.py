@@ -75,7 +75,7 @@ class Evaluator:
         rows = max(1, min(self._max_rows, len(stream) // ROW_TOKENS))
         pad_id = self._models[0].pad_id
         batches = Batches(stream, rows, min(self._window, len(stream)), pad_id)
-        steps = batches.steps_per_epoch
+        steps = batches.steps_in()
         if max_tokens is not None:
             steps = min(steps, max(1, round(max_tokens / (rows * batches.sequence_length))))
         readers = [

@@ -33,6 +33,7 @@ from textgen.errors import ConfigError, CorpusError
 from textgen.prepared import PreparedCorpus
 from textgen.runtime import best_precision, measure_flops
 from textgen.saved_model import SavedModel
+from textgen.subwords import require_sampling
 from textgen.tokenizer import Tokenizer
 from textgen.tokens import SplitSummary, share_to_hold_out
 from textgen.vocabulary import choose_vocab_size
@@ -122,6 +123,8 @@ def make_plan(
     speed = tokens_per_second(model, flops, settings["precision"])
     training = _plan_training(settings, model, tokens, speed, fine_tuning=start is not None)
     _refuse_unknown_layers(training, model)
+    if training.subword_alpha:
+        require_sampling(tokenizer_config.tokenizer)
     step_tokens = training.num_streams * training.sequence_length
     speed = tokens_per_second(model, flops, settings["precision"], step_tokens)
     if tokens < step_tokens:

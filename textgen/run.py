@@ -42,6 +42,7 @@ from textgen.saved_model import (
     write_training,
 )
 from textgen.storage import MANIFEST, write_file, writing
+from textgen.subwords import SampledStream
 from textgen.tokenizer import MODEL_FILE, Tokenizer, load_tokenizer
 from textgen.tokens import TokenData, prepare
 from textgen.transfer import carried_over, shared_pieces
@@ -299,7 +300,7 @@ class _Run:
         generator = Generator(CompiledModel(self.model), self.tokenizer)
         self.trainer = Trainer(
             self.model,
-            self.data,
+            self._training_data(),
             self.training_config,
             self.folder / CHECKPOINTS,
             save_best=self._save,
@@ -324,6 +325,14 @@ class _Run:
             self._write("interrupted" if hasattr(error, "exit_code") else f"failed: {error}", self.trainer.scores)
             raise
         return self._finish(reason)
+
+    def _training_data(self) -> TokenData:
+        """The data, those to train on in other pieces in each epoch if that is asked for."""
+        config = self.training_config
+        if not config.subword_alpha:
+            return self.data
+        sampled = SampledStream(self.data.train, self.tokenizer, config.subword_alpha, config.seed)
+        return replace(self.data, train=sampled)
 
     def _finish(self, reason: str) -> SavedModel:
         """Scores the best weights on all of the held-out text."""
