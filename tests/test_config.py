@@ -39,6 +39,7 @@ from textgen.config import (
     SearchConfig,
     TokenizerConfig,
     TrainingConfig,
+    TuningConfig,
     from_dict,
     parse_bias,
     read_toml,
@@ -49,7 +50,7 @@ from textgen.config import (
 from textgen.errors import ConfigError
 
 DEFAULTS: list[Any] = [CorpusConfig(), TokenizerConfig(), ModelConfig(100), TrainingConfig(), SamplingConfig()]
-DEFAULTS += [SearchConfig(num_beams=1 << 10), CacheConfig(), DynamicConfig()]
+DEFAULTS += [SearchConfig(num_beams=1 << 10), CacheConfig(), DynamicConfig(), TuningConfig()]
 BASE: dict[type[Any], Any] = {type(config): config for config in DEFAULTS}
 
 LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most that are allowed
@@ -110,6 +111,9 @@ LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most 
     (DynamicConfig, "dynamic_decay", 0.0, 1.0),
     (DynamicConfig, "dynamic_window", 1, 1 << 16),
     (DynamicConfig, "dynamic_clip_norm", 1e-12, math.inf),
+    (TuningConfig, "steps", 1, 1 << 40),
+    (TuningConfig, "learning_rate", 0.0, 1e3),
+    (TuningConfig, "seed", 0, (1 << 63) - 1),
     (SamplingConfig, "temperature", 0.0, 100.0),
     (SamplingConfig, "top_k", 0, MAX_VOCAB_SIZE),
     (SamplingConfig, "top_p", 0.0, 1.0),

@@ -418,6 +418,21 @@ class DynamicConfig:
         _check_types(self)
 
 
+@dataclass(frozen=True)
+class TuningConfig:
+    """How the state that texts begin in is trained; see `textgen.tuning`."""
+
+    steps: int = 500  # at most
+    learning_rate: float = 0.1  # of Adam
+    seed: int = 0  # of the order of windows
+
+    def __post_init__(self) -> None:
+        _between("steps", self.steps, 1, 1 << 40)
+        _between("learning_rate", self.learning_rate, 0.0, 1e3)
+        _between("seed", self.seed, 0, (1 << 63) - 1)
+        _check_types(self)
+
+
 def sampler_names(text: str) -> tuple[str, ...]:
     """The names in a `samplers` setting, as `SAMPLERS` has them. Raises `ConfigError`."""
     names = tuple(name.strip().replace("-", "_") for name in re.split("[;,]", text) if name.strip())

@@ -36,6 +36,18 @@ class TextState:
         return TextState(memory, (*self.ids, *ids)[-RECENT:])
 
 
+class StartedModel:
+    """A model whose texts begin in another state than that of having read nothing, such as one of `textgen.tuning`."""
+
+    def __init__(self, model: Any, memory: Any) -> None:
+        self._memory = memory
+        self.read, self.step = model.read, model.step
+
+    def initial_state(self, batch_size: int) -> Any:
+        """The state that each of the texts begins in."""
+        return pick(self._memory, [0] * batch_size)
+
+
 def pick(nest: Any, rows: Sequence[int] | slice) -> Any:
     """Those rows of every array, in that order; a row named twice comes twice."""
     if isinstance(nest, (tuple, list)):

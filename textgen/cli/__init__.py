@@ -17,6 +17,7 @@ from textgen.cli.score import score
 from textgen.cli.tensorboard import tensorboard
 from textgen.cli.tokenizer import tokenizer
 from textgen.cli.train import train
+from textgen.cli.tune import tune_state
 from textgen.cli.write import write
 from textgen.errors import Interrupted, TextgenError, WorkerLost
 
@@ -60,6 +61,7 @@ for command in (
     write,
     evaluate,
     score,
+    tune_state,
     tensorboard,
     models,
     corpus,
