@@ -186,7 +186,16 @@ def test_a_number_is_within_its_limits(kind: type[Any], name: str, low: float, h
 
 def test_every_number_has_a_limit_and_every_choice_is_checked() -> None:
     checked = {(kind, name) for kind, name, *_ in [*LIMITS, *CHOICES]}
-    free = {"encoding", "text_field", "text_column", "tie_embeddings", "reset_after", "residual", "layer_norm"}
+    free = {
+        "encoding",
+        "text_field",
+        "text_column",
+        "tie_embeddings",
+        "reset_after",
+        "residual",
+        "layer_norm",
+        "dynamic_rms",
+    }
     free |= {"freeze", "stop", "samplers", "dry_sequence_breakers", "logit_bias", "ban", "require", "heal"}
     for kind in BASE:
         assert {field.name for field in fields(kind) if (kind, field.name) not in checked} <= free

@@ -409,6 +409,7 @@ class DynamicConfig:
     dynamic_decay: float = 0.001  # share of the way back to the trained weights that each step goes
     dynamic_window: int = 16  # tokens that a step learns from
     dynamic_clip_norm: float = 1.0  # gradients longer than this are shortened to it
+    dynamic_rms: bool = False  # each weight steps by the size of its own gradients so far
 
     def __post_init__(self) -> None:
         _between("dynamic_learning_rate", self.dynamic_learning_rate, 0.0, 1e3)
