@@ -65,7 +65,10 @@ def join(nests: Sequence[Any]) -> Any:
 
 
 def save_state(path: Path, state: TextState, fingerprint: str) -> None:
-    """Writes a state of the model with this fingerprint, a few kilobytes. Raises `TextgenError` where it cannot."""
+    """Writes a state of the model with this fingerprint, a few kilobytes; attention adds what it looks back on.
+
+    Raises `TextgenError` where it cannot.
+    """
     arrays = {f"memory/{number}": np.ascontiguousarray(array) for number, array in enumerate(_arrays(state.memory))}
     arrays["ids"] = np.array(state.ids, np.int32)
     write_file(path, to_safetensors(arrays, {"format": FORMAT, "model": fingerprint}))
