@@ -54,7 +54,8 @@ def evaluate(
     Nats and perplexity a token depend on the vocabulary; bits a byte compare any two models on the same text.
     Perplexity a word counts the end of each document as a word. Documents are cut as for training, unless
     options say otherwise. With --cache or --dynamic the text is read as one stream, in order: that takes
-    longer. A model with attention is also scored with it switched off. The saved model stays as it is.
+    longer. By itself, a model with attention is also scored with it switched off. The saved model stays as
+    it is.
 
     \b
     Example:
@@ -89,7 +90,7 @@ def evaluate(
         stream = encode_corpus(text, saved.tokenizer, Path(folder) / "tokens")
         networks = [each.build() for each in (saved, *others)]
         scores = asdict(Evaluator(networks[0], cache_config, dynamic_config, networks[1:]).scores(stream))
-        if saved.model_config.attention:
+        if saved.model_config.attention and not (cache or dynamic or others):
             scores["nats_per_token_without_attention"] = nats_without_attention(networks[0], stream)
         found = ngrams.novelty_of_ids(stream.read(0, len(stream)), saved.tokenizer) if ngrams else None
     if as_json:
