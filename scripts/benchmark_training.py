@@ -6,11 +6,15 @@
 Each contender runs whole training steps (forward, backward, clipping by global norm, AdamW, the loss read back) in
 a process of its own, in turn. PyTorch runs at its best: time-first batches, fused AdamW, float32 and bfloat16
 autocast, once as it comes and once with the allocator told to keep its memory, as textgen does by itself.
+
+"Products" is how fast the same cores would be if they did nothing but a step's matrix products, at the speed of large
+square ones in that precision: what no program can exceed.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +30,7 @@ CONFIGS = {
 LEARNING_RATE, WEIGHT_DECAY, CLIP_NORM = 1e-3, 0.01, 0.5
 SECONDS = 6.0  # that each run measures
 KERAS_BATCHES = 4  # a call of `fit`
+SQUARE = 2048  # rows and columns of the products that say what the machine can do
 
 
 def contenders() -> list[Result]:
@@ -37,13 +42,14 @@ def contenders() -> list[Result]:
             runs.append({"framework": "textgen", "allocator": "own", **common})
             runs.append({"framework": "torch", "allocator": "default", **common})
             runs.append({"framework": "torch", "allocator": "tuned", **common})
+            runs.append({"framework": "products", "allocator": "own", **common})
         runs.append({"framework": "keras", "allocator": "default", "config": config, "precision": "float32", **sizes})
     for run in runs:
         run["name"] = f"{run['config']}: {run['framework']} {run['precision']} {run['allocator']}"
     return runs
 
 
-def measure(step: Callable[[], float], tokens: int, least: int = 5) -> Result:
+def measure(step: Callable[[], float], tokens: float, least: int = 5) -> Result:
     """Median speed of a step that reads `tokens`, after some that do not count."""
     for _ in range(min(3, least)):
         step()
@@ -131,9 +137,31 @@ def keras_step(run: Result) -> Callable[[], float]:
     return lambda: model.fit(ids[0], ids[1], batch_size=rows, epochs=1, verbose=0).history["loss"][0]
 
 
+def operations(run: Result) -> float:
+    """Of the matrix products of a training step, for each token: forward, and twice as many backward."""
+    units = run["hidden_units"]
+    return 6.0 * (2 * 2 * units * 4 * units + units * run["vocab_size"])
+
+
+def products_step(run: Result) -> Callable[[], float]:
+    """A large square product on each core, all at once."""
+    from textgen.runtime import load_tensorflow, num_cores
+
+    load_tensorflow()
+    import tensorflow as tf
+
+    matrices = [tf.cast(tf.random.normal((SQUARE, SQUARE)), run["precision"]) for _ in range(num_cores())]
+    multiply = tf.function(lambda: [tf.matmul(matrix, matrix)[0, 0] for matrix in matrices])
+    return lambda: float(multiply()[0])
+
+
 def work(run: Result) -> Result:
     """Tokens a second and memory of one contender."""
     tokens = run["batch_size"] * SEQUENCE_LENGTH
+    if run["framework"] == "products":
+        from textgen.runtime import num_cores
+
+        return measure(products_step(run), num_cores() * 2 * SQUARE**3 / operations(run))
     if run["framework"] == "keras":
         return measure(keras_step(run), KERAS_BATCHES * tokens, least=2)
     return measure({"textgen": textgen_step, "torch": torch_step}[run["framework"]](run), tokens)
@@ -153,14 +181,18 @@ def main() -> None:
     for r in results:
         if r["framework"] == "textgen":
             best[r["config"]] = max(best[r["config"]], r["tokens_per_second"])
+    most = {(r["config"], r["precision"]): r["tokens_per_second"] for r in results if r["framework"] == "products"}
     rows = [
         [
             r["config"], r["framework"], r["precision"], r["allocator"], f"{r['tokens_per_second']:,.0f}",
-            f"{best[r['config']] / r['tokens_per_second']:.2f}", f"{r['peak_memory'] / 1e9:.2f}",
+            f"{best[r['config']] / r['tokens_per_second']:.2f}",
+            f"{100 * r['tokens_per_second'] / most.get((r['config'], r['precision']), math.inf):.0f}",
+            f"{r['peak_memory'] / 1e9:.2f}",
         ]
         for r in results
     ]  # fmt: skip
-    header = ["network", "program", "precision", "allocator", "tokens/s", "textgen's best is x times this", "GB"]
+    header = ["network", "program", "precision", "allocator", "tokens/s", "textgen's best is x times this"]
+    header += ["% of the products alone", "GB"]
     report("Training, whole steps", header, rows)
 
 

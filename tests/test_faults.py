@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from textgen.faults import HIGH_STEPS, MOST_LEFT_OUT, Health
+from textgen.faults import HIGH_STEPS, LEAST_SCALE, MOST_LEFT_OUT, MOST_SCALE, PATIENT_STEPS, Health, LossScale
 
 
 def noted(health: Health, losses: list[float]) -> list[int]:
@@ -38,3 +38,21 @@ def test_a_loss_that_stays_above_the_first_is_a_fault_once_something_was_learnt(
 
 def test_hard_passages_are_none() -> None:
     assert noted(Health(), [*LEARNING, *[4.9] * 100]) == []
+
+
+def test_the_loss_scale_halves_on_overflow_and_doubles_when_long_without() -> None:
+    scale = LossScale(8.0)
+    assert scale.note(is_finite=False)
+    assert scale.scale == 4.0
+    assert not any(scale.note(is_finite=True) for _ in range(PATIENT_STEPS - 1))
+    assert scale.scale == 4.0
+    scale.note(is_finite=True)
+    assert scale == LossScale(8.0)
+
+
+def test_the_loss_scale_has_bounds_beyond_which_it_is_not_to_blame() -> None:
+    scale = LossScale(LEAST_SCALE)
+    assert not scale.note(is_finite=False)
+    highest = LossScale(MOST_SCALE, PATIENT_STEPS - 1)
+    highest.note(is_finite=True)
+    assert highest.scale == MOST_SCALE

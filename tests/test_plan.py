@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from textgen.config import PRESETS, ModelConfig, TrainingConfig
+from textgen.config import ModelConfig, TrainingConfig
 from textgen.corpus import Corpus
 from textgen.errors import ConfigError, CorpusError
 from textgen.plan import Plan, make_plan, tokens_per_second, training_memory
+from textgen.presets import SIZES
 
 LAPTOP = 2e11  # operations a second
 
@@ -53,11 +54,11 @@ def test_what_is_given_is_kept(tmp_path: Path) -> None:
         assert getattr(held, name) == value
 
 
-@pytest.mark.parametrize("preset", list(PRESETS))
+@pytest.mark.parametrize("preset", list(SIZES))
 def test_presets(tmp_path: Path, preset: str) -> None:
     made = plan(tmp_path, 50_000, preset=preset)
     assert made.preset == preset
-    assert all(getattr(made.model_config, name) == value for name, value in PRESETS[preset].items())
+    assert all(getattr(made.model_config, name) == value for name, value in SIZES[preset].items())
 
 
 def test_streams_are_long_enough_for_some_windows_each(tmp_path: Path) -> None:

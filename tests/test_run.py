@@ -23,6 +23,7 @@ from textgen.compiled_model import CompiledModel
 from textgen.config import CELLS, CorpusConfig, SamplingConfig
 from textgen.corpus import Corpus
 from textgen.errors import ConfigError, CorpusError, Interrupted, SavedModelError, TrainingError
+from textgen.faults import LossScale
 from textgen.generator import Generator
 from textgen.model import LanguageModel
 from textgen.plan import Plan, make_plan
@@ -480,6 +481,28 @@ def test_weights_that_are_not_finite_are_never_saved(
     assert "At step 8 the weights were not finite" in poison.lines[0]
     for file in (tmp_path / "songs" / "checkpoints").glob("*/*.safetensors"):
         assert all(np.isfinite(array).all() for array in load_file(file).values())
+
+
+def test_float16_learns_as_float32_does(text: Path, tmp_path: Path) -> None:
+    scores = [
+        train(plan_for(text, precision=precision), tmp_path / precision).training["scores"]["nats_per_token"]
+        for precision in ("float32", "float16")
+    ]
+    assert scores[0] == pytest.approx(scores[1], abs=2e-3)
+
+
+def test_float16_lowers_the_scale_of_its_loss_where_it_overflows_and_counts_no_fault(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LossScale.__init__, "__defaults__", (2.0**30, 0))
+    watch, plan = Watch(), plan_for(text, precision="float16", steps=24, validations=2)
+    saved = train(plan, tmp_path / "whole", observers=[watch])
+    assert saved.training["progress"]["left_out"] == 0
+    assert 4 < len(watch.steps) < 20  # the others were left out, and told to nobody
+    train(plan, tmp_path / "parts", observers=[Watch(20)])
+    resume(tmp_path / "parts")
+    last = "checkpoints/step-000000024/tensors.safetensors"
+    assert (tmp_path / "whole" / last).read_bytes() == (tmp_path / "parts" / last).read_bytes()
 
 
 def test_early_stopping(text: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from textgen import runtime
+from textgen.errors import ConfigError
 
 LOADS = """
 import os, sys
@@ -51,6 +52,30 @@ def test_where_the_processor_cannot_be_asked_it_is_float32(monkeypatch: pytest.M
 
     monkeypatch.setattr(Path, "read_text", missing)
     assert runtime.best_precision() == "float32"
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision"), [((6, 1), "float32"), ((7, 0), "float16"), ((7, 5), "float16"), ((8, 0), "bfloat16")]
+)
+def test_the_precision_on_a_gpu_goes_by_its_capability(
+    capability: tuple[int, int], precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tensorflow as tf
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu"])
+    details = {"compute_capability": capability}
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details)
+    assert runtime.best_precision() == precision
+
+
+def test_cores_can_be_limited_to_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "_available_cores", lambda: 4)
+    monkeypatch.setattr(runtime, "_most_cores", None)
+    assert runtime.num_cores() == 4
+    runtime.limit_cores(3)
+    assert runtime.num_cores() == 3
+    with pytest.raises(ConfigError, match="may use 4 processor cores, fewer than threads: 5"):
+        runtime.limit_cores(5)
 
 
 def test_measured_speed_is_plausible() -> None:

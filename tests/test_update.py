@@ -38,15 +38,15 @@ def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("textgen.distribution.num_cores", lambda: request.param)
 
 
-def update_of(model: ModelConfig = STILL, **settings: Any) -> Update:
-    network = LanguageModel(model, pad_id=PAD)
+def update_of(model: ModelConfig = STILL, precision: str = "float32", **settings: Any) -> Update:
+    network = LanguageModel(model, pad_id=PAD, precision=precision)
     network.assign_weights({name: weight.astype(np.float32) for name, weight in WEIGHTS.items()})
     return Update(network, TrainingConfig(batch_size=B, sequence_length=T, **settings), Distribution())
 
 
-def gradient_of(update: Update, step: int = 0) -> Gradient:
+def gradient_of(update: Update, step: int = 0, loss_scale: float = 1.0) -> Gradient:
     state = tuple(tuple(tf.constant(array, tf.float32) for array in layer) for layer in STATE)
-    return update.gradient(tf.constant(INPUTS), tf.constant(TARGETS), state, step)
+    return update.gradient(tf.constant(INPUTS), tf.constant(TARGETS), state, step, loss_scale)
 
 
 def assert_gradients(update: Update, gradient: Gradient, loss: Callable[[Weights], float]) -> None:
@@ -129,3 +129,23 @@ def test_clipping_by_value_bounds_each_number_and_leaves_the_length() -> None:
     for weight, g in zip(update.weights, gradient.gradients, strict=True):
         expected = before[names[id(weight)]] - 0.5 * np.clip(g.numpy(), -1e-3, 1e-3)
         np.testing.assert_allclose(weight.numpy(), expected, atol=1e-7)
+
+
+def test_a_scaled_loss_has_the_same_gradient() -> None:
+    """To the last digit: the scale is a power of 2."""
+    plain, scaled = gradient_of(update_of()), gradient_of(update_of(), loss_scale=1024.0)
+    assert scaled.nats == plain.nats
+    for ours, theirs in zip(scaled.gradients, plain.gradients, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_in_float16_a_scale_keeps_gradients_from_vanishing_and_too_much_of_it_overflows() -> None:
+    exact = gradient_of(update_of()).gradients
+
+    def error(precision: str, loss_scale: float) -> float:
+        ours = gradient_of(update_of(precision=precision), loss_scale=loss_scale).gradients
+        return max(float(tf.norm(a - b) / tf.norm(b)) for a, b in zip(ours, exact, strict=True))
+
+    assert error("float16", 1024.0) < 0.01
+    assert error("float16", 2.0**-20) > 0.1
+    assert not gradient_of(update_of(precision="float16"), loss_scale=2.0**30).is_finite

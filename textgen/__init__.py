@@ -44,15 +44,16 @@ def train(
     from textgen.generator import Generator
     from textgen.plan import make_plan
     from textgen.prepared import open_corpus
+    from textgen.presets import with_preset
     from textgen.run import train as run
     from textgen.saved_model import models_folder
 
+    preset, settings = with_preset(settings.pop("preset", None), settings)
     first = paths if isinstance(paths, (str, Path)) else paths[0]
     corpus = open_corpus(
         [first] if isinstance(paths, (str, Path)) else paths,
         from_dict(CorpusConfig, select(CorpusConfig, settings)),
     )
-    preset = settings.pop("preset", None)
     plan = make_plan(corpus, settings, preset=preset)
     folder = models_folder(models_dir) / (name or Path(first).name.split(".")[0])
     saved = run(plan, folder, callbacks=callbacks)

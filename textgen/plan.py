@@ -20,7 +20,6 @@ from typing import Any
 
 from textgen.config import (
     DECOUPLED,
-    PRESETS,
     CorpusConfig,
     ModelConfig,
     TokenizerConfig,
@@ -31,6 +30,7 @@ from textgen.config import (
 from textgen.corpus import Corpus, CorpusStats
 from textgen.errors import ConfigError, CorpusError
 from textgen.prepared import PreparedCorpus
+from textgen.presets import SIZES
 from textgen.runtime import best_precision, measure_flops
 from textgen.saved_model import SavedModel
 from textgen.subwords import require_sampling
@@ -40,7 +40,11 @@ from textgen.vocabulary import choose_vocab_size
 
 LEAST_CHARACTERS = 1000  # of a corpus; from less nothing can be learned and held out
 PATIENT_MINUTES = 15.0  # a run without a budget is planned not to take longer
-EFFICIENCY = {"float32": 0.8, "bfloat16": 1.05}  # of the speed at float32 matrix products that training reaches
+EFFICIENCY = {
+    "float32": 0.8,
+    "bfloat16": 1.05,
+    "float16": 0.5,
+}  # of the speed at float32 matrix products that training reaches
 STEP_SECONDS = 0.006  # that an update takes besides
 SMALL_LAYER = 80  # units that cost as much as the rest of a step; narrow layers are less efficient
 MOST_PASSES = 30.0  # over a text; more would only learn it by heart
@@ -161,8 +165,8 @@ def _refuse_unknown(settings: Mapping[str, Any], preset: str | None, start: Save
     unknown = [name for name in settings if name not in known]
     if unknown:
         raise ConfigError(f"There is no setting {unknown[0]!r}. There are: {', '.join(dict.fromkeys(known))}.")
-    if preset is not None and preset not in PRESETS:
-        raise ConfigError(f"There is no preset {preset!r}. There are: {', '.join(PRESETS)}.")
+    if preset is not None and preset not in SIZES:
+        raise ConfigError(f"There is no preset {preset!r}. There are: {', '.join(SIZES)}.")
     fixed = {field.name for field in fields(ModelConfig)} - {*REGULARISERS, "vocab_size"}
     clash = [name for name in settings if name in fixed]
     if start and (clash or preset):
@@ -215,17 +219,17 @@ def _plan_model(
     shape = {"hidden_units", "embedding_dim", "num_layers"} & own.keys()
     if preset is None:
         preset = _largest_preset(settings, vocab_size, tokens, flops)
-    values: dict[str, Any] = {**PRESETS[preset], **own, "vocab_size": vocab_size}
+    values: dict[str, Any] = {**SIZES[preset], **own, "vocab_size": vocab_size}
     if "hidden_units" in own and "embedding_dim" not in own:
         values["embedding_dim"] = min(own["hidden_units"], 1024)
     return from_dict(ModelConfig, values), None if shape else preset
 
 
 def _largest_preset(settings: Mapping[str, Any], vocab_size: int, tokens: int, flops: float) -> str:
-    names = list(PRESETS)
+    names = list(SIZES)
     largest = next((name for most, name in LARGEST_FOR if tokens < most), names[-1])
     for name in reversed(names[: names.index(largest) + 1]):
-        model = ModelConfig(vocab_size=vocab_size, **PRESETS[name])
+        model = ModelConfig(vocab_size=vocab_size, **SIZES[name])
         speed = tokens_per_second(model, flops, settings["precision"])
         seconds = _seconds(_plan_training(settings, model, tokens, speed), tokens, speed)
         recurrent = model.num_parameters - vocab_size * (model.embedding_dim + 1)  # rows of a table come cheap

@@ -13,6 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from textgen.errors import ConfigError
+
 XLA_FLAGS_OF = "2.21."  # TensorFlow's versions that are known to know them: XLA ends the process over others
 XLA_FLAGS = (
     "--xla_cpu_enable_concurrency_optimized_scheduler=false",  # our computations are chains: nothing to schedule
@@ -20,6 +22,7 @@ XLA_FLAGS = (
     "--xla_cpu_prefer_vector_width=512",
 )
 KEPT_MEMORY = 1 << 30  # bytes that the allocator may keep instead of handing them back to the system
+_most_cores: int | None = None  # that this process is to use; None: all
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's mallopt
 
 
@@ -51,7 +54,19 @@ def load_tensorflow(setup: Callable[[], object] = lambda: None) -> None:
 
 
 def num_cores() -> int:
-    """Processor cores that this process may use."""
+    """Processor cores that this process may use and is to use."""
+    return min(_most_cores or _available_cores(), _available_cores())
+
+
+def limit_cores(count: int) -> None:
+    """Keeps this process to `count` cores, from `load_tensorflow` on. Raises `ConfigError` if there are fewer."""
+    global _most_cores
+    if count > _available_cores():
+        raise ConfigError(f"This process may use {_available_cores()} processor cores, fewer than threads: {count}.")
+    _most_cores = count
+
+
+def _available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -71,7 +86,7 @@ def best_precision() -> str:
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
-        return "bfloat16" if capability >= (8, 0) else "float32"
+        return "bfloat16" if capability >= (8, 0) else "float16" if capability >= (7, 0) else "float32"
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
     except OSError:  # not Linux

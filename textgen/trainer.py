@@ -31,7 +31,7 @@ from textgen.config import TrainingConfig
 from textgen.distribution import Distribution, deadline
 from textgen.errors import Interrupted, TrainingError, WorkerLost
 from textgen.evaluation import Evaluator, Scores
-from textgen.faults import Health
+from textgen.faults import Health, LossScale
 from textgen.model import LanguageModel
 from textgen.reports import Observer, RunReport, StepReport, ValidationReport
 from textgen.schedules import scheduled_learning_rate, total_steps
@@ -60,11 +60,13 @@ class Position:
     train_nats: float = 0.0  # losses added up since the last validation, and how many
     train_steps: int = 0
     health: Health = field(default_factory=Health)
+    loss_scale: LossScale = field(default_factory=LossScale)  # used by float16 alone
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Position:
         """What `asdict` made."""
-        return cls(**{**values, "health": Health(**values.get("health", {}))})
+        health, loss_scale = Health(**values.get("health", {})), LossScale(**values.get("loss_scale", {}))
+        return cls(**{**values, "health": health, "loss_scale": loss_scale})
 
 
 class Trainer:
@@ -101,6 +103,7 @@ class Trainer:
         self._averaging = make_averaging(config, model)
         self._state = self._initial_state()
         self._total_steps = total_steps(config, self._batches.steps_in())
+        self._is_scaled = model.precision == "float16"
         self._tokens_per_second = 0.0
         self._signal = 0
         self._saved_at = -math.inf  # seconds of training
@@ -149,14 +152,18 @@ class Trainer:
             gradient = self._step(inputs, targets, learning_rate)
             before, position.seconds = position.seconds, time.perf_counter() - started
             speed = self.config.num_streams * inputs.shape[1] / (position.seconds - before)
-            if fault := position.health.note(gradient.nats, gradient.is_finite):
+            is_overflow = (
+                self._is_scaled and math.isfinite(gradient.nats) and position.loss_scale.note(gradient.is_finite)
+            )
+            fault = "" if is_overflow else position.health.note(gradient.nats, gradient.is_finite)
+            if fault:
                 self._roll_back(fault, observers)
                 return None
             if gradient.is_finite:
                 report = self._step_report(gradient, learning_rate, speed)
                 for observer in observers:
                     observer.on_step(report)
-            else:
+            elif not is_overflow:
                 _tell(observers, f"Step {position.step:,}: the loss or its gradient was not finite; update left out.")
             reason = self._agree(observers)
             reason = "the budget is spent" if self.progress() >= 1.0 else reason
@@ -183,7 +190,8 @@ class Trainer:
             self._state = self._initial_state()
         try:
             windows = self._distribution.split((inputs, targets))
-            gradient = self._update.gradient(windows[0], windows[1], self._state, position.step)
+            scale = position.loss_scale.scale if self._is_scaled else 1.0
+            gradient = self._update.gradient(windows[0], windows[1], self._state, position.step, scale)
             if gradient.is_finite:
                 self._update.apply(gradient, learning_rate)
                 self._averaging.on_step()

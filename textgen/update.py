@@ -58,15 +58,19 @@ class Update:
         on_one_cpu = distribution.num_replicas == 1 and not tf.config.list_physical_devices("GPU")
         self._compiled_apply = tf.function(self._apply_on_replicas, jit_compile=on_one_cpu)
 
-    def gradient(self, inputs: Any, targets: Any, state: Any, step: int) -> Gradient:
-        """inputs, targets [B, T] and the state before them, as `Distribution.split` makes them -> gradient."""
+    def gradient(self, inputs: Any, targets: Any, state: Any, step: int, loss_scale: float = 1.0) -> Gradient:
+        """inputs, targets [B, T] and the state before them, as `Distribution.split` makes them -> gradient.
+
+        The way back is taken with the loss times `loss_scale`, for the sake of float16, which the result is rid of.
+        """
         seed = np.array([self._config.seed & 0x7FFFFFFF, step], np.int32)
+        scale = tf.constant(loss_scale, tf.float32)
         sums, states = None, []
         for part in range(self._config.accumulate - 1):  # one after the other: memory holds what one of them needs
-            sums, part_state = self._compiled_sums(inputs, targets, state, seed, tf.constant(part), sums)
+            sums, part_state = self._compiled_sums(inputs, targets, state, seed, scale, tf.constant(part), sums)
             states.append(part_state)
         last = tf.constant(self._config.accumulate - 1)
-        nats, norms, gradients, state = self._compiled_gradient(inputs, targets, state, seed, last, sums, states)
+        nats, norms, gradients, state = self._compiled_gradient(inputs, targets, state, seed, scale, last, sums, states)
         nats, norms = self._distribution.first((nats, norms))
         return Gradient(float(nats), norms.numpy(), gradients, state)
 
@@ -85,16 +89,17 @@ class Update:
         targets: tf.Tensor,
         state: Any,
         seed: tf.Tensor,
+        scale: tf.Tensor,
         part: tf.Tensor,
         sums: list[tf.Tensor] | None,
         states: list[Any],
     ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor], Any]:
         """The last part of the rows, with what the parts before it came to -> the result of all."""
-        sums, part_state = self._sums(inputs, targets, state, seed, part, sums)
+        sums, part_state = self._sums(inputs, targets, state, seed, scale, part, sums)
         if self._distribution.num_replicas > 1:
             sums = tf.distribute.get_replica_context().all_reduce("sum", sums)
         loss, count, *total = sums
-        mean = [gradient / count for gradient in total]
+        mean = [gradient / (count * scale) for gradient in total]
         norms = tf.stack([tf.norm(gradient) for gradient in mean])
         return loss / count, norms, mean, join_states([*states, part_state])
 
@@ -104,6 +109,7 @@ class Update:
         targets: tf.Tensor,
         state: Any,
         seed: tf.Tensor,
+        scale: tf.Tensor,
         part: tf.Tensor,
         before: list[tf.Tensor] | None,
     ) -> tuple[list[tf.Tensor], Any]:
@@ -121,16 +127,16 @@ class Update:
 
             noise = Noise(seed, first_row + start, rows_here * self._distribution.num_replicas)
             shard = own(inputs), own(targets), tf.nest.map_structure(own, state)
-            nats, gradient, shard_state = self._shard_gradient(*shard, noise)
+            nats, gradient, shard_state = self._shard_gradient(*shard, noise, scale)
             count = tf.cast(tf.math.count_nonzero(shard[1] != self._model.pad_id), tf.float32)
             sums.append([nats, count, *gradient])
             states.append(shard_state)
         return [tf.add_n(terms) for terms in zip(*sums, strict=True)], join_states(states)
 
     def _shard_gradient(
-        self, inputs: tf.Tensor, targets: tf.Tensor, state: Any, noise: Noise
+        self, inputs: tf.Tensor, targets: tf.Tensor, state: Any, noise: Noise, scale: tf.Tensor
     ) -> tuple[tf.Tensor, list[tf.Tensor], Any]:
-        """Sum of nats, its gradient with smoothing and penalties, state."""
+        """Sum of nats, its gradient with smoothing and penalties times `scale`, state."""
         variables = [_local(weight.value) for weight in self.weights]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
@@ -143,6 +149,7 @@ class Update:
                 activation=self._config.activation_penalty,
                 temporal=self._config.temporal_penalty,
             )
+            loss *= scale
         return nats, [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, variables)], state
 
     def _apply_on_replicas(self, *arguments: Any) -> None:

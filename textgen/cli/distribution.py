@@ -12,7 +12,7 @@ from textgen.cli.options import option_group
 from textgen.config import STRATEGIES
 
 LAUNCHER_OPTIONS = ("workers", "max_restarts", "strategy", "name")  # that the processes themselves do not get
-OF_A_RESUMPTION = ("models_dir", "as_json", "start_timeout", "step_timeout")
+OF_A_RESUMPTION = ("models_dir", "as_json", "start_timeout", "step_timeout", "threads")
 
 distribution_options = option_group(
     click.option(
@@ -20,6 +20,9 @@ distribution_options = option_group(
         type=click.Choice(STRATEGIES),
         default="auto",
         help="How GPUs and processes share the work [default: auto, all that are there].",
+    ),
+    click.option(
+        "--threads", type=click.IntRange(1), metavar="N", help="Processor cores that a process uses [default: all]."
     ),
     click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes on this machine that share it."),
     click.option(

@@ -22,8 +22,9 @@ from textgen.cli.options import (
     option_group,
     tokenizer_options,
 )
-from textgen.config import ACTIVATIONS, AVERAGES, CELLS, OPTIMIZERS, PRECISIONS, PRESETS, SCHEDULES, read_toml
+from textgen.config import ACTIVATIONS, AVERAGES, CELLS, OPTIMIZERS, PRECISIONS, SCHEDULES, read_toml
 from textgen.errors import TrainingError
+from textgen.presets import RECIPES, SIZES, with_preset
 
 if TYPE_CHECKING:
     from textgen.distribution import Distribution
@@ -133,7 +134,11 @@ training_options = option_group(
 @click.argument("paths", nargs=-1)
 @click.option("--name", help="Name of the saved model [default: made from the first path].")
 @models_dir_option
-@click.option("--preset", type=click.Choice(list(PRESETS)), help="Size of the network. Chosen when not given.")
+@click.option(
+    "--preset",
+    type=click.Choice([*SIZES, *RECIPES]),
+    help="Size of the network, chosen when not given; or the recipe for a well-known text.",
+)
 @click.option("--config", "config_file", type=click.Path(), help="TOML file with settings; flags override it.")
 @click.option("--valid", metavar="FILE|SHARE", help="Held-out text, or the share to hold out [default: 0.1].")
 @click.option("--from", "start", metavar="MODEL", help="Fine-tune this model instead of starting afresh.")
@@ -168,6 +173,7 @@ def train(
     dry_run: bool,
     as_json: bool,
     strategy: str,
+    threads: int | None,
     workers: int | None,
     max_restarts: int,
     start_timeout: float,
@@ -196,9 +202,13 @@ def train(
     from textgen.run import join
     from textgen.run import resume as resume_run
     from textgen.run import train as train_run
+    from textgen.runtime import limit_cores
     from textgen.saved_model import models_folder
 
+    if threads:
+        limit_cores(threads)
     settings = {**(read_toml(config_file) if config_file else {}), **given(options)}
+    preset, settings = with_preset(preset, settings)
     folder = models_folder(models_dir)
     if resume and paths:
         raise click.UsageError(

@@ -43,10 +43,10 @@ class Attention(keras.layers.Layer):
         normed = tf.cast(self.norm(x), tf.float32)  # [B, T, H]
         keys = tf.concat([memory, normed], 1)  # [B, N + T, H]
         low_keys = tf.cast(keys, x.dtype)
-        queries = tf.matmul(low_keys[:, self.window :], tf.cast(self.query, x.dtype))  # [B, T, H]
+        queries = tf.matmul(low_keys[:, self.window :], tf.cast(self.query / width, x.dtype))  # [B, T, H]
         scores = tf.cast(tf.matmul(queries, low_keys, transpose_b=True), tf.float32)  # [B, T, N + T]
         steps = tf.shape(x)[1] if x.shape[1] is None else x.shape[1]
-        shares = tf.nn.softmax(tf.where(self._visible(steps, count), scores / width, tf.float32.min))
+        shares = tf.nn.softmax(tf.where(self._visible(steps, count), scores, tf.float32.min))
         mixed = tf.matmul(tf.cast(shares, x.dtype), low_keys)  # [B, T, H]
         found = tf.matmul(mixed, tf.cast(self.output_kernel / math.sqrt(width), x.dtype))
         found = variational_dropout(found, self.dropout, noise, site)

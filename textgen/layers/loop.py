@@ -69,7 +69,7 @@ def recur(cell: Cell, inputs: tf.Tensor, weights: Weights, state: Arrays, dtype:
 
 
 def forward_loop(
-    step: Callable[..., tuple[Arrays, Arrays]], inputs: tf.Tensor, state: Arrays, saved_shapes: Sequence[Any]
+    step: Callable[..., tuple[Arrays, Arrays]], inputs: tf.Tensor, state: Arrays, saved: Sequence[tf.TensorSpec]
 ) -> tuple[Arrays, Arrays]:
     """Steps from the first to the last: what each saved [T, ...], and the states [T+1, ...], the first one first."""
     steps = inputs.shape[0]
@@ -80,8 +80,7 @@ def forward_loop(
         written = [array.write(*at) for array, *at in zip(arrays, places, [*saved, *state], strict=True)]
         return t + 1, tuple(state), tuple(written)
 
-    arrays = [tf.TensorArray(tf.float32, steps, element_shape=shape) for shape in saved_shapes]
-    arrays += [tf.TensorArray(tf.float32, steps + 1, element_shape=array.shape).write(0, array) for array in state]
+    arrays = [_empty(steps, spec) for spec in saved] + [_empty(steps + 1, array).write(0, array) for array in state]
     *_, arrays = tf.while_loop(
         lambda t, *_: t < steps,
         body,
@@ -90,19 +89,19 @@ def forward_loop(
         parallel_iterations=1,
     )
     stacked = [array.stack() for array in arrays]
-    return stacked[: len(saved_shapes)], stacked[len(saved_shapes) :]
+    return stacked[: len(saved)], stacked[len(saved) :]
 
 
 def backward_loop(
-    step: Callable[..., tuple[Arrays, Arrays]], steps: int, d_state: Arrays, emitted_shapes: Sequence[Any]
+    step: Callable[..., tuple[Arrays, Arrays]], steps: int, d_state: Arrays, emitted: Sequence[tf.TensorSpec]
 ) -> tuple[Arrays, Arrays]:
     """Steps from the last to the first: what each emitted [T, ...], and the gradient of the first state."""
 
     def body(t: tf.Tensor, d_state: Arrays, arrays: Arrays) -> tuple[Any, ...]:
-        emitted, d_state = step(t, d_state)
-        return t - 1, tuple(d_state), tuple(a.write(t, value) for a, value in zip(arrays, emitted, strict=True))
+        values, d_state = step(t, d_state)
+        return t - 1, tuple(d_state), tuple(a.write(t, value) for a, value in zip(arrays, values, strict=True))
 
-    arrays = tuple(tf.TensorArray(tf.float32, steps, element_shape=shape) for shape in emitted_shapes)
+    arrays = tuple(_empty(steps, spec) for spec in emitted)
     _, d_state, arrays = tf.while_loop(
         lambda t, *_: t >= 0,
         body,
@@ -111,6 +110,11 @@ def backward_loop(
         parallel_iterations=1,
     )
     return [array.stack() for array in arrays], d_state
+
+
+def _empty(steps: int, like: tf.Tensor | tf.TensorSpec) -> tf.TensorArray:
+    """Room for an array of that shape and type a step."""
+    return tf.TensorArray(like.dtype, steps, element_shape=like.shape)
 
 
 def product_over_time(a: tf.Tensor, b: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
@@ -130,7 +134,7 @@ def _forward(cell: Cell, inputs: tf.Tensor, weights: Weights, state: Arrays) -> 
     """The forward loop inside XLA."""
     step = cell.forward(weights)
     saved, _ = step(inputs[0], state)  # for the shapes only: XLA leaves it out
-    return forward_loop(step, inputs, state, [array.shape for array in saved])
+    return forward_loop(step, inputs, state, [tf.TensorSpec(array.shape) for array in saved])
 
 
 @tf.function(jit_compile=True, autograph=False)
@@ -152,4 +156,4 @@ def _backward(
         return step_back(inputs[t], before, after, [array[t] for array in saved], [d_h + d_outputs[t], *others])
 
     emitted, _ = step(0, d_state)  # for the shapes only
-    return backward_loop(step, inputs.shape[0], d_state, [array.shape for array in emitted])
+    return backward_loop(step, inputs.shape[0], d_state, [tf.TensorSpec(array.shape) for array in emitted])

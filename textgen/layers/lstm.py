@@ -23,18 +23,18 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from textgen.layers.layer import State
-from textgen.layers.loop import Arrays, backward_loop, forward_loop
+from textgen.layers.loop import Arrays, backward_loop, forward_loop, sum_over_time
 
 log = logging.getLogger(__name__)
 
-WIDE = 384  # units from which on a low-precision product saves more than a loop inside XLA
+WIDE = 320  # units from which on a low-precision product saves more than a loop inside XLA
 
 
 class LSTM(keras.layers.LSTM):
@@ -112,129 +112,132 @@ def lstm(x: tf.Tensor, kernel: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.
     steps, rows, inputs = x.shape
     flat_x = tf.reshape(x, (-1, inputs))  # [T*B, E]
     kernel_x = tf.cast(kernel, x.dtype)
-    from_x = tf.cast(tf.matmul(flat_x, kernel_x), tf.float32)  # [T*B, 4H]
-    wide = x.dtype != tf.float32 and h.shape[1] >= WIDE
-    arguments = tf.reshape(from_x, (steps, rows, -1)), recurrent_kernel, bias, h, c
-    arguments = tuple(map(tf.stop_gradient, arguments))  # else an eager tape differentiates the loop
-    gates, cells, hidden = _forward_wide(*arguments, x.dtype) if wide else _forward_narrow(*arguments)
+    from_x = tf.reshape(tf.matmul(flat_x, kernel_x), (steps, rows, -1))  # [T, B, 4H]
+    is_wide = x.dtype != tf.float32 and h.shape[1] >= WIDE
+    arguments = map(tf.stop_gradient, (from_x, recurrent_kernel, bias, h, c))  # else an eager tape differentiates it
+    gates, hidden, cells = (_forward_wide if is_wide else _forward_narrow)(*arguments)
     outputs = tf.cast(hidden, x.dtype)  # [T+1, B, H], as cells: what was before the first step comes first
 
     def backward(d_outputs: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor) -> tuple[tf.Tensor, ...]:
         transposed = tf.transpose(recurrent_kernel)  # [4H, H]
-        known = tf.cast(d_outputs, tf.float32), dh, dc, gates, cells
-        dz, dh, dc = (
-            _backward_wide(*known, tf.cast(transposed, x.dtype)) if wide else _backward_narrow(*known, transposed)
-        )
+        of_steps = _backward_wide if is_wide else _backward_narrow
+        dz, d_bias, dh, dc = of_steps(d_outputs, dh, dc, gates, cells, transposed)
         dz = tf.reshape(dz, (steps * rows, -1))  # [T*B, 4H]
-        d_bias = tf.matmul(tf.ones((1, steps * rows)), dz)[0]  # a sum over rows, but quicker
-        dz = tf.cast(dz, x.dtype)
         dx = tf.reshape(tf.matmul(dz, kernel_x, transpose_b=True), (steps, rows, inputs))
         d_kernel = tf.matmul(flat_x, dz, transpose_a=True)  # [E, 4H]
         before = tf.reshape(outputs[:-1], (steps * rows, -1))  # h that each step began with
         d_recurrent_kernel = tf.matmul(before, dz, transpose_a=True)  # [H, 4H]
         return dx, tf.cast(d_kernel, tf.float32), tf.cast(d_recurrent_kernel, tf.float32), d_bias, dh, dc
 
-    return (outputs[1:], hidden[-1], cells[-1]), backward
-
-
-def _forward(
-    from_x: tf.Tensor, h: tf.Tensor, c: tf.Tensor, gates: Callable[..., tuple[tf.Tensor, ...]]
-) -> tuple[tuple[tf.Tensor, ...], tf.Tensor, tf.Tensor]:
-    """from_x [T, B, 4H] -> gates i, f, g, o [T, B, H] each; c and h [T+1, B, H], the initial ones first.
-
-    `gates` makes of what x gives to a step [B, 4H], h and c the step's i, f, g, o and the new c and h.
-    """
-
-    def step(from_x: tf.Tensor, state: Arrays) -> tuple[Arrays, Arrays]:
-        *saved, c, h = gates(from_x, *state)
-        return saved, (h, c)
-
-    saved, (hidden, cells) = forward_loop(step, from_x, (h, c), [h.shape] * 4)
-    return tuple(saved), cells, hidden
-
-
-def _backward(
-    d_outputs: tf.Tensor,
-    dh: tf.Tensor,
-    dc: tf.Tensor,
-    gates: tuple[tf.Tensor, ...],
-    cells: tf.Tensor,
-    step_back: Callable[..., tuple[tf.Tensor, ...]],
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """From the last step to the first: d_outputs [T, B, H] -> dz [T, B, 4H], dh and dc of the state.
-
-    `step_back` makes of a step's gates, the cells before and after it, dh and dc: dz_i, dz_f, dz_g, dz_o [B, H]
-    each, and dh and dc of the step before.
-    """
-
-    def step(t: tf.Tensor, d_state: Arrays) -> tuple[Arrays, Arrays]:
-        *dz, dh, dc = step_back([gate[t] for gate in gates], cells[t], cells[t + 1], d_outputs[t], *d_state)
-        return dz, (dh, dc)
-
-    dz, (dh, dc) = backward_loop(step, d_outputs.shape[0], (dh, dc), [dh.shape] * 4)
-    return tf.concat(dz, 2), dh, dc
+    return (outputs[1:], tf.cast(hidden[-1], tf.float32), cells[-1]), backward
 
 
 @tf.function(jit_compile=True, autograph=False)
 def _forward_narrow(
     from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor
 ) -> tuple[Any, ...]:
-    """The loop inside XLA. A product a gate, not one for all: their results are then never cut apart."""
+    """from_x [T, B, 4H] -> gates i, f, g, o [T, B, H] each; h and c [T+1, B, H]; the loop inside XLA.
+
+    A product a gate, not one for all: their results are then never cut apart.
+    """
     kernels, biases = tf.split(recurrent_kernel, 4, axis=1), tf.split(bias, 4)
 
-    def gates(step: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        parts = tf.split(step, 4, axis=1)
-        return lstm_gates([part + tf.matmul(h, u) + b for part, u, b in zip(parts, kernels, biases, strict=True)], c)
+    def step(from_x: tf.Tensor, state: Arrays) -> tuple[Arrays, Arrays]:
+        h, c = state
+        parts = tf.split(tf.cast(from_x, tf.float32), 4, axis=1)
+        z = [part + tf.matmul(h, u) + b for part, u, b in zip(parts, kernels, biases, strict=True)]
+        *gates, c, h = lstm_gates(z, c)
+        return gates, (h, c)
 
-    return _forward(from_x, h, c, gates)
+    gates, (hidden, cells) = forward_loop(step, from_x, (h, c), [tf.TensorSpec(h.shape)] * 4)
+    return gates, hidden, cells
+
+
+def _backward_narrow(
+    d_outputs: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor, gates: Arrays, cells: tf.Tensor, transposed: tf.Tensor
+) -> tuple[tf.Tensor, ...]:
+    """d_outputs [T, B, H] -> dz [T, B, 4H] as precise as they; the gradients of bias, h and c.
+
+    `transposed` is the recurrent kernel, [4H, H].
+    """
+    dz, dh, dc = _backward_loop_narrow(tf.cast(d_outputs, tf.float32), dh, dc, gates, cells, transposed)
+    joined = tf.concat(dz, 2)
+    return tf.cast(joined, d_outputs.dtype), sum_over_time(joined), dh, dc
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _backward_narrow(
-    d_outputs: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor, gates: Any, cells: tf.Tensor, transposed: tf.Tensor
-) -> tuple[tf.Tensor, ...]:
-    """The loop inside XLA; `transposed` is the recurrent kernel, [4H, H]."""
+def _backward_loop_narrow(
+    d_outputs: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor, gates: Arrays, cells: tf.Tensor, transposed: tf.Tensor
+) -> tuple[Arrays, tf.Tensor, tf.Tensor]:
+    """The loop inside XLA, which would be slow at joining the four arrays dz [T, B, H] that it leaves."""
 
-    def step_back(*arguments: Any) -> tuple[tf.Tensor, ...]:
-        *dz, dc = lstm_gates_backward(*arguments)
-        return *dz, tf.matmul(tf.concat(dz, 1), transposed), dc
+    def step(t: tf.Tensor, d_state: Arrays) -> tuple[Arrays, Arrays]:
+        dh, dc = d_state
+        *dz, dc = lstm_gates_backward([gate[t] for gate in gates], cells[t], cells[t + 1], dh + d_outputs[t], dc)
+        return dz, (tf.matmul(tf.concat(dz, 1), transposed), dc)
 
-    return _backward(d_outputs, dh, dc, gates, cells, step_back)
+    dz, (dh, dc) = backward_loop(step, d_outputs.shape[0], (dh, dc), [tf.TensorSpec(dh.shape)] * 4)
+    return dz, dh, dc
 
 
 def _forward_wide(
-    from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor, dtype: tf.DType
+    from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor
 ) -> tuple[Any, ...]:
-    """The loop outside, its products in the precision `dtype`."""
-    kernel = tf.cast(recurrent_kernel, dtype)
+    """The same with the loop outside XLA. Products, and what is kept of gates and h, are as precise as from_x."""
+    kernel = tf.cast(recurrent_kernel, from_x.dtype)
 
-    def gates(step: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        return _compiled_gates(step, tf.matmul(tf.cast(h, dtype), kernel), bias, c)
+    def step(from_x: tf.Tensor, state: Arrays) -> tuple[Arrays, Arrays]:
+        h, c = state
+        gates, h, c = _compiled_gates(from_x, tf.matmul(h, kernel), bias, c)
+        return [gates], (h, c)
 
-    return _forward(from_x, h, c, gates)
+    state = tf.cast(h, from_x.dtype), c
+    gates, (hidden, cells) = forward_loop(step, from_x, state, [tf.TensorSpec(from_x.shape[1:], from_x.dtype)])
+    return gates, hidden, cells
 
 
 def _backward_wide(
-    d_outputs: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor, gates: Any, cells: tf.Tensor, transposed: tf.Tensor
+    d_outputs: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor, gates: Arrays, cells: tf.Tensor, transposed: tf.Tensor
 ) -> tuple[tf.Tensor, ...]:
-    """The loop outside, its products in the precision of `transposed`."""
+    """The same with the loop outside XLA; its products and dz as precise as d_outputs."""
+    low, saved = tf.cast(transposed, d_outputs.dtype), gates[0]
 
-    def step_back(*arguments: Any) -> tuple[tf.Tensor, ...]:
-        *dz, low, dc = _compiled_gates_backward(transposed.dtype, *arguments)
-        return *dz, tf.cast(tf.matmul(low, transposed), tf.float32), dc
+    def step(t: tf.Tensor, d_state: Arrays) -> tuple[Arrays, Arrays]:
+        dh, dc, d_bias = d_state
+        dz, dc, d_bias = _compiled_gates_backward(saved[t], cells[t], cells[t + 1], d_outputs[t], dh, dc, d_bias)
+        return [dz], (tf.matmul(dz, low), dc, d_bias)
 
-    return _backward(d_outputs, dh, dc, gates, cells, step_back)
+    d_state = tf.cast(dh, low.dtype), dc, tf.zeros(low.shape[0])
+    (dz,), (dh, dc, d_bias) = backward_loop(
+        step, d_outputs.shape[0], d_state, [tf.TensorSpec(saved.shape[1:], low.dtype)]
+    )
+    return dz, d_bias, tf.cast(dh, tf.float32), dc
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _compiled_gates(step: tf.Tensor, from_h: tf.Tensor, bias: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    return lstm_gates(tf.split(step + tf.cast(from_h, tf.float32) + bias, 4, axis=1), c)
+def _compiled_gates(from_x: tf.Tensor, from_h: tf.Tensor, bias: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """from_x, from_h [B, 4H], c [B, H] -> gates [B, 4H] and h as precise as they; c float32."""
+    z = tf.cast(from_x, tf.float32) + tf.cast(from_h, tf.float32) + bias
+    *gates, c, h = lstm_gates(tf.split(z, 4, axis=1), c)
+    return tf.cast(tf.concat(gates, 1), from_x.dtype), tf.cast(h, from_x.dtype), c
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _compiled_gates_backward(dtype: tf.DType, *arguments: Any) -> tuple[tf.Tensor, ...]:
-    *dz, dc = lstm_gates_backward(*arguments)
-    return *dz, tf.cast(tf.concat(dz, 1), dtype), dc
+def _compiled_gates_backward(
+    gates: tf.Tensor,
+    before: tf.Tensor,
+    after: tf.Tensor,
+    d_output: tf.Tensor,
+    dh: tf.Tensor,
+    dc: tf.Tensor,
+    d_bias: tf.Tensor,
+) -> tuple[tf.Tensor, ...]:
+    """-> dz [B, 4H] as precise as the gates; dc; d_bias [4H] with this step's added."""
+    i_f_g_o = tf.split(tf.cast(gates, tf.float32), 4, axis=1)
+    dh = tf.cast(dh, tf.float32) + tf.cast(d_output, tf.float32)
+    *dz, dc = lstm_gates_backward(i_f_g_o, before, after, dh, dc)
+    dz = tf.concat(dz, 1)
+    return tf.cast(dz, gates.dtype), dc, d_bias + tf.reduce_sum(dz, 0)
 
 
 def lstm_gates(z: Sequence[tf.Tensor], c: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -245,12 +248,11 @@ def lstm_gates(z: Sequence[tf.Tensor], c: tf.Tensor) -> tuple[tf.Tensor, ...]:
 
 
 def lstm_gates_backward(
-    gates: Sequence[tf.Tensor], before: tf.Tensor, after: tf.Tensor, d_output: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor
+    gates: Sequence[tf.Tensor], before: tf.Tensor, after: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor
 ) -> tuple[tf.Tensor, ...]:
-    """A step's gates, c before and after it, the gradients of its output, h and c -> of its four z and the c before."""
+    """A step's gates, c before and after it, the gradients of h and c -> those of its four z and of the c before."""
     i, f, g, o = gates
     tanh_c = tf.tanh(after)
-    dh = dh + d_output
     dc = dc + dh * o * (1 - tanh_c * tanh_c)
     return (
         dc * g * i * (1 - i),

@@ -92,7 +92,7 @@ def _backward(weights: Weights) -> Any:
     def step(x: tf.Tensor, before: Arrays, after: Arrays, saved: Arrays, d_state: Arrays) -> tuple[Arrays, Arrays]:
         gates, (h, c), (dh, dc) = saved[: len(rounds)], before, d_state
         xs, hs = _ends(x, h, gates)
-        *dz, dc = lstm_gates_backward(saved[len(rounds) :], c, after[1], 0.0, dh, dc)
+        *dz, dc = lstm_gates_backward(saved[len(rounds) :], c, after[1], dh, dc)
         dz = tf.concat(dz, 1)  # [B, 4H]
         dx, dh = tf.matmul(dz, transposed["kernel"]), tf.matmul(dz, transposed["recurrent_kernel"])
         d_products: list[tf.Tensor] = []

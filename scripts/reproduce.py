@@ -1,0 +1,133 @@
+"""Trains a recipe on its well-known text and writes its row of the README's table.
+
+    python scripts/reproduce.py tinyshakespeare-char-2x256-100s --data FOLDER
+
+The folder holds the text as it is distributed (see corpora/README.md). Text without a division of its own is cut as
+is usual: the last tenth of tinyshakespeare is held out, the last two twentieths of enwik8 are for validation and test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from benchmarking import machine
+
+from textgen.presets import RECIPES
+
+
+@dataclass(frozen=True)
+class Task:
+    """A well-known text: its files, what is counted on it, and what others have reached."""
+
+    files: tuple[str, ...]  # train, valid and test, or one that is cut
+    cut: tuple[float, ...] = ()  # where one file ends to be trained on, and to validate with
+    score: str = "perplexity_per_token"
+    unit: str = "perplexity a word"
+    published: str = ""
+
+
+TASKS = {
+    "ptb": Task(
+        ("ptb.train.txt", "ptb.valid.txt", "ptb.test.txt"),
+        published="82.7 (Zaremba et al. 2014, medium); 75.96 (PyTorch's word_language_model, 650 units, 40 epochs)",
+    ),
+    "wikitext2": Task(
+        ("wiki.train.tokens", "wiki.valid.tokens", "wiki.test.tokens"),
+        published="99.3 (Grave et al. 2017, LSTM)",
+    ),
+    "tinyshakespeare": Task(
+        ("tinyshakespeare.txt",),
+        (0.9,),
+        "nats_per_token",
+        "nats a character",
+        "1.886 (nanoGPT, its recipe for a CPU), 1.4697 (the same on an A100); both on random windows without context",
+    ),
+    "enwik8": Task(
+        ("enwik8",),
+        (0.9, 0.95),
+        "bits_per_byte",
+        "bits a byte",
+        "1.24 (Krause et al. 2016, multiplicative LSTM, 46 M parameters)",
+    ),
+}
+
+
+def divide(task: Task, data: Path, folder: Path) -> list[Path]:
+    """The files to train on, to validate with and to test on; the last two may be one."""
+    paths = [data / name for name in task.files]
+    missing = [str(path) for path in paths if not path.is_file()]
+    if missing:
+        sys.exit(f"There is no {missing[0]}: corpora/README.md says where the text comes from.")
+    if not task.cut:
+        return paths
+    text = paths[0].read_bytes()
+    borders = [0, *(_whole_character(text, int(len(text) * share)) for share in task.cut), len(text)]
+    parts = [text[start:stop] for start, stop in pairwise(borders)]
+    paths = [folder / f"{number}-{task.files[0]}" for number in range(len(parts))]
+    for path, part in zip(paths, parts, strict=True):
+        path.write_bytes(part)
+    return paths
+
+
+def _whole_character(text: bytes, border: int) -> int:
+    """The border, or the end of the character that it would cut."""
+    while border < len(text) and text[border] & 0xC0 == 0x80:
+        border += 1
+    return border
+
+
+def textgen(*words: str | Path) -> dict[str, Any]:
+    """What a command prints with --json; its progress is shown."""
+    done = subprocess.run([sys.executable, "-m", "textgen", *map(str, words), "--json"], stdout=subprocess.PIPE)
+    if done.returncode:
+        sys.exit(done.returncode)
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def main() -> None:
+    """Trains, scores, prints the row; models stay in the folder of models."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("recipe", choices=RECIPES)
+    parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="where the text is")
+    parser.add_argument("--models-dir", type=Path, default=Path("saved_models"), help="where the model goes")
+    parser.add_argument("--minutes", help="another length of the run")
+    parser.add_argument("--seed", default="0")
+    parser.add_argument("--with-context", action="store_true", help="also score with the cache and dynamically")
+    options = parser.parse_args()
+    task = TASKS[options.recipe.split("-")[0]]
+    name, where = f"{options.recipe}-{options.seed}", ["--models-dir", options.models_dir]
+    with tempfile.TemporaryDirectory() as folder:
+        train, *held_out = divide(task, options.data, Path(folder))
+        length = ["--minutes", options.minutes] if options.minutes else []
+        run = textgen(
+            "train", train, "--valid", held_out[0], "--preset", options.recipe, "--name", name, "--seed", options.seed,
+            *length, *where,
+        )  # fmt: skip
+        ways: dict[str, list[str]] = {"": []}
+        if options.with_context:
+            ways |= {" with cache": ["--cache"], " dynamic": ["--dynamic"]}
+        scores = {
+            way: textgen("evaluate", name, held_out[-1], "--documents", "file", *flags, *where)
+            for way, flags in ways.items()
+        }
+    progress = run["progress"]
+    ours = ", ".join(f"{each[task.score]:.4g}{way}" for way, each in scores.items())
+    cells = [
+        options.recipe, task.unit, ours, task.published, f"{run['parameters'] / 1e6:.1f} M",
+        f"{progress['epochs']:.1f}", f"{progress['seconds'] / 60:.1f} min", machine(),
+    ]  # fmt: skip
+    print("| recipe | measure | ours | published | parameters | epochs | time | machine |\n|" + "---|" * 8)
+    print("| " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()
