@@ -40,7 +40,7 @@ def test_an_epoch_holds_every_token_once_in_whole_documents(
     with stream_of(lengths) as stream:
         data = Batches(stream, batch_size, sequence_length, PAD, seed, random_bptt)
         batches = list(data.epoch(epoch))
-        assert len(batches) == data.steps_per_epoch
+        assert len(batches) == data.steps_in(epoch)
         for pair in batches:
             assert pair[0].shape == pair[1].shape
             assert all(len(a) == batch_size and a.shape[1] <= sequence_length and a.dtype == np.int32 for a in pair)
@@ -52,9 +52,9 @@ def test_an_epoch_holds_every_token_once_in_whole_documents(
         inputs, targets = (np.concatenate(arrays, axis=1) for arrays in zip(*batches, strict=True))
         filled = (inputs != PAD).sum(axis=1)
         assert all((row[:n] != PAD).all() for row, n in zip(inputs, filled, strict=True)), "padding only at the end"
-        assert filled.max() == data.row_length
+        assert filled.max() == data.row_length()
         assert sorted(filled, reverse=True) == filled.tolist(), "rows are filled from the first on"
-        assert ((filled == data.row_length) | (filled.cumsum() == len(stream))).all()
+        assert ((filled == data.row_length()) | (filled.cumsum() == len(stream))).all()
 
         ring = ring_of(batches)
         text = stream.read(0, len(stream))
@@ -94,7 +94,7 @@ def test_an_epoch_is_resumed_at_any_step(
 ) -> None:
     with stream_of(lengths) as stream:
         batches = Batches(stream, batch_size, sequence_length, PAD, seed, random_bptt)
-        step = data.draw(st.integers(0, batches.steps_per_epoch))
+        step = data.draw(st.integers(0, batches.steps_in()))
         assert same(list(batches.epoch(epoch, step)), list(batches.epoch(epoch))[step:])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,11 +17,14 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
+from conftest import random_weights
 
 from textgen.cli import textgen
 from textgen.cli.options import novelty_line
+from textgen.config import CorpusConfig, ModelConfig, TokenizerConfig
 from textgen.novelty import Novelty
-from textgen.saved_model import load_model
+from textgen.saved_model import load_model, save_model
+from textgen.tokenizer import Tokenizer
 
 POEMS = "\n\n".join(
     f"Song {n}\n{first} sings of the {second},\nand nobody {third}."
@@ -201,6 +205,17 @@ def test_evaluate_prints_the_names_that_programs_read(models: Path, tmp_path: Pa
     }  # fmt: skip
     assert scores["bytes"] == len(POEMS) - 2 * 47  # blank lines stand between documents, not in them
     assert "bits per byte" in run("evaluate", "songs", str(tmp_path / "other.txt"), "--models-dir", str(models)).stdout
+
+
+def test_evaluate_shows_what_attention_brings(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    config = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8, num_layers=1, attention=4)
+    corpus = CorpusConfig(documents="line")
+    save_model(tmp_path / "tiny", random_weights(config), config, TokenizerConfig("char"), corpus, tokenizer)
+    (tmp_path / "other.txt").write_text("The cat sat.\nThe mat.\n", encoding="utf-8")
+    arguments = ["evaluate", str(tmp_path / "tiny"), str(tmp_path / "other.txt")]
+    scores = json.loads(run(*arguments, "--json").stdout)
+    assert abs(scores["nats_per_token_without_attention"] - scores["nats_per_token"]) > 0.001
+    assert re.search(r"^nats per token without attention +\d", run(*arguments).stdout, re.MULTILINE)
 
 
 def test_evaluate_with_a_second_model(models: Path, tiny_models: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from textgen.config import (
     CELLS,
     DIRECTIONS,
     DOCUMENT_MODES,
+    MAX_ATTENTION,
     MAX_LAYERS,
     MAX_LOOK_BACK,
     MAX_ROUNDS,
@@ -38,6 +39,7 @@ from textgen.config import (
     SearchConfig,
     TokenizerConfig,
     TrainingConfig,
+    TuningConfig,
     from_dict,
     parse_bias,
     read_toml,
@@ -48,7 +50,7 @@ from textgen.config import (
 from textgen.errors import ConfigError
 
 DEFAULTS: list[Any] = [CorpusConfig(), TokenizerConfig(), ModelConfig(100), TrainingConfig(), SamplingConfig()]
-DEFAULTS += [SearchConfig(num_beams=1 << 10), CacheConfig(), DynamicConfig()]
+DEFAULTS += [SearchConfig(num_beams=1 << 10), CacheConfig(), DynamicConfig(), TuningConfig()]
 BASE: dict[type[Any], Any] = {type(config): config for config in DEFAULTS}
 
 LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most that are allowed
@@ -64,6 +66,7 @@ LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most 
     (ModelConfig, "weight_drop", 0.0, 0.95),
     (ModelConfig, "mogrifier_rounds", 1, MAX_ROUNDS),
     (ModelConfig, "mogrifier_rank", 1, MAX_UNITS),
+    (ModelConfig, "attention", 0, MAX_ATTENTION),
     (TrainingConfig, "batch_size", 1, 65_536),
     (TrainingConfig, "accumulate", 1, 4096),
     (TrainingConfig, "sequence_length", 1, 65_536),
@@ -86,6 +89,7 @@ LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most 
     (TrainingConfig, "weight_decay", 0.0, 1000.0),
     (TrainingConfig, "activation_penalty", 0.0, 1000.0),
     (TrainingConfig, "temporal_penalty", 0.0, 1000.0),
+    (TrainingConfig, "subword_alpha", 0.0, 1.0),
     (TrainingConfig, "label_smoothing", 0.0, 0.95),
     (TrainingConfig, "clip_norm", 1e-12, math.inf),
     (TrainingConfig, "clip_value", 1e-12, math.inf),
@@ -107,6 +111,9 @@ LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most 
     (DynamicConfig, "dynamic_decay", 0.0, 1.0),
     (DynamicConfig, "dynamic_window", 1, 1 << 16),
     (DynamicConfig, "dynamic_clip_norm", 1e-12, math.inf),
+    (TuningConfig, "steps", 1, 1 << 40),
+    (TuningConfig, "learning_rate", 0.0, 1e3),
+    (TuningConfig, "seed", 0, (1 << 63) - 1),
     (SamplingConfig, "temperature", 0.0, 100.0),
     (SamplingConfig, "top_k", 0, MAX_VOCAB_SIZE),
     (SamplingConfig, "top_p", 0.0, 1.0),
@@ -180,7 +187,16 @@ def test_a_number_is_within_its_limits(kind: type[Any], name: str, low: float, h
 
 def test_every_number_has_a_limit_and_every_choice_is_checked() -> None:
     checked = {(kind, name) for kind, name, *_ in [*LIMITS, *CHOICES]}
-    free = {"encoding", "text_field", "text_column", "tie_embeddings", "reset_after", "residual", "layer_norm"}
+    free = {
+        "encoding",
+        "text_field",
+        "text_column",
+        "tie_embeddings",
+        "reset_after",
+        "residual",
+        "layer_norm",
+        "dynamic_rms",
+    }
     free |= {"freeze", "stop", "samplers", "dry_sequence_breakers", "logit_bias", "ban", "require", "heal"}
     for kind in BASE:
         assert {field.name for field in fields(kind) if (kind, field.name) not in checked} <= free
@@ -415,9 +431,15 @@ def test_parameters() -> None:
         ({"cell": "mogrifier", "mogrifier_rounds": 3, "mogrifier_rank": 2}, 4 * (13 * 8 + 8) + 3 * 2 * (5 + 8)),
         ({"layer_norm": True}, 4 * (5 * 8 + 8 * 8 + 8) + 2 * 5),
         ({"residual": True}, 4 * (5 * 8 + 8 * 8 + 8)),
+        ({"attention": 100}, 4 * (5 * 8 + 8 * 8 + 8) + 2 * 8 + 2 * 8 * 8),
     ],
     ids=str,
 )
 def test_parameters_of_every_cell(kind: dict[str, Any], expected: int) -> None:
     config = ModelConfig(100, embedding_dim=5, hidden_units=8, num_layers=1, **kind)
     assert config.num_parameters - (100 * 5 + 8 * 5 + 5 + 100) == expected
+
+
+def test_attention_is_for_one_direction() -> None:
+    with pytest.raises(ConfigError, match="attention goes with one direction"):
+        ModelConfig(100, attention=8, direction="both")

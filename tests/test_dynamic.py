@@ -14,7 +14,7 @@ from textgen.runtime import load_tensorflow
 load_tensorflow()
 from streams import stream_in  # noqa: E402
 
-from textgen.dynamic import Learner  # noqa: E402
+from textgen.dynamic import LEAST_SCALE, Learner  # noqa: E402
 from textgen.model import LanguageModel  # noqa: E402
 
 PAD = 0
@@ -53,6 +53,41 @@ def test_scores_then_steps_by_the_reference_s_gradient(model: LanguageModel, cli
         assert features.shape == (1, 4, 5)
     for name, array in model.weights_as_arrays().items():
         np.testing.assert_allclose(array, weights[name], atol=1e-5)
+
+
+def test_each_weight_steps_by_the_size_of_its_own_gradients(model: LanguageModel) -> None:
+    config = DynamicConfig(
+        dynamic_learning_rate=0.2, dynamic_decay=0.3, dynamic_window=4, dynamic_clip_norm=1e3, dynamic_rms=True
+    )
+    trained = {name: array.astype(np.float64) for name, array in model.weights_as_arrays().items()}
+    weights, squares = trained, {name: np.zeros_like(weight) for name, weight in trained.items()}
+    expected_state, state, learner = reference.initial_state(trained, 1), model.initial_state(1), Learner(model, config)
+    for number, (inputs, targets) in enumerate(windows(3), start=1):
+        _, gradients, expected_state, _ = reference.loss_and_gradients(weights, inputs, targets, expected_state)
+        squares = {name: squares[name] + gradients[name] ** 2 for name in weights}
+        whole = np.mean(np.concatenate([square.ravel() for square in squares.values()])) / number
+        scales = {name: np.sqrt(square / number / whole) for name, square in squares.items()}
+        weights = {
+            name: weight
+            - 0.2 * gradients[name] / (scales[name] + LEAST_SCALE)
+            + np.minimum(1, 0.3 * scales[name]) * (trained[name] - weight)
+            for name, weight in weights.items()
+        }
+        _, _, state = learner.read(inputs, targets, state)
+    for name, array in model.weights_as_arrays().items():
+        np.testing.assert_allclose(array, weights[name], atol=2e-4, err_msg=name)
+
+
+def test_what_was_seen_is_forgotten_too(model: LanguageModel) -> None:
+    learner = Learner(model, DynamicConfig(dynamic_rms=True, dynamic_learning_rate=1.0))
+    runs = []
+    for _ in range(2):
+        state = model.initial_state(1)
+        for inputs, targets in windows(3):
+            nats, _, state = learner.read(inputs, targets, state)
+        runs.append(nats.numpy())
+        learner.restore()
+    np.testing.assert_array_equal(runs[0], runs[1])
 
 
 def test_restores_bit_for_bit(model: LanguageModel) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from textgen.batches import Batches
 from textgen.cache import NeuralCache
 from textgen.config import CacheConfig, CorpusConfig, DynamicConfig, ModelConfig
 from textgen.corpus import Corpus
-from textgen.evaluation import Evaluator
+from textgen.evaluation import Evaluator, nats_without_attention
 from textgen.model import LanguageModel
 from textgen.runtime import join_states, load_tensorflow, shard_rows
 from textgen.tokenizer import ByteTokenizer
@@ -252,6 +253,18 @@ def test_weights_come_back_when_reading_fails(
 
 
 # === Several models ===
+
+
+def test_without_attention_the_network_is_that_of_its_layers(model: LanguageModel, stream: TokenStream) -> None:
+    config = replace(CONFIG, attention=9)
+    attentive = LanguageModel(config, pad_id=TOKENIZER.pad_id)
+    fresh = attentive.weights_as_arrays()
+    output = np.random.default_rng(1).normal(0, 1.0, (8, 8)).astype(np.float32)
+    attentive.assign_weights({**fresh, **model.weights_as_arrays(), "attention/output": output})
+    alone = Evaluator(model).scores(stream).nats_per_token
+    assert nats_without_attention(attentive, stream) == pytest.approx(alone, rel=1e-6)
+    assert abs(Evaluator(attentive).scores(stream).nats_per_token - alone) > 0.01
+    np.testing.assert_array_equal(attentive.weights_as_arrays()["attention/output"], output)
 
 
 def other_model(model: LanguageModel) -> LanguageModel:

@@ -283,7 +283,7 @@ def test_withheld_labels_are_a_function_of_seed_epoch_and_place(
     assert (ring[changed] == NONE).all()
     assert (kept[changed] > NONE).all()
     assert 0.2 < changed.sum() / 200 < 0.6
-    step = data.draw(st.integers(0, batches.steps_per_epoch - 1))
+    step = data.draw(st.integers(0, batches.steps_in() - 1))
     for one, other in zip(batches.epoch(epoch, step), list(batches.epoch(epoch))[step:], strict=True):
         assert all(map(np.array_equal, one, other))
 
@@ -498,3 +498,10 @@ def test_a_label_that_is_not_there_is_said_before_anything_is_written(generator:
     for call in calls:
         with pytest.raises(TextgenError, match=f"no label '{label}'. There are: a, b."):
             call()
+
+
+@pytest.mark.parametrize("direction", ["backward", "both"])
+def test_labels_are_for_networks_that_read_forward(tmp_path: Path, direction: str) -> None:
+    path = table(tmp_path, [("ab"[number % 2], "moon and river " * 20) for number in range(40)])
+    with pytest.raises(ConfigError, match=f"only a network of direction forward begins: .* direction {direction}"):
+        make_plan(Corpus([path], CorpusConfig(labels="by")), {"direction": direction}, flops=1e11)

@@ -42,12 +42,12 @@ KINDS: dict[str, dict[str, Any]] = {
     "residual": {"residual": True},
     "layer norm": {"layer_norm": True},
     "gru, residual and layer norm": {"cell": "gru", "residual": True, "layer_norm": True},
+    "attention": {"attention": 4},
+    "rnn, attention over more than a window": {"cell": "rnn", "attention": 10},
 }
 SHAPES += [pytest.param(ModelConfig(V, E, 9, 2, 0.3, 0.2, **kind), id=name) for name, kind in KINDS.items()]
 CONFIG = ModelConfig(V, E, 9, 1, dropout=0.3, embedding_dropout=0.2)
-LARGEST = ModelConfig(
-    V, E, 9, 3, dropout=0.3, embedding_dropout=0.2, tie_embeddings=False, word_dropout=0.2, weight_drop=0.3
-)
+LARGEST = ModelConfig(V, E, 9, 3, 0.3, 0.2, tie_embeddings=False, attention=5, word_dropout=0.2, weight_drop=0.3)
 NO_NOISE: dict[str, Any] = dict.fromkeys(REGULARISERS, 0.0)
 SILENT = replace(LARGEST, **NO_NOISE)
 
@@ -71,8 +71,13 @@ def random_window(seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
 
 def random_state(config: ModelConfig, seed: int = 2) -> State:
     size = reference.cell_of(config).state_size
-    draws = np.random.default_rng(seed).normal(0, 0.5, [config.num_layers, size, B, config.hidden_units])
-    return tuple(tuple(tf.constant(array, tf.float32) for array in layer) for layer in draws)
+    rng = np.random.default_rng(seed)
+    draws = rng.normal(0, 0.5, [config.num_layers, size, B, config.hidden_units])
+    state = tuple(tuple(tf.constant(array, tf.float32) for array in layer) for layer in draws)
+    if config.attention:  # nothing, a little, all that there can be
+        memory = tf.constant(rng.normal(0, 0.5, [B, config.attention, config.hidden_units]), tf.float32)
+        state += ((memory, tf.constant([[0.0], [2.0], [config.attention]])),)
+    return state
 
 
 def in_float64(model: LanguageModel, state: State) -> tuple[reference.Weights, reference.State]:
@@ -133,7 +138,7 @@ def test_compiled_equals_eager() -> None:
     model, (inputs, _), state = model_of(LARGEST), random_window(), random_state(LARGEST)
     signature = [
         tf.TensorSpec((None, None), tf.int32),
-        tf.nest.map_structure(lambda array: tf.TensorSpec((None, array.shape[1])), state),
+        tf.nest.map_structure(lambda array: tf.TensorSpec((None, *array.shape[1:])), state),
     ]
     compiled = tf.function(lambda inputs, state: model(inputs, state), input_signature=signature)
     expected, expected_state = model(inputs, state)
@@ -153,7 +158,7 @@ def test_rows_are_independent() -> None:
 def test_the_initial_state_is_zeros() -> None:
     model, (inputs, _) = model_of(LARGEST), random_window()
     state = model.initial_state(B)
-    assert [(h.shape, c.shape) for h, c in state] == [((B, 9), (B, 9))] * 3
+    assert [(h.shape, c.shape) for h, c in state] == [((B, 9), (B, 9))] * 3 + [((B, 5, 9), (B, 1))]
     assert not any(np.any(array) for layer in state for array in layer)
     np.testing.assert_array_equal(model(inputs)[0], model(inputs, state)[0])
 
@@ -326,7 +331,7 @@ def test_the_same_seed_gives_the_same_weights(seed: int) -> None:
     other = LanguageModel(LARGEST, pad_id=PAD, seed=seed - 1 if seed else 7).weights_as_arrays()
     for name, array in first.items():
         np.testing.assert_array_equal(array, again[name])
-        if not name.endswith("/bias"):
+        if not name.endswith(("/bias", "/beta", "/gamma", "attention/output")):
             assert not np.array_equal(array, other[name]), name
     kernels = [first[f"lstm_{layer}/recurrent_kernel"] for layer in range(3)]
     assert not np.array_equal(kernels[0], kernels[1])
@@ -340,6 +345,7 @@ def test_first_weights() -> None:
         )
         kernel = weights[f"lstm_{layer}/recurrent_kernel"]
         np.testing.assert_allclose(kernel @ kernel.T, np.eye(LARGEST.hidden_units), atol=1e-5)
+    assert not weights["attention/output"].any()
     assert not weights["projection/bias"].any()
     assert not weights["head/bias"].any()
     assert 0.05 < np.abs(weights["embedding/table"]).max() <= 0.1

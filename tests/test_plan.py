@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,9 @@ def test_the_parameter_count_and_the_memory_follow_the_sizes() -> None:
     assert model.num_parameters == 1000 * 10 + layers + (20 * 10 + 10) + 1000
     small, large = TrainingConfig(batch_size=8), TrainingConfig(batch_size=64)
     assert training_memory(model, small) < training_memory(model, large)
+    looking = replace(model, attention=1000)
+    assert training_memory(model, small) < training_memory(looking, small)
+    assert tokens_per_second(looking, 1e11, "float32") < tokens_per_second(model, 1e11, "float32")
     wide = ModelConfig(vocab_size=8000, embedding_dim=1024, hidden_units=1024)
     doubled = tokens_per_second(wide, 2e11, "float32") / tokens_per_second(wide, 1e11, "float32")
     assert doubled == pytest.approx(2, rel=0.01)

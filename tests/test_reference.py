@@ -11,6 +11,7 @@ import pytest
 from textgen import reference
 from textgen.config import ModelConfig
 from textgen.reference import PLAIN, Stack, State, Weights
+from textgen.reference.attention import attention_forward, attention_state
 
 B, T, E, H, V = 2, 6, 3, 4, 7
 SHAPES = [
@@ -28,7 +29,9 @@ CELLS = {
     "mogrifier, low rank": replace(CONFIG, cell="mogrifier", mogrifier_rounds=4, mogrifier_rank=2),
     "residual": replace(CONFIG, residual=True),
     "layer norm": replace(CONFIG, layer_norm=True),
-    "all of it": replace(CONFIG, cell="peephole", hidden_units=E, residual=True, layer_norm=True),
+    "attention": replace(CONFIG, attention=4),
+    "attention over more than a window": replace(CONFIG, cell="gru", attention=9),
+    "all of it": replace(CONFIG, cell="peephole", hidden_units=E, residual=True, layer_norm=True, attention=3),
 }
 
 
@@ -40,9 +43,13 @@ def random_weights(config: ModelConfig, seed: int = 0) -> Weights:
 
 
 def random_state(weights: Weights, seed: int = 1, stack: Stack = PLAIN) -> State:
+    """That of attention is half full in one row and full in the other."""
     rng = np.random.default_rng(seed)
     state = reference.initial_state(weights, B, stack)
-    return [tuple(rng.normal(0, 0.5, array.shape) for array in layer) for layer in state]
+    drawn = [tuple(rng.normal(0, 0.5, array.shape) for array in layer) for layer in state]
+    if stack.attention:
+        drawn[-1][1][:, 0] = stack.attention // 2, stack.attention
+    return drawn
 
 
 def random_window(seed: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -81,8 +88,10 @@ def test_gradients_are_central_differences(config: ModelConfig) -> None:
 
     _, gradients, _, dstate = reference.loss_and_gradients(weights, inputs, targets, state, stack=stack)
     assert gradients.keys() == weights.keys()
-    values = weights | dict(state_arrays(state))
-    for name, gradient in (gradients | dict(state_arrays(dstate))).items():
+    values, all_gradients = weights | dict(state_arrays(state)), gradients | dict(state_arrays(dstate))
+    if stack.attention:
+        assert not all_gradients.pop(f"c{config.num_layers}").any()  # how many there are
+    for name, gradient in all_gradients.items():
         value, differences = values[name], np.empty_like(gradient)
         assert gradient.shape == value.shape
         for index in np.ndindex(*value.shape):
@@ -190,6 +199,34 @@ def test_peepholes_of_zero_and_rounds_that_say_nothing_are_an_lstm() -> None:
         logits, last, _ = reference.forward(same, inputs, state, reference.stack_of(config))
         np.testing.assert_allclose(logits, expected, rtol=1e-12)
         assert_same(last, expected_state)
+
+
+def test_attention_looks_at_the_outputs_before_and_at_no_others() -> None:
+    config = replace(CONFIG, attention=3)
+    weights, rng = reference.of_layer(random_weights(config), "attention"), np.random.default_rng(0)
+    x, state = rng.normal(size=[1, T, H]), attention_state(1, 3, H, np.dtype(np.float64))
+    y, (memory, count), look = attention_forward(x, state, weights)
+    can_see = look.shares[0] > 0
+    expected = [[max(3, t) <= place <= t + 3 for place in range(3 + T)] for t in range(T)]
+    np.testing.assert_array_equal(can_see, expected)
+    np.testing.assert_allclose(look.shares.sum(axis=-1), 1)
+    np.testing.assert_array_equal(memory, look.keys[:, -3:])
+    assert count == [[3]]
+    for t in range(T):
+        changed = x.copy()
+        changed[:, t] += rng.normal(size=H)
+        others = attention_forward(changed, state, weights)[0]
+        moved = (others != y).any(axis=-1)[0]
+        np.testing.assert_array_equal(moved, [t <= later <= t + 3 for later in range(T)])
+
+
+def test_attention_says_nothing_at_first() -> None:
+    config = replace(CONFIG, attention=3)
+    weights = reference.initial_weights(config, np.random.default_rng(0))
+    stack, inputs = reference.stack_of(config), random_window()[0]
+    logits, _, _ = reference.forward(weights, inputs, reference.initial_state(weights, B, stack), stack)
+    without, _, _ = reference.forward(weights, inputs, reference.initial_state(weights, B))
+    np.testing.assert_array_equal(logits, without)
 
 
 def test_uniform_logits_cost_log_vocabulary() -> None:

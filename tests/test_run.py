@@ -182,6 +182,25 @@ NOISES: dict[str, Any] = {
 }  # fmt: skip
 
 
+def test_a_run_whose_pieces_are_drawn_by_lot_is_resumed_exactly(text: Path, tmp_path: Path) -> None:
+    """In a later epoch, whose text is as long but has another number of pieces."""
+    own = {"tokenizer": "unigram", "subword_alpha": 0.2, "steps": 40, "sequence_length": 32, "num_layers": 1}
+    plan = plan_for(text, validations=2, patience=None, average="none", **own)
+    watch = Watch()
+    saved = train(plan, tmp_path / "whole", observers=[watch])
+    assert watch.steps[29].epochs > 1
+    train(plan, tmp_path / "parts", observers=[Watch(30)])
+    resume(tmp_path / "parts")
+    last = "checkpoints/step-000000040/tensors.safetensors"
+    assert (tmp_path / "whole" / last).read_bytes() == (tmp_path / "parts" / last).read_bytes()
+    assert saved.training["scores"]["tokens"] == saved.training["tokens"]["valid"]  # in the likeliest pieces
+
+
+def test_vocabularies_with_one_way_to_cut_are_refused(text: Path) -> None:
+    with pytest.raises(ConfigError, match=r"subword_alpha needs .*: char has one way"):
+        plan_for(text, subword_alpha=0.1)
+
+
 def test_a_run_with_all_noises_is_resumed_exactly(text: Path, tmp_path: Path) -> None:
     """Before its first short window."""
     plan = plan_for(text, validations=2, patience=None, num_layers=1, schedule="constant", **NOISES)
@@ -340,7 +359,7 @@ COMBINATIONS: list[dict[str, Any]] = [
     for cell in CELLS
     for options in (
         {"num_layers": 1, "embedding_dim": 24, "residual": True},
-        {"num_layers": 3, "tie_embeddings": False, "layer_norm": True, "residual": True, "dropout": 0.0},
+        {"tie_embeddings": False, "layer_norm": True, "residual": True, "dropout": 0.0, "attention": 20},
         {"reset_after": False, "activation": "relu", "mogrifier_rank": 3, "embedding_dropout": 0.3},
     )
 ]

@@ -227,6 +227,7 @@ def test_a_projection_is_multiplied_into_the_decoder(embedding: int, tied: bool)
         ({"layer_norm": True}, "layer_norm"),
         ({"direction": "backward"}, "direction backward"),
         ({"direction": "both"}, "direction both"),
+        ({"attention": 3}, "attention"),
     ],
 )
 def test_what_pytorch_has_not_is_refused(options: dict[str, Any], named: str) -> None:

@@ -58,19 +58,16 @@ class Batches:
     label_dropout: float = 0.0  # share of labels in whose place the piece for no label is read, others in each epoch
     direction: str = "forward"  # forward, backward or both; see `textgen.direction`
 
-    @property
-    def row_length(self) -> int:
+    def row_length(self, epoch: int = 0) -> int:
         """Tokens in each of the B rows; the last may be shorter."""
-        return -(-len(self.stream) // self.batch_size)
+        return -(-len(self.stream.of_epoch(epoch)) // self.batch_size)
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches in one pass."""
-        return len(self._windows)
+    def steps_in(self, epoch: int = 0) -> int:
+        """Batches in one pass. Where the pieces of each epoch are drawn by lot, it varies a little."""
+        return len(self._windows(epoch))
 
-    @property
-    def _windows(self) -> Windows:
-        return Windows(self.row_length, self.sequence_length, self.random_bptt, self.seed or 0)
+    def _windows(self, epoch: int) -> Windows:
+        return Windows(self.row_length(epoch), self.sequence_length, self.random_bptt, self.seed or 0)
 
     def epoch(
         self, epoch: int, first_step: int = 0, rows: slice = slice(None)
@@ -84,31 +81,34 @@ class Batches:
             for forward, backward in zip(*ways, strict=True):
                 yield np.hstack([forward[0], backward[0]]), np.hstack([forward[1], backward[1]])
             return
-        ring, windows = _Ring(self.stream, self.seed, epoch, self.direction == "backward"), self._windows
+        stream, row_length, windows = self.stream.of_epoch(epoch), self.row_length(epoch), self._windows(epoch)
+        ring = _Ring(stream, self.seed, epoch, self.direction == "backward")
         for step in range(first_step, len(windows)):
             wanted, (first, length) = range(self.batch_size)[rows], windows.window(epoch, step)
             inputs = np.full((len(wanted), length), self.pad_id, np.int32)
             targets = inputs.copy()
             for place, row in enumerate(wanted):
-                start = row * self.row_length + first
-                end = min(start + length, (row + 1) * self.row_length, len(self.stream))
+                start = row * row_length + first
+                end = min(start + length, (row + 1) * row_length, len(stream))
                 if start < end:
                     ids = ring.read(start, end + 1)
                     inputs[place, : end - start] = ids[:-1]
                     targets[place, : end - start] = ids[1:]
-                    self._treat_labels(inputs[place], targets[place], start, epoch)
+                    self._treat_labels(inputs[place], targets[place], stream, start, epoch)
             yield inputs, targets
 
-    def _treat_labels(self, inputs: np.ndarray, targets: np.ndarray, start: int, epoch: int) -> None:
+    def _treat_labels(
+        self, inputs: np.ndarray, targets: np.ndarray, stream: TokenStream, start: int, epoch: int
+    ) -> None:
         """Takes labels out of targets [T], and some out of inputs [T], which begin at `start` of the ring; in place."""
-        first = self.stream.first_label
+        first = stream.first_label
         if first is None:
             return
         targets[targets >= first] = self.pad_id
         places = np.flatnonzero(inputs >= first)
         if self.seed is not None and len(places):
-            lots = Permutation(len(self.stream), self.seed, epoch, LABELS)(start + places)
-            inputs[places[lots < self.label_dropout * len(self.stream)]] = first
+            lots = Permutation(len(stream), self.seed, epoch, LABELS)(start + places)
+            inputs[places[lots < self.label_dropout * len(stream)]] = first
 
     def dataset(
         self, epoch: int = 0, first_step: int = 0, *, rows: slice = slice(None), endless: bool = False

@@ -18,7 +18,7 @@ class CompiledModel:
 
     def __init__(self, model: LanguageModel) -> None:
         state = tf.nest.map_structure(
-            lambda array: tf.TensorSpec((None, array.shape[1]), array.dtype), model.initial_state(1)
+            lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), model.initial_state(1)
         )
         self._model = model
         self._read = tf.function(

@@ -44,6 +44,7 @@ SAMPLERS = (  # in the order in which they are applied: what holds pieces down, 
 MAX_VOCAB_SIZE = 1 << 20
 MAX_UNITS = 1 << 15
 MAX_LAYERS = 64
+MAX_ATTENTION = 1 << 13  # outputs that attention looks back on: they are part of every state
 MAX_ROUNDS = 32
 MAX_LOOK_BACK = 1 << 16  # pieces that a penalty remembers
 MAX_BIAS = 100.0  # nats: enough to force or forbid a piece
@@ -103,6 +104,7 @@ class ModelConfig:
     mogrifier_rank: int | None = None  # of the matrices between them; None: full
     residual: bool = False  # each layer adds to what it reads instead of replacing it
     layer_norm: bool = False  # each layer reads its input normalised
+    attention: int = 0  # outputs that a causal head on top of the layers looks back on; 0: there is no head
     word_dropout: float = 0.0  # share of pieces whose whole embedding is silenced, in training
     weight_drop: float = 0.0  # share of the weights of the recurrent kernels that are silenced, in training
     direction: str = "forward"  # in which text is read: forward, backward or both; see `textgen.direction`
@@ -120,7 +122,10 @@ class ModelConfig:
         _between("mogrifier_rounds", self.mogrifier_rounds, 1, MAX_ROUNDS)
         if self.mogrifier_rank is not None:
             _between("mogrifier_rank", self.mogrifier_rank, 1, MAX_UNITS)
+        _between("attention", self.attention, 0, MAX_ATTENTION)
         _check_types(self)
+        if self.attention and self.direction == "both":
+            raise ConfigError("attention goes with one direction: leave it out, or set direction forward or backward.")
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every weight, known without building the network."""
@@ -133,6 +138,9 @@ class ModelConfig:
                     shapes |= {f"{norm}/gamma": (inputs,), f"{norm}/beta": (inputs,)}
                 cell = f"{prefix}{self.cell}_{layer}"
                 shapes |= {f"{cell}/{part}": shape for part, shape in self.cell_shapes(inputs).items()}
+        if self.attention:
+            shapes |= {"attention/gamma": (hidden,), "attention/beta": (hidden,)}
+            shapes |= {"attention/query": (hidden, hidden), "attention/output": (hidden, hidden)}
         if hidden != embedding:
             shapes["projection/kernel"] = (hidden, embedding)
             shapes["projection/bias"] = (embedding,)
@@ -201,6 +209,7 @@ class TrainingConfig:
     weight_decay: float = 0.02  # on matrices only; with sgd, asgd, adam and rmsprop through the gradient
     activation_penalty: float = 0.0  # times the mean square of the last layer's outputs, added to the loss
     temporal_penalty: float = 0.0  # the same, of the steps between these outputs
+    subword_alpha: float = 0.0  # how training text is cut into pieces by lot; 0: not at all; see `textgen.subwords`
     label_smoothing: float = 0.0  # share of each target that is spread over all pieces
     freeze: tuple[str, ...] = ()  # layers whose weights stay as they are, such as embedding or lstm_0
     clip_norm: float = 0.5  # gradients longer than this are shortened to it
@@ -245,6 +254,7 @@ class TrainingConfig:
         _between("weight_decay", self.weight_decay, 0.0, 1e3)
         _between("activation_penalty", self.activation_penalty, 0.0, 1e3)
         _between("temporal_penalty", self.temporal_penalty, 0.0, 1e3)
+        _between("subword_alpha", self.subword_alpha, 0.0, 1.0)
         _between("label_smoothing", self.label_smoothing, 0.0, 0.95)
         _between("clip_norm", self.clip_norm, 1e-12, math.inf)
         if self.clip_value is not None:
@@ -418,12 +428,28 @@ class DynamicConfig:
     dynamic_decay: float = 0.001  # share of the way back to the trained weights that each step goes
     dynamic_window: int = 16  # tokens that a step learns from
     dynamic_clip_norm: float = 1.0  # gradients longer than this are shortened to it
+    dynamic_rms: bool = False  # each weight steps by the size of its own gradients so far
 
     def __post_init__(self) -> None:
         _between("dynamic_learning_rate", self.dynamic_learning_rate, 0.0, 1e3)
         _between("dynamic_decay", self.dynamic_decay, 0.0, 1.0)
         _between("dynamic_window", self.dynamic_window, 1, 1 << 16)
         _between("dynamic_clip_norm", self.dynamic_clip_norm, 1e-12, math.inf)
+        _check_types(self)
+
+
+@dataclass(frozen=True)
+class TuningConfig:
+    """How the state that texts begin in is trained; see `textgen.tuning`."""
+
+    steps: int = 500  # at most
+    learning_rate: float = 0.1  # of Adam
+    seed: int = 0  # of the order of windows
+
+    def __post_init__(self) -> None:
+        _between("steps", self.steps, 1, 1 << 40)
+        _between("learning_rate", self.learning_rate, 0.0, 1e3)
+        _between("seed", self.seed, 0, (1 << 63) - 1)
         _check_types(self)
 
 

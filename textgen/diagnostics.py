@@ -44,6 +44,7 @@ def diagnose(weights: Weights, inputs: Array, stack: Stack = PLAIN) -> Diagnosis
     The gates are i, f and o of an LSTM and its kin, z and r of a GRU; a plain network has none. The memory is c, or
     h in cells without one.
     """
+    stack = stack._replace(attention=0)  # it stands above the layers, and changes nothing in them
     state = initial_state(weights, len(inputs), stack)
     _, state, layers, _ = stack_forward(weights, weights["embedding/table"][inputs], state, stack)
     gates, cell_norms = dict[str, Array](), dict[str, float]()

@@ -90,7 +90,7 @@ class Evaluator:
         rows = max(1, min(self._max_rows, len(stream) // ROW_TOKENS))
         pad_id = self._models[0].pad_id
         batches = Batches(stream, rows, min(self._window, len(stream)), pad_id, direction=config.direction)
-        steps = batches.steps_per_epoch
+        steps = batches.steps_in()
         if max_tokens is not None:
             steps = min(steps, max(1, round(max_tokens / (rows * batches.sequence_length))))
         readers = [
@@ -125,6 +125,20 @@ class Evaluator:
             words=round(words),
             backward_nats_per_token=backward[0] / tokens if backward else None,
         )
+
+
+def nats_without_attention(model: LanguageModel, stream: TokenStream) -> float:
+    """Nats a token of a stream when attention adds nothing: what a model that has it leans on it.
+
+    A network that is trained without it does better than that. The model is as before afterwards.
+    """
+    output = model.named_weights()["attention/output"]
+    learned = output.numpy()
+    output.assign(np.zeros_like(learned))
+    try:
+        return Evaluator(model).scores(stream).nats_per_token
+    finally:
+        output.assign(learned)
 
 
 class Reader:

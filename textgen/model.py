@@ -1,4 +1,4 @@
-"""The language model: embedding -> recurrent stack -> output layer tied to the embedding.
+"""The language model: embedding -> recurrent stack -> attention, if any -> output layer tied to the embedding.
 
 Letters, used everywhere: B rows of a batch (streams of text), T steps of time, E numbers that stand for a
 piece, H hidden units, L layers, V pieces in the vocabulary. Losses are in nats.
@@ -15,12 +15,14 @@ import tensorflow as tf
 from textgen.config import ModelConfig
 from textgen.errors import SavedModelError
 from textgen.layers.activations import Activations
+from textgen.layers.attention import Attention
 from textgen.layers.both_ways import BothWays
 from textgen.layers.dropout import Noise, variational_dropout, word_dropout
 from textgen.layers.head import Head
 from textgen.layers.recurrent import RecurrentStack, State
 
 EMBEDDING_SITE = 0  # of dropout; the recurrent layers are sites 1 to L
+ATTENTION_SITE = 1 << 9
 WORD_SITE = 1 << 10
 
 
@@ -45,6 +47,10 @@ class LanguageModel(keras.Model):
         )
         layers = BothWays if config.direction == "both" else RecurrentStack
         self.recurrent = layers(config, name="recurrent")
+        self.attention = None
+        if config.attention:
+            self.attention = Attention(config.attention, config.dropout, name="attention")
+            self.attention.build((None, None, config.hidden_units))
         self.projection = None
         if config.hidden_units != config.embedding_dim:
             self.projection = keras.layers.Dense(config.embedding_dim, name="projection")
@@ -87,16 +93,20 @@ class LanguageModel(keras.Model):
         x = tf.cast(self.embedding(inputs), self.precision)  # [B, T, E]
         x = word_dropout(x, inputs, self.config.vocab_size, self.config.word_dropout, noise, WORD_SITE)
         x = variational_dropout(x, self.config.embedding_dropout, noise, EMBEDDING_SITE)
-        x, state, activations = self.recurrent.read(x, state, noise)  # [B, T, H]
-        return self._project(x), state, activations  # [B, T, E]
+        layers = len(state) - (self.attention is not None)
+        x, of_layers, activations = self.recurrent.read(x, state[:layers], noise)  # [B, T, H]
+        x, of_attention = self._look_back(x, state[layers:], noise)
+        return self._project(x), of_layers + of_attention, activations  # [B, T, E]
 
     def step(self, ids: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
         """One step of time, for generation: ids int32 [B] -> logits [B, V] of the next piece, state.
 
         A network of both directions writes with one of them: see `textgen.direction.one_way`.
         """
-        x, state = self.recurrent.step(self.embedding(ids), state)  # [B, H]
-        return self.head(self._project(x), self.embedding.embeddings), state
+        layers = len(state) - (self.attention is not None)
+        x, of_layers = self.recurrent.step(self.embedding(ids), state[:layers])  # [B, H]
+        x, of_attention = self._look_back(x[:, None], state[layers:])  # [B, 1, H]
+        return self.head(self._project(x[:, 0]), self.embedding.embeddings), of_layers + of_attention
 
     def summed_loss(self, features: tf.Tensor, targets: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
         """features [B, T, E], targets int32 [B, T] -> sum of nats; padding does not count. For training.
@@ -110,8 +120,12 @@ class LanguageModel(keras.Model):
         return self.head.token_losses(features, self.embedding.embeddings, targets, self.pad_id)
 
     def initial_state(self, batch_size: int | tf.Tensor) -> State:
-        """The state of streams that have read nothing: zeros, for each layer h or h and c, [B, H]."""
-        return self.recurrent.initial_state(batch_size)
+        """The state of streams that have read nothing: zeros, for each layer h or h and c, [B, H].
+
+        With attention the last outputs come after them, [B, N, H], and how many there are, [B, 1].
+        """
+        of_attention = () if self.attention is None else (self.attention.initial_state(batch_size),)
+        return self.recurrent.initial_state(batch_size) + of_attention
 
     def start_bias(self, counts: np.ndarray) -> None:
         """Sets the output bias to log p(piece), from how often each piece occurs, counts [V]."""
@@ -124,7 +138,7 @@ class LanguageModel(keras.Model):
         for layer in (*self.recurrent.norms, *self.recurrent.layers):
             for weight in layer.trainable_weights:
                 named[f"{layer.name}/{weight.name}"] = weight
-        for last in (self.projection, self.head):
+        for last in (self.attention, self.projection, self.head):
             if last is not None:
                 named |= {f"{last.name}/{weight.name}": weight for weight in last.weights}
         return named
@@ -146,6 +160,13 @@ class LanguageModel(keras.Model):
                     f"{tuple(weight.shape)}. Received: {arrays[name].shape}."
                 )
             weight.assign(arrays[name])
+
+    def _look_back(self, x: tf.Tensor, state: State, noise: Noise | None = None) -> tuple[tf.Tensor, State]:
+        """Attention, or nothing: outputs of the layers x [B, T, H], what of the state is its own -> both after it."""
+        if self.attention is None:
+            return x, ()
+        x, after = self.attention.read(x, state[0], noise, ATTENTION_SITE)
+        return x, (after,)
 
     def _project(self, x: tf.Tensor) -> tf.Tensor:
         if self.projection is None:

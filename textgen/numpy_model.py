@@ -15,10 +15,12 @@ import numpy as np
 
 from textgen.config import ModelConfig
 from textgen.memory import keep_memory
+from textgen.reference.attention import attention_forward, attention_state
 from textgen.reference.cells import CellState, cell_of
-from textgen.reference.network import norm_forward, of_layer
+from textgen.reference.network import of_layer
+from textgen.reference.norm import norm_forward
 
-State = tuple[CellState, ...]  # a layer each: h and, where the cell has one, the memory c, [B, H] float32
+State = tuple[CellState, ...]  # a layer each: h and, where the cell has one, the memory c, [B, H] float32; attention's
 Step = Callable[[np.ndarray, CellState], CellState]  # what a layer makes of x [B, in] and its state
 
 
@@ -34,6 +36,7 @@ class NumpyModel:
             _layer_step(config, of_layer(weights, f"{config.cell}_{layer}")) for layer in range(config.num_layers)
         ]
         self._norms = [of_layer(weights, f"norm_{layer}") for layer in range(config.num_layers)]
+        self._attention = of_layer(weights, "attention")
         narrows = config.hidden_units != config.embedding_dim
         self._projection = (weights["projection/kernel"], weights["projection/bias"]) if narrows else None
         self._head_kernel = weights.get("head/kernel")  # [E, V]
@@ -44,7 +47,10 @@ class NumpyModel:
         """The state of texts that have read nothing."""
         shape = (batch_size, self._config.hidden_units)
         arrays = range(cell_of(self._config).state_size)
-        return tuple(tuple(np.zeros(shape, np.float32) for _ in arrays) for _ in self._layers)
+        state = tuple(tuple(np.zeros(shape, np.float32) for _ in arrays) for _ in self._layers)
+        if self._attention:
+            state += (attention_state(batch_size, self._config.attention, shape[1], np.dtype(np.float32)),)
+        return state
 
     def read(self, inputs: np.ndarray, state: State) -> State:
         """inputs int32 [B, T], state before them -> state after them."""
@@ -96,7 +102,7 @@ class NumpyModel:
         """ids int32 [B] -> what the output layer reads, [B, E], and the state after them."""
         x = self._table[ids]  # [B, E]
         new_state = []
-        for step, norm, before in zip(self._layers, self._norms, state, strict=True):
+        for step, norm, before in zip(self._layers, self._norms, state, strict=False):
             below = x
             if norm:
                 x, _ = norm_forward(x, norm["gamma"], norm["beta"])
@@ -104,6 +110,10 @@ class NumpyModel:
             x = after[0]  # [B, H]
             if self._config.residual and x.shape == below.shape:
                 x = x + below
+            new_state.append(after)
+        if self._attention:
+            found, after, _ = attention_forward(x[:, None], state[-1], self._attention)  # [B, 1, H]
+            x = found[:, 0]
             new_state.append(after)
         if self._projection:
             kernel, bias = self._projection

@@ -34,6 +34,7 @@ from textgen.prepared import PreparedCorpus
 from textgen.presets import SIZES
 from textgen.runtime import best_precision, measure_flops
 from textgen.saved_model import SavedModel
+from textgen.subwords import require_sampling
 from textgen.tokenizer import Tokenizer
 from textgen.tokens import SplitSummary, share_to_hold_out
 from textgen.vocabulary import choose_vocab_size
@@ -136,6 +137,8 @@ def make_plan(
             "Labels stand before a text, where only a network of direction forward begins: leave labels out, or "
             f"direction {model.direction}."
         )
+    if training.subword_alpha:
+        require_sampling(tokenizer_config.tokenizer)
     step_tokens = training.num_streams * training.sequence_length
     speed = tokens_per_second(model, flops, settings["precision"], step_tokens)
     if tokens < step_tokens:
@@ -306,6 +309,7 @@ def tokens_per_second(model: ModelConfig, flops: float, precision: str, step_tok
     one = replace(model, direction=model.directions[0])
     products = one.num_parameters - (0 if model.tie_embeddings else model.vocab_size * model.embedding_dim)
     products *= len(model.directions)
+    products += 2 * model.attention * model.hidden_units  # as many as a matrix of that size
     efficiency = EFFICIENCY[precision] * model.hidden_units / (model.hidden_units + SMALL_LAYER)
     return step_tokens / (step_tokens * 6 * products / (flops * efficiency) + STEP_SECONDS)
 
@@ -314,5 +318,8 @@ def training_memory(model: ModelConfig, training: TrainingConfig) -> int:
     """About how many bytes training takes: weights four times over, activations, logits, TensorFlow."""
     tokens = training.batch_size * training.sequence_length * len(model.directions)
     activations = tokens * (12 * model.num_layers * model.hidden_units + 2 * model.embedding_dim)
+    if model.attention:
+        outputs = model.attention + training.sequence_length  # that each token looks at
+        activations += 5 * tokens * outputs + 4 * training.batch_size * outputs * model.hidden_units
     logits = 3 * tokens * model.vocab_size
     return 4 * (4 * model.num_parameters + activations + logits) + 500_000_000

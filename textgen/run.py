@@ -44,6 +44,7 @@ from textgen.saved_model import (
     write_training,
 )
 from textgen.storage import MANIFEST, write_file, writing
+from textgen.subwords import SampledStream
 from textgen.tokenizer import MODEL_FILE, Tokenizer, load_tokenizer
 from textgen.tokens import TokenData, prepare
 from textgen.transfer import carried_over, shared_pieces
@@ -311,7 +312,7 @@ class _Run:
         self.model.assign_weights(self.distribution.from_chief(self.model.weights_as_arrays()))
         self.trainer = Trainer(
             self.model,
-            self.data,
+            self._training_data(),
             self.training_config,
             self.folder / CHECKPOINTS,
             save_best=self._save,
@@ -357,6 +358,14 @@ class _Run:
             return Generator(model, self.tokenizer).generate("", SAMPLE)[0].text
 
         return write
+
+    def _training_data(self) -> TokenData:
+        """The data, those to train on in other pieces in each epoch if that is asked for."""
+        config = self.training_config
+        if not config.subword_alpha:
+            return self.data
+        sampled = SampledStream(self.data.train, self.tokenizer, config.subword_alpha, config.seed)
+        return replace(self.data, train=sampled)
 
     def _finish(self, reason: str) -> SavedModel:
         """Scores the best weights on all of the held-out text."""

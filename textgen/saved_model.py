@@ -237,6 +237,7 @@ def model_card(name: str, training: dict[str, Any]) -> str:
     score_lines = "\n".join(f"| {key.replace('_', ' ')} | {value:,.4g} |" for key, value in scores.items())
     layers = f"{model['num_layers']} {CELLS[model.get('cell', 'lstm')]} layers of {model['hidden_units']} units"
     layers += {"backward": ", backward", "both": " in each direction"}.get(model.get("direction", ""), "")
+    layers += f", attention over {model['attention']} outputs" if model.get("attention") else ""
     files = ", ".join(f"`{Path(path).name}`" for path in corpus["paths"])
     labels = training.get("labels", [])
     example = f" --label {shlex.quote(labels[0])}" if labels else ""

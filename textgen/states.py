@@ -36,6 +36,18 @@ class TextState:
         return TextState(memory, (*self.ids, *ids)[-RECENT:])
 
 
+class StartedModel:
+    """A model whose texts begin in another state than that of having read nothing, such as one of `textgen.tuning`."""
+
+    def __init__(self, model: Any, memory: Any) -> None:
+        self._memory = memory
+        self.read, self.step = model.read, model.step
+
+    def initial_state(self, batch_size: int) -> Any:
+        """The state that each of the texts begins in."""
+        return pick(self._memory, [0] * batch_size)
+
+
 def pick(nest: Any, rows: Sequence[int] | slice) -> Any:
     """Those rows of every array, in that order; a row named twice comes twice."""
     if isinstance(nest, (tuple, list)):
@@ -53,7 +65,10 @@ def join(nests: Sequence[Any]) -> Any:
 
 
 def save_state(path: Path, state: TextState, fingerprint: str) -> None:
-    """Writes a state of the model with this fingerprint, a few kilobytes. Raises `TextgenError` where it cannot."""
+    """Writes a state of the model with this fingerprint, a few kilobytes; attention adds what it looks back on.
+
+    Raises `TextgenError` where it cannot.
+    """
     arrays = {f"memory/{number}": np.ascontiguousarray(array) for number, array in enumerate(_arrays(state.memory))}
     arrays["ids"] = np.array(state.ids, np.int32)
     write_file(path, to_safetensors(arrays, {"format": FORMAT, "model": fingerprint}))

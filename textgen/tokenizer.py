@@ -35,6 +35,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import sentencepiece
@@ -52,6 +53,7 @@ SPECIAL_PIECES = ["<pad>", "<unk>", "<eos>"]
 SPACE = "\u2581"  # SentencePiece's sign for a space
 BYTE_NAMES = [f"<0x{byte:02X}>" for byte in range(256)]
 UNK_NAME, EOS_NAME, NEWLINE_NAME = "<unknown piece>", "<end of document>", "<new line>"
+SAMPLING = Lock()  # SentencePiece has one random generator for all
 PAD_NAME = re.compile("<textgen (unigram|bpe|char|word)>")  # tells the type, and who made the model
 LABEL_NAME = re.compile("<label (.*)>", re.DOTALL)
 NO_LABEL = ""
@@ -218,11 +220,23 @@ class SentencePieceTokenizer(Tokenizer):
 
     def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
         """The ids of each text. Threads are SentencePiece's own."""
+        return self._encode(texts, num_threads=num_threads)
+
+    def sample_batch(self, texts: Sequence[str], alpha: float, seed: int) -> list[list[int]]:
+        """The ids of each text, cut by lot (see `textgen.subwords`): the same for the same texts, alpha and seed.
+
+        `seed` is from 0 to 2^31 - 1.
+        """
+        with SAMPLING:
+            sentencepiece.set_random_generator_seed(seed)
+            return self._encode(texts, num_threads=1, enable_sampling=True, alpha=alpha, nbest_size=-1)
+
+    def _encode(self, texts: Sequence[str], **how: Any) -> list[list[int]]:
         # Line by line: over long texts the scores that SentencePiece adds up are rounded, and then the pieces
         # of a line would depend on the lines before it.
         rows = [self._apart.split(valid_text(text)) for text in texts]
         stretches = [stretch for row in rows for stretch in row if stretch and stretch not in self._ids_apart]
-        encoded = iter(self._processor.encode(stretches, num_threads=num_threads) if stretches else [])
+        encoded = iter(self._processor.encode(stretches, **how) if stretches else [])
         return [self._join(row, encoded) for row in rows]
 
     def _join(self, row: list[str], encoded: Iterator[list[int]]) -> list[int]:

@@ -39,6 +39,7 @@ OPEN_FILES = 64
 SUMMARY = "tokens.json"
 
 Progress = Callable[[int], None]  # told how many characters are done
+Encode = Callable[[Iterable[Sequence[str]]], Iterator[list[np.ndarray]]]
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,11 @@ class TokenStream:
     """
 
     def __init__(self, folder: Path, split: str, shards: Sequence[str] = ("",)) -> None:
-        self.folder = folder
-        self._split = split
+        self.folder, self.split, self.shards = folder, split, shards
         self._folders = [folder / shard for shard in shards]
         descriptions = [json.loads((shard / SUMMARY).read_text(encoding="utf-8")) for shard in self._folders]
         self._summaries = [SplitSummary(**description[split]) for description in descriptions]
-        self._dtype = np.dtype(descriptions[0]["dtype"])
+        self.dtype = np.dtype(descriptions[0]["dtype"])
         self.first_label = descriptions[0].get("first_label")  # ids from here on are labels; None: none are
         self._starts = [0, *itertools.accumulate(summary.tokens for summary in self._summaries)]
         self._file = lru_cache(OPEN_FILES)(_File)
@@ -80,21 +80,25 @@ class TokenStream:
     def __len__(self) -> int:
         return self.summary.tokens
 
+    def of_epoch(self, epoch: int) -> TokenStream:
+        """What is read in an epoch: the same each time, but for `textgen.subwords.SampledStream`."""
+        return self
+
     def read(self, start: int, stop: int) -> np.ndarray:
         """The ids from `start` to before `stop`, int32."""
         parts = []
         while start < stop:
             shard = bisect_right(self._starts, start) - 1
             end = min(stop, self._starts[shard + 1])
-            file = self._file(self._folders[shard] / f"{self._split}.bin")
-            parts.append(file.read(self._dtype, start - self._starts[shard], end - start))
+            file = self._file(self._folders[shard] / f"{self.split}.bin")
+            parts.append(file.read(self.dtype, start - self._starts[shard], end - start))
             start = end
         return np.concatenate(parts, dtype=np.int32, casting="unsafe") if parts else np.zeros(0, np.int32)
 
     def document_ends(self) -> Iterator[np.ndarray]:
         """The position after each document, int64, in arrays of at most `ENDS_READ`."""
         for folder, summary, start in zip(self._folders, self._summaries, self._starts, strict=False):
-            file = self._file(folder / f"{self._split}-documents.bin")
+            file = self._file(folder / f"{self.split}-documents.bin")
             for first in range(0, summary.documents, ENDS_READ):
                 yield start + file.read(np.dtype(np.int64), first, min(ENDS_READ, summary.documents - first))
 
@@ -308,8 +312,12 @@ def encode_parts(
     folder: Path,
     progress: Progress | None = None,
     facts: Mapping[str, str] | None = None,
+    encode: Encode | None = None,
 ) -> None:
-    """Writes the ids of all parts, each with its split, to a new `folder`, and `facts` to its summary."""
+    """Writes the ids of all parts, each with its split, to a new `folder`, and `facts` to its summary.
+
+    `encode` makes of batches of texts the ids of each; by default those of the likeliest pieces.
+    """
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
     with new_folder(folder) as temporary, ExitStack() as files:
         writers = {
@@ -318,7 +326,8 @@ def encode_parts(
         }
         ahead, batches = itertools.tee(_batched(parts))
         texts = ([part.text for _, part in batch] for batch in ahead)
-        for encoded, batch in zip(encode_batches(texts, tokenizer, dtype), batches, strict=True):
+        found = encode(texts) if encode else encode_batches(texts, tokenizer, dtype)
+        for encoded, batch in zip(found, batches, strict=True):
             for split, writer in writers.items():
                 chosen = [number for number, (name, _) in enumerate(batch) if name == split]
                 writer.write([batch[number][1] for number in chosen], [encoded[number] for number in chosen])

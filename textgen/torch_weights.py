@@ -92,6 +92,8 @@ def to_torch(config: ModelConfig, weights: Arrays) -> dict[str, np.ndarray]:
     odd = [name for name in ("residual", "layer_norm") if getattr(config, name)]
     if config.direction != "forward":
         odd.append(f"direction {config.direction}")
+    if config.attention:
+        odd.append("attention")
     if config.cell not in CELLS:
         odd.append(f"cell {config.cell}")
     elif config.cell == "gru" and not config.reset_after:

@@ -109,7 +109,7 @@ class Trainer:
         self._update = Update(model, config, self._distribution)
         self._averaging = make_averaging(config, model)
         self._state = self._initial_state()
-        self._total_steps = total_steps(config, self._batches.steps_per_epoch)
+        self._total_steps = total_steps(config, self._batches.steps_in())
         self._is_scaled = model.precision == "float16"
         self._tokens_per_second = 0.0
         self._signal = 0
@@ -213,7 +213,7 @@ class Trainer:
             ) from None
         position.step += 1
         position.step_in_epoch += 1
-        if position.step_in_epoch == self._batches.steps_per_epoch:
+        if position.step_in_epoch == self._batches.steps_in(position.epoch):
             position.epoch, position.step_in_epoch = position.epoch + 1, 0
         return gradient
 
@@ -300,7 +300,7 @@ class Trainer:
 
     def epochs(self) -> float:
         """Passes over the training text so far."""
-        return self.position.epoch + self.position.step_in_epoch / self._batches.steps_per_epoch
+        return self.position.epoch + self.position.step_in_epoch / self._batches.steps_in(self.position.epoch)
 
     def save_checkpoint(self) -> None:
         """Writes everything that `restore` takes. All processes must call it together; the chief writes."""

@@ -122,7 +122,8 @@ class Update:
             start = part * size + rows.start
 
             def own(array: tf.Tensor, start: tf.Tensor = start, count: int = rows.stop - rows.start) -> tf.Tensor:
-                return tf.slice(array, (start, 0), (count, array.shape[1]))
+                others = array.shape[1:]
+                return tf.slice(array, (start, *[0] * len(others)), (count, *others))
 
             noise = Noise(seed, first_row + start, rows_here * self._distribution.num_replicas)
             shard = own(inputs), own(targets), tf.nest.map_structure(own, state)

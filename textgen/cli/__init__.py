@@ -18,6 +18,7 @@ from textgen.cli.score import score
 from textgen.cli.tensorboard import tensorboard
 from textgen.cli.tokenizer import tokenizer
 from textgen.cli.train import train
+from textgen.cli.tune import tune_state
 from textgen.cli.write import write
 from textgen.errors import Interrupted, TextgenError, WorkerLost
 
@@ -62,6 +63,7 @@ for command in (
     evaluate,
     score,
     embed,
+    tune_state,
     tensorboard,
     models,
     corpus,

@@ -27,6 +27,7 @@ DYNAMIC_HELP = {
     "dynamic_decay": "Share of the way back to the trained weights that each step goes.",
     "dynamic_window": "Tokens that a step learns from.",
     "dynamic_clip_norm": "Gradients longer than this are shortened to it.",
+    "dynamic_rms": "Each weight steps by the size of its own gradients so far; try a learning rate of 0.4.",
 }
 
 

@@ -57,8 +57,8 @@ def evaluate(
     Nats and perplexity a token depend on the vocabulary; bits a byte compare any two models on the same text.
     Perplexity a word counts the end of each document as a word. Documents are cut as for training, unless
     options say otherwise; their labels are read, but not scored. With --cache or --dynamic the text is read as
-    one stream, in order: that takes longer. The saved model stays as it is. A model of both directions is scored as
-    it reads forward; how it does backward is said beside that, unless there is a cache, learning or another model.
+    one stream, in order: that takes longer. The saved model stays as it is. By itself, a model with attention is also
+    scored with it switched off, and one of both directions, whose scores are forward's, as it reads backward.
 
     \b
     Example:
@@ -88,13 +88,15 @@ def evaluate(
     from textgen.runtime import load_tensorflow
 
     load_tensorflow()
-    from textgen.evaluation import Evaluator
+    from textgen.evaluation import Evaluator, nats_without_attention
 
     with tempfile.TemporaryDirectory() as folder:
         stream = encode_corpus(text, saved.tokenizer, Path(folder) / "tokens", label)
         direction = saved.main_direction if cache or dynamic or others else None
         networks = [each.build(direction) for each in (saved, *others)]
         scores = Evaluator(networks[0], cache_config, dynamic_config, networks[1:]).scores(stream).to_dict()
+        if saved.model_config.attention and not (cache or dynamic or others):
+            scores["nats_per_token_without_attention"] = nats_without_attention(networks[0], stream)
         found = ngrams.novelty_of_ids(stream.read(0, len(stream)), saved.tokenizer) if ngrams else None
     if as_json:
         values: dict[str, Any] = {name: value if math.isfinite(value) else None for name, value in scores.items()}
@@ -102,8 +104,9 @@ def evaluate(
             values["novelty"] = asdict(found)
         click.echo(json.dumps(values, indent=2, ensure_ascii=False))
         return
+    width = max(map(len, scores))
     for name, value in scores.items():
         number = f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"
-        click.echo(f"{name.replace('_', ' '):23} {number:>14}")
+        click.echo(f"{name.replace('_', ' '):{width}} {number:>14}")
     if found:
         click.echo(novelty_line(found))

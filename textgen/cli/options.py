@@ -168,7 +168,7 @@ def setting_option(kind: type, name: str, text: str, section: str) -> Decorator:
         },
     }
     if annotation == "bool":
-        flag = f"{flag}/--no-{name}"
+        flag = f"{flag}/--no-{flag.removeprefix('--')}"
     elif isinstance(default, (float, int, str)):
         text = f"{text.removesuffix('.')} [default: {str(default).replace(';', '; ')}]."
     shape = shapes[annotation.removesuffix(" | None")]

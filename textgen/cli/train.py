@@ -73,6 +73,9 @@ model_options = option_group(
         default=None,
         help="Whether layers read their input normalised [default: they do not].",
     ),
+    click.option(
+        "--attention", type=int, metavar="N", help="Outputs that a head of attention looks back on [default: 0]."
+    ),
 )
 
 training_options = option_group(
@@ -112,6 +115,11 @@ training_options = option_group(
     click.option("--weight-decay", type=float, help="On matrices; biases and norms do not decay."),
     click.option("--activation-penalty", type=float, help="On large outputs of the last layer [default: 0]."),
     click.option("--temporal-penalty", type=float, help="On large steps between these outputs [default: 0]."),
+    click.option(
+        "--subword-alpha",
+        type=float,
+        help="Cut training text into pieces by lot: 0.1 to 0.5 for unigram, 0.1 for bpe [default: 0, not at all].",
+    ),
     click.option("--label-smoothing", type=float, help="Share of a target spread over all pieces [default: 0]."),
     click.option("--freeze", metavar="LAYER", multiple=True, help="Leave the weights of embedding, lstm_0, ... alone."),
     click.option("--clip-norm", type=float, help="Longer gradients are shortened to this."),
@@ -356,6 +364,7 @@ def describe(plan: Plan, folder: Path) -> str:
     tied = "tied" if model.tie_embeddings else "untied"
     kind = CELLS[model.cell] + ", residual" * model.residual + ", layer norm" * model.layer_norm
     way = {"backward": ", backward", "both": ", in each direction"}.get(model.direction, "")
+    way += f", attention over {model.attention:,} outputs" * (model.attention > 0)
     size = f"{model.num_layers} x {kind} of {model.hidden_units} units, embedding {model.embedding_dim}, {tied}{way}"
     if plan.start:
         size += f", from {plan.start.name}"
@@ -370,7 +379,8 @@ def describe(plan: Plan, folder: Path) -> str:
         "parameters": f"{model.num_parameters:,}; memory about {plan.memory_bytes / 1e9:.1f} GB",
         "dropout": f"{model.dropout:g} between layers, {model.embedding_dropout:g} on the embedding"
         + f", {model.word_dropout:g} of words" * (model.word_dropout > 0)
-        + f", {model.weight_drop:g} of recurrent weights" * (model.weight_drop > 0),
+        + f", {model.weight_drop:g} of recurrent weights" * (model.weight_drop > 0)
+        + f"; pieces by lot, alpha {training.subword_alpha:g}" * (training.subword_alpha > 0),
         "training": f"{length}, batches of {training.batch_size} x {training.sequence_length} tokens, "
         + f"{training.accumulate} to an update, " * (training.accumulate > 1)
         + f"learning rate {training.learning_rate:g} {training.schedule}, {training.optimizer}"

@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING
 import click
 
 from textgen.cli.options import models_dir_option
-from textgen.errors import Interrupted, TextgenError
+from textgen.errors import Interrupted, SavedModelError, TextgenError
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
     from textgen.cli.keyboard import Key, Keyboard
+    from textgen.saved_model import SavedModel
+    from textgen.states import StartedModel
     from textgen.writing import Session
 
 KEYS: list[tuple[str, str, dict[str, Callable[[Session], None]]]] = [  # as shown, what they do, what each calls
@@ -62,6 +64,7 @@ RESIZE_SECONDS = 0.5  # after so long a change of the terminal's size is seen
     help="How freely suggestions go on after their first piece.",
 )
 @click.option("--label", metavar="NAME", help="Write as the texts with this label.")
+@click.option("--load-state", metavar="FILE", help="Begin in a state that textgen tune-state made.")
 @models_dir_option
 def write(
     model: str,
@@ -70,6 +73,7 @@ def write(
     length: int | None,
     temperature: float,
     label: str | None,
+    load_state: str | None,
     models_dir: Path | None,
 ) -> None:
     """Write a text together with a model.
@@ -97,7 +101,8 @@ def write(
 
     saved = load_model(model, models_dir)
     length = length or (30 if saved.tokenizer.tokenizer in ("char", "byte") else 6)
-    suggester = Suggester(saved.writer(), saved.tokenizer, num, label)
+    writer = saved.writer() if load_state is None else _started(saved, load_state)
+    suggester = Suggester(writer, saved.tokenizer, num, label)
     session = Session(suggester, file or _free_name(saved.name), length=length, temperature=temperature)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows question marks
@@ -112,6 +117,17 @@ def write(
             if session.unsaved:
                 click.echo(session.draft.text)  # nothing is lost, wherever it could not be written
             click.echo(session.message, err=True)
+
+
+def _started(saved: SavedModel, path: str) -> StartedModel:
+    """The model, beginning in the state of a file. Raises `SavedModelError` for that of a text that has begun."""
+    from textgen.states import StartedModel, load_state
+
+    writer, vocabulary = saved.writer(), saved.tokenizer
+    state = load_state(Path(path), writer.initial_state(1), saved.fingerprint, vocabulary.vocab_size)
+    if state.ids != (vocabulary.eos_id,):
+        raise SavedModelError(f"{path} is the state of a text that has begun: give one that textgen tune-state made.")
+    return StartedModel(writer, state.memory)
 
 
 class Screen:

@@ -18,7 +18,7 @@ from textgen.layers.mogrifier import Mogrifier
 from textgen.layers.peephole import Peephole
 from textgen.layers.rnn import RNN
 
-State = tuple[LayerState, ...]  # a layer each
+State = tuple[LayerState, ...]  # a layer each; in a whole network, attention's after them
 
 WEIGHT_SITE = 1 << 11  # of dropout on the weights of the first layer; the layers above have the numbers after it
 

@@ -1,4 +1,7 @@
-"""The whole network in plain NumPy, to be read and to hold the fast one against: `network` first, then `cells`."""
+"""The whole network in plain NumPy, to be read and to hold the fast one against.
+
+`network` first, then `cells`; `attention` and `norm` are parts that not every network has.
+"""
 
 from textgen.reference.cells import (
     LSTM,

@@ -16,7 +16,8 @@ equations. If H differs from E, a projection brings the last layer's output back
 is the dot product of the features with the piece's own row of the same embedding table (tied weights, Press & Wolf
 2017: what a piece means as input and as output is learned once), or with a column of a kernel of its own, plus a
 bias, which learns how frequent the piece is. With layer normalisation (Ba, Kiros & Hinton 2016) each layer reads its
-input normalised; with residual connections (He et al. 2016) it adds to its input instead of replacing it.
+input normalised; with residual connections (He et al. 2016) it adds to its input instead of replacing it. A head of
+attention may stand between the last layer and the rest; `textgen.reference.attention` has its equations.
 
 **Truncated backpropagation through time.** A gradient through a whole novel would need the memory of every
 step. So each stream is read in windows of T steps (Williams & Peng 1990). The state goes on from one window
@@ -47,6 +48,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from textgen.config import ModelConfig
+from textgen.reference.attention import Look, attention_backward, attention_forward, attention_state
 from textgen.reference.cells import (
     LSTM,
     Array,
@@ -58,11 +60,11 @@ from textgen.reference.cells import (
     layer_backward,
     layer_forward,
 )
+from textgen.reference.norm import Normed, norm_backward, norm_forward
 
 Weights = dict[str, Array]  # "lstm_0/kernel" -> array; the same names hold gradients
-NORM_EPSILON = 1e-5  # keeps a constant vector from a division by zero
 
-State = Sequence[CellState]  # of each layer: (h, c) or (h,), each [B, H]
+State = Sequence[CellState]  # of each layer: (h, c) or (h,), each [B, H]; then that of attention, if there is any
 
 # === The network ===
 # Below, `dy` always means: the gradient of the loss with respect to `y`. It has the shape of `y`.
@@ -73,6 +75,7 @@ class Stack(NamedTuple):
 
     cell: Cell = LSTM
     residual: bool = False  # a layer adds to what it read, where both are as wide, instead of replacing it
+    attention: int = 0  # outputs that a head of attention looks back on; 0: there is none
 
 
 PLAIN = Stack()
@@ -80,7 +83,7 @@ PLAIN = Stack()
 
 def stack_of(config: ModelConfig) -> Stack:
     """The recurrent layers that a configuration asks for."""
-    return Stack(cell_of(config), config.residual)
+    return Stack(cell_of(config), config.residual, config.attention)
 
 
 class Trace(NamedTuple):
@@ -89,8 +92,9 @@ class Trace(NamedTuple):
     inputs: Array  # [B, T]
     layers: list[list[Record]]  # L times T
     normed: list[Normed | None]  # of each layer's input
-    hidden: Array  # [B, T, H], what the last layer said
+    hidden: Array  # [B, T, H], what the last layer or attention said
     features: Array  # [B, T, E]
+    look: Look | None = None  # of attention
 
 
 def of_layer(weights: Mapping[str, Array], name: str) -> Weights:
@@ -101,30 +105,6 @@ def of_layer(weights: Mapping[str, Array], name: str) -> Weights:
 def _head_kernel(weights: Weights) -> Array:
     """[E, V]: the head's own, or the embedding table turned on its side."""
     return weights["head/kernel"] if "head/kernel" in weights else weights["embedding/table"].T
-
-
-class Normed(NamedTuple):
-    """What a layer normalisation leaves."""
-
-    standard: Array  # x with mean 0 and variance 1
-    deviation: Array  # [..., 1], of x
-
-
-def norm_forward(x: Array, gamma: Array, beta: Array) -> tuple[Array, Normed]:
-    """Layer normalisation: the numbers of each vector with mean 0 and variance 1, then scaled and moved."""
-    deviation = np.sqrt(x.var(axis=-1, keepdims=True) + NORM_EPSILON)
-    standard = (x - x.mean(axis=-1, keepdims=True)) / deviation
-    return standard * gamma + beta, Normed(standard, deviation)
-
-
-def norm_backward(dy: Array, normed: Normed, gamma: Array) -> tuple[Array, Array, Array]:
-    """The gradients of x, gamma and beta. No change of x along its mean or its length would change y."""
-    standard, deviation = normed
-    d = dy * gamma
-    along = (d * standard).mean(axis=-1, keepdims=True)
-    dx = (d - d.mean(axis=-1, keepdims=True) - standard * along) / deviation
-    size = dy.shape[-1]
-    return dx, (dy * standard).reshape(-1, size).sum(axis=0), dy.reshape(-1, size).sum(axis=0)
 
 
 def stack_forward(
@@ -149,12 +129,18 @@ def stack_forward(
 def forward(weights: Weights, inputs: Array, state: State, stack: Stack = PLAIN) -> tuple[Array, State, Trace]:
     """Reads `inputs` [B, T] on from `state`: the logits [B, T, V], the new state, and the trace."""
     x = weights["embedding/table"][inputs]  # [B, T, E]
-    x, new_state, layers, norms = stack_forward(weights, x, state, stack)  # [B, T, H]
+    look, of_layers, of_attention = None, list(state), state[-1]
+    if stack.attention:
+        of_layers.pop()
+    x, new_state, layers, norms = stack_forward(weights, x, of_layers, stack)  # [B, T, H]
+    if stack.attention:
+        x, last, look = attention_forward(x, of_attention, of_layer(weights, "attention"))
+        new_state = [*new_state, last]
     features = x
     if "projection/kernel" in weights:
         features = x @ weights["projection/kernel"] + weights["projection/bias"]  # [B, T, E]
     logits = features @ _head_kernel(weights) + weights["head/bias"]  # [B, T, V]
-    return logits, new_state, Trace(inputs, layers, norms, x, features)
+    return logits, new_state, Trace(inputs, layers, norms, x, features, look)
 
 
 def backward(
@@ -176,7 +162,10 @@ def backward(
             dx, trace.hidden, weights["projection/kernel"]
         )
     first_dstate = list(dstate)
-    for number in reversed(range(len(dstate))):
+    if trace.look:
+        dx, first_dstate[-1], own = attention_backward(dx, dstate[-1], trace.look, of_layer(weights, "attention"))
+        gradients |= {f"attention/{part}": gradient for part, gradient in own.items()}
+    for number in reversed(range(len(trace.layers))):
         name, dabove, normed = f"{stack.cell.name}_{number}", dx, trace.normed[number]
         dx, first_dstate[number], own = layer_backward(
             stack.cell, dx, dstate[number], trace.layers[number], of_layer(weights, name)
@@ -253,7 +242,7 @@ def initial_weights(config: ModelConfig, rng: np.random.Generator, dtype: DTypeL
 
     Kernels are uniform with variance 2 / (in + out), so that numbers keep their size from layer to layer
     (Glorot & Bengio 2010); recurrent kernels are orthogonal, so that no direction of h is favoured or lost. The
-    biases of an LSTM are 1 at the forget gate, all others 0.
+    biases of an LSTM are 1 at the forget gate, all others 0, and so is what attention adds.
     """
     weights = {}
     for name, shape in config.weight_shapes().items():
@@ -264,7 +253,7 @@ def initial_weights(config: ModelConfig, rng: np.random.Generator, dtype: DTypeL
             value = _orthogonal(rng, *shape)
         elif part == "bias" and shape == (4 * config.hidden_units,) and layer != "head":
             value = np.repeat([0.0, 1.0, 0.0, 0.0], config.hidden_units)  # i, f, g, o: at first, remember
-        elif part in ("bias", "beta", "peepholes"):
+        elif part in ("bias", "beta", "peepholes", "output"):
             value = np.zeros(shape)
         elif part == "gamma":
             value = np.ones(shape)
@@ -277,10 +266,13 @@ def initial_weights(config: ModelConfig, rng: np.random.Generator, dtype: DTypeL
 def initial_state(weights: Weights, batch_size: int, stack: Stack = PLAIN) -> State:
     """The state of a network that has read nothing: zeros."""
     kernels = [value for name, value in weights.items() if name.endswith("/recurrent_kernel")]
-    return [
+    state = [
         tuple(np.zeros([batch_size, len(kernel)], kernel.dtype) for _ in range(stack.cell.state_size))  # [B, H]
         for kernel in kernels
     ]
+    if stack.attention:
+        state.append(attention_state(batch_size, stack.attention, len(kernels[0]), kernels[0].dtype))
+    return state
 
 
 def generate(

@@ -1,0 +1,124 @@
+"""The state that texts begin in, trained: it makes the text likelier, the model stays, the file goes on from it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from conftest import random_weights
+
+from textgen.cli import textgen
+from textgen.cli.write import _started
+from textgen.config import ModelConfig, TuningConfig
+from textgen.errors import CorpusError, SavedModelError
+from textgen.model import LanguageModel
+from textgen.numpy_model import NumpyModel
+from textgen.runtime import load_tensorflow
+from textgen.saved_model import load_model
+from textgen.states import StartedModel
+from textgen.tokenizer import ByteTokenizer
+from textgen.tuning import PATIENCE, WINDOW, tune_state, windows_of
+
+load_tensorflow()
+
+TOKENIZER = ByteTokenizer()
+CONFIG = ModelConfig(TOKENIZER.vocab_size, embedding_dim=6, hidden_units=8, num_layers=2, attention=3)
+PAD, EOS = TOKENIZER.pad_id, TOKENIZER.eos_id
+POEM = "The cat saw the dog,\nthe dog saw the cat.\n"
+
+
+def ids_of(*documents: str) -> np.ndarray:
+    return np.array([id for document in documents for id in (*TOKENIZER.encode(document), EOS)], np.int32)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(textgen, arguments, catch_exceptions=False, prog_name="textgen")
+
+
+def test_windows_begin_where_documents_and_lines_do() -> None:
+    ids = ids_of("abc\nd\nefgh\ni", "xy", "0123456789abcdef")
+    inputs, targets = windows_of(ids, TOKENIZER, 5)
+    texts = [TOKENIZER.decode(row[row != PAD].tolist()) for row in targets]
+    assert texts == ["abc\nd", "efgh\n", "i", "xy", "01234", "56789", "abcde", "f"]
+    np.testing.assert_array_equal(inputs[:, 0], EOS)
+    np.testing.assert_array_equal(inputs[:, 1:], targets[:, :-1])
+    assert [int((row == EOS).sum()) for row in targets] == [0, 0, 1, 1, 0, 0, 0, 1]
+
+
+def test_the_text_becomes_likelier_and_the_model_stays_as_it_is() -> None:
+    weights = random_weights(CONFIG)
+    model = LanguageModel(CONFIG, pad_id=PAD)
+    model.assign_weights(weights)
+    ids = ids_of(*[POEM * 3] * 20)
+    lines: list[str] = []
+    tuned = tune_state(model, TOKENIZER, ids, TuningConfig(steps=50), lines.append)
+    assert tuned.nats_after < tuned.nats_before - 0.05
+    assert tuned.steps == 50
+    assert len(lines) == 3
+    for name, array in model.weights_as_arrays().items():
+        np.testing.assert_array_equal(array, weights[name])
+
+    inputs, targets = (windows[-tuned_windows(ids) :] for windows in windows_of(ids, TOKENIZER))
+    writer = NumpyModel(CONFIG, weights)
+    for writing, expected in ((writer, tuned.nats_before), (StartedModel(writer, tuned.memory), tuned.nats_after)):
+        nats, _ = writer.token_losses(inputs, targets, writing.initial_state(len(inputs)))
+        assert nats[targets != PAD].mean() == pytest.approx(expected, rel=1e-5)
+    of_layers, (looked_back_on, count) = tuned.memory[:-1], tuned.memory[-1]
+    assert all(array.any() for layer in of_layers for array in layer)
+    assert not looked_back_on.any()
+    assert not count.any()
+
+
+def tuned_windows(ids: np.ndarray) -> int:
+    return len(windows_of(ids, TOKENIZER)[0]) // 10
+
+
+def test_it_stops_when_nothing_is_gained() -> None:
+    model = LanguageModel(CONFIG, pad_id=PAD)
+    model.assign_weights(random_weights(CONFIG))
+    lines: list[str] = []
+    tuned = tune_state(model, TOKENIZER, ids_of(*[POEM] * 9), TuningConfig(learning_rate=0.0), lines.append)
+    assert (tuned.steps, tuned.nats_after) == (0, tuned.nats_before)
+    assert len(lines) == 1 + PATIENCE
+    assert not any(array.any() for layer in tuned.memory for array in layer)
+
+
+def test_too_little_text() -> None:
+    model = LanguageModel(CONFIG, pad_id=PAD)
+    with pytest.raises(CorpusError, match=f"too short .*: give {2 * WINDOW} tokens"):
+        tune_state(model, TOKENIZER, ids_of("a"))
+
+
+def test_the_program_leaves_the_model_alone_and_texts_begin_in_the_state(tiny_models: Path, tmp_path: Path) -> None:
+    (tmp_path / "poems.txt").write_text(POEM * 40, encoding="utf-8")
+    model, state = tiny_models / "tiny", str(tmp_path / "poems.state")
+    before = {path.name: path.read_bytes() for path in model.iterdir()}
+    arguments = ["tune-state", str(model), str(tmp_path / "poems.txt"), "--out", state, "--steps", "30"]
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    scores = json.loads(result.stdout)
+    assert scores["nats_after"] < scores["nats_before"]
+    assert scores["bytes"] == Path(state).stat().st_size < 2000
+    assert {path.name: path.read_bytes() for path in model.iterdir()} == before
+
+    sample = ["sample", str(model), "--prompt", "The", "--seed", "1", "--max-tokens", "40"]
+    plain, styled = (run(*sample, *more).stdout for more in ([], ["--load-state", state]))
+    assert plain != styled
+    assert styled == run(*sample, "--load-state", state).stdout
+
+
+def test_write_begins_in_a_tuned_state_and_in_no_other(tiny_models: Path, tmp_path: Path) -> None:
+    model = str(tiny_models / "tiny")
+    (tmp_path / "poems.txt").write_text(POEM * 40, encoding="utf-8")
+    tuned, begun = str(tmp_path / "tuned"), str(tmp_path / "begun")
+    assert run("tune-state", model, str(tmp_path / "poems.txt"), "--out", tuned, "--steps", "1").exit_code == 0
+    assert run("sample", model, "--prompt", "The", "--max-tokens", "3", "--save-state", begun).exit_code == 0
+    saved = load_model(model)
+    state = _started(saved, tuned).initial_state(2)
+    assert [[array.shape for array in layer] for layer in state] == [[(2, 8)] * 2] * 2
+    assert state[0][0].any()
+    with pytest.raises(SavedModelError, match="begun is the state of a text that has begun"):
+        _started(saved, begun)
