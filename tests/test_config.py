@@ -191,6 +191,8 @@ def test_every_number_has_a_limit_and_every_choice_is_checked() -> None:
         "encoding",
         "text_field",
         "text_column",
+        "labels",
+        "label",
         "tie_embeddings",
         "reset_after",
         "residual",
