@@ -130,7 +130,8 @@ def test_vocabularies_with_one_way_to_cut_are_refused(kind: str) -> None:
 
 def test_labels_stay_with_their_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subwords, "READ", 7)  # documents are read in several parts
-    rows = ["by,text", *(f"{'a' if number % 3 else 'b'},moon river {number}" for number in range(40)), *[",no one's"] * 9]
+    songs = [f"{'a' if number % 3 else 'b'},moon river {number}" for number in range(40)]
+    rows = ["by,text", *songs, *[",no one's"] * 9]
     (tmp_path / "songs.csv").write_text("\n".join(rows), encoding="utf-8")
     corpus = Corpus([tmp_path / "songs.csv"], CorpusConfig(labels="by"))
     tokenizer = TOKENIZERS["unigram"].with_labels(["a", "b"])
