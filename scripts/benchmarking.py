@@ -34,20 +34,21 @@ def interleave(script: str, contenders: Sequence[Result], rounds: int) -> list[R
         for contender, results in zip(contenders, runs, strict=True):
             print(f"round {number + 1}: {contender['name']} ...", file=sys.stderr)
             command = [sys.executable, script, "--worker", json.dumps(contender)]
-            done = subprocess.run(command, capture_output=True, text=True, env=_environment(contender))
+            done = subprocess.run(command, capture_output=True, text=True, env=environment(contender))
             if done.returncode:
                 sys.exit(f"{contender['name']} failed:\n{done.stderr[-2000:]}")
             results.append(json.loads(done.stdout.strip().splitlines()[-1]))
     return [{**contender, **_medians(results)} for contender, results in zip(contenders, runs, strict=True)]
 
 
-def _environment(contender: Result) -> dict[str, str]:
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
-    environment.pop("OPENBLAS_CORETYPE", None)  # every library chooses what suits this processor
+def environment(contender: Result) -> dict[str, str]:
+    """That of a contender's process."""
+    variables = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    variables.pop("OPENBLAS_CORETYPE", None)  # every library chooses what suits this processor
     if contender.get("allocator") == "tuned":
         keep = str(1 << 30)
-        environment |= {"MALLOC_MMAP_THRESHOLD_": keep, "MALLOC_TRIM_THRESHOLD_": keep, "MALLOC_TOP_PAD_": str(1 << 26)}
-    return environment
+        variables |= {"MALLOC_MMAP_THRESHOLD_": keep, "MALLOC_TRIM_THRESHOLD_": keep, "MALLOC_TOP_PAD_": str(1 << 26)}
+    return variables
 
 
 def _medians(results: Sequence[Result]) -> Result:

@@ -1,0 +1,134 @@
+"""Penn Treebank: how good textgen gets in the time that PyTorch's word_language_model example takes.
+
+    pip install -e '.[benchmark]'
+    python scripts/benchmark_quality.py --data FOLDER
+
+First PyTorch trains as its example does by default, but with `--tied` and 6 epochs: 2 LSTM layers of 200 units, 20 rows
+of 35 words, dropout 0.2, SGD at 20, divided by 4 after an epoch that did not help, gradients clipped at 0.25. Then
+textgen trains its recipe for the same time, counted from the start of the program. The memory of PyTorch's allocator
+is tuned, as in the other benchmarks. The measure is the perplexity of the test text, the end of a line being a word.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarking import Result, environment, report
+
+RECIPE = "ptb-word-2x512-11min"
+UNITS, LAYERS, ROWS, STEPS, DROPOUT = 200, 2, 20, 35, 0.2
+LEARNING_RATE, CLIP_NORM = 20.0, 0.25
+BESIDES = 30.0  # seconds of textgen's run that are not training: its start, the vocabulary, the last score
+
+
+def train_torch(data: Path, epochs: int) -> Result:
+    """PyTorch's recipe: perplexity of the test text, seconds, parameters."""
+    started = time.perf_counter()
+    import torch
+    from torch import nn
+
+    torch.manual_seed(1111)
+    words: dict[str, int] = {}
+
+    def rows_of(split: str, rows: int) -> torch.Tensor:
+        text = (data / f"ptb.{split}.txt").read_text(encoding="utf-8")
+        ids = [words.setdefault(word, len(words)) for line in text.splitlines() for word in [*line.split(), "<eos>"]]
+        length = len(ids) // rows
+        return torch.tensor(ids[: rows * length]).view(rows, length).t().contiguous()  # [N, rows]
+
+    train, valid, test = rows_of("train", ROWS), rows_of("valid", 10), rows_of("test", 10)
+    embedding, output, drop = nn.Embedding(len(words), UNITS), nn.Linear(UNITS, len(words)), nn.Dropout(DROPOUT)
+    lstm = nn.LSTM(UNITS, UNITS, LAYERS, dropout=DROPOUT)
+    output.weight = embedding.weight
+    nn.init.uniform_(embedding.weight, -0.1, 0.1)
+    nn.init.zeros_(output.bias)
+    model = nn.ModuleList([embedding, lstm, output, drop])
+
+    def nats(text: torch.Tensor, learning_rate: float | None = None) -> float:
+        """Mean nats a word; with a learning rate it learns as it goes."""
+        model.train(learning_rate is not None)
+        total, state = 0.0, None
+        for at in range(0, len(text) - 1, STEPS):
+            length = min(STEPS, len(text) - 1 - at)
+            with torch.set_grad_enabled(learning_rate is not None):
+                features, state = lstm(drop(embedding(text[at : at + length])), state)
+                logits = output(drop(features)).view(-1, len(words))
+                loss = nn.functional.cross_entropy(logits, text[at + 1 : at + 1 + length].reshape(-1))
+            state = tuple(tensor.detach() for tensor in state)
+            total += length * float(loss)
+            if learning_rate is not None:
+                model.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
+                for parameter in model.parameters():
+                    parameter.data.add_(parameter.grad, alpha=-learning_rate)
+        return total / (len(text) - 1)
+
+    learning_rate, best, best_weights = LEARNING_RATE, math.inf, model.state_dict()
+    for epoch in range(epochs):
+        nats(train, learning_rate)
+        score = nats(valid)
+        print(f"PyTorch, epoch {epoch + 1}: valid {math.exp(score):.1f}", file=sys.stderr)
+        if score < best:
+            best, best_weights = score, {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        else:
+            learning_rate /= 4
+    model.load_state_dict(best_weights)
+    seconds = time.perf_counter() - started
+    return {
+        "perplexity": math.exp(nats(test)),
+        "seconds": seconds,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+
+
+def train_textgen(data: Path, seconds: float, models_dir: Path) -> Result:
+    """textgen's recipe for as long, the start of the program included."""
+    started = time.perf_counter()
+    program = [sys.executable, "-m", "textgen"]
+    where = ["--models-dir", str(models_dir), "--json"]
+    files = [str(data / "ptb.train.txt"), "--valid", str(data / "ptb.valid.txt")]
+    minutes = str((seconds - BESIDES) / 60)
+    command = [*program, "train", *files, "--preset", RECIPE, "--minutes", minutes, "--name", "benchmark", *where]
+    run = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    took = time.perf_counter() - started
+    test = ["evaluate", "benchmark", str(data / "ptb.test.txt"), "--documents", "file", *where]
+    scores = json.loads(subprocess.run([*program, *test], stdout=subprocess.PIPE, check=True).stdout)
+    return {"perplexity": scores["perplexity_per_token"], "seconds": took, "parameters": run["parameters"]}
+
+
+def main() -> None:
+    """PyTorch in a process of its own, then textgen, then the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="FOLDER", help="where ptb.train.txt and its like are"
+    )
+    parser.add_argument("--epochs", type=int, default=6, help="of PyTorch's")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        print(json.dumps(train_torch(options.data, options.epochs)))
+        return
+    command = [sys.executable, __file__, "--data", str(options.data), "--epochs", str(options.epochs), "--worker"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=environment({"allocator": "tuned"}))
+    results = {"PyTorch word_language_model": json.loads(done.stdout)}
+    with tempfile.TemporaryDirectory() as folder:
+        results[f"textgen {RECIPE}"] = train_textgen(
+            options.data, results["PyTorch word_language_model"]["seconds"], Path(folder)
+        )
+    rows = [
+        [name, f"{result['perplexity']:.1f}", f"{result['seconds']:.0f}", f"{result['parameters'] / 1e6:.1f} M"]
+        for name, result in results.items()
+    ]
+    report("Penn Treebank by word", ["program", "test perplexity", "seconds", "parameters"], rows)
+
+
+if __name__ == "__main__":
+    main()
