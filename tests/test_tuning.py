@@ -104,10 +104,11 @@ def test_the_program_leaves_the_model_alone_and_texts_begin_in_the_state(tiny_mo
     assert scores["bytes"] == Path(state).stat().st_size < 2000
     assert {path.name: path.read_bytes() for path in model.iterdir()} == before
 
-    sample = ["sample", str(model), "--prompt", "The", "--seed", "1", "--max-tokens", "40"]
-    plain, styled = (run(*sample, *more).stdout for more in ([], ["--load-state", state]))
-    assert plain != styled
-    assert styled == run(*sample, "--load-state", state).stdout
+    sample = ["sample", str(model), "--prompt", "The", "--seed", "1", "--max-tokens", "40", "--json"]
+    sample += ["--top-logprobs", "0"]
+    plain, styled = (json.loads(run(*sample, *more).stdout) for more in ([], ["--load-state", state]))
+    assert plain["logprobs"][0] != styled["logprobs"][0]
+    assert styled == json.loads(run(*sample, "--load-state", state).stdout)
 
 
 def test_write_begins_in_a_tuned_state_and_in_no_other(tiny_models: Path, tmp_path: Path) -> None:
