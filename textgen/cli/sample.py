@@ -136,9 +136,9 @@ def sample(
         saved.tokenizer.encode(request.prompt)  # complains before anything is written
         saved.tokenizer.opening(request.config.label)
     if suffix is not None or saved.main_direction == "backward":
-        odd = {"--novelty": novelty, "--show-probabilities": show_probabilities, "--num-beams": search}
-        odd |= {"--cache": cache, "--adapt": adapt, "--save-state": save_state, "--load-state": load_state}
-        if flags := [flag for flag, value in odd.items() if value]:
+        unfit = {"--novelty": novelty, "--show-probabilities": show_probabilities, "--num-beams": search}
+        unfit |= {"--cache": cache, "--adapt": adapt, "--save-state": save_state, "--load-state": load_state}
+        if flags := [flag for flag, value in unfit.items() if value]:
             raise click.UsageError(f"{flags[0]} is for texts written from their beginning, not towards a suffix.")
         Printer(saved, None, as_json, False).print_fillings(_filled(saved, requests, suffix or "", num, best_of))
         return

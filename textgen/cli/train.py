@@ -216,19 +216,11 @@ def train(
     from textgen.runtime import limit_cores
     from textgen.saved_model import models_folder
 
+    _refuse_contradictions(paths, resume, find_lr, workers or 1)
     if threads:
         limit_cores(threads)
-    settings = {**(read_toml(config_file) if config_file else {}), **given(options)}
-    preset, settings = with_preset(preset, settings)
+    preset, settings = with_preset(preset, {**(read_toml(config_file) if config_file else {}), **given(options)})
     folder = models_folder(models_dir)
-    if resume and paths:
-        raise click.UsageError(
-            "--resume takes the corpus from the run that it goes on with: leave out PATHS; --name says which run."
-        )
-    if find_lr and (resume or (workers and workers > 1)):
-        raise click.UsageError("--find-lr is a run of its own, in one process: leave out --resume and --workers.")
-    if not resume and not paths:
-        raise click.UsageError("Missing argument 'PATHS...': what text is the model to learn from?")
     target = folder / (name or (_newest_run(folder) if resume else _free_name(folder, paths[0])))
     if workers and workers > 1 and not dry_run:
         ctx = click.get_current_context()
@@ -275,6 +267,17 @@ def train(
         click.echo(json.dumps(saved.training, indent=2, ensure_ascii=False))
     else:
         click.echo(_summary(saved))
+
+
+def _refuse_contradictions(paths: tuple[str, ...], resume: bool, find_lr: bool, workers: int) -> None:
+    if resume and paths:
+        raise click.UsageError(
+            "--resume takes the corpus from the run that it goes on with: leave out PATHS; --name says which run."
+        )
+    if find_lr and (resume or workers > 1):
+        raise click.UsageError("--find-lr is a run of its own, in one process: leave out --resume and --workers.")
+    if not resume and not paths:
+        raise click.UsageError("Missing argument 'PATHS...': what text is the model to learn from?")
 
 
 def _plan(
