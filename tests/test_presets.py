@@ -66,6 +66,7 @@ def test_the_program_takes_a_recipe(tmp_path: Path) -> None:
     assert "1.667 minutes" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_recipe_is_run_scored_and_written_down(tmp_path: Path) -> None:
     text = "to be or not to be, that is the question. " * 500
     (tmp_path / "tinyshakespeare.txt").write_text(text, encoding="utf-8")

@@ -230,7 +230,7 @@ def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(text: Path, tmp
     assert indices[0] == indices[1]
 
 
-@pytest.mark.parametrize("direction", ["backward", "both"])
+@pytest.mark.parametrize("direction", [pytest.param("backward", marks=pytest.mark.slow), "both"])
 def test_a_run_that_reads_backward_is_resumed_exactly_and_writes_samples(
     text: Path, tmp_path: Path, direction: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,7 +302,14 @@ class KilledAt(Observer):
 
 @pytest.mark.parametrize(
     ("step", "when"),
-    [(13, "step"), (27, "step"), (60, "step"), (20, "validation"), (20, "save"), (60, "save")],
+    [
+        (13, "step"),
+        (27, "step"),
+        (60, "step"),
+        (20, "validation"),
+        (20, "save"),
+        pytest.param(60, "save", marks=pytest.mark.slow),
+    ],
 )
 def test_a_killed_and_resumed_run_equals_one_that_was_not(
     text: Path, tmp_path: Path, step: int, when: str, monkeypatch: pytest.MonkeyPatch
@@ -574,6 +581,7 @@ def test_weights_that_are_not_finite_are_never_saved(
         assert all(np.isfinite(array).all() for array in load_file(file).values())
 
 
+@pytest.mark.slow
 def test_float16_learns_as_float32_does(text: Path, tmp_path: Path) -> None:
     scores = [
         train(plan_for(text, precision=precision), tmp_path / precision).training["scores"]["nats_per_token"]
@@ -662,13 +670,17 @@ def test_a_batch_larger_than_the_corpus_is_refused(text: Path) -> None:
         plan_for(text, batch_size=512)
 
 
-AVERAGED: list[dict[str, Any]] = [
-    {"average": "ema", "ema_decay": 0.8},
-    {"optimizer": "asgd", "nonmonotone": 1, "momentum": 0.9, "schedule": "plateau", "plateau_patience": 0},
+AVERAGED = [
+    pytest.param({"average": "ema", "ema_decay": 0.8}, id="ema"),
+    pytest.param(
+        {"optimizer": "asgd", "nonmonotone": 1, "momentum": 0.9, "schedule": "plateau", "plateau_patience": 0},
+        id="asgd",
+        marks=pytest.mark.slow,
+    ),
 ]
 
 
-@pytest.mark.parametrize("settings", AVERAGED, ids=lambda settings: next(iter(settings.values())))
+@pytest.mark.parametrize("settings", AVERAGED)
 def test_an_averaged_run_is_interrupted_and_resumed_exactly(
     text: Path, tmp_path: Path, settings: dict[str, Any]
 ) -> None:

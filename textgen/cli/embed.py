@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from textgen.cli.options import json_option, models_dir_option, standard_input
+from textgen.cli.options import json_option, models_dir_option, read_text
 from textgen.errors import TextgenError
 
 if TYPE_CHECKING:
@@ -101,18 +101,9 @@ def _lines(paths: Sequence[str]) -> list[tuple[str, str]]:
     return [
         (f"{path}:{number}", line.removesuffix("\r"))
         for path in paths
-        for number, line in enumerate(_read(path).split("\n"), 1)
+        for number, line in enumerate(read_text(path).split("\n"), 1)
         if line.strip()
     ]
-
-
-def _read(path: str) -> str:
-    if path == "-":
-        return standard_input()
-    try:
-        return Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TextgenError(f"Cannot read {path}: {error}. Name a UTF-8 text.") from None
 
 
 def _formatted(results: Iterable[TextVectors], kind: str, pieces: bool, tokenizer: Tokenizer) -> Iterator[bytes]:

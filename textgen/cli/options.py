@@ -236,6 +236,16 @@ def standard_input() -> str:
         raise TextgenError(f"Standard input is not UTF-8 text: {error}. Convert it first.") from None
 
 
+def read_text(path: str) -> str:
+    """A whole text: a file, or - for standard input. Raises `TextgenError` for what is not UTF-8."""
+    if path == "-":
+        return standard_input()
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TextgenError(f"Cannot read {path}: {error}. Name a UTF-8 text.") from None
+
+
 def novelty_line(novelty: Novelty) -> str:
     """What is known of copying, in a line for people."""
     if novelty.copied_share is None:

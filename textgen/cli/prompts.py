@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textgen.cli.options import standard_input
+from textgen.cli.options import read_text, standard_input
 from textgen.config import SamplingConfig, from_dict
 from textgen.errors import ConfigError, TextgenError
 
@@ -49,7 +48,7 @@ def _entries(
             place = f"{prompt_file}, line {number}"
             yield place, _json_object(line, place)
     elif prompt_file:
-        yield "", {"prompt": _read(prompt_file)}
+        yield "", {"prompt": read_text(prompt_file)}
     if prompt_lines:
         for line in _lines(prompt_lines):
             yield "", {"prompt": line}
@@ -67,16 +66,7 @@ def _json_object(line: str, place: str) -> dict[str, Any]:
 
 def _lines(path: str) -> list[str]:
     """The lines of a file that are not blank; a prompt may hold any character but a newline."""
-    lines = [line.removesuffix("\r") for line in _read(path).split("\n") if line.strip()]
+    lines = [line.removesuffix("\r") for line in read_text(path).split("\n") if line.strip()]
     if not lines:
         raise TextgenError(f"There is no prompt in {path}.")
     return lines
-
-
-def _read(path: str) -> str:
-    if path == "-":
-        return standard_input()
-    try:
-        return Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TextgenError(f"Cannot read the prompt in {path}: {error}.") from None
