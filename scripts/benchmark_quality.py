@@ -62,7 +62,7 @@ def train_torch(data: Path, epochs: int) -> Result:
                 logits = output(drop(features)).view(-1, len(words))
                 loss = nn.functional.cross_entropy(logits, text[at + 1 : at + 1 + length].reshape(-1))
             state = tuple(tensor.detach() for tensor in state)
-            total += length * float(loss)
+            total += length * float(loss.detach())
             if learning_rate is not None:
                 model.zero_grad()
                 loss.backward()
