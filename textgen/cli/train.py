@@ -147,7 +147,9 @@ training_options = option_group(
 @click.option(
     "--preset",
     type=click.Choice([*SIZES, *RECIPES]),
-    help="Size of the network, chosen when not given; or the recipe for a well-known text.",
+    metavar="NAME",
+    help=f"Size of the network: {', '.join(SIZES)}; chosen when not given. Or the recipe for a well-known text: "
+    f"{', '.join(RECIPES)}.",
 )
 @click.option("--config", "config_file", type=click.Path(), help="TOML file with settings; flags override it.")
 @click.option("--valid", metavar="FILE|SHARE", help="Held-out text, or the share to hold out [default: 0.1].")
