@@ -18,6 +18,7 @@ from textgen.config import (
     CELLS,
     DIRECTIONS,
     DOCUMENT_MODES,
+    INITIALIZERS,
     MAX_ATTENTION,
     MAX_LAYERS,
     MAX_LOOK_BACK,
@@ -71,6 +72,7 @@ LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most 
     (TrainingConfig, "accumulate", 1, 4096),
     (TrainingConfig, "sequence_length", 1, 65_536),
     (TrainingConfig, "random_bptt", 0.0, 1.0),
+    (TrainingConfig, "forget_bias", -100.0, 100.0),
     (TrainingConfig, "learning_rate", 0.0, 1000.0),
     (TrainingConfig, "warmup", 0.0, 1.0),
     (TrainingConfig, "hold", 0.0, 1.0),
@@ -157,6 +159,7 @@ CHOICES: list[tuple[type[Any], str, tuple[str, ...]]] = [
     (ModelConfig, "cell", tuple(CELLS)),
     (ModelConfig, "activation", ACTIVATIONS),
     (ModelConfig, "direction", DIRECTIONS),
+    (TrainingConfig, "recurrent_initializer", INITIALIZERS),
     (TrainingConfig, "schedule", SCHEDULES),
     (TrainingConfig, "precision", PRECISIONS),
     (TrainingConfig, "optimizer", OPTIMIZERS),
@@ -198,6 +201,7 @@ def test_every_number_has_a_limit_and_every_choice_is_checked() -> None:
         "reset_after",
         "residual",
         "layer_norm",
+        "carry_state",
         "dynamic_rms",
     }
     free |= {"freeze", "stop", "samplers", "dry_sequence_breakers", "logit_bias", "ban", "require", "heal"}

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import bz2
 import csv
 import gzip
 import io
 import json
-import lzma
 import os
 import random
 import sys
@@ -21,11 +19,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import zstandard
+from files import COMPRESS, read, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textgen import corpus as corpus_module
 from textgen import documents as documents_module
 from textgen.config import CorpusConfig
 from textgen.corpus import Corpus, Part
@@ -33,156 +30,6 @@ from textgen.documents import guess_documents
 from textgen.errors import CorpusError
 
 SHARED = Path(os.environ.get("TEXTGEN_TEST_CORPORA", Path(__file__).resolve().parents[1] / ".." / "shared" / "corpora"))
-COMPRESS: dict[str, Callable[[bytes], bytes]] = {
-    "": lambda data: data,
-    ".gz": gzip.compress,
-    ".bz2": bz2.compress,
-    ".xz": lzma.compress,
-    ".zst": lambda data: zstandard.ZstdCompressor().compress(data),
-}
-
-
-def write(folder: Path, name: str, content: str | bytes) -> Path:
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
-
-
-def read(*paths: str | Path, **config: str) -> list[str]:
-    return list(Corpus(paths, CorpusConfig(**config)).documents())
-
-
-# --- Modes -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("mode", "text", "expected"),
-    [
-        ("file", "a\n\nb\n", ["a\n\nb\n"]),
-        ("file", "\n\n a", ["\n\n a"]),
-        ("file", " \n\t\n", []),
-        ("blank-line", "a\nb\n\nc\n", ["a\nb", "c"]),
-        ("blank-line", "\n\n a \n \t\n\n\nb", [" a ", "b"]),
-        ("blank-line", "a\u2028b\x0bc\n\x0c\nd", ["a\u2028b\x0bc", "d"]),
-        ("line", "a\n\n b \n\t\nc", ["a", " b ", "c"]),
-        ("line", "a\u2028b\x0bc\x85d\n", ["a\u2028b\x0bc\x85d"]),
-    ],
-)
-def test_modes(tmp_path: Path, mode: str, text: str, expected: list[str]) -> None:
-    other = write(tmp_path, "other.txt", "other")
-    assert read(write(tmp_path, "a.txt", text), other, documents=mode) == [*expected, "other"]
-
-
-@pytest.mark.parametrize(
-    ("newlines", "mode", "expected"),
-    [
-        ("normalize", "file", ["a\nb\nc\n\nd"]),
-        ("keep", "file", ["a\r\nb\rc\n\r\nd"]),
-        ("normalize", "line", ["a", "b", "c", "d"]),
-        ("keep", "line", ["a\r", "b\rc", "d"]),
-        ("normalize", "blank-line", ["a\nb\nc", "d"]),
-        ("keep", "blank-line", ["a\r\nb\rc", "d"]),
-    ],
-)
-@pytest.mark.parametrize("chunk", [1, 2, 3, 1 << 18])
-def test_newlines_across_chunks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, newlines: str, mode: str, expected: list[str], chunk: int
-) -> None:
-    monkeypatch.setattr(corpus_module, "CHUNK_BYTES", chunk)
-    path = write(tmp_path, "a.txt", "a\r\nb\rc\n\r\nd")
-    assert read(path, newlines=newlines, documents=mode) == expected
-
-
-@pytest.mark.parametrize("newlines", ["normalize", "keep"])
-def test_newlines_of_records(tmp_path: Path, newlines: str) -> None:
-    expected = ["a\nb\nc"] if newlines == "normalize" else ["a\r\nb\rc"]
-    assert read(write(tmp_path, "a.jsonl", '{"text": "a\\r\\nb\\rc"}\r\n'), newlines=newlines) == expected
-    assert read(write(tmp_path, "a.csv", 'text\r\n"a\r\nb\rc"\r\n'), newlines=newlines) == expected
-
-
-# --- Formats and encodings ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("suffix", COMPRESS)
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("a.txt", "one\ntwo\n"),
-        ("a", "one\ntwo\n"),
-        ("a.JSONL", '{"text": "one"}\n\n"two"\n{"text": " "}\n'),
-        ("a.ndjson", '{"n": 1, "text": "one"}\n{"text": "two"}'),
-        ("a.csv", 'id,text\n1,one\n\n2,"two"\n3,\n'),
-        ("a.tsv", "text\tid\none\t1\ntwo\t2"),
-    ],
-)
-def test_formats(tmp_path: Path, suffix: str, name: str, content: str) -> None:
-    path = write(tmp_path, name + suffix, COMPRESS[suffix](content.encode()))
-    assert read(path, documents="line") == ["one", "two"]
-
-
-def test_fields_and_columns(tmp_path: Path) -> None:
-    rows = write(tmp_path, "a.csv", 'poem,by\n"He said ""x"",\n\nand left","me"\n')
-    lines = write(tmp_path, "a.jsonl", '{"poem": "\\ud83d\\ude00"}')
-    assert read(rows, lines, text_field="poem", text_column="poem") == ['He said "x",\n\nand left', "😀"]
-
-
-def test_long_csv_field(tmp_path: Path) -> None:
-    assert read(write(tmp_path, "a.csv", "text\n" + "x" * 200_000)) == ["x" * 200_000]
-
-
-@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zst"])
-def test_compressed_streams_follow_one_another(tmp_path: Path, suffix: str) -> None:
-    data = b"".join(COMPRESS[suffix](text) for text in (b"one\n" * 5000, b"two\n", b"three\n"))
-    if suffix == ".zst":
-        data = b"\x50\x2a\x4d\x18\x03\x00\x00\x00abc" + data  # a skippable frame, as pzstd writes
-    text = "one\n" * 5000 + "two\nthree\n"
-    assert read(write(tmp_path, f"a.txt{suffix}", data), documents="file") == [text]
-
-
-@pytest.mark.parametrize(
-    ("encoding", "data"),
-    [
-        ("utf-8", "诗".encode()),
-        ("utf-8", "诗".encode("utf-8-sig")),
-        ("UTF8", "诗".encode("utf-8-sig")),
-        ("utf-16", "诗".encode("utf-16")),
-        ("utf-16-le", "\ufeff诗".encode("utf-16-le")),
-        ("utf-32", "诗".encode("utf-32")),
-        ("gb18030", "诗".encode("gb18030")),
-        ("big5", "詩".encode("big5")),
-        ("latin-1", b"\xe9"),
-    ],
-)
-@pytest.mark.parametrize("chunk", [1, 1 << 18])
-def test_encodings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, data: bytes, chunk: int) -> None:
-    monkeypatch.setattr(corpus_module, "CHUNK_BYTES", chunk)
-    assert read(write(tmp_path, "a.txt", data), encoding=encoding)[0] in ("诗", "詩", "é")
-
-
-@pytest.mark.parametrize(
-    ("encoding", "data", "where"),
-    [
-        ("utf-8", b"abc\xff", "byte 0xff at offset 3"),
-        ("utf-8", "诗诗".encode() + b"\xe8\xaf", "byte 0xe8 at offset 6"),
-        ("utf-8", b"x" * 300_000 + b"\xe9 " + b"x" * 300_000, "byte 0xe9 at offset 300000"),
-        ("ascii", "déjà".encode(), "byte 0xc3 at offset 1"),
-        ("gb18030", "诗".encode("gb18030") + b"\xff!", "byte 0xff at offset 2"),
-        ("utf-16-le", b"a\0\x00\xd8a\0", "byte 0x00 at offset 2"),
-    ],
-)
-@pytest.mark.parametrize("chunk", [1, 2, 5, 1 << 18])
-def test_undecodable_byte(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, data: bytes, where: str, chunk: int
-) -> None:
-    monkeypatch.setattr(corpus_module, "CHUNK_BYTES", max(chunk, len(data) // 1000))
-    path = write(tmp_path, "a.txt.gz", gzip.compress(data))
-    with pytest.raises(CorpusError) as info:
-        read(path, encoding=encoding)
-    assert str(info.value) == (
-        f"{path} is not {encoding} text: {where}. "
-        "Set encoding to the one it was written in, such as latin-1, gb18030 or utf-16."
-    )
 
 
 # --- Finding files -----------------------------------------------------------------------------------------
@@ -410,7 +257,7 @@ def test_round_trip(kind: str, data: st.DataObject, size: int, chunk: int) -> No
         found = Corpus([write(Path(folder), name, content)], CorpusConfig(documents=mode))
         assert list(found.documents()) == meant
         patch.setattr(documents_module, "PART_CHARS", size)
-        patch.setattr(corpus_module, "CHUNK_BYTES", chunk)
+        patch.setattr("textgen.source.CHUNK_BYTES", chunk)
         parts = list(found.parts())
         assert all(0 < len(part.text) <= size for part in parts)
         assert joined(parts) == meant == list(found.documents())
@@ -473,7 +320,7 @@ def test_sections_are_the_corpus_in_its_order(
 ) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(documents_module, "PART_CHARS", size)
-        patch.setattr(corpus_module, "CHUNK_BYTES", size)
+        patch.setattr("textgen.source.CHUNK_BYTES", size)
         for number, texts in enumerate(files):
             data = "".join(texts) + "x"
             if suffix == ".jsonl":
@@ -556,7 +403,7 @@ def test_a_glance_tells_corpora_apart(tmp_path: Path) -> None:
 def test_stats(mode: str, text: str, size: int) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(documents_module, "PART_CHARS", size)
-        patch.setattr(corpus_module, "PART_CHARS", size)
+        patch.setattr("textgen.corpus.PART_CHARS", size)
         found = Corpus([write(Path(folder), "a.txt", text)], CorpusConfig(documents=mode))
         stats = found.stats()
         documents = list(found.documents())
@@ -661,8 +508,8 @@ def test_guess_is_told(tmp_path: Path) -> None:
 
 
 def test_guess_reads_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus_module, "SAMPLE_CHARS", 3000)
-    monkeypatch.setattr(corpus_module, "CHUNK_BYTES", 1000)
+    monkeypatch.setattr("textgen.source.SAMPLE_CHARS", 3000)
+    monkeypatch.setattr("textgen.source.CHUNK_BYTES", 1000)
     path = write(tmp_path, "a.txt", TEXTS["headlines"][1][0].encode() + b"\xff")
     assert Corpus([path]).documents_mode == "line"  # the bad byte lies beyond
 

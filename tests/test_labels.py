@@ -113,8 +113,8 @@ def test_a_pipe_has_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     [("by", 1987, "1987"), ("by", None, None), ("of", "x", None), ("by", " a  b ", "a b"), ("by", 0.5, "0.5")],
 )
 def test_values_of_json(field: str, value: Any, expected: str | None) -> None:
-    assert json_label(json.dumps({field: value}), "by", "here") == expected
-    assert json_label('"a line that is a text"', "by", "here") is None
+    assert json_label({field: value}, "by", "here") == expected
+    assert json_label("a line that is a text", "by", "here") is None
 
 
 BAD_CORPORA = [

@@ -51,3 +51,31 @@ def test_one_update_is_adamw_on_the_clipped_mean_gradient(
             np.testing.assert_allclose(results[-1][name][moved], expected[moved], atol=2e-5)
     for name, array in results[0].items():
         np.testing.assert_allclose(array, results[1][name], atol=2e-5)
+
+
+def test_a_window_begins_with_the_state_before_it_or_with_zeros(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """Losses of the first three windows, without learning, against the reference network."""
+    from textgen.config import CorpusConfig, ModelConfig
+    from textgen.corpus import Corpus
+    from textgen.reference import initial_state, loss_and_gradients
+    from textgen.tokens import prepare
+    from textgen.trainer import Trainer
+
+    (tmp_path / "text.txt").write_text("abc cab bca acb " * 40, encoding="utf-8")
+    data = prepare(Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file")), tokenizer)
+    shape = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8, dropout=0.0, embedding_dropout=0.0)
+    for carry_state in (True, False):
+        config = TrainingConfig(batch_size=4, sequence_length=5, steps=3, carry_state=carry_state)
+        model = LanguageModel(shape, pad_id=tokenizer.pad_id)
+        for name, weight in model.named_weights().items():
+            weight.assign(3 * weight.numpy() + 0.01 * len(name))  # so that the state matters
+        weights = {name: array.astype(np.float64) for name, array in model.weights_as_arrays().items()}
+        loop = Trainer(model, data, config, tmp_path / "checkpoints", save_best=lambda scores: None)
+        state, expected, carried_on = initial_state(weights, 4), [], []
+        for inputs, targets in list(loop._batches.epoch(0))[:3]:
+            afresh = loss_and_gradients(weights, inputs, targets, initial_state(weights, 4))[0]
+            loss, _, state, _ = loss_and_gradients(weights, inputs, targets, state)
+            carried_on.append(loss)
+            expected.append(loss if carry_state else afresh)
+            assert loop._step(inputs, targets, 0.0).nats == pytest.approx(expected[-1], abs=1e-5)
+        assert carry_state or min(abs(a - b) for a, b in zip(expected[1:], carried_on[1:], strict=True)) > 1e-3

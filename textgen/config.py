@@ -33,6 +33,7 @@ UNITS = ("document", "sentence", "line", "paragraph")
 CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN", "peephole": "peephole LSTM", "mogrifier": "mogrifier LSTM"}
 GATES = {"lstm": 4, "gru": 3, "rnn": 1, "peephole": 4, "mogrifier": 4}  # values that a cell makes for a unit
 ACTIVATIONS = ("tanh", "relu")
+INITIALIZERS = ("orthogonal", "glorot")
 DIRECTIONS = ("forward", "backward", "both")
 BACKWARD = "backward_"  # begins the names of the backward layers, where there are forward ones beside them
 SAMPLERS = (  # in the order in which they are applied: what holds pieces down, what leaves them out, what flattens
@@ -188,6 +189,9 @@ class TrainingConfig:
     accumulate: int = 1  # batches whose gradients make one update together, as one batch so many times as large would
     sequence_length: int = 64  # T: tokens that a gradient reaches back
     random_bptt: float = 0.0  # share of windows that are shorter, by lot; see `textgen.windows`
+    carry_state: bool = True  # a window begins with the state after the one before it, not with zeros
+    recurrent_initializer: str = "orthogonal"  # of fresh recurrent kernels: orthogonal or glorot
+    forget_bias: float = 1.0  # where the biases of fresh forget gates begin; see `textgen.initialization`
     learning_rate: float = 3e-3  # peak of the schedule
     schedule: str = "cosine"  # how the learning rate goes on after warm-up and hold; see `textgen.schedules`
     warmup: float = 0.02  # share of the run in which the learning rate rises from 0
@@ -233,6 +237,8 @@ class TrainingConfig:
         _between("accumulate", self.accumulate, 1, 1 << 12)
         _between("sequence_length", self.sequence_length, 1, 1 << 16)
         _between("random_bptt", self.random_bptt, 0.0, 1.0)
+        _one_of("recurrent_initializer", self.recurrent_initializer, INITIALIZERS)
+        _between("forget_bias", self.forget_bias, -100.0, 100.0)
         _between("learning_rate", self.learning_rate, 0.0, 1e3)
         _one_of("schedule", self.schedule, SCHEDULES)
         _one_of("precision", self.precision, PRECISIONS)

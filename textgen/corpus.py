@@ -1,4 +1,4 @@
-"""Files -> stream of documents. The only module that reads the user's text.
+"""Files, folders, globs, standard input -> stream of documents.
 
     corpus = Corpus(["poems.txt", "more/", "-"])
     for document in corpus.documents():
@@ -10,62 +10,36 @@ document is in memory at a time (a record of a .jsonl or .csv file is read whole
 
 from __future__ import annotations
 
-import bz2
-import codecs
-import csv
 import difflib
 import glob
-import gzip
 import hashlib
-import io
 import itertools
 import json
-import lzma
 import os
 import shutil
 import sys
 import tempfile
 import weakref
-import zlib
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
 from textgen.config import CorpusConfig
-from textgen.documents import (
-    PART_CHARS,
-    Part,
-    block_documents,
-    guess_documents,
-    line_documents,
-    lines_of,
-    whole_document,
-)
+from textgen.documents import PART_CHARS, Part, guess_documents
 from textgen.errors import CorpusError
-from textgen.labels import FOLDER, as_label, json_label
+from textgen.labels import FOLDER
+from textgen.source import CHUNK_BYTES, Source, not_binary, reading
 
 __all__ = ["Corpus", "CorpusStats", "Part"]
 
-CHUNK_BYTES = 1 << 18  # files are read so many bytes at a time
 SAMPLE_FILES = 8  # so many files are looked at to guess what a document is
-SAMPLE_CHARS = 1 << 20  # ... and so many characters of each
-
-COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
-EXPANSION = 4  # times that a compressed text is about as long as its file
-RECORDS = (".jsonl", ".ndjson", ".csv", ".tsv")  # each record is a document, whatever the mode
-LINE_RECORDS = (".jsonl", ".ndjson")  # a record is a line, whatever is in it
-PLAIN_ENCODINGS = ("utf-8", "ascii", "iso8859", "cp125", "koi8", "gb", "big5", "euc_", "shift_jis")
-"""Names (their beginnings) of encodings in which the byte 10 is a newline, wherever one begins to read."""
-
 EXCERPTS = 256  # stretches of a corpus that a sample of it is taken from
-GLANCE_BYTES = 1 << 16  # of the beginning, middle and end of a file, by which it is recognised
 
 
 @dataclass(frozen=True)
@@ -218,7 +192,7 @@ class Corpus:
         config = asdict(replace(self.config, documents=self.documents_mode))
         return hashlib.sha256(json.dumps([config, files]).encode()).hexdigest()
 
-    def _sections(self, index: int, count: int) -> Iterator[_Source]:
+    def _sections(self, index: int, count: int) -> Iterator[Source]:
         """What the files have in one of `count` equal stretches."""
         first, last = self.size * index // count, self.size * (index + 1) // count
         number = bisect_right(self._borders, first) - 1
@@ -239,25 +213,25 @@ class Corpus:
         mode, self.guess_reason = guess_documents(samples, len(self._sources))
         return mode
 
-    def _find(self, paths: Sequence[str | Path]) -> list[_Source]:
+    def _find(self, paths: Sequence[str | Path]) -> list[Source]:
         """Every file that `paths` name, once."""
-        found: dict[Path, _Source] = {}
+        found: dict[Path, Source] = {}
         for name in dict.fromkeys(map(str, paths)):
-            with _reading(name):
+            with reading(name):
                 for source in self._expand(name):
                     found.setdefault(source.path.resolve(), source)
         if not found:
             raise CorpusError("No files to read. Name files, folders, or - for standard input.")
         return list(found.values())
 
-    def _expand(self, name: str) -> list[_Source]:
+    def _expand(self, name: str) -> list[Source]:
         path = Path(name)
         if name == "-":
             return [self._standard_input()]
         if path.is_dir():
             return self._text_files(name, _files_below(path))
         if path.is_file():
-            return [_not_binary(_Source(path, name, self.config))]
+            return [not_binary(Source(path, name, self.config))]
         if path.exists():  # a pipe, such as the shell's <(...), can be read only once
             with path.open("rb") as stream:
                 return [self._spool(stream, name)]
@@ -265,9 +239,9 @@ class Corpus:
             return self._text_files(name, [file for match in matches for file in _files_below(Path(match))])
         raise CorpusError(_missing(path))
 
-    def _text_files(self, name: str, files: Iterable[Path]) -> list[_Source]:
+    def _text_files(self, name: str, files: Iterable[Path]) -> list[Source]:
         """The files of a folder or glob but for binary ones, which are remembered in `skipped`."""
-        sources = [_Source(file, str(file), self.config) for file in files]
+        sources = [Source(file, str(file), self.config) for file in files]
         binary = {source.path for source in sources if source.is_binary()}
         self.skipped += sorted(binary.difference(self.skipped))
         if len(binary) == len(sources):
@@ -275,12 +249,12 @@ class Corpus:
             raise CorpusError(f"No text in {name}: {why} (hidden ones do not count). Name text files.")
         return [source for source in sources if source.path not in binary]
 
-    def _standard_input(self) -> _Source:
+    def _standard_input(self) -> Source:
         if sys.stdin is None or sys.stdin.isatty():
             raise CorpusError("- is standard input, which is a terminal here: pipe a text into it.")
         return self._spool(sys.stdin.buffer, "standard input")
 
-    def _spool(self, stream: BinaryIO, name: str) -> _Source:
+    def _spool(self, stream: BinaryIO, name: str) -> Source:
         """Copies `stream` to a temporary file, because a corpus is read several times."""
         folder = tempfile.mkdtemp(prefix="textgen-")
         self._temporary.append(weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True))
@@ -289,212 +263,7 @@ class Corpus:
             shutil.copyfileobj(stream, copy, CHUNK_BYTES)
         if not path.stat().st_size:
             raise CorpusError(f"No text in {name}: it is empty. Pipe a text into it.")
-        return _not_binary(_Source(path, name, self.config, is_copy=True))
-
-
-@dataclass(frozen=True)
-class _Source:
-    """One file, or a section of it: bytes -> text -> parts of documents. Its suffixes tell the format."""
-
-    path: Path
-    name: str  # in messages
-    config: CorpusConfig
-    start: int = 0  # where the section begins, in bytes
-    stop: int | None = None  # where it ends, None at the end of the file
-    is_copy: bool = False  # of a pipe, in a folder of our own
-
-    @property
-    def compression(self) -> str:
-        suffix = self.path.suffix.lower()
-        return suffix if suffix in COMPRESSIONS else ""
-
-    @property
-    def format(self) -> str:
-        """`.jsonl`, `.csv`, ..., or nothing for plain text."""
-        path = self.path.with_suffix("") if self.compression else self.path
-        return path.suffix.lower() if path.suffix.lower() in RECORDS else ""
-
-    @property
-    def folder_label(self) -> str | None:
-        """The label of all its documents, where labels are names of folders."""
-        if self.config.labels != FOLDER or self.is_copy:
-            return None
-        return as_label(self.path.resolve().parent.name, self.name)
-
-    @property
-    def size(self) -> int:
-        """Bytes of the section, estimated where they are compressed."""
-        with _reading(self.name):
-            stop = self.path.stat().st_size if self.stop is None else self.stop
-        return (stop - self.start) * (EXPANSION if self.compression else 1)
-
-    @property
-    def can_be_entered(self) -> bool:
-        """Whether it can be read from the middle: plain text or a record a line, in an ordinary encoding."""
-        ordinary = codecs.lookup(self.config.encoding).name.startswith(PLAIN_ENCODINGS)
-        return ordinary and not self.compression and (not self.format or self.format in LINE_RECORDS)
-
-    def section(self, first: int, last: int, mode: str) -> Iterator[_Source]:
-        """What begins from byte `first` to before byte `last`; they may lie outside the file."""
-        if not self.can_be_entered:
-            if first <= 0:
-                yield self
-            return
-        start, stop = self._next_start(first, mode), self._next_start(last, mode)
-        if start < stop:
-            name = f"{self.name} (from byte {start:,} on)" if start else self.name
-            yield replace(self, name=name, start=start, stop=None if stop == self.size else stop)
-
-    def _next_start(self, offset: int, mode: str) -> int:
-        """The first byte from `offset` on with which a document may begin; a line, where the file is one."""
-        if offset <= 0 or offset >= self.size:
-            return max(0, min(offset, self.size))
-        with _reading(self.name), self.path.open("rb") as file:
-            file.seek(offset - 1)
-            _pass_line(file)
-            if mode == "blank-line" and not self.format:
-                while not _pass_line(file):
-                    pass
-            return file.tell()
-
-    def fingerprint(self) -> list[str]:
-        with _reading(self.name), self.path.open("rb") as file:
-            return [*self._kind(), hashlib.file_digest(file, "sha256").hexdigest()]
-
-    def glance(self) -> list[str]:
-        digest = hashlib.sha256()
-        with _reading(self.name), self.path.open("rb") as file:
-            size = self.path.stat().st_size
-            for place in (0, size // 2, max(0, size - GLANCE_BYTES)):
-                file.seek(place)
-                digest.update(file.read(GLANCE_BYTES))
-        return [*self._kind(), str(size), digest.hexdigest()]
-
-    def _kind(self) -> list[str]:
-        """What besides the bytes decides the documents."""
-        label = self.folder_label
-        return [self.compression, self.format, *([label] if label else [])]
-
-    def is_binary(self) -> bool:
-        """Whether a NUL byte is near the start, as in no text but UTF-16 and UTF-32."""
-        if codecs.lookup(self.config.encoding).name.startswith(("utf-16", "utf-32")):
-            return False
-        return b"\0" in next(self.chunks(), b"")[: 1 << 13]
-
-    def sample(self) -> str:
-        """The beginning of the text, up to a whole line."""
-        sample = ""
-        for text in self.texts():
-            sample += text
-            if len(sample) > SAMPLE_CHARS:
-                return sample[: sample.rfind("\n", 0, SAMPLE_CHARS) + 1] or sample[:SAMPLE_CHARS]
-        return sample
-
-    def chunks(self) -> Iterator[bytes]:
-        """The decompressed bytes."""
-        with _reading(self.name, self.compression), self.path.open("rb") as file:
-            if self.compression == ".zst":
-                yield from _zstandard_chunks(file)
-                return
-            openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-            stream = openers[self.compression](file) if self.compression else file
-            stream.seek(self.start)
-            place = self.start
-            while chunk := stream.read(CHUNK_BYTES if self.stop is None else min(CHUNK_BYTES, self.stop - place)):
-                yield chunk
-                place += len(chunk)
-
-    def texts(self) -> Iterator[str]:
-        """The decoded text, newlines normalised, without a byte-order mark."""
-        decoder: codecs.IncrementalDecoder = codecs.getincrementaldecoder(self.config.encoding)()
-        if self.config.newlines == "normalize":
-            decoder = io.IncrementalNewlineDecoder(decoder, True)  # type: ignore[assignment]
-        fed = self.start  # bytes
-        start = fed == 0
-        for chunk in itertools.chain(self.chunks(), [b""]):
-            fed += len(chunk)
-            try:
-                text = decoder.decode(chunk, final=not chunk)
-            except UnicodeError as error:
-                raise CorpusError(_undecodable(self.name, self.config.encoding, error, fed)) from None
-            if start and text:
-                text, start = text.removeprefix("\ufeff"), False
-            if text:
-                yield text
-
-    def parts(self, mode: str) -> Iterator[Part]:
-        if self.format:
-            for text, label in self.json_records() if self.format in LINE_RECORDS else self.table_records():
-                if text and not text.isspace():
-                    yield from whole_document([text], label=label)
-            return
-        label = self.folder_label
-        for part in self._plain_parts(mode):
-            yield Part(part.text, part.ends_document, label) if label else part
-
-    def _plain_parts(self, mode: str) -> Iterator[Part]:
-        if mode == "line":
-            yield from line_documents(self.texts())
-        elif mode == "blank-line":
-            yield from block_documents(self.texts())
-        elif not all(map(str.isspace, self._whole().texts())):  # a second look, rather than hold blanks back
-            yield from whole_document(self.texts(), ends_document=self.stop is None)
-
-    def _whole(self) -> _Source:
-        return replace(self, start=0, stop=None)
-
-    def fields(self) -> list[str]:
-        """The names in the header of a table, or in the first of its JSON records."""
-        first = next((line for line in lines_of(self.texts()) if line.strip()), "")
-        if self.format in LINE_RECORDS:
-            record = json.loads(first or "{}")
-            return list(record) if isinstance(record, dict) else []
-        return next(csv.reader([first], delimiter=self.delimiter), [])
-
-    @property
-    def delimiter(self) -> str:
-        return "\t" if self.format == ".tsv" else ","
-
-    def json_records(self) -> Iterator[tuple[str, str | None]]:
-        """Texts and their labels."""
-        field, label = self.config.labels, self.folder_label
-        for number, line in enumerate(lines_of(self.texts()), 1):
-            if line and not line.isspace():
-                place = f"{self.name}, line {number}"
-                text = json_text(line, self.config.text_field, place)
-                if self.config.newlines == "normalize" and "\r" in text:
-                    text = text.replace("\r\n", "\n").replace("\r", "\n")
-                yield text, json_label(line, field, place) if field and field != FOLDER else label
-
-    def table_records(self) -> Iterator[tuple[str, str | None]]:
-        """Texts and their labels."""
-        csv.field_size_limit((1 << 31) - 1)  # the default of 128 KiB is too short for a document
-        lines = (f"{line}\n" for line in lines_of(self.texts()))
-        # strict, because a quote that is never closed would otherwise swallow the rest of the file
-        rows = csv.reader(lines, delimiter=self.delimiter, strict=True)
-        try:
-            header = next((row for row in rows if row), None)
-            if header is None:
-                return
-            column = _column(header, self.config.text_column, self.name)
-            labels = self.config.labels if self.config.labels != FOLDER else None
-            label_column = header.index(labels) if labels in header else None
-            for row in rows:
-                if row and (len(row) <= column or any(row[len(header) :])):
-                    raise CorpusError(
-                        f"{self.name}, line {rows.line_num}: a row of {len(row)} fields under a header of "
-                        f"{len(header)}. Put double quotes around a text that holds separators or newlines."
-                    )
-                if row and label_column is not None:
-                    name = row[label_column] if len(row) > label_column else ""
-                    yield row[column], as_label(name, f"{self.name}, line {rows.line_num}")
-                elif row:
-                    yield row[column], self.folder_label
-        except csv.Error as error:
-            raise CorpusError(
-                f"{self.name}, line {rows.line_num}: not {self.format[1:].upper()} ({error}). "
-                "Put double quotes around a text that holds quotes, and double the quotes inside."
-            ) from None
+        return not_binary(Source(path, name, self.config, is_copy=True))
 
 
 def _files_below(path: Path) -> list[Path]:
@@ -510,36 +279,6 @@ def _files_below(path: Path) -> list[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         files += [Path(folder, name) for name in names if not name.startswith(".")]
     return sorted(file for file in files if file.is_file())
-
-
-def _pass_line(file: BinaryIO) -> bool:
-    """Reads to the end of the line, however long; whether it was blank, or the last."""
-    blank = True
-    while chunk := file.readline(CHUNK_BYTES):
-        blank = blank and not chunk.strip()
-        if chunk.endswith(b"\n"):
-            return blank
-    return True
-
-
-def _zstandard_chunks(file: BinaryIO) -> Iterator[bytes]:
-    """The frames of a .zst file. zstandard's own reader takes a truncated file for a whole one."""
-    import zstandard
-
-    decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 31)  # what zstd --long=31 writes
-    frame = None
-    try:
-        while chunk := file.read(1 << 12):  # little, since it may become 10,000 times as much
-            while chunk:
-                frame = frame or decompressor.decompressobj()
-                if data := frame.decompress(chunk):
-                    yield data
-                chunk = frame.unused_data if frame.eof else b""
-                frame = None if frame.eof else frame
-    except zstandard.ZstdError as error:
-        raise OSError(str(error)) from None
-    if frame is not None:
-        raise EOFError
 
 
 def _count(parts: Iterable[Part], files: int) -> CorpusStats:
@@ -593,71 +332,12 @@ def _batches(parts: Iterable[Part]) -> Iterator[list[Part]]:
         yield batch
 
 
-def json_text(line: str, field: str, place: str) -> str:
-    """The text in a line of a .jsonl file: its `field`, or the line itself where that is a string.
-
-    `place` names the line in the `CorpusError` that is raised where there is none.
-    """
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        why = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
-        raise CorpusError(f'{place}: not JSON ({why}). Expected a line such as {{"{field}": "..."}}.') from None
-    if isinstance(value, dict):
-        if field not in value:
-            fields = ", ".join(value) or "(it has none)"
-            raise CorpusError(f"{place}: no field {field!r}. Set text_field to one of: {fields}.")
-        value = value[field]
-        if not isinstance(value, str):
-            raise CorpusError(f"{place}: field {field!r} is {_kind(value)}. Set text_field to one that is a string.")
-    if not isinstance(value, str):
-        raise CorpusError(f"{place}: {_kind(value)}. Expected an object or a string.")
-    if "\\u" in line:
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            half = f"\\u{ord(value[error.start]):04x}"
-            raise CorpusError(f"{place}: {half} is half a character. Write the other half too.") from None
-    return value
-
-
-def _kind(value: object) -> str:
-    names = {list: "a list", dict: "an object", bool: "true or false", type(None): "null"}
-    return names.get(type(value), "a number")
-
-
-def _column(header: list[str], column: str, name: str) -> int:
-    if column not in header:
-        raise CorpusError(f"{name}: no column {column!r}. Set text_column to one of: {', '.join(header)}.")
-    return header.index(column)
-
-
 def _check_encoding(encoding: str) -> None:
     try:
         "".encode(encoding)  # knows text encodings from others, such as hex
     except (LookupError, ValueError):
         examples = "utf-8, latin-1, gb18030 or utf-16"
         raise CorpusError(f"There is no encoding {encoding!r}. Set encoding to one such as {examples}.") from None
-
-
-def _undecodable(name: str, encoding: str, error: UnicodeError, fed: int) -> str:
-    """The message about bytes that are not in the encoding, found when `fed` bytes had been decoded."""
-    where = str(error)
-    if isinstance(error, UnicodeDecodeError):  # whose object is the end of what was fed
-        where = f"byte 0x{error.object[error.start]:02x} at offset {fed - len(error.object) + error.start}"
-    return (
-        f"{name} is not {encoding} text: {where}. "
-        "Set encoding to the one it was written in, such as latin-1, gb18030 or utf-16."
-    )
-
-
-def _not_binary(source: _Source) -> _Source:
-    if source.is_binary():
-        raise CorpusError(
-            f"{source.name} looks like a binary file: it has a NUL byte near its start. "
-            "Name a text file instead; if it is UTF-16 text, set encoding to utf-16."
-        )
-    return source
 
 
 def _missing(path: Path) -> str:
@@ -667,20 +347,3 @@ def _missing(path: Path) -> str:
     close = [str(path.parent / name) for name in difflib.get_close_matches(path.name, names)]
     hint = f"Did you mean {' or '.join(close)}?" if close else "Check the path."
     return f"{path} does not exist. {hint}"
-
-
-@contextmanager
-def _reading(name: str, compression: str = "") -> Iterator[None]:
-    """Turns what goes wrong in reading the file `name` into a `CorpusError`."""
-    try:
-        yield
-    except PermissionError as error:
-        name = error.filename or name
-        raise CorpusError(f"Cannot read {name}: permission denied. Ask its owner for the right to.") from None
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        if compression and getattr(error, "errno", None) is None:
-            raise CorpusError(
-                f"{name} is broken or truncated: its content is not what {compression} promises "
-                f"({str(error) or 'it ends too early'}). Compress or fetch it again."
-            ) from None
-        raise CorpusError(f"Cannot read {name}: {error}.") from None

@@ -7,9 +7,9 @@ and an empty one is none.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
+from typing import Any
 
 from textgen.errors import CorpusError
 
@@ -31,9 +31,8 @@ def as_label(text: str, place: str) -> str | None:
     return label or None
 
 
-def json_label(line: str, field: str, place: str) -> str | None:
-    """The label in a line of a .jsonl file, which must be JSON; one without that field has none."""
-    record = json.loads(line)
+def json_label(record: Any, field: str, place: str) -> str | None:
+    """The label of a record of a .jsonl file; one without that field has none."""
     value = record.get(field) if isinstance(record, dict) else None
     if value is None:
         return None

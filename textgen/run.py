@@ -193,9 +193,11 @@ def _first_model(
     config: ModelConfig, training: TrainingConfig, tokenizer: Tokenizer, data: TokenData, start: SavedModel | None
 ) -> LanguageModel:
     """The network as a run begins with it."""
+    from textgen.initialization import initialize
     from textgen.model import LanguageModel
 
     model = LanguageModel(config, pad_id=tokenizer.pad_id, seed=training.seed, precision=training.precision)
+    initialize(model, training)
     model.start_bias(data.train.counts)
     if start:
         fresh = model.weights_as_arrays()

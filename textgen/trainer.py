@@ -194,7 +194,7 @@ class Trainer:
     def _step(self, inputs: np.ndarray, targets: np.ndarray, learning_rate: float) -> Gradient:
         """One update of the weights, left out if its gradient is not finite."""
         position = self.position
-        if position.step_in_epoch == 0:  # the streams start somewhere else in each epoch
+        if position.step_in_epoch == 0 or not self.config.carry_state:  # in each epoch streams start somewhere else
             self._state = self._initial_state()
         try:
             windows = self._distribution.split((inputs, targets))

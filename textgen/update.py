@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -38,6 +38,16 @@ class Gradient:
         return bool(np.isfinite(self.nats) and np.isfinite(self.norms).all())
 
 
+class _Window(NamedTuple):
+    """What a gradient is taken of: rows of text and the state before them, and what their dropout is drawn from."""
+
+    inputs: tf.Tensor  # int32 [B, T]
+    targets: tf.Tensor  # int32 [B, T]
+    state: Any
+    seed: tf.Tensor  # int32 [2]: that of the run, and the step
+    scale: tf.Tensor  # what the loss is multiplied with
+
+
 class Update:
     """Tells the gradient of a batch, and changes the weights by it.
 
@@ -63,14 +73,14 @@ class Update:
 
         The way back is taken with the loss times `loss_scale`, for the sake of float16, which the result is rid of.
         """
-        seed = np.array([self._config.seed & 0x7FFFFFFF, step], np.int32)
-        scale = tf.constant(loss_scale, tf.float32)
+        seed = tf.constant([self._config.seed & 0x7FFFFFFF, step], tf.int32)
+        window = _Window(inputs, targets, state, seed, tf.constant(loss_scale, tf.float32))
         sums, states = None, []
         for part in range(self._config.accumulate - 1):  # one after the other: memory holds what one of them needs
-            sums, part_state = self._compiled_sums(inputs, targets, state, seed, scale, tf.constant(part), sums)
+            sums, part_state = self._compiled_sums(window, tf.constant(part), sums)
             states.append(part_state)
         last = tf.constant(self._config.accumulate - 1)
-        nats, norms, gradients, state = self._compiled_gradient(inputs, targets, state, seed, scale, last, sums, states)
+        nats, norms, gradients, state = self._compiled_gradient(window, last, sums, states)
         nats, norms = self._distribution.first((nats, norms))
         return Gradient(float(nats), norms.numpy(), gradients, state)
 
@@ -84,37 +94,20 @@ class Update:
         return self._distribution.strategy.run(self._gradient_on_replica, args=arguments)
 
     def _gradient_on_replica(
-        self,
-        inputs: tf.Tensor,
-        targets: tf.Tensor,
-        state: Any,
-        seed: tf.Tensor,
-        scale: tf.Tensor,
-        part: tf.Tensor,
-        sums: list[tf.Tensor] | None,
-        states: list[Any],
+        self, window: _Window, part: tf.Tensor, sums: list[tf.Tensor] | None, states: list[Any]
     ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor], Any]:
         """The last part of the rows, with what the parts before it came to -> the result of all."""
-        sums, part_state = self._sums(inputs, targets, state, seed, scale, part, sums)
+        sums, part_state = self._sums(window, part, sums)
         if self._distribution.num_replicas > 1:
             sums = tf.distribute.get_replica_context().all_reduce("sum", sums)
         loss, count, *total = sums
-        mean = [gradient / (count * scale) for gradient in total]
+        mean = [gradient / (count * window.scale) for gradient in total]
         norms = tf.stack([tf.norm(gradient) for gradient in mean])
         return loss / count, norms, mean, join_states([*states, part_state])
 
-    def _sums(
-        self,
-        inputs: tf.Tensor,
-        targets: tf.Tensor,
-        state: Any,
-        seed: tf.Tensor,
-        scale: tf.Tensor,
-        part: tf.Tensor,
-        before: list[tf.Tensor] | None,
-    ) -> tuple[list[tf.Tensor], Any]:
+    def _sums(self, window: _Window, part: tf.Tensor, before: list[tf.Tensor] | None) -> tuple[list[tf.Tensor], Any]:
         """One of the equal parts of this replica's rows -> nats, tokens, gradients, added to those before; state."""
-        rows_here = inputs.shape[0]
+        rows_here = window.inputs.shape[0]
         size = rows_here // self._config.accumulate
         first_row = tf.distribute.get_replica_context().replica_id_in_sync_group * rows_here
         sums, states = [before] if before else [], []
@@ -125,25 +118,26 @@ class Update:
                 others = array.shape[1:]
                 return tf.slice(array, (start, *[0] * len(others)), (count, *others))
 
-            noise = Noise(seed, first_row + start, rows_here * self._distribution.num_replicas)
-            shard = own(inputs), own(targets), tf.nest.map_structure(own, state)
-            nats, gradient, shard_state = self._shard_gradient(*shard, noise, scale)
-            count = tf.cast(tf.math.count_nonzero(shard[1] != self._model.pad_id), tf.float32)
+            own_targets = own(window.targets)
+            noise = Noise(window.seed, first_row + start, rows_here * self._distribution.num_replicas)
+            shard = window._replace(
+                inputs=own(window.inputs), targets=own_targets, state=tf.nest.map_structure(own, window.state)
+            )
+            nats, gradient, shard_state = self._shard_gradient(shard, noise)
+            count = tf.cast(tf.math.count_nonzero(own_targets != self._model.pad_id), tf.float32)
             sums.append([nats, count, *gradient])
             states.append(shard_state)
         return [tf.add_n(terms) for terms in zip(*sums, strict=True)], join_states(states)
 
-    def _shard_gradient(
-        self, inputs: tf.Tensor, targets: tf.Tensor, state: Any, noise: Noise, scale: tf.Tensor
-    ) -> tuple[tf.Tensor, list[tf.Tensor], Any]:
-        """Sum of nats, its gradient with smoothing and penalties times `scale`, state."""
+    def _shard_gradient(self, shard: _Window, noise: Noise) -> tuple[tf.Tensor, list[tf.Tensor], Any]:
+        """Sum of nats, its gradient with smoothing and penalties times the scale, state."""
         variables = [_local(weight.value) for weight in self.weights]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
-            features, state, activations = self._model.read(inputs, state, noise)
-            nats = self._model.summed_loss(features, targets, self._config.label_smoothing)
+            features, state, activations = self._model.read(shard.inputs, shard.state, noise)
+            nats = self._model.summed_loss(features, shard.targets, self._config.label_smoothing)
             loss = nats
-            for each, own_targets in zip(activations, tf.split(targets, len(activations), axis=1), strict=True):
+            for each, own_targets in zip(activations, tf.split(shard.targets, len(activations), axis=1), strict=True):
                 loss += summed_penalty(
                     each,
                     own_targets,
@@ -151,7 +145,7 @@ class Update:
                     activation=self._config.activation_penalty,
                     temporal=self._config.temporal_penalty,
                 )
-            loss *= scale
+            loss *= shard.scale
         return nats, [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, variables)], state
 
     def _apply_on_replicas(self, *arguments: Any) -> None:

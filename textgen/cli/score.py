@@ -142,7 +142,7 @@ def _texts(
 
 def _json_rows(paths: Sequence[str], field: str, stack: ExitStack) -> Iterator[tuple[dict[str, Any], str]]:
     """Each JSON line of some files and the text in it."""
-    from textgen.corpus import json_text
+    from textgen.source import json_record, json_text
 
     for path in paths:
         name = "standard input" if path == "-" else path
@@ -153,8 +153,9 @@ def _json_rows(paths: Sequence[str], field: str, stack: ExitStack) -> Iterator[t
             except UnicodeDecodeError as error:
                 raise CorpusError(f"{name}, line {number}: not UTF-8 ({error}). Convert it first.") from None
             if decoded.strip():
-                text = json_text(decoded, field, f"{name}, line {number}")
-                row = json.loads(decoded)
+                place = f"{name}, line {number}"
+                row = json_record(decoded, field, place)
+                text = json_text(row, field, place)
                 yield (row if isinstance(row, dict) else {field: text}), text
 
 

@@ -23,7 +23,17 @@ from textgen.cli.options import (
     option_group,
     tokenizer_options,
 )
-from textgen.config import ACTIVATIONS, AVERAGES, CELLS, DIRECTIONS, OPTIMIZERS, PRECISIONS, SCHEDULES, read_toml
+from textgen.config import (
+    ACTIVATIONS,
+    AVERAGES,
+    CELLS,
+    DIRECTIONS,
+    INITIALIZERS,
+    OPTIMIZERS,
+    PRECISIONS,
+    SCHEDULES,
+    read_toml,
+)
 from textgen.errors import TrainingError
 from textgen.presets import RECIPES, SIZES, with_preset
 
@@ -88,6 +98,17 @@ training_options = option_group(
     click.option("--accumulate", type=int, metavar="N", help="Batches that make one update together [default: 1]."),
     click.option("--sequence-length", type=int, metavar="N", help="Tokens that a gradient reaches back."),
     click.option("--random-bptt", type=float, help="Share of windows that are shorter, by lot [default: 0]."),
+    click.option(
+        "--carry-state/--no-carry-state",
+        default=None,
+        help="Whether a window begins with the state after the one before it [default: it does].",
+    ),
+    click.option(
+        "--recurrent-initializer",
+        type=click.Choice(INITIALIZERS),
+        help="How recurrent weights begin [default: orthogonal].",
+    ),
+    click.option("--forget-bias", type=float, help="Where the bias of forget gates begins [default: 1]."),
     click.option("--learning-rate", type=float, help="Peak of the schedule."),
     click.option("--schedule", type=click.Choice(SCHEDULES), help="After the warm-up [default: cosine]."),
     click.option("--warmup", type=float, help="Share of the run in which the learning rate rises."),
