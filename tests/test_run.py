@@ -424,6 +424,20 @@ def test_resuming_nothing_is_refused(tmp_path: Path) -> None:
         resume(tmp_path / "nothing")
 
 
+def test_a_run_begins_with_the_weights_that_were_asked_for(text: Path, tmp_path: Path) -> None:
+    asked = {"forget_bias": -1.0, "recurrent_initializer": "glorot", "carry_state": False}
+    saved = train(plan_for(text, steps=2, learning_rate=0.0, **asked), tmp_path / "songs")
+    usual = train(plan_for(text, steps=2, learning_rate=0.0), tmp_path / "usual")
+    ours, theirs = saved.weights(), usual.weights()
+    assert {name for name in ours if not np.array_equal(ours[name], theirs[name])} == {
+        f"lstm_{layer}/{part}" for layer in (0, 1) for part in ("recurrent_kernel", "bias")
+    }
+    units = TINY["hidden_units"]
+    np.testing.assert_array_equal(ours["lstm_1/bias"], np.repeat([0.0, -1.0, 0.0, 0.0], units))
+    with pytest.raises(ConfigError, match="forget_bias is how a network begins: it cannot be set when resuming"):
+        resume(saved.folder, {"steps": 4, "forget_bias": 1.0})
+
+
 def test_a_model_is_never_overwritten(text: Path, tmp_path: Path) -> None:
     train(plan_for(text, steps=2), tmp_path / "songs")
     with pytest.raises(TrainingError, match="already holds a model"):
@@ -457,8 +471,9 @@ def test_fine_tuning_starts_from_the_model_and_leaves_it_alone(
         train(plan, tmp_path / "killed", observers=[KilledAt(1, "step", patch)])
     resumed = resume(tmp_path / "killed")
     assert (resumed.folder / NGRAMS).read_bytes() == (tuned.folder / NGRAMS).read_bytes()
-    with pytest.raises(ConfigError, match="hidden_units cannot be set"):
-        make_plan(corpus, {"hidden_units": 8}, start=base, flops=1e11)
+    for name, value in (("hidden_units", 8), ("forget_bias", 0.0)):
+        with pytest.raises(ConfigError, match=f"{name} cannot be set when fine-tuning"):
+            make_plan(corpus, {name: value}, start=base, flops=1e11)
 
 
 def test_fine_tuning_with_another_vocabulary_carries_over_what_both_know(text: Path, tmp_path: Path) -> None:

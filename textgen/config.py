@@ -34,6 +34,7 @@ CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN", "peephole": "peephole LSTM"
 GATES = {"lstm": 4, "gru": 3, "rnn": 1, "peephole": 4, "mogrifier": 4}  # values that a cell makes for a unit
 ACTIVATIONS = ("tanh", "relu")
 INITIALIZERS = ("orthogonal", "glorot")
+AT_FIRST = ("recurrent_initializer", "forget_bias")  # settings that act on a network before its first step alone
 DIRECTIONS = ("forward", "backward", "both")
 BACKWARD = "backward_"  # begins the names of the backward layers, where there are forward ones beside them
 SAMPLERS = (  # in the order in which they are applied: what holds pieces down, what leaves them out, what flattens

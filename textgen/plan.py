@@ -19,6 +19,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from textgen.config import (
+    AT_FIRST,
     DECOUPLED,
     CorpusConfig,
     ModelConfig,
@@ -177,7 +178,7 @@ def _refuse_unknown(settings: Mapping[str, Any], preset: str | None, start: Save
         raise ConfigError(f"There is no setting {unknown[0]!r}. There are: {', '.join(dict.fromkeys(known))}.")
     if preset is not None and preset not in SIZES:
         raise ConfigError(f"There is no preset {preset!r}. There are: {', '.join(SIZES)}.")
-    fixed = {field.name for field in fields(ModelConfig)} - {*REGULARISERS, "vocab_size"}
+    fixed = {field.name for field in fields(ModelConfig)} - {*REGULARISERS, "vocab_size"} | {*AT_FIRST}
     clash = [name for name in settings if name in fixed]
     if start and (clash or preset):
         raise ConfigError(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from textgen.checkpoints import Checkpoint, newest_checkpoint
 from textgen.config import (
+    AT_FIRST,
     CorpusConfig,
     ModelConfig,
     SamplingConfig,
@@ -24,7 +25,7 @@ from textgen.config import (
 )
 from textgen.corpus import Corpus
 from textgen.direction import one_way
-from textgen.errors import SavedModelError, TextgenError, TrainingError
+from textgen.errors import ConfigError, SavedModelError, TextgenError, TrainingError
 from textgen.labels import named
 from textgen.lr_finder import Point, sweep
 from textgen.novelty import MAX_NGRAMS, NgramIndex, index_stream
@@ -141,6 +142,8 @@ def _reopened(folder: Path, settings: Mapping[str, Any]) -> _Run:
     """The run that `folder` has a record of."""
     if not (folder / TRAINING).is_file():
         raise SavedModelError(f"There is no training to resume in {folder}: train without resuming.")
+    if settled := [name for name in AT_FIRST if name in settings]:
+        raise ConfigError(f"{settled[0]} is how a network begins: it cannot be set when resuming.")
     record = read_json(folder / TRAINING)
     corpus_config = from_dict(CorpusConfig, record["corpus"]["config"])
     training = dict(record["training"])
@@ -174,7 +177,7 @@ def find_learning_rate(plan: Plan, *, say: Say = lambda line: None) -> list[Poin
         inputs, targets = batch
         gradient = update.gradient(inputs, targets, state, step)
         update.apply(gradient, learning_rate)
-        state, step = gradient.state, step + 1
+        state, step = gradient.state if config.carry_state else state, step + 1
         return gradient.nats
 
     say("Trying learning rates ...")
