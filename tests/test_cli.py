@@ -255,11 +255,13 @@ def test_sample_with_a_cache_and_after_learning(models: Path, tmp_path: Path) ->
 def test_evaluate_with_a_cache_and_learning(models: Path, tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text(POEMS, encoding="utf-8")
     arguments = ["evaluate", "songs", str(tmp_path / "other.txt"), "--models-dir", str(models), "--json"]
-    alone, cached, learned = (
-        json.loads(run(*arguments, *more).stdout)["nats_per_token"] for more in ([], ["--cache"], ["--dynamic"])
-    )
-    assert cached < alone
-    assert learned < alone
+    alone, cached, learned = (json.loads(run(*arguments, *more).stdout) for more in ([], ["--cache"], ["--dynamic"]))
+    assert "nats_per_token_as_saved" not in alone
+    for adapted in (cached, learned):
+        assert adapted["nats_per_token"] < alone["nats_per_token"]
+        assert adapted["nats_per_token_as_saved"] == pytest.approx(alone["nats_per_token"], rel=1e-6)
+    assert "worse" not in run(*arguments, "--dynamic").stderr
+    assert "Adapting made it worse: try" in run(*arguments, "--dynamic", "--dynamic-learning-rate", "30").stderr
     result = run(*arguments, "--cache-window", "10")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "--cache-window needs --cache" in result.stderr

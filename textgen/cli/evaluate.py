@@ -7,7 +7,7 @@ import math
 import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,6 +24,12 @@ from textgen.cli.options import (
 )
 from textgen.config import CacheConfig, CorpusConfig, DynamicConfig, select
 from textgen.errors import ConfigError
+
+if TYPE_CHECKING:
+    from textgen.saved_model import SavedModel
+    from textgen.tokens import TokenStream
+
+AS_SAVED = "nats_per_token_as_saved"  # by a model that does not adapt, beside the score of one that does
 
 
 @click.command(cls=SectionCommand)
@@ -57,8 +63,9 @@ def evaluate(
     Nats and perplexity a token depend on the vocabulary; bits a byte compare any two models on the same text.
     Perplexity a word counts the end of each document as a word. Documents are cut as for training, unless
     options say otherwise; their labels are read, but not scored. With --cache or --dynamic the text is read as
-    one stream, in order: that takes longer. The saved model stays as it is. By itself, a model with attention is also
-    scored with it switched off, and one of both directions, whose scores are forward's, as it reads backward.
+    one stream, in order: that takes longer; the score of the model as it was saved is shown beside. The saved model
+    stays as it is. By itself, a model with attention is also scored with it switched off, and one of both directions,
+    whose scores are forward's, as it reads backward.
 
     \b
     Example:
@@ -88,16 +95,12 @@ def evaluate(
     from textgen.runtime import load_tensorflow
 
     load_tensorflow()
-    from textgen.evaluation import Evaluator, nats_without_attention
-
     with tempfile.TemporaryDirectory() as folder:
         stream = encode_corpus(text, saved.tokenizer, Path(folder) / "tokens", label)
-        direction = saved.main_direction if cache or dynamic or others else None
-        networks = [each.build(direction) for each in (saved, *others)]
-        scores = Evaluator(networks[0], cache_config, dynamic_config, networks[1:]).scores(stream).to_dict()
-        if saved.model_config.attention and not (cache or dynamic or others):
-            scores["nats_per_token_without_attention"] = nats_without_attention(networks[0], stream)
+        scores = _scores(saved, others, stream, cache_config, dynamic_config)
         found = ngrams.novelty_of_ids(stream.read(0, len(stream)), saved.tokenizer) if ngrams else None
+    if AS_SAVED in scores and not scores["nats_per_token"] <= scores[AS_SAVED]:  # also if it is no number
+        click.echo("Adapting made it worse: try a smaller --dynamic-learning-rate, or --cache-lambda.", err=True)
     if as_json:
         values: dict[str, Any] = {name: value if math.isfinite(value) else None for name, value in scores.items()}
         if found:
@@ -110,3 +113,23 @@ def evaluate(
         click.echo(f"{name.replace('_', ' '):{width}} {number:>14}")
     if found:
         click.echo(novelty_line(found))
+
+
+def _scores(
+    saved: SavedModel,
+    others: list[SavedModel],
+    stream: TokenStream,
+    cache: CacheConfig | None,
+    dynamic: DynamicConfig | None,
+) -> dict[str, float]:
+    """All scores by name; what adapting and attention bring can be told from them."""
+    from textgen.evaluation import Evaluator, nats_without_attention
+
+    direction = saved.main_direction if cache or dynamic or others else None
+    network, *beside = [each.build(direction) for each in (saved, *others)]
+    scores = Evaluator(network, cache, dynamic, beside).scores(stream).to_dict()
+    if cache or dynamic:
+        scores[AS_SAVED] = Evaluator(network, beside=beside).scores(stream).nats_per_token
+    elif saved.model_config.attention and not others:
+        scores["nats_per_token_without_attention"] = nats_without_attention(network, stream)
+    return scores
