@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from plain_fakes import TableModel, WordsTokenizer
 
-from textgen.batch import PROMPT_WINDOW, likeliest, log_softmax
-from textgen.config import ModelConfig, SamplingConfig
+from textgen.batch import PROMPT_WINDOW, Row, likeliest, log_softmax
+from textgen.config import ModelConfig, SamplingConfig, TokenizerConfig
 from textgen.generator import BATCH_SIZE, Generation, Generator, Request
 from textgen.numpy_model import NumpyModel
+from textgen.states import TextState
+from textgen.vocabulary import train_tokenizer
 
 TOKENIZER = WordsTokenizer(["The", " cat", " c", "at", "\n\n", "。"])
 V = TOKENIZER.vocab_size
@@ -158,3 +160,22 @@ def test_threads_share_a_generator(alone: list[Generation]) -> None:
     for thread in threads:
         thread.join()
     assert [results[number] for number in range(4)] == [alone] * 4
+
+
+@pytest.mark.parametrize(
+    ("before", "prompt", "expected"),
+    [
+        ("", "", "the cat"),
+        ("", "the", " the cat"),
+        ("", "the ", "the cat"),
+        ("", "the\n", "the cat"),
+        ("on", "", " the cat"),
+        ("on\n", "", "the cat"),
+        ("on", "the", " the cat"),
+    ],
+)
+def test_words_stand_apart_from_what_is_before_them(before: str, prompt: str, expected: str) -> None:
+    words = train_tokenizer(["the cat sat on the mat\n" * 30], TokenizerConfig("word"))
+    start = TextState((), (words.eos_id, *words.encode(before)))
+    row = Row(prompt, SamplingConfig(max_tokens=2), words, start)
+    assert "".join(row.take(id).text for id in words.encode("the cat")) == expected

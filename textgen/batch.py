@@ -58,7 +58,7 @@ class Row:
         self._length = 0  # pieces drawn
         self.began = time.monotonic()
         self._eos_id = tokenizer.eos_id
-        self._decoder = tokenizer.decoder()
+        self._decoder = tokenizer.decoder(prompt[-1].isspace() if prompt else tokenizer.is_line_start(start.ids))
         if not prompt:  # which may go on inside a character
             self._decoder.feed(tokenizer.unfinished(start.ids))
         self._ending = Ending(config.stop, config.until)

@@ -118,11 +118,9 @@ class Suggester:
     def _added(self, text: str, last: int, pieces: list[int], healed: bool) -> str:
         """What the pieces add to the text: whole characters, to the end of a word or of the line."""
         spaced = self._tokenizer.tokenizer == "word"  # its decoder leaves out the space before the first word
-        added = self._tokenizer.decoder().feed(pieces)
+        added = self._tokenizer.decoder(healed or not text or text[-1].isspace()).feed(pieces)
         if healed:
             added = added[len(text.split()[-1] if spaced else self._tokenizer.decode([last])) :]
-        elif spaced and added[:1].strip() and text and not text[-1].isspace():
-            added = f" {added}"
         line, newline, _ = added.partition("\n")
         if newline:
             return line + newline

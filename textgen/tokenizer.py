@@ -144,9 +144,14 @@ class Tokenizer(ABC):
                 continue
         return []
 
-    def decoder(self) -> StreamDecoder:
-        """Decodes piece by piece what is not all there yet."""
+    def decoder(self, line_start: bool = True) -> StreamDecoder:
+        """Decodes piece by piece what is not all there yet; it may go on inside a line."""
         return StreamDecoder(self.piece_bytes)
+
+    def is_line_start(self, ids: Sequence[int]) -> bool:
+        """Whether what comes after these ids begins a line."""
+        text = self.piece_bytes[ids[-1]] if ids else b""
+        return not text or text.endswith(b"\n")
 
     def piece(self, id: int) -> str:
         """How people read it: `▁the` (the mark is a space), `<0xE2>`, `\\n`, `<eos>`, `<label poe>`."""
@@ -176,11 +181,11 @@ class StreamDecoder:
     (['', 'é', '!'], '')
     """
 
-    def __init__(self, piece_bytes: list[bytes], spaced_words: bool = False) -> None:
+    def __init__(self, piece_bytes: list[bytes], spaced_words: bool = False, line_start: bool = True) -> None:
         self._piece_bytes = piece_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._spaced_words = spaced_words  # every word brings a space, and at the start of a line it goes
-        self._line_start = True
+        self._line_start = line_start
 
     def feed(self, ids: Iterable[int]) -> str:
         """The text that `ids` make certain."""
@@ -262,9 +267,9 @@ class WordTokenizer(Tokenizer):
         # Not SentencePiece's encode: it makes one unk of several in a row, and words would not be counted.
         return [self._encode(valid_text(text)) for text in texts]
 
-    def decoder(self) -> StreamDecoder:
-        """Puts one space between words."""
-        return StreamDecoder(self.piece_bytes, spaced_words=True)
+    def decoder(self, line_start: bool = True) -> StreamDecoder:
+        """Puts one space between words, and before the first one unless it begins a line."""
+        return StreamDecoder(self.piece_bytes, spaced_words=True, line_start=line_start)
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = []

@@ -271,7 +271,8 @@ class Printer:
         """The text, coloured piece by piece if that is wanted."""
         if not result.logprobs:
             return result.text
-        decoder, text, skip, coloured = self.saved.tokenizer.decoder(), result.text, result.healed, ""
+        decoder = self.saved.tokenizer.decoder(line_start=not result.text.startswith(" "))
+        text, skip, coloured = result.text, result.healed, ""
         for id, logprob in zip(result.ids, result.logprobs, strict=True):
             length = len(decoder.feed([id])[skip:])
             coloured, text, skip = coloured + self._coloured(text[:length], logprob), text[length:], 0
