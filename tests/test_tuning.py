@@ -12,14 +12,15 @@ from conftest import random_weights
 
 from textgen.cli import textgen
 from textgen.cli.write import _started
-from textgen.config import ModelConfig, TuningConfig
+from textgen.config import CorpusConfig, ModelConfig, TokenizerConfig, TuningConfig
+from textgen.direction import one_way
 from textgen.errors import CorpusError, SavedModelError
 from textgen.model import LanguageModel
 from textgen.numpy_model import NumpyModel
 from textgen.runtime import load_tensorflow
-from textgen.saved_model import load_model
-from textgen.states import StartedModel
-from textgen.tokenizer import ByteTokenizer
+from textgen.saved_model import load_model, save_model
+from textgen.states import StartedModel, load_state
+from textgen.tokenizer import ByteTokenizer, Tokenizer
 from textgen.tuning import PATIENCE, WINDOW, tune_state, windows_of
 
 load_tensorflow()
@@ -46,6 +47,18 @@ def test_windows_begin_where_documents_and_lines_do() -> None:
     np.testing.assert_array_equal(inputs[:, 0], EOS)
     np.testing.assert_array_equal(inputs[:, 1:], targets[:, :-1])
     assert [int((row == EOS).sum()) for row in targets] == [0, 0, 1, 1, 0, 0, 0, 1]
+
+
+def test_a_label_is_read_before_each_window_and_never_a_target() -> None:
+    tokenizer = TOKENIZER.with_labels(["fox"])
+    (_, none), (_, fox) = tokenizer.opening(), tokenizer.opening("fox")
+    ids = np.array([none, *TOKENIZER.encode("abcd\nefgh"), EOS, fox, *TOKENIZER.encode("xyz"), EOS], np.int32)
+    inputs, targets = windows_of(ids, tokenizer, 5)
+    assert inputs[:, :2].tolist() == [[EOS, none], [EOS, none], [EOS, fox]]
+    np.testing.assert_array_equal(inputs[:, 2:], targets[:, 1:-1])
+    assert targets[:, 0].tolist() == [PAD] * 3
+    assert [tokenizer.decode(row[row != PAD].tolist()) for row in targets] == ["abcd\n", "efgh", "xyz"]
+    assert [int((row == EOS).sum()) for row in targets] == [0, 1, 1]
 
 
 def test_the_text_becomes_likelier_and_the_model_stays_as_it_is() -> None:
@@ -109,6 +122,57 @@ def test_the_program_leaves_the_model_alone_and_texts_begin_in_the_state(tiny_mo
     plain, styled = (json.loads(run(*sample, *more).stdout) for more in ([], ["--load-state", state]))
     assert plain["logprobs"][0] != styled["logprobs"][0]
     assert styled == json.loads(run(*sample, "--load-state", state).stdout)
+
+
+def save(folder: Path, config: ModelConfig, weights: dict[str, np.ndarray], tokenizer: Tokenizer) -> str:
+    corpus = CorpusConfig(documents="line")
+    save_model(folder, weights, config, TokenizerConfig(tokenizer.tokenizer), corpus, tokenizer)
+    return str(folder)
+
+
+def tune(model: str, text: Path, out: Path) -> dict[str, float]:
+    result = run("tune-state", model, str(text), "--out", str(out), "--steps", "2", "--json")
+    assert result.exit_code == 0, result.stderr
+    return dict(json.loads(result.stdout))
+
+
+def test_a_model_of_both_directions_is_tuned_as_its_forward_part(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    config = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8, direction="both")
+    weights, text = random_weights(config), tmp_path / "poems.txt"
+    text.write_text(POEM * 40, encoding="utf-8")
+    both = save(tmp_path / "both", config, weights, tokenizer)
+    forward = save(tmp_path / "forward", *one_way(config, weights, "forward"), tokenizer)
+    assert tune(both, text, tmp_path / "both.state") == tune(forward, text, tmp_path / "forward.state")
+    loaded = load_model(both)
+    memories = [
+        load_state(tmp_path / name, saved.writer().initial_state(1), saved.fingerprint, tokenizer.vocab_size).memory
+        for name, saved in (("both.state", loaded), ("forward.state", load_model(forward)))
+    ]
+    np.testing.assert_allclose(*(np.array(memory) for memory in memories), atol=1e-6)
+    result = run("sample", both, "--load-state", str(tmp_path / "both.state"), "--max-tokens", "3")
+    assert result.exit_code == 0, result.stderr
+
+
+def test_a_model_that_reads_backward_is_refused_before_the_text_is_read(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    config = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8, direction="backward")
+    model = save(tmp_path / "backward", config, random_weights(config), tokenizer)
+    result = run("tune-state", model, "missing.txt", "--out", str(tmp_path / "poems.state"))
+    assert result.exit_code == 1
+    assert "backward reads text backward only" in result.stderr
+    assert "missing.txt" not in result.stderr
+
+
+def test_a_labelled_model_is_tuned_on_its_text_alone(tmp_path: Path) -> None:
+    """Labels are not to be predicted: their pieces may be as improbable as they like."""
+    tokenizer = ByteTokenizer(["fox"])
+    config = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8)
+    weights, text = random_weights(config), tmp_path / "poems.txt"
+    text.write_text(POEM * 40, encoding="utf-8")
+    weights["head/bias"][tokenizer.first_label :] = -1000.0
+    model = save(tmp_path / "labelled", config, weights, tokenizer)
+    assert tune(model, text, tmp_path / "poems.state")["nats_before"] < 20.0
+    result = run("sample", model, "--label", "fox", "--load-state", str(tmp_path / "poems.state"), "--max-tokens", "3")
+    assert result.exit_code == 0, result.stderr
 
 
 def test_write_begins_in_a_tuned_state_and_in_no_other(tiny_models: Path, tmp_path: Path) -> None:

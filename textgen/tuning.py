@@ -46,22 +46,28 @@ class Tuned:
 
 
 def windows_of(ids: np.ndarray, tokenizer: Tokenizer, length: int = WINDOW) -> Windows:
-    """The windows of ids int32 [n]: each reads the piece that opens a document, and then at most `length` of one.
+    """The windows of ids int32 [n]: each reads what opens its document, and then at most `length` pieces of it.
 
     They begin where a document or, inside of one, a line begins; where a line is very long, in its middle, too.
+    A label is only read: where it would be a target there is padding.
     """
-    (newline,) = tokenizer.encode("\n")
+    (newline,), first_label = tokenizer.encode("\n"), tokenizer.first_label
     ends = [*(np.flatnonzero(ids == tokenizer.eos_id) + 1).tolist(), len(ids)]
     line_starts = np.flatnonzero(ids == newline) + 1
-    targets, start = [], 0
+    rows, start = [], 0
     for end in ends:
+        opening = tokenizer.opening()
+        if start < end and ids[start] >= first_label:
+            opening, start = [tokenizer.eos_id, int(ids[start])], start + 1
         while start < end:
             stop = min(start + length, end)
-            targets.append(np.pad(ids[start:stop], (0, length - (stop - start)), constant_values=tokenizer.pad_id))
+            filling = [tokenizer.pad_id] * (length - (stop - start))
+            rows.append([*opening, *ids[start:stop], *filling])
             after = line_starts[np.searchsorted(line_starts, stop) :][:1]
             start = int(after[0]) if len(after) and after[0] < min(stop + length, end) else stop
-    stacked = np.array(targets, np.int32).reshape(-1, length)  # [N, T]
-    return np.insert(stacked[:, :-1], 0, tokenizer.eos_id, axis=1), stacked
+    stacked = np.array(rows, np.int32).reshape(-1, len(opening) + length)  # [N, 1 + T]
+    inputs, targets = stacked[:, :-1], stacked[:, 1:]
+    return inputs, np.where(targets >= first_label, tokenizer.pad_id, targets)
 
 
 def tune_state(

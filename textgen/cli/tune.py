@@ -12,6 +12,7 @@ import click
 
 from textgen.cli.options import corpus_options, given, json_option, models_dir_option
 from textgen.config import CorpusConfig, TuningConfig, from_dict, select
+from textgen.errors import ConfigError
 
 
 @click.command("tune-state")
@@ -45,6 +46,11 @@ def tune_state(
 
     config = from_dict(TuningConfig, select(TuningConfig, given(options)))
     saved = load_model(model, models_dir)
+    if saved.main_direction == "backward":
+        raise ConfigError(
+            f"{saved.name} reads text backward only, and texts that begin in a state are written forward: "
+            "name a model of direction forward or both."
+        )
     text = Corpus(paths, replace(saved.corpus_config, **select(CorpusConfig, given(options))))
 
     from textgen.runtime import load_tensorflow
@@ -55,7 +61,8 @@ def tune_state(
         from textgen import tuning
 
         ids = stream.read(0, min(len(stream), tuning.MAX_TOKENS))
-    tuned = tuning.tune_state(saved.build(), saved.tokenizer, ids, config, lambda line: click.echo(line, err=True))
+    network = saved.build("forward")
+    tuned = tuning.tune_state(network, saved.tokenizer, ids, config, lambda line: click.echo(line, err=True))
     save_state(Path(out), TextState(tuned.memory, (saved.tokenizer.eos_id,)), saved.fingerprint)
     results = {"nats_before": tuned.nats_before, "nats_after": tuned.nats_after, "steps": tuned.steps}
     if as_json:
