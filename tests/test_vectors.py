@@ -16,7 +16,7 @@ from textgen.cli import textgen
 from textgen.config import CorpusConfig, ModelConfig, TokenizerConfig
 from textgen.direction import one_way
 from textgen.numpy_model import NumpyModel
-from textgen.reference import forward, initial_state, stack_forward
+from textgen.reference import forward, initial_state, stack_forward, stack_of
 from textgen.saved_model import save_model
 from textgen.tokenizer import Tokenizer
 from textgen.vectors import CONTEXT, Embedder, unit
@@ -24,30 +24,39 @@ from textgen.vectors import CONTEXT, Embedder, unit
 TEXTS = ["The cat sat on the mat.", "a", "床前明月光", "The dog saw the cat.", "The cat sat on a mat.", "疑是地上霜"]
 
 
-def config_of(tokenizer: Tokenizer, direction: str) -> ModelConfig:
-    return ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8, direction=direction)
+def config_of(tokenizer: Tokenizer, direction: str, attention: int = 0) -> ModelConfig:
+    return ModelConfig(
+        tokenizer.vocab_size, embedding_dim=6, hidden_units=8, num_layers=2, direction=direction, attention=attention
+    )
 
 
-def embedder_of(tokenizer: Tokenizer, direction: str = "both") -> Embedder:
-    config = config_of(tokenizer, direction)
+def embedder_of(tokenizer: Tokenizer, direction: str = "both", attention: int = 0) -> Embedder:
+    config = config_of(tokenizer, direction, attention)
     weights = random_weights(config)
     return Embedder({each: NumpyModel(*one_way(config, weights, each)) for each in config.directions}, tokenizer)
 
 
-@pytest.mark.parametrize("direction", ["forward", "backward", "both"])
-def test_a_vector_is_what_the_equations_say(tokenizer: Tokenizer, direction: str) -> None:
-    config = config_of(tokenizer, direction)
-    weights = random_weights(config)
-    (found,) = embedder_of(tokenizer, direction).read(["The cat"])
+@pytest.mark.parametrize(
+    ("direction", "attention"), [("forward", 0), ("backward", 0), ("both", 0), ("forward", 3), ("backward", 3)]
+)
+@pytest.mark.parametrize("labels", [(), ("fox",)])
+def test_a_vector_is_what_the_equations_say(
+    tokenizer: Tokenizer, direction: str, attention: int, labels: tuple[str, ...]
+) -> None:
+    tokenizer = tokenizer.with_labels(labels)
+    config = config_of(tokenizer, direction, attention)
+    weights, stack = random_weights(config), stack_of(config)
+    (found,) = embedder_of(tokenizer, direction, attention).read(["The cat"])
     ids = np.array(tokenizer.encode("The cat"))
     parts, nats = [unit(weights["embedding/table"][ids])], np.zeros(len(ids))
     for way in config.directions:
         _, own = one_way(config, weights, way)
         seen = ids[::-1] if way == "backward" else ids
-        inputs = np.array([[tokenizer.eos_id, *seen]])
-        state = initial_state(own, 1)
-        said = stack_forward(own, own["embedding/table"][inputs], state)[0][0, 1:]  # [N, H]
-        logits = forward(own, inputs, state)[0][0, :-1].astype(float)
+        opening = tokenizer.opening()
+        inputs = np.array([[*opening, *seen]])
+        state = initial_state(own, 1, stack)
+        said = stack_forward(own, own["embedding/table"][inputs], state[:2])[0][0, len(opening) :]  # [N, H]
+        logits = forward(own, inputs, state, stack)[0][0, len(opening) - 1 : -1].astype(float)
         surprisal = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(ids)), seen]
         turn = -1 if way == "backward" else 1
         parts.append(CONTEXT * unit(said[::turn]))

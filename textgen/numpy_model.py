@@ -71,6 +71,10 @@ class NumpyModel:
             steps.append(features)
         return np.stack(steps, axis=1), state  # [B, T, E]
 
+    def last_hidden(self, state: State) -> np.ndarray:
+        """What the last recurrent layer said, [B, H]; in the state that of attention comes after it."""
+        return state[len(self._layers) - 1][0]
+
     def embed(self, ids: np.ndarray) -> np.ndarray:
         """ids [...] -> what stands for them, [..., E]."""
         return self._table[ids]

@@ -34,10 +34,13 @@ class Model(Protocol):
     """A model of one direction, as far as vectors go: `textgen.numpy_model.NumpyModel`."""
 
     def initial_state(self, batch_size: int) -> Any:
-        """The state of texts that have read nothing: a layer each, what it said first."""
+        """The state of texts that have read nothing."""
 
     def step(self, ids: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
         """ids int32 [B], state before them -> logits [B, V] of the next pieces, state after them."""
+
+    def last_hidden(self, state: Any) -> np.ndarray:
+        """What the last recurrent layer said, [B, H]."""
 
     def embed(self, ids: np.ndarray) -> np.ndarray:
         """ids [...] -> what stands for them, [..., E]."""
@@ -105,13 +108,15 @@ class Embedder:
         ids = np.full((len(rows), max(map(len, rows))), self._tokenizer.pad_id, np.int32)  # [B, N]
         for number, row in enumerate(rows):
             ids[number, : len(row)] = row
-        logits, state = model.step(np.full(len(rows), self._tokenizer.eos_id, np.int32), model.initial_state(len(rows)))
-        said, nats = [np.zeros((len(rows), 0, state[-1][0].shape[1]), np.float32)], np.zeros(ids.shape)
+        state = model.initial_state(len(rows))
+        for id in self._tokenizer.opening():
+            logits, state = model.step(np.full(len(rows), id, np.int32), state)
+        said, nats = [model.last_hidden(state)], np.zeros(ids.shape)
         for place, column in enumerate(ids.T):
             nats[:, place] = -log_softmax(logits)[np.arange(len(rows)), column]
             logits, state = model.step(column, state)
-            said.append(state[-1][0][:, None])  # [B, 1, H]
-        return np.concatenate(said, axis=1), nats
+            said.append(model.last_hidden(state))  # [B, H]
+        return np.stack(said, axis=1)[:, 1:], nats
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
