@@ -19,6 +19,7 @@ from textgen.errors import SavedModelError, TextgenError
 from textgen.storage import (
     MANIFEST,
     cache_folder,
+    check_writable,
     json_bytes,
     new_folder,
     read_manifest,
@@ -153,6 +154,22 @@ def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
 
 
 # --- A new folder ------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_could_not_be_written_is_known_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_writable(tmp_path / "file")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(TextgenError, match=r"Cannot write .*file: there is no folder .*missing\. Make it first\."):
+        check_writable(tmp_path / "missing" / "file")
+
+    def refuse(**_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(storage.tempfile, "TemporaryFile", refuse)
+    with pytest.raises(TextgenError, match=r"Cannot write .*file: Read-only file system\."):
+        check_writable(tmp_path / "file")
 
 
 def test_new_folder_appears_whole_and_with_its_manifest(tmp_path: Path) -> None:

@@ -160,6 +160,14 @@ def sweep(path: Path, name: str = "") -> None:
                 leftover.unlink()
 
 
+def check_writable(path: Path) -> None:
+    """Raises `TextgenError` for a file that `write_file` could not write: said before long work, nothing is lost."""
+    if not path.parent.is_dir():
+        raise TextgenError(f"Cannot write {path}: there is no folder {path.parent}. Make it first.")
+    with writing(path), tempfile.TemporaryFile(dir=path.resolve().parent):
+        pass
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turns a failure to write (full disk, no permission, read-only) into one clear line."""

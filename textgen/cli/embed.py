@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from textgen.cli.options import json_option, models_dir_option, read_text
+from textgen.cli.options import OutputFile, json_option, models_dir_option, read_text
 from textgen.errors import TextgenError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ FORMATS = ("jsonl", "tsv", "npy")
     show_default=True,
     help="Objects with text and vector; numbers alone, a vector a line; or a NumPy array with a vector a row.",
 )
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File to write [default: print].")
+@click.option("--out", type=OutputFile(), help="File to write [default: print].")
 @click.option("--search", metavar="TEXT", help="Print the lines that are most like this text.")
 @click.option("--top", type=click.IntRange(1), metavar="N", help="With --search: so many lines [default: 5].")
 @json_option

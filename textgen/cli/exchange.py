@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from textgen.cli.options import find_tokenizer, models_dir_option
+from textgen.cli.options import OutputFile, find_tokenizer, models_dir_option
 from textgen.config import ACTIVATIONS
 
 
@@ -49,7 +49,7 @@ def import_torch(state: Path, name: str, tokenizer_from: str, activation: str, m
 
 @click.command()
 @click.argument("model")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=OutputFile())
 @click.option("--format", "kind", type=click.Choice(["torch"]), default="torch", help="Of the file [default: torch].")
 @models_dir_option
 def export(model: str, file: Path, kind: str, models_dir: Path | None) -> None:

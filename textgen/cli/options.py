@@ -21,6 +21,7 @@ from textgen.config import (
     select,
 )
 from textgen.errors import TextgenError
+from textgen.storage import check_writable
 
 if TYPE_CHECKING:
     from textgen.novelty import Novelty
@@ -150,6 +151,19 @@ class SectionCommand(click.Command):
         for title, records in sections.items():
             with formatter.section(title):
                 formatter.write_dl(records)
+
+
+class OutputFile(click.Path):
+    """A file that a command writes when its work is done. One that cannot be written is refused before the work."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path. Raises `TextgenError` where no file can be written."""
+        path = Path(super().convert(value, param, ctx))
+        check_writable(path)
+        return path
 
 
 def setting_option(kind: type, name: str, text: str, section: str) -> Decorator:

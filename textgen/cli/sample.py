@@ -14,6 +14,7 @@ import click
 
 from textgen.cli.adaptation import adapt_options, adapted_writer, cache_options, switched
 from textgen.cli.options import (
+    OutputFile,
     SectionCommand,
     SectionOption,
     given,
@@ -74,7 +75,7 @@ COLOURS = ((1.0, "green"), (4.0, "cyan"), (8.0, "yellow"), (float("inf"), "red")
 @search_options
 @cache_options
 @adapt_options
-@click.option("--save-state", metavar="FILE", cls=SectionOption, section="State", help="Keep where the text stands.")
+@click.option("--save-state", type=OutputFile(), cls=SectionOption, section="State", help="Keep where the text stands.")
 @click.option("--load-state", metavar="FILE", cls=SectionOption, section="State", help="Go on from there.")
 def sample(
     model: str | None,
@@ -89,7 +90,7 @@ def sample(
     novelty: bool,
     cache: bool,
     adapt: str | None,
-    save_state: str | None,
+    save_state: Path | None,
     load_state: str | None,
     as_json: bool,
     models_dir: Path | None,
@@ -169,7 +170,7 @@ def _refuse_contradictions(settings: Mapping[str, Any], search: Mapping[str, Any
 
 
 def _write_one(
-    generator: Generator, request: Request, printer: Printer, load_state: str | None, save_state: str | None
+    generator: Generator, request: Request, printer: Printer, load_state: str | None, save_state: Path | None
 ) -> None:
     """Shows a text as it is written, or prints it as JSON; it may go on from a state, and leave one."""
     start = generator.load_state(load_state) if load_state else None

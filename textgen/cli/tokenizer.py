@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from textgen.cli.options import (
+    OutputFile,
     corpus_config,
     corpus_options,
     find_tokenizer,
@@ -35,7 +36,7 @@ def tokenizer() -> None:
 
 @tokenizer.command()
 @click.argument("paths", nargs=-1, required=True)
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="File to write.")
+@click.option("--out", type=OutputFile(), required=True, help="File to write.")
 @tokenizer_options
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
 @corpus_options

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from textgen.cli.options import corpus_options, given, json_option, models_dir_option
+from textgen.cli.options import OutputFile, corpus_options, given, json_option, models_dir_option
 from textgen.config import CorpusConfig, TuningConfig, from_dict, select
 from textgen.errors import ConfigError
 
@@ -18,7 +18,7 @@ from textgen.errors import ConfigError
 @click.command("tune-state")
 @click.argument("model")
 @click.argument("paths", nargs=-1, required=True)
-@click.option("--out", required=True, metavar="FILE", help="File to write; one that is there is replaced.")
+@click.option("--out", type=OutputFile(), required=True, help="File to write; one that is there is replaced.")
 @click.option("--steps", type=int, metavar="N", help=f"Steps at most [default: {TuningConfig.steps}].")
 @click.option("--learning-rate", type=float, help=f"Length of the steps [default: {TuningConfig.learning_rate}].")
 @click.option("--seed", type=int, metavar="N", help="Of the order in which the text is read [default: 0].")
@@ -26,7 +26,7 @@ from textgen.errors import ConfigError
 @models_dir_option
 @corpus_options
 def tune_state(
-    model: str, paths: tuple[str, ...], out: str, as_json: bool, models_dir: Path | None, **options: Any
+    model: str, paths: tuple[str, ...], out: Path, as_json: bool, models_dir: Path | None, **options: Any
 ) -> None:
     """Train a state for texts to begin in: a style in a few kilobytes.
 
@@ -63,13 +63,13 @@ def tune_state(
         ids = stream.read(0, min(len(stream), tuning.MAX_TOKENS))
     network = saved.build("forward")
     tuned = tuning.tune_state(network, saved.tokenizer, ids, config, lambda line: click.echo(line, err=True))
-    save_state(Path(out), TextState(tuned.memory, (saved.tokenizer.eos_id,)), saved.fingerprint)
+    save_state(out, TextState(tuned.memory, (saved.tokenizer.eos_id,)), saved.fingerprint)
     results = {"nats_before": tuned.nats_before, "nats_after": tuned.nats_after, "steps": tuned.steps}
     if as_json:
-        click.echo(json.dumps({**results, "bytes": Path(out).stat().st_size}, indent=2))
+        click.echo(json.dumps({**results, "bytes": out.stat().st_size}, indent=2))
         return
     click.echo(
-        f"{out}: {Path(out).stat().st_size:,} bytes after {tuned.steps:,} steps.\n"
+        f"{out}: {out.stat().st_size:,} bytes after {tuned.steps:,} steps.\n"
         f"Held-out text: {tuned.nats_after:.4f} nats a token, {tuned.nats_before:.4f} without it.\n"
         f"Write with it: textgen sample {saved.name} --load-state {out}"
     )
