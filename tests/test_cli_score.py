@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
+import threading
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 from test_imports import modules_after
 
+from textgen import scoring
 from textgen.cli import textgen
+from textgen.corpus import Corpus
 from textgen.following import WARM_UP
 from textgen.saved_model import load_model
 from textgen.scoring import Scorer
@@ -94,6 +100,33 @@ def test_a_jsonl_file_is_read_as_a_corpus_is(tiny_models: Path, tmp_path: Path) 
     assert [row["text"] for row in found] == ["The cat", "two\nlines"]
 
 
+class Text(str):
+    """A text of which one can tell whether it is still held."""
+
+
+@pytest.mark.parametrize("flags", [[], ["--pieces"], ["--json"]])
+def test_memory_does_not_grow_with_the_texts(
+    tiny_models: Path, tmp_path: Path, flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[weakref.ref[Text]] = []
+    most = 0
+
+    def documents(_: Corpus) -> Iterator[str]:
+        nonlocal most
+        for number in range(40):
+            text = Text(f"cat {number}")
+            held.append(weakref.ref(text))
+            yield text
+            most = max(most, sum(each() is not None for each in held))
+
+    monkeypatch.setattr(Corpus, "documents", documents)
+    monkeypatch.setattr(scoring, "AHEAD_TEXTS", 4)
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    assert score(tiny_models, str(tmp_path / "text.txt"), *flags).exit_code == 0
+    assert len(held) == 40
+    assert 4 <= most <= 8, "those of a group, and of the one that is printed"
+
+
 # === A stream ===
 
 STREAM = "the cat sat on the mat\n" * (WARM_UP + 5) + "\x07日本語🀄🀄\n" + "the cat sat on the mat\n"
@@ -135,6 +168,16 @@ def test_follow_prints_a_line_while_the_stream_goes_on(tiny_models: Path, tmp_pa
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
         assert process.stderr.read().splitlines() == [b"2 lines, 0 of them surprising.", b"", b"Interrupted."]
+
+
+def test_a_pipe_with_a_name_is_followed_up_to_its_end(tiny_models: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=(STREAM, "utf-8"))
+    writer.start()
+    result = score(tiny_models, str(tmp_path / "pipe"), "--follow")
+    writer.join()
+    assert (result.exit_code, result.stderr) == (0, f"{WARM_UP + 7} lines, 1 of them surprising.\n")
+    assert result.stdout == score(tiny_models, "--follow", stdin=STREAM).stdout
 
 
 def test_surprising_lines_are_red_on_a_terminal(tiny_models: Path) -> None:
@@ -180,7 +223,11 @@ BAD: list[tuple[list[str], str | bytes | None, int, str]] = [
     (["--follow", "a", "b"], None, 2, "name only one"),
     (["--follow", "--pieces"], None, 2, "does not go with --pieces"),
     (["--follow", "--jsonl"], None, 2, "does not go with --jsonl"),
+    (["--follow", "--encoding", "latin-1"], None, 2, "does not go with --encoding"),
+    (["--follow", "--text-field", "body"], None, 2, "does not go with --text-field"),
     (["--all"], None, 2, "--all is for --follow"),
+    (["--threshold", "0"], None, 2, "--threshold is for --follow"),
+    (["--window", "30"], None, 2, "--window is for --follow"),
     (["--follow", "--threshold", "-1"], None, 2, "threshold"),
     (["--follow", "--window", "3"], None, 2, "window"),
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -242,10 +242,17 @@ def find_tokenizer(name: str, models_dir: Path | None = None) -> Tokenizer:
     return read_tokenizer(Path(name) if Path(name).exists() else find_model(name, models_dir))
 
 
+def standard_bytes() -> BinaryIO:
+    """Standard input as bytes. Raises `TextgenError` for a program that was started with it closed."""
+    if sys.stdin is None:
+        raise TextgenError("Standard input is closed: pipe a text into it, or name a file.")
+    return sys.stdin.buffer
+
+
 def standard_input() -> str:
     """All of standard input, which must be UTF-8."""
     try:
-        return sys.stdin.buffer.read().decode("utf-8")
+        return standard_bytes().read().decode("utf-8")
     except UnicodeDecodeError as error:
         raise TextgenError(f"Standard input is not UTF-8 text: {error}. Convert it first.") from None
 

@@ -5,16 +5,24 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from textgen.cli.options import corpus_options, given, json_option, label_option, models_dir_option
+from textgen.cli.options import (
+    corpus_options,
+    given,
+    json_option,
+    label_option,
+    models_dir_option,
+    standard_bytes,
+)
 from textgen.config import CorpusConfig, select
 from textgen.errors import CorpusError
 
@@ -41,16 +49,14 @@ HEADER = "log probability    perplexity  bits a byte   pieces  text"
 @click.option(
     "--threshold",
     type=click.FloatRange(0.0),
-    default=3.5,
-    show_default=True,
-    help="With --follow: median absolute deviations above the median, in bits a character, that surprise.",
+    help="With --follow: median absolute deviations above the median, in bits a character, that surprise "
+    "[default: 3.5].",
 )
 @click.option(
     "--window",
     type=click.IntRange(30, 1_000_000),
-    default=1000,
-    show_default=True,
-    help="With --follow: a line is compared with so many lines before it.",
+    metavar="N",
+    help="With --follow: a line is compared with N lines before it [default: 1000].",
 )
 @label_option
 @json_option
@@ -65,8 +71,8 @@ def score(
     jsonl: bool,
     follow: bool,
     show_all: bool,
-    threshold: float,
-    window: int,
+    threshold: float | None,
+    window: int | None,
     as_json: bool,
     models_dir: Path | None,
     **options: Any,
@@ -89,36 +95,48 @@ def score(
       textgen score news sentences.jsonl --jsonl > scored.jsonl
       tail -n 1000 -F /var/log/syslog | textgen score syslog - --follow
     """
-    _refuse_contradictions(paths, {"--jsonl": jsonl, "--pieces": pieces, "--no-end": no_end}, follow, show_all)
+    of_files = {f"--{name}".replace("_", "-"): value for name, value in options.items() if name != "documents"}
+    for_texts = {"--jsonl": jsonl, "--pieces": pieces, "--no-end": no_end, **of_files}
+    for_lines = {"--all": show_all, "--threshold": threshold is not None, "--window": window}
+    _refuse_contradictions(paths, follow, for_texts, for_lines)
+    from textgen.corpus import Corpus
     from textgen.saved_model import load_model
     from textgen.scoring import Scorer
 
     saved = load_model(model, models_dir)
     config = replace(saved.corpus_config, **select(CorpusConfig, given(options)))
     saved.tokenizer.opening(label)  # complains before anything is read
+    paths = paths or ("-",)
     if follow:
         scorer = Scorer(saved.writer(), saved.tokenizer)
-        _follow(saved, scorer, paths, config, as_json, show_all, threshold, window, label)
+        limits = given({"threshold": threshold, "window": window})
+        _follow(saved, scorer, paths[0], config, as_json, show_all, label, limits)
         return
-    with ExitStack() as stack:
-        fields, texts = _texts(paths or ("-",), config, jsonl, stack)
-        direction = saved.main_direction
-        scores = Scorer(saved.writer(direction), saved.tokenizer, direction).scores(texts, ends=not no_end, label=label)
-        if as_json or jsonl:
-            for extra, result in zip(fields, scores, strict=False):
-                _print_json({**extra, "model": saved.name, **_as_dict(saved, result, pieces)})
-        elif pieces:
-            _print_pieces(saved, scores)
-        else:
-            _print_table(scores)
+    direction = saved.main_direction
+    scorer = Scorer(saved.writer(direction), saved.tokenizer, direction)
+    scores = partial(scorer.scores, ends=not no_end, label=label)
+    if jsonl:
+        _print_rows(saved, scores, paths, config.text_field, pieces)
+        return
+    results = scores(Corpus(paths, config).documents())
+    if as_json:
+        for result in results:
+            _print_json({"text": result.text, "model": saved.name, **_as_dict(saved, result, pieces)})
+    elif pieces:
+        _print_pieces(saved, results)
+    else:
+        _print_table(results)
 
 
-def _refuse_contradictions(paths: Sequence[str], others: dict[str, bool], follow: bool, show_all: bool) -> None:
-    clash = [flag for flag, is_given in others.items() if is_given and follow]
-    if clash:
+def _refuse_contradictions(
+    paths: Sequence[str], follow: bool, for_texts: Mapping[str, Any], for_lines: Mapping[str, Any]
+) -> None:
+    """Flags for texts are wrong usage with --follow, and those for lines without it."""
+    clash = [flag for flag, value in (for_texts if follow else for_lines).items() if value]
+    if clash and follow:
         raise click.UsageError(f"--follow scores lines: it does not go with {clash[0]}.")
-    if show_all and not follow:
-        raise click.UsageError("--all is for --follow: without it every text is printed anyway.")
+    if clash:
+        raise click.UsageError(f"{clash[0]} is for --follow: without it each text is scored by itself.")
     if follow and len(paths) > 1:
         raise click.UsageError("--follow reads one file, or standard input: name only one.")
 
@@ -126,18 +144,18 @@ def _refuse_contradictions(paths: Sequence[str], others: dict[str, bool], follow
 # === Texts ===
 
 
-def _texts(
-    paths: Sequence[str], config: CorpusConfig, jsonl: bool, stack: ExitStack
-) -> tuple[Iterator[dict[str, Any]], Iterator[str]]:
-    """The texts, and what else stood beside each in a JSON object."""
-    if not jsonl:
-        from textgen.corpus import Corpus
-
-        documents = Corpus(paths, config).documents()
-        first, second = tee(documents)
-        return ({"text": text} for text in first), second
-    first_rows, second_rows = tee(_json_rows(paths, config.text_field, stack))
-    return (row for row, _ in first_rows), (text for _, text in second_rows)
+def _print_rows(
+    saved: SavedModel,
+    scores: Callable[[Iterable[str]], Iterator[TextScore]],
+    paths: Sequence[str],
+    field: str,
+    pieces: bool,
+) -> None:
+    """Each JSON line of some files, with the scores of its text."""
+    with ExitStack() as stack:
+        rows, read = tee(_json_rows(paths, field, stack))  # what is read and not yet printed is held
+        for (row, _), result in zip(rows, scores(text for _, text in read), strict=False):
+            _print_json({**row, "model": saved.name, **_as_dict(saved, result, pieces)})
 
 
 def _json_rows(paths: Sequence[str], field: str, stack: ExitStack) -> Iterator[tuple[dict[str, Any], str]]:
@@ -146,7 +164,7 @@ def _json_rows(paths: Sequence[str], field: str, stack: ExitStack) -> Iterator[t
 
     for path in paths:
         name = "standard input" if path == "-" else path
-        stream = sys.stdin.buffer if path == "-" else stack.enter_context(_open(path))
+        stream = stack.enter_context(_open(path))
         for number, line in enumerate(stream, 1):
             try:
                 decoded = line.decode("utf-8-sig")
@@ -159,7 +177,10 @@ def _json_rows(paths: Sequence[str], field: str, stack: ExitStack) -> Iterator[t
                 yield (row if isinstance(row, dict) else {field: text}), text
 
 
-def _open(path: str) -> BinaryIO:
+def _open(path: str) -> AbstractContextManager[BinaryIO]:
+    """The bytes of a file, or of standard input, which stays open."""
+    if path == "-":
+        return nullcontext(standard_bytes())
     try:
         return Path(path).open("rb")
     except OSError as error:
@@ -215,29 +236,38 @@ def _row(score: Score, label: str) -> str:
 def _follow(
     saved: SavedModel,
     scorer: Scorer,
-    paths: Sequence[str],
+    path: str,
     config: CorpusConfig,
     as_json: bool,
     show_all: bool,
-    threshold: float,
-    window: int,
     label: str | None,
+    limits: Mapping[str, Any],
 ) -> None:
-    from textgen.following import file_lines, follow, stream_lines
+    from textgen.following import follow
 
-    path = paths[0] if paths else "-"
-    lines = stream_lines(sys.stdin.buffer) if path == "-" else file_lines(Path(path))
     seen = flagged = 0
-    try:
-        documents = config.documents or "file"
-        for result in follow(scorer, lines, documents, threshold=threshold, window=window, label=label):
-            seen += 1
-            flagged += result.flagged
-            if result.flagged or show_all:
-                _print_json({"model": saved.name, **asdict(result)}) if as_json else _print_line(result, show_all)
-                sys.stdout.flush()
-    finally:
-        click.echo(f"{seen:,} lines, {flagged:,} of them surprising.", err=True)
+    with _lines(path) as lines:
+        try:
+            for result in follow(scorer, lines, config.documents or "file", label=label, **limits):
+                seen += 1
+                flagged += result.flagged
+                if result.flagged or show_all:
+                    _print_json({"model": saved.name, **asdict(result)}) if as_json else _print_line(result, show_all)
+                    sys.stdout.flush()
+        finally:
+            click.echo(f"{seen:,} lines, {flagged:,} of them surprising.", err=True)
+
+
+@contextmanager
+def _lines(path: str) -> Iterator[Iterator[str]]:
+    """Those of a file that may grow, without end; those of a pipe or standard input up to its end."""
+    from textgen.following import file_lines, stream_lines
+
+    if path != "-" and Path(path).is_file():
+        yield file_lines(Path(path))
+        return
+    with _open(path) as stream:
+        yield stream_lines(stream)
 
 
 def _print_line(result: LineScore, show_all: bool) -> None:

@@ -87,7 +87,8 @@ def write(
       textgen write novel
       textgen write novel chapter.txt --num 3 --temperature 1.0
     """
-    if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") in ("dumb", "unknown"):
+    closed = sys.stdin is None or sys.stdout is None
+    if closed or not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") in ("dumb", "unknown"):
         raise TextgenError("textgen write needs a terminal for keyboard and screen; textgen sample writes into files.")
     try:
         from textgen.cli.keyboard import Keyboard
