@@ -412,9 +412,14 @@ BAD_SAMPLES: list[tuple[list[str], str | bytes | None, int, str]] = [
     (["songs", "--length-penalty", "2", "--top-k", "5"], None, 2, "--length-penalty looks for the likeliest text"),
     (["songs", "--num-beams", "3", "--samplers", "top_k"], None, 2, "draws none: leave out --samplers"),
     (["songs", "--num-beams", "3", "--mirostat", "2"], None, 2, "draws none: leave out --mirostat"),
+    (["songs", "--num-beams", "3", "--seed", "1"], None, 2, "draws none: leave out --seed"),
+    (["songs", "--num-beams", "3", "--batch-size", "64"], None, 2, "draws none: leave out --batch-size"),
+    (["songs", "--num-beams", "3", "--top-logprobs", "2", "--json"], None, 2, "draws none: leave out --top-logprobs"),
+    (["songs", "--top-logprobs", "0"], None, 2, "--top-logprobs goes with --json"),
     (["songs", "--num-beams", "2", "--num", "3"], None, 1, "num_beams 2 finds no more texts than that, not 3"),
     (["songs", "--num-beams", "4", "--num-beam-groups", "3"], None, 1, "must be a multiple of num_beam_groups (3)"),
     (["songs", "--length-penalty", "nan"], None, 1, "length_penalty must be a number"),
+    (["songs", "--length-penalty", "11"], None, 1, "length_penalty must be a number from -10 to 10"),
     (["songs", "--label", "odes"], None, 1, "The model was trained without labels, so it knows none such as 'odes'"),
     (["songs", "--load-state", "missing.state"], None, 1, "Cannot read the state in missing.state"),
     (["songs", "--save-state", "state", "--num", "2"], None, 1, "A state is that of one text"),
@@ -471,6 +476,12 @@ def test_many_prompts_with_settings_of_their_own(models: Path, tmp_path: Path) -
     assert rows[6]["config"] == {"max_tokens": 12, "temperature": 0, "stop": ["e"]}
     assert len(rows[5]["ids"]) == 3
     assert rows_of(models, "--prompt", "Song 69\n", "--seed", "72", "--max-tokens", "12") == rows[69:]
+
+
+def test_after_the_highest_seed_comes_the_lowest(models: Path) -> None:
+    prompts = ["--prompt", "The", "--prompt", "A", "--num", "2", "--max-tokens", "2"]
+    rows = rows_of(models, *prompts, "--seed", str((1 << 63) - 1))
+    assert [row["seed"] for row in rows] == [(1 << 63) - 1, 0, 1, 2]
 
 
 def test_each_line_is_a_prompt(models: Path, tmp_path: Path) -> None:

@@ -114,6 +114,7 @@ def test_both_directions_are_evaluated_and_a_text_is_scored_in_the_one_there_is(
             "--cache is for texts written from their beginning, not towards a suffix",
         ),
         ("both", ["--suffix", "a", "--num-beams", "2"], 2, "--num-beams is for texts"),
+        ("both", ["--suffix", "a", "--batch-size", "8"], 2, "--batch-size is for texts"),
         ("both", ["--suffix", "a", "--save-state", "s"], 2, "--save-state is for texts"),
         ("backward", ["--novelty"], 2, "--novelty is for texts"),
     ],

@@ -150,7 +150,7 @@ LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most 
     (SearchConfig, "num_beams", 1, 1 << 10),
     (SearchConfig, "num_beam_groups", 1, 1 << 10),
     (SearchConfig, "diversity_penalty", 0.0, 1e3),
-    (SearchConfig, "length_penalty", -100.0, 100.0),
+    (SearchConfig, "length_penalty", -10.0, 10.0),
 ]
 CHOICES: list[tuple[type[Any], str, tuple[str, ...]]] = [
     (CorpusConfig, "documents", DOCUMENT_MODES),

@@ -137,6 +137,13 @@ def test_without_a_seed_one_is_drawn_and_told(generator: Generator) -> None:
     assert generator.generate("a", config)[0].seed != first.seed
 
 
+def test_after_the_highest_seed_comes_the_lowest(generator: Generator) -> None:
+    highest = (1 << 63) - 1
+    first, second = generator.generate("a", replace(CONFIG, seed=highest), num=2)
+    assert (first.seed, second.seed) == (highest, 0)
+    assert generator.generate("a", replace(CONFIG, seed=0)) == [second]
+
+
 def test_a_row_is_the_same_alone(generator: Generator) -> None:
     """Prompts of different lengths, each twice."""
     together = generator.generate(PROMPTS, CONFIG, num=2)

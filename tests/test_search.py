@@ -146,6 +146,13 @@ def test_best_of_keeps_the_likeliest() -> None:
         generator.generate("a", config, num=3, best_of=2)
 
 
+def test_a_search_has_no_log_probabilities_of_pieces_that_it_did_not_take() -> None:
+    generator = Generator(few_letters(), TOKENIZER)
+    assert generator.search("a", replace(CONFIG, top_logprobs=0))[0].logprobs
+    with pytest.raises(ConfigError, match="leave out top_logprobs"):
+        generator.search("a", replace(CONFIG, top_logprobs=2))
+
+
 def test_an_unlikely_prompt_is_healed_in_a_search() -> None:
     words = WordsTokenizer(["The", " c", " cat"])
     model = TableModel(words.vocab_size)

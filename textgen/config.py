@@ -404,7 +404,7 @@ class SearchConfig:
         _between("num_beams", self.num_beams, 1, 1 << 10)
         _between("num_beam_groups", self.num_beam_groups, 1, 1 << 10)
         _between("diversity_penalty", self.diversity_penalty, 0.0, 1e3)
-        _between("length_penalty", self.length_penalty, -100.0, 100.0)
+        _between("length_penalty", self.length_penalty, -10.0, 10.0)  # length^10 is finite for any length
         if self.num_beams % self.num_beam_groups:
             raise ConfigError(
                 f"num_beams ({self.num_beams}) must be a multiple of num_beam_groups ({self.num_beam_groups})."

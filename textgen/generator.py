@@ -143,12 +143,15 @@ class Generator:
     ) -> list[Generation]:
         """The likeliest texts that follow `prompt`, best first: see `textgen.search`.
 
-        Nothing is drawn. Raises `ConfigError` for settings that only matter to a draw, such as temperature.
+        Nothing is drawn. Raises `ConfigError` for settings that only matter to a draw, such as temperature, and for
+        `top_logprobs`: of the pieces that are not taken none is kept.
         """
         config = config or SamplingConfig()
         odd = sorted(name for name in DRAWING if getattr(config, name) != getattr(SamplingConfig, name))
         if odd:
             raise ConfigError(f"A search draws nothing: leave out {', '.join(odd)}.")
+        if config.top_logprobs:
+            raise ConfigError("A search keeps the log probabilities of its texts alone: leave out top_logprobs.")
         config = replace(config, temperature=0.0, seed=0)
         row = self._row(Request(prompt, config), self.start(config.label))
         batch = self._batch([row])
@@ -228,8 +231,8 @@ def seeded(config: SamplingConfig) -> SamplingConfig:
 
 
 def later_seed(config: SamplingConfig, number: int) -> SamplingConfig:
-    """The config with the seed that comes `number` after its own."""
-    return replace(config, seed=(config.seed or 0) + number)
+    """The config with the seed that comes `number` after its own; after the highest comes 0."""
+    return replace(config, seed=((config.seed or 0) + number) % (1 << 63))
 
 
 def _with_logprobs(request: Request) -> Request:

@@ -21,13 +21,13 @@ def read_requests(
 
     A prompt without a seed of its own has the `copies` seeds after those of the prompt before it.
     """
-    from textgen.generator import Request, seeded
+    from textgen.generator import Request, later_seed, seeded
 
-    first = seeded(from_dict(SamplingConfig, settings)).seed or 0
+    first = seeded(from_dict(SamplingConfig, settings))
     requests: list[Request] = []
     for place, entry in _entries(prompts, prompt_file, prompt_lines):
         try:
-            values = {**settings, "seed": first + len(requests) * copies, **entry}
+            values = {**settings, "seed": later_seed(first, len(requests) * copies).seed, **entry}
             prompt = values.pop("prompt", None)
             if not isinstance(prompt, str):
                 raise ConfigError('a line is an object with "prompt", a text, and settings if you like.')

@@ -59,9 +59,8 @@ COLOURS = ((1.0, "green"), (4.0, "cyan"), (8.0, "yellow"), (float("inf"), "red")
 @click.option(
     "--batch-size",
     type=click.IntRange(1),
-    default=64,
-    show_default=True,
-    help="Texts that are written side by side; at 1 each is to the last digit what it is alone.",
+    metavar="N",
+    help="Texts that are written side by side; at 1 each is to the last digit what it is alone [default: 64].",
 )
 @sampling_options
 @click.option(
@@ -84,7 +83,7 @@ def sample(
     prompt_lines: str | None,
     suffix: str | None,
     num: int,
-    batch_size: int,
+    batch_size: int | None,
     best_of: int | None,
     show_probabilities: bool,
     novelty: bool,
@@ -117,12 +116,12 @@ def sample(
       textgen sample novel --prompt "It was a" --suffix " and never came back." --num 3
       cat beginning.txt | textgen sample --prompt - --max-tokens 2000
     """
-    from textgen.generator import Generator
+    from textgen.generator import BATCH_SIZE, Generator
     from textgen.saved_model import load_model
 
     options = given(options)
     settings, search = select(SamplingConfig, options), select(SearchConfig, options)
-    _refuse_contradictions(settings, search, best_of)
+    _refuse_contradictions(settings, search, given({"best_of": best_of, "batch_size": batch_size}), as_json)
     cache_config = switched(CacheConfig, cache, "--cache", options)
     dynamic_config = switched(DynamicConfig, adapt is not None, "--adapt", options)
     if show_probabilities:
@@ -138,6 +137,7 @@ def sample(
         saved.tokenizer.opening(request.config.label)
     if suffix is not None or saved.main_direction == "backward":
         unfit = {"--novelty": novelty, "--show-probabilities": show_probabilities, "--num-beams": search}
+        unfit |= {"--batch-size": batch_size}
         unfit |= {"--cache": cache, "--adapt": adapt, "--save-state": save_state, "--load-state": load_state}
         if flags := [flag for flag, value in unfit.items() if value]:
             raise click.UsageError(f"{flags[0]} is for texts written from their beginning, not towards a suffix.")
@@ -155,14 +155,18 @@ def sample(
     elif save_state or load_state or (len(requests) * num == 1 and not best_of and not as_json):
         _write_one(generator, requests[0], printer, load_state, save_state)
     else:
-        printer.print_all(generator.write(requests, num, best_of, batch_size))
+        printer.print_all(generator.write(requests, num, best_of, batch_size or BATCH_SIZE))
 
 
-def _refuse_contradictions(settings: Mapping[str, Any], search: Mapping[str, Any], best_of: int | None) -> None:
-    """A search draws nothing, so what only matters to a draw is wrong usage."""
+def _refuse_contradictions(
+    settings: Mapping[str, Any], search: Mapping[str, Any], drawing: Mapping[str, Any], as_json: bool
+) -> None:
+    """What would have no effect is wrong usage. A search draws nothing, so what only matters to a draw has none."""
     from textgen.sampling import DRAWING
 
-    clash = [name for name in settings if name in DRAWING] + ["best_of"] * (best_of is not None)
+    if "top_logprobs" in settings and not as_json:
+        raise click.UsageError("--top-logprobs goes with --json: --show-probabilities colours a text for people.")
+    clash = [name for name in (*settings, *drawing) if name in {*DRAWING, *drawing, "seed", "top_logprobs"}]
     if search and clash:
         first = next(iter(search)).replace("_", "-")
         flag = clash[0].replace("_", "-")
