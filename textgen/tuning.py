@@ -61,8 +61,8 @@ def windows_of(ids: np.ndarray, tokenizer: Tokenizer, length: int = WINDOW) -> W
             opening, start = [tokenizer.eos_id, int(ids[start])], start + 1
         while start < end:
             stop = min(start + length, end)
-            filling = [tokenizer.pad_id] * (length - (stop - start))
-            rows.append([*opening, *ids[start:stop], *filling])
+            padding = [tokenizer.pad_id] * (length - (stop - start))
+            rows.append([*opening, *ids[start:stop], *padding])
             after = line_starts[np.searchsorted(line_starts, stop) :][:1]
             start = int(after[0]) if len(after) and after[0] < min(stop + length, end) else stop
     stacked = np.array(rows, np.int32).reshape(-1, len(opening) + length)  # [N, 1 + T]

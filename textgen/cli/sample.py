@@ -161,12 +161,13 @@ def sample(
 def _refuse_contradictions(
     settings: Mapping[str, Any], search: Mapping[str, Any], drawing: Mapping[str, Any], as_json: bool
 ) -> None:
-    """What would have no effect is wrong usage. A search draws nothing, so what only matters to a draw has none."""
+    """Flags without effect are wrong usage. `drawing` are those that are no settings: a search draws nothing."""
     from textgen.sampling import DRAWING
 
     if "top_logprobs" in settings and not as_json:
         raise click.UsageError("--top-logprobs goes with --json: --show-probabilities colours a text for people.")
-    clash = [name for name in (*settings, *drawing) if name in {*DRAWING, *drawing, "seed", "top_logprobs"}]
+    without_effect = {*DRAWING, "seed", "top_logprobs", *drawing}
+    clash = [name for name in (*settings, *drawing) if name in without_effect]
     if search and clash:
         first = next(iter(search)).replace("_", "-")
         flag = clash[0].replace("_", "-")
