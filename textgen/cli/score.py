@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import tee
@@ -152,29 +152,28 @@ def _print_rows(
     pieces: bool,
 ) -> None:
     """Each JSON line of some files, with the scores of its text."""
-    with ExitStack() as stack:
-        rows, read = tee(_json_rows(paths, field, stack))  # what is read and not yet printed is held
-        for (row, _), result in zip(rows, scores(text for _, text in read), strict=False):
-            _print_json({**row, "model": saved.name, **_as_dict(saved, result, pieces)})
+    rows, read = tee(_json_rows(paths, field))  # what is read and not yet printed is held
+    for (row, _), result in zip(rows, scores(text for _, text in read), strict=False):
+        _print_json({**row, "model": saved.name, **_as_dict(saved, result, pieces)})
 
 
-def _json_rows(paths: Sequence[str], field: str, stack: ExitStack) -> Iterator[tuple[dict[str, Any], str]]:
+def _json_rows(paths: Sequence[str], field: str) -> Iterator[tuple[dict[str, Any], str]]:
     """Each JSON line of some files and the text in it."""
     from textgen.source import json_record, json_text
 
     for path in paths:
         name = "standard input" if path == "-" else path
-        stream = stack.enter_context(_open(path))
-        for number, line in enumerate(stream, 1):
-            try:
-                decoded = line.decode("utf-8-sig")
-            except UnicodeDecodeError as error:
-                raise CorpusError(f"{name}, line {number}: not UTF-8 ({error}). Convert it first.") from None
-            if decoded.strip():
+        with _open(path) as stream:
+            for number, line in enumerate(stream, 1):
                 place = f"{name}, line {number}"
-                row = json_record(decoded, field, place)
-                text = json_text(row, field, place)
-                yield (row if isinstance(row, dict) else {field: text}), text
+                try:
+                    decoded = line.decode("utf-8-sig")
+                except UnicodeDecodeError as error:
+                    raise CorpusError(f"{place}: not UTF-8 ({error}). Convert it first.") from None
+                if decoded.strip():
+                    row = json_record(decoded, field, place)
+                    text = json_text(row, field, place)
+                    yield (row if isinstance(row, dict) else {field: text}), text
 
 
 def _open(path: str) -> AbstractContextManager[BinaryIO]:
