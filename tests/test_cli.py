@@ -696,7 +696,7 @@ def test_a_file_may_have_a_number_for_a_name(tmp_path: Path, monkeypatch: pytest
 
 def test_a_plan_can_be_read_by_programs_and_held_out_text_is_cut_like_the_other(tmp_path: Path) -> None:
     text, held_out = tmp_path / "songs.txt", tmp_path / "held.txt"
-    words, lot = "market rises as city council votes on new budget after long debate".split(), random.Random(1)
+    words, lot = ["market", "rises", "as", "city", "council", "votes", "on", "new", "budget"], random.Random(1)
     headlines = [" ".join(lot.sample(words, lot.randint(3, 9))) for _ in range(300)]
     text.write_text("\n".join(headlines), encoding="utf-8")
     held_out.write_text("a song\nof lines\n", encoding="utf-8")

@@ -421,6 +421,13 @@ def test_what_a_run_is_resumed_with_is_written_down_before_its_first_step(text: 
     assert {(record["state"], record["training"]["steps"]) for record in records} == {("running", 14)}
 
 
+def test_settings_that_do_not_go_with_a_checkpoint_leave_the_run_as_it_was(text: Path, tmp_path: Path) -> None:
+    before = train(plan_for(text, steps=2), tmp_path / "songs").training
+    with pytest.raises(TrainingError, match="does not fit the model and batch size"):
+        resume(tmp_path / "songs", {"steps": 3, "batch_size": 2})
+    assert json.loads((tmp_path / "songs" / "training.json").read_text(encoding="utf-8")) == before
+
+
 def test_one_process_at_a_time_trains_a_model(text: Path, tmp_path: Path) -> None:
     (tmp_path / "songs").mkdir()
     with locked(tmp_path / "songs"), pytest.raises(TextgenError, match="Another process is writing to"):

@@ -138,8 +138,14 @@ def resume(
         run.checkpoint = checkpoint
         if not (folder / NGRAMS).is_file():
             run.index_corpus(say)
+        known = read_json(folder / TRAINING)
         write_training(folder, run.record)  # for those that join, and for the next time
-        return run.go(None, observers, callbacks, distribution, step_timeout)
+        try:
+            return run.go(None, observers, callbacks, distribution, step_timeout)
+        except TextgenError:
+            if not run.has_begun:  # the settings do not go with the checkpoint
+                write_training(folder, known)
+            raise
 
 
 def join(folder: Path, distribution: Distribution, step_timeout: float | None = None) -> SavedModel:
@@ -288,6 +294,7 @@ class _Run:
 
     record: dict[str, Any]
     checkpoint: Checkpoint | None = None
+    has_begun = False  # the first step
 
     def __init__(
         self,
@@ -353,6 +360,7 @@ class _Run:
             watching = [*observers, Monitor(self.folder / LOGS, self.model, self.tokenizer, self.data)]
         if callbacks:
             watching.append(KerasCallbacks(callbacks, self.model))
+        self.has_begun = True
         try:
             reason = self.trainer.run(watching, about)
         except TextgenError as error:
