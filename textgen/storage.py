@@ -160,14 +160,6 @@ def sweep(path: Path, name: str = "") -> None:
                 leftover.unlink()
 
 
-def check_writable(path: Path) -> None:
-    """Raises `TextgenError` for a file that `write_file` could not write: said before long work, nothing is lost."""
-    if not path.parent.is_dir():
-        raise TextgenError(f"Cannot write {path}: there is no folder {path.parent}. Make it first.")
-    with writing(path), tempfile.TemporaryFile(dir=path.resolve().parent):
-        pass
-
-
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Holds the folder `path` alone. Raises `TextgenError` at once if another process holds it.
@@ -204,6 +196,14 @@ def writing(path: Path) -> Iterator[None]:
             f"Cannot write {path}: {error.strerror or error}. Free some space or choose another folder; "
             "what was there before is untouched."
         ) from None
+
+
+def check_writable(path: Path) -> None:
+    """Raises `TextgenError` for a file that `write_file` could not write: said before long work, nothing is lost."""
+    if not path.parent.is_dir():
+        raise TextgenError(f"Cannot write {path}: there is no folder {path.parent}. Make it first.")
+    with writing(path), tempfile.TemporaryFile(dir=path.resolve().parent):
+        pass
 
 
 def _rename_folder(source: Path, target: Path) -> None:
