@@ -1,0 +1,71 @@
+"""Models on the command line: by their names, and those that a killed training leaves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from conftest import LINES
+
+from textgen.cli import textgen
+from textgen.tokenizer import Tokenizer
+
+
+def run(*arguments: str) -> Result:
+    """One command in this process; a bug shows its traceback."""
+    return CliRunner().invoke(textgen, arguments, catch_exceptions=False, prog_name="textgen")
+
+
+def fingerprint(name: str) -> str:
+    """Of the tokenizer that commands find by a name."""
+    result = run("tokenizer", "info", name, "--json")
+    assert result.exit_code == 0, result.stderr
+    return str(json.loads(result.stdout)["fingerprint"])
+
+
+# === Tokenizers by the names of models ===
+
+
+@pytest.fixture
+def at_work(tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder; models are kept elsewhere."""
+    monkeypatch.setenv("TEXTGEN_MODELS", str(tiny_models))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+@pytest.mark.parametrize("corpus", ["tiny", "tiny/poems.txt"])
+def test_a_corpus_may_have_the_name_of_its_model(at_work: Path, corpus: str, tokenizer: Tokenizer) -> None:
+    path = at_work / corpus
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(LINES * 30, encoding="utf-8")
+    assert fingerprint("tiny") == tokenizer.fingerprint()
+    arguments = ["--out", "out", "--tokenizer-from", "tiny", "--documents", "line"]
+    assert run("prepare", str(path), *arguments).exit_code == 0
+
+
+def test_tokenizers_are_found_by_path(at_work: Path, tiny_models: Path, tokenizer: Tokenizer) -> None:
+    (at_work / "folder").mkdir()
+    for path in ("own.model", "own", "folder/tokenizer.model"):
+        tokenizer.save(at_work / path)
+    for name in ("own.model", "own", "folder", str(tiny_models / "tiny")):
+        assert fingerprint(name) == tokenizer.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("poems", "Cannot read the tokenizer poems/tokenizer.model: No such file or directory. Name a .model file"),
+        ("poems/one.txt", "poems/one.txt: "),
+        ("nothing", "There is no model 'nothing' in"),
+    ],
+)
+def test_what_is_no_tokenizer_is_said(at_work: Path, name: str, expected: str) -> None:
+    (at_work / "poems").mkdir()
+    (at_work / "poems" / "one.txt").write_text(LINES, encoding="utf-8")
+    result = run("tokenizer", "info", name)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"Error: {expected}")
