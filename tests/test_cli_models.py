@@ -69,3 +69,35 @@ def test_what_is_no_tokenizer_is_said(at_work: Path, name: str, expected: str) -
     result = run("tokenizer", "info", name)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith(f"Error: {expected}")
+
+
+# === A training that was killed before it saved a model ===
+
+
+@pytest.fixture
+def killed(tmp_path: Path) -> Path:
+    """What is in the folder of models then."""
+    folder = tmp_path / "models" / "killed"
+    (folder / "checkpoints" / "step-0").mkdir(parents=True)
+    (folder / "logs").mkdir()
+    (folder / "training.json").write_text("{}")
+    return folder
+
+
+def test_a_killed_training_is_listed_and_can_be_removed(killed: Path) -> None:
+    (row,) = json.loads(run("models", "list", "--json").stdout)
+    assert row["name"] == "killed"
+    assert "has saved no model yet: resume it, or remove it." in row["problem"]
+    assert row["problem"] in run("models", "list").stdout
+    assert "has saved no model yet" in run("sample", "killed").stderr
+    assert run("models", "remove", "killed", "--yes").exit_code == 0
+    assert not killed.exists()
+    assert run("models", "remove", "killed", "--yes").exit_code == 1
+
+
+def test_a_killed_training_can_be_watched(killed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr("os.execv", lambda program, arguments: started.append(arguments))
+    assert run("tensorboard", "killed", "--port", "0").exit_code == 0
+    assert started[0][started[0].index("--logdir") + 1] == str(killed / "logs")
+    assert run("tensorboard", "nobody").exit_code == 1

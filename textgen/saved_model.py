@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS, NGRAMS = "config.json", "model.safetensors", "ngrams.safetensors"
 TRAINING, CARD, LOGS, CHECKPOINTS = "training.json", "README.md", "logs", "checkpoints"
+RUN = (MANIFEST, TRAINING)  # a folder with one of them is ours: an imported model has no training, a young run no model
 
 
 @dataclass(frozen=True)
@@ -125,11 +126,12 @@ def find_model(name: str | None = None, folder: str | Path | None = None) -> Pat
         if not models:
             raise SavedModelError(f"There is no model in {models_folder(folder)} yet: train one first.")
         return max(models, key=lambda path: (path / MANIFEST).stat().st_mtime)
-    for path in (models_folder(folder) / name, Path(name)):
+    places = models_folder(folder) / name, Path(name)
+    for path in places:
         if (path / MANIFEST).is_file():
             return path
-    if (models_folder(folder) / name / CHECKPOINTS).is_dir():
-        raise SavedModelError(f"The training of {name!r} has saved no model yet: resume it, or train it again.")
+    if any(map(_is_run, places)):
+        raise SavedModelError(f"The training of {name!r} has saved no model yet: resume it, or remove it.")
     there = ", ".join(path.name for path in models)
     raise SavedModelError(
         f"There is no model {name!r} in {models_folder(folder)}. "
@@ -137,15 +139,35 @@ def find_model(name: str | None = None, folder: str | Path | None = None) -> Pat
     )
 
 
+def find_run(name: str, folder: str | Path | None = None) -> Path:
+    """Like `find_model`, but a training that has saved no model yet will do."""
+    for path in (models_folder(folder) / name, Path(name)):
+        if _is_run(path):
+            return path
+    return find_model(name, folder)  # says which there are
+
+
 def list_models(folder: str | Path | None = None) -> list[Path]:
     """The folders of all models, by name."""
     return sorted(path.parent for path in models_folder(folder).glob(f"*/{MANIFEST}"))
 
 
+def list_runs(folder: str | Path | None = None) -> list[Path]:
+    """The folders of all models, and of trainings that have saved none yet, by name."""
+    return sorted({path.parent for name in RUN for path in models_folder(folder).glob(f"*/{name}")})
+
+
+def _is_run(path: Path) -> bool:
+    return any((path / name).is_file() for name in RUN)
+
+
 def remove_model(path: Path) -> None:
-    """Deletes a model. Its manifest goes first, so that what a crash leaves is not taken for a model."""
+    """Deletes a model, or a training that has saved none.
+
+    The manifest goes first, so that what a crash leaves is not taken for a model.
+    """
     try:
-        (path / MANIFEST).unlink()
+        (path / MANIFEST).unlink(missing_ok=True)
         shutil.rmtree(path)
     except OSError as error:
         raise SavedModelError(f"Cannot remove {path}: {error.strerror or error}.") from None
