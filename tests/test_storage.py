@@ -106,6 +106,43 @@ def test_write_file_writes_and_replaces(tmp_path: Path) -> None:
         assert names(tmp_path) == ["file"]
 
 
+def test_write_file_writes_what_a_link_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    try:
+        (tmp_path / "link").symlink_to("real/file")
+        (tmp_path / "other").symlink_to("link")
+    except OSError:
+        pytest.skip("no links here")
+    for number, name in enumerate(("link", "other", "real/file")):
+        write_file(tmp_path / name, data := b"%d" % number)
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "other").is_symlink()
+        assert (tmp_path / "real" / "file").read_bytes() == data
+        assert names(tmp_path / "real") == ["file"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664, 0o755, 0o400])
+def test_write_file_keeps_the_mode(tmp_path: Path, mode: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, write_through, seen = tmp_path / "file", storage._write_through, []
+
+    def looked_at(temporary: Path, data: bytes) -> None:
+        write_through(temporary, data)
+        seen.append(temporary.stat().st_mode & 0o777)
+
+    path.write_bytes(b"old")
+    path.chmod(mode)
+    monkeypatch.setattr(storage, "_write_through", looked_at)
+    write_file(path, b"new")
+    assert (path.read_bytes(), path.stat().st_mode & 0o777, seen) == (b"new", mode, [0o600])
+
+
+def test_a_file_that_was_not_there_has_the_mode_that_any_other_has(tmp_path: Path) -> None:
+    (tmp_path / "usual").write_bytes(b"")
+    write_file(tmp_path / "file", b"")
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
 @pytest.mark.parametrize("call", [0, 1])
 @pytest.mark.parametrize("exists", [True, False])
 def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path: Path, call: int, exists: bool) -> None:

@@ -157,10 +157,6 @@ def list_runs(folder: str | Path | None = None) -> list[Path]:
     return sorted({path.parent for name in RUN for path in models_folder(folder).glob(f"*/{name}")})
 
 
-def _is_run(path: Path) -> bool:
-    return any((path / name).is_file() for name in RUN)
-
-
 def remove_model(path: Path) -> None:
     """Deletes a model, or a training that has saved none.
 
@@ -311,6 +307,10 @@ def read_arrays(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.
 def in_c_order(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The same arrays laid out row by row: safetensors writes the memory of others as it is, scrambled."""
     return {name: np.asarray(array, order="C") for name, array in arrays.items()}
+
+
+def _is_run(path: Path) -> bool:
+    return any((path / name).is_file() for name in RUN)
 
 
 def _entry(path: Path, name: str) -> dict[str, Any]:

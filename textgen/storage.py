@@ -32,15 +32,23 @@ def cache_folder() -> Path:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Writes `data` to `path` so that a crash leaves either the old file or the new one."""
+    """Writes `data` to `path` so that a crash leaves either the old file or the new one, with the old one's mode.
+
+    Where `path` is a link, what it leads to is written.
+    """
     with writing(path):
-        temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+        target = Path(os.path.realpath(path))
+        temporary = target.with_name(f"{TEMPORARY}{os.getpid()}-{target.name}")
         try:
+            if target.exists():
+                temporary.touch(0o600)  # what was private is never open to others
             _write_through(temporary, data)
-            os.replace(temporary, path)
+            with suppress(OSError):  # there was no file, or its file system has no modes
+                shutil.copymode(target, temporary)
+            os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        _sync_folder(target.parent)
 
 
 @contextmanager
