@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,6 +72,26 @@ def test_what_is_no_tokenizer_is_said(at_work: Path, name: str, expected: str) -
     result = run("tokenizer", "info", name)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith(f"Error: {expected}")
+
+
+# === Where stdout is not UTF-8 ===
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["sample", "tiny", "--prompt", "caf\u00e9 \u6708 \u2019", "--max-tokens", "3", "--no-heal"],
+        ["sample", "tiny", "--prompt", "\u6708", "--max-tokens", "3", "--json"],
+        ["tokenizer", "encode", "tiny", "\u6708\u2019", "--pieces"],
+        ["tokenizer", "info", "tiny", "--pieces"],
+    ],
+    ids=["text", "json", "pieces", "vocabulary"],
+)
+def test_what_an_encoding_lacks_is_replaced(tiny_models: Path, command: list[str]) -> None:
+    environment = os.environ | {"TEXTGEN_MODELS": str(tiny_models), "PYTHONIOENCODING": "latin-1"}
+    result = subprocess.run([sys.executable, "-m", "textgen", *command], env=environment, capture_output=True)
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert result.stdout
 
 
 # === A training that was killed before it saved a model ===
