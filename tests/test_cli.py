@@ -64,7 +64,7 @@ def test_training_says_the_plan_on_stderr_and_the_result_on_stdout(tmp_path: Pat
     assert "48 documents by blank-line" in result.stderr
     assert "held-out loss" in result.stderr
     assert "nats a token" in result.stdout
-    assert "textgen sample my-songs" in result.stdout
+    assert f"textgen sample {tmp_path / 'models' / 'my-songs'}\n" in result.stdout
     assert (tmp_path / "models" / "my-songs" / "model.safetensors").exists()
 
 
@@ -542,7 +542,7 @@ def labelled(models: Path) -> Path:
     result = run("train", str(path), "--models-dir", str(models), *TINY, "--labels", "by", "--name", "labelled")
     assert result.exit_code == 0, result.output
     assert "labels      2 by by: fox, owl" in result.stderr
-    assert "textgen sample labelled --label fox" in result.stdout
+    assert f"textgen sample {models / 'labelled'} --label fox\n" in result.stdout
     os.utime(models / "songs" / "MANIFEST.json")  # still the newest
     return path
 

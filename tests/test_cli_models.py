@@ -74,6 +74,20 @@ def test_what_is_no_tokenizer_is_said(at_work: Path, name: str, expected: str) -
     assert result.stderr.startswith(f"Error: {expected}")
 
 
+# === A model that was not trained here ===
+
+
+def test_a_model_without_a_training_is_shown(tiny_models: Path) -> None:
+    where = ["--models-dir", str(tiny_models)]
+    shown = run("models", "show", "tiny", *where)
+    assert shown.exit_code == 0
+    assert shown.stdout.startswith("# tiny\n\nA recurrent language model, of whose training nothing is known here.\n")
+    assert "LSTM layers of 8 units" in shown.stdout
+    record = json.loads(run("models", "show", "tiny", "--json", *where).stdout)
+    assert record["model"]["hidden_units"] == 8
+    assert "scores" not in record
+
+
 # === Where stdout is not UTF-8 ===
 
 

@@ -29,10 +29,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
-from textgen.config import CELLS, CorpusConfig, ModelConfig, TokenizerConfig, from_dict, to_dict
+from textgen.card import model_card
+from textgen.config import CorpusConfig, ModelConfig, TokenizerConfig, from_dict, to_dict
 from textgen.direction import one_way
 from textgen.errors import SavedModelError, TextgenError
-from textgen.labels import named
 from textgen.numpy_model import NumpyModel
 from textgen.storage import MANIFEST, json_bytes, read_manifest, update_folder, verified, write_file
 from textgen.tokenizer import MODEL_FILE, Tokenizer, load_tokenizer
@@ -62,6 +62,22 @@ class SavedModel:
     def name(self) -> str:
         """The name of the folder."""
         return self.folder.name
+
+    @property
+    def shell_name(self) -> str:
+        """What commands call it in a shell: its name, or its folder where they would not look for the name."""
+        is_found = models_folder() / self.name == self.folder
+        return shlex.quote(self.name if is_found else str(self.folder))
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """training.json; where it is missing, what is known without it, under the same names."""
+        return self.training or {
+            "model": to_dict(self.model_config),
+            "tokenizer": to_dict(self.tokenizer_config),
+            "labels": list(self.tokenizer.labels),
+            "parameters": self.model_config.num_parameters,
+        }
 
     @property
     def fingerprint(self) -> str:
@@ -247,44 +263,6 @@ def write_training(folder: Path, training: dict[str, Any]) -> None:
     """Writes training.json and the model card that is made from it."""
     write_file(folder / TRAINING, json_bytes(training))
     write_file(folder / CARD, model_card(folder.name, training).encode())
-
-
-def model_card(name: str, training: dict[str, Any]) -> str:
-    """The README.md of a saved model, for people."""
-    model, corpus, scores = training["model"], training["corpus"], training["scores"]
-    score_lines = "\n".join(f"| {key.replace('_', ' ')} | {value:,.4g} |" for key, value in scores.items())
-    layers = f"{model['num_layers']} {CELLS[model.get('cell', 'lstm')]} layers of {model['hidden_units']} units"
-    layers += {"backward": ", backward", "both": " in each direction"}.get(model.get("direction", ""), "")
-    layers += f", attention over {model['attention']} outputs" if model.get("attention") else ""
-    files = ", ".join(f"`{Path(path).name}`" for path in corpus["paths"])
-    labels = training.get("labels", [])
-    example = f" --label {shlex.quote(labels[0])}" if labels else ""
-    label_row = f"\n| labels | {named(labels)} |" if labels else ""
-    return f"""# {name}
-
-A recurrent language model, trained with textgen {training["versions"]["textgen"]} on {files}
-({corpus["characters"]:,} characters in {corpus["documents"]:,} documents).
-
-    textgen sample {name}{example} --prompt "..."
-
-| | |
-|---|---|
-| network | {layers}, embedding of {model["embedding_dim"]} |
-| parameters | {training["parameters"]:,} |
-| vocabulary | {model["vocab_size"]:,} pieces ({training["tokenizer"]["tokenizer"]}) |{label_row}
-| trained for | {training["progress"]["step"]:,} steps, {training["progress"]["epochs"]:.1f} epochs, \
-{training["progress"]["seconds"] / 60:.1f} minutes |
-| seed | {training["training"]["seed"]} |
-
-Scores on text that was held out from training:
-
-| | |
-|---|---|
-{score_lines}
-
-The text it writes imitates the corpus and nothing else: expect its style, its words and its mistakes, and
-now and then a passage that stands in the corpus word for word. The rights in the corpus are its owners'.
-"""
 
 
 def read_arrays(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:

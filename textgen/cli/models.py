@@ -79,15 +79,14 @@ def show(model: str | None, models_dir: Path | None, as_json: bool) -> None:
     Example:
       textgen models show novel
     """
-    from textgen.saved_model import load_model, model_card
+    from textgen.card import model_card
+    from textgen.saved_model import load_model
 
     saved = load_model(model, models_dir)
     if as_json:
-        click.echo(json.dumps(saved.training, indent=2, ensure_ascii=False))
-    elif saved.training:
-        click.echo(model_card(saved.name, saved.training), nl=False)
+        click.echo(json.dumps(saved.record, indent=2, ensure_ascii=False))
     else:
-        raise TextgenError(f"{saved.folder} has no training.json: copy the whole folder again.")
+        click.echo(model_card(saved.name, saved.record), nl=False)
 
 
 @models.command()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -431,15 +430,16 @@ def _labels(plan: Plan) -> str:
 
 
 def _summary(saved: SavedModel) -> str:
+    from textgen.card import sample_command
+
     scores, progress = saved.training["scores"], saved.training["progress"]
-    label = f" --label {shlex.quote(saved.tokenizer.labels[0])}" if saved.tokenizer.labels else ""
     return (
         f"{saved.folder}: {saved.training['state']} after {progress['step']:,} steps "
         f"({_duration(progress['seconds'])}).\n"
         f"Held-out text: {scores['nats_per_token']:.3f} nats a token, perplexity {scores['perplexity_per_token']:.2f}, "
         f"{scores['bits_per_byte']:.3f} bits a byte.\n"
-        f"Write with it:  textgen sample {saved.name}{label}\n"
-        f"See the curves: textgen tensorboard {saved.name}"
+        f"Write with it:  {sample_command(saved.shell_name, saved.training['model'], saved.tokenizer.labels)}\n"
+        f"See the curves: textgen tensorboard {saved.shell_name}"
     )
 
 
