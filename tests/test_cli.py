@@ -23,7 +23,7 @@ from textgen.cli import textgen
 from textgen.cli.options import novelty_line
 from textgen.config import CorpusConfig, ModelConfig, TokenizerConfig
 from textgen.novelty import Novelty
-from textgen.saved_model import load_model, save_model
+from textgen.saved_model import SavedModel, load_model, save_model
 from textgen.tokenizer import Tokenizer
 
 POEMS = "\n\n".join(
@@ -713,3 +713,28 @@ def test_python_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     config = SamplingConfig(max_tokens=20, seed=1)
     assert trained.generate("The", config) == loaded.generate("The", config)
+
+
+@pytest.mark.parametrize(("path", "name"), [(".", "texts"), ([".notes", "-"], "notes"), (Path("*.txt"), "model")])
+def test_what_python_trains_has_a_name_and_needs_no_index_of_the_text(
+    tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Any, name: str
+) -> None:
+    import textgen as package
+
+    folders: list[Path] = []
+
+    def trained(plan: object, folder: Path, callbacks: object) -> SavedModel:
+        folders.append(folder)
+        return load_model("tiny", tiny_models)  # which has none
+
+    for function, replacement in (
+        ("runtime.load_tensorflow", lambda: None),
+        ("prepared.open_corpus", lambda paths, config: None),
+        ("plan.make_plan", lambda corpus, settings, preset: None),
+        ("run.train", trained),
+    ):
+        monkeypatch.setattr(f"textgen.{function}", replacement)
+    (tmp_path / "texts").mkdir()
+    monkeypatch.chdir(tmp_path / "texts")
+    assert package.train(path, models_dir=tmp_path / "models").generate("The")[0].text
+    assert folders == [tmp_path / "models" / name]

@@ -27,6 +27,7 @@ from textgen.saved_model import (
     WEIGHTS,
     find_model,
     find_run,
+    free_name,
     list_models,
     list_runs,
     load_model,
@@ -366,6 +367,34 @@ def test_a_training_without_a_model_is_a_run(three: Path, tmp_path: Path, monkey
         find_run("checkpoints")
     remove_model(find_run("unfinished"))
     assert not (three / "unfinished").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("poems.txt", "poems"),
+        ("/texts/my poems.tar.gz", "my-poems"),
+        ("texts/poems/", "poems"),
+        ("詩.txt", "詩"),
+        (".notes", "notes"),
+        (".notes.txt", "notes"),
+        (".", "here"),
+        ("..", "work"),
+        ("./texts/..", "here"),
+        ("/", "model"),
+        ("texts/*.txt", "model"),
+        ("-", "stdin"),
+        ("--", "model"),
+        ("taken.txt", "taken-3"),
+    ],
+)
+def test_a_name_made_from_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, expected: str) -> None:
+    (tmp_path / "work" / "here").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "work" / "here")
+    folder = tmp_path / "models"
+    for name in ("taken", "taken-2"):
+        (folder / name).mkdir(parents=True)
+    assert free_name(folder, path) == free_name(folder, Path(path)) == expected
 
 
 def test_models_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 from collections.abc import Mapping
@@ -130,6 +131,14 @@ class SavedModel:
 def models_folder(folder: str | Path | None = None) -> Path:
     """Where models are kept: `folder`, else $TEXTGEN_MODELS, else saved_models in the current folder."""
     return Path(folder or os.environ.get("TEXTGEN_MODELS") or "saved_models")
+
+
+def free_name(folder: Path, path: str | Path) -> str:
+    """A name for a model in `folder`, made from the path of its corpus, with a number where it is taken."""
+    called = "stdin" if str(path) == "-" else Path(os.path.abspath(path)).name.lstrip(".").split(".")[0]
+    stem = re.sub(r"[^\w-]+", "-", called).strip("-") or "model"
+    taken = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    return next(name for n in range(1, len(taken) + 3) if (name := stem if n == 1 else f"{stem}-{n}") not in taken)
 
 
 def find_model(name: str | None = None, folder: str | Path | None = None) -> Path:

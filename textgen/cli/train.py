@@ -236,14 +236,14 @@ def train(
     from textgen.run import resume as resume_run
     from textgen.run import train as train_run
     from textgen.runtime import limit_cores
-    from textgen.saved_model import models_folder
+    from textgen.saved_model import free_name, models_folder
 
     _refuse_contradictions(paths, resume, find_lr, workers or 1)
     if threads:
         limit_cores(threads)
     preset, settings = with_preset(preset, {**(read_toml(config_file) if config_file else {}), **given(options)})
     folder = models_folder(models_dir)
-    target = folder / (name or (_newest_run(folder) if resume else _free_name(folder, paths[0])))
+    target = folder / (name or (_newest_run(folder) if resume else free_name(folder, paths[0])))
     if workers and workers > 1 and not dry_run:
         ctx = click.get_current_context()
         ctx.exit(train_on_workers(ctx, target))
@@ -368,13 +368,6 @@ def _newest_run(folder: Path) -> str:
     if not runs:
         raise TrainingError(f"There is no run to resume in {folder}: name a corpus to train on.")
     return runs[-1].parent.name
-
-
-def _free_name(folder: Path, path: str) -> str:
-    """A name made from a path, with a number where it is taken."""
-    stem = "stdin" if path == "-" else re.sub(r"[^\w-]+", "-", Path(path).name.split(".")[0]).strip("-") or "model"
-    taken = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-    return next(name for n in range(1, len(taken) + 3) if (name := stem if n == 1 else f"{stem}-{n}") not in taken)
 
 
 def describe(plan: Plan, folder: Path) -> str:
