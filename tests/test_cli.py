@@ -197,14 +197,17 @@ def test_several_texts_and_json_lines(models: Path) -> None:
 
 
 def test_evaluate_prints_the_names_that_programs_read(models: Path, tmp_path: Path) -> None:
-    (tmp_path / "other.txt").write_text(POEMS, encoding="utf-8")
-    result = run("evaluate", "songs", str(tmp_path / "other.txt"), "--models-dir", str(models), "--json")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "songs.txt").write_text(POEMS, encoding="utf-8")
+    (tmp_path / "other" / "picture.png").write_bytes(b"\x89PNG\0\0")
+    result = run("evaluate", "songs", str(tmp_path / "other"), "--models-dir", str(models), "--json")
+    assert f"Skipped {tmp_path / 'other' / 'picture.png'}: it looks like a binary file.\n" in result.stderr
     scores = json.loads(result.stdout)
     assert set(scores) == {
         "nats_per_token", "bits_per_byte", "perplexity_per_token", "perplexity_per_word", "tokens", "bytes", "words",
     }  # fmt: skip
     assert scores["bytes"] == len(POEMS) - 2 * 47  # blank lines stand between documents, not in them
-    assert "bits per byte" in run("evaluate", "songs", str(tmp_path / "other.txt"), "--models-dir", str(models)).stdout
+    assert "bits per byte" in run("evaluate", "songs", str(tmp_path / "other"), "--models-dir", str(models)).stdout
 
 
 def test_evaluate_shows_what_attention_brings(tmp_path: Path, tokenizer: Tokenizer) -> None:
