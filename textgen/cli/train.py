@@ -253,7 +253,7 @@ def train(
         join(target, join_others(strategy, start_timeout), step_timeout)
         return
     display = Display()
-    observers = [display, *_profilers(target, profile)]
+    observers = [display, *_profilers(target, profile, display.say)]
     if resume:
         distribution = join_others(strategy, start_timeout)
         display.say(f"Resuming {target}.")
@@ -340,14 +340,14 @@ def _plan(
     return plan, distribution
 
 
-def _profilers(target: Path, steps: int | None) -> list[Observer]:
+def _profilers(target: Path, steps: int | None, say: Callable[[str], None]) -> list[Observer]:
     from textgen.saved_model import LOGS
 
     if not steps:
         return []
     from textgen.profiler import Profiler
 
-    return [Profiler(target / LOGS, steps)]
+    return [Profiler(target / LOGS, steps, say)]
 
 
 def _find_lr(plan: Plan, say: Callable[[str], None], as_json: bool) -> None:
