@@ -14,9 +14,10 @@ from streams import EOS, PAD, Batch, corpus_of, documents_in, numbered, ring_of,
 
 from textgen import tokens
 from textgen.batches import Batches
+from textgen.errors import TextgenError
 from textgen.runtime import load_tensorflow
 from textgen.tokenizer import ByteTokenizer
-from textgen.tokens import prepare
+from textgen.tokens import TokenStream, prepare
 
 lengths = st.lists(st.integers(1, 12), min_size=1, max_size=15)
 sizes = st.integers(1, 9)
@@ -149,6 +150,18 @@ def test_dataset_is_epoch(tmp_path: Path) -> None:
     assert [spec.shape.as_list() for spec in batches.dataset().element_spec] == [[2, 3], [2, 3]]
     batches = Batches(stream, 1, 4, PAD, seed=5, random_bptt=1.0)
     assert same(list(batches.dataset(1).as_numpy_iterator()), list(batches.epoch(1)))
+
+
+def test_what_fails_while_reading_ahead_comes_out_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load_tensorflow()
+    batches = Batches(stream_in(tmp_path, numbered([40, 70])), 2, 3, PAD)
+
+    def full(*arguments: object) -> None:
+        raise TextgenError("the disk is full")
+
+    monkeypatch.setattr(TokenStream, "read", full)
+    with pytest.raises(TextgenError, match="the disk is full"), batches.failing():
+        list(batches.dataset())
 
 
 def test_rows_of_a_batch_can_be_read_alone() -> None:

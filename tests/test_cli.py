@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -21,7 +22,10 @@ from conftest import random_weights
 
 from textgen.cli import textgen
 from textgen.cli.options import novelty_line
+from textgen.cli.train import _plan, _share
 from textgen.config import CorpusConfig, ModelConfig, TokenizerConfig
+from textgen.corpus import Corpus
+from textgen.distribution import Distribution
 from textgen.novelty import Novelty
 from textgen.saved_model import SavedModel, load_model, save_model
 from textgen.tokenizer import Tokenizer
@@ -657,6 +661,46 @@ def test_a_full_disk_is_said_and_leaves_no_half_written_file(tmp_path: Path, mon
 
 def test_nothing_to_train_on_is_wrong_usage() -> None:
     assert run("train").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--valid", "0.2"], ["--from", "songs"], ["--tokenizer-from", "songs"], ["--preset", "tiny"], ["--dry-run"]],
+)
+def test_what_a_resumed_run_would_ignore_is_wrong_usage(tmp_path: Path, flags: list[str]) -> None:
+    result = run("train", "--resume", "--models-dir", str(tmp_path), *flags)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"leave out {flags[0]}." in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("valid", "share"), [("0.2", 0.2), (".2", 0.2), ("1e-3", 1e-3), (".", None), ("1.2.3", None), ("held.txt", None)]
+)
+def test_a_share_is_told_from_a_file(valid: str, share: float | None) -> None:
+    assert _share(valid) == share
+
+
+def test_a_file_may_have_a_number_for_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("2023").write_text("a text")
+    assert _share("2023") is None
+
+
+def test_a_plan_can_be_read_by_programs_and_held_out_text_is_cut_like_the_other(tmp_path: Path) -> None:
+    text, held_out = tmp_path / "songs.txt", tmp_path / "held.txt"
+    words, lot = "market rises as city council votes on new budget after long debate".split(), random.Random(1)
+    headlines = [" ".join(lot.sample(words, lot.randint(3, 9))) for _ in range(300)]
+    text.write_text("\n".join(headlines), encoding="utf-8")
+    held_out.write_text("a song\nof lines\n", encoding="utf-8")
+    assert Corpus([held_out]).documents_mode == "file"
+    result = run("train", str(text), "--valid", str(held_out), "--dry-run", "--json", "--steps", "7", *TINY[:4])
+    made = json.loads(result.stdout)
+    assert (made["corpus"]["documents"], made["training"]["steps"]) == ("line", 7)
+    assert made["parameters"] == ModelConfig(**made["model"]).num_parameters
+    assert not (tmp_path / "saved_models").exists()
+    plan, _ = _plan((str(text),), {}, None, str(held_out), None, None, None, Distribution)
+    assert plan.valid
+    assert list(plan.valid.documents()) == ["a song", "of lines"]
 
 
 def test_resuming_with_nothing_there_is_said(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from events import curves
 
 from textgen.config import TrainingConfig
 from textgen.distribution import Distribution, is_follower, start
-from textgen.errors import ConfigError
+from textgen.errors import ConfigError, WorkerLost
 from textgen.runtime import load_tensorflow
 
 STEPS = 50
@@ -178,6 +178,12 @@ def test_the_template_for_slurm_trains_and_goes_on(tmp_path: Path) -> None:
         ("auto", "{", "TF_CONFIG is not valid: '{'"),
         ("auto", "[]", "TF_CONFIG is not valid"),
         ("auto", '{"cluster": 3}', "TF_CONFIG is not valid"),
+        ("auto", '{"cluster": {"worker": ["a:1", "b:1"]}}', "TF_CONFIG is not valid"),
+        (
+            "auto",
+            '{"cluster": {"chief": ["a:1"], "worker": ["b:1"]}, "task": {"type": "worker", "index": 0}}',
+            "TF_CONFIG names the jobs chief, worker: make all of them workers, the first is the chief.",
+        ),
     ],
 )
 def test_a_strategy_that_cannot_be_followed_is_refused(
@@ -189,3 +195,16 @@ def test_a_strategy_that_cannot_be_followed_is_refused(
     with pytest.raises(ConfigError) as caught:
         start(strategy)
     assert message in str(caught.value)
+
+
+def test_a_process_that_does_not_answer_is_a_lost_one() -> None:
+    load_tensorflow()
+    import tensorflow as tf
+
+    alone, one_of_two = Distribution(), Distribution()
+    one_of_two.num_workers = 2
+    with pytest.raises(tf.errors.UnavailableError), alone.together():
+        raise tf.errors.UnavailableError(None, None, "gone")
+    with pytest.raises(WorkerLost) as caught, one_of_two.together():
+        raise tf.errors.UnavailableError(None, None, "gone")
+    assert caught.value.exit_code == 75

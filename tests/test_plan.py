@@ -113,6 +113,26 @@ def test_the_precision_is_settled(tmp_path: Path) -> None:
     assert plan(tmp_path, 50_000, precision="float32").training_config.precision == "float32"
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("sequence_length", 0), ("precision", "fp16"), ("valid_fraction", "0.1"), ("hidden_units", "512"),
+        ("num_layers", 2.5), ("minutes", "ten"), ("momentum", "much"),
+    ],
+)  # fmt: skip
+def test_settings_are_checked_before_they_are_counted_with(tmp_path: Path, name: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=name):
+        plan(tmp_path, 50_000, **{name: value})
+
+
+def test_of_a_large_corpus_a_smaller_share_is_held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert plan(tmp_path, 50_000).training_config.valid_fraction == 0.1
+    monkeypatch.setattr("textgen.tokens.VALID_BYTES", 1000)
+    made = plan(tmp_path, 50_000)
+    assert made.training_config.valid_fraction == pytest.approx(0.02)
+    assert plan(tmp_path, 50_000, valid_fraction=0.3).training_config.valid_fraction == 0.3
+
+
 def test_too_little_text_and_unknown_settings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="too few to learn from"):
         plan(tmp_path, 500)

@@ -22,7 +22,7 @@ from safetensors.numpy import load_file
 from textgen.compiled_model import CompiledModel
 from textgen.config import CELLS, CorpusConfig, SamplingConfig
 from textgen.corpus import Corpus
-from textgen.errors import ConfigError, CorpusError, Interrupted, SavedModelError, TrainingError
+from textgen.errors import ConfigError, CorpusError, Interrupted, SavedModelError, TextgenError, TrainingError
 from textgen.faults import LossScale
 from textgen.filling import Filler
 from textgen.generator import Generator
@@ -32,7 +32,7 @@ from textgen.reports import Observer, StepReport, ValidationReport
 from textgen.run import resume, train
 from textgen.runtime import load_tensorflow
 from textgen.saved_model import NGRAMS, SavedModel, load_model
-from textgen.storage import MANIFEST
+from textgen.storage import MANIFEST, locked
 from textgen.tokens import TokenStream
 
 TINY: dict[str, Any] = {
@@ -405,7 +405,54 @@ def test_resuming_can_lengthen_a_run_and_needs_no_corpus_while_tokens_are_cached
     watch = Watch()
     saved = resume(tmp_path / "songs", {"steps": 20}, observers=[watch])
     assert [report.step for report in watch.steps] == list(range(13, 21))
+    assert [report.step for report in watch.validations] == [14, 20], "as often as in a run of 20 from the beginning"
     assert saved.training["progress"]["step"] == 20
+
+
+def test_what_a_run_is_resumed_with_is_written_down_before_its_first_step(text: Path, tmp_path: Path) -> None:
+    train(plan_for(text), tmp_path / "songs")
+    records = []
+
+    class Look(Observer):
+        def on_step(self, report: StepReport) -> None:
+            records.append(json.loads((tmp_path / "songs" / "training.json").read_text(encoding="utf-8")))
+
+    resume(tmp_path / "songs", {"steps": 14}, observers=[Look()])
+    assert {(record["state"], record["training"]["steps"]) for record in records} == {("running", 14)}
+
+
+def test_one_process_at_a_time_trains_a_model(text: Path, tmp_path: Path) -> None:
+    (tmp_path / "songs").mkdir()
+    with locked(tmp_path / "songs"), pytest.raises(TextgenError, match="Another process is writing to"):
+        train(plan_for(text), tmp_path / "songs")
+    train(plan_for(text, steps=2), tmp_path / "songs")
+    with locked(tmp_path / "songs"), pytest.raises(TextgenError, match="Another process is writing to"):
+        resume(tmp_path / "songs", {"steps": 3})
+    assert resume(tmp_path / "songs", {"steps": 3}).training["progress"]["step"] == 3
+
+
+def test_a_run_that_fails_before_its_first_step_leaves_no_model(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*arguments: Any) -> None:
+        raise TrainingError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("textgen.trainer.check_room", no_room)
+        with pytest.raises(TrainingError, match="no room"):
+            train(plan_for(text), tmp_path / "songs")
+    with pytest.raises(SavedModelError, match="There is no model"):
+        load_model("songs", tmp_path)
+    assert train(plan_for(text, steps=2), tmp_path / "songs").training["progress"]["step"] == 2
+
+
+@pytest.mark.parametrize(("name", "value"), [("sequence_length", 8), ("seed", 1), ("random_bptt", 0.5)])
+def test_what_the_position_in_the_text_depends_on_stays(text: Path, tmp_path: Path, name: str, value: float) -> None:
+    train(plan_for(text, steps=2), tmp_path / "songs")
+    with pytest.raises(ConfigError, match=f"{name} was settled when the run began"):
+        resume(tmp_path / "songs", {"steps": 3, name: value})
+    same = getattr(plan_for(text).training_config, name)
+    assert resume(tmp_path / "songs", {"steps": 3, name: same}).training["progress"]["step"] == 3
 
 
 def test_resuming_a_changed_corpus_without_cached_tokens_is_refused(
@@ -434,7 +481,7 @@ def test_a_run_begins_with_the_weights_that_were_asked_for(text: Path, tmp_path:
     }
     units = TINY["hidden_units"]
     np.testing.assert_array_equal(ours["lstm_1/bias"], np.repeat([0.0, -1.0, 0.0, 0.0], units))
-    with pytest.raises(ConfigError, match="forget_bias is how a network begins: it cannot be set when resuming"):
+    with pytest.raises(ConfigError, match=r"forget_bias was settled when the run began, as -1\.0"):
         resume(saved.folder, {"steps": 4, "forget_bias": 1.0})
 
 

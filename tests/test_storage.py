@@ -20,6 +20,7 @@ from textgen.storage import (
     MANIFEST,
     cache_folder,
     json_bytes,
+    locked,
     new_folder,
     read_manifest,
     sweep,
@@ -97,6 +98,16 @@ def failing(call: int, number: int = errno.ENOSPC) -> Iterator[list[str]]:
 
 
 # --- One file ----------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    for _ in range(2):
+        with locked(tmp_path), pytest.raises(TextgenError, match="Another process is writing to"), locked(tmp_path):
+            pass
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(TextgenError, match="Cannot write"), locked(tmp_path / "missing"):
+        pass
 
 
 def test_write_file_writes_and_replaces(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from textgen.corpus import Corpus, Part
 from textgen.errors import CorpusError, TextgenError, TokenizerError
 from textgen.storage import MANIFEST
 from textgen.tokenizer import ByteTokenizer
-from textgen.tokens import TokenData, TokenStream, encode_corpus, encode_parts, prepare
+from textgen.tokens import TokenData, TokenStream, encode_corpus, encode_parts, hold_out, prepare
 from textgen.vocabulary import train_tokenizer
 
 
@@ -126,6 +126,16 @@ def test_a_long_document_is_encoded_in_parts_and_stays_one(
 
 
 # --- Splits ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.15, 0.3, 0.4, 0.45, 0.49, 0.5])
+def test_the_share_of_documents_that_is_asked_for_is_held_out(fraction: float) -> None:
+    number = 1000
+    parts = [Part(str(n), True) for n in range(number)]
+    splits = [split for split, _ in hold_out(lambda: parts, fraction, "seed")]
+    assert abs(splits.count("valid") - fraction * number) <= 1
+    for start in range(0, number, 50):
+        assert abs(splits[start : start + 50].count("valid") - fraction * 50) <= 2, "spread over the corpus"
 
 
 @pytest.mark.parametrize("fraction", [1e-6, 0.01, 0.05, 0.1, 0.2, 0.25, 1 / 3, 0.5])

@@ -24,7 +24,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,6 +58,7 @@ class Batches:
     random_bptt: float = 0.0  # share of batches that are shorter; see `textgen.windows`
     label_dropout: float = 0.0  # share of labels in whose place the piece for no label is read, others in each epoch
     direction: str = "forward"  # forward, backward or both; see `textgen.direction`
+    _failures: list[Exception] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def row_length(self, epoch: int = 0) -> int:
         """Tokens in each of the B rows; the last may be shorter."""
@@ -117,14 +119,30 @@ class Batches:
         import tensorflow as tf
 
         def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-            yield from self.epoch(epoch, first_step, rows)
-            for later in itertools.count(epoch + 1) if endless else ():
-                yield from self.epoch(later, rows=rows)
+            try:
+                yield from self.epoch(epoch, first_step, rows)
+                for later in itertools.count(epoch + 1) if endless else ():
+                    yield from self.epoch(later, rows=rows)
+            except Exception as error:
+                self._failures.append(error)
+                raise
 
         ways = 2 if self.direction == "both" else 1
         length = None if self.random_bptt else ways * self.sequence_length
         shape = tf.TensorSpec((len(range(self.batch_size)[rows]), length), tf.int32)
         return tf.data.Dataset.from_generator(batches, output_signature=(shape, shape)).prefetch(4)
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """Where a dataset is read: what fails in the thread that reads ahead comes out as the error that it is."""
+        import tensorflow as tf
+
+        try:
+            yield
+        except tf.errors.OpError:
+            if self._failures:
+                raise self._failures[-1] from None
+            raise
 
 
 class _Ring:

@@ -35,6 +35,8 @@ GATES = {"lstm": 4, "gru": 3, "rnn": 1, "peephole": 4, "mogrifier": 4}  # values
 ACTIVATIONS = ("tanh", "relu")
 INITIALIZERS = ("orthogonal", "glorot")
 AT_FIRST = ("recurrent_initializer", "forget_bias")  # settings that act on a network before its first step alone
+SETTLED = (*AT_FIRST, "sequence_length", "random_bptt", "subword_alpha", "valid_fraction", "seed")
+"""Settings without which a run's position in the text means nothing: they stay when it is resumed."""
 DIRECTIONS = ("forward", "backward", "both")
 BACKWARD = "backward_"  # begins the names of the backward layers, where there are forward ones beside them
 SAMPLERS = (  # in the order in which they are applied: what holds pieces down, what leaves them out, what flattens

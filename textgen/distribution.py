@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from textgen.config import STRATEGIES, TrainingConfig
-from textgen.errors import ConfigError, TrainingError
+from textgen.errors import ConfigError, TrainingError, WorkerLost
 from textgen.runtime import load_tensorflow, num_cores
 
 if TYPE_CHECKING:
@@ -102,6 +102,18 @@ class Distribution:
             return list(values)
         return [float(value) for value in self._summed(np.array([*values, 0.0]))[:-1]]
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Where processes wait for one another. Raises `WorkerLost` if one of them does not answer."""
+        import tensorflow as tf
+
+        try:
+            yield
+        except tf.errors.OpError:
+            if self.num_workers == 1:
+                raise
+            raise WorkerLost("Another process was lost, or did not answer.") from None
+
     def _gather(self, split: Any) -> Any:
         import tensorflow as tf
 
@@ -164,7 +176,7 @@ def is_follower(name: str = "auto") -> bool:
     if name not in ("auto", "multiworker") or _cluster_size() < 2:
         return False
     if "TF_CONFIG" in os.environ:
-        return int(json.loads(os.environ["TF_CONFIG"])["task"]["index"]) > 0
+        return _tf_config()[1] > 0
     return int(os.environ.get("SLURM_PROCID", "0")) > 0
 
 
@@ -202,9 +214,26 @@ def _slurm() -> tf.distribute.cluster_resolver.SlurmClusterResolver:
 def _cluster_size() -> int:
     """Processes that the environment names."""
     if "TF_CONFIG" in os.environ:
-        try:
-            cluster = json.loads(os.environ["TF_CONFIG"]).get("cluster", {})
-            return sum(len(tasks) for tasks in cluster.values())
-        except (ValueError, AttributeError, TypeError):
-            raise ConfigError(f"TF_CONFIG is not valid: {os.environ['TF_CONFIG'][:80]!r}. See the README.") from None
+        return _tf_config()[0]
     return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+
+
+def _tf_config() -> tuple[int, int]:
+    """How many processes `TF_CONFIG` names, and which of them this is. The first worker is the chief, without a name.
+
+    Raises `ConfigError` where it is not valid, or names other jobs than `worker`.
+    """
+    text = os.environ["TF_CONFIG"]
+    try:
+        config = json.loads(text)
+        cluster = config.get("cluster") or {}
+        number = sum(len(tasks) for tasks in cluster.values())
+        task = config["task"] if number else {"type": "worker", "index": 0}
+        jobs, index = {*cluster, task["type"]}, int(task["index"])
+    except (ValueError, AttributeError, TypeError, KeyError):
+        raise ConfigError(f"TF_CONFIG is not valid: {text[:80]!r}. See the README.") from None
+    if jobs != {"worker"}:
+        raise ConfigError(
+            f"TF_CONFIG names the jobs {', '.join(sorted(jobs))}: make all of them workers, the first is the chief."
+        )
+    return number, index

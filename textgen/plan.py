@@ -21,6 +21,7 @@ from typing import Any
 from textgen.config import (
     AT_FIRST,
     DECOUPLED,
+    MAX_VOCAB_SIZE,
     CorpusConfig,
     ModelConfig,
     TokenizerConfig,
@@ -101,6 +102,8 @@ def make_plan(
     """
     settings = dict(settings or {})
     _refuse_unknown(settings, preset, start)
+    from_dict(TrainingConfig, select(TrainingConfig, settings))  # complains before they are counted with
+    from_dict(ModelConfig, {"vocab_size": MAX_VOCAB_SIZE, **select(ModelConfig, settings)})
     if isinstance(corpus, PreparedCorpus):
         settings = _fit_prepared(corpus, settings, valid, start.tokenizer if start else tokenizer)
         tokenizer = corpus.tokenizer
@@ -117,7 +120,7 @@ def make_plan(
         labels = corpus.tokenizer.labels
         vocab_size, tokens = corpus.tokenizer.vocab_size, len(corpus.data().train)
     else:
-        fraction = 0.0 if valid else settings.get("valid_fraction", share_to_hold_out(corpus.stats().bytes))
+        fraction = 0.0 if valid else settings.setdefault("valid_fraction", share_to_hold_out(corpus.stats().bytes))
         labels = tuple(worth_learning(corpus.labels()))
         vocab_size = tokenizer.vocab_size if tokenizer else _vocab_size(tokenizer_config, corpus.stats())
         vocab_size += _num_new_labels(labels, tokenizer)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from textgen.checkpoints import Checkpoint, newest_checkpoint
 from textgen.config import (
-    AT_FIRST,
+    SETTLED,
     CorpusConfig,
     ModelConfig,
     SamplingConfig,
@@ -44,7 +44,7 @@ from textgen.saved_model import (
     save_ngrams,
     write_training,
 )
-from textgen.storage import MANIFEST, write_file, writing
+from textgen.storage import MANIFEST, locked, write_file, writing
 from textgen.subwords import SampledStream
 from textgen.tokenizer import MODEL_FILE, Tokenizer, load_tokenizer
 from textgen.tokens import TokenData, prepare
@@ -79,16 +79,25 @@ def train(
     `say` is told in a line each what is done before the first step. Raises `TextgenError`s; whatever ends the
     run, the best weights so far stay saved.
     """
-    if (folder / MANIFEST).exists() or any((folder / CHECKPOINTS).glob("step-*")):
-        raise TrainingError(f"{folder} already holds a model: resume it, remove it, or choose another name.")
+    if distribution:
+        distribution.local_rows(plan.training_config)  # complains before the slow part
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    try:
-        tokenizer, data = _encoded(plan, say)
-    except BaseException:
-        with suppress(OSError):
-            folder.rmdir()  # nothing is in it yet
-        raise
+    with locked(folder):
+        if (folder / MANIFEST).exists() or any((folder / CHECKPOINTS).glob("step-*")):
+            raise TrainingError(f"{folder} already holds a model: resume it, remove it, or choose another name.")
+        try:
+            run = _begun(plan, folder, say)
+        except BaseException:
+            with suppress(OSError):
+                folder.rmdir()  # if nothing is in it yet
+            raise
+        return run.go(plan.start, observers, callbacks, distribution, step_timeout)
+
+
+def _begun(plan: Plan, folder: Path, say: Say) -> _Run:
+    """A run as planned before its first step, written down in `folder`."""
+    tokenizer, data = _encoded(plan, say)
     say(f"{len(data.train):,} tokens to train on, {len(data.valid):,} held out.")
     knows_vocabulary = plan.start is not None and plan.start.tokenizer.is_part_of(tokenizer)
     if plan.start and knows_vocabulary:
@@ -105,7 +114,7 @@ def train(
     base = plan.start.ngrams() if plan.start and plan.start.has_ngrams and knows_vocabulary else None
     run.index_corpus(say, base)
     write_training(folder, run.record)
-    return run.go(plan.start, observers, callbacks, distribution, step_timeout)
+    return run
 
 
 def resume(
@@ -119,19 +128,24 @@ def resume(
     step_timeout: float | None = None,
 ) -> SavedModel:
     """Goes on with an interrupted run from its newest checkpoint; `settings` may give it another budget."""
-    checkpoint, skipped = newest_checkpoint(folder / CHECKPOINTS) if (folder / TRAINING).is_file() else (None, [])
-    for line in skipped:
-        say(f"Skipped a damaged checkpoint: {line}")
-    run = _reopened(folder, settings or {})
-    run.checkpoint = checkpoint
-    if not (folder / NGRAMS).is_file():
-        run.index_corpus(say)
-    return run.go(None, observers, callbacks, distribution, step_timeout)
+    if not (folder / TRAINING).is_file():
+        raise SavedModelError(f"There is no training to resume in {folder}: train without resuming.")
+    with locked(folder):
+        checkpoint, skipped = newest_checkpoint(folder / CHECKPOINTS)
+        for line in skipped:
+            say(f"Skipped a damaged checkpoint: {line}")
+        run = _reopened(folder, settings or {})
+        run.checkpoint = checkpoint
+        if not (folder / NGRAMS).is_file():
+            run.index_corpus(say)
+        write_training(folder, run.record)  # for those that join, and for the next time
+        return run.go(None, observers, callbacks, distribution, step_timeout)
 
 
 def join(folder: Path, distribution: Distribution, step_timeout: float | None = None) -> SavedModel:
     """Takes part in the run that the chief starts or resumes in `folder`, which all processes must see."""
-    distribution.total([])  # until the chief has written down what the run is
+    with distribution.together():
+        distribution.total([])  # until the chief has written down what the run is
     run = _reopened(folder, {})
     with suppress(SavedModelError):  # the chief starts afresh
         run.checkpoint, _ = newest_checkpoint(folder / CHECKPOINTS)
@@ -140,13 +154,12 @@ def join(folder: Path, distribution: Distribution, step_timeout: float | None = 
 
 def _reopened(folder: Path, settings: Mapping[str, Any]) -> _Run:
     """The run that `folder` has a record of."""
-    if not (folder / TRAINING).is_file():
-        raise SavedModelError(f"There is no training to resume in {folder}: train without resuming.")
-    if settled := [name for name in AT_FIRST if name in settings]:
-        raise ConfigError(f"{settled[0]} is how a network begins: it cannot be set when resuming.")
     record = read_json(folder / TRAINING)
     corpus_config = from_dict(CorpusConfig, record["corpus"]["config"])
-    training = dict(record["training"])
+    training = to_dict(from_dict(TrainingConfig, record["training"]))
+    for name in SETTLED:
+        if settings.get(name, training[name]) != training[name]:
+            raise ConfigError(f"{name} was settled when the run began, as {training[name]}: it stays when resuming.")
     if any(name in settings for name in ("epochs", "steps", "minutes")):
         training |= dict.fromkeys(("epochs", "steps", "minutes"))
     training_config = from_dict(TrainingConfig, {**training, **settings})
@@ -156,7 +169,7 @@ def _reopened(folder: Path, settings: Mapping[str, Any]) -> _Run:
     data = _same_data(record, corpus_config, tokenizer, training_config)
     model_config = from_dict(ModelConfig, record["model"])
     run = _Run(folder, tokenizer, data, model_config, tokenizer_config, corpus_config, training_config)
-    run.record = record | {"training": to_dict(training_config)}
+    run.record = record | {"training": to_dict(training_config), "state": "running"}
     return run
 
 
@@ -166,8 +179,10 @@ def find_learning_rate(plan: Plan, *, say: Say = lambda line: None) -> list[Poin
     from textgen.distribution import Distribution
     from textgen.update import Update
 
-    tokenizer, data = _encoded(plan, say)
     config = plan.training_config
+    if not config.learning_rate:
+        raise ConfigError("learning_rate is 0: give one above 0, around which others are tried.")
+    tokenizer, data = _encoded(plan, say)
     model_config = replace(plan.model_config, vocab_size=tokenizer.vocab_size)
     model = _first_model(model_config, config, tokenizer, data, plan.start)
     update, state, step = Update(model, config, Distribution()), model.initial_state(config.num_streams), 0
@@ -230,6 +245,7 @@ def _first_record(plan: Plan, model_config: ModelConfig, tokenizer: Tokenizer, d
         "corpus": {
             "paths": [str(path.absolute()) for path in plan.corpus.files],
             "valid": [str(path.absolute()) for path in plan.valid.files] if plan.valid else None,
+            "valid_fingerprint": plan.valid.fingerprint() if plan.valid else None,
             "config": to_dict(plan.corpus_config),
             "fingerprint": plan.corpus.fingerprint(),
             "characters": plan.stats.characters,
@@ -256,13 +272,14 @@ def _same_data(
     cached = TokenData.cached(Path(record["tokens"]["folder"]))
     if cached:
         return cached
-    corpus = open_corpus(record["corpus"]["paths"], config)
-    if corpus.fingerprint() != record["corpus"]["fingerprint"]:
+    corpus, valid = open_corpus(record["corpus"]["paths"], config), record["corpus"]["valid"]
+    held_out = Corpus(valid, config) if valid else training.valid_fraction
+    known = record["corpus"].get("valid_fingerprint")
+    changed = known and isinstance(held_out, Corpus) and held_out.fingerprint() != known
+    if changed or corpus.fingerprint() != record["corpus"]["fingerprint"]:
         raise TrainingError("The corpus has changed since the run was started: train again instead of resuming.")
     if isinstance(corpus, PreparedCorpus):
         return corpus.data()
-    valid = record["corpus"]["valid"]
-    held_out = Corpus(valid, config) if valid else training.valid_fraction
     return prepare(corpus, tokenizer, held_out, seed=training.seed)
 
 
@@ -311,10 +328,12 @@ class _Run:
 
         self.distribution = distribution or Distribution()
         if self.distribution.is_chief:
-            self.distribution.total([])  # the others may read the record of the run
+            with self.distribution.together():
+                self.distribution.total([])  # the others may read the record of the run
         with self.distribution.strategy.scope():
             self.model = _first_model(self.configs[0], self.training_config, self.tokenizer, self.data, start)
-        self.model.assign_weights(self.distribution.from_chief(self.model.weights_as_arrays()))
+        with self.distribution.together():
+            self.model.assign_weights(self.distribution.from_chief(self.model.weights_as_arrays()))
         self.trainer = Trainer(
             self.model,
             self._training_data(),
@@ -337,7 +356,7 @@ class _Run:
         try:
             reason = self.trainer.run(watching, about)
         except TextgenError as error:
-            if self.distribution.is_chief and not (self.folder / MANIFEST).exists():
+            if self.distribution.is_chief and self.trainer.position.step and not (self.folder / MANIFEST).exists():
                 self._save(None)
             self._write("interrupted" if hasattr(error, "exit_code") else f"failed: {error}", self.trainer.scores)
             raise
@@ -380,7 +399,8 @@ class _Run:
             saved = load_model(str(self.folder.absolute()))
             self.model.assign_weights(saved.weights())
             self._write(f"finished: {reason}", Evaluator(self.model).scores(self.data.valid, FINAL_TOKENS))
-        self.distribution.total([])  # the others wait
+        with self.distribution.together():
+            self.distribution.total([])  # the others wait
         return load_model(str(self.folder.absolute()))
 
     def _save(self, scores: Scores | None) -> None:

@@ -212,28 +212,29 @@ def hold_out(read: Callable[[], Iterable[Part]], fraction: float, seed: str) -> 
     Whole documents are held out, one, drawn by lot, of each run of 1/fraction; of less than `MANY_DOCUMENTS`
     the end of the text. `read` is called twice: the first time for as many documents as it takes to choose.
     """
-    run = max(2, round(1 / fraction))
+    enough = max(round(1 / fraction), MANY_DOCUMENTS)
     documents = characters = 0
     for part in read():
         documents += part.ends_document
         characters += len(part.text)
-        if documents == max(run, MANY_DOCUMENTS):
+        if documents == enough:
             break
     if documents >= MANY_DOCUMENTS:
-        yield from _split_by_document(read(), min(run, documents), seed)
+        yield from _split_by_document(read(), max(fraction, 1 / documents), seed)
     else:
         yield from _split_tail(read(), characters, fraction)
 
 
-def _split_by_document(parts: Iterable[Part], run: int, seed: str) -> Iterator[tuple[str, Part]]:
-    """Holds out one document, drawn by lot, of each `run` of them."""
-    document, chosen = 0, random.Random(f"{seed}-0").randrange(run)
+def _split_by_document(parts: Iterable[Part], fraction: float, seed: str) -> Iterator[tuple[str, Part]]:
+    """Holds out one document, drawn by lot, of each 1/fraction of them; where that is no whole number, on average."""
+    document = runs = end = chosen = 0
     for part in parts:
-        yield ("valid" if document % run == chosen else "train"), part
-        if part.ends_document:
-            document += 1
-            if document % run == 0:
-                chosen = random.Random(f"{seed}-{document}").randrange(run)
+        if document == end:
+            runs += 1
+            end = int(runs / fraction + 1e-6)
+            chosen = document + random.Random(f"{seed}-{document}").randrange(end - document)
+        yield ("valid" if document == chosen else "train"), part
+        document += part.ends_document
 
 
 def _split_tail(parts: Iterable[Part], characters: int, fraction: float) -> Iterator[tuple[str, Part]]:

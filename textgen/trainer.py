@@ -29,7 +29,7 @@ from textgen.batches import Batches
 from textgen.checkpoints import Checkpoint, check_room, newest_checkpoint, save_checkpoint
 from textgen.config import TrainingConfig
 from textgen.distribution import Distribution, deadline
-from textgen.errors import Interrupted, TrainingError, WorkerLost
+from textgen.errors import Interrupted, TrainingError
 from textgen.evaluation import Evaluator, Scores
 from textgen.faults import Health, LossScale
 from textgen.model import LanguageModel
@@ -125,12 +125,13 @@ class Trainer:
         for observer in observers:
             observer.on_start(about)
         try:
-            with self._catch_signals(), deadline(self._step_timeout) as self._beat:
+            with (
+                self._catch_signals(),
+                self._distribution.together(),
+                self._batches.failing(),
+                deadline(self._step_timeout) as self._beat,
+            ):
                 return self._steps(observers)
-        except tf.errors.OpError:
-            if self._distribution.num_workers == 1:
-                raise
-            raise WorkerLost(f"At step {self.position.step:,} another process was lost, or did not answer.") from None
         finally:
             for observer in observers:
                 observer.on_end()
@@ -322,6 +323,8 @@ class Trainer:
         flat = [array[self._rows] for _, array in sorted(_section(checkpoint.tensors, "state").items())]
         self._state = self._distribution.split(tf.nest.pack_sequence_as(self._state, flat))
         self.position = Position.from_dict(checkpoint.position)
+        due = int(self.progress() * self.config.validations)  # fewer, if the budget is longer now
+        self.position.validations = min(self.position.validations, due)
         self._saved_at = self.position.seconds
 
     def _must_save(self) -> bool:

@@ -37,11 +37,11 @@ def run_workers(
     """Runs `command` with `arguments` as `number` processes that train the model in `folder`; gives the exit code.
 
     They find one another through `TF_CONFIG`. The first, the chief, writes to our stdout and stderr. If one is
-    lost the others are ended and all are started again, with `resume_arguments` once there is a checkpoint.
+    lost the others are ended and all are started again, with `resume_arguments` if there is a checkpoint by then.
     Raises `TrainingError` after `max_restarts` restarts.
     """
     for restart in range(max_restarts + 1):
-        resuming = any((folder / CHECKPOINTS).glob("step-*"))
+        resuming = restart > 0 and any((folder / CHECKPOINTS).glob("step-*"))
         with _Workers([*command, *(resume_arguments if resuming else arguments)], number) as workers:
             worker, code = workers.wait()
             if code in FINAL:

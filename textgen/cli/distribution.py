@@ -49,18 +49,19 @@ distribution_options = option_group(
 )
 
 
-def train_on_workers(ctx: click.Context, folder: Path) -> int:
+def train_on_workers(ctx: click.Context, models_folder: Path, name: str) -> int:
     """Runs the command of `ctx` in as many processes as it asks for; gives its exit code."""
     from textgen.workers import run_workers
 
-    common = ["--strategy", "multiworker", "--name", folder.name]
+    common = ["--strategy", "multiworker", "--name", name]
     arguments = ["train", *common, *command_line(ctx, leave_out=LAUNCHER_OPTIONS)]
-    rest = [name for name in ctx.params if name not in OF_A_RESUMPTION]
+    rest = [parameter for parameter in ctx.params if parameter not in OF_A_RESUMPTION]
+    resumption = ["train", *common, "--resume", *command_line(ctx, leave_out=rest)]
     return run_workers(
         arguments,
-        ["train", *common, "--resume", *command_line(ctx, leave_out=rest)],
+        arguments if ctx.params["resume"] else resumption,
         ctx.params["workers"],
-        folder,
+        models_folder / name,
         max_restarts=ctx.params["max_restarts"],
         say=lambda line: click.echo(line, err=True),
     )

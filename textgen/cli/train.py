@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ from textgen.config import (
     PRECISIONS,
     SCHEDULES,
     read_toml,
+    to_dict,
 )
 from textgen.errors import TrainingError
 from textgen.presets import RECIPES, SIZES, with_preset
@@ -172,7 +173,9 @@ training_options = option_group(
     f"{', '.join(RECIPES)}.",
 )
 @click.option("--config", "config_file", type=click.Path(), help="TOML file with settings; flags override it.")
-@click.option("--valid", metavar="FILE|SHARE", help="Held-out text, or the share to hold out [default: 0.1].")
+@click.option(
+    "--valid", metavar="FILE|SHARE", help="Held-out text, or the share to hold out [default: 0.1, 4 MB at most]."
+)
 @click.option("--from", "start", metavar="MODEL", help="Fine-tune this model instead of starting afresh.")
 @click.option("--tokenizer-from", metavar="MODEL", help="Take over the vocabulary of a model or .model file.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run: --name NAME, or the newest.")
@@ -238,15 +241,17 @@ def train(
     from textgen.runtime import limit_cores
     from textgen.saved_model import free_name, models_folder
 
-    _refuse_contradictions(paths, resume, find_lr, workers or 1)
+    settled = {"valid": valid, "from": start, "tokenizer-from": tokenizer_from, "preset": preset, "dry-run": dry_run}
+    _refuse_contradictions(paths, resume, find_lr, workers or 1, settled)
     if threads:
         limit_cores(threads)
     preset, settings = with_preset(preset, {**(read_toml(config_file) if config_file else {}), **given(options)})
     folder = models_folder(models_dir)
-    target = folder / (name or (_newest_run(folder) if resume else free_name(folder, paths[0])))
+    chosen = name or (_newest_run(folder) if resume else free_name(folder, paths[0]))
+    target = folder / chosen
     if workers and workers > 1 and not dry_run:
         ctx = click.get_current_context()
-        ctx.exit(train_on_workers(ctx, target))
+        ctx.exit(train_on_workers(ctx, folder, chosen))
     if is_follower(strategy):
         if not name:
             raise click.UsageError("Missing option '--name': several processes must train the same model.")
@@ -276,6 +281,9 @@ def train(
             models_dir,
             lambda: join_others(strategy, start_timeout),
         )
+        if dry_run and as_json:
+            click.echo(json.dumps(_values(plan, target), indent=2, ensure_ascii=False))
+            return
         click.echo(describe(plan, target), err=not dry_run)
         if dry_run:
             return
@@ -291,7 +299,11 @@ def train(
         click.echo(_summary(saved))
 
 
-def _refuse_contradictions(paths: tuple[str, ...], resume: bool, find_lr: bool, workers: int) -> None:
+def _refuse_contradictions(
+    paths: tuple[str, ...], resume: bool, find_lr: bool, workers: int, settled: Mapping[str, object]
+) -> None:
+    if resume and (given := [flag for flag, value in settled.items() if value]):
+        raise click.UsageError(f"--resume goes on with a run as it was begun: leave out --{given[0]}.")
     if resume and paths:
         raise click.UsageError(
             "--resume takes the corpus from the run that it goes on with: leave out PATHS; --name says which run."
@@ -318,13 +330,12 @@ def _plan(
     from textgen.saved_model import load_model
 
     config = corpus_config(settings)
-    held_out = None
-    if valid is not None:
-        if re.fullmatch(r"[0-9.]+(e-?[0-9]+)?", valid):
-            settings["valid_fraction"] = float(valid)
-        else:
-            held_out = Corpus([valid], config)
-    text = open_corpus(paths, config)
+    text, held_out = open_corpus(paths, config), None
+    if valid is not None and (share := _share(valid)) is not None:
+        settings["valid_fraction"] = share
+    elif valid is not None:
+        mode = text.documents_mode if isinstance(text, Corpus) else config.documents
+        held_out = Corpus([valid], replace(config, documents=mode))  # cut as the text to train on
     for skipped in text.skipped:
         click.echo(f"Skipped {skipped}: it looks like a binary file.", err=True)
     text.stats()  # complains before the slow part
@@ -338,6 +349,13 @@ def _plan(
         tokenizer=find_tokenizer(tokenizer_from, models_dir) if tokenizer_from else None,
     )
     return plan, distribution
+
+
+def _share(valid: str) -> float | None:
+    """The number that `valid` is; None for the path of a file."""
+    with suppress(ValueError):
+        return None if Path(valid).exists() else float(valid)
+    return None
 
 
 def _profilers(target: Path, steps: int | None, say: Callable[[str], None]) -> list[Observer]:
@@ -409,6 +427,24 @@ def describe(plan: Plan, folder: Path) -> str:
         "saved in": str(folder),
     }
     return "\n".join(f"{name:<11} {value}" for name, value in rows.items())
+
+
+def _values(plan: Plan, folder: Path) -> dict[str, Any]:
+    """The plan for programs; what is estimated has the names of `textgen.plan.Plan`."""
+    return {
+        "folder": str(folder),
+        "corpus": to_dict(plan.corpus_config),
+        "tokenizer": to_dict(plan.tokenizer_config),
+        "model": to_dict(plan.model_config),
+        "training": to_dict(plan.training_config),
+        "labels": list(plan.labels),
+        "preset": plan.preset,
+        "parameters": plan.model_config.num_parameters,
+        "tokens": plan.tokens,
+        "tokens_per_second": round(plan.tokens_per_second),
+        "seconds": round(plan.seconds, 1),
+        "memory_bytes": plan.memory_bytes,
+    }
 
 
 def _labels(plan: Plan) -> str:
