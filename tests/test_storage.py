@@ -6,6 +6,10 @@ import errno
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -24,6 +28,7 @@ from textgen.storage import (
     new_folder,
     read_manifest,
     sweep,
+    sweep_abandoned,
     update_folder,
     verified,
     write_file,
@@ -391,6 +396,68 @@ def test_a_missing_manifest_is_told_from_one_that_cannot_be_read(tmp_path: Path)
     (tmp_path / MANIFEST).mkdir()
     with pytest.raises(SavedModelError, match=r"Cannot read .*MANIFEST\.json: Is a directory"):
         read_manifest(tmp_path)
+
+
+# --- What killed processes leave in a cache ----------------------------------------------------------------
+
+HOURS_AGO = time.time() - 2 * storage.YOUNG_SECONDS
+
+
+def old(folder: Path) -> Path:
+    """A folder with something in it that has not changed for hours."""
+    (folder / "0").mkdir(parents=True)
+    (folder / "0" / "train.bin").write_bytes(b"ids")
+    os.utime(folder, (HOURS_AGO, HOURS_AGO))
+    return folder
+
+
+def test_only_old_folders_of_that_name_are_swept(tmp_path: Path) -> None:
+    for name in ("epochs-a", "epochs-b", "tokens"):
+        old(tmp_path / name)
+    (tmp_path / "epochs-new").mkdir()
+    sweep_abandoned(tmp_path, "epochs-")
+    assert names(tmp_path) == ["epochs-new", "tokens"]
+    sweep_abandoned(tmp_path / "nowhere", "epochs-")
+
+
+def test_what_is_in_use_stays_until_it_is_not(tmp_path: Path) -> None:
+    folder = old(tmp_path / "epochs-a")
+    with locked(folder):
+        sweep_abandoned(tmp_path, "epochs-")
+        assert (folder / "0" / "train.bin").exists()
+    sweep_abandoned(tmp_path, "epochs-")
+    assert names(tmp_path) == []
+
+
+def test_what_another_process_uses_stays_until_it_is_killed(tmp_path: Path) -> None:
+    folder = old(tmp_path / "epochs-a")
+    code = (
+        "import sys, pathlib, textgen.storage\n"
+        "with textgen.storage.locked(pathlib.Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout
+        assert process.stdout.readline() == "locked\n"
+        sweep_abandoned(tmp_path, "epochs-")
+        assert names(tmp_path) == ["epochs-a"]
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    sweep_abandoned(tmp_path, "epochs-")
+    assert names(tmp_path) == []
+
+
+def test_where_there_are_no_locks_nothing_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError("no locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with locked(old(tmp_path / "epochs-a")):
+        pass
+    sweep_abandoned(tmp_path, "epochs-")
+    assert names(tmp_path) == ["epochs-a"]
 
 
 # --- The rest ----------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from streams import texts_of
 
-from textgen import scratch, subwords
+from textgen import storage, subwords
 from textgen.batches import Batches
 from textgen.config import CorpusConfig, TokenizerConfig
 from textgen.corpus import Corpus
@@ -125,7 +125,7 @@ def test_what_is_kept_on_the_disk_is_two_epochs_and_then_nothing(
 def test_epochs_that_a_killed_run_left_are_swept_and_those_of_others_are_not(
     tokenizer: SentencePieceTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scratch, "YOUNG_SECONDS", -1.0)
+    monkeypatch.setattr(storage, "YOUNG_SECONDS", -1.0)
     (cache_folder() / "epochs-left-over" / "7").mkdir(parents=True)
     stream = stream_in(tmp_path, tokenizer)
     first = SampledStream(stream, tokenizer, 0.2, seed=7)

@@ -29,7 +29,7 @@ from streams import (
 )
 
 from textgen import documents as documents_module
-from textgen import encoding, scratch, tokens
+from textgen import encoding, storage, tokens
 from textgen.batches import Batches
 from textgen.config import CorpusConfig, TokenizerConfig
 from textgen.corpus import Corpus, Part
@@ -271,10 +271,10 @@ def test_what_a_killed_process_left_is_swept_and_what_is_being_written_is_not(
 ) -> None:
     shelf = tmp_path / "cache" / "tokens"
     (shelf / ".tmp-left-over").mkdir(parents=True)
-    monkeypatch.setattr(scratch, "YOUNG_SECONDS", -1.0)
+    monkeypatch.setattr(storage, "YOUNG_SECONDS", -1.0)
 
     def look(characters: int) -> None:
-        scratch.sweep_abandoned(shelf, ".tmp-")
+        storage.sweep_abandoned(shelf, ".tmp-")
         names.extend(path.name for path in shelf.iterdir())
 
     names = list[str]()

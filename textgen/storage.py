@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from textgen.errors import SavedModelError, TextgenError
 MANIFEST = "MANIFEST.json"
 PENDING = ".new"  # a file that the manifest already counts on, not yet renamed into place
 TEMPORARY = ".tmp-"
+YOUNG_SECONDS = 3600.0  # since a folder was changed
 ASIDE = f"{TEMPORARY}old-"  # then the process and the name that the folder had
 
 
@@ -168,28 +170,43 @@ def sweep(path: Path, name: str = "") -> None:
                 leftover.unlink()
 
 
+def sweep_abandoned(path: Path, name: str) -> None:
+    """Removes those folders in `path` whose names begin with `name` that no process holds with `locked` any more.
+
+    Young ones stay: they may be about to be locked, or to be renamed.
+    """
+    for leftover in path.glob(f"{name}*"):
+        with suppress(OSError, TextgenError):  # somebody was faster, or works in it
+            if time.time() - leftover.stat().st_mtime > YOUNG_SECONDS:
+                with locked(leftover) as is_held:
+                    if is_held:
+                        shutil.rmtree(leftover, ignore_errors=True)
+
+
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[bool]:
     """Holds the folder `path` alone. Raises `TextgenError` at once if another process holds it.
 
-    Nothing is left behind, however the process ends. File systems that know no such locks do without.
+    Nothing is left behind, however the process ends. File systems that know no such locks do without: it gives False.
     """
     try:
         import fcntl
     except ImportError:  # not on Windows
-        yield
+        yield False
         return
     with writing(path):
         descriptor = os.open(path, os.O_RDONLY)
+    is_held = False
     try:
         with suppress(OSError):
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                is_held = True
             except BlockingIOError:
                 raise TextgenError(
                     f"Another process is writing to {path}: wait for it to end, or choose another name."
                 ) from None
-        yield
+        yield is_held
     finally:
         os.close(descriptor)
 

@@ -25,8 +25,7 @@ import numpy as np
 
 from textgen.corpus import Part
 from textgen.errors import ConfigError
-from textgen.scratch import in_use, sweep_abandoned
-from textgen.storage import cache_folder, writing
+from textgen.storage import cache_folder, locked, sweep_abandoned, writing
 from textgen.tokenizer import SentencePieceTokenizer, Tokenizer
 from textgen.tokens import TokenStream, encode_parts
 
@@ -59,7 +58,7 @@ class SampledStream(TokenStream):
             sweep_abandoned(cache_folder(), EPOCHS)
             self._kept_in = Path(tempfile.mkdtemp(prefix=EPOCHS, dir=cache_folder()))
         stack = ExitStack()
-        stack.enter_context(in_use(self._kept_in))
+        stack.enter_context(locked(self._kept_in))
         stack.callback(shutil.rmtree, self._kept_in, ignore_errors=True)
         weakref.finalize(self, stack.close)
 

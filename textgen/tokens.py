@@ -26,8 +26,7 @@ from textgen.config import TrainingConfig
 from textgen.corpus import Corpus, Part
 from textgen.encoding import encode_batches
 from textgen.errors import CorpusError, TextgenError
-from textgen.scratch import in_use, sweep_abandoned
-from textgen.storage import TEMPORARY, cache_folder, new_folder, read_manifest
+from textgen.storage import TEMPORARY, cache_folder, locked, new_folder, read_manifest, sweep_abandoned
 from textgen.tokenizer import Tokenizer
 
 FORMAT = 3  # part of the cache's key: a change of what is written makes old caches unused
@@ -322,7 +321,7 @@ def encode_parts(
     `encode` makes of batches of texts the ids of each; by default those of the likeliest pieces.
     """
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
-    with new_folder(folder) as temporary, in_use(temporary), ExitStack() as files:
+    with new_folder(folder) as temporary, locked(temporary), ExitStack() as files:
         writers = {
             split: files.enter_context(closing(_SplitWriter(temporary, split, tokenizer)))
             for split in ("train", "valid")
