@@ -68,7 +68,7 @@ def test_training_says_the_plan_on_stderr_and_the_result_on_stdout(tmp_path: Pat
     assert "48 documents by blank-line" in result.stderr
     assert "held-out loss" in result.stderr
     assert "nats a token" in result.stdout
-    assert f"textgen sample {tmp_path / 'models' / 'my-songs'}\n" in result.stdout
+    assert "textgen sample my-songs\n" in result.stdout
     assert (tmp_path / "models" / "my-songs" / "model.safetensors").exists()
 
 
