@@ -98,6 +98,9 @@ def test_a_model_is_called_by_what_finds_it(saved: SavedModel, tmp_path: Path, m
     assert load_model("novel").shell_name == load_model("novel", tmp_path / "others").shell_name == "novel"
     monkeypatch.delenv("TEXTGEN_MODELS")
     assert load_model("novel", tmp_path / "others").shell_name == str(tmp_path / "others" / "novel")
+    (tmp_path / "others").rename(tmp_path / "saved_models")
+    monkeypatch.chdir(tmp_path)
+    assert load_model("novel").shell_name == load_model(str(tmp_path / "saved_models" / "novel")).shell_name == "novel"
 
 
 def test_a_record_without_training_has_the_names_of_one_with_it(saved: SavedModel) -> None:

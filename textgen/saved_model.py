@@ -67,7 +67,7 @@ class SavedModel:
     @property
     def shell_name(self) -> str:
         """What commands call it in a shell: its name, or its folder where they would not look for the name."""
-        is_found = models_folder() / self.name == self.folder
+        is_found = (models_folder() / self.name).absolute() == self.folder.absolute()
         return shlex.quote(self.name if is_found else str(self.folder))
 
     @property
