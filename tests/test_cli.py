@@ -27,7 +27,7 @@ from textgen.config import CorpusConfig, ModelConfig, TokenizerConfig
 from textgen.corpus import Corpus
 from textgen.distribution import Distribution
 from textgen.novelty import Novelty
-from textgen.saved_model import load_model, save_model
+from textgen.saved_model import SavedModel, load_model, save_model
 from textgen.tokenizer import Tokenizer
 
 POEMS = "\n\n".join(
@@ -68,7 +68,7 @@ def test_training_says_the_plan_on_stderr_and_the_result_on_stdout(tmp_path: Pat
     assert "48 documents by blank-line" in result.stderr
     assert "held-out loss" in result.stderr
     assert "nats a token" in result.stdout
-    assert "textgen sample my-songs" in result.stdout
+    assert f"textgen sample {tmp_path / 'models' / 'my-songs'}\n" in result.stdout
     assert (tmp_path / "models" / "my-songs" / "model.safetensors").exists()
 
 
@@ -201,14 +201,17 @@ def test_several_texts_and_json_lines(models: Path) -> None:
 
 
 def test_evaluate_prints_the_names_that_programs_read(models: Path, tmp_path: Path) -> None:
-    (tmp_path / "other.txt").write_text(POEMS, encoding="utf-8")
-    result = run("evaluate", "songs", str(tmp_path / "other.txt"), "--models-dir", str(models), "--json")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "songs.txt").write_text(POEMS, encoding="utf-8")
+    (tmp_path / "other" / "picture.png").write_bytes(b"\x89PNG\0\0")
+    result = run("evaluate", "songs", str(tmp_path / "other"), "--models-dir", str(models), "--json")
+    assert f"Skipped {tmp_path / 'other' / 'picture.png'}: it looks like a binary file.\n" in result.stderr
     scores = json.loads(result.stdout)
     assert set(scores) == {
         "nats_per_token", "bits_per_byte", "perplexity_per_token", "perplexity_per_word", "tokens", "bytes", "words",
     }  # fmt: skip
     assert scores["bytes"] == len(POEMS) - 2 * 47  # blank lines stand between documents, not in them
-    assert "bits per byte" in run("evaluate", "songs", str(tmp_path / "other.txt"), "--models-dir", str(models)).stdout
+    assert "bits per byte" in run("evaluate", "songs", str(tmp_path / "other"), "--models-dir", str(models)).stdout
 
 
 def test_evaluate_shows_what_attention_brings(tmp_path: Path, tokenizer: Tokenizer) -> None:
@@ -557,7 +560,7 @@ def labelled(models: Path) -> Path:
     result = run("train", str(path), "--models-dir", str(models), *TINY, "--labels", "by", "--name", "labelled")
     assert result.exit_code == 0, result.output
     assert "labels      2 by by: fox, owl" in result.stderr
-    assert "textgen sample labelled --label fox" in result.stdout
+    assert f"textgen sample {models / 'labelled'} --label fox\n" in result.stdout
     os.utime(models / "songs" / "MANIFEST.json")  # still the newest
     return path
 
@@ -768,3 +771,28 @@ def test_python_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     config = SamplingConfig(max_tokens=20, seed=1)
     assert trained.generate("The", config) == loaded.generate("The", config)
+
+
+@pytest.mark.parametrize(("path", "name"), [(".", "texts"), ([".notes", "-"], "notes"), (Path("*.txt"), "model")])
+def test_what_python_trains_has_a_name_and_needs_no_index_of_the_text(
+    tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Any, name: str
+) -> None:
+    import textgen as package
+
+    folders: list[Path] = []
+
+    def trained(plan: object, folder: Path, callbacks: object) -> SavedModel:
+        folders.append(folder)
+        return load_model("tiny", tiny_models)  # which has none
+
+    for function, replacement in (
+        ("runtime.load_tensorflow", lambda: None),
+        ("prepared.open_corpus", lambda paths, config: None),
+        ("plan.make_plan", lambda corpus, settings, preset: None),
+        ("run.train", trained),
+    ):
+        monkeypatch.setattr(f"textgen.{function}", replacement)
+    (tmp_path / "texts").mkdir()
+    monkeypatch.chdir(tmp_path / "texts")
+    assert package.train(path, models_dir=tmp_path / "models").generate("The")[0].text
+    assert folders == [tmp_path / "models" / name]

@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from streams import texts_of
 
 from textgen.config import CorpusConfig, TokenizerConfig
-from textgen.corpus import Corpus
+from textgen.corpus import PREPARED, Corpus
 from textgen.errors import ConfigError, CorpusError
 from textgen.plan import make_plan
-from textgen.prepared import PREPARED, PreparedCorpus, is_prepared, open_corpus, prepare_corpus
+from textgen.prepared import PreparedCorpus, is_prepared, open_corpus, prepare_corpus
 from textgen.storage import MANIFEST
 from textgen.tokenizer import ByteTokenizer, Tokenizer
 from textgen.tokens import TokenStream, encode_corpus
@@ -386,6 +386,27 @@ def test_a_prepared_folder_is_recognised(tmp_path: Path) -> None:
     assert isinstance(open_corpus([path], CorpusConfig()), Corpus)
     with pytest.raises(CorpusError, match="name it alone"):
         open_corpus([tmp_path / "out", path], CorpusConfig())
+
+
+@pytest.mark.parametrize("paths", [["out"], ["."], ["*"], ["out", "more"], ["text.txt", "out"]])
+def test_a_prepared_folder_is_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paths: list[str]) -> None:
+    make(lines_in(tmp_path), tmp_path / "out")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / PREPARED).write_text("{}")  # of another program
+    monkeypatch.chdir(tmp_path)
+    assert [path.name for path in Corpus(["more"]).files] == [PREPARED]
+    with pytest.raises(CorpusError, match=r"^(\./)?out was made by textgen prepare .* only textgen train takes it"):
+        Corpus(paths)
+
+
+def test_files_that_are_left_out_are_named(tmp_path: Path) -> None:
+    for shard in (1, 2):  # the second goes on in a folder that is there
+        said: list[str] = []
+        (tmp_path / "texts").mkdir(exist_ok=True)
+        lines_in(tmp_path / "texts")
+        (tmp_path / "texts" / "picture.png").write_bytes(b"\x89PNG\0\0")
+        make(tmp_path / "texts", tmp_path / "out", shard=(shard, 2), say=said.append)
+        assert said[0] == f"Skipped {tmp_path / 'texts' / 'picture.png'}: it looks like a binary file."
 
 
 def test_a_moved_folder_is_the_same_corpus(tmp_path: Path) -> None:

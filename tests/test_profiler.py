@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -29,8 +30,25 @@ def test_a_profile_is_recorded_also_when_the_run_ends_early(steps: int, tmp_path
     assert len(list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))) == 1
 
 
-def test_a_run_that_is_too_short_has_no_profile(tmp_path: Path) -> None:
-    profiler = Profiler(tmp_path, 1)
-    profiler.on_step(step(1))
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        (0, "and there were 0."),
+        (1, "and there were 1."),
+        (10, "and there were 10."),
+        (11, ""),
+        (12, ""),
+        (20, ""),
+    ],
+)
+def test_a_run_that_is_too_short_for_a_profile_says_so(
+    run: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("textgen.profiler.tf", MagicMock())
+    lines: list[str] = []
+    profiler = Profiler(tmp_path, 2, lines.append)
+    for number in range(1, run + 1):
+        profiler.on_step(step(number))
     profiler.on_end()
-    assert not list(tmp_path.iterdir())
+    assert len(lines) == bool(said)
+    assert all(line.startswith("No step was recorded: ") and line.endswith(said) for line in lines)

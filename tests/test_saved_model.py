@@ -22,12 +22,14 @@ from textgen.config import CorpusConfig, ModelConfig, TokenizerConfig
 from textgen.errors import SavedModelError, TextgenError
 from textgen.saved_model import (
     CARD,
-    CHECKPOINTS,
     CONFIG,
     TRAINING,
     WEIGHTS,
     find_model,
+    find_run,
+    free_name,
     list_models,
+    list_runs,
     load_model,
     models_folder,
     read_json,
@@ -317,7 +319,8 @@ def three(tmp_path: Path) -> Path:
     for age, name in enumerate("acb"):
         save(folder / name, ByteTokenizer())
         os.utime(folder / name / MANIFEST, (1e9 - age, 1e9 - age))
-    (folder / "unfinished" / CHECKPOINTS).mkdir(parents=True)
+    (folder / "unfinished").mkdir()
+    write_file(folder / "unfinished" / TRAINING, b"{}")
     (folder / "file").write_bytes(b"")
     return folder
 
@@ -348,6 +351,50 @@ def test_a_model_that_is_not_there(three: Path, tmp_path: Path) -> None:
         find_model("x", tmp_path / "empty")
     with pytest.raises(SavedModelError, match=r"There is no model in .*empty yet: train one first\."):
         find_model(None, tmp_path / "empty")
+
+
+def test_a_training_without_a_model_is_a_run(three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_run("unfinished") == find_run(str(three / "unfinished")) == three / "unfinished"
+    assert find_run("b") == three / "b"
+    assert list_runs() == [three / "a", three / "b", three / "c", three / "unfinished"]
+    with pytest.raises(SavedModelError, match=r"There is no model 'x' in .*\. There are: a, b, c\."):
+        find_run("x")
+    monkeypatch.chdir(three)
+    with pytest.raises(SavedModelError, match="'unfinished' has saved no model yet: resume it, or remove it"):
+        find_model("unfinished", tmp_path / "elsewhere")
+    (three / "checkpoints" / "checkpoints").mkdir(parents=True)  # of another program
+    with pytest.raises(SavedModelError, match="There is no model 'checkpoints'"):
+        find_run("checkpoints")
+    remove_model(find_run("unfinished"))
+    assert not (three / "unfinished").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("poems.txt", "poems"),
+        ("/texts/my poems.tar.gz", "my-poems"),
+        ("texts/poems/", "poems"),
+        ("詩.txt", "詩"),
+        (".notes", "notes"),
+        (".notes.txt", "notes"),
+        (".", "here"),
+        ("..", "work"),
+        ("./texts/..", "here"),
+        ("/", "model"),
+        ("texts/*.txt", "model"),
+        ("-", "stdin"),
+        ("--", "model"),
+        ("taken.txt", "taken-3"),
+    ],
+)
+def test_a_name_made_from_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, expected: str) -> None:
+    (tmp_path / "work" / "here").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "work" / "here")
+    folder = tmp_path / "models"
+    for name in ("taken", "taken-2"):
+        (folder / name).mkdir(parents=True)
+    assert free_name(folder, path) == free_name(folder, Path(path)) == expected
 
 
 def test_models_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

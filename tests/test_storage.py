@@ -6,6 +6,10 @@ import errno
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -25,6 +29,7 @@ from textgen.storage import (
     new_folder,
     read_manifest,
     sweep,
+    sweep_abandoned,
     update_folder,
     verified,
     write_file,
@@ -116,6 +121,43 @@ def test_write_file_writes_and_replaces(tmp_path: Path) -> None:
         write_file(tmp_path / "file", data)
         assert (tmp_path / "file").read_bytes() == data
         assert names(tmp_path) == ["file"]
+
+
+def test_write_file_writes_what_a_link_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    try:
+        (tmp_path / "link").symlink_to("real/file")
+        (tmp_path / "other").symlink_to("link")
+    except OSError:
+        pytest.skip("no links here")
+    for number, name in enumerate(("link", "other", "real/file")):
+        write_file(tmp_path / name, data := b"%d" % number)
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "other").is_symlink()
+        assert (tmp_path / "real" / "file").read_bytes() == data
+        assert names(tmp_path / "real") == ["file"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664, 0o755, 0o400])
+def test_write_file_keeps_the_mode(tmp_path: Path, mode: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, write_through, seen = tmp_path / "file", storage._write_through, []
+
+    def looked_at(temporary: Path, data: bytes) -> None:
+        write_through(temporary, data)
+        seen.append(temporary.stat().st_mode & 0o777)
+
+    path.write_bytes(b"old")
+    path.chmod(mode)
+    monkeypatch.setattr(storage, "_write_through", looked_at)
+    write_file(path, b"new")
+    assert (path.read_bytes(), path.stat().st_mode & 0o777, seen) == (b"new", mode, [0o600])
+
+
+def test_a_file_that_was_not_there_has_the_mode_that_any_other_has(tmp_path: Path) -> None:
+    (tmp_path / "usual").write_bytes(b"")
+    write_file(tmp_path / "file", b"")
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
 @pytest.mark.parametrize("call", [0, 1])
@@ -371,6 +413,68 @@ def test_a_missing_manifest_is_told_from_one_that_cannot_be_read(tmp_path: Path)
     (tmp_path / MANIFEST).mkdir()
     with pytest.raises(SavedModelError, match=r"Cannot read .*MANIFEST\.json: Is a directory"):
         read_manifest(tmp_path)
+
+
+# --- What killed processes leave in a cache ----------------------------------------------------------------
+
+HOURS_AGO = time.time() - 2 * storage.YOUNG_SECONDS
+
+
+def old(folder: Path) -> Path:
+    """A folder with something in it that has not changed for hours."""
+    (folder / "0").mkdir(parents=True)
+    (folder / "0" / "train.bin").write_bytes(b"ids")
+    os.utime(folder, (HOURS_AGO, HOURS_AGO))
+    return folder
+
+
+def test_only_old_folders_of_that_name_are_swept(tmp_path: Path) -> None:
+    for name in ("epochs-a", "epochs-b", "tokens"):
+        old(tmp_path / name)
+    (tmp_path / "epochs-new").mkdir()
+    sweep_abandoned(tmp_path, "epochs-")
+    assert names(tmp_path) == ["epochs-new", "tokens"]
+    sweep_abandoned(tmp_path / "nowhere", "epochs-")
+
+
+def test_what_is_in_use_stays_until_it_is_not(tmp_path: Path) -> None:
+    folder = old(tmp_path / "epochs-a")
+    with locked(folder):
+        sweep_abandoned(tmp_path, "epochs-")
+        assert (folder / "0" / "train.bin").exists()
+    sweep_abandoned(tmp_path, "epochs-")
+    assert names(tmp_path) == []
+
+
+def test_what_another_process_uses_stays_until_it_is_killed(tmp_path: Path) -> None:
+    folder = old(tmp_path / "epochs-a")
+    code = (
+        "import sys, pathlib, textgen.storage\n"
+        "with textgen.storage.locked(pathlib.Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout
+        assert process.stdout.readline() == "locked\n"
+        sweep_abandoned(tmp_path, "epochs-")
+        assert names(tmp_path) == ["epochs-a"]
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    sweep_abandoned(tmp_path, "epochs-")
+    assert names(tmp_path) == []
+
+
+def test_where_there_are_no_locks_nothing_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError("no locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with locked(old(tmp_path / "epochs-a")):
+        pass
+    sweep_abandoned(tmp_path, "epochs-")
+    assert names(tmp_path) == ["epochs-a"]
 
 
 # --- The rest ----------------------------------------------------------------------------------------------

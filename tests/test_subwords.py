@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from streams import texts_of
 
-from textgen import subwords
+from textgen import storage, subwords
 from textgen.batches import Batches
 from textgen.config import CorpusConfig, TokenizerConfig
 from textgen.corpus import Corpus
@@ -120,6 +120,20 @@ def test_what_is_kept_on_the_disk_is_two_epochs_and_then_nothing(
     assert sorted(path.name for path in folder.iterdir()) == ["2", "3"]
     del sampled
     assert not list(cache_folder().glob("epochs-*"))
+
+
+def test_epochs_that_a_killed_run_left_are_swept_and_those_of_others_are_not(
+    tokenizer: SentencePieceTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "YOUNG_SECONDS", -1.0)
+    (cache_folder() / "epochs-left-over" / "7").mkdir(parents=True)
+    stream = stream_in(tmp_path, tokenizer)
+    first = SampledStream(stream, tokenizer, 0.2, seed=7)
+    (folder,) = cache_folder().glob("epochs-*")
+    assert folder.name != "epochs-left-over"
+    second = SampledStream(stream, tokenizer, 0.2, seed=7)
+    assert len(list(cache_folder().glob("epochs-*"))) == 2
+    assert len(first.of_epoch(0)) == len(second.of_epoch(0)) > 0
 
 
 @pytest.mark.parametrize("kind", ["char", "word", "byte"])

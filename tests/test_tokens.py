@@ -29,7 +29,7 @@ from streams import (
 )
 
 from textgen import documents as documents_module
-from textgen import encoding, tokens
+from textgen import encoding, storage, tokens
 from textgen.batches import Batches
 from textgen.config import CorpusConfig, TokenizerConfig
 from textgen.corpus import Corpus, Part
@@ -264,6 +264,24 @@ def test_whatever_changes_the_ids_is_encoded_again(tmp_path: Path) -> None:
     other = Spy("another vocabulary")
     prepare(corpus, other)
     assert other.encoded == 30
+
+
+def test_what_a_killed_process_left_is_swept_and_what_is_being_written_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = tmp_path / "cache" / "tokens"
+    (shelf / ".tmp-left-over").mkdir(parents=True)
+    monkeypatch.setattr(storage, "YOUNG_SECONDS", -1.0)
+
+    def look(characters: int) -> None:
+        storage.sweep_abandoned(shelf, ".tmp-")
+        names.extend(path.name for path in shelf.iterdir())
+
+    names = list[str]()
+    data = prepare(corpus_of(tmp_path, [f"document {n}" for n in range(30)]), Spy(), progress=look)
+    assert len(names) == 1
+    assert names[0].startswith(f".tmp-{data.train.folder.name}-")
+    assert list(shelf.iterdir()) == [data.train.folder]
 
 
 def test_an_incomplete_cache_is_encoded_again(tmp_path: Path) -> None:

@@ -171,6 +171,32 @@ def test_saving_and_going_on(tmp_path: Path) -> None:
     assert path.read_bytes() == b""
 
 
+@pytest.mark.parametrize(
+    ("before", "shown", "after"),
+    [
+        (b"one\r\ntwo\r\n", "one\ntwo\n", b"one\r\ntwo\r\n\r\n!"),
+        (b"one\rtwo", "one\ntwo", b"one\rtwo\r!"),
+        (b"one\ntwo", "one\ntwo", b"one\ntwo\n!"),
+        (b"one\r\ntwo\r\nthree\n", "one\ntwo\nthree\n", b"one\r\ntwo\r\nthree\r\n\r\n!"),  # as most are
+        (b"\xef\xbb\xbfone\r\n", "one\n", b"\xef\xbb\xbfone\r\n\r\n!"),
+        (b"\xef\xbb\xbf", "", b"\xef\xbb\xbf\n!"),
+        (b"one", "one", b"one\n!"),
+    ],
+)
+def test_line_endings_and_the_byte_order_mark_stay(tmp_path: Path, before: bytes, shown: str, after: bytes) -> None:
+    path = tmp_path / "chapter.txt"
+    path.write_bytes(before)
+    session = Session(Telling(), path, length=6, temperature=0.8)
+    assert session.draft.text == shown
+    session.save()
+    assert path.read_bytes() == before
+    session.type("\n")
+    session.type("!")
+    session.save()
+    assert path.read_bytes() == after
+    assert not session.unsaved
+
+
 def test_a_text_that_cannot_be_saved_stays(tmp_path: Path) -> None:
     (tmp_path / "chapters").mkdir()
     session = session_of(tmp_path / "chapters" / "one.txt", "So")

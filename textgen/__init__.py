@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import keras
 
     from textgen.generator import Generator
+    from textgen.saved_model import SavedModel
 
 __version__ = "0.1.0"
 
@@ -34,8 +35,8 @@ def train(
     """Trains a model on the text in `paths` and returns a generator that writes with it.
 
     `settings` are those of the command line (`minutes=10`, `hidden_units=512`, `documents="line"`); what is not
-    given is chosen from the text. The model is saved as `name` (by default the name of the first path) in
-    `models_dir`. Raises `TextgenError`s.
+    given is chosen from the text. The model is saved in `models_dir` as `name`; by default that is made from the first
+    path, with a number where it is taken. Raises `TextgenError`s.
     """
     if settings.get("direction") == "backward":
         from textgen.errors import ConfigError
@@ -45,31 +46,29 @@ def train(
 
     load_tensorflow()
     from textgen.config import CorpusConfig, from_dict, select
-    from textgen.generator import Generator
     from textgen.plan import make_plan
     from textgen.prepared import open_corpus
     from textgen.presets import with_preset
     from textgen.run import train as run
-    from textgen.saved_model import models_folder
+    from textgen.saved_model import free_name, models_folder
 
     preset, settings = with_preset(settings.pop("preset", None), settings)
-    first = paths if isinstance(paths, (str, Path)) else paths[0]
-    corpus = open_corpus(
-        [first] if isinstance(paths, (str, Path)) else paths,
-        from_dict(CorpusConfig, select(CorpusConfig, settings)),
-    )
+    names = [paths] if isinstance(paths, (str, Path)) else paths
+    corpus = open_corpus(names, from_dict(CorpusConfig, select(CorpusConfig, settings)))
     plan = make_plan(corpus, settings, preset=preset)
-    folder = models_folder(models_dir) / (name or Path(first).name.split(".")[0])
-    saved = run(plan, folder, callbacks=callbacks)
-    return Generator(saved.writer(), saved.tokenizer, saved.ngrams(), fingerprint=saved.fingerprint)
+    folder = models_folder(models_dir)
+    return _generator(run(plan, folder / (name or free_name(folder, names[0])), callbacks=callbacks))
 
 
 def load(name: str | None = None, models_dir: str | Path | None = None) -> Generator:
     """A generator for a saved model: its name or folder, or the newest when None. Raises `TextgenError`s."""
-    from textgen.generator import Generator
     from textgen.saved_model import load_model
 
-    saved = load_model(name, models_dir)
-    return Generator(
-        saved.writer(), saved.tokenizer, saved.ngrams() if saved.has_ngrams else None, fingerprint=saved.fingerprint
-    )
+    return _generator(load_model(name, models_dir))
+
+
+def _generator(saved: SavedModel) -> Generator:
+    from textgen.generator import Generator
+
+    ngrams = saved.ngrams() if saved.has_ngrams else None  # too large a text has no index
+    return Generator(saved.writer(), saved.tokenizer, ngrams, fingerprint=saved.fingerprint)

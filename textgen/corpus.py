@@ -22,7 +22,7 @@ import tempfile
 import weakref
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,9 +35,11 @@ from textgen.documents import PART_CHARS, Part, guess_documents
 from textgen.errors import CorpusError
 from textgen.labels import FOLDER
 from textgen.source import CHUNK_BYTES, Source, not_binary, reading
+from textgen.storage import MANIFEST
 
 __all__ = ["Corpus", "CorpusStats", "Part"]
 
+PREPARED = "prepared.json"  # in a folder that holds a corpus as ids, not as text: see `textgen.prepared`
 SAMPLE_FILES = 8  # so many files are looked at to guess what a document is
 EXCERPTS = 256  # stretches of a corpus that a sample of it is taken from
 
@@ -79,6 +81,11 @@ class Corpus:
         self.documents_mode = config.documents or self._guess()
         self._stats: CorpusStats | None = None
         self._fingerprint: str | None = None
+
+    def say_skipped(self, say: Callable[[str], None]) -> None:
+        """Tells `say` of each file that was left out."""
+        for path in self.skipped:
+            say(f"Skipped {path}: it looks like a binary file.")
 
     def parts(self) -> Iterator[Part]:
         """The documents in bounded memory: parts up to one that `ends_document` make up a document.
@@ -277,6 +284,11 @@ def _files_below(path: Path) -> list[Path]:
     files: list[Path] = []
     for folder, folders, names in os.walk(path, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        if PREPARED in names and MANIFEST in names:
+            raise CorpusError(
+                f"{folder} was made by textgen prepare and holds no text: only textgen train takes it, named alone. "
+                "Name the text that it was made from."
+            )
         files += [Path(folder, name) for name in names if not name.startswith(".")]
     return sorted(file for file in files if file.is_file())
 

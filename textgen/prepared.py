@@ -27,7 +27,7 @@ from typing import Any
 
 from textgen import storage
 from textgen.config import CorpusConfig, TokenizerConfig, TrainingConfig, from_dict, select, to_dict
-from textgen.corpus import Corpus
+from textgen.corpus import PREPARED, Corpus
 from textgen.errors import ConfigError, CorpusError, TextgenError
 from textgen.storage import MANIFEST, json_bytes, new_folder, read_manifest
 from textgen.tokenizer import MODEL_FILE, ByteTokenizer, Tokenizer, read_tokenizer
@@ -35,7 +35,6 @@ from textgen.tokens import SUMMARY, SplitSummary, TokenData, TokenStream, encode
 from textgen.vocabulary import add_labels, learn_vocabulary
 
 FORMAT = 1
-PREPARED = "prepared.json"
 SHARD_BYTES = 1 << 28  # of text in a shard when nobody says how many shards
 OWN = ["shards", "valid_fraction", "seed"]  # settings besides those of the corpus and the tokenizer
 SEED = 0
@@ -211,10 +210,11 @@ def prepare_corpus(
         if not 1 <= shard[0] <= shard[1]:
             raise ConfigError(f"There is no shard {shard[0]} of {shard[1]}: shards are numbered from 1 on.")
         given["shards"] = shard[1]
-    if is_prepared(folder):
-        corpus = Corpus(paths, PreparedCorpus(folder).config)
-    else:
-        corpus = Corpus(paths, from_dict(CorpusConfig, select(CorpusConfig, given)))
+    is_begun = is_prepared(folder)
+    config = PreparedCorpus(folder).config if is_begun else from_dict(CorpusConfig, select(CorpusConfig, given))
+    corpus = Corpus(paths, config)
+    corpus.say_skipped(say)
+    if not is_begun:
         _begin(corpus, paths, folder, given, tokenizer, say)
     prepared = PreparedCorpus(folder)
     prepared.require(given, tokenizer)

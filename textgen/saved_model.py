@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 from collections.abc import Mapping
@@ -29,10 +30,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
-from textgen.config import CELLS, CorpusConfig, ModelConfig, TokenizerConfig, from_dict, to_dict
+from textgen.card import model_card
+from textgen.config import CorpusConfig, ModelConfig, TokenizerConfig, from_dict, to_dict
 from textgen.direction import one_way
 from textgen.errors import SavedModelError, TextgenError
-from textgen.labels import named
 from textgen.numpy_model import NumpyModel
 from textgen.storage import MANIFEST, json_bytes, read_manifest, update_folder, verified, write_file
 from textgen.tokenizer import MODEL_FILE, Tokenizer, load_tokenizer
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS, NGRAMS = "config.json", "model.safetensors", "ngrams.safetensors"
 TRAINING, CARD, LOGS, CHECKPOINTS = "training.json", "README.md", "logs", "checkpoints"
+RUN = (MANIFEST, TRAINING)  # a folder with one of them is ours: an imported model has no training, a young run no model
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,22 @@ class SavedModel:
     def name(self) -> str:
         """The name of the folder."""
         return self.folder.name
+
+    @property
+    def shell_name(self) -> str:
+        """What commands call it in a shell: its name, or its folder where they would not look for the name."""
+        is_found = models_folder() / self.name == self.folder
+        return shlex.quote(self.name if is_found else str(self.folder))
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """training.json; where it is missing, what is known without it, under the same names."""
+        return self.training or {
+            "model": to_dict(self.model_config),
+            "tokenizer": to_dict(self.tokenizer_config),
+            "labels": list(self.tokenizer.labels),
+            "parameters": self.model_config.num_parameters,
+        }
 
     @property
     def fingerprint(self) -> str:
@@ -115,6 +133,14 @@ def models_folder(folder: str | Path | None = None) -> Path:
     return Path(folder or os.environ.get("TEXTGEN_MODELS") or "saved_models")
 
 
+def free_name(folder: Path, path: str | Path) -> str:
+    """A name for a model in `folder`, made from the path of its corpus, with a number where it is taken."""
+    called = "stdin" if str(path) == "-" else Path(os.path.abspath(path)).name.lstrip(".").split(".")[0]
+    stem = re.sub(r"[^\w-]+", "-", called).strip("-") or "model"
+    taken = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    return next(name for n in range(1, len(taken) + 3) if (name := stem if n == 1 else f"{stem}-{n}") not in taken)
+
+
 def find_model(name: str | None = None, folder: str | Path | None = None) -> Path:
     """The folder of a model: a path, a name in the models folder, or the newest one there when None.
 
@@ -125,11 +151,12 @@ def find_model(name: str | None = None, folder: str | Path | None = None) -> Pat
         if not models:
             raise SavedModelError(f"There is no model in {models_folder(folder)} yet: train one first.")
         return max(models, key=lambda path: (path / MANIFEST).stat().st_mtime)
-    for path in (models_folder(folder) / name, Path(name)):
+    places = models_folder(folder) / name, Path(name)
+    for path in places:
         if (path / MANIFEST).is_file():
             return path
-    if (models_folder(folder) / name / CHECKPOINTS).is_dir():
-        raise SavedModelError(f"The training of {name!r} has saved no model yet: resume it, or train it again.")
+    if any(map(_is_run, places)):
+        raise SavedModelError(f"The training of {name!r} has saved no model yet: resume it, or remove it.")
     there = ", ".join(path.name for path in models)
     raise SavedModelError(
         f"There is no model {name!r} in {models_folder(folder)}. "
@@ -137,15 +164,31 @@ def find_model(name: str | None = None, folder: str | Path | None = None) -> Pat
     )
 
 
+def find_run(name: str, folder: str | Path | None = None) -> Path:
+    """Like `find_model`, but a training that has saved no model yet will do."""
+    for path in (models_folder(folder) / name, Path(name)):
+        if _is_run(path):
+            return path
+    return find_model(name, folder)  # says which there are
+
+
 def list_models(folder: str | Path | None = None) -> list[Path]:
     """The folders of all models, by name."""
     return sorted(path.parent for path in models_folder(folder).glob(f"*/{MANIFEST}"))
 
 
+def list_runs(folder: str | Path | None = None) -> list[Path]:
+    """The folders of all models, and of trainings that have saved none yet, by name."""
+    return sorted({path.parent for name in RUN for path in models_folder(folder).glob(f"*/{name}")})
+
+
 def remove_model(path: Path) -> None:
-    """Deletes a model. Its manifest goes first, so that what a crash leaves is not taken for a model."""
+    """Deletes a model, or a training that has saved none.
+
+    The manifest goes first, so that what a crash leaves is not taken for a model.
+    """
     try:
-        (path / MANIFEST).unlink()
+        (path / MANIFEST).unlink(missing_ok=True)
         shutil.rmtree(path)
     except OSError as error:
         raise SavedModelError(f"Cannot remove {path}: {error.strerror or error}.") from None
@@ -231,44 +274,6 @@ def write_training(folder: Path, training: dict[str, Any]) -> None:
     write_file(folder / CARD, model_card(folder.name, training).encode())
 
 
-def model_card(name: str, training: dict[str, Any]) -> str:
-    """The README.md of a saved model, for people."""
-    model, corpus, scores = training["model"], training["corpus"], training["scores"]
-    score_lines = "\n".join(f"| {key.replace('_', ' ')} | {value:,.4g} |" for key, value in scores.items())
-    layers = f"{model['num_layers']} {CELLS[model.get('cell', 'lstm')]} layers of {model['hidden_units']} units"
-    layers += {"backward": ", backward", "both": " in each direction"}.get(model.get("direction", ""), "")
-    layers += f", attention over {model['attention']} outputs" if model.get("attention") else ""
-    files = ", ".join(f"`{Path(path).name}`" for path in corpus["paths"])
-    labels = training.get("labels", [])
-    example = f" --label {shlex.quote(labels[0])}" if labels else ""
-    label_row = f"\n| labels | {named(labels)} |" if labels else ""
-    return f"""# {name}
-
-A recurrent language model, trained with textgen {training["versions"]["textgen"]} on {files}
-({corpus["characters"]:,} characters in {corpus["documents"]:,} documents).
-
-    textgen sample {name}{example} --prompt "..."
-
-| | |
-|---|---|
-| network | {layers}, embedding of {model["embedding_dim"]} |
-| parameters | {training["parameters"]:,} |
-| vocabulary | {model["vocab_size"]:,} pieces ({training["tokenizer"]["tokenizer"]}) |{label_row}
-| trained for | {training["progress"]["step"]:,} steps, {training["progress"]["epochs"]:.1f} epochs, \
-{training["progress"]["seconds"] / 60:.1f} minutes |
-| seed | {training["training"]["seed"]} |
-
-Scores on text that was held out from training:
-
-| | |
-|---|---|
-{score_lines}
-
-The text it writes imitates the corpus and nothing else: expect its style, its words and its mistakes, and
-now and then a passage that stands in the corpus word for word. The rights in the corpus are its owners'.
-"""
-
-
 def read_arrays(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     """The float32 arrays of a safetensors file, once names, shapes and types are those expected."""
     try:
@@ -289,6 +294,10 @@ def read_arrays(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.
 def in_c_order(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The same arrays laid out row by row: safetensors writes the memory of others as it is, scrambled."""
     return {name: np.asarray(array, order="C") for name, array in arrays.items()}
+
+
+def _is_run(path: Path) -> bool:
+    return any((path / name).is_file() for name in RUN)
 
 
 def _entry(path: Path, name: str) -> dict[str, Any]:

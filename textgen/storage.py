@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from textgen.errors import SavedModelError, TextgenError
 MANIFEST = "MANIFEST.json"
 PENDING = ".new"  # a file that the manifest already counts on, not yet renamed into place
 TEMPORARY = ".tmp-"
+YOUNG_SECONDS = 3600.0  # since a folder was changed
 ASIDE = f"{TEMPORARY}old-"  # then the process and the name that the folder had
 
 
@@ -32,15 +34,23 @@ def cache_folder() -> Path:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Writes `data` to `path` so that a crash leaves either the old file or the new one."""
+    """Writes `data` to `path` so that a crash leaves either the old file or the new one, with the old one's mode.
+
+    Where `path` is a link, what it leads to is written.
+    """
     with writing(path):
-        temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+        target = Path(os.path.realpath(path))
+        temporary = target.with_name(f"{TEMPORARY}{os.getpid()}-{target.name}")
         try:
+            if target.exists():
+                temporary.touch(0o600)  # what was private is never open to others
             _write_through(temporary, data)
-            os.replace(temporary, path)
+            with suppress(OSError):  # there was no file, or its file system has no modes
+                shutil.copymode(target, temporary)
+            os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        _sync_folder(target.parent)
 
 
 @contextmanager
@@ -160,28 +170,43 @@ def sweep(path: Path, name: str = "") -> None:
                 leftover.unlink()
 
 
+def sweep_abandoned(path: Path, name: str) -> None:
+    """Removes those folders in `path` whose names begin with `name` that no process holds with `locked` any more.
+
+    Young ones stay: they may be about to be locked, or to be renamed.
+    """
+    for leftover in path.glob(f"{name}*"):
+        with suppress(OSError, TextgenError):  # somebody was faster, or works in it
+            if time.time() - leftover.stat().st_mtime > YOUNG_SECONDS:
+                with locked(leftover) as is_held:
+                    if is_held:
+                        shutil.rmtree(leftover, ignore_errors=True)
+
+
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[bool]:
     """Holds the folder `path` alone. Raises `TextgenError` at once if another process holds it.
 
-    Nothing is left behind, however the process ends. File systems that know no such locks do without.
+    Nothing is left behind, however the process ends. File systems that know no such locks do without: it gives False.
     """
     try:
         import fcntl
     except ImportError:  # not on Windows
-        yield
+        yield False
         return
     with writing(path):
         descriptor = os.open(path, os.O_RDONLY)
+    is_held = False
     try:
         with suppress(OSError):
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                is_held = True
             except BlockingIOError:
                 raise TextgenError(
                     f"Another process is writing to {path}: wait for it to end, or choose another name."
                 ) from None
-        yield
+        yield is_held
     finally:
         os.close(descriptor)
 

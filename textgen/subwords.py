@@ -15,6 +15,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from hashlib import blake2b
 from pathlib import Path
 from threading import Lock
@@ -24,11 +25,12 @@ import numpy as np
 
 from textgen.corpus import Part
 from textgen.errors import ConfigError
-from textgen.storage import cache_folder, writing
+from textgen.storage import cache_folder, locked, sweep_abandoned, writing
 from textgen.tokenizer import SentencePieceTokenizer, Tokenizer
 from textgen.tokens import TokenStream, encode_parts
 
 SAMPLED = ("unigram", "bpe")  # vocabularies whose texts can be cut in several ways
+EPOCHS = "epochs-"  # what the names of folders with epochs begin with
 READ = 1 << 18  # ids that are turned into text at a time
 
 
@@ -53,8 +55,12 @@ class SampledStream(TokenStream):
         self._lock = Lock()
         with writing(cache_folder()):
             cache_folder().mkdir(parents=True, exist_ok=True)
-            self._kept_in = Path(tempfile.mkdtemp(prefix="epochs-", dir=cache_folder()))
-        weakref.finalize(self, shutil.rmtree, self._kept_in, ignore_errors=True)
+            sweep_abandoned(cache_folder(), EPOCHS)
+            self._kept_in = Path(tempfile.mkdtemp(prefix=EPOCHS, dir=cache_folder()))
+        stack = ExitStack()
+        stack.enter_context(locked(self._kept_in))
+        stack.callback(shutil.rmtree, self._kept_in, ignore_errors=True)
+        weakref.finalize(self, stack.close)
 
     def of_epoch(self, epoch: int) -> TokenStream:
         """The text in the pieces of an epoch; it and the one before are kept, since reading ahead needs both."""

@@ -26,7 +26,7 @@ from textgen.config import TrainingConfig
 from textgen.corpus import Corpus, Part
 from textgen.encoding import encode_batches
 from textgen.errors import CorpusError, TextgenError
-from textgen.storage import cache_folder, new_folder, read_manifest
+from textgen.storage import TEMPORARY, cache_folder, locked, new_folder, read_manifest, sweep_abandoned
 from textgen.tokenizer import Tokenizer
 
 FORMAT = 3  # part of the cache's key: a change of what is written makes old caches unused
@@ -174,6 +174,7 @@ def prepare(
     folder = (cache or cache_folder()) / "tokens" / key[:32]
     data = TokenData.cached(folder)
     if data is None:
+        sweep_abandoned(folder.parent, TEMPORARY)
         encode_parts(_split_parts(corpus, valid, seed), tokenizer, folder, progress)
         data = TokenData(TokenStream(folder, "train"), TokenStream(folder, "valid"))
     data.require_text()
@@ -320,7 +321,7 @@ def encode_parts(
     `encode` makes of batches of texts the ids of each; by default those of the likeliest pieces.
     """
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
-    with new_folder(folder) as temporary, ExitStack() as files:
+    with new_folder(folder) as temporary, locked(temporary), ExitStack() as files:
         writers = {
             split: files.enter_context(closing(_SplitWriter(temporary, split, tokenizer)))
             for split in ("train", "valid")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from codecs import BOM_UTF8
+from collections import Counter
 from pathlib import Path
 
 from textgen.errors import TextgenError
@@ -10,6 +13,7 @@ from textgen.storage import write_file
 from textgen.suggestions import Suggester, Suggestion
 
 HIGHEST = 2.0  # temperature
+NEWLINE = re.compile("\r\n?|\n")
 
 
 class Draft:
@@ -56,12 +60,45 @@ class Draft:
         return False
 
 
+class TextFile:
+    """A UTF-8 text on the disk, whose byte order mark and line endings are kept; a draft has neither."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._mark = b""
+        self._newline = "\n"
+
+    def read(self) -> str:
+        """The text, its lines ended by \\n; of a file that is not there yet, none.
+
+        Raises `TextgenError`, also for what would only be found out when the text is written.
+        """
+        if not self._path.parent.is_dir():
+            raise TextgenError(f"Cannot write {self._path}: there is no folder {self._path.parent}. Make it first.")
+        try:
+            data = self._path.read_bytes() if self._path.exists() else b""
+            self._mark = BOM_UTF8 if data.startswith(BOM_UTF8) else b""
+            text = data.removeprefix(self._mark).decode()
+        except (OSError, UnicodeDecodeError) as error:
+            raise TextgenError(
+                f"Cannot read {self._path}: {error}. Name a UTF-8 text, or a file that is not there yet."
+            ) from None
+        endings = Counter(NEWLINE.findall(text))  # where they differ, all become the commonest
+        self._newline = endings.most_common(1)[0][0] if endings else "\n"
+        return NEWLINE.sub("\n", text)
+
+    def write(self, text: str) -> None:
+        """Writes a text as the file had it. Raises `TextgenError`."""
+        write_file(self._path, self._mark + text.replace("\n", self._newline).encode())
+
+
 class Session:
     """A draft that stands in a file, with suggestions; `message` says what the last action has to say."""
 
     def __init__(self, suggester: Suggester, path: Path, *, length: int, temperature: float) -> None:
         """Goes on with the text in `path`, if there is one. Raises `TextgenError` where that cannot be read."""
-        self.draft = Draft(_read(path))
+        self._file = TextFile(path)
+        self.draft = Draft(self._file.read())
         self.path = path
         self.temperature = temperature
         self.page = 0  # of the suggestions; 0 has the likeliest
@@ -149,7 +186,7 @@ class Session:
         """Writes the text to the file, unless it stands there."""
         if self.unsaved:
             try:
-                write_file(self.path, self.draft.text.encode())
+                self._file.write(self.draft.text)
             except TextgenError as error:
                 self.message = str(error)
                 return
@@ -159,15 +196,3 @@ class Session:
     def _begin(self) -> None:
         """After a change of the text the likeliest suggestions come first again."""
         self.page = self._seed = 0
-
-
-def _read(path: Path) -> str:
-    """The text to go on with. What would only be found out when it is saved is said before."""
-    if not path.parent.is_dir():
-        raise TextgenError(f"Cannot write {path}: there is no folder {path.parent}. Make it first.")
-    try:
-        return path.read_text(encoding="utf-8") if path.exists() else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise TextgenError(
-            f"Cannot read {path}: {error}. Name a UTF-8 text, or a file that is not there yet."
-        ) from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from typing import Any
 
 import click
@@ -25,6 +27,12 @@ from textgen.errors import Interrupted, TextgenError, WorkerLost
 
 class Program(click.Group):
     """The one place where errors become exit codes: 1 for a `TextgenError`, 2 wrong usage, 130 Ctrl-C."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Runs the program; where stdout is not UTF-8, it shows question marks for what it lacks."""
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")
+        return super().main(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs a command; what the user can mend is one line on stderr, a bug keeps its traceback."""

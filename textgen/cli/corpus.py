@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -38,8 +39,7 @@ def stats(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
 
     text = Corpus(paths, corpus_config(options))
     text.labels()  # complains where there are none
-    for path in text.skipped:
-        click.echo(f"Skipped {path}: it looks like a binary file.", err=True)
+    text.say_skipped(partial(click.echo, err=True))
     click.echo(_as_json(text) if as_json else _as_table(text))
 
 

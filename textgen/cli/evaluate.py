@@ -6,6 +6,7 @@ import json
 import math
 import tempfile
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,7 @@ def evaluate(
     saved.tokenizer.opening(label)  # complains before the slow part
     ngrams = saved.ngrams() if novelty else None
     text = Corpus(paths, replace(saved.corpus_config, **select(CorpusConfig, given(options))))
+    text.say_skipped(partial(click.echo, err=True))
 
     from textgen.runtime import load_tensorflow
 

@@ -22,14 +22,16 @@ def models() -> None:
 def list_(models_dir: Path | None, as_json: bool) -> None:
     """List the saved models, with their size and score.
 
+    A training that has saved no model yet is among them, and says so.
+
     \b
     Example:
       textgen models list
     """
-    from textgen.saved_model import list_models, load_model, models_folder
+    from textgen.saved_model import list_runs, load_model, models_folder
 
     rows: list[dict[str, object]] = []
-    for path in list_models(models_dir):
+    for path in list_runs(models_dir):
         try:
             saved = load_model(str(path), models_dir)
         except TextgenError as error:
@@ -77,15 +79,14 @@ def show(model: str | None, models_dir: Path | None, as_json: bool) -> None:
     Example:
       textgen models show novel
     """
-    from textgen.saved_model import load_model, model_card
+    from textgen.card import model_card
+    from textgen.saved_model import load_model
 
     saved = load_model(model, models_dir)
     if as_json:
-        click.echo(json.dumps(saved.training, indent=2, ensure_ascii=False))
-    elif saved.training:
-        click.echo(model_card(saved.name, saved.training), nl=False)
+        click.echo(json.dumps(saved.record, indent=2, ensure_ascii=False))
     else:
-        raise TextgenError(f"{saved.folder} has no training.json: copy the whole folder again.")
+        click.echo(model_card(saved.name, saved.record), nl=False)
 
 
 @models.command()
@@ -95,13 +96,15 @@ def show(model: str | None, models_dir: Path | None, as_json: bool) -> None:
 def remove(model: str, models_dir: Path | None, yes: bool) -> None:
     """Delete MODEL, with its checkpoints and logs.
 
+    MODEL may also be a training that has saved no model yet.
+
     \b
     Example:
       textgen models remove novel
     """
-    from textgen.saved_model import find_model, remove_model
+    from textgen.saved_model import find_run, remove_model
 
-    path = find_model(model, models_dir)
+    path = find_run(model, models_dir)
     if not yes:
         click.confirm(f"Delete {path} and everything in it?", abort=True, err=True)
     remove_model(path)

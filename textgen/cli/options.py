@@ -20,7 +20,7 @@ from textgen.config import (
     from_dict,
     select,
 )
-from textgen.errors import TextgenError
+from textgen.errors import SavedModelError, TextgenError
 from textgen.storage import check_writable
 
 if TYPE_CHECKING:
@@ -233,13 +233,22 @@ def corpus_config(options: dict[str, Any]) -> CorpusConfig:
 
 
 def find_tokenizer(name: str, models_dir: Path | None = None) -> Tokenizer:
-    """The tokenizer in a .model file or a saved model, or the byte tokenizer."""
+    """The tokenizer of a saved model, in a .model file or in a folder; or the byte tokenizer.
+
+    A corpus may lie beside the model that was named after it, so models go before paths.
+    """
     from textgen.saved_model import find_model
     from textgen.tokenizer import load_tokenizer, read_tokenizer
 
     if name == "byte":
         return load_tokenizer(b"")
-    return read_tokenizer(Path(name) if Path(name).exists() else find_model(name, models_dir))
+    try:
+        path = find_model(name, models_dir)
+    except SavedModelError:
+        path = Path(name)
+        if not path.exists():
+            raise
+    return read_tokenizer(path)
 
 
 def standard_bytes() -> BinaryIO:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,5 +87,5 @@ def _as_text(prepared: PreparedCorpus) -> str:
     data = prepared.data()
     return (
         f"{prepared.folder}: {len(data.train):,} tokens to train on, {len(data.valid):,} held out.\n"
-        f"Train on it: textgen train {prepared.folder}"
+        f"Train on it: textgen train {shlex.quote(str(prepared.folder))}"
     )

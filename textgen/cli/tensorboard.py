@@ -26,8 +26,8 @@ def tensorboard(model: str | None, port: int, host: str, models_dir: Path | None
       textgen tensorboard
       textgen tensorboard novel --port 0
     """
-    from textgen.saved_model import LOGS, find_model, models_folder
+    from textgen.saved_model import LOGS, find_run, models_folder
 
-    folder = find_model(model, models_dir) / LOGS if model else models_folder(models_dir)
+    folder = find_run(model, models_dir) / LOGS if model else models_folder(models_dir)
     arguments = ["--logdir", str(folder), "--port", str(port), "--host", host]
     os.execv(sys.executable, [sys.executable, "-m", "tensorboard.main", *arguments])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import shlex
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -241,7 +239,7 @@ def train(
     from textgen.run import resume as resume_run
     from textgen.run import train as train_run
     from textgen.runtime import limit_cores
-    from textgen.saved_model import models_folder
+    from textgen.saved_model import free_name, models_folder
 
     settled = {"valid": valid, "from": start, "tokenizer-from": tokenizer_from, "preset": preset, "dry-run": dry_run}
     _refuse_contradictions(paths, resume, find_lr, workers or 1, settled)
@@ -249,7 +247,7 @@ def train(
         limit_cores(threads)
     preset, settings = with_preset(preset, {**(read_toml(config_file) if config_file else {}), **given(options)})
     folder = models_folder(models_dir)
-    chosen = name or (_newest_run(folder) if resume else _free_name(folder, paths[0]))
+    chosen = name or (_newest_run(folder) if resume else free_name(folder, paths[0]))
     target = folder / chosen
     if workers and workers > 1 and not dry_run:
         ctx = click.get_current_context()
@@ -260,7 +258,7 @@ def train(
         join(target, join_others(strategy, start_timeout), step_timeout)
         return
     display = Display()
-    observers = [display, *_profilers(target, profile)]
+    observers = [display, *_profilers(target, profile, display.say)]
     if resume:
         distribution = join_others(strategy, start_timeout)
         display.say(f"Resuming {target}.")
@@ -360,14 +358,14 @@ def _share(valid: str) -> float | None:
     return None
 
 
-def _profilers(target: Path, steps: int | None) -> list[Observer]:
+def _profilers(target: Path, steps: int | None, say: Callable[[str], None]) -> list[Observer]:
     from textgen.saved_model import LOGS
 
     if not steps:
         return []
     from textgen.profiler import Profiler
 
-    return [Profiler(target / LOGS, steps)]
+    return [Profiler(target / LOGS, steps, say)]
 
 
 def _find_lr(plan: Plan, say: Callable[[str], None], as_json: bool) -> None:
@@ -388,13 +386,6 @@ def _newest_run(folder: Path) -> str:
     if not runs:
         raise TrainingError(f"There is no run to resume in {folder}: name a corpus to train on.")
     return runs[-1].parent.name
-
-
-def _free_name(folder: Path, path: str) -> str:
-    """A name made from a path, with a number where it is taken."""
-    stem = "stdin" if path == "-" else re.sub(r"[^\w-]+", "-", Path(path).name.split(".")[0]).strip("-") or "model"
-    taken = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-    return next(name for n in range(1, len(taken) + 3) if (name := stem if n == 1 else f"{stem}-{n}") not in taken)
 
 
 def describe(plan: Plan, folder: Path) -> str:
@@ -468,15 +459,16 @@ def _labels(plan: Plan) -> str:
 
 
 def _summary(saved: SavedModel) -> str:
+    from textgen.card import sample_command
+
     scores, progress = saved.training["scores"], saved.training["progress"]
-    label = f" --label {shlex.quote(saved.tokenizer.labels[0])}" if saved.tokenizer.labels else ""
     return (
         f"{saved.folder}: {saved.training['state']} after {progress['step']:,} steps "
         f"({_duration(progress['seconds'])}).\n"
         f"Held-out text: {scores['nats_per_token']:.3f} nats a token, perplexity {scores['perplexity_per_token']:.2f}, "
         f"{scores['bits_per_byte']:.3f} bits a byte.\n"
-        f"Write with it:  textgen sample {saved.name}{label}\n"
-        f"See the curves: textgen tensorboard {saved.name}"
+        f"Write with it:  {sample_command(saved.shell_name, saved.training['model'], saved.tokenizer.labels)}\n"
+        f"See the curves: textgen tensorboard {saved.shell_name}"
     )
 
 

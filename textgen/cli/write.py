@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import os
 import signal
@@ -105,8 +104,6 @@ def write(
     writer = saved.writer() if load_state is None else _started(saved, load_state)
     suggester = Suggester(writer, saved.tokenizer, num, label)
     session = Session(suggester, file or _free_name(saved.name), length=length, temperature=temperature)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows question marks
     screen, keyboard = Screen(session, Console()), Keyboard(sys.stdin.fileno())
     try:
         with _signals_raise():
