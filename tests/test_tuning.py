@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +174,19 @@ def test_a_labelled_model_is_tuned_on_its_text_alone(tmp_path: Path) -> None:
     assert tune(model, text, tmp_path / "poems.state")["nats_before"] < 20.0
     result = run("sample", model, "--label", "fox", "--load-state", str(tmp_path / "poems.state"), "--max-tokens", "3")
     assert result.exit_code == 0, result.stderr
+
+
+def test_what_it_says_is_what_there_is_to_know(tiny_models: Path, tmp_path: Path) -> None:
+    """Files that are left out, and a line that writes with the state wherever it is run."""
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "poems.txt").write_text(POEM * 40, encoding="utf-8")
+    (tmp_path / "texts" / "photo").write_bytes(b"\0\1\2")
+    state, where = tmp_path / "my poems.state", ["--models-dir", str(tiny_models)]
+    result = run("tune-state", "tiny", str(tmp_path / "texts"), "--out", str(state), "--steps", "1", *where)
+    assert f"Skipped {tmp_path / 'texts' / 'photo'}: it looks like a binary file." in result.stderr
+    program, *arguments = shlex.split(result.stdout.splitlines()[-1].removeprefix("Write with it: "))
+    assert program == "textgen"
+    assert run(*arguments, "--max-tokens", "1").exit_code == 0
 
 
 def test_write_begins_in_a_tuned_state_and_in_no_other(tiny_models: Path, tmp_path: Path) -> None:
