@@ -485,7 +485,7 @@ def test_many_prompts_with_settings_of_their_own(models: Path, tmp_path: Path) -
     assert rows_of(models, "--prompt", "Song 69\n", "--seed", "72", "--max-tokens", "12") == rows[69:]
 
 
-def test_after_the_highest_seed_comes_the_lowest(models: Path) -> None:
+def test_after_the_largest_seed_comes_the_lowest(models: Path) -> None:
     prompts = ["--prompt", "The", "--prompt", "A", "--num", "2", "--max-tokens", "2"]
     rows = rows_of(models, *prompts, "--seed", str((1 << 63) - 1))
     assert [row["seed"] for row in rows] == [(1 << 63) - 1, 0, 1, 2]

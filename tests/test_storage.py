@@ -220,7 +220,7 @@ def test_a_file_that_could_not_be_written_is_known_before_the_work(
     def refuse(**_: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(storage.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     with pytest.raises(TextgenError, match=r"Cannot write .*file: Read-only file system\."):
         check_writable(tmp_path / "file")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from textgen.model import LanguageModel
 from textgen.numpy_model import NumpyModel
 from textgen.runtime import load_tensorflow
 from textgen.saved_model import load_model, save_model
-from textgen.states import StartedModel, load_state
+from textgen.states import StartedModel
 from textgen.tokenizer import ByteTokenizer, Tokenizer
 from textgen.tuning import PATIENCE, WINDOW, tune_state, windows_of
 
@@ -138,18 +139,18 @@ def tune(model: str, text: Path, out: Path) -> dict[str, float]:
 
 def test_a_model_of_both_directions_is_tuned_as_its_forward_part(tmp_path: Path, tokenizer: Tokenizer) -> None:
     config = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8, direction="both")
-    weights, text = random_weights(config), tmp_path / "poems.txt"
-    text.write_text(POEM * 40, encoding="utf-8")
-    both = save(tmp_path / "both", config, weights, tokenizer)
-    forward = save(tmp_path / "forward", *one_way(config, weights, "forward"), tokenizer)
-    assert tune(both, text, tmp_path / "both.state") == tune(forward, text, tmp_path / "forward.state")
-    loaded = load_model(both)
-    memories = [
-        load_state(tmp_path / name, saved.writer().initial_state(1), saved.fingerprint, tokenizer.vocab_size).memory
-        for name, saved in (("both.state", loaded), ("forward.state", load_model(forward)))
-    ]
-    np.testing.assert_allclose(*(np.array(memory) for memory in memories), atol=1e-6)
-    result = run("sample", both, "--load-state", str(tmp_path / "both.state"), "--max-tokens", "3")
+    weights, text, state = random_weights(config), tmp_path / "poems.txt", tmp_path / "both.state"
+    line = POEM.replace("\n", " ") * 4  # as long as some windows
+    text.write_text(f"{line}\n" * 20, encoding="utf-8")
+    model = save(tmp_path / "both", config, weights, tokenizer)
+    nats = tune(model, text, state)["nats_before"]
+    ids = np.array([*tokenizer.encode(line), tokenizer.eos_id] * 20, np.int32)
+    windows = windows_of(ids, tokenizer)
+    inputs, targets = (each[-(len(each) // 10) :] for each in windows)
+    forward = NumpyModel(*one_way(config, weights, "forward"))
+    expected, _ = forward.token_losses(inputs, targets, forward.initial_state(len(inputs)))
+    assert nats == pytest.approx(expected[targets != tokenizer.pad_id].mean(), rel=1e-5)
+    result = run("sample", model, "--load-state", str(state), "--max-tokens", "3")
     assert result.exit_code == 0, result.stderr
 
 
@@ -173,6 +174,19 @@ def test_a_labelled_model_is_tuned_on_its_text_alone(tmp_path: Path) -> None:
     assert tune(model, text, tmp_path / "poems.state")["nats_before"] < 20.0
     result = run("sample", model, "--label", "fox", "--load-state", str(tmp_path / "poems.state"), "--max-tokens", "3")
     assert result.exit_code == 0, result.stderr
+
+
+def test_what_it_says_is_what_there_is_to_know(tiny_models: Path, tmp_path: Path) -> None:
+    """Files that are left out, and a line that writes with the state wherever it is run."""
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "poems.txt").write_text(POEM * 40, encoding="utf-8")
+    (tmp_path / "texts" / "photo").write_bytes(b"\0\1\2")
+    state, where = tmp_path / "my poems.state", ["--models-dir", str(tiny_models)]
+    result = run("tune-state", "tiny", str(tmp_path / "texts"), "--out", str(state), "--steps", "1", *where)
+    assert f"Skipped {tmp_path / 'texts' / 'photo'}: it looks like a binary file." in result.stderr
+    program, *arguments = shlex.split(result.stdout.splitlines()[-1].removeprefix("Write with it: "))
+    assert program == "textgen"
+    assert run(*arguments, "--max-tokens", "1").exit_code == 0
 
 
 def test_write_begins_in_a_tuned_state_and_in_no_other(tiny_models: Path, tmp_path: Path) -> None:

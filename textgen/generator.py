@@ -231,7 +231,7 @@ def seeded(config: SamplingConfig) -> SamplingConfig:
 
 
 def later_seed(config: SamplingConfig, number: int) -> SamplingConfig:
-    """The config with the seed that comes `number` after its own; after the highest comes 0."""
+    """The config with the seed that comes `number` after its own; after the largest comes 0."""
     return replace(config, seed=((config.seed or 0) + number) % (1 << 63))
 
 

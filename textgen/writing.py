@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from textgen.errors import TextgenError
-from textgen.storage import write_file
+from textgen.storage import check_writable, write_file
 from textgen.suggestions import Suggester, Suggestion
 
 HIGHEST = 2.0  # temperature
@@ -73,8 +73,7 @@ class TextFile:
 
         Raises `TextgenError`, also for what would only be found out when the text is written.
         """
-        if not self._path.parent.is_dir():
-            raise TextgenError(f"Cannot write {self._path}: there is no folder {self._path.parent}. Make it first.")
+        check_writable(self._path)
         try:
             data = self._path.read_bytes() if self._path.exists() else b""
             self._mark = BOM_UTF8 if data.startswith(BOM_UTF8) else b""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,7 @@ def tune_state(
             "name a model of direction forward or both."
         )
     text = Corpus(paths, replace(saved.corpus_config, **select(CorpusConfig, given(options))))
+    text.say_skipped(partial(click.echo, err=True))
 
     from textgen.runtime import load_tensorflow
 
@@ -71,5 +74,5 @@ def tune_state(
     click.echo(
         f"{out}: {out.stat().st_size:,} bytes after {tuned.steps:,} steps.\n"
         f"Held-out text: {tuned.nats_after:.4f} nats a token, {tuned.nats_before:.4f} without it.\n"
-        f"Write with it: textgen sample {saved.name} --load-state {out}"
+        f"Write with it: textgen sample {saved.shell_name} --load-state {shlex.quote(str(out))}"
     )
