@@ -120,7 +120,7 @@ def test_the_precision_is_settled(tmp_path: Path) -> None:
         ("num_layers", 2.5), ("minutes", "ten"), ("momentum", "much"),
     ],
 )  # fmt: skip
-def test_settings_are_checked_before_they_are_counted_with(tmp_path: Path, name: str, value: object) -> None:
+def test_settings_are_checked_before_they_are_counted_with(tmp_path: Path, name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=name):
         plan(tmp_path, 50_000, **{name: value})
 

@@ -448,7 +448,7 @@ def test_a_run_that_fails_before_its_first_step_leaves_no_model(
         patch.setattr("textgen.trainer.check_room", no_room)
         with pytest.raises(TrainingError, match="no room"):
             train(plan_for(text), tmp_path / "songs")
-    with pytest.raises(SavedModelError, match="There is no model"):
+    with pytest.raises(SavedModelError, match="has saved no model yet"):
         load_model("songs", tmp_path)
     assert train(plan_for(text, steps=2), tmp_path / "songs").training["progress"]["step"] == 2
 

@@ -228,7 +228,7 @@ def _tf_config() -> tuple[int, int]:
         config = json.loads(text)
         cluster = config.get("cluster") or {}
         number = sum(len(tasks) for tasks in cluster.values())
-        task = config["task"] if number else {"type": "worker", "index": 0}
+        task: dict[str, Any] = config["task"] if number else {"type": "worker", "index": 0}
         jobs, index = {*cluster, task["type"]}, int(task["index"])
     except (ValueError, AttributeError, TypeError, KeyError):
         raise ConfigError(f"TF_CONFIG is not valid: {text[:80]!r}. See the README.") from None
