@@ -409,33 +409,34 @@ def test_resuming_can_lengthen_a_run_and_needs_no_corpus_while_tokens_are_cached
     assert saved.training["progress"]["step"] == 20
 
 
+def test_a_resumption_that_cannot_be_leaves_the_run_as_it_was(text: Path, tmp_path: Path) -> None:
+    """Other settings than those that the position in the text depends on, or the checkpoint; another process."""
+    plan, folder = plan_for(text, steps=2), tmp_path / "songs"
+    folder.mkdir()
+    with locked(folder), pytest.raises(TextgenError, match="Another process is writing to"):
+        train(plan, folder)
+    before = train(plan, folder).training
+    with locked(folder), pytest.raises(TextgenError, match="Another process is writing to"):
+        resume(folder, {"steps": 3})
+    for name, value in {"sequence_length": 8, "seed": 1, "random_bptt": 0.5, "subword_alpha": 0.1}.items():
+        with pytest.raises(ConfigError, match=f"{name} was settled when the run began"):
+            resume(folder, {"steps": 3, name: value})
+    with pytest.raises(TrainingError, match="does not fit the model and batch size"):
+        resume(folder, {"steps": 3, "batch_size": 2})
+    assert json.loads((folder / "training.json").read_text(encoding="utf-8")) == before
+
+
 def test_what_a_run_is_resumed_with_is_written_down_before_its_first_step(text: Path, tmp_path: Path) -> None:
-    train(plan_for(text), tmp_path / "songs")
-    records = []
+    plan, folder, records = plan_for(text, steps=2), tmp_path / "songs", []
+    train(plan, folder)
 
     class Look(Observer):
         def on_step(self, report: StepReport) -> None:
-            records.append(json.loads((tmp_path / "songs" / "training.json").read_text(encoding="utf-8")))
+            records.append(json.loads((folder / "training.json").read_text(encoding="utf-8")))
 
-    resume(tmp_path / "songs", {"steps": 14}, observers=[Look()])
-    assert {(record["state"], record["training"]["steps"]) for record in records} == {("running", 14)}
-
-
-def test_settings_that_do_not_go_with_a_checkpoint_leave_the_run_as_it_was(text: Path, tmp_path: Path) -> None:
-    before = train(plan_for(text, steps=2), tmp_path / "songs").training
-    with pytest.raises(TrainingError, match="does not fit the model and batch size"):
-        resume(tmp_path / "songs", {"steps": 3, "batch_size": 2})
-    assert json.loads((tmp_path / "songs" / "training.json").read_text(encoding="utf-8")) == before
-
-
-def test_one_process_at_a_time_trains_a_model(text: Path, tmp_path: Path) -> None:
-    (tmp_path / "songs").mkdir()
-    with locked(tmp_path / "songs"), pytest.raises(TextgenError, match="Another process is writing to"):
-        train(plan_for(text), tmp_path / "songs")
-    train(plan_for(text, steps=2), tmp_path / "songs")
-    with locked(tmp_path / "songs"), pytest.raises(TextgenError, match="Another process is writing to"):
-        resume(tmp_path / "songs", {"steps": 3})
-    assert resume(tmp_path / "songs", {"steps": 3}).training["progress"]["step"] == 3
+    same = {name: getattr(plan.training_config, name) for name in ("sequence_length", "seed", "random_bptt")}
+    resume(folder, {"steps": 4, **same}, observers=[Look()])
+    assert [(record["state"], record["training"]["steps"]) for record in records] == [("running", 4)] * 2
 
 
 def test_a_run_that_fails_before_its_first_step_leaves_no_model(
@@ -451,15 +452,6 @@ def test_a_run_that_fails_before_its_first_step_leaves_no_model(
     with pytest.raises(SavedModelError, match="has saved no model yet"):
         load_model("songs", tmp_path)
     assert train(plan_for(text, steps=2), tmp_path / "songs").training["progress"]["step"] == 2
-
-
-@pytest.mark.parametrize(("name", "value"), [("sequence_length", 8), ("seed", 1), ("random_bptt", 0.5)])
-def test_what_the_position_in_the_text_depends_on_stays(text: Path, tmp_path: Path, name: str, value: float) -> None:
-    train(plan_for(text, steps=2), tmp_path / "songs")
-    with pytest.raises(ConfigError, match=f"{name} was settled when the run began"):
-        resume(tmp_path / "songs", {"steps": 3, name: value})
-    same = getattr(plan_for(text).training_config, name)
-    assert resume(tmp_path / "songs", {"steps": 3, name: same}).training["progress"]["step"] == 3
 
 
 def test_resuming_a_changed_corpus_without_cached_tokens_is_refused(
