@@ -201,7 +201,7 @@ def test_no_paths() -> None:
     ("stdin", "message"),
     [
         (Terminal(), "which is a terminal"),
-        (None, "which is a terminal"),
+        (None, "which is closed"),
         (io.TextIOWrapper(io.BytesIO()), "No text in standard input: it is empty"),
         (io.TextIOWrapper(io.BytesIO(b" \n")), "No text in standard input: nothing but blanks"),
         (io.TextIOWrapper(io.BytesIO(b"\0")), "standard input looks like a binary file"),

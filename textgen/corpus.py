@@ -258,7 +258,8 @@ class Corpus:
 
     def _standard_input(self) -> Source:
         if sys.stdin is None or sys.stdin.isatty():
-            raise CorpusError("- is standard input, which is a terminal here: pipe a text into it.")
+            what = "closed" if sys.stdin is None else "a terminal"
+            raise CorpusError(f"- is standard input, which is {what} here: pipe a text into it.")
         return self._spool(sys.stdin.buffer, "standard input")
 
     def _spool(self, stream: BinaryIO, name: str) -> Source:
