@@ -338,7 +338,7 @@ def test_models_list_show_and_remove(models: Path, tmp_path: Path) -> None:
     import shutil
 
     folder = tmp_path / "copied"
-    shutil.copytree(models, folder)
+    shutil.copytree(models / "songs", folder / "songs")  # other tests may have trained beside it
     assert "songs" in run("models", "list", "--models-dir", str(folder)).stdout
     assert json.loads(run("models", "list", "--models-dir", str(folder), "--json").stdout)[0]["name"] == "songs"
     assert "LSTM layers of 16 units" in run("models", "show", "--models-dir", str(folder)).stdout
