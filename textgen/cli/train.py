@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -336,8 +337,8 @@ def _plan(
     elif valid is not None:
         mode = text.documents_mode if isinstance(text, Corpus) else config.documents
         held_out = Corpus([valid], replace(config, documents=mode))  # cut as the text to train on
-    for skipped in text.skipped:
-        click.echo(f"Skipped {skipped}: it looks like a binary file.", err=True)
+    if isinstance(text, Corpus):
+        text.say_skipped(partial(click.echo, err=True))
     text.stats()  # complains before the slow part
     distribution = join()
     plan = make_plan(
