@@ -43,6 +43,7 @@ TINY = [
     *("--tokenizer", "char", "--hidden-units", "16", "--num-layers", "1"),
     *("--batch-size", "4", "--sequence-length", "16", "--steps", "6", "--validations", "2"),
 ]
+LIBRARY_LOG = re.compile(r"^[IWEF]\d{4} ", re.MULTILINE)  # how TensorFlow's lines begin
 
 
 def run(*arguments: str, stdin: str | bytes | None = None) -> Result:
@@ -720,11 +721,34 @@ def test_resuming_with_nothing_there_is_said(tmp_path: Path) -> None:
     assert "no run to resume" in result.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--activation-penalty", "2", "--temporal-penalty", "1", "--word-dropout", "0.1", "--weight-drop", "0.2"],
+        ["--random-bptt", "0.05", "--label-smoothing", "0.1", "--optimizer", "asgd", "--accumulate", "2"],
+        ["--subword-alpha", "0.1", "--average", "ema", "--schedule", "cyclical", "--clip-value", "0.1"],
+        ["--direction", "both", "--attention", "8", "--layer-norm", "--residual"],
+        *(["--cell", cell] for cell in ("gru", "rnn", "peephole", "mogrifier")),
+        *(["--precision", precision] for precision in ("float32", "bfloat16")),
+        ["--no-tie-embeddings", "--no-carry-state", "--recurrent-initializer", "glorot"],
+    ],
+    ids=" ".join,
+)
+def test_training_says_nothing_of_its_libraries(tmp_path: Path, flags: list[str]) -> None:
+    (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
+    command = [sys.executable, "-m", "textgen", "train", str(tmp_path / "songs.txt"), *TINY, *flags]
+    done = subprocess.run([*command, "--steps", "3"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not LIBRARY_LOG.search(done.stderr)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_ends_and_the_run_goes_on_where_it_was(tmp_path: Path, number: int, code: int) -> None:
     (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
     command = [sys.executable, "-m", "textgen", "train", "--models-dir", str(tmp_path / "models")]
     options = [*TINY, "--steps", "1000000", "--validations", "100000", "--patience", "1000000"]
+    options += ["--activation-penalty", "2", "--temporal-penalty", "1"]
     with (tmp_path / "stderr.txt").open("wb") as errors:
         process = subprocess.Popen([*command, str(tmp_path / "songs.txt"), *options], stderr=errors)
     until = time.monotonic() + 120
@@ -737,6 +761,7 @@ def test_a_signal_saves_and_ends_and_the_run_goes_on_where_it_was(tmp_path: Path
     said = (tmp_path / "stderr.txt").read_text(encoding="utf-8")
     assert "everything is saved" in said
     assert "Traceback" not in said
+    assert not LIBRARY_LOG.search(said)
     record = json.loads((tmp_path / "models" / "songs" / "training.json").read_text(encoding="utf-8"))
     stopped_at = record["progress"]["step"]
     assert record["state"] == "interrupted"

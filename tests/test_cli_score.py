@@ -143,6 +143,12 @@ def test_follow_prints_what_surprises(tiny_models: Path) -> None:
     assert not score(tiny_models, "--follow", "--threshold", "1000", stdin=STREAM).stdout
 
 
+@pytest.mark.parametrize("way", [["--follow", "--all", "--json"], ["--jsonl"]])
+def test_lines_in_other_encodings(tiny_models: Path, way: list[str]) -> None:
+    result = score(tiny_models, *way, "--encoding", "latin-1", stdin='"für"\n'.encode("latin-1"))
+    assert json.loads(result.stdout)["text"].strip('"') == "für"
+
+
 def test_follow_in_json(tiny_models: Path) -> None:
     rows = score(tiny_models, "--follow", "--all", "--json", stdin=STREAM).stdout.splitlines()
     found = [json.loads(row) for row in rows]
@@ -217,13 +223,13 @@ BAD: list[tuple[list[str], str | bytes | None, int, str]] = [
     (["--jsonl"], "{", 1, "standard input, line 1: not JSON"),
     (["--jsonl"], '{"text": "a"}\n{"body": "b"}\n', 1, "line 2: no field 'text'"),
     (["--jsonl"], '{"text": 3}', 1, "is a number"),
-    (["--jsonl"], b'"a"\n"\xff"\n', 1, "line 2: not UTF-8"),
+    (["--jsonl"], b'"a"\n"\xff"\n', 1, "line 2: not utf-8"),
     (["--follow", "missing.txt"], None, 1, "Cannot read missing.txt: No such file"),
     (["--follow", "."], None, 1, "Is a directory"),
     (["--follow", "a", "b"], None, 2, "name only one"),
     (["--follow", "--pieces"], None, 2, "does not go with --pieces"),
     (["--follow", "--jsonl"], None, 2, "does not go with --jsonl"),
-    (["--follow", "--encoding", "latin-1"], None, 2, "does not go with --encoding"),
+    (["--follow", "--encoding", "utf-16"], "", 1, "cannot be told apart"),
     (["--follow", "--text-field", "body"], None, 2, "does not go with --text-field"),
     (["--all"], None, 2, "--all is for --follow"),
     (["--threshold", "0"], None, 2, "--threshold is for --follow"),

@@ -153,6 +153,20 @@ def test_lines_of_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines[-1] == "last"
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "gb18030", "shift_jis"])
+def test_lines_in_other_encodings(encoding: str, growing: Path) -> None:
+    text = {"latin-1": "für\nélan\n", "gb18030": "日本\n語🀄\n", "shift_jis": "日本\n語ソ\n"}[encoding]
+    lines = text.split()
+    assert list(stream_lines(io.BytesIO(text.encode(encoding)), encoding)) == lines
+    append(growing, text.encode(encoding))
+    assert list(itertools.islice(file_lines(growing, encoding), 2)) == lines
+
+
+def test_lines_that_do_not_end_with_the_byte_10_are_refused() -> None:
+    with pytest.raises(CorpusError, match=r"utf-16 text cannot be told apart .* set encoding to utf-8"):
+        list(stream_lines(io.BytesIO("one\n".encode("utf-16")), "utf-16"))
+
+
 @pytest.fixture
 def growing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(following, "POLL_SECONDS", 0.001)

@@ -22,6 +22,7 @@ import numpy as np
 
 from textgen.errors import CorpusError
 from textgen.scoring import Scorer
+from textgen.source import is_plain
 
 LINE_BYTES = 1 << 16  # a longer line counts as several
 POLL_SECONDS = 0.2  # between looks at a file that has not grown
@@ -108,18 +109,21 @@ def follow(
             yield LineScore(number, line, score, deviation, deviation is not None and deviation > threshold)
 
 
-def stream_lines(stream: BinaryIO) -> Iterator[str]:
-    """The lines of a stream up to its end, each as soon as it is there; bytes that are no UTF-8 become U+FFFD."""
-    return _decoded(iter(lambda: stream.readline(LINE_BYTES), b""))
+def stream_lines(stream: BinaryIO, encoding: str = "utf-8") -> Iterator[str]:
+    """The lines of a stream up to its end, each as soon as it is there; bytes not in its encoding become U+FFFD.
+
+    Raises `CorpusError` for an encoding whose lines do not end with the byte 10.
+    """
+    return _decoded(iter(lambda: stream.readline(LINE_BYTES), b""), encoding)
 
 
-def file_lines(path: Path) -> Iterator[str]:
+def file_lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:
     """The lines of a file from its beginning, and then what is appended, without end.
 
     A file that is replaced or shortened, as logs are, is read again from its beginning. Raises `CorpusError`
-    where it cannot be read.
+    where it cannot be read, and as `stream_lines` does.
     """
-    return _decoded(_appended(path))
+    return _decoded(_appended(path), encoding)
 
 
 def _appended(path: Path) -> Iterator[bytes]:
@@ -157,7 +161,12 @@ def _is_replaced(path: Path, file: BinaryIO) -> bool:
     return not os.path.samestat(there, os.fstat(file.fileno())) or there.st_size < file.tell()
 
 
-def _decoded(lines: Iterable[bytes]) -> Iterator[str]:
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+def _decoded(lines: Iterable[bytes], encoding: str) -> Iterator[str]:
+    if not is_plain(encoding):
+        raise CorpusError(
+            f"Lines of {encoding} text cannot be told apart as they come. "
+            "Convert the text, for example with iconv, and set encoding to utf-8."
+        )
+    decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
     for line in lines:
         yield decoder.decode(line).removesuffix("\n").removesuffix("\r")

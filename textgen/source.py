@@ -40,6 +40,11 @@ PLAIN_ENCODINGS = ("utf-8", "ascii", "iso8859", "cp125", "koi8", "gb", "big5", "
 GLANCE_BYTES = 1 << 16  # of the beginning, middle and end of a file, by which it is recognised
 
 
+def is_plain(encoding: str) -> bool:
+    """Whether lines of text in this encoding can be told before they are decoded: they end with the byte 10."""
+    return codecs.lookup(encoding).name.startswith(PLAIN_ENCODINGS)
+
+
 @dataclass(frozen=True)
 class Source:
     """A file, or a section of it."""
@@ -80,8 +85,8 @@ class Source:
     @property
     def can_be_entered(self) -> bool:
         """Whether it can be read from the middle: plain text or a record a line, in an ordinary encoding."""
-        ordinary = codecs.lookup(self.config.encoding).name.startswith(PLAIN_ENCODINGS)
-        return ordinary and not self.compression and (not self.format or self.format in LINE_RECORDS)
+        whole = self.compression or (self.format and self.format not in LINE_RECORDS)
+        return is_plain(self.config.encoding) and not whole
 
     def section(self, first: int, last: int, mode: str) -> Iterator[Source]:
         """What begins from byte `first` to before byte `last`; they may lie outside the file."""

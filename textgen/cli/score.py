@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from textgen.saved_model import SavedModel
     from textgen.scoring import Score, Scorer, TextScore
 
+FOR_LINES = ("documents", "encoding")  # of the options that say how text is read, those that --follow takes
 HEADER = "log probability    perplexity  bits a byte   pieces  text"
 
 
@@ -95,7 +96,7 @@ def score(
       textgen score news sentences.jsonl --jsonl > scored.jsonl
       tail -n 1000 -F /var/log/syslog | textgen score syslog - --follow
     """
-    of_files = {f"--{name}".replace("_", "-"): value for name, value in options.items() if name != "documents"}
+    of_files = {f"--{name}".replace("_", "-"): value for name, value in options.items() if name not in FOR_LINES}
     for_texts = {"--jsonl": jsonl, "--pieces": pieces, "--no-end": no_end, **of_files}
     for_lines = {"--all": show_all, "--threshold": threshold is not None, "--window": window}
     _refuse_contradictions(paths, follow, for_texts, for_lines)
@@ -116,7 +117,7 @@ def score(
     scorer = Scorer(saved.writer(direction), saved.tokenizer, direction)
     scores = partial(scorer.scores, ends=not no_end, label=label)
     if jsonl:
-        _print_rows(saved, scores, paths, config.text_field, pieces)
+        _print_rows(saved, scores, paths, config, pieces)
         return
     results = scores(Corpus(paths, config).documents())
     if as_json:
@@ -148,16 +149,16 @@ def _print_rows(
     saved: SavedModel,
     scores: Callable[[Iterable[str]], Iterator[TextScore]],
     paths: Sequence[str],
-    field: str,
+    config: CorpusConfig,
     pieces: bool,
 ) -> None:
     """Each JSON line of some files, with the scores of its text."""
-    rows, read = tee(_json_rows(paths, field))  # what is read and not yet printed is held
+    rows, read = tee(_json_rows(paths, config.text_field, config.encoding))  # what is read and not yet printed is held
     for (row, _), result in zip(rows, scores(text for _, text in read), strict=False):
         _print_json({**row, "model": saved.name, **_as_dict(saved, result, pieces)})
 
 
-def _json_rows(paths: Sequence[str], field: str) -> Iterator[tuple[dict[str, Any], str]]:
+def _json_rows(paths: Sequence[str], field: str, encoding: str) -> Iterator[tuple[dict[str, Any], str]]:
     """Each JSON line of some files and the text in it."""
     from textgen.source import json_record, json_text
 
@@ -167,9 +168,9 @@ def _json_rows(paths: Sequence[str], field: str) -> Iterator[tuple[dict[str, Any
             for number, line in enumerate(stream, 1):
                 place = f"{name}, line {number}"
                 try:
-                    decoded = line.decode("utf-8-sig")
+                    decoded = line.decode(encoding).removeprefix("\ufeff")
                 except UnicodeDecodeError as error:
-                    raise CorpusError(f"{place}: not UTF-8 ({error}). Convert it first.") from None
+                    raise CorpusError(f"{place}: not {encoding} ({error}). Name its encoding.") from None
                 if decoded.strip():
                     row = json_record(decoded, field, place)
                     text = json_text(row, field, place)
@@ -245,7 +246,7 @@ def _follow(
     from textgen.following import follow
 
     seen = flagged = 0
-    with _lines(path) as lines:
+    with _lines(path, config.encoding) as lines:
         try:
             for result in follow(scorer, lines, config.documents or "file", label=label, **limits):
                 seen += 1
@@ -258,15 +259,15 @@ def _follow(
 
 
 @contextmanager
-def _lines(path: str) -> Iterator[Iterator[str]]:
+def _lines(path: str, encoding: str) -> Iterator[Iterator[str]]:
     """Those of a file that may grow, without end; those of a pipe or standard input up to its end."""
     from textgen.following import file_lines, stream_lines
 
     if path != "-" and Path(path).is_file():
-        yield file_lines(Path(path))
+        yield file_lines(Path(path), encoding)
         return
     with _open(path) as stream:
-        yield stream_lines(stream)
+        yield stream_lines(stream, encoding)
 
 
 def _print_line(result: LineScore, show_all: bool) -> None:

@@ -35,4 +35,5 @@ def summed_penalty(
         outputs = tf.cast(activations.outputs, tf.float32)
         previous = tf.concat([activations.before[None], outputs[:-1]], 0)
         costs += temporal * tf.reduce_mean(tf.square(outputs - previous), 2)
-    return tf.reduce_sum(tf.where(tf.transpose(targets) == pad_id, 0.0, costs))
+    costs = tf.transpose(costs)  # [B, T]; rather than the ids: oneDNN, which transposes no integers, would say so
+    return tf.reduce_sum(tf.where(targets == pad_id, 0.0, costs))
