@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import keras
@@ -315,6 +316,32 @@ def test_no_more_logits_exist_at_once_than_a_chunk_holds(monkeypatch: pytest.Mon
     monkeypatch.setattr("textgen.layers.head.CHUNK_ELEMENTS", 5 * V)
     Watched(V, tied=True).token_losses(normal(B, T, E), normal(V, E), tf.ones((B, T), tf.int32), 0)
     assert seen[-5:] == [5, 5, 5, 5, 4]
+
+
+def test_chunks_of_a_compiled_loss_come_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else TensorFlow may hold the logits, or the gradients of the kernel, of all chunks at once."""
+    monkeypatch.setattr("textgen.layers.head.CHUNK_ELEMENTS", 5 * V)
+    head, features, table = Head(V, tied=True), normal(B, T, E), normal(V, E)
+    head(features, table)
+
+    @tf.function
+    def gradients() -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch([features, table])
+            loss = head.summed_loss(features, table, tf.ones((B, T), tf.int32), 0)
+        result: list[tf.Tensor] = tape.gradient(loss, [features, table])
+        return result
+
+    operations = gradients.get_concrete_function().graph.get_operations()
+    before: dict[str, set[str]] = {}  # what an operation waits for
+    for operation in operations:
+        needed = [each.name for each in (*(tensor.op for tensor in operation.inputs), *operation.control_inputs)]
+        before[operation.name] = set(needed).union(*(before.get(name, set()) for name in needed))
+    losses = [operation.name for operation in operations if "loss_of_logits" in str(operation.node_def.attr["f"])]
+    assert len(losses) == -(-B * T // 5)
+    for first, second in itertools.pairwise(losses):
+        made = {name for name, needed in before.items() if first in needed and "MatMul" in name}
+        assert len(made & before[second]) >= 3, "the gradients of features, kernel and bias are there before"
 
 
 def test_head_losses_are_finite_for_extreme_logits() -> None:

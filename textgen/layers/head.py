@@ -90,22 +90,26 @@ def _summed_loss(
 
     @tf.custom_gradient
     def run(features, kernel, bias):  # type: ignore[no-untyped-def]
-        kernel = tf.cast(kernel, features.dtype)
-        nats, d_features, d_kernel, d_bias = [], [], [], []
+        low = tf.cast(kernel, features.dtype)
+        d_features: list[tf.Tensor] = []
+        sums: list[tf.Tensor] = []  # of all chunks so far: nats, d_kernel, d_bias
         for chunk in _chunks(features.shape[0], bias.shape[0]):
-            part = features[chunk]  # [n, E]
-            logits = tf.matmul(part, kernel, transpose_b=tied)  # [n, V]
-            summed, d_logits = _loss_of_logits(
+            with tf.control_dependencies([*sums, *d_features[-1:]]):  # else chunks might exist side by side
+                part = tf.identity(features[chunk])  # [n, E]
+            logits = tf.matmul(part, low, transpose_b=tied)  # [n, V]
+            nats, d_logits = _loss_of_logits(
                 tf.stop_gradient(logits), tf.stop_gradient(bias), targets[chunk], pad_id, label_smoothing
             )
             pair = (d_logits, part) if tied else (part, d_logits)
-            nats.append(summed)
-            d_features.append(tf.matmul(d_logits, kernel, transpose_b=not tied))  # [n, E]
-            d_kernel.append(tf.cast(tf.matmul(*pair, transpose_a=True), tf.float32))  # as the kernel
+            d_features.append(tf.matmul(d_logits, low, transpose_b=not tied))  # [n, E]
+            d_kernel = tf.cast(tf.matmul(*pair, transpose_a=True), tf.float32)  # as the kernel
             ones = tf.ones((1, d_logits.shape[0]), d_logits.dtype)
-            d_bias.append(tf.cast(tf.matmul(ones, d_logits)[0], tf.float32))  # a sum over rows, but quicker
-        gradients = tf.concat(d_features, 0), tf.add_n(d_kernel), tf.add_n(d_bias)
-        return tf.add_n(nats), lambda upstream: tuple(tf.cast(upstream, g.dtype) * g for g in gradients)
+            d_bias = tf.cast(tf.matmul(ones, d_logits)[0], tf.float32)  # a sum over rows, but quicker
+            own = [nats, d_kernel, d_bias]
+            sums = [before + new for before, new in zip(sums, own, strict=True)] if sums else own
+        nats, *gradients = sums
+        gradients.insert(0, tf.concat(d_features, 0))
+        return nats, lambda upstream: tuple(tf.cast(upstream, g.dtype) * g for g in gradients)
 
     return run(features, kernel, bias)
 
