@@ -727,8 +727,9 @@ def test_resuming_with_nothing_there_is_said(tmp_path: Path) -> None:
     [
         ["--activation-penalty", "2", "--temporal-penalty", "1", "--word-dropout", "0.1", "--weight-drop", "0.2"],
         ["--random-bptt", "0.05", "--label-smoothing", "0.1", "--optimizer", "asgd", "--accumulate", "2"],
-        ["--subword-alpha", "0.1", "--average", "ema", "--schedule", "cyclical", "--clip-value", "0.1"],
-        ["--direction", "both", "--attention", "8", "--layer-norm", "--residual"],
+        ["--tokenizer", "unigram", "--subword-alpha", "0.1", "--average", "ema"],
+        ["--direction", "both", "--layer-norm", "--residual", "--clip-value", "0.1"],
+        ["--attention", "8", "--schedule", "inverse-sqrt"],
         *(["--cell", cell] for cell in ("gru", "rnn", "peephole", "mogrifier")),
         *(["--precision", precision] for precision in ("float32", "bfloat16")),
         ["--no-tie-embeddings", "--no-carry-state", "--recurrent-initializer", "glorot"],
