@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -43,7 +44,9 @@ def test_the_table_is_made_of_what_was_measured(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_run_is_added_and_not_repeated(tmp_path: Path) -> None:
-    (tmp_path / "text.txt").write_text("to be or not to be, that is the question.\n" * 200)
+    lot = random.Random(0)
+    words = ["".join(lot.choices("abcdefghijklmnopqrstuvwxyz", k=6)) for _ in range(2000)]  # enough for its vocabulary
+    (tmp_path / "text.txt").write_text("\n".join(" ".join(lot.choices(words, k=8)) for _ in range(1500)))
     flags = ["--epochs", "0.2", "--seeds", "1", "--only", "as it is", "--only", "forget bias 0"]
     tables = [ablation(tmp_path, *flags) for _ in range(2)]
     assert not any(done.returncode for done in tables), tables[0].stderr
