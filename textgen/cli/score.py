@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from textgen.saved_model import SavedModel
     from textgen.scoring import Score, Scorer, TextScore
 
-FOR_LINES = ("documents", "encoding")  # of the options that say how text is read, those that --follow takes
+TAKEN_BY_FOLLOW = ("documents", "encoding")  # of the options that say how text is read
 HEADER = "log probability    perplexity  bits a byte   pieces  text"
 
 
@@ -96,7 +96,8 @@ def score(
       textgen score news sentences.jsonl --jsonl > scored.jsonl
       tail -n 1000 -F /var/log/syslog | textgen score syslog - --follow
     """
-    of_files = {f"--{name}".replace("_", "-"): value for name, value in options.items() if name not in FOR_LINES}
+    others = {name: value for name, value in options.items() if name not in TAKEN_BY_FOLLOW}
+    of_files = {f"--{name}".replace("_", "-"): value for name, value in others.items()}
     for_texts = {"--jsonl": jsonl, "--pieces": pieces, "--no-end": no_end, **of_files}
     for_lines = {"--all": show_all, "--threshold": threshold is not None, "--window": window}
     _refuse_contradictions(paths, follow, for_texts, for_lines)

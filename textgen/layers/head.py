@@ -107,8 +107,8 @@ def _summed_loss(
             d_bias = tf.cast(tf.matmul(ones, d_logits)[0], tf.float32)  # a sum over rows, but quicker
             own = [nats, d_kernel, d_bias]
             sums = [before + new for before, new in zip(sums, own, strict=True)] if sums else own
-        nats, *gradients = sums
-        gradients.insert(0, tf.concat(d_features, 0))
+        nats, d_kernel, d_bias = sums
+        gradients = tf.concat(d_features, 0), d_kernel, d_bias
         return nats, lambda upstream: tuple(tf.cast(upstream, g.dtype) * g for g in gradients)
 
     return run(features, kernel, bias)
