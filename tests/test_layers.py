@@ -12,7 +12,7 @@ from textgen import reference
 from textgen.config import ModelConfig
 from textgen.layers.dropout import Noise, variational_dropout, weight_mask, word_dropout
 from textgen.layers.head import Head
-from textgen.layers.lstm import LSTM, WIDE
+from textgen.layers.lstm import LSTM
 from textgen.layers.recurrent import RecurrentStack, make_layer
 from textgen.runtime import load_tensorflow
 
@@ -206,14 +206,18 @@ def test_the_share_of_weights_dropped_is_the_rate(rate: float) -> None:
 
 
 @pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
-@pytest.mark.parametrize("cell", ["lstm", "wide lstm", "gru"])
-def test_a_mask_on_the_recurrent_kernel_is_a_masked_kernel(cell: str, dtype: tf.DType) -> None:
+@pytest.mark.parametrize("cell", ["lstm", "lstm, large steps", "gru"])
+def test_a_mask_on_the_recurrent_kernel_is_a_masked_kernel(
+    cell: str, dtype: tf.DType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Forward and backward, in every loop."""
-    units = WIDE if cell.startswith("wide") else H
-    layer = make_layer(ModelConfig(V, E, units, cell=cell.split()[-1]), "layer")
+    cell, _, steps = cell.partition(", ")
+    if steps:
+        monkeypatch.setattr("textgen.layers.lstm.LARGE", 0)
+    layer = make_layer(ModelConfig(V, E, H, cell=cell), "layer")
     layer.build((None, None, E))
     kernel = next(weight for weight in layer.trainable_weights if weight.name == "recurrent_kernel")
-    x, state = tf.cast(normal(T, B, E), dtype), tuple(normal(B, units) for _ in layer.initial_state(B))
+    x, state = tf.cast(normal(T, B, E), dtype), tuple(normal(B, H) for _ in layer.initial_state(B))
     mask = weight_mask(kernel.shape, 0.5, noise(), 1)
     assert mask is not None
     before = kernel.numpy()

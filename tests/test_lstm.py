@@ -134,9 +134,11 @@ def test_low_precision_is_near_and_keeps_the_state_in_float32() -> None:
         assert np.abs(tf.cast(mine, tf.float32) - other).max() < 0.05
 
 
-@pytest.mark.parametrize("units", [16, lstm.WIDE])
-def test_both_loops_have_the_same_gradients_to_low_precision(units: int) -> None:
-    """A layer that is wide enough takes the other loop; in float32 both are held against Keras's above."""
+@pytest.mark.parametrize("is_large", [False, True])
+def test_both_loops_have_the_same_gradients_to_low_precision(is_large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that is large enough takes the other loop; in float32 the one that is left is held to Keras's above."""
+    monkeypatch.setattr(lstm, "LARGE", 0 if is_large else 1 << 40)
+    units = 16
     ours, theirs = pair(units, 8, return_sequences=True, return_state=True)
     x, state = normal(3, 9, 8), [normal(3, units), normal(3, units)]
     ours.set_weights([w * 0.3 for w in ours.get_weights()])

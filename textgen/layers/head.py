@@ -120,12 +120,13 @@ def _loss_of_logits(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """logits [n, V] -> sum of nats, and the gradient of the smoothed one [n, V] in the precision of the logits."""
     biased = tf.cast(logits, tf.float32) + bias
-    biased -= tf.reduce_max(biased, 1, keepdims=True)
-    exponentials = tf.exp(biased)
+    top = tf.reduce_max(biased, 1, keepdims=True)
+    exponentials = tf.exp(biased - top)
     total = tf.reduce_sum(exponentials, 1, keepdims=True)  # [n, 1]
     counts = tf.cast(targets != pad_id, tf.float32)  # [n]
+    of_targets = tf.cast(tf.gather(logits, targets, axis=1, batch_dims=1), tf.float32) + tf.gather(bias, targets)  # [n]
+    nats = tf.math.log(total[:, 0]) + top[:, 0] - of_targets
     is_target = tf.range(logits.shape[1])[None] == targets[:, None]  # [n, V]
-    nats = tf.math.log(total[:, 0]) - tf.reduce_sum(tf.where(is_target, biased, 0.0), 1)
     evenly = label_smoothing / logits.shape[1]
     wanted = tf.where(is_target, 1.0 - label_smoothing + evenly, evenly)
     d_logits = (exponentials / total - wanted) * counts[:, None]

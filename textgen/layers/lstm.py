@@ -12,8 +12,8 @@ thousands of small operations and keeps all that they produced. Three things mak
 2. The backward pass is written by hand: its loop carries only the gradients of h and c and leaves dz behind,
    from which the gradients of W, U and x are one large matrix product each.
 3. XLA compiles the gates of a step, which takes one pass over their memory where separate operations would take
-   a dozen. Narrow layers are compiled with the whole loop around them, whose products are then float32. XLA knows
-   no quick low-precision products, so for wide layers in low precision the loop and its products are TensorFlow's.
+   a dozen. Small steps are compiled with the whole loop around them, whose products are then float32. XLA knows
+   no quick low-precision products, so for large steps in low precision the loop and its products are TensorFlow's.
 
 On a GPU Keras takes cuDNN instead, and for shapes that are not known beforehand, masks and options that
 neither knows, its own loop. Shapes here are time first, [T, B, ...]: a step is then one stretch of memory.
@@ -30,11 +30,11 @@ import keras
 import tensorflow as tf
 
 from textgen.layers.layer import State
-from textgen.layers.loop import Arrays, backward_loop, forward_loop, sum_over_time
+from textgen.layers.loop import Arrays, backward_loop, forward_loop
 
 log = logging.getLogger(__name__)
 
-WIDE = 320  # units from which on a low-precision product saves more than a loop inside XLA
+LARGE = 3 << 20  # a step, by rows * units**2, from which on low-precision products save more than a loop inside XLA
 
 
 class LSTM(keras.layers.LSTM):
@@ -113,74 +113,105 @@ def lstm(x: tf.Tensor, kernel: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.
     flat_x = tf.reshape(x, (-1, inputs))  # [T*B, E]
     kernel_x = tf.cast(kernel, x.dtype)
     from_x = tf.reshape(tf.matmul(flat_x, kernel_x), (steps, rows, -1))  # [T, B, 4H]
-    is_wide = x.dtype != tf.float32 and h.shape[1] >= WIDE
+    is_large = x.dtype != tf.float32 and rows * h.shape[1] ** 2 >= LARGE
     arguments = map(tf.stop_gradient, (from_x, recurrent_kernel, bias, h, c))  # else an eager tape differentiates it
-    gates, hidden, cells = (_forward_wide if is_wide else _forward_narrow)(*arguments)
-    outputs = tf.cast(hidden, x.dtype)  # [T+1, B, H], as cells: what was before the first step comes first
+    gates, hidden, cells = (_forward_large if is_large else _forward_small)(*arguments)  # h, c: [T+1, B, H]
 
     def backward(d_outputs: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor) -> tuple[tf.Tensor, ...]:
         transposed = tf.transpose(recurrent_kernel)  # [4H, H]
-        of_steps = _backward_wide if is_wide else _backward_narrow
+        of_steps = _backward_large if is_large else _backward_small
         dz, d_bias, dh, dc = of_steps(d_outputs, dh, dc, gates, cells, transposed)
         dz = tf.reshape(dz, (steps * rows, -1))  # [T*B, 4H]
         dx = tf.reshape(tf.matmul(dz, kernel_x, transpose_b=True), (steps, rows, inputs))
         d_kernel = tf.matmul(flat_x, dz, transpose_a=True)  # [E, 4H]
-        before = tf.reshape(outputs[:-1], (steps * rows, -1))  # h that each step began with
+        before = tf.reshape(hidden[:-1], (steps * rows, -1))  # h that each step began with
         d_recurrent_kernel = tf.matmul(before, dz, transpose_a=True)  # [H, 4H]
         return dx, tf.cast(d_kernel, tf.float32), tf.cast(d_recurrent_kernel, tf.float32), d_bias, dh, dc
 
-    return (outputs[1:], tf.cast(hidden[-1], tf.float32), cells[-1]), backward
+    return (hidden[1:], tf.cast(hidden[-1], tf.float32), cells[-1]), backward
+
+
+def _forward_small(
+    from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor
+) -> tuple[Any, ...]:
+    """from_x [T, B, 4H] -> gates, as bits; h [T+1, B, H] as precise as from_x; c [T+1, B, H]. The loop inside XLA."""
+    dtype = from_x.dtype
+    gates, hidden, cells = _forward_loop_small(_bits(from_x, dtype), recurrent_kernel, bias, h, c, dtype)
+    return gates, _of_bits(hidden, dtype), cells
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _forward_narrow(
-    from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor
+def _forward_loop_small(
+    from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor, dtype: tf.DType
 ) -> tuple[Any, ...]:
-    """from_x [T, B, 4H] -> gates i, f, g, o [T, B, H] each; h and c [T+1, B, H]; the loop inside XLA.
-
-    A product a gate, not one for all: their results are then never cut apart.
-    """
-    kernels, biases = tf.split(recurrent_kernel, 4, axis=1), tf.split(bias, 4)
+    """from_x [T, B, 4H] -> gates i, f, g, o [T, B, H] each; h and c [T+1, B, H]. Products are float32."""
 
     def step(from_x: tf.Tensor, state: Arrays) -> tuple[Arrays, Arrays]:
         h, c = state
-        parts = tf.split(tf.cast(from_x, tf.float32), 4, axis=1)
-        z = [part + tf.matmul(h, u) + b for part, u, b in zip(parts, kernels, biases, strict=True)]
-        *gates, c, h = lstm_gates(z, c)
-        return gates, (h, c)
+        z = _floats(from_x, dtype) + tf.matmul(_floats(h, dtype), recurrent_kernel) + bias
+        *gates, c, h = lstm_gates(tf.split(z, 4, axis=1), c)
+        return [_bits(gate, dtype) for gate in gates], (_bits(h, dtype), c)
 
-    gates, (hidden, cells) = forward_loop(step, from_x, (h, c), [tf.TensorSpec(h.shape)] * 4)
+    h = _bits(h, dtype)
+    gates, (hidden, cells) = forward_loop(step, from_x, (h, c), [tf.TensorSpec(h.shape, h.dtype)] * 4)
     return gates, hidden, cells
 
 
-def _backward_narrow(
+def _backward_small(
     d_outputs: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor, gates: Arrays, cells: tf.Tensor, transposed: tf.Tensor
 ) -> tuple[tf.Tensor, ...]:
     """d_outputs [T, B, H] -> dz [T, B, 4H] as precise as they; the gradients of bias, h and c.
 
     `transposed` is the recurrent kernel, [4H, H].
     """
-    dz, dh, dc = _backward_loop_narrow(tf.cast(d_outputs, tf.float32), dh, dc, gates, cells, transposed)
-    joined = tf.concat(dz, 2)
-    return tf.cast(joined, d_outputs.dtype), sum_over_time(joined), dh, dc
+    dtype = d_outputs.dtype
+    dz, *others = _backward_loop_small(_bits(d_outputs, dtype), dh, dc, gates, cells, transposed, dtype)
+    return _of_bits(dz, dtype), *others
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _backward_loop_narrow(
-    d_outputs: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor, gates: Arrays, cells: tf.Tensor, transposed: tf.Tensor
-) -> tuple[Arrays, tf.Tensor, tf.Tensor]:
-    """The loop inside XLA, which would be slow at joining the four arrays dz [T, B, H] that it leaves."""
+def _backward_loop_small(
+    d_outputs: tf.Tensor,
+    dh: tf.Tensor,
+    dc: tf.Tensor,
+    gates: Arrays,
+    cells: tf.Tensor,
+    transposed: tf.Tensor,
+    dtype: tf.DType,
+) -> tuple[tf.Tensor, ...]:
+    """The same with bits for d_outputs and dz."""
 
     def step(t: tf.Tensor, d_state: Arrays) -> tuple[Arrays, Arrays]:
-        dh, dc = d_state
-        *dz, dc = lstm_gates_backward([gate[t] for gate in gates], cells[t], cells[t + 1], dh + d_outputs[t], dc)
-        return dz, (tf.matmul(tf.concat(dz, 1), transposed), dc)
+        dh, dc, d_bias = d_state
+        i_f_g_o = [_floats(gate[t], dtype) for gate in gates]
+        dh += _floats(d_outputs[t], dtype)
+        *dz, dc = lstm_gates_backward(i_f_g_o, cells[t], cells[t + 1], dh, dc)
+        dz = tf.concat(dz, 1)
+        return [_bits(dz, dtype)], (tf.matmul(dz, transposed), dc, d_bias + tf.reduce_sum(dz, 0))
 
-    dz, (dh, dc) = backward_loop(step, d_outputs.shape[0], (dh, dc), [tf.TensorSpec(dh.shape)] * 4)
-    return dz, dh, dc
+    steps, rows, units = d_outputs.shape
+    d_state = dh, dc, tf.zeros(4 * units)
+    (dz,), (dh, dc, d_bias) = backward_loop(step, steps, d_state, [tf.TensorSpec((rows, 4 * units), d_outputs.dtype)])
+    return dz, d_bias, dh, dc
 
 
-def _forward_wide(
+def _bits(x: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """x as precise as `dtype`, and if that has 16 bits, as these.
+
+    XLA on a CPU works on such floats as float32, and would convert whole arrays of them in every step of a loop.
+    """
+    return x if dtype == tf.float32 else tf.bitcast(tf.cast(x, dtype), tf.uint16)
+
+
+def _of_bits(bits: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    return bits if dtype == tf.float32 else tf.bitcast(bits, dtype)
+
+
+def _floats(bits: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    return tf.cast(_of_bits(bits, dtype), tf.float32)
+
+
+def _forward_large(
     from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor
 ) -> tuple[Any, ...]:
     """The same with the loop outside XLA. Products, and what is kept of gates and h, are as precise as from_x."""
@@ -196,7 +227,7 @@ def _forward_wide(
     return gates, hidden, cells
 
 
-def _backward_wide(
+def _backward_large(
     d_outputs: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor, gates: Arrays, cells: tf.Tensor, transposed: tf.Tensor
 ) -> tuple[tf.Tensor, ...]:
     """The same with the loop outside XLA; its products and dz as precise as d_outputs."""
