@@ -159,6 +159,19 @@ def test_both_loops_have_the_same_gradients_to_low_precision(is_large: bool, mon
         assert error < 0.03
 
 
+def test_loops_inside_xla_never_convert_whole_arrays_of_low_precision() -> None:
+    """Of a window's numbers in 16 bits, a step makes its own float32."""
+    steps, rows, units = 7, 3, 5
+    from_x = tf.zeros((steps, rows, 4 * units), tf.uint16)
+    weights = tf.zeros((units, 4 * units)), tf.zeros(4 * units), tf.zeros((rows, units)), tf.zeros((rows, units))
+    compiled = lstm._forward_loop_small.experimental_get_compiler_ir(from_x, *weights, tf.bfloat16)("optimized_hlo")
+    gates, hidden, cells = lstm._forward_loop_small(from_x, *weights, tf.bfloat16)
+    assert {array.dtype for array in (*gates, hidden)} == {tf.uint16}
+    assert cells.dtype == tf.float32
+    assert f"u16[{steps},{rows},{4 * units}]" in compiled
+    assert f"f32[{steps},{rows},{4 * units}]" not in compiled
+
+
 def test_a_bfloat16_policy_works_and_its_gradients_are_near() -> None:
     ours, theirs = pair(16, 8, return_sequences=True)
     mixed = LSTM(16, return_sequences=True, dtype="mixed_bfloat16")

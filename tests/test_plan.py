@@ -96,8 +96,13 @@ def test_the_parameter_count_and_the_memory_follow_the_sizes() -> None:
     model = ModelConfig(vocab_size=1000, embedding_dim=10, hidden_units=20, num_layers=2)
     layers = 4 * 20 * (10 + 20 + 1) + 4 * 20 * (20 + 20 + 1)
     assert model.num_parameters == 1000 * 10 + layers + (20 * 10 + 10) + 1000
-    small, large = TrainingConfig(batch_size=8), TrainingConfig(batch_size=64)
+    small, large = (TrainingConfig(batch_size=size, precision="float32") for size in (8, 64))
     assert training_memory(model, small) < training_memory(model, large)
+    assert training_memory(model, large) < training_memory(model, large, shards=2)
+    assert training_memory(model, replace(large, precision="bfloat16")) < training_memory(model, large)
+    many = replace(model, vocab_size=64_000)
+    more = [training_memory(each, large) - training_memory(each, small) for each in (model, many)]
+    assert more[1] < more[0] + 4 * large.sequence_length * (large.batch_size - small.batch_size) * 64_000
     looking = replace(model, attention=1000)
     assert training_memory(model, small) < training_memory(looking, small)
     assert tokens_per_second(looking, 1e11, "float32") < tokens_per_second(model, 1e11, "float32")

@@ -34,7 +34,7 @@ from textgen.errors import ConfigError, CorpusError
 from textgen.labels import worth_learning
 from textgen.prepared import PreparedCorpus
 from textgen.presets import SIZES
-from textgen.runtime import best_precision, measure_flops
+from textgen.runtime import best_precision, measure_flops, num_cores
 from textgen.saved_model import SavedModel
 from textgen.subwords import require_sampling
 from textgen.tokenizer import Tokenizer
@@ -49,6 +49,7 @@ EFFICIENCY = {
     "float16": 0.5,
 }  # of the speed at float32 matrix products that training reaches
 STEP_SECONDS = 0.006  # that an update takes besides
+TENSORFLOW = 800_000_000  # bytes, with XLA and its compiler
 SMALL_LAYER = 80  # units that cost as much as the rest of a step; narrow layers are less efficient
 MOST_PASSES = 30.0  # over a text; more would only learn it by heart
 UPDATES_PER_PASS = 48  # that a short text should make, at batches of at least 4 streams
@@ -156,7 +157,7 @@ def make_plan(
     return Plan(
         corpus, valid, start, tokenizer,
         replace(corpus.config, documents=corpus.documents_mode), tokenizer_config, model, training,
-        stats, labels, preset, tokens, speed, seconds, training_memory(model, training),
+        stats, labels, preset, tokens, speed, seconds, training_memory(model, training, num_cores()),
     )  # fmt: skip
 
 
@@ -318,12 +319,22 @@ def tokens_per_second(model: ModelConfig, flops: float, precision: str, step_tok
     return step_tokens / (step_tokens * 6 * products / (flops * efficiency) + STEP_SECONDS)
 
 
-def training_memory(model: ModelConfig, training: TrainingConfig) -> int:
-    """About how many bytes training takes: weights four times over, activations, logits, TensorFlow."""
-    tokens = training.batch_size * training.sequence_length * len(model.directions)
-    activations = tokens * (12 * model.num_layers * model.hidden_units + 2 * model.embedding_dim)
+def training_memory(model: ModelConfig, training: TrainingConfig, shards: int = 1) -> int:
+    """About how many bytes training takes at its peak, with a batch in so many `shards`.
+
+    A weight is kept with two moments and a gradient; each shard has a gradient of its own, and a copy of the weight
+    in the precision of products. Of each token, every layer keeps gates, h and c; one of them at a time is at work.
+    """
+    from textgen.layers.head import CHUNK_ELEMENTS  # late: it brings TensorFlow
+
+    number = 4 if training.precision == "float32" else 2  # bytes
+    weights = model.num_parameters * (16 + shards * (4 + number))
+    tables = model.vocab_size * model.embedding_dim * 8 * shards  # gradients of the output layer, being added up
+    tokens = training.batch_size * training.sequence_length
+    layers = model.num_layers * len(model.directions)
+    activations = tokens * model.hidden_units * (layers * (5 * number + 4) + 8 * number)
+    logits = min(tokens * model.vocab_size, shards * CHUNK_ELEMENTS) * (8 + 2 * number)
     if model.attention:
         outputs = model.attention + training.sequence_length  # that each token looks at
-        activations += 5 * tokens * outputs + 4 * training.batch_size * outputs * model.hidden_units
-    logits = 3 * tokens * model.vocab_size
-    return 4 * (4 * model.num_parameters + activations + logits) + 500_000_000
+        activations += 4 * (5 * tokens * outputs + 4 * training.batch_size * outputs * model.hidden_units)
+    return TENSORFLOW + weights + tables + activations + logits
