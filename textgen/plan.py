@@ -34,7 +34,7 @@ from textgen.errors import ConfigError, CorpusError
 from textgen.labels import worth_learning
 from textgen.prepared import PreparedCorpus
 from textgen.presets import SIZES
-from textgen.runtime import best_precision, measure_flops, num_cores
+from textgen.runtime import best_precision, measure_flops, shard_rows
 from textgen.saved_model import SavedModel
 from textgen.subwords import require_sampling
 from textgen.tokenizer import Tokenizer
@@ -154,10 +154,11 @@ def make_plan(
     seconds = _seconds(training, tokens, speed)
     if not start:
         model = _plan_dropout(settings, model, epochs=seconds * speed / tokens)
+    shards = len(shard_rows(training.batch_size))
     return Plan(
         corpus, valid, start, tokenizer,
         replace(corpus.config, documents=corpus.documents_mode), tokenizer_config, model, training,
-        stats, labels, preset, tokens, speed, seconds, training_memory(model, training, num_cores()),
+        stats, labels, preset, tokens, speed, seconds, training_memory(model, training, shards),
     )  # fmt: skip
 
 
