@@ -34,7 +34,7 @@ from textgen.layers.loop import Arrays, backward_loop, forward_loop
 
 log = logging.getLogger(__name__)
 
-LARGE = 3 << 20  # a step, by rows * units**2, from which on low-precision products save more than a loop inside XLA
+LARGE = 320  # units from which on a low-precision product saves more than a loop inside XLA
 
 
 class LSTM(keras.layers.LSTM):
@@ -113,9 +113,10 @@ def lstm(x: tf.Tensor, kernel: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.
     flat_x = tf.reshape(x, (-1, inputs))  # [T*B, E]
     kernel_x = tf.cast(kernel, x.dtype)
     from_x = tf.reshape(tf.matmul(flat_x, kernel_x), (steps, rows, -1))  # [T, B, 4H]
-    is_large = x.dtype != tf.float32 and rows * h.shape[1] ** 2 >= LARGE
+    is_large = x.dtype != tf.float32 and h.shape[1] >= LARGE
     arguments = map(tf.stop_gradient, (from_x, recurrent_kernel, bias, h, c))  # else an eager tape differentiates it
-    gates, hidden, cells = (_forward_large if is_large else _forward_small)(*arguments)  # h, c: [T+1, B, H]
+    gates, hidden, cells = (_forward_large if is_large else _forward_small)(*arguments)
+    outputs = tf.cast(hidden, x.dtype)  # [T+1, B, H], as cells: what was before the first step comes first
 
     def backward(d_outputs: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor) -> tuple[tf.Tensor, ...]:
         transposed = tf.transpose(recurrent_kernel)  # [4H, H]
@@ -124,36 +125,37 @@ def lstm(x: tf.Tensor, kernel: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.
         dz = tf.reshape(dz, (steps * rows, -1))  # [T*B, 4H]
         dx = tf.reshape(tf.matmul(dz, kernel_x, transpose_b=True), (steps, rows, inputs))
         d_kernel = tf.matmul(flat_x, dz, transpose_a=True)  # [E, 4H]
-        before = tf.reshape(hidden[:-1], (steps * rows, -1))  # h that each step began with
+        before = tf.reshape(outputs[:-1], (steps * rows, -1))  # h that each step began with
         d_recurrent_kernel = tf.matmul(before, dz, transpose_a=True)  # [H, 4H]
         return dx, tf.cast(d_kernel, tf.float32), tf.cast(d_recurrent_kernel, tf.float32), d_bias, dh, dc
 
-    return (hidden[1:], tf.cast(hidden[-1], tf.float32), cells[-1]), backward
+    return (outputs[1:], tf.cast(hidden[-1], tf.float32), cells[-1]), backward
 
 
 def _forward_small(
     from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor
 ) -> tuple[Any, ...]:
-    """from_x [T, B, 4H] -> gates, as bits; h [T+1, B, H] as precise as from_x; c [T+1, B, H]. The loop inside XLA."""
-    dtype = from_x.dtype
-    gates, hidden, cells = _forward_loop_small(_bits(from_x, dtype), recurrent_kernel, bias, h, c, dtype)
-    return gates, _of_bits(hidden, dtype), cells
+    """from_x [T, B, 4H] -> gates i, f, g, o [T, B, H] each; h and c [T+1, B, H]."""
+    return _forward_loop_small(_bits(from_x, from_x.dtype), recurrent_kernel, bias, h, c, from_x.dtype)
 
 
 @tf.function(jit_compile=True, autograph=False)
 def _forward_loop_small(
     from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor, dtype: tf.DType
 ) -> tuple[Any, ...]:
-    """from_x [T, B, 4H] -> gates i, f, g, o [T, B, H] each; h and c [T+1, B, H]. Products are float32."""
+    """The loop inside XLA, with bits for from_x.
+
+    All else is float32. Gates in bfloat16 and an h that is rounded in every step would be quicker, but what is to be
+    remembered over many steps is then learned less well.
+    """
 
     def step(from_x: tf.Tensor, state: Arrays) -> tuple[Arrays, Arrays]:
         h, c = state
-        z = _floats(from_x, dtype) + tf.matmul(_floats(h, dtype), recurrent_kernel) + bias
+        z = _floats(from_x, dtype) + tf.matmul(h, recurrent_kernel) + bias
         *gates, c, h = lstm_gates(tf.split(z, 4, axis=1), c)
-        return [_bits(gate, dtype) for gate in gates], (_bits(h, dtype), c)
+        return gates, (h, c)
 
-    h = _bits(h, dtype)
-    gates, (hidden, cells) = forward_loop(step, from_x, (h, c), [tf.TensorSpec(h.shape, h.dtype)] * 4)
+    gates, (hidden, cells) = forward_loop(step, from_x, (h, c), [tf.TensorSpec(h.shape)] * 4)
     return gates, hidden, cells
 
 
@@ -183,9 +185,8 @@ def _backward_loop_small(
 
     def step(t: tf.Tensor, d_state: Arrays) -> tuple[Arrays, Arrays]:
         dh, dc, d_bias = d_state
-        i_f_g_o = [_floats(gate[t], dtype) for gate in gates]
         dh += _floats(d_outputs[t], dtype)
-        *dz, dc = lstm_gates_backward(i_f_g_o, cells[t], cells[t + 1], dh, dc)
+        *dz, dc = lstm_gates_backward([gate[t] for gate in gates], cells[t], cells[t + 1], dh, dc)
         dz = tf.concat(dz, 1)
         return [_bits(dz, dtype)], (tf.matmul(dz, transposed), dc, d_bias + tf.reduce_sum(dz, 0))
 
