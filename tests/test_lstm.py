@@ -134,10 +134,10 @@ def test_low_precision_is_near_and_keeps_the_state_in_float32() -> None:
         assert np.abs(tf.cast(mine, tf.float32) - other).max() < 0.05
 
 
-@pytest.mark.parametrize("is_large", [False, True])
-def test_both_loops_have_the_same_gradients_to_low_precision(is_large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_wide", [False, True])
+def test_both_loops_have_the_same_gradients_to_low_precision(is_wide: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A layer that is wide enough takes the other loop; in float32 the one that is left is held to Keras's above."""
-    monkeypatch.setattr(lstm, "LARGE", 0 if is_large else 1 << 40)
+    monkeypatch.setattr(lstm, "WIDE", 0 if is_wide else 1 << 40)
     units = 16
     ours, theirs = pair(units, 8, return_sequences=True, return_state=True)
     x, state = normal(3, 9, 8), [normal(3, units), normal(3, units)]
@@ -164,8 +164,8 @@ def test_loops_inside_xla_never_convert_whole_arrays_of_low_precision() -> None:
     steps, rows, units = 7, 3, 5
     from_x = tf.zeros((steps, rows, 4 * units), tf.uint16)
     weights = tf.zeros((units, 4 * units)), tf.zeros(4 * units), tf.zeros((rows, units)), tf.zeros((rows, units))
-    compiled = lstm._forward_loop_small.experimental_get_compiler_ir(from_x, *weights, tf.bfloat16)("optimized_hlo")
-    gates, hidden, cells = lstm._forward_loop_small(from_x, *weights, tf.bfloat16)
+    compiled = lstm._forward_loop_narrow.experimental_get_compiler_ir(from_x, *weights, tf.bfloat16)("optimized_hlo")
+    gates, hidden, cells = lstm._forward_loop_narrow(from_x, *weights, tf.bfloat16)
     assert {array.dtype for array in (*gates, hidden, cells)} == {tf.float32}
     assert f"u16[{steps},{rows},{4 * units}]" in compiled
     assert f"f32[{steps},{rows},{4 * units}]" not in compiled

@@ -12,8 +12,8 @@ thousands of small operations and keeps all that they produced. Three things mak
 2. The backward pass is written by hand: its loop carries only the gradients of h and c and leaves dz behind,
    from which the gradients of W, U and x are one large matrix product each.
 3. XLA compiles the gates of a step, which takes one pass over their memory where separate operations would take
-   a dozen. Small steps are compiled with the whole loop around them, whose products are then float32. XLA knows
-   no quick low-precision products, so for large steps in low precision the loop and its products are TensorFlow's.
+   a dozen. Narrow layers are compiled with the whole loop around them, whose products are then float32. XLA knows
+   no quick low-precision products, so for wide layers in low precision the loop and its products are TensorFlow's.
 
 On a GPU Keras takes cuDNN instead, and for shapes that are not known beforehand, masks and options that
 neither knows, its own loop. Shapes here are time first, [T, B, ...]: a step is then one stretch of memory.
@@ -34,7 +34,7 @@ from textgen.layers.loop import Arrays, backward_loop, forward_loop
 
 log = logging.getLogger(__name__)
 
-LARGE = 320  # units from which on a low-precision product saves more than a loop inside XLA
+WIDE = 320  # units from which on a low-precision product saves more than a loop inside XLA
 
 
 class LSTM(keras.layers.LSTM):
@@ -113,14 +113,14 @@ def lstm(x: tf.Tensor, kernel: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.
     flat_x = tf.reshape(x, (-1, inputs))  # [T*B, E]
     kernel_x = tf.cast(kernel, x.dtype)
     from_x = tf.reshape(tf.matmul(flat_x, kernel_x), (steps, rows, -1))  # [T, B, 4H]
-    is_large = x.dtype != tf.float32 and h.shape[1] >= LARGE
+    is_wide = x.dtype != tf.float32 and h.shape[1] >= WIDE
     arguments = map(tf.stop_gradient, (from_x, recurrent_kernel, bias, h, c))  # else an eager tape differentiates it
-    gates, hidden, cells = (_forward_large if is_large else _forward_small)(*arguments)
+    gates, hidden, cells = (_forward_wide if is_wide else _forward_narrow)(*arguments)
     outputs = tf.cast(hidden, x.dtype)  # [T+1, B, H], as cells: what was before the first step comes first
 
     def backward(d_outputs: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor) -> tuple[tf.Tensor, ...]:
         transposed = tf.transpose(recurrent_kernel)  # [4H, H]
-        of_steps = _backward_large if is_large else _backward_small
+        of_steps = _backward_wide if is_wide else _backward_narrow
         dz, d_bias, dh, dc = of_steps(d_outputs, dh, dc, gates, cells, transposed)
         dz = tf.reshape(dz, (steps * rows, -1))  # [T*B, 4H]
         dx = tf.reshape(tf.matmul(dz, kernel_x, transpose_b=True), (steps, rows, inputs))
@@ -132,15 +132,15 @@ def lstm(x: tf.Tensor, kernel: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.
     return (outputs[1:], tf.cast(hidden[-1], tf.float32), cells[-1]), backward
 
 
-def _forward_small(
+def _forward_narrow(
     from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor
 ) -> tuple[Any, ...]:
     """from_x [T, B, 4H] -> gates i, f, g, o [T, B, H] each; h and c [T+1, B, H]."""
-    return _forward_loop_small(_bits(from_x, from_x.dtype), recurrent_kernel, bias, h, c, from_x.dtype)
+    return _forward_loop_narrow(_bits(from_x, from_x.dtype), recurrent_kernel, bias, h, c, from_x.dtype)
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _forward_loop_small(
+def _forward_loop_narrow(
     from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor, dtype: tf.DType
 ) -> tuple[Any, ...]:
     """The loop inside XLA, with bits for from_x.
@@ -159,7 +159,7 @@ def _forward_loop_small(
     return gates, hidden, cells
 
 
-def _backward_small(
+def _backward_narrow(
     d_outputs: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor, gates: Arrays, cells: tf.Tensor, transposed: tf.Tensor
 ) -> tuple[tf.Tensor, ...]:
     """d_outputs [T, B, H] -> dz [T, B, 4H] as precise as they; the gradients of bias, h and c.
@@ -167,12 +167,12 @@ def _backward_small(
     `transposed` is the recurrent kernel, [4H, H].
     """
     dtype = d_outputs.dtype
-    dz, *others = _backward_loop_small(_bits(d_outputs, dtype), dh, dc, gates, cells, transposed, dtype)
+    dz, *others = _backward_loop_narrow(_bits(d_outputs, dtype), dh, dc, gates, cells, transposed, dtype)
     return _of_bits(dz, dtype), *others
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _backward_loop_small(
+def _backward_loop_narrow(
     d_outputs: tf.Tensor,
     dh: tf.Tensor,
     dc: tf.Tensor,
@@ -212,7 +212,7 @@ def _floats(bits: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     return tf.cast(_of_bits(bits, dtype), tf.float32)
 
 
-def _forward_large(
+def _forward_wide(
     from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor
 ) -> tuple[Any, ...]:
     """The same with the loop outside XLA. Products, and what is kept of gates and h, are as precise as from_x."""
@@ -228,7 +228,7 @@ def _forward_large(
     return gates, hidden, cells
 
 
-def _backward_large(
+def _backward_wide(
     d_outputs: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor, gates: Arrays, cells: tf.Tensor, transposed: tf.Tensor
 ) -> tuple[tf.Tensor, ...]:
     """The same with the loop outside XLA; its products and dz as precise as d_outputs."""
