@@ -11,7 +11,7 @@ import tensorflow as tf
 from textgen import reference
 from textgen.config import ModelConfig
 from textgen.layers.dropout import Noise, variational_dropout, weight_mask, word_dropout
-from textgen.layers.head import Head
+from textgen.layers.head import Head, _loss_of_logits
 from textgen.layers.lstm import LSTM
 from textgen.layers.recurrent import RecurrentStack, make_layer
 from textgen.runtime import load_tensorflow
@@ -264,6 +264,14 @@ def test_head(tied: bool) -> None:
         for at in np.ndindex(B, T):
             nats = math.log(sum(math.exp(score) for score in expected[at].tolist())) - expected[at][targets[at]]
             assert losses[at] == (0.0 if targets[at] == pad_id else pytest.approx(nats, abs=1e-5))
+
+
+def test_the_compiled_loss_has_no_part_that_two_shards_cannot_begin_at_once() -> None:
+    """XLA's fusions for YNNPACK, which it makes of sums over many numbers, end the process now and then."""
+    arguments = tf.zeros((1024, 65), tf.bfloat16), tf.zeros(65), tf.zeros(1024, tf.int32), 0, 0.0
+    compiled = _loss_of_logits.experimental_get_compiler_ir(*arguments)("optimized_hlo")
+    assert "reduce" in compiled
+    assert "ynn_fusion" not in compiled
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])

@@ -17,6 +17,7 @@ from textgen.memory import keep_memory
 
 XLA_FLAGS_OF = "2.21."  # TensorFlow's versions that are known to know them: XLA ends the process over others
 XLA_FLAGS = (
+    "--xla_cpu_experimental_ynn_fusion_type=",  # two shards that begin to use one of these at once end the process
     "--xla_cpu_enable_concurrency_optimized_scheduler=false",  # our computations are chains: nothing to schedule
     "--xla_cpu_multi_thread_eigen=false",  # each core has a shard of the batch
     "--xla_cpu_prefer_vector_width=512",
@@ -33,9 +34,10 @@ def load_tensorflow(setup: Callable[[], object] = lambda: None) -> None:
     batch on two cores are quicker than both cores inside each of many small matrix products.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    flags = os.environ.get("XLA_FLAGS", "")
+    if version("tensorflow").startswith(XLA_FLAGS_OF) and XLA_FLAGS[0] not in flags:
+        os.environ["XLA_FLAGS"] = " ".join([*XLA_FLAGS, flags])  # the user's come last; read when XLA is first used
     if "tensorflow" not in sys.modules:
-        if version("tensorflow").startswith(XLA_FLAGS_OF):
-            os.environ["XLA_FLAGS"] = " ".join([*XLA_FLAGS, os.environ.get("XLA_FLAGS", "")])  # the user's come last
         keep_memory()
     with _quiet_stderr():
         import tensorflow as tf
