@@ -166,8 +166,10 @@ def test_the_initial_state_is_zeros() -> None:
 # === Losses and gradients ===
 
 
+@pytest.mark.parametrize("reads_table", [False, True], ids=["by token", "by table"])
 @pytest.mark.parametrize("config", SHAPES)
-def test_gradients_are_the_reference_s(config: ModelConfig) -> None:
+def test_gradients_are_the_reference_s(config: ModelConfig, reads_table: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LanguageModel, "_is_table_less_work", lambda *_: reads_table)
     model, (inputs, targets), state = model_of(config), random_window(), random_state(config)
     weights, state64 = in_float64(model, state)
     expected_loss, expected, expected_state, _ = reference.loss_and_gradients(
@@ -275,6 +277,46 @@ def test_shards_have_the_dropout_of_the_whole_batch() -> None:
         features, new_state = model.features(inputs[rows], own, noise(first_row=rows.start, num_rows=B))
         np.testing.assert_allclose(features, whole[rows], atol=1e-5)
         assert_states_equal(new_state, tuple((h[rows], c[rows]) for h, c in whole_state))
+
+
+@pytest.mark.parametrize(
+    "kind", [{}, {"direction": "both"}, {"cell": "gru", "residual": True, "layer_norm": True}], ids=str
+)
+def test_rows_of_a_table_are_what_tokens_are(kind: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words silenced and padding among them."""
+    model = model_of(replace(LARGEST, attention=0, embedding_dropout=0.0, **kind))
+    inputs, targets = (array[:, :6] for array in random_window())
+    results = []
+    for reads_table in (False, True):
+        monkeypatch.setattr(LanguageModel, "_is_table_less_work", lambda *_, reads_table=reads_table: reads_table)
+        weights = [weight.value for weight in model.trainable_weights]
+        with tf.GradientTape() as tape:
+            features, state = model.features(inputs, noise=noise())
+            loss = model.summed_loss(features, targets)
+        results.append([features, *tf.nest.flatten(state), loss, *tape.gradient(loss, weights)])
+    for by_token, by_table in zip(*results, strict=True):
+        np.testing.assert_allclose(tf.convert_to_tensor(by_table), tf.convert_to_tensor(by_token), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("vocab_size", "tokens", "options", "expected"),
+    [
+        (65, 1024, {}, True),
+        (256, 1024, {"dropout": 0.4, "word_dropout": 0.1}, True),
+        (65, 1, {}, False),
+        (65, None, {}, False),
+        (8000, 1024, {}, False),
+        (65, 1024, {"embedding_dropout": 0.1}, False),
+    ],
+)
+def test_the_table_is_read_where_that_is_less_work(
+    vocab_size: int, tokens: int | None, options: dict[str, Any], expected: bool
+) -> None:
+    settings = {"dropout": 0.0, "embedding_dropout": 0.0, **options}
+    model = LanguageModel(ModelConfig(vocab_size, 256, 8, 1, **settings), pad_id=PAD)
+    assert model._is_table_less_work(tokens, noise()) is expected
+    if tokens:  # without dropout, as when texts are scored
+        assert model._is_table_less_work(tokens, None) is (expected or bool(settings["embedding_dropout"]))
 
 
 # === Weights ===

@@ -90,11 +90,9 @@ class LanguageModel(keras.Model):
         """
         if state is None:
             state = self.initial_state(tf.shape(inputs)[0])
-        x = tf.cast(self.embedding(inputs), self.precision)  # [B, T, E]
-        x = word_dropout(x, inputs, self.config.vocab_size, self.config.word_dropout, noise, WORD_SITE)
-        x = variational_dropout(x, self.config.embedding_dropout, noise, EMBEDDING_SITE)
+        x, ids = self._embed(inputs, noise)
         layers = len(state) - (self.attention is not None)
-        x, of_layers, activations = self.recurrent.read(x, state[:layers], noise)  # [B, T, H]
+        x, of_layers, activations = self.recurrent.read(x, state[:layers], noise, ids)  # [B, T, H]
         x, of_attention = self._look_back(x, state[layers:], noise)
         return self._project(x), of_layers + of_attention, activations  # [B, T, E]
 
@@ -160,6 +158,30 @@ class LanguageModel(keras.Model):
                     f"{tuple(weight.shape)}. Received: {arrays[name].shape}."
                 )
             weight.assign(arrays[name])
+
+    def _embed(self, inputs: tf.Tensor, noise: Noise | None) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """inputs int32 [B, T] -> their embedding [B, T, E], or the whole table [V, E] and the numbers of its rows."""
+
+        def without_some_words(x: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
+            x, rate = tf.cast(x, self.precision), self.config.word_dropout
+            return word_dropout(x, ids, self.config.vocab_size, rate, noise, WORD_SITE)
+
+        if self._is_table_less_work(tf.TensorShape(inputs.shape).num_elements(), noise):
+            return without_some_words(self.embedding.embeddings, tf.range(self.config.vocab_size)), inputs
+        x = without_some_words(self.embedding(inputs), inputs)
+        return variational_dropout(x, self.config.embedding_dropout, noise, EMBEDDING_SITE), None
+
+    def _is_table_less_work(self, tokens: int | None, noise: Noise | None) -> bool:
+        """Whether the first layer should read the rows of the table instead of each token's.
+
+        Then its product with the kernel and the two for the gradients are of V rows instead of B*T, and one more
+        gathers the gradients: for the few characters of an alphabet much less. Dropout of the embedding, other units
+        in each row of the batch, rules it out.
+        """
+        if tokens is None or (noise is not None and self.config.embedding_dropout > 0):
+            return False
+        pieces, width = self.config.vocab_size, self.config.embedding_dim
+        return pieces * (3 * width + tokens) < 3 * tokens * width
 
     def _look_back(self, x: tf.Tensor, state: State, noise: Noise | None = None) -> tuple[tf.Tensor, State]:
         """Attention, or nothing: outputs of the layers x [B, T, H], what of the state is its own -> both after it."""

@@ -42,12 +42,19 @@ class BothWays(keras.layers.Layer):
             stack.build(input_shape)
 
     def read(
-        self, x: tf.Tensor, state: State, noise: Noise | None = None
+        self, x: tf.Tensor, state: State, noise: Noise | None = None, ids: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, State, tuple[Activations, ...]]:
-        """x [B, 2T, E], state before -> outputs [B, 2T, H], state after, what the last layer of each said."""
-        halves = tf.split(x, 2, axis=1)  # [B, T, E] each
+        """x [B, 2T, E], state before -> outputs [B, 2T, H], state after, what the last layer of each said.
+
+        With `ids` int32 [B, 2T], x [V, E] is the table whose rows these number.
+        """
+        if ids is None:
+            halves = [(half, None) for half in tf.split(x, 2, axis=1)]  # [B, T, E] each
+        else:
+            halves = [(x, half) for half in tf.split(ids, 2, axis=1)]  # [B, T] each
         forward, backward = (
-            stack.read(half, before, noise) for stack, half, before in zip(self.stacks, halves, state, strict=True)
+            stack.read(half, before, noise, half_ids)
+            for stack, (half, half_ids), before in zip(self.stacks, halves, state, strict=True)
         )
         outputs = tf.concat([forward[0], backward[0]], axis=1)  # [B, 2T, H]
         return outputs, (forward[1], backward[1]), (*forward[2], *backward[2])

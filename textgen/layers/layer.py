@@ -34,12 +34,15 @@ class RecurrentLayer(keras.layers.Layer):
         self.recurrent_kernel = self._weight("recurrent_kernel", (self.units, width), "orthogonal")
         self.bias = self._weight("bias", self._bias_shape(), self._initial_bias)
 
-    def scan(self, x: tf.Tensor, state: State, mask: tf.Tensor | None = None) -> tuple[tf.Tensor, State]:
+    def scan(
+        self, x: tf.Tensor, state: State, mask: tf.Tensor | None = None, ids: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, State]:
         """Time first: x [T, B, in], state before it -> outputs [T, B, H] as precise as x, state after it.
 
-        The recurrent kernel is multiplied with `mask`, if there is one, for all steps.
+        With `ids` [T, B], x [V, in] is the table whose rows these number. The recurrent kernel is multiplied with
+        `mask`, if there is one, for all steps.
         """
-        inputs, weights = self._inputs(x), self._step_weights()
+        inputs, weights = chosen_rows(self._inputs(x), ids), self._step_weights()
         if mask is not None:
             weights["recurrent_kernel"] *= mask
         if inputs.shape.is_fully_defined():
@@ -59,10 +62,8 @@ class RecurrentLayer(keras.layers.Layer):
         return tuple(tf.zeros((batch_size, self.units)) for _ in range(self.state_size))
 
     def _inputs(self, x: tf.Tensor) -> tf.Tensor:
-        """What a step reads: x @ kernel, for all steps at once, in the precision of x."""
-        rows = tf.matmul(tf.reshape(x, (-1, x.shape[-1])), tf.cast(self.kernel, x.dtype))
-        sizes = [tf.shape(x)[axis] if size is None else size for axis, size in enumerate(x.shape[:-1])]
-        return tf.cast(tf.reshape(rows, (*sizes, rows.shape[-1])), tf.float32)
+        """What a step reads, for all steps or rows of a table at once: x @ kernel, in the precision of x."""
+        return tf.cast(rows_times(x, self.kernel), tf.float32)
 
     def _step_weights(self) -> dict[str, tf.Tensor]:
         """The weights that a step uses, by name: all but those that `_inputs` has used."""
@@ -87,3 +88,28 @@ def forget_bias_one(shape: tuple[int, ...], dtype: Any = None) -> tf.Tensor:
 def split(gates: tf.Tensor, count: int) -> Arrays:
     """[B, count * H] -> `count` times [B, H]."""
     return tf.split(gates, count, axis=-1)
+
+
+def rows_times(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """x [..., m] @ kernel [m, n] -> [..., n], one product in the precision of x."""
+    rows = tf.matmul(tf.reshape(x, (-1, x.shape[-1])), tf.cast(kernel, x.dtype))
+    sizes = [tf.shape(x)[axis] if size is None else size for axis, size in enumerate(x.shape[:-1])]
+    return tf.reshape(rows, (*sizes, rows.shape[-1]))
+
+
+def chosen_rows(table: tf.Tensor, ids: tf.Tensor | None) -> tf.Tensor:
+    """table [V, n], ids [...] -> their rows, [..., n]; without ids, all as it is.
+
+    What stands in the table is a few things that come often: the gradient is a product with ones and zeros, one row
+    for each of the ids, which is quicker than adding row after row.
+    """
+    return table if ids is None else _gather(table, ids)
+
+
+@tf.custom_gradient
+def _gather(table: tf.Tensor, ids: tf.Tensor):  # type: ignore[no-untyped-def]
+    def backward(d_rows: tf.Tensor) -> tuple[tf.Tensor, None]:
+        of_ids = tf.one_hot(tf.reshape(ids, (-1,)), table.shape[0], dtype=d_rows.dtype)  # [N, V]
+        return tf.matmul(of_ids, tf.reshape(d_rows, (-1, table.shape[1])), transpose_a=True), None
+
+    return tf.gather(table, ids), backward

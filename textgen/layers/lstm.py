@@ -29,7 +29,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from textgen.layers.layer import State
+from textgen.layers.layer import State, chosen_rows, rows_times
 from textgen.layers.loop import Arrays, backward_loop, forward_loop
 
 log = logging.getLogger(__name__)
@@ -50,19 +50,22 @@ class LSTM(keras.layers.LSTM):
         if self.go_backwards:
             x = tf.reverse(x, [0])
         state = tuple(tf.cast(array, tf.float32) for array in initial_state)
-        outputs, (h, c) = self._scan(tf.cast(x, self.compute_dtype), state)  # [T, B, H]
+        outputs, (h, c) = self._scan(self._inputs(tf.cast(x, self.compute_dtype)), state)  # [T, B, H]
         outputs = tf.transpose(outputs, (1, 0, 2)) if self.return_sequences else outputs[-1][:, None]
         h, c = tf.cast(h, self.compute_dtype), tf.cast(c, self.compute_dtype)
         return h, outputs, [h, c]
 
-    def scan(self, x: tf.Tensor, state: State, mask: tf.Tensor | None = None) -> tuple[tf.Tensor, State]:
+    def scan(
+        self, x: tf.Tensor, state: State, mask: tf.Tensor | None = None, ids: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, State]:
         """Time first: x [T, B, E], state before it -> outputs [T, B, H] as precise as x, state after it.
 
-        The recurrent kernel is multiplied with `mask`, if there is one, for all steps; Keras's loops know no mask.
+        With `ids` [T, B], x [V, E] is the table whose rows these number. The recurrent kernel is multiplied with
+        `mask`, if there is one, for all steps; Keras's loops know no mask.
         """
-        if mask is not None or self._can_scan(x):
-            return self._scan(x, state, mask)
-        batch_first = tf.cast(tf.transpose(x, (1, 0, 2)), tf.float32)
+        if mask is not None or self._can_scan(x if ids is None else ids):
+            return self._scan(chosen_rows(self._inputs(x), ids), state, mask)
+        batch_first = tf.cast(tf.transpose(chosen_rows(x, ids), (1, 0, 2)), tf.float32)
         _, outputs, state = super().inner_loop(batch_first, list(state), None)
         return tf.cast(tf.transpose(outputs, (1, 0, 2)), x.dtype), tuple(state)
 
@@ -78,11 +81,13 @@ class LSTM(keras.layers.LSTM):
         """Zeros: nothing read yet."""
         return tf.zeros((batch_size, self.units)), tf.zeros((batch_size, self.units))
 
-    def _scan(self, x: tf.Tensor, state: State, mask: tf.Tensor | None = None) -> tuple[tf.Tensor, State]:
+    def _inputs(self, x: tf.Tensor) -> tf.Tensor:
+        return rows_times(x, self.cell.kernel)
+
+    def _scan(self, from_x: tf.Tensor, state: State, mask: tf.Tensor | None = None) -> tuple[tf.Tensor, State]:
         bias = self.cell.bias if self.use_bias else tf.zeros(4 * self.units)
         recurrent_kernel = self.cell.recurrent_kernel if mask is None else self.cell.recurrent_kernel * mask
-        weights = (self.cell.kernel, recurrent_kernel, bias)
-        outputs, *state = lstm(x, *(tf.cast(weight, tf.float32) for weight in weights), *state)
+        outputs, *state = lstm(from_x, tf.cast(recurrent_kernel, tf.float32), tf.cast(bias, tf.float32), *state)
         return outputs, tuple(state)
 
     def _can_scan(self, sequences: tf.Tensor) -> bool:
@@ -104,30 +109,24 @@ def kernel_path() -> str:
 
 
 @tf.custom_gradient
-def lstm(x: tf.Tensor, kernel: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor):  # type: ignore[no-untyped-def]
-    """x [T, B, E] in any precision; float32 kernel [E, 4H], recurrent_kernel [H, 4H], bias [4H], h and c [B, H].
+def lstm(from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor):  # type: ignore[no-untyped-def]
+    """from_x [T, B, 4H], x W in any precision; float32 recurrent_kernel [H, 4H], bias [4H], h and c [B, H].
 
-    Returns outputs [T, B, H] in the precision of x, and the state after the last step, float32.
+    Returns outputs [T, B, H] in the precision of from_x, and the state after the last step, float32.
     """
-    steps, rows, inputs = x.shape
-    flat_x = tf.reshape(x, (-1, inputs))  # [T*B, E]
-    kernel_x = tf.cast(kernel, x.dtype)
-    from_x = tf.reshape(tf.matmul(flat_x, kernel_x), (steps, rows, -1))  # [T, B, 4H]
-    is_wide = x.dtype != tf.float32 and h.shape[1] >= WIDE
+    dtype, units = from_x.dtype, h.shape[1]
+    is_wide = dtype != tf.float32 and units >= WIDE
     arguments = map(tf.stop_gradient, (from_x, recurrent_kernel, bias, h, c))  # else an eager tape differentiates it
     gates, hidden, cells = (_forward_wide if is_wide else _forward_narrow)(*arguments)
-    outputs = tf.cast(hidden, x.dtype)  # [T+1, B, H], as cells: what was before the first step comes first
+    outputs = tf.cast(hidden, dtype)  # [T+1, B, H], as cells: what was before the first step comes first
 
     def backward(d_outputs: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor) -> tuple[tf.Tensor, ...]:
         transposed = tf.transpose(recurrent_kernel)  # [4H, H]
         of_steps = _backward_wide if is_wide else _backward_narrow
-        dz, d_bias, dh, dc = of_steps(d_outputs, dh, dc, gates, cells, transposed)
-        dz = tf.reshape(dz, (steps * rows, -1))  # [T*B, 4H]
-        dx = tf.reshape(tf.matmul(dz, kernel_x, transpose_b=True), (steps, rows, inputs))
-        d_kernel = tf.matmul(flat_x, dz, transpose_a=True)  # [E, 4H]
-        before = tf.reshape(outputs[:-1], (steps * rows, -1))  # h that each step began with
-        d_recurrent_kernel = tf.matmul(before, dz, transpose_a=True)  # [H, 4H]
-        return dx, tf.cast(d_kernel, tf.float32), tf.cast(d_recurrent_kernel, tf.float32), d_bias, dh, dc
+        dz, d_bias, dh, dc = of_steps(d_outputs, dh, dc, gates, cells, transposed)  # dz [T, B, 4H]
+        before = tf.reshape(outputs[:-1], (-1, units))  # [T*B, H]: h that each step began with
+        d_recurrent_kernel = tf.matmul(before, tf.reshape(dz, (-1, 4 * units)), transpose_a=True)  # [H, 4H]
+        return dz, tf.cast(d_recurrent_kernel, tf.float32), d_bias, dh, dc
 
     return (outputs[1:], tf.cast(hidden[-1], tf.float32), cells[-1]), backward
 

@@ -11,7 +11,7 @@ from textgen.config import ModelConfig
 from textgen.layers.activations import Activations
 from textgen.layers.dropout import Noise, variational_dropout, weight_mask
 from textgen.layers.gru import GRU
-from textgen.layers.layer import RecurrentLayer
+from textgen.layers.layer import RecurrentLayer, chosen_rows
 from textgen.layers.layer import State as LayerState
 from textgen.layers.lstm import LSTM
 from textgen.layers.mogrifier import Mogrifier
@@ -59,16 +59,23 @@ class RecurrentStack(keras.layers.Layer):
         return self.read(x, state, noise)[:2]
 
     def read(
-        self, x: tf.Tensor, state: State, noise: Noise | None = None
+        self, x: tf.Tensor, state: State, noise: Noise | None = None, ids: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, State, tuple[Activations, ...]]:
-        """The same as a call, and what the last layer said: here of one direction."""
-        x = tf.transpose(x, (1, 0, 2))  # [T, B, E]
+        """The same as a call, and what the last layer said: here of one direction.
+
+        With `ids` int32 [B, T], x [V, E] is the table whose rows these number. What the first layer does with each
+        row by itself, such as the product with its kernel, it then does once for each row of the table.
+        """
+        if ids is None:
+            x = tf.transpose(x, (1, 0, 2))  # [T, B, E]
+        else:
+            ids = tf.transpose(ids)  # [T, B]
         new_state = []
         for number, (layer, before) in enumerate(zip(self.layers, state, strict=True)):
             mask = weight_mask(self._kernel_shape, self.weight_drop, noise, WEIGHT_SITE + number)
-            outputs, after = layer.scan(self._norm(x, number), before, mask)  # [T, B, H]
+            outputs, after = layer.scan(self._norm(x, number), before, mask, ids)  # [T, B, H]
             dropped = variational_dropout(outputs, self.dropout, noise, 1 + number, time_axis=0)
-            x = self._add(dropped, x)
+            x, ids = self._add(dropped, chosen_rows(x, ids)), None
             new_state.append(after)
         activations = Activations(before[0], outputs, dropped)
         return tf.transpose(x, (1, 0, 2)), tuple(new_state), (activations,)  # [B, T, H]
