@@ -165,10 +165,21 @@ def test_loops_inside_xla_never_convert_whole_arrays_of_low_precision() -> None:
     from_x = tf.zeros((steps, rows, 4 * units), tf.uint16)
     weights = tf.zeros((units, 4 * units)), tf.zeros(4 * units), tf.zeros((rows, units)), tf.zeros((rows, units))
     compiled = lstm._forward_loop_narrow.experimental_get_compiler_ir(from_x, *weights, tf.bfloat16)("optimized_hlo")
-    gates, hidden, cells = lstm._forward_loop_narrow(from_x, *weights, tf.bfloat16)
-    assert {array.dtype for array in (*gates, hidden, cells)} == {tf.float32}
+    gates, hidden, cells, last = lstm._forward_loop_narrow(from_x, *weights, tf.bfloat16)
+    assert {array.dtype for array in (*gates, hidden)} == {tf.uint16}
+    assert cells.dtype == last.dtype == tf.float32
     assert f"u16[{steps},{rows},{4 * units}]" in compiled
     assert f"f32[{steps},{rows},{4 * units}]" not in compiled
+
+
+def test_gates_are_kept_far_more_precisely_than_in_bfloat16() -> None:
+    gates = tf.concat([[-1.0, 0.0, 1.0], tf.linspace(-1.0, 1.0, 100_001)], 0)
+    kept = lstm._kept(gates, tf.bfloat16)
+    assert kept.dtype == tf.uint16
+    assert np.abs(lstm._of_kept(kept) - gates).max() <= 0.51 / 32767
+    assert np.abs(tf.cast(tf.cast(gates, tf.bfloat16), tf.float32) - gates).max() > 50 / 32767
+    np.testing.assert_array_equal(lstm._of_kept(kept)[:3], gates[:3])
+    assert lstm._of_kept(lstm._kept(gates, tf.float32)) is gates
 
 
 def test_a_bfloat16_policy_works_and_its_gradients_are_near() -> None:

@@ -53,7 +53,7 @@ def recur(cell: Cell, inputs: tf.Tensor, weights: Weights, state: Arrays, dtype:
     def run(inputs, *arguments):  # type: ignore[no-untyped-def]
         stopped = [tf.stop_gradient(array) for array in arguments]  # else an eager tape differentiates the loop
         named = dict(zip(names, stopped[count:], strict=True))
-        saved, states = _forward(cell, tf.stop_gradient(inputs), named, stopped[:count])
+        saved, states, last = _forward(cell, tf.stop_gradient(inputs), named, stopped[:count])
 
         def backward(d_outputs: tf.Tensor, *d_state: tf.Tensor) -> tuple[tf.Tensor, ...]:
             emitted, d_state = _backward(cell, inputs, named, saved, states, d_outputs, d_state)
@@ -62,26 +62,35 @@ def recur(cell: Cell, inputs: tf.Tensor, weights: Weights, state: Arrays, dtype:
             gradients = cell.gradients(named, past, dtype)
             return emitted[0], *d_state, *(gradients[name] for name in names)
 
-        return (states[0][1:], *(array[-1] for array in states)), backward
+        return (states[0][1:], *last), backward
 
     outputs, *last = run(inputs, *state, *weights.values())
     return outputs, last
 
 
 def forward_loop(
-    step: Callable[..., tuple[Arrays, Arrays]], inputs: tf.Tensor, state: Arrays, saved: Sequence[tf.TensorSpec]
-) -> tuple[Arrays, Arrays]:
-    """Steps from the first to the last: what each saved [T, ...], and the states [T+1, ...], the first one first."""
+    step: Callable[..., tuple[Arrays, Arrays]],
+    inputs: tf.Tensor,
+    state: Arrays,
+    saved: Sequence[tf.TensorSpec],
+    kept: Callable[[Arrays], Arrays] = lambda state: state,
+) -> tuple[Arrays, Arrays, Arrays]:
+    """Steps from the first to the last.
+
+    Returns what each saved [T, ...]; what is `kept` of each state [T+1, ...], the first one first; the last state.
+    """
     steps = inputs.shape[0]
 
     def body(t: tf.Tensor, state: Arrays, arrays: Arrays) -> tuple[Any, ...]:
         saved, state = step(inputs[t], state)
-        places = [t] * len(saved) + [t + 1] * len(state)
-        written = [array.write(*at) for array, *at in zip(arrays, places, [*saved, *state], strict=True)]
+        values = [*saved, *kept(state)]
+        places = [t] * len(saved) + [t + 1] * (len(values) - len(saved))
+        written = [array.write(*at) for array, *at in zip(arrays, places, values, strict=True)]
         return t + 1, tuple(state), tuple(written)
 
-    arrays = [_empty(steps, spec) for spec in saved] + [_empty(steps + 1, array).write(0, array) for array in state]
-    *_, arrays = tf.while_loop(
+    arrays = [_empty(steps, spec) for spec in saved]
+    arrays += [_empty(steps + 1, array).write(0, array) for array in kept(state)]
+    _, state, arrays = tf.while_loop(
         lambda t, *_: t < steps,
         body,
         (0, tuple(state), tuple(arrays)),
@@ -89,7 +98,7 @@ def forward_loop(
         parallel_iterations=1,
     )
     stacked = [array.stack() for array in arrays]
-    return stacked[: len(saved)], stacked[len(saved) :]
+    return stacked[: len(saved)], stacked[len(saved) :], state
 
 
 def backward_loop(
@@ -130,7 +139,7 @@ def sum_over_time(a: tf.Tensor) -> tf.Tensor:
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _forward(cell: Cell, inputs: tf.Tensor, weights: Weights, state: Arrays) -> tuple[Arrays, Arrays]:
+def _forward(cell: Cell, inputs: tf.Tensor, weights: Weights, state: Arrays) -> tuple[Arrays, Arrays, Arrays]:
     """The forward loop inside XLA."""
     step = cell.forward(weights)
     saved, _ = step(inputs[0], state)  # for the shapes only: XLA leaves it out

@@ -117,8 +117,7 @@ def lstm(from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.
     dtype, units = from_x.dtype, h.shape[1]
     is_wide = dtype != tf.float32 and units >= WIDE
     arguments = map(tf.stop_gradient, (from_x, recurrent_kernel, bias, h, c))  # else an eager tape differentiates it
-    gates, hidden, cells = (_forward_wide if is_wide else _forward_narrow)(*arguments)
-    outputs = tf.cast(hidden, dtype)  # [T+1, B, H], as cells: what was before the first step comes first
+    gates, outputs, cells, h = (_forward_wide if is_wide else _forward_narrow)(*arguments)
 
     def backward(d_outputs: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor) -> tuple[tf.Tensor, ...]:
         transposed = tf.transpose(recurrent_kernel)  # [4H, H]
@@ -128,34 +127,42 @@ def lstm(from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.
         d_recurrent_kernel = tf.matmul(before, tf.reshape(dz, (-1, 4 * units)), transpose_a=True)  # [H, 4H]
         return dz, tf.cast(d_recurrent_kernel, tf.float32), d_bias, dh, dc
 
-    return (outputs[1:], tf.cast(hidden[-1], tf.float32), cells[-1]), backward
+    return (outputs[1:], h, cells[-1]), backward
 
 
 def _forward_narrow(
     from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor
 ) -> tuple[Any, ...]:
-    """from_x [T, B, 4H] -> gates i, f, g, o [T, B, H] each; h and c [T+1, B, H]."""
-    return _forward_loop_narrow(_bits(from_x, from_x.dtype), recurrent_kernel, bias, h, c, from_x.dtype)
+    """from_x [T, B, 4H] -> gates i, f, g, o [T, B, H] each; h as precise as from_x and c [T+1, B, H]; the last h.
+
+    Of h and c, what was before the first step comes first.
+    """
+    dtype = from_x.dtype
+    gates, hidden, *others = _forward_loop_narrow(_bits(from_x, dtype), recurrent_kernel, bias, h, c, dtype)
+    return gates, _of_bits(hidden, dtype), *others
 
 
 @tf.function(jit_compile=True, autograph=False)
 def _forward_loop_narrow(
     from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor, dtype: tf.DType
 ) -> tuple[Any, ...]:
-    """The loop inside XLA, with bits for from_x.
+    """The loop inside XLA, with bits for from_x and what is kept of h.
 
-    All else is float32. Gates in bfloat16 and an h that is rounded in every step would be quicker, but what is to be
-    remembered over many steps is then learned less well.
+    What a step hands to the next one is float32. An h that is rounded in every step would be quicker, but what is to
+    be remembered over many steps is then learned less well.
     """
 
     def step(from_x: tf.Tensor, state: Arrays) -> tuple[Arrays, Arrays]:
         h, c = state
         z = _floats(from_x, dtype) + tf.matmul(h, recurrent_kernel) + bias
         *gates, c, h = lstm_gates(tf.split(z, 4, axis=1), c)
-        return gates, (h, c)
+        return [_kept(gate, dtype) for gate in gates], (h, c)
 
-    gates, (hidden, cells) = forward_loop(step, from_x, (h, c), [tf.TensorSpec(h.shape)] * 4)
-    return gates, hidden, cells
+    gate = tf.TensorSpec(h.shape, from_x.dtype)
+    gates, (hidden, cells), (h, _) = forward_loop(
+        step, from_x, (h, c), [gate] * 4, lambda state: (_bits(state[0], dtype), state[1])
+    )
+    return gates, hidden, cells, h
 
 
 def _backward_narrow(
@@ -185,7 +192,7 @@ def _backward_loop_narrow(
     def step(t: tf.Tensor, d_state: Arrays) -> tuple[Arrays, Arrays]:
         dh, dc, d_bias = d_state
         dh += _floats(d_outputs[t], dtype)
-        *dz, dc = lstm_gates_backward([gate[t] for gate in gates], cells[t], cells[t + 1], dh, dc)
+        *dz, dc = lstm_gates_backward([_of_kept(gate[t]) for gate in gates], cells[t], cells[t + 1], dh, dc)
         dz = tf.concat(dz, 1)
         return [_bits(dz, dtype)], (tf.matmul(dz, transposed), dc, d_bias + tf.reduce_sum(dz, 0))
 
@@ -211,10 +218,23 @@ def _floats(bits: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     return tf.cast(_of_bits(bits, dtype), tf.float32)
 
 
+def _kept(gates: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """What the way back needs of gates that were computed in `dtype`: if that has 16 bits, so have they.
+
+    They lie from -1 to 1, and are kept as that many steps of 1/32767: bfloat16 is coarser by far where a gate is
+    nearly open, and how far it is from being so, 1 - f, is what its gradient is made of.
+    """
+    return gates if dtype == tf.float32 else tf.cast(tf.cast(gates * 32767.0 + 32768.5, tf.int32), tf.uint16)
+
+
+def _of_kept(gates: tf.Tensor) -> tf.Tensor:
+    return gates if gates.dtype == tf.float32 else (tf.cast(gates, tf.float32) - 32768.0) / 32767.0
+
+
 def _forward_wide(
     from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor
 ) -> tuple[Any, ...]:
-    """The same with the loop outside XLA. Products, and what is kept of gates and h, are as precise as from_x."""
+    """The same with the loop outside XLA, gates joined, [T, B, 4H]. Products and h are as precise as from_x."""
     kernel = tf.cast(recurrent_kernel, from_x.dtype)
 
     def step(from_x: tf.Tensor, state: Arrays) -> tuple[Arrays, Arrays]:
@@ -223,34 +243,34 @@ def _forward_wide(
         return [gates], (h, c)
 
     state = tf.cast(h, from_x.dtype), c
-    gates, (hidden, cells) = forward_loop(step, from_x, state, [tf.TensorSpec(from_x.shape[1:], from_x.dtype)])
-    return gates, hidden, cells
+    (gates,), (hidden, cells), (h, _) = forward_loop(step, from_x, state, [tf.TensorSpec(from_x.shape[1:], tf.uint16)])
+    return gates, hidden, cells, tf.cast(h, tf.float32)
 
 
 def _backward_wide(
-    d_outputs: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor, gates: Arrays, cells: tf.Tensor, transposed: tf.Tensor
+    d_outputs: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor, gates: tf.Tensor, cells: tf.Tensor, transposed: tf.Tensor
 ) -> tuple[tf.Tensor, ...]:
     """The same with the loop outside XLA; its products and dz as precise as d_outputs."""
-    low, saved = tf.cast(transposed, d_outputs.dtype), gates[0]
+    low = tf.cast(transposed, d_outputs.dtype)
 
     def step(t: tf.Tensor, d_state: Arrays) -> tuple[Arrays, Arrays]:
         dh, dc, d_bias = d_state
-        dz, dc, d_bias = _compiled_gates_backward(saved[t], cells[t], cells[t + 1], d_outputs[t], dh, dc, d_bias)
+        dz, dc, d_bias = _compiled_gates_backward(gates[t], cells[t], cells[t + 1], d_outputs[t], dh, dc, d_bias)
         return [dz], (tf.matmul(dz, low), dc, d_bias)
 
     d_state = tf.cast(dh, low.dtype), dc, tf.zeros(low.shape[0])
     (dz,), (dh, dc, d_bias) = backward_loop(
-        step, d_outputs.shape[0], d_state, [tf.TensorSpec(saved.shape[1:], low.dtype)]
+        step, d_outputs.shape[0], d_state, [tf.TensorSpec(gates.shape[1:], low.dtype)]
     )
     return dz, d_bias, tf.cast(dh, tf.float32), dc
 
 
 @tf.function(jit_compile=True, autograph=False)
 def _compiled_gates(from_x: tf.Tensor, from_h: tf.Tensor, bias: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """from_x, from_h [B, 4H], c [B, H] -> gates [B, 4H] and h as precise as they; c float32."""
+    """from_x, from_h [B, 4H], c [B, H] -> gates [B, 4H] as they are kept; h as precise as from_x; c float32."""
     z = tf.cast(from_x, tf.float32) + tf.cast(from_h, tf.float32) + bias
     *gates, c, h = lstm_gates(tf.split(z, 4, axis=1), c)
-    return tf.cast(tf.concat(gates, 1), from_x.dtype), tf.cast(h, from_x.dtype), c
+    return _kept(tf.concat(gates, 1), from_x.dtype), tf.cast(h, from_x.dtype), c
 
 
 @tf.function(jit_compile=True, autograph=False)
@@ -263,12 +283,12 @@ def _compiled_gates_backward(
     dc: tf.Tensor,
     d_bias: tf.Tensor,
 ) -> tuple[tf.Tensor, ...]:
-    """-> dz [B, 4H] as precise as the gates; dc; d_bias [4H] with this step's added."""
-    i_f_g_o = tf.split(tf.cast(gates, tf.float32), 4, axis=1)
+    """-> dz [B, 4H] as precise as d_output; dc; d_bias [4H] with this step's added."""
+    i_f_g_o = tf.split(_of_kept(gates), 4, axis=1)
     dh = tf.cast(dh, tf.float32) + tf.cast(d_output, tf.float32)
     *dz, dc = lstm_gates_backward(i_f_g_o, before, after, dh, dc)
     dz = tf.concat(dz, 1)
-    return tf.cast(dz, gates.dtype), dc, d_bias + tf.reduce_sum(dz, 0)
+    return tf.cast(dz, d_output.dtype), dc, d_bias + tf.reduce_sum(dz, 0)
 
 
 def lstm_gates(z: Sequence[tf.Tensor], c: tf.Tensor) -> tuple[tf.Tensor, ...]:
