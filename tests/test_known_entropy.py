@@ -66,7 +66,7 @@ def test_a_model_comes_within_two_per_cent_of_the_entropy(
     textgen.train(
         train, name="model", models_dir=tmp_path, tokenizer="char", documents="file", hidden_units=96, num_layers=1,
         embedding_dim=32, dropout=0.0, embedding_dropout=0.0, learning_rate=1e-2, batch_size=32, sequence_length=64,
-        steps=3000, patience=None,
+        steps=6000, patience=None,
     )  # fmt: skip
     options = ["evaluate", "model", str(test), "--models-dir", str(tmp_path), "--documents", "file", "--json"]
     scores = json.loads(CliRunner().invoke(textgen_command, options).stdout)

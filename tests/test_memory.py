@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -9,10 +10,11 @@ PROGRAM = """
 import resource
 import numpy as np
 from textgen.memory import keep_memory
+from textgen.runtime import load_tensorflow
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    arrays = [np.ones(700_000, np.float32) for _ in range(10)]
+    arrays = [np.ones(2_500_000, np.float32) for _ in range(10)]
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 {call}
@@ -22,11 +24,29 @@ print(faults())
 
 
 def page_faults(call: str) -> int:
-    """Pages that a process of its own waits for, when it takes 28 MB again that it has freed."""
-    done = subprocess.run([sys.executable, "-c", PROGRAM.format(call=call)], capture_output=True, text=True, check=True)
+    """Pages that a process of its own waits for, when it takes 100 MB again that it has freed."""
+    command = [sys.executable, "-c", PROGRAM.format(call=call)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
     return int(done.stdout)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
 def test_memory_that_was_freed_is_taken_again() -> None:
     assert page_faults("keep_memory()") < page_faults("") / 10
+
+
+READS = """
+from streams import stream_of
+from textgen.batches import Batches
+
+load_tensorflow()
+with stream_of([37, 2, 5]) as stream:
+    {reads}
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_batches_that_are_read_ahead_do_not_change_that() -> None:
+    """TensorFlow's datasets would."""
+    read = "list(Batches(stream, 2, 3, 0).dataset())"
+    assert page_faults(READS.format(reads=read)) < page_faults("") / 10

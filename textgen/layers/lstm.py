@@ -146,11 +146,7 @@ def _forward_narrow(
 def _forward_loop_narrow(
     from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor, dtype: tf.DType
 ) -> tuple[Any, ...]:
-    """The loop inside XLA, with bits for from_x and what is kept of h.
-
-    What a step hands to the next one is float32. An h that is rounded in every step would be quicker, but what is to
-    be remembered over many steps is then learned less well.
-    """
+    """The loop inside XLA, with bits for from_x and what is kept of h; what a step hands to the next is float32."""
 
     def step(from_x: tf.Tensor, state: Arrays) -> tuple[Arrays, Arrays]:
         h, c = state
