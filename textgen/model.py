@@ -166,22 +166,20 @@ class LanguageModel(keras.Model):
             x, rate = tf.cast(x, self.precision), self.config.word_dropout
             return word_dropout(x, ids, self.config.vocab_size, rate, noise, WORD_SITE)
 
-        if self._is_table_less_work(tf.TensorShape(inputs.shape).num_elements(), noise):
+        tokens = tf.TensorShape(inputs.shape).num_elements()
+        if self._is_table_less_work(tokens, noise):
             return without_some_words(self.embedding.embeddings, tf.range(self.config.vocab_size)), inputs
         x = without_some_words(self.embedding(inputs), inputs)
         return variational_dropout(x, self.config.embedding_dropout, noise, EMBEDDING_SITE), None
 
     def _is_table_less_work(self, tokens: int | None, noise: Noise | None) -> bool:
-        """Whether the first layer should read the rows of the table instead of each token's.
+        """Whether the first layer should read the rows of the table, each once, instead of those of `tokens` tokens.
 
-        Then its product with the kernel and the two for the gradients are of V rows instead of B*T, and one more
-        gathers the gradients: for the few characters of an alphabet much less. Dropout of the embedding, other units
-        in each row of the batch, rules it out.
+        Then its product with the kernel, and the two for the gradients, are of V rows instead of B*T, but the gradients
+        have to be gathered. Dropout of the embedding, other units in each row of the batch, rules it out.
         """
-        if tokens is None or (noise is not None and self.config.embedding_dropout > 0):
-            return False
-        pieces, width = self.config.vocab_size, self.config.embedding_dim
-        return pieces * (3 * width + tokens) < 3 * tokens * width
+        is_dropped = noise is not None and self.config.embedding_dropout > 0
+        return tokens is not None and not is_dropped and 2 * self.config.vocab_size <= tokens
 
     def _look_back(self, x: tf.Tensor, state: State, noise: Noise | None = None) -> tuple[tf.Tensor, State]:
         """Attention, or nothing: outputs of the layers x [B, T, H], what of the state is its own -> both after it."""

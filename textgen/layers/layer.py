@@ -98,18 +98,15 @@ def rows_times(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
 
 def chosen_rows(table: tf.Tensor, ids: tf.Tensor | None) -> tf.Tensor:
-    """table [V, n], ids [...] -> their rows, [..., n]; without ids, all as it is.
-
-    What stands in the table is a few things that come often: the gradient is a product with ones and zeros, one row
-    for each of the ids, which is quicker than adding row after row.
-    """
+    """table [V, n], ids [...] -> their rows, [..., n]; without ids, all as it is."""
     return table if ids is None else _gather(table, ids)
 
 
 @tf.custom_gradient
 def _gather(table: tf.Tensor, ids: tf.Tensor):  # type: ignore[no-untyped-def]
     def backward(d_rows: tf.Tensor) -> tuple[tf.Tensor, None]:
-        of_ids = tf.one_hot(tf.reshape(ids, (-1,)), table.shape[0], dtype=d_rows.dtype)  # [N, V]
-        return tf.matmul(of_ids, tf.reshape(d_rows, (-1, table.shape[1])), transpose_a=True), None
+        rows = tf.cast(tf.reshape(d_rows, (-1, table.shape[1])), tf.float32)  # a sum of many is as precise as they are
+        d_table = tf.math.unsorted_segment_sum(rows, tf.reshape(ids, (-1,)), table.shape[0])
+        return tf.cast(d_table, table.dtype), None
 
     return tf.gather(table, ids), backward
