@@ -105,7 +105,7 @@ def chosen_rows(table: tf.Tensor, ids: tf.Tensor | None) -> tf.Tensor:
 @tf.custom_gradient
 def _gather(table: tf.Tensor, ids: tf.Tensor):  # type: ignore[no-untyped-def]
     def backward(d_rows: tf.Tensor) -> tuple[tf.Tensor, None]:
-        rows = tf.cast(tf.reshape(d_rows, (-1, table.shape[1])), tf.float32)  # a sum of many is as precise as they are
+        rows = tf.cast(tf.reshape(d_rows, (-1, table.shape[1])), tf.float32)  # in 16 bits a sum of many stops growing
         d_table = tf.math.unsorted_segment_sum(rows, tf.reshape(ids, (-1,)), table.shape[0])
         return tf.cast(d_table, table.dtype), None
 
