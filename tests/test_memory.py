@@ -10,7 +10,6 @@ PROGRAM = """
 import resource
 import numpy as np
 from textgen.memory import keep_memory
-from textgen.runtime import load_tensorflow
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -20,6 +19,17 @@ def faults():
 {call}
 faults()
 print(faults())
+"""
+
+
+READS = """
+from streams import stream_of
+from textgen.batches import Batches
+from textgen.runtime import load_tensorflow
+
+load_tensorflow()
+with stream_of([37, 2, 5]) as stream:
+    list(Batches(stream, 2, 3, 0).dataset())
 """
 
 
@@ -35,18 +45,7 @@ def test_memory_that_was_freed_is_taken_again() -> None:
     assert page_faults("keep_memory()") < page_faults("") / 10
 
 
-READS = """
-from streams import stream_of
-from textgen.batches import Batches
-
-load_tensorflow()
-with stream_of([37, 2, 5]) as stream:
-    {reads}
-"""
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
 def test_batches_that_are_read_ahead_do_not_change_that() -> None:
     """TensorFlow's datasets would."""
-    read = "list(Batches(stream, 2, 3, 0).dataset())"
-    assert page_faults(READS.format(reads=read)) < page_faults("") / 10
+    assert page_faults(READS) < page_faults("") / 10
