@@ -24,8 +24,8 @@ print(tf.config.threading.get_inter_op_parallelism_threads() == num_cores())
 """
 
 
-def test_loading_is_quiet_and_the_user_s_flags_come_last() -> None:
-    own = "--xla_cpu_prefer_vector_width=256"
+@pytest.mark.parametrize("own", ["--xla_cpu_prefer_vector_width=256", f"{runtime.XLA_FLAGS[0]}reduce"])
+def test_loading_is_quiet_and_the_user_s_flags_come_last(own: str) -> None:
     environment = {**os.environ, "XLA_FLAGS": own}
     environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
     result = subprocess.run([sys.executable, "-c", LOADS], capture_output=True, text=True, env=environment, check=True)

@@ -35,7 +35,7 @@ def load_tensorflow(setup: Callable[[], object] = lambda: None) -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     flags = os.environ.get("XLA_FLAGS", "")
-    if version("tensorflow").startswith(XLA_FLAGS_OF) and XLA_FLAGS[0] not in flags:
+    if version("tensorflow").startswith(XLA_FLAGS_OF) and XLA_FLAGS[0] not in flags.split():
         os.environ["XLA_FLAGS"] = " ".join([*XLA_FLAGS, flags])  # the user's come last; read when XLA is first used
     if "tensorflow" not in sys.modules:
         keep_memory()
