@@ -211,7 +211,7 @@ def test_where_nothing_may_follow_the_text_ends() -> None:
     tokenizer = WordsTokenizer([])
     generator = Generator(as_model(CountingModel()), tokenizer)
     (generation,) = generator.generate("", replace(PLAIN, no_repeat_ngram_size=1, min_tokens=300, max_tokens=400))
-    assert generation.stop_reason == "end"
+    assert generation.stop_reason == "blocked"
     assert len(set(generation.ids)) == len(generation.ids)
     assert {chr(code) for code in range(128)} <= set(generation.text)  # every byte that is a text by itself
     assert "\ufffd" not in generation.text

@@ -13,7 +13,7 @@ import numpy as np
 from textgen.config import SamplingConfig
 from textgen.healing import Prefixes, choose_cut
 from textgen.novelty import NgramIndex
-from textgen.sampling import Sampler
+from textgen.sampling import Sampler, require_finite
 from textgen.states import TextState, join, pick
 from textgen.stopping import Ending
 from textgen.tokenizer import Tokenizer
@@ -63,12 +63,15 @@ class Row:
             self._decoder.feed(tokenizer.unfinished(start.ids))
         self._ending = Ending(config.stop, config.until)
 
-    def take(self, id: int, log_probs: np.ndarray | None = None) -> Piece:
-        """Appends a drawn piece and looks whether it ends the text; log_probs [V] nats, of all that could come."""
+    def take(self, id: int, log_probs: np.ndarray | None = None, *, blocked: bool = False) -> Piece:
+        """Appends a drawn piece and looks whether it ends the text; log_probs [V] nats, of all that could come.
+
+        A `blocked` text had no piece to draw, and ends with the end of the document in its place.
+        """
         drawn = self._decoder.feed([id])
         text = self._ending.feed(drawn if self._length else drawn[self.healed :])
         self._length += 1
-        self.finished = self._ending.reason or self._limit(id)
+        self.finished = self._ending.reason or ("blocked" if blocked else self._limit(id))
         if self.finished:
             text += self._ending.flush()  # without a character that a limit has cut in two
             self.finished = self._ending.reason or self.finished
@@ -121,12 +124,10 @@ class Batch:
         """Draws the next piece of each of `rows`; those that end with it leave."""
         logits, self.memory = self._model.step(self.ids, self.memory)  # [B, V]
         self.ids = self.sampler.draw(logits)
-        pieces = [
-            row.take(
-                int(self.ids[number]), log_softmax(logits[number]) if row.config.top_logprobs is not None else None
-            )
-            for number, row in enumerate(self.rows)
-        ]
+        pieces = []
+        for number, row in enumerate(self.rows):
+            log_probs = log_softmax(logits[number]) if row.config.top_logprobs is not None else None
+            pieces.append(row.take(int(self.ids[number]), log_probs, blocked=bool(self.sampler.blocked[number])))
         live = [number for number, row in enumerate(self.rows) if not row.finished]
         if 0 < len(live) < len(self.rows):
             self.sampler.keep(live)
@@ -139,12 +140,17 @@ class Batch:
     ) -> tuple[list[int], Any]:
         """The pieces of a prompt that are kept, and the memory before the newest of them: see `textgen.healing`.
 
-        `memory` is that of the pieces before those that are covered, but for the newest.
+        `memory` is that of the pieces before those that are covered, but for the newest. Where no cover can be drawn,
+        all pieces are kept.
         """
         shared = len(ids) - len(covers)
+        before = row.start.ids[:-1]
+        covers = [
+            self.sampler.possible(number, [*before, *ids[: shared + kept]], cover) for kept, cover in enumerate(covers)
+        ]
         log_probs, memories = [], [memory]
-        for before in ids[shared - 1 : -1]:
-            logits, after = self._model.step(np.array([before], np.int32), memories[-1])
+        for id in ids[shared - 1 : -1]:
+            logits, after = self._model.step(np.array([id], np.int32), memories[-1])
             log_probs.append(log_softmax(logits[0]))
             memories.append(after)
         uniform = np.random.Generator(np.random.Philox([row.config.seed or 0, 1])).random()
@@ -169,7 +175,8 @@ def read_all(model: Writer, rows: Sequence[Sequence[int]], memory: Any) -> Any:
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Logits [..., V] -> log probabilities, nats."""
+    """Logits [..., V] -> log probabilities, nats. Raises `SavedModelError` for logits that are not finite."""
+    require_finite(logits)
     shifted = logits - np.max(logits, axis=-1, keepdims=True)
     return shifted - np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True, dtype=np.float64))
 

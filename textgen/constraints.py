@@ -36,8 +36,8 @@ class Constraints:
     - Each `logit_bias` is added to its piece, or, where its text is several pieces, to the last of them when the
       others stand before it.
 
-    Where all this leaves no piece at all, the text ends. `starts` are the ids of first bytes of characters: none
-    begins when required texts would have to come before it is over.
+    All this may leave no piece at all: what then happens is not decided here. `starts` are the ids of first bytes of
+    characters: none begins when required texts would have to come before it is over, unless nothing else is left.
     """
 
     def __init__(
@@ -119,16 +119,12 @@ class Constraints:
             logits[self.allowed] = among
         if self._missing or self._spelled:
             self._spell(logits)
-        if (self.allowed or sum(map(len, forbidden)) > len(logits) / 2) and np.max(logits) == -np.inf:
-            logits[self._eos_id] = 0.0
 
     def _spell(self, logits: np.ndarray) -> None:
         """Leaves the next piece of the missing texts alone, if it is high time."""
         spare = self._config.max_tokens - self._drawn - sum(len(phrase.rest(0)) for phrase, _ in self._missing)
-        if not self._missing or spare > 0:
+        if not self._missing or (spare > 0 and self._may_wait(logits, spare)):
             self._spelled = []
-            if self._missing and spare < LONGEST and self._starts is not None:
-                logits[self._starts] = -np.inf
         elif not self._spelled:
             missing = sorted(self._missing, key=lambda entry: -entry[1])  # first the one that has come furthest
             wholes = [phrase.rest(0) for phrase, _ in missing]
@@ -141,6 +137,17 @@ class Constraints:
             logits[:] = np.where(np.arange(len(logits)) == piece, 0.0, -np.inf)
         else:
             self._spelled = []
+
+    def _may_wait(self, logits: np.ndarray, spare: int) -> bool:
+        """Whether another piece may come before the missing texts; near the end one that begins no character."""
+        if spare >= LONGEST or self._starts is None:
+            return True
+        starts = logits[self._starts]
+        logits[self._starts] = -np.inf
+        if np.max(logits) > -np.inf:
+            return True
+        logits[self._starts] = starts
+        return False
 
     def _remember(self, ids: Sequence[int]) -> None:
         if self._look_back:

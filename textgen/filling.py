@@ -50,7 +50,9 @@ class Filling:
     text: str  # what stands between prompt and suffix
     suffix: str
     direction: str  # of the network that wrote it
-    stop_reason: str  # begin: of the document; length: max_tokens reached; cut: where the other end fits
+    stop_reason: str
+    """begin: of the document; length: max_tokens reached; blocked: the settings left no piece to go on with; cut: where
+    the other end fits"""
     seed: int
     config: SamplingConfig = field(repr=False, compare=False)
     score: float | None = None  # mean of the log probabilities below, a piece; None: there was nothing to choose from
@@ -152,11 +154,11 @@ class Filler:
         live, ids = list(range(len(configs))), np.full(len(configs), read[-1], np.int32)  # [B]
         while live:
             logits, memory = model.step(ids, memory)  # [B, V]
-            ids = sampler.draw(logits)
+            ids, blocked = sampler.draw(logits), sampler.blocked
             staying = []
             for place, (row, id) in enumerate(zip(live, ids.tolist(), strict=True)):
                 if id == eos_id:
-                    drafts[row] = replace(drafts[row], stop_reason="begin")
+                    drafts[row] = replace(drafts[row], stop_reason="blocked" if blocked[place] else "begin")
                     continue
                 drafts[row].ids.append(id)
                 if keep:

@@ -16,7 +16,7 @@ from textgen.healing import Prefixes
 from textgen.novelty import NgramIndex
 from textgen.sampling import DRAWING
 from textgen.search import search
-from textgen.states import RECENT, TextState, load_state, save_state
+from textgen.states import RECENT, TextState, check_state, load_state, save_state
 from textgen.tokenizer import Tokenizer
 
 BATCH_SIZE = 64  # texts that are written side by side
@@ -39,12 +39,15 @@ class Generation:
     ids: tuple[int, ...]  # of the pieces drawn, the end-of-document piece and those of a stop text included
     stop_reason: str
     """end: of the document; length: max_tokens reached; stop: a stop text came up; until: the sentence, line or
-    paragraph is over; time: max_seconds are over"""
+    paragraph is over; time: max_seconds are over; blocked: constraints such as `ban` left no piece to go on with, so
+    the end of the document was put there"""
     seed: int
     config: SamplingConfig = field(repr=False, compare=False)
     healed: int = 0  # characters of the prompt that the first piece writes again: see `textgen.healing`
     logprobs: tuple[float, ...] | None = None  # nats, of the drawn pieces, under the model alone; None: not asked for
     top_logprobs: tuple[tuple[tuple[int, float], ...], ...] | None = None  # likeliest ids and theirs, a piece each
+
+    missing: tuple[str, ...] = ()  # texts of `SamplingConfig.require` that did not come about
 
     @property
     def mean_logprob(self) -> float:
@@ -156,17 +159,27 @@ class Generator:
         row = self._row(Request(prompt, config), self.start(config.label))
         batch = self._batch([row])
         return [
-            Generation(prompt, beam.text, beam.ids, beam.stop_reason, 0, config, row.healed, beam.logprobs)
+            Generation(
+                prompt,
+                beam.text,
+                beam.ids,
+                beam.stop_reason,
+                0,
+                config,
+                row.healed,
+                beam.logprobs,
+                missing=_missing(row, beam.text),
+            )
             for beam in search(self.model, self.tokenizer, batch, settings or SearchConfig())
         ]
 
     def pieces(self, prompt: str = "", config: SamplingConfig | None = None, start: TextState | None = None) -> Writing:
         """The pieces after `prompt`, as they are drawn; with `start`, the prompt goes on from there.
 
-        Nothing of the text is kept, however long it becomes.
+        Nothing of the text is kept, however long it becomes. Raises `SavedModelError` for a state that does not fit.
         """
         config = config or SamplingConfig()
-        state = self._opened(start, config.label) if start else self.start(config.label)
+        state = self._opened(self._checked(start), config.label) if start else self.start(config.label)
         row = self._row(Request(prompt, config), state)
         return Writing(self._batch([row]), row)
 
@@ -179,18 +192,24 @@ class Generator:
         return self._opened(TextState(self.model.initial_state(1), (self.tokenizer.eos_id,)), label)
 
     def read(self, text: str, start: TextState | None = None, label: str | None = None) -> TextState:
-        """Where a text stands after more of it. It can have a label where a document begins: see `start`."""
-        start = self._opened(start, label) if start else self.start(label)
+        """Where a text stands after more of it. It can have a label where a document begins: see `start`.
+
+        Raises `SavedModelError` for a state that does not fit.
+        """
+        start = self._opened(self._checked(start), label) if start else self.start(label)
         ids = self.tokenizer.encode(text)
         return start.after(ids, read_all(self.model, [[start.ids[-1], *ids][:-1]], start.memory))
 
     def save_state(self, path: str | Path, state: TextState) -> None:
         """Writes where a text stands, to go on from it later. Raises `TextgenError` where it cannot."""
-        save_state(Path(path), state, self.fingerprint)
+        save_state(Path(path), self._checked(state), self.fingerprint)
 
     def load_state(self, path: str | Path) -> TextState:
         """What `save_state` wrote. Raises `SavedModelError` for a damaged file or that of another model."""
         return load_state(Path(path), self.start().memory, self.fingerprint, self.tokenizer.vocab_size)
+
+    def _checked(self, state: TextState) -> TextState:
+        return check_state(state, self.model.initial_state(1), self.tokenizer.vocab_size)
 
     @cached_property
     def _prefixes(self) -> Prefixes:
@@ -240,10 +259,10 @@ def _with_logprobs(request: Request) -> Request:
 
 
 def _generation(row: Row, pieces: Sequence[Piece]) -> Generation:
-    top = row.config.top_logprobs
+    top, text = row.config.top_logprobs, "".join(piece.text for piece in pieces)
     return Generation(
         prompt=row.prompt,
-        text="".join(piece.text for piece in pieces),
+        text=text,
         ids=tuple(piece.id for piece in pieces),
         stop_reason=row.finished,
         seed=row.config.seed or 0,
@@ -251,4 +270,11 @@ def _generation(row: Row, pieces: Sequence[Piece]) -> Generation:
         healed=row.healed,
         logprobs=None if top is None else tuple(piece.logprob or 0.0 for piece in pieces),
         top_logprobs=tuple(piece.top for piece in pieces) if top else None,
+        missing=_missing(row, text),
     )
+
+
+def _missing(row: Row, text: str) -> tuple[str, ...]:
+    """The required texts that do not stand in what was written; that begins where healing took the prompt back to."""
+    written = row.prompt[len(row.prompt) - row.healed :] + text
+    return tuple(required for required in row.config.require if required not in written)

@@ -21,6 +21,7 @@ from textgen.reference.network import of_layer
 from textgen.reference.norm import norm_forward
 
 State = tuple[CellState, ...]  # a layer each: h and, where the cell has one, the memory c, [B, H] float32; attention's
+QUIET = np.errstate(over="ignore", invalid="ignore")  # whoever draws from numbers that are not finite is told so
 Step = Callable[[np.ndarray, CellState], CellState]  # what a layer makes of x [B, in] and its state
 
 
@@ -79,6 +80,7 @@ class NumpyModel:
         """ids [...] -> what stands for them, [..., E]."""
         return self._table[ids]
 
+    @QUIET
     def logits(self, features: np.ndarray) -> np.ndarray:
         """features [..., E] -> logits [..., V] of the next pieces."""
         one_text = features.size == features.shape[-1]
@@ -102,6 +104,7 @@ class NumpyModel:
         """The output weights in the order [E, V], which suits the product for many texts."""
         return np.ascontiguousarray(self._head.T) if self._head_kernel is None else self._head_kernel
 
+    @QUIET
     def _features(self, ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         """ids int32 [B] -> what the output layer reads, [B, E], and the state after them."""
         x = self._table[ids]  # [B, E]

@@ -14,6 +14,7 @@ import numpy as np
 from textgen.characters import Characters
 from textgen.config import SAMPLERS, SamplingConfig, sampler_names
 from textgen.constraints import Constraints, Phrase
+from textgen.errors import SavedModelError
 from textgen.novelty import NgramIndex
 from textgen.penalties import History, dry, penalties
 from textgen.tokenizer import Tokenizer
@@ -61,6 +62,11 @@ OFF = {  # a sampler is off where all of its settings that stand here are as the
 }  # fmt: skip
 LOOKING_BACK = ("penalties", "dry")  # these know pieces by their ids: all must be there
 AHEAD = 64  # pieces for which random numbers are made at once
+LARGEST = 1e28  # of logits: beyond it settings such as a low temperature would take them out of float32
+NOT_FINITE = (
+    "The model's predictions are not finite numbers, so nothing can be drawn: its weights or its state are damaged, or "
+    "it diverged when it was adapted. Lower the learning rate of the adaptation, or take the model from a backup."
+)
 NOT_WITH_MIROSTAT = tuple(name for name in SAMPLERS if name not in (*LOOKING_BACK, "temperature"))
 
 
@@ -88,15 +94,26 @@ def draw(logits: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
     """Draws a piece a row from softmax(logits [B, V]) with uniforms [B] in [0, 1): ids int32 [B].
 
     By inversion: the piece in whose stretch of the cumulative probability the uniform number falls.
+    Raises `SavedModelError` for a row without a finite highest logit: there is nothing to draw from.
     """
-    weights = np.exp(logits - np.max(logits, axis=-1, keepdims=True))  # [B, V]
+    highest = np.max(logits, axis=-1, keepdims=True)  # [B, 1]
+    if not np.isfinite(highest).all():
+        raise SavedModelError(NOT_FINITE)
+    weights = np.exp(logits - highest)  # [B, V]
     return reaching(weights, uniforms[:, None])[:, 0].astype(np.int32)
+
+
+def require_finite(logits: np.ndarray) -> None:
+    """Raises `SavedModelError` where the highest of the logits [..., V] is not a number to go by."""
+    if not (np.abs(np.max(logits, axis=-1)) <= LARGEST).all():
+        raise SavedModelError(NOT_FINITE)
 
 
 class Sampler:
     """Draws the pieces of B texts. First come the constraints on each text, then its samplers in their order.
 
-    Whatever these say, no character is broken: see `textgen.characters`.
+    Whatever these say, no character is broken: see `textgen.characters`. Attributes: `blocked` bool [B], the texts
+    for which the last draw found no piece that may follow.
     """
 
     def __init__(
@@ -113,6 +130,7 @@ class Sampler:
         self._eos_id = tokenizer.eos_id
         self._characters = Characters(tokenizer, direction)
         self.states = np.zeros(len(configs), np.int8)  # of the last character of each text
+        self.blocked = np.zeros(len(configs), bool)
         phrases: dict[str, Phrase] = {}
         self.constraints = [
             Constraints(config, tokenizer, phrases, ngrams, self._characters.starts) for config in configs
@@ -129,16 +147,27 @@ class Sampler:
 
         What stands before an end-of-document piece belongs to another text and does not count.
         """
-        start = len(ids) - list(reversed(ids)).index(self._eos_id) if self._eos_id in ids else 0
-        self.states[row] = self._characters.state_after(ids[start:])
-        self.constraints[row].read(ids[start:])
+        ids = self._of_document(ids)
+        self.states[row] = self._characters.state_after(ids)
+        self.constraints[row].read(ids)
         for rows, chain in self._chains:
             for number in np.flatnonzero(rows == row):
-                chain.history.read(int(number), ids[start:])
+                chain.history.read(int(number), ids)
 
     def restrict(self, row: int, ids: Sequence[int]) -> None:
         """The next piece of a row can only be one of these; none of them restricts nothing."""
         self.constraints[row].allowed = list(ids)
+
+    def possible(self, row: int, ids: Sequence[int], pieces: Sequence[int]) -> list[int]:
+        """Those of `pieces` that could be the first one drawn in a row whose prompt were `ids`, which is not read."""
+        constraints = self.constraints[row].fork()
+        if not constraints.active:
+            return list(pieces)
+        ids = self._of_document(ids)
+        constraints.read(ids)
+        logits = self._characters.mask[self._characters.state_after(ids)].copy()
+        constraints.apply(logits)
+        return [piece for piece in pieces if logits[piece] > -np.inf]
 
     def keep(self, rows: Sequence[int]) -> None:
         """Forgets all other rows; these are numbered from 0 afterwards."""
@@ -152,12 +181,21 @@ class Sampler:
                 chains.append((np.searchsorted(rows, numbers[kept]), chain))
         self._chains = chains
 
+    @np.errstate(over="ignore")  # of very small logits, which become impossible ones
     def draw(self, logits: np.ndarray) -> np.ndarray:
-        """logits [B, V] -> the next piece of each text, ids int32 [B]."""
+        """logits [B, V] -> the next piece of each text, ids int32 [B].
+
+        Where all masks together leave none, the text is `blocked`, and its piece is the end of the document.
+        Raises `SavedModelError` for logits that are not finite.
+        """
+        require_finite(logits)
         logits = logits + self._characters.mask[self.states if self.states.any() else 0]
         active = [row for row, constraints in enumerate(self.constraints) if constraints.active]
+        self.blocked = np.zeros(len(logits), bool)
         for row in active:
             self.constraints[row].apply(logits[row])
+            self.blocked[row] = np.max(logits[row]) == -np.inf
+        logits[self.blocked, self._eos_id] = 0.0
         if len(self._chains) == 1:
             ids = self._chains[0][1].draw(logits)
         else:
@@ -168,6 +206,11 @@ class Sampler:
             self.constraints[row].take(int(ids[row]))
         self.states = self._characters.after[self.states, ids]
         return ids
+
+    def _of_document(self, ids: Sequence[int]) -> Sequence[int]:
+        """What stands after the last end-of-document piece."""
+        start = len(ids) - list(reversed(ids)).index(self._eos_id) if self._eos_id in ids else 0
+        return ids[start:]
 
 
 class Chain:

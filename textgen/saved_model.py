@@ -275,7 +275,7 @@ def write_training(folder: Path, training: dict[str, Any]) -> None:
 
 
 def read_arrays(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """The float32 arrays of a safetensors file, once names, shapes and types are those expected."""
+    """The float32 arrays of a safetensors file, once names, shapes and types are those expected and all are finite."""
     try:
         with safe_open(path, framework="numpy") as file:
             found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
@@ -286,9 +286,15 @@ def read_arrays(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.
                     f"{path} does not fit its configuration ({', '.join(odd) or 'not float32'}): "
                     "copy the whole folder again."
                 )
-            return {key: file.get_tensor(key) for key in found}
+            arrays = {key: file.get_tensor(key) for key in found}
     except (SafetensorError, OSError) as error:
         raise SavedModelError(f"{path} is damaged: {error}. Copy the whole folder again.") from None
+    if bad := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
+        raise SavedModelError(
+            f"{path} holds weights that are not finite ({', '.join(bad)}), so it cannot write: copy the whole folder "
+            "again, or train the model again."
+        )
+    return arrays
 
 
 def in_c_order(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ Constraints hold as for drawn texts; samplers have no part in it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -49,11 +49,14 @@ def search(model: Writer, tokenizer: Tokenizer, start: Batch, settings: SearchCo
     while any(group.live for group in groups):
         logits, memory = model.step(ids, memory)
         log_probs = log_softmax(logits)  # [N, V]
+        endings = log_probs[:, tokenizer.eos_id].copy()  # [N], also where a character would be broken
         log_probs += characters.mask[[beam.state for group in groups for beam in group.live]]
         taken, row = np.zeros(log_probs.shape[-1]), 0  # by how many beams of this step, [V]
         for group in groups:
             rows, row = slice(row, row + len(group.live)), row + len(group.live)
-            pieces = group.advance(log_probs[rows], rows.start, settings.diversity_penalty * taken, judge)
+            totals = group.totals(log_probs[rows], endings[rows], judge)
+            penalty = settings.diversity_penalty * taken
+            pieces = group.advance(log_probs[rows], totals, penalty, rows.start, judge)
             np.add.at(taken, pieces, 1)
         live = [beam for group in groups for beam in group.live]
         ids, memory = np.array([beam.ids[-1] for beam in live], np.int32), pick(memory, [beam.row for beam in live])
@@ -68,6 +71,7 @@ class _Group:
         self.live = [root]
         self._characters = characters
         self._finished: list[Beam] = []
+        self._blocked: list[Beam] = []  # after which nothing may come
         self._size = size
         self._length_penalty = length_penalty
 
@@ -76,21 +80,33 @@ class _Group:
         return beam.total / len(beam.ids) ** self._length_penalty
 
     def best(self) -> list[Beam]:
-        """The best finished texts, best first."""
-        return sorted(self._finished, key=self.score, reverse=True)[: self._size]
+        """The best finished texts, best first; where there is none, those after which nothing may come."""
+        return sorted(self._finished or self._blocked, key=self.score, reverse=True)[: self._size]
 
-    def advance(self, log_probs: np.ndarray, row: int, penalty: np.ndarray, judge: _Judge) -> list[int]:
-        """One step: log_probs [n, V] of what may follow the live beams, the first of them in `row` of the memory.
+    def totals(self, log_probs: np.ndarray, endings: np.ndarray, judge: _Judge) -> np.ndarray:
+        """log_probs [n, V] of what may follow the live beams -> totals [n, V] with it, biases of constraints included.
+
+        A beam that nothing may follow is kept apart, closed by the end of the document, of which `endings` [n] says
+        the log probability.
+        """
+        totals = log_probs.copy()
+        for beam, values, ending in zip(self.live, totals, endings, strict=True):
+            if beam.constraints.active:
+                beam.constraints.apply(values)
+            if np.max(values) == -np.inf:
+                self._blocked.append(judge.blocked(beam, float(ending)))
+            values += beam.total
+        return totals
+
+    def advance(
+        self, log_probs: np.ndarray, totals: np.ndarray, penalty: np.ndarray, row: int, judge: _Judge
+    ) -> list[int]:
+        """One step: log_probs and totals [n, V] of the live beams, the first of them in `row` of the memory.
 
         Gives the pieces that it took.
         """
         if not self.live:
             return []
-        totals = log_probs.copy()
-        for beam, values in zip(self.live, totals, strict=True):
-            if beam.constraints.active:
-                beam.constraints.apply(values)
-            values += beam.total
         candidates = []
         for number, id in _highest(totals - penalty, 2 * self._size):
             before = self.live[number]
@@ -123,10 +139,27 @@ class _Judge:
         looks = config.stop or config.until != "document" or config.max_seconds is not None
         if not looks and len(ids) < config.max_tokens and ids[-1] != self._tokenizer.eos_id:
             return "", ""
-        row = Row(self._row.prompt, config, self._tokenizer, self._row.start)
-        row.healed, row.began = self._row.healed, self._row.began
+        row = self._fresh()
         text = "".join(row.take(id).text for id in ids)
         return (text, row.finished) if row.finished else ("", "")
+
+    def blocked(self, beam: Beam, ending: float) -> Beam:
+        """A beam that nothing may follow, as a text; `ending` is the log probability of the end of the document."""
+        row, eos_id = self._fresh(), self._tokenizer.eos_id
+        text = "".join([*(row.take(id).text for id in beam.ids), row.take(eos_id, blocked=True).text])
+        return replace(
+            beam,
+            ids=(*beam.ids, eos_id),
+            logprobs=(*beam.logprobs, ending),
+            total=beam.total + ending,
+            text=text,
+            stop_reason=row.finished,
+        )
+
+    def _fresh(self) -> Row:
+        row = Row(self._row.prompt, self._row.config, self._tokenizer, self._row.start)
+        row.healed, row.began = self._row.healed, self._row.began
+        return row
 
 
 def _highest(values: np.ndarray, number: int) -> list[tuple[int, int]]:

@@ -7,7 +7,6 @@ from an earlier one takes back what came since.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +63,22 @@ def join(nests: Sequence[Any]) -> Any:
     return np.concatenate([np.asarray(array) for array in nests])
 
 
+def check_state(state: TextState, like: Any, vocab_size: int, what: str = "The state") -> TextState:
+    """The state, if a model can go on from it: `like` is a memory of that model, one row.
+
+    Raises `SavedModelError`, which calls the state `what`.
+    """
+    if not isinstance(state, TextState) or _layout(state.memory) != _layout(like):
+        raise SavedModelError(f"{what} is damaged: its arrays are not those of this model.")
+    ids = state.ids
+    sound = isinstance(ids, tuple) and 0 < len(ids) <= RECENT and all(type(id) is int for id in ids)
+    if not sound or not 0 <= min(ids) <= max(ids) < vocab_size:
+        raise SavedModelError(f"{what} is damaged: its last pieces are not pieces of this model.")
+    if not all(np.isfinite(array).all() for array in _arrays(state.memory)):
+        raise SavedModelError(f"{what} is damaged: its numbers are not finite. Write from the beginning of the text.")
+    return state
+
+
 def save_state(path: Path, state: TextState, fingerprint: str) -> None:
     """Writes a state of the model with this fingerprint, a few kilobytes; attention adds what it looks back on.
 
@@ -77,9 +92,11 @@ def save_state(path: Path, state: TextState, fingerprint: str) -> None:
 def load_state(path: Path, like: Any, fingerprint: str, vocab_size: int) -> TextState:
     """The state in a file. `like` is a memory of the model that is to go on with it.
 
-    Raises `SavedModelError` for a file that is missing, damaged, or from another model.
+    Raises `SavedModelError` for a file that is missing, damaged, or from another model. Nothing is read whose size or
+    type is not that expected.
     """
-    expected = {f"memory/{number}": (array.shape, array.dtype) for number, array in enumerate(_arrays(like))}
+    expected = {f"memory/{number}": array for number, array in enumerate(_arrays(like))}
+    layout = {name: (list(array.shape), _type_name(array.dtype)) for name, array in expected.items()}
     try:
         with safe_open(path, framework="numpy") as file:
             about = file.metadata() or {}
@@ -87,14 +104,30 @@ def load_state(path: Path, like: Any, fingerprint: str, vocab_size: int) -> Text
                 raise SavedModelError(f"{path} is no state of a text: name a file that --save-state wrote.")
             if about.get("model") != fingerprint:
                 raise SavedModelError(f"{path} is the state of another model: write with that one.")
-            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+            found = {key: (part.get_shape(), part.get_dtype()) for key, part in slices.items()}
+            (number,), kind = found.pop("ids", ([0], ""))
+            if found != layout or kind != "I32" or not 0 < number <= RECENT:
+                raise SavedModelError(f"{path} is damaged: its arrays are not those of this model.")
+            arrays = {key: file.get_tensor(key) for key in slices}
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise SavedModelError(f"Cannot read the state in {path}: {error}.") from None
-    ids = arrays.pop("ids", np.zeros(0, np.int32))
-    fits = {name: (array.shape, array.dtype) for name, array in arrays.items()} == expected
-    if not (fits and ids.dtype == np.int32 and 0 < len(ids) <= RECENT and 0 <= ids.min() <= ids.max() < vocab_size):
-        raise SavedModelError(f"{path} is damaged: its arrays are not those of this model.")
-    return TextState(_nest_like(like, iter([arrays[name] for name in expected])), tuple(ids.tolist()))
+    ids = tuple(arrays["ids"].tolist())
+    state = TextState(_nest_like(like, iter([arrays[name] for name in expected])), ids)
+    return check_state(state, like, vocab_size, str(path))
+
+
+def _type_name(dtype: np.dtype) -> str:
+    """As safetensors calls it: F32."""
+    return f"{dtype.kind.upper()}{8 * dtype.itemsize}"
+
+
+def _layout(nest: Any) -> Any:
+    """The structure, with the shape and type of each array in its place."""
+    if isinstance(nest, (tuple, list)):
+        return tuple(_layout(part) for part in nest)
+    array = np.asarray(nest)
+    return array.shape, array.dtype
 
 
 def _arrays(nest: Any) -> Iterator[np.ndarray]:

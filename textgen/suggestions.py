@@ -17,7 +17,7 @@ import numpy as np
 from textgen.batch import Writer, read_all
 from textgen.characters import Characters
 from textgen.config import SamplingConfig
-from textgen.sampling import Sampler
+from textgen.sampling import Sampler, require_finite
 from textgen.states import pick
 from textgen.tokenizer import Tokenizer
 
@@ -130,6 +130,7 @@ class Suggester:
     def _probabilities(self, piece: int, state: Any) -> tuple[np.ndarray, Any]:
         """What may follow a piece: p [V], float64, and the state after it."""
         logits, state = self._model.step(np.array([piece], np.int32), state)
+        require_finite(logits)
         logits = logits[0].astype(np.float64) + self._never
         p = np.exp(logits - logits.max())
         return p / p.sum(), state

@@ -10,6 +10,7 @@ import click
 
 from textgen.cli.options import Decorator, SectionOption, given, option_group, setting_option
 from textgen.config import CacheConfig, Config, DynamicConfig, from_dict, select
+from textgen.errors import ConfigError
 
 if TYPE_CHECKING:
     from textgen.cache import CachedModel
@@ -77,7 +78,9 @@ def adapted_writer(
 
 
 def _learned(saved: SavedModel, path: str, config: DynamicConfig, label: str | None) -> NumpyModel:
-    """The model after it has learned from a text."""
+    """The model after it has learned from a text. Raises `ConfigError` where it diverged."""
+    import numpy as np
+
     from textgen.corpus import Corpus
     from textgen.numpy_model import NumpyModel
     from textgen.runtime import load_tensorflow
@@ -90,4 +93,10 @@ def _learned(saved: SavedModel, path: str, config: DynamicConfig, label: str | N
 
         model = saved.build("forward")
         Learner(model, config).learn(stream)
-    return NumpyModel(model.config, model.weights_as_arrays())
+    weights = model.weights_as_arrays()
+    if not all(np.isfinite(array).all() for array in weights.values()):
+        raise ConfigError(
+            f"The model diverged while it learned from {path}: its weights are not finite any more. "
+            f"Lower dynamic_learning_rate. Received: {config.dynamic_learning_rate:g}."
+        )
+    return NumpyModel(model.config, weights)

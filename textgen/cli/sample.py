@@ -180,12 +180,15 @@ def _write_one(
     """Shows a text as it is written, or prints it as JSON; it may go on from a state, and leave one."""
     start = generator.load_state(load_state) if load_state else None
     writing = generator.pieces(request.prompt, request.config, start)
-    pieces = list(writing) if printer.as_json else printer.print_as_written(request.prompt, writing, bool(save_state))
+    keep = bool(save_state or request.config.require)
+    pieces = list(writing) if printer.as_json else printer.print_as_written(request.prompt, writing, keep)
     result = writing.result(pieces)
     if printer.as_json:
         printer.print_all([result])
+    else:
+        printer.print_shortcomings([result])
     if save_state:
-        taken_back = result.stop_reason in ("stop", "until")  # there are pieces that the text does not contain
+        taken_back = result.stop_reason in ("stop", "until", "blocked")  # pieces that the text does not contain
         written = request.prompt + result.text
         state = generator.read(written, start, request.config.label) if taken_back else writing.state
         generator.save_state(save_state, state)
@@ -224,18 +227,20 @@ class Printer:
         said = []
         for number, result in enumerate(results):
             self._print(number, result, _bold(result.prompt) + self._text(result))
-            said += [] if self.as_json else self._novelty(result.text)
+            said += [] if self.as_json else [*shortcomings(result), *self._novelty(result.text)]
         if not self.as_json:
             click.echo()
-        for line in said:
-            click.echo(line, err=True)
+        self._say(said)
 
     def print_fillings(self, results: Iterable[Filling]) -> None:
         """Each, with prompt and suffix, when those for its prompt are there."""
+        said = []
         for number, result in enumerate(results):
             self._print(number, result, _bold(result.prompt) + result.text + _bold(result.suffix))
+            said += shortcomings(result)
         if not self.as_json:
             click.echo()
+            self._say(said)
 
     def _print(self, number: int, result: Generation | Filling, text: str) -> None:
         """The text, after others as documents stand in the corpus, or all that is known of it as JSON."""
@@ -258,9 +263,16 @@ class Printer:
             if self.ngrams:
                 written += piece.text
         click.echo()
-        for line in self._novelty(written):
-            click.echo(line, err=True)
+        self._say(self._novelty(written))
         return kept
+
+    def print_shortcomings(self, results: Iterable[Generation]) -> None:
+        """Says of texts that were printed where they are not what was asked for."""
+        self._say(line for result in results for line in shortcomings(result))
+
+    def _say(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            click.echo(line, err=True)
 
     def _novelty(self, text: str) -> list[str]:
         return [novelty_line(self.ngrams.novelty(text, self.saved.tokenizer))] if self.ngrams else []
@@ -289,6 +301,18 @@ class Printer:
             return text
         bits = -logprob / math.log(2)
         return click.style(text, fg=next(colour for most, colour in COLOURS if bits <= most))
+
+
+def shortcomings(result: Generation | Filling) -> list[str]:
+    """Where a text is not what was asked for, a line each."""
+    lines = []
+    if result.stop_reason == "blocked":
+        lines.append(
+            "The text ends early: the constraints (such as ban or no_repeat_ngram_size) leave no piece to draw."
+        )
+    if missing := getattr(result, "missing", ()):
+        lines.append(f"Missing: {', '.join(map(repr, missing))} (require) did not come before the text ended.")
+    return lines
 
 
 def _bold(prompt: str) -> str:
