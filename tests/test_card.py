@@ -122,3 +122,9 @@ def test_the_last_lines_of_a_training(saved: SavedModel, monkeypatch: pytest.Mon
     ]
     monkeypatch.delenv("TEXTGEN_MODELS")
     assert f"textgen sample '{saved.folder}' --suffix" in _summary(saved)
+
+
+def test_a_card_says_what_a_vocabulary_of_words_loses() -> None:
+    words = {**TRAINED, "tokenizer": {"tokenizer": "word"}}
+    assert "| loses | words that it does not know, and white space" in model_card("words", words)
+    assert "loses" not in model_card("pieces", TRAINED)

@@ -22,6 +22,8 @@ def model_card(name: str, record: Mapping[str, Any]) -> str:
         "parameters": f"{record['parameters']:,}",
         "vocabulary": f"{model['vocab_size']:,} pieces ({record['tokenizer']['tokenizer']})",
     }
+    if record["tokenizer"]["tokenizer"] == "word":
+        facts["loses"] = "words that it does not know, and white space but newlines and single spaces between words"
     if labels:
         facts["labels"] = named(labels)
     if progress := record.get("progress"):

@@ -2,6 +2,10 @@
 
 Nats a token depend on the tokenizer; bits a byte do not, so they compare models with different vocabularies.
 Perplexity a word is exp(total nats / words), where the end of each document counts as a word.
+
+A vocabulary of words has one piece for all that it does not know, and loses white space. So that a model does not score
+better the less it says, bits a byte and perplexity a word contain what it costs to spell the unknown words (see
+`textgen.spelling`), and white space that is lost is none of the bytes.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from textgen.errors import ConfigError
 from textgen.model import LanguageModel
 from textgen.runtime import join_states, shard_rows
 from textgen.scoring import perplexity
+from textgen.spelling import NAT
 from textgen.tokens import TokenStream
 
 ROWS = 32  # streams scored side by side, at most
@@ -43,6 +48,7 @@ class Scores:
     tokens: int
     bytes: int
     words: int
+    unknown_words: int | None = None  # of the words, where the vocabulary has words; their spelling is charged
     backward_nats_per_token: float | None = None  # of a network of both directions, whose other scores are forward's
 
     def to_dict(self) -> dict[str, float]:
@@ -114,15 +120,18 @@ class Evaluator:
         """All scores; with `max_tokens` they are estimated from a part of the stream."""
         (nats, *backward), tokens = self._totals(stream, max_tokens)
         share = tokens / int(stream.counts.sum())
-        size, words = stream.summary.bytes * share, stream.summary.words * share
+        text = stream.summary
+        size, words = (text.bytes - text.lost_bytes) * share, text.words * share
+        whole = nats + text.spelling / NAT * share
         return Scores(
             nats_per_token=nats / tokens,
-            bits_per_byte=nats / math.log(2) / max(size, 1),
+            bits_per_byte=whole / math.log(2) / max(size, 1),
             perplexity_per_token=perplexity(nats / tokens),
-            perplexity_per_word=perplexity(nats / max(words, 1)),
+            perplexity_per_word=perplexity(whole / max(words, 1)),
             tokens=tokens,
             bytes=round(size),
             words=round(words),
+            unknown_words=round(text.unknown_words * share) if text.unknown_words else None,
             backward_nats_per_token=backward[0] / tokens if backward else None,
         )
 

@@ -104,7 +104,7 @@ def follow(
         bits, state = scorer.read(before, [*unscored, *ids], state)
         bits, before = bits[len(unscored) :], ids[-1]
         if not blank:
-            score = float(bits.sum()) / (len(line) + 1)
+            score = (float(bits.sum()) + sum(scorer.spelling(line))) / (len(line) + 1)
             deviation = deviations.next(score)
             yield LineScore(number, line, score, deviation, deviation is not None and deviation > threshold)
 

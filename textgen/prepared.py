@@ -34,7 +34,7 @@ from textgen.tokenizer import MODEL_FILE, ByteTokenizer, Tokenizer, read_tokeniz
 from textgen.tokens import SUMMARY, SplitSummary, TokenData, TokenStream, encode_parts, hold_out, share_to_hold_out
 from textgen.vocabulary import add_labels, learn_vocabulary
 
-FORMAT = 1
+FORMAT = 2
 SHARD_BYTES = 1 << 28  # of text in a shard when nobody says how many shards
 OWN = ["shards", "valid_fraction", "seed"]  # settings besides those of the corpus and the tokenizer
 SEED = 0

@@ -1,18 +1,21 @@
 """How probable a model finds a text: log probability, surprisal of each piece, perplexity, bits a byte.
 
 A text is scored as `textgen.evaluation` scores a document: it opens after the end of another and is closed by an
-end of its own. Log probabilities are in nats; a surprisal is -log2 p(piece | all before it), in bits.
+end of its own. Log probabilities are in nats; a surprisal is -log2 p(piece | all before it), in bits. That of a word
+which a vocabulary of words does not know contains what it costs to spell it (see `textgen.spelling`), as do log
+probability and bits a byte; nats and perplexity a token are of the pieces alone.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import numpy as np
 
+from textgen.spelling import NAT
 from textgen.tokenizer import Tokenizer
 
 BATCH = 32  # texts scored side by side
@@ -37,15 +40,17 @@ class Score:
 
     nats: float = 0.0
     tokens: int = 0  # the end of each document included
-    bytes: int = 0  # of text, in UTF-8
+    bytes: int = 0  # of text, in UTF-8, without white space that the vocabulary loses
+    unknown_words: int = 0  # of a vocabulary of words
+    spelling: float = 0.0  # of the nats, those for spelling them
 
     def __add__(self, other: Score) -> Score:
-        return Score(self.nats + other.nats, self.tokens + other.tokens, self.bytes + other.bytes)
+        return Score(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
 
     @property
     def nats_per_token(self) -> float:
         """Depends on the vocabulary, as perplexity does; 0 where there is no token."""
-        return self.nats / max(self.tokens, 1)
+        return (self.nats - self.spelling) / max(self.tokens, 1)
 
     @property
     def bits_per_byte(self) -> float:
@@ -61,6 +66,7 @@ class Score:
             "bits_per_byte": self.bits_per_byte,
             "tokens": self.tokens,
             "bytes": self.bytes,
+            **({"unknown_words": self.unknown_words} if self.unknown_words else {}),
         }
 
 
@@ -71,11 +77,19 @@ class TextScore:
     text: str
     ids: tuple[int, ...]  # of the pieces, and where it counts the end of the document: last, but first read backward
     surprisal: np.ndarray  # bits, float64, one for each id
+    spelling: tuple[float, ...] = ()  # of these bits, those for spelling each unknown word
+    lost_bytes: int = 0  # of white space that the vocabulary loses
 
     @property
     def total(self) -> Score:
         """The score of the whole text."""
-        return Score(float(self.surprisal.sum()) * math.log(2), len(self.ids), len(self.text.encode()))
+        return Score(
+            nats=float(self.surprisal.sum()) * math.log(2),
+            tokens=len(self.ids),
+            bytes=len(self.text.encode()) - self.lost_bytes,
+            unknown_words=len(self.spelling),
+            spelling=sum(self.spelling) * math.log(2),
+        )
 
 
 class Scorer:
@@ -111,7 +125,15 @@ class Scorer:
                 surprisals.update(zip(batch, self._surprisals([rows[row] for row in batch], opening), strict=True))
             for row, text in enumerate(group):
                 turn = slice(None, None, -1 if self.direction == "backward" else 1)
-                yield TextScore(text, tuple(rows[row][turn]), surprisals[row][turn])
+                ids, bits = rows[row][turn], surprisals[row][turn]
+                spelling = self.spelling(text)
+                if spelling:
+                    bits[np.array(ids) == self.tokenizer.unk_id] += spelling
+                yield TextScore(text, tuple(ids), bits, tuple(spelling), self.tokenizer.lost_bytes(text))
+
+    def spelling(self, text: str) -> list[float]:
+        """Bits for spelling each word of a text that the vocabulary does not know, in order."""
+        return [cost / NAT / math.log(2) for cost in self.tokenizer.spelling(text)]
 
     def read(self, before: int, ids: Sequence[int], state: Any) -> tuple[np.ndarray, Any]:
         """Goes on with one text: the piece before `ids`, which has not been read, and the state before that one.

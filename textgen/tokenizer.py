@@ -12,8 +12,8 @@ A piece is a stretch of text with a number, its id. Every vocabulary begins alik
     last    labels, if documents have any: first that of a document without one, then one for each label
 
 unigram, bpe, char and byte lose nothing: `decode(encode(text)) == text` for every text, since a character
-without a piece is spelled in its UTF-8 bytes. word keeps the words and the lines, not the white space
-between words:
+without a piece is spelled in its UTF-8 bytes. word keeps the words that it knows and the lines, not the white space
+between words, and unk stands for each word that it does not know:
 
     >>> from textgen.vocabulary import train_tokenizer
     >>> tokenizer = train_tokenizer(["the cat sat\\non the mat\\n"] * 10, TokenizerConfig("bpe"))
@@ -34,6 +34,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -42,6 +43,7 @@ import sentencepiece
 
 from textgen.errors import ConfigError, TokenizerError
 from textgen.labels import unknown_label
+from textgen.spelling import Spelling
 from textgen.storage import write_file
 
 MODEL_FILE = "tokenizer.model"  # its name in the folder of a saved model
@@ -126,6 +128,17 @@ class Tokenizer(ABC):
     @abstractmethod
     def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
         """The ids of each text, on `num_threads` threads where that helps; -1 is one for each core."""
+
+    def spelling(self, text: str) -> list[int]:
+        """What spelling costs for each word of `text` that is unk to `encode`, in order, in millionths of a nat.
+
+        See `textgen.spelling`.
+        """
+        return []
+
+    def lost_bytes(self, text: str) -> int:
+        """Bytes of white space that no piece stands for."""
+        return 0
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`. Bytes that are no UTF-8 become U+FFFD."""
@@ -270,6 +283,20 @@ class WordTokenizer(Tokenizer):
     def decoder(self, line_start: bool = True) -> StreamDecoder:
         """Puts one space between words, and before the first one unless it begins a line."""
         return StreamDecoder(self.piece_bytes, spaced_words=True, line_start=line_start)
+
+    def spelling(self, text: str) -> list[int]:
+        """What each unknown word costs."""
+        words = (word for line in text.split("\n") for word in words_of(line))
+        return [self._speller.cost(word) for word in words if word not in self._ids]
+
+    def lost_bytes(self, text: str) -> int:
+        """All white space but newlines and one space between two words of a line."""
+        kept = "\n".join([" ".join(words_of(line)) for line in text.split("\n")])
+        return len(text.encode()) - len(kept.encode())
+
+    @cached_property
+    def _speller(self) -> Spelling:
+        return Spelling(self._ids)
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = []

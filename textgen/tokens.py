@@ -29,7 +29,7 @@ from textgen.errors import CorpusError, TextgenError
 from textgen.storage import TEMPORARY, cache_folder, locked, new_folder, read_manifest, sweep_abandoned
 from textgen.tokenizer import Tokenizer
 
-FORMAT = 3  # part of the cache's key: a change of what is written makes old caches unused
+FORMAT = 4  # part of the cache's key: a change of what is written makes old caches unused
 ENCODE_CHARACTERS = 1 << 20  # encoded at a time, by all cores
 MANY_DOCUMENTS = 20  # from here on whole documents are held out, below it the end of the text
 VALID_BYTES = 4_000_000  # at most so much of a large corpus is held out
@@ -51,6 +51,9 @@ class SplitSummary:
     characters: int  # of text
     bytes: int  # of text, in UTF-8
     words: int  # runs of non-space, plus one for the end of each document, as word-level benchmarks count
+    unknown_words: int = 0  # of these, those that a vocabulary of words lacks
+    spelling: int = 0  # what it costs to spell them, in millionths of a nat; see `textgen.spelling`
+    lost_bytes: int = 0  # of `bytes`, the white space that no piece stands for
 
     @classmethod
     def total(cls, summaries: Iterable[SplitSummary]) -> SplitSummary:
@@ -255,6 +258,7 @@ class _SplitWriter:
 
     def __init__(self, folder: Path, split: str, tokenizer: Tokenizer) -> None:
         self._folder, self._split = folder, split
+        self._tokenizer = tokenizer
         self._eos = np.array([tokenizer.eos_id])
         labels = (None, *tokenizer.labels) if tokenizer.labels else ()
         self._openings = {label: np.array(tokenizer.opening(label)[1:]) for label in labels}  # of documents
@@ -264,6 +268,7 @@ class _SplitWriter:
         self._ids = (folder / f"{split}.bin").open("wb")
         self._ends = (folder / f"{split}-documents.bin").open("wb")
         self._tokens = self._documents = self._characters = self._bytes = self._words = 0
+        self._unknown_words = self._spelling = self._lost_bytes = 0
 
     def write(self, parts: Sequence[Part], encoded: Sequence[np.ndarray]) -> None:
         """Appends parts and their ids; where a document begins or ends, the piece that says so is added.
@@ -297,6 +302,10 @@ class _SplitWriter:
         self._characters += len(text) - newlines
         self._bytes += len(text.encode()) - newlines
         self._words += len(text.split()) + len(ends)
+        spelling = self._tokenizer.spelling(text)
+        self._unknown_words += len(spelling)
+        self._spelling += sum(spelling)
+        self._lost_bytes += self._tokenizer.lost_bytes(text)
 
     def close(self) -> None:
         self._ids.close()
@@ -305,7 +314,16 @@ class _SplitWriter:
     def finish(self) -> SplitSummary:
         """Writes the counts, and sums up."""
         self._counts.tofile(self._folder / f"{self._split}-counts.bin")
-        return SplitSummary(self._tokens, self._documents, self._characters, self._bytes, self._words)
+        return SplitSummary(
+            self._tokens,
+            self._documents,
+            self._characters,
+            self._bytes,
+            self._words,
+            self._unknown_words,
+            self._spelling,
+            self._lost_bytes,
+        )
 
 
 def encode_parts(

@@ -62,7 +62,9 @@ def evaluate(
 
     PATHS are files, folders, globs, or - for standard input.
     Nats and perplexity a token depend on the vocabulary; bits a byte compare any two models on the same text.
-    Perplexity a word counts the end of each document as a word. Documents are cut as for training, unless
+    Perplexity a word counts the end of each document as a word. With a vocabulary of words both contain the cost of
+    spelling each unknown word, by a model of byte trigrams fitted to the known words; white space that such a
+    vocabulary loses is none of the bytes. Documents are cut as for training, unless
     options say otherwise; their labels are read, but not scored. With --cache or --dynamic the text is read as
     one stream, in order: that takes longer; the score of the model as it was saved is shown beside. The saved model
     stays as it is. By itself, a model with attention is also scored with it switched off, and one of both directions,

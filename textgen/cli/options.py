@@ -69,7 +69,11 @@ corpus_options = option_group(
 )
 
 tokenizer_options = option_group(
-    click.option("--tokenizer", type=click.Choice(TOKENIZERS), help="Kind of pieces [default: unigram]."),
+    click.option(
+        "--tokenizer",
+        type=click.Choice(TOKENIZERS),
+        help="Kind of pieces; word loses unknown words and most white space, the others nothing [default: unigram].",
+    ),
     click.option("--vocab-size", type=int, metavar="N", help="Pieces, special ones included. Chosen when not given."),
     click.option(
         "--sample-bytes",

@@ -82,7 +82,8 @@ def score(
 
     PATHS are files, folders, globs, or - for standard input, as is none. Texts are the documents in them, cut as
     for training, unless options say otherwise. Each is scored by itself: its log probability in nats, and
-    perplexity a piece and bits a byte, as `textgen evaluate` says them. Labels that stand beside them are not
+    perplexity a piece and bits a byte, as `textgen evaluate` says them; of a word that a vocabulary of words does not
+    know, its spelling included. Labels that stand beside them are not
     read: without --label they have none.
 
     With --follow the lines of one file or of standard input are one stream, scored as they come, for as long as
