@@ -17,7 +17,7 @@ from textgen.batch import PROMPT_WINDOW, Writer
 from textgen.compiled_model import CompiledModel
 from textgen.config import ModelConfig, SamplingConfig, from_dict
 from textgen.errors import ConfigError, TokenizerError
-from textgen.generator import Generator
+from textgen.generator import Generator, Request
 from textgen.model import LanguageModel
 from textgen.numpy_model import NumpyModel
 from textgen.runtime import load_tensorflow
@@ -443,3 +443,15 @@ def test_generations_are_frozen(counter: Generator) -> None:
     (generation,) = counter.generate("a", CONFIG)
     with pytest.raises(dataclasses.FrozenInstanceError):
         generation.text = ""  # type: ignore[misc]
+
+
+def test_copies_of_a_request_without_a_seed_have_seeds_one_after_the_other(generator: Generator) -> None:
+    """With `best_of`, too: each can be made again on its own, and the others of its prompt with it."""
+    config = replace(CONFIG, seed=None, max_tokens=3)
+    for best_of in (None, 4):
+        results = list(generator.write([Request("a", config), Request("b", config)], 3, best_of))
+        for prompt in "ab":
+            seeds = sorted(result.seed for result in results if result.prompt == prompt)
+            assert len(set(seeds)) == 3
+            assert seeds[-1] - seeds[0] < (best_of or 3)
+        assert abs(results[0].seed - results[3].seed) > 10

@@ -57,3 +57,16 @@ def test_only_forget_gates_begin_with_another_bias(cell: str) -> None:
 @pytest.mark.parametrize("cell", ["gru", "rnn"])
 def test_cells_without_a_forget_gate_are_left_alone(cell: str) -> None:
     assert not changes(replace(CONFIG, cell=cell), forget_bias=-2.0)
+
+
+def first_weights(seed: int, **settings: object) -> np.ndarray:
+    model = LanguageModel(CONFIG, pad_id=0, seed=seed)
+    initialize(model, replace(TrainingConfig(seed=seed), **settings))  # type: ignore[arg-type]
+    return model.weights_as_arrays()["lstm_0/recurrent_kernel"]
+
+
+@pytest.mark.parametrize("apart", [1 << 31, 1 << 32, 1 << 62])
+@pytest.mark.parametrize("initializer", ["orthogonal", "glorot"])
+def test_seeds_far_apart_give_other_weights(apart: int, initializer: str) -> None:
+    one, two = (first_weights(seed, recurrent_initializer=initializer) for seed in (5, 5 + apart))
+    assert not np.allclose(one, two)

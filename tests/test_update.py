@@ -149,3 +149,11 @@ def test_in_float16_a_scale_keeps_gradients_from_vanishing_and_too_much_of_it_ov
     assert error("float16", 1024.0) < 0.01
     assert error("float16", 2.0**-20) > 0.1
     assert not gradient_of(update_of(precision="float16"), loss_scale=2.0**30).is_finite
+
+
+@pytest.mark.parametrize("apart", [1 << 31, 1 << 32, 1 << 62])
+def test_seeds_far_apart_have_masks_of_their_own(apart: int) -> None:
+    noisy = replace(STILL, dropout=0.5)
+    one, again, other = (gradient_of(update_of(noisy, seed=seed)) for seed in (5, 5, 5 + apart))
+    assert one.nats == again.nats
+    assert one.nats != other.nats

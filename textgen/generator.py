@@ -130,8 +130,9 @@ class Generator:
         if best_of is not None and best_of < num:
             raise ConfigError(f"best_of ({best_of}) is less than num ({num}): the best are chosen among more.")
         copies = (
-            replace(request, config=later_seed(seeded(request.config), number))
+            replace(request, config=later_seed(config, number))
             for request in requests
+            for config in [seeded(request.config)]  # once for all copies
             for number in range(best_of or num)
         )
         if best_of is None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from textgen.config import GATES, TrainingConfig
 from textgen.model import LanguageModel
+from textgen.permutation import short_seed
 
 
 def initialize(model: LanguageModel, config: TrainingConfig) -> None:
@@ -25,7 +26,7 @@ def initialize(model: LanguageModel, config: TrainingConfig) -> None:
     for number, layer in enumerate(model.recurrent.layers):
         if config.recurrent_initializer == "glorot":
             kernel, draw = weights[f"{layer.name}/recurrent_kernel"], keras.initializers.GlorotUniform
-            kernel.assign(draw(seed=(config.seed + number) & 0x7FFFFFFF)(kernel.shape))
+            kernel.assign(draw(seed=short_seed(config.seed + number, 31))(kernel.shape))
         if GATES[model.config.cell] == 4:
             bias = weights[f"{layer.name}/bias"]
             i, _, g, o = np.split(bias.numpy(), 4)

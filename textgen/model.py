@@ -20,6 +20,7 @@ from textgen.layers.both_ways import BothWays
 from textgen.layers.dropout import Noise, variational_dropout, word_dropout
 from textgen.layers.head import Head
 from textgen.layers.recurrent import RecurrentStack, State
+from textgen.permutation import short_seed
 
 EMBEDDING_SITE = 0  # of dropout; the recurrent layers are sites 1 to L
 ATTENTION_SITE = 1 << 9
@@ -36,7 +37,7 @@ class LanguageModel(keras.Model):
     def __init__(self, config: ModelConfig, *, pad_id: int, seed: int = 0, precision: str = "float32") -> None:
         """`precision` is that of the large matrix products; weights, state, gates and losses are float32."""
         super().__init__(name="language_model")
-        keras.utils.set_random_seed(seed % (1 << 32))  # NumPy takes no larger one
+        keras.utils.set_random_seed(short_seed(seed, 32))  # NumPy takes no larger one
 
         # === Layers ===
         self.embedding = keras.layers.Embedding(

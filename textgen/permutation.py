@@ -53,6 +53,17 @@ class Permutation:
         return left * self._b + right
 
 
+def short_seed(seed: int, bits: int) -> int:
+    """A seed for a generator that takes no more than so many bits: a small one as it is, a larger one hashed.
+
+    >>> short_seed(7, 31), short_seed(7 + (1 << 31), 31) == 7
+    (7, False)
+    """
+    if seed < 1 << bits:
+        return seed
+    return int.from_bytes(blake2b(str(seed).encode(), digest_size=8).digest()) >> (64 - bits)
+
+
 def _mix(digits: np.ndarray, key: np.uint64, below: int) -> np.ndarray:
     """A number below `below` from each digit: the finaliser of SplitMix64 (Steele, Lea & Flood 2014)."""
     mixed = np.asarray(digits).astype(np.uint64) ^ key

@@ -15,6 +15,7 @@ from textgen.layers.activations import summed_penalty
 from textgen.layers.dropout import Noise
 from textgen.model import LanguageModel
 from textgen.optimizers import apply_gradients, make_optimizer, trained_weights
+from textgen.permutation import short_seed
 from textgen.runtime import join_states, shard_rows
 
 
@@ -73,7 +74,7 @@ class Update:
 
         The way back is taken with the loss times `loss_scale`, for the sake of float16, which the result is rid of.
         """
-        seed = tf.constant([self._config.seed & 0x7FFFFFFF, step], tf.int32)
+        seed = tf.constant([short_seed(self._config.seed, 31), step], tf.int32)
         window = _Window(inputs, targets, state, seed, tf.constant(loss_scale, tf.float32))
         sums, states = None, []
         for part in range(self._config.accumulate - 1):  # one after the other: memory holds what one of them needs
