@@ -28,6 +28,7 @@ class Part:
     text: str
     ends_document: bool
     label: str | None = None  # of the document
+    is_cut: bool = False  # what follows it in the document is held out: for training, the text ends here
 
 
 def _cut(texts: Iterable[str]) -> Iterator[str]:

@@ -34,7 +34,7 @@ from textgen.tokenizer import MODEL_FILE, ByteTokenizer, Tokenizer, read_tokeniz
 from textgen.tokens import SUMMARY, SplitSummary, TokenData, TokenStream, encode_parts, hold_out, share_to_hold_out
 from textgen.vocabulary import add_labels, learn_vocabulary
 
-FORMAT = 1
+FORMAT = 2
 SHARD_BYTES = 1 << 28  # of text in a shard when nobody says how many shards
 OWN = ["shards", "valid_fraction", "seed"]  # settings besides those of the corpus and the tokenizer
 SEED = 0
@@ -129,7 +129,10 @@ class PreparedCorpus:
         settings, name = self.settings, self.shard_name(number)
         storage.sweep(self.folder, f"{name}-")
         parts = hold_out(
-            lambda: corpus.section(number - 1, settings.shards), settings.valid_fraction, f"{settings.seed}/{number}"
+            lambda: corpus.section(number - 1, settings.shards),
+            settings.valid_fraction,
+            f"{settings.seed}/{number}",
+            frozenset(self.tokenizer.labels),
         )
         encode_parts(parts, self.tokenizer, self.folder / name, facts={"prepared": settings.digest()})
         return self._data([name])
