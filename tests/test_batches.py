@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -10,14 +12,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from streams import EOS, PAD, Batch, corpus_of, documents_in, numbered, ring_of, stream_in, stream_of
+from streams import EOS, PAD, Batch, documents_in, numbered, ring_of, stream_in, stream_of
 
 from textgen import tokens
 from textgen.batches import Batches
+from textgen.config import CorpusConfig
+from textgen.corpus import Corpus
 from textgen.errors import TextgenError
 from textgen.runtime import load_tensorflow
 from textgen.tokenizer import ByteTokenizer
-from textgen.tokens import TokenStream, prepare
+from textgen.tokens import TokenStream, encode_corpus
 
 lengths = st.lists(st.integers(1, 12), min_size=1, max_size=15)
 sizes = st.integers(1, 9)
@@ -127,15 +131,84 @@ def test_long_corpora_are_shuffled_in_blocks_of_documents(tmp_path: Path, monkey
     assert 200 - 12 <= together < 199, "few blocks, in another order"
 
 
-def test_blocks_of_a_stream_that_is_cut_inside_a_document(tmp_path: Path) -> None:
-    data = prepare(corpus_of(tmp_path, ["abcdefghi", "jklmnopqrst"]), ByteTokenizer(), 0.25, seed=1)
-    text = data.train.read(0, len(data.train))
-    assert text[-1] != EOS
-    for epoch in range(5):
-        ring = ring_of(list(Batches(data.train, 2, 3, PAD, seed=1).epoch(epoch)))
-        assert sorted(ring) == sorted(text)
-        (start,) = np.flatnonzero(ring == text[0])
-        assert np.array_equal(np.roll(ring, -start), text), "two blocks are one ring, whatever their order"
+def long_stream(folder: Path, labels: Sequence[str] = ()) -> TokenStream:
+    """Three documents in bytes, of 3,501, 6 and 841 tokens and a label each, if there are `labels`."""
+    texts = ["".join(f"{letter}{n:05}\n" for n in range(number)) for letter, number in (("x", 500), ("y", 120))]
+    records = [{"text": text, "by": label} for text, label in zip([texts[0], "short", texts[1]], "acb", strict=True)]
+    (folder / "text.jsonl").write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
+    corpus = Corpus([folder / "text.jsonl"], CorpusConfig(labels="by" if labels else None))
+    return encode_corpus(corpus, ByteTokenizer().with_labels(labels), folder / "stream")
+
+
+@pytest.mark.parametrize("labels", [(), ("a", "b", "c")])
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_long_documents_are_opened_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labels: Sequence[str], direction: str
+) -> None:
+    """In each stretch the end is an input, with the label before a beginning of a line; it ends three documents."""
+    monkeypatch.setattr(tokens, "OPENING_TOKENS", 200)
+    monkeypatch.setattr(tokens, "SPACING", 25)
+    stream = long_stream(tmp_path, labels)
+    text, first_label = stream.read(0, len(stream)), stream.first_label or len(stream.counts)
+    found = list[set[str]]()
+    for epoch in range(4):
+        pairs = Batches(stream, 1, 37, PAD, 5, direction=direction).epoch(epoch)
+        inputs, targets = (np.concatenate(arrays, axis=1)[0] for arrays in zip(*pairs, strict=True))
+        assert sorted(targets[targets != PAD]) == sorted(text[text < first_label]), "each is a target once"
+        ring = inputs[inputs != PAD][:: 1 if direction == "forward" else -1]
+        openings = [np.roll(ring, -place)[1:9].tolist() for place in np.flatnonzero(ring == EOS)]
+        assert len(openings) == len(stream) // 200 + 1, "one in each stretch of 200, and the one that has two"
+        owners = ["abc"[opening.pop(0) - first_label - 1] for opening in openings] if labels else []
+        begun = [text_of(opening)[:6] for opening in openings]
+        assert all(re.fullmatch("[xy][0-9]{5}|short.?", start) for start in begun), "a line begins"
+        assert owners in ([], [{"x": "a", "s": "c", "y": "b"}[start[0]] for start in begun])
+        found.append({*begun})
+    assert len(set.union(*found)) > 2 * len(found[0]), "at other places in each epoch"
+
+
+def text_of(ids: Sequence[int]) -> str:
+    return ByteTokenizer().decode(id for id in ids if id < 259)
+
+
+@pytest.mark.parametrize("random_bptt", [0.0, 0.3])
+def test_an_epoch_of_long_documents_is_resumed_at_any_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, random_bptt: float
+) -> None:
+    monkeypatch.setattr(tokens, "OPENING_TOKENS", 200)
+    stream = long_stream(tmp_path, "abc")
+    batches = Batches(stream, 3, 37, PAD, 5, random_bptt, label_dropout=0.5)
+    for epoch in range(2):
+        whole = list(batches.epoch(epoch))
+        assert len(whole) == batches.steps_in(epoch)
+        again = Batches(TokenStream(stream.folder, "valid"), 3, 37, PAD, 5, random_bptt, label_dropout=0.5)
+        for step in range(len(whole)):
+            assert same(list(again.epoch(epoch, step)), whole[step:])
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        ("One paragraph of some\nlines.\n\n" * 200, "One"),
+        ("A line of text. And\n" * 300, "A l"),
+        ("A sentence of text. " * 300, " A "),
+        ("词" * 2000, "词词词"),
+    ],
+)
+def test_a_text_is_opened_where_one_could_begin(tmp_path: Path, text: str, start: str) -> None:
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
+    corpus = Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file"))
+    stream = encode_corpus(corpus, ByteTokenizer(), tmp_path / "stream")
+    places, firsts = stream.openings
+    assert len(firsts) - 1 == len(stream) // tokens.OPENING_TOKENS - 1, "but where the document begins, and ends"
+    for place, label in places.tolist():
+        assert label == -1
+        assert text_of(stream.read(place, place + 9).tolist()).startswith(start)
+
+
+def test_evaluation_opens_nothing(tmp_path: Path) -> None:
+    stream = long_stream(tmp_path)
+    ((inputs, targets),) = Batches(stream, 1, len(stream), PAD).epoch(0)
+    assert (inputs == EOS).sum() == (targets == EOS).sum() == 3
 
 
 def test_dataset_is_epoch(tmp_path: Path) -> None:

@@ -158,25 +158,115 @@ def test_whole_documents_are_held_out(tmp_path: Path, fraction: float, number: i
     assert splits[0] != splits[2], "another seed chooses others"
 
 
-letters = st.text("aé月🌙 .", min_size=1, max_size=30).filter(lambda text: not text.isspace())
+def prose(size: int, letter: str = "a") -> str:
+    """About so many characters in sentences, lines and paragraphs."""
+    words = " ".join(f"{letter}{n}" + "." * (n % 7 == 6) for n in range(size // 3))
+    lines = [f"{words[at : at + 70]}\n" + "\n" * (at % 280 == 0) for at in range(0, len(words), 70)]
+    return "".join(lines)[:size] or letter
 
 
-@settings(deadline=None)
-@given(
-    st.lists(letters, min_size=1, max_size=tokens.MANY_DOCUMENTS - 1).filter(lambda texts: len("".join(texts)) > 1),
-    st.floats(1e-6, 0.5),
-)
-def test_the_end_of_the_text_is_held_out_where_documents_are_few(documents: list[str], fraction: float) -> None:
-    tokenizer, whole = ByteTokenizer(), "".join(documents)
-    with tempfile.TemporaryDirectory() as folder:
-        data = prepare(corpus_of(Path(folder), documents), tokenizer, fraction, cache=Path(folder) / "cache")
-        train, valid = texts_of(data.train, tokenizer), texts_of(data.valid, tokenizer)
-        assert "".join(train + valid) == whole
-        assert len("".join(train)) == int(len(whole) * (1 - fraction))
-        assert data.train.summary.documents + data.valid.summary.documents == len(documents), "each ends once"
-        assert ends_of(data.valid)[-1] == len(data.valid)
-        cut = [] if ends_of(data.train)[-1:] == [len(data.train)] else [train.pop() + valid.pop(0)]
-        assert train + cut + valid == documents
+sizes = st.lists(st.integers(1, 3000), min_size=2, max_size=tokens.MANY_DOCUMENTS - 1)
+
+
+@settings(deadline=None, max_examples=60)
+@given(sizes.filter(lambda sizes: max(sizes) > 900), st.floats(0.05, 0.5), st.sampled_from([50, 700, 1 << 18]))
+def test_the_end_of_each_document_is_held_out_where_documents_are_few(
+    sizes: list[int], fraction: float, part_size: int
+) -> None:
+    texts = [prose(size, chr(97 + number)) for number, size in enumerate(sizes)]
+    parts = [
+        Part(text[start : start + part_size], start + part_size >= len(text), chr(97 + number))
+        for number, text in enumerate(texts)
+        for start in range(0, len(text), part_size)
+    ]
+    split = list(hold_out(lambda: parts, fraction, "seed"))
+    for number, text in enumerate(texts):
+        own = [(split, part) for split, part in split if part.label == chr(97 + number)]
+        train, valid = ("".join(part.text for name, part in own if name == which) for which in ("train", "valid"))
+        assert train + valid == text, "the end, and nothing is lost"
+        assert len(train) >= (1 - fraction) * len(text) / 2 > 0
+        wanted = int(len(text) * fraction)
+        assert bool(valid) == (wanted >= tokens.LEAST_STRETCH)
+        if valid:
+            assert abs(len(valid) - wanted) <= min(tokens.NEAR, wanted / 2)
+        (last,) = [part for name, part in own if name == "train"][-1:]
+        assert last.is_cut == bool(valid), "training is told that the text ends here"
+        assert sum(part.is_cut for _, part in own) == bool(valid)
+
+
+def test_documents_are_cut_between_paragraphs_lines_sentences_or_words() -> None:
+    paragraph = "Some words of a sentence. More of them stand here, in a line.\n"
+    cases = {
+        "\n\n": f"{paragraph}{paragraph}\n" * 40,
+        "\n": paragraph * 60,
+        ". ": "Some words of a sentence, such as this. " * 80,
+        "。": "白日依山尽，黄河入海流。" * 200,
+        " ": "words and no end " * 200,
+        "": "x" * 3000,
+    }
+    for border, text in cases.items():
+        split = dict(hold_out(lambda text=text: [Part(text, True)], 0.1, "seed"))  # type: ignore[misc]
+        assert split["train"].text.endswith(border), border
+        assert split["train"].text + split["valid"].text == text
+        assert not split["train"].ends_document
+        assert split["valid"].ends_document
+
+
+def test_short_documents_beside_long_ones_are_learned_whole(tmp_path: Path) -> None:
+    documents = ["a name", prose(2000).replace("\n", " "), "b", "another name"]
+    data = prepare(corpus_of(tmp_path, documents), ByteTokenizer(), 0.1)
+    train, valid = texts_of(data.train, ByteTokenizer()), texts_of(data.valid, ByteTokenizer())
+    assert [train[0], train[2], train[3]] == [documents[0], documents[2], documents[3]]
+    assert [train[1] + valid[0]] == [documents[1]]
+
+
+@pytest.mark.parametrize("number", [2, 5, 19])
+def test_of_few_short_documents_whole_ones_are_held_out(tmp_path: Path, number: int) -> None:
+    documents = [f"name {n}" for n in range(number)]
+    data = prepare(corpus_of(tmp_path, documents), ByteTokenizer(), 0.2)
+    train, valid = texts_of(data.train, ByteTokenizer()), texts_of(data.valid, ByteTokenizer())
+    assert sorted(train + valid) == sorted(documents)
+    assert len(valid) in (max(1, number // 5), number // 5 + 1)
+
+
+@pytest.mark.parametrize("fraction", [1e-6, 0.1, 0.5])
+@pytest.mark.parametrize("text", ["ab", "a b", prose(200)])
+def test_a_document_that_is_all_there_is_is_cut(tmp_path: Path, text: str, fraction: float) -> None:
+    data = prepare(corpus_of(tmp_path, [text.replace("\n", " ")]), ByteTokenizer(), fraction)
+    assert data.train.summary.characters > 0
+    assert data.valid.summary.characters > 0
+
+
+def test_what_is_learned_of_a_document_is_closed(tmp_path: Path) -> None:
+    """The end is a target and, since a stream is a ring, the first input before the first token."""
+    documents = [prose(1500).replace("\n", " "), prose(900, "b").replace("\n", " ")]
+    data = prepare(corpus_of(tmp_path, documents), ByteTokenizer(), 0.1)
+    for stream, whole in ((data.train, 0), (data.valid, 2)):
+        ids = stream.read(0, len(stream))
+        assert np.flatnonzero(ids == EOS).tolist() == [end - 1 for end in ends_of(stream)]
+        assert ids[-1] == EOS
+        assert stream.counts[EOS] == stream.summary.ends == 2
+        assert stream.summary.documents == whole, "documents are counted once"
+
+
+@pytest.mark.parametrize("number", [2, 12, 25, 40, 130])
+def test_every_label_is_learned(tmp_path: Path, number: int) -> None:
+    """Of two authors, of as many as documents, and of one that has a single document among many."""
+    names = [str(n) if number < 40 else str(max(0, n - 120)) for n in range(number)]
+    folder = tmp_path / "texts"
+    for n, name in enumerate(names):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        (folder / name / f"{n:03}.txt").write_text(prose(12_000 if n else 90_000, "xyz"[n % 3]), encoding="utf-8")
+    corpus = Corpus([folder], CorpusConfig(documents="file", labels="folder"))
+    tokenizer = ByteTokenizer().with_labels(sorted({*names}))
+    for seed in range(3 if number < 100 else 1):
+        data = prepare(corpus, tokenizer, seed=seed)
+        ids = [stream.read(0, len(stream)) for stream in (data.train, data.valid)]
+        learned, scored = ({*of[of > tokenizer.first_label].tolist()} for of in ids)
+        assert learned == {*range(tokenizer.first_label + 1, tokenizer.vocab_size)}
+        if number < tokens.MANY_DOCUMENTS:
+            assert scored == learned
+        assert 0.04 < len(data.valid) / len(data.train) < 0.3
 
 
 def test_another_corpus_can_be_held_out(tmp_path: Path) -> None:
@@ -194,10 +284,7 @@ def test_decoding_both_splits_gives_the_documents_back(tmp_path: Path, kind: str
     tokenizer = train_tokenizer(documents, TokenizerConfig(kind))
     data = prepare(corpus_of(tmp_path, documents), tokenizer, 0.3)
     found = texts_of(data.train, tokenizer) + texts_of(data.valid, tokenizer)
-    if number < tokens.MANY_DOCUMENTS:
-        assert "".join(found) == "".join(documents)
-    else:
-        assert sorted(found) == sorted(documents)
+    assert sorted(found) == sorted(documents)
 
 
 def test_the_summary_counts(tmp_path: Path) -> None:

@@ -79,3 +79,26 @@ def test_a_window_begins_with_the_state_before_it_or_with_zeros(tokenizer: Token
             expected.append(loss if carry_state else afresh)
             assert loop._step(inputs, targets, 0.0).nats == pytest.approx(expected[-1], abs=1e-5)
         assert carry_state or min(abs(a - b) for a, b in zip(expected[1:], carried_on[1:], strict=True)) > 1e-3
+
+
+def test_a_model_of_one_file_knows_how_texts_begin_and_how_rarely_they_end(tmp_path: Path) -> None:
+    from textgen.config import CorpusConfig, ModelConfig
+    from textgen.corpus import Corpus
+    from textgen.numpy_model import NumpyModel
+    from textgen.scoring import Scorer
+    from textgen.tokenizer import ByteTokenizer
+    from textgen.tokens import prepare
+    from textgen.trainer import Trainer
+
+    rng, tokenizer = np.random.default_rng(0), ByteTokenizer()
+    paragraphs = [f">{''.join(rng.choice(list('abcd'), 60))}\n\n" for _ in range(300)]
+    (tmp_path / "text.txt").write_text("".join(paragraphs), encoding="utf-8")
+    data = prepare(Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file")), tokenizer)
+    shape = ModelConfig(tokenizer.vocab_size, embedding_dim=8, hidden_units=16, dropout=0.0, embedding_dropout=0.0)
+    config = TrainingConfig(batch_size=8, sequence_length=32, epochs=6, validations=1, learning_rate=0.01)
+    model = LanguageModel(shape, pad_id=tokenizer.pad_id)
+    model.start_bias(data.train.counts)
+    Trainer(model, data, config, tmp_path / "checkpoints", save_best=lambda scores: None).run([], None)  # type: ignore[arg-type]
+    score = Scorer(NumpyModel(shape, model.weights_as_arrays()), tokenizer).score(paragraphs[0])
+    assert score.surprisal[0] < 2, "a text begins as paragraphs do, one character in 63"
+    assert 8 < score.surprisal[-1] < 18, "about one token in 16,000 is an end: 14 bits"

@@ -13,6 +13,13 @@ Training reads a stream as a ring:
 As a ring of N tokens has N pairs of neighbours, each token is an input once and a target once in an epoch. But
 labels are only read: where one would be a target, there is padding, and nothing is asked.
 
+A long document would seldom show what every text begins with: the end-of-document piece and the label. So it is cut
+into blocks, at other places in each epoch, about one in `textgen.tokens.OPENING_TOKENS`, that stand in another order
+among the others; before each is read what opens a text. Nobody is asked for it, since the document does not end there:
+
+    one document  abc def gh$             cut before d and g in this epoch
+    one epoch     gh$ abc^ def^           ^ is read as $, and is no target
+
 A backward network reads the ring the other way round, and one of both directions reads both: then a batch is [B, 2T],
 T tokens of the ring beside T tokens of the reversed one. See `textgen.direction`.
 
@@ -39,7 +46,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-LABELS = 1  # tells the lots of labels from those of documents
+LABELS, OPENINGS = 1, 2  # tell the lots of labels and of openings from those of documents
+OPENED = -1  # stands in a ring for an end-of-document piece that is read and is no target
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ class Batches:
 
     def row_length(self, epoch: int = 0) -> int:
         """Tokens in each of the B rows; the last may be shorter."""
-        return -(-len(self.stream.of_epoch(epoch)) // self.batch_size)
+        return -(-_ring_length(self.stream.of_epoch(epoch), self.seed) // self.batch_size)
 
     def steps_in(self, epoch: int = 0) -> int:
         """Batches in one pass. Where the pieces of each epoch are drawn by lot, it varies a little."""
@@ -92,11 +100,13 @@ class Batches:
             targets = inputs.copy()
             for place, row in enumerate(wanted):
                 start = row * row_length + first
-                end = min(start + length, (row + 1) * row_length, len(stream))
+                end = min(start + length, (row + 1) * row_length, len(ring))
                 if start < end:
                     ids = ring.read(start, end + 1)
                     inputs[place, : end - start] = ids[:-1]
                     targets[place, : end - start] = ids[1:]
+                    inputs[place][inputs[place] == OPENED] = stream.eos_id
+                    targets[place][targets[place] == OPENED] = self.pad_id
                     self._treat_labels(inputs[place], targets[place], stream, start, epoch)
             yield inputs, targets
 
@@ -110,8 +120,9 @@ class Batches:
         targets[targets >= first] = self.pad_id
         places = np.flatnonzero(inputs >= first)
         if self.seed is not None and len(places):
-            lots = Permutation(len(stream), self.seed, epoch, LABELS)(start + places)
-            inputs[places[lots < self.label_dropout * len(stream)]] = first
+            length = _ring_length(stream, self.seed)
+            lots = Permutation(length, self.seed, epoch, LABELS)(start + places)
+            inputs[places[lots < self.label_dropout * length]] = first
 
     def dataset(
         self, epoch: int = 0, first_step: int = 0, *, rows: slice = slice(None), endless: bool = False
@@ -147,21 +158,47 @@ class Batches:
             raise
 
 
+def _ring_length(stream: TokenStream, seed: int | None) -> int:
+    """Tokens in an epoch: those of the stream, and before each stretch that is opened an end and a label."""
+    if seed is None:
+        return len(stream)
+    return len(stream) + (len(stream.openings[1]) - 1) * (1 if stream.first_label is None else 2)
+
+
 class _Ring:
-    """A stream whose documents stand in another order and whose end is joined to its beginning."""
+    """A stream whose blocks stand in another order and whose end is joined to its beginning.
+
+    A block is a document, or part of a long one, behind its label and before an end: see the picture at the top.
+    """
 
     def __init__(self, stream: TokenStream, seed: int | None, epoch: int, backward: bool) -> None:
         self._stream = stream
         self._backward = backward
+        self._length = _ring_length(stream, seed)
         if seed is None:
-            self._starts, lengths = np.zeros(1, np.int64), np.array([len(stream)])
+            borders, openings = np.array([0, len(stream)]), np.zeros((0, 2), np.int64)
+            order = np.zeros(1, np.int64)
             self._offset = len(stream) - 1
         else:
-            blocks = len(stream.borders) - 1
-            order = Permutation(blocks, seed, epoch)(np.arange(blocks))
-            self._starts, lengths = stream.borders[order], np.diff(stream.borders)[order]
-            self._offset = int(Permutation(len(stream), seed, epoch)(np.zeros(1, np.int64))[0])
+            openings = self._draw(seed, epoch)
+            borders = np.union1d(stream.borders, openings[:, 0])
+            order = Permutation(len(borders) - 1, seed, epoch)(np.arange(len(borders) - 1))
+            self._offset = int(Permutation(self._length, seed, epoch)(np.zeros(1, np.int64))[0])
+        labels = np.full(len(borders), -1)  # that are put before blocks
+        labels[np.searchsorted(borders, openings[:, 0])] = openings[:, 1]
+        self._starts, self._sizes, self._labels = borders[order], np.diff(borders)[order], labels[order]
+        self._is_open = np.isin(borders[1:], openings[:, 0])[order]  # its last token is no end
+        lengths = (self._labels >= 0) + self._sizes + self._is_open
         self._borders = np.concatenate([[0], np.cumsum(lengths)])  # of the blocks, in their new places
+
+    def __len__(self) -> int:
+        return self._length
+
+    def _draw(self, seed: int, epoch: int) -> np.ndarray:
+        """The places that are opened in this epoch, with their labels: one in each stretch, int64 [stretches, 2]."""
+        places, firsts = self._stream.openings
+        lots = Permutation(max(1, len(places)), seed, epoch, OPENINGS)(firsts[:-1])
+        return places[firsts[:-1] + lots % np.diff(firsts)]
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """The ids at the ring's positions from `start` to before `stop`; backward, those as far before position 0."""
@@ -170,12 +207,24 @@ class _Ring:
         return self._read(start, stop)
 
     def _read(self, start: int, stop: int) -> np.ndarray:
-        parts = []
+        parts = list[np.ndarray]()
         while start < stop:
-            position = (start + self._offset) % len(self._stream)
+            position = (start + self._offset) % len(self)
             block = int(np.searchsorted(self._borders, position, side="right")) - 1
             length = min(stop - start, int(self._borders[block + 1]) - position)
-            first = int(self._starts[block]) + position - int(self._borders[block])
-            parts.append(self._stream.read(first, first + length))
+            first = position - int(self._borders[block])
+            parts += self._read_block(block, first, first + length)
             start += length
-        return np.concatenate(parts)
+        return np.concatenate(parts, dtype=np.int32, casting="unsafe")
+
+    def _read_block(self, block: int, first: int, last: int) -> Iterator[np.ndarray]:
+        """What a block has from its position `first` to before `last`: its label, its tokens, its end."""
+        size, start = int(self._sizes[block]), int(self._starts[block])
+        if self._labels[block] >= 0:
+            if first == 0:
+                yield self._labels[block : block + 1]
+            first, last = max(0, first - 1), last - 1
+        if first < min(last, size):
+            yield self._stream.read(start + first, start + min(last, size))
+        if last > size:
+            yield np.array([OPENED])

@@ -7,8 +7,11 @@ document, which loses nothing.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 
 PART_CHARS = 1 << 18  # a part of a document is at most so many characters
@@ -16,9 +19,21 @@ PART_CHARS = 1 << 18  # a part of a document is at most so many characters
 MIN_BLOCKS = 5  # a file in fewer blocks than this says nothing about blank lines
 MIN_LINES = 50  # a file of fewer lines than this says nothing about lines
 
+RECORDS = "each record is a document"  # why a corpus of tables is read as it is
+NARROW = 30  # columns: text is not wrapped to less
+ITEM = 200  # columns: longer lines that end as sentences do are paragraphs
+
 _CLOSERS = "\"'”’»」』）)】》 "  # may follow the mark that ends a sentence
 _SENTENCE_ENDS = tuple(".!?…。！？")
-_CLAUSE_ENDS = (*_SENTENCE_ENDS, *";:,；：，")
+_HALF_STOPS = tuple(";:,；：，、")
+_CLAUSE_ENDS = (*_SENTENCE_ENDS, *_HALF_STOPS)
+_CODE_ENDS = tuple("{};")
+_OPENERS = tuple("\"'“„«「『—–-")  # speech
+_INNER_END = re.compile(r"[.!?…][\"'”’»)]*\s+[^\W\da-z_]|[。！？](?=\w)")  # of a sentence, and another begins
+_WIDE = re.compile("[\u1100-\u11ff\u2e80-\ua4cf\uac00-\ud7ff\uf900-\ufaff\uff00-\uff60\U00020000-\U0003ffff]")
+_TIME = re.compile(r"\d:\d\d[:.,]\d")  # of a subtitle
+_SPEAKER = re.compile(r"(?:[\[(]?[\d\-/:.,T ]{4,}[\])]?[ -]*)?(?:<([^<>]{1,30})>|([^\W\d_][\w .'-]{0,29}):)\s")
+_LEVELS = frozenset(["TRACE", "DEBUG", "INFO", "NOTICE", "WARN", "WARNING", "ERROR", "CRITICAL", "FATAL"])  # of logs
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +43,7 @@ class Part:
     text: str
     ends_document: bool
     label: str | None = None  # of the document
+    is_cut: bool = False  # what follows it in the document is held out: for training, the text ends here
 
 
 def _cut(texts: Iterable[str]) -> Iterator[str]:
@@ -134,7 +150,7 @@ def guess_documents(samples: Sequence[str], num_files: int) -> tuple[str, str]:
     ('file', 'the text runs on, with neither titled blocks nor a document a line')
     """
     if not samples:
-        return "file", "each record is a document"
+        return "file", RECORDS
     # Short files are documents themselves, however their lines look: the minimum is one of the average file.
     blocks = [block for sample in samples for block in _blocks(sample)]
     if len(blocks) >= MIN_BLOCKS * len(samples) and _titled(blocks):
@@ -142,7 +158,7 @@ def guess_documents(samples: Sequence[str], num_files: int) -> tuple[str, str]:
     lines = [line.rstrip() for sample in samples for line in sample.removesuffix("\n").split("\n")]
     full = [line for line in lines if line]
     if len(full) >= MIN_LINES * len(samples) and len(full) > 0.98 * len(lines) and _separate(full):
-        return "line", "each line stands by itself, and few end as sentences do"
+        return "line", "each line stands by itself"
     if num_files > 1:
         return "file", f"each of the {num_files} files is a document"
     return "file", "the text runs on, with neither titled blocks nor a document a line"
@@ -160,29 +176,76 @@ def _blocks(text: str) -> list[list[str]]:
 
 
 def _titled(blocks: Sequence[list[str]]) -> bool:
-    """Whether blocks begin with a title, as poems and recipes do, and paragraphs and speeches do not."""
+    """Whether blocks begin with a title, as poems and recipes do, and paragraphs, speeches and subtitles do not."""
     titles = [block[0] for block in blocks]
     longest = median(max(map(len, block)) for block in blocks)
     return (
         _share(len(block) >= 2 for block in blocks) >= 0.8
         and median(map(len, titles)) <= 0.75 * longest
         and len(set(titles)) >= 0.8 * len(titles)  # the speakers of a play come again
-        and _share(_ends(title, _CLAUSE_ENDS) for title in titles) <= 0.2
+        and _share(_ends(title, (*_CLAUSE_ENDS, *_CODE_ENDS)) for title in titles) <= 0.2
         and _share(_indented(title) for title in titles) <= 0.1  # the blocks of a program
+        and _share(_indented(line) for block in blocks for line in block) <= 0.3  # and its functions
+        and _share(any(map(_TIME.search, block[:2])) for block in blocks) <= 0.2
     )
 
 
 def _separate(lines: Sequence[str]) -> bool:
-    """Whether lines are texts of their own, as headlines and log entries are: not prose, verse or code."""
-    lengths = sorted(map(len, lines))
-    long = lengths[int(0.95 * (len(lengths) - 1))]
-    wrapped = long <= 100 and _share(length >= 0.8 * long for length in lengths) > 0.5
+    """Whether lines are texts of their own, as names, headlines and log entries are: not prose, verse or code."""
+    widths = sorted(map(_width, lines))
+    long = widths[int(0.95 * (len(widths) - 1))]
     return (
         long <= 1000
-        and not wrapped
-        and _share(_ends(line, _SENTENCE_ENDS) for line in lines) <= 0.2
+        and not _wrapped(lines, long)
+        and not _spoken(lines)
+        and (_share(_ends(line, _SENTENCE_ENDS) for line in lines) <= 0.2 or _sentences(lines, long))
+        and _share(line.endswith(_HALF_STOPS) for line in lines) <= 0.15  # verse
+        and _share(line.endswith(_CODE_ENDS) for line in lines) <= 0.2
         and _share(_indented(line) for line in lines) <= 0.1
     )
+
+
+def _wrapped(lines: Sequence[str], long: int) -> bool:
+    """Whether most lines end where the next word would make them longer than the longest, and not all are whole."""
+    words = median(len(line.split()) + len(_WIDE.findall(line)) for line in lines)
+    return (
+        NARROW <= long <= 100
+        and words >= 4  # not codes, which are equally long
+        and _share(_width(line) + _width(_first_word(after)) >= long for line, after in pairwise(lines)) > 0.5
+        and _share(_ends(line, _SENTENCE_ENDS) for line in lines) < 0.8  # not poems of one form
+    )
+
+
+def _first_word(line: str) -> str:
+    """Up to the first place where the line could have been broken."""
+    word = line.split(maxsplit=1)[0]
+    return word[:1] if _WIDE.match(word) else word
+
+
+def _sentences(lines: Sequence[str], long: int) -> bool:
+    """Whether lines that end as sentences do are one item each, as proverbs are: not paragraphs or speech."""
+    return (
+        long <= ITEM
+        and (_share(bool(_INNER_END.search(line)) for line in lines) <= 0.5 or _of_one_form(lines))
+        and _share(line.startswith(_OPENERS) for line in lines) <= 0.1
+    )
+
+
+def _of_one_form(lines: Sequence[str]) -> bool:
+    """Whether many lines are equally long, as poems of so many characters are."""
+    return max(Counter(map(len, lines)).values()) >= 0.3 * len(lines)
+
+
+def _spoken(lines: Sequence[str]) -> bool:
+    """Whether most lines begin with one of a few names, as those of a chat or a play do."""
+    found = [match[1] or match[2] for match in map(_SPEAKER.match, lines) if match]
+    names = Counter(name for name in found if name.upper() not in _LEVELS)
+    return names.total() >= 0.6 * len(lines) and len(names) <= max(2, 0.2 * len(lines))
+
+
+def _width(line: str) -> int:
+    """Columns, of which wide characters take two."""
+    return len(line) + (0 if line.isascii() else len(_WIDE.findall(line)))
 
 
 def _ends(line: str, marks: tuple[str, ...]) -> bool:

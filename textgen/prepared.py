@@ -129,7 +129,10 @@ class PreparedCorpus:
         settings, name = self.settings, self.shard_name(number)
         storage.sweep(self.folder, f"{name}-")
         parts = hold_out(
-            lambda: corpus.section(number - 1, settings.shards), settings.valid_fraction, f"{settings.seed}/{number}"
+            lambda: corpus.section(number - 1, settings.shards),
+            settings.valid_fraction,
+            f"{settings.seed}/{number}",
+            frozenset(self.tokenizer.labels),
         )
         encode_parts(parts, self.tokenizer, self.folder / name, facts={"prepared": settings.digest()})
         return self._data([name])

@@ -1,9 +1,10 @@
 """Documents -> ids on disk, split into those to train on and those held out.
 
 A corpus is encoded once. Each split (train, valid) becomes a stream of ids, every document closed by the
-end-of-document piece, in a file of uint16 or uint32. Where the vocabulary has labels, each document begins with the
-piece of its own, or with that of none. Memory does not grow with the corpus: text is encoded as it
-streams by, and ids are read from the disk where they are wanted.
+end-of-document piece, in a file of uint16 or uint32; what a split has of a document is closed, too, where the rest is
+in the other split. Where the vocabulary has labels, each document begins with the piece of its own, or with that of
+none. Memory does not grow with the corpus: text is encoded as it streams by, and ids are read from the disk where
+they are wanted.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import itertools
 import json
 import os
 import random
+import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from hashlib import sha256
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -29,14 +32,21 @@ from textgen.errors import CorpusError, TextgenError
 from textgen.storage import TEMPORARY, cache_folder, locked, new_folder, read_manifest, sweep_abandoned
 from textgen.tokenizer import Tokenizer
 
-FORMAT = 4  # part of the cache's key: a change of what is written makes old caches unused
+FORMAT = 5  # part of the cache's key: a change of what is written makes old caches unused
 ENCODE_CHARACTERS = 1 << 20  # encoded at a time, by all cores
-MANY_DOCUMENTS = 20  # from here on whole documents are held out, below it the end of the text
+MANY_DOCUMENTS = 20  # from here on whole documents are held out, below it the end of each
+LEAST_STRETCH = 40  # characters: the end of a document is held out only if it makes so many
+NEAR = 500  # characters: how far from its place a document is cut, to cut between lines
 VALID_BYTES = 4_000_000  # at most so much of a large corpus is held out
 MAX_BLOCKS = 1 << 18  # that a long corpus is shuffled in: a few megabytes, however many documents there are
 ENDS_READ = 1 << 20  # document ends that are in memory at a time
+OPENING_TOKENS = 1 << 10  # a longer stretch without a document's beginning is opened somewhere; see `textgen.batches`
+MAX_OPENINGS = 1 << 16  # in an epoch: in a very long corpus the stretches are longer
+SPACING = 128  # tokens between two places of which one may be opened, at least
+SENTENCE_ENDS = tuple(mark.encode() for mark in ".!?…。！？")
 OPEN_FILES = 64
 SUMMARY = "tokens.json"
+IDS, ENDS, OPENINGS, COUNTS = "", "-documents", "-openings", "-counts"  # what the files of a split end with
 
 Progress = Callable[[int], None]  # told how many characters are done
 Encode = Callable[[Iterable[Sequence[str]]], Iterator[list[np.ndarray]]]
@@ -47,10 +57,11 @@ class SplitSummary:
     """What one split holds."""
 
     tokens: int  # the end of each document included, and its label
-    documents: int
+    documents: int  # that end here
+    ends: int  # end-of-document pieces: those of documents, and of what is here of one that ends in the other split
     characters: int  # of text
     bytes: int  # of text, in UTF-8
-    words: int  # runs of non-space, plus one for the end of each document, as word-level benchmarks count
+    words: int  # runs of non-space, plus one for each of the ends, as word-level benchmarks count
     unknown_words: int = 0  # of these, those that a vocabulary of words lacks
     spelling: int = 0  # what it costs to spell them, in millionths of a nat; see `textgen.spelling`
     lost_bytes: int = 0  # of `bytes`, the white space that no piece stands for
@@ -73,6 +84,7 @@ class TokenStream:
         descriptions = [json.loads((shard / SUMMARY).read_text(encoding="utf-8")) for shard in self._folders]
         self._summaries = [SplitSummary(**description[split]) for description in descriptions]
         self.dtype = np.dtype(descriptions[0]["dtype"])
+        self.eos_id = descriptions[0]["eos"]
         self.first_label = descriptions[0].get("first_label")  # ids from here on are labels; None: none are
         self._starts = [0, *itertools.accumulate(summary.tokens for summary in self._summaries)]
         self._file = lru_cache(OPEN_FILES)(_File)
@@ -99,11 +111,11 @@ class TokenStream:
         return np.concatenate(parts, dtype=np.int32, casting="unsafe") if parts else np.zeros(0, np.int32)
 
     def document_ends(self) -> Iterator[np.ndarray]:
-        """The position after each document, int64, in arrays of at most `ENDS_READ`."""
+        """The position after each end-of-document piece, int64, in arrays of at most `ENDS_READ`."""
         for folder, summary, start in zip(self._folders, self._summaries, self._starts, strict=False):
             file = self._file(folder / f"{self.split}-documents.bin")
-            for first in range(0, summary.documents, ENDS_READ):
-                yield start + file.read(np.dtype(np.int64), first, min(ENDS_READ, summary.documents - first))
+            for first in range(0, summary.ends, ENDS_READ):
+                yield start + file.read(np.dtype(np.int64), first, min(ENDS_READ, summary.ends - first))
 
     @cached_property
     def borders(self) -> np.ndarray:
@@ -118,6 +130,32 @@ class TokenStream:
             found.append(ends[np.diff(stretches, prepend=last) > 0])
             last = stretches[-1]
         return np.unique(np.concatenate(found))
+
+    @cached_property
+    def openings(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where a text may be opened in each stretch in which no document begins, as (position, label).
+
+        int64 [n, 2], and the first of each stretch among them, [stretches + 1]. A label is an id, or -1 where there
+        are none.
+        """
+        length = max(OPENING_TOKENS, -(-len(self) // MAX_OPENINGS))
+        taken = [np.array(self._starts) // length, *(ends // length for ends in self.document_ends())]
+        begun = np.unique(np.concatenate(taken))
+        spacing = length * SPACING // OPENING_TOKENS
+        found = [places[np.diff(places[:, 0] // spacing, prepend=-1) > 0] for places in self._openings()]
+        places = np.concatenate(found) if found else np.zeros((0, 2), np.int64)
+        places = places[~np.isin(places[:, 0] // length, begun)]
+        firsts = np.flatnonzero(np.diff(places[:, 0] // length, prepend=-1))
+        return places, np.append(firsts, len(places))
+
+    def _openings(self) -> Iterator[np.ndarray]:
+        """All places where a text may be opened, (position, label), int64, in arrays of at most `ENDS_READ`."""
+        for folder, start in zip(self._folders, self._starts, strict=False):
+            path = folder / f"{self.split}{OPENINGS}.bin"
+            file, size = self._file(path), path.stat().st_size // 16
+            for first in range(0, size, ENDS_READ):
+                places = file.read(np.dtype(np.int64), 2 * first, 2 * min(ENDS_READ, size - first)).reshape(-1, 2)
+                yield places + np.array([start, 0])
 
 
 class _File:
@@ -178,7 +216,7 @@ def prepare(
     data = TokenData.cached(folder)
     if data is None:
         sweep_abandoned(folder.parent, TEMPORARY)
-        encode_parts(_split_parts(corpus, valid, seed), tokenizer, folder, progress)
+        encode_parts(_split_parts(corpus, valid, seed, tokenizer), tokenizer, folder, progress)
         data = TokenData(TokenStream(folder, "train"), TokenStream(folder, "valid"))
     data.require_text()
     return data
@@ -194,13 +232,13 @@ def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, folder: Path, label: str
     return TokenStream(folder, "valid")
 
 
-def _split_parts(corpus: Corpus, valid: Corpus | float, seed: int) -> Iterator[tuple[str, Part]]:
+def _split_parts(corpus: Corpus, valid: Corpus | float, seed: int, tokenizer: Tokenizer) -> Iterator[tuple[str, Part]]:
     """Each part of the corpus with the split it belongs to."""
     if isinstance(valid, Corpus):
         yield from (("train", part) for part in corpus.parts())
         yield from (("valid", part) for part in valid.parts())
     else:
-        yield from hold_out(corpus.parts, valid, str(seed))
+        yield from hold_out(corpus.parts, valid, str(seed), frozenset(tokenizer.labels))
 
 
 def share_to_hold_out(size: int) -> float:
@@ -208,66 +246,117 @@ def share_to_hold_out(size: int) -> float:
     return min(TrainingConfig.valid_fraction, VALID_BYTES / max(1, size))
 
 
-def hold_out(read: Callable[[], Iterable[Part]], fraction: float, seed: str) -> Iterator[tuple[str, Part]]:
+def hold_out(
+    read: Callable[[], Iterable[Part]], fraction: float, seed: str, labels: Container[str] = ()
+) -> Iterator[tuple[str, Part]]:
     """Each part that `read` gives with the split it belongs to.
 
-    Whole documents are held out, one, drawn by lot, of each run of 1/fraction; of less than `MANY_DOCUMENTS`
-    the end of the text. `read` is called twice: the first time for as many documents as it takes to choose.
+    Of many documents whole ones are held out, one, drawn by lot, of each run of 1/fraction. Of less than
+    `MANY_DOCUMENTS`, or than two for each of the `labels` that they have, the end of each is held out, so that there
+    is none of which nothing is learned; those too short to be cut are learned whole, unless all are: then whole ones
+    are held out here, too. `read` is called twice: the first time for as many documents as it takes to choose.
     """
     enough = max(round(1 / fraction), MANY_DOCUMENTS)
-    documents = characters = 0
-    for part in read():
-        documents += part.ends_document
-        characters += len(part.text)
-        if documents == enough:
-            break
-    if documents >= MANY_DOCUMENTS:
-        yield from _split_by_document(read(), max(fraction, 1 / documents), seed)
+    sizes, seen = _look_ahead(read(), enough, labels)
+    stretches = [int(size * fraction) for size in sizes]
+    few = len(sizes) < max(MANY_DOCUMENTS, 2 * len(seen))
+    if few and (max(stretches, default=0) >= LEAST_STRETCH or len(sizes) < 2):
+        least = min(LEAST_STRETCH, max(stretches, default=0))
+        lengths = [max(1, stretch) if stretch >= least else 0 for stretch in stretches]
+        yield from _split_ends(read(), sizes, lengths)
     else:
-        yield from _split_tail(read(), characters, fraction)
+        yield from _split_by_document(read(), max(fraction, 1 / len(sizes)), seed, labels)
 
 
-def _split_by_document(parts: Iterable[Part], fraction: float, seed: str) -> Iterator[tuple[str, Part]]:
-    """Holds out one document, drawn by lot, of each 1/fraction of them; where that is no whole number, on average."""
+def _look_ahead(parts: Iterable[Part], enough: int, labels: Container[str]) -> tuple[list[int], set[str]]:
+    """How many characters documents have, and which of the `labels`; of all documents, or of enough to choose."""
+    sizes, seen, inside = list[int](), set[str](), False
+    for part in parts:
+        if inside:
+            sizes[-1] += len(part.text)
+        elif len(sizes) >= max(enough, 2 * len(seen)):
+            break
+        else:
+            sizes.append(len(part.text))
+            if part.label in labels:
+                seen.add(cast(str, part.label))
+        inside = not part.ends_document
+    return sizes, seen
+
+
+def _split_by_document(
+    parts: Iterable[Part], fraction: float, seed: str, labels: Container[str]
+) -> Iterator[tuple[str, Part]]:
+    """Holds out one document, drawn by lot, of each 1/fraction of them; where that is no whole number, on average.
+
+    The first document of each of the `labels` is never held out: the next one of its run is, if there is one.
+    """
     document = runs = end = chosen = 0
+    seen, inside = set[str | None](), False
     for part in parts:
         if document == end:
             runs += 1
             end = int(runs / fraction + 1e-6)
             chosen = document + random.Random(f"{seed}-{document}").randrange(end - document)
+        if document == chosen and not inside and part.label in labels and part.label not in seen:
+            chosen += 1  # past the end of the run if need be: then none of it is held out
+        if part.label in labels:
+            seen.add(part.label)
         yield ("valid" if document == chosen else "train"), part
         document += part.ends_document
+        inside = not part.ends_document
 
 
-def _split_tail(parts: Iterable[Part], characters: int, fraction: float) -> Iterator[tuple[str, Part]]:
-    """Holds out the last characters of the text, inside a document if need be."""
-    left = int(characters * (1 - fraction))
+def _split_ends(parts: Iterable[Part], sizes: Sequence[int], lengths: Sequence[int]) -> Iterator[tuple[str, Part]]:
+    """Holds out about the last `lengths` characters of documents of `sizes` characters: none of those of length 0."""
+    document = place = 0  # place: in the document
+    known = list(zip(sizes, lengths, strict=True))
     for part in parts:
-        if left >= len(part.text):
+        size, length = known[document] if document < len(known) else (0, 0)  # the corpus may have grown meanwhile
+        left = size - length - place  # characters of this part that go before the cut
+        if not length or left > len(part.text):
             yield "train", part
         elif left <= 0:
             yield "valid", part
         else:
-            yield "train", Part(part.text[:left], False, part.label)
-            yield "valid", Part(part.text[left:], part.ends_document, part.label)
-        left -= len(part.text)
+            cut = _cut_near(part.text, left, min(NEAR, length // 2, (size - length) // 2))
+            yield "train", replace(part, text=part.text[:cut], ends_document=False, is_cut=True)
+            if cut < len(part.text):
+                yield "valid", replace(part, text=part.text[cut:])
+        document, place = (document + 1, 0) if part.ends_document else (document, place + len(part.text))
+
+
+_BORDERS = (r"\n\s*\n", r"\n", r"[.!?…][\"'”’»)]*\s+|[。！？]", r"\s+")  # paragraphs, lines, sentences, words
+
+
+def _cut_near(text: str, place: int, distance: int) -> int:
+    """Where to cut `text` at most `distance` from `place`, from 1 to its length: between paragraphs, if there are two.
+
+    Else it is between lines, sentences or words, whichever is found first, or at the place itself.
+    """
+    low, high = max(0, place - distance), min(len(text), place + distance)
+    for border in _BORDERS:
+        ends = [low + match.end() for match in re.finditer(border, text[low:high])]
+        if ends:
+            return min(ends, key=lambda end: abs(end - place))
+    return place
 
 
 class _SplitWriter:
-    """Writes the ids, the document ends and the counts of one split."""
+    """Writes the ids, their ends, the places where a text may open, and the counts of one split."""
 
-    def __init__(self, folder: Path, split: str, tokenizer: Tokenizer) -> None:
-        self._folder, self._split = folder, split
+    def __init__(self, folder: Path, split: str, tokenizer: Tokenizer, dtype: np.dtype) -> None:
+        self._folder, self._split, self._dtype = folder, split, dtype
         self._tokenizer = tokenizer
         self._eos = np.array([tokenizer.eos_id])
         labels = (None, *tokenizer.labels) if tokenizer.labels else ()
         self._openings = {label: np.array(tokenizer.opening(label)[1:]) for label in labels}  # of documents
         self._first_label = tokenizer.first_label
+        self._places = Places(tokenizer)
         self._inside = False  # a document
         self._counts = np.zeros(tokenizer.vocab_size, np.int64)
-        self._ids = (folder / f"{split}.bin").open("wb")
-        self._ends = (folder / f"{split}-documents.bin").open("wb")
-        self._tokens = self._documents = self._characters = self._bytes = self._words = 0
+        self._files = {name: (folder / f"{split}{name}.bin").open("wb") for name in (IDS, ENDS, OPENINGS)}
+        self._tokens = self._documents = self._ends = self._characters = self._bytes = self._words = 0
         self._unknown_words = self._spelling = self._lost_bytes = 0
 
     def write(self, parts: Sequence[Part], encoded: Sequence[np.ndarray]) -> None:
@@ -278,27 +367,25 @@ class _SplitWriter:
         if not parts:
             return
         pieces: list[np.ndarray] = []
-        ends, end = [], self._tokens
+        ends, openings, end = list[int](), list[np.ndarray](), self._tokens
         for part, ids in zip(parts, encoded, strict=True):
-            if self._openings and not self._inside:
-                pieces.append(self._openings.get(part.label, self._openings[None]))
+            opening = self._openings.get(part.label, self._openings.get(None))
+            if opening is not None and not self._inside:
+                pieces.append(opening)
                 end += 1
+            if self._inside or not part.ends_document or len(ids) >= OPENING_TOKENS:  # quick for many short documents
+                openings.append(self._places.openings(ids, end, -1 if opening is None else int(opening[0])))
             pieces.append(ids)
             end += len(ids)
-            if part.ends_document:
+            if part.ends_document or part.is_cut:
                 pieces.append(self._eos)
                 end += 1
                 ends.append(end)
-            self._inside = not part.ends_document
-        ids = np.concatenate(pieces, dtype=encoded[0].dtype, casting="unsafe")
-        ids.tofile(self._ids)
-        np.array(ends, np.int64).tofile(self._ends)
+            self._inside = not (part.ends_document or part.is_cut)
+        self._append(pieces, ends, openings)
         text = "\n".join(part.text for part in parts)
         newlines = len(parts) - 1  # those between the parts
-        self._counts += np.bincount(ids, minlength=len(self._counts))
-        self._counts[self._first_label :] = 0
-        self._tokens += len(ids)
-        self._documents += len(ends)
+        self._documents += sum(part.ends_document for part in parts)
         self._characters += len(text) - newlines
         self._bytes += len(text.encode()) - newlines
         self._words += len(text.split()) + len(ends)
@@ -307,16 +394,31 @@ class _SplitWriter:
         self._spelling += sum(spelling)
         self._lost_bytes += self._tokenizer.lost_bytes(text)
 
+    def _append(self, pieces: Sequence[np.ndarray], ends: Sequence[int], openings: Sequence[np.ndarray]) -> None:
+        ids = np.concatenate(pieces, dtype=self._dtype, casting="unsafe")
+        ids.tofile(self._files[IDS])
+        np.array(ends, np.int64).tofile(self._files[ENDS])
+        for places in openings:
+            places.tofile(self._files[OPENINGS])
+        self._counts += np.bincount(ids, minlength=len(self._counts))
+        self._counts[self._first_label :] = 0
+        self._tokens += len(ids)
+        self._ends += len(ends)
+
     def close(self) -> None:
-        self._ids.close()
-        self._ends.close()
+        for file in self._files.values():
+            file.close()
 
     def finish(self) -> SplitSummary:
-        """Writes the counts, and sums up."""
-        self._counts.tofile(self._folder / f"{self._split}-counts.bin")
+        """Closes what is still open, writes the counts, and sums up."""
+        if self._inside:  # the document goes on in another shard
+            self._append([self._eos], [self._tokens + 1], [])
+            self._words += 1
+        self._counts.tofile(self._folder / f"{self._split}{COUNTS}.bin")
         return SplitSummary(
             self._tokens,
             self._documents,
+            self._ends,
             self._characters,
             self._bytes,
             self._words,
@@ -324,6 +426,31 @@ class _SplitWriter:
             self._spelling,
             self._lost_bytes,
         )
+
+
+class Places:
+    """Where inside a document a text may be begun to be read, as if it opened there.
+
+    Those are the beginnings of paragraphs; where these are few, those of lines, of sentences, or of any characters.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        pieces = tokenizer.piece_bytes
+        self._ends_line = np.array([piece.endswith(b"\n") for piece in pieces])
+        self._ends_paragraph = np.array([piece.endswith(b"\n\n") for piece in pieces])
+        self._ends_sentence = np.array([piece.endswith(SENTENCE_ENDS) for piece in pieces])
+        self._inside_character = np.array([piece[:1] >= b"\x80" and piece[:1] < b"\xc0" for piece in pieces])
+
+    def openings(self, ids: np.ndarray, start: int, label: int) -> np.ndarray:
+        """Of ids [N] that begin at `start` of a stream: (position, `label`) int64 [n, 2], `SPACING` and more apart."""
+        line, least = self._ends_line[ids], len(ids) // OPENING_TOKENS
+        found = np.flatnonzero(self._ends_paragraph[ids[:-1]] | (line[:-1] & np.append(False, line[:-2]))) + 1
+        for flags in (line, self._ends_sentence[ids], ~np.append(self._inside_character[ids[1:]], True)):
+            if len(found) > least:
+                break
+            found = np.flatnonzero(flags[:-1]) + 1
+        found = found[np.diff(found // SPACING, prepend=-1) > 0] + start
+        return np.stack([found, np.full_like(found, label)], axis=1)
 
 
 def encode_parts(
@@ -341,7 +468,7 @@ def encode_parts(
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
     with new_folder(folder) as temporary, locked(temporary), ExitStack() as files:
         writers = {
-            split: files.enter_context(closing(_SplitWriter(temporary, split, tokenizer)))
+            split: files.enter_context(closing(_SplitWriter(temporary, split, tokenizer, dtype)))
             for split in ("train", "valid")
         }
         ahead, batches = itertools.tee(_batched(parts))
@@ -355,8 +482,8 @@ def encode_parts(
                 progress(sum(len(part.text) for _, part in batch))
         summary = {split: asdict(writer.finish()) for split, writer in writers.items()}
         first_label = tokenizer.first_label if tokenizer.labels else None
-        description = {"dtype": dtype.name, "first_label": first_label, **(facts or {}), **summary}
-        (temporary / SUMMARY).write_text(json.dumps(description), encoding="utf-8")
+        description = {"dtype": dtype.name, "eos": tokenizer.eos_id, "first_label": first_label}
+        (temporary / SUMMARY).write_text(json.dumps({**description, **(facts or {}), **summary}), encoding="utf-8")
 
 
 def _batched(parts: Iterable[tuple[str, Part]]) -> Iterator[list[tuple[str, Part]]]:

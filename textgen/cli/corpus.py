@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from textgen.cli.options import corpus_config, corpus_options
+from textgen.cli.options import corpus_config, corpus_options, guessed
 
 if TYPE_CHECKING:
     from textgen.corpus import Corpus
@@ -60,7 +60,7 @@ def _as_table(text: Corpus) -> str:
     for label, count in counts.labels.items():
         table.append(f"{'label':{width}}  {count:>{digits}}  {label}")
     commonest = " ".join(_visible(character) for character, _ in counts.characters_by_frequency)
-    reason = f" ({text.guess_reason})" if text.guess_reason else ""
+    reason = guessed(text.guess_reason)
     table.append(f"{'commonest':{width}}  {commonest}")
     table.append(f"{'documents by':{width}}  {text.documents_mode}{reason}")
     return "\n".join(table)

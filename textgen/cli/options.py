@@ -21,6 +21,7 @@ from textgen.config import (
     from_dict,
     select,
 )
+from textgen.documents import RECORDS
 from textgen.errors import SavedModelError, TextgenError
 from textgen.storage import check_writable
 
@@ -235,6 +236,13 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 def corpus_config(options: dict[str, Any]) -> CorpusConfig:
     """The config that a command's options ask for; other options may be among them."""
     return from_dict(CorpusConfig, select(CorpusConfig, given(options)))
+
+
+def guessed(reason: str | None) -> str:
+    """What follows the mode of documents that was guessed, in brackets; nothing where it was chosen."""
+    if not reason:
+        return ""
+    return f" ({reason})" if reason == RECORDS else f" ({reason}; --documents chooses another)"
 
 
 def find_tokenizer(name: str, models_dir: Path | None = None) -> Tokenizer:

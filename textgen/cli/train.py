@@ -18,6 +18,7 @@ from textgen.cli.options import (
     corpus_options,
     find_tokenizer,
     given,
+    guessed,
     json_option,
     models_dir_option,
     option_group,
@@ -394,7 +395,7 @@ def describe(plan: Plan, folder: Path) -> str:
     from textgen.runtime import machine
 
     stats, model, training = plan.stats, plan.model_config, plan.training_config
-    reason = f" ({plan.corpus.guess_reason})" if plan.corpus.guess_reason else ""
+    reason = guessed(plan.corpus.guess_reason)
     lengths = {"epochs": training.epochs, "steps": training.steps, "minutes": training.minutes}
     length = " or ".join(f"{value:,g} {name}" for name, value in lengths.items() if value is not None)
     held_out = ", ".join(map(str, plan.valid.files)) if plan.valid else f"{training.valid_fraction:.2g} of the corpus"
