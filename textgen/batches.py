@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from textgen.memory import keep_memory
+from textgen.memory import keep_memory_still
 from textgen.permutation import Permutation
 from textgen.tokens import TokenStream
 from textgen.windows import Windows
@@ -120,7 +120,7 @@ class Batches:
         import tensorflow as tf
 
         def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-            keep_memory()  # a dataset from a generator has just undone it, for the whole process
+            keep_memory_still()  # a dataset from a generator has just undone it, for the whole process
             try:
                 yield from self.epoch(epoch, first_step, rows)
                 for later in itertools.count(epoch + 1) if endless else ():

@@ -19,6 +19,7 @@ from textgen.layers.attention import Attention
 from textgen.layers.both_ways import BothWays
 from textgen.layers.dropout import Noise, variational_dropout, word_dropout
 from textgen.layers.head import Head
+from textgen.layers.layer import seeded
 from textgen.layers.recurrent import RecurrentStack, State
 
 EMBEDDING_SITE = 0  # of dropout; the recurrent layers are sites 1 to L
@@ -34,29 +35,35 @@ class LanguageModel(keras.Model):
     """
 
     def __init__(self, config: ModelConfig, *, pad_id: int, seed: int = 0, precision: str = "float32") -> None:
-        """`precision` is that of the large matrix products; weights, state, gates and losses are float32."""
+        """`precision` is that of the large matrix products; weights, state, gates and losses are float32.
+
+        The first weights are drawn from `seed` and their names; no generator of the process is read or seeded.
+        """
         super().__init__(name="language_model")
-        keras.utils.set_random_seed(seed % (1 << 32))  # NumPy takes no larger one
 
         # === Layers ===
         self.embedding = keras.layers.Embedding(
             config.vocab_size,
             config.embedding_dim,
-            embeddings_initializer=keras.initializers.RandomUniform(-0.1, 0.1),
+            embeddings_initializer=seeded("uniform", seed, "embedding/table"),
             name="embedding",
         )
         layers = BothWays if config.direction == "both" else RecurrentStack
-        self.recurrent = layers(config, name="recurrent")
+        self.recurrent = layers(config, seed=seed, name="recurrent")
         self.attention = None
         if config.attention:
-            self.attention = Attention(config.attention, config.dropout, name="attention")
+            self.attention = Attention(config.attention, config.dropout, seed=seed, name="attention")
             self.attention.build((None, None, config.hidden_units))
         self.projection = None
         if config.hidden_units != config.embedding_dim:
-            self.projection = keras.layers.Dense(config.embedding_dim, name="projection")
+            self.projection = keras.layers.Dense(
+                config.embedding_dim,
+                kernel_initializer=seeded("glorot_uniform", seed, "projection/kernel"),
+                name="projection",
+            )
             self.projection.build((None, config.hidden_units))
         self.recurrent.build((None, None, config.embedding_dim))
-        self.head = Head(config.vocab_size, config.tie_embeddings, name="head")
+        self.head = Head(config.vocab_size, config.tie_embeddings, seed=seed, name="head")
 
         # === Config ===
         self.config = config
