@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from typing import Any
 
 KEPT = 1 << 30  # bytes that the allocator may keep instead of handing them back to the system
 MOST_OF_OLDER = 1 << 25  # bytes: the largest threshold for mmap that older versions of glibc take
@@ -18,9 +19,11 @@ def keep_memory() -> bool:
     buffers are pages of their own, the other settings would only freeze it where it is, at 128 KiB: they are left out.
     """
     global _is_kept
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    _is_kept = bool(mallopt) and any(mallopt(M_MMAP_THRESHOLD, size) for size in (KEPT, MOST_OF_OLDER))
-    if mallopt and _is_kept:
+    mallopt: Any = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None:  # not glibc
+        return False
+    _is_kept = bool(mallopt(M_MMAP_THRESHOLD, KEPT) or mallopt(M_MMAP_THRESHOLD, MOST_OF_OLDER))
+    if _is_kept:
         mallopt(M_TRIM_THRESHOLD, KEPT)
         mallopt(M_TOP_PAD, KEPT // 16)
     return _is_kept

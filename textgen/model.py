@@ -17,12 +17,13 @@ from textgen.errors import SavedModelError
 from textgen.layers.activations import Activations
 from textgen.layers.attention import Attention
 from textgen.layers.both_ways import BothWays
-from textgen.layers.dropout import Noise, variational_dropout, word_dropout
+from textgen.layers.dropout import Noise, noise_of_call, variational_dropout, word_dropout
 from textgen.layers.head import Head
 from textgen.layers.layer import seeded
 from textgen.layers.recurrent import RecurrentStack, State
 
 EMBEDDING_SITE = 0  # of dropout; the recurrent layers are sites 1 to L
+DROPOUTS = ("dropout", "embedding_dropout", "word_dropout", "weight_drop")
 ATTENTION_SITE = 1 << 9
 WORD_SITE = 1 << 10
 
@@ -72,12 +73,19 @@ class LanguageModel(keras.Model):
         self(tf.zeros((1, len(config.directions)), tf.int32))  # makes the weights
 
     def call(
-        self, inputs: tf.Tensor, state: State | None = None, noise: Noise | None = None
+        self,
+        inputs: tf.Tensor,
+        state: State | None = None,
+        noise: Noise | None = None,
+        training: bool | None = None,
     ) -> tuple[tf.Tensor, State]:
         """inputs int32 [B, T], state before them -> logits [B, T, V] float32, state after them.
 
-        Without a `state` the streams begin with `initial_state`; with `noise` there is dropout.
+        Without a `state` the streams begin with `initial_state`; with `noise` there is dropout, unless `training` is
+        False. Raises `ConfigError` where it is True and there is none: dropout is drawn from no hidden generator.
         """
+        rates = (getattr(self.config, name) for name in DROPOUTS)
+        noise = noise_of_call(noise, training, *rates)
         features, state = self.features(inputs, state, noise)
         return self.head(features, self.embedding.embeddings), state
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from textgen.config import ModelConfig
 from textgen.layers.activations import Activations
-from textgen.layers.dropout import Noise, variational_dropout, weight_mask
+from textgen.layers.dropout import Noise, noise_of_call, variational_dropout, weight_mask
 from textgen.layers.gru import GRU
 from textgen.layers.layer import RecurrentLayer, chosen_rows, seeded, steps_first
 from textgen.layers.layer import State as LayerState
@@ -52,11 +52,14 @@ class RecurrentStack(keras.layers.Layer):
             layer.build(input_shape)
             input_shape = (*input_shape[:-1], layer.units)
 
-    def call(self, x: tf.Tensor, state: State, noise: Noise | None = None) -> tuple[tf.Tensor, State]:
+    def call(
+        self, x: tf.Tensor, state: State, noise: Noise | None = None, training: bool | None = None
+    ) -> tuple[tf.Tensor, State]:
         """x [B, T, E], state before its first step -> outputs [B, T, H], state after its last.
 
-        The precision of x is that of the outputs and of the large matrix products.
+        The precision of x is that of the outputs and of the large matrix products. `training` is that of a whole model.
         """
+        noise = noise_of_call(noise, training, self.dropout, self.weight_drop)
         return self.read(x, state, noise)[:2]
 
     def read(
