@@ -38,6 +38,8 @@ from textgen.windows import Windows
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from textgen.config import TrainingConfig
+
 
 LABELS = 1  # tells the lots of labels from those of documents
 
@@ -60,6 +62,20 @@ class Batches:
     label_dropout: float = 0.0  # share of labels in whose place the piece for no label is read, others in each epoch
     direction: str = "forward"  # forward, backward or both; see `textgen.direction`
     _failures: list[Exception] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    @classmethod
+    def for_training(cls, stream: TokenStream, config: TrainingConfig, pad_id: int, direction: str) -> Batches:
+        """Those that a run with these settings learns from."""
+        return cls(
+            stream,
+            config.num_streams,
+            config.sequence_length,
+            pad_id,
+            config.seed,
+            config.random_bptt,
+            config.label_dropout,
+            direction,
+        )
 
     def row_length(self, epoch: int = 0) -> int:
         """Tokens in each of the B rows; the last may be shorter."""
