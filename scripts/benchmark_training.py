@@ -65,8 +65,9 @@ def measure(step: Callable[[], float], tokens: float, least: int = 5) -> Result:
 
 def textgen_step(run: Result) -> Callable[[], float]:
     """A training step as `textgen train` takes it; returns the loss."""
-    from textgen.runtime import load_tensorflow
+    from textgen.runtime import configure_process, load_tensorflow
 
+    configure_process()
     load_tensorflow()
     import numpy as np
     import tensorflow as tf
@@ -145,8 +146,9 @@ def operations(run: Result) -> float:
 
 def products_step(run: Result) -> Callable[[], float]:
     """A large square product on each core, all at once."""
-    from textgen.runtime import load_tensorflow, num_cores
+    from textgen.runtime import configure_process, load_tensorflow, num_cores
 
+    configure_process()
     load_tensorflow()
     import tensorflow as tf
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from textgen.runtime import best_precision, load_tensorflow
+from textgen.runtime import best_precision, configure_process, load_tensorflow
 
+configure_process()
 load_tensorflow()
 
 import numpy as np  # noqa: E402

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from textgen.config import CorpusConfig, ModelConfig, TokenizerConfig
-from textgen.runtime import load_tensorflow
+from textgen.runtime import configure_process, load_tensorflow
 from textgen.saved_model import save_model
 from textgen.tokenizer import Tokenizer
 from textgen.vocabulary import train_tokenizer
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 LINES = "The cat sat on the mat.\nThe dog saw the cat, and the cat saw the dog.\n床前明月光，疑是地上霜。\n"
 
+configure_process()  # the tests have their process to themselves, as the program has
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # by a shell, in the background: programs begun here would, too
     signal.signal(signal.SIGINT, signal.default_int_handler)

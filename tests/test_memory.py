@@ -3,8 +3,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from textgen import memory
 
 PROGRAM = """
 import resource
@@ -25,8 +28,9 @@ print(faults())
 READS = """
 from streams import stream_of
 from textgen.batches import Batches
-from textgen.runtime import load_tensorflow
+from textgen.runtime import configure_process, load_tensorflow
 
+configure_process()
 load_tensorflow()
 with stream_of([37, 2, 5]) as stream:
     list(Batches(stream, 2, 3, 0).dataset())
@@ -49,3 +53,37 @@ def test_memory_that_was_freed_is_taken_again() -> None:
 def test_batches_that_are_read_ahead_do_not_change_that() -> None:
     """TensorFlow's datasets would."""
     assert page_faults(READS) < page_faults("") / 10
+
+
+@pytest.mark.parametrize(
+    ("largest", "kept", "asked"),
+    [
+        (1 << 30, True, [(-3, 1 << 30), (-1, 1 << 30), (-2, 1 << 26)]),
+        (1 << 25, True, [(-3, 1 << 30), (-3, 1 << 25), (-1, 1 << 30), (-2, 1 << 26)]),  # older ones of glibc
+        (0, False, [(-3, 1 << 30), (-3, 1 << 25)]),
+    ],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_where_the_allocator_refuses_a_setting_it_is_not_made_slower(
+    largest: int, kept: bool, asked: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other settings would end its own raising of the threshold from which buffers are handed back."""
+    received: list[tuple[int, int]] = []
+
+    def mallopt(parameter: int, size: int) -> int:
+        received.append((parameter, size))
+        return int(parameter != memory.M_MMAP_THRESHOLD or size <= largest)
+
+    monkeypatch.setattr(memory, "_is_kept", False)
+    monkeypatch.setattr("textgen.memory.ctypes.CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
+    assert memory.keep_memory() is kept
+    assert received == asked
+    memory.keep_memory_still()
+    assert received == asked * (2 if kept else 1)
+
+
+def test_a_process_that_is_not_ours_keeps_its_allocator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_is_kept", False)
+    monkeypatch.setattr("textgen.memory.ctypes.CDLL", lambda name: pytest.fail("mallopt was called"))
+    memory.keep_memory_still()
+    assert not memory._is_kept

@@ -11,13 +11,15 @@ import pytest
 import tensorflow as tf
 
 from textgen import reference
-from textgen.config import ModelConfig
-from textgen.errors import SavedModelError
+from textgen.config import ModelConfig, TrainingConfig
+from textgen.distribution import Distribution
+from textgen.errors import ConfigError, SavedModelError
 from textgen.layers.dropout import Noise, weight_mask
 from textgen.layers.recurrent import WEIGHT_SITE, State
 from textgen.model import LanguageModel
 from textgen.plan import REGULARISERS
 from textgen.runtime import load_tensorflow
+from textgen.update import Update
 
 load_tensorflow()
 
@@ -408,3 +410,47 @@ def test_start_bias_is_log_p() -> None:
     inputs, targets = random_window()
     losses = model.token_losses(model.features(inputs)[0], targets)
     np.testing.assert_allclose(losses, np.where(targets == PAD, 0, -bias[targets]), atol=1e-5)
+
+
+def test_training_true_means_dropout_or_is_refused() -> None:
+    """Keras passes `training`; dropout is drawn from what the caller gives, so without it there is none to be had."""
+    inputs, still = tf.ones((2, 6), tf.int32), ModelConfig(V, E, 9, 2, **NO_NOISE)
+    for name in NO_NOISE:
+        share: dict[str, Any] = {name: 0.9}
+        model = model_of(replace(still, **share))
+        with pytest.raises(ConfigError, match=r"training=True means dropout, .*noise=Noise"):
+            model(inputs, training=True)
+        plain, noisy = model(inputs)[0], model(inputs, noise=Noise([1, 2]), training=True)[0]
+        assert not np.allclose(plain, noisy), name
+        np.testing.assert_array_equal(model(inputs, training=False)[0], plain)
+        np.testing.assert_array_equal(model(inputs, noise=Noise([1, 2]), training=False)[0], plain)
+        np.testing.assert_array_equal(model(inputs, noise=Noise([1, 2]))[0], noisy)
+    np.testing.assert_array_equal(model_of(still)(inputs, training=True)[0], model_of(still)(inputs)[0])
+    stack = model_of(replace(still, dropout=0.9)).recurrent
+    with pytest.raises(ConfigError, match="training=True means dropout"):
+        stack(tf.ones((2, 6, E)), stack.initial_state(2), training=True)
+
+
+@pytest.mark.parametrize("direction", ["forward", "both"])
+def test_no_integers_are_transposed_in_training(direction: str) -> None:
+    """oneDNN has no kernel for that and says so on stderr, however quiet TensorFlow is told to be."""
+    shape = ModelConfig(5, E, 9, 2, **NO_NOISE, direction=direction, attention=0 if direction == "both" else 2)
+    penalties: dict[str, Any] = {"activation_penalty": 1.0, "temporal_penalty": 1.0, "label_smoothing": 0.1}
+    config = TrainingConfig(batch_size=4, sequence_length=8, steps=1, **penalties)
+    model = LanguageModel(shape, pad_id=0)
+    update = Update(model, config, Distribution())
+    rows = np.ones((4, 8 * len(shape.directions)), np.int32)  # so many that the table's rows are read
+    traced: list[Any] = []
+    gradient = update._compiled_gradient
+
+    def noted(*arguments: Any) -> Any:
+        traced.append(gradient.get_concrete_function(*arguments).graph.as_graph_def())
+        return gradient(*arguments)
+
+    update._compiled_gradient = noted
+    update.gradient(tf.constant(rows), tf.constant(rows), model.initial_state(4), 0)
+    (graph,) = traced
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    transposed = [tf.dtypes.as_dtype(node.attr["T"].type) for node in nodes if node.op.endswith("Transpose")]
+    assert len(transposed) > 3
+    assert not [dtype for dtype in transposed if dtype.is_integer]

@@ -708,6 +708,119 @@ def test_keras_callbacks_see_the_run_and_can_stop_it(text: Path, tmp_path: Path)
     assert len(history.read_text(encoding="utf-8").splitlines()) == 3
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of Keras with NumPy 2
+def test_keras_callbacks_set_the_learning_rate_from_the_next_step_on(text: Path, tmp_path: Path) -> None:
+    """The scheduler sets it before the first step, and both with each validation; resuming goes on with it."""
+    from keras.callbacks import LearningRateScheduler, ReduceLROnPlateau
+
+    seen: list[tuple[int, float]] = []
+
+    def schedule(epoch: int, rate: float) -> float:
+        seen.append((epoch, rate))
+        return 0.008 if epoch == 0 else rate
+
+    plan = plan_for(text, schedule="constant", warmup=0.0, learning_rate=0.01, validations=3, patience=None)
+    plateau = ReduceLROnPlateau(monitor="loss", mode="max", factor=0.5, patience=1, min_lr=0.003)  # falls: no gain
+    watch = Watch(8)
+    train(plan, tmp_path / "songs", observers=[watch], callbacks=[LearningRateScheduler(schedule), plateau])
+    assert [report.learning_rate for report in watch.steps] == pytest.approx([0.008] * 8)
+    assert [rate for _, rate in seen] == pytest.approx([0.01, 0.008, 0.004])
+    later = Watch()
+    resume(tmp_path / "songs", observers=[later], callbacks=[LearningRateScheduler(schedule)])
+    assert [report.learning_rate for report in later.steps] == pytest.approx([0.004] * 4)
+    assert [epoch for epoch, _ in seen] == [0, 1, 2, 2, 3]
+    assert seen[3][1] == pytest.approx(0.004)
+
+
+def test_a_callback_and_a_schedule_cannot_both_set_the_learning_rate(text: Path, tmp_path: Path) -> None:
+    from keras.callbacks import Callback, LearningRateScheduler, ReduceLROnPlateau
+
+    class Own(Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            if batch == 5:
+                self.model.optimizer.learning_rate = 0.001
+
+    plan = plan_for(text, schedule="cosine", learning_rate=0.01, validations=1)
+    for callback in (LearningRateScheduler(lambda epoch: 0.1), ReduceLROnPlateau()):
+        with pytest.raises(ConfigError, match=f"{type(callback).__name__} sets .* so does the schedule cosine: choose"):
+            train(plan, tmp_path / "songs", callbacks=[callback])
+    assert not (tmp_path / "songs").exists()
+    watch = Watch()
+    train(plan, tmp_path / "songs", observers=[watch], callbacks=[Own()])
+    rates = [report.learning_rate for report in watch.steps]
+    assert rates[6:] == pytest.approx([0.001] * 6)  # whoever writes a callback of his own means it
+    assert min(rates[:6]) > 0.001
+
+
+def test_the_speed_of_a_step_counts_neither_validations_nor_checkpoints(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock is the test's: a step takes 1 s, a validation 100 s, and writing a checkpoint 1,000 s."""
+    from textgen import trainer
+
+    now = 0.0
+
+    def taking(seconds: float, function: Any) -> Any:
+        def slow(*arguments: Any, **options: Any) -> Any:
+            nonlocal now
+            now += seconds
+            return function(*arguments, **options)
+
+        return slow
+
+    monkeypatch.setattr("textgen.trainer.time.perf_counter", lambda: now)
+    monkeypatch.setattr(trainer.Trainer, "_step", taking(1.0, trainer.Trainer._step))
+    monkeypatch.setattr(trainer.Trainer, "_score", taking(100.0, trainer.Trainer._score))
+    monkeypatch.setattr(trainer.Trainer, "save_checkpoint", taking(1000.0, trainer.Trainer.save_checkpoint))
+    watch = Watch()
+    saved = train(plan_for(text, validations=3, save_minutes=0.0), tmp_path / "songs", observers=[watch])
+    assert [report.tokens_per_second for report in watch.steps] == pytest.approx([4 * 16.0] * 12)
+    assert saved.training["progress"]["seconds"] > 300  # which is all the time that the run took
+
+
+def test_learning_rates_are_tried_with_all_that_a_run_does(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows, labels, scale of the loss and devices are those of the plan, not of another run."""
+    import tensorflow as tf
+
+    from textgen import batches, lr_finder, trainer
+    from textgen.distribution import Distribution
+    from textgen.run import find_learning_rate
+    from textgen.update import Update
+
+    seen: list[tuple[Any, ...]] = []
+    gradient = Update.gradient
+
+    def watched(self: Update, inputs: Any, targets: Any, state: Any, step: int, scale: float = 1.0) -> Any:
+        seen.append((tuple(inputs.shape), scale, self._distribution))
+        return gradient(self, inputs, targets, state, step, scale)
+
+    made: list[trainer.Trainer] = []
+    begin = trainer.Trainer.__init__
+
+    def noted(self: trainer.Trainer, *arguments: Any, **options: Any) -> None:
+        begin(self, *arguments, **options)
+        made.append(self)
+
+    monkeypatch.setattr(lr_finder, "STEPS", 6)
+    monkeypatch.setattr(Update, "gradient", watched)
+    monkeypatch.setattr(trainer.Trainer, "__init__", noted)
+    settings = {"random_bptt": 0.5, "label_dropout": 0.5, "subword_alpha": 0.3, "tokenizer": "unigram"}
+    plan = plan_for(text, precision="float16", vocab_size=290, **settings)
+    distribution = Distribution(tf.distribute.OneDeviceStrategy("/cpu:0"))
+    points = find_learning_rate(plan, distribution=distribution)
+    assert len(points) == 6
+    (used,) = made
+    assert used._batches == batches.Batches.for_training(used._data.train, plan.training_config, 0, "forward")
+    assert used._batches.random_bptt == used._batches.label_dropout == 0.5
+    assert type(used._data.train).__name__ == "SampledStream"
+    assert {shape[1] for shape, _, _ in seen} > {16}  # short windows, too
+    assert {scale for _, scale, _ in seen} == {LossScale().scale}
+    assert {of for _, _, of in seen} == {distribution}
+    monkeypatch.setattr(distribution, "num_workers", 2)
+    with pytest.raises(ConfigError, match="are tried in one process"):
+        find_learning_rate(plan, distribution=distribution)
+
+
 def test_a_validation_file_is_used_instead_of_a_share(text: Path, tmp_path: Path) -> None:
     held_out = tmp_path / "held-out.txt"
     held_out.write_text("the old fox sang\na song of rain", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -14,25 +15,40 @@ from textgen import runtime
 from textgen.errors import ConfigError
 
 LOADS = """
-import os, sys
-from textgen.runtime import load_tensorflow, num_cores
-load_tensorflow()
+import os
+from textgen.runtime import configure_process, load_tensorflow, num_cores, shard_rows
+{first}
+load_tensorflow(lambda: print(os.environ["XLA_FLAGS"]))
 import tensorflow as tf
 tf.function(lambda x: tf.sin(x) * 2, jit_compile=True)(tf.ones(100))
 print(os.environ["XLA_FLAGS"])
 print(tf.config.threading.get_inter_op_parallelism_threads() == num_cores())
+print(len(shard_rows(4, cores=2)))
 """
 
 
-@pytest.mark.parametrize("own", ["--xla_cpu_prefer_vector_width=256", f"{runtime.XLA_FLAGS[0]}reduce"])
-def test_loading_is_quiet_and_the_user_s_flags_come_last(own: str) -> None:
+def loaded(own: str, first: str = "") -> tuple[list[str], str]:
+    """What a process with a user's own XLA flags says after loading TensorFlow: on stdout, and on stderr."""
     environment = {**os.environ, "XLA_FLAGS": own}
     environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
-    result = subprocess.run([sys.executable, "-c", LOADS], capture_output=True, text=True, env=environment, check=True)
-    flags, threads = result.stdout.splitlines()
+    command = [sys.executable, "-c", LOADS.format(first=first)]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    return result.stdout.splitlines(), result.stderr
+
+
+def test_a_process_that_is_ours_is_quiet_and_set_up_and_the_user_s_flags_come_last() -> None:
+    own = "--xla_cpu_prefer_vector_width=256"
+    (flags, later, is_one_thread_each, shards), errors = loaded(own, "configure_process()")
     assert flags.split() == [*runtime.XLA_FLAGS, own]
-    assert threads == "True"
-    assert result.stderr == ""
+    assert (later, is_one_thread_each, shards) == (own, "True", "2")
+    assert errors == ""
+
+
+def test_the_library_sets_what_prevents_a_crash_and_where_that_does_not_help_there_is_one_shard() -> None:
+    own = f"{runtime.SAFE_XLA_FLAG}reduce"
+    (flags, later, is_one_thread_each, shards), _ = loaded(own)
+    assert flags.split() == [runtime.SAFE_XLA_FLAG, own]
+    assert (later, is_one_thread_each, shards) == (own, "False", "1")
 
 
 @pytest.mark.parametrize(
@@ -78,6 +94,22 @@ def test_cores_can_be_limited_to_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
         runtime.limit_cores(5)
 
 
-def test_measured_speed_is_plausible() -> None:
-    runtime.load_tensorflow()
-    assert 1e8 < runtime.measure_flops() < 1e15
+def test_measured_speed_is_the_quickest_product_of_each_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A product of 512 x 512 is 2 * 512^3 operations; the clock is ours: products take 4, 2 and 8 ms."""
+    import tensorflow as tf
+
+    now, took = 0.0, itertools.cycle([0.004, 0.002, 0.008])
+    monkeypatch.setattr("textgen.runtime.time.perf_counter", lambda: now)
+    multiply = tf.matmul
+
+    def product(left: Any, right: Any) -> Any:
+        nonlocal now
+        now += next(took)
+        return multiply(left, right)
+
+    monkeypatch.setattr(tf, "matmul", product)
+    monkeypatch.setattr(runtime, "num_cores", lambda: 3)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    assert runtime.measure_flops() == pytest.approx(3 * 2 * 512**3 / 0.002)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu"])
+    assert runtime.measure_flops() == pytest.approx(2 * 512**3 / 0.002)

@@ -37,13 +37,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from textgen.memory import keep_memory
+from textgen.memory import keep_memory_still
 from textgen.permutation import Permutation
 from textgen.tokens import TokenStream
 from textgen.windows import Windows
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+    from textgen.config import TrainingConfig
 
 
 LABELS, OPENINGS = 1, 2  # tell the lots of labels and of openings from those of documents
@@ -68,6 +70,20 @@ class Batches:
     label_dropout: float = 0.0  # share of labels in whose place the piece for no label is read, others in each epoch
     direction: str = "forward"  # forward, backward or both; see `textgen.direction`
     _failures: list[Exception] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    @classmethod
+    def for_training(cls, stream: TokenStream, config: TrainingConfig, pad_id: int, direction: str) -> Batches:
+        """Those that a run with these settings learns from."""
+        return cls(
+            stream,
+            config.num_streams,
+            config.sequence_length,
+            pad_id,
+            config.seed,
+            config.random_bptt,
+            config.label_dropout,
+            direction,
+        )
 
     def row_length(self, epoch: int = 0) -> int:
         """Tokens in each of the B rows; the last may be shorter."""
@@ -131,7 +147,7 @@ class Batches:
         import tensorflow as tf
 
         def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-            keep_memory()  # a dataset from a generator has just undone it, for the whole process
+            keep_memory_still()  # a dataset from a generator has just undone it, for the whole process
             try:
                 yield from self.epoch(epoch, first_step, rows)
                 for later in itertools.count(epoch + 1) if endless else ():

@@ -171,9 +171,14 @@ def start(name: str = "auto", start_timeout: float | None = None) -> Distributio
     return Distribution(strategies[0])
 
 
+def num_processes(name: str = "auto") -> int:
+    """Processes that the environment names for a strategy; known without TensorFlow."""
+    return _cluster_size() if name in ("auto", "multiworker") else 1
+
+
 def is_follower(name: str = "auto") -> bool:
     """Whether this is one of several processes, and not the chief; known without TensorFlow."""
-    if name not in ("auto", "multiworker") or _cluster_size() < 2:
+    if num_processes(name) < 2:
         return False
     if "TF_CONFIG" in os.environ:
         return _tf_config()[1] > 0

@@ -17,12 +17,13 @@ from textgen.errors import SavedModelError
 from textgen.layers.activations import Activations
 from textgen.layers.attention import Attention
 from textgen.layers.both_ways import BothWays
-from textgen.layers.dropout import Noise, variational_dropout, word_dropout
+from textgen.layers.dropout import Noise, noise_of_call, variational_dropout, word_dropout
 from textgen.layers.head import Head
+from textgen.layers.layer import seeded
 from textgen.layers.recurrent import RecurrentStack, State
-from textgen.permutation import short_seed
 
 EMBEDDING_SITE = 0  # of dropout; the recurrent layers are sites 1 to L
+DROPOUTS = ("dropout", "embedding_dropout", "word_dropout", "weight_drop")
 ATTENTION_SITE = 1 << 9
 WORD_SITE = 1 << 10
 
@@ -35,29 +36,35 @@ class LanguageModel(keras.Model):
     """
 
     def __init__(self, config: ModelConfig, *, pad_id: int, seed: int = 0, precision: str = "float32") -> None:
-        """`precision` is that of the large matrix products; weights, state, gates and losses are float32."""
+        """`precision` is that of the large matrix products; weights, state, gates and losses are float32.
+
+        The first weights are drawn from `seed` and their names; no generator of the process is read or seeded.
+        """
         super().__init__(name="language_model")
-        keras.utils.set_random_seed(short_seed(seed, 32))  # NumPy takes no larger one
 
         # === Layers ===
         self.embedding = keras.layers.Embedding(
             config.vocab_size,
             config.embedding_dim,
-            embeddings_initializer=keras.initializers.RandomUniform(-0.1, 0.1),
+            embeddings_initializer=seeded("uniform", seed, "embedding/table"),
             name="embedding",
         )
         layers = BothWays if config.direction == "both" else RecurrentStack
-        self.recurrent = layers(config, name="recurrent")
+        self.recurrent = layers(config, seed=seed, name="recurrent")
         self.attention = None
         if config.attention:
-            self.attention = Attention(config.attention, config.dropout, name="attention")
+            self.attention = Attention(config.attention, config.dropout, seed=seed, name="attention")
             self.attention.build((None, None, config.hidden_units))
         self.projection = None
         if config.hidden_units != config.embedding_dim:
-            self.projection = keras.layers.Dense(config.embedding_dim, name="projection")
+            self.projection = keras.layers.Dense(
+                config.embedding_dim,
+                kernel_initializer=seeded("glorot_uniform", seed, "projection/kernel"),
+                name="projection",
+            )
             self.projection.build((None, config.hidden_units))
         self.recurrent.build((None, None, config.embedding_dim))
-        self.head = Head(config.vocab_size, config.tie_embeddings, name="head")
+        self.head = Head(config.vocab_size, config.tie_embeddings, seed=seed, name="head")
 
         # === Config ===
         self.config = config
@@ -66,12 +73,19 @@ class LanguageModel(keras.Model):
         self(tf.zeros((1, len(config.directions)), tf.int32))  # makes the weights
 
     def call(
-        self, inputs: tf.Tensor, state: State | None = None, noise: Noise | None = None
+        self,
+        inputs: tf.Tensor,
+        state: State | None = None,
+        noise: Noise | None = None,
+        training: bool | None = None,
     ) -> tuple[tf.Tensor, State]:
         """inputs int32 [B, T], state before them -> logits [B, T, V] float32, state after them.
 
-        Without a `state` the streams begin with `initial_state`; with `noise` there is dropout.
+        Without a `state` the streams begin with `initial_state`; with `noise` there is dropout, unless `training` is
+        False. Raises `ConfigError` where it is True and there is none: dropout is drawn from no hidden generator.
         """
+        rates = (getattr(self.config, name) for name in DROPOUTS)
+        noise = noise_of_call(noise, training, *rates)
         features, state = self.features(inputs, state, noise)
         return self.head(features, self.embedding.embeddings), state
 

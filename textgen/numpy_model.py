@@ -14,7 +14,6 @@ from functools import cached_property
 import numpy as np
 
 from textgen.config import ModelConfig
-from textgen.memory import keep_memory
 from textgen.reference.attention import attention_forward, attention_state
 from textgen.reference.cells import CellState, cell_of
 from textgen.reference.network import of_layer
@@ -29,7 +28,6 @@ class NumpyModel:
     """Writes with given weights. The same calls as `textgen.compiled_model.CompiledModel`, the same results."""
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, np.ndarray]) -> None:
-        keep_memory()  # logits are megabytes a step
         self._config = config
         self.embedding_dim = config.embedding_dim
         self._table = weights["embedding/table"]  # [V, E]

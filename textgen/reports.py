@@ -41,6 +41,8 @@ class RunReport:
     name: str
     settings: dict[str, dict[str, object]]  # by section, as in training.json
     step: int = 0  # where a resumed run goes on
+    validations: int = 0  # that there were before
+    learning_rate: float | None = None  # that an observer had set before
 
 
 @dataclass
@@ -48,6 +50,7 @@ class Observer:
     """Watches a run; each method does nothing until it is overridden."""
 
     stop_reason: str = field(default="", init=False)  # set it to end the run after the current step
+    learning_rate: float | None = field(default=None, init=False)  # set it to train with it, whatever the schedule says
 
     def on_start(self, run: RunReport) -> None:
         """Before the first step."""

@@ -27,7 +27,7 @@ from textgen.corpus import Corpus
 from textgen.direction import one_way
 from textgen.errors import ConfigError, SavedModelError, TextgenError, TrainingError
 from textgen.labels import named
-from textgen.lr_finder import Point, sweep
+from textgen.lr_finder import Point
 from textgen.novelty import MAX_NGRAMS, NgramIndex, index_stream
 from textgen.plan import Plan
 from textgen.prepared import PreparedCorpus, open_corpus
@@ -81,6 +81,11 @@ def train(
     """
     if distribution:
         distribution.local_rows(plan.training_config)  # complains before the slow part
+    if callbacks:
+        from textgen.callbacks import refuse_two_schedules
+
+        num_workers = distribution.num_workers if distribution else 1
+        refuse_two_schedules(callbacks, plan.training_config, num_workers)  # likewise
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
@@ -179,38 +184,31 @@ def _reopened(folder: Path, settings: Mapping[str, Any]) -> _Run:
     return run
 
 
-def find_learning_rate(plan: Plan, *, say: Say = lambda line: None) -> list[Point]:
-    """Tries learning rates around the planned one on the text, in a run of its own that leaves nothing behind."""
-    from textgen.batches import Batches
-    from textgen.distribution import Distribution
-    from textgen.update import Update
+def find_learning_rate(
+    plan: Plan, *, say: Say = lambda line: None, distribution: Distribution | None = None
+) -> list[Point]:
+    """Tries learning rates around the planned one on the text, in a run of its own that leaves nothing behind.
 
-    config = plan.training_config
+    Everything but the rate is as it will be in the run that is planned. Raises `ConfigError` where the rate is 0, or
+    several processes train together.
+    """
+    from textgen.distribution import Distribution
+    from textgen.trainer import Trainer
+
+    config, distribution = plan.training_config, distribution or Distribution()
     if not config.learning_rate:
         raise ConfigError("learning_rate is 0: give one above 0, around which others are tried.")
+    if distribution.num_workers > 1:
+        raise ConfigError("Learning rates are tried in one process: leave out the other ones.")
+    distribution.local_rows(config)  # complains before the slow part
     tokenizer, data = _encoded(plan, say)
     model_config = replace(plan.model_config, vocab_size=tokenizer.vocab_size)
-    model = _first_model(model_config, config, tokenizer, data, plan.start)
-    update, state, step = Update(model, config, Distribution()), model.initial_state(config.num_streams), 0
-
-    def learn(batch: tuple[Any, Any], learning_rate: float) -> float:
-        nonlocal state, step
-        inputs, targets = batch
-        gradient = update.gradient(inputs, targets, state, step)
-        update.apply(gradient, learning_rate)
-        state, step = gradient.state if config.carry_state else state, step + 1
-        return gradient.nats
-
+    with distribution.strategy.scope():
+        model = _first_model(model_config, config, tokenizer, data, plan.start)
+    data = _drawn_by_lot(data, tokenizer, config)
+    trainer = Trainer(model, data, config, Path(), save_best=lambda scores: None, distribution=distribution)
     say("Trying learning rates ...")
-    batches = Batches(
-        data.train,
-        config.num_streams,
-        config.sequence_length,
-        tokenizer.pad_id,
-        config.seed,
-        direction=model_config.direction,
-    )
-    return sweep(config.learning_rate, batches.dataset(endless=True), learn)
+    return trainer.sweep()
 
 
 def _first_model(
@@ -289,6 +287,13 @@ def _same_data(
     return prepare(corpus, tokenizer, held_out, seed=training.seed)
 
 
+def _drawn_by_lot(data: TokenData, tokenizer: Tokenizer, config: TrainingConfig) -> TokenData:
+    """The data, those to train on in other pieces in each epoch if that is asked for."""
+    if not config.subword_alpha:
+        return data
+    return replace(data, train=SampledStream(data.train, tokenizer, config.subword_alpha, config.seed))
+
+
 class _Run:
     """The part that starting and resuming have in common."""
 
@@ -343,7 +348,7 @@ class _Run:
             self.model.assign_weights(self.distribution.from_chief(self.model.weights_as_arrays()))
         self.trainer = Trainer(
             self.model,
-            self._training_data(),
+            _drawn_by_lot(self.data, self.tokenizer, self.training_config),
             self.training_config,
             self.folder / CHECKPOINTS,
             save_best=self._save,
@@ -354,12 +359,13 @@ class _Run:
         if self.checkpoint:
             self.trainer.restore(self.checkpoint)
         settings = {name: self.record[name] for name in ("corpus", "tokenizer", "model", "training")}
-        about = RunReport(self.folder.name, settings, self.trainer.position.step)
+        position = self.trainer.position
+        about = RunReport(self.folder.name, settings, position.step, position.validations, position.learning_rate)
         watching: list[Observer] = []
         if self.distribution.is_chief:
             watching = [*observers, Monitor(self.folder / LOGS, self.model, self.tokenizer, self.data)]
         if callbacks:
-            watching.append(KerasCallbacks(callbacks, self.model))
+            watching.append(KerasCallbacks(callbacks, self.model, self.training_config))
         self.has_begun = True
         try:
             reason = self.trainer.run(watching, about)
@@ -390,14 +396,6 @@ class _Run:
             return Generator(model, self.tokenizer).generate("", SAMPLE)[0].text
 
         return write
-
-    def _training_data(self) -> TokenData:
-        """The data, those to train on in other pieces in each epoch if that is asked for."""
-        config = self.training_config
-        if not config.subword_alpha:
-            return self.data
-        sampled = SampledStream(self.data.train, self.tokenizer, config.subword_alpha, config.seed)
-        return replace(self.data, train=sampled)
 
     def _finish(self, reason: str) -> SavedModel:
         """Scores the best weights on all of the held-out text."""

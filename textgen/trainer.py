@@ -32,6 +32,7 @@ from textgen.distribution import Distribution, deadline
 from textgen.errors import Interrupted, TrainingError
 from textgen.evaluation import Evaluator, Scores
 from textgen.faults import Health, LossScale
+from textgen.lr_finder import Point, sweep
 from textgen.model import LanguageModel
 from textgen.reports import Observer, RunReport, StepReport, ValidationReport
 from textgen.schedules import scheduled_learning_rate, total_steps
@@ -57,6 +58,7 @@ class Position:
     without_improvement: int = 0  # validations since the best
     waited: int = 0  # validations since the best or the last reduction
     reductions: int = 0  # of the learning rate by the schedule plateau
+    learning_rate: float | None = None  # that an observer has set in the place of the schedule's
     train_nats: float = 0.0  # losses added up since the last validation, and how many
     train_steps: int = 0
     health: Health = field(default_factory=Health)
@@ -95,22 +97,14 @@ class Trainer:
         self._write_sample = write_sample
         self._distribution = distribution or Distribution()
         self._rows = self._distribution.local_rows(config)
-        self._batches = Batches(
-            data.train,
-            config.num_streams,
-            config.sequence_length,
-            model.pad_id,
-            config.seed,
-            config.random_bptt,
-            config.label_dropout,
-            model.config.direction,
-        )
+        self._batches = Batches.for_training(data.train, config, model.pad_id, model.config.direction)
         self._evaluator = Evaluator(model)
         self._update = Update(model, config, self._distribution)
         self._averaging = make_averaging(config, model)
         self._state = self._initial_state()
         self._total_steps = total_steps(config, self._batches.steps_in())
         self._is_scaled = model.precision == "float16"
+        self._tokens_per_batch = config.num_streams * config.sequence_length
         self._tokens_per_second = 0.0
         self._signal = 0
         self._saved_at = -math.inf  # seconds of training
@@ -122,9 +116,9 @@ class Trainer:
         Raises `Interrupted` after a signal, with a checkpoint written, and `TrainingError` when it cannot go on:
         the weights and checkpoints that were saved stay.
         """
-        for observer in observers:
-            observer.on_start(about)
         try:
+            for observer in observers:
+                observer.on_start(about)
             with (
                 self._catch_signals(),
                 self._distribution.together(),
@@ -151,19 +145,18 @@ class Trainer:
         """Why the run is over; None after a fault, when the run has gone back and must read other windows."""
         position = self.position
         started = time.perf_counter() - position.seconds
+        step_started = time.perf_counter()
         for inputs, targets in self._batches.dataset(
             position.epoch, position.step_in_epoch, rows=self._rows, endless=True
         ):
             self._beat()
-            learning_rate = scheduled_learning_rate(self.config, self.progress(steps_ahead=1), position.reductions)
-            length = inputs.shape[1] // len(self.model.config.directions)
-            learning_rate *= length / self.config.sequence_length  # a token of a short window counts no more
+            learning_rate = self._share_of_window(inputs) * self._learning_rate(observers)
             gradient = self._step(inputs, targets, learning_rate)
-            before, position.seconds = position.seconds, time.perf_counter() - started
-            speed = self.config.num_streams * length / (position.seconds - before)
-            is_overflow = (
-                self._is_scaled and math.isfinite(gradient.nats) and position.loss_scale.note(gradient.is_finite)
-            )
+            now = time.perf_counter()
+            position.seconds = now - started
+            speed = self._share_of_window(inputs) * self._tokens_per_batch / (now - step_started)
+            step_started = now
+            is_overflow = self._note_overflow(gradient)
             fault = "" if is_overflow else position.health.note(gradient.nats, gradient.is_finite)
             if fault:
                 self._roll_back(fault, observers)
@@ -184,6 +177,7 @@ class Trainer:
                 reason = self._validate(observers) or reason or self._agree(observers)
             if self._signal or reason or is_due or self._must_save():
                 self.save_checkpoint()
+                step_started = time.perf_counter()  # the next step is not the slower for it
             if self._signal:
                 raise Interrupted(
                     f"Stopped at step {position.step:,}; everything is saved. Go on with --resume.", self._signal
@@ -191,6 +185,42 @@ class Trainer:
             if reason:
                 return reason
         raise AssertionError("the batches of training never end")
+
+    def sweep(self) -> list[Point]:
+        """Tries learning rates on the windows of a run; what is left of the weights is of no use then.
+
+        See `textgen.lr_finder`.
+        """
+
+        def learn(batch: tuple[np.ndarray, np.ndarray], learning_rate: float) -> float:
+            gradient = self._step(*batch, self._share_of_window(batch[0]) * learning_rate)
+            self._note_overflow(gradient)
+            return gradient.nats
+
+        with self._batches.failing():
+            return sweep(self.config.learning_rate, self._batches.dataset(rows=self._rows, endless=True), learn)
+
+    def _learning_rate(self, observers: Sequence[Observer]) -> float:
+        """That of a window of full length: what an observer has set, else that of the schedule."""
+        self._take_rate(observers)
+        position = self.position
+        if position.learning_rate is not None:
+            return position.learning_rate
+        return scheduled_learning_rate(self.config, self.progress(steps_ahead=1), position.reductions)
+
+    def _take_rate(self, observers: Sequence[Observer]) -> None:
+        for observer in observers:
+            if observer.learning_rate is not None:
+                self.position.learning_rate = observer.learning_rate
+
+    def _share_of_window(self, inputs: np.ndarray) -> float:
+        """Length of a window in full ones: the rate is that much smaller, so that each token counts the same."""
+        return inputs.shape[1] / (len(self.model.config.directions) * self.config.sequence_length)
+
+    def _note_overflow(self, gradient: Gradient) -> bool:
+        """Whether the gradient is not finite merely because the loss was scaled too much; it will be less then."""
+        can_overflow = self._is_scaled and math.isfinite(gradient.nats)
+        return can_overflow and self.position.loss_scale.note(gradient.is_finite)
 
     def _step(self, inputs: np.ndarray, targets: np.ndarray, learning_rate: float) -> Gradient:
         """One update of the weights, left out if its gradient is not finite."""
@@ -256,6 +286,7 @@ class Trainer:
         self._note_score(report)
         for observer in observers:
             observer.on_validation(report)
+        self._take_rate(observers)  # the checkpoint of this step is to have it
         if self.config.patience and self.position.without_improvement >= self.config.patience:
             return f"no better score in {self.position.without_improvement} validations"
         return ""

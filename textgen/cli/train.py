@@ -235,7 +235,7 @@ def train(
       textgen train novel.txt --find-lr
     """
     from textgen.cli.display import Display
-    from textgen.distribution import is_follower
+    from textgen.distribution import is_follower, num_processes
     from textgen.distribution import start as join_others
     from textgen.run import join
     from textgen.run import resume as resume_run
@@ -244,7 +244,7 @@ def train(
     from textgen.saved_model import free_name, models_folder
 
     settled = {"valid": valid, "from": start, "tokenizer-from": tokenizer_from, "preset": preset, "dry-run": dry_run}
-    _refuse_contradictions(paths, resume, find_lr, workers or 1, settled)
+    _refuse_contradictions(paths, resume, find_lr, max(workers or 1, num_processes(strategy)), settled)
     if threads:
         limit_cores(threads)
     preset, settings = with_preset(preset, {**(read_toml(config_file) if config_file else {}), **given(options)})
@@ -290,7 +290,7 @@ def train(
         if dry_run:
             return
         if find_lr:
-            _find_lr(plan, display.say, as_json)
+            _find_lr(plan, display.say, as_json, distribution)
             return
         saved = train_run(
             plan, target, observers=observers, say=display.say, distribution=distribution, step_timeout=step_timeout
@@ -302,7 +302,7 @@ def train(
 
 
 def _refuse_contradictions(
-    paths: tuple[str, ...], resume: bool, find_lr: bool, workers: int, settled: Mapping[str, object]
+    paths: tuple[str, ...], resume: bool, find_lr: bool, processes: int, settled: Mapping[str, object]
 ) -> None:
     if resume and (given := [flag for flag, value in settled.items() if value]):
         raise click.UsageError(f"--resume goes on with a run as it was begun: leave out --{given[0]}.")
@@ -310,8 +310,10 @@ def _refuse_contradictions(
         raise click.UsageError(
             "--resume takes the corpus from the run that it goes on with: leave out PATHS; --name says which run."
         )
-    if find_lr and (resume or workers > 1):
-        raise click.UsageError("--find-lr is a run of its own, in one process: leave out --resume and --workers.")
+    if find_lr and (resume or processes > 1):
+        raise click.UsageError(
+            "--find-lr is a run of its own, in one process: leave out --resume, --workers and TF_CONFIG."
+        )
     if not resume and not paths:
         raise click.UsageError("Missing argument 'PATHS...': what text is the model to learn from?")
 
@@ -370,11 +372,11 @@ def _profilers(target: Path, steps: int | None, say: Callable[[str], None]) -> l
     return [Profiler(target / LOGS, steps, say)]
 
 
-def _find_lr(plan: Plan, say: Callable[[str], None], as_json: bool) -> None:
+def _find_lr(plan: Plan, say: Callable[[str], None], as_json: bool, distribution: Distribution) -> None:
     from textgen import lr_finder
     from textgen.run import find_learning_rate
 
-    points = find_learning_rate(plan, say=say)
+    points = find_learning_rate(plan, say=say, distribution=distribution)
     suggested = lr_finder.suggestion(points)
     if as_json:
         click.echo(json.dumps({"suggestion": suggested, "points": [asdict(point) for point in points]}, indent=2))

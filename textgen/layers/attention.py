@@ -14,6 +14,7 @@ import keras
 import tensorflow as tf
 
 from textgen.layers.dropout import Noise, variational_dropout
+from textgen.layers.layer import seeded
 
 State = tuple[tf.Tensor, tf.Tensor]  # the last N outputs, normalised [B, N, H]; how many there are [B, 1]; float32
 
@@ -21,8 +22,9 @@ State = tuple[tf.Tensor, tf.Tensor]  # the last N outputs, normalised [B, N, H];
 class Attention(keras.layers.Layer):
     """Adds to each output what it finds among the `window` outputs before it; at first nothing."""
 
-    def __init__(self, window: int, dropout: float = 0.0, **kwargs: Any) -> None:
+    def __init__(self, window: int, dropout: float = 0.0, *, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
+        self.seed = seed
         self.window = window
         self.dropout = dropout
         self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm")
@@ -31,7 +33,8 @@ class Attention(keras.layers.Layer):
         """Makes the weights."""
         self.norm.build(input_shape)
         square = (input_shape[-1], input_shape[-1])
-        self.query = self.add_weight(shape=square, initializer="glorot_uniform", name="query")
+        drawn = seeded("glorot_uniform", self.seed, f"{self.name}/query")
+        self.query = self.add_weight(shape=square, initializer=drawn, name="query")
         self.output_kernel = self.add_weight(shape=square, initializer="zeros", name="output")
 
     def read(self, x: tf.Tensor, state: State, noise: Noise | None = None, site: int = 0) -> tuple[tf.Tensor, State]:

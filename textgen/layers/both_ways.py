@@ -22,9 +22,9 @@ class BothWays(keras.layers.Layer):
     Each reads its half of the steps from a state of its own. Dropout masks are the same for both.
     """
 
-    def __init__(self, config: ModelConfig, **kwargs: Any) -> None:
+    def __init__(self, config: ModelConfig, *, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)  # the state stays float32, whatever x is
-        self.stacks = [RecurrentStack(config, prefix, name=f"{prefix}stack") for prefix in ("", BACKWARD)]
+        self.stacks = [RecurrentStack(config, prefix, seed=seed, name=f"{prefix}stack") for prefix in ("", BACKWARD)]
 
     @property
     def norms(self) -> list[keras.layers.Layer]:

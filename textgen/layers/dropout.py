@@ -11,6 +11,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from textgen.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -19,6 +21,13 @@ class Noise:
     seed: Any  # int32 [2]: seed of the run, number of the step
     first_row: Any = 0  # which rows of the whole batch these are, so that a batch cut into shards
     num_rows: int | None = None  # gets the masks that it would get in one piece
+
+
+def noise_of_call(noise: Noise | None, training: bool | None, *rates: float) -> Noise | None:
+    """The noise of a Keras call: None with training=False. Raises `ConfigError` with training=True and none given."""
+    if training and noise is None and any(rates):
+        raise ConfigError("training=True means dropout, which is drawn from noise: give noise=Noise(seed) as well.")
+    return None if training is False else noise
 
 
 def variational_dropout(x: tf.Tensor, rate: float, noise: Noise | None, site: int, *, time_axis: int = 1) -> tf.Tensor:

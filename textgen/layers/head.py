@@ -14,6 +14,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from textgen.layers.layer import seeded
+
 CHUNK_ELEMENTS = 1 << 22  # logits that exist at once, for each shard of a batch
 
 
@@ -25,17 +27,19 @@ class Head(keras.layers.Layer):
     pieces in its cell state, which then drifts over long texts.
     """
 
-    def __init__(self, vocab_size: int, tied: bool, **kwargs: Any) -> None:
+    def __init__(self, vocab_size: int, tied: bool, *, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
+        self.seed = seed
         self.vocab_size = vocab_size
         self.tied = tied
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Makes the bias [V] and, unless tied, a kernel [E, V] of its own."""
         self.bias = self.add_weight(shape=(self.vocab_size,), initializer="zeros", name="bias")
-        self.kernel = None if self.tied else self.add_weight(
-            shape=(input_shape[-1], self.vocab_size), initializer="glorot_uniform", name="kernel"
-        )  # fmt: skip
+        self.kernel = None
+        if not self.tied:
+            drawn = seeded("glorot_uniform", self.seed, f"{self.name}/kernel")
+            self.kernel = self.add_weight(shape=(input_shape[-1], self.vocab_size), initializer=drawn, name="kernel")
 
     def call(self, features: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
         """features [..., E], embedding table [V, E] -> logits [..., V], float32."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import zlib
 from typing import Any
 
 import keras
@@ -9,6 +11,11 @@ import tensorflow as tf
 
 from textgen.layers.loop import Arrays, Cell, recur
 
+RANDOM = {
+    "glorot_uniform": keras.initializers.GlorotUniform,
+    "orthogonal": keras.initializers.Orthogonal,
+    "uniform": functools.partial(keras.initializers.RandomUniform, -0.1, 0.1),
+}
 State = tuple[tf.Tensor, ...]  # of a layer: h, which is also its output, and what else it keeps; [B, H] float32
 
 
@@ -23,9 +30,10 @@ class RecurrentLayer(keras.layers.Layer):
     gates: int  # values that the cell makes for each unit
     state_size = 1
 
-    def __init__(self, units: int, **kwargs: Any) -> None:
+    def __init__(self, units: int, *, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
         self.units = units
+        self.seed = seed
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Makes the weights, with the names, shapes and order of Keras's layer."""
@@ -77,7 +85,17 @@ class RecurrentLayer(keras.layers.Layer):
         return tf.zeros(shape, dtype)
 
     def _weight(self, name: str, shape: tuple[int | None, ...], initializer: Any) -> keras.Variable:
+        if initializer in RANDOM:
+            initializer = seeded(initializer, self.seed, f"{self.name}/{name}")
         return self.add_weight(shape=shape, initializer=initializer, name=name)
+
+
+def seeded(initializer: str, seed: int, weight: str) -> keras.Initializer:
+    """One of `RANDOM`, whose values depend on `seed` and the name of the weight alone.
+
+    One without a seed would draw it from Python's `random`, which is the user's.
+    """
+    return RANDOM[initializer](seed=zlib.crc32(f"{seed}/{weight}".encode()))
 
 
 def forget_bias_one(shape: tuple[int, ...], dtype: Any = None) -> tf.Tensor:
@@ -100,6 +118,13 @@ def rows_times(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 def chosen_rows(table: tf.Tensor, ids: tf.Tensor | None) -> tf.Tensor:
     """table [V, n], ids [...] -> their rows, [..., n]; without ids, all as it is."""
     return table if ids is None else _gather(table, ids)
+
+
+def steps_first(ids: tf.Tensor) -> tf.Tensor:
+    """int32 [B, T] -> [T, B]; not by tf.transpose, whose oneDNN kernel complains about integers on stderr."""
+    rows, steps = (tf.shape(ids)[axis] if size is None else size for axis, size in enumerate(ids.shape))
+    places = tf.range(steps)[:, None] + steps * tf.range(rows)  # [T, B], in the rows one after the other
+    return tf.gather(tf.reshape(ids, (-1,)), places)
 
 
 @tf.custom_gradient

@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from textgen.config import ModelConfig
 from textgen.layers.activations import Activations
-from textgen.layers.dropout import Noise, variational_dropout, weight_mask
+from textgen.layers.dropout import Noise, noise_of_call, variational_dropout, weight_mask
 from textgen.layers.gru import GRU
-from textgen.layers.layer import RecurrentLayer, chosen_rows
+from textgen.layers.layer import RecurrentLayer, chosen_rows, seeded, steps_first
 from textgen.layers.layer import State as LayerState
 from textgen.layers.lstm import LSTM
 from textgen.layers.mogrifier import Mogrifier
@@ -30,8 +30,8 @@ class RecurrentStack(keras.layers.Layer):
     adds to its input, where that is as wide, instead of replacing it (He et al. 2016, arXiv:1512.03385).
     """
 
-    def __init__(self, config: ModelConfig, prefix: str = "", **kwargs: Any) -> None:
-        """`prefix` begins the names of the layers, such as lstm_0."""
+    def __init__(self, config: ModelConfig, prefix: str = "", *, seed: int = 0, **kwargs: Any) -> None:
+        """`prefix` begins the names of the layers, such as lstm_0; weights are drawn from `seed` and these names."""
         super().__init__(autocast=False, **kwargs)  # the state stays float32, whatever x is
         self.dropout = config.dropout
         self.weight_drop = config.weight_drop
@@ -41,7 +41,8 @@ class RecurrentStack(keras.layers.Layer):
             for number in range(config.num_layers if config.layer_norm else 0)
         ]
         self._kernel_shape = config.cell_shapes(config.embedding_dim)["recurrent_kernel"]
-        self.layers = [make_layer(config, f"{prefix}{config.cell}_{number}") for number in range(config.num_layers)]
+        names = [f"{prefix}{config.cell}_{number}" for number in range(config.num_layers)]
+        self.layers = [make_layer(config, name, seed) for name in names]
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Makes the weights; the first layer reads the embedding, the others what is below them."""
@@ -51,11 +52,14 @@ class RecurrentStack(keras.layers.Layer):
             layer.build(input_shape)
             input_shape = (*input_shape[:-1], layer.units)
 
-    def call(self, x: tf.Tensor, state: State, noise: Noise | None = None) -> tuple[tf.Tensor, State]:
+    def call(
+        self, x: tf.Tensor, state: State, noise: Noise | None = None, training: bool | None = None
+    ) -> tuple[tf.Tensor, State]:
         """x [B, T, E], state before its first step -> outputs [B, T, H], state after its last.
 
-        The precision of x is that of the outputs and of the large matrix products.
+        The precision of x is that of the outputs and of the large matrix products. `training` is that of a whole model.
         """
+        noise = noise_of_call(noise, training, self.dropout, self.weight_drop)
         return self.read(x, state, noise)[:2]
 
     def read(
@@ -69,7 +73,7 @@ class RecurrentStack(keras.layers.Layer):
         if ids is None:
             x = tf.transpose(x, (1, 0, 2))  # [T, B, E]
         else:
-            ids = tf.transpose(ids)  # [T, B]
+            ids = steps_first(ids)  # [T, B]
         new_state = []
         for number, (layer, before) in enumerate(zip(self.layers, state, strict=True)):
             mask = weight_mask(self._kernel_shape, self.weight_drop, noise, WEIGHT_SITE + number)
@@ -100,17 +104,25 @@ class RecurrentStack(keras.layers.Layer):
         return outputs + x if self.residual and outputs.shape[-1] == x.shape[-1] else outputs
 
 
-def make_layer(config: ModelConfig, name: str) -> LSTM | RecurrentLayer:
+def make_layer(config: ModelConfig, name: str, seed: int = 0) -> LSTM | RecurrentLayer:
     """One layer of the configuration's cell."""
     units = config.hidden_units
     match config.cell:
         case "gru":
-            return GRU(units, config.reset_after, name=name)
+            return GRU(units, config.reset_after, seed=seed, name=name)
         case "rnn":
-            return RNN(units, config.activation, name=name)
+            return RNN(units, config.activation, seed=seed, name=name)
         case "peephole":
-            return Peephole(units, name=name)
+            return Peephole(units, seed=seed, name=name)
         case "mogrifier":
-            return Mogrifier(units, config.mogrifier_rounds, config.mogrifier_rank, name=name)
+            return Mogrifier(units, config.mogrifier_rounds, config.mogrifier_rank, seed=seed, name=name)
         case _:
-            return LSTM(units, return_sequences=True, return_state=True, name=name)
+            return LSTM(
+                units,
+                kernel_initializer=seeded("glorot_uniform", seed, f"{name}/kernel"),
+                recurrent_initializer=seeded("orthogonal", seed, f"{name}/recurrent_kernel"),
+                return_sequences=True,
+                return_state=True,
+                seed=seed & 0x7FFFFFFF,
+                name=name,
+            )
