@@ -53,9 +53,10 @@ def load_tensorflow(setup: Callable[[], object] = lambda: None) -> None:
         tf.function(lambda: tf.constant(0), jit_compile=True)()  # starts TensorFlow and XLA, which have more to say
 
 
-def num_cores() -> int:
-    """Processor cores that this process may use and is to use."""
-    return min(_most_cores or _available_cores(), _available_cores())
+def num_cores(processes: int = 1) -> int:
+    """Processor cores that this process may use and is to use, as one of so many that work at the same time."""
+    share = max(1, _available_cores() // processes)
+    return min(_most_cores or share, share)
 
 
 def limit_cores(count: int) -> None:
