@@ -134,7 +134,7 @@ def test_a_killed_training_is_listed_and_can_be_removed(killed: Path) -> None:
 
 def test_a_killed_training_can_be_watched(killed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[list[str]] = []
-    monkeypatch.setattr("os.execv", lambda program, arguments: started.append(arguments))
+    monkeypatch.setattr("os.execve", lambda program, arguments, environment: started.append(arguments))
     assert run("tensorboard", "killed", "--port", "0").exit_code == 0
     assert started[0][started[0].index("--logdir") + 1] == str(killed / "logs")
     assert run("tensorboard", "nobody").exit_code == 1

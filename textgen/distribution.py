@@ -4,8 +4,9 @@ Every replica (a GPU, or all cores of a CPU) holds the weights and takes its sha
 the gradients are added up over all, so the result is that of the whole batch, however many there are. A row
 keeps to its replica, and with it the recurrent state of that stream of text.
 
-Several processes see one another through `TF_CONFIG` or SLURM's environment, as `tf.distribute` has it. The
-first of them is the chief, which alone writes files.
+Several processes on one machine are joined by the sockets of a `textgen.group`. Those on several machines see one
+another through `TF_CONFIG` or SLURM's environment, as `tf.distribute` has it: then each opens a server of TensorFlow,
+which knows no passwords. The first of them is the chief, which alone writes files.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from textgen import group as groups
 from textgen.config import STRATEGIES, TrainingConfig
 from textgen.errors import ConfigError, TrainingError, WorkerLost
+from textgen.group import Group
 from textgen.runtime import load_tensorflow, num_cores
 
 if TYPE_CHECKING:
@@ -29,17 +32,23 @@ if TYPE_CHECKING:
 
 
 class Distribution:
-    """A `tf.distribute` strategy, as far as training needs one. The default is one replica here."""
+    """A `tf.distribute` strategy, as far as training needs one, in each process of a group if there is one.
 
-    def __init__(self, strategy: tf.distribute.Strategy | None = None) -> None:
+    The default is one replica here.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy | None = None, group: Group | None = None) -> None:
         import tensorflow as tf
 
         self.strategy = strategy or tf.distribute.get_strategy()
+        self.group = group
         resolver = getattr(self.strategy, "cluster_resolver", None)
         cluster = resolver.cluster_spec().as_dict() if resolver else {}
-        self.num_workers = sum(len(tasks) for tasks in cluster.values()) or 1
+        self.num_workers = group.size if group else sum(len(tasks) for tasks in cluster.values()) or 1
         self.worker = int(resolver.task_id or 0) if resolver and self.num_workers > 1 else 0
-        self.num_replicas: int = self.strategy.num_replicas_in_sync
+        self.worker = group.worker if group else self.worker
+        self.server = cluster["worker"][self.worker] if self.num_workers > 1 and cluster else ""  # opened here
+        self.num_replicas: int = self.strategy.num_replicas_in_sync * (group.size if group else 1)
         self.is_chief = self.worker == 0
         self._compiled_gather = tf.function(self._gather)  # one function, whatever the shapes
 
@@ -51,15 +60,16 @@ class Distribution:
     @property
     def cores_per_replica(self) -> int:
         """Processor cores that a replica has for itself."""
-        return max(1, num_cores() // self.local_replicas)
+        return max(1, num_cores(self.group.size if self.group else 1) // self.local_replicas)
+
+    @property
+    def first_replica(self) -> int:
+        """How many replicas come before those that `strategy` numbers from 0 on."""
+        return self.worker * self.local_replicas if self.group else 0
 
     def local_rows(self, config: TrainingConfig) -> slice:
         """The streams of text that this process reads. Raises `ConfigError` if they cannot be shared out."""
-        if config.batch_size % self.num_replicas:
-            raise ConfigError(
-                f"batch_size must be a multiple of {self.num_replicas}, the number of replicas. "
-                f"Received: {config.batch_size}."
-            )
+        require_shares(config.batch_size, self.num_replicas)
         share = config.num_streams // self.num_workers
         return slice(self.worker * share, (self.worker + 1) * share)
 
@@ -67,7 +77,7 @@ class Distribution:
         """A nest of arrays with the rows of this process -> tensors, each replica with its own rows."""
         import tensorflow as tf
 
-        if self.num_replicas == 1:
+        if self.strategy.num_replicas_in_sync == 1:
             return tf.nest.map_structure(tf.convert_to_tensor, local)
 
         def share(array: Any) -> Any:
@@ -83,6 +93,10 @@ class Distribution:
 
     def gather(self, split: Any) -> Any:
         """What `split` made -> arrays with the rows of the whole batch. All processes must call it together."""
+        if group := self.group:
+            import tensorflow as tf
+
+            return tf.nest.map_structure(lambda array: tf.constant(group.gathered(array.numpy())), split)
         return split if self.num_replicas == 1 else self._compiled_gather(split)
 
     def from_chief(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -114,12 +128,22 @@ class Distribution:
                 raise
             raise WorkerLost("Another process was lost, or did not answer.") from None
 
+    def summed(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """The sums over the processes of a group; they must call it together."""
+        import tensorflow as tf
+
+        if not self.group:
+            return list(tensors)
+        return [tf.constant(array) for array in self.group.summed([tensor.numpy() for tensor in tensors])]
+
     def _gather(self, split: Any) -> Any:
         import tensorflow as tf
 
         return tf.nest.map_structure(lambda array: self.strategy.gather(array, axis=0), split)
 
     def _summed(self, array: np.ndarray) -> np.ndarray:
+        if self.group:
+            return self.group.summed([array])[0]
         import tensorflow as tf
 
         def of_replica(context: tf.distribute.ValueContext) -> tf.Tensor:
@@ -128,6 +152,16 @@ class Distribution:
 
         local = self.strategy.experimental_distribute_values_from_function(of_replica)
         return np.asarray(self.strategy.reduce("sum", local, axis=None).numpy())
+
+
+def require_shares(batch_size: int, replicas: int) -> None:
+    """Raises `ConfigError` for rows that cannot be shared out evenly."""
+    if rest := batch_size % replicas:
+        near = [size for size in (batch_size - rest, batch_size - rest + replicas) if size]
+        raise ConfigError(
+            f"batch_size must be a multiple of {replicas}, the number of replicas. Received: {batch_size}. "
+            f"Give {' or '.join(map(str, near))}."
+        )
 
 
 @contextmanager
@@ -149,26 +183,56 @@ def deadline(seconds: float | None) -> Iterator[Callable[[], None]]:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def start(name: str = "auto", start_timeout: float | None = None) -> Distribution:
+def start(name: str = "auto", start_timeout: float | None = None, *, trust_network: bool = False) -> Distribution:
     """Loads TensorFlow and joins the devices and processes that `name`, one of `STRATEGIES`, stands for.
 
-    `auto` is multiworker where `TF_CONFIG` or SLURM names several processes, mirrored where there are several
-    GPUs, else single. Call it before TensorFlow is used: processes can only be joined at its start. They have
-    `start_timeout` seconds to find one another. Raises `ConfigError` for a strategy that cannot be followed here.
+    `auto` is multiworker where there are several processes (of a launcher, or named by `TF_CONFIG` or SLURM), mirrored
+    where there are several GPUs, else single. Call it before TensorFlow is used: processes can only be joined at its
+    start. They have `start_timeout` seconds to find one another. Raises `ConfigError` for a strategy that cannot be
+    followed here, and for processes that a launcher has not connected, unless `trust_network`: each of them opens a
+    server on all networks of its machine, through which anybody who reaches it reads and writes files as its user.
     """
-    if name not in STRATEGIES:
-        raise ConfigError(f"strategy must be one of {', '.join(STRATEGIES)}. Received: {name!r}.")
-    cluster = _cluster_size()
-    if name == "auto" and cluster > 1:
-        name = "multiworker"
+    name, cluster = settled_strategy(name), _cluster_size()
     if name == "multiworker" and cluster < 2:
         raise ConfigError(
             "multiworker needs several processes: set TF_CONFIG in each, start them with SLURM, or give --workers N."
         )
+    group = groups.join() if name == "multiworker" else None
+    if name == "multiworker" and not group and not trust_network:
+        raise ConfigError(
+            "With TF_CONFIG or SLURM, each process opens a TensorFlow server on all networks of its machine; anybody "
+            "who reaches it reads and writes files as you. Set trust_network if nobody else can. On one machine, set "
+            "workers instead: then nothing is opened."
+        )
     strategies: list[Any] = []
     with deadline(start_timeout if name == "multiworker" else None):
-        load_tensorflow(lambda: strategies.append(_join(name)))
-    return Distribution(strategies[0])
+        load_tensorflow(lambda: strategies.append(_own_device(group) if group else _join(name)))
+    return Distribution(strategies[0], group)
+
+
+def settled_strategy(name: str) -> str:
+    """The strategy that `name` stands for here. `auto` stays where it goes by the GPUs, since TensorFlow knows them."""
+    if name not in STRATEGIES:
+        raise ConfigError(f"strategy must be one of {', '.join(STRATEGIES)}. Received: {name!r}.")
+    return "multiworker" if name == "auto" and _cluster_size() > 1 else name
+
+
+def planned_shares(name: str, workers: int = 1) -> tuple[int, int]:
+    """How many replicas and processes would train here, for a plan: nothing is joined, others are taken to be like us.
+
+    Of `workers` on one machine each has one device.
+    """
+    if workers > 1:
+        return workers, workers
+    name, processes = settled_strategy(name), _cluster_size()
+    load_tensorflow()
+    import tensorflow as tf
+
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    if name == "multiworker":
+        return processes * max(1, gpus), processes
+    here = num_cores() if name == "mirrored" and not gpus else max(1, gpus)
+    return (1 if name == "single" else here), 1
 
 
 def num_processes(name: str = "auto") -> int:
@@ -180,9 +244,23 @@ def is_follower(name: str = "auto") -> bool:
     """Whether this is one of several processes, and not the chief; known without TensorFlow."""
     if num_processes(name) < 2:
         return False
+    if place := groups.place():
+        return place[0] > 0
     if "TF_CONFIG" in os.environ:
         return _tf_config()[1] > 0
     return int(os.environ.get("SLURM_PROCID", "0")) > 0
+
+
+def _own_device(group: Group) -> tf.distribute.Strategy | None:
+    """One device for this worker: a GPU of its own where there are any."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus and group.size > len(gpus):
+        raise ConfigError(f"workers must be at most {len(gpus)}, the number of GPUs. Received: {group.size}.")
+    if gpus:
+        tf.config.set_visible_devices(gpus[group.worker], "GPU")
+    return None
 
 
 def _join(name: str) -> tf.distribute.Strategy | None:
@@ -218,6 +296,8 @@ def _slurm() -> tf.distribute.cluster_resolver.SlurmClusterResolver:
 
 def _cluster_size() -> int:
     """Processes that the environment names."""
+    if place := groups.place():
+        return place[1]
     if "TF_CONFIG" in os.environ:
         return _tf_config()[0]
     return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))

@@ -21,6 +21,7 @@ from typing import IO, cast
 
 import numpy as np
 
+from textgen.children import child_command, child_environment
 from textgen.errors import TokenizerError
 from textgen.runtime import num_cores
 from textgen.tokenizer import Tokenizer, load_tokenizer
@@ -61,7 +62,12 @@ class _Encoders:
         self._threads = ThreadPoolExecutor(number)
         self._idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
         self._processes = [
-            subprocess.Popen([sys.executable, "-m", "textgen.encoding"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            subprocess.Popen(
+                child_command("textgen.encoding"),
+                env=child_environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
             for _ in range(number)
         ]
 

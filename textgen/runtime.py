@@ -106,9 +106,10 @@ def _takes_ynnpack() -> bool:
     return "ynn_fusion" in maxima.experimental_get_compiler_ir(table)(stage="optimized_hlo")
 
 
-def num_cores() -> int:
-    """Processor cores that this process may use and is to use."""
-    return min(_most_cores or _available_cores(), _available_cores())
+def num_cores(processes: int = 1) -> int:
+    """Processor cores that this process may use and is to use, as one of so many that work at the same time."""
+    share = max(1, _available_cores() // processes)
+    return min(_most_cores or share, share)
 
 
 def limit_cores(count: int) -> None:

@@ -12,11 +12,9 @@ knows (the clock, a signal) they tell one another, so that all do the same at ev
 from __future__ import annotations
 
 import math
-import signal
-import threading
+import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +30,7 @@ from textgen.distribution import Distribution, deadline
 from textgen.errors import Interrupted, TrainingError
 from textgen.evaluation import Evaluator, Scores
 from textgen.faults import Health, LossScale
+from textgen.interruption import STOP_SIGNALS, StopRequests
 from textgen.lr_finder import Point, sweep
 from textgen.model import LanguageModel
 from textgen.reports import Observer, RunReport, StepReport, ValidationReport
@@ -41,7 +40,6 @@ from textgen.tokens import TokenData
 from textgen.update import Gradient, Update
 
 SPEED_MEMORY = 0.95  # of the running mean that smooths tokens a second
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass
@@ -106,7 +104,8 @@ class Trainer:
         self._is_scaled = model.precision == "float16"
         self._tokens_per_batch = config.num_streams * config.sequence_length
         self._tokens_per_second = 0.0
-        self._signal = 0
+        self._requests = StopRequests()  # that this process has got
+        self._signal = 0  # that all processes have agreed to stop by; set by `_agree` alone
         self._saved_at = -math.inf  # seconds of training
         self._step_timeout = step_timeout if self._distribution.num_workers > 1 else None
 
@@ -120,15 +119,18 @@ class Trainer:
             for observer in observers:
                 observer.on_start(about)
             with (
-                self._catch_signals(),
+                self._requests.caught(),
                 self._distribution.together(),
                 self._batches.failing(),
                 deadline(self._step_timeout) as self._beat,
             ):
-                return self._steps(observers)
+                reason = self._steps(observers)
         finally:
             for observer in observers:
                 observer.on_end()
+        if self._requests.received:  # after the last agreement: for what comes next
+            os.kill(os.getpid(), self._requests.received)
+        return reason
 
     def _steps(self, observers: Sequence[Observer]) -> str:
         if self.progress() >= 1.0:
@@ -155,7 +157,6 @@ class Trainer:
             now = time.perf_counter()
             position.seconds = now - started
             speed = self._share_of_window(inputs) * self._tokens_per_batch / (now - step_started)
-            step_started = now
             is_overflow = self._note_overflow(gradient)
             fault = "" if is_overflow else position.health.note(gradient.nats, gradient.is_finite)
             if fault:
@@ -167,24 +168,33 @@ class Trainer:
                     observer.on_step(report)
             elif not is_overflow:
                 _tell(observers, f"Step {position.step:,}: the loss or its gradient was not finite; update left out.")
-            reason = self._agree(observers)
-            reason = "the budget is spent" if self.progress() >= 1.0 else reason
-            is_due = self.progress() * self.config.validations >= position.validations + 1
-            if (reason or is_due or self._must_save()) and not self._weights_are_finite():
-                self._roll_back("the weights were not finite", observers)
-                return None
-            if reason or is_due:
-                reason = self._validate(observers) or reason or self._agree(observers)
-            if self._signal or reason or is_due or self._must_save():
-                self.save_checkpoint()
-                step_started = time.perf_counter()  # the next step is not the slower for it
-            if self._signal:
-                raise Interrupted(
-                    f"Stopped at step {position.step:,}; everything is saved. Go on with --resume.", self._signal
-                )
-            if reason:
+            reason = self._end_step(observers)
+            if reason != "":
                 return reason
+            step_started = time.perf_counter()  # validating and saving do not count into the next step's speed
         raise AssertionError("the batches of training never end")
+
+    def _end_step(self, observers: Sequence[Observer]) -> str | None:
+        """Validates and saves where that is due; why the run is over, "" to go on, None where it has gone back."""
+        position = self.position
+        reason = self._agree(observers)
+        reason = "the budget is spent" if self.progress() >= 1.0 else reason
+        is_due = self.progress() * self.config.validations >= position.validations + 1
+        must_save = bool(self._signal or reason or is_due or self._must_save())
+        if must_save and not self._weights_are_finite():
+            self._roll_back("the weights were not finite", observers)
+            return None
+        if reason or is_due:
+            reason = self._validate(observers) or reason
+            reason = reason or self._agree(observers)  # a callback may stop the run for its score
+        if must_save:
+            self.save_checkpoint()
+            self._agree(observers)  # validating and saving take long: a signal since then
+        if self._signal:
+            raise Interrupted(
+                f"Stopped at step {position.step:,}; everything is saved. Go on with --resume.", self._signal
+            )
+        return reason
 
     def sweep(self) -> list[Point]:
         """Tries learning rates on the windows of a run; what is left of the weights is of no use then.
@@ -270,12 +280,17 @@ class Trainer:
         )
 
     def _agree(self, observers: Sequence[Observer]) -> str:
-        """Why to stop, if somebody asks for it; every process then has the chief's clock and anybody's signal."""
-        wanted = _requested_stop(observers)
+        """Why to stop, if somebody asks for it; every process then has the chief's clock and anybody's signal.
+
+        What is done by all processes together goes by what was agreed, never by what one of them has received: that
+        may come at any moment, to one alone. It is kept until the next time.
+        """
+        wanted, received = _requested_stop(observers), self._requests.received
         values = [self.position.seconds if self._distribution.is_chief else 0.0, float(bool(wanted))]
-        values += [float(self._signal == number) for number in STOP_SIGNALS]
+        values += [float(received == number) for number in STOP_SIGNALS]
         self.position.seconds, stop, *signals = self._distribution.total(values)
-        self._signal = next((number for number, sent in zip(STOP_SIGNALS, signals, strict=True) if sent), 0)
+        agreed = next((number for number, sent in zip(STOP_SIGNALS, signals, strict=True) if sent), 0)
+        self._signal = self._signal or agreed
         return wanted or ("the chief stopped it" if stop else "")
 
     def _validate(self, observers: Sequence[Observer]) -> str:
@@ -397,27 +412,6 @@ class Trainer:
     def _weight_names(self) -> list[str]:
         names = {id(weight): name for name, weight in self.model.named_weights().items()}
         return [names[id(weight)] for weight in self._update.weights]
-
-    @contextmanager
-    def _catch_signals(self) -> Iterator[None]:
-        """The first Ctrl-C or SIGTERM lets the step finish and saves; the second acts at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield  # Python tells signals to the main thread only
-            return
-        previous = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-
-        def handle(number: int, frame: Any) -> None:
-            self._signal = number
-            for caught, handler in previous.items():
-                signal.signal(caught, handler)
-
-        for number in previous:
-            signal.signal(number, handle)
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
 
 def _tell(observers: Sequence[Observer], line: str) -> None:

@@ -66,7 +66,8 @@ class Update:
         self.weights = trained_weights(config, model)
         self._compiled_sums = tf.function(lambda *arguments: distribution.strategy.run(self._sums, args=arguments))
         self._compiled_gradient = tf.function(self._on_replicas)
-        on_one_cpu = distribution.num_replicas == 1 and not tf.config.list_physical_devices("GPU")
+        self._compiled_means = tf.function(self._means)
+        on_one_cpu = distribution.strategy.num_replicas_in_sync == 1 and not tf.config.list_physical_devices("GPU")
         self._compiled_apply = tf.function(self._apply_on_replicas, jit_compile=on_one_cpu)
 
     def gradient(self, inputs: Any, targets: Any, state: Any, step: int, loss_scale: float = 1.0) -> Gradient:
@@ -81,8 +82,13 @@ class Update:
             sums, part_state = self._compiled_sums(window, tf.constant(part), sums)
             states.append(part_state)
         last = tf.constant(self._config.accumulate - 1)
-        nats, norms, gradients, state = self._compiled_gradient(window, last, sums, states)
-        nats, norms = self._distribution.first((nats, norms))
+        if self._distribution.group:
+            sums, part_state = self._compiled_sums(window, last, sums)
+            nats, norms, gradients = self._compiled_means(self._distribution.summed(sums), window.scale)
+            state = join_states([*states, part_state])
+        else:
+            nats, norms, gradients, state = self._compiled_gradient(window, last, sums, states)
+            nats, norms = self._distribution.first((nats, norms))
         return Gradient(float(nats), norms.numpy(), gradients, state)
 
     def apply(self, gradient: Gradient, learning_rate: float) -> None:
@@ -101,16 +107,21 @@ class Update:
         sums, part_state = self._sums(window, part, sums)
         if self._distribution.num_replicas > 1:
             sums = tf.distribute.get_replica_context().all_reduce("sum", sums)
+        return *self._means(sums, window.scale), join_states([*states, part_state])
+
+    @staticmethod
+    def _means(sums: list[tf.Tensor], scale: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        """What `_sums` has made of all rows -> mean nats, the norm of each gradient, gradients."""
         loss, count, *total = sums
-        mean = [gradient / (count * window.scale) for gradient in total]
-        norms = tf.stack([tf.norm(gradient) for gradient in mean])
-        return loss / count, norms, mean, join_states([*states, part_state])
+        mean = [gradient / (count * scale) for gradient in total]
+        return loss / count, tf.stack([tf.norm(gradient) for gradient in mean]), mean
 
     def _sums(self, window: _Window, part: tf.Tensor, before: list[tf.Tensor] | None) -> tuple[list[tf.Tensor], Any]:
         """One of the equal parts of this replica's rows -> nats, tokens, gradients, added to those before; state."""
         rows_here = window.inputs.shape[0]
         size = rows_here // self._config.accumulate
-        first_row = tf.distribute.get_replica_context().replica_id_in_sync_group * rows_here
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group + self._distribution.first_replica
+        first_row = replica * rows_here
         sums, states = [before] if before else [], []
         for rows in shard_rows(size, self._distribution.cores_per_replica):
             start = part * size + rows.start

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
+from textgen import group
+from textgen.children import child_command, child_environment
 from textgen.errors import TrainingError
+from textgen.interruption import StopRequests
 from textgen.saved_model import CHECKPOINTS
 
-FINAL = (0, 1, 2, 130, 143)  # exit codes after which nothing is started again: done, a user's mistake, a signal
+FINAL = (0, 1, 2, 129, 130, 143)  # exit codes after which nothing is started again: done, a user's mistake, a signal
 LONGEST_PAUSE = 60.0  # seconds before a restart, at most
 PATIENCE = 30.0  # seconds that the others have to end once one has ended for good
 LAST_WORDS = 2000  # bytes of what a lost process said last
@@ -32,14 +34,15 @@ def run_workers(
     *,
     max_restarts: int,
     say: Callable[[str], None],
-    command: Sequence[str] = (sys.executable, "-m", "textgen"),
+    command: Sequence[str] | None = None,
 ) -> int:
-    """Runs `command` with `arguments` as `number` processes that train the model in `folder`; gives the exit code.
+    """Runs textgen with `arguments` as `number` processes that train the model in `folder`; gives the exit code.
 
-    They find one another through `TF_CONFIG`. The first, the chief, writes to our stdout and stderr. If one is
-    lost the others are ended and all are started again, with `resume_arguments` if there is a checkpoint by then.
-    Raises `TrainingError` after `max_restarts` restarts.
+    They are joined by a `textgen.group`. The first, the chief, writes to our stdout and stderr. If one is lost the
+    others are ended and all are started again, with `resume_arguments` if there is a checkpoint by then. They get the
+    signals that we get, and save and end when we are gone. Raises `TrainingError` after `max_restarts` restarts.
     """
+    command = command or child_command("textgen")
     for restart in range(max_restarts + 1):
         resuming = restart > 0 and any((folder / CHECKPOINTS).glob("step-*"))
         with _Workers([*command, *(resume_arguments if resuming else arguments)], number) as workers:
@@ -48,6 +51,8 @@ def run_workers(
                 if code and worker:
                     say(workers.last_words(worker))
                 return code
+            if workers.requests.received:
+                return 128 + workers.requests.received
             lost = f"Worker {worker} of {number} {_ending(code)}."
             if words := workers.last_words(worker):
                 lost += f" Its last words: {words}"
@@ -59,28 +64,49 @@ def run_workers(
 
 
 class _Workers:
-    """The processes; none of them outlives the block."""
+    """The processes; none of them outlives the block, or this process."""
 
     def __init__(self, command: Sequence[str], number: int) -> None:
-        cluster = {"worker": [f"127.0.0.1:{port}" for port in _free_ports(number)]}
+        self.requests = StopRequests(self._pass_on)
+        self._command = command
+        self._number = number
         self._said: list[IO[bytes] | None] = []
         self._processes: list[subprocess.Popen[bytes]] = []
-        for index in range(number):
-            task = {"cluster": cluster, "task": {"type": "worker", "index": index}}
-            output = tempfile.TemporaryFile() if index else None  # noqa: SIM115 - closed with the block
-            self._said.append(output)
-            process = subprocess.Popen(
-                command, env=os.environ | {"TF_CONFIG": json.dumps(task)}, stdout=output, stderr=output,
-                stdin=subprocess.DEVNULL if index else None,
-            )  # fmt: skip
-            self._processes.append(process)
+        self._open = ExitStack()
 
     def __enter__(self) -> _Workers:
-        self._previous = signal.signal(signal.SIGTERM, self._pass_on)
+        with ExitStack() as opened:
+            opened.enter_context(self.requests.caught())
+            opened.callback(self._end)
+            leash, held = os.pipe()  # closed when we end, by whatever
+            opened.callback(os.close, held)
+            links = group.connected(self._number)
+            try:
+                for worker in range(self._number):
+                    self._start(worker, links[worker], leash)
+            finally:  # their own copies stay open: a connection ends with its worker
+                os.close(leash)
+                for link in chain.from_iterable(links):
+                    link.close()
+            self._open = opened.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
-        signal.signal(signal.SIGTERM, self._previous)
+        self._open.close()
+
+    def _start(self, worker: int, links: Sequence[socket.socket], leash: int) -> None:
+        output = tempfile.TemporaryFile() if worker else None  # noqa: SIM115 - closed with the block
+        self._said.append(output)
+        place = group.description(worker, self._number, links, leash)
+        process = subprocess.Popen(
+            self._command, env=child_environment() | {group.VARIABLE: place}, stdout=output, stderr=output,
+            stdin=subprocess.DEVNULL if worker else None, pass_fds=[leash, *(link.fileno() for link in links)],
+        )  # fmt: skip
+        self._processes.append(process)
+        if self.requests.received:  # before it was there
+            self._pass_on(self.requests.received)
+
+    def _end(self) -> None:
         for process in self._processes:
             process.kill()  # also one that was stopped
             process.wait()
@@ -89,12 +115,7 @@ class _Workers:
 
     def wait(self) -> tuple[int, int]:
         """The first worker that fails and its exit code, a cause before its consequences; 0, 0 if none does."""
-        while True:
-            try:
-                codes = self._wait_for_the_first()
-                break
-            except KeyboardInterrupt:  # the processes were told, too: they save and end
-                continue
+        codes = self._wait_for_the_first()
         final = [worker for worker, code in enumerate(codes) if code in FINAL and code]
         lost = [worker for worker, code in enumerate(codes) if code is not None and code not in FINAL]
         killed = [worker for worker in lost if (codes[worker] or 0) < 0]
@@ -125,7 +146,7 @@ class _Workers:
                 return codes
             time.sleep(0.1)
 
-    def _pass_on(self, number: int, frame: object) -> None:
+    def _pass_on(self, number: int) -> None:
         for process in self._processes:
             with suppress(ProcessLookupError):
                 process.send_signal(number)
@@ -135,12 +156,3 @@ def _ending(code: int) -> str:
     if code == -signal.SIGALRM:
         return "did not come on in time (start_timeout, step_timeout)"
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-
-
-def _free_ports(number: int) -> list[int]:
-    """Ports that nobody listens on; held together, so that no two are the same."""
-    with ExitStack() as sockets:
-        bound = [sockets.enter_context(socket.socket()) for _ in range(number)]
-        for one in bound:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in bound]

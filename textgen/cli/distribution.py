@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
@@ -11,7 +12,16 @@ from click.core import ParameterSource
 from textgen.cli.options import option_group
 from textgen.config import STRATEGIES
 
-LAUNCHER_OPTIONS = ("workers", "max_restarts", "strategy", "name")  # that the processes themselves do not get
+if TYPE_CHECKING:
+    from textgen.distribution import Distribution
+
+LAUNCHER_OPTIONS = (
+    "workers",
+    "max_restarts",
+    "strategy",
+    "trust_network",
+    "name",
+)  # that the processes themselves do not get
 OF_A_RESUMPTION = ("models_dir", "as_json", "start_timeout", "step_timeout", "threads")
 
 distribution_options = option_group(
@@ -24,7 +34,17 @@ distribution_options = option_group(
     click.option(
         "--threads", type=click.IntRange(1), metavar="N", help="Processor cores that a process uses [default: all]."
     ),
-    click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes on this machine that share it."),
+    click.option(
+        "--workers",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Processes on this machine that share it: each has a GPU, or its share of the cores.",
+    ),
+    click.option(
+        "--trust-network",
+        is_flag=True,
+        help="Join processes named by TF_CONFIG or SLURM: each opens a port, without a password, to all its networks.",
+    ),
     click.option(
         "--max-restarts",
         type=click.IntRange(0),
@@ -47,6 +67,20 @@ distribution_options = option_group(
         help="After which a process that waits for the others gives up [default: 900].",
     ),
 )
+
+
+def join_others(strategy: str, start_timeout: float, trust_network: bool) -> Distribution:
+    """Joins the devices and processes that the options name; says what that opens."""
+    from textgen.distribution import start
+
+    distribution = start(strategy, start_timeout, trust_network=trust_network)
+    if distribution.server:
+        click.echo(
+            f"TensorFlow listens at {distribution.server} and on all other networks of this machine, without a "
+            "password: whoever reaches it reads and writes files as you.",
+            err=True,
+        )
+    return distribution
 
 
 def train_on_workers(ctx: click.Context, models_folder: Path, name: str) -> int:

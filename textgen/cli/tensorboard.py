@@ -26,8 +26,9 @@ def tensorboard(model: str | None, port: int, host: str, models_dir: Path | None
       textgen tensorboard
       textgen tensorboard novel --port 0
     """
+    from textgen.children import child_command, child_environment
     from textgen.saved_model import LOGS, find_run, models_folder
 
     folder = find_run(model, models_dir) / LOGS if model else models_folder(models_dir)
     arguments = ["--logdir", str(folder), "--port", str(port), "--host", host]
-    os.execv(sys.executable, [sys.executable, "-m", "tensorboard.main", *arguments])
+    os.execve(sys.executable, [*child_command("tensorboard.main"), *arguments], child_environment())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from textgen.cli.distribution import distribution_options, train_on_workers
+from textgen.cli.distribution import distribution_options, join_others, train_on_workers
 from textgen.cli.options import (
     corpus_config,
     corpus_options,
@@ -212,6 +212,7 @@ def train(
     strategy: str,
     threads: int | None,
     workers: int | None,
+    trust_network: bool,
     max_restarts: int,
     start_timeout: float,
     step_timeout: float,
@@ -234,15 +235,18 @@ def train(
       textgen train --resume --name poems
       textgen train novel.txt --find-lr
     """
+    from textgen import group
+    from textgen.children import end_with
     from textgen.cli.display import Display
     from textgen.distribution import is_follower, num_processes
-    from textgen.distribution import start as join_others
     from textgen.run import join
     from textgen.run import resume as resume_run
     from textgen.run import train as train_run
     from textgen.runtime import limit_cores
     from textgen.saved_model import free_name, models_folder
 
+    if (leash := group.leash()) is not None:
+        end_with(leash)
     settled = {"valid": valid, "from": start, "tokenizer-from": tokenizer_from, "preset": preset, "dry-run": dry_run}
     _refuse_contradictions(paths, resume, find_lr, max(workers or 1, num_processes(strategy)), settled)
     if threads:
@@ -254,15 +258,16 @@ def train(
     if workers and workers > 1 and not dry_run:
         ctx = click.get_current_context()
         ctx.exit(train_on_workers(ctx, folder, chosen))
+    join_all = partial(join_others, strategy, start_timeout, trust_network)
     if is_follower(strategy):
         if not name:
             raise click.UsageError("Missing option '--name': several processes must train the same model.")
-        join(target, join_others(strategy, start_timeout), step_timeout)
+        join(target, join_all(), step_timeout)
         return
     display = Display()
     observers = [display, *_profilers(target, profile, display.say)]
     if resume:
-        distribution = join_others(strategy, start_timeout)
+        distribution = join_all()
         display.say(f"Resuming {target}.")
         saved = resume_run(
             target,
@@ -281,7 +286,7 @@ def train(
             start,
             tokenizer_from,
             models_dir,
-            lambda: join_others(strategy, start_timeout),
+            join_all,
         )
         if dry_run and as_json:
             click.echo(json.dumps(_values(plan, target), indent=2, ensure_ascii=False))

@@ -1,0 +1,58 @@
+"""Signals that ask a program to stop, taken down until it is at a place where it can."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+SAME_SECONDS = 1.0  # a terminal that closes, a shell and a launcher may each send the signal that somebody meant once
+
+
+class StopRequests:
+    """The first of Ctrl-C, SIGTERM and SIGHUP is taken down; the next one acts at once, as it did before."""
+
+    def __init__(self, on_first: Callable[[int], None] = lambda number: None) -> None:
+        """`on_first` is told the first signal, and what repeats it; it runs as a signal handler."""
+        self.received = 0  # number of the first signal; nobody else sets it
+        self._received_at = 0.0
+        self._on_first = on_first
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        """Within, signals are taken down; outside of the main thread there are none.
+
+        A SIGHUP that is ignored, as under nohup, stays so.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        previous = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+        if previous.get(getattr(signal, "SIGHUP", 0)) is signal.SIG_IGN:
+            del previous[signal.SIGHUP]
+
+        def handle(number: int, frame: Any) -> None:
+            if not self.received:
+                self.received, self._received_at = number, time.monotonic()
+            elif time.monotonic() - self._received_at > SAME_SECONDS:
+                _restore(previous)
+                os.kill(os.getpid(), number)
+                return
+            self._on_first(number)
+
+        for number in previous:
+            signal.signal(number, handle)
+        try:
+            yield
+        finally:
+            _restore(previous)
+
+
+def _restore(handlers: dict[int, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
