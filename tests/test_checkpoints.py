@@ -174,7 +174,7 @@ def write_in_parts(self, data):
         operation("write")
         file.write(data[len(data) // 2 :])
 
-def write_through(path, data):
+def write_through(path, data, mode=0o666):
     write_in_parts(path, data)
     real_fsync_file(path)
 

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save
 
 from textgen.errors import SavedModelError, TrainingError
 from textgen.saved_model import in_c_order
-from textgen.storage import MANIFEST, json_bytes, new_folder, read_manifest, sweep, verified
+from textgen.storage import MANIFEST, json_bytes, new_folder, read_manifest, sweep, verified, writing
 
 TENSORS, POSITION = "tensors.safetensors", "position.json"
 
@@ -36,7 +36,8 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int =
     Raises `TextgenError` where the disk does not take it; the ones before are then untouched.
     """
     sweep(folder)
-    with new_folder(folder / f"step-{step:09d}") as temporary:
+    path = folder / f"step-{step:09d}"
+    with new_folder(path) as temporary, writing(path):
         (temporary / TENSORS).write_bytes(save(in_c_order(checkpoint.tensors)))
         (temporary / POSITION).write_bytes(json_bytes(checkpoint.position))
     for old in sorted(folder.glob("step-*"))[:-keep]:
