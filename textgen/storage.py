@@ -171,8 +171,8 @@ def open_file(path: Path) -> BinaryIO:
 def read_file(path: Path, limit: int) -> bytes:
     """All of a file, if it has at most `limit` bytes. Raises `OSError` as `open_file` does, and for a larger file."""
     with open_file(path) as file:
-        data = file.read(limit + 1) if os.fstat(file.fileno()).st_size <= limit else b""
-        if len(data) <= limit and os.fstat(file.fileno()).st_size <= limit:
+        size = os.fstat(file.fileno()).st_size
+        if size <= limit and len(data := file.read(size + 1)) <= limit:
             return data
     raise OSError(errno.EFBIG, f"it has more than the {limit:,} bytes that such a file can have", str(path))
 
