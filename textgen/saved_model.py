@@ -182,10 +182,16 @@ def models_folder(folder: str | Path | None = None) -> Path:
     return Path(folder or os.environ.get("TEXTGEN_MODELS") or "saved_models")
 
 
+def name_from(path: str | Path) -> str:
+    """A name for a model, made from the path of its corpus."""
+    called = "stdin" if str(path) == "-" else Path(os.path.abspath(path)).name.lstrip(".").split(".")[0]
+    stem = re.sub(r"[^\w-]+", "-", called).encode()[: NAME_BYTES // 2].decode(errors="ignore")
+    return stem.strip("-") or "model"
+
+
 def free_name(folder: Path, path: str | Path) -> str:
     """A name for a model in `folder`, made from the path of its corpus, with a number where it is taken."""
-    called = "stdin" if str(path) == "-" else Path(os.path.abspath(path)).name.lstrip(".").split(".")[0]
-    stem = re.sub(r"[^\w-]+", "-", called).encode()[: NAME_BYTES // 2].decode(errors="ignore").strip("-") or "model"
+    stem = name_from(path)
     taken = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
     return next(name for n in range(1, len(taken) + 3) if (name := stem if n == 1 else f"{stem}-{n}") not in taken)
 
