@@ -174,7 +174,7 @@ def write_in_parts(self, data):
         operation("write")
         file.write(data[len(data) // 2 :])
 
-def write_through(path, data):
+def write_through(path, data, mode=0o666):
     write_in_parts(path, data)
     real_fsync_file(path)
 
@@ -256,3 +256,88 @@ def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(TextgenError, match=r"Cannot write .*step-000000001: Not a directory"):
         save_checkpoint(tmp_path / "file" / "checkpoints", 1, checkpoint(1))
+
+
+# === Which are kept ===
+
+
+def damage_tensors(folder: Path, step: int) -> None:
+    path = folder / f"step-{step:09d}" / TENSORS
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("sound", "damaged", "saved", "keep", "left"),
+    [
+        ([100], [200], [150], 1, [150]),
+        ([100], [200], [150], 2, [100, 150]),
+        ([100], [200], [150, 160, 170], 2, [160, 170]),
+        ([100], [150, 200], [160], 2, [100, 160]),
+        ([50, 100], [60, 200], [150], 3, [50, 100, 150]),
+        ([100], [200], [200], 1, [200]),
+        ([], [100, 200], [50], 5, [50]),
+    ],
+)
+def test_a_damaged_checkpoint_never_takes_the_place_of_a_sound_one(
+    tmp_path: Path, sound: list[int], damaged: list[int], saved: list[int], keep: int, left: list[int]
+) -> None:
+    for step in sorted(sound + damaged):
+        save_checkpoint(tmp_path, step, checkpoint(step), keep=9)
+    for step in damaged:
+        damage_tensors(tmp_path, step)
+    for step in saved:
+        save_checkpoint(tmp_path, step, checkpoint(step), keep=keep)
+        assert_newest(tmp_path, step)
+    assert steps(tmp_path) == [f"step-{step:09d}" for step in left]
+
+
+def test_other_folders_are_let_be(tmp_path: Path) -> None:
+    for name in ("step-abc", "step-", "step-1x", "steps"):
+        (tmp_path / name).mkdir()
+    save_checkpoint(tmp_path, 1, checkpoint(1), keep=1)
+    save_checkpoint(tmp_path, 2, checkpoint(2), keep=1)
+    assert steps(tmp_path) == ["step-", "step-000000002", "step-1x", "step-abc", "steps"]
+
+
+# === What came from elsewhere ===
+
+
+@pytest.mark.parametrize("place", ["", "step-000000010", f"step-000000010/{TENSORS}", f"step-000000010/{POSITION}"])
+def test_no_link_is_followed(tmp_path: Path, place: str) -> None:
+    folder = tmp_path / "checkpoints"
+    save_checkpoint(folder, 10, checkpoint(10))
+    elsewhere = (folder / place).rename(tmp_path / "elsewhere")
+    (folder / place).symlink_to(elsewhere)
+    with pytest.raises(SavedModelError, match="is a link"):
+        newest_checkpoint(folder)
+
+
+HEADERS = [
+    '{"a":{"dtype":"F8_E4M3","shape":[4],"data_offsets":[0,4]}}',
+    '{"a":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}}',
+    '{"a":{"dtype":"F4","shape":[8],"data_offsets":[0,4]}}',
+    '{"a":{"dtype":"F32","shape":[18446744073709551615],"data_offsets":[0,4]}}',
+    '{"a":5}', "[]", "{", "",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_odd_tensors_that_the_manifest_agrees_with_are_damage(tmp_path: Path, header: str) -> None:
+    save_checkpoint(tmp_path, 5, checkpoint(5))
+    save_checkpoint(tmp_path, 10, checkpoint(10))
+    data = len(header).to_bytes(8, "little") + header.encode() + bytes(4)
+    storage.update_folder(tmp_path / "step-000000010", {TENSORS: data})
+    (message,) = assert_newest(tmp_path, 5)
+    assert f"{TENSORS} is damaged" in message
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "7", "\xff", "[" * 100_000, '{"step": 1' + "0" * 5000 + "}"])
+def test_an_odd_position_that_the_manifest_agrees_with_is_damage(tmp_path: Path, text: str) -> None:
+    save_checkpoint(tmp_path, 5, checkpoint(5))
+    save_checkpoint(tmp_path, 10, checkpoint(10))
+    storage.update_folder(tmp_path / "step-000000010", {POSITION: text.encode("latin-1")})
+    (message,) = assert_newest(tmp_path, 5)
+    assert POSITION in message
+    assert "\n" not in message

@@ -19,12 +19,16 @@ import pytest
 from safetensors.numpy import save as to_safetensors
 
 from textgen.config import CorpusConfig, ModelConfig, TokenizerConfig
-from textgen.errors import SavedModelError, TextgenError
+from textgen.errors import SavedModelError, TextgenError, TrainingError
 from textgen.saved_model import (
     CARD,
+    CHECKPOINTS,
     CONFIG,
+    LOGS,
     TRAINING,
     WEIGHTS,
+    check_name,
+    claimed,
     find_model,
     find_run,
     free_name,
@@ -35,9 +39,10 @@ from textgen.saved_model import (
     read_json,
     remove_model,
     save_model,
+    state_of,
     write_training,
 )
-from textgen.storage import MANIFEST, json_bytes, update_folder, write_file
+from textgen.storage import MANIFEST, json_bytes, locked, update_folder, write_file
 from textgen.tokenizer import MODEL_FILE, ByteTokenizer, Tokenizer
 from textgen.vocabulary import train_tokenizer
 
@@ -320,7 +325,7 @@ def three(tmp_path: Path) -> Path:
         save(folder / name, ByteTokenizer())
         os.utime(folder / name / MANIFEST, (1e9 - age, 1e9 - age))
     (folder / "unfinished").mkdir()
-    write_file(folder / "unfinished" / TRAINING, b"{}")
+    write_training(folder / "unfinished", TRAINING_VALUES)
     (folder / "file").write_bytes(b"")
     return folder
 
@@ -345,7 +350,15 @@ def test_a_name_in_the_models_folder_goes_before_a_path(three: Path, monkeypatch
 def test_a_model_that_is_not_there(three: Path, tmp_path: Path) -> None:
     with pytest.raises(SavedModelError, match=rf"There is no model 'x' in {three}\. There are: a, b, c\."):
         find_model("x")
-    with pytest.raises(SavedModelError, match="'unfinished' has saved no model yet: resume it"):
+    with pytest.raises(SavedModelError, match="'unfinished' ended before its first checkpoint: train again under"):
+        find_model("unfinished")
+    (three / "unfinished" / "checkpoints" / "step-000000000").mkdir(parents=True)
+    with pytest.raises(SavedModelError, match="'unfinished' has saved no model yet: resume it, or remove it"):
+        find_model("unfinished")
+    with (
+        locked(three / "unfinished"),
+        pytest.raises(SavedModelError, match="'unfinished' is running and has saved no model yet: wait for"),
+    ):
         find_model("unfinished")
     with pytest.raises(SavedModelError, match=r"There is no model 'x' in .*empty\. It is empty\."):
         find_model("x", tmp_path / "empty")
@@ -360,7 +373,7 @@ def test_a_training_without_a_model_is_a_run(three: Path, tmp_path: Path, monkey
     with pytest.raises(SavedModelError, match=r"There is no model 'x' in .*\. There are: a, b, c\."):
         find_run("x")
     monkeypatch.chdir(three)
-    with pytest.raises(SavedModelError, match="'unfinished' has saved no model yet: resume it, or remove it"):
+    with pytest.raises(SavedModelError, match="'unfinished' ended before its first checkpoint"):
         find_model("unfinished", tmp_path / "elsewhere")
     (three / "checkpoints" / "checkpoints").mkdir(parents=True)  # of another program
     with pytest.raises(SavedModelError, match="There is no model 'checkpoints'"):
@@ -422,6 +435,197 @@ def test_what_a_failed_removal_leaves_is_no_model(three: Path, monkeypatch: pyte
     with pytest.raises(SavedModelError, match=r"Cannot remove .*b: busy\."):
         remove_model(three / "b")
     assert list_models() == [three / "a", three / "c"]
+
+
+def everything_in(folder: Path) -> dict[str, bytes | str]:
+    """All files below a folder, and where its links lead."""
+    found = {}
+    for path in folder.rglob("*"):
+        if path.is_symlink() or path.is_file():
+            found[str(path.relative_to(folder))] = os.readlink(path) if path.is_symlink() else path.read_bytes()
+    return found
+
+
+# --- Names -------------------------------------------------------------------------------------------------
+
+BAD_NAMES = {
+    "": "is empty", ".": "one part of a path", "..": "one part of a path", "a/b": "one part of a path",
+    "../outside": "one part of a path", "/etc": "one part of a path", "a\\b": "one part of a path",
+    ".hidden": "hidden", ".tmp-removed-x": "hidden", "-rf": "look like options", "a\nb": "cannot be shown",
+    "a\x1b]52;c;QQ==\x07": "cannot be shown", "a\0b": "cannot be shown", "caf\udce9": "cannot be shown",
+    " a": "a space at an end", "a ": "a space at an end", "a" * 300: "more than 200 bytes", "月" * 67: "more than 200",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_a_name_is_one_part_of_a_path(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SavedModelError, match=BAD_NAMES[name]) as caught:
+        check_name(name)
+    assert str(caught.value).isprintable()
+    with pytest.raises(SavedModelError, match="There is no model"):
+        find_model(name, tmp_path / "models")
+
+
+@pytest.mark.parametrize("name", ["novel", "poems-2", "詩", "my poems", "a.b", "a" * 200])
+def test_other_names_are_let_be(name: str) -> None:
+    assert check_name(name) == name
+
+
+def test_a_name_made_from_a_long_path_can_be_had(tmp_path: Path) -> None:
+    for path in ("a" * 255, "月" * 85, "é" * 127 + ".txt"):
+        assert check_name(free_name(tmp_path, path))
+
+
+def test_hidden_folders_and_those_that_are_being_removed_are_no_models(three: Path) -> None:
+    (three / "a").rename(three / ".a")
+    (three / "b").rename(three / ".tmp-removed-1")
+    assert list_models() == [three / "c"]
+    assert list_runs() == [three / "c", three / "unfinished"]
+
+
+# --- What is removed ---------------------------------------------------------------------------------------
+
+
+def prepared_corpus(folder: Path) -> None:
+    update_folder(folder, {"prepared.json": b"{}", MODEL_FILE: b"x"})
+
+
+def other_training(folder: Path) -> None:
+    folder.mkdir()
+    (folder / TRAINING).write_text('{"lr": 1}')
+    (folder / "results.csv").write_text("1")
+
+
+def only_a_training(folder: Path) -> None:
+    folder.mkdir()
+    (folder / TRAINING).write_text('{"lr": 1}')
+
+
+def with_notes(folder: Path) -> None:
+    save(folder, ByteTokenizer())
+    (folder / "notes.txt").write_text("mine")
+
+
+def linked(folder: Path) -> None:
+    folder.symlink_to(save(folder.parent.parent / "disk" / "model", ByteTokenizer()))
+
+
+def project(folder: Path) -> None:
+    folder.mkdir()
+    (folder / CARD).write_text("# My project")
+
+
+NO_MODELS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a prepared corpus": (prepared_corpus, "'prepared.json' in it is not textgen's"),
+    "another program's training": (other_training, "'results.csv' in it is not textgen's"),
+    "nothing but a training.json": (only_a_training, "it has no model in it"),
+    "a model with notes": (with_notes, "'notes.txt' in it is not textgen's"),
+    "a link": (linked, "it is a link to .*disk/model"),
+    "a project": (project, "it has no model in it"),
+    "an empty folder": (Path.mkdir, "it has no model in it"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_MODELS)
+def test_what_is_no_model_is_not_removed(tmp_path: Path, kind: str) -> None:
+    make, words = NO_MODELS[kind]
+    (tmp_path / "models").mkdir()
+    make(tmp_path / "models" / "x")
+    before = everything_in(tmp_path)
+    with pytest.raises(SavedModelError, match=rf"Cannot remove .*x: {words}"):
+        remove_model(tmp_path / "models" / "x")
+    assert everything_in(tmp_path) == before
+    assert (tmp_path / "models" / "x").is_dir()
+
+
+def test_a_model_that_is_in_use_is_not_removed(three: Path) -> None:
+    before = everything_in(three)
+    for name in ("a", "unfinished"):
+        with locked(three / name), pytest.raises(TextgenError, match="Another process is writing to"):
+            remove_model(three / name)
+    assert everything_in(three) == before
+
+
+@pytest.mark.parametrize("damage", [MANIFEST, CONFIG, WEIGHTS, MODEL_FILE])
+def test_a_damaged_model_can_be_removed(saved: Path, damage: str) -> None:
+    (saved / damage).write_bytes(b"{")
+    (saved / LOGS).mkdir()
+    (saved / ".tmp-123").write_bytes(b"")
+    remove_model(saved)
+    assert list(saved.parent.iterdir()) == []
+
+
+def test_what_a_removal_could_not_delete_is_deleted_later(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda path: os.rmdir(path))
+        with pytest.raises(SavedModelError, match=r"Cannot remove .*b: .* lies in .*\.tmp-removed-"):
+            remove_model(three / "b")
+    (left,) = three.glob(".tmp-removed-*")
+    remove_model(three / "a")
+    assert left.exists()  # somebody may be about to
+    os.utime(left, (0, 0))
+    remove_model(three / "c")
+    assert not left.exists()
+
+
+def test_nothing_but_the_model_itself_is_removed_whatever_links_are_in_it(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("mine")
+    (saved / LOGS).symlink_to(tmp_path / "mine")
+    (saved / CHECKPOINTS).mkdir()
+    (saved / CHECKPOINTS / "step-000000001").symlink_to(tmp_path / "mine")
+    remove_model(saved)
+    assert (tmp_path / "mine" / "file").read_text() == "mine"
+    assert not saved.exists()
+
+
+# --- Where a model may be made -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [kind for kind in NO_MODELS if "link" not in kind and "empty" not in kind])
+def test_no_model_is_made_where_something_else_is(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "models").mkdir()
+    NO_MODELS[kind][0](tmp_path / "models" / "x")
+    before = everything_in(tmp_path)
+    with pytest.raises(TrainingError, match="is not the folder of a model: "), claimed(tmp_path / "models" / "x"):
+        raise AssertionError
+    assert everything_in(tmp_path) == before
+
+
+def test_a_model_is_made_in_one_folder_below_the_models_alone(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("# My project")
+    for name in ("..", "deep/.."):
+        with pytest.raises(SavedModelError, match="one part of a path"), claimed(tmp_path / "models" / name):
+            raise AssertionError
+    assert everything_in(tmp_path) == {"README.md": b"# My project"}
+
+
+def test_what_a_killed_run_left_is_swept_and_its_folder_held(tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "x"
+    folder.mkdir(parents=True)
+    (folder / ".tmp-1").write_bytes(b"half")
+    (folder / MODEL_FILE).write_bytes(b"x")
+    with claimed(folder), pytest.raises(TextgenError, match="Another process is writing to"), claimed(folder):
+        pass
+    assert os.listdir(folder) == [MODEL_FILE]
+
+
+def test_a_folder_in_which_nothing_came_to_be_goes_again(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), claimed(tmp_path / "models" / "x"):
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path / "models") == []
+
+
+# --- What a training is doing ------------------------------------------------------------------------------
+
+
+def test_the_state_of_a_training_is_what_runs_not_what_was_written_down(saved: Path) -> None:
+    assert state_of(saved, {}) == "unknown"
+    assert state_of(saved, {"state": "finished: the budget is spent"}) == "finished"
+    assert state_of(saved, {"state": "running"}) == "interrupted"  # by a kill
+    with locked(saved):
+        for written in ("running", "finished: the budget is spent", "interrupted"):
+            assert state_of(saved, {"state": written}) == "running"
 
 
 def test_a_config_of_an_untied_model_fits_its_weights(tmp_path: Path) -> None:

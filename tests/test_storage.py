@@ -9,9 +9,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,15 +25,19 @@ from textgen.storage import (
     MANIFEST,
     cache_folder,
     check_writable,
+    is_locked,
     json_bytes,
     locked,
     new_folder,
+    read_file,
     read_manifest,
+    refuse_links,
     sweep,
     sweep_abandoned,
     update_folder,
     verified,
     write_file,
+    write_own_file,
 )
 
 Files = dict[str, bytes]
@@ -64,11 +69,12 @@ def crashes(folder: Path, copies: Path, action: Callable[[], None]) -> list[Path
         states.append(copies / str(len(states)))
         shutil.copytree(folder, states[-1])
 
-    def slow_write(path: Path, data: bytes) -> None:
+    def slow_write(path: Path, data: bytes, mode: int = 0o666) -> None:
         copy()
         path.write_bytes(data[: len(data) // 2])
         copy()
-        write_through(path, data)
+        path.unlink()
+        write_through(path, data, mode)
 
     def slow_replace(source: Path, target: Path) -> None:
         copy()
@@ -143,8 +149,8 @@ def test_write_file_writes_what_a_link_leads_to(tmp_path: Path) -> None:
 def test_write_file_keeps_the_mode(tmp_path: Path, mode: int, monkeypatch: pytest.MonkeyPatch) -> None:
     path, write_through, seen = tmp_path / "file", storage._write_through, []
 
-    def looked_at(temporary: Path, data: bytes) -> None:
-        write_through(temporary, data)
+    def looked_at(temporary: Path, data: bytes, mode: int) -> None:
+        write_through(temporary, data, mode)
         seen.append(temporary.stat().st_mode & 0o777)
 
     path.write_bytes(b"old")
@@ -204,6 +210,168 @@ def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
     ):
         with pytest.raises(TextgenError, match=r"Cannot write .*x: "):
             write()
+
+
+# --- Links, names and modes --------------------------------------------------------------------------------
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "a file": lambda folder: write_file(folder / "file", b"new"),
+    "a file of ours": lambda folder: write_own_file(folder / "file", b"new"),
+    "several files": lambda folder: update_folder(folder, {"file": b"new"}),
+}
+
+
+def write_new_folder(folder: Path) -> None:
+    with new_folder(folder / "folder") as temporary:
+        (temporary / "file").write_bytes(b"new")
+
+
+WRITERS["a folder"] = write_new_folder
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_no_temporary_name_can_be_known_or_leads_elsewhere(
+    tmp_path: Path, writer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link is put wherever the writer is about to create a file: it is never followed."""
+    folder, victim = tmp_path / "folder", tmp_path / "victim"
+    folder.mkdir()
+    victim.write_bytes(b"mine")
+    used: list[str] = []
+    really_open, really_mkdir = os.open, os.mkdir
+
+    def trapped(path: Any, flags: int, mode: int = 0o777, **options: Any) -> int:
+        if flags & os.O_CREAT and str(folder) in str(path):
+            used.append(os.path.basename(path))
+            with suppress(FileExistsError):
+                os.symlink(victim, path)
+        return really_open(path, flags, mode, **options)
+
+    def made(path: Any, *options: Any) -> None:
+        used.append(os.path.basename(path))
+        really_mkdir(path, *options)
+
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", trapped)
+            patch.setattr(os, "mkdir", made)
+            with pytest.raises(TextgenError, match="Cannot write"):
+                WRITERS[writer](folder)
+    assert victim.read_bytes() == b"mine"
+    hidden = [name for name in used if name.startswith(".tmp-")]
+    assert len(set(hidden)) == len(hidden)
+    assert not any(str(os.getpid()) in name for name in hidden)
+
+
+@pytest.mark.parametrize("planted", ["file", "file.new", MANIFEST, "folder"])
+def test_a_link_in_a_folder_of_ours_is_never_written_through(tmp_path: Path, planted: str) -> None:
+    folder, victim = tmp_path / "folder", tmp_path / "victim"
+    folder.mkdir()
+    victim.write_bytes(b"mine")
+    (folder / planted).symlink_to(victim)
+    for writer, write in WRITERS.items():
+        if writer != "a file":  # which is the user's own
+            with suppress(TextgenError):
+                write(folder)
+            assert victim.read_bytes() == b"mine", writer
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+@pytest.mark.parametrize("umask", [0o002, 0o022, 0o077])
+def test_modes_follow_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        for writer, write in WRITERS.items():
+            (tmp_path / writer).mkdir()
+            write(tmp_path / writer)
+    finally:
+        os.umask(before)
+    for path in tmp_path.rglob("*"):
+        assert path.stat().st_mode & 0o777 == (0o777 if path.is_dir() else 0o666) & ~umask, path
+
+
+def test_only_errors_of_the_writing_are_told_as_such(tmp_path: Path) -> None:
+    """The block may read a corpus that is gone meanwhile: more room on the disk would not help."""
+    with pytest.raises(FileNotFoundError), new_folder(tmp_path / "folder"):
+        (tmp_path / "missing").read_bytes()
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("place", ["link", "deep/link", "deep/deeper/link"])
+@pytest.mark.parametrize("target", ["file", "..", "nowhere"])
+def test_a_link_anywhere_in_a_folder_is_found(tmp_path: Path, place: str, target: str) -> None:
+    (tmp_path / "deep" / "deeper").mkdir(parents=True)
+    (tmp_path / "file").write_bytes(b"")
+    refuse_links(tmp_path)
+    (tmp_path / place).symlink_to(target)
+    with pytest.raises(SavedModelError, match=rf"{place} is a link, and textgen follows none"):
+        refuse_links(tmp_path)
+
+
+def test_a_pipe_in_a_folder_is_found_and_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SavedModelError, match="pipe is neither a file nor a folder"):
+        refuse_links(tmp_path)
+    with pytest.raises(OSError, match="not a regular file"):
+        read_file(tmp_path / "pipe", 10)
+    with pytest.raises(SavedModelError, match=r"Cannot read .*pipe: it is not a regular file\."):
+        verified(tmp_path, "pipe", {"size": 0, "sha256": ""})
+
+
+def test_what_is_larger_than_its_kind_can_be_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    assert read_file(tmp_path / "file", 5) == b"12345"
+    with pytest.raises(OSError, match="more than the 4 bytes"):
+        read_file(tmp_path / "file", 4)
+    with (tmp_path / MANIFEST).open("wb") as file:
+        file.truncate(12 << 30)
+    with pytest.raises(SavedModelError, match=r"Cannot read .*MANIFEST\.json: it has more than the [\d,]+ bytes"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, "a"])
+def test_a_link_is_not_read(tmp_path: Path, name: str) -> None:
+    update_folder(tmp_path / "folder", {"a": b"12345"})
+    (tmp_path / "folder" / name).rename(tmp_path / "elsewhere")
+    (tmp_path / "folder" / name).symlink_to("../elsewhere")
+    with pytest.raises(SavedModelError, match=f"Cannot read .*{name}: it is a link"):
+        contents(tmp_path / "folder")
+
+
+# --- Locks -------------------------------------------------------------------------------------------------
+
+
+def test_whether_a_folder_is_held_can_be_asked_without_holding_it(tmp_path: Path) -> None:
+    assert is_locked(tmp_path) is False
+    with locked(tmp_path):
+        assert is_locked(tmp_path) is True
+    assert is_locked(tmp_path) is False
+    assert is_locked(tmp_path / "missing") is None
+
+
+def test_who_asks_whether_a_folder_is_held_makes_no_other_fail(tmp_path: Path) -> None:
+    import fcntl
+
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    timer = threading.Timer(0.05, os.close, [descriptor])
+    timer.start()
+    with locked(tmp_path) as is_held:
+        assert is_held
+    timer.join()
+
+
+def test_a_folder_that_was_moved_away_meanwhile_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "folder").mkdir()
+    try_lock = storage._try_lock
+
+    def moved(descriptor: int, *others: Any) -> bool:
+        (tmp_path / "folder").rename(tmp_path / "other")
+        return try_lock(descriptor, *others)
+
+    monkeypatch.setattr(storage, "_try_lock", moved)
+    with pytest.raises(TextgenError, match=r"has moved or removed .*folder"), locked(tmp_path / "folder"):
+        pass
 
 
 # --- A new folder ------------------------------------------------------------------------------------------
@@ -486,8 +654,14 @@ def test_sweep_removes_what_a_killed_process_left_and_nothing_else(tmp_path: Pat
     (tmp_path / ".tmp-folder-x" / "file").write_bytes(b"half")
     (tmp_path / "kept").write_bytes(b"")
     (tmp_path / ".hidden").write_bytes(b"")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "file").write_bytes(b"mine")
+    (tmp_path / ".tmp-link").symlink_to("elsewhere")
+    (tmp_path / ".tmp-old-odd").mkdir()  # not as we name them
+    (tmp_path / ".tmp-old-1-put-back").mkdir()
     sweep(tmp_path)
-    assert names(tmp_path) == [".hidden", "kept"]
+    assert names(tmp_path) == [".hidden", "elsewhere", "kept", "put-back"]
+    assert names(tmp_path / "elsewhere") == ["file"]
     sweep(tmp_path / "nowhere")
 
 

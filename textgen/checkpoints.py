@@ -5,7 +5,8 @@ Each checkpoint is a folder that is whole or absent; the one before stays until 
 
 from __future__ import annotations
 
-import json
+import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 from textgen.errors import SavedModelError, TrainingError
-from textgen.saved_model import in_c_order
-from textgen.storage import MANIFEST, json_bytes, new_folder, read_manifest, sweep, verified
+from textgen.saved_model import LIBRARY_ERRORS, in_c_order, read_json
+from textgen.storage import MANIFEST, json_bytes, new_folder, read_manifest, sweep, verified, writing
 
 TENSORS, POSITION = "tensors.safetensors", "position.json"
+STEP = "step-([0-9]{1,18})"
 
 
 @dataclass(frozen=True)
@@ -31,15 +33,17 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int = 2) -> None:
-    """Writes the checkpoint of a step and drops all but the newest `keep`.
+    """Writes the checkpoint of a step and drops all but the newest `keep` that are sound.
 
+    Those of later steps belong to a past that did not last: a run goes back only over damaged ones.
     Raises `TextgenError` where the disk does not take it; the ones before are then untouched.
     """
     sweep(folder)
-    with new_folder(folder / f"step-{step:09d}") as temporary:
+    path = _path(folder, step)
+    with new_folder(path) as temporary, writing(path):
         (temporary / TENSORS).write_bytes(save(in_c_order(checkpoint.tensors)))
         (temporary / POSITION).write_bytes(json_bytes(checkpoint.position))
-    for old in sorted(folder.glob("step-*"))[:-keep]:
+    for old in _superfluous(folder, step, keep):
         shutil.rmtree(old, ignore_errors=True)
 
 
@@ -60,6 +64,11 @@ def check_room(folder: Path, tensors: Mapping[str, np.ndarray], keep: int) -> No
         )
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run can try to go on from what is there; that it is sound, `newest_checkpoint` finds out."""
+    return any(os.path.lexists(path / MANIFEST) for path in _checkpoints(folder))
+
+
 def newest_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
     """The newest checkpoint that verifies, and what is wrong with newer ones that do not.
 
@@ -68,13 +77,64 @@ def newest_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
     """
     sweep(folder)
     skipped: list[str] = []
-    for path in sorted(folder.glob("step-*"), reverse=True):
+    for path in reversed(_checkpoints(folder)):
         try:
-            entries = read_manifest(path)["files"]
-            tensors, position = (verified(path, name, entries[name]) for name in (TENSORS, POSITION))
-            return Checkpoint(load_file(tensors), json.loads(position.read_text(encoding="utf-8"))), skipped
+            return _read(path), skipped
         except SavedModelError as error:
             skipped.append(str(error))
-        except KeyError as error:
-            skipped.append(f"{path / MANIFEST} does not name {error}.")
-    raise SavedModelError(f"There is no checkpoint in {folder} to resume from: train without resuming.")
+    if skipped:
+        raise SavedModelError(
+            f"There is no checkpoint in {folder} to resume from: all of them are damaged ({skipped[0].rstrip('.')}). "
+            "Copy the whole folder again, or remove it and train again."
+        )
+    raise SavedModelError(f"There is no checkpoint in {folder} to resume from: train again without resuming.")
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """The folders of all checkpoints, in the order of their steps; nothing is found behind a link."""
+    if folder.is_symlink():
+        raise SavedModelError(f"{folder} is a link, and no link in the folder of a model is followed.")
+    found = {int(match[1]): path for path in folder.glob("step-*") if (match := re.fullmatch(STEP, path.name))}
+    return [found[step] for step in sorted(found)]
+
+
+def _superfluous(folder: Path, step: int, keep: int) -> list[Path]:
+    """Every checkpoint but that of `step`, just written, and the newest sound ones before it, `keep` together."""
+    *before, _ = [path for path in _checkpoints(folder) if int(path.name.removeprefix("step-")) <= step]
+    kept = [_path(folder, step)]
+    for path in reversed(before):
+        if len(kept) < keep and _is_sound(path):
+            kept.append(path)
+    return [path for path in _checkpoints(folder) if path not in kept]
+
+
+def _path(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:09d}"
+
+
+def _files(path: Path) -> tuple[Path, Path]:
+    """Where tensors and position of a checkpoint are, once they verify. Raises `SavedModelError`."""
+    if path.is_symlink():
+        raise SavedModelError(f"{path} is a link, and no link in the folder of a model is followed.")
+    entries = read_manifest(path)["files"]
+    for name in (TENSORS, POSITION):
+        if name not in entries:
+            raise SavedModelError(f"{path / MANIFEST} does not name '{name}'.")
+    return verified(path, TENSORS, entries[TENSORS]), verified(path, POSITION, entries[POSITION])
+
+
+def _is_sound(path: Path) -> bool:
+    try:
+        _files(path)
+    except SavedModelError:
+        return False
+    return True
+
+
+def _read(path: Path) -> Checkpoint:
+    tensors, position = _files(path)
+    try:
+        arrays = load_file(tensors)
+    except LIBRARY_ERRORS as error:
+        raise SavedModelError(f"{tensors} is damaged: {error}.") from None
+    return Checkpoint(arrays, read_json(position))

@@ -29,7 +29,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from textgen.diagnostics import diagnose_directions, norms, update_ratios, window
 from textgen.reports import Observer, RunReport, StepReport, ValidationReport
 from textgen.runtime import gpu_bytes, resident_bytes
-from textgen.storage import write_file, writing
+from textgen.storage import write_own_file, writing
 from textgen.tokenizer import Tokenizer
 from textgen.tokens import TokenData
 
@@ -163,7 +163,7 @@ class Monitor(Observer):
         number = min(PROJECTED_PIECES, PROJECTED_NUMBERS // table.shape[1], len(table))
         self._projected = np.sort(np.argsort(-self._counts, kind="stable")[:number])  # ids
         rows = [f"{_cell(self._pieces[id])}\t{self._counts[id]}" for id in self._projected]
-        write_file(self._folder / PIECES_FILE, "\n".join(["piece\tcount", *rows, ""]).encode())
+        write_own_file(self._folder / PIECES_FILE, "\n".join(["piece\tcount", *rows, ""]).encode())
         self._write_embedding(table)
         config = ProjectorConfig()
         config.embeddings.add(
@@ -172,11 +172,11 @@ class Monitor(Observer):
             tensor_shape=[number, table.shape[1]],
             metadata_path=PIECES_FILE,
         )
-        write_file(self._folder / PROJECTOR_FILENAME, str(config).encode())
+        write_own_file(self._folder / PROJECTOR_FILENAME, str(config).encode())
 
     def _write_embedding(self, table: np.ndarray) -> None:
         """Table [V, E]: the same file each time."""
-        write_file(self._folder / EMBEDDING_FILE, table[self._projected].astype("<f4").tobytes())
+        write_own_file(self._folder / EMBEDDING_FILE, table[self._projected].astype("<f4").tobytes())
 
     def _goes_on_at(self, step: int) -> None:
         """Points from `step` on that are there already were of a past that did not last."""

@@ -29,7 +29,7 @@ from textgen import storage
 from textgen.config import CorpusConfig, TokenizerConfig, TrainingConfig, from_dict, select, to_dict
 from textgen.corpus import PREPARED, Corpus
 from textgen.errors import ConfigError, CorpusError, TextgenError
-from textgen.storage import MANIFEST, json_bytes, new_folder, read_manifest
+from textgen.storage import MANIFEST, json_bytes, new_folder, read_manifest, writing
 from textgen.tokenizer import MODEL_FILE, ByteTokenizer, Tokenizer, read_tokenizer
 from textgen.tokens import SUMMARY, SplitSummary, TokenData, TokenStream, encode_parts, hold_out, share_to_hold_out
 from textgen.vocabulary import add_labels, learn_vocabulary
@@ -273,7 +273,7 @@ def _begin(
     )
     from_dict(TrainingConfig, {"valid_fraction": settings.valid_fraction, "seed": settings.seed})  # are they in range?
     try:
-        with new_folder(folder, replace=False) as temporary:
+        with new_folder(folder, replace=False) as temporary, writing(folder):
             (temporary / PREPARED).write_bytes(json_bytes(asdict(settings)))
             if tokenizer.serialized:
                 (temporary / MODEL_FILE).write_bytes(tokenizer.serialized)

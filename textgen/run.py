@@ -5,6 +5,7 @@ This is the story to read first; each line of it is a module of its own.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -12,41 +13,35 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from textgen import storage
 from textgen.checkpoints import Checkpoint, newest_checkpoint
-from textgen.config import (
-    SETTLED,
-    CorpusConfig,
-    ModelConfig,
-    SamplingConfig,
-    TokenizerConfig,
-    TrainingConfig,
-    from_dict,
-    to_dict,
-)
-from textgen.corpus import Corpus
+from textgen.config import CorpusConfig, ModelConfig, SamplingConfig, TokenizerConfig, TrainingConfig, to_dict
 from textgen.direction import one_way
-from textgen.errors import ConfigError, SavedModelError, TextgenError, TrainingError
+from textgen.errors import ConfigError, SavedModelError, TextgenError
 from textgen.labels import named
 from textgen.lr_finder import Point
 from textgen.novelty import MAX_NGRAMS, NgramIndex, index_stream
 from textgen.plan import Plan
-from textgen.prepared import PreparedCorpus, open_corpus
+from textgen.prepared import PreparedCorpus
 from textgen.reports import Observer, RunReport
+from textgen.resumption import Named, read_run, with_origin
 from textgen.saved_model import (
     CHECKPOINTS,
     LOGS,
     NGRAMS,
     TRAINING,
     SavedModel,
+    claimed,
+    has_steps,
     load_model,
-    read_json,
+    read_training,
     save_model,
     save_ngrams,
     write_training,
 )
-from textgen.storage import MANIFEST, locked, write_file, writing
+from textgen.storage import MANIFEST, locked, refuse_links, write_own_file
 from textgen.subwords import SampledStream
-from textgen.tokenizer import MODEL_FILE, Tokenizer, load_tokenizer
+from textgen.tokenizer import MODEL_FILE, Tokenizer
 from textgen.tokens import TokenData, prepare
 from textgen.transfer import carried_over, shared_pieces
 from textgen.vocabulary import add_labels, learn_vocabulary
@@ -86,18 +81,8 @@ def train(
 
         num_workers = distribution.num_workers if distribution else 1
         refuse_two_schedules(callbacks, plan.training_config, num_workers)  # likewise
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder):
-        if (folder / MANIFEST).exists() or any((folder / CHECKPOINTS).glob("step-*")):
-            raise TrainingError(f"{folder} already holds a model: resume it, remove it, or choose another name.")
-        try:
-            run = _begun(plan, folder, say)
-        except BaseException:
-            with suppress(OSError):
-                folder.rmdir()  # if nothing is in it yet
-            raise
-        return run.go(plan.start, observers, callbacks, distribution, step_timeout)
+    with claimed(folder):
+        return _begun(plan, folder, say).go(plan.start, observers, callbacks, distribution, step_timeout)
 
 
 def _begun(plan: Plan, folder: Path, say: Say) -> _Run:
@@ -115,9 +100,10 @@ def _begun(plan: Plan, folder: Path, say: Say) -> _Run:
     run = _Run(folder, tokenizer, data, model_config, plan.tokenizer_config, plan.corpus_config, plan.training_config)
     run.record = _first_record(plan, model_config, tokenizer, data)
     if tokenizer.serialized:
-        write_file(folder / MODEL_FILE, tokenizer.serialized)
+        write_own_file(folder / MODEL_FILE, tokenizer.serialized)
     base = plan.start.ngrams() if plan.start and plan.start.has_ngrams and knows_vocabulary else None
     run.index_corpus(say, base)
+    run.record = with_origin(run.record, folder)
     write_training(folder, run.record)
     return run
 
@@ -126,24 +112,36 @@ def resume(
     folder: Path,
     settings: Mapping[str, Any] | None = None,
     *,
+    given: Named = Named(),  # noqa: B008 - it cannot be changed
     observers: Sequence[Observer] = (),
     callbacks: Sequence[keras.callbacks.Callback] = (),
     say: Say = lambda line: None,
     distribution: Distribution | None = None,
     step_timeout: float | None = None,
 ) -> SavedModel:
-    """Goes on with an interrupted run from its newest checkpoint; `settings` may give it another budget."""
-    if not (folder / TRAINING).is_file():
-        raise SavedModelError(f"There is no training to resume in {folder}: train without resuming.")
+    """Goes on with an interrupted run from its newest checkpoint; `settings` may give it another budget.
+
+    `given` says where the corpus is now, and what else the run was begun with: it must be the same.
+    """
+    if not os.path.lexists(folder / TRAINING):
+        raise SavedModelError(_nothing_to_resume(folder))
     with locked(folder):
+        refuse_links(folder)
+        for place in (folder, folder / LOGS):
+            storage.sweep(place)
+        if os.path.lexists(folder / MANIFEST) and not has_steps(folder):
+            raise SavedModelError(
+                f"{folder} holds a model without a checkpoint, so its run cannot be resumed: start a run of another "
+                "name from it."
+            )
         checkpoint, skipped = newest_checkpoint(folder / CHECKPOINTS)
         for line in skipped:
             say(f"Skipped a damaged checkpoint: {line}")
-        run = _reopened(folder, settings or {})
+        run = _reopened(folder, settings or {}, given, say)
         run.checkpoint = checkpoint
         if not (folder / NGRAMS).is_file():
             run.index_corpus(say)
-        known = read_json(folder / TRAINING)
+        known = read_training(folder)
         write_training(folder, run.record)  # for those that join, and for the next time
         try:
             return run.go(None, observers, callbacks, distribution, step_timeout)
@@ -153,35 +151,34 @@ def resume(
             raise
 
 
-def join(folder: Path, distribution: Distribution, step_timeout: float | None = None) -> SavedModel:
+def join(
+    folder: Path,
+    distribution: Distribution,
+    step_timeout: float | None = None,
+    given: Named = Named(),  # noqa: B008 - it cannot be changed
+) -> SavedModel:
     """Takes part in the run that the chief starts or resumes in `folder`, which all processes must see."""
     with distribution.together():
         distribution.total([])  # until the chief has written down what the run is
-    run = _reopened(folder, {})
+    run = _reopened(folder, {}, given, lambda line: None)
     with suppress(SavedModelError):  # the chief starts afresh
         run.checkpoint, _ = newest_checkpoint(folder / CHECKPOINTS)
     return run.go(None, (), (), distribution, step_timeout)
 
 
-def _reopened(folder: Path, settings: Mapping[str, Any]) -> _Run:
+def _reopened(folder: Path, settings: Mapping[str, Any], given: Named, say: Say) -> _Run:
     """The run that `folder` has a record of."""
-    record = read_json(folder / TRAINING)
-    corpus_config = from_dict(CorpusConfig, record["corpus"]["config"])
-    training = to_dict(from_dict(TrainingConfig, record["training"]))
-    for name in SETTLED:
-        if settings.get(name, training[name]) != training[name]:
-            raise ConfigError(f"{name} was settled when the run began, as {training[name]}: it stays when resuming.")
-    if any(name in settings for name in ("epochs", "steps", "minutes")):
-        training |= dict.fromkeys(("epochs", "steps", "minutes"))
-    training_config = from_dict(TrainingConfig, {**training, **settings})
-    tokenizer_config = from_dict(TokenizerConfig, record["tokenizer"])
-    unsaved = tokenizer_config.tokenizer == "byte" and not (folder / MODEL_FILE).exists()
-    tokenizer = load_tokenizer(b"" if unsaved else (folder / MODEL_FILE).read_bytes())
-    data = _same_data(record, corpus_config, tokenizer, training_config)
-    model_config = from_dict(ModelConfig, record["model"])
-    run = _Run(folder, tokenizer, data, model_config, tokenizer_config, corpus_config, training_config)
-    run.record = record | {"training": to_dict(training_config), "state": "running"}
+    found = read_run(folder, settings, given, say)
+    configs = found.model_config, found.tokenizer_config, found.corpus_config, found.training_config
+    run = _Run(folder, found.tokenizer, found.data, *configs)
+    run.record = found.record | {"training": to_dict(found.training_config), "state": "running"}
     return run
+
+
+def _nothing_to_resume(folder: Path) -> str:
+    if os.path.lexists(folder / MANIFEST):
+        return f"There is no training to resume in {folder}: its model was made elsewhere. Start a new run from it."
+    return f"There is no training to resume in {folder}: train without resuming."
 
 
 def find_learning_rate(
@@ -267,24 +264,6 @@ def _first_record(plan: Plan, model_config: ModelConfig, tokenizer: Tokenizer, d
         "progress": {"step": 0, "epochs": 0.0, "seconds": 0.0},
         "scores": {},
     }
-
-
-def _same_data(
-    record: Mapping[str, Any], config: CorpusConfig, tokenizer: Tokenizer, training: TrainingConfig
-) -> TokenData:
-    """The tokens that the run was started with: from the cache, or encoded again from an unchanged corpus."""
-    cached = TokenData.cached(Path(record["tokens"]["folder"]))
-    if cached:
-        return cached
-    corpus, valid = open_corpus(record["corpus"]["paths"], config), record["corpus"]["valid"]
-    held_out = Corpus(valid, config) if valid else training.valid_fraction
-    known = record["corpus"].get("valid_fingerprint")
-    changed = known and isinstance(held_out, Corpus) and held_out.fingerprint() != known
-    if changed or corpus.fingerprint() != record["corpus"]["fingerprint"]:
-        raise TrainingError("The corpus has changed since the run was started: train again instead of resuming.")
-    if isinstance(corpus, PreparedCorpus):
-        return corpus.data()
-    return prepare(corpus, tokenizer, held_out, seed=training.seed)
 
 
 def _drawn_by_lot(data: TokenData, tokenizer: Tokenizer, config: TrainingConfig) -> TokenData:

@@ -2,20 +2,26 @@
 
 Everything that textgen writes goes to a temporary name beside its target, is flushed to the disk, and is
 renamed. A folder carries a `MANIFEST.json` with the size and sha256 of each of its files.
+
+Such a folder may come from somebody else. No link in it is followed, for reading or writing, and no file of it is
+read that is larger than its kind can be. Temporary names are random, and a file is created under them or not at all.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from textgen.errors import SavedModelError, TextgenError
 
@@ -23,7 +29,10 @@ MANIFEST = "MANIFEST.json"
 PENDING = ".new"  # a file that the manifest already counts on, not yet renamed into place
 TEMPORARY = ".tmp-"
 YOUNG_SECONDS = 3600.0  # since a folder was changed
-ASIDE = f"{TEMPORARY}old-"  # then the process and the name that the folder had
+ASIDE = f"{TEMPORARY}old-"  # then a random word and the name that the folder had
+MANIFEST_BYTES = 1 << 22  # at most: tens of thousands of files
+LOCK_SECONDS = 0.2  # that a lock is waited for: somebody may be looking whether it is held
+NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # not on Windows
 
 
 def cache_folder() -> Path:
@@ -34,23 +43,18 @@ def cache_folder() -> Path:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Writes `data` to `path` so that a crash leaves either the old file or the new one, with the old one's mode.
+    """Writes `data` to a file of the user's so that a crash leaves either the old one or the new one.
 
-    Where `path` is a link, what it leads to is written.
+    The file keeps its mode. Where `path` is a link, what it leads to is written.
     """
     with writing(path):
-        target = Path(os.path.realpath(path))
-        temporary = target.with_name(f"{TEMPORARY}{os.getpid()}-{target.name}")
-        try:
-            if target.exists():
-                temporary.touch(0o600)  # what was private is never open to others
-            _write_through(temporary, data)
-            with suppress(OSError):  # there was no file, or its file system has no modes
-                shutil.copymode(target, temporary)
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
-        _sync_folder(target.parent)
+        _replace(Path(os.path.realpath(path)), data)
+
+
+def write_own_file(path: Path, data: bytes) -> None:
+    """Like `write_file`, in a folder that is textgen's: a link in the place of the file is replaced, not followed."""
+    with writing(path):
+        _replace(path, data)
 
 
 @contextmanager
@@ -58,23 +62,25 @@ def new_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
     """A temporary folder that becomes `path`, with a manifest, when the block ends without an error.
 
     What is there already is replaced; without `replace` it stays, unless it is an empty folder, and this fails.
+    Errors of the block are its own: it says itself what it could not write, by `writing`.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{path.name}-", dir=path.parent))
-        try:
-            yield temporary
+        temporary = path.with_name(f"{TEMPORARY}{path.name}-{_random_word()}")
+        temporary.mkdir()
+    try:
+        yield temporary
+        with writing(path):
             files = sorted(file for file in temporary.iterdir() if file.is_file())
             for file in files:
                 _sync_file(file)
             manifest = {file.name: {"size": file.stat().st_size, "sha256": sha256(file)} for file in files}
             _write_through(temporary / MANIFEST, json_bytes({"files": manifest}))
             _sync_folder(temporary)
-            temporary.chmod(0o755)  # mkdtemp's own is for its owner only
             (_rename_folder if replace else os.rename)(temporary, path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-        _sync_folder(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    _sync_folder(path.parent)
 
 
 def update_folder(path: Path, files: Mapping[str, bytes]) -> None:
@@ -85,7 +91,7 @@ def update_folder(path: Path, files: Mapping[str, bytes]) -> None:
     """
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
-        entries = read_manifest(path)["files"] if (path / MANIFEST).exists() else {}
+        entries = read_manifest(path)["files"] if os.path.lexists(path / MANIFEST) else {}
         for name, entry in entries.items():  # what an interrupted update left unrenamed is put in place first
             with suppress(SavedModelError) if name in files else nullcontext():  # damage is mended by `files`
                 settled = verified(path, name, entry)
@@ -96,7 +102,7 @@ def update_folder(path: Path, files: Mapping[str, bytes]) -> None:
             _write_pending(path / f"{name}{PENDING}", data)
             entries[name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         _sync_folder(path)
-        write_file(path / MANIFEST, json_bytes({"files": entries}))
+        write_own_file(path / MANIFEST, json_bytes({"files": entries}))
         for name in files:
             os.replace(path / f"{name}{PENDING}", path / name)
         _sync_folder(path)
@@ -105,7 +111,7 @@ def update_folder(path: Path, files: Mapping[str, bytes]) -> None:
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of a folder. Raises `SavedModelError` where it is missing or damaged."""
     try:
-        manifest = json.loads((path / MANIFEST).read_bytes())
+        manifest = json.loads(read_file(path / MANIFEST, MANIFEST_BYTES))
         for entry in manifest["files"].values():
             if not (isinstance(entry["size"], int) and isinstance(entry["sha256"], str)):
                 raise ValueError("a size or a checksum is of the wrong type")
@@ -127,7 +133,8 @@ def verified(path: Path, name: str, entry: Mapping[str, Any]) -> Path:
     found = None
     for candidate in (path / name, path / f"{name}{PENDING}"):
         try:
-            size = candidate.stat().st_size
+            with open_file(candidate) as file:
+                size = os.fstat(file.fileno()).st_size
             found = size if found is None else found
             if size == entry["size"] and sha256(candidate) == entry["sha256"]:
                 return candidate
@@ -141,6 +148,52 @@ def verified(path: Path, name: str, entry: Mapping[str, Any]) -> Path:
     raise SavedModelError(f"{path / name} {what}. Copy the whole folder again, or train the model again.")
 
 
+def open_file(path: Path) -> BinaryIO:
+    """Opens a file for reading. Raises `OSError`, with a reason for people, for a link, a folder, a pipe or a device.
+
+    The rest of the path is the caller's to choose: only its last part is looked at.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | NO_FOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK):
+            raise OSError(error.errno, "it is a link, and no link in such a folder is followed", str(path)) from None
+        raise
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """All of a file, if it has at most `limit` bytes. Raises `OSError` as `open_file` does, and for a larger file."""
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size <= limit and len(data := file.read(size + 1)) <= limit:
+            return data
+    raise OSError(errno.EFBIG, f"it has more than the {limit:,} bytes that such a file can have", str(path))
+
+
+def refuse_links(folder: Path) -> None:
+    """Raises `SavedModelError` for a link, a pipe or a device anywhere below `folder`: nothing there is followed."""
+    try:
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.is_dir(follow_symlinks=False):
+                    refuse_links(Path(entry.path))
+                elif not entry.is_file(follow_symlinks=False):
+                    what = "a link" if entry.is_symlink() else "neither a file nor a folder"
+                    raise SavedModelError(
+                        f"{entry.path} is {what}, and textgen follows none in the folder of a model. Remove it, or put "
+                        "a copy of what it leads to in its place."
+                    )
+    except OSError as error:
+        raise SavedModelError(f"Cannot read {error.filename or folder}: {error.strerror or error}.") from None
+
+
 def json_bytes(value: Any) -> bytes:
     """JSON for people and programs: UTF-8, indented."""
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
@@ -148,8 +201,8 @@ def json_bytes(value: Any) -> bytes:
 
 def sha256(path: Path) -> str:
     """Checksum of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def sweep(path: Path, name: str = "") -> None:
@@ -158,12 +211,12 @@ def sweep(path: Path, name: str = "") -> None:
     A folder that it had moved aside and not yet replaced is put back.
     """
     for leftover in path.glob(f"{ASIDE}*"):
-        target = path / leftover.name.removeprefix(ASIDE).split("-", 1)[1]
-        if f"{target.name}-".startswith(name) and not target.exists():
+        target = path / leftover.name.removeprefix(ASIDE).partition("-")[2]
+        if f"{target.name}-".startswith(name) and not os.path.lexists(target):
             with suppress(OSError):
                 os.rename(leftover, target)
     for leftover in path.glob(f"{TEMPORARY}{name}*"):
-        if leftover.is_dir():
+        if leftover.is_dir() and not leftover.is_symlink():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             with suppress(OSError):
@@ -185,7 +238,7 @@ def sweep_abandoned(path: Path, name: str) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[bool]:
-    """Holds the folder `path` alone. Raises `TextgenError` at once if another process holds it.
+    """Holds the folder `path` alone. Raises `TextgenError` if another process holds it, or has moved it away.
 
     Nothing is left behind, however the process ends. File systems that know no such locks do without: it gives False.
     """
@@ -199,14 +252,28 @@ def locked(path: Path) -> Iterator[bool]:
     is_held = False
     try:
         with suppress(OSError):
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                is_held = True
-            except BlockingIOError:
-                raise TextgenError(
-                    f"Another process is writing to {path}: wait for it to end, or choose another name."
-                ) from None
+            is_held = _try_lock(descriptor, fcntl.LOCK_EX, LOCK_SECONDS)
+            if not is_held:
+                raise TextgenError(f"Another process is writing to {path}: wait for it to end, or choose another name.")
+        if is_held and not _is_at(descriptor, path):
+            raise TextgenError(f"Another process has moved or removed {path}. Look what is there, and try again.")
         yield is_held
+    finally:
+        os.close(descriptor)
+
+
+def is_locked(path: Path) -> bool | None:
+    """Whether a process, which may be this one, holds the folder `path` with `locked`; None where nobody can tell."""
+    try:
+        import fcntl
+
+        descriptor = os.open(path, os.O_RDONLY)
+    except (ImportError, OSError):
+        return None
+    try:
+        return not _try_lock(descriptor, fcntl.LOCK_SH)
+    except OSError:  # a file system that knows no locks
+        return None
     finally:
         os.close(descriptor)
 
@@ -231,13 +298,72 @@ def check_writable(path: Path) -> None:
         pass
 
 
+def _try_lock(descriptor: int, kind: int, seconds: float = 0.0) -> bool:
+    """Whether a lock could be had in that time. Raises `OSError` where there are none."""
+    import fcntl
+
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(0.01)
+        else:
+            return True
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether `path` still leads to what was opened there."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return False
+
+
+def _replace(target: Path, data: bytes) -> None:
+    """Puts a new file in the place of what is there, with the mode of a file that was."""
+    temporary = target.with_name(f"{TEMPORARY}{_random_word()}")
+    mode = _mode(target)
+    try:
+        _write_through(temporary, data, 0o666 if mode is None else 0o600)  # what was private is never open to others
+        if mode is not None:
+            with suppress(OSError):  # its file system has no modes
+                temporary.chmod(mode)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(target.parent)
+
+
+def _mode(path: Path) -> int | None:
+    """Who may do what with a file; None where there is none."""
+    try:
+        found = path.lstat().st_mode
+    except FileNotFoundError:
+        return None
+    return found & 0o777 if stat.S_ISREG(found) else None
+
+
+def _random_word() -> str:
+    """A part of a temporary name that nobody can know beforehand."""
+    return secrets.token_hex(8)
+
+
+def move_aside(path: Path) -> Path:
+    """Renames what is at `path` to a temporary name beside it, which `sweep` knows, and gives that."""
+    aside = path.with_name(f"{ASIDE}{_random_word()}-{path.name}")
+    os.rename(path, aside)
+    return aside
+
+
 def _rename_folder(source: Path, target: Path) -> None:
     """Renames over a folder that may be there already: it is moved aside first, and back on failure."""
-    if not target.exists():
+    if not os.path.lexists(target):
         os.rename(source, target)
         return
-    aside = target.with_name(f"{ASIDE}{os.getpid()}-{target.name}")
-    os.rename(target, aside)
+    aside = move_aside(target)
     try:
         os.rename(source, target)
     except OSError:
@@ -246,8 +372,10 @@ def _rename_folder(source: Path, target: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _write_through(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
+def _write_through(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Writes a file that is not there yet; `mode` is what the process's umask leaves of it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOW | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -255,6 +383,7 @@ def _write_through(path: Path, data: bytes) -> None:
 
 def _write_pending(path: Path, data: bytes) -> None:
     """Writes a file on which no manifest counts yet; what a full disk took of it is removed."""
+    path.unlink(missing_ok=True)  # also a link
     try:
         _write_through(path, data)
     except OSError:

@@ -29,7 +29,7 @@ from textgen.config import TrainingConfig
 from textgen.corpus import Corpus, Part
 from textgen.encoding import encode_batches
 from textgen.errors import CorpusError, TextgenError
-from textgen.storage import TEMPORARY, cache_folder, locked, new_folder, read_manifest, sweep_abandoned
+from textgen.storage import TEMPORARY, cache_folder, locked, new_folder, read_manifest, sweep_abandoned, writing
 from textgen.tokenizer import Tokenizer
 
 FORMAT = 5  # part of the cache's key: a change of what is written makes old caches unused
@@ -467,23 +467,26 @@ def encode_parts(
     """
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
     with new_folder(folder) as temporary, locked(temporary), ExitStack() as files:
-        writers = {
-            split: files.enter_context(closing(_SplitWriter(temporary, split, tokenizer, dtype)))
-            for split in ("train", "valid")
-        }
+        with writing(folder):
+            writers = {
+                split: files.enter_context(closing(_SplitWriter(temporary, split, tokenizer, dtype)))
+                for split in ("train", "valid")
+            }
         ahead, batches = itertools.tee(_batched(parts))
         texts = ([part.text for _, part in batch] for batch in ahead)
         found = encode(texts) if encode else encode_batches(texts, tokenizer, dtype)
         for encoded, batch in zip(found, batches, strict=True):
-            for split, writer in writers.items():
-                chosen = [number for number, (name, _) in enumerate(batch) if name == split]
-                writer.write([batch[number][1] for number in chosen], [encoded[number] for number in chosen])
+            with writing(folder):
+                for split, writer in writers.items():
+                    chosen = [number for number, (name, _) in enumerate(batch) if name == split]
+                    writer.write([batch[number][1] for number in chosen], [encoded[number] for number in chosen])
             if progress:
                 progress(sum(len(part.text) for _, part in batch))
-        summary = {split: asdict(writer.finish()) for split, writer in writers.items()}
         first_label = tokenizer.first_label if tokenizer.labels else None
-        description = {"dtype": dtype.name, "eos": tokenizer.eos_id, "first_label": first_label}
-        (temporary / SUMMARY).write_text(json.dumps({**description, **(facts or {}), **summary}), encoding="utf-8")
+        with writing(folder):
+            summary = {split: asdict(writer.finish()) for split, writer in writers.items()}
+            description = {"dtype": dtype.name, "eos": tokenizer.eos_id, "first_label": first_label}
+            (temporary / SUMMARY).write_text(json.dumps({**description, **(facts or {}), **summary}), encoding="utf-8")
 
 
 def _batched(parts: Iterable[tuple[str, Part]]) -> Iterator[list[tuple[str, Part]]]:

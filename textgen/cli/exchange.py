@@ -28,13 +28,10 @@ def import_torch(state: Path, name: str, tokenizer_from: str, activation: str, m
     """
     from textgen.config import CorpusConfig, TokenizerConfig
     from textgen.errors import SavedModelError
-    from textgen.saved_model import models_folder, save_model
-    from textgen.storage import MANIFEST
+    from textgen.saved_model import check_name, claimed, load_model, models_folder, save_model
     from textgen.torch_weights import from_torch, read_torch
 
-    folder = models_folder(models_dir) / name
-    if (folder / MANIFEST).exists():
-        raise SavedModelError(f"{folder} already holds a model: remove it, or choose another name.")
+    folder = models_folder(models_dir) / check_name(name)
     config, weights = from_torch(read_torch(state), activation)
     tokenizer = find_tokenizer(tokenizer_from, models_dir)
     if tokenizer.vocab_size != config.vocab_size:
@@ -43,7 +40,9 @@ def import_torch(state: Path, name: str, tokenizer_from: str, activation: str, m
             f"{tokenizer.vocab_size:,} pieces: name the tokenizer that the weights were trained with."
         )
     kind = TokenizerConfig(tokenizer.tokenizer)
-    save_model(folder, weights, config, kind, CorpusConfig(documents="file"), tokenizer)
+    with claimed(folder):
+        save_model(folder, weights, config, kind, CorpusConfig(documents="file"), tokenizer)
+        load_model(str(folder.absolute())).weights()  # "saved" is what can be loaded
     click.echo(f"Saved {folder}: {config.num_parameters:,} parameters.", err=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import click
@@ -28,14 +29,14 @@ def list_(models_dir: Path | None, as_json: bool) -> None:
     Example:
       textgen models list
     """
-    from textgen.saved_model import list_runs, load_model, models_folder
+    from textgen.saved_model import list_runs, load_model, models_folder, state_of
 
     rows: list[dict[str, object]] = []
     for path in list_runs(models_dir):
         try:
             saved = load_model(str(path), models_dir)
         except TextgenError as error:
-            rows.append({"name": path.name, "problem": str(error)})
+            rows.append({"name": path.name, "state": state_of(path, {}), "problem": str(error)})
             continue
         rows.append(
             {
@@ -44,7 +45,7 @@ def list_(models_dir: Path | None, as_json: bool) -> None:
                 "vocab_size": saved.model_config.vocab_size,
                 "labels": saved.tokenizer.labels,
                 "bits_per_byte": saved.training.get("scores", {}).get("bits_per_byte"),
-                "state": saved.training.get("state", "unknown").split(":")[0],
+                "state": state_of(path, saved.training),
             }
         )
     if as_json:
@@ -96,16 +97,17 @@ def show(model: str | None, models_dir: Path | None, as_json: bool) -> None:
 def remove(model: str, models_dir: Path | None, yes: bool) -> None:
     """Delete MODEL, with its checkpoints and logs.
 
-    MODEL may also be a training that has saved no model yet.
+    MODEL is a name in the folder of models. It may also be a training that has saved no model yet. What is being
+    trained, or holds files that textgen did not write, is not deleted.
 
     \b
     Example:
       textgen models remove novel
     """
-    from textgen.saved_model import find_run, remove_model
+    from textgen.saved_model import check_name, models_folder, remove_model
 
-    path = find_run(model, models_dir)
-    if not yes:
+    path = models_folder(models_dir) / check_name(model)
+    if not yes and os.path.lexists(path):
         click.confirm(f"Delete {path} and everything in it?", abort=True, err=True)
     remove_model(path)
     click.echo(f"Removed {path}.", err=True)

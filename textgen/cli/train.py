@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from textgen.distribution import Distribution
     from textgen.plan import Plan
     from textgen.reports import Observer
+    from textgen.resumption import Named
     from textgen.saved_model import SavedModel
 
 LABELS_SHOWN = 8  # in the plan
@@ -144,7 +146,13 @@ training_options = option_group(
         help="Cut training text into pieces by lot: 0.1 to 0.5 for unigram, 0.1 for bpe [default: 0, not at all].",
     ),
     click.option("--label-smoothing", type=float, help="Share of a target spread over all pieces [default: 0]."),
-    click.option("--freeze", metavar="LAYER", multiple=True, help="Leave the weights of embedding, lstm_0, ... alone."),
+    click.option(
+        "--freeze",
+        metavar="LAYER",
+        multiple=True,
+        callback=lambda context, parameter, value: value or None,
+        help="Leave the weights of embedding, lstm_0, ... alone.",
+    ),
     click.option("--clip-norm", type=float, help="Longer gradients are shortened to this."),
     click.option("--clip-value", type=float, help="Instead, each number of them is brought within this of 0."),
     click.option("--label-dropout", type=float, help="Share of labels that are withheld in training [default: 0.1]."),
@@ -180,7 +188,12 @@ training_options = option_group(
 )
 @click.option("--from", "start", metavar="MODEL", help="Fine-tune this model instead of starting afresh.")
 @click.option("--tokenizer-from", metavar="MODEL", help="Take over the vocabulary of a model or .model file.")
-@click.option("--resume", is_flag=True, help="Go on with an interrupted run: --name NAME, or the newest.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with an interrupted run: --name NAME, or the newest. PATHS say where its corpus is now. Other settings "
+    "than before may be those of training that do not change which text a step reads.",
+)
 @click.option(
     "--profile",
     type=click.IntRange(min=1),
@@ -239,21 +252,21 @@ def train(
     from textgen.children import end_with
     from textgen.cli.display import Display
     from textgen.distribution import is_follower, num_processes
+    from textgen.resumption import Named
     from textgen.run import join
     from textgen.run import resume as resume_run
     from textgen.run import train as train_run
     from textgen.runtime import limit_cores
-    from textgen.saved_model import free_name, models_folder
+    from textgen.saved_model import check_name, models_folder
 
     if (leash := group.leash()) is not None:
         end_with(leash)
-    settled = {"valid": valid, "from": start, "tokenizer-from": tokenizer_from, "preset": preset, "dry-run": dry_run}
-    _refuse_contradictions(paths, resume, find_lr, max(workers or 1, num_processes(strategy)), settled)
+    _refuse_contradictions(paths, resume, find_lr, max(workers or 1, num_processes(strategy)), dry_run)
     if threads:
         limit_cores(threads)
     preset, settings = with_preset(preset, {**(read_toml(config_file) if config_file else {}), **given(options)})
     folder = models_folder(models_dir)
-    chosen = name or (_newest_run(folder) if resume else free_name(folder, paths[0]))
+    chosen = check_name(_chosen(folder, paths, resume) if name is None else name)
     target = folder / chosen
     if workers and workers > 1 and not dry_run:
         ctx = click.get_current_context()
@@ -262,7 +275,10 @@ def train(
     if is_follower(strategy):
         if not name:
             raise click.UsageError("Missing option '--name': several processes must train the same model.")
-        join(target, join_all(), step_timeout)
+        given_again = Named(
+            () if "-" in paths else paths, None if valid is None or _share(valid) is not None else valid
+        )
+        join(target, join_all(), step_timeout, given_again)
         return
     display = Display()
     observers = [display, *_profilers(target, profile, display.say)]
@@ -271,7 +287,8 @@ def train(
         display.say(f"Resuming {target}.")
         saved = resume_run(
             target,
-            settings,
+            {**SIZES.get(preset or "", {}), **settings},
+            given=_named_again(paths, settings, valid, start, tokenizer_from, models_dir),
             observers=observers,
             say=display.say,
             distribution=distribution,
@@ -306,21 +323,39 @@ def train(
         click.echo(_summary(saved))
 
 
-def _refuse_contradictions(
-    paths: tuple[str, ...], resume: bool, find_lr: bool, processes: int, settled: Mapping[str, object]
-) -> None:
-    if resume and (given := [flag for flag, value in settled.items() if value]):
-        raise click.UsageError(f"--resume goes on with a run as it was begun: leave out --{given[0]}.")
-    if resume and paths:
-        raise click.UsageError(
-            "--resume takes the corpus from the run that it goes on with: leave out PATHS; --name says which run."
-        )
+def _refuse_contradictions(paths: tuple[str, ...], resume: bool, find_lr: bool, processes: int, dry_run: bool) -> None:
+    if resume and dry_run:
+        raise click.UsageError("--resume goes on with a run as it was planned: leave out --dry-run.")
     if find_lr and (resume or processes > 1):
         raise click.UsageError(
             "--find-lr is a run of its own, in one process: leave out --resume, --workers and TF_CONFIG."
         )
     if not resume and not paths:
         raise click.UsageError("Missing argument 'PATHS...': what text is the model to learn from?")
+
+
+def _chosen(folder: Path, paths: tuple[str, ...], resume: bool) -> str:
+    """The name of a model for which no name was given."""
+    from textgen.saved_model import free_name
+
+    return _newest_run(folder, paths) if resume else free_name(folder, paths[0])
+
+
+def _named_again(
+    paths: tuple[str, ...],
+    settings: dict[str, Any],
+    valid: str | None,
+    start: str | None,
+    tokenizer_from: str | None,
+    models_dir: Path | None,
+) -> Named:
+    """What the command line says of a run that it resumes, besides settings; a share to hold out is one of these."""
+    from textgen.resumption import Named
+
+    if valid is not None and (share := _share(valid)) is not None:
+        settings["valid_fraction"], valid = share, None
+    tokenizer = find_tokenizer(tokenizer_from, models_dir) if tokenizer_from else None
+    return Named(paths, valid, start, tokenizer)
 
 
 def _plan(
@@ -389,12 +424,21 @@ def _find_lr(plan: Plan, say: Callable[[str], None], as_json: bool, distribution
         click.echo(lr_finder.describe(points, suggested))
 
 
-def _newest_run(folder: Path) -> str:
-    """The name of the run whose last checkpoint is the newest."""
-    runs = sorted(folder.glob("*/checkpoints"), key=lambda path: path.stat().st_mtime)
+def _newest_run(folder: Path, paths: tuple[str, ...]) -> str:
+    """The name of the run whose last checkpoint is the newest, of those named after the corpus where one is named."""
+    from textgen.checkpoints import has_checkpoint
+    from textgen.saved_model import CHECKPOINTS, list_runs, name_from
+
+    runs = [run for run in list_runs(folder) if has_checkpoint(run / CHECKPOINTS)]
+    stem = name_from(paths[0]) if paths else ""
+    if stem:
+        runs = [run for run in runs if re.fullmatch(f"{re.escape(stem)}(-[0-9]+)?", run.name)]
     if not runs:
-        raise TrainingError(f"There is no run to resume in {folder}: name a corpus to train on.")
-    return runs[-1].parent.name
+        called = f" called {stem}" if stem else ""
+        raise TrainingError(
+            f"There is no run{called} to resume in {folder} that has a checkpoint. Name one, or begin one."
+        )
+    return max(runs, key=lambda run: (run / CHECKPOINTS).stat().st_mtime).name
 
 
 def describe(plan: Plan, folder: Path) -> str:
