@@ -163,7 +163,7 @@ def start(name: str = "auto", start_timeout: float | None = None) -> Distributio
         name = "multiworker"
     if name == "multiworker" and cluster < 2:
         raise ConfigError(
-            "multiworker needs several processes: set TF_CONFIG in each, start them with SLURM, or give --workers N."
+            "multiworker needs several processes: set TF_CONFIG in each, start them with SLURM, or set workers."
         )
     strategies: list[Any] = []
     with deadline(start_timeout if name == "multiworker" else None):

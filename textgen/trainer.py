@@ -186,7 +186,7 @@ class Trainer:
                 self.save_checkpoint()
             if self._signal:
                 raise Interrupted(
-                    f"Stopped at step {position.step:,}; everything is saved. Go on with --resume.", self._signal
+                    f"Stopped at step {position.step:,}; everything is saved. Use resume to go on.", self._signal
                 )
             if reason:
                 return reason

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
+from textgen.cli import output
 from textgen.cli.options import option_group
 from textgen.config import STRATEGIES
 
@@ -63,7 +64,7 @@ def train_on_workers(ctx: click.Context, models_folder: Path, name: str) -> int:
         ctx.params["workers"],
         models_folder / name,
         max_restarts=ctx.params["max_restarts"],
-        say=lambda line: click.echo(line, err=True),
+        say=output.note,
     )
 
 
