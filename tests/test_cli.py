@@ -319,7 +319,7 @@ def test_no_copy_forbids_what_the_model_would_recite(models: Path, tmp_path: Pat
     assert row["novelty"]["copied_share"] == 0.0
     result = run("sample", "songs", "--no-copy", str(ngram - 2), *options)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert f"no_copy must be at least {ngram - 1}" in result.stderr
+    assert f"--no-copy must be at least {ngram - 1}" in result.stderr
 
 
 def test_a_model_without_an_index_cannot_tell_of_copying(tiny_models: Path, tmp_path: Path) -> None:
@@ -371,8 +371,8 @@ BAD_CORPORA: list[tuple[str, Callable[[Path], object], list[str], str]] = [
     ("picture.png", lambda path: path.write_bytes(b"\x89PNG\0\0" * 500), [], "binary"),
     ("latin.txt", lambda path: path.write_bytes(("na\xefve " * 400).encode("latin-1")), [], "encoding"),
     ("broken.gz", _gzip_broken, [], "broken.gz"),
-    ("no-field.jsonl", lambda path: path.write_text('{"body": "x"}\n'), [], "text_field"),
-    ("no-column.csv", lambda path: path.write_text("title,body\na,b\n"), [], "text_column"),
+    ("no-field.jsonl", lambda path: path.write_text('{"body": "x"}\n'), [], "--text-field"),
+    ("no-column.csv", lambda path: path.write_text("title,body\na,b\n"), [], "--text-column"),
     ("big-vocabulary.txt", lambda path: path.write_text(POEMS), ["--vocab-size", "50000", "--steps", "1"], "at most"),
     ("unknown-encoding.txt", lambda path: path.write_text(POEMS), ["--encoding", "utf-9"], "utf-9"),
     ("bad-dropout.txt", lambda path: path.write_text(POEMS), ["--dropout", "1.5"], "dropout"),
@@ -398,23 +398,23 @@ def test_a_bad_corpus_is_one_clear_line_and_leaves_nothing(
 BAD_SAMPLES: list[tuple[list[str], str | bytes | None, int, str]] = [
     (["songs", "--temperature", "-1"], None, 1, "temperature must be a number from 0"),
     (["songs", "--temperature", "hot"], None, 2, "not a valid float"),
-    (["songs", "--top-p", "1.5"], None, 1, "top_p"),
+    (["songs", "--top-p", "1.5"], None, 1, "--top-p must be"),
     (["songs", "--stop", ""], None, 1, "stop"),
     (["songs", "--samplers", "top_k;heat"], None, 1, "There is no sampler 'heat'. There are: penalties, dry,"),
-    (["songs", "--min-tokens", "9", "--max-tokens", "5"], None, 1, "min_tokens (9) is more than max_tokens (5)"),
+    (["songs", "--min-tokens", "9", "--max-tokens", "5"], None, 1, "--min-tokens (9) is more than --max-tokens (5)"),
     (["songs", "--require", "Ode", "--ban", "O"], None, 1, "cannot contain 'Ode' (require) but not 'O' (ban)"),
-    (["songs", "--require", "Ode" * 200], None, 1, "take 600 pieces, but max_tokens is 500"),
+    (["songs", "--require", "Ode" * 200], None, 1, "take 600 pieces, but --max-tokens is 500"),
     (["songs", "--logit-bias", "#99999=1"], None, 1, "there is no piece #99999"),
     (["songs", "--mirostat", "3"], None, 1, "mirostat must be a number from 0 to 2"),
     (["songs", "--num", "0"], None, 2, "num"),
-    (["songs", "--no-copy", "0"], None, 1, "no_copy must be a number from 1"),
+    (["songs", "--no-copy", "0"], None, 1, "--no-copy must be a number from 1"),
     (["nobody"], None, 1, "There are: songs"),
     (["songs", "--prompt", "-"], b"\xff\xfe\xff", 1, "not UTF-8"),
     (["songs", "--prompt", "half \udce2 a character"], None, 1, "not valid text"),
     (["songs", "--prompt-file", "missing.txt"], None, 1, "missing.txt"),
     (["songs", "--prompt-lines", "-"], "\n\n", 1, "There is no prompt in -."),
     (["songs", "--until", "noon"], None, 2, "noon"),
-    (["songs", "--best-of", "2", "--num", "3"], None, 1, "best_of (2) is less than num (3)"),
+    (["songs", "--best-of", "2", "--num", "3"], None, 1, "--best-of (2) is less than num (3)"),
     (["songs", "--best-of", "2", "--num-beams", "3"], None, 2, "draws none: leave out --best-of"),
     (["songs", "--num-beams", "3", "--temperature", "0.8"], None, 2, "draws none: leave out --temperature"),
     (["songs", "--length-penalty", "2", "--top-k", "5"], None, 2, "--length-penalty looks for the likeliest text"),
@@ -424,10 +424,10 @@ BAD_SAMPLES: list[tuple[list[str], str | bytes | None, int, str]] = [
     (["songs", "--num-beams", "3", "--batch-size", "64"], None, 2, "draws none: leave out --batch-size"),
     (["songs", "--num-beams", "3", "--top-logprobs", "2", "--json"], None, 2, "draws none: leave out --top-logprobs"),
     (["songs", "--top-logprobs", "0"], None, 2, "--top-logprobs goes with --json"),
-    (["songs", "--num-beams", "2", "--num", "3"], None, 1, "num_beams 2 finds no more texts than that, not 3"),
-    (["songs", "--num-beams", "4", "--num-beam-groups", "3"], None, 1, "must be a multiple of num_beam_groups (3)"),
-    (["songs", "--length-penalty", "nan"], None, 1, "length_penalty must be a number"),
-    (["songs", "--length-penalty", "11"], None, 1, "length_penalty must be a number from -10 to 10"),
+    (["songs", "--num-beams", "2", "--num", "3"], None, 1, "--num-beams 2 finds no more texts than that, not 3"),
+    (["songs", "--num-beams", "4", "--num-beam-groups", "3"], None, 1, "must be a multiple of --num-beam-groups (3)"),
+    (["songs", "--length-penalty", "nan"], None, 1, "--length-penalty must be a number"),
+    (["songs", "--length-penalty", "11"], None, 1, "--length-penalty must be a number from -10 to 10"),
     (["songs", "--label", "odes"], None, 1, "The model was trained without labels, so it knows none such as 'odes'"),
     (["songs", "--load-state", "missing.state"], None, 1, "Cannot read the state in missing.state"),
     (["songs", "--save-state", "state", "--num", "2"], None, 1, "A state is that of one text"),

@@ -101,11 +101,18 @@ def test_a_model_without_a_training_is_shown(tiny_models: Path) -> None:
     ],
     ids=["text", "json", "pieces", "vocabulary"],
 )
-def test_what_an_encoding_lacks_is_replaced(tiny_models: Path, command: list[str]) -> None:
+def test_what_an_encoding_lacks_is_escaped_and_said(tiny_models: Path, command: list[str]) -> None:
     environment = os.environ | {"TEXTGEN_MODELS": str(tiny_models), "PYTHONIOENCODING": "latin-1"}
     result = subprocess.run([sys.executable, "-m", "textgen", *command], env=environment, capture_output=True)
-    assert (result.returncode, result.stderr) == (0, b"")
-    assert result.stdout
+    assert result.returncode == 0
+    assert b"\\u6708" in result.stdout
+    assert b"?" not in result.stdout.replace(b"\t?\n", b"")  # but for the piece
+    if "--json" in command:
+        assert json.loads(result.stdout.decode("latin-1"))["prompt"] == "\u6708"
+        assert result.stderr == b""
+    else:
+        assert result.stderr.startswith(b"Standard output is iso8859-1, which lacks some characters")
+        assert len(result.stderr.splitlines()) == 1
 
 
 # === A training that was killed before it saved a model ===

@@ -102,11 +102,11 @@ def test_both_directions_are_evaluated_and_a_text_is_scored_in_the_one_there_is(
 @pytest.mark.parametrize(
     ("model", "arguments", "code", "message"),
     [
-        ("tiny", ["--suffix", "a"], 1, "reads text forward only, and here it must be read backward: train one with "),
-        ("tiny", ["--suffix", "a", "--prompt", "b"], 1, "--direction both, or --direction backward"),
+        ("tiny", ["--suffix", "a"], 1, "reads text forward only, and here it must be read backward: train one of "),
+        ("tiny", ["--suffix", "a", "--prompt", "b"], 1, "train one of direction both, or backward"),
         ("backward", ["--prompt", "("], 1, "reads text backward only, so it cannot go on from a prompt"),
         ("both", ["--suffix", "a", "--stop", "b"], 1, "stop goes by the text from left to right"),
-        ("both", ["--suffix", "a", "--best-of", "1", "--num", "2"], 1, "best_of (1) is less than num (2)"),
+        ("both", ["--suffix", "a", "--best-of", "1", "--num", "2"], 1, "--best-of (1) is less than num (2)"),
         (
             "both",
             ["--suffix", "a", "--cache"],

@@ -35,7 +35,7 @@ def one_way(
     if direction not in config.directions:
         raise ConfigError(
             f"This model reads text {config.direction} only, and here it must be read {direction}: "
-            f"train one with --direction both, or --direction {direction}."
+            f"train one of direction both, or {direction}."
         )
     own = dict(weights)
     if config.direction == "both":

@@ -195,7 +195,7 @@ def start(name: str = "auto", start_timeout: float | None = None, *, trust_netwo
     name, cluster = settled_strategy(name), _cluster_size()
     if name == "multiworker" and cluster < 2:
         raise ConfigError(
-            "multiworker needs several processes: set TF_CONFIG in each, start them with SLURM, or give --workers N."
+            "multiworker needs several processes: set TF_CONFIG in each, start them with SLURM, or set workers."
         )
     group = groups.join() if name == "multiworker" else None
     if name == "multiworker" and not group and not trust_network:

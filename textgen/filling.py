@@ -116,7 +116,7 @@ class Filler:
         if prompt and "forward" not in self._models:
             raise ConfigError(
                 "This model reads text backward only, so it cannot go on from a prompt: leave it out, or train a model "
-                "with --direction both."
+                "of direction both."
             )
         defaults = {each.name: each.default for each in fields(SamplingConfig)}
         unfit = [name for name in UNFIT if getattr(config, name) != defaults[name]]

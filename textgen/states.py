@@ -101,7 +101,7 @@ def load_state(path: Path, like: Any, fingerprint: str, vocab_size: int) -> Text
         with safe_open(path, framework="numpy") as file:
             about = file.metadata() or {}
             if about.get("format") != FORMAT:
-                raise SavedModelError(f"{path} is no state of a text: name a file that --save-state wrote.")
+                raise SavedModelError(f"{path} is no state of a text: name a file that save_state wrote.")
             if about.get("model") != fingerprint:
                 raise SavedModelError(f"{path} is the state of another model: write with that one.")
             slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118

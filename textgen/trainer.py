@@ -192,7 +192,7 @@ class Trainer:
             self._agree(observers)  # validating and saving take long: a signal since then
         if self._signal:
             raise Interrupted(
-                f"Stopped at step {position.step:,}; everything is saved. Go on with --resume.", self._signal
+                f"Stopped at step {position.step:,}; everything is saved. Use resume to go on.", self._signal
             )
         return reason
 

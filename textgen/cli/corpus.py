@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, fields
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from textgen.cli import output
 from textgen.cli.options import corpus_config, corpus_options, guessed
 
 if TYPE_CHECKING:
@@ -39,14 +38,13 @@ def stats(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
 
     text = Corpus(paths, corpus_config(options))
     text.labels()  # complains where there are none
-    text.say_skipped(partial(click.echo, err=True))
-    click.echo(_as_json(text) if as_json else _as_table(text))
-
-
-def _as_json(text: Corpus) -> str:
-    values = asdict(text.stats())
-    del values["character_counts"]
-    return json.dumps(values | {"documents_mode": text.documents_mode}, ensure_ascii=False, indent=2)
+    text.say_skipped(output.note)
+    if as_json:
+        values = asdict(text.stats())
+        del values["character_counts"]
+        output.json_line(values | {"documents_mode": text.documents_mode}, indent=2)
+    else:
+        output.line(_as_table(text))
 
 
 def _as_table(text: Corpus) -> str:

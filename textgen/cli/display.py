@@ -8,6 +8,7 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from textgen.cli import output
 from textgen.reports import Observer, RunReport, StepReport, ValidationReport
 
 PLAIN_SECONDS = 20.0  # between plain lines
@@ -19,7 +20,7 @@ class Display(Observer):
 
     def __init__(self, console: Console | None = None) -> None:
         super().__init__()
-        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = console or output.console()
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._last_line = time.monotonic()
@@ -27,7 +28,7 @@ class Display(Observer):
 
     def say(self, line: str) -> None:
         """One line, above the bar if there is one."""
-        self.console.print(line, markup=False)
+        output.show(self.console, line)
 
     def on_start(self, run: RunReport) -> None:
         """Opens the bar."""
@@ -63,7 +64,7 @@ class Display(Observer):
         )
         if report.sample.strip():
             sample = report.sample.strip()[:SAMPLE_CHARACTERS]
-            self.console.print("\n".join(f"  | {line}" for line in sample.splitlines()), style="dim", markup=False)
+            output.show(self.console, "\n".join(f"  | {line}" for line in sample.split("\n")), style="dim")
 
     def on_fault(self, line: str) -> None:
         """A line, since it should not happen."""

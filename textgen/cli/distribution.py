@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from textgen.cli import output
 from textgen.cli.options import option_group
 from textgen.config import STRATEGIES
 
@@ -75,10 +76,9 @@ def join_others(strategy: str, start_timeout: float, trust_network: bool) -> Dis
 
     distribution = start(strategy, start_timeout, trust_network=trust_network)
     if distribution.server:
-        click.echo(
+        output.note(
             f"TensorFlow listens at {distribution.server} and on all other networks of this machine, without a "
-            "password: whoever reaches it reads and writes files as you.",
-            err=True,
+            "password: whoever reaches it reads and writes files as you."
         )
     return distribution
 
@@ -97,7 +97,7 @@ def train_on_workers(ctx: click.Context, models_folder: Path, name: str) -> int:
         ctx.params["workers"],
         models_folder / name,
         max_restarts=ctx.params["max_restarts"],
-        say=lambda line: click.echo(line, err=True),
+        say=output.note,
     )
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import io
-import json
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from textgen.cli import output
 from textgen.cli.options import OutputFile, json_option, models_dir_option, read_text
 from textgen.errors import TextgenError
+from textgen.wording import json_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from textgen.tokenizer import Tokenizer
     from textgen.vectors import Embedder, TextVectors
 
+Part = dict[str, object] | str | bytes  # of what is written: an object a line, text, or a file that is none
 FORMATS = ("jsonl", "tsv", "npy")
 
 
@@ -73,7 +74,7 @@ def embed(
         raise click.UsageError("--search prints lines: it does not go with --pieces and --out.")
     if search is not None and not search.strip():
         raise click.UsageError("--search is empty: say what the lines should be like.")
-    if kind == "npy" and not out and search is None and sys.stdout.isatty():
+    if kind == "npy" and not out and search is None and output.is_terminal():
         raise click.UsageError("A NumPy array is no text: name a file with --out.")
     from textgen.saved_model import load_model
     from textgen.storage import write_file
@@ -90,10 +91,10 @@ def embed(
         return
     written = _formatted(embedder.read([text for _, text in lines]), kind, pieces, saved.tokenizer)
     if out:
-        write_file(out, b"".join(written))
+        write_file(out, b"".join(map(_encoded, written)))
         return
     for part in written:
-        click.echo(part, nl=False)
+        _print(part)
 
 
 def _lines(paths: Sequence[str]) -> list[tuple[str, str]]:
@@ -106,7 +107,7 @@ def _lines(paths: Sequence[str]) -> list[tuple[str, str]]:
     ]
 
 
-def _formatted(results: Iterable[TextVectors], kind: str, pieces: bool, tokenizer: Tokenizer) -> Iterator[bytes]:
+def _formatted(results: Iterable[TextVectors], kind: str, pieces: bool, tokenizer: Tokenizer) -> Iterator[Part]:
     """The vectors, as they come; an array comes at the end."""
     import numpy as np
 
@@ -119,25 +120,36 @@ def _formatted(results: Iterable[TextVectors], kind: str, pieces: bool, tokenize
     for result in results:
         if kind == "tsv":
             rows = result.pieces if pieces else result.vector[None]
-            yield "".join("\t".join(f"{number:.6g}" for number in row) + "\n" for row in rows).encode()
+            yield "".join("\t".join(f"{number:.6g}" for number in row) + "\n" for row in rows)
         elif pieces:
             labels = [tokenizer.piece(id) for id in result.ids]
-            yield _json_line({"text": result.text, "pieces": labels, "vectors": _rounded(result.pieces)})
+            yield {"text": result.text, "pieces": labels, "vectors": _rounded(result.pieces)}
         else:
-            yield _json_line({"text": result.text, "vector": _rounded(result.vector)})
+            yield {"text": result.text, "vector": _rounded(result.vector)}
 
 
 def _print_nearest(embedder: Embedder, query: str, lines: Sequence[tuple[str, str]], top: int, as_json: bool) -> None:
     for cosine, place in embedder.nearest(query, (text for _, text in lines), top):
         where, text = lines[place]
         if as_json:
-            click.echo(_json_line({"cosine": round(cosine, 6), "place": where, "text": text}), nl=False)
+            output.json_line({"cosine": round(cosine, 6), "place": where, "text": text})
         else:
-            click.echo(f"{cosine:7.4f}  {where}  {text}")
+            output.line(f"{cosine:7.4f}  {where}  {text}")
 
 
-def _json_line(values: dict[str, object]) -> bytes:
-    return (json.dumps(values, ensure_ascii=False) + "\n").encode()
+def _print(part: Part) -> None:
+    if isinstance(part, dict):
+        output.json_line(part)
+    elif isinstance(part, str):
+        output.write(part)
+    else:
+        output.data(part)
+
+
+def _encoded(part: Part) -> bytes:
+    if isinstance(part, bytes):
+        return part
+    return (part if isinstance(part, str) else f"{json_text(part)}\n").encode()
 
 
 def _rounded(array: np.ndarray) -> list[float] | list[list[float]]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from textgen.cli import output
 from textgen.cli.adaptation import cache_options, dynamic_options, switched
 from textgen.cli.options import (
     SectionCommand,
@@ -94,7 +93,7 @@ def evaluate(
     saved.tokenizer.opening(label)  # complains before the slow part
     ngrams = saved.ngrams() if novelty else None
     text = Corpus(paths, replace(saved.corpus_config, **select(CorpusConfig, given(options))))
-    text.say_skipped(partial(click.echo, err=True))
+    text.say_skipped(output.note)
 
     from textgen.runtime import load_tensorflow
 
@@ -104,19 +103,19 @@ def evaluate(
         scores = _scores(saved, others, stream, cache_config, dynamic_config)
         found = ngrams.novelty_of_ids(stream.read(0, len(stream)), saved.tokenizer) if ngrams else None
     if AS_SAVED in scores and not scores["nats_per_token"] <= scores[AS_SAVED]:  # also if it is no number
-        click.echo("Adapting made it worse: try a smaller --dynamic-learning-rate, or --cache-lambda.", err=True)
+        output.note("Adapting made it worse: try a smaller --dynamic-learning-rate, or --cache-lambda.")
     if as_json:
         values: dict[str, Any] = {name: value if math.isfinite(value) else None for name, value in scores.items()}
         if found:
             values["novelty"] = asdict(found)
-        click.echo(json.dumps(values, indent=2, ensure_ascii=False))
+        output.json_line(values, indent=2)
         return
     width = max(map(len, scores))
     for name, value in scores.items():
         number = f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"
-        click.echo(f"{name.replace('_', ' '):{width}} {number:>14}")
+        output.line(f"{name.replace('_', ' '):{width}} {number:>14}")
     if found:
-        click.echo(novelty_line(found))
+        output.line(novelty_line(found))
 
 
 def _scores(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from textgen.cli import output
 from textgen.cli.options import OutputFile, find_tokenizer, models_dir_option
 from textgen.config import ACTIVATIONS
 
@@ -43,7 +44,7 @@ def import_torch(state: Path, name: str, tokenizer_from: str, activation: str, m
     with claimed(folder):
         save_model(folder, weights, config, kind, CorpusConfig(documents="file"), tokenizer)
         load_model(str(folder.absolute())).weights()  # "saved" is what can be loaded
-    click.echo(f"Saved {folder}: {config.num_parameters:,} parameters.", err=True)
+    output.note(f"Saved {folder}: {config.num_parameters:,} parameters.")
 
 
 @click.command()
@@ -67,4 +68,4 @@ def export(model: str, file: Path, kind: str, models_dir: Path | None) -> None:
     saved = load_model(model, models_dir)
     tensors = to_torch(saved.model_config, saved.weights())
     write_torch(file, tensors)
-    click.echo(f"Wrote {file}: {', '.join(tensors)}.", err=True)
+    output.note(f"Wrote {file}: {', '.join(tensors)}.")

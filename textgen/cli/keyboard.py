@@ -6,12 +6,13 @@ import codecs
 import os
 import re
 import select
-import sys
 import termios
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
+
+from textgen.cli import output
 
 PASTE_BEGINS, PASTE_ENDS = "\x1b[200~", "\x1b[201~"  # around what is pasted, once a program asks for it
 MARK_PASTES, MARK_NO_PASTES = "\x1b[?2004h", "\x1b[?2004l"
@@ -113,8 +114,7 @@ class Keyboard:
         return keys
 
     def _tell(self, sequence: str) -> None:
-        sys.stdout.write(sequence)
-        sys.stdout.flush()
+        output.control(sequence)
 
 
 def _single(character: str) -> Key:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 import click
 
+from textgen.cli import output
 from textgen.cli.options import json_option, models_dir_option
 from textgen.errors import TextgenError
+from textgen.wording import visible
+
+NAME_WIDTH = 40  # of the column of names; a longer one moves its own line only
 
 
 @click.group()
@@ -49,24 +52,24 @@ def list_(models_dir: Path | None, as_json: bool) -> None:
             }
         )
     if as_json:
-        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        output.json_line(rows, indent=2)
     elif not rows:
-        click.echo(f"There is no model in {models_folder(models_dir)} yet. Train one: textgen train FILE", err=True)
+        output.note(f"There is no model in {models_folder(models_dir)} yet. Train one: textgen train FILE")
     else:
         _print_table(rows)
 
 
 def _print_table(rows: list[dict[str, object]]) -> None:
-    width = max(5, *(len(str(row["name"])) for row in rows))
-    click.echo(f"{'MODEL':{width}}  {'PARAMETERS':>12}  {'PIECES':>7}  {'BITS/BYTE':>9}  STATE")
+    names = [len(visible(str(row["name"]))) for row in rows]
+    width = max(5, *(size for size in names if size <= NAME_WIDTH), 0)
+    output.line(f"{'MODEL':{width}}  {'PARAMETERS':>12}  {'PIECES':>7}  {'BITS/BYTE':>9}  STATE")
     for row in rows:
+        name = visible(str(row["name"]))
         if "problem" in row:
-            click.echo(f"{row['name']:{width}}  {row['problem']}")
+            output.line(f"{name:{width}}  {row['problem']}")
             continue
         bits = "" if row["bits_per_byte"] is None else f"{row['bits_per_byte']:.3f}"
-        click.echo(
-            f"{row['name']:{width}}  {row['parameters']:>12,}  {row['vocab_size']:>7,}  {bits:>9}  {row['state']}"
-        )
+        output.line(f"{name:{width}}  {row['parameters']:>12,}  {row['vocab_size']:>7,}  {bits:>9}  {row['state']}")
 
 
 @models.command()
@@ -85,9 +88,9 @@ def show(model: str | None, models_dir: Path | None, as_json: bool) -> None:
 
     saved = load_model(model, models_dir)
     if as_json:
-        click.echo(json.dumps(saved.record, indent=2, ensure_ascii=False))
+        output.json_line(saved.record, indent=2)
     else:
-        click.echo(model_card(saved.name, saved.record), nl=False)
+        output.write(model_card(saved.name, saved.record))
 
 
 @models.command()
@@ -108,6 +111,6 @@ def remove(model: str, models_dir: Path | None, yes: bool) -> None:
 
     path = models_folder(models_dir) / check_name(model)
     if not yes and os.path.lexists(path):
-        click.confirm(f"Delete {path} and everything in it?", abort=True, err=True)
+        output.confirm(f"Delete {path} and everything in it?")
     remove_model(path)
-    click.echo(f"Removed {path}.", err=True)
+    output.note(f"Removed {path}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from dataclasses import asdict
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from textgen.cli import output
 from textgen.cli.options import corpus_options, find_tokenizer, json_option, models_dir_option, tokenizer_options
 
 if TYPE_CHECKING:
@@ -68,17 +68,18 @@ def prepare(
     from textgen.prepared import prepare_corpus
 
     tokenizer = find_tokenizer(tokenizer_from, models_dir) if tokenizer_from else None
-    prepared = prepare_corpus(
-        paths, out, settings, shard=shard, tokenizer=tokenizer, say=lambda line: click.echo(line, err=True)
-    )
-    click.echo(_as_json(prepared) if as_json else _as_text(prepared))
+    prepared = prepare_corpus(paths, out, settings, shard=shard, tokenizer=tokenizer, say=output.note)
+    if as_json:
+        output.json_line(_values(prepared), indent=2)
+    else:
+        output.line(_as_text(prepared))
 
 
-def _as_json(prepared: PreparedCorpus) -> str:
+def _values(prepared: PreparedCorpus) -> dict[str, Any]:
     missing = prepared.missing()
     streams = {} if missing else {"train": prepared.data().train, "valid": prepared.data().valid}
     values = prepared.settings.flat() | {"folder": str(prepared.folder), "missing": missing}
-    return json.dumps(values | {split: asdict(stream.summary) for split, stream in streams.items()}, indent=2)
+    return values | {split: asdict(stream.summary) for split, stream in streams.items()}
 
 
 def _as_text(prepared: PreparedCorpus) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from textgen.cli import output
 from textgen.cli.adaptation import adapt_options, adapted_writer, cache_options, switched
 from textgen.cli.options import (
     OutputFile,
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from textgen.saved_model import SavedModel
 
 SEPARATORS = {"line": "\n", "blank-line": "\n\n", "file": "\n\n---\n\n"}  # as documents stand in a corpus
+Span = tuple[str, str | None]  # a stretch of text and its colour
 COLOURS = ((1.0, "green"), (4.0, "cyan"), (8.0, "yellow"), (float("inf"), "red"))  # up to so many bits of surprisal
 
 
@@ -226,43 +226,44 @@ class Printer:
         """Each as soon as it is there."""
         said = []
         for number, result in enumerate(results):
-            self._print(number, result, _bold(result.prompt) + self._text(result))
+            self._print(number, result, self._spans(result))
             said += [] if self.as_json else [*shortcomings(result), *self._novelty(result.text)]
         if not self.as_json:
-            click.echo()
+            output.line()
         self._say(said)
 
     def print_fillings(self, results: Iterable[Filling]) -> None:
         """Each, with prompt and suffix, when those for its prompt are there."""
         said = []
         for number, result in enumerate(results):
-            self._print(number, result, _bold(result.prompt) + result.text + _bold(result.suffix))
+            self._print(number, result, [(result.text, None)], result.suffix)
             said += shortcomings(result)
         if not self.as_json:
-            click.echo()
+            output.line()
             self._say(said)
 
-    def _print(self, number: int, result: Generation | Filling, text: str) -> None:
+    def _print(self, number: int, result: Generation | Filling, spans: Iterable[Span], suffix: str = "") -> None:
         """The text, after others as documents stand in the corpus, or all that is known of it as JSON."""
         if self.as_json:
-            click.echo(json.dumps(self._values(result), ensure_ascii=False))
+            output.json_line(self._values(result))
         else:
-            separator = SEPARATORS[self.saved.corpus_config.documents or "file"] if number else ""
-            click.echo(separator + text, nl=False)
-        sys.stdout.flush()
+            output.write(SEPARATORS[self.saved.corpus_config.documents or "file"] if number else "")
+            output.write(result.prompt, bold=True)
+            for text, colour in spans:
+                output.write(text, fg=colour)
+            output.write(suffix, bold=True)
 
     def print_as_written(self, prompt: str, writing: Iterable[Piece], keep: bool) -> list[Piece]:
         """Shows each piece at once; gives all of them back where they are to be kept."""
         kept, written = [], ""
-        click.echo(_bold(prompt), nl=False)
+        output.write(prompt, bold=True)
         for piece in writing:
-            click.echo(self._coloured(piece.text, piece.logprob), nl=False)
-            sys.stdout.flush()
+            output.write(piece.text, fg=self._colour(piece.logprob))
             if keep:
                 kept.append(piece)
             if self.ngrams:
                 written += piece.text
-        click.echo()
+        output.line()
         self._say(self._novelty(written))
         return kept
 
@@ -272,7 +273,7 @@ class Printer:
 
     def _say(self, lines: Iterable[str]) -> None:
         for line in lines:
-            click.echo(line, err=True)
+            output.note(line)
 
     def _novelty(self, text: str) -> list[str]:
         return [novelty_line(self.ngrams.novelty(text, self.saved.tokenizer))] if self.ngrams else []
@@ -285,22 +286,22 @@ class Printer:
             values["novelty"] = asdict(self.ngrams.novelty(result.text, self.saved.tokenizer))
         return {"model": self.saved.name, **values, "config": settings}
 
-    def _text(self, result: Generation) -> str:
+    def _spans(self, result: Generation) -> Iterator[Span]:
         """The text, coloured piece by piece if that is wanted."""
-        if not result.logprobs:
-            return result.text
-        decoder = self.saved.tokenizer.decoder(line_start=not result.text.startswith(" "))
-        text, skip, coloured = result.text, result.healed, ""
-        for id, logprob in zip(result.ids, result.logprobs, strict=True):
-            length = len(decoder.feed([id])[skip:])
-            coloured, text, skip = coloured + self._coloured(text[:length], logprob), text[length:], 0
-        return coloured + text
+        text, skip = result.text, result.healed
+        if result.logprobs and not self.as_json:
+            decoder = self.saved.tokenizer.decoder(line_start=not result.text.startswith(" "))
+            for id, logprob in zip(result.ids, result.logprobs, strict=True):
+                length = len(decoder.feed([id])[skip:])
+                yield text[:length], self._colour(logprob)
+                text, skip = text[length:], 0
+        yield text, None
 
-    def _coloured(self, text: str, logprob: float | None) -> str:
-        if not self.show_probabilities or logprob is None or not text:
-            return text
+    def _colour(self, logprob: float | None) -> str | None:
+        if not self.show_probabilities or logprob is None:
+            return None
         bits = -logprob / math.log(2)
-        return click.style(text, fg=next(colour for most, colour in COLOURS if bits <= most))
+        return next(colour for most, colour in COLOURS if bits <= most)
 
 
 def shortcomings(result: Generation | Filling) -> list[str]:
@@ -313,7 +314,3 @@ def shortcomings(result: Generation | Filling) -> list[str]:
     if missing := getattr(result, "missing", ()):
         lines.append(f"Missing: {', '.join(map(repr, missing))} (require) did not come before the text ended.")
     return lines
-
-
-def _bold(prompt: str) -> str:
-    return click.style(prompt, bold=True) if prompt and sys.stdout.isatty() else prompt

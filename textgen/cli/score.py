@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from textgen.cli import output
 from textgen.cli.options import (
     corpus_options,
     given,
@@ -199,29 +198,29 @@ def _as_dict(saved: SavedModel, result: TextScore, pieces: bool) -> dict[str, An
 
 def _print_json(values: dict[str, Any]) -> None:
     finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-    click.echo(json.dumps(finite, ensure_ascii=False))
+    output.json_line(finite)
 
 
 def _print_pieces(saved: SavedModel, scores: Iterator[TextScore]) -> None:
     for number, result in enumerate(scores):
         if number:
-            click.echo()
+            output.line()
         for id, bits in zip(result.ids, result.surprisal, strict=True):
-            click.echo(f"{bits:8.2f}  {saved.tokenizer.piece(id)}")
+            output.line(f"{bits:8.2f}  {saved.tokenizer.piece(id)}")
 
 
 def _print_table(scores: Iterator[TextScore]) -> None:
     from textgen.scoring import Score
 
     total, texts = Score(), 0
-    click.echo(HEADER)
+    output.line(HEADER)
     for result in scores:
         beginning = " ".join(result.text[:200].split())
-        click.echo(_row(result.total, beginning if len(beginning) <= 50 else f"{beginning[:49]}…"))
+        output.line(_row(result.total, beginning if len(beginning) <= 50 else f"{beginning[:49]}…"))
         total += result.total
         texts += 1
     if texts > 1:
-        click.echo(_row(total, f"all {texts:,} texts"))
+        output.line(_row(total, f"all {texts:,} texts"))
 
 
 def _row(score: Score, label: str) -> str:
@@ -255,9 +254,8 @@ def _follow(
                 flagged += result.flagged
                 if result.flagged or show_all:
                     _print_json({"model": saved.name, **asdict(result)}) if as_json else _print_line(result, show_all)
-                    sys.stdout.flush()
         finally:
-            click.echo(f"{seen:,} lines, {flagged:,} of them surprising.", err=True)
+            output.note(f"{seen:,} lines, {flagged:,} of them surprising.")
 
 
 @contextmanager
@@ -276,5 +274,4 @@ def _print_line(result: LineScore, show_all: bool) -> None:
     mark = "! " if show_all and result.flagged else "  " if show_all else ""
     deviation = "" if result.deviation is None else f"{result.deviation:+.1f}"
     line = f"{mark}{result.line:>7}  {result.bits_per_character:6.2f}  {deviation:>6}  {result.text}"
-    # click takes colours out where stdout is not a terminal
-    click.secho(line, fg="red" if result.flagged else None)
+    output.line(line, fg="red" if result.flagged else None)

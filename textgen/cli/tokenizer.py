@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from textgen.cli import output
 from textgen.cli.options import (
     OutputFile,
     corpus_config,
@@ -58,7 +57,7 @@ def train(paths: tuple[str, ...], out: Path, force: bool, **options: Any) -> Non
         raise TokenizerError(f"{out} exists. Choose another name, or replace it with --force.")
     trained = learn_vocabulary(Corpus(paths, corpus_config(options)), config)
     trained.save(out)
-    click.echo(f"{out}: {trained.vocab_size:,} pieces ({trained.tokenizer}).", err=True)
+    output.note(f"{out}: {trained.vocab_size:,} pieces ({trained.tokenizer}).")
 
 
 @tokenizer.command()
@@ -77,7 +76,10 @@ def encode(tokenizer: str, text: str | None, pieces: bool, as_json: bool) -> Non
     loaded = find_tokenizer(tokenizer)
     ids = loaded.encode(standard_input() if text is None else text)
     labels: list[Any] = [loaded.piece(id) for id in ids] if pieces else ids
-    click.echo(json.dumps(labels, ensure_ascii=False) if as_json else " ".join(map(str, labels)))
+    if as_json:
+        output.json_line(labels)
+    else:
+        output.line(" ".join(map(str, labels)))
 
 
 @tokenizer.command()
@@ -94,8 +96,9 @@ def decode(tokenizer: str, ids: tuple[int, ...]) -> None:
       textgen tokenizer encode poems.model "The moon" | textgen tokenizer decode poems.model
     """
     text = find_tokenizer(tokenizer).decode(ids or _ids(standard_input()))
-    add_newline = sys.stdout.isatty() and not text.endswith("\n")
-    click.echo(text.encode(), nl=add_newline)
+    output.data(text.encode())
+    if output.is_terminal() and not text.endswith("\n"):
+        output.line()
 
 
 @tokenizer.command()
@@ -113,8 +116,10 @@ def info(tokenizer: str, pieces: bool, as_json: bool) -> None:
     loaded = find_tokenizer(tokenizer)
     labels = loaded.pieces()
     if pieces:
-        listing = [f"{id}\t{label}" for id, label in enumerate(labels)]
-        click.echo(json.dumps(labels, ensure_ascii=False) if as_json else "\n".join(listing))
+        if as_json:
+            output.json_line(labels)
+        else:
+            output.line("\n".join(f"{id}\t{label}" for id, label in enumerate(labels)))
         return
     facts = {
         "tokenizer": loaded.tokenizer,
@@ -127,11 +132,11 @@ def info(tokenizer: str, pieces: bool, as_json: bool) -> None:
         "fingerprint": loaded.fingerprint(),
     }
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
+        output.json_line(facts, indent=2)
         return
     written = [label for label in labels if not re.fullmatch("<0x..>|<pad>|<unk>|<eos>", label)]
     shown = written[:: -(-len(written) // PIECES_SHOWN)]
-    click.echo("\n".join(f"{name:11}  {value}" for name, value in [*facts.items(), ("pieces", " ".join(shown))]))
+    output.line("\n".join(f"{name:11}  {value}" for name, value in [*facts.items(), ("pieces", " ".join(shown))]))
 
 
 def _ids(text: str) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from textgen.cli import output
 from textgen.cli.distribution import distribution_options, join_others, train_on_workers
 from textgen.cli.options import (
     corpus_config,
@@ -306,11 +306,12 @@ def train(
             join_all,
         )
         if dry_run and as_json:
-            click.echo(json.dumps(_values(plan, target), indent=2, ensure_ascii=False))
+            output.json_line(_values(plan, target), indent=2)
             return
-        click.echo(describe(plan, target), err=not dry_run)
         if dry_run:
+            output.line(describe(plan, target))
             return
+        output.note(describe(plan, target))
         if find_lr:
             _find_lr(plan, display.say, as_json, distribution)
             return
@@ -318,9 +319,9 @@ def train(
             plan, target, observers=observers, say=display.say, distribution=distribution, step_timeout=step_timeout
         )
     if as_json:
-        click.echo(json.dumps(saved.training, indent=2, ensure_ascii=False))
+        output.json_line(saved.training, indent=2)
     else:
-        click.echo(_summary(saved))
+        output.line(_summary(saved))
 
 
 def _refuse_contradictions(paths: tuple[str, ...], resume: bool, find_lr: bool, processes: int, dry_run: bool) -> None:
@@ -381,7 +382,7 @@ def _plan(
         mode = text.documents_mode if isinstance(text, Corpus) else config.documents
         held_out = Corpus([valid], replace(config, documents=mode))  # cut as the text to train on
     if isinstance(text, Corpus):
-        text.say_skipped(partial(click.echo, err=True))
+        text.say_skipped(output.note)
     text.stats()  # complains before the slow part
     distribution = join()
     plan = make_plan(
@@ -419,9 +420,9 @@ def _find_lr(plan: Plan, say: Callable[[str], None], as_json: bool, distribution
     points = find_learning_rate(plan, say=say, distribution=distribution)
     suggested = lr_finder.suggestion(points)
     if as_json:
-        click.echo(json.dumps({"suggestion": suggested, "points": [asdict(point) for point in points]}, indent=2))
+        output.json_line({"suggestion": suggested, "points": [asdict(point) for point in points]}, indent=2)
     else:
-        click.echo(lr_finder.describe(points, suggested))
+        output.line(lr_finder.describe(points, suggested))
 
 
 def _newest_run(folder: Path, paths: tuple[str, ...]) -> str:

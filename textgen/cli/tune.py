@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import tempfile
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
+from textgen.cli import output
 from textgen.cli.options import OutputFile, corpus_options, given, json_option, models_dir_option
 from textgen.config import CorpusConfig, TuningConfig, from_dict, select
 from textgen.errors import ConfigError
@@ -54,7 +53,7 @@ def tune_state(
             "name a model of direction forward or both."
         )
     text = Corpus(paths, replace(saved.corpus_config, **select(CorpusConfig, given(options))))
-    text.say_skipped(partial(click.echo, err=True))
+    text.say_skipped(output.note)
 
     from textgen.runtime import load_tensorflow
 
@@ -65,13 +64,13 @@ def tune_state(
 
         ids = stream.read(0, min(len(stream), tuning.MAX_TOKENS))
     network = saved.build("forward")
-    tuned = tuning.tune_state(network, saved.tokenizer, ids, config, lambda line: click.echo(line, err=True))
+    tuned = tuning.tune_state(network, saved.tokenizer, ids, config, output.note)
     save_state(out, TextState(tuned.memory, (saved.tokenizer.eos_id,)), saved.fingerprint)
     results = {"nats_before": tuned.nats_before, "nats_after": tuned.nats_after, "steps": tuned.steps}
     if as_json:
-        click.echo(json.dumps({**results, "bytes": out.stat().st_size}, indent=2))
+        output.json_line({**results, "bytes": out.stat().st_size}, indent=2)
         return
-    click.echo(
+    output.line(
         f"{out}: {out.stat().st_size:,} bytes after {tuned.steps:,} steps.\n"
         f"Held-out text: {tuned.nats_after:.4f} nats a token, {tuned.nats_before:.4f} without it.\n"
         f"Write with it: textgen sample {saved.shell_name} --load-state {shlex.quote(str(out))}"

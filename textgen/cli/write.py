@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from textgen.cli import output
 from textgen.cli.options import models_dir_option
 from textgen.errors import Interrupted, SavedModelError, TextgenError
 
@@ -93,8 +94,6 @@ def write(
         from textgen.cli.keyboard import Keyboard
     except ImportError:
         raise TextgenError("textgen write needs a Unix terminal, on Windows that of WSL.") from None
-    from rich.console import Console
-
     from textgen.saved_model import load_model
     from textgen.suggestions import Suggester
     from textgen.writing import Session
@@ -104,7 +103,7 @@ def write(
     writer = saved.writer() if load_state is None else _started(saved, load_state)
     suggester = Suggester(writer, saved.tokenizer, num, label)
     session = Session(suggester, file or _free_name(saved.name), length=length, temperature=temperature)
-    screen, keyboard = Screen(session, Console()), Keyboard(sys.stdin.fileno())
+    screen, keyboard = Screen(session, output.screen()), Keyboard(sys.stdin.fileno())
     try:
         with _signals_raise():
             while screen.run(keyboard) == "ctrl-e":
@@ -113,8 +112,8 @@ def write(
         session.save()
         with suppress(OSError):  # the terminal may be gone
             if session.unsaved:
-                click.echo(session.draft.text)  # nothing is lost, wherever it could not be written
-            click.echo(session.message, err=True)
+                output.line(session.draft.text)  # nothing is lost, wherever it could not be written
+            output.note(session.message)
 
 
 def _started(saved: SavedModel, path: str) -> StartedModel:
@@ -178,12 +177,13 @@ class Screen:
             Text.assemble((f"{number} ", "bold"), f"{one.probability:4.0%}  ", (_visible(one.text), "cyan"))
             for number, one in enumerate(session.suggestions(), 1)
         ]
+        name = _visible(session.path.name)
         title = Text(
-            f"{session.path.name}{' *' if session.unsaved else ''}   {len(session.draft.text):,} characters   "
+            f"{name}{' *' if session.unsaved else ''}   {len(session.draft.text):,} characters   "
             f"temperature {session.temperature:.1f}   page {session.page + 1}",
             "dim",
         )
-        message = list(Text(session.message, "yellow").wrap(self._console, width)) if session.message else []
+        message = list(Text(_visible(session.message), "yellow").wrap(self._console, width)) if session.message else []
         keys = [Text(line, "dim") for line in _key_lines(width)]
         room = max(0, height - 2 - TEXT_LINES - len(message))  # for all but title, text, rule and message
         if len(suggestions) + len(keys) > room:

@@ -1,0 +1,228 @@
+"""All that commands write: results to standard output, and notes for people to standard error.
+
+In a pipe or a file a result is exactly what it is. On a terminal hidden characters are shown as escapes, so that a
+text cannot move the cursor or set the clipboard. Characters that the encoding of standard output lacks are escaped,
+and that is said. Standard output that fails ends the command with one line; standard error that fails is given up.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import re
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import IO, TYPE_CHECKING, Any, TextIO, cast
+
+import click
+from click import utils
+
+from textgen.errors import TextgenError
+from textgen.wording import escape, json_text, lacking, visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_told: set[str] = set()  # encodings of which it has been said that characters are escaped
+
+
+class Failure(click.ClickException):
+    """A `TextgenError` as the command line shows it: one line, with flags in the place of field names."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Writes the line to standard error."""
+        note(f"Error: {self.message}")
+
+
+def is_terminal() -> bool:
+    """Whether standard output is one."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def write(text: str, *, fg: str | None = None, bold: bool = False) -> None:
+    """Writes a result to standard output, no newline added; in a colour or bold where that is a terminal."""
+    stream = _standard_output()
+    shown = _fitted(visible(text) if stream.isatty() else text, stream.encoding or "utf-8")
+    if shown and (fg or bold) and _in_colour(stream):
+        shown = click.style(shown, fg=fg, bold=bold or None)
+    _send(stream, shown)
+
+
+def line(text: str = "", *, fg: str | None = None) -> None:
+    """Writes a line of a result to standard output."""
+    write(text, fg=fg)
+    write("\n")
+
+
+def json_line(value: Any, indent: int | None = None) -> None:
+    """Writes a value as JSON, which escapes whatever the encoding of standard output lacks."""
+    stream = _standard_output()
+    _send(stream, json_text(value, indent=indent, encoding=stream.encoding or "utf-8", is_shown=stream.isatty()) + "\n")
+
+
+def data(content: bytes) -> None:
+    """Writes bytes to standard output, as they are; on a terminal those of a text, and no others, can be shown."""
+    stream = _standard_output()
+    if stream.isatty():
+        write(content.decode(errors="replace"))
+        return
+    _send(stream, "")
+    try:
+        stream.buffer.write(content)
+        stream.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _failed(stream, error) from None
+
+
+def control(sequence: str) -> None:
+    """Tells the terminal something. What it is told is ours, never part of a text."""
+    _send(_standard_output(), sequence)
+
+
+def note(text: str = "") -> None:
+    """Writes a line for people to standard error, if that can still take it."""
+    stream = sys.stderr
+    if stream is None:
+        return
+    try:
+        stream.write(visible(text) + "\n")
+        stream.flush()
+    except (OSError, ValueError):
+        _give_up(stream)
+
+
+def confirm(question: str) -> None:
+    """Asks on standard error; anything but yes ends the command."""
+    click.confirm(visible(question), abort=True, err=True)
+
+
+def console() -> Console:
+    """Standard error, for a bar of progress and lines above it; see `show`."""
+    from rich.console import Console
+
+    return Console(file=cast(IO[str], _Notes()), highlight=False, soft_wrap=True)
+
+
+def screen() -> Console:
+    """The whole terminal; in the place of what its encoding lacks are question marks, which are as wide."""
+    from rich.console import Console
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    return Console()
+
+
+def show(console: Console, text: str, style: str | None = None) -> None:
+    """Writes lines to a console, whatever is in them."""
+    console.print(visible(text), markup=False, style=style)
+
+
+def as_flags(message: str, flags: Mapping[str, str]) -> str:
+    """A message about settings in the words of the command line: flags instead of names of fields.
+
+    `flags` says which flag sets a field. A name of several words is always that of a field, another one where the
+    message says to set it, to leave it out, or what it must be. What is quoted is the user's, and stays.
+
+    >>> as_flags("seed must be a number. Received: 'seed'.", {"seed": "--seed"})
+    "--seed must be a number. Received: 'seed'."
+    """
+
+    def flag(match: re.Match[str]) -> str:
+        name = match["always"] or match["set"] or match["must"] or ""
+        return match.group().removesuffix(name) + flags.get(name, name)
+
+    return _FIELDS.sub(flag, message)
+
+
+_FIELDS = re.compile(
+    r"""(?<!\w)'(?:[^'\\\n]|\\.)*'(?!\w)|"(?:[^"\\\n]|\\.)*"|`[^`\n]*`"""
+    r"|(?<![\w/.-])(?P<always>[a-z]+(?:_[a-z0-9]+)+)(?![\w/.-]*[\w/])"
+    r"|(?<![\w/.-])(?:[Ss]et|[Uu]se|[Gg]ive|[Ll]eave|[Ll]eave out) (?P<set>(?!out\b)[a-z]+)\b(?=[ .,;:])"
+    r"|^(?P<must>[a-z]+)(?= must be | holds )"
+)
+
+
+def flush() -> None:
+    """Writes what Click itself has left in the buffer of standard output. Raises `TextgenError` where it cannot."""
+    if sys.stdout is not None:
+        _send(sys.stdout, "")
+
+
+class _Notes(io.TextIOBase):
+    """Standard error as a file that a console writes to."""
+
+    def write(self, text: str) -> int:
+        if sys.stderr is not None:
+            try:
+                sys.stderr.write(text)
+            except (OSError, ValueError):
+                _give_up(sys.stderr)
+        return len(text)
+
+    def flush(self) -> None:
+        if sys.stderr is not None:
+            try:
+                sys.stderr.flush()
+            except (OSError, ValueError):
+                _give_up(sys.stderr)
+
+    def isatty(self) -> bool:
+        return sys.stderr is not None and sys.stderr.isatty()
+
+    def fileno(self) -> int:
+        if sys.stderr is None:
+            raise OSError(errno.EBADF, "standard error is closed")
+        return sys.stderr.fileno()
+
+
+def _standard_output() -> TextIO:
+    if sys.stdout is None:
+        raise TextgenError("Cannot write the result: standard output is closed. Open it, or send it to a file.")
+    return sys.stdout
+
+
+def _send(stream: TextIO, text: str) -> None:
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        raise  # the reader has seen enough: Click ends the program without a word
+    except (OSError, ValueError) as error:
+        raise _failed(stream, error) from None
+
+
+def _failed(stream: TextIO, error: Exception) -> TextgenError:
+    _give_up(stream)
+    why = getattr(error, "strerror", None) or error
+    return TextgenError(f"Cannot write to standard output: {why}. Free some space, or send it elsewhere.")
+
+
+def _give_up(stream: TextIO) -> None:
+    """Sends what a failing stream still holds nowhere: at the end of the program it would fail once more."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def _fitted(text: str, encoding: str) -> str:
+    """The text with escapes for what the encoding lacks, which is said the first time."""
+    missing = lacking(text, encoding)
+    if not missing:
+        return text
+    if encoding not in _told and any(not "\ud800" <= character <= "\udfff" for character in missing):
+        _told.add(encoding)
+        note(
+            f"Standard output is {encoding}, which lacks some characters of the text: they are written as \\uXXXX. "
+            "Set PYTHONIOENCODING=utf-8 to have them as they are."
+        )
+    return text.translate({ord(character): escape(character) for character in missing})
+
+
+def _in_colour(stream: TextIO) -> bool:
+    context = click.get_current_context(silent=True)
+    return not utils.should_strip_ansi(stream, context.color if context else None)  # type: ignore[attr-defined]
