@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from textgen.config import ModelConfig, TrainingConfig
+from textgen.config import CorpusConfig, ModelConfig, TrainingConfig
 from textgen.corpus import Corpus
 from textgen.errors import ConfigError, CorpusError
 from textgen.plan import Plan, make_plan, tokens_per_second, training_memory
@@ -22,7 +22,8 @@ def plan(tmp_path: Path, characters: int, *, preset: str | None = None, **settin
     path = tmp_path / "text.txt"
     sentence = "The miller told the fox about the river, and the fox said nothing at all.\n"
     path.write_text((sentence * (characters // len(sentence) + 1))[:characters], encoding="utf-8")
-    return make_plan(Corpus([path]), settings, preset=preset, flops=LAPTOP)
+    corpus = Corpus([path], CorpusConfig(documents="file"))
+    return make_plan(corpus, settings, preset=preset, flops=LAPTOP)
 
 
 def test_longer_corpora_get_larger_networks_fewer_passes_and_less_dropout(tmp_path: Path) -> None:
