@@ -206,9 +206,14 @@ def test_a_terminal_that_goes_away_saves(terminal: Terminal, tmp_path: Path) -> 
     assert (tmp_path / "chapter.txt").read_text(encoding="utf-8") == "The cat"
 
 
-def test_the_terminal_may_change_its_size(terminal: Terminal) -> None:
+def test_the_terminal_may_change_its_size(terminal: Terminal, tmp_path: Path) -> None:
     fcntl.ioctl(terminal.outer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 20, 0, 0))
-    terminal.see(r"─{20}[^─]")
+    assert "─" * 21 not in terminal.see(r"─{20}[^─]")
+    terminal.press("a\x03")
+    terminal.see(r"Saved in chapter\.txt\.")
+    terminal.close()
+    assert terminal.process.returncode == 0
+    assert (tmp_path / "chapter.txt").read_text(encoding="utf-8") == "a"
 
 
 def test_without_a_file_one_is_named_after_the_model(tiny_models: Path, tmp_path: Path) -> None:
@@ -227,6 +232,8 @@ def test_a_terminal_that_is_not_utf_8(tiny_models: Path, tmp_path: Path) -> None
     terminal.press("a\x03")
     terminal.see("Saved in tiny.txt")
     terminal.close()
+    assert terminal.process.returncode == 0
+    assert (tmp_path / "tiny.txt").read_text(encoding="utf-8") == "a"
 
 
 # === Mistakes ===

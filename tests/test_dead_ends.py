@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save
 
 from textgen.cli import textgen
 from textgen.config import CorpusConfig, ModelConfig, SamplingConfig, SearchConfig, TokenizerConfig
-from textgen.errors import SavedModelError, TextgenError
+from textgen.errors import ConfigError, SavedModelError, TextgenError
 from textgen.filling import Filler
 from textgen.generator import Generator, Request
 from textgen.sampling import Sampler
@@ -277,3 +277,57 @@ def test_the_command_line_says_what_is_missing(tiny_models: Path) -> None:
     assert "Missing: 'dog' (require) did not come before the text ended." in shown.stderr
     assert json.loads(sample(tiny_models, *early, "--json").stdout)["missing"] == ["dog"]
     assert "Missing" not in sample(tiny_models, "--require", "dog").stderr
+
+
+# === Text that is none ===
+
+
+HALF = "a\udcffb"
+SETTINGS: list[dict[str, Any]] = [
+    {"stop": (HALF,)}, {"ban": (HALF,)}, {"require": (HALF,)}, {"dry_sequence_breakers": (HALF,)},
+    {"logit_bias": (f"{HALF}=1",)}, {"label": HALF},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("values", SETTINGS, ids=str)
+def test_half_a_character_in_a_setting_is_one_line(tiny_models: Path, tmp_path: Path, values: dict[str, Any]) -> None:
+    """In Python, among the settings of a line of prompts, and as a flag, where a shell gives bytes that are no UTF-8."""
+    (name, value), *_ = values.items()
+    with pytest.raises(ConfigError, match=f"{name} must be valid text") as caught:
+        SamplingConfig(**values)
+    assert "\n" not in str(caught.value)
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text(json.dumps({"prompt": "a", **values}) + "\n")
+    for arguments in (
+        ["--prompt-file", str(prompts)],
+        [f"--{name.replace('_', '-')}", value if name == "label" else value[0]],
+    ):
+        result = sample(tiny_models, *arguments)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.strip().count("\n") == 0
+        assert "must be valid text" in result.stderr
+
+
+def test_half_a_character_in_a_prompt_is_one_line(tiny_models: Path, tmp_path: Path) -> None:
+    saved = load_model("tiny", tiny_models)
+    generator = Generator(saved.writer(), saved.tokenizer)
+    filler = Filler(saved.writer(), saved.tokenizer, saved.writer())
+    for use in (
+        lambda: generator.generate(HALF),
+        lambda: generator.generate(["a", HALF]),
+        lambda: generator.search(HALF),
+        lambda: list(generator.stream(HALF)),
+        lambda: generator.read(HALF),
+        lambda: filler.write(HALF, "a"),
+        lambda: filler.write("a", HALF),
+        lambda: Suggester(saved.writer(), saved.tokenizer).suggest(HALF, length=3),
+        lambda: generator.start(HALF),
+    ):
+        with pytest.raises(TextgenError) as caught:
+            use()
+        assert "\n" not in str(caught.value)
+    (tmp_path / "prompts.jsonl").write_text(json.dumps({"prompt": HALF}) + "\n")
+    for arguments in (["--prompt", HALF], ["--prompt-file", str(tmp_path / "prompts.jsonl")], ["--suffix", HALF]):
+        result = sample(tiny_models, *arguments)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.strip().count("\n") == 0

@@ -355,8 +355,12 @@ def test_no_text_in_the_world_is_shown_in_broken_characters(text: str, stop: lis
 
 @pytest.mark.parametrize("stop", [(), ("e",), (" ", "xx"), ("\ufffd",)], ids=str)
 def test_a_stream_equals_the_text_of_a_real_model(generator: Generator, stop: tuple[str, ...]) -> None:
-    for seed in range(5):
-        written(generator, replace(CONFIG, stop=stop, seed=seed, temperature=2.0), "The cat")
+    config = replace(CONFIG, stop=stop, temperature=2.0)
+    results = [written(generator, replace(config, seed=seed), "The cat") for seed in range(5)]
+    assert len({text for text, _ in results}) > 1
+    for text, reason in results:
+        assert reason in ("end", "length", *["stop"] * bool(stop))
+        assert not any(each in text for each in stop)
 
 
 def test_the_first_text_comes_early(counter: Generator) -> None:

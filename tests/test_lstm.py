@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import keras
@@ -10,7 +11,11 @@ import pytest
 import tensorflow as tf
 
 from textgen.layers import lstm
+from textgen.layers.gru import GRU
 from textgen.layers.lstm import LSTM, kernel_path
+from textgen.layers.mogrifier import Mogrifier
+from textgen.layers.peephole import Peephole
+from textgen.layers.rnn import RNN
 from textgen.runtime import load_tensorflow
 
 load_tensorflow()
@@ -26,7 +31,7 @@ def pair(units: int, inputs: int, **options: Any) -> tuple[LSTM, keras.layers.LS
     """Ours and Keras's, with the same random weights."""
     ours, keras_own = LSTM(units, **options), keras.layers.LSTM(units, **options)
     for layer in (ours, keras_own):
-        layer.build((None, None, inputs))
+        layer.build((4 if options.get("stateful") else None, None, inputs))
     ours.set_weights([RNG.normal(0, 0.3, w.shape) for w in ours.get_weights()])
     keras_own.set_weights(ours.get_weights())
     return ours, keras_own
@@ -228,3 +233,65 @@ def test_shards_of_a_batch_add_up_to_the_whole() -> None:
     for first, second, both in zip(*parts, whole, strict=True):
         if both.shape == first.shape:  # gradients of weights
             np.testing.assert_allclose(first + second, both, atol=1e-4)
+
+
+# === Options ===
+
+
+NAMES = ("use_bias", "go_backwards", "return_sequences", "return_state")
+PRODUCT = [dict(zip(NAMES, values, strict=True)) for values in itertools.product([True, False], repeat=len(NAMES))]
+SINGLY: list[dict[str, Any]] = [
+    {"activation": "relu"}, {"recurrent_activation": "hard_sigmoid"}, {"activation": None},
+    {"activation": "relu", "use_bias": False}, {"unroll": True}, {"unroll": True, "use_bias": False},
+    {"stateful": True}, {"recurrent_dropout": 0.3}, {"dropout": 0.3}, {"dropout": 0.3, "use_bias": False},
+    {"use_cudnn": False}, {"unit_forget_bias": False}, {"kernel_constraint": "non_neg"}, {"kernel_regularizer": "l2"},
+    {"seed": 3},
+    {"kernel_initializer": "ones", "recurrent_initializer": "zeros", "bias_initializer": "ones"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [*PRODUCT, *SINGLY], ids=str)
+def test_every_option_of_keras_means_the_same_or_is_refused_by_name(options: dict[str, Any]) -> None:
+    """Called, step by step, and time first, each against Keras's own layer and cell."""
+    ours, theirs = pair(6, 3, **options)
+    assert [w.path.split("/")[-1] for w in ours.weights] == [w.path.split("/")[-1] for w in theirs.weights]
+    x, h, c = normal(4, 5, 3), normal(4, 6), normal(4, 6)
+    assert_same(tf.nest.flatten(ours(x, initial_state=[h, c])), tf.nest.flatten(theirs(x, initial_state=[h, c])))
+    state, expected = (h, c), [h, c]
+    for at in range(5):
+        state, (_, expected) = ours.step(x[:, at], state), theirs.cell(x[:, at], expected)
+        assert_same(list(state), expected)
+    refused = [name for name in ("go_backwards", "return_sequences") if options.get(name) is (name == "go_backwards")]
+    refused = refused or ([] if "return_sequences" in options else ["return_sequences"])
+    if refused:
+        with pytest.raises(ValueError, match=refused[0]):
+            ours.scan(tf.transpose(x, (1, 0, 2)), (h, c))
+    else:
+        outputs, after = ours.scan(tf.transpose(x, (1, 0, 2)), (h, c))
+        assert_same([outputs[-1], *after], [expected[0], *expected])
+
+
+@pytest.mark.parametrize("options", [{**options, "return_sequences": True} for options in SINGLY], ids=str)
+def test_time_first_with_every_option(options: dict[str, Any]) -> None:
+    ours, theirs = pair(6, 3, **options)
+    x, h, c = normal(4, 5, 3), normal(4, 6), normal(4, 6)
+    expected = [h, c]
+    for at in range(5):
+        _, expected = theirs.cell(x[:, at], expected)
+    outputs, after = ours.scan(tf.transpose(x, (1, 0, 2)), (h, c))
+    assert_same([outputs[-1], *after], [expected[0], *expected])
+    mask = tf.cast(normal(6, 24) > 0, tf.float32)
+    if any(name in options for name in ("activation", "recurrent_activation")):
+        with pytest.raises(ValueError, match="weight mask"):
+            ours.scan(tf.transpose(x, (1, 0, 2)), (h, c), mask)
+    else:
+        ours.scan(tf.transpose(x, (1, 0, 2)), (h, c), mask)
+
+
+@pytest.mark.parametrize("cell", [GRU, RNN, Peephole, Mogrifier])
+@pytest.mark.parametrize(
+    "option", ["use_bias", "go_backwards", "return_sequences", "return_state", "stateful", "unroll", "dropout"]
+)
+def test_other_cells_refuse_what_they_do_not_know(cell: Any, option: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=option):
+        cell(4, **{option: True})

@@ -380,6 +380,10 @@ class SamplingConfig:
             _between("no_copy", self.no_copy, 1, 1 << 62)
         _check_types(self)
         sampler_names(self.samplers)
+        for name in ("stop", "ban", "require", "dry_sequence_breakers", "logit_bias"):
+            _whole_text(name, *getattr(self, name))
+        if self.label is not None:
+            _whole_text("label", self.label)
         for entry in self.logit_bias:
             parse_bias(entry)
         for name in ("stop", "ban", "require", "dry_sequence_breakers"):
@@ -535,6 +539,16 @@ def _between(name: str, value: float, low: float, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         limits = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
         raise ConfigError(f"{name} must be a number {limits}. Received: {value!r}.")
+
+
+def _whole_text(name: str, *texts: str) -> None:
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(
+                f"{name} must be valid text. Received: {text!r}, which holds half a character (a lone surrogate)."
+            ) from None
 
 
 def _check_types(config: Any) -> None:

@@ -61,8 +61,10 @@ class LSTM(keras.layers.LSTM):
         """Time first: x [T, B, E], state before it -> outputs [T, B, H] as precise as x, state after it.
 
         With `ids` [T, B], x [V, E] is the table whose rows these number. The recurrent kernel is multiplied with
-        `mask`, if there is one, for all steps; Keras's loops know no mask.
+        `mask`, if there is one, for all steps; Keras's loops know no mask. Raises `ValueError` for options of the layer
+        that have another order or another result.
         """
+        self._refuse_scan(mask)
         if mask is not None or self._can_scan(x if ids is None else ids):
             return self._scan(chosen_rows(self._inputs(x), ids), state, mask)
         batch_first = tf.cast(tf.transpose(chosen_rows(x, ids), (1, 0, 2)), tf.float32)
@@ -70,11 +72,15 @@ class LSTM(keras.layers.LSTM):
         return tf.cast(tf.transpose(outputs, (1, 0, 2)), x.dtype), tuple(state)
 
     def step(self, x: tf.Tensor, state: State) -> State:
-        """One step of time: x [B, E] -> the new state; its h is also the output."""
+        """One step of time, without dropout: x [B, E] -> the new state; its h is also the output."""
+        if not self._has_usual_gates:
+            _, (h, c) = self.cell(x, list(state))
+            return tf.cast(h, tf.float32), tf.cast(c, tf.float32)
         h, c = state
         kernel, recurrent_kernel = (tf.cast(w, x.dtype) for w in (self.cell.kernel, self.cell.recurrent_kernel))
         z = tf.matmul(x, kernel) + tf.matmul(tf.cast(h, x.dtype), recurrent_kernel)  # [B, 4H]
-        *_, c, h = lstm_gates(tf.split(tf.cast(z, tf.float32) + self.cell.bias, 4, axis=-1), c)
+        z = tf.cast(z, tf.float32)
+        *_, c, h = lstm_gates(tf.split(z + self.cell.bias if self.use_bias else z, 4, axis=-1), c)
         return h, c
 
     def initial_state(self, batch_size: int | tf.Tensor) -> State:
@@ -90,14 +96,26 @@ class LSTM(keras.layers.LSTM):
         outputs, *state = lstm(from_x, tf.cast(recurrent_kernel, tf.float32), tf.cast(bias, tf.float32), *state)
         return outputs, tuple(state)
 
+    @property
+    def _has_usual_gates(self) -> bool:
+        is_tanh = self.activation is keras.activations.tanh
+        return is_tanh and self.recurrent_activation is keras.activations.sigmoid
+
+    def _refuse_scan(self, mask: tf.Tensor | None) -> None:
+        """Raises `ValueError` for options that `scan` does not know."""
+        if self.go_backwards:
+            raise ValueError("scan reads steps in their order: build the layer with go_backwards=False, or call it.")
+        if not self.return_sequences:
+            raise ValueError("scan returns all outputs: build the layer with return_sequences=True, or call it.")
+        if mask is not None and not self._has_usual_gates:
+            raise ValueError(
+                "A weight mask goes with activation tanh and recurrent_activation sigmoid. "
+                f"Received: {self.activation.__name__} and {self.recurrent_activation.__name__}."
+            )
+
     def _can_scan(self, sequences: tf.Tensor) -> bool:
-        standard = (
-            self.activation is keras.activations.tanh
-            and self.recurrent_activation is keras.activations.sigmoid
-            and not (self.recurrent_dropout or self.unroll)
-            and self.use_cudnn is not True
-        )
-        return standard and sequences.shape.is_fully_defined() and kernel_path() != "cuDNN"
+        standard = not (self.recurrent_dropout or self.unroll) and self.use_cudnn is not True
+        return standard and self._has_usual_gates and sequences.shape.is_fully_defined() and kernel_path() != "cuDNN"
 
 
 @functools.cache
