@@ -17,7 +17,7 @@ def test_one_update_is_adamw_on_the_clipped_mean_gradient(
     tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Against the reference network's gradients and AdamW written out, with the batch in one and in two shards."""
-    from textgen import runtime, trainer
+    from textgen import trainer
     from textgen.config import CorpusConfig, ModelConfig
     from textgen.corpus import Corpus
     from textgen.reference import clip_by_global_norm, initial_state, loss_and_gradients
@@ -31,7 +31,7 @@ def test_one_update_is_adamw_on_the_clipped_mean_gradient(
     config = TrainingConfig(batch_size=4, sequence_length=5, steps=1, clip_norm=0.05, weight_decay=0.1, warmup=0.0)
     results = []
     for cores in (1, 2):
-        monkeypatch.setattr(runtime, "num_cores", lambda cores=cores: cores)
+        monkeypatch.setattr("textgen.distribution.num_cores", lambda processes, cores=cores: cores)
         model = LanguageModel(shape, pad_id=tokenizer.pad_id)
         before = {name: array.astype(np.float64) for name, array in model.weights_as_arrays().items()}
         loop = trainer.Trainer(model, data, config, tmp_path / f"checkpoints-{cores}", save_best=lambda scores: None)
