@@ -25,7 +25,7 @@ def functions_of(path: Path) -> dict[str, ast.FunctionDef]:
 
 def imported_from(path: Path) -> dict[str, Path]:
     """Names that a file takes from other files beside it."""
-    names = {}
+    names: dict[str, Path] = {}
     for node in tree_of(path).body:
         if isinstance(node, ast.ImportFrom) and (other := FOLDER / f"{node.module}.py").is_file():
             names |= {alias.asname or alias.name: other for alias in node.names}
