@@ -114,8 +114,13 @@ def test_the_parameter_count_and_the_memory_follow_the_sizes() -> None:
     assert math.isfinite(tokens_per_second(model, 1e9, "float32"))
 
 
-def test_the_precision_is_settled(tmp_path: Path) -> None:
-    assert plan(tmp_path, 50_000).training_config.precision in ("float32", "bfloat16")
+@pytest.mark.parametrize("best", ["float32", "bfloat16", "float16"])
+def test_the_precision_is_what_the_machine_is_best_at_or_what_was_asked_for(
+    best: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("textgen.plan.best_precision", lambda: best)
+    assert plan(tmp_path, 50_000).training_config.precision == best
+    assert plan(tmp_path, 50_000, precision="auto").training_config.precision == best
     assert plan(tmp_path, 50_000, precision="float32").training_config.precision == "float32"
 
 

@@ -114,7 +114,8 @@ def test_compressed_streams_follow_one_another(tmp_path: Path, suffix: str) -> N
 @pytest.mark.parametrize("chunk", [1, 1 << 18])
 def test_encodings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, data: bytes, chunk: int) -> None:
     monkeypatch.setattr("textgen.source.CHUNK_BYTES", chunk)
-    assert read(write(tmp_path, "a.txt", data), encoding=encoding)[0] in ("诗", "詩", "é")
+    expected = {"big5": "詩", "latin-1": "é"}.get(encoding, "诗")
+    assert read(write(tmp_path, "a.txt", data), encoding=encoding) == [expected]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,122 @@
+"""The tests can fail: each asserts something, itself or by a helper, and nothing that holds whatever happens."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+CHECKS = ("pytest.raises", "pytest.warns", "pytest.fail")  # and `np.testing.assert_...`
+FOLDER = Path(__file__).parent
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def functions_of(path: Path) -> dict[str, ast.FunctionDef]:
+    """All functions and methods of a file by name, also those inside others."""
+    return {node.name: node for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef)}
+
+
+def imported_from(path: Path) -> dict[str, Path]:
+    """Names that a file takes from other files beside it."""
+    names: dict[str, Path] = {}
+    for node in tree_of(path).body:
+        if isinstance(node, ast.ImportFrom) and (other := FOLDER / f"{node.module}.py").is_file():
+            names |= {alias.asname or alias.name: other for alias in node.names}
+    return names
+
+
+def checks(path: Path, function: ast.FunctionDef, seen: frozenset[str] = frozenset()) -> bool:
+    """Whether a function asserts something, or calls one that does, of its own file or of another one beside it."""
+    functions, imported = functions_of(path), imported_from(path)
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assert):
+            return True
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        if called in CHECKS or called.startswith("np.testing.assert_"):
+            return True
+        name = called.rpartition(".")[2]
+        place = path if name in functions else imported.get(name)
+        if place is None or name in seen or name not in functions_of(place):
+            continue
+        if checks(place, functions_of(place)[name], seen | {name}):
+            return True
+    return False
+
+
+def always_true(assertion: ast.Assert) -> bool:
+    """Whether nothing that a program does can make it fail: constants, a thing compared with itself, lengths >= 0."""
+    test = assertion.test
+    if not any(isinstance(node, ast.Name | ast.Call | ast.Attribute) for node in ast.walk(test)):
+        return True
+    if isinstance(test, ast.Tuple):
+        return True
+    if not isinstance(test, ast.Compare) or len(test.ops) != 1:
+        return False
+    left, (right,), (operator,) = test.left, test.comparators, test.ops
+    if ast.unparse(left) == ast.unparse(right) and not isinstance(left, ast.Call):
+        return isinstance(operator, ast.Eq | ast.LtE | ast.GtE | ast.Is)
+    is_length = isinstance(left, ast.Call) and ast.unparse(left.func) == "len"
+    return is_length and isinstance(operator, ast.GtE) and ast.unparse(right) == "0"
+
+
+def written(source: str, folder: Path) -> Path:
+    path = folder / "test_example.py"
+    path.write_text(source, encoding="utf-8")
+    return path
+
+
+def faults(path: Path) -> Iterator[str]:
+    """The tests of a file that cannot fail, and the assertions that hold whatever happens."""
+    for name, function in functions_of(path).items():
+        if name.startswith("test_") and not checks(path, function):
+            yield name
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Assert) and always_true(node):
+            yield ast.unparse(node)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
+def test_every_test_can_fail(path: Path) -> None:
+    assert list(faults(path)) == []
+
+
+GOOD = """
+def helper(value):
+    assert value > 1
+def deeper(value):
+    helper(value)
+def test_by_helpers():
+    deeper(2)
+def test_by_numpy():
+    np.testing.assert_array_equal(1, 1)
+def test_by_errors():
+    with pytest.raises(ValueError):
+        int("x")
+"""
+BAD = {
+    "def test_nothing(): print(1)": ["test_nothing"],
+    "def helper(): helper()\ndef test_round(): helper()": ["test_round"],
+    "def test_calls_another(): unknown.check()": ["test_calls_another"],
+    "def test_constant(): assert 1 == 1.0": ["assert 1 == 1.0"],
+    "def test_itself(x): assert x == x": ["assert x == x"],
+    "def test_length(x): assert len(x) >= 0": ["assert len(x) >= 0"],
+    "def test_pair(x): assert (x, 'message')": ["assert (x, 'message')"],
+}
+
+
+def test_tests_that_can_fail_are_left_alone(tmp_path: Path) -> None:
+    assert list(faults(written(GOOD, tmp_path))) == []
+
+
+@pytest.mark.parametrize(("source", "expected"), BAD.items(), ids=lambda value: str(value)[:24])
+def test_tests_that_cannot_fail_are_found(source: str, expected: list[str], tmp_path: Path) -> None:
+    assert list(faults(written(source, tmp_path))) == expected
