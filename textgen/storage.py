@@ -6,16 +6,18 @@ renamed. A folder carries a `MANIFEST.json` with the size and sha256 of each of 
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from textgen.errors import SavedModelError, TextgenError
 
@@ -23,14 +25,61 @@ MANIFEST = "MANIFEST.json"
 PENDING = ".new"  # a file that the manifest already counts on, not yet renamed into place
 TEMPORARY = ".tmp-"
 YOUNG_SECONDS = 3600.0  # since a folder was changed
+HOLD_TRIES, HOLD_SECONDS = 100, 0.01
 ASIDE = f"{TEMPORARY}old-"  # then the process and the name that the folder had
 
 
-def cache_folder() -> Path:
-    """Where work that can be redone is kept: $TEXTGEN_CACHE, else textgen in the user's cache folder."""
+def cache_folder(say: Callable[[str], None] = lambda line: None) -> Path:
+    """Where work that can be redone is kept: $TEXTGEN_CACHE, else textgen in the user's cache folder.
+
+    Where nobody named one and that cannot be written to, it is a temporary one, until the program ends; `say` is told.
+    Raises `TextgenError` where $TEXTGEN_CACHE cannot be written to.
+    """
+    folder = named_cache_folder()
+    if folder and _is_usable(folder):
+        return folder
+    if folder and os.environ.get("TEXTGEN_CACHE"):
+        raise TextgenError(
+            f"Cannot write to {folder}, where TEXTGEN_CACHE says: set it to a folder that you can write to."
+        )
+    temporary = _temporary_cache()
+    say(
+        f"Cannot write to {folder or 'a cache folder, since there is no home folder'}: encoded text is kept in "
+        f"{temporary} until this program ends. Set TEXTGEN_CACHE to a folder that you can write to, to keep it longer."
+    )
+    return temporary
+
+
+def named_cache_folder() -> Path | None:
+    """The cache folder by the environment, whether it can be used or not; None for a user without a home folder."""
     if folder := os.environ.get("TEXTGEN_CACHE"):
         return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "textgen"
+    if folder := os.environ.get("XDG_CACHE_HOME"):
+        return Path(folder, "textgen")
+    with suppress(RuntimeError):  # no HOME, and no entry among the users
+        return Path.home() / ".cache" / "textgen"
+    return None
+
+
+def _is_usable(folder: Path) -> bool:
+    """Whether a folder can be written to, or made."""
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    except OSError:
+        return False
+
+
+@lru_cache(maxsize=1)
+def _temporary_cache() -> Path:
+    folder, process = tempfile.mkdtemp(prefix="textgen-cache-"), os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == process:  # not a fork of it
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    return Path(folder)
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -57,11 +106,12 @@ def write_file(path: Path, data: bytes) -> None:
 def new_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
     """A temporary folder that becomes `path`, with a manifest, when the block ends without an error.
 
-    What is there already is replaced; without `replace` it stays, unless it is an empty folder, and this fails.
+    What is there already is replaced; without `replace` it stays, unless it is an empty folder, and this fails. Until
+    then the folder is locked, so that nobody takes it for one that a killed process left.
     """
-    with writing(path):
+    with writing(path), ExitStack() as stack:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{path.name}-", dir=path.parent))
+        temporary = _begin_folder(path, stack)
         try:
             yield temporary
             files = sorted(file for file in temporary.iterdir() if file.is_file())
@@ -75,6 +125,16 @@ def new_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         _sync_folder(path.parent)
+
+
+def _begin_folder(path: Path, stack: ExitStack) -> Path:
+    """A temporary folder beside `path`, locked until the stack is left."""
+    while True:
+        temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{path.name}-", dir=path.parent))
+        with suppress(InUse, FileNotFoundError):  # somebody who sweeps was faster
+            stack.enter_context(_lock(temporary))
+            if temporary.exists():
+                return temporary
 
 
 def update_folder(path: Path, files: Mapping[str, bytes]) -> None:
@@ -155,7 +215,7 @@ def sha256(path: Path) -> str:
 def sweep(path: Path, name: str = "") -> None:
     """Removes temporary files and folders that a killed process left in `path`, of targets that begin with `name` only.
 
-    A folder that it had moved aside and not yet replaced is put back.
+    Folders that another process is writing stay. One that was moved aside and not yet replaced is put back.
     """
     for leftover in path.glob(f"{ASIDE}*"):
         target = path / leftover.name.removeprefix(ASIDE).split("-", 1)[1]
@@ -164,7 +224,8 @@ def sweep(path: Path, name: str = "") -> None:
                 os.rename(leftover, target)
     for leftover in path.glob(f"{TEMPORARY}{name}*"):
         if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
+            with suppress(InUse, OSError), _lock(leftover):  # another process is writing there
+                shutil.rmtree(leftover, ignore_errors=True)
         else:
             with suppress(OSError):
                 leftover.unlink()
@@ -183,32 +244,69 @@ def sweep_abandoned(path: Path, name: str) -> None:
                         shutil.rmtree(leftover, ignore_errors=True)
 
 
+class InUse(TextgenError):
+    """Another process has locked a folder."""
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[bool]:
-    """Holds the folder `path` alone. Raises `TextgenError` at once if another process holds it.
+    """Holds the folder `path` alone. Raises `InUse` at once if another process holds it, alone or with others.
 
     Nothing is left behind, however the process ends. File systems that know no such locks do without: it gives False.
     """
+    with ExitStack() as stack:
+        with writing(path):
+            is_held = stack.enter_context(_lock(path))
+        yield is_held
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[bool]:
+    descriptor, is_held = _descriptor(path, alone=True)
+    try:
+        yield is_held
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _descriptor(path: Path, *, alone: bool) -> tuple[int | None, bool]:
+    """An open folder, locked until it is closed, and whether it could be."""
     try:
         import fcntl
     except ImportError:  # not on Windows
-        yield False
-        return
-    with writing(path):
-        descriptor = os.open(path, os.O_RDONLY)
-    is_held = False
+        return None, False
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        with suppress(OSError):
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                is_held = True
-            except BlockingIOError:
-                raise TextgenError(
-                    f"Another process is writing to {path}: wait for it to end, or choose another name."
-                ) from None
-        yield is_held
-    finally:
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError:
         os.close(descriptor)
+        raise InUse(f"Another process is writing to {path}: wait for it to end, or choose another name.") from None
+    except OSError:
+        return descriptor, False
+    return descriptor, True
+
+
+class Hold:
+    """Keeps a folder from being taken for one that nobody uses, for as long as this object is referred to.
+
+    Many may hold a folder; nobody has it alone (`locked`) meanwhile. Where it cannot be held, it is not.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor: int | None = None
+        for _ in range(HOLD_TRIES):  # whoever looks if a folder is in use has it alone for a moment
+            with suppress(OSError):
+                try:
+                    self._descriptor, _ = _descriptor(path, alone=False)
+                except InUse:
+                    time.sleep(HOLD_SECONDS)
+                    continue
+            return
+
+    def __del__(self) -> None:
+        if getattr(self, "_descriptor", None) is not None:
+            os.close(cast(int, self._descriptor))
 
 
 @contextmanager

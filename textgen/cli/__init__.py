@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from textgen import __version__
+from textgen.cli.cache import cache
 from textgen.cli.corpus import corpus
 from textgen.cli.embed import embed
 from textgen.cli.evaluate import evaluate
@@ -76,6 +77,7 @@ for command in (
     models,
     corpus,
     prepare,
+    cache,
     tokenizer,
     import_torch,
     export,
