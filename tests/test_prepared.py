@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from textgen.plan import make_plan
 from textgen.prepared import PreparedCorpus, is_prepared, open_corpus, prepare_corpus
 from textgen.storage import MANIFEST
 from textgen.tokenizer import ByteTokenizer, Tokenizer
-from textgen.tokens import TokenStream, encode_corpus
+from textgen.tokens import TokenStream, encode_corpus, encode_parts
 from textgen.tokens import prepare as encode_and_split
 from textgen.vocabulary import learn_vocabulary, train_tokenizer
 
@@ -196,6 +196,47 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert np.array_equal(prepared.data().train.counts, whole.data().train.counts)
 
 
+def test_a_second_program_leaves_the_shard_that_the_first_is_making(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, out, seen = lines_in(tmp_path), tmp_path / "out", list[int]()
+    make(path, out, shard=(2, 3))
+
+    def meanwhile(parts: Any, tokenizer: Tokenizer, folder: Path, **options: Any) -> None:
+        def slowly() -> Iterator[Any]:
+            for number, part in enumerate(parts):
+                if number == 5:
+                    monkeypatch.setattr("textgen.prepared.encode_parts", encode_parts)
+                    seen.append(len(list(out.glob(".tmp-shard-00001-*"))))
+                    make(path, out, shard=(1, 3))
+                    seen.append(len(list(out.glob(".tmp-shard-00001-*"))))
+                yield part
+
+        encode_parts(slowly(), tokenizer, folder, **options)
+
+    monkeypatch.setattr("textgen.prepared.encode_parts", meanwhile)
+    make(path, out)
+    assert seen == [1, 1], "it is still there"
+    assert PreparedCorpus(out).missing() == []
+    assert PreparedCorpus(out).data().train.summary.documents > 50
+    assert not list(out.glob(".tmp-*"))
+
+
+def test_a_shard_of_a_file_that_changes_meanwhile_is_not_kept(tmp_path: Path) -> None:
+    path, out = lines_in(tmp_path), tmp_path / "out"
+    make(path, out, shard=(1, 3))
+
+    def change(line: str) -> None:
+        if line.startswith("Shard 2"):
+            os.utime(path, (1, 1))
+
+    with pytest.raises(CorpusError, match=r"text\.txt changed while it was read"):
+        make(path, out, say=change)
+    assert PreparedCorpus(out).missing() == [3]
+    make(path, out)
+    assert PreparedCorpus(out).missing() == []
+
+
 def test_whoever_begins_second_takes_over_the_vocabulary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, said = lines_in(tmp_path), list[str]()
 
@@ -306,6 +347,13 @@ def test_another_vocabulary_and_another_corpus_are_refused(tmp_path: Path, token
     flip(path)
     with pytest.raises(ConfigError, match="begun with another corpus"):
         prepare_corpus([str(path)], tmp_path / "out")
+
+
+@pytest.mark.parametrize("shards", [0, -1, 100_000, 1_000_000_000])
+def test_shards_are_as_many_as_can_be(tmp_path: Path, shards: int) -> None:
+    with pytest.raises(ConfigError, match=f"shards must be from 1 to 99,999. Received: {shards}"):
+        make(lines_in(tmp_path), tmp_path / "out", settings={"shards": shards})
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("shard", [(0, 3), (4, 3), (-1, 3), (0, 0)])

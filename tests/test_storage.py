@@ -9,10 +9,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from textgen import storage
 from textgen.errors import SavedModelError, TextgenError
 from textgen.storage import (
     MANIFEST,
+    Hold,
     cache_folder,
     check_writable,
     is_locked,
@@ -673,6 +675,100 @@ def test_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/me")
     assert cache_folder() == Path("/home/me/.cache/textgen")
+
+
+@pytest.mark.parametrize("home", ["/dev/null", "/dev/null/me"])
+def test_without_a_folder_for_it_the_cache_is_a_temporary_one(monkeypatch: pytest.MonkeyPatch, home: str) -> None:
+    monkeypatch.delenv("TEXTGEN_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", home)
+    said: list[str] = []
+    folder = cache_folder(said.append)
+    (folder / "file").write_bytes(b"")
+    assert cache_folder(said.append) == folder
+    assert all(f"Cannot write to {home}/.cache/textgen: " in line and str(folder) in line for line in said)
+    assert all("Set TEXTGEN_CACHE to a folder that you can write to" in line for line in said)
+
+
+def test_a_user_without_a_home_has_a_temporary_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("TEXTGEN_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nobody)
+    said: list[str] = []
+    assert cache_folder(said.append).is_dir()
+    assert "there is no home folder" in said[0]
+
+
+def test_a_cache_that_was_named_and_cannot_be_written_to_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEXTGEN_CACHE", "/dev/null/cache")
+    with pytest.raises(TextgenError, match="Cannot write to /dev/null/cache, where TEXTGEN_CACHE says"):
+        cache_folder()
+
+
+def test_the_temporary_cache_goes_with_the_program(tmp_path: Path) -> None:
+    code = (
+        "import os, textgen.storage\n"
+        "print(textgen.storage.cache_folder(), flush=True)\n"
+        "os.fork() or os.sched_yield()"  # a fork that ends leaves it
+    )
+    environment = {"HOME": "/dev/null", "PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)}
+    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert Path(told.stdout.split()[0]).parent == tmp_path
+    assert names(tmp_path) == []
+
+
+def test_sweep_leaves_what_is_being_written(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "folder") as temporary:
+        (temporary / "file").write_bytes(b"half")
+        sweep(tmp_path)
+        sweep(tmp_path, "folder-")
+        assert (temporary / "file").exists()
+        with pytest.raises(TextgenError, match="Another process is writing to"), locked(temporary):
+            pass
+    assert names(tmp_path / "folder") == [MANIFEST, "file"]
+    with locked(tmp_path / "folder"):
+        pass
+
+
+def test_a_new_folder_that_was_swept_before_it_was_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, mkdtemp = list[str](), tempfile.mkdtemp
+
+    def swept(**options: Any) -> str:
+        made.append(mkdtemp(**options))
+        if len(made) < 3:
+            Path(made[-1]).rmdir()
+        return made[-1]
+
+    monkeypatch.setattr(tempfile, "mkdtemp", swept)
+    with new_folder(tmp_path / "folder") as temporary:
+        assert str(temporary) == made[2]
+    assert names(tmp_path) == ["folder"]
+
+
+def test_a_folder_is_held_by_many_and_then_by_nobody_alone(tmp_path: Path) -> None:
+    holds = [Hold(tmp_path), Hold(tmp_path)]
+    while holds:
+        with pytest.raises(TextgenError, match="Another process"), locked(tmp_path):
+            pass
+        holds.pop()
+    with locked(tmp_path) as is_held:
+        assert is_held
+    Hold(tmp_path / "missing")
+
+
+def test_whoever_holds_waits_for_one_who_only_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ExitStack() as stack:
+        stack.enter_context(locked(tmp_path))
+        monkeypatch.setattr("textgen.storage.time.sleep", lambda seconds: stack.close())
+        hold = Hold(tmp_path)
+    with pytest.raises(TextgenError, match="Another process"), locked(tmp_path):
+        pass
+    del hold
 
 
 def test_json_is_for_people_too() -> None:

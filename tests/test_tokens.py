@@ -371,13 +371,35 @@ def test_what_a_killed_process_left_is_swept_and_what_is_being_written_is_not(
     assert list(shelf.iterdir()) == [data.train.folder]
 
 
+def flip(path: Path) -> None:
+    """Changes one bit, and not the size."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("which", ["text.txt", "valid.txt"])
+def test_a_file_that_grows_while_it_is_encoded_is_named(tmp_path: Path, which: str) -> None:
+    """After the fingerprint, under which nothing is kept then."""
+    corpus, valid = corpus_of(tmp_path, ["a text"] * 30), corpus_of(tmp_path, ["another"] * 3, "valid.txt")
+
+    for each in (corpus, valid):
+        each.fingerprint()
+    with (tmp_path / which).open("a", encoding="utf-8") as file:
+        file.write("\nmore")
+    with pytest.raises(CorpusError, match=rf"{which} changed while it was read: try again"):
+        prepare(corpus, Spy(), valid)
+    assert list((tmp_path / "cache" / "tokens").iterdir()) == []
+    assert len(prepare(corpus_of(tmp_path, ["a text"] * 30), Spy(), corpus_of(tmp_path, ["b"], "valid.txt")).train)
+
+
 def test_an_incomplete_cache_is_encoded_again(tmp_path: Path) -> None:
     corpus, spy = corpus_of(tmp_path, [f"document {n}" for n in range(30)]), Spy()
     whole = ids_of(first := prepare(corpus, spy))
     folder = first.train.folder
     names = sorted(path.name for path in folder.iterdir())
     assert MANIFEST in names
-    for damage in (Path.unlink, lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])):
+    for damage in (Path.unlink, lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]), flip):
         for name in names:
             if (folder / name).stat().st_size:
                 damage(folder / name)

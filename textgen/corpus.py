@@ -81,6 +81,7 @@ class Corpus:
         self.documents_mode = config.documents or self._guess()
         self._stats: CorpusStats | None = None
         self._fingerprint: str | None = None
+        self._stamps: list[tuple[int, ...]] = []  # of the files when they were first looked at
 
     def say_skipped(self, say: Callable[[str], None]) -> None:
         """Tells `say` of each file that was left out."""
@@ -179,6 +180,7 @@ class Corpus:
 
         It tells one corpus from another, but not from one with a few bytes changed; `fingerprint` does.
         """
+        self._stamps = self._stamps or [source.stamp() for source in self._sources]
         return self._digest([source.glance() for source in self._sources])
 
     def fingerprint(self) -> str:
@@ -187,8 +189,17 @@ class Corpus:
         Names do not count, so a moved corpus keeps its fingerprint. Read once.
         """
         if self._fingerprint is None:
+            self._stamps = self._stamps or [source.stamp() for source in self._sources]
             self._fingerprint = self._digest([source.fingerprint() for source in self._sources])
         return self._fingerprint
+
+    def require_unchanged(self) -> None:
+        """Raises `CorpusError` for a file that has changed since `fingerprint` or `glance` first looked at it."""
+        for source, stamp in zip(self._sources, self._stamps, strict=False):
+            if source.stamp() != stamp:
+                raise CorpusError(
+                    f"{source.name} changed while it was read: try again when nothing writes to it, or with a copy."
+                )
 
     def close(self) -> None:
         """Removes the copy of standard input, if there is one. The end of the program does so too."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from hashlib import sha256
@@ -27,18 +27,29 @@ from typing import Any
 
 from textgen import storage
 from textgen.config import CorpusConfig, TokenizerConfig, TrainingConfig, from_dict, select, to_dict
-from textgen.corpus import PREPARED, Corpus
+from textgen.corpus import PREPARED, Corpus, Part
 from textgen.errors import ConfigError, CorpusError, TextgenError
-from textgen.storage import MANIFEST, json_bytes, new_folder, read_manifest, writing
+from textgen.storage import MANIFEST, json_bytes, new_folder, writing
 from textgen.tokenizer import MODEL_FILE, ByteTokenizer, Tokenizer, read_tokenizer
-from textgen.tokens import SUMMARY, SplitSummary, TokenData, TokenStream, encode_parts, hold_out, share_to_hold_out
+from textgen.tokens import (
+    MISSING,
+    SUMMARY,
+    SplitSummary,
+    TokenData,
+    TokenStream,
+    encode_parts,
+    hold_out,
+    problem_of,
+    read_object,
+    share_to_hold_out,
+)
 from textgen.vocabulary import add_labels, learn_vocabulary
 
 FORMAT = 2
 SHARD_BYTES = 1 << 28  # of text in a shard when nobody says how many shards
 OWN = ["shards", "valid_fraction", "seed"]  # settings besides those of the corpus and the tokenizer
 SEED = 0
-MISSING = "missing"
+MAX_SHARDS = 99_999  # as many as their names have room for
 
 Say = Callable[[str], None]
 
@@ -79,17 +90,18 @@ class PreparedCorpus:
         self.folder = folder
         self.files = [folder]
         self.skipped: list[Path] = []
-        if problem := _problem(folder):
+        if problem := problem_of(folder):
             raise CorpusError(
                 f"{folder} is not a prepared corpus, or is damaged: {problem}. Remove it, and prepare again."
             )
-        values = json.loads((folder / PREPARED).read_bytes())
-        if values["format"] != FORMAT:
-            raise CorpusError(f"{folder} was prepared by another version of textgen: prepare the corpus again.")
-        self.settings = Settings(**values)
+        self.settings = _read_settings(folder)
         self.config = from_dict(CorpusConfig, self.settings.corpus)
         self.documents_mode = str(self.config.documents)
         self.tokenizer = read_tokenizer(folder / MODEL_FILE) if (folder / MODEL_FILE).exists() else ByteTokenizer()
+        if self.tokenizer.fingerprint() != self.settings.fingerprint:
+            raise CorpusError(
+                f"{folder} does not hold the vocabulary that it was prepared with: prepare the corpus again."
+            )
 
     def shard_name(self, number: int) -> str:
         """The folder of a shard, from 1 to `settings.shards`."""
@@ -103,10 +115,15 @@ class PreparedCorpus:
     def problem(self, number: int) -> str:
         """What is wrong with a shard, in a few words: nothing if every byte is as it was written."""
         folder = self.folder / self.shard_name(number)
-        if problem := _problem(folder):
+        if problem := problem_of(folder):
             return problem
-        if json.loads((folder / SUMMARY).read_bytes()).get("prepared") != self.settings.digest():
-            return "it was made with other settings or another vocabulary"
+        try:
+            if read_object(folder / SUMMARY).get("prepared") != self.settings.digest():
+                return "it was made with other settings or another vocabulary"
+            if len(self._data([self.shard_name(number)]).train.counts) != self.tokenizer.vocab_size:
+                return "it was made with another vocabulary"
+        except CorpusError as error:
+            return str(error).rstrip(".")
         return ""
 
     def require(self, settings: Mapping[str, Any], tokenizer: Tokenizer | None = None) -> None:
@@ -128,13 +145,16 @@ class PreparedCorpus:
         """Makes one shard of the corpus, from 1 on, in place of what may be there."""
         settings, name = self.settings, self.shard_name(number)
         storage.sweep(self.folder, f"{name}-")
-        parts = hold_out(
-            lambda: corpus.section(number - 1, settings.shards),
-            settings.valid_fraction,
-            f"{settings.seed}/{number}",
-            frozenset(self.tokenizer.labels),
-        )
-        encode_parts(parts, self.tokenizer, self.folder / name, facts={"prepared": settings.digest()})
+
+        def parts() -> Iterator[tuple[str, Part]]:
+            def read() -> Iterator[Part]:
+                return corpus.section(number - 1, settings.shards)
+
+            labels = frozenset(self.tokenizer.labels)
+            yield from hold_out(read, settings.valid_fraction, f"{settings.seed}/{number}", labels)
+            corpus.require_unchanged()
+
+        encode_parts(parts(), self.tokenizer, self.folder / name, facts={"prepared": settings.digest()})
         return self._data([name])
 
     @cached_property
@@ -176,6 +196,49 @@ class PreparedCorpus:
         )
 
 
+def _read_settings(folder: Path) -> Settings:
+    """prepared.json. Raises `CorpusError` where its values cannot be settings."""
+    path = folder / PREPARED
+    values = read_object(path)
+    if values.get("format") != FORMAT:
+        raise CorpusError(f"{folder} was prepared by another version of textgen: prepare the corpus again.")
+    try:
+        paths, corpus, tokenizer = (values.get(name) for name in ("paths", "corpus", "tokenizer"))
+        if not isinstance(paths, list) or not isinstance(corpus, dict) or not isinstance(tokenizer, dict):
+            raise ConfigError("paths must be a list, corpus and tokenizer must be objects.")
+        flat = {name: value for name, value in values.items() if name not in ("paths", "corpus", "tokenizer")}
+        from_dict(_Flat, {**flat, "paths": paths})
+        if (
+            from_dict(CorpusConfig, corpus).documents is None
+            or from_dict(TokenizerConfig, tokenizer).vocab_size is None
+        ):
+            raise ConfigError("documents and vocab_size must be settled.")
+        _require_shards(values["shards"])
+        from_dict(TrainingConfig, {name: values[name] for name in ("valid_fraction", "seed")})
+        json.dumps(values, ensure_ascii=False).encode()
+    except (TextgenError, ValueError) as error:
+        raise CorpusError(f"{path} is damaged: {str(error).rstrip('.')}. Prepare the corpus again.") from None
+    return Settings(**values)
+
+
+@dataclass(frozen=True)
+class _Flat:
+    """The types of the settings in prepared.json that are no objects."""
+
+    paths: tuple[str, ...]
+    glance: str
+    fingerprint: str
+    shards: int
+    valid_fraction: float
+    seed: int
+    format: int
+
+
+def _require_shards(shards: int) -> None:
+    if not 1 <= shards <= MAX_SHARDS:
+        raise ConfigError(f"shards must be from 1 to {MAX_SHARDS:,}. Received: {shards}.")
+
+
 def is_prepared(path: str | Path) -> bool:
     """Whether a path is a folder begun by `prepare_corpus`."""
     return (Path(path) / PREPARED).is_file()
@@ -213,6 +276,8 @@ def prepare_corpus(
         if not 1 <= shard[0] <= shard[1]:
             raise ConfigError(f"There is no shard {shard[0]} of {shard[1]}: shards are numbered from 1 on.")
         given["shards"] = shard[1]
+    if "shards" in given:
+        _require_shards(given["shards"])
     is_begun = is_prepared(folder)
     config = PreparedCorpus(folder).config if is_begun else from_dict(CorpusConfig, select(CorpusConfig, given))
     corpus = Corpus(paths, config)
@@ -281,25 +346,6 @@ def _begin(
         if not is_prepared(folder):
             raise
         say(f"{folder} was begun by another program meanwhile: its vocabulary is taken over.")
-
-
-def _problem(folder: Path) -> str:
-    """How a folder differs from its manifest."""
-    if not (folder / MANIFEST).exists():
-        return MISSING
-    try:
-        for name, entry in read_manifest(folder)["files"].items():
-            path = folder / Path(name).name
-            size = path.stat().st_size
-            if size != entry["size"]:
-                return f"{name} has {size:,} bytes instead of {entry['size']:,}"
-            if storage.sha256(path) != entry["sha256"]:
-                return f"{name} was altered"
-    except FileNotFoundError as error:
-        return f"{Path(error.filename).name} is missing"
-    except (OSError, TextgenError) as error:
-        return str(error).rstrip(".")
-    return ""
 
 
 def _ranges(numbers: Sequence[int]) -> str:

@@ -236,7 +236,7 @@ def _encoded(plan: Plan, say: Say) -> tuple[Tokenizer, TokenData]:
         tokenizer = add_labels(tokenizer, plan.corpus)
     say(f"Vocabulary: {tokenizer.vocab_size:,} pieces. Encoding the corpus ...")
     held_out = plan.valid or plan.training_config.valid_fraction
-    return tokenizer, prepare(plan.corpus, tokenizer, held_out, seed=plan.training_config.seed)
+    return tokenizer, prepare(plan.corpus, tokenizer, held_out, seed=plan.training_config.seed, say=say)
 
 
 def _first_record(plan: Plan, model_config: ModelConfig, tokenizer: Tokenizer, data: TokenData) -> dict[str, Any]:

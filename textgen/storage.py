@@ -9,6 +9,7 @@ read that is larger than its kind can be. Temporary names are random, and a file
 
 from __future__ import annotations
 
+import atexit
 import errno
 import hashlib
 import json
@@ -18,10 +19,11 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from textgen.errors import SavedModelError, TextgenError
 
@@ -33,13 +35,60 @@ ASIDE = f"{TEMPORARY}old-"  # then a random word and the name that the folder ha
 MANIFEST_BYTES = 1 << 22  # at most: tens of thousands of files
 LOCK_SECONDS = 0.2  # that a lock is waited for: somebody may be looking whether it is held
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # not on Windows
+HOLD_TRIES, HOLD_SECONDS = 100, 0.01
 
 
-def cache_folder() -> Path:
-    """Where work that can be redone is kept: $TEXTGEN_CACHE, else textgen in the user's cache folder."""
+def cache_folder(say: Callable[[str], None] = lambda line: None) -> Path:
+    """Where work that can be redone is kept: $TEXTGEN_CACHE, else textgen in the user's cache folder.
+
+    Where nobody named one and that cannot be written to, it is a temporary one, until the program ends; `say` is told.
+    Raises `TextgenError` where $TEXTGEN_CACHE cannot be written to.
+    """
+    folder = named_cache_folder()
+    if folder and _is_usable(folder):
+        return folder
+    if folder and os.environ.get("TEXTGEN_CACHE"):
+        raise TextgenError(
+            f"Cannot write to {folder}, where TEXTGEN_CACHE says: set it to a folder that you can write to."
+        )
+    temporary = _temporary_cache()
+    say(
+        f"Cannot write to {folder or 'a cache folder, since there is no home folder'}: encoded text is kept in "
+        f"{temporary} until this program ends. Set TEXTGEN_CACHE to a folder that you can write to, to keep it longer."
+    )
+    return temporary
+
+
+def named_cache_folder() -> Path | None:
+    """The cache folder by the environment, whether it can be used or not; None for a user without a home folder."""
     if folder := os.environ.get("TEXTGEN_CACHE"):
         return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "textgen"
+    if folder := os.environ.get("XDG_CACHE_HOME"):
+        return Path(folder, "textgen")
+    with suppress(RuntimeError):  # no HOME, and no entry among the users
+        return Path.home() / ".cache" / "textgen"
+    return None
+
+
+def _is_usable(folder: Path) -> bool:
+    """Whether a folder can be written to, or made."""
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    except OSError:
+        return False
+
+
+@lru_cache(maxsize=1)
+def _temporary_cache() -> Path:
+    folder, process = tempfile.mkdtemp(prefix="textgen-cache-"), os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == process:  # not a fork of it
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    return Path(folder)
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -61,26 +110,38 @@ def write_own_file(path: Path, data: bytes) -> None:
 def new_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
     """A temporary folder that becomes `path`, with a manifest, when the block ends without an error.
 
-    What is there already is replaced; without `replace` it stays, unless it is an empty folder, and this fails.
-    Errors of the block are its own: it says itself what it could not write, by `writing`.
+    What is there already is replaced; without `replace` it stays, unless it is an empty folder, and this fails. Until
+    then the folder is locked, so that nobody takes it for one that a killed process left. Errors of the block are its
+    own: it says itself what it could not write, by `writing`.
     """
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = _begin_folder(path, stack)
+        try:
+            yield temporary
+            with writing(path):
+                files = sorted(file for file in temporary.iterdir() if file.is_file())
+                for file in files:
+                    _sync_file(file)
+                manifest = {file.name: {"size": file.stat().st_size, "sha256": sha256(file)} for file in files}
+                _write_through(temporary / MANIFEST, json_bytes({"files": manifest}))
+                _sync_folder(temporary)
+                (_rename_folder if replace else os.rename)(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        _sync_folder(path.parent)
+
+
+def _begin_folder(path: Path, stack: ExitStack) -> Path:
+    """A temporary folder beside `path`, locked until the stack is left."""
+    while True:
         temporary = path.with_name(f"{TEMPORARY}{path.name}-{_random_word()}")
         temporary.mkdir()
-    try:
-        yield temporary
-        with writing(path):
-            files = sorted(file for file in temporary.iterdir() if file.is_file())
-            for file in files:
-                _sync_file(file)
-            manifest = {file.name: {"size": file.stat().st_size, "sha256": sha256(file)} for file in files}
-            _write_through(temporary / MANIFEST, json_bytes({"files": manifest}))
-            _sync_folder(temporary)
-            (_rename_folder if replace else os.rename)(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    _sync_folder(path.parent)
+        with suppress(TextgenError, FileNotFoundError):  # somebody who sweeps was faster
+            stack.enter_context(_lock(temporary))
+            if temporary.exists():
+                return temporary
 
 
 def update_folder(path: Path, files: Mapping[str, bytes]) -> None:
@@ -208,7 +269,7 @@ def sha256(path: Path) -> str:
 def sweep(path: Path, name: str = "") -> None:
     """Removes temporary files and folders that a killed process left in `path`, of targets that begin with `name` only.
 
-    A folder that it had moved aside and not yet replaced is put back.
+    Folders that another process is writing stay. One that was moved aside and not yet replaced is put back.
     """
     for leftover in path.glob(f"{ASIDE}*"):
         target = path / leftover.name.removeprefix(ASIDE).partition("-")[2]
@@ -217,7 +278,8 @@ def sweep(path: Path, name: str = "") -> None:
                 os.rename(leftover, target)
     for leftover in path.glob(f"{TEMPORARY}{name}*"):
         if leftover.is_dir() and not leftover.is_symlink():
-            shutil.rmtree(leftover, ignore_errors=True)
+            with suppress(TextgenError, OSError), _lock(leftover):  # another process is writing there
+                shutil.rmtree(leftover, ignore_errors=True)
         else:
             with suppress(OSError):
                 leftover.unlink()
@@ -236,30 +298,71 @@ def sweep_abandoned(path: Path, name: str) -> None:
                         shutil.rmtree(leftover, ignore_errors=True)
 
 
+class InUse(TextgenError):
+    """Another process has locked a folder."""
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[bool]:
-    """Holds the folder `path` alone. Raises `TextgenError` if another process holds it, or has moved it away.
+    """Holds the folder `path` alone. Raises `InUse` if another process holds it, `TextgenError` if it was moved away.
 
     Nothing is left behind, however the process ends. File systems that know no such locks do without: it gives False.
     """
+    with ExitStack() as stack:
+        with writing(path):
+            is_held = stack.enter_context(_lock(path, LOCK_SECONDS))
+        yield is_held
+
+
+@contextmanager
+def _lock(path: Path, seconds: float = 0.0) -> Iterator[bool]:
+    descriptor, is_held = _descriptor(path, alone=True, seconds=seconds)
+    try:
+        yield is_held
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _descriptor(path: Path, *, alone: bool, seconds: float = 0.0) -> tuple[int | None, bool]:
+    """An open folder, locked until it is closed, and whether it could be; a lock is waited for so many `seconds`."""
     try:
         import fcntl
     except ImportError:  # not on Windows
-        yield False
-        return
-    with writing(path):
-        descriptor = os.open(path, os.O_RDONLY)
-    is_held = False
+        return None, False
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        with suppress(OSError):
-            is_held = _try_lock(descriptor, fcntl.LOCK_EX, LOCK_SECONDS)
-            if not is_held:
-                raise TextgenError(f"Another process is writing to {path}: wait for it to end, or choose another name.")
-        if is_held and not _is_at(descriptor, path):
-            raise TextgenError(f"Another process has moved or removed {path}. Look what is there, and try again.")
-        yield is_held
-    finally:
-        os.close(descriptor)
+        is_held = _try_lock(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, seconds)
+    except OSError:  # a file system that knows no locks
+        return descriptor, False
+    if is_held and (_is_at(descriptor, path) or not alone):
+        return descriptor, True
+    os.close(descriptor)
+    if is_held:
+        raise TextgenError(f"Another process has moved or removed {path}. Look what is there, and try again.")
+    raise InUse(f"Another process is writing to {path}: wait for it to end, or choose another name.")
+
+
+class Hold:
+    """Keeps a folder from being taken for one that nobody uses, for as long as this object is referred to.
+
+    Many may hold a folder; nobody has it alone (`locked`) meanwhile. Where it cannot be held, it is not.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor: int | None = None
+        for _ in range(HOLD_TRIES):  # whoever looks if a folder is in use has it alone for a moment
+            with suppress(OSError):
+                try:
+                    self._descriptor, _ = _descriptor(path, alone=False)
+                except InUse:
+                    time.sleep(HOLD_SECONDS)
+                    continue
+            return
+
+    def __del__(self) -> None:
+        if getattr(self, "_descriptor", None) is not None:
+            os.close(cast(int, self._descriptor))
 
 
 def is_locked(path: Path) -> bool | None:

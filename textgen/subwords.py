@@ -25,12 +25,12 @@ import numpy as np
 
 from textgen.corpus import Part
 from textgen.errors import ConfigError
+from textgen.shelf import EPOCHS
 from textgen.storage import cache_folder, locked, sweep_abandoned, writing
 from textgen.tokenizer import SentencePieceTokenizer, Tokenizer
 from textgen.tokens import TokenStream, encode_parts
 
 SAMPLED = ("unigram", "bpe")  # vocabularies whose texts can be cut in several ways
-EPOCHS = "epochs-"  # what the names of folders with epochs begin with
 READ = 1 << 18  # ids that are turned into text at a time
 
 
@@ -53,10 +53,11 @@ class SampledStream(TokenStream):
         self._tokenizer, self._alpha, self._seed = cast(SentencePieceTokenizer, tokenizer), alpha, seed
         self._epochs: dict[int, TokenStream] = {}
         self._lock = Lock()
-        with writing(cache_folder()):
-            cache_folder().mkdir(parents=True, exist_ok=True)
-            sweep_abandoned(cache_folder(), EPOCHS)
-            self._kept_in = Path(tempfile.mkdtemp(prefix=EPOCHS, dir=cache_folder()))
+        cache = cache_folder()
+        with writing(cache):
+            cache.mkdir(parents=True, exist_ok=True)
+            sweep_abandoned(cache, EPOCHS)
+            self._kept_in = Path(tempfile.mkdtemp(prefix=EPOCHS, dir=cache))
         stack = ExitStack()
         stack.enter_context(locked(self._kept_in))
         stack.callback(shutil.rmtree, self._kept_in, ignore_errors=True)

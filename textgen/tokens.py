@@ -16,20 +16,24 @@ import random
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack, closing, suppress
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
-from textgen.config import TrainingConfig
+from textgen import storage
+from textgen.config import MAX_VOCAB_SIZE, TrainingConfig
 from textgen.corpus import Corpus, Part
 from textgen.encoding import encode_batches
 from textgen.errors import CorpusError, TextgenError
-from textgen.storage import TEMPORARY, cache_folder, locked, new_folder, read_manifest, sweep_abandoned, writing
+from textgen.labels import MOST_LABELS
+from textgen.shelf import TOKENS, evict, limit_bytes
+from textgen.source import reading
+from textgen.storage import MANIFEST, TEMPORARY, Hold, cache_folder, new_folder, read_manifest, sweep_abandoned, writing
 from textgen.tokenizer import Tokenizer
 
 FORMAT = 5  # part of the cache's key: a change of what is written makes old caches unused
@@ -46,6 +50,10 @@ SPACING = 128  # tokens between two places of which one may be opened, at least
 SENTENCE_ENDS = tuple(mark.encode() for mark in ".!?…。！？")
 OPEN_FILES = 64
 SUMMARY = "tokens.json"
+MAX_JSON = 1 << 26  # bytes
+MOST_PIECES = MAX_VOCAB_SIZE + MOST_LABELS + 1
+NAMED = 3  # files of a corpus that the list of the cache shows
+MISSING = "missing"
 IDS, ENDS, OPENINGS, COUNTS = "", "-documents", "-openings", "-counts"  # what the files of a split end with
 
 Progress = Callable[[int], None]  # told how many characters are done
@@ -79,18 +87,41 @@ class TokenStream:
     """
 
     def __init__(self, folder: Path, split: str, shards: Sequence[str] = ("",)) -> None:
+        """Raises `CorpusError` where the files are not those of token streams, or do not agree with one another."""
+        self._hold = Hold(folder)
         self.folder, self.split, self.shards = folder, split, shards
         self._folders = [folder / shard for shard in shards]
-        descriptions = [json.loads((shard / SUMMARY).read_text(encoding="utf-8")) for shard in self._folders]
-        self._summaries = [SplitSummary(**description[split]) for description in descriptions]
-        self.dtype = np.dtype(descriptions[0]["dtype"])
-        self.eos_id = descriptions[0]["eos"]
-        self.first_label = descriptions[0].get("first_label")  # ids from here on are labels; None: none are
+        descriptions = [_read_description(shard) for shard in self._folders]
+        self._summaries = [description.splits[split] for description in descriptions]
+        self.dtype, self.eos_id = np.dtype(descriptions[0].dtype), descriptions[0].eos
+        self.first_label = descriptions[0].first_label  # ids from here on are labels; None: none are
         self._starts = [0, *itertools.accumulate(summary.tokens for summary in self._summaries)]
         self._file = lru_cache(OPEN_FILES)(_File)
         self.summary = SplitSummary.total(self._summaries)
-        counts = [np.fromfile(shard / f"{split}-counts.bin", np.int64) for shard in self._folders]
+        counts = [self._read_counts(*each) for each in zip(self._folders, descriptions, strict=True)]
+        alike = {
+            (len(own), each.dtype, each.eos, each.first_label) for own, each in zip(counts, descriptions, strict=True)
+        }
+        if len(alike) > 1:
+            raise CorpusError(f"The shards in {folder} are of several vocabularies: prepare the corpus again.")
         self.counts = np.sum(counts, axis=0)  # [V] how often each piece is to be predicted: labels never are
+
+    def _read_counts(self, folder: Path, description: _Description) -> np.ndarray:
+        """The counts of a shard, int64 [V], once the sizes of its files agree with its summary."""
+        summary = description.splits[self.split]
+        sizes = {IDS: summary.tokens * np.dtype(description.dtype).itemsize, ENDS: summary.ends * 8}
+        for name, size in sizes.items():
+            path = folder / f"{self.split}{name}.bin"
+            if _size(path) != size:
+                raise _damaged(path, f"it has {_size(path):,} bytes and not {size:,}")
+        path = folder / f"{self.split}{COUNTS}.bin"
+        if _size(path) % 8 or not 0 < _size(path) <= 8 * MOST_PIECES:
+            raise _damaged(path, f"it has {_size(path):,} bytes")
+        counts = np.fromfile(path, np.int64)
+        last = max(description.eos, -1 if description.first_label is None else description.first_label)
+        if (counts < 0).any() or counts.sum(dtype=float) > summary.tokens or last >= len(counts):
+            raise _damaged(path, "its numbers cannot be counts of pieces")
+        return counts
 
     def __len__(self) -> int:
         return self.summary.tokens
@@ -106,16 +137,23 @@ class TokenStream:
             shard = bisect_right(self._starts, start) - 1
             end = min(stop, self._starts[shard + 1])
             file = self._file(self._folders[shard] / f"{self.split}.bin")
-            parts.append(file.read(self.dtype, start - self._starts[shard], end - start))
+            ids = file.read(self.dtype, start - self._starts[shard], end - start)
+            if int(ids.max()) >= len(self.counts):
+                raise _damaged(file.path, f"it holds the id {int(ids.max())} of no piece")
+            parts.append(ids)
             start = end
         return np.concatenate(parts, dtype=np.int32, casting="unsafe") if parts else np.zeros(0, np.int32)
 
     def document_ends(self) -> Iterator[np.ndarray]:
         """The position after each end-of-document piece, int64, in arrays of at most `ENDS_READ`."""
         for folder, summary, start in zip(self._folders, self._summaries, self._starts, strict=False):
-            file = self._file(folder / f"{self.split}-documents.bin")
+            file, last = self._file(folder / f"{self.split}{ENDS}.bin"), 0
             for first in range(0, summary.ends, ENDS_READ):
-                yield start + file.read(np.dtype(np.int64), first, min(ENDS_READ, summary.ends - first))
+                ends = file.read(np.dtype(np.int64), first, min(ENDS_READ, summary.ends - first))
+                if (np.diff(ends, prepend=last) <= 0).any() or ends[-1] > summary.tokens:
+                    raise _damaged(file.path, "its numbers are no places in the text")
+                last = ends[-1]
+                yield start + ends
 
     @cached_property
     def borders(self) -> np.ndarray:
@@ -150,11 +188,21 @@ class TokenStream:
 
     def _openings(self) -> Iterator[np.ndarray]:
         """All places where a text may be opened, (position, label), int64, in arrays of at most `ENDS_READ`."""
-        for folder, start in zip(self._folders, self._starts, strict=False):
+        labels = range(self.first_label or 0, len(self.counts) if self.first_label is not None else 0)
+        for folder, summary, start in zip(self._folders, self._summaries, self._starts, strict=False):
             path = folder / f"{self.split}{OPENINGS}.bin"
-            file, size = self._file(path), path.stat().st_size // 16
+            size, last = _size(path) // 16, -1
             for first in range(0, size, ENDS_READ):
-                places = file.read(np.dtype(np.int64), 2 * first, 2 * min(ENDS_READ, size - first)).reshape(-1, 2)
+                numbers = self._file(path).read(np.dtype(np.int64), 2 * first, 2 * min(ENDS_READ, size - first))
+                places = numbers.reshape(-1, 2)
+                is_sound = (
+                    (places[:, 1] >= labels.start) & (places[:, 1] < labels.stop) if labels else places[:, 1] == -1
+                )
+                if (np.diff(places[:, 0], prepend=last) <= 0).any() or not is_sound.all():
+                    raise _damaged(path, "its numbers are no places in the text")
+                last = places[-1, 0]
+                if last >= summary.tokens:
+                    raise _damaged(path, "its numbers are no places in the text")
                 yield places + np.array([start, 0])
 
 
@@ -162,8 +210,9 @@ class _File:
     """A file of numbers, read at any place; closed when nobody refers to it."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._descriptor = os.open(path, os.O_RDONLY)
+        self.path = path
+        with reading(str(path)):
+            self._descriptor = os.open(path, os.O_RDONLY)
 
     def __del__(self) -> None:
         if hasattr(self, "_descriptor"):
@@ -172,8 +221,68 @@ class _File:
     def read(self, dtype: np.dtype, first: int, count: int) -> np.ndarray:
         data = os.pread(self._descriptor, count * dtype.itemsize, first * dtype.itemsize)
         if len(data) < count * dtype.itemsize:
-            raise CorpusError(f"{self._path} is shorter than when it was written: prepare the corpus again.")
+            raise CorpusError(f"{self.path} is shorter than when it was written: prepare the corpus again.")
         return np.frombuffer(data, dtype)
+
+
+@dataclass(frozen=True)
+class _Description:
+    """tokens.json: what a folder of token streams holds."""
+
+    dtype: str  # uint16 or uint32
+    eos: int
+    first_label: int | None
+    splits: Mapping[str, SplitSummary]
+
+
+def _read_description(folder: Path) -> _Description:
+    """What a folder says that it holds. Raises `CorpusError` where it says nothing that can be."""
+    path = folder / SUMMARY
+    values = read_object(path)
+    splits = dict[str, SplitSummary]()
+    for split in ("train", "valid"):
+        numbers = values.get(split)
+        names = [field.name for field in fields(SplitSummary)]
+        if (
+            not isinstance(numbers, dict)
+            or sorted(numbers) != sorted(names)
+            or not all(map(_is_count, numbers.values()))
+        ):
+            raise _damaged(path, f"{split} must hold the counts {', '.join(names)}")
+        splits[split] = SplitSummary(**numbers)
+    first_label = values.get("first_label")
+    if values.get("dtype") not in ("uint16", "uint32"):
+        raise _damaged(path, "dtype must be uint16 or uint32")
+    if not _is_count(values.get("eos")) or not (first_label is None or _is_count(first_label)):
+        raise _damaged(path, "eos and first_label must be ids of pieces")
+    return _Description(values["dtype"], values["eos"], first_label, splits)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a small file of ours. Raises `CorpusError` where there is none."""
+    if _size(path) > MAX_JSON:
+        raise _damaged(path, f"it has {_size(path):,} bytes, {MAX_JSON:,} at most are expected")
+    try:
+        with reading(str(path)):
+            values = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, str(error)) from None
+    if not isinstance(values, dict):
+        raise _damaged(path, "it is no object")
+    return values
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 60
+
+
+def _size(path: Path) -> int:
+    with reading(str(path)):
+        return path.stat().st_size
+
+
+def _damaged(path: Path, why: str) -> CorpusError:
+    return CorpusError(f"{path} is damaged: {why}. Prepare the corpus again.")
 
 
 @dataclass(frozen=True)
@@ -185,9 +294,16 @@ class TokenData:
 
     @classmethod
     def cached(cls, folder: Path) -> TokenData | None:
-        """What an earlier run left in a cache folder; None where it is missing or incomplete."""
-        whole = (folder / SUMMARY).exists() and _is_complete(folder)
-        return cls(TokenStream(folder, "train"), TokenStream(folder, "valid")) if whole else None
+        """What an earlier run left in a cache folder, once its checksums agree; None where it is missing or damaged."""
+        hold = Hold(folder)  # from before it is looked at until the streams hold it
+        if not (folder / SUMMARY).exists() or problem_of(folder):
+            return None
+        with suppress(OSError):
+            os.utime(folder)  # what was not used for longest is removed first
+        with suppress(CorpusError):
+            return cls(TokenStream(folder, "train"), TokenStream(folder, "valid"))
+        del hold
+        return None
 
     def require_text(self) -> None:
         """Raises `CorpusError` when one of the splits is empty."""
@@ -203,21 +319,25 @@ def prepare(
     seed: int = 0,
     cache: Path | None = None,
     progress: Progress | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> TokenData:
     """Encodes `corpus`, holding out a share of it or, if `valid` is a corpus, that one for validation.
 
-    The result is kept in `cache` (by default the user's cache folder) under a fingerprint of the text,
-    the tokenizer and the split, and taken from there the next time. Raises `CorpusError` when one of the
-    two splits would be empty.
+    The result is kept in `cache` (by default the user's cache folder; `say` is told where that is another) under a
+    fingerprint of the text, the tokenizer and the split, and taken from there the next time. Raises `CorpusError`
+    when one of the two splits would be empty, or when a file changes meanwhile.
     """
     held_out = valid.fingerprint() if isinstance(valid, Corpus) else f"{valid!r} {seed}"
     key = sha256(f"{FORMAT} {corpus.fingerprint()} {tokenizer.fingerprint()} {held_out}".encode()).hexdigest()
-    folder = (cache or cache_folder()) / "tokens" / key[:32]
+    shelf, limit = (cache or cache_folder(say)) / TOKENS, limit_bytes()
+    folder = shelf / key[:32]
     data = TokenData.cached(folder)
     if data is None:
-        sweep_abandoned(folder.parent, TEMPORARY)
-        encode_parts(_split_parts(corpus, valid, seed, tokenizer), tokenizer, folder, progress)
+        sweep_abandoned(shelf, TEMPORARY)
+        facts = {"corpus": ", ".join(path.name for path in corpus.files[:NAMED])}
+        encode_parts(_split_parts(corpus, valid, seed, tokenizer), tokenizer, folder, progress, facts)
         data = TokenData(TokenStream(folder, "train"), TokenStream(folder, "valid"))
+        evict(shelf, limit)
     data.require_text()
     return data
 
@@ -237,8 +357,10 @@ def _split_parts(corpus: Corpus, valid: Corpus | float, seed: int, tokenizer: To
     if isinstance(valid, Corpus):
         yield from (("train", part) for part in corpus.parts())
         yield from (("valid", part) for part in valid.parts())
+        valid.require_unchanged()
     else:
         yield from hold_out(corpus.parts, valid, str(seed), frozenset(tokenizer.labels))
+    corpus.require_unchanged()
 
 
 def share_to_hold_out(size: int) -> float:
@@ -466,7 +588,7 @@ def encode_parts(
     `encode` makes of batches of texts the ids of each; by default those of the likeliest pieces.
     """
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
-    with new_folder(folder) as temporary, locked(temporary), ExitStack() as files:
+    with new_folder(folder) as temporary, ExitStack() as files:
         with writing(folder):
             writers = {
                 split: files.enter_context(closing(_SplitWriter(temporary, split, tokenizer, dtype)))
@@ -502,9 +624,20 @@ def _batched(parts: Iterable[tuple[str, Part]]) -> Iterator[list[tuple[str, Part
         yield batch
 
 
-def _is_complete(folder: Path) -> bool:
+def problem_of(folder: Path) -> str:
+    """How a folder differs from its manifest, in a few words: nothing if every byte is as it was written."""
+    if not (folder / MANIFEST).exists():
+        return MISSING
     try:
-        files = read_manifest(folder)["files"]
-        return all((folder / name).stat().st_size == entry["size"] for name, entry in files.items())
-    except (TextgenError, OSError):
-        return False
+        for name, entry in read_manifest(folder)["files"].items():
+            path = folder / Path(name).name
+            size = path.stat().st_size
+            if size != entry["size"]:
+                return f"{name} has {size:,} bytes instead of {entry['size']:,}"
+            if storage.sha256(path) != entry["sha256"]:
+                return f"{name} was altered"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (OSError, TextgenError) as error:
+        return str(error).rstrip(".")
+    return ""

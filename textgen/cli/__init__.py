@@ -9,6 +9,7 @@ import click
 
 from textgen import __version__
 from textgen.cli import output
+from textgen.cli.cache import cache
 from textgen.cli.corpus import corpus
 from textgen.cli.embed import embed
 from textgen.cli.evaluate import evaluate
@@ -110,6 +111,7 @@ for command in (
     models,
     corpus,
     prepare,
+    cache,
     tokenizer,
     import_torch,
     export,

@@ -1,0 +1,101 @@
+"""textgen cache: encoded corpora, which can be made again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from textgen.cli.options import json_option
+
+if TYPE_CHECKING:
+    from textgen.shelf import Entry
+
+
+@click.group()
+def cache() -> None:
+    """List and clear the cache of encoded corpora.
+
+    Training keeps each corpus as token ids in ~/.cache/textgen, or in the folder that TEXTGEN_CACHE names, and makes
+    them again where they are missing. What takes more than 20 GB in all, or the gigabytes that TEXTGEN_CACHE_LIMIT
+    says, is removed, that used least recently first.
+    """
+
+
+@cache.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """List the encoded corpora, with their size and when they were used last.
+
+    \b
+    Example:
+      textgen cache list
+    """
+    from textgen.shelf import entries, limit_bytes
+
+    folder, limit = _folder(), limit_bytes()
+    found = entries(folder)
+    if as_json:
+        rows = [asdict(entry) | {"path": str(entry.path)} for entry in found]
+        values = {"folder": str(folder), "limit_bytes": round(limit), "entries": rows}
+        click.echo(json.dumps(values, indent=2, ensure_ascii=False))
+        return
+    if found:
+        click.echo(f"{'SIZE':>10}  {'USED':16}  {'FOLDER':20}  CORPUS")
+    for entry in found:
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
+        note = " (in use)" if entry.in_use else ""
+        click.echo(f"{_size(entry.bytes):>10}  {used:16}  {entry.path.name[:20]:20}  {entry.corpus}{note}")
+    click.echo(f"{_size(_total(found))} in {folder}; the limit is {_size(limit)}.")
+
+
+@cache.command()
+@json_option
+def clear(as_json: bool) -> None:
+    """Remove all encoded corpora that no running process uses.
+
+    \b
+    Example:
+      textgen cache clear
+    """
+    from textgen import shelf
+
+    removed, kept = shelf.clear(_folder())
+    if as_json:
+        paths = {"removed": removed, "in_use": kept}
+        values = {name: [str(entry.path) for entry in found] for name, found in paths.items()}
+        click.echo(json.dumps(values | {"bytes": _total(removed)}, indent=2, ensure_ascii=False))
+        return
+    click.echo(f"Removed {_size(_total(removed))}." if removed or not kept else "Removed nothing.")
+    if kept:
+        click.echo(f"{_size(_total(kept))} in use by running processes stay.", err=True)
+
+
+def _folder() -> Path:
+    from textgen.errors import TextgenError
+    from textgen.storage import named_cache_folder
+
+    if folder := named_cache_folder():
+        return folder
+    raise TextgenError("There is no home folder, so no cache: set TEXTGEN_CACHE to a folder.")
+
+
+def _total(entries: Sequence[Entry]) -> int:
+    return sum(entry.bytes for entry in entries)
+
+
+def _size(count: float) -> str:
+    """Bytes, for people.
+
+    >>> _size(1_234_000)
+    '1.2 MB'
+    """
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count:.0f} bytes"
