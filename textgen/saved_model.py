@@ -19,7 +19,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ from textgen.errors import SavedModelError, TextgenError
 from textgen.numpy_model import NumpyModel
 from textgen.storage import MANIFEST, json_bytes, read_manifest, update_folder, verified, write_file
 from textgen.tokenizer import MODEL_FILE, Tokenizer, load_tokenizer
+from textgen.wording import shell_word
 
 if TYPE_CHECKING:
     from textgen.model import LanguageModel
@@ -68,7 +68,7 @@ class SavedModel:
     def shell_name(self) -> str:
         """What commands call it in a shell: its name, or its folder where they would not look for the name."""
         is_found = (models_folder() / self.name).absolute() == self.folder.absolute()
-        return shlex.quote(self.name if is_found else str(self.folder))
+        return shell_word(self.name if is_found else str(self.folder))
 
     @property
     def record(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from textgen.errors import SavedModelError, TextgenError
+from textgen.wording import json_text
 
 MANIFEST = "MANIFEST.json"
 PENDING = ".new"  # a file that the manifest already counts on, not yet renamed into place
@@ -143,7 +144,7 @@ def verified(path: Path, name: str, entry: Mapping[str, Any]) -> Path:
 
 def json_bytes(value: Any) -> bytes:
     """JSON for people and programs: UTF-8, indented."""
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    return f"{json_text(value, indent=2)}\n".encode()
 
 
 def sha256(path: Path) -> str:
