@@ -7,6 +7,7 @@ import gzip
 import lzma
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import zstandard
 
@@ -29,5 +30,5 @@ def write(folder: Path, name: str, content: str | bytes) -> Path:
     return path
 
 
-def read(*paths: str | Path, **config: str) -> list[str]:
+def read(*paths: str | Path, **config: Any) -> list[str]:
     return list(Corpus(paths, CorpusConfig(**config)).documents())

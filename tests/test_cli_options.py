@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -76,3 +77,72 @@ def test_writing_together_needs_a_standard_input(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(click.ClickException, match="needs a terminal for keyboard and screen"):
         textgen(["write", "tiny"], standalone_mode=False)
+
+
+# === Prompts from files and standard input ===
+
+
+@pytest.mark.parametrize(
+    ("written", "prompt"),
+    [
+        (b"The cat\n", "The cat"),
+        (b"The cat", "The cat"),
+        (b"The cat\n\n", "The cat\n"),
+        (b"\xef\xbb\xbfThe cat\r\nsat\r\n", "The cat\nsat"),
+        (b"\n", ""),
+    ],
+)
+def test_standard_input_and_a_file_are_read_alike(
+    tmp_path: Path, tiny_models: Path, written: bytes, prompt: str
+) -> None:
+    path = tmp_path / "prompt.txt"
+    path.write_bytes(written)
+    command = ["sample", "tiny", "--models-dir", str(tiny_models), "--max-tokens", "1", "--json"]
+    of_file = run(*command, "--prompt-file", str(path))
+    of_input = run(*command, "--prompt", "-", stdin=written)
+    assert [json.loads(result.stdout)["prompt"] for result in (of_file, of_input)] == [prompt, prompt]
+
+
+def test_a_prompt_that_is_not_utf_8_is_one_line(tmp_path: Path, tiny_models: Path) -> None:
+    path = tmp_path / "prompt.txt"
+    path.write_bytes(b"caf\xe9")
+    command = ["sample", "tiny", "--models-dir", str(tiny_models)]
+    messages = [
+        run(*command, "--prompt-file", str(path)).stderr.replace(str(path), "it"),
+        run(*command, "--prompt", "-", stdin=b"caf\xe9").stderr.replace("standard input", "it"),
+    ]
+    assert messages[0] == messages[1]
+    assert messages[0].startswith("Error: Cannot read it: 'utf-8' codec")
+
+
+# === Escapes in what is typed ===
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [(r"\n", "\n"), (r"a\tb", "a\tb"), (r"\\n", r"\n"), (r"\d", r"\d"), ("\\", "\\"), (r"\r\n", "\r\n"), ("\n", "\n")],
+)
+def test_escapes_are_understood_where_a_shell_leaves_them(tiny_models: Path, typed: str, meant: str) -> None:
+    command = ["sample", "tiny", "--models-dir", str(tiny_models), "--max-tokens", "1", "--json"]
+    for flag in ("stop", "ban", "dry-sequence-breakers", "require"):
+        more = ["--max-tokens", "20"] if flag == "require" else []
+        config = json.loads(run(*command, *more, f"--{flag}", typed).stdout)["config"]
+        assert config[flag.replace("-", "_")] == [meant]
+    biased = json.loads(run(*command, "--logit-bias", f"{typed}=1").stdout)["config"]
+    assert biased["logit_bias"] == [f"{meant}=1"]
+
+
+def test_a_newline_typed_as_an_escape_ends_a_text(tiny_models: Path) -> None:
+    command = [
+        "sample",
+        "tiny",
+        "--models-dir",
+        str(tiny_models),
+        "--logit-bias",
+        r"\n=50",
+        "--max-tokens",
+        "9",
+        "--json",
+    ]
+    result = json.loads(run(*command, "--stop", r"\n").stdout)
+    assert (result["text"], result["stop_reason"]) == ("", "stop")

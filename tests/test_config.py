@@ -204,6 +204,7 @@ def test_every_number_has_a_limit_and_every_choice_is_checked() -> None:
         "carry_state",
         "dynamic_rms",
     }
+    free |= {"delimiter", "no_header", "strict"}  # the first is checked where tables are read
     free |= {"freeze", "stop", "samplers", "dry_sequence_breakers", "logit_bias", "ban", "require", "heal"}
     for kind in BASE:
         assert {field.name for field in fields(kind) if (kind, field.name) not in checked} <= free

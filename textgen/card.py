@@ -9,6 +9,7 @@ from typing import Any
 
 from textgen.config import CELLS
 from textgen.labels import named
+from textgen.wording import counted, shell_word, visible
 
 
 def model_card(name: str, record: Mapping[str, Any]) -> str:
@@ -28,14 +29,15 @@ def model_card(name: str, record: Mapping[str, Any]) -> str:
         facts["labels"] = named(labels)
     if progress := record.get("progress"):
         facts["trained for"] = (
-            f"{progress['step']:,} steps, {progress['epochs']:.1f} epochs, {progress['seconds'] / 60:.1f} minutes"
+            f"{counted(progress['step'], 'step')}, {progress['epochs']:.1f} epochs, "
+            f"{progress['seconds'] / 60:.1f} minutes"
         )
         facts["seed"] = record["training"]["seed"]
-    return f"""# {name}
+    return f"""# {visible(name)}
 
 A recurrent language model, {_origin(record)}.
 
-    {sample_command(shlex.quote(name), model, labels, prompt=' --prompt "..."')}
+    {sample_command(shell_word(name), model, labels, prompt=' --prompt "..."')}
 
 {_table(facts)}
 {_scores(record)}
@@ -65,10 +67,10 @@ def _origin(record: Mapping[str, Any]) -> str:
     if "corpus" not in record:
         return "of whose training nothing is known here"
     corpus = record["corpus"]
-    files = ", ".join(f"`{Path(path).name}`" for path in corpus["paths"])
+    files = ", ".join(f"`{visible(Path(path).name)}`" for path in corpus["paths"])
     return (
         f"trained with textgen {record['versions']['textgen']} on {files}\n"
-        f"({corpus['characters']:,} characters in {corpus['documents']:,} documents)"
+        f"({counted(corpus['characters'], 'character')} in {counted(corpus['documents'], 'document')})"
     )
 
 

@@ -63,6 +63,9 @@ class CorpusConfig:
     newlines: str = "normalize"  # normalize: \r\n and \r become \n; keep: as they are
     text_field: str = "text"  # where the text is in a line of a .jsonl file
     text_column: str = "text"  # where the text is in a .csv or .tsv file
+    delimiter: str | None = None  # between the fields of a .csv or .tsv file; None: the file's first lines decide
+    no_header: bool = False  # a .csv or .tsv file begins with data; its columns are numbers, from 1 on
+    strict: bool = False  # a record without text ends the reading; otherwise it is left out, and that is said
     labels: str | None = None  # column or field that holds a document's label, or folder: the name of the file's
 
     def __post_init__(self) -> None:
@@ -72,6 +75,11 @@ class CorpusConfig:
         _check_types(self)
         if self.labels == "":
             raise ConfigError("labels must be the name of a column or a field, or folder. Received: ''.")
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
+            raise ConfigError(
+                "delimiter must be one character, such as ; or a tab, but no quote and no newline. "
+                f"Received: {self.delimiter!r}."
+            )
 
 
 @dataclass(frozen=True)
@@ -523,7 +531,8 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"Cannot read the settings in {path}: {error}.") from None
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"Cannot read the settings in {path}: {why}.") from None
 
 
 def _fields(kind: Any) -> dict[str, dataclasses.Field]:

@@ -34,8 +34,10 @@ from textgen.config import CorpusConfig
 from textgen.documents import PART_CHARS, Part, guess_documents
 from textgen.errors import CorpusError
 from textgen.labels import FOLDER
-from textgen.source import CHUNK_BYTES, Source, not_binary, reading
+from textgen.records import LeftOut
+from textgen.source import CHUNK_BYTES, Source, not_binary, reading, text_decoder
 from textgen.storage import MANIFEST
+from textgen.wording import counted
 
 __all__ = ["Corpus", "CorpusStats", "Part"]
 
@@ -64,16 +66,20 @@ class CorpusStats:
 class Corpus:
     """The documents of some files.
 
-    `paths` are files, folders (read recursively, without hidden files), globs, or `-` for standard input.
-    Attributes: `files`, each once, in order; `skipped`, the binary files left out of folders and globs;
-    `documents_mode`, one of `textgen.config.DOCUMENT_MODES`; `guess_reason`, why that mode, or None when
-    `config.documents` chose it. Raises `CorpusError` for whatever cannot be found or read.
+    `paths` are files, folders (read recursively, linked ones too, without hidden files), globs, or `-` for standard
+    input.
+    Attributes: `files`, each once, in order; `skipped`, the binary files left out of folders and globs; `broken`,
+    links that lead nowhere; `left_out`, the records without text in what was last read to its end; `documents_mode`,
+    one of `textgen.config.DOCUMENT_MODES`; `guess_reason`, why that mode, or None when `config.documents` chose it.
+    Raises `CorpusError` for whatever cannot be found or read.
     """
 
     def __init__(self, paths: Sequence[str | Path], config: CorpusConfig = CorpusConfig()) -> None:  # noqa: B008
-        _check_encoding(config.encoding)
+        text_decoder(config.encoding)  # complains before anything is read
         self.config = config
         self.skipped: list[Path] = []
+        self.broken: list[Path] = []
+        self.left_out = LeftOut()
         self._temporary: list[weakref.finalize] = []
         self._sources = self._find([paths] if isinstance(paths, (str, Path)) else paths)
         self.files = [source.path for source in self._sources]
@@ -87,17 +93,25 @@ class Corpus:
         """Tells `say` of each file that was left out."""
         for path in self.skipped:
             say(f"Skipped {path}: it looks like a binary file.")
+        for path in self.broken:
+            say(f"Skipped {path}: {_leads_nowhere(path)}.")
+
+    def say_left_out(self, say: Callable[[str], None]) -> None:
+        """Tells `say` of the records without text, once the corpus or a section of it has been read to its end."""
+        for line in self.left_out.lines():
+            say(line)
 
     def parts(self) -> Iterator[Part]:
         """The documents in bounded memory: parts up to one that `ends_document` make up a document.
 
         Documents of only whitespace are left out. Raises `CorpusError` at the end when there was no other.
         """
-        empty = True
+        empty, left_out = True, LeftOut()
         for source in self._sources:
-            for part in source.parts(self.documents_mode):
+            for part in source.parts(self.documents_mode, left_out):
                 empty = False
                 yield part
+        self.left_out = left_out
         if empty:
             names = ", ".join(source.name for source in self._sources[:3])
             names += ", ..." if len(self._sources) > 3 else ""
@@ -145,8 +159,10 @@ class Corpus:
         is cut between two lines. What can be read only from its beginning (compressed files, tables, UTF-16)
         belongs whole to the stretch where it begins. A section may be empty.
         """
+        left_out = LeftOut()
         for source in self._sections(index, count):
-            yield from source.parts(self.documents_mode)
+            yield from source.parts(self.documents_mode, left_out)
+        self.left_out = left_out
 
     def excerpts(self, size: int) -> Iterator[str]:
         """About `size` bytes of text in stretches from all over the corpus; all of it if it is not larger.
@@ -247,23 +263,29 @@ class Corpus:
         if name == "-":
             return [self._standard_input()]
         if path.is_dir():
-            return self._text_files(name, _files_below(path))
+            return self._text_files(name, [path])
+        if path.is_symlink() and not path.exists():
+            raise CorpusError(_missing(path))
         if path.is_file():
             return [not_binary(Source(path, name, self.config))]
         if path.exists():  # a pipe, such as the shell's <(...), can be read only once
             with path.open("rb") as stream:
                 return [self._spool(stream, name)]
         if matches := sorted(glob.glob(name, recursive=True)):
-            return self._text_files(name, [file for match in matches for file in _files_below(Path(match))])
+            return self._text_files(name, [Path(match) for match in matches])
         raise CorpusError(_missing(path))
 
-    def _text_files(self, name: str, files: Iterable[Path]) -> list[Source]:
-        """The files of a folder or glob but for binary ones, which are remembered in `skipped`."""
-        sources = [Source(file, str(file), self.config) for file in files]
+    def _text_files(self, name: str, paths: Iterable[Path]) -> list[Source]:
+        """The files of folders and a glob but for binary ones, which are remembered in `skipped`."""
+        broken = list[Path]()
+        sources = [Source(file, str(file), self.config) for path in paths for file in _files_below(path, broken)]
+        self.broken += [path for path in broken if path not in self.broken]
         binary = {source.path for source in sources if source.is_binary()}
         self.skipped += sorted(binary.difference(self.skipped))
         if len(binary) == len(sources):
-            why = f"{len(binary)} binary files are all there is" if binary else "there are no files"
+            reasons = [counted(len(binary), "binary file")] if binary else []
+            reasons += [f"{counted(len(broken), 'link')} to nowhere, such as {broken[0]}"] if broken else []
+            why = f"there is nothing but {' and '.join(reasons)}" if reasons else "there are no files"
             raise CorpusError(f"No text in {name}: {why} (hidden ones do not count). Name text files.")
         return [source for source in sources if source.path not in binary]
 
@@ -285,24 +307,32 @@ class Corpus:
         return not_binary(Source(path, name, self.config, is_copy=True))
 
 
-def _files_below(path: Path) -> list[Path]:
-    """The files of a folder, sorted, hidden ones left out; a file is its own."""
+def _files_below(path: Path, broken: list[Path]) -> list[Path]:
+    """The files of a folder, sorted, hidden ones left out; a file is its own. Links that lead nowhere go to `broken`.
+
+    Linked folders are entered, each folder once, however links lead to it.
+    """
 
     def refuse(error: OSError) -> None:
         raise error
 
-    if not path.is_dir():
-        return [path] if path.is_file() else []
-    files: list[Path] = []
-    for folder, folders, names in os.walk(path, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        if PREPARED in names and MANIFEST in names:
+    names = [path] if not path.is_dir() else list[Path]()
+    entered: set[tuple[int, int]] = set()
+    for folder, folders, found in os.walk(path, onerror=refuse, followlinks=True) if path.is_dir() else ():
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in entered:
+            folders[:] = []
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if PREPARED in found and MANIFEST in found:
             raise CorpusError(
                 f"{folder} was made by textgen prepare and holds no text: only textgen train takes it, named alone. "
                 "Name the text that it was made from."
             )
-        files += [Path(folder, name) for name in names if not name.startswith(".")]
-    return sorted(file for file in files if file.is_file())
+        names += [Path(folder, name) for name in found if not name.startswith(".")]
+    broken += sorted(name for name in names if name.is_symlink() and not name.exists())
+    return sorted(name for name in names if name.is_file())
 
 
 def _count(parts: Iterable[Part], files: int) -> CorpusStats:
@@ -356,15 +386,13 @@ def _batches(parts: Iterable[Part]) -> Iterator[list[Part]]:
         yield batch
 
 
-def _check_encoding(encoding: str) -> None:
-    try:
-        "".encode(encoding)  # knows text encodings from others, such as hex
-    except (LookupError, ValueError):
-        examples = "utf-8, latin-1, gb18030 or utf-16"
-        raise CorpusError(f"There is no encoding {encoding!r}. Set encoding to one such as {examples}.") from None
+def _leads_nowhere(link: Path) -> str:
+    return f"it is a link to {os.readlink(link)}, which does not exist"
 
 
 def _missing(path: Path) -> str:
+    if path.is_symlink():
+        return f"Cannot read {path}: {_leads_nowhere(path)}. Correct the link."
     if glob.has_magic(str(path)):
         return f"Nothing matches {path}. Check the pattern."
     names = os.listdir(path.parent) if path.parent.is_dir() else []

@@ -32,6 +32,7 @@ from textgen.runtime import gpu_bytes, resident_bytes
 from textgen.storage import write_own_file, writing
 from textgen.tokenizer import Tokenizer
 from textgen.tokens import TokenData
+from textgen.wording import visible
 
 if TYPE_CHECKING:
     from textgen.model import LanguageModel
@@ -73,12 +74,12 @@ class Monitor(Observer):
         self._step = run.step
         first = run.step + 1
         self._goes_on_at(first)
-        settings = json.dumps(run.settings, indent=2, ensure_ascii=False, default=str)
+        settings = visible(json.dumps(run.settings, indent=2, ensure_ascii=False, default=str))
         self._write(first, text_pb("settings", f"```\n{settings}\n```"))
         values = compared_settings(run.settings)
         metrics = [hparams.Metric(tag, display_name=name) for tag, name in METRICS.items()]
         self._write(first, hparams.hparams_config_pb([hparams.HParam(name) for name in values], metrics))
-        self._write(first, hparams.hparams_pb(values, trial_id=run.name))
+        self._write(first, hparams.hparams_pb(values, trial_id=visible(run.name)))
         self._file.flush()
         self._start_projector()
         self._remember_before(first)

@@ -300,6 +300,7 @@ def prepare_corpus(
         if problem != MISSING:
             say(f"Shard {number} of {shards} is made again: {problem}.")
         data = prepared.encode_shard(corpus, number)
+        corpus.say_left_out(say)
         documents = data.train.summary.documents + data.valid.summary.documents
         say(f"Shard {number} of {shards}: {documents:,} documents, {len(data.train) + len(data.valid):,} tokens.")
     return prepared

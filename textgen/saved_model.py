@@ -20,7 +20,6 @@ import json
 import os
 import re
 import secrets
-import shlex
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
@@ -57,6 +56,7 @@ from textgen.storage import (
     writing,
 )
 from textgen.tokenizer import MODEL_FILE, Tokenizer, load_tokenizer
+from textgen.wording import shell_word
 
 if TYPE_CHECKING:
     from textgen.model import LanguageModel
@@ -117,7 +117,7 @@ class SavedModel:
     def shell_name(self) -> str:
         """What commands call it in a shell: its name, or its folder where they would not look for the name."""
         is_found = (models_folder() / self.name).absolute() == self.folder.absolute()
-        return shlex.quote(self.name if is_found else str(self.folder))
+        return shell_word(self.name if is_found else str(self.folder))
 
     @property
     def record(self) -> dict[str, Any]:

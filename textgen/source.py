@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import bz2
 import codecs
-import csv
 import gzip
 import hashlib
 import io
 import itertools
-import json
 import lzma
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,21 +22,39 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from textgen.config import CorpusConfig
-from textgen.documents import Part, block_documents, line_documents, lines_of, whole_document
+from textgen.documents import Part, block_documents, line_documents, whole_document
 from textgen.errors import CorpusError
-from textgen.labels import FOLDER, as_label, json_label
+from textgen.guessing import GUESS_BYTES, guessed_encoding, has_controls, marked_encoding
+from textgen.labels import FOLDER, as_label
+from textgen.records import FORMATS, LINE_FORMATS, LeftOut, RecordFile
+from textgen.wording import visible
 
 CHUNK_BYTES = 1 << 18  # files are read so many bytes at a time
 SAMPLE_CHARS = 1 << 20  # of the beginning of a file, which are looked at to guess what a document is
 
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 EXPANSION = 4  # times that a compressed text is about as long as its file
-RECORDS = (".jsonl", ".ndjson", ".csv", ".tsv")  # each record is a document, whatever the mode
-LINE_RECORDS = (".jsonl", ".ndjson")  # a record is a line, whatever is in it
 PLAIN_ENCODINGS = ("utf-8", "ascii", "iso8859", "cp125", "koi8", "gb", "big5", "euc_", "shift_jis")
 """Names (their beginnings) of encodings in which the byte 10 is a newline, wherever one begins to read."""
 
+HALVES = re.compile("[\ud800-\udfff]")  # of characters
+NOT_OF_FILES = ("idna", "punycode", "unicode-escape", "raw-unicode-escape", "unicode_escape", "raw_unicode_escape")
+"""Encodings of names and of literals in programs."""
 GLANCE_BYTES = 1 << 16  # of the beginning, middle and end of a file, by which it is recognised
+
+
+def text_decoder(encoding: str) -> codecs.IncrementalDecoder:
+    """What makes text of bytes as they come. Raises `CorpusError` for an encoding that cannot do that."""
+    try:
+        "".encode(encoding)  # knows encodings of text from others, such as hex
+        if codecs.lookup(encoding).name in NOT_OF_FILES:
+            raise LookupError
+        decoder = codecs.getincrementaldecoder(encoding)()
+        decoder.decode(b"")
+    except (LookupError, ValueError, TypeError):
+        examples = "utf-8, latin-1, gb18030 or utf-16"
+        raise CorpusError(f"There is no encoding {encoding!r}. Set encoding to one such as {examples}.") from None
+    return decoder
 
 
 def is_plain(encoding: str) -> bool:
@@ -66,14 +83,14 @@ class Source:
     def format(self) -> str:
         """`.jsonl`, `.csv`, ..., or nothing for plain text."""
         path = self.path.with_suffix("") if self.compression else self.path
-        return path.suffix.lower() if path.suffix.lower() in RECORDS else ""
+        return path.suffix.lower() if path.suffix.lower() in FORMATS else ""
 
     @property
     def folder_label(self) -> str | None:
         """The label of all its documents, where labels are names of folders."""
         if self.config.labels != FOLDER or self.is_copy:
             return None
-        return as_label(self.path.resolve().parent.name, self.name)
+        return as_label(visible(self.path.resolve().parent.name), self.name)
 
     @property
     def size(self) -> int:
@@ -85,7 +102,7 @@ class Source:
     @property
     def can_be_entered(self) -> bool:
         """Whether it can be read from the middle: plain text or a record a line, in an ordinary encoding."""
-        whole = self.compression or (self.format and self.format not in LINE_RECORDS)
+        whole = self.compression or (self.format and self.format not in LINE_FORMATS)
         return is_plain(self.config.encoding) and not whole
 
     def section(self, first: int, last: int, mode: str) -> Iterator[Source]:
@@ -138,10 +155,21 @@ class Source:
         return [self.compression, self.format, *([label] if label else [])]
 
     def is_binary(self) -> bool:
-        """Whether a NUL byte is near the start, as in no text but UTF-16 and UTF-32."""
+        """Whether there are NUL bytes near the start, as in no text but UTF-16 and UTF-32.
+
+        One that got into a text by mistake does not count.
+        """
         if codecs.lookup(self.config.encoding).name.startswith(("utf-16", "utf-32")):
             return False
-        return b"\0" in next(self.chunks(), b"")[: 1 << 13]
+        start = next(self.chunks(), b"")[: 1 << 13]
+        return b"\0" in start and (has_controls(start) or not self._can_decode(start))
+
+    def _can_decode(self, start: bytes) -> bool:
+        try:
+            text_decoder(self.config.encoding).decode(start)  # the end of it may be cut
+        except UnicodeError:
+            return False
+        return True
 
     def sample(self) -> str:
         """The beginning of the text, up to a whole line."""
@@ -168,28 +196,46 @@ class Source:
 
     def texts(self) -> Iterator[str]:
         """The decoded text, newlines normalised, without a byte-order mark."""
-        decoder: codecs.IncrementalDecoder = codecs.getincrementaldecoder(self.config.encoding)()
+        decoder = text_decoder(self.config.encoding)
+        may_be_half = not is_plain(self.config.encoding)  # as in \\u escapes and UTF-7, which hold any code
         if self.config.newlines == "normalize":
             decoder = io.IncrementalNewlineDecoder(decoder, True)  # type: ignore[assignment]
         fed = self.start  # bytes
         start = fed == 0
         for chunk in itertools.chain(self.chunks(), [b""]):
+            if not fed:
+                self._check_mark(chunk)
             fed += len(chunk)
             try:
                 text = decoder.decode(chunk, final=not chunk)
             except UnicodeError as error:
                 raise CorpusError(_undecodable(self.name, self.config.encoding, error, fed)) from None
+            if may_be_half and (half := HALVES.search(text)):
+                raise CorpusError(
+                    f"{self.name} is not {self.config.encoding} text: \\u{ord(half[0]):04x}, half a character, before "
+                    f"offset {fed}. Set encoding to the one it was written in."
+                )
             if start and text:
                 text, start = text.removeprefix("\ufeff"), False
             if text:
                 yield text
 
-    def parts(self, mode: str) -> Iterator[Part]:
-        """The documents, in parts; `mode` is one of `textgen.config.DOCUMENT_MODES`."""
+    def _check_mark(self, data: bytes) -> None:
+        """Raises `CorpusError` for UTF-32 that would be read as UTF-16, whose mark it begins with, and much else."""
+        if codecs.lookup(self.config.encoding).name == "utf-16" and marked_encoding(data) == "utf-32":
+            raise CorpusError(
+                f"{self.name} is not {self.config.encoding} text: it begins with the mark of utf-32. "
+                f"{_encoding_hint('utf-32')}"
+            )
+
+    def parts(self, mode: str, left_out: LeftOut | None = None) -> Iterator[Part]:
+        """The documents, in parts; `mode` is one of `textgen.config.DOCUMENT_MODES`.
+
+        Records without text are added to `left_out`.
+        """
         if self.format:
-            for text, label in self.json_records() if self.format in LINE_RECORDS else self.table_records():
-                if text and not text.isspace():
-                    yield from whole_document([text], label=label)
+            for text, label in self._records(left_out or LeftOut()).read(self.texts()):
+                yield from whole_document([text], label=label)
             return
         label = self.folder_label
         for part in self._plain_parts(mode):
@@ -208,58 +254,11 @@ class Source:
 
     def fields(self) -> list[str]:
         """The names in the header of a table, or in the first of its JSON records."""
-        first = next((line for line in lines_of(self.texts()) if line.strip()), "")
-        if self.format in LINE_RECORDS:
-            record = json.loads(first or "{}")
-            return list(record) if isinstance(record, dict) else []
-        return next(csv.reader([first], delimiter=self.delimiter), [])
+        return self._records(LeftOut()).fields(self.texts())
 
-    @property
-    def delimiter(self) -> str:
-        """What separates the fields of a table."""
-        return "\t" if self.format == ".tsv" else ","
-
-    def json_records(self) -> Iterator[tuple[str, str | None]]:
-        """Texts and their labels."""
-        field, label = self.config.labels, self.folder_label
-        for number, line in enumerate(lines_of(self.texts()), 1):
-            if line and not line.isspace():
-                place = f"{self.name}, line {number}"
-                record = json_record(line, self.config.text_field, place)
-                text = json_text(record, self.config.text_field, place)
-                if self.config.newlines == "normalize" and "\r" in text:
-                    text = text.replace("\r\n", "\n").replace("\r", "\n")
-                yield text, json_label(record, field, place) if field and field != FOLDER else label
-
-    def table_records(self) -> Iterator[tuple[str, str | None]]:
-        """Texts and their labels."""
-        csv.field_size_limit((1 << 31) - 1)  # the default of 128 KiB is too short for a document
-        lines = (f"{line}\n" for line in lines_of(self.texts()))
-        # strict, because a quote that is never closed would otherwise swallow the rest of the file
-        rows = csv.reader(lines, delimiter=self.delimiter, strict=True)
-        try:
-            header = next((row for row in rows if row), None)
-            if header is None:
-                return
-            column = _column(header, self.config.text_column, self.name)
-            labels = self.config.labels if self.config.labels != FOLDER else None
-            label_column = header.index(labels) if labels in header else None
-            for row in rows:
-                if row and (len(row) <= column or any(row[len(header) :])):
-                    raise CorpusError(
-                        f"{self.name}, line {rows.line_num}: a row of {len(row)} fields under a header of "
-                        f"{len(header)}. Put double quotes around a text that holds separators or newlines."
-                    )
-                if row and label_column is not None:
-                    name = row[label_column] if len(row) > label_column else ""
-                    yield row[column], as_label(name, f"{self.name}, line {rows.line_num}")
-                elif row:
-                    yield row[column], self.folder_label
-        except csv.Error as error:
-            raise CorpusError(
-                f"{self.name}, line {rows.line_num}: not {self.format[1:].upper()} ({error}). "
-                "Put double quotes around a text that holds quotes, and double the quotes inside."
-            ) from None
+    def _records(self, left_out: LeftOut) -> RecordFile:
+        is_whole = self.start == 0 and self.stop is None
+        return RecordFile(self.name, self.format, self.config, self.folder_label, left_out, is_whole)
 
 
 def _pass_line(file: BinaryIO) -> bool:
@@ -292,66 +291,31 @@ def _zstandard_chunks(file: BinaryIO) -> Iterator[bytes]:
         raise EOFError
 
 
-def json_record(line: str, field: str, place: str) -> Any:
-    """What a line of a .jsonl file holds. Raises `CorpusError`, naming the `place`, where it is no JSON."""
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:
-        why = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
-        raise CorpusError(f'{place}: not JSON ({why}). Expected a line such as {{"{field}": "..."}}.') from None
-
-
-def json_text(record: Any, field: str, place: str) -> str:
-    """The text of a record: its `field`, or the record itself where that is a string.
-
-    `place` names the line in the `CorpusError` that is raised where there is none.
-    """
-    value = record
-    if isinstance(record, dict):
-        if field not in record:
-            fields = ", ".join(record) or "(it has none)"
-            raise CorpusError(f"{place}: no field {field!r}. Set text_field to one of: {fields}.")
-        value = record[field]
-        if not isinstance(value, str):
-            raise CorpusError(f"{place}: field {field!r} is {_kind(value)}. Set text_field to one that is a string.")
-    if not isinstance(value, str):
-        raise CorpusError(f"{place}: {_kind(value)}. Expected an object or a string.")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        half = f"\\u{ord(value[error.start]):04x}"
-        raise CorpusError(f"{place}: {half} is half a character. Write the other half too.") from None
-    return value
-
-
-def _kind(value: object) -> str:
-    names = {list: "a list", dict: "an object", bool: "true or false", type(None): "null"}
-    return names.get(type(value), "a number")
-
-
-def _column(header: list[str], column: str, name: str) -> int:
-    if column not in header:
-        raise CorpusError(f"{name}: no column {column!r}. Set text_column to one of: {', '.join(header)}.")
-    return header.index(column)
-
-
 def _undecodable(name: str, encoding: str, error: UnicodeError, fed: int) -> str:
     """The message about bytes that are not in the encoding, found when `fed` bytes had been decoded."""
-    where = str(error)
-    if isinstance(error, UnicodeDecodeError):  # whose object is the end of what was fed
-        where = f"byte 0x{error.object[error.start]:02x} at offset {fed - len(error.object) + error.start}"
-    return (
-        f"{name} is not {encoding} text: {where}. "
-        "Set encoding to the one it was written in, such as latin-1, gb18030 or utf-16."
-    )
+    where, guess = str(error), None
+    if isinstance(error, UnicodeDecodeError) and error.start < len(error.object):  # the end of what was fed
+        data = bytes(error.object)
+        where = f"byte 0x{data[error.start]:02x} at offset {fed - len(data) + error.start}"
+        line = data.rfind(b"\n", 0, max(0, error.start - GUESS_BYTES // 2)) + 1
+        guess = guessed_encoding(data[line : line + GUESS_BYTES])
+    return f"{name} is not {encoding} text: {where}. {_encoding_hint(guess)}"
+
+
+def _encoding_hint(guess: str | None) -> str:
+    if guess is None:
+        return "Set encoding to the one it was written in, such as cp1252, gb18030 or utf-16."
+    return f"It looks like {guess}: set encoding to {guess}, or to the one it was written in."
 
 
 def not_binary(source: Source) -> Source:
     """The source itself. Raises `CorpusError` where it holds no text."""
     if source.is_binary():
+        guess = guessed_encoding(next(source.chunks(), b""))
+        encoding = f"{guess}, as it seems to be" if guess and guess.startswith("utf") else "utf-16 or what it is in"
         raise CorpusError(
-            f"{source.name} looks like a binary file: it has a NUL byte near its start. "
-            "Name a text file instead; if it is UTF-16 text, set encoding to utf-16."
+            f"{source.name} looks like a binary file: it has NUL bytes near its start. "
+            f"Name a text file instead; if it is text, set encoding to {encoding}."
         )
     return source
 
@@ -370,4 +334,4 @@ def reading(name: str, compression: str = "") -> Iterator[None]:
                 f"{name} is broken or truncated: its content is not what {compression} promises "
                 f"({str(error) or 'it ends too early'}). Compress or fetch it again."
             ) from None
-        raise CorpusError(f"Cannot read {name}: {error}.") from None
+        raise CorpusError(f"Cannot read {name}: {getattr(error, 'strerror', None) or error}.") from None

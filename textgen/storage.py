@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from textgen.errors import SavedModelError, TextgenError
+from textgen.wording import json_text
 
 MANIFEST = "MANIFEST.json"
 PENDING = ".new"  # a file that the manifest already counts on, not yet renamed into place
@@ -257,7 +258,7 @@ def refuse_links(folder: Path) -> None:
 
 def json_bytes(value: Any) -> bytes:
     """JSON for people and programs: UTF-8, indented."""
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    return f"{json_text(value, indent=2)}\n".encode()
 
 
 def sha256(path: Path) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from typing import Any
 
 HIDDEN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -31,6 +32,19 @@ def visible(text: str) -> str:
     '\\\\x1b[31mred'
     """
     return HIDDEN.sub(lambda match: escape(match.group()), text)
+
+
+def shell_word(text: str) -> str:
+    """The text as a word of a shell's command, which may be shown.
+
+    >>> print(shell_word("caf\\udce9 au lait"))
+    $'caf\\xe9 au lait'
+    """
+    shown = visible(text)
+    if shown == text:
+        return shlex.quote(text)
+    quoted = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n").replace("\t", "\\t")
+    return f"$'{visible(quoted)}'"
 
 
 def escape(character: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -26,6 +28,8 @@ from textgen.cli.write import write
 from textgen.errors import Interrupted, TextgenError, WorkerLost
 from textgen.wording import visible
 
+NOT_OURS = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.EROFS)
+"""What is wrong with a path, never with the program."""
 FIELDS = {"valid": "valid_fraction"}  # of a setting, where the option that sets it is called otherwise
 
 
@@ -57,6 +61,10 @@ class Program(click.Group):
         except click.ClickException as error:
             vars(error)["message"] = visible(error.message)  # which may quote what was typed
             raise
+        except OSError as error:
+            if error.errno not in NOT_OURS or error.filename is None:
+                raise
+            raise output.Failure(f"Cannot use {os.fsdecode(error.filename)}: {error.strerror}.") from error
         except KeyboardInterrupt:
             output.note("\nInterrupted.")
             ctx.exit(130)

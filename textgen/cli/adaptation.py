@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from textgen.cli import output
 from textgen.cli.options import Decorator, SectionOption, given, option_group, setting_option
 from textgen.config import CacheConfig, Config, DynamicConfig, from_dict, select
 from textgen.errors import ConfigError
@@ -87,7 +88,9 @@ def _learned(saved: SavedModel, path: str, config: DynamicConfig, label: str | N
     from textgen.tokens import encode_corpus
 
     with tempfile.TemporaryDirectory() as folder:
-        stream = encode_corpus(Corpus([path], saved.corpus_config), saved.tokenizer, Path(folder) / "tokens", label)
+        text = Corpus([path], saved.corpus_config)
+        stream = encode_corpus(text, saved.tokenizer, Path(folder) / "tokens", label)
+        text.say_left_out(output.note)
         load_tensorflow()
         from textgen.dynamic import Learner
 

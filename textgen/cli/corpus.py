@@ -38,11 +38,20 @@ def stats(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
 
     text = Corpus(paths, corpus_config(options))
     text.labels()  # complains where there are none
+    text.stats()
     text.say_skipped(output.note)
+    text.say_left_out(output.note)
     if as_json:
         values = asdict(text.stats())
         del values["character_counts"]
-        output.json_line(values | {"documents_mode": text.documents_mode}, indent=2)
+        output.json_line(
+            values
+            | {
+                "documents_mode": text.documents_mode,
+                "skipped_records": sum(text.left_out.counts.values()),
+            },
+            indent=2,
+        )
     else:
         output.line(_as_table(text))
 

@@ -100,6 +100,7 @@ def evaluate(
     load_tensorflow()
     with tempfile.TemporaryDirectory() as folder:
         stream = encode_corpus(text, saved.tokenizer, Path(folder) / "tokens", label)
+        text.say_left_out(output.note)
         scores = _scores(saved, others, stream, cache_config, dynamic_config)
         found = ngrams.novelty_of_ids(stream.read(0, len(stream)), saved.tokenizer) if ngrams else None
     if AS_SAVED in scores and not scores["nats_per_token"] <= scores[AS_SAVED]:  # also if it is no number

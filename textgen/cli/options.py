@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +44,14 @@ def option_group(*options: Decorator) -> Decorator:
     return decorate
 
 
+ESCAPES = {"\\n": "\n", "\\t": "\t", "\\r": "\r", "\\\\": "\\"}
+
+
+def unescaped(text: str | None) -> str | None:
+    """What was typed, with newlines, tabs and backslashes in the place of \\n, \\t, \\r and \\\\."""
+    return text and re.sub(r"\\[ntr\\]", lambda match: ESCAPES[match.group()], text)
+
+
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """Those of a command's options that were given."""
     return {name: value for name, value in options.items() if value is not None}
@@ -62,6 +71,22 @@ corpus_options = option_group(
     ),
     click.option("--text-field", metavar="NAME", help="Field of .jsonl files that holds the text [default: text]."),
     click.option("--text-column", metavar="NAME", help="Column of .csv and .tsv files with the text [default: text]."),
+    click.option(
+        "--delimiter",
+        metavar="CHARACTER",
+        callback=lambda context, parameter, value: unescaped(value),
+        help="Between the fields of .csv and .tsv files; \\t is a tab. Detected when not given.",
+    ),
+    click.option(
+        "--no-header/--header",
+        default=None,
+        help="Whether .csv and .tsv files begin with data; their columns are numbers from 1 on [default: --header].",
+    ),
+    click.option(
+        "--strict/--lenient",
+        default=None,
+        help="Whether a record without text ends the reading; else it is skipped and counted [default: --lenient].",
+    ),
     click.option(
         "--labels",
         metavar="NAME",
@@ -93,7 +118,7 @@ SAMPLING_HELP = {  # settings of SamplingConfig, by the section of the help that
         "max_tokens": "Pieces at most.",
         "max_seconds": "Seconds at most, for each text.",
         "label": "Write as the texts with this label; see --labels of textgen train.",
-        "stop": "End before this text; may be given several times.",
+        "stop": "End before this text, in which \\n is a newline and \\t a tab; may be given several times.",
         "until": "End with the document, or with the sentence, line or paragraph if that is earlier.",
         "seed": "The same seed gives the same text [default: random].",
         "heal": "Whether a prompt may end inside a piece, and goes on with the rest of it [default: --heal].",
@@ -184,7 +209,7 @@ def setting_option(kind: type, name: str, text: str, section: str) -> Decorator:
         "tuple[str, ...]": {
             "multiple": True,
             "metavar": "TEXT=NUMBER" if name == "logit_bias" else "TEXT",
-            "callback": lambda context, parameter, value: value or None,
+            "callback": lambda context, parameter, value: tuple(map(unescaped, value)) or None,
         },
     }
     if annotation == "bool":
@@ -280,13 +305,17 @@ def standard_input() -> str:
 
 
 def read_text(path: str) -> str:
-    """A whole text: a file, or - for standard input. Raises `TextgenError` for what is not UTF-8."""
-    if path == "-":
-        return standard_input()
+    """A whole text: a file, or - for standard input, read alike: newlines become \\n, a byte-order mark goes.
+
+    Raises `TextgenError` for what is not UTF-8.
+    """
+    name = "standard input" if path == "-" else path
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        text = (standard_bytes().read() if path == "-" else Path(path).read_bytes()).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise TextgenError(f"Cannot read {path}: {error}. Name a UTF-8 text.") from None
+        why = getattr(error, "strerror", None) or error
+        raise TextgenError(f"Cannot read {name}: {why}. It must be UTF-8 text.") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def novelty_line(novelty: Novelty) -> str:

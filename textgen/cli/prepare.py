@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import click
 
 from textgen.cli import output
 from textgen.cli.options import corpus_options, find_tokenizer, json_option, models_dir_option, tokenizer_options
+from textgen.wording import shell_word
 
 if TYPE_CHECKING:
     from textgen.prepared import PreparedCorpus
@@ -88,5 +88,5 @@ def _as_text(prepared: PreparedCorpus) -> str:
     data = prepared.data()
     return (
         f"{prepared.folder}: {len(data.train):,} tokens to train on, {len(data.valid):,} held out.\n"
-        f"Train on it: textgen train {shlex.quote(str(prepared.folder))}"
+        f"Train on it: textgen train {shell_word(str(prepared.folder))}"
     )

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from textgen.cli.options import read_text, standard_input
+from textgen.cli.options import read_text
 from textgen.config import SamplingConfig, from_dict
 from textgen.errors import ConfigError, TextgenError
 
@@ -42,18 +42,23 @@ def _entries(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Where each prompt stands, where that is worth saying, and its values."""
     for prompt in prompts:
-        yield "", {"prompt": standard_input() if prompt == "-" else prompt}
+        yield "", {"prompt": read_prompt(prompt) if prompt == "-" else prompt}
     if prompt_file and prompt_file.endswith(".jsonl"):
         for number, line in enumerate(_lines(prompt_file), 1):
             place = f"{prompt_file}, line {number}"
             yield place, _json_object(line, place)
     elif prompt_file:
-        yield "", {"prompt": read_text(prompt_file)}
+        yield "", {"prompt": read_prompt(prompt_file)}
     if prompt_lines:
         for line in _lines(prompt_lines):
             yield "", {"prompt": line}
     if not (prompts or prompt_file or prompt_lines):
         yield "", {"prompt": ""}
+
+
+def read_prompt(path: str) -> str:
+    """The prompt that is a whole file, without the newline that ends its last line: a text may go on in a line."""
+    return read_text(path).removesuffix("\n")
 
 
 def _json_object(line: str, place: str) -> dict[str, Any]:

@@ -42,11 +42,18 @@ COLOURS = ((1.0, "green"), (4.0, "cyan"), (8.0, "yellow"), (float("inf"), "red")
 
 @click.command(cls=SectionCommand)
 @click.argument("model", required=False)
-@click.option("--prompt", "prompts", multiple=True, metavar="TEXT", help="Begins the text; - reads standard input.")
+@click.option(
+    "--prompt",
+    "prompts",
+    multiple=True,
+    metavar="TEXT",
+    help="Begins the text; - reads standard input, but for its last newline.",
+)
 @click.option(
     "--prompt-file",
     metavar="FILE",
-    help="A prompt: the text of a file. Of a .jsonl file each line is one: an object with prompt and any settings.",
+    help="A prompt: the text of a file, but for its last newline. Of a .jsonl file each line is one: an object with "
+    "prompt and any settings.",
 )
 @click.option("--prompt-lines", metavar="FILE", help="Each line of a file is a prompt; - reads standard input.")
 @click.option(

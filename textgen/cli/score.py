@@ -27,10 +27,12 @@ from textgen.errors import CorpusError
 
 if TYPE_CHECKING:
     from textgen.following import LineScore
+    from textgen.records import LeftOut
     from textgen.saved_model import SavedModel
     from textgen.scoring import Score, Scorer, TextScore
 
 TAKEN_BY_FOLLOW = ("documents", "encoding")  # of the options that say how text is read
+LINE_BYTES = 1 << 18  # of a stream that are read at a time
 HEADER = "log probability    perplexity  bits a byte   pieces  text"
 
 
@@ -120,7 +122,8 @@ def score(
     if jsonl:
         _print_rows(saved, scores, paths, config, pieces)
         return
-    results = scores(Corpus(paths, config).documents())
+    text = Corpus(paths, config)
+    results = scores(text.documents())
     if as_json:
         for result in results:
             _print_json({"text": result.text, "model": saved.name, **_as_dict(saved, result, pieces)})
@@ -128,6 +131,7 @@ def score(
         _print_pieces(saved, results)
     else:
         _print_table(results)
+    text.say_left_out(output.note)
 
 
 def _refuse_contradictions(
@@ -154,28 +158,43 @@ def _print_rows(
     pieces: bool,
 ) -> None:
     """Each JSON line of some files, with the scores of its text."""
-    rows, read = tee(_json_rows(paths, config.text_field, config.encoding))  # what is read and not yet printed is held
+    from textgen.records import LeftOut
+
+    left_out = LeftOut()
+    rows, read = tee(_json_rows(paths, config, left_out))  # what is read and not yet printed is held
     for (row, _), result in zip(rows, scores(text for _, text in read), strict=False):
         _print_json({**row, "model": saved.name, **_as_dict(saved, result, pieces)})
+    for line in left_out.lines():
+        output.note(line)
 
 
-def _json_rows(paths: Sequence[str], field: str, encoding: str) -> Iterator[tuple[dict[str, Any], str]]:
-    """Each JSON line of some files and the text in it."""
-    from textgen.source import json_record, json_text
+def _json_rows(paths: Sequence[str], config: CorpusConfig, left_out: LeftOut) -> Iterator[tuple[dict[str, Any], str]]:
+    """Each JSON line of some files that has a text, and the text."""
+    from textgen.records import RecordFile, bounded_lines
 
     for path in paths:
         name = "standard input" if path == "-" else path
         with _open(path) as stream:
-            for number, line in enumerate(stream, 1):
-                place = f"{name}, line {number}"
-                try:
-                    decoded = line.decode(encoding).removeprefix("\ufeff")
-                except UnicodeDecodeError as error:
-                    raise CorpusError(f"{place}: not {encoding} ({error}). Name its encoding.") from None
-                if decoded.strip():
-                    row = json_record(decoded, field, place)
-                    text = json_text(row, field, place)
-                    yield (row if isinstance(row, dict) else {field: text}), text
+            lines = bounded_lines(_decoded(stream, config.encoding, name), name)
+            file = RecordFile(name, ".jsonl", config, left_out=left_out, keeps_blank=True)
+            for _, row, text in file.objects(lines):
+                yield (row if isinstance(row, dict) else {config.text_field: text}), text
+
+
+def _decoded(stream: BinaryIO, encoding: str, name: str) -> Iterator[str]:
+    """The text of a stream, each line as soon as it is there."""
+    from textgen.source import text_decoder
+
+    decoder = text_decoder(encoding)
+    number, data = 1, b"\n"
+    while data:
+        data = stream.readline(LINE_BYTES)
+        try:
+            text = decoder.decode(data, final=not data)
+        except UnicodeError as error:
+            raise CorpusError(f"{name}, line {number}: not {encoding} ({error}). Set encoding to its own.") from None
+        yield text.removeprefix("\ufeff") if number == 1 else text
+        number += data.endswith(b"\n")
 
 
 def _open(path: str) -> AbstractContextManager[BinaryIO]:

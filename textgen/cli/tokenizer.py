@@ -55,7 +55,10 @@ def train(paths: tuple[str, ...], out: Path, force: bool, **options: Any) -> Non
         raise TokenizerError("The byte tokenizer learns nothing: say byte where a TOKENIZER is asked for.")
     if out.exists() and not force:
         raise TokenizerError(f"{out} exists. Choose another name, or replace it with --force.")
-    trained = learn_vocabulary(Corpus(paths, corpus_config(options)), config)
+    text = Corpus(paths, corpus_config(options))
+    text.say_skipped(output.note)
+    trained = learn_vocabulary(text, config)
+    text.say_left_out(output.note)
     trained.save(out)
     output.note(f"{out}: {trained.vocab_size:,} pieces ({trained.tokenizer}).")
 

@@ -384,6 +384,8 @@ def _plan(
     if isinstance(text, Corpus):
         text.say_skipped(output.note)
     text.stats()  # complains before the slow part
+    if isinstance(text, Corpus):
+        text.say_left_out(output.note)
     distribution = join()
     plan = make_plan(
         text,
@@ -398,7 +400,7 @@ def _plan(
 
 def _share(valid: str) -> float | None:
     """The number that `valid` is; None for the path of a file."""
-    with suppress(ValueError):
+    with suppress(ValueError, OSError):
         return None if Path(valid).exists() else float(valid)
     return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from textgen.cli import output
 from textgen.cli.options import OutputFile, corpus_options, given, json_option, models_dir_option
 from textgen.config import CorpusConfig, TuningConfig, from_dict, select
 from textgen.errors import ConfigError
+from textgen.wording import shell_word
 
 
 @click.command("tune-state")
@@ -59,6 +59,7 @@ def tune_state(
 
     with tempfile.TemporaryDirectory() as folder:
         stream = encode_corpus(text, saved.tokenizer, Path(folder) / "tokens")
+        text.say_left_out(output.note)
         load_tensorflow()
         from textgen import tuning
 
@@ -73,5 +74,5 @@ def tune_state(
     output.line(
         f"{out}: {out.stat().st_size:,} bytes after {tuned.steps:,} steps.\n"
         f"Held-out text: {tuned.nats_after:.4f} nats a token, {tuned.nats_before:.4f} without it.\n"
-        f"Write with it: textgen sample {saved.shell_name} --load-state {shlex.quote(str(out))}"
+        f"Write with it: textgen sample {saved.shell_name} --load-state {shell_word(str(out))}"
     )
