@@ -291,7 +291,7 @@ SETTINGS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("values", SETTINGS, ids=str)
 def test_half_a_character_in_a_setting_is_one_line(tiny_models: Path, tmp_path: Path, values: dict[str, Any]) -> None:
-    """In Python, among the settings of a line of prompts, and as a flag, where a shell gives bytes that are no UTF-8."""
+    """In Python, in a line of prompts, and as a flag, where a shell gives bytes that are no UTF-8."""
     (name, value), *_ = values.items()
     with pytest.raises(ConfigError, match=f"{name} must be valid text") as caught:
         SamplingConfig(**values)

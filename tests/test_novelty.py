@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save as to_safetensors
 
+import textgen
 from textgen import novelty
 from textgen.config import CorpusConfig, SamplingConfig
 from textgen.corpus import Corpus
@@ -278,3 +279,24 @@ def test_no_copy_needs_an_index_and_a_run_that_it_can_see() -> None:
         generator.generate("a", SamplingConfig(no_copy=4))
     with pytest.raises(ConfigError, match="no_copy must be a number from 1"):
         SamplingConfig(no_copy=0)
+
+
+def test_the_index_is_read_when_it_is_needed_and_checked_then(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`textgen.load` reads all but the index; a damaged one is an error of what needs it, and of nothing else."""
+    save_ngrams(tiny, index_of([[3, 4, 5, 4, 3], [5, 5, 5]], ngram=3))
+    read: list[Path] = []
+    real = novelty.read_index
+    monkeypatch.setattr(novelty, "read_index", lambda path: read.append(path) or real(path))
+    generator = textgen.load(str(tiny))
+    generator.generate("a", SamplingConfig(max_tokens=2))
+    assert read == []
+    copying = SamplingConfig(max_tokens=2, no_copy=5)
+    generator.generate("a", copying)
+    generator.generate("a", copying)
+    assert read == [tiny / NGRAMS]
+    assert generator.ngrams is not None
+    (tiny / NGRAMS).write_bytes((tiny / NGRAMS).read_bytes()[:-1] + b"x")
+    late = textgen.load(str(tiny))
+    assert late.generate("a", SamplingConfig(max_tokens=2))
+    with pytest.raises(SavedModelError, match="was altered"):
+        late.generate("a", copying)

@@ -82,5 +82,5 @@ def load(name: str | None = None, models_dir: str | Path | None = None) -> Gener
 def _generator(saved: SavedModel) -> Generator:
     from textgen.generator import Generator
 
-    ngrams = saved.ngrams() if saved.has_ngrams else None  # too large a text has no index
+    ngrams = saved.ngrams if saved.has_ngrams else None  # read when it is needed; too large a text has no index
     return Generator(saved.writer(), saved.tokenizer, ngrams, fingerprint=saved.fingerprint)

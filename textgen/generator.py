@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from itertools import islice
@@ -86,16 +86,22 @@ class Generator:
     """
 
     def __init__(
-        self, model: Writer, tokenizer: Tokenizer, ngrams: NgramIndex | None = None, *, fingerprint: str = ""
+        self,
+        model: Writer,
+        tokenizer: Tokenizer,
+        ngrams: NgramIndex | Callable[[], NgramIndex] | None = None,
+        *,
+        fingerprint: str = "",
     ) -> None:
         """`ngrams`, those of the training text, are needed for `SamplingConfig.no_copy` alone.
 
-        `fingerprint` tells this model from others: saved states carry it.
+        A function that reads them is called when they are needed first. `fingerprint` tells this model from others:
+        saved states carry it.
         """
         self.model = model
         self.tokenizer = tokenizer
-        self.ngrams = ngrams
         self.fingerprint = fingerprint
+        self._read_ngrams = ngrams
 
     def generate(
         self,
@@ -209,6 +215,11 @@ class Generator:
         """What `save_state` wrote. Raises `SavedModelError` for a damaged file or that of another model."""
         return load_state(Path(path), self.start().memory, self.fingerprint, self.tokenizer.vocab_size)
 
+    @cached_property
+    def ngrams(self) -> NgramIndex | None:
+        """The n-grams of the training text; None where there are none. Raises `SavedModelError` for damaged ones."""
+        return self._read_ngrams() if callable(self._read_ngrams) else self._read_ngrams
+
     def _checked(self, state: TextState) -> TextState:
         return check_state(state, self.model.initial_state(1), self.tokenizer.vocab_size)
 
@@ -228,7 +239,8 @@ class Generator:
         return state.after(opening[1:], read_all(self.model, [opening[:-1]], state.memory))
 
     def _batch(self, rows: Sequence[Row]) -> Batch:
-        return Batch(self.model, self.tokenizer, rows, self._prefixes, self.ngrams)
+        ngrams = self.ngrams if any(row.config.no_copy is not None for row in rows) else None
+        return Batch(self.model, self.tokenizer, rows, self._prefixes, ngrams)
 
     def _row(self, request: Request, start: TextState) -> Row:
         return Row(request.prompt, seeded(request.config), self.tokenizer, start)

@@ -41,6 +41,8 @@ SHORTEST_NGRAM = 6  # pieces; fewer words in a row are nobody's
 BITS_PER_NGRAM = 16  # for a false positive rate of 0.05 %
 MAX_NGRAMS = 50_000_000  # of a training text; the index of a larger one would take minutes and know little
 MAX_BYTES = 1 << 26  # of a filter; the rate rises from 33 million n-grams on: 50 million, 0.6 %
+MAX_NGRAM = 1 << 10  # pieces: `NGRAM_BYTES` are never more than some dozens
+MAX_FILTERS = 1 << 8  # of a model that was fine-tuned again and again
 CHUNK = 1 << 17  # pieces hashed at a time, in 15 MB of memory
 
 ABOUT = "textgen.ngrams"  # the metadata of the file
@@ -222,13 +224,17 @@ def read_index(path: Path) -> NgramIndex:
     """The index in a file. Raises `SavedModelError` where it holds none."""
     try:
         with safe_open(path, framework="numpy") as file:
-            about = json.loads((file.metadata() or {})[ABOUT])
-            tensors = [file.get_tensor(f"bits_{number}") for number in range(len(about["hashes"]))]
-        filters = [BloomFilter(bits, hashes) for bits, hashes in zip(tensors, about["hashes"], strict=True)]
-        if not filters or about["ngram"] < 2 or not all(map(_is_sound, filters)):
-            raise ValueError("it holds no index of n-grams")
-        return NgramIndex(about["ngram"], filters)
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
+            ngram, hashes = _about((file.metadata() or {}).get(ABOUT, ""))
+            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+            layout = {key: (part.get_dtype(), len(part.get_shape())) for key, part in slices.items()}
+            sizes = [math.prod(part.get_shape()) for part in slices.values()]
+            if layout != {f"bits_{number}": ("U8", 1) for number in range(len(hashes))}:
+                raise ValueError("it holds no index of n-grams")
+            if not all(0 < size <= MAX_BYTES for size in sizes):
+                raise ValueError(f"a filter has no bytes, or more than {MAX_BYTES:,}")
+            tensors = [file.get_tensor(f"bits_{number}") for number in range(len(hashes))]
+        return NgramIndex(ngram, [BloomFilter(bits, number) for bits, number in zip(tensors, hashes, strict=True)])
+    except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
         raise SavedModelError(f"{path} is damaged: {error}. Copy the whole folder again.") from None
 
 
@@ -246,10 +252,16 @@ def index_stream(stream: TokenStream, eos_id: int, base: NgramIndex | None = Non
     return index.with_base(base) if base else index
 
 
-def _is_sound(bloom: BloomFilter) -> bool:
-    bits = bloom.bits
-    right = bits.dtype == np.uint8 and bits.ndim == 1 and bits.size > 0
-    return right and 1 <= bloom.num_hashes <= BITS_PER_NGRAM
+def _about(text: str) -> tuple[int, list[int]]:
+    """k and the number of hashes of each filter, from the metadata of a file. Raises `ValueError`."""
+    about = json.loads(text)
+    ngram, hashes = (about.get("ngram"), about.get("hashes")) if isinstance(about, dict) else (None, None)
+    if type(ngram) is not int or not 2 <= ngram <= MAX_NGRAM:
+        raise ValueError(f"ngram must be a whole number from 2 to {MAX_NGRAM}, but it is {ngram!r:.50}")
+    sound = isinstance(hashes, list) and 0 < len(hashes) <= MAX_FILTERS
+    if not sound or not all(type(number) is int and 1 <= number <= BITS_PER_NGRAM for number in hashes):
+        raise ValueError(f"hashes must be a list of whole numbers from 1 to {BITS_PER_NGRAM}, but it is {hashes!r:.50}")
+    return ngram, hashes
 
 
 def _hashes(ids: np.ndarray, length: int) -> np.ndarray:
