@@ -678,3 +678,15 @@ def test_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_json_is_for_people_too() -> None:
     assert json_bytes({"a": "月"}).decode() == '{\n  "a": "月"\n}\n'
     assert json.loads(json_bytes([1.5, None])) == [1.5, None]
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TEXTGEN_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def unknown(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    with pytest.raises(TextgenError, match=r"has no home folder .*: set TEXTGEN_CACHE to a folder"):
+        cache_folder()

@@ -36,10 +36,20 @@ NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # not on Windows
 
 
 def cache_folder() -> Path:
-    """Where work that can be redone is kept: $TEXTGEN_CACHE, else textgen in the user's cache folder."""
+    """Where work that can be redone is kept: $TEXTGEN_CACHE, else textgen in the user's cache folder.
+
+    Raises `TextgenError` for a user without a home.
+    """
     if folder := os.environ.get("TEXTGEN_CACHE"):
         return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "textgen"
+    if folder := os.environ.get("XDG_CACHE_HOME"):
+        return Path(folder) / "textgen"
+    try:
+        return Path.home() / ".cache" / "textgen"
+    except RuntimeError:  # neither $HOME nor an entry in the list of users, as in many containers
+        raise TextgenError(
+            "This user has no home folder to keep encoded text in: set TEXTGEN_CACHE to a folder."
+        ) from None
 
 
 def write_file(path: Path, data: bytes) -> None:
