@@ -63,7 +63,9 @@ class Told:
 def altered(value: Any, lot: random.Random) -> Any:
     """A copy of JSON values with one of them, anywhere, replaced, left out, doubled or added."""
     copy = json.loads(json.dumps(value))
-    holder, key, parts = None, None, copy
+    holder: Any = None
+    key: Any = None
+    parts = copy
     while isinstance(parts, (dict, list)) and parts and lot.random() < 0.85:
         holder, key = parts, lot.choice(list(parts)) if isinstance(parts, dict) else lot.randrange(len(parts))
         parts = parts[key]

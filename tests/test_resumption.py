@@ -24,8 +24,20 @@ from textgen.errors import ConfigError, SavedModelError, TextgenError, TrainingE
 from textgen.novelty import BloomFilter, NgramIndex
 from textgen.plan import Plan, make_plan
 from textgen.resumption import Named, Resumed, read_run
-from textgen.saved_model import CARD, CHECKPOINTS, LOGS, NGRAMS, TRAINING, claimed, load_model, save_model, state_of
-from textgen.storage import MANIFEST, locked, read_manifest
+from textgen.saved_model import (
+    CARD,
+    CHECKPOINTS,
+    LOGS,
+    NGRAMS,
+    TRAINING,
+    claimed,
+    load_model,
+    save_model,
+    save_ngrams,
+    state_of,
+    write_training,
+)
+from textgen.storage import MANIFEST, cache_folder, locked, read_manifest
 from textgen.tokenizer import MODEL_FILE
 
 SETTINGS: dict[str, Any] = {
@@ -52,7 +64,7 @@ def begun(plan: Plan, folder: Path, *, saves: bool = True) -> Path:
     with claimed(folder):
         made = run._begun(plan, folder, lambda line: None)
         made.record["progress"] = {"step": 1, "epochs": 0.1, "seconds": 1.0}
-        run.write_training(folder, made.record)
+        write_training(folder, made.record)
         save_checkpoint(folder / CHECKPOINTS, 1, Checkpoint({"weights/a": np.zeros(3, np.float32)}, {"step": 1}))
         if saves:
             save_model(folder, random_weights(made.configs[0]), *made.configs, made.tokenizer)
@@ -115,9 +127,9 @@ def test_what_is_written_to_a_folder_never_goes_through_a_link(folder: Path, tmp
         (folder / name).unlink(missing_ok=True)
         (folder / name).symlink_to(mine)
         before = mine.read_bytes()
-        run.write_training(folder, record | {"state": "other"})
+        write_training(folder, record | {"state": "other"})
         with suppress(SavedModelError):  # a link to the manifest is not read
-            run.save_ngrams(folder, NgramIndex(6, [BloomFilter.for_size(10)]))
+            save_ngrams(folder, NgramIndex(6, [BloomFilter.for_size(10)]))
         assert mine.read_bytes() == before, name
 
 
@@ -165,7 +177,7 @@ def test_a_folder_that_was_sent_resumes_once_its_corpus_is_named(
     run.resume(folder, given=Named([text]))
     run.resume(folder)  # it was written down
     assert len(resumed) == 2
-    assert (ownership.cache_folder() / "key").stat().st_mode & 0o777 == 0o600
+    assert (cache_folder() / "key").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_folder_may_be_moved(folder: Path, tmp_path: Path, resumed: list[run._Run]) -> None:
@@ -224,7 +236,7 @@ def test_where_no_key_can_be_kept_the_corpus_is_asked_for(
 @pytest.mark.parametrize("kind", ["short", "open to others", "a link"])
 def test_a_key_that_others_may_know_is_none(tmp_path: Path, kind: str) -> None:
     signature = ownership.sign(["a"])
-    key = ownership.cache_folder() / "key"
+    key = cache_folder() / "key"
     assert ownership.is_signed(["a"], signature)
     assert not ownership.is_signed(["b"], signature)
     if kind == "short":
