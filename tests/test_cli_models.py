@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -122,7 +123,7 @@ def test_what_an_encoding_lacks_is_escaped_and_said(tiny_models: Path, command: 
 def killed(tmp_path: Path) -> Path:
     """What is in the folder of models then."""
     folder = tmp_path / "models" / "killed"
-    (folder / "checkpoints" / "step-0").mkdir(parents=True)
+    (folder / "checkpoints" / "step-000000000").mkdir(parents=True)
     (folder / "logs").mkdir()
     (folder / "training.json").write_text("{}")
     return folder
@@ -145,3 +146,69 @@ def test_a_killed_training_can_be_watched(killed: Path, monkeypatch: pytest.Monk
     assert run("tensorboard", "killed", "--port", "0").exit_code == 0
     assert started[0][started[0].index("--logdir") + 1] == str(killed / "logs")
     assert run("tensorboard", "nobody").exit_code == 1
+
+
+# === Names ===
+
+
+@pytest.mark.parametrize("name", ["..", "../outside", "a/b", "", ".hidden", "/etc", "a\x1b[31m"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train", "songs.txt", "--name"],
+        ["train", "--resume", "--name"],
+        ["models", "remove", "--yes"],
+        ["import-torch", "state.safetensors", "--tokenizer-from", "byte", "--name"],
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_a_name_is_one_part_of_a_path(at_work: Path, command: list[str], name: str) -> None:
+    """Nothing outside the folder of models is made, changed or deleted."""
+    (at_work / "songs.txt").write_text(LINES * 20, encoding="utf-8")
+    (at_work / "README.md").write_text("# My project", encoding="utf-8")
+    (at_work / "outside").mkdir()
+    (at_work / "outside" / "training.json").write_text("{}")
+    before = {path: path.read_bytes() for path in at_work.rglob("*") if path.is_file()}
+    result = run(*command, name, "--models-dir", "models")
+    assert result.exit_code == 1
+    assert f"A model cannot be called {name!r}: " in result.stderr
+    assert {path: path.read_bytes() for path in at_work.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("path", ["../work/outside", "outside", "prepared", "nothing"])
+def test_only_what_is_in_the_folder_of_models_is_removed(
+    at_work: Path, tiny_models: Path, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEXTGEN_MODELS", str(at_work / "models"))
+    shutil.copytree(tiny_models / "tiny", at_work / "outside")
+    (at_work / "models" / "prepared").mkdir(parents=True)
+    (at_work / "models" / "prepared" / "MANIFEST.json").write_text('{"files": {}}')
+    (at_work / "models" / "prepared" / "prepared.json").write_text("{}")
+    before = sorted(at_work.rglob("*"))
+    result = run("models", "remove", path, "--yes")
+    assert result.exit_code == 1
+    assert sorted(at_work.rglob("*")) == before
+
+
+def test_one_bad_folder_does_not_take_down_the_list(tiny_models: Path, tmp_path: Path) -> None:
+    models = tmp_path / "many"
+    for number, text in enumerate(['{"state": 5}', "{", "[" * 100_000, "[]", "1e999", "\xff"]):
+        shutil.copytree(tiny_models / "tiny", models / f"bad-{number}")
+        (models / f"bad-{number}" / "training.json").write_text(text, encoding="latin-1")
+    for name in ("huge", "pipe", "linked"):
+        shutil.copytree(tiny_models / "tiny", models / name)
+    with (models / "huge" / "training.json").open("wb") as file:
+        file.truncate(12 << 30)
+    os.mkfifo(models / "pipe" / "training.json")
+    (models / "linked" / "training.json").symlink_to("/dev/zero")
+    (models / "no-model").mkdir()
+    (models / "a-file").write_text("")
+    shutil.copytree(tiny_models / "tiny", models / "good")
+    result = run("models", "list", "--json", "--models-dir", str(models))
+    assert result.exit_code == 0
+    rows = {row["name"]: row for row in json.loads(result.stdout)}
+    assert sorted(rows) == [*[f"bad-{number}" for number in range(6)], "good", "huge", "linked", "pipe"]
+    assert [name for name, row in rows.items() if "problem" not in row] == ["good"]
+    assert all("training.json" in row["problem"] for row in rows.values() if "problem" in row)
+    assert "it has more than the" in rows["huge"]["problem"]
+    assert run("models", "list", "--models-dir", str(models)).exit_code == 0

@@ -43,7 +43,7 @@ from textgen.saved_model import (
     write_training,
 )
 from textgen.storage import MANIFEST, json_bytes, locked, update_folder, write_file
-from textgen.tokenizer import MODEL_FILE, ByteTokenizer, Tokenizer
+from textgen.tokenizer import MODEL_FILE, ByteTokenizer, Tokenizer, read_tokenizer
 from textgen.vocabulary import train_tokenizer
 
 if TYPE_CHECKING:
@@ -282,6 +282,20 @@ def test_damage_is_one_clear_line(saved: Path, kind: str) -> None:
     assert re.search(r"(\.|: .*\.)$", message)
 
 
+def test_a_vocabulary_that_is_taken_over_is_checked_too(saved: Path) -> None:
+    assert read_tokenizer(saved).fingerprint() == load_model("songs").tokenizer.fingerprint()
+    flip(MODEL_FILE)(saved)
+    with pytest.raises(SavedModelError, match=f"{MODEL_FILE} was altered"):
+        read_tokenizer(saved)
+
+
+def test_a_vocabulary_beyond_memory_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "huge.model").open("wb") as file:
+        file.truncate(12 << 30)
+    with pytest.raises(TextgenError, match="has more than the 268,435,456 bytes"):
+        read_tokenizer(tmp_path / "huge.model")
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_weights_that_are_not_finite_are_not_saved_over_good_ones(
     tmp_path: Path, saved: Path, tokenizer: Tokenizer, value: float
@@ -350,7 +364,9 @@ def test_a_name_in_the_models_folder_goes_before_a_path(three: Path, monkeypatch
 def test_a_model_that_is_not_there(three: Path, tmp_path: Path) -> None:
     with pytest.raises(SavedModelError, match=rf"There is no model 'x' in {three}\. There are: a, b, c\."):
         find_model("x")
-    with pytest.raises(SavedModelError, match="'unfinished' ended before its first checkpoint: train again under"):
+    with pytest.raises(
+        SavedModelError, match="'unfinished' has saved no model yet, nor a checkpoint: train again under"
+    ):
         find_model("unfinished")
     (three / "unfinished" / "checkpoints" / "step-000000000").mkdir(parents=True)
     with pytest.raises(SavedModelError, match="'unfinished' has saved no model yet: resume it, or remove it"):
@@ -373,7 +389,7 @@ def test_a_training_without_a_model_is_a_run(three: Path, tmp_path: Path, monkey
     with pytest.raises(SavedModelError, match=r"There is no model 'x' in .*\. There are: a, b, c\."):
         find_run("x")
     monkeypatch.chdir(three)
-    with pytest.raises(SavedModelError, match="'unfinished' ended before its first checkpoint"):
+    with pytest.raises(SavedModelError, match="'unfinished' has saved no model yet, nor a checkpoint"):
         find_model("unfinished", tmp_path / "elsewhere")
     (three / "checkpoints" / "checkpoints").mkdir(parents=True)  # of another program
     with pytest.raises(SavedModelError, match="There is no model 'checkpoints'"):

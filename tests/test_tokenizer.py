@@ -18,6 +18,7 @@ from textgen.cli import textgen
 from textgen.config import CorpusConfig, TokenizerConfig
 from textgen.corpus import Corpus
 from textgen.errors import TokenizerError
+from textgen.storage import update_folder
 from textgen.tokenizer import (
     ByteTokenizer,
     SentencePieceTokenizer,
@@ -427,9 +428,7 @@ def test_info(model: Path) -> None:
 
 def test_commands_find_saved_models_by_name(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = model.parent / "saved_models" / "poems"
-    folder.mkdir(parents=True)
-    model.rename(folder / "tokenizer.model")
-    (folder / "MANIFEST.json").touch()  # what makes a folder a model
+    update_folder(folder, {"tokenizer.model": model.read_bytes()})  # a manifest is what makes a folder a model
     monkeypatch.chdir(model.parent)
     monkeypatch.delenv("TEXTGEN_MODELS", raising=False)
     assert invoke("decode", "poems", input=invoke("encode", "saved_models/poems", "cat")) == "cat"

@@ -52,6 +52,8 @@ MAX_ATTENTION = 1 << 13  # outputs that attention looks back on: they are part o
 MAX_ROUNDS = 32
 MAX_LOOK_BACK = 1 << 16  # pieces that a penalty remembers
 MAX_BIAS = 100.0  # nats: enough to force or forbid a piece
+MAX_NUMBER = 1 << 1000  # that is whole: it goes into a float, and prints in a line
+SETTINGS_BYTES = 1 << 20  # of a TOML file at most
 
 
 @dataclass(frozen=True)
@@ -529,10 +531,17 @@ def select(kind: type[Any], settings: Mapping[str, Any]) -> dict[str, Any]:
 def read_toml(path: str | Path) -> dict[str, Any]:
     """Flat settings from a TOML file such as `hidden_units = 512`. Raises `ConfigError`."""
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise ConfigError(f"Cannot read the settings in {path}: {why}.") from None
+        with Path(path).open("rb") as file:
+            data = file.read(SETTINGS_BYTES + 1)
+        if len(data) > SETTINGS_BYTES:
+            raise ValueError(f"it has more than the {SETTINGS_BYTES:,} bytes that a file of settings can have")
+        return tomllib.loads(data.decode("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Cannot read the settings in {path}: {error.strerror or error}.") from None
+    except RecursionError:
+        raise ConfigError(f"Cannot read the settings in {path}: tables or lists are nested too deep.") from None
+    except ValueError as error:  # no UTF-8, no TOML, or a number of thousands of digits
+        raise ConfigError(f"Cannot read the settings in {path}: {str(error).removesuffix('.')}.") from None
 
 
 def _fields(kind: Any) -> dict[str, dataclasses.Field]:
@@ -540,14 +549,15 @@ def _fields(kind: Any) -> dict[str, dataclasses.Field]:
 
 
 def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"{name} must be one of {', '.join(choices)}. Received: {value!r}.")
+    if not isinstance(value, str) or value not in choices:
+        raise ConfigError(f"{name} must be one of {', '.join(choices)}. Received: {_shown(value)}.")
 
 
 def _between(name: str, value: float, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not low <= value <= high or (isinstance(value, int) and value > MAX_NUMBER):
         limits = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
-        raise ConfigError(f"{name} must be a number {limits}. Received: {value!r}.")
+        raise ConfigError(f"{name} must be a number {limits}. Received: {_shown(value)}.")
 
 
 def _whole_text(name: str, *texts: str) -> None:
@@ -574,4 +584,13 @@ def _of_type(name: str, value: object, annotation: str) -> None:
     kinds = tuple(kind for part in annotation.split(" | ") for kind in allowed[part])
     wrong_item = isinstance(value, (list, tuple)) and any(not isinstance(item, str) for item in value)
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds) or wrong_item:
-        raise ConfigError(f"{name} must be {annotation}. Received: {value!r}.")
+        raise ConfigError(f"{name} must be {annotation}. Received: {_shown(value)}.")
+
+
+def _shown(value: object) -> str:
+    """A wrong value as far as it goes into a line."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # thousands of digits, or of brackets
+        return f"{type(value).__name__} of great size"
+    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from textgen.errors import TextgenError
 from textgen.storage import TEMPORARY, cache_folder, open_file
 
 KEY_FILE = "key"
@@ -46,7 +47,7 @@ def _signature(key: bytes, value: Any) -> str:
 
 def _key() -> bytes:
     """The key of this user; empty where there is none that only he can have written."""
-    with suppress(OSError), open_file(cache_folder() / KEY_FILE) as file:
+    with suppress(OSError, TextgenError), open_file(cache_folder() / KEY_FILE) as file:
         about = os.fstat(file.fileno())
         is_private = os.name != "posix" or (about.st_uid == os.getuid() and not stat.S_IMODE(about.st_mode) & 0o077)
         key = file.read(KEY_BYTES + 1)
@@ -57,9 +58,9 @@ def _key() -> bytes:
 
 def _new_key() -> bytes:
     """Makes the key, unless another process is faster; empty where it cannot be kept."""
-    folder = cache_folder()
-    temporary = folder / f"{TEMPORARY}{secrets.token_hex(8)}"
-    with suppress(OSError):
+    with suppress(OSError, TextgenError):
+        folder = cache_folder()
+        temporary = folder / f"{TEMPORARY}{secrets.token_hex(8)}"
         folder.mkdir(parents=True, exist_ok=True)
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -23,11 +23,10 @@ from textgen.prepared import PreparedCorpus, open_corpus
 from textgen.saved_model import NGRAMS, TRAINING, read_training
 from textgen.schema import check
 from textgen.storage import MANIFEST, read_file, read_manifest, sha256, verified
-from textgen.tokenizer import MODEL_FILE, Tokenizer, load_tokenizer
+from textgen.tokenizer import MODEL_BYTES, MODEL_FILE, Tokenizer, load_tokenizer
 from textgen.tokens import TokenData, prepare
 
 PATHS_BYTES = 1 << 23  # of the paths of a corpus that are written down, at most; those of a larger one are asked for
-TOKENIZER_BYTES = 1 << 28
 
 RESUMED = {  # training.json, as far as resuming alone reads it
     "corpus": {
@@ -154,7 +153,7 @@ def _read_tokenizer(folder: Path, record: Mapping[str, Any], config: TokenizerCo
     if MODEL_FILE in entries:
         path = verified(folder, MODEL_FILE, entries[MODEL_FILE])
         try:
-            return load_tokenizer(read_file(path, TOKENIZER_BYTES))
+            return load_tokenizer(read_file(path, MODEL_BYTES))
         except OSError as error:
             raise SavedModelError(f"Cannot read {path}: {error.strerror}. Copy the whole folder again.") from None
     if config.tokenizer == "byte" and not os.path.lexists(folder / MODEL_FILE):

@@ -55,7 +55,7 @@ from textgen.storage import (
     write_own_file,
     writing,
 )
-from textgen.tokenizer import MODEL_FILE, Tokenizer, load_tokenizer
+from textgen.tokenizer import MODEL_BYTES, MODEL_FILE, Tokenizer, load_tokenizer
 from textgen.wording import shell_word
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ RECORD = {  # training.json, as far as commands that train nothing read it; `tex
     "tokens?": {"folder": str, "train": int, "valid": int},
 }
 CONFIG_FILE = {"model": dict, "tokenizer": dict, "corpus": dict}
-TOKENIZER_BYTES, NGRAMS_BYTES = 1 << 28, 1 << 30  # of their files at most
+NGRAMS_BYTES = 1 << 30  # of their file at most
 
 
 @dataclass(frozen=True)
@@ -579,4 +579,4 @@ def _verified_json(path: Path, name: str) -> dict[str, Any]:
 def _tokenizer_bytes(path: Path, config: TokenizerConfig) -> bytes:
     if config.tokenizer == "byte" and MODEL_FILE not in read_manifest(path)["files"]:
         return b""
-    return _read(verified(path, MODEL_FILE, _entry(path, MODEL_FILE)), TOKENIZER_BYTES)
+    return _read(verified(path, MODEL_FILE, _entry(path, MODEL_FILE)), MODEL_BYTES)

@@ -31,6 +31,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import json
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -44,9 +45,10 @@ import sentencepiece
 from textgen.errors import ConfigError, TokenizerError
 from textgen.labels import unknown_label
 from textgen.spelling import Spelling
-from textgen.storage import write_file
+from textgen.storage import MANIFEST, read_file, read_manifest, verified, write_file
 
 MODEL_FILE = "tokenizer.model"  # its name in the folder of a saved model
+MODEL_BYTES, CONFIG_BYTES = 1 << 28, 1 << 20  # of this file and of config.json at most
 
 PAD, UNK, EOS, NEWLINE, FIRST_BYTE = range(5)
 FIRST_LEARNED = FIRST_BYTE + 256
@@ -360,7 +362,12 @@ def read_tokenizer(path: str | Path) -> Tokenizer:
     try:
         if path.is_dir() and not file.exists() and _says_byte(path / "config.json"):
             return ByteTokenizer()
-        serialized = file.read_bytes()
+        if path.is_dir() and os.path.lexists(path / MANIFEST):
+            file = verified(path, MODEL_FILE, _entry(path))
+        with file.open("rb") as opened:
+            serialized = opened.read(MODEL_BYTES + 1)
+        if len(serialized) > MODEL_BYTES:
+            raise TokenizerError(f"The tokenizer {file} has more than the {MODEL_BYTES:,} bytes that one can have.")
     except OSError as error:
         raise TokenizerError(
             f"Cannot read the tokenizer {file}: {error.strerror}. Name a .model file or a saved model."
@@ -371,6 +378,13 @@ def read_tokenizer(path: str | Path) -> Tokenizer:
         return load_tokenizer(serialized)
     except TokenizerError as error:
         raise TokenizerError(f"{file}: {error}") from None
+
+
+def _entry(folder: Path) -> dict[str, Any]:
+    """What the manifest of a saved model says of its vocabulary."""
+    if entry := read_manifest(folder)["files"].get(MODEL_FILE):
+        return entry
+    raise TokenizerError(f"{folder / MANIFEST} does not name {MODEL_FILE}. Copy the whole folder again.")
 
 
 def check_ids(ids: Sequence[int], vocab_size: int) -> None:
@@ -406,8 +420,8 @@ def _varint(number: int) -> bytes:
 
 def _says_byte(config_file: Path) -> bool:
     try:
-        return json.loads(config_file.read_text(encoding="utf-8"))["tokenizer"]["tokenizer"] == "byte"
-    except (OSError, ValueError, KeyError, TypeError):
+        return json.loads(read_file(config_file, CONFIG_BYTES))["tokenizer"]["tokenizer"] == "byte"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 

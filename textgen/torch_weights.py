@@ -16,12 +16,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from safetensors.numpy import save as to_safetensors
 
 from textgen.config import GATES, ModelConfig
 from textgen.errors import ConfigError, SavedModelError
+from textgen.saved_model import LIBRARY_ERRORS
 from textgen.storage import write_file
 
 Arrays = Mapping[str, np.ndarray]
@@ -38,12 +38,15 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
     """The tensors of a safetensors file as float32, by name. Raises `SavedModelError`."""
     try:
         tensors = load_file(path)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except LIBRARY_ERRORS as error:
         raise SavedModelError(
             f"Cannot read {path}: {error}. It should be a safetensors file with float32 tensors; "
             "scripts/convert_torch_checkpoint.py makes one of a .pt file."
         ) from None
-    return {name: array.astype(np.float32) for name, array in tensors.items()}
+    numbers = {name: array for name, array in tensors.items() if array.dtype.kind in "fiu"}
+    if odd := sorted(tensors.keys() - numbers):
+        raise SavedModelError(f"{path} has tensors of {tensors[odd[0]].dtype}: {', '.join(odd)}. {EXPECTED}")
+    return {name: array.astype(np.float32) for name, array in numbers.items()}
 
 
 def write_torch(path: Path, tensors: Arrays) -> None:
@@ -80,6 +83,9 @@ def from_torch(tensors: Arrays, activation: str = "tanh") -> tuple[ModelConfig, 
     if not tied:
         weights["head/kernel"] = _padded(kernel.T, embedding)  # [E, V]
     weights["head/bias"] = bias
+    expected = config.weight_shapes()
+    if odd := [name for name, array in weights.items() if array.shape != expected.get(name)]:
+        raise SavedModelError(f"The tensors for {', '.join(odd)} are not of one network. {EXPECTED}")
     return config, weights
 
 
@@ -159,13 +165,16 @@ def _take_layers(left: dict[str, np.ndarray]) -> tuple[str, list[dict[str, np.nd
         layers.append(layer)
     if not layers:
         raise SavedModelError(f"There is no weight_ih_l0 among {', '.join(left) or 'no tensors'}. {EXPECTED}")
-    rows, hidden = len(layers[0]["weight_hh"]), layers[0]["weight_hh"].shape[-1]
+    for name in ("weight_hh", "weight_ih"):
+        if layers[0][name].ndim != 2 or not layers[0][name].size:
+            raise SavedModelError(f"{name}_l0 has the shape {layers[0][name].shape}. {EXPECTED}")
+    rows, hidden = layers[0]["weight_hh"].shape
     cell = {GATES[cell] * hidden: cell for cell in CELLS}.get(rows)
     if cell is None:
         raise SavedModelError(f"weight_hh_l0 has the shape {layers[0]['weight_hh'].shape}. {EXPECTED}")
     for number, layer in enumerate(layers):
         for name, array in layer.items():
-            inputs = array.shape[-1] if number == 0 else hidden
+            inputs = layers[0]["weight_ih"].shape[1] if number == 0 else hidden
             shape = {"weight_ih": (rows, inputs), "weight_hh": (rows, hidden)}.get(name, (rows,))
             if array.shape != shape:
                 raise SavedModelError(f"{name}_l{number} has the shape {array.shape}. {EXPECTED}")
@@ -188,6 +197,8 @@ def _take_ends(left: dict[str, np.ndarray], inputs: int, hidden: int) -> tuple[n
             f"There are: {sizes}. {EXPECTED}"
         )
     bias = left.pop(output.removesuffix("weight") + "bias", np.zeros(len(left[table]), np.float32))
+    if bias.shape != (len(left[table]),):
+        raise SavedModelError(f"The bias of {output} has the shape {bias.shape}. {EXPECTED}")
     matrix = left.pop(output)
     return left.pop(table, matrix), matrix, bias
 

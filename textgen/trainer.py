@@ -27,7 +27,7 @@ from textgen.batches import Batches
 from textgen.checkpoints import Checkpoint, check_room, newest_checkpoint, save_checkpoint
 from textgen.config import TrainingConfig
 from textgen.distribution import Distribution, deadline
-from textgen.errors import Interrupted, TrainingError
+from textgen.errors import Interrupted, SavedModelError, TrainingError
 from textgen.evaluation import Evaluator, Scores
 from textgen.faults import Health, LossScale
 from textgen.interruption import STOP_SIGNALS, StopRequests
@@ -35,6 +35,7 @@ from textgen.lr_finder import Point, sweep
 from textgen.model import LanguageModel
 from textgen.reports import Observer, RunReport, StepReport, ValidationReport
 from textgen.schedules import scheduled_learning_rate, total_steps
+from textgen.schema import check, of_fields
 from textgen.scoring import perplexity
 from textgen.tokens import TokenData
 from textgen.update import Gradient, Update
@@ -64,9 +65,17 @@ class Position:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Position:
-        """What `asdict` made."""
-        health, loss_scale = Health(**values.get("health", {})), LossScale(**values.get("loss_scale", {}))
-        return cls(**{**values, "health": health, "loss_scale": loss_scale})
+        """What `asdict` made. Raises `SavedModelError` for anything else."""
+        nested = {"health": Health, "loss_scale": LossScale}
+        try:
+            check(values, of_fields(cls, **{name: of_fields(kind) for name, kind in nested.items()}))
+            parts = {name: kind(**values.get(name, {})) for name, kind in nested.items()}
+            position = cls(**{**values, **parts})
+        except (TypeError, ValueError) as error:
+            raise SavedModelError(f"The position in a checkpoint is damaged: {error}.") from None
+        if min(position.step, position.epoch, position.step_in_epoch, position.seconds, position.validations) < 0:
+            raise SavedModelError("The position in a checkpoint is damaged: it is before the beginning.")
+        return position
 
 
 class Trainer:
@@ -369,6 +378,8 @@ class Trainer:
         flat = [array[self._rows] for _, array in sorted(_section(checkpoint.tensors, "state").items())]
         self._state = self._distribution.split(tf.nest.pack_sequence_as(self._state, flat))
         self.position = Position.from_dict(checkpoint.position)
+        if self.position.step_in_epoch >= self._batches.steps_in(self.position.epoch):
+            raise TrainingError("The checkpoint does not fit the text of this run: train again.")
         due = int(self.progress() * self.config.validations)  # fewer, if the budget is longer now
         self.position.validations = min(self.position.validations, due)
         self._saved_at = self.position.seconds

@@ -191,8 +191,7 @@ training_options = option_group(
 @click.option(
     "--resume",
     is_flag=True,
-    help="Go on with an interrupted run: --name NAME, or the newest. PATHS say where its corpus is now. Other settings "
-    "than before may be those of training that do not change which text a step reads.",
+    help="Go on with an interrupted run: --name NAME, or the newest. PATHS, if given, say where its corpus is now.",
 )
 @click.option(
     "--profile",
@@ -285,10 +284,11 @@ def train(
     if resume:
         distribution = join_all()
         display.say(f"Resuming {target}.")
+        again = _named_again(paths, settings, valid, start, tokenizer_from, models_dir)
         saved = resume_run(
             target,
             {**SIZES.get(preset or "", {}), **settings},
-            given=_named_again(paths, settings, valid, start, tokenizer_from, models_dir),
+            given=again,
             observers=observers,
             say=display.say,
             distribution=distribution,
