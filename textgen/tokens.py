@@ -150,7 +150,7 @@ class TokenStream:
             file, last = self._file(folder / f"{self.split}{ENDS}.bin"), 0
             for first in range(0, summary.ends, ENDS_READ):
                 ends = file.read(np.dtype(np.int64), first, min(ENDS_READ, summary.ends - first))
-                if (np.diff(ends, prepend=last) <= 0).any() or ends[-1] > summary.tokens:
+                if not _rises(ends, last + 1, summary.tokens):
                     raise _damaged(file.path, "its numbers are no places in the text")
                 last = ends[-1]
                 yield start + ends
@@ -198,12 +198,15 @@ class TokenStream:
                 is_sound = (
                     (places[:, 1] >= labels.start) & (places[:, 1] < labels.stop) if labels else places[:, 1] == -1
                 )
-                if (np.diff(places[:, 0], prepend=last) <= 0).any() or not is_sound.all():
+                if not _rises(places[:, 0], last + 1, summary.tokens - 1) or not is_sound.all():
                     raise _damaged(path, "its numbers are no places in the text")
                 last = places[-1, 0]
-                if last >= summary.tokens:
-                    raise _damaged(path, "its numbers are no places in the text")
                 yield places + np.array([start, 0])
+
+
+def _rises(numbers: np.ndarray, least: int, most: int) -> bool:
+    """Whether each number is larger than the one before, and all are between the two. Differences could overflow."""
+    return bool(numbers[0] >= least and numbers[-1] <= most and (numbers[:-1] < numbers[1:]).all())
 
 
 class _File:
