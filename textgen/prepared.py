@@ -33,6 +33,7 @@ from textgen.storage import MANIFEST, json_bytes, new_folder, read_manifest
 from textgen.tokenizer import MODEL_FILE, ByteTokenizer, Tokenizer, read_tokenizer
 from textgen.tokens import SUMMARY, SplitSummary, TokenData, TokenStream, encode_parts, hold_out, share_to_hold_out
 from textgen.vocabulary import add_labels, learn_vocabulary
+from textgen.wording import counted
 
 FORMAT = 1
 SHARD_BYTES = 1 << 28  # of text in a shard when nobody says how many shards
@@ -234,7 +235,8 @@ def prepare_corpus(
         data = prepared.encode_shard(corpus, number)
         corpus.say_left_out(say)
         documents = data.train.summary.documents + data.valid.summary.documents
-        say(f"Shard {number} of {shards}: {documents:,} documents, {len(data.train) + len(data.valid):,} tokens.")
+        tokens = len(data.train) + len(data.valid)
+        say(f"Shard {number} of {shards}: {counted(documents, 'document')}, {counted(tokens, 'token')}.")
     return prepared
 
 
@@ -254,7 +256,7 @@ def _begin(
         if config.tokenizer != "byte":
             say(f"Learning a vocabulary ({config.tokenizer}) ...")
         tokenizer = learn_vocabulary(corpus, config)
-        say(f"Vocabulary: {tokenizer.vocab_size:,} pieces.")
+        say(f"Vocabulary: {counted(tokenizer.vocab_size, 'piece')}.")
     elif {"tokenizer", "vocab_size", "sample_bytes"} & given.keys():
         raise ConfigError("The tokenizer is taken over: leave out tokenizer, vocab_size and sample_bytes.")
     else:
@@ -290,7 +292,7 @@ def _problem(folder: Path) -> str:
             path = folder / Path(name).name
             size = path.stat().st_size
             if size != entry["size"]:
-                return f"{name} has {size:,} bytes instead of {entry['size']:,}"
+                return f"{name} has {counted(size, 'byte')} instead of {entry['size']:,}"
             if storage.sha256(path) != entry["sha256"]:
                 return f"{name} was altered"
     except FileNotFoundError as error:

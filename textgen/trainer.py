@@ -38,6 +38,7 @@ from textgen.schedules import scheduled_learning_rate, total_steps
 from textgen.scoring import perplexity
 from textgen.tokens import TokenData
 from textgen.update import Gradient, Update
+from textgen.wording import counted
 
 SPEED_MEMORY = 0.95  # of the running mean that smooths tokens a second
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -209,8 +210,9 @@ class Trainer:
                 position.train_steps += 1
         except tf.errors.ResourceExhaustedError:
             raise TrainingError(
-                f"The memory is not enough for batches of {self.config.batch_size} x {self.config.sequence_length} "
-                "tokens: choose a smaller batch_size, sequence_length, vocab_size or hidden_units."
+                f"The memory is not enough for batches of {self.config.batch_size} x "
+                f"{counted(self.config.sequence_length, 'token')}: "
+                "choose a smaller batch_size, sequence_length, vocab_size or hidden_units."
             ) from None
         position.step += 1
         position.step_in_epoch += 1
@@ -257,7 +259,7 @@ class Trainer:
         for observer in observers:
             observer.on_validation(report)
         if self.config.patience and self.position.without_improvement >= self.config.patience:
-            return f"no better score in {self.position.without_improvement} validations"
+            return f"no better score in {counted(self.position.without_improvement, 'validation')}"
         return ""
 
     def _score(self, observers: Sequence[Observer]) -> ValidationReport:
