@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -289,6 +290,40 @@ def test_counts_have_their_nouns() -> None:
         "2 pieces",
         "1,000 pieces",
     ]
+
+
+NOUNS = "document|character|token|line|step|record|text|validation|restart|layer|unit|parameter"
+
+
+def test_no_message_counts_one_of_several() -> None:
+    found = []
+    for path in CLI.parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for value, after in pairwise(node.values) if isinstance(node, ast.JoinedStr) else ():
+                text = str(after.value) if isinstance(after, ast.Constant) else ""
+                if isinstance(value, ast.FormattedValue) and re.match(f" ({NOUNS})s\\b(?!/)", text):
+                    is_share = value.format_spec is not None and "f" in ast.unparse(value.format_spec)[1:]
+                    if not is_share and not is_constant(value.value):
+                        found.append(f"{path.name}, line {value.lineno}: {text}")
+    assert found == []
+
+
+def is_constant(node: ast.expr) -> bool:
+    """A number of ours, such as `2 * WINDOW`."""
+    names = [each.id for each in ast.walk(node) if isinstance(each, ast.Name)]
+    return not any(isinstance(each, ast.Call | ast.Attribute) for each in ast.walk(node)) and all(
+        map(str.isupper, names)
+    )
+
+
+def test_a_long_name_moves_no_other_line(terminal: Callable[..., str], tiny_models: Path, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    shutil.copytree(tiny_models, models)
+    before = terminal("models", "list").splitlines()
+    shutil.copytree(models / "tiny", models / ("a" * 200))
+    after = terminal("models", "list").splitlines()
+    assert [line for line in after if not line.startswith("aaa")] == before
+    assert len(after) == len(before) + 1
 
 
 def test_json_escapes_what_an_encoding_lacks_and_comes_back_the_same() -> None:

@@ -21,7 +21,7 @@ def model_card(name: str, record: Mapping[str, Any]) -> str:
     facts = {
         "network": _network(model),
         "parameters": f"{record['parameters']:,}",
-        "vocabulary": f"{model['vocab_size']:,} pieces ({record['tokenizer']['tokenizer']})",
+        "vocabulary": f"{counted(model['vocab_size'], 'piece')} ({record['tokenizer']['tokenizer']})",
     }
     if record["tokenizer"]["tokenizer"] == "word":
         facts["loses"] = "words that it does not know, and white space but newlines and single spaces between words"
@@ -57,9 +57,10 @@ def sample_command(name: str, model: Mapping[str, Any], labels: Sequence[str], p
 
 
 def _network(model: Mapping[str, Any]) -> str:
-    layers = f"{model['num_layers']} {CELLS[model.get('cell', 'lstm')]} layers of {model['hidden_units']} units"
+    layers = counted(model["num_layers"], f"{CELLS[model.get('cell', 'lstm')]} layer")
+    layers += f" of {counted(model['hidden_units'], 'unit')}"
     layers += {"backward": ", backward", "both": " in each direction"}.get(model.get("direction", ""), "")
-    layers += f", attention over {model['attention']} outputs" if model.get("attention") else ""
+    layers += f", attention over {counted(model['attention'], 'output')}" if model.get("attention") else ""
     return f"{layers}, embedding of {model['embedding_dim']}"
 
 

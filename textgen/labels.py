@@ -12,6 +12,7 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from textgen.errors import CorpusError
+from textgen.wording import counted
 
 FOLDER = "folder"  # instead of a column or field
 LONGEST = 200  # characters
@@ -25,7 +26,7 @@ def as_label(text: str, place: str) -> str | None:
     label = " ".join(text.split())
     if len(label) > LONGEST:
         raise CorpusError(
-            f"{place}: a label of {len(label):,} characters, at most {LONGEST} are allowed. "
+            f"{place}: a label of {counted(len(label), 'character')}, at most {LONGEST} are allowed. "
             "Set labels to a column or field with names."
         )
     return label or None

@@ -40,6 +40,7 @@ from textgen.subwords import require_sampling
 from textgen.tokenizer import Tokenizer
 from textgen.tokens import SplitSummary, share_to_hold_out
 from textgen.vocabulary import choose_vocab_size
+from textgen.wording import counted
 
 LEAST_CHARACTERS = 1000  # of a corpus; from less nothing can be learned and held out
 PATIENT_MINUTES = 15.0  # a run without a budget is planned not to take longer
@@ -111,7 +112,7 @@ def make_plan(
     stats = corpus.stats()
     if stats.characters < LEAST_CHARACTERS:
         raise CorpusError(
-            f"The corpus has {stats.characters:,} characters, too few to learn from: give at least "
+            f"The corpus has {counted(stats.characters, 'character')}, too few to learn from: give at least "
             f"{LEAST_CHARACTERS:,}, better 50,000 or more."
         )
     if start and tokenizer is None and not select(TokenizerConfig, settings):
@@ -148,8 +149,9 @@ def make_plan(
     speed = tokens_per_second(model, flops, settings["precision"], step_tokens)
     if tokens < step_tokens:
         raise CorpusError(
-            f"The corpus makes about {tokens:,} tokens to train on, less than one batch of {training.num_streams} x "
-            f"{training.sequence_length}: give more text, or a smaller batch_size or sequence_length."
+            f"The corpus makes about {counted(tokens, 'token')} to train on, less than one batch of "
+            f"{training.num_streams} x {training.sequence_length}: give more text, or a smaller batch_size or "
+            "sequence_length."
         )
     seconds = _seconds(training, tokens, speed)
     if not start:

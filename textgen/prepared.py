@@ -44,6 +44,7 @@ from textgen.tokens import (
     share_to_hold_out,
 )
 from textgen.vocabulary import add_labels, learn_vocabulary
+from textgen.wording import counted
 
 FORMAT = 2
 SHARD_BYTES = 1 << 28  # of text in a shard when nobody says how many shards
@@ -302,7 +303,8 @@ def prepare_corpus(
         data = prepared.encode_shard(corpus, number)
         corpus.say_left_out(say)
         documents = data.train.summary.documents + data.valid.summary.documents
-        say(f"Shard {number} of {shards}: {documents:,} documents, {len(data.train) + len(data.valid):,} tokens.")
+        tokens = len(data.train) + len(data.valid)
+        say(f"Shard {number} of {shards}: {counted(documents, 'document')}, {counted(tokens, 'token')}.")
     return prepared
 
 
@@ -322,7 +324,7 @@ def _begin(
         if config.tokenizer != "byte":
             say(f"Learning a vocabulary ({config.tokenizer}) ...")
         tokenizer = learn_vocabulary(corpus, config)
-        say(f"Vocabulary: {tokenizer.vocab_size:,} pieces.")
+        say(f"Vocabulary: {counted(tokenizer.vocab_size, 'piece')}.")
     elif {"tokenizer", "vocab_size", "sample_bytes"} & given.keys():
         raise ConfigError("The tokenizer is taken over: leave out tokenizer, vocab_size and sample_bytes.")
     else:

@@ -45,6 +45,7 @@ from textgen.tokenizer import MODEL_FILE, Tokenizer
 from textgen.tokens import TokenData, prepare
 from textgen.transfer import carried_over, shared_pieces
 from textgen.vocabulary import add_labels, learn_vocabulary
+from textgen.wording import counted
 
 if TYPE_CHECKING:
     import keras
@@ -88,7 +89,7 @@ def train(
 def _begun(plan: Plan, folder: Path, say: Say) -> _Run:
     """A run as planned before its first step, written down in `folder`."""
     tokenizer, data = _encoded(plan, say)
-    say(f"{len(data.train):,} tokens to train on, {len(data.valid):,} held out.")
+    say(f"{counted(len(data.train), 'token')} to train on, {len(data.valid):,} held out.")
     knows_vocabulary = plan.start is not None and plan.start.tokenizer.is_part_of(tokenizer)
     if plan.start and knows_vocabulary:
         if new := [label for label in tokenizer.labels if label not in plan.start.tokenizer.labels]:

@@ -39,6 +39,7 @@ from textgen.schema import check, of_fields
 from textgen.scoring import perplexity
 from textgen.tokens import TokenData
 from textgen.update import Gradient, Update
+from textgen.wording import counted
 
 SPEED_MEMORY = 0.95  # of the running mean that smooths tokens a second
 
@@ -258,8 +259,9 @@ class Trainer:
                 position.train_steps += 1
         except tf.errors.ResourceExhaustedError:
             raise TrainingError(
-                f"The memory is not enough for batches of {self.config.batch_size} x {self.config.sequence_length} "
-                "tokens: choose a smaller batch_size, sequence_length, vocab_size or hidden_units."
+                f"The memory is not enough for batches of {self.config.batch_size} x "
+                f"{counted(self.config.sequence_length, 'token')}: "
+                "choose a smaller batch_size, sequence_length, vocab_size or hidden_units."
             ) from None
         position.step += 1
         position.step_in_epoch += 1
@@ -312,7 +314,7 @@ class Trainer:
             observer.on_validation(report)
         self._take_rate(observers)  # the checkpoint of this step is to have it
         if self.config.patience and self.position.without_improvement >= self.config.patience:
-            return f"no better score in {self.position.without_improvement} validations"
+            return f"no better score in {counted(self.position.without_improvement, 'validation')}"
         return ""
 
     def _score(self, observers: Sequence[Observer]) -> ValidationReport:

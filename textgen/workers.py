@@ -19,6 +19,7 @@ from textgen.children import child_command, child_environment
 from textgen.errors import TrainingError
 from textgen.interruption import StopRequests
 from textgen.saved_model import CHECKPOINTS
+from textgen.wording import counted
 
 FINAL = (0, 1, 2, 129, 130, 143)  # exit codes after which nothing is started again: done, a user's mistake, a signal
 LONGEST_PAUSE = 60.0  # seconds before a restart, at most
@@ -60,7 +61,9 @@ def run_workers(
             pause = min(LONGEST_PAUSE, 2.0**restart)
             say(f"{lost} All start again from the last checkpoint in {pause:.0f} s ({restart + 1} of {max_restarts}).")
             time.sleep(pause)
-    raise TrainingError(f"{lost} That was the last of {max_restarts} restarts: everything saved so far stays.")
+    raise TrainingError(
+        f"{lost} That was the last of {counted(max_restarts, 'restart')}: everything saved so far stays."
+    )
 
 
 class _Workers:

@@ -9,6 +9,7 @@ import click
 from textgen.cli import output
 from textgen.cli.options import OutputFile, find_tokenizer, models_dir_option
 from textgen.config import ACTIVATIONS
+from textgen.wording import counted
 
 
 @click.command("import-torch")
@@ -37,14 +38,14 @@ def import_torch(state: Path, name: str, tokenizer_from: str, activation: str, m
     tokenizer = find_tokenizer(tokenizer_from, models_dir)
     if tokenizer.vocab_size != config.vocab_size:
         raise SavedModelError(
-            f"{state} has an embedding of {config.vocab_size:,} rows and the tokenizer of {tokenizer_from} "
-            f"{tokenizer.vocab_size:,} pieces: name the tokenizer that the weights were trained with."
+            f"{state} has an embedding of {counted(config.vocab_size, 'row')} and the tokenizer of {tokenizer_from} "
+            f"{counted(tokenizer.vocab_size, 'piece')}: name the tokenizer that the weights were trained with."
         )
     kind = TokenizerConfig(tokenizer.tokenizer)
     with claimed(folder):
         save_model(folder, weights, config, kind, CorpusConfig(documents="file"), tokenizer)
         load_model(str(folder.absolute())).weights()  # "saved" is what can be loaded
-    output.note(f"Saved {folder}: {config.num_parameters:,} parameters.")
+    output.note(f"Saved {folder}: {counted(config.num_parameters, 'parameter')}.")
 
 
 @click.command()

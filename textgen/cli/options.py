@@ -25,6 +25,7 @@ from textgen.config import (
 from textgen.documents import RECORDS
 from textgen.errors import SavedModelError, TextgenError
 from textgen.storage import check_writable
+from textgen.wording import counted
 
 if TYPE_CHECKING:
     from textgen.novelty import Novelty
@@ -321,10 +322,13 @@ def read_text(path: str) -> str:
 def novelty_line(novelty: Novelty) -> str:
     """What is known of copying, in a line for people."""
     if novelty.copied_share is None:
-        return f"novelty: too short to tell, shorter than {novelty.ngram} pieces."
-    line = f"novelty: {novelty.copied_share:.1%} of the runs of {novelty.ngram} pieces stand in the training text"
+        return f"novelty: too short to tell, shorter than {counted(novelty.ngram, 'piece')}."
+    runs = f"the runs of {counted(novelty.ngram, 'piece')}"
+    line = f"novelty: {novelty.copied_share:.1%} of {runs} stand in the training text"
     if novelty.false_positive_rate > 0.01:
         line += f" (up to {novelty.false_positive_rate:.0%} by mistake)"
     if not novelty.longest_copy:
         return f"{line}."
-    return f"{line}; the longest copy has at most {novelty.longest_copy} pieces: {novelty.longest_copy_text!r}"
+    return (
+        f"{line}; the longest copy has at most {counted(novelty.longest_copy, 'piece')}: {novelty.longest_copy_text!r}"
+    )

@@ -11,7 +11,7 @@ import click
 
 from textgen.cli import output
 from textgen.cli.options import corpus_options, find_tokenizer, json_option, models_dir_option, tokenizer_options
-from textgen.wording import shell_word
+from textgen.wording import counted, shell_word
 
 if TYPE_CHECKING:
     from textgen.prepared import PreparedCorpus
@@ -87,6 +87,6 @@ def _as_text(prepared: PreparedCorpus) -> str:
         return f"{prepared.folder}: {len(missing)} of {prepared.settings.shards} shards are still to be made."
     data = prepared.data()
     return (
-        f"{prepared.folder}: {len(data.train):,} tokens to train on, {len(data.valid):,} held out.\n"
+        f"{prepared.folder}: {counted(len(data.train), 'token')} to train on, {len(data.valid):,} held out.\n"
         f"Train on it: textgen train {shell_word(str(prepared.folder))}"
     )

@@ -24,6 +24,7 @@ from textgen.cli.options import (
 )
 from textgen.config import CorpusConfig, select
 from textgen.errors import CorpusError
+from textgen.wording import counted
 
 if TYPE_CHECKING:
     from textgen.following import LineScore
@@ -239,7 +240,7 @@ def _print_table(scores: Iterator[TextScore]) -> None:
         total += result.total
         texts += 1
     if texts > 1:
-        output.line(_row(total, f"all {texts:,} texts"))
+        output.line(_row(total, f"all {counted(texts, 'text')}"))
 
 
 def _row(score: Score, label: str) -> str:
@@ -274,7 +275,7 @@ def _follow(
                 if result.flagged or show_all:
                     _print_json({"model": saved.name, **asdict(result)}) if as_json else _print_line(result, show_all)
         finally:
-            output.note(f"{seen:,} lines, {flagged:,} of them surprising.")
+            output.note(f"{counted(seen, 'line')}, {flagged:,} of them surprising.")
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from textgen.cli.options import (
 )
 from textgen.config import TokenizerConfig, from_dict, select
 from textgen.errors import TokenizerError
+from textgen.wording import counted
 
 PIECES_SHOWN = 40
 
@@ -60,7 +61,7 @@ def train(paths: tuple[str, ...], out: Path, force: bool, **options: Any) -> Non
     trained = learn_vocabulary(text, config)
     text.say_left_out(output.note)
     trained.save(out)
-    output.note(f"{out}: {trained.vocab_size:,} pieces ({trained.tokenizer}).")
+    output.note(f"{out}: {counted(trained.vocab_size, 'piece')} ({trained.tokenizer}).")
 
 
 @tokenizer.command()

@@ -39,6 +39,7 @@ from textgen.config import (
 )
 from textgen.errors import TrainingError
 from textgen.presets import RECIPES, SIZES, with_preset
+from textgen.wording import counted
 
 if TYPE_CHECKING:
     from textgen.distribution import Distribution
@@ -456,24 +457,25 @@ def describe(plan: Plan, folder: Path) -> str:
     tied = "tied" if model.tie_embeddings else "untied"
     kind = CELLS[model.cell] + ", residual" * model.residual + ", layer norm" * model.layer_norm
     way = {"backward": ", backward", "both": ", in each direction"}.get(model.direction, "")
-    way += f", attention over {model.attention:,} outputs" * (model.attention > 0)
-    size = f"{model.num_layers} x {kind} of {model.hidden_units} units, embedding {model.embedding_dim}, {tied}{way}"
+    way += f", attention over {counted(model.attention, 'output')}" * (model.attention > 0)
+    size = f"{model.num_layers} x {kind} of {counted(model.hidden_units, 'unit')}, embedding {model.embedding_dim}, "
+    size += f"{tied}{way}"
     if plan.start:
         size += f", from {plan.start.name}"
     rows = {
-        "corpus": f"{stats.characters:,} characters in {stats.documents:,} documents "
+        "corpus": f"{counted(stats.characters, 'character')} in {counted(stats.documents, 'document')} "
         f"by {plan.corpus_config.documents}{reason}",
         **({"labels": _labels(plan)} if plan.corpus_config.labels else {}),
         "held out": held_out,
-        "vocabulary": f"{plan.tokenizer_config.tokenizer}, about {model.vocab_size:,} pieces, "
-        f"{plan.tokens:,} tokens to train on",
+        "vocabulary": f"{plan.tokenizer_config.tokenizer}, about {counted(model.vocab_size, 'piece')}, "
+        f"{counted(plan.tokens, 'token')} to train on",
         "network": size + (f" ({plan.preset})" if plan.preset else ""),
         "parameters": f"{model.num_parameters:,}; memory about {plan.memory_bytes / 1e9:.1f} GB",
         "dropout": f"{model.dropout:g} between layers, {model.embedding_dropout:g} on the embedding"
         + f", {model.word_dropout:g} of words" * (model.word_dropout > 0)
         + f", {model.weight_drop:g} of recurrent weights" * (model.weight_drop > 0)
         + f"; pieces by lot, alpha {training.subword_alpha:g}" * (training.subword_alpha > 0),
-        "training": f"{length}, batches of {training.batch_size} x {training.sequence_length} tokens, "
+        "training": f"{length}, batches of {training.batch_size} x {counted(training.sequence_length, 'token')}, "
         + f"{training.accumulate} to an update, " * (training.accumulate > 1)
         + f"learning rate {training.learning_rate:g} {training.schedule}, {training.optimizer}"
         + (f", weights averaged by {training.average}" if training.average != "none" else ""),
@@ -519,7 +521,7 @@ def _summary(saved: SavedModel) -> str:
 
     scores, progress = saved.training["scores"], saved.training["progress"]
     return (
-        f"{saved.folder}: {saved.training['state']} after {progress['step']:,} steps "
+        f"{saved.folder}: {saved.training['state']} after {counted(progress['step'], 'step')} "
         f"({_duration(progress['seconds'])}).\n"
         f"Held-out text: {scores['nats_per_token']:.3f} nats a token, perplexity {scores['perplexity_per_token']:.2f}, "
         f"{scores['bits_per_byte']:.3f} bits a byte.\n"

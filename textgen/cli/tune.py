@@ -13,7 +13,7 @@ from textgen.cli import output
 from textgen.cli.options import OutputFile, corpus_options, given, json_option, models_dir_option
 from textgen.config import CorpusConfig, TuningConfig, from_dict, select
 from textgen.errors import ConfigError
-from textgen.wording import shell_word
+from textgen.wording import counted, shell_word
 
 
 @click.command("tune-state")
@@ -72,7 +72,7 @@ def tune_state(
         output.json_line({**results, "bytes": out.stat().st_size}, indent=2)
         return
     output.line(
-        f"{out}: {out.stat().st_size:,} bytes after {tuned.steps:,} steps.\n"
+        f"{out}: {counted(out.stat().st_size, 'byte')} after {counted(tuned.steps, 'step')}.\n"
         f"Held-out text: {tuned.nats_after:.4f} nats a token, {tuned.nats_before:.4f} without it.\n"
         f"Write with it: textgen sample {saved.shell_name} --load-state {shell_word(str(out))}"
     )

@@ -17,6 +17,7 @@ import click
 from textgen.cli import output
 from textgen.cli.options import models_dir_option
 from textgen.errors import Interrupted, SavedModelError, TextgenError
+from textgen.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -179,7 +180,7 @@ class Screen:
         ]
         name = _visible(session.path.name)
         title = Text(
-            f"{name}{' *' if session.unsaved else ''}   {len(session.draft.text):,} characters   "
+            f"{name}{' *' if session.unsaved else ''}   {counted(len(session.draft.text), 'character')}   "
             f"temperature {session.temperature:.1f}   page {session.page + 1}",
             "dim",
         )
