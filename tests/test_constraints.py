@@ -228,6 +228,8 @@ def test_bad_constraints() -> None:
     for values, tokenizer, message in [
         ({"ban": every_byte}, ascii_only, "ban leaves no piece to write with"),
         ({"require": ("the dog",)}, words, "no pieces that spell 'the dog', which require asks for"),
+        ({"require": ("the  cat",)}, words, "loses the white space of 'the  cat', which require asks for"),
+        ({"require": ("  ",)}, words, "loses the white space of '  ', which require asks for"),
         ({"require": ("abc", "de"), "max_tokens": 4}, BYTES, "require take 5 pieces, but max_tokens is 4"),
         ({"logit_bias": ("dog=1",)}, words, "no pieces that spell 'dog'"),
         ({"logit_bias": ("#259=1",)}, BYTES, "there is no piece #259, only #0 to #258"),

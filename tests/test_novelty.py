@@ -284,9 +284,13 @@ def test_no_copy_needs_an_index_and_a_run_that_it_can_see() -> None:
 def test_the_index_is_read_when_it_is_needed_and_checked_then(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`textgen.load` reads all but the index; a damaged one is an error of what needs it, and of nothing else."""
     save_ngrams(tiny, index_of([[3, 4, 5, 4, 3], [5, 5, 5]], ngram=3))
-    read: list[Path] = []
-    real = novelty.read_index
-    monkeypatch.setattr(novelty, "read_index", lambda path: read.append(path) or real(path))
+    read, real = list[Path](), novelty.read_index
+
+    def counted(path: Path) -> NgramIndex:
+        read.append(path)
+        return real(path)
+
+    monkeypatch.setattr(novelty, "read_index", counted)
     generator = textgen.load(str(tiny))
     generator.generate("a", SamplingConfig(max_tokens=2))
     assert read == []

@@ -38,7 +38,7 @@ TYPES = {
 VALUES: list[Any] = [
     0, 1, -1, 2.5, 1e300, 1 << 70, math.nan, None, True, "3", [], [3], [3.0], [True], {}, {"a": 1}, "\ud800", "x" * 99,
 ]  # fmt: skip
-ROUNDS, MANY = 300, 20_000
+ROUNDS, MANY = 300, 10_000
 
 
 def parts_of(data: bytes) -> tuple[dict[str, Any], bytes]:
@@ -159,4 +159,4 @@ def test_objects_that_are_no_states_are_one_line(tmp_path: Path, name: str, stat
     if state is not None:
         for use in (GENERATOR.pieces, GENERATOR.read):
             with pytest.raises(SavedModelError, match=r"^The state is damaged"):
-                use("The", start=state)  # type: ignore[operator]
+                use("The", start=state)

@@ -163,6 +163,11 @@ class Constraints:
         for phrase, _ in self._missing:
             if tokenizer.unk_id in phrase.rest(0):
                 raise ConfigError(f"The model has no pieces that spell {phrase.text!r}, which require asks for.")
+            if tokenizer.lost_bytes(phrase.text.strip(" ")) or not phrase.rest(0):
+                raise ConfigError(
+                    f"The vocabulary of words loses the white space of {phrase.text!r}, which require asks for: "
+                    "put single spaces between words."
+                )
         needed = sum(len(phrase.rest(0)) for phrase, _ in self._missing)
         if needed > self._config.max_tokens:
             raise ConfigError(

@@ -258,13 +258,13 @@ def _about(text: str) -> tuple[int, list[int]]:
     ngram, hashes = (about.get("ngram"), about.get("hashes")) if isinstance(about, dict) else (None, None)
     if type(ngram) is not int or not 2 <= ngram <= MAX_NGRAM:
         raise ValueError(f"ngram must be a whole number from 2 to {MAX_NGRAM}, but it is {ngram!r:.50}")
-    if (
-        not isinstance(hashes, list)
-        or not 0 < len(hashes) <= MAX_FILTERS
-        or not all(type(number) is int and 1 <= number <= BITS_PER_NGRAM for number in hashes)
-    ):
+    if not isinstance(hashes, list) or not 0 < len(hashes) <= MAX_FILTERS or not all(map(_is_hash_count, hashes)):
         raise ValueError(f"hashes must be a list of whole numbers from 1 to {BITS_PER_NGRAM}, but it is {hashes!r:.50}")
     return ngram, hashes
+
+
+def _is_hash_count(number: object) -> bool:
+    return type(number) is int and 1 <= number <= BITS_PER_NGRAM
 
 
 def _hashes(ids: np.ndarray, length: int) -> np.ndarray:
