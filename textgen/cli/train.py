@@ -39,7 +39,7 @@ from textgen.errors import TrainingError
 from textgen.presets import RECIPES, SIZES, with_preset
 
 if TYPE_CHECKING:
-    from textgen.distribution import Distribution
+    from textgen.distribution import Distribution, Shares
     from textgen.plan import Plan
     from textgen.reports import Observer
     from textgen.saved_model import SavedModel
@@ -237,7 +237,7 @@ def train(
     from textgen import group
     from textgen.children import end_with
     from textgen.cli.display import Display
-    from textgen.distribution import is_follower
+    from textgen.distribution import is_follower, planned_shares, settled_strategy
     from textgen.run import join
     from textgen.run import resume as resume_run
     from textgen.run import train as train_run
@@ -258,13 +258,18 @@ def train(
         ctx = click.get_current_context()
         ctx.exit(train_on_workers(ctx, folder, chosen))
     join_all = partial(join_others, strategy, start_timeout, trust_network)
+    if find_lr and settled_strategy(strategy) == "multiworker":
+        raise click.UsageError("--find-lr is a run of its own: start it as one process.")
     if is_follower(strategy):
+        if dry_run:
+            return  # the chief shows the plan
         if not name:
             raise click.UsageError("Missing option '--name': several processes must train the same model.")
         join(target, join_all(), step_timeout)
         return
     display = Display()
     observers = [display, *_profilers(target, profile, display.say)]
+    distribution: Distribution | None
     if resume:
         distribution = join_all()
         display.say(f"Resuming {target}.")
@@ -285,7 +290,7 @@ def train(
             start,
             tokenizer_from,
             models_dir,
-            join_all,
+            (lambda: planned_shares(strategy, workers or 1)) if dry_run else join_all,
         )
         if dry_run and as_json:
             click.echo(json.dumps(_values(plan, target), indent=2, ensure_ascii=False))
@@ -328,9 +333,10 @@ def _plan(
     start: str | None,
     tokenizer_from: str | None,
     models_dir: Path | None,
-    join: Callable[[], Distribution],
-) -> tuple[Plan, Distribution]:
+    join: Callable[[], Distribution | Shares],
+) -> tuple[Plan, Distribution | None]:
     from textgen.corpus import Corpus
+    from textgen.distribution import Distribution
     from textgen.plan import make_plan
     from textgen.prepared import open_corpus
     from textgen.saved_model import load_model
@@ -345,7 +351,8 @@ def _plan(
     if isinstance(text, Corpus):
         text.say_skipped(partial(click.echo, err=True))
     text.stats()  # complains before the slow part
-    distribution = join()
+    joined = join()
+    distribution = joined if isinstance(joined, Distribution) else None
     plan = make_plan(
         text,
         settings,
@@ -353,6 +360,7 @@ def _plan(
         valid=held_out,
         start=load_model(start, models_dir) if start else None,
         tokenizer=find_tokenizer(tokenizer_from, models_dir) if tokenizer_from else None,
+        shares=joined.shares if isinstance(joined, Distribution) else joined,
     )
     return plan, distribution
 
