@@ -25,6 +25,8 @@ from threading import Lock
 
 from benchmarking import Result, report
 
+from textgen.children import child_command
+
 TRAIN_BYTES = 300_000
 BASE = {
     "tokenizer": "unigram", "vocab-size": 1000, "documents": "file",
@@ -66,7 +68,7 @@ def train(files: tuple[Path, Path], folder: Path, epochs: float, change: str, se
     flags = [word for name, value in settings.items() for word in (f"--{name}", value) if word is not None]
     name = f"{list(CHANGES).index(change)}-{seed}"
     command = ["train", files[0], "--valid", files[1], *flags, "--name", name, "--models-dir", folder, "--json"]
-    done = subprocess.run([sys.executable, "-m", "textgen", *map(str, command)], capture_output=True, text=True)
+    done = subprocess.run([*child_command("textgen"), *map(str, command)], capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{change}, seed {seed}, failed:\n{done.stderr[-2000:]}")
     run = json.loads(done.stdout)

@@ -22,6 +22,8 @@ from pathlib import Path
 
 from benchmarking import Result, environment, report
 
+from textgen.children import child_command
+
 RECIPE = "ptb-word-2x512-11min"
 UNITS, LAYERS, ROWS, STEPS, DROPOUT = 200, 2, 20, 35, 0.2
 LEARNING_RATE, CLIP_NORM = 20.0, 0.25
@@ -92,7 +94,7 @@ def train_torch(data: Path, epochs: int) -> Result:
 def train_textgen(data: Path, seconds: float, models_dir: Path) -> Result:
     """textgen's recipe for as long, the start of the program included."""
     started = time.perf_counter()
-    program = [sys.executable, "-m", "textgen"]
+    program = child_command("textgen")
     where = ["--models-dir", str(models_dir), "--json"]
     files = [str(data / "ptb.train.txt"), "--valid", str(data / "ptb.valid.txt")]
     minutes = str((seconds - BESIDES) / 60)

@@ -16,6 +16,8 @@ from typing import IO, cast
 
 from benchmarking import Result, arguments, interleave, report, save
 
+from textgen.children import child_command
+
 TORCH_PROGRAM = """
 import sys, torch
 from torch import nn
@@ -60,7 +62,7 @@ def main() -> None:
         state = nn.ModuleList([nn.Embedding(V, E), nn.LSTM(E, H, L), nn.Linear(H, V)]).state_dict()
         torch.save(state, f"{folder}/network.pt")
         program = TORCH_PROGRAM.format(V=V, E=E, H=H, L=L)
-        sample = [sys.executable, "-m", "textgen", "sample", options.model, "--max-tokens", "50", "--seed", "1"]
+        sample = [*child_command("textgen"), "sample", options.model, "--max-tokens", "50", "--seed", "1"]
         contenders = [
             {"name": "textgen sample", "command": sample},
             {"name": "PyTorch", "command": [sys.executable, "-c", program, f"{folder}/network.pt"]},

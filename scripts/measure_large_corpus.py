@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import click
+
+from textgen.children import child_command
 
 VALID = 0.0001  # held out: little, since scoring it at the end of a short run would take longest
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -51,7 +52,7 @@ def measure(arguments: list[str], output: Path) -> tuple[float, int]:
     environment = os.environ | {"TEXTGEN_CACHE": str(output.parent / "cache")}
     started, peak = time.perf_counter(), 0
     with output.open("w", encoding="utf-8") as file:
-        command = [sys.executable, "-m", "textgen", *arguments]
+        command = [*child_command("textgen"), *arguments]
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
         while process.poll() is None:
             peak = max(peak, resident(process.pid))

@@ -20,6 +20,7 @@ from typing import Any
 
 from benchmarking import machine
 
+from textgen.children import child_command
 from textgen.presets import RECIPES
 
 
@@ -86,7 +87,7 @@ def _whole_character(text: bytes, border: int) -> int:
 
 def textgen(*words: str | Path) -> dict[str, Any]:
     """What a command prints with --json; its progress is shown."""
-    done = subprocess.run([sys.executable, "-m", "textgen", *map(str, words), "--json"], stdout=subprocess.PIPE)
+    done = subprocess.run([*child_command("textgen"), *map(str, words), "--json"], stdout=subprocess.PIPE)
     if done.returncode:
         sys.exit(done.returncode)
     result: dict[str, Any] = json.loads(done.stdout)

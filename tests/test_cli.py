@@ -772,6 +772,32 @@ def test_a_signal_saves_and_ends_and_the_run_goes_on_where_it_was(tmp_path: Path
     assert json.loads(result.stdout)["progress"]["step"] == stopped_at + 3
 
 
+@pytest.mark.parametrize("workers", [2, 3])
+def test_the_plan_for_several_workers_is_shown_by_one_process(tmp_path: Path, workers: int) -> None:
+    (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
+    result = run("train", str(tmp_path / "songs.txt"), "--workers", str(workers), "--dry-run", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["training"]["batch_size"] % workers == 0
+
+
+def test_of_several_processes_the_chief_shows_the_plan_and_none_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
+    said = []
+    for index in range(3):
+        cluster = {"worker": [f"host{number}:2222" for number in range(3)]}
+        monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}))
+        result = run("train", str(tmp_path / "songs.txt"), "--name", "songs", "--dry-run", "--json")
+        assert result.exit_code == 0, result.output
+        said.append(result.stdout)
+        finding = run("train", str(tmp_path / "songs.txt"), "--name", "songs", "--find-lr")
+        assert finding.exit_code == 2
+        assert "start it as one process" in finding.stderr
+    assert json.loads(said[0])["training"]["batch_size"] % 3 == 0
+    assert said[1:] == ["", ""]
+
+
 def test_a_closed_pipe_ends_quietly(models: Path) -> None:
     command = f"{sys.executable} -m textgen sample songs --models-dir {models} --num 3 --max-tokens 2000 | head -c 10"
     result = subprocess.run(["bash", "-c", command], capture_output=True, check=False)

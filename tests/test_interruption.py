@@ -170,7 +170,10 @@ def test_two_workers_stop_at_the_same_step_whichever_of_them_is_told(
 
     monkeypatch.setattr("textgen.trainer.os.kill", lambda *_: None)  # what comes too late is for the next who listens
     with ThreadPoolExecutor(2) as threads:
-        both = lambda told, line: list(threads.map(run, range(2), [told] * 2, [line] * 2))  # noqa: E731
+
+        def both(told: int, line: int) -> list[tuple[int, int, int]]:
+            return list(threads.map(run, range(2), [told] * 2, [line] * 2))
+
         for told in range(2):
             lines, stopped = both(told, 0)[told][2], list[int]()
             for line in range(1, lines + 1, 4):
@@ -185,7 +188,7 @@ def test_what_a_terminal_and_a_launcher_send_at_once_is_one_signal_and_a_later_o
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now, told = [0.0], list[int]()
-    monkeypatch.setattr(interruption.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("textgen.interruption.time.monotonic", lambda: now[0])
     requests = StopRequests(told.append)
     with requests.caught():
         os.kill(os.getpid(), signal.SIGINT)
@@ -208,8 +211,10 @@ def test_a_hangup_that_is_ignored_stays_so() -> None:
         requests = StopRequests()
         with requests.caught():
             os.kill(os.getpid(), signal.SIGHUP)
-            assert not requests.received
+        assert not requests.received
+        others = StopRequests()
+        with others.caught():
             os.kill(os.getpid(), signal.SIGTERM)
-            assert requests.received == signal.SIGTERM
+        assert others.received == signal.SIGTERM
     finally:
         signal.signal(signal.SIGHUP, before)

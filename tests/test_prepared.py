@@ -471,3 +471,11 @@ def test_a_moved_folder_is_the_same_corpus(tmp_path: Path) -> None:
     assert len(moved.data().train)
     settings = json.loads((tmp_path / "moved" / PREPARED).read_text(encoding="utf-8"))
     assert settings["shards"] == 3
+
+
+@pytest.mark.parametrize("shards", [0, -1, 2.0, "3", True])
+def test_a_number_of_shards_that_cannot_be_is_refused_before_anything_is_made(tmp_path: Path, shards: Any) -> None:
+    (tmp_path / "text.txt").write_text("A line.\n" * 50, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"shards must be a whole number, 1 or more\. Received: "):
+        prepare_corpus([str(tmp_path / "text.txt")], tmp_path / "out", {"shards": shards, "tokenizer": "byte"})
+    assert not (tmp_path / "out").exists()

@@ -236,6 +236,15 @@ def test_workers_open_no_port_and_save_and_end_with_their_launcher(text: Path, r
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("workers", [3, 8])
+def test_what_is_planned_for_several_workers_trains(text: Path, workers: int) -> None:
+    options = ["--name", f"of-{workers}", "--models-dir", str(text.parent), "--steps", "2", "--preset", "tiny"]
+    command = [sys.executable, "-m", "textgen", "train", str(text), "--workers", str(workers), *options]
+    training_ends(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_for_the_launcher_stops_all_workers_which_save(
     text: Path, number: signal.Signals, request: pytest.FixtureRequest

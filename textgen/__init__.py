@@ -6,17 +6,19 @@
     generator = textgen.load("novel")
     print(generator.generate("It was a")[0].text)
 
-Nothing heavy is imported until one of the functions is called. They leave the process as it was; a program that only
-trains and writes calls `textgen.configure_process()` first and is faster.
+Nothing is imported until one of the functions is called: `python -m textgen` comes by here before it can leave the
+current folder out of Python's search for modules. They leave the process as it was; a program that only trains and
+writes calls `textgen.configure_process()` first and is faster.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as type checkers know it, without importing typing
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from typing import Any
+
     import keras
 
     from textgen.generator import Generator
@@ -46,6 +48,8 @@ def train(
     from textgen.runtime import load_tensorflow
 
     load_tensorflow()
+    from pathlib import Path
+
     from textgen.config import CorpusConfig, from_dict, select
     from textgen.plan import make_plan
     from textgen.prepared import open_corpus

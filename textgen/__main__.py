@@ -1,13 +1,33 @@
 """`python -m textgen`, and the console script."""
 
-from textgen.cli import textgen
-from textgen.runtime import configure_process
+import os
+import sys
 
 
 def main() -> None:
     """Runs the program, which has its process to itself."""
+    leave_out_current_folder()
+    from textgen.cli import textgen
+    from textgen.runtime import configure_process
+
     configure_process()
     textgen(prog_name="textgen")
+
+
+def leave_out_current_folder() -> None:
+    """Keeps Python from looking for modules in the current folder, where a user's own random.py may lie.
+
+    It does so with -m, and for empty and relative entries of PYTHONPATH; those stand before its own library.
+    """
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:  # it was deleted
+        return
+    meant = [os.path.normpath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    library = os.path.dirname(os.__file__)
+    number = sys.path.index(library) if library in sys.path else 0
+    first = [entry for entry in sys.path[:number] if os.path.abspath(entry) != here or entry in meant]
+    sys.path[:number] = first
 
 
 if __name__ == "__main__":

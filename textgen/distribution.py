@@ -17,6 +17,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,15 @@ from textgen.runtime import load_tensorflow, num_cores
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Among how many a training is shared."""
+
+    replicas: int = 1
+    processes: int = 1
+    machines: int = 1
 
 
 class Distribution:
@@ -51,6 +61,11 @@ class Distribution:
         self.num_replicas: int = self.strategy.num_replicas_in_sync * (group.size if group else 1)
         self.is_chief = self.worker == 0
         self._compiled_gather = tf.function(self._gather)  # one function, whatever the shapes
+
+    @property
+    def shares(self) -> Shares:
+        """Among how many the work is shared; processes of a group are on one machine, others on one each."""
+        return Shares(self.num_replicas, self.num_workers, 1 if self.group else self.num_workers)
 
     @property
     def local_replicas(self) -> int:
@@ -160,7 +175,7 @@ def require_shares(batch_size: int, replicas: int) -> None:
         near = [size for size in (batch_size - rest, batch_size - rest + replicas) if size]
         raise ConfigError(
             f"batch_size must be a multiple of {replicas}, the number of replicas. Received: {batch_size}. "
-            f"Give {' or '.join(map(str, near))}."
+            f"Give {' or '.join(map(str, near))}, or a number of replicas that divides it."
         )
 
 
@@ -217,22 +232,23 @@ def settled_strategy(name: str) -> str:
     return "multiworker" if name == "auto" and _cluster_size() > 1 else name
 
 
-def planned_shares(name: str, workers: int = 1) -> tuple[int, int]:
-    """How many replicas and processes would train here, for a plan: nothing is joined, others are taken to be like us.
+def planned_shares(name: str, workers: int = 1) -> Shares:
+    """Among how many a training would be shared, for a plan: nobody is joined, the others are taken to be like us.
 
-    Of `workers` on one machine each has one device.
+    Raises `ConfigError` for `workers` on this machine that are more than its GPUs, if it has any.
     """
-    if workers > 1:
-        return workers, workers
     name, processes = settled_strategy(name), _cluster_size()
     load_tensorflow()
     import tensorflow as tf
 
     gpus = len(tf.config.list_physical_devices("GPU"))
+    if workers > 1:
+        _require_devices(workers, gpus)
+        return Shares(workers, workers)
     if name == "multiworker":
-        return processes * max(1, gpus), processes
+        return Shares(processes * max(1, gpus), processes, processes)
     here = num_cores() if name == "mirrored" and not gpus else max(1, gpus)
-    return (1 if name == "single" else here), 1
+    return Shares(1 if name == "single" else here)
 
 
 def num_processes(name: str = "auto") -> int:
@@ -256,11 +272,15 @@ def _own_device(group: Group) -> tf.distribute.Strategy | None:
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
-    if gpus and group.size > len(gpus):
-        raise ConfigError(f"workers must be at most {len(gpus)}, the number of GPUs. Received: {group.size}.")
+    _require_devices(group.size, len(gpus))
     if gpus:
         tf.config.set_visible_devices(gpus[group.worker], "GPU")
     return None
+
+
+def _require_devices(workers: int, gpus: int) -> None:
+    if gpus and workers > gpus:
+        raise ConfigError(f"workers must be at most {gpus}, the number of GPUs. Received: {workers}.")
 
 
 def _join(name: str) -> tf.distribute.Strategy | None:

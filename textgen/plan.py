@@ -5,7 +5,7 @@ The rules are rough on purpose, and each can be overridden by its field:
 - vocabulary: what the corpus supports (see `textgen.tokenizer.choose_vocab_size`);
 - length: passes over the text, fewer the longer it is (a recurrent network learns most in the first ones),
   and never so many that it learns the text by heart;
-- batch: small for a short text, so that each pass makes enough updates;
+- batch: small for a short text, so that each pass makes enough updates; as many rows for each replica;
 - size: the largest preset that the corpus can feed and that sees, within the budget, twice as many tokens as
   it has parameters (a larger network learns more from a token, but reads fewer of them);
 - dropout and weight decay: by how often each token is seen; learning rate: by the width of the layers.
@@ -30,11 +30,12 @@ from textgen.config import (
     select,
 )
 from textgen.corpus import Corpus, CorpusStats
+from textgen.distribution import Shares, require_shares
 from textgen.errors import ConfigError, CorpusError
 from textgen.labels import worth_learning
 from textgen.prepared import PreparedCorpus
 from textgen.presets import SIZES
-from textgen.runtime import best_precision, measure_flops, shard_rows
+from textgen.runtime import best_precision, measure_flops, num_cores, shard_rows
 from textgen.saved_model import SavedModel
 from textgen.subwords import require_sampling
 from textgen.tokenizer import Tokenizer
@@ -52,6 +53,7 @@ EFFICIENCY = {
 STEP_SECONDS = 0.006  # that an update takes besides
 TENSORFLOW = 800_000_000  # bytes, with XLA and its compiler
 SMALL_LAYER = 80  # units that cost as much as the rest of a step; narrow layers are less efficient
+SHORTEST = 8  # tokens of a window, unless it is set
 MOST_PASSES = 30.0  # over a text; more would only learn it by heart
 UPDATES_PER_PASS = 48  # that a short text should make, at batches of at least 4 streams
 TOKENS_PER_PARAMETER = 2.0  # that a network should see within its budget
@@ -96,10 +98,12 @@ def make_plan(
     start: SavedModel | None = None,
     tokenizer: Tokenizer | None = None,
     flops: float | None = None,
+    shares: Shares | None = None,
 ) -> Plan:
     """Settles all settings: those given in flat `settings` as they are, the others from the corpus.
 
-    `flops` is the machine's speed at float32 matrix products, in operations a second; measured when not given.
+    `flops` is the speed at float32 matrix products, in operations a second, of all devices together; measured when
+    not given. `shares` says among how many the batch will be shared.
     Raises `CorpusError` when the text is too short and `ConfigError` for settings that cannot be.
     """
     settings = dict(settings or {})
@@ -127,16 +131,18 @@ def make_plan(
         vocab_size = tokenizer.vocab_size if tokenizer else _vocab_size(tokenizer_config, corpus.stats())
         vocab_size += _num_new_labels(labels, tokenizer)
         tokens = max(1, int(_tokens(tokenizer_config.tokenizer, corpus.stats()) * (1 - fraction)))
-    flops = flops or measure_flops()
+    shares = shares or Shares()
+    flops = flops or measure_flops(shares.replicas, shares.machines)
     if settings.get("precision", "auto") == "auto":
         settings["precision"] = best_precision()
     if start:
         model, preset = start.model_config, None
         model = replace(model, **{k: v for k, v in settings.items() if k in REGULARISERS}, vocab_size=vocab_size)
     else:
-        model, preset = _plan_model(settings, preset, vocab_size, tokens, flops)
+        model, preset = _plan_model(settings, preset, vocab_size, tokens, flops, shares.replicas)
     speed = tokens_per_second(model, flops, settings["precision"])
-    training = _plan_training(settings, model, tokens, speed, fine_tuning=start is not None)
+    training = _plan_training(settings, model, tokens, speed, shares.replicas, fine_tuning=start is not None)
+    require_shares(training.batch_size, shares.replicas)
     _refuse_unknown_layers(training, model)
     if labels and model.direction != "forward":
         raise ConfigError(
@@ -151,16 +157,16 @@ def make_plan(
         raise CorpusError(
             f"The corpus makes about {counted(tokens, 'token')} to train on, less than one batch of "
             f"{training.num_streams} x {training.sequence_length}: give more text, or a smaller batch_size or "
-            "sequence_length."
+            "sequence_length"
+            + (f"; batch_size is at least {shares.replicas}, the number of replicas." if shares.replicas > 1 else ".")
         )
     seconds = _seconds(training, tokens, speed)
     if not start:
         model = _plan_dropout(settings, model, epochs=seconds * speed / tokens)
-    shards = len(shard_rows(training.batch_size))
     return Plan(
         corpus, valid, start, tokenizer,
         replace(corpus.config, documents=corpus.documents_mode), tokenizer_config, model, training,
-        stats, labels, preset, tokens, speed, seconds, training_memory(model, training, shards),
+        stats, labels, preset, tokens, speed, seconds, _memory_of_a_machine(model, training, shares),
     )  # fmt: skip
 
 
@@ -237,27 +243,27 @@ def _tokens(tokenizer: str, stats: CorpusStats) -> int:
 
 
 def _plan_model(
-    settings: Mapping[str, Any], preset: str | None, vocab_size: int, tokens: int, flops: float
+    settings: Mapping[str, Any], preset: str | None, vocab_size: int, tokens: int, flops: float, replicas: int
 ) -> tuple[ModelConfig, str | None]:
     """The preset asked for, or the largest that corpus and budget can feed; single settings change it."""
     own = {k: v for k, v in select(ModelConfig, settings).items() if k != "vocab_size"}
     shape = {"hidden_units", "embedding_dim", "num_layers"} & own.keys()
     if preset is None:
-        preset = _largest_preset(settings, vocab_size, tokens, flops)
+        preset = _largest_preset(settings, vocab_size, tokens, flops, replicas)
     values: dict[str, Any] = {**SIZES[preset], **own, "vocab_size": vocab_size}
     if "hidden_units" in own and "embedding_dim" not in own:
         values["embedding_dim"] = min(own["hidden_units"], 1024)
     return from_dict(ModelConfig, values), None if shape else preset
 
 
-def _largest_preset(settings: Mapping[str, Any], vocab_size: int, tokens: int, flops: float) -> str:
+def _largest_preset(settings: Mapping[str, Any], vocab_size: int, tokens: int, flops: float, replicas: int) -> str:
     names = list(SIZES)
     largest = next((name for most, name in LARGEST_FOR if tokens < most), names[-1])
     for name in reversed(names[: names.index(largest) + 1]):
         model = ModelConfig(vocab_size=vocab_size, **SIZES[name])
         wanted = replace(model, direction=settings.get("direction", model.direction))
         speed = tokens_per_second(wanted, flops, settings["precision"])
-        seconds = _seconds(_plan_training(settings, model, tokens, speed), tokens, speed)
+        seconds = _seconds(_plan_training(settings, model, tokens, speed, replicas), tokens, speed)
         recurrent = model.num_parameters - vocab_size * (model.embedding_dim + 1)  # rows of a table come cheap
         if seconds * speed >= TOKENS_PER_PARAMETER * recurrent:
             return name
@@ -265,12 +271,24 @@ def _largest_preset(settings: Mapping[str, Any], vocab_size: int, tokens: int, f
 
 
 def _plan_training(
-    settings: Mapping[str, Any], model: ModelConfig, tokens: int, speed: float, *, fine_tuning: bool = False
+    settings: Mapping[str, Any],
+    model: ModelConfig,
+    tokens: int,
+    speed: float,
+    replicas: int,
+    *,
+    fine_tuning: bool = False,
 ) -> TrainingConfig:
     values = select(TrainingConfig, settings)
     length = values.get("sequence_length", TrainingConfig.sequence_length)
     if "batch_size" not in values:
-        values["batch_size"] = max(4, min(32, 1 << int(math.log2(max(1, tokens / (UPDATES_PER_PASS * length))))))
+        rows = max(4, min(32, 1 << int(math.log2(max(1, tokens / (UPDATES_PER_PASS * length))))))
+        values["batch_size"] = math.ceil(rows / replicas) * replicas
+    streams = values["batch_size"] * values.get("accumulate", 1)
+    if "sequence_length" not in values:  # a short text makes a batch for many replicas only in shorter windows
+        while length > SHORTEST and streams * length > tokens:
+            length //= 2
+        values["sequence_length"] = length
     if "learning_rate" not in values:
         rate = min(5e-3, 4e-3 * (256 / model.hidden_units) ** 0.7)
         rate = RATES.get(values.get("optimizer", TrainingConfig.optimizer), rate) * (1 - values.get("momentum", 0.0))
@@ -320,6 +338,13 @@ def tokens_per_second(model: ModelConfig, flops: float, precision: str, step_tok
     products += 2 * model.attention * model.hidden_units  # as many as a matrix of that size
     efficiency = EFFICIENCY[precision] * model.hidden_units / (model.hidden_units + SMALL_LAYER)
     return step_tokens / (step_tokens * 6 * products / (flops * efficiency) + STEP_SECONDS)
+
+
+def _memory_of_a_machine(model: ModelConfig, training: TrainingConfig, shares: Shares) -> int:
+    here = shares.processes // shares.machines
+    rows = training.batch_size // shares.processes
+    shards = len(shard_rows(rows, num_cores(here)))
+    return here * training_memory(model, replace(training, batch_size=rows), shards)
 
 
 def training_memory(model: ModelConfig, training: TrainingConfig, shards: int = 1) -> int:

@@ -273,6 +273,9 @@ def prepare_corpus(
     known = [field.name for kind in (CorpusConfig, TokenizerConfig) for field in fields(kind)] + OWN
     if unknown := [name for name in given if name not in known]:
         raise ConfigError(f"There is no setting {unknown[0]!r}. There are: {', '.join(known)}.")
+    shards = given.get("shards", 1)
+    if isinstance(shards, bool) or not isinstance(shards, int) or shards < 1:
+        raise ConfigError(f"shards must be a whole number, 1 or more. Received: {shards!r}.")
     if shard:
         if not 1 <= shard[0] <= shard[1]:
             raise ConfigError(f"There is no shard {shard[0]} of {shard[1]}: shards are numbered from 1 on.")

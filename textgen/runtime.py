@@ -148,8 +148,11 @@ def best_precision() -> str:
     return "bfloat16" if {"avx512_bf16", "amx_bf16"} & set(flags) else "float32"
 
 
-def measure_flops() -> float:
-    """Operations a second of float32 matrix products on this machine: the best of some quick tries."""
+def measure_flops(replicas: int = 1, machines: int = 1) -> float:
+    """Operations a second of float32 matrix products on so many machines like this one: the best of some quick tries.
+
+    Each replica has a GPU, or all share the cores.
+    """
     import tensorflow as tf
 
     size = 512
@@ -160,7 +163,7 @@ def measure_flops() -> float:
         tf.matmul(matrix, matrix).numpy()
         best = min(best, time.perf_counter() - started)
     each = 2 * size**3 / best
-    return each if tf.config.list_physical_devices("GPU") else each * num_cores()
+    return each * (replicas if tf.config.list_physical_devices("GPU") else num_cores() * machines)
 
 
 def resident_bytes() -> int:

@@ -42,7 +42,7 @@ from textgen.presets import RECIPES, SIZES, with_preset
 from textgen.wording import counted
 
 if TYPE_CHECKING:
-    from textgen.distribution import Distribution
+    from textgen.distribution import Distribution, Shares
     from textgen.plan import Plan
     from textgen.reports import Observer
     from textgen.resumption import Named
@@ -251,7 +251,7 @@ def train(
     from textgen import group
     from textgen.children import end_with
     from textgen.cli.display import Display
-    from textgen.distribution import is_follower, num_processes
+    from textgen.distribution import is_follower, num_processes, planned_shares
     from textgen.resumption import Named
     from textgen.run import join
     from textgen.run import resume as resume_run
@@ -273,6 +273,8 @@ def train(
         ctx.exit(train_on_workers(ctx, folder, chosen))
     join_all = partial(join_others, strategy, start_timeout, trust_network)
     if is_follower(strategy):
+        if dry_run:
+            return  # the chief shows the plan
         if not name:
             raise click.UsageError("Missing option '--name': several processes must train the same model.")
         given_again = Named(
@@ -282,6 +284,7 @@ def train(
         return
     display = Display()
     observers = [display, *_profilers(target, profile, display.say)]
+    distribution: Distribution | None
     if resume:
         distribution = join_all()
         display.say(f"Resuming {target}.")
@@ -304,7 +307,7 @@ def train(
             start,
             tokenizer_from,
             models_dir,
-            join_all,
+            (lambda: planned_shares(strategy, workers or 1)) if dry_run else join_all,
         )
         if dry_run and as_json:
             output.json_line(_values(plan, target), indent=2)
@@ -330,7 +333,7 @@ def _refuse_contradictions(paths: tuple[str, ...], resume: bool, find_lr: bool, 
         raise click.UsageError("--resume goes on with a run as it was planned: leave out --dry-run.")
     if find_lr and (resume or processes > 1):
         raise click.UsageError(
-            "--find-lr is a run of its own, in one process: leave out --resume, --workers and TF_CONFIG."
+            "--find-lr is a run of its own: start it as one process; leave out --resume, --workers and TF_CONFIG."
         )
     if not resume and not paths:
         raise click.UsageError("Missing argument 'PATHS...': what text is the model to learn from?")
@@ -368,9 +371,10 @@ def _plan(
     start: str | None,
     tokenizer_from: str | None,
     models_dir: Path | None,
-    join: Callable[[], Distribution],
-) -> tuple[Plan, Distribution]:
+    join: Callable[[], Distribution | Shares],
+) -> tuple[Plan, Distribution | None]:
     from textgen.corpus import Corpus
+    from textgen.distribution import Distribution
     from textgen.plan import make_plan
     from textgen.prepared import open_corpus
     from textgen.saved_model import load_model
@@ -387,7 +391,8 @@ def _plan(
     text.stats()  # complains before the slow part
     if isinstance(text, Corpus):
         text.say_left_out(output.note)
-    distribution = join()
+    joined = join()
+    distribution = joined if isinstance(joined, Distribution) else None
     plan = make_plan(
         text,
         settings,
@@ -395,6 +400,7 @@ def _plan(
         valid=held_out,
         start=load_model(start, models_dir) if start else None,
         tokenizer=find_tokenizer(tokenizer_from, models_dir) if tokenizer_from else None,
+        shares=joined.shares if isinstance(joined, Distribution) else joined,
     )
     return plan, distribution
 
@@ -416,7 +422,7 @@ def _profilers(target: Path, steps: int | None, say: Callable[[str], None]) -> l
     return [Profiler(target / LOGS, steps, say)]
 
 
-def _find_lr(plan: Plan, say: Callable[[str], None], as_json: bool, distribution: Distribution) -> None:
+def _find_lr(plan: Plan, say: Callable[[str], None], as_json: bool, distribution: Distribution | None) -> None:
     from textgen import lr_finder
     from textgen.run import find_learning_rate
 
