@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from conftest import LINES
 
 from textgen.cli import textgen
+from textgen.errors import SavedModelError
 from textgen.tokenizer import Tokenizer
 
 
@@ -173,6 +174,15 @@ def test_a_name_is_one_part_of_a_path(at_work: Path, command: list[str], name: s
     assert result.exit_code == 1
     assert f"A model cannot be called {name!r}: " in result.stderr
     assert {path: path.read_bytes() for path in at_work.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["..", "../outside", "a/b", "", "/etc"])
+def test_a_name_given_in_python_is_one_part_of_a_path(at_work: Path, name: str) -> None:
+    import textgen as package
+
+    with pytest.raises(SavedModelError, match="A model cannot be called"):
+        package.train("songs.txt", name=name, models_dir="models")
+    assert list(at_work.iterdir()) == []
 
 
 @pytest.mark.parametrize("path", ["../work/outside", "outside", "prepared", "nothing"])

@@ -133,6 +133,14 @@ def test_what_is_written_to_a_folder_never_goes_through_a_link(folder: Path, tmp
         assert mine.read_bytes() == before, name
 
 
+def test_what_a_killed_run_left_half_written_is_swept(folder: Path, resumed: list[run._Run]) -> None:
+    (folder / LOGS).mkdir()
+    for place in (folder, folder / LOGS, folder / CHECKPOINTS):
+        (place / ".tmp-0123456789abcdef").write_bytes(b"half")
+    run.resume(folder)
+    assert not list(folder.rglob(".tmp-*"))
+
+
 # === Where the text is ===
 
 
@@ -434,9 +442,9 @@ def test_what_runs_is_said(folder: Path) -> None:
     assert row()["state"] == state_of(folder, {"state": "running"}) == "interrupted"
     with locked(folder):
         assert row()["state"] == "running"
-        for arguments in (["remove", "songs", "--yes"],):
-            result = command("models", *arguments)
-            assert (result.exit_code, "Another process is writing to" in result.stderr) == (1, True)
+        assert "songs is being trained at the moment" in command("models", "show", "songs").stderr
+        result = command("models", "remove", "songs", "--yes")
+        assert (result.exit_code, "Another process is writing to" in result.stderr) == (1, True)
         (folder / MANIFEST).unlink()
         assert row()["state"] == "running"
         assert "resume it" not in row()["problem"]

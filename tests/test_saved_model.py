@@ -364,9 +364,7 @@ def test_a_name_in_the_models_folder_goes_before_a_path(three: Path, monkeypatch
 def test_a_model_that_is_not_there(three: Path, tmp_path: Path) -> None:
     with pytest.raises(SavedModelError, match=rf"There is no model 'x' in {three}\. There are: a, b, c\."):
         find_model("x")
-    with pytest.raises(
-        SavedModelError, match="'unfinished' has saved no model yet, nor a checkpoint: train again under"
-    ):
+    with pytest.raises(SavedModelError, match="'unfinished' has saved no model yet, nor a checkpoint: train again"):
         find_model("unfinished")
     (three / "unfinished" / "checkpoints" / "step-000000000").mkdir(parents=True)
     with pytest.raises(SavedModelError, match="'unfinished' has saved no model yet: resume it, or remove it"):

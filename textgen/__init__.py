@@ -55,8 +55,10 @@ def train(
     from textgen.prepared import open_corpus
     from textgen.presets import with_preset
     from textgen.run import train as run
-    from textgen.saved_model import free_name, models_folder
+    from textgen.saved_model import check_name, free_name, models_folder
 
+    if name is not None:
+        check_name(name)
     preset, settings = with_preset(settings.pop("preset", None), settings)
     names = [paths] if isinstance(paths, (str, Path)) else paths
     corpus = open_corpus(names, from_dict(CorpusConfig, select(CorpusConfig, settings)))

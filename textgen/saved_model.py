@@ -551,9 +551,8 @@ def _why_no_model(path: Path) -> str:
         return f"The training of {path.name!r} is running and has saved no model yet: wait for its first validation."
     if has_steps(path):
         return f"The training of {path.name!r} has saved no model yet: resume it, or remove it."
-    return (
-        f"The training of {path.name!r} ended before its first checkpoint: train again under this name, or remove it."
-    )
+    what = "has saved no model yet, nor a checkpoint"
+    return f"The training of {path.name!r} {what}: train again under this name, or remove it."
 
 
 def _refuse_to_remove(path: Path) -> None:

@@ -85,8 +85,11 @@ def show(model: str | None, models_dir: Path | None, as_json: bool) -> None:
     """
     from textgen.card import model_card
     from textgen.saved_model import load_model
+    from textgen.storage import is_locked
 
     saved = load_model(model, models_dir)
+    if is_locked(saved.folder):
+        click.echo(f"{saved.name} is being trained at the moment; this is what was saved last.", err=True)
     if as_json:
         output.json_line(saved.record, indent=2)
     else:
