@@ -25,7 +25,7 @@ from threading import Lock
 
 from benchmarking import Result, report
 
-from textgen.children import child_command
+from textgen.child_processes import child_command
 
 TRAIN_BYTES = 300_000
 BASE = {

@@ -21,10 +21,10 @@ def work(run: Result) -> Result:
     """Megabytes a second and memory of one contender."""
     import sentencepiece
 
-    from textgen.config import CorpusConfig
-    from textgen.corpus import Corpus
-    from textgen.tokenizer import load_tokenizer
-    from textgen.tokens import encode_corpus
+    from textgen.corpus.corpus import Corpus
+    from textgen.dataset.token_stream import encode_corpus
+    from textgen.settings import CorpusConfig
+    from textgen.tokenizer.tokenizer import load_tokenizer
 
     path, serialized = Path(run["text"]), Path(run["vocabulary"]).read_bytes()
     if run["program"] == "SentencePiece":
@@ -52,8 +52,8 @@ def main() -> None:
         return
     if not options.text:
         parser.error("name a text")
-    from textgen.config import TokenizerConfig
-    from textgen.vocabulary import train_tokenizer
+    from textgen.settings import TokenizerConfig
+    from textgen.tokenizer.vocabulary import train_tokenizer
 
     text = options.text.read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from benchmarking import Result, environment, report
 
-from textgen.children import child_command
+from textgen.child_processes import child_command
 
 RECIPE = "ptb-word-2x512-11min"
 UNITS, LAYERS, ROWS, STEPS, DROPOUT = 200, 2, 20, 35, 0.2

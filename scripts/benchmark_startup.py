@@ -16,7 +16,7 @@ from typing import IO, cast
 
 from benchmarking import Result, arguments, interleave, report, save
 
-from textgen.children import child_command
+from textgen.child_processes import child_command
 
 TORCH_PROGRAM = """
 import sys, torch

@@ -72,10 +72,10 @@ def textgen_step(run: Result) -> Callable[[], float]:
     import numpy as np
     import tensorflow as tf
 
-    from textgen.config import ModelConfig, TrainingConfig
-    from textgen.distribution import Distribution
-    from textgen.model import LanguageModel
-    from textgen.update import Update
+    from textgen.model.language_model import LanguageModel
+    from textgen.settings import ModelConfig, TrainingConfig
+    from textgen.training.distribution import Distribution
+    from textgen.training.train_step import Update
 
     units, rows = run["hidden_units"], run["batch_size"]
     sizes = {"embedding_dim": units, "hidden_units": units, "num_layers": 2, "dropout": 0.0, "embedding_dropout": 0.0}

@@ -18,12 +18,12 @@ load_tensorflow()
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-from textgen.config import ModelConfig, TrainingConfig  # noqa: E402
-from textgen.distribution import Distribution  # noqa: E402
-from textgen.layers.lstm import kernel_path  # noqa: E402
-from textgen.model import LanguageModel  # noqa: E402
+from textgen.model.language_model import LanguageModel  # noqa: E402
+from textgen.model.layers.lstm import kernel_path  # noqa: E402
 from textgen.runtime import machine  # noqa: E402
-from textgen.update import Update  # noqa: E402
+from textgen.settings import ModelConfig, TrainingConfig  # noqa: E402
+from textgen.training.distribution import Distribution  # noqa: E402
+from textgen.training.train_step import Update  # noqa: E402
 
 CONFIG = ModelConfig(8000, embedding_dim=512, hidden_units=512, num_layers=2, dropout=0.2, embedding_dropout=0.1)
 BATCH_SIZE, SEQUENCE_LENGTH, REPEATS = 64, 64, 10

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from textgen.torch_weights import write_torch
+from textgen.export.pytorch import write_torch
 
 
 class RNNModel(nn.Module):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from textgen.children import child_command
+from textgen.child_processes import child_command
 
 VALID = 0.0001  # held out: little, since scoring it at the end of a short run would take longest
 PAGE = os.sysconf("SC_PAGE_SIZE")

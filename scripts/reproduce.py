@@ -20,8 +20,8 @@ from typing import Any
 
 from benchmarking import machine
 
-from textgen.children import child_command
-from textgen.presets import RECIPES
+from textgen.child_processes import child_command
+from textgen.training.presets import RECIPES
 
 
 @dataclass(frozen=True)

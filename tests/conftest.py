@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from textgen.config import CorpusConfig, ModelConfig, TokenizerConfig
 from textgen.runtime import configure_process, load_tensorflow
-from textgen.saved_model import save_model
-from textgen.tokenizer import Tokenizer
-from textgen.vocabulary import train_tokenizer
+from textgen.saved_model.saved_model import save_model
+from textgen.settings import CorpusConfig, ModelConfig, TokenizerConfig
+from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.tokenizer.vocabulary import train_tokenizer
 
 if TYPE_CHECKING:
-    from textgen.model import LanguageModel
+    from textgen.model.language_model import LanguageModel
 
 LINES = "The cat sat on the mat.\nThe dog saw the cat, and the cat saw the dog.\n床前明月光，疑是地上霜。\n"
 
@@ -46,7 +46,7 @@ def tokenizer() -> Tokenizer:
 def model(tokenizer: Tokenizer) -> LanguageModel:
     """Two layers of 8 units, not trained. It is shared: do not change its weights."""
     load_tensorflow()
-    from textgen.model import LanguageModel
+    from textgen.model.language_model import LanguageModel
 
     config = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8, num_layers=2)
     return LanguageModel(config, pad_id=tokenizer.pad_id, seed=1)

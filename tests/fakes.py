@@ -8,8 +8,8 @@ from typing import Any, cast
 import numpy as np
 import tensorflow as tf
 
-from textgen.compiled_model import CompiledModel
-from textgen.model import LanguageModel
+from textgen.model.compiled_model import CompiledModel
+from textgen.model.language_model import LanguageModel
 from textgen.runtime import load_tensorflow
 
 load_tensorflow()

@@ -11,8 +11,8 @@ from typing import Any
 
 import zstandard
 
-from textgen.config import CorpusConfig
-from textgen.corpus import Corpus
+from textgen.corpus.corpus import Corpus
+from textgen.settings import CorpusConfig
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "": lambda data: data,

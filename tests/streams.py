@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from textgen.config import CorpusConfig
-from textgen.corpus import Corpus
-from textgen.tokenizer import Tokenizer
-from textgen.tokens import TokenStream, encode_corpus
+from textgen.corpus.corpus import Corpus
+from textgen.dataset.token_stream import TokenStream, encode_corpus
+from textgen.settings import CorpusConfig
+from textgen.tokenizer.tokenizer import Tokenizer
 
 PAD, EOS, FIRST = 0, 2, 3
 Batch = tuple[np.ndarray, np.ndarray]

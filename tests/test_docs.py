@@ -56,7 +56,7 @@ def test_the_tree_names_every_file_of_the_package() -> None:
 def test_config_fields_are_flags() -> None:
     import dataclasses
 
-    from textgen.config import (
+    from textgen.settings import (
         CacheConfig,
         CorpusConfig,
         DynamicConfig,

@@ -72,11 +72,11 @@ tf.function(lambda: tf.ones(3), jit_compile=True)()
 }
 CALLS = {
     "load": """
-textgen.load("tiny", models_dir=models).generate("The", textgen.config.SamplingConfig(seed=1, max_tokens=5))
+textgen.load("tiny", models_dir=models).generate("The", textgen.settings.SamplingConfig(seed=1, max_tokens=5))
 """,
     "build": """
 from textgen.runtime import load_tensorflow
-from textgen.saved_model import load_model
+from textgen.saved_model.saved_model import load_model
 load_tensorflow()
 load_model("tiny", models).build()
 """,
@@ -84,7 +84,7 @@ load_model("tiny", models).build()
 generator = textgen.train(
     corpus, name="new", models_dir=models, tokenizer="byte", steps=3, batch_size=4, sequence_length=8, validations=1,
     embedding_dim=4, hidden_units=4, num_layers=1, documents="line", dropout=0.1)
-generator.generate("The", textgen.config.SamplingConfig(seed=1, max_tokens=5))
+generator.generate("The", textgen.settings.SamplingConfig(seed=1, max_tokens=5))
 textgen.load("new", models_dir=models)
 """,
 }
@@ -92,7 +92,7 @@ IMPORTS = "import tensorflow, keras"
 REPORTS = """
 random.seed(11); np.random.seed(12); warnings.filterwarnings("ignore", message="mine")
 signal.signal(signal.SIGTERM, lambda number, frame: None)
-import textgen.config
+import textgen.settings
 {before}
 first = looks()
 {call}

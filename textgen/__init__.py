@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     import keras
 
-    from textgen.generator import Generator
-    from textgen.saved_model import SavedModel
+    from textgen.generation.generator import Generator
+    from textgen.saved_model.saved_model import SavedModel
 
 __version__ = "0.1.0"
 
@@ -50,12 +50,12 @@ def train(
     load_tensorflow()
     from pathlib import Path
 
-    from textgen.config import CorpusConfig, from_dict, select
-    from textgen.plan import make_plan
-    from textgen.prepared import open_corpus
-    from textgen.presets import with_preset
-    from textgen.run import train as run
-    from textgen.saved_model import check_name, free_name, models_folder
+    from textgen.dataset.prepared_corpus import open_corpus
+    from textgen.saved_model.saved_model import check_name, free_name, models_folder
+    from textgen.settings import CorpusConfig, from_dict, select
+    from textgen.training.plan import make_plan
+    from textgen.training.presets import with_preset
+    from textgen.training.run import train as run
 
     if name is not None:
         check_name(name)
@@ -80,13 +80,13 @@ def configure_process(threads: int | None = None) -> None:
 
 def load(name: str | None = None, models_dir: str | Path | None = None) -> Generator:
     """A generator for a saved model: its name or folder, or the newest when None. Raises `TextgenError`s."""
-    from textgen.saved_model import load_model
+    from textgen.saved_model.saved_model import load_model
 
     return _generator(load_model(name, models_dir))
 
 
 def _generator(saved: SavedModel) -> Generator:
-    from textgen.generator import Generator
+    from textgen.generation.generator import Generator
 
     ngrams = saved.ngrams if saved.has_ngrams else None  # read when it is needed; too large a text has no index
     return Generator(saved.writer(), saved.tokenizer, ngrams, fingerprint=saved.fingerprint)

@@ -17,8 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from textgen.allocator import keep_memory
 from textgen.errors import ConfigError
-from textgen.memory import keep_memory
 
 XLA_FLAGS_OF = "2.21."  # TensorFlow's versions that are known to know them: XLA ends the process over others
 SAFE_XLA_FLAG = "--xla_cpu_experimental_ynn_fusion_type="  # two shards that begin to use one of these at once crash

@@ -10,13 +10,13 @@ import click
 
 from textgen.cli import output
 from textgen.cli.options import Decorator, SectionOption, given, option_group, setting_option
-from textgen.config import CacheConfig, Config, DynamicConfig, from_dict, select
 from textgen.errors import ConfigError
+from textgen.settings import CacheConfig, Config, DynamicConfig, from_dict, select
 
 if TYPE_CHECKING:
-    from textgen.cache import CachedModel
-    from textgen.numpy_model import NumpyModel
-    from textgen.saved_model import SavedModel
+    from textgen.evaluation.neural_cache import CachedModel
+    from textgen.model.numpy_model import NumpyModel
+    from textgen.saved_model.saved_model import SavedModel
 
 SECTION = "Adapting"
 CACHE_HELP = {
@@ -72,7 +72,7 @@ def adapted_writer(
 
     With a `label` that is a text with this label.
     """
-    from textgen.cache import CachedModel
+    from textgen.evaluation.neural_cache import CachedModel
 
     model = saved.writer() if adapt is None or dynamic is None else _learned(saved, adapt, dynamic, label)
     return CachedModel(model, cache) if cache else model
@@ -82,17 +82,17 @@ def _learned(saved: SavedModel, path: str, config: DynamicConfig, label: str | N
     """The model after it has learned from a text. Raises `ConfigError` where it diverged."""
     import numpy as np
 
-    from textgen.corpus import Corpus
-    from textgen.numpy_model import NumpyModel
+    from textgen.corpus.corpus import Corpus
+    from textgen.dataset.token_stream import encode_corpus
+    from textgen.model.numpy_model import NumpyModel
     from textgen.runtime import load_tensorflow
-    from textgen.tokens import encode_corpus
 
     with tempfile.TemporaryDirectory() as folder:
         text = Corpus([path], saved.corpus_config)
         stream = encode_corpus(text, saved.tokenizer, Path(folder) / "tokens", label)
         text.say_left_out(output.note)
         load_tensorflow()
-        from textgen.dynamic import Learner
+        from textgen.evaluation.dynamic_evaluation import Learner
 
         model = saved.build("forward")
         Learner(model, config).learn(stream)

@@ -14,7 +14,7 @@ import click
 from textgen.cli.options import json_option
 
 if TYPE_CHECKING:
-    from textgen.shelf import Entry
+    from textgen.dataset.cache_eviction import Entry
 
 
 @click.group()
@@ -36,7 +36,7 @@ def list_(as_json: bool) -> None:
     Example:
       textgen cache list
     """
-    from textgen.shelf import entries, limit_bytes
+    from textgen.dataset.cache_eviction import entries, limit_bytes
 
     folder, limit = _folder(), limit_bytes()
     found = entries(folder)
@@ -63,9 +63,9 @@ def clear(as_json: bool) -> None:
     Example:
       textgen cache clear
     """
-    from textgen import shelf
+    from textgen.dataset import cache_eviction
 
-    removed, kept = shelf.clear(_folder())
+    removed, kept = cache_eviction.clear(_folder())
     if as_json:
         paths = {"removed": removed, "in_use": kept}
         values = {name: [str(entry.path) for entry in found] for name, found in paths.items()}

@@ -11,7 +11,7 @@ from textgen.cli import output
 from textgen.cli.options import corpus_config, corpus_options, guessed
 
 if TYPE_CHECKING:
-    from textgen.corpus import Corpus
+    from textgen.corpus.corpus import Corpus
 
 
 @click.group()
@@ -34,7 +34,7 @@ def stats(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
       textgen corpus stats poems.txt more-poems/
       zcat news.txt.gz | textgen corpus stats - --documents line --json
     """
-    from textgen.corpus import Corpus
+    from textgen.corpus.corpus import Corpus
 
     text = Corpus(paths, corpus_config(options))
     text.labels()  # complains where there are none

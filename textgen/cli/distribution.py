@@ -11,10 +11,10 @@ from click.core import ParameterSource
 
 from textgen.cli import output
 from textgen.cli.options import option_group
-from textgen.config import STRATEGIES
+from textgen.settings import STRATEGIES
 
 if TYPE_CHECKING:
-    from textgen.distribution import Distribution
+    from textgen.training.distribution import Distribution
 
 LAUNCHER_OPTIONS = (
     "workers",
@@ -72,7 +72,7 @@ distribution_options = option_group(
 
 def join_others(strategy: str, start_timeout: float, trust_network: bool) -> Distribution:
     """Joins the devices and processes that the options name; says what that opens."""
-    from textgen.distribution import start
+    from textgen.training.distribution import start
 
     distribution = start(strategy, start_timeout, trust_network=trust_network)
     if distribution.server:
@@ -85,7 +85,7 @@ def join_others(strategy: str, start_timeout: float, trust_network: bool) -> Dis
 
 def train_on_workers(ctx: click.Context, models_folder: Path, name: str) -> int:
     """Runs the command of `ctx` in as many processes as it asks for; gives its exit code."""
-    from textgen.workers import run_workers
+    from textgen.training.workers import run_workers
 
     common = ["--strategy", "multiworker", "--name", name]
     arguments = ["train", *common, *command_line(ctx, leave_out=LAUNCHER_OPTIONS)]

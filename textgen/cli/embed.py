@@ -17,8 +17,8 @@ from textgen.wording import json_text
 if TYPE_CHECKING:
     import numpy as np
 
-    from textgen.tokenizer import Tokenizer
-    from textgen.vectors import Embedder, TextVectors
+    from textgen.evaluation.embeddings import Embedder, TextVectors
+    from textgen.tokenizer.tokenizer import Tokenizer
 
 Part = dict[str, object] | str | bytes  # of what is written: an object a line, text, or a file that is none
 FORMATS = ("jsonl", "tsv", "npy")
@@ -76,9 +76,9 @@ def embed(
         raise click.UsageError("--search is empty: say what the lines should be like.")
     if kind == "npy" and not out and search is None and output.is_terminal():
         raise click.UsageError("A NumPy array is no text: name a file with --out.")
-    from textgen.saved_model import load_model
+    from textgen.evaluation.embeddings import Embedder
+    from textgen.saved_model.saved_model import load_model
     from textgen.storage import write_file
-    from textgen.vectors import Embedder
 
     saved = load_model(model, models_dir)
     lines = [(f"--text {number}", text) for number, text in enumerate(texts, 1)]

@@ -22,12 +22,12 @@ from textgen.cli.options import (
     novelty_line,
     novelty_option,
 )
-from textgen.config import CacheConfig, CorpusConfig, DynamicConfig, select
 from textgen.errors import ConfigError
+from textgen.settings import CacheConfig, CorpusConfig, DynamicConfig, select
 
 if TYPE_CHECKING:
-    from textgen.saved_model import SavedModel
-    from textgen.tokens import TokenStream
+    from textgen.dataset.token_stream import TokenStream
+    from textgen.saved_model.saved_model import SavedModel
 
 AS_SAVED = "nats_per_token_as_saved"  # by a model that does not adapt, beside the score of one that does
 
@@ -76,9 +76,9 @@ def evaluate(
       textgen evaluate novel other-novel.txt --cache --dynamic
       textgen evaluate novel other-novel.txt --with novel-2
     """
-    from textgen.corpus import Corpus
-    from textgen.saved_model import load_model
-    from textgen.tokens import encode_corpus
+    from textgen.corpus.corpus import Corpus
+    from textgen.dataset.token_stream import encode_corpus
+    from textgen.saved_model.saved_model import load_model
 
     cache_config = switched(CacheConfig, cache, "--cache", options)
     dynamic_config = switched(DynamicConfig, dynamic, "--dynamic", options)
@@ -127,7 +127,7 @@ def _scores(
     dynamic: DynamicConfig | None,
 ) -> dict[str, float]:
     """All scores by name; what adapting and attention bring can be told from them."""
-    from textgen.evaluation import Evaluator, nats_without_attention
+    from textgen.evaluation.evaluator import Evaluator, nats_without_attention
 
     direction = saved.main_direction if cache or dynamic or others else None
     network, *beside = [each.build(direction) for each in (saved, *others)]

@@ -8,7 +8,7 @@ import click
 
 from textgen.cli import output
 from textgen.cli.options import OutputFile, find_tokenizer, models_dir_option
-from textgen.config import ACTIVATIONS
+from textgen.settings import ACTIVATIONS
 from textgen.wording import counted
 
 
@@ -28,10 +28,10 @@ def import_torch(state: Path, name: str, tokenizer_from: str, activation: str, m
     Example:
       textgen import-torch state.safetensors --name novel-torch --tokenizer-from novel
     """
-    from textgen.config import CorpusConfig, TokenizerConfig
     from textgen.errors import SavedModelError
-    from textgen.saved_model import check_name, claimed, load_model, models_folder, save_model
-    from textgen.torch_weights import from_torch, read_torch
+    from textgen.export.pytorch import from_torch, read_torch
+    from textgen.saved_model.saved_model import check_name, claimed, load_model, models_folder, save_model
+    from textgen.settings import CorpusConfig, TokenizerConfig
 
     folder = models_folder(models_dir) / check_name(name)
     config, weights = from_torch(read_torch(state), activation)
@@ -63,8 +63,8 @@ def export(model: str, file: Path, kind: str, models_dir: Path | None) -> None:
     Example:
       textgen export novel novel.safetensors --format torch
     """
-    from textgen.saved_model import load_model
-    from textgen.torch_weights import to_torch, write_torch
+    from textgen.export.pytorch import to_torch, write_torch
+    from textgen.saved_model.saved_model import load_model
 
     saved = load_model(model, models_dir)
     tensors = to_torch(saved.model_config, saved.weights())

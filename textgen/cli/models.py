@@ -32,7 +32,7 @@ def list_(models_dir: Path | None, as_json: bool) -> None:
     Example:
       textgen models list
     """
-    from textgen.saved_model import list_runs, load_model, models_folder, state_of
+    from textgen.saved_model.saved_model import list_runs, load_model, models_folder, state_of
 
     rows: list[dict[str, object]] = []
     for path in list_runs(models_dir):
@@ -83,8 +83,8 @@ def show(model: str | None, models_dir: Path | None, as_json: bool) -> None:
     Example:
       textgen models show novel
     """
-    from textgen.card import model_card
-    from textgen.saved_model import load_model
+    from textgen.saved_model.model_card import model_card
+    from textgen.saved_model.saved_model import load_model
     from textgen.storage import is_locked
 
     saved = load_model(model, models_dir)
@@ -110,7 +110,7 @@ def remove(model: str, models_dir: Path | None, yes: bool) -> None:
     Example:
       textgen models remove novel
     """
-    from textgen.saved_model import check_name, models_folder, remove_model
+    from textgen.saved_model.saved_model import check_name, models_folder, remove_model
 
     path = models_folder(models_dir) / check_name(model)
     if not yes and os.path.lexists(path):

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from textgen.config import (
+from textgen.corpus.documents import RECORDS
+from textgen.errors import SavedModelError, TextgenError
+from textgen.settings import (
     DOCUMENT_MODES,
     NEWLINES,
     TOKENIZERS,
@@ -22,14 +24,12 @@ from textgen.config import (
     from_dict,
     select,
 )
-from textgen.documents import RECORDS
-from textgen.errors import SavedModelError, TextgenError
 from textgen.storage import check_writable
 from textgen.wording import counted
 
 if TYPE_CHECKING:
-    from textgen.novelty import Novelty
-    from textgen.tokenizer import Tokenizer
+    from textgen.dataset.ngram_index import Novelty
+    from textgen.tokenizer.tokenizer import Tokenizer
 
 Decorator = Callable[[Any], Any]
 
@@ -276,8 +276,8 @@ def find_tokenizer(name: str, models_dir: Path | None = None) -> Tokenizer:
 
     A corpus may lie beside the model that was named after it, so models go before paths.
     """
-    from textgen.saved_model import find_model
-    from textgen.tokenizer import load_tokenizer, read_tokenizer
+    from textgen.saved_model.saved_model import find_model
+    from textgen.tokenizer.tokenizer import load_tokenizer, read_tokenizer
 
     if name == "byte":
         return load_tokenizer(b"")

@@ -14,7 +14,7 @@ from textgen.cli.options import corpus_options, find_tokenizer, json_option, mod
 from textgen.wording import counted, shell_word
 
 if TYPE_CHECKING:
-    from textgen.prepared import PreparedCorpus
+    from textgen.dataset.prepared_corpus import PreparedCorpus
 
 
 class ShardOf(click.ParamType):
@@ -65,7 +65,7 @@ def prepare(
       textgen prepare news/ --out news-prepared --shard 3/16
       textgen train news-prepared
     """
-    from textgen.prepared import prepare_corpus
+    from textgen.dataset.prepared_corpus import prepare_corpus
 
     tokenizer = find_tokenizer(tokenizer_from, models_dir) if tokenizer_from else None
     prepared = prepare_corpus(paths, out, settings, shard=shard, tokenizer=tokenizer, say=output.note)

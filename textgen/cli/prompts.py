@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from textgen.cli.options import read_text
-from textgen.config import SamplingConfig, from_dict
 from textgen.errors import ConfigError, TextgenError
+from textgen.settings import SamplingConfig, from_dict
 
 if TYPE_CHECKING:
-    from textgen.generator import Request
+    from textgen.generation.generator import Request
 
 
 def read_requests(
@@ -21,7 +21,7 @@ def read_requests(
 
     A prompt without a seed of its own has the `copies` seeds after those of the prompt before it.
     """
-    from textgen.generator import Request, later_seed, seeded
+    from textgen.generation.generator import Request, later_seed, seeded
 
     first = seeded(from_dict(SamplingConfig, settings))
     requests: list[Request] = []

@@ -25,15 +25,15 @@ from textgen.cli.options import (
     search_options,
 )
 from textgen.cli.prompts import read_requests
-from textgen.config import CacheConfig, DynamicConfig, SamplingConfig, SearchConfig, from_dict, select, to_dict
 from textgen.errors import ConfigError
+from textgen.settings import CacheConfig, DynamicConfig, SamplingConfig, SearchConfig, from_dict, select, to_dict
 
 if TYPE_CHECKING:
-    from textgen.batch import Piece
-    from textgen.filling import Filling
-    from textgen.generator import Generation, Generator, Request
-    from textgen.novelty import NgramIndex
-    from textgen.saved_model import SavedModel
+    from textgen.dataset.ngram_index import NgramIndex
+    from textgen.generation.decoding import Piece
+    from textgen.generation.generator import Generation, Generator, Request
+    from textgen.generation.infilling import Filling
+    from textgen.saved_model.saved_model import SavedModel
 
 SEPARATORS = {"line": "\n", "blank-line": "\n\n", "file": "\n\n---\n\n"}  # as documents stand in a corpus
 Span = tuple[str, str | None]  # a stretch of text and its colour
@@ -123,8 +123,8 @@ def sample(
       textgen sample novel --prompt "It was a" --suffix " and never came back." --num 3
       cat beginning.txt | textgen sample --prompt - --max-tokens 2000
     """
-    from textgen.generator import BATCH_SIZE, Generator
-    from textgen.saved_model import load_model
+    from textgen.generation.generator import BATCH_SIZE, Generator
+    from textgen.saved_model.saved_model import load_model
 
     options = given(options)
     settings, search = select(SamplingConfig, options), select(SearchConfig, options)
@@ -134,7 +134,7 @@ def sample(
     if show_probabilities:
         settings = {"top_logprobs": 0, **settings}
     if suffix is not None and (prompts or prompt_file or prompt_lines):
-        from textgen.filling import GAP_TOKENS
+        from textgen.generation.infilling import GAP_TOKENS
 
         settings = {"max_tokens": GAP_TOKENS, **settings}
     requests = read_requests(prompts, prompt_file, prompt_lines, settings, best_of or num)
@@ -169,7 +169,7 @@ def _refuse_contradictions(
     settings: Mapping[str, Any], search: Mapping[str, Any], drawing: Mapping[str, Any], as_json: bool
 ) -> None:
     """Flags without effect are wrong usage. `drawing` are those that are no settings: a search draws nothing."""
-    from textgen.sampling import DRAWING
+    from textgen.generation.sampler import DRAWING
 
     if "top_logprobs" in settings and not as_json:
         raise click.UsageError("--top-logprobs goes with --json: --show-probabilities colours a text for people.")
@@ -212,7 +212,7 @@ def _filled(
     saved: SavedModel, requests: Iterable[Request], suffix: str, num: int, best_of: int | None
 ) -> Iterator[Filling]:
     """The texts that lead from each prompt, if there is one, to the suffix."""
-    from textgen.filling import Filler
+    from textgen.generation.infilling import Filler
 
     forward = saved.writer() if saved.main_direction == "forward" else None
     filler = Filler(saved.writer("backward"), saved.tokenizer, forward)

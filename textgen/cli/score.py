@@ -22,15 +22,15 @@ from textgen.cli.options import (
     models_dir_option,
     standard_bytes,
 )
-from textgen.config import CorpusConfig, select
 from textgen.errors import CorpusError
+from textgen.settings import CorpusConfig, select
 from textgen.wording import counted
 
 if TYPE_CHECKING:
-    from textgen.following import LineScore
-    from textgen.records import LeftOut
-    from textgen.saved_model import SavedModel
-    from textgen.scoring import Score, Scorer, TextScore
+    from textgen.corpus.records import LeftOut
+    from textgen.evaluation.anomalies import LineScore
+    from textgen.evaluation.scoring import Score, Scorer, TextScore
+    from textgen.saved_model.saved_model import SavedModel
 
 TAKEN_BY_FOLLOW = ("documents", "encoding")  # of the options that say how text is read
 LINE_BYTES = 1 << 18  # of a stream that are read at a time
@@ -104,9 +104,9 @@ def score(
     for_texts = {"--jsonl": jsonl, "--pieces": pieces, "--no-end": no_end, **of_files}
     for_lines = {"--all": show_all, "--threshold": threshold is not None, "--window": window}
     _refuse_contradictions(paths, follow, for_texts, for_lines)
-    from textgen.corpus import Corpus
-    from textgen.saved_model import load_model
-    from textgen.scoring import Scorer
+    from textgen.corpus.corpus import Corpus
+    from textgen.evaluation.scoring import Scorer
+    from textgen.saved_model.saved_model import load_model
 
     saved = load_model(model, models_dir)
     config = replace(saved.corpus_config, **select(CorpusConfig, given(options)))
@@ -159,7 +159,7 @@ def _print_rows(
     pieces: bool,
 ) -> None:
     """Each JSON line of some files, with the scores of its text."""
-    from textgen.records import LeftOut
+    from textgen.corpus.records import LeftOut
 
     left_out = LeftOut()
     rows, read = tee(_json_rows(paths, config, left_out))  # what is read and not yet printed is held
@@ -171,7 +171,7 @@ def _print_rows(
 
 def _json_rows(paths: Sequence[str], config: CorpusConfig, left_out: LeftOut) -> Iterator[tuple[dict[str, Any], str]]:
     """Each JSON line of some files that has a text, and the text."""
-    from textgen.records import RecordFile, bounded_lines
+    from textgen.corpus.records import RecordFile, bounded_lines
 
     for path in paths:
         name = "standard input" if path == "-" else path
@@ -184,7 +184,7 @@ def _json_rows(paths: Sequence[str], config: CorpusConfig, left_out: LeftOut) ->
 
 def _decoded(stream: BinaryIO, encoding: str, name: str) -> Iterator[str]:
     """The text of a stream, each line as soon as it is there."""
-    from textgen.source import text_decoder
+    from textgen.corpus.source import text_decoder
 
     decoder = text_decoder(encoding)
     number, data = 1, b"\n"
@@ -230,7 +230,7 @@ def _print_pieces(saved: SavedModel, scores: Iterator[TextScore]) -> None:
 
 
 def _print_table(scores: Iterator[TextScore]) -> None:
-    from textgen.scoring import Score
+    from textgen.evaluation.scoring import Score
 
     total, texts = Score(), 0
     output.line(HEADER)
@@ -264,7 +264,7 @@ def _follow(
     label: str | None,
     limits: Mapping[str, Any],
 ) -> None:
-    from textgen.following import follow
+    from textgen.evaluation.anomalies import follow
 
     seen = flagged = 0
     with _lines(path, config.encoding) as lines:
@@ -281,7 +281,7 @@ def _follow(
 @contextmanager
 def _lines(path: str, encoding: str) -> Iterator[Iterator[str]]:
     """Those of a file that may grow, without end; those of a pipe or standard input up to its end."""
-    from textgen.following import file_lines, stream_lines
+    from textgen.evaluation.anomalies import file_lines, stream_lines
 
     if path != "-" and Path(path).is_file():
         yield file_lines(Path(path), encoding)

@@ -18,8 +18,8 @@ from textgen.cli.options import (
     standard_input,
     tokenizer_options,
 )
-from textgen.config import TokenizerConfig, from_dict, select
 from textgen.errors import TokenizerError
+from textgen.settings import TokenizerConfig, from_dict, select
 from textgen.wording import counted
 
 PIECES_SHOWN = 40
@@ -48,8 +48,8 @@ def train(paths: tuple[str, ...], out: Path, force: bool, **options: Any) -> Non
       textgen tokenizer train poems.txt --out poems.model
       textgen tokenizer train src/ --out code.model --tokenizer bpe --vocab-size 4000
     """
-    from textgen.corpus import Corpus
-    from textgen.vocabulary import learn_vocabulary
+    from textgen.corpus.corpus import Corpus
+    from textgen.tokenizer.vocabulary import learn_vocabulary
 
     config = from_dict(TokenizerConfig, select(TokenizerConfig, given(options)))
     if config.tokenizer == "byte":

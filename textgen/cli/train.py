@@ -25,7 +25,8 @@ from textgen.cli.options import (
     option_group,
     tokenizer_options,
 )
-from textgen.config import (
+from textgen.errors import TrainingError
+from textgen.settings import (
     ACTIVATIONS,
     AVERAGES,
     CELLS,
@@ -37,16 +38,15 @@ from textgen.config import (
     read_toml,
     to_dict,
 )
-from textgen.errors import TrainingError
-from textgen.presets import RECIPES, SIZES, with_preset
+from textgen.training.presets import RECIPES, SIZES, with_preset
 from textgen.wording import counted
 
 if TYPE_CHECKING:
-    from textgen.distribution import Distribution, Shares
-    from textgen.plan import Plan
-    from textgen.reports import Observer
-    from textgen.resumption import Named
-    from textgen.saved_model import SavedModel
+    from textgen.saved_model.saved_model import SavedModel
+    from textgen.training.distribution import Distribution, Shares
+    from textgen.training.observers.observer import Observer
+    from textgen.training.plan import Plan
+    from textgen.training.resumption import Named
 
 LABELS_SHOWN = 8  # in the plan
 
@@ -248,18 +248,18 @@ def train(
       textgen train --resume --name poems
       textgen train novel.txt --find-lr
     """
-    from textgen import group
-    from textgen.children import end_with
-    from textgen.cli.display import Display
-    from textgen.distribution import is_follower, num_processes, planned_shares
-    from textgen.resumption import Named
-    from textgen.run import join
-    from textgen.run import resume as resume_run
-    from textgen.run import train as train_run
+    from textgen.child_processes import end_with
+    from textgen.cli.progress import Display
     from textgen.runtime import limit_cores
-    from textgen.saved_model import check_name, models_folder
+    from textgen.saved_model.saved_model import check_name, models_folder
+    from textgen.training import worker_group
+    from textgen.training.distribution import is_follower, num_processes, planned_shares
+    from textgen.training.resumption import Named
+    from textgen.training.run import join
+    from textgen.training.run import resume as resume_run
+    from textgen.training.run import train as train_run
 
-    if (leash := group.leash()) is not None:
+    if (leash := worker_group.leash()) is not None:
         end_with(leash)
     _refuse_contradictions(paths, resume, find_lr, max(workers or 1, num_processes(strategy)), dry_run)
     if threads:
@@ -341,7 +341,7 @@ def _refuse_contradictions(paths: tuple[str, ...], resume: bool, find_lr: bool, 
 
 def _chosen(folder: Path, paths: tuple[str, ...], resume: bool) -> str:
     """The name of a model for which no name was given."""
-    from textgen.saved_model import free_name
+    from textgen.saved_model.saved_model import free_name
 
     return _newest_run(folder, paths) if resume else free_name(folder, paths[0])
 
@@ -355,7 +355,7 @@ def _named_again(
     models_dir: Path | None,
 ) -> Named:
     """What the command line says of a run that it resumes, besides settings; a share to hold out is one of these."""
-    from textgen.resumption import Named
+    from textgen.training.resumption import Named
 
     if valid is not None and (share := _share(valid)) is not None:
         settings["valid_fraction"], valid = share, None
@@ -373,11 +373,11 @@ def _plan(
     models_dir: Path | None,
     join: Callable[[], Distribution | Shares],
 ) -> tuple[Plan, Distribution | None]:
-    from textgen.corpus import Corpus
-    from textgen.distribution import Distribution
-    from textgen.plan import make_plan
-    from textgen.prepared import open_corpus
-    from textgen.saved_model import load_model
+    from textgen.corpus.corpus import Corpus
+    from textgen.dataset.prepared_corpus import open_corpus
+    from textgen.saved_model.saved_model import load_model
+    from textgen.training.distribution import Distribution
+    from textgen.training.plan import make_plan
 
     config = corpus_config(settings)
     text, held_out = open_corpus(paths, config), None
@@ -413,18 +413,18 @@ def _share(valid: str) -> float | None:
 
 
 def _profilers(target: Path, steps: int | None, say: Callable[[str], None]) -> list[Observer]:
-    from textgen.saved_model import LOGS
+    from textgen.saved_model.saved_model import LOGS
 
     if not steps:
         return []
-    from textgen.profiler import Profiler
+    from textgen.training.observers.profiler import Profiler
 
     return [Profiler(target / LOGS, steps, say)]
 
 
 def _find_lr(plan: Plan, say: Callable[[str], None], as_json: bool, distribution: Distribution | None) -> None:
-    from textgen import lr_finder
-    from textgen.run import find_learning_rate
+    from textgen.training import lr_finder
+    from textgen.training.run import find_learning_rate
 
     points = find_learning_rate(plan, say=say, distribution=distribution)
     suggested = lr_finder.suggestion(points)
@@ -436,8 +436,8 @@ def _find_lr(plan: Plan, say: Callable[[str], None], as_json: bool, distribution
 
 def _newest_run(folder: Path, paths: tuple[str, ...]) -> str:
     """The name of the run whose last checkpoint is the newest, of those named after the corpus where one is named."""
-    from textgen.checkpoints import has_checkpoint
-    from textgen.saved_model import CHECKPOINTS, list_runs, name_from
+    from textgen.saved_model.saved_model import CHECKPOINTS, list_runs, name_from
+    from textgen.training.checkpoints import has_checkpoint
 
     runs = [run for run in list_runs(folder) if has_checkpoint(run / CHECKPOINTS)]
     stem = name_from(paths[0]) if paths else ""
@@ -494,7 +494,7 @@ def describe(plan: Plan, folder: Path) -> str:
 
 
 def _values(plan: Plan, folder: Path) -> dict[str, Any]:
-    """The plan for programs; what is estimated has the names of `textgen.plan.Plan`."""
+    """The plan for programs; what is estimated has the names of `textgen.training.plan.Plan`."""
     return {
         "folder": str(folder),
         "corpus": to_dict(plan.corpus_config),
@@ -513,8 +513,8 @@ def _values(plan: Plan, folder: Path) -> dict[str, Any]:
 
 def _labels(plan: Plan) -> str:
     """How many labels there are, by what, and the commonest of them."""
-    from textgen.corpus import CorpusStats
-    from textgen.labels import named
+    from textgen.corpus.corpus import CorpusStats
+    from textgen.corpus.labels import named
 
     there = plan.stats.labels if isinstance(plan.stats, CorpusStats) else plan.labels
     rare = len(there) - len(plan.labels)
@@ -523,7 +523,7 @@ def _labels(plan: Plan) -> str:
 
 
 def _summary(saved: SavedModel) -> str:
-    from textgen.card import sample_command
+    from textgen.saved_model.model_card import sample_command
 
     scores, progress = saved.training["scores"], saved.training["progress"]
     return (

@@ -11,8 +11,8 @@ import click
 
 from textgen.cli import output
 from textgen.cli.options import OutputFile, corpus_options, given, json_option, models_dir_option
-from textgen.config import CorpusConfig, TuningConfig, from_dict, select
 from textgen.errors import ConfigError
+from textgen.settings import CorpusConfig, TuningConfig, from_dict, select
 from textgen.wording import counted, shell_word
 
 
@@ -40,10 +40,10 @@ def tune_state(
       textgen sample novel --load-state letters.state
       textgen write novel --load-state letters.state
     """
-    from textgen.corpus import Corpus
-    from textgen.saved_model import load_model
-    from textgen.states import TextState, save_state
-    from textgen.tokens import encode_corpus
+    from textgen.corpus.corpus import Corpus
+    from textgen.dataset.token_stream import encode_corpus
+    from textgen.generation.text_state import TextState, save_state
+    from textgen.saved_model.saved_model import load_model
 
     config = from_dict(TuningConfig, select(TuningConfig, given(options)))
     saved = load_model(model, models_dir)
@@ -61,11 +61,11 @@ def tune_state(
         stream = encode_corpus(text, saved.tokenizer, Path(folder) / "tokens")
         text.say_left_out(output.note)
         load_tensorflow()
-        from textgen import tuning
+        from textgen.training import state_tuning
 
-        ids = stream.read(0, min(len(stream), tuning.MAX_TOKENS))
+        ids = stream.read(0, min(len(stream), state_tuning.MAX_TOKENS))
     network = saved.build("forward")
-    tuned = tuning.tune_state(network, saved.tokenizer, ids, config, output.note)
+    tuned = state_tuning.tune_state(network, saved.tokenizer, ids, config, output.note)
     save_state(out, TextState(tuned.memory, (saved.tokenizer.eos_id,)), saved.fingerprint)
     results = {"nats_before": tuned.nats_before, "nats_after": tuned.nats_after, "steps": tuned.steps}
     if as_json:

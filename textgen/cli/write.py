@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from textgen.cli.keyboard import Key, Keyboard
-    from textgen.saved_model import SavedModel
-    from textgen.states import StartedModel
-    from textgen.writing import Session
+    from textgen.editor.session import Session
+    from textgen.generation.text_state import StartedModel
+    from textgen.saved_model.saved_model import SavedModel
 
 KEYS: list[tuple[str, str, dict[str, Callable[[Session], None]]]] = [  # as shown, what they do, what each calls
     ("1-9", "take", {}),
@@ -95,9 +95,9 @@ def write(
         from textgen.cli.keyboard import Keyboard
     except ImportError:
         raise TextgenError("textgen write needs a Unix terminal, on Windows that of WSL.") from None
-    from textgen.saved_model import load_model
-    from textgen.suggestions import Suggester
-    from textgen.writing import Session
+    from textgen.editor.session import Session
+    from textgen.generation.suggestions import Suggester
+    from textgen.saved_model.saved_model import load_model
 
     saved = load_model(model, models_dir)
     length = length or (30 if saved.tokenizer.tokenizer in ("char", "byte") else 6)
@@ -119,7 +119,7 @@ def write(
 
 def _started(saved: SavedModel, path: str) -> StartedModel:
     """The model, beginning in the state of a file. Raises `SavedModelError` for that of a text that has begun."""
-    from textgen.states import StartedModel, load_state
+    from textgen.generation.text_state import StartedModel, load_state
 
     writer, vocabulary = saved.writer(), saved.tokenizer
     state = load_state(Path(path), writer.initial_state(1), saved.fingerprint, vocabulary.vocab_size)

@@ -1,0 +1,224 @@
+"""Models on the command line: by their names, and those that a killed training leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from conftest import LINES
+
+from textgen.cli import textgen
+from textgen.errors import SavedModelError
+from textgen.tokenizer.tokenizer import Tokenizer
+
+
+def run(*arguments: str) -> Result:
+    """One command in this process; a bug shows its traceback."""
+    return CliRunner().invoke(textgen, arguments, catch_exceptions=False, prog_name="textgen")
+
+
+def fingerprint(name: str) -> str:
+    """Of the tokenizer that commands find by a name."""
+    result = run("tokenizer", "info", name, "--json")
+    assert result.exit_code == 0, result.stderr
+    return str(json.loads(result.stdout)["fingerprint"])
+
+
+# === Tokenizers by the names of models ===
+
+
+@pytest.fixture
+def at_work(tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder; models are kept elsewhere."""
+    monkeypatch.setenv("TEXTGEN_MODELS", str(tiny_models))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+@pytest.mark.parametrize("corpus", ["tiny", "tiny/poems.txt"])
+def test_a_corpus_may_have_the_name_of_its_model(at_work: Path, corpus: str, tokenizer: Tokenizer) -> None:
+    path = at_work / corpus
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(LINES * 30, encoding="utf-8")
+    assert fingerprint("tiny") == tokenizer.fingerprint()
+    arguments = ["--out", "out", "--tokenizer-from", "tiny", "--documents", "line"]
+    assert run("prepare", str(path), *arguments).exit_code == 0
+
+
+def test_tokenizers_are_found_by_path(at_work: Path, tiny_models: Path, tokenizer: Tokenizer) -> None:
+    (at_work / "folder").mkdir()
+    for path in ("own.model", "own", "folder/tokenizer.model"):
+        tokenizer.save(at_work / path)
+    for name in ("own.model", "own", "folder", str(tiny_models / "tiny")):
+        assert fingerprint(name) == tokenizer.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("poems", "Cannot read the tokenizer poems/tokenizer.model: No such file or directory. Name a .model file"),
+        ("poems/one.txt", "poems/one.txt: "),
+        ("nothing", "There is no model 'nothing' in"),
+    ],
+)
+def test_what_is_no_tokenizer_is_said(at_work: Path, name: str, expected: str) -> None:
+    (at_work / "poems").mkdir()
+    (at_work / "poems" / "one.txt").write_text(LINES, encoding="utf-8")
+    result = run("tokenizer", "info", name)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"Error: {expected}")
+
+
+# === A model that was not trained here ===
+
+
+def test_a_model_without_a_training_is_shown(tiny_models: Path) -> None:
+    where = ["--models-dir", str(tiny_models)]
+    shown = run("models", "show", "tiny", *where)
+    assert shown.exit_code == 0
+    assert shown.stdout.startswith("# tiny\n\nA recurrent language model, of whose training nothing is known here.\n")
+    assert "LSTM layers of 8 units" in shown.stdout
+    record = json.loads(run("models", "show", "tiny", "--json", *where).stdout)
+    assert record["model"]["hidden_units"] == 8
+    assert "scores" not in record
+
+
+# === Where stdout is not UTF-8 ===
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["sample", "tiny", "--prompt", "caf\u00e9 \u6708 \u2019", "--max-tokens", "3", "--no-heal"],
+        ["sample", "tiny", "--prompt", "\u6708", "--max-tokens", "3", "--json"],
+        ["tokenizer", "encode", "tiny", "\u6708\u2019", "--pieces"],
+        ["tokenizer", "info", "tiny", "--pieces"],
+    ],
+    ids=["text", "json", "pieces", "vocabulary"],
+)
+def test_what_an_encoding_lacks_is_escaped_and_said(tiny_models: Path, command: list[str]) -> None:
+    environment = os.environ | {"TEXTGEN_MODELS": str(tiny_models), "PYTHONIOENCODING": "latin-1"}
+    result = subprocess.run([sys.executable, "-m", "textgen", *command], env=environment, capture_output=True)
+    assert result.returncode == 0
+    assert b"\\u6708" in result.stdout
+    assert b"?" not in result.stdout.replace(b"\t?\n", b"")  # but for the piece
+    if "--json" in command:
+        assert json.loads(result.stdout.decode("latin-1"))["prompt"] == "\u6708"
+        assert result.stderr == b""
+    else:
+        assert result.stderr.startswith(b"Standard output is iso8859-1, which lacks some characters")
+        assert len(result.stderr.splitlines()) == 1
+
+
+# === A training that was killed before it saved a model ===
+
+
+@pytest.fixture
+def killed(tmp_path: Path) -> Path:
+    """What is in the folder of models then."""
+    folder = tmp_path / "models" / "killed"
+    (folder / "checkpoints" / "step-000000000").mkdir(parents=True)
+    (folder / "logs").mkdir()
+    (folder / "training.json").write_text("{}")
+    return folder
+
+
+def test_a_killed_training_is_listed_and_can_be_removed(killed: Path) -> None:
+    (row,) = json.loads(run("models", "list", "--json").stdout)
+    assert row["name"] == "killed"
+    assert "has saved no model yet: resume it, or remove it." in row["problem"]
+    assert row["problem"] in run("models", "list").stdout
+    assert "has saved no model yet" in run("sample", "killed").stderr
+    assert run("models", "remove", "killed", "--yes").exit_code == 0
+    assert not killed.exists()
+    assert run("models", "remove", "killed", "--yes").exit_code == 1
+
+
+def test_a_killed_training_can_be_watched(killed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr("os.execve", lambda program, arguments, environment: started.append(arguments))
+    assert run("tensorboard", "killed", "--port", "0").exit_code == 0
+    assert started[0][started[0].index("--logdir") + 1] == str(killed / "logs")
+    assert run("tensorboard", "nobody").exit_code == 1
+
+
+# === Names ===
+
+
+@pytest.mark.parametrize("name", ["..", "../outside", "a/b", "", ".hidden", "/etc", "a\x1b[31m"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train", "songs.txt", "--name"],
+        ["train", "--resume", "--name"],
+        ["models", "remove", "--yes"],
+        ["import-torch", "state.safetensors", "--tokenizer-from", "byte", "--name"],
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_a_name_is_one_part_of_a_path(at_work: Path, command: list[str], name: str) -> None:
+    """Nothing outside the folder of models is made, changed or deleted."""
+    (at_work / "songs.txt").write_text(LINES * 20, encoding="utf-8")
+    (at_work / "README.md").write_text("# My project", encoding="utf-8")
+    (at_work / "outside").mkdir()
+    (at_work / "outside" / "training.json").write_text("{}")
+    before = {path: path.read_bytes() for path in at_work.rglob("*") if path.is_file()}
+    result = run(*command, name, "--models-dir", "models")
+    assert result.exit_code == 1
+    assert f"A model cannot be called {name!r}: " in result.stderr
+    assert {path: path.read_bytes() for path in at_work.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["..", "../outside", "a/b", "", "/etc"])
+def test_a_name_given_in_python_is_one_part_of_a_path(at_work: Path, name: str) -> None:
+    import textgen as package
+
+    with pytest.raises(SavedModelError, match="A model cannot be called"):
+        package.train("songs.txt", name=name, models_dir="models")
+    assert list(at_work.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["../work/outside", "outside", "prepared", "nothing"])
+def test_only_what_is_in_the_folder_of_models_is_removed(
+    at_work: Path, tiny_models: Path, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEXTGEN_MODELS", str(at_work / "models"))
+    shutil.copytree(tiny_models / "tiny", at_work / "outside")
+    (at_work / "models" / "prepared").mkdir(parents=True)
+    (at_work / "models" / "prepared" / "MANIFEST.json").write_text('{"files": {}}')
+    (at_work / "models" / "prepared" / "prepared.json").write_text("{}")
+    before = sorted(at_work.rglob("*"))
+    result = run("models", "remove", path, "--yes")
+    assert result.exit_code == 1
+    assert sorted(at_work.rglob("*")) == before
+
+
+def test_one_bad_folder_does_not_take_down_the_list(tiny_models: Path, tmp_path: Path) -> None:
+    models = tmp_path / "many"
+    for number, text in enumerate(['{"state": 5}', "{", "[" * 100_000, "[]", "1e999", "\xff"]):
+        shutil.copytree(tiny_models / "tiny", models / f"bad-{number}")
+        (models / f"bad-{number}" / "training.json").write_text(text, encoding="latin-1")
+    for name in ("huge", "pipe", "linked"):
+        shutil.copytree(tiny_models / "tiny", models / name)
+    with (models / "huge" / "training.json").open("wb") as file:
+        file.truncate(12 << 30)
+    os.mkfifo(models / "pipe" / "training.json")
+    (models / "linked" / "training.json").symlink_to("/dev/zero")
+    (models / "no-model").mkdir()
+    (models / "a-file").write_text("")
+    shutil.copytree(tiny_models / "tiny", models / "good")
+    result = run("models", "list", "--json", "--models-dir", str(models))
+    assert result.exit_code == 0
+    rows = {row["name"]: row for row in json.loads(result.stdout)}
+    assert sorted(rows) == [*[f"bad-{number}" for number in range(6)], "good", "huge", "linked", "pipe"]
+    assert [name for name, row in rows.items() if "problem" not in row] == ["good"]
+    assert all("training.json" in row["problem"] for row in rows.values() if "problem" in row)
+    assert "it has more than the" in rows["huge"]["problem"]
+    assert run("models", "list", "--models-dir", str(models)).exit_code == 0

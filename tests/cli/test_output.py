@@ -1,0 +1,388 @@
+"""What commands write: on a terminal, into pipes and files, and where it cannot be written."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from textgen.cli import output, textgen
+from textgen.cli.progress import Display
+from textgen.errors import TextgenError
+from textgen.training.observers.observer import ValidationReport
+from textgen.wording import counted, json_text, visible
+
+CLI = Path(__file__).parents[2] / "textgen" / "cli"
+CLIPBOARD = "\x1b]52;c;bHM=\x07"  # sets the clipboard of a terminal
+HOSTILE = f"a{CLIPBOARD}b\x9b31mc\r\u202ed\x7f"
+SHOWN = "a\\x1b]52;c;bHM=\\x07b\\x9b31mc\\x0d\\u202ed\\x7f"
+
+
+class Terminal(io.TextIOWrapper):
+    """A terminal that keeps what it is sent."""
+
+    def __init__(self, encoding: str = "utf-8") -> None:
+        self.kept = io.BytesIO()
+        super().__init__(self.kept, encoding=encoding, newline="")
+
+    def isatty(self) -> bool:
+        return True
+
+    @property
+    def shown(self) -> str:
+        self.flush()
+        return self.kept.getvalue().decode(self.encoding)
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Runs a command on a terminal; gives all that it was sent."""
+
+    def run(*arguments: str, stdin: str = "") -> str:
+        stream = Terminal()
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", stream)
+            patch.setattr(sys, "stderr", stream)
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+            with pytest.raises(SystemExit):
+                textgen.main(list(arguments), prog_name="textgen")
+        return stream.shown
+
+    return run
+
+
+# === One module for all that is written ===
+
+WRITERS = {"echo", "secho", "print", "confirm", "prompt", "echo_via_pager", "Console", "print_json"}
+
+
+def writes(tree: ast.AST) -> Iterator[str]:
+    """Calls that write, and uses of the standard streams but to ask what they are."""
+    parents = {child: parent for parent in ast.walk(tree) for child in ast.iter_child_nodes(parent)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            owner = node.func.value if isinstance(node.func, ast.Attribute) else None
+            if name in WRITERS and not (isinstance(owner, ast.Name) and owner.id == "output"):
+                yield f"line {node.lineno}: {name}()"
+        if isinstance(node, ast.Attribute) and node.attr in ("stdout", "stderr", "__stdout__", "__stderr__"):
+            use = parents[node]
+            if not (isinstance(use, ast.Compare) or (isinstance(use, ast.Attribute) and use.attr == "isatty")):
+                yield f"line {node.lineno}: {node.attr}"
+
+
+@pytest.mark.parametrize("path", [path for path in CLI.rglob("*.py") if path.name != "output.py"], ids=lambda p: p.name)
+def test_commands_write_through_one_module(path: Path) -> None:
+    assert list(writes(ast.parse(path.read_text(encoding="utf-8")))) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["click.echo(1)", "print(1)", "from click import echo\necho(1)", "sys.stdout.write('')", "Console()", "c.print(1)"],
+)
+def test_the_test_above_can_fail(line: str) -> None:
+    assert list(writes(ast.parse(line)))
+
+
+# === A terminal ===
+
+
+def test_hidden_characters_are_shown_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stdout", stream)
+    output.write(HOSTILE)
+    output.line(f"\t{HOSTILE}\u3000月\u200d")
+    output.data(HOSTILE.encode())
+    output.json_line({"text": HOSTILE})
+    *lines, values = stream.shown.splitlines()
+    assert "".join(lines) == f"{SHOWN}\t{SHOWN}\u3000月\u200d{SHOWN}"[: -len(SHOWN)]
+    assert visible(values) == values
+    assert json.loads(values.removeprefix(SHOWN)) == {"text": HOSTILE}
+
+
+def test_errors_and_notes_are_shown_wherever_they_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    output.note(HOSTILE)
+    output.Failure(HOSTILE).show()
+    output.show(output.console(), HOSTILE)
+    assert stream.getvalue() == f"{SHOWN}\nError: {SHOWN}\n{SHOWN}\n"
+
+
+def test_samples_of_a_training_are_shown() -> None:
+    out = io.StringIO()
+    display = Display(Console(file=out, force_terminal=True, width=200, color_system=None))
+    display.on_validation(ValidationReport(1, 1.0, 1.0, 1.0, 1.0, 1.0, improved=True, sample=HOSTILE))
+    display.say(HOSTILE)
+    assert out.getvalue().count(SHOWN) == 2
+    assert "\x1b" not in out.getvalue()
+
+
+COMMANDS = {
+    "sample": ["sample", "tiny", "--prompt", HOSTILE, "--max-tokens", "1", "--no-heal"],
+    "sample, several": [
+        "sample",
+        "tiny",
+        "--prompt",
+        HOSTILE,
+        "--max-tokens",
+        "1",
+        "--num",
+        "2",
+        "--show-probabilities",
+    ],
+    "sample, json": ["sample", "tiny", "--prompt", HOSTILE, "--max-tokens", "1", "--json"],
+    "score": ["score", "tiny", "-"],
+    "score, json": ["score", "tiny", "-", "--json"],
+    "score, pieces": ["score", "tiny", "-", "--pieces"],
+    "score, follow": ["score", "tiny", "-", "--follow", "--all"],
+    "embed": ["embed", "tiny", "-", "--search", "cat"],
+    "embed, vectors": ["embed", "tiny", "-"],
+    "encode": ["tokenizer", "encode", "byte", HOSTILE, "--pieces"],
+    "decode": ["tokenizer", "decode", "byte", *(str(byte + 3) for byte in HOSTILE.encode())],
+    "list": ["models", "list"],
+    "list, json": ["models", "list", "--json"],
+    "show": ["models", "show", "tiny"],
+    "remove": ["models", "remove", HOSTILE],
+    "nobody": ["sample", HOSTILE],
+    "wrong usage": ["sample", f"--{HOSTILE}"],
+    "wrong command": [HOSTILE],
+    "wrong path": ["corpus", "stats", HOSTILE],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_no_command_lets_an_escape_through_to_a_terminal(
+    terminal: Callable[..., str], tiny_models: Path, tmp_path: Path, command: list[str]
+) -> None:
+    models = tmp_path / "models"
+    shutil.copytree(tiny_models, models)
+    shutil.copytree(models / "tiny", models / f"other{HOSTILE}")
+    if command[:2] == ["models", "show"]:
+        (models / "tiny").rename(models / f"tiny{HOSTILE}")
+        command = [*command[:2], f"tiny{HOSTILE}"]
+    shown = terminal(*command, stdin=f"{HOSTILE}\n")
+    allowed = shown
+    for colour in (0, 1, 31, 32, 33, 36):  # our own
+        allowed = allowed.replace(f"\x1b[{colour}m", "")
+    assert allowed == visible(allowed)
+    assert re.search("x1b|u001b|<0x1B>", shown)
+
+
+def test_a_terminal_gets_no_escape_from_a_real_process(tiny_models: Path) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "textgen", *COMMANDS["sample"]]
+    subprocess.run(
+        command, stdout=theirs, stderr=theirs, env=os.environ | {"TEXTGEN_MODELS": str(tiny_models)}, check=True
+    )
+    os.close(theirs)
+    shown = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert "a\\x1b]52;c;bHM=\\x07b" in shown
+    assert "\x1b]" not in shown
+
+
+# === A pipe or a file ===
+
+
+def test_in_a_pipe_a_text_is_what_it_is(tiny_models: Path) -> None:
+    text = HOSTILE + "\x1b[1mbold\x1b[0m"
+    where = ["--models-dir", str(tiny_models)]
+    written = CliRunner().invoke(
+        textgen, ["sample", "tiny", "--prompt", text, "--max-tokens", "1", "--no-heal", *where]
+    )
+    assert written.stdout_bytes.startswith(text.encode())
+    found = CliRunner().invoke(textgen, ["embed", "tiny", "--text", text, "--search", "a", *where])
+    assert text.encode() in found.stdout_bytes
+    ids = [str(byte + 3) for byte in text.encode()]
+    assert CliRunner().invoke(textgen, ["tokenizer", "decode", "byte", *ids]).stdout_bytes == text.encode()
+
+
+# === Standard output that fails ===
+
+FAILING = {
+    "help": ["--help"],
+    "version": ["--version"],
+    "help of a command": ["sample", "--help"],
+    "text": ["tokenizer", "encode", "byte", "a"],
+    "json": ["models", "list", "--json"],
+    "bytes": ["tokenizer", "decode", "byte", "70"],
+    "sample": ["sample", "tiny", "--max-tokens", "2"],
+    "score": ["score", "tiny", "-", "--follow", "--all"],
+    "embed": ["embed", "tiny", "-", "--format", "npy"],
+}
+
+
+@contextmanager
+def full() -> Iterator[io.TextIOWrapper]:
+    descriptor = os.open("/dev/full", os.O_WRONLY)
+    with io.TextIOWrapper(io.FileIO(descriptor, "wb", closefd=False)) as stream:
+        yield stream
+    os.close(descriptor)
+
+
+@pytest.mark.parametrize("command", FAILING.values(), ids=FAILING)
+def test_full_standard_output_is_one_line_and_1(
+    monkeypatch: pytest.MonkeyPatch, tiny_models: Path, command: list[str]
+) -> None:
+    errors = io.StringIO()
+    with full() as stream, monkeypatch.context() as patch:
+        patch.setenv("TEXTGEN_MODELS", str(tiny_models))
+        patch.setattr(sys, "stdout", stream)
+        patch.setattr(sys, "stderr", errors)
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"The cat\n")))
+        with pytest.raises(SystemExit) as ended:
+            textgen.main(command, prog_name="textgen")
+    assert ended.value.code == 1
+    expected = "Error: Cannot write to standard output: No space left on device. Free some space, or send it elsewhere."
+    assert [line for line in errors.getvalue().splitlines() if "lines," not in line] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "message"),
+    [
+        (">/dev/full", 1, "Error: Cannot write to standard output: No space left on device. "
+         "Free some space, or send it elsewhere.\n"),
+        (">&-", 1, "Error: Cannot write the result: standard output is closed. Open it, or send it to a file.\n"),
+        ("2>&- >/dev/full", 1, ""),
+        ("2>/dev/full >/dev/full", 1, ""),
+    ],
+)  # fmt: skip
+def test_a_process_whose_standard_output_fails(redirection: str, code: int, message: str) -> None:
+    command = f'"$0" -m textgen tokenizer encode byte "The cat" {redirection}'
+    result = subprocess.run(["sh", "-c", command, sys.executable], capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (code, "", message)
+
+
+def test_a_reader_that_leaves_ends_a_command_without_a_word(tiny_models: Path) -> None:
+    environment = os.environ | {"TEXTGEN_MODELS": str(tiny_models)}
+    command = [sys.executable, "-m", "textgen", "sample", "tiny", "--num", "50", "--max-tokens", "50", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 1
+
+
+# === Words ===
+
+
+def test_counts_have_their_nouns() -> None:
+    assert [counted(number, "piece") for number in (0, 1, 2, 1000)] == [
+        "0 pieces",
+        "1 piece",
+        "2 pieces",
+        "1,000 pieces",
+    ]
+
+
+NOUNS = "document|character|token|line|step|record|text|validation|restart|layer|unit|parameter"
+
+
+def test_no_message_counts_one_of_several() -> None:
+    found = []
+    for path in CLI.parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for value, after in pairwise(node.values) if isinstance(node, ast.JoinedStr) else ():
+                text = str(after.value) if isinstance(after, ast.Constant) else ""
+                if isinstance(value, ast.FormattedValue) and re.match(f" ({NOUNS})s\\b(?!/)", text):
+                    is_share = value.format_spec is not None and "f" in ast.unparse(value.format_spec)[1:]
+                    if not is_share and not is_constant(value.value):
+                        found.append(f"{path.name}, line {value.lineno}: {text}")
+    assert found == []
+
+
+def is_constant(node: ast.expr) -> bool:
+    """A number of ours, such as `2 * WINDOW`."""
+    names = [each.id for each in ast.walk(node) if isinstance(each, ast.Name)]
+    return not any(isinstance(each, ast.Call | ast.Attribute) for each in ast.walk(node)) and all(
+        map(str.isupper, names)
+    )
+
+
+def test_a_long_name_moves_no_other_line(terminal: Callable[..., str], tiny_models: Path, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    shutil.copytree(tiny_models, models)
+    before = terminal("models", "list").splitlines()
+    shutil.copytree(models / "tiny", models / ("a" * 200))
+    after = terminal("models", "list").splitlines()
+    assert [line for line in after if not line.startswith("aaa")] == before
+    assert len(after) == len(before) + 1
+
+
+def test_json_escapes_what_an_encoding_lacks_and_comes_back_the_same() -> None:
+    value = {"月": ["caf\udce9", "😀é", "\x9b\x7f\x1b"]}
+    for encoding in ("utf-8", "ascii", "latin-1", "cp1252"):
+        text = json_text(value, encoding=encoding, is_shown=True)
+        assert json.loads(text.encode(encoding).decode(encoding)) == value
+        assert visible(text) == text
+    assert json_text(value) == '{"月": ["caf\\udce9", "😀é", "\x9b\x7f\\u001b"]}'
+
+
+FLAGS = {name: f"--{name.replace('_', '-')}" for name in ("seed", "text_column", "labels", "encoding", "max_tokens")}
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (
+            "no column 'text_column'. Set text_column to one of: a.",
+            "no column 'text_column'. Set --text-column to one of: a.",
+        ),
+        ("Set labels to a column.", "Set --labels to a column."),
+        ("seed must be a number.", "--seed must be a number."),
+        ("The labels must be short; leave seed out.", "The labels must be short; leave --seed out."),
+        ("a.jsonl, line 3: seed must be a number.", "a.jsonl, line 3: seed must be a number."),
+        ("Leave out seed, please.", "Leave out --seed, please."),
+        ("the encoding of a/max_tokens.txt", "the encoding of a/max_tokens.txt"),
+        ("max_tokens.", "--max-tokens."),
+        ("the model's seed isn't set", "the model's seed isn't set"),
+        ("Run `set seed` in max_tokens_x", "Run `set seed` in max_tokens_x"),
+    ],
+)
+def test_the_command_line_speaks_of_flags(message: str, expected: str) -> None:
+    assert output.as_flags(message, FLAGS) == expected
+
+
+def test_messages_of_the_library_name_no_flags() -> None:
+    found = []
+    for path in CLI.parent.rglob("*.py"):
+        if CLI in path.parents:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            raised = isinstance(node, ast.Call) and getattr(node.func, "id", "").endswith(("Error", "Interrupted"))
+            if raised or (isinstance(node, ast.Call) and getattr(node.func, "id", "") == "say"):
+                texts = [each.value for each in ast.walk(node) if isinstance(each, ast.Constant)]
+                found += [f"{path.name}: {text}" for text in texts if isinstance(text, str) and " --" in text]
+    assert found == []
+
+
+def test_an_error_on_the_command_line_names_the_flag(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("title\nx\n")
+    result = CliRunner().invoke(textgen, ["corpus", "stats", str(tmp_path / "a.csv")])
+    assert "Set --text-column to one of: title" in result.stderr
+    (tmp_path / "a.txt").write_text("x")
+    result = CliRunner().invoke(textgen, ["train", str(tmp_path / "a.txt"), "--valid", "0.9"])
+    assert "Error: --valid must be a number from 1e-06 to 0.5. Received: 0.9." in result.stderr
+
+
+def test_standard_output_that_is_closed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(TextgenError, match="standard output is closed"):
+        output.line("text")

@@ -1,0 +1,259 @@
+"""textgen score, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from loaded_modules import modules_after
+
+from textgen.cli import textgen
+from textgen.corpus.corpus import Corpus
+from textgen.evaluation import scoring
+from textgen.evaluation.anomalies import WARM_UP
+from textgen.evaluation.scoring import Scorer
+from textgen.saved_model.saved_model import load_model
+
+TEXT = "The cat sat on the mat.\n\n床前明月光\nThe dog\n"
+LINES = ["The cat sat on the mat.", "床前明月光", "The dog"]
+
+
+def score(models: Path, *arguments: str, stdin: str | bytes | None = None) -> Result:
+    arguments = ("score", "tiny", *arguments, "--models-dir", str(models))
+    return CliRunner().invoke(textgen, arguments, input=stdin, catch_exceptions=False, prog_name="textgen")
+
+
+def scorer(models: Path) -> Scorer:
+    saved = load_model("tiny", models)
+    return Scorer(saved.writer(), saved.tokenizer)
+
+
+def test_a_text_a_line_and_their_sum(tiny_models: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    result = score(tiny_models, str(tmp_path / "text.txt"))
+    rows = [line.split() for line in result.stdout.splitlines()]
+    totals = [text.total for text in scorer(tiny_models).scores(LINES)]
+    assert len(rows) == 1 + len(LINES) + 1
+    for row, total in zip(rows[1:], totals, strict=False):
+        assert [float(row[0]), int(row[3])] == [round(-total.nats, 2), total.tokens]
+    assert float(rows[-1][0]) == pytest.approx(-sum(total.nats for total in totals), abs=0.01)
+    assert result.stdout.splitlines()[1].endswith("  The cat sat on the mat.")
+    assert result.stdout.splitlines()[-1].endswith("all 3 texts")
+    assert score(tiny_models, stdin=TEXT).stdout == result.stdout == score(tiny_models, "-", stdin=TEXT).stdout
+
+
+def test_json_says_what_evaluate_says(tiny_models: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("The cat\n", encoding="utf-8")
+    (found,) = map(json.loads, score(tiny_models, str(tmp_path / "text.txt"), "--json").stdout.splitlines())
+    assert (found["text"], found["model"], found["tokens"], found["bytes"]) == ("The cat", "tiny", 8, 7)
+    arguments = ["evaluate", "tiny", str(tmp_path / "text.txt"), "--json", "--models-dir", str(tiny_models)]
+    evaluated = json.loads(CliRunner().invoke(textgen, arguments, catch_exceptions=False).stdout)
+    for name in ("nats_per_token", "perplexity_per_token", "bits_per_byte", "tokens", "bytes"):
+        assert found[name] == pytest.approx(evaluated[name], rel=1e-5)
+    assert found["log_probability"] == pytest.approx(-8 * found["nats_per_token"])
+
+
+def test_pieces(tiny_models: Path) -> None:
+    plain = [line.split() for line in score(tiny_models, "--pieces", stdin="cat\n").stdout.splitlines()]
+    assert [label for _, label in plain] == ["c", "a", "t", "<eos>"]
+    beginning = score(tiny_models, "--pieces", "--no-end", stdin="cat").stdout.splitlines()
+    assert [line.split()[1] for line in beginning] == ["c", "a", "t"]
+    found = json.loads(score(tiny_models, "--pieces", "--json", stdin="cat\n").stdout)
+    assert found["pieces"] == ["c", "a", "t", "<eos>"]
+    assert [float(bits) for bits, _ in plain] == pytest.approx(found["surprisal"], abs=0.01)
+    assert sum(found["surprisal"]) * math.log(2) == pytest.approx(-found["log_probability"], rel=1e-4)
+    assert score(tiny_models, "--pieces", stdin="a\nb\n").stdout.count("\n\n") == 1
+
+
+def test_json_lines_keep_their_other_fields(tiny_models: Path, tmp_path: Path) -> None:
+    lines = '{"id": 7, "body": "The cat"}\n\n{"body": "", "tokens": "overwritten"}\n"The dog"\n'
+    (tmp_path / "texts").write_text(lines, encoding="utf-8-sig")
+    for paths, stdin in (([str(tmp_path / "texts")], None), (["-"], lines), ([], lines)):
+        result = score(tiny_models, *paths, "--jsonl", "--text-field", "body", stdin=stdin)
+        first, second, third = map(json.loads, result.stdout.splitlines())
+        assert (first["id"], first["body"], first["tokens"]) == (7, "The cat", 8)
+        assert (second["body"], second["tokens"]) == ("", 1)
+        assert (third["body"], third["tokens"]) == ("The dog", 8)
+        assert first["log_probability"] == pytest.approx(-scorer(tiny_models).score("The cat").total.nats, rel=1e-5)
+
+
+def test_many_texts_keep_their_order(tiny_models: Path) -> None:
+    rows = "".join(json.dumps({"text": "cat " * (n % 7), "n": n}) + "\n" for n in range(700))
+    found = [json.loads(line) for line in score(tiny_models, "--jsonl", stdin=rows).stdout.splitlines()]
+    assert [row["n"] for row in found] == list(range(700))
+    assert all(row["bytes"] == 4 * (row["n"] % 7) for row in found)
+
+
+def test_a_jsonl_file_is_read_as_a_corpus_is(tiny_models: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.jsonl").write_text('{"text": "The cat"}\n{"text": "two\\nlines"}\n', encoding="utf-8")
+    found = [json.loads(row) for row in score(tiny_models, str(tmp_path / "texts.jsonl"), "--json").stdout.splitlines()]
+    assert [row["text"] for row in found] == ["The cat", "two\nlines"]
+
+
+class Text(str):
+    """A text of which one can tell whether it is still held."""
+
+
+@pytest.mark.parametrize("flags", [[], ["--pieces"], ["--json"]])
+def test_memory_does_not_grow_with_the_texts(
+    tiny_models: Path, tmp_path: Path, flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[weakref.ref[Text]] = []
+    most = 0
+
+    def documents(_: Corpus) -> Iterator[str]:
+        nonlocal most
+        for number in range(40):
+            text = Text(f"cat {number}")
+            held.append(weakref.ref(text))
+            yield text
+            most = max(most, sum(each() is not None for each in held))
+
+    monkeypatch.setattr(Corpus, "documents", documents)
+    monkeypatch.setattr(scoring, "AHEAD_TEXTS", 4)
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    assert score(tiny_models, str(tmp_path / "text.txt"), *flags).exit_code == 0
+    assert len(held) == 40
+    assert 4 <= most <= 8, "those of a group, and of the one that is printed"
+
+
+# === A stream ===
+
+STREAM = "the cat sat on the mat\n" * (WARM_UP + 5) + "\x07日本語🀄🀄\n" + "the cat sat on the mat\n"
+
+
+def test_follow_prints_what_surprises(tiny_models: Path) -> None:
+    result = score(tiny_models, "--follow", stdin=STREAM)
+    (line,) = result.stdout.splitlines()
+    assert line.split()[0] == str(WARM_UP + 6)
+    assert line.endswith("\x07日本語🀄🀄")
+    assert result.stderr == f"{WARM_UP + 7} lines, 1 of them surprising.\n"
+    everything = score(tiny_models, "--follow", "--all", stdin=STREAM).stdout.splitlines()
+    assert [row[:2] for row in everything] == ["  "] * (WARM_UP + 5) + ["! ", "  "]
+    assert not score(tiny_models, "--follow", "--threshold", "1000", stdin=STREAM).stdout
+
+
+@pytest.mark.parametrize("way", [["--follow", "--all", "--json"], ["--jsonl"]])
+def test_lines_in_other_encodings(tiny_models: Path, way: list[str]) -> None:
+    result = score(tiny_models, *way, "--encoding", "latin-1", stdin='"für"\n'.encode("latin-1"))
+    assert json.loads(result.stdout)["text"].strip('"') == "für"
+
+
+def test_follow_in_json(tiny_models: Path) -> None:
+    rows = score(tiny_models, "--follow", "--all", "--json", stdin=STREAM).stdout.splitlines()
+    found = [json.loads(row) for row in rows]
+    assert [row["line"] for row in found if row["flagged"]] == [WARM_UP + 6]
+    assert found[0] == {
+        "model": "tiny", "line": 1, "text": "the cat sat on the mat", "deviation": None, "flagged": False,
+        "bits_per_character": pytest.approx(found[0]["bits_per_character"]),
+    }  # fmt: skip
+
+
+def test_follow_prints_a_line_while_the_stream_goes_on(tiny_models: Path, tmp_path: Path) -> None:
+    """A growing file, without TensorFlow, until Ctrl-C; nothing is coloured in a pipe."""
+    (tmp_path / "log").write_text("the cat\n", encoding="utf-8")
+    command = [sys.executable, "-m", "textgen", "score", "tiny", "--models-dir", str(tiny_models)]
+    follow = [*command, str(tmp_path / "log"), "--follow", "--all"]
+    with subprocess.Popen(follow, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline().endswith(b"  the cat\n")
+        with (tmp_path / "log").open("a", encoding="utf-8") as log:
+            log.write("the dog\n")
+        assert process.stdout.readline().endswith(b"  the dog\n")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        assert process.stderr.read().splitlines() == [b"2 lines, 0 of them surprising.", b"", b"Interrupted."]
+
+
+def test_a_pipe_with_a_name_is_followed_up_to_its_end(tiny_models: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=(STREAM, "utf-8"))
+    writer.start()
+    result = score(tiny_models, str(tmp_path / "pipe"), "--follow")
+    writer.join()
+    assert (result.exit_code, result.stderr) == (0, f"{WARM_UP + 7} lines, 1 of them surprising.\n")
+    assert result.stdout == score(tiny_models, "--follow", stdin=STREAM).stdout
+
+
+def test_surprising_lines_are_red_on_a_terminal(tiny_models: Path) -> None:
+    arguments = ["score", "tiny", "--follow", "--all", "--models-dir", str(tiny_models)]
+    shown = CliRunner().invoke(textgen, arguments, input=STREAM, color=True).stdout.splitlines()
+    assert [row.startswith("\x1b[31m") for row in shown] == [False] * (WARM_UP + 5) + [True, False]
+
+
+def test_a_closed_pipe_ends_quietly(tiny_models: Path) -> None:
+    command = (
+        f"yes the cat | {sys.executable} -m textgen score tiny --models-dir {tiny_models} --follow --all | head -2"
+    )
+    result = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
+    assert b"Traceback" not in result.stderr
+    assert len(result.stdout.splitlines()) == 2
+
+
+# === What it needs, and mistakes ===
+
+
+def test_scoring_loads_no_tensorflow(tiny_models: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    stdin = "import io; sys.stdin = io.TextIOWrapper(io.BytesIO(b'the cat'))"
+    for arguments in ([str(tmp_path / "text.txt")], ["--follow"]):
+        words = ["score", "tiny", *arguments, "--models-dir", str(tiny_models)]
+        code = f"{stdin}; from textgen.cli import textgen\ntextgen({words}, standalone_mode=False)"
+        assert "sentencepiece" in (loaded := modules_after(code))
+        assert not {"tensorflow", "keras"} & loaded
+
+
+BAD: list[tuple[list[str], str | bytes | None, int, str]] = [
+    (["missing.txt"], None, 1, "missing.txt"),
+    ([], "", 1, "No text in standard input"),
+    ([], " \n\n", 1, "No text"),
+    ([], b"\xff\xfe\xff", 1, "encoding"),
+    (["missing.txt", "--jsonl"], None, 1, "Cannot read missing.txt: No such file"),
+    (["--jsonl"], "{", 1, "standard input, line 1: not JSON"),
+    (["--jsonl", "--strict"], '{"text": "a"}\n{"body": "b"}\n', 1, "line 2: a record without text (field 'text' is"),
+    (
+        ["--jsonl"],
+        '{"body": "b"}\n',
+        1,
+        "no field 'text' in any record. Set --text-field to one that holds text: body.",
+    ),
+    (["--jsonl"], '{"text": 3}', 1, "is a number"),
+    (["--jsonl"], b'"a"\n"\xff"\n', 1, "line 2: not utf-8"),
+    (["--follow", "missing.txt"], None, 1, "Cannot read missing.txt: No such file"),
+    (["--follow", "."], None, 1, "Is a directory"),
+    (["--follow", "a", "b"], None, 2, "name only one"),
+    (["--follow", "--pieces"], None, 2, "does not go with --pieces"),
+    (["--follow", "--jsonl"], None, 2, "does not go with --jsonl"),
+    (["--follow", "--encoding", "utf-16"], "", 1, "cannot be told apart"),
+    (["--follow", "--text-field", "body"], None, 2, "does not go with --text-field"),
+    (["--all"], None, 2, "--all is for --follow"),
+    (["--threshold", "0"], None, 2, "--threshold is for --follow"),
+    (["--window", "30"], None, 2, "--window is for --follow"),
+    (["--follow", "--threshold", "-1"], None, 2, "threshold"),
+    (["--follow", "--window", "3"], None, 2, "window"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "stdin", "code", "expected"), BAD, ids=[row[3] for row in BAD])
+def test_a_mistake_is_one_clear_line(
+    tiny_models: Path, arguments: list[str], stdin: str | bytes | None, code: int, expected: str
+) -> None:
+    result = score(tiny_models, *arguments, stdin=stdin)
+    assert result.exit_code == code
+    assert expected in result.stderr.splitlines()[-1]
+
+
+def test_no_such_model(tiny_models: Path) -> None:
+    result = CliRunner().invoke(textgen, ["score", "nobody", "--models-dir", str(tiny_models)])
+    assert (result.exit_code, "There are: tiny" in result.stderr) == (1, True)

@@ -1,0 +1,555 @@
+"""Files -> documents: every format and mode, every bad input, and the bounds on memory."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import os
+import random
+import sys
+import tempfile
+import textwrap
+import threading
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from files import COMPRESS, read, write
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from textgen.corpus import documents as documents_module
+from textgen.corpus.corpus import Corpus, Part
+from textgen.corpus.documents import guess_documents
+from textgen.errors import CorpusError
+from textgen.settings import CorpusConfig
+
+SHARED = Path(os.environ.get("TEXTGEN_TEST_CORPORA", Path(__file__).resolve().parents[2] / ".." / "shared" / "corpora"))
+
+
+# --- Finding files -----------------------------------------------------------------------------------------
+
+
+def test_folders_globs_and_duplicates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("b.txt", "a.txt", "sub/c.txt", "sub/.hidden.txt", ".git/d.txt", "odd[1].txt"):
+        write(tmp_path, name, name)
+    write(tmp_path, "sub/e.png", b"\x89PNG\0\0")
+    monkeypatch.chdir(tmp_path)
+    everything = ["a.txt", "b.txt", "odd[1].txt", "sub/c.txt"]
+    cases: list[tuple[list[str], list[str], list[str]]] = [
+        (["."], everything, ["e.png"]),
+        (["b.txt", ".", "./a.txt", "b.txt"], ["b.txt", "a.txt", "odd[1].txt", "sub/c.txt"], ["e.png"]),
+        (["*.txt"], ["a.txt", "b.txt", "odd[1].txt"], []),
+        (["**/*.txt"], everything, []),
+        (["*", "sub"], everything, ["e.png"]),
+        (["odd[1].txt"], ["odd[1].txt"], []),
+        (["sub/.hidden.txt"], ["sub/.hidden.txt"], []),
+    ]
+    for paths, expected, skipped in cases:
+        found = Corpus(paths)
+        assert [str(path) for path in found.files] == expected, paths
+        assert list(found.documents()) == expected
+        assert [path.name for path in found.skipped] == skipped
+
+
+def test_one_path_instead_of_a_list(tmp_path: Path) -> None:
+    assert list(Corpus(str(write(tmp_path, "a.txt", "one"))).documents()) == ["one"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def pipe(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+
+def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe(monkeypatch, "诗\r\n".encode())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    found = Corpus(["-", "-"])
+    assert [list(found.documents()) for _ in range(2)] == [["诗\n"]] * 2
+    assert len(list(tmp_path.iterdir())) == 1
+    found.close()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipe_is_read_once(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = threading.Thread(target=lambda: path.write_text("text"))
+    writer.start()
+    found = Corpus([path])
+    writer.join()
+    assert [list(found.documents()) for _ in range(2)] == [["text"]] * 2
+
+
+# --- Bad input ---------------------------------------------------------------------------------------------
+
+Case = tuple[dict[str, str | bytes], str, dict[str, str], str]
+LONG = b"".join(random.Random(0).randbytes(1) for _ in range(20_000)).hex().encode()
+BAD: dict[str, Case] = {
+    "missing": (
+        {"poems.txt": "a"},
+        "poem.txt",
+        {},
+        r"poem\.txt does not exist\. Did you mean .*poems\.txt\?",
+    ),
+    "missing, nothing like it": ({}, "poems.txt", {}, r"poems\.txt does not exist\. Check the path"),
+    "missing folder": ({}, "no/such/poems.txt", {}, r"does not exist\. Check the path"),
+    "glob": ({"a.txt": "a"}, "*.md", {}, r"Nothing matches .*\*\.md"),
+    "empty folder": ({".hidden/a.txt": "a"}, ".", {}, r"No text in .*: there are no files"),
+    "folder of binaries": ({"a.png": b"\0"}, ".", {}, r"No text in .*: there is nothing but 1 binary file \("),
+    "binary": ({"a.txt": b"ab\0"}, "a.txt", {}, r"a\.txt looks like a binary file.*set encoding to utf-16"),
+    "binary, compressed": ({"a.gz": gzip.compress(b"\0")}, "a.gz", {}, r"a\.gz looks like a binary file"),
+    "empty": ({"a.txt": ""}, "a.txt", {}, r"No text in .*a\.txt: nothing but blanks"),
+    "blank": ({"a.txt": " \n\t\n"}, "a.txt", {"documents": "line"}, r"No text in .*a\.txt"),
+    "blank records": ({"a.jsonl": '\n{"text": " "}'}, "a.jsonl", {}, r"No text in .*a\.jsonl"),
+    "empty csv": ({"a.csv": ""}, "a.csv", {}, r"No text in .*a\.csv"),
+    "csv header only": ({"a.csv": "text\n"}, "a.csv", {}, r"No text in .*a\.csv"),
+    "encoding": (
+        {"a.txt": "a"},
+        "a.txt",
+        {"encoding": "utf-9"},
+        r"There is no encoding 'utf-9'\. Set encoding",
+    ),
+    "not a text encoding": ({"a.txt": "a"}, "a.txt", {"encoding": "hex"}, r"There is no encoding 'hex'"),
+    "utf-16 without its mark": (
+        {"a.txt": b"a\0b\0"},
+        "a.txt",
+        {"encoding": "utf-16"},
+        r"a\.txt is not utf-16",
+    ),
+    "not JSON": (
+        {"a.jsonl": '"a"\n\n{"text"'},
+        "a.jsonl",
+        {},
+        r"a\.jsonl, line 3: not JSON \(.*column \d+\)",
+    ),
+    "JSON too deep": ({"a.jsonl": "[" * 200_000}, "a.jsonl", {}, r"a\.jsonl, line 1: not JSON"),
+    "no field": (
+        {"a.jsonl": '{"id": 1, "body": ""}'},
+        "a.jsonl",
+        {},
+        r"no field 'text' in any record\. Set text_field to one that holds text: body\.",
+    ),
+    "no fields at all": ({"a.jsonl": "{}"}, "a.jsonl", {}, r"no field 'text'.*None of its fields holds text"),
+    "field of a number": ({"a.jsonl": '{"text": 5}'}, "a.jsonl", {}, r"line 1: field 'text' is a number"),
+    "field of null": ({"a.jsonl": '{"text": null}'}, "a.jsonl", {}, r"No text in .*a\.jsonl"),
+    "JSON list": ({"a.jsonl": '["a"]'}, "a.jsonl", {}, r"line 1: a list\. Expected an object or a string"),
+    "half a character": ({"a.jsonl": '"\\ud83d"'}, "a.jsonl", {}, r"line 1: \\ud83d is half a character"),
+    "no column": (
+        {"a.csv": "id,body\n1,x"},
+        "a.csv",
+        {},
+        r"no column 'text'\. Set text_column to .*id, body",
+    ),
+    "short row": (
+        {"a.csv": "id,text\n1,x\n2"},
+        "a.csv",
+        {},
+        r"line 3: a row of 1 field under a header of 2",
+    ),
+    "long row": ({"a.csv": "text\nx, y"}, "a.csv", {}, r"line 2: a row of 2 fields under a header of 1"),
+    "open quote": ({"a.csv": 'text\n"x\ny\n'}, "a.csv", {}, r"line 3: not CSV \("),
+    "stray quote": ({"a.csv": 'text\n"x"y\n'}, "a.csv", {}, r"line 2: not CSV \("),
+    "a tab too many": ({"a.tsv": "text\nx\ty\n"}, "a.tsv", {}, r"line 2: a row of 2 fields.*write the table as \.csv"),
+    **{
+        f"truncated {suffix}": (
+            {f"a.txt{suffix}": COMPRESS[suffix](LONG)[:-9]},
+            f"a.txt{suffix}",
+            {},
+            rf"a\.txt\{suffix} is broken or truncated",
+        )
+        for suffix in (".gz", ".bz2", ".xz", ".zst")
+    },
+    **{
+        f"not {suffix}": (
+            {f"a.txt{suffix}": b"plain text"},
+            ".",
+            {},
+            rf"a\.txt\{suffix} is broken or truncated",
+        )
+        for suffix in (".gz", ".bz2", ".xz", ".zst")
+    },
+}
+
+
+@pytest.mark.parametrize("case", BAD.values(), ids=BAD.keys())
+def test_bad_input(tmp_path: Path, case: Case) -> None:
+    files, path, config, message = case
+    for name, content in files.items():
+        write(tmp_path, name, content)
+    with pytest.raises(CorpusError, match=message) as info:
+        read(tmp_path / path, **config)
+    assert "\n" not in str(info.value)
+    assert str(info.value).endswith((".", "?"))
+
+
+def test_no_paths() -> None:
+    with pytest.raises(CorpusError, match="No files to read"):
+        Corpus([])
+
+
+@pytest.mark.parametrize(
+    ("stdin", "message"),
+    [
+        (Terminal(), "which is a terminal"),
+        (None, "which is closed"),
+        (io.TextIOWrapper(io.BytesIO()), "No text in standard input: it is empty"),
+        (io.TextIOWrapper(io.BytesIO(b" \n")), "No text in standard input: nothing but blanks"),
+        (io.TextIOWrapper(io.BytesIO(b"\0")), "standard input looks like a binary file"),
+    ],
+)
+def test_bad_standard_input(monkeypatch: pytest.MonkeyPatch, stdin: io.TextIOBase, message: str) -> None:
+    monkeypatch.setattr(sys, "stdin", stdin)
+    with pytest.raises(CorpusError, match=message):
+        read("-")
+
+
+def test_permission_denied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *arguments: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    path = write(tmp_path, "a.txt", "a")
+    monkeypatch.setattr(Path, "open", refuse)  # rights do not bind the root user
+    with pytest.raises(CorpusError, match=r"Cannot read .*a\.txt: permission denied"):
+        read(path)
+
+
+# --- Round trips -------------------------------------------------------------------------------------------
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0\ufeff"), max_size=60)
+LINE = TEXT.map(lambda text: text.replace("\n", " ")).filter(str.strip)
+BLOCK = st.lists(LINE, min_size=1, max_size=4).map("\n".join)
+
+
+def as_csv(documents: Sequence[str]) -> str:
+    table = io.StringIO(newline="")
+    csv.writer(table).writerows([["text", "n"], *([document, "0"] for document in documents)])
+    return table.getvalue()
+
+
+WRITERS: dict[str, tuple[str, st.SearchStrategy[str], Callable[[Sequence[str]], str]]] = {
+    "file": ("a.txt", TEXT.filter(str.strip), "".join),
+    "blank-line": ("a.txt", BLOCK, "\n \n\n".join),
+    "line": ("a.txt.gz", LINE, "\n".join),
+    "jsonl": ("a.jsonl", TEXT.filter(str.strip), lambda texts: "\n".join(map(json.dumps, texts))),
+    "csv": ("a.csv.zst", TEXT.filter(str.strip), as_csv),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+@given(data=st.data(), size=st.integers(2, 40), chunk=st.integers(1, 30))
+@settings(max_examples=60, deadline=None)
+def test_round_trip(kind: str, data: st.DataObject, size: int, chunk: int) -> None:
+    name, strategy, join = WRITERS[kind]
+    meant = data.draw(st.lists(strategy, min_size=1, max_size=1 if kind == "file" else 6))
+    mode = kind if kind in ("file", "line", "blank-line") else None
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        content = COMPRESS[Path(name).suffix if Path(name).suffix in COMPRESS else ""](join(meant).encode())
+        found = Corpus([write(Path(folder), name, content)], CorpusConfig(documents=mode))
+        assert list(found.documents()) == meant
+        patch.setattr(documents_module, "PART_CHARS", size)
+        patch.setattr("textgen.corpus.source.CHUNK_BYTES", chunk)
+        parts = list(found.parts())
+        assert all(0 < len(part.text) <= size for part in parts)
+        assert joined(parts) == meant == list(found.documents())
+
+
+def joined(parts: Sequence[Part]) -> list[str]:
+    text = "".join(part.text + "\0" * part.ends_document for part in parts)
+    assert text.endswith("\0")
+    return text[:-1].split("\0")
+
+
+@pytest.mark.parametrize(
+    ("mode", "text", "expected"),
+    [
+        ("file", "ab\ncd\nefghijk\n", ["ab\ncd\n", "efghij", "k\n"]),
+        ("line", "abcdefgh\nij\n", ["abcde", "fgh", "ij"]),
+        ("blank-line", "ab\ncd\nef\n\ngh\n", ["ab\ncd\n", "ef", "gh"]),
+        ("blank-line", "abcdefgh\nij", ["abcde", "fgh\n", "ij"]),
+        ("blank-line", "abcde\nfghij\n\n", ["abcde\n", "fghij"]),
+    ],
+)
+def test_parts_are_cut_after_newlines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, text: str, expected: list[str]
+) -> None:
+    monkeypatch.setattr(documents_module, "PART_CHARS", 6)
+    found = Corpus([write(tmp_path, "a.txt", text)], CorpusConfig(documents=mode))
+    assert [part.text for part in found.parts()] == expected
+
+
+# --- Sections ----------------------------------------------------------------------------------------------
+
+
+def documents_of(parts: Iterable[Part]) -> list[str]:
+    documents, held = list[str](), ""
+    for part in parts:
+        held += part.text
+        if part.ends_document:
+            documents.append(held)
+            held = ""
+    assert not held, "the last part ends a document"
+    return documents
+
+
+scraps = st.lists(
+    st.sampled_from(["a", "b ", "月", "\n", "\n\n", " \n", "\r\n", "\r", "\ufeff", "\u3000", "long" * 9]), max_size=40
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(scraps, min_size=1, max_size=3),
+    st.sampled_from(["file", "line", "blank-line"]),
+    st.sampled_from(["keep", "normalize"]),
+    st.sampled_from([".txt", ".txt.gz", ".jsonl", ".csv"]),
+    st.integers(1, 12),
+    st.integers(2, 50),
+)
+def test_sections_are_the_corpus_in_its_order(
+    files: list[list[str]], mode: str, newlines: str, suffix: str, count: int, size: int
+) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(documents_module, "PART_CHARS", size)
+        patch.setattr("textgen.corpus.source.CHUNK_BYTES", size)
+        for number, texts in enumerate(files):
+            data = "".join(texts) + "x"
+            if suffix == ".jsonl":
+                data = "".join(f"{json.dumps(text)}\n" for text in [*texts, "x"])
+            elif suffix == ".csv":
+                data = "text\n" + "".join(f'"{text}"\n' for text in [*texts, "x"])
+            write(Path(folder), f"{number}{suffix}", COMPRESS[".gz" if suffix.endswith(".gz") else ""](data.encode()))
+        corpus = Corpus([folder], CorpusConfig(documents=mode, newlines=newlines))
+        sections = [list(corpus.section(index, count)) for index in range(count)]
+        assert documents_of(part for section in sections for part in section) == list(corpus.documents())
+
+
+@pytest.mark.parametrize("mode", ["file", "line", "blank-line"])
+@pytest.mark.parametrize("number", [1, 50])
+def test_sections_are_about_equally_long(tmp_path: Path, mode: str, number: int) -> None:
+    for name in range(number):
+        write(tmp_path, f"{name}.txt", "".join(f"line {line}\n\n" for line in range(5000 // number)))
+    corpus = Corpus([tmp_path], CorpusConfig(documents=mode))
+    sizes = [sum(len(part.text) for part in corpus.section(index, 8)) for index in range(8)]
+    assert max(sizes) < 1.1 * min(sizes)
+
+
+def test_only_the_section_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path, "text.txt", b"good\n" * 1000 + b"\xff\n" + b"good\n" * 1000)
+    corpus = Corpus([path], CorpusConfig(documents="line"))
+    assert len(list(corpus.section(0, 4))) == 500
+    with pytest.raises(CorpusError, match=r"text\.txt \(from byte [\d,]+ on\) is not utf-8 text: .* at offset 5000\."):
+        list(corpus.section(1, 4))
+
+
+def test_an_error_in_a_section_says_where_it_begins(tmp_path: Path) -> None:
+    path = write(tmp_path, "text.jsonl", '"good"\n' * 100 + "bad\n")
+    with pytest.raises(CorpusError, match=r"text\.jsonl \(from byte 357 on\), line 50: not JSON"):
+        list(Corpus([path]).section(1, 2))
+
+
+def test_excerpts_are_spread_and_as_long_as_asked_for(tmp_path: Path) -> None:
+    text = "".join(f"{number}\n" for number in range(100_000))
+    for suffix in ("", ".gz"):
+        path = write(tmp_path, f"text.txt{suffix}", COMPRESS[suffix](text.encode()))
+        corpus = Corpus([path], CorpusConfig(documents="line"))
+        found = [int(number) for number in corpus.excerpts(20_000)]
+        assert 0.5 * 20_000 < sum(len(str(number)) for number in found) < 1.5 * 20_000
+        assert np.diff([0, *found, 100_000]).max() < 3_000
+        assert list(corpus.excerpts(10**9)) == text.split()
+
+
+def test_excerpts_of_many_small_files(tmp_path: Path) -> None:
+    for number in range(300):
+        write(tmp_path, f"{number:03d}.txt", f"{number} " * 20)
+    found = list(Corpus([tmp_path], CorpusConfig(documents="file")).excerpts(2000))
+    numbers = [int(text.split()[0]) for text in found]
+    assert 15 < len(numbers) < 300
+    assert np.diff([0, *numbers, 300]).max() < 40
+
+
+def test_a_glance_tells_corpora_apart(tmp_path: Path) -> None:
+    glances = {
+        Corpus([write(tmp_path, name, text)], CorpusConfig(documents=mode)).glance()
+        for name, text, mode in [
+            ("a.txt", "text" * 100, "line"),
+            ("a.txt", "text" * 100, "file"),
+            ("a.txt", "text" * 99, "line"),
+            ("a.txt", "texs" + "text" * 99, "line"),
+            ("a.txt", "text" * 99 + "texs", "line"),
+            ("a.jsonl", "text" * 100, "line"),
+        ]
+    }
+    assert len(glances) == 6
+    moved = Corpus([write(tmp_path, "elsewhere/b.txt", "text" * 100)], CorpusConfig(documents="line"))
+    assert moved.glance() in glances
+
+
+# --- Statistics and fingerprint ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["file", "blank-line", "line"])
+@given(text=st.text("ab \n\t诗\u2003é", min_size=1, max_size=80).filter(str.strip), size=st.integers(2, 20))
+@settings(max_examples=60, deadline=None)
+def test_stats(mode: str, text: str, size: int) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(documents_module, "PART_CHARS", size)
+        patch.setattr("textgen.corpus.corpus.PART_CHARS", size)
+        found = Corpus([write(Path(folder), "a.txt", text)], CorpusConfig(documents=mode))
+        stats = found.stats()
+        documents = list(found.documents())
+    counts = Counter("".join(documents))
+    assert stats.files == 1
+    assert stats.documents == len(documents)
+    assert stats.characters == sum(map(len, documents))
+    assert stats.bytes == sum(len(document.encode()) for document in documents)
+    assert stats.lines == sum(len(document.removesuffix("\n").split("\n")) for document in documents)
+    assert stats.words == sum(len(document.split()) for document in documents)
+    assert stats.longest_document == max(map(len, documents))
+    assert stats.character_counts == counts
+    assert stats.distinct_characters == len(counts)
+    assert [count for _, count in stats.characters_by_frequency] == sorted(counts.values(), reverse=True)[:20]
+    assert found.stats() is stats
+
+
+def test_fingerprint(tmp_path: Path) -> None:
+    def fingerprint(name: str, content: str, **config: Any) -> str:
+        return Corpus([write(tmp_path, name, content)], CorpusConfig(**config)).fingerprint()
+
+    first = fingerprint("a.txt", "one\n")
+    assert len(first) == 64
+    assert first == fingerprint("sub/b.txt", "one\n") == fingerprint("c", "one\n", documents="file")
+    others = {
+        fingerprint("a.txt", "two\n"),
+        fingerprint("a.txt", "one\n", documents="line"),
+        fingerprint("a.txt", "one\n", encoding="latin-1"),
+        fingerprint("a.csv", "one\n"),
+    }
+    assert len(others | {first}) == 5
+    ab, c, a, bc = (write(tmp_path, name, name) for name in ("ab", "c", "a", "bc"))
+    assert Corpus([ab, c]).fingerprint() != Corpus([a, bc]).fingerprint()
+    assert Corpus([a, c]).fingerprint() != Corpus([c, a]).fingerprint()
+
+
+# --- The guess ---------------------------------------------------------------------------------------------
+
+
+def words(generator: random.Random, low: int, high: int) -> str:
+    vocabulary = ["time", "river", "stone", "old", "wind", "of", "and", "the", "a", "slow", "garden", "night"]
+    return " ".join(generator.choice(vocabulary) for _ in range(generator.randint(low, high)))
+
+
+def wrapped(generator: random.Random, width: int) -> str:
+    return "\n".join(textwrap.wrap(words(generator, 60, 150).capitalize() + ".", width))
+
+
+R = random.Random(1)
+SPEAKERS = ["Anna:", "The old king:", "MESSENGER", "Bo."]
+TEXTS: dict[str, tuple[str, list[str]]] = {
+    "titled poems": (
+        "blank-line",
+        ["\n\n".join(f"Song {i}\n{words(R, 5, 7)},\n{words(R, 5, 7)}." for i in range(30))],
+    ),
+    "chinese poems": (
+        "blank-line",
+        ["\n\n".join(f"帝京篇 {i}\n秦川雄帝宅，函谷壯皇居。\n綺殿千尋起，離宮百雉餘。" for i in range(30))],
+    ),
+    "play": ("file", ["\n\n".join(f"{R.choice(SPEAKERS)}\n{words(R, 5, 30)}." for _ in range(200))]),
+    "novel": ("file", ["\n\n".join(wrapped(R, 70) for _ in range(60))]),
+    "novel, indented, without blank lines": ("file", ["\n".join("  " + wrapped(R, 70) for _ in range(60))]),
+    "novel, a line a paragraph": ("file", ["\n".join(words(R, 20, 200) + "." for _ in range(100))]),
+    "untitled stanzas": (
+        "file",
+        ["\n\n".join("\n".join(words(R, 5, 7) for _ in range(4)) for _ in range(40))],
+    ),
+    "headlines": ("line", ["\n".join(words(R, 3, 14).title() for _ in range(200))]),
+    "tokenised sentences": ("line", ["".join(f" {words(R, 3, 40)} \n" for _ in range(200))]),
+    "log": ("line", ["".join(f"2024-01-01 12:00:{i % 60:02} INFO {words(R, 2, 20)}\n" for i in range(200))]),
+    "sentences": ("line", ["\n".join(words(R, 3, 14) + "." for _ in range(200))]),
+    "code": ("file", ["\n".join(f"def f{i}(x):\n    return x + {'1 + ' * (i % 9)}1" for i in range(100))]),
+    "code in blocks": (
+        "file",
+        ["\n\n".join(f"    x{i} = {i}\n    {words(R, 8, 12)}" for i in range(100))],
+    ),
+    "few lines": ("file", ["one\ntwo and more\nthree\n"]),
+    "one line": ("file", [words(R, 5000, 5000)]),
+    "long lines": ("file", ["\n".join(words(R, 1000, 3000) for _ in range(60))]),
+    "a poem a file": ("file", ["\n".join(words(R, 1, 9) for _ in range(14)) for _ in range(8)]),
+    "records": ("file", []),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_guess(name: str) -> None:
+    expected, samples = TEXTS[name]
+    mode, reason = guess_documents(samples, len(samples) or 1)
+    assert mode == expected
+    assert reason
+
+
+def test_guess_is_told(tmp_path: Path) -> None:
+    lines = write(tmp_path, "a.txt", TEXTS["headlines"][1][0])
+    rows = write(tmp_path, "b.csv", "text\nx")
+    short = write(tmp_path, "short.txt", "a")
+    assert Corpus([lines]).documents_mode == "line"
+    assert Corpus([lines, rows]).documents_mode == "line"
+    assert Corpus([lines], CorpusConfig(documents="file")).guess_reason is None
+    assert Corpus([rows]).guess_reason == "each record is a document"
+    assert Corpus([rows, short]).guess_reason == "each of the 2 files is a document"
+
+
+def test_guess_reads_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("textgen.corpus.source.SAMPLE_CHARS", 3000)
+    monkeypatch.setattr("textgen.corpus.source.CHUNK_BYTES", 1000)
+    path = write(tmp_path, "a.txt", TEXTS["headlines"][1][0].encode() + b"\xff")
+    assert Corpus([path]).documents_mode == "line"  # the bad byte lies beyond
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "documents"),
+    [
+        ("tinyshakespeare.txt", "file", 1),
+        ("tang_poems.txt", "blank-line", 15008),
+        ("ptb/ptb.train.txt", "line", 42068),
+    ],
+)
+def test_guess_on_real_text(name: str, mode: str, documents: int) -> None:
+    if not (SHARED / name).exists():
+        pytest.skip(f"{name} is not in TEXTGEN_TEST_CORPORA")
+    found = Corpus([SHARED / name])
+    assert (found.documents_mode, found.stats().documents) == (mode, documents)
+
+
+# --- Bounds ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "line"), [("file", "a short line\n"), ("blank-line", "a short line\n"), ("line", "no newline")]
+)
+def test_memory_is_bounded(tmp_path: Path, mode: str, line: str) -> None:
+    size = 64 << 20 if mode == "file" else 8 << 20
+    path = tmp_path / "large.txt"
+    block = line.encode() * 100_000
+    with path.open("wb") as file:
+        for _ in range(size // len(block) + 1):
+            file.write(block)
+    found = Corpus([path], CorpusConfig(documents=mode))
+    tracemalloc.start()
+    try:
+        characters = sum(len(part.text) for part in found.parts())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert characters == path.stat().st_size - (mode == "blank-line")
+    assert peak < 8 << 20

@@ -1,0 +1,167 @@
+"""What a document is in small corpora of many kinds, as people have them: guessed from the look of the text alone."""
+
+from __future__ import annotations
+
+import random
+import textwrap
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from textgen.cli import textgen
+from textgen.corpus.documents import RECORDS, guess_documents
+
+R = random.Random(4)
+FABLES = (Path(__file__).resolve().parents[2] / "corpora" / "fables.txt").read_text(encoding="utf-8")
+PARAGRAPHS = [line for line in FABLES.split("\n") if len(line) > 80]
+SENTENCES = [
+    f"{part}." for line in PARAGRAPHS for part in line.rstrip(".").split(". ") if '"' not in part and len(part) < 150
+]
+CHINESE = (Path(__file__).resolve().parents[2] / "corpora" / "verse.txt").read_text(encoding="utf-8")
+COUPLETS = [line for line in CHINESE.split("\n") if line.endswith("。")]
+NAMES = str.split(
+    "Emma Olivia Ava Isabella Sophia Mia Charlotte Amelia Harper Evelyn Abigail Emily Ella Elizabeth Camila "
+    "Luna Sofia Avery Mila Aria Scarlett Penelope Layla Chloe Victoria Madison Eleanor Grace Nora Riley Zoey "
+    "Hannah Hazel Lily Ellie Violet Lillian Zoe Stella Aurora Natalie Emilia Everly Leah Aubrey Willow Addison "
+    "Lucy Audrey Bella Nova Brooklyn Paisley Savannah Claire Skylar Isla Genesis Naomi Elena Caroline Eliana "
+    "Anna Maya Valentina Ruby Kennedy Ivy Ariana Aaliyah Cora Madelyn Alice Kinsley Hailey Gabriella Allison "
+    "Gianna Serenity Samantha Sarah Autumn Quinn Eva Piper Sophie Sadie Delilah Josephine Nevaeh Adeline Arya "
+    "Emery Lydia Clara Vivian Madeline Peyton Julia Rylee "
+)
+WORDS = sorted({word for line in PARAGRAPHS for word in line.split() if word.isalpha() and word.islower()})
+
+
+def words(low: int, high: int) -> str:
+    return " ".join(R.choices(WORDS, k=R.randint(low, high)))
+
+
+def title() -> str:
+    return f"The {R.choice(WORDS).title()} and the {R.choice(WORDS).title()}"
+
+
+def lines(*made: str) -> str:
+    return "\n".join(made) + "\n"
+
+
+def stanza(count: int = 4) -> str:
+    ends = [",", ",", ";", "."]
+    return "\n".join(f"{words(6, 8).capitalize()}{ends[n % 4]}" for n in range(count))
+
+
+def cue(number: int) -> str:
+    start = f"00:{number // 20:02}:{number * 3 % 60:02},{R.randrange(1000):03}"
+    return f"{number}\n{start} --> 00:59:59,000\n{words(3, 9)}"
+
+
+def stamp() -> str:
+    return f"2024-03-{R.randint(1, 28):02} {R.randrange(24):02}:{R.randrange(60):02}:{R.randrange(60):02}"
+
+
+def speech() -> str:
+    return f"{R.choice(['Anna', 'The old king', 'Bo', 'Mr. Hale'])}: {R.choice(SENTENCES)}"
+
+
+C_CODE = [f"int f{n}(int x) {{\n    int y = x * {n};\n    return y + {n};\n}}" for n in range(60)]
+RUBY = [f"def step_{n}(x)\n  y = x * {n}\n  y + {n}\nend" for n in range(60)]
+FIVE_CHARACTERS = [half for line in COUPLETS for half in line.rstrip("。").split("，") if len(half) == 5]
+WHOLE_POEMS = ["".join(R.sample([line for line in COUPLETS if len(line) == 12], 2)) for _ in range(100)]
+
+CASES: dict[str, tuple[str, str]] = {
+    # an item a line
+    "names": ("line", lines(*NAMES)),
+    "names of five letters": ("line", lines(*[name for name in NAMES * 3 if len(name) == 5])),
+    "full names": ("line", lines(*[f"{R.choice(NAMES)} {R.choice(NAMES)}" for _ in range(80)])),
+    "codes": ("line", lines(*[f"AB-{R.randrange(10**6):06}-X{R.randrange(10)}" for _ in range(90)])),
+    "long identifiers": ("line", lines(*[f"{R.getrandbits(160):040x}" for _ in range(90)])),
+    "passwords": ("line", lines(*["".join(R.choices("abcdefgABCDEFG0123456789!?.", k=12)) for _ in range(100)])),
+    "passphrases": ("line", lines(*[" ".join(R.choices(WORDS, k=4)) for _ in range(100)])),
+    "headlines": ("line", lines(*[words(4, 12).capitalize() for _ in range(100)])),
+    "proverbs": ("line", lines(*SENTENCES[:120])),
+    "questions": ("line", lines(*[f"{words(4, 10).capitalize()}?" for _ in range(100)])),
+    "tweets": (
+        "line",
+        lines(*[f"{R.choice(SENTENCES)} {R.choice(['#fables', '', 'lol', '!!', '🦊'])}".strip() for _ in range(120)]),
+    ),
+    "URLs": ("line", lines(*[f"https://example.org/{R.choice(WORDS)}/{R.choice(WORDS)}.html" for _ in range(80)])),
+    "log": ("line", lines(*[f"{stamp()} INFO {words(3, 10)}" for _ in range(100)])),
+    "log with levels": ("line", lines(*[f"{stamp()} {R.choice(['INFO', 'WARN'])}: {words(3, 9)}" for _ in range(100)])),
+    "rows of numbers": ("line", lines(*[f"{stamp()},{R.random():.4f},{R.randrange(99)},ok" for _ in range(100)])),
+    "recipes' titles": ("line", lines(*[f"{title()} with {words(1, 3)}" for _ in range(80)])),
+    "dictionary": ("line", lines(*[f"{word}: {words(3, 9)}." for word in WORDS[:100]])),
+    "chinese lines of five": ("line", lines(*FIVE_CHARACTERS[:120])),
+    "chinese poems, one a line": ("line", lines(*WHOLE_POEMS)),
+    "chinese proverbs": ("line", lines(*[f"{line}。" for line in FIVE_CHARACTERS[:100]])),
+    # blocks with titles
+    "fables": ("blank-line", FABLES),
+    "poems with titles": ("blank-line", "\n\n".join(f"{title()}\n{stanza()}" for _ in range(30))),
+    "numbered poems": ("blank-line", "\n\n".join(f"{n}\n{stanza()}" for n in range(1, 40))),
+    "chinese poems with titles": ("blank-line", CHINESE),
+    "recipes": (
+        "blank-line",
+        "\n\n".join(f"{title()}\n2 eggs\n100 g flour\n{R.choice(PARAGRAPHS)}" for _ in range(20)),
+    ),
+    # all else
+    "prose in columns": ("file", "\n\n".join(textwrap.fill(line, 72) for line in PARAGRAPHS[:60])),
+    "prose in columns, without blank lines": ("file", lines(*[textwrap.fill(p, 72) for p in PARAGRAPHS[:60]])),
+    "prose in narrow columns": ("file", lines(*[textwrap.fill(p, 40) for p in PARAGRAPHS[:60]])),
+    "prose, a paragraph a line": ("file", lines(*PARAGRAPHS[:120])),
+    "prose, a paragraph and a blank line": ("file", "\n\n".join(PARAGRAPHS[:120])),
+    "a novel of speech": ("file", lines(*[R.choice([f'"{s}"', s]) for s in SENTENCES[:150]])),
+    "a novel of speech after dashes": ("file", lines(*[R.choice([f"— {s}", s]) for s in SENTENCES[:150]])),
+    "verse in stanzas": ("file", "\n\n".join(stanza() for _ in range(40))),
+    "verse without stanzas": ("file", lines(*[stanza() for _ in range(30)])),
+    "chinese verse, a line a half": ("file", lines(*[line.replace("，", "，\n") for line in COUPLETS[:80]])),
+    "chinese prose": ("file", lines(*["".join(R.choices(COUPLETS, k=R.randint(4, 30))) for _ in range(80)])),
+    "chinese prose in columns": (
+        "file",
+        lines(*[row for _ in range(40) for row in textwrap.wrap("".join(R.choices(COUPLETS, k=20)), 35)]),
+    ),
+    "play": ("file", "\n\n".join(speech().replace(": ", "\n") for _ in range(80))),
+    "play, a speech a line": ("file", lines(*[speech() for _ in range(100)])),
+    "dialogue": ("file", lines(*[f"{'AB'[n % 2]}: {R.choice(SENTENCES)}" for n in range(100)])),
+    "chat": ("file", lines(*[f"<{R.choice(['ann', 'bob', 'zed'])}> {words(1, 12)}" for _ in range(150)])),
+    "chat with times": (
+        "file",
+        lines(*[f"[{stamp()}] {R.choice(['ann', 'bob'])}: {words(1, 12)}" for _ in range(150)]),
+    ),
+    "subtitles": ("file", "\n\n".join(cue(n) for n in range(1, 120))),
+    "subtitles without numbers": ("file", "\n\n".join(cue(n).split("\n", 1)[1] for n in range(1, 120))),
+    "c": ("file", "\n\n".join(C_CODE)),
+    "c without blank lines": ("file", lines(*C_CODE)),
+    "ruby": ("file", "\n\n".join(RUBY)),
+    "statements": ("file", lines(*[f"x{n} = f({n});" for n in range(100)])),
+    "a short list": ("file", lines(*NAMES[:20])),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_a_document_is(name: str) -> None:
+    expected, text = CASES[name]
+    mode, reason = guess_documents([text], 1)
+    assert mode == expected, f"{reason}\n{text[:400]}"
+
+
+def test_there_are_enough_cases() -> None:
+    assert len(CASES) >= 40
+    assert {mode for mode, _ in CASES.values()} == {"line", "blank-line", "file"}
+
+
+@pytest.mark.parametrize("newline", ["\r\n", "\n"])
+@pytest.mark.parametrize("name", ["names", "subtitles", "play", "fables"])
+def test_the_last_line_and_windows_newlines_change_nothing(name: str, newline: str) -> None:
+    expected, text = CASES[name]
+    assert guess_documents([text.rstrip("\n").replace("\n", newline)], 1)[0] == expected
+
+
+def test_whoever_is_shown_a_guess_is_told_how_to_choose(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text(CASES["names"][1] * 20, encoding="utf-8")
+    (tmp_path / "rows.csv").write_text("text\n" + "a few words\n" * 200, encoding="utf-8")
+    runner = CliRunner()
+    for command in (["train", "--dry-run", "--preset", "tiny"], ["corpus", "stats"]):
+        told = runner.invoke(textgen, [*command, str(tmp_path / "names.txt")], catch_exceptions=False).stdout
+        assert "line (each line stands by itself; --documents chooses another)" in told
+        chosen = [*command, str(tmp_path / "names.txt"), "--documents", "line"]
+        assert "--documents" not in runner.invoke(textgen, chosen, catch_exceptions=False).stdout
+        records = runner.invoke(textgen, [*command, str(tmp_path / "rows.csv")], catch_exceptions=False).stdout
+        assert f"({RECORDS})" in records, "documents says nothing about tables"

@@ -1,0 +1,245 @@
+"""Streams -> batches: no token lost, repeated or out of place, in another order in each epoch."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from streams import EOS, PAD, Batch, documents_in, numbered, ring_of, stream_in, stream_of
+
+from textgen.corpus.corpus import Corpus
+from textgen.dataset import token_stream
+from textgen.dataset.batches import Batches
+from textgen.dataset.token_stream import TokenStream, encode_corpus
+from textgen.errors import TextgenError
+from textgen.runtime import load_tensorflow
+from textgen.settings import CorpusConfig
+from textgen.tokenizer.tokenizer import ByteTokenizer
+
+lengths = st.lists(st.integers(1, 12), min_size=1, max_size=15)
+sizes = st.integers(1, 9)
+shares = st.sampled_from([0.0, 0.05, 0.3, 1.0])
+seeds = st.none() | st.integers(0, (1 << 63) - 1)
+
+
+def same(batches: Sequence[Batch], others: Sequence[Batch]) -> bool:
+    return len(batches) == len(others) and all(
+        np.array_equal(a, b)
+        for one, other in zip(batches, others, strict=True)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+@settings(deadline=None)
+@given(lengths, sizes, sizes, seeds, st.integers(0, 3), shares)
+def test_an_epoch_holds_every_token_once_in_whole_documents(
+    lengths: list[int], batch_size: int, sequence_length: int, seed: int | None, epoch: int, random_bptt: float
+) -> None:
+    with stream_of(lengths) as stream:
+        data = Batches(stream, batch_size, sequence_length, PAD, seed, random_bptt)
+        batches = list(data.epoch(epoch))
+        assert len(batches) == data.steps_in(epoch)
+        for pair in batches:
+            assert pair[0].shape == pair[1].shape
+            assert all(len(a) == batch_size and a.shape[1] <= sequence_length and a.dtype == np.int32 for a in pair)
+            assert random_bptt or pair[0].shape[1] == sequence_length
+            assert (pair[0] != PAD).any()
+            assert np.array_equal(pair[0] == PAD, pair[1] == PAD)
+
+        # Rows, each the concatenation over batches: row b of a batch goes on where it stopped in the one before.
+        inputs, targets = (np.concatenate(arrays, axis=1) for arrays in zip(*batches, strict=True))
+        filled = (inputs != PAD).sum(axis=1)
+        assert all((row[:n] != PAD).all() for row, n in zip(inputs, filled, strict=True)), "padding only at the end"
+        assert filled.max() == data.row_length()
+        assert sorted(filled, reverse=True) == filled.tolist(), "rows are filled from the first on"
+        assert ((filled == data.row_length()) | (filled.cumsum() == len(stream))).all()
+
+        ring = ring_of(batches)
+        text = stream.read(0, len(stream))
+        assert sorted(ring) == sorted(text), "each token is an input once"
+        assert np.array_equal(targets[targets != PAD], np.roll(ring, -1)), "targets are the next inputs"
+        assert sorted(documents_in(ring)) == sorted(map(tuple, numbered(lengths))), "documents stay whole"
+        if seed is None:
+            assert np.array_equal(ring, np.roll(text, 1)), "in order, the last token first"
+
+
+def test_padding_ends_rows() -> None:
+    with stream_of([3, 3, 2]) as stream:  # 11 tokens
+        first, second = Batches(stream, 2, 4, PAD).epoch(0)
+    assert first[0].tolist() == [[2, 3, 4, 5], [7, 8, 2, 9]]
+    assert first[1].tolist() == [[3, 4, 5, 2], [8, 2, 9, 10]]
+    assert second[0].tolist() == [[2, 6, 0, 0], [10, 0, 0, 0]]
+    assert second[1].tolist() == [[6, 7, 0, 0], [2, 0, 0, 0]]
+
+
+def test_more_rows_than_tokens() -> None:
+    with stream_of([1, 1]) as stream:
+        ((inputs, targets),) = Batches(stream, 7, 3, PAD).epoch(0)
+    assert inputs.tolist() == [[2, 0, 0], [3, 0, 0], [2, 0, 0], [4, 0, 0], *[[0, 0, 0]] * 3]
+    assert targets.tolist() == [[3, 0, 0], [2, 0, 0], [4, 0, 0], [2, 0, 0], *[[0, 0, 0]] * 3]
+
+
+@settings(deadline=None, max_examples=50)
+@given(lengths, sizes, sizes, seeds, st.integers(0, 3), shares, st.data())
+def test_an_epoch_is_resumed_at_any_step(
+    lengths: list[int],
+    batch_size: int,
+    sequence_length: int,
+    seed: int | None,
+    epoch: int,
+    random_bptt: float,
+    data: st.DataObject,
+) -> None:
+    with stream_of(lengths) as stream:
+        batches = Batches(stream, batch_size, sequence_length, PAD, seed, random_bptt)
+        step = data.draw(st.integers(0, batches.steps_in()))
+        assert same(list(batches.epoch(epoch, step)), list(batches.epoch(epoch))[step:])
+
+
+def test_the_order_is_a_function_of_seed_and_epoch() -> None:
+    with stream_of([5] * 30) as stream:
+        orders = {
+            (seed, epoch): tuple(ring_of(list(Batches(stream, 2, 4, PAD, seed).epoch(epoch))).tolist())
+            for seed in range(4)
+            for epoch in range(4)
+        }
+        documents = [tuple(documents_in(np.array(order))) for order in orders.values()]
+        assert len(set(orders.values())) == len(set(documents)) == 16, "another order, not only another start"
+        first_ids = {document[0] for document in numbered([5] * 30)}
+        assert 0 < sum(order[0] in first_ids for order in orders.values()) < 8, "a start inside any document"
+        again = Batches(stream, 3, 7, PAD, 2).epoch(3)
+        assert tuple(ring_of(list(again)).tolist()) == orders[2, 3], "whatever B and T"
+        unseeded = Batches(stream, 2, 4, PAD)
+        assert same(list(unseeded.epoch(0)), list(unseeded.epoch(1)))
+
+
+def test_long_corpora_are_shuffled_in_blocks_of_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(token_stream, "MAX_BLOCKS", 5)
+    documents = numbered([1, 2, 3, 4] * 50)
+    stream = stream_in(tmp_path, documents)
+    ring = ring_of(list(Batches(stream, 3, 8, PAD, seed=1).epoch(0)))
+    found = documents_in(ring)
+    assert sorted(found) == sorted(map(tuple, documents))
+    together = sum(b[0] == a[-2] + 1 for a, b in pairwise(found))
+    assert 200 - 12 <= together < 199, "few blocks, in another order"
+
+
+def long_stream(folder: Path, labels: Sequence[str] = ()) -> TokenStream:
+    """Three documents in bytes, of 3,501, 6 and 841 tokens and a label each, if there are `labels`."""
+    texts = ["".join(f"{letter}{n:05}\n" for n in range(number)) for letter, number in (("x", 500), ("y", 120))]
+    records = [{"text": text, "by": label} for text, label in zip([texts[0], "short", texts[1]], "acb", strict=True)]
+    (folder / "text.jsonl").write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
+    corpus = Corpus([folder / "text.jsonl"], CorpusConfig(labels="by" if labels else None))
+    return encode_corpus(corpus, ByteTokenizer().with_labels(labels), folder / "stream")
+
+
+@pytest.mark.parametrize("labels", [(), ("a", "b", "c")])
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_long_documents_are_opened_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labels: Sequence[str], direction: str
+) -> None:
+    """In each stretch the end is an input, with the label before a beginning of a line; it ends three documents."""
+    monkeypatch.setattr(token_stream, "OPENING_TOKENS", 200)
+    monkeypatch.setattr(token_stream, "SPACING", 25)
+    stream = long_stream(tmp_path, labels)
+    text, first_label = stream.read(0, len(stream)), stream.first_label or len(stream.counts)
+    found = list[set[str]]()
+    for epoch in range(4):
+        pairs = Batches(stream, 1, 37, PAD, 5, direction=direction).epoch(epoch)
+        inputs, targets = (np.concatenate(arrays, axis=1)[0] for arrays in zip(*pairs, strict=True))
+        assert sorted(targets[targets != PAD]) == sorted(text[text < first_label]), "each is a target once"
+        ring = inputs[inputs != PAD][:: 1 if direction == "forward" else -1]
+        openings = [np.roll(ring, -place)[1:9].tolist() for place in np.flatnonzero(ring == EOS)]
+        assert len(openings) == len(stream) // 200 + 1, "one in each stretch of 200, and the one that has two"
+        owners = ["abc"[opening.pop(0) - first_label - 1] for opening in openings] if labels else []
+        begun = [text_of(opening)[:6] for opening in openings]
+        assert all(re.fullmatch("[xy][0-9]{5}|short.?", start) for start in begun), "a line begins"
+        assert owners in ([], [{"x": "a", "s": "c", "y": "b"}[start[0]] for start in begun])
+        found.append({*begun})
+    assert len(set.union(*found)) > 2 * len(found[0]), "at other places in each epoch"
+
+
+def text_of(ids: Sequence[int]) -> str:
+    return ByteTokenizer().decode(id for id in ids if id < 259)
+
+
+@pytest.mark.parametrize("random_bptt", [0.0, 0.3])
+def test_an_epoch_of_long_documents_is_resumed_at_any_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, random_bptt: float
+) -> None:
+    monkeypatch.setattr(token_stream, "OPENING_TOKENS", 200)
+    stream = long_stream(tmp_path, "abc")
+    batches = Batches(stream, 3, 37, PAD, 5, random_bptt, label_dropout=0.5)
+    for epoch in range(2):
+        whole = list(batches.epoch(epoch))
+        assert len(whole) == batches.steps_in(epoch)
+        again = Batches(TokenStream(stream.folder, "valid"), 3, 37, PAD, 5, random_bptt, label_dropout=0.5)
+        for step in range(len(whole)):
+            assert same(list(again.epoch(epoch, step)), whole[step:])
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        ("One paragraph of some\nlines.\n\n" * 200, "One"),
+        ("A line of text. And\n" * 300, "A l"),
+        ("A sentence of text. " * 300, " A "),
+        ("词" * 2000, "词词词"),
+    ],
+)
+def test_a_text_is_opened_where_one_could_begin(tmp_path: Path, text: str, start: str) -> None:
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
+    corpus = Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file"))
+    stream = encode_corpus(corpus, ByteTokenizer(), tmp_path / "stream")
+    places, firsts = stream.openings
+    assert len(firsts) - 1 == len(stream) // token_stream.OPENING_TOKENS - 1, "but where the document begins, and ends"
+    for place, label in places.tolist():
+        assert label == -1
+        assert text_of(stream.read(place, place + 9).tolist()).startswith(start)
+
+
+def test_evaluation_opens_nothing(tmp_path: Path) -> None:
+    stream = long_stream(tmp_path)
+    ((inputs, targets),) = Batches(stream, 1, len(stream), PAD).epoch(0)
+    assert (inputs == EOS).sum() == (targets == EOS).sum() == 3
+
+
+def test_dataset_is_epoch(tmp_path: Path) -> None:
+    load_tensorflow()
+    stream = stream_in(tmp_path, numbered([4, 7, 1, 9]))
+    batches = Batches(stream, 2, 3, PAD, seed=5)
+    epochs = [list(batches.epoch(epoch)) for epoch in range(3)]
+    assert same(list(batches.dataset(0).as_numpy_iterator()), epochs[0])
+    assert same(list(batches.dataset(1, 2).as_numpy_iterator()), epochs[1][2:])
+    endless = [*epochs[0][2:], *epochs[1], *epochs[2]]
+    assert same(list(batches.dataset(0, 2, endless=True).take(len(endless)).as_numpy_iterator()), endless)
+    assert [spec.shape.as_list() for spec in batches.dataset().element_spec] == [[2, 3], [2, 3]]
+    batches = Batches(stream, 1, 4, PAD, seed=5, random_bptt=1.0)
+    assert same(list(batches.dataset(1).as_numpy_iterator()), list(batches.epoch(1)))
+
+
+def test_what_fails_while_reading_ahead_comes_out_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load_tensorflow()
+    batches = Batches(stream_in(tmp_path, numbered([40, 70])), 2, 3, PAD)
+
+    def full(*arguments: object) -> None:
+        raise TextgenError("the disk is full")
+
+    monkeypatch.setattr(TokenStream, "read", full)
+    with pytest.raises(TextgenError, match="the disk is full"), batches.failing():
+        list(batches.dataset())
+
+
+def test_rows_of_a_batch_can_be_read_alone() -> None:
+    with stream_of([37, 2, 5]) as stream:
+        batches = Batches(stream, 5, 4, PAD, seed=3)
+        whole = list(batches.epoch(1))
+        for rows in (slice(0, 2), slice(2, 5)):
+            assert same([(inputs[rows], targets[rows]) for inputs, targets in whole], list(batches.epoch(1, rows=rows)))

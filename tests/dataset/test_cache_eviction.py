@@ -1,0 +1,162 @@
+"""The cache of encoded corpora: what is used least goes first, and nothing that is in use ever does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from streams import corpus_of
+
+from textgen.cli import textgen
+from textgen.dataset.cache_eviction import DEFAULT_LIMIT, LIMIT, clear, entries, evict, limit_bytes
+from textgen.dataset.token_stream import TokenData, prepare
+from textgen.errors import ConfigError
+from textgen.storage import new_folder
+from textgen.tokenizer.tokenizer import ByteTokenizer
+
+BYTES = ByteTokenizer()
+
+
+def keep(folder: Path, name: str, hours_ago: float = 0.0, size: int = 1000) -> Path:
+    """A corpus in the cache, used last so many hours ago; nothing holds it. Returns its folder."""
+    path = prepare(corpus_of(folder, [f"{name} {'x' * size}"] * 30, f"{name}.txt"), BYTES).train.folder
+    used = path.stat().st_mtime - 3600 * hours_ago
+    os.utime(path, (used, used))
+    return path
+
+
+def size_of(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.iterdir())
+
+
+def test_what_is_there_is_listed_that_used_last_first(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    assert entries(cache) == []
+    paths = [keep(tmp_path, name, hours) for name, hours in (("b", 2), ("a", 1), ("c", 3))]
+    (cache / "epochs-x" / "0").mkdir(parents=True)
+    (cache / "epochs-x" / "0" / "train.bin").write_bytes(b"12345")
+    for name in ("notes.txt", "tokens/letters.txt"):
+        (cache / name).write_text("not ours")
+    (cache / "tokens" / "mine").mkdir()
+    (cache / "tokens" / ("0" * 32)).symlink_to(tmp_path)
+    found = {entry.path: entry for entry in entries(cache)}
+    assert list(found) == [cache / "epochs-x", paths[1], paths[0], paths[2]]
+    assert [entry.corpus for entry in found.values()] == ["", "a.txt", "b.txt", "c.txt"]
+    assert [found[path].bytes for path in found] == [5, *(size_of(path) for path in list(found)[1:])]
+    assert not any(entry.in_use for entry in found.values())
+
+
+def test_using_a_corpus_makes_it_recent_and_holds_it(tmp_path: Path) -> None:
+    old, new = keep(tmp_path, "old", 3), keep(tmp_path, "new", 1)
+    data = TokenData.cached(old)
+    assert data
+    assert [(entry.path, entry.in_use) for entry in entries(tmp_path / "cache")] == [(old, True), (new, False)]
+    train = data.train
+    del data
+    assert entries(tmp_path / "cache")[0].in_use, "by one of the streams"
+    del train
+    assert not entries(tmp_path / "cache")[0].in_use
+
+
+def test_beyond_the_limit_what_was_not_used_for_longest_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [keep(tmp_path, f"corpus {number}", 9 - number) for number in range(5)]
+    in_use = TokenData.cached(paths[1])
+    os.utime(paths[1], (1, 1))
+    monkeypatch.setenv(LIMIT, str(3 * size_of(paths[0]) / 1e9))
+    newest = keep(tmp_path, "newest")  # which makes room for itself
+    assert [path for path in [*paths, newest] if path.exists()] == [paths[1], paths[4], newest]
+    assert in_use
+    assert in_use.train.read(0, 8).tolist() == BYTES.encode("corpus 1")
+    assert not list((tmp_path / "cache" / "tokens").glob(".tmp-*"))
+    monkeypatch.setenv(LIMIT, "0")
+    data = prepare(corpus_of(tmp_path, ["larger than the limit"] * 30, "own.txt"), BYTES)
+    assert data.train.folder.exists(), "a corpus that is in use is kept, however large"
+    evict(tmp_path / "cache" / "tokens", 0)
+    assert [entry.path for entry in entries(tmp_path / "cache")] == [data.train.folder, paths[1]]
+
+
+def test_clear_leaves_what_is_in_use_or_being_made_here_or_elsewhere(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    here, elsewhere, gone = keep(tmp_path, "here"), keep(tmp_path, "elsewhere"), keep(tmp_path, "gone")
+    (cache / "tokens" / ".tmp-left").mkdir()
+    (cache / "epochs-left").mkdir()
+    (cache / "letter.txt").write_text("not ours")
+    data = TokenData.cached(here)
+    code = (
+        "import sys, pathlib, textgen.dataset.token_stream\n"
+        "path = pathlib.Path(sys.argv[1])\n"
+        "data = textgen.dataset.token_stream.TokenData.cached(path); print('in use', flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(elsewhere)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process, new_folder(cache / "tokens" / ("0" * 32)) as temporary:
+        assert process.stdout
+        assert process.stdout.readline() == "in use\n"
+        removed, kept = clear(cache)
+        assert {entry.path for entry in kept} == {here, elsewhere, temporary}
+        assert {entry.path for entry in removed} == {gone, cache / "tokens" / ".tmp-left", cache / "epochs-left"}
+        assert not any(entry.path.exists() for entry in removed)
+        process.kill()
+    assert data
+    del data
+    clear(cache)
+    assert sorted(path.name for path in cache.rglob("*")) == ["letter.txt", "tokens"]
+
+
+def test_where_there_are_no_locks_nothing_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError("no locks available")
+
+    path = keep(tmp_path, "corpus")
+    monkeypatch.setattr("fcntl.flock", refuse)
+    monkeypatch.setenv(LIMIT, "0")
+    evict(path.parent, 0)
+    assert clear(tmp_path / "cache")[0] == []
+    assert path.exists()
+
+
+@pytest.mark.parametrize("value", ["much", "-1", "nan", "inf"])
+def test_a_limit_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    assert limit_bytes() == DEFAULT_LIMIT * 1e9
+    monkeypatch.setenv(LIMIT, value)
+    with pytest.raises(ConfigError, match=f"{LIMIT} must be a number of gigabytes.*{value}"):
+        keep(tmp_path, "corpus")
+
+
+def test_the_command_line_lists_and_clears(tmp_path: Path) -> None:
+    runner, path = CliRunner(), keep(tmp_path, "poems")
+    told = runner.invoke(textgen, ["cache", "list"], catch_exceptions=False).stdout
+    assert "poems.txt" in told
+    assert path.name[:20] in told
+    assert f"in {tmp_path / 'cache'}; the limit is 20.0 GB." in told
+    values = json.loads(runner.invoke(textgen, ["cache", "list", "--json"], catch_exceptions=False).stdout)
+    assert [entry["path"] for entry in values["entries"]] == [str(path)]
+    assert values["entries"][0]["bytes"] == size_of(path)
+    data = TokenData.cached(path)
+    result = runner.invoke(textgen, ["cache", "clear"], catch_exceptions=False)
+    assert result.stdout == "Removed nothing.\n"
+    assert "in use by running processes stay" in result.stderr
+    assert data
+    del data
+    cleared = json.loads(runner.invoke(textgen, ["cache", "clear", "--json"], catch_exceptions=False).stdout)
+    assert cleared["removed"] == [str(path)]
+    assert not path.exists()
+    assert runner.invoke(textgen, ["cache", "clear"]).stdout == "Removed 0 bytes.\n"
+
+
+def test_the_command_line_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> Path:
+        raise RuntimeError
+
+    monkeypatch.delenv("TEXTGEN_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nobody)
+    result = CliRunner().invoke(textgen, ["cache", "list"])
+    assert result.exit_code == 1
+    assert "set TEXTGEN_CACHE" in result.stderr

@@ -1,0 +1,90 @@
+"""All cores together give what one call gives, in order."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import pytest
+
+from textgen.dataset import parallel_encoding
+from textgen.dataset.parallel_encoding import encode_batches
+from textgen.errors import TokenizerError
+from textgen.settings import TokenizerConfig
+from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
+from textgen.tokenizer.vocabulary import train_tokenizer
+
+UINT16 = np.dtype(np.uint16)
+TEXT = "The miller told the fox about the river. 一片冰心在玉壺\n"
+
+
+@pytest.fixture(scope="module")
+def unigram() -> Tokenizer:
+    return train_tokenizer([TEXT * 50], TokenizerConfig())
+
+
+def batches(number: int) -> list[list[str]]:
+    return [[f"{n} {TEXT}" * (1 + n % 3), "", f"{TEXT}{n}"] for n in range(number)]
+
+
+def as_lists(encoded: Generator[list[np.ndarray]]) -> list[list[Any]]:
+    return [[ids.tolist() for ids in batch] for batch in encoded]
+
+
+@pytest.mark.parametrize("number", [0, 1, parallel_encoding.WORTH_IT - 1, parallel_encoding.WORTH_IT, 40])
+def test_the_ids_are_those_of_one_call(unigram: Tokenizer, number: int) -> None:
+    for tokenizer in (unigram, ByteTokenizer()):
+        expected = [tokenizer.encode_batch(batch) for batch in batches(number)]
+        assert as_lists(encode_batches(batches(number), tokenizer, UINT16)) == expected
+
+
+def test_only_a_few_batches_are_read_ahead(unigram: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel_encoding, "num_cores", lambda: 2)
+    read = 0
+
+    def counted() -> Generator[list[str]]:
+        nonlocal read
+        for batch in batches(100):
+            read += 1
+            yield batch
+
+    for done, _ in enumerate(encode_batches(counted(), unigram, UINT16), start=1):
+        assert read <= done + max(parallel_encoding.WORTH_IT, 2 * parallel_encoding.AHEAD) + 1
+
+
+def test_an_error_in_another_process_is_told_here(unigram: Tokenizer) -> None:
+    wrong = [["fine"]] * 20 + [["\ud800"]] + [["fine"]] * 5
+    with pytest.raises(TokenizerError, match="not valid text"):
+        list(encode_batches(wrong, unigram, UINT16))
+
+
+def test_a_process_that_dies_is_told(unigram: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = subprocess.Popen
+
+    def dying(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        return original([sys.executable, "-c", "pass"], **options)
+
+    monkeypatch.setattr(subprocess, "Popen", dying)
+    monkeypatch.setattr(parallel_encoding, "num_cores", lambda: 2)
+    with pytest.raises(TokenizerError, match="has ended"):
+        list(encode_batches(batches(20), unigram, UINT16))
+
+
+def test_leaving_early_leaves_no_process(unigram: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    original = subprocess.Popen
+
+    def noted(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(original(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", noted)
+    monkeypatch.setattr(parallel_encoding, "num_cores", lambda: 2)
+    with closing(encode_batches(batches(100), unigram, UINT16)) as stream:
+        next(stream)
+    assert len(started) == 2
+    assert all(process.poll() is not None for process in started)

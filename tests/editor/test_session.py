@@ -1,0 +1,205 @@
+"""The draft that is written, its past, and the session around it; no terminal."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from suggesters import Telling
+
+from textgen.editor.session import Draft, Session
+from textgen.errors import TextgenError
+
+# === The draft ===
+
+
+def typed(draft: Draft, text: str) -> Draft:
+    for character in text:
+        draft.type(character)
+    return draft
+
+
+def test_words_suggestions_and_edits_are_steps() -> None:
+    draft = typed(Draft("So "), "the ca")
+    draft.replace(draft.text + "t sat")
+    typed(draft, "!")
+    draft.replace("The cat.")
+    draft.replace("The cat.")  # changes nothing, and is no step
+    states = [draft.text]
+    while draft.undo():
+        states.append(draft.text)
+    assert states == ["The cat.", "So the cat sat!", "So the cat sat", "So the ca", "So the", "So "]
+    while draft.redo():
+        pass
+    assert draft.text == "The cat."
+    draft.undo()
+    typed(draft, "?")
+    assert not draft.redo()
+    assert draft.text == "So the cat sat!?"
+
+
+@given(st.lists(st.sampled_from(["type", "replace", "undo", "redo"]), max_size=30))
+def test_undo_and_redo_are_each_other_s_inverse(actions: list[str]) -> None:
+    draft = Draft()
+    for number, action in enumerate(actions):
+        before = draft.text
+        if action == "type":
+            draft.type("abc "[number % 4])
+        elif action == "replace":
+            draft.replace(f"{number} ")
+        elif action == "undo" and draft.undo():
+            undone = draft.text
+            assert draft.redo()
+            assert draft.text == before
+            assert draft.undo()
+            assert draft.text == undone
+        elif action == "redo":
+            draft.redo()
+    while draft.undo():
+        pass
+    assert draft.text == ""
+
+
+def session_of(path: Path, text: str = "") -> Session:
+    session = Session(Telling(), path, length=6, temperature=0.8)
+    session.replace(text)
+    return session
+
+
+def first(session: Session) -> str:
+    return session.suggestions()[0].text
+
+
+def test_suggestions_depend_on_page_temperature_and_seed_and_are_worked_out_once(tmp_path: Path) -> None:
+    session = Session(suggester := Telling(), tmp_path / "new.txt", length=6, temperature=0.8)
+    assert first(session) == first(session) == " 1: 6 0.8 0 0"
+    assert suggester.calls == 1
+    session.redraw()
+    assert first(session) == " 1: 6 0.8 0 1"
+    session.turn(1)
+    session.warm(0.1)
+    assert first(session) == " 1: 6 0.9 1 1"
+    session.turn(-2)
+    session.warm(-5)
+    assert first(session) == " 1: 6 0.0 0 1"
+    session.warm(5)
+    session.turn(3)
+    session.type("a")  # begins with the likeliest again
+    assert first(session) == " 1: 6 2.0 0 0"
+
+
+def test_taking_a_suggestion_and_taking_it_back(tmp_path: Path) -> None:
+    session = session_of(tmp_path / "new.txt", "So")
+    session.take(2)
+    assert session.draft.text == "So 2: 6 0.8 0 0"
+    session.undo()
+    assert session.draft.text == "So"
+    session.redo()
+    assert session.draft.text == "So 2: 6 0.8 0 0"
+    session.take(3)
+    assert session.draft.text == "So 2: 6 0.8 0 0"
+    assert session.message.startswith("There is no suggestion 3.")
+    session.redo()
+    assert session.message == "There is nothing to redo."
+
+
+@pytest.mark.parametrize(
+    ("text", "without_character", "without_word"),
+    [
+        ("", "", ""),
+        ("one two", "one tw", "one "),
+        ("one two  ", "one two ", "one "),
+        ("one", "on", ""),
+        ("one\ntwo", "one\ntw", "one\n"),
+        ("one\n\n", "one\n", "one"),
+        ("cafe\u0301", "caf", ""),  # an accent of its own
+        ("\u0301", "", ""),
+        ("明月光", "明月", ""),
+    ],
+)
+def test_deleting(tmp_path: Path, text: str, without_character: str, without_word: str) -> None:
+    session = session_of(tmp_path / "new.txt", text)
+    session.delete_character()
+    assert session.draft.text == without_character
+    session = session_of(tmp_path / "new.txt", text)
+    session.delete_word()
+    assert session.draft.text == without_word
+
+
+def test_what_is_pasted_is_one_step_and_commands_no_terminal(tmp_path: Path) -> None:
+    session = session_of(tmp_path / "new.txt", "So ")
+    session.paste("1 2\n\t\x1b[31m月\x07")
+    assert session.draft.text == "So 1 2\n\t[31m月"
+    session.undo()
+    assert session.draft.text == "So "
+
+
+def test_saving_and_going_on(tmp_path: Path) -> None:
+    path = tmp_path / "chapter.txt"
+    session = session_of(path)
+    session.save()
+    assert (session.message, path.exists()) == ("Nothing was written.", False)
+    session.type("月")
+    assert session.unsaved
+    session.save()
+    assert (session.message, path.read_bytes(), session.unsaved) == (f"Saved in {path}.", "月".encode(), False)
+    session = Session(Telling(), path, length=6, temperature=0.8)
+    assert session.draft.text == "月"
+    session.undo()  # what was read has no past
+    assert session.draft.text == "月"
+    session.delete_character()
+    session.save()
+    assert path.read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    ("before", "shown", "after"),
+    [
+        (b"one\r\ntwo\r\n", "one\ntwo\n", b"one\r\ntwo\r\n\r\n!"),
+        (b"one\rtwo", "one\ntwo", b"one\rtwo\r!"),
+        (b"one\ntwo", "one\ntwo", b"one\ntwo\n!"),
+        (b"one\r\ntwo\r\nthree\n", "one\ntwo\nthree\n", b"one\r\ntwo\r\nthree\r\n\r\n!"),  # as most are
+        (b"\xef\xbb\xbfone\r\n", "one\n", b"\xef\xbb\xbfone\r\n\r\n!"),
+        (b"\xef\xbb\xbf", "", b"\xef\xbb\xbf\n!"),
+        (b"one", "one", b"one\n!"),
+    ],
+)
+def test_line_endings_and_the_byte_order_mark_stay(tmp_path: Path, before: bytes, shown: str, after: bytes) -> None:
+    path = tmp_path / "chapter.txt"
+    path.write_bytes(before)
+    session = Session(Telling(), path, length=6, temperature=0.8)
+    assert session.draft.text == shown
+    session.save()
+    assert path.read_bytes() == before
+    session.type("\n")
+    session.type("!")
+    session.save()
+    assert path.read_bytes() == after
+    assert not session.unsaved
+
+
+def test_a_text_that_cannot_be_saved_stays(tmp_path: Path) -> None:
+    (tmp_path / "chapters").mkdir()
+    session = session_of(tmp_path / "chapters" / "one.txt", "So")
+    os.rmdir(tmp_path / "chapters")
+    session.save()
+    assert session.message.startswith(f"Cannot write {tmp_path / 'chapters' / 'one.txt'}: No such file")
+    assert session.unsaved
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("nowhere/chapter.txt", "there is no folder .*nowhere. Make it first"),
+        ("latin.txt", "Name a UTF-8 text"),
+        ("folder", "Is a directory"),
+    ],
+)
+def test_a_file_that_cannot_be_read(tmp_path: Path, name: str, expected: str) -> None:
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(TextgenError, match=expected):
+        session_of(tmp_path / name)

@@ -1,0 +1,190 @@
+"""Vectors of texts: what they are made of, by hand; which texts are near; `textgen embed`."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from conftest import random_weights
+from loaded_modules import modules_after
+
+from textgen.cli import textgen
+from textgen.evaluation.embeddings import CONTEXT, Embedder, unit
+from textgen.model.directions import one_way
+from textgen.model.numpy_model import NumpyModel
+from textgen.model.reference import forward, initial_state, stack_forward, stack_of
+from textgen.saved_model.saved_model import save_model
+from textgen.settings import CorpusConfig, ModelConfig, TokenizerConfig
+from textgen.tokenizer.tokenizer import Tokenizer
+
+TEXTS = ["The cat sat on the mat.", "a", "床前明月光", "The dog saw the cat.", "The cat sat on a mat.", "疑是地上霜"]
+
+
+def config_of(tokenizer: Tokenizer, direction: str, attention: int = 0) -> ModelConfig:
+    return ModelConfig(
+        tokenizer.vocab_size, embedding_dim=6, hidden_units=8, num_layers=2, direction=direction, attention=attention
+    )
+
+
+def embedder_of(tokenizer: Tokenizer, direction: str = "both", attention: int = 0) -> Embedder:
+    config = config_of(tokenizer, direction, attention)
+    weights = random_weights(config)
+    return Embedder({each: NumpyModel(*one_way(config, weights, each)) for each in config.directions}, tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("direction", "attention"), [("forward", 0), ("backward", 0), ("both", 0), ("forward", 3), ("backward", 3)]
+)
+@pytest.mark.parametrize("labels", [(), ("fox",)])
+def test_a_vector_is_what_the_equations_say(
+    tokenizer: Tokenizer, direction: str, attention: int, labels: tuple[str, ...]
+) -> None:
+    tokenizer = tokenizer.with_labels(labels)
+    config = config_of(tokenizer, direction, attention)
+    weights, stack = random_weights(config), stack_of(config)
+    (found,) = embedder_of(tokenizer, direction, attention).read(["The cat"])
+    ids = np.array(tokenizer.encode("The cat"))
+    parts, nats = [unit(weights["embedding/table"][ids])], np.zeros(len(ids))
+    for way in config.directions:
+        _, own = one_way(config, weights, way)
+        seen = ids[::-1] if way == "backward" else ids
+        opening = tokenizer.opening()
+        inputs = np.array([[*opening, *seen]])
+        state = initial_state(own, 1, stack)
+        said = stack_forward(own, own["embedding/table"][inputs], state[:2])[0][0, len(opening) :]  # [N, H]
+        logits = forward(own, inputs, state, stack)[0][0, len(opening) - 1 : -1].astype(float)
+        surprisal = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(ids)), seen]
+        turn = -1 if way == "backward" else 1
+        parts.append(CONTEXT * unit(said[::turn]))
+        nats += surprisal[::turn] / len(config.directions)
+    pieces = np.concatenate(parts, axis=1)
+    np.testing.assert_allclose(found.pieces, pieces, atol=1e-5)
+    np.testing.assert_allclose(found.surprisal, nats, rtol=1e-5)
+    np.testing.assert_allclose(found.vector, unit((nats[:, None] ** 2 * pieces).sum(axis=0)), atol=1e-5)
+    assert found.pieces.shape == (7, 6 + 8 * len(config.directions))
+    assert found.ids == tuple(ids)
+
+
+def test_a_text_has_the_same_vector_whatever_stands_beside_it(tokenizer: Tokenizer) -> None:
+    embedder = embedder_of(tokenizer)
+    together = np.stack(list(embedder.vectors(TEXTS * 20)))
+    alone = np.concatenate([list(embedder.vectors([text])) for text in TEXTS])
+    np.testing.assert_allclose(together, np.tile(alone, (20, 1)), atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1.0, atol=1e-6)
+
+
+def test_a_text_without_pieces_has_no_direction(tokenizer: Tokenizer) -> None:
+    empty, full = embedder_of(tokenizer).vectors(["", "cat"])
+    assert not empty.any()
+    assert full.any()
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward", "both"])
+def test_the_nearest_text_is_the_text_itself_and_then_one_that_is_alike(tokenizer: Tokenizer, direction: str) -> None:
+    embedder = embedder_of(tokenizer, direction)
+    for place, text in enumerate(TEXTS):
+        (cosine, nearest), (second, _) = embedder.nearest(text, TEXTS, 2)
+        assert nearest == place
+        assert cosine == pytest.approx(1.0, abs=1e-5)
+        assert second < 1.0
+    assert embedder.nearest(TEXTS[0], TEXTS, 2)[1][1] == 4, "one word differs"
+    assert [place for _, place in embedder.nearest("a", ["a", "b", "a"], 2)] == [0, 2], "of equals the first"
+    assert len(embedder.nearest("a", TEXTS, 99)) == len(TEXTS)
+
+
+# === textgen embed ===
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    for direction in ("forward", "both"):
+        config = config_of(tokenizer, direction)
+        corpus = CorpusConfig(documents="line")
+        save_model(folder / direction, random_weights(config), config, TokenizerConfig("char"), corpus, tokenizer)
+    return folder
+
+
+def embed(models: Path, *arguments: str, model: str = "both", stdin: str | None = None) -> Result:
+    arguments = ("embed", model, *arguments, "--models-dir", str(models))
+    return CliRunner().invoke(textgen, arguments, input=stdin, catch_exceptions=False, prog_name="textgen")
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> str:
+    path = tmp_path / "lines.txt"
+    path.write_text("\ufeff" + "\n\n".join(TEXTS) + "\r\n  \n", encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("model", ["forward", "both"])
+def test_a_vector_for_each_line_in_every_format(models: Path, tokenizer: Tokenizer, lines: str, model: str) -> None:
+    expected = np.stack(list(embedder_of(tokenizer, model).vectors(TEXTS)))
+    objects = [json.loads(line) for line in embed(models, lines, model=model).stdout.splitlines()]
+    assert [each["text"] for each in objects] == TEXTS
+    np.testing.assert_allclose([each["vector"] for each in objects], expected, atol=2e-6)
+    table = np.loadtxt(io.StringIO(embed(models, lines, "--format", "tsv", model=model).stdout), delimiter="\t")
+    np.testing.assert_allclose(table, expected, atol=2e-6)
+    array = np.load(io.BytesIO(embed(models, lines, "--format", "npy", model=model).stdout_bytes), allow_pickle=False)
+    np.testing.assert_allclose(array, expected, atol=1e-6)
+    assert array.dtype == np.float32
+
+
+def test_texts_pieces_and_files(models: Path, tokenizer: Tokenizer, lines: str, tmp_path: Path) -> None:
+    (pieces,) = embedder_of(tokenizer).read(["cat"])
+    found = json.loads(embed(models, "--text", "cat", "--pieces").stdout)
+    assert found["pieces"] == ["c", "a", "t"]
+    np.testing.assert_allclose(found["vectors"], pieces.pieces, atol=2e-6)
+    both = embed(models, lines, "--text", "cat").stdout.splitlines()
+    assert [json.loads(line)["text"] for line in both] == ["cat", *TEXTS]
+    assert (
+        embed(models, stdin="cat\n").stdout
+        == embed(models, "--text", "cat").stdout
+        == embed(models, "-", stdin="cat").stdout
+    )
+    result = embed(models, lines, "--format", "npy", "--pieces", "--out", str(tmp_path / "v.npy"))
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert len(np.load(tmp_path / "v.npy")) == sum(len(tokenizer.encode(text)) for text in TEXTS)
+
+
+def test_a_search_prints_the_lines_that_are_alike(models: Path, lines: str) -> None:
+    rows = embed(models, lines, "--search", TEXTS[3], "--top", "2").stdout.splitlines()
+    assert rows[0] == f" 1.0000  {lines}:7  {TEXTS[3]}"
+    assert len(rows) == 2
+    found = [json.loads(line) for line in embed(models, lines, "--search", TEXTS[3], "--json").stdout.splitlines()]
+    assert found[0] == {"cosine": pytest.approx(1.0, abs=1e-5), "place": f"{lines}:7", "text": TEXTS[3]}
+    assert len(found) == 5
+    cosines = [each["cosine"] for each in found]
+    assert cosines == sorted(cosines, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--text", "a", "--top", "2"], 2, "--top and --json go with --search"),
+        (["--text", "a", "--json"], 2, "--top and --json go with --search"),
+        (["--text", "a", "--search", "b", "--pieces"], 2, "does not go with --pieces and --out"),
+        (["--text", "a", "--search", " "], 2, "--search is empty"),
+        (["--text", ""], 1, "There is no text"),
+        (["nowhere.txt"], 1, "Cannot read nowhere.txt"),
+        (["-"], 1, "There is no text"),
+        (["--text", "a", "--format", "csv"], 2, "'csv' is not one of"),
+        (["--text", "a", "--search", "b", "--top", "0"], 2, "0 is not in the range"),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_line(models: Path, arguments: list[str], code: int, message: str) -> None:
+    result = embed(models, *arguments, stdin="\n")
+    assert result.exit_code == code
+    assert message in result.stderr
+    assert not result.stdout
+
+
+def test_it_starts_at_once() -> None:
+    loaded = modules_after(
+        "import textgen.cli.embed, textgen.evaluation.embeddings, textgen.generation.infilling, textgen.model.directions"
+    )
+    assert not {"tensorflow", "keras"} & loaded

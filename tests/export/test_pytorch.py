@@ -1,0 +1,309 @@
+"""Weights from PyTorch and back; and PyTorch's numbers, which ours must be."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from safetensors.numpy import load_file, save_file
+
+from textgen.cli import textgen
+from textgen.errors import ConfigError, SavedModelError
+from textgen.export.pytorch import from_torch, layer_from_torch, read_torch, to_torch
+from textgen.model import reference
+from textgen.model.numpy_model import NumpyModel
+from textgen.runtime import load_tensorflow
+from textgen.saved_model.saved_model import load_model, save_model
+from textgen.settings import CorpusConfig, ModelConfig, TokenizerConfig
+from textgen.tokenizer.tokenizer import Tokenizer
+
+ROOT = Path(__file__).parents[2]
+V, B, T = 11, 3, 7
+SIZES = {"tied": (6, 6, True), "untied": (6, 6, False), "narrow table": (4, 6, False), "wide table": (9, 6, False)}
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "lstm": ("LSTM", {}),
+    "gru": ("GRU", {}),
+    "rnn": ("RNN", {}),
+    "rnn, relu": ("RNN", {"nonlinearity": "relu"}),
+    "no biases": ("LSTM", {"bias": False}),
+}
+
+
+def random_weights(config: ModelConfig, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in config.weight_shapes().items()}
+
+
+def logits_of(config: ModelConfig, weights: dict[str, np.ndarray], ids: np.ndarray) -> np.ndarray:
+    stack = reference.stack_of(config)
+    return reference.forward(weights, ids, reference.initial_state(weights, len(ids), stack), stack)[0]
+
+
+# === The numbers that the texts print ===
+
+PRINTED = [
+    [-0.0382, -0.0373, -0.0662, -0.0236],
+    [-0.1445, -0.0549, -0.0175, -0.0920],
+    [-0.0706, -0.0701, -0.0888, -0.1205],
+]
+PRINTED_CELL = [-0.1892, -0.1798, -0.1382, -0.2783]
+
+
+@pytest.fixture(scope="module")
+def printed() -> dict[str, np.ndarray]:
+    values = json.loads((ROOT / "tests" / "torch_lstm.json").read_text(encoding="utf-8"))
+    return {name: np.array(value, np.float32) for name, value in values.items()}
+
+
+@pytest.fixture(scope="module")
+def layer_weights(printed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return layer_from_torch("lstm", {name.removesuffix("_l0"): array for name, array in printed.items()})
+
+
+def test_the_fixture_is_what_the_texts_print(printed: dict[str, np.ndarray]) -> None:
+    np.testing.assert_allclose(printed["outputs"][:, 0], PRINTED, atol=5.1e-5)
+    np.testing.assert_allclose(printed["cell"][0, 0], PRINTED_CELL, atol=5.1e-5)
+
+
+def test_our_lstm_gives_them_as_a_whole_and_step_by_step(
+    printed: dict[str, np.ndarray], layer_weights: dict[str, np.ndarray]
+) -> None:
+    load_tensorflow()
+    import tensorflow as tf
+
+    from textgen.model.layers.lstm import LSTM
+
+    layer, inputs = LSTM(4, return_sequences=True, return_state=True), tf.constant(printed["inputs"])
+    layer.build((None, None, 2))
+    layer.set_weights([layer_weights[weight.name] for weight in layer.weights])
+    outputs, (_, c) = layer.scan(inputs, layer.initial_state(1))
+    np.testing.assert_allclose(outputs, printed["outputs"], atol=1e-6)
+    np.testing.assert_allclose(c, printed["cell"][0], atol=1e-6)
+    state = layer.initial_state(1)
+    for x, expected in zip(inputs, printed["outputs"], strict=True):
+        state = layer.step(x, state)
+        np.testing.assert_allclose(state[0], expected, atol=1e-6)
+    np.testing.assert_allclose(state[1], printed["cell"][0], atol=1e-6)
+
+
+def test_our_numpy_cell_gives_them_as_a_whole_and_step_by_step(
+    printed: dict[str, np.ndarray], layer_weights: dict[str, np.ndarray]
+) -> None:
+    state: reference.CellState = (np.zeros([1, 4], np.float32), np.zeros([1, 4], np.float32))
+    inputs = printed["inputs"].transpose(1, 0, 2)  # [B, T, in]
+    outputs, (_, c), _ = reference.layer_forward(reference.LSTM, inputs, state, layer_weights)
+    np.testing.assert_allclose(outputs[0], printed["outputs"][:, 0], atol=1e-6)
+    np.testing.assert_allclose(c, printed["cell"][0], atol=1e-6)
+    for x, expected in zip(printed["inputs"], printed["outputs"], strict=True):
+        state, _ = reference.lstm_step(x, state, layer_weights)
+        np.testing.assert_allclose(state[0], expected, atol=1e-6)
+    np.testing.assert_allclose(state[1], printed["cell"][0], atol=1e-6)
+
+
+def test_our_writer_gives_them(printed: dict[str, np.ndarray], layer_weights: dict[str, np.ndarray]) -> None:
+    """Its pieces stand for the inputs, one after the other."""
+    config = ModelConfig(4, embedding_dim=2, hidden_units=4, num_layers=1)
+    weights = random_weights(config) | {f"lstm_0/{part}": array for part, array in layer_weights.items()}
+    weights["embedding/table"] = np.concatenate([printed["inputs"][:, 0], np.zeros([1, 2], np.float32)])
+    writer = NumpyModel(config, weights)
+    state = writer.initial_state(1)
+    for piece, expected in enumerate(printed["outputs"]):
+        _, state = writer.step(np.array([piece]), state)
+        np.testing.assert_allclose(state[0][0], expected, atol=1e-6)
+    np.testing.assert_allclose(state[0][1], printed["cell"][0], atol=1e-6)
+
+
+# === Beside PyTorch itself ===
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_logits_are_pytorch_s_both_ways(kind: str, size: str) -> None:
+    torch = pytest.importorskip("torch")
+    (name, options), (embedding, hidden, tied) = KINDS[kind], SIZES[size]
+    module = torch.nn.ModuleDict(
+        {
+            "encoder": torch.nn.Embedding(V, embedding),
+            "rnn": getattr(torch.nn, name)(embedding, hidden, 2, batch_first=True, **options),
+            "decoder": torch.nn.Linear(hidden, V),
+        }
+    )
+    if tied:
+        module["decoder"].weight = module["encoder"].weight
+    ids = np.random.default_rng(0).integers(0, V, [B, T])
+
+    def logits() -> np.ndarray:
+        with torch.no_grad():
+            return module["decoder"](module["rnn"](module["encoder"](torch.tensor(ids)))[0]).numpy()
+
+    expected, tensors = logits(), {name: tensor.numpy().copy() for name, tensor in module.state_dict().items()}
+    config, weights = from_torch(tensors, options.get("nonlinearity", "tanh"))
+    assert config.tie_embeddings == tied
+    assert {name: array.shape for name, array in weights.items()} == config.weight_shapes()
+    np.testing.assert_allclose(logits_of(config, weights, ids), expected, atol=1e-5)
+
+    back = to_torch(config, weights)
+    for name, tensor in tensors.items():
+        assert back[name].shape == tensor.shape
+        if "bias_" not in name or kind == "gru":  # of the others only the sum of two is kept
+            np.testing.assert_array_equal(back[name], tensor)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.zero_()
+    module.load_state_dict({name: torch.tensor(back[name]) for name in tensors})
+    if kind != "no biases":
+        np.testing.assert_allclose(logits(), expected, atol=1e-5)
+
+
+def test_checkpoints_are_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A state dict inside a checkpoint, and the whole module that the word_language_model example saves."""
+    torch = pytest.importorskip("torch")
+    example = type("RNNModel", (torch.nn.Module,), {"__module__": "model"})
+    monkeypatch.setitem(sys.modules, "model", SimpleNamespace(RNNModel=example))
+    module = example()
+    module.encoder, module.rnn, module.decoder = torch.nn.Embedding(V, 6), torch.nn.LSTM(6, 6), torch.nn.Linear(6, V)
+    module.drop, module.decoder.weight, module.rnn_type = torch.nn.Dropout(0.5), module.encoder.weight, "LSTM"
+    source, target = tmp_path / "model.pt", tmp_path / "state.safetensors"
+    command = [sys.executable, str(ROOT / "scripts" / "convert_torch_checkpoint.py"), str(source), str(target)]
+    for saved in (module, {"epoch": 3, "state_dict": module.state_dict()}):
+        torch.save(saved, source)
+        subprocess.run(command, check=True, capture_output=True)
+        found = read_torch(target)
+        assert from_torch(found)[0].tie_embeddings
+        assert found.keys() == module.state_dict().keys()
+        for name, tensor in module.state_dict().items():
+            np.testing.assert_array_equal(found[name], tensor.numpy())
+    torch.save(["no", "tensors"], source)
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "holds no state dict" in result.stderr
+
+
+# === There and back ===
+
+OURS = [
+    ModelConfig(V, 6, 6, 2, 0.0, 0.0),
+    ModelConfig(V, 6, 6, 2, 0.0, 0.0, tie_embeddings=False),
+    ModelConfig(V, 6, 6, 1, 0.0, 0.0, cell="gru"),
+    ModelConfig(V, 6, 6, 3, 0.0, 0.0, cell="rnn"),
+    ModelConfig(V, 6, 6, 1, 0.0, 0.0, cell="rnn", activation="relu"),
+]
+
+
+@pytest.mark.parametrize("config", OURS, ids=str)
+def test_what_was_exported_comes_back_exactly(config: ModelConfig) -> None:
+    weights = random_weights(config)
+    found_config, found = from_torch(to_torch(config, weights), config.activation)
+    assert found_config == config
+    assert found.keys() == weights.keys()
+    for name, array in weights.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("embedding", [4, 9])
+def test_a_projection_is_multiplied_into_the_decoder(embedding: int, tied: bool) -> None:
+    config = ModelConfig(V, embedding, 6, 2, tie_embeddings=tied)
+    weights, ids = random_weights(config), np.random.default_rng(1).integers(0, V, [B, T])
+    found_config, found = from_torch(to_torch(config, weights))
+    assert not found_config.tie_embeddings
+    np.testing.assert_allclose(logits_of(found_config, found, ids), logits_of(config, weights, ids), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"cell": "peephole"}, "cell peephole"),
+        ({"cell": "mogrifier"}, "cell mogrifier"),
+        ({"cell": "gru", "reset_after": False}, "reset_after"),
+        ({"residual": True}, "residual"),
+        ({"layer_norm": True}, "layer_norm"),
+        ({"direction": "backward"}, "direction backward"),
+        ({"direction": "both"}, "direction both"),
+        ({"attention": 3}, "attention"),
+    ],
+)
+def test_what_pytorch_has_not_is_refused(options: dict[str, Any], named: str) -> None:
+    config = ModelConfig(V, 6, 6, 1, **options)
+    with pytest.raises(ConfigError, match=f"cannot express this network: {named}"):
+        to_torch(config, random_weights(config))
+
+
+def test_names_are_told_by_their_ends_and_matrices_by_bias_and_shape() -> None:
+    tensors = to_torch(OURS[1], random_weights(OURS[1]))
+    names = {"encoder.weight": "model.wte.weight", "decoder.weight": "model.fc.weight", "decoder.bias": "model.fc.bias"}
+    renamed = {names.get(name, name.replace("rnn.", "model.lstm.")): array for name, array in tensors.items()}
+    renamed = dict(sorted(renamed.items()))  # the output layer comes first
+    for name, array in from_torch(renamed)[1].items():
+        np.testing.assert_array_equal(array, from_torch(tensors)[1][name])
+    tied = to_torch(OURS[0], random_weights(OURS[0]))
+    del tied["encoder.weight"]  # files hold shared weights once
+    assert from_torch(tied)[0].tie_embeddings
+
+
+def without(*names: str) -> dict[str, np.ndarray]:
+    tensors = to_torch(OURS[1], random_weights(OURS[1]))
+    return {name: array for name, array in tensors.items() if name not in names}
+
+
+@pytest.mark.parametrize(
+    ("tensors", "expected"),
+    [
+        ({}, "no weight_ih_l0 among no tensors"),
+        (without("rnn.weight_hh_l1"), "weight_hh_l1 is missing"),
+        (without("rnn.weight_ih_l0", "rnn.weight_hh_l0"), "weight_ih_l0 or weight_hh_l0 is missing"),
+        (without("encoder.weight", "decoder.weight"), r"There are: none"),
+        (without("decoder.weight") | {"decoder.weight": np.zeros((V, 5))}, r"decoder.weight \(11, 5\)"),
+        (without() | {"rnn.weight_hh_l0": np.zeros((30, 6))}, r"weight_hh_l0 has the shape"),
+        (without() | {"rnn.weight_hh_l0": np.zeros(24)}, r"weight_hh_l0 has the shape \(24,\)"),
+        (without() | {"rnn.bias_ih_l1": np.zeros(5)}, r"bias_ih_l1 has the shape \(5,\)"),
+        (without() | {"rnn.weight_ih_l0_reverse": np.zeros((24, 6))}, "no place for rnn.weight_ih_l0_reverse"),
+        (without() | {"norm.bias": np.zeros(6)}, "no place for norm.bias"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_state_dict_that_does_not_fit(tensors: dict[str, np.ndarray], expected: str) -> None:
+    with pytest.raises(SavedModelError, match=expected) as caught:
+        from_torch(tensors)
+    assert "Expected are the weights of" in str(caught.value)
+
+
+def test_import_and_export_are_commands(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    def run(*arguments: str) -> Any:
+        return CliRunner().invoke(textgen, arguments, catch_exceptions=False, prog_name="textgen")
+
+    config = ModelConfig(tokenizer.vocab_size, 6, 6, 1, 0.0, 0.0, cell="gru")
+    save_model(
+        tmp_path / "models" / "ours", random_weights(config), config, TokenizerConfig("char"), CorpusConfig(), tokenizer
+    )
+    file = str(tmp_path / "state.safetensors")
+    assert run("export", "ours", file, "--format", "torch").exit_code == 0
+    assert list(load_file(file))[-1].startswith("rnn.")
+    assert run("import-torch", file, "--name", "again", "--tokenizer-from", "ours").exit_code == 0
+    ours, again = load_model("ours"), load_model("again")
+    assert again.model_config == config
+    for name, array in ours.weights().items():
+        np.testing.assert_array_equal(again.weights()[name], array)
+    texts = [run("sample", name, "--seed", "1", "--max-tokens", "9").stdout for name in ("ours", "again")]
+    assert texts[0] == texts[1]
+
+    save_file({"weight": np.zeros(3, np.float32)}, tmp_path / "odd.safetensors")
+    (tmp_path / "no.safetensors").write_bytes(b"no")
+    for name, arguments, expected in (
+        ("again", [file, "--tokenizer-from", "ours"], "already holds a model"),
+        ("other", [file, "--tokenizer-from", "byte"], "name the tokenizer"),
+        ("other", [str(tmp_path / "odd.safetensors"), "--tokenizer-from", "ours"], "no weight_ih_l0"),
+        ("other", [str(tmp_path / "no.safetensors"), "--tokenizer-from", "ours"], "Cannot read"),
+        ("other", [str(tmp_path / "nowhere"), "--tokenizer-from", "ours"], "Cannot read"),
+    ):
+        result = run("import-torch", *arguments, "--name", name)
+        assert result.exit_code == 1
+        assert expected in result.stderr
+        assert not (tmp_path / "models" / "other").exists()

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from plain_fakes import TableModel, WordsTokenizer
+
+from textgen.errors import ConfigError
+from textgen.generation.generator import Generation, Generator
+from textgen.settings import SamplingConfig, SearchConfig
+
+TOKENIZER = WordsTokenizer([])
+EOS, LETTERS = TOKENIZER.eos_id, TOKENIZER.encode("abcd")
+CONFIG = SamplingConfig(max_tokens=4, heal=False)
+
+
+def few_letters(seed: int = 0, ends: float = 0.0) -> TableModel:
+    """Writes a, b, c, d and the end of a document, and hardly anything else."""
+    model = TableModel(TOKENIZER.vocab_size, seed, scale=1.5)
+    rare = [id for id in range(TOKENIZER.vocab_size) if id not in (*LETTERS, EOS)]
+    model.tables[:, :, rare] -= 40.0
+    model.tables[:, :, EOS] += ends
+    return model
+
+
+def log_prob(model: TableModel, prompt: str, ids: tuple[int, ...]) -> float:
+    read, total = [EOS, *TOKENIZER.encode(prompt)], 0.0
+    for id in ids:
+        total += model.log_probs(read)[id]
+        read.append(id)
+    return total
+
+
+def all_texts(length: int) -> list[tuple[int, ...]]:
+    """Every text of the letters: of `length` pieces, or ended before."""
+    whole = list(itertools.product(LETTERS, repeat=length))
+    return whole + [(*text, EOS) for n in range(length) for text in itertools.product(LETTERS, repeat=n)]
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 1.0, 2.0, -1.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_with_beams_enough_it_finds_the_best_of_all_texts(seed: int, length_penalty: float) -> None:
+    model = few_letters(seed)
+    texts = sorted(all_texts(4), key=lambda ids: -log_prob(model, "ab", ids) / len(ids) ** length_penalty)
+    found = Generator(model, TOKENIZER).search("ab", CONFIG, SearchConfig(400, length_penalty=length_penalty))
+    assert [generation.ids for generation in found[:50]] == texts[:50]
+    for generation in found[:50]:
+        assert generation.logprobs is not None
+        assert sum(generation.logprobs) == pytest.approx(log_prob(model, "ab", generation.ids), abs=1e-4)
+        assert generation.stop_reason == ("end" if generation.ids[-1] == EOS else "length")
+        assert generation.text == TOKENIZER.decode(generation.ids)
+
+
+def plain_search(model: TableModel, size: int, groups: int, penalty: float, length: int) -> list[tuple[int, ...]]:
+    """Diverse beam search of a fixed length, as its paper says it, a text at a time."""
+    beams: list[list[tuple[int, ...]]] = [[()] for _ in range(groups)]
+    for _ in range(length):
+        taken: list[int] = []
+        for number, group in enumerate(beams):
+            scores = {
+                (*ids, id): log_prob(model, "", (*ids, id)) - penalty * taken.count(id)
+                for ids in group
+                for id in LETTERS
+            }
+            beams[number] = sorted(scores, key=lambda ids: -scores[ids])[:size]
+            taken += [ids[-1] for ids in beams[number]]
+    return [ids for group in beams for ids in group]
+
+
+@pytest.mark.parametrize(("size", "groups", "penalty"), [(1, 1, 0.0), (3, 1, 0.0), (1, 3, 2.0), (2, 3, 0.7), (2, 2, 0)])
+def test_equals_a_plain_search(size: int, groups: int, penalty: float) -> None:
+    model = few_letters(5, ends=-60.0)
+    settings = SearchConfig(size * groups, groups, penalty)
+    found = Generator(model, TOKENIZER).search("", replace(CONFIG, max_tokens=7), settings)
+    assert sorted(g.ids for g in found) == sorted(plain_search(model, size, groups, penalty, 7))
+    totals = [sum(g.logprobs or ()) for g in found]
+    assert totals == sorted(totals, reverse=True)
+
+
+def test_one_beam_is_greedy() -> None:
+    generator = Generator(few_letters(2), TOKENIZER)
+    config = replace(CONFIG, max_tokens=30, seed=0)
+    (greedy,) = generator.generate("abc", replace(config, temperature=0.0, min_p=0.0))
+    (found,) = generator.search("abc", config, SearchConfig(1))
+    assert (found.ids, found.text, found.stop_reason) == (greedy.ids, greedy.text, greedy.stop_reason)
+
+
+def test_groups_differ_where_a_single_one_does_not() -> None:
+    model = few_letters(1, ends=-60.0)
+    generator, config = Generator(model, TOKENIZER), replace(CONFIG, max_tokens=6)
+
+    def openings(settings: SearchConfig) -> set[str]:
+        return {generation.text[:1] for generation in generator.search("", config, settings)}
+
+    assert len(openings(SearchConfig(4, 4, diversity_penalty=100.0))) == 4
+    assert len(openings(SearchConfig(4))) < 4
+
+
+def test_constraints_hold() -> None:
+    generator = Generator(few_letters(3, ends=3.0), TOKENIZER)
+    config = replace(CONFIG, max_tokens=8, ban=("a", "bb"), require=("dcd",), no_repeat_ngram_size=3, min_tokens=5)
+    found = generator.search("", config, SearchConfig(6))
+    assert len(found) == 6
+    for generation in found:
+        assert "dcd" in generation.text
+        assert "a" not in generation.text
+        assert "bb" not in generation.text
+        assert len(generation.ids) > 5
+
+
+@pytest.mark.parametrize(("values", "reason"), [({"stop": ("cb", "dd")}, "stop"), ({"until": "line"}, "until")])
+def test_what_ends_a_text_ends_a_found_one(values: dict[str, object], reason: str) -> None:
+    model = few_letters(4, ends=-60.0)
+    model.tables[:, :, TOKENIZER.encode("\n")[0]] += 41.0
+    generator = Generator(model, TOKENIZER)
+    found = generator.search("", replace(CONFIG, max_tokens=40, **values), SearchConfig(4))  # type: ignore[arg-type]
+    ended = [generation for generation in found if generation.stop_reason == reason]
+    assert ended
+    for generation in ended:
+        whole = TOKENIZER.decode(generation.ids)
+        assert whole.startswith(generation.text)
+        assert len(whole) > len(generation.text)
+
+
+def test_a_search_stops_when_time_is_over() -> None:
+    generator = Generator(few_letters(4, ends=-60.0), TOKENIZER)
+    found = generator.search("", replace(CONFIG, max_tokens=1000, max_seconds=0.0), SearchConfig(3))
+    assert {(len(generation.ids), generation.stop_reason) for generation in found} == {(1, "time")}
+
+
+def test_best_of_keeps_the_likeliest() -> None:
+    generator = Generator(few_letters(6), TOKENIZER)
+    config = SamplingConfig(temperature=1.0, min_p=0.0, max_tokens=5, seed=7)
+    drawn = generator.generate(["a", "b"], replace(config, top_logprobs=0), num=8)
+
+    def mean(generation: Generation) -> float:
+        return log_prob(few_letters(6), generation.prompt, generation.ids) / len(generation.ids)
+
+    best = generator.generate(["a", "b"], config, num=2, best_of=8)
+    assert best == sorted(drawn[:8], key=mean, reverse=True)[:2] + sorted(drawn[8:], key=mean, reverse=True)[:2]
+    assert math.isclose(best[0].mean_logprob, mean(best[0]), abs_tol=1e-5)
+    with pytest.raises(ConfigError, match=r"best_of \(2\) is less"):
+        generator.generate("a", config, num=3, best_of=2)
+
+
+def test_a_search_has_no_log_probabilities_of_pieces_that_it_did_not_take() -> None:
+    generator = Generator(few_letters(), TOKENIZER)
+    assert generator.search("a", replace(CONFIG, top_logprobs=0))[0].logprobs
+    with pytest.raises(ConfigError, match="leave out top_logprobs"):
+        generator.search("a", replace(CONFIG, top_logprobs=2))
+
+
+def test_an_unlikely_prompt_is_healed_in_a_search() -> None:
+    words = WordsTokenizer(["The", " c", " cat"])
+    model = TableModel(words.vocab_size)
+    the, c, cat = (words.encode(word)[0] for word in ("The", " c", " cat"))
+    model.tables[:, the] = -10.0
+    model.tables[:, the, cat] = 10.0
+    (best, *_) = Generator(model, words).search("The c", replace(CONFIG, heal=True, max_tokens=1), SearchConfig(2))
+    assert (best.ids, best.text, best.healed) == ((cat,), "at", 2)
+    assert np.isclose((best.logprobs or (0,))[0], 0.0, atol=1e-3)
+    assert c not in best.ids

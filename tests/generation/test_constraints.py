@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fakes import CountingModel, as_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from plain_fakes import WordsTokenizer
+
+from textgen.errors import ConfigError
+from textgen.generation.constraints import Constraints, NGrams, Phrase
+from textgen.generation.generator import Generator
+from textgen.generation.sampler import Sampler
+from textgen.settings import SamplingConfig, TokenizerConfig
+from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
+from textgen.tokenizer.vocabulary import train_tokenizer
+
+BYTES = ByteTokenizer()
+V, EOS = BYTES.vocab_size, BYTES.eos_id
+WORDS = WordsTokenizer(["ab", "ba", "aa", "abc", "cab", "bc", "xaby", "é", "éa", "aé"])
+PLAIN = SamplingConfig(temperature=1.0, min_p=0.0, dry_multiplier=0.0, repeat_penalty=1.0, seed=0)
+
+
+def ids_of(text: str) -> list[int]:
+    return BYTES.encode(text)
+
+
+def applied(config: SamplingConfig, text: str, prompt: str = "", tokenizer: Tokenizer = BYTES) -> np.ndarray:
+    """What the constraints make of zeros after a prompt and drawn text."""
+    constraints = Constraints(config, tokenizer, {})
+    constraints.read(ids_of(prompt))
+    for piece in ids_of(text):
+        constraints.take(piece)
+    logits = np.zeros(tokenizer.vocab_size, np.float32)
+    constraints.apply(logits)
+    return logits
+
+
+def forbidden(config: SamplingConfig, text: str, prompt: str = "", tokenizer: Tokenizer = BYTES) -> list[str]:
+    left_out = np.flatnonzero(applied(config, text, prompt, tokenizer) == -np.inf)
+    return sorted("<eos>" if id == EOS else tokenizer.decode([int(id)]) for id in left_out)
+
+
+def random_text(
+    config: SamplingConfig, tokenizer: Tokenizer, prompt: str = "", alphabet: str = "abcxy é"
+) -> tuple[str, list[int]]:
+    """Drawn among pieces of the alphabet and the end, all equally likely."""
+    sampler, ids = Sampler([config], tokenizer), list[int]()
+    sampler.read(0, [EOS, *ids_of(prompt)])
+    likely = [not set(piece) - set(alphabet.encode()) for piece in tokenizer.piece_bytes]
+    logits = np.where(likely, 0.0, -30.0).astype(np.float32)[None]
+    while len(ids) < config.max_tokens and EOS not in ids:
+        ids.append(int(sampler.draw(logits)[0]))
+    return tokenizer.decode(ids), ids
+
+
+# === Bans ===
+
+
+def test_a_ban_forbids_the_piece_that_would_complete_it() -> None:
+    config = replace(PLAIN, ban=("cat", "c", "ab"))
+    assert forbidden(config, "") == ["c"]
+    assert forbidden(config, "da") == ["b", "c"]
+    config = replace(PLAIN, ban=("abab", "abac"))
+    assert forbidden(config, "ab") == []
+    assert forbidden(config, "aba") == ["b", "c"]
+    assert forbidden(config, "ba", prompt="xxa") == ["b", "c"]
+    assert forbidden(config, "", prompt="abababa") == ["b", "c"]
+
+
+def test_a_ban_holds_however_it_is_spelled() -> None:
+    assert forbidden(replace(PLAIN, ban=("ab",)), "", tokenizer=WORDS) == ["ab", "abc", "cab", "xaby"]
+    assert forbidden(replace(PLAIN, ban=("ab",)), "a", tokenizer=WORDS) == ["ab", "abc", "b", "ba", "bc", "cab", "xaby"]
+    assert "éa" in forbidden(replace(PLAIN, ban=("éa",)), "", tokenizer=WORDS)
+
+
+alphabet_texts = st.text("abcé", min_size=1, max_size=4)
+
+
+@given(st.lists(alphabet_texts, min_size=1, max_size=3).map(tuple), st.text("abc", max_size=5), st.integers(0, 99))
+@settings(deadline=None, max_examples=50)
+def test_a_banned_text_never_comes_about(ban: tuple[str, ...], prompt: str, seed: int) -> None:
+    text, _ = random_text(replace(PLAIN, ban=ban, seed=seed, max_tokens=40), WORDS, prompt)
+    for banned in ban:
+        assert (prompt + text).find(banned, max(0, len(prompt) - len(banned) + 1)) < 0
+
+
+def test_bans_equal_transformers_where_a_piece_is_a_byte() -> None:
+    """There the last piece is forbidden when the others stand before it."""
+    torch = pytest.importorskip("torch")
+    generation = pytest.importorskip("transformers.generation.logits_process")
+    ban = ("a", "bc", "cab", "abcabd")
+    processor = generation.NoBadWordsLogitsProcessor([ids_of(text) for text in ban], eos_token_id=EOS)
+    for text in ("", "b", "ca", "xbca", "abcab", "bbbb", "zzabcabcab"):
+        read = torch.tensor([[EOS, *ids_of(text)]])
+        theirs = processor(read, torch.zeros((1, V))).numpy()[0]
+        np.testing.assert_array_equal(applied(replace(PLAIN, ban=ban), text), theirs)
+
+
+# === Required texts ===
+
+
+@given(
+    st.lists(st.text("abcé", min_size=1, max_size=6), min_size=1, max_size=3).map(tuple),
+    st.integers(0, 99),
+    st.integers(0, 60),
+)
+@settings(deadline=None, max_examples=50)
+def test_a_required_text_comes(require: tuple[str, ...], seed: int, spare: int) -> None:
+    """However little room there is; and no end of the document before it."""
+    room = sum(len(ids_of(text)) for text in require) + spare
+    text, ids = random_text(replace(PLAIN, require=require, seed=seed, max_tokens=room), WORDS)
+    assert all(required in text for required in require)
+    if EOS in ids:
+        assert all(required in WORDS.decode(ids[: ids.index(EOS)]) for required in require)
+
+
+def test_what_brings_a_required_text_about_gains() -> None:
+    config = replace(PLAIN, require=("abcd",), max_tokens=100)
+    logits = applied(config, "")
+    assert np.flatnonzero(logits).tolist() == [EOS]  # at first, only the end is held back
+    logits = applied(config, "x" * 50)
+    assert logits[ids_of("a")[0]] == pytest.approx(10.0 * 0.25)
+    assert np.count_nonzero(logits) == 2
+    logits = applied(config, "x" * 47 + "abc")
+    assert logits[ids_of("ad")].tolist() == pytest.approx([2.5, 10.0])
+    assert not applied(config, "x" * 50 + "abcd").any()
+    last = applied(config, "x" * 96)
+    assert np.flatnonzero(last > -np.inf).tolist() == ids_of("a")
+    almost = applied(config, "x" * 94 + "abc")
+    assert np.flatnonzero(almost > -np.inf).tolist() == ids_of("d")  # after another piece, three would not be enough
+    assert np.count_nonzero(applied(config, "x" * 92 + "abc") == -np.inf) == 1
+
+
+def test_the_prompt_does_not_hold_a_required_text() -> None:
+    assert forbidden(replace(PLAIN, require=("ab",)), "", prompt="ab") == ["<eos>"]
+    assert forbidden(replace(PLAIN, require=("ab",)), "b", prompt="a") == ["<eos>"]
+    assert forbidden(replace(PLAIN, require=("ab",)), "ab") == []
+
+
+def test_a_required_text_by_a_learned_tokenizer() -> None:
+    tokenizer = train_tokenizer(["The cat sat on the mat. The dog saw the cat.\n"] * 5, TokenizerConfig("unigram"))
+    generator = Generator(as_model(CountingModel(tokenizer.vocab_size)), tokenizer)
+    config = replace(PLAIN, require=(" dog", "床前", "The cat"), max_tokens=14)
+    for generation in generator.generate("", config, num=5):
+        assert all(text in generation.text for text in config.require)
+
+
+# === Biases, n-grams, the least length ===
+
+
+def test_a_bias_of_a_piece_and_of_several() -> None:
+    config = replace(PLAIN, logit_bias=("a=1.5", "bc=-2", f"#{EOS}=3", "===0.5", "a=1"))
+    logits = applied(config, "")
+    assert {int(id): float(logits[id]) for id in np.flatnonzero(logits)} == {EOS: 3.0, ids_of("a")[0]: 2.5}
+    assert applied(config, "xb")[ids_of("c")].tolist() == [-2.0]
+    assert applied(config, "", prompt="b")[ids_of("c")].tolist() == [-2.0]
+    assert applied(config, "x=")[ids_of("=")].tolist() == [0.5]
+
+
+def test_biases_equal_transformers() -> None:
+    torch = pytest.importorskip("torch")
+    generation = pytest.importorskip("transformers.generation.logits_process")
+    biases = {"a": 1.5, "bc": -2.0, "abc": 4.0, "cc": 0.25}
+    processor = generation.SequenceBiasLogitsProcessor({tuple(ids_of(text)): bias for text, bias in biases.items()})
+    config = replace(PLAIN, logit_bias=tuple(f"{text}={bias}" for text, bias in biases.items()))
+    for text in ("", "b", "ab", "c", "zzab", "ccc"):
+        theirs = processor(torch.tensor([[EOS, *ids_of(text)]]), torch.zeros((1, V))).numpy()[0]
+        np.testing.assert_array_equal(applied(config, text), theirs)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_ngrams_equal_transformers(size: int) -> None:
+    torch = pytest.importorskip("torch")
+    generation = pytest.importorskip("transformers.generation.logits_process")
+    ids = np.random.default_rng(2).integers(0, 3, 60)
+    processor, ngrams = generation.NoRepeatNGramLogitsProcessor(size), NGrams(size)
+    for number, piece in enumerate(ids.tolist()):
+        ngrams.append(piece)
+        theirs = processor(torch.from_numpy(ids[None, : number + 1]), torch.zeros((1, 5))).numpy()[0]
+        assert sorted(ngrams.forbidden().tolist()) == np.flatnonzero(theirs == -np.inf).tolist()
+
+
+@given(st.integers(1, 4), st.integers(0, 99))
+@settings(deadline=None, max_examples=20)
+def test_no_ngram_comes_twice(size: int, seed: int) -> None:
+    _, ids = random_text(replace(PLAIN, no_repeat_ngram_size=size, seed=seed, max_tokens=80), BYTES, "abc", "ab")
+    ids = [*ids_of("abc"), *ids]
+    ngrams = [tuple(ids[start : start + size]) for start in range(len(ids) - size + 1)]
+    assert len(set(ngrams)) == len(ngrams)
+
+
+def test_the_document_does_not_end_before_min_tokens() -> None:
+    """Nor does transformers' MinNewTokensLengthLogitsProcessor let it."""
+    torch = pytest.importorskip("torch")
+    generation = pytest.importorskip("transformers.generation.logits_process")
+    processor = generation.MinNewTokensLengthLogitsProcessor(2, 3, EOS)
+    for drawn in range(6):
+        theirs = processor(torch.zeros((1, 2 + drawn), dtype=torch.long), torch.zeros((1, V))).numpy()[0]
+        np.testing.assert_array_equal(applied(replace(PLAIN, min_tokens=3), "x" * drawn, prompt="yy"), theirs)
+    wants_to_end = Generator(as_model(CountingModel(after=dict.fromkeys(range(V), EOS))), BYTES)
+    for least in (0, 1, 7):
+        (generation,) = wants_to_end.generate("", replace(PLAIN, min_tokens=least, max_tokens=9))
+        assert generation.stop_reason == "end"
+        assert least < len(generation.ids) <= least + 4  # the last character is completed
+
+
+def test_where_nothing_may_follow_the_text_ends() -> None:
+    tokenizer = WordsTokenizer([])
+    generator = Generator(as_model(CountingModel()), tokenizer)
+    (generation,) = generator.generate("", replace(PLAIN, no_repeat_ngram_size=1, min_tokens=300, max_tokens=400))
+    assert generation.stop_reason == "blocked"
+    assert len(set(generation.ids)) == len(generation.ids)
+    assert {chr(code) for code in range(128)} <= set(generation.text)  # every byte that is a text by itself
+    assert "\ufffd" not in generation.text
+
+
+# === What cannot be ===
+
+
+def test_bad_constraints() -> None:
+    words = train_tokenizer(["the cat sat\n"] * 9, TokenizerConfig("word"))
+    every_byte = tuple(chr(code) for code in range(128))
+    ascii_only = WordsTokenizer([])
+    ascii_only.piece_bytes = [piece for piece in ascii_only.piece_bytes if piece < b"\x80" or not piece]
+    for values, tokenizer, message in [
+        ({"ban": every_byte}, ascii_only, "ban leaves no piece to write with"),
+        ({"require": ("the dog",)}, words, "no pieces that spell 'the dog', which require asks for"),
+        ({"require": ("the  cat",)}, words, "loses the white space of 'the  cat', which require asks for"),
+        ({"require": ("  ",)}, words, "loses the white space of '  ', which require asks for"),
+        ({"require": ("abc", "de"), "max_tokens": 4}, BYTES, "require take 5 pieces, but max_tokens is 4"),
+        ({"logit_bias": ("dog=1",)}, words, "no pieces that spell 'dog'"),
+        ({"logit_bias": ("#259=1",)}, BYTES, "there is no piece #259, only #0 to #258"),
+    ]:
+        with pytest.raises(ConfigError, match=message) as caught:
+            Sampler([replace(PLAIN, **values)], tokenizer)  # type: ignore[arg-type]
+        assert "\n" not in str(caught.value)
+    Sampler([replace(PLAIN, require=("the cat",), ban=("dog",))], words)
+
+
+# === Phrases ===
+
+
+@given(st.text("abé", min_size=1, max_size=5), st.lists(st.integers(3, WORDS.vocab_size - 1), max_size=12))
+@settings(deadline=None)
+def test_the_state_of_a_phrase_is_what_stands_at_the_end(text: str, ids: list[int]) -> None:
+    phrase, whole = Phrase(text, WORDS), text.encode()
+    state, written = 0, b""
+    for piece in ids:
+        complete = int(phrase.after(state)[piece]) == phrase.length
+        state = phrase.follow(state, [piece])
+        before, written = len(written), written + WORDS.piece_bytes[piece]
+        assert complete == (whole in written[max(0, before - len(whole) + 1) :])
+        assert state == max(n for n in range(len(whole)) if written.endswith(whole[:n]))
+
+
+def test_a_phrase_of_words() -> None:
+    """Spaces and line ends as the decoder of words writes them."""
+    words = train_tokenizer(["the cat\nsat\n"] * 9, TokenizerConfig("word"))
+    phrase = Phrase("cat\nsat", words)
+    state = phrase.follow(0, words.encode("the cat\n"))
+    assert state == 4
+    assert [words.piece(int(id)) for id in phrase.completing(state)] == ["▁sat"]

@@ -1,0 +1,193 @@
+"""Writing towards an ending and into a gap: against a forward generator on reversed text, and against brute force."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import random_weights
+
+from textgen.errors import ConfigError, TokenizerError
+from textgen.evaluation.scoring import Scorer
+from textgen.generation.generator import Generator
+from textgen.generation.infilling import CANDIDATES, FIT_PIECES, GAP_TOKENS, UNFIT, Filler, Filling
+from textgen.model.numpy_model import NumpyModel
+from textgen.settings import ModelConfig, SamplingConfig, TokenizerConfig
+from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.tokenizer.vocabulary import train_tokenizer
+
+SETTINGS = SamplingConfig(max_tokens=12, temperature=1.0, min_p=0.0, heal=False, seed=5, top_k=20)
+
+
+@pytest.fixture(scope="module")
+def models(tokenizer: Tokenizer) -> dict[str, NumpyModel]:
+    """By direction; what each learned has nothing to do with the other."""
+    config = ModelConfig(tokenizer.vocab_size, 6, 8, 1)
+    weights = random_weights(config)
+    other = {name: array[..., ::-1].copy() for name, array in weights.items()}
+    other["embedding/table"] = weights["embedding/table"][::-1].copy()
+    for each in (weights, other):
+        each["head/bias"][3:260] -= 5.0  # newlines and single bytes are rare
+        each["head/bias"][tokenizer.eos_id] += 1.0
+    return {"forward": NumpyModel(config, weights), "backward": NumpyModel(config, other)}
+
+
+@pytest.fixture
+def filler(models: dict[str, NumpyModel], tokenizer: Tokenizer) -> Filler:
+    return Filler(models["backward"], tokenizer, models["forward"])
+
+
+def drawn(model: NumpyModel, tokenizer: Tokenizer, start: str, config: SamplingConfig) -> tuple[list[int], str]:
+    """What a generator draws, without the end of the document, and why it ended."""
+    (result,) = Generator(model, tokenizer).generate(start, config)
+    return [id for id in result.ids if id != tokenizer.eos_id], result.stop_reason
+
+
+@pytest.mark.parametrize("suffix", ["", " the mat.", "cat"])
+def test_a_backward_network_draws_what_a_forward_one_draws_after_the_reversed_ending(
+    models: dict[str, NumpyModel], tokenizer: Tokenizer, suffix: str
+) -> None:
+    found = Filler(models["backward"], tokenizer).write("", suffix, SETTINGS, 6)
+    for number, filling in enumerate(found):
+        config = replace(SETTINGS, seed=5 + number)
+        ids, reason = drawn(models["backward"], tokenizer, suffix[::-1], config)
+        expected = tokenizer.decode(ids[::-1]).strip("\ufffd")
+        assert (filling.prompt, filling.text, filling.suffix, filling.seed) == ("", expected, suffix, 5 + number)
+        assert filling.stop_reason == {"end": "begin", "length": "length"}[reason]
+        assert (filling.direction, filling.score, filling.forward_logprob) == ("backward", None, None)
+    assert len({filling.text for filling in found}) > 1
+    assert {filling.stop_reason for filling in found} == {"begin", "length"}
+
+
+def test_a_text_does_not_depend_on_those_beside_it(filler: Filler) -> None:
+    several = filler.write("", " mat.", SETTINGS, 5)
+    alone = [filler.write("", " mat.", replace(SETTINGS, seed=5 + number))[0] for number in range(5)]
+    assert several == alone
+
+
+def by_hand(model: NumpyModel, tokenizer: Tokenizer, start: list[int], ids: list[int], target: list[int]) -> list[int]:
+    """The pieces up to where `target` fits best: each cut is tried, and all is read from the beginning."""
+    target = [*target, tokenizer.eos_id][:FIT_PIECES]
+    nats = []
+    for cut in range(1, len(ids) + 1):
+        row = np.array([[tokenizer.eos_id, *start, *ids[:cut], *target]], np.int32)
+        losses, _ = model.token_losses(row[:, :-1], row[:, 1:], model.initial_state(1))
+        nats.append(losses[0, -len(target) :].sum())
+    return ids[: 1 + int(np.argmin(nats))]
+
+
+def test_candidates_of_both_directions_are_cut_where_the_other_end_fits(
+    filler: Filler, models: dict[str, NumpyModel], tokenizer: Tokenizer
+) -> None:
+    prompt, suffix = "The dog", " sat on the mat."
+    found = filler.write(prompt, suffix, SETTINGS, 8, 8)
+    expected = set()
+    for number in range(8):
+        config = replace(SETTINGS, seed=5 + number)
+        if number < 4:
+            start, target = suffix[::-1], tokenizer.encode(prompt[::-1])
+            ids, _ = drawn(models["backward"], tokenizer, start, config)
+            ids = by_hand(models["backward"], tokenizer, tokenizer.encode(start), ids, target)[::-1]
+        else:
+            ids, _ = drawn(models["forward"], tokenizer, prompt, config)
+            ids = by_hand(models["forward"], tokenizer, tokenizer.encode(prompt), ids, tokenizer.encode(suffix))
+        expected.add(tokenizer.decode(ids).strip("\ufffd"))
+    assert {filling.text for filling in found} == expected
+    assert {filling.direction for filling in found} == {"forward", "backward"}
+    assert {filling.stop_reason for filling in found} == {"cut"}
+
+
+@pytest.mark.parametrize("prompt", ["", "The dog"])
+def test_the_best_by_the_mean_of_both_directions_come_first(
+    filler: Filler, models: dict[str, NumpyModel], tokenizer: Tokenizer, prompt: str
+) -> None:
+    found = filler.write(prompt, " the mat.", SETTINGS, 6, 6)
+    for filling in found:
+        totals = [Scorer(models[way], tokenizer, way).score(filling.whole).total for way in ("forward", "backward")]
+        assert filling.whole == prompt + filling.text + " the mat."
+        assert filling.forward_logprob == pytest.approx(-totals[0].nats, rel=1e-5)
+        assert filling.backward_logprob == pytest.approx(-totals[1].nats, rel=1e-5)
+        assert filling.score == pytest.approx(-(totals[0].nats + totals[1].nats) / (2 * totals[0].tokens), rel=1e-5)
+    scores = [filling.score or 0.0 for filling in found]
+    assert scores == sorted(scores, reverse=True)
+    assert filler.write(prompt, " the mat.", SETTINGS, 2, 6) == found[:2]
+
+
+def test_with_one_network_there_is_something_to_choose_from_too(
+    models: dict[str, NumpyModel], tokenizer: Tokenizer
+) -> None:
+    best, *others = Filler(models["backward"], tokenizer).write("", "cat", SETTINGS, 4, 4)
+    assert best.forward_logprob is None
+    assert best.score is not None
+    assert all(best.score >= (other.score or 0.0) for other in others)
+
+
+def test_gaps_are_short_and_the_best_of_several_unless_something_else_is_said(filler: Filler) -> None:
+    (gap,), (text,) = filler.write("The", " mat."), filler.write("", " mat.")
+    assert (gap.config.max_tokens, text.config.max_tokens) == (GAP_TOKENS, SamplingConfig.max_tokens)
+    settings = replace(SETTINGS, max_tokens=GAP_TOKENS)
+    assert filler.write("The", " mat.", settings, 2) == filler.write("The", " mat.", settings, 2, CANDIDATES)
+
+
+@pytest.mark.parametrize("prompt", ["", "The dog"])
+def test_a_text_may_not_be_shorter_than_is_wanted(filler: Filler, tokenizer: Tokenizer, prompt: str) -> None:
+    found = filler.write(prompt, " mat.", replace(SETTINGS, min_tokens=7), 40, 40)
+    assert all(len(tokenizer.encode(filling.text)) >= 7 for filling in found if "\ufffd" not in filling.text)
+    shorter = filler.write(prompt, " mat.", SETTINGS, 40, 40)
+    assert min(len(filling.text) for filling in shorter) < 7
+
+
+def test_the_same_text_comes_once(filler: Filler) -> None:
+    found = filler.write("The", " mat.", replace(SETTINGS, temperature=0.0), 8, 8)
+    assert 1 <= len(found) <= 2, "the likeliest of each direction"
+
+
+def test_words_are_joined_by_spaces() -> None:
+    tokenizer = train_tokenizer(["the cat sat on the mat\n"] * 5, TokenizerConfig("word"))
+    config = ModelConfig(tokenizer.vocab_size, 4, 4, 1)
+    model = NumpyModel(config, random_weights(config))
+    settings = replace(SETTINGS, max_tokens=3, logit_bias=())
+    (alone,) = Filler(model, tokenizer).write("", "mat", settings)
+    (middle,) = Filler(model, tokenizer, model).write("the", "mat", settings)
+    for filling in (alone, middle):
+        pieces = [tokenizer.piece(id) for id in tokenizer.encode(filling.whole)]
+        assert "".join(pieces).replace("▁", " ").replace("\\n", "\n").split() == filling.whole.split()
+        assert tokenizer.decode(tokenizer.encode(filling.whole)) == filling.whole
+
+
+@pytest.mark.parametrize(
+    ("prompt", "settings", "best_of", "message"),
+    [
+        ("The", {}, None, "reads text backward only, so it cannot go on from a prompt"),
+        ("", {}, 1, "best_of \\(1\\) is less than num \\(2\\)"),
+        *[
+            ("", {name: value}, None, f"{name} goes by the text from left to right")
+            for name, value in {
+                "stop": ("a",), "until": "line", "ban": ("a",), "require": ("a",), "logit_bias": ("a=1",),
+                "no_copy": 3, "max_seconds": 1.0, "top_logprobs": 2,
+            }.items()
+        ],
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused(
+    models: dict[str, NumpyModel],
+    tokenizer: Tokenizer,
+    prompt: str,
+    settings: dict[str, Any],
+    best_of: int | None,
+    message: str,
+) -> None:
+    assert not settings or settings.keys() <= set(UNFIT)
+    with pytest.raises(ConfigError, match=message):
+        Filler(models["backward"], tokenizer).write(prompt, "a", replace(SETTINGS, **settings), 2, best_of)
+
+
+def test_half_a_surrogate_is_no_text(filler: Filler) -> None:
+    with pytest.raises(TokenizerError, match="lone surrogate"):
+        filler.write("", "\ud800")
+
+
+def test_the_whole_of_a_filling() -> None:
+    assert Filling("a", "b", "c", "forward", "cut", 0, SETTINGS).whole == "abc"

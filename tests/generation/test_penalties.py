@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from textgen.generation.penalties import LONGEST_REPEAT, Changes, History, dry, penalties
+
+V = 6
+
+
+def changed(logits: np.ndarray, changes: Changes) -> np.ndarray:
+    result = logits.copy()
+    rows, ids, values = changes
+    result[rows, ids] = values
+    assert values.dtype == np.float32
+    return result
+
+
+def column(*values: float) -> np.ndarray:
+    return np.array(values, np.int64 if isinstance(values[0], int) else np.float32)[:, None]
+
+
+@st.composite
+def pasts(draw: Callable[[Any], Any]) -> tuple[np.ndarray, list[list[int]]]:
+    """Logits [B, V], and texts of few kinds of pieces, so that much is repeated."""
+    rows = draw(st.integers(1, 4))
+    texts = draw(st.lists(st.lists(st.integers(0, V - 1), max_size=30), min_size=rows, max_size=rows))
+    logits = np.random.default_rng(draw(st.integers(0, 99))).normal(0, 3, (rows, V)).astype(np.float32)
+    return logits, texts
+
+
+def history_of(texts: list[list[int]], width: int = 30) -> np.ndarray:
+    history = History(len(texts), width)
+    for row, text in enumerate(texts):
+        history.read(row, text)
+    return history.ids
+
+
+# === Repetition, presence, frequency ===
+
+
+def penalised(logits: list[float], text: list[int], repeat: float, presence: float, frequency: float) -> list[float]:
+    """llama.cpp's documentation, piece by piece."""
+    counts = Counter(text)
+    result = list(logits)
+    for piece, count in counts.items():
+        result[piece] = result[piece] / repeat if result[piece] > 0 else result[piece] * repeat
+        result[piece] -= count * frequency + presence
+    return result
+
+
+@given(pasts(), st.floats(0.5, 2), st.floats(-1, 2), st.floats(-1, 2), st.sampled_from((0, 1, 2, 5, 29, 30, 64)))
+@settings(deadline=None)
+def test_penalties(
+    past: tuple[np.ndarray, list[list[int]]], repeat: float, presence: float, frequency: float, last_n: int
+) -> None:
+    logits, texts = past
+    inputs = [column(*[value] * len(texts)) for value in (repeat, presence, frequency, last_n)]
+    after = changed(logits, penalties(logits, history_of(texts), *inputs))
+    for row, text in enumerate(texts):
+        expected = penalised(logits[row].tolist(), text[max(len(text) - last_n, 0) :], repeat, presence, frequency)
+        assert after[row].tolist() == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("penalty", [0.5, 1.0, 1.3, 5.0])
+def test_repeat_penalty_equals_transformers(penalty: float) -> None:
+    torch = pytest.importorskip("torch")
+    generation = pytest.importorskip("transformers.generation.logits_process")
+    rng = np.random.default_rng(1)
+    logits, ids = rng.normal(0, 3, (9, 50)).astype(np.float32), rng.integers(0, 50, (9, 40))
+    logits[:, 3] = 0.0
+    logits[:, 4] = -np.inf
+    inputs = [column(*[value] * 9) for value in (penalty, 0.0, 0.0, 40)]
+    ours = changed(logits, penalties(logits, ids, *inputs))
+    processor = generation.RepetitionPenaltyLogitsProcessor(penalty)
+    theirs = processor(torch.from_numpy(ids), torch.from_numpy(logits.copy())).numpy()
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def test_each_row_has_its_own_penalties() -> None:
+    logits = np.array([[2.0, -2.0, 1.0]] * 3, np.float32)
+    history = history_of([[0, 1, 0, 1, 1], [0, 1, 1, 1, 2], []])
+    inputs = column(2.0, 1.0, 2.0), column(0.0, 0.5, 1.0), column(0.0, 0.25, 1.0), column(5, 4, 5)
+    after = changed(logits, penalties(logits, history, *inputs))
+    assert after.tolist() == [[1.0, -4.0, 1.0], [2.0, -3.25, 0.25], [2.0, -2.0, 1.0]]
+
+
+# === DRY ===
+
+
+def dried(
+    logits: list[float], text: list[int], breakers: set[int], multiplier: float, base: float, allowed: int
+) -> list[float]:
+    """As its author describes it: for each place where the end of the text stood before, how long is the match?"""
+    longest: dict[int, int] = {}
+    for place in range(len(text) - 1):
+        length = 0
+        while (
+            length < min(place + 1, LONGEST_REPEAT)
+            and text[place - length] == text[len(text) - 1 - length]
+            and text[place - length] not in breakers
+        ):
+            length += 1
+        follower = text[place + 1]
+        if follower not in breakers:
+            longest[follower] = max(longest.get(follower, 0), length)
+    result = list(logits)
+    for piece, length in longest.items():
+        if length >= allowed:
+            result[piece] -= min(multiplier * base ** (length - allowed), 1e6)
+    return result
+
+
+@given(
+    pasts(),
+    st.sets(st.integers(0, V - 1), max_size=2),
+    st.floats(0.1, 5),
+    st.floats(1, 3),
+    st.integers(1, 5),
+    st.sampled_from((0, 1, 2, 5, 12, 30, 64)),
+)
+@settings(deadline=None, max_examples=200)
+def test_dry(
+    past: tuple[np.ndarray, list[list[int]]],
+    breakers: set[int],
+    multiplier: float,
+    base: float,
+    allowed: int,
+    last_n: int,
+) -> None:
+    logits, texts = past
+    marks = np.isin(np.arange(V), list(breakers))[None].repeat(len(texts), axis=0)
+    inputs = [column(*[value] * len(texts)) for value in (multiplier, base, allowed, last_n)]
+    after = changed(logits, dry(logits, history_of(texts), marks, *inputs))
+    for row, text in enumerate(texts):
+        recent = text[max(len(text) - last_n, 0) :]
+        expected = dried(logits[row].tolist(), recent, breakers, multiplier, base, allowed)
+        assert after[row].tolist() == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+def test_dry_by_hand() -> None:
+    """Row 0: "012 3 012" would go on with 3. Row 1 is off. Row 2: 1 breaks. Row 3: a long loop."""
+    texts = [[0, 1, 2, 3, 0, 1, 2], [0, 1, 2, 3, 0, 1, 2], [0, 1, 2, 3, 0, 1, 2], [4, 5] * 200]
+    breakers = np.zeros((4, V), bool)
+    breakers[2, 1] = True
+    inputs = column(0.5, 0.0, 0.5, 0.5), column(2.0, 2.0, 2.0, 2.0), column(2, 2, 2, 2), column(400, 400, 400, 400)
+    after = changed(
+        np.zeros((4, V), np.float32), dry(np.zeros((4, V), np.float32), history_of(texts, 400), breakers, *inputs)
+    )
+    assert after[0].tolist() == [0, 0, 0, -1.0, 0, 0]
+    assert not after[1].any()
+    assert not after[2].any()
+    assert after[3].tolist() == [0, 0, 0, 0, -1e6, 0]
+
+
+# === History ===
+
+
+@given(st.lists(st.tuples(st.sampled_from(["read", "append", "clear"]), st.lists(st.integers(0, 9), max_size=9))))
+def test_history_holds_the_last_pieces(steps: list[tuple[str, list[int]]]) -> None:
+    width, history = 5, History(2, 5)
+    texts: list[list[int]] = [[], []]
+    for kind, ids in steps:
+        if kind == "read":
+            history.read(0, ids)
+            texts[0] += ids
+        elif kind == "clear":
+            history.clear(1)
+            texts[1] = []
+        else:
+            for piece in ids:
+                history.append(np.array([piece, piece + 1]))
+                texts[0].append(piece)
+                texts[1].append(piece + 1)
+        expected = [([-1] * width + text)[-width:] for text in texts]
+        assert history.ids.tolist() == expected
+
+
+def test_a_history_of_nothing() -> None:
+    history = History(2, 0)
+    history.read(0, [1, 2])
+    history.append(np.array([1, 2]))
+    assert history.ids.shape == (2, 0)
+    assert math.prod(history.ids.shape) == 0

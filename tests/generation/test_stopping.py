@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from textgen.generation.stopping import Ending
+
+
+def written(text: str, stop: tuple[str, ...] = (), until: str = "document") -> tuple[str, str]:
+    """What is left of a text and why, the same in one stretch, character by character, and never too much."""
+    results = set()
+    for chunks in ([text], list(text)):
+        ending, shown = Ending(stop, until), ""
+        for chunk in chunks:
+            shown += ending.feed(chunk)
+        results.add((shown + ending.flush(), ending.reason))
+    (result,) = results
+    assert text.startswith(result[0])
+    return result
+
+
+@pytest.mark.parametrize(
+    ("until", "text", "expected"),
+    [
+        ("sentence", " ran away. Then", " ran away."),
+        ("sentence", " ran away", None),
+        ("sentence", " ran away.", None),  # the text may go on with a closing mark
+        ("sentence", "It cost 3.14 pounds! He", "It cost 3.14 pounds!"),
+        ("sentence", "He asked “why?” and I", "He asked “why?”"),
+        ("sentence", 'He said "no." She', 'He said "no."'),
+        ("sentence", "Mr. Fox met J. Owl. They", "Mr. Fox met J. Owl."),
+        ("sentence", "Wait ... what?! No", "Wait ..."),
+        ("sentence", "床前明月光，疑是地上霜。举头", "床前明月光，疑是地上霜。"),
+        ("sentence", "他說：「走吧！」她", "他說：「走吧！」"),
+        ("sentence", "真的？！他", "真的？！"),
+        ("sentence", "A heading\n\nThe text. It", "A heading"),
+        ("sentence", "\n\nThe text.\nIt", "\n\nThe text."),
+        ("line", "one\ntwo\n", "one"),
+        ("line", "\n \none\ntwo", "\n \none"),
+        ("line", "one", None),
+        ("paragraph", "one\ntwo\n\nthree", "one\ntwo"),
+        ("paragraph", "one\ntwo\n \t\nthree", "one\ntwo"),
+        ("paragraph", "\n\none\n\n\ntwo", "\n\none"),
+        ("paragraph", "one\n", None),
+    ],
+)
+def test_until(until: str, text: str, expected: str | None) -> None:
+    assert written(text, until=until) == ((text, "") if expected is None else (expected, "until"))
+
+
+def test_the_first_of_all_rules_counts() -> None:
+    assert written("one two. three\n", ("two",), "sentence") == ("one ", "stop")
+    assert written("one two. three\n", ("three",), "sentence") == ("one two.", "until")
+
+
+def test_nothing_follows_the_end() -> None:
+    ending = Ending(["x"])
+    assert ending.feed("axb") + ending.feed("c") + ending.flush() == "a"
+
+
+@given(st.text("ab \n", max_size=30), st.lists(st.text("ab \n", min_size=1, max_size=4), max_size=3))
+def test_stop_texts_are_found_where_they_first_come_about(text: str, stop: list[str]) -> None:
+    """The oracle: the prefix of the text up to the first character that completes a stop text."""
+    for end in range(len(text) + 1):
+        found = [at for s in stop if (at := text.find(s, 0, end)) >= 0]
+        if found:
+            assert written_by_characters(text, stop) == text[: min(found)]
+            return
+    assert written_by_characters(text, stop) == text
+
+
+def written_by_characters(text: str, stop: list[str]) -> str:
+    ending = Ending(stop)
+    return "".join([*map(ending.feed, text), ending.flush()])
+
+
+@given(st.text("a. \n。”", max_size=40), st.sampled_from(["sentence", "line", "paragraph"]))
+def test_until_does_not_depend_on_how_the_text_comes(text: str, until: str) -> None:
+    kept, reason = written(text, until=until)
+    assert reason == "until" or kept == text

@@ -1,0 +1,142 @@
+"""Suggestions: probabilities, healing, what is read again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import LINES, random_weights
+from fakes import CountingModel, as_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from plain_fakes import writable
+
+from textgen.errors import TokenizerError
+from textgen.generation.suggestions import RECENT, Suggester
+from textgen.model import reference
+from textgen.model.numpy_model import NumpyModel
+from textgen.settings import TOKENIZERS, ModelConfig, TokenizerConfig
+from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
+from textgen.tokenizer.vocabulary import train_tokenizer
+
+KINDS = {kind: train_tokenizer([LINES] * 5, TokenizerConfig(kind)) for kind in TOKENIZERS}
+
+
+def config_of(tokenizer: Tokenizer) -> ModelConfig:
+    return ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8)
+
+
+def suggester(kind: str, num: int = 5) -> Suggester:
+    tokenizer = KINDS[kind]
+    config = config_of(tokenizer)
+    return Suggester(NumpyModel(config, random_weights(config)), tokenizer, num)
+
+
+def next_probabilities(tokenizer: Tokenizer, ids: list[int]) -> np.ndarray:
+    """What may follow `ids`, by the reference: p [V]."""
+    weights = {name: value.astype(np.float64) for name, value in random_weights(config_of(tokenizer)).items()}
+    logits = reference.forward(weights, np.array([ids]), reference.initial_state(weights, 1))[0][0, -1]
+    logits[~writable(tokenizer, ids)] = -np.inf
+    p = np.exp(logits - logits.max())
+    return p / p.sum()
+
+
+def test_a_model_that_counts() -> None:
+    first, *_ = Suggester(as_model(CountingModel()), ByteTokenizer()).suggest("xyza", length=4)
+    assert first.text == "bcde"
+    assert first.probability == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("text", ["", "The c", "dog\n", "床前明"])
+def test_the_likeliest_pieces_come_first_and_pages_go_on(text: str) -> None:
+    """Of characters none begins with another, so that the last one is never taken back."""
+    tokenizer = KINDS["char"]
+    p = next_probabilities(tokenizer, [tokenizer.eos_id, *tokenizer.encode(text)])
+    p[tokenizer.eos_id] = 0.0
+    ranked = np.argsort(-p, kind="stable").tolist()
+    for page in range(10):
+        expected: dict[str, float] = {}  # two ways to spell a text are one
+        for id in ranked[5 * page : 5 * page + 5]:
+            expected.setdefault(tokenizer.decoder().feed([id]).partition("\ufffd")[0], p[id])
+        expected.pop("", None)  # a part of a character
+        found = suggester("char").suggest(text, length=1, page=page)
+        assert [s.text for s in found] == list(expected)
+        assert [s.probability for s in found] == pytest.approx(list(expected.values()), rel=1e-4)
+
+
+def test_a_text_that_ends_inside_a_piece_is_healed() -> None:
+    """After "The sa" comes what begins with sa, as one piece or in several."""
+    tokenizer = KINDS["bpe"]
+    ids = [tokenizer.eos_id, *tokenizer.encode("The sa")]
+    assert tokenizer.piece_bytes[ids[-1]] == b" sa"
+    longer = {text: tokenizer.piece_bytes.index(f" sa{text}".encode()) for text in ("t", "w")}
+    p_last, p_next = next_probabilities(tokenizer, ids[:-1]), next_probabilities(tokenizer, ids)
+    total = p_last[[ids[-1], *longer.values()]].sum()
+    one = suggester("bpe", num=1)
+    found = [s for page in range(tokenizer.vocab_size + 2) for s in one.suggest("The sa", length=1, page=page)]
+    t = tokenizer.piece_bytes.index(b"t")
+    expected = [("t", p_last[longer["t"]] / total), ("w", p_last[longer["w"]] / total)]
+    expected += [("t", p_next[t] * p_last[ids[-1]] / total)]
+    for text, probability in expected:
+        assert any(s.text == text and s.probability == pytest.approx(probability, rel=1e-4) for s in found)
+
+
+def test_an_unfinished_word_of_a_word_vocabulary() -> None:
+    found = {s.text for page in range(9) for s in suggester("word").suggest("The ca", length=1, page=page)}
+    assert "t" in found
+    assert any(text.startswith(" ") for text in {s.text for s in suggester("word").suggest("The cat", length=1)})
+    assert all(not s.text.startswith(" ") for s in suggester("word").suggest("The ", length=2))
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@settings(max_examples=10, deadline=None)
+@given(data=st.data())
+def test_suggestions_are_text_and_a_text_that_changes_is_read_as_if_it_were_new(kind: str, data: st.DataObject) -> None:
+    """Typed, taken back, typed again, by one suggester; another begins each time."""
+    one, text = suggester(kind, num=3), ""
+    for _ in range(4):
+        text = text[: data.draw(st.integers(0, len(text)))] + data.draw(
+            st.text(max_size=6) | st.sampled_from(LINES.split())
+        )
+        text = data.draw(st.sampled_from([text, text, LINES * 2 + text]))
+        options = {"length": data.draw(st.integers(1, 6)), "page": data.draw(st.integers(0, 2))}
+        found = one.suggest(text, seed=3, **options)
+        fresh = suggester(kind, num=3).suggest(text, seed=3, **options)
+        assert [s.text for s in found] == [s.text for s in fresh]
+        assert [s.probability for s in found] == pytest.approx([s.probability for s in fresh], rel=1e-4)
+        assert len({s.text for s in found}) == len(found) <= 3
+        assert sorted((s.probability for s in found), reverse=True) == [s.probability for s in found]
+        assert all(s.text and "\ufffd" not in s.text and "\n" not in s.text[:-1] for s in found)
+
+
+def test_long_texts_are_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = suggester("char")
+    read: list[int] = []
+    original = one._model.read
+
+    def counting(inputs: np.ndarray, state: object) -> object:
+        read.append(inputs.shape[1])
+        return original(inputs, state)
+
+    monkeypatch.setattr(one._model, "read", counting)
+    text = LINES * 20
+    one.suggest(text, length=1)
+    assert sum(read) > len(LINES) * 10
+    read.clear()
+    one.suggest(f"{text}The", length=1)
+    one.suggest(f"{text}Th", length=1)
+    assert sum(read) <= RECENT
+    assert len(one._marks) < len(text) / 10
+
+
+def test_temperature_and_seed() -> None:
+    one = suggester("char")
+    assert one.suggest("The ", length=9, temperature=0.0) == one.suggest("The ", length=9, temperature=0.0, seed=1)
+    drawn = {tuple(s.text for s in one.suggest("The ", length=9, temperature=1.0, seed=seed)) for seed in range(4)}
+    assert len(drawn) == 4
+    first = {tuple(s.text[0] for s in one.suggest("The ", length=9, temperature=1.0, seed=seed)) for seed in range(4)}
+    assert len(first) == 1
+
+
+def test_text_that_is_none() -> None:
+    with pytest.raises(TokenizerError, match="lone surrogate"):
+        suggester("char").suggest("half \udce2", length=1)

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from plain_fakes import TableModel, WordsTokenizer
+from safetensors.numpy import save_file
+
+from textgen.errors import SavedModelError, TextgenError
+from textgen.generation.generator import Generator
+from textgen.generation.text_state import RECENT, TextState, join, pick, save_state
+from textgen.settings import SamplingConfig
+
+TOKENIZER = WordsTokenizer(["The", " cat", " c", "at"])
+V = TOKENIZER.vocab_size
+CONFIG = SamplingConfig(temperature=0.0, min_p=0.0, max_tokens=12, presence_penalty=1.0, heal=False)
+
+
+@pytest.fixture
+def generator() -> Generator:
+    model = TableModel(V)
+    model.tables[:, :, TOKENIZER.eos_id] = -100.0
+    return Generator(model, TOKENIZER, fingerprint="this one")
+
+
+def test_rows_of_nests() -> None:
+    nest = ((np.arange(6).reshape(3, 2),), np.array([7, 8, 9]))
+    (picked,), others = pick(nest, [2, 0, 2])
+    assert picked.tolist() == [[4, 5], [0, 1], [4, 5]]
+    assert others.tolist() == [9, 7, 9]
+    (first,), second = join([pick(nest, [0]), pick(nest, slice(1, None))])
+    assert first.tolist() == nest[0][0].tolist()
+    assert second.tolist() == [7, 8, 9]
+
+
+def test_a_text_goes_on_from_its_state_as_if_it_had_never_stopped(generator: Generator, tmp_path: Path) -> None:
+    whole = [piece.id for piece in generator.pieces("The cat", replace(CONFIG, max_tokens=24))]
+    writing = generator.pieces("The cat", CONFIG)
+    first = [piece.id for piece in writing]
+    generator.save_state(tmp_path / "state", writing.state)
+    state = generator.load_state(tmp_path / "state")
+    assert first + [piece.id for piece in generator.pieces("", CONFIG, state)] == whole
+    assert (tmp_path / "state").stat().st_size < 2000
+
+
+def test_a_state_may_be_used_twice_and_an_earlier_one_takes_back(generator: Generator) -> None:
+    config = replace(CONFIG, temperature=1.0, seed=1)
+    writing = generator.pieces("The", config)
+    states = [writing.state]
+    ids = []
+    for piece in writing:
+        states.append(writing.state)
+        ids.append(piece.id)
+    greedy = [[piece.id for piece in generator.pieces("", CONFIG, states[5])] for _ in range(2)]
+    assert greedy[0] == greedy[1]
+    again = [p.id for p in generator.pieces("", CONFIG, generator.pieces("The", config).state)]
+    assert again == [p.id for p in generator.pieces("The", CONFIG)]
+    assert states[5].ids == (TOKENIZER.eos_id, *TOKENIZER.encode("The"), *ids[:5])
+
+
+def test_a_prompt_may_come_in_parts(generator: Generator) -> None:
+    state = generator.read(" cat\n", generator.read("The"))
+    expected = [piece.id for piece in generator.pieces("The cat\nThe", CONFIG)]
+    assert [piece.id for piece in generator.pieces("The", CONFIG, state)] == expected
+    assert generator.read("").ids == generator.start().ids
+
+
+def test_a_state_knows_only_the_last_pieces(generator: Generator) -> None:
+    writing = generator.pieces("", replace(CONFIG, max_tokens=RECENT + 100))
+    ids = [piece.id for piece in writing]
+    assert writing.state.ids == tuple(ids[-RECENT:])
+
+
+def other(path: Path, **changes: object) -> None:
+    arrays = {"memory/0": np.zeros((1, 1), np.int64), "memory/1": np.zeros((1, 3), np.float32)}
+    metadata = {"format": "textgen state 1", "model": "this one"}
+    metadata |= {name: str(changes.pop(name)) for name in ("format", "model") if name in changes}
+    save_file({**arrays, "ids": np.array([2], np.int32), **changes}, path, metadata)  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "that one"}, "is the state of another model"),
+        ({"format": "pt"}, "is no state of a text"),
+        ({"ids": np.zeros(0, np.int32)}, "is damaged"),
+        ({"ids": np.zeros(RECENT + 1, np.int32)}, "is damaged"),
+        ({"ids": np.zeros(1, np.float32)}, "is damaged"),
+        ({"ids": np.array([V], np.int32)}, "is damaged"),
+        ({"memory/1": np.zeros((1, 4), np.float32)}, "is damaged"),
+        ({"memory/1": np.zeros((1, 3), np.float64)}, "is damaged"),
+        ({"memory/2": np.zeros((1, 3), np.float32)}, "is damaged"),
+    ],
+    ids=str,
+)
+def test_a_state_that_does_not_fit(
+    generator: Generator, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    other(tmp_path / "good")
+    assert generator.load_state(tmp_path / "good").ids == (2,)
+    other(tmp_path / "state", **changes)
+    with pytest.raises(SavedModelError, match=message) as caught:
+        generator.load_state(tmp_path / "state")
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_cannot_be_read_or_written(generator: Generator, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("The cat sat on the mat.")
+    for name in ("missing", "text", "."):
+        with pytest.raises(SavedModelError, match="Cannot read the state"):
+            generator.load_state(tmp_path / name)
+    with pytest.raises(TextgenError, match="Cannot write"):
+        generator.save_state(tmp_path / "no" / "folder", generator.start())
+    state = generator.start()
+    save_state(tmp_path / "state", TextState(state.memory, state.ids), "this one")
+    assert generator.load_state(tmp_path / "state").ids == state.ids

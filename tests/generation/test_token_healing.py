@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from plain_fakes import TableModel, WordsTokenizer
+
+from textgen.generation.generator import Generator
+from textgen.generation.token_healing import Prefixes, choose_cut
+from textgen.settings import SamplingConfig, TokenizerConfig
+from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
+from textgen.tokenizer.vocabulary import train_tokenizer
+
+CONFIG = SamplingConfig(temperature=1.0, min_p=0.0, max_tokens=3, seed=1)
+WORDS = WordsTokenizer([" c", " ca", " cat", " came", "at", "The", "床前", "床前明月", "👩", "👩‍🚀"])
+
+
+def ids(*words: str) -> list[int]:
+    return [id for word in words for id in WORDS.encode(word)]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "covers"),
+    [
+        ("The ca", [[" cat", " came"]]),
+        ("The c", [[" ca", " cat", " came"]]),
+        ("The cat", []),
+        ("The", []),
+        ("T", [["The"]]),
+        ("The ", [[" c", " ca", " cat", " came"]]),
+        ("x cam", [[" came"], []]),  # the pieces " ca" and "m" are covered together, "m" alone is not
+        ("床前", [["床前明月"]]),
+        ("床", [["床前", "床前明月"], [], []]),  # three bytes
+        ("床前明", [["床前明月"], [], [], []]),
+        ("👩", [["👩‍🚀"]]),
+        ("The\n", []),
+        ("", []),
+    ],
+)
+def test_what_may_cover_the_end_of_a_prompt(prompt: str, covers: list[list[str]]) -> None:
+    expected = [sorted(itertools.chain.from_iterable(ids(word) for word in cover)) for cover in covers]
+    assert [sorted(cover) for cover in Prefixes(WORDS).covers(WORDS.encode(prompt))] == expected
+
+
+def test_bytes_have_nothing_to_heal() -> None:
+    assert Prefixes(ByteTokenizer()).covers([70, 71]) == []
+
+
+def test_the_cut_and_the_piece_are_drawn_as_the_model_has_them() -> None:
+    """Against all ways to go on from "x cam", added up by hand."""
+    model, prompt = TableModel(WORDS.vocab_size, scale=0.5), "x cam"
+    read = [WORDS.eos_id, *ids("x")]
+    ca, m, came = *ids(" ca"), *ids("m"), *ids(" came")
+    first = model.log_probs(read)
+    whole = first[ca] + model.log_probs([*read, ca])[m]
+    share = 1 / (1 + np.exp(whole - first[came]))  # of " came"
+    generations = Generator(model, WORDS).generate(prompt, replace(CONFIG, max_tokens=1), num=4000)
+    healed = [generation for generation in generations if generation.healed]
+    assert {generation.ids for generation in healed} == {(came,)}
+    assert {generation.text for generation in healed} == {"e"}
+    assert abs(len(healed) / 4000 - share) < 4 * np.sqrt(share * (1 - share) / 4000)
+
+
+def test_the_choice_among_cuts() -> None:
+    log_probs = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]]))
+    # cut after 0: p(2) = 0.25; after 1: p(0) p(0) = 0.05; whole: p(0) p(1) = 0.4
+    covers, end = [[2], [0]], [0, 1]
+    drawn = [choose_cut(log_probs, end, covers, 1.0, uniform) for uniform in (np.arange(700) + 0.5) / 700]
+    assert [drawn.count(cut) for cut in range(3)] == [250, 50, 400]
+    assert choose_cut(log_probs, end, covers, 0.0, 0.0) == 2
+    assert choose_cut(log_probs, end, [[2], []], 1.0, 0.999999) == 2
+    drawn = [choose_cut(log_probs, end, covers, 0.5, uniform) for uniform in (np.arange(2250) + 0.5) / 2250]
+    assert [drawn.count(cut) for cut in range(3)] == [625, 25, 1600]
+
+
+def test_healing_can_be_turned_off() -> None:
+    model = TableModel(WORDS.vocab_size)
+    generations = Generator(model, WORDS).generate("The c", replace(CONFIG, heal=False), num=20)
+    assert not any(generation.healed for generation in generations)
+
+
+TEXT = "The cat came.\nThe dog can see 床前明月光，疑是地上霜。👩‍🚀 naïve café über 日本語のテキスト\n" * 3
+
+
+@pytest.fixture(scope="module", params=["unigram", "bpe", "char"])
+def trained(request: pytest.FixtureRequest) -> Tokenizer:
+    return train_tokenizer([TEXT], TokenizerConfig(request.param))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    prompt=st.text(max_size=12)
+    | st.builds(lambda a, b: TEXT[a : a + b], st.integers(0, len(TEXT)), st.integers(0, 20)),
+    seed=st.integers(0, 1000),
+)
+def test_the_text_goes_on_from_the_prompt_exactly(trained: Tokenizer, prompt: str, seed: int) -> None:
+    model = TableModel(trained.vocab_size, seed=3)
+    letters = [id for id, piece in enumerate(trained.piece_bytes) if len(piece) != 1 or piece[0] < 128]
+    model.tables[:, :, [id for id in range(trained.vocab_size) if id not in letters]] -= 100.0  # no broken characters
+    config = replace(CONFIG, seed=seed, max_tokens=6)
+    generator = Generator(model, trained)
+    (generation,) = generator.generate(prompt, config)
+    assert "\ufffd" not in generation.text
+    assert "".join(generator.stream(prompt, config)) == generation.text
+    written = b"".join(trained.piece_bytes[id] for id in generation.ids).decode()
+    assert written[: generation.healed] == prompt[len(prompt) - generation.healed :]
+    assert prompt + generation.text == prompt[: len(prompt) - generation.healed] + written

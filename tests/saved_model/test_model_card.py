@@ -1,0 +1,130 @@
+"""What people read about a saved model."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import random_weights
+
+from textgen.cli.train import _summary
+from textgen.saved_model.model_card import model_card, sample_command
+from textgen.saved_model.saved_model import SavedModel, load_model, save_model
+from textgen.settings import CorpusConfig, ModelConfig, TokenizerConfig, to_dict
+from textgen.tokenizer.tokenizer import ByteTokenizer
+
+MODEL = ModelConfig(300, embedding_dim=6, hidden_units=8, num_layers=2)
+KNOWN: dict[str, Any] = {
+    "model": to_dict(MODEL),
+    "tokenizer": {"tokenizer": "char"},
+    "labels": [],
+    "parameters": 98765,
+}
+TRAINED: dict[str, Any] = KNOWN | {
+    "training": {"seed": 7},
+    "corpus": {"paths": ["/home/me/poems.txt"], "characters": 12345, "documents": 6},
+    "scores": {"bits_per_byte": 1.23456},
+    "progress": {"step": 1000, "epochs": 2.5, "seconds": 90},
+    "versions": {"textgen": "0.1.0"},
+}
+CARD = """# songs
+
+A recurrent language model, trained with textgen 0.1.0 on `poems.txt`
+(12,345 characters in 6 documents).
+
+    textgen sample songs --prompt "..."
+
+| | |
+|---|---|
+| network | 2 LSTM layers of 8 units, embedding of 6 |
+| parameters | 98,765 |
+| vocabulary | 300 pieces (char) |
+| trained for | 1,000 steps, 2.5 epochs, 1.5 minutes |
+| seed | 7 |
+
+Scores on text that was held out from training:
+
+| | |
+|---|---|
+| bits per byte | 1.235 |
+
+The text it writes imitates the corpus and nothing else: expect its style, its words and its mistakes, and
+now and then a passage that stands in the corpus word for word. The rights in the corpus are its owners'.
+"""
+
+
+def test_a_card() -> None:
+    assert model_card("songs", TRAINED) == CARD
+
+
+def test_a_card_without_a_training_leaves_out_what_is_not_known() -> None:
+    card = model_card("songs", KNOWN | {"labels": ["a b", "c"]})
+    for line in CARD.splitlines():
+        unknown = any(word in line for word in ("trained", "characters in", "seed", "held out", "bits"))
+        assert (line in card) == (not unknown and "sample" not in line), line
+    assert "A recurrent language model, of whose training nothing is known here.\n" in card
+    assert "| labels | a b, c |" in card
+    assert """textgen sample songs --label 'a b' --prompt "...\"""" in card
+
+
+@pytest.mark.parametrize(
+    ("direction", "labels", "expected"),
+    [
+        ("forward", [], 'textgen sample songs --prompt "..."'),
+        ("both", ["fox"], 'textgen sample songs --label fox --prompt "..."'),
+        ("backward", [], 'textgen sample songs --suffix "..."'),
+        ("backward", ["it's"], """textgen sample songs --label 'it'"'"'s' --suffix "...\""""),
+    ],
+)
+def test_the_command_that_writes(direction: str, labels: list[str], expected: str) -> None:
+    assert sample_command("songs", {"direction": direction}, labels, prompt=' --prompt "..."') == expected
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> SavedModel:
+    config = ModelConfig(259, embedding_dim=6, hidden_units=8, direction="backward")
+    folder = tmp_path / "models" / "my songs"
+    save_model(folder, random_weights(config), config, TokenizerConfig("byte"), CorpusConfig(), ByteTokenizer())
+    return load_model("my songs")
+
+
+def test_a_model_is_called_by_what_finds_it(saved: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert saved.shell_name == "'my songs'"
+    monkeypatch.setenv("TEXTGEN_MODELS", str(tmp_path / "others"))
+    assert saved.shell_name == f"'{saved.folder}'"
+    shutil.move(saved.folder, tmp_path / "others" / "novel")
+    assert load_model("novel").shell_name == load_model("novel", tmp_path / "others").shell_name == "novel"
+    monkeypatch.delenv("TEXTGEN_MODELS")
+    assert load_model("novel", tmp_path / "others").shell_name == str(tmp_path / "others" / "novel")
+    (tmp_path / "others").rename(tmp_path / "saved_models")
+    monkeypatch.chdir(tmp_path)
+    assert load_model("novel").shell_name == load_model(str(tmp_path / "saved_models" / "novel")).shell_name == "novel"
+
+
+def test_a_record_without_training_has_the_names_of_one_with_it(saved: SavedModel) -> None:
+    assert saved.record == {
+        "model": to_dict(saved.model_config),
+        "tokenizer": to_dict(TokenizerConfig("byte")),
+        "labels": [],
+        "parameters": saved.model_config.num_parameters,
+    }
+    assert saved.record.keys() < TRAINED.keys()
+
+
+def test_the_last_lines_of_a_training(saved: SavedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = {"nats_per_token": 1.0, "perplexity_per_token": 2.7, "bits_per_byte": 1.5}
+    saved.training.update(TRAINED | {"model": to_dict(saved.model_config), "scores": scores, "state": "done"})
+    assert _summary(saved).splitlines()[-2:] == [
+        "Write with it:  textgen sample 'my songs' --suffix \"...\"",
+        "See the curves: textgen tensorboard 'my songs'",
+    ]
+    monkeypatch.delenv("TEXTGEN_MODELS")
+    assert f"textgen sample '{saved.folder}' --suffix" in _summary(saved)
+
+
+def test_a_card_says_what_a_vocabulary_of_words_loses() -> None:
+    words = {**TRAINED, "tokenizer": {"tokenizer": "word"}}
+    assert "| loses | words that it does not know, and white space" in model_card("words", words)
+    assert "loses" not in model_card("pieces", TRAINED)

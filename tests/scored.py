@@ -1,0 +1,9 @@
+"""A tokenizer and a network whose scores are known."""
+
+from __future__ import annotations
+
+from textgen.settings import ModelConfig
+from textgen.tokenizer.tokenizer import ByteTokenizer
+
+TOKENIZER = ByteTokenizer()
+CONFIG = ModelConfig(TOKENIZER.vocab_size, embedding_dim=6, hidden_units=8, num_layers=2)

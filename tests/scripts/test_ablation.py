@@ -1,0 +1,58 @@
+"""The script that changes one setting at a time: its table, and what it does not run again."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "ablation.py"
+
+
+def ablation(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    command = ["--data", folder / "text.txt", "--json", folder / "results.jsonl", *flags]
+    return subprocess.run([sys.executable, str(SCRIPT), *map(str, command)], capture_output=True, text=True)
+
+
+def result(change: str, seed: int, nats: float, epochs: float = 3.0) -> str:
+    return json.dumps({"change": change, "seed": seed, "epochs": epochs, "nats": nats}) + "\n"
+
+
+def test_the_table_is_made_of_what_was_measured(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("some words\n" * 100)
+    lines = [result("as it is", seed, 3.0 + seed / 10) for seed in (0, 1)]
+    lines += [result("forget bias 0", seed, 3.05 + seed / 10) for seed in (1, 0)]
+    lines += [
+        result("weight drop 0.2", 0, 2.9),
+        result("weight drop 0.2", 2, 1.0),
+        result("weight drop 0.2", 0, 9, 4.0),
+    ]
+    (tmp_path / "results.jsonl").write_text("".join(lines))
+    done = ablation(tmp_path, "--epochs", "3", "--seeds", "0")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-3:] == [
+        "| as it is | 3.000 3.100 |  |",
+        "| weight drop 0.2 | 2.900 | -0.100 |",
+        "| forget bias 0 | 3.050 3.150 | +0.050 |",
+    ]
+    assert (tmp_path / "results.jsonl").read_text() == "".join(lines)
+
+
+@pytest.mark.slow
+def test_a_run_is_added_and_not_repeated(tmp_path: Path) -> None:
+    lot = random.Random(0)
+    words = ["".join(lot.choices("abcdefghijklmnopqrstuvwxyz", k=6)) for _ in range(2000)]  # enough for its vocabulary
+    (tmp_path / "text.txt").write_text("\n".join(" ".join(lot.choices(words, k=8)) for _ in range(1500)))
+    flags = ["--epochs", "0.2", "--seeds", "1", "--only", "as it is", "--only", "forget bias 0"]
+    tables = [ablation(tmp_path, *flags) for _ in range(2)]
+    assert not any(done.returncode for done in tables), tables[0].stderr
+    assert tables[0].stdout == tables[1].stdout
+    rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert {row["change"] for row in rows} == {"as it is", "forget bias 0"}
+    assert len(rows) == 2
+    assert all(0 < row["nats"] < 8 and row["epochs"] == 0.2 for row in rows)
+    assert rows[0]["nats"] != rows[1]["nats"]

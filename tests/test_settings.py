@@ -1,0 +1,453 @@
+"""Settings: their limits, and the ways there and back."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from textgen.errors import ConfigError
+from textgen.settings import (
+    ACTIVATIONS,
+    AVERAGES,
+    CELLS,
+    DIRECTIONS,
+    DOCUMENT_MODES,
+    INITIALIZERS,
+    MAX_ATTENTION,
+    MAX_LAYERS,
+    MAX_LOOK_BACK,
+    MAX_ROUNDS,
+    MAX_UNITS,
+    MAX_VOCAB_SIZE,
+    NEWLINES,
+    OPTIMIZERS,
+    PRECISIONS,
+    SAMPLERS,
+    SCHEDULES,
+    TOKENIZERS,
+    UNITS,
+    CacheConfig,
+    CorpusConfig,
+    DynamicConfig,
+    ModelConfig,
+    SamplingConfig,
+    SearchConfig,
+    TokenizerConfig,
+    TrainingConfig,
+    TuningConfig,
+    from_dict,
+    parse_bias,
+    read_toml,
+    sampler_names,
+    select,
+    to_dict,
+)
+
+DEFAULTS: list[Any] = [CorpusConfig(), TokenizerConfig(), ModelConfig(100), TrainingConfig(), SamplingConfig()]
+DEFAULTS += [SearchConfig(num_beams=1 << 10), CacheConfig(), DynamicConfig(), TuningConfig()]
+BASE: dict[type[Any], Any] = {type(config): config for config in DEFAULTS}
+
+LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most that are allowed
+    (TokenizerConfig, "vocab_size", 4, MAX_VOCAB_SIZE),
+    (TokenizerConfig, "sample_bytes", 1, math.inf),
+    (ModelConfig, "vocab_size", 4, MAX_VOCAB_SIZE),
+    (ModelConfig, "embedding_dim", 1, MAX_UNITS),
+    (ModelConfig, "hidden_units", 1, MAX_UNITS),
+    (ModelConfig, "num_layers", 1, MAX_LAYERS),
+    (ModelConfig, "dropout", 0.0, 0.95),
+    (ModelConfig, "embedding_dropout", 0.0, 0.95),
+    (ModelConfig, "word_dropout", 0.0, 0.95),
+    (ModelConfig, "weight_drop", 0.0, 0.95),
+    (ModelConfig, "mogrifier_rounds", 1, MAX_ROUNDS),
+    (ModelConfig, "mogrifier_rank", 1, MAX_UNITS),
+    (ModelConfig, "attention", 0, MAX_ATTENTION),
+    (TrainingConfig, "batch_size", 1, 65_536),
+    (TrainingConfig, "accumulate", 1, 4096),
+    (TrainingConfig, "sequence_length", 1, 65_536),
+    (TrainingConfig, "random_bptt", 0.0, 1.0),
+    (TrainingConfig, "forget_bias", -100.0, 100.0),
+    (TrainingConfig, "learning_rate", 0.0, 1000.0),
+    (TrainingConfig, "warmup", 0.0, 1.0),
+    (TrainingConfig, "hold", 0.0, 1.0),
+    (TrainingConfig, "final_learning_rate", 0.0, 1.0),
+    (TrainingConfig, "decays", 1, 1 << 20),
+    (TrainingConfig, "decay_factor", 0.0, 1.0),
+    (TrainingConfig, "plateau_patience", 0, 1 << 20),
+    (TrainingConfig, "cycles", 1, 1 << 20),
+    (TrainingConfig, "momentum", 0.0, 0.999999),
+    (TrainingConfig, "beta_1", 0.0, 0.999999),
+    (TrainingConfig, "beta_2", 0.0, 0.999999),
+    (TrainingConfig, "epsilon", 1e-16, 1.0),
+    (TrainingConfig, "ema_decay", 0.0, 0.9999999),
+    (TrainingConfig, "average_last", 1, 1 << 10),
+    (TrainingConfig, "nonmonotone", 1, 1 << 10),
+    (TrainingConfig, "weight_decay", 0.0, 1000.0),
+    (TrainingConfig, "activation_penalty", 0.0, 1000.0),
+    (TrainingConfig, "temporal_penalty", 0.0, 1000.0),
+    (TrainingConfig, "subword_alpha", 0.0, 1.0),
+    (TrainingConfig, "label_smoothing", 0.0, 0.95),
+    (TrainingConfig, "label_dropout", 0.0, 1.0),
+    (TrainingConfig, "clip_norm", 1e-12, math.inf),
+    (TrainingConfig, "clip_value", 1e-12, math.inf),
+    (TrainingConfig, "epochs", 1e-9, 1e12),
+    (TrainingConfig, "steps", 1, 10**12),
+    (TrainingConfig, "minutes", 1e-9, 1e12),
+    (TrainingConfig, "validations", 1, 1 << 20),
+    (TrainingConfig, "valid_tokens", 1, 1 << 40),
+    (TrainingConfig, "patience", 1, 1 << 20),
+    (TrainingConfig, "valid_fraction", 1e-6, 0.5),
+    (TrainingConfig, "save_minutes", 0.0, math.inf),
+    (TrainingConfig, "keep_checkpoints", 1, 1 << 20),
+    (TrainingConfig, "max_rollbacks", 0, 1 << 20),
+    (TrainingConfig, "seed", 0, (1 << 63) - 1),
+    (CacheConfig, "cache_window", 1, MAX_LOOK_BACK),
+    (CacheConfig, "cache_theta", 0.0, 100.0),
+    (CacheConfig, "cache_lambda", 0.0, 0.999),
+    (DynamicConfig, "dynamic_learning_rate", 0.0, 1e3),
+    (DynamicConfig, "dynamic_decay", 0.0, 1.0),
+    (DynamicConfig, "dynamic_window", 1, 1 << 16),
+    (DynamicConfig, "dynamic_clip_norm", 1e-12, math.inf),
+    (TuningConfig, "steps", 1, 1 << 40),
+    (TuningConfig, "learning_rate", 0.0, 1e3),
+    (TuningConfig, "seed", 0, (1 << 63) - 1),
+    (SamplingConfig, "temperature", 0.0, 100.0),
+    (SamplingConfig, "top_k", 0, MAX_VOCAB_SIZE),
+    (SamplingConfig, "top_p", 0.0, 1.0),
+    (SamplingConfig, "min_p", 0.0, 1.0),
+    (SamplingConfig, "max_tokens", 1, 1 << 62),
+    (SamplingConfig, "seed", 0, (1 << 63) - 1),
+    (SamplingConfig, "dynatemp_range", 0.0, 100.0),
+    (SamplingConfig, "dynatemp_exponent", 0.0, 100.0),
+    (SamplingConfig, "typical_p", 0.0, 1.0),
+    (SamplingConfig, "top_n_sigma", 0.0, 1e3),
+    (SamplingConfig, "epsilon_cutoff", 0.0, 1.0),
+    (SamplingConfig, "eta_cutoff", 0.0, 1.0),
+    (SamplingConfig, "xtc_probability", 0.0, 1.0),
+    (SamplingConfig, "xtc_threshold", 0.0, 1.0),
+    (SamplingConfig, "mirostat", 0, 2),
+    (SamplingConfig, "mirostat_tau", 0.0, 100.0),
+    (SamplingConfig, "mirostat_eta", 0.0, 1.0),
+    (SamplingConfig, "repeat_penalty", 0.01, 100.0),
+    (SamplingConfig, "presence_penalty", -100.0, 100.0),
+    (SamplingConfig, "frequency_penalty", -100.0, 100.0),
+    (SamplingConfig, "repeat_last_n", 0, MAX_LOOK_BACK),
+    (SamplingConfig, "dry_multiplier", 0.0, 100.0),
+    (SamplingConfig, "dry_base", 1.0, 100.0),
+    (SamplingConfig, "dry_allowed_length", 1, MAX_LOOK_BACK),
+    (SamplingConfig, "dry_penalty_last_n", 0, MAX_LOOK_BACK),
+    (SamplingConfig, "no_repeat_ngram_size", 0, MAX_LOOK_BACK),
+    (SamplingConfig, "min_tokens", 0, SamplingConfig.max_tokens),
+    (SamplingConfig, "no_copy", 1, 1 << 62),
+    (SamplingConfig, "max_seconds", 0.0, 1e9),
+    (SamplingConfig, "top_logprobs", 0, MAX_VOCAB_SIZE),
+    (SearchConfig, "num_beams", 1, 1 << 10),
+    (SearchConfig, "num_beam_groups", 1, 1 << 10),
+    (SearchConfig, "diversity_penalty", 0.0, 1e3),
+    (SearchConfig, "length_penalty", -10.0, 10.0),
+]
+CHOICES: list[tuple[type[Any], str, tuple[str, ...]]] = [
+    (CorpusConfig, "documents", DOCUMENT_MODES),
+    (CorpusConfig, "newlines", NEWLINES),
+    (TokenizerConfig, "tokenizer", TOKENIZERS),
+    (ModelConfig, "cell", tuple(CELLS)),
+    (ModelConfig, "activation", ACTIVATIONS),
+    (ModelConfig, "direction", DIRECTIONS),
+    (TrainingConfig, "recurrent_initializer", INITIALIZERS),
+    (TrainingConfig, "schedule", SCHEDULES),
+    (TrainingConfig, "precision", PRECISIONS),
+    (TrainingConfig, "optimizer", OPTIMIZERS),
+    (TrainingConfig, "average", AVERAGES),
+    (SamplingConfig, "until", UNITS),
+]
+
+
+def beyond(limit: float, direction: int) -> float:
+    return limit + direction if isinstance(limit, int) else math.nextafter(limit, direction * math.inf)
+
+
+@pytest.mark.parametrize(("kind", "name", "low", "high"), LIMITS, ids=lambda value: getattr(value, "__name__", value))
+def test_a_number_is_within_its_limits(kind: type[Any], name: str, low: float, high: float) -> None:
+    config = BASE[kind]
+    allowed: list[Any] = [low, high if high < math.inf else 1 << 70]
+    for value in allowed:
+        assert getattr(replace(config, **{name: value}), name) == value
+    wrong: list[Any] = [beyond(low, -1), -101, -math.inf, math.nan, True, False, "1", [1], ()]
+    wrong += [beyond(high, 1), math.inf] if high < math.inf else []
+    for value in wrong:
+        if name == "min_tokens" and value == beyond(high, 1):
+            continue  # it is more than max_tokens, and that is said
+        with pytest.raises(ConfigError, match=rf"^{name} must be a number .*\. Received: ") as caught:
+            replace(config, **{name: value})
+        assert repr(value) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_every_number_has_a_limit_and_every_choice_is_checked() -> None:
+    checked = {(kind, name) for kind, name, *_ in [*LIMITS, *CHOICES]}
+    free = {
+        "encoding",
+        "text_field",
+        "text_column",
+        "labels",
+        "label",
+        "tie_embeddings",
+        "reset_after",
+        "residual",
+        "layer_norm",
+        "carry_state",
+        "dynamic_rms",
+    }
+    free |= {"delimiter", "no_header", "strict"}  # the first is checked where tables are read
+    free |= {"freeze", "stop", "samplers", "dry_sequence_breakers", "logit_bias", "ban", "require", "heal"}
+    for kind in BASE:
+        assert {field.name for field in fields(kind) if (kind, field.name) not in checked} <= free
+
+
+@pytest.mark.parametrize(("kind", "name", "choices"), CHOICES, ids=lambda value: getattr(value, "__name__", None))
+def test_a_choice_is_one_of_its_choices(kind: type[Any], name: str, choices: tuple[str, ...]) -> None:
+    for choice in choices:
+        assert getattr(replace(BASE[kind], **{name: choice}), name) == choice
+    for wrong in ("", choices[0].upper(), "else", 1):
+        with pytest.raises(ConfigError, match=f"^{name} must be one of {', '.join(choices)}. Received: {wrong!r}"):
+            replace(BASE[kind], **{name: wrong})
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (SamplingConfig, {"stop": "END"}),
+        (SamplingConfig, {"stop": (1,)}),
+        (SamplingConfig, {"seed": 1.0}),
+        (ModelConfig, {"vocab_size": 10.5}),
+        (ModelConfig, {"vocab_size": 10, "tie_embeddings": 1}),
+        (TrainingConfig, {"batch_size": 10.5}),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused(kind: Any, values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"{list(values)[-1]} must be"):
+        kind(**values)
+    with pytest.raises(ConfigError, match=f"{list(values)[-1]} must be"):
+        from_dict(kind, values)
+
+
+@pytest.mark.parametrize("name", ["stop", "ban", "require", "dry_sequence_breakers"])
+def test_an_empty_text_is_refused(name: str) -> None:
+    assert getattr(SamplingConfig(**{name: ("\n", "the end")}), name) == ("\n", "the end")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=f"^{name} holds an empty text"):
+        SamplingConfig(**{name: ("\n", "")})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"min_tokens": 20, "max_tokens": 19}, r"min_tokens \(20\) is more than max_tokens \(19\)"),
+        ({"require": ("the cat",), "ban": ("dog", "cat")}, "cannot contain 'the cat' .require. but not 'cat' .ban."),
+        ({"samplers": "top_k;topp"}, "no sampler 'topp'. There are: penalties, dry, .*, temperature"),
+        ({"samplers": "top_k;min_p,top-k"}, "top_k more than once"),
+        ({"logit_bias": ("the",)}, "logit_bias must be TEXT=NUMBER or #ID=NUMBER"),
+        ({"logit_bias": ("=1",)}, "Received: '=1'"),
+        ({"logit_bias": ("the=much",)}, "Received: 'the=much'"),
+        ({"logit_bias": ("the=nan",)}, "Received: 'the=nan'"),
+        ({"logit_bias": ("the=-101",)}, "from -100 to 100"),
+    ],
+    ids=str,
+)
+def test_settings_that_contradict_or_cannot_be_read(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        SamplingConfig(**values)
+    assert "\n" not in str(caught.value)
+
+
+def test_groups_of_beams_are_of_one_size() -> None:
+    assert SearchConfig(num_beams=6, num_beam_groups=3).num_beams == 6
+    with pytest.raises(ConfigError, match=r"num_beams \(6\) must be a multiple of num_beam_groups \(4\)"):
+        SearchConfig(num_beams=6, num_beam_groups=4)
+
+
+def test_names_of_samplers() -> None:
+    assert sampler_names(SamplingConfig.samplers) == SAMPLERS
+    assert sampler_names(" top-k; min_p ,temperature;") == ("top_k", "min_p", "temperature")
+    assert sampler_names("") == ()
+
+
+def test_biases() -> None:
+    assert parse_bias(" the=1.5") == (" the", 1.5)
+    assert parse_bias("a=b=-2") == ("a=b", -2.0)
+    assert parse_bias("#42=-100") == (42, -100.0)
+    assert parse_bias("#4 2=1e1") == ("#4 2", 10.0)
+
+
+# --- There and back ----------------------------------------------------------------------------------------
+
+shares = st.floats(0, 0.95)
+configs = st.one_of(
+    st.builds(
+        CorpusConfig,
+        st.none() | st.sampled_from(DOCUMENT_MODES),
+        st.text(),
+        st.sampled_from(NEWLINES),
+        st.text(),
+        st.text(),
+    ),
+    st.builds(
+        TokenizerConfig,
+        st.sampled_from(TOKENIZERS),
+        st.none() | st.integers(4, MAX_VOCAB_SIZE),
+        st.integers(1, 1 << 80),
+    ),
+    st.builds(
+        ModelConfig,
+        st.integers(4, MAX_VOCAB_SIZE),
+        st.integers(1, MAX_UNITS),
+        st.integers(1, MAX_UNITS),
+        st.integers(1, MAX_LAYERS),
+        shares,
+        shares,
+        st.booleans(),
+        st.sampled_from(list(CELLS)),
+        mogrifier_rank=st.none() | st.integers(1, MAX_UNITS),
+    ),
+    st.builds(
+        TrainingConfig,
+        batch_size=st.integers(1, 1 << 16),
+        learning_rate=st.floats(0, 1000) | st.integers(0, 1000),
+        schedule=st.sampled_from(SCHEDULES),
+        precision=st.sampled_from(PRECISIONS),
+        epochs=st.none() | st.floats(1e-9, 1e12),
+        patience=st.none() | st.integers(1, 1 << 20),
+        seed=st.integers(0, (1 << 63) - 1),
+    ),
+    st.builds(
+        SamplingConfig,
+        temperature=st.floats(0, 100),
+        stop=st.lists(st.text(min_size=1)).map(tuple),
+        seed=st.none() | st.integers(0, (1 << 63) - 1),
+    ),
+)
+
+
+@given(configs)
+def test_a_config_comes_back_from_json(config: Any) -> None:
+    assert from_dict(type(config), to_dict(config)) == config
+    assert from_dict(type(config), json.loads(json.dumps(to_dict(config)))) == config
+
+
+@pytest.mark.parametrize("config", DEFAULTS, ids=lambda config: type(config).__name__)
+def test_an_unknown_key_is_named_with_the_known_ones(config: Any) -> None:
+    with pytest.raises(ConfigError, match=f"^{type(config).__name__} has no setting 'sise'. It has: ") as caught:
+        from_dict(type(config), to_dict(config) | {"sise": 1})
+    assert all(name in str(caught.value) for name in to_dict(config))
+
+
+def test_a_missing_key_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"^ModelConfig: .*'vocab_size'"):
+        from_dict(ModelConfig, {"hidden_units": 8})
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value", "expected"),
+    [
+        (ModelConfig, "hidden_units", 1.5, "int"),
+        (ModelConfig, "hidden_units", "8", "int"),
+        (ModelConfig, "hidden_units", True, "int"),
+        (ModelConfig, "hidden_units", None, "int"),
+        (ModelConfig, "hidden_units", [8], "int"),
+        (ModelConfig, "dropout", False, "float"),
+        (ModelConfig, "dropout", "0.2", "float"),
+        (ModelConfig, "dropout", {}, "float"),
+        (ModelConfig, "tie_embeddings", 1, "bool"),
+        (ModelConfig, "tie_embeddings", None, "bool"),
+        (TrainingConfig, "steps", 1.5, "int | None"),
+        (TrainingConfig, "epochs", "1", "float | None"),
+        (CorpusConfig, "encoding", None, "str"),
+        (CorpusConfig, "encoding", 8, "str"),
+        (CorpusConfig, "documents", ["line"], "str | None"),
+        (SamplingConfig, "stop", "abc", "tuple[str, ...]"),
+        (SamplingConfig, "stop", None, "tuple[str, ...]"),
+    ],
+)
+def test_a_wrong_type_is_told(kind: type[Any], name: str, value: object, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_dict(kind, to_dict(BASE[kind]) | {name: value})
+    assert str(caught.value) == f"{name} must be {expected}. Received: {value!r}."
+
+
+def test_whole_numbers_are_numbers() -> None:
+    assert from_dict(ModelConfig, {"vocab_size": 100, "dropout": 0}).dropout == 0
+
+
+def test_select() -> None:
+    settings = {"hidden_units": 8, "tokenizer": "char", "seed": 3, "unknown": 1}
+    assert select(ModelConfig, settings) == {"hidden_units": 8}
+    assert select(TokenizerConfig, settings) == {"tokenizer": "char"}
+    assert select(TrainingConfig, settings) == select(SamplingConfig, settings) == {"seed": 3}
+
+
+# --- TOML --------------------------------------------------------------------------------------------------
+
+
+def test_toml(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text('# mine\nhidden_units = 512\nstop = ["\\n", "月"]\n', encoding="utf-8")
+    settings = read_toml(tmp_path / "settings.toml")
+    assert settings == {"hidden_units": 512, "stop": ["\n", "月"]}
+    assert from_dict(SamplingConfig, select(SamplingConfig, settings)).stop == ("\n", "月")
+
+
+@pytest.mark.parametrize("data", [b"hidden_units", b"a = 1\na = 2", b"a = '\xff'", b"hidden_units: 512\n"])
+def test_toml_that_is_none(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "settings.toml").write_bytes(data)
+    with pytest.raises(ConfigError, match=f"^Cannot read the settings in {tmp_path}/settings.toml: ") as caught:
+        read_toml(tmp_path / "settings.toml")
+    assert "\n" not in str(caught.value)
+
+
+def test_toml_that_is_not_there(tmp_path: Path) -> None:
+    for path in (tmp_path / "nowhere.toml", tmp_path):
+        with pytest.raises(ConfigError, match=f"^Cannot read the settings in {path}: "):
+            read_toml(path)
+
+
+# --- Sizes -------------------------------------------------------------------------------------------------
+
+
+def test_parameters() -> None:
+    config = ModelConfig(100, embedding_dim=8, hidden_units=8, num_layers=2)
+    lstm = 2 * (8 * 32 + 8 * 32 + 32)
+    assert config.num_parameters == 100 * 8 + lstm + 100
+    assert replace(config, tie_embeddings=False).num_parameters == 100 * 8 + lstm + 100 + 8 * 100
+    shapes = replace(config, embedding_dim=5).weight_shapes()
+    assert shapes["lstm_0/kernel"] == (5, 32)
+    assert shapes["lstm_1/kernel"] == (8, 32)
+    assert (shapes["projection/kernel"], shapes["projection/bias"]) == ((8, 5), (5,))
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ({"cell": "gru"}, 3 * (5 * 8 + 8 * 8 + 2 * 8)),
+        ({"cell": "gru", "reset_after": False}, 3 * (5 * 8 + 8 * 8 + 8)),
+        ({"cell": "rnn"}, 5 * 8 + 8 * 8 + 8),
+        ({"cell": "peephole"}, 4 * (5 * 8 + 8 * 8 + 8) + 3 * 8),
+        ({"cell": "mogrifier", "mogrifier_rounds": 3}, 4 * (5 * 8 + 8 * 8 + 8) + 3 * 5 * 8),
+        ({"cell": "mogrifier", "mogrifier_rounds": 3, "mogrifier_rank": 2}, 4 * (13 * 8 + 8) + 3 * 2 * (5 + 8)),
+        ({"layer_norm": True}, 4 * (5 * 8 + 8 * 8 + 8) + 2 * 5),
+        ({"residual": True}, 4 * (5 * 8 + 8 * 8 + 8)),
+        ({"attention": 100}, 4 * (5 * 8 + 8 * 8 + 8) + 2 * 8 + 2 * 8 * 8),
+    ],
+    ids=str,
+)
+def test_parameters_of_every_cell(kind: dict[str, Any], expected: int) -> None:
+    config = ModelConfig(100, embedding_dim=5, hidden_units=8, num_layers=1, **kind)
+    assert config.num_parameters - (100 * 5 + 8 * 5 + 5 + 100) == expected
+
+
+def test_attention_is_for_one_direction() -> None:
+    with pytest.raises(ConfigError, match="attention goes with one direction"):
+        ModelConfig(100, attention=8, direction="both")

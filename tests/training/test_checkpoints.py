@@ -1,0 +1,343 @@
+"""Checkpoints: the newest whole one is found, whatever became of the others."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from textgen import storage
+from textgen.errors import SavedModelError, TextgenError
+from textgen.storage import MANIFEST
+from textgen.training.checkpoints import POSITION, TENSORS, Checkpoint, newest_checkpoint, save_checkpoint
+
+
+def checkpoint(step: int) -> Checkpoint:
+    rng = np.random.default_rng(step)
+    tensors: dict[str, np.ndarray] = {
+        "weights/kernel": rng.normal(size=(3, 4)).astype(np.float32),
+        "optimizer/0": np.array(step, np.int64),
+        "optimizer/1": rng.normal(size=(3, 4)).astype(np.float32).T,  # not contiguous
+        "state/000": np.zeros((2, 0), np.float32),
+    }
+    return Checkpoint(tensors, {"step": step, "best": 1.5, "nothing": None, "text": "月"})
+
+
+def assert_newest(folder: Path, step: int) -> list[str]:
+    """The newest checkpoint is that of `step`; what was said of newer ones."""
+    found, skipped = newest_checkpoint(folder)
+    expected = checkpoint(step)
+    assert found.position == expected.position
+    assert found.tensors.keys() == expected.tensors.keys()
+    for name, array in expected.tensors.items():
+        assert np.array_equal(found.tensors[name], array)
+        assert found.tensors[name].dtype == array.dtype
+    return skipped
+
+
+def steps(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_checkpoint_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "deep" / "checkpoints", 5, checkpoint(5))
+    assert assert_newest(tmp_path / "deep" / "checkpoints", 5) == []
+
+
+def test_the_newest_few_are_kept(tmp_path: Path) -> None:
+    for step in (5, 10, 99, 1000, 123_456_789):
+        save_checkpoint(tmp_path, step, checkpoint(step))
+        assert assert_newest(tmp_path, step) == []
+    assert steps(tmp_path) == ["step-000001000", "step-123456789"]
+    save_checkpoint(tmp_path, 123_456_790, checkpoint(3), keep=3)
+    assert steps(tmp_path) == ["step-000001000", "step-123456789", "step-123456790"]
+
+
+def test_a_step_can_be_saved_again(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 5, checkpoint(4))
+    save_checkpoint(tmp_path, 5, checkpoint(5))
+    assert assert_newest(tmp_path, 5) == []
+    assert steps(tmp_path) == ["step-000000005"]
+
+
+def forget(folder: Path) -> None:
+    (folder / MANIFEST).write_text('{"files": {}}')
+
+
+def empty(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (lambda folder: (folder / TENSORS).unlink(), rf"{TENSORS} is missing"),
+    "cut": (lambda folder: (folder / TENSORS).write_bytes(b"x"), rf"{TENSORS} is 1 bytes long, not "),
+    "altered": (lambda folder: (folder / POSITION).write_bytes(bytes(58)), rf"{POSITION} "),
+    "unfinished": (lambda folder: (folder / MANIFEST).unlink(), "was not written to its end"),
+    "unnamed": (forget, f"{MANIFEST} does not name '{TENSORS}'"),
+    "emptied": (empty, "was not written to its end"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_one_is_skipped_and_said(tmp_path: Path, kind: str) -> None:
+    for step in (5, 10):
+        save_checkpoint(tmp_path, step, checkpoint(step))
+    damage, words = DAMAGE[kind]
+    damage(tmp_path / "step-000000010")
+    (message,) = assert_newest(tmp_path, 5)
+    assert words in message
+    assert "step-000000010" in message
+    damage(tmp_path / "step-000000005")
+    with pytest.raises(SavedModelError, match=f"There is no checkpoint in {tmp_path} to resume from"):
+        newest_checkpoint(tmp_path)
+    save_checkpoint(tmp_path, 10, checkpoint(10))
+    assert assert_newest(tmp_path, 10) == []
+
+
+def test_there_is_none(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(SavedModelError, match=r"There is no checkpoint in .* to resume from"):
+            newest_checkpoint(folder)
+
+
+@pytest.mark.parametrize("function", ["_write_through", "_sync_file", "_rename_folder"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_a_crash_while_saving_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, error: type[BaseException]
+) -> None:
+    save_checkpoint(tmp_path, 5, checkpoint(5))
+
+    def crash(*arguments: object) -> None:
+        raise error("no")
+
+    monkeypatch.setattr(storage, function, crash)
+    with pytest.raises((KeyboardInterrupt, TextgenError)):
+        save_checkpoint(tmp_path, 10, checkpoint(10))
+    assert assert_newest(tmp_path, 5) == []
+    assert steps(tmp_path) == ["step-000000005"]
+
+
+def test_what_a_killed_process_left_is_ignored_and_swept(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 5, checkpoint(5))
+    shutil.copytree(tmp_path / "step-000000005", tmp_path / ".tmp-step-000000010-x")
+    (tmp_path / ".tmp-step-000000010-x" / MANIFEST).unlink()
+    assert assert_newest(tmp_path, 5) == []
+    assert steps(tmp_path) == ["step-000000005"]
+    save_checkpoint(tmp_path, 10, checkpoint(10))
+    assert steps(tmp_path) == ["step-000000005", "step-000000010"]
+
+
+# === At every file operation ===
+
+HARNESS = """
+import builtins, errno, io, os, pathlib, signal, sys, warnings
+import numpy as np
+from textgen.training.checkpoints import Checkpoint, newest_checkpoint, save_checkpoint
+from textgen.errors import TextgenError
+from textgen import storage
+
+warnings.simplefilter("ignore")
+folder, new_step, keep, what = pathlib.Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+WATCHED = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.chmod"}
+at, seen = None, 0
+
+def checkpoint(step):
+    return Checkpoint({"weights/a": np.full(5000, step, np.float32)}, {"step": step})
+
+def operation(name):
+    global seen
+    if at is None:
+        return
+    seen += 1
+    if seen == at + 1:
+        if what == "SIGKILL":
+            os.kill(os.getpid(), signal.SIGKILL)
+        number = getattr(errno, what)
+        raise OSError(number, os.strerror(number))
+
+def hook(event, arguments):
+    if event in WATCHED and str(folder) in str(arguments[0]):
+        operation(event)
+
+def write_in_parts(self, data):
+    with self.open("wb") as file:
+        file.write(data[: len(data) // 2])
+        file.flush()
+        operation("write")
+        file.write(data[len(data) // 2 :])
+
+def write_through(path, data, mode=0o666):
+    write_in_parts(path, data)
+    real_fsync_file(path)
+
+def real_fsync_file(path):
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+fsync = os.fsync
+def counted_fsync(descriptor):
+    operation("fsync")
+    fsync(descriptor)
+
+os.fsync, pathlib.Path.write_bytes, storage._write_through = counted_fsync, write_in_parts, write_through
+sys.addaudithook(hook)
+
+def state():
+    found, _ = newest_checkpoint(folder)
+    step = found.position["step"]
+    assert (found.tensors["weights/a"] == step).all()
+    return step
+
+results = []
+for number in range(1000):
+    for old in folder.glob("*"):
+        storage.shutil.rmtree(old)
+    for step in (5, 10):
+        save_checkpoint(folder, step, checkpoint(step), keep=keep)
+    child = os.fork()
+    if not child:
+        at, failed = number, 0
+        try:
+            save_checkpoint(folder, new_step, checkpoint(20), keep=keep)
+        except TextgenError as error:
+            failed = 1 if "Cannot write" in str(error) else 9
+        os._exit(failed if seen > number else 2)
+    _, status = os.waitpid(child, 0)
+    results.append(state())
+    assert os.waitstatus_to_exitcode(status) != 9
+    if os.waitstatus_to_exitcode(status) == 2:
+        break
+    if what != "SIGKILL":  # the disk is well again
+        save_checkpoint(folder, new_step, checkpoint(20), keep=keep)
+        assert state() == 20
+print(*results)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks a process for each operation")
+@pytest.mark.parametrize(("step", "keep"), [(20, 2), (20, 1), (10, 1)])
+@pytest.mark.parametrize("what", ["SIGKILL", "ENOSPC", "EIO", "EACCES"])
+def test_whatever_operation_is_the_last_the_old_or_the_new_checkpoint_is_there(
+    tmp_path: Path, what: str, step: int, keep: int
+) -> None:
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", HARNESS, str(folder), str(step), str(keep), what],
+        capture_output=True, text=True, check=False, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = [int(word) for word in done.stdout.split()]
+    assert len(found) > 15  # operations
+    assert set(found) == {10, 20}
+    assert found[-1] == 20
+    assert what != "SIGKILL" or found == sorted(found), "once new, new it stays"
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path: Path, disk_of: Callable[[int], AbstractContextManager[None]]) -> None:
+    save_checkpoint(tmp_path, 5, checkpoint(5))
+    big = Checkpoint({"weights": np.zeros(5000, np.float32)}, {})
+    with disk_of(2000), pytest.raises(TextgenError, match=r"Cannot write .*step-000000010: .*File too large") as caught:
+        save_checkpoint(tmp_path, 10, big)
+    assert "\n" not in str(caught.value)
+    assert assert_newest(tmp_path, 5) == []
+    assert steps(tmp_path) == ["step-000000005"]
+
+
+def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(TextgenError, match=r"Cannot write .*step-000000001: Not a directory"):
+        save_checkpoint(tmp_path / "file" / "checkpoints", 1, checkpoint(1))
+
+
+# === Which are kept ===
+
+
+def damage_tensors(folder: Path, step: int) -> None:
+    path = folder / f"step-{step:09d}" / TENSORS
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("sound", "damaged", "saved", "keep", "left"),
+    [
+        ([100], [200], [150], 1, [150]),
+        ([100], [200], [150], 2, [100, 150]),
+        ([100], [200], [150, 160, 170], 2, [160, 170]),
+        ([100], [150, 200], [160], 2, [100, 160]),
+        ([50, 100], [60, 200], [150], 3, [50, 100, 150]),
+        ([100], [200], [200], 1, [200]),
+        ([], [100, 200], [50], 5, [50]),
+    ],
+)
+def test_a_damaged_checkpoint_never_takes_the_place_of_a_sound_one(
+    tmp_path: Path, sound: list[int], damaged: list[int], saved: list[int], keep: int, left: list[int]
+) -> None:
+    for step in sorted(sound + damaged):
+        save_checkpoint(tmp_path, step, checkpoint(step), keep=9)
+    for step in damaged:
+        damage_tensors(tmp_path, step)
+    for step in saved:
+        save_checkpoint(tmp_path, step, checkpoint(step), keep=keep)
+        assert_newest(tmp_path, step)
+    assert steps(tmp_path) == [f"step-{step:09d}" for step in left]
+
+
+def test_other_folders_are_let_be(tmp_path: Path) -> None:
+    for name in ("step-abc", "step-", "step-1x", "steps"):
+        (tmp_path / name).mkdir()
+    save_checkpoint(tmp_path, 1, checkpoint(1), keep=1)
+    save_checkpoint(tmp_path, 2, checkpoint(2), keep=1)
+    assert steps(tmp_path) == ["step-", "step-000000002", "step-1x", "step-abc", "steps"]
+
+
+# === What came from elsewhere ===
+
+
+@pytest.mark.parametrize("place", ["", "step-000000010", f"step-000000010/{TENSORS}", f"step-000000010/{POSITION}"])
+def test_no_link_is_followed(tmp_path: Path, place: str) -> None:
+    folder = tmp_path / "checkpoints"
+    save_checkpoint(folder, 10, checkpoint(10))
+    elsewhere = (folder / place).rename(tmp_path / "elsewhere")
+    (folder / place).symlink_to(elsewhere)
+    with pytest.raises(SavedModelError, match="is a link"):
+        newest_checkpoint(folder)
+
+
+HEADERS = [
+    '{"a":{"dtype":"F8_E4M3","shape":[4],"data_offsets":[0,4]}}',
+    '{"a":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}}',
+    '{"a":{"dtype":"F4","shape":[8],"data_offsets":[0,4]}}',
+    '{"a":{"dtype":"F32","shape":[18446744073709551615],"data_offsets":[0,4]}}',
+    '{"a":5}', "[]", "{", "",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_odd_tensors_that_the_manifest_agrees_with_are_damage(tmp_path: Path, header: str) -> None:
+    save_checkpoint(tmp_path, 5, checkpoint(5))
+    save_checkpoint(tmp_path, 10, checkpoint(10))
+    data = len(header).to_bytes(8, "little") + header.encode() + bytes(4)
+    storage.update_folder(tmp_path / "step-000000010", {TENSORS: data})
+    (message,) = assert_newest(tmp_path, 5)
+    assert f"{TENSORS} is damaged" in message
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "7", "\xff", "[" * 100_000, '{"step": 1' + "0" * 5000 + "}"])
+def test_an_odd_position_that_the_manifest_agrees_with_is_damage(tmp_path: Path, text: str) -> None:
+    save_checkpoint(tmp_path, 5, checkpoint(5))
+    save_checkpoint(tmp_path, 10, checkpoint(10))
+    storage.update_folder(tmp_path / "step-000000010", {POSITION: text.encode("latin-1")})
+    (message,) = assert_newest(tmp_path, 5)
+    assert POSITION in message
+    assert "\n" not in message

@@ -1,0 +1,222 @@
+"""Signals: none is lost, whenever it comes, and several processes stop together."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from itertools import chain
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from textgen.corpus.corpus import Corpus
+from textgen.dataset.token_stream import prepare
+from textgen.errors import Interrupted
+from textgen.runtime import load_tensorflow
+from textgen.settings import CorpusConfig, ModelConfig, TrainingConfig
+from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.training import interruption
+from textgen.training.checkpoints import newest_checkpoint
+from textgen.training.distribution import Distribution
+from textgen.training.interruption import STOP_SIGNALS, StopRequests
+from textgen.training.observers.observer import Observer, RunReport
+from textgen.training.worker_group import Group, connected
+
+STEPS = 2
+STAGES = (  # functions of the loop, in each line of which a signal is sent
+    "run", "_steps", "_steps_until_a_fault", "_end_step", "_agree", "_validate", "_score", "save_checkpoint", "total",
+)  # fmt: skip
+Make = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Make:
+    """Makes a trainer of the smallest network. Once it has run, its scores and batches are at hand: steps are quick."""
+    load_tensorflow()
+    from textgen.model.language_model import LanguageModel
+    from textgen.training.trainer import Trainer
+
+    folder = tmp_path_factory.mktemp("interruption")
+    (folder / "text.txt").write_text("abc cab bca acb " * 40, encoding="utf-8")
+    data = prepare(Corpus([folder / "text.txt"], CorpusConfig(documents="file")), tokenizer, cache=folder / "cache")
+    shape = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8)
+    config = TrainingConfig(batch_size=2, sequence_length=5, steps=STEPS, validations=1, valid_tokens=64)
+
+    def made(group: Group | None = None) -> Any:
+        model = LanguageModel(shape, pad_id=tokenizer.pad_id, seed=1)
+        checkpoints = folder / f"checkpoints-{group.worker if group else 'alone'}"
+        distribution = Distribution(group=group)
+        trainer = Trainer(model, data, config, checkpoints, save_best=lambda scores: None, distribution=distribution)
+        batches = list(itertools.islice(trainer._batches.epoch(0, rows=trainer._rows), STEPS + 1))
+        object.__setattr__(trainer._batches, "dataset", lambda epoch, step, **_: iter(batches[step:]))
+        scores = trainer._evaluator.scores(data.valid, 64)
+        trainer._evaluator.scores = lambda *_: scores  # type: ignore[method-assign]
+        return trainer
+
+    return made
+
+
+def start_again(trainer: Any) -> None:
+    """A run from its first step, with what TensorFlow has compiled."""
+    from textgen.training.trainer import Position
+
+    shutil.rmtree(trainer._checkpoints, ignore_errors=True)
+    trainer.position, trainer._requests, trainer._signal = Position(), StopRequests(), 0
+    trainer._saved_at, trainer._state = -math.inf, trainer._initial_state()
+
+
+class Watch(Observer):
+    """Whom the run tells how it goes."""
+
+
+@contextmanager
+def at_line(number: int, deed: Callable[[], None]) -> Iterator[list[int]]:
+    """Within, does something before the `number`-th line of the stages that this thread executes; counts the lines."""
+    count = [0]
+
+    def local(frame: FrameType, event: str, argument: object) -> Any:
+        if event == "line":
+            count[0] += 1
+            if count[0] == number:
+                deed()
+        return local
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        ours = frame.f_code.co_name in STAGES and "textgen" in frame.f_code.co_filename
+        return local if ours else None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield count
+    finally:
+        sys.settrace(before)
+
+
+def lines_of_a_run(run: Callable[[], object]) -> int:
+    with at_line(0, lambda: None) as count:
+        run()
+    return count[0]
+
+
+def test_a_signal_stops_the_run_and_saves_whenever_it_comes(make: Make) -> None:
+    """At each line of the loop, with one signal after the other."""
+    trainer, about = make(), RunReport("model", {}, 0)
+    late = list[int]()  # signals that are passed on once training is over
+    before = {number: signal.signal(number, lambda number, frame: late.append(number)) for number in STOP_SIGNALS}
+    run: Callable[[], object] = lambda: trainer.run([Watch()], about)  # noqa: E731
+    start_again(trainer)
+    run()
+    start_again(trainer)
+    lines, stopped = lines_of_a_run(run), list[int]()
+    try:
+        for line, number in zip(range(1, lines + 1), itertools.cycle(STOP_SIGNALS), strict=False):
+            start_again(trainer)
+            late.clear()
+            with at_line(line, partial(os.kill, os.getpid(), number)):
+                code = interrupted(run)
+            stopped.append(code)
+            if code:
+                assert code == 128 + number
+                assert newest_checkpoint(trainer._checkpoints)[0].position["step"] == trainer.position.step
+            else:  # before signals are caught, or when all is done: it is for what comes before or next
+                assert late == [number], line
+                assert trainer.position.step == STEPS
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    in_between = "".join("x" if code else " " for code in stopped).strip()
+    assert len(in_between) > 80
+    assert " " not in in_between
+
+
+def interrupted(run: Callable[[], object]) -> int:
+    """The exit code if a signal has ended the run, else 0."""
+    try:
+        run()
+    except Interrupted as error:
+        return error.exit_code
+    return 0
+
+
+def test_two_workers_stop_at_the_same_step_whichever_of_them_is_told(
+    make: Make, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    links = connected(2)
+    for one in chain.from_iterable(links):
+        request.addfinalizer(one.close)
+        one.settimeout(60)  # one that waits alone fails the test
+    trainers, about = [make(Group(worker, 2, links[worker])) for worker in range(2)], RunReport("model", {}, 0)
+
+    def run(worker: int, told: int, line: int) -> tuple[int, int, int]:
+        trainer = trainers[worker]
+        start_again(trainer)
+
+        def tell() -> None:  # as the handler does
+            trainer._requests.received = signal.SIGTERM
+
+        with at_line(line if worker == told else 0, tell) as count:
+            code = interrupted(lambda: trainer.run([Watch()], about))
+        return code, trainer.position.step, count[0]
+
+    monkeypatch.setattr(
+        "textgen.training.trainer.os.kill", lambda *_: None
+    )  # what comes too late is for the next who listens
+    with ThreadPoolExecutor(2) as threads:
+
+        def both(told: int, line: int) -> list[tuple[int, int, int]]:
+            return list(threads.map(run, range(2), [told] * 2, [line] * 2))
+
+        for told in range(2):
+            lines, stopped = both(told, 0)[told][2], list[int]()
+            for line in range(1, lines + 1, 4):
+                (code, step, _), other = both(told, line)
+                stopped.append(code)
+                assert other[:2] == (code, step), line
+                assert newest_checkpoint(trainers[0]._checkpoints)[0].position["step"] == step
+            assert set(stopped[:-8]) == {143}
+
+
+def test_what_a_terminal_and_a_launcher_send_at_once_is_one_signal_and_a_later_one_acts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, told = [0.0], list[int]()
+    monkeypatch.setattr("textgen.training.interruption.time.monotonic", lambda: now[0])
+    requests = StopRequests(told.append)
+    with requests.caught():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        now[0] = interruption.SAME_SECONDS / 2
+        os.kill(os.getpid(), signal.SIGINT)
+        assert requests.received == signal.SIGINT
+        assert told == [signal.SIGINT, signal.SIGTERM, signal.SIGINT]
+        now[0] = 2 * interruption.SAME_SECONDS
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_hangup_that_is_ignored_stays_so() -> None:
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        requests = StopRequests()
+        with requests.caught():
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert not requests.received
+        others = StopRequests()
+        with others.caught():
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert others.received == signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGHUP, before)

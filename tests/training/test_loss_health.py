@@ -1,0 +1,66 @@
+"""Which losses take a run back, and which it lives with."""
+
+from __future__ import annotations
+
+import math
+
+from textgen.training.loss_health import (
+    HIGH_STEPS,
+    LEAST_SCALE,
+    MOST_LEFT_OUT,
+    MOST_SCALE,
+    PATIENT_STEPS,
+    Health,
+    LossScale,
+)
+
+
+def noted(health: Health, losses: list[float]) -> list[int]:
+    """Where in `losses` the run would go back."""
+    return [number for number, nats in enumerate(losses) if health.note(nats, math.isfinite(nats))]
+
+
+LEARNING = [5.0 * 0.99**n for n in range(150)]
+
+
+def test_a_run_that_learns_has_no_fault() -> None:
+    assert noted(Health(), LEARNING) == []
+
+
+def test_single_updates_are_left_out_and_counted() -> None:
+    health = Health()
+    assert noted(health, [5.0, math.nan, 4.0, math.inf, math.nan, 4.0] * 3) == []
+    assert health.left_out == 9
+
+
+def test_several_in_a_row_are_a_fault() -> None:
+    assert noted(Health(), [5.0, *[math.nan] * MOST_LEFT_OUT]) == [MOST_LEFT_OUT]
+    assert noted(Health(), [math.nan] * MOST_LEFT_OUT) == [MOST_LEFT_OUT - 1]
+
+
+def test_a_loss_that_stays_above_the_first_is_a_fault_once_something_was_learnt() -> None:
+    assert noted(Health(), [*LEARNING, *[5.1] * HIGH_STEPS]) == [len(LEARNING) + HIGH_STEPS - 1]
+    assert noted(Health(), [*LEARNING, *[5.1] * (HIGH_STEPS - 1), 4.9, *[5.1] * (HIGH_STEPS - 1)]) == []
+    assert noted(Health(), [5.0, *[5.5] * 50]) == []
+
+
+def test_hard_passages_are_none() -> None:
+    assert noted(Health(), [*LEARNING, *[4.9] * 100]) == []
+
+
+def test_the_loss_scale_halves_on_overflow_and_doubles_when_long_without() -> None:
+    scale = LossScale(8.0)
+    assert scale.note(is_finite=False)
+    assert scale.scale == 4.0
+    assert not any(scale.note(is_finite=True) for _ in range(PATIENT_STEPS - 1))
+    assert scale.scale == 4.0
+    scale.note(is_finite=True)
+    assert scale == LossScale(8.0)
+
+
+def test_the_loss_scale_has_bounds_beyond_which_it_is_not_to_blame() -> None:
+    scale = LossScale(LEAST_SCALE)
+    assert not scale.note(is_finite=False)
+    highest = LossScale(MOST_SCALE, PATIENT_STEPS - 1)
+    highest.note(is_finite=True)
+    assert highest.scale == MOST_SCALE

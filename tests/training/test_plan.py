@@ -1,0 +1,184 @@
+"""Settings chosen from corpus, machine and budget."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from textgen.corpus.corpus import Corpus
+from textgen.errors import ConfigError, CorpusError
+from textgen.settings import CorpusConfig, ModelConfig, TrainingConfig
+from textgen.training.distribution import Shares, require_shares
+from textgen.training.plan import Plan, make_plan, tokens_per_second, training_memory
+from textgen.training.presets import SIZES
+
+LAPTOP = 2e11  # operations a second
+
+
+def plan(
+    tmp_path: Path, characters: int, *, preset: str | None = None, shares: Shares | None = None, **settings: Any
+) -> Plan:
+    path = tmp_path / "text.txt"
+    sentence = "The miller told the fox about the river, and the fox said nothing at all.\n"
+    path.write_text((sentence * (characters // len(sentence) + 1))[:characters], encoding="utf-8")
+    corpus = Corpus([path], CorpusConfig(documents="file"))
+    return make_plan(corpus, settings, preset=preset, flops=LAPTOP, shares=shares)
+
+
+def test_longer_corpora_get_larger_networks_fewer_passes_and_less_dropout(tmp_path: Path) -> None:
+    plans = [plan(tmp_path, size) for size in (20_000, 400_000, 8_000_000)]
+    widths = [p.model_config.hidden_units for p in plans]
+    assert widths[0] < widths[1] <= widths[2]  # the last has but one budget to spend on twenty times as much text
+    assert all(p.seconds <= 15 * 60 * 1.05 for p in plans)
+    epochs = [p.epochs for p in plans]
+    assert epochs[0] >= epochs[1] > epochs[2]
+    dropouts = [p.model_config.dropout for p in plans]
+    assert dropouts[0] >= dropouts[1] > dropouts[2]
+
+
+def test_a_longer_budget_or_a_faster_machine_never_gets_a_smaller_network(tmp_path: Path) -> None:
+    sizes = [plan(tmp_path, 2_000_000, minutes=m).model_config.hidden_units for m in (0.5, 2, 10, 60, 600)]
+    assert all(size <= next_size for size, next_size in pairwise(sizes))
+    assert len(set(sizes)) >= 3
+
+
+def test_what_is_given_is_kept(tmp_path: Path) -> None:
+    given: dict[str, Any] = {
+        "hidden_units": 77, "embedding_dim": 33, "num_layers": 3, "dropout": 0.11, "embedding_dropout": 0.07,
+        "batch_size": 5, "sequence_length": 17, "learning_rate": 0.0123, "epochs": 2.5, "validations": 4,
+        "valid_tokens": 99, "seed": 9, "weight_decay": 0.5,
+    }  # fmt: skip
+    made = plan(tmp_path, 50_000, **given)
+    for name, value in given.items():
+        held = made.model_config if hasattr(made.model_config, name) else made.training_config
+        assert getattr(held, name) == value
+
+
+@pytest.mark.parametrize("characters", [1_000, 5_000, 400_000])
+@pytest.mark.parametrize("replicas", [1, 2, 3, 8])
+def test_the_plan_is_one_that_so_many_replicas_can_follow(tmp_path: Path, replicas: int, characters: int) -> None:
+    for shares in (Shares(replicas), Shares(replicas, replicas), Shares(replicas, replicas, replicas)):
+        made = plan(tmp_path, characters, shares=shares)
+        training = made.training_config
+        require_shares(training.batch_size, replicas)
+        assert training.batch_size >= max(4, replicas)
+        assert training.batch_size < plan(tmp_path, characters).training_config.batch_size + replicas
+        assert training.num_streams * training.sequence_length <= made.tokens
+        assert made.memory_bytes > 0
+    alone, here, apart = (plan(tmp_path, characters, shares=shares) for shares in (None, Shares(8, 8), Shares(8, 8, 8)))
+    assert here.memory_bytes > 4 * apart.memory_bytes > 2 * alone.memory_bytes  # each process has a TensorFlow
+
+
+@pytest.mark.parametrize(("replicas", "near"), [(3, "Give 3 or 6"), (8, "Give 8")])
+def test_a_batch_size_that_replicas_cannot_share_is_refused_by_name(tmp_path: Path, replicas: int, near: str) -> None:
+    with pytest.raises(ConfigError, match=f"batch_size must be a multiple of {replicas}, .* Received: 5. {near},"):
+        plan(tmp_path, 50_000, shares=Shares(replicas), batch_size=5)
+    assert plan(tmp_path, 50_000, shares=Shares(replicas), batch_size=24).training_config.batch_size == 24
+
+
+def test_a_text_that_is_too_short_for_the_replicas_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"batch_size is at least 300, the number of replicas\."):
+        plan(tmp_path, 1_000, shares=Shares(300))
+
+
+@pytest.mark.parametrize("preset", list(SIZES))
+def test_presets(tmp_path: Path, preset: str) -> None:
+    made = plan(tmp_path, 50_000, preset=preset)
+    assert made.preset == preset
+    assert all(getattr(made.model_config, name) == value for name, value in SIZES[preset].items())
+
+
+def test_streams_are_long_enough_for_some_windows_each(tmp_path: Path) -> None:
+    for size in (5_000, 50_000, 500_000):
+        made = plan(tmp_path, size)
+        assert made.tokens / made.training_config.batch_size > made.training_config.sequence_length
+        assert made.training_config.batch_size >= 4
+
+
+def test_the_length_of_the_run_is_settled(tmp_path: Path) -> None:
+    lengths: list[dict[str, Any]] = [{}, {"steps": 10}, {"epochs": 2.0}]
+    for settings in lengths:
+        training = plan(tmp_path, 50_000, **settings).training_config
+        assert sum(value is not None for value in (training.epochs, training.steps, training.minutes)) == 1
+    assert plan(tmp_path, 5_000_000, minutes=3.0).seconds == 180
+
+
+def test_minutes_on_a_short_text_end_before_it_is_learned_by_heart(tmp_path: Path) -> None:
+    made = plan(tmp_path, 50_000, minutes=600.0)
+    assert made.training_config.minutes == 600.0
+    assert made.epochs == pytest.approx(30.0)
+    assert plan(tmp_path, 50_000, minutes=600.0, epochs=90.0).epochs == pytest.approx(90.0)
+
+
+def test_short_texts_get_small_batches_and_many_passes_more_weight_decay(tmp_path: Path) -> None:
+    configs = [
+        plan(tmp_path, size, epochs=epochs).training_config for size, epochs in ((50_000, 40.0), (5_000_000, 1.0))
+    ]
+    assert configs[0].batch_size < configs[1].batch_size == 32
+    assert configs[0].weight_decay == pytest.approx(0.3)
+    assert configs[1].weight_decay == pytest.approx(0.02)
+
+
+def test_the_parameter_count_and_the_memory_follow_the_sizes() -> None:
+    model = ModelConfig(vocab_size=1000, embedding_dim=10, hidden_units=20, num_layers=2)
+    layers = 4 * 20 * (10 + 20 + 1) + 4 * 20 * (20 + 20 + 1)
+    assert model.num_parameters == 1000 * 10 + layers + (20 * 10 + 10) + 1000
+    small, large = (TrainingConfig(batch_size=size, precision="float32") for size in (8, 64))
+    assert training_memory(model, small) < training_memory(model, large)
+    assert training_memory(model, large) < training_memory(model, large, shards=2)
+    assert training_memory(model, replace(large, precision="bfloat16")) < training_memory(model, large)
+    many = replace(model, vocab_size=64_000)
+    more = [training_memory(each, large) - training_memory(each, small) for each in (model, many)]
+    assert more[1] < more[0] + 4 * large.sequence_length * (large.batch_size - small.batch_size) * 64_000
+    looking = replace(model, attention=1000)
+    assert training_memory(model, small) < training_memory(looking, small)
+    assert tokens_per_second(looking, 1e11, "float32") < tokens_per_second(model, 1e11, "float32")
+    wide = ModelConfig(vocab_size=8000, embedding_dim=1024, hidden_units=1024)
+    doubled = tokens_per_second(wide, 2e11, "float32") / tokens_per_second(wide, 1e11, "float32")
+    assert doubled == pytest.approx(2, rel=0.01)
+    assert tokens_per_second(model, 1e11, "float32", 512) < tokens_per_second(model, 1e11, "float32", 4096)
+    assert math.isfinite(tokens_per_second(model, 1e9, "float32"))
+
+
+@pytest.mark.parametrize("best", ["float32", "bfloat16", "float16"])
+def test_the_precision_is_what_the_machine_is_best_at_or_what_was_asked_for(
+    best: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("textgen.training.plan.best_precision", lambda: best)
+    assert plan(tmp_path, 50_000).training_config.precision == best
+    assert plan(tmp_path, 50_000, precision="auto").training_config.precision == best
+    assert plan(tmp_path, 50_000, precision="float32").training_config.precision == "float32"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("sequence_length", 0), ("precision", "fp16"), ("valid_fraction", "0.1"), ("hidden_units", "512"),
+        ("num_layers", 2.5), ("minutes", "ten"), ("momentum", "much"),
+    ],
+)  # fmt: skip
+def test_settings_are_checked_before_they_are_counted_with(tmp_path: Path, name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=name):
+        plan(tmp_path, 50_000, **{name: value})
+
+
+def test_of_a_large_corpus_a_smaller_share_is_held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert plan(tmp_path, 50_000).training_config.valid_fraction == 0.1
+    monkeypatch.setattr("textgen.dataset.token_stream.VALID_BYTES", 1000)
+    made = plan(tmp_path, 50_000)
+    assert made.training_config.valid_fraction == pytest.approx(0.02)
+    assert plan(tmp_path, 50_000, valid_fraction=0.3).training_config.valid_fraction == 0.3
+
+
+def test_too_little_text_and_unknown_settings_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="too few to learn from"):
+        plan(tmp_path, 500)
+    with pytest.raises(ConfigError, match="no setting 'hiden_units'"):
+        plan(tmp_path, 50_000, hiden_units=3)
+    with pytest.raises(ConfigError, match="no preset 'huge'"):
+        plan(tmp_path, 50_000, preset="huge")

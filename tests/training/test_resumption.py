@@ -1,0 +1,414 @@
+"""Resuming: the same text, vocabulary and network or not at all, and nothing of a folder from elsewhere is believed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from runs import SETTINGS, TEXT, begun
+
+from textgen.cli import textgen
+from textgen.corpus.corpus import Corpus
+from textgen.dataset.ngram_index import BloomFilter, NgramIndex
+from textgen.errors import ConfigError, SavedModelError, TextgenError, TrainingError
+from textgen.saved_model import ownership
+from textgen.saved_model.saved_model import (
+    CARD,
+    CHECKPOINTS,
+    LOGS,
+    NGRAMS,
+    TRAINING,
+    claimed,
+    load_model,
+    save_ngrams,
+    state_of,
+    write_training,
+)
+from textgen.settings import CorpusConfig
+from textgen.storage import MANIFEST, cache_folder, locked, read_manifest
+from textgen.tokenizer.tokenizer import MODEL_FILE
+from textgen.training import run
+from textgen.training.plan import Plan, make_plan
+from textgen.training.resumption import Named, Resumed, read_run
+
+
+@pytest.fixture
+def resumed(monkeypatch: pytest.MonkeyPatch) -> list[run._Run]:
+    """The runs that `resume` has made ready; none of them trains."""
+    ready: list[run._Run] = []
+    monkeypatch.setattr(run._Run, "go", lambda self, *others: ready.append(self))
+    return ready
+
+
+def read(folder: Path, settings: dict[str, Any] | None = None, given: Named = Named()) -> Resumed:  # noqa: B008
+    return read_run(folder, settings or {}, given, lambda line: None)
+
+
+def sent_elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on this is another user, who was sent the folder: his cache is another one."""
+    monkeypatch.setenv("TEXTGEN_CACHE", str(folder.parent.parent / "another-cache"))
+
+
+# === Links ===
+
+
+@pytest.mark.parametrize(
+    "place", [CARD, TRAINING, LOGS, CHECKPOINTS, MODEL_FILE, MANIFEST, "notes", f"{CHECKPOINTS}/step-000000001"]
+)
+def test_no_link_in_the_folder_of_a_run_is_followed(
+    folder: Path, place: str, tmp_path: Path, resumed: list[run._Run]
+) -> None:
+    mine = tmp_path / "mine"
+    if (folder / place).exists():
+        (folder / place).rename(mine)
+    else:
+        mine.write_bytes(b"mine")
+    (folder / place).symlink_to(mine)
+    before = {path: path.read_bytes() for path in [mine, *mine.rglob("*")] if path.is_file()}
+    with pytest.raises(SavedModelError, match="is a link"):
+        run.resume(folder)
+    with pytest.raises(SavedModelError, match="is a link"), claimed(folder):
+        raise AssertionError
+    assert not resumed
+    assert {path: path.read_bytes() for path in before} == before
+    assert (folder / place).is_symlink()
+
+
+def test_what_is_written_to_a_folder_never_goes_through_a_link(folder: Path, tmp_path: Path) -> None:
+    """Whoever else writes there may do so after the look at it."""
+    record = json.loads((folder / TRAINING).read_bytes())
+    for name in (CARD, TRAINING, NGRAMS, f"{NGRAMS}.new", MANIFEST):
+        mine = tmp_path / f"mine-{name}"
+        mine.write_bytes((folder / name).read_bytes() if (folder / name).exists() else b"mine")
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(mine)
+        before = mine.read_bytes()
+        write_training(folder, record | {"state": "other"})
+        with suppress(SavedModelError):  # a link to the manifest is not read
+            save_ngrams(folder, NgramIndex(6, [BloomFilter.for_size(10)]))
+        assert mine.read_bytes() == before, name
+
+
+def test_what_a_killed_run_left_half_written_is_swept(folder: Path, resumed: list[run._Run]) -> None:
+    (folder / LOGS).mkdir()
+    for place in (folder, folder / LOGS, folder / CHECKPOINTS):
+        (place / ".tmp-0123456789abcdef").write_bytes(b"half")
+    run.resume(folder)
+    assert not list(folder.rglob(".tmp-*"))
+
+
+# === Where the text is ===
+
+
+def test_what_was_begun_here_needs_no_corpus_to_be_named(folder: Path, text: Path, resumed: list[run._Run]) -> None:
+    run.resume(folder)
+    assert len(resumed[0].data.train) > 100
+    assert read(folder).record["corpus"]["paths"] == [str(text)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: record["corpus"].update(paths=["/etc/hostname"]),
+        lambda record: record["corpus"].update(valid=["/etc/hostname"]),
+        lambda record: record["tokens"].update(folder="/etc"),
+        lambda record: record.update(signature="0" * 64),
+        lambda record: record.update(signature="\u6708"),
+        lambda record: record.update(signature=5),
+        lambda record: record.pop("signature"),
+    ],
+)
+def test_paths_that_were_not_written_here_are_asked_for(
+    folder: Path, text: Path, change: Callable[[dict[str, Any]], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = json.loads((folder / TRAINING).read_bytes())
+    change(record)
+    (folder / TRAINING).write_text(json.dumps(record), encoding="utf-8")
+    opened: list[Any] = []
+    monkeypatch.setattr("textgen.training.resumption.open_corpus", lambda *arguments: opened.append(arguments))
+    monkeypatch.setattr("textgen.training.resumption.TokenData.cached", lambda *arguments: opened.append(arguments))
+    with pytest.raises(TrainingError, match=r"were not written here by you.*name the corpus"):
+        read(folder)
+    assert not opened
+
+
+def test_a_folder_that_was_sent_resumes_once_its_corpus_is_named(
+    folder: Path, text: Path, monkeypatch: pytest.MonkeyPatch, resumed: list[run._Run]
+) -> None:
+    sent_elsewhere(folder, monkeypatch)
+    with pytest.raises(TrainingError, match="were not written here by you"):
+        run.resume(folder)
+    run.resume(folder, given=Named([text]))
+    run.resume(folder)  # it was written down
+    assert len(resumed) == 2
+    assert (cache_folder() / "key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_folder_may_be_moved(folder: Path, tmp_path: Path, resumed: list[run._Run]) -> None:
+    run.resume(folder.rename(tmp_path / "elsewhere"))
+    assert resumed
+
+
+@pytest.mark.parametrize("is_cached", [True, False])
+def test_a_changed_corpus_is_refused_whatever_the_cache_holds(folder: Path, text: Path, is_cached: bool) -> None:
+    if not is_cached:
+        shutil.rmtree(Path(read(folder).record["tokens"]["folder"]))
+    text.write_text(TEXT.replace("moon", "noon", 1), encoding="utf-8")
+    for given in (Named(), Named([text])):
+        with pytest.raises(TrainingError, match=r"The corpus has changed since .* under another name"):
+            read(folder, given=given)
+
+
+def test_a_corpus_that_is_gone_is_read_from_the_cache_or_asked_for(folder: Path, text: Path) -> None:
+    moved, said = text.rename(text.with_name("moved.txt")), list[str]()
+    found = read_run(folder, {}, Named(), said.append)
+    assert said == [f"{text} is not there any more: going on with the text as it was, which the cache holds."]
+    ids = found.data.train.read(0, 50)
+    shutil.rmtree(found.record["tokens"]["folder"])
+    with pytest.raises(TrainingError, match=rf"{text} is not there any more, .*Name the corpus where it is now"):
+        read(folder)
+    again = read(folder, given=Named([moved]))
+    assert (again.data.train.read(0, 50) == ids).all()
+    assert again.record["corpus"]["paths"] == [str(moved)]
+
+
+def test_held_out_text_is_the_same_and_can_be_named_too(text: Path, tmp_path: Path) -> None:
+    held_out = text.with_name("held.txt")
+    held_out.write_text("a song of rain\nthe fox\n", encoding="utf-8")
+    lines = CorpusConfig(documents="line")
+    plan = make_plan(Corpus([text], lines), dict(SETTINGS), valid=Corpus([held_out], lines), flops=1e11)
+    folder = begun(plan, tmp_path / "models" / "songs")
+    moved = held_out.rename(held_out.with_name("moved.txt"))
+    assert read(folder, given=Named(valid=moved)).record["corpus"]["valid"] == [str(moved)]
+    with pytest.raises(ConfigError, match="the held-out text was settled when the run began, as a file"):
+        read(folder, {"valid_fraction": 0.1}, Named(valid=moved))
+    moved.write_text("another song of rain\n", encoding="utf-8")
+    with pytest.raises(TrainingError, match="The held-out text has changed"):
+        read(folder, given=Named(valid=moved))
+
+
+def test_where_no_key_can_be_kept_the_corpus_is_asked_for(
+    plan: Plan, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ownership, "_new_key", lambda: b"")
+    folder = begun(plan, tmp_path / "models" / "songs")
+    with pytest.raises(TrainingError, match="were not written here by you"):
+        read(folder)
+    assert read(folder, given=Named([text])).data
+
+
+@pytest.mark.parametrize("kind", ["short", "open to others", "a link"])
+def test_a_key_that_others_may_know_is_none(tmp_path: Path, kind: str) -> None:
+    signature = ownership.sign(["a"])
+    key = cache_folder() / "key"
+    assert ownership.is_signed(["a"], signature)
+    assert not ownership.is_signed(["b"], signature)
+    if kind == "short":
+        key.write_bytes(b"x")
+    elif kind == "open to others":
+        key.chmod(0o644)
+    else:
+        key.rename(tmp_path / "elsewhere")
+        key.symlink_to(tmp_path / "elsewhere")
+    assert not ownership.is_signed(["a"], signature)
+    assert ownership.is_signed(["a"], ownership.sign(["a"]))  # with another key
+    assert not ownership.is_signed(["a"], signature)
+    assert os.listdir(key.parent) == ["key"]
+
+
+# === Settings ===
+
+
+def test_the_same_settings_again_are_no_error(folder: Path, plan: Plan, text: Path) -> None:
+    every = dict(SETTINGS) | {"documents": "line", "freeze": ()}
+    found = read(folder, every, Named([text]))
+    assert found.training_config == plan.training_config
+    vocab_size = found.model_config.vocab_size
+    assert read(folder, {"vocab_size": vocab_size, "steps": 9}).training_config.steps == 9
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "was"),
+    [
+        ("seed", 4, "3"), ("hidden_units", 16, "8"), ("tokenizer", "bpe", "char"), ("documents", "file", "line"),
+        ("vocab_size", 5000, r"\d+"), ("cell", "gru", "lstm"), ("dropout", 0.5, "0.2"), ("labels", "by", "None"),
+        ("sequence_length", 9, "8"),
+    ],
+)  # fmt: skip
+def test_other_settings_that_are_settled_are_named_with_what_they_were(
+    folder: Path, name: str, value: Any, was: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"^{name} was settled when the run began, as {was}: it stays when resuming"):
+        read(folder, {name: value})
+
+
+def test_what_is_no_setting_is_said(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="There is no setting 'stepps'"):
+        read(folder, {"stepps": 3})
+
+
+def test_the_same_model_and_vocabulary_again_are_no_error(folder: Path) -> None:
+    from textgen.tokenizer.tokenizer import ByteTokenizer, read_tokenizer
+
+    assert read(folder, given=Named(tokenizer=read_tokenizer(folder)))
+    with pytest.raises(ConfigError, match="The vocabulary was settled"):
+        read(folder, given=Named(tokenizer=ByteTokenizer()))
+    with pytest.raises(ConfigError, match="the model to start from was settled when the run began, as none"):
+        read(folder, given=Named(start="base"))
+
+
+# === Damage ===
+
+
+@pytest.mark.parametrize("saves", [True, False])
+def test_a_vocabulary_that_was_altered_is_not_taken_over(plan: Plan, tmp_path: Path, saves: bool) -> None:
+    folder = begun(plan, tmp_path / "models" / "songs", saves=saves)
+    assert (folder / MANIFEST).exists() == saves
+    data = bytearray((folder / MODEL_FILE).read_bytes())
+    for position in (len(data) // 2, len(data) - 3):
+        data[position] ^= 1
+        (folder / MODEL_FILE).write_bytes(data)
+        with pytest.raises(SavedModelError, match=f"{MODEL_FILE} was altered"):
+            run.resume(folder)
+        data[position] ^= 1
+    (folder / MODEL_FILE).unlink()
+    with pytest.raises(SavedModelError, match=f"{MODEL_FILE} is missing"):
+        run.resume(folder)
+
+
+def test_an_index_that_was_altered_is_not_taken_over(plan: Plan, tmp_path: Path) -> None:
+    folder = begun(plan, tmp_path / "models" / "songs", saves=False)
+    data = bytearray((folder / NGRAMS).read_bytes())
+    data[-1] ^= 1
+    (folder / NGRAMS).write_bytes(data)
+    with pytest.raises(SavedModelError, match=f"{NGRAMS} was altered"):
+        run.resume(folder)
+
+
+def test_a_run_that_saved_a_model_has_a_manifest_of_what_was_written_first(folder: Path) -> None:
+    files = json.loads((folder / TRAINING).read_bytes())["files"]
+    entries = read_manifest(folder)["files"]
+    assert files == {name: entries[name] for name in (MODEL_FILE, NGRAMS)}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda record: record.pop("tokens"), "lacks 'tokens'"),
+        (lambda record: record["corpus"].pop("fingerprint"), "lacks 'corpus.fingerprint'"),
+        (lambda record: record["corpus"].update(config=5), "corpus.config should be an object, not 5"),
+        (lambda record: record["corpus"].update(config={"documents": 5}), "documents must be"),
+        (lambda record: record.update(state=5), "state should be a string, not 5"),
+        (lambda record: record["training"].update(steps="x"), "steps must be"),
+        (lambda record: record["model"].update(vocab_size=None), "vocab_size should be an integer"),
+        (lambda record: record.update(files={MODEL_FILE: 1}), "should be an object, not 1"),
+        (lambda record: record["progress"].update(epochs=1e999), "epochs should be a number, not inf"),
+    ],
+)
+def test_a_damaged_record_is_one_clear_line(folder: Path, change: Callable[[Any], object], words: str) -> None:
+    record = json.loads((folder / TRAINING).read_bytes())
+    change(record)
+    (folder / TRAINING).write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(SavedModelError, match=rf"{TRAINING} is damaged: .*{words}.*\. Copy the whole folder again\.$"):
+        run.resume(folder)
+
+
+# === What to do ===
+
+
+def advice(call: Callable[[], object]) -> str:
+    with pytest.raises(TextgenError) as caught:
+        call()
+    return str(caught.value)
+
+
+def test_advice_is_not_in_a_circle(plan: Plan, tmp_path: Path, resumed: list[run._Run]) -> None:
+    """Whatever is left of a run, what one command advises is not refused by the other."""
+    folder = begun(plan, tmp_path / "models" / "songs", saves=False)
+    assert "resume it" in advice(lambda: load_model("songs"))
+    run.resume(folder)
+    shutil.rmtree(folder / CHECKPOINTS)
+    assert "train again under this name" in advice(lambda: load_model("songs"))
+    assert "train again without resuming" in advice(lambda: run.resume(folder))
+    run.train(plan, folder)
+    begun(plan, folder)  # over what a killed run has left
+    assert "resume it, remove it" in advice(lambda: run.train(plan, folder))
+    (folder / CHECKPOINTS / "step-000000001" / MANIFEST).unlink()
+    assert "remove it and train again" in advice(lambda: run.resume(folder))
+    shutil.rmtree(folder / CHECKPOINTS)
+    assert "start a run of another name from it" in advice(lambda: run.resume(folder))
+    assert "remove it, or choose another name" in advice(lambda: run.train(plan, folder))
+    (folder / TRAINING).unlink()
+    assert "Start a new run from it" in advice(lambda: run.resume(folder))
+
+
+def command(*arguments: str) -> Any:
+    return CliRunner().invoke(textgen, arguments, catch_exceptions=False, prog_name="textgen")
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any], Named]]:
+    """What the command line asks of `resume`."""
+    calls: list[tuple[str, dict[str, Any], Named]] = []
+
+    def noted(target: Path, settings: dict[str, Any], given: Named, **others: Any) -> Any:
+        calls.append((target.name, settings, given))
+        raise TextgenError("far enough")
+
+    monkeypatch.setattr("textgen.training.run.resume", noted)
+    return calls
+
+
+def test_without_a_name_the_newest_run_with_a_checkpoint_is_resumed(
+    plan: Plan, text: Path, tmp_path: Path, asked: list[tuple[str, dict[str, Any], Named]]
+) -> None:
+    models = tmp_path / "models"
+    for age, name in enumerate(("songs", "songs-2", "other")):
+        begun(plan, models / name)
+        os.utime(models / name / CHECKPOINTS, (1e9 + age, 1e9 + age))
+    (models / "killed" / CHECKPOINTS).mkdir(parents=True)
+    (models / "killed" / TRAINING).write_text("{}")
+    command("train", "--resume")
+    command("train", str(text), "--resume")
+    assert [name for name, _, _ in asked] == ["other", "songs-2"]
+    assert list(asked[1][2].paths) == [str(text)]
+    result = command("train", "poems.txt", "--resume")
+    assert (result.exit_code, "no run called poems to resume" in result.stderr) == (1, True)
+
+
+def test_a_command_can_be_given_again_with_resume(
+    folder: Path, text: Path, asked: list[tuple[str, dict[str, Any], Named]]
+) -> None:
+    flags = ["--preset", "tiny", "--valid", "0.2", "--steps", "9", "--hidden-units", "8"]
+    command("train", str(text), "--name", "songs", "--resume", "--tokenizer-from", "songs", "--from", "base", *flags)
+    ((name, settings, given),) = asked
+    assert (name, given.start, list(given.paths)) == ("songs", "base", [str(text)])
+    assert settings == {
+        "embedding_dim": 128, "hidden_units": 8, "num_layers": 1, "valid_fraction": 0.2, "steps": 9,
+    }  # fmt: skip
+    assert given.tokenizer
+    assert given.tokenizer.fingerprint() == load_model("songs").tokenizer.fingerprint()
+
+
+def test_what_runs_is_said(folder: Path) -> None:
+    def row() -> Any:
+        (found,) = json.loads(command("models", "list", "--json").stdout)
+        return found
+
+    assert row()["state"] == state_of(folder, {"state": "running"}) == "interrupted"
+    with locked(folder):
+        assert row()["state"] == "running"
+        assert "songs is being trained at the moment" in command("models", "show", "songs").stderr
+        result = command("models", "remove", "songs", "--yes")
+        assert (result.exit_code, "Another process is writing to" in result.stderr) == (1, True)
+        (folder / MANIFEST).unlink()
+        assert row()["state"] == "running"
+        assert "resume it" not in row()["problem"]
+    assert row()["state"] == "unknown"

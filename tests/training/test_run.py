@@ -1,0 +1,879 @@
+"""Training runs from start to end: saved, stopped, resumed, fine-tuned, failed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from events import curves
+from safetensors.numpy import load_file
+
+from textgen.corpus.corpus import Corpus
+from textgen.dataset.token_stream import TokenStream
+from textgen.errors import ConfigError, CorpusError, Interrupted, SavedModelError, TextgenError, TrainingError
+from textgen.generation.generator import Generator
+from textgen.generation.infilling import Filler
+from textgen.model.compiled_model import CompiledModel
+from textgen.model.language_model import LanguageModel
+from textgen.runtime import load_tensorflow
+from textgen.saved_model.saved_model import NGRAMS, SavedModel, load_model
+from textgen.settings import CELLS, CorpusConfig, SamplingConfig
+from textgen.storage import MANIFEST, locked
+from textgen.training.loss_health import LossScale
+from textgen.training.observers.observer import Observer, StepReport, ValidationReport
+from textgen.training.plan import Plan, make_plan
+from textgen.training.run import resume, train
+
+TINY: dict[str, Any] = {
+    "tokenizer": "char", "hidden_units": 24, "embedding_dim": 16, "num_layers": 2, "batch_size": 4,
+    "sequence_length": 16, "steps": 12, "validations": 3, "dropout": 0.2, "valid_tokens": 500,
+}  # fmt: skip
+
+
+class Watch(Observer):
+    """Keeps all reports, and stops the run at a step if told to."""
+
+    def __init__(self, stop_at: int = 0) -> None:
+        super().__init__()
+        self.steps: list[StepReport] = []
+        self.validations: list[ValidationReport] = []
+        self.stop_at = stop_at
+
+    def on_step(self, report: StepReport) -> None:
+        self.steps.append(report)
+        if report.step == self.stop_at:
+            self.stop_reason = "the test says so"
+
+    def on_validation(self, report: ValidationReport) -> None:
+        self.validations.append(report)
+
+
+@pytest.fixture(autouse=True)
+def tensorflow() -> None:
+    load_tensorflow()
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    words = ["moon", "river", "the", "old", "fox", "sang", "a", "slow", "song", "of", "rain", "and"]
+    lines = [" ".join(rng.choice(words, 6)) for _ in range(120)]
+    path = tmp_path / "songs.txt"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def plan_for(text: Path, **settings: Any) -> Plan:
+    corpus = Corpus([text], CorpusConfig(documents="line"))
+    return make_plan(corpus, {**TINY, **settings}, flops=1e11)
+
+
+def weights(saved: SavedModel) -> dict[str, np.ndarray]:
+    return saved.weights()
+
+
+def test_a_run_learns_and_leaves_everything_that_the_design_names(text: Path, tmp_path: Path) -> None:
+    watch = Watch()
+    saved = train(plan_for(text, steps=150, learning_rate=0.03, dropout=0.0), tmp_path / "songs", observers=[watch])
+    assert watch.steps[-1].nats_per_token < 0.8 * watch.steps[0].nats_per_token
+    assert [report.step for report in watch.steps] == list(range(1, 151))
+    for name in ("config.json", "tokenizer.model", "model.safetensors", "MANIFEST.json", "training.json", "README.md"):
+        assert (saved.folder / name).stat().st_size
+    assert list((saved.folder / "logs").glob("events*"))
+    assert list((saved.folder / "checkpoints").glob("step-*"))
+    assert saved.training["state"].startswith("finished")
+    assert saved.training["scores"]["tokens"] == saved.training["tokens"]["valid"]
+    assert watch.validations[-1].sample
+    ids = TokenStream(Path(saved.training["tokens"]["folder"]), "train").read(0, saved.training["tokens"]["train"])
+    assert saved.ngrams().novelty_of_ids(ids, saved.tokenizer).copied_share == 1.0
+
+
+def test_the_starting_loss_is_that_of_the_unigram_distribution(text: Path, tmp_path: Path) -> None:
+    watch = Watch(stop_at=1)
+    train(plan_for(text, embedding_dropout=0.0, dropout=0.0), tmp_path / "songs", observers=[watch])
+    record = json.loads((tmp_path / "songs" / "training.json").read_text(encoding="utf-8"))
+    counts = TokenStream(Path(record["tokens"]["folder"]), "train").counts
+    shares = counts[counts > 0] / counts.sum()
+    entropy = -float((shares * np.log(shares)).sum())
+    assert watch.steps[0].nats_per_token == pytest.approx(entropy, abs=0.15)
+
+
+def test_the_same_seed_trains_the_same_weights(text: Path, tmp_path: Path) -> None:
+    first = weights(train(plan_for(text), tmp_path / "a"))
+    second = weights(train(plan_for(text), tmp_path / "b"))
+    other = weights(train(plan_for(text, seed=1), tmp_path / "c"))
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, second[name])
+    assert any(not np.array_equal(array, other[name]) for name, array in first.items())
+
+
+@pytest.fixture
+def two_alphabets(tmp_path: Path) -> Path:
+    """Documents labelled low, of the letters a to e, and high, of v to z; a few are without a label."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "alphabets.csv"
+    rows = ["by,text"]
+    for number in range(160):
+        label, letters = (("low", "abcde"), ("high", "vwxyz"))[number % 2]
+        rows.append(f"{label if number % 15 else ''},{''.join(rng.choice(list(letters), 30))}")
+    path.write_text("\n".join(rows), encoding="utf-8")
+    return path
+
+
+def test_labels_say_what_is_written_also_by_a_run_that_was_resumed(two_alphabets: Path, tmp_path: Path) -> None:
+    settings = {**TINY, "tokenizer": "byte", "num_layers": 1, "learning_rate": 0.03, "steps": 150, "patience": None}
+    plan = make_plan(Corpus([two_alphabets], CorpusConfig(labels="by")), settings, flops=1e11)
+    assert set(plan.labels) == {"low", "high"}
+    train(plan, tmp_path / "model", observers=[Watch(70)])
+    saved = resume(tmp_path / "model")
+    assert saved.tokenizer.labels == plan.labels
+    assert saved.training["labels"] == list(plan.labels)
+    assert f"| labels | {', '.join(plan.labels)} |" in (saved.folder / "README.md").read_text(encoding="utf-8")
+    generator = Generator(saved.writer(), saved.tokenizer)
+    for label, letters in (("low", "abcde"), ("high", "vwxyz")):
+        texts = generator.generate("", SamplingConfig(label=label, seed=1, max_tokens=8), num=20)
+        found = [character in letters for text in texts for character in text.text]
+        assert len(found) > 100
+        assert sum(found) > 0.95 * len(found)
+    unlabelled = "".join(text.text for text in generator.generate("", SamplingConfig(seed=1, max_tokens=8), num=40))
+    assert all(set(letters) & set(unlabelled) for letters in ("abcde", "vwxyz"))
+
+
+def test_fine_tuning_keeps_labels_and_takes_on_more(two_alphabets: Path, tmp_path: Path) -> None:
+    settings = {**TINY, "num_layers": 1, "steps": 3}
+    first = train(
+        make_plan(Corpus([two_alphabets], CorpusConfig(labels="by")), settings, flops=1e11), tmp_path / "first"
+    )
+    other = two_alphabets.with_name("other.csv")
+    other.write_text(two_alphabets.read_text().replace("high,", "new,"), encoding="utf-8")
+    corpus = Corpus([other], CorpusConfig(labels="by"))
+    said: list[str] = []
+    tuned = train(
+        make_plan(
+            corpus, {"batch_size": 4, "sequence_length": 16, "steps": 1, "learning_rate": 0.0}, start=first, flops=1e11
+        ),
+        tmp_path / "tuned",
+        say=said.append,
+    )
+    assert "New to first are the labels new." in said
+    assert tuned.tokenizer.labels == (*first.tokenizer.labels, "new")
+    size = first.tokenizer.vocab_size
+    for name, array in tuned.weights().items():
+        before = first.weights()[name]
+        kept = array[:size] if len(array) > len(before) else array
+        np.testing.assert_array_equal(kept, before)
+    assert tuned.ngrams().novelty(next(corpus.documents()), tuned.tokenizer).longest_copy
+    Generator(tuned.writer(), tuned.tokenizer).generate("", SamplingConfig(label="new", max_tokens=2))
+
+
+NOISES: dict[str, Any] = {
+    "dropout": 0.2, "embedding_dropout": 0.1, "word_dropout": 0.1, "weight_drop": 0.3, "random_bptt": 0.05,
+}  # fmt: skip
+
+
+def test_a_run_whose_pieces_are_drawn_by_lot_is_resumed_exactly(text: Path, tmp_path: Path) -> None:
+    """In a later epoch, whose text is as long but has another number of pieces."""
+    own = {"tokenizer": "unigram", "subword_alpha": 0.2, "steps": 40, "sequence_length": 32, "num_layers": 1}
+    plan = plan_for(text, validations=2, patience=None, average="none", **own)
+    watch = Watch()
+    saved = train(plan, tmp_path / "whole", observers=[watch])
+    assert watch.steps[29].epochs > 1
+    train(plan, tmp_path / "parts", observers=[Watch(30)])
+    resume(tmp_path / "parts")
+    last = "checkpoints/step-000000040/tensors.safetensors"
+    assert (tmp_path / "whole" / last).read_bytes() == (tmp_path / "parts" / last).read_bytes()
+    assert saved.training["scores"]["tokens"] == saved.training["tokens"]["valid"]  # in the likeliest pieces
+
+
+def test_vocabularies_with_one_way_to_cut_are_refused(text: Path) -> None:
+    with pytest.raises(ConfigError, match=r"subword_alpha needs .*: char has one way"):
+        plan_for(text, subword_alpha=0.1)
+
+
+def test_a_run_with_all_noises_is_resumed_exactly(text: Path, tmp_path: Path) -> None:
+    """Before its first short window."""
+    plan = plan_for(text, validations=2, patience=None, num_layers=1, schedule="constant", **NOISES)
+    watch = Watch()
+    train(plan, tmp_path / "whole", observers=[watch])
+    rates = [report.learning_rate for report in watch.steps]
+    assert [number for number in range(1, 12) if rates[number] < rates[number - 1]] == [4]
+    train(plan, tmp_path / "parts", observers=[Watch(4)])
+    resume(tmp_path / "parts")
+    last = "checkpoints/step-000000012/tensors.safetensors"
+    assert (tmp_path / "whole" / last).read_bytes() == (tmp_path / "parts" / last).read_bytes()
+
+
+@pytest.mark.parametrize("stop_at", [1, 5, 12])
+def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(text: Path, tmp_path: Path, stop_at: int) -> None:
+    plan = plan_for(text, validations=2, patience=None)
+    whole = Watch()
+    train(plan, tmp_path / "whole", observers=[whole])
+    train(plan, tmp_path / "parts", observers=[Watch(stop_at)])
+    rest = Watch()
+    resume(tmp_path / "parts", observers=[rest])
+    assert [r.nats_per_token for r in rest.steps] == [r.nats_per_token for r in whole.steps[stop_at:]]
+    last = f"step-{12:09d}/tensors.safetensors"
+    checkpoints = [(tmp_path / name / "checkpoints" / last).read_bytes() for name in ("whole", "parts")]
+    assert checkpoints[0] == checkpoints[1]
+    indices = [(tmp_path / name / NGRAMS).read_bytes() for name in ("whole", "parts")]
+    assert indices[0] == indices[1]
+
+
+@pytest.mark.parametrize("direction", [pytest.param("backward", marks=pytest.mark.slow), "both"])
+def test_a_run_that_reads_backward_is_resumed_exactly_and_writes_samples(
+    text: Path, tmp_path: Path, direction: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fine-tuning goes on in the same direction. Windows of both are no longer: they learn at the same rate."""
+    settings = {"validations": 2, "patience": None, "schedule": "constant", "warmup": 0.0, "learning_rate": 0.01}
+    sampling = SamplingConfig(max_tokens=20, min_tokens=10, seed=0)
+    monkeypatch.setattr("textgen.training.run.SAMPLE", sampling)
+    plan = plan_for(text, num_layers=1, direction=direction, **settings)
+    watch = Watch()
+    whole = train(plan, tmp_path / "whole", observers=[watch])
+    train(plan, tmp_path / "parts", observers=[Watch(4)])
+    resume(tmp_path / "parts")
+    last = f"checkpoints/step-{12:09d}/tensors.safetensors"
+    assert (tmp_path / "whole" / last).read_bytes() == (tmp_path / "parts" / last).read_bytes()
+    assert {report.learning_rate for report in watch.steps} == {0.01}
+    if direction == "backward":
+        expected = Filler(whole.writer("backward"), whole.tokenizer).write(config=sampling)[0].text
+    else:
+        expected = Generator(whole.writer(), whole.tokenizer).generate("", sampling)[0].text
+    assert [report.sample for report in watch.validations if report.improved][-1] == expected != ""
+    assert whole.model_config.direction == direction
+    scores = whole.training["scores"]
+    assert ("backward_nats_per_token" in scores) == (direction == "both")
+    words = {"backward": "of 24 units, backward", "both": "of 24 units in each direction"}
+    assert words[direction] in (whole.folder / "README.md").read_text(encoding="utf-8")
+    fine = {name: TINY[name] for name in ("batch_size", "sequence_length", "valid_tokens")} | {"steps": 1}
+    tuned = make_plan(Corpus([text], CorpusConfig(documents="line")), fine, start=whole, flops=1e11)
+    assert tuned.model_config.direction == direction
+
+
+def test_resuming_a_run_that_has_no_index_of_n_grams_makes_one(text: Path, tmp_path: Path) -> None:
+    whole = train(plan_for(text), tmp_path / "songs")
+    expected = (whole.folder / NGRAMS).read_bytes()
+    manifest = json.loads((whole.folder / MANIFEST).read_bytes())
+    del manifest["files"][NGRAMS]
+    (whole.folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    (whole.folder / NGRAMS).unlink()
+    assert not whole.has_ngrams
+    resumed = resume(whole.folder)
+    assert resumed.has_ngrams
+    assert (resumed.folder / NGRAMS).read_bytes() == expected
+
+
+class Killed(BaseException):
+    """As sudden as a kill: nobody catches it."""
+
+
+class KilledAt(Observer):
+    """Ends everything at a step, or in the validation or the save after it."""
+
+    def __init__(self, step: int, when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self._step, self._when, self._patch = step, when, monkeypatch
+
+    def on_step(self, report: StepReport) -> None:
+        if report.step == self._step:
+            if self._when == "step":
+                raise Killed
+            place = "textgen.training.trainer.Trainer._save_best" if self._when == "validation" else "os.rename"
+            self._patch.setattr(place, self._die, raising=False)
+
+    def on_validation(self, report: ValidationReport) -> None:
+        if report.step == self._step and self._when == "validation":
+            raise Killed
+
+    def _die(self, *arguments: object) -> None:
+        raise Killed
+
+
+@pytest.mark.parametrize(
+    ("step", "when"),
+    [
+        (13, "step"),
+        (27, "step"),
+        (60, "step"),
+        (20, "validation"),
+        (20, "save"),
+        pytest.param(60, "save", marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_and_resumed_run_equals_one_that_was_not(
+    text: Path, tmp_path: Path, step: int, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With dropout on, over the edges of epochs; and the curves in TensorBoard are as if nothing had been."""
+    monkeypatch.setattr("textgen.training.observers.tensorboard.UPDATES_SHARE", 1e9)
+    monkeypatch.setattr("textgen.training.observers.tensorboard.LOOKS_SHARE", 1e9)
+    plan = plan_for(text, steps=60, validations=6, batch_size=8, dropout=0.3)
+    whole = train(plan, tmp_path / "whole")
+    assert 2 < whole.training["progress"]["epochs"] < 5
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        train(plan, tmp_path / "killed", observers=[KilledAt(step, when, patch)])
+    watch = Watch()
+    resumed = resume(tmp_path / "killed", observers=[watch])
+    if watch.steps:  # one that was killed after its last save has nothing left to do
+        assert step - 10 < watch.steps[0].step <= step + 1
+    last = "checkpoints/step-000000060/tensors.safetensors"
+    assert (whole.folder / last).read_bytes() == (resumed.folder / last).read_bytes()
+    for name, array in whole.weights().items():
+        np.testing.assert_array_equal(resumed.weights()[name], array)
+    assert resumed.training["scores"] == whole.training["scores"]
+    shown = curves(whole.folder / "logs")
+    assert [at for at, _ in shown["loss/train_nats_per_token"]] == [10, 20, 30, 40, 50, 60]
+    assert [at for at, _ in shown["gate_above_0.9/lstm_1/f"]] == [10, 20, 30, 40, 50, 60]
+    assert curves(resumed.folder / "logs") == shown
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_twenty_kills_at_random_times_change_nothing(text: Path, tmp_path: Path) -> None:
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in (TINY | {"steps": 3000}).items()]
+    command = [sys.executable, "-m", "textgen", "train", "--models-dir", str(tmp_path), "--name"]
+    fresh = [str(text), "--documents", "line", "--save-minutes", "0.002", *options]
+    subprocess.run([*command, "whole", *fresh], check=True)
+    rng = random.Random(1)
+    arguments, kills = fresh, 0
+    while True:
+        process = subprocess.Popen([*command, "killed", *arguments])
+        with suppress(subprocess.TimeoutExpired):
+            assert process.wait(rng.uniform(4, 9) if kills < 20 else None) == 0
+            break
+        process.kill()
+        process.wait()
+        kills += 1
+        arguments = ["--resume"] if list((tmp_path / "killed" / "checkpoints").glob("step-*")) else fresh
+    assert kills == 20
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed")]
+    for name, array in weights[0].items():
+        np.testing.assert_array_equal(weights[1][name], array)
+
+
+COMBINATIONS: list[dict[str, Any]] = [
+    {"cell": cell, **options}
+    for cell in CELLS
+    for options in (
+        {"num_layers": 1, "embedding_dim": 24, "residual": True},
+        {"tie_embeddings": False, "layer_norm": True, "residual": True, "dropout": 0.0, "attention": 20},
+        {"reset_after": False, "activation": "relu", "mogrifier_rank": 3, "embedding_dropout": 0.3},
+    )
+]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(settings, marks=[] if number == 4 else pytest.mark.slow)
+        for number, settings in enumerate(COMBINATIONS)
+    ],
+    ids=lambda settings: ", ".join(map(str, settings.values())),
+)
+def test_every_cell_trains_resumes_saves_and_writes(text: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
+    plan = plan_for(text, steps=6, validations=2, patience=None, **settings)
+    saved = train(plan, tmp_path / "whole")
+    train(plan, tmp_path / "parts", observers=[Watch(3)])
+    resume(tmp_path / "parts")
+    last = "checkpoints/step-000000006/tensors.safetensors"
+    assert (tmp_path / "whole" / last).read_bytes() == (tmp_path / "parts" / last).read_bytes()
+    assert any(
+        name.startswith(f"{settings['cell']}_0/") for name in load_file(tmp_path / "whole" / "model.safetensors")
+    )
+    sampling = SamplingConfig(max_tokens=20, seed=3)
+    texts = [
+        Generator(writer, saved.tokenizer).generate(["the", "a slow"], sampling)
+        for writer in (saved.writer(), CompiledModel(saved.build()))
+    ]
+    assert texts[0] == texts[1]
+    assert CELLS[settings["cell"]] in (tmp_path / "whole" / "README.md").read_text(encoding="utf-8")
+
+
+def test_resuming_can_lengthen_a_run_and_needs_no_corpus_while_tokens_are_cached(text: Path, tmp_path: Path) -> None:
+    train(plan_for(text), tmp_path / "songs")
+    text.unlink()
+    watch = Watch()
+    saved = resume(tmp_path / "songs", {"steps": 20}, observers=[watch])
+    assert [report.step for report in watch.steps] == list(range(13, 21))
+    assert [report.step for report in watch.validations] == [14, 20], "as often as in a run of 20 from the beginning"
+    assert saved.training["progress"]["step"] == 20
+
+
+def test_a_resumption_that_cannot_be_leaves_the_run_as_it_was(text: Path, tmp_path: Path) -> None:
+    """Other settings than those that the position in the text depends on, or the checkpoint; another process."""
+    plan, folder = plan_for(text, steps=2), tmp_path / "songs"
+    folder.mkdir()
+    with locked(folder), pytest.raises(TextgenError, match="Another process is writing to"):
+        train(plan, folder)
+    before = train(plan, folder).training
+    with locked(folder), pytest.raises(TextgenError, match="Another process is writing to"):
+        resume(folder, {"steps": 3})
+    for name, value in {"sequence_length": 8, "seed": 1, "random_bptt": 0.5, "subword_alpha": 0.1}.items():
+        with pytest.raises(ConfigError, match=f"{name} was settled when the run began"):
+            resume(folder, {"steps": 3, name: value})
+    with pytest.raises(TrainingError, match="does not fit the model and batch size"):
+        resume(folder, {"steps": 3, "batch_size": 2})
+    assert json.loads((folder / "training.json").read_text(encoding="utf-8")) == before
+
+
+def test_what_a_run_is_resumed_with_is_written_down_before_its_first_step(text: Path, tmp_path: Path) -> None:
+    plan, folder, records = plan_for(text, steps=2), tmp_path / "songs", []
+    train(plan, folder)
+
+    class Look(Observer):
+        def on_step(self, report: StepReport) -> None:
+            records.append(json.loads((folder / "training.json").read_text(encoding="utf-8")))
+
+    same = {name: getattr(plan.training_config, name) for name in ("sequence_length", "seed", "random_bptt")}
+    resume(folder, {"steps": 4, **same}, observers=[Look()])
+    assert [(record["state"], record["training"]["steps"]) for record in records] == [("running", 4)] * 2
+
+
+def test_a_run_that_fails_before_its_first_step_leaves_no_model(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*arguments: Any) -> None:
+        raise TrainingError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("textgen.training.trainer.check_room", no_room)
+        with pytest.raises(TrainingError, match="no room"):
+            train(plan_for(text), tmp_path / "songs")
+    with pytest.raises(SavedModelError, match="has saved no model yet"):
+        load_model("songs", tmp_path)
+    assert train(plan_for(text, steps=2), tmp_path / "songs").training["progress"]["step"] == 2
+
+
+def test_resuming_a_changed_corpus_without_cached_tokens_is_refused(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(plan_for(text), tmp_path / "songs")
+    record = json.loads((tmp_path / "songs" / "training.json").read_text(encoding="utf-8"))
+    (Path(record["tokens"]["folder"]) / "MANIFEST.json").unlink()
+    text.write_text(text.read_text(encoding="utf-8") + "\nmore", encoding="utf-8")
+    with pytest.raises(TrainingError, match="corpus has changed"):
+        resume(tmp_path / "songs", {"steps": 20})
+
+
+def test_resuming_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SavedModelError, match="no training to resume"):
+        resume(tmp_path / "nothing")
+
+
+def test_a_run_begins_with_the_weights_that_were_asked_for(text: Path, tmp_path: Path) -> None:
+    asked = {"forget_bias": -1.0, "recurrent_initializer": "glorot", "carry_state": False}
+    saved = train(plan_for(text, steps=2, learning_rate=0.0, **asked), tmp_path / "songs")
+    usual = train(plan_for(text, steps=2, learning_rate=0.0), tmp_path / "usual")
+    ours, theirs = saved.weights(), usual.weights()
+    assert {name for name in ours if not np.array_equal(ours[name], theirs[name])} == {
+        f"lstm_{layer}/{part}" for layer in (0, 1) for part in ("recurrent_kernel", "bias")
+    }
+    units = TINY["hidden_units"]
+    np.testing.assert_array_equal(ours["lstm_1/bias"], np.repeat([0.0, -1.0, 0.0, 0.0], units))
+    with pytest.raises(ConfigError, match=r"forget_bias was settled when the run began, as -1\.0"):
+        resume(saved.folder, {"steps": 4, "forget_bias": 1.0})
+
+
+def test_a_model_is_never_overwritten(text: Path, tmp_path: Path) -> None:
+    train(plan_for(text, steps=2), tmp_path / "songs")
+    with pytest.raises(TrainingError, match="already holds a model"):
+        train(plan_for(text, steps=2), tmp_path / "songs")
+
+
+def test_fine_tuning_starts_from_the_model_and_leaves_it_alone(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = train(plan_for(text, steps=150, learning_rate=0.03, dropout=0.0), tmp_path / "base")
+    before = (base.folder / "model.safetensors").read_bytes()
+    other = tmp_path / "other.txt"
+    lines = text.read_text(encoding="utf-8").splitlines()
+    other.write_text("\n".join(" ".join(sorted(line.split())) for line in lines), encoding="utf-8")
+    corpus = Corpus([other], CorpusConfig(documents="line"))
+    settings = {name: TINY[name] for name in ("batch_size", "sequence_length", "valid_tokens")} | {"steps": 3}
+    plan = make_plan(corpus, settings, start=base, flops=1e11)
+    watch = Watch()
+    tuned = train(plan, tmp_path / "tuned", observers=[watch])
+    assert watch.steps[0].nats_per_token < 2.3  # a fresh model starts at about 2.7
+    assert tuned.tokenizer.fingerprint() == base.tokenizer.fingerprint()
+    assert tuned.training["from"] == "base"
+    assert (base.folder / "model.safetensors").read_bytes() == before
+    for trained in (base, tuned):
+        ids = TokenStream(Path(trained.training["tokens"]["folder"]), "train").read(0, 1000)
+        assert tuned.ngrams().novelty_of_ids(ids, tuned.tokenizer).copied_share == 1.0
+    share = base.ngrams().novelty_of_ids(ids, base.tokenizer).copied_share
+    assert share is not None
+    assert share < 0.5
+    with pytest.raises(Killed), monkeypatch.context() as patch:
+        train(plan, tmp_path / "killed", observers=[KilledAt(1, "step", patch)])
+    resumed = resume(tmp_path / "killed")
+    assert (resumed.folder / NGRAMS).read_bytes() == (tuned.folder / NGRAMS).read_bytes()
+    for name, value in (("hidden_units", 8), ("forget_bias", 0.0)):
+        with pytest.raises(ConfigError, match=f"{name} cannot be set when fine-tuning"):
+            make_plan(corpus, {name: value}, start=base, flops=1e11)
+
+
+def test_fine_tuning_with_another_vocabulary_carries_over_what_both_know(text: Path, tmp_path: Path) -> None:
+    base = train(plan_for(text, steps=150, learning_rate=0.03, dropout=0.0), tmp_path / "base")
+    before = {path: path.read_bytes() for path in base.folder.rglob("*") if path.is_file()}
+    other = tmp_path / "other.txt"
+    other.write_text(text.read_text(encoding="utf-8").replace("moon", "Möön"), encoding="utf-8")
+    settings = {name: TINY[name] for name in ("batch_size", "sequence_length", "valid_tokens")} | {"steps": 3}
+    corpus, said, watch = Corpus([other], CorpusConfig(documents="line")), list[str](), Watch()
+    plan = make_plan(corpus, settings | {"tokenizer": "char"}, start=base, flops=1e11)
+    tuned = train(plan, tmp_path / "tuned", observers=[watch], say=said.append)
+    size, known = tuned.tokenizer.vocab_size, len({*base.tokenizer.pieces()} & {*tuned.tokenizer.pieces()})
+    assert {*tuned.tokenizer.pieces()} - {*base.tokenizer.pieces()} == {"M", "ö"}
+    assert f"{known:,} of {size:,} pieces are known to base; the others start afresh." in said
+    assert watch.steps[0].nats_per_token < 2.4  # a fresh model starts at about 2.8
+    assert {path: path.read_bytes() for path in base.folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_corpus_too_large_for_an_index_is_trained_on_without_one(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("textgen.training.run.MAX_NGRAMS", 100)
+    said = list[str]()
+    saved = train(plan_for(text, steps=2), tmp_path / "songs", say=said.append)
+    assert any("too large for an index" in line for line in said)
+    assert not saved.has_ngrams
+    with pytest.raises(SavedModelError, match="nothing can be said of copying"):
+        saved.ngrams()
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_frozen_layers_stay_as_they_are(text: Path, tmp_path: Path, optimizer: str) -> None:
+    frozen = ["embedding", "lstm_0"]
+    base = train(plan_for(text, steps=2), tmp_path / "base")
+    settings = {name: TINY[name] for name in ("batch_size", "sequence_length", "valid_tokens")}
+    settings |= {"steps": 5, "freeze": frozen, "optimizer": optimizer}
+    tuned = train(make_plan(Corpus([text], CorpusConfig(documents="line")), settings, start=base), tmp_path / "tuned")
+    resumed = resume(tuned.folder, {"steps": 8})
+    for name, array in base.weights().items():
+        assert np.array_equal(resumed.weights()[name], array) == (name.split("/")[0] in frozen), name
+
+
+@pytest.mark.parametrize(
+    ("freeze", "message"),
+    [
+        (["lstm_2"], "There is no layer 'lstm_2' to freeze. There are: embedding, lstm_0, lstm_1, projection, head."),
+        (["embedding", "lstm_0", "lstm_1", "projection", "head"], "nothing is left to train"),
+    ],
+)
+def test_layers_that_cannot_be_frozen_are_named(text: Path, freeze: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan_for(text, freeze=freeze)
+    assert message in str(caught.value)
+
+
+class Poison(Observer):
+    """Makes an output of the network infinite after some steps, as a bug or bad memory would."""
+
+    def __init__(self, steps: Sequence[int], monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self._steps = list(steps)
+        self._models: list[LanguageModel] = []
+        start_bias = LanguageModel.start_bias
+
+        def remember(model: LanguageModel, counts: np.ndarray) -> None:
+            self._models.append(model)
+            start_bias(model, counts)
+
+        monkeypatch.setattr(LanguageModel, "start_bias", remember)
+
+    def on_step(self, report: StepReport) -> None:
+        if self._steps and report.step == self._steps[0]:
+            self._steps.pop(0)
+            bias = np.array(self._models[-1].head.bias.numpy())
+            bias[5] = np.nan
+            self._models[-1].head.bias.assign(bias)
+
+    def on_fault(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_a_loss_that_is_no_number_takes_the_run_back_to_its_last_checkpoint(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison, watch = Poison([21], monkeypatch), Watch()
+    saved = train(plan_for(text, steps=40, validations=2), tmp_path / "songs", observers=[poison, watch])
+    assert saved.training["state"].startswith("finished")
+    assert (saved.training["progress"]["left_out"], saved.training["progress"]["rollbacks"]) == (5, 1)
+    assert all(np.isfinite(array).all() for array in saved.weights().values())
+    assert [report.step for report in watch.steps] == [*range(1, 22), *range(21, 41)]
+    assert [line.split(":")[0] for line in poison.lines[:4]] == ["Step 22", "Step 23", "Step 24", "Step 25"]
+    assert poison.lines[4].startswith("At step 26 the loss or its gradient was not finite 5 times in a row: back to")
+    assert "weights of step 20" in poison.lines[4]
+    windows = watch.steps[20].epochs, watch.steps[21].epochs
+    assert windows[1] - windows[0] == pytest.approx(6 * watch.steps[0].epochs)  # those since are skipped
+
+
+def test_too_many_faults_end_the_run_and_leave_the_last_good_weights(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison = Poison([6, 6, 6], monkeypatch)
+    with pytest.raises(
+        TrainingError, match=r"At step 8 the weights .*going back to a checkpoint 2 times.*learning_rate"
+    ):
+        train(plan_for(text, steps=12, max_rollbacks=2), tmp_path / "songs", observers=[poison])
+    saved = load_model(str(tmp_path / "songs"))
+    assert all(np.isfinite(array).all() for array in saved.weights().values())
+    assert saved.training["state"].startswith("failed")
+    assert saved.training["progress"]["best_step"] == 4
+
+
+def test_weights_that_are_not_finite_are_never_saved(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison = Poison([8], monkeypatch)  # of 12 steps with 3 validations: just before a checkpoint
+    train(plan_for(text), tmp_path / "songs", observers=[poison])
+    assert "At step 8 the weights were not finite" in poison.lines[0]
+    for file in (tmp_path / "songs" / "checkpoints").glob("*/*.safetensors"):
+        assert all(np.isfinite(array).all() for array in load_file(file).values())
+
+
+@pytest.mark.slow
+def test_float16_learns_as_float32_does(text: Path, tmp_path: Path) -> None:
+    scores = [
+        train(plan_for(text, precision=precision), tmp_path / precision).training["scores"]["nats_per_token"]
+        for precision in ("float32", "float16")
+    ]
+    assert scores[0] == pytest.approx(scores[1], abs=2e-3)
+
+
+def test_float16_lowers_the_scale_of_its_loss_where_it_overflows_and_counts_no_fault(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LossScale.__init__, "__defaults__", (2.0**30, 0))
+    watch, plan = Watch(), plan_for(text, precision="float16", steps=24, validations=2)
+    saved = train(plan, tmp_path / "whole", observers=[watch])
+    assert saved.training["progress"]["left_out"] == 0
+    assert 4 < len(watch.steps) < 20  # the others were left out, and told to nobody
+    train(plan, tmp_path / "parts", observers=[Watch(20)])
+    resume(tmp_path / "parts")
+    last = "checkpoints/step-000000024/tensors.safetensors"
+    assert (tmp_path / "whole" / last).read_bytes() == (tmp_path / "parts" / last).read_bytes()
+
+
+def test_early_stopping(text: Path, tmp_path: Path) -> None:
+    watch = Watch()
+    plan = plan_for(text, steps=400, validations=100, patience=3, learning_rate=0.5, warmup=0.0)
+    saved = train(plan, tmp_path / "songs", observers=[watch])
+    assert "no better score in 3 validations" in saved.training["state"]
+    assert watch.steps[-1].step < 400
+    best = min(report.nats_per_token for report in watch.validations)
+    assert saved.training["progress"]["best_step"] in [r.step for r in watch.validations if r.nats_per_token == best]
+
+
+def test_a_budget_in_minutes_is_kept_and_the_schedule_ends_with_it(text: Path, tmp_path: Path) -> None:
+    watch = Watch()
+    plan = plan_for(text, steps=None, minutes=0.05, validations=2)
+    saved = train(plan, tmp_path / "songs", observers=[watch])
+    assert 3.0 <= saved.training["progress"]["seconds"] < 6.0
+    assert watch.steps[-1].learning_rate < 0.2 * plan.training_config.learning_rate
+
+
+def test_keras_callbacks_see_the_run_and_can_stop_it(text: Path, tmp_path: Path) -> None:
+    import keras
+
+    class Stop(keras.callbacks.Callback):
+        """Records what Keras says and stops after two validations."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen: list[tuple[str, Any]] = []
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            self.seen.append(("batch", logs["loss"]))
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            self.seen.append(("epoch", logs["val_loss"]))
+            self.model.stop_training = epoch == 1
+
+    callback = Stop()
+    history = tmp_path / "history.csv"
+    saved = train(plan_for(text), tmp_path / "songs", callbacks=[callback, keras.callbacks.CSVLogger(str(history))])
+    assert [kind for kind, _ in callback.seen].count("epoch") == 2
+    assert "callback" in saved.training["state"]
+    assert len(history.read_text(encoding="utf-8").splitlines()) == 3
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of Keras with NumPy 2
+def test_keras_callbacks_set_the_learning_rate_from_the_next_step_on(text: Path, tmp_path: Path) -> None:
+    """The scheduler sets it before the first step, and both with each validation; resuming goes on with it."""
+    from keras.callbacks import LearningRateScheduler, ReduceLROnPlateau
+
+    seen: list[tuple[int, float]] = []
+
+    def schedule(epoch: int, rate: float) -> float:
+        seen.append((epoch, rate))
+        return 0.008 if epoch == 0 else rate
+
+    plan = plan_for(text, schedule="constant", warmup=0.0, learning_rate=0.01, validations=3, patience=None)
+    plateau = ReduceLROnPlateau(monitor="loss", mode="max", factor=0.5, patience=1, min_lr=0.003)  # falls: no gain
+    watch = Watch(8)
+    train(plan, tmp_path / "songs", observers=[watch], callbacks=[LearningRateScheduler(schedule), plateau])
+    assert [report.learning_rate for report in watch.steps] == pytest.approx([0.008] * 8)
+    assert [rate for _, rate in seen] == pytest.approx([0.01, 0.008, 0.004])
+    later = Watch()
+    resume(tmp_path / "songs", observers=[later], callbacks=[LearningRateScheduler(schedule)])
+    assert [report.learning_rate for report in later.steps] == pytest.approx([0.004] * 4)
+    assert [epoch for epoch, _ in seen] == [0, 1, 2, 2, 3]
+    assert seen[3][1] == pytest.approx(0.004)
+
+
+def test_a_callback_and_a_schedule_cannot_both_set_the_learning_rate(text: Path, tmp_path: Path) -> None:
+    from keras.callbacks import Callback, LearningRateScheduler, ReduceLROnPlateau
+
+    class Own(Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            if batch == 5:
+                self.model.optimizer.learning_rate = 0.001
+
+    plan = plan_for(text, schedule="cosine", learning_rate=0.01, validations=1)
+    for callback in (LearningRateScheduler(lambda epoch: 0.1), ReduceLROnPlateau()):
+        with pytest.raises(ConfigError, match=f"{type(callback).__name__} sets .* so does the schedule cosine: choose"):
+            train(plan, tmp_path / "songs", callbacks=[callback])
+    assert not (tmp_path / "songs").exists()
+    watch = Watch()
+    train(plan, tmp_path / "songs", observers=[watch], callbacks=[Own()])
+    rates = [report.learning_rate for report in watch.steps]
+    assert rates[6:] == pytest.approx([0.001] * 6)  # whoever writes a callback of his own means it
+    assert min(rates[:6]) > 0.001
+
+
+def test_the_speed_of_a_step_counts_neither_validations_nor_checkpoints(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock is the test's: a step takes 1 s, a validation 100 s, and writing a checkpoint 1,000 s."""
+    from textgen.training import trainer
+
+    now = 0.0
+
+    def taking(seconds: float, function: Any) -> Any:
+        def slow(*arguments: Any, **options: Any) -> Any:
+            nonlocal now
+            now += seconds
+            return function(*arguments, **options)
+
+        return slow
+
+    monkeypatch.setattr("textgen.training.trainer.time.perf_counter", lambda: now)
+    monkeypatch.setattr(trainer.Trainer, "_step", taking(1.0, trainer.Trainer._step))
+    monkeypatch.setattr(trainer.Trainer, "_score", taking(100.0, trainer.Trainer._score))
+    monkeypatch.setattr(trainer.Trainer, "save_checkpoint", taking(1000.0, trainer.Trainer.save_checkpoint))
+    watch = Watch()
+    saved = train(plan_for(text, validations=3, save_minutes=0.0), tmp_path / "songs", observers=[watch])
+    assert [report.tokens_per_second for report in watch.steps] == pytest.approx([4 * 16.0] * 12)
+    assert saved.training["progress"]["seconds"] > 300  # which is all the time that the run took
+
+
+def test_learning_rates_are_tried_with_all_that_a_run_does(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows, labels, scale of the loss and devices are those of the plan, not of another run."""
+    import tensorflow as tf
+
+    from textgen.dataset import batches
+    from textgen.training import lr_finder, trainer
+    from textgen.training.distribution import Distribution
+    from textgen.training.run import find_learning_rate
+    from textgen.training.train_step import Update
+
+    seen: list[tuple[Any, ...]] = []
+    gradient = Update.gradient
+
+    def watched(self: Update, inputs: Any, targets: Any, state: Any, step: int, scale: float = 1.0) -> Any:
+        seen.append((tuple(inputs.shape), scale, self._distribution))
+        return gradient(self, inputs, targets, state, step, scale)
+
+    made: list[trainer.Trainer] = []
+    begin = trainer.Trainer.__init__
+
+    def noted(self: trainer.Trainer, *arguments: Any, **options: Any) -> None:
+        begin(self, *arguments, **options)
+        made.append(self)
+
+    monkeypatch.setattr(lr_finder, "STEPS", 6)
+    monkeypatch.setattr(Update, "gradient", watched)
+    monkeypatch.setattr(trainer.Trainer, "__init__", noted)
+    settings = {"random_bptt": 0.5, "label_dropout": 0.5, "subword_alpha": 0.3, "tokenizer": "unigram"}
+    plan = plan_for(text, precision="float16", vocab_size=290, **settings)
+    distribution = Distribution(tf.distribute.OneDeviceStrategy("/cpu:0"))
+    points = find_learning_rate(plan, distribution=distribution)
+    assert len(points) == 6
+    (used,) = made
+    assert used._batches == batches.Batches.for_training(used._data.train, plan.training_config, 0, "forward")
+    assert used._batches.random_bptt == used._batches.label_dropout == 0.5
+    assert type(used._data.train).__name__ == "SampledStream"
+    assert {shape[1] for shape, _, _ in seen} > {16}  # short windows, too
+    assert {scale for _, scale, _ in seen} == {LossScale().scale}
+    assert {of for _, _, of in seen} == {distribution}
+    monkeypatch.setattr(distribution, "num_workers", 2)
+    with pytest.raises(ConfigError, match="are tried in one process"):
+        find_learning_rate(plan, distribution=distribution)
+
+
+def test_a_validation_file_is_used_instead_of_a_share(text: Path, tmp_path: Path) -> None:
+    held_out = tmp_path / "held-out.txt"
+    held_out.write_text("the old fox sang\na song of rain", encoding="utf-8")
+    corpus = Corpus([text], CorpusConfig(documents="line"))
+    valid = Corpus([held_out], CorpusConfig(documents="line"))
+    plan = make_plan(corpus, TINY, valid=valid, flops=1e11)
+    saved = train(plan, tmp_path / "songs")
+    assert saved.training["scores"]["bytes"] == len("the old fox sang") + len("a song of rain")
+
+
+def test_a_failure_before_the_first_step_leaves_no_folder(text: Path, tmp_path: Path) -> None:
+    plan = plan_for(text)
+    broken = replace(plan, tokenizer_config=replace(plan.tokenizer_config, vocab_size=5000))
+    with pytest.raises(Exception, match="5000"):
+        train(broken, tmp_path / "songs")
+    assert not (tmp_path / "songs").exists()
+
+
+def test_a_batch_larger_than_the_corpus_is_refused(text: Path) -> None:
+    with pytest.raises(CorpusError, match="less than one batch"):
+        plan_for(text, batch_size=512)
+
+
+AVERAGED = [
+    pytest.param({"average": "ema", "ema_decay": 0.8}, id="ema"),
+    pytest.param(
+        {"optimizer": "asgd", "nonmonotone": 1, "momentum": 0.9, "schedule": "plateau", "plateau_patience": 0},
+        id="asgd",
+        marks=pytest.mark.slow,
+    ),
+]
+
+
+@pytest.mark.parametrize("settings", AVERAGED)
+def test_an_averaged_run_is_interrupted_and_resumed_exactly(
+    text: Path, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    class CtrlC(Watch):
+        def on_step(self, report: StepReport) -> None:
+            super().on_step(report)
+            if report.step == 7:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    plan = plan_for(text, validations=6, patience=None, **settings)
+    whole, rest = Watch(), Watch()
+    saved = train(plan, tmp_path / "whole", observers=[whole])
+    with pytest.raises(Interrupted):
+        train(plan, tmp_path / "parts", observers=[CtrlC()])
+    resumed = resume(tmp_path / "parts", observers=[rest])
+    assert [r.nats_per_token for r in rest.validations] == [r.nats_per_token for r in whole.validations[3:]]
+    last = f"step-{12:09d}/tensors.safetensors"
+    checkpoints = [(tmp_path / name / "checkpoints" / last).read_bytes() for name in ("whole", "parts")]
+    assert checkpoints[0] == checkpoints[1]
+    for name, array in weights(saved).items():
+        np.testing.assert_array_equal(array, weights(resumed)[name])

@@ -1,0 +1,160 @@
+"""One update: gradients of everything that is added to the loss, for a batch in one piece and in shards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from textgen import runtime
+from textgen.model import reference
+from textgen.model.language_model import LanguageModel
+from textgen.model.layers.dropout import Noise
+from textgen.model.reference import Weights
+from textgen.runtime import load_tensorflow
+from textgen.settings import ModelConfig, TrainingConfig
+from textgen.training.distribution import Distribution
+from textgen.training.train_step import Gradient, Update
+
+load_tensorflow()
+
+B, T, E, H, V, PAD = 4, 5, 6, 7, 11, 0
+STILL = ModelConfig(V, E, H, 2, dropout=0.0, embedding_dropout=0.0)
+STEP = 1e-4  # of central differences
+RNG = np.random.default_rng(3)
+TEXT = RNG.integers(1, V, (B, T + 1)).astype(np.int32)
+TEXT[1, -2:] = PAD
+INPUTS, TARGETS = TEXT[:, :-1], TEXT[:, 1:]
+STATE = [tuple(RNG.normal(0, 0.5, (2, B, H))) for _ in range(2)]
+WEIGHTS = {name: RNG.normal(0, 0.5, shape) for name, shape in STILL.weight_shapes().items()}
+
+
+@pytest.fixture(params=[1, 2], ids=["whole", "two shards"])
+def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "num_cores", lambda: request.param)
+    monkeypatch.setattr("textgen.training.distribution.num_cores", lambda: request.param)
+
+
+def update_of(model: ModelConfig = STILL, precision: str = "float32", **settings: Any) -> Update:
+    network = LanguageModel(model, pad_id=PAD, precision=precision)
+    network.assign_weights({name: weight.astype(np.float32) for name, weight in WEIGHTS.items()})
+    return Update(network, TrainingConfig(batch_size=B, sequence_length=T, **settings), Distribution())
+
+
+def gradient_of(update: Update, step: int = 0, loss_scale: float = 1.0) -> Gradient:
+    state = tuple(tuple(tf.constant(array, tf.float32) for array in layer) for layer in STATE)
+    return update.gradient(tf.constant(INPUTS), tf.constant(TARGETS), state, step, loss_scale)
+
+
+def assert_gradients(update: Update, gradient: Gradient, loss: Callable[[Weights], float]) -> None:
+    """They are those of `loss`, by central differences along a random direction of each weight."""
+    names = {id(weight): name for name, weight in update._model.named_weights().items()}
+    for weight, ours in zip(update.weights, gradient.gradients, strict=True):
+        name = names[id(weight)]
+        direction = np.random.default_rng(5).normal(size=ours.shape)
+        losses = [loss(WEIGHTS | {name: WEIGHTS[name] + sign * STEP * direction}) for sign in (1, -1)]
+        expected = (losses[0] - losses[1]) / (2 * STEP)
+        assert abs(expected) > 1e-4, name
+        assert float((ours.numpy() * direction).sum()) == pytest.approx(expected, rel=1e-4, abs=1e-5), name
+
+
+def nats_of(weights: Weights) -> float:
+    logits, _, _ = reference.forward(weights, INPUTS, STATE)
+    return reference.cross_entropy(logits, TARGETS, PAD)[0]
+
+
+@pytest.mark.usefixtures("cores")
+def test_penalties_on_activations_are_means_over_the_tokens_that_count() -> None:
+    def loss(weights: Weights) -> float:
+        _, _, trace = reference.forward(weights, INPUTS, STATE)
+        previous = np.concatenate([STATE[-1][0][:, None], trace.hidden[:, :-1]], 1)
+        sizes, steps = ((array**2).mean(-1)[TARGETS != PAD].mean() for array in (trace.hidden, trace.hidden - previous))
+        return nats_of(weights) + 2.0 * float(sizes) + 3.0 * float(steps)
+
+    update = update_of(activation_penalty=2.0, temporal_penalty=3.0)
+    gradient = gradient_of(update)
+    assert gradient.nats == pytest.approx(nats_of(WEIGHTS), abs=1e-5)  # without the penalties
+    assert_gradients(update, gradient, loss)
+
+
+def test_one_penalty_is_on_outputs_after_dropout_and_the_other_on_those_before() -> None:
+    model = update_of(ModelConfig(V, E, H, 2, dropout=0.5, embedding_dropout=0.0))._model
+    _, state, (activations,) = model.read(INPUTS, noise=Noise(tf.constant([1, 2])))
+    assert np.all(activations.outputs)
+    np.testing.assert_allclose(activations.outputs[-1], state[-1][0], atol=1e-6)
+    silent = activations.dropped.numpy() == 0
+    assert 0 < silent.mean() < 1
+    np.testing.assert_allclose(activations.dropped, np.where(silent, 0, 2 * activations.outputs.numpy()), atol=1e-6)
+    assert not np.any(activations.before)
+
+
+@pytest.mark.usefixtures("cores")
+def test_label_smoothing_asks_for_a_share_of_every_piece() -> None:
+    def loss(weights: Weights) -> float:
+        logits, _, _ = reference.forward(weights, INPUTS, STATE)
+        shifted = logits - np.log(np.exp(logits).sum(-1, keepdims=True))  # log p
+        evenly = -shifted.mean(-1)[TARGETS != PAD].mean()
+        return 0.8 * nats_of(weights) + 0.2 * float(evenly)
+
+    update = update_of(label_smoothing=0.2)
+    gradient = gradient_of(update)
+    assert gradient.nats == pytest.approx(nats_of(WEIGHTS), abs=1e-5)
+    assert_gradients(update, gradient, loss)
+
+
+def test_accumulated_batches_are_one_large_batch() -> None:
+    """With dropout, and padding that is not shared out evenly."""
+    model = ModelConfig(V, E, H, 2, dropout=0.4, embedding_dropout=0.2, word_dropout=0.2, weight_drop=0.3)
+    update, whole = update_of(model), gradient_of(update_of(model))
+    update._config = replace(update._config, batch_size=2, accumulate=2)
+    parts = gradient_of(update)
+    assert parts.nats == pytest.approx(whole.nats, abs=1e-6)
+    np.testing.assert_allclose(parts.norms, whole.norms, rtol=1e-5)
+    for ours, theirs in zip(parts.gradients, whole.gradients, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    for ours, theirs in zip(tf.nest.flatten(parts.state), tf.nest.flatten(whole.state), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_clipping_by_value_bounds_each_number_and_leaves_the_length() -> None:
+    update = update_of(clip_value=1e-3, clip_norm=1e-6, optimizer="sgd", weight_decay=0.0)
+    before = update._model.weights_as_arrays()
+    gradient = gradient_of(update)
+    update.apply(gradient, 0.5)
+    assert gradient.norm > 0.1
+    names = {id(weight): name for name, weight in update._model.named_weights().items()}
+    for weight, g in zip(update.weights, gradient.gradients, strict=True):
+        expected = before[names[id(weight)]] - 0.5 * np.clip(g.numpy(), -1e-3, 1e-3)
+        np.testing.assert_allclose(weight.numpy(), expected, atol=1e-7)
+
+
+def test_a_scaled_loss_has_the_same_gradient() -> None:
+    """To the last digit: the scale is a power of 2."""
+    plain, scaled = gradient_of(update_of()), gradient_of(update_of(), loss_scale=1024.0)
+    assert scaled.nats == plain.nats
+    for ours, theirs in zip(scaled.gradients, plain.gradients, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_in_float16_a_scale_keeps_gradients_from_vanishing_and_too_much_of_it_overflows() -> None:
+    exact = gradient_of(update_of()).gradients
+
+    def error(precision: str, loss_scale: float) -> float:
+        ours = gradient_of(update_of(precision=precision), loss_scale=loss_scale).gradients
+        return max(float(tf.norm(a - b) / tf.norm(b)) for a, b in zip(ours, exact, strict=True))
+
+    assert error("float16", 1024.0) < 0.01
+    assert error("float16", 2.0**-20) > 0.1
+    assert not gradient_of(update_of(precision="float16"), loss_scale=2.0**30).is_finite
+
+
+@pytest.mark.parametrize("apart", [1 << 31, 1 << 32, 1 << 62])
+def test_seeds_far_apart_have_masks_of_their_own(apart: int) -> None:
+    noisy = replace(STILL, dropout=0.5)
+    one, again, other = (gradient_of(update_of(noisy, seed=seed)) for seed in (5, 5, 5 + apart))
+    assert one.nats == again.nats
+    assert one.nats != other.nats

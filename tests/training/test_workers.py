@@ -1,0 +1,295 @@
+"""Several processes: started, watched, started again; and real ones that train together (slow)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from textgen.errors import TrainingError
+from textgen.storage import locked
+from textgen.training import workers
+from textgen.training.checkpoints import newest_checkpoint
+from textgen.training.workers import run_workers
+
+SCRIPT = """
+import json, os, signal, sys, time
+from pathlib import Path
+folder, first, rest = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3:]
+place = json.loads(os.environ["TEXTGEN_WORKER"])
+index = place["worker"]
+assert len(place["links"]) == (1 if index else place["of"] - 1)
+log = folder / f"log-{index}"
+times = log.read_text().count("\\n") if log.exists() else 0
+with log.open("a") as file:
+    file.write(" ".join(rest) + "\\n")
+print("worker", index, "speaks", file=sys.stderr)
+what = first[times][index] if times < len(first) else 0
+if what == "wait":
+    time.sleep(60)
+elif what == "stop":
+    os.kill(os.getpid(), signal.SIGSTOP)
+elif isinstance(what, str):
+    os.kill(os.getpid(), getattr(signal, what))
+sys.exit(what)
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program that ends as it is told, each time it is started."""
+    monkeypatch.setattr("textgen.training.workers.time.sleep", lambda seconds: time_sleep(min(seconds, 0.05)))
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT, encoding="utf-8")
+    return path
+
+
+time_sleep = time.sleep
+
+
+def run(script: Path, endings: list[list[object]], max_restarts: int = 3) -> tuple[int, list[str]]:
+    """The exit code and what was said, where the workers' n-th start ends with `endings[n]`."""
+    said: list[str] = []
+    command = [sys.executable, str(script), str(script.parent), json.dumps(endings)]
+    number = len(endings[0])
+    code = run_workers(
+        ["begin"], ["go", "on"], number, script.parent, max_restarts=max_restarts, say=said.append, command=command
+    )
+    return code, said
+
+
+def starts(script: Path, worker: int = 0) -> list[str]:
+    return (script.parent / f"log-{worker}").read_text(encoding="utf-8").splitlines()
+
+
+def test_all_are_done(script: Path) -> None:
+    assert run(script, [[0, 0, 0]]) == (0, [])
+    assert [starts(script, worker) for worker in range(3)] == [["begin"]] * 3
+
+
+@pytest.mark.parametrize("code", [1, 2, 130, 143])
+def test_what_a_restart_would_not_mend_ends_the_others(
+    script: Path, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "PATIENCE", 0.5)
+    assert run(script, [[code, "wait"]]) == (code, [])
+    assert starts(script) == ["begin"]
+
+
+def test_the_error_of_another_worker_is_shown(script: Path) -> None:
+    assert run(script, [[75, 1]]) == (1, ["worker 1 speaks"])
+
+
+def test_one_that_is_killed_is_started_again_with_all_others(script: Path) -> None:
+    code, said = run(script, [[75, "SIGKILL"], [0, 0]])
+    assert code == 0
+    assert starts(script) == starts(script, 1) == ["begin", "begin"]
+    assert said == [
+        "Worker 1 of 2 was ended by SIGKILL. Its last words: worker 1 speaks "
+        "All start again from the last checkpoint in 1 s (1 of 3)."
+    ]
+
+
+def test_a_restart_resumes_once_there_is_a_checkpoint(script: Path) -> None:
+    """The first start is what was asked for, whatever is there: it may refuse."""
+    (script.parent / "checkpoints" / "step-000000005").mkdir(parents=True)
+    assert run(script, [[75, 75], [0, 0]])[0] == 0
+    assert starts(script) == ["begin", "go on"]
+
+
+def test_one_that_is_stopped_is_killed_when_another_gives_up_on_it(script: Path) -> None:
+    code, said = run(script, [["SIGALRM", "stop"], [0, 0]])
+    assert code == 0
+    assert "Worker 0 of 2 did not come on in time (start_timeout, step_timeout)." in said[0]
+
+
+def test_restarts_come_to_an_end(script: Path) -> None:
+    with pytest.raises(TrainingError, match=r"Worker 0 of 2 ended with exit code 7\. That was the last of 2 restarts"):
+        run(script, [[7, 0]] * 9, max_restarts=2)
+    assert len(starts(script)) == 3
+
+
+def test_a_termination_is_passed_on(script: Path) -> None:
+    timer = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    assert run(script, [["wait", "wait"]]) == (143, [])  # this program does not save first, and is not started again
+    timer.join()
+
+
+# === Real processes ===
+
+WATCHDOG = 15  # seconds; TensorFlow's own heartbeat may be quicker
+
+SETTINGS = [
+    "--tokenizer", "char", "--hidden-units", "16", "--embedding-dim", "16", "--num-layers", "2", "--batch-size", "4",
+    "--sequence-length", "16", "--steps", "60", "--validations", "6", "--precision", "float32", ]  # fmt: skip
+ENDLESS = ["--steps", "1000000", "--save-minutes", "0.001"]
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(0)
+    words = ["moon", "river", "the", "old", "fox", "sang", "a", "slow", "song", "of", "rain", "and"]
+    path = tmp_path_factory.mktemp("workers") / "songs.txt"
+    path.write_text("\n".join(" ".join(rng.choice(words, 6)) for _ in range(200)), encoding="utf-8")
+    return path
+
+
+def start_training(text: Path, name: str, *options: str, **variables: str) -> subprocess.Popen[str]:
+    arguments = ["train", str(text), "--name", name, "--models-dir", str(text.parent), *SETTINGS, *options]
+    command = [sys.executable, "-m", "textgen", *arguments]
+    return subprocess.Popen(command, env=os.environ | variables, stderr=subprocess.PIPE, text=True)
+
+
+def training_ends(training: subprocess.Popen[str]) -> str:
+    """What it has said; it must have done well."""
+    _, said = training.communicate()
+    assert training.returncode == 0, said
+    return said
+
+
+def said_until(words: str, training: subprocess.Popen[str]) -> str:
+    said = ""
+    for line in training.stderr or ():
+        said += line
+        if words in line:
+            return said
+    raise AssertionError(f"{words!r} was not said: {said}")
+
+
+def final_weights(text: Path, name: str) -> dict[str, np.ndarray]:
+    return newest_checkpoint(text.parent / name / "checkpoints")[0].tensors
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    tasks = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8")
+    return [int(child) for child in tasks.split()]
+
+
+def wait_for_step(text: Path, name: str, step: int) -> None:
+    until = time.monotonic() + 300
+    while time.monotonic() < until:
+        saved = sorted((text.parent / name / "checkpoints").glob("step-*"))
+        if saved and int(saved[-1].name.split("-")[1]) >= step:
+            return
+        time_sleep(0.05)
+    raise AssertionError("the training did not come so far")
+
+
+def family(process: subprocess.Popen[str]) -> list[int]:
+    """A process and all that descend from it."""
+    found = [process.pid]
+    for pid in found:
+        for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
+            found += map(int, tasks.read_text(encoding="utf-8").split())
+    return found
+
+
+def sockets_of(pids: Sequence[int]) -> set[str]:
+    """The numbers of the sockets that processes have open."""
+    links = [os.readlink(file) for pid in pids for file in Path(f"/proc/{pid}/fd").iterdir() if file.is_symlink()]
+    return {link.removeprefix("socket:[").rstrip("]") for link in links if link.startswith("socket:[")}
+
+
+def numbers_in(table: str, column: int) -> set[str]:
+    lines = Path(f"/proc/net/{table}").read_text(encoding="utf-8").splitlines()[1:]
+    return {line.split()[column] for line in lines}
+
+
+def wait_for_the_end(pids: Sequence[int]) -> None:
+    until = time.monotonic() + 120
+    while any(Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids):
+        assert time.monotonic() < until, "some go on"
+        time_sleep(0.05)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="finds sockets in /proc")
+def test_workers_open_no_port_and_save_and_end_with_their_launcher(text: Path, request: pytest.FixtureRequest) -> None:
+    training = start_training(text, "orphans", "--workers", "2", *ENDLESS)
+    request.addfinalizer(training.kill)
+    wait_for_step(text, "orphans", 1)  # a step that took both
+    pids = family(training)
+    assert len(pids) >= 3
+    opened = sockets_of(pids)
+    assert len(opened & numbers_in("unix", 6)) >= 2  # the ends of what joins the workers
+    assert not opened & {number for table in ("tcp", "tcp6", "udp", "udp6") for number in numbers_in(table, 9)}
+    training.kill()
+    training.communicate()
+    wait_for_the_end(pids)
+    record = json.loads((text.parent / "orphans" / "training.json").read_text(encoding="utf-8"))
+    assert record["state"] == "interrupted"
+    step = newest_checkpoint(text.parent / "orphans" / "checkpoints")[0].position["step"]
+    assert record["progress"]["step"] == step > 1
+    with locked(text.parent / "orphans"):
+        pass  # nobody holds it
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("workers", [3, 8])
+def test_what_is_planned_for_several_workers_trains(text: Path, workers: int) -> None:
+    options = ["--name", f"of-{workers}", "--models-dir", str(text.parent), "--steps", "2", "--preset", "tiny"]
+    command = [sys.executable, "-m", "textgen", "train", str(text), "--workers", str(workers), *options]
+    training_ends(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_for_the_launcher_stops_all_workers_which_save(
+    text: Path, number: signal.Signals, request: pytest.FixtureRequest
+) -> None:
+    """Though it reaches no worker by itself."""
+    training = start_training(text, number.name, "--workers", "2", *ENDLESS)
+    request.addfinalizer(training.kill)
+    wait_for_step(text, number.name, 1)
+    training.send_signal(number)
+    _, said = training.communicate(timeout=120)
+    assert training.returncode == 128 + number, said
+    assert "everything is saved" in said
+    assert newest_checkpoint(text.parent / number.name / "checkpoints")[0].position["step"] > 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes in /proc")
+def test_workers_equal_one_process_whatever_happens_to_them(text: Path) -> None:
+    training_ends(start_training(text, "one"))
+    training_ends(start_training(text, "two", "--workers", "2"))
+    one, two = final_weights(text, "one"), final_weights(text, "two")
+    for name, array in one.items():
+        np.testing.assert_allclose(two[name], array, atol=1e-5)
+    assert len(list((text.parent / "two" / "logs").glob("events*"))) == 1  # the chief's
+
+    environment = {"SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_STEP_NUM_TASKS": "2"}
+    tasks = [
+        start_training(text, "slurm", "--trust-network", **environment, SLURM_PROCID=str(index)) for index in range(2)
+    ]
+    for task in tasks:
+        training_ends(task)
+    for name, array in two.items():  # summed by TensorFlow, in another order
+        np.testing.assert_allclose(final_weights(text, "slurm")[name], array, atol=1e-5)
+
+    for number, name, cause in (
+        (signal.SIGKILL, "killed", "was ended by SIGKILL"),
+        (signal.SIGSTOP, "stopped", "did not"),
+    ):
+        training = start_training(text, name, "--workers", "2", "--step-timeout", str(WATCHDOG))
+        wait_for_step(text, name, 30)
+        os.kill(children(training)[1], number)
+        began, said = time.monotonic(), said_until("All start again from the last checkpoint", training)
+        assert time.monotonic() - began < WATCHDOG + 10  # the time in which others are ended, too
+        assert cause in said
+        training_ends(training)
+        for weight, array in two.items():
+            np.testing.assert_array_equal(final_weights(text, name)[weight], array)

@@ -1,0 +1,90 @@
+"""What a person sees while a model trains: a progress bar in a terminal, plain lines elsewhere. All on stderr."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from textgen.cli import output
+from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
+
+PLAIN_SECONDS = 20.0  # between plain lines
+SAMPLE_CHARACTERS = 300  # of the text shown at a validation
+
+
+class Display(Observer):
+    """Loss, perplexity, speed and time left."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        super().__init__()
+        self.console = console or output.console()
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._last_line = time.monotonic()
+        self._nats: float | None = None  # smoothed
+
+    def say(self, line: str) -> None:
+        """One line, above the bar if there is one."""
+        output.show(self.console, line)
+
+    def on_start(self, run: RunReport) -> None:
+        """Opens the bar."""
+        if self.console.is_terminal:
+            columns = (
+                TextColumn("{task.percentage:3.0f} %"),
+                BarColumn(bar_width=None),
+                TextColumn("{task.fields[now]}"),
+            )
+            self._bar = Progress(*columns, console=self.console, expand=True, auto_refresh=False)
+            self._task = self._bar.add_task("", total=1.0, now="starting ...")
+            self._bar.start()
+
+    def on_step(self, report: StepReport) -> None:
+        """Moves the bar, or prints a line now and then."""
+        nats = report.nats_per_token
+        self._nats = nats if self._nats is None else 0.95 * self._nats + 0.05 * nats
+        if self._bar:
+            if time.monotonic() - self._last_line > 0.2:
+                self._last_line = time.monotonic()
+                self._bar.update(self._task, completed=report.progress, now=self._now(report))
+                self._bar.refresh()
+        elif time.monotonic() - self._last_line > PLAIN_SECONDS:
+            self._last_line = time.monotonic()
+            self.say(f"{100 * report.progress:3.0f} %  step {report.step:,}  {self._now(report)}")
+
+    def on_validation(self, report: ValidationReport) -> None:
+        """The score on held-out text, and the beginning of a sample."""
+        self.say(
+            f"step {report.step:,}, epoch {report.epochs:.2f}: held-out loss {report.nats_per_token:.4f}, "
+            f"perplexity {report.perplexity_per_token:.2f}, {report.bits_per_byte:.3f} bits a byte"
+            + (", the best so far" if report.improved else "")
+        )
+        if report.sample.strip():
+            sample = report.sample.strip()[:SAMPLE_CHARACTERS]
+            output.show(self.console, "\n".join(f"  | {line}" for line in sample.split("\n")), style="dim")
+
+    def on_fault(self, line: str) -> None:
+        """A line, since it should not happen."""
+        self.say(line)
+
+    def on_end(self) -> None:
+        """Closes the bar."""
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
+
+    def _now(self, report: StepReport) -> str:
+        nats = self._nats or 0.0
+        text = f"loss {nats:.3f}  {report.tokens_per_second:,.0f} tokens/s  {_clock(report.seconds_left)} left"
+        wide = self.console.width >= 90 or not self._bar
+        return f"ppl {math.exp(min(nats, 99.0)):,.1f}  {text}" if wide else text
+
+
+def _clock(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return "?"
+    hours, rest = divmod(int(seconds), 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"

@@ -1,0 +1,1 @@
+"""Documents to token ids on disk, and ids to batches for truncated backpropagation through time."""

@@ -1,0 +1,132 @@
+"""Much text to ids, on all cores.
+
+Python runs on one core at a time, and turning results into Python lists takes as long as finding the pieces. So
+each core gets a process of its own, fed by a thread through pipes: reading, encoding and writing overlap.
+"""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from itertools import chain, islice
+from queue import SimpleQueue
+from types import TracebackType
+from typing import IO, cast
+
+import numpy as np
+
+from textgen.child_processes import child_command, child_environment
+from textgen.errors import TokenizerError
+from textgen.runtime import num_cores
+from textgen.tokenizer.tokenizer import Tokenizer, load_tokenizer
+
+WORTH_IT = 8  # batches, from which on processes are started
+AHEAD = 2  # batches for each process that are read before they are needed
+
+
+def encode_batches(
+    batches: Iterable[Sequence[str]], tokenizer: Tokenizer, dtype: np.dtype
+) -> Generator[list[np.ndarray]]:
+    """The ids of each text of each batch, in order; at most a few batches are held at a time."""
+    batches = iter(batches)
+    first = list(islice(batches, WORTH_IT))
+    if len(first) < WORTH_IT or num_cores() == 1:
+        for batch in chain(first, batches):
+            yield _encode(tokenizer, batch, dtype)
+        return
+    with _Encoders(tokenizer, dtype, num_cores()) as encoders:
+        waiting: deque[Future[list[np.ndarray]]] = deque()
+        for batch in chain(first, batches):
+            waiting.append(encoders.submit(batch))
+            if len(waiting) > AHEAD * num_cores():
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _encode(tokenizer: Tokenizer, texts: Sequence[str], dtype: np.dtype) -> list[np.ndarray]:
+    return [np.asarray(ids, dtype) for ids in tokenizer.encode_batch(texts)]
+
+
+class _Encoders:
+    """Processes that encode, each spoken to by one thread at a time."""
+
+    def __init__(self, tokenizer: Tokenizer, dtype: np.dtype, number: int) -> None:
+        self._setup = (tokenizer.serialized, dtype)
+        self._threads = ThreadPoolExecutor(number)
+        self._idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
+        self._processes = [
+            subprocess.Popen(
+                child_command("textgen.dataset.parallel_encoding"),
+                env=child_environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+            for _ in range(number)
+        ]
+
+    def __enter__(self) -> _Encoders:
+        for process in self._processes:
+            _send(self._setup, cast(IO[bytes], process.stdin))
+            self._idle.put(process)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind:
+            for process in self._processes:
+                process.kill()
+        self._threads.shutdown(cancel_futures=True)
+        for process in self._processes:
+            for pipe in (process.stdin, process.stdout):
+                with suppress(OSError):  # of a process that has ended
+                    cast(IO[bytes], pipe).close()
+            process.wait()
+
+    def submit(self, texts: Sequence[str]) -> Future[list[np.ndarray]]:
+        """The ids of the texts, when they are ready."""
+        return self._threads.submit(self._ask, list(texts))
+
+    def _ask(self, texts: list[str]) -> list[np.ndarray]:
+        process = self._idle.get()
+        try:
+            _send(texts, cast(IO[bytes], process.stdin))
+            answer = pickle.load(cast(IO[bytes], process.stdout))
+        except (OSError, EOFError, pickle.UnpicklingError):
+            raise TokenizerError("A process that encodes the corpus has ended; is there enough memory?") from None
+        finally:
+            self._idle.put(process)
+        if isinstance(answer, TokenizerError):
+            raise answer
+        return cast("list[np.ndarray]", answer)
+
+
+def _send(message: object, pipe: IO[bytes]) -> None:
+    pickle.dump(message, pipe, protocol=pickle.HIGHEST_PROTOCOL)
+    pipe.flush()
+
+
+def _serve(source: IO[bytes], target: IO[bytes]) -> None:
+    """Answers lists of texts with lists of ids until the pipe is closed."""
+    serialized, dtype = pickle.load(source)
+    tokenizer = load_tokenizer(serialized)
+    while True:
+        try:
+            texts = pickle.load(source)
+        except EOFError:
+            return
+        try:
+            answer: object = [np.asarray(ids, dtype) for ids in tokenizer.encode_batch(texts, num_threads=1)]
+        except TokenizerError as error:
+            answer = error
+        _send(answer, target)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    _serve(sys.stdin.buffer, sys.stdout.buffer)

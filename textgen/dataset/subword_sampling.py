@@ -1,0 +1,106 @@
+"""Subword regularisation: training text in other pieces in each epoch, so that no one cut is learned by heart.
+
+    unigram   a line is cut in one of all possible ways, p(cut)^alpha: 0.1 to 0.5 is usual, and less is wilder
+              (Kudo 2018, arXiv:1804.10959)
+    bpe       each merge is left out with probability alpha: 0.1 is usual, and more is wilder
+              (BPE-dropout, Provilkov, Emelianenko & Voita 2020, arXiv:1910.13267)
+
+The text of an epoch is encoded anew on the disk when the epoch begins, from the ids of the likeliest pieces, which lose
+nothing. What comes out depends on (seed, epoch, place in the text) alone, so a resumed run reads the same pieces.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from hashlib import blake2b
+from pathlib import Path
+from threading import Lock
+from typing import cast
+
+import numpy as np
+
+from textgen.corpus.corpus import Part
+from textgen.dataset.cache_eviction import EPOCHS
+from textgen.dataset.token_stream import TokenStream, encode_parts
+from textgen.errors import ConfigError
+from textgen.storage import cache_folder, locked, sweep_abandoned, writing
+from textgen.tokenizer.tokenizer import SentencePieceTokenizer, Tokenizer
+
+SAMPLED = ("unigram", "bpe")  # vocabularies whose texts can be cut in several ways
+READ = 1 << 18  # ids that are turned into text at a time
+
+
+def require_sampling(tokenizer: str) -> None:
+    """Raises `ConfigError` where a kind of vocabulary has one way to cut a text."""
+    if tokenizer not in SAMPLED:
+        raise ConfigError(
+            f"subword_alpha needs a vocabulary that can cut a text in several ways, {' or '.join(SAMPLED)}: "
+            f"{tokenizer} has one way. Leave it out, or choose another tokenizer."
+        )
+
+
+class SampledStream(TokenStream):
+    """A stream in its likeliest pieces, which `of_epoch` gives in pieces drawn by lot. Threads may share it."""
+
+    def __init__(self, stream: TokenStream, tokenizer: Tokenizer, alpha: float, seed: int) -> None:
+        """Raises `ConfigError` where `tokenizer` has one way to cut a text."""
+        super().__init__(stream.folder, stream.split, stream.shards)
+        require_sampling(tokenizer.tokenizer)
+        self._tokenizer, self._alpha, self._seed = cast(SentencePieceTokenizer, tokenizer), alpha, seed
+        self._epochs: dict[int, TokenStream] = {}
+        self._lock = Lock()
+        cache = cache_folder()
+        with writing(cache):
+            cache.mkdir(parents=True, exist_ok=True)
+            sweep_abandoned(cache, EPOCHS)
+            self._kept_in = Path(tempfile.mkdtemp(prefix=EPOCHS, dir=cache))
+        stack = ExitStack()
+        stack.enter_context(locked(self._kept_in))
+        stack.callback(shutil.rmtree, self._kept_in, ignore_errors=True)
+        weakref.finalize(self, stack.close)
+
+    def of_epoch(self, epoch: int) -> TokenStream:
+        """The text in the pieces of an epoch; it and the one before are kept, since reading ahead needs both."""
+        if epoch not in self._epochs:
+            with self._lock:
+                if epoch not in self._epochs:
+                    self._epochs[epoch] = self._encoded(epoch)
+                    for old in [number for number in self._epochs if number < epoch - 1]:
+                        del self._epochs[old]
+                        shutil.rmtree(self._kept_in / str(old), ignore_errors=True)
+        return self._epochs[epoch]
+
+    def _encoded(self, epoch: int) -> TokenStream:
+        def encode(batches: Iterable[Sequence[str]]) -> Iterator[list[np.ndarray]]:
+            for number, texts in enumerate(batches):
+                seed = blake2b(f"{self._seed} {epoch} {number}".encode(), digest_size=4).digest()
+                rows = self._tokenizer.sample_batch(texts, self._alpha, int.from_bytes(seed) >> 1)
+                yield [np.asarray(ids, self.dtype) for ids in rows]
+
+        parts = ((self.split, part) for part in parts_of(self, self._tokenizer))
+        encode_parts(parts, self._tokenizer, self._kept_in / str(epoch), encode=encode)
+        return TokenStream(self._kept_in / str(epoch), self.split)
+
+
+def parts_of(stream: TokenStream, tokenizer: Tokenizer) -> Iterator[Part]:
+    """The documents of a stream as text, long ones in several parts."""
+    decoder, label = tokenizer.decoder(), None
+    for start in range(0, len(stream), READ):
+        ids, first = stream.read(start, min(start + READ, len(stream))), 0
+        for end in np.flatnonzero(ids == tokenizer.eos_id).tolist():
+            own, label = _without_label(ids[first:end], label, tokenizer)
+            yield Part(decoder.feed(own) + decoder.flush(), True, label)
+            first, label = end + 1, None
+        own, label = _without_label(ids[first:], label, tokenizer)
+        if text := decoder.feed(own):
+            yield Part(text, False, label)
+
+
+def _without_label(ids: np.ndarray, label: str | None, tokenizer: Tokenizer) -> tuple[list[int], str | None]:
+    """The other ids, and the label among them, if there is one; else the one before."""
+    labels = ids[ids > tokenizer.first_label] - tokenizer.first_label - 1
+    return ids[ids < tokenizer.first_label].tolist(), tokenizer.labels[labels[0]] if len(labels) else label

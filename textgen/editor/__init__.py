@@ -1,0 +1,1 @@
+"""Writing a text together with a model in the terminal."""

@@ -1,0 +1,197 @@
+"""Writing together with a model: the text, its past, and the suggestions for what comes next. No terminal."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from codecs import BOM_UTF8
+from collections import Counter
+from pathlib import Path
+
+from textgen.errors import TextgenError
+from textgen.generation.suggestions import Suggester, Suggestion
+from textgen.storage import check_writable, write_file
+
+HIGHEST = 2.0  # temperature
+NEWLINE = re.compile("\r\n?|\n")
+
+
+class Draft:
+    """A text in the making, and its past: each step can be undone, and done again."""
+
+    def __init__(self, text: str = "") -> None:
+        self.text = text
+        self._past: list[str] = []
+        self._future: list[str] = []
+        self._typing = False
+
+    def type(self, character: str) -> None:
+        """Appends a character; those of a word are one step."""
+        if not self._typing or character.isspace():
+            self._step()
+        self.text += character
+        self._typing = True
+
+    def replace(self, text: str) -> None:
+        """Makes another text of it: one step."""
+        if text != self.text:
+            self._step()
+            self.text = text
+
+    def undo(self) -> bool:
+        """Takes the last step back; False where there is none."""
+        return self._travel(self._past, self._future)
+
+    def redo(self) -> bool:
+        """Takes the last undo back; False where there is none."""
+        return self._travel(self._future, self._past)
+
+    def _step(self) -> None:
+        self._past.append(self.text)
+        self._future.clear()
+        self._typing = False
+
+    def _travel(self, source: list[str], target: list[str]) -> bool:
+        if source:
+            target.append(self.text)
+            self.text = source.pop()
+            self._typing = False
+            return True
+        return False
+
+
+class TextFile:
+    """A UTF-8 text on the disk, whose byte order mark and line endings are kept; a draft has neither."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._mark = b""
+        self._newline = "\n"
+
+    def read(self) -> str:
+        """The text, its lines ended by \\n; of a file that is not there yet, none.
+
+        Raises `TextgenError`, also for what would only be found out when the text is written.
+        """
+        check_writable(self._path)
+        try:
+            data = self._path.read_bytes() if self._path.exists() else b""
+            self._mark = BOM_UTF8 if data.startswith(BOM_UTF8) else b""
+            text = data.removeprefix(self._mark).decode()
+        except (OSError, UnicodeDecodeError) as error:
+            raise TextgenError(
+                f"Cannot read {self._path}: {error}. Name a UTF-8 text, or a file that is not there yet."
+            ) from None
+        endings = Counter(NEWLINE.findall(text))  # where they differ, all become the commonest
+        self._newline = endings.most_common(1)[0][0] if endings else "\n"
+        return NEWLINE.sub("\n", text)
+
+    def write(self, text: str) -> None:
+        """Writes a text as the file had it. Raises `TextgenError`."""
+        write_file(self._path, self._mark + text.replace("\n", self._newline).encode())
+
+
+class Session:
+    """A draft that stands in a file, with suggestions; `message` says what the last action has to say."""
+
+    def __init__(self, suggester: Suggester, path: Path, *, length: int, temperature: float) -> None:
+        """Goes on with the text in `path`, if there is one. Raises `TextgenError` where that cannot be read."""
+        self._file = TextFile(path)
+        self.draft = Draft(self._file.read())
+        self.path = path
+        self.temperature = temperature
+        self.page = 0  # of the suggestions; 0 has the likeliest
+        self.message = ""
+        self._suggester = suggester
+        self._length = length  # of a suggestion, pieces
+        self._seed = 0
+        self._saved = self.draft.text
+        self._known: tuple[object, list[Suggestion]] = None, []  # suggestions, and what they depend on
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether the file lacks something of the text."""
+        return self.draft.text != self._saved
+
+    def suggestions(self) -> list[Suggestion]:
+        """What may follow the text; worked out once."""
+        depends = self.draft.text, self.temperature, self.page, self._seed
+        if self._known[0] != depends:
+            text, temperature, page, seed = depends
+            found = self._suggester.suggest(text, length=self._length, temperature=temperature, page=page, seed=seed)
+            self._known = depends, found
+        return self._known[1]
+
+    def type(self, character: str) -> None:
+        """Appends a character."""
+        self.draft.type(character)
+        self._begin()
+
+    def replace(self, text: str) -> None:
+        """Makes another text of the draft."""
+        self.draft.replace(text)
+        self._begin()
+
+    def paste(self, text: str) -> None:
+        """Appends a text, but for what a terminal would take as commands."""
+        self.replace(self.draft.text + "".join(c for c in text if c.isprintable() or c in "\n\t"))
+
+    def take(self, number: int) -> None:
+        """Appends a suggestion; they are counted from 1."""
+        suggestions = self.suggestions()
+        if number <= len(suggestions):
+            self.replace(self.draft.text + suggestions[number - 1].text)
+        else:
+            self.message = f"There is no suggestion {number}. For a digit press ^V before it."
+
+    def delete_character(self) -> None:
+        """Takes away the last character and the accents on it."""
+        text = self.draft.text
+        while text and unicodedata.combining(text[-1]):
+            text = text[:-1]
+        self.replace(text[:-1])
+
+    def delete_word(self) -> None:
+        """Takes away the last word, or the space at the end of the last line."""
+        line = self.draft.text.rstrip(" ")
+        kept = line.rstrip("\n") if line.endswith("\n") else line[: max(line.rfind(" "), line.rfind("\n")) + 1]
+        self.replace(kept)
+
+    def undo(self) -> None:
+        """Takes the last step back."""
+        if not self.draft.undo():
+            self.message = "There is nothing to undo."
+        self._begin()
+
+    def redo(self) -> None:
+        """Takes the last undo back."""
+        if not self.draft.redo():
+            self.message = "There is nothing to redo."
+        self._begin()
+
+    def redraw(self) -> None:
+        """Lets the suggestions go on in another way after their first pieces."""
+        self._seed += 1
+
+    def turn(self, pages: int) -> None:
+        """Shows suggestions that begin with less likely pieces, or with likelier ones again."""
+        self.page = max(0, self.page + pages)
+
+    def warm(self, step: float) -> None:
+        """Changes the temperature."""
+        self.temperature = min(HIGHEST, max(0.0, round(self.temperature + step, 1)))
+
+    def save(self) -> None:
+        """Writes the text to the file, unless it stands there."""
+        if self.unsaved:
+            try:
+                self._file.write(self.draft.text)
+            except TextgenError as error:
+                self.message = str(error)
+                return
+            self._saved = self.draft.text
+        self.message = f"Saved in {self.path}." if self.path.exists() else "Nothing was written."
+
+    def _begin(self) -> None:
+        """After a change of the text the likeliest suggestions come first again."""
+        self.page = self._seed = 0

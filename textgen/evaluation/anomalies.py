@@ -1,0 +1,172 @@
+"""A text without an end, such as a log: each line is scored as it comes, and those that surprise stand out.
+
+The lines are one stream that the model reads as it read its corpus, so that a line is judged by what came before
+it. Memory does not grow with the stream. What is usual may change with time; a line is compared with the last
+lines only, by a measure that a few odd ones among them do not move: how many times their median absolute
+deviation it lies above their median, scaled so that for normal values it counts standard deviations (the
+modified z-score of Iglewicz & Hoaglin 1993, How to Detect and Handle Outliers, who take 3.5 for the limit).
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from textgen.corpus.source import is_plain
+from textgen.errors import CorpusError
+from textgen.evaluation.scoring import Scorer
+
+LINE_BYTES = 1 << 16  # a longer line counts as several
+POLL_SECONDS = 0.2  # between looks at a file that has not grown
+THRESHOLD = 3.5  # deviations above the median, from which on a line surprises
+WINDOW = 1000  # lines that a line is compared with
+WARM_UP = 30  # lines before anything can surprise
+MIN_DEVIATION = 0.05  # bits a character; lines that are all alike make everything else look far away
+
+
+@dataclass(frozen=True)
+class LineScore:
+    """One line of a stream."""
+
+    line: int  # its number, from 1
+    text: str
+    bits_per_character: float  # its end counts as a character
+    deviation: float | None  # from the lines before it, in deviations; None while there are too few of them
+    flagged: bool  # whether it surprises
+
+    @property
+    def bits(self) -> float:
+        """The surprisal of the whole line."""
+        return self.bits_per_character * (len(self.text) + 1)
+
+
+class Deviations:
+    """How far each value lies above the last ones."""
+
+    def __init__(self, window: int = WINDOW) -> None:
+        self._values: deque[float] = deque(maxlen=window)
+
+    def next(self, value: float) -> float | None:
+        """The deviation of `value` from the values before it, which it then joins; None for the first ones."""
+        deviation = None
+        if len(self._values) >= WARM_UP:
+            values = np.array(self._values)
+            median = np.median(values)
+            spread = max(1.4826 * float(np.median(np.abs(values - median))), MIN_DEVIATION)
+            deviation = (value - float(median)) / spread
+        self._values.append(value)
+        return deviation
+
+
+def follow(
+    scorer: Scorer,
+    lines: Iterable[str],
+    documents: str,
+    *,
+    threshold: float = THRESHOLD,
+    window: int = WINDOW,
+    label: str | None = None,
+) -> Iterator[LineScore]:
+    """Scores lines one after the other, for as long as they come. Blank lines are read, but have no score.
+
+    `documents` says what the model takes for a document, one of `textgen.settings.DOCUMENT_MODES`: after a line
+    stands the end of a document or a newline. Lines more than `threshold` deviations above the median of the last
+    `window` lines are flagged. All are lines of documents with the `label`, or without one.
+    """
+    tokenizer = scorer.tokenizer
+    opening = tokenizer.opening(label)
+    newline = tokenizer.encode("\n")
+    before, state = tokenizer.eos_id, scorer.model.initial_state(1)
+    deviations = Deviations(window)
+    inside = False  # a block, the next line of which begins with the newline that ends the one before
+    for number, line in enumerate(lines, 1):
+        blank = not line or line.isspace()
+        if documents == "file":
+            ids = tokenizer.encode(f"{line}\n")
+        elif blank:
+            ids = [tokenizer.eos_id] if inside else []
+        elif documents == "line":
+            ids = [*tokenizer.encode(line), tokenizer.eos_id]
+        else:
+            ids = [*(newline if inside else []), *tokenizer.encode(line)]
+        inside = documents == "blank-line" and not blank
+        if not ids:
+            continue
+        unscored = opening[1:] if before == tokenizer.eos_id and ids != [tokenizer.eos_id] else []
+        bits, state = scorer.read(before, [*unscored, *ids], state)
+        bits, before = bits[len(unscored) :], ids[-1]
+        if not blank:
+            score = (float(bits.sum()) + sum(scorer.spelling(line))) / (len(line) + 1)
+            deviation = deviations.next(score)
+            yield LineScore(number, line, score, deviation, deviation is not None and deviation > threshold)
+
+
+def stream_lines(stream: BinaryIO, encoding: str = "utf-8") -> Iterator[str]:
+    """The lines of a stream up to its end, each as soon as it is there; bytes not in its encoding become U+FFFD.
+
+    Raises `CorpusError` for an encoding whose lines do not end with the byte 10.
+    """
+    return _decoded(iter(lambda: stream.readline(LINE_BYTES), b""), encoding)
+
+
+def file_lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:
+    """The lines of a file from its beginning, and then what is appended, without end.
+
+    A file that is replaced or shortened, as logs are, is read again from its beginning. Raises `CorpusError`
+    where it cannot be read, and as `stream_lines` does.
+    """
+    return _decoded(_appended(path), encoding)
+
+
+def _appended(path: Path) -> Iterator[bytes]:
+    while True:
+        try:
+            with path.open("rb") as file:
+                yield from _lines_until_replaced(path, file)
+        except OSError as error:
+            raise CorpusError(f"Cannot read {path}: {error.strerror or error}.") from None
+
+
+def _lines_until_replaced(path: Path, file: BinaryIO) -> Iterator[bytes]:
+    held, replaced = b"", False
+    while True:
+        part = file.readline(LINE_BYTES - len(held))
+        held += part
+        if held.endswith(b"\n") or len(held) >= LINE_BYTES:
+            yield held
+            held = b""
+        elif not part and replaced:  # a last look at the old file found nothing more
+            break
+        elif not part:
+            replaced = _is_replaced(path, file)
+            if not replaced:
+                time.sleep(POLL_SECONDS)
+    if held:
+        yield held
+
+
+def _is_replaced(path: Path, file: BinaryIO) -> bool:
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False  # not yet
+    return not os.path.samestat(there, os.fstat(file.fileno())) or there.st_size < file.tell()
+
+
+def _decoded(lines: Iterable[bytes], encoding: str) -> Iterator[str]:
+    if not is_plain(encoding):
+        raise CorpusError(
+            f"Lines of {encoding} text cannot be told apart as they come. "
+            "Convert the text, for example with iconv, and set encoding to utf-8."
+        )
+    decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
+    for line in lines:
+        yield decoder.decode(line).removesuffix("\n").removesuffix("\r")

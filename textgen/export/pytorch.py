@@ -1,0 +1,208 @@
+"""Weights from PyTorch and back: an nn.Embedding, an nn.LSTM, nn.GRU or nn.RNN, and an nn.Linear.
+
+PyTorch keeps a matrix as [out, in], where here it is [in, out]; an LSTM's gates in the same order, i, f, g, o; a GRU's
+as r, z, n, where here they are z, r, g; and two biases for each gate, of which only those of a GRU differ in what they
+do: the others are added up here, and on the way back the second is 0.
+
+The output layer here reads E numbers, PyTorch's reads H. Where E is smaller, the table gets columns of zeros, which no
+training changes, and which are left out on the way back; where E is larger, the projection begins as the identity.
+Neither changes a logit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+from safetensors.numpy import save as to_safetensors
+
+from textgen.errors import ConfigError, SavedModelError
+from textgen.saved_model.saved_model import LIBRARY_ERRORS
+from textgen.settings import GATES, ModelConfig
+from textgen.storage import write_file
+
+Arrays = Mapping[str, np.ndarray]
+
+CELLS = ("lstm", "gru", "rnn")  # those that PyTorch has
+EXPECTED = (
+    "Expected are the weights of an nn.Embedding, an nn.LSTM, nn.GRU or nn.RNN in one direction, and an nn.Linear, "
+    "such as encoder.weight, rnn.weight_ih_l0, rnn.weight_hh_l0, rnn.bias_ih_l0, rnn.bias_hh_l0, decoder.weight and "
+    "decoder.bias."
+)
+
+
+def read_torch(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a safetensors file as float32, by name. Raises `SavedModelError`."""
+    try:
+        tensors = load_file(path)
+    except LIBRARY_ERRORS as error:
+        raise SavedModelError(
+            f"Cannot read {path}: {error}. It should be a safetensors file with float32 tensors; "
+            "scripts/convert_torch_checkpoint.py makes one of a .pt file."
+        ) from None
+    numbers = {name: array for name, array in tensors.items() if array.dtype.kind in "fiu"}
+    if odd := sorted(tensors.keys() - numbers):
+        raise SavedModelError(f"{path} has tensors of {tensors[odd[0]].dtype}: {', '.join(odd)}. {EXPECTED}")
+    return {name: array.astype(np.float32) for name, array in numbers.items()}
+
+
+def write_torch(path: Path, tensors: Arrays) -> None:
+    """Writes tensors to a safetensors file, whole or not at all."""
+    write_file(
+        path, to_safetensors({name: np.asarray(array, np.float32, order="C") for name, array in tensors.items()})
+    )
+
+
+def from_torch(tensors: Arrays, activation: str = "tanh") -> tuple[ModelConfig, dict[str, np.ndarray]]:
+    """The network that a PyTorch state dict holds, and its weights by our names; dropout is 0.
+
+    Layers are told by the ends of their names and by their shapes. `activation` is that of an nn.RNN, which its
+    weights do not tell. Raises `SavedModelError` where something is missing or left over.
+    """
+    left = dict(tensors)
+    cell, layers = _take_layers(left)
+    hidden, inputs = layers[0]["recurrent_kernel"].shape[0], layers[0]["kernel"].shape[0]
+    table, kernel, bias = _take_ends(left, inputs, hidden)
+    if left:
+        raise SavedModelError(f"There is no place for {', '.join(sorted(left))}. {EXPECTED}")
+    tied = kernel is table or np.array_equal(kernel, table)
+    embedding = max(inputs, hidden)
+    config = ModelConfig(
+        len(table), embedding, hidden, len(layers), 0.0, 0.0, tie_embeddings=tied, cell=cell, activation=activation
+    )
+    layers[0]["kernel"] = _padded(layers[0]["kernel"], embedding)
+    weights = {"embedding/table": _padded(table.T, embedding).T}
+    for number, layer in enumerate(layers):
+        weights |= {f"{cell}_{number}/{part}": array for part, array in layer.items()}
+    if hidden != embedding:
+        weights["projection/kernel"] = np.eye(hidden, embedding, dtype=np.float32)
+        weights["projection/bias"] = np.zeros(embedding, np.float32)
+    if not tied:
+        weights["head/kernel"] = _padded(kernel.T, embedding)  # [E, V]
+    weights["head/bias"] = bias
+    expected = config.weight_shapes()
+    if odd := [name for name, array in weights.items() if array.shape != expected.get(name)]:
+        raise SavedModelError(f"The tensors for {', '.join(odd)} are not of one network. {EXPECTED}")
+    return config, weights
+
+
+def to_torch(config: ModelConfig, weights: Arrays) -> dict[str, np.ndarray]:
+    """The state dict of a PyTorch module with `encoder`, `rnn` and `decoder`.
+
+    A projection is multiplied into the decoder, which PyTorch's then has for itself. Raises `ConfigError` for a
+    network that PyTorch's layers cannot express.
+    """
+    odd = [name for name in ("residual", "layer_norm") if getattr(config, name)]
+    if config.direction != "forward":
+        odd.append(f"direction {config.direction}")
+    if config.attention:
+        odd.append("attention")
+    if config.cell not in CELLS:
+        odd.append(f"cell {config.cell}")
+    elif config.cell == "gru" and not config.reset_after:
+        odd.append("reset_after off")
+    if odd:
+        raise ConfigError(f"PyTorch's recurrent layers cannot express this network: {', '.join(odd)}.")
+    table = weights["embedding/table"]
+    layers = [
+        {part: weights[f"{config.cell}_{number}/{part}"] for part in ("kernel", "recurrent_kernel", "bias")}
+        for number in range(config.num_layers)
+    ]
+    decoder, decoder_bias = weights.get("head/kernel", table.T), weights["head/bias"]  # [E, V], [V]
+    if config.hidden_units != config.embedding_dim:
+        decoder_bias = decoder_bias + weights["projection/bias"] @ decoder
+        decoder = weights["projection/kernel"] @ decoder  # [H, V]
+    if not config.tie_embeddings:  # columns that nothing is read from
+        width = 1 + max(np.flatnonzero(table.any(axis=0) | layers[0]["kernel"].any(axis=1)), default=0)
+        table, layers[0]["kernel"] = table[:, :width], layers[0]["kernel"][:width]
+    state = {"encoder.weight": table}
+    for number, layer in enumerate(layers):
+        state |= {f"rnn.{part}_l{number}": array for part, array in _layer_to_torch(config.cell, layer).items()}
+    state |= {"decoder.weight": decoder.T, "decoder.bias": decoder_bias}
+    return dict(state)
+
+
+def layer_from_torch(cell: str, layer: Arrays) -> dict[str, np.ndarray]:
+    """`weight_ih`, `weight_hh` and, unless they are zero, `bias_ih` and `bias_hh` -> the layer's weights here."""
+    layer = {name: _swap_gru_gates(cell, array) for name, array in layer.items()}
+    zeros = np.zeros(len(layer["weight_ih"]), np.float32)
+    biases = [layer.get("bias_ih", zeros), layer.get("bias_hh", zeros)]
+    bias = np.stack(biases) if cell == "gru" else biases[0] + biases[1]
+    return {"kernel": layer["weight_ih"].T, "recurrent_kernel": layer["weight_hh"].T, "bias": bias}
+
+
+def _layer_to_torch(cell: str, layer: Arrays) -> dict[str, np.ndarray]:
+    bias = layer["bias"] if cell == "gru" else np.stack([layer["bias"], np.zeros_like(layer["bias"])])
+    state = {"weight_ih": layer["kernel"].T, "weight_hh": layer["recurrent_kernel"].T}
+    state |= {"bias_ih": bias[0], "bias_hh": bias[1]}
+    return {name: _swap_gru_gates(cell, array) for name, array in state.items()}
+
+
+def _swap_gru_gates(cell: str, array: np.ndarray) -> np.ndarray:
+    """Rows r, z, n for z, r, n or the other way round."""
+    if cell != "gru":
+        return array
+    first, second, last = np.split(array, 3)
+    return np.concatenate([second, first, last])
+
+
+def _take_layers(left: dict[str, np.ndarray]) -> tuple[str, list[dict[str, np.ndarray]]]:
+    """Takes the recurrent layers out of `left`: the cell and each layer's weights by our names."""
+    layers: list[dict[str, np.ndarray]] = []
+    found = {match.groups(): name for name in left if (match := re.search(r"(weight|bias)_([ih]h)_l(\d+)$", name))}
+    for number in range(1 + max((int(number) for _, _, number in found), default=-1)):
+        layer = {
+            f"{kind}_{side}": left.pop(found[kind, side, str(number)])
+            for kind in ("weight", "bias")
+            for side in ("ih", "hh")
+            if (kind, side, str(number)) in found
+        }
+        if not {"weight_ih", "weight_hh"} <= layer.keys():
+            raise SavedModelError(f"weight_ih_l{number} or weight_hh_l{number} is missing. {EXPECTED}")
+        layers.append(layer)
+    if not layers:
+        raise SavedModelError(f"There is no weight_ih_l0 among {', '.join(left) or 'no tensors'}. {EXPECTED}")
+    for name in ("weight_hh", "weight_ih"):
+        if layers[0][name].ndim != 2 or not layers[0][name].size:
+            raise SavedModelError(f"{name}_l0 has the shape {layers[0][name].shape}. {EXPECTED}")
+    rows, hidden = layers[0]["weight_hh"].shape
+    cell = {GATES[cell] * hidden: cell for cell in CELLS}.get(rows)
+    if cell is None:
+        raise SavedModelError(f"weight_hh_l0 has the shape {layers[0]['weight_hh'].shape}. {EXPECTED}")
+    for number, layer in enumerate(layers):
+        for name, array in layer.items():
+            inputs = layers[0]["weight_ih"].shape[1] if number == 0 else hidden
+            shape = {"weight_ih": (rows, inputs), "weight_hh": (rows, hidden)}.get(name, (rows,))
+            if array.shape != shape:
+                raise SavedModelError(f"{name}_l{number} has the shape {array.shape}. {EXPECTED}")
+    return cell, [layer_from_torch(cell, layer) for layer in layers]
+
+
+def _take_ends(left: dict[str, np.ndarray], inputs: int, hidden: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Takes the embedding [V, E], the output kernel [V, H] and its bias [V] out of `left`.
+
+    The output layer is the one that has a bias, or else the last of the two; where there is one matrix, it is both.
+    """
+    matrices = [name for name in left if name.endswith("weight") and left[name].ndim == 2]
+    with_bias = [name for name in matrices if name.removesuffix("weight") + "bias" in left]
+    output = (with_bias or matrices or [""])[-1]
+    table = next((name for name in matrices if name != output), output)
+    if table == "" or left[table].shape[1] != inputs or left[output].shape != (len(left[table]), hidden):
+        sizes = ", ".join(f"{name} {left[name].shape}" for name in matrices) or "none"
+        raise SavedModelError(
+            f"An embedding [V, {inputs}] and a linear layer [V, {hidden}] should be among the matrices. "
+            f"There are: {sizes}. {EXPECTED}"
+        )
+    bias = left.pop(output.removesuffix("weight") + "bias", np.zeros(len(left[table]), np.float32))
+    if bias.shape != (len(left[table]),):
+        raise SavedModelError(f"The bias of {output} has the shape {bias.shape}. {EXPECTED}")
+    matrix = left.pop(output)
+    return left.pop(table, matrix), matrix, bias
+
+
+def _padded(kernel: np.ndarray, rows: int) -> np.ndarray:
+    """The kernel with rows of zeros added until it has `rows`."""
+    return np.pad(kernel, [(0, rows - len(kernel)), (0, 0)])

@@ -1,0 +1,1 @@
+"""Logits to text: samplers, constraints, decoding, beam search, infilling."""

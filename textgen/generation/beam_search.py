@@ -1,0 +1,171 @@
+"""Beam search: the likeliest texts, looked for instead of drawn; diverse beam search for several that differ.
+
+Beams are followed side by side, and each step keeps the best of what can follow them. In groups (Vijayakumar et al.
+2018, arXiv:1610.02424), one after the other chooses, and a piece counts less for each beam of the groups before that
+takes it in the same step; the scores that texts are compared by do not contain this penalty.
+
+Constraints hold as for drawn texts; samplers have no part in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from textgen.generation.constraints import Constraints
+from textgen.generation.decoding import Batch, Row, Writer, log_softmax
+from textgen.generation.text_state import pick
+from textgen.settings import SearchConfig
+from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.tokenizer.utf8 import Characters
+
+
+@dataclass(frozen=True)
+class Beam:
+    """A text in the making, or a finished one."""
+
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]  # nats, of each piece, under the model alone
+    total: float  # their sum, with the biases of the constraints
+    constraints: Constraints
+    state: int  # of its last character: see `textgen.tokenizer.utf8`
+    row: int = 0  # of the memory that it was found in
+    text: str = ""
+    stop_reason: str = ""
+
+
+def search(model: Writer, tokenizer: Tokenizer, start: Batch, settings: SearchConfig) -> list[Beam]:
+    """The best texts that go on from a batch of one row, best first: `num_beams`, or fewer where there are no more.
+
+    A group ends when it has enough finished texts and none of its others, at its present length, is better.
+    """
+    judge, characters = _Judge(start.rows[0], tokenizer), Characters(tokenizer)
+    size = settings.num_beams // settings.num_beam_groups
+    constraints, state = start.sampler.constraints[0], int(start.sampler.states[0])
+    roots = [Beam((), (), 0.0, constraints.fork(), state) for _ in range(settings.num_beam_groups)]
+    groups = [_Group(size, settings.length_penalty, root, characters) for root in roots]
+    ids, memory = np.repeat(start.ids, len(groups)), pick(start.memory, [0] * len(groups))
+    while any(group.live for group in groups):
+        logits, memory = model.step(ids, memory)
+        log_probs = log_softmax(logits)  # [N, V]
+        endings = log_probs[:, tokenizer.eos_id].copy()  # [N], also where a character would be broken
+        log_probs += characters.mask[[beam.state for group in groups for beam in group.live]]
+        taken, row = np.zeros(log_probs.shape[-1]), 0  # by how many beams of this step, [V]
+        for group in groups:
+            rows, row = slice(row, row + len(group.live)), row + len(group.live)
+            totals = group.totals(log_probs[rows], endings[rows], judge)
+            penalty = settings.diversity_penalty * taken
+            pieces = group.advance(log_probs[rows], totals, penalty, rows.start, judge)
+            np.add.at(taken, pieces, 1)
+        live = [beam for group in groups for beam in group.live]
+        ids, memory = np.array([beam.ids[-1] for beam in live], np.int32), pick(memory, [beam.row for beam in live])
+    found = [beam for group in groups for beam in group.best()]
+    return sorted(found, key=groups[0].score, reverse=True)
+
+
+class _Group:
+    """Beams that compete with one another."""
+
+    def __init__(self, size: int, length_penalty: float, root: Beam, characters: Characters) -> None:
+        self.live = [root]
+        self._characters = characters
+        self._finished: list[Beam] = []
+        self._blocked: list[Beam] = []  # after which nothing may come
+        self._size = size
+        self._length_penalty = length_penalty
+
+    def score(self, beam: Beam) -> float:
+        """What texts of different lengths are compared by."""
+        return beam.total / len(beam.ids) ** self._length_penalty
+
+    def best(self) -> list[Beam]:
+        """The best finished texts, best first; where there is none, those after which nothing may come."""
+        return sorted(self._finished or self._blocked, key=self.score, reverse=True)[: self._size]
+
+    def totals(self, log_probs: np.ndarray, endings: np.ndarray, judge: _Judge) -> np.ndarray:
+        """log_probs [n, V] of what may follow the live beams -> totals [n, V] with it, biases of constraints included.
+
+        A beam that nothing may follow is kept apart, closed by the end of the document, of which `endings` [n] says
+        the log probability.
+        """
+        totals = log_probs.copy()
+        for beam, values, ending in zip(self.live, totals, endings, strict=True):
+            if beam.constraints.active:
+                beam.constraints.apply(values)
+            if np.max(values) == -np.inf:
+                self._blocked.append(judge.blocked(beam, float(ending)))
+            values += beam.total
+        return totals
+
+    def advance(
+        self, log_probs: np.ndarray, totals: np.ndarray, penalty: np.ndarray, row: int, judge: _Judge
+    ) -> list[int]:
+        """One step: log_probs and totals [n, V] of the live beams, the first of them in `row` of the memory.
+
+        Gives the pieces that it took.
+        """
+        if not self.live:
+            return []
+        candidates = []
+        for number, id in _highest(totals - penalty, 2 * self._size):
+            before = self.live[number]
+            ids, logprobs = (*before.ids, id), (*before.logprobs, float(log_probs[number, id]))
+            constraints = before.constraints.fork()
+            constraints.take(id)
+            total = float(totals[number, id])
+            state = int(self._characters.after[before.state, id])
+            candidates.append(Beam(ids, logprobs, total, constraints, state, row + number, *judge.judge(ids)))
+        ended = [beam for beam in candidates[: self._size] if beam.stop_reason]
+        self.live = [beam for beam in candidates if not beam.stop_reason][: self._size]
+        pieces = [beam.ids[-1] for beam in (*ended, *self.live)]
+        self._finished += ended
+        finished = self.best()
+        if len(finished) == self._size and all(self.score(beam) <= self.score(finished[-1]) for beam in self.live):
+            self.live = []
+        return pieces
+
+
+class _Judge:
+    """Says of a text whether it is over, and what of it counts."""
+
+    def __init__(self, row: Row, tokenizer: Tokenizer) -> None:
+        self._row = row
+        self._tokenizer = tokenizer
+
+    def judge(self, ids: tuple[int, ...]) -> tuple[str, str]:
+        """Text and reason; both are empty while the text goes on."""
+        config = self._row.config
+        looks = config.stop or config.until != "document" or config.max_seconds is not None
+        if not looks and len(ids) < config.max_tokens and ids[-1] != self._tokenizer.eos_id:
+            return "", ""
+        row = self._fresh()
+        text = "".join(row.take(id).text for id in ids)
+        return (text, row.finished) if row.finished else ("", "")
+
+    def blocked(self, beam: Beam, ending: float) -> Beam:
+        """A beam that nothing may follow, as a text; `ending` is the log probability of the end of the document."""
+        row, eos_id = self._fresh(), self._tokenizer.eos_id
+        text = "".join([*(row.take(id).text for id in beam.ids), row.take(eos_id, blocked=True).text])
+        return replace(
+            beam,
+            ids=(*beam.ids, eos_id),
+            logprobs=(*beam.logprobs, ending),
+            total=beam.total + ending,
+            text=text,
+            stop_reason=row.finished,
+        )
+
+    def _fresh(self) -> Row:
+        row = Row(self._row.prompt, self._row.config, self._tokenizer, self._row.start)
+        row.healed, row.began = self._row.healed, self._row.began
+        return row
+
+
+def _highest(values: np.ndarray, number: int) -> list[tuple[int, int]]:
+    """Where the highest of values [N, V] stand, highest first, of equals the first; what is -inf does not count."""
+    flat = values.reshape(-1)
+    threshold = np.partition(flat, -min(number, flat.size))[-min(number, flat.size)]
+    places = np.flatnonzero((flat >= threshold) & (flat > -np.inf))
+    order = places[np.argsort(-flat[places], kind="stable")][:number]
+    return [(int(row), int(id)) for row, id in zip(*np.unravel_index(order, values.shape), strict=True)]

@@ -1,0 +1,295 @@
+"""Prompts to text: many of them in batches, one as it is written, the best of several, or what a search finds."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
+from itertools import islice
+from pathlib import Path
+
+from textgen.dataset.ngram_index import NgramIndex
+from textgen.errors import ConfigError
+from textgen.generation.beam_search import search
+from textgen.generation.decoding import Batch, Piece, Row, Writer, read_all
+from textgen.generation.sampler import DRAWING
+from textgen.generation.text_state import RECENT, TextState, check_state, load_state, save_state
+from textgen.generation.token_healing import Prefixes
+from textgen.settings import SamplingConfig, SearchConfig
+from textgen.tokenizer.tokenizer import Tokenizer
+
+BATCH_SIZE = 64  # texts that are written side by side
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prompt and the settings for what follows it."""
+
+    prompt: str
+    config: SamplingConfig
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One generated text."""
+
+    prompt: str
+    text: str  # what follows the prompt
+    ids: tuple[int, ...]  # of the pieces drawn, the end-of-document piece and those of a stop text included
+    stop_reason: str
+    """end: of the document; length: max_tokens reached; stop: a stop text came up; until: the sentence, line or
+    paragraph is over; time: max_seconds are over; blocked: constraints such as `ban` left no piece to go on with, so
+    the end of the document was put there"""
+    seed: int
+    config: SamplingConfig = field(repr=False, compare=False)
+    healed: int = (
+        0  # characters of the prompt that the first piece writes again: see `textgen.generation.token_healing`
+    )
+    logprobs: tuple[float, ...] | None = None  # nats, of the drawn pieces, under the model alone; None: not asked for
+    top_logprobs: tuple[tuple[tuple[int, float], ...], ...] | None = None  # likeliest ids and theirs, a piece each
+
+    missing: tuple[str, ...] = ()  # texts of `SamplingConfig.require` that did not come about
+
+    @property
+    def mean_logprob(self) -> float:
+        """Nats a piece, where log probabilities were asked for."""
+        return sum(self.logprobs or ()) / max(len(self.ids), 1)
+
+
+class Writing(Iterator[Piece]):
+    """One text as it is written: an iterator over its pieces.
+
+    `state` is where the text stands after the newest of them. It may be kept: going on from it twice is a fork, and
+    going on from an earlier one takes back what came since.
+    """
+
+    def __init__(self, batch: Batch, row: Row) -> None:
+        self.state = TextState(batch.memory, tuple(row.ids[-RECENT:]))
+        self.row = row
+        self._batch = batch
+
+    def __next__(self) -> Piece:
+        if self.row.finished:
+            raise StopIteration
+        (piece,) = self._batch.step()
+        self.state = self.state.after([piece.id], self._batch.memory)
+        return piece
+
+    def result(self, pieces: Sequence[Piece]) -> Generation:
+        """The text that all its pieces make."""
+        return _generation(self.row, pieces)
+
+
+class Generator:
+    """Writes text with a model and its tokenizer. Loads no files; see `textgen.load` for that.
+
+    It keeps nothing between calls, so threads may share it.
+    """
+
+    def __init__(
+        self,
+        model: Writer,
+        tokenizer: Tokenizer,
+        ngrams: NgramIndex | Callable[[], NgramIndex] | None = None,
+        *,
+        fingerprint: str = "",
+    ) -> None:
+        """`ngrams`, those of the training text, are needed for `SamplingConfig.no_copy` alone.
+
+        A function that reads them is called when they are needed first. `fingerprint` tells this model from others:
+        saved states carry it.
+        """
+        self.model = model
+        self.tokenizer = tokenizer
+        self.fingerprint = fingerprint
+        self._read_ngrams = ngrams
+
+    def generate(
+        self,
+        prompts: str | Sequence[str] = "",
+        config: SamplingConfig | None = None,
+        num: int = 1,
+        best_of: int | None = None,
+    ) -> list[Generation]:
+        """`num` texts for each prompt, in order; with `best_of`, the likeliest of so many, by mean log probability.
+
+        Text i of all that are drawn has the seed `config.seed + i`, so each can be made again on its own.
+        Raises `TokenizerError` for a prompt that is not valid text.
+        """
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        if not prompts or num < 1:
+            raise ConfigError("There is nothing to write: give at least one prompt; it may be empty.")
+        config = seeded(config or SamplingConfig())
+        requests = [
+            Request(prompt, later_seed(config, number * (best_of or num))) for number, prompt in enumerate(prompts)
+        ]
+        return list(self.write(requests, num, best_of))
+
+    def write(
+        self, requests: Iterable[Request], num: int = 1, best_of: int | None = None, batch_size: int = BATCH_SIZE
+    ) -> Iterator[Generation]:
+        """Like `generate`, for prompts with settings of their own, from a source of any length.
+
+        `batch_size` texts are written side by side; what one becomes depends on nothing but its prompt and settings,
+        and the last digits of matrix products, which in one of some hundred texts move a draw: 1 rules that out.
+        The texts for one prompt have its seed, the one after it, and so on.
+        """
+        if best_of is not None and best_of < num:
+            raise ConfigError(f"best_of ({best_of}) is less than num ({num}): the best are chosen among more.")
+        copies = (
+            replace(request, config=later_seed(config, number))
+            for request in requests
+            for config in [seeded(request.config)]  # once for all copies
+            for number in range(best_of or num)
+        )
+        if best_of is None:
+            yield from self._write_all(copies, batch_size)
+            return
+        generations = self._write_all(map(_with_logprobs, copies), batch_size)
+        while several := list(islice(generations, best_of)):
+            yield from sorted(several, key=lambda generation: -generation.mean_logprob)[:num]
+
+    def search(
+        self, prompt: str = "", config: SamplingConfig | None = None, settings: SearchConfig | None = None
+    ) -> list[Generation]:
+        """The likeliest texts that follow `prompt`, best first: see `textgen.generation.beam_search`.
+
+        Nothing is drawn. Raises `ConfigError` for settings that only matter to a draw, such as temperature, and for
+        `top_logprobs`: of the pieces that are not taken none is kept.
+        """
+        config = config or SamplingConfig()
+        odd = sorted(name for name in DRAWING if getattr(config, name) != getattr(SamplingConfig, name))
+        if odd:
+            raise ConfigError(f"A search draws nothing: leave out {', '.join(odd)}.")
+        if config.top_logprobs:
+            raise ConfigError("A search keeps the log probabilities of its texts alone: leave out top_logprobs.")
+        config = replace(config, temperature=0.0, seed=0)
+        row = self._row(Request(prompt, config), self.start(config.label))
+        batch = self._batch([row])
+        return [
+            Generation(
+                prompt,
+                beam.text,
+                beam.ids,
+                beam.stop_reason,
+                0,
+                config,
+                row.healed,
+                beam.logprobs,
+                missing=_missing(row, beam.text),
+            )
+            for beam in search(self.model, self.tokenizer, batch, settings or SearchConfig())
+        ]
+
+    def pieces(self, prompt: str = "", config: SamplingConfig | None = None, start: TextState | None = None) -> Writing:
+        """The pieces after `prompt`, as they are drawn; with `start`, the prompt goes on from there.
+
+        Nothing of the text is kept, however long it becomes. Raises `SavedModelError` for a state that does not fit.
+        """
+        config = config or SamplingConfig()
+        state = self._opened(self._checked(start), config.label) if start else self.start(config.label)
+        row = self._row(Request(prompt, config), state)
+        return Writing(self._batch([row]), row)
+
+    def stream(self, prompt: str = "", config: SamplingConfig | None = None) -> Iterator[str]:
+        """The text after `prompt`, as it is written; never half a character."""
+        return (piece.text for piece in self.pieces(prompt, config) if piece.text)
+
+    def start(self, label: str | None = None) -> TextState:
+        """Where a document begins. Raises `ConfigError` for a label that the model does not know."""
+        return self._opened(TextState(self.model.initial_state(1), (self.tokenizer.eos_id,)), label)
+
+    def read(self, text: str, start: TextState | None = None, label: str | None = None) -> TextState:
+        """Where a text stands after more of it. It can have a label where a document begins: see `start`.
+
+        Raises `SavedModelError` for a state that does not fit.
+        """
+        start = self._opened(self._checked(start), label) if start else self.start(label)
+        ids = self.tokenizer.encode(text)
+        return start.after(ids, read_all(self.model, [[start.ids[-1], *ids][:-1]], start.memory))
+
+    def save_state(self, path: str | Path, state: TextState) -> None:
+        """Writes where a text stands, to go on from it later. Raises `TextgenError` where it cannot."""
+        save_state(Path(path), self._checked(state), self.fingerprint)
+
+    def load_state(self, path: str | Path) -> TextState:
+        """What `save_state` wrote. Raises `SavedModelError` for a damaged file or that of another model."""
+        return load_state(Path(path), self.start().memory, self.fingerprint, self.tokenizer.vocab_size)
+
+    @cached_property
+    def ngrams(self) -> NgramIndex | None:
+        """The n-grams of the training text; None where there are none. Raises `SavedModelError` for damaged ones."""
+        return self._read_ngrams() if callable(self._read_ngrams) else self._read_ngrams
+
+    def _checked(self, state: TextState) -> TextState:
+        return check_state(state, self.model.initial_state(1), self.tokenizer.vocab_size)
+
+    @cached_property
+    def _prefixes(self) -> Prefixes:
+        return Prefixes(self.tokenizer)
+
+    def _opened(self, state: TextState, label: str | None) -> TextState:
+        """The state with the label of a document that begins there, where the model has labels."""
+        opening = self.tokenizer.opening(label)
+        if state.ids[-1] != self.tokenizer.eos_id:
+            if label is not None:
+                raise ConfigError(f"The text has begun, so it cannot have the label {label!r}: leave label out.")
+            return state
+        if len(opening) == 1:
+            return state
+        return state.after(opening[1:], read_all(self.model, [opening[:-1]], state.memory))
+
+    def _batch(self, rows: Sequence[Row]) -> Batch:
+        ngrams = self.ngrams if any(row.config.no_copy is not None for row in rows) else None
+        return Batch(self.model, self.tokenizer, rows, self._prefixes, ngrams)
+
+    def _row(self, request: Request, start: TextState) -> Row:
+        return Row(request.prompt, seeded(request.config), self.tokenizer, start)
+
+    def _write_all(self, requests: Iterator[Request], batch_size: int) -> Iterator[Generation]:
+        start = cache(self.start)  # for each label
+        while rows := [self._row(request, start(request.config.label)) for request in islice(requests, batch_size)]:
+            written: dict[Row, list[Piece]] = {row: [] for row in rows}
+            batch = self._batch(rows)
+            while live := list(batch.rows):
+                for row, piece in zip(live, batch.step(), strict=True):
+                    written[row].append(piece)
+            for row, pieces in written.items():
+                yield _generation(row, pieces)
+
+
+def seeded(config: SamplingConfig) -> SamplingConfig:
+    """The config with a seed: where it has none, one is drawn."""
+    return config if config.seed is not None else replace(config, seed=secrets.randbits(32))
+
+
+def later_seed(config: SamplingConfig, number: int) -> SamplingConfig:
+    """The config with the seed that comes `number` after its own; after the largest comes 0."""
+    return replace(config, seed=((config.seed or 0) + number) % (1 << 63))
+
+
+def _with_logprobs(request: Request) -> Request:
+    return replace(request, config=replace(request.config, top_logprobs=request.config.top_logprobs or 0))
+
+
+def _generation(row: Row, pieces: Sequence[Piece]) -> Generation:
+    top, text = row.config.top_logprobs, "".join(piece.text for piece in pieces)
+    return Generation(
+        prompt=row.prompt,
+        text=text,
+        ids=tuple(piece.id for piece in pieces),
+        stop_reason=row.finished,
+        seed=row.config.seed or 0,
+        config=row.config,
+        healed=row.healed,
+        logprobs=None if top is None else tuple(piece.logprob or 0.0 for piece in pieces),
+        top_logprobs=tuple(piece.top for piece in pieces) if top else None,
+        missing=_missing(row, text),
+    )
+
+
+def _missing(row: Row, text: str) -> tuple[str, ...]:
+    """The required texts that do not stand in what was written; that begins where healing took the prompt back to."""
+    written = row.prompt[len(row.prompt) - row.healed :] + text
+    return tuple(required for required in row.config.require if required not in written)

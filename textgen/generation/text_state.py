@@ -1,0 +1,144 @@
+"""Where a text stands: what the model remembers of it, and its last pieces; rows taken, put together, kept in a file.
+
+The memory of a model, whatever its cells, is a nest of tuples with arrays in it whose first axis is the row. It is
+never changed in place, so a state that somebody holds stays good: going on twice from one state is a fork, going on
+from an earlier one takes back what came since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_safetensors
+
+from textgen.errors import SavedModelError
+from textgen.storage import write_file
+
+RECENT = 1024  # pieces that a state knows, for the penalties and bans that look back
+FORMAT = "textgen state 1"
+
+
+@dataclass(frozen=True)
+class TextState:
+    """A text up to some piece."""
+
+    memory: Any  # of the model, one row, before it has read the newest piece
+    ids: tuple[int, ...]  # the last pieces, the newest at the end; at most `RECENT`
+
+    def after(self, ids: Sequence[int], memory: Any) -> TextState:
+        """The state after more pieces; `memory` is again that before the newest."""
+        return TextState(memory, (*self.ids, *ids)[-RECENT:])
+
+
+class StartedModel:
+    """A model whose texts begin in another state than that of having read nothing, such as one of `textgen.training.state_tuning`."""
+
+    def __init__(self, model: Any, memory: Any) -> None:
+        self._memory = memory
+        self.read, self.step = model.read, model.step
+
+    def initial_state(self, batch_size: int) -> Any:
+        """The state that each of the texts begins in."""
+        return pick(self._memory, [0] * batch_size)
+
+
+def pick(nest: Any, rows: Sequence[int] | slice) -> Any:
+    """Those rows of every array, in that order; a row named twice comes twice."""
+    if isinstance(nest, (tuple, list)):
+        return tuple(pick(part, rows) for part in nest)
+    return np.asarray(nest)[rows]
+
+
+def join(nests: Sequence[Any]) -> Any:
+    """The rows of several nests of one structure below one another."""
+    if len(nests) == 1:
+        return nests[0]
+    if isinstance(nests[0], (tuple, list)):
+        return tuple(join(parts) for parts in zip(*nests, strict=True))
+    return np.concatenate([np.asarray(array) for array in nests])
+
+
+def check_state(state: TextState, like: Any, vocab_size: int, what: str = "The state") -> TextState:
+    """The state, if a model can go on from it: `like` is a memory of that model, one row.
+
+    Raises `SavedModelError`, which calls the state `what`.
+    """
+    if not isinstance(state, TextState) or _layout(state.memory) != _layout(like):
+        raise SavedModelError(f"{what} is damaged: its arrays are not those of this model.")
+    ids = state.ids
+    sound = isinstance(ids, tuple) and 0 < len(ids) <= RECENT and all(type(id) is int for id in ids)
+    if not sound or not 0 <= min(ids) <= max(ids) < vocab_size:
+        raise SavedModelError(f"{what} is damaged: its last pieces are not pieces of this model.")
+    if not all(np.isfinite(array).all() for array in _arrays(state.memory)):
+        raise SavedModelError(f"{what} is damaged: its numbers are not finite. Write from the beginning of the text.")
+    return state
+
+
+def save_state(path: Path, state: TextState, fingerprint: str) -> None:
+    """Writes a state of the model with this fingerprint, a few kilobytes; attention adds what it looks back on.
+
+    Raises `TextgenError` where it cannot.
+    """
+    arrays = {f"memory/{number}": np.ascontiguousarray(array) for number, array in enumerate(_arrays(state.memory))}
+    arrays["ids"] = np.array(state.ids, np.int32)
+    write_file(path, to_safetensors(arrays, {"format": FORMAT, "model": fingerprint}))
+
+
+def load_state(path: Path, like: Any, fingerprint: str, vocab_size: int) -> TextState:
+    """The state in a file. `like` is a memory of the model that is to go on with it.
+
+    Raises `SavedModelError` for a file that is missing, damaged, or from another model. Nothing is read whose size or
+    type is not that expected.
+    """
+    expected = {f"memory/{number}": array for number, array in enumerate(_arrays(like))}
+    layout = {name: (list(array.shape), _type_name(array.dtype)) for name, array in expected.items()}
+    try:
+        with safe_open(path, framework="numpy") as file:
+            about = file.metadata() or {}
+            if about.get("format") != FORMAT:
+                raise SavedModelError(f"{path} is no state of a text: name a file that save_state wrote.")
+            if about.get("model") != fingerprint:
+                raise SavedModelError(f"{path} is the state of another model: write with that one.")
+            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+            found = {key: (part.get_shape(), part.get_dtype()) for key, part in slices.items()}
+            (number,), kind = found.pop("ids", ([0], ""))
+            if found != layout or kind != "I32" or not 0 < number <= RECENT:
+                raise SavedModelError(f"{path} is damaged: its arrays are not those of this model.")
+            arrays = {key: file.get_tensor(key) for key in slices}
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise SavedModelError(f"Cannot read the state in {path}: {error}.") from None
+    ids = tuple(arrays["ids"].tolist())
+    state = TextState(_nest_like(like, iter([arrays[name] for name in expected])), ids)
+    return check_state(state, like, vocab_size, str(path))
+
+
+def _type_name(dtype: np.dtype) -> str:
+    """As safetensors calls it: F32."""
+    return f"{dtype.kind.upper()}{8 * dtype.itemsize}"
+
+
+def _layout(nest: Any) -> Any:
+    """The structure, with the shape and type of each array in its place."""
+    if isinstance(nest, (tuple, list)):
+        return tuple(_layout(part) for part in nest)
+    array = np.asarray(nest)
+    return array.shape, array.dtype
+
+
+def _arrays(nest: Any) -> Iterator[np.ndarray]:
+    if isinstance(nest, (tuple, list)):
+        for part in nest:
+            yield from _arrays(part)
+    else:
+        yield np.asarray(nest)
+
+
+def _nest_like(nest: Any, arrays: Iterator[np.ndarray]) -> Any:
+    if isinstance(nest, (tuple, list)):
+        return tuple(_nest_like(part, arrays) for part in nest)
+    return next(arrays)

@@ -1,0 +1,209 @@
+"""The language model: embedding -> recurrent stack -> attention, if any -> output layer tied to the embedding.
+
+Letters, used everywhere: B rows of a batch (streams of text), T steps of time, E numbers that stand for a
+piece, H hidden units, L layers, V pieces in the vocabulary. Losses are in nats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from textgen.errors import SavedModelError
+from textgen.model.layers.activations import Activations
+from textgen.model.layers.attention import Attention
+from textgen.model.layers.both_ways import BothWays
+from textgen.model.layers.dropout import Noise, noise_of_call, variational_dropout, word_dropout
+from textgen.model.layers.head import Head
+from textgen.model.layers.layer import seeded
+from textgen.model.layers.recurrent import RecurrentStack, State
+from textgen.settings import ModelConfig
+
+EMBEDDING_SITE = 0  # of dropout; the recurrent layers are sites 1 to L
+DROPOUTS = ("dropout", "embedding_dropout", "word_dropout", "weight_drop")
+ATTENTION_SITE = 1 << 9
+WORD_SITE = 1 << 10
+
+
+class LanguageModel(keras.Model):
+    """Which piece comes next, for each of B streams at once.
+
+    The state is an argument and a result, never hidden in a layer, so that carrying it from window to
+    window, saving it and serving many streams are ordinary code.
+    """
+
+    def __init__(self, config: ModelConfig, *, pad_id: int, seed: int = 0, precision: str = "float32") -> None:
+        """`precision` is that of the large matrix products; weights, state, gates and losses are float32.
+
+        The first weights are drawn from `seed` and their names; no generator of the process is read or seeded.
+        """
+        super().__init__(name="language_model")
+
+        # === Layers ===
+        self.embedding = keras.layers.Embedding(
+            config.vocab_size,
+            config.embedding_dim,
+            embeddings_initializer=seeded("uniform", seed, "embedding/table"),
+            name="embedding",
+        )
+        layers = BothWays if config.direction == "both" else RecurrentStack
+        self.recurrent = layers(config, seed=seed, name="recurrent")
+        self.attention = None
+        if config.attention:
+            self.attention = Attention(config.attention, config.dropout, seed=seed, name="attention")
+            self.attention.build((None, None, config.hidden_units))
+        self.projection = None
+        if config.hidden_units != config.embedding_dim:
+            self.projection = keras.layers.Dense(
+                config.embedding_dim,
+                kernel_initializer=seeded("glorot_uniform", seed, "projection/kernel"),
+                name="projection",
+            )
+            self.projection.build((None, config.hidden_units))
+        self.recurrent.build((None, None, config.embedding_dim))
+        self.head = Head(config.vocab_size, config.tie_embeddings, seed=seed, name="head")
+
+        # === Config ===
+        self.config = config
+        self.pad_id = pad_id
+        self.precision = precision
+        self(tf.zeros((1, len(config.directions)), tf.int32))  # makes the weights
+
+    def call(
+        self,
+        inputs: tf.Tensor,
+        state: State | None = None,
+        noise: Noise | None = None,
+        training: bool | None = None,
+    ) -> tuple[tf.Tensor, State]:
+        """inputs int32 [B, T], state before them -> logits [B, T, V] float32, state after them.
+
+        Without a `state` the streams begin with `initial_state`; with `noise` there is dropout, unless `training` is
+        False. Raises `ConfigError` where it is True and there is none: dropout is drawn from no hidden generator.
+        """
+        rates = (getattr(self.config, name) for name in DROPOUTS)
+        noise = noise_of_call(noise, training, *rates)
+        features, state = self.features(inputs, state, noise)
+        return self.head(features, self.embedding.embeddings), state
+
+    def features(
+        self, inputs: tf.Tensor, state: State | None = None, noise: Noise | None = None
+    ) -> tuple[tf.Tensor, State]:
+        """inputs int32 [B, T] -> what the output layer reads, [B, T, E], and the state."""
+        return self.read(inputs, state, noise)[:2]
+
+    def read(
+        self, inputs: tf.Tensor, state: State | None = None, noise: Noise | None = None
+    ) -> tuple[tf.Tensor, State, tuple[Activations, ...]]:
+        """The same as `features`, and what the last recurrent layer said: penalties of training are made of it.
+
+        The last is for each direction. With both of them T is even: the second half of the steps is read backward,
+        as `textgen.model.directions` has it.
+        """
+        if state is None:
+            state = self.initial_state(tf.shape(inputs)[0])
+        x, ids = self._embed(inputs, noise)
+        layers = len(state) - (self.attention is not None)
+        x, of_layers, activations = self.recurrent.read(x, state[:layers], noise, ids)  # [B, T, H]
+        x, of_attention = self._look_back(x, state[layers:], noise)
+        return self._project(x), of_layers + of_attention, activations  # [B, T, E]
+
+    def step(self, ids: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
+        """One step of time, for generation: ids int32 [B] -> logits [B, V] of the next piece, state.
+
+        A network of both directions writes with one of them: see `textgen.model.directions.one_way`.
+        """
+        layers = len(state) - (self.attention is not None)
+        x, of_layers = self.recurrent.step(self.embedding(ids), state[:layers])  # [B, H]
+        x, of_attention = self._look_back(x[:, None], state[layers:])  # [B, 1, H]
+        return self.head(self._project(x[:, 0]), self.embedding.embeddings), of_layers + of_attention
+
+    def summed_loss(self, features: tf.Tensor, targets: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
+        """features [B, T, E], targets int32 [B, T] -> sum of nats; padding does not count. For training.
+
+        `label_smoothing` acts on its gradient alone.
+        """
+        return self.head.summed_loss(features, self.embedding.embeddings, targets, self.pad_id, label_smoothing)
+
+    def token_losses(self, features: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+        """features [B, T, E], targets int32 [B, T] -> nats [B, T], 0 where the target is padding."""
+        return self.head.token_losses(features, self.embedding.embeddings, targets, self.pad_id)
+
+    def initial_state(self, batch_size: int | tf.Tensor) -> State:
+        """The state of streams that have read nothing: zeros, for each layer h or h and c, [B, H].
+
+        With attention the last outputs come after them, [B, N, H], and how many there are, [B, 1].
+        """
+        of_attention = () if self.attention is None else (self.attention.initial_state(batch_size),)
+        return self.recurrent.initial_state(batch_size) + of_attention
+
+    def start_bias(self, counts: np.ndarray) -> None:
+        """Sets the output bias to log p(piece), from how often each piece occurs, counts [V]."""
+        smoothed = counts.astype(np.float64) + 0.5  # a piece that never occurs is unlikely, not impossible
+        self.head.bias.assign(np.log(smoothed / smoothed.sum()).astype(np.float32))
+
+    def named_weights(self) -> dict[str, keras.Variable]:
+        """All weights by name, such as `lstm_0/kernel`; the names that saved models use."""
+        named = {"embedding/table": self.embedding.embeddings}
+        for layer in (*self.recurrent.norms, *self.recurrent.layers):
+            for weight in layer.trainable_weights:
+                named[f"{layer.name}/{weight.name}"] = weight
+        for last in (self.attention, self.projection, self.head):
+            if last is not None:
+                named |= {f"{last.name}/{weight.name}": weight for weight in last.weights}
+        return named
+
+    def weights_as_arrays(self) -> dict[str, np.ndarray]:
+        """A copy of all weights, float32, on the CPU."""
+        return {name: np.array(weight.numpy(), np.float32) for name, weight in self.named_weights().items()}
+
+    def assign_weights(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Takes over weights by name. Raises `SavedModelError` where a name or shape does not fit."""
+        named = self.named_weights()
+        if arrays.keys() != named.keys():
+            odd = ", ".join(sorted(arrays.keys() ^ named.keys()))
+            raise SavedModelError(f"The weights do not fit the architecture: {odd} is missing or not expected.")
+        for name, weight in named.items():
+            if arrays[name].shape != tuple(weight.shape):
+                raise SavedModelError(
+                    f"The weights do not fit the architecture: {name} should have the shape "
+                    f"{tuple(weight.shape)}. Received: {arrays[name].shape}."
+                )
+            weight.assign(arrays[name])
+
+    def _embed(self, inputs: tf.Tensor, noise: Noise | None) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """inputs int32 [B, T] -> their embedding [B, T, E], or the whole table [V, E] and the numbers of its rows."""
+
+        def without_some_words(x: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
+            x, rate = tf.cast(x, self.precision), self.config.word_dropout
+            return word_dropout(x, ids, self.config.vocab_size, rate, noise, WORD_SITE)
+
+        tokens = tf.TensorShape(inputs.shape).num_elements()
+        if self._is_table_less_work(tokens, noise):
+            return without_some_words(self.embedding.embeddings, tf.range(self.config.vocab_size)), inputs
+        x = without_some_words(self.embedding(inputs), inputs)
+        return variational_dropout(x, self.config.embedding_dropout, noise, EMBEDDING_SITE), None
+
+    def _is_table_less_work(self, tokens: int | None, noise: Noise | None) -> bool:
+        """Whether the first layer should read the rows of the table, each once, instead of those of `tokens` tokens.
+
+        Then its product with the kernel, and the two for the gradients, are of V rows instead of B*T, but the gradients
+        have to be gathered. Dropout of the embedding, other units in each row of the batch, rules it out.
+        """
+        is_dropped = noise is not None and self.config.embedding_dropout > 0
+        return tokens is not None and not is_dropped and 2 * self.config.vocab_size <= tokens
+
+    def _look_back(self, x: tf.Tensor, state: State, noise: Noise | None = None) -> tuple[tf.Tensor, State]:
+        """Attention, or nothing: outputs of the layers x [B, T, H], what of the state is its own -> both after it."""
+        if self.attention is None:
+            return x, ()
+        x, after = self.attention.read(x, state[0], noise, ATTENTION_SITE)
+        return x, (after,)
+
+    def _project(self, x: tf.Tensor) -> tf.Tensor:
+        if self.projection is None:
+            return x
+        return tf.matmul(x, tf.cast(self.projection.kernel, x.dtype)) + tf.cast(self.projection.bias, x.dtype)

@@ -1,0 +1,67 @@
+"""A causal head of attention over the last outputs of the recurrent layers (Merity 2019, arXiv:1911.11423).
+
+`textgen.model.reference.attention` has the equations. Each of T outputs looks at itself and at the N before it; those from
+before the window come out of the state, so that what a text may look back on does not depend on where windows begin.
+All T of them are a few matrix products.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from textgen.model.layers.dropout import Noise, variational_dropout
+from textgen.model.layers.layer import seeded
+
+State = tuple[tf.Tensor, tf.Tensor]  # the last N outputs, normalised [B, N, H]; how many there are [B, 1]; float32
+
+
+class Attention(keras.layers.Layer):
+    """Adds to each output what it finds among the `window` outputs before it; at first nothing."""
+
+    def __init__(self, window: int, dropout: float = 0.0, *, seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(autocast=False, **kwargs)
+        self.seed = seed
+        self.window = window
+        self.dropout = dropout
+        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm")
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Makes the weights."""
+        self.norm.build(input_shape)
+        square = (input_shape[-1], input_shape[-1])
+        drawn = seeded("glorot_uniform", self.seed, f"{self.name}/query")
+        self.query = self.add_weight(shape=square, initializer=drawn, name="query")
+        self.output_kernel = self.add_weight(shape=square, initializer="zeros", name="output")
+
+    def read(self, x: tf.Tensor, state: State, noise: Noise | None = None, site: int = 0) -> tuple[tf.Tensor, State]:
+        """Outputs x [B, T, H], state before them -> the same with what they found [B, T, H], state after them.
+
+        The precision of x is that of the products with weights. Scores and shares are float32, and so are the products
+        of a row with itself: in low precision they are no quicker on a processor. `site` is that of dropout.
+        """
+        (memory, count), width = state, float(x.shape[-1])
+        normed = tf.cast(self.norm(x), tf.float32)  # [B, T, H]
+        keys = tf.concat([memory, normed], 1)  # [B, N + T, H]
+        queries = tf.matmul(tf.cast(normed, x.dtype), tf.cast(self.query / width, x.dtype))  # [B, T, H]
+        scores = tf.matmul(tf.cast(queries, tf.float32), keys, transpose_b=True)  # [B, T, N + T]
+        steps = tf.shape(x)[1] if x.shape[1] is None else x.shape[1]
+        shares = tf.nn.softmax(tf.where(self._visible(steps, count), scores, tf.float32.min))
+        mixed = tf.matmul(shares, keys)  # [B, T, H]
+        found = tf.matmul(tf.cast(mixed, x.dtype), tf.cast(self.output_kernel / math.sqrt(width), x.dtype))
+        found = variational_dropout(found, self.dropout, noise, site)
+        return x + found, (keys[:, steps:], tf.minimum(count + tf.cast(steps, tf.float32), self.window))
+
+    def initial_state(self, batch_size: int | tf.Tensor) -> State:
+        """Nothing to look back on."""
+        return tf.zeros((batch_size, self.window, self.query.shape[0])), tf.zeros((batch_size, 1))
+
+    def _visible(self, steps: int | tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+        """Which of the outputs in memory and window each step of the window looks at: bool [B, T, N + T]."""
+        place = tf.range(self.window + steps)
+        age = place[self.window :, None] - place  # [T, N + T]
+        is_there = tf.cast(place, tf.float32) >= self.window - count  # [B, N + T]
+        return ((age >= 0) & (age <= self.window)) & is_there[:, None]

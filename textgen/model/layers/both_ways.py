@@ -1,0 +1,65 @@
+"""Two recurrent stacks side by side, one for text and one for reversed text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from textgen.model.layers.activations import Activations
+from textgen.model.layers.dropout import Noise
+from textgen.model.layers.recurrent import RecurrentStack
+from textgen.model.layers.recurrent import State as StackState
+from textgen.settings import BACKWARD, ModelConfig
+
+State = tuple[StackState, ...]  # forward, backward
+
+
+class BothWays(keras.layers.Layer):
+    """A forward and a backward `RecurrentStack`; see `textgen.model.directions`.
+
+    Each reads its half of the steps from a state of its own. Dropout masks are the same for both.
+    """
+
+    def __init__(self, config: ModelConfig, *, seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(autocast=False, **kwargs)  # the state stays float32, whatever x is
+        self.stacks = [RecurrentStack(config, prefix, seed=seed, name=f"{prefix}stack") for prefix in ("", BACKWARD)]
+
+    @property
+    def norms(self) -> list[keras.layers.Layer]:
+        """Of both."""
+        return [norm for stack in self.stacks for norm in stack.norms]
+
+    @property
+    def layers(self) -> list[keras.layers.Layer]:
+        """Of both."""
+        return [layer for stack in self.stacks for layer in stack.layers]
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Makes the weights."""
+        for stack in self.stacks:
+            stack.build(input_shape)
+
+    def read(
+        self, x: tf.Tensor, state: State, noise: Noise | None = None, ids: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, State, tuple[Activations, ...]]:
+        """x [B, 2T, E], state before -> outputs [B, 2T, H], state after, what the last layer of each said.
+
+        With `ids` int32 [B, 2T], x [V, E] is the table whose rows these number.
+        """
+        if ids is None:
+            halves = [(half, None) for half in tf.split(x, 2, axis=1)]  # [B, T, E] each
+        else:
+            halves = [(x, half) for half in tf.split(ids, 2, axis=1)]  # [B, T] each
+        forward, backward = (
+            stack.read(half, before, noise, half_ids)
+            for stack, (half, half_ids), before in zip(self.stacks, halves, state, strict=True)
+        )
+        outputs = tf.concat([forward[0], backward[0]], axis=1)  # [B, 2T, H]
+        return outputs, (forward[1], backward[1]), (*forward[2], *backward[2])
+
+    def initial_state(self, batch_size: int | tf.Tensor) -> State:
+        """Zeros: nothing read yet."""
+        forward, backward = (stack.initial_state(batch_size) for stack in self.stacks)
+        return forward, backward

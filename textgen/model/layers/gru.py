@@ -1,0 +1,108 @@
+"""The gated recurrent unit (Cho et al. 2014), with the reset gate before or after the recurrent product.
+
+z, r = sigmoid(x W_zr + h U_zr + b_zr)            h = z * h + (1 - z) * g
+before: g = tanh(x W_g + (r * h) U_g + b_g)       after: g = tanh(x W_g + b_g + r * (h U_g + b'_g))
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from textgen.model.layers.layer import RecurrentLayer, split
+from textgen.model.layers.loop import Arrays, Cell, Past, Weights, product_over_time, sum_over_time
+
+
+class GRU(RecurrentLayer):
+    """Its weights are those of `keras.layers.GRU`: gates z, r, g; two biases, [2, 3H], with the reset gate after."""
+
+    gates = 3
+
+    def __init__(self, units: int, reset_after: bool = True, **kwargs: Any) -> None:
+        super().__init__(units, **kwargs)
+        self.reset_after = reset_after
+        self.cell = AFTER if reset_after else BEFORE
+
+    def _bias_shape(self) -> tuple[int, ...]:
+        return (2, 3 * self.units) if self.reset_after else (3 * self.units,)
+
+
+def _forward_after(weights: Weights) -> Any:
+    kernel, (bias, recurrent_bias) = weights["recurrent_kernel"], tf.unstack(weights["bias"])
+
+    def step(from_x: tf.Tensor, state: Arrays) -> tuple[Arrays, Arrays]:
+        (h,) = state
+        x_z, x_r, x_g = split(from_x + bias, 3)
+        h_z, h_r, h_g = split(tf.matmul(h, kernel) + recurrent_bias, 3)
+        z, r = tf.sigmoid(x_z + h_z), tf.sigmoid(x_r + h_r)
+        g = tf.tanh(x_g + r * h_g)
+        return [z, r, g, h_g], [g + z * (h - g)]
+
+    return step
+
+
+def _backward_after(weights: Weights) -> Any:
+    transposed = tf.transpose(weights["recurrent_kernel"])
+
+    def step(from_x: tf.Tensor, before: Arrays, after: Arrays, saved: Arrays, d_state: Arrays) -> tuple[Arrays, Arrays]:
+        (h,), (z, r, g, h_g), (dh,) = before, saved, d_state
+        d_z = dh * (h - g) * z * (1 - z)
+        d_g = dh * (1 - z) * (1 - g * g)
+        d_r = d_g * h_g * r * (1 - r)
+        through_reset = d_g * r
+        dh = dh * z + tf.matmul(tf.concat([d_z, d_r, through_reset], 1), transposed)
+        return [tf.concat([d_z, d_r, d_g], 1), through_reset], [dh]
+
+    return step
+
+
+def _gradients_after(weights: Weights, past: Past, dtype: tf.DType) -> dict[str, tf.Tensor]:
+    gates = 2 * past.before[0].shape[-1]
+    d_recurrent = tf.concat([past.d_inputs[..., :gates], past.emitted[0]], 2)  # [T, B, 3H], of h U + b'
+    return {
+        "recurrent_kernel": product_over_time(past.before[0], d_recurrent, dtype),
+        "bias": tf.stack([sum_over_time(past.d_inputs), sum_over_time(d_recurrent)]),
+    }
+
+
+def _forward_before(weights: Weights) -> Any:
+    *gates, candidate = split(weights["recurrent_kernel"], 3)
+    kernel, bias = tf.concat(gates, 1), weights["bias"]
+
+    def step(from_x: tf.Tensor, state: Arrays) -> tuple[Arrays, Arrays]:
+        (h,) = state
+        x_z, x_r, x_g = split(from_x + bias, 3)
+        h_z, h_r = split(tf.matmul(h, kernel), 2)
+        z, r = tf.sigmoid(x_z + h_z), tf.sigmoid(x_r + h_r)
+        g = tf.tanh(x_g + tf.matmul(r * h, candidate))
+        return [z, r, g], [g + z * (h - g)]
+
+    return step
+
+
+def _backward_before(weights: Weights) -> Any:
+    *gates, candidate = (tf.transpose(part) for part in split(weights["recurrent_kernel"], 3))
+    transposed = tf.concat(gates, 0)
+
+    def step(from_x: tf.Tensor, before: Arrays, after: Arrays, saved: Arrays, d_state: Arrays) -> tuple[Arrays, Arrays]:
+        (h,), (z, r, g), (dh,) = before, saved, d_state
+        d_z = dh * (h - g) * z * (1 - z)
+        d_g = dh * (1 - z) * (1 - g * g)
+        d_seen = tf.matmul(d_g, candidate)  # of r * h
+        d_r = d_seen * h * r * (1 - r)
+        dh = dh * z + d_seen * r + tf.matmul(tf.concat([d_z, d_r], 1), transposed)
+        return [tf.concat([d_z, d_r, d_g], 1)], [dh]
+
+    return step
+
+
+def _gradients_before(weights: Weights, past: Past, dtype: tf.DType) -> dict[str, tf.Tensor]:
+    (h,), (_, r, _), gates = past.before, past.saved, 2 * past.before[0].shape[-1]
+    of_gates = product_over_time(h, past.d_inputs[..., :gates], dtype)
+    of_candidate = product_over_time(r * h, past.d_inputs[..., gates:], dtype)
+    return {"recurrent_kernel": tf.concat([of_gates, of_candidate], 1), "bias": sum_over_time(past.d_inputs)}
+
+
+AFTER = Cell(_forward_after, _backward_after, _gradients_after)
+BEFORE = Cell(_forward_before, _backward_before, _gradients_before)

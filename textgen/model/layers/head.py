@@ -1,0 +1,137 @@
+"""The output layer: features to logits over the vocabulary, and to losses.
+
+With a large vocabulary the logits of a window, [B*T, V], are by far the largest thing that training would
+have to hold. Here they never exist at once: losses are computed in chunks of rows, each with its gradient, and
+a chunk's logits are forgotten when the next begins. A chunk's softmax, loss and gradient are compiled by XLA
+into a few passes over its memory; the products around it run in the layer's precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from textgen.model.layers.layer import seeded
+
+CHUNK_ELEMENTS = 1 << 22  # logits that exist at once, for each shard of a batch
+
+
+class Head(keras.layers.Layer):
+    """logits = features @ kernel + bias, where a tied head's kernel is the embedding table, transposed.
+
+    Tying halves the parameters that a vocabulary costs and helps (Press & Wolf 2017, arXiv:1608.05859).
+    The bias should start at log p(piece): without it the network has to carry the frequencies of the
+    pieces in its cell state, which then drifts over long texts.
+    """
+
+    def __init__(self, vocab_size: int, tied: bool, *, seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(autocast=False, **kwargs)
+        self.seed = seed
+        self.vocab_size = vocab_size
+        self.tied = tied
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Makes the bias [V] and, unless tied, a kernel [E, V] of its own."""
+        self.bias = self.add_weight(shape=(self.vocab_size,), initializer="zeros", name="bias")
+        self.kernel = None
+        if not self.tied:
+            drawn = seeded("glorot_uniform", self.seed, f"{self.name}/kernel")
+            self.kernel = self.add_weight(shape=(input_shape[-1], self.vocab_size), initializer=drawn, name="kernel")
+
+    def call(self, features: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
+        """features [..., E], embedding table [V, E] -> logits [..., V], float32."""
+        kernel = tf.cast(table if self.tied else self.kernel, features.dtype)
+        logits = tf.matmul(features, kernel, transpose_b=self.tied)
+        return tf.cast(logits, tf.float32) + self.bias
+
+    def summed_loss(
+        self, features: tf.Tensor, table: tf.Tensor, targets: tf.Tensor, pad_id: int, label_smoothing: float = 0.0
+    ) -> tf.Tensor:
+        """features [B, T, E], targets [B, T] -> sum of nats; where the target is `pad_id` nothing counts.
+
+        With `label_smoothing` (Szegedy et al. 2016, arXiv:1512.00567) that share of each target is spread evenly over
+        all pieces, so that the network is not driven to be certain. It acts on the gradient; the sum of nats stays
+        that of the text itself.
+        """
+        kernel = table if self.tied else self.kernel
+        rows = tf.reshape(features, (-1, features.shape[-1]))  # [B*T, E]
+        weights = tf.convert_to_tensor(kernel), tf.convert_to_tensor(self.bias)
+        return _summed_loss(rows, *weights, tf.reshape(targets, (-1,)), pad_id, self.tied, label_smoothing)
+
+    def token_losses(self, features: tf.Tensor, table: tf.Tensor, targets: tf.Tensor, pad_id: int) -> tf.Tensor:
+        """features [B, T, E], targets [B, T] -> nats [B, T]; 0 where the target is `pad_id`."""
+        rows, flat = tf.reshape(features, (-1, features.shape[-1])), tf.reshape(targets, (-1,))
+        nats = []
+        for chunk in _chunks(rows.shape[0], self.vocab_size):
+            logits = self(rows[chunk], table)  # [n, V]
+            nats.append(tf.nn.sparse_softmax_cross_entropy_with_logits(flat[chunk], logits))
+        return tf.where(targets == pad_id, 0.0, tf.reshape(tf.concat(nats, 0), tf.shape(targets)))  # [B, T]
+
+
+def _chunks(rows: int | None, vocab_size: int) -> Iterator[slice]:
+    """Cuts rows of logits into chunks of at most `CHUNK_ELEMENTS`; where their number is not known, not at all."""
+    if rows is None:
+        yield slice(None)
+        return
+    size = max(1, CHUNK_ELEMENTS // vocab_size)
+    for start in range(0, rows, size):
+        yield slice(start, min(start + size, rows))
+
+
+def _summed_loss(
+    features: tf.Tensor,
+    kernel: tf.Tensor,
+    bias: tf.Tensor,
+    targets: tf.Tensor,
+    pad_id: int,
+    tied: bool,
+    label_smoothing: float,
+) -> tf.Tensor:
+    """features [N, E], kernel [V, E] if tied else [E, V], targets [N] -> sum of nats."""
+
+    @tf.custom_gradient
+    def run(features, kernel, bias):  # type: ignore[no-untyped-def]
+        low = tf.cast(kernel, features.dtype)
+        d_features: list[tf.Tensor] = []
+        sums: list[tf.Tensor] = []  # of all chunks so far: nats, d_kernel, d_bias
+        for chunk in _chunks(features.shape[0], bias.shape[0]):
+            with tf.control_dependencies([*sums, *d_features[-1:]]):  # else chunks might exist side by side
+                part = tf.identity(features[chunk])  # [n, E]
+            logits = tf.matmul(part, low, transpose_b=tied)  # [n, V]
+            nats, d_logits = _loss_of_logits(
+                tf.stop_gradient(logits), tf.stop_gradient(bias), targets[chunk], pad_id, label_smoothing
+            )
+            pair = (d_logits, part) if tied else (part, d_logits)
+            d_features.append(tf.matmul(d_logits, low, transpose_b=not tied))  # [n, E]
+            d_kernel = tf.cast(tf.matmul(*pair, transpose_a=True), tf.float32)  # as the kernel
+            ones = tf.ones((1, d_logits.shape[0]), d_logits.dtype)
+            d_bias = tf.cast(tf.matmul(ones, d_logits)[0], tf.float32)  # a sum over rows, but quicker
+            own = [nats, d_kernel, d_bias]
+            sums = [before + new for before, new in zip(sums, own, strict=True)] if sums else own
+        nats, d_kernel, d_bias = sums
+        gradients = tf.concat(d_features, 0), d_kernel, d_bias
+        return nats, lambda upstream: tuple(tf.cast(upstream, g.dtype) * g for g in gradients)
+
+    return run(features, kernel, bias)
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _loss_of_logits(
+    logits: tf.Tensor, bias: tf.Tensor, targets: tf.Tensor, pad_id: int, label_smoothing: float
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """logits [n, V] -> sum of nats, and the gradient of the smoothed one [n, V] in the precision of the logits."""
+    biased = tf.cast(logits, tf.float32) + bias
+    top = tf.reduce_max(biased, 1, keepdims=True)
+    exponentials = tf.exp(biased - top)
+    total = tf.reduce_sum(exponentials, 1, keepdims=True)  # [n, 1]
+    counts = tf.cast(targets != pad_id, tf.float32)  # [n]
+    of_targets = tf.cast(tf.gather(logits, targets, axis=1, batch_dims=1), tf.float32) + tf.gather(bias, targets)  # [n]
+    nats = tf.math.log(total[:, 0]) + top[:, 0] - of_targets
+    is_target = tf.range(logits.shape[1])[None] == targets[:, None]  # [n, V]
+    evenly = label_smoothing / logits.shape[1]
+    wanted = tf.where(is_target, 1.0 - label_smoothing + evenly, evenly)
+    d_logits = (exponentials / total - wanted) * counts[:, None]
+    return tf.reduce_sum(nats * counts), tf.cast(d_logits, logits.dtype)

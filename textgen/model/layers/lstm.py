@@ -1,0 +1,328 @@
+"""The LSTM layer, and how it is trained quickly on a CPU.
+
+Hochreiter & Schmidhuber 1997, with the forget gate of Gers, Schmidhuber & Cummins 2000. At each step of time
+
+    z = x W + h U + b             i, f, o = sigmoid(z_i, z_f, z_o)     g = tanh(z_g)
+    c = f * c + i * g             h = o * tanh(c)
+
+`textgen.model.reference` has the same forward and backward, to be read. Differentiating a loop step by step makes
+thousands of small operations and keeps all that they produced. Three things make it several times cheaper here:
+
+1. x W of all steps is one large matrix product, before the loop.
+2. The backward pass is written by hand: its loop carries only the gradients of h and c and leaves dz behind,
+   from which the gradients of W, U and x are one large matrix product each.
+3. XLA compiles the gates of a step, which takes one pass over their memory where separate operations would take
+   a dozen. Narrow layers are compiled with the whole loop around them, whose products are then float32. XLA knows
+   no quick low-precision products, so for wide layers in low precision the loop and its products are TensorFlow's.
+
+On a GPU Keras takes cuDNN instead, and for shapes that are not known beforehand, masks and options that
+neither knows, its own loop. Shapes here are time first, [T, B, ...]: a step is then one stretch of memory.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from textgen.model.layers.layer import State, chosen_rows, rows_times
+from textgen.model.layers.loop import Arrays, backward_loop, forward_loop
+
+log = logging.getLogger(__name__)
+
+WIDE = 320  # units from which on a low-precision product saves more than a loop inside XLA
+
+
+class LSTM(keras.layers.LSTM):
+    """A `keras.layers.LSTM` (same weights, gate order i, f, g, o, options and results), faster on a CPU."""
+
+    def inner_loop(self, sequences: tf.Tensor, initial_state: Any, mask: Any, training: bool = False) -> Any:
+        """Keras's hook: sequences [B, T, E], state (h, c) -> last output, outputs [B, T, H], state."""
+        if mask is not None or not self._can_scan(sequences):
+            return super().inner_loop(sequences, initial_state, mask, training)
+        if training and self.dropout:
+            sequences = sequences * self.cell.get_dropout_mask(sequences[:, 0])[:, None]
+        x = tf.transpose(sequences, (1, 0, 2))  # [T, B, E]
+        if self.go_backwards:
+            x = tf.reverse(x, [0])
+        state = tuple(tf.cast(array, tf.float32) for array in initial_state)
+        outputs, (h, c) = self._scan(self._inputs(tf.cast(x, self.compute_dtype)), state)  # [T, B, H]
+        outputs = tf.transpose(outputs, (1, 0, 2)) if self.return_sequences else outputs[-1][:, None]
+        h, c = tf.cast(h, self.compute_dtype), tf.cast(c, self.compute_dtype)
+        return h, outputs, [h, c]
+
+    def scan(
+        self, x: tf.Tensor, state: State, mask: tf.Tensor | None = None, ids: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, State]:
+        """Time first: x [T, B, E], state before it -> outputs [T, B, H] as precise as x, state after it.
+
+        With `ids` [T, B], x [V, E] is the table whose rows these number. The recurrent kernel is multiplied with
+        `mask`, if there is one, for all steps; Keras's loops know no mask. Raises `ValueError` for options of the layer
+        that have another order or another result.
+        """
+        self._refuse_scan(mask)
+        if mask is not None or self._can_scan(x if ids is None else ids):
+            return self._scan(chosen_rows(self._inputs(x), ids), state, mask)
+        batch_first = tf.cast(tf.transpose(chosen_rows(x, ids), (1, 0, 2)), tf.float32)
+        _, outputs, state = super().inner_loop(batch_first, list(state), None)
+        return tf.cast(tf.transpose(outputs, (1, 0, 2)), x.dtype), tuple(state)
+
+    def step(self, x: tf.Tensor, state: State) -> State:
+        """One step of time, without dropout: x [B, E] -> the new state; its h is also the output."""
+        if not self._has_usual_gates:
+            _, (h, c) = self.cell(x, list(state))
+            return tf.cast(h, tf.float32), tf.cast(c, tf.float32)
+        h, c = state
+        kernel, recurrent_kernel = (tf.cast(w, x.dtype) for w in (self.cell.kernel, self.cell.recurrent_kernel))
+        z = tf.matmul(x, kernel) + tf.matmul(tf.cast(h, x.dtype), recurrent_kernel)  # [B, 4H]
+        z = tf.cast(z, tf.float32)
+        *_, c, h = lstm_gates(tf.split(z + self.cell.bias if self.use_bias else z, 4, axis=-1), c)
+        return h, c
+
+    def initial_state(self, batch_size: int | tf.Tensor) -> State:
+        """Zeros: nothing read yet."""
+        return tf.zeros((batch_size, self.units)), tf.zeros((batch_size, self.units))
+
+    def _inputs(self, x: tf.Tensor) -> tf.Tensor:
+        return rows_times(x, self.cell.kernel)
+
+    def _scan(self, from_x: tf.Tensor, state: State, mask: tf.Tensor | None = None) -> tuple[tf.Tensor, State]:
+        bias = self.cell.bias if self.use_bias else tf.zeros(4 * self.units)
+        recurrent_kernel = self.cell.recurrent_kernel if mask is None else self.cell.recurrent_kernel * mask
+        outputs, *state = lstm(from_x, tf.cast(recurrent_kernel, tf.float32), tf.cast(bias, tf.float32), *state)
+        return outputs, tuple(state)
+
+    @property
+    def _has_usual_gates(self) -> bool:
+        is_tanh = self.activation is keras.activations.tanh
+        return is_tanh and self.recurrent_activation is keras.activations.sigmoid
+
+    def _refuse_scan(self, mask: tf.Tensor | None) -> None:
+        """Raises `ValueError` for options that `scan` does not know."""
+        if self.go_backwards:
+            raise ValueError("scan reads steps in their order: build the layer with go_backwards=False, or call it.")
+        if not self.return_sequences:
+            raise ValueError("scan returns all outputs: build the layer with return_sequences=True, or call it.")
+        if mask is not None and not self._has_usual_gates:
+            raise ValueError(
+                "A weight mask goes with activation tanh and recurrent_activation sigmoid. "
+                f"Received: {self.activation.__name__} and {self.recurrent_activation.__name__}."
+            )
+
+    def _can_scan(self, sequences: tf.Tensor) -> bool:
+        standard = not (self.recurrent_dropout or self.unroll) and self.use_cudnn is not True
+        return standard and self._has_usual_gates and sequences.shape.is_fully_defined() and kernel_path() != "cuDNN"
+
+
+@functools.cache
+def kernel_path() -> str:
+    """Which implementation the recurrent layers take on this machine, in a few words; logged once."""
+    path = "cuDNN" if tf.config.list_logical_devices("GPU") else "own loop, compiled by XLA"
+    log.info("LSTM by %s", path)
+    return path
+
+
+@tf.custom_gradient
+def lstm(from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor):  # type: ignore[no-untyped-def]
+    """from_x [T, B, 4H], x W in any precision; float32 recurrent_kernel [H, 4H], bias [4H], h and c [B, H].
+
+    Returns outputs [T, B, H] in the precision of from_x, and the state after the last step, float32.
+    """
+    dtype, units = from_x.dtype, h.shape[1]
+    is_wide = dtype != tf.float32 and units >= WIDE
+    arguments = map(tf.stop_gradient, (from_x, recurrent_kernel, bias, h, c))  # else an eager tape differentiates it
+    gates, outputs, cells, h = (_forward_wide if is_wide else _forward_narrow)(*arguments)
+
+    def backward(d_outputs: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        transposed = tf.transpose(recurrent_kernel)  # [4H, H]
+        of_steps = _backward_wide if is_wide else _backward_narrow
+        dz, d_bias, dh, dc = of_steps(d_outputs, dh, dc, gates, cells, transposed)  # dz [T, B, 4H]
+        before = tf.reshape(outputs[:-1], (-1, units))  # [T*B, H]: h that each step began with
+        d_recurrent_kernel = tf.matmul(before, tf.reshape(dz, (-1, 4 * units)), transpose_a=True)  # [H, 4H]
+        return dz, tf.cast(d_recurrent_kernel, tf.float32), d_bias, dh, dc
+
+    return (outputs[1:], h, cells[-1]), backward
+
+
+def _forward_narrow(
+    from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor
+) -> tuple[Any, ...]:
+    """from_x [T, B, 4H] -> gates i, f, g, o [T, B, H] each; h as precise as from_x and c [T+1, B, H]; the last h.
+
+    Of h and c, what was before the first step comes first.
+    """
+    dtype = from_x.dtype
+    gates, hidden, *others = _forward_loop_narrow(_bits(from_x, dtype), recurrent_kernel, bias, h, c, dtype)
+    return gates, _of_bits(hidden, dtype), *others
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _forward_loop_narrow(
+    from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor, dtype: tf.DType
+) -> tuple[Any, ...]:
+    """The loop inside XLA, with bits for from_x and what is kept of h; what a step hands to the next is float32."""
+
+    def step(from_x: tf.Tensor, state: Arrays) -> tuple[Arrays, Arrays]:
+        h, c = state
+        z = _floats(from_x, dtype) + tf.matmul(h, recurrent_kernel) + bias
+        *gates, c, h = lstm_gates(tf.split(z, 4, axis=1), c)
+        return [_kept(gate, dtype) for gate in gates], (h, c)
+
+    gate = tf.TensorSpec(h.shape, from_x.dtype)
+    gates, (hidden, cells), (h, _) = forward_loop(
+        step, from_x, (h, c), [gate] * 4, lambda state: (_bits(state[0], dtype), state[1])
+    )
+    return gates, hidden, cells, h
+
+
+def _backward_narrow(
+    d_outputs: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor, gates: Arrays, cells: tf.Tensor, transposed: tf.Tensor
+) -> tuple[tf.Tensor, ...]:
+    """d_outputs [T, B, H] -> dz [T, B, 4H] as precise as they; the gradients of bias, h and c.
+
+    `transposed` is the recurrent kernel, [4H, H].
+    """
+    dtype = d_outputs.dtype
+    dz, *others = _backward_loop_narrow(_bits(d_outputs, dtype), dh, dc, gates, cells, transposed, dtype)
+    return _of_bits(dz, dtype), *others
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _backward_loop_narrow(
+    d_outputs: tf.Tensor,
+    dh: tf.Tensor,
+    dc: tf.Tensor,
+    gates: Arrays,
+    cells: tf.Tensor,
+    transposed: tf.Tensor,
+    dtype: tf.DType,
+) -> tuple[tf.Tensor, ...]:
+    """The same with bits for d_outputs and dz."""
+
+    def step(t: tf.Tensor, d_state: Arrays) -> tuple[Arrays, Arrays]:
+        dh, dc, d_bias = d_state
+        dh += _floats(d_outputs[t], dtype)
+        *dz, dc = lstm_gates_backward([_of_kept(gate[t]) for gate in gates], cells[t], cells[t + 1], dh, dc)
+        dz = tf.concat(dz, 1)
+        return [_bits(dz, dtype)], (tf.matmul(dz, transposed), dc, d_bias + tf.reduce_sum(dz, 0))
+
+    steps, rows, units = d_outputs.shape
+    d_state = dh, dc, tf.zeros(4 * units)
+    (dz,), (dh, dc, d_bias) = backward_loop(step, steps, d_state, [tf.TensorSpec((rows, 4 * units), d_outputs.dtype)])
+    return dz, d_bias, dh, dc
+
+
+def _bits(x: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """x as precise as `dtype`, and if that has 16 bits, as these.
+
+    XLA on a CPU works on such floats as float32, and would convert whole arrays of them in every step of a loop.
+    """
+    return x if dtype == tf.float32 else tf.bitcast(tf.cast(x, dtype), tf.uint16)
+
+
+def _of_bits(bits: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    return bits if dtype == tf.float32 else tf.bitcast(bits, dtype)
+
+
+def _floats(bits: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    return tf.cast(_of_bits(bits, dtype), tf.float32)
+
+
+def _kept(gates: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """What the way back needs of gates that were computed in `dtype`: if that has 16 bits, so have they.
+
+    They lie from -1 to 1, and are kept as that many steps of 1/32767: bfloat16 is coarser by far where a gate is
+    nearly open, and how far it is from being so, 1 - f, is what its gradient is made of.
+    """
+    return gates if dtype == tf.float32 else tf.cast(tf.cast(gates * 32767.0 + 32768.5, tf.int32), tf.uint16)
+
+
+def _of_kept(gates: tf.Tensor) -> tf.Tensor:
+    return gates if gates.dtype == tf.float32 else (tf.cast(gates, tf.float32) - 32768.0) / 32767.0
+
+
+def _forward_wide(
+    from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor
+) -> tuple[Any, ...]:
+    """The same with the loop outside XLA, gates joined, [T, B, 4H]. Products and h are as precise as from_x."""
+    kernel = tf.cast(recurrent_kernel, from_x.dtype)
+
+    def step(from_x: tf.Tensor, state: Arrays) -> tuple[Arrays, Arrays]:
+        h, c = state
+        gates, h, c = _compiled_gates(from_x, tf.matmul(h, kernel), bias, c)
+        return [gates], (h, c)
+
+    state = tf.cast(h, from_x.dtype), c
+    (gates,), (hidden, cells), (h, _) = forward_loop(step, from_x, state, [tf.TensorSpec(from_x.shape[1:], tf.uint16)])
+    return gates, hidden, cells, tf.cast(h, tf.float32)
+
+
+def _backward_wide(
+    d_outputs: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor, gates: tf.Tensor, cells: tf.Tensor, transposed: tf.Tensor
+) -> tuple[tf.Tensor, ...]:
+    """The same with the loop outside XLA; its products and dz as precise as d_outputs."""
+    low = tf.cast(transposed, d_outputs.dtype)
+
+    def step(t: tf.Tensor, d_state: Arrays) -> tuple[Arrays, Arrays]:
+        dh, dc, d_bias = d_state
+        dz, dc, d_bias = _compiled_gates_backward(gates[t], cells[t], cells[t + 1], d_outputs[t], dh, dc, d_bias)
+        return [dz], (tf.matmul(dz, low), dc, d_bias)
+
+    d_state = tf.cast(dh, low.dtype), dc, tf.zeros(low.shape[0])
+    (dz,), (dh, dc, d_bias) = backward_loop(
+        step, d_outputs.shape[0], d_state, [tf.TensorSpec(gates.shape[1:], low.dtype)]
+    )
+    return dz, d_bias, tf.cast(dh, tf.float32), dc
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _compiled_gates(from_x: tf.Tensor, from_h: tf.Tensor, bias: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """from_x, from_h [B, 4H], c [B, H] -> gates [B, 4H] as they are kept; h as precise as from_x; c float32."""
+    z = tf.cast(from_x, tf.float32) + tf.cast(from_h, tf.float32) + bias
+    *gates, c, h = lstm_gates(tf.split(z, 4, axis=1), c)
+    return _kept(tf.concat(gates, 1), from_x.dtype), tf.cast(h, from_x.dtype), c
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _compiled_gates_backward(
+    gates: tf.Tensor,
+    before: tf.Tensor,
+    after: tf.Tensor,
+    d_output: tf.Tensor,
+    dh: tf.Tensor,
+    dc: tf.Tensor,
+    d_bias: tf.Tensor,
+) -> tuple[tf.Tensor, ...]:
+    """-> dz [B, 4H] as precise as d_output; dc; d_bias [4H] with this step's added."""
+    i_f_g_o = tf.split(_of_kept(gates), 4, axis=1)
+    dh = tf.cast(dh, tf.float32) + tf.cast(d_output, tf.float32)
+    *dz, dc = lstm_gates_backward(i_f_g_o, before, after, dh, dc)
+    dz = tf.concat(dz, 1)
+    return tf.cast(dz, d_output.dtype), dc, d_bias + tf.reduce_sum(dz, 0)
+
+
+def lstm_gates(z: Sequence[tf.Tensor], c: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """z_i, z_f, z_g, z_o and c, [B, H] each -> i, f, g, o and the new c and h."""
+    i, f, g, o = tf.sigmoid(z[0]), tf.sigmoid(z[1]), tf.tanh(z[2]), tf.sigmoid(z[3])
+    c = f * c + i * g
+    return i, f, g, o, c, o * tf.tanh(c)
+
+
+def lstm_gates_backward(
+    gates: Sequence[tf.Tensor], before: tf.Tensor, after: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor
+) -> tuple[tf.Tensor, ...]:
+    """A step's gates, c before and after it, the gradients of h and c -> those of its four z and of the c before."""
+    i, f, g, o = gates
+    tanh_c = tf.tanh(after)
+    dc = dc + dh * o * (1 - tanh_c * tanh_c)
+    return (
+        dc * g * i * (1 - i),
+        dc * before * f * (1 - f),
+        dc * i * (1 - g * g),
+        dh * tanh_c * o * (1 - o),
+        dc * f,
+    )

@@ -1,0 +1,127 @@
+"""The LSTM whose input and output gate one another before each step (Melis, Kocisky & Blunsom 2020, arXiv:1909.01792).
+
+    odd rounds: x = 2 sigmoid(h Q) * x          even rounds: h = 2 sigmoid(x Q) * h          then an LSTM's step
+
+What the step reads depends on h, so x W cannot be made before the loop.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from textgen.model.layers.layer import RecurrentLayer, forget_bias_one
+from textgen.model.layers.loop import Arrays, Cell, Past, Weights, product_over_time, sum_over_time
+from textgen.model.layers.lstm import lstm_gates, lstm_gates_backward
+
+
+class Mogrifier(RecurrentLayer):
+    """An LSTM with weights `round_1`, `round_2`, ... or, of low rank, `round_1_left` and `round_1_right`, ..."""
+
+    gates = 4
+    state_size = 2
+
+    def __init__(self, units: int, rounds: int = 5, rank: int | None = None, **kwargs: Any) -> None:
+        super().__init__(units, **kwargs)
+        self.rounds = rounds
+        self.rank = rank
+        self.cell = Cell(_forward, _backward, _gradients)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Makes the weights."""
+        super().build(input_shape)
+        for number in range(1, self.rounds + 1):
+            rows, columns = (self.units, input_shape[-1]) if number % 2 else (input_shape[-1], self.units)
+            if self.rank is None:
+                self._weight(f"round_{number}", (rows, columns), "glorot_uniform")
+            else:
+                self._weight(f"round_{number}_left", (rows, self.rank), "glorot_uniform")
+                self._weight(f"round_{number}_right", (self.rank, columns), "glorot_uniform")
+
+    def _inputs(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.cast(x, tf.float32)
+
+    def _step_weights(self) -> dict[str, tf.Tensor]:
+        return {weight.name: tf.convert_to_tensor(weight) for weight in self.trainable_weights}
+
+    def _initial_bias(self, shape: tuple[int, ...], dtype: Any = None) -> tf.Tensor:
+        return forget_bias_one(shape, dtype)
+
+
+def _rounds(weights: Weights) -> list[list[str]]:
+    """The names of the matrices of each round: one, or two of low rank."""
+    names = sorted((name for name in weights if name.startswith("round_")), key=lambda name: int(name.split("_")[1]))
+    if "round_1" in weights:
+        return [[name] for name in names]
+    return [names[at : at + 2] for at in range(0, len(names), 2)]  # left, right
+
+
+def _ends(x: tf.Tensor, h: tf.Tensor, gates: Arrays) -> tuple[Arrays, Arrays]:
+    """x and h after each round, those before the first one first."""
+    xs, hs = [x], [h]
+    for number, gate in enumerate(gates, start=1):
+        xs.append(2 * gate * xs[-1] if number % 2 else xs[-1])
+        hs.append(hs[-1] if number % 2 else 2 * gate * hs[-1])
+    return xs, hs
+
+
+def _forward(weights: Weights) -> Any:
+    rounds = _rounds(weights)
+
+    def step(x: tf.Tensor, state: Arrays) -> tuple[Arrays, Arrays]:
+        h, c = state
+        gates = []
+        for number, names in enumerate(rounds, start=1):
+            product = h if number % 2 else x
+            for name in names:
+                product = tf.matmul(product, weights[name])
+            gates.append(tf.sigmoid(product))
+            x, h = (2 * gates[-1] * x, h) if number % 2 else (x, 2 * gates[-1] * h)
+        z = tf.matmul(x, weights["kernel"]) + tf.matmul(h, weights["recurrent_kernel"]) + weights["bias"]  # [B, 4H]
+        *saved, c, h = lstm_gates(tf.split(z, 4, axis=1), c)
+        return [*gates, *saved], [h, c]
+
+    return step
+
+
+def _backward(weights: Weights) -> Any:
+    rounds = _rounds(weights)
+    transposed = {name: tf.transpose(weight) for name, weight in weights.items() if name != "bias"}
+
+    def step(x: tf.Tensor, before: Arrays, after: Arrays, saved: Arrays, d_state: Arrays) -> tuple[Arrays, Arrays]:
+        gates, (h, c), (dh, dc) = saved[: len(rounds)], before, d_state
+        xs, hs = _ends(x, h, gates)
+        *dz, dc = lstm_gates_backward(saved[len(rounds) :], c, after[1], dh, dc)
+        dz = tf.concat(dz, 1)  # [B, 4H]
+        dx, dh = tf.matmul(dz, transposed["kernel"]), tf.matmul(dz, transposed["recurrent_kernel"])
+        d_products: list[tf.Tensor] = []
+        for number in range(len(rounds), 0, -1):
+            gate, target, d_target = gates[number - 1], (xs if number % 2 else hs)[number - 1], dx if number % 2 else dh
+            d_product = d_target * 2 * target * gate * (1 - gate)
+            d_products.insert(0, d_product)
+            for name in reversed(rounds[number - 1]):
+                d_product = tf.matmul(d_product, transposed[name])
+            dx, dh = (2 * gate * dx, dh + d_product) if number % 2 else (dx + d_product, 2 * gate * dh)
+        return [dx, dz, *d_products], [dh, dc]
+
+    return step
+
+
+def _gradients(weights: Weights, past: Past, dtype: tf.DType) -> dict[str, tf.Tensor]:
+    rounds = _rounds(weights)
+    xs, hs = _ends(past.inputs, past.before[0], past.saved[: len(rounds)])
+    dz, *d_products = past.emitted
+    gradients = {
+        "kernel": product_over_time(xs[-1], dz, dtype),
+        "recurrent_kernel": product_over_time(hs[-1], dz, dtype),
+        "bias": sum_over_time(dz),
+    }
+    for number, (names, d_product) in enumerate(zip(rounds, d_products, strict=True), start=1):
+        source = (hs if number % 2 else xs)[number - 1]
+        if len(names) == 2:
+            left, right = names
+            gradients[right] = product_over_time(tf.tensordot(source, weights[left], 1), d_product, dtype)
+            d_product = tf.tensordot(d_product, tf.transpose(weights[right]), 1)
+        gradients[names[0]] = product_over_time(source, d_product, dtype)
+    return gradients

@@ -1,0 +1,128 @@
+"""The recurrent layers, stacked: state in, state out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from textgen.model.layers.activations import Activations
+from textgen.model.layers.dropout import Noise, noise_of_call, variational_dropout, weight_mask
+from textgen.model.layers.gru import GRU
+from textgen.model.layers.layer import RecurrentLayer, chosen_rows, seeded, steps_first
+from textgen.model.layers.layer import State as LayerState
+from textgen.model.layers.lstm import LSTM
+from textgen.model.layers.mogrifier import Mogrifier
+from textgen.model.layers.peephole import Peephole
+from textgen.model.layers.rnn import RNN
+from textgen.settings import ModelConfig
+
+State = tuple[LayerState, ...]  # a layer each; in a whole network, attention's after them
+
+WEIGHT_SITE = 1 << 11  # of dropout on the weights of the first layer; the layers above have the numbers after it
+
+
+class RecurrentStack(keras.layers.Layer):
+    """`num_layers` of one cell, each reading the one below, with dropout between them and after the last.
+
+    With `layer_norm` each reads its input normalised (Ba, Kiros & Hinton 2016, arXiv:1607.06450); with `residual` it
+    adds to its input, where that is as wide, instead of replacing it (He et al. 2016, arXiv:1512.03385).
+    """
+
+    def __init__(self, config: ModelConfig, prefix: str = "", *, seed: int = 0, **kwargs: Any) -> None:
+        """`prefix` begins the names of the layers, such as lstm_0; weights are drawn from `seed` and these names."""
+        super().__init__(autocast=False, **kwargs)  # the state stays float32, whatever x is
+        self.dropout = config.dropout
+        self.weight_drop = config.weight_drop
+        self.residual = config.residual
+        self.norms = [
+            keras.layers.LayerNormalization(epsilon=1e-5, name=f"{prefix}norm_{number}")
+            for number in range(config.num_layers if config.layer_norm else 0)
+        ]
+        self._kernel_shape = config.cell_shapes(config.embedding_dim)["recurrent_kernel"]
+        names = [f"{prefix}{config.cell}_{number}" for number in range(config.num_layers)]
+        self.layers = [make_layer(config, name, seed) for name in names]
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Makes the weights; the first layer reads the embedding, the others what is below them."""
+        for number, layer in enumerate(self.layers):
+            if self.norms:
+                self.norms[number].build(input_shape)
+            layer.build(input_shape)
+            input_shape = (*input_shape[:-1], layer.units)
+
+    def call(
+        self, x: tf.Tensor, state: State, noise: Noise | None = None, training: bool | None = None
+    ) -> tuple[tf.Tensor, State]:
+        """x [B, T, E], state before its first step -> outputs [B, T, H], state after its last.
+
+        The precision of x is that of the outputs and of the large matrix products. `training` is that of a whole model.
+        """
+        noise = noise_of_call(noise, training, self.dropout, self.weight_drop)
+        return self.read(x, state, noise)[:2]
+
+    def read(
+        self, x: tf.Tensor, state: State, noise: Noise | None = None, ids: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, State, tuple[Activations, ...]]:
+        """The same as a call, and what the last layer said: here of one direction.
+
+        With `ids` int32 [B, T], x [V, E] is the table whose rows these number. What the first layer does with each
+        row by itself, such as the product with its kernel, it then does once for each row of the table.
+        """
+        if ids is None:
+            x = tf.transpose(x, (1, 0, 2))  # [T, B, E]
+        else:
+            ids = steps_first(ids)  # [T, B]
+        new_state = []
+        for number, (layer, before) in enumerate(zip(self.layers, state, strict=True)):
+            mask = weight_mask(self._kernel_shape, self.weight_drop, noise, WEIGHT_SITE + number)
+            outputs, after = layer.scan(self._norm(x, number), before, mask, ids)  # [T, B, H]
+            dropped = variational_dropout(outputs, self.dropout, noise, 1 + number, time_axis=0)
+            x, ids = self._add(dropped, chosen_rows(x, ids)), None
+            new_state.append(after)
+        activations = Activations(before[0], outputs, dropped)
+        return tf.transpose(x, (1, 0, 2)), tuple(new_state), (activations,)  # [B, T, H]
+
+    def step(self, x: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
+        """One step of time without dropout: x [B, E] -> output [B, H], state."""
+        new_state = []
+        for number, (layer, before) in enumerate(zip(self.layers, state, strict=True)):
+            after = layer.step(self._norm(x, number), before)
+            x = self._add(tf.cast(after[0], x.dtype), x)
+            new_state.append(after)
+        return x, tuple(new_state)
+
+    def initial_state(self, batch_size: int | tf.Tensor) -> State:
+        """Zeros: nothing read yet."""
+        return tuple(layer.initial_state(batch_size) for layer in self.layers)
+
+    def _norm(self, x: tf.Tensor, number: int) -> tf.Tensor:
+        return tf.cast(self.norms[number](x), x.dtype) if self.norms else x
+
+    def _add(self, outputs: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+        return outputs + x if self.residual and outputs.shape[-1] == x.shape[-1] else outputs
+
+
+def make_layer(config: ModelConfig, name: str, seed: int = 0) -> LSTM | RecurrentLayer:
+    """One layer of the configuration's cell."""
+    units = config.hidden_units
+    match config.cell:
+        case "gru":
+            return GRU(units, config.reset_after, seed=seed, name=name)
+        case "rnn":
+            return RNN(units, config.activation, seed=seed, name=name)
+        case "peephole":
+            return Peephole(units, seed=seed, name=name)
+        case "mogrifier":
+            return Mogrifier(units, config.mogrifier_rounds, config.mogrifier_rank, seed=seed, name=name)
+        case _:
+            return LSTM(
+                units,
+                kernel_initializer=seeded("glorot_uniform", seed, f"{name}/kernel"),
+                recurrent_initializer=seeded("orthogonal", seed, f"{name}/recurrent_kernel"),
+                return_sequences=True,
+                return_state=True,
+                seed=seed & 0x7FFFFFFF,
+                name=name,
+            )

@@ -1,0 +1,52 @@
+"""The plain recurrent layer: h = tanh(x W + h U + b), or relu in the place of tanh."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from textgen.model.layers.layer import RecurrentLayer
+from textgen.model.layers.loop import Arrays, Cell, Past, Weights, product_over_time, sum_over_time
+
+
+class RNN(RecurrentLayer):
+    """Elman 1990; with relu, Le, Jaitly & Hinton 2015. Its weights are those of `keras.layers.SimpleRNN`."""
+
+    gates = 1
+
+    def __init__(self, units: int, activation: str = "tanh", **kwargs: Any) -> None:
+        super().__init__(units, **kwargs)
+        self.cell = {"tanh": TANH, "relu": RELU}[activation]
+
+
+def _forward(weights: Weights, *, relu: bool) -> Any:
+    kernel, bias = weights["recurrent_kernel"], weights["bias"]
+    activation = tf.nn.relu if relu else tf.tanh
+
+    def step(from_x: tf.Tensor, state: Arrays) -> tuple[Arrays, Arrays]:
+        return [], [activation(from_x + tf.matmul(state[0], kernel) + bias)]
+
+    return step
+
+
+def _backward(weights: Weights, *, relu: bool) -> Any:
+    transposed = tf.transpose(weights["recurrent_kernel"])
+
+    def step(from_x: tf.Tensor, before: Arrays, after: Arrays, saved: Arrays, d_state: Arrays) -> tuple[Arrays, Arrays]:
+        (h,), (dh,) = after, d_state
+        dz = dh * tf.cast(h > 0, tf.float32) if relu else dh * (1 - h * h)
+        return [dz], [tf.matmul(dz, transposed)]
+
+    return step
+
+
+def _gradients(weights: Weights, past: Past, dtype: tf.DType) -> dict[str, tf.Tensor]:
+    return {
+        "recurrent_kernel": product_over_time(past.before[0], past.d_inputs, dtype),
+        "bias": sum_over_time(past.d_inputs),
+    }
+
+
+TANH = Cell(lambda weights: _forward(weights, relu=False), lambda weights: _backward(weights, relu=False), _gradients)
+RELU = Cell(lambda weights: _forward(weights, relu=True), lambda weights: _backward(weights, relu=True), _gradients)

@@ -1,0 +1,152 @@
+"""The network for writing, in NumPy: ready in a fraction of a second, where TensorFlow takes seconds to load.
+
+The mathematics of `textgen.model.reference`, an LSTM's arranged for speed: what stands before a step, x and h, is one column
+for each text, and the weights that it meets are kept one row for each number of the result. So the product for a
+single text reads memory from front to back, and that for many takes the shape in which OpenBLAS is quickest. Other
+cells are those of the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+
+import numpy as np
+
+from textgen.model.reference.attention import attention_forward, attention_state
+from textgen.model.reference.cells import CellState, cell_of
+from textgen.model.reference.network import of_layer
+from textgen.model.reference.norm import norm_forward
+from textgen.settings import ModelConfig
+
+State = tuple[CellState, ...]  # a layer each: h and, where the cell has one, the memory c, [B, H] float32; attention's
+QUIET = np.errstate(over="ignore", invalid="ignore")  # whoever draws from numbers that are not finite is told so
+Step = Callable[[np.ndarray, CellState], CellState]  # what a layer makes of x [B, in] and its state
+
+
+class NumpyModel:
+    """Writes with given weights. The same calls as `textgen.model.compiled_model.CompiledModel`, the same results."""
+
+    def __init__(self, config: ModelConfig, weights: Mapping[str, np.ndarray]) -> None:
+        self._config = config
+        self.embedding_dim = config.embedding_dim
+        self._table = weights["embedding/table"]  # [V, E]
+        self._layers = [
+            _layer_step(config, of_layer(weights, f"{config.cell}_{layer}")) for layer in range(config.num_layers)
+        ]
+        self._norms = [of_layer(weights, f"norm_{layer}") for layer in range(config.num_layers)]
+        self._attention = of_layer(weights, "attention")
+        narrows = config.hidden_units != config.embedding_dim
+        self._projection = (weights["projection/kernel"], weights["projection/bias"]) if narrows else None
+        self._head_kernel = weights.get("head/kernel")  # [E, V]
+        self._head = self._table if self._head_kernel is None else np.ascontiguousarray(self._head_kernel.T)  # [V, E]
+        self._head_bias = weights["head/bias"]
+
+    def initial_state(self, batch_size: int) -> State:
+        """The state of texts that have read nothing."""
+        shape = (batch_size, self._config.hidden_units)
+        arrays = range(cell_of(self._config).state_size)
+        state = tuple(tuple(np.zeros(shape, np.float32) for _ in arrays) for _ in self._layers)
+        if self._attention:
+            state += (attention_state(batch_size, self._config.attention, shape[1], np.dtype(np.float32)),)
+        return state
+
+    def read(self, inputs: np.ndarray, state: State) -> State:
+        """inputs int32 [B, T], state before them -> state after them."""
+        for ids in inputs.T:
+            _, state = self._features(ids, state)
+        return state
+
+    def step(self, ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        """One step: ids int32 [B], state before them -> logits [B, V] of the next pieces, state after them."""
+        features, state = self._features(ids, state)
+        return self.logits(features), state  # [B, V]
+
+    def features(self, inputs: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        """inputs int32 [B, T], state before them -> what the output layer reads, [B, T, E], state after them."""
+        steps = []
+        for ids in inputs.T:
+            features, state = self._features(ids, state)
+            steps.append(features)
+        return np.stack(steps, axis=1), state  # [B, T, E]
+
+    def last_hidden(self, state: State) -> np.ndarray:
+        """What the last recurrent layer said, [B, H]; in the state that of attention comes after it."""
+        return state[len(self._layers) - 1][0]
+
+    def embed(self, ids: np.ndarray) -> np.ndarray:
+        """ids [...] -> what stands for them, [..., E]."""
+        return self._table[ids]
+
+    @QUIET
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """features [..., E] -> logits [..., V] of the next pieces."""
+        one_text = features.size == features.shape[-1]
+        logits = features @ (self._head.T if one_text else self._head_columns)
+        logits += self._head_bias
+        return np.asarray(logits)
+
+    def token_losses(self, inputs: np.ndarray, targets: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        """inputs, targets int32 [B, T], state before them -> nats [B, T] of each target, state after them.
+
+        The output layer is one product over all T steps: for a large vocabulary that is most of the work.
+        """
+        features, state = self.features(inputs, state)
+        logits = self.logits(features)  # [B, T, V]
+        chosen = np.take_along_axis(logits, targets[:, :, None], axis=-1)[:, :, 0]  # [B, T]
+        highest = logits.max(axis=-1)
+        return highest + np.log(np.exp(logits - highest[:, :, None]).sum(axis=-1)) - chosen, state
+
+    @cached_property
+    def _head_columns(self) -> np.ndarray:
+        """The output weights in the order [E, V], which suits the product for many texts."""
+        return np.ascontiguousarray(self._head.T) if self._head_kernel is None else self._head_kernel
+
+    @QUIET
+    def _features(self, ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        """ids int32 [B] -> what the output layer reads, [B, E], and the state after them."""
+        x = self._table[ids]  # [B, E]
+        new_state = []
+        for step, norm, before in zip(self._layers, self._norms, state, strict=False):
+            below = x
+            if norm:
+                x, _ = norm_forward(x, norm["gamma"], norm["beta"])
+            after = step(x, before)
+            x = after[0]  # [B, H]
+            if self._config.residual and x.shape == below.shape:
+                x = x + below
+            new_state.append(after)
+        if self._attention:
+            found, after, _ = attention_forward(x[:, None], state[-1], self._attention)  # [B, 1, H]
+            x = found[:, 0]
+            new_state.append(after)
+        if self._projection:
+            kernel, bias = self._projection
+            x = x @ kernel + bias  # [B, E]
+        return x, tuple(new_state)
+
+
+def _layer_step(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Step:
+    if config.cell == "lstm":
+        return _lstm_step(weights)
+    step = cell_of(config).step
+    return lambda x, state: step(x, state, weights)[0]
+
+
+def _lstm_step(weights: Mapping[str, np.ndarray]) -> Step:
+    both = np.ascontiguousarray(np.concatenate([weights["kernel"], weights["recurrent_kernel"]]).T)  # [4H, E+H]
+    bias = weights["bias"][:, None]  # [4H, 1]
+
+    def step(x: np.ndarray, state: CellState) -> CellState:
+        h, c = state
+        z = both @ np.concatenate([x.T, h.T])  # [4H, B]
+        z += bias
+        i, f, g, o = z.reshape(4, -1, len(x))  # [H, B] each
+        c = _sigmoid(f) * c.T + _sigmoid(i) * np.tanh(g)
+        return (_sigmoid(o) * np.tanh(c)).T, c.T  # [B, H] each
+
+    return step
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 0.5 * np.tanh(0.5 * x) + 0.5  # never overflows

@@ -1,0 +1,66 @@
+"""The whole network in plain NumPy, to be read and to hold the fast one against.
+
+`network` first, then `cells`; `attention` and `norm` are parts that not every network has.
+"""
+
+from textgen.model.reference.cells import (
+    LSTM,
+    Array,
+    Cell,
+    CellState,
+    CellWeights,
+    affine_backward,
+    cell_of,
+    layer_backward,
+    layer_forward,
+    lstm_step,
+    lstm_step_backward,
+    sigmoid,
+)
+from textgen.model.reference.network import (
+    PLAIN,
+    Stack,
+    State,
+    Weights,
+    backward,
+    clip_by_global_norm,
+    cross_entropy,
+    forward,
+    generate,
+    initial_state,
+    initial_weights,
+    loss_and_gradients,
+    of_layer,
+    stack_forward,
+    stack_of,
+)
+
+__all__ = [
+    "LSTM",
+    "PLAIN",
+    "Array",
+    "Cell",
+    "CellState",
+    "CellWeights",
+    "Stack",
+    "State",
+    "Weights",
+    "affine_backward",
+    "backward",
+    "cell_of",
+    "clip_by_global_norm",
+    "cross_entropy",
+    "forward",
+    "generate",
+    "initial_state",
+    "initial_weights",
+    "layer_backward",
+    "layer_forward",
+    "loss_and_gradients",
+    "lstm_step",
+    "lstm_step_backward",
+    "of_layer",
+    "sigmoid",
+    "stack_forward",
+    "stack_of",
+]  # fmt: skip

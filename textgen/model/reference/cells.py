@@ -1,0 +1,334 @@
+"""The recurrent cells in plain NumPy: one step forward, one step backward, and the equations of both.
+
+A cell reads the input x [B, in] of a step and the state that the step before left, and makes the new state. The
+first array of a state is always h [B, H], what the cell says: the layer above reads it, and the cell itself at the
+next step. Below, ' marks the step before, * multiplies number by number, W is `kernel` [in, gates * H], U
+`recurrent_kernel` [H, gates * H] and b `bias`; the gates stand side by side in Keras's order.
+
+**rnn**, the plain recurrent network (Elman 1990). The whole state is what it says, rewritten at every step:
+
+    h = tanh(x @ W + h' @ U + b)         or relu in the place of tanh (Le, Jaitly & Hinton 2015)
+
+**lstm**, long short-term memory (Hochreiter & Schmidhuber 1997; forget gate: Gers, Schmidhuber & Cummins 2000).
+The state is a pair (h, c): h is what it says, c is what it remembers.
+
+    z = x @ W + h' @ U + b               [B, 4H]: four values for every unit, i, f, g, o
+    i = sigmoid(z_i)                     input gate: how much to write
+    f = sigmoid(z_f)                     forget gate: how much to keep
+    g = tanh(z_g)                        candidate: what to write (Keras calls it c)
+    o = sigmoid(z_o)                     output gate: how much to say
+    c = f * c' + i * g                   the memory: keep some of the old, write some of the new
+    h = o * tanh(c)
+
+**peephole**, an LSTM whose gates also see the memory, each unit its own, through p `peepholes` [3, H] (Gers,
+Schraudolph & Schmidhuber 2002). The output gate sees the memory that was just written:
+
+    i = sigmoid(z_i + p_i * c')          f = sigmoid(z_f + p_f * c')         o = sigmoid(z_o + p_o * c)
+
+**gru**, the gated recurrent unit (Cho et al. 2014): two gates, and h is memory and speech in one.
+
+    z = sigmoid(x @ W_z + h' @ U_z + b_z)             update gate: how much to keep
+    r = sigmoid(x @ W_r + h' @ U_r + b_r)             reset gate: how much of the old the candidate sees
+    g = tanh(x @ W_g + (r * h') @ U_g + b_g)          candidate
+    h = z * h' + (1 - z) * g
+
+So it was published. As cuDNN, PyTorch and, by default, Keras have it, the reset gate comes after the product, and
+there is a second bias, b' (`bias` is then [2, 3H]), which all three gates have and only the candidate needs:
+
+    g = tanh(x @ W_g + b_g + r * (h' @ U_g + b'_g))
+
+**mogrifier**, an LSTM whose x and h' first talk to one another for some rounds (Melis, Kocisky & Blunsom 2020),
+x in the odd rounds and h' in the even ones, through Q_1, Q_3, ... [H, in] and Q_2, Q_4, ... [in, H]:
+
+    x = 2 * sigmoid(h' @ Q_1) * x        h' = 2 * sigmoid(x @ Q_2) * h'      x = 2 * sigmoid(h' @ Q_3) * x ...
+
+A weight `round_k` is Q_k; where there are `round_k_left` and `round_k_right`, Q_k is their product, of low rank.
+
+**Why gates.** Learning needs to know how the loss changes with what the network did many steps ago. In a plain
+recurrent network the gradient is multiplied at every step by U and by the slope of tanh: over many steps it
+vanishes or explodes (Pascanu, Mikolov & Bengio 2013). An LSTM's memory is changed by adding, so along the memory
+
+    dc' = f * dc
+
+and nothing else: no matrix, no squashing. A unit whose forget gate learns to stay at 0.99 hands 60 % of its
+gradient back over 50 steps. With a bias of 0 the gates would start near 0.5, and little would arrive of the very
+gradient that could teach them to open: the forget bias starts at 1 (Jozefowicz, Zaremba & Sutskever 2015). A GRU
+has the same road, dh' = z * dh. Beside the memory, the paths through U are still there, and can explode: hence
+the clipping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from textgen.settings import ModelConfig
+
+Array = np.ndarray
+CellWeights = Mapping[str, Array]  # "kernel" -> array
+CellGradients = dict[str, Array]  # the same names
+CellState = tuple[Array, ...]  # (h,) or (h, c), each [B, H]
+Record = Any  # what a step leaves for the way back
+
+# Below, `dy` always means: the gradient of the loss with respect to `y`. It has the shape of `y`. The slopes are
+# written with the values themselves: sigmoid' = s * (1 - s), tanh' = 1 - tanh ** 2.
+
+
+class Cell(NamedTuple):
+    """One kind of cell."""
+
+    name: str
+    step: Callable[[Array, CellState, CellWeights], tuple[CellState, Record]]
+    step_backward: Callable[[CellState, Record, CellWeights], tuple[Array, CellState, CellGradients]]
+    state_size: int = 1  # arrays in its state
+    gates: Callable[[Record], dict[str, Array]] = lambda record: {}  # of a step, by name: [B, H], each from 0 to 1
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)), written so that no x overflows."""
+    return 0.5 * (1 + np.tanh(0.5 * x))
+
+
+def affine_backward(dy: Array, x: Array, kernel: Array) -> tuple[Array, Array, Array]:
+    """The gradients of x, kernel and bias in y = x @ kernel + bias, whatever axes come before the last."""
+    x_rows, dy_rows = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])  # [B * T, in], [B * T, out]
+    return dy @ kernel.T, x_rows.T @ dy_rows, dy_rows.sum(axis=0)
+
+
+# === rnn ===
+
+
+def rnn_step(x: Array, state: CellState, w: CellWeights, *, activation: str = "tanh") -> tuple[CellState, Record]:
+    """One step of time: the new state, and the record of how it came about."""
+    (h,) = state
+    z = x @ w["kernel"] + h @ w["recurrent_kernel"] + w["bias"]  # [B, H]
+    new_h = np.tanh(z) if activation == "tanh" else np.maximum(z, 0)
+    return (new_h,), (x, h, new_h)
+
+
+def rnn_step_backward(
+    dstate: CellState, record: Record, w: CellWeights, *, activation: str = "tanh"
+) -> tuple[Array, CellState, CellGradients]:
+    """From the gradient of the new state: those of x, of the old state and of the weights."""
+    (dh,), (x, h, new_h) = dstate, record
+    dz = dh * (1 - new_h**2) if activation == "tanh" else dh * (new_h > 0)
+    dx, dkernel, dbias = affine_backward(dz, x, w["kernel"])
+    dh, drecurrent, _ = affine_backward(dz, h, w["recurrent_kernel"])
+    return dx, (dh,), {"kernel": dkernel, "recurrent_kernel": drecurrent, "bias": dbias}
+
+
+# === lstm, and with peepholes ===
+
+
+class Gates(NamedTuple):
+    """What a step of an LSTM leaves."""
+
+    x: Array  # [B, in]
+    h: Array  # [B, H], as it was before the step
+    c: Array  # [B, H], as it was before the step
+    i: Array  # [B, H], and so are the others
+    f: Array
+    g: Array
+    o: Array
+    new_c: Array
+
+
+def lstm_step(x: Array, state: CellState, w: CellWeights) -> tuple[CellState, Gates]:
+    """One step of time: the new (h, c), and the record of how they came about."""
+    h, c = state
+    p = w.get("peepholes", np.zeros([3, 1], x.dtype))  # of i, f and o
+    z = x @ w["kernel"] + h @ w["recurrent_kernel"] + w["bias"]  # [B, 4H]
+    z_i, z_f, z_g, z_o = np.split(z, 4, axis=-1)  # each [B, H]
+    i, f, g = sigmoid(z_i + p[0] * c), sigmoid(z_f + p[1] * c), np.tanh(z_g)
+    new_c = f * c + i * g
+    o = sigmoid(z_o + p[2] * new_c)
+    return (o * np.tanh(new_c), new_c), Gates(x, h, c, i, f, g, o, new_c)
+
+
+def lstm_step_backward(dstate: CellState, record: Gates, w: CellWeights) -> tuple[Array, CellState, CellGradients]:
+    """From the gradients of the new h and c: those of x, of the old (h, c) and of the weights."""
+    (dh, dc), (x, h, c, i, f, g, o, new_c) = dstate, record
+    p = w.get("peepholes", np.zeros([3, 1], x.dtype))
+    tanh_c = np.tanh(new_c)
+    dz_o = dh * tanh_c * o * (1 - o)
+    dc = dc + dh * o * (1 - tanh_c**2) + dz_o * p[2]  # the memory counts by itself, and through what was said
+    dz_i = dc * g * i * (1 - i)
+    dz_f = dc * c * f * (1 - f)
+    dz_g = dc * i * (1 - g**2)
+    dz = np.concatenate([dz_i, dz_f, dz_g, dz_o], axis=-1)  # [B, 4H]
+    dx, dkernel, dbias = affine_backward(dz, x, w["kernel"])
+    dh, drecurrent, _ = affine_backward(dz, h, w["recurrent_kernel"])
+    gradients = {"kernel": dkernel, "recurrent_kernel": drecurrent, "bias": dbias}
+    if "peepholes" in w:
+        gradients["peepholes"] = np.stack([(dz_i * c).sum(0), (dz_f * c).sum(0), (dz_o * new_c).sum(0)])
+    return dx, (dh, dc * f + dz_i * p[0] + dz_f * p[1]), gradients
+
+
+def lstm_gates(record: Gates) -> dict[str, Array]:
+    """The gates of a step; the candidate is none."""
+    return {"i": record.i, "f": record.f, "o": record.o}
+
+
+# === gru ===
+
+
+class GRUGates(NamedTuple):
+    """What a step of a GRU leaves."""
+
+    x: Array  # [B, in]
+    h: Array  # [B, H], as it was before the step
+    z: Array  # [B, H], and so are the others
+    r: Array
+    g: Array
+    seen: Array  # the old h as the candidate saw it
+
+
+def gru_step(x: Array, state: CellState, w: CellWeights) -> tuple[CellState, GRUGates]:
+    """One step of time: the new state, and the record. The reset gate comes after the product if b is [2, 3H]."""
+    (h,) = state
+    U, H = w["recurrent_kernel"], h.shape[-1]
+    bias, recurrent_bias = w["bias"] if w["bias"].ndim == 2 else (w["bias"], np.zeros(3 * H, x.dtype))
+    from_x = x @ w["kernel"] + bias  # [B, 3H]
+    gates = sigmoid(from_x[:, : 2 * H] + h @ U[:, : 2 * H] + recurrent_bias[: 2 * H])
+    z, r = np.split(gates, 2, axis=-1)  # each [B, H]
+    if w["bias"].ndim == 2:
+        seen = h @ U[:, 2 * H :] + recurrent_bias[2 * H :]
+        g = np.tanh(from_x[:, 2 * H :] + r * seen)
+    else:
+        seen = r * h
+        g = np.tanh(from_x[:, 2 * H :] + seen @ U[:, 2 * H :])
+    return (z * h + (1 - z) * g,), GRUGates(x, h, z, r, g, seen)
+
+
+def gru_step_backward(dstate: CellState, record: GRUGates, w: CellWeights) -> tuple[Array, CellState, CellGradients]:
+    """From the gradient of the new state: those of x, of the old state and of the weights."""
+    (dh,), (x, h, z, r, g, seen) = dstate, record
+    U, H = w["recurrent_kernel"], h.shape[-1]
+    da_z = dh * (h - g) * z * (1 - z)  # `a` is what the sigmoid or tanh is taken of
+    da_g = dh * (1 - z) * (1 - g**2)
+    if w["bias"].ndim == 2:
+        da_r = da_g * seen * r * (1 - r)
+        from_h = np.concatenate([da_z, da_r, da_g * r], axis=-1)  # [B, 3H]
+        through_u, drecurrent, drecurrent_bias = affine_backward(from_h, h, U)
+    else:
+        dseen, drecurrent_g, _ = affine_backward(da_g, seen, U[:, 2 * H :])
+        da_r = dseen * h * r * (1 - r)
+        gates = np.concatenate([da_z, da_r], axis=-1)  # [B, 2H]
+        through_u, drecurrent_gates, _ = affine_backward(gates, h, U[:, : 2 * H])
+        through_u = through_u + dseen * r
+        drecurrent = np.concatenate([drecurrent_gates, drecurrent_g], axis=-1)
+    dx, dkernel, dbias = affine_backward(np.concatenate([da_z, da_r, da_g], axis=-1), x, w["kernel"])
+    if w["bias"].ndim == 2:
+        dbias = np.stack([dbias, drecurrent_bias])
+    return dx, (dh * z + through_u,), {"kernel": dkernel, "recurrent_kernel": drecurrent, "bias": dbias}
+
+
+def gru_gates(record: GRUGates) -> dict[str, Array]:
+    """The gates of a step; the candidate is none."""
+    return {"z": record.z, "r": record.r}
+
+
+# === mogrifier ===
+
+
+def _rounds(w: CellWeights) -> list[list[tuple[str, Array]]]:
+    """The factors of Q_1, Q_2, ...: one, or two of low rank."""
+    rounds: list[list[tuple[str, Array]]] = []
+    while found := [
+        (name, w[name]) for part in ("", "_left", "_right") if (name := f"round_{len(rounds) + 1}{part}") in w
+    ]:
+        rounds.append(found)
+    return rounds
+
+
+def mogrifier_step(x: Array, state: CellState, w: CellWeights) -> tuple[CellState, Record]:
+    """One step of time: the rounds, then an LSTM."""
+    h, c = state
+    rounds: list[tuple[Array, Array, Array]] = []  # what gave the gate, the gate, what it was put on
+    for number, factors in enumerate(_rounds(w)):
+        source, target = (h, x) if number % 2 == 0 else (x, h)
+        a = source
+        for _, factor in factors:
+            a = a @ factor
+        gate = sigmoid(a)
+        rounds.append((source, gate, target))
+        x, h = (2 * gate * target, h) if number % 2 == 0 else (x, 2 * gate * target)
+    new_state, record = lstm_step(x, (h, c), w)
+    return new_state, (rounds, record)
+
+
+def mogrifier_step_backward(
+    dstate: CellState, record: Record, w: CellWeights
+) -> tuple[Array, CellState, CellGradients]:
+    """From the gradients of the new h and c: those of x, of the old (h, c) and of the weights."""
+    rounds, gates = record
+    dx, (dh, dc), gradients = lstm_step_backward(dstate, gates, w)
+    for number, factors in reversed(list(enumerate(_rounds(w)))):
+        source, gate, target = rounds[number]
+        dtarget, dsource = (dx, dh) if number % 2 == 0 else (dh, dx)
+        da = dtarget * 2 * target * gate * (1 - gate)
+        for position, (name, factor) in reversed(list(enumerate(factors))):
+            before = source if position == 0 else source @ factors[0][1]
+            da, gradients[name], _ = affine_backward(da, before, factor)
+        dtarget, dsource = dtarget * 2 * gate, dsource + da
+        dx, dh = (dtarget, dsource) if number % 2 == 0 else (dsource, dtarget)
+    return dx, (dh, dc), gradients
+
+
+def mogrifier_gates(record: Record) -> dict[str, Array]:
+    """Those of the LSTM after the rounds."""
+    return lstm_gates(record[1])
+
+
+# === A layer: all steps of a cell ===
+
+LSTM = Cell("lstm", lstm_step, lstm_step_backward, 2, lstm_gates)
+
+
+def cell_of(config: ModelConfig) -> Cell:
+    """The cell that a network is made of."""
+    cells = {
+        "lstm": LSTM,
+        "gru": Cell("gru", gru_step, gru_step_backward, 1, gru_gates),
+        "rnn": Cell(
+            "rnn",
+            partial(rnn_step, activation=config.activation),
+            partial(rnn_step_backward, activation=config.activation),
+        ),
+        "peephole": Cell("peephole", lstm_step, lstm_step_backward, 2, lstm_gates),
+        "mogrifier": Cell("mogrifier", mogrifier_step, mogrifier_step_backward, 2, mogrifier_gates),
+    }
+    return cells[config.cell]
+
+
+def layer_forward(
+    cell: Cell, x: Array, state: CellState, weights: CellWeights
+) -> tuple[Array, CellState, list[Record]]:
+    """Reads x [B, T, in] from left to right: every h [B, T, H], the last state, and the records."""
+    hs, records = [], []
+    for t in range(x.shape[1]):
+        state, record = cell.step(x[:, t], state, weights)
+        hs.append(state[0])
+        records.append(record)
+    return np.stack(hs, axis=1), state, records
+
+
+def layer_backward(
+    cell: Cell, dhs: Array, dstate: CellState, records: Sequence[Record], weights: CellWeights
+) -> tuple[Array, CellState, CellGradients]:
+    """From right to left: the gradients of x [B, T, in], of the first state and of the weights.
+
+    `dhs` [B, T, H] comes from the layer above, `dstate` from the time after the last step. Every step uses the same
+    weights, so their gradient is the sum over steps.
+    """
+    dxs, gradients = [], {name: np.zeros_like(weight) for name, weight in weights.items()}
+    for t in reversed(range(len(records))):
+        dh, *others = dstate
+        dx, dstate, of_step = cell.step_backward((dhs[:, t] + dh, *others), records[t], weights)
+        dxs.append(dx)
+        for name, gradient in of_step.items():
+            gradients[name] += gradient
+    return np.stack(dxs[::-1], axis=1), dstate, gradients

@@ -1,0 +1,1 @@
+"""A folder that holds a trained model: its files, checks, registry and model card."""

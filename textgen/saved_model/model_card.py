@@ -1,0 +1,86 @@
+"""What a saved model is and how to write with it, for people."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from textgen.corpus.labels import named
+from textgen.settings import CELLS
+from textgen.wording import counted, shell_word, visible
+
+
+def model_card(name: str, record: Mapping[str, Any]) -> str:
+    """The README.md of a saved model, made from its training.json.
+
+    Of `SavedModel.record`, which may know of no training, what is there.
+    """
+    model, labels = record["model"], record.get("labels", [])
+    facts = {
+        "network": _network(model),
+        "parameters": f"{record['parameters']:,}",
+        "vocabulary": f"{counted(model['vocab_size'], 'piece')} ({record['tokenizer']['tokenizer']})",
+    }
+    if record["tokenizer"]["tokenizer"] == "word":
+        facts["loses"] = "words that it does not know, and white space but newlines and single spaces between words"
+    if labels:
+        facts["labels"] = named(labels)
+    if progress := record.get("progress"):
+        facts["trained for"] = (
+            f"{counted(progress['step'], 'step')}, {progress['epochs']:.1f} epochs, "
+            f"{progress['seconds'] / 60:.1f} minutes"
+        )
+        facts["seed"] = record["training"]["seed"]
+    return f"""# {visible(name)}
+
+A recurrent language model, {_origin(record)}.
+
+    {sample_command(shell_word(name), model, labels, prompt=' --prompt "..."')}
+
+{_table(facts)}
+{_scores(record)}
+The text it writes imitates the corpus and nothing else: expect its style, its words and its mistakes, and
+now and then a passage that stands in the corpus word for word. The rights in the corpus are its owners'.
+"""
+
+
+def sample_command(name: str, model: Mapping[str, Any], labels: Sequence[str], prompt: str = "") -> str:
+    """The command that writes with a model.
+
+    `name` is what the shell calls it, `model` its `ModelConfig`. One that reads backward cannot take the `prompt`: it
+    needs an ending.
+    """
+    label = f" --label {shlex.quote(labels[0])}" if labels else ""
+    return f"textgen sample {name}{label}" + (' --suffix "..."' if model.get("direction") == "backward" else prompt)
+
+
+def _network(model: Mapping[str, Any]) -> str:
+    layers = counted(model["num_layers"], f"{CELLS[model.get('cell', 'lstm')]} layer")
+    layers += f" of {counted(model['hidden_units'], 'unit')}"
+    layers += {"backward": ", backward", "both": " in each direction"}.get(model.get("direction", ""), "")
+    layers += f", attention over {counted(model['attention'], 'output')}" if model.get("attention") else ""
+    return f"{layers}, embedding of {model['embedding_dim']}"
+
+
+def _origin(record: Mapping[str, Any]) -> str:
+    if "corpus" not in record:
+        return "of whose training nothing is known here"
+    corpus = record["corpus"]
+    files = ", ".join(f"`{visible(Path(path).name)}`" for path in corpus["paths"])
+    return (
+        f"trained with textgen {record['versions']['textgen']} on {files}\n"
+        f"({counted(corpus['characters'], 'character')} in {counted(corpus['documents'], 'document')})"
+    )
+
+
+def _scores(record: Mapping[str, Any]) -> str:
+    if "scores" not in record:
+        return ""
+    scores = {key.replace("_", " "): f"{value:,.4g}" for key, value in record["scores"].items()}
+    return f"\nScores on text that was held out from training:\n\n{_table(scores)}\n"
+
+
+def _table(rows: Mapping[str, Any]) -> str:
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])

@@ -1,0 +1,456 @@
+"""Text to pieces and back. With `textgen.tokenizer.vocabulary`, the only module that knows SentencePiece.
+
+A piece is a stretch of text with a number, its id. Every vocabulary begins alike:
+
+    id      piece
+    0       pad: fills rows up, never part of a text
+    1       unk: what has no piece of its own; only word vocabularies need it
+    2       eos: ends a document and opens the next one, so there is no bos; see `Tokenizer.eos_id`
+    3       the newline                    (not in the byte tokenizer)
+    4-259   the 256 bytes                  (3-258 in the byte tokenizer; none in word vocabularies)
+    260...  learned, or one a character    (4... in word vocabularies)
+    last    labels, if documents have any: first that of a document without one, then one for each label
+
+unigram, bpe, char and byte lose nothing: `decode(encode(text)) == text` for every text, since a character
+without a piece is spelled in its UTF-8 bytes. word keeps the words that it knows and the lines, not the white space
+between words, and unk stands for each word that it does not know:
+
+    >>> from textgen.tokenizer.vocabulary import train_tokenizer
+    >>> tokenizer = train_tokenizer(["the cat sat\\non the mat\\n"] * 10, TokenizerConfig("bpe"))
+    >>> [tokenizer.piece(i) for i in tokenizer.encode("the cat\\n")]
+    ['the', '▁cat', '\\\\n']
+
+SentencePiece writes a space as U+2581 and lists special pieces among the others, hence two measures here:
+a text's own U+2581 goes around SentencePiece as three bytes, and the special pieces have names with a space
+in them, which no learned piece can have, so that a literal `<unk>`, `</s>` or `<label poe>` is text like any other.
+Labels are control pieces behind the last record of SentencePiece's model file, which is a list of such records.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import json
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import sentencepiece
+
+from textgen.corpus.labels import unknown_label
+from textgen.errors import ConfigError, TokenizerError
+from textgen.storage import MANIFEST, read_file, read_manifest, verified, write_file
+from textgen.tokenizer.spelling import Spelling
+
+MODEL_FILE = "tokenizer.model"  # its name in the folder of a saved model
+MODEL_BYTES, CONFIG_BYTES = 1 << 28, 1 << 20  # of this file and of config.json at most
+
+PAD, UNK, EOS, NEWLINE, FIRST_BYTE = range(5)
+FIRST_LEARNED = FIRST_BYTE + 256
+SPECIAL_PIECES = ["<pad>", "<unk>", "<eos>"]
+
+SPACE = "\u2581"  # SentencePiece's sign for a space
+BYTE_NAMES = [f"<0x{byte:02X}>" for byte in range(256)]
+UNK_NAME, EOS_NAME, NEWLINE_NAME = "<unknown piece>", "<end of document>", "<new line>"
+SAMPLING = Lock()  # SentencePiece has one random generator for all
+PAD_NAME = re.compile("<textgen (unigram|bpe|char|word)>")  # tells the type, and who made the model
+LABEL_NAME = re.compile("<label (.*)>", re.DOTALL)
+NO_LABEL = ""
+
+
+class Tokenizer(ABC):
+    """Text to ids and back. Made by `train_tokenizer`, `load_tokenizer` and `read_tokenizer`."""
+
+    first_byte: int | None = None  # id of the piece for byte 0, which those for the other 255 follow; None: no such
+    pad_id: int = PAD
+    unk_id: int = UNK
+    eos_id: int = EOS
+    """Between two documents, and before the first: one piece both ends a document and opens the next. It adds
+    nothing to the text; a model that has read only `eos_id` is about to begin a document."""
+
+    def __init__(
+        self, kind: str, printed: list[str], piece_bytes: list[bytes], serialized: bytes, labels: Sequence[str] = ()
+    ) -> None:
+        """`printed` and `piece_bytes` are those of the pieces before the labels'."""
+        opening = [NO_LABEL, *labels] if labels else []
+        self.tokenizer = kind  # unigram, bpe, char, word or byte
+        self.labels = tuple(labels)  # that documents may have
+        self.piece_bytes = [*piece_bytes, *[b""] * len(opening)]  # what each id adds to the text; b"" for special ones
+        self.serialized = serialized  # all of it, for `load_tokenizer`; b"" for byte without labels
+        self._printed = [*printed, *[f"<label {_printable(label)}>" if label else "<no label>" for label in opening]]
+
+    @property
+    def vocab_size(self) -> int:
+        """Pieces, special ones included: ids are from 0 to `vocab_size - 1`."""
+        return len(self.piece_bytes)
+
+    @property
+    def first_label(self) -> int:
+        """Ids from here on are those of labels, the first that of no label; `vocab_size` where there are none."""
+        return self.vocab_size - (1 + len(self.labels) if self.labels else 0)
+
+    @property
+    def never_written(self) -> list[int]:
+        """Ids of the pieces that are no part of a text and do not end one: nobody may draw them."""
+        return [self.pad_id, self.unk_id, *range(self.first_label, self.vocab_size)]
+
+    def opening(self, label: str | None = None) -> list[int]:
+        """The ids before a document: the end of the one before it, then its label, where the vocabulary has labels.
+
+        None is a document without a label. Raises `ConfigError`, naming the labels there are, for one that is not.
+        """
+        if label is not None and label not in self.labels:
+            raise ConfigError(unknown_label(label, self.labels))
+        if not self.labels:
+            return [self.eos_id]
+        return [self.eos_id, self.first_label + (0 if label is None else 1 + self.labels.index(label))]
+
+    def with_labels(self, labels: Iterable[str]) -> Tokenizer:
+        """The same vocabulary and, after all other pieces, one for each of the labels that it lacks."""
+        more = [label for label in dict.fromkeys(labels) if label not in self.labels]
+        return load_tokenizer(self._serialized_with(more)) if more else self
+
+    def is_part_of(self, other: Tokenizer) -> bool:
+        """Whether `other` is the same vocabulary, but for labels that it may have besides."""
+        return self.with_labels(other.labels).fingerprint() == other.fingerprint()
+
+    def _serialized_with(self, more: Sequence[str]) -> bytes:
+        names = more if self.labels else [NO_LABEL, *more]
+        return self.serialized + b"".join(_control_piece(f"<label {name}>") for name in names)
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of `text`. Lines do not touch: if a ends one, encode(a) + encode(b) == encode(a + b)."""
+        return self.encode_batch([text], num_threads=1)[0]
+
+    @abstractmethod
+    def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
+        """The ids of each text, on `num_threads` threads where that helps; -1 is one for each core."""
+
+    def spelling(self, text: str) -> list[int]:
+        """What spelling costs for each word of `text` that is unk to `encode`, in order, in millionths of a nat.
+
+        See `textgen.tokenizer.spelling`.
+        """
+        return []
+
+    def lost_bytes(self, text: str) -> int:
+        """Bytes of white space that no piece stands for."""
+        return 0
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of `ids`. Bytes that are no UTF-8 become U+FFFD."""
+        decoder = self.decoder()
+        return decoder.feed(ids) + decoder.flush()
+
+    def unfinished(self, ids: Sequence[int]) -> list[int]:
+        """The last of these ids, where they are bytes that begin a character and do not end it."""
+        for number in (1, 2, 3):
+            decoder = codecs.getincrementaldecoder("utf-8")()
+            last = ids[-number:]
+            try:
+                if not decoder.decode(b"".join([self.piece_bytes[id] for id in last])) and decoder.getstate()[0]:
+                    return list(last)
+            except UnicodeDecodeError:
+                continue
+        return []
+
+    def decoder(self, line_start: bool = True) -> StreamDecoder:
+        """Decodes piece by piece what is not all there yet; it may go on inside a line."""
+        return StreamDecoder(self.piece_bytes)
+
+    def is_line_start(self, ids: Sequence[int]) -> bool:
+        """Whether what comes after these ids begins a line."""
+        text = self.piece_bytes[ids[-1]] if ids else b""
+        return not text or text.endswith(b"\n")
+
+    def piece(self, id: int) -> str:
+        """How people read it: `▁the` (the mark is a space), `<0xE2>`, `\\n`, `<eos>`, `<label poe>`."""
+        check_ids([id], self.vocab_size)
+        return self._printed[id]
+
+    def pieces(self) -> list[str]:
+        """How people read every piece."""
+        return list(self._printed)
+
+    def fingerprint(self) -> str:
+        """The same 64 hexadecimal digits for the same vocabulary."""
+        return hashlib.sha256(self.serialized or self.tokenizer.encode()).hexdigest()
+
+    def save(self, path: str | Path) -> None:
+        """Writes the SentencePiece model file, whole or not at all."""
+        if not self.serialized:
+            raise TokenizerError(f"The {self.tokenizer} tokenizer learns nothing: there is nothing to save.")
+        write_file(Path(path), self.serialized)
+
+
+class StreamDecoder:
+    """Ids to text as they come, never half a character.
+
+    >>> decoder = ByteTokenizer().decoder()
+    >>> [decoder.feed([byte + 3]) for byte in "é!".encode()], decoder.flush()
+    (['', 'é', '!'], '')
+    """
+
+    def __init__(self, piece_bytes: list[bytes], spaced_words: bool = False, line_start: bool = True) -> None:
+        self._piece_bytes = piece_bytes
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._spaced_words = spaced_words  # every word brings a space, and at the start of a line it goes
+        self._line_start = line_start
+
+    def feed(self, ids: Iterable[int]) -> str:
+        """The text that `ids` make certain."""
+        ids = list(ids)
+        check_ids(ids, len(self._piece_bytes))
+        return self._trim(self._decoder.decode(b"".join([self._piece_bytes[id] for id in ids])))
+
+    def flush(self) -> str:
+        """The rest, at the end of the text: U+FFFD for a character that was never finished."""
+        return self._trim(self._decoder.decode(b"", final=True))
+
+    def _trim(self, text: str) -> str:
+        if not self._spaced_words or not text:
+            return text
+        if self._line_start:
+            text = text.removeprefix(" ")
+        self._line_start = text.endswith("\n")
+        return text.replace("\n ", "\n")
+
+
+class SentencePieceTokenizer(Tokenizer):
+    """unigram, bpe and char: pieces of characters, and bytes for characters that have no piece."""
+
+    first_byte = FIRST_BYTE
+
+    def __init__(self, kind: str, names: list[str], serialized: bytes, processor: Any, labels: Sequence[str]) -> None:
+        learned = names[FIRST_LEARNED:]
+        printed = [*SPECIAL_PIECES, "\\n", *BYTE_NAMES, *map(_printable, learned)]
+        piece_bytes = [b"", "\ufffd".encode(), b"", b"\n", *_every_byte()]
+        piece_bytes += [piece.replace(SPACE, " ").encode() for piece in learned]
+        super().__init__(kind, printed, piece_bytes, serialized, labels)
+        self._processor = processor
+        self._ids_apart = {"\n": [NEWLINE], SPACE: [FIRST_BYTE + byte for byte in SPACE.encode()]}
+        if SPACE not in learned:  # in Chinese, say; SentencePiece would spell a space as its sign, U+2581
+            self._ids_apart[" "] = [FIRST_BYTE + ord(" ")]
+        self._apart = re.compile(f"([{''.join(self._ids_apart)}])")
+
+    def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
+        """The ids of each text. Threads are SentencePiece's own."""
+        return self._encode(texts, num_threads=num_threads)
+
+    def sample_batch(self, texts: Sequence[str], alpha: float, seed: int) -> list[list[int]]:
+        """The ids of each text, cut by lot (see `textgen.dataset.subword_sampling`): the same for the same texts, alpha and seed.
+
+        `seed` is from 0 to 2^31 - 1.
+        """
+        with SAMPLING:
+            sentencepiece.set_random_generator_seed(seed)
+            return self._encode(texts, num_threads=1, enable_sampling=True, alpha=alpha, nbest_size=-1)
+
+    def _encode(self, texts: Sequence[str], **how: Any) -> list[list[int]]:
+        # Line by line: over long texts the scores that SentencePiece adds up are rounded, and then the pieces
+        # of a line would depend on the lines before it.
+        rows = [self._apart.split(valid_text(text)) for text in texts]
+        stretches = [stretch for row in rows for stretch in row if stretch and stretch not in self._ids_apart]
+        encoded = iter(self._processor.encode(stretches, **how) if stretches else [])
+        return [self._join(row, encoded) for row in rows]
+
+    def _join(self, row: list[str], encoded: Iterator[list[int]]) -> list[int]:
+        ids: list[int] = []
+        for stretch in row:
+            if stretch:
+                ids += self._ids_apart.get(stretch) or next(encoded)
+        return ids
+
+
+class WordTokenizer(Tokenizer):
+    """word: what stands between white space is a piece, or unk; each newline is a piece."""
+
+    def __init__(self, names: list[str], serialized: bytes, labels: Sequence[str]) -> None:
+        words = [name.removeprefix(SPACE) for name in names[NEWLINE + 1 :]]
+        printed = [*SPECIAL_PIECES, "\\n", *[SPACE + _printable(word) for word in words]]
+        piece_bytes = [b"", b" <unk>", b"", b"\n", *[b" " + word.encode() for word in words]]
+        super().__init__("word", printed, piece_bytes, serialized, labels)
+        self._ids = {word: id for id, word in enumerate(words, NEWLINE + 1)}
+
+    def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
+        """The ids of each text, one a word and one a newline, on this thread."""
+        # Not SentencePiece's encode: it makes one unk of several in a row, and words would not be counted.
+        return [self._encode(valid_text(text)) for text in texts]
+
+    def decoder(self, line_start: bool = True) -> StreamDecoder:
+        """Puts one space between words, and before the first one unless it begins a line."""
+        return StreamDecoder(self.piece_bytes, spaced_words=True, line_start=line_start)
+
+    def spelling(self, text: str) -> list[int]:
+        """What each unknown word costs."""
+        words = (word for line in text.split("\n") for word in words_of(line))
+        return [self._speller.cost(word) for word in words if word not in self._ids]
+
+    def lost_bytes(self, text: str) -> int:
+        """All white space but newlines and one space between two words of a line."""
+        kept = "\n".join([" ".join(words_of(line)) for line in text.split("\n")])
+        return len(text.encode()) - len(kept.encode())
+
+    @cached_property
+    def _speller(self) -> Spelling:
+        return Spelling(self._ids)
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = []
+        for line in text.split("\n"):
+            ids += [self._ids.get(word, UNK) for word in words_of(line)]
+            ids.append(NEWLINE)
+        return ids[:-1]  # there is one newline fewer than lines
+
+
+class ByteTokenizer(Tokenizer):
+    """byte: the special pieces and the 256 bytes. Nothing is learned, and nothing but labels is saved, as JSON."""
+
+    first_byte = len(SPECIAL_PIECES)
+
+    def __init__(self, labels: Sequence[str] = ()) -> None:
+        printable = [_printable(chr(byte).replace(" ", SPACE)) for byte in range(128)]
+        printed = [*SPECIAL_PIECES, *printable, *BYTE_NAMES[128:]]
+        serialized = json.dumps(list(labels)).encode() if labels else b""
+        super().__init__("byte", printed, [b"", "\ufffd".encode(), b"", *_every_byte()], serialized, labels)
+
+    def _serialized_with(self, more: Sequence[str]) -> bytes:
+        return json.dumps([*self.labels, *more]).encode()
+
+    def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
+        """The ids of each text, one a byte of its UTF-8, on this thread."""
+        return [[byte + self.first_byte for byte in valid_text(text).encode()] for text in texts]
+
+
+def load_tokenizer(serialized: bytes) -> Tokenizer:
+    """The tokenizer whose `serialized` this is; no bytes at all, and a list of labels, are the byte tokenizer's."""
+    if serialized[:1] in (b"", b"["):
+        return ByteTokenizer(_labels_in(serialized))
+    processor = sentencepiece.SentencePieceProcessor()
+    try:
+        processor.LoadFromSerializedProto(serialized)
+        names = [processor.id_to_piece(id) for id in range(len(processor))]
+    except (RuntimeError, UnicodeDecodeError):
+        raise TokenizerError("The vocabulary is not a SentencePiece model, or is damaged.") from None
+    made_here = PAD_NAME.fullmatch(names[PAD])
+    kind = made_here[1] if made_here else ""
+    others = [NEWLINE_NAME] if kind == "word" else ["\n", *BYTE_NAMES]
+    if not made_here or names[UNK : EOS + 1 + len(others)] != [UNK_NAME, EOS_NAME, *others]:
+        raise TokenizerError(
+            "The SentencePiece model was made by another program, with other special pieces and other rules "
+            "for spaces. Train one with textgen."
+        )
+    labels: list[str] = []
+    while label := LABEL_NAME.fullmatch(names[-1]):
+        labels.insert(0, label[1])
+        names.pop()
+    labels = labels[1:]  # the first is that of no label
+    if kind == "word":
+        return WordTokenizer(names, serialized, labels)
+    return SentencePieceTokenizer(kind, names, serialized, processor, labels)
+
+
+def read_tokenizer(path: str | Path) -> Tokenizer:
+    """The tokenizer in a SentencePiece model file that textgen wrote, or in the folder of a saved model."""
+    path = Path(path)
+    file = path / MODEL_FILE if path.is_dir() else path
+    try:
+        if path.is_dir() and not file.exists() and _says_byte(path / "config.json"):
+            return ByteTokenizer()
+        if path.is_dir() and os.path.lexists(path / MANIFEST):
+            file = verified(path, MODEL_FILE, _entry(path))
+        with file.open("rb") as opened:
+            serialized = opened.read(MODEL_BYTES + 1)
+        if len(serialized) > MODEL_BYTES:
+            raise TokenizerError(f"The tokenizer {file} has more than the {MODEL_BYTES:,} bytes that one can have.")
+    except OSError as error:
+        raise TokenizerError(
+            f"Cannot read the tokenizer {file}: {error.strerror}. Name a .model file or a saved model."
+        ) from None
+    if not serialized:
+        raise TokenizerError(f"The tokenizer {file} is empty. Train it again, or copy it again.")
+    try:
+        return load_tokenizer(serialized)
+    except TokenizerError as error:
+        raise TokenizerError(f"{file}: {error}") from None
+
+
+def _entry(folder: Path) -> dict[str, Any]:
+    """What the manifest of a saved model says of its vocabulary."""
+    if entry := read_manifest(folder)["files"].get(MODEL_FILE):
+        return entry
+    raise TokenizerError(f"{folder / MANIFEST} does not name {MODEL_FILE}. Copy the whole folder again.")
+
+
+def check_ids(ids: Sequence[int], vocab_size: int) -> None:
+    """Raises `TokenizerError` for an id that no piece has."""
+    if ids and not (min(ids) >= 0 and max(ids) < vocab_size):
+        wrong = next(id for id in ids if not 0 <= id < vocab_size)
+        raise TokenizerError(f"There is no piece {wrong}: ids are from 0 to {vocab_size - 1}.")
+
+
+def _labels_in(serialized: bytes) -> list[str]:
+    """The labels of a byte tokenizer."""
+    try:
+        labels = json.loads(serialized or b"[]")
+    except (ValueError, RecursionError):
+        labels = None
+    if not isinstance(labels, list) or not all(isinstance(label, str) and label for label in labels):
+        raise TokenizerError("The vocabulary is not a list of labels, or is damaged.")
+    return labels
+
+
+def _control_piece(name: str) -> bytes:
+    """A record of SentencePiece's model file (sentencepiece_model.proto) for a piece that no text is cut into."""
+    data = name.encode()
+    text, kind = b"\x0a" + _varint(len(data)) + data, b"\x18\x03"  # field 1, the piece; field 3, its type: CONTROL
+    return b"\x0a" + _varint(len(text + kind)) + text + kind  # field 1 of the file, one of its pieces
+
+
+def _varint(number: int) -> bytes:
+    """A number as protocol buffers write it, seven bits a byte, the lowest first."""
+    low, rest = number & 0x7F, number >> 7
+    return bytes([low | 0x80]) + _varint(rest) if rest else bytes([low])
+
+
+def _says_byte(config_file: Path) -> bool:
+    try:
+        return json.loads(read_file(config_file, CONFIG_BYTES))["tokenizer"]["tokenizer"] == "byte"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def valid_text(text: str) -> str:
+    """`text`, unless it holds half of a surrogate pair, which no UTF-8 can say."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise TokenizerError(
+            f"The text is not valid text: character {error.start} is the lone surrogate "
+            f"U+{ord(text[error.start]):04X}. Read it with the encoding that it was written in."
+        ) from None
+    return text
+
+
+def words_of(line: str) -> list[str]:
+    """What stands between white space; a literal U+2581 counts as a space."""
+    return line.replace(SPACE, " ").split()
+
+
+def _every_byte() -> list[bytes]:
+    return [bytes([byte]) for byte in range(256)]
+
+
+def _printable(piece: str) -> str:
+    """A piece as people can read it.
+
+    >>> _printable("a\\r\\u3000")
+    'a\\\\r\\\\u3000'
+    """
+    piece = piece.replace("\\", "\\\\")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in piece)

@@ -1,0 +1,239 @@
+"""A vocabulary that suits a corpus: how many pieces, and which, learned by SentencePiece."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import sentencepiece
+
+from textgen.corpus.corpus import Corpus
+from textgen.corpus.labels import worth_learning
+from textgen.errors import TokenizerError
+from textgen.settings import TokenizerConfig
+from textgen.tokenizer.tokenizer import (
+    EOS,
+    EOS_NAME,
+    FIRST_LEARNED,
+    NEWLINE,
+    NEWLINE_NAME,
+    PAD,
+    SPACE,
+    UNK,
+    UNK_NAME,
+    ByteTokenizer,
+    Tokenizer,
+    load_tokenizer,
+    valid_text,
+)
+
+# Where training text is cut: SentencePiece keeps NUL, U+2585 and tab for itself and drops lines with them.
+UNTRAINABLE = re.compile(f"[\n\t\0{SPACE}\u2585]+")
+LONGEST_STRETCH = 1000  # characters; SentencePiece drops lines of more than 4,192 bytes
+
+MANY_CHARACTERS = 1000  # a script with more distinct characters than this has a long tail of rare ones
+COVERAGE = 0.9995  # of such a text is spelled with characters that have a piece; the rest costs 3 or 4 pieces
+CHAR_COVERAGE = 0.9999  # the same for char, which has nothing but characters
+MAX_CHOSEN = 32_000  # pieces
+MAX_CHOSEN_WORDS = 50_000
+TRAINING_THREADS = 4  # whatever the machine has: the vocabulary depends on it in the last digits
+
+
+def learn_vocabulary(corpus: Corpus, config: TokenizerConfig) -> Tokenizer:
+    """Learns a vocabulary from a corpus however large: from `config.sample_bytes` of it, taken from all over.
+
+    Labels of the documents have pieces, besides: see `add_labels`. The same corpus and config give the same
+    tokenizer. Raises `TokenizerError` as `train_tokenizer` does.
+    """
+    if config.tokenizer == "byte":
+        return add_labels(train_tokenizer([], config), corpus)
+    texts = list(corpus.excerpts(config.sample_bytes))
+    times = max(1.0, corpus.size / max(1, sum(len(text.encode()) for text in texts)))  # that the corpus is as long
+    counts = _count(texts)
+    counts = {character: round(times * count) for character, count in counts.items()}
+    return add_labels(train_tokenizer(texts, config, character_counts=counts), corpus)
+
+
+def add_labels(tokenizer: Tokenizer, corpus: Corpus) -> Tokenizer:
+    """The tokenizer with pieces for those labels of the corpus that are worth it and that it lacks.
+
+    `TokenizerConfig.vocab_size` does not count them. Raises `CorpusError` where `CorpusConfig.labels` finds none.
+    """
+    return tokenizer.with_labels(worth_learning(corpus.labels()))
+
+
+def train_tokenizer(
+    texts: Iterable[str], config: TokenizerConfig, *, character_counts: Mapping[str, int] | None = None
+) -> Tokenizer:
+    """Learns a vocabulary from `texts`, stretches of documents, of which the first `config.sample_bytes` are kept.
+
+    `character_counts` of the corpus that they are taken from, if known, help to choose the vocabulary's size. The
+    same texts and config give the same tokenizer. Raises `TokenizerError` if `config.vocab_size` does not suit
+    the text; a size chosen here is only aimed at.
+    """
+    if config.tokenizer == "byte":
+        return _byte_tokenizer(config.vocab_size)
+    sample = _sample(texts, config)
+    sampled = _count(sample)
+    if not sampled:
+        raise TokenizerError("There is no text to learn a vocabulary from: give a corpus with words in it.")
+    counts = character_counts or sampled
+    coverage = COVERAGE if config.tokenizer in ("unigram", "bpe") and len(counts) > MANY_CHARACTERS else 1.0
+    vocab_size = config.vocab_size or choose_vocab_size(config.tokenizer, sum(counts.values()), counts)
+    least = _least_vocab_size(config.tokenizer, sampled, coverage)
+    if vocab_size < least:
+        if config.vocab_size:
+            raise TokenizerError(
+                f"vocab_size {vocab_size} is too small for this text: its characters and bytes need {least}. "
+                f"Choose at least {least}, or leave vocab_size out."
+            )
+        vocab_size = least
+    tokenizer = load_tokenizer(_train(sample, config.tokenizer, vocab_size, coverage))
+    if config.vocab_size and tokenizer.vocab_size < config.vocab_size:
+        most = tokenizer.vocab_size
+        raise TokenizerError(
+            f"vocab_size {config.vocab_size} is more than this text allows, which is {most}. "
+            f"Choose at most {most}, or leave vocab_size out."
+        )
+    return tokenizer
+
+
+def choose_vocab_size(tokenizer: str, total_characters: int, character_counts: Mapping[str, int]) -> int:
+    """A vocabulary size that suits a corpus of `total_characters`, special pieces included.
+
+    - byte: 259. word: 50,000, or the distinct words if they are fewer.
+    - char: every character; if they are very many, those that make up 99.99 % of the text.
+    - unigram, bpe: every character (99.95 % of the text if very many) and 5 sqrt(total_characters) longer
+      pieces: a piece must be met often to be learned, and the corpus grows faster than its vocabulary.
+      A multiple of 8, at most 32,000.
+
+    >>> choose_vocab_size("unigram", 1_000_000, {"a": 600_000, " ": 400_000})
+    5264
+    """
+    if tokenizer == "byte":
+        return ByteTokenizer().vocab_size
+    if tokenizer == "word":
+        return MAX_CHOSEN_WORDS
+    many = len(character_counts) > MANY_CHARACTERS
+    if tokenizer == "char":
+        return FIRST_LEARNED + _covering(character_counts, CHAR_COVERAGE if many else 1.0)
+    characters = FIRST_LEARNED + _covering(character_counts, COVERAGE if many else 1.0)
+    wanted = characters + round(5 * math.sqrt(total_characters))
+    return max(characters, min(MAX_CHOSEN, -(-wanted // 8) * 8))
+
+
+def _train(sample: list[str], tokenizer: str, vocab_size: int, coverage: float) -> bytes:
+    """The SentencePiece model, serialised."""
+    if tokenizer == "word":
+        settings: dict[str, Any] = {
+            "add_dummy_prefix": True, "remove_extra_whitespaces": True, "control_symbols": [NEWLINE_NAME],
+        }  # fmt: skip
+    else:
+        settings = {
+            "add_dummy_prefix": False, "remove_extra_whitespaces": False, "user_defined_symbols": ["\n"],
+            "allow_whitespace_only_pieces": True, "byte_fallback": True,
+        }  # fmt: skip
+    if tokenizer == "unigram":
+        sample = sample + _frequent_words(sample)
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(sample), model_writer=model, model_type=tokenizer, vocab_size=vocab_size,
+            hard_vocab_limit=False, character_coverage=coverage, normalization_rule_name="identity",
+            pad_id=PAD, unk_id=UNK, eos_id=EOS, bos_id=-1,
+            pad_piece=f"<textgen {tokenizer}>", unk_piece=UNK_NAME, eos_piece=EOS_NAME,
+            num_threads=TRAINING_THREADS, minloglevel=5, **settings,
+        )  # fmt: skip
+    except RuntimeError as error:
+        raise TokenizerError(f"SentencePiece cannot make a {tokenizer} vocabulary of this text: {error}") from None
+    return model.getvalue()
+
+
+def _sample(texts: Iterable[str], config: TokenizerConfig) -> list[str]:
+    """Stretches of lines, in their order: at most `config.sample_bytes` bytes."""
+    sample: list[str] = []
+    room = config.sample_bytes
+    for text in texts:
+        for stretch in _stretches(valid_text(text), config.tokenizer == "word"):
+            room -= len(stretch.encode())
+            if room < 0 and sample:
+                return sample
+            sample.append(stretch)
+    return sample
+
+
+def _count(texts: Iterable[str]) -> Mapping[str, int]:
+    """How often each character occurs."""
+    counts = Counter[str]()
+    for text in texts:
+        counts.update(text)
+    return counts
+
+
+def _stretches(text: str, only_words: bool) -> Iterator[str]:
+    """Lines, without what SentencePiece cannot learn from; long ones are cut, if possible before a space."""
+    for line in UNTRAINABLE.split(text):
+        line = " ".join(line.split()) if only_words else line
+        start = 0
+        while len(line) - start > LONGEST_STRETCH:
+            end = line.rfind(" ", start + 1, start + LONGEST_STRETCH)
+            end = end if end > 0 else start + LONGEST_STRETCH
+            yield line[start:end]
+            start = end
+        if start < len(line):
+            yield line[start:]
+
+
+def _frequent_words(sample: list[str]) -> list[str]:
+    """Words met more than once, each before a punctuation mark.
+
+    SentencePiece's candidates for a unigram piece are what at least two distinct words share, so a word that
+    never stands before a mark or inside a longer word could not become a piece, however frequent. Texts whose
+    words are already apart from the marks, such as the Penn Treebank, would come out a fifth longer.
+    """
+    words, characters = Counter[str](), Counter[str]()
+    for line in sample:
+        words.update(re.findall(" [^ ]+", line))
+        characters.update(line)
+    marks = (c for c, _ in characters.most_common() if unicodedata.category(c)[0] in "PS")
+    mark = next(marks, "")
+    return [word + mark for word, count in words.items() if count > 1] if mark else []
+
+
+def _least_vocab_size(tokenizer: str, counts: Mapping[str, int], coverage: float) -> int:
+    """SentencePiece refuses less than this."""
+    if tokenizer == "word":
+        return NEWLINE + 2
+    if tokenizer == "char":  # the rarest characters can do without a piece
+        return FIRST_LEARNED + 1
+    return FIRST_LEARNED + _covering(counts, coverage)
+
+
+def _covering(counts: Mapping[str, int], share: float) -> int:
+    """How many of the most frequent characters make up `share` of a text.
+
+    >>> _covering({"e": 50, "t": 40, "q": 10}, 0.9)
+    2
+    """
+    counts = {character: count for character, count in counts.items() if not UNTRAINABLE.match(character)}
+    needed, covered = share * sum(counts.values()), 0
+    for number, count in enumerate(sorted(counts.values(), reverse=True)):
+        if covered >= needed:
+            return number
+        covered += count
+    return len(counts)
+
+
+def _byte_tokenizer(vocab_size: int | None) -> Tokenizer:
+    tokenizer = ByteTokenizer()
+    if vocab_size not in (None, tokenizer.vocab_size):
+        raise TokenizerError(
+            f"The byte tokenizer always has {tokenizer.vocab_size} pieces: leave vocab_size out. "
+            f"Received: {vocab_size}."
+        )
+    return tokenizer

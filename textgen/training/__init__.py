@@ -1,0 +1,1 @@
+"""From a corpus to a saved model: plan, training loop, optimizers, distribution."""

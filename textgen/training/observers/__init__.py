@@ -1,0 +1,1 @@
+"""What watches a training run: progress line, TensorBoard, profiler, Keras callbacks."""

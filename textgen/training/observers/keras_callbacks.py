@@ -1,0 +1,104 @@
+"""Keras callbacks on our own training loop.
+
+For them a Keras epoch is the stretch between two validations, since that is where `val_loss` is known, and
+a batch is one update of the weights.
+
+A callback that sets `model.optimizer.learning_rate` sets that of the run: it holds from the next step on, until it is
+set again, and the schedule has no more to say. What callbacks read there is the rate of a window of full length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import keras
+import numpy as np
+
+from textgen.errors import ConfigError
+from textgen.settings import TrainingConfig
+from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
+
+SET_THE_RATE = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)
+
+
+def refuse_two_schedules(
+    callbacks: Sequence[keras.callbacks.Callback], config: TrainingConfig, num_workers: int = 1
+) -> None:
+    """Raises `ConfigError` where one of Keras's callbacks would set the learning rate, and somebody else as well."""
+    for name in (type(callback).__name__ for callback in callbacks if isinstance(callback, SET_THE_RATE)):
+        if config.schedule != "constant":
+            raise ConfigError(
+                f"{name} sets the learning rate, and so does the schedule {config.schedule}: choose the schedule "
+                "constant, which leaves it to the callback."
+            )
+        if num_workers > 1:
+            raise ConfigError(f"{name} sets the learning rate of one process, and {num_workers} train together.")
+
+
+class KerasCallbacks(Observer):
+    """Passes what happens in a run on to `keras.callbacks.Callback` objects."""
+
+    def __init__(
+        self, callbacks: Sequence[keras.callbacks.Callback], model: keras.Model, config: TrainingConfig
+    ) -> None:
+        """Raises `ConfigError` where a callback and the schedule would both set the learning rate."""
+        super().__init__()
+        refuse_two_schedules(callbacks, config)
+        self._model = model
+        self._config = config
+        self._callbacks = keras.callbacks.CallbackList(list(callbacks), model=model)
+        self._epoch = 0
+        self._last_rate = config.learning_rate
+
+    def on_start(self, run: RunReport) -> None:
+        """Keras's on_train_begin."""
+        self._model.stop_training = False
+        self.learning_rate = run.learning_rate
+        self._epoch = run.validations
+        with self._rate():
+            self._callbacks.on_train_begin()
+            self._callbacks.on_epoch_begin(self._epoch)
+
+    def on_step(self, report: StepReport) -> None:
+        """Keras's on_train_batch_begin and on_train_batch_end, with `loss` in nats a token."""
+        self._last_rate = report.learning_rate
+        logs = {"loss": report.nats_per_token, "learning_rate": report.learning_rate}
+        with self._rate():
+            self._callbacks.on_train_batch_begin(report.step - 1)
+            self._callbacks.on_train_batch_end(report.step - 1, logs)
+        self._look()
+
+    def on_validation(self, report: ValidationReport) -> None:
+        """Keras's on_epoch_end, with `loss` and `val_loss` in nats a token."""
+        logs = {
+            "loss": report.train_nats_per_token,
+            "val_loss": report.nats_per_token,
+            "val_perplexity": report.perplexity_per_token,
+            "val_bits_per_byte": report.bits_per_byte,
+        }
+        with self._rate():
+            self._callbacks.on_epoch_end(self._epoch, logs)
+            self._epoch += 1
+            self._callbacks.on_epoch_begin(self._epoch)
+        self._look()
+
+    def on_end(self) -> None:
+        """Keras's on_train_end."""
+        self._callbacks.on_train_end()
+
+    @contextmanager
+    def _rate(self) -> Iterator[None]:
+        """Shows callbacks the rate of the run where they look for it, and takes over what they make of it."""
+        shown = self._config.learning_rate if self._config.schedule == "constant" else self._last_rate
+        shown = shown if self.learning_rate is None else self.learning_rate
+        optimizer = self._model.optimizer
+        optimizer.learning_rate = shown
+        yield
+        rate = float(optimizer.learning_rate.numpy())
+        if rate != float(np.float32(shown)):
+            self.learning_rate = rate
+
+    def _look(self) -> None:
+        if self._model.stop_training:
+            self.stop_reason = "a Keras callback stopped it"

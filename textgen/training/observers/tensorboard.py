@@ -1,0 +1,254 @@
+"""TensorBoard: the only module that writes event files.
+
+Cheap numbers are written every few steps; what takes longer has a small share of the time and waits when that is
+spent. A run that goes on from a checkpoint, or back to one, tells TensorBoard so, and the points after it that were
+written before do not count.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.histogram.summary_v2 import histogram_pb
+from tensorboard.plugins.hparams import api as hparams
+from tensorboard.plugins.projector import ProjectorConfig
+from tensorboard.plugins.projector.metadata import PROJECTOR_FILENAME
+from tensorboard.plugins.text.summary_v2 import text_pb
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from textgen.dataset.token_stream import TokenData
+from textgen.evaluation.diagnostics import diagnose_directions, norms, update_ratios, window
+from textgen.runtime import gpu_bytes, resident_bytes
+from textgen.storage import write_own_file, writing
+from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
+from textgen.wording import visible
+
+if TYPE_CHECKING:
+    from textgen.model.language_model import LanguageModel
+
+STEPS_PER_POINT = 10  # a curve needs no point a step
+STEPS_PER_UPDATE = 50  # of which one update is measured: the weights are copied twice for it
+UPDATES_SHARE, LOOKS_SHARE = 0.003, 0.006  # of the time, for measuring updates and for looking inside at validations
+HISTOGRAM_VALUES = 10_000  # of a large array, evenly spread
+PROJECTED_PIECES = 10_000  # the most frequent
+PROJECTED_NUMBERS = 4_000_000  # 16 MB
+PIECES_FILE, EMBEDDING_FILE = "pieces.tsv", "embedding.bytes"
+COMPARED = ("tokenizer", "model", "training")  # sections of the settings that runs are compared by
+METRICS = {  # and what shows which is better
+    "best/bits_per_byte": "bits a byte",
+    "best/nats_per_token": "nats a token",
+    "best/perplexity": "perplexity",
+    "speed/tokens_per_second": "tokens a second",
+}
+
+
+class Monitor(Observer):
+    """Writes what happens in a run, and inside its model, to a folder that `textgen tensorboard` shows."""
+
+    def __init__(self, folder: Path, model: LanguageModel, tokenizer: Tokenizer, data: TokenData) -> None:
+        super().__init__()
+        self._folder = folder
+        self._model = model
+        self._pieces = tokenizer.pieces()
+        self._counts = data.train.counts  # [V]
+        self._inputs = window(data.valid)  # [B, T]
+        self._step = 0  # the newest that was seen
+        self._before: dict[str, np.ndarray] | None = None  # weights, if the next update is to be measured
+        self._faults: list[str] = []
+
+    def on_start(self, run: RunReport) -> None:
+        """The settings, as a text beside the curves and as what runs are compared by."""
+        self._file = EventFile(self._folder)
+        self._updates, self._looks = Allowance(UPDATES_SHARE), Allowance(LOOKS_SHARE)
+        self._step = run.step
+        first = run.step + 1
+        self._goes_on_at(first)
+        settings = visible(json.dumps(run.settings, indent=2, ensure_ascii=False, default=str))
+        self._write(first, text_pb("settings", f"```\n{settings}\n```"))
+        values = compared_settings(run.settings)
+        metrics = [hparams.Metric(tag, display_name=name) for tag, name in METRICS.items()]
+        self._write(first, hparams.hparams_config_pb([hparams.HParam(name) for name in values], metrics))
+        self._write(first, hparams.hparams_pb(values, trial_id=visible(run.name)))
+        self._file.flush()
+        self._start_projector()
+        self._remember_before(first)
+
+    def on_step(self, report: StepReport) -> None:
+        """Loss, learning rate, gradient norms, speed and memory; less often the weights and their update."""
+        if report.step <= self._step:
+            self._goes_on_at(report.step)
+            self._write_faults(report.step)
+        self._step = report.step
+        if report.step % STEPS_PER_POINT == 0:
+            self._write_curves(report)
+        if self._before is not None:
+            with self._updates.spending():
+                after = self._model.weights_as_arrays()
+                self._write_scalars(report.step, "weight_norm", norms(after))
+                self._write_scalars(report.step, "update_ratio", update_ratios(self._before, after))
+        self._remember_before(report.step + 1)
+
+    def on_validation(self, report: ValidationReport) -> None:
+        """Scores on held-out text, a sample, and how the network does inside."""
+        scores = {"valid_nats_per_token": report.nats_per_token, "valid_bits_per_byte": report.bits_per_byte}
+        self._write_scalars(report.step, "loss", scores)
+        self._write_scalars(report.step, "perplexity", {"valid": report.perplexity_per_token})
+        if report.improved:
+            best = {"bits_per_byte": report.bits_per_byte, "nats_per_token": report.nats_per_token}
+            self._write_scalars(report.step, "best", {**best, "perplexity": report.perplexity_per_token})
+        self._write(report.step, text_pb("sample", f"```\n{report.sample}\n```"))
+        if self._looks.is_left:
+            with self._looks.spending():
+                self._look_inside(report.step)
+        self._file.flush()
+
+    def on_fault(self, line: str) -> None:
+        """What went wrong, as a text."""
+        self._before = None
+        self._faults.append(line)
+        self._write_faults(self._step)
+
+    def on_end(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def _write_curves(self, report: StepReport) -> None:
+        step, loss = report.step, report.nats_per_token
+        self._write_scalars(step, "loss", {"train_nats_per_token": loss})
+        self._write_scalars(step, "perplexity", {"train": math.exp(min(loss, 700.0))})  # more would overflow
+        self._write_scalars(step, "optimizer", {"learning_rate": report.learning_rate, "epochs": report.epochs})
+        self._write_scalars(step, "gradient_norm", {"all": report.gradient_norm, **report.gradient_norms})
+        self._write_scalars(step, "speed", {"tokens_per_second": report.tokens_per_second})
+        memory = {"resident_gb": resident_bytes(), "gpu_gb": gpu_bytes()}
+        self._write_scalars(step, "memory", {name: size / 1e9 for name, size in memory.items() if size})
+        self._file.flush()  # a run that is killed and goes on from this step has no gap in its curves
+
+    def _remember_before(self, step: int) -> None:
+        self._before = None
+        if step % STEPS_PER_UPDATE == 0 and self._updates.is_left:
+            with self._updates.spending():
+                self._before = self._model.weights_as_arrays()
+
+    def _look_inside(self, step: int) -> None:
+        """Gates and memories, histograms, and the embedding. The weights are those that train, not a mean of them."""
+        weights = self._model.weights_as_arrays()
+        diagnosis = diagnose_directions(self._model.config, weights, self._inputs)
+        self._write_scalars(step, "gate_below_0.1", diagnosis.closed)
+        self._write_scalars(step, "gate_above_0.9", diagnosis.open)
+        self._write_scalars(step, "cell_norm", diagnosis.cell_norms)
+        for prefix, arrays in (("weights", weights), ("gates", diagnosis.gates)):
+            for name, array in arrays.items():
+                values = array.ravel()[:: -(-array.size // HISTOGRAM_VALUES)]
+                self._write(step, histogram_pb(f"{prefix}/{name}", values))
+        self._write_embedding(weights["embedding/table"])
+
+    def _write_faults(self, step: int) -> None:
+        """All of them, since going back takes the texts of the steps away as well."""
+        if self._faults:
+            self._write(step, text_pb("faults", "\n\n".join(self._faults)))
+
+    def _start_projector(self) -> None:
+        """Tells the projector which pieces it will see, the most frequent ones, and where."""
+        table = self._model.weights_as_arrays()["embedding/table"]  # [V, E]
+        number = min(PROJECTED_PIECES, PROJECTED_NUMBERS // table.shape[1], len(table))
+        self._projected = np.sort(np.argsort(-self._counts, kind="stable")[:number])  # ids
+        rows = [f"{_cell(self._pieces[id])}\t{self._counts[id]}" for id in self._projected]
+        write_own_file(self._folder / PIECES_FILE, "\n".join(["piece\tcount", *rows, ""]).encode())
+        self._write_embedding(table)
+        config = ProjectorConfig()
+        config.embeddings.add(
+            tensor_name="embedding/table",
+            tensor_path=EMBEDDING_FILE,
+            tensor_shape=[number, table.shape[1]],
+            metadata_path=PIECES_FILE,
+        )
+        write_own_file(self._folder / PROJECTOR_FILENAME, str(config).encode())
+
+    def _write_embedding(self, table: np.ndarray) -> None:
+        """Table [V, E]: the same file each time."""
+        write_own_file(self._folder / EMBEDDING_FILE, table[self._projected].astype("<f4").tobytes())
+
+    def _goes_on_at(self, step: int) -> None:
+        """Points from `step` on that are there already were of a past that did not last."""
+        self._file.write(step, session_log=SessionLog(status=SessionLog.START))
+
+    def _write_scalars(self, step: int, prefix: str, values: Mapping[str, float]) -> None:
+        """In TensorBoard's older form, which takes a tenth of the time."""
+        points = [Summary.Value(tag=f"{prefix}/{name}", simple_value=value) for name, value in values.items()]
+        self._write(step, Summary(value=points))
+
+    def _write(self, step: int, summary: Summary) -> None:
+        self._file.write(step, summary=summary)
+
+
+class Allowance:
+    """Time for something that may take a share of all the time that passes."""
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._started = time.monotonic()
+        self._spent = 0.0  # seconds
+
+    @property
+    def is_left(self) -> bool:
+        """Whether less than the share was spent so far; at first it is."""
+        return self._spent <= self._share * (time.monotonic() - self._started)
+
+    @contextmanager
+    def spending(self) -> Iterator[None]:
+        """The block counts."""
+        before = time.monotonic()
+        yield
+        self._spent += time.monotonic() - before
+
+
+class EventFile:
+    """A file of TensorBoard's events. It is read after those that were begun before it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / f"events.out.tfevents.{time.time():.6f}.{os.getpid()}"
+            self._records = RecordWriter(path.open("xb"))
+        self.write(0, file_version="brain.Event:2")
+
+    def write(self, step: int, **content: Any) -> None:
+        """An event with one field of TensorBoard's `Event`."""
+        with writing(self._folder):
+            self._records.write(Event(wall_time=time.time(), step=step, **content).SerializeToString())
+
+    def flush(self) -> None:
+        """What was written survives the end of the program."""
+        with writing(self._folder):
+            self._records.flush()
+
+    def close(self) -> None:
+        """Flushes, and lets go of the file."""
+        with writing(self._folder):
+            self._records.close()
+
+
+def compared_settings(settings: Mapping[str, Mapping[str, object]]) -> dict[str, bool | float | str]:
+    """The settings that runs are compared by, such as `model/hidden_units`; None becomes a text."""
+    return {
+        f"{section}/{name}": value if isinstance(value, bool | int | float | str) else json.dumps(value)
+        for section in COMPARED
+        for name, value in settings.get(section, {}).items()
+    }
+
+
+def _cell(text: str) -> str:
+    """A text that does not end a cell or a row of a TSV file, nor is empty."""
+    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r") or "(empty)"

@@ -1,0 +1,76 @@
+"""The learning rate over a run, and how long the run is.
+
+A run rises to its schedule in the warm-up, stays at the peak while it holds, and then follows the schedule. All
+of it is told in shares of the run, so that one setting suits runs of any length, in steps or in minutes.
+"""
+
+from __future__ import annotations
+
+import math
+
+from textgen.settings import TrainingConfig
+
+ONE_CYCLE_RISE = 0.3  # share of the cycle
+ONE_CYCLE_START = 0.04  # of the peak
+
+
+def scheduled_learning_rate(config: TrainingConfig, progress: float, reductions: int = 0) -> float:
+    """The learning rate when `progress` (0 to 1) of the run is done, after so many `reductions` on a plateau.
+
+    The warm-up is a straight rise from 0 to where the schedule begins.
+    """
+    if config.schedule == "inverse-sqrt":
+        return config.learning_rate * _inverse_sqrt(config, progress)
+    if config.warmup and progress <= config.warmup:
+        return config.learning_rate * _share(config, 0.0, 0) * progress / config.warmup
+    begin = min(1.0, config.warmup + config.hold)
+    done = (progress - begin) / (1 - begin) if progress > begin else 0.0
+    return config.learning_rate * _share(config, done, reductions)
+
+
+def total_steps(config: TrainingConfig, steps_per_epoch: int) -> float:
+    """Updates that the budget in epochs and steps allows; infinitely many where only the clock decides."""
+    steps = math.inf if config.steps is None else config.steps
+    if config.epochs is not None:
+        steps = min(steps, max(1, round(config.epochs * steps_per_epoch)))
+    return steps
+
+
+def _share(config: TrainingConfig, done: float, reductions: int) -> float:
+    """The share of the peak when `done` (0 to 1) of what follows warm-up and hold is over."""
+    final = config.final_learning_rate
+    match config.schedule:
+        case "linear":
+            return _mix(final, 1 - done)
+        case "cosine":  # Loshchilov & Hutter 2017, arXiv:1608.03983
+            return _mix(final, _half_cosine(done))
+        case "exponential":
+            return final**done
+        case "step":  # stretches of equal length, each lower than the one before
+            return config.decay_factor ** min(config.decays, math.floor(done * (config.decays + 1)))
+        case "triangular":  # Smith 2017, arXiv:1506.01186
+            return _mix(final, 1 - abs(2 * (done * config.cycles % 1.0) - 1))
+        case "one-cycle":  # Smith & Topin 2018, arXiv:1708.07120
+            if done < ONE_CYCLE_RISE:
+                return _mix(ONE_CYCLE_START, 1 - _half_cosine(done / ONE_CYCLE_RISE))
+            return _mix(final, _half_cosine((done - ONE_CYCLE_RISE) / (1 - ONE_CYCLE_RISE)))
+        case "plateau":
+            return config.decay_factor**reductions
+    return 1.0  # constant
+
+
+def _inverse_sqrt(config: TrainingConfig, progress: float) -> float:
+    """Vaswani et al. 2017, arXiv:1706.03762: a straight rise, then the share is sqrt(warmup / progress)."""
+    if progress <= config.warmup:
+        return progress / config.warmup
+    return math.sqrt(config.warmup / max(config.warmup, progress - config.hold))
+
+
+def _mix(low: float, share: float) -> float:
+    """From `low` to 1."""
+    return low + (1 - low) * share
+
+
+def _half_cosine(done: float) -> float:
+    """From 1 to 0, level at both ends."""
+    return 0.5 * (1 + math.cos(math.pi * done))

@@ -1,0 +1,158 @@
+"""A state for texts to begin in, trained on a text while all weights stay as they are: a style in a few kilobytes.
+
+A text begins in a state of zeros, as one that has read nothing. Any other state would do, and some make a certain
+author's text likelier than others. With w the windows of a text, each at the beginning of a line,
+
+    state -= learning rate * Adam's step for the gradient of mean over w of -log p(w | state)
+
+(as prefix tuning does for attention, Li & Liang 2021, arXiv:2101.00190). What the network learned decides how much a
+state can say. The last tenth of the windows is held out; the state that does best on it is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from textgen.errors import CorpusError
+from textgen.model.language_model import LanguageModel
+from textgen.settings import TuningConfig
+from textgen.tokenizer.tokenizer import Tokenizer
+
+WINDOW = 64  # tokens
+ROWS = 16  # windows that a step learns from
+LOOK_EVERY = 25  # steps between looks at the held-out windows
+PATIENCE = 4  # looks without a better score
+HELD_OUT = 256  # windows at most
+MAX_TOKENS = 1_000_000  # of the text that are used
+
+Say = Callable[[str], None]
+Windows = tuple[np.ndarray, np.ndarray]  # inputs, targets, int32 [N, T]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What came of it."""
+
+    memory: Any  # the state, one row, as the model's `initial_state(1)`; NumPy arrays
+    steps: int  # of the best state
+    nats_before: float  # a token of the held-out windows, from a state of zeros
+    nats_after: float
+
+
+def windows_of(ids: np.ndarray, tokenizer: Tokenizer, length: int = WINDOW) -> Windows:
+    """The windows of ids int32 [n]: each reads what opens its document, and then at most `length` pieces of it.
+
+    They begin where a document or, inside of one, a line begins; where a line is very long, in its middle, too.
+    A label is only read: where it would be a target there is padding.
+    """
+    (newline,), first_label = tokenizer.encode("\n"), tokenizer.first_label
+    ends = [*(np.flatnonzero(ids == tokenizer.eos_id) + 1).tolist(), len(ids)]
+    line_starts = np.flatnonzero(ids == newline) + 1
+    rows, start = [], 0
+    for end in ends:
+        opening = tokenizer.opening()
+        if start < end and ids[start] >= first_label:
+            opening, start = [tokenizer.eos_id, int(ids[start])], start + 1
+        while start < end:
+            stop = min(start + length, end)
+            padding = [tokenizer.pad_id] * (length - (stop - start))
+            rows.append([*opening, *ids[start:stop], *padding])
+            after = line_starts[np.searchsorted(line_starts, stop) :][:1]
+            start = int(after[0]) if len(after) and after[0] < min(stop + length, end) else stop
+    stacked = np.array(rows, np.int32).reshape(-1, len(opening) + length)  # [N, 1 + T]
+    inputs, targets = stacked[:, :-1], stacked[:, 1:]
+    return inputs, np.where(targets >= first_label, tokenizer.pad_id, targets)
+
+
+def tune_state(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    ids: np.ndarray,
+    config: TuningConfig | None = None,
+    say: Say = lambda line: None,
+) -> Tuned:
+    """The state in which the text of ids int32 [n] is likeliest. The model stays as it is.
+
+    `say` is told in a line each how held-out text does. Raises `CorpusError` for a text of less than two windows.
+    """
+    config = config or TuningConfig()
+    inputs, targets = windows_of(ids[:MAX_TOKENS], tokenizer)
+    num_held_out = min(HELD_OUT, max(1, len(inputs) // 10))
+    if len(inputs) <= num_held_out:
+        raise CorpusError(f"The text is too short to learn from and to hold some of it out: give {2 * WINDOW} tokens.")
+    held_out = inputs[-num_held_out:], targets[-num_held_out:]
+    tuner, rng = _Tuner(model, config.learning_rate), np.random.default_rng(config.seed)
+    before = best = tuner.nats(*held_out)
+    say(f"held-out text: {before:.4f} nats a token from a state of zeros")
+    memory, best_step = tuner.memory(), 0
+    for step in range(1, config.steps + 1):
+        chosen = rng.permutation(len(inputs) - num_held_out)[:ROWS]
+        tuner.learn(inputs[chosen], targets[chosen])
+        if step % LOOK_EVERY and step != config.steps:
+            continue
+        nats = tuner.nats(*held_out)
+        say(f"step {step:,}: {nats:.4f} nats a token")
+        if nats < best:
+            best, best_step, memory = nats, step, tuner.memory()
+        elif step - best_step >= PATIENCE * LOOK_EVERY:
+            break
+    return Tuned(memory, best_step, before, best)
+
+
+class _Tuner:
+    """The numbers of the state, as what is trained. What attention looks back on is none of them: it stays empty."""
+
+    def __init__(self, model: LanguageModel, learning_rate: float) -> None:
+        self._model = model
+        self._start = model.initial_state(1)
+        layers = self._start[: model.config.num_layers]
+        self._variables = [keras.Variable(array) for array in tf.nest.flatten(layers)]
+        self._optimizer = keras.optimizers.Adam(learning_rate)
+        self._optimizer.build(self._variables)
+        self._losses = tf.function(self._window_losses)
+        self._gradient = tf.function(self._window_gradient)
+
+    def learn(self, inputs: np.ndarray, targets: np.ndarray) -> None:
+        """A step by the windows inputs, targets [B, T]."""
+        self._optimizer.apply(self._gradient(inputs, targets), self._variables)
+
+    def nats(self, inputs: np.ndarray, targets: np.ndarray) -> float:
+        """Nats a token of the windows inputs, targets [N, T]."""
+        total, missing = 0.0, -len(inputs) % ROWS  # all parts are of one size, so that one is compiled
+        inputs, targets = (
+            np.pad(ids, ((0, missing), (0, 0)), constant_values=self._model.pad_id) for ids in (inputs, targets)
+        )
+        for at in range(0, len(inputs), ROWS):
+            total += float(self._losses(inputs[at : at + ROWS], targets[at : at + ROWS]))
+        return total / max(1, int(np.count_nonzero(targets != self._model.pad_id)))
+
+    def memory(self) -> Any:
+        """The state as it is, in NumPy."""
+        return tf.nest.map_structure(np.array, self._state([variable.value for variable in self._variables], 1))
+
+    def _state(self, values: list[tf.Tensor], rows: int | tf.Tensor) -> Any:
+        flat = [*values, *tf.nest.flatten(self._start)[len(values) :]]
+        return tf.nest.pack_sequence_as(self._start, [tf.repeat(array, rows, 0) for array in flat])
+
+    def _window_losses(self, inputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+        """Sum of nats."""
+        return self._summed([variable.value for variable in self._variables], inputs, targets)
+
+    def _window_gradient(self, inputs: tf.Tensor, targets: tf.Tensor) -> list[tf.Tensor]:
+        """Of the mean nats a token."""
+        values = [tf.convert_to_tensor(variable.value) for variable in self._variables]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(values)
+            loss = self._summed(values, inputs, targets)
+        count = tf.math.count_nonzero(targets != self._model.pad_id, dtype=tf.float32)
+        return [gradient / tf.maximum(count, 1.0) for gradient in tape.gradient(loss, values)]
+
+    def _summed(self, values: list[tf.Tensor], inputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+        features, _ = self._model.features(inputs, self._state(values, inputs.shape[0]))
+        return tf.reduce_sum(self._model.token_losses(features, targets))

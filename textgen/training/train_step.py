@@ -1,0 +1,176 @@
+"""One update of the weights: loss, gradient, clipping, optimizer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from textgen.dataset.permutation import short_seed
+from textgen.model.language_model import LanguageModel
+from textgen.model.layers.activations import summed_penalty
+from textgen.model.layers.dropout import Noise
+from textgen.runtime import join_states, shard_rows
+from textgen.settings import TrainingConfig
+from textgen.training.distribution import Distribution
+from textgen.training.optimizers import apply_gradients, make_optimizer, trained_weights
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """What a window of text says about the weights."""
+
+    nats: float  # mean loss a token, without smoothing and penalties
+    norms: np.ndarray  # length of the gradient of each weight
+    gradients: Any  # of the mean loss with both, a weight each; on every replica the same
+    state: Any  # of the streams, after the window
+
+    @property
+    def norm(self) -> float:
+        """Length of the whole gradient."""
+        return float(np.linalg.norm(self.norms))
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether loss and gradient are numbers to go by."""
+        return bool(np.isfinite(self.nats) and np.isfinite(self.norms).all())
+
+
+class _Window(NamedTuple):
+    """What a gradient is taken of: rows of text and the state before them, and what their dropout is drawn from."""
+
+    inputs: tf.Tensor  # int32 [B, T]
+    targets: tf.Tensor  # int32 [B, T]
+    state: Any
+    seed: tf.Tensor  # int32 [2]: that of the run, and the step
+    scale: tf.Tensor  # what the loss is multiplied with
+
+
+class Update:
+    """Tells the gradient of a batch, and changes the weights by it.
+
+    Each replica takes its rows of the batch, and in it each core a shard of them: two halves of a batch on two
+    cores are quicker than both cores inside each of many small operations. Of batches that are accumulated, one comes
+    after the other. The result is that of all rows at once.
+    """
+
+    def __init__(self, model: LanguageModel, config: TrainingConfig, distribution: Distribution) -> None:
+        self._model = model
+        self._config = config
+        self._distribution = distribution
+        with distribution.strategy.scope():
+            self.optimizer = make_optimizer(config, model)
+        self.weights = trained_weights(config, model)
+        self._compiled_sums = tf.function(lambda *arguments: distribution.strategy.run(self._sums, args=arguments))
+        self._compiled_gradient = tf.function(self._on_replicas)
+        self._compiled_means = tf.function(self._means)
+        on_one_cpu = distribution.strategy.num_replicas_in_sync == 1 and not tf.config.list_physical_devices("GPU")
+        self._compiled_apply = tf.function(self._apply_on_replicas, jit_compile=on_one_cpu)
+
+    def gradient(self, inputs: Any, targets: Any, state: Any, step: int, loss_scale: float = 1.0) -> Gradient:
+        """inputs, targets [B, T] and the state before them, as `Distribution.split` makes them -> gradient.
+
+        The way back is taken with the loss times `loss_scale`, for the sake of float16, which the result is rid of.
+        """
+        seed = tf.constant([short_seed(self._config.seed, 31), step], tf.int32)
+        window = _Window(inputs, targets, state, seed, tf.constant(loss_scale, tf.float32))
+        sums, states = None, []
+        for part in range(self._config.accumulate - 1):  # one after the other: memory holds what one of them needs
+            sums, part_state = self._compiled_sums(window, tf.constant(part), sums)
+            states.append(part_state)
+        last = tf.constant(self._config.accumulate - 1)
+        if self._distribution.group:
+            sums, part_state = self._compiled_sums(window, last, sums)
+            nats, norms, gradients = self._compiled_means(self._distribution.summed(sums), window.scale)
+            state = join_states([*states, part_state])
+        else:
+            nats, norms, gradients, state = self._compiled_gradient(window, last, sums, states)
+            nats, norms = self._distribution.first((nats, norms))
+        return Gradient(float(nats), norms.numpy(), gradients, state)
+
+    def apply(self, gradient: Gradient, learning_rate: float) -> None:
+        """Changes the weights; a gradient longer than `clip_norm` is shortened to it first, or cut at `clip_value`."""
+        limit = math.inf if self._config.clip_value else self._config.clip_norm
+        scale = min(1.0, limit / (gradient.norm + 1e-12))
+        self._compiled_apply(gradient.gradients, tf.constant(scale, tf.float32), tf.constant(learning_rate, tf.float32))
+
+    def _on_replicas(self, *arguments: Any) -> Any:
+        return self._distribution.strategy.run(self._gradient_on_replica, args=arguments)
+
+    def _gradient_on_replica(
+        self, window: _Window, part: tf.Tensor, sums: list[tf.Tensor] | None, states: list[Any]
+    ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor], Any]:
+        """The last part of the rows, with what the parts before it came to -> the result of all."""
+        sums, part_state = self._sums(window, part, sums)
+        if self._distribution.num_replicas > 1:
+            sums = tf.distribute.get_replica_context().all_reduce("sum", sums)
+        return *self._means(sums, window.scale), join_states([*states, part_state])
+
+    @staticmethod
+    def _means(sums: list[tf.Tensor], scale: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        """What `_sums` has made of all rows -> mean nats, the norm of each gradient, gradients."""
+        loss, count, *total = sums
+        mean = [gradient / (count * scale) for gradient in total]
+        return loss / count, tf.stack([tf.norm(gradient) for gradient in mean]), mean
+
+    def _sums(self, window: _Window, part: tf.Tensor, before: list[tf.Tensor] | None) -> tuple[list[tf.Tensor], Any]:
+        """One of the equal parts of this replica's rows -> nats, tokens, gradients, added to those before; state."""
+        rows_here = window.inputs.shape[0]
+        size = rows_here // self._config.accumulate
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group + self._distribution.first_replica
+        first_row = replica * rows_here
+        sums, states = [before] if before else [], []
+        for rows in shard_rows(size, self._distribution.cores_per_replica):
+            start = part * size + rows.start
+
+            def own(array: tf.Tensor, start: tf.Tensor = start, count: int = rows.stop - rows.start) -> tf.Tensor:
+                others = array.shape[1:]
+                return tf.slice(array, (start, *[0] * len(others)), (count, *others))
+
+            own_targets = own(window.targets)
+            noise = Noise(window.seed, first_row + start, rows_here * self._distribution.num_replicas)
+            shard = window._replace(
+                inputs=own(window.inputs), targets=own_targets, state=tf.nest.map_structure(own, window.state)
+            )
+            nats, gradient, shard_state = self._shard_gradient(shard, noise)
+            count = tf.cast(tf.math.count_nonzero(own_targets != self._model.pad_id), tf.float32)
+            sums.append([nats, count, *gradient])
+            states.append(shard_state)
+        return [tf.add_n(terms) for terms in zip(*sums, strict=True)], join_states(states)
+
+    def _shard_gradient(self, shard: _Window, noise: Noise) -> tuple[tf.Tensor, list[tf.Tensor], Any]:
+        """Sum of nats, its gradient with smoothing and penalties times the scale, state."""
+        variables = [_local(weight.value) for weight in self.weights]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
+            features, state, activations = self._model.read(shard.inputs, shard.state, noise)
+            nats = self._model.summed_loss(features, shard.targets, self._config.label_smoothing)
+            loss = nats
+            for each, own_targets in zip(activations, tf.split(shard.targets, len(activations), axis=1), strict=True):
+                loss += summed_penalty(
+                    each,
+                    own_targets,
+                    self._model.pad_id,
+                    activation=self._config.activation_penalty,
+                    temporal=self._config.temporal_penalty,
+                )
+            loss *= shard.scale
+        return nats, [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, variables)], state
+
+    def _apply_on_replicas(self, *arguments: Any) -> None:
+        self._distribution.strategy.run(self._apply_on_replica, args=arguments)
+
+    def _apply_on_replica(self, gradients: list[tf.Tensor], scale: tf.Tensor, learning_rate: tf.Tensor) -> None:
+        if most := self._config.clip_value:
+            clipped = [tf.clip_by_value(gradient, -most, most) for gradient in gradients]
+        else:
+            clipped = [gradient * scale for gradient in gradients]
+        apply_gradients(self.optimizer, self._config, clipped, self.weights, learning_rate)
+
+
+def _local(variable: Any) -> Any:
+    """The replica's own copy of a weight: TensorFlow differentiates no other."""
+    return variable._get() if hasattr(variable, "_get") else variable

@@ -1,0 +1,161 @@
+"""Several processes on this machine that train together, and what happens when one of them is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from itertools import chain
+from pathlib import Path
+from typing import IO
+
+from textgen.child_processes import child_command, child_environment
+from textgen.errors import TrainingError
+from textgen.saved_model.saved_model import CHECKPOINTS
+from textgen.training import worker_group
+from textgen.training.interruption import StopRequests
+from textgen.wording import counted
+
+FINAL = (0, 1, 2, 129, 130, 143)  # exit codes after which nothing is started again: done, a user's mistake, a signal
+LONGEST_PAUSE = 60.0  # seconds before a restart, at most
+PATIENCE = 30.0  # seconds that the others have to end once one has ended for good
+LAST_WORDS = 2000  # bytes of what a lost process said last
+
+
+def run_workers(
+    arguments: Sequence[str],
+    resume_arguments: Sequence[str],
+    number: int,
+    folder: Path,
+    *,
+    max_restarts: int,
+    say: Callable[[str], None],
+    command: Sequence[str] | None = None,
+) -> int:
+    """Runs textgen with `arguments` as `number` processes that train the model in `folder`; gives the exit code.
+
+    They are joined by a `textgen.training.worker_group`. The first, the chief, writes to our stdout and stderr. If one is lost the
+    others are ended and all are started again, with `resume_arguments` if there is a checkpoint by then. They get the
+    signals that we get, and save and end when we are gone. Raises `TrainingError` after `max_restarts` restarts.
+    """
+    command = command or child_command("textgen")
+    for restart in range(max_restarts + 1):
+        resuming = restart > 0 and any((folder / CHECKPOINTS).glob("step-*"))
+        with _Workers([*command, *(resume_arguments if resuming else arguments)], number) as workers:
+            worker, code = workers.wait()
+            if code in FINAL:
+                if code and worker:
+                    say(workers.last_words(worker))
+                return code
+            if workers.requests.received:
+                return 128 + workers.requests.received
+            lost = f"Worker {worker} of {number} {_ending(code)}."
+            if words := workers.last_words(worker):
+                lost += f" Its last words: {words}"
+        if restart < max_restarts:
+            pause = min(LONGEST_PAUSE, 2.0**restart)
+            say(f"{lost} All start again from the last checkpoint in {pause:.0f} s ({restart + 1} of {max_restarts}).")
+            time.sleep(pause)
+    raise TrainingError(
+        f"{lost} That was the last of {counted(max_restarts, 'restart')}: everything saved so far stays."
+    )
+
+
+class _Workers:
+    """The processes; none of them outlives the block, or this process."""
+
+    def __init__(self, command: Sequence[str], number: int) -> None:
+        self.requests = StopRequests(self._pass_on)
+        self._command = command
+        self._number = number
+        self._said: list[IO[bytes] | None] = []
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._open = ExitStack()
+
+    def __enter__(self) -> _Workers:
+        with ExitStack() as opened:
+            opened.enter_context(self.requests.caught())
+            opened.callback(self._end)
+            leash, held = os.pipe()  # closed when we end, by whatever
+            opened.callback(os.close, held)
+            links = worker_group.connected(self._number)
+            try:
+                for worker in range(self._number):
+                    self._start(worker, links[worker], leash)
+            finally:  # their own copies stay open: a connection ends with its worker
+                os.close(leash)
+                for link in chain.from_iterable(links):
+                    link.close()
+            self._open = opened.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()
+
+    def _start(self, worker: int, links: Sequence[socket.socket], leash: int) -> None:
+        output = tempfile.TemporaryFile() if worker else None  # noqa: SIM115 - closed with the block
+        self._said.append(output)
+        place = worker_group.description(worker, self._number, links, leash)
+        process = subprocess.Popen(
+            self._command, env=child_environment() | {worker_group.VARIABLE: place}, stdout=output, stderr=output,
+            stdin=subprocess.DEVNULL if worker else None, pass_fds=[leash, *(link.fileno() for link in links)],
+        )  # fmt: skip
+        self._processes.append(process)
+        if self.requests.received:  # before it was there
+            self._pass_on(self.requests.received)
+
+    def _end(self) -> None:
+        for process in self._processes:
+            process.kill()  # also one that was stopped
+            process.wait()
+        for output in filter(None, self._said):
+            output.close()
+
+    def wait(self) -> tuple[int, int]:
+        """The first worker that fails and its exit code, a cause before its consequences; 0, 0 if none does."""
+        codes = self._wait_for_the_first()
+        final = [worker for worker, code in enumerate(codes) if code in FINAL and code]
+        lost = [worker for worker, code in enumerate(codes) if code is not None and code not in FINAL]
+        killed = [worker for worker in lost if (codes[worker] or 0) < 0]
+        worker = (final or killed or lost or [0])[0]
+        return worker, codes[worker] or 0
+
+    def last_words(self, worker: int) -> str:
+        """The end of what a worker other than the chief has written."""
+        said = self._said[worker]
+        if said is None:
+            return ""
+        said.seek(0, os.SEEK_END)
+        said.seek(max(0, said.tell() - LAST_WORDS))
+        lines = said.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else ""
+
+    def _wait_for_the_first(self) -> list[int | None]:
+        """Waits until all are done or one has failed, and then a little for the others; exit codes so far."""
+        until = None
+        while True:
+            codes = [process.poll() for process in self._processes]
+            if None not in codes:
+                return codes
+            failed = [code for code in codes if code]
+            if failed and until is None:
+                until = time.monotonic() + (PATIENCE if all(code in FINAL for code in failed) else 1.0)
+            if until and time.monotonic() > until:
+                return codes
+            time.sleep(0.1)
+
+    def _pass_on(self, number: int) -> None:
+        for process in self._processes:
+            with suppress(ProcessLookupError):
+                process.send_signal(number)
+
+
+def _ending(code: int) -> str:
+    if code == -signal.SIGALRM:
+        return "did not come on in time (start_timeout, step_timeout)"
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
