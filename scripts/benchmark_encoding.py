@@ -21,9 +21,9 @@ def work(run: Result) -> Result:
     """Megabytes a second and memory of one contender."""
     import sentencepiece
 
+    from textgen.corpus.config import CorpusConfig
     from textgen.corpus.corpus import Corpus
-    from textgen.dataset.token_stream import encode_corpus
-    from textgen.settings import CorpusConfig
+    from textgen.dataset.token_cache import encode_corpus
     from textgen.tokenizer.tokenizer import load_tokenizer
 
     path, serialized = Path(run["text"]), Path(run["vocabulary"]).read_bytes()
@@ -52,7 +52,7 @@ def main() -> None:
         return
     if not options.text:
         parser.error("name a text")
-    from textgen.settings import TokenizerConfig
+    from textgen.tokenizer.config import TokenizerConfig
     from textgen.tokenizer.vocabulary import train_tokenizer
 
     text = options.text.read_text(encoding="utf-8")

@@ -54,9 +54,10 @@ def textgen_steps(run: Result) -> tuple[Callable[[], None], Result]:
     """A call that writes `STEPS` pieces for each text, and where it adds up the seconds that the samplers take."""
     import numpy as np
 
+    from textgen.generation.config import SamplingConfig
     from textgen.generation.sampler import Sampler
+    from textgen.model.config import ModelConfig
     from textgen.model.numpy_model import NumpyModel
-    from textgen.settings import ModelConfig, SamplingConfig
     from textgen.tokenizer.tokenizer import ByteTokenizer
 
     shape = ModelConfig(VOCAB_SIZE, embedding_dim=UNITS, hidden_units=UNITS, num_layers=2)

@@ -72,8 +72,9 @@ def textgen_step(run: Result) -> Callable[[], float]:
     import numpy as np
     import tensorflow as tf
 
+    from textgen.model.config import ModelConfig
     from textgen.model.language_model import LanguageModel
-    from textgen.settings import ModelConfig, TrainingConfig
+    from textgen.training.config import TrainingConfig
     from textgen.training.distribution import Distribution
     from textgen.training.train_step import Update
 
@@ -146,7 +147,8 @@ def operations(run: Result) -> float:
 
 def products_step(run: Result) -> Callable[[], float]:
     """A large square product on each core, all at once."""
-    from textgen.runtime import configure_process, load_tensorflow, num_cores
+    from textgen.machine import num_cores
+    from textgen.runtime import configure_process, load_tensorflow
 
     configure_process()
     load_tensorflow()
@@ -161,7 +163,7 @@ def work(run: Result) -> Result:
     """Tokens a second and memory of one contender."""
     tokens = run["batch_size"] * SEQUENCE_LENGTH
     if run["framework"] == "products":
-        from textgen.runtime import num_cores
+        from textgen.machine import num_cores
 
         return measure(products_step(run), num_cores() * 2 * SQUARE**3 / operations(run))
     if run["framework"] == "keras":

@@ -10,7 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from textgen.runtime import best_precision, configure_process, load_tensorflow
+from textgen.machine import best_precision, machine
+from textgen.runtime import configure_process, load_tensorflow
 
 configure_process()
 load_tensorflow()
@@ -18,10 +19,10 @@ load_tensorflow()
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
+from textgen.model.config import ModelConfig  # noqa: E402
 from textgen.model.language_model import LanguageModel  # noqa: E402
 from textgen.model.layers.lstm import kernel_path  # noqa: E402
-from textgen.runtime import machine  # noqa: E402
-from textgen.settings import ModelConfig, TrainingConfig  # noqa: E402
+from textgen.training.config import TrainingConfig  # noqa: E402
 from textgen.training.distribution import Distribution  # noqa: E402
 from textgen.training.train_step import Update  # noqa: E402
 

@@ -32,7 +32,7 @@ def main(corpus: Path, scratch: Path, preset: str, steps: int) -> None:
     scratch.mkdir(parents=True, exist_ok=True)
     prepared, vocabulary = scratch / "prepared", scratch / "vocabulary.model"
     prepare = ["prepare", corpus, "--out", prepared, "--valid", VALID]
-    train = ["--preset", preset, "--steps", steps, "--validations", 1, "--models-dir", scratch / "models"]
+    train = ["--preset", preset, "--steps", steps, "--num-validations", 1, "--models-dir", scratch / "models"]
     stages: dict[str, list[object]] = {
         "`textgen tokenizer train`": ["tokenizer", "train", corpus, "--out", vocabulary],
         "`textgen prepare`, with that vocabulary": [*prepare, "--tokenizer-from", vocabulary],

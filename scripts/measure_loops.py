@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.saved_model.saved_model import load_model
-from textgen.settings import SamplingConfig
 
 TIMES, WORDS, STRETCH = 4, 4, 32
 NONE: dict[str, Any] = {"repeat_penalty": 1.0, "dry_multiplier": 0.0}

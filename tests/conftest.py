@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from textgen.corpus.config import CorpusConfig
+from textgen.model.config import ModelConfig
 from textgen.runtime import configure_process, load_tensorflow
 from textgen.saved_model.saved_model import save_model
-from textgen.settings import CorpusConfig, ModelConfig, TokenizerConfig
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 

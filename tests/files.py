@@ -11,8 +11,8 @@ from typing import Any
 
 import zstandard
 
+from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.settings import CorpusConfig
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "": lambda data: data,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from textgen.settings import ModelConfig
+from textgen.model.config import ModelConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer
 
 TOKENIZER = ByteTokenizer()

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.dataset.token_stream import TokenStream, encode_corpus
-from textgen.settings import CorpusConfig
+from textgen.dataset.token_cache import encode_corpus
+from textgen.dataset.token_stream import TokenStream
 from textgen.tokenizer.tokenizer import Tokenizer
 
 PAD, EOS, FIRST = 0, 2, 3

@@ -56,16 +56,12 @@ def test_the_tree_names_every_file_of_the_package() -> None:
 def test_config_fields_are_flags() -> None:
     import dataclasses
 
-    from textgen.settings import (
-        CacheConfig,
-        CorpusConfig,
-        DynamicConfig,
-        ModelConfig,
-        SamplingConfig,
-        SearchConfig,
-        TokenizerConfig,
-        TrainingConfig,
-    )
+    from textgen.corpus.config import CorpusConfig
+    from textgen.evaluation.config import CacheConfig, DynamicConfig
+    from textgen.generation.config import SamplingConfig, SearchConfig
+    from textgen.model.config import ModelConfig
+    from textgen.tokenizer.config import TokenizerConfig
+    from textgen.training.config import TrainingConfig
 
     def flags(command: str) -> set[str]:
         return {parameter.name or "" for parameter in textgen.commands[command].params}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from textgen import runtime
+from textgen import machine, runtime
 from textgen.errors import ConfigError
 
 LOADS = """
@@ -59,7 +59,7 @@ def test_bfloat16_is_for_processors_that_multiply_it(
     flags: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "read_text", lambda self, **options: f"model name : X\nflags : {flags}\n")
-    assert runtime.best_precision() == precision
+    assert machine.best_precision() == precision
 
 
 def test_where_the_processor_cannot_be_asked_it_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +67,7 @@ def test_where_the_processor_cannot_be_asked_it_is_float32(monkeypatch: pytest.M
         raise FileNotFoundError
 
     monkeypatch.setattr(Path, "read_text", missing)
-    assert runtime.best_precision() == "float32"
+    assert machine.best_precision() == "float32"
 
 
 @pytest.mark.parametrize(
@@ -81,17 +81,17 @@ def test_the_precision_on_a_gpu_goes_by_its_capability(
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu"])
     details = {"compute_capability": capability}
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details)
-    assert runtime.best_precision() == precision
+    assert machine.best_precision() == precision
 
 
 def test_cores_can_be_limited_to_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "_available_cores", lambda: 4)
-    monkeypatch.setattr(runtime, "_most_cores", None)
-    assert runtime.num_cores() == 4
-    runtime.limit_cores(3)
-    assert runtime.num_cores() == 3
+    monkeypatch.setattr(machine, "_available_cores", lambda: 4)
+    monkeypatch.setattr(machine, "_most_cores", None)
+    assert machine.num_cores() == 4
+    machine.limit_cores(3)
+    assert machine.num_cores() == 3
     with pytest.raises(ConfigError, match="may use 4 processor cores, fewer than threads: 5"):
-        runtime.limit_cores(5)
+        machine.limit_cores(5)
 
 
 def test_measured_speed_is_the_quickest_product_of_each_core(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,8 +108,8 @@ def test_measured_speed_is_the_quickest_product_of_each_core(monkeypatch: pytest
         return multiply(left, right)
 
     monkeypatch.setattr(tf, "matmul", product)
-    monkeypatch.setattr(runtime, "num_cores", lambda: 3)
+    monkeypatch.setattr(machine, "num_cores", lambda: 3)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
-    assert runtime.measure_flops() == pytest.approx(3 * 2 * 512**3 / 0.002)
+    assert machine.measure_flops() == pytest.approx(3 * 2 * 512**3 / 0.002)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu"])
-    assert runtime.measure_flops() == pytest.approx(2 * 512**3 / 0.002)
+    assert machine.measure_flops() == pytest.approx(2 * 512**3 / 0.002)

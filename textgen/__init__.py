@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import keras
 
     from textgen.generation.generator import Generator
-    from textgen.saved_model.saved_model import SavedModel
+    from textgen.saved_model.saved_model import ModelFolder
 
 __version__ = "0.1.0"
 
@@ -50,9 +50,10 @@ def train(
     load_tensorflow()
     from pathlib import Path
 
+    from textgen.corpus.config import CorpusConfig
     from textgen.dataset.prepared_corpus import open_corpus
-    from textgen.saved_model.saved_model import check_name, free_name, models_folder
-    from textgen.settings import CorpusConfig, from_dict, select
+    from textgen.saved_model.registry import check_name, free_name, models_folder
+    from textgen.settings import from_dict, select
     from textgen.training.plan import make_plan
     from textgen.training.presets import with_preset
     from textgen.training.run import train as run
@@ -85,7 +86,7 @@ def load(name: str | None = None, models_dir: str | Path | None = None) -> Gener
     return _generator(load_model(name, models_dir))
 
 
-def _generator(saved: SavedModel) -> Generator:
+def _generator(saved: ModelFolder) -> Generator:
     from textgen.generation.generator import Generator
 
     ngrams = saved.ngrams if saved.has_ngrams else None  # read when it is needed; too large a text has no index

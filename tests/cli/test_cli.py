@@ -23,10 +23,12 @@ from conftest import random_weights
 from textgen.cli import textgen
 from textgen.cli.options import novelty_line
 from textgen.cli.train import _plan, _share
+from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.ngram_index import Novelty
-from textgen.saved_model.saved_model import SavedModel, load_model, save_model
-from textgen.settings import CorpusConfig, ModelConfig, TokenizerConfig
+from textgen.model.config import ModelConfig
+from textgen.saved_model.saved_model import ModelFolder, load_model, save_model
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.distribution import Distribution
 
@@ -41,7 +43,7 @@ POEMS = "\n\n".join(
 )
 TINY = [
     *("--tokenizer", "char", "--hidden-units", "16", "--num-layers", "1"),
-    *("--batch-size", "4", "--sequence-length", "16", "--steps", "6", "--validations", "2"),
+    *("--batch-size", "4", "--sequence-length", "16", "--steps", "6", "--num-validations", "2"),
 ]
 LIBRARY_LOG = re.compile(r"^[IWEF]\d{4} ", re.MULTILINE)  # how TensorFlow's lines begin
 
@@ -75,7 +77,7 @@ def test_training_says_the_plan_on_stderr_and_the_result_on_stdout(tmp_path: Pat
 
 def test_a_profile_is_recorded_among_the_logs(tmp_path: Path) -> None:
     (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
-    arguments = ["--models-dir", str(tmp_path / "models"), *TINY, "--steps", "13", "--profile", "2"]
+    arguments = ["--models-dir", str(tmp_path / "models"), *TINY, "--steps", "13", "--profile-steps", "2"]
     assert run("train", str(tmp_path / "songs.txt"), *arguments).exit_code == 0
     assert len(list((tmp_path / "models" / "songs" / "logs").glob("plugins/profile/*/*.xplane.pb"))) == 1
 
@@ -83,7 +85,14 @@ def test_a_profile_is_recorded_among_the_logs(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_learning_rates_are_tried_and_nothing_is_saved(tmp_path: Path) -> None:
     (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
-    arguments = ["train", str(tmp_path / "songs.txt"), "--models-dir", str(tmp_path / "models"), *TINY, "--find-lr"]
+    arguments = [
+        "train",
+        str(tmp_path / "songs.txt"),
+        "--models-dir",
+        str(tmp_path / "models"),
+        *TINY,
+        "--find-learning-rate",
+    ]
     result = run(*arguments, "--json")
     assert result.exit_code == 0, result.stderr
     found = json.loads(result.stdout)
@@ -725,8 +734,17 @@ def test_resuming_with_nothing_there_is_said(tmp_path: Path) -> None:
     "flags",
     [
         ["--activation-penalty", "2", "--temporal-penalty", "1", "--word-dropout", "0.1", "--weight-drop", "0.2"],
-        ["--random-bptt", "0.05", "--label-smoothing", "0.1", "--optimizer", "asgd", "--accumulate", "2"],
-        ["--tokenizer", "unigram", "--subword-alpha", "0.1", "--average", "ema"],
+        [
+            "--random-bptt",
+            "0.05",
+            "--label-smoothing",
+            "0.1",
+            "--optimizer",
+            "asgd",
+            "--gradient-accumulation-steps",
+            "2",
+        ],
+        ["--tokenizer", "unigram", "--subword-alpha", "0.1", "--weight-averaging", "ema"],
         ["--direction", "both", "--layer-norm", "--residual", "--clip-value", "0.1"],
         ["--attention", "8", "--schedule", "inverse-sqrt"],
         *(["--cell", cell] for cell in ("gru", "rnn", "peephole", "mogrifier")),
@@ -747,7 +765,7 @@ def test_training_says_nothing_of_its_libraries(tmp_path: Path, flags: list[str]
 def test_a_signal_saves_and_ends_and_the_run_goes_on_where_it_was(tmp_path: Path, number: int, code: int) -> None:
     (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
     command = [sys.executable, "-m", "textgen", "train", "--models-dir", str(tmp_path / "models")]
-    options = [*TINY, "--steps", "1000000", "--validations", "100000", "--patience", "1000000"]
+    options = [*TINY, "--steps", "1000000", "--num-validations", "100000", "--patience", "1000000"]
     options += ["--activation-penalty", "2", "--temporal-penalty", "1"]
     with (tmp_path / "stderr.txt").open("wb") as errors:
         process = subprocess.Popen([*command, str(tmp_path / "songs.txt"), *options], stderr=errors)
@@ -791,7 +809,7 @@ def test_of_several_processes_the_chief_shows_the_plan_and_none_waits(
         result = run("train", str(tmp_path / "songs.txt"), "--name", "songs", "--dry-run", "--json")
         assert result.exit_code == 0, result.output
         said.append(result.stdout)
-        finding = run("train", str(tmp_path / "songs.txt"), "--name", "songs", "--find-lr")
+        finding = run("train", str(tmp_path / "songs.txt"), "--name", "songs", "--find-learning-rate")
         assert finding.exit_code == 2
         assert "start it as one process" in finding.stderr
     assert json.loads(said[0])["training"]["batch_size"] % 3 == 0
@@ -818,7 +836,7 @@ def test_python_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     }
     trained = package.train(tmp_path / "songs.txt", models_dir=tmp_path, steps=3, **settings)
     loaded = package.load("songs", tmp_path)
-    from textgen.settings import SamplingConfig
+    from textgen.generation.config import SamplingConfig
 
     config = SamplingConfig(max_tokens=20, seed=1)
     assert trained.generate("The", config) == loaded.generate("The", config)
@@ -832,7 +850,7 @@ def test_what_python_trains_has_a_name_and_needs_no_index_of_the_text(
 
     folders: list[Path] = []
 
-    def trained(plan: object, folder: Path, callbacks: object) -> SavedModel:
+    def trained(plan: object, folder: Path, callbacks: object) -> ModelFolder:
         folders.append(folder)
         return load_model("tiny", tiny_models)  # which has none
 

@@ -11,14 +11,16 @@ from click.testing import CliRunner, Result
 from conftest import random_weights
 
 from textgen.cli import textgen
+from textgen.corpus.config import CorpusConfig
+from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
 from textgen.saved_model.saved_model import load_model, save_model
-from textgen.settings import CorpusConfig, ModelConfig, TokenizerConfig
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 
 KEYS = "abcdefgh"
 SIZES = "--hidden-units 32 --num-layers 1 --batch-size 16 --sequence-length 16 --valid-tokens 200"
-LEARNING = "--steps 200 --validations 1 --learning-rate 0.03 --dropout 0 --embedding-dropout 0"
+LEARNING = "--steps 200 --num-validations 1 --learning-rate 0.03 --dropout 0 --embedding-dropout 0"
 
 
 def run(*arguments: str) -> Result:

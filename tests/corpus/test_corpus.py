@@ -25,10 +25,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textgen.corpus import documents as documents_module
+from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus, Part
 from textgen.corpus.documents import guess_documents
 from textgen.errors import CorpusError
-from textgen.settings import CorpusConfig
 
 SHARED = Path(os.environ.get("TEXTGEN_TEST_CORPORA", Path(__file__).resolve().parents[2] / ".." / "shared" / "corpora"))
 

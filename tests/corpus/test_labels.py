@@ -19,20 +19,24 @@ from plain_fakes import TableModel, writable
 from streams import EOS, PAD, ends_of
 
 from textgen.corpus import documents
+from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.corpus.labels import MOST_LABELS, json_label, named, worth_learning
 from textgen.dataset.batches import Batches
 from textgen.dataset.ngram_index import index_stream
 from textgen.dataset.prepared_corpus import PreparedCorpus, prepare_corpus
-from textgen.dataset.token_stream import TokenStream, encode_corpus, prepare
+from textgen.dataset.token_cache import encode_corpus, prepare
+from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError, CorpusError, TextgenError, TokenizerError
 from textgen.evaluation.anomalies import follow
 from textgen.evaluation.scoring import Scorer
+from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.generation.suggestions import Suggester
-from textgen.settings import TOKENIZERS, CorpusConfig, SamplingConfig, TokenizerConfig, TrainingConfig
+from textgen.tokenizer.config import TOKENIZERS, TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer, load_tokenizer, read_tokenizer
 from textgen.tokenizer.vocabulary import learn_vocabulary, train_tokenizer
+from textgen.training.config import TrainingConfig
 from textgen.training.plan import make_plan
 
 LABELS = ["Li Bai", "poe", "<unk>", "\\n|"]
@@ -396,8 +400,8 @@ def test_lines_are_scored_after_the_label_of_their_document(model: Losses, docum
 
 def test_evaluation_counts_no_labels(tmp_path: Path) -> None:
     """All pieces are equally likely: the labels of the text change nothing."""
+    from textgen.model.config import ModelConfig
     from textgen.runtime import load_tensorflow
-    from textgen.settings import ModelConfig
 
     load_tensorflow()
     from textgen.evaluation.evaluator import Evaluator

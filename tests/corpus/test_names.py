@@ -12,10 +12,10 @@ from click.testing import CliRunner, Result
 from files import read, write
 
 from textgen.cli import textgen
+from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.errors import CorpusError
-from textgen.saved_model.saved_model import read_json
-from textgen.settings import CorpusConfig
+from textgen.saved_model.layout import read_json
 from textgen.storage import json_bytes, write_file
 from textgen.wording import shell_word
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from textgen.cli import textgen
 from textgen.corpus import records
+from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.corpus.records import DELIMITERS, detected_delimiter
 from textgen.errors import ConfigError, CorpusError
-from textgen.settings import CorpusConfig
 
 
 def run(*arguments: object, stdin: str | None = None) -> Result:

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from files import COMPRESS, read, write
 
+from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.corpus.encoding_guess import guessed_encoding
 from textgen.corpus.source import text_decoder
 from textgen.errors import CorpusError
-from textgen.settings import CorpusConfig
 
 # --- Modes -------------------------------------------------------------------------------------------------
 

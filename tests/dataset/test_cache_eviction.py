@@ -14,7 +14,7 @@ from streams import corpus_of
 
 from textgen.cli import textgen
 from textgen.dataset.cache_eviction import DEFAULT_LIMIT, LIMIT, clear, entries, evict, limit_bytes
-from textgen.dataset.token_stream import TokenData, prepare
+from textgen.dataset.token_cache import TokenData, prepare
 from textgen.errors import ConfigError
 from textgen.storage import new_folder
 from textgen.tokenizer.tokenizer import ByteTokenizer
@@ -90,7 +90,7 @@ def test_clear_leaves_what_is_in_use_or_being_made_here_or_elsewhere(tmp_path: P
     code = (
         "import sys, pathlib, textgen.dataset.token_stream\n"
         "path = pathlib.Path(sys.argv[1])\n"
-        "data = textgen.dataset.token_stream.TokenData.cached(path); print('in use', flush=True); sys.stdin.read()"
+        "data = textgen.dataset.token_cache.TokenData.cached(path); print('in use', flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(elsewhere)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -21,7 +21,8 @@ import pytest
 
 from textgen.dataset.batches import Batches
 from textgen.dataset.prepared_corpus import PreparedCorpus, prepare_corpus
-from textgen.dataset.token_stream import TokenData, TokenStream
+from textgen.dataset.token_cache import TokenData
+from textgen.dataset.token_stream import TokenStream
 from textgen.errors import TextgenError
 from textgen.storage import MANIFEST, json_bytes, sha256
 

@@ -15,14 +15,18 @@ from hypothesis import strategies as st
 from safetensors.numpy import save as to_safetensors
 
 import textgen
+from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset import ngram_index
-from textgen.dataset.ngram_index import BloomFilter, CopyGuard, NgramIndex, index_stream, read_index
-from textgen.dataset.token_stream import TokenStream, encode_corpus
+from textgen.dataset.ngram_index import BloomFilter, NgramIndex, index_stream, read_index
+from textgen.dataset.token_cache import encode_corpus
+from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError, SavedModelError
+from textgen.generation.config import SamplingConfig
+from textgen.generation.copy_guard import CopyGuard
 from textgen.generation.generator import Generator
-from textgen.saved_model.saved_model import NGRAMS, load_model, save_ngrams
-from textgen.settings import CorpusConfig, SamplingConfig
+from textgen.saved_model.layout import NGRAMS
+from textgen.saved_model.saved_model import load_model, save_ngrams
 from textgen.storage import MANIFEST
 from textgen.tokenizer.tokenizer import ByteTokenizer
 

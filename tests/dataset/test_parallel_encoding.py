@@ -14,7 +14,7 @@ import pytest
 from textgen.dataset import parallel_encoding
 from textgen.dataset.parallel_encoding import encode_batches
 from textgen.errors import TokenizerError
-from textgen.settings import TokenizerConfig
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 

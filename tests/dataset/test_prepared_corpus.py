@@ -20,13 +20,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from streams import EOS, texts_of
 
+from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import PREPARED, Corpus
 from textgen.dataset.prepared_corpus import PreparedCorpus, is_prepared, open_corpus, prepare_corpus
-from textgen.dataset.token_stream import TokenStream, encode_corpus, encode_parts
-from textgen.dataset.token_stream import prepare as encode_and_split
+from textgen.dataset.token_cache import encode_corpus
+from textgen.dataset.token_cache import prepare as encode_and_split
+from textgen.dataset.token_stream import TokenStream
+from textgen.dataset.token_writer import encode_parts
 from textgen.errors import ConfigError, CorpusError
-from textgen.settings import CorpusConfig, TokenizerConfig
 from textgen.storage import MANIFEST
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
 from textgen.tokenizer.vocabulary import learn_vocabulary, train_tokenizer
 from textgen.training.plan import make_plan

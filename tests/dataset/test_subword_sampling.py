@@ -14,14 +14,16 @@ from hypothesis import strategies as st
 from streams import texts_of
 
 from textgen import storage
+from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset import subword_sampling
 from textgen.dataset.batches import Batches
 from textgen.dataset.subword_sampling import SampledStream, parts_of, require_sampling
-from textgen.dataset.token_stream import TokenStream, prepare
+from textgen.dataset.token_cache import prepare
+from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError
-from textgen.settings import CorpusConfig, TokenizerConfig
 from textgen.storage import cache_folder
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import SentencePieceTokenizer, Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 

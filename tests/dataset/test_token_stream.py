@@ -30,13 +30,17 @@ from streams import (
 
 from textgen import storage
 from textgen.corpus import documents as documents_module
+from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus, Part
-from textgen.dataset import parallel_encoding, token_stream
+from textgen.dataset import parallel_encoding, split, token_stream
 from textgen.dataset.batches import Batches
-from textgen.dataset.token_stream import TokenData, TokenStream, encode_corpus, encode_parts, hold_out, prepare
+from textgen.dataset.split import hold_out
+from textgen.dataset.token_cache import TokenData, encode_corpus, prepare
+from textgen.dataset.token_stream import TokenStream
+from textgen.dataset.token_writer import encode_parts
 from textgen.errors import CorpusError, TextgenError, TokenizerError
-from textgen.settings import CorpusConfig, TokenizerConfig
 from textgen.storage import MANIFEST
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 
@@ -115,7 +119,7 @@ def test_a_long_document_is_encoded_in_parts_and_stays_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(documents_module, "PART_CHARS", 50)
-    monkeypatch.setattr(token_stream, "ENCODE_CHARACTERS", 120)
+    monkeypatch.setattr(token_writer, "ENCODE_CHARACTERS", 120)
     text = "".join(f"line {number} of 月 the song\n" for number in range(60))
     (tmp_path / "text.txt").write_text(text, encoding="utf-8")
     corpus = Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file"))
@@ -166,7 +170,7 @@ def prose(size: int, letter: str = "a") -> str:
     return "".join(lines)[:size] or letter
 
 
-sizes = st.lists(st.integers(1, 3000), min_size=2, max_size=token_stream.MANY_DOCUMENTS - 1)
+sizes = st.lists(st.integers(1, 3000), min_size=2, max_size=split.MANY_DOCUMENTS - 1)
 
 
 @settings(deadline=None, max_examples=60)
@@ -180,16 +184,16 @@ def test_the_end_of_each_document_is_held_out_where_documents_are_few(
         for number, text in enumerate(texts)
         for start in range(0, len(text), part_size)
     ]
-    split = list(hold_out(lambda: parts, fraction, "seed"))
+    pairs = list(hold_out(lambda: parts, fraction, "seed"))
     for number, text in enumerate(texts):
-        own = [(split, part) for split, part in split if part.label == chr(97 + number)]
+        own = [(name, part) for name, part in pairs if part.label == chr(97 + number)]
         train, valid = ("".join(part.text for name, part in own if name == which) for which in ("train", "valid"))
         assert train + valid == text, "the end, and nothing is lost"
         assert len(train) >= (1 - fraction) * len(text) / 2 > 0
         wanted = int(len(text) * fraction)
-        assert bool(valid) == (wanted >= token_stream.LEAST_STRETCH)
+        assert bool(valid) == (wanted >= split.LEAST_STRETCH)
         if valid:
-            assert abs(len(valid) - wanted) <= min(token_stream.NEAR, wanted / 2)
+            assert abs(len(valid) - wanted) <= min(split.NEAR, wanted / 2)
         (last,) = [part for name, part in own if name == "train"][-1:]
         assert last.is_cut == bool(valid), "training is told that the text ends here"
         assert sum(part.is_cut for _, part in own) == bool(valid)
@@ -265,7 +269,7 @@ def test_every_label_is_learned(tmp_path: Path, number: int) -> None:
         ids = [stream.read(0, len(stream)) for stream in (data.train, data.valid)]
         learned, scored = ({*of[of > tokenizer.first_label].tolist()} for of in ids)
         assert learned == {*range(tokenizer.first_label + 1, tokenizer.vocab_size)}
-        if number < token_stream.MANY_DOCUMENTS:
+        if number < split.MANY_DOCUMENTS:
             assert scored == learned
         assert 0.04 < len(data.valid) / len(data.train) < 0.3
 
@@ -411,7 +415,7 @@ def test_an_incomplete_cache_is_encoded_again(tmp_path: Path) -> None:
 
 
 def test_what_fails_while_encoding_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(token_stream, "ENCODE_CHARACTERS", 20)
+    monkeypatch.setattr(token_writer, "ENCODE_CHARACTERS", 20)
     monkeypatch.setattr(parallel_encoding, "num_cores", lambda: 1)  # a spy works in its own process only
 
     class Failing(Spy):

@@ -17,15 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scored import CONFIG, TOKENIZER
 
+from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.dataset.token_stream import encode_corpus
+from textgen.dataset.token_cache import encode_corpus
 from textgen.errors import CorpusError
 from textgen.evaluation import anomalies
 from textgen.evaluation.anomalies import MIN_DEVIATION, WARM_UP, Deviations, file_lines, follow, stream_lines
 from textgen.evaluation.scoring import Scorer
 from textgen.model.numpy_model import NumpyModel
 from textgen.runtime import load_tensorflow
-from textgen.settings import CorpusConfig
 
 LINES = ["The cat sat.", "É là", "", "one  two three", "  ", "", "床前明月光", "a", ""]
 

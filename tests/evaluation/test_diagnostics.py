@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.dataset.token_stream import prepare
+from textgen.dataset.token_cache import prepare
 from textgen.evaluation.diagnostics import Diagnosis, diagnose, norms, update_ratios, window
+from textgen.model.config import ModelConfig
 from textgen.model.reference import forward, initial_state, initial_weights, stack_of
-from textgen.settings import CorpusConfig, ModelConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from textgen.evaluation.config import DynamicConfig
 from textgen.model import reference
+from textgen.model.config import ModelConfig
 from textgen.runtime import load_tensorflow
-from textgen.settings import DynamicConfig, ModelConfig
 
 load_tensorflow()
 from streams import stream_in  # noqa: E402

@@ -13,12 +13,14 @@ from conftest import random_weights
 from loaded_modules import modules_after
 
 from textgen.cli import textgen
+from textgen.corpus.config import CorpusConfig
 from textgen.evaluation.embeddings import CONTEXT, Embedder, unit
+from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.reference import forward, initial_state, stack_forward, stack_of
 from textgen.saved_model.saved_model import save_model
-from textgen.settings import CorpusConfig, ModelConfig, TokenizerConfig
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 
 TEXTS = ["The cat sat on the mat.", "a", "床前明月光", "The dog saw the cat.", "The cat sat on a mat.", "疑是地上霜"]

@@ -7,17 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from textgen import runtime
+from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.batches import Batches
-from textgen.dataset.token_stream import TokenStream, encode_corpus
+from textgen.dataset.token_cache import encode_corpus
+from textgen.dataset.token_stream import TokenStream
 from textgen.evaluation import evaluator
+from textgen.evaluation.config import CacheConfig, DynamicConfig
 from textgen.evaluation.evaluator import WINDOW, Evaluator, nats_without_attention
 from textgen.evaluation.neural_cache import NeuralCache
 from textgen.model import reference
+from textgen.model.config import ModelConfig
 from textgen.model.language_model import LanguageModel
-from textgen.runtime import join_states, load_tensorflow, shard_rows
-from textgen.settings import CacheConfig, CorpusConfig, DynamicConfig, ModelConfig
+from textgen.model.sharding import join_states, shard_rows
+from textgen.runtime import load_tensorflow
 from textgen.tokenizer.tokenizer import ByteTokenizer
 
 load_tensorflow()
@@ -105,7 +108,7 @@ def test_many_rows_are_the_reference_s_cross_entropy(
     rows = 6
     monkeypatch.setattr(evaluator, "ROWS", rows)
     monkeypatch.setattr(evaluator, "ROW_TOKENS", 10)
-    monkeypatch.setattr(runtime, "num_cores", lambda: cores)
+    monkeypatch.setattr("textgen.model.sharding.num_cores", lambda: cores)
     assert len(stream) % rows != 0
     nats, tokens = Evaluator(model).nats(stream)
     assert tokens == len(stream)
@@ -170,7 +173,7 @@ def test_padding_does_not_count(stream: TokenStream) -> None:
 @pytest.mark.parametrize("cores", [1, 2, 3, 8])
 @pytest.mark.parametrize("rows", [1, 2, 6, 7, 32])
 def test_shards_are_all_rows_in_order(rows: int, cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "num_cores", lambda: cores)
+    monkeypatch.setattr("textgen.model.sharding.num_cores", lambda: cores)
     monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda _: [])
     shards = shard_rows(rows)
     assert [row for shard in shards for row in range(rows)[shard]] == list(range(rows))

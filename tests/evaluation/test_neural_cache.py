@@ -8,10 +8,13 @@ from conftest import random_weights
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textgen.evaluation.neural_cache import CachedModel, NeuralCache
+from textgen.evaluation.config import CacheConfig
+from textgen.evaluation.neural_cache import NeuralCache
+from textgen.generation.cached_model import CachedModel
+from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
+from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
-from textgen.settings import CacheConfig, ModelConfig, SamplingConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer
 
 VOCAB = 7

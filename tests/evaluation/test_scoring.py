@@ -14,15 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scored import CONFIG, TOKENIZER
 
+from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.dataset.token_stream import encode_corpus
+from textgen.dataset.token_cache import encode_corpus
 from textgen.errors import TokenizerError
 from textgen.evaluation import scoring
 from textgen.evaluation.scoring import Score, Scorer, TextScore, perplexity
 from textgen.model import reference
+from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.runtime import load_tensorflow
-from textgen.settings import CorpusConfig, ModelConfig
 
 PAD, EOS = TOKENIZER.pad_id, TOKENIZER.eos_id
 TEXTS = ["The cat sat.", "", "É là", "one  two three\n" * 9, "床前明月光", "a", "🀄"]

@@ -15,13 +15,15 @@ from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
 
 from textgen.cli import textgen
+from textgen.corpus.config import CorpusConfig
 from textgen.errors import ConfigError, SavedModelError
 from textgen.export.pytorch import from_torch, layer_from_torch, read_torch, to_torch
 from textgen.model import reference
+from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.runtime import load_tensorflow
 from textgen.saved_model.saved_model import load_model, save_model
-from textgen.settings import CorpusConfig, ModelConfig, TokenizerConfig
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 
 ROOT = Path(__file__).parents[2]

@@ -9,8 +9,8 @@ import pytest
 from plain_fakes import TableModel, WordsTokenizer
 
 from textgen.errors import ConfigError
+from textgen.generation.config import SamplingConfig, SearchConfig
 from textgen.generation.generator import Generation, Generator
-from textgen.settings import SamplingConfig, SearchConfig
 
 TOKENIZER = WordsTokenizer([])
 EOS, LETTERS = TOKENIZER.eos_id, TOKENIZER.encode("abcd")

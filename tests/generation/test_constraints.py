@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from plain_fakes import WordsTokenizer
 
 from textgen.errors import ConfigError
+from textgen.generation.config import SamplingConfig
 from textgen.generation.constraints import Constraints, NGrams, Phrase
 from textgen.generation.generator import Generator
 from textgen.generation.sampler import Sampler
-from textgen.settings import SamplingConfig, TokenizerConfig
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 

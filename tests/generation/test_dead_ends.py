@@ -17,14 +17,18 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save
 
 from textgen.cli import textgen
+from textgen.corpus.config import CorpusConfig
 from textgen.errors import ConfigError, SavedModelError, TextgenError
+from textgen.generation.config import SamplingConfig, SearchConfig
 from textgen.generation.generator import Generator, Request
-from textgen.generation.infilling import Filler
+from textgen.generation.infilling import Infiller
 from textgen.generation.sampler import Sampler
 from textgen.generation.suggestions import Suggester
-from textgen.saved_model.saved_model import WEIGHTS, load_model, save_model
-from textgen.settings import CorpusConfig, ModelConfig, SamplingConfig, SearchConfig, TokenizerConfig
+from textgen.model.config import ModelConfig
+from textgen.saved_model.layout import WEIGHTS
+from textgen.saved_model.saved_model import load_model, save_model
 from textgen.storage import update_folder
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
 
 BYTES = ByteTokenizer()
@@ -89,7 +93,7 @@ def test_a_search_prefers_texts_that_end_by_themselves() -> None:
 
 def test_filling_that_is_blocked_says_so() -> None:
     config = replace(ONCE, heal=False)
-    (filling,) = Filler(Faulty(0.0, 0, after=1000), BYTES).write("", "", config)
+    (filling,) = Infiller(Faulty(0.0, 0, after=1000), BYTES).write("", "", config)
     assert filling.stop_reason == "blocked"
     assert len(set(filling.text)) == len(filling.text)
 
@@ -182,7 +186,7 @@ def test_numbers_that_are_none_are_an_error_of_one_line(value: float, piece: int
         "logprobs": lambda: generator.generate("", replace(config, top_logprobs=3)),
         "search": lambda: generator.search("", SamplingConfig(max_tokens=10, min_tokens=9), SearchConfig(2)),
         "heal": lambda: Generator(Faulty(value, piece, WORDS.vocab_size, after=0), WORDS).generate("The fo", PLAIN),
-        "fill": lambda: Filler(model, BYTES).write("", "x", config),
+        "fill": lambda: Infiller(model, BYTES).write("", "x", config),
         "suggest": lambda: Suggester(model, BYTES).suggest("abcdefghi", length=5),
     }
     with pytest.raises(TextgenError, match="not finite") as caught:
@@ -311,7 +315,7 @@ def test_half_a_character_in_a_setting_is_one_line(tiny_models: Path, tmp_path: 
 def test_half_a_character_in_a_prompt_is_one_line(tiny_models: Path, tmp_path: Path) -> None:
     saved = load_model("tiny", tiny_models)
     generator = Generator(saved.writer(), saved.tokenizer)
-    filler = Filler(saved.writer(), saved.tokenizer, saved.writer())
+    filler = Infiller(saved.writer(), saved.tokenizer, saved.writer())
     for use in (
         lambda: generator.generate(HALF),
         lambda: generator.generate(["a", HALF]),

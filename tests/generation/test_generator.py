@@ -13,15 +13,17 @@ from hypothesis import strategies as st
 from plain_fakes import Recital, WordsTokenizer, writable
 
 from textgen.errors import ConfigError, TokenizerError
-from textgen.generation.decoding import PROMPT_WINDOW, Writer
+from textgen.generation.config import SamplingConfig
+from textgen.generation.decoding import PROMPT_WINDOW, StepModel
 from textgen.generation.generator import Generator, Request
 from textgen.generation.sampler import draw, row_generator, settings_of, transform
 from textgen.model import reference
 from textgen.model.compiled_model import CompiledModel
+from textgen.model.config import ModelConfig
 from textgen.model.language_model import LanguageModel
 from textgen.model.numpy_model import NumpyModel
 from textgen.runtime import load_tensorflow
-from textgen.settings import ModelConfig, SamplingConfig, from_dict
+from textgen.settings import from_dict
 from textgen.tokenizer.tokenizer import ByteTokenizer
 
 load_tensorflow()
@@ -50,7 +52,7 @@ def generator(request: pytest.FixtureRequest, model: LanguageModel) -> Generator
     return Generator(writers(model)[request.param], TOKENIZER)
 
 
-def writers(model: LanguageModel) -> dict[str, Writer]:
+def writers(model: LanguageModel) -> dict[str, StepModel]:
     return {"numpy": NumpyModel(model.config, model.weights_as_arrays()), "compiled": CompiledModel(model)}
 
 

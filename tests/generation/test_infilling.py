@@ -11,10 +11,12 @@ from conftest import random_weights
 
 from textgen.errors import ConfigError, TokenizerError
 from textgen.evaluation.scoring import Scorer
+from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
-from textgen.generation.infilling import CANDIDATES, FIT_PIECES, GAP_TOKENS, UNFIT, Filler, Filling
+from textgen.generation.infilling import CANDIDATES, FIT_PIECES, GAP_TOKENS, UNFIT, Infill, Infiller
+from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
-from textgen.settings import ModelConfig, SamplingConfig, TokenizerConfig
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 
@@ -35,8 +37,8 @@ def models(tokenizer: Tokenizer) -> dict[str, NumpyModel]:
 
 
 @pytest.fixture
-def filler(models: dict[str, NumpyModel], tokenizer: Tokenizer) -> Filler:
-    return Filler(models["backward"], tokenizer, models["forward"])
+def filler(models: dict[str, NumpyModel], tokenizer: Tokenizer) -> Infiller:
+    return Infiller(models["backward"], tokenizer, models["forward"])
 
 
 def drawn(model: NumpyModel, tokenizer: Tokenizer, start: str, config: SamplingConfig) -> tuple[list[int], str]:
@@ -49,7 +51,7 @@ def drawn(model: NumpyModel, tokenizer: Tokenizer, start: str, config: SamplingC
 def test_a_backward_network_draws_what_a_forward_one_draws_after_the_reversed_ending(
     models: dict[str, NumpyModel], tokenizer: Tokenizer, suffix: str
 ) -> None:
-    found = Filler(models["backward"], tokenizer).write("", suffix, SETTINGS, 6)
+    found = Infiller(models["backward"], tokenizer).write("", suffix, SETTINGS, 6)
     for number, filling in enumerate(found):
         config = replace(SETTINGS, seed=5 + number)
         ids, reason = drawn(models["backward"], tokenizer, suffix[::-1], config)
@@ -61,7 +63,7 @@ def test_a_backward_network_draws_what_a_forward_one_draws_after_the_reversed_en
     assert {filling.stop_reason for filling in found} == {"begin", "length"}
 
 
-def test_a_text_does_not_depend_on_those_beside_it(filler: Filler) -> None:
+def test_a_text_does_not_depend_on_those_beside_it(filler: Infiller) -> None:
     several = filler.write("", " mat.", SETTINGS, 5)
     alone = [filler.write("", " mat.", replace(SETTINGS, seed=5 + number))[0] for number in range(5)]
     assert several == alone
@@ -79,7 +81,7 @@ def by_hand(model: NumpyModel, tokenizer: Tokenizer, start: list[int], ids: list
 
 
 def test_candidates_of_both_directions_are_cut_where_the_other_end_fits(
-    filler: Filler, models: dict[str, NumpyModel], tokenizer: Tokenizer
+    filler: Infiller, models: dict[str, NumpyModel], tokenizer: Tokenizer
 ) -> None:
     prompt, suffix = "The dog", " sat on the mat."
     found = filler.write(prompt, suffix, SETTINGS, 8, 8)
@@ -101,7 +103,7 @@ def test_candidates_of_both_directions_are_cut_where_the_other_end_fits(
 
 @pytest.mark.parametrize("prompt", ["", "The dog"])
 def test_the_best_by_the_mean_of_both_directions_come_first(
-    filler: Filler, models: dict[str, NumpyModel], tokenizer: Tokenizer, prompt: str
+    filler: Infiller, models: dict[str, NumpyModel], tokenizer: Tokenizer, prompt: str
 ) -> None:
     found = filler.write(prompt, " the mat.", SETTINGS, 6, 6)
     for filling in found:
@@ -118,13 +120,13 @@ def test_the_best_by_the_mean_of_both_directions_come_first(
 def test_with_one_network_there_is_something_to_choose_from_too(
     models: dict[str, NumpyModel], tokenizer: Tokenizer
 ) -> None:
-    best, *others = Filler(models["backward"], tokenizer).write("", "cat", SETTINGS, 4, 4)
+    best, *others = Infiller(models["backward"], tokenizer).write("", "cat", SETTINGS, 4, 4)
     assert best.forward_logprob is None
     assert best.score is not None
     assert all(best.score >= (other.score or 0.0) for other in others)
 
 
-def test_gaps_are_short_and_the_best_of_several_unless_something_else_is_said(filler: Filler) -> None:
+def test_gaps_are_short_and_the_best_of_several_unless_something_else_is_said(filler: Infiller) -> None:
     (gap,), (text,) = filler.write("The", " mat."), filler.write("", " mat.")
     assert (gap.config.max_tokens, text.config.max_tokens) == (GAP_TOKENS, SamplingConfig.max_tokens)
     settings = replace(SETTINGS, max_tokens=GAP_TOKENS)
@@ -132,14 +134,14 @@ def test_gaps_are_short_and_the_best_of_several_unless_something_else_is_said(fi
 
 
 @pytest.mark.parametrize("prompt", ["", "The dog"])
-def test_a_text_may_not_be_shorter_than_is_wanted(filler: Filler, tokenizer: Tokenizer, prompt: str) -> None:
+def test_a_text_may_not_be_shorter_than_is_wanted(filler: Infiller, tokenizer: Tokenizer, prompt: str) -> None:
     found = filler.write(prompt, " mat.", replace(SETTINGS, min_tokens=7), 40, 40)
     assert all(len(tokenizer.encode(filling.text)) >= 7 for filling in found if "\ufffd" not in filling.text)
     shorter = filler.write(prompt, " mat.", SETTINGS, 40, 40)
     assert min(len(filling.text) for filling in shorter) < 7
 
 
-def test_the_same_text_comes_once(filler: Filler) -> None:
+def test_the_same_text_comes_once(filler: Infiller) -> None:
     found = filler.write("The", " mat.", replace(SETTINGS, temperature=0.0), 8, 8)
     assert 1 <= len(found) <= 2, "the likeliest of each direction"
 
@@ -149,8 +151,8 @@ def test_words_are_joined_by_spaces() -> None:
     config = ModelConfig(tokenizer.vocab_size, 4, 4, 1)
     model = NumpyModel(config, random_weights(config))
     settings = replace(SETTINGS, max_tokens=3, logit_bias=())
-    (alone,) = Filler(model, tokenizer).write("", "mat", settings)
-    (middle,) = Filler(model, tokenizer, model).write("the", "mat", settings)
+    (alone,) = Infiller(model, tokenizer).write("", "mat", settings)
+    (middle,) = Infiller(model, tokenizer, model).write("the", "mat", settings)
     for filling in (alone, middle):
         pieces = [tokenizer.piece(id) for id in tokenizer.encode(filling.whole)]
         assert "".join(pieces).replace("▁", " ").replace("\\n", "\n").split() == filling.whole.split()
@@ -181,13 +183,13 @@ def test_what_cannot_be_is_refused(
 ) -> None:
     assert not settings or settings.keys() <= set(UNFIT)
     with pytest.raises(ConfigError, match=message):
-        Filler(models["backward"], tokenizer).write(prompt, "a", replace(SETTINGS, **settings), 2, best_of)
+        Infiller(models["backward"], tokenizer).write(prompt, "a", replace(SETTINGS, **settings), 2, best_of)
 
 
-def test_half_a_surrogate_is_no_text(filler: Filler) -> None:
+def test_half_a_surrogate_is_no_text(filler: Infiller) -> None:
     with pytest.raises(TokenizerError, match="lone surrogate"):
         filler.write("", "\ud800")
 
 
 def test_the_whole_of_a_filling() -> None:
-    assert Filling("a", "b", "c", "forward", "cut", 0, SETTINGS).whole == "abc"
+    assert Infill("a", "b", "c", "forward", "cut", 0, SETTINGS).whole == "abc"

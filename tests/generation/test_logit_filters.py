@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from logits import batches, column, random_logits, softmax
 
+from textgen.generation.config import SAMPLERS
 from textgen.generation.logit_filters import GROUPS, Candidates, mirostat, reaching, surprise, temperature, top_k, xtc
 from textgen.generation.sampler import TRANSFORMS
-from textgen.settings import SAMPLERS
 
 EPS = 1e-5  # float32 may fall on either side of a border this near
 SHARES = (0.0, 1e-6, 0.05, 0.3, 0.5, 0.9, 0.99, 1.0)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from logits import batches, column, random_logits, softmax
 
+from textgen.generation.config import SAMPLERS, SamplingConfig
 from textgen.generation.logit_filters import Candidates
 from textgen.generation.sampler import (
     AHEAD,
@@ -22,7 +23,6 @@ from textgen.generation.sampler import (
     settings_of,
     transform,
 )
-from textgen.settings import SAMPLERS, SamplingConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer
 
 TOKENIZER = ByteTokenizer()

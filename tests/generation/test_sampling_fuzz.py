@@ -14,11 +14,12 @@ from plain_fakes import TableModel
 
 from textgen.dataset.ngram_index import NgramIndex
 from textgen.errors import TextgenError
+from textgen.generation.config import SAMPLERS, SamplingConfig, SearchConfig
 from textgen.generation.generator import Generation, Generator, Request
-from textgen.generation.infilling import Filler
+from textgen.generation.infilling import Infiller
 from textgen.generation.sampler import DRAWING
 from textgen.generation.suggestions import Suggester
-from textgen.settings import SAMPLERS, SamplingConfig, SearchConfig, TokenizerConfig
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 
@@ -142,7 +143,7 @@ def ways(rng: random.Random, name: str, tokenizer: Tokenizer, prompts: Sequence[
             check(result, tokenizer)
         return "search"
     if way == "fill":
-        filler = Filler(model, tokenizer, model if rng.random() < 0.5 else None)
+        filler = Infiller(model, tokenizer, model if rng.random() < 0.5 else None)
         for filling in filler.write(rng.choice(["", prompts[0]]), prompts[-1], config, 1, 2):
             assert filling.text == filling.text.encode().decode()
             assert filling.stop_reason in ("begin", "length", "cut", "blocked")

@@ -14,9 +14,9 @@ from plain_fakes import TableModel, WordsTokenizer
 
 from textgen.dataset.ngram_index import ABOUT, NgramIndex, read_index
 from textgen.errors import SavedModelError, TextgenError
+from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.generation.text_state import TextState
-from textgen.settings import SamplingConfig
 
 TOKENIZER = WordsTokenizer(["The", " cat"])
 V = TOKENIZER.vocab_size

@@ -13,8 +13,9 @@ from plain_fakes import writable
 from textgen.errors import TokenizerError
 from textgen.generation.suggestions import RECENT, Suggester
 from textgen.model import reference
+from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
-from textgen.settings import TOKENIZERS, ModelConfig, TokenizerConfig
+from textgen.tokenizer.config import TOKENIZERS, TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 

@@ -9,9 +9,9 @@ from plain_fakes import TableModel, WordsTokenizer
 from safetensors.numpy import save_file
 
 from textgen.errors import SavedModelError, TextgenError
+from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.generation.text_state import RECENT, TextState, join, pick, save_state
-from textgen.settings import SamplingConfig
 
 TOKENIZER = WordsTokenizer(["The", " cat", " c", "at"])
 V = TOKENIZER.vocab_size

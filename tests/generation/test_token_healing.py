@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_fakes import TableModel, WordsTokenizer
 
+from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.generation.token_healing import Prefixes, choose_cut
-from textgen.settings import SamplingConfig, TokenizerConfig
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 

@@ -17,17 +17,19 @@ from streams import EOS, PAD, NumberTokenizer, documents_in, numbered, ring_of, 
 
 from textgen.dataset.batches import Batches
 from textgen.errors import ConfigError
+from textgen.evaluation.config import CacheConfig, DynamicConfig
 from textgen.evaluation.diagnostics import diagnose, diagnose_directions
 from textgen.evaluation.dynamic_evaluation import Learner
 from textgen.evaluation.evaluator import Evaluator
 from textgen.evaluation.scoring import Scorer
+from textgen.model.config import BACKWARD, CELLS, ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.language_model import LanguageModel
 from textgen.model.layers.dropout import Noise
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.reference import stack_of
 from textgen.runtime import load_tensorflow
-from textgen.settings import BACKWARD, CELLS, CacheConfig, DynamicConfig, ModelConfig, TrainingConfig
+from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Distribution
 from textgen.training.plan import tokens_per_second, training_memory
 from textgen.training.train_step import Update
@@ -135,7 +137,7 @@ def update_of(model: LanguageModel, **options: Any) -> Update:
 @pytest.mark.parametrize(
     ("dropout", "options"),
     [
-        (0.0, {"accumulate": 2}),
+        (0.0, {"gradient_accumulation_steps": 2}),
         (0.4, {"activation_penalty": 0.7, "temporal_penalty": 0.9, "label_smoothing": 0.1}),
     ],
 )

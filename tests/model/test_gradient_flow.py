@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textgen.model import reference
-from textgen.settings import ModelConfig
+from textgen.model.config import ModelConfig
 
 B, STEPS, H = 4, 200, 16
 LSTM = ModelConfig(8, embedding_dim=H, hidden_units=H, num_layers=1)
@@ -126,7 +126,7 @@ def test_gated_cells_learn_to_copy_over_a_hundred_steps_and_a_plain_one_does_not
     import tensorflow as tf
 
     from textgen.model.language_model import LanguageModel
-    from textgen.settings import TrainingConfig
+    from textgen.training.config import TrainingConfig
     from textgen.training.distribution import Distribution
     from textgen.training.train_step import Update
 

@@ -12,11 +12,12 @@ import tensorflow as tf
 
 from textgen.errors import ConfigError, SavedModelError
 from textgen.model import reference
+from textgen.model.config import ModelConfig
 from textgen.model.language_model import LanguageModel
 from textgen.model.layers.dropout import Noise, weight_mask
 from textgen.model.layers.recurrent import WEIGHT_SITE, State
 from textgen.runtime import load_tensorflow
-from textgen.settings import ModelConfig, TrainingConfig
+from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Distribution
 from textgen.training.plan import REGULARISERS
 from textgen.training.train_step import Update

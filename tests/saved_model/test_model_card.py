@@ -10,9 +10,12 @@ import pytest
 from conftest import random_weights
 
 from textgen.cli.train import _summary
+from textgen.corpus.config import CorpusConfig
+from textgen.model.config import ModelConfig
 from textgen.saved_model.model_card import model_card, sample_command
-from textgen.saved_model.saved_model import SavedModel, load_model, save_model
-from textgen.settings import CorpusConfig, ModelConfig, TokenizerConfig, to_dict
+from textgen.saved_model.saved_model import ModelFolder, load_model, save_model
+from textgen.settings import to_dict
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer
 
 MODEL = ModelConfig(300, embedding_dim=6, hidden_units=8, num_layers=2)
@@ -83,14 +86,16 @@ def test_the_command_that_writes(direction: str, labels: list[str], expected: st
 
 
 @pytest.fixture
-def saved(tmp_path: Path) -> SavedModel:
+def saved(tmp_path: Path) -> ModelFolder:
     config = ModelConfig(259, embedding_dim=6, hidden_units=8, direction="backward")
     folder = tmp_path / "models" / "my songs"
     save_model(folder, random_weights(config), config, TokenizerConfig("byte"), CorpusConfig(), ByteTokenizer())
     return load_model("my songs")
 
 
-def test_a_model_is_called_by_what_finds_it(saved: SavedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_called_by_what_finds_it(
+    saved: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert saved.shell_name == "'my songs'"
     monkeypatch.setenv("TEXTGEN_MODELS", str(tmp_path / "others"))
     assert saved.shell_name == f"'{saved.folder}'"
@@ -103,7 +108,7 @@ def test_a_model_is_called_by_what_finds_it(saved: SavedModel, tmp_path: Path, m
     assert load_model("novel").shell_name == load_model(str(tmp_path / "saved_models" / "novel")).shell_name == "novel"
 
 
-def test_a_record_without_training_has_the_names_of_one_with_it(saved: SavedModel) -> None:
+def test_a_record_without_training_has_the_names_of_one_with_it(saved: ModelFolder) -> None:
     assert saved.record == {
         "model": to_dict(saved.model_config),
         "tokenizer": to_dict(TokenizerConfig("byte")),
@@ -113,7 +118,7 @@ def test_a_record_without_training_has_the_names_of_one_with_it(saved: SavedMode
     assert saved.record.keys() < TRAINED.keys()
 
 
-def test_the_last_lines_of_a_training(saved: SavedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_lines_of_a_training(saved: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = {"nats_per_token": 1.0, "perplexity_per_token": 2.7, "bits_per_byte": 1.5}
     saved.training.update(TRAINED | {"model": to_dict(saved.model_config), "scores": scores, "state": "done"})
     assert _summary(saved).splitlines()[-2:] == [

@@ -18,14 +18,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save as to_safetensors
 
+from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TextgenError, TrainingError
-from textgen.saved_model.saved_model import (
-    CARD,
-    CHECKPOINTS,
-    CONFIG,
-    LOGS,
-    TRAINING,
-    WEIGHTS,
+from textgen.model.config import ModelConfig
+from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, TRAINING, WEIGHTS, read_json
+from textgen.saved_model.registry import (
     check_name,
     claimed,
     find_model,
@@ -33,16 +30,13 @@ from textgen.saved_model.saved_model import (
     free_name,
     list_models,
     list_runs,
-    load_model,
     models_folder,
-    read_json,
     remove_model,
-    save_model,
     state_of,
-    write_training,
 )
-from textgen.settings import CorpusConfig, ModelConfig, TokenizerConfig
+from textgen.saved_model.saved_model import load_model, save_model, write_training
 from textgen.storage import MANIFEST, json_bytes, locked, update_folder, write_file
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_FILE, ByteTokenizer, Tokenizer, read_tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 

@@ -12,16 +12,18 @@ from click.testing import CliRunner
 from conftest import random_weights
 
 from textgen.cli import textgen
+from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.dataset.token_stream import encode_corpus, prepare
+from textgen.dataset.token_cache import encode_corpus, prepare
 from textgen.evaluation.anomalies import follow
 from textgen.evaluation.evaluator import Evaluator, Scores
 from textgen.evaluation.scoring import Scorer
+from textgen.model.config import ModelConfig
 from textgen.model.language_model import LanguageModel
 from textgen.model.numpy_model import NumpyModel
 from textgen.runtime import load_tensorflow
 from textgen.saved_model.saved_model import save_model
-from textgen.settings import CorpusConfig, ModelConfig, TokenizerConfig
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.spelling import END, NAT, ORDER, Spelling
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer

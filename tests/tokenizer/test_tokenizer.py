@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textgen.cli import textgen
+from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.errors import TokenizerError
-from textgen.settings import CorpusConfig, TokenizerConfig
 from textgen.storage import update_folder
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import (
     ByteTokenizer,
     SentencePieceTokenizer,

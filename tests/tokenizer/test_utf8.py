@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from plain_fakes import TableModel, writable
 
 from textgen.errors import ConfigError
+from textgen.generation.config import SamplingConfig, SearchConfig
 from textgen.generation.generator import Generator
 from textgen.generation.suggestions import Suggester
-from textgen.settings import SamplingConfig, SearchConfig, TokenizerConfig
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
 from textgen.tokenizer.utf8 import Characters
 from textgen.tokenizer.vocabulary import train_tokenizer

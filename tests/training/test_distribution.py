@@ -15,7 +15,7 @@ from events import curves
 
 from textgen.errors import ConfigError, WorkerLost
 from textgen.runtime import load_tensorflow
-from textgen.settings import TrainingConfig
+from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Distribution, is_follower, start
 
 STEPS = 50
@@ -104,7 +104,7 @@ def test_a_batch_that_cannot_be_shared_out_is_refused() -> None:
     load_tensorflow()
     distribution = Distribution()
     assert distribution.local_rows(TrainingConfig(batch_size=6)) == slice(0, 6)
-    assert distribution.local_rows(TrainingConfig(batch_size=6, accumulate=3)) == slice(0, 18)
+    assert distribution.local_rows(TrainingConfig(batch_size=6, gradient_accumulation_steps=3)) == slice(0, 18)
     distribution.num_replicas = 4
     with pytest.raises(ConfigError, match=r"batch_size must be a multiple of 4, the number of replicas\. Received: 6"):
         distribution.local_rows(TrainingConfig(batch_size=6))

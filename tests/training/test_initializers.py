@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from textgen.model.config import CELLS, ModelConfig
 from textgen.runtime import load_tensorflow
-from textgen.settings import CELLS, ModelConfig, TrainingConfig
+from textgen.training.config import TrainingConfig
 
 load_tensorflow()
 

@@ -18,14 +18,16 @@ from typing import Any
 
 import pytest
 
+from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.dataset.token_stream import prepare
+from textgen.dataset.token_cache import prepare
 from textgen.errors import Interrupted
+from textgen.model.config import ModelConfig
 from textgen.runtime import load_tensorflow
-from textgen.settings import CorpusConfig, ModelConfig, TrainingConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training import interruption
 from textgen.training.checkpoints import newest_checkpoint
+from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Distribution
 from textgen.training.interruption import STOP_SIGNALS, StopRequests
 from textgen.training.observers.observer import Observer, RunReport
@@ -49,7 +51,7 @@ def make(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Make
     (folder / "text.txt").write_text("abc cab bca acb " * 40, encoding="utf-8")
     data = prepare(Corpus([folder / "text.txt"], CorpusConfig(documents="file")), tokenizer, cache=folder / "cache")
     shape = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8)
-    config = TrainingConfig(batch_size=2, sequence_length=5, steps=STEPS, validations=1, valid_tokens=64)
+    config = TrainingConfig(batch_size=2, sequence_length=5, steps=STEPS, num_validations=1, valid_tokens=64)
 
     def made(group: Group | None = None) -> Any:
         model = LanguageModel(shape, pad_id=tokenizer.pad_id, seed=1)

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import math
 
-from textgen.training.loss_health import (
-    HIGH_STEPS,
-    LEAST_SCALE,
-    MOST_LEFT_OUT,
-    MOST_SCALE,
-    PATIENT_STEPS,
-    Health,
-    LossScale,
-)
+from textgen.training.loss_health import HIGH_STEPS, LEAST_SCALE, MOST_LEFT_OUT, MOST_SCALE, PATIENT_STEPS, Health
+from textgen.training.loss_scale import LossScale
 
 
 def noted(health: Health, losses: list[float]) -> list[int]:

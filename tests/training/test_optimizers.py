@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from textgen.model.language_model import LanguageModel
 from textgen.runtime import load_tensorflow
-from textgen.settings import DECOUPLED, OPTIMIZERS, TrainingConfig
+from textgen.training.config import DECOUPLED, OPTIMIZERS, TrainingConfig
 from textgen.training.optimizers import apply_gradients, make_optimizer
 
 load_tensorflow()

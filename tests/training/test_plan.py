@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.errors import ConfigError, CorpusError
-from textgen.settings import CorpusConfig, ModelConfig, TrainingConfig
+from textgen.model.config import ModelConfig
+from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Shares, require_shares
 from textgen.training.plan import Plan, make_plan, tokens_per_second, training_memory
 from textgen.training.presets import SIZES
@@ -50,7 +52,7 @@ def test_a_longer_budget_or_a_faster_machine_never_gets_a_smaller_network(tmp_pa
 def test_what_is_given_is_kept(tmp_path: Path) -> None:
     given: dict[str, Any] = {
         "hidden_units": 77, "embedding_dim": 33, "num_layers": 3, "dropout": 0.11, "embedding_dropout": 0.07,
-        "batch_size": 5, "sequence_length": 17, "learning_rate": 0.0123, "epochs": 2.5, "validations": 4,
+        "batch_size": 5, "sequence_length": 17, "learning_rate": 0.0123, "epochs": 2.5, "num_validations": 4,
         "valid_tokens": 99, "seed": 9, "weight_decay": 0.5,
     }  # fmt: skip
     made = plan(tmp_path, 50_000, **given)
@@ -169,7 +171,7 @@ def test_settings_are_checked_before_they_are_counted_with(tmp_path: Path, name:
 
 def test_of_a_large_corpus_a_smaller_share_is_held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan(tmp_path, 50_000).training_config.valid_fraction == 0.1
-    monkeypatch.setattr("textgen.dataset.token_stream.VALID_BYTES", 1000)
+    monkeypatch.setattr("textgen.dataset.split.VALID_BYTES", 1000)
     made = plan(tmp_path, 50_000)
     assert made.training_config.valid_fraction == pytest.approx(0.02)
     assert plan(tmp_path, 50_000, valid_fraction=0.3).training_config.valid_fraction == 0.3

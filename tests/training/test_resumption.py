@@ -15,23 +15,14 @@ from click.testing import CliRunner
 from runs import SETTINGS, TEXT, begun
 
 from textgen.cli import textgen
+from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.ngram_index import BloomFilter, NgramIndex
 from textgen.errors import ConfigError, SavedModelError, TextgenError, TrainingError
 from textgen.saved_model import ownership
-from textgen.saved_model.saved_model import (
-    CARD,
-    CHECKPOINTS,
-    LOGS,
-    NGRAMS,
-    TRAINING,
-    claimed,
-    load_model,
-    save_ngrams,
-    state_of,
-    write_training,
-)
-from textgen.settings import CorpusConfig
+from textgen.saved_model.layout import CARD, CHECKPOINTS, LOGS, NGRAMS, TRAINING
+from textgen.saved_model.registry import claimed, state_of
+from textgen.saved_model.saved_model import load_model, save_ngrams, write_training
 from textgen.storage import MANIFEST, cache_folder, locked, read_manifest
 from textgen.tokenizer.tokenizer import MODEL_FILE
 from textgen.training import run
@@ -227,7 +218,7 @@ def test_a_key_that_others_may_know_is_none(tmp_path: Path, kind: str) -> None:
 
 
 def test_the_same_settings_again_are_no_error(folder: Path, plan: Plan, text: Path) -> None:
-    every = dict(SETTINGS) | {"documents": "line", "freeze": ()}
+    every = dict(SETTINGS) | {"documents": "line", "freeze_layers": ()}
     found = read(folder, every, Named([text]))
     assert found.training_config == plan.training_config
     vocab_size = found.model_config.vocab_size

@@ -19,25 +19,28 @@ import pytest
 from events import curves
 from safetensors.numpy import load_file
 
+from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError, CorpusError, Interrupted, SavedModelError, TextgenError, TrainingError
+from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
-from textgen.generation.infilling import Filler
+from textgen.generation.infilling import Infiller
 from textgen.model.compiled_model import CompiledModel
+from textgen.model.config import CELLS
 from textgen.model.language_model import LanguageModel
 from textgen.runtime import load_tensorflow
-from textgen.saved_model.saved_model import NGRAMS, SavedModel, load_model
-from textgen.settings import CELLS, CorpusConfig, SamplingConfig
+from textgen.saved_model.layout import NGRAMS
+from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.storage import MANIFEST, locked
-from textgen.training.loss_health import LossScale
+from textgen.training.loss_scale import LossScale
 from textgen.training.observers.observer import Observer, StepReport, ValidationReport
 from textgen.training.plan import Plan, make_plan
 from textgen.training.run import resume, train
 
 TINY: dict[str, Any] = {
     "tokenizer": "char", "hidden_units": 24, "embedding_dim": 16, "num_layers": 2, "batch_size": 4,
-    "sequence_length": 16, "steps": 12, "validations": 3, "dropout": 0.2, "valid_tokens": 500,
+    "sequence_length": 16, "steps": 12, "num_validations": 3, "dropout": 0.2, "valid_tokens": 500,
 }  # fmt: skip
 
 
@@ -79,7 +82,7 @@ def plan_for(text: Path, **settings: Any) -> Plan:
     return make_plan(corpus, {**TINY, **settings}, flops=1e11)
 
 
-def weights(saved: SavedModel) -> dict[str, np.ndarray]:
+def weights(saved: ModelFolder) -> dict[str, np.ndarray]:
     return saved.weights()
 
 
@@ -185,7 +188,7 @@ NOISES: dict[str, Any] = {
 def test_a_run_whose_pieces_are_drawn_by_lot_is_resumed_exactly(text: Path, tmp_path: Path) -> None:
     """In a later epoch, whose text is as long but has another number of pieces."""
     own = {"tokenizer": "unigram", "subword_alpha": 0.2, "steps": 40, "sequence_length": 32, "num_layers": 1}
-    plan = plan_for(text, validations=2, patience=None, average="none", **own)
+    plan = plan_for(text, num_validations=2, patience=None, weight_averaging="none", **own)
     watch = Watch()
     saved = train(plan, tmp_path / "whole", observers=[watch])
     assert watch.steps[29].epochs > 1
@@ -203,7 +206,7 @@ def test_vocabularies_with_one_way_to_cut_are_refused(text: Path) -> None:
 
 def test_a_run_with_all_noises_is_resumed_exactly(text: Path, tmp_path: Path) -> None:
     """Before its first short window."""
-    plan = plan_for(text, validations=2, patience=None, num_layers=1, schedule="constant", **NOISES)
+    plan = plan_for(text, num_validations=2, patience=None, num_layers=1, schedule="constant", **NOISES)
     watch = Watch()
     train(plan, tmp_path / "whole", observers=[watch])
     rates = [report.learning_rate for report in watch.steps]
@@ -216,7 +219,7 @@ def test_a_run_with_all_noises_is_resumed_exactly(text: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize("stop_at", [1, 5, 12])
 def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(text: Path, tmp_path: Path, stop_at: int) -> None:
-    plan = plan_for(text, validations=2, patience=None)
+    plan = plan_for(text, num_validations=2, patience=None)
     whole = Watch()
     train(plan, tmp_path / "whole", observers=[whole])
     train(plan, tmp_path / "parts", observers=[Watch(stop_at)])
@@ -235,7 +238,13 @@ def test_a_run_that_reads_backward_is_resumed_exactly_and_writes_samples(
     text: Path, tmp_path: Path, direction: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fine-tuning goes on in the same direction. Windows of both are no longer: they learn at the same rate."""
-    settings = {"validations": 2, "patience": None, "schedule": "constant", "warmup": 0.0, "learning_rate": 0.01}
+    settings = {
+        "num_validations": 2,
+        "patience": None,
+        "schedule": "constant",
+        "warmup_fraction": 0.0,
+        "learning_rate": 0.01,
+    }
     sampling = SamplingConfig(max_tokens=20, min_tokens=10, seed=0)
     monkeypatch.setattr("textgen.training.run.SAMPLE", sampling)
     plan = plan_for(text, num_layers=1, direction=direction, **settings)
@@ -247,7 +256,7 @@ def test_a_run_that_reads_backward_is_resumed_exactly_and_writes_samples(
     assert (tmp_path / "whole" / last).read_bytes() == (tmp_path / "parts" / last).read_bytes()
     assert {report.learning_rate for report in watch.steps} == {0.01}
     if direction == "backward":
-        expected = Filler(whole.writer("backward"), whole.tokenizer).write(config=sampling)[0].text
+        expected = Infiller(whole.writer("backward"), whole.tokenizer).write(config=sampling)[0].text
     else:
         expected = Generator(whole.writer(), whole.tokenizer).generate("", sampling)[0].text
     assert [report.sample for report in watch.validations if report.improved][-1] == expected != ""
@@ -317,7 +326,7 @@ def test_a_killed_and_resumed_run_equals_one_that_was_not(
     """With dropout on, over the edges of epochs; and the curves in TensorBoard are as if nothing had been."""
     monkeypatch.setattr("textgen.training.observers.tensorboard.UPDATES_SHARE", 1e9)
     monkeypatch.setattr("textgen.training.observers.tensorboard.LOOKS_SHARE", 1e9)
-    plan = plan_for(text, steps=60, validations=6, batch_size=8, dropout=0.3)
+    plan = plan_for(text, steps=60, num_validations=6, batch_size=8, dropout=0.3)
     whole = train(plan, tmp_path / "whole")
     assert 2 < whole.training["progress"]["epochs"] < 5
     with monkeypatch.context() as patch, pytest.raises(Killed):
@@ -342,7 +351,7 @@ def test_a_killed_and_resumed_run_equals_one_that_was_not(
 def test_twenty_kills_at_random_times_change_nothing(text: Path, tmp_path: Path) -> None:
     options = [f"--{name.replace('_', '-')}={value}" for name, value in (TINY | {"steps": 3000}).items()]
     command = [sys.executable, "-m", "textgen", "train", "--models-dir", str(tmp_path), "--name"]
-    fresh = [str(text), "--documents", "line", "--save-minutes", "0.002", *options]
+    fresh = [str(text), "--documents", "line", "--checkpoint-minutes", "0.002", *options]
     subprocess.run([*command, "whole", *fresh], check=True)
     rng = random.Random(1)
     arguments, kills = fresh, 0
@@ -381,7 +390,7 @@ COMBINATIONS: list[dict[str, Any]] = [
     ids=lambda settings: ", ".join(map(str, settings.values())),
 )
 def test_every_cell_trains_resumes_saves_and_writes(text: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
-    plan = plan_for(text, steps=6, validations=2, patience=None, **settings)
+    plan = plan_for(text, steps=6, num_validations=2, patience=None, **settings)
     saved = train(plan, tmp_path / "whole")
     train(plan, tmp_path / "parts", observers=[Watch(3)])
     resume(tmp_path / "parts")
@@ -555,7 +564,7 @@ def test_frozen_layers_stay_as_they_are(text: Path, tmp_path: Path, optimizer: s
     frozen = ["embedding", "lstm_0"]
     base = train(plan_for(text, steps=2), tmp_path / "base")
     settings = {name: TINY[name] for name in ("batch_size", "sequence_length", "valid_tokens")}
-    settings |= {"steps": 5, "freeze": frozen, "optimizer": optimizer}
+    settings |= {"steps": 5, "freeze_layers": frozen, "optimizer": optimizer}
     tuned = train(make_plan(Corpus([text], CorpusConfig(documents="line")), settings, start=base), tmp_path / "tuned")
     resumed = resume(tuned.folder, {"steps": 8})
     for name, array in base.weights().items():
@@ -571,7 +580,7 @@ def test_frozen_layers_stay_as_they_are(text: Path, tmp_path: Path, optimizer: s
 )
 def test_layers_that_cannot_be_frozen_are_named(text: Path, freeze: list[str], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        plan_for(text, freeze=freeze)
+        plan_for(text, freeze_layers=freeze)
     assert message in str(caught.value)
 
 
@@ -606,7 +615,7 @@ def test_a_loss_that_is_no_number_takes_the_run_back_to_its_last_checkpoint(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison, watch = Poison([21], monkeypatch), Watch()
-    saved = train(plan_for(text, steps=40, validations=2), tmp_path / "songs", observers=[poison, watch])
+    saved = train(plan_for(text, steps=40, num_validations=2), tmp_path / "songs", observers=[poison, watch])
     assert saved.training["state"].startswith("finished")
     assert (saved.training["progress"]["left_out"], saved.training["progress"]["rollbacks"]) == (5, 1)
     assert all(np.isfinite(array).all() for array in saved.weights().values())
@@ -655,7 +664,7 @@ def test_float16_lowers_the_scale_of_its_loss_where_it_overflows_and_counts_no_f
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(LossScale.__init__, "__defaults__", (2.0**30, 0))
-    watch, plan = Watch(), plan_for(text, precision="float16", steps=24, validations=2)
+    watch, plan = Watch(), plan_for(text, precision="float16", steps=24, num_validations=2)
     saved = train(plan, tmp_path / "whole", observers=[watch])
     assert saved.training["progress"]["left_out"] == 0
     assert 4 < len(watch.steps) < 20  # the others were left out, and told to nobody
@@ -667,7 +676,7 @@ def test_float16_lowers_the_scale_of_its_loss_where_it_overflows_and_counts_no_f
 
 def test_early_stopping(text: Path, tmp_path: Path) -> None:
     watch = Watch()
-    plan = plan_for(text, steps=400, validations=100, patience=3, learning_rate=0.5, warmup=0.0)
+    plan = plan_for(text, steps=400, num_validations=100, patience=3, learning_rate=0.5, warmup_fraction=0.0)
     saved = train(plan, tmp_path / "songs", observers=[watch])
     assert "no better score in 3 validations" in saved.training["state"]
     assert watch.steps[-1].step < 400
@@ -677,7 +686,7 @@ def test_early_stopping(text: Path, tmp_path: Path) -> None:
 
 def test_a_budget_in_minutes_is_kept_and_the_schedule_ends_with_it(text: Path, tmp_path: Path) -> None:
     watch = Watch()
-    plan = plan_for(text, steps=None, minutes=0.05, validations=2)
+    plan = plan_for(text, steps=None, minutes=0.05, num_validations=2)
     saved = train(plan, tmp_path / "songs", observers=[watch])
     assert 3.0 <= saved.training["progress"]["seconds"] < 6.0
     assert watch.steps[-1].learning_rate < 0.2 * plan.training_config.learning_rate
@@ -719,7 +728,9 @@ def test_keras_callbacks_set_the_learning_rate_from_the_next_step_on(text: Path,
         seen.append((epoch, rate))
         return 0.008 if epoch == 0 else rate
 
-    plan = plan_for(text, schedule="constant", warmup=0.0, learning_rate=0.01, validations=3, patience=None)
+    plan = plan_for(
+        text, schedule="constant", warmup_fraction=0.0, learning_rate=0.01, num_validations=3, patience=None
+    )
     plateau = ReduceLROnPlateau(monitor="loss", mode="max", factor=0.5, patience=1, min_lr=0.003)  # falls: no gain
     watch = Watch(8)
     train(plan, tmp_path / "songs", observers=[watch], callbacks=[LearningRateScheduler(schedule), plateau])
@@ -740,7 +751,7 @@ def test_a_callback_and_a_schedule_cannot_both_set_the_learning_rate(text: Path,
             if batch == 5:
                 self.model.optimizer.learning_rate = 0.001
 
-    plan = plan_for(text, schedule="cosine", learning_rate=0.01, validations=1)
+    plan = plan_for(text, schedule="cosine", learning_rate=0.01, num_validations=1)
     for callback in (LearningRateScheduler(lambda epoch: 0.1), ReduceLROnPlateau()):
         with pytest.raises(ConfigError, match=f"{type(callback).__name__} sets .* so does the schedule cosine: choose"):
             train(plan, tmp_path / "songs", callbacks=[callback])
@@ -773,7 +784,7 @@ def test_the_speed_of_a_step_counts_neither_validations_nor_checkpoints(
     monkeypatch.setattr(trainer.Trainer, "_score", taking(100.0, trainer.Trainer._score))
     monkeypatch.setattr(trainer.Trainer, "save_checkpoint", taking(1000.0, trainer.Trainer.save_checkpoint))
     watch = Watch()
-    saved = train(plan_for(text, validations=3, save_minutes=0.0), tmp_path / "songs", observers=[watch])
+    saved = train(plan_for(text, num_validations=3, checkpoint_minutes=0.0), tmp_path / "songs", observers=[watch])
     assert [report.tokens_per_second for report in watch.steps] == pytest.approx([4 * 16.0] * 12)
     assert saved.training["progress"]["seconds"] > 300  # which is all the time that the run took
 
@@ -846,9 +857,9 @@ def test_a_batch_larger_than_the_corpus_is_refused(text: Path) -> None:
 
 
 AVERAGED = [
-    pytest.param({"average": "ema", "ema_decay": 0.8}, id="ema"),
+    pytest.param({"weight_averaging": "ema", "ema_decay": 0.8}, id="ema"),
     pytest.param(
-        {"optimizer": "asgd", "nonmonotone": 1, "momentum": 0.9, "schedule": "plateau", "plateau_patience": 0},
+        {"optimizer": "asgd", "nonmonotone_interval": 1, "momentum": 0.9, "schedule": "plateau", "plateau_patience": 0},
         id="asgd",
         marks=pytest.mark.slow,
     ),
@@ -865,7 +876,7 @@ def test_an_averaged_run_is_interrupted_and_resumed_exactly(
             if report.step == 7:
                 os.kill(os.getpid(), signal.SIGINT)
 
-    plan = plan_for(text, validations=6, patience=None, **settings)
+    plan = plan_for(text, num_validations=6, patience=None, **settings)
     whole, rest = Watch(), Watch()
     saved = train(plan, tmp_path / "whole", observers=[whole])
     with pytest.raises(Interrupted):

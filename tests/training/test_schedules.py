@@ -10,17 +10,21 @@ from typing import Any
 import pytest
 
 from textgen.errors import ConfigError
-from textgen.settings import SCHEDULES, TrainingConfig
+from textgen.training.config import SCHEDULES, TrainingConfig
 from textgen.training.schedules import scheduled_learning_rate, total_steps
 
 
 def config(schedule: str, **settings: Any) -> TrainingConfig:
-    values: dict[str, Any] = {"learning_rate": 1.0, "warmup": 0.0, "final_learning_rate": 0.2} | settings
+    values: dict[str, Any] = {
+        "learning_rate": 1.0,
+        "warmup_fraction": 0.0,
+        "final_learning_rate_fraction": 0.2,
+    } | settings
     return TrainingConfig(schedule=schedule, **values)
 
 
 def test_schedules_at_their_corners() -> None:
-    settings = TrainingConfig(learning_rate=1.0, warmup=0.1, final_learning_rate=0.2)
+    settings = TrainingConfig(learning_rate=1.0, warmup_fraction=0.1, final_learning_rate_fraction=0.2)
     for schedule, middle in (("cosine", 0.6), ("linear", 0.6), ("constant", 1.0)):
         changed = replace(settings, schedule=schedule)
         assert scheduled_learning_rate(changed, 0.0) == 0.0
@@ -34,16 +38,25 @@ def test_schedules_at_their_corners() -> None:
     ("settings", "expected"),
     [
         (config("exponential"), {0.0: 1.0, 0.25: 0.2**0.25, 0.5: math.sqrt(0.2), 1.0: 0.2}),
-        (config("exponential", hold=0.5), {0.3: 1.0, 0.5: 1.0, 0.75: math.sqrt(0.2), 1.0: 0.2}),
-        (config("step", decays=3), {0.0: 1.0, 0.24: 1.0, 0.26: 0.5, 0.49: 0.5, 0.51: 0.25, 0.76: 0.125, 1.0: 0.125}),
-        (config("step", decays=1, decay_factor=0.1, hold=0.5), {0.74: 1.0, 0.76: 0.1, 1.0: 0.1}),
-        (config("inverse-sqrt", warmup=0.04), {0.02: 0.5, 0.04: 1.0, 0.16: 0.5, 0.64: 0.25, 1.0: 0.2}),
-        (config("inverse-sqrt", warmup=0.04, hold=0.1), {0.1: 1.0, 0.14: 1.0, 0.26: 0.5}),
-        (config("triangular", cycles=2), {0.0: 0.2, 0.125: 0.6, 0.25: 1.0, 0.375: 0.6, 0.5: 0.2, 0.75: 1.0, 1.0: 0.2}),
-        (config("triangular", cycles=1, warmup=0.5), {0.25: 0.1, 0.5: 0.2, 0.75: 1.0}),
+        (config("exponential", hold_fraction=0.5), {0.3: 1.0, 0.5: 1.0, 0.75: math.sqrt(0.2), 1.0: 0.2}),
+        (
+            config("step", num_decays=3),
+            {0.0: 1.0, 0.24: 1.0, 0.26: 0.5, 0.49: 0.5, 0.51: 0.25, 0.76: 0.125, 1.0: 0.125},
+        ),
+        (config("step", num_decays=1, decay_factor=0.1, hold_fraction=0.5), {0.74: 1.0, 0.76: 0.1, 1.0: 0.1}),
+        (config("inverse-sqrt", warmup_fraction=0.04), {0.02: 0.5, 0.04: 1.0, 0.16: 0.5, 0.64: 0.25, 1.0: 0.2}),
+        (config("inverse-sqrt", warmup_fraction=0.04, hold_fraction=0.1), {0.1: 1.0, 0.14: 1.0, 0.26: 0.5}),
+        (
+            config("triangular", num_cycles=2),
+            {0.0: 0.2, 0.125: 0.6, 0.25: 1.0, 0.375: 0.6, 0.5: 0.2, 0.75: 1.0, 1.0: 0.2},
+        ),
+        (config("triangular", num_cycles=1, warmup_fraction=0.5), {0.25: 0.1, 0.5: 0.2, 0.75: 1.0}),
         (config("one-cycle"), {0.0: 0.04, 0.15: 0.52, 0.3: 1.0, 0.65: 0.6, 1.0: 0.2}),
-        (config("linear", warmup=0.1, hold=0.4), {0.05: 0.5, 0.1: 1.0, 0.5: 1.0, 0.75: 0.6, 1.0: 0.2}),
-        (config("cosine", hold=1.0), {0.0: 1.0, 0.5: 1.0, 1.0: 1.0}),
+        (
+            config("linear", warmup_fraction=0.1, hold_fraction=0.4),
+            {0.05: 0.5, 0.1: 1.0, 0.5: 1.0, 0.75: 0.6, 1.0: 0.2},
+        ),
+        (config("cosine", hold_fraction=1.0), {0.0: 1.0, 0.5: 1.0, 1.0: 1.0}),
     ],
     ids=lambda value: value.schedule if isinstance(value, TrainingConfig) else "",
 )
@@ -53,14 +66,14 @@ def test_schedules_are_their_closed_forms(settings: TrainingConfig, expected: di
 
 
 def test_plateau_is_lowered_at_each_reduction() -> None:
-    settings = config("plateau", decay_factor=0.25, warmup=0.1)
+    settings = config("plateau", decay_factor=0.25, warmup_fraction=0.1)
     assert scheduled_learning_rate(settings, 0.05) == pytest.approx(0.5)
     assert [scheduled_learning_rate(settings, 0.5, n) for n in range(3)] == [1.0, 0.25, 0.0625]
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_rates_stay_between_nothing_and_the_peak_and_the_warm_up_meets_the_schedule(schedule: str) -> None:
-    settings = config(schedule, warmup=0.1, hold=0.1)
+    settings = config(schedule, warmup_fraction=0.1, hold_fraction=0.1)
     rates = [scheduled_learning_rate(settings, n / 1000) for n in range(1001)]
     assert rates[0] == 0.0
     assert all(0.0 <= rate <= 1.0 for rate in rates)
@@ -72,9 +85,9 @@ TORCH: dict[str, tuple[TrainingConfig, Callable[[Any, Any], Any]]] = {
     "cosine": (config("cosine"), lambda torch, sgd: torch.CosineAnnealingLR(sgd, 100, eta_min=0.2)),
     "linear": (config("linear"), lambda torch, sgd: torch.LinearLR(sgd, 1.0, 0.2, 100)),
     "exponential": (config("exponential"), lambda torch, sgd: torch.ExponentialLR(sgd, 0.2**0.01)),
-    "step": (config("step", decays=3), lambda torch, sgd: torch.StepLR(sgd, 25, 0.5)),
+    "step": (config("step", num_decays=3), lambda torch, sgd: torch.StepLR(sgd, 25, 0.5)),
     "triangular": (
-        config("triangular", cycles=2),
+        config("triangular", num_cycles=2),
         lambda torch, sgd: torch.CyclicLR(sgd, 0.2, 1.0, step_size_up=25, cycle_momentum=False),
     ),
     "one-cycle": (
@@ -99,8 +112,8 @@ def test_schedules_are_pytorch_s(schedule: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "word"),
     [
-        ({"schedule": "inverse-sqrt", "warmup": 0.0}, "warmup"),
-        ({"schedule": "exponential", "final_learning_rate": 0}, "final_learning_rate"),
+        ({"schedule": "inverse-sqrt", "warmup_fraction": 0.0}, "warmup"),
+        ({"schedule": "exponential", "final_learning_rate_fraction": 0}, "final_learning_rate"),
     ],
 )
 def test_schedules_that_cannot_be(settings: dict[str, Any], word: str) -> None:
@@ -109,7 +122,7 @@ def test_schedules_that_cannot_be(settings: dict[str, Any], word: str) -> None:
 
 
 def test_a_run_of_nothing_but_warm_up_only_rises() -> None:
-    settings = TrainingConfig(learning_rate=1.0, warmup=1.0)
+    settings = TrainingConfig(learning_rate=1.0, warmup_fraction=1.0)
     assert [scheduled_learning_rate(settings, p) for p in (0.0, 0.5, 1.0)] == [0.0, 0.5, 1.0]
 
 

@@ -13,15 +13,18 @@ from conftest import random_weights
 
 from textgen.cli import textgen
 from textgen.cli.write import _started
+from textgen.corpus.config import CorpusConfig
 from textgen.errors import CorpusError, SavedModelError
 from textgen.generation.text_state import StartedModel
+from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.language_model import LanguageModel
 from textgen.model.numpy_model import NumpyModel
 from textgen.runtime import load_tensorflow
 from textgen.saved_model.saved_model import load_model, save_model
-from textgen.settings import CorpusConfig, ModelConfig, TokenizerConfig, TuningConfig
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
+from textgen.training.config import TuningConfig
 from textgen.training.state_tuning import PATIENCE, WINDOW, tune_state, windows_of
 
 load_tensorflow()

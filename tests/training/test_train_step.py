@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from textgen import runtime
 from textgen.model import reference
+from textgen.model.config import ModelConfig
 from textgen.model.language_model import LanguageModel
 from textgen.model.layers.dropout import Noise
 from textgen.model.reference import Weights
 from textgen.runtime import load_tensorflow
-from textgen.settings import ModelConfig, TrainingConfig
+from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Distribution
 from textgen.training.train_step import Gradient, Update
 
@@ -35,7 +35,7 @@ WEIGHTS = {name: RNG.normal(0, 0.5, shape) for name, shape in STILL.weight_shape
 
 @pytest.fixture(params=[1, 2], ids=["whole", "two shards"])
 def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "num_cores", lambda: request.param)
+    monkeypatch.setattr("textgen.model.sharding.num_cores", lambda: request.param)
     monkeypatch.setattr("textgen.training.distribution.num_cores", lambda: request.param)
 
 
@@ -110,7 +110,7 @@ def test_accumulated_batches_are_one_large_batch() -> None:
     """With dropout, and padding that is not shared out evenly."""
     model = ModelConfig(V, E, H, 2, dropout=0.4, embedding_dropout=0.2, word_dropout=0.2, weight_drop=0.3)
     update, whole = update_of(model), gradient_of(update_of(model))
-    update._config = replace(update._config, batch_size=2, accumulate=2)
+    update._config = replace(update._config, batch_size=2, gradient_accumulation_steps=2)
     parts = gradient_of(update)
     assert parts.nats == pytest.approx(whole.nats, abs=1e-6)
     np.testing.assert_allclose(parts.norms, whole.norms, rtol=1e-5)

@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 
 from textgen.model.language_model import LanguageModel
-from textgen.settings import TrainingConfig
 from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.training.config import TrainingConfig
 
 
 def test_one_update_is_adamw_on_the_clipped_mean_gradient(
     tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Against the reference network's gradients and AdamW written out, with the batch in one and in two shards."""
+    from textgen.corpus.config import CorpusConfig
     from textgen.corpus.corpus import Corpus
-    from textgen.dataset.token_stream import prepare
+    from textgen.dataset.token_cache import prepare
+    from textgen.model.config import ModelConfig
     from textgen.model.reference import clip_by_global_norm, initial_state, loss_and_gradients
-    from textgen.settings import CorpusConfig, ModelConfig
     from textgen.training import trainer
 
     (tmp_path / "text.txt").write_text("abc cab bca acb " * 40, encoding="utf-8")
@@ -28,7 +29,9 @@ def test_one_update_is_adamw_on_the_clipped_mean_gradient(
     shape = ModelConfig(
         tokenizer.vocab_size, embedding_dim=6, hidden_units=8, num_layers=2, dropout=0.0, embedding_dropout=0.0
     )
-    config = TrainingConfig(batch_size=4, sequence_length=5, steps=1, clip_norm=0.05, weight_decay=0.1, warmup=0.0)
+    config = TrainingConfig(
+        batch_size=4, sequence_length=5, steps=1, clip_norm=0.05, weight_decay=0.1, warmup_fraction=0.0
+    )
     results = []
     for cores in (1, 2):
         monkeypatch.setattr("textgen.training.distribution.num_cores", lambda processes, cores=cores: cores)
@@ -55,10 +58,11 @@ def test_one_update_is_adamw_on_the_clipped_mean_gradient(
 
 def test_a_window_begins_with_the_state_before_it_or_with_zeros(tokenizer: Tokenizer, tmp_path: Path) -> None:
     """Losses of the first three windows, without learning, against the reference network."""
+    from textgen.corpus.config import CorpusConfig
     from textgen.corpus.corpus import Corpus
-    from textgen.dataset.token_stream import prepare
+    from textgen.dataset.token_cache import prepare
+    from textgen.model.config import ModelConfig
     from textgen.model.reference import initial_state, loss_and_gradients
-    from textgen.settings import CorpusConfig, ModelConfig
     from textgen.training.trainer import Trainer
 
     (tmp_path / "text.txt").write_text("abc cab bca acb " * 40, encoding="utf-8")
@@ -82,11 +86,12 @@ def test_a_window_begins_with_the_state_before_it_or_with_zeros(tokenizer: Token
 
 
 def test_a_model_of_one_file_knows_how_texts_begin_and_how_rarely_they_end(tmp_path: Path) -> None:
+    from textgen.corpus.config import CorpusConfig
     from textgen.corpus.corpus import Corpus
-    from textgen.dataset.token_stream import prepare
+    from textgen.dataset.token_cache import prepare
     from textgen.evaluation.scoring import Scorer
+    from textgen.model.config import ModelConfig
     from textgen.model.numpy_model import NumpyModel
-    from textgen.settings import CorpusConfig, ModelConfig
     from textgen.tokenizer.tokenizer import ByteTokenizer
     from textgen.training.trainer import Trainer
 
@@ -95,7 +100,7 @@ def test_a_model_of_one_file_knows_how_texts_begin_and_how_rarely_they_end(tmp_p
     (tmp_path / "text.txt").write_text("".join(paragraphs), encoding="utf-8")
     data = prepare(Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file")), tokenizer)
     shape = ModelConfig(tokenizer.vocab_size, embedding_dim=8, hidden_units=16, dropout=0.0, embedding_dropout=0.0)
-    config = TrainingConfig(batch_size=8, sequence_length=32, epochs=6, validations=1, learning_rate=0.01)
+    config = TrainingConfig(batch_size=8, sequence_length=32, epochs=6, num_validations=1, learning_rate=0.01)
     model = LanguageModel(shape, pad_id=tokenizer.pad_id)
     model.start_bias(data.train.counts)
     Trainer(model, data, config, tmp_path / "checkpoints", save_best=lambda scores: None).run([], None)  # type: ignore[arg-type]

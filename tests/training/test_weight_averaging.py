@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from textgen.errors import ConfigError
+from textgen.model.config import ModelConfig
 from textgen.model.language_model import LanguageModel
 from textgen.runtime import load_tensorflow
-from textgen.settings import ModelConfig, TrainingConfig
+from textgen.training.config import TrainingConfig
 from textgen.training.weight_averaging import Averaging, make_averaging
 
 load_tensorflow()
@@ -51,14 +52,14 @@ def assert_mean(average: Averaging, path: list[Weights], shares: np.ndarray) -> 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.99, 0.9999999])
 def test_ema_is_the_mean_with_falling_shares(model: LanguageModel, decay: float) -> None:
-    average, path = averaging(model, average="ema", ema_decay=decay), walk(model, 6)
+    average, path = averaging(model, weight_averaging="ema", ema_decay=decay), walk(model, 6)
     for count, weights in enumerate(path, start=1):
         take(model, average, weights)
         assert_mean(average, path[:count], decay ** np.arange(count - 1, -1, -1.0))
 
 
 def test_last_k_is_the_mean_of_the_last_validations(model: LanguageModel) -> None:
-    average, path = averaging(model, average="last-k", average_last=3), walk(model, 10)
+    average, path = averaging(model, weight_averaging="last-k", num_averaged=3), walk(model, 10)
     for count, weights in enumerate(path, start=1):
         take(model, average, weights, validate=count % 2 == 0)
         if count > 1:
@@ -80,7 +81,7 @@ def test_last_k_is_the_mean_of_the_last_validations(model: LanguageModel) -> Non
 def test_asgd_begins_when_a_score_is_worse_than_the_best_of_long_ago(
     model: LanguageModel, nonmonotone: int, scores: list[float], begins: int | None
 ) -> None:
-    average = averaging(model, optimizer="asgd", nonmonotone=nonmonotone)
+    average = averaging(model, optimizer="asgd", nonmonotone_interval=nonmonotone)
     first = None
     for count, score in enumerate(scores, start=1):
         older = scores[: count - 1][:-nonmonotone]  # as the paper's Algorithm 1 has it
@@ -91,7 +92,7 @@ def test_asgd_begins_when_a_score_is_worse_than_the_best_of_long_ago(
 
 
 def test_asgd_is_the_plain_mean_since_it_began(model: LanguageModel) -> None:
-    average, path = averaging(model, optimizer="asgd", nonmonotone=1), walk(model, 8)
+    average, path = averaging(model, optimizer="asgd", nonmonotone_interval=1), walk(model, 8)
     for weights in path[:4]:
         take(model, average, weights)
         assert average.mean() is None
@@ -105,9 +106,9 @@ def test_asgd_is_the_plain_mean_since_it_began(model: LanguageModel) -> None:
 
 
 KINDS: list[dict[str, Any]] = [
-    {"average": "ema", "ema_decay": 0.9},
-    {"average": "last-k", "average_last": 2},
-    {"optimizer": "asgd", "nonmonotone": 1},
+    {"weight_averaging": "ema", "ema_decay": 0.9},
+    {"weight_averaging": "last-k", "num_averaged": 2},
+    {"optimizer": "asgd", "nonmonotone_interval": 1},
     {},
 ]
 
@@ -153,4 +154,4 @@ def test_raw_weights_come_back_whatever_happens(model: LanguageModel, settings: 
 
 def test_two_means_at_once_are_refused() -> None:
     with pytest.raises(ConfigError, match="asgd averages by itself"):
-        TrainingConfig(optimizer="asgd", average="ema")
+        TrainingConfig(optimizer="asgd", weight_averaging="ema")

@@ -12,8 +12,9 @@ import pytest
 from conftest import random_weights
 
 from textgen.errors import ConfigError, TrainingError, WorkerLost
-from textgen.settings import ModelConfig, TrainingConfig
+from textgen.model.config import ModelConfig
 from textgen.training import worker_group
+from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Distribution, is_follower, start
 from textgen.training.worker_group import Group, connected
 
@@ -115,7 +116,9 @@ def test_a_group_takes_the_steps_of_one_process(workers: Workers) -> None:
     from textgen.training.train_step import Update
 
     model_config = ModelConfig(20, embedding_dim=6, hidden_units=8, dropout=0.3, embedding_dropout=0.1)
-    config = TrainingConfig(batch_size=6, accumulate=2, sequence_length=5, precision="float32", steps=3)
+    config = TrainingConfig(
+        batch_size=6, gradient_accumulation_steps=2, sequence_length=5, precision="float32", steps=3
+    )
     rng = np.random.default_rng(0)
     windows = rng.integers(1, 20, (3, 2, config.num_streams, config.sequence_length), dtype=np.int32)
 

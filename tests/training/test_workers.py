@@ -131,8 +131,8 @@ WATCHDOG = 15  # seconds; TensorFlow's own heartbeat may be quicker
 
 SETTINGS = [
     "--tokenizer", "char", "--hidden-units", "16", "--embedding-dim", "16", "--num-layers", "2", "--batch-size", "4",
-    "--sequence-length", "16", "--steps", "60", "--validations", "6", "--precision", "float32", ]  # fmt: skip
-ENDLESS = ["--steps", "1000000", "--save-minutes", "0.001"]
+    "--sequence-length", "16", "--steps", "60", "--num-validations", "6", "--precision", "float32", ]  # fmt: skip
+ENDLESS = ["--steps", "1000000", "--checkpoint-minutes", "0.001"]
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,13 @@ import click
 from textgen.cli import output
 from textgen.cli.options import Decorator, SectionOption, given, option_group, setting_option
 from textgen.errors import ConfigError
-from textgen.settings import CacheConfig, Config, DynamicConfig, from_dict, select
+from textgen.evaluation.config import CacheConfig, DynamicConfig
+from textgen.settings import Config, from_dict, select
 
 if TYPE_CHECKING:
-    from textgen.evaluation.neural_cache import CachedModel
+    from textgen.generation.cached_model import CachedModel
     from textgen.model.numpy_model import NumpyModel
-    from textgen.saved_model.saved_model import SavedModel
+    from textgen.saved_model.saved_model import ModelFolder
 
 SECTION = "Adapting"
 CACHE_HELP = {
@@ -62,7 +63,7 @@ def switched(kind: type[Config], on: bool, switch: str, options: dict[str, Any])
 
 
 def adapted_writer(
-    saved: SavedModel,
+    saved: ModelFolder,
     adapt: str | None,
     cache: CacheConfig | None,
     dynamic: DynamicConfig | None,
@@ -72,18 +73,18 @@ def adapted_writer(
 
     With a `label` that is a text with this label.
     """
-    from textgen.evaluation.neural_cache import CachedModel
+    from textgen.generation.cached_model import CachedModel
 
     model = saved.writer() if adapt is None or dynamic is None else _learned(saved, adapt, dynamic, label)
     return CachedModel(model, cache) if cache else model
 
 
-def _learned(saved: SavedModel, path: str, config: DynamicConfig, label: str | None) -> NumpyModel:
+def _learned(saved: ModelFolder, path: str, config: DynamicConfig, label: str | None) -> NumpyModel:
     """The model after it has learned from a text. Raises `ConfigError` where it diverged."""
     import numpy as np
 
     from textgen.corpus.corpus import Corpus
-    from textgen.dataset.token_stream import encode_corpus
+    from textgen.dataset.token_cache import encode_corpus
     from textgen.model.numpy_model import NumpyModel
     from textgen.runtime import load_tensorflow
 

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from textgen.cli import output
 from textgen.cli.options import option_group
-from textgen.settings import STRATEGIES
+from textgen.training.config import STRATEGIES
 
 if TYPE_CHECKING:
     from textgen.training.distribution import Distribution

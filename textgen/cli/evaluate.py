@@ -22,12 +22,14 @@ from textgen.cli.options import (
     novelty_line,
     novelty_option,
 )
+from textgen.corpus.config import CorpusConfig
 from textgen.errors import ConfigError
-from textgen.settings import CacheConfig, CorpusConfig, DynamicConfig, select
+from textgen.evaluation.config import CacheConfig, DynamicConfig
+from textgen.settings import select
 
 if TYPE_CHECKING:
     from textgen.dataset.token_stream import TokenStream
-    from textgen.saved_model.saved_model import SavedModel
+    from textgen.saved_model.saved_model import ModelFolder
 
 AS_SAVED = "nats_per_token_as_saved"  # by a model that does not adapt, beside the score of one that does
 
@@ -77,7 +79,7 @@ def evaluate(
       textgen evaluate novel other-novel.txt --with novel-2
     """
     from textgen.corpus.corpus import Corpus
-    from textgen.dataset.token_stream import encode_corpus
+    from textgen.dataset.token_cache import encode_corpus
     from textgen.saved_model.saved_model import load_model
 
     cache_config = switched(CacheConfig, cache, "--cache", options)
@@ -120,8 +122,8 @@ def evaluate(
 
 
 def _scores(
-    saved: SavedModel,
-    others: list[SavedModel],
+    saved: ModelFolder,
+    others: list[ModelFolder],
     stream: TokenStream,
     cache: CacheConfig | None,
     dynamic: DynamicConfig | None,

@@ -8,7 +8,7 @@ import click
 
 from textgen.cli import output
 from textgen.cli.options import OutputFile, find_tokenizer, models_dir_option
-from textgen.settings import ACTIVATIONS
+from textgen.model.config import ACTIVATIONS
 from textgen.wording import counted
 
 
@@ -28,10 +28,12 @@ def import_torch(state: Path, name: str, tokenizer_from: str, activation: str, m
     Example:
       textgen import-torch state.safetensors --name novel-torch --tokenizer-from novel
     """
+    from textgen.corpus.config import CorpusConfig
     from textgen.errors import SavedModelError
     from textgen.export.pytorch import from_torch, read_torch
-    from textgen.saved_model.saved_model import check_name, claimed, load_model, models_folder, save_model
-    from textgen.settings import CorpusConfig, TokenizerConfig
+    from textgen.saved_model.registry import check_name, claimed, models_folder
+    from textgen.saved_model.saved_model import load_model, save_model
+    from textgen.tokenizer.config import TokenizerConfig
 
     folder = models_folder(models_dir) / check_name(name)
     config, weights = from_torch(read_torch(state), activation)

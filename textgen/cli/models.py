@@ -32,7 +32,8 @@ def list_(models_dir: Path | None, as_json: bool) -> None:
     Example:
       textgen models list
     """
-    from textgen.saved_model.saved_model import list_runs, load_model, models_folder, state_of
+    from textgen.saved_model.registry import list_runs, models_folder, state_of
+    from textgen.saved_model.saved_model import load_model
 
     rows: list[dict[str, object]] = []
     for path in list_runs(models_dir):
@@ -110,7 +111,7 @@ def remove(model: str, models_dir: Path | None, yes: bool) -> None:
     Example:
       textgen models remove novel
     """
-    from textgen.saved_model.saved_model import check_name, models_folder, remove_model
+    from textgen.saved_model.registry import check_name, models_folder, remove_model
 
     path = models_folder(models_dir) / check_name(model)
     if not yes and os.path.lexists(path):

@@ -11,20 +11,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from textgen.corpus.config import DOCUMENT_MODES, NEWLINES, CorpusConfig
 from textgen.corpus.documents import RECORDS
 from textgen.errors import SavedModelError, TextgenError
-from textgen.settings import (
-    DOCUMENT_MODES,
-    NEWLINES,
-    TOKENIZERS,
-    UNITS,
-    CorpusConfig,
-    SamplingConfig,
-    SearchConfig,
-    from_dict,
-    select,
-)
+from textgen.generation.config import UNITS, SamplingConfig, SearchConfig
+from textgen.settings import from_dict, select
 from textgen.storage import check_writable
+from textgen.tokenizer.config import TOKENIZERS
 from textgen.wording import counted
 
 if TYPE_CHECKING:
@@ -276,7 +269,7 @@ def find_tokenizer(name: str, models_dir: Path | None = None) -> Tokenizer:
 
     A corpus may lie beside the model that was named after it, so models go before paths.
     """
-    from textgen.saved_model.saved_model import find_model
+    from textgen.saved_model.registry import find_model
     from textgen.tokenizer.tokenizer import load_tokenizer, read_tokenizer
 
     if name == "byte":

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from textgen.cli.options import read_text
 from textgen.errors import ConfigError, TextgenError
-from textgen.settings import SamplingConfig, from_dict
+from textgen.generation.config import SamplingConfig
+from textgen.settings import from_dict
 
 if TYPE_CHECKING:
     from textgen.generation.generator import Request

@@ -26,14 +26,16 @@ from textgen.cli.options import (
 )
 from textgen.cli.prompts import read_requests
 from textgen.errors import ConfigError
-from textgen.settings import CacheConfig, DynamicConfig, SamplingConfig, SearchConfig, from_dict, select, to_dict
+from textgen.evaluation.config import CacheConfig, DynamicConfig
+from textgen.generation.config import SamplingConfig, SearchConfig
+from textgen.settings import from_dict, select, to_dict
 
 if TYPE_CHECKING:
     from textgen.dataset.ngram_index import NgramIndex
     from textgen.generation.decoding import Piece
     from textgen.generation.generator import Generation, Generator, Request
-    from textgen.generation.infilling import Filling
-    from textgen.saved_model.saved_model import SavedModel
+    from textgen.generation.infilling import Infill
+    from textgen.saved_model.saved_model import ModelFolder
 
 SEPARATORS = {"line": "\n", "blank-line": "\n\n", "file": "\n\n---\n\n"}  # as documents stand in a corpus
 Span = tuple[str, str | None]  # a stretch of text and its colour
@@ -209,13 +211,13 @@ def _found(generator: Generator, requests: Iterable[Request], settings: SearchCo
 
 
 def _filled(
-    saved: SavedModel, requests: Iterable[Request], suffix: str, num: int, best_of: int | None
-) -> Iterator[Filling]:
+    saved: ModelFolder, requests: Iterable[Request], suffix: str, num: int, best_of: int | None
+) -> Iterator[Infill]:
     """The texts that lead from each prompt, if there is one, to the suffix."""
-    from textgen.generation.infilling import Filler
+    from textgen.generation.infilling import Infiller
 
     forward = saved.writer() if saved.main_direction == "forward" else None
-    filler = Filler(saved.writer("backward"), saved.tokenizer, forward)
+    filler = Infiller(saved.writer("backward"), saved.tokenizer, forward)
     for request in requests:
         yield from filler.write(request.prompt, suffix, request.config, num, best_of)
 
@@ -224,7 +226,7 @@ def _filled(
 class Printer:
     """Writes texts to standard output: as documents stand in the corpus, or as lines of JSON."""
 
-    saved: SavedModel
+    saved: ModelFolder
     ngrams: NgramIndex | None  # of the training text, to say how much of it stands in the texts
     as_json: bool
     show_probabilities: bool
@@ -239,7 +241,7 @@ class Printer:
             output.line()
         self._say(said)
 
-    def print_fillings(self, results: Iterable[Filling]) -> None:
+    def print_fillings(self, results: Iterable[Infill]) -> None:
         """Each, with prompt and suffix, when those for its prompt are there."""
         said = []
         for number, result in enumerate(results):
@@ -249,7 +251,7 @@ class Printer:
             output.line()
             self._say(said)
 
-    def _print(self, number: int, result: Generation | Filling, spans: Iterable[Span], suffix: str = "") -> None:
+    def _print(self, number: int, result: Generation | Infill, spans: Iterable[Span], suffix: str = "") -> None:
         """The text, after others as documents stand in the corpus, or all that is known of it as JSON."""
         if self.as_json:
             output.json_line(self._values(result))
@@ -285,7 +287,7 @@ class Printer:
     def _novelty(self, text: str) -> list[str]:
         return [novelty_line(self.ngrams.novelty(text, self.saved.tokenizer))] if self.ngrams else []
 
-    def _values(self, result: Generation | Filling) -> dict[str, Any]:
+    def _values(self, result: Generation | Infill) -> dict[str, Any]:
         defaults = to_dict(SamplingConfig(seed=result.seed))
         settings = {name: value for name, value in to_dict(result.config).items() if value != defaults[name]}
         values = {field.name: getattr(result, field.name) for field in fields(result)}
@@ -311,7 +313,7 @@ class Printer:
         return next(colour for most, colour in COLOURS if bits <= most)
 
 
-def shortcomings(result: Generation | Filling) -> list[str]:
+def shortcomings(result: Generation | Infill) -> list[str]:
     """Where a text is not what was asked for, a line each."""
     lines = []
     if result.stop_reason == "blocked":

@@ -22,15 +22,16 @@ from textgen.cli.options import (
     models_dir_option,
     standard_bytes,
 )
+from textgen.corpus.config import CorpusConfig
 from textgen.errors import CorpusError
-from textgen.settings import CorpusConfig, select
+from textgen.settings import select
 from textgen.wording import counted
 
 if TYPE_CHECKING:
     from textgen.corpus.records import LeftOut
     from textgen.evaluation.anomalies import LineScore
     from textgen.evaluation.scoring import Score, Scorer, TextScore
-    from textgen.saved_model.saved_model import SavedModel
+    from textgen.saved_model.saved_model import ModelFolder
 
 TAKEN_BY_FOLLOW = ("documents", "encoding")  # of the options that say how text is read
 LINE_BYTES = 1 << 18  # of a stream that are read at a time
@@ -152,7 +153,7 @@ def _refuse_contradictions(
 
 
 def _print_rows(
-    saved: SavedModel,
+    saved: ModelFolder,
     scores: Callable[[Iterable[str]], Iterator[TextScore]],
     paths: Sequence[str],
     config: CorpusConfig,
@@ -208,7 +209,7 @@ def _open(path: str) -> AbstractContextManager[BinaryIO]:
         raise CorpusError(f"Cannot read {path}: {error.strerror or error}.") from None
 
 
-def _as_dict(saved: SavedModel, result: TextScore, pieces: bool) -> dict[str, Any]:
+def _as_dict(saved: ModelFolder, result: TextScore, pieces: bool) -> dict[str, Any]:
     values: dict[str, Any] = result.total.to_dict()
     if pieces:
         values["pieces"] = [saved.tokenizer.piece(id) for id in result.ids]
@@ -221,7 +222,7 @@ def _print_json(values: dict[str, Any]) -> None:
     output.json_line(finite)
 
 
-def _print_pieces(saved: SavedModel, scores: Iterator[TextScore]) -> None:
+def _print_pieces(saved: ModelFolder, scores: Iterator[TextScore]) -> None:
     for number, result in enumerate(scores):
         if number:
             output.line()
@@ -255,7 +256,7 @@ def _row(score: Score, label: str) -> str:
 
 
 def _follow(
-    saved: SavedModel,
+    saved: ModelFolder,
     scorer: Scorer,
     path: str,
     config: CorpusConfig,

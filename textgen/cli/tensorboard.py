@@ -27,7 +27,8 @@ def tensorboard(model: str | None, port: int, host: str, models_dir: Path | None
       textgen tensorboard novel --port 0
     """
     from textgen.child_processes import child_command, child_environment
-    from textgen.saved_model.saved_model import LOGS, find_run, models_folder
+    from textgen.saved_model.layout import LOGS
+    from textgen.saved_model.registry import find_run, models_folder
 
     folder = find_run(model, models_dir) / LOGS if model else models_folder(models_dir)
     arguments = ["--logdir", str(folder), "--port", str(port), "--host", host]

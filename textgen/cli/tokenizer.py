@@ -19,7 +19,8 @@ from textgen.cli.options import (
     tokenizer_options,
 )
 from textgen.errors import TokenizerError
-from textgen.settings import TokenizerConfig, from_dict, select
+from textgen.settings import from_dict, select
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.wording import counted
 
 PIECES_SHOWN = 40

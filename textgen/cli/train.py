@@ -26,23 +26,14 @@ from textgen.cli.options import (
     tokenizer_options,
 )
 from textgen.errors import TrainingError
-from textgen.settings import (
-    ACTIVATIONS,
-    AVERAGES,
-    CELLS,
-    DIRECTIONS,
-    INITIALIZERS,
-    OPTIMIZERS,
-    PRECISIONS,
-    SCHEDULES,
-    read_toml,
-    to_dict,
-)
+from textgen.model.config import ACTIVATIONS, CELLS, DIRECTIONS
+from textgen.settings import read_toml, to_dict
+from textgen.training.config import AVERAGES, INITIALIZERS, OPTIMIZERS, PRECISIONS, SCHEDULES
 from textgen.training.presets import RECIPES, SIZES, with_preset
 from textgen.wording import counted
 
 if TYPE_CHECKING:
-    from textgen.saved_model.saved_model import SavedModel
+    from textgen.saved_model.saved_model import ModelFolder
     from textgen.training.distribution import Distribution, Shares
     from textgen.training.observers.observer import Observer
     from textgen.training.plan import Plan
@@ -100,7 +91,12 @@ training_options = option_group(
         "--minutes", type=float, help="Length of the run, in minutes; of several lengths, the shortest counts."
     ),
     click.option("--batch-size", type=int, metavar="N", help="Streams of text read side by side."),
-    click.option("--accumulate", type=int, metavar="N", help="Batches that make one update together [default: 1]."),
+    click.option(
+        "--gradient-accumulation-steps",
+        type=int,
+        metavar="N",
+        help="Batches that make one update together [default: 1].",
+    ),
     click.option("--sequence-length", type=int, metavar="N", help="Tokens that a gradient reaches back."),
     click.option("--random-bptt", type=float, help="Share of windows that are shorter, by lot [default: 0]."),
     click.option(
@@ -116,28 +112,31 @@ training_options = option_group(
     click.option("--forget-bias", type=float, help="Where the bias of forget gates begins [default: 1]."),
     click.option("--learning-rate", type=float, help="Peak of the schedule."),
     click.option("--schedule", type=click.Choice(SCHEDULES), help="After the warm-up [default: cosine]."),
-    click.option("--warmup", type=float, help="Share of the run in which the learning rate rises."),
-    click.option("--hold", type=float, help="Share of the run in which it then stays [default: 0]."),
-    click.option("--final-learning-rate", type=float, help="Where it ends, as a share of the peak."),
-    click.option("--decays", type=int, metavar="N", help="Times that the step schedule lowers it [default: 3]."),
+    click.option("--warmup-fraction", type=float, help="Share of the run in which the learning rate rises."),
+    click.option("--hold-fraction", type=float, help="Share of the run in which it then stays [default: 0]."),
+    click.option("--final-learning-rate-fraction", type=float, help="Where it ends, as a share of the peak."),
+    click.option("--num-decays", type=int, metavar="N", help="Times that the step schedule lowers it [default: 3]."),
     click.option("--decay-factor", type=float, help="By which step and plateau multiply it [default: 0.5]."),
     click.option(
         "--plateau-patience", type=int, metavar="N", help="Validations without a better one that plateau lets pass."
     ),
-    click.option("--cycles", type=int, metavar="N", help="Of the triangular schedule [default: 4]."),
+    click.option("--num-cycles", type=int, metavar="N", help="Of the triangular schedule [default: 4]."),
     click.option("--optimizer", type=click.Choice(OPTIMIZERS), help="What takes the steps [default: adamw]."),
     click.option("--momentum", type=float, help="Of sgd, asgd and rmsprop [default: 0]."),
     click.option("--beta-1", type=float, help="Memory of adam, adamw and lamb for gradients [default: 0.9]."),
     click.option("--beta-2", type=float, help="The same, and rmsprop's, for their squares [default: 0.99]."),
     click.option("--epsilon", type=float, help="Least divisor of the same [default: 1e-8]."),
     click.option(
-        "--nonmonotone", type=int, metavar="N", help="asgd averages once a score is worse than the best N before it."
+        "--nonmonotone-interval",
+        type=int,
+        metavar="N",
+        help="asgd averages once a score is worse than the best N before it.",
     ),
     click.option(
-        "--average", type=click.Choice(AVERAGES), help="Of the weights, to score and to save [default: none]."
+        "--weight-averaging", type=click.Choice(AVERAGES), help="Of the weights, to score and to save [default: none]."
     ),
     click.option("--ema-decay", type=float, help="How slowly ema forgets earlier steps [default: 0.999]."),
-    click.option("--average-last", type=int, metavar="N", help="Validations that last-k averages [default: 5]."),
+    click.option("--num-averaged", type=int, metavar="N", help="Validations that last-k averages [default: 5]."),
     click.option("--weight-decay", type=float, help="On matrices; biases and norms do not decay."),
     click.option("--activation-penalty", type=float, help="On large outputs of the last layer [default: 0]."),
     click.option("--temporal-penalty", type=float, help="On large steps between these outputs [default: 0]."),
@@ -148,7 +147,7 @@ training_options = option_group(
     ),
     click.option("--label-smoothing", type=float, help="Share of a target spread over all pieces [default: 0]."),
     click.option(
-        "--freeze",
+        "--freeze-layers",
         metavar="LAYER",
         multiple=True,
         callback=lambda context, parameter, value: value or None,
@@ -157,10 +156,10 @@ training_options = option_group(
     click.option("--clip-norm", type=float, help="Longer gradients are shortened to this."),
     click.option("--clip-value", type=float, help="Instead, each number of them is brought within this of 0."),
     click.option("--label-dropout", type=float, help="Share of labels that are withheld in training [default: 0.1]."),
-    click.option("--validations", type=int, metavar="N", help="How often held-out text is scored."),
+    click.option("--num-validations", type=int, metavar="N", help="How often held-out text is scored."),
     click.option("--valid-tokens", type=int, metavar="N", help="Held-out tokens that are scored each time."),
     click.option("--patience", type=int, metavar="N", help="Stop after so many validations without a better one."),
-    click.option("--save-minutes", type=float, help="Between checkpoints, at most [default: 10]."),
+    click.option("--checkpoint-minutes", type=float, help="Between checkpoints, at most [default: 10]."),
     click.option("--keep-checkpoints", type=int, metavar="N", help="The newest ones to keep [default: 2]."),
     click.option("--max-rollbacks", type=int, metavar="N", help="Times to go back after a fault [default: 3]."),
     click.option(
@@ -195,12 +194,12 @@ training_options = option_group(
     help="Go on with an interrupted run: --name NAME, or the newest. PATHS, if given, say where its corpus is now.",
 )
 @click.option(
-    "--profile",
+    "--profile-steps",
     type=click.IntRange(min=1),
     metavar="N",
     help="Record N steps for TensorBoard's profiler; looking at it needs `pip install tensorboard-plugin-profile`.",
 )
-@click.option("--find-lr", is_flag=True, help="Try learning rates in a short run, suggest one, and stop.")
+@click.option("--find-learning-rate", is_flag=True, help="Try learning rates in a short run, suggest one, and stop.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @json_option
 @distribution_options
@@ -246,12 +245,12 @@ def train(
       textgen train headlines.csv --text-column title --preset small
       textgen train poems.csv --labels author
       textgen train --resume --name poems
-      textgen train novel.txt --find-lr
+      textgen train novel.txt --find-learning-rate
     """
     from textgen.child_processes import end_with
     from textgen.cli.progress import Display
-    from textgen.runtime import limit_cores
-    from textgen.saved_model.saved_model import check_name, models_folder
+    from textgen.machine import limit_cores
+    from textgen.saved_model.registry import check_name, models_folder
     from textgen.training import worker_group
     from textgen.training.distribution import is_follower, num_processes, planned_shares
     from textgen.training.resumption import Named
@@ -333,7 +332,7 @@ def _refuse_contradictions(paths: tuple[str, ...], resume: bool, find_lr: bool, 
         raise click.UsageError("--resume goes on with a run as it was planned: leave out --dry-run.")
     if find_lr and (resume or processes > 1):
         raise click.UsageError(
-            "--find-lr is a run of its own: start it as one process; leave out --resume, --workers and TF_CONFIG."
+            "--find-learning-rate is a run of its own: start it as one process; leave out --resume, --workers and TF_CONFIG."
         )
     if not resume and not paths:
         raise click.UsageError("Missing argument 'PATHS...': what text is the model to learn from?")
@@ -341,7 +340,7 @@ def _refuse_contradictions(paths: tuple[str, ...], resume: bool, find_lr: bool, 
 
 def _chosen(folder: Path, paths: tuple[str, ...], resume: bool) -> str:
     """The name of a model for which no name was given."""
-    from textgen.saved_model.saved_model import free_name
+    from textgen.saved_model.registry import free_name
 
     return _newest_run(folder, paths) if resume else free_name(folder, paths[0])
 
@@ -413,7 +412,7 @@ def _share(valid: str) -> float | None:
 
 
 def _profilers(target: Path, steps: int | None, say: Callable[[str], None]) -> list[Observer]:
-    from textgen.saved_model.saved_model import LOGS
+    from textgen.saved_model.layout import LOGS
 
     if not steps:
         return []
@@ -436,7 +435,8 @@ def _find_lr(plan: Plan, say: Callable[[str], None], as_json: bool, distribution
 
 def _newest_run(folder: Path, paths: tuple[str, ...]) -> str:
     """The name of the run whose last checkpoint is the newest, of those named after the corpus where one is named."""
-    from textgen.saved_model.saved_model import CHECKPOINTS, list_runs, name_from
+    from textgen.saved_model.layout import CHECKPOINTS
+    from textgen.saved_model.registry import list_runs, name_from
     from textgen.training.checkpoints import has_checkpoint
 
     runs = [run for run in list_runs(folder) if has_checkpoint(run / CHECKPOINTS)]
@@ -453,7 +453,7 @@ def _newest_run(folder: Path, paths: tuple[str, ...]) -> str:
 
 def describe(plan: Plan, folder: Path) -> str:
     """The plan, for people."""
-    from textgen.runtime import machine
+    from textgen.machine import machine
 
     stats, model, training = plan.stats, plan.model_config, plan.training_config
     reason = guessed(plan.corpus.guess_reason)
@@ -482,9 +482,9 @@ def describe(plan: Plan, folder: Path) -> str:
         + f", {model.weight_drop:g} of recurrent weights" * (model.weight_drop > 0)
         + f"; pieces by lot, alpha {training.subword_alpha:g}" * (training.subword_alpha > 0),
         "training": f"{length}, batches of {training.batch_size} x {counted(training.sequence_length, 'token')}, "
-        + f"{training.accumulate} to an update, " * (training.accumulate > 1)
+        + f"{training.gradient_accumulation_steps} to an update, " * (training.gradient_accumulation_steps > 1)
         + f"learning rate {training.learning_rate:g} {training.schedule}, {training.optimizer}"
-        + (f", weights averaged by {training.average}" if training.average != "none" else ""),
+        + (f", weights averaged by {training.weight_averaging}" if training.weight_averaging != "none" else ""),
         "machine": f"{machine()}; matrix products in {training.precision}",
         "expected": f"about {_duration(plan.seconds)}, {plan.epochs:.2g} epochs at "
         f"{plan.tokens_per_second:,.0f} tokens a second",
@@ -513,8 +513,8 @@ def _values(plan: Plan, folder: Path) -> dict[str, Any]:
 
 def _labels(plan: Plan) -> str:
     """How many labels there are, by what, and the commonest of them."""
-    from textgen.corpus.corpus import CorpusStats
     from textgen.corpus.labels import named
+    from textgen.corpus.statistics import CorpusStats
 
     there = plan.stats.labels if isinstance(plan.stats, CorpusStats) else plan.labels
     rare = len(there) - len(plan.labels)
@@ -522,7 +522,7 @@ def _labels(plan: Plan) -> str:
     return line + (f"; {rare:,} in too few documents are left out" if rare else "")
 
 
-def _summary(saved: SavedModel) -> str:
+def _summary(saved: ModelFolder) -> str:
     from textgen.saved_model.model_card import sample_command
 
     scores, progress = saved.training["scores"], saved.training["progress"]

@@ -11,8 +11,10 @@ import click
 
 from textgen.cli import output
 from textgen.cli.options import OutputFile, corpus_options, given, json_option, models_dir_option
+from textgen.corpus.config import CorpusConfig
 from textgen.errors import ConfigError
-from textgen.settings import CorpusConfig, TuningConfig, from_dict, select
+from textgen.settings import from_dict, select
+from textgen.training.config import TuningConfig
 from textgen.wording import counted, shell_word
 
 
@@ -41,7 +43,7 @@ def tune_state(
       textgen write novel --load-state letters.state
     """
     from textgen.corpus.corpus import Corpus
-    from textgen.dataset.token_stream import encode_corpus
+    from textgen.dataset.token_cache import encode_corpus
     from textgen.generation.text_state import TextState, save_state
     from textgen.saved_model.saved_model import load_model
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from textgen.cli.keyboard import Key, Keyboard
     from textgen.editor.session import Session
     from textgen.generation.text_state import StartedModel
-    from textgen.saved_model.saved_model import SavedModel
+    from textgen.saved_model.saved_model import ModelFolder
 
 KEYS: list[tuple[str, str, dict[str, Callable[[Session], None]]]] = [  # as shown, what they do, what each calls
     ("1-9", "take", {}),
@@ -117,7 +117,7 @@ def write(
             output.note(session.message)
 
 
-def _started(saved: SavedModel, path: str) -> StartedModel:
+def _started(saved: ModelFolder, path: str) -> StartedModel:
     """The model, beginning in the state of a file. Raises `SavedModelError` for that of a text that has begun."""
     from textgen.generation.text_state import StartedModel, load_state
 

@@ -21,21 +21,19 @@ import sys
 import tempfile
 import weakref
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
-
-from textgen.corpus.documents import PART_CHARS, Part, guess_documents
+from textgen.corpus.config import CorpusConfig
+from textgen.corpus.documents import Part, guess_documents
 from textgen.corpus.labels import FOLDER
 from textgen.corpus.records import LeftOut
 from textgen.corpus.source import CHUNK_BYTES, Source, not_binary, reading, text_decoder
+from textgen.corpus.statistics import EXCERPTS, CorpusStats, _count
 from textgen.errors import CorpusError
-from textgen.settings import CorpusConfig
 from textgen.storage import MANIFEST
 from textgen.wording import counted
 
@@ -43,24 +41,6 @@ __all__ = ["Corpus", "CorpusStats", "Part"]
 
 PREPARED = "prepared.json"  # in a folder that holds a corpus as ids, not as text: see `textgen.dataset.prepared_corpus`
 SAMPLE_FILES = 8  # so many files are looked at to guess what a document is
-EXCERPTS = 256  # stretches of a corpus that a sample of it is taken from
-
-
-@dataclass(frozen=True)
-class CorpusStats:
-    """What a corpus holds."""
-
-    files: int
-    documents: int
-    characters: int
-    bytes: int  # of the documents in UTF-8, however the files are encoded and compressed
-    lines: int
-    words: int  # separated by whitespace
-    distinct_characters: int
-    longest_document: int  # in characters
-    characters_by_frequency: tuple[tuple[str, int], ...]  # the 20 commonest
-    character_counts: dict[str, int]  # all of them, the commonest first
-    labels: dict[str, int]  # documents that have each, the commonest first
 
 
 class Corpus:
@@ -70,7 +50,7 @@ class Corpus:
     input.
     Attributes: `files`, each once, in order; `skipped`, the binary files left out of folders and globs; `broken`,
     links that lead nowhere; `left_out`, the records without text in what was last read to its end; `documents_mode`,
-    one of `textgen.settings.DOCUMENT_MODES`; `guess_reason`, why that mode, or None when `config.documents` chose it.
+    one of `textgen.corpus.config.DOCUMENT_MODES`; `guess_reason`, why that mode, or None when `config.documents` chose it.
     Raises `CorpusError` for whatever cannot be found or read.
     """
 
@@ -333,57 +313,6 @@ def _files_below(path: Path, broken: list[Path]) -> list[Path]:
         names += [Path(folder, name) for name in found if not name.startswith(".")]
     broken += sorted(name for name in names if name.is_symlink() and not name.exists())
     return sorted(name for name in names if name.is_file())
-
-
-def _count(parts: Iterable[Part], files: int) -> CorpusStats:
-    occurrences = np.zeros(sys.maxunicode + 1, np.int64)  # of each character
-    labels = Counter[str]()
-    documents = unended = words = size = longest = length = 0
-    inside_word = False
-    for batch in _batches(parts):
-        text = "".join(f"{part.text}\n" if part.ends_document else part.text for part in batch)
-        found = np.bincount(np.frombuffer(text.encode("utf-32-le"), "<u4"))
-        occurrences[: len(found)] += found
-        size += len(text.encode())
-        words += len(text.split()) - (inside_word and not text[0].isspace())
-        inside_word = not text[-1].isspace()
-        for part in batch:
-            length += len(part.text)
-            if part.ends_document:
-                documents += 1
-                unended += not part.text.endswith("\n")
-                longest, length = max(longest, length), 0
-                if part.label:
-                    labels[part.label] += 1
-    occurrences[ord("\n")] -= documents  # those put between documents
-    counts = Counter({chr(code): int(occurrences[code]) for code in np.flatnonzero(occurrences)})
-    return CorpusStats(
-        files=files,
-        documents=documents,
-        characters=counts.total(),
-        bytes=size - documents,
-        lines=counts["\n"] + unended,
-        words=words,
-        distinct_characters=len(counts),
-        longest_document=longest,
-        characters_by_frequency=tuple(counts.most_common(20)),
-        character_counts=dict(counts.most_common()),
-        labels=dict(labels.most_common()),
-    )
-
-
-def _batches(parts: Iterable[Part]) -> Iterator[list[Part]]:
-    """Parts by the about `PART_CHARS` characters, since counting in many short texts is slow."""
-    batch: list[Part] = []
-    size = 0
-    for part in parts:
-        batch.append(part)
-        size += len(part.text) + 1
-        if size >= PART_CHARS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def _leads_nowhere(link: Path) -> str:

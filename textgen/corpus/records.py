@@ -16,9 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
+from textgen.corpus.config import CorpusConfig
 from textgen.corpus.labels import FOLDER, as_label, json_label
 from textgen.errors import CorpusError
-from textgen.settings import CorpusConfig
 from textgen.wording import counted
 
 FORMATS = (".jsonl", ".ndjson", ".csv", ".tsv")  # each record is a document, whatever the mode

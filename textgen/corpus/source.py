@@ -21,12 +21,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from textgen.corpus.config import CorpusConfig
 from textgen.corpus.documents import Part, block_documents, line_documents, whole_document
 from textgen.corpus.encoding_guess import GUESS_BYTES, guessed_encoding, has_controls, marked_encoding
 from textgen.corpus.labels import FOLDER, as_label
 from textgen.corpus.records import FORMATS, LINE_FORMATS, LeftOut, RecordFile
 from textgen.errors import CorpusError
-from textgen.settings import CorpusConfig
 from textgen.wording import visible
 
 CHUNK_BYTES = 1 << 18  # files are read so many bytes at a time
@@ -229,7 +229,7 @@ class Source:
             )
 
     def parts(self, mode: str, left_out: LeftOut | None = None) -> Iterator[Part]:
-        """The documents, in parts; `mode` is one of `textgen.settings.DOCUMENT_MODES`.
+        """The documents, in parts; `mode` is one of `textgen.corpus.config.DOCUMENT_MODES`.
 
         Records without text are added to `left_out`.
         """

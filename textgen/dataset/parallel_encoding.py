@@ -23,7 +23,7 @@ import numpy as np
 
 from textgen.child_processes import child_command, child_environment
 from textgen.errors import TokenizerError
-from textgen.runtime import num_cores
+from textgen.machine import num_cores
 from textgen.tokenizer.tokenizer import Tokenizer, load_tokenizer
 
 WORTH_IT = 8  # batches, from which on processes are started

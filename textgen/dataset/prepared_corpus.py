@@ -10,7 +10,7 @@
 The folder appears with its first three files at once, so that of several programs that begin it together one
 decides, and the others take over its vocabulary. A shard too is there whole or not at all: whoever finds one
 missing or damaged can make it again, and that is all there is to resuming. A shard holds out some of its own
-documents, by the rules of `textgen.dataset.token_stream.hold_out`.
+documents, by the rules of `textgen.dataset.split.hold_out`.
 """
 
 from __future__ import annotations
@@ -26,24 +26,19 @@ from pathlib import Path
 from typing import Any
 
 from textgen import storage
+from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import PREPARED, Corpus, Part
-from textgen.dataset.token_stream import (
-    MISSING,
-    SUMMARY,
-    SplitSummary,
-    TokenData,
-    TokenStream,
-    encode_parts,
-    hold_out,
-    problem_of,
-    read_object,
-    share_to_hold_out,
-)
+from textgen.dataset.split import hold_out, share_to_hold_out
+from textgen.dataset.token_cache import TokenData
+from textgen.dataset.token_stream import MISSING, SUMMARY, SplitSummary, TokenStream, problem_of, read_object
+from textgen.dataset.token_writer import encode_parts
 from textgen.errors import ConfigError, CorpusError, TextgenError
-from textgen.settings import CorpusConfig, TokenizerConfig, TrainingConfig, from_dict, select, to_dict
+from textgen.settings import from_dict, select, to_dict
 from textgen.storage import MANIFEST, json_bytes, new_folder, writing
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_FILE, ByteTokenizer, Tokenizer, read_tokenizer
 from textgen.tokenizer.vocabulary import add_labels, learn_vocabulary
+from textgen.training.config import TrainingConfig
 from textgen.wording import counted
 
 FORMAT = 2

@@ -25,7 +25,8 @@ import numpy as np
 
 from textgen.corpus.corpus import Part
 from textgen.dataset.cache_eviction import EPOCHS
-from textgen.dataset.token_stream import TokenStream, encode_parts
+from textgen.dataset.token_stream import TokenStream
+from textgen.dataset.token_writer import encode_parts
 from textgen.errors import ConfigError
 from textgen.storage import cache_folder, locked, sweep_abandoned, writing
 from textgen.tokenizer.tokenizer import SentencePieceTokenizer, Tokenizer

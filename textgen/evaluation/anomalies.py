@@ -77,7 +77,7 @@ def follow(
 ) -> Iterator[LineScore]:
     """Scores lines one after the other, for as long as they come. Blank lines are read, but have no score.
 
-    `documents` says what the model takes for a document, one of `textgen.settings.DOCUMENT_MODES`: after a line
+    `documents` says what the model takes for a document, one of `textgen.corpus.config.DOCUMENT_MODES`: after a line
     stands the end of a document or a newline. Lines more than `threshold` deviations above the median of the last
     `window` lines are flagged. All are lines of documents with the `label`, or without one.
     """

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from textgen.dataset.token_stream import TokenStream
+from textgen.model.config import BACKWARD, ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.reference import PLAIN, Array, Stack, Weights, initial_state, stack_forward, stack_of
-from textgen.settings import BACKWARD, ModelConfig
 
 CLOSED, OPEN = 0.1, 0.9  # a gate below or above hardly learns: the slope of the sigmoid is less than 0.09
 ROWS, STEPS = 4, 64  # of held-out text that is looked at, at most

@@ -27,8 +27,8 @@ import tensorflow as tf
 
 from textgen.dataset.batches import Batches
 from textgen.dataset.token_stream import TokenStream
+from textgen.evaluation.config import DynamicConfig
 from textgen.model.language_model import LanguageModel
-from textgen.settings import DynamicConfig
 
 LEAST_SCALE = 0.01  # added to s: a weight whose gradients were small so far does not leap
 

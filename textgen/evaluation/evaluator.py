@@ -22,12 +22,12 @@ import tensorflow as tf
 from textgen.dataset.batches import Batches
 from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError
+from textgen.evaluation.config import CacheConfig, DynamicConfig
 from textgen.evaluation.dynamic_evaluation import Learner
 from textgen.evaluation.neural_cache import NeuralCache
 from textgen.evaluation.scoring import perplexity
 from textgen.model.language_model import LanguageModel
-from textgen.runtime import join_states, shard_rows
-from textgen.settings import CacheConfig, DynamicConfig
+from textgen.model.sharding import join_states, shard_rows
 from textgen.tokenizer.spelling import NAT
 
 ROWS = 32  # streams scored side by side, at most
@@ -70,7 +70,7 @@ class Evaluator:
 
         With models `beside` the first, of the same vocabulary, a piece has the mean of the probabilities that all
         give it, each with a cache and weights of its own. Raises `ConfigError` for any of this and a network of both
-        directions: score its forward part, `SavedModel.build("forward")`.
+        directions: score its forward part, `ModelFolder.build("forward")`.
         """
         if (cache or dynamic or beside) and model.config.direction == "both":
             raise ConfigError("A cache, dynamic evaluation and means of models are for one direction, not for both.")

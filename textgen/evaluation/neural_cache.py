@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from textgen.settings import CacheConfig
+from textgen.evaluation.config import CacheConfig
 
 Memory = tuple[np.ndarray, np.ndarray]  # h after each of the last N pieces [B, N, E]; those pieces [B, N], -1 for none
 State = tuple[Any, Memory]  # of the network and of the cache
@@ -96,29 +96,3 @@ class NeuralCache:
         share = share.reshape(log_p.shape[0], -1)  # beside [B, T] or [B, V], where T = 1
         with np.errstate(divide="ignore"):  # the logarithm of 0 is what it should be
             return np.logaddexp(np.log1p(-share) + log_p, np.log(share * p_cache))
-
-
-class CachedModel:
-    """Writes with a network and a cache, through the same calls as `textgen.model.numpy_model.NumpyModel`.
-
-    What the cache remembers of a text is part of the text's state, so each of a batch has its own.
-    """
-
-    def __init__(self, model: Network, config: CacheConfig) -> None:
-        self._model = model
-        self._cache = NeuralCache(config)
-
-    def initial_state(self, batch_size: int) -> State:
-        """The state of texts that have read nothing."""
-        return self._model.initial_state(batch_size), self._cache.initial_memory(batch_size, self._model.embedding_dim)
-
-    def read(self, inputs: np.ndarray, state: State) -> State:
-        """inputs int32 [B, T], state before them -> state after them."""
-        features, of_network = self._model.features(inputs, state[0])
-        return of_network, self._cache.remember(state[1], inputs, features)
-
-    def step(self, ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        """One step: ids int32 [B], state before them -> log probabilities [B, V] of the next pieces, state after."""
-        features, of_network = self._model.features(ids[:, None], state[0])  # [B, 1, E]
-        log_probs = self._cache.log_probs(state[1], ids, features[:, 0], self._model.logits(features[:, 0]))
-        return log_probs, (of_network, self._cache.remember(state[1], ids[:, None], features))

@@ -20,8 +20,8 @@ from safetensors.numpy import load_file
 from safetensors.numpy import save as to_safetensors
 
 from textgen.errors import ConfigError, SavedModelError
-from textgen.saved_model.saved_model import LIBRARY_ERRORS
-from textgen.settings import GATES, ModelConfig
+from textgen.model.config import GATES, ModelConfig
+from textgen.saved_model.arrays import LIBRARY_ERRORS
 from textgen.storage import write_file
 
 Arrays = Mapping[str, np.ndarray]

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from textgen.generation.config import SearchConfig
 from textgen.generation.constraints import Constraints
-from textgen.generation.decoding import Batch, Row, Writer, log_softmax
+from textgen.generation.decoding import Batch, Row, StepModel, log_softmax
 from textgen.generation.text_state import pick
-from textgen.settings import SearchConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.utf8 import Characters
 
@@ -35,7 +35,7 @@ class Beam:
     stop_reason: str = ""
 
 
-def search(model: Writer, tokenizer: Tokenizer, start: Batch, settings: SearchConfig) -> list[Beam]:
+def search(model: StepModel, tokenizer: Tokenizer, start: Batch, settings: SearchConfig) -> list[Beam]:
     """The best texts that go on from a batch of one row, best first: `num_beams`, or fewer where there are no more.
 
     A group ends when it has enough finished texts and none of its others, at its present length, is better.

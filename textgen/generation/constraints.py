@@ -12,9 +12,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from textgen.dataset.ngram_index import CopyGuard, NgramIndex
+from textgen.dataset.ngram_index import NgramIndex
 from textgen.errors import ConfigError
-from textgen.settings import SamplingConfig, parse_bias
+from textgen.generation.config import SamplingConfig, parse_bias
+from textgen.generation.copy_guard import CopyGuard
 from textgen.tokenizer.tokenizer import Tokenizer, valid_text
 from textgen.tokenizer.utf8 import LONGEST
 

@@ -11,17 +11,17 @@ from typing import Any, Protocol
 import numpy as np
 
 from textgen.dataset.ngram_index import NgramIndex
+from textgen.generation.config import SamplingConfig
 from textgen.generation.sampler import Sampler, require_finite
 from textgen.generation.stopping import Ending
 from textgen.generation.text_state import TextState, join, pick
 from textgen.generation.token_healing import Prefixes, choose_cut
-from textgen.settings import SamplingConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 
 PROMPT_WINDOW = 256  # tokens of a prompt read at a time
 
 
-class Writer(Protocol):
+class StepModel(Protocol):
     """A model, as far as writing goes: `textgen.model.numpy_model.NumpyModel` or `textgen.model.compiled_model.CompiledModel`."""
 
     def initial_state(self, batch_size: int) -> Any:
@@ -93,7 +93,7 @@ class Batch:
 
     def __init__(
         self,
-        model: Writer,
+        model: StepModel,
         tokenizer: Tokenizer,
         rows: Sequence[Row],
         prefixes: Prefixes,
@@ -160,7 +160,7 @@ class Batch:
         return ids[: shared + cut], memories[cut]
 
 
-def read_all(model: Writer, rows: Sequence[Sequence[int]], memory: Any) -> Any:
+def read_all(model: StepModel, rows: Sequence[Sequence[int]], memory: Any) -> Any:
     """Reads ids of different lengths, those of equal length together: memory of all rows before and after them."""
     order = sorted(range(len(rows)), key=lambda row: -len(rows[row]))
     memory = pick(memory, order)

@@ -12,11 +12,11 @@ from pathlib import Path
 from textgen.dataset.ngram_index import NgramIndex
 from textgen.errors import ConfigError
 from textgen.generation.beam_search import search
-from textgen.generation.decoding import Batch, Piece, Row, Writer, read_all
+from textgen.generation.config import SamplingConfig, SearchConfig
+from textgen.generation.decoding import Batch, Piece, Row, StepModel, read_all
 from textgen.generation.sampler import DRAWING
 from textgen.generation.text_state import RECENT, TextState, check_state, load_state, save_state
 from textgen.generation.token_healing import Prefixes
-from textgen.settings import SamplingConfig, SearchConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 
 BATCH_SIZE = 64  # texts that are written side by side
@@ -89,7 +89,7 @@ class Generator:
 
     def __init__(
         self,
-        model: Writer,
+        model: StepModel,
         tokenizer: Tokenizer,
         ngrams: NgramIndex | Callable[[], NgramIndex] | None = None,
         *,

@@ -21,11 +21,11 @@ import numpy as np
 
 from textgen.errors import ConfigError
 from textgen.evaluation.scoring import Scorer
-from textgen.generation.decoding import Writer, read_all
+from textgen.generation.config import SamplingConfig
+from textgen.generation.decoding import StepModel, read_all
 from textgen.generation.generator import BATCH_SIZE, later_seed, seeded
 from textgen.generation.sampler import Sampler
 from textgen.generation.text_state import join, pick
-from textgen.settings import SamplingConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 
 CANDIDATES = 16  # texts among which the best are chosen to fill a gap
@@ -35,7 +35,7 @@ UNFIT = ("stop", "until", "ban", "require", "logit_bias", "no_copy", "max_second
 """Settings that go by the text as it is written, from left to right"""
 
 
-class Model(Writer, Protocol):
+class Model(StepModel, Protocol):
     """A model of one direction, as far as filling goes: `textgen.model.numpy_model.NumpyModel`."""
 
     def token_losses(self, inputs: np.ndarray, targets: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
@@ -43,7 +43,7 @@ class Model(Writer, Protocol):
 
 
 @dataclass(frozen=True)
-class Filling:
+class Infill:
     """A text that was written towards an ending."""
 
     prompt: str
@@ -75,7 +75,7 @@ class _Draft:
     config: SamplingConfig
 
 
-class Filler:
+class Infiller:
     """Writes towards endings. Keeps nothing between calls, so that threads may share it."""
 
     def __init__(self, backward: Model, tokenizer: Tokenizer, forward: Model | None = None) -> None:
@@ -90,7 +90,7 @@ class Filler:
         config: SamplingConfig | None = None,
         num: int = 1,
         best_of: int | None = None,
-    ) -> list[Filling]:
+    ) -> list[Infill]:
         """`num` texts that lead to `suffix`; with a `prompt`, from there, the best of `best_of` (16), best first.
 
         Text i of those that are drawn has the seed `config.seed + i`. Texts may be fewer where the same one was
@@ -125,7 +125,7 @@ class Filler:
 
     def _candidates(
         self, direction: str, configs: Sequence[SamplingConfig], prompt: str, suffix: str
-    ) -> Iterable[Filling]:
+    ) -> Iterable[Infill]:
         """Texts that a network draws from the end that it knows; with a prompt each is cut where the other end fits."""
         start, target = self._tokenizer.encode(prompt), self._tokenizer.encode(suffix)
         if direction == "backward":
@@ -137,7 +137,7 @@ class Filler:
                 if prompt:
                     ids, reason = ids[: self._cut(model, draft, target)], "cut"
                 text = self._text(prompt, ids if direction == "forward" else ids[::-1], suffix)
-                yield Filling(prompt, text, suffix, direction, reason, draft.config.seed or 0, draft.config)
+                yield Infill(prompt, text, suffix, direction, reason, draft.config.seed or 0, draft.config)
 
     def _draw(
         self, direction: str, start: Sequence[int], configs: Sequence[SamplingConfig], *, keep: bool
@@ -193,7 +193,7 @@ class Filler:
             text = before + text + after
         return text
 
-    def _scored(self, fillings: Sequence[Filling]) -> list[Filling]:
+    def _scored(self, fillings: Sequence[Infill]) -> list[Infill]:
         """The same with scores: the probability of the whole documents in each direction."""
         texts = [filling.whole for filling in fillings]
         totals = {

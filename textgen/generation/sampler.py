@@ -13,6 +13,7 @@ import numpy as np
 
 from textgen.dataset.ngram_index import NgramIndex
 from textgen.errors import SavedModelError
+from textgen.generation.config import SAMPLERS, SamplingConfig, sampler_names
 from textgen.generation.constraints import Constraints, Phrase
 from textgen.generation.logit_filters import (
     Candidates,
@@ -30,7 +31,6 @@ from textgen.generation.logit_filters import (
     xtc,
 )
 from textgen.generation.penalties import History, dry, penalties
-from textgen.settings import SAMPLERS, SamplingConfig, sampler_names
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.utf8 import Characters
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from textgen.generation.decoding import Writer, read_all
+from textgen.generation.config import SamplingConfig
+from textgen.generation.decoding import StepModel, read_all
 from textgen.generation.sampler import Sampler, require_finite
 from textgen.generation.text_state import pick
-from textgen.settings import SamplingConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.utf8 import Characters
 
@@ -36,7 +36,7 @@ class Suggestion:
 class Suggester:
     """Says how a text may go on, with a model and its tokenizer."""
 
-    def __init__(self, model: Writer, tokenizer: Tokenizer, num: int = 5, label: str | None = None) -> None:
+    def __init__(self, model: StepModel, tokenizer: Tokenizer, num: int = 5, label: str | None = None) -> None:
         """`num` suggestions at a time, for a text with this label. Raises `ConfigError` where there is none such."""
         self._opening = tokenizer.opening(label)
         self._model = model

@@ -22,7 +22,7 @@ from dataclasses import replace
 import numpy as np
 
 from textgen.errors import ConfigError
-from textgen.settings import BACKWARD, ModelConfig
+from textgen.model.config import BACKWARD, ModelConfig
 
 
 def one_way(

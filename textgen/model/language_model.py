@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from textgen.errors import SavedModelError
+from textgen.model.config import ModelConfig
 from textgen.model.layers.activations import Activations
 from textgen.model.layers.attention import Attention
 from textgen.model.layers.both_ways import BothWays
@@ -20,7 +21,6 @@ from textgen.model.layers.dropout import Noise, noise_of_call, variational_dropo
 from textgen.model.layers.head import Head
 from textgen.model.layers.layer import seeded
 from textgen.model.layers.recurrent import RecurrentStack, State
-from textgen.settings import ModelConfig
 
 EMBEDDING_SITE = 0  # of dropout; the recurrent layers are sites 1 to L
 DROPOUTS = ("dropout", "embedding_dropout", "word_dropout", "weight_drop")

@@ -13,11 +13,11 @@ from functools import cached_property
 
 import numpy as np
 
+from textgen.model.config import ModelConfig
 from textgen.model.reference.attention import attention_forward, attention_state
 from textgen.model.reference.cells import CellState, cell_of
 from textgen.model.reference.network import of_layer
 from textgen.model.reference.norm import norm_forward
-from textgen.settings import ModelConfig
 
 State = tuple[CellState, ...]  # a layer each: h and, where the cell has one, the memory c, [B, H] float32; attention's
 QUIET = np.errstate(over="ignore", invalid="ignore")  # whoever draws from numbers that are not finite is told so

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from textgen.corpus.labels import named
-from textgen.settings import CELLS
+from textgen.model.config import CELLS
 from textgen.wording import counted, shell_word, visible
 
 
 def model_card(name: str, record: Mapping[str, Any]) -> str:
     """The README.md of a saved model, made from its training.json.
 
-    Of `SavedModel.record`, which may know of no training, what is there.
+    Of `ModelFolder.record`, which may know of no training, what is there.
     """
     model, labels = record["model"], record.get("labels", [])
     facts = {

@@ -15,7 +15,7 @@ import sentencepiece
 from textgen.corpus.corpus import Corpus
 from textgen.corpus.labels import worth_learning
 from textgen.errors import TokenizerError
-from textgen.settings import TokenizerConfig
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import (
     EOS,
     EOS_NAME,

@@ -17,7 +17,8 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 from textgen.errors import SavedModelError, TrainingError
-from textgen.saved_model.saved_model import LIBRARY_ERRORS, in_c_order, read_json
+from textgen.saved_model.arrays import LIBRARY_ERRORS, in_c_order
+from textgen.saved_model.layout import read_json
 from textgen.storage import MANIFEST, json_bytes, new_folder, read_manifest, sweep, verified, writing
 
 TENSORS, POSITION = "tensors.safetensors", "position.json"

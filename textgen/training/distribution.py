@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from textgen.errors import ConfigError, TrainingError, WorkerLost
-from textgen.runtime import load_tensorflow, num_cores
-from textgen.settings import STRATEGIES, TrainingConfig
+from textgen.machine import num_cores
+from textgen.runtime import load_tensorflow
 from textgen.training import worker_group as groups
+from textgen.training.config import STRATEGIES, TrainingConfig
 from textgen.training.worker_group import Group
 
 if TYPE_CHECKING:

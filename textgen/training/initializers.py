@@ -11,8 +11,9 @@ import keras
 import numpy as np
 
 from textgen.dataset.permutation import short_seed
+from textgen.model.config import GATES
 from textgen.model.language_model import LanguageModel
-from textgen.settings import GATES, TrainingConfig
+from textgen.training.config import TrainingConfig
 
 
 def initialize(model: LanguageModel, config: TrainingConfig) -> None:

@@ -22,7 +22,7 @@ import keras
 import tensorflow as tf
 
 from textgen.model.language_model import LanguageModel
-from textgen.settings import DECOUPLED, TrainingConfig
+from textgen.training.config import DECOUPLED, TrainingConfig
 
 
 def make_optimizer(config: TrainingConfig, model: LanguageModel) -> keras.optimizers.Optimizer:
@@ -38,7 +38,7 @@ def make_optimizer(config: TrainingConfig, model: LanguageModel) -> keras.optimi
 
 def trained_weights(config: TrainingConfig, model: LanguageModel) -> list[keras.Variable]:
     """The weights of the layers that are not frozen."""
-    return [weight for name, weight in model.named_weights().items() if name.split("/")[0] not in config.freeze]
+    return [weight for name, weight in model.named_weights().items() if name.split("/")[0] not in config.freeze_layers]
 
 
 def apply_gradients(

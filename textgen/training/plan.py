@@ -18,27 +18,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from textgen.corpus.corpus import Corpus, CorpusStats
+from textgen.corpus.config import CorpusConfig
+from textgen.corpus.corpus import Corpus
 from textgen.corpus.labels import worth_learning
+from textgen.corpus.statistics import CorpusStats
 from textgen.dataset.prepared_corpus import PreparedCorpus
+from textgen.dataset.split import share_to_hold_out
 from textgen.dataset.subword_sampling import require_sampling
-from textgen.dataset.token_stream import SplitSummary, share_to_hold_out
+from textgen.dataset.token_stream import SplitSummary
 from textgen.errors import ConfigError, CorpusError
-from textgen.runtime import best_precision, measure_flops, num_cores, shard_rows
-from textgen.saved_model.saved_model import SavedModel
-from textgen.settings import (
-    AT_FIRST,
-    DECOUPLED,
-    MAX_VOCAB_SIZE,
-    CorpusConfig,
-    ModelConfig,
-    TokenizerConfig,
-    TrainingConfig,
-    from_dict,
-    select,
-)
+from textgen.machine import best_precision, measure_flops, num_cores
+from textgen.model.config import ModelConfig
+from textgen.model.sharding import shard_rows
+from textgen.saved_model.saved_model import ModelFolder
+from textgen.settings import from_dict, select
+from textgen.tokenizer.config import MAX_VOCAB_SIZE, TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import choose_vocab_size
+from textgen.training.config import DECOUPLED, INITIAL, TrainingConfig
 from textgen.training.distribution import Shares, require_shares
 from textgen.training.presets import SIZES
 from textgen.wording import counted
@@ -69,7 +66,7 @@ class Plan:
 
     corpus: Corpus | PreparedCorpus
     valid: Corpus | None
-    start: SavedModel | None  # fine-tuned instead of starting from nothing
+    start: ModelFolder | None  # fine-tuned instead of starting from nothing
     tokenizer: Tokenizer | None  # taken over instead of trained
     corpus_config: CorpusConfig
     tokenizer_config: TokenizerConfig
@@ -95,7 +92,7 @@ def make_plan(
     *,
     preset: str | None = None,
     valid: Corpus | None = None,
-    start: SavedModel | None = None,
+    start: ModelFolder | None = None,
     tokenizer: Tokenizer | None = None,
     flops: float | None = None,
     shares: Shares | None = None,
@@ -183,7 +180,7 @@ def _fit_prepared(
     return rest | {"valid_fraction": corpus.settings.valid_fraction}
 
 
-def _refuse_unknown(settings: Mapping[str, Any], preset: str | None, start: SavedModel | None) -> None:
+def _refuse_unknown(settings: Mapping[str, Any], preset: str | None, start: ModelFolder | None) -> None:
     kinds = (CorpusConfig, TokenizerConfig, ModelConfig, TrainingConfig)
     known = [field.name for kind in kinds for field in fields(kind)]
     unknown = [name for name in settings if name not in known]
@@ -191,7 +188,7 @@ def _refuse_unknown(settings: Mapping[str, Any], preset: str | None, start: Save
         raise ConfigError(f"There is no setting {unknown[0]!r}. There are: {', '.join(dict.fromkeys(known))}.")
     if preset is not None and preset not in SIZES:
         raise ConfigError(f"There is no preset {preset!r}. There are: {', '.join(SIZES)}.")
-    fixed = {field.name for field in fields(ModelConfig)} - {*REGULARISERS, "vocab_size"} | {*AT_FIRST}
+    fixed = {field.name for field in fields(ModelConfig)} - {*REGULARISERS, "vocab_size"} | {*INITIAL}
     clash = [name for name in settings if name in fixed]
     if start and (clash or preset):
         raise ConfigError(
@@ -201,10 +198,10 @@ def _refuse_unknown(settings: Mapping[str, Any], preset: str | None, start: Save
 
 def _refuse_unknown_layers(training: TrainingConfig, model: ModelConfig) -> None:
     layers = list(dict.fromkeys(name.split("/")[0] for name in model.weight_shapes()))
-    for name in training.freeze:
+    for name in training.freeze_layers:
         if name not in layers:
             raise ConfigError(f"There is no layer {name!r} to freeze. There are: {', '.join(layers)}.")
-    if set(layers) == set(training.freeze):
+    if set(layers) == set(training.freeze_layers):
         raise ConfigError("All layers are frozen, so nothing is left to train: leave one out of freeze.")
 
 
@@ -306,7 +303,7 @@ def _plan_training(
         training = replace(training, weight_decay=float(f"{min(0.3, max(0.02, 0.01 * epochs)):.2g}"))
     if "valid_tokens" not in values:  # so that validation takes a few per cent of the time
         seen = _seconds(training, tokens, speed) * speed
-        share = int(0.15 * seen / training.validations)
+        share = int(0.15 * seen / training.num_validations)
         training = replace(training, valid_tokens=min(200_000, max(4096, share)))
     return training
 

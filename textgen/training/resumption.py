@@ -15,16 +15,20 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.prepared_corpus import PreparedCorpus, open_corpus
-from textgen.dataset.token_stream import TokenData, prepare
+from textgen.dataset.token_cache import TokenData, prepare
 from textgen.errors import ConfigError, SavedModelError, TextgenError, TrainingError
+from textgen.model.config import ModelConfig
+from textgen.saved_model.layout import NGRAMS, TRAINING, read_training
 from textgen.saved_model.ownership import is_signed, sign
-from textgen.saved_model.saved_model import NGRAMS, TRAINING, read_training
 from textgen.schema import check
-from textgen.settings import SETTLED, CorpusConfig, ModelConfig, TokenizerConfig, TrainingConfig, from_dict, to_dict
+from textgen.settings import from_dict, to_dict
 from textgen.storage import MANIFEST, read_file, read_manifest, sha256, verified
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_BYTES, MODEL_FILE, Tokenizer, load_tokenizer
+from textgen.training.config import FIXED_ON_RESUME, TrainingConfig
 
 PATHS_BYTES = 1 << 23  # of the paths of a corpus that are written down, at most; those of a larger one are asked for
 
@@ -123,8 +127,8 @@ def _refuse_other(settings: Mapping[str, Any], record: Mapping[str, Any], given:
         for name, value in to_dict(from_dict(kind, values)).items():
             known.setdefault(name, []).insert(0, value)
     training = to_dict(from_dict(TrainingConfig, record["training"]))
-    known |= {name: [training[name]] for name in SETTLED}
-    free = [field.name for field in fields(TrainingConfig) if field.name not in SETTLED]
+    known |= {name: [training[name]] for name in FIXED_ON_RESUME}
+    free = [field.name for field in fields(TrainingConfig) if field.name not in FIXED_ON_RESUME]
     for name, value in settings.items():
         if name in free:
             continue

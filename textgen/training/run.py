@@ -14,33 +14,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textgen import storage
+from textgen.corpus.config import CorpusConfig
 from textgen.corpus.labels import named
 from textgen.dataset.ngram_index import MAX_NGRAMS, NgramIndex, index_stream
 from textgen.dataset.prepared_corpus import PreparedCorpus
 from textgen.dataset.subword_sampling import SampledStream
-from textgen.dataset.token_stream import TokenData, prepare
+from textgen.dataset.token_cache import TokenData, prepare
 from textgen.errors import ConfigError, SavedModelError, TextgenError
+from textgen.generation.config import SamplingConfig
+from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.vocabulary_transfer import carried_over, shared_pieces
-from textgen.saved_model.saved_model import (
-    CHECKPOINTS,
-    LOGS,
-    NGRAMS,
-    TRAINING,
-    SavedModel,
-    claimed,
-    has_steps,
-    load_model,
-    read_training,
-    save_model,
-    save_ngrams,
-    write_training,
-)
-from textgen.settings import CorpusConfig, ModelConfig, SamplingConfig, TokenizerConfig, TrainingConfig, to_dict
+from textgen.saved_model.layout import CHECKPOINTS, LOGS, NGRAMS, TRAINING, read_training
+from textgen.saved_model.registry import claimed, has_steps
+from textgen.saved_model.saved_model import ModelFolder, load_model, save_model, save_ngrams, write_training
+from textgen.settings import to_dict
 from textgen.storage import MANIFEST, locked, refuse_links, write_own_file
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_FILE, Tokenizer
 from textgen.tokenizer.vocabulary import add_labels, learn_vocabulary
 from textgen.training.checkpoints import Checkpoint, newest_checkpoint
+from textgen.training.config import TrainingConfig
 from textgen.training.lr_finder import Point
 from textgen.training.observers.observer import Observer, RunReport
 from textgen.training.plan import Plan
@@ -69,7 +63,7 @@ def train(
     say: Say = lambda line: None,
     distribution: Distribution | None = None,
     step_timeout: float | None = None,
-) -> SavedModel:
+) -> ModelFolder:
     """Trains as planned and saves the model in `folder`, which must not hold one.
 
     `say` is told in a line each what is done before the first step. Raises `TextgenError`s; whatever ends the
@@ -119,7 +113,7 @@ def resume(
     say: Say = lambda line: None,
     distribution: Distribution | None = None,
     step_timeout: float | None = None,
-) -> SavedModel:
+) -> ModelFolder:
     """Goes on with an interrupted run from its newest checkpoint; `settings` may give it another budget.
 
     `given` says where the corpus is now, and what else the run was begun with: it must be the same.
@@ -157,7 +151,7 @@ def join(
     distribution: Distribution,
     step_timeout: float | None = None,
     given: Named = Named(),  # noqa: B008 - it cannot be changed
-) -> SavedModel:
+) -> ModelFolder:
     """Takes part in the run that the chief starts or resumes in `folder`, which all processes must see."""
     with distribution.together():
         distribution.total([])  # until the chief has written down what the run is
@@ -210,7 +204,7 @@ def find_learning_rate(
 
 
 def _first_model(
-    config: ModelConfig, training: TrainingConfig, tokenizer: Tokenizer, data: TokenData, start: SavedModel | None
+    config: ModelConfig, training: TrainingConfig, tokenizer: Tokenizer, data: TokenData, start: ModelFolder | None
 ) -> LanguageModel:
     """The network as a run begins with it."""
     from textgen.model.language_model import LanguageModel
@@ -306,12 +300,12 @@ class _Run:
 
     def go(
         self,
-        start: SavedModel | None,
+        start: ModelFolder | None,
         observers: Sequence[Observer],
         callbacks: Sequence[keras.callbacks.Callback],
         distribution: Distribution | None = None,
         step_timeout: float | None = None,
-    ) -> SavedModel:
+    ) -> ModelFolder:
         """Builds the network, trains it, and writes down how it went, whatever ends the run."""
         from textgen.training.distribution import Distribution
         from textgen.training.observers.keras_callbacks import KerasCallbacks
@@ -359,7 +353,7 @@ class _Run:
     def _sample_writer(self) -> Callable[[], str]:
         """What writes a text with the network as it is at the moment."""
         from textgen.generation.generator import Generator
-        from textgen.generation.infilling import Filler
+        from textgen.generation.infilling import Infiller
         from textgen.model.compiled_model import CompiledModel
         from textgen.model.numpy_model import NumpyModel
 
@@ -372,12 +366,12 @@ class _Run:
             direction = config.directions[0]
             model = NumpyModel(*one_way(config, weights, direction))
             if direction == "backward":
-                return Filler(model, self.tokenizer).write(config=SAMPLE)[0].text
+                return Infiller(model, self.tokenizer).write(config=SAMPLE)[0].text
             return Generator(model, self.tokenizer).generate("", SAMPLE)[0].text
 
         return write
 
-    def _finish(self, reason: str) -> SavedModel:
+    def _finish(self, reason: str) -> ModelFolder:
         """Scores the best weights on all of the held-out text."""
         from textgen.evaluation.evaluator import Evaluator
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from textgen.settings import TrainingConfig
+from textgen.training.config import TrainingConfig
 
 ONE_CYCLE_RISE = 0.3  # share of the cycle
 ONE_CYCLE_START = 0.04  # of the peak
@@ -21,9 +21,9 @@ def scheduled_learning_rate(config: TrainingConfig, progress: float, reductions:
     """
     if config.schedule == "inverse-sqrt":
         return config.learning_rate * _inverse_sqrt(config, progress)
-    if config.warmup and progress <= config.warmup:
-        return config.learning_rate * _share(config, 0.0, 0) * progress / config.warmup
-    begin = min(1.0, config.warmup + config.hold)
+    if config.warmup_fraction and progress <= config.warmup_fraction:
+        return config.learning_rate * _share(config, 0.0, 0) * progress / config.warmup_fraction
+    begin = min(1.0, config.warmup_fraction + config.hold_fraction)
     done = (progress - begin) / (1 - begin) if progress > begin else 0.0
     return config.learning_rate * _share(config, done, reductions)
 
@@ -38,7 +38,7 @@ def total_steps(config: TrainingConfig, steps_per_epoch: int) -> float:
 
 def _share(config: TrainingConfig, done: float, reductions: int) -> float:
     """The share of the peak when `done` (0 to 1) of what follows warm-up and hold is over."""
-    final = config.final_learning_rate
+    final = config.final_learning_rate_fraction
     match config.schedule:
         case "linear":
             return _mix(final, 1 - done)
@@ -47,9 +47,9 @@ def _share(config: TrainingConfig, done: float, reductions: int) -> float:
         case "exponential":
             return final**done
         case "step":  # stretches of equal length, each lower than the one before
-            return config.decay_factor ** min(config.decays, math.floor(done * (config.decays + 1)))
+            return config.decay_factor ** min(config.num_decays, math.floor(done * (config.num_decays + 1)))
         case "triangular":  # Smith 2017, arXiv:1506.01186
-            return _mix(final, 1 - abs(2 * (done * config.cycles % 1.0) - 1))
+            return _mix(final, 1 - abs(2 * (done * config.num_cycles % 1.0) - 1))
         case "one-cycle":  # Smith & Topin 2018, arXiv:1708.07120
             if done < ONE_CYCLE_RISE:
                 return _mix(ONE_CYCLE_START, 1 - _half_cosine(done / ONE_CYCLE_RISE))
@@ -61,9 +61,9 @@ def _share(config: TrainingConfig, done: float, reductions: int) -> float:
 
 def _inverse_sqrt(config: TrainingConfig, progress: float) -> float:
     """Vaswani et al. 2017, arXiv:1706.03762: a straight rise, then the share is sqrt(warmup / progress)."""
-    if progress <= config.warmup:
-        return progress / config.warmup
-    return math.sqrt(config.warmup / max(config.warmup, progress - config.hold))
+    if progress <= config.warmup_fraction:
+        return progress / config.warmup_fraction
+    return math.sqrt(config.warmup_fraction / max(config.warmup_fraction, progress - config.hold_fraction))
 
 
 def _mix(low: float, share: float) -> float:

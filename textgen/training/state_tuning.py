@@ -21,8 +21,8 @@ import tensorflow as tf
 
 from textgen.errors import CorpusError
 from textgen.model.language_model import LanguageModel
-from textgen.settings import TuningConfig
 from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.training.config import TuningConfig
 
 WINDOW = 64  # tokens
 ROWS = 16  # windows that a step learns from

@@ -13,8 +13,8 @@ from textgen.dataset.permutation import short_seed
 from textgen.model.language_model import LanguageModel
 from textgen.model.layers.activations import summed_penalty
 from textgen.model.layers.dropout import Noise
-from textgen.runtime import join_states, shard_rows
-from textgen.settings import TrainingConfig
+from textgen.model.sharding import join_states, shard_rows
+from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Distribution
 from textgen.training.optimizers import apply_gradients, make_optimizer, trained_weights
 
@@ -78,10 +78,12 @@ class Update:
         seed = tf.constant([short_seed(self._config.seed, 31), step], tf.int32)
         window = _Window(inputs, targets, state, seed, tf.constant(loss_scale, tf.float32))
         sums, states = None, []
-        for part in range(self._config.accumulate - 1):  # one after the other: memory holds what one of them needs
+        for part in range(
+            self._config.gradient_accumulation_steps - 1
+        ):  # one after the other: memory holds what one of them needs
             sums, part_state = self._compiled_sums(window, tf.constant(part), sums)
             states.append(part_state)
-        last = tf.constant(self._config.accumulate - 1)
+        last = tf.constant(self._config.gradient_accumulation_steps - 1)
         if self._distribution.group:
             sums, part_state = self._compiled_sums(window, last, sums)
             nats, norms, gradients = self._compiled_means(self._distribution.summed(sums), window.scale)
@@ -119,7 +121,7 @@ class Update:
     def _sums(self, window: _Window, part: tf.Tensor, before: list[tf.Tensor] | None) -> tuple[list[tf.Tensor], Any]:
         """One of the equal parts of this replica's rows -> nats, tokens, gradients, added to those before; state."""
         rows_here = window.inputs.shape[0]
-        size = rows_here // self._config.accumulate
+        size = rows_here // self._config.gradient_accumulation_steps
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group + self._distribution.first_replica
         first_row = replica * rows_here
         sums, states = [before] if before else [], []

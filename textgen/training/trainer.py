@@ -23,17 +23,18 @@ import numpy as np
 import tensorflow as tf
 
 from textgen.dataset.batches import Batches
-from textgen.dataset.token_stream import TokenData
+from textgen.dataset.token_cache import TokenData
 from textgen.errors import Interrupted, SavedModelError, TrainingError
 from textgen.evaluation.evaluator import Evaluator, Scores
 from textgen.evaluation.scoring import perplexity
 from textgen.model.language_model import LanguageModel
 from textgen.schema import check, of_fields
-from textgen.settings import TrainingConfig
 from textgen.training.checkpoints import Checkpoint, check_room, newest_checkpoint, save_checkpoint
+from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Distribution, deadline
 from textgen.training.interruption import STOP_SIGNALS, StopRequests
-from textgen.training.loss_health import Health, LossScale
+from textgen.training.loss_health import Health
+from textgen.training.loss_scale import LossScale
 from textgen.training.lr_finder import Point, sweep
 from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
 from textgen.training.schedules import scheduled_learning_rate, total_steps
@@ -189,7 +190,7 @@ class Trainer:
         position = self.position
         reason = self._agree(observers)
         reason = "the budget is spent" if self.progress() >= 1.0 else reason
-        is_due = self.progress() * self.config.validations >= position.validations + 1
+        is_due = self.progress() * self.config.num_validations >= position.validations + 1
         must_save = bool(self._signal or reason or is_due or self._must_save())
         if must_save and not self._weights_are_finite():
             self._roll_back("the weights were not finite", observers)
@@ -324,7 +325,7 @@ class Trainer:
         nats = self.scores.nats_per_token
         (nats,) = self._distribution.total([nats if self._distribution.is_chief else 0.0])
         improved = position.best_nats_per_token is None or nats < position.best_nats_per_token
-        position.validations = max(position.validations + 1, int(self.progress() * self.config.validations))
+        position.validations = max(position.validations + 1, int(self.progress() * self.config.num_validations))
         if improved:
             position.best_nats_per_token, position.best_step = nats, position.step
             self._save_best(self.scores)
@@ -382,12 +383,12 @@ class Trainer:
         self.position = Position.from_dict(checkpoint.position)
         if self.position.step_in_epoch >= self._batches.steps_in(self.position.epoch):
             raise TrainingError("The checkpoint does not fit the text of this run: train again.")
-        due = int(self.progress() * self.config.validations)  # fewer, if the budget is longer now
+        due = int(self.progress() * self.config.num_validations)  # fewer, if the budget is longer now
         self.position.validations = min(self.position.validations, due)
         self._saved_at = self.position.seconds
 
     def _must_save(self) -> bool:
-        return self.position.seconds - self._saved_at >= 60 * self.config.save_minutes
+        return self.position.seconds - self._saved_at >= 60 * self.config.checkpoint_minutes
 
     def _weights_are_finite(self) -> bool:
         return all(np.isfinite(weight.numpy()).all() for weight in self.model.trainable_variables)

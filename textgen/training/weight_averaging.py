@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from textgen.model.language_model import LanguageModel
-from textgen.settings import TrainingConfig
+from textgen.training.config import TrainingConfig
 
 
 class Averaging:
@@ -178,11 +178,11 @@ class LastMean(Averaging):
 def make_averaging(config: TrainingConfig, model: LanguageModel) -> Averaging:
     """The kind that `config` names."""
     if config.optimizer == "asgd":
-        return TriggeredMean(model, config.nonmonotone)
-    match config.average:
+        return TriggeredMean(model, config.nonmonotone_interval)
+    match config.weight_averaging:
         case "ema":
             return ExponentialMean(model, config.ema_decay)
         case "last-k":
-            return LastMean(model, config.average_last)
+            return LastMean(model, config.num_averaged)
         case _:
             return Averaging(model)

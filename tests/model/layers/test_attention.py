@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from conftest import random_weights
 
-from textgen.generation.decoding import Writer, read_all
+from textgen.generation.config import SamplingConfig
+from textgen.generation.decoding import StepModel, read_all
 from textgen.generation.generator import Generator
 from textgen.generation.text_state import pick
 from textgen.model import reference
 from textgen.model.compiled_model import CompiledModel
+from textgen.model.config import ModelConfig
 from textgen.model.language_model import LanguageModel
 from textgen.model.numpy_model import NumpyModel
 from textgen.runtime import load_tensorflow
-from textgen.settings import ModelConfig, SamplingConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer
 
 load_tensorflow()
@@ -28,7 +29,7 @@ IDS = np.random.default_rng(1).integers(3, 259, (3, 14)).astype(np.int32)
 
 
 @pytest.fixture(scope="module", params=["numpy", "compiled"])
-def writer(request: pytest.FixtureRequest) -> Writer:
+def writer(request: pytest.FixtureRequest) -> StepModel:
     if request.param == "numpy":
         return NumpyModel(CONFIG, random_weights(CONFIG))
     model = LanguageModel(CONFIG, pad_id=TOKENIZER.pad_id)
@@ -36,7 +37,7 @@ def writer(request: pytest.FixtureRequest) -> Writer:
     return CompiledModel(model)
 
 
-def test_writing_step_by_step_is_the_whole_text_of_the_reference(writer: Writer) -> None:
+def test_writing_step_by_step_is_the_whole_text_of_the_reference(writer: StepModel) -> None:
     weights, stack = random_weights(CONFIG), reference.stack_of(CONFIG)
     whole, last, _ = reference.forward(weights, IDS, reference.initial_state(weights, 3, stack), stack)
     state = writer.read(IDS[:, :4], writer.initial_state(3))
@@ -49,7 +50,7 @@ def test_writing_step_by_step_is_the_whole_text_of_the_reference(writer: Writer)
     assert np.asarray(state[-1][0]).shape == (3, 5, 8)  # however long the text
 
 
-def test_texts_of_different_lengths_remember_what_each_would_alone(writer: Writer) -> None:
+def test_texts_of_different_lengths_remember_what_each_would_alone(writer: StepModel) -> None:
     rows = [IDS[0, :2].tolist(), IDS[1, :9].tolist(), []]
     together = read_all(writer, rows, writer.initial_state(3))
     assert np.asarray(together[-1][1]).tolist() == [[2], [5], [0]]
@@ -59,7 +60,7 @@ def test_texts_of_different_lengths_remember_what_each_would_alone(writer: Write
             np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
-def test_a_state_is_kept_in_a_file_and_forked(writer: Writer, tmp_path: Path) -> None:
+def test_a_state_is_kept_in_a_file_and_forked(writer: StepModel, tmp_path: Path) -> None:
     generator = Generator(writer, TOKENIZER, fingerprint="this one")
     config = SamplingConfig(temperature=0.0, max_tokens=16, no_repeat_ngram_size=2, logit_bias=("#2=-100",), heal=False)
     whole = [piece.id for piece in generator.pieces("The cat", config)]

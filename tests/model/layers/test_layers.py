@@ -9,12 +9,12 @@ import pytest
 import tensorflow as tf
 
 from textgen.model import reference
+from textgen.model.config import ModelConfig
 from textgen.model.layers.dropout import Noise, variational_dropout, weight_mask, word_dropout
 from textgen.model.layers.head import Head, _loss_of_logits
 from textgen.model.layers.lstm import LSTM
 from textgen.model.layers.recurrent import RecurrentStack, make_layer
 from textgen.runtime import load_tensorflow
-from textgen.settings import ModelConfig
 
 load_tensorflow()
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from textgen.model import reference
+from textgen.model.config import ModelConfig
 from textgen.model.reference import PLAIN, Stack, State, Weights
 from textgen.model.reference.attention import attention_forward, attention_state
-from textgen.settings import ModelConfig
 
 B, T, E, H, V = 2, 6, 3, 4, 7
 SHAPES = [

@@ -20,13 +20,15 @@ from tensorboard.plugins.projector import ProjectorConfig
 from tensorboard.util.tensor_util import make_ndarray
 
 from textgen.cli.progress import Display
+from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.dataset.token_stream import TokenData, prepare
+from textgen.dataset.token_cache import TokenData, prepare
 from textgen.errors import TextgenError
+from textgen.model.config import ModelConfig
 from textgen.model.reference import initial_state, loss_and_gradients, stack_of
 from textgen.runtime import load_tensorflow
-from textgen.settings import CorpusConfig, ModelConfig, TrainingConfig
 from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.training.config import TrainingConfig
 from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
 from textgen.training.observers.tensorboard import Allowance, Monitor
 
@@ -298,7 +300,7 @@ def test_the_points_of_a_run_are_those_of_the_reference_network(
     (tmp_path / "text.txt").write_text("the cat sat on the mat. " * 40, encoding="utf-8")
     data = prepare(Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file")), tokenizer)
     shape = ModelConfig(tokenizer.vocab_size, 6, 8, 1, cell="gru", dropout=0.0, embedding_dropout=0.0)
-    config = TrainingConfig(batch_size=4, sequence_length=5, steps=2, validations=2, precision="float32")
+    config = TrainingConfig(batch_size=4, sequence_length=5, steps=2, num_validations=2, precision="float32")
     model = LanguageModel(shape, pad_id=tokenizer.pad_id)
     weights = [model.weights_as_arrays()]
 

@@ -10,8 +10,12 @@ import pytest
 from click.testing import CliRunner
 
 from textgen.cli import textgen
+from textgen.corpus.config import CorpusConfig
 from textgen.errors import ConfigError
-from textgen.settings import CorpusConfig, ModelConfig, TokenizerConfig, TrainingConfig, from_dict, select
+from textgen.model.config import ModelConfig
+from textgen.settings import from_dict, select
+from textgen.tokenizer.config import TokenizerConfig
+from textgen.training.config import TrainingConfig
 from textgen.training.presets import RECIPES, SIZES, with_preset
 
 ROOT = Path(__file__).parents[3]

@@ -7,11 +7,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from textgen.model.config import BACKWARD, ModelConfig
 from textgen.model.layers.activations import Activations
 from textgen.model.layers.dropout import Noise
 from textgen.model.layers.recurrent import RecurrentStack
 from textgen.model.layers.recurrent import State as StackState
-from textgen.settings import BACKWARD, ModelConfig
 
 State = tuple[StackState, ...]  # forward, backward
 

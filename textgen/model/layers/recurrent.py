@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from textgen.model.config import ModelConfig
 from textgen.model.layers.activations import Activations
 from textgen.model.layers.dropout import Noise, noise_of_call, variational_dropout, weight_mask
 from textgen.model.layers.gru import GRU
@@ -16,7 +17,6 @@ from textgen.model.layers.lstm import LSTM
 from textgen.model.layers.mogrifier import Mogrifier
 from textgen.model.layers.peephole import Peephole
 from textgen.model.layers.rnn import RNN
-from textgen.settings import ModelConfig
 
 State = tuple[LayerState, ...]  # a layer each; in a whole network, attention's after them
 

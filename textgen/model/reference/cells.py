@@ -65,7 +65,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from textgen.settings import ModelConfig
+from textgen.model.config import ModelConfig
 
 Array = np.ndarray
 CellWeights = Mapping[str, Array]  # "kernel" -> array

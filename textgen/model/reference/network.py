@@ -47,6 +47,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
+from textgen.model.config import ModelConfig
 from textgen.model.reference.attention import Look, attention_backward, attention_forward, attention_state
 from textgen.model.reference.cells import (
     LSTM,
@@ -60,7 +61,6 @@ from textgen.model.reference.cells import (
     layer_forward,
 )
 from textgen.model.reference.norm import Normed, norm_backward, norm_forward
-from textgen.settings import ModelConfig
 
 Weights = dict[str, Array]  # "lstm_0/kernel" -> array; the same names hold gradients
 

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from textgen.errors import ConfigError
-from textgen.settings import TrainingConfig
+from textgen.training.config import TrainingConfig
 from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
 
 SET_THE_RATE = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)

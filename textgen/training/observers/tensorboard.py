@@ -26,9 +26,9 @@ from tensorboard.plugins.projector.metadata import PROJECTOR_FILENAME
 from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from textgen.dataset.token_stream import TokenData
+from textgen.dataset.token_cache import TokenData
 from textgen.evaluation.diagnostics import diagnose_directions, norms, update_ratios, window
-from textgen.runtime import gpu_bytes, resident_bytes
+from textgen.machine import gpu_bytes, resident_bytes
 from textgen.storage import write_own_file, writing
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport

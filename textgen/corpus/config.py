@@ -1,0 +1,53 @@
+"""Settings of a corpus: how files become documents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from textgen.errors import ConfigError
+from textgen.settings import Settings, setting
+
+DOCUMENT_MODES = ("file", "blank-line", "line")
+NEWLINES = ("normalize", "keep")
+SECTION = "Reading text"
+
+
+@dataclass(frozen=True)
+class CorpusConfig(Settings):
+    """How files become documents."""
+
+    documents: str | None = setting(
+        None, "What one document is: a file, a block between blank lines, or a line. Guessed if not given.",
+        choices=DOCUMENT_MODES,
+    )  # fmt: skip
+    encoding: str = setting(
+        "utf-8", "Encoding of the files, such as utf-8, cp1252 or gb18030.", section=SECTION, metavar="NAME"
+    )
+    newlines: str = setting(
+        "normalize", "Convert \\r\\n and \\r to \\n, or keep them.", choices=NEWLINES, section=SECTION
+    )
+    text_field: str = setting("text", "Field of .jsonl files that holds the text.", section=SECTION, metavar="NAME")
+    text_column: str = setting("text", "Column of tables that holds the text.", section=SECTION, metavar="NAME")
+    delimiter: str | None = setting(
+        None, "Delimiter of .csv and .tsv files, one character. Detected if not given.", section=SECTION, metavar="CHAR"
+    )
+    no_header: bool = setting(
+        False, "Read tables without a header row; columns are then numbers, from 1 on.", section=SECTION
+    )
+    strict: bool = setting(
+        False, "Stop at a record without text, instead of skipping and counting it.", section=SECTION
+    )
+    labels: str | None = setting(
+        None, "Column or field with the label of each document, or `folder` for the name of its folder.",
+        metavar="NAME",
+    )  # fmt: skip
+
+    def check(self) -> None:
+        """Checks what the fields say together."""
+        if self.labels == "":
+            raise ConfigError("labels must be the name of a column or a field, or folder. Received: ''.")
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
+            raise ConfigError(
+                "delimiter must be one character, such as ; or a tab, but no quote and no newline. "
+                f"Received: {self.delimiter!r}."
+            )

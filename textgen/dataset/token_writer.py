@@ -1,0 +1,188 @@
+"""Documents to token ids on the disk."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from textgen.corpus.corpus import Part
+from textgen.dataset.parallel_encoding import encode_batches
+from textgen.dataset.token_stream import COUNTS, ENDS, IDS, OPENINGS, SUMMARY, SplitSummary
+from textgen.storage import new_folder, writing
+from textgen.tokenizer.tokenizer import Tokenizer
+
+ENCODE_CHARACTERS = 1 << 20  # encoded at a time, by all cores
+OPENING_TOKENS = (
+    1 << 10
+)  # a longer stretch without a document's beginning is opened somewhere; see `textgen.dataset.batches`
+SPACING = 128  # tokens between two places of which one may be opened, at least
+SENTENCE_ENDS = tuple(mark.encode() for mark in ".!?…。！？")
+
+Progress = Callable[[int], None]  # told how many characters are done
+Encode = Callable[[Iterable[Sequence[str]]], Iterator[list[np.ndarray]]]
+
+
+class _SplitWriter:
+    """Writes the ids, their ends, the places where a text may open, and the counts of one split."""
+
+    def __init__(self, folder: Path, split: str, tokenizer: Tokenizer, dtype: np.dtype) -> None:
+        self._folder, self._split, self._dtype = folder, split, dtype
+        self._tokenizer = tokenizer
+        self._eos = np.array([tokenizer.eos_id])
+        labels = (None, *tokenizer.labels) if tokenizer.labels else ()
+        self._openings = {label: np.array(tokenizer.opening(label)[1:]) for label in labels}  # of documents
+        self._first_label = tokenizer.first_label
+        self._places = Places(tokenizer)
+        self._inside = False  # a document
+        self._counts = np.zeros(tokenizer.vocab_size, np.int64)
+        self._files = {name: (folder / f"{split}{name}.bin").open("wb") for name in (IDS, ENDS, OPENINGS)}
+        self._tokens = self._documents = self._ends = self._characters = self._bytes = self._words = 0
+        self._unknown_words = self._spelling = self._lost_bytes = 0
+
+    def write(self, parts: Sequence[Part], encoded: Sequence[np.ndarray]) -> None:
+        """Appends parts and their ids; where a document begins or ends, the piece that says so is added.
+
+        What goes on in the middle of a document is given its label, too.
+        """
+        if not parts:
+            return
+        pieces: list[np.ndarray] = []
+        ends, openings, end = list[int](), list[np.ndarray](), self._tokens
+        for part, ids in zip(parts, encoded, strict=True):
+            opening = self._openings.get(part.label, self._openings.get(None))
+            if opening is not None and not self._inside:
+                pieces.append(opening)
+                end += 1
+            if self._inside or not part.ends_document or len(ids) >= OPENING_TOKENS:  # quick for many short documents
+                openings.append(self._places.openings(ids, end, -1 if opening is None else int(opening[0])))
+            pieces.append(ids)
+            end += len(ids)
+            if part.ends_document or part.is_cut:
+                pieces.append(self._eos)
+                end += 1
+                ends.append(end)
+            self._inside = not (part.ends_document or part.is_cut)
+        self._append(pieces, ends, openings)
+        text = "\n".join(part.text for part in parts)
+        newlines = len(parts) - 1  # those between the parts
+        self._documents += sum(part.ends_document for part in parts)
+        self._characters += len(text) - newlines
+        self._bytes += len(text.encode()) - newlines
+        self._words += len(text.split()) + len(ends)
+        spelling = self._tokenizer.spelling(text)
+        self._unknown_words += len(spelling)
+        self._spelling += sum(spelling)
+        self._lost_bytes += self._tokenizer.lost_bytes(text)
+
+    def _append(self, pieces: Sequence[np.ndarray], ends: Sequence[int], openings: Sequence[np.ndarray]) -> None:
+        ids = np.concatenate(pieces, dtype=self._dtype, casting="unsafe")
+        ids.tofile(self._files[IDS])
+        np.array(ends, np.int64).tofile(self._files[ENDS])
+        for places in openings:
+            places.tofile(self._files[OPENINGS])
+        self._counts += np.bincount(ids, minlength=len(self._counts))
+        self._counts[self._first_label :] = 0
+        self._tokens += len(ids)
+        self._ends += len(ends)
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def finish(self) -> SplitSummary:
+        """Closes what is still open, writes the counts, and sums up."""
+        if self._inside:  # the document goes on in another shard
+            self._append([self._eos], [self._tokens + 1], [])
+            self._words += 1
+        self._counts.tofile(self._folder / f"{self._split}{COUNTS}.bin")
+        return SplitSummary(
+            self._tokens,
+            self._documents,
+            self._ends,
+            self._characters,
+            self._bytes,
+            self._words,
+            self._unknown_words,
+            self._spelling,
+            self._lost_bytes,
+        )
+
+
+class Places:
+    """Where inside a document a text may be begun to be read, as if it opened there.
+
+    Those are the beginnings of paragraphs; where these are few, those of lines, of sentences, or of any characters.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        pieces = tokenizer.piece_bytes
+        self._ends_line = np.array([piece.endswith(b"\n") for piece in pieces])
+        self._ends_paragraph = np.array([piece.endswith(b"\n\n") for piece in pieces])
+        self._ends_sentence = np.array([piece.endswith(SENTENCE_ENDS) for piece in pieces])
+        self._inside_character = np.array([piece[:1] >= b"\x80" and piece[:1] < b"\xc0" for piece in pieces])
+
+    def openings(self, ids: np.ndarray, start: int, label: int) -> np.ndarray:
+        """Of ids [N] that begin at `start` of a stream: (position, `label`) int64 [n, 2], `SPACING` and more apart."""
+        line, least = self._ends_line[ids], len(ids) // OPENING_TOKENS
+        found = np.flatnonzero(self._ends_paragraph[ids[:-1]] | (line[:-1] & np.append(False, line[:-2]))) + 1
+        for flags in (line, self._ends_sentence[ids], ~np.append(self._inside_character[ids[1:]], True)):
+            if len(found) > least:
+                break
+            found = np.flatnonzero(flags[:-1]) + 1
+        found = found[np.diff(found // SPACING, prepend=-1) > 0] + start
+        return np.stack([found, np.full_like(found, label)], axis=1)
+
+
+def encode_parts(
+    parts: Iterable[tuple[str, Part]],
+    tokenizer: Tokenizer,
+    folder: Path,
+    progress: Progress | None = None,
+    facts: Mapping[str, str] | None = None,
+    encode: Encode | None = None,
+) -> None:
+    """Writes the ids of all parts, each with its split, to a new `folder`, and `facts` to its summary.
+
+    `encode` makes of batches of texts the ids of each; by default those of the likeliest pieces.
+    """
+    dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
+    with new_folder(folder) as temporary, ExitStack() as files:
+        with writing(folder):
+            writers = {
+                split: files.enter_context(closing(_SplitWriter(temporary, split, tokenizer, dtype)))
+                for split in ("train", "valid")
+            }
+        ahead, batches = itertools.tee(_batched(parts))
+        texts = ([part.text for _, part in batch] for batch in ahead)
+        found = encode(texts) if encode else encode_batches(texts, tokenizer, dtype)
+        for encoded, batch in zip(found, batches, strict=True):
+            with writing(folder):
+                for split, writer in writers.items():
+                    chosen = [number for number, (name, _) in enumerate(batch) if name == split]
+                    writer.write([batch[number][1] for number in chosen], [encoded[number] for number in chosen])
+            if progress:
+                progress(sum(len(part.text) for _, part in batch))
+        first_label = tokenizer.first_label if tokenizer.labels else None
+        with writing(folder):
+            summary = {split: asdict(writer.finish()) for split, writer in writers.items()}
+            description = {"dtype": dtype.name, "eos": tokenizer.eos_id, "first_label": first_label}
+            (temporary / SUMMARY).write_text(json.dumps({**description, **(facts or {}), **summary}), encoding="utf-8")
+
+
+def _batched(parts: Iterable[tuple[str, Part]]) -> Iterator[list[tuple[str, Part]]]:
+    batch: list[tuple[str, Part]] = []
+    characters = 0
+    for item in parts:
+        batch.append(item)
+        characters += len(item[1].text)
+        if characters >= ENCODE_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch

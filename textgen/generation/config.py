@@ -1,0 +1,227 @@
+"""Settings of sampling and of beam search.
+
+Names and meanings are llama.cpp's, or those of Hugging Face transformers where llama.cpp has no such setting.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from textgen.errors import ConfigError
+from textgen.settings import Settings, check_text, setting
+from textgen.tokenizer.config import MAX_VOCAB_SIZE
+
+UNITS = ("document", "sentence", "line", "paragraph")
+SAMPLERS = (  # in the order in which they are applied: penalties, then filters, then the temperature
+    "penalties", "dry",
+    "top_n_sigma", "top_k", "typical_p", "top_p", "min_p", "epsilon_cutoff", "eta_cutoff", "xtc",
+    "temperature",
+)  # fmt: skip
+MAX_LOOK_BACK = 1 << 16  # tokens that a penalty remembers
+MAX_BIAS = 100.0  # nats: enough to force or forbid a token
+MAX_COUNT = 1 << 62
+
+REPETITION, CONSTRAINTS, MORE, SEARCH = "Repetition", "Constraints", "More samplers", "Search"
+
+
+@dataclass(frozen=True)
+class SamplingConfig(Settings):
+    """How the next token is drawn, and where the text ends.
+
+    Example:
+        >>> SamplingConfig(temperature=0.7, top_p=0.9, max_tokens=50).top_p
+        0.9
+    """
+
+    temperature: float = setting(
+        0.8, "Divide the logits by this. Below 1 is safer, above 1 wilder, 0 takes the likeliest token.",
+        low=0.0, high=100.0,
+    )  # fmt: skip
+    top_k: int = setting(0, "Sample from the N likeliest tokens; 0 is off.", low=0, high=MAX_VOCAB_SIZE)
+    top_p: float = setting(
+        1.0, "Sample from the likeliest tokens with this total probability (nucleus sampling); 1 is off.",
+        low=0.0, high=1.0,
+    )  # fmt: skip
+    min_p: float = setting(
+        0.05, "Drop tokens less likely than this share of the likeliest; 0 is off.", low=0.0, high=1.0
+    )
+    max_tokens: int = setting(500, "Tokens at most, after the prompt.", low=1, high=MAX_COUNT)
+    max_seconds: float | None = setting(None, "Seconds at most for each text, reading the prompt included.",
+        low=0.0, high=1e9)  # fmt: skip
+    stop: tuple[str, ...] = setting((), "Stop before this text. May be given several times.")
+    until: str = setting(
+        "document", "Stop at the end of the document, or of the first sentence, line or paragraph.", choices=UNITS
+    )
+    label: str | None = setting(None, "Write as in documents with this label; see --labels of textgen train.",
+        metavar="NAME")  # fmt: skip
+    heal: bool = setting(True, "Let the first token complete the last, unfinished token of the prompt.")
+    seed: int | None = setting(
+        None, "Seed of the random numbers: the same seed gives the same text.", low=0, high=(1 << 63) - 1
+    )
+    top_logprobs: int | None = setting(
+        None, "With --json, report log probabilities, also of the N likeliest tokens.", low=0, high=MAX_VOCAB_SIZE
+    )
+
+    samplers: str = setting(
+        ";".join(SAMPLERS), "Samplers to apply, in this order; those left out are off.", section=MORE, metavar="NAMES"
+    )
+    dynatemp_range: float = setting(
+        0.0, "Let the temperature vary by up to this, lower where the entropy is low; 0 is off.",
+        low=0.0, high=100.0, section=MORE,
+    )  # fmt: skip
+    dynatemp_exponent: float = setting(
+        1.0, "Exponent of the normalized entropy in the dynamic temperature.", low=0.0, high=100.0, section=MORE
+    )
+    typical_p: float = setting(
+        1.0, "Locally typical sampling with this total probability (Meister et al. 2023); 1 is off.",
+        low=0.0, high=1.0, section=MORE,
+    )  # fmt: skip
+    top_n_sigma: float = setting(
+        0.0, "Drop logits more than N standard deviations below the highest; 0 is off.",
+        low=0.0, high=1e3, section=MORE,
+    )  # fmt: skip
+    epsilon_cutoff: float = setting(
+        0.0, "Drop tokens less likely than this (Hewitt et al. 2022); 0 is off.", low=0.0, high=1.0, section=MORE
+    )
+    eta_cutoff: float = setting(
+        0.0, "The same, with a cut-off that falls where the entropy is high; 0 is off.",
+        low=0.0, high=1.0, section=MORE,
+    )  # fmt: skip
+    xtc_probability: float = setting(
+        0.0, "Probability of dropping the likeliest tokens, all but the least likely of them (XTC); 0 is off.",
+        low=0.0, high=1.0, section=MORE,
+    )  # fmt: skip
+    xtc_threshold: float = setting(0.1, "XTC drops tokens above this probability.", low=0.0, high=1.0, section=MORE)
+    mirostat: int = setting(
+        0, "Mirostat version 1 or 2, in place of all filters (Basu et al. 2021); 0 is off.",
+        low=0, high=2, section=MORE,
+    )  # fmt: skip
+    mirostat_tau: float = setting(5.0, "Target surprisal of mirostat, in bits a token.", low=0.0, high=100.0,
+        section=MORE)  # fmt: skip
+    mirostat_eta: float = setting(0.1, "Learning rate of mirostat.", low=0.0, high=1.0, section=MORE)
+
+    repeat_penalty: float = setting(
+        1.0, "Divide the positive logits of recent tokens by this, multiply the negative; 1 is off.",
+        low=0.01, high=100.0, section=REPETITION,
+    )  # fmt: skip
+    presence_penalty: float = setting(
+        0.0, "Subtract this from the logits of recent tokens.", low=-100.0, high=100.0, section=REPETITION
+    )
+    frequency_penalty: float = setting(
+        0.0, "Subtract this from the logit of a recent token, once for each occurrence.",
+        low=-100.0, high=100.0, section=REPETITION,
+    )  # fmt: skip
+    repeat_last_n: int = setting(
+        64, "Number of recent tokens for these three.", low=0, high=MAX_LOOK_BACK, section=REPETITION
+    )
+    dry_multiplier: float = setting(
+        0.0, "Strength of the DRY penalty on tokens that prolong a repetition; 0 is off.",
+        low=0.0, high=100.0, section=REPETITION,
+    )  # fmt: skip
+    dry_base: float = setting(
+        1.75, "Base of the DRY penalty's growth with the length of the repetition.",
+        low=1.0, high=100.0, section=REPETITION,
+    )  # fmt: skip
+    dry_allowed_length: int = setting(
+        2, "Longest repetition without a DRY penalty, in tokens.", low=1, high=MAX_LOOK_BACK, section=REPETITION
+    )
+    dry_penalty_last_n: int = setting(
+        1024, "Number of recent tokens for DRY.", low=0, high=MAX_LOOK_BACK, section=REPETITION
+    )
+    dry_sequence_breakers: tuple[str, ...] = setting(
+        ("\n", ":", '"', "*"), "DRY ends a repetition at tokens with this text. May be given several times.",
+        section=REPETITION,
+    )  # fmt: skip
+    no_repeat_ngram_size: int = setting(
+        0, "Never repeat a sequence of N tokens; 0 is off.", low=0, high=MAX_LOOK_BACK, section=REPETITION
+    )
+
+    logit_bias: tuple[str, ...] = setting(
+        (), "Add NUMBER nats to the logit of the token TEXT, or of token #ID. May be given several times.",
+        section=CONSTRAINTS, metavar="TEXT=NUMBER",
+    )  # fmt: skip
+    ban: tuple[str, ...] = setting((), "Never write this text. May be given several times.", section=CONSTRAINTS)
+    require: tuple[str, ...] = setting(
+        (), "Write this text before the end. May be given several times.", section=CONSTRAINTS
+    )
+    min_tokens: int = setting(
+        0, "Tokens at least before the document may end.", low=0, high=MAX_COUNT, section=CONSTRAINTS
+    )
+    no_copy: int | None = setting(
+        None, "Never copy more than N tokens in a row from the training text; the prompt does not count.",
+        low=1, high=MAX_COUNT, section=CONSTRAINTS,
+    )  # fmt: skip
+
+    def check(self) -> None:
+        """Checks what the fields say together."""
+        sampler_names(self.samplers)
+        for name in ("stop", "ban", "require", "dry_sequence_breakers", "logit_bias"):
+            check_text(name, *getattr(self, name))
+        if self.label is not None:
+            check_text("label", self.label)
+        for entry in self.logit_bias:
+            parse_bias(entry)
+        for name in ("stop", "ban", "require", "dry_sequence_breakers"):
+            if "" in getattr(self, name):
+                raise ConfigError(f"{name} holds an empty text, which stands everywhere: leave it out.")
+        if self.min_tokens > self.max_tokens:
+            raise ConfigError(f"min_tokens ({self.min_tokens:,}) is more than max_tokens ({self.max_tokens:,}).")
+        for text in self.require:
+            for banned in self.ban:
+                if banned in text:
+                    raise ConfigError(f"A text cannot contain {text!r} (require) but not {banned!r} (ban).")
+
+
+@dataclass(frozen=True)
+class SearchConfig(Settings):
+    """Beam search for the likeliest texts, in place of sampling. Names and meanings are those of transformers."""
+
+    num_beams: int = setting(
+        4, "Search for the likeliest texts with N beams, instead of sampling.", low=1, high=1 << 10, section=SEARCH
+    )
+    num_beam_groups: int = setting(
+        1, "Groups of beams that avoid each other's tokens (Vijayakumar et al. 2018).", low=1, high=1 << 10,
+        section=SEARCH,
+    )  # fmt: skip
+    diversity_penalty: float = setting(
+        0.5, "Nats subtracted from a token for each beam of earlier groups that takes it in the same step.",
+        low=0.0, high=1e3, section=SEARCH,
+    )  # fmt: skip
+    length_penalty: float = setting(
+        1.0, "Divide the log probability of a text by its length to this power.", low=-10.0, high=10.0, section=SEARCH
+    )
+
+    def check(self) -> None:
+        """Checks what the fields say together."""
+        if self.num_beams % self.num_beam_groups:
+            raise ConfigError(
+                f"num_beams ({self.num_beams}) must be a multiple of num_beam_groups ({self.num_beam_groups})."
+            )
+
+
+def sampler_names(text: str) -> tuple[str, ...]:
+    """The names in a `samplers` setting, as `SAMPLERS` has them. Raises `ConfigError`."""
+    names = tuple(name.strip().replace("-", "_") for name in re.split("[;,]", text) if name.strip())
+    for name in names:
+        if name not in SAMPLERS:
+            raise ConfigError(f"There is no sampler {name!r}. There are: {', '.join(SAMPLERS)}.")
+        if names.count(name) > 1:
+            raise ConfigError(f"samplers has {name} more than once: each is applied once.")
+    return names
+
+
+def parse_bias(entry: str) -> tuple[str | int, float]:
+    """A `logit_bias` entry, TEXT=NUMBER or #ID=NUMBER, as its text or id and its number. Raises `ConfigError`."""
+    text, _, number = entry.rpartition("=")
+    try:
+        bias = float(number)
+    except ValueError:
+        bias = math.nan
+    if not text or not abs(bias) <= MAX_BIAS:
+        raise ConfigError(
+            f"logit_bias must be TEXT=NUMBER or #ID=NUMBER, the number from -{MAX_BIAS:g} to {MAX_BIAS:g}. "
+            f"Received: {entry!r}."
+        )
+    return int(text[1:]) if re.fullmatch("#[0-9]+", text) else text, bias

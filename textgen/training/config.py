@@ -1,0 +1,177 @@
+"""Settings of training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from textgen.errors import ConfigError
+from textgen.settings import Settings, setting
+
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+STRATEGIES = ("auto", "single", "mirrored", "multiworker")
+OPTIMIZERS = ("adamw", "adam", "sgd", "asgd", "rmsprop", "lamb")
+DECOUPLED = ("adamw", "lamb")  # optimizers whose weight decay is not part of the gradient
+AVERAGES = ("none", "ema", "last-k")
+SCHEDULES = (
+    "cosine", "linear", "constant", "step", "exponential", "inverse-sqrt", "triangular", "one-cycle", "plateau",
+)  # fmt: skip
+INITIALIZERS = ("orthogonal", "glorot")
+INITIAL = ("recurrent_initializer", "forget_bias")
+"""Used only to initialize weights, so fixed on resume and fine-tuning."""
+FIXED_ON_RESUME = (*INITIAL, "sequence_length", "random_bptt", "subword_alpha", "valid_fraction", "seed")
+"""A run's position in the text depends on these, so a resumed run keeps them."""
+
+SCHEDULE, OPTIMIZER, AVERAGING = "Learning rate schedule", "Optimizer", "Weight averaging"
+REGULARIZATION, WINDOWS, VALIDATION = "Regularization", "Batches and state", "Validation and checkpoints"
+LARGE = 1 << 20
+
+
+@dataclass(frozen=True)
+class TrainingConfig(Settings):
+    """How the network is trained.
+
+    The budget is `epochs`, `steps` or `minutes`; of several, the one that is spent first ends the run.
+
+    Example:
+        >>> TrainingConfig(batch_size=16, gradient_accumulation_steps=4).num_streams
+        64
+    """
+
+    batch_size: int = setting(32, "Sequences in a batch (B).", low=1, high=1 << 16, planned=True)
+    gradient_accumulation_steps: int = setting(
+        1, "Batches whose gradients are summed for one update.", low=1, high=1 << 12, section=WINDOWS
+    )
+    sequence_length: int = setting(64, "Tokens of truncated backpropagation through time (T).", low=1, high=1 << 16)
+    random_bptt: float = setting(
+        0.0, "Share of windows with a shorter, random length (Merity et al. 2017).", low=0.0, high=1.0, section=WINDOWS
+    )
+    carry_state: bool = setting(
+        True, "Start each window from the state at the end of the one before, not from zeros.", section=WINDOWS
+    )
+    recurrent_initializer: str = setting(
+        "orthogonal", "Initializer of the recurrent kernels.", choices=INITIALIZERS, section=REGULARIZATION
+    )
+    forget_bias: float = setting(
+        1.0, "Initial bias of the forget gates (Jozefowicz et al. 2015).", low=-100.0, high=100.0,
+        section=REGULARIZATION,
+    )  # fmt: skip
+    learning_rate: float = setting(3e-3, "Peak learning rate.", low=0.0, high=1e3, planned=True)
+    schedule: str = setting("cosine", "Learning rate schedule after the warm-up.", choices=SCHEDULES)
+    warmup_fraction: float = setting(
+        0.02, "Share of the run in which the learning rate rises from 0.", low=0.0, high=1.0, section=SCHEDULE
+    )
+    hold_fraction: float = setting(
+        0.0, "Share of the run in which it then stays at the peak.", low=0.0, high=1.0, section=SCHEDULE
+    )
+    final_learning_rate_fraction: float = setting(
+        0.02, "Learning rate at the end, as a share of the peak.", low=0.0, high=1.0, section=SCHEDULE
+    )
+    num_decays: int = setting(3, "Decays of the step schedule.", low=1, high=LARGE, section=SCHEDULE)
+    decay_factor: float = setting(0.5, "Factor of each decay of step and plateau.", low=0.0, high=1.0, section=SCHEDULE)
+    plateau_patience: int = setting(
+        1, "Validations without improvement before plateau decays.", low=0, high=LARGE, section=SCHEDULE
+    )
+    num_cycles: int = setting(4, "Cycles of the triangular schedule.", low=1, high=LARGE, section=SCHEDULE)
+    optimizer: str = setting("adamw", "Optimizer.", choices=OPTIMIZERS)
+    momentum: float = setting(0.0, "Momentum of sgd, asgd and rmsprop.", low=0.0, high=0.999999, section=OPTIMIZER)
+    beta_1: float = setting(
+        0.9, "Decay rate of the first moment (adam, adamw, lamb).", low=0.0, high=0.999999, section=OPTIMIZER
+    )
+    beta_2: float = setting(
+        0.99, "Decay rate of the second moment (adam, adamw, lamb, rmsprop).", low=0.0, high=0.999999,
+        section=OPTIMIZER,
+    )  # fmt: skip
+    epsilon: float = setting(
+        1e-8, "Added to the denominator (adam, adamw, lamb, rmsprop).", low=1e-16, high=1.0, section=OPTIMIZER
+    )
+    nonmonotone_interval: int = setting(
+        5, "asgd starts averaging once a score is worse than the best of more than N validations before.",
+        low=1, high=1 << 10, section=AVERAGING,
+    )  # fmt: skip
+    weight_averaging: str = setting(
+        "none", "Average the weights for validation and for the saved model.", choices=AVERAGES, section=AVERAGING
+    )
+    ema_decay: float = setting(
+        0.999, "Decay rate of the exponential moving average.", low=0.0, high=0.9999999, section=AVERAGING
+    )
+    num_averaged: int = setting(5, "Validations whose weights last-k averages.", low=1, high=1 << 10, section=AVERAGING)
+    weight_decay: float = setting(
+        0.02, "Weight decay of matrices; biases and norms do not decay.", low=0.0, high=1e3, planned=True,
+        section=REGULARIZATION,
+    )  # fmt: skip
+    activation_penalty: float = setting(
+        0.0, "Activation regularization (AR) of the last layer's outputs (Merity et al. 2017).",
+        low=0.0, high=1e3, section=REGULARIZATION,
+    )  # fmt: skip
+    temporal_penalty: float = setting(
+        0.0, "Temporal activation regularization (TAR) of the same.", low=0.0, high=1e3, section=REGULARIZATION
+    )
+    subword_alpha: float = setting(
+        0.0, "Sample the segmentation of the training text (Kudo 2018): 0.1 to 0.5 for unigram, 0.1 for bpe; 0 is off.",
+        low=0.0, high=1.0, section=REGULARIZATION,
+    )  # fmt: skip
+    label_smoothing: float = setting(
+        0.0, "Share of each target spread over all tokens.", low=0.0, high=0.95, section=REGULARIZATION
+    )
+    freeze_layers: tuple[str, ...] = setting(
+        (), "Do not train this layer, such as embedding or lstm_0. May be given several times.",
+        metavar="LAYER", section=REGULARIZATION,
+    )  # fmt: skip
+    clip_norm: float = setting(0.5, "Clip the global norm of the gradient to this.", low=1e-12, section=OPTIMIZER)
+    clip_value: float | None = setting(None, "Clip each gradient value to this instead.", low=1e-12, section=OPTIMIZER)
+    epochs: float | None = setting(None, "Passes over the training text.", low=1e-9, high=1e12, planned=True)
+    steps: int | None = setting(None, "Updates of the weights.", low=1, high=10**12)
+    minutes: float | None = setting(
+        None, "Minutes of training. Of several limits, the first one reached ends the run.", low=1e-9, high=1e12
+    )
+    num_validations: int = setting(10, "Validations in a run.", low=1, high=LARGE, section=VALIDATION)
+    valid_tokens: int = setting(
+        50_000, "Held-out tokens that each validation scores; the last one scores more.",
+        low=1, high=1 << 40, planned=True, section=VALIDATION,
+    )  # fmt: skip
+    patience: int | None = setting(
+        5, "Stop after N validations without improvement.", low=1, high=LARGE, section=VALIDATION
+    )
+    valid_fraction: float = setting(
+        0.1, "Share of the corpus held out for validation, 4 MB at most.", low=1e-6, high=0.5
+    )
+    label_dropout: float = setting(
+        0.1, "Share of labels hidden in training, so that the model can also write without one.",
+        low=0.0, high=1.0, section=REGULARIZATION,
+    )  # fmt: skip
+    checkpoint_minutes: float = setting(10.0, "Minutes between checkpoints, at most.", low=0.0, section=VALIDATION)
+    keep_checkpoints: int = setting(2, "Number of checkpoints to keep.", low=1, high=LARGE, section=VALIDATION)
+    max_rollbacks: int = setting(
+        3, "Returns to a checkpoint after a diverging loss, at most.", low=0, high=LARGE, section=VALIDATION
+    )
+    precision: str = setting(
+        "auto",
+        "Precision of matrix products. auto picks bfloat16 where the hardware has it; float16 scales the loss.",
+        choices=PRECISIONS, section=WINDOWS,
+    )  # fmt: skip
+    seed: int = setting(
+        0, "Seed of the initial weights, the order of documents and dropout.", low=0, high=(1 << 63) - 1
+    )
+
+    def check(self) -> None:
+        """Checks what the fields say together."""
+        if self.optimizer == "asgd" and self.weight_averaging != "none":
+            raise ConfigError("The optimizer asgd averages by itself: leave out weight_averaging, or choose sgd.")
+        if self.schedule == "inverse-sqrt" and not self.warmup_fraction:
+            raise ConfigError("The schedule inverse-sqrt needs a warm-up: set warmup_fraction above 0.")
+        if self.schedule == "exponential" and not self.final_learning_rate_fraction:
+            raise ConfigError("The schedule exponential never reaches 0: set final_learning_rate_fraction above 0.")
+
+    @property
+    def num_streams(self) -> int:
+        """Sequences in an update: the rows of all accumulated batches."""
+        return self.batch_size * self.gradient_accumulation_steps
+
+
+@dataclass(frozen=True)
+class TuningConfig(Settings):
+    """How an initial state is trained; see `textgen.training.state_tuning`."""
+
+    steps: int = setting(500, "Steps at most.", low=1, high=1 << 40)
+    learning_rate: float = setting(0.1, "Learning rate of Adam.", low=0.0, high=1e3)
+    seed: int = setting(0, "Seed of the order of windows.", low=0, high=(1 << 63) - 1)
