@@ -111,7 +111,7 @@ def write(
                 _edit(session)
     finally:
         session.save()
-        with suppress(OSError):  # the terminal may be gone
+        with suppress(OSError, TextgenError):  # the terminal may be gone
             if session.unsaved:
                 output.line(session.draft.text)  # nothing is lost, wherever it could not be written
             output.note(session.message)
