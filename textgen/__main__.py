@@ -8,7 +8,9 @@ def main() -> None:
     """Runs the program."""
     leave_out_current_folder()
     from textgen.cli import textgen
+    from textgen.cli.stderr import keep_going_without_stderr
 
+    keep_going_without_stderr()
     textgen(prog_name="textgen")
 
 
