@@ -41,7 +41,7 @@ class Distribution:
         self.worker = int(resolver.task_id or 0) if resolver and self.num_workers > 1 else 0
         self.num_replicas: int = self.strategy.num_replicas_in_sync
         self.is_chief = self.worker == 0
-        self._compiled_gather = tf.function(self._gather)  # one function, whatever the shapes
+        self._compiled_gather = tf.function(self._gather, autograph=False)  # one function, whatever the shapes
 
     @property
     def local_replicas(self) -> int:
