@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = {"tensorflow", "keras", "numpy", "sentencepiece", "rich", "tensorboard", "safetensors"}
+HEAVY = {"tensorflow", "keras", "numpy", "sentencepiece", "rich", "tensorboard", "safetensors", "prompt_toolkit"}
 
 
 def modules_after(code: str) -> set[str]:
