@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from loaded_modules import modules_after
 
-HEAVY = {"tensorflow", "keras", "numpy", "sentencepiece", "rich", "tensorboard", "safetensors"}
+HEAVY = {"tensorflow", "keras", "numpy", "sentencepiece", "rich", "tensorboard", "safetensors", "prompt_toolkit"}
 
 
 @pytest.mark.parametrize(

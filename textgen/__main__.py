@@ -8,9 +8,11 @@ def main() -> None:
     """Runs the program, which has its process to itself."""
     leave_out_current_folder()
     from textgen.cli import textgen
+    from textgen.cli.stderr import keep_going_without_stderr
     from textgen.runtime import configure_process
 
     configure_process()
+    keep_going_without_stderr()
     textgen(prog_name="textgen")
 
 

@@ -351,7 +351,7 @@ def test_models_list_show_and_remove(models: Path, tmp_path: Path) -> None:
     shutil.copytree(models / "songs", folder / "songs")  # other tests may have trained beside it
     assert "songs" in run("models", "list", "--models-dir", str(folder)).stdout
     assert json.loads(run("models", "list", "--models-dir", str(folder), "--json").stdout)[0]["name"] == "songs"
-    assert "LSTM layers of 16 units" in run("models", "show", "--models-dir", str(folder)).stdout
+    assert "1 LSTM layer of 16 units" in run("models", "show", "--models-dir", str(folder)).stdout
     assert run("models", "remove", "songs", "--models-dir", str(folder), stdin="n\n").exit_code == 1
     assert (folder / "songs").exists()
     assert run("models", "remove", "songs", "--yes", "--models-dir", str(folder)).exit_code == 0

@@ -109,10 +109,10 @@ def test_a_prompt_that_is_not_utf_8_is_one_line(tmp_path: Path, tiny_models: Pat
     command = ["sample", "tiny", "--models-dir", str(tiny_models)]
     messages = [
         run(*command, "--prompt-file", str(path)).stderr.replace(str(path), "it"),
-        run(*command, "--prompt", "-", stdin=b"caf\xe9").stderr.replace("standard input", "it"),
+        run(*command, "--prompt", "-", stdin=b"caf\xe9").stderr.replace("Standard input", "it"),
     ]
     assert messages[0] == messages[1]
-    assert messages[0].startswith("Error: Cannot read it: 'utf-8' codec")
+    assert messages[0].startswith("Error: it is not UTF-8 text: 'utf-8' codec")
 
 
 # === Escapes in what is typed ===

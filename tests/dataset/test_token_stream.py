@@ -32,7 +32,7 @@ from textgen import storage
 from textgen.corpus import documents as documents_module
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus, Part
-from textgen.dataset import parallel_encoding, split, token_stream
+from textgen.dataset import parallel_encoding, split, token_stream, token_writer
 from textgen.dataset.batches import Batches
 from textgen.dataset.split import hold_out
 from textgen.dataset.token_cache import TokenData, encode_corpus, prepare

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from suggesters import Telling
 
-from textgen.editor.session import Draft, Session
+from textgen.editor.session import CancellableModel, Cancelled, Draft, Session
 from textgen.errors import TextgenError
+from textgen.generation.suggestions import Suggester
+from textgen.saved_model.saved_model import load_model
+from textgen.tokenizer.tokenizer import Tokenizer
 
 # === The draft ===
 
@@ -91,6 +95,53 @@ def test_suggestions_depend_on_page_temperature_and_seed_and_are_worked_out_once
     assert first(session) == " 1: 6 2.0 0 0"
 
 
+def test_suggestions_are_known_once_they_are_computed_for_the_text_as_it_stands(tmp_path: Path) -> None:
+    session = session_of(tmp_path / "new.txt", "So")
+    assert session.known() is None
+    request = session.start()
+    session.type("!")
+    found = session.compute(request)
+    assert session.known() is None
+    session.undo()
+    assert session.known() == found
+    session.redraw()
+    assert session.known() is None
+    assert first(session) == " 1: 6 0.8 0 1"
+    assert session.known() == session.suggestions()
+
+
+def test_computing_can_be_cancelled_between_two_steps_and_goes_on_from_there(
+    tmp_path: Path, tokenizer: Tokenizer, tiny_models: Path
+) -> None:
+    class Stopping(CancellableModel):
+        steps_left = 0
+
+        def _check(self) -> None:
+            self.steps_left -= 1
+            if self.steps_left == 0:
+                session.cancel()
+            super()._check()
+
+    text = "The cat sat on the mat. " * 20
+    writer = load_model("tiny", tiny_models).writer()
+    expected = Suggester(writer, tokenizer).suggest(text, length=6)
+    event = threading.Event()
+    model = Stopping(writer, event)
+    session = Session(Suggester(model, tokenizer), tmp_path / "new.txt", length=6, temperature=0.8, cancelled=event)
+    session.replace(text)
+    cancelled = 0
+    for steps in range(3, 60, 7):
+        model.steps_left = steps
+        try:
+            session.compute(session.start())
+        except Cancelled:
+            cancelled += 1
+            assert session.known() is None
+    assert cancelled >= 3
+    model.steps_left = -1
+    assert session.compute(session.start()) == expected
+
+
 def test_taking_a_suggestion_and_taking_it_back(tmp_path: Path) -> None:
     session = session_of(tmp_path / "new.txt", "So")
     session.take(2)
@@ -131,8 +182,8 @@ def test_deleting(tmp_path: Path, text: str, without_character: str, without_wor
 
 def test_what_is_pasted_is_one_step_and_commands_no_terminal(tmp_path: Path) -> None:
     session = session_of(tmp_path / "new.txt", "So ")
-    session.paste("1 2\n\t\x1b[31m月\x07")
-    assert session.draft.text == "So 1 2\n\t[31m月"
+    session.paste("1 2\r\n\r\t\x1b[31m月\x07")
+    assert session.draft.text == "So 1 2\n\n\t[31m月"
     session.undo()
     assert session.draft.text == "So "
 

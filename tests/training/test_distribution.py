@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -151,6 +152,11 @@ def test_the_template_for_kubernetes_sets_tf_config(tmp_path: Path, monkeypatch:
     }
     monkeypatch.setenv("TF_CONFIG", done.stdout)
     assert is_follower()
+    assert "--trust-network" in script
+    policy = next(part for part in template.split("---\n") if "kind: NetworkPolicy" in part)
+    selected = "matchLabels:\njob-name: textgen\n"  # these pods, and only from them
+    assert re.sub(r"\n +", "\n", policy).count(selected) == 2
+    assert "- Ingress" in policy
 
 
 def test_the_template_for_slurm_trains_and_goes_on(tmp_path: Path) -> None:
@@ -165,6 +171,7 @@ def test_the_template_for_slurm_trains_and_goes_on(tmp_path: Path) -> None:
     subprocess.run(["bash", str(SCRIPTS / "train.slurm")], env=environment, check=True, capture_output=True)
     first, second = said.read_text(encoding="utf-8").splitlines()
     assert "textgen train --strategy multiworker --name news" in first
+    assert "--trust-network" in first
     assert first.endswith(f"{tmp_path}/news-prepared --batch-size 256")
     assert second.endswith("--resume")
 

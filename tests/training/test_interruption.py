@@ -60,8 +60,8 @@ def make(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Make
         trainer = Trainer(model, data, config, checkpoints, save_best=lambda scores: None, distribution=distribution)
         batches = list(itertools.islice(trainer._batches.epoch(0, rows=trainer._rows), STEPS + 1))
         object.__setattr__(trainer._batches, "dataset", lambda epoch, step, **_: iter(batches[step:]))
-        scores = trainer._evaluator.scores(data.valid, 64)
-        trainer._evaluator.scores = lambda *_: scores  # type: ignore[method-assign]
+        scores = trainer.evaluator.scores(data.valid, 64)
+        trainer.evaluator.scores = lambda *_: scores  # type: ignore[method-assign]
         return trainer
 
     return made

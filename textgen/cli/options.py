@@ -303,12 +303,13 @@ def read_text(path: str) -> str:
 
     Raises `TextgenError` for what is not UTF-8.
     """
-    name = "standard input" if path == "-" else path
+    name = "Standard input" if path == "-" else path
     try:
         text = (standard_bytes().read() if path == "-" else Path(path).read_bytes()).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise TextgenError(f"Cannot read {name}: {why}. It must be UTF-8 text.") from None
+    except UnicodeDecodeError as error:
+        raise TextgenError(f"{name} is not UTF-8 text: {error}. Convert it first.") from None
+    except OSError as error:
+        raise TextgenError(f"Cannot read {name}: {error.strerror or error}. Name a UTF-8 text.") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

@@ -79,8 +79,10 @@ def data(content: bytes) -> None:
 
 
 def control(sequence: str) -> None:
-    """Tells the terminal something. What it is told is ours, never part of a text."""
-    _send(_standard_output(), sequence)
+    """Tells the terminal something. What it is told is ours, never part of a text. Raises `OSError` if it is gone."""
+    stream = _standard_output()
+    stream.write(sequence)
+    stream.flush()
 
 
 def note(text: str = "") -> None:

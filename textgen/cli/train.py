@@ -385,6 +385,9 @@ def _plan(
     elif valid is not None:
         mode = text.documents_mode if isinstance(text, Corpus) else config.documents
         held_out = Corpus([valid], replace(config, documents=mode))  # cut as the text to train on
+        held_out.stats()
+        held_out.say_skipped(output.note)
+        held_out.say_left_out(output.note)
     if isinstance(text, Corpus):
         text.say_skipped(output.note)
     text.stats()  # complains before the slow part

@@ -38,7 +38,7 @@ PLAIN_ENCODINGS = ("utf-8", "ascii", "iso8859", "cp125", "koi8", "gb", "big5", "
 """Names (their beginnings) of encodings in which the byte 10 is a newline, wherever one begins to read."""
 
 HALVES = re.compile("[\ud800-\udfff]")  # of characters
-NOT_OF_FILES = ("idna", "punycode", "unicode-escape", "raw-unicode-escape", "unicode_escape", "raw_unicode_escape")
+NOT_OF_FILES = ("idna", "punycode", "unicode-escape", "raw-unicode-escape")
 """Encodings of names and of literals in programs."""
 GLANCE_BYTES = 1 << 16  # of the beginning, middle and end of a file, by which it is recognised
 
@@ -197,7 +197,7 @@ class Source:
     def texts(self) -> Iterator[str]:
         """The decoded text, newlines normalised, without a byte-order mark."""
         decoder = text_decoder(self.config.encoding)
-        may_be_half = not is_plain(self.config.encoding)  # as in \\u escapes and UTF-7, which hold any code
+        may_be_half = not is_plain(self.config.encoding)  # as in UTF-7, which holds any code
         if self.config.newlines == "normalize":
             decoder = io.IncrementalNewlineDecoder(decoder, True)  # type: ignore[assignment]
         fed = self.start  # bytes

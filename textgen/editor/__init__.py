@@ -1,1 +1,1 @@
-"""Writing a text together with a model in the terminal."""
+"""Writing a text together with a model: the full-screen editor of `textgen write`."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+import threading
 import unicodedata
 from codecs import BOM_UTF8
 from collections import Counter
 from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from textgen.errors import TextgenError
+from textgen.generation.decoding import StepModel
 from textgen.generation.suggestions import Suggester, Suggestion
 from textgen.storage import check_writable, write_file
 
@@ -91,11 +96,73 @@ class TextFile:
         write_file(self._path, self._mark + text.replace("\n", self._newline).encode())
 
 
-class Session:
-    """A draft that stands in a file, with suggestions; `message` says what the last action has to say."""
+class Cancelled(Exception):
+    """The suggestions that were being computed are no longer wanted."""
 
-    def __init__(self, suggester: Suggester, path: Path, *, length: int, temperature: float) -> None:
-        """Goes on with the text in `path`, if there is one. Raises `TextgenError` where that cannot be read."""
+
+class CancellableModel:
+    """A model whose user, in another thread, can be stopped between two steps."""
+
+    def __init__(self, model: StepModel, cancelled: threading.Event) -> None:
+        """While `cancelled` is set, every step raises `Cancelled`."""
+        self._model = model
+        self._cancelled = cancelled
+
+    def initial_state(self, batch_size: int) -> Any:
+        """The state of texts that have read nothing."""
+        return self._model.initial_state(batch_size)
+
+    def read(self, inputs: np.ndarray, state: Any) -> Any:
+        """inputs int32 [B, T], state before them -> state after them."""
+        self._check()
+        return self._model.read(inputs, state)
+
+    def step(self, ids: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
+        """ids int32 [B], state before them -> logits [B, V] of the next tokens, state after them."""
+        self._check()
+        return self._model.step(ids, state)
+
+    def _check(self) -> None:
+        if self._cancelled.is_set():
+            raise Cancelled
+
+
+class Request(NamedTuple):
+    """Everything that suggestions depend on."""
+
+    text: str
+    temperature: float
+    page: int
+    seed: int
+
+
+class Session:
+    """A draft that stands in a file, with suggestions; `message` says what the last action has to say.
+
+    One thread calls all methods, except `compute`, which may run in another.
+    """
+
+    def __init__(
+        self,
+        suggester: Suggester,
+        path: Path,
+        *,
+        length: int,
+        temperature: float,
+        cancelled: threading.Event | None = None,
+    ) -> None:
+        """Opens the text in `path`, if there is one.
+
+        Args:
+            suggester: Computes the suggestions.
+            path: The file of the text, which may not exist yet.
+            length: Maximum length of a suggestion, in tokens.
+            temperature: Sampling temperature after the first token of a suggestion.
+            cancelled: The event of the suggester's `CancellableModel`, if it has one.
+
+        Raises:
+            TextgenError: The file cannot be read.
+        """
         self._file = TextFile(path)
         self.draft = Draft(self._file.read())
         self.path = path
@@ -106,21 +173,44 @@ class Session:
         self._length = length  # of a suggestion, pieces
         self._seed = 0
         self._saved = self.draft.text
-        self._known: tuple[object, list[Suggestion]] = None, []  # suggestions, and what they depend on
+        self._known: tuple[Request | None, list[Suggestion]] = None, []  # suggestions, and what they depend on
+        self._cancelled = cancelled or threading.Event()
 
     @property
     def unsaved(self) -> bool:
         """Whether the file lacks something of the text."""
         return self.draft.text != self._saved
 
+    @property
+    def request(self) -> Request:
+        """What the suggestions for the text as it stands depend on."""
+        return Request(self.draft.text, self.temperature, self.page, self._seed)
+
+    def known(self) -> list[Suggestion] | None:
+        """The suggestions for the text as it stands; None if they have not been computed."""
+        request, found = self._known
+        return found if request == self.request else None
+
     def suggestions(self) -> list[Suggestion]:
-        """What may follow the text; worked out once."""
-        depends = self.draft.text, self.temperature, self.page, self._seed
-        if self._known[0] != depends:
-            text, temperature, page, seed = depends
-            found = self._suggester.suggest(text, length=self._length, temperature=temperature, page=page, seed=seed)
-            self._known = depends, found
-        return self._known[1]
+        """The suggestions for the text as it stands, which are computed if they have to be."""
+        known = self.known()
+        return self.compute(self.start()) if known is None else known
+
+    def start(self) -> Request:
+        """The request to compute next; takes a `cancel` back."""
+        self._cancelled.clear()
+        return self.request
+
+    def compute(self, request: Request) -> list[Suggestion]:
+        """Computes suggestions, perhaps in a thread, but one request at a time. Raises `Cancelled`."""
+        text, temperature, page, seed = request
+        found = self._suggester.suggest(text, length=self._length, temperature=temperature, page=page, seed=seed)
+        self._known = request, found
+        return found
+
+    def cancel(self) -> None:
+        """Stops a `compute` in another thread as soon as it can be stopped."""
+        self._cancelled.set()
 
     def type(self, character: str) -> None:
         """Appends a character."""
@@ -133,7 +223,8 @@ class Session:
         self._begin()
 
     def paste(self, text: str) -> None:
-        """Appends a text, but for what a terminal would take as commands."""
+        """Appends a text, its lines ended by \\n, but for what a terminal would take as commands."""
+        text = NEWLINE.sub("\n", text)
         self.replace(self.draft.text + "".join(c for c in text if c.isprintable() or c in "\n\t"))
 
     def take(self, number: int) -> None:

@@ -44,7 +44,7 @@ class Learner:
         rms = config.dynamic_rms
         self._squares = [tf.Variable(tf.zeros_like(trained), trainable=False) for trained in self._trained if rms]
         self._windows = tf.Variable(0.0, trainable=False)  # whose gradients these squares are the sum of
-        self._compiled = tf.function(self._read)
+        self._compiled = tf.function(self._read, autograph=False)
 
     def read(self, inputs: np.ndarray, targets: np.ndarray, state: Any) -> tuple[tf.Tensor, tf.Tensor, Any]:
         """A window: inputs, targets int32 [B, T], state before them -> nats [B, T], features [B, T, E], state after.

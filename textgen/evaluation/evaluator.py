@@ -187,4 +187,4 @@ def _compiled_losses(model: LanguageModel) -> Losses:
             states.append(shard_state)
         return tf.concat(nats, 0), tf.concat(features, 0), join_states(states)
 
-    return tf.function(losses)
+    return tf.function(losses, autograph=False)

@@ -24,9 +24,12 @@ class CompiledModel:
         self._read = tf.function(
             lambda inputs, state: model.features(inputs, state)[1],
             input_signature=[tf.TensorSpec((None, None), tf.int32), state],
+            autograph=False,
         )
         self._step = tf.function(
-            lambda ids, state: model.step(ids, state), input_signature=[tf.TensorSpec((None,), tf.int32), state]
+            lambda ids, state: model.step(ids, state),
+            input_signature=[tf.TensorSpec((None,), tf.int32), state],
+            autograph=False,
         )
 
     def initial_state(self, batch_size: int) -> Any:

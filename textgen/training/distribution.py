@@ -61,7 +61,7 @@ class Distribution:
         self.server = cluster["worker"][self.worker] if self.num_workers > 1 and cluster else ""  # opened here
         self.num_replicas: int = self.strategy.num_replicas_in_sync * (group.size if group else 1)
         self.is_chief = self.worker == 0
-        self._compiled_gather = tf.function(self._gather)  # one function, whatever the shapes
+        self._compiled_gather = tf.function(self._gather, autograph=False)  # one function, whatever the shapes
 
     @property
     def shares(self) -> Shares:

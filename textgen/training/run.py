@@ -373,12 +373,11 @@ class _Run:
 
     def _finish(self, reason: str) -> ModelFolder:
         """Scores the best weights on all of the held-out text."""
-        from textgen.evaluation.evaluator import Evaluator
-
         if self.distribution.is_chief:
             saved = load_model(str(self.folder.absolute()))
             self.model.assign_weights(saved.weights())
-            self._write(f"finished: {reason}", Evaluator(self.model).scores(self.data.valid, FINAL_TOKENS))
+            scores = self.trainer.evaluator.scores(self.data.valid, FINAL_TOKENS)  # compiled already
+            self._write(f"finished: {reason}", scores)
         with self.distribution.together():
             self.distribution.total([])  # the others wait
         return load_model(str(self.folder.absolute()))

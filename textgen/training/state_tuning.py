@@ -115,8 +115,8 @@ class _Tuner:
         self._variables = [keras.Variable(array) for array in tf.nest.flatten(layers)]
         self._optimizer = keras.optimizers.Adam(learning_rate)
         self._optimizer.build(self._variables)
-        self._losses = tf.function(self._window_losses)
-        self._gradient = tf.function(self._window_gradient)
+        self._losses = tf.function(self._window_losses, autograph=False)
+        self._gradient = tf.function(self._window_gradient, autograph=False)
 
     def learn(self, inputs: np.ndarray, targets: np.ndarray) -> None:
         """A step by the windows inputs, targets [B, T]."""

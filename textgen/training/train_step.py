@@ -64,11 +64,13 @@ class Update:
         with distribution.strategy.scope():
             self.optimizer = make_optimizer(config, model)
         self.weights = trained_weights(config, model)
-        self._compiled_sums = tf.function(lambda *arguments: distribution.strategy.run(self._sums, args=arguments))
-        self._compiled_gradient = tf.function(self._on_replicas)
-        self._compiled_means = tf.function(self._means)
+        self._compiled_sums = tf.function(
+            lambda *arguments: distribution.strategy.run(self._sums, args=arguments), autograph=False
+        )
+        self._compiled_gradient = tf.function(self._on_replicas, autograph=False)
+        self._compiled_means = tf.function(self._means, autograph=False)
         on_one_cpu = distribution.strategy.num_replicas_in_sync == 1 and not tf.config.list_physical_devices("GPU")
-        self._compiled_apply = tf.function(self._apply_on_replicas, jit_compile=on_one_cpu)
+        self._compiled_apply = tf.function(self._apply_on_replicas, jit_compile=on_one_cpu, autograph=False)
 
     def gradient(self, inputs: Any, targets: Any, state: Any, step: int, loss_scale: float = 1.0) -> Gradient:
         """inputs, targets [B, T] and the state before them, as `Distribution.split` makes them -> gradient.

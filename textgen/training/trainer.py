@@ -107,7 +107,7 @@ class Trainer:
         self._distribution = distribution or Distribution()
         self._rows = self._distribution.local_rows(config)
         self._batches = Batches.for_training(data.train, config, model.pad_id, model.config.direction)
-        self._evaluator = Evaluator(model)
+        self.evaluator = Evaluator(model)
         self._update = Update(model, config, self._distribution)
         self._averaging = make_averaging(config, model)
         self._state = self._initial_state()
@@ -321,7 +321,7 @@ class Trainer:
     def _score(self, observers: Sequence[Observer]) -> ValidationReport:
         """Scores held-out text with the weights as they are, and keeps them if they are the best."""
         position = self.position
-        self.scores = self._evaluator.scores(self._data.valid, self.config.valid_tokens)
+        self.scores = self.evaluator.scores(self._data.valid, self.config.valid_tokens)
         nats = self.scores.nats_per_token
         (nats,) = self._distribution.total([nats if self._distribution.is_chief else 0.0])
         improved = position.best_nats_per_token is None or nats < position.best_nats_per_token

@@ -75,7 +75,7 @@ class ExponentialMean(Averaging):
         self._decay = decay
         self._count = 0  # steps in the mean
         self._mean = {name: tf.Variable(array) for name, array in model.weights_as_arrays().items()}
-        self._compiled_move = tf.function(self._move)
+        self._compiled_move = tf.function(self._move, autograph=False)
 
     def on_step(self) -> None:
         """Takes the weights into the mean."""

@@ -221,8 +221,84 @@ def test_inside_a_model_that_keras_trains() -> None:
     assert history.history["loss"][-1] < history.history["loss"][0]
 
 
-def test_the_path_taken_is_said() -> None:
-    assert kernel_path() in ("cuDNN", "own loop, compiled by XLA")
+@pytest.mark.parametrize(("gpus", "path"), [(1, "cuDNN"), (0, "own loop, compiled by XLA")])
+def test_the_path_taken_is_said(
+    gpus: int, path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("tensorflow.config.list_logical_devices", lambda kind: [object()] * gpus)
+    kernel_path.cache_clear()
+    try:
+        with caplog.at_level("INFO", logger="textgen.model.layers.lstm"):
+            assert [kernel_path(), kernel_path()] == [path, path]
+    finally:
+        kernel_path.cache_clear()
+    assert caplog.messages == [f"LSTM by {path}"]
+
+
+class CuDNN:
+    """Takes the place of Keras's loop, where cuDNN would be called: keeps what it was handed, and computes it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[tuple[Any, Any, Any]] = []
+        original = keras.layers.LSTM.inner_loop
+
+        def inner_loop(layer: Any, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
+            self.calls.append((sequences, initial_state, mask))
+            return original(layer, sequences, initial_state, mask, training)
+
+        monkeypatch.setattr("textgen.model.layers.lstm.kernel_path", lambda: "cuDNN")
+        monkeypatch.setattr(keras.layers.LSTM, "inner_loop", inner_loop)
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("with_ids", [False, True], ids=["rows", "table"])
+def test_cudnn_gets_and_gives_what_the_own_loop_does(
+    dtype: tf.DType, with_ids: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches first and float32 for cuDNN; for us time first, outputs as precise as x, states float32."""
+    steps, rows, inputs, units = 7, 3, 4, 5
+    layer, _ = pair(units, inputs, return_sequences=True, return_state=True)
+    x = tf.cast(normal(9, inputs) if with_ids else normal(steps, rows, inputs), dtype)
+    ids = tf.constant(RNG.integers(0, 9, (steps, rows)), tf.int32) if with_ids else None
+    state = normal(rows, units), normal(rows, units)
+
+    def results() -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch([x, *state])
+            outputs, (h, c) = layer.scan(x, state, ids=ids)
+            loss = sum(tf.reduce_sum(tf.sin(tf.cast(y, tf.float32))) for y in (outputs, h, c))
+        gradients = tape.gradient(loss, [x, *state, *(weight.value for weight in layer.trainable_variables)])
+        return [outputs, h, c, *map(tf.convert_to_tensor, gradients)]
+
+    own = results()
+    cudnn = CuDNN(monkeypatch)
+    theirs = results()
+    ((sequences, (h, c), mask),) = cudnn.calls
+    assert (sequences.shape, sequences.dtype) == ((rows, steps, inputs), tf.float32)
+    assert [(h.shape, h.dtype), (c.shape, c.dtype)] == [((rows, units), tf.float32)] * 2
+    assert mask is None
+    assert [(each.shape, each.dtype) for each in theirs] == [(each.shape, each.dtype) for each in own]
+    assert_same(theirs, own, 1e-5 if dtype == tf.float32 else 0.03)
+
+
+def test_where_cudnn_cannot_do_it_the_own_loop_does_on_a_gpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a mask on the recurrent kernel, for weight drop."""
+    layer, _ = pair(5, 4, return_sequences=True)
+    x, state = normal(7, 3, 4), (normal(3, 5), normal(3, 5))
+    mask = tf.cast(normal(5, 20) > 0, tf.float32)
+    own = tf.nest.flatten(layer.scan(x, state, mask))
+    cudnn = CuDNN(monkeypatch)
+    assert_same(tf.nest.flatten(layer.scan(x, state, mask)), own, 0)
+    assert not cudnn.calls
+
+
+def test_as_a_layer_of_keras_it_hands_everything_on_to_cudnn(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pair(5, 4, return_sequences=True, return_state=True)
+    arguments = [normal(3, 7, 4), normal(3, 5), normal(3, 5)]
+    cudnn = CuDNN(monkeypatch)
+    mine = results_and_gradients(ours, arguments, False)
+    assert len(cudnn.calls) == 1
+    assert_same(mine, results_and_gradients(theirs, arguments, False))
 
 
 def test_shards_of_a_batch_add_up_to_the_whole() -> None:

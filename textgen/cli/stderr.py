@@ -1,0 +1,46 @@
+"""A standard error that may be closed, full, or read by nobody any more: no command ends because of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import Any, TextIO, cast
+
+
+def keep_going_without_stderr() -> None:
+    """From now on, lines that standard error does not take are lost, and nothing else is."""
+    _occupy_standard_descriptors()
+    if sys.stderr is not None:
+        sys.stderr = cast(TextIO, Forgiving(sys.stderr))
+
+
+class Forgiving:
+    """A stream, but writing to it never fails."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Writes what can be written."""
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Hands on what can be handed on."""
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _occupy_standard_descriptors() -> None:
+    """Opens the null device where descriptor 0, 1 or 2 is closed: else one of our files would get the number.
+
+    TensorFlow writes its log to descriptor 2, whatever that is.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
