@@ -26,7 +26,7 @@ PAGES = sorted(
 FRONT_PAGES = ("README.md", "README.zh-CN.md")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-CODE_SPAN = re.compile(r"`(textgen [^`]+)`")
+CODE_SPAN = re.compile(r"`([^`]+)`")
 NOT_PRINTED = ("__init__.py", "__main__.py")  # a package needs them, whatever is in them
 
 
@@ -41,6 +41,11 @@ def text_of(page: Path) -> str:
 def blocks(page: Path, language: str = "") -> list[str]:
     """The blocks of code of a page in a language; "" are those that name none."""
     return [text for kind, text in FENCE.findall(text_of(page)) if kind == language]
+
+
+def spans(page: Path) -> list[str]:
+    """The code within the sentences and tables of a page."""
+    return CODE_SPAN.findall(FENCE.sub("", text_of(page)))
 
 
 # === Commands ===
@@ -84,8 +89,9 @@ def command_lines(page: Path) -> Iterator[str]:
         if language in ("", "sh", "console"):
             for line in block.replace("\\\n", " ").split("\n"):
                 yield from programs(line.removeprefix("$ "))
-    for span in CODE_SPAN.findall(FENCE.sub("", text)):
-        yield from programs(span)
+    for span in spans(page):
+        if span.startswith("textgen "):
+            yield from programs(span)
 
 
 def programs(line: str) -> Iterator[str]:
@@ -96,7 +102,7 @@ def programs(line: str) -> Iterator[str]:
     try:
         for word in [*lexer, "|"]:
             if not word.strip("|<>&;"):
-                if len(words) > 1 and words[0].rpartition("/")[2] == "textgen":
+                if len(words) > 1 and words[0].rpartition("/")[2] == "textgen" and "[OPTIONS]" not in words:
                     yield shlex.join(words[1:])
                 words = []
             else:
@@ -125,6 +131,14 @@ def test_every_command_line_in_a_page_parses(page: str, line: str) -> None:
     for parameter in command.params:
         if isinstance(parameter.type, click.Choice) and parameter.name in values:
             parameter.type_cast_value(context, values[parameter.name])
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=name_of)
+def test_every_flag_in_a_page_is_one_of_the_program(page: Path) -> None:
+    options = [option for command in COMMANDS.values() for option in command.params if isinstance(option, click.Option)]
+    flags = {"--help", *(flag for option in options for flag in (*option.opts, *option.secondary_opts))}
+    named = {flag for span in spans(page) if span.startswith("--") for flag in re.findall(r"--[a-z][\w-]*", span)}
+    assert named <= flags
 
 
 # === Links ===
@@ -167,6 +181,15 @@ def test_the_tree_names_every_file_of_the_package_and_no_other() -> None:
     named = {path for path in printed_tree(tree) if path.endswith(".py") and not path.endswith(NOT_PRINTED)}
     package = {path.relative_to(page.parent).as_posix() for path in page.parent.rglob("*.py")}
     assert named == {path for path in package if not path.endswith(NOT_PRINTED)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_file_of_ours_in_a_page_is_there(page: Path) -> None:
+    package = ROOT / "textgen"
+    for name in spans(page):
+        if re.fullmatch(r"[\w./-]+\.(py|slurm|yaml)", name):
+            places = [folder / name for folder in (page.parent, package, ROOT)]
+            assert any(place.exists() for place in places) or any(package.rglob(name)), name
 
 
 @pytest.mark.parametrize("folder", ["scripts", "corpora"])
