@@ -87,7 +87,7 @@ def _in_terminal(command: list[str], folder: str, environment: dict[str, str]) -
 
 
 def _read_all(descriptor: int) -> str:
-    parts = []
+    parts: list[bytes] = []
     while True:
         try:
             part = os.read(descriptor, 1 << 16)
