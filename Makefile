@@ -1,9 +1,10 @@
 # Everything a person or a machine runs here. Each target makes its own environment in .venv.
-.PHONY: demo test test-slow check readme clean
+.PHONY: demo test test-slow check readme picture clean
 
 demo: ; scripts/demo
 test: ; scripts/test
 test-slow: ; scripts/test -m slow -n 0
 check: ; scripts/check
 readme: ; scripts/update-readme
+picture: ; scripts/setup && .venv/bin/python scripts/picture.py
 clean: ; rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache

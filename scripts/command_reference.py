@@ -1,38 +1,100 @@
-"""The command reference of README.md, made from `--help`."""
+"""Writes textgen/cli/README.md, the reference of commands and flags, from the program itself.
+
+.venv/bin/python scripts/command_reference.py    # or: make readme
+"""
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
-README = Path(__file__).parent.parent / "README.md"
-BEGIN, END = "<!-- command reference: begin -->\n", "<!-- command reference: end -->\n"
+REFERENCE = Path(__file__).parent.parent / "textgen" / "cli" / "README.md"
+USUAL = "Options"  # title of the options that have no section of their own
+SHOW_ALL = "textgen.show_all"  # set in a context, it makes `--help` show all options
+UNBROKEN = "\b\n"  # begins a paragraph that Click does not wrap
+INTRODUCTION = """\
+# Commands and flags
+
+This page is generated from the program: `make readme` writes it, and a test compares it. The same text is shown by
+`--help` (the usual options) and `--help-all` (all of them) of each command.
+
+`MODEL` is the name of a model in `saved_models/` or the path of its folder. Where it may be left out, the newest model
+is used. Exit codes: 0 done, 1 an error that you can fix, 2 wrong usage, 75 a training process was lost, and
+stopped with everything saved: 130 by Ctrl-C, 143 by SIGTERM, 129 by a closed terminal.
+
+"""
 
 
 def reference() -> str:
-    """Every command with its help, as Markdown."""
+    """The page: a list of all commands, then each command with its options."""
     from textgen.cli import textgen
 
-    return "\n".join(f"### {name}\n\n```\n{text}\n```\n" for name, text in _helps(textgen, "textgen"))
+    found = list(commands(textgen, click.Context(textgen, info_name="textgen", **_settings(textgen))))
+    index = [f"- [{context.command_path}](#{_anchor(context)}): {_short(command)}" for command, context in found]
+    return INTRODUCTION + "\n".join(index) + "\n\n" + "\n".join(_entry(*pair) for pair in found)
 
 
-def _helps(command: click.Command, name: str, parent: click.Context | None = None) -> Iterator[tuple[str, str]]:
-    settings = {**command.context_settings, "terminal_width": 100}
-    with click.Context(command, info_name=name.split()[-1], parent=parent, **settings) as context:
-        yield name, command.get_help(context)
-        if isinstance(command, click.Group):
-            for child in command.commands.values():
-                yield from _helps(child, f"{name} {child.name}", context)
+def commands(command: click.Command, context: click.Context) -> Iterator[tuple[click.Command, click.Context]]:
+    """A command and all commands below it, each with the context that knows its full name."""
+    context.meta[SHOW_ALL] = True
+    yield command, context
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            if child := command.get_command(context, name):
+                yield from commands(child, click.Context(child, parent=context, info_name=name, **_settings(child)))
 
 
-def with_reference(readme: str) -> str:
-    """The README with the reference between its two marks replaced."""
-    before, rest = readme.split(BEGIN)
-    _, after = rest.split(END)
-    return f"{before}{BEGIN}\n{reference()}\n{END}{after}"
+def _settings(command: click.Command) -> dict[str, Any]:
+    return {**command.context_settings, "terminal_width": 100}
+
+
+def _anchor(context: click.Context) -> str:
+    return context.command_path.replace(" ", "-")
+
+
+def _short(command: click.Command) -> str:
+    return command.get_short_help_str(limit=200)
+
+
+def _entry(command: click.Command, context: click.Context) -> str:
+    usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+    parts = [f"## {context.command_path}", f"```\n{usage}\n```", *_paragraphs(command.help or "")]
+    return "\n\n".join([*parts, *_tables(command, context)]) + "\n"
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    for paragraph in inspect.cleandoc(text).split("\n\n"):
+        if paragraph.startswith(UNBROKEN):
+            title, *lines = paragraph.removeprefix(UNBROKEN).split("\n")
+            yield "\n".join([title, "", "```", *(line.strip() for line in lines), "```"])
+        else:
+            yield _escaped(paragraph)
+
+
+def _tables(command: click.Command, context: click.Context) -> Iterator[str]:
+    """A table of options for each section, in the order of the help."""
+    sections: dict[str, list[str]] = {}
+    for parameter in command.get_params(context):
+        record = parameter.get_help_record(context)
+        if isinstance(parameter, click.Option) and record and "--help" not in record[0]:
+            flags = record[0].replace("|", "\\|")
+            sections.setdefault(getattr(parameter, "section", USUAL), []).append(
+                f"| `{flags}` | {_escaped(record[1])} |"
+            )
+    for title, rows in sections.items():
+        yield "\n".join([f"| {title} | what it does |", "|---|---|", *rows])
+
+
+def _escaped(text: str) -> str:
+    """Help as Markdown: what a table or HTML would take for its own is shown as it is, outside `code`."""
+    parts = re.split("(`[^`]*`)", text)
+    return "".join(part if part.startswith("`") else re.sub(r"([|<>*_\[\]\\])", r"\\\1", part) for part in parts)
 
 
 if __name__ == "__main__":
-    README.write_text(with_reference(README.read_text(encoding="utf-8")), encoding="utf-8")
+    REFERENCE.write_text(reference(), encoding="utf-8")

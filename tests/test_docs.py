@@ -1,9 +1,13 @@
-"""The README says what is so."""
+"""The pages say what is so."""
 
 from __future__ import annotations
 
+import ast
+import dataclasses
+import importlib
 import inspect
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,27 +18,63 @@ import pytest
 from textgen.cli import textgen
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = sorted(
+    path
+    for pattern in ("*.md", "corpora/*.md", "saved_models/README.md", "scripts/*.md", "textgen/**/*.md")
+    for path in ROOT.glob(pattern)
+)
+FRONT_PAGES = ("README.md", "README.zh-CN.md")
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+CODE_SPAN = re.compile(r"`([^`]+)`")
+NOT_PRINTED = ("__init__.py", "__main__.py")  # a package needs them, whatever is in them
 
 
-def commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
-    yield name, command
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def blocks(page: Path, language: str = "") -> list[str]:
+    """The blocks of code of a page in a language; "" are those that name none."""
+    return [text for kind, text in FENCE.findall(text_of(page)) if kind == language]
+
+
+def spans(page: Path) -> list[str]:
+    """The code within the sentences and tables of a page."""
+    return CODE_SPAN.findall(FENCE.sub("", text_of(page)))
+
+
+# === Commands ===
+
+
+def commands(command: click.Command, context: click.Context) -> Iterator[tuple[str, click.Command]]:
+    yield context.command_path, command
     if isinstance(command, click.Group):
-        for child in command.commands.values():
-            yield from commands(child, f"{name} {child.name}")
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child, name
+            yield from commands(child, click.Context(child, parent=context, info_name=name))
+
+
+COMMANDS = dict(commands(textgen, click.Context(textgen, info_name="textgen")))
 
 
 def test_the_command_reference_is_that_of_the_program() -> None:
     sys.path.insert(0, str(ROOT / "scripts"))
     try:
-        from command_reference import with_reference
+        from command_reference import REFERENCE, reference
     finally:
         sys.path.pop(0)
-    assert with_reference(README) == README, "run `make readme`"
+    assert reference() == text_of(REFERENCE), "run `make readme`"
 
 
-@pytest.mark.parametrize(("name", "command"), list(commands(textgen, "textgen")))
-def test_every_command_has_help_and_an_example_and_every_option_is_explained(name: str, command: click.Command) -> None:
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_and_an_example_and_every_option_is_explained(name: str) -> None:
+    command = COMMANDS[name]
     assert command.help
     if not isinstance(command, click.Group):
         assert f"Example:\n  {name}" in inspect.cleandoc(command.help).replace("\b\n", "")
@@ -42,18 +82,152 @@ def test_every_command_has_help_and_an_example_and_every_option_is_explained(nam
         assert not isinstance(parameter, click.Option) or parameter.help, f"{name} {parameter.name}"
 
 
-def test_the_tree_names_every_file_of_the_package() -> None:
-    tree = README[README.index("## The tree") :]
-    tree = tree[: tree.index("\n## ")]
-    for path in (ROOT / "textgen").rglob("*.py"):
-        if path.name not in ("__init__.py", "__main__.py"):
-            assert re.search(rf"\b{re.escape(path.name)}\b", tree), path
-    for path in [*(ROOT / "corpora").iterdir(), *(ROOT / "scripts").iterdir()]:
-        if not path.name.startswith("__"):
-            assert path.name in tree, path
+def command_lines(page: Path) -> Iterator[str]:
+    """What a page tells people to type: lines of blocks of code, and spans of code that begin with textgen."""
+    text = text_of(page)
+    for language, block in FENCE.findall(text):
+        if language in ("", "sh", "console"):
+            for line in block.replace("\\\n", " ").split("\n"):
+                yield from programs(line.removeprefix("$ "))
+    for span in spans(page):
+        if span.startswith("textgen "):
+            yield from programs(span)
+
+
+def programs(line: str) -> Iterator[str]:
+    """The calls of textgen in a line of shell, one for each part of a pipe; none in lines that are no shell."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|<>&;")
+    lexer.whitespace_split = True
+    words: list[str] = []
+    try:
+        for word in [*lexer, "|"]:
+            if not word.strip("|<>&;"):
+                if len(words) > 1 and words[0].rpartition("/")[2] == "textgen" and "[OPTIONS]" not in words:
+                    yield shlex.join(words[1:])
+                words = []
+            else:
+                words.append(word)
+    except ValueError:  # an apostrophe in prose
+        return
+
+
+TYPED = sorted({(name_of(page), line) for page in PAGES for line in command_lines(page)})
+
+
+def test_pages_show_command_lines() -> None:
+    assert len(TYPED) > 100
+
+
+@pytest.mark.parametrize(("page", "line"), TYPED)
+def test_every_command_line_in_a_page_parses(page: str, line: str) -> None:
+    command: click.Command = textgen
+    context, words = click.Context(textgen, info_name="textgen"), shlex.split(line)
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        name = words.pop(0)
+        child = command.get_command(context, name)
+        assert child, f"{page}: there is no command {name!r} in {context.command_path}"
+        command, context = child, click.Context(child, parent=context, info_name=name)
+    values, _, _ = command.make_parser(context).parse_args(words)  # raises for an unknown option
+    for parameter in command.params:
+        if isinstance(parameter.type, click.Choice) and parameter.name in values:
+            parameter.type_cast_value(context, values[parameter.name])
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=name_of)
+def test_every_flag_in_a_page_is_one_of_the_program(page: Path) -> None:
+    options = [option for command in COMMANDS.values() for option in command.params if isinstance(option, click.Option)]
+    flags = {"--help", *(flag for option in options for flag in (*option.opts, *option.secondary_opts))}
+    named = {flag for span in spans(page) if span.startswith("--") for flag in re.findall(r"--[a-z][\w-]*", span)}
+    assert named <= flags
+
+
+# === Links ===
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors that code hosts make of the headings of a page."""
+    titles = re.findall(r"^#+ (.+)$", FENCE.sub("", text_of(page)), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_link_leads_to_a_file_or_a_heading(page: Path) -> None:
+    for target in LINK.findall(FENCE.sub("", text_of(page))):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), target
+        assert not anchor or anchor in headings(there), target
+
+
+# === Files ===
+
+
+def printed_tree(text: str) -> set[str]:
+    """The files in a block of code whose lines are folders, such as `corpus/`, and below them, indented, files."""
+    folder, files = "", set()
+    for line in text.split("\n"):
+        if entry := re.match(r"(\S+/)(\s|$)", line):
+            folder = entry[1]
+        elif entry := re.match(r"(\s*)([\w.*-]+\.\w+)\s", line):
+            files.add((folder if entry[1] else "") + entry[2])
+    return files
+
+
+def test_the_tree_names_every_file_of_the_package_and_no_other() -> None:
+    page = ROOT / "textgen" / "README.md"
+    tree = next(block for block in blocks(page) if "errors.py" in block)
+    named = {path for path in printed_tree(tree) if path.endswith(".py") and not path.endswith(NOT_PRINTED)}
+    package = {path.relative_to(page.parent).as_posix() for path in page.parent.rglob("*.py")}
+    assert named == {path for path in package if not path.endswith(NOT_PRINTED)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_file_of_ours_in_a_page_is_there(page: Path) -> None:
+    package = ROOT / "textgen"
+    for name in spans(page):
+        if re.fullmatch(r"[\w./-]+\.(py|slurm|yaml)", name):
+            places = [folder / name for folder in (page.parent, package, ROOT)]
+            assert any(place.exists() for place in places) or any(package.rglob(name)), name
+
+
+@pytest.mark.parametrize("folder", ["scripts", "corpora"])
+def test_the_page_of_a_folder_names_all_of_its_files(folder: str) -> None:
+    text = text_of(ROOT / folder / "README.md")
+    for path in (ROOT / folder).iterdir():
+        if not path.name.startswith(("__", "README")):
+            assert path.name in text, path
+
+
+@pytest.mark.parametrize("page", FRONT_PAGES)
+def test_front_pages_are_short(page: str) -> None:
+    assert len(text_of(ROOT / page).splitlines()) <= 300
+
+
+def test_front_pages_show_the_same_commands() -> None:
+    english, chinese = ([line for at, line in TYPED if at == page] for page in FRONT_PAGES)
+    assert english == chinese
+
+
+# === Python ===
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_python_in_a_page_compiles_and_what_it_imports_is_there(page: Path) -> None:
+    for block in blocks(page, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("textgen"):
+                module = importlib.import_module(node.module)
+                for alias in node.names:
+                    assert hasattr(module, alias.name), f"{node.module}.{alias.name}"
+
+
+# === Settings ===
 
 
 def test_config_fields_are_flags() -> None:
+<<<<<<< HEAD
     import dataclasses
 
     from textgen.corpus.config import CorpusConfig
@@ -62,9 +236,21 @@ def test_config_fields_are_flags() -> None:
     from textgen.model.config import ModelConfig
     from textgen.tokenizer.config import TokenizerConfig
     from textgen.training.config import TrainingConfig
+=======
+    from textgen.config import (
+        CacheConfig,
+        CorpusConfig,
+        DynamicConfig,
+        ModelConfig,
+        SamplingConfig,
+        SearchConfig,
+        TokenizerConfig,
+        TrainingConfig,
+    )
+>>>>>>> docs
 
     def flags(command: str) -> set[str]:
-        return {parameter.name or "" for parameter in textgen.commands[command].params}
+        return {parameter.name or "" for parameter in COMMANDS[f"textgen {command}"].params}
 
     for kind in (CorpusConfig, TokenizerConfig, ModelConfig, TrainingConfig):
         fields = {field.name for field in dataclasses.fields(kind)} - {"valid_fraction"}  # that one is --valid
