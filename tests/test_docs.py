@@ -227,27 +227,12 @@ def test_python_in_a_page_compiles_and_what_it_imports_is_there(page: Path) -> N
 
 
 def test_config_fields_are_flags() -> None:
-<<<<<<< HEAD
-    import dataclasses
-
     from textgen.corpus.config import CorpusConfig
     from textgen.evaluation.config import CacheConfig, DynamicConfig
     from textgen.generation.config import SamplingConfig, SearchConfig
     from textgen.model.config import ModelConfig
     from textgen.tokenizer.config import TokenizerConfig
     from textgen.training.config import TrainingConfig
-=======
-    from textgen.config import (
-        CacheConfig,
-        CorpusConfig,
-        DynamicConfig,
-        ModelConfig,
-        SamplingConfig,
-        SearchConfig,
-        TokenizerConfig,
-        TrainingConfig,
-    )
->>>>>>> docs
 
     def flags(command: str) -> set[str]:
         return {parameter.name or "" for parameter in COMMANDS[f"textgen {command}"].params}

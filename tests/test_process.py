@@ -82,8 +82,8 @@ load_model("tiny", models).build()
 """,
     "train": """
 generator = textgen.train(
-    corpus, name="new", models_dir=models, tokenizer="byte", steps=3, batch_size=4, sequence_length=8, num_validations=1,
-    embedding_dim=4, hidden_units=4, num_layers=1, documents="line", dropout=0.1)
+    corpus, name="new", models_dir=models, tokenizer="byte", steps=3, batch_size=4, sequence_length=8,
+    num_validations=1, embedding_dim=4, hidden_units=4, num_layers=1, documents="line", dropout=0.1)
 generator.generate("The", textgen.generation.config.SamplingConfig(seed=1, max_tokens=5))
 textgen.load("new", models_dir=models)
 """,

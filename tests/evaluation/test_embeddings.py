@@ -187,6 +187,7 @@ def test_what_cannot_be_is_said_in_a_line(models: Path, arguments: list[str], co
 
 def test_it_starts_at_once() -> None:
     loaded = modules_after(
-        "import textgen.cli.embed, textgen.evaluation.embeddings, textgen.generation.infilling, textgen.model.directions"
+        "import textgen.cli.embed, textgen.evaluation.embeddings, textgen.generation.infilling\n"
+        "import textgen.model.directions"
     )
     assert not {"tensorflow", "keras"} & loaded

@@ -332,7 +332,8 @@ def _refuse_contradictions(paths: tuple[str, ...], resume: bool, find_lr: bool, 
         raise click.UsageError("--resume goes on with a run as it was planned: leave out --dry-run.")
     if find_lr and (resume or processes > 1):
         raise click.UsageError(
-            "--find-learning-rate is a run of its own: start it as one process; leave out --resume, --workers and TF_CONFIG."
+            "--find-learning-rate is a run of its own: start it as one process; leave out --resume, --workers and "
+            "TF_CONFIG."
         )
     if not resume and not paths:
         raise click.UsageError("Missing argument 'PATHS...': what text is the model to learn from?")

@@ -47,11 +47,10 @@ class Corpus:
     """The documents of some files.
 
     `paths` are files, folders (read recursively, linked ones too, without hidden files), globs, or `-` for standard
-    input.
-    Attributes: `files`, each once, in order; `skipped`, the binary files left out of folders and globs; `broken`,
-    links that lead nowhere; `left_out`, the records without text in what was last read to its end; `documents_mode`,
-    one of `textgen.corpus.config.DOCUMENT_MODES`; `guess_reason`, why that mode, or None when `config.documents` chose it.
-    Raises `CorpusError` for whatever cannot be found or read.
+    input. Attributes: `files`, each once, in order; `skipped`, the binary files left out of folders and globs;
+    `broken`, links that lead nowhere; `left_out`, the records without text in what was last read to its end;
+    `documents_mode`, one of `textgen.corpus.config.DOCUMENT_MODES`; `guess_reason`, why that mode, or None when
+    `config.documents` chose it. Raises `CorpusError` for whatever cannot be found or read.
     """
 
     def __init__(self, paths: Sequence[str | Path], config: CorpusConfig = CorpusConfig()) -> None:  # noqa: B008

@@ -2,7 +2,8 @@
 
     cache folder/
       tokens/KEY/      a corpus, encoded with a vocabulary and split: see `textgen.dataset.token_cache.prepare`
-      epochs-XXXX/     a training text in the pieces of the epochs that a run is in: see `textgen.dataset.subword_sampling`
+      epochs-XXXX/     a training text in the pieces of the epochs that a run is in: see
+      `textgen.dataset.subword_sampling`
 
 Everything here can be made again. What a process uses it holds with a lock (`textgen.storage.Hold`), and only what
 nobody holds is ever removed.

@@ -1,7 +1,7 @@
 """How a network does inside while it trains: how far its gates are open, how full its memories are, how it moves.
 
-All of it in NumPy, on copies of the weights: nothing here changes or slows the network that trains. Gates and
-memories are those that the equations of `textgen.model.reference` give on a little held-out text, read from an empty memory.
+All of it in NumPy, on copies of the weights: nothing here changes or slows the network that trains. Gates and memories
+are those that the equations of `textgen.model.reference` give on a little held-out text, read from an empty memory.
 """
 
 from __future__ import annotations

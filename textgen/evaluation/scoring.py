@@ -1,9 +1,9 @@
 """How probable a model finds a text: log probability, surprisal of each piece, perplexity, bits a byte.
 
-A text is scored as `textgen.evaluation.evaluator` scores a document: it opens after the end of another and is closed by an
-end of its own. Log probabilities are in nats; a surprisal is -log2 p(piece | all before it), in bits. That of a word
-which a vocabulary of words does not know contains what it costs to spell it (see `textgen.tokenizer.spelling`), as do log
-probability and bits a byte; nats and perplexity a token are of the pieces alone.
+A text is scored as `textgen.evaluation.evaluator` scores a document: it opens after the end of another and is closed by
+an end of its own. Log probabilities are in nats; a surprisal is -log2 p(piece | all before it), in bits. That of a word
+which a vocabulary of words does not know contains what it costs to spell it (see `textgen.tokenizer.spelling`), as do
+log probability and bits a byte; nats and perplexity a token are of the pieces alone.
 """
 
 from __future__ import annotations

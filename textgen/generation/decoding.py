@@ -22,7 +22,7 @@ PROMPT_WINDOW = 256  # tokens of a prompt read at a time
 
 
 class StepModel(Protocol):
-    """A model, as far as writing goes: `textgen.model.numpy_model.NumpyModel` or `textgen.model.compiled_model.CompiledModel`."""
+    """A model, one step at a time: `NumpyModel` or `CompiledModel` of `textgen.model`."""
 
     def initial_state(self, batch_size: int) -> Any:
         """The state of texts that have read nothing."""
@@ -138,7 +138,7 @@ class Batch:
     def _heal(
         self, number: int, row: Row, ids: list[int], covers: list[list[int]], memory: Any
     ) -> tuple[list[int], Any]:
-        """The pieces of a prompt that are kept, and the memory before the newest of them: see `textgen.generation.token_healing`.
+        """The tokens of a prompt that are kept, and the memory before the newest: see `textgen.generation.token_healing`.
 
         `memory` is that of the pieces before those that are covered, but for the newest. Where no cover can be drawn,
         all pieces are kept.

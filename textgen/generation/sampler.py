@@ -273,7 +273,7 @@ class Uniforms:
         self._drawn = np.zeros((len(seeds), 0, 2))  # [B, pieces, 2]
 
     def draw(self) -> tuple[np.ndarray, np.ndarray]:
-        """In [0, 1): a number [B] for `textgen.generation.logit_filters.xtc`, 0 where there is none, and one [B] for the draw."""
+        """In [0, 1): a number [B] for the XTC filter, 0 where there is none, and one [B] for the draw."""
         if not self._drawn.shape[1]:
             self._drawn = np.zeros((len(self._generators), AHEAD, 2))
             for row, (generator, both) in enumerate(zip(self._generators, self._excludes, strict=True)):

@@ -36,7 +36,7 @@ class TextState:
 
 
 class StartedModel:
-    """A model whose texts begin in another state than that of having read nothing, such as one of `textgen.training.state_tuning`."""
+    """A model whose texts begin in a given state, such as one of `textgen.training.state_tuning`."""
 
     def __init__(self, model: Any, memory: Any) -> None:
         self._memory = memory

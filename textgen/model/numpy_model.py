@@ -1,7 +1,7 @@
 """The network for writing, in NumPy: ready in a fraction of a second, where TensorFlow takes seconds to load.
 
-The mathematics of `textgen.model.reference`, an LSTM's arranged for speed: what stands before a step, x and h, is one column
-for each text, and the weights that it meets are kept one row for each number of the result. So the product for a
+The mathematics of `textgen.model.reference`, an LSTM's arranged for speed: what stands before a step, x and h, is one
+column for each text, and the weights that it meets are kept one row for each number of the result. So the product for a
 single text reads memory from front to back, and that for many takes the shape in which OpenBLAS is quickest. Other
 cells are those of the reference.
 """

@@ -243,7 +243,7 @@ class SentencePieceTokenizer(Tokenizer):
         return self._encode(texts, num_threads=num_threads)
 
     def sample_batch(self, texts: Sequence[str], alpha: float, seed: int) -> list[list[int]]:
-        """The ids of each text, cut by lot (see `textgen.dataset.subword_sampling`): the same for the same texts, alpha and seed.
+        """The ids of each text, segmented at random: the same for the same texts, alpha and seed.
 
         `seed` is from 0 to 2^31 - 1.
         """

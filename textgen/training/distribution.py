@@ -4,9 +4,9 @@ Every replica (a GPU, or all cores of a CPU) holds the weights and takes its sha
 the gradients are added up over all, so the result is that of the whole batch, however many there are. A row
 keeps to its replica, and with it the recurrent state of that stream of text.
 
-Several processes on one machine are joined by the sockets of a `textgen.training.worker_group`. Those on several machines see one
-another through `TF_CONFIG` or SLURM's environment, as `tf.distribute` has it: then each opens a server of TensorFlow,
-which knows no passwords. The first of them is the chief, which alone writes files.
+Several processes on one machine are joined by the sockets of a `textgen.training.worker_group`. Those on several
+machines see one another through `TF_CONFIG` or SLURM's environment, as `tf.distribute` has it: then each opens a server
+of TensorFlow, which knows no passwords. The first of them is the chief, which alone writes files.
 """
 
 from __future__ import annotations

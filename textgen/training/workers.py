@@ -39,9 +39,10 @@ def run_workers(
 ) -> int:
     """Runs textgen with `arguments` as `number` processes that train the model in `folder`; gives the exit code.
 
-    They are joined by a `textgen.training.worker_group`. The first, the chief, writes to our stdout and stderr. If one is lost the
-    others are ended and all are started again, with `resume_arguments` if there is a checkpoint by then. They get the
-    signals that we get, and save and end when we are gone. Raises `TrainingError` after `max_restarts` restarts.
+    They are joined by a `textgen.training.worker_group`. The first, the chief, writes to our stdout and stderr. If one
+    is lost the others are ended and all are started again, with `resume_arguments` if there is a checkpoint by then.
+    They get the signals that we get, and save and end when we are gone. Raises `TrainingError` after `max_restarts`
+    restarts.
     """
     command = command or child_command("textgen")
     for restart in range(max_restarts + 1):

@@ -1,8 +1,8 @@
 """A causal head of attention over the last outputs of the recurrent layers (Merity 2019, arXiv:1911.11423).
 
-`textgen.model.reference.attention` has the equations. Each of T outputs looks at itself and at the N before it; those from
-before the window come out of the state, so that what a text may look back on does not depend on where windows begin.
-All T of them are a few matrix products.
+`textgen.model.reference.attention` has the equations. Each of T outputs looks at itself and at the N before it; those
+from before the window come out of the state, so that what a text may look back on does not depend on where windows
+begin. All T of them are a few matrix products.
 """
 
 from __future__ import annotations
