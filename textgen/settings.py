@@ -99,7 +99,8 @@ class Settings:
 def declared(kind: Any) -> dict[str, tuple[str, Setting]]:
     """The annotation and the facts of each field of a `Settings` class, in order."""
     if kind not in _DECLARED:
-        _DECLARED[kind] = {f.name: (str(f.type), f.metadata["setting"]) for f in dataclasses.fields(kind)}
+        fields = dataclasses.fields(kind)
+        _DECLARED[kind] = {f.name: (str(f.type), f.metadata.get("setting", Setting(""))) for f in fields}
     return _DECLARED[kind]
 
 

@@ -12,11 +12,12 @@ import pytest
 from plain_fakes import TableModel, WordsTokenizer
 
 from textgen.generation.config import SamplingConfig
-from textgen.generation.decoding import PROMPT_WINDOW, Row, likeliest, log_softmax
+from textgen.generation.decoding import PROMPT_WINDOW, Row, likeliest
 from textgen.generation.generator import BATCH_SIZE, Generation, Generator, Request
 from textgen.generation.text_state import TextState
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
+from textgen.model.probabilities import log_softmax
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.vocabulary import train_tokenizer
 

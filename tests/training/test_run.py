@@ -793,7 +793,6 @@ def test_learning_rates_are_tried_with_all_that_a_run_does(text: Path, monkeypat
     """Windows, labels, scale of the loss and devices are those of the plan, not of another run."""
     import tensorflow as tf
 
-    from textgen.dataset import batches
     from textgen.training import lr_finder, trainer
     from textgen.training.distribution import Distribution
     from textgen.training.run import find_learning_rate
@@ -822,7 +821,7 @@ def test_learning_rates_are_tried_with_all_that_a_run_does(text: Path, monkeypat
     points = find_learning_rate(plan, distribution=distribution)
     assert len(points) == 6
     (used,) = made
-    assert used._batches == batches.Batches.for_training(used._data.train, plan.training_config, 0, "forward")
+    assert used._batches == trainer.training_batches(used._data.train, plan.training_config, 0, "forward")
     assert used._batches.random_bptt == used._batches.label_dropout == 0.5
     assert type(used._data.train).__name__ == "SampledStream"
     assert {shape[1] for shape, _, _ in seen} > {16}  # short windows, too

@@ -46,8 +46,6 @@ from textgen.dataset.windows import Windows
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from textgen.training.config import TrainingConfig
-
 
 LABELS, OPENINGS = 1, 2  # tell the lots of labels and of openings from those of documents
 OPENED = -1  # stands in a ring for an end-of-document piece that is read and is no target
@@ -71,20 +69,6 @@ class Batches:
     label_dropout: float = 0.0  # share of labels in whose place the piece for no label is read, others in each epoch
     direction: str = "forward"  # forward, backward or both; see `textgen.model.directions`
     _failures: list[Exception] = field(default_factory=list, init=False, repr=False, compare=False)
-
-    @classmethod
-    def for_training(cls, stream: TokenStream, config: TrainingConfig, pad_id: int, direction: str) -> Batches:
-        """Those that a run with these settings learns from."""
-        return cls(
-            stream,
-            config.num_streams,
-            config.sequence_length,
-            pad_id,
-            config.seed,
-            config.random_bptt,
-            config.label_dropout,
-            direction,
-        )
 
     def row_length(self, epoch: int = 0) -> int:
         """Tokens in each of the B rows; the last may be shorter."""

@@ -28,6 +28,7 @@ from typing import Any
 from textgen import storage
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import PREPARED, Corpus, Part
+from textgen.dataset.config import SplitConfig
 from textgen.dataset.split import hold_out, share_to_hold_out
 from textgen.dataset.token_cache import TokenData
 from textgen.dataset.token_stream import MISSING, SUMMARY, SplitSummary, TokenStream, problem_of, read_object
@@ -38,7 +39,6 @@ from textgen.storage import MANIFEST, json_bytes, new_folder, writing
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_FILE, ByteTokenizer, Tokenizer, read_tokenizer
 from textgen.tokenizer.vocabulary import add_labels, learn_vocabulary
-from textgen.training.config import TrainingConfig
 from textgen.wording import counted
 
 FORMAT = 2
@@ -210,7 +210,7 @@ def _read_settings(folder: Path) -> Settings:
         ):
             raise ConfigError("documents and vocab_size must be settled.")
         _require_shards(values["shards"])
-        from_dict(TrainingConfig, {name: values[name] for name in ("valid_fraction", "seed")})
+        from_dict(SplitConfig, {name: values[name] for name in ("valid_fraction", "seed")})
         json.dumps(values, ensure_ascii=False).encode()
     except (TextgenError, ValueError) as error:
         raise CorpusError(f"{path} is damaged: {str(error).rstrip('.')}. Prepare the corpus again.") from None
@@ -337,7 +337,7 @@ def _begin(
         valid_fraction=given.get("valid_fraction", share_to_hold_out(corpus.size)),
         seed=given.get("seed", SEED),
     )
-    from_dict(TrainingConfig, {"valid_fraction": settings.valid_fraction, "seed": settings.seed})  # are they in range?
+    from_dict(SplitConfig, {"valid_fraction": settings.valid_fraction, "seed": settings.seed})  # are they in range?
     try:
         with new_folder(folder, replace=False) as temporary, writing(folder):
             (temporary / PREPARED).write_bytes(json_bytes(asdict(settings)))

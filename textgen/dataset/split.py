@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import cast
 
 from textgen.corpus.corpus import Part
-from textgen.training.config import TrainingConfig
+from textgen.dataset.config import SplitConfig
 
 MANY_DOCUMENTS = 20  # from here on whole documents are held out, below it the end of each
 LEAST_STRETCH = 40  # characters: the end of a document is held out only if it makes so many
@@ -19,7 +19,7 @@ VALID_BYTES = 4_000_000  # at most so much of a large corpus is held out
 
 def share_to_hold_out(size: int) -> float:
     """The share of a corpus of `size` bytes that is held out when nobody says how much."""
-    return min(TrainingConfig.valid_fraction, VALID_BYTES / max(1, size))
+    return min(SplitConfig.valid_fraction, VALID_BYTES / max(1, size))
 
 
 def hold_out(

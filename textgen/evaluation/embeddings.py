@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from textgen.evaluation.scoring import in_groups, of_like_length
-from textgen.generation.decoding import log_softmax
+from textgen.model.probabilities import log_softmax
 from textgen.tokenizer.tokenizer import Tokenizer
 
 CONTEXT = 0.5  # length of what a recurrent layer says, where that of the embedding is 1

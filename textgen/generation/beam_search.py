@@ -15,8 +15,9 @@ import numpy as np
 
 from textgen.generation.config import SearchConfig
 from textgen.generation.constraints import Constraints
-from textgen.generation.decoding import Batch, Row, StepModel, log_softmax
+from textgen.generation.decoding import Batch, Row, StepModel
 from textgen.generation.text_state import pick
+from textgen.model.probabilities import log_softmax
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.utf8 import Characters
 

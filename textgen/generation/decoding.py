@@ -12,10 +12,11 @@ import numpy as np
 
 from textgen.dataset.ngram_index import NgramIndex
 from textgen.generation.config import SamplingConfig
-from textgen.generation.sampler import Sampler, require_finite
+from textgen.generation.sampler import Sampler
 from textgen.generation.stopping import Ending
 from textgen.generation.text_state import TextState, join, pick
 from textgen.generation.token_healing import Prefixes, choose_cut
+from textgen.model.probabilities import log_softmax
 from textgen.tokenizer.tokenizer import Tokenizer
 
 PROMPT_WINDOW = 256  # tokens of a prompt read at a time
@@ -138,7 +139,7 @@ class Batch:
     def _heal(
         self, number: int, row: Row, ids: list[int], covers: list[list[int]], memory: Any
     ) -> tuple[list[int], Any]:
-        """The tokens of a prompt that are kept, and the memory before the newest: see `textgen.generation.token_healing`.
+        """The tokens of a prompt that are kept, and the state before the last: see `token_healing`.
 
         `memory` is that of the pieces before those that are covered, but for the newest. Where no cover can be drawn,
         all pieces are kept.
@@ -172,13 +173,6 @@ def read_all(model: StepModel, rows: Sequence[Sequence[int]], memory: Any) -> An
             part = model.read(window, part)
         memory = join([part, pick(memory, slice(len(reading), None))])
     return pick(memory, [int(place) for place in np.argsort(order)])
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Logits [..., V] -> log probabilities, nats. Raises `SavedModelError` for logits that are not finite."""
-    require_finite(logits)
-    shifted = logits - np.max(logits, axis=-1, keepdims=True)
-    return shifted - np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True, dtype=np.float64))
 
 
 def likeliest(log_probs: np.ndarray, number: int) -> tuple[tuple[int, float], ...]:

@@ -31,6 +31,7 @@ from textgen.generation.logit_filters import (
     xtc,
 )
 from textgen.generation.penalties import History, dry, penalties
+from textgen.model.probabilities import require_finite
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.utf8 import Characters
 
@@ -62,11 +63,6 @@ OFF = {  # a sampler is off where all of its settings that stand here are as the
 }  # fmt: skip
 LOOKING_BACK = ("penalties", "dry")  # these know pieces by their ids: all must be there
 AHEAD = 64  # pieces for which random numbers are made at once
-LARGEST = 1e28  # of logits: beyond it settings such as a low temperature would take them out of float32
-NOT_FINITE = (
-    "The model's predictions are not finite numbers, so nothing can be drawn: its weights or its state are damaged, or "
-    "it diverged when it was adapted. Lower the learning rate of the adaptation, or take the model from a backup."
-)
 NOT_WITH_MIROSTAT = tuple(name for name in SAMPLERS if name not in (*LOOKING_BACK, "temperature"))
 
 
@@ -101,12 +97,6 @@ def draw(logits: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
         raise SavedModelError(NOT_FINITE)
     weights = np.exp(logits - highest)  # [B, V]
     return reaching(weights, uniforms[:, None])[:, 0].astype(np.int32)
-
-
-def require_finite(logits: np.ndarray) -> None:
-    """Raises `SavedModelError` where the highest of the logits [..., V] is not a number to go by."""
-    if not (np.abs(np.max(logits, axis=-1)) <= LARGEST).all():
-        raise SavedModelError(NOT_FINITE)
 
 
 class Sampler:

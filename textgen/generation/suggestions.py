@@ -16,8 +16,9 @@ import numpy as np
 
 from textgen.generation.config import SamplingConfig
 from textgen.generation.decoding import StepModel, read_all
-from textgen.generation.sampler import Sampler, require_finite
+from textgen.generation.sampler import Sampler
 from textgen.generation.text_state import pick
+from textgen.model.probabilities import require_finite
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.utf8 import Characters
 

@@ -12,7 +12,6 @@ from textgen.schema import check
 from textgen.settings import from_dict
 from textgen.storage import MANIFEST, read_file, read_manifest, verified
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.training.config import TrainingConfig
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS, NGRAMS = "config.json", "model.safetensors", "ngrams.safetensors"
@@ -42,7 +41,7 @@ def read_training(folder: Path) -> dict[str, Any]:
     record = read_json(folder / TRAINING)
     try:
         check(record, RECORD)
-        for section, kind in (("model", ModelConfig), ("tokenizer", TokenizerConfig), ("training", TrainingConfig)):
+        for section, kind in (("model", ModelConfig), ("tokenizer", TokenizerConfig)):
             from_dict(kind, record[section])
     except (ValueError, TextgenError) as error:
         problem = str(error).removesuffix(".")

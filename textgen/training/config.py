@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from textgen.dataset.config import SplitConfig
 from textgen.errors import ConfigError
 from textgen.settings import Settings, setting
 
@@ -27,7 +28,7 @@ LARGE = 1 << 20
 
 
 @dataclass(frozen=True)
-class TrainingConfig(Settings):
+class TrainingConfig(SplitConfig):
     """How the network is trained.
 
     The budget is `epochs`, `steps` or `minutes`; of several, the one that is spent first ends the run.
@@ -132,9 +133,6 @@ class TrainingConfig(Settings):
     patience: int | None = setting(
         5, "Stop after N validations without improvement.", low=1, high=LARGE, section=VALIDATION
     )
-    valid_fraction: float = setting(
-        0.1, "Share of the corpus held out for validation, 4 MB at most.", low=1e-6, high=0.5
-    )
     label_dropout: float = setting(
         0.1, "Share of labels hidden in training, so that the model can also write without one.",
         low=0.0, high=1.0, section=REGULARIZATION,
@@ -149,9 +147,6 @@ class TrainingConfig(Settings):
         "Precision of matrix products. auto picks bfloat16 where the hardware has it; float16 scales the loss.",
         choices=PRECISIONS, section=WINDOWS,
     )  # fmt: skip
-    seed: int = setting(
-        0, "Seed of the initial weights, the order of documents and dropout.", low=0, high=(1 << 63) - 1
-    )
 
     def check(self) -> None:
         """Checks what the fields say together."""

@@ -24,6 +24,7 @@ import tensorflow as tf
 
 from textgen.dataset.batches import Batches
 from textgen.dataset.token_cache import TokenData
+from textgen.dataset.token_stream import TokenStream
 from textgen.errors import Interrupted, SavedModelError, TrainingError
 from textgen.evaluation.evaluator import Evaluator, Scores
 from textgen.evaluation.scoring import perplexity
@@ -106,7 +107,7 @@ class Trainer:
         self._write_sample = write_sample
         self._distribution = distribution or Distribution()
         self._rows = self._distribution.local_rows(config)
-        self._batches = Batches.for_training(data.train, config, model.pad_id, model.config.direction)
+        self._batches = training_batches(data.train, config, model.pad_id, model.config.direction)
         self.evaluator = Evaluator(model)
         self._update = Update(model, config, self._distribution)
         self._averaging = make_averaging(config, model)
@@ -426,6 +427,20 @@ class Trainer:
     def _weight_names(self) -> list[str]:
         names = {id(weight): name for name, weight in self.model.named_weights().items()}
         return [names[id(weight)] for weight in self._update.weights]
+
+
+def training_batches(stream: TokenStream, config: TrainingConfig, pad_id: int, direction: str) -> Batches:
+    """The batches that a run with these settings learns from."""
+    return Batches(
+        stream,
+        config.num_streams,
+        config.sequence_length,
+        pad_id,
+        config.seed,
+        config.random_bptt,
+        config.label_dropout,
+        direction,
+    )
 
 
 def _tell(observers: Sequence[Observer], line: str) -> None:
