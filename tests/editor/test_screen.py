@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -397,6 +398,19 @@ def test_an_interruption_leaves_the_screen_and_saves(
             screens.run(session)
     assert (tmp_path / "new.txt").read_text(encoding="utf-8") == "a"
     screen.interrupt(Interrupted("Terminated.", 15))  # a second one no longer matters
+
+
+def test_a_system_without_hangup_signals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(signal, "SIGHUP")  # as on Windows
+    session = session_of(tmp_path / "new.txt")
+    with create_pipe_input() as pipe:
+        pipe.send_text("a\x03")
+        screen = Screen(session, pipe, DummyOutput())
+        monkeypatch.setattr(screens, "Screen", lambda session: screen)
+        before = signal.getsignal(signal.SIGTERM)
+        screens.run(session)
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert (tmp_path / "new.txt").read_text(encoding="utf-8") == "a"
 
 
 def test_a_terminal_that_cannot_be_written_to_is_gone(tmp_path: Path) -> None:
