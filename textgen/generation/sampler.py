@@ -31,7 +31,7 @@ from textgen.generation.logit_filters import (
     xtc,
 )
 from textgen.generation.penalties import History, dry, penalties
-from textgen.model.probabilities import require_finite
+from textgen.model.probabilities import NOT_FINITE, require_finite
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.utf8 import Characters
 
