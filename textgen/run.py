@@ -286,7 +286,13 @@ def _same_data(
         raise TrainingError("The corpus has changed since the run was started: train again instead of resuming.")
     if isinstance(corpus, PreparedCorpus):
         return corpus.data()
-    return prepare(corpus, tokenizer, held_out, seed=training.seed)
+    data = prepare(corpus, tokenizer, held_out, seed=training.seed)
+    if (len(data.train), len(data.valid)) != (record["tokens"]["train"], record["tokens"]["valid"]):
+        raise TrainingError(
+            "This version of textgen encodes or splits the corpus in another way than the one that started the run: "
+            "train again instead of resuming."
+        )
+    return data
 
 
 class _Run:
