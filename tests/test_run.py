@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -463,6 +464,16 @@ def test_resuming_a_changed_corpus_without_cached_tokens_is_refused(
     text.write_text(text.read_text(encoding="utf-8") + "\nmore", encoding="utf-8")
     with pytest.raises(TrainingError, match="corpus has changed"):
         resume(tmp_path / "songs", {"steps": 20})
+
+
+def test_resuming_on_tokens_of_another_version_is_refused(text: Path, tmp_path: Path) -> None:
+    train(plan_for(text), tmp_path / "songs")
+    record = json.loads((tmp_path / "songs" / "training.json").read_text(encoding="utf-8"))
+    shutil.rmtree(record["tokens"]["folder"])
+    record["tokens"]["train"] -= 1  # it lacked the end of the document
+    (tmp_path / "songs" / "training.json").write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(TrainingError, match="encodes or splits the corpus in another way"):
+        resume(tmp_path / "songs", {"steps": 30})
 
 
 def test_resuming_nothing_is_refused(tmp_path: Path) -> None:

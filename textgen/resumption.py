@@ -35,7 +35,7 @@ RESUMED = {  # training.json, as far as resuming alone reads it
         "valid": ([str], None),
         "valid_fingerprint?": (str, None),
     },
-    "tokens": {"folder": str},
+    "tokens": {"folder": str, "train": int, "valid": int},
     "files?": {str: {"size": int, "sha256": str}},
     "from": (str, None),
 }
@@ -188,8 +188,18 @@ def _same_data(
         data = corpus.data()
     else:
         data = prepare(corpus, tokenizer, valid or training.valid_fraction, seed=training.seed)
+        _refuse_other_tokens(record["tokens"], data)
     record = _moved(record, corpus, valid) | {"tokens": record["tokens"] | {"folder": str(data.train.folder)}}
     return record | {"signature": sign(_origin(record))}, data
+
+
+def _refuse_other_tokens(recorded: Mapping[str, Any], data: TokenData) -> None:
+    """Raises `TrainingError` where the same text makes other tokens than when the run began."""
+    if (len(data.train), len(data.valid)) != (recorded["train"], recorded["valid"]):
+        raise TrainingError(
+            "This version of textgen encodes or splits the corpus in another way than the one that started the run: "
+            "train again instead of resuming."
+        )
 
 
 def _refuse_changed(recorded: Mapping[str, Any], corpus: Corpus | PreparedCorpus, valid: Corpus | None) -> None:
