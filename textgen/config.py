@@ -515,7 +515,7 @@ def from_dict(kind: type[Config], values: Mapping[str, Any]) -> Config:
     fields = _fields(kind)
     for name, value in values.items():
         if name not in fields:
-            raise ConfigError(f"{kind.__name__} has no setting {name!r}. It has: {', '.join(fields)}.")
+            raise ConfigError(f"{kind.__name__} has no setting {shown(name)}. It has: {', '.join(fields)}.")
         _of_type(name, value, str(fields[name].type))
     try:
         return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
@@ -550,14 +550,14 @@ def _fields(kind: Any) -> dict[str, dataclasses.Field]:
 
 def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
     if not isinstance(value, str) or value not in choices:
-        raise ConfigError(f"{name} must be one of {', '.join(choices)}. Received: {_shown(value)}.")
+        raise ConfigError(f"{name} must be one of {', '.join(choices)}. Received: {shown(value)}.")
 
 
 def _between(name: str, value: float, low: float, high: float) -> None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not low <= value <= high or (isinstance(value, int) and value > MAX_NUMBER):
         limits = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
-        raise ConfigError(f"{name} must be a number {limits}. Received: {_shown(value)}.")
+        raise ConfigError(f"{name} must be a number {limits}. Received: {shown(value)}.")
 
 
 def _whole_text(name: str, *texts: str) -> None:
@@ -584,10 +584,10 @@ def _of_type(name: str, value: object, annotation: str) -> None:
     kinds = tuple(kind for part in annotation.split(" | ") for kind in allowed[part])
     wrong_item = isinstance(value, (list, tuple)) and any(not isinstance(item, str) for item in value)
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds) or wrong_item:
-        raise ConfigError(f"{name} must be {annotation}. Received: {_shown(value)}.")
+        raise ConfigError(f"{name} must be {annotation}. Received: {shown(value)}.")
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A wrong value as far as it goes into a line."""
     try:
         text = repr(value)

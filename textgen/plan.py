@@ -28,6 +28,7 @@ from textgen.config import (
     TrainingConfig,
     from_dict,
     select,
+    shown,
 )
 from textgen.corpus import Corpus, CorpusStats
 from textgen.distribution import Shares, require_shares
@@ -188,7 +189,7 @@ def _refuse_unknown(settings: Mapping[str, Any], preset: str | None, start: Save
     known = [field.name for kind in kinds for field in fields(kind)]
     unknown = [name for name in settings if name not in known]
     if unknown:
-        raise ConfigError(f"There is no setting {unknown[0]!r}. There are: {', '.join(dict.fromkeys(known))}.")
+        raise ConfigError(f"There is no setting {shown(unknown[0])}. There are: {', '.join(dict.fromkeys(known))}.")
     if preset is not None and preset not in SIZES:
         raise ConfigError(f"There is no preset {preset!r}. There are: {', '.join(SIZES)}.")
     fixed = {field.name for field in fields(ModelConfig)} - {*REGULARISERS, "vocab_size"} | {*AT_FIRST}

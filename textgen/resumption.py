@@ -15,7 +15,16 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from textgen.config import SETTLED, CorpusConfig, ModelConfig, TokenizerConfig, TrainingConfig, from_dict, to_dict
+from textgen.config import (
+    SETTLED,
+    CorpusConfig,
+    ModelConfig,
+    TokenizerConfig,
+    TrainingConfig,
+    from_dict,
+    shown,
+    to_dict,
+)
 from textgen.corpus import Corpus
 from textgen.errors import ConfigError, SavedModelError, TextgenError, TrainingError
 from textgen.ownership import is_signed, sign
@@ -129,7 +138,7 @@ def _refuse_other(settings: Mapping[str, Any], record: Mapping[str, Any], given:
         if name in free:
             continue
         if name not in known:
-            raise ConfigError(f"There is no setting {name!r}. There are: {', '.join([*known, *free])}.")
+            raise ConfigError(f"There is no setting {shown(name)}. There are: {', '.join([*known, *free])}.")
         if value not in known[name]:
             raise _settled(name, next((value for value in known[name] if value is not None), None))
     has_file = record["corpus"]["valid"] is not None
