@@ -108,7 +108,8 @@ def _quiet_stderr() -> Iterator[None]:
 
     TensorFlow's first lines cannot be silenced by its own settings.
     """
-    sys.stderr.flush()
+    if sys.stderr:
+        sys.stderr.flush()
     try:
         saved = os.dup(2)
     except OSError:  # no stderr at all

@@ -112,13 +112,13 @@ def check_type(name: str, value: object, annotation: str) -> None:
     kinds = tuple(kind for part in annotation.split(" | ") for kind in TYPES[part])
     wrong_item = isinstance(value, (list, tuple)) and any(not isinstance(item, str) for item in value)
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds) or wrong_item:
-        raise ConfigError(f"{name} must be {annotation}. Received: {_shown(value)}.")
+        raise ConfigError(f"{name} must be {annotation}. Received: {shown(value)}.")
 
 
 def check_bounds(name: str, value: Any, facts: Setting) -> None:
     """Checks a value against bounds and choices. Raises `ConfigError`."""
     if facts.choices and value not in facts.choices:
-        raise ConfigError(f"{name} must be one of {', '.join(facts.choices)}. Received: {_shown(value)}.")
+        raise ConfigError(f"{name} must be one of {', '.join(facts.choices)}. Received: {shown(value)}.")
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > MAX_NUMBER:
         raise ConfigError(f"{name} is a number of too many digits.")
     if facts.low is None and facts.high is None:
@@ -126,7 +126,7 @@ def check_bounds(name: str, value: Any, facts: Setting) -> None:
     low, high = -math.inf if facts.low is None else facts.low, math.inf if facts.high is None else facts.high
     if not low <= value <= high:
         limits = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
-        raise ConfigError(f"{name} must be a number {limits}. Received: {_shown(value)}.")
+        raise ConfigError(f"{name} must be a number {limits}. Received: {shown(value)}.")
 
 
 def check_text(name: str, *texts: str) -> None:
@@ -140,7 +140,7 @@ def check_text(name: str, *texts: str) -> None:
             ) from None
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A wrong value, as far as it fits into a line."""
     try:
         text = repr(value)
@@ -166,7 +166,7 @@ def from_dict(kind: type[Config], values: Mapping[str, Any]) -> Config:
     fields = declared(kind)
     for name, value in values.items():
         if name not in fields:
-            raise ConfigError(f"{kind.__name__} has no setting {name!r}. It has: {', '.join(fields)}.")
+            raise ConfigError(f"{kind.__name__} has no setting {shown(name)}. It has: {', '.join(fields)}.")
         check_type(name, value, fields[name][0])
     try:
         return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})

@@ -15,7 +15,7 @@ from streams import corpus_of
 from textgen.cli import textgen
 from textgen.dataset.cache_eviction import DEFAULT_LIMIT, LIMIT, clear, entries, evict, limit_bytes
 from textgen.dataset.token_cache import TokenData, prepare
-from textgen.errors import ConfigError
+from textgen.errors import ConfigError, TextgenError
 from textgen.storage import new_folder
 from textgen.tokenizer.tokenizer import ByteTokenizer
 
@@ -160,3 +160,19 @@ def test_the_command_line_without_a_home(monkeypatch: pytest.MonkeyPatch) -> Non
     result = CliRunner().invoke(textgen, ["cache", "list"])
     assert result.exit_code == 1
     assert "set TEXTGEN_CACHE" in result.stderr
+
+
+def test_training_without_a_home_to_write_to_says_where_it_keeps_the_corpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TEXTGEN_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/dev/null")
+    said: list[str] = []
+    corpus = corpus_of(tmp_path, ["a line"] * 30)
+    data = prepare(corpus, BYTES, say=said.append)
+    assert ["TEXTGEN_CACHE" in line and str(data.train.folder.parents[1]) in line for line in said] == [True]
+    assert prepare(corpus, BYTES).train.folder == data.train.folder
+    monkeypatch.setenv("TEXTGEN_CACHE", "/dev/null/cache")
+    with pytest.raises(TextgenError, match="TEXTGEN_CACHE"):
+        prepare(corpus, BYTES)

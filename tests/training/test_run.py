@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +68,17 @@ def tensorflow() -> None:
     load_tensorflow()
 
 
-@pytest.fixture
-def text(tmp_path: Path) -> Path:
+def write_songs(path: Path) -> Path:
     rng = np.random.default_rng(0)
     words = ["moon", "river", "the", "old", "fox", "sang", "a", "slow", "song", "of", "rain", "and"]
     lines = [" ".join(rng.choice(words, 6)) for _ in range(120)]
-    path = tmp_path / "songs.txt"
     path.write_text("\n".join(lines), encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    return write_songs(tmp_path / "songs.txt")
 
 
 def plan_for(text: Path, **settings: Any) -> Plan:
@@ -82,13 +86,60 @@ def plan_for(text: Path, **settings: Any) -> Plan:
     return make_plan(corpus, {**TINY, **settings}, flops=1e11)
 
 
+@dataclass(frozen=True)
+class Run:
+    """A run that several tests look at. They leave its folder and its text as they are."""
+
+    text: Path
+    settings: dict[str, Any]
+    saved: ModelFolder
+    watch: Watch
+
+    def plan(self) -> Plan:
+        return plan_for(self.text, **self.settings)
+
+
+@contextmanager
+def run_with(folder: Path, name: str, **settings: Any) -> Iterator[Run]:
+    """Trains in a folder of its own, with a cache of its own."""
+    load_tensorflow()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TEXTGEN_CACHE", str(folder / "cache"))
+        patch.setattr("textgen.training.observers.tensorboard.UPDATES_SHARE", 1e9)
+        patch.setattr("textgen.training.observers.tensorboard.LOOKS_SHARE", 1e9)
+        songs, watch = write_songs(folder / "songs.txt"), Watch()
+        saved = train(plan_for(songs, **settings), folder / name, observers=[watch])
+    yield Run(songs, settings, saved, watch)
+
+
+@pytest.fixture(scope="module")
+def base_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """Long enough to learn the songs."""
+    with run_with(tmp_path_factory.mktemp("base"), "base", steps=150, learning_rate=0.03, dropout=0.0) as run:
+        yield run
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """With dropout on, over the edges of epochs, and with everything that TensorBoard shows."""
+    settings = {"steps": 60, "num_validations": 6, "batch_size": 8, "dropout": 0.3}
+    with run_with(tmp_path_factory.mktemp("whole"), "whole", **settings) as run:
+        yield run
+
+
+@pytest.fixture(scope="module")
+def short_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """Two validations in twelve steps."""
+    with run_with(tmp_path_factory.mktemp("short"), "whole", num_validations=2, patience=None) as run:
+        yield run
+
+
 def weights(saved: ModelFolder) -> dict[str, np.ndarray]:
     return saved.weights()
 
 
-def test_a_run_learns_and_leaves_everything_that_the_design_names(text: Path, tmp_path: Path) -> None:
-    watch = Watch()
-    saved = train(plan_for(text, steps=150, learning_rate=0.03, dropout=0.0), tmp_path / "songs", observers=[watch])
+def test_a_run_learns_and_leaves_everything_that_the_design_names(base_run: Run) -> None:
+    saved, watch = base_run.saved, base_run.watch
     assert watch.steps[-1].nats_per_token < 0.8 * watch.steps[0].nats_per_token
     assert [report.step for report in watch.steps] == list(range(1, 151))
     for name in ("config.json", "tokenizer.model", "model.safetensors", "MANIFEST.json", "training.json", "README.md"):
@@ -218,18 +269,16 @@ def test_a_run_with_all_noises_is_resumed_exactly(text: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("stop_at", [1, 5, 12])
-def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(text: Path, tmp_path: Path, stop_at: int) -> None:
-    plan = plan_for(text, num_validations=2, patience=None)
-    whole = Watch()
-    train(plan, tmp_path / "whole", observers=[whole])
-    train(plan, tmp_path / "parts", observers=[Watch(stop_at)])
+def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(short_run: Run, tmp_path: Path, stop_at: int) -> None:
+    train(short_run.plan(), tmp_path / "parts", observers=[Watch(stop_at)])
     rest = Watch()
     resume(tmp_path / "parts", observers=[rest])
-    assert [r.nats_per_token for r in rest.steps] == [r.nats_per_token for r in whole.steps[stop_at:]]
+    assert [r.nats_per_token for r in rest.steps] == [r.nats_per_token for r in short_run.watch.steps[stop_at:]]
     last = f"step-{12:09d}/tensors.safetensors"
-    checkpoints = [(tmp_path / name / "checkpoints" / last).read_bytes() for name in ("whole", "parts")]
+    folders = short_run.saved.folder, tmp_path / "parts"
+    checkpoints = [(folder / "checkpoints" / last).read_bytes() for folder in folders]
     assert checkpoints[0] == checkpoints[1]
-    indices = [(tmp_path / name / NGRAMS).read_bytes() for name in ("whole", "parts")]
+    indices = [(folder / NGRAMS).read_bytes() for folder in folders]
     assert indices[0] == indices[1]
 
 
@@ -321,13 +370,12 @@ class KilledAt(Observer):
     ],
 )
 def test_a_killed_and_resumed_run_equals_one_that_was_not(
-    text: Path, tmp_path: Path, step: int, when: str, monkeypatch: pytest.MonkeyPatch
+    whole_run: Run, tmp_path: Path, step: int, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With dropout on, over the edges of epochs; and the curves in TensorBoard are as if nothing had been."""
+    """And the curves in TensorBoard are as if nothing had been."""
     monkeypatch.setattr("textgen.training.observers.tensorboard.UPDATES_SHARE", 1e9)
     monkeypatch.setattr("textgen.training.observers.tensorboard.LOOKS_SHARE", 1e9)
-    plan = plan_for(text, steps=60, num_validations=6, batch_size=8, dropout=0.3)
-    whole = train(plan, tmp_path / "whole")
+    plan, whole = whole_run.plan(), whole_run.saved
     assert 2 < whole.training["progress"]["epochs"] < 5
     with monkeypatch.context() as patch, pytest.raises(Killed):
         train(plan, tmp_path / "killed", observers=[KilledAt(step, when, patch)])
@@ -474,6 +522,16 @@ def test_resuming_a_changed_corpus_without_cached_tokens_is_refused(
         resume(tmp_path / "songs", {"steps": 20})
 
 
+def test_resuming_on_tokens_of_another_version_is_refused(text: Path, tmp_path: Path) -> None:
+    train(plan_for(text), tmp_path / "songs")
+    record = json.loads((tmp_path / "songs" / "training.json").read_text(encoding="utf-8"))
+    shutil.rmtree(record["tokens"]["folder"])
+    record["tokens"]["train"] -= 1  # it lacked the end of the document
+    (tmp_path / "songs" / "training.json").write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(TrainingError, match="encodes or splits the corpus in another way"):
+        resume(tmp_path / "songs", {"steps": 30})
+
+
 def test_resuming_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SavedModelError, match="no training to resume"):
         resume(tmp_path / "nothing")
@@ -500,9 +558,9 @@ def test_a_model_is_never_overwritten(text: Path, tmp_path: Path) -> None:
 
 
 def test_fine_tuning_starts_from_the_model_and_leaves_it_alone(
-    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base_run: Run, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    base = train(plan_for(text, steps=150, learning_rate=0.03, dropout=0.0), tmp_path / "base")
+    base = base_run.saved
     before = (base.folder / "model.safetensors").read_bytes()
     other = tmp_path / "other.txt"
     lines = text.read_text(encoding="utf-8").splitlines()
@@ -531,8 +589,10 @@ def test_fine_tuning_starts_from_the_model_and_leaves_it_alone(
             make_plan(corpus, {name: value}, start=base, flops=1e11)
 
 
-def test_fine_tuning_with_another_vocabulary_carries_over_what_both_know(text: Path, tmp_path: Path) -> None:
-    base = train(plan_for(text, steps=150, learning_rate=0.03, dropout=0.0), tmp_path / "base")
+def test_fine_tuning_with_another_vocabulary_carries_over_what_both_know(
+    base_run: Run, text: Path, tmp_path: Path
+) -> None:
+    base = base_run.saved
     before = {path: path.read_bytes() for path in base.folder.rglob("*") if path.is_file()}
     other = tmp_path / "other.txt"
     other.write_text(text.read_text(encoding="utf-8").replace("moon", "Möön"), encoding="utf-8")
@@ -560,9 +620,8 @@ def test_a_corpus_too_large_for_an_index_is_trained_on_without_one(
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_frozen_layers_stay_as_they_are(text: Path, tmp_path: Path, optimizer: str) -> None:
-    frozen = ["embedding", "lstm_0"]
-    base = train(plan_for(text, steps=2), tmp_path / "base")
+def test_frozen_layers_stay_as_they_are(base_run: Run, text: Path, tmp_path: Path, optimizer: str) -> None:
+    frozen, base = ["embedding", "lstm_0"], base_run.saved
     settings = {name: TINY[name] for name in ("batch_size", "sequence_length", "valid_tokens")}
     settings |= {"steps": 5, "freeze_layers": frozen, "optimizer": optimizer}
     tuned = train(make_plan(Corpus([text], CorpusConfig(documents="line")), settings, start=base), tmp_path / "tuned")

@@ -11,8 +11,9 @@ from typing import Any, TextIO, cast
 def keep_going_without_stderr() -> None:
     """From now on, lines that standard error does not take are lost, and nothing else is."""
     _occupy_standard_descriptors()
-    if sys.stderr is not None:
-        sys.stderr = cast(TextIO, Forgiving(sys.stderr))
+    # It is None where it was closed before Python began.
+    stream = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - open to the end
+    sys.stderr = cast(TextIO, Forgiving(stream))
 
 
 class Forgiving:

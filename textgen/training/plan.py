@@ -31,7 +31,7 @@ from textgen.machine import best_precision, measure_flops, num_cores
 from textgen.model.config import ModelConfig
 from textgen.model.sharding import shard_rows
 from textgen.saved_model.saved_model import ModelFolder
-from textgen.settings import from_dict, select
+from textgen.settings import from_dict, select, shown
 from textgen.tokenizer.config import MAX_VOCAB_SIZE, TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import choose_vocab_size
@@ -185,7 +185,7 @@ def _refuse_unknown(settings: Mapping[str, Any], preset: str | None, start: Mode
     known = [field.name for kind in kinds for field in fields(kind)]
     unknown = [name for name in settings if name not in known]
     if unknown:
-        raise ConfigError(f"There is no setting {unknown[0]!r}. There are: {', '.join(dict.fromkeys(known))}.")
+        raise ConfigError(f"There is no setting {shown(unknown[0])}. There are: {', '.join(dict.fromkeys(known))}.")
     if preset is not None and preset not in SIZES:
         raise ConfigError(f"There is no preset {preset!r}. There are: {', '.join(SIZES)}.")
     fixed = {field.name for field in fields(ModelConfig)} - {*REGULARISERS, "vocab_size"} | {*INITIAL}

@@ -24,7 +24,7 @@ from textgen.model.config import ModelConfig
 from textgen.saved_model.layout import NGRAMS, TRAINING, read_training
 from textgen.saved_model.ownership import is_signed, sign
 from textgen.schema import check
-from textgen.settings import from_dict, to_dict
+from textgen.settings import from_dict, shown, to_dict
 from textgen.storage import MANIFEST, read_file, read_manifest, sha256, verified
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_BYTES, MODEL_FILE, Tokenizer, load_tokenizer
@@ -39,7 +39,7 @@ RESUMED = {  # training.json, as far as resuming alone reads it
         "valid": ([str], None),
         "valid_fingerprint?": (str, None),
     },
-    "tokens": {"folder": str},
+    "tokens": {"folder": str, "train": int, "valid": int},
     "files?": {str: {"size": int, "sha256": str}},
     "from": (str, None),
 }
@@ -133,7 +133,7 @@ def _refuse_other(settings: Mapping[str, Any], record: Mapping[str, Any], given:
         if name in free:
             continue
         if name not in known:
-            raise ConfigError(f"There is no setting {name!r}. There are: {', '.join([*known, *free])}.")
+            raise ConfigError(f"There is no setting {shown(name)}. There are: {', '.join([*known, *free])}.")
         if value not in known[name]:
             raise _settled(name, next((value for value in known[name] if value is not None), None))
     has_file = record["corpus"]["valid"] is not None
@@ -192,8 +192,18 @@ def _same_data(
         data = corpus.data()
     else:
         data = prepare(corpus, tokenizer, valid or training.valid_fraction, seed=training.seed)
+        _refuse_other_tokens(record["tokens"], data)
     record = _moved(record, corpus, valid) | {"tokens": record["tokens"] | {"folder": str(data.train.folder)}}
     return record | {"signature": sign(_origin(record))}, data
+
+
+def _refuse_other_tokens(recorded: Mapping[str, Any], data: TokenData) -> None:
+    """Raises `TrainingError` where the same text makes other tokens than when the run began."""
+    if (len(data.train), len(data.valid)) != (recorded["train"], recorded["valid"]):
+        raise TrainingError(
+            "This version of textgen encodes or splits the corpus in another way than the one that started the run: "
+            "train again instead of resuming."
+        )
 
 
 def _refuse_changed(recorded: Mapping[str, Any], corpus: Corpus | PreparedCorpus, valid: Corpus | None) -> None:
