@@ -195,11 +195,14 @@ training_options = option_group(
 )
 @click.option(
     "--profile-steps",
+    "profile",
     type=click.IntRange(min=1),
     metavar="N",
     help="Record N steps for TensorBoard's profiler; looking at it needs `pip install tensorboard-plugin-profile`.",
 )
-@click.option("--find-learning-rate", is_flag=True, help="Try learning rates in a short run, suggest one, and stop.")
+@click.option(
+    "--find-learning-rate", "find_lr", is_flag=True, help="Try learning rates in a short run, suggest one, and stop."
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @json_option
 @distribution_options
