@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class Constraints:
         self,
         config: SamplingConfig,
         tokenizer: Tokenizer,
-        phrases: dict[str, Phrase],
+        phrases: MutableMapping[str, Phrase],
         ngrams: NgramIndex | None = None,
         starts: np.ndarray | None = None,
     ) -> None:
