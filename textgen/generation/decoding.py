@@ -106,11 +106,12 @@ class Decoder:
         ids = self._sampler.draw(logits)  # [B]
         self._stepper.advance(ids)
         taken = []
-        for number, row in enumerate(self.rows):
+        drawn = zip(self.rows, ids.tolist(), self._sampler.blocked.tolist(), strict=True)
+        for number, (row, id, blocked) in enumerate(drawn):
             log_probs = log_softmax(logits[number]) if row.config.top_logprobs is not None else None
             if row.track:
                 row.state = self._stepper.state_of(number)
-            taken.append((row, row.take(int(ids[number]), log_probs, blocked=bool(self._sampler.blocked[number]))))
+            taken.append((row, row.take(id, log_probs, blocked=blocked)))
         self._keep([number for number, row in enumerate(self.rows) if not row.stop_reason])
         return taken
 

@@ -86,7 +86,8 @@ class History:
     """The last W tokens of each text, in a table of twice that width along which they move, so that few are copied."""
 
     def __init__(self, rows: int, width: int) -> None:
-        self._begin(np.full((rows, width), -1, np.int32))
+        self._width = self._end = width
+        self._table = np.full((rows, 2 * width + 1), -1, np.int32)
 
     @property
     def ids(self) -> np.ndarray:

@@ -57,6 +57,7 @@ class Row:
         self.stop_reason = ""
         self.ids: list[int] = []
         self._tokenizer = tokenizer
+        self._eos_id = tokenizer.eos_id
         self._length = 0  # tokens generated
         self._began = time.monotonic()  # seconds
 
@@ -78,17 +79,15 @@ class Row:
         """
         self._length += 1
         self.stop_reason = "blocked" if blocked else self._limit(id)
-        return self._token(id, "", log_probs)
+        return Token(id, "", self.stop_reason, *self._logprobs(id, log_probs))
 
-    def _token(self, id: int, text: str, log_probs: np.ndarray | None) -> Token:
-        if log_probs is None:
-            return Token(id, text, self.stop_reason)
-        top = likeliest(log_probs, self.config.top_logprobs or 0)
-        return Token(id, text, self.stop_reason, float(log_probs[id]), top)
+    def _logprobs(self, id: int, log_probs: np.ndarray | None) -> tuple[Any, ...]:
+        """The last two fields of a token; nothing where nobody asked for them."""
+        return () if log_probs is None else (float(log_probs[id]), likeliest(log_probs, self.config.top_logprobs or 0))
 
     def _limit(self, id: int) -> str:
         seconds = self.config.max_seconds
-        if id == self._tokenizer.eos_id:
+        if id == self._eos_id:
             return "end"
         if self._length >= self.config.max_tokens:
             return "length"
@@ -131,7 +130,7 @@ class TextRow(Row):
         if self.stop_reason:
             text += self._ending.flush()  # without a character that a limit has cut in two
             self.stop_reason = self._ending.reason or self.stop_reason
-        return self._token(id, text, log_probs)
+        return Token(id, text, self.stop_reason, *self._logprobs(id, log_probs))
 
     def fork(self) -> TextRow:
         """Returns the same row as it was before its first generated token; its time has begun when this one's did."""
