@@ -32,9 +32,9 @@ from textgen.settings import from_dict, select, to_dict
 
 if TYPE_CHECKING:
     from textgen.dataset.ngram_index import NgramIndex
-    from textgen.generation.decoding import Piece
     from textgen.generation.generator import Generation, Generator, Request
     from textgen.generation.infilling import Infill
+    from textgen.generation.row import Token
     from textgen.saved_model.saved_model import ModelFolder
 
 SEPARATORS = {"line": "\n", "blank-line": "\n\n", "file": "\n\n---\n\n"}  # as documents stand in a corpus
@@ -164,7 +164,7 @@ def sample(
     elif save_state or load_state or (len(requests) * num == 1 and not best_of and not as_json):
         _write_one(generator, requests[0], printer, load_state, save_state)
     else:
-        printer.print_all(generator.write(requests, num, best_of, batch_size or BATCH_SIZE))
+        printer.print_all(generator.generate_requests(requests, num, best_of, batch_size or BATCH_SIZE))
 
 
 def _refuse_contradictions(
@@ -188,7 +188,7 @@ def _write_one(
 ) -> None:
     """Shows a text as it is written, or prints it as JSON; it may go on from a state, and leave one."""
     start = generator.load_state(load_state) if load_state else None
-    writing = generator.pieces(request.prompt, request.config, start)
+    writing = generator.tokens(request.prompt, request.config, start)
     keep = bool(save_state or request.config.require)
     pieces = list(writing) if printer.as_json else printer.print_as_written(request.prompt, writing, keep)
     result = writing.result(pieces)
@@ -219,7 +219,7 @@ def _filled(
     forward = saved.writer() if saved.main_direction == "forward" else None
     filler = Infiller(saved.writer("backward"), saved.tokenizer, forward)
     for request in requests:
-        yield from filler.write(request.prompt, suffix, request.config, num, best_of)
+        yield from filler.infill(request.prompt, suffix, request.config, num, best_of)
 
 
 @dataclass(frozen=True)
@@ -262,7 +262,7 @@ class Printer:
                 output.write(text, fg=colour)
             output.write(suffix, bold=True)
 
-    def print_as_written(self, prompt: str, writing: Iterable[Piece], keep: bool) -> list[Piece]:
+    def print_as_written(self, prompt: str, writing: Iterable[Token], keep: bool) -> list[Token]:
         """Shows each piece at once; gives all of them back where they are to be kept."""
         kept, written = [], ""
         output.write(prompt, bold=True)
