@@ -220,7 +220,7 @@ def test_a_weight_that_is_not_finite_is_refused_when_it_is_read(
     weights["lstm_1/kernel"][2, 3] = value
     update_folder(folder, {WEIGHTS: save(weights)})
     saved = load_model("tiny", tmp_path / "models")
-    for use in (saved.weights, saved.writer, saved.build):
+    for use in (saved.weights, saved.writer, saved.network):
         with pytest.raises(SavedModelError, match=r"not finite \(lstm_1/kernel\)") as caught:
             use()
         assert "\n" not in str(caught.value)

@@ -450,7 +450,7 @@ def test_every_cell_trains_resumes_saves_and_writes(text: Path, tmp_path: Path, 
     sampling = SamplingConfig(max_tokens=20, seed=3)
     texts = [
         Generator(writer, saved.tokenizer).generate(["the", "a slow"], sampling)
-        for writer in (saved.writer(), CompiledModel(saved.build()))
+        for writer in (saved.writer(), CompiledModel(saved.network()))
     ]
     assert texts[0] == texts[1]
     assert CELLS[settings["cell"]] in (tmp_path / "whole" / "README.md").read_text(encoding="utf-8")

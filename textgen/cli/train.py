@@ -251,11 +251,11 @@ def train(
       textgen train novel.txt --find-learning-rate
     """
     from textgen.child_processes import end_with
-    from textgen.cli.progress import Display
     from textgen.machine import limit_cores
     from textgen.saved_model.registry import check_name, models_folder
     from textgen.training import worker_group
     from textgen.training.distribution import is_follower, num_processes, planned_shares
+    from textgen.training.observers.progress import Display
     from textgen.training.resumption import Named
     from textgen.training.run import join
     from textgen.training.run import resume as resume_run
@@ -284,7 +284,7 @@ def train(
         )
         join(target, join_all(), step_timeout, given_again)
         return
-    display = Display()
+    display = Display(output.console())
     observers = [display, *_profilers(target, profile, display.say)]
     distribution: Distribution | None
     if resume:

@@ -66,7 +66,7 @@ def tune_state(
         from textgen.training import state_tuning
 
         ids = stream.read(0, min(len(stream), state_tuning.MAX_TOKENS))
-    network = saved.build("forward")
+    network = saved.network("forward")
     tuned = state_tuning.tune_state(network, saved.tokenizer, ids, config, output.note)
     save_state(out, TextState(tuned.memory, (saved.tokenizer.eos_id,)), saved.fingerprint)
     results = {"nats_before": tuned.nats_before, "nats_after": tuned.nats_after, "steps": tuned.steps}
