@@ -148,7 +148,7 @@ COMMANDS = {
     "sample, json": ["sample", "tiny", "--prompt", HOSTILE, "--max-tokens", "1", "--json"],
     "score": ["score", "tiny", "-"],
     "score, json": ["score", "tiny", "-", "--json"],
-    "score, pieces": ["score", "tiny", "-", "--pieces"],
+    "score, tokens": ["score", "tiny", "-", "--tokens"],
     "score, follow": ["score", "tiny", "-", "--follow", "--all"],
     "embed": ["embed", "tiny", "-", "--search", "cat"],
     "embed, vectors": ["embed", "tiny", "-"],
@@ -249,7 +249,7 @@ def test_full_standard_output_is_one_line_and_1(
             textgen.main(command, prog_name="textgen")
     assert ended.value.code == 1
     expected = "Error: Cannot write to standard output: No space left on device. Free some space, or send it elsewhere."
-    assert [line for line in errors.getvalue().splitlines() if "surprising" not in line] == [expected]
+    assert [line for line in errors.getvalue().splitlines() if "unusual" not in line] == [expected]
 
 
 @pytest.mark.parametrize(
@@ -378,8 +378,8 @@ def test_an_error_on_the_command_line_names_the_flag(tmp_path: Path) -> None:
     result = CliRunner().invoke(textgen, ["corpus", "stats", str(tmp_path / "a.csv")])
     assert "Set --text-column to one of: title" in result.stderr
     (tmp_path / "a.txt").write_text("x")
-    result = CliRunner().invoke(textgen, ["train", str(tmp_path / "a.txt"), "--valid", "0.9"])
-    assert "Error: --valid must be a number from 1e-06 to 0.5. Received: 0.9." in result.stderr
+    result = CliRunner().invoke(textgen, ["train", str(tmp_path / "a.txt"), "--valid-fraction", "0.9"])
+    assert "Error: --valid-fraction must be a number from 1e-06 to 0.5. Received: 0.9." in result.stderr
 
 
 def test_standard_output_that_is_closed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,7 +96,7 @@ def test_both_directions_are_evaluated_and_a_text_is_scored_in_the_one_there_is(
     assert "backward_nats_per_token" not in cached
     scored = json.loads(run("score", "backward", *arguments).stdout.splitlines()[0])
     assert scored["log_probability"] == pytest.approx(-2.1, abs=0.8), "one of eight keys"
-    pieces = run("score", "backward", str(tmp_path / "text.txt"), "--models-dir", str(models), "--pieces").stdout
+    pieces = run("score", "backward", str(tmp_path / "text.txt"), "--models-dir", str(models), "--tokens").stdout
     surprisal = [float(line.split()[0]) for line in pieces.splitlines()[:6]]
     assert surprisal.index(max(surprisal)) == 4, "read from the end, the last key is the surprise"
 
