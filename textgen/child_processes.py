@@ -8,8 +8,7 @@ import sys
 import threading
 import time
 
-from textgen.training.worker_group import VARIABLE
-
+WORKER_VARIABLE = "TEXTGEN_WORKER"  # environment variable: which worker a process is, and its file descriptors
 LAST_SECONDS = 30.0  # to save in, for a process whose launcher is gone
 
 
@@ -27,7 +26,7 @@ def child_environment() -> dict[str, str]:
     Empty and relative entries of PYTHONPATH would: they are left out. What the process starts itself is kept from it,
     too, and from our place among workers.
     """
-    environment = {name: value for name, value in os.environ.items() if name not in (VARIABLE, "PYTHONPATH")}
+    environment = {name: value for name, value in os.environ.items() if name not in (WORKER_VARIABLE, "PYTHONPATH")}
     folders = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(folder)]
     if folders:
         environment["PYTHONPATH"] = os.pathsep.join(folders)

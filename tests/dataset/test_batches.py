@@ -16,7 +16,7 @@ from streams import EOS, PAD, Batch, documents_in, numbered, ring_of, stream_in,
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.dataset import token_stream, token_writer
+from textgen.dataset import token_files, token_stream
 from textgen.dataset.batches import Batches
 from textgen.dataset.token_cache import encode_corpus
 from textgen.dataset.token_stream import TokenStream
@@ -147,8 +147,8 @@ def test_long_documents_are_opened_everywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labels: Sequence[str], direction: str
 ) -> None:
     """In each stretch the end is an input, with the label before a beginning of a line; it ends three documents."""
-    monkeypatch.setattr(token_writer, "OPENING_TOKENS", 200)
-    monkeypatch.setattr(token_writer, "SPACING", 25)
+    monkeypatch.setattr(token_files, "OPENING_TOKENS", 200)
+    monkeypatch.setattr(token_files, "SPACING", 25)
     stream = long_stream(tmp_path, labels)
     text, first_label = stream.read(0, len(stream)), stream.first_label or len(stream.counts)
     found = list[set[str]]()
@@ -175,7 +175,7 @@ def text_of(ids: Sequence[int]) -> str:
 def test_an_epoch_of_long_documents_is_resumed_at_any_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, random_bptt: float
 ) -> None:
-    monkeypatch.setattr(token_writer, "OPENING_TOKENS", 200)
+    monkeypatch.setattr(token_files, "OPENING_TOKENS", 200)
     stream = long_stream(tmp_path, "abc")
     batches = Batches(stream, 3, 37, PAD, 5, random_bptt, label_dropout=0.5)
     for epoch in range(2):
@@ -200,7 +200,7 @@ def test_a_text_is_opened_where_one_could_begin(tmp_path: Path, text: str, start
     corpus = Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file"))
     stream = encode_corpus(corpus, ByteTokenizer(), tmp_path / "stream")
     places, firsts = stream.openings
-    assert len(firsts) - 1 == len(stream) // token_writer.OPENING_TOKENS - 1, "but where the document begins, and ends"
+    assert len(firsts) - 1 == len(stream) // token_files.OPENING_TOKENS - 1, "but where the document begins, and ends"
     for place, label in places.tolist():
         assert label == -1
         assert text_of(stream.read(place, place + 9).tolist()).startswith(start)

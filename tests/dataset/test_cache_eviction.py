@@ -88,7 +88,7 @@ def test_clear_leaves_what_is_in_use_or_being_made_here_or_elsewhere(tmp_path: P
     (cache / "letter.txt").write_text("not ours")
     data = TokenData.cached(here)
     code = (
-        "import sys, pathlib, textgen.dataset.token_stream\n"
+        "import sys, pathlib, textgen.dataset.token_cache\n"
         "path = pathlib.Path(sys.argv[1])\n"
         "data = textgen.dataset.token_cache.TokenData.cached(path); print('in use', flush=True); sys.stdin.read()"
     )

@@ -14,7 +14,7 @@ As a ring of N tokens has N pairs of neighbours, each token is an input once and
 labels are only read: where one would be a target, there is padding, and nothing is asked.
 
 A long document would seldom show what every text begins with: the end-of-document piece and the label. So it is cut
-into blocks, at other places in each epoch, about one in `textgen.dataset.token_writer.OPENING_TOKENS`, that stand in
+into blocks, at other places in each epoch, about one in `textgen.dataset.token_files.OPENING_TOKENS`, that stand in
 another order among the others; before each is read what opens a text. Nobody is asked for it, since the document does
 not end there:
 

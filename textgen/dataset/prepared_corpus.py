@@ -31,7 +31,8 @@ from textgen.corpus.corpus import PREPARED, Corpus, Part
 from textgen.dataset.config import SplitConfig
 from textgen.dataset.split import hold_out, share_to_hold_out
 from textgen.dataset.token_cache import TokenData
-from textgen.dataset.token_stream import MISSING, SUMMARY, SplitSummary, TokenStream, problem_of, read_object
+from textgen.dataset.token_files import MISSING, SUMMARY, SplitSummary, problem_of, read_object
+from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import encode_parts
 from textgen.errors import ConfigError, CorpusError, TextgenError
 from textgen.settings import from_dict, select, to_dict

@@ -12,12 +12,14 @@ from pathlib import Path
 from textgen.corpus.corpus import Corpus, Part
 from textgen.dataset.cache_eviction import TOKENS, evict, limit_bytes
 from textgen.dataset.split import hold_out
-from textgen.dataset.token_stream import NAMED, SUMMARY, TokenStream, problem_of
+from textgen.dataset.token_files import SUMMARY, problem_of
+from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import Progress, encode_parts
 from textgen.errors import CorpusError
 from textgen.storage import TEMPORARY, Hold, cache_folder, sweep_abandoned
 from textgen.tokenizer.tokenizer import Tokenizer
 
+NAMED = 3  # files of a corpus that the list of the cache shows
 FORMAT = 5  # part of the cache's key: a change of what is written makes old caches unused
 
 

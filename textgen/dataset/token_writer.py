@@ -12,16 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from textgen.corpus.corpus import Part
+from textgen.dataset import token_files
 from textgen.dataset.parallel_encoding import encode_batches
-from textgen.dataset.token_stream import COUNTS, ENDS, IDS, OPENINGS, SUMMARY, SplitSummary
+from textgen.dataset.token_files import COUNTS, ENDS, IDS, OPENINGS, SPLITS, SUMMARY, SplitSummary
 from textgen.storage import new_folder, writing
 from textgen.tokenizer.tokenizer import Tokenizer
 
 ENCODE_CHARACTERS = 1 << 20  # encoded at a time, by all cores
-OPENING_TOKENS = (
-    1 << 10
-)  # a longer stretch without a document's beginning is opened somewhere; see `textgen.dataset.batches`
-SPACING = 128  # tokens between two places of which one may be opened, at least
 SENTENCE_ENDS = tuple(mark.encode() for mark in ".!?…。！？")
 
 Progress = Callable[[int], None]  # told how many characters are done
@@ -59,7 +56,7 @@ class _SplitWriter:
             if opening is not None and not self._inside:
                 pieces.append(opening)
                 end += 1
-            if self._inside or not part.ends_document or len(ids) >= OPENING_TOKENS:  # quick for many short documents
+            if self._inside or not part.ends_document or len(ids) >= token_files.OPENING_TOKENS:  # quick for many short documents
                 openings.append(self._places.openings(ids, end, -1 if opening is None else int(opening[0])))
             pieces.append(ids)
             end += len(ids)
@@ -129,13 +126,13 @@ class Places:
 
     def openings(self, ids: np.ndarray, start: int, label: int) -> np.ndarray:
         """Of ids [N] that begin at `start` of a stream: (position, `label`) int64 [n, 2], `SPACING` and more apart."""
-        line, least = self._ends_line[ids], len(ids) // OPENING_TOKENS
+        line, least = self._ends_line[ids], len(ids) // token_files.OPENING_TOKENS
         found = np.flatnonzero(self._ends_paragraph[ids[:-1]] | (line[:-1] & np.append(False, line[:-2]))) + 1
         for flags in (line, self._ends_sentence[ids], ~np.append(self._inside_character[ids[1:]], True)):
             if len(found) > least:
                 break
             found = np.flatnonzero(flags[:-1]) + 1
-        found = found[np.diff(found // SPACING, prepend=-1) > 0] + start
+        found = found[np.diff(found // token_files.SPACING, prepend=-1) > 0] + start
         return np.stack([found, np.full_like(found, label)], axis=1)
 
 
@@ -156,7 +153,7 @@ def encode_parts(
         with writing(folder):
             writers = {
                 split: files.enter_context(closing(_SplitWriter(temporary, split, tokenizer, dtype)))
-                for split in ("train", "valid")
+                for split in SPLITS
             }
         ahead, batches = itertools.tee(_batched(parts))
         texts = ([part.text for _, part in batch] for batch in ahead)

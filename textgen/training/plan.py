@@ -25,7 +25,7 @@ from textgen.corpus.statistics import CorpusStats
 from textgen.dataset.prepared_corpus import PreparedCorpus
 from textgen.dataset.split import share_to_hold_out
 from textgen.dataset.subword_sampling import require_sampling
-from textgen.dataset.token_stream import SplitSummary
+from textgen.dataset.token_files import SplitSummary
 from textgen.errors import ConfigError, CorpusError
 from textgen.machine import best_precision, measure_flops, num_cores
 from textgen.model.config import ModelConfig

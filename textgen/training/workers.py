@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO
 
-from textgen.child_processes import child_command, child_environment
+from textgen.child_processes import WORKER_VARIABLE, child_command, child_environment
 from textgen.errors import TrainingError
 from textgen.saved_model.layout import CHECKPOINTS
 from textgen.training import worker_group
@@ -103,7 +103,7 @@ class _Workers:
         self._said.append(output)
         place = worker_group.description(worker, self._number, links, leash)
         process = subprocess.Popen(
-            self._command, env=child_environment() | {worker_group.VARIABLE: place}, stdout=output, stderr=output,
+            self._command, env=child_environment() | {WORKER_VARIABLE: place}, stdout=output, stderr=output,
             stdin=subprocess.DEVNULL if worker else None, pass_fds=[leash, *(link.fileno() for link in links)],
         )  # fmt: skip
         self._processes.append(process)

@@ -1,0 +1,167 @@
+"""The files of an encoded corpus: their names, their description, and checks of their contents.
+
+    FOLDER/
+      tokens.json             dtype, end-of-document id, first label id, and a `SplitSummary` of each split
+      SPLIT.bin               token ids, uint16 or uint32
+      SPLIT-documents.bin     position after each end-of-document token, int64
+      SPLIT-openings.bin      (position, label id or -1) of each place where reading may begin, int64 [n, 2]
+      SPLIT-counts.bin        how often each token is a target, int64 [V]
+      MANIFEST.json           size and SHA-256 of each file
+
+SPLIT is `train` or `valid`. `textgen.dataset.token_writer` writes these files, `textgen.dataset.token_stream` reads them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from textgen import storage
+from textgen.corpus.source import reading
+from textgen.errors import CorpusError, TextgenError
+from textgen.storage import MANIFEST, read_manifest
+
+SUMMARY = "tokens.json"
+SPLITS = ("train", "valid")
+IDS, ENDS, OPENINGS, COUNTS = "", "-documents", "-openings", "-counts"  # suffixes of the files of a split
+OPENING_TOKENS = 1 << 10  # a stretch of so many tokens without the start of a document gets an opening
+SPACING = 128  # tokens between two possible openings, at least
+MAX_JSON = 1 << 26  # bytes
+MISSING = "missing"  # `problem_of` a folder that does not exist
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """Counts of one split.
+
+    Attributes:
+        tokens: Token ids, end-of-document tokens and labels included.
+        documents: Documents that end in this split.
+        ends: End-of-document tokens: one for each document, and one for the part of a document that continues in the
+            other split.
+        characters: Characters of text.
+        bytes: Bytes of text in UTF-8.
+        words: Runs of non-space characters, plus `ends`, as word-level benchmarks count.
+        unknown_words: Words that a word vocabulary lacks.
+        spelling: Cost of spelling the unknown words, in millionths of a nat; see `textgen.tokenizer.spelling`.
+        lost_bytes: Bytes of white space that no token stands for.
+    """
+
+    tokens: int
+    documents: int
+    ends: int
+    characters: int
+    bytes: int
+    words: int
+    unknown_words: int = 0
+    spelling: int = 0
+    lost_bytes: int = 0
+
+    @classmethod
+    def total(cls, summaries: Iterable[SplitSummary]) -> SplitSummary:
+        """Adds up the counts of several splits or shards.
+
+        Example:
+            >>> SplitSummary.total([SplitSummary(3, 1, 1, 9, 9, 2), SplitSummary(4, 1, 1, 8, 8, 3)]).tokens
+            7
+        """
+        return cls(*map(sum, zip(*(asdict(summary).values() for summary in summaries), strict=True)))
+
+
+@dataclass(frozen=True)
+class Description:
+    """The contents of tokens.json.
+
+    Attributes:
+        dtype: Type of the token ids, "uint16" or "uint32".
+        eos: Id of the end-of-document token.
+        first_label: First id that is a label; None if the vocabulary has no labels.
+        splits: Counts of each split, by name.
+    """
+
+    dtype: str
+    eos: int
+    first_label: int | None
+    splits: Mapping[str, SplitSummary]
+
+
+def read_description(folder: Path) -> Description:
+    """Reads and checks the tokens.json of a folder.
+
+    Raises:
+        CorpusError: It is missing, damaged, or its values contradict each other.
+    """
+    path = folder / SUMMARY
+    values = read_object(path)
+    names = sorted(field.name for field in fields(SplitSummary))
+    splits = dict[str, SplitSummary]()
+    for split in SPLITS:
+        counts = values.get(split)
+        if not isinstance(counts, dict) or sorted(counts) != names or not all(map(_is_count, counts.values())):
+            raise damaged(path, f"{split} must hold the counts {', '.join(names)}")
+        splits[split] = SplitSummary(**counts)
+    first_label = values.get("first_label")
+    if values.get("dtype") not in ("uint16", "uint32"):
+        raise damaged(path, "dtype must be uint16 or uint32")
+    if not _is_count(values.get("eos")) or not (first_label is None or _is_count(first_label)):
+        raise damaged(path, "eos and first_label must be token ids")
+    return Description(values["dtype"], values["eos"], first_label, splits)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Reads a small file that holds a JSON object.
+
+    Raises:
+        CorpusError: The file cannot be read, is too large, or holds anything else.
+    """
+    if (size := size_of(path)) > MAX_JSON:
+        raise damaged(path, f"it has {size:,} bytes, {MAX_JSON:,} at most are expected")
+    try:
+        with reading(str(path)):
+            values = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, str(error)) from None
+    if not isinstance(values, dict):
+        raise damaged(path, "it is no object")
+    return values
+
+
+def size_of(path: Path) -> int:
+    """The size of a file in bytes. Raises `CorpusError` if it cannot be read."""
+    with reading(str(path)):
+        return path.stat().st_size
+
+
+def damaged(path: Path, why: str) -> CorpusError:
+    """The error for a damaged file, to be raised."""
+    return CorpusError(f"{path} is damaged: {why}. Prepare the corpus again.")
+
+
+def problem_of(folder: Path) -> str:
+    """Compares every file of a folder with its manifest.
+
+    Returns:
+        The first difference in a few words, `MISSING` if there is no manifest, or "" if all files are intact.
+    """
+    if not (folder / MANIFEST).exists():
+        return MISSING
+    try:
+        for name, entry in read_manifest(folder)["files"].items():
+            path = folder / Path(name).name
+            size = path.stat().st_size
+            if size != entry["size"]:
+                return f"{name} has {size:,} bytes instead of {entry['size']:,}"
+            if storage.sha256(path) != entry["sha256"]:
+                return f"{name} was altered"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (OSError, TextgenError) as error:
+        return str(error).rstrip(".")
+    return ""
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 60
