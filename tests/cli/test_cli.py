@@ -858,9 +858,9 @@ def test_what_python_trains_has_a_name_and_needs_no_index_of_the_text(
 
     for function, replacement in (
         ("runtime.load_tensorflow", lambda: None),
-        ("prepared.open_corpus", lambda paths, config: None),
-        ("plan.make_plan", lambda corpus, settings, preset: None),
-        ("run.train", trained),
+        ("dataset.prepared_corpus.open_corpus", lambda paths, config: None),
+        ("training.plan.make_plan", lambda corpus, settings, preset: None),
+        ("training.run.train", trained),
     ):
         monkeypatch.setattr(f"textgen.{function}", replacement)
     (tmp_path / "texts").mkdir()

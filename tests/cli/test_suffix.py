@@ -133,7 +133,7 @@ def test_what_cannot_be_is_said_in_a_line(
 def test_commands_that_read_forward_refuse_a_model_that_cannot(models: Path, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("(a.a)\n", encoding="utf-8")
     text, folder = str(tmp_path / "text.txt"), ("--models-dir", str(models))
-    for arguments in (["score", "backward", text, "--follow"], ["evaluate", "both", text, "--with", "backward"]):
+    for arguments in (["score", "backward", text, "--follow"], ["evaluate", "both", text, "--ensemble", "backward"]):
         result = run(*arguments, *folder)
         assert result.exit_code == 1
         assert "reads text backward only, and here it must be read forward" in result.stderr
