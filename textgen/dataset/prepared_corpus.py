@@ -185,7 +185,7 @@ class PreparedCorpus:
             f"shard {_ranges([number for number in problems if problems[number] == problem])}: {problem}"
             for problem in dict.fromkeys(problems.values())
         ]
-        command = shlex.join(["textgen", "prepare", *self.settings.paths, "--out", str(self.folder)])
+        command = shlex.join(["textgen", "corpus", "prepare", *self.settings.paths, "--out", str(self.folder)])
         return (
             f"{self.folder} is not ready, {len(problems)} of {self.settings.shards} shards are missing or damaged: "
             f"{'; '.join(told)}. Make them all with `{command}`, or one by one, as with "

@@ -411,7 +411,7 @@ def _control_pieces(names: Sequence[str]) -> bytes:
     A serialised message may be appended to another one of its type: repeated fields, here the pieces, are joined.
     """
     # Imported here, since protobuf (which TensorFlow brings) takes 30 ms and only labels need it.
-    from sentencepiece.sentencepiece_model_pb2 import ModelProto
+    from sentencepiece.sentencepiece_model_pb2 import ModelProto  # type: ignore[attr-defined]
 
     kind = ModelProto.SentencePiece.CONTROL
     return ModelProto(pieces=[{"piece": name, "type": kind} for name in names]).SerializeToString()
