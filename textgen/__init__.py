@@ -57,6 +57,7 @@ def train(
     from textgen.training.plan import make_plan
     from textgen.training.presets import with_preset
     from textgen.training.run import train as run
+    from textgen.training.run_setup import RunOptions
 
     if name is not None:
         check_name(name)
@@ -65,7 +66,7 @@ def train(
     corpus = open_corpus(names, from_dict(CorpusConfig, select(CorpusConfig, settings)))
     plan = make_plan(corpus, settings, preset=preset)
     folder = models_folder(models_dir)
-    return _generator(run(plan, folder / (name or free_name(folder, names[0])), callbacks=callbacks))
+    return _generator(run(plan, folder / (name or free_name(folder, names[0])), RunOptions(callbacks=callbacks)))
 
 
 def configure_process(threads: int | None = None) -> None:

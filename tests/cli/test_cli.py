@@ -719,8 +719,8 @@ def test_a_plan_can_be_read_by_programs_and_held_out_text_is_cut_like_the_other(
     assert made["parameters"] == ModelConfig(**made["model"]).num_parameters
     assert not (tmp_path / "saved_models").exists()
     plan, _ = _plan((str(text),), {}, None, str(held_out), None, None, None, Distribution)
-    assert plan.valid
-    assert list(plan.valid.documents()) == ["a song", "of lines"]
+    assert plan.sources.valid
+    assert list(plan.sources.valid.documents()) == ["a song", "of lines"]
 
 
 def test_resuming_with_nothing_there_is_said(tmp_path: Path) -> None:
@@ -850,7 +850,7 @@ def test_what_python_trains_has_a_name_and_needs_no_index_of_the_text(
 
     folders: list[Path] = []
 
-    def trained(plan: object, folder: Path, callbacks: object) -> ModelFolder:
+    def trained(plan: object, folder: Path, options: object) -> ModelFolder:
         folders.append(folder)
         return load_model("tiny", tiny_models)  # which has none
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from textgen.training.distribution import Distribution, Shares
     from textgen.training.observers.observer import Observer
     from textgen.training.plan import Plan
-    from textgen.training.resumption import Named
+    from textgen.training.resumption import ResumeSources
 
 LABELS_SHOWN = 8  # in the plan
 
@@ -253,10 +253,11 @@ def train(
     from textgen.saved_model.registry import check_name, models_folder
     from textgen.training import worker_group
     from textgen.training.distribution import is_follower, num_processes, planned_shares
-    from textgen.training.resumption import Named
+    from textgen.training.resumption import ResumeSources
     from textgen.training.run import join
     from textgen.training.run import resume as resume_run
     from textgen.training.run import train as train_run
+    from textgen.training.run_setup import RunOptions
 
     if (leash := worker_group.leash()) is not None:
         end_with(leash)
@@ -276,10 +277,10 @@ def train(
             return  # the chief shows the plan
         if not name:
             raise click.UsageError("Missing option '--name': several processes must train the same model.")
-        given_again = Named(
+        given_again = ResumeSources(
             () if "-" in paths else paths, None if valid is None or _share(valid) is not None else valid
         )
-        join(target, join_all(), step_timeout, given_again)
+        join(target, RunOptions(distribution=join_all(), step_timeout=step_timeout), given_again)
         return
     display = Display()
     observers = [display, *_profilers(target, profile, display.say)]
@@ -291,11 +292,8 @@ def train(
         saved = resume_run(
             target,
             {**SIZES.get(preset or "", {}), **settings},
-            given=again,
-            observers=observers,
-            say=display.say,
-            distribution=distribution,
-            step_timeout=step_timeout,
+            sources=again,
+            options=RunOptions(observers, (), display.say, distribution, step_timeout),
         )
     else:
         plan, distribution = _plan(
@@ -318,9 +316,7 @@ def train(
         if find_lr:
             _find_lr(plan, display.say, as_json, distribution)
             return
-        saved = train_run(
-            plan, target, observers=observers, say=display.say, distribution=distribution, step_timeout=step_timeout
-        )
+        saved = train_run(plan, target, RunOptions(observers, (), display.say, distribution, step_timeout))
     if as_json:
         output.json_line(saved.training, indent=2)
     else:
@@ -353,14 +349,14 @@ def _named_again(
     start: str | None,
     tokenizer_from: str | None,
     models_dir: Path | None,
-) -> Named:
+) -> ResumeSources:
     """What the command line says of a run that it resumes, besides settings; a share to hold out is one of these."""
-    from textgen.training.resumption import Named
+    from textgen.training.resumption import ResumeSources
 
     if valid is not None and (share := _share(valid)) is not None:
         settings["valid_fraction"], valid = share, None
     tokenizer = find_tokenizer(tokenizer_from, models_dir) if tokenizer_from else None
-    return Named(paths, valid, start, tokenizer)
+    return ResumeSources(paths, valid, start, tokenizer)
 
 
 def _plan(
@@ -377,7 +373,7 @@ def _plan(
     from textgen.dataset.prepared_corpus import open_corpus
     from textgen.saved_model.saved_model import load_model
     from textgen.training.distribution import Distribution
-    from textgen.training.plan import make_plan
+    from textgen.training.plan import Hardware, Sources, make_plan
 
     config = corpus_config(settings)
     text, held_out = open_corpus(paths, config), None
@@ -400,10 +396,12 @@ def _plan(
         text,
         settings,
         preset=preset,
-        valid=held_out,
-        start=load_model(start, models_dir) if start else None,
-        tokenizer=find_tokenizer(tokenizer_from, models_dir) if tokenizer_from else None,
-        shares=joined.shares if isinstance(joined, Distribution) else joined,
+        sources=Sources(
+            valid=held_out,
+            start=load_model(start, models_dir) if start else None,
+            tokenizer=find_tokenizer(tokenizer_from, models_dir) if tokenizer_from else None,
+        ),
+        hardware=Hardware(shares=joined.shares if isinstance(joined, Distribution) else joined),
     )
     return plan, distribution
 
@@ -459,28 +457,29 @@ def describe(plan: Plan, folder: Path) -> str:
     """The plan, for people."""
     from textgen.machine import machine
 
-    stats, model, training = plan.stats, plan.model_config, plan.training_config
+    stats, model, training = plan.facts.stats, plan.model_config, plan.training_config
     reason = guessed(plan.corpus.guess_reason)
     lengths = {"epochs": training.epochs, "steps": training.steps, "minutes": training.minutes}
     length = " or ".join(f"{value:,g} {name}" for name, value in lengths.items() if value is not None)
-    held_out = ", ".join(map(str, plan.valid.files)) if plan.valid else f"{training.valid_fraction:.2g} of the corpus"
+    valid, start = plan.sources.valid, plan.sources.start
+    held_out = ", ".join(map(str, valid.files)) if valid else f"{training.valid_fraction:.2g} of the corpus"
     tied = "tied" if model.tie_embeddings else "untied"
     kind = CELLS[model.cell] + ", residual" * model.residual + ", layer norm" * model.layer_norm
     way = {"backward": ", backward", "both": ", in each direction"}.get(model.direction, "")
     way += f", attention over {counted(model.attention, 'output')}" * (model.attention > 0)
     size = f"{model.num_layers} x {kind} of {counted(model.hidden_units, 'unit')}, embedding {model.embedding_dim}, "
     size += f"{tied}{way}"
-    if plan.start:
-        size += f", from {plan.start.name}"
+    if start:
+        size += f", from {start.name}"
     rows = {
         "corpus": f"{counted(stats.characters, 'character')} in {counted(stats.documents, 'document')} "
         f"by {plan.corpus_config.documents}{reason}",
         **({"labels": _labels(plan)} if plan.corpus_config.labels else {}),
         "held out": held_out,
         "vocabulary": f"{plan.tokenizer_config.tokenizer}, about {counted(model.vocab_size, 'piece')}, "
-        f"{counted(plan.tokens, 'token')} to train on",
+        f"{counted(plan.estimates.tokens, 'token')} to train on",
         "network": size + (f" ({plan.preset})" if plan.preset else ""),
-        "parameters": f"{model.num_parameters:,}; memory about {plan.memory_bytes / 1e9:.1f} GB",
+        "parameters": f"{model.num_parameters:,}; memory about {plan.estimates.memory_bytes / 1e9:.1f} GB",
         "dropout": f"{model.dropout:g} between layers, {model.embedding_dropout:g} on the embedding"
         + f", {model.word_dropout:g} of words" * (model.word_dropout > 0)
         + f", {model.weight_drop:g} of recurrent weights" * (model.weight_drop > 0)
@@ -490,28 +489,28 @@ def describe(plan: Plan, folder: Path) -> str:
         + f"learning rate {training.learning_rate:g} {training.schedule}, {training.optimizer}"
         + (f", weights averaged by {training.weight_averaging}" if training.weight_averaging != "none" else ""),
         "machine": f"{machine()}; matrix products in {training.precision}",
-        "expected": f"about {_duration(plan.seconds)}, {plan.epochs:.2g} epochs at "
-        f"{plan.tokens_per_second:,.0f} tokens a second",
+        "expected": f"about {_duration(plan.estimates.seconds)}, {plan.estimates.epochs:.2g} epochs at "
+        f"{plan.estimates.tokens_per_second:,.0f} tokens a second",
         "saved in": str(folder),
     }
     return "\n".join(f"{name:<11} {value}" for name, value in rows.items())
 
 
 def _values(plan: Plan, folder: Path) -> dict[str, Any]:
-    """The plan for programs; what is estimated has the names of `textgen.training.plan.Plan`."""
+    """The plan for programs; what is estimated has the names of `textgen.training.plan.Estimates`."""
     return {
         "folder": str(folder),
         "corpus": to_dict(plan.corpus_config),
         "tokenizer": to_dict(plan.tokenizer_config),
         "model": to_dict(plan.model_config),
         "training": to_dict(plan.training_config),
-        "labels": list(plan.labels),
+        "labels": list(plan.facts.labels),
         "preset": plan.preset,
         "parameters": plan.model_config.num_parameters,
-        "tokens": plan.tokens,
-        "tokens_per_second": round(plan.tokens_per_second),
-        "seconds": round(plan.seconds, 1),
-        "memory_bytes": plan.memory_bytes,
+        "tokens": plan.estimates.tokens,
+        "tokens_per_second": round(plan.estimates.tokens_per_second),
+        "seconds": round(plan.estimates.seconds, 1),
+        "memory_bytes": plan.estimates.memory_bytes,
     }
 
 
@@ -520,9 +519,9 @@ def _labels(plan: Plan) -> str:
     from textgen.corpus.labels import named
     from textgen.corpus.statistics import CorpusStats
 
-    there = plan.stats.labels if isinstance(plan.stats, CorpusStats) else plan.labels
-    rare = len(there) - len(plan.labels)
-    line = f"{len(plan.labels):,} by {plan.corpus_config.labels}: {named(plan.labels, LABELS_SHOWN)}"
+    there = plan.facts.stats.labels if isinstance(plan.facts.stats, CorpusStats) else plan.facts.labels
+    rare = len(there) - len(plan.facts.labels)
+    line = f"{len(plan.facts.labels):,} by {plan.corpus_config.labels}: {named(plan.facts.labels, LABELS_SHOWN)}"
     return line + (f"; {rare:,} in too few documents are left out" if rare else "")
 
 
