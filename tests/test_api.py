@@ -112,7 +112,7 @@ def test_a_model_that_reads_backward_writes_towards_an_ending(home: Path) -> Non
         home / "songs.txt", name="backward", models_dir=home / "models", steps=1, direction="backward", **SETTINGS
     )
     assert isinstance(backward.infiller, textgen.Infiller)
-    assert backward.infiller.write(suffix="of rain", config=SHORT)[0].whole.endswith("of rain")
+    assert backward.infiller.infill(suffix="of rain", config=SHORT)[0].whole.endswith("of rain")
     with pytest.raises(textgen.ConfigError, match="reads text backward only"):
         _ = backward.generator
     with pytest.raises(textgen.ConfigError, match="reads text backward only"):

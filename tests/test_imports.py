@@ -22,6 +22,15 @@ def test_help_loads_nothing_heavy(code: str) -> None:
     assert not HEAVY & modules_after(code)
 
 
+@pytest.mark.parametrize("code", ["", "import textgen.cli", "import textgen.cli.lazy_group"])
+def test_help_imports_no_command_and_no_setting(code: str) -> None:
+    script = "try: textgen(['--help'])\nexcept SystemExit: pass"
+    loaded = modules_after(f"{code}\nfrom textgen.cli import textgen\n{script}", top_level=False)
+    ours = {name for name in loaded if name.split(".")[0] == "textgen"}
+    assert ours == {"textgen", "textgen.cli", "textgen.cli.lazy_group", "textgen.errors"}
+    assert not {"dataclasses", "tomllib", "json", "tempfile", "importlib.metadata", "ctypes"} & loaded
+
+
 @pytest.mark.parametrize(
     "module",
     [
@@ -32,7 +41,7 @@ def test_help_loads_nothing_heavy(code: str) -> None:
         "dataset.batches",
         "dataset.prepared_corpus",
         "generation.sampler",
-        "model.reference",
+        "model.reference.network",
         "saved_model.saved_model",
         "training.plan",
         "generation.generator",
