@@ -63,6 +63,11 @@ def load_tensorflow(setup: Callable[[], object] = lambda: None) -> None:
             _runs_side_by_side = has_gpu or not _takes_ynnpack()
 
 
+def runs_side_by_side() -> bool:
+    """Whether shards of a batch may run compiled code at the same time: see `SAFE_XLA_FLAG`."""
+    return _runs_side_by_side is not False
+
+
 def _set_threads() -> None:
     import tensorflow as tf
 

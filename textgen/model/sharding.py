@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from textgen.machine import num_cores
-from textgen.runtime import _runs_side_by_side
+from textgen.runtime import runs_side_by_side
 
 
 def shard_rows(batch_size: int, cores: int | None = None) -> list[slice]:
@@ -15,7 +15,7 @@ def shard_rows(batch_size: int, cores: int | None = None) -> list[slice]:
     """
     import tensorflow as tf
 
-    is_whole = _runs_side_by_side is False or bool(tf.config.list_physical_devices("GPU"))
+    is_whole = not runs_side_by_side() or bool(tf.config.list_physical_devices("GPU"))
     shards = 1 if is_whole else cores or num_cores()
     shards = max(n for n in range(1, shards + 1) if batch_size % n == 0)
     size = batch_size // shards

@@ -19,7 +19,6 @@ import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -182,27 +181,36 @@ def require_shares(batch_size: int, replicas: int) -> None:
         )
 
 
+def _do_nothing() -> None:
+    pass
+
+
 @contextmanager
-def deadline(seconds: float | None) -> Iterator[Callable[[], object]]:
+def deadline(seconds: float | None) -> Iterator[Callable[[], None]]:
     """Ends this process if `seconds` pass without the block ending, or a call of what it gives.
 
     TensorFlow lets no Python code run while it waits for another process. The system's alarm signal ends it or, where
     there is none, as on Windows, the watchdog thread of `faulthandler`, which needs no Python code either.
     """
     if not seconds:
-        yield lambda: None
+        yield _do_nothing
         return
-    if hasattr(signal, "setitimer"):
-        beat = partial(signal.setitimer, signal.ITIMER_REAL, seconds)
-        cancel = partial(signal.setitimer, signal.ITIMER_REAL, 0)
-    else:
-        beat = partial(faulthandler.dump_traceback_later, seconds, exit=True)
-        cancel = faulthandler.cancel_dump_traceback_later
+    has_alarm = hasattr(signal, "setitimer")
+
+    def beat() -> None:
+        if has_alarm:
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+        else:
+            faulthandler.dump_traceback_later(seconds, exit=True)
+
     beat()
     try:
         yield beat
     finally:
-        cancel()
+        if has_alarm:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        else:
+            faulthandler.cancel_dump_traceback_later()
 
 
 def start(name: str = "auto", start_timeout: float | None = None, *, trust_network: bool = False) -> Distribution:
