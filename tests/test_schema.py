@@ -33,6 +33,8 @@ SCHEMA = of_fields(Outer, inner=of_fields(Inner))
 )
 def test_what_fits(value: dict[str, Any]) -> None:
     check(value, SCHEMA)
+    with pytest.raises(ValueError, match=r"^inner should be an object, not 5$"):
+        check(value | {"inner": 5}, SCHEMA)
 
 
 @pytest.mark.parametrize(

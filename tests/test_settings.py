@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from textgen.model.config import (
     MAX_UNITS,
     ModelConfig,
 )
-from textgen.settings import from_dict, read_toml, select, to_dict
+from textgen.settings import declared, from_dict, json_schema, read_toml, select, to_dict
 from textgen.tokenizer.config import MAX_VOCAB_SIZE, TOKENIZERS, TokenizerConfig
 from textgen.training.config import (
     AVERAGES,
@@ -174,12 +175,17 @@ def test_a_number_is_within_its_limits(kind: type[Any], name: str, low: float, h
     allowed: list[Any] = [low, high if high < math.inf else 1 << 70]
     for value in allowed:
         assert getattr(replace(config, **{name: value}), name) == value
-    wrong: list[Any] = [beyond(low, -1), -101, -math.inf, math.nan, True, False, "1", [1], ()]
-    wrong += [beyond(high, 1), math.inf] if high < math.inf else []
-    for value in wrong:
+    annotation = declared(kind)[name][0]
+    number, wrong_type = f"{name} must be a number ", f"{name} must be {annotation}. "
+    wrong: list[tuple[Any, str]] = [(beyond(low, -1), number), (-101, number)]
+    wrong += [(value, wrong_type) for value in (True, False, "1", [1], ())]
+    wrong += [(value, number if annotation.startswith("float") else wrong_type) for value in (-math.inf, math.nan)]
+    if high < math.inf:
+        wrong += [(beyond(high, 1), number), (math.inf, number if annotation.startswith("float") else wrong_type)]
+    for value, message in wrong:
         if name == "min_tokens" and value == beyond(high, 1):
             continue  # it is more than max_tokens, and that is said
-        with pytest.raises(ConfigError, match=rf"^{name} must be a number .*\. Received: ") as caught:
+        with pytest.raises(ConfigError, match=rf"^{re.escape(message)}.*Received: ") as caught:
             replace(config, **{name: value})
         assert repr(value) in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -201,7 +207,7 @@ def test_every_number_has_a_limit_and_every_choice_is_checked() -> None:
         "dynamic_rms",
     }
     free |= {"delimiter", "no_header", "strict"}  # the first is checked where tables are read
-    free |= {"freeze", "stop", "samplers", "dry_sequence_breakers", "logit_bias", "ban", "require", "heal"}
+    free |= {"freeze_layers", "stop", "samplers", "dry_sequence_breakers", "logit_bias", "ban", "require", "heal"}
     for kind in BASE:
         assert {field.name for field in fields(kind) if (kind, field.name) not in checked} <= free
 
@@ -210,7 +216,7 @@ def test_every_number_has_a_limit_and_every_choice_is_checked() -> None:
 def test_a_choice_is_one_of_its_choices(kind: type[Any], name: str, choices: tuple[str, ...]) -> None:
     for choice in choices:
         assert getattr(replace(BASE[kind], **{name: choice}), name) == choice
-    for wrong in ("", choices[0].upper(), "else", 1):
+    for wrong in ("", choices[0].upper(), "else"):
         with pytest.raises(ConfigError, match=f"^{name} must be one of {', '.join(choices)}. Received: {wrong!r}"):
             replace(BASE[kind], **{name: wrong})
 
@@ -410,6 +416,92 @@ def test_toml_that_is_not_there(tmp_path: Path) -> None:
             read_toml(path)
 
 
+# --- JSON schema ---------------------------------------------------------------------------------------------
+
+TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,), "null": (type(None),),
+    "array": (list,), "object": (dict,),
+}  # fmt: skip
+
+
+def fits(value: Any, schema: dict[str, Any]) -> bool:
+    """Whether a value follows a schema, as far as the words go that `json_schema` uses."""
+    names = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    kinds = tuple(kind for name in names for kind in TYPES[name])
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        return False
+    if "enum" in schema and value not in schema["enum"]:
+        return False
+    if isinstance(value, list):
+        return all(fits(item, schema["items"]) for item in value)
+    if isinstance(value, dict):
+        properties = schema["properties"]
+        is_known = value.keys() <= properties.keys() or schema["additionalProperties"]
+        return is_known and {*schema["required"]} <= value.keys() and all(
+            fits(item, properties[name]) for name, item in value.items() if name in properties
+        )  # fmt: skip
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return not is_number or schema.get("minimum", -math.inf) <= value <= schema.get("maximum", math.inf)
+
+
+@pytest.mark.parametrize("kind", BASE, ids=lambda kind: kind.__name__)
+def test_the_schema_says_what_the_settings_say(kind: type[Any]) -> None:
+    schema = json.loads(json.dumps(json_schema(kind)))
+    assert list(schema["properties"]) == [field.name for field in fields(kind)]
+    for field in fields(kind):
+        annotation, facts = declared(kind)[field.name]
+        found = schema["properties"][field.name]
+        assert found["description"] == facts.help
+        assert (found.get("minimum"), found.get("maximum")) == (facts.low, facts.high)
+        assert tuple(found.get("enum", ())) == (
+            *facts.choices,
+            *[None] * ("None" in annotation and facts.choices != ()),
+        )
+        if field.name not in schema["required"]:
+            default = field.default
+            assert found["default"] == (list(default) if isinstance(default, tuple) else default)
+    for checked, name, low, high in LIMITS:
+        if checked is kind and name != "min_tokens":  # bounded by max_tokens
+            assert schema["properties"][name]["minimum"] == low
+            assert schema["properties"][name].get("maximum", math.inf) == high
+
+
+values = st.one_of(
+    st.none(), st.booleans(), st.integers(-(1 << 70), 1 << 70), st.integers(-3, 130), st.floats(-3, 3),
+    st.floats(allow_nan=False, allow_infinity=False).filter(lambda x: x != int(x)), st.text(max_size=3),
+    st.sampled_from([choice for _, _, choices in CHOICES for choice in choices]),
+    st.lists(st.text(max_size=3) | st.integers(), max_size=3),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BASE, ids=lambda kind: kind.__name__)
+@given(data=st.data())
+def test_the_schema_accepts_what_the_class_accepts(kind: type[Any], data: st.DataObject) -> None:
+    """All but what fields say together, and what a text or a list must hold: that `check` looks at."""
+    schema, known = json_schema(kind), [field.name for field in fields(kind)]
+    keys = data.draw(st.lists(st.sampled_from([*known, "unknown"]), max_size=4, unique=True))
+    settings = {**dict.fromkeys(keys), **{key: data.draw(near(schema, key)) for key in keys}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, "check", lambda self: None)
+        assert fits(settings, schema) == accepts(kind, settings)
+
+
+def near(schema: dict[str, Any], key: str) -> st.SearchStrategy[Any]:
+    """Values for a setting, among them its bounds and what is just beyond them."""
+    found = schema["properties"].get(key, {})
+    bounds = [found[name] + step for name in ("minimum", "maximum") if name in found for step in (-1, 0, 1)]
+    bounds += [choice for choice in found.get("enum", []) if choice is not None]
+    return values | st.sampled_from(bounds) if bounds else values
+
+
+def accepts(kind: type[Any], settings: dict[str, Any]) -> bool:
+    try:
+        from_dict(kind, settings)
+    except ConfigError:
+        return False
+    return True
+
+
 # --- Sizes -------------------------------------------------------------------------------------------------
 
 
@@ -445,5 +537,5 @@ def test_parameters_of_every_cell(kind: dict[str, Any], expected: int) -> None:
 
 
 def test_attention_is_for_one_direction() -> None:
-    with pytest.raises(ConfigError, match="attention goes with one direction"):
+    with pytest.raises(ConfigError, match="attention needs one direction"):
         ModelConfig(100, attention=8, direction="both")

@@ -32,9 +32,9 @@ def imported_from(path: Path) -> dict[str, Path]:
     return names
 
 
-def checks(path: Path, function: ast.FunctionDef, seen: frozenset[str] = frozenset()) -> bool:
+def checks(path: Path, function: ast.FunctionDef, seen: frozenset[tuple[Path, str]] = frozenset()) -> bool:
     """Whether a function asserts something, or calls one that does, of its own file or of another one beside it."""
-    functions, imported = functions_of(path), imported_from(path)
+    imported = imported_from(path)
     for node in ast.walk(function):
         if isinstance(node, ast.Assert):
             return True
@@ -44,11 +44,11 @@ def checks(path: Path, function: ast.FunctionDef, seen: frozenset[str] = frozens
         if called in CHECKS or called.startswith("np.testing.assert_"):
             return True
         name = called.rpartition(".")[2]
-        place = path if name in functions else imported.get(name)
-        if place is None or name in seen or name not in functions_of(place):
-            continue
-        if checks(place, functions_of(place)[name], seen | {name}):
-            return True
+        places = [path, imported.get(name, path), *(imported.values() if "." in called else ())]  # a method of theirs
+        for place in places:
+            is_new = name in functions_of(place) and (place, name) not in seen
+            if is_new and checks(place, functions_of(place)[name], seen | {(place, name)}):
+                return True
     return False
 
 
@@ -84,7 +84,7 @@ def faults(path: Path) -> Iterator[str]:
             yield ast.unparse(node)
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.py")), ids=lambda path: path.relative_to(FOLDER).as_posix())
 def test_every_test_can_fail(path: Path) -> None:
     assert list(faults(path)) == []
 

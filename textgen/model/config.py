@@ -29,7 +29,7 @@ class ModelConfig(Settings):
 
     Example:
         >>> ModelConfig(vocab_size=8000, hidden_units=512).num_parameters
-        4_985_664
+        5861440
     """
 
     vocab_size: int = setting(help="Number of tokens in the vocabulary (V).", low=4, high=MAX_VOCAB_SIZE)

@@ -15,6 +15,7 @@ unigram, bpe, char and byte lose nothing: `decode(encode(text)) == text` for eve
 without a piece is spelled in its UTF-8 bytes. word keeps the words that it knows and the lines, not the white space
 between words, and unk stands for each word that it does not know:
 
+    >>> from textgen.tokenizer.config import TokenizerConfig
     >>> from textgen.tokenizer.vocabulary import train_tokenizer
     >>> tokenizer = train_tokenizer(["the cat sat\\non the mat\\n"] * 10, TokenizerConfig("bpe"))
     >>> [tokenizer.piece(i) for i in tokenizer.encode("the cat\\n")]

@@ -1,0 +1,46 @@
+"""The example notebook runs, cell by cell, on a small text and for a few steps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runs import TEXT
+
+NOTEBOOK = Path(__file__).parents[2] / "scripts" / "example.ipynb"
+CELLS: list[dict[str, Any]] = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+SMALL = {
+    'CORPUS = Path("../corpora/fables.txt")': 'CORPUS = Path("songs.txt")',
+    'SETTINGS = {"minutes": 0.5}': (
+        'SETTINGS = dict(steps=2, tokenizer="char", hidden_units=8, embedding_dim=6, num_layers=1, batch_size=4, '
+        "sequence_length=16, num_validations=1)"
+    ),
+}
+
+
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "songs.txt").write_text(TEXT, encoding="utf-8")
+    code = ["".join(cell["source"]) for cell in CELLS if cell["cell_type"] == "code"]
+    for line, small in SMALL.items():
+        assert code[0].count(line) == 1
+        code[0] = code[0].replace(line, small)
+    space: dict[str, Any] = {}
+    for number, source in enumerate(code):
+        exec(compile(source, f"cell {number}", "exec"), space)
+    assert space["longer"].model.training["progress"]["step"] == 4
+    assert [report.step for report in space["longer"].history][-1] == 4
+    out, err = capsys.readouterr()
+    assert "nats per token" in out
+    assert "(None, None, 8)" in out, "the summary"
+    assert "step 2, epoch" in err, "the progress"
+    assert (tmp_path / "example_models" / "fables").is_dir()
+
+
+def test_the_notebook_holds_no_output() -> None:
+    for cell in CELLS:
+        if cell["cell_type"] == "code":
+            assert (cell["outputs"], cell["execution_count"]) == ([], None)
+    assert len({cell["id"] for cell in CELLS}) == len(CELLS)

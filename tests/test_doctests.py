@@ -1,0 +1,29 @@
+"""The examples in docstrings do what they show."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+
+import textgen
+
+MODULES = sorted(module.name for module in pkgutil.walk_packages(textgen.__path__, "textgen."))
+RUNS_THE_PROGRAM = ("textgen.__main__",)
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name not in RUNS_THE_PROGRAM])
+def test_the_examples_of_a_module(name: str) -> None:
+    failed, tried = doctest.testmod(importlib.import_module(name))
+    assert failed == 0, f"{failed} of {tried} examples fail: python -m doctest shows which"
+
+
+def test_there_are_examples_and_one_that_is_wrong_is_found() -> None:
+    modules = [importlib.import_module(name) for name in MODULES if name not in RUNS_THE_PROGRAM]
+    examples = [test for module in modules for test in doctest.DocTestFinder().find(module) if test.examples]
+    assert len(examples) >= 20
+    wrong = doctest.DocTestParser().get_doctest(">>> 1 + 1\n3\n", {}, "wrong", None, None)
+    results = doctest.DocTestRunner(verbose=False).run(wrong, out=lambda text: None)
+    assert results.failed == 1
