@@ -157,8 +157,8 @@ class PreparedCorpus:
                 )
         if tokenizer and not tokenizer.is_part_of(self.tokenizer):
             raise ConfigError(
-                f"{self.folder} was prepared with another vocabulary ({self.tokenizer.vocab_size:,} tokens, "
-                f"{self.tokenizer.tokenizer}) than this one ({tokenizer.vocab_size:,} tokens, {tokenizer.tokenizer}): "
+                f"{self.folder} was prepared with another vocabulary ({counted(self.tokenizer.vocab_size, 'token')}, "
+                f"{self.tokenizer.tokenizer}) than this one ({counted(tokenizer.vocab_size, 'token')}, {tokenizer.tokenizer}): "
                 "prepare another folder with it."
             )
 
@@ -240,7 +240,8 @@ def _read_settings(folder: Path) -> PreparedSettings:
             raise ConfigError("documents and vocab_size must be settled.")
         _require_shards(values["shards"])
         from_dict(SplitConfig, {name: values[name] for name in ("valid_fraction", "seed")})
-        json.dumps(values, ensure_ascii=False).encode()
+        rest = {name: value for name, value in values.items() if name != "paths"}  # these need not be text
+        json.dumps(rest, ensure_ascii=False).encode()
     except (TextgenError, ValueError) as error:
         raise CorpusError(f"{path} is damaged: {str(error).rstrip('.')}. Prepare the corpus again.") from None
     return PreparedSettings(**values)
