@@ -120,8 +120,8 @@ class Constraints:
             if len(ids) == 1 or self._last[1 - len(ids) :] == ids[:-1]:
                 logits[ids[-1]] += value
         for phrase, state in self._missing:
-            ids, shares = phrase.towards(state)
-            logits[ids] += np.float32(PULL * self._drawn / min(self._config.max_tokens, PULL_TOKENS)) * shares
+            advancing, shares = phrase.towards(state)
+            logits[advancing] += np.float32(PULL * self._drawn / min(self._config.max_tokens, PULL_TOKENS)) * shares
         if self._missing or self._drawn < self._config.min_tokens:
             logits[self._eos_id] = -np.inf
         forbidden = [phrase.completing(state) for phrase, state in self._bans]
@@ -129,9 +129,9 @@ class Constraints:
             forbidden.append(self._ngrams.forbidden())
         if self._guard:
             forbidden.append(self._guard.forbidden())
-        for ids in forbidden:
-            if len(ids):
-                logits[ids] = -np.inf
+        for banned in forbidden:
+            if len(banned):
+                logits[banned] = -np.inf
         if self.allowed:
             kept = logits[self.allowed]
             logits[:] = -np.inf

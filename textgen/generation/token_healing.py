@@ -1,8 +1,8 @@
 """Token healing: a prompt that ends inside a token is continued as if that token had been encoded whole.
 
-"The ca" is encoded as "The" and " ca". After " ca" a model hardly ever generates "t", because " cat" was one token in its
-training text. So the last tokens of the prompt are taken back, and the first token drawn is one that begins with their
-text: " cat", " came", or whichever the model finds likely after "The".
+"The ca" is encoded as "The" and " ca". After " ca" a model hardly ever generates "t", because " cat" was one token in
+its training text. So the last tokens of the prompt are taken back, and the first token drawn is one that begins with
+their text: " cat", " came", or whichever the model finds likely after "The".
 
 The rule. Let the prompt end in the tokens u_1 ... u_k, the longest run at its end whose text begins a longer token,
 never beyond the last newline. Either the prompt ends where it does, or it is cut inside a token that covers u_(j+1) ...
