@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +57,7 @@ class Setting:
         planned: Whether `textgen.training.plan` chooses a value where none is given.
         metavar: What `--help` shows for the value.
         off: Flag that switches a `bool` off, where it is not `--no-NAME`.
+        escapes: Whether the flag reads \\n, \\t, \\r and \\\\ as escapes.
     """
 
     help: str
@@ -68,6 +68,7 @@ class Setting:
     planned: bool = False
     metavar: str | None = None
     off: str | None = None
+    escapes: bool = False
 
 
 def setting(default: Any = dataclasses.MISSING, help: str = "", **facts: Any) -> Any:
@@ -181,6 +182,8 @@ def select(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_toml(path: str | Path) -> dict[str, Any]:
     """Flat settings from a TOML file such as `hidden_units = 512`. Raises `ConfigError`."""
+    import tomllib  # takes time to import, and few commands read a file
+
     try:
         with Path(path).open("rb") as file:
             data = file.read(SETTINGS_BYTES + 1)

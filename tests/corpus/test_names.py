@@ -39,7 +39,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
         write(folder, f"{ODD}/{ODD}-{number}.txt", TEXT * 9)
     write(folder, f"valid-{ODD}.txt", TEXT * 9)
     os.environ["TEXTGEN_CACHE"] = str(folder / "cache")
-    arguments = ["--valid", folder / f"valid-{ODD}.txt", "--labels", "folder", "--name", f"name-{ODD}"]
+    arguments = ["--valid-file", folder / f"valid-{ODD}.txt", "--labels", "folder", "--name", f"name-{ODD}"]
     return folder, run("train", folder / ODD, *arguments, "--models-dir", folder, *TINY)
 
 
@@ -73,7 +73,7 @@ def test_such_a_model_is_found_shown_and_resumed(trained: tuple[Path, Result]) -
 def test_a_corpus_is_prepared_whose_names_are_no_text(tmp_path: Path) -> None:
     write(tmp_path, f"{ODD}/{ODD}.txt", TEXT * 99)
     out = tmp_path / f"out-{ODD}"
-    command = ["prepare", tmp_path / ODD, "--out", out, "--tokenizer", "byte"]
+    command = ["corpus", "prepare", tmp_path / ODD, "--out", out, "--tokenizer", "byte"]
     first = run(*command, "--json")
     assert first.exit_code == 0, first.stderr
     assert json.loads(first.stdout)["folder"] == str(out)
@@ -121,12 +121,12 @@ LONG = "x" * 300
     [
         ["corpus", "stats", LONG],
         ["train", LONG],
-        ["train", "a.txt", "--valid", LONG],
+        ["train", "a.txt", "--valid-file", LONG],
         ["train", "a.txt", "--tokenizer-from", LONG],
         ["train", "a.txt", "--from", LONG],
         ["train", "a.txt", "--config", LONG],
         ["train", "a.txt", "--name", LONG, *TINY],
-        ["prepare", "a.txt", "--out", LONG, "--tokenizer", "byte"],
+        ["corpus", "prepare", "a.txt", "--out", LONG, "--tokenizer", "byte"],
         ["sample", LONG],
         ["sample", "tiny", "--prompt-file", LONG],
         ["sample", "tiny", "--adapt", LONG],

@@ -220,7 +220,7 @@ def test_a_weight_that_is_not_finite_is_refused_when_it_is_read(
     weights["lstm_1/kernel"][2, 3] = value
     update_folder(folder, {WEIGHTS: save(weights)})
     saved = load_model("tiny", tmp_path / "models")
-    for use in (saved.weights, saved.writer, saved.build):
+    for use in (saved.weights, saved.writer, saved.network):
         with pytest.raises(SavedModelError, match=r"not finite \(lstm_1/kernel\)") as caught:
             use()
         assert "\n" not in str(caught.value)
@@ -268,9 +268,9 @@ def test_the_command_line_says_why_a_text_ended(tiny_models: Path) -> None:
     once = ["--no-repeat-ngram-size", "1", "--min-tokens", "400", "--seed", "1", "--min-p", "0"]
     shown = sample(tiny_models, *once)
     assert shown.exit_code == 0
-    assert "leave no piece to draw" in shown.stderr
+    assert "leave no token to draw" in shown.stderr
     several = sample(tiny_models, *once, "--num", "2")
-    assert several.stderr.count("leave no piece to draw") == 2
+    assert several.stderr.count("leave no token to draw") == 2
     rows = [json.loads(line) for line in sample(tiny_models, *once, "--json", "--num", "2").stdout.splitlines()]
     assert {row["stop_reason"] for row in rows} == {"blocked"}
 

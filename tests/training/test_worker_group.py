@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import random_weights
 
+from textgen.child_processes import WORKER_VARIABLE
 from textgen.errors import ConfigError, TrainingError, WorkerLost
 from textgen.model.config import ModelConfig
 from textgen.training import worker_group
@@ -86,12 +87,12 @@ def test_the_environment_tells_the_place(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("TF_CONFIG", "not asked")
     links = connected(3)
     for worker in range(3):
-        monkeypatch.setenv(worker_group.VARIABLE, worker_group.description(worker, 3, links[worker], leash=99))
+        monkeypatch.setenv(WORKER_VARIABLE, worker_group.description(worker, 3, links[worker], leash=99))
         assert worker_group.place() == (worker, 3)
         assert worker_group.leash() == 99
         assert is_follower("auto") is is_follower("multiworker") is (worker > 0)
         assert is_follower("single") is False
-    monkeypatch.setenv(worker_group.VARIABLE, json.dumps({"worker": 0, "of": 2, "links": [987], "leash": 988}))
+    monkeypatch.setenv(WORKER_VARIABLE, json.dumps({"worker": 0, "of": 2, "links": [987], "leash": 988}))
     with pytest.raises(TrainingError, match="The connections named in TEXTGEN_WORKER are not there"):
         start("multiworker")
     for pairs in links:
@@ -113,7 +114,7 @@ def test_no_server_is_opened_unasked(variables: dict[str, str], strategy: str, m
 def test_a_group_takes_the_steps_of_one_process(workers: Workers) -> None:
     """With dropout, accumulated batches and a state that is carried on."""
     from textgen.model.language_model import LanguageModel
-    from textgen.training.train_step import Update
+    from textgen.training.train_step import TrainStep
 
     model_config = ModelConfig(20, embedding_dim=6, hidden_units=8, dropout=0.3, embedding_dropout=0.1)
     config = TrainingConfig(
@@ -128,7 +129,7 @@ def test_a_group_takes_the_steps_of_one_process(workers: Workers) -> None:
         model = LanguageModel(model_config, pad_id=0, seed=1)
         own = {name: array + distribution.worker for name, array in random_weights(model_config).items()}
         model.assign_weights(distribution.from_chief(own))
-        update, nats = Update(model, config, distribution), []
+        update, nats = TrainStep(model, config, distribution), []
         state = distribution.split(model.initial_state(rows.stop - rows.start))
         for step, (inputs, targets) in enumerate(windows[:, :, rows]):
             read, expected = distribution.split((inputs, targets))

@@ -92,7 +92,7 @@ class Evaluator:
 
         Raises:
             ConfigError: Any of these is combined with a network of both directions. Score its forward part,
-                `ModelFolder.build("forward")`.
+                `ModelFolder.network("forward")`.
         """
         if (cache or dynamic or beside) and model.config.direction == "both":
             raise ConfigError("A cache, dynamic evaluation and means of models are for one direction, not for both.")

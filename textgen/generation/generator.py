@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from textgen.dataset.ngram_index import NgramIndex
 from textgen.errors import ConfigError
@@ -20,6 +21,9 @@ from textgen.generation.stepping import StepModel, read_all
 from textgen.generation.text_state import RECENT, TextState, check_state, load_state, save_state
 from textgen.generation.token_healing import Prefixes
 from textgen.tokenizer.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from textgen.model.language_model import LanguageModel
 
 BATCH_SIZE = 64  # texts generated side by side
 
@@ -114,6 +118,7 @@ class Generator:
         ngrams: NgramIndex | Callable[[], NgramIndex] | None = None,
         *,
         fingerprint: str = "",
+        build_network: Callable[[], LanguageModel] | None = None,
     ) -> None:
         """Makes a generator.
 
@@ -123,11 +128,13 @@ class Generator:
             ngrams: The n-grams of the training text, or a function that reads them when they are first needed; only
                 `SamplingConfig.no_copy` needs them.
             fingerprint: Tells this model from others.
+            build_network: Builds the network in Keras: see `network`.
         """
         self.model = model
         self.tokenizer = tokenizer
         self.fingerprint = fingerprint
         self._read_ngrams = ngrams
+        self._build_network = build_network
 
     def generate(
         self,
@@ -344,6 +351,20 @@ class Generator:
             SavedModelError: The index is damaged.
         """
         return self._read_ngrams() if callable(self._read_ngrams) else self._read_ngrams
+
+    def network(self) -> LanguageModel:
+        """The network as a `keras.Model`, built anew at each call.
+
+        Its call takes token ids, int32 [B, T], and returns logits [B, T, V] and the state after them.
+
+        Raises:
+            ConfigError: The generator was made from a model alone, without a function that builds its network.
+        """
+        if self._build_network is None:
+            raise ConfigError(
+                "This generator does not know how to build its network. Use textgen.load(NAME).network()."
+            )
+        return self._build_network()
 
     def _checked(self, state: TextState) -> TextState:
         return check_state(state, self.model.initial_state(1), self.tokenizer.vocab_size)

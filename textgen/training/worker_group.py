@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from textgen.child_processes import WORKER_VARIABLE
 from textgen.errors import TrainingError, WorkerLost
 
-VARIABLE = "TEXTGEN_WORKER"  # of the environment: which worker a process is, and its file descriptors
 HEADER = struct.Struct("!Q")  # bytes that follow
 
 
@@ -106,7 +106,10 @@ def connected(size: int) -> list[list[socket.socket]]:
 
 
 def description(worker: int, size: int, links: Sequence[socket.socket], leash: int) -> str:
-    """What `VARIABLE` tells a process that inherits these descriptors; see `textgen.child_processes` for the leash."""
+    """The value of `WORKER_VARIABLE` for a process that inherits these descriptors.
+
+    `textgen.child_processes.end_with` explains the leash.
+    """
     return json.dumps({"worker": worker, "of": size, "links": [link.fileno() for link in links], "leash": leash})
 
 
@@ -130,9 +133,9 @@ def join() -> Group | None:
     try:
         links = [socket.socket(fileno=number) for number in known["links"]]
     except OSError:
-        raise TrainingError(f"The connections named in {VARIABLE} are not there: unset it.") from None
+        raise TrainingError(f"The connections named in {WORKER_VARIABLE} are not there: unset it.") from None
     return Group(int(known["worker"]), int(known["of"]), links)
 
 
 def _described() -> dict[str, Any] | None:
-    return json.loads(os.environ[VARIABLE]) if VARIABLE in os.environ else None
+    return json.loads(os.environ[WORKER_VARIABLE]) if WORKER_VARIABLE in os.environ else None

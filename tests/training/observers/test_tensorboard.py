@@ -19,10 +19,9 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.plugins.projector import ProjectorConfig
 from tensorboard.util.tensor_util import make_ndarray
 
-from textgen.cli.progress import Display
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.dataset.token_cache import TokenData, prepare
+from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.errors import TextgenError
 from textgen.model.config import ModelConfig
 from textgen.model.reference import initial_state, loss_and_gradients, stack_of
@@ -30,6 +29,7 @@ from textgen.runtime import load_tensorflow
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.config import TrainingConfig
 from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
+from textgen.training.observers.progress import Display
 from textgen.training.observers.tensorboard import Allowance, Monitor
 
 load_tensorflow()
@@ -298,7 +298,7 @@ def test_the_points_of_a_run_are_those_of_the_reference_network(
     monkeypatch.setattr("textgen.training.observers.tensorboard.STEPS_PER_POINT", 1)
     monkeypatch.setattr("textgen.training.observers.tensorboard.STEPS_PER_UPDATE", 1)
     (tmp_path / "text.txt").write_text("the cat sat on the mat. " * 40, encoding="utf-8")
-    data = prepare(Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file")), tokenizer)
+    data = encode_and_split(Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file")), tokenizer)
     shape = ModelConfig(tokenizer.vocab_size, 6, 8, 1, cell="gru", dropout=0.0, embedding_dropout=0.0)
     config = TrainingConfig(batch_size=4, sequence_length=5, steps=2, num_validations=2, precision="float32")
     model = LanguageModel(shape, pad_id=tokenizer.pad_id)
@@ -308,7 +308,7 @@ def test_the_points_of_a_run_are_those_of_the_reference_network(
         def on_step(self, report: StepReport) -> None:
             weights.append(model.weights_as_arrays())
 
-    loop = Trainer(model, data, config, tmp_path / "checkpoints", save_best=lambda scores: None)
+    loop = Trainer(model, data, config, tmp_path / "checkpoints")
     loop.run([Keep(), Monitor(tmp_path / "logs", model, tokenizer, data)], RunReport("x", {}))
 
     events, stack, (before, after, last) = read(tmp_path / "logs"), stack_of(shape), weights
@@ -338,7 +338,7 @@ def test_plain_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch)
     out = io.StringIO()
     display = Display(Console(file=out, soft_wrap=True))
     display.on_start(RunReport("fables", {}))
-    monkeypatch.setattr("textgen.cli.progress.PLAIN_SECONDS", -1.0)
+    monkeypatch.setattr("textgen.training.observers.progress.PLAIN_SECONDS", -1.0)
     display.on_step(step(50))
     display.on_validation(validation(50))
     display.on_end()
@@ -354,7 +354,7 @@ def test_the_bar_fits_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch) 
     out = io.StringIO()
     display = Display(Console(file=out, force_terminal=True, width=width, color_system=None))
     display.on_start(RunReport("fables", {}))
-    monkeypatch.setattr("textgen.cli.progress.time.monotonic", lambda: 1e12)
+    monkeypatch.setattr("textgen.training.observers.progress.time.monotonic", lambda: 1e12)
     display.on_step(step(50))
     display.on_end()
     assert "12,345 tokens/s" in out.getvalue()
