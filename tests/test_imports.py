@@ -12,6 +12,7 @@ HEAVY = {"tensorflow", "keras", "numpy", "sentencepiece", "rich", "tensorboard",
     "code",
     [
         "import textgen",
+        "from textgen import SamplingConfig, TextgenError, TrainingConfig",
         "import textgen.cli",
         "from textgen.cli import textgen\ntry: textgen(['--help'])\nexcept SystemExit: pass",
         "from textgen.cli import textgen\ntry: textgen(['train', '--help'])\nexcept SystemExit: pass",
@@ -33,6 +34,7 @@ def test_help_imports_no_command_and_no_setting(code: str) -> None:
 @pytest.mark.parametrize(
     "module",
     [
+        "api",
         "corpus.corpus",
         "tokenizer.tokenizer",
         "dataset.token_stream",

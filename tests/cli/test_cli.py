@@ -27,7 +27,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.ngram_index import Novelty
 from textgen.model.config import ModelConfig
-from textgen.saved_model.saved_model import ModelFolder, load_model, save_model
+from textgen.saved_model.saved_model import load_model, save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.distribution import Distribution
@@ -823,47 +823,3 @@ def test_a_closed_pipe_ends_quietly(models: Path) -> None:
     result = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
     assert b"Traceback" not in result.stderr
     assert len(result.stdout) == 10
-
-
-def test_python_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import textgen as package
-
-    (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
-    settings: dict[str, Any] = {
-        "tokenizer": "char",
-        "hidden_units": 16,
-        "num_layers": 1,
-        "batch_size": 4,
-        "sequence_length": 16,
-    }
-    trained = package.train(tmp_path / "songs.txt", models_dir=tmp_path, steps=3, **settings)
-    loaded = package.load("songs", tmp_path)
-    from textgen.generation.config import SamplingConfig
-
-    config = SamplingConfig(max_tokens=20, seed=1)
-    assert trained.generate("The", config) == loaded.generate("The", config)
-
-
-@pytest.mark.parametrize(("path", "name"), [(".", "texts"), ([".notes", "-"], "notes"), (Path("*.txt"), "model")])
-def test_what_python_trains_has_a_name_and_needs_no_index_of_the_text(
-    tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Any, name: str
-) -> None:
-    import textgen as package
-
-    folders: list[Path] = []
-
-    def trained(plan: object, folder: Path, callbacks: object) -> ModelFolder:
-        folders.append(folder)
-        return load_model("tiny", tiny_models)  # which has none
-
-    for function, replacement in (
-        ("runtime.load_tensorflow", lambda: None),
-        ("dataset.prepared_corpus.open_corpus", lambda paths, config: None),
-        ("training.plan.make_plan", lambda corpus, settings, preset: None),
-        ("training.run.train", trained),
-    ):
-        monkeypatch.setattr(f"textgen.{function}", replacement)
-    (tmp_path / "texts").mkdir()
-    monkeypatch.chdir(tmp_path / "texts")
-    assert package.train(path, models_dir=tmp_path / "models").generate("The")[0].text
-    assert folders == [tmp_path / "models" / name]

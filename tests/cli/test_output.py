@@ -21,9 +21,9 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from textgen.cli import output, textgen
-from textgen.cli.progress import Display
 from textgen.errors import TextgenError
 from textgen.training.observers.observer import ValidationReport
+from textgen.training.observers.progress import Display
 from textgen.wording import counted, json_text, visible
 
 CLI = Path(__file__).parents[2] / "textgen" / "cli"
@@ -121,7 +121,7 @@ def test_errors_and_notes_are_shown_wherever_they_go(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sys, "stderr", stream)
     output.note(HOSTILE)
     output.Failure(HOSTILE).show()
-    output.show(output.console(), HOSTILE)
+    Display(output.console()).say(HOSTILE)
     assert stream.getvalue() == f"{SHOWN}\nError: {SHOWN}\n{SHOWN}\n"
 
 

@@ -99,7 +99,7 @@ def _trained_on(saved: ModelFolder, path: str, config: DynamicConfig, label: str
         load_tensorflow()
         from textgen.evaluation.dynamic_evaluation import Learner
 
-        model = saved.build("forward")
+        model = saved.network("forward")
         Learner(model, config).learn(stream)
     weights = model.weights_as_arrays()
     if not all(np.isfinite(array).all() for array in weights.values()):

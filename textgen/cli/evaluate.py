@@ -130,7 +130,7 @@ def _scores(
     from textgen.evaluation.evaluator import Evaluator, nats_without_attention
 
     direction = saved.main_direction if cache or dynamic or others else None
-    network, *beside = [each.build(direction) for each in (saved, *others)]
+    network, *beside = [each.network(direction) for each in (saved, *others)]
     scores = Evaluator(network, cache, dynamic, beside).scores(stream).to_dict()
     if cache or dynamic:
         scores[AS_SAVED] = Evaluator(network, beside=beside).scores(stream).nats_per_token

@@ -216,7 +216,7 @@ def _generate(
         _write_one(generator, requests[0], printer, arguments.load_state, arguments.save_state)
     else:
         batch_size = arguments.batch_size or BATCH_SIZE
-        printer.print_all(generator.write(requests, arguments.num, arguments.best_of, batch_size))
+        printer.print_all(generator.generate_requests(requests, arguments.num, arguments.best_of, batch_size))
 
 
 def _write_one(
@@ -224,7 +224,7 @@ def _write_one(
 ) -> None:
     """Prints a text as it is written, or as JSON. It may continue from a state and save one."""
     start = generator.load_state(load_state) if load_state else None
-    writing = generator.pieces(request.prompt, request.config, start)
+    writing = generator.tokens(request.prompt, request.config, start)
     keep = bool(save_state or request.config.require)
     tokens = list(writing) if printer.as_json else printer.print_as_written(request.prompt, writing, keep)
     result = writing.result(tokens)
@@ -277,4 +277,4 @@ def _infills(
     forward = saved.writer() if saved.main_direction == "forward" else None
     infiller = Infiller(saved.writer("backward"), saved.tokenizer, forward)
     for request in requests:
-        yield from infiller.write(request.prompt, suffix, request.config, num, best_of)
+        yield from infiller.infill(request.prompt, suffix, request.config, num, best_of)

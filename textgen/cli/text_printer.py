@@ -14,9 +14,9 @@ from textgen.settings import to_dict
 
 if TYPE_CHECKING:
     from textgen.dataset.ngram_index import NgramIndex
-    from textgen.generation.decoding import Piece
     from textgen.generation.generator import Generation
     from textgen.generation.infilling import Infill
+    from textgen.generation.row import Token
     from textgen.saved_model.saved_model import ModelFolder
 
 SEPARATORS = {"line": "\n", "blank-line": "\n\n", "file": "\n\n---\n\n"}  # between documents of each mode
@@ -72,7 +72,7 @@ class Printer:
                 output.write(text, fg=colour)
             output.write(suffix, bold=True)
 
-    def print_as_written(self, prompt: str, writing: Iterable[Piece], keep: bool) -> list[Piece]:
+    def print_as_written(self, prompt: str, writing: Iterable[Token], keep: bool) -> list[Token]:
         """Prints each token at once. Returns the tokens if `keep` is set."""
         kept, written = [], ""
         output.write(prompt, bold=True)

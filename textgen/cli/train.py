@@ -34,7 +34,6 @@ from textgen.training.config import TrainingConfig
 from textgen.training.presets import RECIPES, SIZES, with_preset
 
 if TYPE_CHECKING:
-    from textgen.cli.progress import Display
     from textgen.corpus.config import CorpusConfig
     from textgen.corpus.corpus import Corpus
     from textgen.dataset.prepared_corpus import PreparedCorpus
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from textgen.tokenizer.tokenizer import Tokenizer
     from textgen.training.distribution import Distribution, Shares
     from textgen.training.observers.observer import Observer
+    from textgen.training.observers.progress import Display
     from textgen.training.plan import Plan
 
 
@@ -331,9 +331,9 @@ def _check(text: Corpus | PreparedCorpus) -> None:
 
 
 def _display() -> Display:
-    from textgen.cli.progress import Display
+    from textgen.training.observers.progress import Display
 
-    return Display()
+    return Display(output.console())
 
 
 def _observers(arguments: Arguments, target: Path, display: Display) -> list[Observer]:

@@ -65,7 +65,7 @@ def tune_state(
     ids = _first_ids(saved, text)
     from textgen.training import state_tuning
 
-    tuned = state_tuning.tune_state(saved.build("forward"), saved.tokenizer, ids, config, output.note)
+    tuned = state_tuning.tune_state(saved.network("forward"), saved.tokenizer, ids, config, output.note)
     save_state(out, TextState(tuned.memory, (saved.tokenizer.eos_id,)), saved.fingerprint)
     _print_result(saved, out, tuned, as_json)
 

@@ -366,7 +366,7 @@ class _Run:
             direction = config.directions[0]
             model = NumpyModel(*one_way(config, weights, direction))
             if direction == "backward":
-                return Infiller(model, self.tokenizer).write(config=SAMPLE)[0].text
+                return Infiller(model, self.tokenizer).infill(config=SAMPLE)[0].text
             return Generator(model, self.tokenizer).generate("", SAMPLE)[0].text
 
         return write
