@@ -76,13 +76,13 @@ def textgen_step(run: Result) -> Callable[[], float]:
     from textgen.model.language_model import LanguageModel
     from textgen.training.config import TrainingConfig
     from textgen.training.distribution import Distribution
-    from textgen.training.train_step import Update
+    from textgen.training.train_step import TrainStep
 
     units, rows = run["hidden_units"], run["batch_size"]
     sizes = {"embedding_dim": units, "hidden_units": units, "num_layers": 2, "dropout": 0.0, "embedding_dropout": 0.0}
     model = LanguageModel(ModelConfig(run["vocab_size"], **sizes), pad_id=0, precision=run["precision"])
     config = TrainingConfig(batch_size=rows, steps=1, weight_decay=WEIGHT_DECAY, clip_norm=CLIP_NORM)
-    update = Update(model, config, Distribution())
+    update = TrainStep(model, config, Distribution())
     ids = np.random.default_rng(0).integers(1, run["vocab_size"], (2, rows, SEQUENCE_LENGTH)).astype(np.int32)
     inputs, targets = tf.constant(ids[0]), tf.constant(ids[1])
     state = model.initial_state(rows)

@@ -24,7 +24,7 @@ from textgen.model.language_model import LanguageModel  # noqa: E402
 from textgen.model.layers.lstm import kernel_path  # noqa: E402
 from textgen.training.config import TrainingConfig  # noqa: E402
 from textgen.training.distribution import Distribution  # noqa: E402
-from textgen.training.train_step import Update  # noqa: E402
+from textgen.training.train_step import TrainStep  # noqa: E402
 
 CONFIG = ModelConfig(8000, embedding_dim=512, hidden_units=512, num_layers=2, dropout=0.2, embedding_dropout=0.1)
 BATCH_SIZE, SEQUENCE_LENGTH, REPEATS = 64, 64, 10
@@ -46,7 +46,7 @@ def step_seconds(precision: str, distribution: Distribution) -> tuple[float, Lan
     with distribution.strategy.scope():
         model = LanguageModel(CONFIG, pad_id=0, precision=precision)
     config = TrainingConfig(batch_size=rows, sequence_length=SEQUENCE_LENGTH, steps=1)
-    update = Update(model, config, distribution)
+    update = TrainStep(model, config, distribution)
     ids = np.random.default_rng(0).integers(1, 8000, (rows, SEQUENCE_LENGTH)).astype(np.int32)
     ids, state = distribution.split(ids), distribution.split(model.initial_state(rows))
     return seconds(lambda: update.apply(update.gradient(ids, ids, state, 0), 1e-3)), model

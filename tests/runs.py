@@ -16,7 +16,7 @@ from textgen.saved_model.registry import claimed
 from textgen.saved_model.saved_model import save_model, write_training
 from textgen.training import run
 from textgen.training.checkpoints import Checkpoint, save_checkpoint
-from textgen.training.plan import Plan, make_plan
+from textgen.training.plan import Hardware, Plan, make_plan
 
 SETTINGS: dict[str, Any] = {
     "tokenizer": "char", "hidden_units": 8, "embedding_dim": 6, "num_layers": 1, "batch_size": 2,
@@ -34,18 +34,18 @@ def text(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def plan(text: Path) -> Plan:
-    return make_plan(Corpus([text], CorpusConfig(documents="line")), dict(SETTINGS), flops=1e11)
+    return make_plan(Corpus([text], CorpusConfig(documents="line")), dict(SETTINGS), hardware=Hardware(flops=1e11))
 
 
 def begun(plan: Plan, folder: Path, *, saves: bool = True) -> Path:
     """A run that was killed after its first checkpoint, and with `saves` after its first model, without a training."""
     with claimed(folder):
-        made = run._begun(plan, folder, lambda line: None)
+        made = run.begin(plan, folder)
         made.record["progress"] = {"step": 1, "epochs": 0.1, "seconds": 1.0}
         write_training(folder, made.record)
         save_checkpoint(folder / CHECKPOINTS, 1, Checkpoint({"weights/a": np.zeros(3, np.float32)}, {"step": 1}))
         if saves:
-            save_model(folder, random_weights(made.configs[0]), *made.configs, made.tokenizer)
+            save_model(folder, random_weights(made.model_config), *made.model_configs, made.tokenizer)
     return folder
 
 

@@ -26,6 +26,7 @@ from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.settings import from_dict, select, to_dict
 from textgen.training.observers.observer import Observer, ValidationReport
 from textgen.training.presets import SIZES, with_preset
+from textgen.training.run_setup import RunOptions
 
 if TYPE_CHECKING:
     import keras
@@ -112,13 +113,13 @@ def train(
     target = find_run(str(resume), models_dir) if resume is not None else job.target(name)
     load_tensorflow()
     history = _History()
-    watching: dict[str, Any] = {"observers": [history], "callbacks": callbacks}
+    options = RunOptions([history], callbacks)
     if progress:
         from textgen.training.observers.progress import Display
 
         display = Display()
-        watching |= {"observers": [history, display], "say": display.say}
-    model = (job.begin if resume is None else job.resume)(target, watching)
+        options = RunOptions([history, display], callbacks, display.say)
+    model = (job.begin if resume is None else job.resume)(target, options)
     return TrainingResult(model, history.reports)
 
 
@@ -239,8 +240,8 @@ class _Job:
         folder = models_folder(self.models_dir)
         return folder / (free_name(folder, self.places[0]) if name is None else check_name(name))
 
-    def begin(self, target: Path, watching: Mapping[str, Any]) -> ModelFolder:
-        from textgen.training.plan import make_plan
+    def begin(self, target: Path, options: RunOptions) -> ModelFolder:
+        from textgen.training.plan import Sources, make_plan
         from textgen.training.run import train as run
 
         corpus = open_corpus(self.places, from_dict(CorpusConfig, select(CorpusConfig, self.settings)))
@@ -249,16 +250,17 @@ class _Job:
             mode = corpus.documents_mode if isinstance(corpus, Corpus) else corpus.config.documents
             valid = Corpus([self.valid_file], replace(corpus.config, documents=mode))  # cut like the text to train on
         start = None if self.start is None else _opened(self.start, self.models_dir)
-        plan = make_plan(corpus, self.settings, preset=self.preset, valid=valid, start=start)
-        return run(plan, target, **watching)
+        plan = make_plan(corpus, self.settings, preset=self.preset, sources=Sources(valid, start))
+        return run(plan, target, options)
 
-    def resume(self, target: Path, watching: Mapping[str, Any]) -> ModelFolder:
-        from textgen.training.resumption import Named
+    def resume(self, target: Path, options: RunOptions) -> ModelFolder:
+        from textgen.training.resumption import ResumeSources
         from textgen.training.run import resume
 
         start = self.start.folder if isinstance(self.start, ModelFolder) else self.start
-        given = Named(self.places, self.valid_file, None if start is None else str(start))
-        return resume(target, {**SIZES.get(self.preset or "", {}), **self.settings}, given=given, **watching)
+        sources = ResumeSources(self.places, self.valid_file, None if start is None else str(start))
+        settings = {**SIZES.get(self.preset or "", {}), **self.settings}
+        return resume(target, settings, sources=sources, options=options)
 
 
 def _opened(model: Model | None, models_dir: str | Path | None) -> ModelFolder:

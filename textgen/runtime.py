@@ -43,6 +43,11 @@ def configure_process(threads: int | None = None) -> None:
     keep_memory()
 
 
+def may_run_side_by_side() -> bool:
+    """Whether two threads may run compiled code at the same time; yes while TensorFlow is not loaded."""
+    return _runs_side_by_side is not False
+
+
 def load_tensorflow(setup: Callable[[], object] = lambda: None) -> None:
     """Imports TensorFlow and starts XLA, its compiler; call it before the first use.
 

@@ -721,8 +721,8 @@ def test_a_plan_can_be_read_by_programs_and_held_out_text_is_cut_like_the_other(
     assert made["parameters"] == ModelConfig(**made["model"]).num_parameters
     assert not (tmp_path / "saved_models").exists()
     plan, _ = make_plan(Arguments((str(text),), valid_file=str(held_out)), None, {}, Distribution)
-    assert plan.valid
-    assert list(plan.valid.documents()) == ["a song", "of lines"]
+    assert plan.sources.valid
+    assert list(plan.sources.valid.documents()) == ["a song", "of lines"]
 
 
 def test_resuming_with_nothing_there_is_said(tmp_path: Path) -> None:

@@ -23,9 +23,10 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.corpus.labels import MOST_LABELS, json_label, named, worth_learning
 from textgen.dataset.batches import Batches
+from textgen.dataset.config import SplitConfig
 from textgen.dataset.ngram_index import index_stream
 from textgen.dataset.prepared_corpus import PreparedCorpus, prepare_corpus
-from textgen.dataset.token_cache import encode_corpus, prepare
+from textgen.dataset.token_cache import encode_and_split, encode_corpus
 from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError, CorpusError, TextgenError, TokenizerError
 from textgen.evaluation.anomalies import follow
@@ -37,7 +38,7 @@ from textgen.tokenizer.config import TOKENIZERS, TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer, load_tokenizer, read_tokenizer
 from textgen.tokenizer.vocabulary import learn_vocabulary, train_tokenizer
 from textgen.training.config import TrainingConfig
-from textgen.training.plan import make_plan
+from textgen.training.plan import Hardware, make_plan
 
 LABELS = ["Li Bai", "poe", "<unk>", "\\n|"]
 TEXT = "The cat saw the dog.\n<label poe> 床前明月光\n"
@@ -257,7 +258,9 @@ def test_a_document_begins_with_its_label(tmp_path: Path, monkeypatch: pytest.Mo
 def test_what_is_held_out_of_a_document_has_its_label(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "text.txt").write_text("0123456789")
-    data = prepare(Corpus([tmp_path], CorpusConfig(labels="folder", documents="file")), BYTES, 0.2)
+    data = encode_and_split(
+        Corpus([tmp_path], CorpusConfig(labels="folder", documents="file")), BYTES, SplitConfig(0.2)
+    )
     assert data.train.read(0, 9).tolist() == [A, *BYTES.encode("01234567")]
     assert data.valid.read(0, 4).tolist() == [A, *BYTES.encode("89"), EOS]
 
@@ -333,8 +336,8 @@ def test_shards_know_the_labels_of_the_whole_corpus(tmp_path: Path) -> None:
     again = prepare_corpus([str(tmp_path / "in")], tmp_path / "out", {"vocab_size": tokenizer.first_label})
     assert again.fingerprint() == prepared.fingerprint() == PreparedCorpus(tmp_path / "out").fingerprint()
     with pytest.raises(ConfigError, match="prepared with labels 'folder', not 'by'"):
-        make_plan(prepared, {"labels": "by"}, flops=1e11)
-    assert make_plan(prepared, {"batch_size": 1}, flops=1e11).labels == ("bai", "poe")
+        make_plan(prepared, {"labels": "by"}, hardware=Hardware(flops=1e11))
+    assert make_plan(prepared, {"batch_size": 1}, hardware=Hardware(flops=1e11)).facts.labels == ("bai", "poe")
 
 
 def test_a_prepared_folder_adds_labels_to_a_vocabulary_that_is_taken_over(tmp_path: Path) -> None:
@@ -508,4 +511,4 @@ def test_a_label_that_is_not_there_is_said_before_anything_is_written(generator:
 def test_labels_are_for_networks_that_read_forward(tmp_path: Path, direction: str) -> None:
     path = table(tmp_path, [("ab"[number % 2], "moon and river " * 20) for number in range(40)])
     with pytest.raises(ConfigError, match=f"only a network of direction forward begins: .* direction {direction}"):
-        make_plan(Corpus([path], CorpusConfig(labels="by")), {"direction": direction}, flops=1e11)
+        make_plan(Corpus([path], CorpusConfig(labels="by")), {"direction": direction}, hardware=Hardware(flops=1e11))

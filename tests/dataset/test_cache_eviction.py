@@ -14,7 +14,7 @@ from streams import corpus_of
 
 from textgen.cli import textgen
 from textgen.dataset.cache_eviction import DEFAULT_LIMIT, LIMIT, clear, entries, evict, limit_bytes
-from textgen.dataset.token_cache import TokenData, prepare
+from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.errors import ConfigError, TextgenError
 from textgen.storage import new_folder
 from textgen.tokenizer.tokenizer import ByteTokenizer
@@ -24,7 +24,7 @@ BYTES = ByteTokenizer()
 
 def keep(folder: Path, name: str, hours_ago: float = 0.0, size: int = 1000) -> Path:
     """A corpus in the cache, used last so many hours ago; nothing holds it. Returns its folder."""
-    path = prepare(corpus_of(folder, [f"{name} {'x' * size}"] * 30, f"{name}.txt"), BYTES).train.folder
+    path = encode_and_split(corpus_of(folder, [f"{name} {'x' * size}"] * 30, f"{name}.txt"), BYTES).train.folder
     used = path.stat().st_mtime - 3600 * hours_ago
     os.utime(path, (used, used))
     return path
@@ -74,7 +74,7 @@ def test_beyond_the_limit_what_was_not_used_for_longest_goes(tmp_path: Path, mon
     assert in_use.train.read(0, 8).tolist() == BYTES.encode("corpus 1")
     assert not list((tmp_path / "cache" / "tokens").glob(".tmp-*"))
     monkeypatch.setenv(LIMIT, "0")
-    data = prepare(corpus_of(tmp_path, ["larger than the limit"] * 30, "own.txt"), BYTES)
+    data = encode_and_split(corpus_of(tmp_path, ["larger than the limit"] * 30, "own.txt"), BYTES)
     assert data.train.folder.exists(), "a corpus that is in use is kept, however large"
     evict(tmp_path / "cache" / "tokens", 0)
     assert [entry.path for entry in entries(tmp_path / "cache")] == [data.train.folder, paths[1]]
@@ -170,9 +170,9 @@ def test_training_without_a_home_to_write_to_says_where_it_keeps_the_corpus(
     monkeypatch.setenv("HOME", "/dev/null")
     said: list[str] = []
     corpus = corpus_of(tmp_path, ["a line"] * 30)
-    data = prepare(corpus, BYTES, say=said.append)
+    data = encode_and_split(corpus, BYTES, say=said.append)
     assert ["TEXTGEN_CACHE" in line and str(data.train.folder.parents[1]) in line for line in said] == [True]
-    assert prepare(corpus, BYTES).train.folder == data.train.folder
+    assert encode_and_split(corpus, BYTES).train.folder == data.train.folder
     monkeypatch.setenv("TEXTGEN_CACHE", "/dev/null/cache")
     with pytest.raises(TextgenError, match="TEXTGEN_CACHE"):
-        prepare(corpus, BYTES)
+        encode_and_split(corpus, BYTES)

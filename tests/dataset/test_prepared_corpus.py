@@ -23,8 +23,7 @@ from streams import EOS, texts_of
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import PREPARED, Corpus
 from textgen.dataset.prepared_corpus import PreparedCorpus, is_prepared, open_corpus, prepare_corpus
-from textgen.dataset.token_cache import encode_corpus
-from textgen.dataset.token_cache import prepare as encode_and_split
+from textgen.dataset.token_cache import encode_and_split, encode_corpus
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import encode_parts
 from textgen.errors import ConfigError, CorpusError
@@ -32,7 +31,7 @@ from textgen.storage import MANIFEST
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
 from textgen.tokenizer.vocabulary import learn_vocabulary, train_tokenizer
-from textgen.training.plan import make_plan
+from textgen.training.plan import Hardware, Sources, make_plan
 
 BYTE: dict[str, Any] = {"tokenizer": "byte"}
 
@@ -346,7 +345,7 @@ def test_settings_that_contradict_the_folder(tmp_path: Path, settings: dict[str,
 def test_another_vocabulary_and_another_corpus_are_refused(tmp_path: Path, tokenizer: Tokenizer) -> None:
     path = lines_in(tmp_path)
     make(path, tmp_path / "out")
-    with pytest.raises(ConfigError, match=r"another vocabulary \(259 pieces, byte\) than this one"):
+    with pytest.raises(ConfigError, match=r"another vocabulary \(259 tokens, byte\) than this one"):
         prepare_corpus([str(path)], tmp_path / "out", tokenizer=tokenizer)
     flip(path)
     with pytest.raises(ConfigError, match="begun with another corpus"):
@@ -355,7 +354,7 @@ def test_another_vocabulary_and_another_corpus_are_refused(tmp_path: Path, token
 
 @pytest.mark.parametrize("shards", [0, -1, 100_000, 1_000_000_000])
 def test_shards_are_as_many_as_can_be(tmp_path: Path, shards: int) -> None:
-    with pytest.raises(ConfigError, match=f"shards must be from 1 to 99,999. Received: {shards}"):
+    with pytest.raises(ConfigError, match=f"shards must be a whole number from 1 to 99,999. Received: {shards}"):
         make(lines_in(tmp_path), tmp_path / "out", settings={"shards": shards})
     assert not (tmp_path / "out").exists()
 
@@ -417,22 +416,22 @@ def test_a_plan_takes_what_the_folder_has_settled(tmp_path: Path, tokenizer: Tok
     corpus = open_corpus([tmp_path / "out"], CorpusConfig())
     assert isinstance(corpus, PreparedCorpus)
     small = {"batch_size": 4, "sequence_length": 16, "precision": "float32"}
-    plan = make_plan(corpus, {**small, "documents": "line", **BYTE}, flops=1e11)
-    assert plan.tokens == len(corpus.data().train)
-    assert plan.tokenizer is corpus.tokenizer
+    plan = make_plan(corpus, {**small, "documents": "line", **BYTE}, hardware=Hardware(flops=1e11))
+    assert plan.estimates.tokens == len(corpus.data().train)
+    assert plan.sources.tokenizer is corpus.tokenizer
     assert plan.model_config.vocab_size == 259
     assert plan.training_config.valid_fraction == 0.25
     assert plan.corpus_config.documents == "line"
-    refused: list[tuple[dict[str, Any], dict[str, Any]]] = [
-        ({"documents": "file"}, {}),
-        ({"tokenizer": "bpe"}, {}),
-        ({"valid_fraction": 0.1}, {}),
-        ({}, {"tokenizer": tokenizer}),
-        ({}, {"valid": Corpus([path])}),
+    refused: list[tuple[dict[str, Any], Sources]] = [
+        ({"documents": "file"}, Sources()),
+        ({"tokenizer": "bpe"}, Sources()),
+        ({"valid_fraction": 0.1}, Sources()),
+        ({}, Sources(tokenizer=tokenizer)),
+        ({}, Sources(valid=Corpus([path]))),
     ]
-    for changes, options in refused:
+    for changes, sources in refused:
         with pytest.raises(ConfigError, match="out"):
-            make_plan(corpus, {**small, **changes}, flops=1e11, **options)
+            make_plan(corpus, {**small, **changes}, sources=sources, hardware=Hardware(flops=1e11))
 
 
 def test_a_prepared_folder_is_recognised(tmp_path: Path) -> None:
@@ -481,6 +480,6 @@ def test_a_moved_folder_is_the_same_corpus(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shards", [0, -1, 2.0, "3", True])
 def test_a_number_of_shards_that_cannot_be_is_refused_before_anything_is_made(tmp_path: Path, shards: Any) -> None:
     (tmp_path / "text.txt").write_text("A line.\n" * 50, encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"shards must be a whole number, 1 or more\. Received: "):
+    with pytest.raises(ConfigError, match=r"shards must be a whole number from 1 to 99,999\. Received: "):
         prepare_corpus([str(tmp_path / "text.txt")], tmp_path / "out", {"shards": shards, "tokenizer": "byte"})
     assert not (tmp_path / "out").exists()

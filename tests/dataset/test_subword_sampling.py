@@ -19,7 +19,7 @@ from textgen.corpus.corpus import Corpus
 from textgen.dataset import subword_sampling
 from textgen.dataset.batches import Batches
 from textgen.dataset.subword_sampling import SampledStream, parts_of, require_sampling
-from textgen.dataset.token_cache import prepare
+from textgen.dataset.token_cache import encode_and_split
 from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError
 from textgen.storage import cache_folder
@@ -48,7 +48,7 @@ def tokenizer(request: pytest.FixtureRequest) -> SentencePieceTokenizer:
 def stream_in(folder: Path, tokenizer: Tokenizer) -> TokenStream:
     for number, document in enumerate(DOCUMENTS * 5):
         (folder / f"{number:02}.txt").write_text(document, encoding="utf-8")
-    return prepare(Corpus([folder], CorpusConfig(documents="file")), tokenizer, cache=folder / "cache").train
+    return encode_and_split(Corpus([folder], CorpusConfig(documents="file")), tokenizer, cache=folder / "cache").train
 
 
 @given(text=st.text() | st.sampled_from(DOCUMENTS), seed=st.integers(0, (1 << 31) - 1))
@@ -152,7 +152,7 @@ def test_labels_stay_with_their_documents(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "songs.csv").write_text("\n".join(rows), encoding="utf-8")
     corpus = Corpus([tmp_path / "songs.csv"], CorpusConfig(labels="by"))
     tokenizer = TOKENIZERS["unigram"].with_labels(["a", "b"])
-    stream = prepare(corpus, tokenizer, cache=tmp_path / "cache").train
+    stream = encode_and_split(corpus, tokenizer, cache=tmp_path / "cache").train
     sampled = SampledStream(stream, tokenizer, 0.1, seed=1)
     drawn = sampled.of_epoch(0)
     assert drawn.first_label == stream.first_label is not None

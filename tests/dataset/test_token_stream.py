@@ -34,8 +34,9 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus, Part
 from textgen.dataset import parallel_encoding, split, token_stream, token_writer
 from textgen.dataset.batches import Batches
+from textgen.dataset.config import SplitConfig
 from textgen.dataset.split import hold_out
-from textgen.dataset.token_cache import TokenData, encode_corpus, prepare
+from textgen.dataset.token_cache import TokenData, encode_and_split, encode_corpus
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import encode_parts
 from textgen.errors import CorpusError, TextgenError, TokenizerError
@@ -150,7 +151,9 @@ def test_whole_documents_are_held_out(tmp_path: Path, fraction: float, number: i
     corpus, tokenizer = corpus_of(tmp_path, documents), ByteTokenizer()
     splits: list[list[str]] = []
     for seed in (1, 1, 2):
-        data = prepare(corpus, tokenizer, fraction, seed=seed, cache=tmp_path / f"cache{len(splits)}")
+        data = encode_and_split(
+            corpus, tokenizer, SplitConfig(fraction, seed=seed), cache=tmp_path / f"cache{len(splits)}"
+        )
         train, valid = texts_of(data.train, tokenizer), texts_of(data.valid, tokenizer)
         assert train == [document for document in documents if document not in valid], "in order, none lost"
         assert valid == [document for document in documents if document in valid]
@@ -219,7 +222,7 @@ def test_documents_are_cut_between_paragraphs_lines_sentences_or_words() -> None
 
 def test_short_documents_beside_long_ones_are_learned_whole(tmp_path: Path) -> None:
     documents = ["a name", prose(2000).replace("\n", " "), "b", "another name"]
-    data = prepare(corpus_of(tmp_path, documents), ByteTokenizer(), 0.1)
+    data = encode_and_split(corpus_of(tmp_path, documents), ByteTokenizer(), SplitConfig(0.1))
     train, valid = texts_of(data.train, ByteTokenizer()), texts_of(data.valid, ByteTokenizer())
     assert [train[0], train[2], train[3]] == [documents[0], documents[2], documents[3]]
     assert [train[1] + valid[0]] == [documents[1]]
@@ -228,7 +231,7 @@ def test_short_documents_beside_long_ones_are_learned_whole(tmp_path: Path) -> N
 @pytest.mark.parametrize("number", [2, 5, 19])
 def test_of_few_short_documents_whole_ones_are_held_out(tmp_path: Path, number: int) -> None:
     documents = [f"name {n}" for n in range(number)]
-    data = prepare(corpus_of(tmp_path, documents), ByteTokenizer(), 0.2)
+    data = encode_and_split(corpus_of(tmp_path, documents), ByteTokenizer(), SplitConfig(0.2))
     train, valid = texts_of(data.train, ByteTokenizer()), texts_of(data.valid, ByteTokenizer())
     assert sorted(train + valid) == sorted(documents)
     assert len(valid) in (max(1, number // 5), number // 5 + 1)
@@ -237,7 +240,7 @@ def test_of_few_short_documents_whole_ones_are_held_out(tmp_path: Path, number: 
 @pytest.mark.parametrize("fraction", [1e-6, 0.1, 0.5])
 @pytest.mark.parametrize("text", ["ab", "a b", prose(200)])
 def test_a_document_that_is_all_there_is_is_cut(tmp_path: Path, text: str, fraction: float) -> None:
-    data = prepare(corpus_of(tmp_path, [text.replace("\n", " ")]), ByteTokenizer(), fraction)
+    data = encode_and_split(corpus_of(tmp_path, [text.replace("\n", " ")]), ByteTokenizer(), SplitConfig(fraction))
     assert data.train.summary.characters > 0
     assert data.valid.summary.characters > 0
 
@@ -245,7 +248,7 @@ def test_a_document_that_is_all_there_is_is_cut(tmp_path: Path, text: str, fract
 def test_what_is_learned_of_a_document_is_closed(tmp_path: Path) -> None:
     """The end is a target and, since a stream is a ring, the first input before the first token."""
     documents = [prose(1500).replace("\n", " "), prose(900, "b").replace("\n", " ")]
-    data = prepare(corpus_of(tmp_path, documents), ByteTokenizer(), 0.1)
+    data = encode_and_split(corpus_of(tmp_path, documents), ByteTokenizer(), SplitConfig(0.1))
     for stream, whole in ((data.train, 0), (data.valid, 2)):
         ids = stream.read(0, len(stream))
         assert np.flatnonzero(ids == EOS).tolist() == [end - 1 for end in ends_of(stream)]
@@ -265,7 +268,7 @@ def test_every_label_is_learned(tmp_path: Path, number: int) -> None:
     corpus = Corpus([folder], CorpusConfig(documents="file", labels="folder"))
     tokenizer = ByteTokenizer().with_labels(sorted({*names}))
     for seed in range(3 if number < 100 else 1):
-        data = prepare(corpus, tokenizer, seed=seed)
+        data = encode_and_split(corpus, tokenizer, SplitConfig(seed=seed))
         ids = [stream.read(0, len(stream)) for stream in (data.train, data.valid)]
         learned, scored = ({*of[of > tokenizer.first_label].tolist()} for of in ids)
         assert learned == {*range(tokenizer.first_label + 1, tokenizer.vocab_size)}
@@ -277,7 +280,7 @@ def test_every_label_is_learned(tmp_path: Path, number: int) -> None:
 def test_another_corpus_can_be_held_out(tmp_path: Path) -> None:
     documents, others = [f"a{n}" for n in range(30)], ["x", "yy"]
     tokenizer = ByteTokenizer()
-    data = prepare(corpus_of(tmp_path, documents), tokenizer, corpus_of(tmp_path, others, "valid.txt"))
+    data = encode_and_split(corpus_of(tmp_path, documents), tokenizer, corpus_of(tmp_path, others, "valid.txt"))
     assert texts_of(data.train, tokenizer) == documents
     assert texts_of(data.valid, tokenizer) == others
 
@@ -287,14 +290,14 @@ def test_another_corpus_can_be_held_out(tmp_path: Path) -> None:
 def test_decoding_both_splits_gives_the_documents_back(tmp_path: Path, kind: str, number: int) -> None:
     documents = [f"  Song {n}, the cat's\t<eos> 床前明月光 {'la ' * n}" for n in range(number)]
     tokenizer = train_tokenizer(documents, TokenizerConfig(kind))
-    data = prepare(corpus_of(tmp_path, documents), tokenizer, 0.3)
+    data = encode_and_split(corpus_of(tmp_path, documents), tokenizer, SplitConfig(0.3))
     found = texts_of(data.train, tokenizer) + texts_of(data.valid, tokenizer)
     assert sorted(found) == sorted(documents)
 
 
 def test_the_summary_counts(tmp_path: Path) -> None:
     tokenizer = ByteTokenizer()
-    data = prepare(corpus_of(tmp_path, [f"{n} wörds  and 月" for n in range(25)]), tokenizer, 0.2)
+    data = encode_and_split(corpus_of(tmp_path, [f"{n} wörds  and 月" for n in range(25)]), tokenizer, SplitConfig(0.2))
     for stream in (data.train, data.valid):
         texts = texts_of(stream, tokenizer)
         summary = stream.summary
@@ -310,7 +313,7 @@ def test_a_text_that_is_too_short_is_refused(tmp_path: Path) -> None:
     corpus = corpus_of(tmp_path, ["a"])
     for _ in range(2):  # the second time from the cache
         with pytest.raises(CorpusError, match="too short to hold some of it out"):
-            prepare(corpus, ByteTokenizer())
+            encode_and_split(corpus, ByteTokenizer())
 
 
 # --- Cache -------------------------------------------------------------------------------------------------
@@ -323,10 +326,10 @@ def ids_of(data: TokenData) -> list[list[int]]:
 def test_a_corpus_is_encoded_once(tmp_path: Path) -> None:
     spy, told = Spy(), list[int]()
     documents = [f"document {n}" for n in range(30)]
-    first = prepare(corpus_of(tmp_path, documents), spy, progress=told.append)
+    first = encode_and_split(corpus_of(tmp_path, documents), spy, progress=told.append)
     assert spy.encoded == 30
     assert sum(told) == sum(map(len, documents))
-    second = prepare(corpus_of(tmp_path, documents, "moved.txt"), spy, progress=told.append)
+    second = encode_and_split(corpus_of(tmp_path, documents, "moved.txt"), spy, progress=told.append)
     assert spy.encoded == 30
     assert ids_of(first) == ids_of(second)
     assert first.train.folder.is_relative_to(tmp_path / "cache" / "tokens")
@@ -337,14 +340,14 @@ def test_whatever_changes_the_ids_is_encoded_again(tmp_path: Path) -> None:
     corpus, valid, spy = corpus_of(tmp_path, documents), corpus_of(tmp_path, ["valid"], "valid.txt"), Spy()
     as_file = Corpus(corpus.files, CorpusConfig(documents="file"))
     variants: list[Callable[[], TokenData]] = [
-        lambda: prepare(corpus, spy),
-        lambda: prepare(corpus, spy, 0.2),
-        lambda: prepare(corpus, spy, seed=1),
-        lambda: prepare(corpus, spy, valid),
-        lambda: prepare(corpus, spy, corpus_of(tmp_path, ["valie"], "other.txt")),
-        lambda: prepare(as_file, spy),
-        lambda: prepare(corpus_of(tmp_path, [*documents[:-1], "document X"], "changed.txt"), spy),
-        lambda: prepare(corpus, spy, cache=tmp_path / "elsewhere"),
+        lambda: encode_and_split(corpus, spy),
+        lambda: encode_and_split(corpus, spy, SplitConfig(0.2)),
+        lambda: encode_and_split(corpus, spy, SplitConfig(seed=1)),
+        lambda: encode_and_split(corpus, spy, valid),
+        lambda: encode_and_split(corpus, spy, corpus_of(tmp_path, ["valie"], "other.txt")),
+        lambda: encode_and_split(as_file, spy),
+        lambda: encode_and_split(corpus_of(tmp_path, [*documents[:-1], "document X"], "changed.txt"), spy),
+        lambda: encode_and_split(corpus, spy, cache=tmp_path / "elsewhere"),
     ]
     for variant in variants:
         before = spy.encoded
@@ -354,7 +357,7 @@ def test_whatever_changes_the_ids_is_encoded_again(tmp_path: Path) -> None:
         variant()
         assert spy.encoded == before
     other = Spy("another vocabulary")
-    prepare(corpus, other)
+    encode_and_split(corpus, other)
     assert other.encoded == 30
 
 
@@ -370,7 +373,7 @@ def test_what_a_killed_process_left_is_swept_and_what_is_being_written_is_not(
         names.extend(path.name for path in shelf.iterdir())
 
     names = list[str]()
-    data = prepare(corpus_of(tmp_path, [f"document {n}" for n in range(30)]), Spy(), progress=look)
+    data = encode_and_split(corpus_of(tmp_path, [f"document {n}" for n in range(30)]), Spy(), progress=look)
     assert len(names) == 1
     assert names[0].startswith(f".tmp-{data.train.folder.name}-")
     assert list(shelf.iterdir()) == [data.train.folder]
@@ -393,14 +396,16 @@ def test_a_file_that_grows_while_it_is_encoded_is_named(tmp_path: Path, which: s
     with (tmp_path / which).open("a", encoding="utf-8") as file:
         file.write("\nmore")
     with pytest.raises(CorpusError, match=rf"{which} changed while it was read: try again"):
-        prepare(corpus, Spy(), valid)
+        encode_and_split(corpus, Spy(), valid)
     assert list((tmp_path / "cache" / "tokens").iterdir()) == []
-    assert len(prepare(corpus_of(tmp_path, ["a text"] * 30), Spy(), corpus_of(tmp_path, ["b"], "valid.txt")).train)
+    assert len(
+        encode_and_split(corpus_of(tmp_path, ["a text"] * 30), Spy(), corpus_of(tmp_path, ["b"], "valid.txt")).train
+    )
 
 
 def test_an_incomplete_cache_is_encoded_again(tmp_path: Path) -> None:
     corpus, spy = corpus_of(tmp_path, [f"document {n}" for n in range(30)]), Spy()
-    whole = ids_of(first := prepare(corpus, spy))
+    whole = ids_of(first := encode_and_split(corpus, spy))
     folder = first.train.folder
     names = sorted(path.name for path in folder.iterdir())
     assert MANIFEST in names
@@ -409,7 +414,7 @@ def test_an_incomplete_cache_is_encoded_again(tmp_path: Path) -> None:
             if (folder / name).stat().st_size:
                 damage(folder / name)
                 assert TokenData.cached(folder) is None, name
-                assert ids_of(prepare(corpus, spy)) == whole
+                assert ids_of(encode_and_split(corpus, spy)) == whole
                 assert sorted(path.name for path in folder.iterdir()) == names
     assert TokenData.cached(tmp_path / "nowhere") is None
 
@@ -426,12 +431,12 @@ def test_what_fails_while_encoding_leaves_nothing(tmp_path: Path, monkeypatch: p
 
     corpus = corpus_of(tmp_path, [f"document {n}" for n in range(30)])
     with pytest.raises(TokenizerError, match="no more"):
-        prepare(corpus, Failing())
+        encode_and_split(corpus, Failing())
     assert list((tmp_path / "cache" / "tokens").iterdir()) == []
 
 
 def test_a_full_disk_is_one_clear_line(tmp_path: Path, disk_of: Callable[[int], AbstractContextManager[None]]) -> None:
     corpus = corpus_of(tmp_path, ["x" * 5000] * 30)
     with disk_of(50_000), pytest.raises(TextgenError, match=r"Cannot write .*cache/tokens/.*Free some space"):
-        prepare(corpus, ByteTokenizer())
+        encode_and_split(corpus, ByteTokenizer())
     assert list((tmp_path / "cache" / "tokens").iterdir()) == []

@@ -11,7 +11,7 @@ import pytest
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.dataset.token_cache import prepare
+from textgen.dataset.token_cache import encode_and_split
 from textgen.evaluation.diagnostics import Diagnosis, diagnose, norms, update_ratios, window
 from textgen.model.config import ModelConfig
 from textgen.model.reference import forward, initial_state, initial_weights, stack_of
@@ -114,7 +114,7 @@ def test_update_ratios_leave_out_weights_that_were_zero() -> None:
 
 def test_the_window_spans_the_stream(tokenizer: Tokenizer, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("the cat sat on the mat. " * 40, encoding="utf-8")
-    data = prepare(Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file")), tokenizer)
+    data = encode_and_split(Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file")), tokenizer)
     ids = data.train.read(0, len(data.train))
     middle = (len(ids) - 10) // 2
     expected = [ids[start : start + 10] for start in (0, middle, len(ids) - 10)]

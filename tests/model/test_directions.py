@@ -32,7 +32,7 @@ from textgen.runtime import load_tensorflow
 from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Distribution
 from textgen.training.plan import tokens_per_second, training_memory
-from textgen.training.train_step import Update
+from textgen.training.train_step import TrainStep
 
 load_tensorflow()
 
@@ -128,9 +128,9 @@ def test_batches_of_both_go_on_where_they_stopped_and_are_read_ahead(tmp_path: P
 # === Training ===
 
 
-def update_of(model: LanguageModel, **options: Any) -> Update:
+def update_of(model: LanguageModel, **options: Any) -> TrainStep:
     config = TrainingConfig(batch_size=4, sequence_length=5, **options)
-    return Update(model, config, Distribution())
+    return TrainStep(model, config, Distribution())
 
 
 @pytest.mark.usefixtures("untraced")

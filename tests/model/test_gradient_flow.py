@@ -128,7 +128,7 @@ def test_gated_cells_learn_to_copy_over_a_hundred_steps_and_a_plain_one_does_not
     from textgen.model.language_model import LanguageModel
     from textgen.training.config import TrainingConfig
     from textgen.training.distribution import Distribution
-    from textgen.training.train_step import Update
+    from textgen.training.train_step import TrainStep
 
     units = 32
     shape = ModelConfig(
@@ -145,7 +145,7 @@ def test_gated_cells_learn_to_copy_over_a_hundred_steps_and_a_plain_one_does_not
         bias[0, :units] = math.log(LAG)
     model.assign_weights(weights)
     config = TrainingConfig(batch_size=32, sequence_length=LAG, weight_decay=0.0, clip_norm=1.0)
-    update, losses = Update(model, config, Distribution()), [math.inf]
+    update, losses = TrainStep(model, config, Distribution()), [math.inf]
     while len(losses) < UPDATES and np.mean(losses[-20:]) > 0.05:
         inputs, targets = map(tf.constant, copies(rng))
         gradient = update.gradient(inputs, targets, model.initial_state(32), len(losses))

@@ -20,7 +20,7 @@ from textgen.runtime import load_tensorflow
 from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Distribution
 from textgen.training.plan import REGULARISERS
-from textgen.training.train_step import Update
+from textgen.training.train_step import TrainStep
 
 load_tensorflow()
 
@@ -439,7 +439,7 @@ def test_no_integers_are_transposed_in_training(direction: str) -> None:
     penalties: dict[str, Any] = {"activation_penalty": 1.0, "temporal_penalty": 1.0, "label_smoothing": 0.1}
     config = TrainingConfig(batch_size=4, sequence_length=8, steps=1, **penalties)
     model = LanguageModel(shape, pad_id=0)
-    update = Update(model, config, Distribution())
+    update = TrainStep(model, config, Distribution())
     rows = np.ones((4, 8 * len(shape.directions)), np.int32)  # so many that the table's rows are read
     traced: list[Any] = []
     gradient = update._compiled_gradient

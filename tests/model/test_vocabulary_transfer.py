@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from textgen.model.vocabulary_transfer import carried_over, shared_pieces
+from textgen.model.vocabulary_transfer import carried_over, shared_tokens
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
 
 
@@ -24,9 +24,9 @@ SOURCE, TARGET = Pieces("the", "fox", "ran"), Pieces("ran", "a", "the", "moon")
 
 
 def test_shared_pieces_are_the_special_ones_and_those_of_the_same_name_and_bytes() -> None:
-    assert shared_pieces(SOURCE, TARGET) == ([0, 1, 2, 5, 3], [0, 1, 2, 3, 5])
+    assert shared_tokens(SOURCE, TARGET) == ([0, 1, 2, 5, 3], [0, 1, 2, 3, 5])
     every = list(range(259))
-    assert shared_pieces(ByteTokenizer(), ByteTokenizer()) == (every, every)
+    assert shared_tokens(ByteTokenizer(), ByteTokenizer()) == (every, every)
 
 
 @pytest.mark.parametrize("tied", [True, False])

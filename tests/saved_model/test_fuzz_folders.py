@@ -32,8 +32,8 @@ from textgen.storage import MANIFEST, update_folder, write_file
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer
 from textgen.training.checkpoints import POSITION, TENSORS, newest_checkpoint
-from textgen.training.plan import make_plan
-from textgen.training.resumption import Named, read_run
+from textgen.training.plan import Hardware, make_plan
+from textgen.training.resumption import ResumeSources, read_run
 
 SEED = 20
 ROUNDS = [40, pytest.param(1500, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
@@ -110,7 +110,7 @@ def altered_tensors(data: bytes, lot: random.Random) -> bytes:
 def test_models(folder: Path) -> None:  # noqa: F811
     """What the tests below take for sound is."""
     assert load_model("songs").weights()
-    assert read_run(folder, {}, Named(), print).data
+    assert read_run(folder, {}, ResumeSources(), print).data
     assert newest_checkpoint(folder / CHECKPOINTS)
 
 
@@ -124,7 +124,7 @@ def test_altered_json_of_a_model(folder: Path, name: str, rounds: int) -> None: 
         with told.one():
             load_model("songs").weights()
         with told.one():
-            read_run(folder, {}, Named(), lambda line: None)
+            read_run(folder, {}, ResumeSources(), lambda line: None)
         for command in (["models", "list"], ["models", "list", "--json"], ["models", "show", "songs"]):
             result = CliRunner().invoke(textgen, command, catch_exceptions=False)
             assert result.exit_code in (0, 1)
@@ -135,7 +135,7 @@ def test_altered_json_of_a_model(folder: Path, name: str, rounds: int) -> None: 
 
 @pytest.mark.parametrize("rounds", ROUNDS)
 def test_altered_positions(folder: Path, rounds: int) -> None:  # noqa: F811
-    from textgen.training.trainer import Position
+    from textgen.training.position import Position
 
     lot, told = random.Random(SEED), Told()
     sound = json.dumps(asdict(Position(step=3, epoch=1, best_nats_per_token=2.5))).encode()
@@ -145,8 +145,8 @@ def test_altered_positions(folder: Path, rounds: int) -> None:  # noqa: F811
             checkpoint, _ = newest_checkpoint(folder / CHECKPOINTS)
             position = Position.from_dict(checkpoint.position)
             assert position.step >= 0
-            position.health.note(1.0, True)
-            position.loss_scale.note(False)
+            position.health.record(1.0, True)
+            position.loss_scale.record(False)
     assert told.refused > rounds / 4
 
 
@@ -235,7 +235,7 @@ def test_altered_settings(text: Path, rounds: int) -> None:  # noqa: F811
             lines.insert(lot.randrange(len(lines) + 1), "".join(lot.choice(TOML) for _ in range(lot.randrange(1, 5))))
         path.write_text("\n".join(lines), encoding="utf-8", errors="replace")
         with told.one():
-            make_plan(corpus, read_toml(path), flops=1e11)
+            make_plan(corpus, read_toml(path), hardware=Hardware(flops=1e11))
     assert told.refused > rounds
 
 

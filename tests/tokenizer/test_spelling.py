@@ -14,7 +14,7 @@ from conftest import random_weights
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.dataset.token_cache import encode_corpus, prepare
+from textgen.dataset.token_cache import encode_and_split, encode_corpus
 from textgen.evaluation.anomalies import follow
 from textgen.evaluation.evaluator import Evaluator, Scores
 from textgen.evaluation.scoring import Scorer
@@ -123,7 +123,7 @@ def test_streams_keep_what_is_unknown(tmp_path: Path) -> None:
     """Training's held-out text, too; shards and runs over the cache agree."""
     tokenizer = train_tokenizer([FABLES.read_text(encoding="utf-8")], TokenizerConfig("word", 300))
     for _ in range(2):
-        data = prepare(Corpus([FABLES], CorpusConfig("blank-line")), tokenizer, cache=tmp_path)
+        data = encode_and_split(Corpus([FABLES], CorpusConfig("blank-line")), tokenizer, cache=tmp_path)
         for stream in (data.train, data.valid):
             assert stream.summary.unknown_words == int(stream.counts[tokenizer.unk_id]) > 0
             assert stream.summary.spelling > stream.summary.unknown_words * NAT

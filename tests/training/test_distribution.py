@@ -45,9 +45,10 @@ TRAINING = """
     assert distribution.num_replicas == replicas
 
     from textgen.corpus.corpus import Corpus
-    from textgen.training.plan import make_plan
+    from textgen.training.plan import Hardware, make_plan
     from textgen.training.observers.observer import Observer
     from textgen.training.run import train
+    from textgen.training.run_setup import RunOptions
 
     class Losses(Observer):
         def __init__(self):
@@ -61,9 +62,9 @@ TRAINING = """
         tokenizer="char", hidden_units=16, embedding_dim=16, num_layers=2, dropout=0.2, embedding_dropout=0.1,
         batch_size=8, sequence_length=8, steps=STEPS, learning_rate=0.05, precision="float32", valid_tokens=512,
     )
-    plan = make_plan(Corpus([folder / "songs.txt"], CorpusConfig(documents="line")), settings, flops=1e11)
+    plan = make_plan(Corpus([folder / "songs.txt"], CorpusConfig(documents="line")), settings, hardware=Hardware(1e11))
     watch = Losses()
-    saved = train(plan, folder / f"model-{replicas}", observers=[watch], distribution=distribution)
+    saved = train(plan, folder / f"model-{replicas}", RunOptions([watch], distribution=distribution))
     print(json.dumps([watch.losses, saved.training["scores"]["nats_per_token"]]))
 """
 

@@ -32,7 +32,7 @@ from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import load_tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 from textgen.training.config import TrainingConfig
-from textgen.training.plan import Plan, make_plan
+from textgen.training.plan import Hardware, Plan, make_plan
 
 
 def cases(few: int, many: int) -> pytest.MarkDecorator:
@@ -84,7 +84,13 @@ def check_plan(plan: Plan, settings: dict[str, Any]) -> None:
     for name, value in settings.items():
         if name not in ("vocab_size", "precision") and value is not None:
             assert value == (tuple(chosen[name]) if isinstance(value, tuple) else chosen[name]), name
-    for estimate in (plan.tokens, plan.tokens_per_second, plan.seconds, plan.memory_bytes, plan.epochs):
+    for estimate in (
+        plan.estimates.tokens,
+        plan.estimates.tokens_per_second,
+        plan.estimates.seconds,
+        plan.estimates.memory_bytes,
+        plan.estimates.epochs,
+    ):
         assert math.isfinite(estimate)
         assert estimate >= 0
     for config in configs:
@@ -100,7 +106,7 @@ def test_settings_give_a_plan_or_one_clear_line(seed: int, number: int, tmp_path
     for case in range(number):
         settings = drawn_settings(lots)
         try:
-            check_plan(make_plan(corpus, settings, flops=1e11), settings)
+            check_plan(make_plan(corpus, settings, hardware=Hardware(flops=1e11)), settings)
             ends["planned"] += 1
         except TextgenError as error:
             assert_one_line(error)

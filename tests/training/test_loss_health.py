@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-from textgen.training.loss_health import HIGH_STEPS, LEAST_SCALE, MOST_LEFT_OUT, MOST_SCALE, PATIENT_STEPS, Health
-from textgen.training.loss_scale import LossScale
+from textgen.training.loss_health import HIGH_STEPS, MOST_LEFT_OUT, Health
+from textgen.training.loss_scale import LEAST_SCALE, MOST_SCALE, PATIENT_STEPS, LossScale
 
 
 def noted(health: Health, losses: list[float]) -> list[int]:
     """Where in `losses` the run would go back."""
-    return [number for number, nats in enumerate(losses) if health.note(nats, math.isfinite(nats))]
+    return [number for number, nats in enumerate(losses) if health.record(nats, math.isfinite(nats))]
 
 
 LEARNING = [5.0 * 0.99**n for n in range(150)]
@@ -43,17 +43,17 @@ def test_hard_passages_are_none() -> None:
 
 def test_the_loss_scale_halves_on_overflow_and_doubles_when_long_without() -> None:
     scale = LossScale(8.0)
-    assert scale.note(is_finite=False)
+    assert scale.record(is_finite=False)
     assert scale.scale == 4.0
-    assert not any(scale.note(is_finite=True) for _ in range(PATIENT_STEPS - 1))
+    assert not any(scale.record(is_finite=True) for _ in range(PATIENT_STEPS - 1))
     assert scale.scale == 4.0
-    scale.note(is_finite=True)
+    scale.record(is_finite=True)
     assert scale == LossScale(8.0)
 
 
 def test_the_loss_scale_has_bounds_beyond_which_it_is_not_to_blame() -> None:
     scale = LossScale(LEAST_SCALE)
-    assert not scale.note(is_finite=False)
+    assert not scale.record(is_finite=False)
     highest = LossScale(MOST_SCALE, PATIENT_STEPS - 1)
-    highest.note(is_finite=True)
+    highest.record(is_finite=True)
     assert highest.scale == MOST_SCALE

@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from textgen.errors import TrainingError
-from textgen.training.lr_finder import PLOT_COLUMNS, PLOT_ROWS, STEPS, Point, describe, plot, suggestion, sweep
+from textgen.training.lr_finder import (
+    PLOT_COLUMNS,
+    PLOT_ROWS,
+    STEPS,
+    Point,
+    describe,
+    plot,
+    suggestion,
+    sweep_learning_rates,
+)
 
 
 def curve(steepest: float) -> list[Point]:
@@ -24,7 +33,7 @@ def test_the_rate_where_the_loss_falls_most_steeply_is_suggested(steepest: float
 
 
 def test_rates_rise_by_one_factor_around_the_planned_one() -> None:
-    points = sweep(0.01, repeat(None), lambda batch, rate: 3.0)
+    points = sweep_learning_rates(0.01, repeat(None), lambda batch, rate: 3.0)
     assert len(points) == STEPS
     assert [point.nats_per_token for point in points] == pytest.approx([3.0] * STEPS)
     rates = [point.learning_rate for point in points]
@@ -41,7 +50,7 @@ def test_a_loss_that_explodes_ends_the_sweep(wrong: float) -> None:
         seen.append(rate)
         return wrong if len(seen) == 30 else 4.0
 
-    assert len(sweep(1.0, repeat(None), learn)) == 29
+    assert len(sweep_learning_rates(1.0, repeat(None), learn)) == 29
     assert len(seen) == 30
 
 

@@ -16,7 +16,7 @@ from textgen.errors import ConfigError, CorpusError
 from textgen.model.config import ModelConfig
 from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Shares, require_shares
-from textgen.training.plan import Plan, make_plan, tokens_per_second, training_memory
+from textgen.training.plan import Hardware, Plan, make_plan, tokens_per_second, training_memory
 from textgen.training.presets import SIZES
 
 LAPTOP = 2e11  # operations a second
@@ -29,15 +29,15 @@ def plan(
     sentence = "The miller told the fox about the river, and the fox said nothing at all.\n"
     path.write_text((sentence * (characters // len(sentence) + 1))[:characters], encoding="utf-8")
     corpus = Corpus([path], CorpusConfig(documents="file"))
-    return make_plan(corpus, settings, preset=preset, flops=LAPTOP, shares=shares)
+    return make_plan(corpus, settings, preset=preset, hardware=Hardware(LAPTOP, shares or Shares()))
 
 
 def test_longer_corpora_get_larger_networks_fewer_passes_and_less_dropout(tmp_path: Path) -> None:
     plans = [plan(tmp_path, size) for size in (20_000, 400_000, 8_000_000)]
     widths = [p.model_config.hidden_units for p in plans]
     assert widths[0] < widths[1] <= widths[2]  # the last has but one budget to spend on twenty times as much text
-    assert all(p.seconds <= 15 * 60 * 1.05 for p in plans)
-    epochs = [p.epochs for p in plans]
+    assert all(p.estimates.seconds <= 15 * 60 * 1.05 for p in plans)
+    epochs = [p.estimates.epochs for p in plans]
     assert epochs[0] >= epochs[1] > epochs[2]
     dropouts = [p.model_config.dropout for p in plans]
     assert dropouts[0] >= dropouts[1] > dropouts[2]
@@ -70,10 +70,11 @@ def test_the_plan_is_one_that_so_many_replicas_can_follow(tmp_path: Path, replic
         require_shares(training.batch_size, replicas)
         assert training.batch_size >= max(4, replicas)
         assert training.batch_size < plan(tmp_path, characters).training_config.batch_size + replicas
-        assert training.num_streams * training.sequence_length <= made.tokens
-        assert made.memory_bytes > 0
+        assert training.num_streams * training.sequence_length <= made.estimates.tokens
+        assert made.estimates.memory_bytes > 0
     alone, here, apart = (plan(tmp_path, characters, shares=shares) for shares in (None, Shares(8, 8), Shares(8, 8, 8)))
-    assert here.memory_bytes > 4 * apart.memory_bytes > 2 * alone.memory_bytes  # each process has a TensorFlow
+    memory = [each.estimates.memory_bytes for each in (here, apart, alone)]
+    assert memory[0] > 4 * memory[1] > 2 * memory[2]  # each process has a TensorFlow
 
 
 @pytest.mark.parametrize(("replicas", "near"), [(3, "Give 3 or 6"), (8, "Give 8")])
@@ -98,7 +99,7 @@ def test_presets(tmp_path: Path, preset: str) -> None:
 def test_streams_are_long_enough_for_some_windows_each(tmp_path: Path) -> None:
     for size in (5_000, 50_000, 500_000):
         made = plan(tmp_path, size)
-        assert made.tokens / made.training_config.batch_size > made.training_config.sequence_length
+        assert made.estimates.tokens / made.training_config.batch_size > made.training_config.sequence_length
         assert made.training_config.batch_size >= 4
 
 
@@ -107,14 +108,14 @@ def test_the_length_of_the_run_is_settled(tmp_path: Path) -> None:
     for settings in lengths:
         training = plan(tmp_path, 50_000, **settings).training_config
         assert sum(value is not None for value in (training.epochs, training.steps, training.minutes)) == 1
-    assert plan(tmp_path, 5_000_000, minutes=3.0).seconds == 180
+    assert plan(tmp_path, 5_000_000, minutes=3.0).estimates.seconds == 180
 
 
 def test_minutes_on_a_short_text_end_before_it_is_learned_by_heart(tmp_path: Path) -> None:
     made = plan(tmp_path, 50_000, minutes=600.0)
     assert made.training_config.minutes == 600.0
-    assert made.epochs == pytest.approx(30.0)
-    assert plan(tmp_path, 50_000, minutes=600.0, epochs=90.0).epochs == pytest.approx(90.0)
+    assert made.estimates.epochs == pytest.approx(30.0)
+    assert plan(tmp_path, 50_000, minutes=600.0, epochs=90.0).estimates.epochs == pytest.approx(90.0)
 
 
 def test_short_texts_get_small_batches_and_many_passes_more_weight_decay(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import runs
 from click.testing import CliRunner
 from runs import SETTINGS, TEXT, begun
 
@@ -26,20 +27,31 @@ from textgen.saved_model.saved_model import load_model, save_ngrams, write_train
 from textgen.storage import MANIFEST, cache_folder, locked, read_manifest
 from textgen.tokenizer.tokenizer import MODEL_FILE
 from textgen.training import run
-from textgen.training.plan import Plan, make_plan
-from textgen.training.resumption import Named, Resumed, read_run
+from textgen.training.plan import Hardware, Plan, Sources, make_plan
+from textgen.training.resumption import ResumeSources, read_run
+from textgen.training.run_setup import RunSetup
+
+folder, plan, text = runs.folder, runs.plan, runs.text  # fixtures
 
 
 @pytest.fixture
-def resumed(monkeypatch: pytest.MonkeyPatch) -> list[run._Run]:
+def resumed(monkeypatch: pytest.MonkeyPatch) -> list[RunSetup]:
     """The runs that `resume` has made ready; none of them trains."""
-    ready: list[run._Run] = []
-    monkeypatch.setattr(run._Run, "go", lambda self, *others: ready.append(self))
+    ready: list[RunSetup] = []
+
+    class Ready:
+        def __init__(self, setup: RunSetup, *others: object) -> None:
+            ready.append(setup)
+
+        def train(self) -> None:
+            pass
+
+    monkeypatch.setattr(run, "_Run", Ready)
     return ready
 
 
-def read(folder: Path, settings: dict[str, Any] | None = None, given: Named = Named()) -> Resumed:  # noqa: B008
-    return read_run(folder, settings or {}, given, lambda line: None)
+def read(folder: Path, settings: dict[str, Any] | None = None, given: ResumeSources | None = None) -> RunSetup:
+    return read_run(folder, settings or {}, given or ResumeSources())
 
 
 def sent_elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +66,7 @@ def sent_elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     "place", [CARD, TRAINING, LOGS, CHECKPOINTS, MODEL_FILE, MANIFEST, "notes", f"{CHECKPOINTS}/step-000000001"]
 )
 def test_no_link_in_the_folder_of_a_run_is_followed(
-    folder: Path, place: str, tmp_path: Path, resumed: list[run._Run]
+    folder: Path, place: str, tmp_path: Path, resumed: list[RunSetup]
 ) -> None:
     mine = tmp_path / "mine"
     if (folder / place).exists():
@@ -87,7 +99,7 @@ def test_what_is_written_to_a_folder_never_goes_through_a_link(folder: Path, tmp
         assert mine.read_bytes() == before, name
 
 
-def test_what_a_killed_run_left_half_written_is_swept(folder: Path, resumed: list[run._Run]) -> None:
+def test_what_a_killed_run_left_half_written_is_swept(folder: Path, resumed: list[RunSetup]) -> None:
     (folder / LOGS).mkdir()
     for place in (folder, folder / LOGS, folder / CHECKPOINTS):
         (place / ".tmp-0123456789abcdef").write_bytes(b"half")
@@ -98,7 +110,7 @@ def test_what_a_killed_run_left_half_written_is_swept(folder: Path, resumed: lis
 # === Where the text is ===
 
 
-def test_what_was_begun_here_needs_no_corpus_to_be_named(folder: Path, text: Path, resumed: list[run._Run]) -> None:
+def test_what_was_begun_here_needs_no_corpus_to_be_named(folder: Path, text: Path, resumed: list[RunSetup]) -> None:
     run.resume(folder)
     assert len(resumed[0].data.train) > 100
     assert read(folder).record["corpus"]["paths"] == [str(text)]
@@ -131,18 +143,18 @@ def test_paths_that_were_not_written_here_are_asked_for(
 
 
 def test_a_folder_that_was_sent_resumes_once_its_corpus_is_named(
-    folder: Path, text: Path, monkeypatch: pytest.MonkeyPatch, resumed: list[run._Run]
+    folder: Path, text: Path, monkeypatch: pytest.MonkeyPatch, resumed: list[RunSetup]
 ) -> None:
     sent_elsewhere(folder, monkeypatch)
     with pytest.raises(TrainingError, match="were not written here by you"):
         run.resume(folder)
-    run.resume(folder, given=Named([text]))
+    run.resume(folder, sources=ResumeSources([text]))
     run.resume(folder)  # it was written down
     assert len(resumed) == 2
     assert (cache_folder() / "key").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_folder_may_be_moved(folder: Path, tmp_path: Path, resumed: list[run._Run]) -> None:
+def test_a_folder_may_be_moved(folder: Path, tmp_path: Path, resumed: list[RunSetup]) -> None:
     run.resume(folder.rename(tmp_path / "elsewhere"))
     assert resumed
 
@@ -152,20 +164,20 @@ def test_a_changed_corpus_is_refused_whatever_the_cache_holds(folder: Path, text
     if not is_cached:
         shutil.rmtree(Path(read(folder).record["tokens"]["folder"]))
     text.write_text(TEXT.replace("moon", "noon", 1), encoding="utf-8")
-    for given in (Named(), Named([text])):
+    for given in (ResumeSources(), ResumeSources([text])):
         with pytest.raises(TrainingError, match=r"The corpus has changed since .* under another name"):
             read(folder, given=given)
 
 
 def test_a_corpus_that_is_gone_is_read_from_the_cache_or_asked_for(folder: Path, text: Path) -> None:
     moved, said = text.rename(text.with_name("moved.txt")), list[str]()
-    found = read_run(folder, {}, Named(), said.append)
+    found = read_run(folder, {}, ResumeSources(), said.append)
     assert said == [f"{text} is not there any more: going on with the text as it was, which the cache holds."]
     ids = found.data.train.read(0, 50)
     shutil.rmtree(found.record["tokens"]["folder"])
     with pytest.raises(TrainingError, match=rf"{text} is not there any more, .*Name the corpus where it is now"):
         read(folder)
-    again = read(folder, given=Named([moved]))
+    again = read(folder, given=ResumeSources([moved]))
     assert (again.data.train.read(0, 50) == ids).all()
     assert again.record["corpus"]["paths"] == [str(moved)]
 
@@ -174,15 +186,20 @@ def test_held_out_text_is_the_same_and_can_be_named_too(text: Path, tmp_path: Pa
     held_out = text.with_name("held.txt")
     held_out.write_text("a song of rain\nthe fox\n", encoding="utf-8")
     lines = CorpusConfig(documents="line")
-    plan = make_plan(Corpus([text], lines), dict(SETTINGS), valid=Corpus([held_out], lines), flops=1e11)
+    plan = make_plan(
+        Corpus([text], lines),
+        dict(SETTINGS),
+        sources=Sources(valid=Corpus([held_out], lines)),
+        hardware=Hardware(flops=1e11),
+    )
     folder = begun(plan, tmp_path / "models" / "songs")
     moved = held_out.rename(held_out.with_name("moved.txt"))
-    assert read(folder, given=Named(valid=moved)).record["corpus"]["valid"] == [str(moved)]
-    with pytest.raises(ConfigError, match="the held-out text was settled when the run began, as a file"):
-        read(folder, {"valid_fraction": 0.1}, Named(valid=moved))
+    assert read(folder, given=ResumeSources(valid=moved)).record["corpus"]["valid"] == [str(moved)]
+    with pytest.raises(ConfigError, match="the held-out text was fixed when the run began, as a file"):
+        read(folder, {"valid_fraction": 0.1}, ResumeSources(valid=moved))
     moved.write_text("another song of rain\n", encoding="utf-8")
     with pytest.raises(TrainingError, match="The held-out text has changed"):
-        read(folder, given=Named(valid=moved))
+        read(folder, given=ResumeSources(valid=moved))
 
 
 def test_where_no_key_can_be_kept_the_corpus_is_asked_for(
@@ -192,7 +209,7 @@ def test_where_no_key_can_be_kept_the_corpus_is_asked_for(
     folder = begun(plan, tmp_path / "models" / "songs")
     with pytest.raises(TrainingError, match="were not written here by you"):
         read(folder)
-    assert read(folder, given=Named([text])).data
+    assert read(folder, given=ResumeSources([text])).data
 
 
 @pytest.mark.parametrize("kind", ["short", "open to others", "a link"])
@@ -219,7 +236,7 @@ def test_a_key_that_others_may_know_is_none(tmp_path: Path, kind: str) -> None:
 
 def test_the_same_settings_again_are_no_error(folder: Path, plan: Plan, text: Path) -> None:
     every = dict(SETTINGS) | {"documents": "line", "freeze_layers": ()}
-    found = read(folder, every, Named([text]))
+    found = read(folder, every, ResumeSources([text]))
     assert found.training_config == plan.training_config
     vocab_size = found.model_config.vocab_size
     assert read(folder, {"vocab_size": vocab_size, "steps": 9}).training_config.steps == 9
@@ -236,7 +253,7 @@ def test_the_same_settings_again_are_no_error(folder: Path, plan: Plan, text: Pa
 def test_other_settings_that_are_settled_are_named_with_what_they_were(
     folder: Path, name: str, value: Any, was: str
 ) -> None:
-    with pytest.raises(ConfigError, match=rf"^{name} was settled when the run began, as {was}: it stays when resuming"):
+    with pytest.raises(ConfigError, match=rf"^{name} was fixed when the run began, as {was}: it stays when resuming"):
         read(folder, {name: value})
 
 
@@ -248,11 +265,11 @@ def test_what_is_no_setting_is_said(folder: Path) -> None:
 def test_the_same_model_and_vocabulary_again_are_no_error(folder: Path) -> None:
     from textgen.tokenizer.tokenizer import ByteTokenizer, read_tokenizer
 
-    assert read(folder, given=Named(tokenizer=read_tokenizer(folder)))
-    with pytest.raises(ConfigError, match="The vocabulary was settled"):
-        read(folder, given=Named(tokenizer=ByteTokenizer()))
-    with pytest.raises(ConfigError, match="the model to start from was settled when the run began, as none"):
-        read(folder, given=Named(start="base"))
+    assert read(folder, given=ResumeSources(tokenizer=read_tokenizer(folder)))
+    with pytest.raises(ConfigError, match="The vocabulary was fixed"):
+        read(folder, given=ResumeSources(tokenizer=ByteTokenizer()))
+    with pytest.raises(ConfigError, match="the model to start from was fixed when the run began, as none"):
+        read(folder, given=ResumeSources(start="base"))
 
 
 # === Damage ===
@@ -320,7 +337,7 @@ def advice(call: Callable[[], object]) -> str:
     return str(caught.value)
 
 
-def test_advice_is_not_in_a_circle(plan: Plan, tmp_path: Path, resumed: list[run._Run]) -> None:
+def test_advice_is_not_in_a_circle(plan: Plan, tmp_path: Path, resumed: list[RunSetup]) -> None:
     """Whatever is left of a run, what one command advises is not refused by the other."""
     folder = begun(plan, tmp_path / "models" / "songs", saves=False)
     assert "resume it" in advice(lambda: load_model("songs"))
@@ -345,12 +362,12 @@ def command(*arguments: str) -> Any:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any], Named]]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any], ResumeSources]]:
     """What the command line asks of `resume`."""
-    calls: list[tuple[str, dict[str, Any], Named]] = []
+    calls: list[tuple[str, dict[str, Any], ResumeSources]] = []
 
-    def noted(target: Path, settings: dict[str, Any], given: Named, **others: Any) -> Any:
-        calls.append((target.name, settings, given))
+    def noted(target: Path, settings: dict[str, Any], sources: ResumeSources, **others: Any) -> Any:
+        calls.append((target.name, settings, sources))
         raise TextgenError("far enough")
 
     monkeypatch.setattr("textgen.training.run.resume", noted)
@@ -358,7 +375,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any], Na
 
 
 def test_without_a_name_the_newest_run_with_a_checkpoint_is_resumed(
-    plan: Plan, text: Path, tmp_path: Path, asked: list[tuple[str, dict[str, Any], Named]]
+    plan: Plan, text: Path, tmp_path: Path, asked: list[tuple[str, dict[str, Any], ResumeSources]]
 ) -> None:
     models = tmp_path / "models"
     for age, name in enumerate(("songs", "songs-2", "other")):
@@ -375,7 +392,7 @@ def test_without_a_name_the_newest_run_with_a_checkpoint_is_resumed(
 
 
 def test_a_command_can_be_given_again_with_resume(
-    folder: Path, text: Path, asked: list[tuple[str, dict[str, Any], Named]]
+    folder: Path, text: Path, asked: list[tuple[str, dict[str, Any], ResumeSources]]
 ) -> None:
     flags = ["--preset", "tiny", "--valid-fraction", "0.2", "--steps", "9", "--hidden-units", "8"]
     command("train", str(text), "--name", "songs", "--resume", "--tokenizer-from", "songs", "--from", "base", *flags)

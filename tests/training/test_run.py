@@ -22,6 +22,7 @@ from safetensors.numpy import load_file
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
+from textgen.dataset.batches import Batches
 from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError, CorpusError, Interrupted, SavedModelError, TextgenError, TrainingError
 from textgen.generation.config import SamplingConfig
@@ -36,8 +37,9 @@ from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.storage import MANIFEST, locked
 from textgen.training.loss_scale import LossScale
 from textgen.training.observers.observer import Observer, StepReport, ValidationReport
-from textgen.training.plan import Plan, make_plan
+from textgen.training.plan import Hardware, Plan, Sources, make_plan
 from textgen.training.run import resume, train
+from textgen.training.run_setup import RunOptions
 
 TINY: dict[str, Any] = {
     "tokenizer": "char", "hidden_units": 24, "embedding_dim": 16, "num_layers": 2, "batch_size": 4,
@@ -83,7 +85,7 @@ def text(tmp_path: Path) -> Path:
 
 def plan_for(text: Path, **settings: Any) -> Plan:
     corpus = Corpus([text], CorpusConfig(documents="line"))
-    return make_plan(corpus, {**TINY, **settings}, flops=1e11)
+    return make_plan(corpus, {**TINY, **settings}, hardware=Hardware(flops=1e11))
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def run_with(folder: Path, name: str, **settings: Any) -> Iterator[Run]:
         patch.setattr("textgen.training.observers.tensorboard.UPDATES_SHARE", 1e9)
         patch.setattr("textgen.training.observers.tensorboard.LOOKS_SHARE", 1e9)
         songs, watch = write_songs(folder / "songs.txt"), Watch()
-        saved = train(plan_for(songs, **settings), folder / name, observers=[watch])
+        saved = train(plan_for(songs, **settings), folder / name, options=RunOptions(observers=[watch]))
     yield Run(songs, settings, saved, watch)
 
 
@@ -155,7 +157,7 @@ def test_a_run_learns_and_leaves_everything_that_the_design_names(base_run: Run)
 
 def test_the_starting_loss_is_that_of_the_unigram_distribution(text: Path, tmp_path: Path) -> None:
     watch = Watch(stop_at=1)
-    train(plan_for(text, embedding_dropout=0.0, dropout=0.0), tmp_path / "songs", observers=[watch])
+    train(plan_for(text, embedding_dropout=0.0, dropout=0.0), tmp_path / "songs", options=RunOptions(observers=[watch]))
     record = json.loads((tmp_path / "songs" / "training.json").read_text(encoding="utf-8"))
     counts = TokenStream(Path(record["tokens"]["folder"]), "train").counts
     shares = counts[counts > 0] / counts.sum()
@@ -187,13 +189,13 @@ def two_alphabets(tmp_path: Path) -> Path:
 
 def test_labels_say_what_is_written_also_by_a_run_that_was_resumed(two_alphabets: Path, tmp_path: Path) -> None:
     settings = {**TINY, "tokenizer": "byte", "num_layers": 1, "learning_rate": 0.03, "steps": 150, "patience": None}
-    plan = make_plan(Corpus([two_alphabets], CorpusConfig(labels="by")), settings, flops=1e11)
-    assert set(plan.labels) == {"low", "high"}
-    train(plan, tmp_path / "model", observers=[Watch(70)])
+    plan = make_plan(Corpus([two_alphabets], CorpusConfig(labels="by")), settings, hardware=Hardware(flops=1e11))
+    assert set(plan.facts.labels) == {"low", "high"}
+    train(plan, tmp_path / "model", options=RunOptions(observers=[Watch(70)]))
     saved = resume(tmp_path / "model")
-    assert saved.tokenizer.labels == plan.labels
-    assert saved.training["labels"] == list(plan.labels)
-    assert f"| labels | {', '.join(plan.labels)} |" in (saved.folder / "README.md").read_text(encoding="utf-8")
+    assert saved.tokenizer.labels == plan.facts.labels
+    assert saved.training["labels"] == list(plan.facts.labels)
+    assert f"| labels | {', '.join(plan.facts.labels)} |" in (saved.folder / "README.md").read_text(encoding="utf-8")
     generator = Generator(saved.writer(), saved.tokenizer)
     for label, letters in (("low", "abcde"), ("high", "vwxyz")):
         texts = generator.generate("", SamplingConfig(label=label, seed=1, max_tokens=8), num=20)
@@ -207,7 +209,8 @@ def test_labels_say_what_is_written_also_by_a_run_that_was_resumed(two_alphabets
 def test_fine_tuning_keeps_labels_and_takes_on_more(two_alphabets: Path, tmp_path: Path) -> None:
     settings = {**TINY, "num_layers": 1, "steps": 3}
     first = train(
-        make_plan(Corpus([two_alphabets], CorpusConfig(labels="by")), settings, flops=1e11), tmp_path / "first"
+        make_plan(Corpus([two_alphabets], CorpusConfig(labels="by")), settings, hardware=Hardware(flops=1e11)),
+        tmp_path / "first",
     )
     other = two_alphabets.with_name("other.csv")
     other.write_text(two_alphabets.read_text().replace("high,", "new,"), encoding="utf-8")
@@ -215,10 +218,13 @@ def test_fine_tuning_keeps_labels_and_takes_on_more(two_alphabets: Path, tmp_pat
     said: list[str] = []
     tuned = train(
         make_plan(
-            corpus, {"batch_size": 4, "sequence_length": 16, "steps": 1, "learning_rate": 0.0}, start=first, flops=1e11
+            corpus,
+            {"batch_size": 4, "sequence_length": 16, "steps": 1, "learning_rate": 0.0},
+            sources=Sources(start=first),
+            hardware=Hardware(flops=1e11),
         ),
         tmp_path / "tuned",
-        say=said.append,
+        options=RunOptions(say=said.append),
     )
     assert "New to first are the labels new." in said
     assert tuned.tokenizer.labels == (*first.tokenizer.labels, "new")
@@ -241,9 +247,9 @@ def test_a_run_whose_pieces_are_drawn_by_lot_is_resumed_exactly(text: Path, tmp_
     own = {"tokenizer": "unigram", "subword_alpha": 0.2, "steps": 40, "sequence_length": 32, "num_layers": 1}
     plan = plan_for(text, num_validations=2, patience=None, weight_averaging="none", **own)
     watch = Watch()
-    saved = train(plan, tmp_path / "whole", observers=[watch])
+    saved = train(plan, tmp_path / "whole", options=RunOptions(observers=[watch]))
     assert watch.steps[29].epochs > 1
-    train(plan, tmp_path / "parts", observers=[Watch(30)])
+    train(plan, tmp_path / "parts", options=RunOptions(observers=[Watch(30)]))
     resume(tmp_path / "parts")
     last = "checkpoints/step-000000040/tensors.safetensors"
     assert (tmp_path / "whole" / last).read_bytes() == (tmp_path / "parts" / last).read_bytes()
@@ -259,10 +265,10 @@ def test_a_run_with_all_noises_is_resumed_exactly(text: Path, tmp_path: Path) ->
     """Before its first short window."""
     plan = plan_for(text, num_validations=2, patience=None, num_layers=1, schedule="constant", **NOISES)
     watch = Watch()
-    train(plan, tmp_path / "whole", observers=[watch])
+    train(plan, tmp_path / "whole", options=RunOptions(observers=[watch]))
     rates = [report.learning_rate for report in watch.steps]
     assert [number for number in range(1, 12) if rates[number] < rates[number - 1]] == [4]
-    train(plan, tmp_path / "parts", observers=[Watch(4)])
+    train(plan, tmp_path / "parts", options=RunOptions(observers=[Watch(4)]))
     resume(tmp_path / "parts")
     last = "checkpoints/step-000000012/tensors.safetensors"
     assert (tmp_path / "whole" / last).read_bytes() == (tmp_path / "parts" / last).read_bytes()
@@ -270,9 +276,9 @@ def test_a_run_with_all_noises_is_resumed_exactly(text: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize("stop_at", [1, 5, 12])
 def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(short_run: Run, tmp_path: Path, stop_at: int) -> None:
-    train(short_run.plan(), tmp_path / "parts", observers=[Watch(stop_at)])
+    train(short_run.plan(), tmp_path / "parts", options=RunOptions(observers=[Watch(stop_at)]))
     rest = Watch()
-    resume(tmp_path / "parts", observers=[rest])
+    resume(tmp_path / "parts", options=RunOptions(observers=[rest]))
     assert [r.nats_per_token for r in rest.steps] == [r.nats_per_token for r in short_run.watch.steps[stop_at:]]
     last = f"step-{12:09d}/tensors.safetensors"
     folders = short_run.saved.folder, tmp_path / "parts"
@@ -298,8 +304,8 @@ def test_a_run_that_reads_backward_is_resumed_exactly_and_writes_samples(
     monkeypatch.setattr("textgen.training.run.SAMPLE", sampling)
     plan = plan_for(text, num_layers=1, direction=direction, **settings)
     watch = Watch()
-    whole = train(plan, tmp_path / "whole", observers=[watch])
-    train(plan, tmp_path / "parts", observers=[Watch(4)])
+    whole = train(plan, tmp_path / "whole", options=RunOptions(observers=[watch]))
+    train(plan, tmp_path / "parts", options=RunOptions(observers=[Watch(4)]))
     resume(tmp_path / "parts")
     last = f"checkpoints/step-{12:09d}/tensors.safetensors"
     assert (tmp_path / "whole" / last).read_bytes() == (tmp_path / "parts" / last).read_bytes()
@@ -315,7 +321,12 @@ def test_a_run_that_reads_backward_is_resumed_exactly_and_writes_samples(
     words = {"backward": "of 24 units, backward", "both": "of 24 units in each direction"}
     assert words[direction] in (whole.folder / "README.md").read_text(encoding="utf-8")
     fine = {name: TINY[name] for name in ("batch_size", "sequence_length", "valid_tokens")} | {"steps": 1}
-    tuned = make_plan(Corpus([text], CorpusConfig(documents="line")), fine, start=whole, flops=1e11)
+    tuned = make_plan(
+        Corpus([text], CorpusConfig(documents="line")),
+        fine,
+        sources=Sources(start=whole),
+        hardware=Hardware(flops=1e11),
+    )
     assert tuned.model_config.direction == direction
 
 
@@ -378,9 +389,9 @@ def test_a_killed_and_resumed_run_equals_one_that_was_not(
     plan, whole = whole_run.plan(), whole_run.saved
     assert 2 < whole.training["progress"]["epochs"] < 5
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        train(plan, tmp_path / "killed", observers=[KilledAt(step, when, patch)])
+        train(plan, tmp_path / "killed", options=RunOptions(observers=[KilledAt(step, when, patch)]))
     watch = Watch()
-    resumed = resume(tmp_path / "killed", observers=[watch])
+    resumed = resume(tmp_path / "killed", options=RunOptions(observers=[watch]))
     if watch.steps:  # one that was killed after its last save has nothing left to do
         assert step - 10 < watch.steps[0].step <= step + 1
     last = "checkpoints/step-000000060/tensors.safetensors"
@@ -440,7 +451,7 @@ COMBINATIONS: list[dict[str, Any]] = [
 def test_every_cell_trains_resumes_saves_and_writes(text: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
     plan = plan_for(text, steps=6, num_validations=2, patience=None, **settings)
     saved = train(plan, tmp_path / "whole")
-    train(plan, tmp_path / "parts", observers=[Watch(3)])
+    train(plan, tmp_path / "parts", options=RunOptions(observers=[Watch(3)]))
     resume(tmp_path / "parts")
     last = "checkpoints/step-000000006/tensors.safetensors"
     assert (tmp_path / "whole" / last).read_bytes() == (tmp_path / "parts" / last).read_bytes()
@@ -460,7 +471,7 @@ def test_resuming_can_lengthen_a_run_and_needs_no_corpus_while_tokens_are_cached
     train(plan_for(text), tmp_path / "songs")
     text.unlink()
     watch = Watch()
-    saved = resume(tmp_path / "songs", {"steps": 20}, observers=[watch])
+    saved = resume(tmp_path / "songs", {"steps": 20}, options=RunOptions(observers=[watch]))
     assert [report.step for report in watch.steps] == list(range(13, 21))
     assert [report.step for report in watch.validations] == [14, 20], "as often as in a run of 20 from the beginning"
     assert saved.training["progress"]["step"] == 20
@@ -476,7 +487,7 @@ def test_a_resumption_that_cannot_be_leaves_the_run_as_it_was(text: Path, tmp_pa
     with locked(folder), pytest.raises(TextgenError, match="Another process is writing to"):
         resume(folder, {"steps": 3})
     for name, value in {"sequence_length": 8, "seed": 1, "random_bptt": 0.5, "subword_alpha": 0.1}.items():
-        with pytest.raises(ConfigError, match=f"{name} was settled when the run began"):
+        with pytest.raises(ConfigError, match=f"{name} was fixed when the run began"):
             resume(folder, {"steps": 3, name: value})
     with pytest.raises(TrainingError, match="does not fit the model and batch size"):
         resume(folder, {"steps": 3, "batch_size": 2})
@@ -492,7 +503,7 @@ def test_what_a_run_is_resumed_with_is_written_down_before_its_first_step(text: 
             records.append(json.loads((folder / "training.json").read_text(encoding="utf-8")))
 
     same = {name: getattr(plan.training_config, name) for name in ("sequence_length", "seed", "random_bptt")}
-    resume(folder, {"steps": 4, **same}, observers=[Look()])
+    resume(folder, {"steps": 4, **same}, options=RunOptions(observers=[Look()]))
     assert [(record["state"], record["training"]["steps"]) for record in records] == [("running", 4)] * 2
 
 
@@ -547,7 +558,7 @@ def test_a_run_begins_with_the_weights_that_were_asked_for(text: Path, tmp_path:
     }
     units = TINY["hidden_units"]
     np.testing.assert_array_equal(ours["lstm_1/bias"], np.repeat([0.0, -1.0, 0.0, 0.0], units))
-    with pytest.raises(ConfigError, match=r"forget_bias was settled when the run began, as -1\.0"):
+    with pytest.raises(ConfigError, match=r"forget_bias was fixed when the run began, as -1\.0"):
         resume(saved.folder, {"steps": 4, "forget_bias": 1.0})
 
 
@@ -567,9 +578,9 @@ def test_fine_tuning_starts_from_the_model_and_leaves_it_alone(
     other.write_text("\n".join(" ".join(sorted(line.split())) for line in lines), encoding="utf-8")
     corpus = Corpus([other], CorpusConfig(documents="line"))
     settings = {name: TINY[name] for name in ("batch_size", "sequence_length", "valid_tokens")} | {"steps": 3}
-    plan = make_plan(corpus, settings, start=base, flops=1e11)
+    plan = make_plan(corpus, settings, sources=Sources(start=base), hardware=Hardware(flops=1e11))
     watch = Watch()
-    tuned = train(plan, tmp_path / "tuned", observers=[watch])
+    tuned = train(plan, tmp_path / "tuned", options=RunOptions(observers=[watch]))
     assert watch.steps[0].nats_per_token < 2.3  # a fresh model starts at about 2.7
     assert tuned.tokenizer.fingerprint() == base.tokenizer.fingerprint()
     assert tuned.training["from"] == "base"
@@ -581,12 +592,12 @@ def test_fine_tuning_starts_from_the_model_and_leaves_it_alone(
     assert share is not None
     assert share < 0.5
     with pytest.raises(Killed), monkeypatch.context() as patch:
-        train(plan, tmp_path / "killed", observers=[KilledAt(1, "step", patch)])
+        train(plan, tmp_path / "killed", options=RunOptions(observers=[KilledAt(1, "step", patch)]))
     resumed = resume(tmp_path / "killed")
     assert (resumed.folder / NGRAMS).read_bytes() == (tuned.folder / NGRAMS).read_bytes()
     for name, value in (("hidden_units", 8), ("forget_bias", 0.0)):
         with pytest.raises(ConfigError, match=f"{name} cannot be set when fine-tuning"):
-            make_plan(corpus, {name: value}, start=base, flops=1e11)
+            make_plan(corpus, {name: value}, sources=Sources(start=base), hardware=Hardware(flops=1e11))
 
 
 def test_fine_tuning_with_another_vocabulary_carries_over_what_both_know(
@@ -598,8 +609,10 @@ def test_fine_tuning_with_another_vocabulary_carries_over_what_both_know(
     other.write_text(text.read_text(encoding="utf-8").replace("moon", "Möön"), encoding="utf-8")
     settings = {name: TINY[name] for name in ("batch_size", "sequence_length", "valid_tokens")} | {"steps": 3}
     corpus, said, watch = Corpus([other], CorpusConfig(documents="line")), list[str](), Watch()
-    plan = make_plan(corpus, settings | {"tokenizer": "char"}, start=base, flops=1e11)
-    tuned = train(plan, tmp_path / "tuned", observers=[watch], say=said.append)
+    plan = make_plan(
+        corpus, settings | {"tokenizer": "char"}, sources=Sources(start=base), hardware=Hardware(flops=1e11)
+    )
+    tuned = train(plan, tmp_path / "tuned", options=RunOptions(observers=[watch], say=said.append))
     size, known = tuned.tokenizer.vocab_size, len({*base.tokenizer.pieces()} & {*tuned.tokenizer.pieces()})
     assert {*tuned.tokenizer.pieces()} - {*base.tokenizer.pieces()} == {"M", "ö"}
     assert f"{known:,} of {size:,} pieces are known to base; the others start afresh." in said
@@ -612,7 +625,7 @@ def test_a_corpus_too_large_for_an_index_is_trained_on_without_one(
 ) -> None:
     monkeypatch.setattr("textgen.training.run.MAX_NGRAMS", 100)
     said = list[str]()
-    saved = train(plan_for(text, steps=2), tmp_path / "songs", say=said.append)
+    saved = train(plan_for(text, steps=2), tmp_path / "songs", options=RunOptions(say=said.append))
     assert any("too large for an index" in line for line in said)
     assert not saved.has_ngrams
     with pytest.raises(SavedModelError, match="nothing can be said of copying"):
@@ -624,7 +637,10 @@ def test_frozen_layers_stay_as_they_are(base_run: Run, text: Path, tmp_path: Pat
     frozen, base = ["embedding", "lstm_0"], base_run.saved
     settings = {name: TINY[name] for name in ("batch_size", "sequence_length", "valid_tokens")}
     settings |= {"steps": 5, "freeze_layers": frozen, "optimizer": optimizer}
-    tuned = train(make_plan(Corpus([text], CorpusConfig(documents="line")), settings, start=base), tmp_path / "tuned")
+    tuned = train(
+        make_plan(Corpus([text], CorpusConfig(documents="line")), settings, sources=Sources(start=base)),
+        tmp_path / "tuned",
+    )
     resumed = resume(tuned.folder, {"steps": 8})
     for name, array in base.weights().items():
         assert np.array_equal(resumed.weights()[name], array) == (name.split("/")[0] in frozen), name
@@ -674,7 +690,9 @@ def test_a_loss_that_is_no_number_takes_the_run_back_to_its_last_checkpoint(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison, watch = Poison([21], monkeypatch), Watch()
-    saved = train(plan_for(text, steps=40, num_validations=2), tmp_path / "songs", observers=[poison, watch])
+    saved = train(
+        plan_for(text, steps=40, num_validations=2), tmp_path / "songs", options=RunOptions(observers=[poison, watch])
+    )
     assert saved.training["state"].startswith("finished")
     assert (saved.training["progress"]["left_out"], saved.training["progress"]["rollbacks"]) == (5, 1)
     assert all(np.isfinite(array).all() for array in saved.weights().values())
@@ -693,7 +711,7 @@ def test_too_many_faults_end_the_run_and_leave_the_last_good_weights(
     with pytest.raises(
         TrainingError, match=r"At step 8 the weights .*going back to a checkpoint 2 times.*learning_rate"
     ):
-        train(plan_for(text, steps=12, max_rollbacks=2), tmp_path / "songs", observers=[poison])
+        train(plan_for(text, steps=12, max_rollbacks=2), tmp_path / "songs", options=RunOptions(observers=[poison]))
     saved = load_model(str(tmp_path / "songs"))
     assert all(np.isfinite(array).all() for array in saved.weights().values())
     assert saved.training["state"].startswith("failed")
@@ -704,7 +722,7 @@ def test_weights_that_are_not_finite_are_never_saved(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison = Poison([8], monkeypatch)  # of 12 steps with 3 validations: just before a checkpoint
-    train(plan_for(text), tmp_path / "songs", observers=[poison])
+    train(plan_for(text), tmp_path / "songs", options=RunOptions(observers=[poison]))
     assert "At step 8 the weights were not finite" in poison.lines[0]
     for file in (tmp_path / "songs" / "checkpoints").glob("*/*.safetensors"):
         assert all(np.isfinite(array).all() for array in load_file(file).values())
@@ -724,10 +742,10 @@ def test_float16_lowers_the_scale_of_its_loss_where_it_overflows_and_counts_no_f
 ) -> None:
     monkeypatch.setattr(LossScale.__init__, "__defaults__", (2.0**30, 0))
     watch, plan = Watch(), plan_for(text, precision="float16", steps=24, num_validations=2)
-    saved = train(plan, tmp_path / "whole", observers=[watch])
+    saved = train(plan, tmp_path / "whole", options=RunOptions(observers=[watch]))
     assert saved.training["progress"]["left_out"] == 0
     assert 4 < len(watch.steps) < 20  # the others were left out, and told to nobody
-    train(plan, tmp_path / "parts", observers=[Watch(20)])
+    train(plan, tmp_path / "parts", options=RunOptions(observers=[Watch(20)]))
     resume(tmp_path / "parts")
     last = "checkpoints/step-000000024/tensors.safetensors"
     assert (tmp_path / "whole" / last).read_bytes() == (tmp_path / "parts" / last).read_bytes()
@@ -736,7 +754,7 @@ def test_float16_lowers_the_scale_of_its_loss_where_it_overflows_and_counts_no_f
 def test_early_stopping(text: Path, tmp_path: Path) -> None:
     watch = Watch()
     plan = plan_for(text, steps=400, num_validations=100, patience=3, learning_rate=0.5, warmup_fraction=0.0)
-    saved = train(plan, tmp_path / "songs", observers=[watch])
+    saved = train(plan, tmp_path / "songs", options=RunOptions(observers=[watch]))
     assert "no better score in 3 validations" in saved.training["state"]
     assert watch.steps[-1].step < 400
     best = min(report.nats_per_token for report in watch.validations)
@@ -746,7 +764,7 @@ def test_early_stopping(text: Path, tmp_path: Path) -> None:
 def test_a_budget_in_minutes_is_kept_and_the_schedule_ends_with_it(text: Path, tmp_path: Path) -> None:
     watch = Watch()
     plan = plan_for(text, steps=None, minutes=0.05, num_validations=2)
-    saved = train(plan, tmp_path / "songs", observers=[watch])
+    saved = train(plan, tmp_path / "songs", options=RunOptions(observers=[watch]))
     assert 3.0 <= saved.training["progress"]["seconds"] < 6.0
     assert watch.steps[-1].learning_rate < 0.2 * plan.training_config.learning_rate
 
@@ -770,7 +788,11 @@ def test_keras_callbacks_see_the_run_and_can_stop_it(text: Path, tmp_path: Path)
 
     callback = Stop()
     history = tmp_path / "history.csv"
-    saved = train(plan_for(text), tmp_path / "songs", callbacks=[callback, keras.callbacks.CSVLogger(str(history))])
+    saved = train(
+        plan_for(text),
+        tmp_path / "songs",
+        options=RunOptions(callbacks=[callback, keras.callbacks.CSVLogger(str(history))]),
+    )
     assert [kind for kind, _ in callback.seen].count("epoch") == 2
     assert "callback" in saved.training["state"]
     assert len(history.read_text(encoding="utf-8").splitlines()) == 3
@@ -792,11 +814,15 @@ def test_keras_callbacks_set_the_learning_rate_from_the_next_step_on(text: Path,
     )
     plateau = ReduceLROnPlateau(monitor="loss", mode="max", factor=0.5, patience=1, min_lr=0.003)  # falls: no gain
     watch = Watch(8)
-    train(plan, tmp_path / "songs", observers=[watch], callbacks=[LearningRateScheduler(schedule), plateau])
+    train(
+        plan,
+        tmp_path / "songs",
+        options=RunOptions(observers=[watch], callbacks=[LearningRateScheduler(schedule), plateau]),
+    )
     assert [report.learning_rate for report in watch.steps] == pytest.approx([0.008] * 8)
     assert [rate for _, rate in seen] == pytest.approx([0.01, 0.008, 0.004])
     later = Watch()
-    resume(tmp_path / "songs", observers=[later], callbacks=[LearningRateScheduler(schedule)])
+    resume(tmp_path / "songs", options=RunOptions(observers=[later], callbacks=[LearningRateScheduler(schedule)]))
     assert [report.learning_rate for report in later.steps] == pytest.approx([0.004] * 4)
     assert [epoch for epoch, _ in seen] == [0, 1, 2, 2, 3]
     assert seen[3][1] == pytest.approx(0.004)
@@ -813,10 +839,10 @@ def test_a_callback_and_a_schedule_cannot_both_set_the_learning_rate(text: Path,
     plan = plan_for(text, schedule="cosine", learning_rate=0.01, num_validations=1)
     for callback in (LearningRateScheduler(lambda epoch: 0.1), ReduceLROnPlateau()):
         with pytest.raises(ConfigError, match=f"{type(callback).__name__} sets .* so does the schedule cosine: choose"):
-            train(plan, tmp_path / "songs", callbacks=[callback])
+            train(plan, tmp_path / "songs", options=RunOptions(callbacks=[callback]))
     assert not (tmp_path / "songs").exists()
     watch = Watch()
-    train(plan, tmp_path / "songs", observers=[watch], callbacks=[Own()])
+    train(plan, tmp_path / "songs", options=RunOptions(observers=[watch], callbacks=[Own()]))
     rates = [report.learning_rate for report in watch.steps]
     assert rates[6:] == pytest.approx([0.001] * 6)  # whoever writes a callback of his own means it
     assert min(rates[:6]) > 0.001
@@ -843,7 +869,11 @@ def test_the_speed_of_a_step_counts_neither_validations_nor_checkpoints(
     monkeypatch.setattr(trainer.Trainer, "_score", taking(100.0, trainer.Trainer._score))
     monkeypatch.setattr(trainer.Trainer, "save_checkpoint", taking(1000.0, trainer.Trainer.save_checkpoint))
     watch = Watch()
-    saved = train(plan_for(text, num_validations=3, checkpoint_minutes=0.0), tmp_path / "songs", observers=[watch])
+    saved = train(
+        plan_for(text, num_validations=3, checkpoint_minutes=0.0),
+        tmp_path / "songs",
+        options=RunOptions(observers=[watch]),
+    )
     assert [report.tokens_per_second for report in watch.steps] == pytest.approx([4 * 16.0] * 12)
     assert saved.training["progress"]["seconds"] > 300  # which is all the time that the run took
 
@@ -855,12 +885,12 @@ def test_learning_rates_are_tried_with_all_that_a_run_does(text: Path, monkeypat
     from textgen.training import lr_finder, trainer
     from textgen.training.distribution import Distribution
     from textgen.training.run import find_learning_rate
-    from textgen.training.train_step import Update
+    from textgen.training.train_step import TrainStep
 
     seen: list[tuple[Any, ...]] = []
-    gradient = Update.gradient
+    gradient = TrainStep.gradient
 
-    def watched(self: Update, inputs: Any, targets: Any, state: Any, step: int, scale: float = 1.0) -> Any:
+    def watched(self: TrainStep, inputs: Any, targets: Any, state: Any, step: int, scale: float = 1.0) -> Any:
         seen.append((tuple(inputs.shape), scale, self._distribution))
         return gradient(self, inputs, targets, state, step, scale)
 
@@ -872,7 +902,7 @@ def test_learning_rates_are_tried_with_all_that_a_run_does(text: Path, monkeypat
         made.append(self)
 
     monkeypatch.setattr(lr_finder, "STEPS", 6)
-    monkeypatch.setattr(Update, "gradient", watched)
+    monkeypatch.setattr(TrainStep, "gradient", watched)
     monkeypatch.setattr(trainer.Trainer, "__init__", noted)
     settings = {"random_bptt": 0.5, "label_dropout": 0.5, "subword_alpha": 0.3, "tokenizer": "unigram"}
     plan = plan_for(text, precision="float16", vocab_size=290, **settings)
@@ -880,9 +910,9 @@ def test_learning_rates_are_tried_with_all_that_a_run_does(text: Path, monkeypat
     points = find_learning_rate(plan, distribution=distribution)
     assert len(points) == 6
     (used,) = made
-    assert used._batches == trainer.training_batches(used._data.train, plan.training_config, 0, "forward")
-    assert used._batches.random_bptt == used._batches.label_dropout == 0.5
-    assert type(used._data.train).__name__ == "SampledStream"
+    batches = used.reader.batches
+    assert batches == Batches(batches.stream, 4, 16, 0, plan.training_config.seed, 0.5, 0.5, "forward")
+    assert type(batches.stream).__name__ == "SampledStream"
     assert {shape[1] for shape, _, _ in seen} > {16}  # short windows, too
     assert {scale for _, scale, _ in seen} == {LossScale().scale}
     assert {of for _, _, of in seen} == {distribution}
@@ -896,7 +926,7 @@ def test_a_validation_file_is_used_instead_of_a_share(text: Path, tmp_path: Path
     held_out.write_text("the old fox sang\na song of rain", encoding="utf-8")
     corpus = Corpus([text], CorpusConfig(documents="line"))
     valid = Corpus([held_out], CorpusConfig(documents="line"))
-    plan = make_plan(corpus, TINY, valid=valid, flops=1e11)
+    plan = make_plan(corpus, TINY, sources=Sources(valid=valid), hardware=Hardware(flops=1e11))
     saved = train(plan, tmp_path / "songs")
     assert saved.training["scores"]["bytes"] == len("the old fox sang") + len("a song of rain")
 
@@ -936,10 +966,10 @@ def test_an_averaged_run_is_interrupted_and_resumed_exactly(
 
     plan = plan_for(text, num_validations=6, patience=None, **settings)
     whole, rest = Watch(), Watch()
-    saved = train(plan, tmp_path / "whole", observers=[whole])
+    saved = train(plan, tmp_path / "whole", options=RunOptions(observers=[whole]))
     with pytest.raises(Interrupted):
-        train(plan, tmp_path / "parts", observers=[CtrlC()])
-    resumed = resume(tmp_path / "parts", observers=[rest])
+        train(plan, tmp_path / "parts", options=RunOptions(observers=[CtrlC()]))
+    resumed = resume(tmp_path / "parts", options=RunOptions(observers=[rest]))
     assert [r.nats_per_token for r in rest.validations] == [r.nats_per_token for r in whole.validations[3:]]
     last = f"step-{12:09d}/tensors.safetensors"
     checkpoints = [(tmp_path / name / "checkpoints" / last).read_bytes() for name in ("whole", "parts")]

@@ -18,7 +18,7 @@ from textgen.model.reference import Weights
 from textgen.runtime import load_tensorflow
 from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Distribution
-from textgen.training.train_step import Gradient, Update
+from textgen.training.train_step import Gradient, TrainStep
 
 load_tensorflow()
 
@@ -35,22 +35,22 @@ WEIGHTS = {name: RNG.normal(0, 0.5, shape) for name, shape in STILL.weight_shape
 
 @pytest.fixture(params=[1, 2], ids=["whole", "two shards"])
 def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("textgen.model.sharding.num_cores", lambda: request.param)
-    monkeypatch.setattr("textgen.training.distribution.num_cores", lambda: request.param)
+    monkeypatch.setattr("textgen.model.sharding.num_cores", lambda processes=1: request.param)
+    monkeypatch.setattr("textgen.training.distribution.num_cores", lambda processes=1: request.param)
 
 
-def update_of(model: ModelConfig = STILL, precision: str = "float32", **settings: Any) -> Update:
+def update_of(model: ModelConfig = STILL, precision: str = "float32", **settings: Any) -> TrainStep:
     network = LanguageModel(model, pad_id=PAD, precision=precision)
     network.assign_weights({name: weight.astype(np.float32) for name, weight in WEIGHTS.items()})
-    return Update(network, TrainingConfig(batch_size=B, sequence_length=T, **settings), Distribution())
+    return TrainStep(network, TrainingConfig(batch_size=B, sequence_length=T, **settings), Distribution())
 
 
-def gradient_of(update: Update, step: int = 0, loss_scale: float = 1.0) -> Gradient:
+def gradient_of(update: TrainStep, step: int = 0, loss_scale: float = 1.0) -> Gradient:
     state = tuple(tuple(tf.constant(array, tf.float32) for array in layer) for layer in STATE)
     return update.gradient(tf.constant(INPUTS), tf.constant(TARGETS), state, step, loss_scale)
 
 
-def assert_gradients(update: Update, gradient: Gradient, loss: Callable[[Weights], float]) -> None:
+def assert_gradients(update: TrainStep, gradient: Gradient, loss: Callable[[Weights], float]) -> None:
     """They are those of `loss`, by central differences along a random direction of each weight."""
     names = {id(weight): name for name, weight in update._model.named_weights().items()}
     for weight, ours in zip(update.weights, gradient.gradients, strict=True):

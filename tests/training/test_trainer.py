@@ -19,13 +19,13 @@ def test_one_update_is_adamw_on_the_clipped_mean_gradient(
     """Against the reference network's gradients and AdamW written out, with the batch in one and in two shards."""
     from textgen.corpus.config import CorpusConfig
     from textgen.corpus.corpus import Corpus
-    from textgen.dataset.token_cache import prepare
+    from textgen.dataset.token_cache import encode_and_split
     from textgen.model.config import ModelConfig
     from textgen.model.reference import clip_by_global_norm, initial_state, loss_and_gradients
     from textgen.training import trainer
 
     (tmp_path / "text.txt").write_text("abc cab bca acb " * 40, encoding="utf-8")
-    data = prepare(Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file")), tokenizer)
+    data = encode_and_split(Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file")), tokenizer)
     shape = ModelConfig(
         tokenizer.vocab_size, embedding_dim=6, hidden_units=8, num_layers=2, dropout=0.0, embedding_dropout=0.0
     )
@@ -37,8 +37,8 @@ def test_one_update_is_adamw_on_the_clipped_mean_gradient(
         monkeypatch.setattr("textgen.training.distribution.num_cores", lambda processes, cores=cores: cores)
         model = LanguageModel(shape, pad_id=tokenizer.pad_id)
         before = {name: array.astype(np.float64) for name, array in model.weights_as_arrays().items()}
-        loop = trainer.Trainer(model, data, config, tmp_path / f"checkpoints-{cores}", save_best=lambda scores: None)
-        inputs, targets = next(iter(loop._batches.epoch(0)))
+        loop = trainer.Trainer(model, data, config, tmp_path / f"checkpoints-{cores}")
+        inputs, targets = next(iter(loop.reader.batches.epoch(0)))
         gradient = loop._step(inputs, targets, 0.01)
         results.append(model.weights_as_arrays())
 
@@ -60,13 +60,13 @@ def test_a_window_begins_with_the_state_before_it_or_with_zeros(tokenizer: Token
     """Losses of the first three windows, without learning, against the reference network."""
     from textgen.corpus.config import CorpusConfig
     from textgen.corpus.corpus import Corpus
-    from textgen.dataset.token_cache import prepare
+    from textgen.dataset.token_cache import encode_and_split
     from textgen.model.config import ModelConfig
     from textgen.model.reference import initial_state, loss_and_gradients
     from textgen.training.trainer import Trainer
 
     (tmp_path / "text.txt").write_text("abc cab bca acb " * 40, encoding="utf-8")
-    data = prepare(Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file")), tokenizer)
+    data = encode_and_split(Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file")), tokenizer)
     shape = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8, dropout=0.0, embedding_dropout=0.0)
     for carry_state in (True, False):
         config = TrainingConfig(batch_size=4, sequence_length=5, steps=3, carry_state=carry_state)
@@ -74,9 +74,9 @@ def test_a_window_begins_with_the_state_before_it_or_with_zeros(tokenizer: Token
         for name, weight in model.named_weights().items():
             weight.assign(3 * weight.numpy() + 0.01 * len(name))  # so that the state matters
         weights = {name: array.astype(np.float64) for name, array in model.weights_as_arrays().items()}
-        loop = Trainer(model, data, config, tmp_path / "checkpoints", save_best=lambda scores: None)
+        loop = Trainer(model, data, config, tmp_path / "checkpoints")
         state, expected, carried_on = initial_state(weights, 4), [], []
-        for inputs, targets in list(loop._batches.epoch(0))[:3]:
+        for inputs, targets in list(loop.reader.batches.epoch(0))[:3]:
             afresh = loss_and_gradients(weights, inputs, targets, initial_state(weights, 4))[0]
             loss, _, state, _ = loss_and_gradients(weights, inputs, targets, state)
             carried_on.append(loss)
@@ -88,7 +88,7 @@ def test_a_window_begins_with_the_state_before_it_or_with_zeros(tokenizer: Token
 def test_a_model_of_one_file_knows_how_texts_begin_and_how_rarely_they_end(tmp_path: Path) -> None:
     from textgen.corpus.config import CorpusConfig
     from textgen.corpus.corpus import Corpus
-    from textgen.dataset.token_cache import prepare
+    from textgen.dataset.token_cache import encode_and_split
     from textgen.evaluation.scoring import Scorer
     from textgen.model.config import ModelConfig
     from textgen.model.numpy_model import NumpyModel
@@ -98,12 +98,12 @@ def test_a_model_of_one_file_knows_how_texts_begin_and_how_rarely_they_end(tmp_p
     rng, tokenizer = np.random.default_rng(0), ByteTokenizer()
     paragraphs = [f">{''.join(rng.choice(list('abcd'), 60))}\n\n" for _ in range(300)]
     (tmp_path / "text.txt").write_text("".join(paragraphs), encoding="utf-8")
-    data = prepare(Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file")), tokenizer)
+    data = encode_and_split(Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file")), tokenizer)
     shape = ModelConfig(tokenizer.vocab_size, embedding_dim=8, hidden_units=16, dropout=0.0, embedding_dropout=0.0)
     config = TrainingConfig(batch_size=8, sequence_length=32, epochs=6, num_validations=1, learning_rate=0.01)
     model = LanguageModel(shape, pad_id=tokenizer.pad_id)
     model.start_bias(data.train.counts)
-    Trainer(model, data, config, tmp_path / "checkpoints", save_best=lambda scores: None).run([], None)  # type: ignore[arg-type]
+    Trainer(model, data, config, tmp_path / "checkpoints").run([], None)  # type: ignore[arg-type]
     score = Scorer(NumpyModel(shape, model.weights_as_arrays()), tokenizer).score(paragraphs[0])
     assert score.surprisal[0] < 2, "a text begins as paragraphs do, one character in 63"
     assert 8 < score.surprisal[-1] < 18, "about one token in 16,000 is an end: 14 bits"

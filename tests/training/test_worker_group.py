@@ -114,7 +114,7 @@ def test_no_server_is_opened_unasked(variables: dict[str, str], strategy: str, m
 def test_a_group_takes_the_steps_of_one_process(workers: Workers) -> None:
     """With dropout, accumulated batches and a state that is carried on."""
     from textgen.model.language_model import LanguageModel
-    from textgen.training.train_step import Update
+    from textgen.training.train_step import TrainStep
 
     model_config = ModelConfig(20, embedding_dim=6, hidden_units=8, dropout=0.3, embedding_dropout=0.1)
     config = TrainingConfig(
@@ -129,7 +129,7 @@ def test_a_group_takes_the_steps_of_one_process(workers: Workers) -> None:
         model = LanguageModel(model_config, pad_id=0, seed=1)
         own = {name: array + distribution.worker for name, array in random_weights(model_config).items()}
         model.assign_weights(distribution.from_chief(own))
-        update, nats = Update(model, config, distribution), []
+        update, nats = TrainStep(model, config, distribution), []
         state = distribution.split(model.initial_state(rows.stop - rows.start))
         for step, (inputs, targets) in enumerate(windows[:, :, rows]):
             read, expected = distribution.split((inputs, targets))

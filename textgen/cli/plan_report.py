@@ -21,24 +21,24 @@ def describe(plan: Plan, folder: Path) -> str:
     """The plan, for people: a line for each topic."""
     from textgen.machine import machine
 
-    stats, training = plan.stats, plan.training_config
+    stats, training = plan.facts.stats, plan.training_config
     reason = guessed(plan.corpus.guess_reason)
     rows = {
         "corpus": f"{counted(stats.characters, 'character')} in {counted(stats.documents, 'document')} "
         f"by {plan.corpus_config.documents}{reason}",
         **({"labels": _labels(plan)} if plan.corpus_config.labels else {}),
-        "held out": ", ".join(map(str, plan.valid.files))
-        if plan.valid
+        "held out": ", ".join(map(str, plan.sources.valid.files))
+        if plan.sources.valid
         else f"{training.valid_fraction:.2g} of the corpus",
         "vocabulary": f"{plan.tokenizer_config.tokenizer}, about {counted(plan.model_config.vocab_size, 'token')}; "
-        f"{counted(plan.tokens, 'token')} to train on",
+        f"{counted(plan.estimates.tokens, 'token')} to train on",
         "network": _network(plan),
-        "parameters": f"{plan.model_config.num_parameters:,}; memory about {plan.memory_bytes / 1e9:.1f} GB",
+        "parameters": f"{plan.model_config.num_parameters:,}; memory about {plan.estimates.memory_bytes / 1e9:.1f} GB",
         "dropout": _dropout(plan),
         "training": _training(plan),
         "machine": f"{machine()}; matrix products in {training.precision}",
-        "expected": f"about {_duration(plan.seconds)}, {plan.epochs:.2g} epochs at "
-        f"{plan.tokens_per_second:,.0f} tokens a second",
+        "expected": f"about {_duration(plan.estimates.seconds)}, {plan.estimates.epochs:.2g} epochs at "
+        f"{plan.estimates.tokens_per_second:,.0f} tokens a second",
         "saved in": str(folder),
     }
     return "\n".join(f"{name:<11} {value}" for name, value in rows.items())
@@ -53,7 +53,7 @@ def _network(plan: Plan) -> str:
         "tied" if model.tie_embeddings else "untied",
         {"backward": "backward", "both": "in each direction"}.get(model.direction, ""),
         f"attention over {counted(model.attention, 'output')}" * (model.attention > 0),
-        f"from {plan.start.name}" if plan.start else "",
+        f"from {plan.sources.start.name}" if plan.sources.start else "",
     ]
     return ", ".join(filter(None, parts)) + (f" ({plan.preset})" if plan.preset else "")
 
@@ -88,13 +88,13 @@ def plan_values(plan: Plan, folder: Path) -> dict[str, Any]:
         "tokenizer": to_dict(plan.tokenizer_config),
         "model": to_dict(plan.model_config),
         "training": to_dict(plan.training_config),
-        "labels": list(plan.labels),
+        "labels": list(plan.facts.labels),
         "preset": plan.preset,
         "parameters": plan.model_config.num_parameters,
-        "tokens": plan.tokens,
-        "tokens_per_second": round(plan.tokens_per_second),
-        "seconds": round(plan.seconds, 1),
-        "memory_bytes": plan.memory_bytes,
+        "tokens": plan.estimates.tokens,
+        "tokens_per_second": round(plan.estimates.tokens_per_second),
+        "seconds": round(plan.estimates.seconds, 1),
+        "memory_bytes": plan.estimates.memory_bytes,
     }
 
 
@@ -103,9 +103,9 @@ def _labels(plan: Plan) -> str:
     from textgen.corpus.labels import named
     from textgen.corpus.statistics import CorpusStats
 
-    there = plan.stats.labels if isinstance(plan.stats, CorpusStats) else plan.labels
-    rare = len(there) - len(plan.labels)
-    line = f"{len(plan.labels):,} by {plan.corpus_config.labels}: {named(plan.labels, LABELS_SHOWN)}"
+    there = plan.facts.stats.labels if isinstance(plan.facts.stats, CorpusStats) else plan.facts.labels
+    rare = len(there) - len(plan.facts.labels)
+    line = f"{len(plan.facts.labels):,} by {plan.corpus_config.labels}: {named(plan.facts.labels, LABELS_SHOWN)}"
     return line + (f"; {rare:,} in too few documents are left out" if rare else "")
 
 

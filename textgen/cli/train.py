@@ -209,33 +209,33 @@ def _newest_run(folder: Path, paths: tuple[str, ...]) -> str:
 
 def _follow(arguments: Arguments, target: Path) -> None:
     """Trains as one of several processes that another one leads."""
-    from textgen.training.resumption import Named
+    from textgen.training.resumption import ResumeSources
     from textgen.training.run import join
+    from textgen.training.run_setup import RunOptions
 
     if arguments.dry_run:
         return  # the chief shows the plan
     if not arguments.name:
         raise click.UsageError("Missing option '--name': several processes must train the same model.")
-    named = Named(() if "-" in arguments.paths else arguments.paths, arguments.valid_file)
-    join(target, arguments.join(), arguments.step_timeout, named)
+    sources = ResumeSources(() if "-" in arguments.paths else arguments.paths, arguments.valid_file)
+    join(target, RunOptions(distribution=arguments.join(), step_timeout=arguments.step_timeout), sources)
 
 
 def _resume(arguments: Arguments, target: Path, settings: dict[str, Any]) -> ModelFolder:
     """Continues the run in `target`."""
-    from textgen.training.resumption import Named
+    from textgen.training.resumption import ResumeSources
     from textgen.training.run import resume
+    from textgen.training.run_setup import RunOptions
 
     display = _display()
     distribution = arguments.join()
     display.say(f"Resuming {target}.")
+    observers = _observers(arguments, target, display)
     return resume(
         target,
         settings,
-        given=Named(arguments.paths, arguments.valid_file, arguments.start, arguments.tokenizer()),
-        observers=_observers(arguments, target, display),
-        say=display.say,
-        distribution=distribution,
-        step_timeout=arguments.step_timeout,
+        sources=ResumeSources(arguments.paths, arguments.valid_file, arguments.start, arguments.tokenizer()),
+        options=RunOptions(observers, (), display.say, distribution, arguments.step_timeout),
     )
 
 
@@ -243,6 +243,7 @@ def _start(arguments: Arguments, target: Path, preset: str | None, settings: dic
     """Plans a run; prints the plan, tries learning rates, or trains."""
     from textgen.training.distribution import planned_shares
     from textgen.training.run import train as train_run
+    from textgen.training.run_setup import RunOptions
 
     display = _display()
     if arguments.dry_run:
@@ -259,15 +260,9 @@ def _start(arguments: Arguments, target: Path, preset: str | None, settings: dic
     if arguments.find_learning_rate:
         _find_learning_rate(plan, display.say, arguments.as_json, distribution)
         return
-    saved = train_run(
-        plan,
-        target,
-        observers=_observers(arguments, target, display),
-        say=display.say,
-        distribution=distribution,
-        step_timeout=arguments.step_timeout,
-    )
-    _print_result(arguments, saved)
+    observers = _observers(arguments, target, display)
+    options = RunOptions(observers, (), display.say, distribution, arguments.step_timeout)
+    _print_result(arguments, train_run(plan, target, options))
 
 
 def make_plan(
@@ -297,14 +292,13 @@ def make_plan(
     held_out = _held_out(arguments.valid_file, text, config) if arguments.valid_file is not None else None
     _check(text)
     joined = join()
+    start = load_model(arguments.start, arguments.models_dir) if arguments.start else None
     made = plan.make_plan(
         text,
         settings,
         preset=preset,
-        valid=held_out,
-        start=load_model(arguments.start, arguments.models_dir) if arguments.start else None,
-        tokenizer=arguments.tokenizer(),
-        shares=joined.shares if isinstance(joined, Distribution) else joined,
+        sources=plan.Sources(held_out, start, arguments.tokenizer()),
+        hardware=plan.Hardware(shares=joined.shares if isinstance(joined, Distribution) else joined),
     )
     return made, joined if isinstance(joined, Distribution) else None
 

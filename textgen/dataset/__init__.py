@@ -1,1 +1,5 @@
-"""Documents to token ids on disk, and ids to batches for truncated backpropagation through time."""
+"""Documents -> token ids on disk -> batches for truncated backpropagation through time.
+
+Imports within this folder point one way: config, permutation, windows, token_files -> token_stream, parallel_encoding
+-> token_writer -> split, cache_eviction -> token_cache, subword_sampling -> prepared_corpus, batches, ngram_index.
+"""

@@ -1,31 +1,31 @@
-"""Ids on disk -> batches for truncated backpropagation through time.
+"""Token ids on disk -> batches for truncated backpropagation through time.
 
 Training reads a stream as a ring:
 
     documents     ab$ cde$ fg$            ($ closes a document)
     one epoch     fg$ ab$ cde$            documents in another order, from another start, in each epoch
-    B=2 rows      fg$ab                   row b of a batch goes on where row b of the batch before
-                  $cde$                   stopped, so that the state can be carried
+    B=2 rows      fg$ab                   row b of a batch continues row b of the batch before,
+                  $cde$                   so that the state can be carried
     T=2 inputs    fg  $a  b.              targets are the inputs, one step later:  g$  ab  $.
                   $c  de  ..              a row's last target is the first input   cd  e$  ..
                                           of the next row; . is padding
 
-As a ring of N tokens has N pairs of neighbours, each token is an input once and a target once in an epoch. But
-labels are only read: where one would be a target, there is padding, and nothing is asked.
+A ring of N tokens has N pairs of neighbours, so each token is an input once and a target once in an epoch. Labels are
+never targets: padding stands in their place, which the loss ignores.
 
-A long document would seldom show what every text begins with: the end-of-document piece and the label. So it is cut
-into blocks, at other places in each epoch, about one in `textgen.dataset.token_files.OPENING_TOKENS`, that stand in
-another order among the others; before each is read what opens a text. Nobody is asked for it, since the document does
-not end there:
+A long document would seldom show what every text begins with: the end-of-document token and the label. So it is cut
+into blocks, at other places in each epoch, about one in `textgen.dataset.token_files.OPENING_TOKENS` tokens. The blocks
+are shuffled like documents, and before each one the opening of a text is read. It is not a target, because the
+document does not end there:
 
     one document  abc def gh$             cut before d and g in this epoch
-    one epoch     gh$ abc^ def^           ^ is read as $, and is no target
+    one epoch     gh$ abc^ def^           ^ is an input like $, but not a target
 
-A backward network reads the ring the other way round, and one of both directions reads both: then a batch is [B, 2T],
-T tokens of the ring beside T tokens of the reversed one. See `textgen.model.directions`.
+A backward network reads the ring in reverse. A network of both directions reads both: a batch is then [B, 2T], T tokens
+of the ring beside T tokens of the reversed ring. See `textgen.model.directions`.
 
-The order is a keyed permutation of (seed, epoch), so a position is two integers, (epoch, step), and where
-documents are very many, neighbours keep together in blocks, so that memory is bounded.
+The order is a keyed permutation of (seed, epoch), so a position in the text is two integers, (epoch, step). If there
+are very many documents, neighbouring ones are shuffled together as a block, so that memory is bounded.
 """
 
 from __future__ import annotations
@@ -47,35 +47,42 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-LABELS, OPENINGS = 1, 2  # tell the lots of labels and of openings from those of documents
-OPENED = -1  # stands in a ring for an end-of-document piece that is read and is no target
+LABELS, OPENINGS = 1, 2  # keys that give labels and openings random numbers other than those of documents
+OPENED = -1  # in a ring: an end-of-document token that is an input but not a target
 
 
 @dataclass(frozen=True)
 class Batches:
     """Batches of a stream for truncated backpropagation through time; see the picture at the top.
 
-    With a `seed` each epoch has its own order of documents and its own start, functions of (seed, epoch)
-    alone. Without one the stream is read in order and every epoch is the same, as evaluation wants it: the
-    last token, the end of a document, stands before the first.
+    Attributes:
+        stream: Token ids.
+        batch_size: Rows of a batch (B).
+        sequence_length: Tokens of a window, at most (T).
+        pad_id: Id of the padding.
+        seed: Seed of the order of documents and of the start, which depend on (seed, epoch) only. None for evaluation:
+            the stream is read in order, and its last token, the end of a document, comes before the first.
+        random_bptt: Fraction of batches with a shorter window; see `textgen.dataset.windows`.
+        label_dropout: Fraction of labels replaced by the label for none, chosen anew in each epoch.
+        direction: "forward", "backward" or "both"; see `textgen.model.directions`.
     """
 
     stream: TokenStream
-    batch_size: int  # B
-    sequence_length: int  # T
+    batch_size: int
+    sequence_length: int
     pad_id: int
     seed: int | None = None
-    random_bptt: float = 0.0  # share of batches that are shorter; see `textgen.dataset.windows`
-    label_dropout: float = 0.0  # share of labels in whose place the piece for no label is read, others in each epoch
-    direction: str = "forward"  # forward, backward or both; see `textgen.model.directions`
+    random_bptt: float = 0.0
+    label_dropout: float = 0.0
+    direction: str = "forward"
     _failures: list[Exception] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def row_length(self, epoch: int = 0) -> int:
-        """Tokens in each of the B rows; the last may be shorter."""
+        """Tokens in each of the B rows of an epoch; the last row may be shorter."""
         return -(-_ring_length(self.stream.of_epoch(epoch), self.seed) // self.batch_size)
 
     def steps_in(self, epoch: int = 0) -> int:
-        """Batches in one pass. Where the pieces of each epoch are drawn by lot, it varies a little."""
+        """Batches in an epoch. The number varies a little if the segmentation of the text is sampled."""
         return len(self._windows(epoch))
 
     def _windows(self, epoch: int) -> Windows:
@@ -84,9 +91,15 @@ class Batches:
     def epoch(
         self, epoch: int, first_step: int = 0, rows: slice = slice(None)
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The (inputs, targets) of one pass, each int32 [B, T], from batch `first_step` on; of some `rows` only.
+        """The batches of an epoch.
 
-        For both directions they are [B, 2T].
+        Args:
+            epoch: Number of the epoch, from 0.
+            first_step: Number of the first batch to yield.
+            rows: Rows of each batch to yield.
+
+        Yields:
+            Inputs and targets, each int32 [B, T]; [B, 2T] for both directions.
         """
         if self.direction == "both":
             ways = [replace(self, direction=each).epoch(epoch, first_step, rows) for each in ("forward", "backward")]
@@ -114,7 +127,7 @@ class Batches:
     def _treat_labels(
         self, inputs: np.ndarray, targets: np.ndarray, stream: TokenStream, start: int, epoch: int
     ) -> None:
-        """Takes labels out of targets [T], and some out of inputs [T], which begin at `start` of the ring; in place."""
+        """Removes labels from targets [T], and some from inputs [T], in place. Both begin at `start` of the ring."""
         first = stream.first_label
         if first is None:
             return
@@ -122,17 +135,24 @@ class Batches:
         places = np.flatnonzero(inputs >= first)
         if self.seed is not None and len(places):
             length = _ring_length(stream, self.seed)
-            lots = Permutation(length, self.seed, epoch, LABELS)(start + places)
-            inputs[places[lots < self.label_dropout * length]] = first
+            drawn = Permutation(length, self.seed, epoch, LABELS)(start + places)
+            inputs[places[drawn < self.label_dropout * length]] = first
 
     def dataset(
         self, epoch: int = 0, first_step: int = 0, *, rows: slice = slice(None), endless: bool = False
     ) -> tf.data.Dataset:
-        """The same as a `tf.data` dataset, read ahead of the training step; `endless`: all later epochs too."""
+        """The batches as a `tf.data.Dataset` that reads ahead.
+
+        Args:
+            epoch: Number of the first epoch.
+            first_step: Number of its first batch.
+            rows: Rows of each batch to read.
+            endless: Whether later epochs follow.
+        """
         import tensorflow as tf
 
         def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-            keep_memory_still()  # a dataset from a generator has just undone it, for the whole process
+            keep_memory_still()  # creating a dataset from a generator has undone it, for the whole process
             try:
                 yield from self.epoch(epoch, first_step, rows)
                 for later in itertools.count(epoch + 1) if endless else ():
@@ -148,7 +168,7 @@ class Batches:
 
     @contextmanager
     def failing(self) -> Iterator[None]:
-        """Where a dataset is read: what fails in the thread that reads ahead comes out as the error that it is."""
+        """Use it where a dataset is read: an error in the thread that reads ahead is raised as it is."""
         import tensorflow as tf
 
         try:
@@ -160,16 +180,16 @@ class Batches:
 
 
 def _ring_length(stream: TokenStream, seed: int | None) -> int:
-    """Tokens in an epoch: those of the stream, and before each stretch that is opened an end and a label."""
+    """Tokens in an epoch: those of the stream, and an end and a label for each opening."""
     if seed is None:
         return len(stream)
     return len(stream) + (len(stream.openings[1]) - 1) * (1 if stream.first_label is None else 2)
 
 
 class _Ring:
-    """A stream whose blocks stand in another order and whose end is joined to its beginning.
+    """A stream with its blocks in another order and its end joined to its beginning.
 
-    A block is a document, or part of a long one, behind its label and before an end: see the picture at the top.
+    A block is a document, or part of a long one after its label and before an end: see the picture at the top.
     """
 
     def __init__(self, stream: TokenStream, seed: int | None, epoch: int, backward: bool) -> None:
@@ -185,10 +205,10 @@ class _Ring:
             borders = np.union1d(stream.borders, openings[:, 0])
             order = Permutation(len(borders) - 1, seed, epoch)(np.arange(len(borders) - 1))
             self._offset = int(Permutation(self._length, seed, epoch)(np.zeros(1, np.int64))[0])
-        labels = np.full(len(borders), -1)  # that are put before blocks
+        labels = np.full(len(borders), -1)  # labels inserted before blocks
         labels[np.searchsorted(borders, openings[:, 0])] = openings[:, 1]
         self._starts, self._sizes, self._labels = borders[order], np.diff(borders)[order], labels[order]
-        self._is_open = np.isin(borders[1:], openings[:, 0])[order]  # its last token is no end
+        self._is_open = np.isin(borders[1:], openings[:, 0])[order]  # whether its last token is not an end
         lengths = (self._labels >= 0) + self._sizes + self._is_open
         self._borders = np.concatenate([[0], np.cumsum(lengths)])  # of the blocks, in their new places
 
@@ -196,13 +216,13 @@ class _Ring:
         return self._length
 
     def _draw(self, seed: int, epoch: int) -> np.ndarray:
-        """The places that are opened in this epoch, with their labels: one in each stretch, int64 [stretches, 2]."""
+        """The openings of an epoch, one in each stretch, as (position, label): int64 [stretches, 2]."""
         places, firsts = self._stream.openings
-        lots = Permutation(max(1, len(places)), seed, epoch, OPENINGS)(firsts[:-1])
-        return places[firsts[:-1] + lots % np.diff(firsts)]
+        drawn = Permutation(max(1, len(places)), seed, epoch, OPENINGS)(firsts[:-1])
+        return places[firsts[:-1] + drawn % np.diff(firsts)]
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """The ids at the ring's positions from `start` to before `stop`; backward, those as far before position 0."""
+        """The ids of the ring from position `start` up to `stop`, counted from its end if the ring is backward."""
         if self._backward:
             return self._read(1 - stop, 1 - start)[::-1]
         return self._read(start, stop)
@@ -219,7 +239,7 @@ class _Ring:
         return np.concatenate(parts, dtype=np.int32, casting="unsafe")
 
     def _read_block(self, block: int, first: int, last: int) -> Iterator[np.ndarray]:
-        """What a block has from its position `first` to before `last`: its label, its tokens, its end."""
+        """The label, tokens and end of a block, from its position `first` up to `last`."""
         size, start = int(self._sizes[block]), int(self._starts[block])
         if self._labels[block] >= 0:
             if first == 0:

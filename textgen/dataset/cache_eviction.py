@@ -1,12 +1,11 @@
-"""The cache of encoded corpora: what is in it, how large it may grow, and what goes first.
+"""Lists and limits the cache of encoded corpora.
 
     cache folder/
-      tokens/KEY/      a corpus, encoded with a vocabulary and split: see `textgen.dataset.token_cache.prepare`
-      epochs-XXXX/     a training text in the pieces of the epochs that a run is in: see
-      `textgen.dataset.subword_sampling`
+      tokens/KEY/      an encoded corpus (`textgen.dataset.token_cache.encode_and_split`)
+      epochs-XXXX/     segmentations of the training text of a running process (`textgen.dataset.subword_sampling`)
 
-Everything here can be made again. What a process uses it holds with a lock (`textgen.storage.Hold`), and only what
-nobody holds is ever removed.
+Everything in the cache can be made again. A process locks what it uses (`textgen.storage.Hold`); only what is not
+locked is removed.
 """
 
 from __future__ import annotations
@@ -26,40 +25,54 @@ from textgen.errors import ConfigError, TextgenError
 from textgen.storage import TEMPORARY, InUse, locked
 
 TOKENS = "tokens"
-EPOCHS = "epochs-"  # what the names of folders with epochs begin with
+EPOCHS = "epochs-"  # prefix of the names of folders with epochs
 LIMIT = "TEXTGEN_CACHE_LIMIT"  # gigabytes of encoded corpora
 DEFAULT_LIMIT = 20.0
-LONGEST_NAME = 1 << 16  # bytes of a summary that are read for the name of a corpus
+LONGEST_NAME = 1 << 16  # bytes of a description that are read for the name of its corpus
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A folder of the cache."""
+    """A folder of the cache.
+
+    Attributes:
+        path: The folder.
+        corpus: Names of the first files that it was made from; "" if unknown.
+        bytes: Size of its files.
+        used: When it was last used, in seconds since 1970.
+        in_use: Whether a process uses it now.
+    """
 
     path: Path
-    corpus: str  # names of the first files that it was made from
+    corpus: str
     bytes: int
-    used: float  # when last, in seconds since 1970
-    in_use: bool  # by a process at this moment
+    used: float
+    in_use: bool
 
 
 def entries(cache: Path) -> list[Entry]:
-    """What is in a cache folder, that used last first. Other files there are not ours, and are left alone."""
+    """Lists a cache folder, most recently used first. Files that do not belong to the cache are ignored."""
     found = [_entry(path) for path in _folders(cache)]
     return sorted((entry for entry in found if entry), key=lambda entry: -entry.used)
 
 
 def clear(cache: Path) -> tuple[list[Entry], list[Entry]]:
-    """Removes everything that no process uses. Gives what was removed, and what is in use."""
+    """Removes everything that no process uses.
+
+    Returns:
+        The removed entries, and the remaining ones.
+    """
     everything = entries(cache)
     removed = [entry for entry in everything if _remove(entry.path)]
     return removed, [entry for entry in everything if entry not in removed]
 
 
 def evict(shelf: Path, limit: float) -> None:
-    """Removes encoded corpora from the folder `tokens` of a cache until they take at most `limit` bytes.
+    """Removes encoded corpora, least recently used first. Those in use stay.
 
-    Those that were not used for longest go first; those in use stay.
+    Args:
+        shelf: The folder `tokens` of a cache.
+        limit: Bytes that the encoded corpora may take.
     """
     there = [entry for entry in map(_entry, _encoded(shelf)) if entry]
     total = sum(entry.bytes for entry in there)
@@ -71,7 +84,11 @@ def evict(shelf: Path, limit: float) -> None:
 
 
 def limit_bytes() -> float:
-    """How much the encoded corpora in the cache may take. Raises `ConfigError` where TEXTGEN_CACHE_LIMIT is no size."""
+    """The limit of the cache in bytes.
+
+    Raises:
+        ConfigError: TEXTGEN_CACHE_LIMIT in the environment is not a number of gigabytes.
+    """
     value = os.environ.get(LIMIT) or DEFAULT_LIMIT
     with suppress(ValueError):
         if math.isfinite(gigabytes := float(value)) and gigabytes >= 0:
@@ -85,12 +102,12 @@ def _folders(cache: Path) -> Iterator[Path]:
 
 
 def _encoded(shelf: Path) -> Iterator[Path]:
-    """Whole ones, and those that are being made or that a killed process left."""
+    """Folders of encoded corpora: complete ones, those being made, and those that a killed process left."""
     return _ours(shelf, f"[0-9a-f]{{32}}|{re.escape(TEMPORARY)}.+")
 
 
 def _ours(folder: Path, names: str) -> Iterator[Path]:
-    """The folders in `folder`, which may be missing, with such names; links are not followed."""
+    """Folders in `folder` whose names match a pattern; links are not followed. `folder` may be missing."""
     with suppress(OSError):
         for path in sorted(folder.iterdir()):
             if re.fullmatch(names, path.name) and path.is_dir() and not path.is_symlink():
@@ -98,7 +115,7 @@ def _ours(folder: Path, names: str) -> Iterator[Path]:
 
 
 def _entry(path: Path) -> Entry | None:
-    """None where it has gone meanwhile."""
+    """An entry; None if it was removed meanwhile."""
     try:
         used = path.stat().st_mtime
         size = sum(file.lstat().st_size for file in path.rglob("*") if file.is_file())
@@ -122,10 +139,10 @@ def _corpus(path: Path) -> str:
 
 
 def _remove(path: Path) -> bool:
-    """Whether a folder is gone: not where a process uses it, or would not let it go."""
+    """Removes a folder, unless a process uses it. Returns whether it is gone."""
     with suppress(TextgenError, OSError), locked(path) as is_held:
         if is_held:
             aside = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))
-            os.rename(path, aside)  # at once, so that nobody finds half of it
+            os.rename(path, aside)  # at once, so that it is never seen half removed
             shutil.rmtree(aside, ignore_errors=True)
     return not path.exists()

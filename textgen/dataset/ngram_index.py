@@ -1,18 +1,17 @@
-"""Honesty about copying: which runs of pieces of a text stand in the text that a model was trained on.
+"""Finds token sequences of a text in the training text of a model, without the text itself.
 
-With a model goes an index of the n-grams of its training text: all runs of k pieces inside a document, k about
-`NGRAM_BYTES` of text. The index is a Bloom filter (Bloom 1970), some 2 bytes an n-gram, from which no text can
-be read. It never misses an n-gram that is there, and seldom takes another for one: `false_positive_rate` says how
-seldom. So what is said of a text errs on one side only:
+A model has an index of the n-grams of its training text: all sequences of k tokens inside a document, where k tokens
+are about `NGRAM_BYTES` of text. The index is a Bloom filter (Bloom 1970) of about 2 bytes per n-gram. No text can be
+read from it. It never misses an n-gram of the corpus, and rarely reports one that is not there
+(`false_positive_rate`). So all results err on one side:
 
-    share of n-grams   at least the true one, and more by the false positive rate at most
-    longest copy       the longest run of pieces of which every k in a row stand in the corpus. A verbatim run of
-                       k pieces or more is never longer. It may be shorter: two passages of the corpus that share
-                       k - 1 pieces can be joined there. Runs of fewer than k pieces are not seen at all.
+    copied share       at least the true share, and at most the false positive rate above it
+    longest copy       the longest run of tokens in which every k consecutive ones occur in the corpus. A verbatim
+                       copy of k tokens or more is never longer than that. The true copy may be shorter: two passages
+                       of the corpus that share k - 1 tokens can be joined. Copies below k tokens are not found.
 
-Pieces are those into which the tokenizer cuts the text. Documents do not run into one another, and the held-out
-text, from which the model learns nothing, is not in the index. A fine-tuned model's index has the text of the model
-that it began with too, unless that has another vocabulary or no index.
+N-grams do not cross documents. Held-out text is not in the index. A fine-tuned model's index includes that of its base
+model, unless that has another vocabulary or no index.
 """
 
 from __future__ import annotations
@@ -35,13 +34,13 @@ if TYPE_CHECKING:
     from textgen.tokenizer.tokenizer import Tokenizer
 
 NGRAM_BYTES = 24  # of text in an n-gram, on average: four or five English words, eight Chinese characters
-SHORTEST_NGRAM = 6  # pieces; fewer words in a row are nobody's
+SHORTEST_NGRAM = 6  # tokens; shorter sequences are common property
 BITS_PER_NGRAM = 16  # for a false positive rate of 0.05 %
-MAX_NGRAMS = 50_000_000  # of a training text; the index of a larger one would take minutes and know little
+MAX_NGRAMS = 50_000_000  # of a training text; a larger index would take minutes and be imprecise
 MAX_BYTES = 1 << 26  # of a filter; the rate rises from 33 million n-grams on: 50 million, 0.6 %
-MAX_NGRAM = 1 << 10  # pieces: `NGRAM_BYTES` are never more than some dozens
-MAX_FILTERS = 1 << 8  # of a model that was fine-tuned again and again
-CHUNK = 1 << 17  # pieces hashed at a time, in 15 MB of memory
+MAX_NGRAM = 1 << 10  # tokens; `NGRAM_BYTES` are at most a few dozen
+MAX_FILTERS = 1 << 8  # of a model that was fine-tuned repeatedly
+CHUNK = 1 << 17  # tokens hashed at a time, in 15 MB of memory
 
 ABOUT = "textgen.ngrams"  # the metadata of the file
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, its bits without a pattern: 2 ** 64 / golden ratio
@@ -49,48 +48,65 @@ MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, its bits without a pattern: 2
 
 @dataclass(frozen=True)
 class Novelty:
-    """How much of a text stands in the training text; the names are those of `--json`."""
+    """How much of a text occurs in the training text.
 
-    ngram: int  # k, pieces
-    ngrams: int  # of the text; 0 where it is too short to tell
-    copied_share: float | None  # of its n-grams; None where there is none
-    longest_copy: int  # pieces; 0 where no n-gram stands in the corpus
+    Attributes:
+        ngram: Tokens of an n-gram (k).
+        ngrams: N-grams of the text; 0 if it is too short.
+        copied_share: Fraction of them that occur in the corpus; None if there are none.
+        longest_copy: Tokens of the longest copy; 0 if there is none.
+        longest_copy_text: The longest copy as text.
+        longest_copy_characters: Its characters.
+        false_positive_rate: Probability that an n-gram that is not in the corpus is reported.
+    """
+
+    ngram: int
+    ngrams: int
+    copied_share: float | None
+    longest_copy: int
     longest_copy_text: str
     longest_copy_characters: int
     false_positive_rate: float
 
 
 class BloomFilter:
-    """A set of 64-bit numbers that is sure of what is not in it."""
+    """A set of 64-bit numbers that may report numbers it does not hold, but never misses one (Bloom 1970).
+
+    Example:
+        >>> bloom = BloomFilter.for_size(100)
+        >>> bloom.add(np.array([3, 5], np.uint64))
+        >>> bloom.contains(np.array([3, 4, 5], np.uint64)).tolist()
+        [True, False, True]
+    """
 
     def __init__(self, bits: np.ndarray, num_hashes: int) -> None:
-        """`bits` uint8 [M / 8]: those that each number set, `num_hashes` of them."""
+        """Takes the bits, uint8 [M / 8], of which each number has set `num_hashes`."""
         self.bits = bits
         self.num_hashes = num_hashes
 
     @classmethod
     def for_size(cls, size: int) -> BloomFilter:
-        """An empty one for so many numbers."""
+        """An empty filter for so many numbers."""
         num_bytes = min(max(1, size * BITS_PER_NGRAM // 8), MAX_BYTES)
-        num_hashes = max(1, round(8 * num_bytes / max(size, 1) * math.log(2)))  # makes half of the bits 1
+        num_hashes = max(1, round(8 * num_bytes / max(size, 1) * math.log(2)))  # sets about half of the bits
         return cls(np.zeros(num_bytes, np.uint8), min(num_hashes, BITS_PER_NGRAM))
 
     @property
     def false_positive_rate(self) -> float:
-        """How probably a number that is not in the set seems to be."""
+        """Probability that a number that is not in the set is reported."""
         return float((np.bitwise_count(self.bits).sum() / (8 * self.bits.size)) ** self.num_hashes)
 
     def add(self, numbers: np.ndarray) -> None:
-        """Adds uint64 [N]."""
+        """Adds numbers, uint64 [N]."""
         one, two = _two_hashes(numbers)
         for number in range(self.num_hashes):
             position = self._position(one, two, number)
             np.bitwise_or.at(self.bits, position >> np.uint64(3), _bit(position))
 
     def contains(self, numbers: np.ndarray) -> np.ndarray:
-        """uint64 [N] -> bool [N]."""
+        """Which numbers, uint64 [N], are in the set: bool [N]."""
         present = np.zeros(len(numbers), bool)
-        left = np.arange(len(numbers))  # those of which no bit was missing so far
+        left = np.arange(len(numbers))  # indices of numbers of which all bits so far are set
         one, two = _two_hashes(numbers)
         for number in range(self.num_hashes):
             position = self._position(one, two, number)
@@ -100,20 +116,31 @@ class BloomFilter:
         return present
 
     def _position(self, one: np.ndarray, two: np.ndarray, number: int) -> np.ndarray:
-        """The bits [N] that a hash function names; all are made of two (Kirsch & Mitzenmacher 2006)."""
+        """The bit of each number [N] by one hash function; all are combined from two (Kirsch & Mitzenmacher 2006)."""
         return (one + np.uint64(number) * two) % np.uint64(8 * self.bits.size)
 
 
 class NgramIndex:
-    """The n-grams of a training text, and of those that its model was fine-tuned from."""
+    """The n-grams of a training text, and of the training texts of the base models.
+
+    Attributes:
+        ngram: Tokens of an n-gram (k).
+    """
 
     def __init__(self, ngram: int, filters: Sequence[BloomFilter]) -> None:
-        self.ngram = ngram  # k
+        self.ngram = ngram
         self._filters = list(filters)
 
     @classmethod
     def build(cls, chunks: Iterable[np.ndarray], ngram: int, num_ngrams: int, eos_id: int) -> NgramIndex:
-        """The index of a stream of ids that comes in chunks, with at most about `num_ngrams` n-grams in it."""
+        """Builds the index of a stream of token ids.
+
+        Args:
+            chunks: Consecutive ids, int32.
+            ngram: Tokens of an n-gram (k).
+            num_ngrams: Number of n-grams, at most, for the size of the filter.
+            eos_id: Id of the end-of-document token.
+        """
         bloom = BloomFilter.for_size(num_ngrams)
         before = np.zeros(0, np.int32)
         for chunk in chunks:
@@ -124,11 +151,11 @@ class NgramIndex:
 
     @property
     def false_positive_rate(self) -> float:
-        """How probably an n-gram that is not in the corpus seems to be."""
+        """Probability that an n-gram that is not in the corpus is reported."""
         return 1 - math.prod(1 - bloom.false_positive_rate for bloom in self._filters)
 
     def contains(self, ids: np.ndarray) -> np.ndarray:
-        """Which of the n-grams that begin at each of N pieces stand in the corpus: bool [max(0, N - k + 1)]."""
+        """Which n-grams of ids [N] occur in the corpus: bool [max(0, N - k + 1)]."""
         found = np.zeros(max(0, len(ids) - self.ngram + 1), bool)
         for start in range(0, len(found), CHUNK):
             part = ids[start : start + CHUNK + self.ngram - 1]
@@ -136,16 +163,16 @@ class NgramIndex:
         return found
 
     def completions(self, context: Sequence[int], vocab_size: int) -> np.ndarray:
-        """The pieces that make of `context`, k - 1 pieces, an n-gram of the corpus: ids, ascending."""
+        """The tokens that complete `context`, k - 1 ids, to an n-gram of the corpus: ids, ascending."""
         before = _hashes(np.array(context), self.ngram - 1)  # [1]
         return np.flatnonzero(self._contains(_extended(before, np.arange(vocab_size))))
 
     def novelty(self, text: str, tokenizer: Tokenizer) -> Novelty:
-        """How much of a text stands in the corpus. Raises `TokenizerError` for what is not valid text."""
+        """How much of a text occurs in the corpus. Raises `TokenizerError` if it is not valid text."""
         return self.novelty_of_ids(np.array(tokenizer.encode(text), np.int32), tokenizer)
 
     def novelty_of_ids(self, ids: np.ndarray, tokenizer: Tokenizer) -> Novelty:
-        """The same of encoded text [N], which may be several documents; their labels are no part of it."""
+        """Like `novelty`, for token ids [N] of one or several documents. Labels are ignored."""
         ids = ids[ids < tokenizer.first_label]
         inside = _inside(ids, self.ngram, tokenizer.eos_id)
         copied = self.contains(ids) & inside
@@ -164,11 +191,11 @@ class NgramIndex:
         )
 
     def with_base(self, base: NgramIndex) -> NgramIndex:
-        """The n-grams of this index and of `base`, which must be as long."""
+        """An index of the n-grams of this one and of `base`, which must be of the same length."""
         return NgramIndex(self.ngram, [*base._filters, *self._filters])
 
     def to_bytes(self) -> bytes:
-        """All of it, as `read_index` reads it from a file."""
+        """The contents of a file for `read_index`."""
         about = {"ngram": self.ngram, "hashes": [bloom.num_hashes for bloom in self._filters]}
         bits = {f"bits_{number}": bloom.bits for number, bloom in enumerate(self._filters)}
         return to_safetensors(bits, {ABOUT: json.dumps(about)})
@@ -178,7 +205,7 @@ class NgramIndex:
 
 
 def read_index(path: Path) -> NgramIndex:
-    """The index in a file. Raises `SavedModelError` where it holds none."""
+    """Reads an index from a file. Raises `SavedModelError` if it is damaged."""
     try:
         with safe_open(path, framework="numpy") as file:
             ngram, hashes = _about((file.metadata() or {}).get(ABOUT, ""))
@@ -196,12 +223,18 @@ def read_index(path: Path) -> NgramIndex:
 
 
 def index_stream(stream: TokenStream, eos_id: int, base: NgramIndex | None = None) -> NgramIndex:
-    """The index of an encoded corpus, beside that of the model on which the training goes on."""
+    """Builds the index of an encoded corpus.
+
+    Args:
+        stream: Token ids.
+        eos_id: Id of the end-of-document token.
+        base: Index of the base model, to include.
+    """
     if base:
         ngram = base.ngram
     else:
-        bytes_per_piece = stream.summary.bytes / max(len(stream), 1)
-        ngram = max(SHORTEST_NGRAM, round(NGRAM_BYTES / max(bytes_per_piece, 1.0)))
+        bytes_per_token = stream.summary.bytes / max(len(stream), 1)
+        ngram = max(SHORTEST_NGRAM, round(NGRAM_BYTES / max(bytes_per_token, 1.0)))
     chunks = (stream.read(start, min(start + CHUNK, len(stream))) for start in range(0, len(stream), CHUNK))
     if stream.first_label is not None:
         chunks = (ids[ids < stream.first_label] for ids in chunks)
@@ -225,7 +258,7 @@ def _is_hash_count(number: object) -> bool:
 
 
 def _hashes(ids: np.ndarray, length: int) -> np.ndarray:
-    """A number for each run of `length` ids: uint64 [max(0, N - length + 1)]."""
+    """A hash of each sequence of `length` ids: uint64 [max(0, N - length + 1)]."""
     ids = ids.astype(np.uint64)
     hashes = np.zeros(max(0, len(ids) - length + 1), np.uint64)
     for offset in range(length if len(hashes) else 0):
@@ -238,30 +271,30 @@ def _two_hashes(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _extended(hashes: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """The numbers of runs that are one id longer: polynomials in the multiplier (Karp & Rabin 1987)."""
+    """The hashes of sequences that are one id longer: polynomials in the multiplier (Karp & Rabin 1987)."""
     return hashes * MULTIPLIER + ids.astype(np.uint64) + np.uint64(1)
 
 
 def _mixed(numbers: np.ndarray) -> np.ndarray:
-    """Numbers of which each bit depends on each bit of those given: the last step of SplitMix64 (Steele 2014)."""
+    """Mixes bits so that each depends on all: the finaliser of SplitMix64 (Steele, Lea & Flood 2014)."""
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return numbers ^ (numbers >> np.uint64(31))
 
 
 def _bit(position: np.ndarray) -> np.ndarray:
-    """The bit of a byte that a position is."""
+    """The bit of a position within its byte."""
     return np.left_shift(np.uint8(1), (position & np.uint64(7)).astype(np.uint8))
 
 
 def _inside(ids: np.ndarray, length: int, eos_id: int) -> np.ndarray:
-    """Which runs of `length` ids hold no end of a document: bool [max(0, N - length + 1)]."""
+    """Which sequences of `length` ids contain no end of a document: bool [max(0, N - length + 1)]."""
     ends = np.concatenate([[0], np.cumsum(ids == eos_id)])
     return ends[length:] == ends[: max(0, len(ends) - length)]
 
 
 def _longest_run(flags: np.ndarray) -> tuple[int, int]:
-    """Where the first of the longest runs of true begins, and how long it is."""
+    """Start and length of the longest run of true; the first of several."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
     starts, lengths = edges[::2], edges[1::2] - edges[::2]
     if not len(starts):

@@ -1,7 +1,7 @@
-"""Much text to ids, on all cores.
+"""Encodes text on all cores.
 
-Python runs on one core at a time, and turning results into Python lists takes as long as finding the pieces. So
-each core gets a process of its own, fed by a thread through pipes: reading, encoding and writing overlap.
+Python runs on one core at a time, and converting the results to Python lists takes as long as encoding. So each core
+gets a process of its own, fed by a thread through pipes; reading, encoding and writing overlap.
 """
 
 from __future__ import annotations
@@ -26,14 +26,26 @@ from textgen.errors import TokenizerError
 from textgen.machine import num_cores
 from textgen.tokenizer.tokenizer import Tokenizer, load_tokenizer
 
-WORTH_IT = 8  # batches, from which on processes are started
-AHEAD = 2  # batches for each process that are read before they are needed
+WORTH_IT = 8  # batches; fewer are encoded in this process
+AHEAD = 2  # batches read in advance for each process
 
 
 def encode_batches(
     batches: Iterable[Sequence[str]], tokenizer: Tokenizer, dtype: np.dtype
 ) -> Generator[list[np.ndarray]]:
-    """The ids of each text of each batch, in order; at most a few batches are held at a time."""
+    """Encodes batches of texts, in order, holding only a few of them at a time.
+
+    Args:
+        batches: Batches of texts, read as they are needed.
+        tokenizer: Vocabulary.
+        dtype: Type of the ids.
+
+    Yields:
+        For each batch, the token ids of each text.
+
+    Raises:
+        TokenizerError: A text is not valid, or a process has ended.
+    """
     batches = iter(batches)
     first = list(islice(batches, WORTH_IT))
     if len(first) < WORTH_IT or num_cores() == 1:
@@ -55,7 +67,7 @@ def _encode(tokenizer: Tokenizer, texts: Sequence[str], dtype: np.dtype) -> list
 
 
 class _Encoders:
-    """Processes that encode, each spoken to by one thread at a time."""
+    """Processes that encode; one thread at a time talks to each."""
 
     def __init__(self, tokenizer: Tokenizer, dtype: np.dtype, number: int) -> None:
         self._setup = (tokenizer.serialized, dtype)
@@ -89,7 +101,7 @@ class _Encoders:
             process.wait()
 
     def submit(self, texts: Sequence[str]) -> Future[list[np.ndarray]]:
-        """The ids of the texts, when they are ready."""
+        """Encodes texts in one of the processes."""
         return self._threads.submit(self._ask, list(texts))
 
     def _ask(self, texts: list[str]) -> list[np.ndarray]:
@@ -112,7 +124,7 @@ def _send(message: object, pipe: IO[bytes]) -> None:
 
 
 def _serve(source: IO[bytes], target: IO[bytes]) -> None:
-    """Answers lists of texts with lists of ids until the pipe is closed."""
+    """The loop of a process: reads lists of texts and writes lists of ids, until the pipe is closed."""
     serialized, dtype = pickle.load(source)
     tokenizer = load_tokenizer(serialized)
     while True:
@@ -128,5 +140,5 @@ def _serve(source: IO[bytes], target: IO[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     _serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -1,9 +1,9 @@
-"""A keyed order of the numbers below any size, each place of which is computed by itself.
+"""A keyed permutation of the numbers below any size, each place of which is computed separately.
 
 A Feistel network (Black & Rogaway 2002, "Ciphers with arbitrary finite domains"): a number is written as two
 digits, one below `a` and one below `b`. Each round adds to one digit a scrambled function of the other, modulo
-`a` or `b`, and could be undone, so that no two numbers meet. a * b is a little more than the size: a number
-that leaves the range is sent through again until it is back inside ("cycle walking").
+`a` or `b`. A round can be undone, so no two numbers get the same result. a * b is a little more than the size; a
+number outside the range is permuted again until it is inside ("cycle walking").
 
 Nothing is stored, so the order of a billion things costs no memory, and it is the same on every machine and
 with every version of NumPy.
@@ -20,11 +20,16 @@ ROUNDS = 8
 
 
 class Permutation:
-    """The numbers from 0 to `size - 1` in an order that `key`, some whole numbers, decides.
+    """The numbers from 0 to `size - 1` in an order that depends on a key.
 
-    >>> order = Permutation(5, 7, 1)
-    >>> sorted(order(np.arange(5)).tolist())
-    [0, 1, 2, 3, 4]
+    Args:
+        size: How many numbers.
+        key: Whole numbers.
+
+    Example:
+        >>> order = Permutation(5, 7, 1)
+        >>> sorted(order(np.arange(5)).tolist())
+        [0, 1, 2, 3, 4]
     """
 
     def __init__(self, size: int, *key: int) -> None:
@@ -38,7 +43,7 @@ class Permutation:
         return self._size
 
     def __call__(self, places: np.ndarray) -> np.ndarray:
-        """What stands at these `places`: int64 [n], each from 0 to `size - 1`, in and out."""
+        """The numbers at some places: int64 [n] from 0 to `size - 1`, in and out."""
         numbers = self._scramble(places)
         while (outside := numbers >= self._size).any():
             numbers[outside] = self._scramble(numbers[outside])
@@ -54,10 +59,11 @@ class Permutation:
 
 
 def short_seed(seed: int, bits: int) -> int:
-    """A seed for a generator that takes no more than so many bits: a small one as it is, a larger one hashed.
+    """A seed for a generator that takes at most so many bits: unchanged if it is small enough, else hashed.
 
-    >>> short_seed(7, 31), short_seed(7 + (1 << 31), 31) == 7
-    (7, False)
+    Example:
+        >>> short_seed(7, 31), short_seed(7 + (1 << 31), 31) == 7
+        (7, False)
     """
     if seed < 1 << bits:
         return seed

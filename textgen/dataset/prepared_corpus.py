@@ -1,16 +1,15 @@
 """A corpus encoded ahead of training, in a folder that many machines can fill.
 
     DIR/
-      prepared.json            what the shards have in common: corpus, documents, vocabulary, held-out share
+      prepared.json            settings of all shards: corpus, documents, vocabulary, held-out fraction
       tokenizer.model          the vocabulary (none for bytes)
-      MANIFEST.json            size and sha256 of the two
-      shard-00003-of-00016/    the ids of a stretch of the corpus, as textgen.dataset.token_stream writes them, with a
-                               MANIFEST.json of its own
+      MANIFEST.json            size and SHA-256 of the two
+      shard-00003-of-00016/    token ids of a section of the corpus (`textgen.dataset.token_files`), with its own
+                               MANIFEST.json
 
-The folder appears with its first three files at once, so that of several programs that begin it together one
-decides, and the others take over its vocabulary. A shard too is there whole or not at all: whoever finds one
-missing or damaged can make it again, and that is all there is to resuming. A shard holds out some of its own
-documents, by the rules of `textgen.dataset.split.hold_out`.
+The first three files appear at once. If several programs start the folder at the same time, one of them decides, and
+the others use its vocabulary. A shard too is complete or absent, so preparing resumes by making the shards that are
+missing or damaged. Each shard holds out some of its own documents (`textgen.dataset.split.hold_out`).
 """
 
 from __future__ import annotations
@@ -43,47 +42,68 @@ from textgen.tokenizer.vocabulary import add_labels, learn_vocabulary
 from textgen.wording import counted
 
 FORMAT = 2
-SHARD_BYTES = 1 << 28  # of text in a shard when nobody says how many shards
+SHARD_BYTES = 1 << 28  # of text in a shard, unless the number of shards is given
 OWN = ["shards", "valid_fraction", "seed"]  # settings besides those of the corpus and the tokenizer
 SEED = 0
-MAX_SHARDS = 99_999  # as many as their names have room for
+MAX_SHARDS = 99_999  # their names have five digits
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """prepared.json: what all shards agree on."""
+class PreparedSettings:
+    """The contents of prepared.json: settings of all shards.
 
-    paths: list[str]  # as they were given; only for messages
-    glance: str  # which corpus: `Corpus.glance`
-    corpus: dict[str, Any]  # CorpusConfig, its documents settled
-    tokenizer: dict[str, Any]  # TokenizerConfig, its vocab_size settled
-    fingerprint: str  # of the tokenizer
+    Attributes:
+        paths: Paths of the corpus as they were given, for messages.
+        glance: Identifies the corpus; see `Corpus.glance`.
+        corpus: Values of `CorpusConfig`, with the document mode.
+        tokenizer: Values of `TokenizerConfig`, with the size of the vocabulary.
+        fingerprint: Fingerprint of the tokenizer.
+        shards: Number of shards.
+        valid_fraction: Fraction of each shard that is held out.
+        seed: Seed of the choice of what is held out.
+        format: Version of the format.
+    """
+
+    paths: list[str]
+    glance: str
+    corpus: dict[str, Any]
+    tokenizer: dict[str, Any]
+    fingerprint: str
     shards: int
     valid_fraction: float
     seed: int
     format: int = FORMAT
 
     def digest(self) -> str:
-        """The same for shards that belong together, wherever the corpus lies."""
+        """A fingerprint of these settings, without the paths: the same for all shards of a corpus."""
         return sha256(json.dumps(asdict(replace(self, paths=[])), sort_keys=True).encode()).hexdigest()
 
     def flat(self) -> dict[str, Any]:
-        """What the user can set, by its name."""
+        """The settings that a user can give, by name."""
         corpus = to_dict(from_dict(CorpusConfig, self.corpus))
         return {**corpus, **self.tokenizer, **{name: getattr(self, name) for name in OWN}}
 
 
 class PreparedCorpus:
-    """A prepared folder, which training takes for its corpus. Raises `CorpusError` where it is none or damaged.
+    """A prepared folder, used for training in place of a `Corpus`.
 
-    `skipped`, `guess_reason`, `config` and `documents_mode` are those of the corpus that it was made from.
+    Attributes:
+        folder: The folder.
+        files: The folder, as the only file of the corpus.
+        skipped: Always empty.
+        settings: Settings of all shards.
+        config: How the corpus was read.
+        documents_mode: Document mode of the corpus.
+        guess_reason: Always None: the mode is fixed.
+        tokenizer: Vocabulary of the shards.
     """
 
     guess_reason: str | None = None
 
     def __init__(self, folder: Path) -> None:
+        """Opens a prepared folder. Raises `CorpusError` if it is not one, or is damaged."""
         self.folder = folder
         self.files = [folder]
         self.skipped: list[Path] = []
@@ -101,16 +121,16 @@ class PreparedCorpus:
             )
 
     def shard_name(self, number: int) -> str:
-        """The folder of a shard, from 1 to `settings.shards`."""
+        """Name of the folder of a shard, numbered from 1."""
         return f"shard-{number:05d}-of-{self.settings.shards:05d}"
 
     def missing(self) -> list[int]:
-        """The numbers of the shards that nobody has made yet."""
+        """Numbers of the shards that have not been made."""
         numbers = range(1, self.settings.shards + 1)
         return [number for number in numbers if not (self.folder / self.shard_name(number) / MANIFEST).exists()]
 
     def problem(self, number: int) -> str:
-        """What is wrong with a shard, in a few words: nothing if every byte is as it was written."""
+        """What is wrong with a shard, in a few words; "" if it is intact. Reads all of its bytes."""
         folder = self.folder / self.shard_name(number)
         if problem := problem_of(folder):
             return problem
@@ -124,7 +144,11 @@ class PreparedCorpus:
         return ""
 
     def require(self, settings: Mapping[str, Any], tokenizer: Tokenizer | None = None) -> None:
-        """Raises `ConfigError` for a setting or a vocabulary other than the folder's."""
+        """Checks flat settings and a vocabulary against those of the folder.
+
+        Raises:
+            ConfigError: One of them differs.
+        """
         for name, value in self.settings.flat().items():
             if settings.get(name) not in (None, value):
                 raise ConfigError(
@@ -133,13 +157,13 @@ class PreparedCorpus:
                 )
         if tokenizer and not tokenizer.is_part_of(self.tokenizer):
             raise ConfigError(
-                f"{self.folder} was prepared with another vocabulary ({self.tokenizer.vocab_size:,} pieces, "
-                f"{self.tokenizer.tokenizer}) than this one ({tokenizer.vocab_size:,} pieces, {tokenizer.tokenizer}): "
+                f"{self.folder} was prepared with another vocabulary ({self.tokenizer.vocab_size:,} tokens, "
+                f"{self.tokenizer.tokenizer}) than this one ({tokenizer.vocab_size:,} tokens, {tokenizer.tokenizer}): "
                 "prepare another folder with it."
             )
 
     def encode_shard(self, corpus: Corpus, number: int) -> TokenData:
-        """Makes one shard of the corpus, from 1 on, in place of what may be there."""
+        """Makes one shard of the corpus, numbered from 1. A shard that is already there is replaced."""
         settings, name = self.settings, self.shard_name(number)
         storage.sweep(self.folder, f"{name}-")
 
@@ -156,7 +180,7 @@ class PreparedCorpus:
 
     @cached_property
     def _streams(self) -> TokenData:
-        """All shards, whose bytes are looked at once."""
+        """All shards; their bytes are checked once."""
         numbers = range(1, self.settings.shards + 1)
         problems = {number: problem for number in numbers if (problem := self.problem(number))}
         if problems:
@@ -166,15 +190,19 @@ class PreparedCorpus:
         return data
 
     def data(self) -> TokenData:
-        """The ids of all shards. Raises `CorpusError` that names those missing or damaged, and what to do."""
+        """The token ids of all shards.
+
+        Raises:
+            CorpusError: Shards are missing or damaged. The message names them, and the command that makes them.
+        """
         return self._streams
 
     def stats(self) -> SplitSummary:
-        """Counts over both splits."""
+        """Counts of both splits together."""
         return SplitSummary.total([self.data().train.summary, self.data().valid.summary])
 
     def fingerprint(self) -> str:
-        """The same for the same corpus, prepared alike."""
+        """The same for the same corpus, prepared with the same settings."""
         return self.settings.digest()
 
     def _data(self, names: Sequence[str]) -> TokenData:
@@ -193,8 +221,8 @@ class PreparedCorpus:
         )
 
 
-def _read_settings(folder: Path) -> Settings:
-    """prepared.json. Raises `CorpusError` where its values cannot be settings."""
+def _read_settings(folder: Path) -> PreparedSettings:
+    """Reads prepared.json. Raises `CorpusError` if it is damaged."""
     path = folder / PREPARED
     values = read_object(path)
     if values.get("format") != FORMAT:
@@ -215,12 +243,12 @@ def _read_settings(folder: Path) -> Settings:
         json.dumps(values, ensure_ascii=False).encode()
     except (TextgenError, ValueError) as error:
         raise CorpusError(f"{path} is damaged: {str(error).rstrip('.')}. Prepare the corpus again.") from None
-    return Settings(**values)
+    return PreparedSettings(**values)
 
 
 @dataclass(frozen=True)
 class _Flat:
-    """The types of the settings in prepared.json that are no objects."""
+    """Types of the values in prepared.json that are no objects."""
 
     paths: tuple[str, ...]
     glance: str
@@ -231,18 +259,26 @@ class _Flat:
     format: int
 
 
-def _require_shards(shards: int) -> None:
-    if not 1 <= shards <= MAX_SHARDS:
-        raise ConfigError(f"shards must be from 1 to {MAX_SHARDS:,}. Received: {shards}.")
+def _require_shards(shards: object) -> None:
+    if isinstance(shards, bool) or not isinstance(shards, int) or not 1 <= shards <= MAX_SHARDS:
+        raise ConfigError(f"shards must be a whole number from 1 to {MAX_SHARDS:,}. Received: {shards!r}.")
 
 
 def is_prepared(path: str | Path) -> bool:
-    """Whether a path is a folder begun by `prepare_corpus`."""
+    """Whether a path is a folder that `prepare_corpus` has started."""
     return (Path(path) / PREPARED).is_file()
 
 
 def open_corpus(paths: Sequence[str | Path], config: CorpusConfig) -> Corpus | PreparedCorpus:
-    """The corpus in these paths, or the prepared one if that is what they name."""
+    """Opens a corpus, prepared or not.
+
+    Args:
+        paths: Files, folders and globs; or a single prepared folder.
+        config: How the text is read, if it is not prepared.
+
+    Raises:
+        CorpusError: The text cannot be read, or a prepared folder is not named alone.
+    """
     if any(is_prepared(path) for path in paths):
         if len(paths) > 1:
             raise CorpusError("A prepared folder is a corpus by itself: name it alone.")
@@ -259,19 +295,28 @@ def prepare_corpus(
     tokenizer: Tokenizer | None = None,
     say: Say = lambda line: None,
 ) -> PreparedCorpus:
-    """Encodes the corpus in `paths` into `folder`: all shards that are not there yet, or one of them.
+    """Encodes a corpus into a folder. Shards that are there already are checked and kept.
 
-    `settings` are flat: those of `CorpusConfig` and `TokenizerConfig`, shards, valid_fraction and seed; `shard`
-    is (number, shards), from 1 on. Those not given are the folder's, if it was begun, else chosen from the corpus.
-    What is there already is checked, and kept. Raises `ConfigError` for what contradicts the folder.
+    Args:
+        paths: Files, folders and globs.
+        folder: Folder to create or to continue.
+        settings: Flat settings of `CorpusConfig` and `TokenizerConfig`, and `shards`, `valid_fraction` and `seed`.
+            Those not given are the folder's or, in a new folder, chosen from the corpus.
+        shard: (number, number of shards) to make only one, numbered from 1.
+        tokenizer: Vocabulary; trained on the corpus if None.
+        say: Called with a line of text for each stage.
+
+    Returns:
+        The prepared corpus.
+
+    Raises:
+        ConfigError: A setting is unknown or contradicts the folder.
+        CorpusError: The text cannot be read, or the folder holds something else.
     """
     given = {name: value for name, value in (settings or {}).items() if value is not None}
     known = [field.name for kind in (CorpusConfig, TokenizerConfig) for field in fields(kind)] + OWN
     if unknown := [name for name in given if name not in known]:
         raise ConfigError(f"There is no setting {unknown[0]!r}. There are: {', '.join(known)}.")
-    shards = given.get("shards", 1)
-    if isinstance(shards, bool) or not isinstance(shards, int) or shards < 1:
-        raise ConfigError(f"shards must be a whole number, 1 or more. Received: {shards!r}.")
     if shard:
         if not 1 <= shard[0] <= shard[1]:
             raise ConfigError(f"There is no shard {shard[0]} of {shard[1]}: shards are numbered from 1 on.")
@@ -315,7 +360,7 @@ def _begin(
     tokenizer: Tokenizer | None,
     say: Say,
 ) -> None:
-    """Settles what all shards have in common, unless another program has done so meanwhile."""
+    """Writes the settings of all shards, unless another program has done so meanwhile."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CorpusError(f"{folder} exists and is not a prepared corpus: choose another name, or remove it.")
     config = from_dict(TokenizerConfig, select(TokenizerConfig, given))
@@ -323,12 +368,12 @@ def _begin(
         if config.tokenizer != "byte":
             say(f"Learning a vocabulary ({config.tokenizer}) ...")
         tokenizer = learn_vocabulary(corpus, config)
-        say(f"Vocabulary: {counted(tokenizer.vocab_size, 'piece')}.")
+        say(f"Vocabulary: {counted(tokenizer.vocab_size, 'token')}.")
     elif {"tokenizer", "vocab_size", "sample_bytes"} & given.keys():
-        raise ConfigError("The tokenizer is taken over: leave out tokenizer, vocab_size and sample_bytes.")
+        raise ConfigError("The vocabulary is given: leave out tokenizer, vocab_size and sample_bytes.")
     else:
         tokenizer = add_labels(tokenizer, corpus)
-    settings = Settings(
+    settings = PreparedSettings(
         paths=[str(path) for path in paths],
         glance=corpus.glance(),
         corpus=to_dict(replace(corpus.config, documents=corpus.documents_mode)),
@@ -338,7 +383,7 @@ def _begin(
         valid_fraction=given.get("valid_fraction", share_to_hold_out(corpus.size)),
         seed=given.get("seed", SEED),
     )
-    from_dict(SplitConfig, {"valid_fraction": settings.valid_fraction, "seed": settings.seed})  # are they in range?
+    from_dict(SplitConfig, {"valid_fraction": settings.valid_fraction, "seed": settings.seed})  # checks the bounds
     try:
         with new_folder(folder, replace=False) as temporary, writing(folder):
             (temporary / PREPARED).write_bytes(json_bytes(asdict(settings)))
@@ -347,11 +392,11 @@ def _begin(
     except TextgenError:
         if not is_prepared(folder):
             raise
-        say(f"{folder} was begun by another program meanwhile: its vocabulary is taken over.")
+        say(f"{folder} was begun by another program meanwhile: its vocabulary is used.")
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """Whole numbers in rising order, for people.
+    """Formats rising whole numbers as ranges.
 
     >>> _ranges([1, 3, 4, 5, 9])
     '1, 3-5, 9'

@@ -11,26 +11,43 @@ from typing import cast
 from textgen.corpus.corpus import Part
 from textgen.dataset.config import SplitConfig
 
-MANY_DOCUMENTS = 20  # from here on whole documents are held out, below it the end of each
-LEAST_STRETCH = 40  # characters: the end of a document is held out only if it makes so many
-NEAR = 500  # characters: how far from its place a document is cut, to cut between lines
-VALID_BYTES = 4_000_000  # at most so much of a large corpus is held out
+MANY_DOCUMENTS = 20  # a corpus of so many documents holds out whole ones; a smaller one the end of each
+LEAST_STRETCH = 40  # characters of the end of a document, at least, to be held out
+NEAR = 500  # characters by which a cut may move, to fall between lines
+VALID_BYTES = 4_000_000  # of a large corpus are held out, at most
 
 
 def share_to_hold_out(size: int) -> float:
-    """The share of a corpus of `size` bytes that is held out when nobody says how much."""
+    """The fraction of a corpus to hold out by default.
+
+    Args:
+        size: Size of the corpus in bytes.
+
+    Example:
+        >>> share_to_hold_out(1_000_000), share_to_hold_out(400_000_000)
+        (0.1, 0.01)
+    """
     return min(SplitConfig.valid_fraction, VALID_BYTES / max(1, size))
 
 
 def hold_out(
     read: Callable[[], Iterable[Part]], fraction: float, seed: str, labels: Container[str] = ()
 ) -> Iterator[tuple[str, Part]]:
-    """Each part that `read` gives with the split it belongs to.
+    """Divides a corpus into text to train on and held-out text.
 
-    Of many documents whole ones are held out, one, drawn by lot, of each run of 1/fraction. Of less than
-    `MANY_DOCUMENTS`, or than two for each of the `labels` that they have, the end of each is held out, so that there
-    is none of which nothing is learned; those too short to be cut are learned whole, unless all are: then whole ones
-    are held out here, too. `read` is called twice: the first time for as many documents as it takes to choose.
+    Of many documents, one chosen at random is held out of each run of 1/fraction documents. With fewer than
+    `MANY_DOCUMENTS`, or fewer than two for each label, the end of each document is held out instead, so that something
+    is learned of every document. Documents too short to be cut are only trained on; if all are too short, whole ones
+    are held out after all.
+
+    Args:
+        read: Returns the parts of the corpus. Called twice, the first time for as many documents as the choice needs.
+        fraction: Fraction to hold out.
+        seed: Seed of the choice.
+        labels: Labels that the model learns.
+
+    Yields:
+        The name of a split, "train" or "valid", and a part that belongs to it.
     """
     enough = max(round(1 / fraction), MANY_DOCUMENTS)
     sizes, seen = _look_ahead(read(), enough, labels)
@@ -45,7 +62,7 @@ def hold_out(
 
 
 def _look_ahead(parts: Iterable[Part], enough: int, labels: Container[str]) -> tuple[list[int], set[str]]:
-    """How many characters documents have, and which of the `labels`; of all documents, or of enough to choose."""
+    """The characters of each document and the labels that occur, for all documents or for enough of them to choose."""
     sizes, seen, inside = list[int](), set[str](), False
     for part in parts:
         if inside:
@@ -63,9 +80,9 @@ def _look_ahead(parts: Iterable[Part], enough: int, labels: Container[str]) -> t
 def _split_by_document(
     parts: Iterable[Part], fraction: float, seed: str, labels: Container[str]
 ) -> Iterator[tuple[str, Part]]:
-    """Holds out one document, drawn by lot, of each 1/fraction of them; where that is no whole number, on average.
+    """Holds out one document, chosen at random, of each 1/fraction; if that is no whole number, on average.
 
-    The first document of each of the `labels` is never held out: the next one of its run is, if there is one.
+    The first document of each label is never held out; the next one of its run is, if there is one.
     """
     document = runs = end = chosen = 0
     seen, inside = set[str | None](), False
@@ -75,7 +92,7 @@ def _split_by_document(
             end = int(runs / fraction + 1e-6)
             chosen = document + random.Random(f"{seed}-{document}").randrange(end - document)
         if document == chosen and not inside and part.label in labels and part.label not in seen:
-            chosen += 1  # past the end of the run if need be: then none of it is held out
+            chosen += 1  # possibly past the end of the run: then none of it is held out
         if part.label in labels:
             seen.add(part.label)
         yield ("valid" if document == chosen else "train"), part
@@ -84,7 +101,7 @@ def _split_by_document(
 
 
 def _split_ends(parts: Iterable[Part], sizes: Sequence[int], lengths: Sequence[int]) -> Iterator[tuple[str, Part]]:
-    """Holds out about the last `lengths` characters of documents of `sizes` characters: none of those of length 0."""
+    """Holds out about the last `lengths` characters of documents with `sizes` characters; nothing if a length is 0."""
     document = place = 0  # place: in the document
     known = list(zip(sizes, lengths, strict=True))
     for part in parts:
@@ -106,9 +123,9 @@ _BORDERS = (r"\n\s*\n", r"\n", r"[.!?…][\"'”’»)]*\s+|[。！？]", r"\s+"
 
 
 def _cut_near(text: str, place: int, distance: int) -> int:
-    """Where to cut `text` at most `distance` from `place`, from 1 to its length: between paragraphs, if there are two.
+    """Where to cut `text`, from 1 to its length, at most `distance` from `place`.
 
-    Else it is between lines, sentences or words, whichever is found first, or at the place itself.
+    Between paragraphs, if there is such a place; else between lines, sentences or words; else at `place` itself.
     """
     low, high = max(0, place - distance), min(len(text), place + distance)
     for border in _BORDERS:

@@ -1,12 +1,12 @@
-"""Subword regularisation: training text in other pieces in each epoch, so that no one cut is learned by heart.
+"""Subword regularization: another segmentation of the training text in each epoch.
 
-    unigram   a line is cut in one of all possible ways, p(cut)^alpha: 0.1 to 0.5 is usual, and less is wilder
-              (Kudo 2018, arXiv:1804.10959)
-    bpe       each merge is left out with probability alpha: 0.1 is usual, and more is wilder
+    unigram   a segmentation is drawn with probability proportional to p(segmentation)^alpha; 0.1 to 0.5 is usual,
+              and smaller values vary more (Kudo 2018, arXiv:1804.10959)
+    bpe       each merge is skipped with probability alpha; 0.1 is usual, and larger values vary more
               (BPE-dropout, Provilkov, Emelianenko & Voita 2020, arXiv:1910.13267)
 
-The text of an epoch is encoded anew on the disk when the epoch begins, from the ids of the likeliest pieces, which lose
-nothing. What comes out depends on (seed, epoch, place in the text) alone, so a resumed run reads the same pieces.
+At the start of each epoch its text is encoded to disk, from the ids of the likeliest segmentation, which lose nothing.
+The result depends only on (seed, epoch, place in the text), so a resumed run reads the same tokens.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from textgen.errors import ConfigError
 from textgen.storage import cache_folder, locked, sweep_abandoned, writing
 from textgen.tokenizer.tokenizer import SentencePieceTokenizer, Tokenizer
 
-SAMPLED = ("unigram", "bpe")  # vocabularies whose texts can be cut in several ways
-READ = 1 << 18  # ids that are turned into text at a time
+SAMPLED = ("unigram", "bpe")  # vocabularies with several segmentations of a text
+READ = 1 << 18  # ids decoded at a time
 
 
 def require_sampling(tokenizer: str) -> None:
-    """Raises `ConfigError` where a kind of vocabulary has one way to cut a text."""
+    """Raises `ConfigError` for a kind of vocabulary, such as "char", with only one segmentation of a text."""
     if tokenizer not in SAMPLED:
         raise ConfigError(
             f"subword_alpha needs a vocabulary that can cut a text in several ways, {' or '.join(SAMPLED)}: "
@@ -45,10 +45,20 @@ def require_sampling(tokenizer: str) -> None:
 
 
 class SampledStream(TokenStream):
-    """A stream in its likeliest pieces, which `of_epoch` gives in pieces drawn by lot. Threads may share it."""
+    """A stream that has another random segmentation in each epoch. Threads may share it."""
 
     def __init__(self, stream: TokenStream, tokenizer: Tokenizer, alpha: float, seed: int) -> None:
-        """Raises `ConfigError` where `tokenizer` has one way to cut a text."""
+        """Prepares a folder in the cache for the encoded epochs; it is removed when the stream is.
+
+        Args:
+            stream: The text in its likeliest segmentation.
+            tokenizer: Vocabulary of the stream.
+            alpha: How much segmentations vary; see the module.
+            seed: Seed of the segmentations.
+
+        Raises:
+            ConfigError: The vocabulary has only one segmentation of a text.
+        """
         super().__init__(stream.folder, stream.split, stream.shards)
         require_sampling(tokenizer.tokenizer)
         self._tokenizer, self._alpha, self._seed = cast(SentencePieceTokenizer, tokenizer), alpha, seed
@@ -65,7 +75,7 @@ class SampledStream(TokenStream):
         weakref.finalize(self, stack.close)
 
     def of_epoch(self, epoch: int) -> TokenStream:
-        """The text in the pieces of an epoch; it and the one before are kept, since reading ahead needs both."""
+        """The stream in the segmentation of an epoch. It and the one before are kept: reading ahead needs both."""
         if epoch not in self._epochs:
             with self._lock:
                 if epoch not in self._epochs:
@@ -88,7 +98,7 @@ class SampledStream(TokenStream):
 
 
 def parts_of(stream: TokenStream, tokenizer: Tokenizer) -> Iterator[Part]:
-    """The documents of a stream as text, long ones in several parts."""
+    """Decodes a stream into its documents, long ones in several parts."""
     decoder, label = tokenizer.decoder(), None
     for start in range(0, len(stream), READ):
         ids, first = stream.read(start, min(start + READ, len(stream))), 0
@@ -102,6 +112,6 @@ def parts_of(stream: TokenStream, tokenizer: Tokenizer) -> Iterator[Part]:
 
 
 def _without_label(ids: np.ndarray, label: str | None, tokenizer: Tokenizer) -> tuple[list[int], str | None]:
-    """The other ids, and the label among them, if there is one; else the one before."""
+    """The ids without labels, and the label among them; if there is none, the one before."""
     labels = ids[ids > tokenizer.first_label] - tokenizer.first_label - 1
     return ids[ids < tokenizer.first_label].tolist(), tokenizer.labels[labels[0]] if len(labels) else label

@@ -1,4 +1,4 @@
-"""Encoded corpora, kept in the user's cache and found again."""
+"""Encoded corpora in the cache folder: written once, found again by a fingerprint of text, vocabulary and split."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from textgen.corpus.corpus import Corpus, Part
 from textgen.dataset.cache_eviction import TOKENS, evict, limit_bytes
+from textgen.dataset.config import SplitConfig
 from textgen.dataset.split import hold_out
 from textgen.dataset.token_files import SUMMARY, problem_of
 from textgen.dataset.token_stream import TokenStream
@@ -19,53 +20,65 @@ from textgen.errors import CorpusError
 from textgen.storage import TEMPORARY, Hold, cache_folder, sweep_abandoned
 from textgen.tokenizer.tokenizer import Tokenizer
 
-NAMED = 3  # files of a corpus that the list of the cache shows
-FORMAT = 5  # part of the cache's key: a change of what is written makes old caches unused
+NAMED = 3  # files of a corpus whose names the list of the cache shows
+FORMAT = 5  # part of the key: raise it when the files change, so that old entries are not used
 
 
 @dataclass(frozen=True)
 class TokenData:
-    """A corpus, encoded and split."""
+    """A corpus, encoded and split.
+
+    Attributes:
+        train: Token ids to train on.
+        valid: Token ids held out for validation.
+    """
 
     train: TokenStream
     valid: TokenStream
 
     @classmethod
     def cached(cls, folder: Path) -> TokenData | None:
-        """What an earlier run left in a cache folder, once its checksums agree; None where it is missing or damaged."""
-        hold = Hold(folder)  # from before it is looked at until the streams hold it
+        """Opens an entry of the cache. Returns None if it is missing or its checksums do not match."""
+        hold = Hold(folder)  # so that nobody removes it between the check and the streams' own hold
         if not (folder / SUMMARY).exists() or problem_of(folder):
             return None
         with suppress(OSError):
-            os.utime(folder)  # what was not used for longest is removed first
+            os.utime(folder)  # the entries unused for longest are removed first
         with suppress(CorpusError):
             return cls(TokenStream(folder, "train"), TokenStream(folder, "valid"))
         del hold
         return None
 
     def require_text(self) -> None:
-        """Raises `CorpusError` when one of the splits is empty."""
+        """Raises `CorpusError` if one of the splits is empty."""
         if not len(self.train) or not len(self.valid):
             raise CorpusError("The corpus is too short to hold some of it out for validation: give more text.")
 
 
-def prepare(
+def encode_and_split(
     corpus: Corpus,
     tokenizer: Tokenizer,
-    valid: Corpus | float = 0.1,
+    split: Corpus | SplitConfig = SplitConfig(),  # noqa: B008 - immutable
     *,
-    seed: int = 0,
     cache: Path | None = None,
     progress: Progress | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> TokenData:
-    """Encodes `corpus`, holding out a share of it or, if `valid` is a corpus, that one for validation.
+    """Encodes a corpus and holds out a part of it, or takes the result from the cache.
 
-    The result is kept in `cache` (by default the user's cache folder; `say` is told where that is another) under a
-    fingerprint of the text, the tokenizer and the split, and taken from there the next time. Raises `CorpusError`
-    when one of the two splits would be empty, or when a file changes meanwhile.
+    Args:
+        corpus: Text to train on.
+        tokenizer: Vocabulary.
+        split: Held-out text, or the fraction of the corpus to hold out and the seed of the choice.
+        cache: Cache folder; the user's if None.
+        progress: Called with the number of characters encoded since the last call.
+        say: Called with a line of text if the cache folder is not the usual one.
+
+    Raises:
+        CorpusError: A split would be empty, or a file changed while it was read.
+        ConfigError: The limit of the cache in the environment is not a size.
     """
-    held_out = valid.fingerprint() if isinstance(valid, Corpus) else f"{valid!r} {seed}"
+    held_out = split.fingerprint() if isinstance(split, Corpus) else f"{split.valid_fraction!r} {split.seed}"
     key = sha256(f"{FORMAT} {corpus.fingerprint()} {tokenizer.fingerprint()} {held_out}".encode()).hexdigest()
     shelf, limit = (cache or cache_folder(say)) / TOKENS, limit_bytes()
     folder = shelf / key[:32]
@@ -73,7 +86,7 @@ def prepare(
     if data is None:
         sweep_abandoned(shelf, TEMPORARY)
         facts = {"corpus": ", ".join(path.name for path in corpus.files[:NAMED])}
-        encode_parts(_split_parts(corpus, valid, seed, tokenizer), tokenizer, folder, progress, facts)
+        encode_parts(_split_parts(corpus, split, tokenizer), tokenizer, folder, progress, facts)
         data = TokenData(TokenStream(folder, "train"), TokenStream(folder, "valid"))
         evict(shelf, limit)
     data.require_text()
@@ -81,8 +94,21 @@ def prepare(
 
 
 def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, folder: Path, label: str | None = None) -> TokenStream:
-    """The whole corpus as one stream in `folder`, which must not exist yet; with a `label`, all of it has that one."""
-    tokenizer.opening(label)  # raises where there is no such label
+    """Encodes a whole corpus as one stream.
+
+    Args:
+        corpus: Text to encode.
+        tokenizer: Vocabulary.
+        folder: New folder for the files.
+        label: Label of every document, in place of its own.
+
+    Returns:
+        The token ids.
+
+    Raises:
+        ConfigError: The vocabulary has no such label.
+    """
+    tokenizer.opening(label)  # raises if there is no such label
     parts = corpus.parts()
     if label is not None:
         parts = (Part(part.text, part.ends_document, label) for part in parts)
@@ -90,12 +116,12 @@ def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, folder: Path, label: str
     return TokenStream(folder, "valid")
 
 
-def _split_parts(corpus: Corpus, valid: Corpus | float, seed: int, tokenizer: Tokenizer) -> Iterator[tuple[str, Part]]:
-    """Each part of the corpus with the split it belongs to."""
-    if isinstance(valid, Corpus):
+def _split_parts(corpus: Corpus, split: Corpus | SplitConfig, tokenizer: Tokenizer) -> Iterator[tuple[str, Part]]:
+    """Each part of the corpus with the name of its split."""
+    if isinstance(split, Corpus):
         yield from (("train", part) for part in corpus.parts())
-        yield from (("valid", part) for part in valid.parts())
-        valid.require_unchanged()
+        yield from (("valid", part) for part in split.parts())
+        split.require_unchanged()
     else:
-        yield from hold_out(corpus.parts, valid, str(seed), frozenset(tokenizer.labels))
+        yield from hold_out(corpus.parts, split.valid_fraction, str(split.seed), frozenset(tokenizer.labels))
     corpus.require_unchanged()

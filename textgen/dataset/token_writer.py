@@ -1,4 +1,4 @@
-"""Documents to token ids on the disk."""
+"""Writes documents as token ids to disk, in the files that `textgen.dataset.token_files` describes."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from textgen.dataset.token_files import COUNTS, ENDS, IDS, OPENINGS, SPLITS, SUM
 from textgen.storage import new_folder, writing
 from textgen.tokenizer.tokenizer import Tokenizer
 
-ENCODE_CHARACTERS = 1 << 20  # encoded at a time, by all cores
+ENCODE_CHARACTERS = 1 << 20  # characters in a batch; a core encodes one at a time
 SENTENCE_ENDS = tuple(mark.encode() for mark in ".!?…。！？")
 
-Progress = Callable[[int], None]  # told how many characters are done
+Progress = Callable[[int], None]  # called with the characters encoded since the last call
 Encode = Callable[[Iterable[Sequence[str]]], Iterator[list[np.ndarray]]]
 
 
 class _SplitWriter:
-    """Writes the ids, their ends, the places where a text may open, and the counts of one split."""
+    """Writes the files of one split."""
 
     def __init__(self, folder: Path, split: str, tokenizer: Tokenizer, dtype: np.dtype) -> None:
         self._folder, self._split, self._dtype = folder, split, dtype
@@ -43,29 +43,29 @@ class _SplitWriter:
         self._unknown_words = self._spelling = self._lost_bytes = 0
 
     def write(self, parts: Sequence[Part], encoded: Sequence[np.ndarray]) -> None:
-        """Appends parts and their ids; where a document begins or ends, the piece that says so is added.
+        """Appends parts and their ids, with the label at the beginning of a document and the end-of-document token.
 
-        What goes on in the middle of a document is given its label, too.
+        A part that begins in the middle of a document gets its label, too.
         """
         if not parts:
             return
-        pieces: list[np.ndarray] = []
+        written: list[np.ndarray] = []
         ends, openings, end = list[int](), list[np.ndarray](), self._tokens
         for part, ids in zip(parts, encoded, strict=True):
             opening = self._openings.get(part.label, self._openings.get(None))
             if opening is not None and not self._inside:
-                pieces.append(opening)
+                written.append(opening)
                 end += 1
             if self._inside or not part.ends_document or len(ids) >= token_files.OPENING_TOKENS:
                 openings.append(self._places.openings(ids, end, -1 if opening is None else int(opening[0])))
-            pieces.append(ids)
+            written.append(ids)
             end += len(ids)
             if part.ends_document or part.is_cut:
-                pieces.append(self._eos)
+                written.append(self._eos)
                 end += 1
                 ends.append(end)
             self._inside = not (part.ends_document or part.is_cut)
-        self._append(pieces, ends, openings)
+        self._append(written, ends, openings)
         text = "\n".join(part.text for part in parts)
         newlines = len(parts) - 1  # those between the parts
         self._documents += sum(part.ends_document for part in parts)
@@ -77,8 +77,8 @@ class _SplitWriter:
         self._spelling += sum(spelling)
         self._lost_bytes += self._tokenizer.lost_bytes(text)
 
-    def _append(self, pieces: Sequence[np.ndarray], ends: Sequence[int], openings: Sequence[np.ndarray]) -> None:
-        ids = np.concatenate(pieces, dtype=self._dtype, casting="unsafe")
+    def _append(self, arrays: Sequence[np.ndarray], ends: Sequence[int], openings: Sequence[np.ndarray]) -> None:
+        ids = np.concatenate(arrays, dtype=self._dtype, casting="unsafe")
         ids.tofile(self._files[IDS])
         np.array(ends, np.int64).tofile(self._files[ENDS])
         for places in openings:
@@ -93,8 +93,8 @@ class _SplitWriter:
             file.close()
 
     def finish(self) -> SplitSummary:
-        """Closes what is still open, writes the counts, and sums up."""
-        if self._inside:  # the document goes on in another shard
+        """Closes a document that is still open, and writes the counts. Returns the counts of the split."""
+        if self._inside:  # the document continues in another shard
             self._append([self._eos], [self._tokens + 1], [])
             self._words += 1
         self._counts.tofile(self._folder / f"{self._split}{COUNTS}.bin")
@@ -112,9 +112,9 @@ class _SplitWriter:
 
 
 class Places:
-    """Where inside a document a text may be begun to be read, as if it opened there.
+    """Finds places inside a document where reading may begin as if a text opened there.
 
-    Those are the beginnings of paragraphs; where these are few, those of lines, of sentences, or of any characters.
+    They are the beginnings of paragraphs; if these are few, of lines, of sentences, or of any characters.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -125,7 +125,16 @@ class Places:
         self._inside_character = np.array([piece[:1] >= b"\x80" and piece[:1] < b"\xc0" for piece in pieces])
 
     def openings(self, ids: np.ndarray, start: int, label: int) -> np.ndarray:
-        """Of ids [N] that begin at `start` of a stream: (position, `label`) int64 [n, 2], `SPACING` and more apart."""
+        """Finds places at least `SPACING` tokens apart.
+
+        Args:
+            ids: Token ids [N].
+            start: Position of the first of them in the stream.
+            label: Label id of the document, or -1.
+
+        Returns:
+            (position, label), int64 [n, 2].
+        """
         line, least = self._ends_line[ids], len(ids) // token_files.OPENING_TOKENS
         found = np.flatnonzero(self._ends_paragraph[ids[:-1]] | (line[:-1] & np.append(False, line[:-2]))) + 1
         for flags in (line, self._ends_sentence[ids], ~np.append(self._inside_character[ids[1:]], True)):
@@ -144,9 +153,18 @@ def encode_parts(
     facts: Mapping[str, str] | None = None,
     encode: Encode | None = None,
 ) -> None:
-    """Writes the ids of all parts, each with its split, to a new `folder`, and `facts` to its summary.
+    """Encodes parts of documents into a new folder.
 
-    `encode` makes of batches of texts the ids of each; by default those of the likeliest pieces.
+    Args:
+        parts: The name of a split, "train" or "valid", and a part that belongs to it.
+        tokenizer: Vocabulary.
+        folder: Folder to create. It appears when it is complete.
+        progress: Called with the number of characters encoded since the last call.
+        facts: Further values for tokens.json.
+        encode: Turns batches of texts into the ids of each text; by default the likeliest segmentation, on all cores.
+
+    Raises:
+        TextgenError: The text cannot be encoded, or the disk is full.
     """
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
     with new_folder(folder) as temporary, ExitStack() as files:

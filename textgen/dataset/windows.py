@@ -1,12 +1,12 @@
-"""Where the windows of a row begin and end: all equally long, or some of them shorter, drawn by lot.
+"""Where the windows of a row begin and end: all of the same length, or some of them shorter, at random.
 
-With windows of one length the same tokens stand at their borders whenever the text is read from the same place, and
-never teach the network what came before (Merity, Keskar & Socher 2018, arXiv:1708.02182, section 5). As each length is
-compiled by itself, there are few. Windows come in cycles of 20, each of the same lengths in another order, so that an
-epoch has always as many windows and any of them is found without those before:
+If all windows have one length, the same tokens stand at their borders whenever the text is read from the same place,
+and no gradient reaches from them to the text before (Merity, Keskar & Socher 2018, arXiv:1708.02182, section 5). Each
+length is compiled separately, so there are few. Windows come in cycles of 20. All cycles have the same lengths in
+different orders, so every epoch has the same number of windows, and each is found without those before it:
 
     T = 8, random_bptt 0.1      8 8 8 4 8 8 8 8 8 8 8 8 8 8 8 8 2 8 8 8 | 8 4 8 8 8 8 ... | 8 8 8
-                                a cycle                                 | another one     | too few for a cycle
+                                a cycle                                 | another cycle   | too few for a cycle
 """
 
 from __future__ import annotations
@@ -21,16 +21,28 @@ import numpy as np
 from textgen.dataset.permutation import Permutation
 
 CYCLE = 20  # windows
-QUARTERS = (2, 1, 3)  # of T, that the short windows of a cycle have, in turn
+QUARTERS = (2, 1, 3)  # lengths of the short windows of a cycle, in quarters of T, in turn
 
 
 @dataclass(frozen=True)
 class Windows:
-    """The windows of rows of `row_length` tokens; the order of lengths is a function of (seed, epoch)."""
+    """The windows of a row. The order of their lengths depends on (seed, epoch) only.
+
+    Attributes:
+        row_length: Tokens in a row.
+        sequence_length: Tokens in a window, at most (T).
+        random_bptt: Fraction of windows that are shorter.
+        seed: Seed of the order.
+
+    Example:
+        >>> windows = Windows(row_length=10, sequence_length=4)
+        >>> [windows.window(0, number) for number in range(len(windows))]
+        [(0, 4), (4, 4), (8, 4)]
+    """
 
     row_length: int
-    sequence_length: int  # T: tokens in a window, at most
-    random_bptt: float = 0.0  # share of windows that are shorter
+    sequence_length: int
+    random_bptt: float = 0.0
     seed: int = 0
 
     def __len__(self) -> int:
@@ -38,7 +50,7 @@ class Windows:
         return self._cycles * CYCLE + -(-rest // self.sequence_length)
 
     def window(self, epoch: int, number: int) -> tuple[int, int]:
-        """The place in the row where a window begins, and its length."""
+        """Where a window of an epoch begins in the row, and its length. The last one may end beyond the row."""
         cycle_number, place = divmod(number, CYCLE)
         if cycle_number >= self._cycles:
             after = number - self._cycles * CYCLE
@@ -48,7 +60,7 @@ class Windows:
 
     @cached_property
     def _lengths(self) -> np.ndarray:
-        """Of a cycle, not in order."""
+        """Lengths of the windows of a cycle, before they are shuffled."""
         num_short = math.ceil(round(CYCLE * self.random_bptt, 6))  # at least one, if any
         short = [max(1, self.sequence_length * quarters // 4) for quarters in islice(cycle(QUARTERS), num_short)]
         return np.array([*short, *[self.sequence_length] * (CYCLE - num_short)])
@@ -59,5 +71,5 @@ class Windows:
 
     @property
     def _cycles(self) -> int:
-        """Whole ones."""
+        """Whole cycles in a row."""
         return self.row_length // self._cycle_length

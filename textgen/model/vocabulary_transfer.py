@@ -11,7 +11,7 @@ from textgen.tokenizer.tokenizer import Tokenizer
 VOCAB_AXIS = {"embedding/table": 0, "head/kernel": 1, "head/bias": 0}  # along which pieces stand, by weight
 
 
-def shared_pieces(source: Tokenizer, target: Tokenizer) -> tuple[list[int], list[int]]:
+def shared_tokens(source: Tokenizer, target: Tokenizer) -> tuple[list[int], list[int]]:
     """The ids of the pieces that both have, first in `source`, then in `target`."""
     pairs = {pair: id for id, pair in enumerate(zip(source.pieces(), source.piece_bytes, strict=True))}
     found = [
@@ -29,7 +29,7 @@ def carried_over(
 
     Pieces that only `target` has are as they are in `fresh`, the weights of that network before training.
     """
-    theirs, ours = shared_pieces(source, target)
+    theirs, ours = shared_tokens(source, target)
     result = dict(weights)
     for name in weights.keys() & VOCAB_AXIS.keys():
         table, known = fresh[name].copy(), weights[name]

@@ -1,10 +1,11 @@
-"""What resuming needs: weights, optimizer, carried recurrent state and position.
+"""Checkpoints: weights, optimizer, averages, carried recurrent state and position, to resume a run from.
 
-Each checkpoint is a folder that is whole or absent; the one before stays until the next is complete.
+Each checkpoint is a folder that is complete or absent. The one before it stays until the next is complete.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -27,17 +28,54 @@ STEP = "step-([0-9]{1,18})"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Tensors by name, and where the run stands as plain values."""
+    """The contents of a checkpoint.
+
+    Attributes:
+        tensors: Arrays by name, such as `weights/lstm_0/kernel`.
+        position: Values of `textgen.training.position.Position`, ready for JSON.
+    """
 
     tensors: dict[str, np.ndarray]
     position: dict[str, Any]
 
 
-def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int = 2) -> None:
-    """Writes the checkpoint of a step and drops all but the newest `keep` that are sound.
+class CheckpointTimer:
+    """Tells when a checkpoint is due, by the seconds of training.
 
-    Those of later steps belong to a past that did not last: a run goes back only over damaged ones.
-    Raises `TextgenError` where the disk does not take it; the ones before are then untouched.
+    Example:
+        >>> timer = CheckpointTimer(minutes=10)
+        >>> timer.restart(30.0)
+        >>> timer.is_due(600.0), timer.is_due(630.0)
+        (False, True)
+    """
+
+    def __init__(self, minutes: float) -> None:
+        """A timer of which a checkpoint is due at once, and then every `minutes`."""
+        self._seconds = 60 * minutes
+        self._saved_at = -math.inf
+
+    def is_due(self, seconds: float) -> bool:
+        """Whether a checkpoint is due after so many seconds of training."""
+        return seconds - self._saved_at >= self._seconds
+
+    def restart(self, seconds: float) -> None:
+        """Notes that a checkpoint has been written."""
+        self._saved_at = seconds
+
+
+def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int = 2) -> None:
+    """Writes a checkpoint and removes all but the newest intact ones.
+
+    Checkpoints of later steps are removed too: the run has returned to an earlier one because they were damaged.
+
+    Args:
+        folder: Folder of all checkpoints of the run.
+        step: Updates of the weights so far.
+        checkpoint: What to write.
+        keep: Checkpoints to keep, this one included.
+
+    Raises:
+        TextgenError: It cannot be written. Earlier checkpoints are then untouched.
     """
     sweep(folder)
     path = _path(folder, step)
@@ -49,9 +87,18 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int =
 
 
 def check_room(folder: Path, tensors: Mapping[str, np.ndarray], keep: int) -> None:
-    """Raises `TrainingError` if the disk has no room for the checkpoints that a run will need.
+    """Checks that the disk has room for the files of a run.
 
-    They are `keep` of them, one more while it is written, and the saved model, which is written anew beside the old.
+    They are `keep` checkpoints, one more while it is written, and the saved model, which is rewritten beside the old
+    one.
+
+    Args:
+        folder: Folder of the checkpoints; it need not exist.
+        tensors: Arrays of a checkpoint.
+        keep: Checkpoints to keep.
+
+    Raises:
+        TrainingError: There is too little room.
     """
     each = sum(array.nbytes for array in tensors.values())
     weights = sum(array.nbytes for name, array in tensors.items() if name.startswith("weights/"))
@@ -66,15 +113,23 @@ def check_room(folder: Path, tensors: Mapping[str, np.ndarray], keep: int) -> No
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether a run can try to go on from what is there; that it is sound, `newest_checkpoint` finds out."""
+    """Whether there is any checkpoint, intact or not."""
     return any(os.path.lexists(path / MANIFEST) for path in _checkpoints(folder))
 
 
 def newest_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
-    """The newest checkpoint that verifies, and what is wrong with newer ones that do not.
+    """Reads the newest intact checkpoint.
 
-    Sweeps the folder first, so nobody may be writing to it.
-    Raises `SavedModelError` where there is none.
+    Removes leftovers of interrupted writes first, so no other process may be writing to the folder.
+
+    Args:
+        folder: Folder of all checkpoints of a run.
+
+    Returns:
+        The checkpoint, and a line for each newer one that is damaged.
+
+    Raises:
+        SavedModelError: There is no intact checkpoint.
     """
     sweep(folder)
     skipped: list[str] = []
@@ -92,7 +147,7 @@ def newest_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """The folders of all checkpoints, in the order of their steps; nothing is found behind a link."""
+    """The folders of all checkpoints by rising step. Links are not followed."""
     if folder.is_symlink():
         raise SavedModelError(f"{folder} is a link, and no link in the folder of a model is followed.")
     found = {int(match[1]): path for path in folder.glob("step-*") if (match := re.fullmatch(STEP, path.name))}
@@ -100,7 +155,7 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _superfluous(folder: Path, step: int, keep: int) -> list[Path]:
-    """Every checkpoint but that of `step`, just written, and the newest sound ones before it, `keep` together."""
+    """All checkpoints except the one just written and the newest intact ones before it, `keep` in total."""
     *before, _ = [path for path in _checkpoints(folder) if int(path.name.removeprefix("step-")) <= step]
     kept = [_path(folder, step)]
     for path in reversed(before):
@@ -114,7 +169,7 @@ def _path(folder: Path, step: int) -> Path:
 
 
 def _files(path: Path) -> tuple[Path, Path]:
-    """Where tensors and position of a checkpoint are, once they verify. Raises `SavedModelError`."""
+    """The files of a checkpoint, verified. Raises `SavedModelError`."""
     if path.is_symlink():
         raise SavedModelError(f"{path} is a link, and no link in the folder of a model is followed.")
     entries = read_manifest(path)["files"]

@@ -22,6 +22,9 @@ INITIAL = ("recurrent_initializer", "forget_bias")
 FIXED_ON_RESUME = (*INITIAL, "sequence_length", "random_bptt", "subword_alpha", "valid_fraction", "seed")
 """A run's position in the text depends on these, so a resumed run keeps them."""
 
+BUDGETS = ("epochs", "steps", "minutes")
+"""Limits of the length of a run; the one reached first ends it."""
+
 SCHEDULE, OPTIMIZER, AVERAGING = "Learning rate schedule", "Optimizer", "Weight averaging"
 REGULARIZATION, WINDOWS, VALIDATION = "Regularization", "Batches and state", "Validation and checkpoints"
 LARGE = 1 << 20
@@ -31,7 +34,7 @@ LARGE = 1 << 20
 class TrainingConfig(SplitConfig):
     """How the network is trained.
 
-    The budget is `epochs`, `steps` or `minutes`; of several, the one that is spent first ends the run.
+    The length is limited by `epochs`, `steps` or `minutes`; of several, the one reached first ends the run.
 
     Example:
         >>> TrainingConfig(batch_size=16, gradient_accumulation_steps=4).num_streams
@@ -149,7 +152,7 @@ class TrainingConfig(SplitConfig):
     )  # fmt: skip
 
     def check(self) -> None:
-        """Checks what the fields say together."""
+        """Checks combinations of fields."""
         if self.optimizer == "asgd" and self.weight_averaging != "none":
             raise ConfigError("The optimizer asgd averages by itself: leave out weight_averaging, or choose sgd.")
         if self.schedule == "inverse-sqrt" and not self.warmup_fraction:

@@ -11,6 +11,7 @@ of TensorFlow, which knows no passwords. The first of them is the chief, which a
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import shutil
@@ -184,19 +185,25 @@ def require_shares(batch_size: int, replicas: int) -> None:
 def deadline(seconds: float | None) -> Iterator[Callable[[], None]]:
     """Ends this process if `seconds` pass without the block ending, or a call of what it gives.
 
-    By the system's alarm signal, since TensorFlow lets no Python code run while it waits for another process.
+    TensorFlow lets no Python code run while it waits for another process. The system's alarm signal ends it or, where
+    there is none, as on Windows, the watchdog thread of `faulthandler`, which needs no Python code either.
     """
+    has_alarm = hasattr(signal, "setitimer")
 
     def beat() -> None:
-        if seconds:
+        if seconds and has_alarm:
             signal.setitimer(signal.ITIMER_REAL, seconds)
+        elif seconds:
+            faulthandler.dump_traceback_later(seconds, exit=True)
 
     beat()
     try:
         yield beat
     finally:
-        if seconds:
+        if seconds and has_alarm:
             signal.setitimer(signal.ITIMER_REAL, 0)
+        elif seconds:
+            faulthandler.cancel_dump_traceback_later()
 
 
 def start(name: str = "auto", start_timeout: float | None = None, *, trust_network: bool = False) -> Distribution:

@@ -1,34 +1,54 @@
-"""When a training goes wrong: which updates to leave out, and when to go back to the last checkpoint."""
+"""Decides which updates to leave out, and when to return to the last checkpoint."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-MOST_LEFT_OUT = 5  # updates in a row that may be left out before the run goes back
-HIGH_STEPS = 10  # losses in a row above the first one that count as a spike ...
-LEARNT = 0.8  # ... once the mean loss has been below this share of the first one
-MEMORY = 0.98  # of the running mean
-FIRST_SCALE, LEAST_SCALE, MOST_SCALE = 16.0, 2.0**-10, 2.0**16  # of losses that are sums over tokens
-PATIENT_STEPS = 500  # without overflow, before the scale is doubled
+MOST_LEFT_OUT = 5  # updates left out in a row before the run returns to a checkpoint
+HIGH_STEPS = 10  # losses in a row above the first one that count as divergence ...
+LEARNT = 0.8  # ... once the mean loss has been below this fraction of the first one
+MEMORY = 0.98  # decay rate of the running mean
 
 
 @dataclass
 class Health:
-    """How the losses of a run have been; a checkpoint keeps it."""
+    """The history of the losses of a run, as far as faults depend on it; a checkpoint keeps it.
 
-    first_nats: float | None = None  # loss of the first window
-    mean_nats: float = 0.0  # running mean
-    learnt: bool = False  # whether that mean was clearly below the first loss
-    left_out: int = 0  # updates, because loss or gradient was not finite
+    Attributes:
+        first_nats: Loss of the first window, in nats per token.
+        mean_nats: Running mean of the losses, in nats per token.
+        learnt: Whether that mean has been clearly below the first loss.
+        left_out: Updates left out because loss or gradient was not finite.
+        left_out_in_a_row: The same, since the last finite one.
+        high_in_a_row: Consecutive losses above the first one.
+        rollbacks: Returns to a checkpoint.
+    """
+
+    first_nats: float | None = None
+    mean_nats: float = 0.0
+    learnt: bool = False
+    left_out: int = 0
     left_out_in_a_row: int = 0
-    high_in_a_row: int = 0  # losses above the first one
+    high_in_a_row: int = 0
     rollbacks: int = 0
 
-    def note(self, nats: float, is_finite: bool) -> str:
-        """Takes down a loss; says why the run should go back to its last checkpoint, if it should.
+    def record(self, nats: float, is_finite: bool) -> str:
+        """Records a loss.
 
-        Single updates that would not be finite are left out without ado. A spike is a loss that, after the
-        network had learnt something, stays higher than before the first update.
+        Single updates that are not finite are left out. The run should return to its last checkpoint after several of
+        them in a row, or if the loss, once the network has learnt something, stays above that of the first step.
+
+        Args:
+            nats: Loss of a window, in nats per token.
+            is_finite: Whether loss and gradient are finite.
+
+        Returns:
+            Why to return to the last checkpoint; "" to continue.
+
+        Example:
+            >>> health = Health()
+            >>> [health.record(float("nan"), False) for _ in range(5)][-1]
+            'the loss or its gradient was not finite 5 times in a row'
         """
         if not is_finite:
             self.left_out += 1

@@ -1,25 +1,34 @@
-"""The scale of the loss in float16, where small gradients would vanish."""
+"""Loss scaling for float16, in which small gradients would vanish (Micikevicius et al. 2018, arXiv:1710.03740)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from textgen.training.loss_health import FIRST_SCALE, LEAST_SCALE, MOST_SCALE, PATIENT_STEPS
+FIRST_SCALE, LEAST_SCALE, MOST_SCALE = 16.0, 2.0**-10, 2.0**16  # of losses that are sums over tokens
+PATIENT_STEPS = 500  # without overflow, before the scale is doubled
 
 
 @dataclass
 class LossScale:
-    """By what a float16 run multiplies its loss, and divides its gradient again; a checkpoint keeps it.
+    """The factor of the loss, by which the gradient is divided again; a checkpoint keeps it.
 
-    float16 holds nothing below 6e-8 and nothing above 65504, so small gradients vanish without it and large ones
-    overflow with too much of it (Micikevicius et al. 2018, arXiv:1710.03740). Powers of 2 leave the digits alone.
+    float16 holds no number below 6e-8 or above 65504: small gradients vanish without a factor, and large ones overflow
+    if it is too large. Powers of 2 do not change the digits.
+
+    Attributes:
+        scale: The factor.
+        steps: Steps without overflow since it changed.
     """
 
     scale: float = FIRST_SCALE
-    steps: int = 0  # without overflow, since the scale changed
+    steps: int = 0
 
-    def note(self, is_finite: bool) -> bool:
-        """Takes down whether a gradient was finite. Says whether a smaller scale may mend it: then it is none yet."""
+    def record(self, is_finite: bool) -> bool:
+        """Records whether a gradient was finite, and adapts the scale.
+
+        Returns:
+            Whether the gradient may only have overflowed, so that a smaller scale can fix it. It is then no fault yet.
+        """
         if is_finite:
             self.steps += 1
             if self.steps == PATIENT_STEPS:

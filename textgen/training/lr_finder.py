@@ -1,8 +1,8 @@
-"""Which learning rate suits a network and a text: a short run in which it rises until the loss does, too.
+"""Finds a learning rate for a network and a text: a short run in which it rises until the loss does, too.
 
-Smith 2017 (arXiv:1506.01186, section 3.3). The rate grows by the same factor at each update. Far too small, nothing
-is learned; then the loss falls faster and faster, and at last the updates are so large that it rises. The rate where it
-falls most steeply is a good peak for a schedule.
+Smith 2017 (arXiv:1506.01186, section 3.3). The rate grows by the same factor at each update. At first it is too small
+to learn anything, then the loss falls faster and faster, until the updates are so large that it rises. The rate at
+which it falls most steeply is a good peak for a schedule.
 """
 
 from __future__ import annotations
@@ -18,24 +18,41 @@ import numpy as np
 from textgen.errors import TrainingError
 
 STEPS = 100  # updates at most
-LOWEST, HIGHEST = 1e-3, 1e3  # as shares of the rate that the plan has
-MEMORY = 0.9  # of the running mean that smooths the losses
-TOO_HIGH = 1.2  # times the first loss: there is nothing more to learn from larger rates
+LOWEST, HIGHEST = 1e-3, 1e3  # relative to the planned rate
+MEMORY = 0.9  # decay rate of the running mean that smooths the losses
+TOO_HIGH = 1.2  # relative to the first loss; a higher loss ends the sweep
 PLOT_ROWS, PLOT_COLUMNS = 12, 60
 
 
 @dataclass(frozen=True)
 class Point:
-    """One update of the sweep."""
+    """One update of a sweep.
+
+    Attributes:
+        learning_rate: Learning rate of the update.
+        nats_per_token: Smoothed loss before the update.
+    """
 
     learning_rate: float
-    nats_per_token: float  # smoothed, of the batch before the update
+    nats_per_token: float
 
 
-def sweep(learning_rate: float, batches: Iterable[Any], learn: Callable[[Any, float], float]) -> list[Point]:
-    """Raises the rate from far below to far above `learning_rate`; `learn` updates with a batch at a rate -> nats.
+def sweep_learning_rates(
+    learning_rate: float, batches: Iterable[Any], learn: Callable[[Any, float], float]
+) -> list[Point]:
+    """Trains with rates rising from far below to far above a given one.
 
-    Ends early when the loss is not finite, or clearly above the first one.
+    Ends early if the loss is not finite, or clearly above the first one.
+
+    Args:
+        learning_rate: Rate in the middle of the sweep.
+        batches: Batches to learn from.
+        learn: Updates the weights with a batch and a rate; returns the loss before it, in nats per token.
+
+    Example:
+        >>> points = sweep_learning_rates(1.0, range(1000), lambda batch, rate: 3.0)
+        >>> len(points), round(points[0].nats_per_token, 6)
+        (100, 3.0)
     """
     rates = np.geomspace(LOWEST * learning_rate, HIGHEST * learning_rate, STEPS).tolist()
     points: list[Point] = []
@@ -51,9 +68,9 @@ def sweep(learning_rate: float, batches: Iterable[Any], learn: Callable[[Any, fl
 
 
 def suggestion(points: Sequence[Point]) -> float:
-    """The rate at which the loss falls most steeply. Raises `TrainingError` where it never falls."""
+    """The rate at which the loss falls most steeply. Raises `TrainingError` if it never falls."""
     nats = np.array([point.nats_per_token for point in points])
-    slopes = np.gradient(nats) if len(nats) > 1 else np.zeros(1)  # of equal steps of the rate's logarithm
+    slopes = np.gradient(nats) if len(nats) > 1 else np.zeros(1)  # per step of the rate's logarithm
     steepest = int(np.argmin(slopes))
     if slopes[steepest] >= 0:
         raise TrainingError("The loss fell at no learning rate: is learning_rate, around which they are tried, right?")
@@ -61,14 +78,14 @@ def suggestion(points: Sequence[Point]) -> float:
 
 
 def describe(points: Sequence[Point], suggested: float) -> str:
-    """A table, a plot and the suggestion, for people."""
+    """Formats a sweep as a table, a plot and the suggested rate."""
     rows = [f"{point.learning_rate:>13.3g}  {point.nats_per_token:.4f}" for point in points[:: max(1, STEPS // 20)]]
-    head = "learning rate  nats a token"
+    head = "learning rate  nats per token"
     return "\n".join([head, *rows, "", *plot(points, suggested), "", f"Suggested: --learning-rate {suggested:g}"])
 
 
 def plot(points: Sequence[Point], suggested: float) -> list[str]:
-    """Lines of characters: nats upwards, the logarithm of the rate to the right, the suggestion a bar."""
+    """Plots a sweep in text: loss upwards, logarithm of the rate to the right, a bar at the suggested rate."""
     nats = np.array([point.nats_per_token for point in points])
     rates = np.log([point.learning_rate for point in points])
     low, high = float(nats.min()), float(nats.max())

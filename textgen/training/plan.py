@@ -1,21 +1,24 @@
-"""What `textgen train corpus.txt` does when told nothing else: corpus, machine and budget -> settings.
+"""Chooses all settings of a run from the corpus, the machine and the time available.
 
-The rules are rough on purpose, and each can be overridden by its field:
+The rules are rough on purpose. Any setting that is given replaces the planned value:
 
-- vocabulary: what the corpus supports (see `textgen.tokenizer.tokenizer.choose_vocab_size`);
-- length: passes over the text, fewer the longer it is (a recurrent network learns most in the first ones),
-  and never so many that it learns the text by heart;
-- batch: small for a short text, so that each pass makes enough updates; as many rows for each replica;
-- size: the largest preset that the corpus can feed and that sees, within the budget, twice as many tokens as
-  it has parameters (a larger network learns more from a token, but reads fewer of them);
+- vocabulary: as large as the corpus supports (see `textgen.tokenizer.vocabulary.choose_vocab_size`);
+- length: passes over the text, fewer for a longer text, because a recurrent network learns most in the first passes,
+  and never so many that it memorises the text;
+- batch: small for a short text, so that each pass makes enough updates; a multiple of the number of replicas;
+- size: the largest preset that the corpus supports and that sees, within the budget, twice as many tokens as it has
+  parameters (a larger network learns more from a token, but reads fewer of them);
 - dropout and weight decay: by how often each token is seen; learning rate: by the width of the layers.
+
+`make_plan` computes a chain of results, each from those before it: facts about the corpus, the vocabulary, the
+network, the training, and the estimates.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from textgen.corpus.config import CorpusConfig
@@ -40,50 +43,129 @@ from textgen.training.distribution import Shares, require_shares
 from textgen.training.presets import SIZES
 from textgen.wording import counted
 
-LEAST_CHARACTERS = 1000  # of a corpus; from less nothing can be learned and held out
-PATIENT_MINUTES = 15.0  # a run without a budget is planned not to take longer
-EFFICIENCY = {
-    "float32": 0.8,
-    "bfloat16": 1.05,
-    "float16": 0.5,
-}  # of the speed at float32 matrix products that training reaches
-STEP_SECONDS = 0.006  # that an update takes besides
+LEAST_CHARACTERS = 1000  # of a corpus; a shorter one leaves nothing to learn from and to hold out
+PATIENT_MINUTES = 15.0  # a run without a budget is planned to take no longer
+EFFICIENCY = {"float32": 0.8, "bfloat16": 1.05, "float16": 0.5}  # training speed relative to float32 matrix products
+STEP_SECONDS = 0.006  # overhead of an update
 TENSORFLOW = 800_000_000  # bytes, with XLA and its compiler
 SMALL_LAYER = 80  # units that cost as much as the rest of a step; narrow layers are less efficient
-SHORTEST = 8  # tokens of a window, unless it is set
-MOST_PASSES = 30.0  # over a text; more would only learn it by heart
-UPDATES_PER_PASS = 48  # that a short text should make, at batches of at least 4 streams
+SHORTEST = 8  # tokens of a planned window, at least
+MOST_PASSES = 30.0  # over a text; more would only memorise it
+UPDATES_PER_PASS = 48  # that a short text should make, in batches of at least 4 sequences
 TOKENS_PER_PARAMETER = 2.0  # that a network should see within its budget
-REGULARISERS = ("dropout", "embedding_dropout", "word_dropout", "weight_drop")  # may change from run to run
-RATES = {"sgd": 20.0, "asgd": 20.0, "rmsprop": 1e-3, "lamb": 1e-2}  # learning rates; Adam's goes by the width
-GRADIENT_DECAY = 1.2e-6  # weight decay where it is part of the gradient, as AWD-LSTM has it
+REGULARISERS = ("dropout", "embedding_dropout", "word_dropout", "weight_drop")  # may differ when fine-tuning
+RATES = {"sgd": 20.0, "asgd": 20.0, "rmsprop": 1e-3, "lamb": 1e-2}  # learning rates; Adam's depends on the width
+GRADIENT_DECAY = 1.2e-6  # weight decay that is part of the gradient, as in AWD-LSTM
 LARGEST_FOR = ((40_000, "tiny"), (400_000, "small"), (20_000_000, "medium"))  # tokens of training text
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A run, settled before it starts. The estimates are rough, the settings are what will be done."""
+class Sources:
+    """What a run uses besides its corpus.
 
-    corpus: Corpus | PreparedCorpus
-    valid: Corpus | None
-    start: ModelFolder | None  # fine-tuned instead of starting from nothing
-    tokenizer: Tokenizer | None  # taken over instead of trained
-    corpus_config: CorpusConfig
-    tokenizer_config: TokenizerConfig
-    model_config: ModelConfig  # its vocab_size is an estimate until the vocabulary is trained
-    training_config: TrainingConfig
+    Attributes:
+        valid: Held-out text; None to hold out a fraction of the corpus.
+        start: Model to fine-tune; None to start from random weights.
+        tokenizer: Vocabulary to use; None to train one, or to keep that of `start`.
+    """
+
+    valid: Corpus | None = None
+    start: ModelFolder | None = None
+    tokenizer: Tokenizer | None = None
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a run is planned for.
+
+    Attributes:
+        flops: Float32 matrix product operations per second of all devices together; measured if None.
+        shares: Replicas, processes and machines among which each batch is divided.
+    """
+
+    flops: float | None = None
+    shares: Shares = field(default_factory=Shares)
+
+
+@dataclass(frozen=True)
+class CorpusFacts:
+    """What is known of the corpus before a vocabulary is chosen.
+
+    Attributes:
+        stats: Counts of characters, words, documents and bytes.
+        labels: Labels of documents that the model learns.
+        valid_fraction: Fraction of the corpus to hold out, if there is no held-out text of its own.
+    """
+
     stats: CorpusStats | SplitSummary
-    labels: tuple[str, ...]  # that documents have and the model learns
-    preset: str | None  # the size was chosen from these, unless single settings made it up
-    tokens: int  # estimated, of training text
-    tokens_per_second: float  # estimated
-    seconds: float  # estimated
-    memory_bytes: int  # estimated, at the peak of training
+    labels: tuple[str, ...]
+    valid_fraction: float
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The vocabulary, and what the corpus comes to in its tokens.
+
+    Attributes:
+        tokenizer: Tokenizer to use; None if one is trained.
+        config: Settings of the tokenizer.
+        size: Tokens in the vocabulary (V); an estimate until it is trained.
+        tokens: Tokens of training text, estimated.
+    """
+
+    tokenizer: Tokenizer | None
+    config: TokenizerConfig
+    size: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """What a run is expected to need. All numbers are rough.
+
+    Attributes:
+        tokens: Tokens of training text.
+        tokens_per_second: Speed of training.
+        seconds: Duration of the run.
+        memory_bytes: Peak memory of training on one machine.
+    """
+
+    tokens: int
+    tokens_per_second: float
+    seconds: float
+    memory_bytes: int
 
     @property
     def epochs(self) -> float:
-        """Passes over the training text, estimated where the budget is time."""
+        """Passes over the training text."""
         return self.seconds * self.tokens_per_second / self.tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All settings of a run, known before it starts.
+
+    Attributes:
+        corpus: Text to train on.
+        sources: Held-out text, base model and vocabulary, where there are any.
+        facts: Counts and labels of the corpus.
+        corpus_config: How the corpus is read; the document mode is settled.
+        tokenizer_config: How the vocabulary is trained.
+        model_config: Shape of the network; its vocab_size is an estimate until the vocabulary is trained.
+        training_config: How the network is trained.
+        preset: Name of the chosen size; None if the size was given by single settings or by a base model.
+        estimates: Expected duration, speed and memory.
+    """
+
+    corpus: Corpus | PreparedCorpus
+    sources: Sources
+    facts: CorpusFacts
+    corpus_config: CorpusConfig
+    tokenizer_config: TokenizerConfig
+    model_config: ModelConfig
+    training_config: TrainingConfig
+    preset: str | None
+    estimates: Estimates
 
 
 def make_plan(
@@ -91,93 +173,64 @@ def make_plan(
     settings: Mapping[str, Any] | None = None,
     *,
     preset: str | None = None,
-    valid: Corpus | None = None,
-    start: ModelFolder | None = None,
-    tokenizer: Tokenizer | None = None,
-    flops: float | None = None,
-    shares: Shares | None = None,
+    sources: Sources = Sources(),
+    hardware: Hardware = Hardware(),
 ) -> Plan:
-    """Settles all settings: those given in flat `settings` as they are, the others from the corpus.
+    """Chooses all settings that are not given.
 
-    `flops` is the speed at float32 matrix products, in operations a second, of all devices together; measured when
-    not given. `shares` says among how many the batch will be shared.
-    Raises `CorpusError` when the text is too short and `ConfigError` for settings that cannot be.
+    Args:
+        corpus: Text to train on.
+        settings: Flat settings by name, of `CorpusConfig`, `TokenizerConfig`, `ModelConfig` and `TrainingConfig`.
+        preset: Size of the network, one of `textgen.training.presets.SIZES`; chosen if None.
+        sources: Held-out text, base model and vocabulary.
+        hardware: Speed, and how many devices share the work.
+
+    Returns:
+        The plan, for `textgen.training.run.train`.
+
+    Raises:
+        CorpusError: The text is too short.
+        ConfigError: A setting is unknown or out of range, or contradicts another one or the base model.
     """
-    settings = dict(settings or {})
-    _refuse_unknown(settings, preset, start)
-    from_dict(TrainingConfig, select(TrainingConfig, settings))  # complains before they are counted with
-    from_dict(ModelConfig, {"vocab_size": MAX_VOCAB_SIZE, **select(ModelConfig, settings)})
+    given = dict(settings or {})
+    _refuse_unknown(given, preset, sources.start)
+    from_dict(TrainingConfig, select(TrainingConfig, given))  # checks the values before they are used
+    from_dict(ModelConfig, {"vocab_size": MAX_VOCAB_SIZE, **select(ModelConfig, given)})
     if isinstance(corpus, PreparedCorpus):
-        settings = _fit_prepared(corpus, settings, valid, start.tokenizer if start else tokenizer)
-        tokenizer = corpus.tokenizer
-    stats = corpus.stats()
-    if stats.characters < LEAST_CHARACTERS:
-        raise CorpusError(
-            f"The corpus has {counted(stats.characters, 'character')}, too few to learn from: give at least "
-            f"{LEAST_CHARACTERS:,}, better 50,000 or more."
-        )
-    if start and tokenizer is None and not select(TokenizerConfig, settings):
-        tokenizer = start.tokenizer
-    tokenizer_config = _plan_tokenizer(settings, tokenizer)
-    if isinstance(corpus, PreparedCorpus):
-        labels = corpus.tokenizer.labels
-        vocab_size, tokens = corpus.tokenizer.vocab_size, len(corpus.data().train)
-    else:
-        fraction = 0.0 if valid else settings.setdefault("valid_fraction", share_to_hold_out(corpus.stats().bytes))
-        labels = tuple(worth_learning(corpus.labels()))
-        vocab_size = tokenizer.vocab_size if tokenizer else _vocab_size(tokenizer_config, corpus.stats())
-        vocab_size += _num_new_labels(labels, tokenizer)
-        tokens = max(1, int(_tokens(tokenizer_config.tokenizer, corpus.stats()) * (1 - fraction)))
-    shares = shares or Shares()
-    flops = flops or measure_flops(shares.replicas, shares.machines)
-    if settings.get("precision", "auto") == "auto":
-        settings["precision"] = best_precision()
-    if start:
-        model, preset = start.model_config, None
-        model = replace(model, **{k: v for k, v in settings.items() if k in REGULARISERS}, vocab_size=vocab_size)
-    else:
-        model, preset = _plan_model(settings, preset, vocab_size, tokens, flops, shares.replicas)
-    speed = tokens_per_second(model, flops, settings["precision"])
-    training = _plan_training(settings, model, tokens, speed, shares.replicas, fine_tuning=start is not None)
-    require_shares(training.batch_size, shares.replicas)
-    _refuse_unknown_layers(training, model)
-    if labels and model.direction != "forward":
-        raise ConfigError(
-            "Labels stand before a text, where only a network of direction forward begins: leave labels out, or "
-            f"direction {model.direction}."
-        )
-    if training.subword_alpha:
-        require_sampling(tokenizer_config.tokenizer)
-    step_tokens = training.num_streams * training.sequence_length
-    speed = tokens_per_second(model, flops, settings["precision"], step_tokens)
-    if tokens < step_tokens:
-        raise CorpusError(
-            f"The corpus makes about {counted(tokens, 'token')} to train on, less than one batch of "
-            f"{training.num_streams} x {training.sequence_length}: give more text, or a smaller batch_size or "
-            "sequence_length"
-            + (f"; batch_size is at least {shares.replicas}, the number of replicas." if shares.replicas > 1 else ".")
-        )
-    seconds = _seconds(training, tokens, speed)
-    if not start:
-        model = _plan_dropout(settings, model, epochs=seconds * speed / tokens)
+        given = _without_prepared(corpus, given, sources)
+    facts = _corpus_facts(corpus, given, sources)
+    vocabulary = _plan_vocabulary(corpus, facts, given, sources)
+    basis = _basis(facts, vocabulary, given, sources, hardware)
+    model, preset = _plan_model(basis, preset) if sources.start is None else (_same_model(basis, sources.start), None)
+    training = _plan_training(basis, model)
+    _refuse_contradictions(basis, facts, vocabulary, model, training)
+    estimates = _estimate(basis, model, training)
+    if sources.start is None:
+        model = _plan_dropout(given, model, estimates.epochs)
     return Plan(
-        corpus, valid, start, tokenizer,
-        replace(corpus.config, documents=corpus.documents_mode), tokenizer_config, model, training,
-        stats, labels, preset, tokens, speed, seconds, _memory_of_a_machine(model, training, shares),
-    )  # fmt: skip
+        corpus=corpus,
+        sources=replace(sources, tokenizer=vocabulary.tokenizer),
+        facts=facts,
+        corpus_config=replace(corpus.config, documents=corpus.documents_mode),
+        tokenizer_config=vocabulary.config,
+        model_config=model,
+        training_config=training,
+        preset=preset,
+        estimates=estimates,
+    )
 
 
-def _fit_prepared(
-    corpus: PreparedCorpus, settings: Mapping[str, Any], valid: Corpus | None, tokenizer: Tokenizer | None
-) -> dict[str, Any]:
-    """The settings without those that the prepared folder has settled. Raises `ConfigError` where they differ."""
-    if valid:
+# === Checks of what is given ===
+
+
+def _without_prepared(corpus: PreparedCorpus, given: Mapping[str, Any], sources: Sources) -> dict[str, Any]:
+    """The settings without those that a prepared folder has fixed. Raises `ConfigError` where they differ."""
+    if sources.valid:
         raise ConfigError(f"{corpus.folder} has held-out text of its own: leave valid out.")
-    settled = {**select(CorpusConfig, settings), **select(TokenizerConfig, settings)}
-    settled |= {name: value for name, value in settings.items() if name == "valid_fraction"}
-    corpus.require(settled, tokenizer)
-    rest = {name: value for name, value in settings.items() if name not in settled}
-    return rest | {"valid_fraction": corpus.settings.valid_fraction}
+    fixed = {**select(CorpusConfig, given), **select(TokenizerConfig, given)}
+    fixed |= {name: value for name, value in given.items() if name == "valid_fraction"}
+    corpus.require(fixed, sources.start.tokenizer if sources.start else sources.tokenizer)
+    return {name: value for name, value in given.items() if name not in fixed}
 
 
 def _refuse_unknown(settings: Mapping[str, Any], preset: str | None, start: ModelFolder | None) -> None:
@@ -196,13 +249,68 @@ def _refuse_unknown(settings: Mapping[str, Any], preset: str | None, start: Mode
         )
 
 
+def _refuse_contradictions(
+    basis: _Basis, facts: CorpusFacts, vocabulary: Vocabulary, model: ModelConfig, training: TrainingConfig
+) -> None:
+    """Raises `ConfigError` for settings that exclude each other, `CorpusError` for less text than a batch."""
+    replicas = basis.shares.replicas
+    require_shares(training.batch_size, replicas)
+    _refuse_unknown_layers(training, model)
+    if facts.labels and model.direction != "forward":
+        raise ConfigError(
+            "Labels stand before a text, where only a network of direction forward begins: leave labels out, or "
+            f"direction {model.direction}."
+        )
+    if training.subword_alpha:
+        require_sampling(vocabulary.config.tokenizer)
+    if basis.tokens < training.num_streams * training.sequence_length:
+        raise CorpusError(
+            f"The corpus makes about {counted(basis.tokens, 'token')} to train on, less than one batch of "
+            f"{training.num_streams} x {training.sequence_length}: give more text, or a smaller batch_size or "
+            "sequence_length"
+            + (f"; batch_size is at least {replicas}, the number of replicas." if replicas > 1 else ".")
+        )
+
+
 def _refuse_unknown_layers(training: TrainingConfig, model: ModelConfig) -> None:
     layers = list(dict.fromkeys(name.split("/")[0] for name in model.weight_shapes()))
     for name in training.freeze_layers:
         if name not in layers:
             raise ConfigError(f"There is no layer {name!r} to freeze. There are: {', '.join(layers)}.")
     if set(layers) == set(training.freeze_layers):
-        raise ConfigError("All layers are frozen, so nothing is left to train: leave one out of freeze.")
+        raise ConfigError("All layers are frozen, so nothing is left to train: leave one out of freeze_layers.")
+
+
+# === Corpus and vocabulary ===
+
+
+def _corpus_facts(corpus: Corpus | PreparedCorpus, given: Mapping[str, Any], sources: Sources) -> CorpusFacts:
+    stats = corpus.stats()
+    if stats.characters < LEAST_CHARACTERS:
+        raise CorpusError(
+            f"The corpus has {counted(stats.characters, 'character')}, too few to learn from: give at least "
+            f"{LEAST_CHARACTERS:,}, better 50,000 or more."
+        )
+    if isinstance(corpus, PreparedCorpus):
+        return CorpusFacts(stats, corpus.tokenizer.labels, corpus.settings.valid_fraction)
+    default = TrainingConfig.valid_fraction if sources.valid else share_to_hold_out(stats.bytes)
+    return CorpusFacts(stats, tuple(worth_learning(corpus.labels())), given.get("valid_fraction", default))
+
+
+def _plan_vocabulary(
+    corpus: Corpus | PreparedCorpus, facts: CorpusFacts, given: Mapping[str, Any], sources: Sources
+) -> Vocabulary:
+    if isinstance(corpus, PreparedCorpus):
+        own = corpus.tokenizer
+        return Vocabulary(own, _plan_tokenizer(given, own), own.vocab_size, len(corpus.data().train))
+    tokenizer = sources.tokenizer
+    if sources.start and tokenizer is None and not select(TokenizerConfig, given):
+        tokenizer = sources.start.tokenizer
+    config, stats = _plan_tokenizer(given, tokenizer), corpus.stats()
+    size = tokenizer.vocab_size if tokenizer else _vocab_size(config, stats)
+    held_out = 0.0 if sources.valid else facts.valid_fraction
+    tokens = max(1, int(_tokens(config.tokenizer, stats) * (1 - held_out)))
+    return Vocabulary(tokenizer, config, size + _num_new_labels(facts.labels, tokenizer), tokens)
 
 
 def _plan_tokenizer(settings: Mapping[str, Any], tokenizer: Tokenizer | None) -> TokenizerConfig:
@@ -221,14 +329,14 @@ def _vocab_size(config: TokenizerConfig, stats: CorpusStats) -> int:
 
 
 def _num_new_labels(labels: Sequence[str], tokenizer: Tokenizer | None) -> int:
-    """Pieces that the labels need besides those that a tokenizer has."""
+    """Tokens that the labels add to those that a tokenizer has."""
     known = tokenizer.labels if tokenizer else ()
     new = len(set(labels).difference(known))
-    return new if known or not new else new + 1  # with the first comes that for no label
+    return new if known or not new else new + 1  # the first label adds the one for no label
 
 
 def _tokens(tokenizer: str, stats: CorpusStats) -> int:
-    """About how many tokens the corpus makes."""
+    """Estimated tokens of the whole corpus."""
     if tokenizer == "byte":
         return stats.bytes + stats.documents
     if tokenizer == "char":
@@ -239,83 +347,141 @@ def _tokens(tokenizer: str, stats: CorpusStats) -> int:
     return round(stats.characters / (3.3 * (1 - wide) + 1.25 * wide)) + stats.documents
 
 
-def _plan_model(
-    settings: Mapping[str, Any], preset: str | None, vocab_size: int, tokens: int, flops: float, replicas: int
-) -> tuple[ModelConfig, str | None]:
-    """The preset asked for, or the largest that corpus and budget can feed; single settings change it."""
-    own = {k: v for k, v in select(ModelConfig, settings).items() if k != "vocab_size"}
-    shape = {"hidden_units", "embedding_dim", "num_layers"} & own.keys()
-    if preset is None:
-        preset = _largest_preset(settings, vocab_size, tokens, flops, replicas)
-    values: dict[str, Any] = {**SIZES[preset], **own, "vocab_size": vocab_size}
+# === Network and training ===
+
+
+@dataclass(frozen=True)
+class _Basis:
+    """What the sizes of a run are computed from.
+
+    Attributes:
+        settings: Settings that were given, with precision and valid_fraction settled.
+        vocab_size: Tokens in the vocabulary (V).
+        tokens: Tokens of training text.
+        flops: Float32 matrix product operations per second.
+        shares: Replicas, processes and machines.
+        fine_tuning: Whether the run starts from a trained model.
+    """
+
+    settings: Mapping[str, Any]
+    vocab_size: int
+    tokens: int
+    flops: float
+    shares: Shares
+    fine_tuning: bool
+
+    def speed(self, model: ModelConfig, step_tokens: int = 2048) -> float:
+        """Estimated tokens per second of a network."""
+        return tokens_per_second(model, self.flops, self.settings["precision"], step_tokens)
+
+
+def _basis(
+    facts: CorpusFacts, vocabulary: Vocabulary, given: Mapping[str, Any], sources: Sources, hardware: Hardware
+) -> _Basis:
+    shares = hardware.shares
+    flops = hardware.flops or measure_flops(shares.replicas, shares.machines)
+    precision = given.get("precision", "auto")
+    settled = {
+        "valid_fraction": facts.valid_fraction,
+        "precision": best_precision() if precision == "auto" else precision,
+    }
+    is_fine_tuning = sources.start is not None
+    return _Basis({**given, **settled}, vocabulary.size, vocabulary.tokens, flops, shares, is_fine_tuning)
+
+
+def _same_model(basis: _Basis, start: ModelFolder) -> ModelConfig:
+    """The network of a base model, with the dropout rates that were given."""
+    rates = {name: value for name, value in basis.settings.items() if name in REGULARISERS}
+    return replace(start.model_config, **rates, vocab_size=basis.vocab_size)
+
+
+def _plan_model(basis: _Basis, preset: str | None) -> tuple[ModelConfig, str | None]:
+    """The given preset, or the largest that corpus and budget support, changed by single settings."""
+    own = {name: value for name, value in select(ModelConfig, basis.settings).items() if name != "vocab_size"}
+    preset = preset or _largest_preset(basis)
+    values: dict[str, Any] = {**SIZES[preset], **own, "vocab_size": basis.vocab_size}
     if "hidden_units" in own and "embedding_dim" not in own:
         values["embedding_dim"] = min(own["hidden_units"], 1024)
-    return from_dict(ModelConfig, values), None if shape else preset
+    has_own_shape = bool({"hidden_units", "embedding_dim", "num_layers"} & own.keys())
+    return from_dict(ModelConfig, values), None if has_own_shape else preset
 
 
-def _largest_preset(settings: Mapping[str, Any], vocab_size: int, tokens: int, flops: float, replicas: int) -> str:
+def _largest_preset(basis: _Basis) -> str:
     names = list(SIZES)
-    largest = next((name for most, name in LARGEST_FOR if tokens < most), names[-1])
+    largest = next((name for most, name in LARGEST_FOR if basis.tokens < most), names[-1])
+    direction = basis.settings.get("direction", ModelConfig.direction)
     for name in reversed(names[: names.index(largest) + 1]):
-        model = ModelConfig(vocab_size=vocab_size, **SIZES[name])
-        wanted = replace(model, direction=settings.get("direction", model.direction))
-        speed = tokens_per_second(wanted, flops, settings["precision"])
-        seconds = _seconds(_plan_training(settings, model, tokens, speed, replicas), tokens, speed)
-        recurrent = model.num_parameters - vocab_size * (model.embedding_dim + 1)  # rows of a table come cheap
+        model = ModelConfig(vocab_size=basis.vocab_size, **SIZES[name])
+        wanted = replace(model, direction=direction)
+        speed = basis.speed(wanted)
+        seconds = _seconds(_plan_training(basis, wanted), basis.tokens, speed)
+        recurrent = model.num_parameters - basis.vocab_size * (model.embedding_dim + 1)  # table rows cost little
         if seconds * speed >= TOKENS_PER_PARAMETER * recurrent:
             return name
     return names[0]
 
 
-def _plan_training(
-    settings: Mapping[str, Any],
-    model: ModelConfig,
-    tokens: int,
-    speed: float,
-    replicas: int,
-    *,
-    fine_tuning: bool = False,
-) -> TrainingConfig:
-    values = select(TrainingConfig, settings)
-    length = values.get("sequence_length", TrainingConfig.sequence_length)
-    if "batch_size" not in values:
-        rows = max(4, min(32, 1 << int(math.log2(max(1, tokens / (UPDATES_PER_PASS * length))))))
-        values["batch_size"] = math.ceil(rows / replicas) * replicas
-    streams = values["batch_size"] * values.get("accumulate", 1)
-    if "sequence_length" not in values:  # a short text makes a batch for many replicas only in shorter windows
-        while length > SHORTEST and streams * length > tokens:
-            length //= 2
-        values["sequence_length"] = length
-    if "learning_rate" not in values:
-        rate = min(5e-3, 4e-3 * (256 / model.hidden_units) ** 0.7)
-        rate = RATES.get(values.get("optimizer", TrainingConfig.optimizer), rate) * (1 - values.get("momentum", 0.0))
-        values["learning_rate"] = float(f"{rate * (0.3 if fine_tuning else 1):.2g}")
-    passes = MOST_PASSES
-    if not any(values.get(name) is not None for name in ("epochs", "steps", "minutes")):
-        passes = min(passes, max(1.0, 10 * (1_000_000 / tokens) ** 0.5), 60 * PATIENT_MINUTES * speed / tokens)
-    if values.get("epochs") is None and values.get("steps") is None:
-        values["epochs"] = float(f"{passes * (0.5 if fine_tuning else 1):.2g}")
+def _plan_training(basis: _Basis, model: ModelConfig) -> TrainingConfig:
+    """The training settings for a network; those that were given stay."""
+    given, speed = select(TrainingConfig, basis.settings), basis.speed(model)
+    values = {**_plan_batch(basis, given), "learning_rate": _plan_learning_rate(basis, model, given), **given}
+    if given.get("epochs") is None and given.get("steps") is None:
+        values["epochs"] = _plan_epochs(basis, given, speed)
     training = from_dict(TrainingConfig, values)
-    if "weight_decay" not in values and training.optimizer not in DECOUPLED:
-        training = replace(training, weight_decay=GRADIENT_DECAY)
-    elif "weight_decay" not in values:  # 0.02 for few passes over the text, 0.3 for as many as are any good
-        epochs = _seconds(training, tokens, speed) * speed / tokens
-        training = replace(training, weight_decay=float(f"{min(0.3, max(0.02, 0.01 * epochs)):.2g}"))
-    if "valid_tokens" not in values:  # so that validation takes a few per cent of the time
-        seen = _seconds(training, tokens, speed) * speed
-        share = int(0.15 * seen / training.num_validations)
-        training = replace(training, valid_tokens=min(200_000, max(4096, share)))
-    return training
+    seen = _seconds(training, basis.tokens, speed) * speed  # tokens
+    derived: dict[str, Any] = {}
+    if "weight_decay" not in given:  # decoupled: 0.02 for few passes over the text, 0.3 for as many as are useful
+        decoupled = float(f"{min(0.3, max(0.02, 0.01 * (seen / basis.tokens))):.2g}")
+        derived["weight_decay"] = decoupled if training.optimizer in DECOUPLED else GRADIENT_DECAY
+    if "valid_tokens" not in given:  # so that validation takes a few per cent of the time
+        derived["valid_tokens"] = min(200_000, max(4096, int(0.15 * seen / training.num_validations)))
+    return replace(training, **derived)
 
 
-def _plan_dropout(settings: Mapping[str, Any], model: ModelConfig, epochs: float) -> ModelConfig:
+def _plan_batch(basis: _Basis, given: Mapping[str, Any]) -> dict[str, int]:
+    """batch_size and sequence_length."""
+    length = given.get("sequence_length", TrainingConfig.sequence_length)
+    rows = max(4, min(32, 1 << int(math.log2(max(1, basis.tokens / (UPDATES_PER_PASS * length))))))
+    replicas = basis.shares.replicas
+    batch_size = given.get("batch_size", math.ceil(rows / replicas) * replicas)
+    streams = batch_size * given.get("gradient_accumulation_steps", 1)
+    if "sequence_length" not in given:  # a short text fills a batch for many replicas only with shorter windows
+        while length > SHORTEST and streams * length > basis.tokens:
+            length //= 2
+    return {"batch_size": batch_size, "sequence_length": length}
+
+
+def _plan_learning_rate(basis: _Basis, model: ModelConfig, given: Mapping[str, Any]) -> float:
+    rate = min(5e-3, 4e-3 * (256 / model.hidden_units) ** 0.7)
+    rate = RATES.get(given.get("optimizer", TrainingConfig.optimizer), rate) * (1 - given.get("momentum", 0.0))
+    return float(f"{rate * (0.3 if basis.fine_tuning else 1):.2g}")
+
+
+def _plan_epochs(basis: _Basis, given: Mapping[str, Any], speed: float) -> float:
+    passes = MOST_PASSES
+    if given.get("minutes") is None:
+        enough = max(1.0, 10 * (1_000_000 / basis.tokens) ** 0.5)
+        passes = min(passes, enough, 60 * PATIENT_MINUTES * speed / basis.tokens)
+    return float(f"{passes * (0.5 if basis.fine_tuning else 1):.2g}")
+
+
+def _plan_dropout(given: Mapping[str, Any], model: ModelConfig, epochs: float) -> ModelConfig:
     """More dropout the more often each token is seen: 0.1 for one pass, 0.35 for ten, at most 0.5."""
-    dropout = settings.get("dropout", round(min(0.5, 0.1 * math.log2(1 + epochs)), 2))
-    return replace(model, dropout=dropout, embedding_dropout=settings.get("embedding_dropout", round(dropout / 2, 2)))
+    dropout = given.get("dropout", round(min(0.5, 0.1 * math.log2(1 + epochs)), 2))
+    return replace(model, dropout=dropout, embedding_dropout=given.get("embedding_dropout", round(dropout / 2, 2)))
+
+
+# === Estimates ===
+
+
+def _estimate(basis: _Basis, model: ModelConfig, training: TrainingConfig) -> Estimates:
+    speed = basis.speed(model, training.num_streams * training.sequence_length)
+    seconds = _seconds(training, basis.tokens, speed)
+    return Estimates(basis.tokens, speed, seconds, _memory_of_a_machine(model, training, basis.shares))
 
 
 def _seconds(training: TrainingConfig, tokens: int, speed: float) -> float:
-    """About how long a run takes: as long as the budget that is spent first."""
+    """Estimated duration of a run: that of the budget that is spent first."""
     seconds = math.inf if training.minutes is None else 60 * training.minutes
     if training.steps is not None:
         seconds = min(seconds, training.steps * training.num_streams * training.sequence_length / speed)
@@ -325,9 +491,16 @@ def _seconds(training: TrainingConfig, tokens: int, speed: float) -> float:
 
 
 def tokens_per_second(model: ModelConfig, flops: float, precision: str, step_tokens: int = 2048) -> float:
-    """About how fast a network trains: six operations a weight and token, and a constant for each update.
+    """Estimates how fast a network trains: six operations per weight and token, and a constant time per update.
 
-    Where text is read in both directions, a token still counts once.
+    Args:
+        model: Shape of the network. With two directions, a token still counts once.
+        flops: Float32 matrix product operations per second.
+        precision: Precision of matrix products, "float32", "bfloat16" or "float16".
+        step_tokens: Tokens of an update.
+
+    Returns:
+        Tokens per second.
     """
     one = replace(model, direction=model.directions[0])
     products = one.num_parameters - (0 if model.tie_embeddings else model.vocab_size * model.embedding_dim)
@@ -345,21 +518,26 @@ def _memory_of_a_machine(model: ModelConfig, training: TrainingConfig, shares: S
 
 
 def training_memory(model: ModelConfig, training: TrainingConfig, shards: int = 1) -> int:
-    """About how many bytes training takes at its peak, with a batch in so many `shards`.
+    """Estimates the peak memory of training, in bytes.
 
-    A weight is kept with two moments and a gradient; each shard has a gradient of its own, and a copy of the weight
-    in the precision of products. Of each token, every layer keeps gates, h and c; one of them at a time is at work.
+    A weight is kept with two moments and a gradient. Each shard has a gradient of its own, and a copy of the weight in
+    the precision of products. For each token, every layer keeps gates, h and c; one layer at a time needs more.
+
+    Args:
+        model: Shape of the network.
+        training: Batch size, sequence length and precision.
+        shards: Parts of a batch that are computed side by side.
     """
-    from textgen.model.layers.head import CHUNK_ELEMENTS  # late: it brings TensorFlow
+    from textgen.model.layers.head import CHUNK_ELEMENTS  # late: it imports TensorFlow
 
     number = 4 if training.precision == "float32" else 2  # bytes
     weights = model.num_parameters * (16 + shards * (4 + number))
-    tables = model.vocab_size * model.embedding_dim * 8 * shards  # gradients of the output layer, being added up
+    tables = model.vocab_size * model.embedding_dim * 8 * shards  # sums of the output layer's gradients
     tokens = training.batch_size * training.sequence_length
     layers = model.num_layers * len(model.directions)
     activations = tokens * model.hidden_units * (layers * (5 * number + 4) + 8 * number)
     logits = min(tokens * model.vocab_size, shards * CHUNK_ELEMENTS) * (8 + 2 * number)
     if model.attention:
-        outputs = model.attention + training.sequence_length  # that each token looks at
+        outputs = model.attention + training.sequence_length  # that each token attends to
         activations += 4 * (5 * tokens * outputs + 4 * training.batch_size * outputs * model.hidden_units)
     return TENSORFLOW + weights + tables + activations + logits

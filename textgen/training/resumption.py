@@ -1,16 +1,16 @@
-"""What a resumed run takes over from its folder, and how far the folder is believed.
+"""Reads a run from its folder to resume it, and decides which paths in the folder to trust.
 
-The settings of a run and the places of its text are in training.json. A run goes on with the same text, vocabulary and
-network, or not at all: what is named again must be the same; what has changed is an error, whatever the cache holds.
+training.json holds the settings of a run and the paths of its text. A run resumes only with the same text, vocabulary
+and network. Whatever is named again must be the same; a changed text is an error, even if the cache holds the old one.
 
-A folder can come from somebody else, and paths in it could lead anywhere. They are followed only where training.json
-was written here (`textgen.saved_model.ownership`); else the user names the corpus again.
+A folder may come from another machine or user, and its paths could lead anywhere. They are followed only if
+training.json was signed here (`textgen.saved_model.ownership`); otherwise the user must name the corpus again.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.prepared_corpus import PreparedCorpus, open_corpus
-from textgen.dataset.token_cache import TokenData, prepare
+from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.errors import ConfigError, SavedModelError, TextgenError, TrainingError
 from textgen.model.config import ModelConfig
 from textgen.saved_model.layout import NGRAMS, TRAINING, read_training
@@ -28,11 +28,12 @@ from textgen.settings import from_dict, shown, to_dict
 from textgen.storage import MANIFEST, read_file, read_manifest, sha256, verified
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_BYTES, MODEL_FILE, Tokenizer, load_tokenizer
-from textgen.training.config import FIXED_ON_RESUME, TrainingConfig
+from textgen.training.config import BUDGETS, FIXED_ON_RESUME, TrainingConfig
+from textgen.training.run_setup import RunSetup, Say, quiet
 
-PATHS_BYTES = 1 << 23  # of the paths of a corpus that are written down, at most; those of a larger one are asked for
+PATHS_BYTES = 1 << 23  # paths of a corpus are recorded up to this size; beyond it the user names them when resuming
 
-RESUMED = {  # training.json, as far as resuming alone reads it
+RESUMED = {  # schema of the parts of training.json that only resuming reads
     "corpus": {
         "config": dict,
         "fingerprint": str,
@@ -46,57 +47,88 @@ RESUMED = {  # training.json, as far as resuming alone reads it
 
 
 @dataclass(frozen=True)
-class Named:
-    """What the user says again of a run that is resumed; what is not said is taken over from it."""
+class ResumeSources:
+    """What a run was started with, named again when it is resumed. The run remembers whatever is not named.
 
-    paths: Sequence[str | Path] = ()  # of the corpus, wherever it is now
-    valid: str | Path | None = None  # file of the held-out text
-    start: str | None = None  # model that the run was begun with
+    Attributes:
+        paths: Files of the corpus, where they are now.
+        valid: File of the held-out text.
+        start: Name of the model that the run fine-tunes.
+        tokenizer: The vocabulary.
+    """
+
+    paths: Sequence[str | Path] = ()
+    valid: str | Path | None = None
+    start: str | None = None
     tokenizer: Tokenizer | None = None
 
 
-@dataclass(frozen=True)
-class Resumed:
-    """A run as its folder has it, checked, with the settings that it goes on with."""
+def read_run(folder: Path, settings: Mapping[str, Any], sources: ResumeSources, say: Say = quiet) -> RunSetup:
+    """Reads and checks the run in a folder.
 
-    record: dict[str, Any]  # training.json
-    model_config: ModelConfig
-    tokenizer_config: TokenizerConfig
-    corpus_config: CorpusConfig
-    training_config: TrainingConfig
-    tokenizer: Tokenizer
-    data: TokenData
+    Args:
+        folder: Folder of the run.
+        settings: Flat settings to change. Those that are fixed may only be repeated.
+        sources: Corpus, held-out text, base model and vocabulary, named again.
+        say: Called with a line if the text comes from the cache.
 
+    Returns:
+        The run, its record in the state "running" and with the changed settings.
 
-def read_run(folder: Path, settings: Mapping[str, Any], given: Named, say: Callable[[str], None]) -> Resumed:
-    """The run in `folder`. `settings` are flat; those that are settled may only say what the run has already.
-
-    Raises `TextgenError` where the folder is damaged, or something is not the same as when the run began.
+    Raises:
+        TextgenError: The folder is damaged, or something differs from when the run began.
     """
     record = read_training(folder)
     try:
         check(record, RESUMED)
         corpus_config = from_dict(CorpusConfig, record["corpus"]["config"])
+        tokenizer_config = from_dict(TokenizerConfig, record["tokenizer"])
+        model_config = from_dict(ModelConfig, record["model"])
+        from_dict(TrainingConfig, record["training"])
     except (ValueError, TextgenError) as error:
         problem = str(error).removesuffix(".")
         raise SavedModelError(f"{folder / TRAINING} is damaged: {problem}. Copy the whole folder again.") from None
-    _refuse_other(settings, record, given)
-    training = to_dict(from_dict(TrainingConfig, record["training"]))
-    changed = {name: value for name, value in settings.items() if name in training}
-    if any(name in changed for name in ("epochs", "steps", "minutes")):
-        training |= dict.fromkeys(("epochs", "steps", "minutes"))
-    training_config = from_dict(TrainingConfig, {**training, **changed})
-    model_config = from_dict(ModelConfig, record["model"])
-    tokenizer_config = from_dict(TokenizerConfig, record["tokenizer"])
+    _refuse_other(settings, record, sources)
+    training_config = _changed_training(record["training"], settings)
     tokenizer = _read_tokenizer(folder, record, tokenizer_config)
-    if given.tokenizer and not given.tokenizer.is_part_of(tokenizer):
-        raise ConfigError("The vocabulary was settled when the run began, and this is another: it stays when resuming.")
-    record, data = _same_data(folder, record, corpus_config, tokenizer, training_config, given, say)
-    return Resumed(record, model_config, tokenizer_config, corpus_config, training_config, tokenizer, data)
+    if sources.tokenizer and not sources.tokenizer.is_part_of(tokenizer):
+        raise ConfigError("The vocabulary was fixed when the run began, and this is another: it stays when resuming.")
+    text = _find_text(folder, record, corpus_config, sources)
+    if text is None:
+        data = _cached_data(folder, record, sources, say)
+    else:
+        _refuse_changed(record["corpus"], text)
+        data = _encode_again(text, tokenizer, training_config, record["tokens"])
+        record = _with_places(record, text, data)
+    record = record | {"training": to_dict(training_config), "state": "running"}
+    return RunSetup(
+        folder=folder,
+        record=record,
+        model_config=model_config,
+        tokenizer_config=tokenizer_config,
+        corpus_config=corpus_config,
+        training_config=training_config,
+        tokenizer=tokenizer,
+        data=data,
+    )
+
+
+def _changed_training(recorded: Mapping[str, Any], settings: Mapping[str, Any]) -> TrainingConfig:
+    """The training settings of a run with some changed; a new budget replaces all of the old one."""
+    training = to_dict(from_dict(TrainingConfig, recorded))
+    changed = {name: value for name, value in settings.items() if name in training}
+    if any(name in changed for name in BUDGETS):
+        training |= dict.fromkeys(BUDGETS)
+    return from_dict(TrainingConfig, {**training, **changed})
 
 
 def with_origin(record: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The record of a new run with what tells later whether its paths and files are those that were written here."""
+    """Adds to the record of a new run the checksums of its files, and a signature of its paths.
+
+    Args:
+        record: Contents of training.json.
+        folder: Folder of the run, in which the vocabulary and the n-gram index have been written.
+    """
     corpus = record["corpus"]
     if sum(map(len, corpus["paths"])) > PATHS_BYTES:
         record = record | {"corpus": corpus | {"paths": []}}
@@ -105,21 +137,13 @@ def with_origin(record: dict[str, Any], folder: Path) -> dict[str, Any]:
     return record | {"files": files, "signature": sign(_origin(record))}
 
 
-def _moved(record: dict[str, Any], corpus: Corpus | PreparedCorpus, valid: Corpus | None) -> dict[str, Any]:
-    """The record with the text where the user has just said that it is."""
-    places = {"paths": [str(path.absolute()) for path in corpus.files]}
-    if valid:
-        places["valid"] = [str(path.absolute()) for path in valid.files]
-    return record | {"corpus": record["corpus"] | places}
-
-
 def _origin(record: Mapping[str, Any]) -> list[Any]:
-    """What of a record is signed: everything that is opened outside its folder."""
+    """The signed part of a record: all paths outside its folder."""
     return [record["corpus"]["paths"], record["corpus"]["valid"], record["tokens"]["folder"]]
 
 
-def _refuse_other(settings: Mapping[str, Any], record: Mapping[str, Any], given: Named) -> None:
-    """Raises `ConfigError` for a setting that is settled and another, or that there is not."""
+def _refuse_other(settings: Mapping[str, Any], record: Mapping[str, Any], sources: ResumeSources) -> None:
+    """Raises `ConfigError` for an unknown setting, and for a fixed one that is given another value."""
     known: dict[str, list[Any]] = {"vocab_size": [record["model"]["vocab_size"]]}
     sections = {ModelConfig: record["model"], TokenizerConfig: record["tokenizer"]}
     sections[CorpusConfig] = record["corpus"]["config"]
@@ -135,22 +159,22 @@ def _refuse_other(settings: Mapping[str, Any], record: Mapping[str, Any], given:
         if name not in known:
             raise ConfigError(f"There is no setting {shown(name)}. There are: {', '.join([*known, *free])}.")
         if value not in known[name]:
-            raise _settled(name, next((value for value in known[name] if value is not None), None))
+            raise _fixed(name, next((value for value in known[name] if value is not None), None))
     has_file = record["corpus"]["valid"] is not None
     if has_file and "valid_fraction" in settings:
-        raise _settled("the held-out text", "a file")
-    if given.valid is not None and not has_file:
-        raise _settled("the held-out text", f"a share of the corpus ({training['valid_fraction']})")
-    if given.start is not None and Path(given.start).name != record["from"]:
-        raise _settled("the model to start from", record["from"] or "none")
+        raise _fixed("the held-out text", "a file")
+    if sources.valid is not None and not has_file:
+        raise _fixed("the held-out text", f"a share of the corpus ({training['valid_fraction']})")
+    if sources.start is not None and Path(sources.start).name != record["from"]:
+        raise _fixed("the model to start from", record["from"] or "none")
 
 
-def _settled(what: str, value: object) -> ConfigError:
-    return ConfigError(f"{what} was settled when the run began, as {value}: it stays when resuming.")
+def _fixed(what: str, value: object) -> ConfigError:
+    return ConfigError(f"{what} was fixed when the run began, as {value}: it stays when resuming.")
 
 
 def _read_tokenizer(folder: Path, record: Mapping[str, Any], config: TokenizerConfig) -> Tokenizer:
-    """The vocabulary of the run, which is what it was: damage would come into the next manifest as if it were right."""
+    """The vocabulary of a run, checked: a damaged one would get a valid checksum in the next manifest."""
     entries = read_manifest(folder)["files"] if os.path.lexists(folder / MANIFEST) else record.get("files", {})
     if not os.path.lexists(folder / MANIFEST) and NGRAMS in entries:
         verified(folder, NGRAMS, entries[NGRAMS])
@@ -165,52 +189,62 @@ def _read_tokenizer(folder: Path, record: Mapping[str, Any], config: TokenizerCo
     raise SavedModelError(f"{folder} has no {MODEL_FILE} that belongs to it. Copy the whole folder again.")
 
 
-def _same_data(
-    folder: Path,
-    record: dict[str, Any],
-    config: CorpusConfig,
-    tokenizer: Tokenizer,
-    training: TrainingConfig,
-    given: Named,
-    say: Callable[[str], None],
-) -> tuple[dict[str, Any], TokenData]:
-    """The tokens that the run was started with: of the same corpus, or, where that is gone, from the cache.
+@dataclass(frozen=True)
+class _Text:
+    """The corpus of a run, and its held-out text if that is a file of its own."""
 
-    With the record that says where the corpus is now.
-    """
-    paths, files = _paths(folder, record, given)
-    if not given.paths and (gone := next((path for path in paths + files if not os.path.lexists(path)), None)):
-        if cached := TokenData.cached(Path(record["tokens"]["folder"])):
-            say(f"{gone} is not there any more: going on with the text as it was, which the cache holds.")
-            return record, cached
-        raise TrainingError(
-            f"{gone} is not there any more, and the cache does not hold its text. Name the corpus where it is now."
-        )
-    corpus, valid = open_corpus(paths, config), Corpus(files, config) if files else None
-    _refuse_changed(record["corpus"], corpus, valid)
-    if isinstance(corpus, PreparedCorpus):
-        data = corpus.data()
-    else:
-        data = prepare(corpus, tokenizer, valid or training.valid_fraction, seed=training.seed)
-        _refuse_other_tokens(record["tokens"], data)
-    record = _moved(record, corpus, valid) | {"tokens": record["tokens"] | {"folder": str(data.train.folder)}}
-    return record | {"signature": sign(_origin(record))}, data
+    corpus: Corpus | PreparedCorpus
+    valid: Corpus | None
 
 
-def _refuse_other_tokens(recorded: Mapping[str, Any], data: TokenData) -> None:
-    """Raises `TrainingError` where the same text makes other tokens than when the run began."""
+def _find_text(folder: Path, record: Mapping[str, Any], config: CorpusConfig, sources: ResumeSources) -> _Text | None:
+    """Opens the text of a run; None if it is no longer where the run remembers it."""
+    paths, files = _paths(folder, record, sources)
+    if not sources.paths and not all(os.path.lexists(path) for path in paths + files):
+        return None
+    return _Text(open_corpus(paths, config), Corpus(files, config) if files else None)
+
+
+def _cached_data(folder: Path, record: Mapping[str, Any], sources: ResumeSources, say: Say) -> TokenData:
+    """The encoded text from the cache, if the text itself is gone. Raises `TrainingError` if it is not there either."""
+    paths, files = _paths(folder, record, sources)
+    gone = next(path for path in paths + files if not os.path.lexists(path))
+    if cached := TokenData.cached(Path(record["tokens"]["folder"])):
+        say(f"{gone} is not there any more: going on with the text as it was, which the cache holds.")
+        return cached
+    raise TrainingError(
+        f"{gone} is not there any more, and the cache does not hold its text. Name the corpus where it is now."
+    )
+
+
+def _encode_again(text: _Text, tokenizer: Tokenizer, config: TrainingConfig, recorded: Mapping[str, Any]) -> TokenData:
+    """The encoded text. Raises `TrainingError` if the same text makes other tokens than when the run began."""
+    if isinstance(text.corpus, PreparedCorpus):
+        return text.corpus.data()
+    data = encode_and_split(text.corpus, tokenizer, text.valid or config)
     if (len(data.train), len(data.valid)) != (recorded["train"], recorded["valid"]):
         raise TrainingError(
             "This version of textgen encodes or splits the corpus in another way than the one that started the run: "
             "train again instead of resuming."
         )
+    return data
 
 
-def _refuse_changed(recorded: Mapping[str, Any], corpus: Corpus | PreparedCorpus, valid: Corpus | None) -> None:
-    """Raises `TrainingError` where a text is another than when the run began."""
-    fingerprints = {"corpus": (corpus.fingerprint(), recorded["fingerprint"])}
-    if valid:
-        fingerprints["held-out text"] = valid.fingerprint(), recorded.get("valid_fingerprint")
+def _with_places(record: dict[str, Any], text: _Text, data: TokenData) -> dict[str, Any]:
+    """The record with the paths where the text was found, signed."""
+    places = {"paths": [str(path.absolute()) for path in text.corpus.files]}
+    if text.valid:
+        places["valid"] = [str(path.absolute()) for path in text.valid.files]
+    tokens = record["tokens"] | {"folder": str(data.train.folder)}
+    record = record | {"corpus": record["corpus"] | places, "tokens": tokens}
+    return record | {"signature": sign(_origin(record))}
+
+
+def _refuse_changed(recorded: Mapping[str, Any], text: _Text) -> None:
+    """Raises `TrainingError` if a text differs from when the run began."""
+    fingerprints = {"corpus": (text.corpus.fingerprint(), recorded["fingerprint"])}
+    if text.valid:
+        fingerprints["held-out text"] = text.valid.fingerprint(), recorded.get("valid_fingerprint")
     for what, (now, then) in fingerprints.items():
         if then is not None and now != then:
             raise TrainingError(
@@ -219,16 +253,16 @@ def _refuse_changed(recorded: Mapping[str, Any], corpus: Corpus | PreparedCorpus
             )
 
 
-def _paths(folder: Path, record: Mapping[str, Any], given: Named) -> tuple[list[str], list[str]]:
-    """Where the corpus and the held-out text are: as the user says, or as a record that was written here says."""
+def _paths(folder: Path, record: Mapping[str, Any], sources: ResumeSources) -> tuple[list[str], list[str]]:
+    """Paths of corpus and held-out text: those named again, or those of a record that was signed here."""
     recorded = record["corpus"]
     has_file, why = recorded["valid"] is not None, ""
     if not is_signed(_origin(record), record.get("signature")):
         why = f"The paths in {folder / TRAINING} were not written here by you, so they are not followed"
     elif not recorded["paths"]:
         why = f"The corpus has too many paths for {folder / TRAINING} to hold them"
-    if why and not (given.paths and (given.valid is not None or not has_file)):
+    if why and not (sources.paths and (sources.valid is not None or not has_file)):
         what = "the corpus and the file of the held-out text" if has_file else "the corpus"
         raise TrainingError(f"{why}. To resume the run, name {what} again.")
-    valid = [str(given.valid)] if given.valid is not None else recorded["valid"] or []
-    return list(map(str, given.paths)) or recorded["paths"], valid
+    valid = [str(sources.valid)] if sources.valid is not None else recorded["valid"] or []
+    return list(map(str, sources.paths)) or recorded["paths"], valid

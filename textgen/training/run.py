@@ -1,12 +1,12 @@
 """A training run, from a plan to a saved model: started, resumed, or continued on another corpus.
 
-This is the story to read first; each line of it is a module of its own.
+Read this module first: it tells the whole story, and each line of it is a module of its own.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
@@ -14,23 +14,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textgen import storage
-from textgen.corpus.config import CorpusConfig
 from textgen.corpus.labels import named
 from textgen.dataset.ngram_index import MAX_NGRAMS, NgramIndex, index_stream
 from textgen.dataset.prepared_corpus import PreparedCorpus
 from textgen.dataset.subword_sampling import SampledStream
-from textgen.dataset.token_cache import TokenData, prepare
+from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.errors import ConfigError, SavedModelError, TextgenError
 from textgen.generation.config import SamplingConfig
 from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
-from textgen.model.vocabulary_transfer import carried_over, shared_pieces
+from textgen.model.vocabulary_transfer import carried_over, shared_tokens
 from textgen.saved_model.layout import CHECKPOINTS, LOGS, NGRAMS, TRAINING, read_training
 from textgen.saved_model.registry import claimed, has_steps
 from textgen.saved_model.saved_model import ModelFolder, load_model, save_model, save_ngrams, write_training
 from textgen.settings import to_dict
 from textgen.storage import MANIFEST, locked, refuse_links, write_own_file
-from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_FILE, Tokenizer
 from textgen.tokenizer.vocabulary import add_labels, learn_vocabulary
 from textgen.training.checkpoints import Checkpoint, newest_checkpoint
@@ -38,85 +36,101 @@ from textgen.training.config import TrainingConfig
 from textgen.training.lr_finder import Point
 from textgen.training.observers.observer import Observer, RunReport
 from textgen.training.plan import Plan
-from textgen.training.resumption import Named, read_run, with_origin
+from textgen.training.resumption import ResumeSources, read_run, with_origin
+from textgen.training.run_setup import RunOptions, RunSetup, Say, quiet
 from textgen.wording import counted
 
 if TYPE_CHECKING:
-    import keras
-
     from textgen.evaluation.evaluator import Scores
     from textgen.model.language_model import LanguageModel
     from textgen.training.distribution import Distribution
 
-SAMPLE = SamplingConfig(max_tokens=150, seed=0)  # written at every validation
-FINAL_TOKENS = 1_000_000  # of a large held-out text are scored at the end
-
-Say = Callable[[str], None]
+SAMPLE = SamplingConfig(max_tokens=150, seed=0)  # of the text written at every validation
+FINAL_TOKENS = 1_000_000  # tokens of the held-out text that the final evaluation scores, at most
 
 
-def train(
-    plan: Plan,
-    folder: Path,
-    *,
-    observers: Sequence[Observer] = (),
-    callbacks: Sequence[keras.callbacks.Callback] = (),
-    say: Say = lambda line: None,
-    distribution: Distribution | None = None,
-    step_timeout: float | None = None,
-) -> ModelFolder:
-    """Trains as planned and saves the model in `folder`, which must not hold one.
+def train(plan: Plan, folder: Path, options: RunOptions = RunOptions()) -> ModelFolder:  # noqa: B008 - immutable
+    """Trains as planned and saves the model.
 
-    `say` is told in a line each what is done before the first step. Raises `TextgenError`s; whatever ends the
-    run, the best weights so far stay saved.
+    However the run ends, the best weights so far stay saved.
+
+    Args:
+        plan: Corpus and settings, from `textgen.training.plan.make_plan`.
+        folder: Folder of the new model. It must not hold one.
+        options: Observers, callbacks, devices.
+
+    Returns:
+        The saved model, with the best weights.
+
+    Raises:
+        TextgenError: The run cannot start or continue, or a signal stopped it.
     """
+    distribution = options.distribution
     if distribution:
-        distribution.local_rows(plan.training_config)  # complains before the slow part
-    if callbacks:
+        distribution.local_rows(plan.training_config)  # checks the batch size before the slow part
+    if options.callbacks:
         from textgen.training.observers.keras_callbacks import refuse_two_schedules
 
         num_workers = distribution.num_workers if distribution else 1
-        refuse_two_schedules(callbacks, plan.training_config, num_workers)  # likewise
+        refuse_two_schedules(options.callbacks, plan.training_config, num_workers)  # likewise
     with claimed(folder):
-        return _begun(plan, folder, say).go(plan.start, observers, callbacks, distribution, step_timeout)
+        return _Run(begin(plan, folder, options.say), None, options).train()
 
 
-def _begun(plan: Plan, folder: Path, say: Say) -> _Run:
-    """A run as planned before its first step, written down in `folder`."""
-    tokenizer, data = _encoded(plan, say)
+def begin(plan: Plan, folder: Path, say: Say = quiet) -> RunSetup:
+    """Encodes the text of a new run and records the run in its folder.
+
+    Args:
+        plan: Corpus and settings.
+        folder: Folder of the new model, locked by the caller.
+        say: Called with a line of text for each stage.
+    """
+    tokenizer, data = _encode(plan, say)
     say(f"{counted(len(data.train), 'token')} to train on, {len(data.valid):,} held out.")
-    knows_vocabulary = plan.start is not None and plan.start.tokenizer.is_part_of(tokenizer)
-    if plan.start and knows_vocabulary:
-        if new := [label for label in tokenizer.labels if label not in plan.start.tokenizer.labels]:
-            say(f"New to {plan.start.name} are the labels {named(new)}.")
-    elif plan.start:
-        shared = len(shared_pieces(plan.start.tokenizer, tokenizer)[0])
-        say(f"{shared:,} of {tokenizer.vocab_size:,} pieces are known to {plan.start.name}; the others start afresh.")
-    model_config = replace(plan.model_config, vocab_size=tokenizer.vocab_size)
-    run = _Run(folder, tokenizer, data, model_config, plan.tokenizer_config, plan.corpus_config, plan.training_config)
-    run.record = _first_record(plan, model_config, tokenizer, data)
+    start = plan.sources.start
+    _tell_of_vocabulary(start, tokenizer, say)
     if tokenizer.serialized:
         write_own_file(folder / MODEL_FILE, tokenizer.serialized)
-    base = plan.start.ngrams() if plan.start and plan.start.has_ngrams and knows_vocabulary else None
-    run.index_corpus(say, base)
-    run.record = with_origin(run.record, folder)
-    write_training(folder, run.record)
-    return run
+    knows_vocabulary = start is not None and start.tokenizer.is_part_of(tokenizer)
+    base = start.ngrams() if start and start.has_ngrams and knows_vocabulary else None
+    _index_corpus(folder, tokenizer, data, say, base)
+    model_config = replace(plan.model_config, vocab_size=tokenizer.vocab_size)
+    record = with_origin(_first_record(plan, model_config, tokenizer, data), folder)
+    write_training(folder, record)
+    return RunSetup(
+        folder=folder,
+        record=record,
+        model_config=model_config,
+        tokenizer_config=plan.tokenizer_config,
+        corpus_config=plan.corpus_config,
+        training_config=plan.training_config,
+        tokenizer=tokenizer,
+        data=data,
+        start=start,
+    )
 
 
 def resume(
     folder: Path,
     settings: Mapping[str, Any] | None = None,
     *,
-    given: Named = Named(),  # noqa: B008 - it cannot be changed
-    observers: Sequence[Observer] = (),
-    callbacks: Sequence[keras.callbacks.Callback] = (),
-    say: Say = lambda line: None,
-    distribution: Distribution | None = None,
-    step_timeout: float | None = None,
+    sources: ResumeSources = ResumeSources(),  # noqa: B008 - immutable
+    options: RunOptions = RunOptions(),  # noqa: B008 - immutable
 ) -> ModelFolder:
-    """Goes on with an interrupted run from its newest checkpoint; `settings` may give it another budget.
+    """Continues an interrupted run from its newest checkpoint.
 
-    `given` says where the corpus is now, and what else the run was begun with: it must be the same.
+    Args:
+        folder: Folder of the run.
+        settings: Flat settings to change, such as another budget.
+        sources: Where the corpus is now, and what else the run was started with. It must be the same as then.
+        options: Observers, callbacks, devices.
+
+    Returns:
+        The saved model, with the best weights.
+
+    Raises:
+        TextgenError: There is nothing to resume, a setting is fixed, something has changed since the run began, or
+            the run cannot continue.
     """
     if not os.path.lexists(folder / TRAINING):
         raise SavedModelError(_nothing_to_resume(folder))
@@ -131,43 +145,47 @@ def resume(
             )
         checkpoint, skipped = newest_checkpoint(folder / CHECKPOINTS)
         for line in skipped:
-            say(f"Skipped a damaged checkpoint: {line}")
-        run = _reopened(folder, settings or {}, given, say)
-        run.checkpoint = checkpoint
+            options.say(f"Skipped a damaged checkpoint: {line}")
+        setup = read_run(folder, settings or {}, sources, options.say)
         if not (folder / NGRAMS).is_file():
-            run.index_corpus(say)
-        known = read_training(folder)
-        write_training(folder, run.record)  # for those that join, and for the next time
+            _index_corpus(folder, setup.tokenizer, setup.data, options.say)
+        before = read_training(folder)
+        write_training(folder, setup.record)  # for other processes that join, and for the next time
         try:
-            return run.go(None, observers, callbacks, distribution, step_timeout)
-        except TextgenError:
-            if not run.has_begun:  # the settings do not go with the checkpoint
-                write_training(folder, known)
+            run = _Run(setup, checkpoint, options)
+        except TextgenError:  # the settings do not fit the checkpoint
+            write_training(folder, before)
             raise
+        return run.train()
 
 
 def join(
     folder: Path,
-    distribution: Distribution,
-    step_timeout: float | None = None,
-    given: Named = Named(),  # noqa: B008 - it cannot be changed
+    options: RunOptions,
+    sources: ResumeSources = ResumeSources(),  # noqa: B008 - immutable
 ) -> ModelFolder:
-    """Takes part in the run that the chief starts or resumes in `folder`, which all processes must see."""
+    """Takes part in a run that the chief starts or resumes.
+
+    Args:
+        folder: Folder of the run, which all processes must see.
+        options: With the distribution that this process has joined.
+        sources: Where this process finds the corpus.
+
+    Returns:
+        The saved model, once the chief has finished.
+
+    Raises:
+        TextgenError: The run cannot start or continue, or another process was lost.
+    """
+    from textgen.training.distribution import Distribution
+
+    distribution = options.distribution or Distribution()
     with distribution.together():
-        distribution.total([])  # until the chief has written down what the run is
-    run = _reopened(folder, {}, given, lambda line: None)
-    with suppress(SavedModelError):  # the chief starts afresh
-        run.checkpoint, _ = newest_checkpoint(folder / CHECKPOINTS)
-    return run.go(None, (), (), distribution, step_timeout)
-
-
-def _reopened(folder: Path, settings: Mapping[str, Any], given: Named, say: Say) -> _Run:
-    """The run that `folder` has a record of."""
-    found = read_run(folder, settings, given, say)
-    configs = found.model_config, found.tokenizer_config, found.corpus_config, found.training_config
-    run = _Run(folder, found.tokenizer, found.data, *configs)
-    run.record = found.record | {"training": to_dict(found.training_config), "state": "running"}
-    return run
+        distribution.total([])  # waits until the chief has recorded the run
+    setup, checkpoint = read_run(folder, {}, sources), None
+    with suppress(SavedModelError):  # the chief starts from the beginning
+        checkpoint, _ = newest_checkpoint(folder / CHECKPOINTS)
+    return _Run(setup, checkpoint, options).train()
 
 
 def _nothing_to_resume(folder: Path) -> str:
@@ -176,13 +194,21 @@ def _nothing_to_resume(folder: Path) -> str:
     return f"There is no training to resume in {folder}: train without resuming."
 
 
-def find_learning_rate(
-    plan: Plan, *, say: Say = lambda line: None, distribution: Distribution | None = None
-) -> list[Point]:
-    """Tries learning rates around the planned one on the text, in a run of its own that leaves nothing behind.
+def find_learning_rate(plan: Plan, *, say: Say = quiet, distribution: Distribution | None = None) -> list[Point]:
+    """Tries rising learning rates around the planned one, in a short run that saves nothing.
 
-    Everything but the rate is as it will be in the run that is planned. Raises `ConfigError` where the rate is 0, or
-    several processes train together.
+    Everything but the learning rate is as in the planned run.
+
+    Args:
+        plan: Corpus and settings.
+        say: Called with a line of text for each stage.
+        distribution: Devices to train on; one if None.
+
+    Returns:
+        The smoothed loss at each learning rate; see `textgen.training.lr_finder.suggestion`.
+
+    Raises:
+        ConfigError: The planned rate is 0, or several processes would train together.
     """
     from textgen.training.distribution import Distribution
     from textgen.training.trainer import Trainer
@@ -192,21 +218,21 @@ def find_learning_rate(
         raise ConfigError("learning_rate is 0: give one above 0, around which others are tried.")
     if distribution.num_workers > 1:
         raise ConfigError("Learning rates are tried in one process: leave out the other ones.")
-    distribution.local_rows(config)  # complains before the slow part
-    tokenizer, data = _encoded(plan, say)
+    distribution.local_rows(config)  # checks the batch size before the slow part
+    tokenizer, data = _encode(plan, say)
     model_config = replace(plan.model_config, vocab_size=tokenizer.vocab_size)
     with distribution.strategy.scope():
-        model = _first_model(model_config, config, tokenizer, data, plan.start)
-    data = _drawn_by_lot(data, tokenizer, config)
-    trainer = Trainer(model, data, config, Path(), save_best=lambda scores: None, distribution=distribution)
+        model = _first_model(model_config, config, tokenizer, data, plan.sources.start)
+    data = _resegmented(data, tokenizer, config)
+    trainer = Trainer(model, data, config, Path(), distribution=distribution)
     say("Trying learning rates ...")
-    return trainer.sweep()
+    return trainer.sweep_learning_rates()
 
 
 def _first_model(
     config: ModelConfig, training: TrainingConfig, tokenizer: Tokenizer, data: TokenData, start: ModelFolder | None
 ) -> LanguageModel:
-    """The network as a run begins with it."""
+    """The network before the first step: with random weights, or with those of a base model."""
     from textgen.model.language_model import LanguageModel
     from textgen.training.initializers import initialize
 
@@ -219,41 +245,66 @@ def _first_model(
     return model
 
 
-def _encoded(plan: Plan, say: Say) -> tuple[Tokenizer, TokenData]:
+def _encode(plan: Plan, say: Say) -> tuple[Tokenizer, TokenData]:
+    """The vocabulary, trained if need be, and the encoded text."""
     if isinstance(plan.corpus, PreparedCorpus):
         return plan.corpus.tokenizer, plan.corpus.data()
-    tokenizer = plan.tokenizer
+    tokenizer = plan.sources.tokenizer
     if tokenizer is None:
         if plan.tokenizer_config.tokenizer != "byte":
             say(f"Learning a vocabulary ({plan.tokenizer_config.tokenizer}) ...")
         tokenizer = learn_vocabulary(plan.corpus, plan.tokenizer_config)
     else:
         tokenizer = add_labels(tokenizer, plan.corpus)
-    say(f"Vocabulary: {tokenizer.vocab_size:,} pieces. Encoding the corpus ...")
-    held_out = plan.valid or plan.training_config.valid_fraction
-    return tokenizer, prepare(plan.corpus, tokenizer, held_out, seed=plan.training_config.seed, say=say)
+    say(f"Vocabulary: {counted(tokenizer.vocab_size, 'token')}. Encoding the corpus ...")
+    return tokenizer, encode_and_split(plan.corpus, tokenizer, plan.sources.valid or plan.training_config, say=say)
+
+
+def _tell_of_vocabulary(start: ModelFolder | None, tokenizer: Tokenizer, say: Say) -> None:
+    """Says which tokens or labels are new to a base model."""
+    if start is None:
+        return
+    if start.tokenizer.is_part_of(tokenizer):
+        if new := [label for label in tokenizer.labels if label not in start.tokenizer.labels]:
+            say(f"New to {start.name} are the labels {named(new)}.")
+        return
+    shared = len(shared_tokens(start.tokenizer, tokenizer)[0])
+    say(
+        f"{shared:,} of {tokenizer.vocab_size:,} tokens are known to {start.name}; the weights of the others are "
+        "initialized."
+    )
+
+
+def _index_corpus(
+    folder: Path, tokenizer: Tokenizer, data: TokenData, say: Say, base: NgramIndex | None = None
+) -> None:
+    """Saves the n-gram index that tells what the model copies, together with the n-grams of its base model."""
+    if len(data.train) > MAX_NGRAMS:
+        say("The corpus is too large for an index of its n-grams, so the model cannot tell what it copies.")
+        return
+    save_ngrams(folder, index_stream(data.train, tokenizer.eos_id, base))
 
 
 def _first_record(plan: Plan, model_config: ModelConfig, tokenizer: Tokenizer, data: TokenData) -> dict[str, Any]:
-    """What training.json says of a run before its first step."""
+    """The contents of training.json before the first step."""
     return {
         "state": "running",
         "corpus": {
             "paths": [str(path.absolute()) for path in plan.corpus.files],
-            "valid": [str(path.absolute()) for path in plan.valid.files] if plan.valid else None,
-            "valid_fingerprint": plan.valid.fingerprint() if plan.valid else None,
+            "valid": [str(path.absolute()) for path in plan.sources.valid.files] if plan.sources.valid else None,
+            "valid_fingerprint": plan.sources.valid.fingerprint() if plan.sources.valid else None,
             "config": to_dict(plan.corpus_config),
             "fingerprint": plan.corpus.fingerprint(),
-            "characters": plan.stats.characters,
-            "documents": plan.stats.documents,
-            "bytes": plan.stats.bytes,
+            "characters": plan.facts.stats.characters,
+            "documents": plan.facts.stats.documents,
+            "bytes": plan.facts.stats.bytes,
         },
         "tokens": {"folder": str(data.train.folder), "train": len(data.train), "valid": len(data.valid)},
         "tokenizer": to_dict(plan.tokenizer_config),
         "labels": list(tokenizer.labels),
         "model": to_dict(model_config),
         "training": to_dict(plan.training_config),
-        "from": plan.start.name if plan.start else None,
+        "from": plan.sources.start.name if plan.sources.start else None,
         "parameters": model_config.num_parameters,
         "versions": {name: version(name) for name in ("textgen", "tensorflow", "keras", "sentencepiece")},
         "progress": {"step": 0, "epochs": 0.0, "seconds": 0.0},
@@ -261,146 +312,130 @@ def _first_record(plan: Plan, model_config: ModelConfig, tokenizer: Tokenizer, d
     }
 
 
-def _drawn_by_lot(data: TokenData, tokenizer: Tokenizer, config: TrainingConfig) -> TokenData:
-    """The data, those to train on in other pieces in each epoch if that is asked for."""
+def _resegmented(data: TokenData, tokenizer: Tokenizer, config: TrainingConfig) -> TokenData:
+    """The data, with another segmentation of the training text in each epoch if `subword_alpha` asks for it."""
     if not config.subword_alpha:
         return data
     return replace(data, train=SampledStream(data.train, tokenizer, config.subword_alpha, config.seed))
 
 
 class _Run:
-    """The part that starting and resuming have in common."""
+    """A run whose network is built and, if it is resumed, restored. All processes of a run make one together."""
 
-    record: dict[str, Any]
-    checkpoint: Checkpoint | None = None
-    has_begun = False  # the first step
-
-    def __init__(
-        self,
-        folder: Path,
-        tokenizer: Tokenizer,
-        data: TokenData,
-        model_config: ModelConfig,
-        tokenizer_config: TokenizerConfig,
-        corpus_config: CorpusConfig,
-        training_config: TrainingConfig,
-    ) -> None:
-        self.folder = folder
-        self.tokenizer = tokenizer
-        self.data = data
-        self.configs = model_config, tokenizer_config, corpus_config
-        self.training_config = training_config
-
-    def index_corpus(self, say: Say, base: NgramIndex | None = None) -> None:
-        """Makes the index by which copying is told, beside that of the model that the training goes on from."""
-        if len(self.data.train) > MAX_NGRAMS:
-            say("The corpus is too large for an index of its n-grams, so the model cannot tell what it copies.")
-            return
-        save_ngrams(self.folder, index_stream(self.data.train, self.tokenizer.eos_id, base))
-
-    def go(
-        self,
-        start: ModelFolder | None,
-        observers: Sequence[Observer],
-        callbacks: Sequence[keras.callbacks.Callback],
-        distribution: Distribution | None = None,
-        step_timeout: float | None = None,
-    ) -> ModelFolder:
-        """Builds the network, trains it, and writes down how it went, whatever ends the run."""
+    def __init__(self, setup: RunSetup, checkpoint: Checkpoint | None, options: RunOptions) -> None:
+        """Raises `TextgenError` if the checkpoint does not fit the settings."""
         from textgen.training.distribution import Distribution
+        from textgen.training.trainer import Hooks, Trainer
+
+        self._setup = setup
+        self._record = setup.record
+        self._distribution = options.distribution or Distribution()
+        if self._distribution.is_chief:
+            with self._distribution.together():
+                self._distribution.total([])  # now the other processes may read the record
+        self._model = self._build()
+        self._trainer = Trainer(
+            self._model,
+            _resegmented(setup.data, setup.tokenizer, setup.training_config),
+            setup.training_config,
+            setup.folder / CHECKPOINTS,
+            hooks=Hooks(self._save, _sample_writer(self._model, setup.tokenizer)),
+            distribution=self._distribution,
+        )
+        if checkpoint:
+            self._trainer.restore(checkpoint)
+        self._observers = self._watchers(options)
+        self._step_timeout = options.step_timeout
+
+    def _build(self) -> LanguageModel:
+        """The network, with the same weights in all processes."""
+        setup, distribution = self._setup, self._distribution
+        with distribution.strategy.scope():
+            model = _first_model(setup.model_config, setup.training_config, setup.tokenizer, setup.data, setup.start)
+        with distribution.together():
+            model.assign_weights(distribution.from_chief(model.weights_as_arrays()))
+        return model
+
+    def _watchers(self, options: RunOptions) -> list[Observer]:
         from textgen.training.observers.keras_callbacks import KerasCallbacks
         from textgen.training.observers.tensorboard import Monitor
-        from textgen.training.trainer import Trainer
 
-        self.distribution = distribution or Distribution()
-        if self.distribution.is_chief:
-            with self.distribution.together():
-                self.distribution.total([])  # the others may read the record of the run
-        with self.distribution.strategy.scope():
-            self.model = _first_model(self.configs[0], self.training_config, self.tokenizer, self.data, start)
-        with self.distribution.together():
-            self.model.assign_weights(self.distribution.from_chief(self.model.weights_as_arrays()))
-        self.trainer = Trainer(
-            self.model,
-            _drawn_by_lot(self.data, self.tokenizer, self.training_config),
-            self.training_config,
-            self.folder / CHECKPOINTS,
-            save_best=self._save,
-            write_sample=self._sample_writer(),
-            distribution=self.distribution,
-            step_timeout=step_timeout,
-        )
-        if self.checkpoint:
-            self.trainer.restore(self.checkpoint)
-        settings = {name: self.record[name] for name in ("corpus", "tokenizer", "model", "training")}
-        position = self.trainer.position
-        about = RunReport(self.folder.name, settings, position.step, position.validations, position.learning_rate)
-        watching: list[Observer] = []
-        if self.distribution.is_chief:
-            watching = [*observers, Monitor(self.folder / LOGS, self.model, self.tokenizer, self.data)]
-        if callbacks:
-            watching.append(KerasCallbacks(callbacks, self.model, self.training_config))
-        self.has_begun = True
+        setup, observers = self._setup, list[Observer]()
+        if self._distribution.is_chief:
+            monitor = Monitor(setup.folder / LOGS, self._model, setup.tokenizer, setup.data)
+            observers = [*options.observers, monitor]
+        if options.callbacks:
+            observers.append(KerasCallbacks(options.callbacks, self._model, setup.training_config))
+        return observers
+
+    def train(self) -> ModelFolder:
+        """Trains to the end, and records how the run ended, whatever ended it."""
+        trainer, folder = self._trainer, self._setup.folder
+        settings = {name: self._record[name] for name in ("corpus", "tokenizer", "model", "training")}
+        position = trainer.position
+        about = RunReport(folder.name, settings, position.step, position.validations, position.learning_rate)
         try:
-            reason = self.trainer.run(watching, about)
+            reason = trainer.run(self._observers, about, self._step_timeout)
         except TextgenError as error:
-            if self.distribution.is_chief and self.trainer.position.step and not (self.folder / MANIFEST).exists():
+            if self._distribution.is_chief and trainer.position.step and not (folder / MANIFEST).exists():
                 self._save(None)
-            self._write("interrupted" if hasattr(error, "exit_code") else f"failed: {error}", self.trainer.scores)
+            self._write("interrupted" if hasattr(error, "exit_code") else f"failed: {error}", trainer.scores)
             raise
         return self._finish(reason)
 
-    def _sample_writer(self) -> Callable[[], str]:
-        """What writes a text with the network as it is at the moment."""
-        from textgen.generation.generator import Generator
-        from textgen.generation.infilling import Infiller
-        from textgen.model.compiled_model import CompiledModel
-        from textgen.model.numpy_model import NumpyModel
-
-        if self.model.config.direction == "forward":
-            generator = Generator(CompiledModel(self.model), self.tokenizer)
-            return lambda: generator.generate("", SAMPLE)[0].text
-
-        def write() -> str:
-            config, weights = self.model.config, self.model.weights_as_arrays()
-            direction = config.directions[0]
-            model = NumpyModel(*one_way(config, weights, direction))
-            if direction == "backward":
-                return Infiller(model, self.tokenizer).infill(config=SAMPLE)[0].text
-            return Generator(model, self.tokenizer).generate("", SAMPLE)[0].text
-
-        return write
-
     def _finish(self, reason: str) -> ModelFolder:
-        """Scores the best weights on all of the held-out text."""
-        if self.distribution.is_chief:
-            saved = load_model(str(self.folder.absolute()))
-            self.model.assign_weights(saved.weights())
-            scores = self.trainer.evaluator.scores(self.data.valid, FINAL_TOKENS)  # compiled already
+        """Scores the best weights on the held-out text."""
+        name = str(self._setup.folder.absolute())
+        if self._distribution.is_chief:
+            self._model.assign_weights(load_model(name).weights())
+            scores = self._trainer.evaluator.scores(self._setup.data.valid, FINAL_TOKENS)  # compiled already
             self._write(f"finished: {reason}", scores)
-        with self.distribution.together():
-            self.distribution.total([])  # the others wait
-        return load_model(str(self.folder.absolute()))
+        with self._distribution.together():
+            self._distribution.total([])  # the other processes wait for the scores
+        return load_model(name)
 
     def _save(self, scores: Scores | None) -> None:
-        if not self.distribution.is_chief:
+        if not self._distribution.is_chief:
             return
-        save_model(self.folder, self.model.weights_as_arrays(), *self.configs, self.tokenizer)
+        setup = self._setup
+        save_model(setup.folder, self._model.weights_as_arrays(), *setup.model_configs, setup.tokenizer)
         self._write("running", scores)
 
     def _write(self, state: str, scores: Scores | None) -> None:
-        if not self.distribution.is_chief:
+        """Records state, progress and, if there are any, scores in training.json."""
+        if not self._distribution.is_chief:
             return
-        position = self.trainer.position
-        self.record["state"] = state
-        self.record["progress"] = {
+        position = self._trainer.position
+        progress = {
             "step": position.step,
             "best_step": position.best_step,
-            "epochs": self.trainer.epochs(),
+            "epochs": self._trainer.epochs(),
             "seconds": position.seconds,
             "left_out": position.health.left_out,
             "rollbacks": position.health.rollbacks,
         }
+        self._record = self._record | {"state": state, "progress": progress}
         if scores:
-            self.record["scores"] = scores.to_dict()
-        write_training(self.folder, self.record)
+            self._record |= {"scores": scores.to_dict()}
+        write_training(self._setup.folder, self._record)
+
+
+def _sample_writer(model: LanguageModel, tokenizer: Tokenizer) -> Callable[[], str]:
+    """A function that writes a text with the weights that the network has when it is called."""
+    from textgen.generation.generator import Generator
+    from textgen.generation.infilling import Infiller
+    from textgen.model.compiled_model import CompiledModel
+    from textgen.model.numpy_model import NumpyModel
+
+    if model.config.direction == "forward":
+        generator = Generator(CompiledModel(model), tokenizer)
+        return lambda: generator.generate("", SAMPLE)[0].text
+
+    def write() -> str:
+        direction = model.config.directions[0]
+        numpy_model = NumpyModel(*one_way(model.config, model.weights_as_arrays(), direction))
+        if direction == "backward":
+            return Infiller(numpy_model, tokenizer).infill(config=SAMPLE)[0].text
+        return Generator(numpy_model, tokenizer).generate("", SAMPLE)[0].text
+
+    return write

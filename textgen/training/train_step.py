@@ -49,7 +49,7 @@ class _Window(NamedTuple):
     scale: tf.Tensor  # what the loss is multiplied with
 
 
-class Update:
+class TrainStep:
     """Tells the gradient of a batch, and changes the weights by it.
 
     Each replica takes its rows of the batch, and in it each core a shard of them: two halves of a batch on two

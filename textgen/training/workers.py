@@ -44,6 +44,8 @@ def run_workers(
     They get the signals that we get, and save and end when we are gone. Raises `TrainingError` after `max_restarts`
     restarts.
     """
+    if os.name != "posix":
+        raise TrainingError("Several processes on one machine need a POSIX system, such as WSL: leave workers out.")
     command = command or child_command("textgen")
     for restart in range(max_restarts + 1):
         resuming = restart > 0 and any((folder / CHECKPOINTS).glob("step-*"))
@@ -157,6 +159,6 @@ class _Workers:
 
 
 def _ending(code: int) -> str:
-    if code == -signal.SIGALRM:
+    if code == -getattr(signal, "SIGALRM", 0):
         return "did not come on in time (start_timeout, step_timeout)"
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

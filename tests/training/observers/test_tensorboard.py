@@ -21,7 +21,7 @@ from tensorboard.util.tensor_util import make_ndarray
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.dataset.token_cache import TokenData, prepare
+from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.errors import TextgenError
 from textgen.model.config import ModelConfig
 from textgen.model.reference import initial_state, loss_and_gradients, stack_of
@@ -298,7 +298,7 @@ def test_the_points_of_a_run_are_those_of_the_reference_network(
     monkeypatch.setattr("textgen.training.observers.tensorboard.STEPS_PER_POINT", 1)
     monkeypatch.setattr("textgen.training.observers.tensorboard.STEPS_PER_UPDATE", 1)
     (tmp_path / "text.txt").write_text("the cat sat on the mat. " * 40, encoding="utf-8")
-    data = prepare(Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file")), tokenizer)
+    data = encode_and_split(Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file")), tokenizer)
     shape = ModelConfig(tokenizer.vocab_size, 6, 8, 1, cell="gru", dropout=0.0, embedding_dropout=0.0)
     config = TrainingConfig(batch_size=4, sequence_length=5, steps=2, num_validations=2, precision="float32")
     model = LanguageModel(shape, pad_id=tokenizer.pad_id)
@@ -308,7 +308,7 @@ def test_the_points_of_a_run_are_those_of_the_reference_network(
         def on_step(self, report: StepReport) -> None:
             weights.append(model.weights_as_arrays())
 
-    loop = Trainer(model, data, config, tmp_path / "checkpoints", save_best=lambda scores: None)
+    loop = Trainer(model, data, config, tmp_path / "checkpoints")
     loop.run([Keep(), Monitor(tmp_path / "logs", model, tokenizer, data)], RunReport("x", {}))
 
     events, stack, (before, after, last) = read(tmp_path / "logs"), stack_of(shape), weights

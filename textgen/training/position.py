@@ -1,0 +1,74 @@
+"""How far a run has come: everything that a checkpoint keeps besides tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from textgen.errors import SavedModelError
+from textgen.schema import check, of_fields
+from textgen.training.loss_health import Health
+from textgen.training.loss_scale import LossScale
+
+
+@dataclass
+class Position:
+    """The progress of a run.
+
+    Attributes:
+        step: Updates of the weights so far.
+        epoch: Number of the pass over the training text, from 0.
+        step_in_epoch: Batches of this epoch that have been read.
+        seconds: Duration of training so far, resumptions included.
+        validations: Validations so far.
+        best_step: Step of the best validation.
+        best_nats_per_token: Loss of the best validation; None before the first.
+        without_improvement: Validations since the best one; `patience` limits them.
+        waited: Validations since the best one or since the last reduction of the learning rate.
+        reductions: Reductions of the learning rate by the schedule "plateau".
+        learning_rate: Learning rate set by an observer; None to follow the schedule.
+        train_nats: Sum of the losses since the last validation, in nats per token.
+        train_steps: Number of losses in this sum.
+        health: Losses that were not finite or diverged.
+        loss_scale: Scale of the loss; used with float16 only.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    step_in_epoch: int = 0
+    seconds: float = 0.0
+    validations: int = 0
+    best_step: int = 0
+    best_nats_per_token: float | None = None
+    without_improvement: int = 0
+    waited: int = 0
+    reductions: int = 0
+    learning_rate: float | None = None
+    train_nats: float = 0.0
+    train_steps: int = 0
+    health: Health = field(default_factory=Health)
+    loss_scale: LossScale = field(default_factory=LossScale)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Position:
+        """The inverse of `dataclasses.asdict`. Raises `SavedModelError` for values that no run can have."""
+        nested = {"health": Health, "loss_scale": LossScale}
+        try:
+            check(values, of_fields(cls, **{name: of_fields(kind) for name, kind in nested.items()}))
+            parts = {name: kind(**values.get(name, {})) for name, kind in nested.items()}
+            position = cls(**{**values, **parts})
+        except (TypeError, ValueError) as error:
+            raise SavedModelError(f"The position in a checkpoint is damaged: {error}.") from None
+        if min(position.step, position.epoch, position.step_in_epoch, position.seconds, position.validations) < 0:
+            raise SavedModelError("The position in a checkpoint is damaged: it is before the beginning.")
+        return position
+
+    def add_loss(self, nats: float) -> None:
+        """Counts the loss of an update, in nats per token."""
+        self.train_nats += nats
+        self.train_steps += 1
+
+    def mean_loss(self) -> float:
+        """Mean loss since the last validation, in nats per token."""
+        return self.train_nats / max(1, self.train_steps)

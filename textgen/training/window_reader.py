@@ -1,0 +1,83 @@
+"""The windows of training text that a process reads, and where a run is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from textgen.dataset.batches import Batches
+from textgen.dataset.token_stream import TokenStream
+from textgen.model.language_model import LanguageModel
+from textgen.training.config import TrainingConfig
+from textgen.training.position import Position
+from textgen.training.schedules import total_steps
+
+
+class WindowReader:
+    """Reads batches of windows from the training text, from any position on.
+
+    Attributes:
+        batches: The batches of all processes together.
+        rows: The rows of each batch that this process reads.
+    """
+
+    def __init__(self, stream: TokenStream, config: TrainingConfig, model: LanguageModel, rows: slice) -> None:
+        self.rows = rows
+        self.batches = Batches(
+            stream,
+            config.num_streams,
+            config.sequence_length,
+            model.pad_id,
+            config.seed,
+            config.random_bptt,
+            config.label_dropout,
+            model.config.direction,
+        )
+        self._config = config
+        self._steps_per_window = len(model.config.directions) * config.sequence_length
+        self._total_steps = total_steps(config, self.batches.steps_in())
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of each batch that this process reads."""
+        return int(self.rows.stop - self.rows.start)
+
+    def windows(self, position: Position | None = None) -> Iterable[Any]:
+        """Endless batches from a position on: inputs and targets, each int32 [rows, T]."""
+        position = position or Position()
+        return self.batches.dataset(position.epoch, position.step_in_epoch, rows=self.rows, endless=True)
+
+    def advance(self, position: Position) -> None:
+        """Moves a position one batch on."""
+        position.step += 1
+        position.step_in_epoch += 1
+        if position.step_in_epoch == self.batches.steps_in(position.epoch):
+            position.epoch, position.step_in_epoch = position.epoch + 1, 0
+
+    def has(self, position: Position) -> bool:
+        """Whether a position lies in this text."""
+        return position.step_in_epoch < self.batches.steps_in(position.epoch)
+
+    def epochs(self, position: Position) -> float:
+        """Passes over the training text so far."""
+        return position.epoch + position.step_in_epoch / self.batches.steps_in(position.epoch)
+
+    def progress(self, position: Position, steps_ahead: int = 0) -> float:
+        """Fraction of the budget that is spent, 0 to 1; of several budgets, the one that is spent first."""
+        spent = (position.step + steps_ahead) / self._total_steps
+        if self._config.minutes is not None:
+            spent = max(spent, position.seconds / (60 * self._config.minutes))
+        return min(1.0, spent)
+
+    def window_fraction(self, inputs: np.ndarray) -> float:
+        """Length of the windows inputs [rows, T] relative to full ones.
+
+        The learning rate is multiplied by it, so that each token counts the same.
+        """
+        return float(inputs.shape[1] / self._steps_per_window)
+
+    def tokens(self, inputs: np.ndarray) -> float:
+        """Tokens of a batch of all processes, of which inputs [rows, T] are the rows of this one."""
+        return self.window_fraction(inputs) * self._config.num_streams * self._config.sequence_length
