@@ -157,9 +157,9 @@ class PreparedCorpus:
                 )
         if tokenizer and not tokenizer.is_part_of(self.tokenizer):
             raise ConfigError(
-                f"{self.folder} was prepared with another vocabulary ({self.tokenizer.vocab_size:,} tokens, "
-                f"{self.tokenizer.tokenizer}) than this one ({tokenizer.vocab_size:,} tokens, {tokenizer.tokenizer}): "
-                "prepare another folder with it."
+                f"{self.folder} was prepared with another vocabulary ({counted(self.tokenizer.vocab_size, 'token')}, "
+                f"{self.tokenizer.tokenizer}) than this one ({counted(tokenizer.vocab_size, 'token')}, "
+                f"{tokenizer.tokenizer}): prepare another folder with it."
             )
 
     def encode_shard(self, corpus: Corpus, number: int) -> TokenData:
