@@ -439,7 +439,7 @@ def test_commands_refuse(model: Path) -> None:
     before = model.read_bytes()
     corpus = model.with_suffix(".txt")
     assert "exists" in refusal("train", corpus, "--out", model)
-    assert "learns nothing" in refusal("train", corpus, "--out", model, "--force", "--tokenizer", "byte")
+    assert "needs no training" in refusal("train", corpus, "--out", model, "--force", "--tokenizer", "byte")
     assert "not UTF-8" in refusal("encode", "byte", input=b"\xff")
     assert model.read_bytes() == before
     invoke("train", corpus, "--out", model, "--force", "--tokenizer", "word")

@@ -158,8 +158,8 @@ class PreparedCorpus:
         if tokenizer and not tokenizer.is_part_of(self.tokenizer):
             raise ConfigError(
                 f"{self.folder} was prepared with another vocabulary ({counted(self.tokenizer.vocab_size, 'token')}, "
-                f"{self.tokenizer.tokenizer}) than this one ({counted(tokenizer.vocab_size, 'token')}, {tokenizer.tokenizer}): "
-                "prepare another folder with it."
+                f"{self.tokenizer.tokenizer}) than this one ({counted(tokenizer.vocab_size, 'token')}, "
+                f"{tokenizer.tokenizer}): prepare another folder with it."
             )
 
     def encode_shard(self, corpus: Corpus, number: int) -> TokenData:
@@ -240,8 +240,7 @@ def _read_settings(folder: Path) -> PreparedSettings:
             raise ConfigError("documents and vocab_size must be settled.")
         _require_shards(values["shards"])
         from_dict(SplitConfig, {name: values[name] for name in ("valid_fraction", "seed")})
-        rest = {name: value for name, value in values.items() if name != "paths"}  # these need not be text
-        json.dumps(rest, ensure_ascii=False).encode()
+        json.dumps(values, ensure_ascii=False).encode()
     except (TextgenError, ValueError) as error:
         raise CorpusError(f"{path} is damaged: {str(error).rstrip('.')}. Prepare the corpus again.") from None
     return PreparedSettings(**values)
