@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -733,17 +732,18 @@ def test_sweep_leaves_what_is_being_written(tmp_path: Path) -> None:
 def test_a_new_folder_that_was_swept_before_it_was_locked_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, mkdtemp = list[str](), tempfile.mkdtemp
+    made, mkdir = list[Path](), Path.mkdir
 
-    def swept(**options: Any) -> str:
-        made.append(mkdtemp(**options))
-        if len(made) < 3:
-            Path(made[-1]).rmdir()
-        return made[-1]
+    def swept(path: Path, *arguments: Any, **options: Any) -> None:
+        mkdir(path, *arguments, **options)
+        if path.name.startswith(storage.TEMPORARY):
+            made.append(path)
+            if len(made) < 3:
+                path.rmdir()
 
-    monkeypatch.setattr(tempfile, "mkdtemp", swept)
+    monkeypatch.setattr(Path, "mkdir", swept)
     with new_folder(tmp_path / "folder") as temporary:
-        assert str(temporary) == made[2]
+        assert temporary == made[2]
     assert names(tmp_path) == ["folder"]
 
 

@@ -43,11 +43,6 @@ def configure_process(threads: int | None = None) -> None:
     keep_memory()
 
 
-def may_run_side_by_side() -> bool:
-    """Whether two threads may run compiled code at the same time; yes while TensorFlow is not loaded."""
-    return _runs_side_by_side is not False
-
-
 def load_tensorflow(setup: Callable[[], object] = lambda: None) -> None:
     """Imports TensorFlow and starts XLA, its compiler; call it before the first use.
 
@@ -66,6 +61,11 @@ def load_tensorflow(setup: Callable[[], object] = lambda: None) -> None:
         setup()
         if _runs_side_by_side is None:  # once: XLA does not read its flags again
             _runs_side_by_side = has_gpu or not _takes_ynnpack()
+
+
+def runs_side_by_side() -> bool:
+    """Whether shards of a batch may run compiled code at the same time: see `SAFE_XLA_FLAG`."""
+    return _runs_side_by_side is not False
 
 
 def _set_threads() -> None:

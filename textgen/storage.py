@@ -72,8 +72,10 @@ def named_cache_folder() -> Path | None:
         return Path(folder)
     from platformdirs import user_cache_path
 
-    folder_of_user = user_cache_path("textgen", appauthor=False)
-    return folder_of_user if folder_of_user.is_absolute() else None  # "~/...": no home folder
+    with suppress(RuntimeError):  # no home folder: older versions of platformdirs give "~/..." instead
+        path = user_cache_path("textgen", appauthor=False)
+        return path if path.is_absolute() else None
+    return None
 
 
 def _is_usable(folder: Path) -> bool:

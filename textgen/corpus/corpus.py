@@ -32,7 +32,7 @@ from textgen.corpus.documents import Part, guess_documents
 from textgen.corpus.labels import FOLDER
 from textgen.corpus.records import LeftOut
 from textgen.corpus.source import CHUNK_BYTES, Source, not_binary, reading, text_decoder
-from textgen.corpus.statistics import EXCERPTS, CorpusStats, _count
+from textgen.corpus.statistics import EXCERPTS, CorpusStats, count_parts
 from textgen.errors import CorpusError
 from textgen.storage import MANIFEST
 from textgen.wording import counted
@@ -111,7 +111,7 @@ class Corpus:
     def stats(self) -> CorpusStats:
         """Counts over the whole corpus: one pass, the first time. Raises `CorpusError` for no text."""
         if self._stats is None:
-            self._stats = _count(self.parts(), len(self.files))
+            self._stats = count_parts(self.parts(), len(self.files))
         return self._stats
 
     def labels(self) -> dict[str, int]:

@@ -31,7 +31,8 @@ class CorpusStats:
     labels: dict[str, int]  # documents that have each, the commonest first
 
 
-def _count(parts: Iterable[Part], files: int) -> CorpusStats:
+def count_parts(parts: Iterable[Part], files: int) -> CorpusStats:
+    """The counts of a corpus that has so many `files`. It is read once, as a stream."""
     occurrences = np.zeros(sys.maxunicode + 1, np.int64)  # of each character
     labels = Counter[str]()
     documents = unended = words = size = longest = length = 0

@@ -52,7 +52,7 @@ def read_training(folder: Path) -> dict[str, Any]:
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file of a saved model. Raises `SavedModelError`."""
     try:
-        value = json.loads(_read(path, JSON_BYTES))
+        value = json.loads(read_bytes(path, JSON_BYTES))
     except (ValueError, RecursionError) as error:
         raise SavedModelError(f"Cannot read {path}: {error}. Copy the whole folder again.") from None
     if not isinstance(value, dict):
@@ -60,7 +60,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _read(path: Path, limit: int) -> bytes:
+def read_bytes(path: Path, limit: int) -> bytes:
     """A whole file of a saved model. Raises `SavedModelError`."""
     try:
         return read_file(path, limit)
@@ -68,7 +68,7 @@ def _read(path: Path, limit: int) -> bytes:
         raise SavedModelError(f"Cannot read {path}: {error.strerror}. Copy the whole folder again.") from None
 
 
-def _check_config(path: Path, config: dict[str, Any]) -> None:
+def check_config(path: Path, config: dict[str, Any]) -> None:
     """Raises `SavedModelError` for a config.json of another version, or of another structure."""
     version = config.get("format_version")
     if version != FORMAT_VERSION or isinstance(version, bool):
@@ -83,12 +83,14 @@ def _check_config(path: Path, config: dict[str, Any]) -> None:
         raise SavedModelError(f"{path / CONFIG} is damaged: {error}. Copy the whole folder again.") from None
 
 
-def _entry(path: Path, name: str) -> dict[str, Any]:
+def manifest_entry(path: Path, name: str) -> dict[str, Any]:
+    """Size and checksum of a file by the manifest of its folder. Raises `SavedModelError` if it is not named there."""
     files = read_manifest(path)["files"]
     if name not in files:
         raise SavedModelError(f"{path / MANIFEST} does not name {name}. Copy the whole folder again.")
     return files[name]
 
 
-def _verified_json(path: Path, name: str) -> dict[str, Any]:
-    return read_json(verified(path, name, _entry(path, name)))
+def read_verified_json(path: Path, name: str) -> dict[str, Any]:
+    """The JSON object in a file, after its checksum was checked. Raises `SavedModelError`."""
+    return read_json(verified(path, name, manifest_entry(path, name)))

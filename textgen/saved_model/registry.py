@@ -70,7 +70,7 @@ def find_model(name: str | None = None, folder: str | Path | None = None) -> Pat
         return max(models, key=_changed)
     places = _places(name, folder)
     for path in places:
-        if _has(path, MANIFEST):
+        if has_file(path, MANIFEST):
             return path
     for path in filter(_is_run, places):
         raise SavedModelError(_why_no_model(path))
@@ -90,7 +90,7 @@ def find_run(name: str, folder: str | Path | None = None) -> Path:
 
 def list_models(folder: str | Path | None = None) -> list[Path]:
     """The folders of all models, by name."""
-    return [path for path in _folders(folder) if _has(path, MANIFEST)]
+    return [path for path in _folders(folder) if has_file(path, MANIFEST)]
 
 
 def list_runs(folder: str | Path | None = None) -> list[Path]:
@@ -123,7 +123,7 @@ def claimed(folder: Path) -> Iterator[None]:
         refuse_strange(folder)
         if has_steps(folder):
             raise TrainingError(f"{folder} already holds a model: resume it, remove it, or choose another name.")
-        if _has(folder, MANIFEST):
+        if has_file(folder, MANIFEST):
             raise TrainingError(f"{folder} already holds a model: remove it, or choose another name.")
         sweep(folder)
         try:
@@ -216,7 +216,7 @@ def _folders(folder: str | Path | None) -> list[Path]:
     return [folder / name for name in sorted(found)]
 
 
-def _has(folder: Path, name: str) -> bool:
+def has_file(folder: Path, name: str) -> bool:
     """Whether there is such a file, or a link, which whoever reads it will complain of."""
     try:
         mode = (folder / name).lstat().st_mode
@@ -226,7 +226,7 @@ def _has(folder: Path, name: str) -> bool:
 
 
 def _is_run(path: Path) -> bool:
-    return any(_has(path, name) for name in RUN)
+    return any(has_file(path, name) for name in RUN)
 
 
 def _changed(path: Path) -> float:

@@ -38,14 +38,14 @@ from textgen.saved_model.layout import (
     NGRAMS,
     TRAINING,
     WEIGHTS,
-    _check_config,
-    _entry,
-    _read,
-    _verified_json,
+    check_config,
+    manifest_entry,
+    read_bytes,
     read_training,
+    read_verified_json,
 )
 from textgen.saved_model.model_card import model_card
-from textgen.saved_model.registry import _has, find_model, models_folder
+from textgen.saved_model.registry import find_model, has_file, models_folder
 from textgen.settings import from_dict, to_dict
 from textgen.storage import MANIFEST, json_bytes, read_manifest, update_folder, verified, write_own_file
 from textgen.tokenizer.config import TokenizerConfig
@@ -106,11 +106,11 @@ class ModelFolder:
     @property
     def fingerprint(self) -> str:
         """The same 64 hexadecimal digits for the same weights."""
-        return str(_entry(self.folder, WEIGHTS)["sha256"])
+        return str(manifest_entry(self.folder, WEIGHTS)["sha256"])
 
     def weights(self) -> dict[str, np.ndarray]:
         """The weights by name, float32. Raises `SavedModelError` where they do not fit the configuration."""
-        entry = _entry(self.folder, WEIGHTS)
+        entry = manifest_entry(self.folder, WEIGHTS)
         path = verified(self.folder, WEIGHTS, entry)
         return read_arrays(path, self.model_config.weight_shapes())
 
@@ -186,14 +186,14 @@ class ModelFolder:
                 f"{self.folder} has no index of its training text ({NGRAMS}), so nothing can be said of copying: "
                 "its training wrote none, or the text is too large for one."
             )
-        return read_index(verified(self.folder, NGRAMS, _entry(self.folder, NGRAMS)))
+        return read_index(verified(self.folder, NGRAMS, manifest_entry(self.folder, NGRAMS)))
 
 
 def load_model(name: str | None = None, folder: str | Path | None = None) -> ModelFolder:
     """Reads and checks a saved model; its weights are read later, when they are used. Raises `SavedModelError`."""
     path = find_model(name, folder)
-    config = _verified_json(path, CONFIG)
-    _check_config(path, config)
+    config = read_verified_json(path, CONFIG)
+    check_config(path, config)
     try:
         model_config = from_dict(ModelConfig, config["model"])
         tokenizer_config = from_dict(TokenizerConfig, config["tokenizer"])
@@ -240,14 +240,14 @@ def save_model(
     files = {CONFIG: json_bytes(config), WEIGHTS: to_safetensors(in_c_order(weights))}
     if tokenizer.serialized:
         files[MODEL_FILE] = tokenizer.serialized
-    if _has(folder, NGRAMS) and not _has(folder, MANIFEST):
-        files[NGRAMS] = _read(folder / NGRAMS, NGRAMS_BYTES)
+    if has_file(folder, NGRAMS) and not has_file(folder, MANIFEST):
+        files[NGRAMS] = read_bytes(folder / NGRAMS, NGRAMS_BYTES)
     update_folder(folder, files)
 
 
 def save_ngrams(folder: Path, index: NgramIndex) -> None:
     """Writes the index of the training text: to the model in `folder`, or for the one that is saved there next."""
-    if _has(folder, MANIFEST):
+    if has_file(folder, MANIFEST):
         update_folder(folder, {NGRAMS: index.to_bytes()})
     else:
         write_own_file(folder / NGRAMS, index.to_bytes())
@@ -262,4 +262,4 @@ def write_training(folder: Path, training: dict[str, Any]) -> None:
 def _tokenizer_bytes(path: Path, config: TokenizerConfig) -> bytes:
     if config.tokenizer == "byte" and MODEL_FILE not in read_manifest(path)["files"]:
         return b""
-    return _read(verified(path, MODEL_FILE, _entry(path, MODEL_FILE)), MODEL_BYTES)
+    return read_bytes(verified(path, MODEL_FILE, manifest_entry(path, MODEL_FILE)), MODEL_BYTES)

@@ -181,6 +181,10 @@ def require_shares(batch_size: int, replicas: int) -> None:
         )
 
 
+def _do_nothing() -> None:
+    pass
+
+
 @contextmanager
 def deadline(seconds: float | None) -> Iterator[Callable[[], None]]:
     """Ends this process if `seconds` pass without the block ending, or a call of what it gives.
@@ -188,21 +192,24 @@ def deadline(seconds: float | None) -> Iterator[Callable[[], None]]:
     TensorFlow lets no Python code run while it waits for another process. The system's alarm signal ends it or, where
     there is none, as on Windows, the watchdog thread of `faulthandler`, which needs no Python code either.
     """
+    if not seconds:
+        yield _do_nothing
+        return
     has_alarm = hasattr(signal, "setitimer")
 
     def beat() -> None:
-        if seconds and has_alarm:
+        if has_alarm:
             signal.setitimer(signal.ITIMER_REAL, seconds)
-        elif seconds:
+        else:
             faulthandler.dump_traceback_later(seconds, exit=True)
 
     beat()
     try:
         yield beat
     finally:
-        if seconds and has_alarm:
+        if has_alarm:
             signal.setitimer(signal.ITIMER_REAL, 0)
-        elif seconds:
+        else:
             faulthandler.cancel_dump_traceback_later()
 
 
