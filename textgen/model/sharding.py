@@ -1,4 +1,4 @@
-"""The rows of a batch that each core works on."""
+"""Divides the rows of a batch among processor cores."""
 
 from __future__ import annotations
 
@@ -9,9 +9,17 @@ from textgen.runtime import _runs_side_by_side
 
 
 def shard_rows(batch_size: int, cores: int | None = None) -> list[slice]:
-    """The rows of a batch that each of the `cores` (by default all) works on: on a GPU all of them.
+    """The rows of a batch that each core computes.
 
-    All of them, too, where two shards at once would not be safe: XLA was used before `load_tensorflow`.
+    There is one shard on a GPU, and if XLA was used before `load_tensorflow`, so that two shards at once would not be
+    safe.
+
+    Args:
+        batch_size: Rows of the batch.
+        cores: Processor cores; all if None.
+
+    Returns:
+        Shards of equal size.
     """
     import tensorflow as tf
 
@@ -23,7 +31,7 @@ def shard_rows(batch_size: int, cores: int | None = None) -> list[slice]:
 
 
 def join_states(states: list[Any]) -> Any:
-    """The state of a whole batch from those of its shards."""
+    """Joins the states of the shards of a batch."""
     import tensorflow as tf
 
     return tf.nest.map_structure(lambda *arrays: tf.concat(arrays, 0), *states)
