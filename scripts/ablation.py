@@ -67,7 +67,7 @@ def train(files: tuple[Path, Path], folder: Path, epochs: float, change: str, se
     settings: Mapping[str, object] = BASE | CHANGES[change] | {"epochs": epochs, "seed": seed, "threads": 1}
     flags = [word for name, value in settings.items() for word in (f"--{name}", value) if word is not None]
     name = f"{list(CHANGES).index(change)}-{seed}"
-    command = ["train", files[0], "--valid", files[1], *flags, "--name", name, "--models-dir", folder, "--json"]
+    command = ["train", files[0], "--valid-file", files[1], *flags, "--name", name, "--models-dir", folder, "--json"]
     done = subprocess.run([*child_command("textgen"), *map(str, command)], capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{change}, seed {seed}, failed:\n{done.stderr[-2000:]}")

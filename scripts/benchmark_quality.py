@@ -96,7 +96,7 @@ def train_textgen(data: Path, seconds: float, models_dir: Path) -> Result:
     started = time.perf_counter()
     program = child_command("textgen")
     where = ["--models-dir", str(models_dir), "--json"]
-    files = [str(data / "ptb.train.txt"), "--valid", str(data / "ptb.valid.txt")]
+    files = [str(data / "ptb.train.txt"), "--valid-file", str(data / "ptb.valid.txt")]
     minutes = str((seconds - BESIDES) / 60)
     command = [*program, "train", *files, "--preset", RECIPE, "--minutes", minutes, "--name", "benchmark", *where]
     run = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)

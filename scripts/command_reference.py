@@ -13,9 +13,9 @@ from typing import Any
 
 import click
 
+from textgen.settings import USUAL
+
 REFERENCE = Path(__file__).parent.parent / "textgen" / "cli" / "README.md"
-USUAL = "Options"  # title of the options that have no section of their own
-SHOW_ALL = "textgen.show_all"  # set in a context, it makes `--help` show all options
 UNBROKEN = "\b\n"  # begins a paragraph that Click does not wrap
 INTRODUCTION = """\
 # Commands and flags
@@ -41,7 +41,6 @@ def reference() -> str:
 
 def commands(command: click.Command, context: click.Context) -> Iterator[tuple[click.Command, click.Context]]:
     """A command and all commands below it, each with the context that knows its full name."""
-    context.meta[SHOW_ALL] = True
     yield command, context
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
@@ -78,16 +77,16 @@ def _paragraphs(text: str) -> Iterator[str]:
 
 def _tables(command: click.Command, context: click.Context) -> Iterator[str]:
     """A table of options for each section, in the order of the help."""
-    sections: dict[str, list[str]] = {}
+    sections: dict[str, list[str]] = {USUAL: []}
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
         if isinstance(parameter, click.Option) and record and "--help" not in record[0]:
             flags = record[0].replace("|", "\\|")
-            sections.setdefault(getattr(parameter, "section", USUAL), []).append(
-                f"| `{flags}` | {_escaped(record[1])} |"
-            )
+            row = f"| `{flags}` | {_escaped(record[1])} |"
+            sections.setdefault(getattr(parameter, "section", USUAL), []).append(row)
     for title, rows in sections.items():
-        yield "\n".join([f"| {title} | what it does |", "|---|---|", *rows])
+        if rows:
+            yield "\n".join([f"| {title} | what it does |", "|---|---|", *rows])
 
 
 def _escaped(text: str) -> str:

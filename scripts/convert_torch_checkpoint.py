@@ -1,8 +1,8 @@
-"""A PyTorch checkpoint of a recurrent language model -> a safetensors file for `textgen import-torch`.
+"""A PyTorch checkpoint of a recurrent language model -> a safetensors file for `textgen import`.
 
     pip install torch
     python scripts/convert_torch_checkpoint.py model.pt state.safetensors
-    textgen import-torch state.safetensors --name NAME --tokenizer-from MODEL
+    textgen import state.safetensors --format pytorch --name NAME --tokenizer-from MODEL
 
 Reads a state dict, a checkpoint that holds one as `state_dict` or `model`, and the whole module that PyTorch's
 word_language_model example saves. Nothing of the file is run: PyTorch's own restricted loader (`weights_only`) reads

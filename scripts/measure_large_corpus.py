@@ -31,14 +31,14 @@ def main(corpus: Path, scratch: Path, preset: str, steps: int) -> None:
     """Runs each stage as a program of its own."""
     scratch.mkdir(parents=True, exist_ok=True)
     prepared, vocabulary = scratch / "prepared", scratch / "vocabulary.model"
-    prepare = ["prepare", corpus, "--out", prepared, "--valid", VALID]
+    prepare = ["corpus", "prepare", corpus, "--out", prepared, "--valid-fraction", VALID]
     train = ["--preset", preset, "--steps", steps, "--num-validations", 1, "--models-dir", scratch / "models"]
     stages: dict[str, list[object]] = {
         "`textgen tokenizer train`": ["tokenizer", "train", corpus, "--out", vocabulary],
-        "`textgen prepare`, with that vocabulary": [*prepare, "--tokenizer-from", vocabulary],
-        "`textgen prepare` again: all is there": prepare,
+        "`textgen corpus prepare`, with that vocabulary": [*prepare, "--tokenizer-from", vocabulary],
+        "`textgen corpus prepare` again: all is there": prepare,
         f"`textgen train` on it, {steps} steps": ["train", prepared, *train],
-        f"`textgen train` on the text itself, {steps} steps": ["train", corpus, "--valid", VALID, *train],
+        f"`textgen train` on the text itself, {steps} steps": ["train", corpus, "--valid-fraction", VALID, *train],
     }
     click.echo(f"{corpus.stat().st_size / 1e9:.2f} GB of text, {os.cpu_count()} cores\n")
     click.echo("| stage | seconds | peak memory, GB |\n|---|---|---|")

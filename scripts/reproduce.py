@@ -110,8 +110,8 @@ def main() -> None:
         train, *held_out = divide(task, options.data, Path(folder))
         length = ["--minutes", options.minutes] if options.minutes else []
         run = textgen(
-            "train", train, "--valid", held_out[0], "--preset", options.recipe, "--name", name, "--seed", options.seed,
-            *length, *where,
+            "train", train, "--valid-file", held_out[0], "--preset", options.recipe, "--name", name,
+            "--seed", options.seed, *length, *where,
         )  # fmt: skip
         ways: dict[str, list[str]] = {"": []}
         if options.with_context:

@@ -6,8 +6,9 @@ import subprocess
 import sys
 
 
-def modules_after(code: str) -> set[str]:
-    """Top-level modules that are loaded once `code` has run in a fresh process."""
-    script = f"import sys\n{code}\nprint('modules:', *{{name.split('.')[0] for name in sys.modules}})"
+def modules_after(code: str, *, top_level: bool = True) -> set[str]:
+    """Modules that are loaded once `code` has run in a fresh process; only `top_level` ones, or all by full name."""
+    script = f"import sys\n{code}\nprint('modules:', *sys.modules)"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    return set(result.stdout.split("modules:")[1].split())
+    names = result.stdout.split("modules:")[1].split()
+    return {name.split(".")[0] for name in names} if top_level else set(names)

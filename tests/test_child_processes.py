@@ -109,7 +109,7 @@ COMMANDS: list[list[str]] = [
     ["embed", "tiny", "TEXT", "--models-dir", "MODELS", "--out", "OUT/vectors.npz"],
     ["corpus", "stats", "TEXT"],
     ["tokenizer", "encode", "byte", "TEXT"],
-    ["prepare", "TEXT", "--out", "OUT/prepared", "--tokenizer", "char"],
+    ["corpus", "prepare", "TEXT", "--out", "OUT/prepared", "--tokenizer", "char"],
     ["export", "tiny", "OUT/model.safetensors", "--models-dir", "MODELS"],
     ["train", "TEXT", "--models-dir", "OUT", "--steps", "1", "--tokenizer", "char", "--hidden-units", "8"],
 ]

@@ -12,6 +12,7 @@ HEAVY = {"tensorflow", "keras", "numpy", "sentencepiece", "rich", "tensorboard",
     "code",
     [
         "import textgen",
+        "from textgen import SamplingConfig, TextgenError, TrainingConfig",
         "import textgen.cli",
         "from textgen.cli import textgen\ntry: textgen(['--help'])\nexcept SystemExit: pass",
         "from textgen.cli import textgen\ntry: textgen(['train', '--help'])\nexcept SystemExit: pass",
@@ -21,21 +22,31 @@ def test_help_loads_nothing_heavy(code: str) -> None:
     assert not HEAVY & modules_after(code)
 
 
+@pytest.mark.parametrize("code", ["", "import textgen.cli", "import textgen.cli.lazy_group"])
+def test_help_imports_no_command_and_no_setting(code: str) -> None:
+    script = "try: textgen(['--help'])\nexcept SystemExit: pass"
+    loaded = modules_after(f"{code}\nfrom textgen.cli import textgen\n{script}", top_level=False)
+    ours = {name for name in loaded if name.split(".")[0] == "textgen"}
+    assert ours == {"textgen", "textgen.cli", "textgen.cli.lazy_group", "textgen.errors"}
+    assert not {"dataclasses", "tomllib", "json", "tempfile", "importlib.metadata", "ctypes"} & loaded
+
+
 @pytest.mark.parametrize(
     "module",
     [
-        "corpus",
-        "tokenizer",
-        "tokens",
-        "batches",
-        "prepared",
-        "sampling",
-        "reference",
-        "saved_model",
-        "plan",
-        "generator",
-        "following",
-        "writing",
+        "api",
+        "corpus.corpus",
+        "tokenizer.tokenizer",
+        "dataset.token_stream",
+        "dataset.batches",
+        "dataset.prepared_corpus",
+        "generation.sampler",
+        "model.reference.network",
+        "saved_model.saved_model",
+        "training.plan",
+        "generation.generator",
+        "evaluation.anomalies",
+        "editor.session",
     ],
 )
 def test_the_road_before_the_network_needs_no_tensorflow(module: str) -> None:

@@ -74,17 +74,14 @@ CALLS = {
     "load": """
 textgen.load("tiny", models_dir=models).generate("The", textgen.generation.config.SamplingConfig(seed=1, max_tokens=5))
 """,
-    "build": """
-from textgen.runtime import load_tensorflow
-from textgen.saved_model.saved_model import load_model
-load_tensorflow()
-load_model("tiny", models).build()
+    "network": """
+textgen.load("tiny", models).network()
 """,
     "train": """
-generator = textgen.train(
+result = textgen.train(
     corpus, name="new", models_dir=models, tokenizer="byte", steps=3, batch_size=4, sequence_length=8,
     num_validations=1, embedding_dim=4, hidden_units=4, num_layers=1, documents="line", dropout=0.1)
-generator.generate("The", textgen.generation.config.SamplingConfig(seed=1, max_tokens=5))
+result.generator.generate("The", textgen.generation.config.SamplingConfig(seed=1, max_tokens=5))
 textgen.load("new", models_dir=models)
 """,
 }
@@ -130,4 +127,4 @@ def test_the_first_use_of_tensorflow_leaves_what_its_import_leaves(tiny_models: 
     """TensorFlow's own import sets variables and filters of warnings, and draws from `random`."""
     models = shutil.copytree(tiny_models, tmp_path / "models")
     imported = differing("", IMPORTS, models, tmp_path)
-    assert differing("", CALLS["build"], models, tmp_path) == imported
+    assert differing("", CALLS["network"], models, tmp_path) == imported

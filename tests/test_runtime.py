@@ -16,7 +16,9 @@ from textgen.errors import ConfigError
 
 LOADS = """
 import os
-from textgen.runtime import configure_process, load_tensorflow, num_cores, shard_rows
+from textgen.machine import num_cores
+from textgen.model.sharding import shard_rows
+from textgen.runtime import configure_process, load_tensorflow
 {first}
 load_tensorflow(lambda: print(os.environ["XLA_FLAGS"]))
 import tensorflow as tf
@@ -99,7 +101,7 @@ def test_measured_speed_is_the_quickest_product_of_each_core(monkeypatch: pytest
     import tensorflow as tf
 
     now, took = 0.0, itertools.cycle([0.004, 0.002, 0.008])
-    monkeypatch.setattr("textgen.runtime.time.perf_counter", lambda: now)
+    monkeypatch.setattr("textgen.machine.time.perf_counter", lambda: now)
     multiply = tf.matmul
 
     def product(left: Any, right: Any) -> Any:

@@ -32,7 +32,7 @@ SCHEMA = of_fields(Outer, inner=of_fields(Inner))
     [{}, {"step": 1}, {"best": None}, {"best": 1}, {"best": 1.5, "inner": {}}, {"inner": {"scale": 2}}, {"other": []}],
 )
 def test_what_fits(value: dict[str, Any]) -> None:
-    check(value, SCHEMA)
+    assert check(value, SCHEMA) is None  # type: ignore[func-returns-value]
 
 
 @pytest.mark.parametrize(

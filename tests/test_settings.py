@@ -201,7 +201,7 @@ def test_every_number_has_a_limit_and_every_choice_is_checked() -> None:
         "dynamic_rms",
     }
     free |= {"delimiter", "no_header", "strict"}  # the first is checked where tables are read
-    free |= {"freeze", "stop", "samplers", "dry_sequence_breakers", "logit_bias", "ban", "require", "heal"}
+    free |= {"freeze_layers", "stop", "samplers", "dry_sequence_breakers", "logit_bias", "ban", "require", "heal"}
     for kind in BASE:
         assert {field.name for field in fields(kind) if (kind, field.name) not in checked} <= free
 
@@ -445,5 +445,5 @@ def test_parameters_of_every_cell(kind: dict[str, Any], expected: int) -> None:
 
 
 def test_attention_is_for_one_direction() -> None:
-    with pytest.raises(ConfigError, match="attention goes with one direction"):
+    with pytest.raises(ConfigError, match="attention needs one direction"):
         ModelConfig(100, attention=8, direction="both")

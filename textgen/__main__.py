@@ -9,11 +9,16 @@ def main() -> None:
     leave_out_current_folder()
     from textgen.cli import textgen
     from textgen.cli.stderr import keep_going_without_stderr
+
+    keep_going_without_stderr()
+    textgen(prog_name="textgen", obj=configure)
+
+
+def configure() -> None:
+    """Sets the process up before a command runs; `--help` does without."""
     from textgen.runtime import configure_process
 
     configure_process()
-    keep_going_without_stderr()
-    textgen(prog_name="textgen")
 
 
 def leave_out_current_folder() -> None:

@@ -8,8 +8,7 @@ import sys
 import threading
 import time
 
-from textgen.training.worker_group import VARIABLE
-
+WORKER_VARIABLE = "TEXTGEN_WORKER"  # environment variable: which worker a process is, and its file descriptors
 LAST_SECONDS = 30.0  # to save in, for a process whose launcher is gone
 
 
@@ -27,7 +26,7 @@ def child_environment() -> dict[str, str]:
     Empty and relative entries of PYTHONPATH would: they are left out. What the process starts itself is kept from it,
     too, and from our place among workers.
     """
-    environment = {name: value for name, value in os.environ.items() if name not in (VARIABLE, "PYTHONPATH")}
+    environment = {name: value for name, value in os.environ.items() if name not in (WORKER_VARIABLE, "PYTHONPATH")}
     folders = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(folder)]
     if folders:
         environment["PYTHONPATH"] = os.pathsep.join(folders)
@@ -45,6 +44,6 @@ def end_with(leash: int) -> None:
 def _wait_for_the_end(leash: int) -> None:
     while os.read(leash, 1):
         pass
-    os.kill(os.getpid(), signal.SIGTERM)  # training saves, anything else ends
+    os.kill(os.getpid(), signal.SIGTERM)  # training saves, anything else ends; Windows ends both at once
     time.sleep(LAST_SECONDS)
-    os.kill(os.getpid(), signal.SIGKILL)
+    os._exit(1)

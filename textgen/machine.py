@@ -74,10 +74,11 @@ def measure_flops(replicas: int = 1, machines: int = 1) -> float:
 def resident_bytes() -> int:
     """Memory that this process holds; 0 where the system does not say."""
     try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
     except OSError:  # not Linux
         return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    lines = [line.split() for line in status.splitlines() if line.startswith("VmRSS:")]  # in kibibytes
+    return 1024 * int(lines[0][1]) if lines else 0
 
 
 def gpu_bytes() -> int:

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from importlib.metadata import version
 
 from textgen.allocator import keep_memory
 from textgen.machine import limit_cores, num_cores
@@ -43,6 +41,11 @@ def configure_process(threads: int | None = None) -> None:
     _is_ours = True
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     keep_memory()
+
+
+def may_run_side_by_side() -> bool:
+    """Whether two threads may run compiled code at the same time; yes while TensorFlow is not loaded."""
+    return _runs_side_by_side is not False
 
 
 def load_tensorflow(setup: Callable[[], object] = lambda: None) -> None:
@@ -78,6 +81,8 @@ def _set_threads() -> None:
 @contextmanager
 def _xla_flags() -> Iterator[None]:
     """Adds to XLA_FLAGS for the block, in which XLA reads them if it was not used before; the user's come last."""
+    from importlib.metadata import version
+
     before = os.environ.get("XLA_FLAGS")
     if version("tensorflow").startswith(XLA_FLAGS_OF):
         os.environ["XLA_FLAGS"] = " ".join([*(XLA_FLAGS if _is_ours else (SAFE_XLA_FLAG,)), before or ""])
@@ -108,6 +113,8 @@ def _quiet_stderr() -> Iterator[None]:
 
     TensorFlow's first lines cannot be silenced by its own settings.
     """
+    import tempfile
+
     if sys.stderr:
         sys.stderr.flush()
     try:

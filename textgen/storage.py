@@ -18,13 +18,16 @@ import secrets
 import shutil
 import stat
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
+from textgen import lock_files
 from textgen.errors import SavedModelError, TextgenError
 from textgen.wording import json_text
 
@@ -35,8 +38,11 @@ YOUNG_SECONDS = 3600.0  # since a folder was changed
 ASIDE = f"{TEMPORARY}old-"  # then a random word and the name that the folder had
 MANIFEST_BYTES = 1 << 22  # at most: tens of thousands of files
 LOCK_SECONDS = 0.2  # that a lock is waited for: somebody may be looking whether it is held
-NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # not on Windows
+HAS_FLOCK = find_spec("fcntl") is not None  # not on Windows
+OPEN_FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"))  # each where it exists
+DO_NOT_WAIT = getattr(os, "O_NONBLOCK", 0)  # for the other end of a pipe
 HOLD_TRIES, HOLD_SECONDS = 100, 0.01
+_SEEKING = threading.Lock()  # held while the place in a file is in use, where a file cannot be read at a place
 
 
 def cache_folder(say: Callable[[str], None] = lambda line: None) -> Path:
@@ -64,11 +70,10 @@ def named_cache_folder() -> Path | None:
     """The cache folder by the environment, whether it can be used or not; None for a user without a home folder."""
     if folder := os.environ.get("TEXTGEN_CACHE"):
         return Path(folder)
-    if folder := os.environ.get("XDG_CACHE_HOME"):
-        return Path(folder, "textgen")
-    with suppress(RuntimeError):  # no HOME, and no entry among the users
-        return Path.home() / ".cache" / "textgen"
-    return None
+    from platformdirs import user_cache_path
+
+    folder_of_user = user_cache_path("textgen", appauthor=False)
+    return folder_of_user if folder_of_user.is_absolute() else None  # "~/...": no home folder
 
 
 def _is_usable(folder: Path) -> bool:
@@ -128,7 +133,7 @@ def new_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
                 manifest = {file.name: {"size": file.stat().st_size, "sha256": sha256(file)} for file in files}
                 _write_through(temporary / MANIFEST, json_bytes({"files": manifest}))
                 _sync_folder(temporary)
-                (_rename_folder if replace else os.rename)(temporary, path)
+                (_rename_folder if replace else _rename_new)(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         _sync_folder(path.parent)
@@ -216,7 +221,7 @@ def open_file(path: Path) -> BinaryIO:
     The rest of the path is the caller's to choose: only its last part is looked at.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | NO_FOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | OPEN_FLAGS | DO_NOT_WAIT)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EMLINK):
             raise OSError(error.errno, "it is a link, and no link in such a folder is followed", str(path)) from None
@@ -237,6 +242,18 @@ def read_file(path: Path, limit: int) -> bytes:
         if size <= limit and len(data := file.read(size + 1)) <= limit:
             return data
     raise OSError(errno.EFBIG, f"it has more than the {limit:,} bytes that such a file can have", str(path))
+
+
+def read_at(descriptor: int, size: int, start: int) -> bytes:
+    """Reads `size` bytes of an open file from the byte `start`; fewer at its end. Threads may read at the same time."""
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, size, start)
+    with _SEEKING:
+        os.lseek(descriptor, start, os.SEEK_SET)
+        data = b""
+        while len(data) < size and (part := os.read(descriptor, size - len(data))):
+            data += part
+    return data
 
 
 def refuse_links(folder: Path) -> None:
@@ -317,31 +334,52 @@ def locked(path: Path) -> Iterator[bool]:
 
 @contextmanager
 def _lock(path: Path, seconds: float = 0.0) -> Iterator[bool]:
-    descriptor, is_held = _descriptor(path, alone=True, seconds=seconds)
+    release, is_held = _take(path, alone=True, seconds=seconds)
     try:
         yield is_held
     finally:
-        if descriptor is not None:
-            os.close(descriptor)
+        release()
 
 
-def _descriptor(path: Path, *, alone: bool, seconds: float = 0.0) -> tuple[int | None, bool]:
-    """An open folder, locked until it is closed, and whether it could be; a lock is waited for so many `seconds`."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        return None, False
+def _take(path: Path, *, alone: bool, seconds: float = 0.0) -> tuple[Callable[[], None], bool]:
+    """Locks a folder, and waits for it so many `seconds`; gives the release, and whether there are locks here."""
+    if not HAS_FLOCK:
+        return _take_file(path, alone=alone, seconds=seconds)
+    import fcntl
+
     descriptor = os.open(path, os.O_RDONLY)
+    release = partial(os.close, descriptor)
     try:
         is_held = _try_lock(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, seconds)
     except OSError:  # a file system that knows no locks
-        return descriptor, False
-    if is_held and (_is_at(descriptor, path) or not alone):
-        return descriptor, True
-    os.close(descriptor)
-    if is_held:
-        raise TextgenError(f"Another process has moved or removed {path}. Look what is there, and try again.")
-    raise InUse(f"Another process is writing to {path}: wait for it to end, or choose another name.")
+        return release, False
+    if is_held and (_is_at(os.fstat(descriptor), path) or not alone):
+        return release, True
+    release()
+    raise _moved(path) if is_held else _in_use(path)
+
+
+def _take_file(path: Path, *, alone: bool, seconds: float) -> tuple[Callable[[], None], bool]:
+    """The same by a lock file, which stands for the folder."""
+    about = path.stat()
+    try:
+        release = lock_files.take(path, alone=alone, seconds=seconds)
+    except OSError:  # the temporary folder takes no files
+        return lambda: None, False
+    if release is None:
+        raise _in_use(path)
+    if alone and not _is_at(about, path):
+        release()
+        raise _moved(path)
+    return release, True
+
+
+def _in_use(path: Path) -> InUse:
+    return InUse(f"Another process is writing to {path}: wait for it to end, or choose another name.")
+
+
+def _moved(path: Path) -> TextgenError:
+    return TextgenError(f"Another process has moved or removed {path}. Look what is there, and try again.")
 
 
 class Hold:
@@ -351,35 +389,34 @@ class Hold:
     """
 
     def __init__(self, path: Path) -> None:
-        self._descriptor: int | None = None
+        self._release: Callable[[], None] | None = None
         for _ in range(HOLD_TRIES):  # whoever looks if a folder is in use has it alone for a moment
             with suppress(OSError):
                 try:
-                    self._descriptor, _ = _descriptor(path, alone=False)
+                    self._release, _ = _take(path, alone=False)
                 except InUse:
                     time.sleep(HOLD_SECONDS)
                     continue
             return
 
     def __del__(self) -> None:
-        if getattr(self, "_descriptor", None) is not None:
-            os.close(cast(int, self._descriptor))
+        if release := getattr(self, "_release", None):
+            release()
 
 
 def is_locked(path: Path) -> bool | None:
     """Whether a process, which may be this one, holds the folder `path` with `locked`; None where nobody can tell."""
-    try:
+    with suppress(OSError):  # it is missing, or its file system knows no locks
+        if not HAS_FLOCK:
+            return lock_files.is_taken(path)
         import fcntl
 
         descriptor = os.open(path, os.O_RDONLY)
-    except (ImportError, OSError):
-        return None
-    try:
-        return not _try_lock(descriptor, fcntl.LOCK_SH)
-    except OSError:  # a file system that knows no locks
-        return None
-    finally:
-        os.close(descriptor)
+        try:
+            return not _try_lock(descriptor, fcntl.LOCK_SH)
+        finally:
+            os.close(descriptor)
+    return None
 
 
 @contextmanager
@@ -418,10 +455,10 @@ def _try_lock(descriptor: int, kind: int, seconds: float = 0.0) -> bool:
             return True
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether `path` still leads to what was opened there."""
+def _is_at(about: os.stat_result, path: Path) -> bool:
+    """Whether `path` still leads to what was there."""
     try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
+        return os.path.samestat(about, path.stat())
     except OSError:
         return False
 
@@ -462,6 +499,17 @@ def move_aside(path: Path) -> Path:
     return aside
 
 
+def _rename_new(source: Path, target: Path) -> None:
+    """Renames a folder where there is none, or an empty one."""
+    try:
+        os.rename(source, target)
+    except FileExistsError:
+        if os.name == "posix":  # it replaces an empty folder by itself
+            raise
+        target.rmdir()
+        os.rename(source, target)
+
+
 def _rename_folder(source: Path, target: Path) -> None:
     """Renames over a folder that may be there already: it is moved aside first, and back on failure."""
     if not os.path.lexists(target):
@@ -478,7 +526,7 @@ def _rename_folder(source: Path, target: Path) -> None:
 
 def _write_through(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Writes a file that is not there yet; `mode` is what the process's umask leaves of it."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOW | os.O_CLOEXEC, mode)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN_FLAGS, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()

@@ -22,12 +22,12 @@ from conftest import random_weights
 
 from textgen.cli import textgen
 from textgen.cli.options import novelty_line
-from textgen.cli.train import _plan, _share
+from textgen.cli.train import Arguments, make_plan
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.ngram_index import Novelty
 from textgen.model.config import ModelConfig
-from textgen.saved_model.saved_model import ModelFolder, load_model, save_model
+from textgen.saved_model.saved_model import load_model, save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.distribution import Distribution
@@ -142,20 +142,20 @@ def test_training_from_standard_input(tmp_path: Path) -> None:
 def test_a_corpus_is_prepared_in_shards_trained_on_and_resumed(tmp_path: Path) -> None:
     poems, out, models = tmp_path / "songs.txt", str(tmp_path / "prepared"), str(tmp_path / "models")
     poems.write_text(POEMS, encoding="utf-8")
-    first = run("prepare", str(poems), "--out", out, "--shard", "2/2", "--tokenizer", "char", "--json")
+    first = run("corpus", "prepare", str(poems), "--out", out, "--shard", "2/2", "--tokenizer", "char", "--json")
     assert first.exit_code == 0
     assert json.loads(first.stdout)["missing"] == [1]
     tiny = [option for option in TINY if option not in ("--tokenizer", "char")]
     early = run("train", out, "--models-dir", models, *tiny)
     assert early.exit_code == 1
-    assert f"`textgen prepare {poems} --out {out} --shard 1/2`" in early.stderr
+    assert f"`textgen corpus prepare {poems} --out {out} --shard 1/2`" in early.stderr
     assert not Path(models).exists()
 
-    rest = run("prepare", str(poems), "--out", out)
+    rest = run("corpus", "prepare", str(poems), "--out", out)
     assert rest.exit_code == 0
     assert "Shard 2 of 2 is there already." in rest.stderr
     assert f"textgen train {out}" in rest.stdout
-    counts = json.loads(run("prepare", str(poems), "--out", out, "--json").stdout)
+    counts = json.loads(run("corpus", "prepare", str(poems), "--out", out, "--json").stdout)
     assert counts["train"]["documents"] + counts["valid"]["documents"] == 48
 
     trained = run("train", out, "--models-dir", models, "--json", *tiny)
@@ -172,7 +172,7 @@ def test_a_corpus_is_prepared_in_shards_trained_on_and_resumed(tmp_path: Path) -
 @pytest.mark.parametrize("shard", ["3", "1/2/3", "a/b", "-1/3"])
 def test_a_shard_that_cannot_be_read_is_wrong_usage(tmp_path: Path, shard: str) -> None:
     (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
-    result = run("prepare", str(tmp_path / "songs.txt"), "--out", str(tmp_path / "out"), "--shard", shard)
+    result = run("corpus", "prepare", str(tmp_path / "songs.txt"), "--out", str(tmp_path / "out"), "--shard", shard)
     assert result.exit_code == 2
     assert "is not of the form 3/16" in result.stderr
     assert not (tmp_path / "out").exists()
@@ -238,9 +238,9 @@ def test_evaluate_shows_what_attention_brings(tmp_path: Path, tokenizer: Tokeniz
 def test_evaluate_with_a_second_model(models: Path, tiny_models: Path, tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text(POEMS, encoding="utf-8")
     arguments = ["evaluate", "songs", str(tmp_path / "other.txt"), "--models-dir", str(models), "--json"]
-    alone, twice = (json.loads(run(*arguments, *more).stdout) for more in ([], ["--with", "songs"]))
+    alone, twice = (json.loads(run(*arguments, *more).stdout) for more in ([], ["--ensemble", "songs"]))
     assert twice == pytest.approx(alone, rel=1e-6)
-    result = run(*arguments, "--with", str(tiny_models / "tiny"))
+    result = run(*arguments, "--ensemble", str(tiny_models / "tiny"))
     assert (result.exit_code, result.stdout) == (1, "")
     assert "tiny and songs have different vocabularies" in result.stderr
 
@@ -288,12 +288,12 @@ def test_evaluate_with_a_cache_and_learning(models: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
-        ((6, 0, None, 0, "", 0, 0.0), "novelty: too short to tell, shorter than 6 pieces."),
-        ((6, 8, 0.0, 0, "", 0, 0.0), "novelty: 0.0% of the runs of 6 pieces stand in the training text."),
+        ((6, 0, None, 0, "", 0, 0.0), "novelty: too short to tell, shorter than 6 tokens."),
+        ((6, 8, 0.0, 0, "", 0, 0.0), "novelty: 0.0% of the runs of 6 tokens occur in the training text."),
         (
             (6, 8, 0.25, 7, "of the", 6, 0.08),
-            "novelty: 25.0% of the runs of 6 pieces stand in the training text (up to 8% by mistake); "
-            "the longest copy has at most 7 pieces: 'of the'",
+            "novelty: 25.0% of the runs of 6 tokens occur in the training text (up to 8% by mistake); "
+            "the longest copy has at most 7 tokens: 'of the'",
         ),
     ],
 )
@@ -625,7 +625,7 @@ def test_a_label_that_does_not_exist_is_one_clear_line(models: Path, labelled: P
 
 
 def test_labels_that_are_not_there_stop_a_training_before_it_begins(labelled: Path, tmp_path: Path) -> None:
-    for command in (["train"], ["prepare", "--out", str(tmp_path / "out")], ["corpus", "stats"]):
+    for command in (["train"], ["corpus", "prepare", "--out", str(tmp_path / "out")], ["corpus", "stats"]):
         result = run(*command, str(labelled), "--labels", "author")
         assert result.exit_code == 1
         assert "No document has a label 'author'" in result.stderr.splitlines()[-1]
@@ -693,17 +693,19 @@ def test_what_a_resumed_run_would_ignore_is_wrong_usage(tmp_path: Path, flags: l
     assert f"leave out {flags[0]}." in result.stderr
 
 
-@pytest.mark.parametrize(
-    ("valid", "share"), [("0.2", 0.2), (".2", 0.2), ("1e-3", 1e-3), (".", None), ("1.2.3", None), ("held.txt", None)]
-)
-def test_a_share_is_told_from_a_file(valid: str, share: float | None) -> None:
-    assert _share(valid) == share
+def test_a_held_out_file_and_a_fraction_contradict_each_other(tmp_path: Path) -> None:
+    result = run("train", "a.txt", "--valid-file", "b.txt", "--valid-fraction", "0.1", "--models-dir", str(tmp_path))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "leave out --valid-fraction." in result.stderr
 
 
 def test_a_file_may_have_a_number_for_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("2023").write_text("a text")
-    assert _share("2023") is None
+    Path("songs.txt").write_text(POEMS, encoding="utf-8")
+    Path("2023").write_text("a text", encoding="utf-8")
+    result = run("train", "songs.txt", "--valid-file", "2023", "--dry-run", *TINY)
+    assert result.exit_code == 0, result.stderr
+    assert "held out    2023\n" in result.stdout
 
 
 def test_a_plan_can_be_read_by_programs_and_held_out_text_is_cut_like_the_other(tmp_path: Path) -> None:
@@ -713,12 +715,12 @@ def test_a_plan_can_be_read_by_programs_and_held_out_text_is_cut_like_the_other(
     text.write_text("\n".join(headlines), encoding="utf-8")
     held_out.write_text("a song\nof lines\n", encoding="utf-8")
     assert Corpus([held_out]).documents_mode == "file"
-    result = run("train", str(text), "--valid", str(held_out), "--dry-run", "--json", "--steps", "7", *TINY[:4])
+    result = run("train", str(text), "--valid-file", str(held_out), "--dry-run", "--json", "--steps", "7", *TINY[:4])
     made = json.loads(result.stdout)
     assert (made["corpus"]["documents"], made["training"]["steps"]) == ("line", 7)
     assert made["parameters"] == ModelConfig(**made["model"]).num_parameters
     assert not (tmp_path / "saved_models").exists()
-    plan, _ = _plan((str(text),), {}, None, str(held_out), None, None, None, Distribution)
+    plan, _ = make_plan(Arguments((str(text),), valid_file=str(held_out)), None, {}, Distribution)
     assert plan.sources.valid
     assert list(plan.sources.valid.documents()) == ["a song", "of lines"]
 
@@ -821,47 +823,3 @@ def test_a_closed_pipe_ends_quietly(models: Path) -> None:
     result = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
     assert b"Traceback" not in result.stderr
     assert len(result.stdout) == 10
-
-
-def test_python_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import textgen as package
-
-    (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
-    settings: dict[str, Any] = {
-        "tokenizer": "char",
-        "hidden_units": 16,
-        "num_layers": 1,
-        "batch_size": 4,
-        "sequence_length": 16,
-    }
-    trained = package.train(tmp_path / "songs.txt", models_dir=tmp_path, steps=3, **settings)
-    loaded = package.load("songs", tmp_path)
-    from textgen.generation.config import SamplingConfig
-
-    config = SamplingConfig(max_tokens=20, seed=1)
-    assert trained.generate("The", config) == loaded.generate("The", config)
-
-
-@pytest.mark.parametrize(("path", "name"), [(".", "texts"), ([".notes", "-"], "notes"), (Path("*.txt"), "model")])
-def test_what_python_trains_has_a_name_and_needs_no_index_of_the_text(
-    tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Any, name: str
-) -> None:
-    import textgen as package
-
-    folders: list[Path] = []
-
-    def trained(plan: object, folder: Path, options: object) -> ModelFolder:
-        folders.append(folder)
-        return load_model("tiny", tiny_models)  # which has none
-
-    for function, replacement in (
-        ("runtime.load_tensorflow", lambda: None),
-        ("prepared.open_corpus", lambda paths, config: None),
-        ("plan.make_plan", lambda corpus, settings, preset: None),
-        ("run.train", trained),
-    ):
-        monkeypatch.setattr(f"textgen.{function}", replacement)
-    (tmp_path / "texts").mkdir()
-    monkeypatch.chdir(tmp_path / "texts")
-    assert package.train(path, models_dir=tmp_path / "models").generate("The")[0].text
-    assert folders == [tmp_path / "models" / name]

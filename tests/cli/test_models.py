@@ -49,7 +49,7 @@ def test_a_corpus_may_have_the_name_of_its_model(at_work: Path, corpus: str, tok
     path.write_text(LINES * 30, encoding="utf-8")
     assert fingerprint("tiny") == tokenizer.fingerprint()
     arguments = ["--out", "out", "--tokenizer-from", "tiny", "--documents", "line"]
-    assert run("prepare", str(path), *arguments).exit_code == 0
+    assert run("corpus", "prepare", str(path), *arguments).exit_code == 0
 
 
 def test_tokenizers_are_found_by_path(at_work: Path, tiny_models: Path, tokenizer: Tokenizer) -> None:
@@ -159,7 +159,7 @@ def test_a_killed_training_can_be_watched(killed: Path, monkeypatch: pytest.Monk
         ["train", "songs.txt", "--name"],
         ["train", "--resume", "--name"],
         ["models", "remove", "--yes"],
-        ["import-torch", "state.safetensors", "--tokenizer-from", "byte", "--name"],
+        ["import", "state.safetensors", "--tokenizer-from", "byte", "--name"],
     ],
     ids=lambda command: " ".join(command[:2]),
 )

@@ -64,15 +64,15 @@ def test_json_says_what_evaluate_says(tiny_models: Path, tmp_path: Path) -> None
 
 
 def test_pieces(tiny_models: Path) -> None:
-    plain = [line.split() for line in score(tiny_models, "--pieces", stdin="cat\n").stdout.splitlines()]
+    plain = [line.split() for line in score(tiny_models, "--tokens", stdin="cat\n").stdout.splitlines()]
     assert [label for _, label in plain] == ["c", "a", "t", "<eos>"]
-    beginning = score(tiny_models, "--pieces", "--no-end", stdin="cat").stdout.splitlines()
+    beginning = score(tiny_models, "--tokens", "--no-end", stdin="cat").stdout.splitlines()
     assert [line.split()[1] for line in beginning] == ["c", "a", "t"]
-    found = json.loads(score(tiny_models, "--pieces", "--json", stdin="cat\n").stdout)
+    found = json.loads(score(tiny_models, "--tokens", "--json", stdin="cat\n").stdout)
     assert found["pieces"] == ["c", "a", "t", "<eos>"]
     assert [float(bits) for bits, _ in plain] == pytest.approx(found["surprisal"], abs=0.01)
     assert sum(found["surprisal"]) * math.log(2) == pytest.approx(-found["log_probability"], rel=1e-4)
-    assert score(tiny_models, "--pieces", stdin="a\nb\n").stdout.count("\n\n") == 1
+    assert score(tiny_models, "--tokens", stdin="a\nb\n").stdout.count("\n\n") == 1
 
 
 def test_json_lines_keep_their_other_fields(tiny_models: Path, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ class Text(str):
     """A text of which one can tell whether it is still held."""
 
 
-@pytest.mark.parametrize("flags", [[], ["--pieces"], ["--json"]])
+@pytest.mark.parametrize("flags", [[], ["--tokens"], ["--json"]])
 def test_memory_does_not_grow_with_the_texts(
     tiny_models: Path, tmp_path: Path, flags: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,7 +137,7 @@ def test_follow_prints_what_surprises(tiny_models: Path) -> None:
     (line,) = result.stdout.splitlines()
     assert line.split()[0] == str(WARM_UP + 6)
     assert line.endswith("\x07日本語🀄🀄")
-    assert result.stderr == f"{WARM_UP + 7} lines, 1 of them surprising.\n"
+    assert result.stderr == f"{WARM_UP + 7} lines, 1 of them unusual.\n"
     everything = score(tiny_models, "--follow", "--all", stdin=STREAM).stdout.splitlines()
     assert [row[:2] for row in everything] == ["  "] * (WARM_UP + 5) + ["! ", "  "]
     assert not score(tiny_models, "--follow", "--threshold", "1000", stdin=STREAM).stdout
@@ -173,7 +173,7 @@ def test_follow_prints_a_line_while_the_stream_goes_on(tiny_models: Path, tmp_pa
         assert process.stdout.readline().endswith(b"  the dog\n")
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
-        assert process.stderr.read().splitlines() == [b"2 lines, 0 of them surprising.", b"", b"Interrupted."]
+        assert process.stderr.read().splitlines() == [b"2 lines, 0 of them unusual.", b"", b"Interrupted."]
 
 
 def test_a_pipe_with_a_name_is_followed_up_to_its_end(tiny_models: Path, tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_pipe_with_a_name_is_followed_up_to_its_end(tiny_models: Path, tmp_pat
     writer.start()
     result = score(tiny_models, str(tmp_path / "pipe"), "--follow")
     writer.join()
-    assert (result.exit_code, result.stderr) == (0, f"{WARM_UP + 7} lines, 1 of them surprising.\n")
+    assert (result.exit_code, result.stderr) == (0, f"{WARM_UP + 7} lines, 1 of them unusual.\n")
     assert result.stdout == score(tiny_models, "--follow", stdin=STREAM).stdout
 
 
@@ -233,7 +233,7 @@ BAD: list[tuple[list[str], str | bytes | None, int, str]] = [
     (["--follow", "missing.txt"], None, 1, "Cannot read missing.txt: No such file"),
     (["--follow", "."], None, 1, "Is a directory"),
     (["--follow", "a", "b"], None, 2, "name only one"),
-    (["--follow", "--pieces"], None, 2, "does not go with --pieces"),
+    (["--follow", "--tokens"], None, 2, "does not go with --tokens"),
     (["--follow", "--jsonl"], None, 2, "does not go with --jsonl"),
     (["--follow", "--encoding", "utf-16"], "", 1, "cannot be told apart"),
     (["--follow", "--text-field", "body"], None, 2, "does not go with --text-field"),

@@ -77,7 +77,7 @@ def text(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("how", NOBODY_LISTENS)
 def test_a_command_goes_on(how: str, text: Path) -> None:
-    assert run(how, ["prepare", str(text), "--out", str(text.parent / "out"), "--tokenizer", "byte"]) == 0
+    assert run(how, ["corpus", "prepare", str(text), "--out", str(text.parent / "out"), "--tokenizer", "byte"]) == 0
     assert PreparedCorpus(text.parent / "out").missing() == []
 
 

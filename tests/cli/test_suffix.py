@@ -96,7 +96,7 @@ def test_both_directions_are_evaluated_and_a_text_is_scored_in_the_one_there_is(
     assert "backward_nats_per_token" not in cached
     scored = json.loads(run("score", "backward", *arguments).stdout.splitlines()[0])
     assert scored["log_probability"] == pytest.approx(-2.1, abs=0.8), "one of eight keys"
-    pieces = run("score", "backward", str(tmp_path / "text.txt"), "--models-dir", str(models), "--pieces").stdout
+    pieces = run("score", "backward", str(tmp_path / "text.txt"), "--models-dir", str(models), "--tokens").stdout
     surprisal = [float(line.split()[0]) for line in pieces.splitlines()[:6]]
     assert surprisal.index(max(surprisal)) == 4, "read from the end, the last key is the surprise"
 
@@ -133,7 +133,7 @@ def test_what_cannot_be_is_said_in_a_line(
 def test_commands_that_read_forward_refuse_a_model_that_cannot(models: Path, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("(a.a)\n", encoding="utf-8")
     text, folder = str(tmp_path / "text.txt"), ("--models-dir", str(models))
-    for arguments in (["score", "backward", text, "--follow"], ["evaluate", "both", text, "--with", "backward"]):
+    for arguments in (["score", "backward", text, "--follow"], ["evaluate", "both", text, "--ensemble", "backward"]):
         result = run(*arguments, *folder)
         assert result.exit_code == 1
         assert "reads text backward only, and here it must be read forward" in result.stderr

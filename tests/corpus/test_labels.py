@@ -445,7 +445,7 @@ def test_one_batch_has_texts_of_many_labels(generator: Generator) -> None:
     configs = [SamplingConfig(max_tokens=20, seed=seed, label=label) for seed in range(5) for label in (None, "a", "b")]
     from textgen.generation.generator import Request
 
-    together = list(generator.write([Request("x", config) for config in configs]))
+    together = list(generator.generate_requests([Request("x", config) for config in configs]))
     assert len({found.text for found in together}) > 10
     for config, found in zip(configs, together, strict=True):
         assert generator.generate("x", config)[0].text == found.text == "".join(generator.stream("x", config))
@@ -474,16 +474,16 @@ def test_suggestions_go_by_the_label(model: TableModel) -> None:
 
 def test_a_text_that_has_begun_keeps_its_label(generator: Generator, tmp_path: Path) -> None:
     whole = SamplingConfig(max_tokens=12, seed=1, label="b", temperature=0.0, heal=False)
-    writing = generator.pieces("x", whole)
+    writing = generator.tokens("x", whole)
     pieces = [next(writing) for _ in range(3)]
     generator.save_state(tmp_path / "state", writing.state)
     state = generator.load_state(tmp_path / "state")
     assert state.ids[:2] == tuple(BYTES.opening("b"))
-    rest = generator.pieces("", SamplingConfig(max_tokens=9, temperature=0.0), state)
+    rest = generator.tokens("", SamplingConfig(max_tokens=9, temperature=0.0), state)
     (expected,) = generator.generate("x", whole)
     assert [piece.id for piece in (*pieces, *rest)] == list(expected.ids)
     with pytest.raises(ConfigError, match="has begun"):
-        generator.pieces("", whole, state)
+        generator.tokens("", whole, state)
     read = generator.read("xy", label="b")
     assert read.ids == (*BYTES.opening("b"), *BYTES.encode("xy"))
     ended = read.after([EOS], generator.read("xy", label="b").memory)
@@ -497,7 +497,7 @@ def test_a_label_that_is_not_there_is_said_before_anything_is_written(generator:
     config = SamplingConfig(label=label)
     calls: list[Any] = [
         lambda: generator.generate("x", config),
-        lambda: generator.pieces("x", config),
+        lambda: generator.tokens("x", config),
         lambda: generator.search("x", config),
         lambda: Suggester(generator.model, BYTES, label=label),
         lambda: list(Scorer(generator.model, BYTES).scores(["x"], label=label)),  # type: ignore[arg-type]

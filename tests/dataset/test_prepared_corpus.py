@@ -176,7 +176,8 @@ def files_equal(one: Path, other: Path) -> bool:
 
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     path, out = lines_in(tmp_path, 20_000), tmp_path / "out"
-    command = [sys.executable, "-m", "textgen", "prepare", str(path), "--out", str(out), "--documents", "line"]
+    command = [sys.executable, "-m", "textgen", "corpus", "prepare"]
+    command += [str(path), "--out", str(out), "--documents", "line"]
     command += ["--tokenizer", "byte"]
     make(path, out, shard=(1, 12))
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -269,7 +270,7 @@ def test_missing_shards_are_named_with_the_command_that_makes_them(tmp_path: Pat
         CorpusError, match=r"5 of 7 shards are missing or damaged: shard 1, 3-4, 6-7: missing"
     ) as raised:
         prepared.data()
-    command = f"textgen prepare {path} --out {tmp_path / 'out'}"
+    command = f"textgen corpus prepare {path} --out {tmp_path / 'out'}"
     assert f"`{command}`" in str(raised.value)
     assert f"`{command} --shard 1/7`" in str(raised.value)
 
@@ -450,7 +451,8 @@ def test_a_prepared_folder_is_no_text(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "more" / PREPARED).write_text("{}")  # of another program
     monkeypatch.chdir(tmp_path)
     assert [path.name for path in Corpus(["more"]).files] == [PREPARED]
-    with pytest.raises(CorpusError, match=r"^(\./)?out was made by textgen prepare .* only textgen train takes it"):
+    expected = r"^(\./)?out was made by textgen corpus prepare .* only textgen train takes it"
+    with pytest.raises(CorpusError, match=expected):
         Corpus(paths)
 
 

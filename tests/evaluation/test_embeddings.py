@@ -138,7 +138,7 @@ def test_a_vector_for_each_line_in_every_format(models: Path, tokenizer: Tokeniz
 
 def test_texts_pieces_and_files(models: Path, tokenizer: Tokenizer, lines: str, tmp_path: Path) -> None:
     (pieces,) = embedder_of(tokenizer).read(["cat"])
-    found = json.loads(embed(models, "--text", "cat", "--pieces").stdout)
+    found = json.loads(embed(models, "--text", "cat", "--tokens").stdout)
     assert found["pieces"] == ["c", "a", "t"]
     np.testing.assert_allclose(found["vectors"], pieces.pieces, atol=2e-6)
     both = embed(models, lines, "--text", "cat").stdout.splitlines()
@@ -148,7 +148,7 @@ def test_texts_pieces_and_files(models: Path, tokenizer: Tokenizer, lines: str, 
         == embed(models, "--text", "cat").stdout
         == embed(models, "-", stdin="cat").stdout
     )
-    result = embed(models, lines, "--format", "npy", "--pieces", "--out", str(tmp_path / "v.npy"))
+    result = embed(models, lines, "--format", "npy", "--tokens", "--out", str(tmp_path / "v.npy"))
     assert (result.exit_code, result.stdout) == (0, "")
     assert len(np.load(tmp_path / "v.npy")) == sum(len(tokenizer.encode(text)) for text in TEXTS)
 
@@ -169,7 +169,7 @@ def test_a_search_prints_the_lines_that_are_alike(models: Path, lines: str) -> N
     [
         (["--text", "a", "--top", "2"], 2, "--top and --json go with --search"),
         (["--text", "a", "--json"], 2, "--top and --json go with --search"),
-        (["--text", "a", "--search", "b", "--pieces"], 2, "does not go with --pieces and --out"),
+        (["--text", "a", "--search", "b", "--tokens"], 2, "does not go with --tokens and --out"),
         (["--text", "a", "--search", " "], 2, "--search is empty"),
         (["--text", ""], 1, "There is no text"),
         (["nowhere.txt"], 1, "Cannot read nowhere.txt"),

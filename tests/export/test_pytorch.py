@@ -286,9 +286,9 @@ def test_import_and_export_are_commands(tmp_path: Path, tokenizer: Tokenizer) ->
         tmp_path / "models" / "ours", random_weights(config), config, TokenizerConfig("char"), CorpusConfig(), tokenizer
     )
     file = str(tmp_path / "state.safetensors")
-    assert run("export", "ours", file, "--format", "torch").exit_code == 0
+    assert run("export", "ours", file, "--format", "pytorch").exit_code == 0
     assert list(load_file(file))[-1].startswith("rnn.")
-    assert run("import-torch", file, "--name", "again", "--tokenizer-from", "ours").exit_code == 0
+    assert run("import", file, "--format", "pytorch", "--name", "again", "--tokenizer-from", "ours").exit_code == 0
     ours, again = load_model("ours"), load_model("again")
     assert again.model_config == config
     for name, array in ours.weights().items():
@@ -305,7 +305,7 @@ def test_import_and_export_are_commands(tmp_path: Path, tokenizer: Tokenizer) ->
         ("other", [str(tmp_path / "no.safetensors"), "--tokenizer-from", "ours"], "Cannot read"),
         ("other", [str(tmp_path / "nowhere"), "--tokenizer-from", "ours"], "Cannot read"),
     ):
-        result = run("import-torch", *arguments, "--name", name)
+        result = run("import", *arguments, "--name", name)
         assert result.exit_code == 1
         assert expected in result.stderr
         assert not (tmp_path / "models" / "other").exists()

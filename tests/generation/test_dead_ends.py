@@ -70,7 +70,7 @@ def test_a_text_that_is_blocked_ends_alone() -> None:
     assert not sampler.blocked.any()
     generator = Generator(model, BYTES)
     alone = [generator.generate("", config)[0] for config in settings]
-    assert list(generator.write([Request("", config) for config in settings])) == alone
+    assert list(generator.generate_requests([Request("", config) for config in settings])) == alone
     assert {result.stop_reason for result in alone[1::2]} == {"blocked"}
     assert "blocked" not in {result.stop_reason for result in alone[::2]}
 
@@ -93,7 +93,7 @@ def test_a_search_prefers_texts_that_end_by_themselves() -> None:
 
 def test_filling_that_is_blocked_says_so() -> None:
     config = replace(ONCE, heal=False)
-    (filling,) = Infiller(Faulty(0.0, 0, after=1000), BYTES).write("", "", config)
+    (filling,) = Infiller(Faulty(0.0, 0, after=1000), BYTES).infill("", "", config)
     assert filling.stop_reason == "blocked"
     assert len(set(filling.text)) == len(filling.text)
 
@@ -186,7 +186,7 @@ def test_numbers_that_are_none_are_an_error_of_one_line(value: float, piece: int
         "logprobs": lambda: generator.generate("", replace(config, top_logprobs=3)),
         "search": lambda: generator.search("", SamplingConfig(max_tokens=10, min_tokens=9), SearchConfig(2)),
         "heal": lambda: Generator(Faulty(value, piece, WORDS.vocab_size, after=0), WORDS).generate("The fo", PLAIN),
-        "fill": lambda: Infiller(model, BYTES).write("", "x", config),
+        "fill": lambda: Infiller(model, BYTES).infill("", "x", config),
         "suggest": lambda: Suggester(model, BYTES).suggest("abcdefghi", length=5),
     }
     with pytest.raises(TextgenError, match="not finite") as caught:
@@ -220,7 +220,7 @@ def test_a_weight_that_is_not_finite_is_refused_when_it_is_read(
     weights["lstm_1/kernel"][2, 3] = value
     update_folder(folder, {WEIGHTS: save(weights)})
     saved = load_model("tiny", tmp_path / "models")
-    for use in (saved.weights, saved.writer, saved.build):
+    for use in (saved.weights, saved.writer, saved.network):
         with pytest.raises(SavedModelError, match=r"not finite \(lstm_1/kernel\)") as caught:
             use()
         assert "\n" not in str(caught.value)
@@ -240,7 +240,7 @@ def test_a_state_that_is_not_finite_is_one_line(tiny_models: Path, tmp_path: Pat
     for use in (
         lambda: generator.save_state(tmp_path / "other", state),
         lambda: generator.load_state(tmp_path / "state"),
-        lambda: generator.pieces("a", PLAIN, state),
+        lambda: generator.tokens("a", PLAIN, state),
         lambda: generator.read("a", state),
     ):
         with pytest.raises(SavedModelError, match="not finite") as caught:
@@ -268,9 +268,9 @@ def test_the_command_line_says_why_a_text_ended(tiny_models: Path) -> None:
     once = ["--no-repeat-ngram-size", "1", "--min-tokens", "400", "--seed", "1", "--min-p", "0"]
     shown = sample(tiny_models, *once)
     assert shown.exit_code == 0
-    assert "leave no piece to draw" in shown.stderr
+    assert "leave no token to draw" in shown.stderr
     several = sample(tiny_models, *once, "--num", "2")
-    assert several.stderr.count("leave no piece to draw") == 2
+    assert several.stderr.count("leave no token to draw") == 2
     rows = [json.loads(line) for line in sample(tiny_models, *once, "--json", "--num", "2").stdout.splitlines()]
     assert {row["stop_reason"] for row in rows} == {"blocked"}
 
@@ -322,8 +322,8 @@ def test_half_a_character_in_a_prompt_is_one_line(tiny_models: Path, tmp_path: P
         lambda: generator.search(HALF),
         lambda: list(generator.stream(HALF)),
         lambda: generator.read(HALF),
-        lambda: filler.write(HALF, "a"),
-        lambda: filler.write("a", HALF),
+        lambda: filler.infill(HALF, "a"),
+        lambda: filler.infill("a", HALF),
         lambda: Suggester(saved.writer(), saved.tokenizer).suggest(HALF, length=3),
         lambda: generator.start(HALF),
     ):

@@ -12,8 +12,9 @@ import pytest
 from plain_fakes import TableModel, WordsTokenizer
 
 from textgen.generation.config import SamplingConfig
-from textgen.generation.decoding import PROMPT_WINDOW, Row, likeliest
 from textgen.generation.generator import BATCH_SIZE, Generation, Generator, Request
+from textgen.generation.row import TextRow, likeliest
+from textgen.generation.stepping import PROMPT_WINDOW
 from textgen.generation.text_state import TextState
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
@@ -40,14 +41,14 @@ def requests(number: int) -> Iterator[Request]:
 def alone() -> list[Generation]:
     """Each text by itself."""
     generator = Generator(TableModel(V), TOKENIZER)
-    return [next(generator.write([request])) for request in requests(70)]
+    return [next(generator.generate_requests([request])) for request in requests(70)]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 7, 64, 200])
 def test_a_text_depends_on_its_own_request_alone(batch_size: int, alone: list[Generation]) -> None:
     assert len({generation.text for generation in alone}) > 60
     generator = Generator(TableModel(V), TOKENIZER)
-    assert list(generator.write(requests(70), batch_size=batch_size)) == alone
+    assert list(generator.generate_requests(requests(70), batch_size=batch_size)) == alone
     for request, generation in zip(requests(70), alone, strict=True):
         assert "".join(generator.stream(request.prompt, request.config)) == generation.text
 
@@ -58,7 +59,7 @@ def test_a_text_of_a_network_depends_on_its_own_request_alone(batch_size: int) -
     config = ModelConfig(V, embedding_dim=24, hidden_units=40, num_layers=2)
     weights = {name: rng.normal(0, 0.6, shape).astype(np.float32) for name, shape in config.weight_shapes().items()}
     generator = Generator(NumpyModel(config, weights), TOKENIZER)
-    together = list(generator.write(requests(70), batch_size=batch_size))
+    together = list(generator.generate_requests(requests(70), batch_size=batch_size))
     for request, generation in itertools.islice(zip(requests(70), together, strict=True), 0, None, 5):
         assert "".join(generator.stream(request.prompt, request.config)) == generation.text
 
@@ -69,7 +70,7 @@ def test_no_step_is_spent_on_finished_texts() -> None:
     model.tables[:, :, TOKENIZER.eos_id] = -100.0
     generator = Generator(model, TOKENIZER)
     rows = [Request("", replace(CONFIG, max_tokens=length)) for length in lengths]
-    assert [len(generation.ids) for generation in generator.write(rows)] == lengths
+    assert [len(generation.ids) for generation in generator.generate_requests(rows)] == lengths
     assert sum(model.batch_sizes) == sum(lengths)
     assert model.batch_sizes == sorted(model.batch_sizes, reverse=True)
 
@@ -84,7 +85,7 @@ def test_thousands_of_prompts_are_taken_batch_by_batch() -> None:
             taken += 1
             yield replace(request, config=replace(request.config, max_tokens=14, heal=False))
 
-    for generation in Generator(model, TOKENIZER).write(counted()):
+    for generation in Generator(model, TOKENIZER).generate_requests(counted()):
         assert generation.seed == handed_out
         handed_out += 1
         assert taken - handed_out <= BATCH_SIZE
@@ -155,7 +156,7 @@ def test_threads_share_a_generator(alone: list[Generation]) -> None:
     results: dict[int, list[Generation]] = {}
 
     def write(number: int) -> None:
-        results[number] = list(generator.write(requests(70), batch_size=8 + number))
+        results[number] = list(generator.generate_requests(requests(70), batch_size=8 + number))
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -180,5 +181,5 @@ def test_threads_share_a_generator(alone: list[Generation]) -> None:
 def test_words_stand_apart_from_what_is_before_them(before: str, prompt: str, expected: str) -> None:
     words = train_tokenizer(["the cat sat on the mat\n" * 30], TokenizerConfig("word"))
     start = TextState((), (words.eos_id, *words.encode(before)))
-    row = Row(prompt, SamplingConfig(max_tokens=2), words, start)
+    row = TextRow(prompt, SamplingConfig(max_tokens=2), words, start)
     assert "".join(row.take(id).text for id in words.encode("the cat")) == expected

@@ -14,9 +14,9 @@ from plain_fakes import Recital, WordsTokenizer, writable
 
 from textgen.errors import ConfigError, TokenizerError
 from textgen.generation.config import SamplingConfig
-from textgen.generation.decoding import PROMPT_WINDOW, StepModel
 from textgen.generation.generator import Generator, Request
 from textgen.generation.sampler import draw, row_generator, settings_of, transform
+from textgen.generation.stepping import PROMPT_WINDOW, StepModel
 from textgen.model import reference
 from textgen.model.compiled_model import CompiledModel
 from textgen.model.config import ModelConfig
@@ -455,7 +455,7 @@ def test_copies_of_a_request_without_a_seed_have_seeds_one_after_the_other(gener
     """With `best_of`, too: each can be made again on its own, and the others of its prompt with it."""
     config = replace(CONFIG, seed=None, max_tokens=3)
     for best_of in (None, 4):
-        results = list(generator.write([Request("a", config), Request("b", config)], 3, best_of))
+        results = list(generator.generate_requests([Request("a", config), Request("b", config)], 3, best_of))
         for prompt in "ab":
             seeds = sorted(result.seed for result in results if result.prompt == prompt)
             assert len(set(seeds)) == 3

@@ -51,7 +51,7 @@ def drawn(model: NumpyModel, tokenizer: Tokenizer, start: str, config: SamplingC
 def test_a_backward_network_draws_what_a_forward_one_draws_after_the_reversed_ending(
     models: dict[str, NumpyModel], tokenizer: Tokenizer, suffix: str
 ) -> None:
-    found = Infiller(models["backward"], tokenizer).write("", suffix, SETTINGS, 6)
+    found = Infiller(models["backward"], tokenizer).infill("", suffix, SETTINGS, 6)
     for number, filling in enumerate(found):
         config = replace(SETTINGS, seed=5 + number)
         ids, reason = drawn(models["backward"], tokenizer, suffix[::-1], config)
@@ -64,8 +64,8 @@ def test_a_backward_network_draws_what_a_forward_one_draws_after_the_reversed_en
 
 
 def test_a_text_does_not_depend_on_those_beside_it(filler: Infiller) -> None:
-    several = filler.write("", " mat.", SETTINGS, 5)
-    alone = [filler.write("", " mat.", replace(SETTINGS, seed=5 + number))[0] for number in range(5)]
+    several = filler.infill("", " mat.", SETTINGS, 5)
+    alone = [filler.infill("", " mat.", replace(SETTINGS, seed=5 + number))[0] for number in range(5)]
     assert several == alone
 
 
@@ -84,7 +84,7 @@ def test_candidates_of_both_directions_are_cut_where_the_other_end_fits(
     filler: Infiller, models: dict[str, NumpyModel], tokenizer: Tokenizer
 ) -> None:
     prompt, suffix = "The dog", " sat on the mat."
-    found = filler.write(prompt, suffix, SETTINGS, 8, 8)
+    found = filler.infill(prompt, suffix, SETTINGS, 8, 8)
     expected = set()
     for number in range(8):
         config = replace(SETTINGS, seed=5 + number)
@@ -105,7 +105,7 @@ def test_candidates_of_both_directions_are_cut_where_the_other_end_fits(
 def test_the_best_by_the_mean_of_both_directions_come_first(
     filler: Infiller, models: dict[str, NumpyModel], tokenizer: Tokenizer, prompt: str
 ) -> None:
-    found = filler.write(prompt, " the mat.", SETTINGS, 6, 6)
+    found = filler.infill(prompt, " the mat.", SETTINGS, 6, 6)
     for filling in found:
         totals = [Scorer(models[way], tokenizer, way).score(filling.whole).total for way in ("forward", "backward")]
         assert filling.whole == prompt + filling.text + " the mat."
@@ -114,35 +114,35 @@ def test_the_best_by_the_mean_of_both_directions_come_first(
         assert filling.score == pytest.approx(-(totals[0].nats + totals[1].nats) / (2 * totals[0].tokens), rel=1e-5)
     scores = [filling.score or 0.0 for filling in found]
     assert scores == sorted(scores, reverse=True)
-    assert filler.write(prompt, " the mat.", SETTINGS, 2, 6) == found[:2]
+    assert filler.infill(prompt, " the mat.", SETTINGS, 2, 6) == found[:2]
 
 
 def test_with_one_network_there_is_something_to_choose_from_too(
     models: dict[str, NumpyModel], tokenizer: Tokenizer
 ) -> None:
-    best, *others = Infiller(models["backward"], tokenizer).write("", "cat", SETTINGS, 4, 4)
+    best, *others = Infiller(models["backward"], tokenizer).infill("", "cat", SETTINGS, 4, 4)
     assert best.forward_logprob is None
     assert best.score is not None
     assert all(best.score >= (other.score or 0.0) for other in others)
 
 
 def test_gaps_are_short_and_the_best_of_several_unless_something_else_is_said(filler: Infiller) -> None:
-    (gap,), (text,) = filler.write("The", " mat."), filler.write("", " mat.")
+    (gap,), (text,) = filler.infill("The", " mat."), filler.infill("", " mat.")
     assert (gap.config.max_tokens, text.config.max_tokens) == (GAP_TOKENS, SamplingConfig.max_tokens)
     settings = replace(SETTINGS, max_tokens=GAP_TOKENS)
-    assert filler.write("The", " mat.", settings, 2) == filler.write("The", " mat.", settings, 2, CANDIDATES)
+    assert filler.infill("The", " mat.", settings, 2) == filler.infill("The", " mat.", settings, 2, CANDIDATES)
 
 
 @pytest.mark.parametrize("prompt", ["", "The dog"])
 def test_a_text_may_not_be_shorter_than_is_wanted(filler: Infiller, tokenizer: Tokenizer, prompt: str) -> None:
-    found = filler.write(prompt, " mat.", replace(SETTINGS, min_tokens=7), 40, 40)
+    found = filler.infill(prompt, " mat.", replace(SETTINGS, min_tokens=7), 40, 40)
     assert all(len(tokenizer.encode(filling.text)) >= 7 for filling in found if "\ufffd" not in filling.text)
-    shorter = filler.write(prompt, " mat.", SETTINGS, 40, 40)
+    shorter = filler.infill(prompt, " mat.", SETTINGS, 40, 40)
     assert min(len(filling.text) for filling in shorter) < 7
 
 
 def test_the_same_text_comes_once(filler: Infiller) -> None:
-    found = filler.write("The", " mat.", replace(SETTINGS, temperature=0.0), 8, 8)
+    found = filler.infill("The", " mat.", replace(SETTINGS, temperature=0.0), 8, 8)
     assert 1 <= len(found) <= 2, "the likeliest of each direction"
 
 
@@ -151,8 +151,8 @@ def test_words_are_joined_by_spaces() -> None:
     config = ModelConfig(tokenizer.vocab_size, 4, 4, 1)
     model = NumpyModel(config, random_weights(config))
     settings = replace(SETTINGS, max_tokens=3, logit_bias=())
-    (alone,) = Infiller(model, tokenizer).write("", "mat", settings)
-    (middle,) = Infiller(model, tokenizer, model).write("the", "mat", settings)
+    (alone,) = Infiller(model, tokenizer).infill("", "mat", settings)
+    (middle,) = Infiller(model, tokenizer, model).infill("the", "mat", settings)
     for filling in (alone, middle):
         pieces = [tokenizer.piece(id) for id in tokenizer.encode(filling.whole)]
         assert "".join(pieces).replace("▁", " ").replace("\\n", "\n").split() == filling.whole.split()
@@ -183,12 +183,12 @@ def test_what_cannot_be_is_refused(
 ) -> None:
     assert not settings or settings.keys() <= set(UNFIT)
     with pytest.raises(ConfigError, match=message):
-        Infiller(models["backward"], tokenizer).write(prompt, "a", replace(SETTINGS, **settings), 2, best_of)
+        Infiller(models["backward"], tokenizer).infill(prompt, "a", replace(SETTINGS, **settings), 2, best_of)
 
 
 def test_half_a_surrogate_is_no_text(filler: Infiller) -> None:
     with pytest.raises(TokenizerError, match="lone surrogate"):
-        filler.write("", "\ud800")
+        filler.infill("", "\ud800")
 
 
 def test_the_whole_of_a_filling() -> None:

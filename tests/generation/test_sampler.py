@@ -18,9 +18,9 @@ from textgen.generation.sampler import (
     Sampler,
     Uniforms,
     draw,
-    pieces_with,
     row_generator,
     settings_of,
+    tokens_with,
     transform,
 )
 from textgen.tokenizer.tokenizer import ByteTokenizer
@@ -316,6 +316,6 @@ def test_the_end_of_a_document_is_where_the_past_begins() -> None:
     assert [sampler.draw(logits)[0] for _ in range(4)] == [10, EOS, 10, EOS]
 
 
-def test_pieces_with_a_text() -> None:
-    assert np.flatnonzero(pieces_with(("a", "\n"), TOKENIZER)).tolist() == [13, 100]
-    assert not pieces_with((), TOKENIZER).any()
+def test_tokens_with_a_text() -> None:
+    assert np.flatnonzero(tokens_with(("a", "\n"), TOKENIZER)).tolist() == [13, 100]
+    assert not tokens_with((), TOKENIZER).any()

@@ -127,12 +127,12 @@ def ways(rng: random.Random, name: str, tokenizer: Tokenizer, prompts: Sequence[
     generator = Generator(model, tokenizer, index)
     way = rng.choice(["batch", "batch", "stream", "search", "fill", "suggest"])
     if way == "batch":
-        results = list(generator.write([Request(prompt, config) for prompt in prompts]))
+        results = list(generator.generate_requests([Request(prompt, config) for prompt in prompts]))
         for result in results:
             check(result, tokenizer)
         return results[0].stop_reason
     if way == "stream":
-        writing = generator.pieces(prompts[0], config)
+        writing = generator.tokens(prompts[0], config)
         result = writing.result(list(writing))
         check(result, tokenizer)
         return result.stop_reason
@@ -144,7 +144,7 @@ def ways(rng: random.Random, name: str, tokenizer: Tokenizer, prompts: Sequence[
         return "search"
     if way == "fill":
         filler = Infiller(model, tokenizer, model if rng.random() < 0.5 else None)
-        for filling in filler.write(rng.choice(["", prompts[0]]), prompts[-1], config, 1, 2):
+        for filling in filler.infill(rng.choice(["", prompts[0]]), prompts[-1], config, 1, 2):
             assert filling.text == filling.text.encode().decode()
             assert filling.stop_reason in ("begin", "length", "cut", "blocked")
         return "fill"

@@ -93,7 +93,7 @@ def _array(entry: dict[str, Any], rng: random.Random) -> dict[str, Any]:
 
 def use_state(path: Path) -> None:
     state = GENERATOR.load_state(path)
-    assert len(list(GENERATOR.pieces("", CONFIG, state))) <= 3
+    assert len(list(GENERATOR.tokens("", CONFIG, state))) <= 3
 
 
 def use_index(path: Path) -> None:
@@ -157,6 +157,6 @@ def test_objects_that_are_no_states_are_one_line(tmp_path: Path, name: str, stat
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "state").exists()
     if state is not None:
-        for use in (GENERATOR.pieces, GENERATOR.read):
+        for use in (GENERATOR.tokens, GENERATOR.read):
             with pytest.raises(SavedModelError, match=r"^The state is damaged"):
                 use("The", start=state)

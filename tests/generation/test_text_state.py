@@ -36,39 +36,39 @@ def test_rows_of_nests() -> None:
 
 
 def test_a_text_goes_on_from_its_state_as_if_it_had_never_stopped(generator: Generator, tmp_path: Path) -> None:
-    whole = [piece.id for piece in generator.pieces("The cat", replace(CONFIG, max_tokens=24))]
-    writing = generator.pieces("The cat", CONFIG)
+    whole = [piece.id for piece in generator.tokens("The cat", replace(CONFIG, max_tokens=24))]
+    writing = generator.tokens("The cat", CONFIG)
     first = [piece.id for piece in writing]
     generator.save_state(tmp_path / "state", writing.state)
     state = generator.load_state(tmp_path / "state")
-    assert first + [piece.id for piece in generator.pieces("", CONFIG, state)] == whole
+    assert first + [piece.id for piece in generator.tokens("", CONFIG, state)] == whole
     assert (tmp_path / "state").stat().st_size < 2000
 
 
 def test_a_state_may_be_used_twice_and_an_earlier_one_takes_back(generator: Generator) -> None:
     config = replace(CONFIG, temperature=1.0, seed=1)
-    writing = generator.pieces("The", config)
+    writing = generator.tokens("The", config)
     states = [writing.state]
     ids = []
     for piece in writing:
         states.append(writing.state)
         ids.append(piece.id)
-    greedy = [[piece.id for piece in generator.pieces("", CONFIG, states[5])] for _ in range(2)]
+    greedy = [[piece.id for piece in generator.tokens("", CONFIG, states[5])] for _ in range(2)]
     assert greedy[0] == greedy[1]
-    again = [p.id for p in generator.pieces("", CONFIG, generator.pieces("The", config).state)]
-    assert again == [p.id for p in generator.pieces("The", CONFIG)]
+    again = [p.id for p in generator.tokens("", CONFIG, generator.tokens("The", config).state)]
+    assert again == [p.id for p in generator.tokens("The", CONFIG)]
     assert states[5].ids == (TOKENIZER.eos_id, *TOKENIZER.encode("The"), *ids[:5])
 
 
 def test_a_prompt_may_come_in_parts(generator: Generator) -> None:
     state = generator.read(" cat\n", generator.read("The"))
-    expected = [piece.id for piece in generator.pieces("The cat\nThe", CONFIG)]
-    assert [piece.id for piece in generator.pieces("The", CONFIG, state)] == expected
+    expected = [piece.id for piece in generator.tokens("The cat\nThe", CONFIG)]
+    assert [piece.id for piece in generator.tokens("The", CONFIG, state)] == expected
     assert generator.read("").ids == generator.start().ids
 
 
 def test_a_state_knows_only_the_last_pieces(generator: Generator) -> None:
-    writing = generator.pieces("", replace(CONFIG, max_tokens=RECENT + 100))
+    writing = generator.tokens("", replace(CONFIG, max_tokens=RECENT + 100))
     ids = [piece.id for piece in writing]
     assert writing.state.ids == tuple(ids[-RECENT:])
 

@@ -173,10 +173,10 @@ def torch_state() -> dict[str, np.ndarray]:
 
 
 def imported(path: Path, folder: Path) -> None:  # noqa: F811
-    """As `import-torch` does; what it would call saved can be loaded."""
+    """As `textgen import` does; what it would call saved can be loaded."""
     config, weights = from_torch(read_torch(path))
     if config.vocab_size != 259:
-        raise TextgenError("The tokenizer is another, as import-torch says.")
+        raise TextgenError("The tokenizer is another, as textgen import says.")
     save_model(folder, weights, config, TokenizerConfig("byte"), CorpusConfig(documents="file"), ByteTokenizer())
     assert load_model(str(folder)).weights().keys() == weights.keys()
 
@@ -254,7 +254,7 @@ def test_a_bias_of_another_shape_is_refused_before_anything_is_saved(
 ) -> None:
     path = tmp_path / "state.safetensors"
     path.write_bytes(to_safetensors(torch_state() | {name: np.zeros(bias, np.float32)}))
-    command = ["import-torch", str(path), "--name", "x", "--tokenizer-from", "byte"]
+    command = ["import", str(path), "--name", "x", "--tokenizer-from", "byte"]
     result = CliRunner().invoke(textgen, command, catch_exceptions=False)
     assert (result.exit_code, "Saved" in result.stderr) == (1, False)
     assert "Expected are the weights of" in result.stderr

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import random_weights
 
-from textgen.cli.train import _summary
+from textgen.cli.plan_report import summary
 from textgen.corpus.config import CorpusConfig
 from textgen.model.config import ModelConfig
 from textgen.saved_model.model_card import model_card, sample_command
@@ -121,12 +121,12 @@ def test_a_record_without_training_has_the_names_of_one_with_it(saved: ModelFold
 def test_the_last_lines_of_a_training(saved: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = {"nats_per_token": 1.0, "perplexity_per_token": 2.7, "bits_per_byte": 1.5}
     saved.training.update(TRAINED | {"model": to_dict(saved.model_config), "scores": scores, "state": "done"})
-    assert _summary(saved).splitlines()[-2:] == [
+    assert summary(saved).splitlines()[-2:] == [
         "Write with it:  textgen sample 'my songs' --suffix \"...\"",
         "See the curves: textgen tensorboard 'my songs'",
     ]
     monkeypatch.delenv("TEXTGEN_MODELS")
-    assert f"textgen sample '{saved.folder}' --suffix" in _summary(saved)
+    assert f"textgen sample '{saved.folder}' --suffix" in summary(saved)
 
 
 def test_a_card_says_what_a_vocabulary_of_words_loses() -> None:

@@ -95,7 +95,7 @@ def test_a_model_comes_back_as_it_was_saved(tmp_path: Path, model: LanguageModel
     assert all(
         np.array_equal(found[name], array) and found[name].dtype == np.float32 for name, array in weights.items()
     )
-    built = saved.build()
+    built = saved.network()
     ids = np.array([[2, 270, 263, 3]], np.int32)
     assert np.array_equal(built(ids)[0], model(ids)[0])
 

@@ -128,10 +128,10 @@ def test_a_text_goes_on_inside_a_character(tmp_path: Path, cut: int) -> None:
     generator = Generator(in_bytes(BYTES), BYTES)
     config = replace(WILD, temperature=0.0, heal=False)
     (whole,) = generator.generate("x", replace(config, max_tokens=24))
-    first = generator.pieces("x", replace(config, max_tokens=cut))
+    first = generator.tokens("x", replace(config, max_tokens=cut))
     text = "".join(piece.text for piece in first)
     generator.save_state(tmp_path / "state", first.state)
-    rest = generator.pieces("", replace(config, max_tokens=24 - cut), generator.load_state(tmp_path / "state"))
+    rest = generator.tokens("", replace(config, max_tokens=24 - cut), generator.load_state(tmp_path / "state"))
     assert text + "".join(piece.text for piece in rest) == whole.text
 
 

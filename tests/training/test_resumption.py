@@ -394,7 +394,7 @@ def test_without_a_name_the_newest_run_with_a_checkpoint_is_resumed(
 def test_a_command_can_be_given_again_with_resume(
     folder: Path, text: Path, asked: list[tuple[str, dict[str, Any], ResumeSources]]
 ) -> None:
-    flags = ["--preset", "tiny", "--valid", "0.2", "--steps", "9", "--hidden-units", "8"]
+    flags = ["--preset", "tiny", "--valid-fraction", "0.2", "--steps", "9", "--hidden-units", "8"]
     command("train", str(text), "--name", "songs", "--resume", "--tokenizer-from", "songs", "--from", "base", *flags)
     ((name, settings, given),) = asked
     assert (name, given.start, list(given.paths)) == ("songs", "base", [str(text)])

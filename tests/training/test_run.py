@@ -311,7 +311,7 @@ def test_a_run_that_reads_backward_is_resumed_exactly_and_writes_samples(
     assert (tmp_path / "whole" / last).read_bytes() == (tmp_path / "parts" / last).read_bytes()
     assert {report.learning_rate for report in watch.steps} == {0.01}
     if direction == "backward":
-        expected = Infiller(whole.writer("backward"), whole.tokenizer).write(config=sampling)[0].text
+        expected = Infiller(whole.writer("backward"), whole.tokenizer).infill(config=sampling)[0].text
     else:
         expected = Generator(whole.writer(), whole.tokenizer).generate("", sampling)[0].text
     assert [report.sample for report in watch.validations if report.improved][-1] == expected != ""
@@ -461,7 +461,7 @@ def test_every_cell_trains_resumes_saves_and_writes(text: Path, tmp_path: Path, 
     sampling = SamplingConfig(max_tokens=20, seed=3)
     texts = [
         Generator(writer, saved.tokenizer).generate(["the", "a slow"], sampling)
-        for writer in (saved.writer(), CompiledModel(saved.build()))
+        for writer in (saved.writer(), CompiledModel(saved.network()))
     ]
     assert texts[0] == texts[1]
     assert CELLS[settings["cell"]] in (tmp_path / "whole" / "README.md").read_text(encoding="utf-8")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import random_weights
 
+from textgen.child_processes import WORKER_VARIABLE
 from textgen.errors import ConfigError, TrainingError, WorkerLost
 from textgen.model.config import ModelConfig
 from textgen.training import worker_group
@@ -86,12 +87,12 @@ def test_the_environment_tells_the_place(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("TF_CONFIG", "not asked")
     links = connected(3)
     for worker in range(3):
-        monkeypatch.setenv(worker_group.VARIABLE, worker_group.description(worker, 3, links[worker], leash=99))
+        monkeypatch.setenv(WORKER_VARIABLE, worker_group.description(worker, 3, links[worker], leash=99))
         assert worker_group.place() == (worker, 3)
         assert worker_group.leash() == 99
         assert is_follower("auto") is is_follower("multiworker") is (worker > 0)
         assert is_follower("single") is False
-    monkeypatch.setenv(worker_group.VARIABLE, json.dumps({"worker": 0, "of": 2, "links": [987], "leash": 988}))
+    monkeypatch.setenv(WORKER_VARIABLE, json.dumps({"worker": 0, "of": 2, "links": [987], "leash": 988}))
     with pytest.raises(TrainingError, match="The connections named in TEXTGEN_WORKER are not there"):
         start("multiworker")
     for pairs in links:

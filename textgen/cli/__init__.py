@@ -1,4 +1,4 @@
-"""The command line: arguments, one call of the library, print. Heavy imports wait until a command runs."""
+"""The command line: arguments, one call of the library, print. A command is imported when it is called."""
 
 from __future__ import annotations
 
@@ -10,37 +10,43 @@ from typing import Any
 import click
 
 from textgen import __version__
-from textgen.cli import output
-from textgen.cli.cache import cache
-from textgen.cli.corpus import corpus
-from textgen.cli.embed import embed
-from textgen.cli.evaluate import evaluate
-from textgen.cli.exchange import export, import_torch
-from textgen.cli.models import models
-from textgen.cli.prepare import prepare
-from textgen.cli.sample import sample
-from textgen.cli.score import score
-from textgen.cli.tensorboard import tensorboard
-from textgen.cli.tokenizer import tokenizer
-from textgen.cli.train import train
-from textgen.cli.tune import tune_state
-from textgen.cli.write import write
+from textgen.cli.lazy_group import Lazy, LazyGroup
 from textgen.errors import Interrupted, TextgenError, WorkerLost
-from textgen.wording import visible
 
-NOT_OURS = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.EROFS)
-"""What is wrong with a path, never with the program."""
-FIELDS = {"valid": "valid_fraction"}  # of a setting, where the option that sets it is called otherwise
+PATH_ERRORS = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.EROFS)
+"""Errors that are due to a path, never to a bug in the program."""
+COMMANDS = {
+    "train": Lazy("textgen.cli.train:train", "Train a model on a text."),
+    "sample": Lazy("textgen.cli.sample:sample", "Write text with a model."),
+    "write": Lazy("textgen.cli.write:write", "Write a text together with a model."),
+    "evaluate": Lazy("textgen.cli.evaluate:evaluate", "Measure how well a model predicts a text."),
+    "score": Lazy("textgen.cli.score:score", "Score how probable each text is."),
+    "embed": Lazy("textgen.cli.embed:embed", "Make a vector of each text, or find similar lines."),
+    "tune-state": Lazy("textgen.cli.tune:tune_state", "Train an initial state: a style in a few kilobytes."),
+    "tensorboard": Lazy("textgen.cli.tensorboard:tensorboard", "Show training curves in TensorBoard."),
+    "models": Lazy("textgen.cli.models:models", "List, show and remove saved models."),
+    "corpus": Lazy("textgen.cli.corpus:corpus", "Look at a text, or prepare a large one for training."),
+    "tokenizer": Lazy("textgen.cli.tokenizer:tokenizer", "Train vocabularies, and see text as tokens."),
+    "cache": Lazy("textgen.cli.cache:cache", "List and clear the cache of encoded corpora."),
+    "import": Lazy("textgen.cli.exchange:import_", "Make a saved model from the weights of another program."),
+    "export": Lazy("textgen.cli.exchange:export", "Write the weights of a model for another program."),
+    "completion": Lazy("textgen.cli.completion:completion", "Print the completion script of a shell."),
+}
 
 
-class Program(click.Group):
-    """The one place where errors become exit codes: 1 for a `TextgenError`, 2 wrong usage, 130 Ctrl-C."""
+class Program(LazyGroup):
+    """Turns errors into exit codes: 1 for a `TextgenError`, 2 for wrong usage, 130 for Ctrl-C.
+
+    A `setup` function given as the context's `obj` is called before the command.
+    """
 
     def main(self, *arguments: Any, **options: Any) -> Any:
-        """Runs the program. `--help` and `--version` are written by Click: where they cannot be, it is said here."""
+        """Runs the program. Reports the failure where Click cannot print `--help` or `--version`."""
         try:
             return super().main(*arguments, **options)
         except OSError:
+            from textgen.cli import output
+
             try:
                 output.flush()
             except TextgenError as error:
@@ -50,7 +56,12 @@ class Program(click.Group):
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs a command; what the user can mend is one line on stderr, a bug keeps its traceback."""
+        """Runs a command. An error that the user can fix is one line on stderr; a bug keeps its traceback."""
+        from textgen.cli import output
+        from textgen.wording import visible
+
+        if ctx.obj:
+            ctx.obj()
         try:
             return super().invoke(ctx)
         except (Interrupted, WorkerLost) as error:
@@ -62,16 +73,12 @@ class Program(click.Group):
             vars(error)["message"] = visible(error.message)  # which may quote what was typed
             raise
         except OSError as error:
-            if error.errno not in NOT_OURS or error.filename is None:
+            if error.errno not in PATH_ERRORS or error.filename is None:
                 raise
             raise output.Failure(f"Cannot use {os.fsdecode(error.filename)}: {error.strerror}.") from error
         except KeyboardInterrupt:
             output.note("\nInterrupted.")
             ctx.exit(130)
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order in which one meets them, not by name."""
-        return list(self.commands)
 
 
 def _flags(ctx: click.Context) -> Mapping[str, str]:
@@ -79,13 +86,12 @@ def _flags(ctx: click.Context) -> Mapping[str, str]:
     command = ctx.command
     if isinstance(command, click.Group) and ctx.invoked_subcommand:
         command = command.get_command(ctx, ctx.invoked_subcommand) or command
-    flags = {
+    return {
         parameter.name: max(parameter.opts, key=len)
-        for one in _with_children(command)
-        for parameter in one.params
+        for each in _with_children(command)
+        for parameter in each.params
         if isinstance(parameter, click.Option) and parameter.name
     }
-    return {**flags, **{field: flags[name] for name, field in FIELDS.items() if name in flags}}
 
 
 def _with_children(command: click.Command) -> Iterator[click.Command]:
@@ -95,7 +101,11 @@ def _with_children(command: click.Command) -> Iterator[click.Command]:
             yield from _with_children(child)
 
 
-@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Program,
+    lazy=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="textgen")
 def textgen() -> None:
     """Train a recurrent language model on your own text and write more of it.
@@ -105,23 +115,3 @@ def textgen() -> None:
       textgen train novel.txt
       textgen sample --prompt "It was a"
     """
-
-
-for command in (
-    train,
-    sample,
-    write,
-    evaluate,
-    score,
-    embed,
-    tune_state,
-    tensorboard,
-    models,
-    corpus,
-    prepare,
-    cache,
-    tokenizer,
-    import_torch,
-    export,
-):
-    textgen.add_command(command)

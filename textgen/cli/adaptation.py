@@ -1,4 +1,4 @@
-"""Options of models that adapt to a text, by a cache or by learning from it, and what becomes of a saved model."""
+"""Options of models that adapt to a text, with a cache or by training on it, and the adapted model."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from textgen.cli import output
-from textgen.cli.options import Decorator, SectionOption, given, option_group, setting_option
+from textgen.cli.options import given, sectioned
+from textgen.cli.setting_options import flag_of, option_group, setting_options
 from textgen.errors import ConfigError
-from textgen.evaluation.config import CacheConfig, DynamicConfig
+from textgen.evaluation.config import SECTION, CacheConfig, DynamicConfig
 from textgen.settings import Config, from_dict, select
 
 if TYPE_CHECKING:
@@ -19,46 +20,41 @@ if TYPE_CHECKING:
     from textgen.model.numpy_model import NumpyModel
     from textgen.saved_model.saved_model import ModelFolder
 
-SECTION = "Adapting"
-CACHE_HELP = {
-    "cache_window": "Pieces that the cache remembers.",
-    "cache_theta": "How much more a state counts that is more alike; 0: all count the same.",
-    "cache_lambda": "The cache's share of the probability.",
-}
-DYNAMIC_HELP = {
-    "dynamic_learning_rate": "Length of the steps.",
-    "dynamic_decay": "Share of the way back to the trained weights that each step goes.",
-    "dynamic_window": "Tokens that a step learns from.",
-    "dynamic_clip_norm": "Gradients longer than this are shortened to it.",
-    "dynamic_rms": "Each weight steps by the size of its own gradients so far; try a learning rate of 0.4.",
-}
-
-
-def _switch(flag: str, text: str, **kind: Any) -> Decorator:
-    return click.option(flag, cls=SectionOption, section=SECTION, help=text, **kind)
-
-
 cache_options = option_group(
-    _switch("--cache", "Neural cache: what came lately in a like place becomes likelier.", is_flag=True),
-    *[setting_option(CacheConfig, name, text, SECTION) for name, text in CACHE_HELP.items()],
-)
-dynamic_settings = option_group(
-    *[setting_option(DynamicConfig, name, text, SECTION) for name, text in DYNAMIC_HELP.items()]
+    sectioned(
+        SECTION,
+        "--cache",
+        is_flag=True,
+        help="Make tokens likelier that came recently in a similar context (neural cache, Grave et al. 2017).",
+    ),
+    setting_options(CacheConfig),
 )
 dynamic_options = option_group(
-    _switch("--dynamic", "Dynamic evaluation: learn from the text once it is scored.", is_flag=True), dynamic_settings
+    sectioned(
+        SECTION,
+        "--dynamic",
+        is_flag=True,
+        help="Train on the text while it is scored, always after scoring it (dynamic evaluation, Krause et al. 2018).",
+    ),
+    setting_options(DynamicConfig),
 )
 adapt_options = option_group(
-    _switch("--adapt", "Learn from this text before writing. The saved model stays as it is.", metavar="FILE"),
-    dynamic_settings,
+    sectioned(
+        SECTION, "--adapt", metavar="FILE", help="Train on this text before writing. The saved model stays as it is."
+    ),
+    setting_options(DynamicConfig),
 )
 
 
 def switched(kind: type[Config], on: bool, switch: str, options: dict[str, Any]) -> Config | None:
-    """The config of what a `switch` turns on, None where it is off; settings without the switch are wrong usage."""
+    """The settings of a feature that the flag `switch` turns on; None if it is off.
+
+    Raises:
+        click.UsageError: There are settings of the feature, but it is off.
+    """
     settings = given(select(kind, options))
     if settings and not on:
-        raise click.UsageError(f"--{next(iter(settings)).replace('_', '-')} needs {switch}.")
+        raise click.UsageError(f"{flag_of(next(iter(settings)))} needs {switch}.")
     return from_dict(kind, settings) if on else None
 
 
@@ -69,18 +65,23 @@ def adapted_writer(
     dynamic: DynamicConfig | None,
     label: str | None = None,
 ) -> NumpyModel | CachedModel:
-    """What writes: the saved model, or what becomes of it when it learns from the file `adapt` and has a cache.
+    """The network of a saved model, trained on the file `adapt` and with a cache if they are given.
 
-    With a `label` that is a text with this label.
+    Args:
+        saved: The model, which stays as it is.
+        adapt: A text to train on.
+        cache: Settings of the cache.
+        dynamic: Settings of the training; needed with `adapt`.
+        label: Label of the text.
     """
     from textgen.generation.cached_model import CachedModel
 
-    model = saved.writer() if adapt is None or dynamic is None else _learned(saved, adapt, dynamic, label)
+    model = saved.writer() if adapt is None or dynamic is None else _trained_on(saved, adapt, dynamic, label)
     return CachedModel(model, cache) if cache else model
 
 
-def _learned(saved: ModelFolder, path: str, config: DynamicConfig, label: str | None) -> NumpyModel:
-    """The model after it has learned from a text. Raises `ConfigError` where it diverged."""
+def _trained_on(saved: ModelFolder, path: str, config: DynamicConfig, label: str | None) -> NumpyModel:
+    """The model after one pass over a text. Raises `ConfigError` if it diverged."""
     import numpy as np
 
     from textgen.corpus.corpus import Corpus
@@ -95,7 +96,7 @@ def _learned(saved: ModelFolder, path: str, config: DynamicConfig, label: str | 
         load_tensorflow()
         from textgen.evaluation.dynamic_evaluation import Learner
 
-        model = saved.build("forward")
+        model = saved.network("forward")
         Learner(model, config).learn(stream)
     weights = model.weights_as_arrays()
     if not all(np.isfinite(array).all() for array in weights.values()):

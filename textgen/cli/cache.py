@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,26 +10,28 @@ from typing import TYPE_CHECKING
 
 import click
 
+from textgen.cli import output
+from textgen.cli.command import CommandGroup
 from textgen.cli.options import json_option
 
 if TYPE_CHECKING:
     from textgen.dataset.cache_eviction import Entry
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def cache() -> None:
     """List and clear the cache of encoded corpora.
 
-    Training keeps each corpus as token ids in ~/.cache/textgen, or in the folder that TEXTGEN_CACHE names, and makes
-    them again where they are missing. What takes more than 20 GB in all, or the gigabytes that TEXTGEN_CACHE_LIMIT
-    says, is removed, that used least recently first.
+    Training keeps each corpus as token ids in ~/.cache/textgen, or in the folder that TEXTGEN_CACHE names, and encodes
+    it again if it is missing. The cache may grow to 20 GB, or as many gigabytes as TEXTGEN_CACHE_LIMIT says; then the
+    least recently used corpora are deleted.
     """
 
 
 @cache.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """List the encoded corpora, with their size and when they were used last.
+    """List the encoded corpora, with their size and time of last use.
 
     \b
     Example:
@@ -43,21 +44,21 @@ def list_(as_json: bool) -> None:
     if as_json:
         rows = [asdict(entry) | {"path": str(entry.path)} for entry in found]
         values = {"folder": str(folder), "limit_bytes": round(limit), "entries": rows}
-        click.echo(json.dumps(values, indent=2, ensure_ascii=False))
+        output.json_line(values, indent=2)
         return
     if found:
-        click.echo(f"{'SIZE':>10}  {'USED':16}  {'FOLDER':20}  CORPUS")
+        output.line(f"{'SIZE':>10}  {'USED':16}  {'FOLDER':20}  CORPUS")
     for entry in found:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
         note = " (in use)" if entry.in_use else ""
-        click.echo(f"{_size(entry.bytes):>10}  {used:16}  {entry.path.name[:20]:20}  {entry.corpus}{note}")
-    click.echo(f"{_size(_total(found))} in {folder}; the limit is {_size(limit)}.")
+        output.line(f"{_size(entry.bytes):>10}  {used:16}  {entry.path.name[:20]:20}  {entry.corpus}{note}")
+    output.line(f"{_size(_total(found))} in {folder}; the limit is {_size(limit)}.")
 
 
 @cache.command()
 @json_option
 def clear(as_json: bool) -> None:
-    """Remove all encoded corpora that no running process uses.
+    """Delete all encoded corpora that no running process uses.
 
     \b
     Example:
@@ -69,11 +70,11 @@ def clear(as_json: bool) -> None:
     if as_json:
         paths = {"removed": removed, "in_use": kept}
         values = {name: [str(entry.path) for entry in found] for name, found in paths.items()}
-        click.echo(json.dumps(values | {"bytes": _total(removed)}, indent=2, ensure_ascii=False))
+        output.json_line(values | {"bytes": _total(removed)}, indent=2)
         return
-    click.echo(f"Removed {_size(_total(removed))}." if removed or not kept else "Removed nothing.")
+    output.line(f"Removed {_size(_total(removed))}." if removed or not kept else "Removed nothing.")
     if kept:
-        click.echo(f"{_size(_total(kept))} in use by running processes stay.", err=True)
+        output.note(f"{_size(_total(kept))} in use by running processes were kept.")
 
 
 def _folder() -> Path:

@@ -1,48 +1,19 @@
-"""Click commands as textgen has them: loaded when called, with options in sections and rare ones under --help-all."""
+"""Click commands whose help has the usual options first and the others in sections."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from importlib import import_module
 from typing import Any
 
 import click
 
+from textgen.cli import output
 from textgen.settings import USUAL
 
-SettingsDecorator = Any
-
-
-class LazyGroup(click.Group):
-    """A group that imports a command's module only when the command is called.
-
-    `lazy` maps a command's name to its module, attribute and short help, so that `--help` loads none of them.
-    """
-
-    def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.lazy = lazy
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, in the order in which a newcomer meets them."""
-        return [*self.lazy, *self.commands]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, imported now."""
-        if cmd_name not in self.lazy:
-            return super().get_command(ctx, cmd_name)
-        module, _ = self.lazy[cmd_name]
-        path, _, attribute = module.partition(":")
-        return getattr(import_module(path), attribute)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Writes names and short help without importing anything."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in self.lazy.items()])
+SHOW_ALL = "textgen.show_all"  # key in the context: show all options
 
 
 class SectionOption(click.Option):
-    """An option with a section; those outside `USUAL` are shown by `--help-all` alone."""
+    """An option with a section."""
 
     def __init__(self, *args: Any, section: str = USUAL, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -50,7 +21,7 @@ class SectionOption(click.Option):
 
 
 class SectionCommand(click.Command):
-    """A command whose `--help` shows the usual options, and whose `--help-all` shows all, in sections."""
+    """A command whose `--help` shows the usual options, and whose `--help-all` shows all of them, in sections."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -58,23 +29,31 @@ class SectionCommand(click.Command):
             self.params.append(_help_all_option())
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Writes the sections that are asked for, and names the others."""
+        """Writes the options, or the usual ones and the titles of the other sections."""
         sections: dict[str, list[tuple[str, str]]] = {USUAL: []}
         for parameter in self.get_params(ctx):
             if isinstance(parameter, click.Option) and (record := parameter.get_help_record(ctx)):
                 sections.setdefault(_section(parameter), []).append(record)
-        everything = ctx.meta.get(SHOW_ALL, False)
+        shows_all = ctx.meta.get(SHOW_ALL, False)
         for title, records in sections.items():
-            if everything or title == USUAL:
+            if shows_all or title == USUAL:
                 with formatter.section(title):
                     formatter.write_dl(records)
-        if rare := [] if everything else [title for title in sections if title != USUAL]:
-            number = sum(len(sections[title]) for title in rare)
+        others = [title for title in sections if title != USUAL]
+        if others and not shows_all:
+            number = sum(len(sections[title]) for title in others)
             formatter.write_paragraph()
-            formatter.write_text(f"--help-all shows {number} more options: {', '.join(map(_lower, rare))}.")
+            formatter.write_text(f"{number} more options with --help-all: {', '.join(map(_lower, others))}.")
 
 
-SHOW_ALL = "textgen.show_all"
+class CommandGroup(click.Group):
+    """A group of commands with sections, listed in the order in which they were added."""
+
+    command_class = SectionCommand
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the commands."""
+        return list(self.commands)
 
 
 def _section(parameter: click.Parameter) -> str:
@@ -89,14 +68,14 @@ def _help_all_option() -> click.Option:
     def show(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
         if value and not ctx.resilient_parsing:
             ctx.meta[SHOW_ALL] = True
-            click.echo(ctx.get_help(), color=ctx.color)
+            output.line(ctx.get_help())
             ctx.exit()
 
     return click.Option(
-        ["--help-all"], is_flag=True, expose_value=False, is_eager=True, callback=show, help="Show all options."
+        ["--help-all"],
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=show,
+        help="Show all options and exit.",
     )
-
-
-def usual_first(options: Iterable[click.Option]) -> list[click.Option]:
-    """The options with the usual ones before the others, otherwise in order."""
-    return sorted(options, key=lambda option: _section(option) != USUAL)

@@ -1,4 +1,4 @@
-"""textgen corpus: look at a text before training on it."""
+"""textgen corpus: look at a text before training on it, or prepare a large one."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from textgen.cli import output
-from textgen.cli.options import corpus_config, corpus_options, guessed
+from textgen.cli.command import CommandGroup
+from textgen.cli.options import corpus_config, corpus_options, guessed, json_option
+from textgen.cli.prepare import prepare
 
 if TYPE_CHECKING:
     from textgen.corpus.corpus import Corpus
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def corpus() -> None:
-    """Look at a text before training on it."""
+    """Look at a text, or prepare a large one for training."""
 
 
 @corpus.command()
 @click.argument("paths", nargs=-1, required=True)
 @corpus_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@json_option
 def stats(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Count the documents, lines, words and characters of PATHS.
 
@@ -37,27 +39,21 @@ def stats(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     from textgen.corpus.corpus import Corpus
 
     text = Corpus(paths, corpus_config(options))
-    text.labels()  # complains where there are none
+    text.labels()  # raises if they are asked for and there are none
     text.stats()
     text.say_skipped(output.note)
     text.say_left_out(output.note)
     if as_json:
         values = asdict(text.stats())
         del values["character_counts"]
-        output.json_line(
-            values
-            | {
-                "documents_mode": text.documents_mode,
-                "skipped_records": sum(text.left_out.counts.values()),
-            },
-            indent=2,
-        )
+        skipped = sum(text.left_out.counts.values())
+        output.json_line(values | {"documents_mode": text.documents_mode, "skipped_records": skipped}, indent=2)
     else:
         output.line(_as_table(text))
 
 
 def _as_table(text: Corpus) -> str:
-    """One count a line, numbers right-aligned."""
+    """A count on each line, numbers right-aligned."""
     counts = text.stats()
     names = [field.name for field in fields(counts) if field.type == "int"]
     rows = [(name.replace("_", " "), f"{getattr(counts, name):,}") for name in names]
@@ -76,3 +72,6 @@ def _as_table(text: Corpus) -> str:
 def _visible(character: str) -> str:
     names = {" ": "space", "\n": "newline"}
     return names.get(character, character if character.isprintable() else f"U+{ord(character):04X}")
+
+
+corpus.add_command(prepare)

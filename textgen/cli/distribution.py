@@ -1,4 +1,4 @@
-"""Options of training on several devices and in several processes, and the start of such processes."""
+"""Options of training on several devices and in several processes, and the launch of these processes."""
 
 from __future__ import annotations
 
@@ -10,68 +10,74 @@ import click
 from click.core import ParameterSource
 
 from textgen.cli import output
-from textgen.cli.options import option_group
+from textgen.cli.options import sectioned
+from textgen.cli.setting_options import option_group
 from textgen.training.config import STRATEGIES
 
 if TYPE_CHECKING:
     from textgen.training.distribution import Distribution
 
-LAUNCHER_OPTIONS = (
-    "workers",
-    "max_restarts",
-    "strategy",
-    "trust_network",
-    "name",
-)  # that the processes themselves do not get
-OF_A_RESUMPTION = ("models_dir", "as_json", "start_timeout", "step_timeout", "threads")
+LAUNCHER_OPTIONS = ("workers", "max_restarts", "strategy", "trust_network", "name")  # not passed on to the processes
+RESUMPTION_OPTIONS = ("models_dir", "as_json", "start_timeout", "step_timeout", "threads")  # passed on after a restart
+DEVICES = "Devices and processes"
 
 distribution_options = option_group(
-    click.option(
+    sectioned(
+        DEVICES,
         "--strategy",
         type=click.Choice(STRATEGIES),
         default="auto",
-        help="How GPUs and processes share the work [default: auto, all that are there].",
+        help="Distribution strategy [default: auto, all GPUs and processes that there are].",
     ),
-    click.option(
-        "--threads", type=click.IntRange(1), metavar="N", help="Processor cores that a process uses [default: all]."
+    sectioned(
+        DEVICES,
+        "--threads",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Processor cores that each process uses [default: all].",
     ),
-    click.option(
+    sectioned(
+        DEVICES,
         "--workers",
         type=click.IntRange(1),
         metavar="N",
-        help="Processes on this machine that share it: each has a GPU, or its share of the cores.",
+        help="Train in N processes on this machine. Each has a GPU, or its share of the cores.",
     ),
-    click.option(
+    sectioned(
+        DEVICES,
         "--trust-network",
         is_flag=True,
-        help="Join processes named by TF_CONFIG or SLURM: each opens a port, without a password, to all its networks.",
+        help="Join processes named by TF_CONFIG or SLURM. Each opens a port, without a password, to all its networks.",
     ),
-    click.option(
+    sectioned(
+        DEVICES,
         "--max-restarts",
         type=click.IntRange(0),
         default=3,
         metavar="N",
-        help="With --workers, how often all start again when one is lost [default: 3].",
+        help="With --workers, restarts after a process is lost, at most [default: 3].",
     ),
-    click.option(
+    sectioned(
+        DEVICES,
         "--start-timeout",
         type=click.FloatRange(1),
         default=300.0,
         metavar="SECONDS",
-        help="In which several processes must find one another [default: 300].",
+        help="Time in which several processes must find each other [default: 300].",
     ),
-    click.option(
+    sectioned(
+        DEVICES,
         "--step-timeout",
         type=click.FloatRange(1),
         default=900.0,
         metavar="SECONDS",
-        help="After which a process that waits for the others gives up [default: 900].",
+        help="Time after which a process that waits for the others gives up [default: 900].",
     ),
 )
 
 
 def join_others(strategy: str, start_timeout: float, trust_network: bool) -> Distribution:
-    """Joins the devices and processes that the options name; says what that opens."""
+    """Joins the devices and processes that the options name, and warns if that opens a port."""
     from textgen.training.distribution import start
 
     distribution = start(strategy, start_timeout, trust_network=trust_network)
@@ -84,12 +90,12 @@ def join_others(strategy: str, start_timeout: float, trust_network: bool) -> Dis
 
 
 def train_on_workers(ctx: click.Context, models_folder: Path, name: str) -> int:
-    """Runs the command of `ctx` in as many processes as it asks for; gives its exit code."""
+    """Runs the command of `ctx` in several processes. Returns the exit code."""
     from textgen.training.workers import run_workers
 
     common = ["--strategy", "multiworker", "--name", name]
     arguments = ["train", *common, *command_line(ctx, leave_out=LAUNCHER_OPTIONS)]
-    rest = [parameter for parameter in ctx.params if parameter not in OF_A_RESUMPTION]
+    rest = [parameter for parameter in ctx.params if parameter not in RESUMPTION_OPTIONS]
     resumption = ["train", *common, "--resume", *command_line(ctx, leave_out=rest)]
     return run_workers(
         arguments,
@@ -102,7 +108,7 @@ def train_on_workers(ctx: click.Context, models_folder: Path, name: str) -> int:
 
 
 def command_line(ctx: click.Context, leave_out: Sequence[str] = ()) -> list[str]:
-    """The options and arguments with which a command was called, as words of a command line."""
+    """The options and arguments of a command as it was called, as words of a command line."""
     options, arguments = list[str](), list[str]()
     for parameter in ctx.command.params:
         name = parameter.name or ""

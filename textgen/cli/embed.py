@@ -1,4 +1,4 @@
-"""textgen embed: vectors for texts, and which lines are alike."""
+"""textgen embed: vectors for texts, and similar lines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from textgen.cli import output
-from textgen.cli.options import OutputFile, json_option, models_dir_option, read_text
+from textgen.cli.command import SectionCommand
+from textgen.cli.options import OutputFile, json_option, model_argument, models_dir_option, read_text
 from textgen.errors import TextgenError
 from textgen.wording import json_text
 
@@ -20,33 +21,35 @@ if TYPE_CHECKING:
     from textgen.evaluation.embeddings import Embedder, TextVectors
     from textgen.tokenizer.tokenizer import Tokenizer
 
-Part = dict[str, object] | str | bytes  # of what is written: an object a line, text, or a file that is none
+Part = dict[str, object] | str | bytes  # of the output: an object for a line, text, or a binary file
 FORMATS = ("jsonl", "tsv", "npy")
 
 
-@click.command()
-@click.argument("model")
+@click.command(cls=SectionCommand)
+@model_argument()
 @click.argument("paths", nargs=-1)
-@click.option("--text", "texts", multiple=True, help="A text; may be given several times.")
-@click.option("--pieces", is_flag=True, help="A vector for each piece instead of one for the text.")
+@click.option("--text", "texts", multiple=True, metavar="TEXT", help="A text. May be given several times.")
+@click.option("--tokens", is_flag=True, help="Make a vector for each token instead of one for the text.")
 @click.option(
     "--format",
     "kind",
     type=click.Choice(FORMATS),
     default="jsonl",
     show_default=True,
-    help="Objects with text and vector; numbers alone, a vector a line; or a NumPy array with a vector a row.",
+    help="Format of the vectors: JSON objects with text and vector, lines of numbers, or rows of a NumPy array.",
 )
 @click.option("--out", type=OutputFile(), help="File to write [default: print].")
-@click.option("--search", metavar="TEXT", help="Print the lines that are most like this text.")
-@click.option("--top", type=click.IntRange(1), metavar="N", help="With --search: so many lines [default: 5].")
+@click.option("--search", metavar="TEXT", help="Print the lines that are most similar to this text.")
+@click.option(
+    "--top", type=click.IntRange(1), metavar="N", help="With --search, number of lines to print [default: 5]."
+)
 @json_option
 @models_dir_option
 def embed(
     model: str,
     paths: tuple[str, ...],
     texts: tuple[str, ...],
-    pieces: bool,
+    tokens: bool,
     kind: str,
     out: Path | None,
     search: str | None,
@@ -56,24 +59,24 @@ def embed(
 ) -> None:
     """Make a vector of each text, or find similar lines.
 
-    Each line of PATHS that is not blank is a text; - is standard input, as is none. A vector has length 1. It holds
-    what the model has for the pieces and what its last layer says after each: of one direction, or of both if the
-    model reads both ways (textgen train --direction both). With --search each line found comes after the cosine of its
-    angle with the text and after its file and number.
+    Each line of PATHS that is not blank is a text; - is standard input, the default. A vector has length 1. It is
+    made of the embeddings of the tokens and the last layer's outputs after them, in both directions if the model has
+    both (textgen train --direction both). With --search each line is printed after its cosine similarity to the text
+    and its file and number.
 
     \b
     Example:
       textgen embed novel sentences.txt > vectors.jsonl
       textgen embed novel sentences.txt --format npy --out vectors.npy
       textgen embed novel sentences.txt --search "It was raining." --top 3
-      textgen embed novel --text "It was raining." --pieces
+      textgen embed novel --text "It was raining." --tokens
     """
     if search is None and (top or as_json):
         raise click.UsageError("--top and --json go with --search: without it, --format says what is printed.")
-    if search is not None and (pieces or out):
-        raise click.UsageError("--search prints lines: it does not go with --pieces and --out.")
+    if search is not None and (tokens or out):
+        raise click.UsageError("--search prints lines: it does not go with --tokens and --out.")
     if search is not None and not search.strip():
-        raise click.UsageError("--search is empty: say what the lines should be like.")
+        raise click.UsageError("--search is empty: give a text that the lines should be similar to.")
     if kind == "npy" and not out and search is None and output.is_terminal():
         raise click.UsageError("A NumPy array is no text: name a file with --out.")
     from textgen.evaluation.embeddings import Embedder
@@ -89,7 +92,7 @@ def embed(
     if search is not None:
         _print_nearest(embedder, search, lines, top or 5, as_json)
         return
-    written = _formatted(embedder.read([text for _, text in lines]), kind, pieces, saved.tokenizer)
+    written = _formatted(embedder.read([text for _, text in lines]), kind, tokens, saved.tokenizer)
     if out:
         write_file(out, b"".join(map(_encoded, written)))
         return
@@ -98,7 +101,7 @@ def embed(
 
 
 def _lines(paths: Sequence[str]) -> list[tuple[str, str]]:
-    """Where each line stands, and the line; blank ones are left out."""
+    """The file and number of each line that is not blank, and the line."""
     return [
         (f"{path}:{number}", line.removesuffix("\r"))
         for path in paths
@@ -107,21 +110,21 @@ def _lines(paths: Sequence[str]) -> list[tuple[str, str]]:
     ]
 
 
-def _formatted(results: Iterable[TextVectors], kind: str, pieces: bool, tokenizer: Tokenizer) -> Iterator[Part]:
-    """The vectors, as they come; an array comes at the end."""
+def _formatted(results: Iterable[TextVectors], kind: str, tokens: bool, tokenizer: Tokenizer) -> Iterator[Part]:
+    """The vectors, as they are made; a NumPy array at the end."""
     import numpy as np
 
     if kind == "npy":
         file = io.BytesIO()
-        arrays = [result.pieces if pieces else result.vector[None] for result in results]
+        arrays = [result.pieces if tokens else result.vector[None] for result in results]
         np.save(file, np.concatenate(arrays))
         yield file.getvalue()
         return
     for result in results:
         if kind == "tsv":
-            rows = result.pieces if pieces else result.vector[None]
+            rows = result.pieces if tokens else result.vector[None]
             yield "".join("\t".join(f"{number:.6g}" for number in row) + "\n" for row in rows)
-        elif pieces:
+        elif tokens:
             labels = [tokenizer.piece(id) for id in result.ids]
             yield {"text": result.text, "pieces": labels, "vectors": _rounded(result.pieces)}
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,13 @@ import click
 
 from textgen.cli import output
 from textgen.cli.adaptation import cache_options, dynamic_options, switched
+from textgen.cli.command import SectionCommand
 from textgen.cli.options import (
-    SectionCommand,
     corpus_options,
     given,
     json_option,
     label_option,
+    model_argument,
     models_dir_option,
     novelty_line,
     novelty_option,
@@ -28,17 +30,21 @@ from textgen.evaluation.config import CacheConfig, DynamicConfig
 from textgen.settings import select
 
 if TYPE_CHECKING:
+    from textgen.dataset.ngram_index import Novelty
     from textgen.dataset.token_stream import TokenStream
     from textgen.saved_model.saved_model import ModelFolder
 
-AS_SAVED = "nats_per_token_as_saved"  # by a model that does not adapt, beside the score of one that does
+AS_SAVED = "nats_per_token_as_saved"  # score of the model without adaptation
 
 
 @click.command(cls=SectionCommand)
-@click.argument("model")
+@model_argument()
 @click.argument("paths", nargs=-1, required=True)
 @click.option(
-    "--with", "beside", multiple=True, metavar="MODEL", help="Average probabilities with this model of one vocabulary."
+    "--ensemble",
+    multiple=True,
+    metavar="MODEL",
+    help="Average the probabilities with this model, which has the same vocabulary. May be given several times.",
 )
 @label_option
 @novelty_option
@@ -50,7 +56,7 @@ AS_SAVED = "nats_per_token_as_saved"  # by a model that does not adapt, beside t
 def evaluate(
     model: str,
     paths: tuple[str, ...],
-    beside: tuple[str, ...],
+    ensemble: tuple[str, ...],
     label: str | None,
     cache: bool,
     dynamic: bool,
@@ -59,66 +65,58 @@ def evaluate(
     models_dir: Path | None,
     **options: Any,
 ) -> None:
-    """Score how well a model predicts a text.
+    """Measure how well a model predicts a text.
 
-    PATHS are files, folders, globs, or - for standard input.
-    Nats and perplexity a token depend on the vocabulary; bits a byte compare any two models on the same text.
-    Perplexity a word counts the end of each document as a word. With a vocabulary of words both contain the cost of
-    spelling each unknown word, by a model of byte trigrams fitted to the known words; white space that such a
-    vocabulary loses is none of the bytes. Documents are cut as for training, unless
-    options say otherwise; their labels are read, but not scored. With --cache or --dynamic the text is read as
-    one stream, in order: that takes longer; the score of the model as it was saved is shown beside. The saved model
-    stays as it is. By itself, a model with attention is also scored with it switched off, and one of both directions,
-    whose scores are forward's, as it reads backward.
+    PATHS are files, folders, globs, or - for standard input. Documents are cut as in training, unless options say
+    otherwise; their labels are read, but not scored.
+
+    Nats and perplexity per token depend on the vocabulary; bits per byte compare any two models on the same text.
+    Perplexity per word counts the end of each document as a word. With a vocabulary of words, nats and perplexity
+    include the cost of spelling unknown words, with a trigram model of bytes fitted to the known words; white space
+    that such a vocabulary loses does not count as bytes.
+
+    With --cache or --dynamic the text is read as one stream, in order. This takes longer; the score without
+    adaptation is shown too, and the saved model stays as it is. A model with attention is also scored with it
+    switched off, and a model of both directions as it reads backward; its other scores are those of forward.
 
     \b
     Example:
       textgen evaluate novel other-novel.txt
       textgen evaluate news test.txt --documents line --json
       textgen evaluate novel other-novel.txt --cache --dynamic
-      textgen evaluate novel other-novel.txt --with novel-2
+      textgen evaluate novel other-novel.txt --ensemble novel-2
     """
     from textgen.corpus.corpus import Corpus
     from textgen.dataset.token_cache import encode_corpus
+    from textgen.runtime import load_tensorflow
     from textgen.saved_model.saved_model import load_model
 
     cache_config = switched(CacheConfig, cache, "--cache", options)
     dynamic_config = switched(DynamicConfig, dynamic, "--dynamic", options)
     saved = load_model(model, models_dir)
-    others = [load_model(name, models_dir) for name in beside]
+    others = [load_model(name, models_dir) for name in ensemble]
+    _check_vocabularies(saved, others)
+    saved.tokenizer.opening(label)  # raises before the slow part
+    ngrams = saved.ngrams() if novelty else None
+    text = Corpus(paths, replace(saved.corpus_config, **select(CorpusConfig, given(options))))
+    text.say_skipped(output.note)
+    load_tensorflow()
+    with tempfile.TemporaryDirectory() as folder:
+        stream = encode_corpus(text, saved.tokenizer, Path(folder) / "tokens", label)
+        text.say_left_out(output.note)
+        scores = _scores(saved, others, stream, cache_config, dynamic_config)
+        copied = ngrams.novelty_of_ids(stream.read(0, len(stream)), saved.tokenizer) if ngrams else None
+    _print_scores(scores, copied, as_json)
+
+
+def _check_vocabularies(saved: ModelFolder, others: Sequence[ModelFolder]) -> None:
+    """Raises `ConfigError` if the models have different vocabularies."""
     for other in others:
         if other.tokenizer.serialized != saved.tokenizer.serialized:
             raise ConfigError(
                 f"{other.name} and {saved.name} have different vocabularies, so their probabilities have no mean: "
                 "train one with --tokenizer-from the other."
             )
-    saved.tokenizer.opening(label)  # complains before the slow part
-    ngrams = saved.ngrams() if novelty else None
-    text = Corpus(paths, replace(saved.corpus_config, **select(CorpusConfig, given(options))))
-    text.say_skipped(output.note)
-
-    from textgen.runtime import load_tensorflow
-
-    load_tensorflow()
-    with tempfile.TemporaryDirectory() as folder:
-        stream = encode_corpus(text, saved.tokenizer, Path(folder) / "tokens", label)
-        text.say_left_out(output.note)
-        scores = _scores(saved, others, stream, cache_config, dynamic_config)
-        found = ngrams.novelty_of_ids(stream.read(0, len(stream)), saved.tokenizer) if ngrams else None
-    if AS_SAVED in scores and not scores["nats_per_token"] <= scores[AS_SAVED]:  # also if it is no number
-        output.note("Adapting made it worse: try a smaller --dynamic-learning-rate, or --cache-lambda.")
-    if as_json:
-        values: dict[str, Any] = {name: value if math.isfinite(value) else None for name, value in scores.items()}
-        if found:
-            values["novelty"] = asdict(found)
-        output.json_line(values, indent=2)
-        return
-    width = max(map(len, scores))
-    for name, value in scores.items():
-        number = f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"
-        output.line(f"{name.replace('_', ' '):{width}} {number:>14}")
-    if found:
-        output.line(novelty_line(found))
 
 
 def _scores(
@@ -128,14 +126,31 @@ def _scores(
     cache: CacheConfig | None,
     dynamic: DynamicConfig | None,
 ) -> dict[str, float]:
-    """All scores by name; what adapting and attention bring can be told from them."""
+    """All scores by name, with those that show the effect of adaptation and attention."""
     from textgen.evaluation.evaluator import Evaluator, nats_without_attention
 
     direction = saved.main_direction if cache or dynamic or others else None
-    network, *beside = [each.build(direction) for each in (saved, *others)]
+    network, *beside = [each.network(direction) for each in (saved, *others)]
     scores = Evaluator(network, cache, dynamic, beside).scores(stream).to_dict()
     if cache or dynamic:
         scores[AS_SAVED] = Evaluator(network, beside=beside).scores(stream).nats_per_token
     elif saved.model_config.attention and not others:
         scores["nats_per_token_without_attention"] = nats_without_attention(network, stream)
     return scores
+
+
+def _print_scores(scores: dict[str, float], copied: Novelty | None, as_json: bool) -> None:
+    if AS_SAVED in scores and not scores["nats_per_token"] <= scores[AS_SAVED]:  # true for NaN as well
+        output.note("Adapting made it worse: try a smaller --dynamic-learning-rate, or --cache-lambda.")
+    if as_json:
+        values: dict[str, Any] = {name: value if math.isfinite(value) else None for name, value in scores.items()}
+        if copied:
+            values["novelty"] = asdict(copied)
+        output.json_line(values, indent=2)
+        return
+    width = max(map(len, scores))
+    for name, value in scores.items():
+        number = f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"
+        output.line(f"{name.replace('_', ' '):{width}} {number:>14}")
+    if copied:
+        output.line(novelty_line(copied))

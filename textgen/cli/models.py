@@ -1,4 +1,4 @@
-"""textgen models: what has been trained."""
+"""textgen models: list, show and remove saved models."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from pathlib import Path
 import click
 
 from textgen.cli import output
-from textgen.cli.options import json_option, models_dir_option
+from textgen.cli.command import CommandGroup
+from textgen.cli.options import json_option, model_argument, models_dir_option
 from textgen.errors import TextgenError
 from textgen.wording import visible
 
-NAME_WIDTH = 40  # of the column of names; a longer one moves its own line only
+NAME_WIDTH = 40  # greatest width of the first column; longer names stick out
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def models() -> None:
     """List, show and remove saved models."""
 
@@ -26,7 +27,7 @@ def models() -> None:
 def list_(models_dir: Path | None, as_json: bool) -> None:
     """List the saved models, with their size and score.
 
-    A training that has saved no model yet is among them, and says so.
+    Runs that have saved no model yet are listed too.
 
     \b
     Example:
@@ -63,7 +64,7 @@ def list_(models_dir: Path | None, as_json: bool) -> None:
 def _print_table(rows: list[dict[str, object]]) -> None:
     names = [len(visible(str(row["name"]))) for row in rows]
     width = max(5, *(size for size in names if size <= NAME_WIDTH), 0)
-    output.line(f"{'MODEL':{width}}  {'PARAMETERS':>12}  {'PIECES':>7}  {'BITS/BYTE':>9}  STATE")
+    output.line(f"{'MODEL':{width}}  {'PARAMETERS':>12}  {'TOKENS':>7}  {'BITS/BYTE':>9}  STATE")
     for row in rows:
         name = visible(str(row["name"]))
         if "problem" in row:
@@ -74,11 +75,11 @@ def _print_table(rows: list[dict[str, object]]) -> None:
 
 
 @models.command()
-@click.argument("model", required=False)
+@model_argument(required=False)
 @models_dir_option
 @json_option
 def show(model: str | None, models_dir: Path | None, as_json: bool) -> None:
-    """Print the card of MODEL, or of the newest.
+    """Print the card of MODEL; the default is the newest.
 
     \b
     Example:
@@ -90,7 +91,7 @@ def show(model: str | None, models_dir: Path | None, as_json: bool) -> None:
 
     saved = load_model(model, models_dir)
     if is_locked(saved.folder):
-        click.echo(f"{saved.name} is being trained at the moment; this is what was saved last.", err=True)
+        output.note(f"{saved.name} is being trained at the moment; this is what was saved last.")
     if as_json:
         output.json_line(saved.record, indent=2)
     else:
@@ -98,14 +99,14 @@ def show(model: str | None, models_dir: Path | None, as_json: bool) -> None:
 
 
 @models.command()
-@click.argument("model")
+@model_argument()
 @models_dir_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def remove(model: str, models_dir: Path | None, yes: bool) -> None:
     """Delete MODEL, with its checkpoints and logs.
 
-    MODEL is a name in the folder of models. It may also be a training that has saved no model yet. What is being
-    trained, or holds files that textgen did not write, is not deleted.
+    MODEL is a name in the folder of models, also of a run that has saved no model yet. A folder that is in use by a
+    run, or holds files that textgen did not write, is not deleted.
 
     \b
     Example:

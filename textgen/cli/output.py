@@ -103,7 +103,7 @@ def confirm(question: str) -> None:
 
 
 def console() -> Console:
-    """Standard error, for a bar of progress and lines above it; see `show`."""
+    """Standard error, for a bar of progress and lines above it."""
     from rich.console import Console
 
     return Console(file=cast(IO[str], _Notes()), highlight=False, soft_wrap=True)
@@ -116,11 +116,6 @@ def screen() -> Console:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     return Console()
-
-
-def show(console: Console, text: str, style: str | None = None) -> None:
-    """Writes lines to a console, whatever is in them."""
-    console.print(visible(text), markup=False, style=style)
 
 
 def as_flags(message: str, flags: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""textgen prepare: a large corpus, encoded ahead of training, by many machines if there are."""
+"""textgen corpus prepare: encode a large corpus ahead of training, on several machines if there are any."""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from textgen.cli import output
-from textgen.cli.options import corpus_options, find_tokenizer, json_option, models_dir_option, tokenizer_options
+from textgen.cli.command import SectionCommand
+from textgen.cli.options import (
+    corpus_options,
+    find_tokenizer,
+    json_option,
+    models_dir_option,
+    tokenizer_from_option,
+    tokenizer_options,
+)
+from textgen.cli.setting_options import setting_options
+from textgen.dataset.config import SplitConfig
 from textgen.wording import counted, shell_word
 
 if TYPE_CHECKING:
@@ -23,22 +33,19 @@ class ShardOf(click.ParamType):
     name = "I/N"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        """Fails, as wrong usage, for anything else."""
+        """Returns the two numbers. Anything else is wrong usage."""
         match = re.fullmatch("([0-9]+)/([0-9]+)", value)
         if not match:
             self.fail(f"{value!r} is not of the form 3/16.", param, ctx)
         return int(match[1]), int(match[2])
 
 
-@click.command()
+@click.command(cls=SectionCommand)
 @click.argument("paths", nargs=-1, required=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to fill.")
-@click.option("--shard", type=ShardOf(), help="Make only the I-th of N shards, 1/N to N/N [default: all].")
-@click.option(
-    "--valid", "valid_fraction", type=float, metavar="SHARE", help="Share to hold out. Chosen when not given."
-)
-@click.option("--seed", type=int, metavar="N", help="Of the documents held out [default: 0].")
-@click.option("--tokenizer-from", metavar="MODEL", help="Take over the vocabulary of a model or .model file.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="Folder to write.")
+@click.option("--shard", type=ShardOf(), help="Make only shard I of N, from 1/N to N/N [default: all].")
+@tokenizer_from_option
+@setting_options(SplitConfig)
 @json_option
 @models_dir_option
 @tokenizer_options
@@ -52,17 +59,17 @@ def prepare(
     models_dir: Path | None,
     **settings: Any,
 ) -> None:
-    """Encode a large corpus, for textgen train to take.
+    """Encode a large corpus for textgen train.
 
-    PATHS are files, folders, globs, or - for standard input. The corpus is cut into shards, and each is there
-    whole or not at all: run the same command again after an interruption, and it does what is left to do. With
-    --shard, as many machines as there are shards can work side by side on a folder that all of them see; the
-    first settles the vocabulary for all.
+    PATHS are files, folders, globs, or - for standard input. The corpus is cut into shards, each of which is complete
+    or absent: after an interruption, run the same command again and it makes the missing ones. With --shard, up to
+    one machine per shard can work at the same time on a folder that all of them share; the first one makes the
+    vocabulary.
 
     \b
     Example:
-      textgen prepare news/ --out news-prepared
-      textgen prepare news/ --out news-prepared --shard 3/16
+      textgen corpus prepare news/ --out news-prepared
+      textgen corpus prepare news/ --out news-prepared --shard 3/16
       textgen train news-prepared
     """
     from textgen.dataset.prepared_corpus import prepare_corpus
@@ -84,7 +91,7 @@ def _values(prepared: PreparedCorpus) -> dict[str, Any]:
 
 def _as_text(prepared: PreparedCorpus) -> str:
     if missing := prepared.missing():
-        return f"{prepared.folder}: {len(missing)} of {prepared.settings.shards} shards are still to be made."
+        return f"{prepared.folder}: {len(missing)} of {prepared.settings.shards} shards are missing."
     data = prepared.data()
     return (
         f"{prepared.folder}: {counted(len(data.train), 'token')} to train on, {len(data.valid):,} held out.\n"

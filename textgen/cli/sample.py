@@ -2,118 +2,127 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from textgen.cli import output
 from textgen.cli.adaptation import adapt_options, adapted_writer, cache_options, switched
+from textgen.cli.command import SectionCommand
 from textgen.cli.options import (
     OutputFile,
-    SectionCommand,
-    SectionOption,
     given,
     json_option,
+    model_argument,
     models_dir_option,
-    novelty_line,
     novelty_option,
-    sampling_options,
-    search_options,
+    sectioned,
 )
 from textgen.cli.prompts import read_requests
+from textgen.cli.setting_options import flag_of, setting_options
+from textgen.cli.text_printer import Printer
 from textgen.errors import ConfigError
 from textgen.evaluation.config import CacheConfig, DynamicConfig
-from textgen.generation.config import SamplingConfig, SearchConfig
-from textgen.settings import from_dict, select, to_dict
+from textgen.generation.config import SEARCH, SamplingConfig, SearchConfig
+from textgen.settings import from_dict, select
 
 if TYPE_CHECKING:
-    from textgen.dataset.ngram_index import NgramIndex
-    from textgen.generation.decoding import Piece
     from textgen.generation.generator import Generation, Generator, Request
     from textgen.generation.infilling import Infill
     from textgen.saved_model.saved_model import ModelFolder
 
-SEPARATORS = {"line": "\n", "blank-line": "\n\n", "file": "\n\n---\n\n"}  # as documents stand in a corpus
-Span = tuple[str, str | None]  # a stretch of text and its colour
-COLOURS = ((1.0, "green"), (4.0, "cyan"), (8.0, "yellow"), (float("inf"), "red"))  # up to so many bits of surprisal
+STATE = "State"
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The flags of `textgen sample` that are not settings of sampling or search."""
+
+    suffix: str | None
+    num: int
+    batch_size: int | None
+    best_of: int | None
+    show_probabilities: bool
+    novelty: bool
+    as_json: bool
+    cache: CacheConfig | None
+    adapt: str | None
+    dynamic: DynamicConfig | None
+    save_state: Path | None
+    load_state: str | None
 
 
 @click.command(cls=SectionCommand)
-@click.argument("model", required=False)
+@model_argument(required=False)
 @click.option(
     "--prompt",
     "prompts",
     multiple=True,
     metavar="TEXT",
-    help="Begins the text; - reads standard input, but for its last newline.",
+    help="Beginning of the text; - reads standard input, without its last newline. May be given several times.",
 )
 @click.option(
     "--prompt-file",
     metavar="FILE",
-    help="A prompt: the text of a file, but for its last newline. Of a .jsonl file each line is one: an object with "
+    help="Read the prompt from a file, without its last newline. In a .jsonl file each line is an object with a "
     "prompt and any settings.",
 )
-@click.option("--prompt-lines", metavar="FILE", help="Each line of a file is a prompt; - reads standard input.")
+@click.option("--prompt-lines", metavar="FILE", help="Read a prompt from each line of a file; - is standard input.")
 @click.option(
     "--suffix",
     metavar="TEXT",
-    help="Ends the text: a model that reads backward writes towards it, and one of both directions fills the gap "
-    "between a prompt and it with the best of --best-of texts [default: 16] of --max-tokens pieces [default: 40].",
+    help="End of the text. Needs a model of direction backward, or both to fill the gap after a prompt: with the best "
+    "of --best-of texts [default: 16] of --max-tokens [default: 40].",
 )
-@click.option("--num", type=click.IntRange(1), default=1, show_default=True, help="Texts for each prompt.")
+@click.option("--num", type=click.IntRange(1), metavar="N", default=1, help="Texts for each prompt [default: 1].")
 @click.option(
     "--batch-size",
     type=click.IntRange(1),
     metavar="N",
-    help="Texts that are written side by side; at 1 each is to the last digit what it is alone [default: 64].",
+    help="Texts that are written side by side; 1 rules out that rounding makes them depend on each other "
+    "[default: 64].",
 )
-@sampling_options
+@setting_options(SamplingConfig)
 @click.option(
     "--show-probabilities",
     is_flag=True,
-    help="Colour pieces by surprisal: green up to 1 bit, cyan to 4, yellow to 8, red above.",
+    help="Colour tokens by surprisal: green up to 1 bit, cyan up to 4, yellow up to 8, red above.",
 )
 @novelty_option
 @json_option
 @models_dir_option
-@search_options
+@sectioned(
+    SEARCH,
+    "--best-of",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Draw N texts for each prompt and keep the likeliest by mean log probability.",
+)
+@setting_options(SearchConfig)
 @cache_options
 @adapt_options
-@click.option("--save-state", type=OutputFile(), cls=SectionOption, section="State", help="Keep where the text stands.")
-@click.option("--load-state", metavar="FILE", cls=SectionOption, section="State", help="Go on from there.")
+@sectioned(STATE, "--save-state", type=OutputFile(), help="Save the state at the end of the text.")
+@sectioned(STATE, "--load-state", metavar="FILE", help="Continue from a saved state.")
 def sample(
     model: str | None,
     prompts: tuple[str, ...],
     prompt_file: str | None,
     prompt_lines: str | None,
-    suffix: str | None,
-    num: int,
-    batch_size: int | None,
-    best_of: int | None,
-    show_probabilities: bool,
-    novelty: bool,
-    cache: bool,
-    adapt: str | None,
-    save_state: Path | None,
-    load_state: str | None,
-    as_json: bool,
     models_dir: Path | None,
     **options: Any,
 ) -> None:
     """Write text with a model.
 
-    MODEL is a name in saved_models or a folder; without one, the newest writes.
+    MODEL is a name in saved_models or a folder; the default is the newest.
 
-    A prompt may be any text, or empty, and may end inside a word. One text appears as it is written; several come
-    one after the other, separated as documents are in the corpus. With --json each is a line of JSON.
+    A prompt may be any text, or empty, and may end inside a word. A single text appears as it is written; several
+    are separated as documents are in the corpus. With --json each is a line of JSON.
 
-    A text that leads to a --suffix appears when it is done, as it is written from its end. Samplers and penalties go
-    with it; what goes by the text from left to right does not. With --json there are the log probabilities, in nats,
-    that each network gives the whole document, and the score: the mean of both a piece.
+    A text that leads to a --suffix appears when it is finished. Samplers and penalties work with it; settings that
+    follow the text from left to right do not. With --json there are the log probabilities, in nats, that each
+    network gives the whole document, and the score: their mean for each token.
 
     \b
     Example:
@@ -125,201 +134,147 @@ def sample(
       textgen sample novel --prompt "It was a" --suffix " and never came back." --num 3
       cat beginning.txt | textgen sample --prompt - --max-tokens 2000
     """
-    from textgen.generation.generator import BATCH_SIZE, Generator
     from textgen.saved_model.saved_model import load_model
 
-    options = given(options)
-    settings, search = select(SamplingConfig, options), select(SearchConfig, options)
-    _refuse_contradictions(settings, search, given({"best_of": best_of, "batch_size": batch_size}), as_json)
-    cache_config = switched(CacheConfig, cache, "--cache", options)
-    dynamic_config = switched(DynamicConfig, adapt is not None, "--adapt", options)
-    if show_probabilities:
-        settings = {"top_logprobs": 0, **settings}
-    if suffix is not None and (prompts or prompt_file or prompt_lines):
-        from textgen.generation.infilling import GAP_TOKENS
-
-        settings = {"max_tokens": GAP_TOKENS, **settings}
-    requests = read_requests(prompts, prompt_file, prompt_lines, settings, best_of or num)
+    settings = select(SamplingConfig, given(options))
+    search = select(SearchConfig, given(options))
+    arguments = _arguments(options)
+    _refuse_contradictions(arguments, settings, search)
+    settings = _defaults(arguments, bool(prompts or prompt_file or prompt_lines)) | settings
+    requests = read_requests(prompts, prompt_file, prompt_lines, settings, arguments.best_of or arguments.num)
     saved = load_model(model, models_dir)
     for request in requests:
-        saved.tokenizer.encode(request.prompt)  # complains before anything is written
+        saved.tokenizer.encode(request.prompt)  # raises before anything is written
         saved.tokenizer.opening(request.config.label)
-    if suffix is not None or saved.main_direction == "backward":
-        unfit = {"--novelty": novelty, "--show-probabilities": show_probabilities, "--num-beams": search}
-        unfit |= {"--batch-size": batch_size}
-        unfit |= {"--cache": cache, "--adapt": adapt, "--save-state": save_state, "--load-state": load_state}
-        if flags := [flag for flag, value in unfit.items() if value]:
-            raise click.UsageError(f"{flags[0]} is for texts written from their beginning, not towards a suffix.")
-        Printer(saved, None, as_json, False).print_fillings(_filled(saved, requests, suffix or "", num, best_of))
-        return
-    ngrams = saved.ngrams() if novelty or any(request.config.no_copy is not None for request in requests) else None
-    writer = adapted_writer(saved, adapt, cache_config, dynamic_config, settings.get("label"))
-    adaptation = "".join(f" {each}" for each in (cache_config, adapt, dynamic_config) if each)
-    generator = Generator(writer, saved.tokenizer, ngrams, fingerprint=saved.fingerprint + adaptation)
-    if (save_state or load_state) and (len(requests) * num > 1 or best_of or search):
-        raise ConfigError("A state is that of one text: it goes with one prompt, without a search or a choice.")
-    printer = Printer(saved, ngrams if novelty else None, as_json, show_probabilities)
-    if search:
-        printer.print_all(_found(generator, requests, from_dict(SearchConfig, search), num))
-    elif save_state or load_state or (len(requests) * num == 1 and not best_of and not as_json):
-        _write_one(generator, requests[0], printer, load_state, save_state)
+    if arguments.suffix is not None or saved.main_direction == "backward":
+        _infill(arguments, saved, requests, search)
     else:
-        printer.print_all(generator.write(requests, num, best_of, batch_size or BATCH_SIZE))
+        _generate(arguments, saved, requests, from_dict(SearchConfig, search) if search else None, settings)
 
 
-def _refuse_contradictions(
-    settings: Mapping[str, Any], search: Mapping[str, Any], drawing: Mapping[str, Any], as_json: bool
-) -> None:
-    """Flags without effect are wrong usage. `drawing` are those that are no settings: a search draws nothing."""
+def _arguments(options: dict[str, Any]) -> Arguments:
+    """Takes the flags that are no settings out of the options."""
+    values: dict[str, Any] = {field.name: options.get(field.name) for field in fields(Arguments)}
+    values["cache"] = switched(CacheConfig, options["cache"], "--cache", options)
+    values["dynamic"] = switched(DynamicConfig, options["adapt"] is not None, "--adapt", options)
+    return Arguments(**values)
+
+
+def _refuse_contradictions(arguments: Arguments, settings: dict[str, Any], search: dict[str, Any]) -> None:
+    """Raises `click.UsageError` for flags that would have no effect."""
     from textgen.generation.sampler import DRAWING
 
-    if "top_logprobs" in settings and not as_json:
+    if "top_logprobs" in settings and not arguments.as_json:
         raise click.UsageError("--top-logprobs goes with --json: --show-probabilities colours a text for people.")
+    drawing = given({"best_of": arguments.best_of, "batch_size": arguments.batch_size})
     without_effect = {*DRAWING, "seed", "top_logprobs", *drawing}
     clash = [name for name in (*settings, *drawing) if name in without_effect]
     if search and clash:
-        first = next(iter(search)).replace("_", "-")
-        flag = clash[0].replace("_", "-")
-        raise click.UsageError(f"--{first} looks for the likeliest text and draws none: leave out --{flag}.")
+        raise click.UsageError(
+            f"{flag_of(next(iter(search)))} looks for the likeliest text and draws none: leave out {flag_of(clash[0])}."
+        )
+
+
+def _defaults(arguments: Arguments, has_prompt: bool) -> dict[str, Any]:
+    """Settings that follow from other flags."""
+    defaults: dict[str, Any] = {"top_logprobs": 0} if arguments.show_probabilities else {}
+    if arguments.suffix is not None and has_prompt:
+        from textgen.generation.infilling import GAP_TOKENS
+
+        defaults["max_tokens"] = GAP_TOKENS
+    return defaults
+
+
+# === From the beginning ===
+
+
+def _generate(
+    arguments: Arguments,
+    saved: ModelFolder,
+    requests: list[Request],
+    search: SearchConfig | None,
+    settings: dict[str, Any],
+) -> None:
+    """Writes texts from their beginning, and prints them."""
+    from textgen.generation.generator import BATCH_SIZE, Generator
+
+    needs_index = arguments.novelty or any(request.config.no_copy is not None for request in requests)
+    ngrams = saved.ngrams() if needs_index else None
+    adaptation = (arguments.cache, arguments.adapt, arguments.dynamic)
+    writer = adapted_writer(saved, arguments.adapt, arguments.cache, arguments.dynamic, settings.get("label"))
+    fingerprint = saved.fingerprint + "".join(f" {each}" for each in adaptation if each)
+    generator = Generator(writer, saved.tokenizer, ngrams, fingerprint=fingerprint)
+    has_state = bool(arguments.save_state or arguments.load_state)
+    is_single = len(requests) * arguments.num == 1 and not arguments.best_of
+    if has_state and (not is_single or search):
+        raise ConfigError("A state is that of one text: it goes with one prompt, without a search or a choice.")
+    ngrams_to_print = ngrams if arguments.novelty else None
+    printer = Printer(saved, ngrams_to_print, arguments.as_json, arguments.show_probabilities)
+    if search:
+        printer.print_all(_found(generator, requests, search, arguments.num))
+    elif has_state or (is_single and not arguments.as_json):
+        _write_one(generator, requests[0], printer, arguments.load_state, arguments.save_state)
+    else:
+        batch_size = arguments.batch_size or BATCH_SIZE
+        printer.print_all(generator.generate_requests(requests, arguments.num, arguments.best_of, batch_size))
 
 
 def _write_one(
     generator: Generator, request: Request, printer: Printer, load_state: str | None, save_state: Path | None
 ) -> None:
-    """Shows a text as it is written, or prints it as JSON; it may go on from a state, and leave one."""
+    """Prints a text as it is written, or as JSON. It may continue from a state and save one."""
     start = generator.load_state(load_state) if load_state else None
-    writing = generator.pieces(request.prompt, request.config, start)
+    writing = generator.tokens(request.prompt, request.config, start)
     keep = bool(save_state or request.config.require)
-    pieces = list(writing) if printer.as_json else printer.print_as_written(request.prompt, writing, keep)
-    result = writing.result(pieces)
+    tokens = list(writing) if printer.as_json else printer.print_as_written(request.prompt, writing, keep)
+    result = writing.result(tokens)
     if printer.as_json:
         printer.print_all([result])
     else:
         printer.print_shortcomings([result])
     if save_state:
-        taken_back = result.stop_reason in ("stop", "until", "blocked")  # pieces that the text does not contain
+        is_cut = result.stop_reason in ("stop", "until", "blocked")  # tokens were taken back from the text
         written = request.prompt + result.text
-        state = generator.read(written, start, request.config.label) if taken_back else writing.state
+        state = generator.read(written, start, request.config.label) if is_cut else writing.state
         generator.save_state(save_state, state)
 
 
 def _found(generator: Generator, requests: Iterable[Request], settings: SearchConfig, num: int) -> Iterator[Generation]:
+    """The likeliest texts for each prompt."""
     if num > settings.num_beams:
         raise ConfigError(f"A search with num_beams {settings.num_beams} finds no more texts than that, not {num}.")
     for request in requests:
         yield from generator.search(request.prompt, request.config, settings)[:num]
 
 
-def _filled(
+# === Towards an ending ===
+
+
+def _infill(arguments: Arguments, saved: ModelFolder, requests: list[Request], search: dict[str, Any]) -> None:
+    """Writes texts towards a suffix, and prints them."""
+    unfit = {
+        "--novelty": arguments.novelty,
+        "--show-probabilities": arguments.show_probabilities,
+        "--num-beams": search,
+        "--batch-size": arguments.batch_size,
+        "--cache": arguments.cache,
+        "--adapt": arguments.adapt,
+        "--save-state": arguments.save_state,
+        "--load-state": arguments.load_state,
+    }
+    if flags := [flag for flag, value in unfit.items() if value]:
+        raise click.UsageError(f"{flags[0]} is for texts written from their beginning, not towards a suffix.")
+    printer = Printer(saved, None, arguments.as_json, False)
+    printer.print_infills(_infills(saved, requests, arguments.suffix or "", arguments.num, arguments.best_of))
+
+
+def _infills(
     saved: ModelFolder, requests: Iterable[Request], suffix: str, num: int, best_of: int | None
 ) -> Iterator[Infill]:
     """The texts that lead from each prompt, if there is one, to the suffix."""
     from textgen.generation.infilling import Infiller
 
     forward = saved.writer() if saved.main_direction == "forward" else None
-    filler = Infiller(saved.writer("backward"), saved.tokenizer, forward)
+    infiller = Infiller(saved.writer("backward"), saved.tokenizer, forward)
     for request in requests:
-        yield from filler.write(request.prompt, suffix, request.config, num, best_of)
-
-
-@dataclass(frozen=True)
-class Printer:
-    """Writes texts to standard output: as documents stand in the corpus, or as lines of JSON."""
-
-    saved: ModelFolder
-    ngrams: NgramIndex | None  # of the training text, to say how much of it stands in the texts
-    as_json: bool
-    show_probabilities: bool
-
-    def print_all(self, results: Iterable[Generation]) -> None:
-        """Each as soon as it is there."""
-        said = []
-        for number, result in enumerate(results):
-            self._print(number, result, self._spans(result))
-            said += [] if self.as_json else [*shortcomings(result), *self._novelty(result.text)]
-        if not self.as_json:
-            output.line()
-        self._say(said)
-
-    def print_fillings(self, results: Iterable[Infill]) -> None:
-        """Each, with prompt and suffix, when those for its prompt are there."""
-        said = []
-        for number, result in enumerate(results):
-            self._print(number, result, [(result.text, None)], result.suffix)
-            said += shortcomings(result)
-        if not self.as_json:
-            output.line()
-            self._say(said)
-
-    def _print(self, number: int, result: Generation | Infill, spans: Iterable[Span], suffix: str = "") -> None:
-        """The text, after others as documents stand in the corpus, or all that is known of it as JSON."""
-        if self.as_json:
-            output.json_line(self._values(result))
-        else:
-            output.write(SEPARATORS[self.saved.corpus_config.documents or "file"] if number else "")
-            output.write(result.prompt, bold=True)
-            for text, colour in spans:
-                output.write(text, fg=colour)
-            output.write(suffix, bold=True)
-
-    def print_as_written(self, prompt: str, writing: Iterable[Piece], keep: bool) -> list[Piece]:
-        """Shows each piece at once; gives all of them back where they are to be kept."""
-        kept, written = [], ""
-        output.write(prompt, bold=True)
-        for piece in writing:
-            output.write(piece.text, fg=self._colour(piece.logprob))
-            if keep:
-                kept.append(piece)
-            if self.ngrams:
-                written += piece.text
-        output.line()
-        self._say(self._novelty(written))
-        return kept
-
-    def print_shortcomings(self, results: Iterable[Generation]) -> None:
-        """Says of texts that were printed where they are not what was asked for."""
-        self._say(line for result in results for line in shortcomings(result))
-
-    def _say(self, lines: Iterable[str]) -> None:
-        for line in lines:
-            output.note(line)
-
-    def _novelty(self, text: str) -> list[str]:
-        return [novelty_line(self.ngrams.novelty(text, self.saved.tokenizer))] if self.ngrams else []
-
-    def _values(self, result: Generation | Infill) -> dict[str, Any]:
-        defaults = to_dict(SamplingConfig(seed=result.seed))
-        settings = {name: value for name, value in to_dict(result.config).items() if value != defaults[name]}
-        values = {field.name: getattr(result, field.name) for field in fields(result)}
-        if self.ngrams:
-            values["novelty"] = asdict(self.ngrams.novelty(result.text, self.saved.tokenizer))
-        return {"model": self.saved.name, **values, "config": settings}
-
-    def _spans(self, result: Generation) -> Iterator[Span]:
-        """The text, coloured piece by piece if that is wanted."""
-        text, skip = result.text, result.healed
-        if result.logprobs and not self.as_json:
-            decoder = self.saved.tokenizer.decoder(line_start=not result.text.startswith(" "))
-            for id, logprob in zip(result.ids, result.logprobs, strict=True):
-                length = len(decoder.feed([id])[skip:])
-                yield text[:length], self._colour(logprob)
-                text, skip = text[length:], 0
-        yield text, None
-
-    def _colour(self, logprob: float | None) -> str | None:
-        if not self.show_probabilities or logprob is None:
-            return None
-        bits = -logprob / math.log(2)
-        return next(colour for most, colour in COLOURS if bits <= most)
-
-
-def shortcomings(result: Generation | Infill) -> list[str]:
-    """Where a text is not what was asked for, a line each."""
-    lines = []
-    if result.stop_reason == "blocked":
-        lines.append(
-            "The text ends early: the constraints (such as ban or no_repeat_ngram_size) leave no piece to draw."
-        )
-    if missing := getattr(result, "missing", ()):
-        lines.append(f"Missing: {', '.join(map(repr, missing))} (require) did not come before the text ended.")
-    return lines
+        yield from infiller.infill(request.prompt, suffix, request.config, num, best_of)

@@ -1,11 +1,11 @@
-"""textgen score: how probable a saved model finds texts, or each line of a stream."""
+"""textgen score: how probable texts are, or the lines of a stream, for a saved model."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from itertools import tee
 from pathlib import Path
@@ -14,14 +14,18 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from textgen.cli import output
+from textgen.cli.command import SectionCommand
 from textgen.cli.options import (
     corpus_options,
     given,
     json_option,
     label_option,
+    model_argument,
     models_dir_option,
+    sectioned,
     standard_bytes,
 )
+from textgen.cli.setting_options import flag_of
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import CorpusError
 from textgen.settings import select
@@ -30,126 +34,136 @@ from textgen.wording import counted
 if TYPE_CHECKING:
     from textgen.corpus.records import LeftOut
     from textgen.evaluation.anomalies import LineScore
-    from textgen.evaluation.scoring import Score, Scorer, TextScore
+    from textgen.evaluation.scoring import Score, TextScore
     from textgen.saved_model.saved_model import ModelFolder
 
-TAKEN_BY_FOLLOW = ("documents", "encoding")  # of the options that say how text is read
-LINE_BYTES = 1 << 18  # of a stream that are read at a time
-HEADER = "log probability    perplexity  bits a byte   pieces  text"
+READ_BY_FOLLOW = ("documents", "encoding")  # settings of the corpus that --follow uses
+LINE_BYTES = 1 << 18  # bytes of a stream that are read at a time
+HEADER = "log probability    perplexity  bits/byte     tokens  text"
+
+FOLLOWING = "Following a stream"
 
 
-@click.command()
-@click.argument("model")
+@dataclass(frozen=True)
+class Arguments:
+    """The flags of `textgen score` that are not settings of the corpus."""
+
+    label: str | None
+    tokens: bool
+    no_end: bool
+    jsonl: bool
+    follow: bool
+    show_all: bool
+    threshold: float | None
+    window: int | None
+    as_json: bool
+
+
+@click.command(cls=SectionCommand)
+@model_argument()
 @click.argument("paths", nargs=-1)
-@click.option("--pieces", is_flag=True, help="Print the surprisal of each piece, in bits.")
-@click.option("--no-end", is_flag=True, help="Texts may go on: do not score the end of the document after each.")
+@click.option("--tokens", is_flag=True, help="Print the surprisal of each token, in bits.")
+@click.option("--no-end", is_flag=True, help="Do not score the end of the document, as the texts may continue.")
 @click.option(
     "--jsonl",
     is_flag=True,
-    help="A line of the input is a JSON object: score its text field, print the object with the scores added.",
+    help="Read a JSON object from each line, score its text field, and print the object with the scores added.",
 )
-@click.option("--follow", is_flag=True, help="Score a growing file or an endless stream; print lines that surprise.")
-@click.option("--all", "show_all", is_flag=True, help="With --follow: print the other lines too.")
-@click.option(
-    "--threshold",
-    type=click.FloatRange(0.0),
-    help="With --follow: median absolute deviations above the median, in bits a character, that surprise "
-    "[default: 3.5].",
-)
-@click.option(
-    "--window",
-    type=click.IntRange(30, 1_000_000),
-    metavar="N",
-    help="With --follow: a line is compared with N lines before it [default: 1000].",
-)
+@click.option("--follow", is_flag=True, help="Score a growing file or an endless stream; print unusual lines.")
 @label_option
 @json_option
 @models_dir_option
 @corpus_options
-def score(
-    model: str,
-    paths: tuple[str, ...],
-    label: str | None,
-    pieces: bool,
-    no_end: bool,
-    jsonl: bool,
-    follow: bool,
-    show_all: bool,
-    threshold: float | None,
-    window: int | None,
-    as_json: bool,
-    models_dir: Path | None,
-    **options: Any,
-) -> None:
-    """Score how probable a model finds texts.
+@sectioned(FOLLOWING, "--all", "show_all", is_flag=True, help="Print the other lines too.")
+@sectioned(
+    FOLLOWING,
+    "--threshold",
+    type=click.FloatRange(0.0),
+    metavar="X",
+    help="Print lines at least X median absolute deviations above the median, in bits per character [default: 3.5].",
+)
+@sectioned(
+    FOLLOWING,
+    "--window",
+    type=click.IntRange(30, 1_000_000),
+    metavar="N",
+    help="Compare each line with the N lines before it [default: 1000].",
+)
+def score(model: str, paths: tuple[str, ...], models_dir: Path | None, **options: Any) -> None:
+    """Score how probable each text is.
 
-    PATHS are files, folders, globs, or - for standard input, as is none. Texts are the documents in them, cut as
-    for training, unless options say otherwise. Each is scored by itself: its log probability in nats, and
-    perplexity a piece and bits a byte, as `textgen evaluate` says them; of a word that a vocabulary of words does not
-    know, its spelling included. Labels that stand beside them are not
-    read: without --label they have none.
+    PATHS are files, folders, globs, or - for standard input, the default. Each document in them is a text, cut as in
+    training unless options say otherwise. Each is scored by itself: its log probability in nats, perplexity per
+    token and bits per byte, as in `textgen evaluate`; with a vocabulary of words, the spelling of unknown words is
+    included. Labels in the files are not read: without --label the texts have none.
 
-    With --follow the lines of one file or of standard input are one stream, scored as they come, for as long as
-    they come. Printed are those that surprise, with their line number, bits a character, and how far they stand
-    out from the lines before them. Lines at the beginning, 30 of them, only show what is usual.
+    With --follow the lines of one file or of standard input are a stream, scored as they arrive. Unusual lines are
+    printed with their line number, bits per character, and deviation from the lines before them. The first 30 lines
+    only show what is usual.
 
     \b
     Example:
       textgen score novel chapter.txt
-      echo "It was a dark and stormy night." | textgen score novel - --pieces --no-end
+      echo "It was a dark and stormy night." | textgen score novel - --tokens --no-end
       textgen score news sentences.jsonl --jsonl > scored.jsonl
       tail -n 1000 -F /var/log/syslog | textgen score syslog - --follow
     """
-    others = {name: value for name, value in options.items() if name not in TAKEN_BY_FOLLOW}
-    of_files = {f"--{name}".replace("_", "-"): value for name, value in others.items()}
-    for_texts = {"--jsonl": jsonl, "--pieces": pieces, "--no-end": no_end, **of_files}
-    for_lines = {"--all": show_all, "--threshold": threshold is not None, "--window": window}
-    _refuse_contradictions(paths, follow, for_texts, for_lines)
-    from textgen.corpus.corpus import Corpus
-    from textgen.evaluation.scoring import Scorer
     from textgen.saved_model.saved_model import load_model
 
+    arguments = Arguments(**{field.name: options.pop(field.name) for field in fields(Arguments)})
+    _refuse_contradictions(paths, arguments, options)
     saved = load_model(model, models_dir)
     config = replace(saved.corpus_config, **select(CorpusConfig, given(options)))
-    saved.tokenizer.opening(label)  # complains before anything is read
+    saved.tokenizer.opening(arguments.label)  # raises before anything is read
     paths = paths or ("-",)
-    if follow:
-        scorer = Scorer(saved.writer(), saved.tokenizer)
-        limits = given({"threshold": threshold, "window": window})
-        _follow(saved, scorer, paths[0], config, as_json, show_all, label, limits)
-        return
-    direction = saved.main_direction
-    scorer = Scorer(saved.writer(direction), saved.tokenizer, direction)
-    scores = partial(scorer.scores, ends=not no_end, label=label)
-    if jsonl:
-        _print_rows(saved, scores, paths, config, pieces)
-        return
-    text = Corpus(paths, config)
-    results = scores(text.documents())
-    if as_json:
-        for result in results:
-            _print_json({"text": result.text, "model": saved.name, **_as_dict(saved, result, pieces)})
-    elif pieces:
-        _print_pieces(saved, results)
+    if arguments.follow:
+        _follow(saved, paths[0], config, arguments)
     else:
-        _print_table(results)
-    text.say_left_out(output.note)
+        _score_texts(saved, paths, config, arguments)
 
 
-def _refuse_contradictions(
-    paths: Sequence[str], follow: bool, for_texts: Mapping[str, Any], for_lines: Mapping[str, Any]
-) -> None:
-    """Flags for texts are wrong usage with --follow, and those for lines without it."""
-    clash = [flag for flag, value in (for_texts if follow else for_lines).items() if value]
-    if clash and follow:
+def _refuse_contradictions(paths: Sequence[str], arguments: Arguments, options: dict[str, Any]) -> None:
+    """Raises `click.UsageError` for flags of texts with --follow, and flags of lines without it."""
+    of_files = {flag_of(name): value for name, value in options.items() if name not in READ_BY_FOLLOW}
+    for_texts = {"--jsonl": arguments.jsonl, "--tokens": arguments.tokens, "--no-end": arguments.no_end, **of_files}
+    for_lines = {
+        "--all": arguments.show_all,
+        "--threshold": arguments.threshold is not None,
+        "--window": arguments.window,
+    }
+    clash = [flag for flag, value in (for_texts if arguments.follow else for_lines).items() if value]
+    if clash and arguments.follow:
         raise click.UsageError(f"--follow scores lines: it does not go with {clash[0]}.")
     if clash:
         raise click.UsageError(f"{clash[0]} is for --follow: without it each text is scored by itself.")
-    if follow and len(paths) > 1:
+    if arguments.follow and len(paths) > 1:
         raise click.UsageError("--follow reads one file, or standard input: name only one.")
 
 
 # === Texts ===
+
+
+def _score_texts(saved: ModelFolder, paths: Sequence[str], config: CorpusConfig, arguments: Arguments) -> None:
+    """Scores each text of some files, and prints the scores."""
+    from textgen.corpus.corpus import Corpus
+    from textgen.evaluation.scoring import Scorer
+
+    direction = saved.main_direction
+    scorer = Scorer(saved.writer(direction), saved.tokenizer, direction)
+    scores = partial(scorer.scores, ends=not arguments.no_end, label=arguments.label)
+    if arguments.jsonl:
+        _print_rows(saved, scores, paths, config, arguments.tokens)
+        return
+    text = Corpus(paths, config)
+    results = scores(text.documents())
+    if arguments.as_json:
+        for result in results:
+            _print_json({"text": result.text, "model": saved.name, **_as_dict(saved, result, arguments.tokens)})
+    elif arguments.tokens:
+        _print_tokens(saved, results)
+    else:
+        _print_table(results)
+    text.say_left_out(output.note)
 
 
 def _print_rows(
@@ -157,21 +171,21 @@ def _print_rows(
     scores: Callable[[Iterable[str]], Iterator[TextScore]],
     paths: Sequence[str],
     config: CorpusConfig,
-    pieces: bool,
+    tokens: bool,
 ) -> None:
-    """Each JSON line of some files, with the scores of its text."""
+    """Prints each JSON line of some files, with the scores of its text."""
     from textgen.corpus.records import LeftOut
 
     left_out = LeftOut()
-    rows, read = tee(_json_rows(paths, config, left_out))  # what is read and not yet printed is held
+    rows, read = tee(_json_rows(paths, config, left_out))  # rows that are read but not yet printed are kept
     for (row, _), result in zip(rows, scores(text for _, text in read), strict=False):
-        _print_json({**row, "model": saved.name, **_as_dict(saved, result, pieces)})
+        _print_json({**row, "model": saved.name, **_as_dict(saved, result, tokens)})
     for line in left_out.lines():
         output.note(line)
 
 
 def _json_rows(paths: Sequence[str], config: CorpusConfig, left_out: LeftOut) -> Iterator[tuple[dict[str, Any], str]]:
-    """Each JSON line of some files that has a text, and the text."""
+    """The JSON lines of some files that have a text, each with its text."""
     from textgen.corpus.records import RecordFile, bounded_lines
 
     for path in paths:
@@ -184,7 +198,7 @@ def _json_rows(paths: Sequence[str], config: CorpusConfig, left_out: LeftOut) ->
 
 
 def _decoded(stream: BinaryIO, encoding: str, name: str) -> Iterator[str]:
-    """The text of a stream, each line as soon as it is there."""
+    """The lines of a stream as text, each as soon as it arrives."""
     from textgen.corpus.source import text_decoder
 
     decoder = text_decoder(encoding)
@@ -209,9 +223,9 @@ def _open(path: str) -> AbstractContextManager[BinaryIO]:
         raise CorpusError(f"Cannot read {path}: {error.strerror or error}.") from None
 
 
-def _as_dict(saved: ModelFolder, result: TextScore, pieces: bool) -> dict[str, Any]:
+def _as_dict(saved: ModelFolder, result: TextScore, tokens: bool) -> dict[str, Any]:
     values: dict[str, Any] = result.total.to_dict()
-    if pieces:
+    if tokens:
         values["pieces"] = [saved.tokenizer.piece(id) for id in result.ids]
         values["surprisal"] = [round(bits, 4) for bits in result.surprisal.tolist()]
     return values
@@ -222,7 +236,7 @@ def _print_json(values: dict[str, Any]) -> None:
     output.json_line(finite)
 
 
-def _print_pieces(saved: ModelFolder, scores: Iterator[TextScore]) -> None:
+def _print_tokens(saved: ModelFolder, scores: Iterator[TextScore]) -> None:
     for number, result in enumerate(scores):
         if number:
             output.line()
@@ -255,33 +269,32 @@ def _row(score: Score, label: str) -> str:
 # === A stream ===
 
 
-def _follow(
-    saved: ModelFolder,
-    scorer: Scorer,
-    path: str,
-    config: CorpusConfig,
-    as_json: bool,
-    show_all: bool,
-    label: str | None,
-    limits: Mapping[str, Any],
-) -> None:
+def _follow(saved: ModelFolder, path: str, config: CorpusConfig, arguments: Arguments) -> None:
+    """Scores the lines of a stream as they arrive, and prints the unusual ones."""
     from textgen.evaluation.anomalies import follow
+    from textgen.evaluation.scoring import Scorer
 
+    scorer = Scorer(saved.writer(), saved.tokenizer)
+    limits = given({"threshold": arguments.threshold, "window": arguments.window})
     seen = flagged = 0
     with _lines(path, config.encoding) as lines:
         try:
-            for result in follow(scorer, lines, config.documents or "file", label=label, **limits):
+            for result in follow(scorer, lines, config.documents or "file", label=arguments.label, **limits):
                 seen += 1
                 flagged += result.flagged
-                if result.flagged or show_all:
-                    _print_json({"model": saved.name, **asdict(result)}) if as_json else _print_line(result, show_all)
+                if not (result.flagged or arguments.show_all):
+                    continue
+                if arguments.as_json:
+                    _print_json({"model": saved.name, **asdict(result)})
+                else:
+                    _print_line(result, arguments.show_all)
         finally:
-            output.note(f"{counted(seen, 'line')}, {flagged:,} of them surprising.")
+            output.note(f"{counted(seen, 'line')}, {flagged:,} of them unusual.")
 
 
 @contextmanager
 def _lines(path: str, encoding: str) -> Iterator[Iterator[str]]:
-    """Those of a file that may grow, without end; those of a pipe or standard input up to its end."""
+    """The lines of a file, which may grow, without end; or of a pipe or standard input, to its end."""
     from textgen.evaluation.anomalies import file_lines, stream_lines
 
     if path != "-" and Path(path).is_file():

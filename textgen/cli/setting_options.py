@@ -1,8 +1,9 @@
-"""Command-line flags made from settings: type, default, choices, bounds and help are those of the field."""
+"""Command-line flags made from settings: type, default, choices and help are those of the field."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -12,15 +13,18 @@ from textgen.cli.command import SectionOption
 from textgen.settings import Setting, declared
 
 Decorator = Callable[[Any], Any]
-BASE_TYPES: dict[str, dict[str, Any]] = {
+SHAPES: dict[str, dict[str, Any]] = {
     "float": {"type": float, "metavar": "X"},
     "int": {"type": int, "metavar": "N"},
     "str": {"type": str, "metavar": "TEXT"},
+    "bool": {"default": None},
+    "tuple[str, ...]": {"multiple": True, "metavar": "TEXT"},
 }
+ESCAPES = {"\\n": "\n", "\\t": "\t", "\\r": "\r", "\\\\": "\\"}
 
 
 def option_group(*options: Decorator) -> Decorator:
-    """One decorator out of several; `--help` lists them in the order given."""
+    """One decorator out of several; `--help` lists their options in the order given."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in reversed(options):
@@ -30,48 +34,84 @@ def option_group(*options: Decorator) -> Decorator:
     return decorate
 
 
-def setting_options(kind: type, *, leave_out: Collection[str] = (), section: str | None = None) -> Decorator:
-    """The flags of all settings of a kind.
+def setting_options(kind: type, *, leave_out: Collection[str] = ()) -> Decorator:
+    """The flags of the settings of a kind.
 
     Args:
         kind: A `Settings` class.
-        leave_out: Fields that the command takes in another way.
-        section: Title for all of them, in place of those that the fields name.
+        leave_out: Fields that get no flag.
     """
-    names = [name for name in declared(kind) if name not in leave_out]
-    return option_group(*[setting_option(kind, name, section=section) for name in names])
+    return option_group(*[setting_option(kind, name) for name in declared(kind) if name not in leave_out])
 
 
-def setting_option(kind: type, name: str, *, section: str | None = None) -> Decorator:
-    """The flag of one setting. Its value is None where the flag is not given."""
+def setting_option(kind: type, name: str) -> Decorator:
+    """The flag of one setting. Its value is None if the flag is not given."""
     annotation, facts = declared(kind)[name]
-    flag = "--" + name.replace("_", "-")
     base = annotation.removesuffix(" | None")
+    flag = flag_of(name)
+    shape = dict(SHAPES[base])
     if base == "bool":
         flag = f"{flag}/--{facts.off or 'no-' + flag.removeprefix('--')}"
-        shape: dict[str, Any] = {"default": None}
-    elif base == "tuple[str, ...]":
-        shape = {"multiple": True, "metavar": facts.metavar or "TEXT", "callback": _none_if_empty}
     elif facts.choices:
         shape = {"type": click.Choice(facts.choices)}
-    else:
-        shape = {**BASE_TYPES[base], **({"metavar": facts.metavar} if facts.metavar else {})}
-    text = facts.help + _default(kind, name, facts)
-    return click.option(flag, cls=SectionOption, section=section or facts.section, help=text, **shape)
+    elif facts.metavar:
+        shape["metavar"] = facts.metavar
+    if base == "tuple[str, ...]":
+        shape["callback"] = _unescape_each if facts.escapes else _none_if_empty
+    elif facts.escapes:
+        shape["callback"] = _unescape
+    return click.option(flag, cls=SectionOption, section=facts.section, help=_help(kind, name, facts, base), **shape)
+
+
+def flag_of(name: str) -> str:
+    """The flag that sets a field.
+
+    >>> flag_of("top_k")
+    '--top-k'
+    """
+    return "--" + name.replace("_", "-")
+
+
+def unescaped(text: str) -> str:
+    r"""The text with \n, \t, \r and \\ replaced by the characters that they stand for.
+
+    >>> unescaped(r"a\nb")
+    'a\nb'
+    """
+    return re.sub(r"\\[ntr\\]", lambda match: ESCAPES[match.group()], text)
+
+
+def _unescape(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    return value and unescaped(value)
+
+
+def _unescape_each(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...] | None:
+    return tuple(map(unescaped, value)) or None
 
 
 def _none_if_empty(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...] | None:
     return value or None
 
 
-def _default(kind: type, name: str, facts: Setting) -> str:
-    """What the help says of the default."""
+def _help(kind: type, name: str, facts: Setting, base: str) -> str:
+    """The help of a field, with how to type its value and the default."""
+    parts = [facts.help]
+    if facts.escapes:
+        parts.append("Understands the escapes \\n and \\t.")
+    if base == "tuple[str, ...]":
+        parts.append("May be given several times.")
     default = next(field.default for field in dataclasses.fields(kind) if field.name == name)
-    if facts.planned:
-        return " [default: chosen for you]"
-    if default is dataclasses.MISSING or default is None or default == ():
+    if shown := "chosen for you" if facts.planned else _default(default):
+        parts.append(f"[default: {shown}]")
+    return " ".join(parts)
+
+
+def _default(value: object) -> str:
+    """A default as the help shows it; empty for none."""
+    if value is dataclasses.MISSING or value is None or value == ():
         return ""
-    if isinstance(default, bool):
-        return " [default: on]" if default else " [default: off]"
-    shown = ", ".join(map(repr, default)) if isinstance(default, tuple) else str(default).replace(";", "; ")
-    return f" [default: {shown}]"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return ", ".join(map(repr, value)) if isinstance(value, tuple) else str(value).replace(";", "; ")

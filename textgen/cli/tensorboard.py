@@ -8,18 +8,26 @@ from pathlib import Path
 
 import click
 
-from textgen.cli.options import models_dir_option
+from textgen.cli.command import SectionCommand
+from textgen.cli.options import model_argument, models_dir_option
 
 
-@click.command()
-@click.argument("model", required=False)
-@click.option("--port", type=click.IntRange(0, 65535), default=6006, show_default=True, help="0 takes a free one.")
+@click.command(cls=SectionCommand)
+@model_argument(required=False)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=6006,
+    show_default=True,
+    metavar="N",
+    help="Port; 0 takes a free one.",
+)
 @click.option("--host", default="localhost", show_default=True, help="Address to listen on.")
 @models_dir_option
 def tensorboard(model: str | None, port: int, host: str, models_dir: Path | None) -> None:
     """Show training curves in TensorBoard.
 
-    Those of MODEL, or of all models side by side, with samples and settings. Ctrl-C ends it.
+    It shows MODEL, or all models side by side, with samples and settings. Ctrl-C ends it.
 
     \b
     Example:

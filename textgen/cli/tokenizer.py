@@ -1,4 +1,4 @@
-"""textgen tokenizer: make vocabularies, and see text as pieces."""
+"""textgen tokenizer: train vocabularies, and see text as tokens."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import Any
 import click
 
 from textgen.cli import output
+from textgen.cli.command import CommandGroup
 from textgen.cli.options import (
     OutputFile,
     corpus_config,
     corpus_options,
     find_tokenizer,
     given,
+    json_option,
     standard_input,
     tokenizer_options,
 )
@@ -26,9 +28,9 @@ from textgen.wording import counted
 PIECES_SHOWN = 40
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def tokenizer() -> None:
-    """Make vocabularies, and see text as pieces.
+    """Train vocabularies, and see text as tokens.
 
     TOKENIZER is a .model file that `textgen tokenizer train` wrote, a saved model (its folder, or its name in
     saved_models/), or the word byte.
@@ -39,10 +41,10 @@ def tokenizer() -> None:
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--out", type=OutputFile(), required=True, help="File to write.")
 @tokenizer_options
-@click.option("--force", is_flag=True, help="Replace the file if it is there.")
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
 @corpus_options
 def train(paths: tuple[str, ...], out: Path, force: bool, **options: Any) -> None:
-    """Learn a vocabulary from PATHS and write it to a SentencePiece model file.
+    """Train a vocabulary on PATHS and write it to a SentencePiece model file.
 
     \b
     Example:
@@ -54,7 +56,7 @@ def train(paths: tuple[str, ...], out: Path, force: bool, **options: Any) -> Non
 
     config = from_dict(TokenizerConfig, select(TokenizerConfig, given(options)))
     if config.tokenizer == "byte":
-        raise TokenizerError("The byte tokenizer learns nothing: say byte where a TOKENIZER is asked for.")
+        raise TokenizerError("The byte tokenizer needs no training: give byte in place of a TOKENIZER.")
     if out.exists() and not force:
         raise TokenizerError(f"{out} exists. Choose another name, or replace it with --force.")
     text = Corpus(paths, corpus_config(options))
@@ -62,16 +64,16 @@ def train(paths: tuple[str, ...], out: Path, force: bool, **options: Any) -> Non
     trained = learn_vocabulary(text, config)
     text.say_left_out(output.note)
     trained.save(out)
-    output.note(f"{out}: {counted(trained.vocab_size, 'piece')} ({trained.tokenizer}).")
+    output.note(f"{out}: {counted(trained.vocab_size, 'token')} ({trained.tokenizer}).")
 
 
 @tokenizer.command()
 @click.argument("tokenizer")
 @click.argument("text", required=False)
-@click.option("--pieces", is_flag=True, help="Print the pieces instead of their ids.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+@click.option("--pieces", is_flag=True, help="Print the tokens as text (pieces) instead of their ids.")
+@json_option
 def encode(tokenizer: str, text: str | None, pieces: bool, as_json: bool) -> None:
-    """Print the ids of TEXT, or of standard input.
+    """Print the token ids of TEXT, or of standard input.
 
     \b
     Example:
@@ -91,9 +93,9 @@ def encode(tokenizer: str, text: str | None, pieces: bool, as_json: bool) -> Non
 @click.argument("tokenizer")
 @click.argument("ids", nargs=-1, type=int)
 def decode(tokenizer: str, ids: tuple[int, ...]) -> None:
-    """Print the text of IDS, or of the ids on standard input, as `encode` prints them.
+    """Print the text of token IDS, or of the ids on standard input, as `encode` prints them.
 
-    The text is written exactly: no newline is added, except on a terminal.
+    No newline is added, except on a terminal.
 
     \b
     Example:
@@ -108,10 +110,10 @@ def decode(tokenizer: str, ids: tuple[int, ...]) -> None:
 
 @tokenizer.command()
 @click.argument("tokenizer")
-@click.option("--pieces", is_flag=True, help="List every id and its piece.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--pieces", is_flag=True, help="List each token id and its text (piece).")
+@json_option
 def info(tokenizer: str, pieces: bool, as_json: bool) -> None:
-    """Print what kind of vocabulary TOKENIZER is, and some of its pieces.
+    """Print the kind and size of the vocabulary TOKENIZER, and some of its pieces.
 
     \b
     Example:
@@ -145,7 +147,7 @@ def info(tokenizer: str, pieces: bool, as_json: bool) -> None:
 
 
 def _ids(text: str) -> list[int]:
-    """Numbers between spaces or as a JSON list."""
+    """Reads numbers separated by spaces, or a JSON list."""
     try:
         return [int(number) for number in text.strip().removeprefix("[").removesuffix("]").replace(",", " ").split()]
     except ValueError as error:

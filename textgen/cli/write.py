@@ -1,4 +1,4 @@
-"""textgen write: a text that you and a model write together, in the terminal."""
+"""textgen write: write a text together with a model, in the terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import click
 
 from textgen.cli import output
-from textgen.cli.options import models_dir_option
+from textgen.cli.command import SectionCommand
+from textgen.cli.options import model_argument, models_dir_option
 from textgen.errors import SavedModelError, TextgenError
 
 if TYPE_CHECKING:
@@ -21,20 +22,25 @@ if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
 
 
-@click.command()
-@click.argument("model")
+@click.command(cls=SectionCommand)
+@model_argument()
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--num", type=click.IntRange(1, 9), default=5, show_default=True, help="Suggestions at a time.")
-@click.option("--length", type=click.IntRange(1, 64), metavar="N", help="Pieces of a suggestion [default: by kind].")
+@click.option(
+    "--length",
+    type=click.IntRange(1, 64),
+    metavar="N",
+    help="Tokens of a suggestion [default: 6; 30 for characters and bytes].",
+)
 @click.option(
     "--temperature",
     type=click.FloatRange(0.0, 2.0),
     default=0.8,
     show_default=True,
-    help="How freely suggestions go on after their first piece.",
+    help="Temperature after the first token of a suggestion.",
 )
-@click.option("--label", metavar="NAME", help="Write as the texts with this label.")
-@click.option("--load-state", metavar="FILE", help="Begin in a state that textgen tune-state made.")
+@click.option("--label", metavar="NAME", help="Write as in documents with this label.")
+@click.option("--load-state", metavar="FILE", help="Start from a state made by textgen tune-state.")
 @models_dir_option
 def write(
     model: str,
@@ -48,10 +54,10 @@ def write(
 ) -> None:
     """Write a text together with a model.
 
-    You type; the model offers the likeliest ways to go on, each with the probability of its first piece, and a
-    number key or a click takes one. The keys are shown below the text; the mouse wheel scrolls. FILE is read if
-    it exists, and the text is saved in it, also when you leave or the connection breaks; without FILE it is named
-    after the model.
+    You type; the model suggests the likeliest continuations, each with the probability of its first token. A number
+    key or a click accepts one. The keys are shown below the text; the mouse wheel scrolls. FILE is read if it exists.
+    The text is saved in it, also when you leave or the connection breaks; the default is a new file named after the
+    model.
 
     \b
     Example:
@@ -78,12 +84,12 @@ def write(
     finally:
         with suppress(OSError, TextgenError):  # the terminal may be gone
             if session.unsaved:
-                output.line(session.draft.text)  # nothing is lost, wherever it could not be written
+                output.line(session.draft.text)  # the text that could not be saved
             output.note(session.message)
 
 
 def _started(saved: ModelFolder, path: str) -> StartedModel:
-    """The model, beginning in the state of a file. Raises `SavedModelError` for that of a text that has begun."""
+    """The model with the initial state in a file. Raises `SavedModelError` for the state of a text that has begun."""
     from textgen.generation.text_state import StartedModel, load_state
 
     writer, vocabulary = saved.writer(), saved.tokenizer
@@ -94,6 +100,6 @@ def _started(saved: ModelFolder, path: str) -> StartedModel:
 
 
 def _free_name(name: str) -> Path:
-    """A file in the current folder that is not there yet."""
+    """A file name that is free in the current folder."""
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
     return next(path for name in names if not (path := Path(f"{name}.txt")).exists())

@@ -29,13 +29,14 @@ class CorpusConfig(Settings):
     text_field: str = setting("text", "Field of .jsonl files that holds the text.", section=SECTION, metavar="NAME")
     text_column: str = setting("text", "Column of tables that holds the text.", section=SECTION, metavar="NAME")
     delimiter: str | None = setting(
-        None, "Delimiter of .csv and .tsv files, one character. Detected if not given.", section=SECTION, metavar="CHAR"
-    )
+        None, "Delimiter of .csv and .tsv files, one character. Detected if not given.",
+        section=SECTION, metavar="CHAR", escapes=True,
+    )  # fmt: skip
     no_header: bool = setting(
-        False, "Read tables without a header row; columns are then numbers, from 1 on.", section=SECTION
+        False, "Read tables without a header row; columns are then numbers, from 1 on.", section=SECTION, off="header"
     )
     strict: bool = setting(
-        False, "Stop at a record without text, instead of skipping and counting it.", section=SECTION
+        False, "Stop at a record without text, instead of skipping and counting it.", section=SECTION, off="lenient"
     )
     labels: str | None = setting(
         None, "Column or field with the label of each document, or `folder` for the name of its folder.",

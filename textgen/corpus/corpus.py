@@ -306,7 +306,8 @@ def _files_below(path: Path, broken: list[Path]) -> list[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         if PREPARED in found and MANIFEST in found:
             raise CorpusError(
-                f"{folder} was made by textgen prepare and holds no text: only textgen train takes it, named alone. "
+                f"{folder} was made by textgen corpus prepare and holds no text: only textgen train takes it, named "
+                "alone. "
                 "Name the text that it was made from."
             )
         names += [Path(folder, name) for name in found if not name.startswith(".")]

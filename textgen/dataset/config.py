@@ -12,8 +12,9 @@ class SplitConfig(Settings):
     """How a corpus is split into training text and held-out text."""
 
     valid_fraction: float = setting(
-        0.1, "Share of the corpus held out for validation, 4 MB at most.", low=1e-6, high=0.5
+        0.1, "Share of the corpus to hold out for validation; without this flag 4 MB at most.", low=1e-6, high=0.5
     )
     seed: int = setting(
-        0, "Seed of the initial weights, the order of documents and dropout.", low=0, high=(1 << 63) - 1
-    )
+        0, "Seed of the held-out documents, initial weights, order of documents and dropout.",
+        low=0, high=(1 << 63) - 1,
+    )  # fmt: skip

@@ -8,7 +8,8 @@
       SPLIT-counts.bin        how often each token is a target, int64 [V]
       MANIFEST.json           size and SHA-256 of each file
 
-SPLIT is `train` or `valid`. `textgen.dataset.token_writer` writes the files, `textgen.dataset.token_stream` reads them.
+SPLIT is `train` or `valid`. `textgen.dataset.token_writer` writes these files, and `textgen.dataset.token_stream`
+reads them.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from textgen.dataset.token_files import (
     size_of,
 )
 from textgen.errors import CorpusError
-from textgen.storage import Hold
+from textgen.storage import OPEN_FLAGS, Hold, read_at
 from textgen.tokenizer.config import MAX_VOCAB_SIZE
 
 MAX_BLOCKS = 1 << 18  # a longer corpus is shuffled in so many blocks: a few megabytes of memory
@@ -208,14 +208,14 @@ class _File:
     def __init__(self, path: Path) -> None:
         self.path = path
         with reading(str(path)):
-            self._descriptor = os.open(path, os.O_RDONLY)
+            self._descriptor = os.open(path, os.O_RDONLY | OPEN_FLAGS)
 
     def __del__(self) -> None:
         if hasattr(self, "_descriptor"):
             os.close(self._descriptor)
 
     def read(self, dtype: np.dtype, first: int, count: int) -> np.ndarray:
-        data = os.pread(self._descriptor, count * dtype.itemsize, first * dtype.itemsize)
+        data = read_at(self._descriptor, count * dtype.itemsize, first * dtype.itemsize)
         if len(data) < count * dtype.itemsize:
             raise CorpusError(f"{self.path} is shorter than when it was written: prepare the corpus again.")
         return np.frombuffer(data, dtype)

@@ -56,9 +56,7 @@ class _SplitWriter:
             if opening is not None and not self._inside:
                 written.append(opening)
                 end += 1
-            if (
-                self._inside or not part.ends_document or len(ids) >= token_files.OPENING_TOKENS
-            ):  # quick for many short documents
+            if self._inside or not part.ends_document or len(ids) >= token_files.OPENING_TOKENS:
                 openings.append(self._places.openings(ids, end, -1 if opening is None else int(opening[0])))
             written.append(ids)
             end += len(ids)

@@ -31,6 +31,7 @@ from prompt_toolkit.utils import get_cwidth
 from textgen.editor.session import Cancelled, Request, Session
 from textgen.errors import Interrupted
 from textgen.generation.suggestions import Suggestion
+from textgen.wording import counted
 
 KEYS: list[tuple[str, str, dict[str, Callable[[Session], None]]]] = [  # as shown, what they do, what each calls
     ("1-9", "take", {}),
@@ -365,12 +366,12 @@ class Screen:
         session = self._session
         return (
             f"{visible(session.path.name)}{' *' if session.unsaved else ''}   "
-            f"{len(session.draft.text):,} characters   "
+            f"{counted(len(session.draft.text), 'character')}   "
             f"temperature {session.temperature:.1f}   page {session.page + 1}"
         )
 
     def _rule(self, width: int) -> str:
-        below = f"─ {self._scroll:,} lines below " if self._scroll else ""
+        below = f"─ {counted(self._scroll, 'line')} below " if self._scroll else ""
         return below + "─" * (width - len(below))
 
     def _visible_text(self, width: int) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from textgen.errors import TextgenError
-from textgen.generation.decoding import StepModel
+from textgen.generation.stepping import StepModel
 from textgen.generation.suggestions import Suggester, Suggestion
 from textgen.storage import check_writable, write_file
 

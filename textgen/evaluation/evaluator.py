@@ -70,7 +70,7 @@ class Evaluator:
 
         With models `beside` the first, of the same vocabulary, a piece has the mean of the probabilities that all
         give it, each with a cache and weights of its own. Raises `ConfigError` for any of this and a network of both
-        directions: score its forward part, `ModelFolder.build("forward")`.
+        directions: score its forward part, `ModelFolder.network("forward")`.
         """
         if (cache or dynamic or beside) and model.config.direction == "both":
             raise ConfigError("A cache, dynamic evaluation and means of models are for one direction, not for both.")

@@ -15,8 +15,8 @@ import numpy as np
 
 from textgen.generation.config import SearchConfig
 from textgen.generation.constraints import Constraints
-from textgen.generation.decoding import Batch, Row, StepModel
-from textgen.generation.text_state import pick
+from textgen.generation.decoding import Decoder
+from textgen.generation.row import TextRow
 from textgen.model.probabilities import log_softmax
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.utf8 import Characters
@@ -36,31 +36,40 @@ class Beam:
     stop_reason: str = ""
 
 
-def search(model: StepModel, tokenizer: Tokenizer, start: Batch, settings: SearchConfig) -> list[Beam]:
-    """The best texts that go on from a batch of one row, best first: `num_beams`, or fewer where there are no more.
+def search(decoder: Decoder, row: TextRow, settings: SearchConfig) -> list[Beam]:
+    """Searches the likeliest texts that continue a row.
 
-    A group ends when it has enough finished texts and none of its others, at its present length, is better.
+    A group of beams ends when it has enough finished texts and none of its others, at its present length, is better.
+
+    Args:
+        decoder: Reads the prompt; no text joins it.
+        row: The text to continue.
+        settings: Number and groups of beams, penalties.
+
+    Returns:
+        The best texts, best first: `num_beams`, or fewer if there are no more.
     """
-    judge, characters = _Judge(start.rows[0], tokenizer), Characters(tokenizer)
+    stepper, sampler = decoder.prepare([row])
+    tokenizer, characters = decoder.tokenizer, sampler.tables.characters
+    judge = _Judge(row, tokenizer)
     size = settings.num_beams // settings.num_beam_groups
-    constraints, state = start.sampler.constraints[0], int(start.sampler.states[0])
+    constraints, state = sampler.constraints[0], int(sampler.states[0])
     roots = [Beam((), (), 0.0, constraints.fork(), state) for _ in range(settings.num_beam_groups)]
     groups = [_Group(size, settings.length_penalty, root, characters) for root in roots]
-    ids, memory = np.repeat(start.ids, len(groups)), pick(start.memory, [0] * len(groups))
+    stepper.advance(np.repeat(stepper.ids, len(groups)), [0] * len(groups))
     while any(group.live for group in groups):
-        logits, memory = model.step(ids, memory)
-        log_probs = log_softmax(logits)  # [N, V]
+        log_probs = log_softmax(stepper.step())  # [N, V]
         endings = log_probs[:, tokenizer.eos_id].copy()  # [N], also where a character would be broken
         log_probs += characters.mask[[beam.state for group in groups for beam in group.live]]
-        taken, row = np.zeros(log_probs.shape[-1]), 0  # by how many beams of this step, [V]
+        taken, first = np.zeros(log_probs.shape[-1]), 0  # by how many beams of this step, [V]
         for group in groups:
-            rows, row = slice(row, row + len(group.live)), row + len(group.live)
+            rows, first = slice(first, first + len(group.live)), first + len(group.live)
             totals = group.totals(log_probs[rows], endings[rows], judge)
             penalty = settings.diversity_penalty * taken
-            pieces = group.advance(log_probs[rows], totals, penalty, rows.start, judge)
-            np.add.at(taken, pieces, 1)
+            tokens = group.advance(log_probs[rows], totals, penalty, rows.start, judge)
+            np.add.at(taken, tokens, 1)
         live = [beam for group in groups for beam in group.live]
-        ids, memory = np.array([beam.ids[-1] for beam in live], np.int32), pick(memory, [beam.row for beam in live])
+        stepper.advance(np.array([beam.ids[-1] for beam in live], np.int32), [beam.row for beam in live])
     found = [beam for group in groups for beam in group.best()]
     return sorted(found, key=groups[0].score, reverse=True)
 
@@ -130,7 +139,7 @@ class _Group:
 class _Judge:
     """Says of a text whether it is over, and what of it counts."""
 
-    def __init__(self, row: Row, tokenizer: Tokenizer) -> None:
+    def __init__(self, row: TextRow, tokenizer: Tokenizer) -> None:
         self._row = row
         self._tokenizer = tokenizer
 
@@ -140,13 +149,13 @@ class _Judge:
         looks = config.stop or config.until != "document" or config.max_seconds is not None
         if not looks and len(ids) < config.max_tokens and ids[-1] != self._tokenizer.eos_id:
             return "", ""
-        row = self._fresh()
+        row = self._row.fork()
         text = "".join(row.take(id).text for id in ids)
-        return (text, row.finished) if row.finished else ("", "")
+        return (text, row.stop_reason) if row.stop_reason else ("", "")
 
     def blocked(self, beam: Beam, ending: float) -> Beam:
         """A beam that nothing may follow, as a text; `ending` is the log probability of the end of the document."""
-        row, eos_id = self._fresh(), self._tokenizer.eos_id
+        row, eos_id = self._row.fork(), self._tokenizer.eos_id
         text = "".join([*(row.take(id).text for id in beam.ids), row.take(eos_id, blocked=True).text])
         return replace(
             beam,
@@ -154,13 +163,8 @@ class _Judge:
             logprobs=(*beam.logprobs, ending),
             total=beam.total + ending,
             text=text,
-            stop_reason=row.finished,
+            stop_reason=row.stop_reason,
         )
-
-    def _fresh(self) -> Row:
-        row = Row(self._row.prompt, self._row.config, self._tokenizer, self._row.start)
-        row.healed, row.began = self._row.healed, self._row.began
-        return row
 
 
 def _highest(values: np.ndarray, number: int) -> list[tuple[int, int]]:

@@ -50,7 +50,7 @@ class SamplingConfig(Settings):
     max_tokens: int = setting(500, "Tokens at most, after the prompt.", low=1, high=MAX_COUNT)
     max_seconds: float | None = setting(None, "Seconds at most for each text, reading the prompt included.",
         low=0.0, high=1e9)  # fmt: skip
-    stop: tuple[str, ...] = setting((), "Stop before this text. May be given several times.")
+    stop: tuple[str, ...] = setting((), "Stop before this text.", escapes=True)
     until: str = setting(
         "document", "Stop at the end of the document, or of the first sentence, line or paragraph.", choices=UNITS
     )
@@ -58,8 +58,9 @@ class SamplingConfig(Settings):
         metavar="NAME")  # fmt: skip
     heal: bool = setting(True, "Let the first token complete the last, unfinished token of the prompt.")
     seed: int | None = setting(
-        None, "Seed of the random numbers: the same seed gives the same text.", low=0, high=(1 << 63) - 1
-    )
+        None, "Seed of the random numbers: the same seed gives the same text. Random if not given.",
+        low=0, high=(1 << 63) - 1,
+    )  # fmt: skip
     top_logprobs: int | None = setting(
         None, "With --json, report log probabilities, also of the N likeliest tokens.", low=0, high=MAX_VOCAB_SIZE
     )
@@ -131,21 +132,18 @@ class SamplingConfig(Settings):
         1024, "Number of recent tokens for DRY.", low=0, high=MAX_LOOK_BACK, section=REPETITION
     )
     dry_sequence_breakers: tuple[str, ...] = setting(
-        ("\n", ":", '"', "*"), "DRY ends a repetition at tokens with this text. May be given several times.",
-        section=REPETITION,
+        ("\n", ":", '"', "*"), "DRY ends a repetition at tokens with this text.", section=REPETITION, escapes=True,
     )  # fmt: skip
     no_repeat_ngram_size: int = setting(
         0, "Never repeat a sequence of N tokens; 0 is off.", low=0, high=MAX_LOOK_BACK, section=REPETITION
     )
 
     logit_bias: tuple[str, ...] = setting(
-        (), "Add NUMBER nats to the logit of the token TEXT, or of token #ID. May be given several times.",
-        section=CONSTRAINTS, metavar="TEXT=NUMBER",
+        (), "Add NUMBER nats to the logit of the token TEXT, or of token #ID.",
+        section=CONSTRAINTS, metavar="TEXT=NUMBER", escapes=True,
     )  # fmt: skip
-    ban: tuple[str, ...] = setting((), "Never write this text. May be given several times.", section=CONSTRAINTS)
-    require: tuple[str, ...] = setting(
-        (), "Write this text before the end. May be given several times.", section=CONSTRAINTS
-    )
+    ban: tuple[str, ...] = setting((), "Never write this text.", section=CONSTRAINTS, escapes=True)
+    require: tuple[str, ...] = setting((), "Write this text before the end.", section=CONSTRAINTS, escapes=True)
     min_tokens: int = setting(
         0, "Tokens at least before the document may end.", low=0, high=MAX_COUNT, section=CONSTRAINTS
     )
@@ -179,8 +177,9 @@ class SearchConfig(Settings):
     """Beam search for the likeliest texts, in place of sampling. Names and meanings are those of transformers."""
 
     num_beams: int = setting(
-        4, "Search for the likeliest texts with N beams, instead of sampling.", low=1, high=1 << 10, section=SEARCH
-    )
+        4, "Search for the likeliest texts with N beams, instead of sampling; the other flags here do so too.",
+        low=1, high=1 << 10, section=SEARCH,
+    )  # fmt: skip
     num_beam_groups: int = setting(
         1, "Groups of beams that avoid each other's tokens (Vijayakumar et al. 2018).", low=1, high=1 << 10,
         section=SEARCH,

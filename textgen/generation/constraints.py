@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class Constraints:
         self,
         config: SamplingConfig,
         tokenizer: Tokenizer,
-        phrases: dict[str, Phrase],
+        phrases: MutableMapping[str, Phrase],
         ngrams: NgramIndex | None = None,
         starts: np.ndarray | None = None,
     ) -> None:
@@ -158,9 +158,10 @@ class Constraints:
                 self._ngrams.append(piece)
 
     def _check(self, tokenizer: Tokenizer) -> None:
-        writing = {piece for piece, text in enumerate(tokenizer.piece_bytes) if text and piece != tokenizer.unk_id}
-        if not writing.difference(*[phrase.completing(0).tolist() for phrase, _ in self._bans]):
-            raise ConfigError("ban leaves no piece to write with: ban less, or longer texts.")
+        if self._bans:
+            visible = {id for id, text in enumerate(tokenizer.piece_bytes) if text and id != tokenizer.unk_id}
+            if not visible.difference(*[phrase.completing(0).tolist() for phrase, _ in self._bans]):
+                raise ConfigError("ban leaves no piece to write with: ban less, or longer texts.")
         for phrase, _ in self._missing:
             if tokenizer.unk_id in phrase.rest(0):
                 raise ConfigError(f"The model has no pieces that spell {phrase.text!r}, which require asks for.")

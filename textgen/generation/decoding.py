@@ -1,185 +1,193 @@
-"""Texts that are written side by side: one step of the model draws a piece for each; those that end leave."""
+"""The decode loop: texts side by side, one token each a step; they join and leave between steps.
+
+Everything that generates text uses it: `Generator`, `Infiller`, `Suggester`. Beam search chooses several continuations
+of one text, so it drives the core, `textgen.generation.stepping.Stepper`, itself.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from textgen.dataset.ngram_index import NgramIndex
-from textgen.generation.config import SamplingConfig
+from textgen.generation.row import Row, Token
 from textgen.generation.sampler import Sampler
-from textgen.generation.stopping import Ending
-from textgen.generation.text_state import TextState, join, pick
+from textgen.generation.stepping import StepModel, Stepper, read_all
+from textgen.generation.text_state import join, pick
 from textgen.generation.token_healing import Prefixes, choose_cut
 from textgen.model.probabilities import log_softmax
 from textgen.tokenizer.tokenizer import Tokenizer
 
-PROMPT_WINDOW = 256  # tokens of a prompt read at a time
 
+class Decoder:
+    """Generates texts side by side. Each has its own settings, random numbers, state and stop rules.
 
-class StepModel(Protocol):
-    """A model, one step at a time: `NumpyModel` or `CompiledModel` of `textgen.model`."""
+    What is generated for a text does not depend on the texts beside it, nor on when they join and leave; only the last
+    digits of matrix products, which change with the number of rows, may differ.
 
-    def initial_state(self, batch_size: int) -> Any:
-        """The state of texts that have read nothing."""
+    Example::
 
-    def read(self, inputs: np.ndarray, state: Any) -> Any:
-        """inputs int32 [B, T], state before them -> state after them."""
+        decoder = generator.decoder()
+        decoder.join([generator.row("It was a"), generator.row("Once")])
+        while decoder.rows:
+            for row, token in decoder.step():
+                print(row.prompt, token.text)
+            decoder.join(newcomers())  # rows that have arrived since, or none
 
-    def step(self, ids: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-        """ids int32 [B], state before them -> logits [B, V] of the next pieces, state after them."""
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One drawn piece."""
-
-    id: int
-    text: str  # what became certain with it, often more or less than the piece itself
-    stop_reason: str = ""  # of the last piece: see `textgen.generation.generator.Generation`
-    logprob: float | None = None  # nats, under the model alone, before any setting of the sampler
-    top: tuple[tuple[int, float], ...] = ()  # the likeliest ids and their log probabilities
-
-
-class Row:
-    """One text in the making: what it goes on from, and how it ends."""
-
-    def __init__(self, prompt: str, config: SamplingConfig, tokenizer: Tokenizer, start: TextState) -> None:
-        self.prompt = prompt
-        self.config = config
-        self.start = start  # what stands before the prompt
-        self.finished = ""  # the reason, once it is: see `textgen.generation.generator.Generation`
-        self.ids: list[int] = []  # that stand before the first drawn piece
-        self.healed = 0  # characters of the prompt that the first piece writes again
-        self._length = 0  # pieces drawn
-        self.began = time.monotonic()
-        self._eos_id = tokenizer.eos_id
-        self._decoder = tokenizer.decoder(prompt[-1].isspace() if prompt else tokenizer.is_line_start(start.ids))
-        if not prompt:  # which may go on inside a character
-            self._decoder.feed(tokenizer.unfinished(start.ids))
-        self._ending = Ending(config.stop, config.until)
-
-    def take(self, id: int, log_probs: np.ndarray | None = None, *, blocked: bool = False) -> Piece:
-        """Appends a drawn piece and looks whether it ends the text; log_probs [V] nats, of all that could come.
-
-        A `blocked` text had no piece to draw, and ends with the end of the document in its place.
-        """
-        drawn = self._decoder.feed([id])
-        text = self._ending.feed(drawn if self._length else drawn[self.healed :])
-        self._length += 1
-        self.finished = self._ending.reason or ("blocked" if blocked else self._limit(id))
-        if self.finished:
-            text += self._ending.flush()  # without a character that a limit has cut in two
-            self.finished = self._ending.reason or self.finished
-        if log_probs is None:
-            return Piece(id, text, self.finished)
-        return Piece(id, text, self.finished, float(log_probs[id]), likeliest(log_probs, self.config.top_logprobs or 0))
-
-    def _limit(self, id: int) -> str:
-        seconds = self.config.max_seconds
-        if id == self._eos_id:
-            return "end"
-        if self._length >= self.config.max_tokens:
-            return "length"
-        return "time" if seconds is not None and time.monotonic() - self.began >= seconds else ""
-
-
-class Batch:
-    """Rows, the memory of the model for each, and the piece that each reads next."""
+    Attributes:
+        rows: The texts that have not ended, in the order of the model's rows.
+    """
 
     def __init__(
         self,
         model: StepModel,
         tokenizer: Tokenizer,
-        rows: Sequence[Row],
-        prefixes: Prefixes,
-        ngrams: NgramIndex | None = None,
+        prefixes: Prefixes | None = None,
+        ngrams: Callable[[], NgramIndex | None] = lambda: None,
+        direction: str = "forward",
     ) -> None:
-        """Reads the prompts. Raises `TokenizerError` for one that is not valid text."""
-        self.rows = list(rows)
-        self._model = model
-        self.sampler = Sampler([row.config for row in rows], tokenizer, ngrams)
-        prompts = [[row.start.ids[-1], *tokenizer.encode(row.prompt)] for row in rows]
-        covers = [prefixes.covers(ids[1:]) if row.config.heal else [] for row, ids in zip(rows, prompts, strict=True)]
-        heads = [ids[: len(ids) - len(cover)] for ids, cover in zip(prompts, covers, strict=True)]
-        self.memory = read_all(model, [head[:-1] for head in heads], join([row.start.memory for row in rows]))
-        if any(covers):
-            memories = []
-            for number, (row, ids, cover) in enumerate(zip(rows, prompts, covers, strict=True)):
-                memory = pick(self.memory, [number])
-                heads[number], memory = self._heal(number, row, ids, cover, memory) if cover else (ids, memory)
-                memories.append(memory)
-                row.healed = len(tokenizer.decode(ids[len(heads[number]) :]))
-            self.memory = join(memories)
-        for number, (row, ids) in enumerate(zip(rows, heads, strict=True)):
-            row.ids = [*row.start.ids[:-1], *ids]
-            self.sampler.read(number, row.ids)
-        self.ids = np.array([ids[-1] for ids in heads], np.int32)  # [B]
+        """Makes a decoder without texts.
 
-    def step(self) -> list[Piece]:
-        """Draws the next piece of each of `rows`; those that end with it leave."""
-        logits, self.memory = self._model.step(self.ids, self.memory)  # [B, V]
-        self.ids = self.sampler.draw(logits)
-        pieces = []
-        for number, row in enumerate(self.rows):
+        Args:
+            model: The network.
+            tokenizer: Its tokenizer.
+            prefixes: For token healing; without them prompts are not healed.
+            ngrams: Returns the n-grams of the training text; called when a row with `no_copy` joins.
+            direction: The direction in which the network reads, forward or backward.
+        """
+        self.rows: list[Row] = []
+        self.tokenizer = tokenizer
+        self._model = model
+        self._prefixes = prefixes
+        self._read_ngrams = ngrams
+        self._sampler = Sampler([], tokenizer, direction=direction)
+        self._stepper = _empty(model)
+
+    def join(self, rows: Sequence[Row]) -> None:
+        """Reads the prompts of further texts, which the next step continues.
+
+        If anything is raised, the texts that were there are as they were.
+
+        Args:
+            rows: The texts; none of them may have joined a decoder before.
+
+        Raises:
+            ConfigError: The tokenizer's tokens cannot meet the constraints of a row.
+            SavedModelError: The model computes numbers that are not finite.
+        """
+        if not rows:
+            return
+        stepper, sampler = self.prepare(rows)
+        if self.rows:
+            self._stepper.join(stepper)
+            self._sampler.join(sampler)
+        else:
+            self._stepper, self._sampler = stepper, sampler
+        self.rows += rows
+
+    def leave(self, row: Row) -> None:
+        """Drops a text that is no longer wanted. A text that ends leaves by itself."""
+        self._keep([number for number, other in enumerate(self.rows) if other is not row])
+
+    def step(self) -> list[tuple[Row, Token]]:
+        """Generates the next token of each text; texts that end with it leave.
+
+        Returns:
+            Each text, in the order of `rows`, and its token.
+
+        Raises:
+            SavedModelError: The model computes numbers that are not finite.
+        """
+        if not self.rows:
+            return []
+        logits = self._stepper.step()  # [B, V]
+        ids = self._sampler.draw(logits)  # [B]
+        self._stepper.advance(ids)
+        taken = []
+        drawn = zip(self.rows, ids.tolist(), self._sampler.blocked.tolist(), strict=True)
+        for number, (row, id, blocked) in enumerate(drawn):
             log_probs = log_softmax(logits[number]) if row.config.top_logprobs is not None else None
-            pieces.append(row.take(int(self.ids[number]), log_probs, blocked=bool(self.sampler.blocked[number])))
-        live = [number for number, row in enumerate(self.rows) if not row.finished]
-        if 0 < len(live) < len(self.rows):
-            self.sampler.keep(live)
-            self.ids, self.memory = self.ids[live], pick(self.memory, live)
-        self.rows = [self.rows[number] for number in live]
-        return pieces
+            if row.track:
+                row.state = self._stepper.state_of(number)
+            taken.append((row, row.take(id, log_probs, blocked=blocked)))
+        self._keep([number for number, row in enumerate(self.rows) if not row.stop_reason])
+        return taken
+
+    def prepare(self, rows: Sequence[Row]) -> tuple[Stepper, Sampler]:
+        """Reads the prompts of texts that do not join, or not yet.
+
+        Raises:
+            ConfigError: The tokenizer's tokens cannot meet the constraints of a row.
+            SavedModelError: The model computes numbers that are not finite.
+        """
+        configs = [row.config for row in rows]
+        ngrams = self._read_ngrams() if any(config.no_copy is not None for config in configs) else None
+        sampler = self._sampler.for_others(configs, ngrams)
+        prompts = [[row.start.ids[-1], *row.prompt_ids] for row in rows]
+        covers = [self._covers(row) for row in rows]
+        heads = [ids[: len(ids) - len(cover)] for ids, cover in zip(prompts, covers, strict=True)]
+        state = read_all(self._model, [head[:-1] for head in heads], join([row.start.memory for row in rows]))
+        if any(covers):
+            states = []
+            for number, (row, cover) in enumerate(zip(rows, covers, strict=True)):
+                own = pick(state, [number])
+                if cover:
+                    heads[number], own = self._heal(sampler, number, row, cover, own)
+                states.append(own)
+            state = join(states)
+        for number, (row, ids) in enumerate(zip(rows, heads, strict=True)):
+            row.set_prompt(ids)
+            row.state = pick(state, [number]) if row.track else None
+            sampler.read(number, row.ids)
+        return Stepper(self._model, np.array([ids[-1] for ids in heads], np.int32), state), sampler
+
+    def _covers(self, row: Row) -> list[list[int]]:
+        return self._prefixes.covers(row.prompt_ids) if self._prefixes and row.config.heal else []
 
     def _heal(
-        self, number: int, row: Row, ids: list[int], covers: list[list[int]], memory: Any
+        self, sampler: Sampler, number: int, row: Row, covers: list[list[int]], state: Any
     ) -> tuple[list[int], Any]:
-        """The tokens of a prompt that are kept, and the state before the last: see `token_healing`.
+        """Decides where the prompt of a row is cut: see `token_healing`. Where no cover can be drawn, nothing is.
 
-        `memory` is that of the pieces before those that are covered, but for the newest. Where no cover can be drawn,
-        all pieces are kept.
+        Args:
+            sampler: The sampler of the row.
+            number: Its number there.
+            row: The text.
+            covers: The tokens that cover the last tokens of the prompt, the last but one, and so on.
+            state: The model's state before the token that comes before those.
+
+        Returns:
+            The tokens of the prompt that are kept, and the state before the last of them.
         """
+        ids = [row.start.ids[-1], *row.prompt_ids]
         shared = len(ids) - len(covers)
         before = row.start.ids[:-1]
         covers = [
-            self.sampler.possible(number, [*before, *ids[: shared + kept]], cover) for kept, cover in enumerate(covers)
+            sampler.possible(number, [*before, *ids[: shared + kept]], cover) for kept, cover in enumerate(covers)
         ]
-        log_probs, memories = [], [memory]
+        log_probs, states = [], [state]
         for id in ids[shared - 1 : -1]:
-            logits, after = self._model.step(np.array([id], np.int32), memories[-1])
+            logits, after = self._model.step(np.array([id], np.int32), states[-1])
             log_probs.append(log_softmax(logits[0]))
-            memories.append(after)
+            states.append(after)
         uniform = np.random.Generator(np.random.Philox([row.config.seed or 0, 1])).random()
         cut = choose_cut(np.array(log_probs), ids[shared:], covers, row.config.temperature, uniform)
         if cut < len(covers):
-            self.sampler.restrict(number, covers[cut])
-        return ids[: shared + cut], memories[cut]
+            sampler.restrict(number, covers[cut])
+        return ids[: shared + cut], states[cut]
+
+    def _keep(self, numbers: list[int]) -> None:
+        if len(numbers) == len(self.rows):
+            return
+        self.rows = [self.rows[number] for number in numbers]
+        if numbers:
+            self._sampler.keep(numbers)
+            self._stepper.keep(numbers)
+        else:
+            self._sampler, self._stepper = self._sampler.for_others([]), _empty(self._model)
 
 
-def read_all(model: StepModel, rows: Sequence[Sequence[int]], memory: Any) -> Any:
-    """Reads ids of different lengths, those of equal length together: memory of all rows before and after them."""
-    order = sorted(range(len(rows)), key=lambda row: -len(rows[row]))
-    memory = pick(memory, order)
-    for start, end in pairwise(sorted({len(ids) for ids in rows} | {0})):
-        reading = [rows[row] for row in order if len(rows[row]) >= end]
-        part = pick(memory, slice(len(reading)))
-        for at in range(start, end, PROMPT_WINDOW):
-            window = np.array([ids[at : min(at + PROMPT_WINDOW, end)] for ids in reading], np.int32)  # [B, T]
-            part = model.read(window, part)
-        memory = join([part, pick(memory, slice(len(reading), None))])
-    return pick(memory, [int(place) for place in np.argsort(order)])
-
-
-def likeliest(log_probs: np.ndarray, number: int) -> tuple[tuple[int, float], ...]:
-    """The ids and log probabilities [V] of the likeliest pieces, likeliest first; of equals, the first ids."""
-    if not number:
-        return ()
-    number = min(number, len(log_probs))
-    candidates = np.flatnonzero(log_probs >= np.partition(log_probs, -number)[-number])
-    order = candidates[np.argsort(-log_probs[candidates], kind="stable")][:number]
-    return tuple((int(id), float(log_probs[id])) for id in order)
+def _empty(model: StepModel) -> Stepper:
+    return Stepper(model, np.zeros(0, np.int32), ())

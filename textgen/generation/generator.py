@@ -8,16 +8,22 @@ from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from textgen.dataset.ngram_index import NgramIndex
 from textgen.errors import ConfigError
 from textgen.generation.beam_search import search
 from textgen.generation.config import SamplingConfig, SearchConfig
-from textgen.generation.decoding import Batch, Piece, Row, StepModel, read_all
+from textgen.generation.decoding import Decoder
+from textgen.generation.row import Row, TextRow, Token
 from textgen.generation.sampler import DRAWING
+from textgen.generation.stepping import StepModel, read_all
 from textgen.generation.text_state import RECENT, TextState, check_state, load_state, save_state
 from textgen.generation.token_healing import Prefixes
 from textgen.tokenizer.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from textgen.model.language_model import LanguageModel
 
 BATCH_SIZE = 64  # texts that are written side by side
 
@@ -57,28 +63,32 @@ class Generation:
         return sum(self.logprobs or ()) / max(len(self.ids), 1)
 
 
-class Writing(Iterator[Piece]):
-    """One text as it is written: an iterator over its pieces.
+class Stream(Iterator[Token]):
+    """One text as it is generated: an iterator over its tokens. Nothing of it is kept, however long it becomes.
 
-    `state` is where the text stands after the newest of them. It may be kept: going on from it twice is a fork, and
-    going on from an earlier one takes back what came since.
+    Attributes:
+        row: The text in the decoder.
+        state: The position after the newest token. It may be kept: continuing from it twice forks the text, and
+            continuing from an earlier one takes back the tokens since.
     """
 
-    def __init__(self, batch: Batch, row: Row) -> None:
-        self.state = TextState(batch.memory, tuple(row.ids[-RECENT:]))
+    def __init__(self, decoder: Decoder, row: TextRow) -> None:
+        """Reads the prompt of a row with `track`."""
+        decoder.join([row])
         self.row = row
-        self._batch = batch
+        self.state = TextState(row.state, tuple(row.ids[-RECENT:]))
+        self._decoder = decoder
 
-    def __next__(self) -> Piece:
-        if self.row.finished:
+    def __next__(self) -> Token:
+        if self.row.stop_reason:
             raise StopIteration
-        (piece,) = self._batch.step()
-        self.state = self.state.after([piece.id], self._batch.memory)
-        return piece
+        ((_, token),) = self._decoder.step()
+        self.state = self.state.after([token.id], self.row.state)
+        return token
 
-    def result(self, pieces: Sequence[Piece]) -> Generation:
-        """The text that all its pieces make."""
-        return _generation(self.row, pieces)
+    def result(self, tokens: Sequence[Token]) -> Generation:
+        """Returns the text that all its tokens make."""
+        return _generation(self.row, tokens)
 
 
 class Generator:
@@ -94,16 +104,18 @@ class Generator:
         ngrams: NgramIndex | Callable[[], NgramIndex] | None = None,
         *,
         fingerprint: str = "",
+        build_network: Callable[[], LanguageModel] | None = None,
     ) -> None:
         """`ngrams`, those of the training text, are needed for `SamplingConfig.no_copy` alone.
 
         A function that reads them is called when they are needed first. `fingerprint` tells this model from others:
-        saved states carry it.
+        saved states carry it. `build_network` makes the network in Keras: see `network`.
         """
         self.model = model
         self.tokenizer = tokenizer
         self.fingerprint = fingerprint
         self._read_ngrams = ngrams
+        self._build_network = build_network
 
     def generate(
         self,
@@ -124,9 +136,9 @@ class Generator:
         requests = [
             Request(prompt, later_seed(config, number * (best_of or num))) for number, prompt in enumerate(prompts)
         ]
-        return list(self.write(requests, num, best_of))
+        return list(self.generate_requests(requests, num, best_of))
 
-    def write(
+    def generate_requests(
         self, requests: Iterable[Request], num: int = 1, best_of: int | None = None, batch_size: int = BATCH_SIZE
     ) -> Iterator[Generation]:
         """Like `generate`, for prompts with settings of their own, from a source of any length.
@@ -144,9 +156,9 @@ class Generator:
             for number in range(best_of or num)
         )
         if best_of is None:
-            yield from self._write_all(copies, batch_size)
+            yield from self._generate_all(copies, batch_size)
             return
-        generations = self._write_all(map(_with_logprobs, copies), batch_size)
+        generations = self._generate_all(map(_with_logprobs, copies), batch_size)
         while several := list(islice(generations, best_of)):
             yield from sorted(several, key=lambda generation: -generation.mean_logprob)[:num]
 
@@ -165,8 +177,7 @@ class Generator:
         if config.top_logprobs:
             raise ConfigError("A search keeps the log probabilities of its texts alone: leave out top_logprobs.")
         config = replace(config, temperature=0.0, seed=0)
-        row = self._row(Request(prompt, config), self.start(config.label))
-        batch = self._batch([row])
+        row = self.row(prompt, config)
         return [
             Generation(
                 prompt,
@@ -179,22 +190,62 @@ class Generator:
                 beam.logprobs,
                 missing=_missing(row, beam.text),
             )
-            for beam in search(self.model, self.tokenizer, batch, settings or SearchConfig())
+            for beam in search(self.decoder(), row, settings or SearchConfig())
         ]
 
-    def pieces(self, prompt: str = "", config: SamplingConfig | None = None, start: TextState | None = None) -> Writing:
-        """The pieces after `prompt`, as they are drawn; with `start`, the prompt goes on from there.
+    def tokens(self, prompt: str = "", config: SamplingConfig | None = None, start: TextState | None = None) -> Stream:
+        """Generates one text token by token.
 
-        Nothing of the text is kept, however long it becomes. Raises `SavedModelError` for a state that does not fit.
+        Args:
+            prompt: The text to continue.
+            config: Settings of the text.
+            start: A position in a text from which the prompt continues; the beginning of a document by default.
+
+        Returns:
+            An iterator over the tokens, which also has the position after each.
+
+        Raises:
+            SavedModelError: The state does not fit this model.
+            TokenizerError: The prompt is not valid text.
         """
         config = config or SamplingConfig()
-        state = self._opened(self._checked(start), config.label) if start else self.start(config.label)
-        row = self._row(Request(prompt, config), state)
-        return Writing(self._batch([row]), row)
+        state = self._opened(self._checked(start), config.label) if start else None
+        return Stream(self.decoder(), self.row(prompt, config, state, track=True))
 
     def stream(self, prompt: str = "", config: SamplingConfig | None = None) -> Iterator[str]:
-        """The text after `prompt`, as it is written; never half a character."""
-        return (piece.text for piece in self.pieces(prompt, config) if piece.text)
+        """Generates one text bit by bit, never half a character: see `tokens`.
+
+        Yields:
+            The text that each token adds, where it adds any.
+        """
+        return (token.text for token in self.tokens(prompt, config) if token.text)
+
+    def decoder(self) -> Decoder:
+        """Returns a decoder without texts, for texts that join and leave: see `textgen.generation.decoding`."""
+        return Decoder(self.model, self.tokenizer, self._prefixes, lambda: self.ngrams)
+
+    def row(
+        self,
+        prompt: str = "",
+        config: SamplingConfig | None = None,
+        start: TextState | None = None,
+        *,
+        track: bool = False,
+    ) -> TextRow:
+        """Returns a text that can join a decoder.
+
+        Args:
+            prompt: The text to continue.
+            config: Settings of the text; without a seed it gets one at random.
+            start: A position before the prompt; the beginning of a document with the label of `config` by default.
+            track: Whether the row keeps the state of the model after each token.
+
+        Raises:
+            ConfigError: The model does not know the label.
+            TokenizerError: The prompt is not valid text.
+        """
+        config = seeded(config or SamplingConfig())
+        return TextRow(prompt, config, self.tokenizer, start or self.start(config.label), track=track)
 
     def start(self, label: str | None = None) -> TextState:
         """Where a document begins. Raises `ConfigError` for a label that the model does not know."""
@@ -222,6 +273,20 @@ class Generator:
         """The n-grams of the training text; None where there are none. Raises `SavedModelError` for damaged ones."""
         return self._read_ngrams() if callable(self._read_ngrams) else self._read_ngrams
 
+    def network(self) -> LanguageModel:
+        """The network as a `keras.Model`, built anew at each call.
+
+        Its call takes token ids, int32 [B, T], and returns logits [B, T, V] and the state after them.
+
+        Raises:
+            ConfigError: The generator was made from a model alone, without a function that builds its network.
+        """
+        if self._build_network is None:
+            raise ConfigError(
+                "This generator does not know how to build its network. Use textgen.load(NAME).network()."
+            )
+        return self._build_network()
+
     def _checked(self, state: TextState) -> TextState:
         return check_state(state, self.model.initial_state(1), self.tokenizer.vocab_size)
 
@@ -240,23 +305,18 @@ class Generator:
             return state
         return state.after(opening[1:], read_all(self.model, [opening[:-1]], state.memory))
 
-    def _batch(self, rows: Sequence[Row]) -> Batch:
-        ngrams = self.ngrams if any(row.config.no_copy is not None for row in rows) else None
-        return Batch(self.model, self.tokenizer, rows, self._prefixes, ngrams)
-
-    def _row(self, request: Request, start: TextState) -> Row:
-        return Row(request.prompt, seeded(request.config), self.tokenizer, start)
-
-    def _write_all(self, requests: Iterator[Request], batch_size: int) -> Iterator[Generation]:
+    def _generate_all(self, requests: Iterator[Request], batch_size: int) -> Iterator[Generation]:
         start = cache(self.start)  # for each label
-        while rows := [self._row(request, start(request.config.label)) for request in islice(requests, batch_size)]:
-            written: dict[Row, list[Piece]] = {row: [] for row in rows}
-            batch = self._batch(rows)
-            while live := list(batch.rows):
-                for row, piece in zip(live, batch.step(), strict=True):
-                    written[row].append(piece)
-            for row, pieces in written.items():
-                yield _generation(row, pieces)
+        while batch := list(islice(requests, batch_size)):
+            rows = [self.row(request.prompt, request.config, start(request.config.label)) for request in batch]
+            generated: dict[Row, list[Token]] = {row: [] for row in rows}
+            decoder = self.decoder()
+            decoder.join(rows)
+            while decoder.rows:
+                for row, token in decoder.step():
+                    generated[row].append(token)
+            for row in rows:
+                yield _generation(row, generated[row])
 
 
 def seeded(config: SamplingConfig) -> SamplingConfig:
@@ -273,23 +333,23 @@ def _with_logprobs(request: Request) -> Request:
     return replace(request, config=replace(request.config, top_logprobs=request.config.top_logprobs or 0))
 
 
-def _generation(row: Row, pieces: Sequence[Piece]) -> Generation:
-    top, text = row.config.top_logprobs, "".join(piece.text for piece in pieces)
+def _generation(row: TextRow, tokens: Sequence[Token]) -> Generation:
+    top, text = row.config.top_logprobs, "".join(token.text for token in tokens)
     return Generation(
         prompt=row.prompt,
         text=text,
-        ids=tuple(piece.id for piece in pieces),
-        stop_reason=row.finished,
+        ids=tuple(token.id for token in tokens),
+        stop_reason=row.stop_reason,
         seed=row.config.seed or 0,
         config=row.config,
         healed=row.healed,
-        logprobs=None if top is None else tuple(piece.logprob or 0.0 for piece in pieces),
-        top_logprobs=tuple(piece.top for piece in pieces) if top else None,
+        logprobs=None if top is None else tuple(token.logprob or 0.0 for token in tokens),
+        top_logprobs=tuple(token.top for token in tokens) if top else None,
         missing=_missing(row, text),
     )
 
 
-def _missing(row: Row, text: str) -> tuple[str, ...]:
-    """The required texts that do not stand in what was written; that begins where healing took the prompt back to."""
-    written = row.prompt[len(row.prompt) - row.healed :] + text
-    return tuple(required for required in row.config.require if required not in written)
+def _missing(row: TextRow, text: str) -> tuple[str, ...]:
+    """The required texts that a generated text lacks; it begins where token healing took the prompt back to."""
+    generated = row.prompt[len(row.prompt) - row.healed :] + text
+    return tuple(required for required in row.config.require if required not in generated)

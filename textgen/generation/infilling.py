@@ -22,10 +22,11 @@ import numpy as np
 from textgen.errors import ConfigError
 from textgen.evaluation.scoring import Scorer
 from textgen.generation.config import SamplingConfig
-from textgen.generation.decoding import StepModel, read_all
+from textgen.generation.decoding import Decoder
 from textgen.generation.generator import BATCH_SIZE, later_seed, seeded
-from textgen.generation.sampler import Sampler
-from textgen.generation.text_state import join, pick
+from textgen.generation.row import Row
+from textgen.generation.stepping import StepModel, read_all
+from textgen.generation.text_state import TextState, join
 from textgen.tokenizer.tokenizer import Tokenizer
 
 CANDIDATES = 16  # texts among which the best are chosen to fill a gap
@@ -67,10 +68,10 @@ class Infill:
 
 @dataclass(frozen=True)
 class _Draft:
-    """Pieces in the order in which they were drawn."""
+    """Tokens in the order in which they were generated, without the end of the document."""
 
     ids: list[int]
-    memories: list[Any]  # before each of them was read; kept where there is to be a cut
+    states: list[Any]  # of the model before each of them was read; kept where the draft is cut
     stop_reason: str
     config: SamplingConfig
 
@@ -83,7 +84,7 @@ class Infiller:
         self._models = {"backward": backward} | ({"forward": forward} if forward else {})
         self._tokenizer = tokenizer
 
-    def write(
+    def infill(
         self,
         prompt: str = "",
         suffix: str = "",
@@ -132,43 +133,42 @@ class Infiller:
             start, target = target[::-1], start[::-1]
         for at in range(0, len(configs), BATCH_SIZE):
             model = self._models[direction]
-            for draft in self._draw(direction, start, configs[at : at + BATCH_SIZE], keep=bool(prompt)):
+            for draft in self._generate(direction, start, configs[at : at + BATCH_SIZE], keep=bool(prompt)):
                 ids, reason = draft.ids, draft.stop_reason
                 if prompt:
                     ids, reason = ids[: self._cut(model, draft, target)], "cut"
                 text = self._text(prompt, ids if direction == "forward" else ids[::-1], suffix)
                 yield Infill(prompt, text, suffix, direction, reason, draft.config.seed or 0, draft.config)
 
-    def _draw(
+    def _generate(
         self, direction: str, start: Sequence[int], configs: Sequence[SamplingConfig], *, keep: bool
     ) -> list[_Draft]:
-        """Draws pieces after the end of a document and `start`, until the document ends or `max_tokens` are there."""
-        eos_id = self._tokenizer.eos_id
-        model, read = self._models[direction], [eos_id, *start]
-        sampler = Sampler(configs, self._tokenizer, direction=direction)
-        memory = read_all(model, [read[:-1]], model.initial_state(1))
-        memory = pick(memory, [0] * len(configs))
-        for row in range(len(configs)):
-            sampler.read(row, read)
+        """Continues a document that begins with `start`, in one direction, once for each config.
+
+        Args:
+            direction: The direction of the network.
+            start: Token ids in the order in which the network reads them.
+            configs: Settings of each draft.
+            keep: Whether to keep the state of the model after each token.
+        """
+        eos_id, model = self._tokenizer.eos_id, self._models[direction]
+        ids = (eos_id, *start)
+        state = TextState(read_all(model, [ids[:-1]], model.initial_state(1)), ids)
+        rows = [Row(state, (), config, self._tokenizer, track=keep) for config in configs]
         drafts = [_Draft([], [], "length", config) for config in configs]
-        live, ids = list(range(len(configs))), np.full(len(configs), read[-1], np.int32)  # [B]
-        while live:
-            logits, memory = model.step(ids, memory)  # [B, V]
-            ids, blocked = sampler.draw(logits), sampler.blocked
-            staying = []
-            for place, (row, id) in enumerate(zip(live, ids.tolist(), strict=True)):
-                if id == eos_id:
-                    drafts[row] = replace(drafts[row], stop_reason="blocked" if blocked[place] else "begin")
+        number_of: dict[Row, int] = {row: number for number, row in enumerate(rows)}
+        decoder = Decoder(model, self._tokenizer, direction=direction)
+        decoder.join(rows)
+        while decoder.rows:
+            for row, token in decoder.step():
+                number = number_of[row]
+                if token.id == eos_id:
+                    reason = "blocked" if token.stop_reason == "blocked" else "begin"
+                    drafts[number] = replace(drafts[number], stop_reason=reason)
                     continue
-                drafts[row].ids.append(id)
+                drafts[number].ids.append(token.id)
                 if keep:
-                    drafts[row].memories.append(pick(memory, [place]))
-                if len(drafts[row].ids) < drafts[row].config.max_tokens:
-                    staying.append(place)
-            live = [live[place] for place in staying]
-            if 0 < len(live) < len(ids):
-                sampler.keep(staying)
-                ids, memory = ids[staying], pick(memory, staying)
+                    drafts[number].states.append(row.state)
         return drafts
 
     def _cut(self, model: Model, draft: _Draft, target: Sequence[int]) -> int:
@@ -179,7 +179,7 @@ class Infiller:
             ids = np.array(draft.ids[at : at + BATCH_SIZE], np.int32)
             targets = np.broadcast_to(wanted, (len(ids), len(wanted)))  # [B, T]
             inputs = np.concatenate([ids[:, None], targets[:, :-1]], axis=1)
-            losses, _ = model.token_losses(inputs, targets, join(draft.memories[at : at + BATCH_SIZE]))
+            losses, _ = model.token_losses(inputs, targets, join(draft.states[at : at + BATCH_SIZE]))
             nats += losses.sum(axis=1).tolist()
         first = min(max(1, draft.config.min_tokens), len(nats))
         return first + int(np.argmin(nats[first - 1 :])) if nats else 0

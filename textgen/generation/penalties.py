@@ -83,24 +83,23 @@ def dry(
 
 
 class History:
-    """The last pieces of each text. They move along a longer table, so that few of them are copied at a time."""
+    """The last W tokens of each text, in a table of twice that width along which they move, so that few are copied."""
 
     def __init__(self, rows: int, width: int) -> None:
-        self._width = width
-        self._end = width
+        self._width = self._end = width
         self._table = np.full((rows, 2 * width + 1), -1, np.int32)
 
     @property
     def ids(self) -> np.ndarray:
-        """int32 [B, W], the newest at the end; -1 where there is none."""
+        """The tokens, int32 [B, W], the newest at the end; -1 where there is none."""
         return self._table[:, self._end - self._width : self._end]
 
     def read(self, row: int, ids: Sequence[int]) -> None:
-        """Adds many pieces to one text."""
+        """Appends several tokens to one text."""
         self.ids[row] = [*self.ids[row], *ids[-self._width :]][-self._width :] if self._width else []
 
     def append(self, ids: np.ndarray) -> None:
-        """Adds a piece to each text, ids [B]."""
+        """Appends a token to each text, ids [B]."""
         if self._end == self._table.shape[-1]:
             self._table[:, : self._width] = self.ids
             self._end = self._width
@@ -108,12 +107,30 @@ class History:
         self._end += 1
 
     def clear(self, row: int) -> None:
-        """Forgets a text."""
+        """Removes the tokens of one text."""
         self.ids[row] = -1
 
-    def keep(self, rows: np.ndarray) -> None:
-        """Forgets all other texts."""
-        self._table = self._table[rows]
+    def keep(self, rows: np.ndarray, width: int | None = None) -> None:
+        """Drops all other texts, and all but the last `width` tokens if a width is given."""
+        if width in (None, self._width):
+            self._table = self._table[rows]
+        else:
+            self._begin(self._padded(int(width or 0))[rows])
+
+    def join(self, other: History) -> None:
+        """Adds other texts after those that are there; the longer width holds for all."""
+        width = max(self._width, other._width)
+        self._begin(np.concatenate([self._padded(width), other._padded(width)]))
+
+    def _padded(self, width: int) -> np.ndarray:
+        """The last `width` tokens, [B, width]; -1 where there is none."""
+        ids = self.ids[:, max(0, self._width - width) :]
+        return np.pad(ids, ((0, 0), (width - ids.shape[-1], 0)), constant_values=-1)
+
+    def _begin(self, ids: np.ndarray) -> None:
+        self._width = self._end = ids.shape[-1]
+        self._table = np.full((len(ids), 2 * self._width + 1), -1, np.int32)
+        self._table[:, : self._width] = ids
 
 
 def _age(history: np.ndarray) -> np.ndarray:

@@ -6,8 +6,10 @@ whatever stands beside it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -62,7 +64,8 @@ OFF = {  # a sampler is off where all of its settings that stand here are as the
     "eta_cutoff": 0.0, "xtc_probability": 0.0, "temperature": 1.0, "dynatemp_range": 0.0,
 }  # fmt: skip
 LOOKING_BACK = ("penalties", "dry")  # these know pieces by their ids: all must be there
-AHEAD = 64  # pieces for which random numbers are made at once
+AHEAD = 64  # tokens for which random numbers are made at once
+BREAKERS_KEPT = 16  # sets of DRY's sequence breakers whose tables are kept
 NOT_WITH_MIROSTAT = tuple(name for name in SAMPLERS if name not in (*LOOKING_BACK, "temperature"))
 
 
@@ -99,11 +102,32 @@ def draw(logits: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
     return reaching(weights, uniforms[:, None])[:, 0].astype(np.int32)
 
 
-class Sampler:
-    """Draws the pieces of B texts. First come the constraints on each text, then its samplers in their order.
+class SamplingTables:
+    """Tables of a vocabulary that the samplers of all texts share.
 
-    Whatever these say, no character is broken: see `textgen.tokenizer.utf8`. Attributes: `blocked` bool [B], the texts
-    for which the last draw found no piece that may follow.
+    Attributes:
+        tokenizer: The tokenizer.
+        characters: Which tokens may follow so that no UTF-8 character is broken.
+        phrases: Banned and required texts of the present constraints, by text.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, direction: str = "forward") -> None:
+        self.tokenizer = tokenizer
+        self.characters = Characters(tokenizer, direction)
+        self.phrases = WeakValueDictionary[str, Phrase]()
+        self.tokens_with = lru_cache(BREAKERS_KEPT)(lambda texts: tokens_with(texts, tokenizer))
+
+
+class Sampler:
+    """Draws the next tokens of B texts: constraints first, then the samplers of each text in their order.
+
+    Tokens that would break a UTF-8 character are never drawn: see `textgen.tokenizer.utf8`.
+
+    Attributes:
+        blocked: The texts for which the last draw found no token that may follow, bool [B].
+        states: The UTF-8 state after the last token of each text, int8 [B].
+        constraints: The constraints on each text, [B].
+        tables: Tables of the vocabulary.
     """
 
     def __init__(
@@ -112,30 +136,46 @@ class Sampler:
         tokenizer: Tokenizer,
         ngrams: NgramIndex | None = None,
         direction: str = "forward",
+        tables: SamplingTables | None = None,
     ) -> None:
-        """`ngrams` are those of the training text, for `no_copy`; the texts are written in `direction`.
+        """Makes a sampler for texts that have not begun.
 
-        Raises `ConfigError` for constraints that the tokenizer's pieces cannot meet.
+        Args:
+            configs: The settings of each text, [B].
+            tokenizer: The tokenizer.
+            ngrams: The n-grams of the training text, for `no_copy`.
+            direction: The direction in which the texts are generated, forward or backward.
+            tables: Tables of the vocabulary, if another sampler of this tokenizer and direction has them.
+
+        Raises:
+            ConfigError: The tokenizer's tokens cannot meet the constraints.
         """
+        self.tables = tables or SamplingTables(tokenizer, direction)
         self._eos_id = tokenizer.eos_id
-        self._characters = Characters(tokenizer, direction)
-        self.states = np.zeros(len(configs), np.int8)  # of the last character of each text
+        self._characters = self.tables.characters
+        self.states = np.zeros(len(configs), np.int8)
         self.blocked = np.zeros(len(configs), bool)
-        phrases: dict[str, Phrase] = {}
         self.constraints = [
-            Constraints(config, tokenizer, phrases, ngrams, self._characters.starts) for config in configs
+            Constraints(config, tokenizer, self.tables.phrases, ngrams, self._characters.starts) for config in configs
         ]
         orders: dict[tuple[str, ...], list[int]] = {}
         for row, config in enumerate(configs):
             orders.setdefault(sampler_names(config.samplers), []).append(row)
         self._chains = [
-            (np.array(rows), Chain(order, [configs[row] for row in rows], tokenizer)) for order, rows in orders.items()
+            (np.array(rows), Chain(order, [configs[row] for row in rows], self.tables))
+            for order, rows in orders.items()
         ]
 
-    def read(self, row: int, ids: Sequence[int]) -> None:
-        """Tells of pieces of a row that were not drawn: its prompt, before the first draw.
+    def for_others(self, configs: Sequence[SamplingConfig], ngrams: NgramIndex | None = None) -> Sampler:
+        """Returns a sampler for other texts, with the tables of this one, which may `join` it later."""
+        return Sampler(configs, self.tables.tokenizer, ngrams, tables=self.tables)
 
-        What stands before an end-of-document piece belongs to another text and does not count.
+    def read(self, row: int, ids: Sequence[int]) -> None:
+        """Tells which tokens come before the first draw of a text.
+
+        Args:
+            row: The text.
+            ids: Its prompt. Tokens up to the last end of a document belong to other texts and do not count.
         """
         ids = self._of_document(ids)
         self.states[row] = self._characters.state_after(ids)
@@ -145,23 +185,29 @@ class Sampler:
                 chain.history.read(int(number), ids)
 
     def restrict(self, row: int, ids: Sequence[int]) -> None:
-        """The next piece of a row can only be one of these; none of them restricts nothing."""
+        """Restricts the next token of a text to these; an empty list restricts nothing."""
         self.constraints[row].allowed = list(ids)
 
-    def possible(self, row: int, ids: Sequence[int], pieces: Sequence[int]) -> list[int]:
-        """Those of `pieces` that could be the first one drawn in a row whose prompt were `ids`, which is not read."""
+    def possible(self, row: int, ids: Sequence[int], candidates: Sequence[int]) -> list[int]:
+        """Returns the candidates that constraints allow as the first token drawn after a prompt, which is not read.
+
+        Args:
+            row: The text.
+            ids: The prompt.
+            candidates: Token ids.
+        """
         constraints = self.constraints[row].fork()
         if not constraints.active:
-            return list(pieces)
+            return list(candidates)
         ids = self._of_document(ids)
         constraints.read(ids)
         logits = self._characters.mask[self._characters.state_after(ids)].copy()
         constraints.apply(logits)
-        return [piece for piece in pieces if logits[piece] > -np.inf]
+        return [id for id in candidates if logits[id] > -np.inf]
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Forgets all other rows; these are numbered from 0 afterwards."""
-        self.states = self.states[list(rows)]
+        """Drops all other texts; those kept, named in ascending order, are numbered from 0 afterwards."""
+        self.states, self.blocked = self.states[list(rows)], self.blocked[list(rows)]
         self.constraints = [self.constraints[row] for row in rows]
         chains = []
         for numbers, chain in self._chains:
@@ -171,12 +217,36 @@ class Sampler:
                 chains.append((np.searchsorted(rows, numbers[kept]), chain))
         self._chains = chains
 
+    def join(self, other: Sampler) -> None:
+        """Adds the texts of another sampler after those that are there; the other must not be used afterwards."""
+        first = len(self.constraints)
+        self.states = np.concatenate([self.states, other.states])
+        self.blocked = np.concatenate([self.blocked, other.blocked])
+        self.constraints += other.constraints
+        for numbers, chain in other._chains:
+            numbers = numbers + first
+            for at, (before, mine) in enumerate(self._chains):
+                if mine.order == chain.order:
+                    mine.join(chain)
+                    self._chains[at] = np.concatenate([before, numbers]), mine
+                    break
+            else:
+                self._chains.append((numbers, chain))
+
     @np.errstate(over="ignore")  # of very small logits, which become impossible ones
     def draw(self, logits: np.ndarray) -> np.ndarray:
-        """logits [B, V] -> the next piece of each text, ids int32 [B].
+        """Draws the next token of each text.
 
-        Where all masks together leave none, the text is `blocked`, and its piece is the end of the document.
-        Raises `SavedModelError` for logits that are not finite.
+        Where constraints leave none, the text is `blocked` and its token is the end of the document.
+
+        Args:
+            logits: Float32 [B, V].
+
+        Returns:
+            Token ids, int32 [B].
+
+        Raises:
+            SavedModelError: The logits are not finite.
         """
         require_finite(logits)
         logits = logits + self._characters.mask[self.states if self.states.any() else 0]
@@ -198,18 +268,25 @@ class Sampler:
         return ids
 
     def _of_document(self, ids: Sequence[int]) -> Sequence[int]:
-        """What stands after the last end-of-document piece."""
+        """The tokens after the last end of a document."""
         start = len(ids) - list(reversed(ids)).index(self._eos_id) if self._eos_id in ids else 0
         return ids[start:]
 
 
 class Chain:
-    """The samplers of texts that apply the same ones in the same order, and what they remember."""
+    """The texts that apply the same samplers in the same order, and what these remember of each.
 
-    def __init__(self, order: Sequence[str], configs: Sequence[SamplingConfig], tokenizer: Tokenizer) -> None:
-        self._order = order
-        self._eos_id = tokenizer.eos_id
-        self._inputs = settings_of(configs, order)
+    Attributes:
+        order: The names of the samplers.
+        history: The last tokens of each text.
+    """
+
+    def __init__(self, order: tuple[str, ...], configs: Sequence[SamplingConfig], tables: SamplingTables) -> None:
+        self.order = order
+        self._configs = list(configs)
+        self._tables = tables
+        self._used = [_used(config, order) for config in configs]
+        self._settings = settings_of(configs, order)
         excludes = [("xtc" in order and _setting(config, "xtc", "xtc_probability") > 0) for config in configs]
         self._uniforms = Uniforms([config.seed or 0 for config in configs], excludes)
         self._mirostat = {
@@ -217,65 +294,117 @@ class Chain:
             for name in ("mirostat", "mirostat_tau", "mirostat_eta")
         }
         self._mu = 2.0 * self._mirostat["mirostat_tau"]  # bits [B, 1]
-        longest = [int(self._inputs[name].max()) for name in LOOK_BACK if name in self._inputs]
-        self.history = History(len(configs), max([1, *longest]))
-        if "dry_multiplier" in self._inputs:
-            known: dict[tuple[str, ...], np.ndarray] = {}
-            for breakers in {config.dry_sequence_breakers for config in configs}:
-                known[breakers] = pieces_with(breakers, tokenizer)
-            self._inputs["breakers"] = np.stack([known[config.dry_sequence_breakers] for config in configs])  # [B, V]
+        self.history = History(len(configs), self._look_back())
+        self._set_breakers()
 
     def draw(self, logits: np.ndarray) -> np.ndarray:
-        """logits [B, V] -> ids int32 [B]."""
+        """Draws a token of each text: logits [B, V] -> ids int32 [B]."""
         to_exclude, to_draw = self._uniforms.draw()
-        self._inputs |= {"history": self.history.ids, "xtc_uniforms": to_exclude[:, None]}
-        pieces = transform(logits, self._inputs, self._order)
+        inputs = self._settings | {"history": self.history.ids, "xtc_uniforms": to_exclude[:, None]}
+        candidates = transform(logits, inputs, self.order)
         steered = self._mirostat["mirostat"]
         if steered.any():
-            pieces.shrinks = False
-            columns = draw(mirostat(pieces, steered, self._mu).logits, to_draw)
-            bits = surprise(pieces, columns[:, None])  # [B, 1]
+            candidates.shrinks = False
+            columns = draw(mirostat(candidates, steered, self._mu).logits, to_draw)
+            bits = surprise(candidates, columns[:, None])  # [B, 1]
             self._mu -= self._mirostat["mirostat_eta"] * (bits - self._mirostat["mirostat_tau"])
         else:
-            columns = draw(pieces.logits, to_draw)
-        drawn = pieces.ids_at(columns).astype(np.int32)
+            columns = draw(candidates.logits, to_draw)
+        drawn = candidates.ids_at(columns).astype(np.int32)
         self.history.append(drawn)
-        for ended in np.flatnonzero(drawn == self._eos_id):
+        for ended in np.flatnonzero(drawn == self._tables.tokenizer.eos_id):
             self.history.clear(int(ended))
         return drawn
 
     def keep(self, rows: np.ndarray) -> None:
-        """Forgets all other rows; these are numbered from 0 afterwards."""
-        self._inputs = {name: values[rows] for name, values in self._inputs.items()}
+        """Drops all other texts, and the samplers that none of the rest uses; rows are numbered from 0 afterwards."""
+        self._configs = [self._configs[row] for row in rows]
+        self._used = [self._used[row] for row in rows]
+        fields = self._fields()
+        self._settings = {name: values[rows] for name, values in self._settings.items() if name in fields}
         self._mirostat = {name: values[rows] for name, values in self._mirostat.items()}
         self._mu = self._mu[rows]
         self._uniforms.keep(rows)
-        self.history.keep(rows)
+        self.history.keep(rows, self._look_back())
+        self._set_breakers()
+
+    def join(self, other: Chain) -> None:
+        """Adds the texts of another chain of the same order after those that are there."""
+        self._used += other._used
+        fields = self._fields()
+        mine, theirs = self._settings_for(fields), other._settings_for(fields)
+        self._settings = {field: np.concatenate([mine[field], theirs[field]]) for field in fields}
+        self._configs += other._configs
+        for name, values in other._mirostat.items():
+            self._mirostat[name] = np.concatenate([self._mirostat[name], values])
+        self._mu = np.concatenate([self._mu, other._mu])
+        self._uniforms.join(other._uniforms)
+        self.history.join(other.history)
+        self._set_breakers()
+
+    def _fields(self) -> dict[str, str]:
+        """The settings of the samplers that at least one text uses, each with the name of its sampler."""
+        return _fields(name for name in self.order if any(name in used for used in self._used))
+
+    def _settings_for(self, fields: Mapping[str, str]) -> dict[str, np.ndarray]:
+        """These settings of all texts [B, 1], also of samplers that none of them uses."""
+        missing = {field: sampler for field, sampler in fields.items() if field not in self._settings}
+        return self._settings | _columns(self._configs, missing)
+
+    def _look_back(self) -> int:
+        """The number of last tokens that some sampler needs, at least 1."""
+        return max([1, *(int(self._settings[name].max()) for name in LOOK_BACK if name in self._settings)])
+
+    def _set_breakers(self) -> None:
+        if "dry_multiplier" in self._settings:
+            masks = [self._tables.tokens_with(config.dry_sequence_breakers) for config in self._configs]
+            self._settings["breakers"] = np.stack(masks)  # [B, V]
 
 
 class Uniforms:
-    """The random numbers of each row, a function of its seed alone, whatever else is in the batch."""
+    """The random numbers of each text, which depend on its seed alone."""
 
     def __init__(self, seeds: Sequence[int], excludes: Sequence[bool]) -> None:
-        """The rows that `excludes` take two numbers a piece, the others one."""
+        """Makes the random generators.
+
+        Args:
+            seeds: The seed of each text, [B].
+            excludes: The texts that take two numbers for each token, one of them for XTC, [B]; the others take one.
+        """
         self._generators = [row_generator(seed) for seed in seeds]
         self._excludes = list(excludes)
-        self._drawn = np.zeros((len(seeds), 0, 2))  # [B, pieces, 2]
+        self._ahead = np.zeros((len(seeds), 0, 2))  # made and not used yet, [B, tokens, 2]
 
     def draw(self) -> tuple[np.ndarray, np.ndarray]:
-        """In [0, 1): a number [B] for the XTC filter, 0 where there is none, and one [B] for the draw."""
-        if not self._drawn.shape[1]:
-            self._drawn = np.zeros((len(self._generators), AHEAD, 2))
-            for row, (generator, both) in enumerate(zip(self._generators, self._excludes, strict=True)):
-                self._drawn[row, :, 0 if both else 1 :] = generator.random((AHEAD, 2 if both else 1))
-        first, self._drawn = self._drawn[:, 0], self._drawn[:, 1:]
+        """Returns numbers in [0, 1): for the XTC filter, 0 where it is off, [B], and for the draw, [B]."""
+        if not self._ahead.shape[1]:
+            self._make(AHEAD)
+        first, self._ahead = self._ahead[:, 0], self._ahead[:, 1:]
         return first[:, 0], first[:, 1]
 
     def keep(self, rows: np.ndarray) -> None:
-        """Forgets all other rows."""
+        """Drops all other texts."""
         self._generators = [self._generators[row] for row in rows]
         self._excludes = [self._excludes[row] for row in rows]
-        self._drawn = self._drawn[rows]
+        self._ahead = self._ahead[rows]
+
+    def join(self, other: Uniforms) -> None:
+        """Adds other texts after those that are there."""
+        length = max(self._ahead.shape[1], other._ahead.shape[1])
+        self._make(length - self._ahead.shape[1])
+        other._make(length - other._ahead.shape[1])
+        self._generators += other._generators
+        self._excludes += other._excludes
+        self._ahead = np.concatenate([self._ahead, other._ahead])
+
+    def _make(self, number: int) -> None:
+        """Makes the numbers of so many more tokens of each text."""
+        if not number:
+            return
+        more = np.zeros((len(self._generators), number, 2))
+        for row, (generator, both) in enumerate(zip(self._generators, self._excludes, strict=True)):
+            more[row, :, 0 if both else 1 :] = generator.random((number, 2 if both else 1))
+        self._ahead = np.concatenate([self._ahead, more], axis=1)
 
 
 DRAWING = frozenset(  # settings of the draw alone: a search knows none of them
@@ -285,27 +414,43 @@ LOOK_BACK = ("repeat_last_n", "dry_penalty_last_n")
 
 
 def settings_of(configs: Sequence[SamplingConfig], order: Sequence[str] = SAMPLERS) -> dict[str, np.ndarray]:
-    """Settings [B, 1] of those samplers of `order` that at least one row uses."""
-    settings: dict[str, np.ndarray] = {}
-    for name in order:
-        fields = [field for field in TRANSFORMS[name][1] if hasattr(SamplingConfig, field)]
-        columns = {field: [_setting(config, name, field) for config in configs] for field in fields}
-        if any(value != OFF[field] for field in fields if field in OFF for value in columns[field]):
-            for field, values in columns.items():
-                kind = np.int64 if isinstance(getattr(SamplingConfig, field), int) else np.float32
-                settings[field] = np.array(values, kind)[:, None]
-    return settings
+    """Returns the settings [B, 1] of the samplers of `order` that at least one text uses, by name."""
+    used = [_used(config, order) for config in configs]
+    return _columns(configs, _fields(name for name in order if any(name in names for names in used)))
 
 
 def row_generator(seed: int) -> np.random.Generator:
-    """Where one row's uniforms come from."""
+    """Returns the random generator of a text with this seed."""
     return np.random.Generator(np.random.Philox(seed))
 
 
-def pieces_with(texts: Sequence[str], tokenizer: Tokenizer) -> np.ndarray:
-    """True for the pieces in which one of the texts stands, bool [V]."""
+def tokens_with(texts: Sequence[str], tokenizer: Tokenizer) -> np.ndarray:
+    """Returns True for the tokens that contain one of the texts, bool [V]."""
     parts = [text.encode() for text in texts]
-    return np.array([any(part in piece for part in parts) for piece in tokenizer.piece_bytes])
+    return np.array([any(part in token for part in parts) for token in tokenizer.piece_bytes])
+
+
+def _used(config: SamplingConfig, order: Sequence[str]) -> frozenset[str]:
+    """The samplers of `order` that these settings switch on."""
+    return frozenset(
+        name
+        for name in order
+        if any(_setting(config, name, field) != OFF[field] for field in TRANSFORMS[name][1] if field in OFF)
+    )
+
+
+def _fields(samplers: Iterable[str]) -> dict[str, str]:
+    """The settings of these samplers, each with the name of its sampler."""
+    return {field: name for name in samplers for field in TRANSFORMS[name][1] if hasattr(SamplingConfig, field)}
+
+
+def _columns(configs: Sequence[SamplingConfig], fields: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """Settings [B, 1] by name."""
+    columns = {}
+    for field, sampler in fields.items():
+        kind = np.int64 if isinstance(getattr(SamplingConfig, field), int) else np.float32
+        columns[field] = np.array([_setting(config, sampler, field) for config in configs], kind)[:, None]
+    return columns
 
 
 def _setting(config: SamplingConfig, sampler: str, field: str) -> float:

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from textgen.generation.config import SamplingConfig
-from textgen.generation.decoding import StepModel, read_all
-from textgen.generation.sampler import Sampler
-from textgen.generation.text_state import pick
+from textgen.generation.decoding import Decoder
+from textgen.generation.row import Row
+from textgen.generation.stepping import StepModel
+from textgen.generation.text_state import TextState
 from textgen.model.probabilities import require_finite
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.utf8 import Characters
@@ -100,21 +101,31 @@ class Suggester:
     def _continue(
         self, openings: Sequence[Sequence[int]], state: Any, length: int, config: SamplingConfig
     ) -> list[list[int]]:
-        """Goes on after each opening: the pieces of each that add to the text, up to the end of the document."""
-        if not openings:
-            return []
-        state = read_all(self._model, [opening[:-1] for opening in openings], pick(state, [0] * len(openings)))
-        configs = [replace(config, seed=(config.seed or 0) * self._num + row) for row in range(len(openings))]
-        sampler = Sampler(configs, self._tokenizer)
-        for number, opening in enumerate(openings):
-            sampler.read(number, opening)
-        rows = [[opening[-1]] for opening in openings]
-        for _ in range(length - 1):
-            logits, state = self._model.step(np.array([row[-1] for row in rows], np.int32), state)
-            for row, piece in zip(rows, sampler.draw(logits).tolist(), strict=True):
-                row.append(piece)
-        eos_id = self._tokenizer.eos_id
-        return [row[: row.index(eos_id)] if eos_id in row else row for row in rows]
+        """Continues each opening.
+
+        Args:
+            openings: The first tokens of each suggestion.
+            state: The model's state before them, a nest of arrays [1, ...].
+            length: Maximum length, in tokens; the last token of the opening is the first of them.
+            config: How tokens are drawn; each suggestion has a seed of its own.
+
+        Returns:
+            The tokens of each suggestion, from the last of its opening on, up to the end of the document.
+        """
+        suggestions = [[opening[-1]] for opening in openings]
+        if length == 1:
+            return suggestions
+        rows: dict[Row, list[int]] = {}
+        for number, (opening, suggestion) in enumerate(zip(openings, suggestions, strict=True)):
+            own = replace(config, seed=(config.seed or 0) * self._num + number, max_tokens=length - 1)
+            rows[Row(TextState(state, (opening[0],)), opening[1:], own, self._tokenizer)] = suggestion
+        decoder = Decoder(self._model, self._tokenizer)
+        decoder.join(list(rows))
+        while decoder.rows:
+            for row, token in decoder.step():
+                if token.id != self._tokenizer.eos_id:
+                    rows[row].append(token.id)
+        return suggestions
 
     def _added(self, text: str, last: int, pieces: list[int], healed: bool) -> str:
         """What the pieces add to the text: whole characters, to the end of a word or of the line."""

@@ -7,12 +7,13 @@ V tokens in the vocabulary. Losses are in nats.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from textgen.errors import SavedModelError
+from textgen.errors import ConfigError, SavedModelError
 from textgen.model.config import ModelConfig
 from textgen.model.layers.activations import Activations
 from textgen.model.layers.attention import Attention
@@ -21,6 +22,7 @@ from textgen.model.layers.dropout import Noise, noise_of_call, variational_dropo
 from textgen.model.layers.head import Head
 from textgen.model.layers.layer import seeded
 from textgen.model.layers.recurrent import RecurrentStack, State
+from textgen.settings import from_dict, to_dict
 
 EMBEDDING_SITE = 0  # number of a dropout mask; the recurrent layers have 1 to L
 DROPOUTS = ("dropout", "embedding_dropout", "word_dropout", "weight_drop")
@@ -71,13 +73,16 @@ class LanguageModel(keras.Model):
                 kernel_initializer=seeded("glorot_uniform", seed, "projection/kernel"),
                 name="projection",
             )
-            self.projection.build((None, config.hidden_units))
+            self.projection.build((None, None, config.hidden_units))
+        self.embedding.build((None, None))
         self.recurrent.build((None, None, config.embedding_dim))
         self.head = Head(config.vocab_size, config.tie_embeddings, seed=seed, name="head")
+        self.head.build((None, None, config.embedding_dim))
 
         # === Config ===
         self.config = config
         self.pad_id = pad_id
+        self.seed = seed
         self.precision = precision
         self(tf.zeros((1, len(config.directions)), tf.int32))  # makes the weights
 
@@ -106,6 +111,48 @@ class LanguageModel(keras.Model):
         noise = noise_of_call(noise, training, *rates)
         features, state = self.features(inputs, state, noise)
         return self.head(features, self.embedding.embeddings), state
+
+    def compute_loss(
+        self,
+        x: tf.Tensor | None = None,
+        y: tf.Tensor | None = None,
+        y_pred: tf.Tensor | tuple[tf.Tensor, State] | None = None,
+        sample_weight: tf.Tensor | None = None,
+        training: bool = True,
+    ) -> tf.Tensor:
+        """Mean nats per token, as `keras.Model.evaluate` and `fit` need it.
+
+        Args:
+            x: Inputs, int32 [B, T]. Not used.
+            y: Targets, int32 [B, T]. Padding does not count.
+            y_pred: What the model returned for `x`: logits [B, T, V], or logits and state.
+            sample_weight: Weight of each target, [B, T] or [B, 1].
+            training: Not used.
+
+        Returns:
+            A scalar: the weighted mean of -log p(target). 0 if all targets are padding.
+
+        Raises:
+            ConfigError: `y` or `y_pred` is missing.
+        """
+        if y is None or y_pred is None:
+            raise ConfigError("compute_loss needs y, the targets [B, T], and y_pred, what the model returned.")
+        logits = y_pred[0] if isinstance(y_pred, (tuple, list)) else y_pred
+        counts = tf.cast(y != self.pad_id, tf.float32)  # [B, T]
+        if sample_weight is not None:
+            counts *= tf.cast(sample_weight, tf.float32)
+        nats = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)  # [B, T]
+        return tf.math.divide_no_nan(tf.reduce_sum(nats * counts), tf.reduce_sum(counts))
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor as plain values, for `from_config`."""
+        return {"config": to_dict(self.config), "pad_id": self.pad_id, "seed": self.seed, "precision": self.precision}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> LanguageModel:
+        """A network of the same shape with new weights, from what `get_config` returned."""
+        arguments = dict(config)
+        return cls(from_dict(ModelConfig, arguments.pop("config")), **arguments)
 
     def features(
         self, inputs: tf.Tensor, state: State | None = None, noise: Noise | None = None

@@ -12,13 +12,12 @@ import hmac
 import json
 import os
 import secrets
-import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from textgen.errors import TextgenError
-from textgen.storage import TEMPORARY, cache_folder, open_file
+from textgen.storage import OPEN_FLAGS, TEMPORARY, cache_folder, open_file
 
 KEY_FILE = "key"
 KEY_BYTES = 32
@@ -49,7 +48,7 @@ def _key() -> bytes:
     """The key of this user; empty where there is none that only he can have written."""
     with suppress(OSError, TextgenError), open_file(cache_folder() / KEY_FILE) as file:
         about = os.fstat(file.fileno())
-        is_private = os.name != "posix" or (about.st_uid == os.getuid() and not stat.S_IMODE(about.st_mode) & 0o077)
+        is_private = not hasattr(os, "getuid") or (about.st_uid == os.getuid() and not about.st_mode & 0o077)
         key = file.read(KEY_BYTES + 1)
         if is_private and len(key) == KEY_BYTES:
             return key
@@ -63,7 +62,7 @@ def _new_key() -> bytes:
         temporary = folder / f"{TEMPORARY}{secrets.token_hex(8)}"
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN_FLAGS, 0o600)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(secrets.token_bytes(KEY_BYTES))
             _put(temporary, folder / KEY_FILE)

@@ -29,6 +29,7 @@ from textgen.errors import SavedModelError, TextgenError
 from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
+from textgen.runtime import load_tensorflow
 from textgen.saved_model.arrays import in_c_order, read_arrays
 from textgen.saved_model.layout import (
     CARD,
@@ -53,6 +54,9 @@ from textgen.wording import shell_word
 
 if TYPE_CHECKING:
     from textgen.dataset.ngram_index import NgramIndex
+    from textgen.evaluation.scoring import Scorer
+    from textgen.generation.generator import Generator
+    from textgen.generation.infilling import Infiller
     from textgen.model.language_model import LanguageModel
 
 NGRAMS_BYTES = 1 << 30  # of their file at most
@@ -60,14 +64,23 @@ NGRAMS_BYTES = 1 << 30  # of their file at most
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """What a folder holds, checked; `build` makes the network."""
+    """A saved model: what its folder holds, checked. The weights are read when they are needed.
+
+    Attributes:
+        folder: Where it is.
+        model_config: Shape of the network.
+        tokenizer_config: Kind and size of the vocabulary.
+        corpus_config: How the text was read and divided into documents.
+        tokenizer: Text <-> token ids.
+        training: training.json: settings, scores, versions. Empty if it is missing.
+    """
 
     folder: Path
     model_config: ModelConfig
     tokenizer_config: TokenizerConfig
     corpus_config: CorpusConfig
     tokenizer: Tokenizer
-    training: dict[str, Any]  # training.json; empty where it is missing
+    training: dict[str, Any]
 
     @property
     def name(self) -> str:
@@ -110,8 +123,46 @@ class ModelFolder:
         """The network for writing in one direction, ready at once. Raises `ConfigError` where it has no such part."""
         return NumpyModel(*one_way(self.model_config, self.weights(), direction))
 
-    def build(self, direction: str | None = None) -> LanguageModel:
-        """The network in TensorFlow, for training and scoring; with a `direction`, its part that reads in it."""
+    def generator(self) -> Generator:
+        """Writes text with the model, at once: its weights are used in NumPy.
+
+        Raises:
+            ConfigError: The model reads text backward only; see `infiller`.
+        """
+        from textgen.generation.generator import Generator
+
+        ngrams = self.ngrams if self.has_ngrams else None  # a function: they are read when they are needed
+        writer = self.writer()
+        return Generator(writer, self.tokenizer, ngrams, fingerprint=self.fingerprint, build_network=self.network)
+
+    def infiller(self) -> Infiller:
+        """Writes towards an ending; a model of direction both also fills the gap between a beginning and an ending.
+
+        Raises:
+            ConfigError: The model reads text forward only; see `generator`.
+        """
+        from textgen.generation.infilling import Infiller
+
+        forward = self.writer() if self.main_direction == "forward" else None
+        return Infiller(self.writer("backward"), self.tokenizer, forward)
+
+    def scorer(self) -> Scorer:
+        """Scores texts with the model in its main direction."""
+        from textgen.evaluation.scoring import Scorer
+
+        return Scorer(self.writer(self.main_direction), self.tokenizer, self.main_direction)
+
+    def network(self, direction: str | None = None) -> LanguageModel:
+        """The network as a `keras.Model`, for training and scoring.
+
+        Args:
+            direction: The part that reads in this direction, `forward` or `backward`. By default the whole network.
+
+        Raises:
+            ConfigError: The network has no part of this direction.
+            SavedModelError: The weights are damaged.
+        """
+        load_tensorflow()
         from textgen.model.language_model import LanguageModel
 
         config, weights = self.model_config, self.weights()
@@ -139,7 +190,7 @@ class ModelFolder:
 
 
 def load_model(name: str | None = None, folder: str | Path | None = None) -> ModelFolder:
-    """Reads and checks a saved model; its weights follow on `build`. Raises `SavedModelError`."""
+    """Reads and checks a saved model; its weights are read later, when they are used. Raises `SavedModelError`."""
     path = find_model(name, folder)
     config = _verified_json(path, CONFIG)
     _check_config(path, config)

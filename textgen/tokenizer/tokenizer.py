@@ -121,7 +121,7 @@ class Tokenizer(ABC):
 
     def _serialized_with(self, more: Sequence[str]) -> bytes:
         names = more if self.labels else [NO_LABEL, *more]
-        return self.serialized + b"".join(_control_piece(f"<label {name}>") for name in names)
+        return self.serialized + _control_pieces([f"<label {name}>" for name in names])
 
     def encode(self, text: str) -> list[int]:
         """The ids of `text`. Lines do not touch: if a ends one, encode(a) + encode(b) == encode(a + b)."""
@@ -405,17 +405,16 @@ def _labels_in(serialized: bytes) -> list[str]:
     return labels
 
 
-def _control_piece(name: str) -> bytes:
-    """A record of SentencePiece's model file (sentencepiece_model.proto) for a piece that no text is cut into."""
-    data = name.encode()
-    text, kind = b"\x0a" + _varint(len(data)) + data, b"\x18\x03"  # field 1, the piece; field 3, its type: CONTROL
-    return b"\x0a" + _varint(len(text + kind)) + text + kind  # field 1 of the file, one of its pieces
+def _control_pieces(names: Sequence[str]) -> bytes:
+    """Control pieces, which no text is cut into, as the end of a SentencePiece model file.
 
+    A serialised message may be appended to another one of its type: repeated fields, here the pieces, are joined.
+    """
+    # Imported here, since protobuf (which TensorFlow brings) takes 30 ms and only labels need it.
+    from sentencepiece.sentencepiece_model_pb2 import ModelProto  # type: ignore[attr-defined]
 
-def _varint(number: int) -> bytes:
-    """A number as protocol buffers write it, seven bits a byte, the lowest first."""
-    low, rest = number & 0x7F, number >> 7
-    return bytes([low | 0x80]) + _varint(rest) if rest else bytes([low])
+    kind = ModelProto.SentencePiece.CONTROL
+    return ModelProto(pieces=[{"piece": name, "type": kind} for name in names]).SerializeToString()
 
 
 def _says_byte(config_file: Path) -> bool:

@@ -118,7 +118,7 @@ class TrainingConfig(SplitConfig):
         0.0, "Share of each target spread over all tokens.", low=0.0, high=0.95, section=REGULARIZATION
     )
     freeze_layers: tuple[str, ...] = setting(
-        (), "Do not train this layer, such as embedding or lstm_0. May be given several times.",
+        (), "Do not train this layer, such as embedding or lstm_0.",
         metavar="LAYER", section=REGULARIZATION,
     )  # fmt: skip
     clip_norm: float = setting(0.5, "Clip the global norm of the gradient to this.", low=1e-12, section=OPTIMIZER)

@@ -11,6 +11,7 @@ TensorFlow server, which has no authentication. The first process is the chief, 
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import shutil
@@ -206,7 +207,8 @@ def require_shares(batch_size: int, replicas: int) -> None:
 def deadline(seconds: float | None) -> Iterator[Callable[[], None]]:
     """Ends this process if the block takes too long.
 
-    It uses the alarm signal, because no Python code runs while TensorFlow waits for another process.
+    No Python code runs while TensorFlow waits for another process. So the alarm signal ends this one or, where there is
+    none, as on Windows, the watchdog thread of `faulthandler`, which needs no Python code either.
 
     Args:
         seconds: Time limit; None for no limit.
@@ -214,17 +216,22 @@ def deadline(seconds: float | None) -> Iterator[Callable[[], None]]:
     Yields:
         A function that starts the time again.
     """
+    has_alarm = hasattr(signal, "setitimer")
 
     def beat() -> None:
-        if seconds:
+        if seconds and has_alarm:
             signal.setitimer(signal.ITIMER_REAL, seconds)
+        elif seconds:
+            faulthandler.dump_traceback_later(seconds, exit=True)
 
     beat()
     try:
         yield beat
     finally:
-        if seconds:
+        if seconds and has_alarm:
             signal.setitimer(signal.ITIMER_REAL, 0)
+        elif seconds:
+            faulthandler.cancel_dump_traceback_later()
 
 
 def start(name: str = "auto", start_timeout: float | None = None, *, trust_network: bool = False) -> Distribution:

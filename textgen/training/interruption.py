@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -48,7 +47,7 @@ class StopRequests:
                 self.received, self._received_at = number, time.monotonic()
             elif time.monotonic() - self._received_at > SAME_SECONDS:
                 _restore(previous)
-                os.kill(os.getpid(), number)
+                signal.raise_signal(number)
                 return
             self._on_first(number)
 

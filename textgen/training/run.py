@@ -270,8 +270,8 @@ def _tell_of_vocabulary(start: ModelFolder | None, tokenizer: Tokenizer, say: Sa
         return
     shared = len(shared_tokens(start.tokenizer, tokenizer)[0])
     say(
-        f"{shared:,} of {tokenizer.vocab_size:,} tokens are known to {start.name}; the weights of the others are "
-        "initialized."
+        f"{shared:,} of {counted(tokenizer.vocab_size, 'token')} are known to {start.name}; the weights of the others "
+        "are initialized."
     )
 
 
@@ -435,7 +435,7 @@ def _sample_writer(model: LanguageModel, tokenizer: Tokenizer) -> Callable[[], s
         direction = model.config.directions[0]
         numpy_model = NumpyModel(*one_way(model.config, model.weights_as_arrays(), direction))
         if direction == "backward":
-            return Infiller(numpy_model, tokenizer).write(config=SAMPLE)[0].text
+            return Infiller(numpy_model, tokenizer).infill(config=SAMPLE)[0].text
         return Generator(numpy_model, tokenizer).generate("", SAMPLE)[0].text
 
     return write

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from textgen.child_processes import WORKER_VARIABLE
 from textgen.errors import TrainingError, WorkerLost
 
-VARIABLE = "TEXTGEN_WORKER"  # environment variable: number of the worker, and its file descriptors
 HEADER = struct.Struct("!Q")  # number of bytes that follow
 
 
@@ -111,7 +111,10 @@ def connected(size: int) -> list[list[socket.socket]]:
 
 
 def description(worker: int, size: int, links: Sequence[socket.socket], leash: int) -> str:
-    """The value of `VARIABLE` for a worker that inherits these sockets; see `textgen.child_processes` for the leash."""
+    """The value of `WORKER_VARIABLE` for a worker that inherits these sockets.
+
+    `textgen.child_processes.end_with` explains the leash.
+    """
     return json.dumps({"worker": worker, "of": size, "links": [link.fileno() for link in links], "leash": leash})
 
 
@@ -142,9 +145,9 @@ def join() -> Group | None:
     try:
         links = [socket.socket(fileno=number) for number in known["links"]]
     except OSError:
-        raise TrainingError(f"The connections named in {VARIABLE} are not there: unset it.") from None
+        raise TrainingError(f"The connections named in {WORKER_VARIABLE} are not there: unset it.") from None
     return Group(int(known["worker"]), int(known["of"]), links)
 
 
 def _described() -> dict[str, Any] | None:
-    return json.loads(os.environ[VARIABLE]) if VARIABLE in os.environ else None
+    return json.loads(os.environ[WORKER_VARIABLE]) if WORKER_VARIABLE in os.environ else None

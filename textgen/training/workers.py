@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO
 
-from textgen.child_processes import child_command, child_environment
+from textgen.child_processes import WORKER_VARIABLE, child_command, child_environment
 from textgen.errors import TrainingError
 from textgen.saved_model.layout import CHECKPOINTS
 from textgen.training import worker_group
@@ -58,6 +58,8 @@ def run_workers(
     Raises:
         TrainingError: A process was lost after the last restart.
     """
+    if os.name != "posix":
+        raise TrainingError("Several processes on one machine need a POSIX system, such as WSL: leave workers out.")
     command = command or child_command("textgen")
     for restart in range(max_restarts + 1):
         resuming = restart > 0 and any((folder / CHECKPOINTS).glob("step-*"))
@@ -117,7 +119,7 @@ class _Workers:
         self._outputs.append(output)
         place = worker_group.description(worker, self._number, links, leash)
         process = subprocess.Popen(
-            self._command, env=child_environment() | {worker_group.VARIABLE: place}, stdout=output, stderr=output,
+            self._command, env=child_environment() | {WORKER_VARIABLE: place}, stdout=output, stderr=output,
             stdin=subprocess.DEVNULL if worker else None, pass_fds=[leash, *(link.fileno() for link in links)],
         )  # fmt: skip
         self._processes.append(process)
@@ -175,6 +177,6 @@ class _Workers:
 
 
 def _ending(code: int) -> str:
-    if code == -signal.SIGALRM:
+    if code == -getattr(signal, "SIGALRM", 0):
         return "did not make progress in time (start_timeout, step_timeout)"
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

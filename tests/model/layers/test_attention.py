@@ -10,8 +10,8 @@ import pytest
 from conftest import random_weights
 
 from textgen.generation.config import SamplingConfig
-from textgen.generation.decoding import StepModel, read_all
 from textgen.generation.generator import Generator
+from textgen.generation.stepping import StepModel, read_all
 from textgen.generation.text_state import pick
 from textgen.model import reference
 from textgen.model.compiled_model import CompiledModel
@@ -63,13 +63,13 @@ def test_texts_of_different_lengths_remember_what_each_would_alone(writer: StepM
 def test_a_state_is_kept_in_a_file_and_forked(writer: StepModel, tmp_path: Path) -> None:
     generator = Generator(writer, TOKENIZER, fingerprint="this one")
     config = SamplingConfig(temperature=0.0, max_tokens=16, no_repeat_ngram_size=2, logit_bias=("#2=-100",), heal=False)
-    whole = [piece.id for piece in generator.pieces("The cat", config)]
-    writing = generator.pieces("The cat", replace(config, max_tokens=8))
+    whole = [piece.id for piece in generator.tokens("The cat", config)]
+    writing = generator.tokens("The cat", replace(config, max_tokens=8))
     first = [piece.id for piece in writing]
     generator.save_state(tmp_path / "state", writing.state)
     kept = generator.load_state(tmp_path / "state")
     for _ in range(2):
-        assert first + [piece.id for piece in generator.pieces("", replace(config, max_tokens=8), kept)] == whole
+        assert first + [piece.id for piece in generator.tokens("", replace(config, max_tokens=8), kept)] == whole
 
 
 def test_low_precision_is_close_and_leaves_the_state_in_full() -> None:

@@ -19,7 +19,6 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.plugins.projector import ProjectorConfig
 from tensorboard.util.tensor_util import make_ndarray
 
-from textgen.cli.progress import Display
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.token_cache import TokenData, encode_and_split
@@ -30,6 +29,7 @@ from textgen.runtime import load_tensorflow
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.config import TrainingConfig
 from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
+from textgen.training.observers.progress import Display
 from textgen.training.observers.tensorboard import Allowance, Monitor
 
 load_tensorflow()
@@ -338,7 +338,7 @@ def test_plain_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch)
     out = io.StringIO()
     display = Display(Console(file=out, soft_wrap=True))
     display.on_start(RunReport("fables", {}))
-    monkeypatch.setattr("textgen.cli.progress.PLAIN_SECONDS", -1.0)
+    monkeypatch.setattr("textgen.training.observers.progress.PLAIN_SECONDS", -1.0)
     display.on_step(step(50))
     display.on_validation(validation(50))
     display.on_end()
@@ -354,7 +354,7 @@ def test_the_bar_fits_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch) 
     out = io.StringIO()
     display = Display(Console(file=out, force_terminal=True, width=width, color_system=None))
     display.on_start(RunReport("fables", {}))
-    monkeypatch.setattr("textgen.cli.progress.time.monotonic", lambda: 1e12)
+    monkeypatch.setattr("textgen.training.observers.progress.time.monotonic", lambda: 1e12)
     display.on_step(step(50))
     display.on_end()
     assert "12,345 tokens/s" in out.getvalue()

@@ -37,6 +37,10 @@ class Attention(keras.layers.Layer):
         self.query = self.add_weight(shape=square, initializer=drawn, name="query")
         self.output_kernel = self.add_weight(shape=square, initializer="zeros", name="output")
 
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """[B, T, H] -> [B, T, H]; the state is not counted."""
+        return input_shape
+
     def read(self, x: tf.Tensor, state: State, noise: Noise | None = None, site: int = 0) -> tuple[tf.Tensor, State]:
         """Applies attention to a window.
 

@@ -41,6 +41,10 @@ class BothWays(keras.layers.Layer):
         for stack in self.stacks:
             stack.build(input_shape)
 
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """[B, 2T, E] -> [B, 2T, H]; the state is not counted."""
+        return (*input_shape[:-1], self.layers[-1].units)
+
     def read(
         self, x: tf.Tensor, state: State, noise: Noise | None = None, ids: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, State, tuple[Activations, ...]]:

@@ -41,6 +41,10 @@ class Head(keras.layers.Layer):
             drawn = seeded("glorot_uniform", self.seed, f"{self.name}/kernel")
             self.kernel = self.add_weight(shape=(input_shape[-1], self.vocab_size), initializer=drawn, name="kernel")
 
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """[..., E] -> [..., V]."""
+        return (*input_shape[:-1], self.vocab_size)
+
     def call(self, features: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
         """features [..., E], embedding table [V, E] -> logits [..., V], float32."""
         kernel = tf.cast(table if self.tied else self.kernel, features.dtype)

@@ -56,6 +56,10 @@ class RecurrentStack(keras.layers.Layer):
             layer.build(input_shape)
             input_shape = (*input_shape[:-1], layer.units)
 
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """[B, T, E] -> [B, T, H]; the state is not counted."""
+        return (*input_shape[:-1], self.layers[-1].units)
+
     def call(
         self, x: tf.Tensor, state: State, noise: Noise | None = None, training: bool | None = None
     ) -> tuple[tf.Tensor, State]:

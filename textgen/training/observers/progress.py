@@ -1,4 +1,4 @@
-"""What a person sees while a model trains: a progress bar in a terminal, plain lines elsewhere. All on stderr."""
+"""The progress of a training run for people, on stderr: a bar in a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -8,30 +8,34 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from textgen.cli import output
 from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
+from textgen.wording import visible
 
 PLAIN_SECONDS = 20.0  # between plain lines
 SAMPLE_CHARACTERS = 300  # of the text shown at a validation
 
 
 class Display(Observer):
-    """Loss, perplexity, speed and time left."""
+    """Shows loss, perplexity, speed and time left, and a sample of the text at each validation.
+
+    Args:
+        console: Where to write; standard error by default.
+    """
 
     def __init__(self, console: Console | None = None) -> None:
         super().__init__()
-        self.console = console or output.console()
+        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._last_line = time.monotonic()
         self._nats: float | None = None  # smoothed
 
     def say(self, line: str) -> None:
-        """One line, above the bar if there is one."""
-        output.show(self.console, line)
+        """Writes a line, above the bar if there is one."""
+        self._print(line)
 
     def on_start(self, run: RunReport) -> None:
-        """Opens the bar."""
+        """Opens the bar in a terminal."""
         if self.console.is_terminal:
             columns = (
                 TextColumn("{task.percentage:3.0f} %"),
@@ -56,7 +60,7 @@ class Display(Observer):
             self.say(f"{100 * report.progress:3.0f} %  step {report.step:,}  {self._now(report)}")
 
     def on_validation(self, report: ValidationReport) -> None:
-        """The score on held-out text, and the beginning of a sample."""
+        """Writes the scores on held-out text and the beginning of a sample."""
         self.say(
             f"step {report.step:,}, epoch {report.epochs:.2f}: held-out loss {report.nats_per_token:.4f}, "
             f"perplexity {report.perplexity_per_token:.2f}, {report.bits_per_byte:.3f} bits a byte"
@@ -64,10 +68,10 @@ class Display(Observer):
         )
         if report.sample.strip():
             sample = report.sample.strip()[:SAMPLE_CHARACTERS]
-            output.show(self.console, "\n".join(f"  | {line}" for line in sample.split("\n")), style="dim")
+            self._print("\n".join(f"  | {line}" for line in sample.split("\n")), style="dim")
 
     def on_fault(self, line: str) -> None:
-        """A line, since it should not happen."""
+        """Writes the line."""
         self.say(line)
 
     def on_end(self) -> None:
@@ -75,6 +79,9 @@ class Display(Observer):
         if self._bar:
             self._bar.stop()
             self._bar = None
+
+    def _print(self, text: str, style: str | None = None) -> None:
+        self.console.print(visible(text), markup=False, style=style)
 
     def _now(self, report: StepReport) -> str:
         nats = self._nats or 0.0

@@ -1,0 +1,217 @@
+"""What `--help` shows: how much, in which order, and that it is made from the settings."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from textgen.cli import COMMANDS, textgen
+from textgen.cli.command import SectionCommand, SectionOption
+from textgen.cli.setting_options import setting_options
+from textgen.corpus.config import CorpusConfig
+from textgen.evaluation.config import CacheConfig, DynamicConfig
+from textgen.generation.config import SamplingConfig, SearchConfig
+from textgen.model.config import ModelConfig
+from textgen.settings import USUAL, Settings, declared, setting
+from textgen.tokenizer.config import TokenizerConfig
+from textgen.training.config import TrainingConfig, TuningConfig
+
+SCREEN = 50  # lines
+
+
+def shown(*arguments: str) -> str:
+    result = CliRunner().invoke(textgen, arguments, prog_name="textgen", terminal_width=100, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def commands(group: click.Group, *names: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    context = click.Context(group, info_name="textgen")
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield (*names, name), command
+        if isinstance(command, click.Group):
+            yield from commands(command, *names, name)
+
+
+LEAVES = {" ".join(names): command for names, command in commands(textgen) if not isinstance(command, click.Group)}
+
+
+@pytest.mark.parametrize(("command", "screens"), [([], 1), (["train"], 2), (["sample"], 2), (["evaluate"], 2)])
+def test_the_usual_help_is_short(command: list[str], screens: int) -> None:
+    lines = shown(*command, "--help").splitlines()
+    assert len(lines) <= screens * SCREEN
+    assert max(map(len, lines)) <= 100
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_in_the_table_is_that_of_the_command(name: str) -> None:
+    command = textgen.get_command(click.Context(textgen), name)
+    assert command is not None
+    assert COMMANDS[name].help == f"{command.get_short_help_str(limit=200).removesuffix('.')}."
+
+
+def test_no_unknown_command_is_imported() -> None:
+    result = CliRunner().invoke(textgen, ["nothing"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "No such command 'nothing'" in result.stderr
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_every_command_shows_all_of_its_options_in_sections(name: str) -> None:
+    command = LEAVES[name]
+    assert isinstance(command, SectionCommand)
+    sections = {getattr(option, "section", USUAL) for option in command.params if isinstance(option, click.Option)}
+    usual = shown(*name.split(), "--help")
+    if sections <= {USUAL}:
+        assert "--help-all" not in usual
+        return
+    everything = shown(*name.split(), "--help-all")
+    for option in command.params:
+        if isinstance(option, click.Option):
+            is_usual = getattr(option, "section", USUAL) == USUAL
+            pattern = rf"(?m)^  {re.escape(option.opts[0])}\b"
+            assert re.search(pattern, everything)
+            assert bool(re.search(pattern, usual)) is is_usual
+    titles = re.findall(r"(?m)^([A-Z][\w ]+):$", everything)
+    assert titles[0] == USUAL
+    assert set(titles) == {USUAL, *sections}
+    assert len(titles) == len(set(titles))
+
+
+@pytest.mark.parametrize(
+    ("command", "kinds"),
+    [
+        ("train", [CorpusConfig, TokenizerConfig, ModelConfig, TrainingConfig]),
+        ("sample", [SamplingConfig, SearchConfig, CacheConfig, DynamicConfig]),
+        ("evaluate", [CorpusConfig, CacheConfig, DynamicConfig]),
+        ("score", [CorpusConfig]),
+        ("tune-state", [CorpusConfig, TuningConfig]),
+        ("corpus stats", [CorpusConfig]),
+        ("corpus prepare", [CorpusConfig, TokenizerConfig]),
+        ("tokenizer train", [CorpusConfig, TokenizerConfig]),
+    ],
+)
+def test_every_setting_is_a_flag_with_the_help_of_its_field(command: str, kinds: list[type[Settings]]) -> None:
+    options = {option.name: option for option in LEAVES[command].params if isinstance(option, SectionOption)}
+    for kind in kinds:
+        for name, (_, facts) in declared(kind).items():
+            if (kind, name) == (ModelConfig, "vocab_size"):
+                continue  # the flag is the tokenizer's
+            assert f"--{name.replace('_', '-')}" in options[name].opts
+            assert (options[name].help or "").startswith(facts.help)
+            assert options[name].section == facts.section
+
+
+@dataclass(frozen=True)
+class Sample(Settings):
+    """Settings of every type."""
+
+    number: int = setting(3, "A number.", low=1, high=9)
+    share: float = setting(0.0, "A share.")
+    chosen: int = setting(1, "Chosen.", planned=True)
+    on: bool = setting(True, "A switch.", off="without")
+    word: str | None = setting(None, "A word.", metavar="WORD", escapes=True, section="More")
+    words: tuple[str, ...] = setting((), "Words.", escapes=True, section="More")
+    raw: tuple[str, ...] = setting((), "Raw words.", section="More")
+    kind: str = setting("a", "A kind.", choices=("a", "b"), section="More")
+
+
+@click.command(cls=SectionCommand)
+@setting_options(Sample, leave_out=["chosen"])
+def sampled(**options: object) -> None:
+    """Print what is given."""
+    click.echo(repr({name: value for name, value in options.items() if value is not None}))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "values"),
+    [
+        ([], {}),
+        (["--number", "99"], {"number": 99}),  # the library checks bounds
+        (["--without", "--kind", "b"], {"on": False, "kind": "b"}),
+        (["--word", r"a\tb\\n"], {"word": "a\tb\\n"}),
+        (["--words", r"\n", "--words", "b"], {"words": ("\n", "b")}),
+        (["--raw", r"\n"], {"raw": (r"\n",)}),
+    ],
+)
+def test_flags_of_every_type(arguments: list[str], values: dict[str, object]) -> None:
+    result = CliRunner().invoke(sampled, arguments, catch_exceptions=False)
+    assert result.stdout == f"{values}\n"
+
+
+def test_help_of_every_type() -> None:
+    result = CliRunner().invoke(sampled, ["--help-all"], terminal_width=100)
+    rows = {
+        line.split()[0]: line.split("  ")[-1].strip() for line in result.stdout.splitlines() if line.startswith("  --")
+    }
+    assert rows["--number"] == "A number. [default: 3]"
+    assert rows["--share"] == "A share. [default: 0]"
+    assert rows["--on"] == "A switch. [default: on]"
+    assert rows["--words"] == r"Words. Understands the escapes \n and \t. May be given several times."
+    assert rows["--kind"] == "A kind. [default: a]"
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_the_model_is_the_first_argument(name: str) -> None:
+    arguments = [one.name for one in LEAVES[name].params if isinstance(one, click.Argument)]
+    assert "model" not in arguments[1:]
+
+
+# === Completion ===
+
+
+def complete(words: str, tmp_path: Path, shell: str = "bash") -> list[str]:
+    """What a shell is told to offer for the last word."""
+    environment = os.environ | {
+        "_TEXTGEN_COMPLETE": f"{shell}_complete",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(words.count(" ")),
+        "TEXTGEN_MODELS": str(tmp_path),
+    }
+    command = [sys.executable, "-m", "textgen"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_commands_flags_values_and_models_are_completed(tiny_models: Path) -> None:
+    assert complete("textgen tr", tiny_models) == ["plain,train"]
+    assert complete("textgen corpus p", tiny_models) == ["plain,prepare"]
+    assert complete("textgen train --warm", tiny_models) == ["plain,--warmup-fraction"]
+    assert complete("textgen train --schedule co", tiny_models) == ["plain,cosine", "plain,constant"]
+    assert "plain,tiny" in complete("textgen sample ti", tiny_models)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_completion_script_of_a_shell(shell: str) -> None:
+    script = shown("completion", shell)
+    assert f"_TEXTGEN_COMPLETE={shell}_complete" in script
+    assert "textgen" in script
+
+
+def test_bash_completes_with_the_script(tmp_path: Path) -> None:
+    program = tmp_path / "textgen"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m textgen "$@"\n')
+    program.chmod(0o755)
+    (tmp_path / "script").write_text(shown("completion", "bash"))
+    lines = [
+        "source script",
+        "COMP_WORDS=(textgen tok) COMP_CWORD=1",
+        "_textgen_completion textgen",
+        'echo "${COMPREPLY[@]}"',
+    ]
+    environment = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(lines)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "tokenizer\n"

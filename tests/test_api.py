@@ -1,0 +1,242 @@
+"""textgen from Python: train, load, evaluate, score, and the network as a Keras model."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from loaded_modules import modules_after
+from runs import TEXT
+
+import textgen
+from textgen import api
+from textgen.cli import textgen as program
+from textgen.evaluation.evaluator import Scores
+
+SETTINGS: dict[str, Any] = {
+    "tokenizer": "char", "hidden_units": 8, "embedding_dim": 6, "num_layers": 1, "batch_size": 4,
+    "sequence_length": 16, "documents": "line", "dropout": 0.2, "num_validations": 2, "seed": 3, "precision": "float32",
+}  # fmt: skip
+VALID = "the fox sang a slow song of old wind\nthe moon sang a song of the river\n"
+SHORT = textgen.SamplingConfig(max_tokens=20, seed=1)
+
+
+class Ends(keras.callbacks.Callback):
+    def __init__(self) -> None:
+        super().__init__()
+        self.val_losses: list[float] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.val_losses.append((logs or {})["val_loss"])
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a text, held-out text, and a cache that the whole module uses."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "songs.txt").write_text(TEXT, encoding="utf-8")
+    (folder / "valid.txt").write_text(VALID, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TEXTGEN_CACHE", str(folder / "cache"))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def ends() -> Ends:
+    return Ends()
+
+
+@pytest.fixture(scope="module")
+def result(home: Path, ends: Ends) -> textgen.TrainingResult:
+    """A run of 4 steps. Its model is shared: copy it to change it."""
+    return textgen.train(
+        home / "songs.txt", models_dir=home / "models", steps=4, valid_file=home / "valid.txt", callbacks=[ends],
+        **SETTINGS,
+    )  # fmt: skip
+
+
+def test_training_gives_a_model_its_history_and_its_scores(result: textgen.TrainingResult, ends: Ends) -> None:
+    assert result.model.name == "songs"
+    assert result.model.training["progress"]["step"] == 4
+    assert [report.step for report in result.history] == [2, 4]
+    assert ends.val_losses == [report.nats_per_token for report in result.history]
+    best = min(report.nats_per_token for report in result.history)
+    assert result.scores.nats_per_token == pytest.approx(best, rel=1e-5)
+    assert result.scores.to_dict() == result.model.training["scores"]
+
+
+def test_the_generator_of_a_run_is_that_of_its_model(result: textgen.TrainingResult, home: Path) -> None:
+    loaded = textgen.load("songs", home / "models")
+    assert isinstance(loaded, textgen.Generator)
+    assert result.generator.generate("the", SHORT) == loaded.generate("the", SHORT)
+    with pytest.raises(textgen.ConfigError, match="reads text forward only"):
+        _ = result.infiller
+
+
+def test_a_run_goes_on_with_progress_on_stderr(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments: dict[str, Any] = {"models_dir": home / "models", **SETTINGS}
+    textgen.train(home / "songs.txt", name="resumed", steps=2, **arguments)
+    assert capsys.readouterr() == ("", "")
+    longer = textgen.train(resume="resumed", models_dir=home / "models", steps=4, progress=True)
+    assert longer.model.training["progress"]["step"] == 4
+    assert [report.step for report in longer.history if report.step <= 2] == []
+    out, err = capsys.readouterr()
+    assert not out
+    assert "step 4, epoch " in err
+    whole = textgen.train(home / "songs.txt", name="whole", steps=4, **arguments)
+    assert whole.model.model_config == longer.model.model_config
+    with pytest.raises(textgen.ConfigError, match="seed was settled"):
+        textgen.train(resume="resumed", models_dir=home / "models", seed=4)
+
+
+def test_a_model_is_fine_tuned(result: textgen.TrainingResult, home: Path) -> None:
+    starts: list[str | textgen.ModelFolder] = ["songs", result.model]
+    for number, start in enumerate(starts):
+        tuned = textgen.train(
+            home / "songs.txt", name=f"tuned-{number}", models_dir=home / "models", start=start, steps=1, batch_size=4,
+            sequence_length=16,
+        )  # fmt: skip
+        assert tuned.model.training["from"] == "songs"
+        assert tuned.model.model_config == result.model.model_config
+
+
+def test_a_model_that_reads_backward_writes_towards_an_ending(home: Path) -> None:
+    backward = textgen.train(
+        home / "songs.txt", name="backward", models_dir=home / "models", steps=1, direction="backward", **SETTINGS
+    )
+    assert isinstance(backward.infiller, textgen.Infiller)
+    assert backward.infiller.infill(suffix="of rain", config=SHORT)[0].whole.endswith("of rain")
+    with pytest.raises(textgen.ConfigError, match="reads text backward only"):
+        _ = backward.generator
+    with pytest.raises(textgen.ConfigError, match="reads text backward only"):
+        textgen.load("backward", home / "models")
+    (score,) = textgen.score(backward.model, "the moon")
+    assert len(score.ids) == len("the moon") + 1
+
+
+# === Errors, before anything slow ===
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({}, textgen.ConfigError, "paths is empty"),
+        ({"paths": "songs.txt", "name": "../songs"}, textgen.SavedModelError, "cannot be called"),
+        ({"paths": "songs.txt", "preset": "huge"}, textgen.ConfigError, "There is no preset 'huge'"),
+        ({"resume": "songs", "name": "songs"}, textgen.ConfigError, "leave name out"),
+        ({"resume": "missing"}, textgen.SavedModelError, "There is no model 'missing'"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_tensorflow_starts(
+    monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    monkeypatch.delattr(api, "load_tensorflow")
+    with pytest.raises(error, match=message):
+        textgen.train(**arguments)
+
+
+@pytest.mark.parametrize("setting", [{"hidden_unit": 8}, {"steps": 0}, {"documents": "page"}])
+def test_settings_are_checked(home: Path, setting: dict[str, Any]) -> None:
+    with pytest.raises(textgen.ConfigError, match=next(iter(setting))):
+        textgen.train(home / "songs.txt", models_dir=home / "models", **setting)
+
+
+@pytest.mark.parametrize(("path", "name"), [(".", "texts"), ([".notes", "-"], "notes"), (Path("*.txt"), "model")])
+def test_a_model_without_a_name_is_called_after_its_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Any, name: str
+) -> None:
+    (tmp_path / "texts").mkdir()
+    monkeypatch.chdir(tmp_path / "texts")
+    places = [path] if isinstance(path, (str, Path)) else path
+    job = api._Job(places, tmp_path / "models", None, {}, None, None)
+    assert job.target(None) == tmp_path / "models" / name
+
+
+# === Scores ===
+
+
+def test_evaluate_gives_the_scores_of_the_run(result: textgen.TrainingResult, home: Path) -> None:
+    for model in (result.model, "songs", home / "models" / "songs"):
+        scores = textgen.evaluate(model, home / "valid.txt", models_dir=home / "models")
+        assert isinstance(scores, Scores)
+        assert scores.nats_per_token == pytest.approx(result.scores.nats_per_token, rel=1e-5)
+        assert scores.tokens == result.scores.tokens == len(VALID)
+    whole = textgen.evaluate(result.model, [home / "valid.txt"], documents="file")
+    assert whole.tokens == len(VALID) + 1, "the newlines, and one end"
+    with pytest.raises(textgen.ConfigError, match="no setting 'document'"):
+        textgen.evaluate(result.model, home / "valid.txt", document="line")
+
+
+def test_evaluate_adapts(result: textgen.TrainingResult, home: Path) -> None:
+    plain = textgen.evaluate(result.model, home / "songs.txt")
+    adapted = textgen.evaluate(result.model, home / "songs.txt", cache=textgen.CacheConfig())
+    assert adapted.nats_per_token < plain.nats_per_token
+
+
+def test_score_gives_the_surprisal_of_each_token(result: textgen.TrainingResult) -> None:
+    first, second = textgen.score(result.model, ["the moon", "rain"])
+    assert [first.text, second.text] == ["the moon", "rain"]
+    assert textgen.score(result.model, "rain")[0].ids == second.ids
+    network, tokenizer = result.model.network(), result.model.tokenizer
+    logits, _ = network(np.array([[tokenizer.eos_id, *second.ids[:-1]]], np.int32))
+    log_p = np.asarray(keras.ops.log_softmax(logits))[0]  # [T, V]
+    np.testing.assert_allclose(second.surprisal, -log_p[range(5), second.ids] / math.log(2), rtol=1e-4)
+    (open_ended,) = textgen.score(result.model, "rain", ends=False)
+    assert open_ended.ids == second.ids[:-1]
+
+
+# === The network ===
+
+
+def test_the_network_is_a_keras_model(result: textgen.TrainingResult) -> None:
+    network = result.generator.network()
+    assert isinstance(network, keras.Model)
+    for name, array in result.model.weights().items():
+        np.testing.assert_array_equal(network.weights_as_arrays()[name], array)
+    alone = textgen.Generator(result.model.writer(), result.model.tokenizer)
+    with pytest.raises(textgen.ConfigError, match="how to build its network"):
+        alone.network()
+
+
+# === Names ===
+
+
+def test_every_public_name_can_be_imported() -> None:
+    for name in textgen.__all__:
+        assert getattr(textgen, name) is not None
+    assert set(textgen.__all__) <= {*dir(textgen)}
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = textgen.nothing
+
+
+def test_type_checkers_see_the_names_that_are_there() -> None:
+    tree = ast.parse(Path(textgen.__file__).read_text(encoding="utf-8"))
+    seen = {
+        (str(node.module).removeprefix("textgen."), alias.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("textgen.")
+        for alias in node.names
+    }
+    assert seen == {(module, name) for module, names in textgen._MODULES.items() for name in names}
+    assert sorted(name for _, name in seen) == sorted(textgen.__all__)
+
+
+@pytest.mark.parametrize("name", ["TextgenError", "SamplingConfig", "ModelConfig", "CacheConfig", "TrainingConfig"])
+def test_settings_and_errors_are_light(name: str) -> None:
+    heavy = {"tensorflow", "keras", "numpy", "sentencepiece", "rich", "safetensors"}
+    assert not heavy & modules_after(f"from textgen import {name}")
+
+
+def test_train_takes_what_the_command_line_takes() -> None:
+    """A setting is a field of a config; the other arguments have the names of flags, or none would say the same."""
+    flags = {parameter.name for parameter in program.commands["train"].params}
+    own = {"resume", "name", "models_dir", "preset", "start"}
+    assert own <= flags
+    assert not own & {field.name for field in fields(textgen.TrainingConfig)}

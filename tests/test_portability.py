@@ -1,0 +1,261 @@
+"""The main job without what only POSIX systems have, and the other ways that are then taken."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from runs import TEXT
+
+from textgen import lock_files, storage
+from textgen.errors import TextgenError
+from textgen.storage import Hold, InUse, is_locked, locked, new_folder, read_at, sweep_abandoned
+from textgen.training.distribution import deadline
+
+MODULES = ("fcntl", "grp", "posix_ipc", "pty", "pwd", "resource", "syslog", "termios", "tty")
+OS_NAMES = (
+    "O_CLOEXEC", "O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK", "chown", "fchmod", "fork", "forkpty", "geteuid", "getgid",
+    "getpgid", "getuid", "killpg", "mkfifo", "posix_fadvise", "pread", "preadv", "pwrite", "sched_getaffinity",
+    "setsid", "sysconf", "wait3",
+)  # fmt: skip
+SIGNAL_NAMES = (
+    "SIGALRM", "SIGHUP", "SIGKILL", "SIGPIPE", "SIGUSR1", "SIGUSR2", "alarm", "getitimer", "pthread_kill", "setitimer",
+    "siginterrupt", "sigwait",
+)  # fmt: skip
+WITHOUT = f"""
+import ctypes, importlib.util, os, signal, sys, warnings
+import subprocess, tempfile, shutil, random, threading, uuid, multiprocessing, concurrent.futures.thread, asyncio
+warnings.filterwarnings("ignore", message="only soft file lock is available")
+for name in {MODULES!r}:
+    sys.modules[name] = None
+for module, names in ((os, {OS_NAMES!r}), (signal, {SIGNAL_NAMES!r})):
+    for name in names:
+        if hasattr(module, name):
+            delattr(module, name)
+"""
+MAIN_JOB = """
+import textgen
+from textgen.cli import textgen as program
+
+def run(*words):
+    try:
+        program(words, standalone_mode=False)
+    except SystemExit as end:
+        assert not end.code, end.code
+
+settings = dict(tokenizer="char", hidden_units=8, embedding_dim=6, num_layers=1, batch_size=4, sequence_length=16)
+textgen.train("songs.txt", name="songs", steps=2, num_validations=1, documents="line", **settings)
+result = textgen.train(resume="songs", steps=4, progress=True)
+assert result.model.training["progress"]["step"] == 4
+assert result.generator.generate("the", textgen.SamplingConfig(max_tokens=5, seed=1))[0].ids
+assert textgen.score("songs", "the moon")[0].total.nats > 0
+assert textgen.evaluate("songs", "songs.txt").tokens > 1000
+print("RESULT", result.model.fingerprint, textgen.load("songs").generate("the", textgen.SamplingConfig(seed=1))[0].text)
+from textgen.storage import is_locked, locked
+with locked(result.model.folder):
+    assert is_locked(result.model.folder)
+run("models", "list")
+run("models", "remove", "songs", "--yes")
+assert not result.model.folder.exists()
+"""
+
+
+def output_of(code: str, folder: Path) -> str:
+    """What a process of its own prints, in a folder with a text, a cache and temporary files of its own."""
+    folder.mkdir()
+    (folder / "songs.txt").write_text(TEXT, encoding="utf-8")
+    (folder / "temporary").mkdir()
+    own = {"TEXTGEN_CACHE": "cache", "TEXTGEN_MODELS": "models", "TMPDIR": "temporary", "PYTHONPATH": os.getcwd()}
+    own = {name: str(folder / value) for name, value in own.items()}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=os.environ | own, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_main_job_needs_nothing_that_only_posix_has(tmp_path: Path) -> None:
+    with_all = output_of(MAIN_JOB, tmp_path / "posix")
+    without = output_of(WITHOUT + MAIN_JOB, tmp_path / "other")
+    results = [[line for line in text.splitlines() if line.startswith("RESULT")] for text in (with_all, without)]
+    assert results[0]
+    assert results[0] == results[1], "the same weights and the same text"
+    assert "songs" in without
+    assert [path for path in (tmp_path / "other" / "temporary").rglob("*") if path.is_file()] == []
+
+
+# === Locks by files ===
+
+
+@pytest.fixture
+def no_flock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The locks of a system without flock; gives the folder in which lock files are."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(storage, "HAS_FLOCK", False)
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    return folder / lock_files.FOLDER
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "folder"
+    path.mkdir()
+    return path
+
+
+def test_a_folder_is_held_by_one_at_a_time(no_flock: Path, folder: Path) -> None:
+    for _ in range(2):
+        assert is_locked(folder) is False
+        with locked(folder) as is_held:
+            assert is_held
+            assert is_locked(folder) is True
+            with pytest.raises(InUse, match="Another process is writing to"), locked(folder):
+                pass
+    assert not list(folder.iterdir())
+    assert is_locked(folder / "missing") is None
+    with pytest.raises(TextgenError, match="Cannot write"), locked(folder / "missing"):
+        pass
+
+
+def test_many_may_hold_a_folder_that_nobody_then_has_alone(no_flock: Path, folder: Path) -> None:
+    holds = [Hold(folder), Hold(folder)]
+    assert is_locked(folder) is False
+    while holds:
+        with pytest.raises(InUse), locked(folder):
+            pass
+        holds.pop()
+    with locked(folder):
+        pass
+    assert not list(no_flock.glob("*.*"))
+
+
+def test_a_lock_goes_with_a_folder_that_is_moved(no_flock: Path, folder: Path) -> None:
+    hold = Hold(folder)
+    moved = folder.rename(folder.with_name("moved"))
+    folder.mkdir()
+    with locked(folder), pytest.raises(InUse), locked(moved):
+        pass
+    del hold
+
+
+def test_a_folder_that_was_moved_away_meanwhile_is_not_held(
+    no_flock: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = lock_files.take
+
+    def moved(path: Path, *, alone: bool, seconds: float = 0.0) -> Callable[[], None] | None:
+        release = take(path, alone=alone, seconds=seconds)
+        path.rename(path.with_name("moved"))
+        return release
+
+    monkeypatch.setattr(lock_files, "take", moved)
+    with pytest.raises(TextgenError, match=r"has moved or removed .*folder"), locked(folder):
+        pass
+    assert is_locked(folder.with_name("moved")) is False
+
+
+def test_whoever_waits_gets_a_folder_that_is_released(no_flock: Path, folder: Path) -> None:
+    release = lock_files.take(folder, alone=False)
+    assert release
+    timer = threading.Timer(0.05, release)
+    timer.start()
+    with locked(folder) as is_held:
+        assert is_held
+    timer.join()
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_the_locks_of_a_killed_process_are_released(no_flock: Path, folder: Path, alone: bool) -> None:
+    code = (
+        "import sys, tempfile; from pathlib import Path; from textgen import lock_files\n"
+        f"tempfile.tempdir = {str(no_flock.parent)!r}\n"
+        f"release = lock_files.take(Path({str(folder)!r}), alone={alone})\n"
+        "print('locked', flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdout
+        assert process.stdout.readline() == "locked\n"
+        with pytest.raises(InUse), locked(folder):
+            pass
+        process.kill()
+        process.wait()
+    with locked(folder) as is_held:
+        assert is_held
+
+
+def test_where_no_lock_file_can_be_written_there_are_no_locks(
+    no_flock: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/dev/null")
+    with locked(folder) as is_held:
+        assert not is_held
+    assert is_locked(folder) is None
+    os.utime(folder, (0, 0))
+    sweep_abandoned(folder.parent, "folder")
+    assert folder.exists()
+
+
+def test_new_folders_are_written(no_flock: Path, tmp_path: Path) -> None:
+    for content in (b"1", b"2"):
+        with new_folder(tmp_path / "new") as temporary:
+            (temporary / "a").write_bytes(content)
+        assert (tmp_path / "new" / "a").read_bytes() == content
+
+
+# === Reading at a place, deadlines ===
+
+
+def test_files_are_read_at_any_place_by_many_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = np.random.default_rng(0).integers(0, 256, 100_000).astype(np.uint8).tobytes()
+    (tmp_path / "file").write_bytes(data)
+    descriptor = os.open(tmp_path / "file", os.O_RDONLY)
+    expected = os.pread(descriptor, 500, 99_900)
+    monkeypatch.delattr(os, "pread")
+    assert read_at(descriptor, 500, 99_900) == expected == data[99_900:]
+    wrong: list[int] = []
+
+    def read(start: int) -> None:
+        wrong.extend(at for at in range(start, 90_000, 977) if read_at(descriptor, 1000, at) != data[at : at + 1000])
+
+    threads = [threading.Thread(target=read, args=(start,)) for start in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    os.close(descriptor)
+    assert wrong == []
+
+
+DEADLINE = """
+import signal, sys, time
+del signal.setitimer
+from textgen.training.distribution import deadline
+with deadline(0.5) as beat:
+    for _ in range(4):
+        time.sleep(0.25)
+        beat()
+    print("beats", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_deadline_without_an_alarm_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", DEADLINE], capture_output=True, text=True, check=False)
+    assert time.monotonic() - started < 50
+    assert (done.returncode, done.stdout) == (1, "beats\n")
+    assert "Timeout" in done.stderr
+    monkeypatch.delattr(signal, "setitimer")
+    with deadline(0.2):
+        pass
+    time.sleep(0.4)  # and it is not over

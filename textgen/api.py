@@ -1,0 +1,269 @@
+"""The functions of `import textgen`: train, load, evaluate, score.
+
+They leave the process as it was: see `textgen.runtime`. Whatever a user can put right raises a `TextgenError`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textgen.corpus.config import CorpusConfig
+from textgen.corpus.corpus import Corpus
+from textgen.dataset.prepared_corpus import open_corpus
+from textgen.errors import ConfigError
+from textgen.evaluation.config import CacheConfig, DynamicConfig
+from textgen.evaluation.scoring import TextScore
+from textgen.generation.generator import Generator
+from textgen.generation.infilling import Infiller
+from textgen.runtime import load_tensorflow
+from textgen.saved_model.registry import check_name, find_run, free_name, models_folder
+from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.settings import from_dict, select, to_dict
+from textgen.training.observers.observer import Observer, ValidationReport
+from textgen.training.presets import SIZES, with_preset
+from textgen.training.run_setup import RunOptions
+
+if TYPE_CHECKING:
+    import keras
+
+    from textgen.evaluation.evaluator import Scores
+
+Paths = str | Path | Sequence[str | Path]
+Model = str | Path | ModelFolder
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What `textgen.train` returns.
+
+    Attributes:
+        model: The saved model, with the weights that did best on held-out text.
+        history: A report of each validation of this call, in order. A resumed run adds to what was before.
+    """
+
+    model: ModelFolder
+    history: list[ValidationReport] = field(repr=False)
+
+    @property
+    def scores(self) -> Scores:
+        """Scores of the model on held-out text, of which at most a million tokens are scored."""
+        from textgen.evaluation.evaluator import Scores
+
+        return Scores(**self.model.training["scores"])
+
+    @cached_property
+    def generator(self) -> Generator:
+        """Writes with the model. Raises `ConfigError` for a direction of backward: use `infiller`."""
+        return self.model.generator()
+
+    @cached_property
+    def infiller(self) -> Infiller:
+        """Writes towards an ending. Raises `ConfigError` for a direction of forward: use `generator`."""
+        return self.model.infiller()
+
+
+def train(
+    paths: Paths = (),
+    *,
+    name: str | None = None,
+    models_dir: str | Path | None = None,
+    preset: str | None = None,
+    resume: str | Path | None = None,
+    start: Model | None = None,
+    valid_file: str | Path | None = None,
+    progress: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    **settings: Any,
+) -> TrainingResult:
+    """Trains a model on text and saves it.
+
+    Ctrl-C saves and raises `textgen.errors.Interrupted`; `resume` goes on from there.
+
+    Args:
+        paths: Files, folders or globs with the text, or a prepared folder. To resume, only if they were moved.
+        name: Name of the saved model. By default it is made from the first path, with a number if it is taken.
+        models_dir: Folder of the models; by default `$TEXTGEN_MODELS` or `saved_models`.
+        preset: Size of the network (tiny, small, ...) or a recipe; see `textgen train --help`.
+        resume: Name or folder of a run to go on with. `settings` may then change its length.
+        start: Model to fine-tune: its name, its folder or a `ModelFolder`.
+        valid_file: File with the held-out text. By default a part of the corpus is held out.
+        progress: Show the progress on standard error, as the command line does.
+        callbacks: Keras callbacks. An epoch is the time between two validations.
+        settings: Fields of `CorpusConfig`, `TokenizerConfig`, `ModelConfig` and `TrainingConfig`, such as
+            `minutes=10` or `documents="line"`. What is not given is chosen from the text and the machine.
+
+    Returns:
+        The saved model, the history of validations, and generators that write with the model.
+
+    Raises:
+        ConfigError: A setting is unknown, not allowed, or contradicts another.
+        CorpusError: The text cannot be read, or there is too little of it.
+        TrainingError: Training cannot start or go on.
+    """
+    preset, settings = with_preset(preset, settings)
+    places = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    job = _Job(places, models_dir, preset, settings, start, valid_file)
+    if resume is not None and name is not None:
+        raise ConfigError("resume names the model already: leave name out.")
+    target = find_run(str(resume), models_dir) if resume is not None else job.target(name)
+    load_tensorflow()
+    history = _History()
+    options = RunOptions([history], callbacks)
+    if progress:
+        from textgen.training.observers.progress import Display
+
+        display = Display()
+        options = RunOptions([history, display], callbacks, display.say)
+    model = (job.begin if resume is None else job.resume)(target, options)
+    return TrainingResult(model, history.reports)
+
+
+def load(name: Model | None = None, models_dir: str | Path | None = None) -> Generator:
+    """A generator for a saved model, which writes at once: its weights are used in NumPy.
+
+    `load(name).network()` is the `keras.Model`.
+
+    Args:
+        name: Name or folder of the model; the newest if None.
+        models_dir: Folder of the models; by default `$TEXTGEN_MODELS` or `saved_models`.
+
+    Raises:
+        SavedModelError: The model is missing or damaged.
+        ConfigError: The model reads text backward only: use `load_model(name).infiller()`.
+    """
+    return _opened(name, models_dir).generator()
+
+
+def evaluate(
+    model: Model,
+    paths: Paths,
+    *,
+    label: str | None = None,
+    cache: CacheConfig | None = None,
+    dynamic: DynamicConfig | None = None,
+    models_dir: str | Path | None = None,
+    **settings: Any,
+) -> Scores:
+    """Scores how well a model predicts a text, as `textgen evaluate` does.
+
+    Args:
+        model: Name or folder of the model, or a `ModelFolder`.
+        paths: Files, folders or globs with the text.
+        label: Score all documents as those of this label.
+        cache: Adapt with a neural cache.
+        dynamic: Adapt by dynamic evaluation.
+        models_dir: Folder of the models; by default `$TEXTGEN_MODELS` or `saved_models`.
+        settings: Fields of `CorpusConfig`; by default those of the training.
+
+    Returns:
+        Nats per token, bits per byte, perplexity and counts. If the model reads in both directions, those of forward.
+
+    Raises:
+        CorpusError: The text cannot be read.
+        ConfigError: A setting is not allowed, or the model does not know the label.
+        SavedModelError: The model is missing or damaged.
+    """
+    saved = _opened(model, models_dir)
+    saved.tokenizer.opening(label)  # raises before the slow part
+    config = from_dict(CorpusConfig, {**to_dict(saved.corpus_config), **settings})
+    corpus = Corpus([paths] if isinstance(paths, (str, Path)) else paths, config)
+    load_tensorflow()
+    from textgen.dataset.token_cache import encode_corpus
+    from textgen.evaluation.evaluator import Evaluator
+
+    network = saved.network(saved.main_direction if cache or dynamic else None)
+    with tempfile.TemporaryDirectory() as folder:
+        stream = encode_corpus(corpus, saved.tokenizer, Path(folder) / "tokens", label)
+        return Evaluator(network, cache, dynamic).scores(stream)
+
+
+def score(
+    model: Model,
+    texts: str | Iterable[str],
+    *,
+    ends: bool = True,
+    label: str | None = None,
+    models_dir: str | Path | None = None,
+) -> list[TextScore]:
+    """Scores texts token by token, as `textgen score` does.
+
+    Args:
+        model: Name or folder of the model, or a `ModelFolder`.
+        texts: A text, or several; each is scored on its own.
+        ends: Score a text as a whole document, whose end is one more token.
+        label: Score the texts as those of this label.
+        models_dir: Folder of the models; by default `$TEXTGEN_MODELS` or `saved_models`.
+
+    Returns:
+        For each text the ids of its tokens and the surprisal of each in bits; `total` sums them up.
+
+    Raises:
+        TokenizerError: A text is not valid Unicode.
+        ConfigError: The model does not know the label.
+        SavedModelError: The model is missing or damaged.
+    """
+    scorer = _opened(model, models_dir).scorer()
+    return list(scorer.scores([texts] if isinstance(texts, str) else texts, ends=ends, label=label))
+
+
+class _History(Observer):
+    """Keeps the reports of all validations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reports: list[ValidationReport] = []
+
+    def on_validation(self, report: ValidationReport) -> None:
+        self.reports.append(report)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What `train` was asked for; an empty `places` means that a resumed run knows its text."""
+
+    places: Sequence[str | Path]
+    models_dir: str | Path | None
+    preset: str | None
+    settings: Mapping[str, Any]
+    start: Model | None
+    valid_file: str | Path | None
+
+    def target(self, name: str | None) -> Path:
+        """The folder of a new model."""
+        if not self.places:
+            raise ConfigError("paths is empty: give the text to train on, or resume a run.")
+        folder = models_folder(self.models_dir)
+        return folder / (free_name(folder, self.places[0]) if name is None else check_name(name))
+
+    def begin(self, target: Path, options: RunOptions) -> ModelFolder:
+        from textgen.training.plan import Sources, make_plan
+        from textgen.training.run import train as run
+
+        corpus = open_corpus(self.places, from_dict(CorpusConfig, select(CorpusConfig, self.settings)))
+        valid = None
+        if self.valid_file is not None:
+            mode = corpus.documents_mode if isinstance(corpus, Corpus) else corpus.config.documents
+            valid = Corpus([self.valid_file], replace(corpus.config, documents=mode))  # cut like the text to train on
+        start = None if self.start is None else _opened(self.start, self.models_dir)
+        plan = make_plan(corpus, self.settings, preset=self.preset, sources=Sources(valid, start))
+        return run(plan, target, options)
+
+    def resume(self, target: Path, options: RunOptions) -> ModelFolder:
+        from textgen.training.resumption import ResumeSources
+        from textgen.training.run import resume
+
+        start = self.start.folder if isinstance(self.start, ModelFolder) else self.start
+        sources = ResumeSources(self.places, self.valid_file, None if start is None else str(start))
+        settings = {**SIZES.get(self.preset or "", {}), **self.settings}
+        return resume(target, settings, sources=sources, options=options)
+
+
+def _opened(model: Model | None, models_dir: str | Path | None) -> ModelFolder:
+    if isinstance(model, ModelFolder):
+        return model
+    return load_model(None if model is None else str(model), models_dir)

@@ -1,0 +1,130 @@
+"""The plan and the result of a training run, for people and for programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textgen.cli.options import guessed
+from textgen.model.config import CELLS
+from textgen.settings import to_dict
+from textgen.wording import counted
+
+if TYPE_CHECKING:
+    from textgen.saved_model.saved_model import ModelFolder
+    from textgen.training.plan import Plan
+
+LABELS_SHOWN = 8
+
+
+def describe(plan: Plan, folder: Path) -> str:
+    """The plan, for people: a line for each topic."""
+    from textgen.machine import machine
+
+    stats, training = plan.facts.stats, plan.training_config
+    reason = guessed(plan.corpus.guess_reason)
+    rows = {
+        "corpus": f"{counted(stats.characters, 'character')} in {counted(stats.documents, 'document')} "
+        f"by {plan.corpus_config.documents}{reason}",
+        **({"labels": _labels(plan)} if plan.corpus_config.labels else {}),
+        "held out": ", ".join(map(str, plan.sources.valid.files))
+        if plan.sources.valid
+        else f"{training.valid_fraction:.2g} of the corpus",
+        "vocabulary": f"{plan.tokenizer_config.tokenizer}, about {counted(plan.model_config.vocab_size, 'token')}; "
+        f"{counted(plan.estimates.tokens, 'token')} to train on",
+        "network": _network(plan),
+        "parameters": f"{plan.model_config.num_parameters:,}; memory about {plan.estimates.memory_bytes / 1e9:.1f} GB",
+        "dropout": _dropout(plan),
+        "training": _training(plan),
+        "machine": f"{machine()}; matrix products in {training.precision}",
+        "expected": f"about {_duration(plan.estimates.seconds)}, {plan.estimates.epochs:.2g} epochs at "
+        f"{plan.estimates.tokens_per_second:,.0f} tokens a second",
+        "saved in": str(folder),
+    }
+    return "\n".join(f"{name:<11} {value}" for name, value in rows.items())
+
+
+def _network(plan: Plan) -> str:
+    model = plan.model_config
+    kind = CELLS[model.cell] + ", residual" * model.residual + ", layer norm" * model.layer_norm
+    parts = [
+        f"{model.num_layers} x {kind} of {counted(model.hidden_units, 'unit')}",
+        f"embedding {model.embedding_dim}",
+        "tied" if model.tie_embeddings else "untied",
+        {"backward": "backward", "both": "in each direction"}.get(model.direction, ""),
+        f"attention over {counted(model.attention, 'output')}" * (model.attention > 0),
+        f"from {plan.sources.start.name}" if plan.sources.start else "",
+    ]
+    return ", ".join(filter(None, parts)) + (f" ({plan.preset})" if plan.preset else "")
+
+
+def _dropout(plan: Plan) -> str:
+    model, training = plan.model_config, plan.training_config
+    return (
+        f"{model.dropout:g} between layers, {model.embedding_dropout:g} on the embedding"
+        + f", {model.word_dropout:g} of words" * (model.word_dropout > 0)
+        + f", {model.weight_drop:g} of recurrent weights" * (model.weight_drop > 0)
+        + f"; segmentation sampled, alpha {training.subword_alpha:g}" * (training.subword_alpha > 0)
+    )
+
+
+def _training(plan: Plan) -> str:
+    training = plan.training_config
+    lengths = {"epochs": training.epochs, "steps": training.steps, "minutes": training.minutes}
+    length = " or ".join(f"{value:,g} {name}" for name, value in lengths.items() if value is not None)
+    return (
+        f"{length}, batches of {training.batch_size} x {counted(training.sequence_length, 'token')}, "
+        + f"{training.gradient_accumulation_steps} to an update, " * (training.gradient_accumulation_steps > 1)
+        + f"learning rate {training.learning_rate:g} {training.schedule}, {training.optimizer}"
+        + (f", weights averaged by {training.weight_averaging}" if training.weight_averaging != "none" else "")
+    )
+
+
+def plan_values(plan: Plan, folder: Path) -> dict[str, Any]:
+    """The plan, for programs. Estimates have the names that they have in `textgen.training.plan.Plan`."""
+    return {
+        "folder": str(folder),
+        "corpus": to_dict(plan.corpus_config),
+        "tokenizer": to_dict(plan.tokenizer_config),
+        "model": to_dict(plan.model_config),
+        "training": to_dict(plan.training_config),
+        "labels": list(plan.facts.labels),
+        "preset": plan.preset,
+        "parameters": plan.model_config.num_parameters,
+        "tokens": plan.estimates.tokens,
+        "tokens_per_second": round(plan.estimates.tokens_per_second),
+        "seconds": round(plan.estimates.seconds, 1),
+        "memory_bytes": plan.estimates.memory_bytes,
+    }
+
+
+def _labels(plan: Plan) -> str:
+    """The number of labels, where they come from, and the most frequent of them."""
+    from textgen.corpus.labels import named
+    from textgen.corpus.statistics import CorpusStats
+
+    there = plan.facts.stats.labels if isinstance(plan.facts.stats, CorpusStats) else plan.facts.labels
+    rare = len(there) - len(plan.facts.labels)
+    line = f"{len(plan.facts.labels):,} by {plan.corpus_config.labels}: {named(plan.facts.labels, LABELS_SHOWN)}"
+    return line + (f"; {rare:,} in too few documents are left out" if rare else "")
+
+
+def summary(saved: ModelFolder) -> str:
+    """The result of a run, for people, and what to do next."""
+    from textgen.saved_model.model_card import sample_command
+
+    scores, progress = saved.training["scores"], saved.training["progress"]
+    return (
+        f"{saved.folder}: {saved.training['state']} after {counted(progress['step'], 'step')} "
+        f"({_duration(progress['seconds'])}).\n"
+        f"Held-out text: {scores['nats_per_token']:.3f} nats a token, perplexity {scores['perplexity_per_token']:.2f}, "
+        f"{scores['bits_per_byte']:.3f} bits a byte.\n"
+        f"Write with it:  {sample_command(saved.shell_name, saved.training['model'], saved.tokenizer.labels)}\n"
+        f"See the curves: textgen tensorboard {saved.shell_name}"
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

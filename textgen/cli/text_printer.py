@@ -1,0 +1,135 @@
+"""How generated texts are printed: as they are written, one after the other, or as JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from textgen.cli import output
+from textgen.cli.options import novelty_line
+from textgen.generation.config import SamplingConfig
+from textgen.settings import to_dict
+
+if TYPE_CHECKING:
+    from textgen.dataset.ngram_index import NgramIndex
+    from textgen.generation.generator import Generation
+    from textgen.generation.infilling import Infill
+    from textgen.generation.row import Token
+    from textgen.saved_model.saved_model import ModelFolder
+
+SEPARATORS = {"line": "\n", "blank-line": "\n\n", "file": "\n\n---\n\n"}  # between documents of each mode
+COLOURS = ((1.0, "green"), (4.0, "cyan"), (8.0, "yellow"), (float("inf"), "red"))  # up to so many bits of surprisal
+Span = tuple[str, str | None]  # a part of a text and its colour
+
+
+@dataclass(frozen=True)
+class Printer:
+    """Prints texts: separated as documents are in the corpus, or as lines of JSON.
+
+    Args:
+        saved: The model.
+        ngrams: Index of the training text, to report how much of a text is copied; None to report nothing.
+        as_json: Whether to print JSON.
+        show_probabilities: Whether to colour tokens by surprisal.
+    """
+
+    saved: ModelFolder
+    ngrams: NgramIndex | None
+    as_json: bool
+    show_probabilities: bool
+
+    def print_all(self, results: Iterable[Generation]) -> None:
+        """Prints each text as soon as it is finished."""
+        notes: list[str] = []
+        for number, result in enumerate(results):
+            self._print(number, result, self._spans(result))
+            if not self.as_json:
+                notes += [*shortcomings(result), *self._novelty(result.text)]
+        if not self.as_json:
+            output.line()
+        self._note(notes)
+
+    def print_infills(self, results: Iterable[Infill]) -> None:
+        """Prints each text with its prompt and suffix."""
+        notes: list[str] = []
+        for number, result in enumerate(results):
+            self._print(number, result, [(result.text, None)], result.suffix)
+            notes += shortcomings(result)
+        if not self.as_json:
+            output.line()
+            self._note(notes)
+
+    def _print(self, number: int, result: Generation | Infill, spans: Iterable[Span], suffix: str = "") -> None:
+        """Prints a text after the others, or everything about it as JSON."""
+        if self.as_json:
+            output.json_line(self._values(result))
+        else:
+            output.write(SEPARATORS[self.saved.corpus_config.documents or "file"] if number else "")
+            output.write(result.prompt, bold=True)
+            for text, colour in spans:
+                output.write(text, fg=colour)
+            output.write(suffix, bold=True)
+
+    def print_as_written(self, prompt: str, writing: Iterable[Token], keep: bool) -> list[Token]:
+        """Prints each token at once. Returns the tokens if `keep` is set."""
+        kept, written = [], ""
+        output.write(prompt, bold=True)
+        for token in writing:
+            output.write(token.text, fg=self._colour(token.logprob))
+            if keep:
+                kept.append(token)
+            if self.ngrams:
+                written += token.text
+        output.line()
+        self._note(self._novelty(written))
+        return kept
+
+    def print_shortcomings(self, results: Iterable[Generation]) -> None:
+        """Reports where printed texts are not what was asked for."""
+        self._note(line for result in results for line in shortcomings(result))
+
+    def _note(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            output.note(line)
+
+    def _novelty(self, text: str) -> list[str]:
+        return [novelty_line(self.ngrams.novelty(text, self.saved.tokenizer))] if self.ngrams else []
+
+    def _values(self, result: Generation | Infill) -> dict[str, Any]:
+        defaults = to_dict(SamplingConfig(seed=result.seed))
+        settings = {name: value for name, value in to_dict(result.config).items() if value != defaults[name]}
+        values = {field.name: getattr(result, field.name) for field in fields(result)}
+        if self.ngrams:
+            values["novelty"] = asdict(self.ngrams.novelty(result.text, self.saved.tokenizer))
+        return {"model": self.saved.name, **values, "config": settings}
+
+    def _spans(self, result: Generation) -> Iterator[Span]:
+        """The text, with a colour for each token if colours are asked for."""
+        text, skip = result.text, result.healed
+        if result.logprobs and not self.as_json:
+            decoder = self.saved.tokenizer.decoder(line_start=not result.text.startswith(" "))
+            for id, logprob in zip(result.ids, result.logprobs, strict=True):
+                length = len(decoder.feed([id])[skip:])
+                yield text[:length], self._colour(logprob)
+                text, skip = text[length:], 0
+        yield text, None
+
+    def _colour(self, logprob: float | None) -> str | None:
+        if not self.show_probabilities or logprob is None:
+            return None
+        bits = -logprob / math.log(2)
+        return next(colour for most, colour in COLOURS if bits <= most)
+
+
+def shortcomings(result: Generation | Infill) -> list[str]:
+    """Where a text is not what was asked for, a line for each point."""
+    lines = []
+    if result.stop_reason == "blocked":
+        lines.append(
+            "The text ends early: the constraints (such as ban or no_repeat_ngram_size) leave no token to draw."
+        )
+    if missing := getattr(result, "missing", ()):
+        lines.append(f"Missing: {', '.join(map(repr, missing))} (require) did not come before the text ended.")
+    return lines

@@ -1,0 +1,170 @@
+"""One text that is being generated: what it continues, its settings, and when it ends."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from textgen.generation.config import SamplingConfig
+from textgen.generation.stopping import Ending
+from textgen.generation.text_state import TextState
+from textgen.tokenizer.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Token:
+    """One generated token."""
+
+    id: int
+    text: str  # that became certain with it, which may be more or less than the text of the token
+    stop_reason: str = ""  # of the last token: see `textgen.generation.generator.Generation`
+    logprob: float | None = None  # nats, under the model alone, before any setting of the sampler
+    top: tuple[tuple[int, float], ...] = ()  # the likeliest ids and their log probabilities, in nats
+
+
+class Row:
+    """One text in a decoder, as token ids. It ends with its document or after `config.max_tokens`.
+
+    Attributes:
+        start: The position in a text before the prompt.
+        prompt_ids: Tokens to read after it, before the first one is generated.
+        config: Settings of this text.
+        stop_reason: Empty until the text has ended: see `textgen.generation.generator.Generation`.
+        track: Whether to keep `state` up to date.
+        state: With `track`, the model's state before it has read the newest token, a nest of arrays [1, ...].
+        ids: The tokens before the first generated one, from `start` on, once a decoder has read them.
+    """
+
+    def __init__(
+        self,
+        start: TextState,
+        prompt_ids: Sequence[int],
+        config: SamplingConfig,
+        tokenizer: Tokenizer,
+        *,
+        track: bool = False,
+    ) -> None:
+        self.start = start
+        self.prompt_ids = prompt_ids
+        self.config = config
+        self.track = track
+        self.state: Any = None
+        self.stop_reason = ""
+        self.ids: list[int] = []
+        self._tokenizer = tokenizer
+        self._eos_id = tokenizer.eos_id
+        self._length = 0  # tokens generated
+        self._began = time.monotonic()  # seconds
+
+    def set_prompt(self, ids: Sequence[int]) -> None:
+        """Tells how many of the tokens [*start.ids, *prompt_ids] a decoder has kept before the first generated one.
+
+        Args:
+            ids: Those from the last of `start.ids` on.
+        """
+        self.ids = [*self.start.ids[:-1], *ids]
+
+    def take(self, id: int, log_probs: np.ndarray | None = None, *, blocked: bool = False) -> Token:
+        """Appends a generated token and decides whether the text ends with it.
+
+        Args:
+            id: The token.
+            log_probs: Log probabilities of all tokens that could have come, nats [V]; None if nobody asked for them.
+            blocked: Whether constraints left no token to draw, so that `id` is the end of the document instead.
+        """
+        self._length += 1
+        self.stop_reason = "blocked" if blocked else self._limit(id)
+        return Token(id, "", self.stop_reason, *self._logprobs(id, log_probs))
+
+    def _logprobs(self, id: int, log_probs: np.ndarray | None) -> tuple[Any, ...]:
+        """The last two fields of a token; nothing where nobody asked for them."""
+        return () if log_probs is None else (float(log_probs[id]), likeliest(log_probs, self.config.top_logprobs or 0))
+
+    def _limit(self, id: int) -> str:
+        seconds = self.config.max_seconds
+        if id == self._eos_id:
+            return "end"
+        if self._length >= self.config.max_tokens:
+            return "length"
+        return "time" if seconds is not None and time.monotonic() - self._began >= seconds else ""
+
+
+class TextRow(Row):
+    """A row whose text is decoded as it is generated, and which may end with a stop text, a sentence and so on.
+
+    Attributes:
+        prompt: The text to continue.
+        healed: Characters of the prompt that the first generated token writes again: see
+            `textgen.generation.token_healing`.
+    """
+
+    def __init__(
+        self, prompt: str, config: SamplingConfig, tokenizer: Tokenizer, start: TextState, *, track: bool = False
+    ) -> None:
+        """Encodes the prompt.
+
+        Raises:
+            TokenizerError: The prompt is not valid text.
+        """
+        super().__init__(start, tokenizer.encode(prompt), config, tokenizer, track=track)
+        self.prompt = prompt
+        self.healed = 0
+        self._begin_text()
+
+    def set_prompt(self, ids: Sequence[int]) -> None:
+        """Tells which tokens a decoder has kept; the text of the others is what healing writes again."""
+        super().set_prompt(ids)
+        self.healed = len(self._tokenizer.decode(self.prompt_ids[len(ids) - 1 :]))
+
+    def take(self, id: int, log_probs: np.ndarray | None = None, *, blocked: bool = False) -> Token:
+        """Appends a generated token, decodes it and decides whether the text ends with it: see `Row.take`."""
+        decoded = self._decoder.feed([id])
+        text = self._ending.feed(decoded if self._length else decoded[self.healed :])
+        self._length += 1
+        self.stop_reason = self._ending.reason or ("blocked" if blocked else self._limit(id))
+        if self.stop_reason:
+            text += self._ending.flush()  # without a character that a limit has cut in two
+            self.stop_reason = self._ending.reason or self.stop_reason
+        return Token(id, text, self.stop_reason, *self._logprobs(id, log_probs))
+
+    def fork(self) -> TextRow:
+        """Returns the same row as it was before its first generated token; its time has begun when this one's did."""
+        twin = copy.copy(self)
+        twin.stop_reason, twin._length = "", 0
+        twin._begin_text()
+        return twin
+
+    def _begin_text(self) -> None:
+        prompt, before = self.prompt, self.start.ids
+        line_start = prompt[-1].isspace() if prompt else self._tokenizer.is_line_start(before)
+        self._decoder = self._tokenizer.decoder(line_start)
+        if not prompt:  # the text may continue inside a character
+            self._decoder.feed(self._tokenizer.unfinished(before))
+        self._ending = Ending(self.config.stop, self.config.until)
+
+
+def likeliest(log_probs: np.ndarray, number: int) -> tuple[tuple[int, float], ...]:
+    """The likeliest tokens, likeliest first; of equally likely ones those with lower ids first.
+
+    Args:
+        log_probs: Log probabilities, nats [V].
+        number: How many tokens to return, at most.
+
+    Returns:
+        Ids and log probabilities in nats.
+
+    Example:
+        >>> likeliest(np.array([-3.0, -0.5, -1.5]), 2)
+        ((1, -0.5), (2, -1.5))
+    """
+    if not number:
+        return ()
+    number = min(number, len(log_probs))
+    candidates = np.flatnonzero(log_probs >= np.partition(log_probs, -number)[-number])
+    order = candidates[np.argsort(-log_probs[candidates], kind="stable")][:number]
+    return tuple((int(id), float(log_probs[id])) for id in order)
