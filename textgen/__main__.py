@@ -5,7 +5,7 @@ import sys
 
 
 def main() -> None:
-    """Runs the program, which has its process to itself."""
+    """Runs the program."""
     leave_out_current_folder()
     from textgen.cli import textgen
     from textgen.cli.stderr import keep_going_without_stderr
@@ -15,7 +15,7 @@ def main() -> None:
 
 
 def configure() -> None:
-    """Sets the process up before a command runs; `--help` does without."""
+    """Sets the process up for textgen. Called before a command, but not for `textgen --help`."""
     from textgen.runtime import configure_process
 
     configure_process()

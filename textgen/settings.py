@@ -88,9 +88,9 @@ class Settings:
         """Checks each field, then what the fields say together."""
         for name, (annotation, facts) in declared(type(self)).items():
             value = getattr(self, name)
-            check_type(name, value, annotation)
-            if value is not None:
+            if value is not None or "None" not in annotation.split(" | "):
                 check_bounds(name, value, facts)
+            check_type(name, value, annotation)
         self.check()
 
     def check(self) -> None:
@@ -117,15 +117,14 @@ def check_type(name: str, value: object, annotation: str) -> None:
 
 
 def check_bounds(name: str, value: Any, facts: Setting) -> None:
-    """Checks a value against bounds and choices. Raises `ConfigError`."""
-    if facts.choices and value not in facts.choices:
+    """Checks a value against its choices and bounds. Raises `ConfigError`."""
+    if facts.choices and not (isinstance(value, str) and value in facts.choices):
         raise ConfigError(f"{name} must be one of {', '.join(facts.choices)}. Received: {shown(value)}.")
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > MAX_NUMBER:
-        raise ConfigError(f"{name} is a number of too many digits.")
     if facts.low is None and facts.high is None:
         return
     low, high = -math.inf if facts.low is None else facts.low, math.inf if facts.high is None else facts.high
-    if not low <= value <= high:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not low <= value <= high or (isinstance(value, int) and value > MAX_NUMBER):
         limits = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
         raise ConfigError(f"{name} must be a number {limits}. Received: {shown(value)}.")
 

@@ -106,8 +106,8 @@ def test_both_directions_are_evaluated_and_a_text_is_scored_in_the_one_there_is(
     [
         ("tiny", ["--suffix", "a"], 1, "reads text forward only, and here it must be read backward: train one of "),
         ("tiny", ["--suffix", "a", "--prompt", "b"], 1, "train one of direction both, or backward"),
-        ("backward", ["--prompt", "("], 1, "reads text backward only, so it cannot go on from a prompt"),
-        ("both", ["--suffix", "a", "--stop", "b"], 1, "stop goes by the text from left to right"),
+        ("backward", ["--prompt", "("], 1, "reads text backward only, so it cannot continue a prompt"),
+        ("both", ["--suffix", "a", "--stop", "b"], 1, "stop follows the text from left to right"),
         ("both", ["--suffix", "a", "--best-of", "1", "--num", "2"], 1, "--best-of (1) is less than num (2)"),
         (
             "both",

@@ -405,7 +405,7 @@ def test_a_glance_tells_corpora_apart(tmp_path: Path) -> None:
 def test_stats(mode: str, text: str, size: int) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(documents_module, "PART_CHARS", size)
-        patch.setattr("textgen.corpus.corpus.PART_CHARS", size)
+        patch.setattr("textgen.corpus.statistics.PART_CHARS", size)
         found = Corpus([write(Path(folder), "a.txt", text)], CorpusConfig(documents=mode))
         stats = found.stats()
         documents = list(found.documents())

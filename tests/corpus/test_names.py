@@ -33,13 +33,13 @@ def run(*arguments: object) -> Result:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
-    """A model whose corpus, held-out text, labels, folder and name are no text."""
+    """A model whose corpus, held-out text, labels and folder have names that are no text."""
     folder = tmp_path_factory.mktemp("names") / f"in-{ODD}"
     for number in range(3):
         write(folder, f"{ODD}/{ODD}-{number}.txt", TEXT * 9)
     write(folder, f"valid-{ODD}.txt", TEXT * 9)
     os.environ["TEXTGEN_CACHE"] = str(folder / "cache")
-    arguments = ["--valid-file", folder / f"valid-{ODD}.txt", "--labels", "folder", "--name", f"name-{ODD}"]
+    arguments = ["--valid-file", folder / f"valid-{ODD}.txt", "--labels", "folder", "--name", "cafe"]
     return folder, run("train", folder / ODD, *arguments, "--models-dir", folder, *TINY)
 
 
@@ -49,7 +49,7 @@ def test_a_model_can_be_trained_on_names_that_are_no_text(trained: tuple[Path, R
     assert "\\xe9" in result.stdout
     result.stdout.encode()
     result.stderr.encode()
-    record = read_json(folder / f"name-{ODD}" / "training.json")
+    record = read_json(folder / "cafe" / "training.json")
     files = [Path(path) for path in record["corpus"]["paths"]]
     assert [file.name for file in files] == [f"{ODD}-{number}.txt" for number in range(3)]
     assert all(file.is_file() for file in [*files, *map(Path, record["corpus"]["valid"])])
@@ -59,15 +59,24 @@ def test_a_model_can_be_trained_on_names_that_are_no_text(trained: tuple[Path, R
 def test_such_a_model_is_found_shown_and_resumed(trained: tuple[Path, Result]) -> None:
     folder, _ = trained
     where = ["--models-dir", folder]
-    assert "name-caf\\xe9 " in run("models", "list", *where).stdout
-    assert json.loads(run("models", "list", "--json", *where).stdout)[0]["name"] == f"name-{ODD}"
-    assert "# name-caf\\xe9\n" in run("models", "show", f"name-{ODD}", *where).stdout
-    sample = run("sample", f"name-{ODD}", "--max-tokens", "2", "--label", "caf\\xe9", *where)
+    assert "cafe " in run("models", "list", *where).stdout
+    assert json.loads(run("models", "list", "--json", *where).stdout)[0]["name"] == "cafe"
+    assert "caf\\xe9" in run("models", "show", "cafe", *where).stdout
+    sample = run("sample", "cafe", "--max-tokens", "2", "--label", "caf\\xe9", *where)
     assert (sample.exit_code, sample.stderr) == (0, "")
     shutil.rmtree(folder / "cache")  # the corpus is read again
-    resumed = run("train", "--resume", "--name", f"name-{ODD}", "--steps", "2", *where)
+    resumed = run("train", "--resume", "--name", "cafe", "--steps", "2", *where)
     assert resumed.exit_code == 0, resumed.stderr
     assert f"Resuming {folder}".replace(ODD, "caf\\xe9") in resumed.stderr
+
+
+def test_a_model_has_a_name_that_can_be_shown(tmp_path: Path) -> None:
+    text = write(tmp_path, "songs.txt", TEXT * 9)
+    result = run("train", text, "--name", f"name-{ODD}", "--models-dir", tmp_path, *TINY)
+    assert result.exit_code == 1
+    assert "characters that cannot be shown" in result.stderr
+    assert "name-caf" in result.stderr
+    assert list(tmp_path.iterdir()) == [text]
 
 
 def test_a_corpus_is_prepared_whose_names_are_no_text(tmp_path: Path) -> None:

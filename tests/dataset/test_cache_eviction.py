@@ -141,7 +141,7 @@ def test_the_command_line_lists_and_clears(tmp_path: Path) -> None:
     data = TokenData.cached(path)
     result = runner.invoke(textgen, ["cache", "clear"], catch_exceptions=False)
     assert result.stdout == "Removed nothing.\n"
-    assert "in use by running processes stay" in result.stderr
+    assert "in use by running processes were kept" in result.stderr
     assert data
     del data
     cleared = json.loads(runner.invoke(textgen, ["cache", "clear", "--json"], catch_exceptions=False).stdout)

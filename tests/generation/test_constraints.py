@@ -227,13 +227,13 @@ def test_bad_constraints() -> None:
     ascii_only = WordsTokenizer([])
     ascii_only.piece_bytes = [piece for piece in ascii_only.piece_bytes if piece < b"\x80" or not piece]
     for values, tokenizer, message in [
-        ({"ban": every_byte}, ascii_only, "ban leaves no piece to write with"),
-        ({"require": ("the dog",)}, words, "no pieces that spell 'the dog', which require asks for"),
+        ({"ban": every_byte}, ascii_only, "ban leaves no token to generate"),
+        ({"require": ("the dog",)}, words, "no tokens that spell 'the dog', which require asks for"),
         ({"require": ("the  cat",)}, words, "loses the white space of 'the  cat', which require asks for"),
         ({"require": ("  ",)}, words, "loses the white space of '  ', which require asks for"),
-        ({"require": ("abc", "de"), "max_tokens": 4}, BYTES, "require take 5 pieces, but max_tokens is 4"),
-        ({"logit_bias": ("dog=1",)}, words, "no pieces that spell 'dog'"),
-        ({"logit_bias": ("#259=1",)}, BYTES, "there is no piece #259, only #0 to #258"),
+        ({"require": ("abc", "de"), "max_tokens": 4}, BYTES, "require take 5 tokens, but max_tokens is 4"),
+        ({"logit_bias": ("dog=1",)}, words, "no tokens that spell 'dog'"),
+        ({"logit_bias": ("#259=1",)}, BYTES, "there is no token #259, only #0 to #258"),
     ]:
         with pytest.raises(ConfigError, match=message) as caught:
             Sampler([replace(PLAIN, **values)], tokenizer)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from textgen.errors import ConfigError, TokenizerError
 from textgen.evaluation.scoring import Scorer
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
-from textgen.generation.infilling import CANDIDATES, FIT_PIECES, GAP_TOKENS, UNFIT, Infill, Infiller
+from textgen.generation.infilling import CANDIDATES, FIT_TOKENS, GAP_TOKENS, LEFT_TO_RIGHT, Infill, Infiller
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.tokenizer.config import TokenizerConfig
@@ -71,7 +71,7 @@ def test_a_text_does_not_depend_on_those_beside_it(filler: Infiller) -> None:
 
 def by_hand(model: NumpyModel, tokenizer: Tokenizer, start: list[int], ids: list[int], target: list[int]) -> list[int]:
     """The pieces up to where `target` fits best: each cut is tried, and all is read from the beginning."""
-    target = [*target, tokenizer.eos_id][:FIT_PIECES]
+    target = [*target, tokenizer.eos_id][:FIT_TOKENS]
     nats = []
     for cut in range(1, len(ids) + 1):
         row = np.array([[tokenizer.eos_id, *start, *ids[:cut], *target]], np.int32)
@@ -162,10 +162,10 @@ def test_words_are_joined_by_spaces() -> None:
 @pytest.mark.parametrize(
     ("prompt", "settings", "best_of", "message"),
     [
-        ("The", {}, None, "reads text backward only, so it cannot go on from a prompt"),
+        ("The", {}, None, "reads text backward only, so it cannot continue a prompt"),
         ("", {}, 1, "best_of \\(1\\) is less than num \\(2\\)"),
         *[
-            ("", {name: value}, None, f"{name} goes by the text from left to right")
+            ("", {name: value}, None, f"{name} follows the text from left to right")
             for name, value in {
                 "stop": ("a",), "until": "line", "ban": ("a",), "require": ("a",), "logit_bias": ("a=1",),
                 "no_copy": 3, "max_seconds": 1.0, "top_logprobs": 2,
@@ -181,7 +181,7 @@ def test_what_cannot_be_is_refused(
     best_of: int | None,
     message: str,
 ) -> None:
-    assert not settings or settings.keys() <= set(UNFIT)
+    assert not settings or settings.keys() <= set(LEFT_TO_RIGHT)
     with pytest.raises(ConfigError, match=message):
         Infiller(models["backward"], tokenizer).infill(prompt, "a", replace(SETTINGS, **settings), 2, best_of)
 

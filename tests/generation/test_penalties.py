@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textgen.generation.penalties import LONGEST_REPEAT, Changes, History, dry, penalties
+from textgen.generation.penalties import LONGEST_REPEAT, Changes, DrySettings, History, dry, penalties
 
 V = 6
 
@@ -138,7 +138,7 @@ def test_dry(
     logits, texts = past
     marks = np.isin(np.arange(V), list(breakers))[None].repeat(len(texts), axis=0)
     inputs = [column(*[value] * len(texts)) for value in (multiplier, base, allowed, last_n)]
-    after = changed(logits, dry(logits, history_of(texts), marks, *inputs))
+    after = changed(logits, dry(logits, history_of(texts), marks, DrySettings(*inputs)))
     for row, text in enumerate(texts):
         recent = text[max(len(text) - last_n, 0) :]
         expected = dried(logits[row].tolist(), recent, breakers, multiplier, base, allowed)
@@ -152,7 +152,8 @@ def test_dry_by_hand() -> None:
     breakers[2, 1] = True
     inputs = column(0.5, 0.0, 0.5, 0.5), column(2.0, 2.0, 2.0, 2.0), column(2, 2, 2, 2), column(400, 400, 400, 400)
     after = changed(
-        np.zeros((4, V), np.float32), dry(np.zeros((4, V), np.float32), history_of(texts, 400), breakers, *inputs)
+        np.zeros((4, V), np.float32),
+        dry(np.zeros((4, V), np.float32), history_of(texts, 400), breakers, DrySettings(*inputs)),
     )
     assert after[0].tolist() == [0, 0, 0, -1.0, 0, 0]
     assert not after[1].any()

@@ -153,9 +153,9 @@ def test_pieces_are_printable(lossless: Tokenizer) -> None:
     assert all(label.isprintable() and " " not in label for label in labels)
     assert lossless.piece(lossless.encode("\n月")[0]) == "\\n"
     assert lossless.piece(lossless.encode("é")[0]) == "<0xC3>"
-    with pytest.raises(TokenizerError, match="no piece -1"):
+    with pytest.raises(TokenizerError, match="no token -1"):
         lossless.piece(-1)
-    with pytest.raises(TokenizerError, match=f"no piece 99999: ids are from 0 to {lossless.vocab_size - 1}"):
+    with pytest.raises(TokenizerError, match=f"no token 99999: ids are from 0 to {lossless.vocab_size - 1}"):
         lossless.decode([5, 99999])
 
 
@@ -168,7 +168,7 @@ def test_byte_is_the_bytes() -> None:
     assert load_tokenizer(b"").fingerprint() == tokenizer.fingerprint()
     with pytest.raises(TokenizerError, match="nothing to save"):
         tokenizer.save("never.model")
-    with pytest.raises(TokenizerError, match="always has 259 pieces"):
+    with pytest.raises(TokenizerError, match="always has 259 tokens"):
         train_tokenizer([], TokenizerConfig("byte", vocab_size=300))
 
 
@@ -439,7 +439,7 @@ def test_commands_refuse(model: Path) -> None:
     before = model.read_bytes()
     corpus = model.with_suffix(".txt")
     assert "exists" in refusal("train", corpus, "--out", model)
-    assert "learns nothing" in refusal("train", corpus, "--out", model, "--force", "--tokenizer", "byte")
+    assert "needs no training" in refusal("train", corpus, "--out", model, "--force", "--tokenizer", "byte")
     assert "not UTF-8" in refusal("encode", "byte", input=b"\xff")
     assert model.read_bytes() == before
     invoke("train", corpus, "--out", model, "--force", "--tokenizer", "word")

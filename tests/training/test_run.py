@@ -242,7 +242,7 @@ NOISES: dict[str, Any] = {
 }  # fmt: skip
 
 
-def test_a_run_whose_pieces_are_drawn_by_lot_is_resumed_exactly(text: Path, tmp_path: Path) -> None:
+def test_a_run_with_sampled_segmentation_is_resumed_exactly(text: Path, tmp_path: Path) -> None:
     """In a later epoch, whose text is as long but has another number of pieces."""
     own = {"tokenizer": "unigram", "subword_alpha": 0.2, "steps": 40, "sequence_length": 32, "num_layers": 1}
     plan = plan_for(text, num_validations=2, patience=None, weight_averaging="none", **own)
@@ -615,7 +615,7 @@ def test_fine_tuning_with_another_vocabulary_carries_over_what_both_know(
     tuned = train(plan, tmp_path / "tuned", options=RunOptions(observers=[watch], say=said.append))
     size, known = tuned.tokenizer.vocab_size, len({*base.tokenizer.pieces()} & {*tuned.tokenizer.pieces()})
     assert {*tuned.tokenizer.pieces()} - {*base.tokenizer.pieces()} == {"M", "ö"}
-    assert f"{known:,} of {size:,} pieces are known to base; the others start afresh." in said
+    assert f"{known:,} of {size:,} tokens are known to base; the weights of the others are initialized." in said
     assert watch.steps[0].nats_per_token < 2.4  # a fresh model starts at about 2.8
     assert {path: path.read_bytes() for path in base.folder.rglob("*") if path.is_file()} == before
 

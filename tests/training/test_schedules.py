@@ -112,8 +112,8 @@ def test_schedules_are_pytorch_s(schedule: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "word"),
     [
-        ({"schedule": "inverse-sqrt", "warmup_fraction": 0.0}, "warmup"),
-        ({"schedule": "exponential", "final_learning_rate_fraction": 0}, "final_learning_rate"),
+        ({"schedule": "inverse-sqrt", "warmup_fraction": 0.0}, "warmup_fraction"),
+        ({"schedule": "exponential", "final_learning_rate_fraction": 0}, "final_learning_rate_fraction"),
     ],
 )
 def test_schedules_that_cannot_be(settings: dict[str, Any], word: str) -> None:

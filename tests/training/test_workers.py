@@ -109,7 +109,7 @@ def test_a_restart_resumes_once_there_is_a_checkpoint(script: Path) -> None:
 def test_one_that_is_stopped_is_killed_when_another_gives_up_on_it(script: Path) -> None:
     code, said = run(script, [["SIGALRM", "stop"], [0, 0]])
     assert code == 0
-    assert "Worker 0 of 2 did not come on in time (start_timeout, step_timeout)." in said[0]
+    assert "Worker 0 of 2 did not make progress in time (start_timeout, step_timeout)." in said[0]
 
 
 def test_restarts_come_to_an_end(script: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,14 +73,18 @@ def adapted_writer(
         dynamic: Settings of the training; needed with `adapt`.
         label: Label of the text.
     """
+    model = saved.writer() if adapt is None or dynamic is None else _trained_on(saved, adapt, dynamic, label)
+    if cache is None:
+        return model
     from textgen.generation.cached_model import CachedModel
 
-    model = saved.writer() if adapt is None or dynamic is None else _trained_on(saved, adapt, dynamic, label)
-    return CachedModel(model, cache) if cache else model
+    return CachedModel(model, cache)
 
 
 def _trained_on(saved: ModelFolder, path: str, config: DynamicConfig, label: str | None) -> NumpyModel:
     """The model after one pass over a text. Raises `ConfigError` if it diverged."""
+    import tempfile
+
     import numpy as np
 
     from textgen.corpus.corpus import Corpus

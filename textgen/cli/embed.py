@@ -71,14 +71,10 @@ def embed(
       textgen embed novel sentences.txt --search "It was raining." --top 3
       textgen embed novel --text "It was raining." --tokens
     """
-    if search is None and (top or as_json):
-        raise click.UsageError("--top and --json go with --search: without it, --format says what is printed.")
-    if search is not None and (tokens or out):
-        raise click.UsageError("--search prints lines: it does not go with --tokens and --out.")
-    if search is not None and not search.strip():
-        raise click.UsageError("--search is empty: give a text that the lines should be similar to.")
-    if kind == "npy" and not out and search is None and output.is_terminal():
-        raise click.UsageError("A NumPy array is no text: name a file with --out.")
+    if search is None:
+        _check_flags(kind, out, bool(top or as_json))
+    else:
+        _check_search_flags(search, bool(tokens or out))
     from textgen.evaluation.embeddings import Embedder
     from textgen.saved_model.saved_model import load_model
     from textgen.storage import write_file
@@ -98,6 +94,22 @@ def embed(
         return
     for part in written:
         _print(part)
+
+
+def _check_flags(kind: str, out: Path | None, has_search_flags: bool) -> None:
+    """Raises `click.UsageError` for flags that do not go together without --search."""
+    if has_search_flags:
+        raise click.UsageError("--top and --json go with --search: without it, --format says what is printed.")
+    if kind == "npy" and not out and output.is_terminal():
+        raise click.UsageError("A NumPy array is no text: name a file with --out.")
+
+
+def _check_search_flags(search: str, has_vector_flags: bool) -> None:
+    """Raises `click.UsageError` for flags that do not go with --search, or an empty text."""
+    if has_vector_flags:
+        raise click.UsageError("--search prints lines: it does not go with --tokens and --out.")
+    if not search.strip():
+        raise click.UsageError("--search is empty: give a text that the lines should be similar to.")
 
 
 def _lines(paths: Sequence[str]) -> list[tuple[str, str]]:

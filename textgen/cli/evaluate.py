@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ from textgen.evaluation.config import CacheConfig, DynamicConfig
 from textgen.settings import select
 
 if TYPE_CHECKING:
+    from textgen.corpus.corpus import Corpus
     from textgen.dataset.ngram_index import Novelty
     from textgen.dataset.token_stream import TokenStream
     from textgen.saved_model.saved_model import ModelFolder
@@ -87,8 +89,6 @@ def evaluate(
       textgen evaluate novel other-novel.txt --ensemble novel-2
     """
     from textgen.corpus.corpus import Corpus
-    from textgen.dataset.token_cache import encode_corpus
-    from textgen.runtime import load_tensorflow
     from textgen.saved_model.saved_model import load_model
 
     cache_config = switched(CacheConfig, cache, "--cache", options)
@@ -97,13 +97,10 @@ def evaluate(
     others = [load_model(name, models_dir) for name in ensemble]
     _check_vocabularies(saved, others)
     saved.tokenizer.opening(label)  # raises before the slow part
-    ngrams = saved.ngrams() if novelty else None
     text = Corpus(paths, replace(saved.corpus_config, **select(CorpusConfig, given(options))))
+    ngrams = saved.ngrams() if novelty else None
     text.say_skipped(output.note)
-    load_tensorflow()
-    with tempfile.TemporaryDirectory() as folder:
-        stream = encode_corpus(text, saved.tokenizer, Path(folder) / "tokens", label)
-        text.say_left_out(output.note)
+    with _encoded(saved, text, label) as stream:
         scores = _scores(saved, others, stream, cache_config, dynamic_config)
         copied = ngrams.novelty_of_ids(stream.read(0, len(stream)), saved.tokenizer) if ngrams else None
     _print_scores(scores, copied, as_json)
@@ -117,6 +114,19 @@ def _check_vocabularies(saved: ModelFolder, others: Sequence[ModelFolder]) -> No
                 f"{other.name} and {saved.name} have different vocabularies, so their probabilities have no mean: "
                 "train one with --tokenizer-from the other."
             )
+
+
+@contextmanager
+def _encoded(saved: ModelFolder, text: Corpus, label: str | None) -> Iterator[TokenStream]:
+    """The token ids of a text, in a temporary folder. Loads TensorFlow first."""
+    from textgen.dataset.token_cache import encode_corpus
+    from textgen.runtime import load_tensorflow
+
+    load_tensorflow()
+    with tempfile.TemporaryDirectory() as folder:
+        stream = encode_corpus(text, saved.tokenizer, Path(folder) / "tokens", label)
+        text.say_left_out(output.note)
+        yield stream
 
 
 def _scores(

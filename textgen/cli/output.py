@@ -1,8 +1,8 @@
-"""All that commands write: results to standard output, and notes for people to standard error.
+"""Output of commands: results to standard output, and notes for people to standard error.
 
-In a pipe or a file a result is exactly what it is. On a terminal hidden characters are shown as escapes, so that a
+In a pipe or a file a result is written unchanged. On a terminal hidden characters are shown as escapes, so that a
 text cannot move the cursor or set the clipboard. Characters that the encoding of standard output lacks are escaped,
-and that is said. Standard output that fails ends the command with one line; standard error that fails is given up.
+with a note. If standard output fails, the command ends with a one-line error; if standard error fails, notes are lost.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from textgen.wording import escape, json_text, lacking, visible
 if TYPE_CHECKING:
     from rich.console import Console
 
-_told: set[str] = set()  # encodings of which it has been said that characters are escaped
+_noted: set[str] = set()  # encodings for which the note about escapes has been written
 
 
 class Failure(click.ClickException):
-    """A `TextgenError` as the command line shows it: one line, with flags in the place of field names."""
+    """A `TextgenError` as the command line shows it: one line, with flags instead of field names."""
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Writes the line to standard error."""
@@ -37,12 +37,12 @@ class Failure(click.ClickException):
 
 
 def is_terminal() -> bool:
-    """Whether standard output is one."""
+    """Whether standard output is a terminal."""
     return sys.stdout is not None and sys.stdout.isatty()
 
 
 def write(text: str, *, fg: str | None = None, bold: bool = False) -> None:
-    """Writes a result to standard output, no newline added; in a colour or bold where that is a terminal."""
+    """Writes a result to standard output without a newline; on a terminal in a colour or bold."""
     stream = _standard_output()
     shown = _fitted(visible(text) if stream.isatty() else text, stream.encoding or "utf-8")
     if shown and (fg or bold) and _in_colour(stream):
@@ -57,13 +57,13 @@ def line(text: str = "", *, fg: str | None = None) -> None:
 
 
 def json_line(value: Any, indent: int | None = None) -> None:
-    """Writes a value as JSON, which escapes whatever the encoding of standard output lacks."""
+    """Writes a value as JSON. Characters that the encoding of standard output lacks are escaped."""
     stream = _standard_output()
     _send(stream, json_text(value, indent=indent, encoding=stream.encoding or "utf-8", is_shown=stream.isatty()) + "\n")
 
 
 def data(content: bytes) -> None:
-    """Writes bytes to standard output, as they are; on a terminal those of a text, and no others, can be shown."""
+    """Writes bytes to standard output unchanged. On a terminal they are shown as text."""
     stream = _standard_output()
     if stream.isatty():
         write(content.decode(errors="replace"))
@@ -86,7 +86,7 @@ def control(sequence: str) -> None:
 
 
 def note(text: str = "") -> None:
-    """Writes a line for people to standard error, if that can still take it."""
+    """Writes a line for people to standard error. It is lost if standard error fails."""
     stream = sys.stderr
     if stream is None:
         return
@@ -98,7 +98,7 @@ def note(text: str = "") -> None:
 
 
 def confirm(question: str) -> None:
-    """Asks on standard error; anything but yes ends the command."""
+    """Asks on standard error. Any answer but yes ends the command."""
     click.confirm(visible(question), abort=True, err=True)
 
 
@@ -119,10 +119,14 @@ def screen() -> Console:
 
 
 def as_flags(message: str, flags: Mapping[str, str]) -> str:
-    """A message about settings in the words of the command line: flags instead of names of fields.
+    """Replaces names of settings in a message by their flags.
 
-    `flags` says which flag sets a field. A name of several words is always that of a field, another one where the
-    message says to set it, to leave it out, or what it must be. What is quoted is the user's, and stays.
+    A name of several words is always replaced; a single word only where the message tells to set it, to leave it out,
+    or what it must be. Quoted text stays as it is.
+
+    Args:
+        message: A message of the library.
+        flags: The flag of each setting.
 
     >>> as_flags("seed must be a number. Received: 'seed'.", {"seed": "--seed"})
     "--seed must be a number. Received: 'seed'."
@@ -144,7 +148,7 @@ _FIELDS = re.compile(
 
 
 def flush() -> None:
-    """Writes what Click itself has left in the buffer of standard output. Raises `TextgenError` where it cannot."""
+    """Flushes standard output. Raises `TextgenError` if that fails."""
     if sys.stdout is not None:
         _send(sys.stdout, "")
 
@@ -187,7 +191,7 @@ def _send(stream: TextIO, text: str) -> None:
         stream.write(text)
         stream.flush()
     except BrokenPipeError:
-        raise  # the reader has seen enough: Click ends the program without a word
+        raise  # the reader has left: Click ends the program silently
     except (OSError, ValueError) as error:
         raise _failed(stream, error) from None
 
@@ -199,7 +203,7 @@ def _failed(stream: TextIO, error: Exception) -> TextgenError:
 
 
 def _give_up(stream: TextIO) -> None:
-    """Sends what a failing stream still holds nowhere: at the end of the program it would fail once more."""
+    """Discards what a failing stream still holds; otherwise it would fail again at exit."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
@@ -207,15 +211,15 @@ def _give_up(stream: TextIO) -> None:
 
 
 def _fitted(text: str, encoding: str) -> str:
-    """The text with escapes for what the encoding lacks, which is said the first time."""
+    """The text with escapes for characters that the encoding lacks; a note is written the first time."""
     missing = lacking(text, encoding)
     if not missing:
         return text
-    if encoding not in _told and any(not "\ud800" <= character <= "\udfff" for character in missing):
-        _told.add(encoding)
+    if encoding not in _noted and any(not "\ud800" <= character <= "\udfff" for character in missing):
+        _noted.add(encoding)
         note(
             f"Standard output is {encoding}, which lacks some characters of the text: they are written as \\uXXXX. "
-            "Set PYTHONIOENCODING=utf-8 to have them as they are."
+            "Set PYTHONIOENCODING=utf-8 to write them unchanged."
         )
     return text.translate({ord(character): escape(character) for character in missing})
 

@@ -1,4 +1,4 @@
-"""What `textgen sample` is asked for: prompts from flags, from files, and from lines of JSON with settings."""
+"""Prompts of `textgen sample`: from flags, from files, and from lines of JSON with settings."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 def read_requests(
     prompts: Sequence[str], prompt_file: str | None, prompt_lines: str | None, settings: Mapping[str, Any], copies: int
 ) -> list[Request]:
-    """All prompts, in the order of the arguments. Raises `TextgenError`s, for a file with its name and the line.
+    """Reads all prompts, in the order of the arguments.
 
-    A prompt without a seed of its own has the `copies` seeds after those of the prompt before it.
+    A prompt without a seed of its own gets the `copies` seeds after those of the prompt before it.
+
+    Raises:
+        TextgenError: A file cannot be read, or a setting is not allowed; the message names file and line.
     """
     from textgen.generation.generator import Request, later_seed, seeded
 
@@ -31,7 +34,7 @@ def read_requests(
             values = {**settings, "seed": later_seed(first, len(requests) * copies).seed, **entry}
             prompt = values.pop("prompt", None)
             if not isinstance(prompt, str):
-                raise ConfigError('a line is an object with "prompt", a text, and settings if you like.')
+                raise ConfigError('a line is an object with "prompt", a text, and any settings.')
             requests.append(Request(prompt, from_dict(SamplingConfig, values)))
         except ConfigError as error:
             raise ConfigError(f"{place}: {error}" if place else str(error)) from None
@@ -41,7 +44,7 @@ def read_requests(
 def _entries(
     prompts: Sequence[str], prompt_file: str | None, prompt_lines: str | None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Where each prompt stands, where that is worth saying, and its values."""
+    """The file and line of each prompt, if it is from a .jsonl file, and its values."""
     for prompt in prompts:
         yield "", {"prompt": read_prompt(prompt) if prompt == "-" else prompt}
     if prompt_file and prompt_file.endswith(".jsonl"):
@@ -58,7 +61,7 @@ def _entries(
 
 
 def read_prompt(path: str) -> str:
-    """The prompt that is a whole file, without the newline that ends its last line: a text may go on in a line."""
+    """Reads a prompt from a file, without its last newline, so that the text may continue in the same line."""
     return read_text(path).removesuffix("\n")
 
 
@@ -71,7 +74,7 @@ def _json_object(line: str, place: str) -> dict[str, Any]:
 
 
 def _lines(path: str) -> list[str]:
-    """The lines of a file that are not blank; a prompt may hold any character but a newline."""
+    """The lines of a file that are not blank. A prompt may contain any character but a newline."""
     lines = [line.removesuffix("\r") for line in read_text(path).split("\n") if line.strip()]
     if not lines:
         raise TextgenError(f"There is no prompt in {path}.")

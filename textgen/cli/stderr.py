@@ -1,4 +1,4 @@
-"""A standard error that may be closed, full, or read by nobody any more: no command ends because of it."""
+"""A standard error that may be closed, full or without a reader: no command fails because of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TextIO, cast
 
 
 def keep_going_without_stderr() -> None:
-    """From now on, lines that standard error does not take are lost, and nothing else is."""
+    """From now on, lines that standard error does not accept are lost, without an error."""
     _occupy_standard_descriptors()
     # It is None where it was closed before Python began.
     stream = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - open to the end
@@ -17,19 +17,19 @@ def keep_going_without_stderr() -> None:
 
 
 class Forgiving:
-    """A stream, but writing to it never fails."""
+    """A stream to which writing never fails."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Writes what can be written."""
+        """Writes as much as possible."""
         with suppress(OSError):
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Hands on what can be handed on."""
+        """Flushes as much as possible."""
         with suppress(OSError):
             self._stream.flush()
 
@@ -38,7 +38,7 @@ class Forgiving:
 
 
 def _occupy_standard_descriptors() -> None:
-    """Opens the null device where descriptor 0, 1 or 2 is closed: else one of our files would get the number.
+    """Opens the null device as descriptor 0, 1 or 2 if it is closed; otherwise a file of ours would get the number.
 
     TensorFlow writes its log to descriptor 2, whatever that is.
     """

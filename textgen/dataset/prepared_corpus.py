@@ -156,10 +156,12 @@ class PreparedCorpus:
                     "or prepare another folder."
                 )
         if tokenizer and not tokenizer.is_part_of(self.tokenizer):
+            own, other = (
+                f"{counted(each.vocab_size, 'token')}, {each.tokenizer}" for each in (self.tokenizer, tokenizer)
+            )
             raise ConfigError(
-                f"{self.folder} was prepared with another vocabulary ({self.tokenizer.vocab_size:,} tokens, "
-                f"{self.tokenizer.tokenizer}) than this one ({tokenizer.vocab_size:,} tokens, {tokenizer.tokenizer}): "
-                "prepare another folder with it."
+                f"{self.folder} was prepared with another vocabulary ({own}) than this one ({other}): prepare another "
+                "folder with it."
             )
 
     def encode_shard(self, corpus: Corpus, number: int) -> TokenData:
@@ -240,7 +242,8 @@ def _read_settings(folder: Path) -> PreparedSettings:
             raise ConfigError("documents and vocab_size must be settled.")
         _require_shards(values["shards"])
         from_dict(SplitConfig, {name: values[name] for name in ("valid_fraction", "seed")})
-        json.dumps(values, ensure_ascii=False).encode()
+        rest = {name: value for name, value in values.items() if name != "paths"}  # these need not be text
+        json.dumps(rest, ensure_ascii=False).encode()
     except (TextgenError, ValueError) as error:
         raise CorpusError(f"{path} is damaged: {str(error).rstrip('.')}. Prepare the corpus again.") from None
     return PreparedSettings(**values)

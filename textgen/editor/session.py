@@ -1,4 +1,4 @@
-"""Writing together with a model: the text, its past, and the suggestions for what comes next. No terminal."""
+"""Writing together with a model: the text, its history and its suggestions, without a terminal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,17 @@ NEWLINE = re.compile("\r\n?|\n")
 
 
 class Draft:
-    """A text in the making, and its past: each step can be undone, and done again."""
+    """A text and its history: each change can be undone and redone.
+
+    Attributes:
+        text: The text.
+
+    Example:
+        >>> draft = Draft("The")
+        >>> draft.type(" ")
+        >>> draft.undo(), draft.text, draft.undo()
+        (True, 'The', False)
+    """
 
     def __init__(self, text: str = "") -> None:
         self.text = text
@@ -31,24 +41,24 @@ class Draft:
         self._typing = False
 
     def type(self, character: str) -> None:
-        """Appends a character; those of a word are one step."""
+        """Appends a character; the characters of a word are one change."""
         if not self._typing or character.isspace():
             self._step()
         self.text += character
         self._typing = True
 
     def replace(self, text: str) -> None:
-        """Makes another text of it: one step."""
+        """Replaces the text: one change."""
         if text != self.text:
             self._step()
             self.text = text
 
     def undo(self) -> bool:
-        """Takes the last step back; False where there is none."""
+        """Undoes the last change. Returns False if there is none."""
         return self._travel(self._past, self._future)
 
     def redo(self) -> bool:
-        """Takes the last undo back; False where there is none."""
+        """Redoes the last change that was undone. Returns False if there is none."""
         return self._travel(self._future, self._past)
 
     def _step(self) -> None:
@@ -66,7 +76,7 @@ class Draft:
 
 
 class TextFile:
-    """A UTF-8 text on the disk, whose byte order mark and line endings are kept; a draft has neither."""
+    """A UTF-8 text file, whose byte order mark and line endings are preserved."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -74,9 +84,10 @@ class TextFile:
         self._newline = "\n"
 
     def read(self) -> str:
-        """The text, its lines ended by \\n; of a file that is not there yet, none.
+        """Reads the text, its lines ended by \\n; empty if the file does not exist yet.
 
-        Raises `TextgenError`, also for what would only be found out when the text is written.
+        Raises:
+            TextgenError: The file cannot be read, or could not be written later.
         """
         check_writable(self._path)
         try:
@@ -87,38 +98,47 @@ class TextFile:
             raise TextgenError(
                 f"Cannot read {self._path}: {error}. Name a UTF-8 text, or a file that is not there yet."
             ) from None
-        endings = Counter(NEWLINE.findall(text))  # where they differ, all become the commonest
+        endings = Counter(NEWLINE.findall(text))  # if they differ, the most common is used for all
         self._newline = endings.most_common(1)[0][0] if endings else "\n"
         return NEWLINE.sub("\n", text)
 
     def write(self, text: str) -> None:
-        """Writes a text as the file had it. Raises `TextgenError`."""
+        """Writes a text with the byte order mark and line endings that the file had.
+
+        Raises:
+            TextgenError: The file cannot be written.
+        """
         write_file(self._path, self._mark + text.replace("\n", self._newline).encode())
 
 
 class Cancelled(Exception):
-    """The suggestions that were being computed are no longer wanted."""
+    """The suggestions being computed are no longer wanted."""
 
 
 class CancellableModel:
     """A model whose user, in another thread, can be stopped between two steps."""
 
     def __init__(self, model: StepModel, cancelled: threading.Event) -> None:
-        """While `cancelled` is set, every step raises `Cancelled`."""
+        """Wraps a model.
+
+        Args:
+            model: The model.
+            cancelled: While this is set, every step raises `Cancelled`.
+        """
         self._model = model
         self._cancelled = cancelled
 
     def initial_state(self, batch_size: int) -> Any:
-        """The state of texts that have read nothing."""
+        """Returns the state of `batch_size` texts before their first token."""
         return self._model.initial_state(batch_size)
 
     def read(self, inputs: np.ndarray, state: Any) -> Any:
-        """inputs int32 [B, T], state before them -> state after them."""
+        """Reads tokens int32 [B, T] after a state and returns the state after them."""
         self._check()
         return self._model.read(inputs, state)
 
     def step(self, ids: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-        """ids int32 [B], state before them -> logits [B, V] of the next tokens, state after them."""
+        """Reads ids int32 [B] and returns the logits [B, V] of the next tokens and the state after."""
         self._check()
         return self._model.step(ids, state)
 
@@ -137,9 +157,16 @@ class Request(NamedTuple):
 
 
 class Session:
-    """A draft that stands in a file, with suggestions; `message` says what the last action has to say.
+    """A draft in a file, with suggestions.
 
     One thread calls all methods, except `compute`, which may run in another.
+
+    Attributes:
+        draft: The text and its history.
+        path: Its file.
+        temperature: Sampling temperature of the suggestions.
+        page: Page of the suggestions; 0 has the likeliest.
+        message: What the last action reports to the user, if anything.
     """
 
     def __init__(
@@ -167,10 +194,10 @@ class Session:
         self.draft = Draft(self._file.read())
         self.path = path
         self.temperature = temperature
-        self.page = 0  # of the suggestions; 0 has the likeliest
+        self.page = 0
         self.message = ""
         self._suggester = suggester
-        self._length = length  # of a suggestion, pieces
+        self._length = length  # of a suggestion, tokens
         self._seed = 0
         self._saved = self.draft.text
         self._known: tuple[Request | None, list[Suggestion]] = None, []  # suggestions, and what they depend on
@@ -178,38 +205,42 @@ class Session:
 
     @property
     def unsaved(self) -> bool:
-        """Whether the file lacks something of the text."""
+        """Whether the text differs from the file."""
         return self.draft.text != self._saved
 
     @property
     def request(self) -> Request:
-        """What the suggestions for the text as it stands depend on."""
+        """The request for suggestions for the present text."""
         return Request(self.draft.text, self.temperature, self.page, self._seed)
 
     def known(self) -> list[Suggestion] | None:
-        """The suggestions for the text as it stands; None if they have not been computed."""
+        """Returns the suggestions for the present text; None if they have not been computed."""
         request, found = self._known
         return found if request == self.request else None
 
     def suggestions(self) -> list[Suggestion]:
-        """The suggestions for the text as it stands, which are computed if they have to be."""
+        """Returns the suggestions for the present text, computing them if necessary."""
         known = self.known()
         return self.compute(self.start()) if known is None else known
 
     def start(self) -> Request:
-        """The request to compute next; takes a `cancel` back."""
+        """Returns the request to compute next, and withdraws a `cancel`."""
         self._cancelled.clear()
         return self.request
 
     def compute(self, request: Request) -> list[Suggestion]:
-        """Computes suggestions, perhaps in a thread, but one request at a time. Raises `Cancelled`."""
+        """Computes suggestions, in any thread, but one request at a time.
+
+        Raises:
+            Cancelled: `cancel` was called.
+        """
         text, temperature, page, seed = request
         found = self._suggester.suggest(text, length=self._length, temperature=temperature, page=page, seed=seed)
         self._known = request, found
         return found
 
     def cancel(self) -> None:
-        """Stops a `compute` in another thread as soon as it can be stopped."""
+        """Stops a `compute` in another thread at its next step."""
         self._cancelled.set()
 
     def type(self, character: str) -> None:
@@ -218,17 +249,21 @@ class Session:
         self._begin()
 
     def replace(self, text: str) -> None:
-        """Makes another text of the draft."""
+        """Replaces the text."""
         self.draft.replace(text)
         self._begin()
 
     def paste(self, text: str) -> None:
-        """Appends a text, its lines ended by \\n, but for what a terminal would take as commands."""
+        """Appends a text with lines ended by \\n, without control characters."""
         text = NEWLINE.sub("\n", text)
         self.replace(self.draft.text + "".join(c for c in text if c.isprintable() or c in "\n\t"))
 
     def take(self, number: int) -> None:
-        """Appends a suggestion; they are counted from 1."""
+        """Appends a suggestion.
+
+        Args:
+            number: Its number, from 1.
+        """
         suggestions = self.suggestions()
         if number <= len(suggestions):
             self.replace(self.draft.text + suggestions[number - 1].text)
@@ -236,44 +271,44 @@ class Session:
             self.message = f"There is no suggestion {number}. For a digit press ^V before it."
 
     def delete_character(self) -> None:
-        """Takes away the last character and the accents on it."""
+        """Deletes the last character with its combining accents."""
         text = self.draft.text
         while text and unicodedata.combining(text[-1]):
             text = text[:-1]
         self.replace(text[:-1])
 
     def delete_word(self) -> None:
-        """Takes away the last word, or the space at the end of the last line."""
+        """Deletes the last word, or the newlines at the end."""
         line = self.draft.text.rstrip(" ")
         kept = line.rstrip("\n") if line.endswith("\n") else line[: max(line.rfind(" "), line.rfind("\n")) + 1]
         self.replace(kept)
 
     def undo(self) -> None:
-        """Takes the last step back."""
+        """Undoes the last change."""
         if not self.draft.undo():
             self.message = "There is nothing to undo."
         self._begin()
 
     def redo(self) -> None:
-        """Takes the last undo back."""
+        """Redoes the last change that was undone."""
         if not self.draft.redo():
             self.message = "There is nothing to redo."
         self._begin()
 
     def redraw(self) -> None:
-        """Lets the suggestions go on in another way after their first pieces."""
+        """Draws the suggestions again, with the same first tokens."""
         self._seed += 1
 
     def turn(self, pages: int) -> None:
-        """Shows suggestions that begin with less likely pieces, or with likelier ones again."""
+        """Turns the pages of the suggestions; later pages begin with less likely tokens."""
         self.page = max(0, self.page + pages)
 
     def warm(self, step: float) -> None:
-        """Changes the temperature."""
+        """Changes the temperature by `step`."""
         self.temperature = min(HIGHEST, max(0.0, round(self.temperature + step, 1)))
 
     def save(self) -> None:
-        """Writes the text to the file, unless it stands there."""
+        """Writes the text to the file if it has changed."""
         if self.unsaved:
             try:
                 self._file.write(self.draft.text)
@@ -284,5 +319,5 @@ class Session:
         self.message = f"Saved in {self.path}." if self.path.exists() else "Nothing was written."
 
     def _begin(self) -> None:
-        """After a change of the text the likeliest suggestions come first again."""
+        """Shows the likeliest suggestions first again, after a change of the text."""
         self.page = self._seed = 0

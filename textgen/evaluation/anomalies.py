@@ -1,10 +1,10 @@
-"""A text without an end, such as a log: each line is scored as it comes, and those that surprise stand out.
+"""An endless text, such as a log: each line is scored as it arrives, and unusual lines are flagged.
 
-The lines are one stream that the model reads as it read its corpus, so that a line is judged by what came before
-it. Memory does not grow with the stream. What is usual may change with time; a line is compared with the last
-lines only, by a measure that a few odd ones among them do not move: how many times their median absolute
-deviation it lies above their median, scaled so that for normal values it counts standard deviations (the
-modified z-score of Iglewicz & Hoaglin 1993, How to Detect and Handle Outliers, who take 3.5 for the limit).
+The lines form one stream, which the model reads as it read its training text, so a line is scored in the context of the
+lines before it. Memory does not grow with the stream. What is usual may change over time, so a line is compared with
+the most recent lines only, by a measure that a few unusual lines among them do not shift: how many median absolute
+deviations it lies above their median, scaled so that it counts standard deviations for normal values (the modified
+z-score of Iglewicz & Hoaglin 1993, How to Detect and Handle Outliers, who propose 3.5 as the limit).
 """
 
 from __future__ import annotations
@@ -26,36 +26,50 @@ from textgen.evaluation.scoring import Scorer
 
 LINE_BYTES = 1 << 16  # a longer line counts as several
 POLL_SECONDS = 0.2  # between looks at a file that has not grown
-THRESHOLD = 3.5  # deviations above the median, from which on a line surprises
+THRESHOLD = 3.5  # deviations above the median, from which on a line is flagged
 WINDOW = 1000  # lines that a line is compared with
-WARM_UP = 30  # lines before anything can surprise
-MIN_DEVIATION = 0.05  # bits a character; lines that are all alike make everything else look far away
+WARM_UP = 30  # lines before any can be flagged
+MIN_DEVIATION = 0.05  # bits per character, so that after identical lines not every other line is flagged
 
 
 @dataclass(frozen=True)
 class LineScore:
-    """One line of a stream."""
+    """The score of one line of a stream.
 
-    line: int  # its number, from 1
+    Attributes:
+        line: Its number, from 1.
+        text: The line, without its end.
+        bits_per_character: Its surprisal per character; the end counts as a character.
+        deviation: Deviations above the median of the lines before it; None while there are too few of them.
+        flagged: Whether the line is unusual.
+    """
+
+    line: int
     text: str
-    bits_per_character: float  # its end counts as a character
-    deviation: float | None  # from the lines before it, in deviations; None while there are too few of them
-    flagged: bool  # whether it surprises
+    bits_per_character: float
+    deviation: float | None
+    flagged: bool
 
     @property
     def bits(self) -> float:
-        """The surprisal of the whole line."""
+        """The surprisal of the whole line in bits."""
         return self.bits_per_character * (len(self.text) + 1)
 
 
 class Deviations:
-    """How far each value lies above the last ones."""
+    """How far each value lies above the most recent values.
+
+    Example:
+        >>> deviations = Deviations()
+        >>> [deviations.next(1.0) for _ in range(WARM_UP)][-1], round(deviations.next(1.5))
+        (None, 10)
+    """
 
     def __init__(self, window: int = WINDOW) -> None:
         self._values: deque[float] = deque(maxlen=window)
 
     def next(self, value: float) -> float | None:
-        """The deviation of `value` from the values before it, which it then joins; None for the first ones."""
+        """Appends a value and returns its deviation from those before it; None for the first ones."""
         deviation = None
         if len(self._values) >= WARM_UP:
             values = np.array(self._values)
@@ -75,18 +89,29 @@ def follow(
     window: int = WINDOW,
     label: str | None = None,
 ) -> Iterator[LineScore]:
-    """Scores lines one after the other, for as long as they come. Blank lines are read, but have no score.
+    """Scores lines one after another as they arrive. Blank lines are read but not scored.
 
-    `documents` says what the model takes for a document, one of `textgen.corpus.config.DOCUMENT_MODES`: after a line
-    stands the end of a document or a newline. Lines more than `threshold` deviations above the median of the last
-    `window` lines are flagged. All are lines of documents with the `label`, or without one.
+    Args:
+        scorer: Scores tokens.
+        lines: The lines, without their ends.
+        documents: What the model was trained to see as a document, one of `textgen.corpus.config.DOCUMENT_MODES`: it
+            decides whether a line is followed by the end of a document or by a newline.
+        threshold: Deviations above the median from which on a line is flagged.
+        window: Number of earlier lines that a line is compared with.
+        label: The label of all documents.
+
+    Yields:
+        The score of each line that is not blank.
+
+    Raises:
+        ConfigError: The model does not know the label.
     """
     tokenizer = scorer.tokenizer
     opening = tokenizer.opening(label)
     newline = tokenizer.encode("\n")
     before, state = tokenizer.eos_id, scorer.model.initial_state(1)
     deviations = Deviations(window)
-    inside = False  # a block, the next line of which begins with the newline that ends the one before
+    inside = False  # a block, whose next line begins with the newline that ends the one before
     for number, line in enumerate(lines, 1):
         blank = not line or line.isspace()
         if documents == "file":
@@ -110,18 +135,29 @@ def follow(
 
 
 def stream_lines(stream: BinaryIO, encoding: str = "utf-8") -> Iterator[str]:
-    """The lines of a stream up to its end, each as soon as it is there; bytes not in its encoding become U+FFFD.
+    """Yields the lines of a stream up to its end, each as soon as it is complete.
 
-    Raises `CorpusError` for an encoding whose lines do not end with the byte 10.
+    Args:
+        stream: The stream.
+        encoding: Its encoding; bytes that are not valid in it become U+FFFD.
+
+    Raises:
+        CorpusError: In this encoding lines do not end with the byte 10.
     """
     return _decoded(iter(lambda: stream.readline(LINE_BYTES), b""), encoding)
 
 
 def file_lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:
-    """The lines of a file from its beginning, and then what is appended, without end.
+    """Yields the lines of a file from its beginning, then what is appended, without end.
 
-    A file that is replaced or shortened, as logs are, is read again from its beginning. Raises `CorpusError`
-    where it cannot be read, and as `stream_lines` does.
+    A file that is replaced or truncated, as logs are, is read again from its beginning.
+
+    Args:
+        path: The file.
+        encoding: Its encoding; bytes that are not valid in it become U+FFFD.
+
+    Raises:
+        CorpusError: The file cannot be read, or in this encoding lines do not end with the byte 10.
     """
     return _decoded(_appended(path), encoding)
 

@@ -1,7 +1,8 @@
-"""How a network does inside while it trains: how far its gates are open, how full its memories are, how it moves.
+"""The inside of a network during training: gates, cell states, sizes of weights and updates.
 
-All of it in NumPy, on copies of the weights: nothing here changes or slows the network that trains. Gates and memories
-are those that the equations of `textgen.model.reference` give on a little held-out text, read from an empty memory.
+All of it is computed in NumPy on copies of the weights, so the network in training is neither changed nor slowed down.
+Gates and cell states are those of the equations in `textgen.model.reference` on a little held-out text, read from the
+initial state.
 """
 
 from __future__ import annotations
@@ -16,33 +17,43 @@ from textgen.model.config import BACKWARD, ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.reference import PLAIN, Array, Stack, Weights, initial_state, stack_forward, stack_of
 
-CLOSED, OPEN = 0.1, 0.9  # a gate below or above hardly learns: the slope of the sigmoid is less than 0.09
-ROWS, STEPS = 4, 64  # of held-out text that is looked at, at most
+CLOSED, OPEN = 0.1, 0.9  # a gate below or above hardly learns: the sigmoid's slope is less than 0.09
+ROWS, STEPS = 4, 64  # of held-out text, at most
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The inside of a network at one moment."""
+    """Gates and cell states of a network at one moment.
 
-    gates: dict[str, Array]  # "lstm_0/f" -> what the gate was, [T, B, H]
-    cell_norms: dict[str, float]  # "lstm_0" -> length of the memory after the text, mean over rows
+    Attributes:
+        gates: Values of each gate, such as "lstm_0/f", [T, B, H].
+        cell_norms: Norm of the cell state of each layer, such as "lstm_0", after the text, mean over rows.
+    """
+
+    gates: dict[str, Array]
+    cell_norms: dict[str, float]
 
     @property
     def closed(self) -> dict[str, float]:
-        """Share of each gate that is below 0.1."""
+        """Fraction of each gate's values below 0.1."""
         return {name: float(np.mean(values < CLOSED)) for name, values in self.gates.items()}
 
     @property
     def open(self) -> dict[str, float]:
-        """Share of each gate that is above 0.9."""
+        """Fraction of each gate's values above 0.9."""
         return {name: float(np.mean(values > OPEN)) for name, values in self.gates.items()}
 
 
 def diagnose(weights: Weights, inputs: Array, stack: Stack = PLAIN) -> Diagnosis:
-    """Reads inputs int32 [B, T] with `weights`, named as in saved models.
+    """Reads a text and records gates and cell states.
 
-    The gates are i, f and o of an LSTM and its kin, z and r of a GRU; a plain network has none. The memory is c, or
-    h in cells without one.
+    Gates are i, f and o of an LSTM and its variants, z and r of a GRU; a plain recurrent network has none. The cell
+    state is c, or h in cells without one.
+
+    Args:
+        weights: Weights of one direction, named as in saved models.
+        inputs: Token ids, int32 [B, T].
+        stack: The cell and the structure of the layers.
     """
     stack = stack._replace(attention=0)  # it stands above the layers, and changes nothing in them
     state = initial_state(weights, len(inputs), stack)
@@ -57,7 +68,7 @@ def diagnose(weights: Weights, inputs: Array, stack: Stack = PLAIN) -> Diagnosis
 
 
 def diagnose_directions(config: ModelConfig, weights: Weights, inputs: Array) -> Diagnosis:
-    """The same for each direction in which a network reads; backward, it reads the inputs from their ends."""
+    """Does the same for each direction of a network; the backward one reads the inputs from their ends."""
     together = Diagnosis({}, {})
     for direction in config.directions:
         prefix = BACKWARD if direction != config.directions[0] else ""
@@ -69,21 +80,21 @@ def diagnose_directions(config: ModelConfig, weights: Weights, inputs: Array) ->
 
 
 def window(stream: TokenStream, rows: int = ROWS, steps: int = STEPS) -> Array:
-    """Stretches of a stream from its beginning to its end: ids int32 [rows, steps], fewer where it is short."""
+    """Returns stretches spread evenly over a stream: ids int32 [rows, steps], fewer if the stream is short."""
     steps = min(steps, len(stream))
     starts = np.unique(np.linspace(0, len(stream) - steps, rows).astype(int))
     return np.stack([stream.read(start, start + steps) for start in starts.tolist()])
 
 
 def norms(weights: Mapping[str, Array]) -> dict[str, float]:
-    """Length of each weight."""
+    """Returns the norm of each weight."""
     return {name: float(np.linalg.norm(weight)) for name, weight in weights.items()}
 
 
 def update_ratios(before: Mapping[str, Array], after: Mapping[str, Array]) -> dict[str, float]:
-    """Length of each weight's update as a share of the weight's own; weights that were all 0 have none.
+    """Returns the norm of each weight's update divided by that of the weight; weights that were all 0 are left out.
 
-    About 0.001 is usual; much more is restless, much less stands still.
+    About 0.001 is usual; much more means unstable training, much less means that the weight hardly learns.
     """
     lengths = norms(before)
     updates = norms({name: after[name] - before[name] for name in before})

@@ -1,21 +1,21 @@
-"""Dynamic evaluation: a model that learns from each window of a text, once it has said how likely that was.
+"""Dynamic evaluation: a model that learns from each window of a text after predicting it.
 
 Krause, Kahembwe, Murray & Renals 2018, arXiv:1709.07432, with plain gradient descent. After each window
 
     w += -learning_rate * g + decay * (trained - w)
 
-where g is the gradient of the window's mean loss in nats, shortened to `dynamic_clip_norm` if it is longer. The decay
-lets go of what was learned long ago. The trained weights are kept, and `restore` puts them back bit for bit.
+where g is the gradient of the window's mean loss in nats, clipped to the norm `dynamic_clip_norm`. The decay forgets
+what was learned long ago. The trained weights are kept, and `restore` puts them back bit for bit.
 
-With `dynamic_rms` each weight has a step of its own, longer where gradients are small, and is drawn back the more
-the larger they are (their section 4.2):
+With `dynamic_rms` each weight has a step size of its own, larger where its gradients are small, and decays faster the
+larger they are (section 4.2 of the paper):
 
     r = root of the mean of g^2 over all windows so far     s = r / (root of the mean of r^2 over all weights)
     w += -learning_rate * g / (s + 0.01) + min(1, decay * s) * (trained - w)
 
-They take the mean over the training text, which need not be there any more when a saved model is asked; here it is
-that of the text that is read, so the first steps are uncertain. s^2 is 1 on average, so a step is about as long as
-without it; longer ones pay, though: where a learning rate of 0.1 to 0.2 is best without it, 0.4 is with it.
+The paper takes the mean over the training text, which may not be available with a saved model; here it is taken over
+the text read so far, so the first steps are imprecise. s^2 is 1 on average, so steps are about as long as without it,
+but longer ones pay: the best learning rate is 0.1 to 0.2 without it, and 0.4 with it.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from textgen.dataset.token_stream import TokenStream
 from textgen.evaluation.config import DynamicConfig
 from textgen.model.language_model import LanguageModel
 
-LEAST_SCALE = 0.01  # added to s: a weight whose gradients were small so far does not leap
+LEAST_SCALE = 0.01  # added to s, so that weights with small gradients do not take huge steps
 
 
 class Learner:
-    """Changes the weights of a model by what it reads, until they are restored."""
+    """Changes the weights of a model by the text it reads, until they are restored."""
 
     def __init__(self, model: LanguageModel, config: DynamicConfig) -> None:
         self._model = model
@@ -43,18 +43,25 @@ class Learner:
         self._trained = [tf.constant(weight.numpy()) for weight in self._weights]
         rms = config.dynamic_rms
         self._squares = [tf.Variable(tf.zeros_like(trained), trainable=False) for trained in self._trained if rms]
-        self._windows = tf.Variable(0.0, trainable=False)  # whose gradients these squares are the sum of
+        self._windows = tf.Variable(0.0, trainable=False)  # over which the squares are summed
         self._compiled = tf.function(self._read, autograph=False)
 
     def read(self, inputs: np.ndarray, targets: np.ndarray, state: Any) -> tuple[tf.Tensor, tf.Tensor, Any]:
-        """A window: inputs, targets int32 [B, T], state before them -> nats [B, T], features [B, T, E], state after.
+        """Reads a window and then learns from it.
 
-        All of these are by the weights before the window; then they change.
+        Args:
+            inputs: Token ids, int32 [B, T].
+            targets: The token after each, int32 [B, T].
+            state: The state before the inputs.
+
+        Returns:
+            The loss of each target in nats [B, T], the inputs of the output layer [B, T, E], and the state after; all
+            computed with the weights before the window.
         """
         return self._compiled(inputs, targets, state)
 
     def learn(self, stream: TokenStream) -> None:
-        """Reads a stream from its beginning to its end."""
+        """Reads a stream from beginning to end."""
         window, direction = min(self._config.dynamic_window, len(stream)), self._model.config.direction
         batches = Batches(stream, 1, window, self._model.pad_id, direction=direction)
         state = self._model.initial_state(1)
@@ -87,7 +94,7 @@ class Learner:
         return nats, features, state
 
     def _scales(self, gradients: list[tf.Tensor]) -> list[tf.Tensor | None]:
-        """s of each weight, once these gradients are counted; None where all weights step alike."""
+        """s of each weight after these gradients; None if all weights have the same step size."""
         if not self._squares:
             return [None] * len(gradients)
         windows = self._windows.assign_add(1.0)

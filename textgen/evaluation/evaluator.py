@@ -1,11 +1,11 @@
-"""How well a model predicts a text: nats a token, bits a byte, perplexity a token and a word.
+"""How well a model predicts a text: nats per token, bits per byte, perplexity per token and per word.
 
-Nats a token depend on the tokenizer; bits a byte do not, so they compare models with different vocabularies.
-Perplexity a word is exp(total nats / words), where the end of each document counts as a word.
+Nats per token depend on the tokenizer; bits per byte do not, so they compare models with different vocabularies.
+Perplexity per word is exp(total nats / words), where the end of each document counts as a word.
 
-A vocabulary of words has one piece for all that it does not know, and loses white space. So that a model does not score
-better the less it says, bits a byte and perplexity a word contain what it costs to spell the unknown words (see
-`textgen.tokenizer.spelling`), and white space that is lost is none of the bytes.
+A word vocabulary has one token for all unknown words, and loses white space. So that a small vocabulary does not score
+better for predicting less, bits per byte and perplexity per word include the cost of spelling the unknown words (see
+`textgen.tokenizer.spelling`), and lost white space does not count as bytes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from textgen.model.sharding import join_states, shard_rows
 from textgen.tokenizer.spelling import NAT
 
 ROWS = 32  # streams scored side by side, at most
-ROW_TOKENS = 4096  # at least: the first tokens of a row lack what stands before them
+ROW_TOKENS = 4096  # tokens in a row, at least: the first tokens of a row lack their context
 WINDOW = 64  # T
 
 Losses = Callable[[np.ndarray, np.ndarray, Any], tuple[tf.Tensor, tf.Tensor, Any]]  # see `_compiled_losses`
@@ -39,7 +39,20 @@ Losses = Callable[[np.ndarray, np.ndarray, Any], tuple[tf.Tensor, tf.Tensor, Any
 
 @dataclass(frozen=True)
 class Scores:
-    """How well a text was predicted; the names are those of `textgen evaluate --json`."""
+    """How well a text was predicted; the names are those of `textgen evaluate --json`.
+
+    Attributes:
+        nats_per_token: Mean loss per token.
+        bits_per_byte: Loss in bits per byte of text.
+        perplexity_per_token: exp(nats_per_token).
+        perplexity_per_word: exp(nats per word).
+        tokens: Tokens scored.
+        bytes: Bytes of text scored.
+        words: Words scored, and ends of documents.
+        unknown_words: Of the words, those that a word vocabulary does not know; None if there are none.
+        backward_nats_per_token: Mean loss of the backward network of a model of both directions, whose other scores are
+            the forward network's.
+    """
 
     nats_per_token: float
     bits_per_byte: float
@@ -48,16 +61,16 @@ class Scores:
     tokens: int
     bytes: int
     words: int
-    unknown_words: int | None = None  # of the words, where the vocabulary has words; their spelling is charged
-    backward_nats_per_token: float | None = None  # of a network of both directions, whose other scores are forward's
+    unknown_words: int | None = None
+    backward_nats_per_token: float | None = None
 
     def to_dict(self) -> dict[str, float]:
-        """The scores that there are, by name."""
+        """Returns the scores that are not None, by name."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 class Evaluator:
-    """Scores token streams with a model, or with several; compiled once, whatever the number of calls."""
+    """Scores token streams with one model or with several. It is compiled once, whatever the number of calls."""
 
     def __init__(
         self,
@@ -66,11 +79,20 @@ class Evaluator:
         dynamic: DynamicConfig | None = None,
         beside: Sequence[LanguageModel] = (),
     ) -> None:
-        """With a `cache`, or `dynamic` evaluation, a stream is read as one row, so that all that came counts.
+        """Makes an evaluator.
 
-        With models `beside` the first, of the same vocabulary, a piece has the mean of the probabilities that all
-        give it, each with a cache and weights of its own. Raises `ConfigError` for any of this and a network of both
-        directions: score its forward part, `ModelFolder.network("forward")`.
+        With a cache or dynamic evaluation a stream is read as one row, so that all earlier text counts.
+
+        Args:
+            model: The network.
+            cache: Settings of a neural cache.
+            dynamic: Settings of dynamic evaluation.
+            beside: Networks with the same vocabulary. The probability of a token is then the mean over all networks,
+                each with a cache and weights of its own.
+
+        Raises:
+            ConfigError: Any of these is combined with a network of both directions. Score its forward part,
+                `ModelFolder.network("forward")`.
         """
         if (cache or dynamic or beside) and model.config.direction == "both":
             raise ConfigError("A cache, dynamic evaluation and means of models are for one direction, not for both.")
@@ -83,9 +105,14 @@ class Evaluator:
         self._window = dynamic.dynamic_window if dynamic else WINDOW
 
     def nats(self, stream: TokenStream, max_tokens: int | None = None) -> tuple[float, int]:
-        """Total nats of a stream, or of about `max_tokens` spread over it, and how many tokens they are of.
+        """Scores a stream.
 
-        What dynamic evaluation has learned is forgotten at the end. Of both directions, these are forward's.
+        Args:
+            stream: The tokens.
+            max_tokens: Score about this many tokens, spread over the stream; all by default.
+
+        Returns:
+            Total loss in nats, and how many tokens it is of. Of both directions, the forward network counts.
         """
         totals, tokens = self._totals(stream, max_tokens)
         return totals[0], tokens
@@ -117,7 +144,7 @@ class Evaluator:
         return totals, tokens
 
     def scores(self, stream: TokenStream, max_tokens: int | None = None) -> Scores:
-        """All scores; with `max_tokens` they are estimated from a part of the stream."""
+        """Returns all scores of a stream; with `max_tokens` they are estimated from part of it."""
         (nats, *backward), tokens = self._totals(stream, max_tokens)
         share = tokens / int(stream.counts.sum())
         text = stream.summary
@@ -137,9 +164,9 @@ class Evaluator:
 
 
 def nats_without_attention(model: LanguageModel, stream: TokenStream) -> float:
-    """Nats a token of a stream when attention adds nothing: what a model that has it leans on it.
+    """Returns the loss in nats per token if the attention head adds nothing: how much the model relies on it.
 
-    A network that is trained without it does better than that. The model is as before afterwards.
+    A network trained without attention does better than that. The model is unchanged afterwards.
     """
     output = model.named_weights()["attention/output"]
     learned = output.numpy()
@@ -151,7 +178,7 @@ def nats_without_attention(model: LanguageModel, stream: TokenStream) -> float:
 
 
 class Reader:
-    """A model on its way through the rows of a stream: what it remembers of them."""
+    """A model on its way through the rows of a stream: its state and its cache."""
 
     def __init__(self, model: LanguageModel, losses: Losses, rows: int, cache: NeuralCache | None) -> None:
         self._losses = losses
@@ -160,7 +187,15 @@ class Reader:
         self._memory: Any = cache.initial_memory(rows, model.config.embedding_dim) if cache else None
 
     def read(self, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """The next window: inputs, targets int32 [B, T] -> nats [B, T]; those of padding say nothing."""
+        """Reads the next window.
+
+        Args:
+            inputs: Token ids, int32 [B, T].
+            targets: The token after each, int32 [B, T].
+
+        Returns:
+            The loss of each target, nats [B, T]; undefined for padding.
+        """
         losses, features, self._state = self._losses(inputs, targets, self._state)
         nats = losses.numpy()
         if self._cache:
@@ -170,7 +205,18 @@ class Reader:
 
 
 def mean_losses(nats: Sequence[np.ndarray]) -> np.ndarray:
-    """The nats of each of several models, of one shape -> those of the mean of their probabilities, float64."""
+    """Returns the losses of the mean of several models' probabilities.
+
+    Args:
+        nats: The losses of each model, arrays of one shape.
+
+    Returns:
+        Float64, of that shape.
+
+    Example:
+        >>> float(mean_losses([np.array([0.0]), np.array([np.inf])])[0]) == math.log(2)
+        True
+    """
     log_p = -np.stack(nats).astype(np.float64)
     return np.log(len(nats)) - np.logaddexp.reduce(log_p, axis=0)
 

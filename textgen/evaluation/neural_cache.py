@@ -1,12 +1,12 @@
-"""The neural cache: what came lately where the network was in a like state becomes likelier.
+"""The neural cache: tokens that came recently after a similar state of the network become likelier.
 
-Grave, Joulin & Usunier 2017, arXiv:1612.04426. h_t is what the output layer reads after the piece x_t (in the paper
-the last hidden layer). The last N pairs (h_i, x_{i+1}), N the `cache_window`, are a second model:
+Grave, Joulin & Usunier 2017, arXiv:1612.04426. h_t is the input of the output layer after the token x_t (in the paper
+the last hidden layer). The last N pairs (h_i, x_{i+1}), where N is `cache_window`, form a second model:
 
     p_cache(w) = sum of exp(theta * h_t . h_i) over i from t-N to t-1 where x_{i+1} = w, divided by that over all i
     p(w)       = (1 - lambda) * p_network(w) + lambda * p_cache(w)
 
-Before the second piece there is no pair, and p = p_network. Nothing is learned, and no more than N pairs are kept.
+Before the second token there is no pair, and p = p_network. Nothing is learned, and at most N pairs are kept.
 """
 
 from __future__ import annotations
@@ -17,38 +17,49 @@ import numpy as np
 
 from textgen.evaluation.config import CacheConfig
 
-Memory = tuple[np.ndarray, np.ndarray]  # h after each of the last N pieces [B, N, E]; those pieces [B, N], -1 for none
+Memory = tuple[np.ndarray, np.ndarray]  # h after each of the last N tokens [B, N, E]; the tokens [B, N], -1 for none
 State = tuple[Any, Memory]  # of the network and of the cache
 
 
 class Network(Protocol):
-    """A model that a cache can go with: `textgen.model.numpy_model.NumpyModel`."""
+    """A model that can be combined with a cache: `textgen.model.numpy_model.NumpyModel`."""
 
     embedding_dim: int
 
     def initial_state(self, batch_size: int) -> Any:
-        """The state of texts that have read nothing."""
+        """Returns the state of `batch_size` texts before their first token."""
 
     def features(self, inputs: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-        """inputs int32 [B, T], state before them -> what the output layer reads, [B, T, E], state after them."""
+        """Reads inputs int32 [B, T] and returns the inputs of the output layer [B, T, E] and the state after."""
 
     def logits(self, features: np.ndarray) -> np.ndarray:
-        """features [..., E] -> logits [..., V] of the next pieces."""
+        """Returns the logits [..., V] of the next tokens for features [..., E]."""
 
 
 class NeuralCache:
-    """The mathematics of the cache; what it remembers of B texts goes in and out, and is never changed in place."""
+    """The computations of the cache. Its memory of B texts is passed in and out, and never changed in place."""
 
     def __init__(self, config: CacheConfig) -> None:
         self._config = config
 
     def initial_memory(self, batch_size: int, width: int) -> Memory:
-        """That of B texts that have read nothing; `width` is E."""
+        """Returns the memory of texts before their first token.
+
+        Args:
+            batch_size: Number of texts, B.
+            width: Size of the output layer's input, E.
+        """
         size = self._config.cache_window
         return np.zeros((batch_size, size, width), np.float32), np.full((batch_size, size), -1, np.int32)
 
     def remember(self, memory: Memory, inputs: np.ndarray, features: np.ndarray) -> Memory:
-        """Memory after pieces `inputs` int32 [B, T], after which the output layer read `features` [B, T, E]."""
+        """Returns the memory after more tokens.
+
+        Args:
+            memory: The memory before them.
+            inputs: Token ids, int32 [B, T].
+            features: The inputs of the output layer after each, [B, T, E].
+        """
         keys, ids = (
             np.concatenate([before, more], axis=1) for before, more in zip(memory, (features, inputs), strict=True)
         )
@@ -58,15 +69,33 @@ class NeuralCache:
     def token_losses(
         self, memory: Memory, inputs: np.ndarray, features: np.ndarray, targets: np.ndarray, nats: np.ndarray
     ) -> np.ndarray:
-        """nats [B, T] of each target by the network alone -> by both; `memory` is that before the inputs [B, T]."""
+        """Mixes the cache into the losses of a network.
+
+        Args:
+            memory: The memory before the inputs.
+            inputs: Token ids, int32 [B, T].
+            features: The inputs of the output layer after each, [B, T, E].
+            targets: The token after each, int32 [B, T].
+            nats: The loss of each target under the network alone, [B, T].
+
+        Returns:
+            The loss of each target under both, nats [B, T].
+        """
         weights, followers = self._attend(memory, inputs, features)
         p_cache = np.where(followers[:, None] == targets[:, :, None], weights, 0.0).sum(axis=-1)  # [B, T]
         return -self._mix(-nats.astype(np.float64), p_cache, weights)
 
     def log_probs(self, memory: Memory, ids: np.ndarray, features: np.ndarray, logits: np.ndarray) -> np.ndarray:
-        """logits [B, V] of the network -> log probabilities of both, nats [B, V].
+        """Mixes the cache into the logits of a network.
 
-        `memory` is that before the ids [B], after which the output layer read `features` [B, E].
+        Args:
+            memory: The memory before the ids.
+            ids: The newest tokens, int32 [B].
+            features: The inputs of the output layer after them, [B, E].
+            logits: The logits of the next tokens, [B, V].
+
+        Returns:
+            Log probabilities under both, nats [B, V].
         """
         weights, followers = self._attend(memory, ids[:, None], features[:, None])
         p_cache = np.zeros(logits.shape)
@@ -76,9 +105,9 @@ class NeuralCache:
         return self._mix(log_p, p_cache, weights).astype(np.float32)
 
     def _attend(self, memory: Memory, inputs: np.ndarray, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """How much each pair counts after each of T pieces, [B, T, N + T - 1], and the piece of each pair.
+        """The weight of each pair after each of T tokens, [B, T, N + T - 1], and the token of each pair.
 
-        The weights of a step sum to 1, or are all 0 where there is no pair.
+        The weights of a step sum to 1, or are all 0 if there is no pair.
         """
         size, steps = self._config.cache_window, inputs.shape[1]
         keys = np.concatenate([memory[0], features[:, :-1]], axis=1)  # [B, N + T - 1, E], h_i
@@ -91,7 +120,7 @@ class NeuralCache:
         return weights / np.maximum(weights.sum(axis=-1, keepdims=True), 1.0), ids[:, 1:]
 
     def _mix(self, log_p: np.ndarray, p_cache: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Log probabilities of the network and probabilities of the cache -> log probabilities, nats."""
+        """Mixes log probabilities of the network with probabilities of the cache; returns log probabilities in nats."""
         share = self._config.cache_lambda * weights.any(axis=-1)  # [B, T]
         share = share.reshape(log_p.shape[0], -1)  # beside [B, T] or [B, V], where T = 1
         with np.errstate(divide="ignore"):  # the logarithm of 0 is what it should be

@@ -1,9 +1,9 @@
-"""How probable a model finds a text: log probability, surprisal of each piece, perplexity, bits a byte.
+"""How probable a model finds a text: log probability, surprisal of each token, perplexity, bits per byte.
 
-A text is scored as `textgen.evaluation.evaluator` scores a document: it opens after the end of another and is closed by
-an end of its own. Log probabilities are in nats; a surprisal is -log2 p(piece | all before it), in bits. That of a word
-which a vocabulary of words does not know contains what it costs to spell it (see `textgen.tokenizer.spelling`), as do
-log probability and bits a byte; nats and perplexity a token are of the pieces alone.
+A text is scored as `textgen.evaluation.evaluator` scores a document: after the end of another document, and closed by
+an end of its own. Log probabilities are in nats; a surprisal is -log2 p(token | all before it), in bits. The surprisal
+of a word that a word vocabulary does not know includes the cost of spelling it (see `textgen.tokenizer.spelling`), and
+so do log probability and bits per byte; nats and perplexity per token count tokens only.
 """
 
 from __future__ import annotations
@@ -19,46 +19,67 @@ from textgen.tokenizer.spelling import NAT
 from textgen.tokenizer.tokenizer import Tokenizer
 
 BATCH = 32  # texts scored side by side
-AHEAD_TEXTS = 512  # read before they are sorted into batches of like length ...
-AHEAD_CHARACTERS = 1 << 20  # ... unless they are long
-WINDOW_LOGITS = 1 << 23  # at once, B * T * V
+AHEAD_TEXTS = 512  # texts read before they are sorted into batches of similar length ...
+AHEAD_CHARACTERS = 1 << 20  # ... or fewer if they have this many characters
+WINDOW_LOGITS = 1 << 23  # logits computed at once, B * T * V
 
 
 class Model(Protocol):
-    """A model, as far as scoring goes: `textgen.model.numpy_model.NumpyModel`."""
+    """A network of one direction: `textgen.model.numpy_model.NumpyModel`."""
 
     def initial_state(self, batch_size: int) -> Any:
-        """The state of texts that have read nothing."""
+        """Returns the state of `batch_size` texts before their first token."""
 
     def token_losses(self, inputs: np.ndarray, targets: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-        """inputs, targets int32 [B, T], state before them -> nats [B, T] of each target, state after them."""
+        """Reads tokens and scores the next ones.
+
+        Args:
+            inputs: Token ids, int32 [B, T].
+            targets: The token after each, int32 [B, T].
+            state: The state before the inputs, a nest of arrays [B, ...].
+
+        Returns:
+            The loss of each target, nats [B, T], and the state after the inputs.
+        """
 
 
 @dataclass(frozen=True)
 class Score:
-    """How well some text was predicted. Scores add up."""
+    """How well some text was predicted. Scores can be added.
+
+    Attributes:
+        nats: Total loss, including the cost of spelling unknown words.
+        tokens: Number of tokens, including the end of each document.
+        bytes: Bytes of UTF-8 text, without white space that the vocabulary loses.
+        unknown_words: Words that a word vocabulary does not know.
+        spelling: The part of `nats` that spelling them costs.
+
+    Example:
+        >>> (Score(nats=2.0, tokens=2) + Score(nats=4.0, tokens=1)).nats_per_token
+        2.0
+    """
 
     nats: float = 0.0
-    tokens: int = 0  # the end of each document included
-    bytes: int = 0  # of text, in UTF-8, without white space that the vocabulary loses
-    unknown_words: int = 0  # of a vocabulary of words
-    spelling: float = 0.0  # of the nats, those for spelling them
+    tokens: int = 0
+    bytes: int = 0
+    unknown_words: int = 0
+    spelling: float = 0.0
 
     def __add__(self, other: Score) -> Score:
         return Score(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
 
     @property
     def nats_per_token(self) -> float:
-        """Depends on the vocabulary, as perplexity does; 0 where there is no token."""
+        """Mean loss in nats per token, without spelling; depends on the vocabulary. 0 if there are no tokens."""
         return (self.nats - self.spelling) / max(self.tokens, 1)
 
     @property
     def bits_per_byte(self) -> float:
-        """Compares models with different vocabularies."""
+        """Loss in bits per byte of text; comparable between vocabularies."""
         return self.nats / math.log(2) / max(self.bytes, 1)
 
     def to_dict(self) -> dict[str, float]:
-        """The scores under the names of `textgen score --json`."""
+        """Returns the scores under the names of `textgen score --json`."""
         return {
             "log_probability": -self.nats,
             "nats_per_token": self.nats_per_token,
@@ -72,13 +93,22 @@ class Score:
 
 @dataclass(frozen=True)
 class TextScore:
-    """One text, piece by piece."""
+    """The score of one text, token by token.
+
+    Attributes:
+        text: The text.
+        ids: Its tokens in reading order. If the end of the document is scored, it comes last, or first if the network
+            reads backward.
+        surprisal: Surprisal of each token in bits, float64 [N].
+        spelling: The part of these bits that spelling costs, for each unknown word.
+        lost_bytes: Bytes of white space that the vocabulary loses.
+    """
 
     text: str
-    ids: tuple[int, ...]  # of the pieces, and where it counts the end of the document: last, but first read backward
-    surprisal: np.ndarray  # bits, float64, one for each id
-    spelling: tuple[float, ...] = ()  # of these bits, those for spelling each unknown word
-    lost_bytes: int = 0  # of white space that the vocabulary loses
+    ids: tuple[int, ...]
+    surprisal: np.ndarray
+    spelling: tuple[float, ...] = ()
+    lost_bytes: int = 0
 
     @property
     def total(self) -> Score:
@@ -93,25 +123,45 @@ class TextScore:
 
 
 class Scorer:
-    """Scores texts with a model and its tokenizer. Keeps nothing between calls, so that threads may share it."""
+    """Scores texts with a model and its tokenizer. Keeps nothing between calls, so threads may share it.
+
+    Attributes:
+        model: The network.
+        tokenizer: Its tokenizer.
+        direction: The direction in which it reads.
+    """
 
     def __init__(self, model: Model, tokenizer: Tokenizer, direction: str = "forward") -> None:
-        """A model that reads `backward` is shown each text from its end, and then the end of the one before."""
+        """Makes a scorer.
+
+        Args:
+            model: The network.
+            tokenizer: Its tokenizer.
+            direction: "forward", or "backward" for a network that reads each text from its end.
+        """
         self.direction = direction
         self.model = model
         self.tokenizer = tokenizer
 
     def score(self, text: str, *, ends: bool = True, label: str | None = None) -> TextScore:
-        """The score of one text; see `scores`."""
+        """Scores one text: see `scores`."""
         (score,) = self.scores([text], ends=ends, label=label)
         return score
 
     def scores(self, texts: Iterable[str], *, ends: bool = True, label: str | None = None) -> Iterator[TextScore]:
-        """The scores of the texts, in order, as they come; each is read by itself.
+        """Scores texts, each on its own. Texts of similar length share a batch.
 
-        With `ends` a text is a whole document, whose end is one more piece; without, it may go on. Texts of like
-        length share a batch. With a `label` they are scored as texts of that label, which itself costs nothing.
-        Raises `TokenizerError` for what is not valid text and `ConfigError` for a label that the model does not know.
+        Args:
+            texts: The texts, from a source of any length.
+            ends: Whether each text is a whole document, whose end is scored too.
+            label: The label of the documents, which itself costs nothing.
+
+        Yields:
+            The scores, in order.
+
+        Raises:
+            ConfigError: The model does not know the label.
+            TokenizerError: A text is not valid text.
         """
         opening = self.tokenizer.opening(label)
         for group in in_groups(texts):
@@ -132,19 +182,25 @@ class Scorer:
                 yield TextScore(text, tuple(ids), bits, tuple(spelling), self.tokenizer.lost_bytes(text))
 
     def spelling(self, text: str) -> list[float]:
-        """Bits for spelling each word of a text that the vocabulary does not know, in order."""
+        """Returns the bits that spelling costs for each word that the vocabulary does not know, in order."""
         return [cost / NAT / math.log(2) for cost in self.tokenizer.spelling(text)]
 
     def read(self, before: int, ids: Sequence[int], state: Any) -> tuple[np.ndarray, Any]:
-        """Goes on with one text: the piece before `ids`, which has not been read, and the state before that one.
+        """Continues one text.
 
-        Returns the surprisals of `ids` in bits and the state before the last of them.
+        Args:
+            before: The token before `ids`, which has not been read.
+            ids: The tokens to score.
+            state: The state before `before`.
+
+        Returns:
+            The surprisal of each of `ids` in bits, and the state before the last of them.
         """
         bits, state = self._read(np.array([[before, *ids]], np.int32), state)
         return bits[0], state
 
     def _surprisals(self, rows: Sequence[Sequence[int]], opening: Sequence[int]) -> list[np.ndarray]:
-        """The surprisals of each of B texts after their opening; they are filled up to the longest."""
+        """The surprisals of B texts after their opening; rows are padded to the longest."""
         before, length = len(opening), max(map(len, rows))
         ids = np.full((len(rows), before + length), self.tokenizer.pad_id, np.int32)
         for row, values in enumerate(rows):
@@ -153,7 +209,11 @@ class Scorer:
         return [row_bits[before - 1 :][: len(values)] for row_bits, values in zip(bits, rows, strict=True)]
 
     def _read(self, ids: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-        """ids [B, 1 + N], of which the first of a row is not scored -> bits [B, N], state before the last ids."""
+        """Scores ids [B, 1 + N], of which the first of each row is given.
+
+        Returns:
+            Surprisals in bits [B, N], and the state before the last ids.
+        """
         batch_size, length = ids.shape
         window = max(1, WINDOW_LOGITS // (batch_size * self.tokenizer.vocab_size))  # T
         bits = np.zeros((batch_size, length - 1))
@@ -165,18 +225,18 @@ class Scorer:
 
 
 def perplexity(nats: float) -> float:
-    """exp(nats), infinite where that overflows."""
+    """Returns exp(nats), or infinity where that overflows."""
     return math.exp(nats) if nats < 700 else math.inf
 
 
 def of_like_length(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    """The numbers of all rows, the shortest first, at most `BATCH` at a time."""
+    """Yields the numbers of all rows, shortest rows first, at most `BATCH` at a time."""
     by_length = sorted(range(len(rows)), key=lambda row: len(rows[row]))
     return (by_length[start : start + BATCH] for start in range(0, len(rows), BATCH))
 
 
 def in_groups(texts: Iterable[str]) -> Iterator[list[str]]:
-    """The texts, as many at a time as may be read ahead."""
+    """Yields the texts in lists, as many at a time as may be read ahead."""
     group: list[str] = []
     characters = 0
     for text in texts:

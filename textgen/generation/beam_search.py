@@ -1,10 +1,10 @@
-"""Beam search: the likeliest texts, looked for instead of drawn; diverse beam search for several that differ.
+"""Beam search for the likeliest texts, and diverse beam search for several that differ.
 
-Beams are followed side by side, and each step keeps the best of what can follow them. In groups (Vijayakumar et al.
-2018, arXiv:1610.02424), one after the other chooses, and a piece counts less for each beam of the groups before that
-takes it in the same step; the scores that texts are compared by do not contain this penalty.
+Several texts (beams) are followed side by side, and each step keeps the best of all their continuations. With groups
+(Vijayakumar et al. 2018, arXiv:1610.02424) one group after another chooses, and a token is penalised for each beam of
+the earlier groups that takes it in the same step; the scores by which texts are compared do not contain this penalty.
 
-Constraints hold as for drawn texts; samplers have no part in it.
+Constraints hold as in sampling; samplers have no effect.
 """
 
 from __future__ import annotations
@@ -24,14 +24,25 @@ from textgen.tokenizer.utf8 import Characters
 
 @dataclass(frozen=True)
 class Beam:
-    """A text in the making, or a finished one."""
+    """An unfinished or finished text.
+
+    Attributes:
+        ids: Its tokens.
+        logprobs: Log probability of each token in nats, under the model alone.
+        total: Their sum, including the biases of constraints.
+        constraints: The constraints after the last token.
+        state: The UTF-8 state after the last token: see `textgen.tokenizer.utf8`.
+        row: The row of the model's state that the beam continues.
+        text: The text, once it is finished.
+        stop_reason: Why it ended, once it is finished.
+    """
 
     ids: tuple[int, ...]
-    logprobs: tuple[float, ...]  # nats, of each piece, under the model alone
-    total: float  # their sum, with the biases of the constraints
+    logprobs: tuple[float, ...]
+    total: float
     constraints: Constraints
-    state: int  # of its last character: see `textgen.tokenizer.utf8`
-    row: int = 0  # of the memory that it was found in
+    state: int
+    row: int = 0
     text: str = ""
     stop_reason: str = ""
 
@@ -81,23 +92,30 @@ class _Group:
         self.live = [root]
         self._characters = characters
         self._finished: list[Beam] = []
-        self._blocked: list[Beam] = []  # after which nothing may come
+        self._blocked: list[Beam] = []  # which nothing may follow
         self._size = size
         self._length_penalty = length_penalty
 
     def score(self, beam: Beam) -> float:
-        """What texts of different lengths are compared by."""
+        """The score by which texts of different lengths are compared."""
         return beam.total / len(beam.ids) ** self._length_penalty
 
     def best(self) -> list[Beam]:
-        """The best finished texts, best first; where there is none, those after which nothing may come."""
+        """The best finished texts, best first; if there are none, those after which nothing may follow."""
         return sorted(self._finished or self._blocked, key=self.score, reverse=True)[: self._size]
 
     def totals(self, log_probs: np.ndarray, endings: np.ndarray, judge: _Judge) -> np.ndarray:
-        """log_probs [n, V] of what may follow the live beams -> totals [n, V] with it, biases of constraints included.
+        """Adds the log probabilities of the next tokens to the totals of the live beams.
 
-        A beam that nothing may follow is kept apart, closed by the end of the document, of which `endings` [n] says
-        the log probability.
+        A beam that nothing may follow is set aside, closed by the end of the document.
+
+        Args:
+            log_probs: Log probabilities of the next tokens, nats [n, V].
+            endings: Log probability of the end of the document, nats [n].
+            judge: Turns a beam that nothing may follow into a text.
+
+        Returns:
+            The totals of all continuations, biases of constraints included, nats [n, V].
         """
         totals = log_probs.copy()
         for beam, values, ending in zip(self.live, totals, endings, strict=True):
@@ -111,9 +129,17 @@ class _Group:
     def advance(
         self, log_probs: np.ndarray, totals: np.ndarray, penalty: np.ndarray, row: int, judge: _Judge
     ) -> list[int]:
-        """One step: log_probs and totals [n, V] of the live beams, the first of them in `row` of the memory.
+        """Chooses the continuations of one step.
 
-        Gives the pieces that it took.
+        Args:
+            log_probs: Log probabilities of the next tokens, nats [n, V].
+            totals: The totals of all continuations, nats [n, V].
+            penalty: The diversity penalty of each token, nats [V].
+            row: The row of the model's state that belongs to the first live beam.
+            judge: Decides which continuations end their texts.
+
+        Returns:
+            The tokens that were chosen.
         """
         if not self.live:
             return []
@@ -128,33 +154,38 @@ class _Group:
             candidates.append(Beam(ids, logprobs, total, constraints, state, row + number, *judge.judge(ids)))
         ended = [beam for beam in candidates[: self._size] if beam.stop_reason]
         self.live = [beam for beam in candidates if not beam.stop_reason][: self._size]
-        pieces = [beam.ids[-1] for beam in (*ended, *self.live)]
+        chosen = [beam.ids[-1] for beam in (*ended, *self.live)]
         self._finished += ended
         finished = self.best()
         if len(finished) == self._size and all(self.score(beam) <= self.score(finished[-1]) for beam in self.live):
             self.live = []
-        return pieces
+        return chosen
 
 
 class _Judge:
-    """Says of a text whether it is over, and what of it counts."""
+    """Decides whether a text has ended, and what its text is."""
 
     def __init__(self, row: TextRow, tokenizer: Tokenizer) -> None:
         self._row = row
         self._tokenizer = tokenizer
 
     def judge(self, ids: tuple[int, ...]) -> tuple[str, str]:
-        """Text and reason; both are empty while the text goes on."""
+        """Returns text and stop reason of a text; both are empty if it has not ended."""
         config = self._row.config
-        looks = config.stop or config.until != "document" or config.max_seconds is not None
-        if not looks and len(ids) < config.max_tokens and ids[-1] != self._tokenizer.eos_id:
+        text_matters = config.stop or config.until != "document" or config.max_seconds is not None
+        if not text_matters and len(ids) < config.max_tokens and ids[-1] != self._tokenizer.eos_id:
             return "", ""
         row = self._row.fork()
         text = "".join(row.take(id).text for id in ids)
         return (text, row.stop_reason) if row.stop_reason else ("", "")
 
     def blocked(self, beam: Beam, ending: float) -> Beam:
-        """A beam that nothing may follow, as a text; `ending` is the log probability of the end of the document."""
+        """Returns a beam that nothing may follow as a finished text.
+
+        Args:
+            beam: The beam.
+            ending: Log probability of the end of the document, nats.
+        """
         row, eos_id = self._row.fork(), self._tokenizer.eos_id
         text = "".join([*(row.take(id).text for id in beam.ids), row.take(eos_id, blocked=True).text])
         return replace(
@@ -168,7 +199,7 @@ class _Judge:
 
 
 def _highest(values: np.ndarray, number: int) -> list[tuple[int, int]]:
-    """Where the highest of values [N, V] stand, highest first, of equals the first; what is -inf does not count."""
+    """The places of the highest of values [N, V], highest first, then in order; -inf does not count."""
     flat = values.reshape(-1)
     threshold = np.partition(flat, -min(number, flat.size))[-min(number, flat.size)]
     places = np.flatnonzero((flat >= threshold) & (flat > -np.inf))

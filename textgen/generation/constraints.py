@@ -1,7 +1,7 @@
-"""What a text may not and must contain: bans, required texts, biases, n-grams that may not come again, a least length.
+"""Constraints on one text: banned and required texts, biases, n-grams that must not recur, a minimum length.
 
-A banned or required text is looked for byte by byte, whichever pieces spell it: `Phrase` follows how much of it
-stands at the end of what is written. So a ban holds: no pieces can be put together to make the text.
+Banned and required texts are matched byte by byte, however they are cut into tokens: `Phrase` tracks how much of a text
+has just been written. So a ban holds for every sequence of tokens that spells the text.
 """
 
 from __future__ import annotations
@@ -19,26 +19,31 @@ from textgen.generation.copy_guard import CopyGuard
 from textgen.tokenizer.tokenizer import Tokenizer, valid_text
 from textgen.tokenizer.utf8 import LONGEST
 
-PULL = 20.0  # nats to which the bias towards a required text grows ...
-PULL_PIECES = 400  # ... after so many pieces, or at max_tokens if that is less
+PULL = 20.0  # nats: the largest bias towards a required text, reached after ...
+PULL_TOKENS = 400  # ... so many tokens, or at max_tokens if that is less
 NOTHING = np.zeros(0, np.int64)
 
 
 class Constraints:
     """The constraints on one text. They change its logits before any sampler does.
 
-    - A piece that would complete a text of `ban`, or an n-gram of `no_repeat_ngram_size` a second time, is forbidden;
-      the prompt counts as written.
-    - A piece that would make a run of more than `no_copy` from the training text is forbidden.
-    - The end-of-document piece is forbidden until `min_tokens` pieces are drawn and all texts of `require` have come.
-    - Pieces that bring a required text about gain by the share of its bytes that then stands there, times a pull that
-      grows evenly from 0. When only as many pieces are left before `max_tokens` as spelling the missing texts takes,
-      they are spelled. So a required text is missing only where a stop text ends the writing first, or a ban forbids.
-    - Each `logit_bias` is added to its piece, or, where its text is several pieces, to the last of them when the
-      others stand before it.
+    - A token is forbidden if it would complete a text of `ban`, or an n-gram of `no_repeat_ngram_size` for the second
+    time;
+      the prompt counts.
+    - A token is forbidden if it would make a run of more than `no_copy` tokens from the training text.
+    - The end of the document is forbidden until `min_tokens` tokens are generated and all texts of `require` have come.
+    - Tokens that continue a required text gain the share of its bytes that would then be written, times a pull that
+    grows
+      linearly from 0. When only as many tokens are left before `max_tokens` as the missing texts need, these are
+      spelled out. So a required text is missing only if a stop text ends the text first, or a ban forbids it.
+    - Each `logit_bias` is added to its token or, if its text is several tokens, to the last of them when the others
+    have
+      just been written.
 
-    All this may leave no piece at all: what then happens is not decided here. `starts` are the ids of first bytes of
-    characters: none begins when required texts would have to come before it is over, unless nothing else is left.
+    If all this leaves no token, the sampler decides what happens.
+
+    Attributes:
+        allowed: If not empty, the only tokens that may come next.
     """
 
     def __init__(
@@ -49,17 +54,30 @@ class Constraints:
         ngrams: NgramIndex | None = None,
         starts: np.ndarray | None = None,
     ) -> None:
-        """`phrases` are those made so far, for other texts too. Raises `ConfigError`, `TokenizerError`."""
-        self.allowed: list[int] = []  # the next piece can only be one of these; empty where it can be any
+        """Makes the constraints of a text that has not begun.
+
+        Args:
+            config: The settings of the text.
+            tokenizer: The tokenizer.
+            phrases: Banned and required texts of other constraints, which are shared.
+            ngrams: The n-grams of the training text, for `no_copy`.
+            starts: Ids of the first bytes of UTF-8 characters. None begins if required texts would have to come before
+                the character is complete, unless nothing else is left.
+
+        Raises:
+            ConfigError: The tokenizer's tokens cannot meet the constraints.
+            TokenizerError: A text is not valid text.
+        """
+        self.allowed: list[int] = []
         self._config = config
         self._eos_id = tokenizer.eos_id
         self._starts = starts
         self._drawn = 0
         self._bans = [(phrases.setdefault(text, Phrase(text, tokenizer)), 0) for text in config.ban]  # and its state
         self._missing = [(phrases.setdefault(text, Phrase(text, tokenizer)), 0) for text in config.require]
-        self._spelled: list[int] = []  # required pieces that must come next
+        self._spelled: list[int] = []  # required tokens that must come next
         self._biases = [(_bias_ids(text, tokenizer), value) for text, value in map(parse_bias, config.logit_bias)]
-        self._last: list[int] = []  # pieces, as many as a bias looks back
+        self._last: list[int] = []  # tokens, as many as a bias looks back
         self._look_back = max((len(ids) - 1 for ids, _ in self._biases), default=0)
         self._ngrams = NGrams(config.no_repeat_ngram_size) if config.no_repeat_ngram_size else None
         self._guard = _copy_guard(config, tokenizer, ngrams)
@@ -67,43 +85,43 @@ class Constraints:
 
     @property
     def active(self) -> bool:
-        """Whether there is anything to do."""
+        """Whether there is anything to constrain."""
         lasting = self._bans or self._missing or self._biases or self._ngrams or self._guard or self._config.min_tokens
         return bool(lasting or self.allowed)
 
     def read(self, ids: Sequence[int]) -> None:
-        """Takes in pieces of the prompt."""
+        """Takes the tokens of the prompt into account."""
         self._bans = [(phrase, phrase.follow(state, ids)) for phrase, state in self._bans]
         self._remember(ids)
 
-    def take(self, piece: int) -> None:
-        """Takes in a drawn piece."""
+    def take(self, id: int) -> None:
+        """Takes a generated token into account."""
         self._drawn += 1
         self.allowed = []
         if self._guard:
-            self._guard.take(piece)
+            self._guard.take(id)
         if self._bans:
-            self._bans = [(phrase, phrase.follow(state, [piece])) for phrase, state in self._bans]
+            self._bans = [(phrase, phrase.follow(state, [id])) for phrase, state in self._bans]
         if self._missing:
-            after = [(phrase, int(phrase.after(state)[piece])) for phrase, state in self._missing]
+            after = [(phrase, int(phrase.after(state)[id])) for phrase, state in self._missing]
             self._missing = [(phrase, state) for phrase, state in after if state < phrase.length]
-        self._remember([piece])
+        self._remember([id])
 
     def fork(self) -> Constraints:
-        """A copy that takes in other pieces from here on."""
-        twin = copy.copy(self)  # all the rest is replaced, never changed
+        """Returns a copy that can be continued with other tokens."""
+        twin = copy.copy(self)  # the other attributes are replaced, never changed
         twin._ngrams = copy.deepcopy(self._ngrams)
         twin._guard = self._guard and self._guard.fork()
         return twin
 
     def apply(self, logits: np.ndarray) -> None:
-        """Changes the logits [V] of the next piece, in place."""
+        """Changes the logits [V] of the next token in place."""
         for ids, value in self._biases:
             if len(ids) == 1 or self._last[1 - len(ids) :] == ids[:-1]:
                 logits[ids[-1]] += value
         for phrase, state in self._missing:
-            pieces, shares = phrase.towards(state)
-            logits[pieces] += np.float32(PULL * self._drawn / min(self._config.max_tokens, PULL_PIECES)) * shares
+            advancing, shares = phrase.towards(state)
+            logits[advancing] += np.float32(PULL * self._drawn / min(self._config.max_tokens, PULL_TOKENS)) * shares
         if self._missing or self._drawn < self._config.min_tokens:
             logits[self._eos_id] = -np.inf
         forbidden = [phrase.completing(state) for phrase, state in self._bans]
@@ -111,36 +129,36 @@ class Constraints:
             forbidden.append(self._ngrams.forbidden())
         if self._guard:
             forbidden.append(self._guard.forbidden())
-        for pieces in forbidden:
-            if len(pieces):
-                logits[pieces] = -np.inf
+        for banned in forbidden:
+            if len(banned):
+                logits[banned] = -np.inf
         if self.allowed:
-            among = logits[self.allowed]
+            kept = logits[self.allowed]
             logits[:] = -np.inf
-            logits[self.allowed] = among
+            logits[self.allowed] = kept
         if self._missing or self._spelled:
             self._spell(logits)
 
     def _spell(self, logits: np.ndarray) -> None:
-        """Leaves the next piece of the missing texts alone, if it is high time."""
+        """Allows only the next token of the missing texts once there is room for nothing else."""
         spare = self._config.max_tokens - self._drawn - sum(len(phrase.rest(0)) for phrase, _ in self._missing)
         if not self._missing or (spare > 0 and self._may_wait(logits, spare)):
             self._spelled = []
         elif not self._spelled:
-            missing = sorted(self._missing, key=lambda entry: -entry[1])  # first the one that has come furthest
+            missing = sorted(self._missing, key=lambda entry: -entry[1])  # first the one that is furthest advanced
             wholes = [phrase.rest(0) for phrase, _ in missing]
             wholes[0] = min(missing[0][0].rest(missing[0][1]), wholes[0], key=len)
-            self._spelled = [piece for ids in wholes for piece in ids]
+            self._spelled = [id for ids in wholes for id in ids]
         if not self._spelled:
             return
-        piece, *self._spelled = self._spelled
-        if logits[piece] > -np.inf:
-            logits[:] = np.where(np.arange(len(logits)) == piece, 0.0, -np.inf)
+        id, *self._spelled = self._spelled
+        if logits[id] > -np.inf:
+            logits[:] = np.where(np.arange(len(logits)) == id, 0.0, -np.inf)
         else:
             self._spelled = []
 
     def _may_wait(self, logits: np.ndarray, spare: int) -> bool:
-        """Whether another piece may come before the missing texts; near the end one that begins no character."""
+        """Whether another token may come before the missing texts; near the end one that begins no UTF-8 character."""
         if spare >= LONGEST or self._starts is None:
             return True
         starts = logits[self._starts]
@@ -154,17 +172,17 @@ class Constraints:
         if self._look_back:
             self._last = [*self._last, *ids][-self._look_back :]
         if self._ngrams:
-            for piece in ids:
-                self._ngrams.append(piece)
+            for id in ids:
+                self._ngrams.append(id)
 
     def _check(self, tokenizer: Tokenizer) -> None:
         if self._bans:
             visible = {id for id, text in enumerate(tokenizer.piece_bytes) if text and id != tokenizer.unk_id}
             if not visible.difference(*[phrase.completing(0).tolist() for phrase, _ in self._bans]):
-                raise ConfigError("ban leaves no piece to write with: ban less, or longer texts.")
+                raise ConfigError("ban leaves no token to generate: ban less, or longer texts.")
         for phrase, _ in self._missing:
             if tokenizer.unk_id in phrase.rest(0):
-                raise ConfigError(f"The model has no pieces that spell {phrase.text!r}, which require asks for.")
+                raise ConfigError(f"The model has no tokens that spell {phrase.text!r}, which require asks for.")
             if tokenizer.lost_bytes(phrase.text.strip(" ")) or not phrase.rest(0):
                 raise ConfigError(
                     f"The vocabulary of words loses the white space of {phrase.text!r}, which require asks for: "
@@ -173,15 +191,15 @@ class Constraints:
         needed = sum(len(phrase.rest(0)) for phrase, _ in self._missing)
         if needed > self._config.max_tokens:
             raise ConfigError(
-                f"The texts of require take {needed:,} pieces, but max_tokens is {self._config.max_tokens:,}."
+                f"The texts of require take {needed:,} tokens, but max_tokens is {self._config.max_tokens:,}."
             )
 
 
 class Phrase:
-    """A text, and how far each piece brings what is written towards it.
+    """A text, and how far each token advances what is written towards it.
 
-    A state is the number of bytes of it that stand at the end, from 0 to `length`, when all of them do. What follows
-    from a state is worked out when it first comes up.
+    A state is the number of its bytes that have just been written, from 0 to `length`. The transitions from a state are
+    computed when it first occurs.
     """
 
     def __init__(self, text: str, tokenizer: Tokenizer) -> None:
@@ -195,20 +213,20 @@ class Phrase:
         self._rests: dict[int, list[int]] = {}
 
     def after(self, state: int) -> np.ndarray:
-        """The state [V] after each piece."""
+        """Returns the state after each token, int32 [V]."""
         if state not in self._after:
-            states = [self._advance(state, piece) for piece in range(self._tokenizer.vocab_size)]
+            states = [self._advance(state, id) for id in range(self._tokenizer.vocab_size)]
             self._after[state] = np.array(states, np.int32)
         return self._after[state]
 
     def completing(self, state: int) -> np.ndarray:
-        """Ids of the pieces that complete the text."""
+        """Returns the ids of the tokens that complete the text."""
         if state not in self._completing:
             self._completing[state] = np.flatnonzero(self.after(state) == self.length)
         return self._completing[state]
 
     def towards(self, state: int) -> tuple[np.ndarray, np.ndarray]:
-        """Ids of the pieces after which some of the text stands there, and how much: shares of it."""
+        """Returns the ids of the tokens after which part of the text is written, and which share of it is, float32."""
         if state not in self._towards:
             after = self.after(state)
             ids = np.flatnonzero(after)
@@ -216,50 +234,50 @@ class Phrase:
         return self._towards[state]
 
     def follow(self, state: int, ids: Sequence[int]) -> int:
-        """The state after pieces; a text that is complete is looked for anew."""
-        for piece in ids:
-            after = int(self.after(state)[piece])
-            state = after if after < self.length else self._longest(self._written(state, piece))
+        """Returns the state after several tokens; a text that is complete is matched from its beginning again."""
+        for id in ids:
+            after = int(self.after(state)[id])
+            state = after if after < self.length else self._longest(self._written(state, id))
         return state
 
     def rest(self, state: int) -> list[int]:
-        """Pieces that complete the text; all of it, where the state is within a character."""
+        """Returns tokens that complete the text; all of its tokens if the state is inside a character."""
         if state not in self._rests:
             rest = self._bytes[state:].decode(errors="ignore")
             self._rests[state] = self._tokenizer.encode(rest if rest.encode() == self._bytes[state:] else self.text)
         return self._rests[state]
 
-    def _advance(self, state: int, piece: int) -> int:
-        written = self._written(state, piece)
+    def _advance(self, state: int, id: int) -> int:
+        written = self._written(state, id)
         return self.length if self._bytes in written else self._longest(written)
 
-    def _written(self, state: int, piece: int) -> bytes:
-        """The end of the text after a piece, as far as it matters."""
-        written = self._bytes[:state] + self._tokenizer.piece_bytes[piece]
+    def _written(self, state: int, id: int) -> bytes:
+        """The end of the text after a token, as far as it matters."""
+        written = self._bytes[:state] + self._tokenizer.piece_bytes[id]
         return written.replace(b"\n ", b"\n") if self._tokenizer.tokenizer == "word" else written  # as it decodes
 
     def _longest(self, written: bytes) -> int:
-        """Bytes at the end of `written` that begin the text, but are not all of it."""
+        """The number of bytes at the end of `written` that begin the text, without being all of it."""
         most = min(len(written), self.length - 1)
         return next(n for n in range(most, -1, -1) if self._bytes.startswith(written[len(written) - n :]))
 
 
 class NGrams:
-    """The n-grams of a text. It remembers them all: a few hundred bytes a piece."""
+    """The n-grams of a text. All are kept, which takes a few hundred bytes per token."""
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._last: tuple[int, ...] = ()  # pieces, size - 1 at most
+        self._last: tuple[int, ...] = ()  # tokens, size - 1 at most
         self._following: dict[tuple[int, ...], set[int]] = defaultdict(set)
 
-    def append(self, piece: int) -> None:
-        """Adds a piece to the text."""
+    def append(self, id: int) -> None:
+        """Appends a token to the text."""
         if len(self._last) == self._size - 1:
-            self._following[self._last].add(piece)
-        self._last = (*self._last, piece)[-(self._size - 1) :] if self._size > 1 else ()
+            self._following[self._last].add(id)
+        self._last = (*self._last, id)[-(self._size - 1) :] if self._size > 1 else ()
 
     def forbidden(self) -> np.ndarray:
-        """Ids of the pieces that would complete an n-gram of the text a second time."""
+        """Returns the ids of the tokens that would complete an n-gram of the text for the second time."""
         following = self._following.get(self._last)
         return np.array(list(following), np.int64) if following else NOTHING
 
@@ -275,7 +293,7 @@ def _copy_guard(config: SamplingConfig, tokenizer: Tokenizer, ngrams: NgramIndex
 def _bias_ids(text: str | int, tokenizer: Tokenizer) -> list[int]:
     ids = [text] if isinstance(text, int) else tokenizer.encode(text)
     if any(id >= tokenizer.vocab_size for id in ids):
-        raise ConfigError(f"logit_bias: there is no piece #{text}, only #0 to #{tokenizer.vocab_size - 1}.")
+        raise ConfigError(f"logit_bias: there is no token #{text}, only #0 to #{tokenizer.vocab_size - 1}.")
     if tokenizer.unk_id in ids:
-        raise ConfigError(f"logit_bias: the model has no pieces that spell {text!r}.")
+        raise ConfigError(f"logit_bias: the model has no tokens that spell {text!r}.")
     return ids

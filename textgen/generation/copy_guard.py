@@ -1,4 +1,4 @@
-"""Keeps a text from copying long runs of the training text."""
+"""Prevents a text from copying long runs of the training text."""
 
 from __future__ import annotations
 
@@ -12,26 +12,35 @@ from textgen.errors import ConfigError
 
 
 class CopyGuard:
-    """Watches over one text in the making, so that no run of more than `no_copy` pieces is copied.
+    """Forbids tokens that would make a run of more than `no_copy` copied tokens.
 
-    What counts is what is drawn: a prompt may be a quotation. The end of the document is never forbidden.
+    Only generated tokens count: a prompt may be a quotation. The end of the document is never forbidden.
     """
 
     def __init__(self, index: NgramIndex, no_copy: int, vocab_size: int) -> None:
-        """Raises `ConfigError` where the n-grams of the index are too long to see so short a run."""
+        """Makes the guard of one text.
+
+        Args:
+            index: The n-grams of the training text.
+            no_copy: Longest run that may be copied, in tokens.
+            vocab_size: Number of tokens in the vocabulary.
+
+        Raises:
+            ConfigError: The n-grams of the index are too long to detect so short a run.
+        """
         if no_copy < index.ngram - 1:
             raise ConfigError(
                 f"no_copy must be at least {index.ngram - 1}: the model's index of its training text knows runs of "
-                f"{index.ngram} pieces. Received: {no_copy}."
+                f"{index.ngram} tokens. Received: {no_copy}."
             )
         self._index = index
         self._no_copy = no_copy
         self._vocab_size = vocab_size
         self._last: deque[int] = deque(maxlen=no_copy)
-        self._run = 0  # pieces at the end that may be copied: at most so many, and counted only when it matters
+        self._run = 0  # an upper bound of the copied tokens at the end, computed exactly only when it matters
 
     def forbidden(self) -> np.ndarray:
-        """The ids that would make a run too long, if drawn next; ascending."""
+        """Returns the ids that would make a run too long if they came next, ascending."""
         if self._run >= self._no_copy:
             copied = self._index.contains(np.array(self._last))
             misses = np.flatnonzero(~copied)
@@ -41,12 +50,12 @@ class CopyGuard:
         return self._index.completions(list(self._last)[1 - self._index.ngram :], self._vocab_size)
 
     def fork(self) -> CopyGuard:
-        """A copy for a text that goes on in another way."""
+        """Returns a copy that can be continued with other tokens."""
         twin = copy.copy(self)
         twin._last = self._last.copy()
         return twin
 
-    def take(self, piece: int) -> None:
-        """Tells which piece was drawn."""
-        self._last.append(piece)
+    def take(self, id: int) -> None:
+        """Takes a generated token into account."""
+        self._last.append(id)
         self._run += 1

@@ -1,4 +1,4 @@
-"""Prompts to text: many of them in batches, one as it is written, the best of several, or what a search finds."""
+"""Prompts to texts: many in batches, one token by token, the best of several, or the result of a beam search."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from textgen.tokenizer.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from textgen.model.language_model import LanguageModel
 
-BATCH_SIZE = 64  # texts that are written side by side
+BATCH_SIZE = 64  # texts generated side by side
 
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt and the settings for what follows it."""
+    """A prompt and the settings of the text that continues it."""
 
     prompt: str
     config: SamplingConfig
@@ -38,28 +38,37 @@ class Request:
 
 @dataclass(frozen=True)
 class Generation:
-    """One generated text."""
+    """One generated text.
+
+    Attributes:
+        prompt: The prompt.
+        text: The text after it.
+        ids: The generated tokens, including the end of the document and those of a stop text.
+        stop_reason: "end" of the document; "length": `max_tokens` were generated; "stop": a stop text came; "until":
+            the sentence, line or paragraph has ended; "time": `max_seconds` have passed; "blocked": constraints such as
+            `ban` left no token, so the end of the document took its place.
+        seed: The seed that generates this text again.
+        config: Its settings, with the seed.
+        healed: Characters of the prompt that the first token writes again: see `textgen.generation.token_healing`.
+        logprobs: Log probability of each token in nats, under the model alone; None if not asked for.
+        top_logprobs: For each token the likeliest ids and their log probabilities in nats; None if not asked for.
+        missing: Texts of `SamplingConfig.require` that the text lacks.
+    """
 
     prompt: str
-    text: str  # what follows the prompt
-    ids: tuple[int, ...]  # of the pieces drawn, the end-of-document piece and those of a stop text included
+    text: str
+    ids: tuple[int, ...]
     stop_reason: str
-    """end: of the document; length: max_tokens reached; stop: a stop text came up; until: the sentence, line or
-    paragraph is over; time: max_seconds are over; blocked: constraints such as `ban` left no piece to go on with, so
-    the end of the document was put there"""
     seed: int
     config: SamplingConfig = field(repr=False, compare=False)
-    healed: int = (
-        0  # characters of the prompt that the first piece writes again: see `textgen.generation.token_healing`
-    )
-    logprobs: tuple[float, ...] | None = None  # nats, of the drawn pieces, under the model alone; None: not asked for
-    top_logprobs: tuple[tuple[tuple[int, float], ...], ...] | None = None  # likeliest ids and theirs, a piece each
-
-    missing: tuple[str, ...] = ()  # texts of `SamplingConfig.require` that did not come about
+    healed: int = 0
+    logprobs: tuple[float, ...] | None = None
+    top_logprobs: tuple[tuple[tuple[int, float], ...], ...] | None = None
+    missing: tuple[str, ...] = ()
 
     @property
     def mean_logprob(self) -> float:
-        """Nats a piece, where log probabilities were asked for."""
+        """Mean log probability in nats per token; 0 if log probabilities were not asked for."""
         return sum(self.logprobs or ()) / max(len(self.ids), 1)
 
 
@@ -92,9 +101,14 @@ class Stream(Iterator[Token]):
 
 
 class Generator:
-    """Writes text with a model and its tokenizer. Loads no files; see `textgen.load` for that.
+    """Generates text with a model and its tokenizer. Loads no files: `textgen.load` does.
 
     It keeps nothing between calls, so threads may share it.
+
+    Attributes:
+        model: The network.
+        tokenizer: Its tokenizer.
+        fingerprint: Tells this model from others; saved states carry it.
     """
 
     def __init__(
@@ -106,10 +120,15 @@ class Generator:
         fingerprint: str = "",
         build_network: Callable[[], LanguageModel] | None = None,
     ) -> None:
-        """`ngrams`, those of the training text, are needed for `SamplingConfig.no_copy` alone.
+        """Makes a generator.
 
-        A function that reads them is called when they are needed first. `fingerprint` tells this model from others:
-        saved states carry it. `build_network` makes the network in Keras: see `network`.
+        Args:
+            model: The network.
+            tokenizer: Its tokenizer.
+            ngrams: The n-grams of the training text, or a function that reads them when they are first needed; only
+                `SamplingConfig.no_copy` needs them.
+            fingerprint: Tells this model from others.
+            build_network: Builds the network in Keras: see `network`.
         """
         self.model = model
         self.tokenizer = tokenizer
@@ -124,14 +143,25 @@ class Generator:
         num: int = 1,
         best_of: int | None = None,
     ) -> list[Generation]:
-        """`num` texts for each prompt, in order; with `best_of`, the likeliest of so many, by mean log probability.
+        """Generates texts side by side.
 
-        Text i of all that are drawn has the seed `config.seed + i`, so each can be made again on its own.
-        Raises `TokenizerError` for a prompt that is not valid text.
+        Args:
+            prompts: One prompt or several; a prompt may be empty.
+            config: Settings of all texts. Text i has the seed `config.seed + i`, so each can be generated again alone;
+                without a seed, one is chosen at random.
+            num: Texts for each prompt.
+            best_of: Generate this many for each prompt and return the `num` with the highest mean log probability.
+
+        Returns:
+            The texts, in the order of the prompts.
+
+        Raises:
+            ConfigError: There is no prompt, or `best_of` is less than `num`.
+            TokenizerError: A prompt is not valid text.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         if not prompts or num < 1:
-            raise ConfigError("There is nothing to write: give at least one prompt; it may be empty.")
+            raise ConfigError("There is nothing to generate: give at least one prompt; it may be empty.")
         config = seeded(config or SamplingConfig())
         requests = [
             Request(prompt, later_seed(config, number * (best_of or num))) for number, prompt in enumerate(prompts)
@@ -141,11 +171,23 @@ class Generator:
     def generate_requests(
         self, requests: Iterable[Request], num: int = 1, best_of: int | None = None, batch_size: int = BATCH_SIZE
     ) -> Iterator[Generation]:
-        """Like `generate`, for prompts with settings of their own, from a source of any length.
+        """Generates texts for prompts with settings of their own, from a source of any length.
 
-        `batch_size` texts are written side by side; what one becomes depends on nothing but its prompt and settings,
-        and the last digits of matrix products, which in one of some hundred texts move a draw: 1 rules that out.
-        The texts for one prompt have its seed, the one after it, and so on.
+        A text depends on nothing but its prompt and settings, and on the last digits of matrix products, which change
+        one text in several hundred; a `batch_size` of 1 rules that out.
+
+        Args:
+            requests: The prompts. The texts for one prompt have its seed, the next seed, and so on.
+            num: Texts for each prompt.
+            best_of: Generate this many for each prompt and return the `num` with the highest mean log probability.
+            batch_size: Texts generated side by side.
+
+        Yields:
+            The texts, in the order of the requests.
+
+        Raises:
+            ConfigError: `best_of` is less than `num`.
+            TokenizerError: A prompt is not valid text.
         """
         if best_of is not None and best_of < num:
             raise ConfigError(f"best_of ({best_of}) is less than num ({num}): the best are chosen among more.")
@@ -165,15 +207,24 @@ class Generator:
     def search(
         self, prompt: str = "", config: SamplingConfig | None = None, settings: SearchConfig | None = None
     ) -> list[Generation]:
-        """The likeliest texts that follow `prompt`, best first: see `textgen.generation.beam_search`.
+        """Searches the likeliest texts that continue a prompt: see `textgen.generation.beam_search`.
 
-        Nothing is drawn. Raises `ConfigError` for settings that only matter to a draw, such as temperature, and for
-        `top_logprobs`: of the pieces that are not taken none is kept.
+        Args:
+            prompt: The text to continue.
+            config: Settings of the texts. Nothing is drawn, so settings of the samplers must be left at their defaults.
+            settings: Settings of the search.
+
+        Returns:
+            The texts found, best first.
+
+        Raises:
+            ConfigError: A setting has no effect in a search, or `top_logprobs` is set.
+            TokenizerError: The prompt is not valid text.
         """
         config = config or SamplingConfig()
-        odd = sorted(name for name in DRAWING if getattr(config, name) != getattr(SamplingConfig, name))
-        if odd:
-            raise ConfigError(f"A search draws nothing: leave out {', '.join(odd)}.")
+        without_effect = sorted(name for name in DRAWING if getattr(config, name) != getattr(SamplingConfig, name))
+        if without_effect:
+            raise ConfigError(f"A search draws nothing: leave out {', '.join(without_effect)}.")
         if config.top_logprobs:
             raise ConfigError("A search keeps the log probabilities of its texts alone: leave out top_logprobs.")
         config = replace(config, temperature=0.0, seed=0)
@@ -248,29 +299,57 @@ class Generator:
         return TextRow(prompt, config, self.tokenizer, start or self.start(config.label), track=track)
 
     def start(self, label: str | None = None) -> TextState:
-        """Where a document begins. Raises `ConfigError` for a label that the model does not know."""
+        """Returns the position at the beginning of a document.
+
+        Args:
+            label: Label of the document.
+
+        Raises:
+            ConfigError: The model does not know the label.
+        """
         return self._opened(TextState(self.model.initial_state(1), (self.tokenizer.eos_id,)), label)
 
     def read(self, text: str, start: TextState | None = None, label: str | None = None) -> TextState:
-        """Where a text stands after more of it. It can have a label where a document begins: see `start`.
+        """Reads a text without generating any.
 
-        Raises `SavedModelError` for a state that does not fit.
+        Args:
+            text: The text.
+            start: The position before it; the beginning of a document by default.
+            label: Label of the document, if one begins here.
+
+        Returns:
+            The position after it.
+
+        Raises:
+            SavedModelError: The state does not fit this model.
         """
         start = self._opened(self._checked(start), label) if start else self.start(label)
         ids = self.tokenizer.encode(text)
         return start.after(ids, read_all(self.model, [[start.ids[-1], *ids][:-1]], start.memory))
 
     def save_state(self, path: str | Path, state: TextState) -> None:
-        """Writes where a text stands, to go on from it later. Raises `TextgenError` where it cannot."""
+        """Saves a position in a text to a file, to continue from it later.
+
+        Raises:
+            TextgenError: The file cannot be written, or the state does not fit this model.
+        """
         save_state(Path(path), self._checked(state), self.fingerprint)
 
     def load_state(self, path: str | Path) -> TextState:
-        """What `save_state` wrote. Raises `SavedModelError` for a damaged file or that of another model."""
+        """Loads a position that `save_state` saved.
+
+        Raises:
+            SavedModelError: The file is damaged or belongs to another model.
+        """
         return load_state(Path(path), self.start().memory, self.fingerprint, self.tokenizer.vocab_size)
 
     @cached_property
     def ngrams(self) -> NgramIndex | None:
-        """The n-grams of the training text; None where there are none. Raises `SavedModelError` for damaged ones."""
+        """The n-grams of the training text; None if there are none.
+
+        Raises:
+            SavedModelError: The index is damaged.
+        """
         return self._read_ngrams() if callable(self._read_ngrams) else self._read_ngrams
 
     def network(self) -> LanguageModel:
@@ -295,7 +374,7 @@ class Generator:
         return Prefixes(self.tokenizer)
 
     def _opened(self, state: TextState, label: str | None) -> TextState:
-        """The state with the label of a document that begins there, where the model has labels."""
+        """The position after the label of a document that begins here, if the model has labels."""
         opening = self.tokenizer.opening(label)
         if state.ids[-1] != self.tokenizer.eos_id:
             if label is not None:
@@ -320,12 +399,12 @@ class Generator:
 
 
 def seeded(config: SamplingConfig) -> SamplingConfig:
-    """The config with a seed: where it has none, one is drawn."""
+    """Returns the config with a seed: its own, or else one chosen at random."""
     return config if config.seed is not None else replace(config, seed=secrets.randbits(32))
 
 
 def later_seed(config: SamplingConfig, number: int) -> SamplingConfig:
-    """The config with the seed that comes `number` after its own; after the largest comes 0."""
+    """Returns the config with its seed plus `number`; after the largest seed comes 0."""
     return replace(config, seed=((config.seed or 0) + number) % (1 << 63))
 
 

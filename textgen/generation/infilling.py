@@ -1,14 +1,14 @@
-"""What stands before a given ending, and between a beginning and an ending.
+"""Text before a given ending, or between a given beginning and ending.
 
-A backward network writes from the ending towards the beginning, as a forward network does the other way round. Where
-both ends are given, prompt A and suffix B, each network knows one of them while it writes, so there is a search:
+A backward network reads text from its end, so it generates from an ending towards the beginning. With both a prompt A
+and a suffix B, each network knows only one of them while it generates. So candidates are generated and ranked:
 
-1. The forward network draws texts after A and cuts each where B fits best, by its probability of the first pieces of
-   B after each piece that it drew. The backward network draws texts before B and cuts them where A fits.
-2. Each network says how probable the whole text A M B is, as a document, for every middle M that was found. Of the
-   sum of both log probabilities the mean a piece is the score. The best are kept.
+1. The forward network continues A, and each draft is cut after the token where the first tokens of B are likeliest. The
+   backward network generates from B, and its drafts are cut where A fits.
+2. Each network scores the whole document A M B for every middle M found. The score is the mean log probability per
+   token over both networks. The best middles are returned.
 
-The ending is that of the document, the beginning its beginning. Log probabilities are in nats.
+The suffix ends the document, and the prompt begins it. Log probabilities are in nats.
 """
 
 from __future__ import annotations
@@ -29,35 +29,55 @@ from textgen.generation.stepping import StepModel, read_all
 from textgen.generation.text_state import TextState, join
 from textgen.tokenizer.tokenizer import Tokenizer
 
-CANDIDATES = 16  # texts among which the best are chosen to fill a gap
-GAP_TOKENS = 40  # pieces in a gap, at most, if nothing else is said
-FIT_PIECES = 8  # of the other end, which a cut must suit
-UNFIT = ("stop", "until", "ban", "require", "logit_bias", "no_copy", "max_seconds", "top_logprobs")
-"""Settings that go by the text as it is written, from left to right"""
+CANDIDATES = 16  # drafts that are ranked by default where there is a prompt
+GAP_TOKENS = 40  # max_tokens by default where there is a prompt
+FIT_TOKENS = 8  # of the other end, by which the place of a cut is chosen
+LEFT_TO_RIGHT = ("stop", "until", "ban", "require", "logit_bias", "no_copy", "max_seconds", "top_logprobs")  # settings
 
 
 class Model(StepModel, Protocol):
-    """A model of one direction, as far as filling goes: `textgen.model.numpy_model.NumpyModel`."""
+    """A network of one direction: `textgen.model.numpy_model.NumpyModel`."""
 
     def token_losses(self, inputs: np.ndarray, targets: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-        """inputs, targets int32 [B, T], state before them -> nats [B, T] of each target, state after them."""
+        """Reads tokens and scores the next ones.
+
+        Args:
+            inputs: Token ids, int32 [B, T].
+            targets: The token after each, int32 [B, T].
+            state: The state before the inputs, a nest of arrays [B, ...].
+
+        Returns:
+            The loss of each target, nats [B, T], and the state after the inputs.
+        """
 
 
 @dataclass(frozen=True)
 class Infill:
-    """A text that was written towards an ending."""
+    """A text generated towards an ending.
+
+    Attributes:
+        prompt: The text before it.
+        text: The generated text.
+        suffix: The text after it.
+        direction: The direction of the network that generated it.
+        stop_reason: "begin": the beginning of the document was reached; "length": `max_tokens` were generated;
+            "blocked": the settings left no token; "cut": cut where the other end fits.
+        seed: The seed of the draft.
+        config: Its settings, with the seed.
+        score: Mean of the two log probabilities, nats per token; None if nothing was ranked.
+        forward_logprob: Log probability of the whole document under the forward network, nats.
+        backward_logprob: The same under the backward network.
+    """
 
     prompt: str
-    text: str  # what stands between prompt and suffix
+    text: str
     suffix: str
-    direction: str  # of the network that wrote it
+    direction: str
     stop_reason: str
-    """begin: of the document; length: max_tokens reached; blocked: the settings left no piece to go on with; cut: where
-    the other end fits"""
     seed: int
     config: SamplingConfig = field(repr=False, compare=False)
-    score: float | None = None  # mean of the log probabilities below, a piece; None: there was nothing to choose from
-    forward_logprob: float | None = None  # nats, of the whole document by the forward network
+    score: float | None = None
+    forward_logprob: float | None = None
     backward_logprob: float | None = None
 
     @property
@@ -77,10 +97,16 @@ class _Draft:
 
 
 class Infiller:
-    """Writes towards endings. Keeps nothing between calls, so that threads may share it."""
+    """Generates texts towards endings. Keeps nothing between calls, so threads may share it."""
 
     def __init__(self, backward: Model, tokenizer: Tokenizer, forward: Model | None = None) -> None:
-        """Without a `forward` network there are no gaps to fill, only endings to write towards."""
+        """Makes an infiller.
+
+        Args:
+            backward: The network that reads text from its end.
+            tokenizer: The tokenizer of both networks.
+            forward: The network that reads text from its beginning; without it there can be no prompt.
+        """
         self._models = {"backward": backward} | ({"forward": forward} if forward else {})
         self._tokenizer = tokenizer
 
@@ -92,11 +118,21 @@ class Infiller:
         num: int = 1,
         best_of: int | None = None,
     ) -> list[Infill]:
-        """`num` texts that lead to `suffix`; with a `prompt`, from there, the best of `best_of` (16), best first.
+        """Generates texts that lead to `suffix`, from `prompt` if there is one.
 
-        Text i of those that are drawn has the seed `config.seed + i`. Texts may be fewer where the same one was
-        drawn several times. Raises `ConfigError` for a prompt without a forward network and for settings that need
-        text as it is read, `TokenizerError` for what is not valid text.
+        Args:
+            prompt: The beginning of the document; empty if the text begins it.
+            suffix: The ending of the document.
+            config: Settings of the drafts. Draft i has the seed `config.seed + i`.
+            num: Number of texts.
+            best_of: Number of drafts that are ranked; 16 by default if there is a prompt.
+
+        Returns:
+            The texts, best first where they are ranked. They are fewer than `num` if drafts were equal.
+
+        Raises:
+            ConfigError: There is a prompt and no forward network, or a setting follows the text from left to right.
+            TokenizerError: The prompt or suffix is not valid text.
         """
         config = seeded(config or (SamplingConfig(max_tokens=GAP_TOKENS) if prompt else SamplingConfig()))
         self._refuse(prompt, config)
@@ -105,29 +141,29 @@ class Infiller:
         number = best_of or (max(num, CANDIDATES) if prompt else num)
         configs = [later_seed(config, each) for each in range(number)]
         share = number // 2 if prompt else 0  # of the forward network
-        fillings = list(self._candidates("backward", configs[: number - share], prompt, suffix))
-        fillings += self._candidates("forward", configs[number - share :], prompt, suffix)
+        infills = list(self._candidates("backward", configs[: number - share], prompt, suffix))
+        infills += self._candidates("forward", configs[number - share :], prompt, suffix)
         if not prompt and best_of is None:
-            return fillings
-        unique = {filling.text: filling for filling in reversed(fillings)}
-        best = sorted(self._scored(list(unique.values())), key=lambda filling: -(filling.score or 0.0))
+            return infills
+        unique = {infill.text: infill for infill in reversed(infills)}
+        best = sorted(self._scored(list(unique.values())), key=lambda infill: -(infill.score or 0.0))
         return best[:num]
 
     def _refuse(self, prompt: str, config: SamplingConfig) -> None:
         if prompt and "forward" not in self._models:
             raise ConfigError(
-                "This model reads text backward only, so it cannot go on from a prompt: leave it out, or train a model "
-                "of direction both."
+                "This model reads text backward only, so it cannot continue a prompt: leave the prompt out, or train a "
+                "model with direction both."
             )
         defaults = {each.name: each.default for each in fields(SamplingConfig)}
-        unfit = [name for name in UNFIT if getattr(config, name) != defaults[name]]
+        unfit = [name for name in LEFT_TO_RIGHT if getattr(config, name) != defaults[name]]
         if unfit:
-            raise ConfigError(f"{unfit[0]} goes by the text from left to right, so it does not go with a suffix.")
+            raise ConfigError(f"{unfit[0]} follows the text from left to right, so it cannot be used with a suffix.")
 
     def _candidates(
         self, direction: str, configs: Sequence[SamplingConfig], prompt: str, suffix: str
     ) -> Iterable[Infill]:
-        """Texts that a network draws from the end that it knows; with a prompt each is cut where the other end fits."""
+        """Drafts of one network from its end of the document; with a prompt, each is cut where the other end fits."""
         start, target = self._tokenizer.encode(prompt), self._tokenizer.encode(suffix)
         if direction == "backward":
             start, target = target[::-1], start[::-1]
@@ -172,8 +208,8 @@ class Infiller:
         return drafts
 
     def _cut(self, model: Model, draft: _Draft, target: Sequence[int]) -> int:
-        """After how many pieces of a draft `target` fits best, at least one of them if there is any."""
-        wanted = np.array([*target, self._tokenizer.eos_id][:FIT_PIECES], np.int32)  # [T]
+        """The number of tokens of a draft after which `target` is likeliest; at least 1 if there are any."""
+        wanted = np.array([*target, self._tokenizer.eos_id][:FIT_TOKENS], np.int32)  # [T]
         nats = []
         for at in range(0, len(draft.ids), BATCH_SIZE):
             ids = np.array(draft.ids[at : at + BATCH_SIZE], np.int32)
@@ -185,7 +221,7 @@ class Infiller:
         return first + int(np.argmin(nats[first - 1 :])) if nats else 0
 
     def _text(self, prompt: str, ids: Sequence[int], suffix: str) -> str:
-        """The text of pieces in reading order; half a character at an end, where writing stopped, is left out."""
+        """The text of tokens in reading order, without the half character at an end where generation stopped."""
         text = self._tokenizer.decode(ids).strip("\ufffd")
         if self._tokenizer.tokenizer == "word":  # its decoder leaves out the space before the first word
             before = " " * bool(prompt and not prompt[-1].isspace() and text[:1].strip())
@@ -193,17 +229,17 @@ class Infiller:
             text = before + text + after
         return text
 
-    def _scored(self, fillings: Sequence[Infill]) -> list[Infill]:
-        """The same with scores: the probability of the whole documents in each direction."""
-        texts = [filling.whole for filling in fillings]
+    def _scored(self, infills: Sequence[Infill]) -> list[Infill]:
+        """The same texts with the log probabilities of the whole documents in each direction."""
+        texts = [infill.whole for infill in infills]
         totals = {
             direction: [score.total for score in Scorer(model, self._tokenizer, direction).scores(texts)]
             for direction, model in self._models.items()
         }
         result = []
-        for number, filling in enumerate(fillings):
+        for number, infill in enumerate(infills):
             own = {direction: total[number] for direction, total in totals.items()}
             mean = -sum(total.nats_per_token for total in own.values()) / len(own)
             logprobs: dict[str, Any] = {f"{direction}_logprob": -total.nats for direction, total in own.items()}
-            result.append(replace(filling, score=mean, **logprobs))
+            result.append(replace(infill, score=mean, **logprobs))
         return result

@@ -1,19 +1,20 @@
-"""What makes pieces less likely because of the pieces before: against texts that go in circles.
+"""Penalties on tokens because of earlier tokens, against texts that repeat themselves.
 
-Pure functions of logits [B, V], settings [B, 1] and the last pieces of each text, ids [B, W], the newest at the end;
--1 stands where there is no piece. `History` keeps those. Only few logits change, so the functions return these alone,
-as their rows, ids and values: `logits[rows, ids] = values`.
+Pure functions of logits [B, V], settings [B, 1] and the last tokens of each text, ids [B, W], the newest at the end; -1
+where there is no token. `History` keeps these. Only few logits change, so the functions return those alone, as rows,
+ids and values: `logits[rows, ids] = values`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-Changes = tuple[np.ndarray, np.ndarray, np.ndarray]  # rows, ids and their new logits, [N] each; of several, the last
+Changes = tuple[np.ndarray, np.ndarray, np.ndarray]  # rows, ids and new logits, [N] each
 
-LONGEST_REPEAT = 50  # pieces of a repetition that DRY counts: its penalty is beyond any logit by then
+LONGEST_REPEAT = 50  # tokens of a repetition that DRY counts: by then its penalty exceeds any logit
 HIGHEST_PENALTY = 1e6  # nats
 
 
@@ -25,44 +26,89 @@ def penalties(
     frequency_penalty: np.ndarray,
     repeat_last_n: np.ndarray,
 ) -> Changes:
-    """Lowers the logits of pieces among the last `repeat_last_n`.
+    """Lowers the logits of tokens among the last `repeat_last_n`.
 
-    The repetition penalty divides a logit above 0 and multiplies one below (Keskar et al. 2019, arXiv:1909.05858);
-    then the presence penalty is subtracted once, and the frequency penalty as often as the piece is there.
+    The repetition penalty divides a positive logit and multiplies a negative one (Keskar et al. 2019,
+    arXiv:1909.05858); then the presence penalty is subtracted once, and the frequency penalty once for each occurrence.
+
+    Args:
+        logits: Logits [B, V].
+        history: The last tokens, [B, W].
+        repeat_penalty: 1 is off, [B, 1].
+        presence_penalty: In nats, [B, 1].
+        frequency_penalty: In nats, [B, 1].
+        repeat_last_n: Number of tokens that count, [B, 1].
+
+    Returns:
+        Rows, ids and new logits of the tokens that change, [N] each.
     """
     history = history[:, -max(int(np.max(repeat_last_n)), 1) :]
-    pieces = np.sort(np.where(_age(history) < repeat_last_n, history, -1), axis=-1)  # equal ones side by side
-    first = np.ones(pieces.shape, bool)
-    np.not_equal(pieces[:, 1:], pieces[:, :-1], out=first[:, 1:])
+    tokens = np.sort(np.where(_age(history) < repeat_last_n, history, -1), axis=-1)  # equal ones side by side
+    first = np.ones(tokens.shape, bool)
+    np.not_equal(tokens[:, 1:], tokens[:, :-1], out=first[:, 1:])
     starts = np.flatnonzero(first)
-    counts = np.diff(starts, append=pieces.size)
-    rows, ids = starts // pieces.shape[-1], pieces.reshape(-1)[starts]
-    there = ids >= 0
-    rows, ids, counts = rows[there], ids[there], counts[there]
+    counts = np.diff(starts, append=tokens.size)
+    rows, ids = starts // tokens.shape[-1], tokens.reshape(-1)[starts]
+    present = ids >= 0
+    rows, ids, counts = rows[present], ids[present], counts[present]
     value, penalty = logits[rows, ids], repeat_penalty[rows, 0]
     value = np.where(value > 0, value / penalty, value * penalty)
     return rows, ids, value - presence_penalty[rows, 0] - (frequency_penalty[rows, 0] * counts).astype(np.float32)
 
 
-def dry(
-    logits: np.ndarray,
-    history: np.ndarray,
-    breakers: np.ndarray,
-    multiplier: np.ndarray,
-    base: np.ndarray,
-    allowed_length: np.ndarray,
-    last_n: np.ndarray,
-) -> Changes:
-    """Lowers the logits of pieces that would prolong a repetition ("don't repeat yourself", as in llama.cpp).
+class DrySettings(NamedTuple):
+    """Settings of `dry` for each text, [B, 1].
 
-    Where the last n pieces of the text stand in it before, the piece that followed them there loses
-    multiplier x base^(n - allowed_length), if n is at least the allowed length. `breakers` bool [B, V] are pieces
-    that no repetition contains: they end it, and are never made less likely.
+    Attributes:
+        multiplier: Strength of the penalty in nats; 0 is off.
+        base: Base of its growth with the length of the repetition.
+        allowed_length: Shortest repetition that is penalised, in tokens.
+        last_n: Number of last tokens in which repetitions are looked for.
+    """
+
+    multiplier: np.ndarray
+    base: np.ndarray
+    allowed_length: np.ndarray
+    last_n: np.ndarray
+
+
+def dry(logits: np.ndarray, history: np.ndarray, breakers: np.ndarray, settings: DrySettings) -> Changes:
+    """Lowers the logits of tokens that would prolong a repetition ("don't repeat yourself", as in llama.cpp).
+
+    If the last n tokens of a text occur in it before, the token that followed them there loses
+    multiplier * base^(n - allowed_length) nats, provided that n is at least the allowed length.
+
+    Args:
+        logits: Logits [B, V].
+        history: The last tokens, [B, W].
+        breakers: Tokens that end a repetition and are never penalised, bool [B, V].
+        settings: Settings of each text.
+
+    Returns:
+        Rows, ids and new logits of the tokens that change, [N] each; for a token named twice the last counts.
+    """
+    rows, following, lengths = _repetitions(history, breakers, settings)
+    allowed = settings.allowed_length[rows, 0]
+    long = np.flatnonzero(lengths >= np.maximum(allowed, 1))
+    longest_last = long[np.argsort(lengths[long])]
+    rows, following, excess = rows[longest_last], following[longest_last], (lengths - allowed)[longest_last]
+    exponents = np.log(settings.base[rows, 0]) * excess + np.log(settings.multiplier[rows, 0])
+    penalty = np.exp(np.minimum(exponents, np.log(HIGHEST_PENALTY)))
+    return rows, following, logits[rows, following] - penalty.astype(np.float32)
+
+
+def _repetitions(
+    history: np.ndarray, breakers: np.ndarray, settings: DrySettings
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Earlier occurrences of the last tokens.
+
+    Returns:
+        Their rows, the tokens that followed them, and their lengths in tokens, [N] each.
     """
     width = history.shape[-1]
-    newest = np.where(multiplier > 0, history[:, -1:], -1)  # [B, 1]
+    newest = np.where(settings.multiplier > 0, history[:, -1:], -1)  # [B, 1]
     rows, at = np.divmod(np.flatnonzero(history == newest), width)
-    oldest = width - np.minimum(last_n[rows, 0], width)  # columns before it do not count
+    oldest = width - np.minimum(settings.last_n[rows, 0], width)  # columns before it do not count
     counts = (newest[rows, 0] >= 0) & (at >= oldest) & (at < width - 1)
     rows, at, oldest = rows[counts], at[counts], oldest[counts]
     following, lengths = history[rows, at + 1], np.zeros(len(rows), np.int64)
@@ -74,12 +120,7 @@ def dry(
         row, earlier = rows[alive], at[alive] - length
         same = (history[row, earlier] >= 0) & (history[row, earlier] == history[row, -1 - length])
         alive = alive[same & ~breakers[row, history[row, earlier]]]
-    long = lengths >= np.maximum(allowed_length[rows, 0], 1)
-    longest_last = np.flatnonzero(long)[np.argsort(lengths[long])]
-    rows, following, lengths = rows[longest_last], following[longest_last], lengths[longest_last]
-    exponents = np.log(base[rows, 0]) * (lengths - allowed_length[rows, 0]) + np.log(multiplier[rows, 0])
-    penalty = np.exp(np.minimum(exponents, np.log(HIGHEST_PENALTY)))
-    return rows, following, logits[rows, following] - penalty.astype(np.float32)
+    return rows, following, lengths
 
 
 class History:
@@ -134,5 +175,5 @@ class History:
 
 
 def _age(history: np.ndarray) -> np.ndarray:
-    """How many pieces have come since [1, W]: 0 for the newest."""
+    """How many tokens have come since, [1, W]: 0 for the newest."""
     return np.arange(history.shape[-1])[None, ::-1]

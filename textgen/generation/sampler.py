@@ -1,7 +1,7 @@
-"""Logits to the next piece: the chain of transforms, the draw, and the sampler that keeps what both need to know.
+"""Logits to the next token: constraints, the chain of samplers, the random draw.
 
-Every row of a batch has its own settings, its own random numbers and its own past: what is drawn for it is the same
-whatever stands beside it.
+Every text has its own settings, random numbers and past, so what is drawn for it does not depend on the texts beside
+it.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from textgen.generation.logit_filters import (
     typical_p,
     xtc,
 )
-from textgen.generation.penalties import History, dry, penalties
+from textgen.generation.penalties import DrySettings, History, dry, penalties
 from textgen.model.probabilities import NOT_FINITE, require_finite
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.utf8 import Characters
 
 Transform = Callable[..., Any]
 
-TRANSFORMS: dict[str, tuple[Transform, tuple[str, ...]]] = {  # a sampler's function, and its inputs after the logits
+TRANSFORMS: dict[str, tuple[Transform, tuple[str, ...]]] = {  # a sampler's function and its inputs after the logits
     "penalties": (
         penalties,
         ("history", "repeat_penalty", "presence_penalty", "frequency_penalty", "repeat_last_n"),
     ),
     "dry": (
-        dry,
+        lambda logits, history, breakers, *settings: dry(logits, history, breakers, DrySettings(*settings)),
         ("history", "breakers", "dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n"),
     ),
     "top_n_sigma": (top_n_sigma, ("top_n_sigma",)),
@@ -58,42 +58,57 @@ TRANSFORMS: dict[str, tuple[Transform, tuple[str, ...]]] = {  # a sampler's func
     "xtc": (xtc, ("xtc_probability", "xtc_threshold", "xtc_uniforms")),
     "temperature": (temperature, ("temperature", "dynatemp_range", "dynatemp_exponent")),
 }
-OFF = {  # a sampler is off where all of its settings that stand here are as they stand here
+OFF = {  # a sampler is off if all of its settings listed here have these values
     "repeat_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "dry_multiplier": 0.0,
     "top_n_sigma": 0.0, "top_k": 0, "typical_p": 1.0, "top_p": 1.0, "min_p": 0.0, "epsilon_cutoff": 0.0,
     "eta_cutoff": 0.0, "xtc_probability": 0.0, "temperature": 1.0, "dynatemp_range": 0.0,
 }  # fmt: skip
-LOOKING_BACK = ("penalties", "dry")  # these know pieces by their ids: all must be there
+LOOKING_BACK = ("penalties", "dry")  # these index logits by token id, so no filter may have shrunk the candidates
 AHEAD = 64  # tokens for which random numbers are made at once
 BREAKERS_KEPT = 16  # sets of DRY's sequence breakers whose tables are kept
 NOT_WITH_MIROSTAT = tuple(name for name in SAMPLERS if name not in (*LOOKING_BACK, "temperature"))
 
 
 def transform(logits: np.ndarray, inputs: Mapping[str, np.ndarray], order: Sequence[str] = SAMPLERS) -> Candidates:
-    """Applies those samplers of `order` whose inputs are there to logits [B, V], which it changes.
+    """Applies those samplers of `order` whose inputs are given.
 
-    Once most pieces are left out, and nothing that looks back is to come, only the others are carried on.
+    Once most tokens are filtered out, only the remaining ones are carried on, unless a later sampler looks back.
+
+    Args:
+        logits: Logits [B, V], which are changed in place.
+        inputs: Inputs of the samplers by name: settings [B, 1], and what some samplers need besides, see `TRANSFORMS`.
+        order: Names of the samplers.
+
+    Returns:
+        The tokens that are left, with their logits.
     """
-    pieces = Candidates(logits)
+    candidates = Candidates(logits)
     names = [name for name in order if all(field in inputs for field in TRANSFORMS[name][1])]
     for number, name in enumerate(names):
         function, fields = TRANSFORMS[name]
-        pieces.shrinks = not any(later in LOOKING_BACK for later in names[number:])
-        changed = function(pieces.logits if name in LOOKING_BACK else pieces, *(inputs[field] for field in fields))
+        candidates.shrinks = not any(later in LOOKING_BACK for later in names[number:])
+        values = [inputs[field] for field in fields]
         if name in LOOKING_BACK:
-            rows, ids, values = changed
-            pieces.logits[rows, ids] = values
-            pieces = Candidates(pieces.logits)
+            rows, ids, changed = function(candidates.logits, *values)
+            candidates.logits[rows, ids] = changed
+            candidates = Candidates(candidates.logits)
         else:
-            pieces = changed
-    return pieces
+            candidates = function(candidates, *values)
+    return candidates
 
 
 def draw(logits: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
-    """Draws a piece a row from softmax(logits [B, V]) with uniforms [B] in [0, 1): ids int32 [B].
+    """Draws a token for each text from softmax(logits), by inversion of the cumulative distribution.
 
-    By inversion: the piece in whose stretch of the cumulative probability the uniform number falls.
-    Raises `SavedModelError` for a row without a finite highest logit: there is nothing to draw from.
+    Args:
+        logits: Logits [B, V].
+        uniforms: Random numbers in [0, 1), [B].
+
+    Returns:
+        Token ids, int32 [B].
+
+    Raises:
+        SavedModelError: The highest logit of a row is not finite, so there is nothing to draw from.
     """
     highest = np.max(logits, axis=-1, keepdims=True)  # [B, 1]
     if not np.isfinite(highest).all():
@@ -407,7 +422,7 @@ class Uniforms:
         self._ahead = np.concatenate([self._ahead, more], axis=1)
 
 
-DRAWING = frozenset(  # settings of the draw alone: a search knows none of them
+DRAWING = frozenset(  # settings of the draw, which have no effect in a search
     field for _, fields in TRANSFORMS.values() for field in fields if hasattr(SamplingConfig, field)
 ) | {"samplers", "mirostat", "mirostat_tau", "mirostat_eta"}
 LOOK_BACK = ("repeat_last_n", "dry_penalty_last_n")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-CLOSERS = "\"'”’»」』）)】》\\]"  # may stand between the mark that ends a sentence and what follows
+CLOSERS = "\"'”’»」』）)】》\\]"  # may stand between the mark that ends a sentence and the next one
 WIDE = "。！？｡"  # end a sentence without a space after them
 BLANK_LINE = r"(?=\n[^\S\n]*\n)"
 NO_ABBREVIATION = r"(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)(?<!\bSt)(?<!\b[A-Z])"
 
-UNTIL = {  # what a text can be written to the end of: a match's end is where the text ends
+UNTIL = {  # units with which a text can end: it ends where the match does
     "sentence": re.compile(
         rf"(?:{NO_ABBREVIATION}\.|[!?…])[.!?…]*[{CLOSERS}]*(?=\s)"
         rf"|[{WIDE}][.!?…{WIDE}{CLOSERS}]*(?=[^.!?…{WIDE}{CLOSERS}])"
@@ -20,26 +20,30 @@ UNTIL = {  # what a text can be written to the end of: a match's end is where th
     "paragraph": re.compile(BLANK_LINE),
 }
 UNDECIDED = re.compile(r"\n[^\S\n]*\Z")  # may become a blank line
-CONTEXT = 64  # characters that are looked back on
+CONTEXT = 64  # characters of earlier text in which a match may begin
 
 
 class Ending:
-    """Takes a text as it comes, gives back what of it is certain, and says when it is over.
+    """Decides where a text ends while it is generated, and holds back text that may not belong to it.
 
-    >>> ending = Ending(stop=["END"])
-    >>> [ending.feed(text) for text in ("one E", "N", "Ds EN", "D")], ending.reason
-    (['one ', '', '', ''], 'stop')
+    Attributes:
+        reason: "stop" or "until" once the text has ended, empty before.
+
+    Example:
+        >>> ending = Ending(stop=["END"])
+        >>> [ending.feed(text) for text in ("one E", "N", "Ds EN", "D")], ending.reason
+        (['one ', '', '', ''], 'stop')
     """
 
     def __init__(self, stop: Sequence[str] = (), until: str = "document") -> None:
-        self.reason = ""  # stop or until, once the text is over
+        self.reason = ""
         self._stop = stop
         self._until = UNTIL.get(until)
-        self._context = ""  # the end of what was given back, without the blanks that the text begins with
+        self._context = ""  # the end of the text returned so far, without leading white space
         self._held = ""
 
     def feed(self, text: str) -> str:
-        """The text that is certain; nothing more once there is a `reason`."""
+        """Appends text and returns the text that is now certain; nothing once there is a `reason`."""
         if self.reason:
             return ""
         self._held += text
@@ -53,7 +57,7 @@ class Ending:
         return self._release(end)
 
     def flush(self) -> str:
-        """The rest, when no more text comes."""
+        """Returns the text held back when no more text comes."""
         return "" if self.reason else self._release(len(self._held))
 
     def _end_of_unit(self, pattern: re.Pattern[str]) -> list[tuple[int, str]]:
@@ -63,7 +67,7 @@ class Ending:
         return [(match.end() - before, "until") for match in pattern.finditer(text, start) if match.end() >= before][:1]
 
     def _undecided(self) -> int:
-        """Characters at the end that may turn out not to belong to the text."""
+        """The number of characters at the end that may turn out not to belong to the text."""
         lengths = [n for stop in self._stop for n in range(1, len(stop)) if self._held.endswith(stop[:n])]
         if self._until and (match := UNDECIDED.search(self._held)):
             lengths.append(len(match[0]))

@@ -1,8 +1,8 @@
-"""How a text may go on: the likeliest next pieces, and what the model would write after each.
+"""Continuations of a text that is being typed: the likeliest next tokens, and what the model generates after each.
 
-A prompt may end inside what would be one piece: after "the ca" comes "t" of "cat", which no model has seen as a
-piece of its own. So the last piece of the text may be taken back, and then every piece that begins with it counts
-as a way to go on, beside those that may follow it.
+The text may end inside what would be one token: after "the ca" comes "t" of "cat", which no model has seen as a token
+of its own. So the last token of the text may be replaced: every token that begins with its text is a candidate, beside
+those that may follow it.
 """
 
 from __future__ import annotations
@@ -23,57 +23,90 @@ from textgen.model.probabilities import require_finite
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.utf8 import Characters
 
-MARK = 32  # pieces after which the state is kept, so that a change is read again from there
-RECENT = 16  # pieces at the end, where most changes are, after each of which it is kept
+MARK = 32  # tokens between two places whose state is kept, so that a change is read again from there
+RECENT = 16  # tokens at the end, where most changes are: the state after each is kept
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """One way to go on."""
+    """One continuation.
 
-    text: str  # what it adds
-    probability: float  # of its first piece, among all that fit
+    Attributes:
+        text: The text that it adds.
+        probability: Probability of its first token among all candidates.
+    """
+
+    text: str
+    probability: float
 
 
 class Suggester:
-    """Says how a text may go on, with a model and its tokenizer."""
+    """Suggests continuations of a text, with a model and its tokenizer.
+
+    The states of the model along the last text are kept, so that only a change is read again.
+    """
 
     def __init__(self, model: StepModel, tokenizer: Tokenizer, num: int = 5, label: str | None = None) -> None:
-        """`num` suggestions at a time, for a text with this label. Raises `ConfigError` where there is none such."""
+        """Makes a suggester.
+
+        Args:
+            model: The network.
+            tokenizer: Its tokenizer.
+            num: Suggestions at a time.
+            label: Label of the text.
+
+        Raises:
+            ConfigError: The model does not know the label.
+        """
         self._opening = tokenizer.opening(label)
         self._model = model
         self._tokenizer = tokenizer
         self._num = num
-        self._read: list[int] = []  # pieces that were read last
+        self._read: list[int] = []  # tokens that were read last
         self._marks = [(0, model.initial_state(1))]  # after how many of them, and the state there
         self._never = Characters(tokenizer).mask[0]  # added to the logits [V]
 
     def suggest(
         self, text: str, *, length: int, temperature: float = 0.8, page: int = 0, seed: int = 0
     ) -> list[Suggestion]:
-        """The ways to go on that begin with the likeliest pieces, each with another, the likeliest first.
+        """Suggests continuations, each with another first token, likeliest first.
 
-        Page 0 has the first `num` of them, page 1 the next. After its first piece a suggestion is drawn at
-        `temperature`, of at most `length` pieces and of this line; a word that would be cut in two is left out.
-        Raises `TokenizerError` for what is not valid text.
+        Args:
+            text: The text to continue.
+            length: Maximum length, in tokens. A suggestion also ends with its line, and a word that would be cut is
+                left out.
+            temperature: Sampling temperature after the first token.
+            page: 0 for the `num` likeliest first tokens, 1 for the next, and so on.
+            seed: Seed of what follows the first tokens.
+
+        Returns:
+            At most `num` suggestions; fewer where two would add the same text.
+
+        Raises:
+            TokenizerError: The text is not valid text.
         """
         ids = [*self._opening, *self._tokenizer.encode(text)]
-        state, first, healed, probabilities = self._first_pieces(ids, text)
+        state, first, healed, probabilities = self._first_tokens(ids, text)
         best = np.argsort(-probabilities, kind="stable")[page * self._num : (page + 1) * self._num]
         best = best[probabilities[best] > 0]
         openings = [[first[at]] if healed[at] else [ids[-1], first[at]] for at in best]
         rows = self._continue(openings, state, length, SamplingConfig(temperature=temperature, seed=seed))
-        suggestions: dict[str, Suggestion] = {}  # two ways to spell a text are one
+        suggestions: dict[str, Suggestion] = {}  # the same text in other tokens counts once
         for at, row in zip(best, rows, strict=True):
             if added := self._added(text, ids[-1], row, bool(healed[at])):
                 suggestions.setdefault(added, Suggestion(added, float(probabilities[at])))
         return list(suggestions.values())
 
-    def _first_pieces(self, ids: list[int], text: str) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
-        """The pieces that a suggestion may begin with.
+    def _first_tokens(self, ids: list[int], text: str) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
+        """The tokens that a suggestion may begin with.
 
-        Returns the state before the last of `ids`, and three arrays: pieces, whether each takes the place of that
-        last one, and its probability among them all.
+        Args:
+            ids: The tokens of the text.
+            text: The text.
+
+        Returns:
+            The state before the last of `ids`, and three arrays [N]: tokens, whether each replaces that last one, and
+            its probability among all.
         """
         longer = self._longer(ids[-1], text)
         before = self._model.initial_state(1)
@@ -81,22 +114,22 @@ class Suggester:
             p_last, before = self._probabilities(ids[-2], self._state_after(ids[:-2]))
         p_next, _ = self._probabilities(ids[-1], before)
         p_next[self._tokenizer.eos_id] = 0.0  # adds nothing
-        pieces = np.arange(len(p_next))
-        if len(longer):  # in the place of the last piece stands that or a longer one
+        tokens = np.arange(len(p_next))
+        if len(longer):  # the last token is kept, or replaced by a longer one
             total = p_last[ids[-1]] + p_last[longer].sum() or 1.0
             p_next = np.concatenate([p_next * p_last[ids[-1]] / total, p_last[longer] / total])
-            pieces = np.concatenate([pieces, longer])
-        return before, pieces, np.arange(len(pieces)) >= len(pieces) - len(longer), p_next
+            tokens = np.concatenate([tokens, longer])
+        return before, tokens, np.arange(len(tokens)) >= len(tokens) - len(longer), p_next
 
     def _longer(self, last: int, text: str) -> np.ndarray:
-        """The pieces that begin as the last one of the text does, and go on: [N]."""
+        """The tokens whose text begins with that of the text's last token and goes on, [N]."""
         start = self._tokenizer.piece_bytes[last]
         if last == self._tokenizer.unk_id:
             start = f" {text.split()[-1]}".encode()
         if not start or text.endswith("\n") or (self._tokenizer.tokenizer == "word" and text[-1].isspace()):
             return np.zeros(0, np.int64)
-        pieces = enumerate(self._tokenizer.piece_bytes)
-        return np.array([id for id, piece in pieces if len(piece) > len(start) and piece.startswith(start)], np.int64)
+        texts = enumerate(self._tokenizer.piece_bytes)
+        return np.array([id for id, other in texts if len(other) > len(start) and other.startswith(start)], np.int64)
 
     def _continue(
         self, openings: Sequence[Sequence[int]], state: Any, length: int, config: SamplingConfig
@@ -127,10 +160,10 @@ class Suggester:
                     rows[row].append(token.id)
         return suggestions
 
-    def _added(self, text: str, last: int, pieces: list[int], healed: bool) -> str:
-        """What the pieces add to the text: whole characters, to the end of a word or of the line."""
-        spaced = self._tokenizer.tokenizer == "word"  # its decoder leaves out the space before the first word
-        added = self._tokenizer.decoder(healed or not text or text[-1].isspace()).feed(pieces)
+    def _added(self, text: str, last: int, ids: list[int], healed: bool) -> str:
+        """The text that tokens add: whole characters, up to the end of a word or of the line."""
+        spaced = self._tokenizer.tokenizer == "word"  # the decoder drops the space before the first word
+        added = self._tokenizer.decoder(healed or not text or text[-1].isspace()).feed(ids)
         if healed:
             added = added[len(text.split()[-1] if spaced else self._tokenizer.decode([last])) :]
         line, newline, _ = added.partition("\n")
@@ -139,16 +172,16 @@ class Suggester:
         word = line.rstrip().rfind(" ")
         return line[:word] if word > 0 and line[:word].strip() else line
 
-    def _probabilities(self, piece: int, state: Any) -> tuple[np.ndarray, Any]:
-        """What may follow a piece: p [V], float64, and the state after it."""
-        logits, state = self._model.step(np.array([piece], np.int32), state)
+    def _probabilities(self, id: int, state: Any) -> tuple[np.ndarray, Any]:
+        """Probabilities of the tokens after one token, float64 [V], and the state after it."""
+        logits, state = self._model.step(np.array([id], np.int32), state)
         require_finite(logits)
         logits = logits[0].astype(np.float64) + self._never
         p = np.exp(logits - logits.max())
         return p / p.sum(), state
 
     def _state_after(self, ids: list[int]) -> Any:
-        """The state after `ids`, read from where they depart from those that were read before."""
+        """The state after `ids`, read from where they differ from those read before."""
         common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(ids, self._read, strict=False)))
         while self._marks[-1][0] > common:
             self._marks.pop()

@@ -1,8 +1,8 @@
-"""Where a text stands: what the model remembers of it, and its last pieces; rows taken, put together, kept in a file.
+"""The position in a text: the state of the model and the last tokens; rows of states, states in files.
 
-The memory of a model, whatever its cells, is a nest of tuples with arrays in it whose first axis is the row. It is
-never changed in place, so a state that somebody holds stays good: going on twice from one state is a fork, going on
-from an earlier one takes back what came since.
+The state of a model, whatever its cells, is a nest of tuples of arrays whose first axis is the row. It is never changed
+in place, so a state that is kept stays valid: continuing twice from one state forks the text, and continuing from an
+earlier one takes back the tokens since.
 """
 
 from __future__ import annotations
@@ -19,19 +19,29 @@ from safetensors.numpy import save as to_safetensors
 from textgen.errors import SavedModelError
 from textgen.storage import write_file
 
-RECENT = 1024  # pieces that a state knows, for the penalties and bans that look back
+RECENT = 1024  # tokens kept with a state, for the penalties and bans that look back
 FORMAT = "textgen state 1"
 
 
 @dataclass(frozen=True)
 class TextState:
-    """A text up to some piece."""
+    """A position in a text.
 
-    memory: Any  # of the model, one row, before it has read the newest piece
-    ids: tuple[int, ...]  # the last pieces, the newest at the end; at most `RECENT`
+    Attributes:
+        memory: The state of the model before it has read the newest token, one row: a nest of arrays [1, ...].
+        ids: The last tokens, the newest at the end; in a file at most `RECENT`.
+    """
+
+    memory: Any
+    ids: tuple[int, ...]
 
     def after(self, ids: Sequence[int], memory: Any) -> TextState:
-        """The state after more pieces; `memory` is again that before the newest."""
+        """Returns the position after more tokens.
+
+        Args:
+            ids: The tokens.
+            memory: The state of the model before it has read the last of them.
+        """
         return TextState(memory, (*self.ids, *ids)[-RECENT:])
 
 
@@ -43,19 +53,24 @@ class StartedModel:
         self.read, self.step = model.read, model.step
 
     def initial_state(self, batch_size: int) -> Any:
-        """The state that each of the texts begins in."""
+        """Returns the given state for each of `batch_size` texts."""
         return pick(self._memory, [0] * batch_size)
 
 
 def pick(nest: Any, rows: Sequence[int] | slice) -> Any:
-    """Those rows of every array, in that order; a row named twice comes twice."""
+    """Returns these rows of every array, in this order; a row may be named twice.
+
+    Example:
+        >>> pick((np.array([1, 2, 3]),), [2, 0, 2])
+        (array([3, 1, 3]),)
+    """
     if isinstance(nest, (tuple, list)):
         return tuple(pick(part, rows) for part in nest)
     return np.asarray(nest)[rows]
 
 
 def join(nests: Sequence[Any]) -> Any:
-    """The rows of several nests of one structure below one another."""
+    """Concatenates several nests of the same structure along the rows."""
     if len(nests) == 1:
         return nests[0]
     if isinstance(nests[0], (tuple, list)):
@@ -64,25 +79,38 @@ def join(nests: Sequence[Any]) -> Any:
 
 
 def check_state(state: TextState, like: Any, vocab_size: int, what: str = "The state") -> TextState:
-    """The state, if a model can go on from it: `like` is a memory of that model, one row.
+    """Returns the state if a model can continue from it.
 
-    Raises `SavedModelError`, which calls the state `what`.
+    Args:
+        state: The state.
+        like: A state of that model, one row.
+        vocab_size: Number of tokens in its vocabulary.
+        what: The state's name in error messages.
+
+    Raises:
+        SavedModelError: The state does not fit the model or is not finite.
     """
     if not isinstance(state, TextState) or _layout(state.memory) != _layout(like):
         raise SavedModelError(f"{what} is damaged: its arrays are not those of this model.")
     ids = state.ids
     sound = isinstance(ids, tuple) and 0 < len(ids) <= RECENT and all(type(id) is int for id in ids)
     if not sound or not 0 <= min(ids) <= max(ids) < vocab_size:
-        raise SavedModelError(f"{what} is damaged: its last pieces are not pieces of this model.")
+        raise SavedModelError(f"{what} is damaged: its last tokens are not tokens of this model.")
     if not all(np.isfinite(array).all() for array in _arrays(state.memory)):
-        raise SavedModelError(f"{what} is damaged: its numbers are not finite. Write from the beginning of the text.")
+        raise SavedModelError(f"{what} is damaged: its numbers are not finite. Start from the beginning of the text.")
     return state
 
 
 def save_state(path: Path, state: TextState, fingerprint: str) -> None:
-    """Writes a state of the model with this fingerprint, a few kilobytes; attention adds what it looks back on.
+    """Writes a state to a file of a few kilobytes; with attention, also the outputs that it attends to.
 
-    Raises `TextgenError` where it cannot.
+    Args:
+        path: The file.
+        state: The state.
+        fingerprint: Tells the model from others.
+
+    Raises:
+        TextgenError: The file cannot be written.
     """
     arrays = {f"memory/{number}": np.ascontiguousarray(array) for number, array in enumerate(_arrays(state.memory))}
     arrays["ids"] = np.array(state.ids, np.int32)
@@ -90,10 +118,16 @@ def save_state(path: Path, state: TextState, fingerprint: str) -> None:
 
 
 def load_state(path: Path, like: Any, fingerprint: str, vocab_size: int) -> TextState:
-    """The state in a file. `like` is a memory of the model that is to go on with it.
+    """Reads a state from a file. Arrays of an unexpected size or type are not read.
 
-    Raises `SavedModelError` for a file that is missing, damaged, or from another model. Nothing is read whose size or
-    type is not that expected.
+    Args:
+        path: The file.
+        like: A state of the model that will continue from it, one row.
+        fingerprint: Tells that model from others.
+        vocab_size: Number of tokens in its vocabulary.
+
+    Raises:
+        SavedModelError: The file is missing, damaged, or from another model.
     """
     expected = {f"memory/{number}": array for number, array in enumerate(_arrays(like))}
     layout = {name: (list(array.shape), _type_name(array.dtype)) for name, array in expected.items()}
@@ -118,7 +152,7 @@ def load_state(path: Path, like: Any, fingerprint: str, vocab_size: int) -> Text
 
 
 def _type_name(dtype: np.dtype) -> str:
-    """As safetensors calls it: F32."""
+    """The type as safetensors names it, such as F32."""
     return f"{dtype.kind.upper()}{8 * dtype.itemsize}"
 
 

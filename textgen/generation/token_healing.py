@@ -1,18 +1,18 @@
-"""Token healing: a prompt that ends inside what would be one piece goes on as if it had been encoded whole.
+"""Token healing: a prompt that ends inside a token is continued as if that token had been encoded whole.
 
-"The ca" is encoded as "The" and " ca". After " ca" a model hardly ever writes "t", since in its corpus " cat" was
-one piece. So the last pieces of the prompt are taken back, and the first piece drawn is one that begins with their
-text: " cat", " came", or whatever the model finds likely after "The".
+"The ca" is encoded as "The" and " ca". After " ca" a model hardly ever generates "t", because " cat" was one token in
+its training text. So the last tokens of the prompt are taken back, and the first token drawn is one that begins with
+their text: " cat", " came", or whichever the model finds likely after "The".
 
-The rule. Let the prompt end in the pieces u_1 ... u_k, of which it is the longest run whose text begins a longer
-piece, never beyond the last newline. The prompt may truly end where it does, or be cut inside a piece that covers
-u_(j+1) ... u_k and more, for one of the j from 0 to k - 1. The model knows how likely each is:
+The rule. Let the prompt end in the tokens u_1 ... u_k, the longest run at its end whose text begins a longer token,
+never beyond the last newline. Either the prompt ends where it does, or it is cut inside a token that covers u_(j+1) ...
+u_k and goes on, for some j from 0 to k - 1. The model assigns to each case the probability
 
     whole        p(u_1) ... p(u_k)
-    cut after j  p(u_1) ... p(u_j) times the sum of p(x) over the pieces x that begin with u_(j+1) ... u_k and go on
+    cut after j  p(u_1) ... p(u_j) times the sum of p(x) over the tokens x that begin with u_(j+1) ... u_k and go on
 
-One of them is drawn (the likeliest is taken at temperature 0, and others are sharpened or flattened by it), and then
-one of its pieces x by the sampler.
+A case is drawn (at temperature 0 the likeliest is taken; other temperatures sharpen or flatten the probabilities), and
+then one of its tokens x by the sampler.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from textgen.tokenizer.tokenizer import Tokenizer
 
 
 class Prefixes:
-    """The pieces that begin with given bytes."""
+    """Finds the tokens that begin with given bytes."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         special = {*tokenizer.never_written, tokenizer.eos_id}
@@ -37,14 +37,14 @@ class Prefixes:
         self._longest = max(map(len, self._sorted), default=0)
 
     def longer(self, prefix: bytes) -> list[int]:
-        """The pieces that begin with `prefix` and go on."""
+        """Returns the tokens that begin with `prefix` and go on."""
         start = bisect_left(self._sorted, prefix + b"\0")
         return self._ids[start : bisect_left(self._sorted, prefix + b"\xff" * self._longest)]
 
     def covers(self, ids: Sequence[int]) -> list[list[int]]:
-        """For the last k pieces of a prompt, the pieces that cover them all, all but the first, and so on.
+        """Returns, for the last k tokens of a prompt, the tokens that cover all of them, all but the first, and so on.
 
-        k is as large as it can be; an empty list means that nothing begins with the end of the prompt.
+        k is as large as possible; the list is empty if no token begins with the end of the prompt.
         """
         covers: list[list[int]] = []
         text = b""
@@ -61,9 +61,17 @@ class Prefixes:
 def choose_cut(
     log_probs: np.ndarray, ids: Sequence[int], covers: Sequence[Sequence[int]], temperature: float, uniform: float
 ) -> int:
-    """How many of the last pieces `ids` of a prompt to keep: k, all, is to end it where it ends.
+    """Chooses how many of the last tokens of a prompt to keep.
 
-    log_probs [k, V]: of the pieces in the places of `ids`; `uniform` in [0, 1) decides.
+    Args:
+        log_probs: Log probabilities at the places of `ids`, nats [k, V].
+        ids: The last k tokens of the prompt.
+        covers: The tokens that cover all of them, all but the first, and so on, [k].
+        temperature: Sampling temperature of the choice; 0 takes the likeliest.
+        uniform: A random number in [0, 1).
+
+    Returns:
+        A number from 0 to k, which keeps all.
     """
     kept = np.concatenate([[0.0], np.cumsum([row[id] for row, id in zip(log_probs, ids, strict=True)])])  # [k + 1]
     inside = [

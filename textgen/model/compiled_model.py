@@ -1,4 +1,4 @@
-"""The network for writing, compiled by TensorFlow: on a GPU or beside a training."""
+"""The network for generation, compiled by TensorFlow: on a GPU, or during training."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from textgen.model.language_model import LanguageModel
 
 
 class CompiledModel:
-    """Writes with a `LanguageModel`. The same calls as `textgen.model.numpy_model.NumpyModel`, the same results.
+    """A `LanguageModel` with the interface and the results of `textgen.model.numpy_model.NumpyModel`.
 
-    The shapes are open, so that nothing is traced anew for another number of texts or steps.
+    Batch size and number of steps are not fixed, so that other sizes are not traced again.
     """
 
     def __init__(self, model: LanguageModel) -> None:
@@ -33,14 +33,30 @@ class CompiledModel:
         )
 
     def initial_state(self, batch_size: int) -> Any:
-        """The state of texts that have read nothing."""
+        """The state before the first token: zeros."""
         return self._model.initial_state(batch_size)
 
     def read(self, inputs: np.ndarray, state: Any) -> Any:
-        """inputs int32 [B, T], state before them -> state after them."""
+        """Reads token ids.
+
+        Args:
+            inputs: Token ids int32 [B, T].
+            state: State before them.
+
+        Returns:
+            The state after them.
+        """
         return self._read(inputs, state)
 
     def step(self, ids: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-        """One step: ids int32 [B], state before them -> logits [B, V] of the next pieces, state after them."""
+        """Reads one token of each text.
+
+        Args:
+            ids: Token ids int32 [B].
+            state: State before them.
+
+        Returns:
+            The logits of the next tokens [B, V], and the state after `ids`.
+        """
         logits, state = self._step(ids, state)
         return logits.numpy(), state

@@ -17,7 +17,7 @@ BACKWARD = "backward_"  # prefix of the backward layers' names in a network of b
 
 MAX_UNITS = 1 << 15
 MAX_LAYERS = 64
-MAX_ATTENTION = 1 << 13  # past outputs are part of every state
+MAX_ATTENTION = 1 << 13  # past outputs, which are part of every state
 MAX_ROUNDS = 32
 
 SIZE, REGULARIZATION, CELL = "Size of the network", "Regularization", "Recurrent cell"
@@ -88,7 +88,7 @@ class ModelConfig(Settings):
     )
 
     def check(self) -> None:
-        """Checks what the fields say together."""
+        """Checks combinations of fields."""
         if self.attention and self.direction == "both":
             raise ConfigError("attention needs one direction: leave it out, or set direction to forward or backward.")
 

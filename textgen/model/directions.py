@@ -3,15 +3,15 @@
 A backward network is a forward network that reads reversed text; nothing else about it differs:
 
     text        ab$ cde$        $ ends a document and opens the next one
-    reversed    edc$ ba$        so it does here, too: what follows a $ is the end of a document
+    reversed    edc$ ba$        as it does here: what follows a $ is the end of a document
 
-A network of both directions is two of them side by side, which share the embedding and the output layer. The weights
-of its backward layers have names of their own, such as `backward_lstm_0/kernel`; everything else, such as
-`lstm_0/kernel`, is as in a forward network. So each of its halves is a network by itself: `one_way`.
+A network of both directions is two of them side by side that share the embedding and the output layer. The weights of
+its backward layers have a prefix, as in `backward_lstm_0/kernel`; all other names are those of a forward network. Each
+half is a complete network: see `one_way`.
 
 A batch for both is [B, 2T]: T tokens of each row in reading order, then T tokens of a row of the reversed text. The
-loss is the mean over all of them, hence the mean of the two directions' losses. Each has states of its own, which are
-carried from batch to batch.
+loss is the mean over all of them, which is the mean of the losses of both directions. Each direction has its own state,
+which is carried from batch to batch.
 """
 
 from __future__ import annotations
@@ -28,9 +28,18 @@ from textgen.model.config import BACKWARD, ModelConfig
 def one_way(
     config: ModelConfig, weights: Mapping[str, np.ndarray], direction: str
 ) -> tuple[ModelConfig, dict[str, np.ndarray]]:
-    """The part of a network that reads in one direction, as a network with weights of its own names.
+    """The part of a network that reads in one direction, as a network of its own.
 
-    Raises `ConfigError` where the network has no such part.
+    Args:
+        config: Shape of the network.
+        weights: Its weights by name.
+        direction: "forward" or "backward".
+
+    Returns:
+        Shape and weights of the part, with names as in a network of one direction.
+
+    Raises:
+        ConfigError: The network does not read in this direction.
     """
     if direction not in config.directions:
         raise ConfigError(

@@ -1,7 +1,7 @@
 """The language model: embedding -> recurrent stack -> attention, if any -> output layer tied to the embedding.
 
-Letters, used everywhere: B rows of a batch (streams of text), T steps of time, E numbers that stand for a
-piece, H hidden units, L layers, V pieces in the vocabulary. Losses are in nats.
+Letters, used everywhere: B rows of a batch (streams of text), T time steps, E embedding size, H hidden units, L layers,
+V tokens in the vocabulary. Losses are in nats.
 """
 
 from __future__ import annotations
@@ -24,23 +24,32 @@ from textgen.model.layers.layer import seeded
 from textgen.model.layers.recurrent import RecurrentStack, State
 from textgen.settings import from_dict, to_dict
 
-EMBEDDING_SITE = 0  # of dropout; the recurrent layers are sites 1 to L
+EMBEDDING_SITE = 0  # number of a dropout mask; the recurrent layers have 1 to L
 DROPOUTS = ("dropout", "embedding_dropout", "word_dropout", "weight_drop")
 ATTENTION_SITE = 1 << 9
 WORD_SITE = 1 << 10
 
 
 class LanguageModel(keras.Model):
-    """Which piece comes next, for each of B streams at once.
+    """Predicts the next token of each of B streams.
 
-    The state is an argument and a result, never hidden in a layer, so that carrying it from window to
-    window, saving it and serving many streams are ordinary code.
+    The state is an argument and a result, never hidden in a layer. So carrying it from window to window, saving it and
+    serving many streams are ordinary code.
+
+    Attributes:
+        config: Shape of the network.
+        pad_id: Id of the padding.
+        precision: Precision of matrix products, "float32", "bfloat16" or "float16".
     """
 
     def __init__(self, config: ModelConfig, *, pad_id: int, seed: int = 0, precision: str = "float32") -> None:
-        """`precision` is that of the large matrix products; weights, state, gates and losses are float32.
+        """Builds the network.
 
-        The first weights are drawn from `seed` and their names; no generator of the process is read or seeded.
+        Args:
+            config: Shape of the network.
+            pad_id: Id of the padding, which does not count in losses.
+            seed: Initial weights are drawn from it and from their names. No global generator is used or seeded.
+            precision: Precision of the large matrix products. Weights, state, gates and losses are float32.
         """
         super().__init__(name="language_model")
 
@@ -84,10 +93,19 @@ class LanguageModel(keras.Model):
         noise: Noise | None = None,
         training: bool | None = None,
     ) -> tuple[tf.Tensor, State]:
-        """inputs int32 [B, T], state before them -> logits [B, T, V] float32, state after them.
+        """Reads token ids.
 
-        Without a `state` the streams begin with `initial_state`; with `noise` there is dropout, unless `training` is
-        False. Raises `ConfigError` where it is True and there is none: dropout is drawn from no hidden generator.
+        Args:
+            inputs: Token ids int32 [B, T].
+            state: State before them; `initial_state` if None.
+            noise: Source of dropout; no dropout if None.
+            training: As in Keras. False switches dropout off.
+
+        Returns:
+            The logits [B, T, V], float32, and the state after `inputs`.
+
+        Raises:
+            ConfigError: `training` is True without `noise`: dropout is not drawn from a hidden generator.
         """
         rates = (getattr(self.config, name) for name in DROPOUTS)
         noise = noise_of_call(noise, training, *rates)
@@ -139,16 +157,15 @@ class LanguageModel(keras.Model):
     def features(
         self, inputs: tf.Tensor, state: State | None = None, noise: Noise | None = None
     ) -> tuple[tf.Tensor, State]:
-        """inputs int32 [B, T] -> what the output layer reads, [B, T, E], and the state."""
+        """Like a call, but returns the input of the output layer, [B, T, E], in place of the logits."""
         return self.read(inputs, state, noise)[:2]
 
     def read(
         self, inputs: tf.Tensor, state: State | None = None, noise: Noise | None = None
     ) -> tuple[tf.Tensor, State, tuple[Activations, ...]]:
-        """The same as `features`, and what the last recurrent layer said: penalties of training are made of it.
+        """Like `features`, and also returns the outputs of the last recurrent layer of each direction, for penalties.
 
-        The last is for each direction. With both of them T is even: the second half of the steps is read backward,
-        as `textgen.model.directions` has it.
+        With both directions T is even: the second half of the steps is read backward (`textgen.model.directions`).
         """
         if state is None:
             state = self.initial_state(tf.shape(inputs)[0])
@@ -159,9 +176,14 @@ class LanguageModel(keras.Model):
         return self._project(x), of_layers + of_attention, activations  # [B, T, E]
 
     def step(self, ids: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
-        """One step of time, for generation: ids int32 [B] -> logits [B, V] of the next piece, state.
+        """One step, for generation. For a network of both directions see `textgen.model.directions.one_way`.
 
-        A network of both directions writes with one of them: see `textgen.model.directions.one_way`.
+        Args:
+            ids: Token ids int32 [B].
+            state: State before them.
+
+        Returns:
+            The logits of the next tokens [B, V], and the state after `ids`.
         """
         layers = len(state) - (self.attention is not None)
         x, of_layers = self.recurrent.step(self.embedding(ids), state[:layers])  # [B, H]
@@ -169,31 +191,36 @@ class LanguageModel(keras.Model):
         return self.head(self._project(x[:, 0]), self.embedding.embeddings), of_layers + of_attention
 
     def summed_loss(self, features: tf.Tensor, targets: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
-        """features [B, T, E], targets int32 [B, T] -> sum of nats; padding does not count. For training.
+        """The sum of the losses of a window in nats, for training.
 
-        `label_smoothing` acts on its gradient alone.
+        Args:
+            features: Inputs of the output layer, [B, T, E].
+            targets: Next token ids int32 [B, T]. Padding does not count.
+            label_smoothing: Fraction of each target spread over all tokens. It affects the gradient only.
         """
         return self.head.summed_loss(features, self.embedding.embeddings, targets, self.pad_id, label_smoothing)
 
     def token_losses(self, features: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-        """features [B, T, E], targets int32 [B, T] -> nats [B, T], 0 where the target is padding."""
+        """The loss of each target int32 [B, T] in nats, from features [B, T, E]: [B, T], 0 for padding."""
         return self.head.token_losses(features, self.embedding.embeddings, targets, self.pad_id)
 
     def initial_state(self, batch_size: int | tf.Tensor) -> State:
-        """The state of streams that have read nothing: zeros, for each layer h or h and c, [B, H].
+        """The state of streams that have read nothing: zeros.
 
-        With attention the last outputs come after them, [B, N, H], and how many there are, [B, 1].
+        Returns:
+            For each layer (h,) or (h, c), [B, H]; then, with attention, the past outputs [B, N, H] and their number [B,
+            1].
         """
         of_attention = () if self.attention is None else (self.attention.initial_state(batch_size),)
         return self.recurrent.initial_state(batch_size) + of_attention
 
     def start_bias(self, counts: np.ndarray) -> None:
-        """Sets the output bias to log p(piece), from how often each piece occurs, counts [V]."""
-        smoothed = counts.astype(np.float64) + 0.5  # a piece that never occurs is unlikely, not impossible
+        """Sets the bias of the output layer to the log frequency of each token, from counts [V]."""
+        smoothed = counts.astype(np.float64) + 0.5  # a token that never occurs is unlikely, not impossible
         self.head.bias.assign(np.log(smoothed / smoothed.sum()).astype(np.float32))
 
     def named_weights(self) -> dict[str, keras.Variable]:
-        """All weights by name, such as `lstm_0/kernel`; the names that saved models use."""
+        """All weights by the names that saved models use, such as `lstm_0/kernel`."""
         named = {"embedding/table": self.embedding.embeddings}
         for layer in (*self.recurrent.norms, *self.recurrent.layers):
             for weight in layer.trainable_weights:
@@ -208,7 +235,7 @@ class LanguageModel(keras.Model):
         return {name: np.array(weight.numpy(), np.float32) for name, weight in self.named_weights().items()}
 
     def assign_weights(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Takes over weights by name. Raises `SavedModelError` where a name or shape does not fit."""
+        """Sets all weights by name. Raises `SavedModelError` if a name or shape does not fit."""
         named = self.named_weights()
         if arrays.keys() != named.keys():
             odd = ", ".join(sorted(arrays.keys() ^ named.keys()))
@@ -222,29 +249,29 @@ class LanguageModel(keras.Model):
             weight.assign(arrays[name])
 
     def _embed(self, inputs: tf.Tensor, noise: Noise | None) -> tuple[tf.Tensor, tf.Tensor | None]:
-        """inputs int32 [B, T] -> their embedding [B, T, E], or the whole table [V, E] and the numbers of its rows."""
+        """inputs int32 [B, T] -> embedding [B, T, E] and None, or the whole table [V, E] and the row numbers."""
 
-        def without_some_words(x: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
+        def with_word_dropout(x: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
             x, rate = tf.cast(x, self.precision), self.config.word_dropout
             return word_dropout(x, ids, self.config.vocab_size, rate, noise, WORD_SITE)
 
         tokens = tf.TensorShape(inputs.shape).num_elements()
         if self._is_table_less_work(tokens, noise):
-            return without_some_words(self.embedding.embeddings, tf.range(self.config.vocab_size)), inputs
-        x = without_some_words(self.embedding(inputs), inputs)
+            return with_word_dropout(self.embedding.embeddings, tf.range(self.config.vocab_size)), inputs
+        x = with_word_dropout(self.embedding(inputs), inputs)
         return variational_dropout(x, self.config.embedding_dropout, noise, EMBEDDING_SITE), None
 
     def _is_table_less_work(self, tokens: int | None, noise: Noise | None) -> bool:
-        """Whether the first layer should read the rows of the table, each once, instead of those of `tokens` tokens.
+        """Whether it is faster if the first layer reads each row of the table once, instead of a row for each token.
 
-        Then its product with the kernel, and the two for the gradients, are of V rows instead of B*T, but the gradients
-        have to be gathered. Dropout of the embedding, other units in each row of the batch, rules it out.
+        The product with its kernel and the two products of the gradients then have V rows instead of B*T, but the
+        gradients must be gathered. Dropout of the embedding differs between rows of the batch and rules it out.
         """
         is_dropped = noise is not None and self.config.embedding_dropout > 0
         return tokens is not None and not is_dropped and 2 * self.config.vocab_size <= tokens
 
     def _look_back(self, x: tf.Tensor, state: State, noise: Noise | None = None) -> tuple[tf.Tensor, State]:
-        """Attention, or nothing: outputs of the layers x [B, T, H], what of the state is its own -> both after it."""
+        """Applies attention, if there is any, to outputs x [B, T, H] and its part of the state."""
         if self.attention is None:
             return x, ()
         x, after = self.attention.read(x, state[0], noise, ATTENTION_SITE)

@@ -1,9 +1,9 @@
-"""The network for writing, in NumPy: ready in a fraction of a second, where TensorFlow takes seconds to load.
+"""The network for generation, in NumPy: ready in a fraction of a second, while TensorFlow takes seconds to load.
 
-The mathematics of `textgen.model.reference`, an LSTM's arranged for speed: what stands before a step, x and h, is one
-column for each text, and the weights that it meets are kept one row for each number of the result. So the product for a
-single text reads memory from front to back, and that for many takes the shape in which OpenBLAS is quickest. Other
-cells are those of the reference.
+It computes the equations of `textgen.model.reference`. The LSTM is arranged for speed: x and h are joined to one column
+for each text, and the weights are stored with one row for each output. So the product for a single text reads memory
+from front to back, and the product for many texts has the shape in which OpenBLAS is fastest. Other cells are those of
+the reference.
 """
 
 from __future__ import annotations
@@ -19,13 +19,17 @@ from textgen.model.reference.cells import CellState, cell_of
 from textgen.model.reference.network import of_layer
 from textgen.model.reference.norm import norm_forward
 
-State = tuple[CellState, ...]  # a layer each: h and, where the cell has one, the memory c, [B, H] float32; attention's
-QUIET = np.errstate(over="ignore", invalid="ignore")  # whoever draws from numbers that are not finite is told so
-Step = Callable[[np.ndarray, CellState], CellState]  # what a layer makes of x [B, in] and its state
+State = tuple[CellState, ...]  # of each layer, (h,) or (h, c), [B, H] float32; then that of attention, if any
+QUIET = np.errstate(over="ignore", invalid="ignore")  # sampling checks that logits are finite
+Step = Callable[[np.ndarray, CellState], CellState]  # x [B, in], state of a layer -> its new state
 
 
 class NumpyModel:
-    """Writes with given weights. The same calls as `textgen.model.compiled_model.CompiledModel`, the same results."""
+    """A network with given weights. `textgen.model.compiled_model.CompiledModel` has the same interface and results.
+
+    Attributes:
+        embedding_dim: Size of the token embedding (E).
+    """
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, np.ndarray]) -> None:
         self._config = config
@@ -43,7 +47,7 @@ class NumpyModel:
         self._head_bias = weights["head/bias"]
 
     def initial_state(self, batch_size: int) -> State:
-        """The state of texts that have read nothing."""
+        """The state before the first token: zeros."""
         shape = (batch_size, self._config.hidden_units)
         arrays = range(cell_of(self._config).state_size)
         state = tuple(tuple(np.zeros(shape, np.float32) for _ in arrays) for _ in self._layers)
@@ -52,18 +56,42 @@ class NumpyModel:
         return state
 
     def read(self, inputs: np.ndarray, state: State) -> State:
-        """inputs int32 [B, T], state before them -> state after them."""
+        """Reads token ids.
+
+        Args:
+            inputs: Token ids int32 [B, T].
+            state: State before them.
+
+        Returns:
+            The state after them.
+        """
         for ids in inputs.T:
             _, state = self._features(ids, state)
         return state
 
     def step(self, ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        """One step: ids int32 [B], state before them -> logits [B, V] of the next pieces, state after them."""
+        """Reads one token of each text.
+
+        Args:
+            ids: Token ids int32 [B].
+            state: State before them.
+
+        Returns:
+            The logits of the next tokens [B, V], and the state after `ids`.
+        """
         features, state = self._features(ids, state)
         return self.logits(features), state  # [B, V]
 
     def features(self, inputs: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        """inputs int32 [B, T], state before them -> what the output layer reads, [B, T, E], state after them."""
+        """Reads token ids.
+
+        Args:
+            inputs: Token ids int32 [B, T].
+            state: State before them.
+
+        Returns:
+            The inputs of the output layer [B, T, E], and the state after `inputs`.
+        """
         steps = []
         for ids in inputs.T:
             features, state = self._features(ids, state)
@@ -71,25 +99,31 @@ class NumpyModel:
         return np.stack(steps, axis=1), state  # [B, T, E]
 
     def last_hidden(self, state: State) -> np.ndarray:
-        """What the last recurrent layer said, [B, H]; in the state that of attention comes after it."""
+        """The output of the last recurrent layer, [B, H], from a state."""
         return state[len(self._layers) - 1][0]
 
     def embed(self, ids: np.ndarray) -> np.ndarray:
-        """ids [...] -> what stands for them, [..., E]."""
+        """The embedding [..., E] of token ids [...]."""
         return self._table[ids]
 
     @QUIET
     def logits(self, features: np.ndarray) -> np.ndarray:
-        """features [..., E] -> logits [..., V] of the next pieces."""
+        """The logits of the next tokens [..., V] from features [..., E]."""
         one_text = features.size == features.shape[-1]
         logits = features @ (self._head.T if one_text else self._head_columns)
         logits += self._head_bias
         return np.asarray(logits)
 
     def token_losses(self, inputs: np.ndarray, targets: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        """inputs, targets int32 [B, T], state before them -> nats [B, T] of each target, state after them.
+        """Scores tokens. The output layer is one product over all T steps, most of the work for a large vocabulary.
 
-        The output layer is one product over all T steps: for a large vocabulary that is most of the work.
+        Args:
+            inputs: Token ids int32 [B, T].
+            targets: Next token ids int32 [B, T].
+            state: State before `inputs`.
+
+        Returns:
+            The surprisal of each target in nats [B, T], and the state after `inputs`.
         """
         features, state = self.features(inputs, state)
         logits = self.logits(features)  # [B, T, V]
@@ -99,12 +133,12 @@ class NumpyModel:
 
     @cached_property
     def _head_columns(self) -> np.ndarray:
-        """The output weights in the order [E, V], which suits the product for many texts."""
+        """The output weights as [E, V], the faster layout for many texts."""
         return np.ascontiguousarray(self._head.T) if self._head_kernel is None else self._head_kernel
 
     @QUIET
     def _features(self, ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        """ids int32 [B] -> what the output layer reads, [B, E], and the state after them."""
+        """ids int32 [B] -> input of the output layer [B, E], state after them."""
         x = self._table[ids]  # [B, E]
         new_state = []
         for step, norm, before in zip(self._layers, self._norms, state, strict=False):

@@ -1,4 +1,4 @@
-"""The rows of a batch that each core works on."""
+"""Divides the rows of a batch among processor cores."""
 
 from __future__ import annotations
 

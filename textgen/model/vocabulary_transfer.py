@@ -1,4 +1,4 @@
-"""Weights of a model for a vocabulary that is not its own: what both know is carried over."""
+"""Adapts the weights of a model to another vocabulary: rows of tokens that both have are copied."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ import numpy as np
 
 from textgen.tokenizer.tokenizer import Tokenizer
 
-VOCAB_AXIS = {"embedding/table": 0, "head/kernel": 1, "head/bias": 0}  # along which pieces stand, by weight
+VOCAB_AXIS = {"embedding/table": 0, "head/kernel": 1, "head/bias": 0}  # axis of the vocabulary
 
 
 def shared_tokens(source: Tokenizer, target: Tokenizer) -> tuple[list[int], list[int]]:
-    """The ids of the pieces that both have, first in `source`, then in `target`."""
+    """The tokens that two vocabularies share.
+
+    Returns:
+        Their ids in `source`, and their ids in `target`.
+    """
     pairs = {pair: id for id, pair in enumerate(zip(source.pieces(), source.piece_bytes, strict=True))}
     found = [
         (pairs[pair], id)
@@ -25,9 +29,13 @@ def shared_tokens(source: Tokenizer, target: Tokenizer) -> tuple[list[int], list
 def carried_over(
     weights: Mapping[str, np.ndarray], source: Tokenizer, target: Tokenizer, fresh: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """The `weights` of a model with vocabulary `source`, for a network of the same shape with vocabulary `target`.
+    """Weights for a network of the same shape with another vocabulary.
 
-    Pieces that only `target` has are as they are in `fresh`, the weights of that network before training.
+    Args:
+        weights: Weights of a model with the vocabulary `source`.
+        source: Vocabulary of the model.
+        target: Vocabulary of the new network.
+        fresh: Initial weights of the new network, used for tokens that only `target` has.
     """
     theirs, ours = shared_tokens(source, target)
     result = dict(weights)

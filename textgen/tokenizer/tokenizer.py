@@ -1,19 +1,19 @@
-"""Text to pieces and back. With `textgen.tokenizer.vocabulary`, the only module that knows SentencePiece.
+"""Text to tokens and back. With `textgen.tokenizer.vocabulary`, the only module that uses SentencePiece.
 
-A piece is a stretch of text with a number, its id. Every vocabulary begins alike:
+A token is an id and the text that it stands for, its piece. Every vocabulary begins alike:
 
     id      piece
     0       pad: fills rows up, never part of a text
-    1       unk: what has no piece of its own; only word vocabularies need it
+    1       unk: text without a piece of its own; only word vocabularies need it
     2       eos: ends a document and opens the next one, so there is no bos; see `Tokenizer.eos_id`
     3       the newline                    (not in the byte tokenizer)
     4-259   the 256 bytes                  (3-258 in the byte tokenizer; none in word vocabularies)
-    260...  learned, or one a character    (4... in word vocabularies)
+    260...  learned, or one per character  (4... in word vocabularies)
     last    labels, if documents have any: first that of a document without one, then one for each label
 
-unigram, bpe, char and byte lose nothing: `decode(encode(text)) == text` for every text, since a character
-without a piece is spelled in its UTF-8 bytes. word keeps the words that it knows and the lines, not the white space
-between words, and unk stands for each word that it does not know:
+unigram, bpe, char and byte are lossless: `decode(encode(text)) == text` for every text, since a character without a
+piece is spelled in its UTF-8 bytes. word keeps the words that it knows and the lines, but not the white space between
+words, and unk stands for each word that it does not know:
 
     >>> from textgen.tokenizer.config import TokenizerConfig
     >>> from textgen.tokenizer.vocabulary import train_tokenizer
@@ -21,10 +21,10 @@ between words, and unk stands for each word that it does not know:
     >>> [tokenizer.piece(i) for i in tokenizer.encode("the cat\\n")]
     ['the', '▁cat', '\\\\n']
 
-SentencePiece writes a space as U+2581 and lists special pieces among the others, hence two measures here:
-a text's own U+2581 goes around SentencePiece as three bytes, and the special pieces have names with a space
-in them, which no learned piece can have, so that a literal `<unk>`, `</s>` or `<label poe>` is text like any other.
-Labels are control pieces behind the last record of SentencePiece's model file, which is a list of such records.
+SentencePiece writes a space as U+2581 and lists special pieces among the others. So a U+2581 in a text bypasses
+SentencePiece as three bytes, and the special pieces have names with a space in them, which no learned piece can have,
+so that a literal `<unk>`, `</s>` or `<label poe>` is ordinary text. Labels are control pieces appended to
+SentencePiece's model file.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from textgen.storage import MANIFEST, read_file, read_manifest, verified, write_
 from textgen.tokenizer.spelling import Spelling
 
 MODEL_FILE = "tokenizer.model"  # its name in the folder of a saved model
-MODEL_BYTES, CONFIG_BYTES = 1 << 28, 1 << 20  # of this file and of config.json at most
+MODEL_BYTES, CONFIG_BYTES = 1 << 28, 1 << 20  # sizes of this file and of config.json, at most
 
 PAD, UNK, EOS, NEWLINE, FIRST_BYTE = range(5)
 FIRST_LEARNED = FIRST_BYTE + 256
@@ -59,51 +59,73 @@ SPACE = "\u2581"  # SentencePiece's sign for a space
 BYTE_NAMES = [f"<0x{byte:02X}>" for byte in range(256)]
 UNK_NAME, EOS_NAME, NEWLINE_NAME = "<unknown piece>", "<end of document>", "<new line>"
 SAMPLING = Lock()  # SentencePiece has one random generator for all
-PAD_NAME = re.compile("<textgen (unigram|bpe|char|word)>")  # tells the type, and who made the model
+PAD_NAME = re.compile("<textgen (unigram|bpe|char|word)>")  # tells the kind, and that textgen made the model
 LABEL_NAME = re.compile("<label (.*)>", re.DOTALL)
 NO_LABEL = ""
 
 
 class Tokenizer(ABC):
-    """Text to ids and back. Made by `train_tokenizer`, `load_tokenizer` and `read_tokenizer`."""
+    """Text to ids and back. Made by `train_tokenizer`, `load_tokenizer` and `read_tokenizer`.
 
-    first_byte: int | None = None  # id of the piece for byte 0, which those for the other 255 follow; None: no such
+    Attributes:
+        tokenizer: Its kind: unigram, bpe, char, word or byte.
+        labels: Labels that documents may have.
+        piece_bytes: The UTF-8 bytes that each id adds to a text; empty for special pieces.
+        serialized: The whole tokenizer, for `load_tokenizer`; empty for byte without labels.
+        first_byte: Id of the piece for byte 0, followed by those for the other 255; None if there are no byte pieces.
+        pad_id: Id of the padding.
+        unk_id: Id of unknown words.
+        eos_id: Id of the token between two documents, and before the first: it both ends a document and opens the next.
+            It adds nothing to the text. A model that has read only `eos_id` is about to begin a document.
+    """
+
+    first_byte: int | None = None
     pad_id: int = PAD
     unk_id: int = UNK
     eos_id: int = EOS
-    """Between two documents, and before the first: one piece both ends a document and opens the next. It adds
-    nothing to the text; a model that has read only `eos_id` is about to begin a document."""
 
     def __init__(
         self, kind: str, printed: list[str], piece_bytes: list[bytes], serialized: bytes, labels: Sequence[str] = ()
     ) -> None:
-        """`printed` and `piece_bytes` are those of the pieces before the labels'."""
+        """Makes a tokenizer.
+
+        Args:
+            kind: Its kind.
+            printed: How the pieces are shown to people, those of labels left out.
+            piece_bytes: The bytes that each id adds to a text, those of labels left out.
+            serialized: The whole tokenizer.
+            labels: Labels that documents may have.
+        """
         opening = [NO_LABEL, *labels] if labels else []
-        self.tokenizer = kind  # unigram, bpe, char, word or byte
-        self.labels = tuple(labels)  # that documents may have
-        self.piece_bytes = [*piece_bytes, *[b""] * len(opening)]  # what each id adds to the text; b"" for special ones
-        self.serialized = serialized  # all of it, for `load_tokenizer`; b"" for byte without labels
+        self.tokenizer = kind
+        self.labels = tuple(labels)
+        self.piece_bytes = [*piece_bytes, *[b""] * len(opening)]
+        self.serialized = serialized
         self._printed = [*printed, *[f"<label {_printable(label)}>" if label else "<no label>" for label in opening]]
 
     @property
     def vocab_size(self) -> int:
-        """Pieces, special ones included: ids are from 0 to `vocab_size - 1`."""
+        """Number of tokens, special ones included: ids are from 0 to `vocab_size - 1`."""
         return len(self.piece_bytes)
 
     @property
     def first_label(self) -> int:
-        """Ids from here on are those of labels, the first that of no label; `vocab_size` where there are none."""
+        """The id of the first label, that of documents without one; `vocab_size` if there are no labels."""
         return self.vocab_size - (1 + len(self.labels) if self.labels else 0)
 
     @property
     def never_written(self) -> list[int]:
-        """Ids of the pieces that are no part of a text and do not end one: nobody may draw them."""
+        """Ids of the tokens that are not part of a text and do not end one, so must not be generated."""
         return [self.pad_id, self.unk_id, *range(self.first_label, self.vocab_size)]
 
     def opening(self, label: str | None = None) -> list[int]:
-        """The ids before a document: the end of the one before it, then its label, where the vocabulary has labels.
+        """Returns the ids before a document: the end of the previous one, then its label if the vocabulary has labels.
 
-        None is a document without a label. Raises `ConfigError`, naming the labels there are, for one that is not.
+        Args:
+            label: The label; None for a document without one.
+
+        Raises:
+            ConfigError: The vocabulary does not have the label.
         """
         if label is not None and label not in self.labels:
             raise ConfigError(unknown_label(label, self.labels))
@@ -112,12 +134,12 @@ class Tokenizer(ABC):
         return [self.eos_id, self.first_label + (0 if label is None else 1 + self.labels.index(label))]
 
     def with_labels(self, labels: Iterable[str]) -> Tokenizer:
-        """The same vocabulary and, after all other pieces, one for each of the labels that it lacks."""
+        """Returns the same vocabulary with tokens for those labels that it lacks, after all other tokens."""
         more = [label for label in dict.fromkeys(labels) if label not in self.labels]
         return load_tokenizer(self._serialized_with(more)) if more else self
 
     def is_part_of(self, other: Tokenizer) -> bool:
-        """Whether `other` is the same vocabulary, but for labels that it may have besides."""
+        """Returns whether `other` is the same vocabulary, except for labels that it may have in addition."""
         return self.with_labels(other.labels).fingerprint() == other.fingerprint()
 
     def _serialized_with(self, more: Sequence[str]) -> bytes:
@@ -125,31 +147,47 @@ class Tokenizer(ABC):
         return self.serialized + _control_pieces([f"<label {name}>" for name in names])
 
     def encode(self, text: str) -> list[int]:
-        """The ids of `text`. Lines do not touch: if a ends one, encode(a) + encode(b) == encode(a + b)."""
+        """Returns the ids of a text. Lines are independent: if a ends one, encode(a) + encode(b) == encode(a + b).
+
+        Raises:
+            TokenizerError: The text is not valid text.
+        """
         return self.encode_batch([text], num_threads=1)[0]
 
     @abstractmethod
     def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
-        """The ids of each text, on `num_threads` threads where that helps; -1 is one for each core."""
+        """Returns the ids of several texts.
+
+        Args:
+            texts: The texts.
+            num_threads: Number of threads where they help; -1 is one per core.
+
+        Raises:
+            TokenizerError: A text is not valid text.
+        """
 
     def spelling(self, text: str) -> list[int]:
-        """What spelling costs for each word of `text` that is unk to `encode`, in order, in millionths of a nat.
+        """Returns the cost of spelling each word of `text` that `encode` makes unk, in order, in millionths of a nat.
 
         See `textgen.tokenizer.spelling`.
         """
         return []
 
     def lost_bytes(self, text: str) -> int:
-        """Bytes of white space that no piece stands for."""
+        """Returns the number of bytes of white space in a text that no token stands for."""
         return 0
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`. Bytes that are no UTF-8 become U+FFFD."""
+        """Returns the text of ids. Bytes that are not valid UTF-8 become U+FFFD.
+
+        Raises:
+            TokenizerError: There is no such id.
+        """
         decoder = self.decoder()
         return decoder.feed(ids) + decoder.flush()
 
     def unfinished(self, ids: Sequence[int]) -> list[int]:
-        """The last of these ids, where they are bytes that begin a character and do not end it."""
+        """Returns the last of these ids if they are the bytes of a character that is not complete."""
         for number in (1, 2, 3):
             decoder = codecs.getincrementaldecoder("utf-8")()
             last = ids[-number:]
@@ -161,56 +199,69 @@ class Tokenizer(ABC):
         return []
 
     def decoder(self, line_start: bool = True) -> StreamDecoder:
-        """Decodes piece by piece what is not all there yet; it may go on inside a line."""
+        """Returns a decoder for ids that arrive one after another.
+
+        Args:
+            line_start: Whether the text begins a line.
+        """
         return StreamDecoder(self.piece_bytes)
 
     def is_line_start(self, ids: Sequence[int]) -> bool:
-        """Whether what comes after these ids begins a line."""
+        """Returns whether the text after these ids begins a line."""
         text = self.piece_bytes[ids[-1]] if ids else b""
         return not text or text.endswith(b"\n")
 
     def piece(self, id: int) -> str:
-        """How people read it: `▁the` (the mark is a space), `<0xE2>`, `\\n`, `<eos>`, `<label poe>`."""
+        """Returns a token as shown to people: `▁the` (the mark is a space), `<0xE2>`, `\\n`, `<eos>`, `<label poe>`."""
         check_ids([id], self.vocab_size)
         return self._printed[id]
 
     def pieces(self) -> list[str]:
-        """How people read every piece."""
+        """Returns how every token is shown to people."""
         return list(self._printed)
 
     def fingerprint(self) -> str:
-        """The same 64 hexadecimal digits for the same vocabulary."""
+        """Returns 64 hexadecimal digits, the same for the same vocabulary."""
         return hashlib.sha256(self.serialized or self.tokenizer.encode()).hexdigest()
 
     def save(self, path: str | Path) -> None:
-        """Writes the SentencePiece model file, whole or not at all."""
+        """Writes the SentencePiece model file, completely or not at all.
+
+        Raises:
+            TokenizerError: The tokenizer has nothing to save.
+        """
         if not self.serialized:
             raise TokenizerError(f"The {self.tokenizer} tokenizer learns nothing: there is nothing to save.")
         write_file(Path(path), self.serialized)
 
 
 class StreamDecoder:
-    """Ids to text as they come, never half a character.
+    """Decodes ids as they arrive, never half a character.
 
-    >>> decoder = ByteTokenizer().decoder()
-    >>> [decoder.feed([byte + 3]) for byte in "é!".encode()], decoder.flush()
-    (['', 'é', '!'], '')
+    Example:
+        >>> decoder = ByteTokenizer().decoder()
+        >>> [decoder.feed([byte + 3]) for byte in "é!".encode()], decoder.flush()
+        (['', 'é', '!'], '')
     """
 
     def __init__(self, piece_bytes: list[bytes], spaced_words: bool = False, line_start: bool = True) -> None:
         self._piece_bytes = piece_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._spaced_words = spaced_words  # every word brings a space, and at the start of a line it goes
+        self._spaced_words = spaced_words  # every word begins with a space, which is dropped at the start of a line
         self._line_start = line_start
 
     def feed(self, ids: Iterable[int]) -> str:
-        """The text that `ids` make certain."""
+        """Appends ids and returns the text that is now certain.
+
+        Raises:
+            TokenizerError: There is no such id.
+        """
         ids = list(ids)
         check_ids(ids, len(self._piece_bytes))
         return self._trim(self._decoder.decode(b"".join([self._piece_bytes[id] for id in ids])))
 
     def flush(self) -> str:
-        """The rest, at the end of the text: U+FFFD for a character that was never finished."""
+        """Returns the rest at the end of the text: U+FFFD for a character that was not completed."""
         return self._trim(self._decoder.decode(b"", final=True))
 
     def _trim(self, text: str) -> str:
@@ -223,7 +274,7 @@ class StreamDecoder:
 
 
 class SentencePieceTokenizer(Tokenizer):
-    """unigram, bpe and char: pieces of characters, and bytes for characters that have no piece."""
+    """unigram, bpe and char: pieces of several characters, and bytes for characters without a piece."""
 
     first_byte = FIRST_BYTE
 
@@ -240,13 +291,19 @@ class SentencePieceTokenizer(Tokenizer):
         self._apart = re.compile(f"([{''.join(self._ids_apart)}])")
 
     def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
-        """The ids of each text. Threads are SentencePiece's own."""
+        """Returns the ids of several texts. The threads are SentencePiece's."""
         return self._encode(texts, num_threads=num_threads)
 
     def sample_batch(self, texts: Sequence[str], alpha: float, seed: int) -> list[list[int]]:
-        """The ids of each text, segmented at random: the same for the same texts, alpha and seed.
+        """Returns the ids of several texts, segmented at random (Kudo 2018, arXiv:1804.10959).
 
-        `seed` is from 0 to 2^31 - 1.
+        The same texts, alpha and seed give the same ids.
+
+        Args:
+            texts: The texts.
+            alpha: For unigram, an exponent of the probabilities: 0 takes all segmentations alike. For bpe, the
+                probability of leaving out a merge.
+            seed: From 0 to 2^31 - 1.
         """
         with SAMPLING:
             sentencepiece.set_random_generator_seed(seed)
@@ -269,7 +326,7 @@ class SentencePieceTokenizer(Tokenizer):
 
 
 class WordTokenizer(Tokenizer):
-    """word: what stands between white space is a piece, or unk; each newline is a piece."""
+    """word: a token is the text between white space, or unk; each newline is a token."""
 
     def __init__(self, names: list[str], serialized: bytes, labels: Sequence[str]) -> None:
         words = [name.removeprefix(SPACE) for name in names[NEWLINE + 1 :]]
@@ -279,21 +336,21 @@ class WordTokenizer(Tokenizer):
         self._ids = {word: id for id, word in enumerate(words, NEWLINE + 1)}
 
     def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
-        """The ids of each text, one a word and one a newline, on this thread."""
+        """Returns the ids of several texts, one per word and one per newline, on this thread."""
         # Not SentencePiece's encode: it makes one unk of several in a row, and words would not be counted.
         return [self._encode(valid_text(text)) for text in texts]
 
     def decoder(self, line_start: bool = True) -> StreamDecoder:
-        """Puts one space between words, and before the first one unless it begins a line."""
+        """Returns a decoder that puts one space between words, and before the first one unless it begins a line."""
         return StreamDecoder(self.piece_bytes, spaced_words=True, line_start=line_start)
 
     def spelling(self, text: str) -> list[int]:
-        """What each unknown word costs."""
+        """Returns the cost of spelling each unknown word, in millionths of a nat."""
         words = (word for line in text.split("\n") for word in words_of(line))
         return [self._speller.cost(word) for word in words if word not in self._ids]
 
     def lost_bytes(self, text: str) -> int:
-        """All white space but newlines and one space between two words of a line."""
+        """Returns the bytes of all white space except newlines and one space between two words of a line."""
         kept = "\n".join([" ".join(words_of(line)) for line in text.split("\n")])
         return len(text.encode()) - len(kept.encode())
 
@@ -310,7 +367,7 @@ class WordTokenizer(Tokenizer):
 
 
 class ByteTokenizer(Tokenizer):
-    """byte: the special pieces and the 256 bytes. Nothing is learned, and nothing but labels is saved, as JSON."""
+    """byte: the special tokens and the 256 bytes. Nothing is learned, and only labels are saved, as JSON."""
 
     first_byte = len(SPECIAL_PIECES)
 
@@ -324,12 +381,16 @@ class ByteTokenizer(Tokenizer):
         return json.dumps([*self.labels, *more]).encode()
 
     def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
-        """The ids of each text, one a byte of its UTF-8, on this thread."""
+        """Returns the ids of several texts, one per byte of their UTF-8, on this thread."""
         return [[byte + self.first_byte for byte in valid_text(text).encode()] for text in texts]
 
 
 def load_tokenizer(serialized: bytes) -> Tokenizer:
-    """The tokenizer whose `serialized` this is; no bytes at all, and a list of labels, are the byte tokenizer's."""
+    """Makes a tokenizer from its `serialized` form; an empty one, or a list of labels, is the byte tokenizer's.
+
+    Raises:
+        TokenizerError: The data is damaged, or another program made it.
+    """
     if serialized[:1] in (b"", b"["):
         return ByteTokenizer(_labels_in(serialized))
     processor = sentencepiece.SentencePieceProcessor()
@@ -357,7 +418,14 @@ def load_tokenizer(serialized: bytes) -> Tokenizer:
 
 
 def read_tokenizer(path: str | Path) -> Tokenizer:
-    """The tokenizer in a SentencePiece model file that textgen wrote, or in the folder of a saved model."""
+    """Reads a tokenizer from a file.
+
+    Args:
+        path: A SentencePiece model file that textgen wrote, or the folder of a saved model.
+
+    Raises:
+        TokenizerError: The file cannot be read, is damaged, or another program made it.
+    """
     path = Path(path)
     file = path / MODEL_FILE if path.is_dir() else path
     try:
@@ -382,17 +450,21 @@ def read_tokenizer(path: str | Path) -> Tokenizer:
 
 
 def _entry(folder: Path) -> dict[str, Any]:
-    """What the manifest of a saved model says of its vocabulary."""
+    """The entry of the vocabulary in the manifest of a saved model."""
     if entry := read_manifest(folder)["files"].get(MODEL_FILE):
         return entry
     raise TokenizerError(f"{folder / MANIFEST} does not name {MODEL_FILE}. Copy the whole folder again.")
 
 
 def check_ids(ids: Sequence[int], vocab_size: int) -> None:
-    """Raises `TokenizerError` for an id that no piece has."""
+    """Checks ids.
+
+    Raises:
+        TokenizerError: An id is not in the vocabulary.
+    """
     if ids and not (min(ids) >= 0 and max(ids) < vocab_size):
         wrong = next(id for id in ids if not 0 <= id < vocab_size)
-        raise TokenizerError(f"There is no piece {wrong}: ids are from 0 to {vocab_size - 1}.")
+        raise TokenizerError(f"There is no token {wrong}: ids are from 0 to {vocab_size - 1}.")
 
 
 def _labels_in(serialized: bytes) -> list[str]:
@@ -426,7 +498,11 @@ def _says_byte(config_file: Path) -> bool:
 
 
 def valid_text(text: str) -> str:
-    """`text`, unless it holds half of a surrogate pair, which no UTF-8 can say."""
+    """Returns `text`.
+
+    Raises:
+        TokenizerError: It has half of a surrogate pair, which UTF-8 cannot represent.
+    """
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -438,7 +514,7 @@ def valid_text(text: str) -> str:
 
 
 def words_of(line: str) -> list[str]:
-    """What stands between white space; a literal U+2581 counts as a space."""
+    """Returns the words of a line, the text between white space; a literal U+2581 counts as a space."""
     return line.replace(SPACE, " ").split()
 
 
@@ -447,7 +523,7 @@ def _every_byte() -> list[bytes]:
 
 
 def _printable(piece: str) -> str:
-    """A piece as people can read it.
+    """A piece in printable characters.
 
     >>> _printable("a\\r\\u3000")
     'a\\\\r\\\\u3000'

@@ -1,9 +1,9 @@
-"""UTF-8, piece by piece: what may come next in a text so that no character is broken.
+"""UTF-8, token by token: which tokens may come next in a text so that no character is broken.
 
-A character without a piece is spelled in bytes, and a model may say anything after the first of them. A text is
-therefore in one of these states, told by its last bytes (Table 3-7 of the Unicode Standard):
+A character without a piece is spelled in bytes, and a model may assign probability to any token after the first of
+them. So a text is in one of these states, which its last bytes determine (Table 3-7 of the Unicode Standard):
 
-    0    a character is over; a piece of whole characters comes, or the first byte of one, C2 to F4
+    0    the last character is complete; a token of whole characters may follow, or a first byte, C2 to F4
     1-3  that many bytes are missing, each from 80 to BF
     4-7  the first byte was E0, ED, F0 or F4, after which not all of these are possible
 """
@@ -28,12 +28,15 @@ CONTINUATIONS = {  # by state: the range of the next byte, and the state after i
 
 
 class Characters:
-    """The states of texts in a vocabulary's pieces, and which pieces may follow in each.
+    """The UTF-8 states of texts in a vocabulary, and which tokens may follow in each.
 
-    Attributes: `mask` float32 [8, V], 0 for the pieces that may be drawn in a state, -inf for the others, which are
-    those that nobody may ever draw (`Tokenizer.never_written`), too; `after` int8 [8, V], the state after each piece,
-    where one that breaks a character begins anew; `starts`, the ids of the first bytes of characters. Text that is
-    written from its end has no characters that are spelled in bytes, so there all states are 0.
+    Text generated from its end (direction "backward") has no characters spelled in bytes, so its states are all 0.
+
+    Attributes:
+        mask: 0 for the tokens that may come in a state, -inf for the others and for those that must never be generated
+            (`Tokenizer.never_written`), float32 [8, V].
+        after: The state after each token; one that breaks a character begins anew. int8 [8, V].
+        starts: Ids of the first bytes of characters.
     """
 
     def __init__(self, tokenizer: Tokenizer, direction: str = "forward") -> None:
@@ -57,7 +60,7 @@ class Characters:
         self.starts = np.flatnonzero(self.after[0])
 
     def state_after(self, ids: Sequence[int]) -> int:
-        """The state of a text that ends in these pieces: its last bytes decide."""
+        """Returns the state of a text that ends in these tokens."""
         state = 0
         for id in ids[-LONGEST:]:
             state = int(self.after[state, id])

@@ -1,4 +1,4 @@
-"""A vocabulary that suits a corpus: how many pieces, and which, learned by SentencePiece."""
+"""Trains a vocabulary on a corpus with SentencePiece, and chooses its size."""
 
 from __future__ import annotations
 
@@ -37,32 +37,44 @@ UNTRAINABLE = re.compile(f"[\n\t\0{SPACE}\u2585]+")
 LONGEST_STRETCH = 1000  # characters; SentencePiece drops lines of more than 4,192 bytes
 
 MANY_CHARACTERS = 1000  # a script with more distinct characters than this has a long tail of rare ones
-COVERAGE = 0.9995  # of such a text is spelled with characters that have a piece; the rest costs 3 or 4 pieces
-CHAR_COVERAGE = 0.9999  # the same for char, which has nothing but characters
-MAX_CHOSEN = 32_000  # pieces
+COVERAGE = 0.9995  # fraction of such a text whose characters have a piece; the others take 3 or 4 tokens
+CHAR_COVERAGE = 0.9999  # the same for char, which has only characters
+MAX_CHOSEN = 32_000  # tokens
 MAX_CHOSEN_WORDS = 50_000
-TRAINING_THREADS = 4  # whatever the machine has: the vocabulary depends on it in the last digits
+TRAINING_THREADS = 4  # on every machine: scores of the vocabulary depend on it in the last digits
 
 
 def learn_vocabulary(corpus: Corpus, config: TokenizerConfig) -> Tokenizer:
-    """Learns a vocabulary from a corpus however large: from `config.sample_bytes` of it, taken from all over.
+    """Trains a tokenizer on a corpus of any size.
 
-    Labels of the documents have pieces, besides: see `add_labels`. The same corpus and config give the same
-    tokenizer. Raises `TokenizerError` as `train_tokenizer` does.
+    The same corpus and config give the same tokenizer.
+
+    Args:
+        corpus: The corpus, from which excerpts of `config.sample_bytes` bytes are taken. Labels of its documents get
+            tokens of their own: see `add_labels`.
+        config: Settings of the tokenizer.
+
+    Raises:
+        TokenizerError: As `train_tokenizer`.
     """
     if config.tokenizer == "byte":
         return add_labels(train_tokenizer([], config), corpus)
     texts = list(corpus.excerpts(config.sample_bytes))
-    times = max(1.0, corpus.size / max(1, sum(len(text.encode()) for text in texts)))  # that the corpus is as long
+    times = max(
+        1.0, corpus.size / max(1, sum(len(text.encode()) for text in texts))
+    )  # that the corpus is longer than the sample
     counts = _count(texts)
     counts = {character: round(times * count) for character, count in counts.items()}
     return add_labels(train_tokenizer(texts, config, character_counts=counts), corpus)
 
 
 def add_labels(tokenizer: Tokenizer, corpus: Corpus) -> Tokenizer:
-    """The tokenizer with pieces for those labels of the corpus that are worth it and that it lacks.
+    """Returns the tokenizer with tokens for the labels of a corpus that are frequent enough and that it lacks.
 
-    `TokenizerConfig.vocab_size` does not count them. Raises `CorpusError` where `CorpusConfig.labels` finds none.
+    `TokenizerConfig.vocab_size` does not count them.
+
+    Raises:
+        CorpusError: `CorpusConfig.labels` finds no labels.
     """
     return tokenizer.with_labels(worth_learning(corpus.labels()))
 
@@ -70,11 +82,17 @@ def add_labels(tokenizer: Tokenizer, corpus: Corpus) -> Tokenizer:
 def train_tokenizer(
     texts: Iterable[str], config: TokenizerConfig, *, character_counts: Mapping[str, int] | None = None
 ) -> Tokenizer:
-    """Learns a vocabulary from `texts`, stretches of documents, of which the first `config.sample_bytes` are kept.
+    """Trains a tokenizer on texts.
 
-    `character_counts` of the corpus that they are taken from, if known, help to choose the vocabulary's size. The
-    same texts and config give the same tokenizer. Raises `TokenizerError` if `config.vocab_size` does not suit
-    the text; a size chosen here is only aimed at.
+    The same texts and config give the same tokenizer.
+
+    Args:
+        texts: Parts of documents, of which the first `config.sample_bytes` bytes are used.
+        config: Settings of the tokenizer. A size chosen automatically is only a target.
+        character_counts: Counts of the characters in the whole corpus, if known; used to choose the size.
+
+    Raises:
+        TokenizerError: There is no text, or `config.vocab_size` does not suit it.
     """
     if config.tokenizer == "byte":
         return _byte_tokenizer(config.vocab_size)
@@ -104,16 +122,22 @@ def train_tokenizer(
 
 
 def choose_vocab_size(tokenizer: str, total_characters: int, character_counts: Mapping[str, int]) -> int:
-    """A vocabulary size that suits a corpus of `total_characters`, special pieces included.
+    """Chooses a vocabulary size for a corpus, special tokens included.
 
-    - byte: 259. word: 50,000, or the distinct words if they are fewer.
+    - byte: 259. word: 50,000, or the number of distinct words if that is less.
     - char: every character; if they are very many, those that make up 99.99 % of the text.
-    - unigram, bpe: every character (99.95 % of the text if very many) and 5 sqrt(total_characters) longer
-      pieces: a piece must be met often to be learned, and the corpus grows faster than its vocabulary.
-      A multiple of 8, at most 32,000.
+    - unigram, bpe: every character (99.95 % of the text if very many) and 5 sqrt(total_characters) longer pieces: a
+    piece must
+      be frequent to be learned, and a corpus grows faster than its vocabulary. A multiple of 8, at most 32,000.
 
-    >>> choose_vocab_size("unigram", 1_000_000, {"a": 600_000, " ": 400_000})
-    5264
+    Args:
+        tokenizer: The kind of the tokenizer.
+        total_characters: Length of the corpus.
+        character_counts: Count of each character.
+
+    Example:
+        >>> choose_vocab_size("unigram", 1_000_000, {"a": 600_000, " ": 400_000})
+        5264
     """
     if tokenizer == "byte":
         return ByteTokenizer().vocab_size
@@ -128,7 +152,7 @@ def choose_vocab_size(tokenizer: str, total_characters: int, character_counts: M
 
 
 def _train(sample: list[str], tokenizer: str, vocab_size: int, coverage: float) -> bytes:
-    """The SentencePiece model, serialised."""
+    """Returns the trained SentencePiece model, serialised."""
     if tokenizer == "word":
         settings: dict[str, Any] = {
             "add_dummy_prefix": True, "remove_extra_whitespaces": True, "control_symbols": [NEWLINE_NAME],
@@ -155,7 +179,7 @@ def _train(sample: list[str], tokenizer: str, vocab_size: int, coverage: float) 
 
 
 def _sample(texts: Iterable[str], config: TokenizerConfig) -> list[str]:
-    """Stretches of lines, in their order: at most `config.sample_bytes` bytes."""
+    """Lines in their order, at most `config.sample_bytes` bytes."""
     sample: list[str] = []
     room = config.sample_bytes
     for text in texts:
@@ -168,7 +192,7 @@ def _sample(texts: Iterable[str], config: TokenizerConfig) -> list[str]:
 
 
 def _count(texts: Iterable[str]) -> Mapping[str, int]:
-    """How often each character occurs."""
+    """The number of occurrences of each character."""
     counts = Counter[str]()
     for text in texts:
         counts.update(text)
@@ -176,7 +200,7 @@ def _count(texts: Iterable[str]) -> Mapping[str, int]:
 
 
 def _stretches(text: str, only_words: bool) -> Iterator[str]:
-    """Lines, without what SentencePiece cannot learn from; long ones are cut, if possible before a space."""
+    """Lines without characters that SentencePiece cannot learn; long ones are cut, before a space if possible."""
     for line in UNTRAINABLE.split(text):
         line = " ".join(line.split()) if only_words else line
         start = 0
@@ -190,11 +214,11 @@ def _stretches(text: str, only_words: bool) -> Iterator[str]:
 
 
 def _frequent_words(sample: list[str]) -> list[str]:
-    """Words met more than once, each before a punctuation mark.
+    """Words that occur more than once, each before a punctuation mark.
 
-    SentencePiece's candidates for a unigram piece are what at least two distinct words share, so a word that
-    never stands before a mark or inside a longer word could not become a piece, however frequent. Texts whose
-    words are already apart from the marks, such as the Penn Treebank, would come out a fifth longer.
+    SentencePiece's candidates for a unigram piece are substrings of at least two distinct words, so a word that is
+    never followed by a mark or part of a longer word could not become a piece, however frequent. Texts in which words
+    and marks are already separated, such as the Penn Treebank, would become a fifth longer in tokens.
     """
     words, characters = Counter[str](), Counter[str]()
     for line in sample:
@@ -206,7 +230,7 @@ def _frequent_words(sample: list[str]) -> list[str]:
 
 
 def _least_vocab_size(tokenizer: str, counts: Mapping[str, int], coverage: float) -> int:
-    """SentencePiece refuses less than this."""
+    """The smallest size that SentencePiece accepts."""
     if tokenizer == "word":
         return NEWLINE + 2
     if tokenizer == "char":  # the rarest characters can do without a piece
@@ -215,7 +239,7 @@ def _least_vocab_size(tokenizer: str, counts: Mapping[str, int], coverage: float
 
 
 def _covering(counts: Mapping[str, int], share: float) -> int:
-    """How many of the most frequent characters make up `share` of a text.
+    """The number of most frequent characters that make up `share` of a text.
 
     >>> _covering({"e": 50, "t": 40, "q": 10}, 0.9)
     2
@@ -233,7 +257,7 @@ def _byte_tokenizer(vocab_size: int | None) -> Tokenizer:
     tokenizer = ByteTokenizer()
     if vocab_size not in (None, tokenizer.vocab_size):
         raise TokenizerError(
-            f"The byte tokenizer always has {tokenizer.vocab_size} pieces: leave vocab_size out. "
+            f"The byte tokenizer always has {tokenizer.vocab_size} tokens: leave vocab_size out. "
             f"Received: {vocab_size}."
         )
     return tokenizer

@@ -168,7 +168,7 @@ class TrainingConfig(SplitConfig):
 
 @dataclass(frozen=True)
 class TuningConfig(Settings):
-    """How an initial state is trained; see `textgen.training.state_tuning`."""
+    """Settings for training an initial state; see `textgen.training.state_tuning`."""
 
     steps: int = setting(500, "Steps at most.", low=1, high=1 << 40)
     learning_rate: float = setting(0.1, "Learning rate of Adam.", low=0.0, high=1e3)

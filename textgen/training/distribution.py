@@ -1,12 +1,12 @@
-"""Which devices and processes train together, and which rows of a batch are whose.
+"""Devices and processes that train together: who reads which rows of a batch, sums over all of them, who writes files.
 
-Every replica (a GPU, or all cores of a CPU) holds the weights and takes its share of the rows of each batch;
-the gradients are added up over all, so the result is that of the whole batch, however many there are. A row
-keeps to its replica, and with it the recurrent state of that stream of text.
+Every replica (a GPU, or all cores of a CPU) holds the weights and computes its rows of each batch. The gradients are
+summed over all replicas, so the result is that of the whole batch, however many there are. A row stays on its replica,
+and with it the recurrent state of that stream of text.
 
 Several processes on one machine are joined by the sockets of a `textgen.training.worker_group`. Those on several
-machines see one another through `TF_CONFIG` or SLURM's environment, as `tf.distribute` has it: then each opens a server
-of TensorFlow, which knows no passwords. The first of them is the chief, which alone writes files.
+machines find each other through `TF_CONFIG` or the environment of SLURM, as in `tf.distribute`. Each of them opens a
+TensorFlow server, which has no authentication. The first process is the chief, the only one that writes files.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shares:
-    """Among how many a training is shared."""
+    """How many replicas, processes and machines share the work of a run."""
 
     replicas: int = 1
     processes: int = 1
@@ -44,9 +44,16 @@ class Shares:
 
 
 class Distribution:
-    """A `tf.distribute` strategy, as far as training needs one, in each process of a group if there is one.
+    """The devices and processes of a run. The default is one replica in this process.
 
-    The default is one replica here.
+    Attributes:
+        strategy: Strategy of `tf.distribute` for the devices of this process, or of all without a group.
+        group: Connections to the other processes on this machine; None if there are none.
+        num_workers: Number of processes.
+        worker: Number of this process, from 0.
+        server: Address that this process listens on; "" if it does not.
+        num_replicas: Replicas of all processes.
+        is_chief: Whether this process writes the files.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy | None = None, group: Group | None = None) -> None:
@@ -59,14 +66,14 @@ class Distribution:
         self.num_workers = group.size if group else sum(len(tasks) for tasks in cluster.values()) or 1
         self.worker = int(resolver.task_id or 0) if resolver and self.num_workers > 1 else 0
         self.worker = group.worker if group else self.worker
-        self.server = cluster["worker"][self.worker] if self.num_workers > 1 and cluster else ""  # opened here
+        self.server = cluster["worker"][self.worker] if self.num_workers > 1 and cluster else ""
         self.num_replicas: int = self.strategy.num_replicas_in_sync * (group.size if group else 1)
         self.is_chief = self.worker == 0
-        self._compiled_gather = tf.function(self._gather, autograph=False)  # one function, whatever the shapes
+        self._compiled_gather = tf.function(self._gather, autograph=False)  # one function for all shapes
 
     @property
     def shares(self) -> Shares:
-        """Among how many the work is shared; processes of a group are on one machine, others on one each."""
+        """Replicas, processes and machines. Processes of a group are on one machine, others on one each."""
         return Shares(self.num_replicas, self.num_workers, 1 if self.group else self.num_workers)
 
     @property
@@ -76,22 +83,29 @@ class Distribution:
 
     @property
     def cores_per_replica(self) -> int:
-        """Processor cores that a replica has for itself."""
+        """Processor cores of each replica."""
         return max(1, num_cores(self.group.size if self.group else 1) // self.local_replicas)
 
     @property
     def first_replica(self) -> int:
-        """How many replicas come before those that `strategy` numbers from 0 on."""
+        """Number of the first replica of this process, if `strategy` counts from 0 in each process."""
         return self.worker * self.local_replicas if self.group else 0
 
     def local_rows(self, config: TrainingConfig) -> slice:
-        """The streams of text that this process reads. Raises `ConfigError` if they cannot be shared out."""
+        """The rows of a batch that this process reads. Raises `ConfigError` if they cannot be divided evenly."""
         require_shares(config.batch_size, self.num_replicas)
         share = config.num_streams // self.num_workers
         return slice(self.worker * share, (self.worker + 1) * share)
 
     def split(self, local: Any) -> Any:
-        """A nest of arrays with the rows of this process -> tensors, each replica with its own rows."""
+        """Gives each replica its rows.
+
+        Args:
+            local: Nested structure of arrays with the rows of this process.
+
+        Returns:
+            The same structure of tensors.
+        """
         import tensorflow as tf
 
         if self.strategy.num_replicas_in_sync == 1:
@@ -109,7 +123,7 @@ class Distribution:
         return tf.nest.map_structure(share, local)
 
     def gather(self, split: Any) -> Any:
-        """What `split` made -> arrays with the rows of the whole batch. All processes must call it together."""
+        """The inverse of `split`, with the rows of the whole batch. All processes must call it together."""
         if group := self.group:
             import tensorflow as tf
 
@@ -117,25 +131,25 @@ class Distribution:
         return split if self.num_replicas == 1 else self._compiled_gather(split)
 
     def from_chief(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The chief's arrays, in every process; all have some of the same names and shapes, and call it together."""
+        """Copies the chief's arrays to all processes. They must call it together, with the same names and shapes."""
         if self.num_workers == 1:
             return dict(arrays)
         mine = {name: array if self.is_chief else np.zeros_like(array) for name, array in arrays.items()}
         return {name: self._summed(array) for name, array in mine.items()}
 
     def first(self, values: Any) -> Any:
-        """One of a result that is the same on all replicas."""
+        """The value on this process's first replica, of a result that is the same on all."""
         return self.strategy.experimental_local_results(values)[0]
 
     def total(self, values: Sequence[float]) -> list[float]:
-        """Sums over all processes; they must call it together, so it is also where they wait for one another."""
+        """Sums values over all processes. They must call it together, so it is also a barrier."""
         if self.num_workers == 1:
             return list(values)
         return [float(value) for value in self._summed(np.array([*values, 0.0]))[:-1]]
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Where processes wait for one another. Raises `WorkerLost` if one of them does not answer."""
+        """Use it where processes wait for each other. Raises `WorkerLost` if one of them does not answer."""
         import tensorflow as tf
 
         try:
@@ -146,7 +160,7 @@ class Distribution:
             raise WorkerLost("Another process was lost, or did not answer.") from None
 
     def summed(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        """The sums over the processes of a group; they must call it together."""
+        """Sums tensors over the processes of a group. They must call it together."""
         import tensorflow as tf
 
         if not self.group:
@@ -172,7 +186,15 @@ class Distribution:
 
 
 def require_shares(batch_size: int, replicas: int) -> None:
-    """Raises `ConfigError` for rows that cannot be shared out evenly."""
+    """Checks that a batch can be divided evenly.
+
+    Args:
+        batch_size: Rows of a batch.
+        replicas: Number of replicas.
+
+    Raises:
+        ConfigError: It cannot.
+    """
     if rest := batch_size % replicas:
         near = [size for size in (batch_size - rest, batch_size - rest + replicas) if size]
         raise ConfigError(
@@ -187,10 +209,16 @@ def _do_nothing() -> None:
 
 @contextmanager
 def deadline(seconds: float | None) -> Iterator[Callable[[], None]]:
-    """Ends this process if `seconds` pass without the block ending, or a call of what it gives.
+    """Ends this process if the block takes too long.
 
-    TensorFlow lets no Python code run while it waits for another process. The system's alarm signal ends it or, where
-    there is none, as on Windows, the watchdog thread of `faulthandler`, which needs no Python code either.
+    No Python code runs while TensorFlow waits for another process. So the alarm signal ends this one or, where there is
+    none, as on Windows, the watchdog thread of `faulthandler`, which needs no Python code either.
+
+    Args:
+        seconds: Time limit; None for no limit.
+
+    Yields:
+        A function that starts the time again.
     """
     if not seconds:
         yield _do_nothing
@@ -214,13 +242,18 @@ def deadline(seconds: float | None) -> Iterator[Callable[[], None]]:
 
 
 def start(name: str = "auto", start_timeout: float | None = None, *, trust_network: bool = False) -> Distribution:
-    """Loads TensorFlow and joins the devices and processes that `name`, one of `STRATEGIES`, stands for.
+    """Loads TensorFlow and joins the devices and processes of a run. Call it before TensorFlow is used.
 
-    `auto` is multiworker where there are several processes (of a launcher, or named by `TF_CONFIG` or SLURM), mirrored
-    where there are several GPUs, else single. Call it before TensorFlow is used: processes can only be joined at its
-    start. They have `start_timeout` seconds to find one another. Raises `ConfigError` for a strategy that cannot be
-    followed here, and for processes that a launcher has not connected, unless `trust_network`: each of them opens a
-    server on all networks of its machine, through which anybody who reaches it reads and writes files as its user.
+    Args:
+        name: One of `STRATEGIES`. "auto" is "multiworker" if there are several processes (of a launcher, or named by
+            `TF_CONFIG` or SLURM), "mirrored" if there are several GPUs, else "single".
+        start_timeout: Seconds that the processes have to find each other.
+        trust_network: Whether to join processes that no launcher has connected. Each opens a server on all networks of
+            its machine; anybody who reaches it can read and write files as its user.
+
+    Raises:
+        ConfigError: The strategy is not possible here, or needs `trust_network`.
+        TrainingError: The processes cannot be joined.
     """
     name, cluster = settled_strategy(name), _cluster_size()
     if name == "multiworker" and cluster < 2:
@@ -241,16 +274,23 @@ def start(name: str = "auto", start_timeout: float | None = None, *, trust_netwo
 
 
 def settled_strategy(name: str) -> str:
-    """The strategy that `name` stands for here. `auto` stays where it goes by the GPUs, since TensorFlow knows them."""
+    """Resolves "auto" to "multiworker" if there are several processes; else it stays, as it depends on the GPUs."""
     if name not in STRATEGIES:
         raise ConfigError(f"strategy must be one of {', '.join(STRATEGIES)}. Received: {name!r}.")
     return "multiworker" if name == "auto" and _cluster_size() > 1 else name
 
 
 def planned_shares(name: str, workers: int = 1) -> Shares:
-    """Among how many a training would be shared, for a plan: nobody is joined, the others are taken to be like us.
+    """How many replicas, processes and machines would share a run, for a plan; no process is joined.
 
-    Raises `ConfigError` for `workers` on this machine that are more than its GPUs, if it has any.
+    The other machines are assumed to be like this one.
+
+    Args:
+        name: One of `STRATEGIES`.
+        workers: Processes on this machine.
+
+    Raises:
+        ConfigError: There are more workers than GPUs on a machine with GPUs.
     """
     name, processes = settled_strategy(name), _cluster_size()
     load_tensorflow()
@@ -267,12 +307,12 @@ def planned_shares(name: str, workers: int = 1) -> Shares:
 
 
 def num_processes(name: str = "auto") -> int:
-    """Processes that the environment names for a strategy; known without TensorFlow."""
+    """Number of processes of a strategy, by the environment; does not load TensorFlow."""
     return _cluster_size() if name in ("auto", "multiworker") else 1
 
 
 def is_follower(name: str = "auto") -> bool:
-    """Whether this is one of several processes, and not the chief; known without TensorFlow."""
+    """Whether this is one of several processes and not the chief; does not load TensorFlow."""
     if num_processes(name) < 2:
         return False
     if place := groups.place():
@@ -283,7 +323,7 @@ def is_follower(name: str = "auto") -> bool:
 
 
 def _own_device(group: Group) -> tf.distribute.Strategy | None:
-    """One device for this worker: a GPU of its own where there are any."""
+    """Gives this worker a GPU of its own, if there are any."""
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
@@ -299,7 +339,7 @@ def _require_devices(workers: int, gpus: int) -> None:
 
 
 def _join(name: str) -> tf.distribute.Strategy | None:
-    """The strategy, made before TensorFlow's first operation."""
+    """Makes the strategy, before the first operation of TensorFlow."""
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
@@ -320,17 +360,17 @@ def _join(name: str) -> tf.distribute.Strategy | None:
 
 
 def _slurm() -> tf.distribute.cluster_resolver.SlurmClusterResolver:
-    """The processes of the job step. TensorFlow counts GPUs with `nvidia-smi`, and none are too few for it."""
+    """The processes of the SLURM job step. TensorFlow counts GPUs with `nvidia-smi` and fails without it."""
     import tensorflow as tf
 
     resolver = tf.distribute.cluster_resolver.SlurmClusterResolver
     if shutil.which("nvidia-smi"):
         return resolver()
-    return resolver(gpus_per_node=_cluster_size(), gpus_per_task=1, auto_set_gpu=False)  # numbers that it can divide
+    return resolver(gpus_per_node=_cluster_size(), gpus_per_task=1, auto_set_gpu=False)  # numbers it can divide
 
 
 def _cluster_size() -> int:
-    """Processes that the environment names."""
+    """Number of processes, by the environment."""
     if place := groups.place():
         return place[1]
     if "TF_CONFIG" in os.environ:
@@ -339,9 +379,10 @@ def _cluster_size() -> int:
 
 
 def _tf_config() -> tuple[int, int]:
-    """How many processes `TF_CONFIG` names, and which of them this is. The first worker is the chief, without a name.
+    """Number of processes in `TF_CONFIG`, and the number of this one. The first worker is the chief.
 
-    Raises `ConfigError` where it is not valid, or names other jobs than `worker`.
+    Raises:
+        ConfigError: It is not valid, or names other jobs than `worker`.
     """
     text = os.environ["TF_CONFIG"]
     try:

@@ -1,8 +1,8 @@
-"""How the weights of a fresh network begin, where a run asks for other values than its layers choose.
+"""Other initial weights than the defaults of the layers, for experiments.
 
-Layers begin with an orthogonal recurrent kernel, which keeps the length of what it is multiplied with (Saxe, McClelland
-& Ganguli 2014, arXiv:1312.6120), and with forget gates that are mostly open, so that at first the cell remembers (Gers,
-Schmidhuber & Cummins 2000; Jozefowicz, Zaremba & Sutskever 2015). Other values show what that is good for.
+By default a recurrent kernel is orthogonal, so that it keeps the norm of the vectors it multiplies (Saxe, McClelland &
+Ganguli 2014, arXiv:1312.6120), and the bias of forget gates is 1, so that the cell remembers at first (Gers,
+Schmidhuber & Cummins 2000; Jozefowicz, Zaremba & Sutskever 2015).
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ from textgen.training.config import TrainingConfig
 
 
 def initialize(model: LanguageModel, config: TrainingConfig) -> None:
-    """Changes the recurrent kernels and the biases of forget gates of a fresh network to what `config` asks for.
+    """Initializes the recurrent kernels and the biases of the forget gates as the settings say.
 
-    A glorot kernel [H, gates * H] is drawn between -a and a, a = sqrt(6 / (H + gates * H)) (Glorot & Bengio 2010, as
-    Keras has it). The forget gate is the second of the four of an LSTM, of a peephole LSTM and of a mogrifier LSTM;
-    the cells with fewer gates have none.
+    A glorot kernel [H, gates * H] is uniform between -a and a, with a = sqrt(6 / (H + gates * H)) (Glorot & Bengio
+    2010). The forget gate is the second of the four gates of an LSTM, a peephole LSTM and a mogrifier LSTM; other cells
+    have none.
+
+    Args:
+        model: A new network, changed in place.
+        config: `recurrent_initializer`, `forget_bias` and `seed`.
     """
     weights = model.named_weights()
     for number, layer in enumerate(model.recurrent.layers):

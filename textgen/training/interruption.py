@@ -1,4 +1,4 @@
-"""Signals that ask a program to stop, taken down until it is at a place where it can."""
+"""Signals that ask a program to stop, kept until it reaches a place where it can."""
 
 from __future__ import annotations
 
@@ -13,23 +13,27 @@ if TYPE_CHECKING:
     from textgen.training.distribution import Distribution
 
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-SAME_SECONDS = 1.0  # a terminal that closes, a shell and a launcher may each send the signal that somebody meant once
+SAME_SECONDS = 1.0  # signals within this time are one: a terminal, a shell and a launcher may each send it
 
 
 class StopRequests:
-    """The first of Ctrl-C, SIGTERM and SIGHUP is taken down; the next one acts at once, as it did before."""
+    """Records the first of Ctrl-C, SIGTERM and SIGHUP; a later one acts at once, as it did before.
+
+    Attributes:
+        received: Number of the first signal; 0 if there is none.
+    """
 
     def __init__(self, on_first: Callable[[int], None] = lambda number: None) -> None:
-        """`on_first` is told the first signal, and what repeats it; it runs as a signal handler."""
-        self.received = 0  # number of the first signal; nobody else sets it
+        """`on_first` is called with the first signal, and with repetitions of it, inside the signal handler."""
+        self.received = 0
         self._received_at = 0.0
         self._on_first = on_first
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """Within, signals are taken down; outside of the main thread there are none.
+        """Records signals inside the block. In other threads than the main one it does nothing.
 
-        A SIGHUP that is ignored, as under nohup, stays so.
+        A SIGHUP that is ignored, as under nohup, stays ignored.
         """
         if threading.current_thread() is not threading.main_thread():
             yield

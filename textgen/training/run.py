@@ -270,8 +270,8 @@ def _tell_of_vocabulary(start: ModelFolder | None, tokenizer: Tokenizer, say: Sa
         return
     shared = len(shared_tokens(start.tokenizer, tokenizer)[0])
     say(
-        f"{shared:,} of {tokenizer.vocab_size:,} tokens are known to {start.name}; the weights of the others are "
-        "initialized."
+        f"{shared:,} of {counted(tokenizer.vocab_size, 'token')} are known to {start.name}; the weights of the others "
+        "are initialized."
     )
 
 

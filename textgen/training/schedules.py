@@ -1,7 +1,7 @@
-"""The learning rate over a run, and how long the run is.
+"""Learning rate schedules, and the length of a run in steps.
 
-A run rises to its schedule in the warm-up, stays at the peak while it holds, and then follows the schedule. All
-of it is told in shares of the run, so that one setting suits runs of any length, in steps or in minutes.
+The learning rate rises during the warm-up, holds the peak, and then follows the schedule. All of these are fractions of
+the run, so that one setting suits runs of any length, in steps or in minutes.
 """
 
 from __future__ import annotations
@@ -10,14 +10,22 @@ import math
 
 from textgen.training.config import TrainingConfig
 
-ONE_CYCLE_RISE = 0.3  # share of the cycle
-ONE_CYCLE_START = 0.04  # of the peak
+ONE_CYCLE_RISE = 0.3  # fraction of the cycle in which the rate rises
+ONE_CYCLE_START = 0.04  # relative to the peak
 
 
 def scheduled_learning_rate(config: TrainingConfig, progress: float, reductions: int = 0) -> float:
-    """The learning rate when `progress` (0 to 1) of the run is done, after so many `reductions` on a plateau.
+    """The learning rate at a point of a run. The warm-up rises linearly from 0 to where the schedule begins.
 
-    The warm-up is a straight rise from 0 to where the schedule begins.
+    Args:
+        config: Schedule and its settings.
+        progress: Fraction of the run that is done, 0 to 1.
+        reductions: Reductions so far, for the schedule "plateau".
+
+    Example:
+        >>> config = TrainingConfig(schedule="linear", learning_rate=1.0, warmup_fraction=0.5)
+        >>> scheduled_learning_rate(config, 0.25), scheduled_learning_rate(config, 0.5)
+        (0.5, 1.0)
     """
     if config.schedule == "inverse-sqrt":
         return config.learning_rate * _inverse_sqrt(config, progress)
@@ -29,7 +37,7 @@ def scheduled_learning_rate(config: TrainingConfig, progress: float, reductions:
 
 
 def total_steps(config: TrainingConfig, steps_per_epoch: int) -> float:
-    """Updates that the budget in epochs and steps allows; infinitely many where only the clock decides."""
+    """Updates within the limits of epochs and steps; infinity if only minutes are limited."""
     steps = math.inf if config.steps is None else config.steps
     if config.epochs is not None:
         steps = min(steps, max(1, round(config.epochs * steps_per_epoch)))
@@ -37,7 +45,7 @@ def total_steps(config: TrainingConfig, steps_per_epoch: int) -> float:
 
 
 def _share(config: TrainingConfig, done: float, reductions: int) -> float:
-    """The share of the peak when `done` (0 to 1) of what follows warm-up and hold is over."""
+    """The rate relative to the peak when a fraction `done` of the part after warm-up and hold is over."""
     final = config.final_learning_rate_fraction
     match config.schedule:
         case "linear":
@@ -46,7 +54,7 @@ def _share(config: TrainingConfig, done: float, reductions: int) -> float:
             return _mix(final, _half_cosine(done))
         case "exponential":
             return final**done
-        case "step":  # stretches of equal length, each lower than the one before
+        case "step":  # steps of equal length
             return config.decay_factor ** min(config.num_decays, math.floor(done * (config.num_decays + 1)))
         case "triangular":  # Smith 2017, arXiv:1506.01186
             return _mix(final, 1 - abs(2 * (done * config.num_cycles % 1.0) - 1))
@@ -60,17 +68,17 @@ def _share(config: TrainingConfig, done: float, reductions: int) -> float:
 
 
 def _inverse_sqrt(config: TrainingConfig, progress: float) -> float:
-    """Vaswani et al. 2017, arXiv:1706.03762: a straight rise, then the share is sqrt(warmup / progress)."""
+    """Vaswani et al. 2017, arXiv:1706.03762: a linear rise, then sqrt(warmup / progress)."""
     if progress <= config.warmup_fraction:
         return progress / config.warmup_fraction
     return math.sqrt(config.warmup_fraction / max(config.warmup_fraction, progress - config.hold_fraction))
 
 
 def _mix(low: float, share: float) -> float:
-    """From `low` to 1."""
+    """Interpolates from `low` to 1."""
     return low + (1 - low) * share
 
 
 def _half_cosine(done: float) -> float:
-    """From 1 to 0, level at both ends."""
+    """Falls from 1 to 0, level at both ends."""
     return 0.5 * (1 + math.cos(math.pi * done))

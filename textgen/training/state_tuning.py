@@ -1,12 +1,12 @@
-"""A state for texts to begin in, trained on a text while all weights stay as they are: a style in a few kilobytes.
+"""Trains an initial state on a text while all weights stay fixed: a style in a few kilobytes.
 
-A text begins in a state of zeros, as one that has read nothing. Any other state would do, and some make a certain
-author's text likelier than others. With w the windows of a text, each at the beginning of a line,
+A text normally begins with a state of zeros. Another initial state can make the text of a certain author likelier. With
+w the windows of a text, each at the beginning of a line, the state minimises the mean over w of
 
-    state -= learning rate * Adam's step for the gradient of mean over w of -log p(w | state)
+    -log p(w | state)
 
-(as prefix tuning does for attention, Li & Liang 2021, arXiv:2101.00190). What the network learned decides how much a
-state can say. The last tenth of the windows is held out; the state that does best on it is kept.
+by Adam, as prefix tuning does for attention (Li & Liang 2021, arXiv:2101.00190). The last tenth of the windows is held
+out, and the state with the best score on it is kept.
 """
 
 from __future__ import annotations
@@ -25,31 +25,46 @@ from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.config import TuningConfig
 
 WINDOW = 64  # tokens
-ROWS = 16  # windows that a step learns from
-LOOK_EVERY = 25  # steps between looks at the held-out windows
-PATIENCE = 4  # looks without a better score
+ROWS = 16  # windows in a batch
+LOOK_EVERY = 25  # steps between validations
+PATIENCE = 4  # validations without a better score
 HELD_OUT = 256  # windows at most
 MAX_TOKENS = 1_000_000  # of the text that are used
 
 Say = Callable[[str], None]
-Windows = tuple[np.ndarray, np.ndarray]  # inputs, targets, int32 [N, T]
+Pairs = tuple[np.ndarray, np.ndarray]  # inputs, targets, int32 [N, T]
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What came of it."""
+    """A trained initial state.
 
-    memory: Any  # the state, one row, as the model's `initial_state(1)`; NumPy arrays
-    steps: int  # of the best state
-    nats_before: float  # a token of the held-out windows, from a state of zeros
+    Attributes:
+        memory: The state, with one row, in the structure of the model's `initial_state(1)`; NumPy arrays.
+        steps: Step of the best score.
+        nats_before: Loss of the held-out windows from a state of zeros, in nats per token.
+        nats_after: The same from the trained state.
+    """
+
+    memory: Any
+    steps: int
+    nats_before: float
     nats_after: float
 
 
-def windows_of(ids: np.ndarray, tokenizer: Tokenizer, length: int = WINDOW) -> Windows:
-    """The windows of ids int32 [n]: each reads what opens its document, and then at most `length` pieces of it.
+def windows_of(ids: np.ndarray, tokenizer: Tokenizer, length: int = WINDOW) -> Pairs:
+    """Cuts a text into windows, each after the opening of its document.
 
-    They begin where a document or, inside of one, a line begins; where a line is very long, in its middle, too.
-    A label is only read: where it would be a target there is padding.
+    Windows begin at the beginning of a document or of a line; in a very long line, also in its middle. Labels are
+    inputs only: padding replaces them in the targets.
+
+    Args:
+        ids: Token ids int32 [n] of one or several documents.
+        tokenizer: Vocabulary.
+        length: Tokens of a window, at most (T).
+
+    Returns:
+        Inputs and targets, int32 [N, T].
     """
     (newline,), first_label = tokenizer.encode("\n"), tokenizer.first_label
     ends = [*(np.flatnonzero(ids == tokenizer.eos_id) + 1).tolist(), len(ids)]
@@ -77,9 +92,17 @@ def tune_state(
     config: TuningConfig | None = None,
     say: Say = lambda line: None,
 ) -> Tuned:
-    """The state in which the text of ids int32 [n] is likeliest. The model stays as it is.
+    """Trains an initial state on a text. The model does not change.
 
-    `say` is told in a line each how held-out text does. Raises `CorpusError` for a text of less than two windows.
+    Args:
+        model: Network of one direction.
+        tokenizer: Its vocabulary.
+        ids: Token ids int32 [n] of the text.
+        config: Steps, learning rate and seed.
+        say: Called with a line of text at each validation.
+
+    Raises:
+        CorpusError: The text has fewer than two windows.
     """
     config = config or TuningConfig()
     inputs, targets = windows_of(ids[:MAX_TOKENS], tokenizer)
@@ -89,7 +112,7 @@ def tune_state(
     held_out = inputs[-num_held_out:], targets[-num_held_out:]
     tuner, rng = _Tuner(model, config.learning_rate), np.random.default_rng(config.seed)
     before = best = tuner.nats(*held_out)
-    say(f"held-out text: {before:.4f} nats a token from a state of zeros")
+    say(f"held-out text: {before:.4f} nats per token from a state of zeros")
     memory, best_step = tuner.memory(), 0
     for step in range(1, config.steps + 1):
         chosen = rng.permutation(len(inputs) - num_held_out)[:ROWS]
@@ -97,7 +120,7 @@ def tune_state(
         if step % LOOK_EVERY and step != config.steps:
             continue
         nats = tuner.nats(*held_out)
-        say(f"step {step:,}: {nats:.4f} nats a token")
+        say(f"step {step:,}: {nats:.4f} nats per token")
         if nats < best:
             best, best_step, memory = nats, step, tuner.memory()
         elif step - best_step >= PATIENCE * LOOK_EVERY:
@@ -106,7 +129,7 @@ def tune_state(
 
 
 class _Tuner:
-    """The numbers of the state, as what is trained. What attention looks back on is none of them: it stays empty."""
+    """The numbers of the recurrent state as trained variables. The memory of attention stays empty."""
 
     def __init__(self, model: LanguageModel, learning_rate: float) -> None:
         self._model = model
@@ -119,12 +142,12 @@ class _Tuner:
         self._gradient = tf.function(self._window_gradient, autograph=False)
 
     def learn(self, inputs: np.ndarray, targets: np.ndarray) -> None:
-        """A step by the windows inputs, targets [B, T]."""
+        """Updates the state with the windows inputs, targets [B, T]."""
         self._optimizer.apply(self._gradient(inputs, targets), self._variables)
 
     def nats(self, inputs: np.ndarray, targets: np.ndarray) -> float:
-        """Nats a token of the windows inputs, targets [N, T]."""
-        total, missing = 0.0, -len(inputs) % ROWS  # all parts are of one size, so that one is compiled
+        """Loss of the windows inputs, targets [N, T], in nats per token."""
+        total, missing = 0.0, -len(inputs) % ROWS  # all batches have one size, so that one is compiled
         inputs, targets = (
             np.pad(ids, ((0, missing), (0, 0)), constant_values=self._model.pad_id) for ids in (inputs, targets)
         )
@@ -133,7 +156,7 @@ class _Tuner:
         return total / max(1, int(np.count_nonzero(targets != self._model.pad_id)))
 
     def memory(self) -> Any:
-        """The state as it is, in NumPy."""
+        """The state as NumPy arrays."""
         return tf.nest.map_structure(np.array, self._state([variable.value for variable in self._variables], 1))
 
     def _state(self, values: list[tf.Tensor], rows: int | tf.Tensor) -> Any:
@@ -145,7 +168,7 @@ class _Tuner:
         return self._summed([variable.value for variable in self._variables], inputs, targets)
 
     def _window_gradient(self, inputs: tf.Tensor, targets: tf.Tensor) -> list[tf.Tensor]:
-        """Of the mean nats a token."""
+        """Gradient of the mean loss in nats per token."""
         values = [tf.convert_to_tensor(variable.value) for variable in self._variables]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)

@@ -21,40 +21,51 @@ from textgen.training.optimizers import apply_gradients, make_optimizer, trained
 
 @dataclass(frozen=True)
 class Gradient:
-    """What a window of text says about the weights."""
+    """The gradient of a batch.
 
-    nats: float  # mean loss a token, without smoothing and penalties
-    norms: np.ndarray  # length of the gradient of each weight
-    gradients: Any  # of the mean loss with both, a weight each; on every replica the same
-    state: Any  # of the streams, after the window
+    Attributes:
+        nats: Mean loss in nats per token, without label smoothing and penalties.
+        norms: Norm of the gradient of each weight.
+        gradients: Gradient of the mean loss with smoothing and penalties, for each weight; the same on all replicas.
+        state: State of the streams after the window.
+    """
+
+    nats: float
+    norms: np.ndarray
+    gradients: Any
+    state: Any
 
     @property
     def norm(self) -> float:
-        """Length of the whole gradient."""
+        """Norm of the whole gradient."""
         return float(np.linalg.norm(self.norms))
 
     @property
     def is_finite(self) -> bool:
-        """Whether loss and gradient are numbers to go by."""
+        """Whether loss and gradient are finite."""
         return bool(np.isfinite(self.nats) and np.isfinite(self.norms).all())
 
 
 class _Window(NamedTuple):
-    """What a gradient is taken of: rows of text and the state before them, and what their dropout is drawn from."""
+    """Rows of text with the state before them, and the seed of their dropout."""
 
     inputs: tf.Tensor  # int32 [B, T]
     targets: tf.Tensor  # int32 [B, T]
     state: Any
-    seed: tf.Tensor  # int32 [2]: that of the run, and the step
-    scale: tf.Tensor  # what the loss is multiplied with
+    seed: tf.Tensor  # int32 [2]: seed of the run, step
+    scale: tf.Tensor  # factor of the loss
 
 
 class TrainStep:
-    """Tells the gradient of a batch, and changes the weights by it.
+    """Computes the gradient of a batch, and updates the weights with it.
 
-    Each replica takes its rows of the batch, and in it each core a shard of them: two halves of a batch on two
-    cores are quicker than both cores inside each of many small operations. Of batches that are accumulated, one comes
-    after the other. The result is that of all rows at once.
+    Each replica computes its rows of the batch, and each core of it a shard of these: two halves of a batch on two
+    cores are faster than two cores inside each of many small operations. Accumulated batches are computed one after the
+    other. The result is that of all rows at once.
+
+    Attributes:
+        optimizer: The Keras optimizer.
+        weights: The trained weights.
     """
 
     def __init__(self, model: LanguageModel, config: TrainingConfig, distribution: Distribution) -> None:
@@ -73,16 +84,19 @@ class TrainStep:
         self._compiled_apply = tf.function(self._apply_on_replicas, jit_compile=on_one_cpu, autograph=False)
 
     def gradient(self, inputs: Any, targets: Any, state: Any, step: int, loss_scale: float = 1.0) -> Gradient:
-        """inputs, targets [B, T] and the state before them, as `Distribution.split` makes them -> gradient.
+        """Computes the gradient of a batch.
 
-        The way back is taken with the loss times `loss_scale`, for the sake of float16, which the result is rid of.
+        Args:
+            inputs: Token ids int32 [B, T], as `Distribution.split` returns them.
+            targets: Next token ids int32 [B, T], likewise.
+            state: State before the window, likewise.
+            step: Number of the update, from which dropout is drawn.
+            loss_scale: Factor of the loss during backpropagation, for float16; the gradient is divided by it.
         """
         seed = tf.constant([short_seed(self._config.seed, 31), step], tf.int32)
         window = _Window(inputs, targets, state, seed, tf.constant(loss_scale, tf.float32))
         sums, states = None, []
-        for part in range(
-            self._config.gradient_accumulation_steps - 1
-        ):  # one after the other: memory holds what one of them needs
+        for part in range(self._config.gradient_accumulation_steps - 1):  # one at a time, to save memory
             sums, part_state = self._compiled_sums(window, tf.constant(part), sums)
             states.append(part_state)
         last = tf.constant(self._config.gradient_accumulation_steps - 1)
@@ -96,7 +110,12 @@ class TrainStep:
         return Gradient(float(nats), norms.numpy(), gradients, state)
 
     def apply(self, gradient: Gradient, learning_rate: float) -> None:
-        """Changes the weights; a gradient longer than `clip_norm` is shortened to it first, or cut at `clip_value`."""
+        """Clips a gradient, by `clip_value` or else by `clip_norm`, and updates the weights.
+
+        Args:
+            gradient: Gradient from `gradient`.
+            learning_rate: Learning rate of this update.
+        """
         limit = math.inf if self._config.clip_value else self._config.clip_norm
         scale = min(1.0, limit / (gradient.norm + 1e-12))
         self._compiled_apply(gradient.gradients, tf.constant(scale, tf.float32), tf.constant(learning_rate, tf.float32))
@@ -107,7 +126,7 @@ class TrainStep:
     def _gradient_on_replica(
         self, window: _Window, part: tf.Tensor, sums: list[tf.Tensor] | None, states: list[Any]
     ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor], Any]:
-        """The last part of the rows, with what the parts before it came to -> the result of all."""
+        """Adds the last part of the rows to the sums of those before it: mean nats, norms, gradients, state."""
         sums, part_state = self._sums(window, part, sums)
         if self._distribution.num_replicas > 1:
             sums = tf.distribute.get_replica_context().all_reduce("sum", sums)
@@ -115,13 +134,13 @@ class TrainStep:
 
     @staticmethod
     def _means(sums: list[tf.Tensor], scale: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
-        """What `_sums` has made of all rows -> mean nats, the norm of each gradient, gradients."""
+        """The sums of all rows -> mean nats, the norm of each gradient, gradients."""
         loss, count, *total = sums
         mean = [gradient / (count * scale) for gradient in total]
         return loss / count, tf.stack([tf.norm(gradient) for gradient in mean]), mean
 
     def _sums(self, window: _Window, part: tf.Tensor, before: list[tf.Tensor] | None) -> tuple[list[tf.Tensor], Any]:
-        """One of the equal parts of this replica's rows -> nats, tokens, gradients, added to those before; state."""
+        """Adds nats, tokens and gradients of one of the equal parts of this replica's rows to sums; also its state."""
         rows_here = window.inputs.shape[0]
         size = rows_here // self._config.gradient_accumulation_steps
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group + self._distribution.first_replica
@@ -146,7 +165,7 @@ class TrainStep:
         return [tf.add_n(terms) for terms in zip(*sums, strict=True)], join_states(states)
 
     def _shard_gradient(self, shard: _Window, noise: Noise) -> tuple[tf.Tensor, list[tf.Tensor], Any]:
-        """Sum of nats, its gradient with smoothing and penalties times the scale, state."""
+        """Sum of nats; gradient of the scaled sum with smoothing and penalties; state."""
         variables = [_local(weight.value) for weight in self.weights]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
@@ -176,5 +195,5 @@ class TrainStep:
 
 
 def _local(variable: Any) -> Any:
-    """The replica's own copy of a weight: TensorFlow differentiates no other."""
+    """The replica's own copy of a weight, the only one that TensorFlow differentiates."""
     return variable._get() if hasattr(variable, "_get") else variable

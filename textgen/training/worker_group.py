@@ -1,10 +1,9 @@
-"""Worker processes of one machine that add up arrays over sockets which they inherit from their launcher.
+"""Sums arrays over the worker processes of one machine, through sockets that they inherit from their launcher.
 
-Nothing listens: a pair of connected sockets leads from the chief to each of the others, and no other process can
-reach them. TensorFlow's own servers, which several machines need, listen on every network of the machine and do what
-anybody who reaches them asks for.
+No port is opened: a pair of connected sockets leads from the chief to each other worker, and no other process can reach
+them. TensorFlow's own servers, which several machines need, listen on all networks and have no authentication.
 
-Each sum is made by the chief, in the order of the workers, and sent to all, so that all get the same bits.
+The chief computes each sum in the order of the workers and sends it to all, so that all get the same bits.
 """
 
 from __future__ import annotations
@@ -22,11 +21,16 @@ import numpy as np
 from textgen.child_processes import WORKER_VARIABLE
 from textgen.errors import TrainingError, WorkerLost
 
-HEADER = struct.Struct("!Q")  # bytes that follow
+HEADER = struct.Struct("!Q")  # number of bytes that follow
 
 
 class Group:
-    """One worker's connections to the others: the chief, worker 0, has one to each, the others one to the chief."""
+    """The connections of a worker: the chief, worker 0, has one to each other worker, and they have one to the chief.
+
+    Attributes:
+        worker: Number of this worker, from 0.
+        size: Number of workers.
+    """
 
     def __init__(self, worker: int, size: int, links: Sequence[socket.socket]) -> None:
         self.worker = worker
@@ -34,9 +38,10 @@ class Group:
         self._links = list(links)
 
     def summed(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The sums over all workers of arrays that have the same shapes and types in each.
+        """Sums arrays over all workers. They must call it together, with the same shapes and types.
 
-        All workers must call it together. Raises `WorkerLost` if one of them is gone.
+        Raises:
+            WorkerLost: Another worker has ended.
         """
         arrays = [np.asarray(array, order="C") for array in arrays]
         with _lost_if_closed():
@@ -52,14 +57,14 @@ class Group:
             return sums
 
     def gathered(self, array: np.ndarray) -> np.ndarray:
-        """The rows of all workers, in their order; each has as many. All workers must call it together."""
+        """Joins the rows of all workers, in their order. They must call it together, each with as many rows."""
         rows = len(array)
         whole = np.zeros((rows * self.size, *array.shape[1:]), array.dtype)
         whole[self.worker * rows : (self.worker + 1) * rows] = array
         return self.summed([whole])[0]
 
     def close(self) -> None:
-        """Ends the connections: the others then know that this worker is gone."""
+        """Closes the connections, so that the other workers notice."""
         for link in self._links:
             link.close()
 
@@ -81,7 +86,7 @@ class Group:
 
 
 def _read(link: socket.socket, target: np.ndarray) -> np.ndarray:
-    """Fills `target`, an array of bytes."""
+    """Reads as many bytes as `target` holds."""
     rest = target.data
     while rest:
         count = link.recv_into(rest)
@@ -100,13 +105,13 @@ def _lost_if_closed() -> Iterator[None]:
 
 
 def connected(size: int) -> list[list[socket.socket]]:
-    """The ends of connections for `size` workers: those of each."""
+    """Makes the connections of `size` workers. Returns the sockets of each."""
     pairs = [socket.socketpair() for _ in range(size - 1)]
     return [[chief for chief, _ in pairs], *([other] for _, other in pairs)]
 
 
 def description(worker: int, size: int, links: Sequence[socket.socket], leash: int) -> str:
-    """The value of `WORKER_VARIABLE` for a process that inherits these descriptors.
+    """The value of `WORKER_VARIABLE` for a worker that inherits these sockets.
 
     `textgen.child_processes.end_with` explains the leash.
     """
@@ -114,19 +119,26 @@ def description(worker: int, size: int, links: Sequence[socket.socket], leash: i
 
 
 def place() -> tuple[int, int] | None:
-    """Which worker this process is, and of how many; None if no launcher started it."""
+    """Number of this worker and number of workers; None if no launcher started this process."""
     known = _described()
     return (int(known["worker"]), int(known["of"])) if known else None
 
 
 def leash() -> int | None:
-    """The file descriptor that closes when the launcher ends; None if none started this process."""
+    """The file descriptor that closes when the launcher ends; None if no launcher started this process."""
     known = _described()
     return int(known["leash"]) if known else None
 
 
 def join() -> Group | None:
-    """This process's connections; None if no launcher started it. To be called once."""
+    """Opens the connections of this worker. Call it once.
+
+    Returns:
+        The connections; None if no launcher started this process.
+
+    Raises:
+        TrainingError: The sockets are missing.
+    """
     known = _described()
     if not known:
         return None

@@ -1,4 +1,4 @@
-"""Several processes on this machine that train together, and what happens when one of them is lost."""
+"""Starts several training processes on this machine, and restarts them if one is lost."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from textgen.training import worker_group
 from textgen.training.interruption import StopRequests
 from textgen.wording import counted
 
-FINAL = (0, 1, 2, 129, 130, 143)  # exit codes after which nothing is started again: done, a user's mistake, a signal
+FINAL = (0, 1, 2, 129, 130, 143)  # exit codes that end the run: done, an error of the user, a signal
 LONGEST_PAUSE = 60.0  # seconds before a restart, at most
-PATIENCE = 30.0  # seconds that the others have to end once one has ended for good
-LAST_WORDS = 2000  # bytes of what a lost process said last
+PATIENCE = 30.0  # seconds that the other processes have to end after the first has ended for good
+LAST_WORDS = 2000  # bytes of the output of a lost process that are searched for its last line
 
 
 def run_workers(
@@ -37,12 +37,26 @@ def run_workers(
     say: Callable[[str], None],
     command: Sequence[str] | None = None,
 ) -> int:
-    """Runs textgen with `arguments` as `number` processes that train the model in `folder`; gives the exit code.
+    """Runs textgen as several processes that train one model.
 
-    They are joined by a `textgen.training.worker_group`. The first, the chief, writes to our stdout and stderr. If one
-    is lost the others are ended and all are started again, with `resume_arguments` if there is a checkpoint by then.
-    They get the signals that we get, and save and end when we are gone. Raises `TrainingError` after `max_restarts`
-    restarts.
+    The processes are joined by a `textgen.training.worker_group`. The first, the chief, writes to the stdout and stderr
+    of this process. If one is lost, the others are ended and all are started again. They receive the signals of this
+    process, and save and end if it ends.
+
+    Args:
+        arguments: Arguments of `textgen` for a new run.
+        resume_arguments: Arguments to resume it, used after a restart if there is a checkpoint.
+        number: Number of processes.
+        folder: Folder of the model.
+        max_restarts: Restarts, at most.
+        say: Called with a line of text for each restart and for an error of a worker.
+        command: Command to run in place of `textgen`.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        TrainingError: A process was lost after the last restart.
     """
     if os.name != "posix":
         raise TrainingError("Several processes on one machine need a POSIX system, such as WSL: leave workers out.")
@@ -70,13 +84,13 @@ def run_workers(
 
 
 class _Workers:
-    """The processes; none of them outlives the block, or this process."""
+    """The processes of a run; they end with the block, or with this process."""
 
     def __init__(self, command: Sequence[str], number: int) -> None:
         self.requests = StopRequests(self._pass_on)
         self._command = command
         self._number = number
-        self._said: list[IO[bytes] | None] = []
+        self._outputs: list[IO[bytes] | None] = []
         self._processes: list[subprocess.Popen[bytes]] = []
         self._open = ExitStack()
 
@@ -84,13 +98,13 @@ class _Workers:
         with ExitStack() as opened:
             opened.enter_context(self.requests.caught())
             opened.callback(self._end)
-            leash, held = os.pipe()  # closed when we end, by whatever
+            leash, held = os.pipe()  # closed when this process ends, whatever ends it
             opened.callback(os.close, held)
             links = worker_group.connected(self._number)
             try:
                 for worker in range(self._number):
                     self._start(worker, links[worker], leash)
-            finally:  # their own copies stay open: a connection ends with its worker
+            finally:  # the copies of the workers stay open: a connection ends with its worker
                 os.close(leash)
                 for link in chain.from_iterable(links):
                     link.close()
@@ -102,7 +116,7 @@ class _Workers:
 
     def _start(self, worker: int, links: Sequence[socket.socket], leash: int) -> None:
         output = tempfile.TemporaryFile() if worker else None  # noqa: SIM115 - closed with the block
-        self._said.append(output)
+        self._outputs.append(output)
         place = worker_group.description(worker, self._number, links, leash)
         process = subprocess.Popen(
             self._command, env=child_environment() | {WORKER_VARIABLE: place}, stdout=output, stderr=output,
@@ -114,13 +128,17 @@ class _Workers:
 
     def _end(self) -> None:
         for process in self._processes:
-            process.kill()  # also one that was stopped
+            process.kill()  # works for a stopped process, too
             process.wait()
-        for output in filter(None, self._said):
+        for output in filter(None, self._outputs):
             output.close()
 
     def wait(self) -> tuple[int, int]:
-        """The first worker that fails and its exit code, a cause before its consequences; 0, 0 if none does."""
+        """Waits until all end or one fails.
+
+        Returns:
+            The worker that failed first and its exit code, a cause rather than its consequences; 0, 0 if none failed.
+        """
         codes = self._wait_for_the_first()
         final = [worker for worker, code in enumerate(codes) if code in FINAL and code]
         lost = [worker for worker, code in enumerate(codes) if code is not None and code not in FINAL]
@@ -129,17 +147,17 @@ class _Workers:
         return worker, codes[worker] or 0
 
     def last_words(self, worker: int) -> str:
-        """The end of what a worker other than the chief has written."""
-        said = self._said[worker]
-        if said is None:
+        """The last line of output of a worker; "" for the chief."""
+        output = self._outputs[worker]
+        if output is None:
             return ""
-        said.seek(0, os.SEEK_END)
-        said.seek(max(0, said.tell() - LAST_WORDS))
-        lines = said.read().decode(errors="replace").strip().splitlines()
+        output.seek(0, os.SEEK_END)
+        output.seek(max(0, output.tell() - LAST_WORDS))
+        lines = output.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else ""
 
     def _wait_for_the_first(self) -> list[int | None]:
-        """Waits until all are done or one has failed, and then a little for the others; exit codes so far."""
+        """Waits until all have ended or one has failed, then a little for the others. Returns exit codes so far."""
         until = None
         while True:
             codes = [process.poll() for process in self._processes]
@@ -160,5 +178,5 @@ class _Workers:
 
 def _ending(code: int) -> str:
     if code == -getattr(signal, "SIGALRM", 0):
-        return "did not come on in time (start_timeout, step_timeout)"
+        return "did not make progress in time (start_timeout, step_timeout)"
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

@@ -265,7 +265,7 @@ def test_steps_that_a_run_went_back_on_do_not_count_but_the_cause_is_told(tmp_pa
 
 
 def test_the_projector_shows_the_most_frequent_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("textgen.training.observers.tensorboard.PROJECTED_PIECES", 3)
+    monkeypatch.setattr("textgen.training.observers.tensorboard.PROJECTED_TOKENS", 3)
     monitor = started(tmp_path)
     for number in (10, 20):
         monitor.on_validation(validation(number))

@@ -1,7 +1,7 @@
-"""What the last recurrent layer said, and what it costs to say much or to change one's mind.
+"""AR and TAR penalties on the last layer's outputs (Merity, Keskar & Socher 2018, arXiv:1708.02182, section 4.6).
 
-Merity, Keskar & Socher 2018 (arXiv:1708.02182, section 4.6): activation regularisation holds down the outputs after
-dropout, temporal activation regularisation the steps between outputs before it.
+Activation regularisation (AR) penalises large outputs after dropout; temporal activation regularisation (TAR) penalises
+large differences between successive outputs before dropout.
 """
 
 from __future__ import annotations
@@ -12,21 +12,34 @@ import tensorflow as tf
 
 
 class Activations(NamedTuple):
-    """Of the last recurrent layer, in one window."""
+    """The outputs of the last recurrent layer in a window.
 
-    before: tf.Tensor  # [B, H] float32: its output before the first step
-    outputs: tf.Tensor  # [T, B, H]
-    dropped: tf.Tensor  # [T, B, H]: the same after dropout
+    Attributes:
+        before: Output before the first step, [B, H] float32.
+        outputs: Outputs of all steps, [T, B, H].
+        dropped: The same after dropout, [T, B, H].
+    """
+
+    before: tf.Tensor
+    outputs: tf.Tensor
+    dropped: tf.Tensor
 
 
 def summed_penalty(
     activations: Activations, targets: tf.Tensor, pad_id: int, *, activation: float, temporal: float
 ) -> tf.Tensor:
-    """The penalties of all tokens, targets [B, T], added up; padding does not count.
+    """The sum of the penalties of all tokens.
 
-    A token costs activation * mean(dropped^2) + temporal * mean((output - output before)^2), means over the H units.
-    As each token has its own, a sum over rows is the sum over any parts of them, and the share of a token does not
-    depend on how many there are. The first output of a window is compared with the last of the window before.
+    The penalty of a token is activation * mean(dropped^2) + temporal * mean((output - previous output)^2), with means
+    over the H units. It does not depend on other rows, so sums over parts of a batch add up. The first output of a
+    window is compared with the last one of the window before.
+
+    Args:
+        activations: Outputs of the last layer.
+        targets: Target ids [B, T]; padding does not count.
+        pad_id: Id of the padding.
+        activation: Factor of AR.
+        temporal: Factor of TAR.
     """
     costs = tf.zeros((1, 1))  # [T, B]
     if activation:
@@ -35,5 +48,5 @@ def summed_penalty(
         outputs = tf.cast(activations.outputs, tf.float32)
         previous = tf.concat([activations.before[None], outputs[:-1]], 0)
         costs += temporal * tf.reduce_mean(tf.square(outputs - previous), 2)
-    costs = tf.transpose(costs)  # [B, T]; rather than the ids: oneDNN, which transposes no integers, would say so
+    costs = tf.transpose(costs)  # [B, T]; transposing the ids instead would make oneDNN print a warning
     return tf.reduce_sum(tf.where(targets == pad_id, 0.0, costs))

@@ -1,8 +1,8 @@
-"""A causal head of attention over the last outputs of the recurrent layers (Merity 2019, arXiv:1911.11423).
+"""A causal attention head over past outputs of the recurrent layers (Merity 2019, arXiv:1911.11423).
 
-`textgen.model.reference.attention` has the equations. Each of T outputs looks at itself and at the N before it; those
-from before the window come out of the state, so that what a text may look back on does not depend on where windows
-begin. All T of them are a few matrix products.
+`textgen.model.reference.attention` has the equations. Each of T outputs attends to itself and to the N before it. Those
+before the window are part of the state, so the result does not depend on where windows begin. All T outputs are
+computed with a few matrix products.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import tensorflow as tf
 from textgen.model.layers.dropout import Noise, variational_dropout
 from textgen.model.layers.layer import seeded
 
-State = tuple[tf.Tensor, tf.Tensor]  # the last N outputs, normalised [B, N, H]; how many there are [B, 1]; float32
+State = tuple[tf.Tensor, tf.Tensor]  # last N outputs, normalised [B, N, H]; their number [B, 1]; float32
 
 
 class Attention(keras.layers.Layer):
-    """Adds to each output what it finds among the `window` outputs before it; at first nothing."""
+    """Adds to each output a weighted mean of the `window` outputs before it. It is 0 before training."""
 
     def __init__(self, window: int, dropout: float = 0.0, *, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
@@ -42,10 +42,18 @@ class Attention(keras.layers.Layer):
         return input_shape
 
     def read(self, x: tf.Tensor, state: State, noise: Noise | None = None, site: int = 0) -> tuple[tf.Tensor, State]:
-        """Outputs x [B, T, H], state before them -> the same with what they found [B, T, H], state after them.
+        """Applies attention to a window.
 
-        The precision of x is that of the products with weights. Scores and shares are float32, and so are the products
-        of a row with itself: in low precision they are no quicker on a processor. `site` is that of dropout.
+        Args:
+            x: Outputs of the recurrent layers [B, T, H]. Their precision is that of the products with weights; scores
+            and
+                attention weights are float32, since their products are no faster in low precision on a CPU.
+            state: State before the window.
+            noise: Source of dropout.
+            site: Number of this use of dropout.
+
+        Returns:
+            The outputs with attention added [B, T, H], and the state after the window.
         """
         (memory, count), width = state, float(x.shape[-1])
         normed = tf.cast(self.norm(x), tf.float32)  # [B, T, H]
@@ -60,11 +68,11 @@ class Attention(keras.layers.Layer):
         return x + found, (keys[:, steps:], tf.minimum(count + tf.cast(steps, tf.float32), self.window))
 
     def initial_state(self, batch_size: int | tf.Tensor) -> State:
-        """Nothing to look back on."""
+        """The state of streams that have read nothing: zeros."""
         return tf.zeros((batch_size, self.window, self.query.shape[0])), tf.zeros((batch_size, 1))
 
     def _visible(self, steps: int | tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-        """Which of the outputs in memory and window each step of the window looks at: bool [B, T, N + T]."""
+        """Which outputs of memory and window each step attends to: bool [B, T, N + T]."""
         place = tf.range(self.window + steps)
         age = place[self.window :, None] - place  # [T, N + T]
         is_there = tf.cast(place, tf.float32) >= self.window - count  # [B, N + T]

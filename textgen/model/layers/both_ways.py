@@ -19,7 +19,7 @@ State = tuple[StackState, ...]  # forward, backward
 class BothWays(keras.layers.Layer):
     """A forward and a backward `RecurrentStack`; see `textgen.model.directions`.
 
-    Each reads its half of the steps from a state of its own. Dropout masks are the same for both.
+    Each reads its half of the steps with its own state. Both have the same dropout masks.
     """
 
     def __init__(self, config: ModelConfig, *, seed: int = 0, **kwargs: Any) -> None:
@@ -28,12 +28,12 @@ class BothWays(keras.layers.Layer):
 
     @property
     def norms(self) -> list[keras.layers.Layer]:
-        """Of both."""
+        """Those of both stacks."""
         return [norm for stack in self.stacks for norm in stack.norms]
 
     @property
     def layers(self) -> list[keras.layers.Layer]:
-        """Of both."""
+        """Those of both stacks."""
         return [layer for stack in self.stacks for layer in stack.layers]
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -48,9 +48,16 @@ class BothWays(keras.layers.Layer):
     def read(
         self, x: tf.Tensor, state: State, noise: Noise | None = None, ids: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, State, tuple[Activations, ...]]:
-        """x [B, 2T, E], state before -> outputs [B, 2T, H], state after, what the last layer of each said.
+        """Runs both stacks over a window.
 
-        With `ids` int32 [B, 2T], x [V, E] is the table whose rows these number.
+        Args:
+            x: Inputs [B, 2T, E]; with `ids`, a table [V, E].
+            state: State of each stack before the window.
+            noise: Source of dropout.
+            ids: Row numbers int32 [B, 2T] of the inputs in the table.
+
+        Returns:
+            Outputs [B, 2T, H], the states after the window, and the outputs of the last layer of each stack.
         """
         if ids is None:
             halves = [(half, None) for half in tf.split(x, 2, axis=1)]  # [B, T, E] each
@@ -64,6 +71,6 @@ class BothWays(keras.layers.Layer):
         return outputs, (forward[1], backward[1]), (*forward[2], *backward[2])
 
     def initial_state(self, batch_size: int | tf.Tensor) -> State:
-        """Zeros: nothing read yet."""
+        """The state of streams that have read nothing: zeros."""
         forward, backward = (stack.initial_state(batch_size) for stack in self.stacks)
         return forward, backward

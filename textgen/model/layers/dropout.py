@@ -1,7 +1,7 @@
-"""Dropout with one mask over time, drawn from a seed that the caller passes in.
+"""Dropout with one mask over time, drawn from a seed that is an argument.
 
-A mask that changed at every step would wipe out the memory of a recurrent network; one mask for all T
-steps of a window leaves each unit either on or off (Gal & Ghahramani 2016, arXiv:1512.05287).
+A mask that changes at every step would erase the memory of a recurrent network. With one mask for all T steps of a
+window each unit is either on or off (Gal & Ghahramani 2016, arXiv:1512.05287).
 """
 
 from __future__ import annotations
@@ -16,25 +16,37 @@ from textgen.errors import ConfigError
 
 @dataclass(frozen=True)
 class Noise:
-    """Where the randomness of one training step comes from: nothing is drawn from hidden generators."""
+    """The source of all randomness of a training step.
 
-    seed: Any  # int32 [2]: seed of the run, number of the step
-    first_row: Any = 0  # which rows of the whole batch these are, so that a batch cut into shards
-    num_rows: int | None = None  # gets the masks that it would get in one piece
+    `first_row` and `num_rows` give a shard of a batch the masks that its rows would have in the whole batch.
+
+    Attributes:
+        seed: Seed of the run and number of the step, int32 [2].
+        first_row: Number of the first row of the shard within the batch.
+        num_rows: Rows of the whole batch; None if this is the whole batch.
+    """
+
+    seed: Any
+    first_row: Any = 0
+    num_rows: int | None = None
 
 
 def noise_of_call(noise: Noise | None, training: bool | None, *rates: float) -> Noise | None:
-    """The noise of a Keras call: None with training=False. Raises `ConfigError` with training=True and none given."""
+    """The noise of a Keras call: None if `training` is False. Raises `ConfigError` if it is True without noise."""
     if training and noise is None and any(rates):
         raise ConfigError("training=True means dropout, which is drawn from noise: give noise=Noise(seed) as well.")
     return None if training is False else noise
 
 
 def variational_dropout(x: tf.Tensor, rate: float, noise: Noise | None, site: int, *, time_axis: int = 1) -> tf.Tensor:
-    """Silences a share `rate` of the units of `x` [B, T, H], the same ones at all T steps, and scales the rest.
+    """Drops units of x, the same ones at all time steps, and scales the others (Gal & Ghahramani 2016).
 
-    `site` numbers the places of a network where dropout happens, so that each has masks of its own.
-    Without `noise` nothing is dropped. With `time_axis=0`, x is [T, B, H].
+    Args:
+        x: Values [B, T, H], or [T, B, H] with `time_axis=0`.
+        rate: Fraction of units to drop.
+        noise: Source of the mask; nothing is dropped if None.
+        site: Number of this use of dropout in the network, so that each has its own mask.
+        time_axis: Axis of time, 0 or 1.
     """
     if noise is None or rate == 0.0:
         return x
@@ -47,10 +59,18 @@ def variational_dropout(x: tf.Tensor, rate: float, noise: Noise | None, site: in
 def word_dropout(
     x: tf.Tensor, ids: tf.Tensor, vocab_size: int, rate: float, noise: Noise | None, site: int
 ) -> tf.Tensor:
-    """Silences x [B, T, E] wherever it stands for one of a share `rate` of all pieces, and scales the rest.
+    """Drops the embedding of some tokens wherever they occur in the batch, and scales the others.
 
-    The same as silencing whole rows of the embedding table: a piece is there or not, wherever it comes in the
-    batch, which is why the network must not lean on any one of them (Gal & Ghahramani 2016, section 4.2).
+    This is dropout of whole rows of the embedding table, so the network cannot rely on any single token (Gal &
+    Ghahramani 2016, section 4.2).
+
+    Args:
+        x: Embeddings, [B, T, E].
+        ids: Their token ids, [B, T].
+        vocab_size: Tokens in the vocabulary (V).
+        rate: Fraction of tokens to drop.
+        noise: Source of the mask; nothing is dropped if None.
+        site: Number of this use of dropout.
     """
     if noise is None or rate == 0.0:
         return x
@@ -59,16 +79,25 @@ def word_dropout(
 
 
 def weight_mask(shape: Any, rate: float, noise: Noise | None, site: int) -> tf.Tensor | None:
-    """What a matrix of this shape is multiplied with so that a share `rate` of its weights is silenced; None: all stay.
+    """A mask for recurrent weights, the same for all steps of a window and all rows of the batch.
 
-    DropConnect (Wan et al. 2013) on what a layer tells itself, the same at all steps of a window and for all rows of
-    the batch (Merity, Keskar & Socher 2018, arXiv:1708.02182, section 2).
+    DropConnect (Wan et al. 2013) on the recurrent kernel, as in Merity, Keskar & Socher 2018 (arXiv:1708.02182, section
+    2).
+
+    Args:
+        shape: Shape of the kernel.
+        rate: Fraction of weights to drop.
+        noise: Source of the mask.
+        site: Number of this use of dropout.
+
+    Returns:
+        The factor of the kernel; None if nothing is dropped.
     """
     return None if noise is None or rate == 0.0 else _mask(shape, rate, noise, site)
 
 
 def _mask(shape: Any, rate: float, noise: Noise, site: int) -> tf.Tensor:
-    """0 with probability `rate`, else what keeps the mean: float32."""
+    """0 with probability `rate`, else 1 / (1 - rate), float32."""
     seed = tf.random.experimental.stateless_fold_in(noise.seed, site)
     drawn = tf.random.stateless_uniform(shape, seed, alg="philox")
     return tf.where(drawn < rate, 0.0, 1.0 / (1.0 - rate))

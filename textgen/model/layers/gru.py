@@ -15,7 +15,10 @@ from textgen.model.layers.loop import Arrays, Cell, Past, Weights, product_over_
 
 
 class GRU(RecurrentLayer):
-    """Its weights are those of `keras.layers.GRU`: gates z, r, g; two biases, [2, 3H], with the reset gate after."""
+    """The gated recurrent unit. Its weights are those of `keras.layers.GRU`: gates z, r, g.
+
+    If the reset gate is applied after the product, there are two biases, [2, 3H].
+    """
 
     gates = 3
 

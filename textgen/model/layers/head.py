@@ -1,9 +1,9 @@
-"""The output layer: features to logits over the vocabulary, and to losses.
+"""The output layer: features -> logits and losses.
 
-With a large vocabulary the logits of a window, [B*T, V], are by far the largest thing that training would
-have to hold. Here they never exist at once: losses are computed in chunks of rows, each with its gradient, and
-a chunk's logits are forgotten when the next begins. A chunk's softmax, loss and gradient are compiled by XLA
-into a few passes over its memory; the products around it run in the layer's precision.
+With a large vocabulary the logits of a window, [B*T, V], would be by far the largest array of training. They never
+exist at once: losses and gradients are computed in chunks of rows, and the logits of a chunk are freed before the next
+one. XLA compiles softmax, loss and gradient of a chunk into a few passes over memory. The products run in the layer's
+precision.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ CHUNK_ELEMENTS = 1 << 22  # logits that exist at once, for each shard of a batch
 
 
 class Head(keras.layers.Layer):
-    """logits = features @ kernel + bias, where a tied head's kernel is the embedding table, transposed.
+    """logits = features @ kernel + bias. The kernel of a tied head is the transposed embedding table.
 
-    Tying halves the parameters that a vocabulary costs and helps (Press & Wolf 2017, arXiv:1608.05859).
-    The bias should start at log p(piece): without it the network has to carry the frequencies of the
-    pieces in its cell state, which then drifts over long texts.
+    Tying halves the parameters of the vocabulary and improves the loss (Press & Wolf 2017, arXiv:1608.05859). The bias
+    should start at the log frequency of each token. Otherwise the network has to keep the frequencies in its cell
+    state, which then drifts over long texts.
     """
 
     def __init__(self, vocab_size: int, tied: bool, *, seed: int = 0, **kwargs: Any) -> None:
@@ -34,7 +34,7 @@ class Head(keras.layers.Layer):
         self.tied = tied
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the bias [V] and, unless tied, a kernel [E, V] of its own."""
+        """Makes the bias [V] and, unless tied, a kernel [E, V]."""
         self.bias = self.add_weight(shape=(self.vocab_size,), initializer="zeros", name="bias")
         self.kernel = None
         if not self.tied:
@@ -54,11 +54,15 @@ class Head(keras.layers.Layer):
     def summed_loss(
         self, features: tf.Tensor, table: tf.Tensor, targets: tf.Tensor, pad_id: int, label_smoothing: float = 0.0
     ) -> tf.Tensor:
-        """features [B, T, E], targets [B, T] -> sum of nats; where the target is `pad_id` nothing counts.
+        """The sum of the losses in nats.
 
-        With `label_smoothing` (Szegedy et al. 2016, arXiv:1512.00567) that share of each target is spread evenly over
-        all pieces, so that the network is not driven to be certain. It acts on the gradient; the sum of nats stays
-        that of the text itself.
+        Args:
+            features: Inputs, [B, T, E].
+            table: Embedding table, [V, E].
+            targets: Next token ids, [B, T].
+            pad_id: Targets with this id do not count.
+            label_smoothing: Fraction of each target spread evenly over all tokens (Szegedy et al. 2016,
+                arXiv:1512.00567). It affects the gradient only; the loss stays that of the text.
         """
         kernel = table if self.tied else self.kernel
         rows = tf.reshape(features, (-1, features.shape[-1]))  # [B*T, E]

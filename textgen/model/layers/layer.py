@@ -1,4 +1,4 @@
-"""What recurrent layers have in common, whatever their cell."""
+"""The base class of the recurrent layers, and functions that they share."""
 
 from __future__ import annotations
 
@@ -16,18 +16,23 @@ RANDOM = {
     "orthogonal": keras.initializers.Orthogonal,
     "uniform": functools.partial(keras.initializers.RandomUniform, -0.1, 0.1),
 }
-State = tuple[tf.Tensor, ...]  # of a layer: h, which is also its output, and what else it keeps; [B, H] float32
+LayerState = tuple[tf.Tensor, ...]  # h, which is also the output, and further arrays; [B, H] float32
 
 
 class RecurrentLayer(keras.layers.Layer):
-    """A layer that reads x W, which for all steps is one large product made before the loop.
+    """A recurrent layer whose product x W is computed for all steps at once, before the loop.
 
-    A subclass says what its cell is, how many arrays its state has, and which weights there are besides `kernel`,
-    `recurrent_kernel` and `bias`. Where shapes are not known beforehand, TensorFlow's own scan takes the steps.
+    A subclass defines its cell, the number of arrays in its state, and weights besides `kernel`, `recurrent_kernel` and
+    `bias`. If the shapes are not known when it is traced, `tf.scan` runs the steps.
+
+    Attributes:
+        cell: Steps of the cell.
+        gates: Rows of the kernel for each unit.
+        state_size: Number of arrays in the state.
     """
 
     cell: Cell
-    gates: int  # values that the cell makes for each unit
+    gates: int
     state_size = 1
 
     def __init__(self, units: int, *, seed: int = 0, **kwargs: Any) -> None:
@@ -36,19 +41,25 @@ class RecurrentLayer(keras.layers.Layer):
         self.seed = seed
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the weights, with the names, shapes and order of Keras's layer."""
+        """Makes the weights, with the names, shapes and order of the Keras layer."""
         width = self.gates * self.units
         self.kernel = self._weight("kernel", (input_shape[-1], width), "glorot_uniform")
         self.recurrent_kernel = self._weight("recurrent_kernel", (self.units, width), "orthogonal")
         self.bias = self._weight("bias", self._bias_shape(), self._initial_bias)
 
     def scan(
-        self, x: tf.Tensor, state: State, mask: tf.Tensor | None = None, ids: tf.Tensor | None = None
-    ) -> tuple[tf.Tensor, State]:
-        """Time first: x [T, B, in], state before it -> outputs [T, B, H] as precise as x, state after it.
+        self, x: tf.Tensor, state: LayerState, mask: tf.Tensor | None = None, ids: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, LayerState]:
+        """Runs the layer over a window.
 
-        With `ids` [T, B], x [V, in] is the table whose rows these number. The recurrent kernel is multiplied with
-        `mask`, if there is one, for all steps.
+        Args:
+            x: Inputs [T, B, in]; with `ids`, a table [V, in].
+            state: State before the first step.
+            mask: Factor of the recurrent kernel, for all steps.
+            ids: Row numbers [T, B] of the inputs in the table.
+
+        Returns:
+            Outputs [T, B, H] in the precision of x, and the state after the last step.
         """
         inputs, weights = chosen_rows(self._inputs(x), ids), self._step_weights()
         if mask is not None:
@@ -61,20 +72,20 @@ class RecurrentLayer(keras.layers.Layer):
             outputs, last = states[0], [array[-1] for array in states]
         return tf.cast(outputs, x.dtype), tuple(last)
 
-    def step(self, x: tf.Tensor, state: State) -> State:
-        """One step of time: x [B, in] -> the new state."""
+    def step(self, x: tf.Tensor, state: LayerState) -> LayerState:
+        """Runs one step: x [B, in] -> new state."""
         return tuple(self.cell.forward(self._step_weights())(self._inputs(x), state)[1])
 
-    def initial_state(self, batch_size: int | tf.Tensor) -> State:
-        """Zeros: nothing read yet."""
+    def initial_state(self, batch_size: int | tf.Tensor) -> LayerState:
+        """The state of streams that have read nothing: zeros."""
         return tuple(tf.zeros((batch_size, self.units)) for _ in range(self.state_size))
 
     def _inputs(self, x: tf.Tensor) -> tf.Tensor:
-        """What a step reads, for all steps or rows of a table at once: x @ kernel, in the precision of x."""
+        """The inputs of the steps, for all steps or rows of a table at once: x @ kernel, in the precision of x."""
         return tf.cast(rows_times(x, self.kernel), tf.float32)
 
     def _step_weights(self) -> dict[str, tf.Tensor]:
-        """The weights that a step uses, by name: all but those that `_inputs` has used."""
+        """The weights that a step uses, by name: all but the kernel."""
         named = {weight.name: tf.convert_to_tensor(weight) for weight in self.trainable_weights}
         return {name: weight for name, weight in named.items() if name != "kernel"}
 
@@ -91,37 +102,42 @@ class RecurrentLayer(keras.layers.Layer):
 
 
 def seeded(initializer: str, seed: int, weight: str) -> keras.Initializer:
-    """One of `RANDOM`, whose values depend on `seed` and the name of the weight alone.
+    """An initializer whose values depend only on a seed and the name of the weight.
 
-    One without a seed would draw it from Python's `random`, which is the user's.
+    Without a seed, Keras would draw one from Python's global `random`.
+
+    Args:
+        initializer: A name in `RANDOM`.
+        seed: Seed of the network.
+        weight: Name of the weight.
     """
     return RANDOM[initializer](seed=zlib.crc32(f"{seed}/{weight}".encode()))
 
 
 def forget_bias_one(shape: tuple[int, ...], dtype: Any = None) -> tf.Tensor:
-    """The first bias of an LSTM's gates i, f, g, o: at first, remember (Jozefowicz, Zaremba & Sutskever 2015)."""
+    """The initial bias of the gates i, f, g, o: 1 for the forget gate (Jozefowicz, Zaremba & Sutskever 2015)."""
     return tf.repeat(tf.constant([0.0, 1.0, 0.0, 0.0], dtype), shape[0] // 4)
 
 
 def split(gates: tf.Tensor, count: int) -> Arrays:
-    """[B, count * H] -> `count` times [B, H]."""
+    """Splits gates [B, count * H] into `count` arrays [B, H]."""
     return tf.split(gates, count, axis=-1)
 
 
 def rows_times(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """x [..., m] @ kernel [m, n] -> [..., n], one product in the precision of x."""
+    """x [..., m] @ kernel [m, n] -> [..., n], as one product in the precision of x."""
     rows = tf.matmul(tf.reshape(x, (-1, x.shape[-1])), tf.cast(kernel, x.dtype))
     sizes = [tf.shape(x)[axis] if size is None else size for axis, size in enumerate(x.shape[:-1])]
     return tf.reshape(rows, (*sizes, rows.shape[-1]))
 
 
 def chosen_rows(table: tf.Tensor, ids: tf.Tensor | None) -> tf.Tensor:
-    """table [V, n], ids [...] -> their rows, [..., n]; without ids, all as it is."""
+    """The rows of a table [V, n] with the numbers ids [...]: [..., n]. Without ids, the table itself."""
     return table if ids is None else _gather(table, ids)
 
 
 def steps_first(ids: tf.Tensor) -> tf.Tensor:
-    """int32 [B, T] -> [T, B]; not by tf.transpose, whose oneDNN kernel complains about integers on stderr."""
+    """int32 [B, T] -> [T, B]; without tf.transpose, whose oneDNN kernel prints a warning for integers."""
     rows, steps = (tf.shape(ids)[axis] if size is None else size for axis, size in enumerate(ids.shape))
     places = tf.range(steps)[:, None] + steps * tf.range(rows)  # [T, B], in the rows one after the other
     return tf.gather(tf.reshape(ids, (-1,)), places)
@@ -130,7 +146,7 @@ def steps_first(ids: tf.Tensor) -> tf.Tensor:
 @tf.custom_gradient
 def _gather(table: tf.Tensor, ids: tf.Tensor):  # type: ignore[no-untyped-def]
     def backward(d_rows: tf.Tensor) -> tuple[tf.Tensor, None]:
-        rows = tf.cast(tf.reshape(d_rows, (-1, table.shape[1])), tf.float32)  # in 16 bits a sum of many stops growing
+        rows = tf.cast(tf.reshape(d_rows, (-1, table.shape[1])), tf.float32)  # 16 bits are too few for long sums
         d_table = tf.math.unsorted_segment_sum(rows, tf.reshape(ids, (-1,)), table.shape[0])
         return tf.cast(d_table, table.dtype), None
 

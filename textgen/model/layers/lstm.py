@@ -1,22 +1,22 @@
-"""The LSTM layer, and how it is trained quickly on a CPU.
+"""The LSTM layer, fast on a CPU.
 
 Hochreiter & Schmidhuber 1997, with the forget gate of Gers, Schmidhuber & Cummins 2000. At each step of time
 
     z = x W + h U + b             i, f, o = sigmoid(z_i, z_f, z_o)     g = tanh(z_g)
     c = f * c + i * g             h = o * tanh(c)
 
-`textgen.model.reference` has the same forward and backward, to be read. Differentiating a loop step by step makes
-thousands of small operations and keeps all that they produced. Three things make it several times cheaper here:
+`textgen.model.reference` has the same forward and backward pass in a readable form. Automatic differentiation of a loop
+makes thousands of small operations and keeps all intermediate results. Three things make it several times faster here:
 
 1. x W of all steps is one large matrix product, before the loop.
-2. The backward pass is written by hand: its loop carries only the gradients of h and c and leaves dz behind,
-   from which the gradients of W, U and x are one large matrix product each.
-3. XLA compiles the gates of a step, which takes one pass over their memory where separate operations would take
-   a dozen. Narrow layers are compiled with the whole loop around them, whose products are then float32. XLA knows
-   no quick low-precision products, so for wide layers in low precision the loop and its products are TensorFlow's.
+2. The backward pass is written by hand. Its loop carries only the gradients of h and c and stores dz, from which the
+   gradients of W, U and x are one large matrix product each.
+3. XLA compiles the gates of a step into one pass over memory. Narrow layers are compiled together with the loop around
+   them, in float32. XLA has no fast low-precision products on a CPU, so for wide layers in low precision the loop and
+   its products run in TensorFlow.
 
-On a GPU Keras takes cuDNN instead, and for shapes that are not known beforehand, masks and options that
-neither knows, its own loop. Shapes here are time first, [T, B, ...]: a step is then one stretch of memory.
+On a GPU Keras uses cuDNN instead. For shapes that are not known when tracing, masks, and options that neither supports,
+it uses its own loop. Shapes are time first, [T, B, ...], so that a step is contiguous in memory.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from textgen.model.layers.layer import State, chosen_rows, rows_times
+from textgen.model.layers.layer import LayerState, chosen_rows, rows_times
 from textgen.model.layers.loop import Arrays, backward_loop, forward_loop
 
 log = logging.getLogger(__name__)
 
-WIDE = 320  # units from which on a low-precision product saves more than a loop inside XLA
+WIDE = 320  # units from which a low-precision product saves more time than a loop inside XLA
 
 
 class LSTM(keras.layers.LSTM):
@@ -56,13 +56,21 @@ class LSTM(keras.layers.LSTM):
         return h, outputs, [h, c]
 
     def scan(
-        self, x: tf.Tensor, state: State, mask: tf.Tensor | None = None, ids: tf.Tensor | None = None
-    ) -> tuple[tf.Tensor, State]:
-        """Time first: x [T, B, E], state before it -> outputs [T, B, H] as precise as x, state after it.
+        self, x: tf.Tensor, state: LayerState, mask: tf.Tensor | None = None, ids: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, LayerState]:
+        """Runs the layer over a window.
 
-        With `ids` [T, B], x [V, E] is the table whose rows these number. The recurrent kernel is multiplied with
-        `mask`, if there is one, for all steps; Keras's loops know no mask. Raises `ValueError` for options of the layer
-        that have another order or another result.
+        Args:
+            x: Inputs [T, B, E]; with `ids`, a table [V, E].
+            state: State (h, c) before the first step.
+            mask: Factor of the recurrent kernel, for all steps; the loops of Keras do not support it.
+            ids: Row numbers [T, B] of the inputs in the table.
+
+        Returns:
+            Outputs [T, B, H] in the precision of x, and the state after the last step.
+
+        Raises:
+            ValueError: The layer has options that it does not support here.
         """
         self._refuse_scan(mask)
         if mask is not None or self._can_scan(x if ids is None else ids):
@@ -71,8 +79,8 @@ class LSTM(keras.layers.LSTM):
         _, outputs, state = super().inner_loop(batch_first, list(state), None)
         return tf.cast(tf.transpose(outputs, (1, 0, 2)), x.dtype), tuple(state)
 
-    def step(self, x: tf.Tensor, state: State) -> State:
-        """One step of time, without dropout: x [B, E] -> the new state; its h is also the output."""
+    def step(self, x: tf.Tensor, state: LayerState) -> LayerState:
+        """Runs one step without dropout: x [B, E] -> new state (h, c); h is also the output."""
         if not self._has_usual_gates:
             _, (h, c) = self.cell(x, list(state))
             return tf.cast(h, tf.float32), tf.cast(c, tf.float32)
@@ -83,14 +91,16 @@ class LSTM(keras.layers.LSTM):
         *_, c, h = lstm_gates(tf.split(z + self.cell.bias if self.use_bias else z, 4, axis=-1), c)
         return h, c
 
-    def initial_state(self, batch_size: int | tf.Tensor) -> State:
-        """Zeros: nothing read yet."""
+    def initial_state(self, batch_size: int | tf.Tensor) -> LayerState:
+        """The state of streams that have read nothing: zeros."""
         return tf.zeros((batch_size, self.units)), tf.zeros((batch_size, self.units))
 
     def _inputs(self, x: tf.Tensor) -> tf.Tensor:
         return rows_times(x, self.cell.kernel)
 
-    def _scan(self, from_x: tf.Tensor, state: State, mask: tf.Tensor | None = None) -> tuple[tf.Tensor, State]:
+    def _scan(
+        self, from_x: tf.Tensor, state: LayerState, mask: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, LayerState]:
         bias = self.cell.bias if self.use_bias else tf.zeros(4 * self.units)
         recurrent_kernel = self.cell.recurrent_kernel if mask is None else self.cell.recurrent_kernel * mask
         outputs, *state = lstm(from_x, tf.cast(recurrent_kernel, tf.float32), tf.cast(bias, tf.float32), *state)
@@ -102,7 +112,7 @@ class LSTM(keras.layers.LSTM):
         return is_tanh and self.recurrent_activation is keras.activations.sigmoid
 
     def _refuse_scan(self, mask: tf.Tensor | None) -> None:
-        """Raises `ValueError` for options that `scan` does not know."""
+        """Raises `ValueError` for options that `scan` does not support."""
         if self.go_backwards:
             raise ValueError("scan reads steps in their order: build the layer with go_backwards=False, or call it.")
         if not self.return_sequences:
@@ -120,7 +130,7 @@ class LSTM(keras.layers.LSTM):
 
 @functools.cache
 def kernel_path() -> str:
-    """Which implementation the recurrent layers take on this machine, in a few words; logged once."""
+    """The implementation of the recurrent layers on this machine, in a few words; logged once."""
     path = "cuDNN" if tf.config.list_logical_devices("GPU") else "own loop, compiled by XLA"
     log.info("LSTM by %s", path)
     return path
@@ -128,13 +138,21 @@ def kernel_path() -> str:
 
 @tf.custom_gradient
 def lstm(from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor):  # type: ignore[no-untyped-def]
-    """from_x [T, B, 4H], x W in any precision; float32 recurrent_kernel [H, 4H], bias [4H], h and c [B, H].
+    """Runs the steps of an LSTM.
 
-    Returns outputs [T, B, H] in the precision of from_x, and the state after the last step, float32.
+    Args:
+        from_x: x W of all steps in any precision, [T, B, 4H].
+        recurrent_kernel: U, [H, 4H] float32.
+        bias: b, [4H] float32.
+        h: Output before the first step, [B, H] float32.
+        c: Cell state before the first step, [B, H] float32.
+
+    Returns:
+        Outputs [T, B, H] in the precision of from_x, and h and c after the last step, float32.
     """
     dtype, units = from_x.dtype, h.shape[1]
     is_wide = dtype != tf.float32 and units >= WIDE
-    arguments = map(tf.stop_gradient, (from_x, recurrent_kernel, bias, h, c))  # else an eager tape differentiates it
+    arguments = map(tf.stop_gradient, (from_x, recurrent_kernel, bias, h, c))  # keeps an eager tape out of the loop
     gates, outputs, cells, h = (_forward_wide if is_wide else _forward_narrow)(*arguments)
 
     def backward(d_outputs: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor) -> tuple[tf.Tensor, ...]:

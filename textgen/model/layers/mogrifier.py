@@ -1,8 +1,8 @@
-"""The LSTM whose input and output gate one another before each step (Melis, Kocisky & Blunsom 2020, arXiv:1909.01792).
+"""The LSTM whose input and state gate each other before each step (Melis, Kocisky & Blunsom 2020, arXiv:1909.01792).
 
     odd rounds: x = 2 sigmoid(h Q) * x          even rounds: h = 2 sigmoid(x Q) * h          then an LSTM's step
 
-What the step reads depends on h, so x W cannot be made before the loop.
+The input of a step depends on h, so x W cannot be computed before the loop.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from textgen.model.layers.lstm import lstm_gates, lstm_gates_backward
 
 
 class Mogrifier(RecurrentLayer):
-    """An LSTM with weights `round_1`, `round_2`, ... or, of low rank, `round_1_left` and `round_1_right`, ..."""
+    """A mogrifier LSTM, with weights `round_1`, ... or, of low rank, `round_1_left`, `round_1_right`, ..."""
 
     gates = 4
     state_size = 2
@@ -50,7 +50,7 @@ class Mogrifier(RecurrentLayer):
 
 
 def _rounds(weights: Weights) -> list[list[str]]:
-    """The names of the matrices of each round: one, or two of low rank."""
+    """Names of the matrices of each round: one, or two of low rank."""
     names = sorted((name for name in weights if name.startswith("round_")), key=lambda name: int(name.split("_")[1]))
     if "round_1" in weights:
         return [[name] for name in names]
@@ -58,7 +58,7 @@ def _rounds(weights: Weights) -> list[list[str]]:
 
 
 def _ends(x: tf.Tensor, h: tf.Tensor, gates: Arrays) -> tuple[Arrays, Arrays]:
-    """x and h after each round, those before the first one first."""
+    """x and h before the first round and after each round."""
     xs, hs = [x], [h]
     for number, gate in enumerate(gates, start=1):
         xs.append(2 * gate * xs[-1] if number % 2 else xs[-1])

@@ -1,4 +1,4 @@
-"""The LSTM whose gates see the memory (Gers, Schraudolph & Schmidhuber 2002), each unit its own.
+"""The LSTM whose gates read the cell state of their own unit (Gers, Schraudolph & Schmidhuber 2002).
 
 i, f = sigmoid(z_i + p_i * c, z_f + p_f * c)      c = f * c + i * tanh(z_g)
 o = sigmoid(z_o + p_o * c)                        h = o * tanh(c)
@@ -54,14 +54,14 @@ def _gradients(weights: Weights, past: Past, dtype: tf.DType) -> dict[str, tf.Te
 
 
 class Peephole(RecurrentLayer):
-    """An LSTM with `peepholes` [3, H], of the gates i, f and o."""
+    """An LSTM with weights `peepholes` [3, H] from the cell state to the gates i, f and o."""
 
     cell = Cell(_forward, _backward, _gradients)
     gates = 4
     state_size = 2
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the weights; the gates see nothing at first."""
+        """Makes the weights; the peepholes are 0 at first."""
         super().build(input_shape)
         self.peepholes = self._weight("peepholes", (3, self.units), "zeros")
 

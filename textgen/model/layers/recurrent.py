@@ -11,27 +11,31 @@ from textgen.model.config import ModelConfig
 from textgen.model.layers.activations import Activations
 from textgen.model.layers.dropout import Noise, noise_of_call, variational_dropout, weight_mask
 from textgen.model.layers.gru import GRU
-from textgen.model.layers.layer import RecurrentLayer, chosen_rows, seeded, steps_first
-from textgen.model.layers.layer import State as LayerState
+from textgen.model.layers.layer import LayerState, RecurrentLayer, chosen_rows, seeded, steps_first
 from textgen.model.layers.lstm import LSTM
 from textgen.model.layers.mogrifier import Mogrifier
 from textgen.model.layers.peephole import Peephole
 from textgen.model.layers.rnn import RNN
 
-State = tuple[LayerState, ...]  # a layer each; in a whole network, attention's after them
+State = tuple[LayerState, ...]  # of each layer; in a whole network followed by that of attention
 
-WEIGHT_SITE = 1 << 11  # of dropout on the weights of the first layer; the layers above have the numbers after it
+WEIGHT_SITE = 1 << 11  # number of the weight mask of the first layer; the layers above have the next numbers
 
 
 class RecurrentStack(keras.layers.Layer):
-    """`num_layers` of one cell, each reading the one below, with dropout between them and after the last.
+    """A stack of recurrent layers, with dropout between them and after the last.
 
-    With `layer_norm` each reads its input normalised (Ba, Kiros & Hinton 2016, arXiv:1607.06450); with `residual` it
-    adds to its input, where that is as wide, instead of replacing it (He et al. 2016, arXiv:1512.03385).
+    With `layer_norm` each layer reads its input normalised (Ba, Kiros & Hinton 2016, arXiv:1607.06450). With `residual`
+    its input is added to its output, if both have the same width (He et al. 2016, arXiv:1512.03385).
     """
 
     def __init__(self, config: ModelConfig, prefix: str = "", *, seed: int = 0, **kwargs: Any) -> None:
-        """`prefix` begins the names of the layers, such as lstm_0; weights are drawn from `seed` and these names."""
+        """Args:
+        config: Shape of the network.
+        prefix: Prefix of the names of the layers, such as lstm_0.
+        seed: Initial weights are drawn from it and these names.
+        **kwargs: Arguments of `keras.layers.Layer`.
+        """
         super().__init__(autocast=False, **kwargs)  # the state stays float32, whatever x is
         self.dropout = config.dropout
         self.weight_drop = config.weight_drop
@@ -45,7 +49,7 @@ class RecurrentStack(keras.layers.Layer):
         self.layers = [make_layer(config, name, seed) for name in names]
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the weights; the first layer reads the embedding, the others what is below them."""
+        """Makes the weights. The first layer reads the embedding, each other one the layer below."""
         for number, layer in enumerate(self.layers):
             if self.norms:
                 self.norms[number].build(input_shape)
@@ -59,9 +63,16 @@ class RecurrentStack(keras.layers.Layer):
     def call(
         self, x: tf.Tensor, state: State, noise: Noise | None = None, training: bool | None = None
     ) -> tuple[tf.Tensor, State]:
-        """x [B, T, E], state before its first step -> outputs [B, T, H], state after its last.
+        """Runs the stack over a window.
 
-        The precision of x is that of the outputs and of the large matrix products. `training` is that of a whole model.
+        Args:
+            x: Inputs [B, T, E]. Their precision is that of the outputs and of the large matrix products.
+            state: State before the first step.
+            noise: Source of dropout; no dropout if None.
+            training: As in Keras. False switches dropout off; True needs `noise`.
+
+        Returns:
+            Outputs [B, T, H], and the state after the last step.
         """
         noise = noise_of_call(noise, training, self.dropout, self.weight_drop)
         return self.read(x, state, noise)[:2]
@@ -69,10 +80,10 @@ class RecurrentStack(keras.layers.Layer):
     def read(
         self, x: tf.Tensor, state: State, noise: Noise | None = None, ids: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, State, tuple[Activations, ...]]:
-        """The same as a call, and what the last layer said: here of one direction.
+        """Like a call, and also returns the outputs of the last layer, for penalties.
 
-        With `ids` int32 [B, T], x [V, E] is the table whose rows these number. What the first layer does with each
-        row by itself, such as the product with its kernel, it then does once for each row of the table.
+        With `ids` int32 [B, T], x is a table [V, E] and `ids` are row numbers. The first layer then computes what
+        depends on a single row, such as the product with its kernel, once for each row of the table.
         """
         if ids is None:
             x = tf.transpose(x, (1, 0, 2))  # [T, B, E]
@@ -89,7 +100,7 @@ class RecurrentStack(keras.layers.Layer):
         return tf.transpose(x, (1, 0, 2)), tuple(new_state), (activations,)  # [B, T, H]
 
     def step(self, x: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
-        """One step of time without dropout: x [B, E] -> output [B, H], state."""
+        """Runs one step without dropout: x [B, E] -> output [B, H], state."""
         new_state = []
         for number, (layer, before) in enumerate(zip(self.layers, state, strict=True)):
             after = layer.step(self._norm(x, number), before)
@@ -98,7 +109,7 @@ class RecurrentStack(keras.layers.Layer):
         return x, tuple(new_state)
 
     def initial_state(self, batch_size: int | tf.Tensor) -> State:
-        """Zeros: nothing read yet."""
+        """The state of streams that have read nothing: zeros."""
         return tuple(layer.initial_state(batch_size) for layer in self.layers)
 
     def _norm(self, x: tf.Tensor, number: int) -> tf.Tensor:
@@ -109,7 +120,7 @@ class RecurrentStack(keras.layers.Layer):
 
 
 def make_layer(config: ModelConfig, name: str, seed: int = 0) -> LSTM | RecurrentLayer:
-    """One layer of the configuration's cell."""
+    """Makes a layer of the cell that a configuration names."""
     units = config.hidden_units
     match config.cell:
         case "gru":

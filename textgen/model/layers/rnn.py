@@ -1,4 +1,4 @@
-"""The plain recurrent layer: h = tanh(x W + h U + b), or relu in the place of tanh."""
+"""The plain recurrent layer: h = tanh(x W + h U + b), or relu in place of tanh."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from textgen.model.layers.loop import Arrays, Cell, Past, Weights, product_over_
 
 
 class RNN(RecurrentLayer):
-    """Elman 1990; with relu, Le, Jaitly & Hinton 2015. Its weights are those of `keras.layers.SimpleRNN`."""
+    """The plain recurrent layer (Elman 1990; with relu, Le, Jaitly & Hinton 2015).
+
+    Its weights are those of `keras.layers.SimpleRNN`.
+    """
 
     gates = 1
 

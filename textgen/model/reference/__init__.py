@@ -1,6 +1,6 @@
-"""The whole network in plain NumPy, to be read and to hold the fast one against.
+"""The whole network in plain NumPy: to learn from, and to test the fast implementation against.
 
-`network` first, then `cells`; `attention` and `norm` are parts that not every network has.
+Read `cells` first, then `network`. `attention` and `norm` are optional parts of a network.
 """
 
 from textgen.model.reference.cells import (

@@ -1,24 +1,24 @@
-"""Attention over the last outputs of the recurrent layers, in plain NumPy: forward, backward, and the equations.
+"""Attention over past outputs of the recurrent layers, in plain NumPy: equations, forward and backward.
 
-A recurrent network has to keep in its state whatever it may want to know later. A single head of attention, as in
-the SHA-RNN (Merity 2019, arXiv:1911.11423), lets it look up instead what it said a while ago: at each step the output
-x of the layers asks a question, the outputs of the last N steps and its own answer, and those that fit count most.
+A recurrent network must keep in its state whatever it may need later. A single attention head, as in the SHA-RNN
+(Merity 2019, arXiv:1911.11423), lets it look up past outputs instead. At each step the output x_t of the layers makes a
+query, which is compared with the outputs of the last N steps and with x_t itself:
 
-    n_t = norm(x_t) * gamma + beta       normalised, so that no output is heard for being loud
-    q_t = n_t @ Q                        the question: `query` [H, H]
-    s_ti = q_t . n_i / H                 how well n_i fits it, for i from t-N to t, as far as the text goes back
-    p_ti = exp(s_ti) / sum over i        shares, which sum to 1
-    m_t = sum over i of p_ti * n_i       what was found
-    y_t = x_t + m_t @ O / sqrt(H)        `output` [H, H]
+    n_t = norm(x_t) * gamma + beta       keys and values: normalised outputs
+    q_t = n_t @ Q                        query, with `query` [H, H]
+    s_ti = q_t . n_i / H                 score of output i, for i from t-N to t, as far as the text goes back
+    p_ti = exp(s_ti) / sum over i        attention weights, which sum to 1
+    m_t = sum over i of p_ti * n_i       weighted mean
+    y_t = x_t + m_t @ O / sqrt(H)        residual connection, with `output` [H, H]
 
-O is 0 at first, so that a network begins as the one without attention. What comes after t is never asked. The
-divisors keep the first steps of learning small, however wide the layer: the numbers of n are about 1, those of x much
-less, and an optimizer such as Adam moves all weights of a column together (Yang et al. 2022, arXiv:2203.03466, have
-1 / H for the same reason).
+O is 0 at first, so that the network starts as one without attention. Attention is causal: no output after t is used.
+The divisors keep the first updates small for every width: the values of n are about 1, those of x much smaller, and an
+optimizer such as Adam moves all weights of a column together (Yang et al. 2022, arXiv:2203.03466, use 1 / H for the
+same reason).
 
-The state is a pair: the last N of n, [B, N, H], oldest first, and how many of them there are, [B, 1]; the others are
-zeros and do not count. It goes on from window to window like that of the recurrent layers, across documents too, and
-its size does not depend on how long the text is.
+The state is a pair: the last N of n, [B, N, H], oldest first, and their number, [B, 1]; unused places are zeros and are
+masked. Like the state of the recurrent layers it is carried from window to window, also across documents, and its size
+does not depend on the length of the text.
 """
 
 from __future__ import annotations
@@ -32,22 +32,39 @@ from textgen.model.reference.norm import Normed, norm_backward, norm_forward
 
 
 class Look(NamedTuple):
-    """What a window of attention leaves for the way back."""
+    """What the backward pass of attention needs.
+
+    Attributes:
+        normed: Record of the normalisation.
+        keys: The memory, then n of each step, [B, N + T, H].
+        queries: q of each step, [B, T, H].
+        shares: Attention weights p, [B, T, N + T].
+        mixed: m of each step, [B, T, H].
+    """
 
     normed: Normed
-    keys: Array  # [B, N + T, H]: the memory, then n of each step
-    queries: Array  # [B, T, H]
-    shares: Array  # [B, T, N + T]
-    mixed: Array  # [B, T, H], m of each step
+    keys: Array
+    queries: Array
+    shares: Array
+    mixed: Array
 
 
 def attention_state(batch_size: int, window: int, hidden_units: int, dtype: np.dtype) -> CellState:
-    """The memory of streams that have read nothing."""
+    """The state of streams that have read nothing: zeros, for a `window` of N outputs."""
     return np.zeros((batch_size, window, hidden_units), dtype), np.zeros((batch_size, 1), dtype)
 
 
 def attention_forward(x: Array, state: CellState, w: CellWeights) -> tuple[Array, CellState, Look]:
-    """Outputs of the layers x [B, T, H], state before them -> y [B, T, H], the state after them, and the record."""
+    """Reads a window.
+
+    Args:
+        x: Outputs of the recurrent layers, [B, T, H].
+        state: State before the window.
+        w: Weights gamma, beta, query and output.
+
+    Returns:
+        y [B, T, H], the state after the window, and what the backward pass needs.
+    """
     (memory, count), steps, width = state, x.shape[1], x.dtype.type(x.shape[-1])
     window = memory.shape[1]  # N
     n, normed = norm_forward(x, w["gamma"], w["beta"])
@@ -68,9 +85,16 @@ def attention_forward(x: Array, state: CellState, w: CellWeights) -> tuple[Array
 def attention_backward(
     dy: Array, dstate: CellState, look: Look, w: CellWeights
 ) -> tuple[Array, CellState, CellGradients]:
-    """The lines of `attention_forward` from the last to the first: the gradients of x, of the state, of the weights.
+    """The backward pass: the lines of `attention_forward` from the last to the first.
 
-    How many outputs there are has no gradient.
+    Args:
+        dy: Gradient of y, [B, T, H].
+        dstate: Gradient of the state after the window.
+        look: Record of `attention_forward`.
+        w: Weights.
+
+    Returns:
+        The gradients of x, of the state before the window (0 for the number of outputs), and of the weights.
     """
     normed, keys, queries, shares, mixed = look
     steps, width = dy.shape[1], dy.dtype.type(dy.shape[-1])

@@ -1,60 +1,59 @@
-"""The recurrent cells in plain NumPy: one step forward, one step backward, and the equations of both.
+"""The recurrent cells in plain NumPy: the equations, one step forward and one step backward.
 
-A cell reads the input x [B, in] of a step and the state that the step before left, and makes the new state. The
-first array of a state is always h [B, H], what the cell says: the layer above reads it, and the cell itself at the
-next step. Below, ' marks the step before, * multiplies number by number, W is `kernel` [in, gates * H], U
-`recurrent_kernel` [H, gates * H] and b `bias`; the gates stand side by side in Keras's order.
+At each time step a cell computes a new state from the input x [B, in] and the state of the step before. The first array
+of a state is always h [B, H], the output of the cell: the layer above reads it, and so does the cell at the next step.
+Below, ' marks the step before, * multiplies element by element, W is `kernel` [in, gates * H], U is `recurrent_kernel`
+[H, gates * H] and b is `bias`. The gates are stacked in the order of Keras.
 
-**rnn**, the plain recurrent network (Elman 1990). The whole state is what it says, rewritten at every step:
+**rnn**, the plain recurrent network (Elman 1990). The state is the output, and is replaced at every step:
 
-    h = tanh(x @ W + h' @ U + b)         or relu in the place of tanh (Le, Jaitly & Hinton 2015)
+    h = tanh(x @ W + h' @ U + b)         or relu in place of tanh (Le, Jaitly & Hinton 2015)
 
 **lstm**, long short-term memory (Hochreiter & Schmidhuber 1997; forget gate: Gers, Schmidhuber & Cummins 2000).
-The state is a pair (h, c): h is what it says, c is what it remembers.
+The state is a pair (h, c) of output and cell state; c is the long-term memory.
 
-    z = x @ W + h' @ U + b               [B, 4H]: four values for every unit, i, f, g, o
+    z = x @ W + h' @ U + b               [B, 4H]: four values i, f, g, o for every unit
     i = sigmoid(z_i)                     input gate: how much to write
     f = sigmoid(z_f)                     forget gate: how much to keep
     g = tanh(z_g)                        candidate: what to write (Keras calls it c)
-    o = sigmoid(z_o)                     output gate: how much to say
-    c = f * c' + i * g                   the memory: keep some of the old, write some of the new
-    h = o * tanh(c)
+    o = sigmoid(z_o)                     output gate: how much to show
+    c = f * c' + i * g                   cell state: part of the old, plus part of the new
+    h = o * tanh(c)                      output
 
-**peephole**, an LSTM whose gates also see the memory, each unit its own, through p `peepholes` [3, H] (Gers,
-Schraudolph & Schmidhuber 2002). The output gate sees the memory that was just written:
+**peephole**, an LSTM whose gates also read the cell state of their own unit, with weights p `peepholes` [3, H] (Gers,
+Schraudolph & Schmidhuber 2002). The output gate reads the new cell state:
 
     i = sigmoid(z_i + p_i * c')          f = sigmoid(z_f + p_f * c')         o = sigmoid(z_o + p_o * c)
 
-**gru**, the gated recurrent unit (Cho et al. 2014): two gates, and h is memory and speech in one.
+**gru**, the gated recurrent unit (Cho et al. 2014): two gates; h is both memory and output.
 
     z = sigmoid(x @ W_z + h' @ U_z + b_z)             update gate: how much to keep
-    r = sigmoid(x @ W_r + h' @ U_r + b_r)             reset gate: how much of the old the candidate sees
+    r = sigmoid(x @ W_r + h' @ U_r + b_r)             reset gate: how much of h' the candidate reads
     g = tanh(x @ W_g + (r * h') @ U_g + b_g)          candidate
     h = z * h' + (1 - z) * g
 
-So it was published. As cuDNN, PyTorch and, by default, Keras have it, the reset gate comes after the product, and
-there is a second bias, b' (`bias` is then [2, 3H]), which all three gates have and only the candidate needs:
+This is the published form. In cuDNN, PyTorch and, by default, Keras the reset gate is applied after the product with U,
+and there is a second bias b' (`bias` is then [2, 3H]). All three gates have it, but only the candidate needs it:
 
     g = tanh(x @ W_g + b_g + r * (h' @ U_g + b'_g))
 
-**mogrifier**, an LSTM whose x and h' first talk to one another for some rounds (Melis, Kocisky & Blunsom 2020),
-x in the odd rounds and h' in the even ones, through Q_1, Q_3, ... [H, in] and Q_2, Q_4, ... [in, H]:
+**mogrifier**, an LSTM in which x and h' first scale each other for some rounds (Melis, Kocisky & Blunsom 2020): x in
+odd rounds and h' in even ones, with weights Q_1, Q_3, ... [H, in] and Q_2, Q_4, ... [in, H]:
 
     x = 2 * sigmoid(h' @ Q_1) * x        h' = 2 * sigmoid(x @ Q_2) * h'      x = 2 * sigmoid(h' @ Q_3) * x ...
 
-A weight `round_k` is Q_k; where there are `round_k_left` and `round_k_right`, Q_k is their product, of low rank.
+The weight `round_k` is Q_k. With a low rank, Q_k is the product of `round_k_left` and `round_k_right`.
 
-**Why gates.** Learning needs to know how the loss changes with what the network did many steps ago. In a plain
-recurrent network the gradient is multiplied at every step by U and by the slope of tanh: over many steps it
-vanishes or explodes (Pascanu, Mikolov & Bengio 2013). An LSTM's memory is changed by adding, so along the memory
+**Why gates.** To learn from the distant past, the gradient of the loss has to travel back many steps. In a plain
+recurrent network each step multiplies it by U and by the slope of tanh, so over many steps it vanishes or explodes
+(Pascanu, Mikolov & Bengio 2013). The cell state of an LSTM changes by addition, so along it
 
     dc' = f * dc
 
-and nothing else: no matrix, no squashing. A unit whose forget gate learns to stay at 0.99 hands 60 % of its
-gradient back over 50 steps. With a bias of 0 the gates would start near 0.5, and little would arrive of the very
-gradient that could teach them to open: the forget bias starts at 1 (Jozefowicz, Zaremba & Sutskever 2015). A GRU
-has the same road, dh' = z * dh. Beside the memory, the paths through U are still there, and can explode: hence
-the clipping.
+without a matrix and without the slope of a squashing function. A unit whose forget gate stays at 0.99 passes on 60 % of
+the gradient over 50 steps. With a bias of 0, gates start near 0.5 and the gradient that could teach them to stay open
+vanishes. So the bias of the forget gate starts at 1 (Jozefowicz, Zaremba & Sutskever 2015). A GRU has a similar path,
+dh' = z * dh. The paths through U remain and can still explode, so gradients are clipped.
 """
 
 from __future__ import annotations
@@ -71,29 +70,51 @@ Array = np.ndarray
 CellWeights = Mapping[str, Array]  # "kernel" -> array
 CellGradients = dict[str, Array]  # the same names
 CellState = tuple[Array, ...]  # (h,) or (h, c), each [B, H]
-Record = Any  # what a step leaves for the way back
+Record = Any  # what the backward step needs
 
 # Below, `dy` always means: the gradient of the loss with respect to `y`. It has the shape of `y`. The slopes are
 # written with the values themselves: sigmoid' = s * (1 - s), tanh' = 1 - tanh ** 2.
 
 
 class Cell(NamedTuple):
-    """One kind of cell."""
+    """A kind of cell.
+
+    Attributes:
+        name: Prefix of the names of its layers, such as "lstm".
+        step: One step forward.
+        step_backward: One step backward.
+        state_size: Number of arrays in its state.
+        gates: Returns the gates of a step by name, each [B, H] with values from 0 to 1.
+    """
 
     name: str
     step: Callable[[Array, CellState, CellWeights], tuple[CellState, Record]]
     step_backward: Callable[[CellState, Record, CellWeights], tuple[Array, CellState, CellGradients]]
-    state_size: int = 1  # arrays in its state
-    gates: Callable[[Record], dict[str, Array]] = lambda record: {}  # of a step, by name: [B, H], each from 0 to 1
+    state_size: int = 1
+    gates: Callable[[Record], dict[str, Array]] = lambda record: {}
 
 
 def sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x)), written so that no x overflows."""
+    """1 / (1 + exp(-x)), in a form that does not overflow.
+
+    Example:
+        >>> float(sigmoid(np.array(0.0)))
+        0.5
+    """
     return 0.5 * (1 + np.tanh(0.5 * x))
 
 
 def affine_backward(dy: Array, x: Array, kernel: Array) -> tuple[Array, Array, Array]:
-    """The gradients of x, kernel and bias in y = x @ kernel + bias, whatever axes come before the last."""
+    """The backward pass of y = x @ kernel + bias.
+
+    Args:
+        dy: Gradient of y, [..., out].
+        x: Input, [..., in].
+        kernel: Matrix, [in, out].
+
+    Returns:
+        The gradients of x, kernel and bias.
+    """
     x_rows, dy_rows = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])  # [B * T, in], [B * T, out]
     return dy @ kernel.T, x_rows.T @ dy_rows, dy_rows.sum(axis=0)
 
@@ -102,7 +123,7 @@ def affine_backward(dy: Array, x: Array, kernel: Array) -> tuple[Array, Array, A
 
 
 def rnn_step(x: Array, state: CellState, w: CellWeights, *, activation: str = "tanh") -> tuple[CellState, Record]:
-    """One step of time: the new state, and the record of how it came about."""
+    """One step forward: x [B, in], state (h,) -> new state, record for the backward step."""
     (h,) = state
     z = x @ w["kernel"] + h @ w["recurrent_kernel"] + w["bias"]  # [B, H]
     new_h = np.tanh(z) if activation == "tanh" else np.maximum(z, 0)
@@ -112,7 +133,7 @@ def rnn_step(x: Array, state: CellState, w: CellWeights, *, activation: str = "t
 def rnn_step_backward(
     dstate: CellState, record: Record, w: CellWeights, *, activation: str = "tanh"
 ) -> tuple[Array, CellState, CellGradients]:
-    """From the gradient of the new state: those of x, of the old state and of the weights."""
+    """One step backward: gradient of the new state -> gradients of x, of the old state and of the weights."""
     (dh,), (x, h, new_h) = dstate, record
     dz = dh * (1 - new_h**2) if activation == "tanh" else dh * (new_h > 0)
     dx, dkernel, dbias = affine_backward(dz, x, w["kernel"])
@@ -124,12 +145,12 @@ def rnn_step_backward(
 
 
 class Gates(NamedTuple):
-    """What a step of an LSTM leaves."""
+    """The record of a step of an LSTM, for the backward step."""
 
     x: Array  # [B, in]
-    h: Array  # [B, H], as it was before the step
-    c: Array  # [B, H], as it was before the step
-    i: Array  # [B, H], and so are the others
+    h: Array  # [B, H], before the step
+    c: Array  # [B, H], before the step
+    i: Array  # [B, H], like those below
     f: Array
     g: Array
     o: Array
@@ -137,7 +158,7 @@ class Gates(NamedTuple):
 
 
 def lstm_step(x: Array, state: CellState, w: CellWeights) -> tuple[CellState, Gates]:
-    """One step of time: the new (h, c), and the record of how they came about."""
+    """One step forward: x [B, in], state (h, c) -> new state, record for the backward step."""
     h, c = state
     p = w.get("peepholes", np.zeros([3, 1], x.dtype))  # of i, f and o
     z = x @ w["kernel"] + h @ w["recurrent_kernel"] + w["bias"]  # [B, 4H]
@@ -149,12 +170,12 @@ def lstm_step(x: Array, state: CellState, w: CellWeights) -> tuple[CellState, Ga
 
 
 def lstm_step_backward(dstate: CellState, record: Gates, w: CellWeights) -> tuple[Array, CellState, CellGradients]:
-    """From the gradients of the new h and c: those of x, of the old (h, c) and of the weights."""
+    """One step backward: gradients of the new (h, c) -> gradients of x, of the old (h, c) and of the weights."""
     (dh, dc), (x, h, c, i, f, g, o, new_c) = dstate, record
     p = w.get("peepholes", np.zeros([3, 1], x.dtype))
     tanh_c = np.tanh(new_c)
     dz_o = dh * tanh_c * o * (1 - o)
-    dc = dc + dh * o * (1 - tanh_c**2) + dz_o * p[2]  # the memory counts by itself, and through what was said
+    dc = dc + dh * o * (1 - tanh_c**2) + dz_o * p[2]  # from the next step, and through the output
     dz_i = dc * g * i * (1 - i)
     dz_f = dc * c * f * (1 - f)
     dz_g = dc * i * (1 - g**2)
@@ -168,7 +189,7 @@ def lstm_step_backward(dstate: CellState, record: Gates, w: CellWeights) -> tupl
 
 
 def lstm_gates(record: Gates) -> dict[str, Array]:
-    """The gates of a step; the candidate is none."""
+    """The gates of a step; the candidate is not one."""
     return {"i": record.i, "f": record.f, "o": record.o}
 
 
@@ -176,18 +197,18 @@ def lstm_gates(record: Gates) -> dict[str, Array]:
 
 
 class GRUGates(NamedTuple):
-    """What a step of a GRU leaves."""
+    """The record of a step of a GRU, for the backward step."""
 
     x: Array  # [B, in]
-    h: Array  # [B, H], as it was before the step
-    z: Array  # [B, H], and so are the others
+    h: Array  # [B, H], before the step
+    z: Array  # [B, H], like those below
     r: Array
     g: Array
-    seen: Array  # the old h as the candidate saw it
+    seen: Array  # what the candidate read of the old h
 
 
 def gru_step(x: Array, state: CellState, w: CellWeights) -> tuple[CellState, GRUGates]:
-    """One step of time: the new state, and the record. The reset gate comes after the product if b is [2, 3H]."""
+    """One step forward: x [B, in], state (h,) -> new state, record. If b is [2, 3H], r acts after the product."""
     (h,) = state
     U, H = w["recurrent_kernel"], h.shape[-1]
     bias, recurrent_bias = w["bias"] if w["bias"].ndim == 2 else (w["bias"], np.zeros(3 * H, x.dtype))
@@ -204,10 +225,10 @@ def gru_step(x: Array, state: CellState, w: CellWeights) -> tuple[CellState, GRU
 
 
 def gru_step_backward(dstate: CellState, record: GRUGates, w: CellWeights) -> tuple[Array, CellState, CellGradients]:
-    """From the gradient of the new state: those of x, of the old state and of the weights."""
+    """One step backward: gradient of the new state -> gradients of x, of the old state and of the weights."""
     (dh,), (x, h, z, r, g, seen) = dstate, record
     U, H = w["recurrent_kernel"], h.shape[-1]
-    da_z = dh * (h - g) * z * (1 - z)  # `a` is what the sigmoid or tanh is taken of
+    da_z = dh * (h - g) * z * (1 - z)  # `a` is the argument of sigmoid or tanh
     da_g = dh * (1 - z) * (1 - g**2)
     if w["bias"].ndim == 2:
         da_r = da_g * seen * r * (1 - r)
@@ -227,7 +248,7 @@ def gru_step_backward(dstate: CellState, record: GRUGates, w: CellWeights) -> tu
 
 
 def gru_gates(record: GRUGates) -> dict[str, Array]:
-    """The gates of a step; the candidate is none."""
+    """The gates of a step; the candidate is not one."""
     return {"z": record.z, "r": record.r}
 
 
@@ -235,7 +256,7 @@ def gru_gates(record: GRUGates) -> dict[str, Array]:
 
 
 def _rounds(w: CellWeights) -> list[list[tuple[str, Array]]]:
-    """The factors of Q_1, Q_2, ...: one, or two of low rank."""
+    """Names and factors of Q_1, Q_2, ...: one each, or two of low rank."""
     rounds: list[list[tuple[str, Array]]] = []
     while found := [
         (name, w[name]) for part in ("", "_left", "_right") if (name := f"round_{len(rounds) + 1}{part}") in w
@@ -245,9 +266,9 @@ def _rounds(w: CellWeights) -> list[list[tuple[str, Array]]]:
 
 
 def mogrifier_step(x: Array, state: CellState, w: CellWeights) -> tuple[CellState, Record]:
-    """One step of time: the rounds, then an LSTM."""
+    """One step forward: the rounds, then a step of an LSTM."""
     h, c = state
-    rounds: list[tuple[Array, Array, Array]] = []  # what gave the gate, the gate, what it was put on
+    rounds: list[tuple[Array, Array, Array]] = []  # source of the gate, gate, what it scales
     for number, factors in enumerate(_rounds(w)):
         source, target = (h, x) if number % 2 == 0 else (x, h)
         a = source
@@ -263,7 +284,7 @@ def mogrifier_step(x: Array, state: CellState, w: CellWeights) -> tuple[CellStat
 def mogrifier_step_backward(
     dstate: CellState, record: Record, w: CellWeights
 ) -> tuple[Array, CellState, CellGradients]:
-    """From the gradients of the new h and c: those of x, of the old (h, c) and of the weights."""
+    """One step backward: gradients of the new (h, c) -> gradients of x, of the old (h, c) and of the weights."""
     rounds, gates = record
     dx, (dh, dc), gradients = lstm_step_backward(dstate, gates, w)
     for number, factors in reversed(list(enumerate(_rounds(w)))):
@@ -279,7 +300,7 @@ def mogrifier_step_backward(
 
 
 def mogrifier_gates(record: Record) -> dict[str, Array]:
-    """Those of the LSTM after the rounds."""
+    """The gates of the LSTM after the rounds."""
     return lstm_gates(record[1])
 
 
@@ -289,7 +310,7 @@ LSTM = Cell("lstm", lstm_step, lstm_step_backward, 2, lstm_gates)
 
 
 def cell_of(config: ModelConfig) -> Cell:
-    """The cell that a network is made of."""
+    """The cell that a configuration names."""
     cells = {
         "lstm": LSTM,
         "gru": Cell("gru", gru_step, gru_step_backward, 1, gru_gates),
@@ -307,7 +328,17 @@ def cell_of(config: ModelConfig) -> Cell:
 def layer_forward(
     cell: Cell, x: Array, state: CellState, weights: CellWeights
 ) -> tuple[Array, CellState, list[Record]]:
-    """Reads x [B, T, in] from left to right: every h [B, T, H], the last state, and the records."""
+    """Reads a window from left to right.
+
+    Args:
+        cell: Kind of the cell.
+        x: Inputs, [B, T, in].
+        state: State before the first step.
+        weights: Weights of the layer.
+
+    Returns:
+        The outputs h [B, T, H], the state after the last step, and the records of all steps.
+    """
     hs, records = [], []
     for t in range(x.shape[1]):
         state, record = cell.step(x[:, t], state, weights)
@@ -319,10 +350,19 @@ def layer_forward(
 def layer_backward(
     cell: Cell, dhs: Array, dstate: CellState, records: Sequence[Record], weights: CellWeights
 ) -> tuple[Array, CellState, CellGradients]:
-    """From right to left: the gradients of x [B, T, in], of the first state and of the weights.
+    """Goes through a window from right to left: backpropagation through time.
 
-    `dhs` [B, T, H] comes from the layer above, `dstate` from the time after the last step. Every step uses the same
-    weights, so their gradient is the sum over steps.
+    Every step uses the same weights, so their gradient is the sum over steps.
+
+    Args:
+        cell: Kind of the cell.
+        dhs: Gradient of the outputs from the layer above, [B, T, H].
+        dstate: Gradient of the state after the last step.
+        records: Records of `layer_forward`.
+        weights: Weights of the layer.
+
+    Returns:
+        The gradients of x [B, T, in], of the state before the first step, and of the weights.
     """
     dxs, gradients = [], {name: np.zeros_like(weight) for name, weight in weights.items()}
     for t in reversed(range(len(records))):

@@ -1,42 +1,41 @@
 """The whole network of textgen in plain NumPy, forward and backward through time.
 
-The page to read if you want to know how a recurrent language model works, and the oracle that the tests
-hold the fast implementation against. Nothing here is tuned: every line is an equation.
+Read it to learn how a recurrent language model works. The tests compare the fast implementation with it. Nothing here
+is optimized: every line is an equation.
 
-Letters: B batch rows (streams of text), T time steps, E embedding, H hidden units, L layers, V pieces.
+Letters: B batch rows (streams of text), T time steps, E embedding size, H hidden units, L layers, V tokens in the
+vocabulary.
 
-**The task.** Text is cut into pieces, and each piece has an id below V. Given the ids so far, the network
-gives every piece a score, its logit; the softmax of the logits is the probability of coming next. The loss
-is the surprise at what did come: -log p(next piece), in nats, averaged. A network that knows nothing has
-loss log V.
+**The task.** Text is divided into tokens, each with an id below V. Given the ids so far, the network computes a logit
+for every token; the softmax of the logits is the probability that it comes next. The loss is -log p(next token), in
+nats, averaged over all tokens. A network that has learned nothing has a loss of log V.
 
-**The network.** A row of the embedding table, E learned numbers, stands for each piece. L recurrent layers, of
-LSTM unless another cell is chosen, read these rows from left to right; `textgen.model.reference.cells` has their
-equations. If H differs from E, a projection brings the last layer's output back to E numbers, the features. A logit
-is the dot product of the features with the piece's own row of the same embedding table (tied weights, Press & Wolf
-2017: what a piece means as input and as output is learned once), or with a column of a kernel of its own, plus a
-bias, which learns how frequent the piece is. With layer normalisation (Ba, Kiros & Hinton 2016) each layer reads its
-input normalised; with residual connections (He et al. 2016) it adds to its input instead of replacing it. A head of
-attention may stand between the last layer and the rest; `textgen.model.reference.attention` has its equations.
+**The network.** Each token is represented by a row of the embedding table, E learned numbers. L recurrent layers read
+these rows from left to right; `textgen.model.reference.cells` has their equations. If H differs from E, a projection
+maps the last layer's output back to E numbers, the features. The logit of a token is the dot product of the features
+with its row of the same embedding table (tied weights, Press & Wolf 2017) or with a column of a separate kernel, plus a
+bias, which learns the frequency of the token. With layer normalisation (Ba, Kiros & Hinton 2016) each layer reads its
+input normalised. With residual connections (He et al. 2016) its output is added to its input. An attention head may
+follow the last layer; `textgen.model.reference.attention` has its equations.
 
-**Truncated backpropagation through time.** A gradient through a whole novel would need the memory of every
-step. So each stream is read in windows of T steps (Williams & Peng 1990). The state goes on from one window
-to the next, so the network hears the whole novel; the gradient stops at the window's left edge, so the
-network is taught what a memory is worth within T steps only:
+**Truncated backpropagation through time.** The gradient through a whole novel would need the records of every step. So
+each stream is read in windows of T steps (Williams & Peng 1990). The state is carried from one window to the next, so
+the network reads the whole novel. The gradient stops at the start of the window, so the network learns directly only
+from the last T steps:
 
     weights = initial_weights(config, rng)
     state = initial_state(weights, batch_size)
-    for inputs, targets in windows:  # row b goes on where row b of the window before ended
+    for inputs, targets in windows:  # row b continues row b of the window before
         loss, gradients, state, _ = loss_and_gradients(weights, inputs, targets, state)
         gradients, _ = clip_by_global_norm(gradients, 0.5)
         for name in weights:
             weights[name] -= learning_rate * gradients[name]
 
-A network that reads backward is this one, given reversed text; see `textgen.model.directions`.
+A backward network is the same network with reversed text; see `textgen.model.directions`.
 
-Dropout is left out. In training, textgen silences random units of the embedding and of what each layer says
-to the next (never of h on its way to the next step), the same units at all steps of a window (Gal &
-Ghahramani 2016).
+Dropout is not included. In training, textgen drops random units of the embedding and of the outputs that a layer passes
+to the next one (never of h on its way to the next step), the same units at all steps of a window (Gal & Ghahramani
+2016).
 """
 
 from __future__ import annotations
@@ -71,46 +70,70 @@ State = Sequence[CellState]  # of each layer: (h, c) or (h,), each [B, H]; then 
 
 
 class Stack(NamedTuple):
-    """What the recurrent layers are, as far as the names of the weights do not tell."""
+    """The parts of the architecture that the names of the weights do not show.
+
+    Attributes:
+        cell: Kind of the recurrent layers.
+        residual: Whether a layer's input is added to its output, if both have the same width.
+        attention: Past outputs that an attention head reads (N); 0 for no head.
+    """
 
     cell: Cell = LSTM
-    residual: bool = False  # a layer adds to what it read, where both are as wide, instead of replacing it
-    attention: int = 0  # outputs that a head of attention looks back on; 0: there is none
+    residual: bool = False
+    attention: int = 0
 
 
 PLAIN = Stack()
 
 
 def stack_of(config: ModelConfig) -> Stack:
-    """The recurrent layers that a configuration asks for."""
+    """The architecture of a configuration."""
     return Stack(cell_of(config), config.residual, config.attention)
 
 
 class Trace(NamedTuple):
-    """What a forward pass leaves for the way back."""
+    """What the backward pass needs of a forward pass.
 
-    inputs: Array  # [B, T]
-    layers: list[list[Record]]  # L times T
-    normed: list[Normed | None]  # of each layer's input
-    hidden: Array  # [B, T, H], what the last layer or attention said
-    features: Array  # [B, T, E]
-    look: Look | None = None  # of attention
+    Attributes:
+        inputs: Token ids, [B, T].
+        layers: Records of each layer and step.
+        normed: Record of the normalisation of each layer's input.
+        hidden: Output of the last layer or of attention, [B, T, H].
+        features: Input of the output layer, [B, T, E].
+        look: Record of attention.
+    """
+
+    inputs: Array
+    layers: list[list[Record]]
+    normed: list[Normed | None]
+    hidden: Array
+    features: Array
+    look: Look | None = None
 
 
 def of_layer(weights: Mapping[str, Array], name: str) -> Weights:
-    """The weights of a layer by the cell's own names, such as `kernel`."""
+    """The weights of a layer by their names within it, such as `kernel`.
+
+    Example:
+        >>> of_layer({"lstm_0/bias": np.zeros(4), "head/bias": np.ones(2)}, "head")
+        {'bias': array([1., 1.])}
+    """
     return {part: weight for key, weight in weights.items() for layer, part in [key.split("/")] if layer == name}
 
 
 def _head_kernel(weights: Weights) -> Array:
-    """[E, V]: the head's own, or the embedding table turned on its side."""
+    """The kernel of the output layer, [E, V]: its own, or the transposed embedding table."""
     return weights["head/kernel"] if "head/kernel" in weights else weights["embedding/table"].T
 
 
 def stack_forward(
     weights: Weights, x: Array, state: State, stack: Stack = PLAIN
 ) -> tuple[Array, State, list[list[Record]], list[Normed | None]]:
-    """The recurrent layers read x [B, T, E]: what the last says [B, T, H], the new state, and two parts of a trace."""
+    """Runs the recurrent layers on x [B, T, E].
+
+    Returns:
+        The outputs of the last layer [B, T, H], the new state, the records of all layers and of their normalisations.
+    """
     new_state, layers, norms = [], [], []
     for number, before in enumerate(state):
         below, normed, norm = x, None, of_layer(weights, f"norm_{number}")
@@ -127,7 +150,17 @@ def stack_forward(
 
 
 def forward(weights: Weights, inputs: Array, state: State, stack: Stack = PLAIN) -> tuple[Array, State, Trace]:
-    """Reads `inputs` [B, T] on from `state`: the logits [B, T, V], the new state, and the trace."""
+    """Reads a window.
+
+    Args:
+        weights: Weights by name.
+        inputs: Token ids, [B, T].
+        state: State before the window.
+        stack: Architecture.
+
+    Returns:
+        The logits [B, T, V], the state after the window, and what the backward pass needs.
+    """
     x = weights["embedding/table"][inputs]  # [B, T, E]
     look, of_layers, of_attention = None, list(state), state[-1]
     if stack.attention:
@@ -146,17 +179,25 @@ def forward(weights: Weights, inputs: Array, state: State, stack: Stack = PLAIN)
 def backward(
     weights: Weights, trace: Trace, dlogits: Array, dstate: State, stack: Stack = PLAIN
 ) -> tuple[Weights, State]:
-    """The lines of `forward` from the last to the first: the gradients of the weights and of the first state.
+    """The backward pass: the lines of `forward` from the last to the first.
 
-    `dstate` is the gradient that the new state brings back from later windows. It is zero in truncated
-    backpropagation; handed from window to window instead, it makes the gradient whole again.
+    Args:
+        weights: Weights by name.
+        trace: Trace of `forward`.
+        dlogits: Gradient of the logits, [B, T, V].
+        dstate: Gradient of the state after the window. It is zero in truncated backpropagation; passed from window to
+            window instead, it gives the full gradient.
+        stack: Architecture.
+
+    Returns:
+        The gradients of the weights, and of the state before the window.
     """
     gradients = {"embedding/table": np.zeros_like(weights["embedding/table"])}
     dx, dhead, gradients["head/bias"] = affine_backward(dlogits, trace.features, _head_kernel(weights))
     if "head/kernel" in weights:
         gradients["head/kernel"] = dhead  # [E, V]
     else:
-        gradients["embedding/table"] += dhead.T  # a tied table learns at both ends, here as output ...
+        gradients["embedding/table"] += dhead.T  # a tied table gets gradients twice: here as the output layer ...
     if "projection/kernel" in weights:
         dx, gradients["projection/kernel"], gradients["projection/bias"] = affine_backward(
             dx, trace.hidden, weights["projection/kernel"]
@@ -178,30 +219,47 @@ def backward(
             )
         if stack.residual and dx.shape == dabove.shape:
             dx = dx + dabove
-    np.add.at(gradients["embedding/table"], trace.inputs, dx)  # ... and here as input; a piece may come twice
+    np.add.at(gradients["embedding/table"], trace.inputs, dx)  # ... and here as the input; a token may occur twice
     return gradients, first_dstate
 
 
 def cross_entropy(logits: Array, targets: Array, pad_id: int = 0) -> tuple[float, Array]:
-    """The mean of -log softmax(logits)[target], in nats, and its gradient [B, T, V].
+    """The mean of -log softmax(logits)[target], and its gradient.
 
-    Targets [B, T] that are `pad_id` do not count: they only fill up rows. The gradient is p - 1 at the piece
-    that came and p at all others: what the network expected less what happened.
+    The gradient is p - 1 for the target and p for all other tokens, divided by the number of targets.
+
+    Args:
+        logits: Logits, [B, T, V].
+        targets: Ids of the next tokens, [B, T].
+        pad_id: Targets with this id are ignored: they only fill up rows.
+
+    Returns:
+        The loss in nats per token, and the gradient of the logits, [B, T, V].
     """
     shifted = logits - logits.max(axis=-1, keepdims=True)  # the same softmax, and no exp overflows
     log_p = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))  # [B, T, V]
-    came = np.arange(logits.shape[-1]) == targets[..., None]  # [B, T, V], one true in each row
+    is_target = np.arange(logits.shape[-1]) == targets[..., None]  # [B, T, V], one true in each row
     share = (targets != pad_id)[..., None].astype(logits.dtype)  # [B, T, 1]
     share /= max(1, share.sum())
-    return float(-(share * log_p)[came].sum()), share * (np.exp(log_p) - came)
+    return float(-(share * log_p)[is_target].sum()), share * (np.exp(log_p) - is_target)
 
 
 def loss_and_gradients(
     weights: Weights, inputs: Array, targets: Array, state: State, pad_id: int = 0, stack: Stack = PLAIN
 ) -> tuple[float, Weights, State, State]:
-    """One window of truncated backpropagation: loss, gradients, the state after and the gradient of `state`.
+    """One window of truncated backpropagation through time.
 
-    The last is where the gradient is cut: training drops it.
+    Args:
+        weights: Weights by name.
+        inputs: Token ids, [B, T].
+        targets: Ids of the next tokens, [B, T].
+        state: State before the window.
+        pad_id: Targets with this id are ignored.
+        stack: Architecture.
+
+    Returns:
+        The loss in nats per token, the gradients of the weights, the state after the window, and the gradient of the
+        state before it, which training drops.
     """
     logits, new_state, trace = forward(weights, inputs, state, stack)
     loss, dlogits = cross_entropy(logits, targets, pad_id)
@@ -211,15 +269,16 @@ def loss_and_gradients(
 
 
 def clip_by_global_norm(gradients: Mapping[str, Array], norm: float) -> tuple[Weights, float]:
-    """All gradients scaled by one factor, so that together they are at most `norm` long; and their length.
+    """Scales all gradients by one factor, so that their global norm is at most `norm` (Pascanu et al. 2013).
 
-    One factor for all keeps the direction; only the step gets shorter (Pascanu, Mikolov & Bengio 2013).
+    Returns:
+        The scaled gradients, and the global norm before.
     """
     length = float(np.sqrt(sum(np.square(gradient).sum() for gradient in gradients.values())))
     return {name: gradient * (norm / max(norm, length)) for name, gradient in gradients.items()}, length
 
 
-# === Beginning and end ===
+# === Initial weights, and sampling ===
 
 
 def _glorot_uniform(rng: np.random.Generator, num_in: int, num_out: int) -> Array:
@@ -230,19 +289,19 @@ def _glorot_uniform(rng: np.random.Generator, num_in: int, num_out: int) -> Arra
 def _orthogonal(rng: np.random.Generator, num_in: int, num_out: int) -> Array:
     """A random matrix U [in, out], in <= out, with U @ U.T = 1 (Saxe, McClelland & Ganguli 2014).
 
-    Its rows are orthonormal, so h @ U is exactly as long as h. For [H, 4H] this holds of the four blocks
-    together, as in Keras: each block alone is not orthogonal, and about halves the length.
+    Its rows are orthonormal, so h @ U has the same norm as h. For [H, 4H] this holds for the four blocks together, as
+    in Keras; each block alone is not orthogonal and roughly halves the norm.
     """
     q, r = np.linalg.qr(rng.normal(size=[num_out, num_in]))
-    return (q * np.sign(np.diag(r))).T  # without the signs, QR would prefer some rotations to others
+    return (q * np.sign(np.diag(r))).T  # without the signs, some rotations would be likelier than others
 
 
 def initial_weights(config: ModelConfig, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> Weights:
-    """Weights before any learning, drawn as Keras draws them.
+    """Random initial weights, as Keras draws them.
 
-    Kernels are uniform with variance 2 / (in + out), so that numbers keep their size from layer to layer
-    (Glorot & Bengio 2010); recurrent kernels are orthogonal, so that no direction of h is favoured or lost. The
-    biases of an LSTM are 1 at the forget gate, all others 0, and so is what attention adds.
+    Kernels are uniform with variance 2 / (in + out), so that values keep their scale from layer to layer (Glorot &
+    Bengio 2010). Recurrent kernels are orthogonal, so that no direction of h is amplified or lost. The bias of forget
+    gates is 1; all other biases and the output of attention are 0.
     """
     weights = {}
     for name, shape in config.weight_shapes().items():
@@ -264,7 +323,7 @@ def initial_weights(config: ModelConfig, rng: np.random.Generator, dtype: DTypeL
 
 
 def initial_state(weights: Weights, batch_size: int, stack: Stack = PLAIN) -> State:
-    """The state of a network that has read nothing: zeros."""
+    """The state of streams that have read nothing: zeros."""
     kernels = [value for name, value in weights.items() if name.endswith("/recurrent_kernel")]
     state = [
         tuple(np.zeros([batch_size, len(kernel)], kernel.dtype) for _ in range(stack.cell.state_size))  # [B, H]
@@ -283,10 +342,21 @@ def generate(
     temperature: float = 1.0,
     stack: Stack = PLAIN,
 ) -> list[int]:
-    """Writes `num` ids after the prompt `ids`: reads, draws the next piece, reads that, and so on.
+    """Samples tokens after a prompt: reads it, samples the next token, reads that, and so on.
 
-    The largest of logits + temperature * Gumbel noise is a draw from softmax(logits / temperature)
-    (Gumbel 1954), and at temperature 0 simply the likeliest piece.
+    The argmax of logits + temperature * Gumbel noise is a sample of softmax(logits / temperature) (Gumbel 1954); at
+    temperature 0 it is the likeliest token.
+
+    Args:
+        weights: Weights by name.
+        ids: Token ids of the prompt.
+        num: Tokens to sample.
+        rng: Random generator.
+        temperature: Temperature of the softmax.
+        stack: Architecture.
+
+    Returns:
+        The sampled ids.
     """
     state, read, written = initial_state(weights, 1, stack), list(ids), []
     for _ in range(num):

@@ -8,25 +8,42 @@ import numpy as np
 
 from textgen.model.reference.cells import Array
 
-NORM_EPSILON = 1e-5  # keeps a constant vector from a division by zero
+NORM_EPSILON = 1e-5  # avoids a division by zero for a constant vector
 
 
 class Normed(NamedTuple):
-    """What a layer normalisation leaves."""
+    """What the backward pass of a layer normalisation needs.
 
-    standard: Array  # x with mean 0 and variance 1
-    deviation: Array  # [..., 1], of x
+    Attributes:
+        standard: x with mean 0 and variance 1.
+        deviation: Standard deviation of x, [..., 1].
+    """
+
+    standard: Array
+    deviation: Array
 
 
 def norm_forward(x: Array, gamma: Array, beta: Array) -> tuple[Array, Normed]:
-    """Layer normalisation: the numbers of each vector with mean 0 and variance 1, then scaled and moved."""
+    """Normalises each vector to mean 0 and variance 1, then scales it by gamma and shifts it by beta.
+
+    Args:
+        x: Vectors, [..., n].
+        gamma: Scale, [n].
+        beta: Shift, [n].
+
+    Returns:
+        The normalised vectors [..., n], and what the backward pass needs.
+    """
     deviation = np.sqrt(x.var(axis=-1, keepdims=True) + NORM_EPSILON)
     standard = (x - x.mean(axis=-1, keepdims=True)) / deviation
     return standard * gamma + beta, Normed(standard, deviation)
 
 
 def norm_backward(dy: Array, normed: Normed, gamma: Array) -> tuple[Array, Array, Array]:
-    """The gradients of x, gamma and beta. No change of x along its mean or its length would change y."""
+    """The gradients of x, gamma and beta.
+
+    Adding a constant to x or scaling it does not change y, so dx has no part in these two directions.
+    """
     standard, deviation = normed
     d = dy * gamma
     along = (d * standard).mean(axis=-1, keepdims=True)

@@ -1,10 +1,10 @@
-"""Keras callbacks on our own training loop.
+"""Keras callbacks in the training loop of textgen.
 
-For them a Keras epoch is the stretch between two validations, since that is where `val_loss` is known, and
-a batch is one update of the weights.
+For callbacks, an epoch is the stretch between two validations, where `val_loss` is known, and a batch is one update of
+the weights.
 
-A callback that sets `model.optimizer.learning_rate` sets that of the run: it holds from the next step on, until it is
-set again, and the schedule has no more to say. What callbacks read there is the rate of a window of full length.
+If a callback sets `model.optimizer.learning_rate`, the run uses that rate from the next step on, in place of the
+schedule's. Callbacks read there the learning rate of a window of full length.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ SET_THE_RATE = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLRO
 def refuse_two_schedules(
     callbacks: Sequence[keras.callbacks.Callback], config: TrainingConfig, num_workers: int = 1
 ) -> None:
-    """Raises `ConfigError` where one of Keras's callbacks would set the learning rate, and somebody else as well."""
+    """Checks that a Keras callback that sets the learning rate is the only one to do so.
+
+    Raises:
+        ConfigError: The schedule sets it as well, or several processes train together.
+    """
     for name in (type(callback).__name__ for callback in callbacks if isinstance(callback, SET_THE_RATE)):
         if config.schedule != "constant":
             raise ConfigError(
@@ -37,12 +41,12 @@ def refuse_two_schedules(
 
 
 class KerasCallbacks(Observer):
-    """Passes what happens in a run on to `keras.callbacks.Callback` objects."""
+    """Calls `keras.callbacks.Callback` objects."""
 
     def __init__(
         self, callbacks: Sequence[keras.callbacks.Callback], model: keras.Model, config: TrainingConfig
     ) -> None:
-        """Raises `ConfigError` where a callback and the schedule would both set the learning rate."""
+        """Raises `ConfigError` if a callback and the schedule would both set the learning rate."""
         super().__init__()
         refuse_two_schedules(callbacks, config)
         self._model = model
@@ -52,7 +56,7 @@ class KerasCallbacks(Observer):
         self._last_rate = config.learning_rate
 
     def on_start(self, run: RunReport) -> None:
-        """Keras's on_train_begin."""
+        """Calls `on_train_begin` and the first `on_epoch_begin`."""
         self._model.stop_training = False
         self.learning_rate = run.learning_rate
         self._epoch = run.validations
@@ -61,7 +65,7 @@ class KerasCallbacks(Observer):
             self._callbacks.on_epoch_begin(self._epoch)
 
     def on_step(self, report: StepReport) -> None:
-        """Keras's on_train_batch_begin and on_train_batch_end, with `loss` in nats a token."""
+        """Calls `on_train_batch_begin` and `on_train_batch_end`, with `loss` in nats per token."""
         self._last_rate = report.learning_rate
         logs = {"loss": report.nats_per_token, "learning_rate": report.learning_rate}
         with self._rate():
@@ -70,7 +74,7 @@ class KerasCallbacks(Observer):
         self._look()
 
     def on_validation(self, report: ValidationReport) -> None:
-        """Keras's on_epoch_end, with `loss` and `val_loss` in nats a token."""
+        """Calls `on_epoch_end`, with `loss` and `val_loss` in nats per token, and `on_epoch_begin`."""
         logs = {
             "loss": report.train_nats_per_token,
             "val_loss": report.nats_per_token,
@@ -84,12 +88,12 @@ class KerasCallbacks(Observer):
         self._look()
 
     def on_end(self) -> None:
-        """Keras's on_train_end."""
+        """Calls `on_train_end`."""
         self._callbacks.on_train_end()
 
     @contextmanager
     def _rate(self) -> Iterator[None]:
-        """Shows callbacks the rate of the run where they look for it, and takes over what they make of it."""
+        """Shows callbacks the learning rate in the optimizer, and uses the rate that they set there."""
         shown = self._config.learning_rate if self._config.schedule == "constant" else self._last_rate
         shown = shown if self.learning_rate is None else self.learning_rate
         optimizer = self._model.optimizer

@@ -1,4 +1,4 @@
-"""What a training run tells those who watch it."""
+"""The interface of observers of a training run, and the reports that they get."""
 
 from __future__ import annotations
 
@@ -7,62 +7,104 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class StepReport:
-    """One update of the weights."""
+    """One update of the weights.
 
-    step: int  # updates so far, this one included
-    epochs: float  # passes over the training text so far
-    progress: float  # share of the run that is done, 0 to 1
-    nats_per_token: float  # loss of this batch
+    Attributes:
+        step: Updates so far, this one included.
+        epochs: Passes over the training text so far.
+        progress: Fraction of the run that is done, 0 to 1.
+        nats_per_token: Loss of the batch.
+        learning_rate: Learning rate of the update.
+        gradient_norm: Norm of the gradient, before clipping.
+        gradient_norms: Norm of the gradient of each weight, by name.
+        tokens_per_second: Speed, a running mean.
+        seconds_left: Estimated seconds until the end of the run.
+    """
+
+    step: int
+    epochs: float
+    progress: float
+    nats_per_token: float
     learning_rate: float
-    gradient_norm: float  # before clipping
-    gradient_norms: dict[str, float]  # the same by weight
+    gradient_norm: float
+    gradient_norms: dict[str, float]
     tokens_per_second: float
     seconds_left: float
 
 
 @dataclass(frozen=True)
 class ValidationReport:
-    """A look at the held-out text."""
+    """A validation: scores of held-out text.
+
+    Attributes:
+        step: Updates so far.
+        epochs: Passes over the training text so far.
+        train_nats_per_token: Mean training loss since the last validation.
+        nats_per_token: Loss of held-out text.
+        perplexity_per_token: exp of that loss.
+        bits_per_byte: The same loss in bits per byte of text.
+        improved: Whether the score is the best so far.
+        sample: A text written by the model as it is now.
+    """
 
     step: int
     epochs: float
-    train_nats_per_token: float  # mean since the last validation
+    train_nats_per_token: float
     nats_per_token: float
     perplexity_per_token: float
     bits_per_byte: float
-    improved: bool  # the best so far
-    sample: str  # a text written by the model as it is now
+    improved: bool
+    sample: str
 
 
 @dataclass(frozen=True)
 class RunReport:
-    """What is about to start, or was resumed."""
+    """A run that is about to start or to resume.
+
+    Attributes:
+        name: Name of the model.
+        settings: Settings by section, as in training.json.
+        step: Updates before a resumed run continues.
+        validations: Validations before it continues.
+        learning_rate: Learning rate that an observer had set before; None if none had.
+    """
 
     name: str
-    settings: dict[str, dict[str, object]]  # by section, as in training.json
-    step: int = 0  # where a resumed run goes on
-    validations: int = 0  # that there were before
-    learning_rate: float | None = None  # that an observer had set before
+    settings: dict[str, dict[str, object]]
+    step: int = 0
+    validations: int = 0
+    learning_rate: float | None = None
 
 
 @dataclass
 class Observer:
-    """Watches a run; each method does nothing until it is overridden."""
+    """Watches a run. Override the methods that you need; they do nothing by default.
 
-    stop_reason: str = field(default="", init=False)  # set it to end the run after the current step
-    learning_rate: float | None = field(default=None, init=False)  # set it to train with it, whatever the schedule says
+    Attributes:
+        stop_reason: Set it to end the run after the current step.
+        learning_rate: Set it to train with this learning rate in place of the schedule's.
+
+    Example:
+        >>> class StopEarly(Observer):
+        ...     def on_validation(self, report):
+        ...         if report.nats_per_token < 1.5:
+        ...             self.stop_reason = "good enough"
+    """
+
+    stop_reason: str = field(default="", init=False)
+    learning_rate: float | None = field(default=None, init=False)
 
     def on_start(self, run: RunReport) -> None:
-        """Before the first step."""
+        """Called before the first step."""
 
     def on_step(self, report: StepReport) -> None:
-        """After each update of the weights."""
+        """Called after each update of the weights."""
 
     def on_validation(self, report: ValidationReport) -> None:
-        """After the held-out text was scored."""
+        """Called after each validation."""
 
     def on_fault(self, line: str) -> None:
-        """After an update was left out, or the run went back to a checkpoint."""
+        """Called with a line of text after an update was left out, or the run returned to a checkpoint."""
 
     def on_end(self) -> None:
-        """Whatever ended the run."""
+        """Called at the end, whatever ended the run."""

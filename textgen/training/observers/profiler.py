@@ -1,4 +1,4 @@
-"""What TensorFlow does in a few steps of training, recorded for TensorBoard's profiler."""
+"""Records a few steps of training for TensorBoard's profiler."""
 
 from __future__ import annotations
 
@@ -10,24 +10,28 @@ import tensorflow as tf
 
 from textgen.training.observers.observer import Observer, StepReport
 
-SKIPPED = 10  # steps at the beginning, which compile
+SKIPPED = 10  # steps at the beginning, in which TensorFlow compiles
 
 
 class Profiler(Observer):
-    """Records `steps` steps of a run in `folder`, which `textgen tensorboard` shows."""
+    """Records steps of a run in a folder of event files."""
 
     def __init__(self, folder: Path, steps: int, say: Callable[[str], None] = lambda line: None) -> None:
-        """`say` is told when the run was too short for a recording."""
+        """Args:
+        folder: Folder of event files.
+        steps: Steps to record.
+        say: Called with a line of text if the run is too short for a recording.
+        """
         super().__init__()
         self._folder = folder
         self._steps = steps
         self._say = say
         self._done = 0
         self._is_recording = False
-        self._step = ExitStack()  # the mark that a step leaves in the recording
+        self._step = ExitStack()  # marks a step in the recording
 
     def on_step(self, report: StepReport) -> None:
-        """Starts and stops the recording between two steps."""
+        """Starts or stops the recording."""
         self._done += 1
         self._step.close()
         if self._done == SKIPPED:
@@ -39,7 +43,7 @@ class Profiler(Observer):
             self._step.enter_context(tf.profiler.experimental.Trace("train", step_num=report.step + 1, _r=1))
 
     def on_end(self) -> None:
-        """A run that ends earlier keeps what was recorded; one without a step to record says so."""
+        """Saves the recording of a run that ends early, or says that there is none."""
         self._stop()
         if self._done <= SKIPPED:
             self._say(

@@ -1,8 +1,8 @@
-"""TensorBoard: the only module that writes event files.
+"""Writes event files for TensorBoard.
 
-Cheap numbers are written every few steps; what takes longer has a small share of the time and waits when that is
-spent. A run that goes on from a checkpoint, or back to one, tells TensorBoard so, and the points after it that were
-written before do not count.
+Numbers that cost little are written every few steps. Slower ones get a small fraction of the time and wait when it is
+spent. A run that resumes from a checkpoint, or returns to one, writes a session start, so that TensorBoard discards
+later points that were written before.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ from textgen.wording import visible
 if TYPE_CHECKING:
     from textgen.model.language_model import LanguageModel
 
-STEPS_PER_POINT = 10  # a curve needs no point a step
-STEPS_PER_UPDATE = 50  # of which one update is measured: the weights are copied twice for it
-UPDATES_SHARE, LOOKS_SHARE = 0.003, 0.006  # of the time, for measuring updates and for looking inside at validations
-HISTOGRAM_VALUES = 10_000  # of a large array, evenly spread
-PROJECTED_PIECES = 10_000  # the most frequent
+STEPS_PER_POINT = 10  # of a curve
+STEPS_PER_UPDATE = 50  # one update of so many is measured, for which the weights are copied twice
+UPDATES_SHARE, LOOKS_SHARE = 0.003, 0.006  # fractions of the time for measuring updates, and for gates and histograms
+HISTOGRAM_VALUES = 10_000  # sampled evenly from a large array
+PROJECTED_TOKENS = 10_000  # the most frequent ones
 PROJECTED_NUMBERS = 4_000_000  # 16 MB
 PIECES_FILE, EMBEDDING_FILE = "pieces.tsv", "embedding.bytes"
-COMPARED = ("tokenizer", "model", "training")  # sections of the settings that runs are compared by
-METRICS = {  # and what shows which is better
-    "best/bits_per_byte": "bits a byte",
-    "best/nats_per_token": "nats a token",
+COMPARED = ("tokenizer", "model", "training")  # sections of settings in the HParams tab
+METRICS = {  # scores in the HParams tab
+    "best/bits_per_byte": "bits per byte",
+    "best/nats_per_token": "nats per token",
     "best/perplexity": "perplexity",
-    "speed/tokens_per_second": "tokens a second",
+    "speed/tokens_per_second": "tokens per second",
 }
 
 
 class Monitor(Observer):
-    """Writes what happens in a run, and inside its model, to a folder that `textgen tensorboard` shows."""
+    """Writes curves, gates, histograms, samples and the embedding of a run to a folder of event files."""
 
     def __init__(self, folder: Path, model: LanguageModel, tokenizer: Tokenizer, data: TokenData) -> None:
         super().__init__()
@@ -63,12 +63,12 @@ class Monitor(Observer):
         self._pieces = tokenizer.pieces()
         self._counts = data.train.counts  # [V]
         self._inputs = window(data.valid)  # [B, T]
-        self._step = 0  # the newest that was seen
-        self._before: dict[str, np.ndarray] | None = None  # weights, if the next update is to be measured
+        self._step = 0  # the newest so far
+        self._before: dict[str, np.ndarray] | None = None  # weights, if the next update is measured
         self._faults: list[str] = []
 
     def on_start(self, run: RunReport) -> None:
-        """The settings, as a text beside the curves and as what runs are compared by."""
+        """Writes the settings, as text and for the HParams tab."""
         self._file = EventFile(self._folder)
         self._updates, self._looks = Allowance(UPDATES_SHARE), Allowance(LOOKS_SHARE)
         self._step = run.step
@@ -85,7 +85,7 @@ class Monitor(Observer):
         self._remember_before(first)
 
     def on_step(self, report: StepReport) -> None:
-        """Loss, learning rate, gradient norms, speed and memory; less often the weights and their update."""
+        """Writes loss, learning rate, gradient norms, speed and memory; less often norms of weights and updates."""
         if report.step <= self._step:
             self._goes_on_at(report.step)
             self._write_faults(report.step)
@@ -100,7 +100,7 @@ class Monitor(Observer):
         self._remember_before(report.step + 1)
 
     def on_validation(self, report: ValidationReport) -> None:
-        """Scores on held-out text, a sample, and how the network does inside."""
+        """Writes scores of held-out text, a sample, gates and histograms."""
         scores = {"valid_nats_per_token": report.nats_per_token, "valid_bits_per_byte": report.bits_per_byte}
         self._write_scalars(report.step, "loss", scores)
         self._write_scalars(report.step, "perplexity", {"valid": report.perplexity_per_token})
@@ -114,7 +114,7 @@ class Monitor(Observer):
         self._file.flush()
 
     def on_fault(self, line: str) -> None:
-        """What went wrong, as a text."""
+        """Writes a fault as text."""
         self._before = None
         self._faults.append(line)
         self._write_faults(self._step)
@@ -132,7 +132,7 @@ class Monitor(Observer):
         self._write_scalars(step, "speed", {"tokens_per_second": report.tokens_per_second})
         memory = {"resident_gb": resident_bytes(), "gpu_gb": gpu_bytes()}
         self._write_scalars(step, "memory", {name: size / 1e9 for name, size in memory.items() if size})
-        self._file.flush()  # a run that is killed and goes on from this step has no gap in its curves
+        self._file.flush()  # so that a run that is killed and resumed has no gap in its curves
 
     def _remember_before(self, step: int) -> None:
         self._before = None
@@ -141,7 +141,7 @@ class Monitor(Observer):
                 self._before = self._model.weights_as_arrays()
 
     def _look_inside(self, step: int) -> None:
-        """Gates and memories, histograms, and the embedding. The weights are those that train, not a mean of them."""
+        """Writes gates, cell states, histograms and the embedding, of the raw weights rather than an average."""
         weights = self._model.weights_as_arrays()
         diagnosis = diagnose_directions(self._model.config, weights, self._inputs)
         self._write_scalars(step, "gate_below_0.1", diagnosis.closed)
@@ -154,14 +154,14 @@ class Monitor(Observer):
         self._write_embedding(weights["embedding/table"])
 
     def _write_faults(self, step: int) -> None:
-        """All of them, since going back takes the texts of the steps away as well."""
+        """Writes all faults so far: returning to a checkpoint discards the texts of later steps."""
         if self._faults:
             self._write(step, text_pb("faults", "\n\n".join(self._faults)))
 
     def _start_projector(self) -> None:
-        """Tells the projector which pieces it will see, the most frequent ones, and where."""
+        """Writes the labels and the configuration of the projector, for the most frequent tokens."""
         table = self._model.weights_as_arrays()["embedding/table"]  # [V, E]
-        number = min(PROJECTED_PIECES, PROJECTED_NUMBERS // table.shape[1], len(table))
+        number = min(PROJECTED_TOKENS, PROJECTED_NUMBERS // table.shape[1], len(table))
         self._projected = np.sort(np.argsort(-self._counts, kind="stable")[:number])  # ids
         rows = [f"{_cell(self._pieces[id])}\t{self._counts[id]}" for id in self._projected]
         write_own_file(self._folder / PIECES_FILE, "\n".join(["piece\tcount", *rows, ""]).encode())
@@ -176,15 +176,15 @@ class Monitor(Observer):
         write_own_file(self._folder / PROJECTOR_FILENAME, str(config).encode())
 
     def _write_embedding(self, table: np.ndarray) -> None:
-        """Table [V, E]: the same file each time."""
+        """Writes rows of the embedding table [V, E], to the same file each time."""
         write_own_file(self._folder / EMBEDDING_FILE, table[self._projected].astype("<f4").tobytes())
 
     def _goes_on_at(self, step: int) -> None:
-        """Points from `step` on that are there already were of a past that did not last."""
+        """Makes TensorBoard discard points from `step` on that were written before."""
         self._file.write(step, session_log=SessionLog(status=SessionLog.START))
 
     def _write_scalars(self, step: int, prefix: str, values: Mapping[str, float]) -> None:
-        """In TensorBoard's older form, which takes a tenth of the time."""
+        """Writes scalars in TensorBoard's older format, which takes a tenth of the time."""
         points = [Summary.Value(tag=f"{prefix}/{name}", simple_value=value) for name, value in values.items()]
         self._write(step, Summary(value=points))
 
@@ -193,7 +193,7 @@ class Monitor(Observer):
 
 
 class Allowance:
-    """Time for something that may take a share of all the time that passes."""
+    """Limits an activity to a fraction of the time that passes."""
 
     def __init__(self, share: float) -> None:
         self._share = share
@@ -202,19 +202,19 @@ class Allowance:
 
     @property
     def is_left(self) -> bool:
-        """Whether less than the share was spent so far; at first it is."""
+        """Whether time is left; at the beginning it is."""
         return self._spent <= self._share * (time.monotonic() - self._started)
 
     @contextmanager
     def spending(self) -> Iterator[None]:
-        """The block counts."""
+        """Counts the time of the block."""
         before = time.monotonic()
         yield
         self._spent += time.monotonic() - before
 
 
 class EventFile:
-    """A file of TensorBoard's events. It is read after those that were begun before it."""
+    """A file of TensorBoard events. TensorBoard reads it after older files of the folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -225,23 +225,28 @@ class EventFile:
         self.write(0, file_version="brain.Event:2")
 
     def write(self, step: int, **content: Any) -> None:
-        """An event with one field of TensorBoard's `Event`."""
+        """Writes an event with one field of TensorBoard's `Event`."""
         with writing(self._folder):
             self._records.write(Event(wall_time=time.time(), step=step, **content).SerializeToString())
 
     def flush(self) -> None:
-        """What was written survives the end of the program."""
+        """Writes buffered events to disk."""
         with writing(self._folder):
             self._records.flush()
 
     def close(self) -> None:
-        """Flushes, and lets go of the file."""
+        """Writes buffered events and closes the file."""
         with writing(self._folder):
             self._records.close()
 
 
 def compared_settings(settings: Mapping[str, Mapping[str, object]]) -> dict[str, bool | float | str]:
-    """The settings that runs are compared by, such as `model/hidden_units`; None becomes a text."""
+    """The settings for the HParams tab, by names such as `model/hidden_units`. None becomes text.
+
+    Example:
+        >>> compared_settings({"model": {"hidden_units": 8, "mogrifier_rank": None}, "corpus": {"encoding": "utf-8"}})
+        {'model/hidden_units': 8, 'model/mogrifier_rank': 'null'}
+    """
     return {
         f"{section}/{name}": value if isinstance(value, bool | int | float | str) else json.dumps(value)
         for section in COMPARED
@@ -250,5 +255,5 @@ def compared_settings(settings: Mapping[str, Mapping[str, object]]) -> dict[str,
 
 
 def _cell(text: str) -> str:
-    """A text that does not end a cell or a row of a TSV file, nor is empty."""
+    """A text as a cell of a TSV file."""
     return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r") or "(empty)"

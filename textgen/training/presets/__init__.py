@@ -1,7 +1,7 @@
-"""Settings that go together: sizes of a network, and recipes for well-known texts.
+"""Presets: sizes of a network, and recipes for well-known texts.
 
-A recipe is a file NAME.toml beside this one, of the form that `--config` reads. Its name says the text, the unit (word
-or char), the layers and units, and the time that it takes on two processor cores.
+A recipe is a file NAME.toml beside this one with flat settings. Its name gives the text, the unit (word, char or byte),
+the layers and units, and the time that it takes on two processor cores.
 """
 
 from __future__ import annotations
@@ -23,9 +23,21 @@ RECIPES = tuple(sorted(path.stem for path in Path(__file__).parent.glob("*.toml"
 
 
 def with_preset(preset: str | None, settings: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
-    """The size that `preset` names, if it names one, and the settings: those of a recipe give way to what is given.
+    """Combines a preset with settings.
 
-    Raises `ConfigError` when there is no such preset.
+    Args:
+        preset: Name of a size or of a recipe.
+        settings: Flat settings, which override those of a recipe.
+
+    Returns:
+        The name of the size, None for a recipe; and the settings.
+
+    Raises:
+        ConfigError: There is no such preset.
+
+    Example:
+        >>> with_preset("small", {"minutes": 5})
+        ('small', {'minutes': 5})
     """
     if preset is not None and preset not in (*SIZES, *RECIPES):
         raise ConfigError(f"There is no preset {preset!r}. There are: {', '.join([*SIZES, *RECIPES])}.")
