@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -175,17 +174,12 @@ def test_a_number_is_within_its_limits(kind: type[Any], name: str, low: float, h
     allowed: list[Any] = [low, high if high < math.inf else 1 << 70]
     for value in allowed:
         assert getattr(replace(config, **{name: value}), name) == value
-    annotation = declared(kind)[name][0]
-    number, wrong_type = f"{name} must be a number ", f"{name} must be {annotation}. "
-    wrong: list[tuple[Any, str]] = [(beyond(low, -1), number), (-101, number)]
-    wrong += [(value, wrong_type) for value in (True, False, "1", [1], ())]
-    wrong += [(value, number if annotation.startswith("float") else wrong_type) for value in (-math.inf, math.nan)]
-    if high < math.inf:
-        wrong += [(beyond(high, 1), number), (math.inf, number if annotation.startswith("float") else wrong_type)]
-    for value, message in wrong:
+    wrong: list[Any] = [beyond(low, -1), -101, -math.inf, math.nan, True, False, "1", [1], ()]
+    wrong += [beyond(high, 1), math.inf] if high < math.inf else []
+    for value in wrong:
         if name == "min_tokens" and value == beyond(high, 1):
             continue  # it is more than max_tokens, and that is said
-        with pytest.raises(ConfigError, match=rf"^{re.escape(message)}.*Received: ") as caught:
+        with pytest.raises(ConfigError, match=rf"^{name} must be a number .*\. Received: ") as caught:
             replace(config, **{name: value})
         assert repr(value) in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -216,7 +210,7 @@ def test_every_number_has_a_limit_and_every_choice_is_checked() -> None:
 def test_a_choice_is_one_of_its_choices(kind: type[Any], name: str, choices: tuple[str, ...]) -> None:
     for choice in choices:
         assert getattr(replace(BASE[kind], **{name: choice}), name) == choice
-    for wrong in ("", choices[0].upper(), "else"):
+    for wrong in ("", choices[0].upper(), "else", 1):
         with pytest.raises(ConfigError, match=f"^{name} must be one of {', '.join(choices)}. Received: {wrong!r}"):
             replace(BASE[kind], **{name: wrong})
 

@@ -17,7 +17,7 @@ Example:
     >>> Shape(units=0)
     Traceback (most recent call last):
     ...
-    textgen.errors.ConfigError: units must be a number from 1 to 1024. Received: 0.
+    textgen.errors.ConfigError: units must be a number from 1 to 1,024. Received: 0.
 """
 
 from __future__ import annotations
@@ -125,8 +125,12 @@ def check_bounds(name: str, value: Any, facts: Setting) -> None:
     low, high = -math.inf if facts.low is None else facts.low, math.inf if facts.high is None else facts.high
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not low <= value <= high or (isinstance(value, int) and value > MAX_NUMBER):
-        limits = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+        limits = f"at least {_plain(low)}" if high == math.inf else f"from {_plain(low)} to {_plain(high)}"
         raise ConfigError(f"{name} must be a number {limits}. Received: {shown(value)}.")
+
+
+def _plain(number: float) -> str:
+    return f"{number:,}" if isinstance(number, int) else f"{number:g}"
 
 
 def check_text(name: str, *texts: str) -> None:
