@@ -68,7 +68,7 @@ def drawn_settings(lots: random.Random) -> dict[str, Any]:
     for name in lots.sample(SETTINGS, lots.randint(1, 6)):
         if name in CHOICES and lots.random() < 0.8:
             settings[name] = lots.choice(CHOICES[name])
-        elif lots.random() < 0.5:
+        elif lots.random() < 0.4:
             settings[name] = lots.choice(ODD)
         else:
             settings[name] = lots.choice([lots.randint(1, 300), lots.random(), 2.0 ** lots.randint(-12, 6)])
