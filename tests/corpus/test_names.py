@@ -56,15 +56,16 @@ def test_a_model_can_be_trained_on_names_that_are_no_text(trained: tuple[Path, R
     assert record["labels"] == ["caf\\xe9"]
 
 
-def test_such_a_model_is_found_shown_and_resumed(trained: tuple[Path, Result]) -> None:
+def test_such_a_model_is_found_shown_and_resumed(trained: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch) -> None:
     folder, _ = trained
+    monkeypatch.setenv("TEXTGEN_CACHE", str(folder / "cache"))
     where = ["--models-dir", folder]
     assert "cafe " in run("models", "list", *where).stdout
     assert json.loads(run("models", "list", "--json", *where).stdout)[0]["name"] == "cafe"
     assert "caf\\xe9" in run("models", "show", "cafe", *where).stdout
     sample = run("sample", "cafe", "--max-tokens", "2", "--label", "caf\\xe9", *where)
     assert (sample.exit_code, sample.stderr) == (0, "")
-    shutil.rmtree(folder / "cache")  # the corpus is read again
+    shutil.rmtree(folder / "cache" / "tokens")  # the corpus is read again
     resumed = run("train", "--resume", "--name", "cafe", "--steps", "2", *where)
     assert resumed.exit_code == 0, resumed.stderr
     assert f"Resuming {folder}".replace(ODD, "caf\\xe9") in resumed.stderr

@@ -63,12 +63,12 @@ SETTINGS = [each.name for config in (TokenizerConfig, ModelConfig, TrainingConfi
 
 
 def drawn_settings(lots: random.Random) -> dict[str, Any]:
-    """One to six settings: names that there are, and values that fit, nearly fit or do not."""
+    """One to five settings: names that there are, and values that fit, nearly fit or do not."""
     settings: dict[str, Any] = {}
-    for name in lots.sample(SETTINGS, lots.randint(1, 6)):
+    for name in lots.sample(SETTINGS, lots.randint(1, 5)):
         if name in CHOICES and lots.random() < 0.8:
             settings[name] = lots.choice(CHOICES[name])
-        elif lots.random() < 0.5:
+        elif lots.random() < 0.4:
             settings[name] = lots.choice(ODD)
         else:
             settings[name] = lots.choice([lots.randint(1, 300), lots.random(), 2.0 ** lots.randint(-12, 6)])

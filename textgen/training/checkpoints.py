@@ -193,4 +193,6 @@ def _read(path: Path) -> Checkpoint:
         arrays = load_file(tensors)
     except LIBRARY_ERRORS as error:
         raise SavedModelError(f"{tensors} is damaged: {error}.") from None
+    if odd := [name for name, array in arrays.items() if array.dtype.kind not in "biuf"]:  # such as bfloat16
+        raise SavedModelError(f"{tensors} is damaged: {', '.join(odd)} of a type that no checkpoint has.")
     return Checkpoint(arrays, read_json(position))
