@@ -26,7 +26,7 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 TRAINING = """
     import json, sys
     from pathlib import Path
-    from textgen.settings import CorpusConfig, ModelConfig, TrainingConfig
+    from textgen.corpus.config import CorpusConfig
     from textgen.training.distribution import Distribution, start
     from textgen.runtime import load_tensorflow
 
