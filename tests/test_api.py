@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import click
 import keras
 import numpy as np
 import pytest
@@ -92,7 +93,7 @@ def test_a_run_goes_on_with_progress_on_stderr(home: Path, capsys: pytest.Captur
     assert "step 4, epoch " in err
     whole = textgen.train(home / "songs.txt", name="whole", steps=4, **arguments)
     assert whole.model.model_config == longer.model.model_config
-    with pytest.raises(textgen.ConfigError, match="seed was settled"):
+    with pytest.raises(textgen.ConfigError, match="seed was fixed"):
         textgen.train(resume="resumed", models_dir=home / "models", seed=4)
 
 
@@ -236,7 +237,9 @@ def test_settings_and_errors_are_light(name: str) -> None:
 
 def test_train_takes_what_the_command_line_takes() -> None:
     """A setting is a field of a config; the other arguments have the names of flags, or none would say the same."""
-    flags = {parameter.name for parameter in program.commands["train"].params}
+    command = program.get_command(click.Context(program), "train")
+    assert command
+    flags = {parameter.name for parameter in command.params}
     own = {"resume", "name", "models_dir", "preset", "start"}
     assert own <= flags
     assert not own & {field.name for field in fields(textgen.TrainingConfig)}
