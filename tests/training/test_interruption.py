@@ -174,7 +174,7 @@ def test_two_workers_stop_at_the_same_step_whichever_of_them_is_told(
         return code, trainer.position.step, count[0]
 
     monkeypatch.setattr(
-        "textgen.training.trainer.os.kill", lambda *_: None
+        "textgen.training.trainer.signal.raise_signal", lambda *_: None
     )  # what comes too late is for the next who listens
     with ThreadPoolExecutor(2) as threads:
 

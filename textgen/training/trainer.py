@@ -11,7 +11,7 @@ that only one of them knows (the clock, a signal), so that all do the same at ev
 from __future__ import annotations
 
 import math
-import os
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -176,7 +176,7 @@ class Trainer:
             for observer in observers:
                 observer.on_end()
         if self._stop.requests.received:  # after the last agreement: it is for what comes next
-            os.kill(os.getpid(), self._stop.requests.received)
+            signal.raise_signal(self._stop.requests.received)
         return reason
 
     def _steps(self, observers: Sequence[Observer], beat: Callable[[], None]) -> str:
