@@ -18,6 +18,7 @@ from textgen.generation.config import SamplingConfig, parse_bias
 from textgen.generation.copy_guard import CopyGuard
 from textgen.tokenizer.tokenizer import Tokenizer, valid_text
 from textgen.tokenizer.utf8 import LONGEST
+from textgen.wording import counted
 
 PULL = 20.0  # nats: the largest bias towards a required text, reached after ...
 PULL_TOKENS = 400  # ... so many tokens, or at max_tokens if that is less
@@ -191,7 +192,7 @@ class Constraints:
         needed = sum(len(phrase.rest(0)) for phrase, _ in self._missing)
         if needed > self._config.max_tokens:
             raise ConfigError(
-                f"The texts of require take {needed:,} tokens, but max_tokens is {self._config.max_tokens:,}."
+                f"The texts of require take {counted(needed, 'token')}, but max_tokens is {self._config.max_tokens:,}."
             )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from textgen.dataset.ngram_index import NgramIndex
 from textgen.errors import ConfigError
+from textgen.wording import counted
 
 
 class CopyGuard:
@@ -31,7 +32,7 @@ class CopyGuard:
         if no_copy < index.ngram - 1:
             raise ConfigError(
                 f"no_copy must be at least {index.ngram - 1}: the model's index of its training text knows runs of "
-                f"{index.ngram} tokens. Received: {no_copy}."
+                f"{counted(index.ngram, 'token')}. Received: {no_copy}."
             )
         self._index = index
         self._no_copy = no_copy

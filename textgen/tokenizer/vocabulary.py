@@ -31,6 +31,7 @@ from textgen.tokenizer.tokenizer import (
     load_tokenizer,
     valid_text,
 )
+from textgen.wording import counted
 
 # Where training text is cut: SentencePiece keeps NUL, U+2585 and tab for itself and drops lines with them.
 UNTRAINABLE = re.compile(f"[\n\t\0{SPACE}\u2585]+")
@@ -257,7 +258,7 @@ def _byte_tokenizer(vocab_size: int | None) -> Tokenizer:
     tokenizer = ByteTokenizer()
     if vocab_size not in (None, tokenizer.vocab_size):
         raise TokenizerError(
-            f"The byte tokenizer always has {tokenizer.vocab_size} tokens: leave vocab_size out. "
+            f"The byte tokenizer always has {counted(tokenizer.vocab_size, 'token')}: leave vocab_size out. "
             f"Received: {vocab_size}."
         )
     return tokenizer
