@@ -24,7 +24,7 @@ AHEAD_CHARACTERS = 1 << 20  # ... or fewer if they have this many characters
 WINDOW_LOGITS = 1 << 23  # logits computed at once, B * T * V
 
 
-class Model(Protocol):
+class ScoringModel(Protocol):
     """A network of one direction: `textgen.model.numpy_model.NumpyModel`."""
 
     def initial_state(self, batch_size: int) -> Any:
@@ -131,7 +131,7 @@ class Scorer:
         direction: The direction in which it reads.
     """
 
-    def __init__(self, model: Model, tokenizer: Tokenizer, direction: str = "forward") -> None:
+    def __init__(self, model: ScoringModel, tokenizer: Tokenizer, direction: str = "forward") -> None:
         """Makes a scorer.
 
         Args:

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from textgen.errors import ConfigError
-from textgen.evaluation.scoring import Scorer
+from textgen.evaluation.scoring import Scorer, ScoringModel
 from textgen.generation.config import SamplingConfig
 from textgen.generation.decoding import Decoder
 from textgen.generation.generator import BATCH_SIZE, later_seed, seeded
@@ -35,20 +35,8 @@ FIT_TOKENS = 8  # of the other end, by which the place of a cut is chosen
 LEFT_TO_RIGHT = ("stop", "until", "ban", "require", "logit_bias", "no_copy", "max_seconds", "top_logprobs")  # settings
 
 
-class Model(StepModel, Protocol):
+class InfillModel(StepModel, ScoringModel, Protocol):
     """A network of one direction: `textgen.model.numpy_model.NumpyModel`."""
-
-    def token_losses(self, inputs: np.ndarray, targets: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-        """Reads tokens and scores the next ones.
-
-        Args:
-            inputs: Token ids, int32 [B, T].
-            targets: The token after each, int32 [B, T].
-            state: The state before the inputs, a nest of arrays [B, ...].
-
-        Returns:
-            The loss of each target, nats [B, T], and the state after the inputs.
-        """
 
 
 @dataclass(frozen=True)
@@ -99,7 +87,7 @@ class _Draft:
 class Infiller:
     """Generates texts towards endings. Keeps nothing between calls, so threads may share it."""
 
-    def __init__(self, backward: Model, tokenizer: Tokenizer, forward: Model | None = None) -> None:
+    def __init__(self, backward: InfillModel, tokenizer: Tokenizer, forward: InfillModel | None = None) -> None:
         """Makes an infiller.
 
         Args:
@@ -207,7 +195,7 @@ class Infiller:
                     drafts[number].states.append(row.state)
         return drafts
 
-    def _cut(self, model: Model, draft: _Draft, target: Sequence[int]) -> int:
+    def _cut(self, model: InfillModel, draft: _Draft, target: Sequence[int]) -> int:
         """The number of tokens of a draft after which `target` is likeliest; at least 1 if there are any."""
         wanted = np.array([*target, self._tokenizer.eos_id][:FIT_TOKENS], np.int32)  # [T]
         nats = []
