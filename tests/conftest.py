@@ -31,6 +31,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # by a shell, in the back
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+LONG_FILES = ("test_run.py", "test_workers.py", "test_cli.py", "test_api.py", "test_process.py", "test_distribution.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts files with long tests first, so that at the end no process waits for a long one of another."""
+    items.sort(key=lambda item: item.path.name not in LONG_FILES)
+
+
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the user's cache nor his models are read or written."""
