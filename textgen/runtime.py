@@ -16,9 +16,7 @@ from textgen.allocator import keep_memory
 from textgen.machine import limit_cores, num_cores
 
 XLA_FLAGS_OF = "2.21."  # TensorFlow versions that support `XLA_FLAGS`: XLA aborts on unknown flags
-SAFE_XLA_FLAG = (
-    "--xla_cpu_experimental_ynn_fusion_type="  # disables YNNPACK fusions, which crash if two shards start one at once
-)
+SAFE_XLA_FLAG = "--xla_cpu_experimental_ynn_fusion_type="  # no YNNPACK fusions: two shards starting one at once crash
 XLA_FLAGS = (
     SAFE_XLA_FLAG,
     "--xla_cpu_enable_concurrency_optimized_scheduler=false",  # recurrent computations are sequential
