@@ -188,7 +188,7 @@ class Corpus:
     def excerpts(self, size: int) -> Iterator[str]:
         """Samples excerpts that are spread evenly over the corpus.
 
-        Only the sampled bytes are read, except in files that can be read only from their beginning.
+        Only the sampled sections are read, except in files that can be read only from their beginning.
 
         Args:
             size: Approximate total size of the excerpts in bytes. The whole corpus is read if it is not larger.
