@@ -382,7 +382,17 @@ def json_bytes(value: Any) -> bytes:
 
 
 def sha256(path: Path) -> str:
-    """Computes the SHA-256 checksum of a file, in hex. Raises `OSError` like `open_file`."""
+    """Computes the SHA-256 checksum of a file.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        The checksum in hex.
+
+    Raises:
+        OSError: `open_file` cannot open the file.
+    """
     with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 

@@ -133,7 +133,10 @@ class Corpus:
                 yield part.text
 
     def stats(self) -> CorpusStats:
-        """Computes statistics of the whole corpus, in one pass. The result is cached.
+        """Computes statistics of the whole corpus, in one pass.
+
+        Returns:
+            The statistics, which are cached.
 
         Raises:
             CorpusError: A file cannot be read, or no document contains text.

@@ -74,7 +74,9 @@ def is_plain(encoding: str) -> bool:
 
 @dataclass(frozen=True)
 class Source:
-    """A file, or a section of it.
+    """Reads a file, or a section of it.
+
+    All methods and properties that read the file raise `CorpusError` if that fails.
 
     Attributes:
         path: Path of the file.
