@@ -1,4 +1,4 @@
-"""What the process does with memory that it frees."""
+"""Configures how the memory allocator reuses freed memory."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import ctypes
 import sys
 from typing import Any
 
-KEPT = 1 << 30  # bytes that the allocator may keep instead of handing them back to the system
-MOST_OF_OLDER = 1 << 25  # bytes: the largest threshold for mmap that older versions of glibc take
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's mallopt
+KEPT = 1 << 30  # bytes of freed memory that the allocator keeps instead of returning them to the system
+MOST_OF_OLDER = 1 << 25  # bytes: largest mmap threshold that older versions of glibc accept
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # parameters of glibc's mallopt
 _is_kept = False
 
 
 def keep_memory() -> bool:
-    """Tells glibc to reuse large buffers, and whether it does: for the whole process, from now on.
+    """Configures glibc to reuse large buffers, for the whole process.
 
-    Else every step asks the system for fresh pages and waits for them. Where glibc refuses the threshold from which
-    buffers are pages of their own, the other settings would only freeze it where it is, at 128 KiB: they are left out.
+    By default every training step waits for the system to provide fresh pages. If glibc rejects the mmap threshold,
+    the other parameters are not set, since they would only fix the threshold at its current 128 KiB.
+
+    Returns:
+        Whether large buffers are reused. False on systems without glibc.
     """
     global _is_kept
     mallopt: Any = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
@@ -30,6 +33,6 @@ def keep_memory() -> bool:
 
 
 def keep_memory_still() -> None:
-    """The same again, if `keep_memory` was called: some of TensorFlow's functions undo it for the whole process."""
+    """Repeats `keep_memory` if it took effect before, since some TensorFlow functions reset its settings."""
     if _is_kept:
         keep_memory()

@@ -1,4 +1,4 @@
-"""Processes of ours that run our code: how they are started, and how they end with the one that started them."""
+"""Starts child processes safely, and ends them together with their parent."""
 
 from __future__ import annotations
 
@@ -8,23 +8,33 @@ import sys
 import threading
 import time
 
-WORKER_VARIABLE = "TEXTGEN_WORKER"  # environment variable: which worker a process is, and its file descriptors
-LAST_SECONDS = 30.0  # to save in, for a process whose launcher is gone
+WORKER_VARIABLE = "TEXTGEN_WORKER"  # environment variable with the index of a worker and its file descriptors
+LAST_SECONDS = 30.0  # time to save and exit after the parent has ended
 
 
 def child_command(module: str) -> list[str]:
-    """The words of a command line that run `module`, whatever lies in the current folder.
+    """Returns the command line that runs a module in a new Python process.
 
-    Without -P, Python would look for modules there first, and a user's own random.py would run instead of Python's.
+    The option -P keeps the current folder out of the module search path. Otherwise a file random.py in the current
+    folder would be imported instead of Python's module.
+
+    Args:
+        module: Name of the module.
+
+    Returns:
+        The program and its arguments.
     """
     return [sys.executable, "-P", "-m", module]
 
 
 def child_environment() -> dict[str, str]:
-    """Our environment for such a process: nothing in it leads Python back to the current folder.
+    """Returns the environment for a child process, in which Python does not import from the current folder.
 
-    Empty and relative entries of PYTHONPATH would: they are left out. What the process starts itself is kept from it,
-    too, and from our place among workers.
+    Empty and relative entries of PYTHONPATH are removed, and PYTHONSAFEPATH is set for the descendants of the child.
+    `WORKER_VARIABLE` is removed, since the child is not the same worker.
+
+    Returns:
+        Environment variables by name.
     """
     environment = {name: value for name, value in os.environ.items() if name not in (WORKER_VARIABLE, "PYTHONPATH")}
     folders = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(folder)]
@@ -34,9 +44,13 @@ def child_environment() -> dict[str, str]:
 
 
 def end_with(leash: int) -> None:
-    """From now on, has this process save and end when the other end of the pipe `leash` is closed.
+    """Ends this process when its parent ends, even if the parent is killed with SIGKILL.
 
-    That happens whatever ends the process which holds it, SIGKILL too.
+    Starts a thread that waits until the other end of a pipe is closed and then sends SIGTERM to this process, so that
+    training saves its state. The process is forced to exit after `LAST_SECONDS`.
+
+    Args:
+        leash: File descriptor of the reading end of a pipe whose writing end is held by the parent.
     """
     threading.Thread(target=_wait_for_the_end, args=(leash,), daemon=True, name="leash").start()
 
@@ -44,6 +58,6 @@ def end_with(leash: int) -> None:
 def _wait_for_the_end(leash: int) -> None:
     while os.read(leash, 1):
         pass
-    os.kill(os.getpid(), signal.SIGTERM)  # training saves, anything else ends; Windows ends both at once
+    os.kill(os.getpid(), signal.SIGTERM)  # training saves first; on Windows the process ends immediately
     time.sleep(LAST_SECONDS)
     os._exit(1)

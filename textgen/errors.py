@@ -1,43 +1,51 @@
-"""The errors that are the user's to mend.
+"""Exceptions for errors that the user can fix.
 
-Each message says what happened, what was expected and what to do, in the words of the library (field
-names, not command-line flags). The command line prints it as one line and exits with 1; anything that is
-not a `TextgenError` is a bug and keeps its traceback.
+Each message says what happened, what was expected and what to do. Messages use the names of fields, not of
+command-line options. The command line prints the message on one line and exits with status 1 or the error's
+`exit_code`. Any other exception is a bug and keeps its traceback.
 """
 
 
 class TextgenError(Exception):
-    """Base of everything that a user can put right."""
+    """Base class of all errors that the user can fix."""
 
 
 class ConfigError(TextgenError):
-    """A setting is unknown, out of range, or contradicts another."""
+    """Raised when a setting is unknown, out of range, or contradicts another setting."""
 
 
 class CorpusError(TextgenError):
-    """The text cannot be read, or there is not enough of it."""
+    """Raised when text cannot be read, or there is not enough of it."""
 
 
 class TokenizerError(TextgenError):
-    """The vocabulary cannot be made or loaded, or cannot express a text."""
+    """Raised when a vocabulary cannot be created or loaded, or cannot represent a text."""
 
 
 class TrainingError(TextgenError):
-    """Training cannot start or go on."""
+    """Raised when training cannot start or continue."""
 
 
 class SavedModelError(TextgenError):
-    """A saved model is missing, damaged, or does not fit."""
+    """Raised when a saved model is missing, damaged or incompatible."""
 
 
 class WorkerLost(TrainingError):
-    """Another process of this training is gone; starting all of them again goes on from the last checkpoint."""
+    """Raised when another process of a distributed training run has ended.
 
-    exit_code = 75  # "try again", by the convention of sysexits.h
+    Restart all processes to continue from the last checkpoint.
+    """
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
 class Interrupted(TextgenError):
-    """A signal ended the run, after everything was saved."""
+    """Raised when a signal has ended the run, after everything was saved.
+
+    Args:
+        message: Message for the user.
+        signal_number: Number of the signal. The exit code is 128 plus this number, as in a shell.
+    """
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)

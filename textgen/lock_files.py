@@ -1,9 +1,9 @@
-"""Locks on folders for systems without flock, such as Windows: by lock files, with filelock.
+"""Locks folders with lock files, on systems without flock such as Windows.
 
-flock locks a folder itself. Here, files in the temporary folder stand for it; their names are made from the identity
-of the folder (device and inode), so the folder may be moved. One file is locked by whoever has the folder alone, and
-each of those that share it locks a file of its own. The system releases the locks of a process that ends, however it
-ends. Processes on other machines and other users with another temporary folder are not noticed.
+The lock files are in the temporary folder. Their names contain the device and inode of the folder, so a lock stays
+valid when the folder is moved. An exclusive lock holds one file; each shared lock holds a file of its own. The system
+releases the locks when a process ends, even if it is killed. Locks are not visible to other machines, nor to users with
+a different temporary folder.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-FOLDER = "textgen-locks"  # in the temporary folder
-RETRY_SECONDS = 0.01
+FOLDER = "textgen-locks"  # name of the folder for lock files in the temporary folder
+RETRY_SECONDS = 0.01  # interval between attempts
 
 
 def take(path: Path, *, alone: bool, seconds: float = 0.0) -> Callable[[], None] | None:
-    """Locks the folder `path`, alone or together with others that share it.
+    """Locks a folder, exclusively or shared.
 
     Args:
         path: An existing folder.
-        alone: Whether nobody else may have it meanwhile.
-        seconds: How long to wait for it.
+        alone: Whether the lock is exclusive.
+        seconds: Maximum time to wait for the lock.
 
     Returns:
-        A function that releases the lock, to be called once. None if somebody else has the folder.
+        A function that releases the lock, to be called once. None if the folder is already locked.
 
     Raises:
-        OSError: `path` is missing, or the temporary folder cannot be written to.
+        OSError: `path` does not exist, or the temporary folder is not writable.
     """
     name = _name(path)
     until = time.monotonic() + seconds
@@ -48,7 +48,17 @@ def take(path: Path, *, alone: bool, seconds: float = 0.0) -> Callable[[], None]
 
 
 def is_taken(path: Path) -> bool:
-    """Whether somebody, who may be this process, has the folder `path` alone. Raises `OSError` as `take` does."""
+    """Checks whether any process, including this one, holds an exclusive lock on a folder.
+
+    Args:
+        path: An existing folder.
+
+    Returns:
+        Whether the folder is locked exclusively.
+
+    Raises:
+        OSError: `path` does not exist, or the temporary folder is not writable.
+    """
     lock = _try_file(_name(path))
     if lock:
         lock.release()
@@ -56,7 +66,7 @@ def is_taken(path: Path) -> bool:
 
 
 def _name(path: Path) -> Path:
-    """The file that stands for a folder."""
+    """Returns the path of the lock file of a folder."""
     about = path.stat()
     folder = Path(tempfile.gettempdir(), FOLDER)
     folder.mkdir(exist_ok=True)
@@ -73,12 +83,12 @@ def _try_alone(name: Path) -> Callable[[], None] | None:
             lock.release()
             return None
         other.release()
-        _remove(shared)  # left by a process that has ended
+        _remove(shared)  # left behind by a process that has ended
     return lock.release
 
 
 def _try_shared(name: Path) -> Callable[[], None] | None:
-    lock = _try_file(name)  # so that nobody takes the folder alone at this moment
+    lock = _try_file(name)  # prevents an exclusive lock meanwhile
     if lock is None:
         return None
     try:
@@ -97,10 +107,10 @@ def _try_shared(name: Path) -> Callable[[], None] | None:
 
 
 def _try_file(path: Path) -> BaseFileLock | None:
-    """The lock on a file; None if somebody has it."""
+    """Locks a file. None if it is already locked."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(path, thread_local=False)  # a garbage collector may release it in any thread
+    lock = FileLock(path, thread_local=False)  # the garbage collector may release it in any thread
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -109,5 +119,5 @@ def _try_file(path: Path) -> BaseFileLock | None:
 
 
 def _remove(path: Path) -> None:
-    with suppress(OSError):  # somebody looks at it
+    with suppress(OSError):  # another process has it open
         os.unlink(path)

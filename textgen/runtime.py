@@ -1,8 +1,8 @@
-"""TensorFlow, loaded and, where the process is ours, set up for the machine it runs on.
+"""Loads TensorFlow and optionally configures the process for it.
 
-Whoever calls the library may do other things in the same process, so a call leaves it as it was: the environment, file
-descriptors, thread counts, memory allocator and random generators. The program `textgen`, and whoever calls
-`configure_process`, gives the process to textgen, which then trains and writes faster.
+By default the library does not change process-wide state: environment, file descriptors, thread counts, memory
+allocator and random generators stay as they are. `configure_process`, which the command line calls, dedicates the
+process to textgen, so that training and generation are faster.
 """
 
 from __future__ import annotations
@@ -15,25 +15,33 @@ from contextlib import contextmanager, nullcontext
 from textgen.allocator import keep_memory
 from textgen.machine import limit_cores, num_cores
 
-XLA_FLAGS_OF = "2.21."  # TensorFlow's versions that are known to know them: XLA ends the process over others
-SAFE_XLA_FLAG = "--xla_cpu_experimental_ynn_fusion_type="  # two shards that begin to use one of these at once crash
+XLA_FLAGS_OF = "2.21."  # TensorFlow versions that support `XLA_FLAGS`: XLA aborts on unknown flags
+SAFE_XLA_FLAG = "--xla_cpu_experimental_ynn_fusion_type="  # no YNNPACK fusions: two shards starting one at once crash
 XLA_FLAGS = (
     SAFE_XLA_FLAG,
-    "--xla_cpu_enable_concurrency_optimized_scheduler=false",  # our computations are chains: nothing to schedule
-    "--xla_cpu_multi_thread_eigen=false",  # each core has a shard of the batch
+    "--xla_cpu_enable_concurrency_optimized_scheduler=false",  # recurrent computations are sequential
+    "--xla_cpu_multi_thread_eigen=false",  # each core already has a shard of the batch
     "--xla_cpu_prefer_vector_width=512",
 )
-_is_ours = False  # whether the process may be set up for textgen alone
-_runs_side_by_side: bool | None = None  # whether shards may run compiled code at the same time; None: not known yet
+_is_ours = False  # whether `configure_process` was called
+_runs_side_by_side: bool | None = None  # see `runs_side_by_side`; None means not determined yet
 
 
 def configure_process(threads: int | None = None) -> None:
-    """Sets this process up for textgen alone, as the program does. Call it before TensorFlow is imported.
+    """Configures this process for textgen, as the command line does. Call it before TensorFlow is imported.
 
-    TensorFlow's log lines are not shown; each of its operations runs on one core, with as many side by side as there
-    are cores or `threads`; XLA, its compiler, takes flags that suit recurrent networks; and memory that was freed is
-    kept for the next step. Without this call training takes longer, and the process stays as it was. Raises
-    `ConfigError` where there are fewer than `threads` cores.
+    - TensorFlow's log messages are hidden.
+    - On a CPU, each TensorFlow operation runs on one core, and operations run in parallel.
+    - XLA, TensorFlow's compiler, gets flags that suit recurrent networks.
+    - Freed memory is kept for the next step.
+
+    Without this call training is slower, and process-wide state does not change.
+
+    Args:
+        threads: Maximum number of cores. None means all.
+
+    Raises:
+        ConfigError: Fewer than `threads` cores are available.
     """
     global _is_ours
     if threads is not None:
@@ -44,12 +52,13 @@ def configure_process(threads: int | None = None) -> None:
 
 
 def load_tensorflow(setup: Callable[[], object] = lambda: None) -> None:
-    """Imports TensorFlow and starts XLA, its compiler; call it before the first use.
+    """Imports TensorFlow and initialises XLA, its compiler. Call it before the first use of TensorFlow.
 
-    `setup` runs before TensorFlow's first operation, when devices can still be chosen.
+    After `configure_process`, on a CPU, each operation runs on one core and independent operations run in parallel:
+    running two halves of a batch on two cores is faster than splitting each small matrix product across both cores.
 
-    In a process that is ours, on a CPU, every operation runs on one core and independent operations run side by side:
-    two halves of a batch on two cores are quicker than both cores inside each of many small matrix products.
+    Args:
+        setup: Called before TensorFlow's first operation, while devices can still be configured.
     """
     global _runs_side_by_side
     with _xla_flags(), _quiet_stderr() if _is_ours else nullcontext():
@@ -59,12 +68,12 @@ def load_tensorflow(setup: Callable[[], object] = lambda: None) -> None:
         if _is_ours and not has_gpu:
             _set_threads()
         setup()
-        if _runs_side_by_side is None:  # once: XLA does not read its flags again
+        if _runs_side_by_side is None:  # determined once, since XLA reads its flags only once
             _runs_side_by_side = has_gpu or not _takes_ynnpack()
 
 
 def runs_side_by_side() -> bool:
-    """Whether shards of a batch may run compiled code at the same time: see `SAFE_XLA_FLAG`."""
+    """Checks whether shards of a batch can safely run compiled code in parallel: see `SAFE_XLA_FLAG`."""
     return _runs_side_by_side is not False
 
 
@@ -74,13 +83,16 @@ def _set_threads() -> None:
     try:
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(num_cores())
-    except RuntimeError:  # somebody used TensorFlow before us: its settings stay
+    except RuntimeError:  # TensorFlow is already initialised, so keep its settings
         return
 
 
 @contextmanager
 def _xla_flags() -> Iterator[None]:
-    """Adds to XLA_FLAGS for the block, in which XLA reads them if it was not used before; the user's come last."""
+    """Extends the environment variable XLA_FLAGS during the block.
+
+    XLA reads it when it is first used. The user's flags come last, so they take precedence.
+    """
     from importlib.metadata import version
 
     before = os.environ.get("XLA_FLAGS")
@@ -96,9 +108,9 @@ def _xla_flags() -> Iterator[None]:
 
 
 def _takes_ynnpack() -> bool:
-    """Whether XLA, which this call starts if need be, hands work to YNNPACK; see `SAFE_XLA_FLAG`.
+    """Checks whether XLA uses YNNPACK: see `SAFE_XLA_FLAG`.
 
-    It does where it was used before our flags could be set.
+    This is the case if XLA was used before `_xla_flags` could set its flags. Initialises XLA if necessary.
     """
     import tensorflow as tf
 
@@ -109,9 +121,9 @@ def _takes_ynnpack() -> bool:
 
 @contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Holds back what C++ code writes to file descriptor 2, and shows it if the block fails.
+    """Captures output of C++ code to file descriptor 2 during the block, and writes it to stderr if the block fails.
 
-    TensorFlow's first lines cannot be silenced by its own settings.
+    TensorFlow's own settings cannot suppress its first log messages.
     """
     import tempfile
 
@@ -119,7 +131,7 @@ def _quiet_stderr() -> Iterator[None]:
         sys.stderr.flush()
     try:
         saved = os.dup(2)
-    except OSError:  # no stderr at all
+    except OSError:  # stderr is closed
         yield
         return
     with tempfile.TemporaryFile() as held_back:

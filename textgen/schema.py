@@ -1,13 +1,13 @@
-"""The structure of JSON that comes from a file: one schema for each kind of file, one clear line for what differs.
+"""Validates the structure of JSON from files, with a clear one-line error.
 
-A schema is written as the value looks:
+A schema has the same structure as the value:
 
     str, bool          a value of that type
-    int, float         a number of at most 2 ** 63, whole for int, finite for float
+    int, float         a finite number; integers are at most 2 ** 63 in absolute value
     None               null
-    (int, None)        one of several
+    (int, None)        any of several schemas
     [str]              a list of any length
-    {"a": int}         an object with the key "a"; with the key "a?" it may be missing; other keys are let be
+    {"a": int}         an object with the key "a"; "a?" makes the key optional; other keys are ignored
     {str: int}         an object with any keys
     dict               any object
 """
@@ -18,20 +18,29 @@ import dataclasses
 import math
 from typing import Any
 
-LARGEST = 1 << 63  # number: it goes into any format, and prints in a line
-SHOWN = 40  # characters of a wrong value
+LARGEST = 1 << 63  # maximum absolute value of an integer
+SHOWN = 40  # maximum number of characters of a wrong value in a message
 NAMES = {str: "a string", bool: "true or false", int: "an integer", float: "a number", dict: "an object"}
 BY_ANNOTATION: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "None": None}
 
 
 def check(value: Any, schema: Any, where: str = "") -> None:
-    """Raises `ValueError` that names the first place where `value` differs from `schema`.
+    """Checks that a value matches a schema.
 
-    >>> check({"step": 3, "best": None}, {"step": int, "best?": (float, None)})
-    >>> check({"progress": {"step": "three"}}, {"progress": {"step": int}})
-    Traceback (most recent call last):
-    ...
-    ValueError: progress.step should be an integer, not 'three'
+    Args:
+        value: Decoded JSON value.
+        schema: Schema, as described in the docstring of this module.
+        where: Path of the value for error messages, such as "progress.step".
+
+    Raises:
+        ValueError: The value does not match. The message names the first difference.
+
+    Example:
+        >>> check({"step": 3, "best": None}, {"step": int, "best?": (float, None)})
+        >>> check({"progress": {"step": "three"}}, {"progress": {"step": int}})
+        Traceback (most recent call last):
+        ...
+        ValueError: progress.step should be an integer, not 'three'
     """
     if isinstance(schema, tuple):
         if not any(_fits(value, one, where) for one in schema):
@@ -50,7 +59,15 @@ def check(value: Any, schema: Any, where: str = "") -> None:
 
 
 def of_fields(kind: type, **nested: Any) -> dict[str, Any]:
-    """The schema of an object with the fields of a dataclass, each of which may be missing; `nested` are given."""
+    """Creates a schema from the fields of a dataclass. All keys are optional.
+
+    Args:
+        kind: Dataclass whose fields have types in `BY_ANNOTATION`, or unions of them.
+        nested: Schemas by field name, which take precedence over the types of the fields.
+
+    Returns:
+        The schema of an object.
+    """
     fields = {field.name: str(field.type).split(" | ") for field in dataclasses.fields(kind)}
     return {
         f"{name}?": nested.get(name) or tuple(BY_ANNOTATION[part] for part in parts) for name, parts in fields.items()
@@ -100,7 +117,7 @@ def _named(schema: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value as far as it goes into a line."""
+    """Formats a value for an error message, abbreviated to fit on one line."""
     if isinstance(value, (dict, list)):
         return "an object" if isinstance(value, dict) else "a list"
     if isinstance(value, int) and abs(value) > LARGEST:

@@ -1,10 +1,10 @@
-"""Files and folders that are whole or not there.
+"""Writes files and folders atomically, verifies them, and locks folders.
 
-Everything that textgen writes goes to a temporary name beside its target, is flushed to the disk, and is
-renamed. A folder carries a `MANIFEST.json` with the size and sha256 of each of its files.
+Every write goes to a temporary name next to its target, is flushed to disk, and is then renamed. A folder contains a
+`MANIFEST.json` with the size and SHA-256 checksum of each of its files.
 
-Such a folder may come from somebody else. No link in it is followed, for reading or writing, and no file of it is
-read that is larger than its kind can be. Temporary names are random, and a file is created under them or not at all.
+Folders may come from untrusted sources. Links in them are never followed, for reading or for writing, and file sizes
+are limited by the kind of file. Temporary names are random, and temporary files are created exclusively.
 """
 
 from __future__ import annotations
@@ -32,24 +32,33 @@ from textgen.errors import SavedModelError, TextgenError
 from textgen.wording import json_text
 
 MANIFEST = "MANIFEST.json"
-PENDING = ".new"  # a file that the manifest already counts on, not yet renamed into place
-TEMPORARY = ".tmp-"
-YOUNG_SECONDS = 3600.0  # since a folder was changed
-ASIDE = f"{TEMPORARY}old-"  # then a random word and the name that the folder had
-MANIFEST_BYTES = 1 << 22  # at most: tens of thousands of files
-LOCK_SECONDS = 0.2  # that a lock is waited for: somebody may be looking whether it is held
-HAS_FLOCK = find_spec("fcntl") is not None  # not on Windows
-OPEN_FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"))  # each where it exists
-DO_NOT_WAIT = getattr(os, "O_NONBLOCK", 0)  # for the other end of a pipe
+PENDING = ".new"  # suffix of a file that is listed in the manifest but not yet renamed into place
+TEMPORARY = ".tmp-"  # prefix of temporary names
+YOUNG_SECONDS = 3600.0  # `sweep_abandoned` keeps folders modified more recently than this
+ASIDE = f"{TEMPORARY}old-"  # prefix, followed by a random word and the original name
+MANIFEST_BYTES = 1 << 22  # maximum size of a manifest: enough for tens of thousands of files
+LOCK_SECONDS = 0.2  # how long `locked` waits, since `is_locked` holds a lock for a moment
+HAS_FLOCK = find_spec("fcntl") is not None  # False on Windows
+OPEN_FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"))  # flags that this system has
+DO_NOT_WAIT = getattr(os, "O_NONBLOCK", 0)  # opening a pipe returns without waiting for its other end
 HOLD_TRIES, HOLD_SECONDS = 100, 0.01
-_SEEKING = threading.Lock()  # held while the place in a file is in use, where a file cannot be read at a place
+_SEEKING = threading.Lock()  # guards seek and read on systems without os.pread
 
 
 def cache_folder(say: Callable[[str], None] = lambda line: None) -> Path:
-    """Where work that can be redone is kept: $TEXTGEN_CACHE, else textgen in the user's cache folder.
+    """Returns the folder for data that can be computed again, such as encoded text.
 
-    Where nobody named one and that cannot be written to, it is a temporary one, until the program ends; `say` is told.
-    Raises `TextgenError` where $TEXTGEN_CACHE cannot be written to.
+    This is $TEXTGEN_CACHE, or else `textgen` in the user's cache folder. If $TEXTGEN_CACHE is not set and the user's
+    cache folder is not writable, it is a temporary folder that is removed when the program ends.
+
+    Args:
+        say: Called with a message if a temporary folder is used.
+
+    Returns:
+        Path of the folder, which may not exist yet.
+
+    Raises:
+        TextgenError: $TEXTGEN_CACHE is not writable.
     """
     folder = named_cache_folder()
     if folder and _is_usable(folder):
@@ -67,19 +76,19 @@ def cache_folder(say: Callable[[str], None] = lambda line: None) -> Path:
 
 
 def named_cache_folder() -> Path | None:
-    """The cache folder by the environment, whether it can be used or not; None for a user without a home folder."""
+    """Returns the configured cache folder, writable or not. None if the user has no home folder."""
     if folder := os.environ.get("TEXTGEN_CACHE"):
         return Path(folder)
     from platformdirs import user_cache_path
 
-    with suppress(RuntimeError):  # no home folder: older versions of platformdirs give "~/..." instead
+    with suppress(RuntimeError):  # no home folder: older versions of platformdirs return "~/..." instead
         path = user_cache_path("textgen", appauthor=False)
         return path if path.is_absolute() else None
     return None
 
 
 def _is_usable(folder: Path) -> bool:
-    """Whether a folder can be written to, or made."""
+    """Checks whether a folder is writable or can be created."""
     try:
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
@@ -92,7 +101,7 @@ def _temporary_cache() -> Path:
     folder, process = tempfile.mkdtemp(prefix="textgen-cache-"), os.getpid()
 
     def remove() -> None:
-        if os.getpid() == process:  # not a fork of it
+        if os.getpid() == process:  # not in a forked child
             shutil.rmtree(folder, ignore_errors=True)
 
     atexit.register(remove)
@@ -100,27 +109,53 @@ def _temporary_cache() -> Path:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Writes `data` to a file of the user's so that a crash leaves either the old one or the new one.
+    """Writes a file atomically: a crash leaves either the old or the new content.
 
-    The file keeps its mode. Where `path` is a link, what it leads to is written.
+    An existing file keeps its mode. If `path` is a link, the file that it points to is replaced. Use `write_own_file`
+    in folders that textgen manages.
+
+    Args:
+        path: Path of the file.
+        data: New content.
+
+    Raises:
+        TextgenError: The file cannot be written.
     """
     with writing(path):
         _replace(Path(os.path.realpath(path)), data)
 
 
 def write_own_file(path: Path, data: bytes) -> None:
-    """Like `write_file`, in a folder that is textgen's: a link in the place of the file is replaced, not followed."""
+    """Writes a file in a folder managed by textgen, like `write_file`, but replaces links instead of following them.
+
+    Args:
+        path: Path of the file.
+        data: New content.
+
+    Raises:
+        TextgenError: The file cannot be written.
+    """
     with writing(path):
         _replace(path, data)
 
 
 @contextmanager
 def new_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
-    """A temporary folder that becomes `path`, with a manifest, when the block ends without an error.
+    """Creates a folder atomically.
 
-    What is there already is replaced; without `replace` it stays, unless it is an empty folder, and this fails. Until
-    then the folder is locked, so that nobody takes it for one that a killed process left. Errors of the block are its
-    own: it says itself what it could not write, by `writing`.
+    The block writes files to a temporary folder, which gets a manifest and is renamed to `path` if the block ends
+    without an error. The temporary folder is locked meanwhile, so that `sweep` of another process does not remove it.
+    Errors raised in the block are not converted: use `writing` in the block for clear messages.
+
+    Args:
+        path: Path of the new folder.
+        replace: Whether to replace an existing folder. If False, only an empty folder is replaced.
+
+    Yields:
+        Path of the temporary folder.
+
+    Raises:
+        TextgenError: The folder cannot be written, or exists and `replace` is False.
     """
     with ExitStack() as stack:
         with writing(path):
@@ -142,27 +177,35 @@ def new_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
 
 
 def _begin_folder(path: Path, stack: ExitStack) -> Path:
-    """A temporary folder beside `path`, locked until the stack is left."""
+    """Creates a temporary folder next to `path`, locked until `stack` is closed."""
     while True:
         temporary = path.with_name(f"{TEMPORARY}{path.name}-{_random_word()}")
         temporary.mkdir()
-        with suppress(TextgenError, FileNotFoundError):  # somebody who sweeps was faster
+        with suppress(TextgenError, FileNotFoundError):  # removed by `sweep` of another process before it was locked
             stack.enter_context(_lock(temporary))
             if temporary.exists():
                 return temporary
 
 
 def update_folder(path: Path, files: Mapping[str, bytes]) -> None:
-    """Replaces or adds `files` in a folder with a manifest, all of them or none.
+    """Replaces or adds several files in a folder with a manifest, in one transaction.
 
-    The new contents are written beside the old as `NAME.new`; renaming the manifest is the moment at
-    which they count; then they are renamed into place. `verified` finds a file under either name.
+    New files are written as `NAME.new`. Replacing the manifest commits the transaction, and then the files are renamed
+    into place. After a crash between these steps, `verified` finds a file under either name.
+
+    Args:
+        path: Path of the folder. It is created if it does not exist.
+        files: New contents by file name.
+
+    Raises:
+        TextgenError: The folder cannot be written.
+        SavedModelError: The manifest is damaged, or a file that is not replaced is damaged.
     """
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
         entries = read_manifest(path)["files"] if os.path.lexists(path / MANIFEST) else {}
-        for name, entry in entries.items():  # what an interrupted update left unrenamed is put in place first
-            with suppress(SavedModelError) if name in files else nullcontext():  # damage is mended by `files`
+        for name, entry in entries.items():  # finish the renames of an interrupted update
+            with suppress(SavedModelError) if name in files else nullcontext():  # damaged files are replaced
                 settled = verified(path, name, entry)
                 if settled.name != name:
                     os.replace(settled, path / name)
@@ -178,7 +221,17 @@ def update_folder(path: Path, files: Mapping[str, bytes]) -> None:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of a folder. Raises `SavedModelError` where it is missing or damaged."""
+    """Reads the manifest of a folder.
+
+    Args:
+        path: Path of the folder.
+
+    Returns:
+        The manifest. `manifest["files"]` maps file names to entries with `size` in bytes and `sha256` in hex.
+
+    Raises:
+        SavedModelError: The manifest is missing or damaged, or cannot be read.
+    """
     try:
         manifest = json.loads(read_file(path / MANIFEST, MANIFEST_BYTES))
         for entry in manifest["files"].values():
@@ -196,7 +249,19 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def verified(path: Path, name: str, entry: Mapping[str, Any]) -> Path:
-    """Where the file `name` of a folder is, once its size and checksum agree with the manifest's `entry`."""
+    """Verifies a file against its entry in the manifest.
+
+    Args:
+        path: Path of the folder.
+        name: Name of the file.
+        entry: Entry of the manifest, with `size` in bytes and `sha256` in hex.
+
+    Returns:
+        Path of the file: `name`, or `name` with the suffix `PENDING` after an interrupted update.
+
+    Raises:
+        SavedModelError: The file is missing, damaged or unreadable, or its name is not a plain file name.
+    """
     if Path(name).name != name or name in ("", "..") or "\0" in name:
         raise SavedModelError(f"{path / MANIFEST} names {name!r}, which is outside its folder.")
     found = None
@@ -218,9 +283,18 @@ def verified(path: Path, name: str, entry: Mapping[str, Any]) -> Path:
 
 
 def open_file(path: Path) -> BinaryIO:
-    """Opens a file for reading. Raises `OSError`, with a reason for people, for a link, a folder, a pipe or a device.
+    """Opens a regular file for reading, without following a link.
 
-    The rest of the path is the caller's to choose: only its last part is looked at.
+    Only the last component of the path is checked: links in its parent folders are followed.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        The open file.
+
+    Raises:
+        OSError: The file cannot be opened, or is a link, a folder, a pipe or a device. `strerror` is the reason.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | OPEN_FLAGS | DO_NOT_WAIT)
@@ -238,7 +312,18 @@ def open_file(path: Path) -> BinaryIO:
 
 
 def read_file(path: Path, limit: int) -> bytes:
-    """All of a file, if it has at most `limit` bytes. Raises `OSError` as `open_file` does, and for a larger file."""
+    """Reads a file of limited size.
+
+    Args:
+        path: Path of the file.
+        limit: Maximum size in bytes.
+
+    Returns:
+        The content of the file.
+
+    Raises:
+        OSError: The file is larger than `limit`, or `open_file` cannot open it.
+    """
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size <= limit and len(data := file.read(size + 1)) <= limit:
@@ -247,7 +332,16 @@ def read_file(path: Path, limit: int) -> bytes:
 
 
 def read_at(descriptor: int, size: int, start: int) -> bytes:
-    """Reads `size` bytes of an open file from the byte `start`; fewer at its end. Threads may read at the same time."""
+    """Reads bytes from a position of an open file. Safe to call from several threads.
+
+    Args:
+        descriptor: File descriptor.
+        size: Number of bytes to read.
+        start: Offset in bytes.
+
+    Returns:
+        The bytes, fewer than `size` at the end of the file.
+    """
     if hasattr(os, "pread"):
         return os.pread(descriptor, size, start)
     with _SEEKING:
@@ -259,7 +353,14 @@ def read_at(descriptor: int, size: int, start: int) -> bytes:
 
 
 def refuse_links(folder: Path) -> None:
-    """Raises `SavedModelError` for a link, a pipe or a device anywhere below `folder`: nothing there is followed."""
+    """Checks that a folder contains only regular files and folders, recursively.
+
+    Args:
+        folder: Path of the folder.
+
+    Raises:
+        SavedModelError: There is a link, a pipe or a device, or the folder cannot be read.
+    """
     try:
         with os.scandir(folder) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
@@ -276,20 +377,34 @@ def refuse_links(folder: Path) -> None:
 
 
 def json_bytes(value: Any) -> bytes:
-    """JSON for people and programs: UTF-8, indented."""
+    """Encodes a value as indented JSON in UTF-8."""
     return f"{json_text(value, indent=2)}\n".encode()
 
 
 def sha256(path: Path) -> str:
-    """Checksum of a file, in hex."""
+    """Computes the SHA-256 checksum of a file.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        The checksum in hex.
+
+    Raises:
+        OSError: `open_file` cannot open the file.
+    """
     with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def sweep(path: Path, name: str = "") -> None:
-    """Removes temporary files and folders that a killed process left in `path`, of targets that begin with `name` only.
+    """Removes temporary files and folders left by processes that were killed.
 
-    Folders that another process is writing stay. One that was moved aside and not yet replaced is put back.
+    Folders that another process is still writing are kept. A folder that was moved aside but not replaced is restored.
+
+    Args:
+        path: Folder to clean up.
+        name: Only consider temporary names whose target begins with this prefix.
     """
     for leftover in path.glob(f"{ASIDE}*"):
         target = path / leftover.name.removeprefix(ASIDE).partition("-")[2]
@@ -298,7 +413,7 @@ def sweep(path: Path, name: str = "") -> None:
                 os.rename(leftover, target)
     for leftover in path.glob(f"{TEMPORARY}{name}*"):
         if leftover.is_dir() and not leftover.is_symlink():
-            with suppress(TextgenError, OSError), _lock(leftover):  # another process is writing there
+            with suppress(TextgenError, OSError), _lock(leftover):  # kept: another process is writing to it
                 shutil.rmtree(leftover, ignore_errors=True)
         else:
             with suppress(OSError):
@@ -306,12 +421,16 @@ def sweep(path: Path, name: str = "") -> None:
 
 
 def sweep_abandoned(path: Path, name: str) -> None:
-    """Removes those folders in `path` whose names begin with `name` that no process holds with `locked` any more.
+    """Removes folders that no process holds with `locked` any more.
 
-    Young ones stay: they may be about to be locked, or to be renamed.
+    Folders modified within the last `YOUNG_SECONDS` are kept, since they may be about to be locked or renamed.
+
+    Args:
+        path: Folder to clean up.
+        name: Prefix of the names of the folders to remove.
     """
     for leftover in path.glob(f"{name}*"):
-        with suppress(OSError, TextgenError):  # somebody was faster, or works in it
+        with suppress(OSError, TextgenError):  # already removed, or in use
             if time.time() - leftover.stat().st_mtime > YOUNG_SECONDS:
                 with locked(leftover) as is_held:
                     if is_held:
@@ -319,14 +438,24 @@ def sweep_abandoned(path: Path, name: str) -> None:
 
 
 class InUse(TextgenError):
-    """Another process has locked a folder."""
+    """Raised when another process has locked a folder."""
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[bool]:
-    """Holds the folder `path` alone. Raises `InUse` if another process holds it, `TextgenError` if it was moved away.
+    """Holds an exclusive lock on a folder during the block.
 
-    Nothing is left behind, however the process ends. File systems that know no such locks do without: it gives False.
+    The system releases the lock when the process ends, even if it is killed.
+
+    Args:
+        path: Path of the folder.
+
+    Yields:
+        Whether the folder is locked. False if the file system does not support locks.
+
+    Raises:
+        InUse: Another process holds the folder.
+        TextgenError: The folder cannot be opened, or was moved or removed meanwhile.
     """
     with ExitStack() as stack:
         with writing(path):
@@ -344,7 +473,11 @@ def _lock(path: Path, seconds: float = 0.0) -> Iterator[bool]:
 
 
 def _take(path: Path, *, alone: bool, seconds: float = 0.0) -> tuple[Callable[[], None], bool]:
-    """Locks a folder, and waits for it so many `seconds`; gives the release, and whether there are locks here."""
+    """Locks a folder, waiting at most `seconds`.
+
+    Returns:
+        A function that releases the lock, and whether the folder is locked (False without support for locks).
+    """
     if not HAS_FLOCK:
         return _take_file(path, alone=alone, seconds=seconds)
     import fcntl
@@ -353,7 +486,7 @@ def _take(path: Path, *, alone: bool, seconds: float = 0.0) -> tuple[Callable[[]
     release = partial(os.close, descriptor)
     try:
         is_held = _try_lock(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, seconds)
-    except OSError:  # a file system that knows no locks
+    except OSError:  # the file system does not support locks
         return release, False
     if is_held and (_is_at(os.fstat(descriptor), path) or not alone):
         return release, True
@@ -362,11 +495,11 @@ def _take(path: Path, *, alone: bool, seconds: float = 0.0) -> tuple[Callable[[]
 
 
 def _take_file(path: Path, *, alone: bool, seconds: float) -> tuple[Callable[[], None], bool]:
-    """The same by a lock file, which stands for the folder."""
+    """Locks a folder like `_take`, but with a lock file."""
     about = path.stat()
     try:
         release = lock_files.take(path, alone=alone, seconds=seconds)
-    except OSError:  # the temporary folder takes no files
+    except OSError:  # the temporary folder is not writable
         return lambda: None, False
     if release is None:
         raise _in_use(path)
@@ -385,14 +518,18 @@ def _moved(path: Path) -> TextgenError:
 
 
 class Hold:
-    """Keeps a folder from being taken for one that nobody uses, for as long as this object is referred to.
+    """Holds a shared lock on a folder for as long as the object exists.
 
-    Many may hold a folder; nobody has it alone (`locked`) meanwhile. Where it cannot be held, it is not.
+    Several objects and processes may hold a folder. Meanwhile `locked` raises `InUse`, so `sweep_abandoned` keeps the
+    folder. Has no effect if the folder cannot be locked.
+
+    Args:
+        path: Path of the folder.
     """
 
     def __init__(self, path: Path) -> None:
         self._release: Callable[[], None] | None = None
-        for _ in range(HOLD_TRIES):  # whoever looks if a folder is in use has it alone for a moment
+        for _ in range(HOLD_TRIES):  # `sweep_abandoned` may hold it exclusively for a moment
             with suppress(OSError):
                 try:
                     self._release, _ = _take(path, alone=False)
@@ -407,8 +544,15 @@ class Hold:
 
 
 def is_locked(path: Path) -> bool | None:
-    """Whether a process, which may be this one, holds the folder `path` with `locked`; None where nobody can tell."""
-    with suppress(OSError):  # it is missing, or its file system knows no locks
+    """Checks whether any process, including this one, holds a folder with `locked`.
+
+    Args:
+        path: Path of the folder.
+
+    Returns:
+        Whether the folder is held. None if it does not exist or the file system does not support locks.
+    """
+    with suppress(OSError):  # the folder does not exist, or the file system does not support locks
         if not HAS_FLOCK:
             return lock_files.is_taken(path)
         import fcntl
@@ -423,7 +567,14 @@ def is_locked(path: Path) -> bool | None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns a failure to write (full disk, no permission, read-only) into one clear line."""
+    """Converts errors of writing in the block, such as a full disk or no permission, to `TextgenError`.
+
+    Args:
+        path: Path of the file or folder being written, for the error message.
+
+    Raises:
+        TextgenError: The block raised `OSError`.
+    """
     try:
         yield
     except OSError as error:
@@ -434,7 +585,14 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def check_writable(path: Path) -> None:
-    """Raises `TextgenError` for a file that `write_file` could not write: said before long work, nothing is lost."""
+    """Checks that `write_file` can write a file. Call it before long work, so that its result is not lost.
+
+    Args:
+        path: Path of the file.
+
+    Raises:
+        TextgenError: The parent folder does not exist or is not writable.
+    """
     if not path.parent.is_dir():
         raise TextgenError(f"Cannot write {path}: there is no folder {path.parent}. Make it first.")
     with writing(path), tempfile.TemporaryFile(dir=path.resolve().parent):
@@ -442,7 +600,7 @@ def check_writable(path: Path) -> None:
 
 
 def _try_lock(descriptor: int, kind: int, seconds: float = 0.0) -> bool:
-    """Whether a lock could be had in that time. Raises `OSError` where there are none."""
+    """Tries for `seconds` to get a lock. Raises `OSError` if the file system does not support locks."""
     import fcntl
 
     until = time.monotonic() + seconds
@@ -458,7 +616,7 @@ def _try_lock(descriptor: int, kind: int, seconds: float = 0.0) -> bool:
 
 
 def _is_at(about: os.stat_result, path: Path) -> bool:
-    """Whether `path` still leads to what was there."""
+    """Checks whether `path` is still the same file or folder."""
     try:
         return os.path.samestat(about, path.stat())
     except OSError:
@@ -466,13 +624,13 @@ def _is_at(about: os.stat_result, path: Path) -> bool:
 
 
 def _replace(target: Path, data: bytes) -> None:
-    """Puts a new file in the place of what is there, with the mode of a file that was."""
+    """Replaces a file atomically, keeping the mode of an existing regular file."""
     temporary = target.with_name(f"{TEMPORARY}{_random_word()}")
     mode = _mode(target)
     try:
-        _write_through(temporary, data, 0o666 if mode is None else 0o600)  # what was private is never open to others
+        _write_through(temporary, data, 0o666 if mode is None else 0o600)  # keep private files private
         if mode is not None:
-            with suppress(OSError):  # its file system has no modes
+            with suppress(OSError):  # the file system does not support modes
                 temporary.chmod(mode)
         os.replace(temporary, target)
     finally:
@@ -481,7 +639,7 @@ def _replace(target: Path, data: bytes) -> None:
 
 
 def _mode(path: Path) -> int | None:
-    """Who may do what with a file; None where there is none."""
+    """Returns the permission bits of a regular file, or None if there is none."""
     try:
         found = path.lstat().st_mode
     except FileNotFoundError:
@@ -490,30 +648,40 @@ def _mode(path: Path) -> int | None:
 
 
 def _random_word() -> str:
-    """A part of a temporary name that nobody can know beforehand."""
+    """Returns an unpredictable part of a temporary name."""
     return secrets.token_hex(8)
 
 
 def move_aside(path: Path) -> Path:
-    """Renames what is at `path` to a temporary name beside it, which `sweep` knows, and gives that."""
+    """Renames a file or folder to a temporary name next to it, from which `sweep` can restore it.
+
+    Args:
+        path: Path of the file or folder.
+
+    Returns:
+        The temporary path.
+
+    Raises:
+        OSError: The file or folder cannot be renamed.
+    """
     aside = path.with_name(f"{ASIDE}{_random_word()}-{path.name}")
     os.rename(path, aside)
     return aside
 
 
 def _rename_new(source: Path, target: Path) -> None:
-    """Renames a folder where there is none, or an empty one."""
+    """Renames a folder to a target that does not exist or is an empty folder."""
     try:
         os.rename(source, target)
     except FileExistsError:
-        if os.name == "posix":  # it replaces an empty folder by itself
+        if os.name == "posix":  # os.rename already replaces empty folders, so the target is not empty
             raise
         target.rmdir()
         os.rename(source, target)
 
 
 def _rename_folder(source: Path, target: Path) -> None:
-    """Renames over a folder that may be there already: it is moved aside first, and back on failure."""
+    """Renames a folder, replacing an existing target. The old target is restored on failure."""
     if not os.path.lexists(target):
         os.rename(source, target)
         return
@@ -527,7 +695,7 @@ def _rename_folder(source: Path, target: Path) -> None:
 
 
 def _write_through(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Writes a file that is not there yet; `mode` is what the process's umask leaves of it."""
+    """Creates a file exclusively and flushes it to disk. The umask applies to `mode`."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN_FLAGS, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
@@ -536,8 +704,8 @@ def _write_through(path: Path, data: bytes, mode: int = 0o666) -> None:
 
 
 def _write_pending(path: Path, data: bytes) -> None:
-    """Writes a file on which no manifest counts yet; what a full disk took of it is removed."""
-    path.unlink(missing_ok=True)  # also a link
+    """Writes a file that is not in the manifest yet. A partly written file is removed on failure."""
+    path.unlink(missing_ok=True)  # removes a link, too
     try:
         _write_through(path, data)
     except OSError:

@@ -1,8 +1,7 @@
-"""Words and characters of what is shown: counts with their nouns, text without hidden characters, JSON.
+"""Formats text for output: counts with nouns, visible control characters, and JSON.
 
-A file name need not be text: Python keeps its odd bytes as lone surrogates (`caf\\udce9.txt`), which no encoding can
-write. Such names are shown with `\\xe9` in their place, and kept in JSON as JSON itself escapes them, from which they
-come back as they were.
+File names may contain bytes that are not valid text. Python represents these as lone surrogates (`caf\\udce9.txt`),
+which cannot be encoded. They are shown as `\\xe9`, and escaped in JSON so that the name survives a round trip.
 """
 
 from __future__ import annotations
@@ -13,32 +12,42 @@ import shlex
 from typing import Any
 
 HIDDEN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters but newline and tab, those that reverse the order of text, and halves of characters."""
+"""Control characters except newline and tab, characters that change the direction of text, and lone surrogates."""
 
 
 def counted(number: int, noun: str) -> str:
-    """A number with its noun, which takes an s unless there is one.
+    """Formats a number with a noun, in the plural unless the number is 1.
 
-    >>> counted(1, "document"), counted(1200, "document")
-    ('1 document', '1,200 documents')
+    Args:
+        number: The number.
+        noun: The noun in the singular. Its plural must end in s.
+
+    Returns:
+        The number, with thousands separators, and the noun.
+
+    Example:
+        >>> counted(1, "document"), counted(1200, "document")
+        ('1 document', '1,200 documents')
     """
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def visible(text: str) -> str:
-    """The text with an escape in the place of each hidden character, so that it does nothing to a terminal.
+    """Escapes the characters of a text that match `HIDDEN`, so that they cannot control a terminal.
 
-    >>> visible("\\x1b[31mred")
-    '\\\\x1b[31mred'
+    Example:
+        >>> visible("\\x1b[31mred")
+        '\\\\x1b[31mred'
     """
     return HIDDEN.sub(lambda match: escape(match.group()), text)
 
 
 def shell_word(text: str) -> str:
-    """The text as a word of a shell's command, which may be shown.
+    """Quotes a text for a shell command, and escapes hidden characters so that the command can be shown.
 
-    >>> print(shell_word("caf\\udce9 au lait"))
-    $'caf\\xe9 au lait'
+    Example:
+        >>> print(shell_word("caf\\udce9 au lait"))
+        $'caf\\xe9 au lait'
     """
     shown = visible(text)
     if shown == text:
@@ -48,7 +57,7 @@ def shell_word(text: str) -> str:
 
 
 def escape(character: str) -> str:
-    """A character as in a Python string; of a name that is no text, the byte."""
+    """Escapes a character as in a Python string literal. A lone surrogate that represents a byte gives that byte."""
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:
         return f"\\x{code - 0xDC00:02x}"
@@ -56,7 +65,15 @@ def escape(character: str) -> str:
 
 
 def lacking(text: str, encoding: str) -> set[str]:
-    """The characters of a text that an encoding cannot write."""
+    """Finds the characters of a text that an encoding cannot represent.
+
+    Args:
+        text: The text.
+        encoding: Name of the encoding.
+
+    Returns:
+        The characters. Empty if the text can be encoded.
+    """
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
@@ -72,7 +89,17 @@ def _is_in(character: str, encoding: str) -> bool:
 
 
 def json_text(value: Any, *, indent: int | None = None, encoding: str = "utf-8", is_shown: bool = False) -> str:
-    """A value as JSON; characters that the encoding lacks are escaped and, where it `is_shown`, hidden ones too."""
+    """Formats a value as JSON.
+
+    Args:
+        value: Value to format.
+        indent: Number of spaces per level. None puts everything on one line.
+        encoding: Encoding of the output. Characters that it cannot represent are escaped.
+        is_shown: Whether the output goes to a terminal. If so, hidden characters are escaped, too.
+
+    Returns:
+        The JSON text.
+    """
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     escaped = lacking(text, encoding) | (set(HIDDEN.findall(text)) if is_shown else set())
     return text.translate({ord(character): json.dumps(character)[1:-1] for character in escaped}) if escaped else text

@@ -1,1 +1,1 @@
-"""Files, folders and streams of text, read as documents."""
+"""Reading files, folders and streams of text as documents."""

@@ -1,4 +1,4 @@
-"""Settings of a corpus: how files become documents."""
+"""Settings that control how files are split into documents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SECTION = "Reading text"
 
 @dataclass(frozen=True)
 class CorpusConfig(Settings):
-    """How files become documents."""
+    """Settings for reading files as documents."""
 
     documents: str | None = setting(
         None, "What one document is: a file, a block between blank lines, or a line. Guessed if not given.",
@@ -44,7 +44,11 @@ class CorpusConfig(Settings):
     )  # fmt: skip
 
     def check(self) -> None:
-        """Checks what the fields say together."""
+        """Validates the label name and the delimiter.
+
+        Raises:
+            ConfigError: `labels` is empty, or `delimiter` is not a single usable character.
+        """
         if self.labels == "":
             raise ConfigError("labels must be the name of a column or a field, or folder. Received: ''.")
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):

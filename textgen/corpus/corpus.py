@@ -1,11 +1,11 @@
-"""Files, folders, globs, standard input -> stream of documents.
+"""Reads files, folders, globs and standard input as a stream of documents.
 
     corpus = Corpus(["poems.txt", "more/", "-"])
     for document in corpus.documents():
         ...
 
-A document is a str, exactly as read after newline normalisation. However large the files, only a part of one
-document is in memory at a time (a record of a .jsonl or .csv file is read whole).
+A document is a str, unchanged except for newline normalisation. `Corpus.parts` keeps memory bounded for files of any
+size: it holds only part of one document at a time (records of .jsonl and .csv files are read whole).
 """
 
 from __future__ import annotations
@@ -39,22 +39,32 @@ from textgen.wording import counted
 
 __all__ = ["Corpus", "CorpusStats", "Part"]
 
-PREPARED = "prepared.json"  # in a folder that holds a corpus as ids, not as text: see `textgen.dataset.prepared_corpus`
-SAMPLE_FILES = 8  # so many files are looked at to guess what a document is
+PREPARED = "prepared.json"  # marks a folder of token ids, not text: see `textgen.dataset.prepared_corpus`
+SAMPLE_FILES = 8  # number of files sampled to guess the documents mode
 
 
 class Corpus:
-    """The documents of some files.
+    """Reads documents from files, folders, globs or standard input.
 
-    `paths` are files, folders (read recursively, linked ones too, without hidden files), globs, or `-` for standard
-    input. Attributes: `files`, each once, in order; `skipped`, the binary files left out of folders and globs;
-    `broken`, links that lead nowhere; `left_out`, the records without text in what was last read to its end;
-    `documents_mode`, one of `textgen.corpus.config.DOCUMENT_MODES`; `guess_reason`, why that mode, or None when
-    `config.documents` chose it. Raises `CorpusError` for whatever cannot be found or read.
+    Args:
+        paths: Files, folders, glob patterns, or `-` for standard input. Folders are read recursively and links to
+            folders are followed; hidden files are ignored.
+        config: Settings for reading the files.
+
+    Attributes:
+        files: The files to read, in order, without duplicates.
+        skipped: Binary files in folders and globs, which are not read.
+        broken: Broken symbolic links, which are not read.
+        left_out: Records without text found in the last complete read of the corpus or of a section.
+        documents_mode: One of `textgen.corpus.config.DOCUMENT_MODES`.
+        guess_reason: Why `documents_mode` was guessed. None if `config.documents` set it.
+
+    Raises:
+        CorpusError: The encoding is unknown, a path does not exist or cannot be read, or there are no text files.
     """
 
     def __init__(self, paths: Sequence[str | Path], config: CorpusConfig = CorpusConfig()) -> None:  # noqa: B008
-        text_decoder(config.encoding)  # complains before anything is read
+        text_decoder(config.encoding)  # reports an unknown encoding before any file is read
         self.config = config
         self.skipped: list[Path] = []
         self.broken: list[Path] = []
@@ -66,24 +76,31 @@ class Corpus:
         self.documents_mode = config.documents or self._guess()
         self._stats: CorpusStats | None = None
         self._fingerprint: str | None = None
-        self._stamps: list[tuple[int, ...]] = []  # of the files when they were first looked at
+        self._stamps: list[tuple[int, ...]] = []  # of the files, when they were first hashed
 
     def say_skipped(self, say: Callable[[str], None]) -> None:
-        """Tells `say` of each file that was left out."""
+        """Calls `say` with one line for each binary file and broken link that was skipped."""
         for path in self.skipped:
             say(f"Skipped {path}: it looks like a binary file.")
         for path in self.broken:
             say(f"Skipped {path}: {_leads_nowhere(path)}.")
 
     def say_left_out(self, say: Callable[[str], None]) -> None:
-        """Tells `say` of the records without text, once the corpus or a section of it has been read to its end."""
+        """Calls `say` with one line for each file in which the last complete read skipped records without text."""
         for line in self.left_out.lines():
             say(line)
 
     def parts(self) -> Iterator[Part]:
-        """The documents in bounded memory: parts up to one that `ends_document` make up a document.
+        """Iterates over the documents in parts, so that memory stays bounded.
 
-        Documents of only whitespace are left out. Raises `CorpusError` at the end when there was no other.
+        Consecutive parts, up to and including one with `ends_document` set, form a document. Documents that contain
+        only whitespace are skipped.
+
+        Yields:
+            Parts of at most `textgen.corpus.documents.PART_CHARS` characters.
+
+        Raises:
+            CorpusError: A file cannot be read, or, at the end, no document contains text.
         """
         empty, left_out = True, LeftOut()
         for source in self._sources:
@@ -97,7 +114,14 @@ class Corpus:
             raise CorpusError(f"No text in {names}: nothing but blanks. Name files that hold text.")
 
     def documents(self) -> Iterator[str]:
-        """The documents, each whole."""
+        """Iterates over whole documents.
+
+        Yields:
+            The text of each document.
+
+        Raises:
+            CorpusError: A file cannot be read, or no document contains text.
+        """
         held: list[str] = []
         for part in self.parts():
             if not part.ends_document:
@@ -109,15 +133,26 @@ class Corpus:
                 yield part.text
 
     def stats(self) -> CorpusStats:
-        """Counts over the whole corpus: one pass, the first time. Raises `CorpusError` for no text."""
+        """Computes statistics of the whole corpus, in one pass.
+
+        Returns:
+            The statistics, which are cached.
+
+        Raises:
+            CorpusError: A file cannot be read, or no document contains text.
+        """
         if self._stats is None:
             self._stats = count_parts(self.parts(), len(self.files))
         return self._stats
 
     def labels(self) -> dict[str, int]:
-        """How many documents have each label, the commonest first.
+        """Counts the documents of each label.
 
-        Raises `CorpusError` where `config.labels` asks for labels and no document has one.
+        Returns:
+            Number of documents by label, most frequent label first. Empty if `config.labels` is None.
+
+        Raises:
+            CorpusError: `config.labels` is set, but no document has a label.
         """
         if self.config.labels is None:
             return {}
@@ -131,12 +166,22 @@ class Corpus:
         return self.stats().labels
 
     def section(self, index: int, count: int) -> Iterator[Part]:
-        """The documents of one of `count` stretches of the corpus that are equally long; `index` is from 0.
+        """Iterates over the documents of one section of the corpus, for reading it in parallel.
 
-        All sections together are `parts()`, in its order. The stretches are of bytes, the files one after the
-        other. A document belongs to the stretch in which it begins; where a whole file is one, it
-        is cut between two lines. What can be read only from its beginning (compressed files, tables, UTF-16)
-        belongs whole to the stretch where it begins. A section may be empty.
+        The files, laid end to end, are divided into `count` ranges of equally many bytes. A document belongs to the
+        range in which it begins. In mode "file", a file that crosses a border is cut between two lines. Files that
+        can be read only from their beginning (compressed files, tables, UTF-16) belong entirely to the range in
+        which they begin. The sections in order give the same text as `parts()`; a section may be empty.
+
+        Args:
+            index: Index of the section, from 0 to `count` - 1.
+            count: Number of sections.
+
+        Yields:
+            Parts of documents, as `parts()` does.
+
+        Raises:
+            CorpusError: A file cannot be read.
         """
         left_out = LeftOut()
         for source in self._sections(index, count):
@@ -144,15 +189,24 @@ class Corpus:
         self.left_out = left_out
 
     def excerpts(self, size: int) -> Iterator[str]:
-        """About `size` bytes of text in stretches from all over the corpus; all of it if it is not larger.
+        """Samples excerpts that are spread evenly over the corpus.
 
-        No more is read than is given, but for files that can be read only from their beginning.
+        Only the sampled sections are read, except in files that can be read only from their beginning.
+
+        Args:
+            size: Approximate total size of the excerpts in bytes. The whole corpus is read if it is not larger.
+
+        Yields:
+            The text of each excerpt.
+
+        Raises:
+            CorpusError: A file cannot be read.
         """
         if self.size <= size:
             yield from (part.text for part in self.parts())
             return
         share, longest = size / self.size, max(1, size // EXCERPTS)
-        credit = 0.0  # bytes that may be given
+        credit = 0.0  # bytes that may still be yielded
         for index in range(EXCERPTS):
             for source in self._sections(index, EXCERPTS):
                 credit += share * source.size if source.can_be_entered else 0.0
@@ -167,21 +221,34 @@ class Corpus:
 
     @property
     def size(self) -> int:
-        """About how many bytes of text there are, from the sizes of the files."""
+        """Approximate size of the text in bytes, estimated from the sizes of the files."""
         return self._borders[-1]
 
     def glance(self) -> str:
-        """SHA-256, in hex, of the config, the files' sizes and some of the bytes of each: quick, however large.
+        """Computes a fast hash of the corpus from the config, the file sizes and some bytes of each file.
 
-        It tells one corpus from another, but not from one with a few bytes changed; `fingerprint` does.
+        It identifies a corpus in time independent of its size, but may miss a change of a few bytes. Use
+        `fingerprint` to detect any change.
+
+        Returns:
+            A SHA-256 digest in hex.
+
+        Raises:
+            CorpusError: A file cannot be read.
         """
         self._stamps = self._stamps or [source.stamp() for source in self._sources]
         return self._digest([source.glance() for source in self._sources])
 
     def fingerprint(self) -> str:
-        """SHA-256, in hex, of all that decides the documents: the files' bytes and formats, and the config.
+        """Computes a hash of everything that determines the documents: file contents and formats, and the config.
 
-        Names do not count, so a moved corpus keeps its fingerprint. Read once.
+        File names are not included, so a corpus that was moved keeps its fingerprint. The result is cached.
+
+        Returns:
+            A SHA-256 digest in hex.
+
+        Raises:
+            CorpusError: A file cannot be read.
         """
         if self._fingerprint is None:
             self._stamps = self._stamps or [source.stamp() for source in self._sources]
@@ -189,7 +256,11 @@ class Corpus:
         return self._fingerprint
 
     def require_unchanged(self) -> None:
-        """Raises `CorpusError` for a file that has changed since `fingerprint` or `glance` first looked at it."""
+        """Checks that no file has changed since the first call of `fingerprint` or `glance`.
+
+        Raises:
+            CorpusError: A file has changed.
+        """
         for source, stamp in zip(self._sources, self._stamps, strict=False):
             if source.stamp() != stamp:
                 raise CorpusError(
@@ -197,7 +268,7 @@ class Corpus:
                 )
 
     def close(self) -> None:
-        """Removes the copy of standard input, if there is one. The end of the program does so too."""
+        """Removes temporary copies of standard input and pipes. This also happens when the program ends."""
         for remove in self._temporary:
             remove()
 
@@ -206,7 +277,7 @@ class Corpus:
         return hashlib.sha256(json.dumps([config, files]).encode()).hexdigest()
 
     def _sections(self, index: int, count: int) -> Iterator[Source]:
-        """What the files have in one of `count` equal stretches."""
+        """Iterates over the sections of files that lie in one of `count` equal ranges of bytes."""
         first, last = self.size * index // count, self.size * (index + 1) // count
         number = bisect_right(self._borders, first) - 1
         while self._borders[number] < last:
@@ -216,18 +287,18 @@ class Corpus:
 
     @cached_property
     def _borders(self) -> list[int]:
-        """Where each file begins if they lie one after the other, and where the last ends."""
+        """Offsets in bytes at which each file begins when the files are laid end to end, and the total size."""
         return [0, *itertools.accumulate(source.size for source in self._sources)]
 
     def _guess(self) -> str:
         sources = [source for source in self._sources if not source.format]
-        step = -(-len(sources) // SAMPLE_FILES) or 1  # spread over the corpus: its first files may be alike
+        step = -(-len(sources) // SAMPLE_FILES) or 1  # sample across the corpus, since neighbouring files may be alike
         samples = [source.sample() for source in sources[::step]]
         mode, self.guess_reason = guess_documents(samples, len(self._sources))
         return mode
 
     def _find(self, paths: Sequence[str | Path]) -> list[Source]:
-        """Every file that `paths` name, once."""
+        """Expands `paths` to a list of files without duplicates."""
         found: dict[Path, Source] = {}
         for name in dict.fromkeys(map(str, paths)):
             with reading(name):
@@ -255,7 +326,7 @@ class Corpus:
         raise CorpusError(_missing(path))
 
     def _text_files(self, name: str, paths: Iterable[Path]) -> list[Source]:
-        """The files of folders and a glob but for binary ones, which are remembered in `skipped`."""
+        """Lists the text files of folders or a glob, and adds binary files to `skipped`."""
         broken = list[Path]()
         sources = [Source(file, str(file), self.config) for path in paths for file in _files_below(path, broken)]
         self.broken += [path for path in broken if path not in self.broken]
@@ -287,9 +358,13 @@ class Corpus:
 
 
 def _files_below(path: Path, broken: list[Path]) -> list[Path]:
-    """The files of a folder, sorted, hidden ones left out; a file is its own. Links that lead nowhere go to `broken`.
+    """Lists the files below a folder, sorted, without hidden files.
 
-    Linked folders are entered, each folder once, however links lead to it.
+    Links to folders are followed. Each folder is entered only once, so cycles of links are harmless.
+
+    Args:
+        path: A folder, or a file, which gives a list of that file.
+        broken: List to which broken links are added.
     """
 
     def refuse(error: OSError) -> None:

@@ -1,8 +1,9 @@
-"""A stream of text -> documents, in parts, so that memory stays bounded however long a document is.
+"""Splits a stream of text into documents.
 
-What one document is, a file, a block between blank lines, or a line, is guessed from the look of a sample.
-A guess is shown with its reason, and `CorpusConfig.documents` overrules it. When in doubt a file is one
-document, which loses nothing.
+Documents are produced in parts, so that memory stays bounded for documents of any length.
+
+A document is a file, a block between blank lines, or a line. `guess_documents` chooses the mode from samples of the
+text, unless `CorpusConfig.documents` sets it. When in doubt it chooses "file", which preserves all of the text.
 """
 
 from __future__ import annotations
@@ -14,40 +15,47 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
-PART_CHARS = 1 << 18  # a part of a document is at most so many characters
+PART_CHARS = 1 << 18  # maximum length of a part, in characters
 
-MIN_BLOCKS = 5  # a file in fewer blocks than this says nothing about blank lines
-MIN_LINES = 50  # a file of fewer lines than this says nothing about lines
+MIN_BLOCKS = 5  # fewer blocks per file than this are no evidence for mode "blank-line"
+MIN_LINES = 50  # fewer lines per file than this are no evidence for mode "line"
 
-RECORDS = "each record is a document"  # why a corpus of tables is read as it is
-NARROW = 30  # columns: text is not wrapped to less
-ITEM = 200  # columns: longer lines that end as sentences do are paragraphs
+RECORDS = "each record is a document"  # reason given for a corpus of tables and JSON lines
+NARROW = 30  # in columns: narrower text is not considered wrapped
+ITEM = 200  # in columns: longer lines that end like sentences are paragraphs
 
-_CLOSERS = "\"'”’»」』）)】》 "  # may follow the mark that ends a sentence
+_CLOSERS = "\"'”’»」』）)】》 "  # may follow the punctuation that ends a sentence
 _SENTENCE_ENDS = tuple(".!?…。！？")
 _HALF_STOPS = tuple(";:,；：，、")
 _CLAUSE_ENDS = (*_SENTENCE_ENDS, *_HALF_STOPS)
 _CODE_ENDS = tuple("{};")
 _OPENERS = tuple("\"'“„«「『—–-")  # speech
-_INNER_END = re.compile(r"[.!?…][\"'”’»)]*\s+[^\W\da-z_]|[。！？](?=\w)")  # of a sentence, and another begins
+_INNER_END = re.compile(r"[.!?…][\"'”’»)]*\s+[^\W\da-z_]|[。！？](?=\w)")  # a sentence ends within
 _WIDE = re.compile("[\u1100-\u11ff\u2e80-\ua4cf\uac00-\ud7ff\uf900-\ufaff\uff00-\uff60\U00020000-\U0003ffff]")
-_TIME = re.compile(r"\d:\d\d[:.,]\d")  # of a subtitle
+_TIME = re.compile(r"\d:\d\d[:.,]\d")  # timestamp of a subtitle
 _SPEAKER = re.compile(r"(?:[\[(]?[\d\-/:.,T ]{4,}[\])]?[ -]*)?(?:<([^<>]{1,30})>|([^\W\d_][\w .'-]{0,29}):)\s")
 _LEVELS = frozenset(["TRACE", "DEBUG", "INFO", "NOTICE", "WARN", "WARNING", "ERROR", "CRITICAL", "FATAL"])  # of logs
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A stretch of a document, of at most `PART_CHARS` characters, cut after a newline where there is one."""
+    """Part of a document.
+
+    Attributes:
+        text: At most `PART_CHARS` characters. Ends with a newline if a document was cut and a newline was in reach.
+        ends_document: Whether this is the last part of its document.
+        label: Label of the document, or None.
+        is_cut: Whether the rest of the document is held out. In training, the text ends here.
+    """
 
     text: str
     ends_document: bool
-    label: str | None = None  # of the document
-    is_cut: bool = False  # what follows it in the document is held out: for training, the text ends here
+    label: str | None = None
+    is_cut: bool = False
 
 
 def _cut(texts: Iterable[str]) -> Iterator[str]:
-    """The same text in pieces of at most `PART_CHARS`, cut after a newline where there is one."""
+    """Splits a text into strings of at most `PART_CHARS` characters, after a newline if possible."""
     rest = ""
     for text in texts:
         rest += text
@@ -62,33 +70,45 @@ def _cut(texts: Iterable[str]) -> Iterator[str]:
 
 
 def whole_document(texts: Iterable[str], ends_document: bool = True, label: str | None = None) -> Iterator[Part]:
-    """The text as it is, in one document, or in a stretch of one that does not end it."""
+    """Splits the text of one document into parts.
+
+    Args:
+        texts: Consecutive strings that make up the text.
+        ends_document: Whether the last part ends the document. False for a section of a longer document.
+        label: Label of the document.
+
+    Yields:
+        The parts of the document; none if the text is empty.
+    """
     last = ""
-    for piece in _cut(texts):
+    for text in _cut(texts):
         if last:
             yield Part(last, False, label)
-        last = piece
+        last = text
     if last:
         yield Part(last, ends_document, label)
 
 
 def _line_pieces(texts: Iterable[str]) -> Iterator[tuple[str, bool]]:
-    """Lines without their newline, and True; a line too long for a part in pieces, all but the last False.
+    """Splits a text into lines, and lines that are too long for one part into several strings.
 
-    Splits on newlines alone: str.splitlines would split on U+2028 and form feeds too.
+    Splits only on newlines: str.splitlines would also split on U+2028 and form feeds.
+
+    Yields:
+        Text without newlines, and whether it ends a line.
     """
-    size = PART_CHARS - 1  # a newline still fits into the part
+    size = PART_CHARS - 1  # leaves room for a newline in the part
     rest = ""
     for text in texts:
         *lines, rest = (rest + text).split("\n")
         for line in lines:
             if len(line) > size:
-                *pieces, line = _slices(line, size)
-                yield from ((piece, False) for piece in pieces)
+                *slices, line = _slices(line, size)
+                yield from ((one, False) for one in slices)
             yield line, True
         if len(rest) > size:
-            *pieces, rest = _slices(rest, size)
-            yield from ((piece, False) for piece in pieces)
+            *slices, rest = _slices(rest, size)
+            yield from ((one, False) for one in slices)
     if rest:
         yield rest, True
 
@@ -98,31 +118,34 @@ def _slices(text: str, size: int) -> list[str]:
 
 
 def lines_of(texts: Iterable[str]) -> Iterator[str]:
-    """Whole lines without their newline."""
+    """Iterates over whole lines, without their newlines."""
     held: list[str] = []
-    for piece, ends_line in _line_pieces(texts):
-        held.append(piece)
+    for text, ends_line in _line_pieces(texts):
+        held.append(text)
         if ends_line:
             yield "".join(held)
             held.clear()
 
 
 def line_documents(texts: Iterable[str]) -> Iterator[Part]:
-    """Each line that is not blank. Blanks that fill a whole part count as text."""
-    inside = False  # a line too long for one part
-    for piece, ends_line in _line_pieces(texts):
-        if inside or not ends_line or (piece and not piece.isspace()):
-            yield Part(piece, ends_line)
+    """Makes a document of each line that is not blank.
+
+    A blank line longer than `PART_CHARS` counts as text, because parts are yielded before the line is complete.
+    """
+    inside = False  # inside a line that is too long for one part
+    for text, ends_line in _line_pieces(texts):
+        if inside or not ends_line or (text and not text.isspace()):
+            yield Part(text, ends_line)
         inside = not ends_line
 
 
 def block_documents(texts: Iterable[str]) -> Iterator[Part]:
-    """Each run of lines that are not blank, without its last newline."""
+    """Makes a document of each block of consecutive lines that are not blank, without its last newline."""
     held: list[str] = []
-    size = 0  # characters held
-    inside = False  # a line too long for one part
-    for piece, ends_line in _line_pieces(texts):
-        if not inside and ends_line and (not piece or piece.isspace()):
+    size = 0  # characters in `held`
+    inside = False  # inside a line that is too long for one part
+    for text, ends_line in _line_pieces(texts):
+        if not inside and ends_line and (not text or text.isspace()):
             if held:
                 yield Part("".join(held), True)
             held, size = [], 0
@@ -130,28 +153,33 @@ def block_documents(texts: Iterable[str]) -> Iterator[Part]:
         if held and not inside:
             held.append("\n")
             size += 1
-        if held and size + len(piece) >= PART_CHARS:  # not >, so that the next newline fits
+        if held and size + len(text) >= PART_CHARS:  # not >, so that the next newline fits
             yield Part("".join(held), False)
             held, size = [], 0
-        held.append(piece)
-        size += len(piece)
+        held.append(text)
+        size += len(text)
         inside = not ends_line
     if held:
         yield Part("".join(held), True)
 
 
 def guess_documents(samples: Sequence[str], num_files: int) -> tuple[str, str]:
-    """The documents mode and, in a few words, why.
+    """Guesses the documents mode from samples of the text.
 
-    `samples` are beginnings of plain-text files, none when every file holds records; `num_files` counts all
-    files.
+    Args:
+        samples: Beginnings of some plain-text files. Empty if all files contain records.
+        num_files: Number of all files of the corpus.
 
-    >>> guess_documents(["First Citizen:\\nSpeak, speak.\\n"], 1)
-    ('file', 'the text runs on, with neither titled blocks nor a document a line')
+    Returns:
+        The mode, one of `textgen.corpus.config.DOCUMENT_MODES`, and the reason for it.
+
+    Example:
+        >>> guess_documents(["First Citizen:\\nSpeak, speak.\\n"], 1)
+        ('file', 'the text runs on, with neither titled blocks nor a document a line')
     """
     if not samples:
         return "file", RECORDS
-    # Short files are documents themselves, however their lines look: the minimum is one of the average file.
+    # Short files are documents regardless of their lines, so the minimum applies to the average file.
     blocks = [block for sample in samples for block in _blocks(sample)]
     if len(blocks) >= MIN_BLOCKS * len(samples) and _titled(blocks):
         return "blank-line", "blank lines separate blocks that start with a title"
@@ -165,7 +193,7 @@ def guess_documents(samples: Sequence[str], num_files: int) -> tuple[str, str]:
 
 
 def _blocks(text: str) -> list[list[str]]:
-    """Runs of non-blank lines."""
+    """Splits a text into blocks of consecutive lines that are not blank."""
     blocks: list[list[str]] = [[]]
     for line in text.split("\n"):
         if line := line.rstrip():
@@ -176,22 +204,22 @@ def _blocks(text: str) -> list[list[str]]:
 
 
 def _titled(blocks: Sequence[list[str]]) -> bool:
-    """Whether blocks begin with a title, as poems and recipes do, and paragraphs, speeches and subtitles do not."""
+    """Checks whether blocks start with a title, like poems and recipes, unlike paragraphs, speeches and subtitles."""
     titles = [block[0] for block in blocks]
     longest = median(max(map(len, block)) for block in blocks)
     return (
         _share(len(block) >= 2 for block in blocks) >= 0.8
         and median(map(len, titles)) <= 0.75 * longest
-        and len(set(titles)) >= 0.8 * len(titles)  # the speakers of a play come again
+        and len(set(titles)) >= 0.8 * len(titles)  # in a play, speakers repeat
         and _share(_ends(title, (*_CLAUSE_ENDS, *_CODE_ENDS)) for title in titles) <= 0.2
-        and _share(_indented(title) for title in titles) <= 0.1  # the blocks of a program
-        and _share(_indented(line) for block in blocks for line in block) <= 0.3  # and its functions
+        and _share(_indented(title) for title in titles) <= 0.1  # indented blocks of source code
+        and _share(_indented(line) for block in blocks for line in block) <= 0.3  # functions of source code
         and _share(any(map(_TIME.search, block[:2])) for block in blocks) <= 0.2
     )
 
 
 def _separate(lines: Sequence[str]) -> bool:
-    """Whether lines are texts of their own, as names, headlines and log entries are: not prose, verse or code."""
+    """Checks whether lines are independent, like names, headlines and log entries, unlike prose, verse and code."""
     widths = sorted(map(_width, lines))
     long = widths[int(0.95 * (len(widths) - 1))]
     return (
@@ -206,24 +234,28 @@ def _separate(lines: Sequence[str]) -> bool:
 
 
 def _wrapped(lines: Sequence[str], long: int) -> bool:
-    """Whether most lines end where the next word would make them longer than the longest, and not all are whole."""
+    """Checks whether the text is wrapped.
+
+    In wrapped text, most lines end where the first word of the next line would no longer fit within `long` columns,
+    and many lines end inside a sentence.
+    """
     words = median(len(line.split()) + len(_WIDE.findall(line)) for line in lines)
     return (
         NARROW <= long <= 100
-        and words >= 4  # not codes, which are equally long
+        and words >= 4  # excludes codes and numbers of equal length
         and _share(_width(line) + _width(_first_word(after)) >= long for line, after in pairwise(lines)) > 0.5
-        and _share(_ends(line, _SENTENCE_ENDS) for line in lines) < 0.8  # not poems of one form
+        and _share(_ends(line, _SENTENCE_ENDS) for line in lines) < 0.8  # excludes one-line poems
     )
 
 
 def _first_word(line: str) -> str:
-    """Up to the first place where the line could have been broken."""
+    """Returns the text before the first possible line break."""
     word = line.split(maxsplit=1)[0]
     return word[:1] if _WIDE.match(word) else word
 
 
 def _sentences(lines: Sequence[str], long: int) -> bool:
-    """Whether lines that end as sentences do are one item each, as proverbs are: not paragraphs or speech."""
+    """Checks whether lines that end like sentences are one item each, like proverbs, unlike paragraphs and speech."""
     return (
         long <= ITEM
         and (_share(bool(_INNER_END.search(line)) for line in lines) <= 0.5 or _of_one_form(lines))
@@ -232,19 +264,19 @@ def _sentences(lines: Sequence[str], long: int) -> bool:
 
 
 def _of_one_form(lines: Sequence[str]) -> bool:
-    """Whether many lines are equally long, as poems of so many characters are."""
+    """Checks whether many lines have the same length, like poems with a fixed number of characters."""
     return max(Counter(map(len, lines)).values()) >= 0.3 * len(lines)
 
 
 def _spoken(lines: Sequence[str]) -> bool:
-    """Whether most lines begin with one of a few names, as those of a chat or a play do."""
+    """Checks whether most lines start with one of a few speakers, as in a chat or a play."""
     found = [match[1] or match[2] for match in map(_SPEAKER.match, lines) if match]
     names = Counter(name for name in found if name.upper() not in _LEVELS)
     return names.total() >= 0.6 * len(lines) and len(names) <= max(2, 0.2 * len(lines))
 
 
 def _width(line: str) -> int:
-    """Columns, of which wide characters take two."""
+    """Returns the width of a line in columns. Wide characters take two."""
     return len(line) + (0 if line.isascii() else len(_WIDE.findall(line)))
 
 

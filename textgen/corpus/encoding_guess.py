@@ -1,6 +1,6 @@
-"""Which encoding bytes are likely to be in, for a hint: by their mark, by their NULs, else by what they look like.
+"""Guesses the encoding of bytes from a byte-order mark, from NUL bytes, or from statistics of the text.
 
-It is a guess, so nothing is read by it.
+The guess is only shown as a hint in error messages. It is never used to decode a file.
 """
 
 from __future__ import annotations
@@ -9,48 +9,55 @@ import codecs
 import re
 import unicodedata
 
-MARKS = (  # a longer one first, since it begins with a shorter one
+MARKS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-GUESS_BYTES = 1 << 16  # are looked at
-CONTROLS = bytes({*range(32)} - {*b"\b\t\n\f\r\x1b"})  # that hardly stand in a text
-CONTROL_SHARE = 0.05  # from which on bytes are no text
-FEW_BYTES = 8
-TOGETHER = re.compile(rb"[\x80-\xff]{3}")  # as characters of several bytes stand
+GUESS_BYTES = 1 << 16  # number of bytes used for a guess
+CONTROLS = bytes({*range(32)} - {*b"\b\t\n\f\r\x1b"})  # control characters that are rare in text
+CONTROL_SHARE = 0.05  # bytes with a larger share of control characters are not text
+FEW_BYTES = 8  # fewer bytes outside ASCII are not enough for statistics
+TOGETHER = re.compile(rb"[\x80-\xff]{3}")  # typical of multi-byte characters
 WESTERN = "cp1252"
 CENTRAL = "Polish", "Czech", "Slovak", "Slovene", "Croatian", "Hungarian", "Romanian"
 OF_LANGUAGES = {**dict.fromkeys(CENTRAL, "cp1250"), "Turkish": "cp1254", "Vietnamese": "cp1258"}
 
 
 def marked_encoding(data: bytes) -> str | None:
-    """The encoding whose byte-order mark the bytes begin with."""
+    """Returns the encoding of the byte-order mark at the start of `data`, or None if there is none."""
     for mark, encoding in MARKS:
         if data.startswith(mark) and (encoding != "utf-32" or _is_in(data[: len(data) // 4 * 4], encoding)):
-            return encoding  # UTF-16 may begin with a NUL, and look like UTF-32 no further
+            return encoding  # UTF-16 text that starts with NUL looks like UTF-32 only at its start
     return None
 
 
 def guessed_encoding(data: bytes) -> str | None:
-    """The likeliest encoding of the beginning of a text, None where there is none.
+    """Guesses the encoding of a text.
 
-    >>> guessed_encoding("“Où est l'été ?”".encode("cp1252"))
-    'cp1252'
+    Args:
+        data: Beginning of the text. Only the first `GUESS_BYTES` bytes are used.
+
+    Returns:
+        The most likely encoding. None if no encoding fits.
+
+    Example:
+        >>> guessed_encoding("“Où est l'été ?”".encode("cp1252"))
+        'cp1252'
     """
     data = data[:GUESS_BYTES]
     return marked_encoding(data) or (_wide_encoding(data) if b"\0" in data else _by_look(data))
 
 
 def has_controls(data: bytes) -> bool:
-    """Whether so many of the bytes are control characters that they are no text."""
+    """Checks whether `data` has too many control characters to be text."""
     return len(data) - len(data.translate(None, CONTROLS)) > CONTROL_SHARE * len(data)
 
 
 def _wide_encoding(data: bytes) -> str | None:
-    """UTF-16 or UTF-32 without a mark, told by where the NULs are in text with spaces and newlines."""
+    """Detects UTF-16 and UTF-32 without a byte-order mark from the positions of NUL bytes."""
     for encoding, width in (("utf-32-le", 4), ("utf-32-be", 4), ("utf-16-le", 2), ("utf-16-be", 2)):
         try:
             text = data[: len(data) - len(data) % width].decode(encoding)
@@ -64,22 +71,22 @@ def _wide_encoding(data: bytes) -> str | None:
 def _by_look(data: bytes) -> str | None:
     from charset_normalizer import from_bytes
 
-    data = data[: data.rfind(b"\n") + 1] or data  # what is cut inside a character is in no encoding
+    data = data[: data.rfind(b"\n") + 1] or data  # a truncated last character would rule out the right encoding
     matches = [match for match in from_bytes(data) if not match.encoding.startswith(("utf_16", "utf_32"))]
     if not matches or _is_sparse(data) or _is_latin(str(matches[0])):
-        # Encodings of one alphabet differ in a few bytes at most, so what counts is how common they are.
+        # Encodings of the Latin alphabet differ in few bytes, so choose the most common one for the language.
         encoding = OF_LANGUAGES.get(matches[0].language, WESTERN) if matches and not _is_sparse(data) else WESTERN
         return encoding if _is_in(data, encoding) else None
     return matches[0].encoding
 
 
 def _is_sparse(data: bytes) -> bool:
-    """Whether there are too few bytes besides ASCII to learn anything from."""
+    """Checks whether there are too few bytes outside ASCII for statistics."""
     return len(data) - len(data.translate(None, bytes(range(128, 256)))) < FEW_BYTES and not TOGETHER.search(data)
 
 
 def _is_latin(text: str) -> bool:
-    """Whether letters besides ASCII, if there are any, are nearly all Latin."""
+    """Checks whether nearly all letters outside ASCII are Latin. True if there are none."""
     letters = [character for character in text if character.isalpha() and not character.isascii()]
     latin = sum(unicodedata.name(character, "").startswith("LATIN ") for character in letters)
     return latin >= 0.9 * len(letters)

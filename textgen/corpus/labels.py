@@ -1,8 +1,8 @@
-"""Labels of documents: where they stand, how they are written, and which of them a vocabulary has pieces for.
+"""Reads and validates labels of documents, and selects the labels that get a token in the vocabulary.
 
-`CorpusConfig.labels` names a column of tables or a field of JSON lines, or is `folder`: then the name of the folder
-that holds a file is the label of its documents. A label is a name, not a text: white space in it counts as one space,
-and an empty one is none.
+`CorpusConfig.labels` is the name of a table column or of a field of JSON lines. If it is "folder", the label of a
+document is the name of the folder that contains its file. Runs of whitespace in a label become one space, and an empty
+label means no label.
 """
 
 from __future__ import annotations
@@ -14,15 +14,26 @@ from typing import Any
 from textgen.errors import CorpusError
 from textgen.wording import counted
 
-FOLDER = "folder"  # instead of a column or field
-LONGEST = 200  # characters
-LEAST_DOCUMENTS = 5  # that a label should have, or a hundredth of all documents, if that is less
-MOST_LABELS = 1000  # with pieces of their own
-NAMED = 20  # at most, in a message or on a card
+FOLDER = "folder"  # value of `CorpusConfig.labels`: use folder names as labels
+LONGEST = 200  # maximum length of a label, in characters
+LEAST_DOCUMENTS = 5  # minimum for a label, or 1% of all documents if that is less
+MOST_LABELS = 1000  # maximum number of labels with a token
+NAMED = 20  # maximum number of labels listed in a message or on a model card
 
 
 def as_label(text: str, place: str) -> str | None:
-    """The label that a column or folder holds. Raises `CorpusError`, naming the `place`, for what cannot be one."""
+    """Normalises the text of a column or the name of a folder to a label.
+
+    Args:
+        text: Text of the column, or name of the folder.
+        place: File and line, for error messages.
+
+    Returns:
+        The label. None if the text is blank.
+
+    Raises:
+        CorpusError: The label is longer than `LONGEST` characters.
+    """
     label = " ".join(text.split())
     if len(label) > LONGEST:
         raise CorpusError(
@@ -33,7 +44,19 @@ def as_label(text: str, place: str) -> str | None:
 
 
 def json_label(record: Any, field: str, place: str) -> str | None:
-    """The label of a record of a .jsonl file; one without that field has none."""
+    """Reads the label of a record of a .jsonl file.
+
+    Args:
+        record: The decoded JSON value.
+        field: Name of the field with the label.
+        place: File and line, for error messages.
+
+    Returns:
+        The label. None if the record has no such field, or its value is null or blank.
+
+    Raises:
+        CorpusError: The value is not a string or a number, has an unpaired surrogate, or is too long.
+    """
     value = record.get(field) if isinstance(record, dict) else None
     if value is None:
         return None
@@ -47,12 +70,19 @@ def json_label(record: Any, field: str, place: str) -> str | None:
 
 
 def worth_learning(counts: Mapping[str, int]) -> list[str]:
-    """The labels that get a piece, the commonest first; `counts` says how many documents have each.
+    """Selects the labels that get a token in the vocabulary.
 
-    Of a label in very few documents a model learns nothing but these documents, and each piece makes it slower.
+    Rare labels are excluded: a model would only memorise their few documents, and each token makes it slower.
 
-    >>> worth_learning({"Poe": 700, "Shelley": 290, "Stoker": 4})
-    ['Poe', 'Shelley']
+    Args:
+        counts: Number of documents by label.
+
+    Returns:
+        At most `MOST_LABELS` labels, most frequent first.
+
+    Example:
+        >>> worth_learning({"Poe": 700, "Shelley": 290, "Stoker": 4})
+        ['Poe', 'Shelley']
     """
     least = min(LEAST_DOCUMENTS, -(-sum(counts.values()) // 100))
     common = [label for label, count in counts.items() if count >= least]
@@ -60,7 +90,15 @@ def worth_learning(counts: Mapping[str, int]) -> list[str]:
 
 
 def unknown_label(label: str, labels: Sequence[str]) -> str:
-    """The message about a label that a model does not know, with those that it knows, the likest first."""
+    """Formats the error message for an unknown label.
+
+    Args:
+        label: The unknown label.
+        labels: Labels of the model.
+
+    Returns:
+        The message, which lists the labels of the model, most similar first.
+    """
     if not labels:
         return f"The model was trained without labels, so it knows none such as {label!r}: leave label out."
     likest = sorted(labels, key=lambda other: -SequenceMatcher(None, label.lower(), other.lower()).ratio())
@@ -68,10 +106,18 @@ def unknown_label(label: str, labels: Sequence[str]) -> str:
 
 
 def named(labels: Sequence[str], most: int = NAMED) -> str:
-    """The first of them, and how many more there are.
+    """Formats a list of labels, abbreviated if it is long.
 
-    >>> named(["Poe", "Shelley", "Stoker"], 2)
-    'Poe, Shelley and 1 more'
+    Args:
+        labels: Labels to list.
+        most: Maximum number of labels to list by name.
+
+    Returns:
+        The first `most` labels, and the number of further ones.
+
+    Example:
+        >>> named(["Poe", "Shelley", "Stoker"], 2)
+        'Poe, Shelley and 1 more'
     """
     more = f" and {len(labels) - most:,} more" if len(labels) > most else ""
     return ", ".join(labels[:most]) + more

@@ -1,9 +1,9 @@
-"""Tables and JSON lines -> texts and their labels, one record at a time.
+"""Reads texts and labels from tables and JSON lines, one record at a time.
 
-A .jsonl file has a record a line. In a .csv file double quotes hold a field together; in a .tsv file a line is a
-row, and quotes are text. A record without text, whose field is missing, null or blank, is left out and counted;
-`CorpusConfig.strict` makes it an error. A record has at most `MAX_RECORD_CHARS` characters, so that memory stays
-bounded.
+A .jsonl file has one record per line. In a .csv file, double quotes enclose fields that contain delimiters or
+newlines. In a .tsv file every line is a row, and quotes are part of the text. Records whose text is missing, null or
+blank are skipped and counted, or are an error with `CorpusConfig.strict`. Records are limited to `MAX_RECORD_CHARS`
+characters, so that memory stays bounded.
 """
 
 from __future__ import annotations
@@ -21,53 +21,94 @@ from textgen.corpus.labels import FOLDER, as_label, json_label
 from textgen.errors import CorpusError
 from textgen.wording import counted
 
-FORMATS = (".jsonl", ".ndjson", ".csv", ".tsv")  # each record is a document, whatever the mode
-LINE_FORMATS = (".jsonl", ".ndjson")  # a record is a line, whatever is in it
-DELIMITERS = (",", ";", "\t", "|")  # of a .csv file, where its first lines decide
-SAMPLE_CHARS = 1 << 16  # of these lines
-MAX_RECORD_CHARS = 1 << 26
+FORMATS = (".jsonl", ".ndjson", ".csv", ".tsv")  # each record is a document, in every documents mode
+LINE_FORMATS = (".jsonl", ".ndjson")  # one record per line
+DELIMITERS = (",", ";", "\t", "|")  # candidates for `detected_delimiter`
+SAMPLE_CHARS = 1 << 16  # approximate length of the sample used to detect the delimiter, in characters
+MAX_RECORD_CHARS = 1 << 26  # maximum length of a record, in characters
 
-Record = tuple[str, str | None]  # a text and its label
+Record = tuple[str, str | None]  # text and label
 
 
 @dataclass
 class LeftOut:
-    """The records without text in each file, and where the first of them stands."""
+    """Counts records without text.
+
+    Attributes:
+        counts: Number of records without text by file name.
+        first: Place of the first record without text by file name, such as "line 3".
+    """
 
     counts: dict[str, int] = field(default_factory=dict)
     first: dict[str, str] = field(default_factory=dict)
 
     def add(self, name: str, place: str) -> None:
-        """One more record of the file `name`."""
+        """Counts a record without text.
+
+        Args:
+            name: Name of the file.
+            place: Place of the record in the file, such as "line 3".
+        """
         self.counts[name] = self.counts.get(name, 0) + 1
         self.first.setdefault(name, place)
 
     def lines(self) -> Iterator[str]:
-        """What there is to say, a line a file."""
+        """Iterates over messages about the counted records, one line per file."""
         for name, count in self.counts.items():
             yield f"Skipped {counted(count, 'record')} without text in {name}, the first in {self.first[name]}."
 
 
 @dataclass
 class RecordFile:
-    """One file of records, as its lines are read."""
+    """Reads the records of one file.
 
-    name: str  # in messages
-    format: str  # one of `FORMATS`
+    Attributes:
+        name: Name of the file in messages.
+        format: One of `FORMATS`.
+        config: Settings for reading the file.
+        label: Label of all records if labels are names of folders, or None.
+        left_out: Counts the records without text.
+        is_whole: Whether the whole file is read. False for a section of it.
+        keeps_blank: Whether blank texts are kept.
+    """
+
+    name: str
+    format: str
     config: CorpusConfig
-    label: str | None = None  # of all its records, where labels are names of folders
+    label: str | None = None
     left_out: LeftOut = field(default_factory=LeftOut)
-    is_whole: bool = True  # not only a section
-    keeps_blank: bool = False  # texts that are blank count as texts
-    _strings: dict[str, None] = field(default_factory=dict)  # fields that hold strings, in a JSON record at least
+    is_whole: bool = True
+    keeps_blank: bool = False
+    _strings: dict[str, None] = field(default_factory=dict)  # JSON fields with string values, for error messages
 
     def read(self, texts: Iterable[str]) -> Iterator[Record]:
-        """The records that have a text."""
+        """Iterates over the records that have a text.
+
+        Args:
+            texts: Consecutive strings that make up the content of the file.
+
+        Yields:
+            Text and label of each record.
+
+        Raises:
+            CorpusError: A record is malformed or too long, or the column or field of the text does not exist.
+        """
         lines = bounded_lines(texts, self.name)
         return self._json_records(lines) if self.format in LINE_FORMATS else self._rows(lines)
 
     def fields(self, texts: Iterable[str]) -> list[str]:
-        """The names in the header of a table, or in the first JSON record; of a table without header, numbers."""
+        """Lists the columns or fields of the file.
+
+        Args:
+            texts: Consecutive strings that make up the content of the file.
+
+        Returns:
+            Names from the header of a table or from the first JSON record. Column numbers, from 1, for a table
+            without a header.
+
+        Raises:
+            CorpusError: The first record is malformed or too long.
+        """
         lines = bounded_lines(texts, self.name)
         if self.format in LINE_FORMATS:
             record = json.loads(next((line for line in lines if line.strip()), "{}"))
@@ -83,7 +124,17 @@ class RecordFile:
             yield text, json_label(record, labels, place) if labels and labels != FOLDER else self.label
 
     def objects(self, lines: Iterable[str]) -> Iterator[tuple[str, Any, str]]:
-        """Where each line of JSON that has a text stands, what it holds, and the text."""
+        """Iterates over the JSON records that have a text.
+
+        Args:
+            lines: Lines of the file.
+
+        Yields:
+            Place of the record (file and line), the decoded JSON value, and the text.
+
+        Raises:
+            CorpusError: A record is not JSON or its text is not a string, or no record has the field of the text.
+        """
         name = self.config.text_field
         is_empty, is_known = True, False
         for number, line in enumerate(lines, 1):
@@ -100,7 +151,7 @@ class RecordFile:
             raise CorpusError(f"{self.name}: no field {name!r} in any record. {self._hint()}")
 
     def _has_text(self, text: str | None, place: str) -> TypeGuard[str]:
-        """Whether a record has text; one that has none is counted. Raises `CorpusError` where that is an error."""
+        """Checks whether a record has text, and counts it if not. Raises `CorpusError` if `config.strict` is set."""
         if text is not None and (self.keeps_blank or (text and not text.isspace())):
             return True
         if self.config.strict:
@@ -153,7 +204,7 @@ class RecordFile:
         return "Put double quotes around a text that holds separators or newlines."
 
     def _column(self, header: Sequence[str]) -> int:
-        """Where the texts are. Raises `CorpusError` with the columns that there are."""
+        """Finds the index of the text column. Raises `CorpusError` if there is no such column."""
         column = self.config.text_column
         if self.config.no_header:
             if column == CorpusConfig.text_column and len(header) == 1:
@@ -180,7 +231,7 @@ class RecordFile:
         return header.index(labels) if labels in header else None
 
     def _all_rows(self, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-        """The number of the last line of each row that is not empty, and its fields."""
+        """Iterates over rows that are not empty, as the number of the row's last line and the fields."""
         if self.format == ".tsv":
             for number, line in enumerate(lines, 1):
                 if fields := line.removesuffix("\r"):
@@ -188,9 +239,9 @@ class RecordFile:
             return
         first, lines = _look_ahead(lines)
         delimiter = self.config.delimiter or detected_delimiter(first, self.config)
-        csv.field_size_limit((1 << 31) - 1)  # records have a limit of their own
+        csv.field_size_limit((1 << 31) - 1)  # the length of records is checked by `_Counting`
         counting = _Counting(lines, self.name)
-        # strict, because a quote that is never closed would otherwise swallow the rest of the file
+        # strict, because otherwise an unclosed quote would consume the rest of the file
         rows = csv.reader(counting, delimiter=delimiter, strict=True)
         try:
             for row in rows:
@@ -205,12 +256,12 @@ class RecordFile:
 
 
 class _Counting:
-    """Lines for `csv.reader`, whose rows may be many lines long, but no more than a record may be."""
+    """Iterates over lines for `csv.reader`, and limits the length of rows that span several lines."""
 
     def __init__(self, lines: Iterable[str], name: str) -> None:
         self._lines = enumerate(lines, 1)
         self._name = name
-        self.size = 0  # characters of the row so far
+        self.size = 0  # characters of the current row
 
     def __iter__(self) -> _Counting:
         return self
@@ -223,7 +274,18 @@ class _Counting:
 
 
 def bounded_lines(texts: Iterable[str], name: str) -> Iterator[str]:
-    """Whole lines without their newline. Raises `CorpusError` for one that is longer than a record may be."""
+    """Iterates over lines of limited length, without their newlines.
+
+    Args:
+        texts: Consecutive strings that make up the text.
+        name: Name of the file, for error messages.
+
+    Yields:
+        The lines.
+
+    Raises:
+        CorpusError: A line is longer than `MAX_RECORD_CHARS`.
+    """
     held: list[str] = []
     number, size = 1, 0
     for text in texts:
@@ -248,7 +310,7 @@ def _check_size(size: int, name: str, number: int) -> None:
 
 
 def _look_ahead(lines: Iterable[str]) -> tuple[list[str], Iterator[str]]:
-    """The first lines, and all of them."""
+    """Returns the first lines, and an iterator over all lines."""
     lines, first, size = iter(lines), list[str](), 0
     for line in lines:
         first.append(line)
@@ -259,13 +321,21 @@ def _look_ahead(lines: Iterable[str]) -> tuple[list[str], Iterator[str]]:
 
 
 def detected_delimiter(lines: Sequence[str], config: CorpusConfig) -> str:
-    """What separates the fields of a table that begins with these lines.
+    """Detects the delimiter of a table.
 
-    It is what makes `text_column` a name in the header, or else what cuts the lines into equally many fields; a
-    comma where nothing does.
+    Prefers a delimiter with which the header contains `config.text_column`, then one that gives most rows the same
+    number of fields.
 
-    >>> detected_delimiter(["id;text", "1;Yes, and no", "2;No"], CorpusConfig())
-    ';'
+    Args:
+        lines: First lines of the table.
+        config: Settings for reading the table.
+
+    Returns:
+        One of `DELIMITERS`. A comma if none fits.
+
+    Example:
+        >>> detected_delimiter(["id;text", "1;Yes, and no", "2;No"], CorpusConfig())
+        ';'
     """
 
     def fit(delimiter: str) -> tuple[bool, float]:
@@ -282,7 +352,7 @@ def detected_delimiter(lines: Sequence[str], config: CorpusConfig) -> str:
 
 
 def _rows_of(lines: Sequence[str], delimiter: str) -> list[list[str]]:
-    """The rows of a table up to the first mistake."""
+    """Parses the rows of a table up to the first syntax error."""
     rows: list[list[str]] = []
     with suppress(csv.Error):
         rows.extend(row for row in csv.reader((f"{line}\n" for line in lines), delimiter=delimiter) if row)
@@ -290,12 +360,24 @@ def _rows_of(lines: Sequence[str], delimiter: str) -> list[list[str]]:
 
 
 def _as_index(number: str, header: Sequence[str]) -> int | None:
-    """The place of a column whose number, from 1 on, is given."""
+    """Converts a column number, from 1, to an index. None if there is no such column."""
     return int(number) - 1 if number.isdecimal() and 1 <= int(number) <= len(header) else None
 
 
 def json_record(line: str, name: str, place: str) -> Any:
-    """What a line of a .jsonl file holds. Raises `CorpusError`, naming the `place`, where it is no JSON."""
+    """Decodes a line of a .jsonl file.
+
+    Args:
+        line: Line of the file.
+        name: Name of the field with the text, for error messages.
+        place: File and line, for error messages.
+
+    Returns:
+        The decoded JSON value.
+
+    Raises:
+        CorpusError: The line is not JSON.
+    """
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -304,9 +386,18 @@ def json_record(line: str, name: str, place: str) -> Any:
 
 
 def json_text(record: Any, name: str, place: str) -> str | None:
-    """The text of a record: its field `name`, or the record itself where that is a string; None where it has none.
+    """Reads the text of a record of a .jsonl file.
 
-    `place` names the line in the `CorpusError` that is raised for a value that is no text.
+    Args:
+        record: The decoded JSON value, an object or a string.
+        name: Name of the field with the text.
+        place: File and line, for error messages.
+
+    Returns:
+        The field `name`, or the record itself if it is a string. None if the field is missing or null.
+
+    Raises:
+        CorpusError: The value is not a string, or has an unpaired surrogate.
     """
     value = record
     if isinstance(record, dict):

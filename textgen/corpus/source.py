@@ -1,7 +1,7 @@
-"""One file of text, or a stretch of it: bytes -> text -> documents and their labels.
+"""Reads one file, or a section of it: decompresses and decodes it, and splits it into labelled documents.
 
-Its suffixes tell what it is: plain text, .jsonl, .csv or .tsv, and how that is compressed. However long the file, only
-a part of one document is in memory (a record of a .jsonl or .csv file is read whole).
+The suffixes of the file name determine its format (plain text, .jsonl, .csv or .tsv) and its compression. Only part of
+one document is in memory at a time (records of .jsonl and .csv files are read whole).
 """
 
 from __future__ import annotations
@@ -29,24 +29,34 @@ from textgen.corpus.records import FORMATS, LINE_FORMATS, LeftOut, RecordFile
 from textgen.errors import CorpusError
 from textgen.wording import visible
 
-CHUNK_BYTES = 1 << 18  # files are read so many bytes at a time
-SAMPLE_CHARS = 1 << 20  # of the beginning of a file, which are looked at to guess what a document is
+CHUNK_BYTES = 1 << 18  # number of bytes read at a time
+SAMPLE_CHARS = 1 << 20  # characters per file used to guess the documents mode
 
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
-EXPANSION = 4  # times that a compressed text is about as long as its file
+EXPANSION = 4  # estimated ratio of the size of a text to its compressed size
 PLAIN_ENCODINGS = ("utf-8", "ascii", "iso8859", "cp125", "koi8", "gb", "big5", "euc_", "shift_jis")
-"""Names (their beginnings) of encodings in which the byte 10 is a newline, wherever one begins to read."""
+"""Prefixes of names of encodings in which the byte 10 always is a newline, even when reading starts mid-file."""
 
-HALVES = re.compile("[\ud800-\udfff]")  # of characters
+HALVES = re.compile("[\ud800-\udfff]")  # unpaired surrogates
 NOT_OF_FILES = ("idna", "punycode", "unicode-escape", "raw-unicode-escape")
-"""Encodings of names and of literals in programs."""
-GLANCE_BYTES = 1 << 16  # of the beginning, middle and end of a file, by which it is recognised
+"""Python codecs for names and string literals, not for text files."""
+GLANCE_BYTES = 1 << 16  # hashed at the beginning, middle and end of a file by `Source.glance`
 
 
 def text_decoder(encoding: str) -> codecs.IncrementalDecoder:
-    """What makes text of bytes as they come. Raises `CorpusError` for an encoding that cannot do that."""
+    """Creates an incremental decoder.
+
+    Args:
+        encoding: Name of an encoding.
+
+    Returns:
+        A decoder of bytes to text.
+
+    Raises:
+        CorpusError: The encoding is unknown, or is not an encoding of text files.
+    """
     try:
-        "".encode(encoding)  # knows encodings of text from others, such as hex
+        "".encode(encoding)  # rejects codecs that do not encode text, such as hex
         if codecs.lookup(encoding).name in NOT_OF_FILES:
             raise LookupError
         decoder = codecs.getincrementaldecoder(encoding)()
@@ -58,55 +68,81 @@ def text_decoder(encoding: str) -> codecs.IncrementalDecoder:
 
 
 def is_plain(encoding: str) -> bool:
-    """Whether lines of text in this encoding can be told before they are decoded: they end with the byte 10."""
+    """Checks whether text in this encoding can be split at the byte 10 into lines before it is decoded."""
     return codecs.lookup(encoding).name.startswith(PLAIN_ENCODINGS)
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file, or a section of it."""
+    """Reads a file, or a section of it.
+
+    All methods and properties that read the file raise `CorpusError` if that fails.
+
+    Attributes:
+        path: Path of the file.
+        name: Name of the file in messages.
+        config: Settings for reading the file.
+        start: Offset of the section in bytes.
+        stop: End of the section in bytes. None means the end of the file.
+        is_copy: Whether the file is a temporary copy of standard input or a pipe.
+    """
 
     path: Path
-    name: str  # in messages
+    name: str
     config: CorpusConfig
-    start: int = 0  # where the section begins, in bytes
-    stop: int | None = None  # where it ends, None at the end of the file
-    is_copy: bool = False  # of a pipe, in a folder of our own
+    start: int = 0
+    stop: int | None = None
+    is_copy: bool = False
 
     @property
     def compression(self) -> str:
-        """`.gz`, `.zst`, ..., or nothing."""
+        """One of `COMPRESSIONS`, or "" for a file that is not compressed."""
         suffix = self.path.suffix.lower()
         return suffix if suffix in COMPRESSIONS else ""
 
     @property
     def format(self) -> str:
-        """`.jsonl`, `.csv`, ..., or nothing for plain text."""
+        """One of `textgen.corpus.records.FORMATS`, or "" for plain text."""
         path = self.path.with_suffix("") if self.compression else self.path
         return path.suffix.lower() if path.suffix.lower() in FORMATS else ""
 
     @property
     def folder_label(self) -> str | None:
-        """The label of all its documents, where labels are names of folders."""
+        """Label of all documents of the file if labels are names of folders, or None."""
         if self.config.labels != FOLDER or self.is_copy:
             return None
         return as_label(visible(self.path.resolve().parent.name), self.name)
 
     @property
     def size(self) -> int:
-        """Bytes of the section, estimated where they are compressed."""
+        """Size of the section in bytes. Estimated for compressed files."""
         with reading(self.name):
             stop = self.path.stat().st_size if self.stop is None else self.stop
         return (stop - self.start) * (EXPANSION if self.compression else 1)
 
     @property
     def can_be_entered(self) -> bool:
-        """Whether it can be read from the middle: plain text or a record a line, in an ordinary encoding."""
+        """Whether reading can start in the middle of the file.
+
+        True for uncompressed plain text and JSON lines in an encoding that `is_plain` accepts.
+        """
         whole = self.compression or (self.format and self.format not in LINE_FORMATS)
         return is_plain(self.config.encoding) and not whole
 
     def section(self, first: int, last: int, mode: str) -> Iterator[Source]:
-        """What begins from byte `first` to before byte `last`; they may lie outside the file."""
+        """Selects the documents that begin in a range of bytes. The range may extend beyond the file.
+
+        Args:
+            first: Start of the range in bytes.
+            last: End of the range in bytes, exclusive.
+            mode: One of `textgen.corpus.config.DOCUMENT_MODES`.
+
+        Yields:
+            A source for the section, or nothing if no document begins in the range.
+
+        Raises:
+            CorpusError: The file cannot be read.
+        """
         if not self.can_be_entered:
             if first <= 0:
                 yield self
@@ -117,7 +153,7 @@ class Source:
             yield replace(self, name=name, start=start, stop=None if stop == self.size else stop)
 
     def _next_start(self, offset: int, mode: str) -> int:
-        """The first byte from `offset` on with which a document may begin; a line, where the file is one."""
+        """Finds the first start of a document, or of a line in mode "file", at or after `offset` bytes."""
         if offset <= 0 or offset >= self.size:
             return max(0, min(offset, self.size))
         with reading(self.name), self.path.open("rb") as file:
@@ -129,18 +165,18 @@ class Source:
             return file.tell()
 
     def fingerprint(self) -> list[str]:
-        """All that decides the documents: compression, format, labels, and SHA-256 of the bytes."""
+        """Returns everything that determines the documents: compression, format, label, and SHA-256 of the file."""
         with reading(self.name), self.path.open("rb") as file:
             return [*self._kind(), hashlib.file_digest(file, "sha256").hexdigest()]
 
     def stamp(self) -> tuple[int, ...]:
-        """What is another number as soon as the file changes: its size, its time, and which file it is."""
+        """Returns values that change when the file changes: size, modification time in ns, device and inode."""
         with reading(self.name):
             status = self.path.stat()
         return status.st_size, status.st_mtime_ns, status.st_dev, status.st_ino
 
     def glance(self) -> list[str]:
-        """The same by the size and some of the bytes."""
+        """Like `fingerprint`, but hashes only some bytes of the file and includes its size."""
         digest = hashlib.sha256()
         with reading(self.name), self.path.open("rb") as file:
             size = self.path.stat().st_size
@@ -150,14 +186,14 @@ class Source:
         return [*self._kind(), str(size), digest.hexdigest()]
 
     def _kind(self) -> list[str]:
-        """What besides the bytes decides the documents."""
+        """Returns everything except the content that determines the documents: compression, format and label."""
         label = self.folder_label
         return [self.compression, self.format, *([label] if label else [])]
 
     def is_binary(self) -> bool:
-        """Whether there are NUL bytes near the start, as in no text but UTF-16 and UTF-32.
+        """Checks whether the file is binary, from NUL bytes near its start.
 
-        One that got into a text by mistake does not count.
+        False for UTF-16 and UTF-32, and for otherwise valid text that contains a stray NUL byte.
         """
         if codecs.lookup(self.config.encoding).name.startswith(("utf-16", "utf-32")):
             return False
@@ -166,13 +202,13 @@ class Source:
 
     def _can_decode(self, start: bytes) -> bool:
         try:
-            text_decoder(self.config.encoding).decode(start)  # the end of it may be cut
+            text_decoder(self.config.encoding).decode(start)  # not final, since the last character may be truncated
         except UnicodeError:
             return False
         return True
 
     def sample(self) -> str:
-        """The beginning of the text, up to a whole line."""
+        """Returns at most `SAMPLE_CHARS` characters from the beginning of the text, cut after a newline if possible."""
         sample = ""
         for text in self.texts():
             sample += text
@@ -181,7 +217,14 @@ class Source:
         return sample
 
     def chunks(self) -> Iterator[bytes]:
-        """The decompressed bytes."""
+        """Iterates over the decompressed bytes of the section.
+
+        Yields:
+            Chunks of about `CHUNK_BYTES` bytes.
+
+        Raises:
+            CorpusError: The file cannot be read or decompressed.
+        """
         with reading(self.name, self.compression), self.path.open("rb") as file:
             if self.compression == ".zst":
                 yield from _zstandard_chunks(file)
@@ -195,12 +238,21 @@ class Source:
                 place += len(chunk)
 
     def texts(self) -> Iterator[str]:
-        """The decoded text, newlines normalised, without a byte-order mark."""
+        """Iterates over the decoded text of the section, without a byte-order mark.
+
+        Newlines are normalised unless `config.newlines` is "keep".
+
+        Yields:
+            Consecutive strings that make up the text.
+
+        Raises:
+            CorpusError: The file cannot be read, or is not in the encoding of the config.
+        """
         decoder = text_decoder(self.config.encoding)
-        may_be_half = not is_plain(self.config.encoding)  # as in UTF-7, which holds any code
+        may_be_half = not is_plain(self.config.encoding)  # UTF-7, for one, can encode unpaired surrogates
         if self.config.newlines == "normalize":
             decoder = io.IncrementalNewlineDecoder(decoder, True)  # type: ignore[assignment]
-        fed = self.start  # bytes
+        fed = self.start  # bytes passed to the decoder
         start = fed == 0
         for chunk in itertools.chain(self.chunks(), [b""]):
             if not fed:
@@ -221,7 +273,7 @@ class Source:
                 yield text
 
     def _check_mark(self, data: bytes) -> None:
-        """Raises `CorpusError` for UTF-32 that would be read as UTF-16, whose mark it begins with, and much else."""
+        """Raises `CorpusError` for UTF-32 read as UTF-16, since the marks of both begin with the same bytes."""
         if codecs.lookup(self.config.encoding).name == "utf-16" and marked_encoding(data) == "utf-32":
             raise CorpusError(
                 f"{self.name} is not {self.config.encoding} text: it begins with the mark of utf-32. "
@@ -229,9 +281,17 @@ class Source:
             )
 
     def parts(self, mode: str, left_out: LeftOut | None = None) -> Iterator[Part]:
-        """The documents, in parts; `mode` is one of `textgen.corpus.config.DOCUMENT_MODES`.
+        """Iterates over the documents in parts.
 
-        Records without text are added to `left_out`.
+        Args:
+            mode: One of `textgen.corpus.config.DOCUMENT_MODES`. Has no effect on tables and JSON lines.
+            left_out: Counts the records without text.
+
+        Yields:
+            The parts of the documents.
+
+        Raises:
+            CorpusError: The file cannot be read or decoded, or a record is malformed.
         """
         if self.format:
             for text, label in self._records(left_out or LeftOut()).read(self.texts()):
@@ -246,14 +306,14 @@ class Source:
             yield from line_documents(self.texts())
         elif mode == "blank-line":
             yield from block_documents(self.texts())
-        elif not all(map(str.isspace, self._whole().texts())):  # a second look, rather than hold blanks back
+        elif not all(map(str.isspace, self._whole().texts())):  # reads twice, to avoid buffering blanks
             yield from whole_document(self.texts(), ends_document=self.stop is None)
 
     def _whole(self) -> Source:
         return replace(self, start=0, stop=None)
 
     def fields(self) -> list[str]:
-        """The names in the header of a table, or in the first of its JSON records."""
+        """Lists the columns of a table, or the fields of its first JSON record."""
         return self._records(LeftOut()).fields(self.texts())
 
     def _records(self, left_out: LeftOut) -> RecordFile:
@@ -262,7 +322,7 @@ class Source:
 
 
 def _pass_line(file: BinaryIO) -> bool:
-    """Reads to the end of the line, however long; whether it was blank, or the last."""
+    """Skips to the end of a line of any length. Returns whether the line was blank, or the last without a newline."""
     blank = True
     while chunk := file.readline(CHUNK_BYTES):
         blank = blank and not chunk.strip()
@@ -272,13 +332,20 @@ def _pass_line(file: BinaryIO) -> bool:
 
 
 def _zstandard_chunks(file: BinaryIO) -> Iterator[bytes]:
-    """The frames of a .zst file. zstandard's own reader takes a truncated file for a whole one."""
+    """Decompresses the frames of a .zst file.
+
+    Does not use zstandard's stream reader, which accepts truncated files.
+
+    Raises:
+        OSError: The file is not in the Zstandard format.
+        EOFError: The file is truncated.
+    """
     import zstandard
 
-    decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 31)  # what zstd --long=31 writes
+    decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 31)  # largest window, written by zstd --long=31
     frame = None
     try:
-        while chunk := file.read(1 << 12):  # little, since it may become 10,000 times as much
+        while chunk := file.read(1 << 12):  # small chunks, since they may expand 10,000 times
             while chunk:
                 frame = frame or decompressor.decompressobj()
                 if data := frame.decompress(chunk):
@@ -292,9 +359,9 @@ def _zstandard_chunks(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _undecodable(name: str, encoding: str, error: UnicodeError, fed: int) -> str:
-    """The message about bytes that are not in the encoding, found when `fed` bytes had been decoded."""
+    """Formats the message for a decoding error. `fed` is the number of bytes passed to the decoder so far."""
     where, guess = str(error), None
-    if isinstance(error, UnicodeDecodeError) and error.start < len(error.object):  # the end of what was fed
+    if isinstance(error, UnicodeDecodeError) and error.start < len(error.object):  # the last bytes fed
         data = bytes(error.object)
         where = f"byte 0x{data[error.start]:02x} at offset {fed - len(data) + error.start}"
         line = data.rfind(b"\n", 0, max(0, error.start - GUESS_BYTES // 2)) + 1
@@ -309,7 +376,17 @@ def _encoding_hint(guess: str | None) -> str:
 
 
 def not_binary(source: Source) -> Source:
-    """The source itself. Raises `CorpusError` where it holds no text."""
+    """Checks that a source is not binary.
+
+    Args:
+        source: The source to check.
+
+    Returns:
+        The same source.
+
+    Raises:
+        CorpusError: The file looks binary, or cannot be read.
+    """
     if source.is_binary():
         guess = guessed_encoding(next(source.chunks(), b""))
         encoding = f"{guess}, as it seems to be" if guess and guess.startswith("utf") else "utf-16 or what it is in"
@@ -322,7 +399,15 @@ def not_binary(source: Source) -> Source:
 
 @contextmanager
 def reading(name: str, compression: str = "") -> Iterator[None]:
-    """Turns what goes wrong in reading the file `name` into a `CorpusError`."""
+    """Converts errors of reading and decompressing in the block to `CorpusError`.
+
+    Args:
+        name: Name of the file, for error messages.
+        compression: One of `COMPRESSIONS`, or "".
+
+    Raises:
+        CorpusError: The block failed to read or decompress the file.
+    """
     try:
         yield
     except PermissionError as error:

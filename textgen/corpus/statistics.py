@@ -1,4 +1,4 @@
-"""What a corpus holds: characters, words, documents, labels."""
+"""Counts the characters, words, documents and labels of a corpus."""
 
 from __future__ import annotations
 
@@ -11,28 +11,50 @@ import numpy as np
 
 from textgen.corpus.documents import PART_CHARS, Part
 
-EXCERPTS = 256  # stretches of a corpus that a sample of it is taken from
+EXCERPTS = 256  # number of excerpts in a sample of a corpus
 
 
 @dataclass(frozen=True)
 class CorpusStats:
-    """What a corpus holds."""
+    """Statistics of a corpus.
+
+    Attributes:
+        files: Number of files.
+        documents: Number of documents.
+        characters: Number of characters.
+        bytes: Size of the documents in UTF-8, regardless of the encoding and compression of the files.
+        lines: Number of lines.
+        words: Number of words, separated by whitespace.
+        distinct_characters: Number of different characters.
+        longest_document: Length of the longest document in characters.
+        characters_by_frequency: The 20 most frequent characters and their counts.
+        character_counts: Counts of all characters, most frequent first.
+        labels: Number of documents by label, most frequent first.
+    """
 
     files: int
     documents: int
     characters: int
-    bytes: int  # of the documents in UTF-8, however the files are encoded and compressed
+    bytes: int
     lines: int
-    words: int  # separated by whitespace
+    words: int
     distinct_characters: int
-    longest_document: int  # in characters
-    characters_by_frequency: tuple[tuple[str, int], ...]  # the 20 commonest
-    character_counts: dict[str, int]  # all of them, the commonest first
-    labels: dict[str, int]  # documents that have each, the commonest first
+    longest_document: int
+    characters_by_frequency: tuple[tuple[str, int], ...]
+    character_counts: dict[str, int]
+    labels: dict[str, int]
 
 
 def count_parts(parts: Iterable[Part], files: int) -> CorpusStats:
-    """The counts of a corpus that has so many `files`. It is read once, as a stream."""
+    """Computes the statistics of a corpus in one pass.
+
+    Args:
+        parts: Parts of the documents, in order.
+        files: Number of files.
+
+    Returns:
+        The statistics.
+    """
     occurrences = np.zeros(sys.maxunicode + 1, np.int64)  # of each character
     labels = Counter[str]()
     documents = unended = words = size = longest = length = 0
@@ -52,7 +74,7 @@ def count_parts(parts: Iterable[Part], files: int) -> CorpusStats:
                 longest, length = max(longest, length), 0
                 if part.label:
                     labels[part.label] += 1
-    occurrences[ord("\n")] -= documents  # those put between documents
+    occurrences[ord("\n")] -= documents  # the newlines added after documents above
     counts = Counter({chr(code): int(occurrences[code]) for code in np.flatnonzero(occurrences)})
     return CorpusStats(
         files=files,
@@ -70,7 +92,7 @@ def count_parts(parts: Iterable[Part], files: int) -> CorpusStats:
 
 
 def _batches(parts: Iterable[Part]) -> Iterator[list[Part]]:
-    """Parts by the about `PART_CHARS` characters, since counting in many short texts is slow."""
+    """Groups parts into batches of about `PART_CHARS` characters, since counting many short texts is slow."""
     batch: list[Part] = []
     size = 0
     for part in parts:

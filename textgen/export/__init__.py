@@ -1,1 +1,1 @@
-"""Weights for other programs, and from them."""
+"""Converts weights to and from the formats of other libraries."""

@@ -1,12 +1,14 @@
-"""Weights from PyTorch and back: an nn.Embedding, an nn.LSTM, nn.GRU or nn.RNN, and an nn.Linear.
+"""Converts weights between textgen and PyTorch: nn.Embedding, then nn.LSTM, nn.GRU or nn.RNN, then nn.Linear.
 
-PyTorch keeps a matrix as [out, in], where here it is [in, out]; an LSTM's gates in the same order, i, f, g, o; a GRU's
-as r, z, n, where here they are z, r, g; and two biases for each gate, of which only those of a GRU differ in what they
-do: the others are added up here, and on the way back the second is 0.
+The layouts differ as follows:
 
-The output layer here reads E numbers, PyTorch's reads H. Where E is smaller, the table gets columns of zeros, which no
-training changes, and which are left out on the way back; where E is larger, the projection begins as the identity.
-Neither changes a logit.
+- Kernels are [out, in] in PyTorch and [in, out] in textgen.
+- The gates of an LSTM are in the same order: i, f, g, o. Those of a GRU are r, z, n in PyTorch and z, r, g in textgen.
+- PyTorch has two biases per gate. For LSTM and RNN only their sum matters: it is the bias in textgen, and on export
+  the second bias is 0. A GRU needs both.
+- The output layer reads E inputs in textgen and H in PyTorch. On import, if E < H, the embedding table is padded with
+  columns of zeros, which training does not change and export removes; if E > H, the projection is initialised as the
+  identity. Neither changes the logits.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from textgen.storage import write_file
 
 Arrays = Mapping[str, np.ndarray]
 
-CELLS = ("lstm", "gru", "rnn")  # those that PyTorch has
+CELLS = ("lstm", "gru", "rnn")  # recurrent cells that PyTorch has too
 EXPECTED = (
     "Expected are the weights of an nn.Embedding, an nn.LSTM, nn.GRU or nn.RNN in one direction, and an nn.Linear, "
     "such as encoder.weight, rnn.weight_ih_l0, rnn.weight_hh_l0, rnn.bias_ih_l0, rnn.bias_hh_l0, decoder.weight and "
@@ -35,7 +37,17 @@ EXPECTED = (
 
 
 def read_torch(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a safetensors file as float32, by name. Raises `SavedModelError`."""
+    """Reads the tensors of a safetensors file.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        Arrays by name, converted to float32.
+
+    Raises:
+        SavedModelError: The file cannot be read, or has tensors that are not numeric.
+    """
     try:
         tensors = load_file(path)
     except LIBRARY_ERRORS as error:
@@ -50,17 +62,34 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
 
 
 def write_torch(path: Path, tensors: Arrays) -> None:
-    """Writes tensors to a safetensors file, whole or not at all."""
+    """Writes tensors to a safetensors file atomically.
+
+    Args:
+        path: Path of the file. An existing file is replaced.
+        tensors: Arrays by name, written as float32.
+
+    Raises:
+        TextgenError: The file cannot be written.
+    """
     write_file(
         path, to_safetensors({name: np.asarray(array, np.float32, order="C") for name, array in tensors.items()})
     )
 
 
 def from_torch(tensors: Arrays, activation: str = "tanh") -> tuple[ModelConfig, dict[str, np.ndarray]]:
-    """The network that a PyTorch state dict holds, and its weights by our names; dropout is 0.
+    """Converts a PyTorch state dict to a model config and weights.
 
-    Layers are told by the ends of their names and by their shapes. `activation` is that of an nn.RNN, which its
-    weights do not tell. Raises `SavedModelError` where something is missing or left over.
+    Layers are identified by the suffixes of their names and by their shapes.
+
+    Args:
+        tensors: State dict of a PyTorch module.
+        activation: Activation of an nn.RNN, which cannot be inferred from its weights.
+
+    Returns:
+        The model config, with dropout 0, and the weights by their names in textgen.
+
+    Raises:
+        SavedModelError: A tensor is missing, has the wrong shape, or does not belong to a layer.
     """
     left = dict(tensors)
     cell, layers = _take_layers(left)
@@ -90,10 +119,19 @@ def from_torch(tensors: Arrays, activation: str = "tanh") -> tuple[ModelConfig, 
 
 
 def to_torch(config: ModelConfig, weights: Arrays) -> dict[str, np.ndarray]:
-    """The state dict of a PyTorch module with `encoder`, `rnn` and `decoder`.
+    """Converts weights to the state dict of a PyTorch module with layers `encoder`, `rnn` and `decoder`.
 
-    A projection is multiplied into the decoder, which PyTorch's then has for itself. Raises `ConfigError` for a
-    network that PyTorch's layers cannot express.
+    A projection is multiplied into the kernel of the decoder, which is then no longer tied to the embedding.
+
+    Args:
+        config: Config of the model.
+        weights: Weights by their names in textgen.
+
+    Returns:
+        The state dict.
+
+    Raises:
+        ConfigError: PyTorch's recurrent layers cannot express the model.
     """
     odd = [name for name in ("residual", "layer_norm") if getattr(config, name)]
     if config.direction != "forward":
@@ -115,7 +153,7 @@ def to_torch(config: ModelConfig, weights: Arrays) -> dict[str, np.ndarray]:
     if config.hidden_units != config.embedding_dim:
         decoder_bias = decoder_bias + weights["projection/bias"] @ decoder
         decoder = weights["projection/kernel"] @ decoder  # [H, V]
-    if not config.tie_embeddings:  # columns that nothing is read from
+    if not config.tie_embeddings:  # drop columns of zeros: see the module docstring
         width = 1 + max(np.flatnonzero(table.any(axis=0) | layers[0]["kernel"].any(axis=1)), default=0)
         table, layers[0]["kernel"] = table[:, :width], layers[0]["kernel"][:width]
     state = {"encoder.weight": table}
@@ -126,7 +164,17 @@ def to_torch(config: ModelConfig, weights: Arrays) -> dict[str, np.ndarray]:
 
 
 def layer_from_torch(cell: str, layer: Arrays) -> dict[str, np.ndarray]:
-    """`weight_ih`, `weight_hh` and, unless they are zero, `bias_ih` and `bias_hh` -> the layer's weights here."""
+    """Converts the weights of one recurrent layer from PyTorch, where G is the number of gates.
+
+    Args:
+        cell: One of `CELLS`.
+        layer: `weight_ih` [G * H, inputs] and `weight_hh` [G * H, H], and optionally `bias_ih` and `bias_hh`, each
+            [G * H]. Missing biases are zero.
+
+    Returns:
+        `kernel` [inputs, G * H], `recurrent_kernel` [H, G * H] and `bias`, which is [2, G * H] for a GRU and [G * H]
+        otherwise.
+    """
     layer = {name: _swap_gru_gates(cell, array) for name, array in layer.items()}
     zeros = np.zeros(len(layer["weight_ih"]), np.float32)
     biases = [layer.get("bias_ih", zeros), layer.get("bias_hh", zeros)]
@@ -142,7 +190,7 @@ def _layer_to_torch(cell: str, layer: Arrays) -> dict[str, np.ndarray]:
 
 
 def _swap_gru_gates(cell: str, array: np.ndarray) -> np.ndarray:
-    """Rows r, z, n for z, r, n or the other way round."""
+    """Swaps the first two of three gates of a GRU along the first axis. Other cells are unchanged."""
     if cell != "gru":
         return array
     first, second, last = np.split(array, 3)
@@ -150,7 +198,7 @@ def _swap_gru_gates(cell: str, array: np.ndarray) -> np.ndarray:
 
 
 def _take_layers(left: dict[str, np.ndarray]) -> tuple[str, list[dict[str, np.ndarray]]]:
-    """Takes the recurrent layers out of `left`: the cell and each layer's weights by our names."""
+    """Removes the recurrent layers from `left`, and returns the cell and the weights of each layer in textgen."""
     layers: list[dict[str, np.ndarray]] = []
     found = {match.groups(): name for name in left if (match := re.search(r"(weight|bias)_([ih]h)_l(\d+)$", name))}
     for number in range(1 + max((int(number) for _, _, number in found), default=-1)):
@@ -182,9 +230,10 @@ def _take_layers(left: dict[str, np.ndarray]) -> tuple[str, list[dict[str, np.nd
 
 
 def _take_ends(left: dict[str, np.ndarray], inputs: int, hidden: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Takes the embedding [V, E], the output kernel [V, H] and its bias [V] out of `left`.
+    """Removes the embedding [V, E], the output kernel [V, H] and its bias [V] from `left`, and returns them.
 
-    The output layer is the one that has a bias, or else the last of the two; where there is one matrix, it is both.
+    The output kernel is the last matrix with a bias, or the last matrix if none has a bias. If there is only one
+    matrix, the weights are tied and it serves as both.
     """
     matrices = [name for name in left if name.endswith("weight") and left[name].ndim == 2]
     with_bias = [name for name in matrices if name.removesuffix("weight") + "bias" in left]
@@ -204,5 +253,5 @@ def _take_ends(left: dict[str, np.ndarray], inputs: int, hidden: int) -> tuple[n
 
 
 def _padded(kernel: np.ndarray, rows: int) -> np.ndarray:
-    """The kernel with rows of zeros added until it has `rows`."""
+    """Pads a kernel [inputs, outputs] with rows of zeros to [rows, outputs]."""
     return np.pad(kernel, [(0, rows - len(kernel)), (0, 0)])
