@@ -115,6 +115,9 @@ class TextFile:
     def write(self, text: str) -> None:
         """Writes a text with the byte order mark and line endings of the file that was read.
 
+        Args:
+            text: The text, with lines ended by \\n.
+
         Raises:
             TextgenError: The file cannot be written.
         """
@@ -126,7 +129,7 @@ class Cancelled(Exception):
 
 
 class CancellableModel:
-    """Wraps a model so that another thread can stop its user between two steps."""
+    """Wraps a model so that another thread can stop a computation between two steps."""
 
     def __init__(self, model: StepModel, cancelled: threading.Event) -> None:
         """Wraps a model.

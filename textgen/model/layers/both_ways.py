@@ -28,7 +28,7 @@ class BothWays(keras.layers.Layer):
     """
 
     def __init__(self, config: ModelConfig, *, seed: int = 0, **kwargs: Any) -> None:
-        super().__init__(autocast=False, **kwargs)  # the state stays float32, whatever x is
+        super().__init__(autocast=False, **kwargs)  # keeps the state in float32 if x has another type
         self.stacks = [RecurrentStack(config, prefix, seed=seed, name=f"{prefix}stack") for prefix in ("", BACKWARD)]
 
     @property

@@ -40,7 +40,7 @@ class Past(NamedTuple):
 
 @dataclass(frozen=True)
 class Cell:
-    """The steps of a cell. The first array of its state is its output; `dy` is the gradient of the loss by y."""
+    """The steps of a cell. The first array of its state is its output; `dy` is the gradient w.r.t. y."""
 
     forward: Callable[[Weights], Callable[..., tuple[Arrays, Arrays]]]
     """weights -> forward step: input [B, n], state -> saved arrays, new state."""

@@ -38,7 +38,7 @@ class RecurrentStack(keras.layers.Layer):
             seed: Seed of the initial weights, which also depend on the layer names.
             **kwargs: Arguments of `keras.layers.Layer`.
         """
-        super().__init__(autocast=False, **kwargs)  # the state stays float32, whatever x is
+        super().__init__(autocast=False, **kwargs)  # keeps the state in float32 if x has another type
         self.dropout = config.dropout
         self.weight_drop = config.weight_drop
         self.residual = config.residual
