@@ -1,1 +1,1 @@
-"""Writing a text together with a model: the full-screen editor of `textgen write`."""
+"""The full-screen editor of `textgen write`, for writing a text together with a model."""

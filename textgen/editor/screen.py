@@ -1,4 +1,4 @@
-"""The screen of `textgen write`: a session as the keys, the mouse and the lines of a terminal."""
+"""The terminal screen of `textgen write`: handles keys and mouse, and draws the session."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ from textgen.errors import Interrupted
 from textgen.generation.suggestions import Suggestion
 from textgen.wording import counted
 
-KEYS: list[tuple[str, str, dict[str, Callable[[Session], None]]]] = [  # as shown, what they do, what each calls
+KEYS: list[
+    tuple[str, str, dict[str, Callable[[Session], None]]]
+] = [  # label, description, action of each prompt_toolkit key
     ("1-9", "take", {}),
     ("Tab", "take 1", {}),
     ("^R", "redraw", {"c-r": lambda session: session.redraw()}),
@@ -53,21 +55,21 @@ ACTIONS: dict[str, Callable[[Session], None]] = {
     "c-j": lambda session: session.type("\n"),
     **{name: action for _, _, actions in KEYS for name, action in actions.items()},
 }
-LEAVE, EDIT = "leave", "edit"  # how the screen is left
+LEAVE, EDIT = "leave", "edit"  # results of `Screen.run`
 CURSOR = "▏"
-TEXT_LINES = 3  # at least
-WHEEL_LINES = 3  # by which a notch of the mouse wheel scrolls
-UNFINISHED_SECONDS = 0.05  # how long the rest of a key may take on a slow line
+TEXT_LINES = 3  # minimum number of lines of text
+WHEEL_LINES = 3  # lines per notch of the mouse wheel
+UNFINISHED_SECONDS = 0.05  # longest wait for the rest of an escape sequence, on a slow connection
 BEGINS_SEQUENCE = re.compile("\x1b(?:\\[[0-9;<=>?]*[ -/]*|O)?\\Z")
 MOUSE_EVENT = re.compile('\x1b\\[(?:<\\d+;\\d+;\\d+[Mm]|\\d+;\\d+;\\d+M|M[ !"#@ABC`a]..)', re.DOTALL)  # SGR, urxvt, X10
 ENDING_SIGNALS = {"SIGHUP": "The terminal was closed.", "SIGTERM": "Terminated."}  # Windows has no SIGHUP
 
 
 def run(session: Session) -> None:
-    """Shows a session in the terminal until the user leaves, and saves its text, whatever ends it.
+    """Runs a session in the terminal until the user leaves, and always saves its text at the end.
 
     Args:
-        session: The session; its `message` says in the end whether the text was saved.
+        session: The session. Its final `message` tells whether the text was saved.
 
     Raises:
         Interrupted: The connection was lost, or the process was terminated.
@@ -84,7 +86,13 @@ def run(session: Session) -> None:
 
 
 def open_editor(session: Session) -> None:
-    """Opens the text in the user's own editor ($VISUAL or $EDITOR), and takes it over from there."""
+    """Opens the text in an external editor ($VISUAL or $EDITOR) and replaces it with the edited text.
+
+    If the editor cannot be started, `session.message` is set.
+
+    Args:
+        session: The session.
+    """
     text = session.draft.text
     try:
         edited = click.edit(text)
@@ -99,15 +107,21 @@ class Screen:
     """A session as a prompt_toolkit application."""
 
     def __init__(self, session: Session, input: Input | None = None, output: Output | None = None) -> None:
-        """`input` and `output` are those of the terminal, unless others are given."""
+        """Creates the application.
+
+        Args:
+            session: The session to show.
+            input: Input of prompt_toolkit. By default the terminal.
+            output: Output of prompt_toolkit. By default the terminal.
+        """
         self._session = session
-        self._keys: deque[tuple[Callable[[], None], bool]] = deque()  # what they do; whether it needs suggestions
-        self._literal = False  # the next key is text, even a digit
-        self._sequence = ""  # what has come of an escape sequence that prompt_toolkit does not know
-        self._scroll = 0  # lines between the end of the text and the last that shows
+        self._keys: deque[tuple[Callable[[], None], bool]] = deque()  # action of each key; whether it needs suggestions
+        self._literal = False  # whether to insert the next key as text, even a digit
+        self._sequence = ""  # beginning of an escape sequence unknown to prompt_toolkit
+        self._scroll = 0  # lines of text below the last visible one
         self._shown: list[Suggestion] = []
-        self._numbers: dict[int, int] = {}  # line -> the suggestion that shows there
-        self._text_lines = 0  # that show
+        self._numbers: dict[int, int] = {}  # line of the screen -> number of its suggestion
+        self._text_lines = 0  # number of visible lines of text
         self._computing: Request | None = None
         self._running = self._closed = False
         self._error: BaseException | None = None
@@ -126,13 +140,13 @@ class Screen:
         self._app.ttimeoutlen = UNFINISHED_SECONDS
 
     def run(self) -> str:
-        """Shows the session and does what keys and mouse say.
+        """Shows the session and handles keys and mouse until the user leaves.
 
         Returns:
-            How the user left, `LEAVE` or `EDIT`. A terminal that is gone counts as `LEAVE`.
+            `LEAVE`, or `EDIT` to open the external editor. `LEAVE` if the terminal is gone.
 
         Raises:
-            BaseException: What `interrupt` was called with, or what went wrong.
+            BaseException: The error given to `interrupt`, or the error that ended the session.
         """
         self._running = True
         try:
@@ -147,26 +161,37 @@ class Screen:
         return left
 
     def interrupt(self, error: BaseException) -> None:
-        """Leaves the screen with an error. May be called at any time by a signal handler."""
+        """Leaves the screen with an error. Signal handlers may call this at any time.
+
+        Args:
+            error: The error that `run` raises; raised here if the screen is not running.
+        """
         if self._closed:
             return
         if not self._running:
             raise error
         self._error = self._error or error
         if self._app.loop is not None:
-            with suppress(RuntimeError):  # the loop is closed: the screen has been left
+            with suppress(RuntimeError):  # the loop is closed because the user left
                 self._app.loop.call_soon_threadsafe(self._leave, LEAVE)
 
     def close(self) -> None:
-        """From now on interruptions change nothing."""
+        """Ignores all later calls of `interrupt`."""
         self._closed = True
 
     def scroll(self, lines: int) -> None:
-        """Shows earlier lines of the text, or later ones where `lines` is negative."""
+        """Scrolls the text up by `lines`, or down if `lines` is negative."""
         self._scroll = max(0, self._scroll + lines)
 
     def mouse(self, event: MouseEvent) -> object:
-        """Takes the suggestion that is clicked, and scrolls by the wheel. Other events are `NotImplemented`."""
+        """Handles a mouse event: a click takes a suggestion, the wheel scrolls.
+
+        Args:
+            event: The event.
+
+        Returns:
+            None if the event was handled, otherwise `NotImplemented`.
+        """
         if event.event_type == MouseEventType.SCROLL_UP:
             self.scroll(WHEEL_LINES)
         elif event.event_type == MouseEventType.SCROLL_DOWN:
@@ -205,7 +230,7 @@ class Screen:
         return bindings
 
     def _press(self, action: Callable[[], None], *, waits: bool = False) -> None:
-        """Does what a key says, after the keys before it; with `waits`, once there are suggestions."""
+        """Queues the action of a key; with `waits`, it runs only once suggestions are known."""
         self._literal = False
         self._keys.append((action, waits))
         self._work()
@@ -213,7 +238,7 @@ class Screen:
             self._session.cancel()
 
     def _work(self) -> None:
-        """Does what the keys say, up to one that waits for suggestions."""
+        """Runs queued actions, up to the first one that waits for suggestions."""
         session = self._session
         while self._keys and not self._app.is_done:
             action, waits = self._keys[0]
@@ -227,7 +252,7 @@ class Screen:
 
     def _type(self, event: KeyPressEvent) -> None:
         key = event.key_sequence[0].key
-        if isinstance(key, Keys):  # one that does nothing here
+        if isinstance(key, Keys):  # a key without an action
             return
         text = "\ufffd" if "\ud800" <= key <= "\udfff" else key  # a byte that is not UTF-8
         if text in "123456789" and not self._literal:
@@ -236,7 +261,7 @@ class Screen:
             self._press(partial(self._session.type, text))
 
     def _mouse_key(self, event: KeyPressEvent) -> object:
-        """Passes the mouse on to prompt_toolkit, but for what it takes for an event that is none."""
+        """Passes mouse events to prompt_toolkit, except for data that it would mistake for one."""
         (binding,) = load_mouse_bindings().get_bindings_for_keys((Keys.Vt100MouseEvent,))
         return binding.handler(event) if MOUSE_EVENT.fullmatch(event.data) else NotImplemented
 
@@ -248,7 +273,7 @@ class Screen:
         self._literal = True
 
     def _leave_after_keys(self, event: KeyPressEvent) -> None:
-        """Leaves once all keys before this have been done; pressed again, at once."""
+        """Leaves after all earlier keys have been handled; if pressed again, immediately."""
         if self._keys and event.is_repeat:
             self._leave(LEAVE)
         else:
@@ -259,9 +284,10 @@ class Screen:
             self._app.exit(result=how)
 
     def _begin_sequence(self) -> None:
-        """After Escape: Alt and another key, or an escape sequence that prompt_toolkit does not know, follow at once.
+        """Starts to collect the keys that follow Escape, and ignores them.
 
-        All of it does nothing, so that neither is taken for text or digits.
+        They belong to Alt with another key, or to an escape sequence unknown to prompt_toolkit, and would otherwise be
+        taken for text or digits.
         """
         self._sequence = sequence = "\x1b"
 
@@ -276,10 +302,10 @@ class Screen:
         if isinstance(event.key_sequence[0].key, Keys) or not BEGINS_SEQUENCE.match(self._sequence):
             self._sequence = ""
 
-    # === Suggestions, and what goes wrong ===
+    # === Suggestions and errors ===
 
     def _begin(self) -> None:
-        """When the loop runs, before the first frame."""
+        """Prepares the running event loop, before the first frame."""
         asyncio.get_running_loop().set_exception_handler(self._fail)
         self._computing = None
         if self._error is not None:
@@ -287,7 +313,7 @@ class Screen:
         self._work()
 
     def _suggest(self) -> None:
-        """After each frame, so that a key shows first: has the suggestions computed that the text needs now."""
+        """Starts computing missing suggestions; runs after each frame, so that typed keys appear first."""
         if self._computing is None and self._session.known() is None and not self._app.is_done:
             self._computing = self._session.start()
             self._app.create_background_task(self._compute(self._computing))
@@ -296,7 +322,7 @@ class Screen:
         try:
             with suppress(Cancelled):
                 await asyncio.to_thread(self._session.compute, request)
-        except asyncio.CancelledError:  # the screen is left: its loop waits for the thread
+        except asyncio.CancelledError:  # the user left; the loop waits for the thread, so stop it
             self._session.cancel()
             raise
         self._computing = None
@@ -304,7 +330,7 @@ class Screen:
         self._app.invalidate()
 
     def _fail(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Leaves the screen with what was raised in a key, a frame or a task."""
+        """Leaves the screen with the error raised by a key, a frame or a task."""
         error = context.get("exception")
         if error is None:
             loop.default_exception_handler(context)
@@ -315,20 +341,24 @@ class Screen:
     # === Frames ===
 
     def frame(self, width: int, height: int) -> tuple[list[StyleAndTextTuples], Point | None]:
-        """What the terminal shows: a title, the end of the text, suggestions, keys.
+        """Draws a frame: title, end of the text, suggestions and keys.
 
-        Where there is little room the keys give way, then suggestions; the end of the text always shows, unless
-        it is scrolled away.
+        If the frame is too small, the keys are left out first, then suggestions. The end of the text is always visible
+        unless the user scrolled up.
+
+        Args:
+            width: Width of the terminal in cells.
+            height: Height of the terminal in lines.
 
         Returns:
-            At most `height` lines of at most `width` cells, and where the cursor is, if it shows.
+            At most `height` lines of at most `width` cells, and the position of the cursor, or None if it is hidden.
         """
         session = self._session
         suggestions = self._suggestion_lines()
         message = [line for part in session.message.split("\n") for line in wrap(visible(part), width)]
         message = message if session.message else []
         keys = key_lines(width)
-        room = max(0, height - 2 - TEXT_LINES - len(message))  # for all but title, text, rule and message
+        room = max(0, height - 2 - TEXT_LINES - len(message))  # lines for suggestions and keys
         if len(suggestions) + len(keys) > room:
             keys = []
         suggestions = suggestions[:room]
@@ -343,14 +373,14 @@ class Screen:
             *styled("dim", keys),
         ]
         left_out = max(0, len(lines) - height)
-        first = len(text) + 2 - left_out  # suggestion
+        first = len(text) + 2 - left_out  # line of the first suggestion
         fresh = session.known() is not None
         self._numbers = {first + number: number + 1 for number in range(len(suggestions))} if fresh else {}
         cursor = Point(len(text[-1]) - 1, len(text) - left_out) if not self._scroll else None
         return [fit(line, width) for line in lines[left_out:]], cursor
 
     def _suggestion_lines(self) -> list[StyleAndTextTuples]:
-        """The suggestions, each with its number; without, and dim, those before, while the next are computed."""
+        """Returns the numbered suggestions; while new ones are computed, the previous ones, dim and without numbers."""
         known = self._session.known()
         if known is None:
             before = self._shown
@@ -375,9 +405,9 @@ class Screen:
         return below + "─" * (width - len(below))
 
     def _visible_text(self, width: int) -> list[str]:
-        """The lines of the text that show, the last of them with the cursor, unless it is scrolled."""
+        """Returns the visible lines of the text; the last one ends with the cursor unless the text is scrolled."""
         text, count = self._session.draft.text, self._text_lines + self._scroll
-        size = width * count  # characters that fill so many lines, unless some have no width
+        size = width * count  # enough characters for `count` lines, unless some have no width
         while True:
             end = text[-size:] + CURSOR
             lines = [line for paragraph in end.split("\n") for line in wrap(visible(paragraph), width)]
@@ -390,7 +420,7 @@ class Screen:
 
 
 class _Frame(UIControl):
-    """The whole screen as one control: it knows best what gives way to what."""
+    """The whole screen as one control, so that `Screen.frame` decides how the space is shared."""
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
@@ -400,7 +430,9 @@ class _Frame(UIControl):
 
     def create_content(self, width: int, height: int) -> UIContent:
         lines, cursor = self._screen.frame(width, height)
-        lines += [[] for _ in range(height - len(lines))]  # so that a click below hits none of them
+        lines += [
+            [] for _ in range(height - len(lines))
+        ]  # empty lines, so that a click below the text hits no suggestion
         return UIContent(lines.__getitem__, len(lines), cursor, show_cursor=cursor is not None)
 
     def mouse_handler(self, mouse_event: MouseEvent) -> Any:
@@ -408,15 +440,31 @@ class _Frame(UIControl):
 
 
 def styled(style: str, lines: list[str]) -> list[StyleAndTextTuples]:
-    """Lines of one style."""
+    """Gives all lines the same style.
+
+    Args:
+        style: A prompt_toolkit style.
+        lines: Lines of text.
+
+    Returns:
+        The lines as formatted text.
+    """
     return [[(style, line)] for line in lines]
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """Breaks a paragraph into lines of at most `width` cells: after spaces and around wide characters, if it can."""
+    """Breaks a paragraph into lines, preferably after spaces and around wide characters.
+
+    Args:
+        text: The paragraph, without newlines.
+        width: Maximum width of a line in cells.
+
+    Returns:
+        The lines; at least one.
+    """
     lines: list[str] = []
     start = cells = 0
-    cut = 0  # where the line may break, if that is after its start
+    cut = 0  # last possible break, if it lies after `start`
     for at, character in enumerate(text):
         size = get_cwidth(character)
         if size > 1:
@@ -436,7 +484,15 @@ def wrap(text: str, width: int) -> list[str]:
 
 
 def fit(line: StyleAndTextTuples, width: int) -> StyleAndTextTuples:
-    """Cuts a line to so many cells, with an ellipsis where something is missing."""
+    """Truncates a line, ending it with an ellipsis if it is too long.
+
+    Args:
+        line: The line as formatted text.
+        width: Maximum width in cells.
+
+    Returns:
+        The line, at most `width` cells wide.
+    """
     if sum(get_cwidth(text) for _, text, *_ in line) <= width:
         return line
     fitted: StyleAndTextTuples = []
@@ -453,19 +509,19 @@ def fit(line: StyleAndTextTuples, width: int) -> StyleAndTextTuples:
 
 
 def key_lines(width: int) -> list[str]:
-    """The keys and what they do, in lines that break between two of them."""
+    """Returns the help lines of the keys, at most `width` cells wide, without breaks inside an item."""
     items = "   ".join(f"{key} {does}".replace(" ", "\xa0") for key, does, _ in KEYS)
     return [line.replace("\xa0", " ") for line in textwrap.wrap(items, width, break_on_hyphens=False)]
 
 
 def visible(text: str) -> str:
-    """The text with visible signs for everything that would move the cursor."""
+    """Replaces newlines, tabs and other control characters, which would move the cursor, with visible signs."""
     return "".join(c if c.isprintable() else {"\n": "⏎", "\t": "    "}.get(c, "·") for c in text)
 
 
 @contextmanager
 def _signals(screen: Screen) -> Iterator[None]:
-    """Within, a lost connection or SIGTERM interrupts the screen, so that the text is saved on the way out."""
+    """Makes SIGHUP and SIGTERM interrupt the screen within the block, so that the text is saved."""
 
     def interrupt(number: int, _: FrameType | None) -> None:
         screen.interrupt(Interrupted(ENDING_SIGNALS[signal.Signals(number).name], number))

@@ -1,4 +1,4 @@
-"""Writing together with a model: the text, its history and its suggestions, without a terminal."""
+"""An editing session: a text with its history and suggestions, independent of the terminal."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from textgen.generation.stepping import StepModel
 from textgen.generation.suggestions import Suggester, Suggestion
 from textgen.storage import check_writable, write_file
 
-HIGHEST = 2.0  # temperature
+HIGHEST = 2.0  # highest temperature
 NEWLINE = re.compile("\r\n?|\n")
 
 
 class Draft:
-    """A text and its history: each change can be undone and redone.
+    """A text with a history for undo and redo.
+
+    Args:
+        text: The text at the beginning.
 
     Attributes:
         text: The text.
@@ -41,24 +44,24 @@ class Draft:
         self._typing = False
 
     def type(self, character: str) -> None:
-        """Appends a character; the characters of a word are one change."""
+        """Appends a character. The characters of a word are undone together."""
         if not self._typing or character.isspace():
             self._step()
         self.text += character
         self._typing = True
 
     def replace(self, text: str) -> None:
-        """Replaces the text: one change."""
+        """Replaces the text as a single change."""
         if text != self.text:
             self._step()
             self.text = text
 
     def undo(self) -> bool:
-        """Undoes the last change. Returns False if there is none."""
+        """Undoes the last change and returns True, or returns False if there is none."""
         return self._travel(self._past, self._future)
 
     def redo(self) -> bool:
-        """Redoes the last change that was undone. Returns False if there is none."""
+        """Redoes the last undone change and returns True, or returns False if there is none."""
         return self._travel(self._future, self._past)
 
     def _step(self) -> None:
@@ -76,7 +79,11 @@ class Draft:
 
 
 class TextFile:
-    """A UTF-8 text file, whose byte order mark and line endings are preserved."""
+    """A UTF-8 text file that keeps its byte order mark and line endings.
+
+    Args:
+        path: The file, which may not exist yet.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -84,7 +91,10 @@ class TextFile:
         self._newline = "\n"
 
     def read(self) -> str:
-        """Reads the text, its lines ended by \\n; empty if the file does not exist yet.
+        """Reads the text and converts its line endings to \\n.
+
+        Returns:
+            The text; empty if the file does not exist yet.
 
         Raises:
             TextgenError: The file cannot be read, or could not be written later.
@@ -98,12 +108,15 @@ class TextFile:
             raise TextgenError(
                 f"Cannot read {self._path}: {error}. Name a UTF-8 text, or a file that is not there yet."
             ) from None
-        endings = Counter(NEWLINE.findall(text))  # if they differ, the most common is used for all
+        endings = Counter(NEWLINE.findall(text))  # in a mixed file the most common ending is used
         self._newline = endings.most_common(1)[0][0] if endings else "\n"
         return NEWLINE.sub("\n", text)
 
     def write(self, text: str) -> None:
-        """Writes a text with the byte order mark and line endings that the file had.
+        """Writes a text with the byte order mark and line endings of the file that was read.
+
+        Args:
+            text: The text, with lines ended by \\n.
 
         Raises:
             TextgenError: The file cannot be written.
@@ -112,11 +125,11 @@ class TextFile:
 
 
 class Cancelled(Exception):
-    """The suggestions being computed are no longer wanted."""
+    """Raised to stop the computation of suggestions that are no longer needed."""
 
 
 class CancellableModel:
-    """A model whose user, in another thread, can be stopped between two steps."""
+    """Wraps a model so that another thread can stop a computation between two steps."""
 
     def __init__(self, model: StepModel, cancelled: threading.Event) -> None:
         """Wraps a model.
@@ -133,12 +146,34 @@ class CancellableModel:
         return self._model.initial_state(batch_size)
 
     def read(self, inputs: np.ndarray, state: Any) -> Any:
-        """Reads tokens int32 [B, T] after a state and returns the state after them."""
+        """Reads tokens.
+
+        Args:
+            inputs: Token ids, int32 [B, T].
+            state: State before the tokens.
+
+        Returns:
+            The state after the tokens.
+
+        Raises:
+            Cancelled: The event is set.
+        """
         self._check()
         return self._model.read(inputs, state)
 
     def step(self, ids: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-        """Reads ids int32 [B] and returns the logits [B, V] of the next tokens and the state after."""
+        """Reads one token of each text.
+
+        Args:
+            ids: Token ids, int32 [B].
+            state: State before the tokens.
+
+        Returns:
+            The logits of the next tokens [B, V] and the state after the tokens.
+
+        Raises:
+            Cancelled: The event is set.
+        """
         self._check()
         return self._model.step(ids, state)
 
@@ -148,7 +183,14 @@ class CancellableModel:
 
 
 class Request(NamedTuple):
-    """Everything that suggestions depend on."""
+    """The values that determine suggestions.
+
+    Attributes:
+        text: The text to continue.
+        temperature: Sampling temperature.
+        page: Page of the suggestions, from 0.
+        seed: Seed of the samples.
+    """
 
     text: str
     temperature: float
@@ -157,16 +199,16 @@ class Request(NamedTuple):
 
 
 class Session:
-    """A draft in a file, with suggestions.
+    """A draft of a file, with suggestions for its continuation.
 
-    One thread calls all methods, except `compute`, which may run in another.
+    Call all methods from one thread, except `compute`, which may run in another.
 
     Attributes:
         draft: The text and its history.
-        path: Its file.
+        path: File of the text.
         temperature: Sampling temperature of the suggestions.
-        page: Page of the suggestions; 0 has the likeliest.
-        message: What the last action reports to the user, if anything.
+        page: Page of the suggestions; page 0 has the likeliest ones.
+        message: Message of the last action for the user; empty if there is none.
     """
 
     def __init__(
@@ -178,7 +220,7 @@ class Session:
         temperature: float,
         cancelled: threading.Event | None = None,
     ) -> None:
-        """Opens the text in `path`, if there is one.
+        """Opens a file, or starts with an empty text if it does not exist.
 
         Args:
             suggester: Computes the suggestions.
@@ -197,10 +239,10 @@ class Session:
         self.page = 0
         self.message = ""
         self._suggester = suggester
-        self._length = length  # of a suggestion, tokens
+        self._length = length  # maximum tokens per suggestion
         self._seed = 0
         self._saved = self.draft.text
-        self._known: tuple[Request | None, list[Suggestion]] = None, []  # suggestions, and what they depend on
+        self._known: tuple[Request | None, list[Suggestion]] = None, []  # newest suggestions and their request
         self._cancelled = cancelled or threading.Event()
 
     @property
@@ -210,26 +252,32 @@ class Session:
 
     @property
     def request(self) -> Request:
-        """The request for suggestions for the present text."""
+        """Request for suggestions for the current text."""
         return Request(self.draft.text, self.temperature, self.page, self._seed)
 
     def known(self) -> list[Suggestion] | None:
-        """Returns the suggestions for the present text; None if they have not been computed."""
+        """Returns the suggestions for the current text; None if they have not been computed."""
         request, found = self._known
         return found if request == self.request else None
 
     def suggestions(self) -> list[Suggestion]:
-        """Returns the suggestions for the present text, computing them if necessary."""
+        """Returns the suggestions for the current text, computing them if necessary."""
         known = self.known()
         return self.compute(self.start()) if known is None else known
 
     def start(self) -> Request:
-        """Returns the request to compute next, and withdraws a `cancel`."""
+        """Resets `cancel` and returns the request to compute next."""
         self._cancelled.clear()
         return self.request
 
     def compute(self, request: Request) -> list[Suggestion]:
-        """Computes suggestions, in any thread, but one request at a time.
+        """Computes suggestions. Any thread may call this, for one request at a time.
+
+        Args:
+            request: The request, from `start`.
+
+        Returns:
+            The suggestions.
 
         Raises:
             Cancelled: `cancel` was called.
@@ -240,7 +288,7 @@ class Session:
         return found
 
     def cancel(self) -> None:
-        """Stops a `compute` in another thread at its next step."""
+        """Stops `compute` in another thread at its next step."""
         self._cancelled.set()
 
     def type(self, character: str) -> None:
@@ -254,15 +302,15 @@ class Session:
         self._begin()
 
     def paste(self, text: str) -> None:
-        """Appends a text with lines ended by \\n, without control characters."""
+        """Appends a text, with line endings converted to \\n and control characters removed."""
         text = NEWLINE.sub("\n", text)
         self.replace(self.draft.text + "".join(c for c in text if c.isprintable() or c in "\n\t"))
 
     def take(self, number: int) -> None:
-        """Appends a suggestion.
+        """Appends a suggestion to the text.
 
         Args:
-            number: Its number, from 1.
+            number: Number of the suggestion, from 1.
         """
         suggestions = self.suggestions()
         if number <= len(suggestions):
@@ -290,25 +338,25 @@ class Session:
         self._begin()
 
     def redo(self) -> None:
-        """Redoes the last change that was undone."""
+        """Redoes the last undone change."""
         if not self.draft.redo():
             self.message = "There is nothing to redo."
         self._begin()
 
     def redraw(self) -> None:
-        """Draws the suggestions again, with the same first tokens."""
+        """Requests new samples of the suggestions, with the same first tokens."""
         self._seed += 1
 
     def turn(self, pages: int) -> None:
-        """Turns the pages of the suggestions; later pages begin with less likely tokens."""
+        """Moves `pages` forward or, if negative, back; later pages begin with less likely tokens."""
         self.page = max(0, self.page + pages)
 
     def warm(self, step: float) -> None:
-        """Changes the temperature by `step`."""
+        """Adds `step` to the temperature and limits it to [0, `HIGHEST`]."""
         self.temperature = min(HIGHEST, max(0.0, round(self.temperature + step, 1)))
 
     def save(self) -> None:
-        """Writes the text to the file if it has changed."""
+        """Writes the text to the file if it has changed, and sets `message` to the result."""
         if self.unsaved:
             try:
                 self._file.write(self.draft.text)
@@ -319,5 +367,5 @@ class Session:
         self.message = f"Saved in {self.path}." if self.path.exists() else "Nothing was written."
 
     def _begin(self) -> None:
-        """Shows the likeliest suggestions first again, after a change of the text."""
+        """Returns to the first page of suggestions after a change of the text."""
         self.page = self._seed = 0

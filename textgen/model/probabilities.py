@@ -1,4 +1,4 @@
-"""Logits to log probabilities, in NumPy."""
+"""Converting logits to log probabilities, in NumPy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from textgen.errors import SavedModelError
 
-LARGEST = 1e28  # logits beyond this leave float32 when a low temperature divides them
+LARGEST = 1e28  # larger logits overflow float32 when divided by a low temperature
 NOT_FINITE = (
     "The model's predictions are not finite numbers, so nothing can be drawn: its weights or its state are damaged, or "
     "it diverged when it was adapted. Lower the learning rate of the adaptation, or take the model from a backup."
@@ -14,13 +14,20 @@ NOT_FINITE = (
 
 
 def require_finite(logits: np.ndarray) -> None:
-    """Raises `SavedModelError` if the highest of the logits [..., V] is not finite or too large."""
+    """Checks that the largest logit at each position is finite and not too large.
+
+    Args:
+        logits: Logits, [..., V].
+
+    Raises:
+        SavedModelError: A maximum over the vocabulary is not finite, or exceeds `LARGEST` in absolute value.
+    """
     if not (np.abs(np.max(logits, axis=-1)) <= LARGEST).all():
         raise SavedModelError(NOT_FINITE)
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Log probabilities of logits.
+    """Computes log probabilities from logits.
 
     Args:
         logits: Logits, [..., V].

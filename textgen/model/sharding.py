@@ -1,4 +1,4 @@
-"""Divides the rows of a batch among processor cores."""
+"""Splitting the rows of a batch across processor cores."""
 
 from __future__ import annotations
 
@@ -9,9 +9,17 @@ from textgen.runtime import runs_side_by_side
 
 
 def shard_rows(batch_size: int, cores: int | None = None) -> list[slice]:
-    """The rows of a batch that each of the `cores` (by default all) works on: on a GPU all of them.
+    """Splits the rows of a batch into equal shards, one per core.
 
-    All of them, too, where two shards at once would not be safe: XLA was used before `load_tensorflow`.
+    Returns a single shard on a GPU, or if running two shards at once is not safe because XLA was used before
+    `load_tensorflow`. The number of shards is the largest divisor of `batch_size` that does not exceed `cores`.
+
+    Args:
+        batch_size: Rows of the batch (B).
+        cores: Maximum number of shards. By default the number of processor cores.
+
+    Returns:
+        The rows of each shard.
     """
     import tensorflow as tf
 
@@ -23,7 +31,14 @@ def shard_rows(batch_size: int, cores: int | None = None) -> list[slice]:
 
 
 def join_states(states: list[Any]) -> Any:
-    """The state of a whole batch from those of its shards."""
+    """Concatenates the states of the shards of a batch.
+
+    Args:
+        states: State of each shard: nested structures of arrays [rows, ...].
+
+    Returns:
+        The state of the whole batch, with arrays [B, ...].
+    """
     import tensorflow as tf
 
     return tf.nest.map_structure(lambda *arrays: tf.concat(arrays, 0), *states)

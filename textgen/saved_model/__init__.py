@@ -1,1 +1,1 @@
-"""A folder that holds a trained model: its files, checks, registry and model card."""
+"""Saved models: the files of a model folder, their checks, the registry and the model card."""

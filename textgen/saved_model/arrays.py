@@ -1,4 +1,4 @@
-"""Arrays in safetensors files, checked before they are read."""
+"""Reading and writing arrays in safetensors files, with checks before anything is loaded."""
 
 from __future__ import annotations
 
@@ -17,11 +17,23 @@ LIBRARY_ERRORS = (
     KeyError,
     TypeError,
     ValueError,
-)  # of an odd safetensors file
+)  # raised by safetensors for a malformed file
 
 
 def read_arrays(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """The float32 arrays of a safetensors file, once names, shapes and types are those expected and all are finite."""
+    """Reads float32 arrays from a safetensors file and checks them.
+
+    Args:
+        path: The safetensors file.
+        shapes: Expected shape of each array, by name.
+
+    Returns:
+        The arrays by name, float32.
+
+    Raises:
+        SavedModelError: The file is damaged, its names, shapes or types differ from the expected ones, or a value is
+            not finite.
+    """
     try:
         with safe_open(path, framework="numpy") as file:
             found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
@@ -44,5 +56,14 @@ def read_arrays(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.
 
 
 def in_c_order(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The same arrays laid out row by row: safetensors writes the memory of others as it is, scrambled."""
+    """Returns the arrays in C order (row-major).
+
+    safetensors writes the memory of an array as it is, so arrays of another order would be saved scrambled.
+
+    Args:
+        arrays: Arrays by name.
+
+    Returns:
+        The same arrays by name, contiguous in C order; copies only where needed.
+    """
     return {name: np.asarray(array, order="C") for name, array in arrays.items()}

@@ -1,4 +1,4 @@
-"""Names of the files in a saved model, and the version of its format."""
+"""File names and format version of a saved model, and checked reading of its JSON files."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from textgen.tokenizer.config import TokenizerConfig
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS, NGRAMS = "config.json", "model.safetensors", "ngrams.safetensors"
 TRAINING, CARD, LOGS, CHECKPOINTS = "training.json", "README.md", "logs", "checkpoints"
-RUN = (MANIFEST, TRAINING)  # a folder with one of them is ours: an imported model has no training, a young run no model
-JSON_BYTES = 1 << 25  # of a file of JSON at most: the paths of 300,000 files
+RUN = (
+    MANIFEST,
+    TRAINING,
+)  # either one marks a run: an imported model lacks training.json, a new run lacks the manifest
+JSON_BYTES = 1 << 25  # largest JSON file in bytes; enough for the paths of 300,000 files
 
-RECORD = {  # training.json, as far as commands that train nothing read it; `textgen.training.run` reads more
+RECORD = {  # fields of training.json that commands other than train read; `textgen.training.run` reads more
     "corpus": {"paths": [str], "characters": int, "documents": int},
     "model": {"vocab_size": int, "embedding_dim": int, "hidden_units": int, "num_layers": int},
     "tokenizer": {"tokenizer": str},
@@ -37,7 +40,17 @@ CONFIG_FILE = {"model": dict, "tokenizer": dict, "corpus": dict}
 
 
 def read_training(folder: Path) -> dict[str, Any]:
-    """training.json, once it has the structure that it was written with. Raises `SavedModelError`."""
+    """Reads training.json and checks its structure.
+
+    Args:
+        folder: Folder of the model.
+
+    Returns:
+        The content of training.json.
+
+    Raises:
+        SavedModelError: The file cannot be read or has another structure.
+    """
     record = read_json(folder / TRAINING)
     try:
         check(record, RECORD)
@@ -50,7 +63,17 @@ def read_training(folder: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file of a saved model. Raises `SavedModelError`."""
+    """Reads a JSON object from a file of a saved model.
+
+    Args:
+        path: The JSON file.
+
+    Returns:
+        The JSON object.
+
+    Raises:
+        SavedModelError: The file cannot be read, or does not hold a JSON object.
+    """
     try:
         value = json.loads(read_bytes(path, JSON_BYTES))
     except (ValueError, RecursionError) as error:
@@ -61,7 +84,18 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """A whole file of a saved model. Raises `SavedModelError`."""
+    """Reads a whole file of a saved model.
+
+    Args:
+        path: The file.
+        limit: Largest accepted size in bytes.
+
+    Returns:
+        The content of the file.
+
+    Raises:
+        SavedModelError: The file cannot be read or is too large.
+    """
     try:
         return read_file(path, limit)
     except OSError as error:
@@ -69,7 +103,15 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
 
 def check_config(path: Path, config: dict[str, Any]) -> None:
-    """Raises `SavedModelError` for a config.json of another version, or of another structure."""
+    """Checks the format version and the structure of config.json.
+
+    Args:
+        path: Folder of the model, for error messages.
+        config: Content of config.json.
+
+    Raises:
+        SavedModelError: The version or the structure differs from this program's.
+    """
     version = config.get("format_version")
     if version != FORMAT_VERSION or isinstance(version, bool):
         newer = isinstance(version, int) and version > FORMAT_VERSION
@@ -84,7 +126,18 @@ def check_config(path: Path, config: dict[str, Any]) -> None:
 
 
 def manifest_entry(path: Path, name: str) -> dict[str, Any]:
-    """Size and checksum of a file by the manifest of its folder. Raises `SavedModelError` if it is not named there."""
+    """Returns the size and checksum that the manifest of a folder records for a file.
+
+    Args:
+        path: Folder of the model.
+        name: Name of the file.
+
+    Returns:
+        The manifest entry of the file.
+
+    Raises:
+        SavedModelError: The manifest does not name the file.
+    """
     files = read_manifest(path)["files"]
     if name not in files:
         raise SavedModelError(f"{path / MANIFEST} does not name {name}. Copy the whole folder again.")
@@ -92,5 +145,16 @@ def manifest_entry(path: Path, name: str) -> dict[str, Any]:
 
 
 def read_verified_json(path: Path, name: str) -> dict[str, Any]:
-    """The JSON object in a file, after its checksum was checked. Raises `SavedModelError`."""
+    """Reads a JSON object from a file after verifying its checksum.
+
+    Args:
+        path: Folder of the model.
+        name: Name of the file.
+
+    Returns:
+        The JSON object.
+
+    Raises:
+        SavedModelError: The file is missing or damaged.
+    """
     return read_json(verified(path, name, manifest_entry(path, name)))

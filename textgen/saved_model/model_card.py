@@ -1,4 +1,4 @@
-"""What a saved model is and how to write with it, for people."""
+"""The model card: a README.md that describes a saved model and the command that samples from it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,15 @@ from textgen.wording import counted, shell_word, visible
 
 
 def model_card(name: str, record: Mapping[str, Any]) -> str:
-    """The README.md of a saved model, made from its training.json.
+    """Builds the README.md of a saved model.
 
-    Of `ModelFolder.record`, which may know of no training, what is there.
+    Args:
+        name: Name of the model.
+        record: Content of training.json, or `ModelFolder.record`. Sections that are missing, as in an imported model,
+            are left out of the card.
+
+    Returns:
+        The card as Markdown.
     """
     model, labels = record["model"], record.get("labels", [])
     facts = {
@@ -47,10 +53,16 @@ now and then a passage that stands in the corpus word for word. The rights in th
 
 
 def sample_command(name: str, model: Mapping[str, Any], labels: Sequence[str], prompt: str = "") -> str:
-    """The command that writes with a model.
+    """Builds a `textgen sample` command for a model.
 
-    `name` is what the shell calls it, `model` its `ModelConfig`. One that reads backward cannot take the `prompt`: it
-    needs an ending.
+    Args:
+        name: Name of the model, quoted for the shell.
+        model: Its `ModelConfig` as a dictionary.
+        labels: Labels of the model; the command uses the first one.
+        prompt: Prompt option to append. A backward model gets `--suffix` instead, since it needs an ending.
+
+    Returns:
+        The command line.
     """
     label = f" --label {shlex.quote(labels[0])}" if labels else ""
     return f"textgen sample {name}{label}" + (' --suffix "..."' if model.get("direction") == "backward" else prompt)

@@ -1,8 +1,8 @@
-"""Whether a file was written here: by this user, with this cache folder.
+"""Signatures that show whether this user wrote a value, with this cache folder.
 
-Paths in the folder of a model are read when its training is resumed. A folder that somebody sends could name any file
-of ours there. So such paths carry a signature, made with a key that never leaves the user's cache folder. Without the
-key, or where it is another one, nothing is lost: the user is asked for the paths again.
+A resumed training reads the paths that are recorded in the folder of the model. A model folder received from somebody
+else could name any file of the user, so recorded paths are signed (HMAC-SHA256) with a key that never leaves the user's
+cache folder. If the key is missing or differs, the user is asked to name the paths again; nothing is lost.
 """
 
 from __future__ import annotations
@@ -24,13 +24,28 @@ KEY_BYTES = 32
 
 
 def sign(value: Any) -> str:
-    """What `is_signed` knows a value by; the empty text where no key can be kept."""
+    """Signs a value with the key of this user, creating the key if necessary.
+
+    Args:
+        value: Any value that can be written as JSON.
+
+    Returns:
+        The signature in hexadecimal digits; an empty string if no key can be stored.
+    """
     key = _key() or _new_key()
     return _signature(key, value) if key else ""
 
 
 def is_signed(value: Any, signature: object) -> bool:
-    """Whether `sign` gave this signature for this value here."""
+    """Checks whether `sign` returned this signature for this value, with the same key.
+
+    Args:
+        value: The value that was signed.
+        signature: The signature to check; anything but a string is rejected.
+
+    Returns:
+        True if the signature is valid.
+    """
     key = _key()
     return (
         bool(key)
@@ -45,7 +60,7 @@ def _signature(key: bytes, value: Any) -> str:
 
 
 def _key() -> bytes:
-    """The key of this user; empty where there is none that only he can have written."""
+    """Returns the key of this user; empty if it is missing or if other users could have written it."""
     with suppress(OSError, TextgenError), open_file(cache_folder() / KEY_FILE) as file:
         about = os.fstat(file.fileno())
         is_private = not hasattr(os, "getuid") or (about.st_uid == os.getuid() and not about.st_mode & 0o077)
@@ -56,7 +71,7 @@ def _key() -> bytes:
 
 
 def _new_key() -> bytes:
-    """Makes the key, unless another process is faster; empty where it cannot be kept."""
+    """Creates the key, or returns the key that another process created first; empty if it cannot be stored."""
     with suppress(OSError, TextgenError):
         folder = cache_folder()
         temporary = folder / f"{TEMPORARY}{secrets.token_hex(8)}"
@@ -72,11 +87,11 @@ def _new_key() -> bytes:
 
 
 def _put(source: Path, target: Path) -> None:
-    """Gives the file its name, unless a file has it."""
+    """Renames `source` to `target`, unless `target` already holds a valid key."""
     try:
         os.link(source, target)
     except FileExistsError:
-        if not _key():  # what is there cannot be one
+        if not _key():  # the existing file is not a valid key
             os.replace(source, target)
-    except OSError:  # a file system that knows no links
+    except OSError:  # the file system does not support links
         os.replace(source, target)

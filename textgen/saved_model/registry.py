@@ -1,4 +1,4 @@
-"""Models by name: found, listed, removed."""
+"""Finding, listing, creating and removing models by name."""
 
 from __future__ import annotations
 
@@ -27,41 +27,81 @@ from textgen.storage import (
 )
 from textgen.tokenizer.tokenizer import MODEL_FILE
 
-OURS = (CONFIG, MODEL_FILE, WEIGHTS, NGRAMS, MANIFEST, TRAINING, CARD, LOGS, CHECKPOINTS)  # all that is in a folder
-REMOVED = f"{TEMPORARY}removed-"  # begins the name of a model that is being deleted
-NAME_BYTES = 200  # of a model's name at most: file systems take 255, temporary names are longer
+OURS = (
+    CONFIG,
+    MODEL_FILE,
+    WEIGHTS,
+    NGRAMS,
+    MANIFEST,
+    TRAINING,
+    CARD,
+    LOGS,
+    CHECKPOINTS,
+)  # everything textgen writes to a model folder
+REMOVED = f"{TEMPORARY}removed-"  # prefix of the name of a model that is being deleted
+NAME_BYTES = 200  # longest name; file systems allow 255 bytes, and temporary names add some
 
 
 def models_folder(folder: str | Path | None = None) -> Path:
-    """Where models are kept: `folder`, else $TEXTGEN_MODELS, else saved_models in the current folder."""
+    """Returns the folder that holds the models.
+
+    Args:
+        folder: The folder to use. By default $TEXTGEN_MODELS, or else saved_models in the current folder.
+    """
     return Path(folder or os.environ.get("TEXTGEN_MODELS") or "saved_models")
 
 
 def name_from(path: str | Path) -> str:
-    """A name for a model, made from the path of its corpus."""
+    """Makes a model name from the path of its corpus; "-" gives "stdin"."""
     called = "stdin" if str(path) == "-" else Path(os.path.abspath(path)).name.lstrip(".").split(".")[0]
     stem = re.sub(r"[^\w-]+", "-", called).encode()[: NAME_BYTES // 2].decode(errors="ignore")
     return stem.strip("-") or "model"
 
 
 def free_name(folder: Path, path: str | Path) -> str:
-    """A name for a model in `folder`, made from the path of its corpus, with a number where it is taken."""
+    """Makes an unused model name from the path of its corpus, with a number appended if the name is taken.
+
+    Args:
+        folder: Folder of models.
+        path: Path of the corpus.
+
+    Returns:
+        A name that no entry of the folder has.
+    """
     stem = name_from(path)
     taken = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
     return next(name for n in range(1, len(taken) + 3) if (name := stem if n == 1 else f"{stem}-{n}") not in taken)
 
 
 def check_name(name: str) -> str:
-    """`name`, if a model can have it: one part of a path. Raises `SavedModelError` that says why not."""
+    """Checks that a name is valid for a model: a single path component.
+
+    Args:
+        name: The name to check.
+
+    Returns:
+        The name.
+
+    Raises:
+        SavedModelError: The name is not valid; the message gives the reason.
+    """
     if problem := _problem_of_name(name):
         raise SavedModelError(f"A model cannot be called {name!r}: {problem}. Choose a name such as novel or poems-2.")
     return name
 
 
 def find_model(name: str | None = None, folder: str | Path | None = None) -> Path:
-    """The folder of a model: a path, a name in the models folder, or the newest one there when None.
+    """Finds the folder of a model.
 
-    Raises `SavedModelError`, saying which models there are.
+    Args:
+        name: Name of a model in the models folder, or a path. By default the model that was saved last.
+        folder: The models folder; see `models_folder`.
+
+    Returns:
+        The folder of the model.
+
+    Raises:
+        SavedModelError: There is no such model; the message lists the existing ones.
     """
     models = list_models(folder)
     if name is None:
@@ -82,24 +122,43 @@ def find_model(name: str | None = None, folder: str | Path | None = None) -> Pat
 
 
 def find_run(name: str, folder: str | Path | None = None) -> Path:
-    """Like `find_model`, but a training that has saved no model yet will do."""
+    """Finds the folder of a model or of a training that has not saved a model yet.
+
+    Args:
+        name: Name in the models folder, or a path.
+        folder: The models folder; see `models_folder`.
+
+    Returns:
+        The folder of the model or training.
+
+    Raises:
+        SavedModelError: There is neither.
+    """
     for path in filter(_is_run, _places(name, folder)):
         return path
-    return find_model(name, folder)  # says which there are
+    return find_model(name, folder)  # raises an error that lists the models
 
 
 def list_models(folder: str | Path | None = None) -> list[Path]:
-    """The folders of all models, by name."""
+    """Lists the folders of all models, sorted by name."""
     return [path for path in _folders(folder) if has_file(path, MANIFEST)]
 
 
 def list_runs(folder: str | Path | None = None) -> list[Path]:
-    """The folders of all models, and of trainings that have saved none yet, by name."""
+    """Lists the folders of all models and of trainings without a model yet, sorted by name."""
     return [path for path in _folders(folder) if _is_run(path)]
 
 
 def state_of(path: Path, training: Mapping[str, Any]) -> str:
-    """What became of a training, in a word: running, interrupted, finished, failed; unknown without a record."""
+    """Returns the state of a training.
+
+    Args:
+        path: Folder of the model.
+        training: Content of training.json.
+
+    Returns:
+        "running", "interrupted", "finished", "failed", or "unknown" if no state is recorded.
+    """
     state = str(training.get("state", "unknown")).split(":")[0]
     runs = is_locked(path)
     if runs:
@@ -109,10 +168,20 @@ def state_of(path: Path, training: Mapping[str, Any]) -> str:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Makes the folder of a new model and holds it alone. It may have been begun by a run that saved nothing.
+    """Creates the folder of a new model and locks it within the block.
 
-    Raises `TrainingError` where a model is already, or something that is not textgen's. A folder in which the block
-    leaves nothing goes again.
+    The folder may exist if an earlier run saved nothing in it. If the block raises and the folder is empty, the folder
+    is removed.
+
+    Args:
+        folder: Folder of the new model.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        SavedModelError: The name of the folder is not valid for a model.
+        TrainingError: The folder already holds a model, or files that textgen did not write.
     """
     check_name(folder.name)
     with writing(folder):
@@ -130,15 +199,22 @@ def claimed(folder: Path) -> Iterator[None]:
             yield
         except BaseException:
             with suppress(OSError):
-                folder.rmdir()  # if nothing is in it yet
+                folder.rmdir()  # fails unless the folder is empty
             raise
 
 
 def refuse_strange(folder: Path) -> None:
-    """Raises `TrainingError` where a folder holds what textgen did not write there."""
+    """Checks that a folder holds only files that textgen wrote.
+
+    Args:
+        folder: Folder of a new model.
+
+    Raises:
+        TrainingError: The folder holds other files.
+    """
     names = _names_in(folder)
     strange = [name for name in names if not _is_ours(name)]
-    if not _was_made_here(names):  # but by another program, or a person, with files of such names
+    if not _was_made_here(names):  # files with our names may come from another program or a person
         strange += [name for name in (CARD, TRAINING, MANIFEST, LOGS, CHECKPOINTS) if name in names]
     if strange:
         raise TrainingError(
@@ -148,14 +224,20 @@ def refuse_strange(folder: Path) -> None:
 
 
 def has_steps(folder: Path) -> bool:
-    """Whether a run has left checkpoints in the folder, whatever is in them."""
+    """Checks whether a run left checkpoints in the folder; their content is not checked."""
     return any(name.startswith("step-") for name in _names_in(folder / CHECKPOINTS))
 
 
 def remove_model(path: Path) -> None:
-    """Deletes a model, or a training that has saved none, and nothing else.
+    """Deletes a model, or a training without a model.
 
-    It goes to another name first, in one step: what a crash leaves is not taken for a model.
+    The folder is renamed first, in one atomic step, so that a partly deleted folder is never taken for a model.
+
+    Args:
+        path: Folder of the model.
+
+    Raises:
+        SavedModelError: The folder is a link, holds other files, or cannot be deleted.
     """
     try:
         is_link = stat.S_ISLNK(path.lstat().st_mode)
@@ -185,7 +267,7 @@ def remove_model(path: Path) -> None:
 
 
 def _problem_of_name(name: str) -> str:
-    """Why a model cannot be called so; empty where it can."""
+    """Returns the reason why a name is not valid for a model; empty if it is valid."""
     if not name:
         return "the name is empty"
     if "/" in name or "\\" in name or name in (".", ".."):
@@ -198,13 +280,13 @@ def _problem_of_name(name: str) -> str:
 
 
 def _places(name: str, folder: str | Path | None) -> list[Path]:
-    """Where a model may be that the user calls `name`: in the models folder, or at a path."""
+    """Returns the folders that `name` may refer to: in the models folder, and as a path."""
     inside = [] if _problem_of_name(name) else [models_folder(folder) / name]
     return [*inside, Path(name)]
 
 
 def _folders(folder: str | Path | None) -> list[Path]:
-    """The folders in the models folder that can be those of models, by name."""
+    """Lists the folders in the models folder that have a valid model name, sorted by name."""
     folder = models_folder(folder)
     try:
         with os.scandir(folder) as entries:
@@ -217,10 +299,17 @@ def _folders(folder: str | Path | None) -> list[Path]:
 
 
 def has_file(folder: Path, name: str) -> bool:
-    """Whether there is such a file, or a link, which whoever reads it will complain of."""
+    """Checks whether a folder has a file of this name.
+
+    A link counts as a file: reading it later raises an error that names it.
+
+    Args:
+        folder: The folder.
+        name: Name of the file.
+    """
     try:
         mode = (folder / name).lstat().st_mode
-    except (OSError, ValueError):  # it is not there, or cannot be
+    except (OSError, ValueError):  # missing, or not a valid path
         return False
     return stat.S_ISREG(mode) or stat.S_ISLNK(mode)
 
@@ -230,10 +319,10 @@ def _is_run(path: Path) -> bool:
 
 
 def _changed(path: Path) -> float:
-    """When a model was saved last."""
+    """Returns when a model was last saved, in seconds since the epoch; 0 if it is gone."""
     try:
         return (path / MANIFEST).lstat().st_mtime
-    except OSError:  # it is gone meanwhile
+    except OSError:  # removed by another process
         return 0.0
 
 
@@ -244,19 +333,19 @@ def _names_in(folder: Path) -> list[str]:
 
 
 def _is_ours(name: str) -> bool:
-    """Whether textgen puts something of that name into the folder of a model, for good or for a while."""
+    """Checks whether textgen uses this name in model folders, for permanent or temporary files."""
     return name.removesuffix(PENDING) in OURS or name.startswith(TEMPORARY)
 
 
 def _was_made_here(names: list[str]) -> bool:
-    """Whether these are in a folder because textgen has put them there: one alone may be anybody's."""
+    """Checks whether textgen wrote these names: two that belong together, since others may use a single one."""
     found = set(names)
     is_model = MANIFEST in found and bool({CONFIG, WEIGHTS} & found)
     return is_model or (TRAINING in found and bool({CHECKPOINTS, MODEL_FILE, NGRAMS, CARD} & found))
 
 
 def _why_no_model(path: Path) -> str:
-    """What to do about a training that has saved no model, depending on where it stands."""
+    """Returns an error message for a training without a model, with advice that depends on its state."""
     if is_locked(path):
         return f"The training of {path.name!r} is running and has saved no model yet: wait for its first validation."
     if has_steps(path):
@@ -266,7 +355,7 @@ def _why_no_model(path: Path) -> str:
 
 
 def _refuse_to_remove(path: Path) -> None:
-    """Raises `SavedModelError` for a folder that is not known to be that of a model, and nothing besides."""
+    """Raises `SavedModelError` unless the folder holds a model or training and nothing else."""
     names = _names_in(path)
     strange = [name for name in names if not _is_ours(name)]
     if strange or not _was_made_here(names):

@@ -1,17 +1,17 @@
-"""A saved model: a folder that stands alone.
+"""Loading and saving models. A saved model is a self-contained folder:
 
-    config.json        format version, the shape of the network, the tokenizer, how documents were cut
-    tokenizer.model    SentencePiece (for bytes their labels, if there are any)
-    model.safetensors  the weights that did best on held-out text, by layer name, float32
-    ngrams.safetensors which n-grams stand in the training text, without the text; see `textgen.dataset.ngram_index`
+    config.json        format version, settings of network, tokenizer and corpus
+    tokenizer.model    SentencePiece model; for a byte tokenizer its labels, if any
+    model.safetensors  weights with the best held-out loss, by layer name, float32
+    ngrams.safetensors index of the n-grams of the training text; see `textgen.dataset.ngram_index`
     MANIFEST.json      size and sha256 of the files above
     training.json      settings, scores, versions, seed, corpus
     README.md          the model card
     logs/              TensorBoard
-    checkpoints/       what resuming needs and writing text never reads
+    checkpoints/       state for resuming; not used for generation
 
-No code is loaded from it: JSON, a SentencePiece model and arrays whose names, shapes and total size are
-checked against the configuration before anything is allocated. No link in it is followed.
+Loading never runs code from the folder. It reads JSON, a SentencePiece model and arrays; names, shapes and total size
+of the arrays are checked against the configuration before memory is allocated. Links are not followed.
 """
 
 from __future__ import annotations
@@ -59,20 +59,20 @@ if TYPE_CHECKING:
     from textgen.generation.infilling import Infiller
     from textgen.model.language_model import LanguageModel
 
-NGRAMS_BYTES = 1 << 30  # of their file at most
+NGRAMS_BYTES = 1 << 30  # largest size of the file of n-grams
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A saved model: what its folder holds, checked. The weights are read when they are needed.
+    """A saved model whose files have been checked. Weights are read on demand.
 
     Attributes:
-        folder: Where it is.
-        model_config: Shape of the network.
-        tokenizer_config: Kind and size of the vocabulary.
-        corpus_config: How the text was read and divided into documents.
-        tokenizer: Text <-> token ids.
-        training: training.json: settings, scores, versions. Empty if it is missing.
+        folder: Folder of the model.
+        model_config: Settings of the network.
+        tokenizer_config: Settings of the tokenizer.
+        corpus_config: Settings for reading the corpus and splitting it into documents.
+        tokenizer: Converts between text and token ids.
+        training: Content of training.json (settings, scores, versions); empty if the file is missing.
     """
 
     folder: Path
@@ -89,13 +89,13 @@ class ModelFolder:
 
     @property
     def shell_name(self) -> str:
-        """What commands call it in a shell: its name, or its folder where they would not look for the name."""
+        """Argument that names this model in a shell: its name if it is in the models folder, otherwise its path."""
         is_found = (models_folder() / self.name).absolute() == self.folder.absolute()
         return shell_word(self.name if is_found else str(self.folder))
 
     @property
     def record(self) -> dict[str, Any]:
-        """training.json; where it is missing, what is known without it, under the same names."""
+        """Content of training.json; if it is missing, the fields that the other files provide."""
         return self.training or {
             "model": to_dict(self.model_config),
             "tokenizer": to_dict(self.tokenizer_config),
@@ -105,26 +105,47 @@ class ModelFolder:
 
     @property
     def fingerprint(self) -> str:
-        """The same 64 hexadecimal digits for the same weights."""
+        """SHA-256 of the file of weights, 64 hexadecimal digits."""
         return str(manifest_entry(self.folder, WEIGHTS)["sha256"])
 
     def weights(self) -> dict[str, np.ndarray]:
-        """The weights by name, float32. Raises `SavedModelError` where they do not fit the configuration."""
+        """Reads the weights.
+
+        Returns:
+            The weights by name, float32.
+
+        Raises:
+            SavedModelError: The file is damaged, or does not fit the configuration.
+        """
         entry = manifest_entry(self.folder, WEIGHTS)
         path = verified(self.folder, WEIGHTS, entry)
         return read_arrays(path, self.model_config.weight_shapes())
 
     @property
     def main_direction(self) -> str:
-        """That in which a text is scored: backward only where the network knows no other."""
+        """Direction used for scoring: "backward" for a backward-only network, otherwise "forward"."""
         return self.model_config.directions[0]
 
     def writer(self, direction: str = "forward") -> NumpyModel:
-        """The network for writing in one direction, ready at once. Raises `ConfigError` where it has no such part."""
+        """Builds the NumPy model that generates in one direction; TensorFlow is not loaded.
+
+        Args:
+            direction: "forward" or "backward".
+
+        Returns:
+            The model.
+
+        Raises:
+            ConfigError: The network does not have this direction.
+            SavedModelError: The weights are damaged.
+        """
         return NumpyModel(*one_way(self.model_config, self.weights(), direction))
 
     def generator(self) -> Generator:
-        """Writes text with the model, at once: its weights are used in NumPy.
+        """Builds a generator that writes text from left to right, in NumPy.
+
+        Returns:
+            The generator.
 
         Raises:
             ConfigError: The model reads text backward only; see `infiller`.
@@ -136,7 +157,12 @@ class ModelFolder:
         return Generator(writer, self.tokenizer, ngrams, fingerprint=self.fingerprint, build_network=self.network)
 
     def infiller(self) -> Infiller:
-        """Writes towards an ending; a model of direction both also fills the gap between a beginning and an ending.
+        """Builds an infiller, which writes text that leads to a given ending.
+
+        With a model of direction "both" it also fills the gap between a beginning and an ending.
+
+        Returns:
+            The infiller.
 
         Raises:
             ConfigError: The model reads text forward only; see `generator`.
@@ -147,19 +173,22 @@ class ModelFolder:
         return Infiller(self.writer("backward"), self.tokenizer, forward)
 
     def scorer(self) -> Scorer:
-        """Scores texts with the model in its main direction."""
+        """Builds a scorer that computes the loss of texts in `main_direction`."""
         from textgen.evaluation.scoring import Scorer
 
         return Scorer(self.writer(self.main_direction), self.tokenizer, self.main_direction)
 
     def network(self, direction: str | None = None) -> LanguageModel:
-        """The network as a `keras.Model`, for training and scoring.
+        """Builds the network as a `keras.Model`, for training and scoring.
 
         Args:
-            direction: The part that reads in this direction, `forward` or `backward`. By default the whole network.
+            direction: "forward" or "backward" for one direction of the network. By default the whole network.
+
+        Returns:
+            The network with its weights.
 
         Raises:
-            ConfigError: The network has no part of this direction.
+            ConfigError: The network does not have this direction.
             SavedModelError: The weights are damaged.
         """
         load_tensorflow()
@@ -174,11 +203,18 @@ class ModelFolder:
 
     @property
     def has_ngrams(self) -> bool:
-        """Whether an index of the training text is there; models of textgen before it have none."""
+        """Whether the model has an n-gram index of its training text."""
         return NGRAMS in read_manifest(self.folder)["files"]
 
     def ngrams(self) -> NgramIndex:
-        """The n-grams of the training text. Raises `SavedModelError` where the model has no index of them."""
+        """Reads the n-gram index of the training text.
+
+        Returns:
+            The index.
+
+        Raises:
+            SavedModelError: The model has no index, or its file is damaged.
+        """
         from textgen.dataset.ngram_index import read_index
 
         if not self.has_ngrams:
@@ -190,7 +226,18 @@ class ModelFolder:
 
 
 def load_model(name: str | None = None, folder: str | Path | None = None) -> ModelFolder:
-    """Reads and checks a saved model; its weights are read later, when they are used. Raises `SavedModelError`."""
+    """Loads a saved model and checks its files. Weights are read on demand.
+
+    Args:
+        name: Name of a model in the models folder, or a path. By default the model that was saved last.
+        folder: The models folder; see `models_folder`.
+
+    Returns:
+        The model.
+
+    Raises:
+        SavedModelError: There is no such model, or a file is missing, damaged or of another version.
+    """
     path = find_model(name, folder)
     config = read_verified_json(path, CONFIG)
     check_config(path, config)
@@ -200,7 +247,7 @@ def load_model(name: str | None = None, folder: str | Path | None = None) -> Mod
         corpus_config = from_dict(CorpusConfig, config["corpus"])
         tokenizer = load_tokenizer(_tokenizer_bytes(path, tokenizer_config))
     except SavedModelError:
-        raise  # names the file already
+        raise  # the message already names the file
     except TextgenError as error:
         raise SavedModelError(f"{path} cannot be used: {error}") from None
     if tokenizer.tokenizer != tokenizer_config.tokenizer:
@@ -225,7 +272,19 @@ def save_model(
     corpus_config: CorpusConfig,
     tokenizer: Tokenizer,
 ) -> None:
-    """Writes the files that the manifest covers, all or none. Refuses weights that are not finite."""
+    """Writes the files that the manifest covers, atomically: all of them or none.
+
+    Args:
+        folder: Folder of the model.
+        weights: Weights by name, float32.
+        model_config: Settings of the network.
+        tokenizer_config: Settings of the tokenizer.
+        corpus_config: Settings of the corpus.
+        tokenizer: The tokenizer.
+
+    Raises:
+        SavedModelError: A weight is not finite; the files stay as they were.
+    """
     bad = [name for name, array in weights.items() if not np.isfinite(array).all()]
     if bad:
         raise SavedModelError(
@@ -246,7 +305,14 @@ def save_model(
 
 
 def save_ngrams(folder: Path, index: NgramIndex) -> None:
-    """Writes the index of the training text: to the model in `folder`, or for the one that is saved there next."""
+    """Writes the n-gram index of the training text.
+
+    If the folder holds no model yet, the next `save_model` adds the index to the manifest.
+
+    Args:
+        folder: Folder of the model.
+        index: The index.
+    """
     if has_file(folder, MANIFEST):
         update_folder(folder, {NGRAMS: index.to_bytes()})
     else:
@@ -254,7 +320,12 @@ def save_ngrams(folder: Path, index: NgramIndex) -> None:
 
 
 def write_training(folder: Path, training: dict[str, Any]) -> None:
-    """Writes training.json and the model card that is made from it."""
+    """Writes training.json and the model card built from it.
+
+    Args:
+        folder: Folder of the model.
+        training: Content of training.json.
+    """
     write_own_file(folder / TRAINING, json_bytes(training))
     write_own_file(folder / CARD, model_card(folder.name, training).encode())
 

@@ -1,1 +1,1 @@
-"""The layers that the language model is stacked from."""
+"""Keras layers of the language model."""

@@ -28,7 +28,7 @@ class Activations(NamedTuple):
 def summed_penalty(
     activations: Activations, targets: tf.Tensor, pad_id: int, *, activation: float, temporal: float
 ) -> tf.Tensor:
-    """The sum of the penalties of all tokens.
+    """Computes the sum of the AR and TAR penalties of all tokens.
 
     The penalty of a token is activation * mean(dropped^2) + temporal * mean((output - previous output)^2), with means
     over the H units. It does not depend on other rows, so sums over parts of a batch add up. The first output of a
@@ -36,10 +36,13 @@ def summed_penalty(
 
     Args:
         activations: Outputs of the last layer.
-        targets: Target ids [B, T]; padding does not count.
+        targets: Target ids [B, T]. Padding is not counted.
         pad_id: Id of the padding.
         activation: Factor of AR.
         temporal: Factor of TAR.
+
+    Returns:
+        The sum, a float32 scalar.
     """
     costs = tf.zeros((1, 1))  # [T, B]
     if activation:

@@ -1,8 +1,8 @@
 """A causal attention head over past outputs of the recurrent layers (Merity 2019, arXiv:1911.11423).
 
-`textgen.model.reference.attention` has the equations. Each of T outputs attends to itself and to the N before it. Those
-before the window are part of the state, so the result does not depend on where windows begin. All T outputs are
-computed with a few matrix products.
+`textgen.model.reference.attention` has the equations. Each of T outputs attends to itself and to the N outputs before
+it. Outputs from before the window are part of the state, so the result does not depend on where windows begin. All T
+outputs are computed with a few matrix products.
 """
 
 from __future__ import annotations
@@ -20,7 +20,16 @@ State = tuple[tf.Tensor, tf.Tensor]  # last N outputs, normalised [B, N, H]; the
 
 
 class Attention(keras.layers.Layer):
-    """Adds to each output a weighted mean of the `window` outputs before it. It is 0 before training."""
+    """Adds a weighted mean of the previous `window` outputs to each output.
+
+    The output kernel is initialised to zeros, so the layer initially returns its input.
+
+    Args:
+        window: Number of previous outputs to attend to (N).
+        dropout: Dropout rate of the weighted mean.
+        seed: Seed of the initial weights.
+        **kwargs: Arguments of `keras.layers.Layer`.
+    """
 
     def __init__(self, window: int, dropout: float = 0.0, *, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
@@ -30,7 +39,7 @@ class Attention(keras.layers.Layer):
         self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm")
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the weights."""
+        """Creates the weights for inputs [B, T, H]."""
         self.norm.build(input_shape)
         square = (input_shape[-1], input_shape[-1])
         drawn = seeded("glorot_uniform", self.seed, f"{self.name}/query")
@@ -38,19 +47,18 @@ class Attention(keras.layers.Layer):
         self.output_kernel = self.add_weight(shape=square, initializer="zeros", name="output")
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """[B, T, H] -> [B, T, H]; the state is not counted."""
+        """Returns the shape of the outputs, [B, T, H], without the state."""
         return input_shape
 
     def read(self, x: tf.Tensor, state: State, noise: Noise | None = None, site: int = 0) -> tuple[tf.Tensor, State]:
         """Applies attention to a window.
 
         Args:
-            x: Outputs of the recurrent layers [B, T, H]. Their precision is that of the products with weights; scores
-            and
-                attention weights are float32, since their products are no faster in low precision on a CPU.
+            x: Outputs of the recurrent layers [B, T, H]. Products with weights run in their precision. Scores and
+                attention weights are float32, since low precision does not make their products faster on a CPU.
             state: State before the window.
             noise: Source of dropout.
-            site: Number of this use of dropout.
+            site: Number of this use of dropout in the network.
 
         Returns:
             The outputs with attention added [B, T, H], and the state after the window.
@@ -68,11 +76,11 @@ class Attention(keras.layers.Layer):
         return x + found, (keys[:, steps:], tf.minimum(count + tf.cast(steps, tf.float32), self.window))
 
     def initial_state(self, batch_size: int | tf.Tensor) -> State:
-        """The state of streams that have read nothing: zeros."""
+        """Returns the initial state of `batch_size` streams: zeros."""
         return tf.zeros((batch_size, self.window, self.query.shape[0])), tf.zeros((batch_size, 1))
 
     def _visible(self, steps: int | tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-        """Which outputs of memory and window each step attends to: bool [B, T, N + T]."""
+        """Returns the attention mask: the outputs of memory and window that each step sees, bool [B, T, N + T]."""
         place = tf.range(self.window + steps)
         age = place[self.window :, None] - place  # [T, N + T]
         is_there = tf.cast(place, tf.float32) >= self.window - count  # [B, N + T]

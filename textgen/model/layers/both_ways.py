@@ -1,4 +1,4 @@
-"""Two recurrent stacks side by side, one for text and one for reversed text."""
+"""Two recurrent stacks in parallel, one for text and one for reversed text."""
 
 from __future__ import annotations
 
@@ -19,30 +19,35 @@ State = tuple[StackState, ...]  # forward, backward
 class BothWays(keras.layers.Layer):
     """A forward and a backward `RecurrentStack`; see `textgen.model.directions`.
 
-    Each reads its half of the steps with its own state. Both have the same dropout masks.
+    Each stack reads its half of the steps with its own state. Both use the same dropout masks.
+
+    Args:
+        config: Settings of the network.
+        seed: Seed of the initial weights.
+        **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     def __init__(self, config: ModelConfig, *, seed: int = 0, **kwargs: Any) -> None:
-        super().__init__(autocast=False, **kwargs)  # the state stays float32, whatever x is
+        super().__init__(autocast=False, **kwargs)  # keeps the state in float32 if x has another type
         self.stacks = [RecurrentStack(config, prefix, seed=seed, name=f"{prefix}stack") for prefix in ("", BACKWARD)]
 
     @property
     def norms(self) -> list[keras.layers.Layer]:
-        """Those of both stacks."""
+        """Normalisation layers of both stacks."""
         return [norm for stack in self.stacks for norm in stack.norms]
 
     @property
     def layers(self) -> list[keras.layers.Layer]:
-        """Those of both stacks."""
+        """Recurrent layers of both stacks."""
         return [layer for stack in self.stacks for layer in stack.layers]
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the weights."""
+        """Creates the weights of both stacks for inputs [B, 2T, E]."""
         for stack in self.stacks:
             stack.build(input_shape)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """[B, 2T, E] -> [B, 2T, H]; the state is not counted."""
+        """Returns the shape of the outputs, [B, 2T, H], without the state."""
         return (*input_shape[:-1], self.layers[-1].units)
 
     def read(
@@ -51,7 +56,7 @@ class BothWays(keras.layers.Layer):
         """Runs both stacks over a window.
 
         Args:
-            x: Inputs [B, 2T, E]; with `ids`, a table [V, E].
+            x: Inputs [B, 2T, E], or a table [V, E] if `ids` are given.
             state: State of each stack before the window.
             noise: Source of dropout.
             ids: Row numbers int32 [B, 2T] of the inputs in the table.
@@ -71,6 +76,6 @@ class BothWays(keras.layers.Layer):
         return outputs, (forward[1], backward[1]), (*forward[2], *backward[2])
 
     def initial_state(self, batch_size: int | tf.Tensor) -> State:
-        """The state of streams that have read nothing: zeros."""
+        """Returns the initial state of `batch_size` streams: zeros."""
         forward, backward = (stack.initial_state(batch_size) for stack in self.stacks)
         return forward, backward

@@ -1,4 +1,4 @@
-"""Dropout with one mask over time, drawn from a seed that is an argument.
+"""Dropout with one mask for all time steps, drawn from an explicit seed.
 
 A mask that changes at every step would erase the memory of a recurrent network. With one mask for all T steps of a
 window each unit is either on or off (Gal & Ghahramani 2016, arXiv:1512.05287).
@@ -18,7 +18,7 @@ from textgen.errors import ConfigError
 class Noise:
     """The source of all randomness of a training step.
 
-    `first_row` and `num_rows` give a shard of a batch the masks that its rows would have in the whole batch.
+    `first_row` and `num_rows` make the masks of a shard equal to those of the same rows in the whole batch.
 
     Attributes:
         seed: Seed of the run and number of the step, int32 [2].
@@ -32,14 +32,26 @@ class Noise:
 
 
 def noise_of_call(noise: Noise | None, training: bool | None, *rates: float) -> Noise | None:
-    """The noise of a Keras call: None if `training` is False. Raises `ConfigError` if it is True without noise."""
+    """Selects the noise of a Keras call.
+
+    Args:
+        noise: Noise given to the call.
+        training: The argument of the call, as in Keras.
+        *rates: Dropout rates of the layer.
+
+    Returns:
+        The noise; None if `training` is False.
+
+    Raises:
+        ConfigError: `training` is True and a rate is not 0, but there is no noise.
+    """
     if training and noise is None and any(rates):
         raise ConfigError("training=True means dropout, which is drawn from noise: give noise=Noise(seed) as well.")
     return None if training is False else noise
 
 
 def variational_dropout(x: tf.Tensor, rate: float, noise: Noise | None, site: int, *, time_axis: int = 1) -> tf.Tensor:
-    """Drops units of x, the same ones at all time steps, and scales the others (Gal & Ghahramani 2016).
+    """Drops the same units of x at all time steps and scales the others (Gal & Ghahramani 2016).
 
     Args:
         x: Values [B, T, H], or [T, B, H] with `time_axis=0`.
@@ -47,6 +59,9 @@ def variational_dropout(x: tf.Tensor, rate: float, noise: Noise | None, site: in
         noise: Source of the mask; nothing is dropped if None.
         site: Number of this use of dropout in the network, so that each has its own mask.
         time_axis: Axis of time, 0 or 1.
+
+    Returns:
+        Values of the shape of x.
     """
     if noise is None or rate == 0.0:
         return x
@@ -71,6 +86,9 @@ def word_dropout(
         rate: Fraction of tokens to drop.
         noise: Source of the mask; nothing is dropped if None.
         site: Number of this use of dropout.
+
+    Returns:
+        Embeddings, [B, T, E].
     """
     if noise is None or rate == 0.0:
         return x
@@ -79,7 +97,7 @@ def word_dropout(
 
 
 def weight_mask(shape: Any, rate: float, noise: Noise | None, site: int) -> tf.Tensor | None:
-    """A mask for recurrent weights, the same for all steps of a window and all rows of the batch.
+    """Draws a mask for recurrent weights, shared by all steps of a window and all rows of the batch.
 
     DropConnect (Wan et al. 2013) on the recurrent kernel, as in Merity, Keskar & Socher 2018 (arXiv:1708.02182, section
     2).
@@ -91,13 +109,13 @@ def weight_mask(shape: Any, rate: float, noise: Noise | None, site: int) -> tf.T
         site: Number of this use of dropout.
 
     Returns:
-        The factor of the kernel; None if nothing is dropped.
+        Factors of the kernel, float32; None if nothing is dropped.
     """
     return None if noise is None or rate == 0.0 else _mask(shape, rate, noise, site)
 
 
 def _mask(shape: Any, rate: float, noise: Noise, site: int) -> tf.Tensor:
-    """0 with probability `rate`, else 1 / (1 - rate), float32."""
+    """Draws factors: 0 with probability `rate`, otherwise 1 / (1 - rate), float32."""
     seed = tf.random.experimental.stateless_fold_in(noise.seed, site)
     drawn = tf.random.stateless_uniform(shape, seed, alg="philox")
     return tf.where(drawn < rate, 0.0, 1.0 / (1.0 - rate))

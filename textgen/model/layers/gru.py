@@ -15,9 +15,13 @@ from textgen.model.layers.loop import Arrays, Cell, Past, Weights, product_over_
 
 
 class GRU(RecurrentLayer):
-    """The gated recurrent unit. Its weights are those of `keras.layers.GRU`: gates z, r, g.
+    """A gated recurrent unit with the weights of `keras.layers.GRU`, gate order z, r, g.
 
-    If the reset gate is applied after the product, there are two biases, [2, 3H].
+    Args:
+        units: Number of units (H).
+        reset_after: Whether to apply the reset gate after the recurrent product. The layer then has two biases,
+            [2, 3H].
+        **kwargs: Arguments of `RecurrentLayer`.
     """
 
     gates = 3

@@ -1,9 +1,8 @@
 """The output layer: features -> logits and losses.
 
-With a large vocabulary the logits of a window, [B*T, V], would be by far the largest array of training. They never
-exist at once: losses and gradients are computed in chunks of rows, and the logits of a chunk are freed before the next
-one. XLA compiles softmax, loss and gradient of a chunk into a few passes over memory. The products run in the layer's
-precision.
+With a large vocabulary the logits of a window, [B*T, V], would be by far the largest array of training. Losses and
+gradients are therefore computed in chunks of rows, and the logits of a chunk are freed before the next one. XLA
+compiles softmax, loss and gradient of a chunk into a few passes over memory. Products run in the layer's precision.
 """
 
 from __future__ import annotations
@@ -16,15 +15,21 @@ import tensorflow as tf
 
 from textgen.model.layers.layer import seeded
 
-CHUNK_ELEMENTS = 1 << 22  # logits that exist at once, for each shard of a batch
+CHUNK_ELEMENTS = 1 << 22  # maximum number of logits in memory, per shard of a batch
 
 
 class Head(keras.layers.Layer):
-    """logits = features @ kernel + bias. The kernel of a tied head is the transposed embedding table.
+    """Computes logits = features @ kernel + bias. A tied head uses the transposed embedding table as kernel.
 
     Tying halves the parameters of the vocabulary and improves the loss (Press & Wolf 2017, arXiv:1608.05859). The bias
     should start at the log frequency of each token. Otherwise the network has to keep the frequencies in its cell
     state, which then drifts over long texts.
+
+    Args:
+        vocab_size: Tokens in the vocabulary (V).
+        tied: Whether to use the embedding table as kernel.
+        seed: Seed of the initial weights.
+        **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     def __init__(self, vocab_size: int, tied: bool, *, seed: int = 0, **kwargs: Any) -> None:
@@ -34,7 +39,7 @@ class Head(keras.layers.Layer):
         self.tied = tied
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the bias [V] and, unless tied, a kernel [E, V]."""
+        """Creates the bias [V] and, unless tied, a kernel [E, V]."""
         self.bias = self.add_weight(shape=(self.vocab_size,), initializer="zeros", name="bias")
         self.kernel = None
         if not self.tied:
@@ -42,11 +47,19 @@ class Head(keras.layers.Layer):
             self.kernel = self.add_weight(shape=(input_shape[-1], self.vocab_size), initializer=drawn, name="kernel")
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """[..., E] -> [..., V]."""
+        """Returns the shape of the logits, [..., V]."""
         return (*input_shape[:-1], self.vocab_size)
 
     def call(self, features: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
-        """features [..., E], embedding table [V, E] -> logits [..., V], float32."""
+        """Computes logits.
+
+        Args:
+            features: Inputs, [..., E].
+            table: Embedding table, [V, E]; used if the head is tied.
+
+        Returns:
+            Logits, [..., V] float32.
+        """
         kernel = tf.cast(table if self.tied else self.kernel, features.dtype)
         logits = tf.matmul(features, kernel, transpose_b=self.tied)
         return tf.cast(logits, tf.float32) + self.bias
@@ -54,15 +67,18 @@ class Head(keras.layers.Layer):
     def summed_loss(
         self, features: tf.Tensor, table: tf.Tensor, targets: tf.Tensor, pad_id: int, label_smoothing: float = 0.0
     ) -> tf.Tensor:
-        """The sum of the losses in nats.
+        """Computes the sum of the losses of all tokens.
 
         Args:
             features: Inputs, [B, T, E].
             table: Embedding table, [V, E].
             targets: Next token ids, [B, T].
-            pad_id: Targets with this id do not count.
+            pad_id: Targets with this id are ignored.
             label_smoothing: Fraction of each target spread evenly over all tokens (Szegedy et al. 2016,
-                arXiv:1512.00567). It affects the gradient only; the loss stays that of the text.
+                arXiv:1512.00567). It changes the gradient only; the returned loss is not smoothed.
+
+        Returns:
+            The sum in nats, a float32 scalar.
         """
         kernel = table if self.tied else self.kernel
         rows = tf.reshape(features, (-1, features.shape[-1]))  # [B*T, E]
@@ -70,7 +86,17 @@ class Head(keras.layers.Layer):
         return _summed_loss(rows, *weights, tf.reshape(targets, (-1,)), pad_id, self.tied, label_smoothing)
 
     def token_losses(self, features: tf.Tensor, table: tf.Tensor, targets: tf.Tensor, pad_id: int) -> tf.Tensor:
-        """features [B, T, E], targets [B, T] -> nats [B, T]; 0 where the target is `pad_id`."""
+        """Computes the loss of each token.
+
+        Args:
+            features: Inputs, [B, T, E].
+            table: Embedding table, [V, E].
+            targets: Next token ids, [B, T].
+            pad_id: Targets with this id get the loss 0.
+
+        Returns:
+            Losses in nats, [B, T].
+        """
         rows, flat = tf.reshape(features, (-1, features.shape[-1])), tf.reshape(targets, (-1,))
         nats = []
         for chunk in _chunks(rows.shape[0], self.vocab_size):
@@ -80,7 +106,7 @@ class Head(keras.layers.Layer):
 
 
 def _chunks(rows: int | None, vocab_size: int) -> Iterator[slice]:
-    """Cuts rows of logits into chunks of at most `CHUNK_ELEMENTS`; where their number is not known, not at all."""
+    """Splits rows of logits into chunks of at most `CHUNK_ELEMENTS`; one chunk if `rows` is not known."""
     if rows is None:
         yield slice(None)
         return
@@ -98,15 +124,15 @@ def _summed_loss(
     tied: bool,
     label_smoothing: float,
 ) -> tf.Tensor:
-    """features [N, E], kernel [V, E] if tied else [E, V], targets [N] -> sum of nats."""
+    """Computes the summed loss in nats of features [N, E], kernel [V, E] if tied else [E, V], and targets [N]."""
 
     @tf.custom_gradient
     def run(features, kernel, bias):  # type: ignore[no-untyped-def]
         low = tf.cast(kernel, features.dtype)
         d_features: list[tf.Tensor] = []
-        sums: list[tf.Tensor] = []  # of all chunks so far: nats, d_kernel, d_bias
+        sums: list[tf.Tensor] = []  # nats, d_kernel, d_bias, summed over chunks
         for chunk in _chunks(features.shape[0], bias.shape[0]):
-            with tf.control_dependencies([*sums, *d_features[-1:]]):  # else chunks might exist side by side
+            with tf.control_dependencies([*sums, *d_features[-1:]]):  # runs chunks one after the other, to save memory
                 part = tf.identity(features[chunk])  # [n, E]
             logits = tf.matmul(part, low, transpose_b=tied)  # [n, V]
             nats, d_logits = _loss_of_logits(
@@ -114,9 +140,9 @@ def _summed_loss(
             )
             pair = (d_logits, part) if tied else (part, d_logits)
             d_features.append(tf.matmul(d_logits, low, transpose_b=not tied))  # [n, E]
-            d_kernel = tf.cast(tf.matmul(*pair, transpose_a=True), tf.float32)  # as the kernel
+            d_kernel = tf.cast(tf.matmul(*pair, transpose_a=True), tf.float32)  # shape of the kernel
             ones = tf.ones((1, d_logits.shape[0]), d_logits.dtype)
-            d_bias = tf.cast(tf.matmul(ones, d_logits)[0], tf.float32)  # a sum over rows, but quicker
+            d_bias = tf.cast(tf.matmul(ones, d_logits)[0], tf.float32)  # faster than a sum over rows
             own = [nats, d_kernel, d_bias]
             sums = [before + new for before, new in zip(sums, own, strict=True)] if sums else own
         nats, d_kernel, d_bias = sums
@@ -130,7 +156,7 @@ def _summed_loss(
 def _loss_of_logits(
     logits: tf.Tensor, bias: tf.Tensor, targets: tf.Tensor, pad_id: int, label_smoothing: float
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """logits [n, V] -> sum of nats, and the gradient of the smoothed one [n, V] in the precision of the logits."""
+    """Returns the summed loss in nats of logits [n, V], and the gradient of the smoothed loss, [n, V] like them."""
     biased = tf.cast(logits, tf.float32) + bias
     top = tf.reduce_max(biased, 1, keepdims=True)
     exponentials = tf.exp(biased - top)

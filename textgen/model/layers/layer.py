@@ -1,4 +1,4 @@
-"""The base class of the recurrent layers, and functions that they share."""
+"""Base class and shared functions of the recurrent layers."""
 
 from __future__ import annotations
 
@@ -20,14 +20,19 @@ LayerState = tuple[tf.Tensor, ...]  # h, which is also the output, and further a
 
 
 class RecurrentLayer(keras.layers.Layer):
-    """A recurrent layer whose product x W is computed for all steps at once, before the loop.
+    """A recurrent layer that computes the product x W for all steps at once, before the loop.
 
-    A subclass defines its cell, the number of arrays in its state, and weights besides `kernel`, `recurrent_kernel` and
-    `bias`. If the shapes are not known when it is traced, `tf.scan` runs the steps.
+    A subclass defines its cell, the number of arrays in its state, and any weights besides `kernel`,
+    `recurrent_kernel` and `bias`. If shapes are not known when the layer is traced, `tf.scan` runs the steps.
+
+    Args:
+        units: Number of units (H).
+        seed: Seed of the initial weights.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Attributes:
         cell: Steps of the cell.
-        gates: Rows of the kernel for each unit.
+        gates: Number of gates; the kernel has gates * H columns.
         state_size: Number of arrays in the state.
     """
 
@@ -41,7 +46,7 @@ class RecurrentLayer(keras.layers.Layer):
         self.seed = seed
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the weights, with the names, shapes and order of the Keras layer."""
+        """Creates the weights for inputs [T, B, in], with the names, shapes and order of the Keras layer."""
         width = self.gates * self.units
         self.kernel = self._weight("kernel", (input_shape[-1], width), "glorot_uniform")
         self.recurrent_kernel = self._weight("recurrent_kernel", (self.units, width), "orthogonal")
@@ -53,7 +58,7 @@ class RecurrentLayer(keras.layers.Layer):
         """Runs the layer over a window.
 
         Args:
-            x: Inputs [T, B, in]; with `ids`, a table [V, in].
+            x: Inputs [T, B, in], or a table [V, in] if `ids` are given.
             state: State before the first step.
             mask: Factor of the recurrent kernel, for all steps.
             ids: Row numbers [T, B] of the inputs in the table.
@@ -73,19 +78,27 @@ class RecurrentLayer(keras.layers.Layer):
         return tf.cast(outputs, x.dtype), tuple(last)
 
     def step(self, x: tf.Tensor, state: LayerState) -> LayerState:
-        """Runs one step: x [B, in] -> new state."""
+        """Runs one step.
+
+        Args:
+            x: Inputs, [B, in].
+            state: State before the step, arrays [B, H].
+
+        Returns:
+            The state after the step. Its first array is the output, [B, H].
+        """
         return tuple(self.cell.forward(self._step_weights())(self._inputs(x), state)[1])
 
     def initial_state(self, batch_size: int | tf.Tensor) -> LayerState:
-        """The state of streams that have read nothing: zeros."""
+        """Returns the initial state of `batch_size` streams: zeros [B, H]."""
         return tuple(tf.zeros((batch_size, self.units)) for _ in range(self.state_size))
 
     def _inputs(self, x: tf.Tensor) -> tf.Tensor:
-        """The inputs of the steps, for all steps or rows of a table at once: x @ kernel, in the precision of x."""
+        """Computes x @ kernel in the precision of x, for all steps or all rows of a table at once."""
         return tf.cast(rows_times(x, self.kernel), tf.float32)
 
     def _step_weights(self) -> dict[str, tf.Tensor]:
-        """The weights that a step uses, by name: all but the kernel."""
+        """Returns the weights that a step uses, by name: all except the kernel."""
         named = {weight.name: tf.convert_to_tensor(weight) for weight in self.trainable_weights}
         return {name: weight for name, weight in named.items() if name != "kernel"}
 
@@ -102,7 +115,7 @@ class RecurrentLayer(keras.layers.Layer):
 
 
 def seeded(initializer: str, seed: int, weight: str) -> keras.Initializer:
-    """An initializer whose values depend only on a seed and the name of the weight.
+    """Makes an initializer whose values depend only on a seed and the name of the weight.
 
     Without a seed, Keras would draw one from Python's global `random`.
 
@@ -110,12 +123,20 @@ def seeded(initializer: str, seed: int, weight: str) -> keras.Initializer:
         initializer: A name in `RANDOM`.
         seed: Seed of the network.
         weight: Name of the weight.
+
+    Returns:
+        The initializer.
     """
     return RANDOM[initializer](seed=zlib.crc32(f"{seed}/{weight}".encode()))
 
 
 def forget_bias_one(shape: tuple[int, ...], dtype: Any = None) -> tf.Tensor:
-    """The initial bias of the gates i, f, g, o: 1 for the forget gate (Jozefowicz, Zaremba & Sutskever 2015)."""
+    """Returns the initial bias of the gates i, f, g, o: 1 for f, 0 for the others (Jozefowicz et al. 2015).
+
+    Args:
+        shape: Shape of the bias, [4H].
+        dtype: Type of the values.
+    """
     return tf.repeat(tf.constant([0.0, 1.0, 0.0, 0.0], dtype), shape[0] // 4)
 
 
@@ -125,28 +146,46 @@ def split(gates: tf.Tensor, count: int) -> Arrays:
 
 
 def rows_times(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """x [..., m] @ kernel [m, n] -> [..., n], as one product in the precision of x."""
+    """Multiplies x by a kernel as one matrix product, in the precision of x.
+
+    Args:
+        x: Values, [..., m].
+        kernel: Weights, [m, n].
+
+    Returns:
+        The product, [..., n].
+    """
     rows = tf.matmul(tf.reshape(x, (-1, x.shape[-1])), tf.cast(kernel, x.dtype))
     sizes = [tf.shape(x)[axis] if size is None else size for axis, size in enumerate(x.shape[:-1])]
     return tf.reshape(rows, (*sizes, rows.shape[-1]))
 
 
 def chosen_rows(table: tf.Tensor, ids: tf.Tensor | None) -> tf.Tensor:
-    """The rows of a table [V, n] with the numbers ids [...]: [..., n]. Without ids, the table itself."""
+    """Gathers rows of a table.
+
+    Args:
+        table: The table, [V, n].
+        ids: Row numbers, [...]; None to return the table itself.
+
+    Returns:
+        The rows, [..., n].
+    """
     return table if ids is None else _gather(table, ids)
 
 
 def steps_first(ids: tf.Tensor) -> tf.Tensor:
-    """int32 [B, T] -> [T, B]; without tf.transpose, whose oneDNN kernel prints a warning for integers."""
+    """Transposes ids int32 [B, T] to [T, B] without tf.transpose, whose oneDNN kernel prints a warning for integers."""
     rows, steps = (tf.shape(ids)[axis] if size is None else size for axis, size in enumerate(ids.shape))
-    places = tf.range(steps)[:, None] + steps * tf.range(rows)  # [T, B], in the rows one after the other
+    places = tf.range(steps)[:, None] + steps * tf.range(rows)  # [T, B], positions in the flat array
     return tf.gather(tf.reshape(ids, (-1,)), places)
 
 
 @tf.custom_gradient
 def _gather(table: tf.Tensor, ids: tf.Tensor):  # type: ignore[no-untyped-def]
     def backward(d_rows: tf.Tensor) -> tuple[tf.Tensor, None]:
-        rows = tf.cast(tf.reshape(d_rows, (-1, table.shape[1])), tf.float32)  # 16 bits are too few for long sums
+        rows = tf.cast(
+            tf.reshape(d_rows, (-1, table.shape[1])), tf.float32
+        )  # 16-bit floats lose precision in long sums
         d_table = tf.math.unsorted_segment_sum(rows, tf.reshape(ids, (-1,)), table.shape[0])
         return tf.cast(d_table, table.dtype), None
 

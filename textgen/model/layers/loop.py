@@ -19,19 +19,28 @@ Weights = Mapping[str, tf.Tensor]  # weights that a step uses, by name
 
 
 class Past(NamedTuple):
-    """What the gradients of the weights are computed from; each array [T, B, n]."""
+    """Values from which the gradients of the weights are computed; arrays [T, B, n].
+
+    Attributes:
+        inputs: Inputs of the steps.
+        before: States before the steps.
+        after: States after the steps.
+        saved: Arrays saved by the forward steps.
+        d_inputs: Gradients of the inputs.
+        emitted: Other arrays returned by the backward steps.
+    """
 
     inputs: tf.Tensor
-    before: Arrays  # states before the steps
-    after: Arrays  # states after the steps
-    saved: Arrays  # saved by the forward steps
+    before: Arrays
+    after: Arrays
+    saved: Arrays
     d_inputs: tf.Tensor
-    emitted: Arrays  # returned by the backward steps, besides d_inputs
+    emitted: Arrays
 
 
 @dataclass(frozen=True)
 class Cell:
-    """The steps of a cell. The first array of its state is its output; `dy` is the gradient with respect to y."""
+    """The steps of a cell. The first array of its state is its output; `dy` is the gradient w.r.t. y."""
 
     forward: Callable[[Weights], Callable[..., tuple[Arrays, Arrays]]]
     """weights -> forward step: input [B, n], state -> saved arrays, new state."""
@@ -149,25 +158,34 @@ def backward_loop(
 
 
 def _empty(steps: int, like: tf.Tensor | tf.TensorSpec) -> tf.TensorArray:
-    """An array for a value of this shape and type per step."""
+    """Creates a `tf.TensorArray` with one element per step, of the shape and type of `like`."""
     return tf.TensorArray(like.dtype, steps, element_shape=like.shape)
 
 
 def product_over_time(a: tf.Tensor, b: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    """The sum of a.T @ b over all steps, [m, n], of a [T, B, m] and b [T, B, n]: one product in precision `dtype`."""
+    """Computes the sum of a.T @ b over all steps, as one matrix product.
+
+    Args:
+        a: Values, [T, B, m].
+        b: Values, [T, B, n].
+        dtype: Precision of the product.
+
+    Returns:
+        The sum, [m, n] float32.
+    """
     rows_a, rows_b = (tf.cast(tf.reshape(array, (-1, array.shape[-1])), dtype) for array in (a, b))
     return tf.cast(tf.matmul(rows_a, rows_b, transpose_a=True), tf.float32)
 
 
 def sum_over_time(a: tf.Tensor) -> tf.Tensor:
-    """Sums a [T, B, n] over steps and rows: [n]. A product with ones is faster than a sum over rows."""
+    """Sums a [T, B, n] over steps and rows, giving [n]; uses a product with ones, which is faster than a reduction."""
     rows = tf.reshape(a, (-1, a.shape[-1]))
     return tf.matmul(tf.ones((1, rows.shape[0])), rows)[0]
 
 
 @tf.function(jit_compile=True, autograph=False)
 def _forward(cell: Cell, inputs: tf.Tensor, weights: Weights, state: Arrays) -> tuple[Arrays, Arrays, Arrays]:
-    """The forward loop inside XLA."""
+    """Runs the forward loop inside XLA."""
     step = cell.forward(weights)
     saved, _ = step(inputs[0], state)  # for the shapes only; XLA removes it
     return forward_loop(step, inputs, state, [tf.TensorSpec(array.shape) for array in saved])
@@ -183,7 +201,7 @@ def _backward(
     d_outputs: tf.Tensor,
     d_state: Arrays,
 ) -> tuple[Arrays, Arrays]:
-    """The backward loop inside XLA."""
+    """Runs the backward loop inside XLA."""
     step_back = cell.backward(weights)
 
     def step(t: tf.Tensor | int, d_state: Arrays) -> tuple[Arrays, Arrays]:

@@ -1,6 +1,6 @@
-"""The LSTM layer, fast on a CPU.
+"""An LSTM layer that is fast on a CPU.
 
-Hochreiter & Schmidhuber 1997, with the forget gate of Gers, Schmidhuber & Cummins 2000. At each step of time
+Hochreiter & Schmidhuber 1997, with the forget gate of Gers, Schmidhuber & Cummins 2000. At each time step
 
     z = x W + h U + b             i, f, o = sigmoid(z_i, z_f, z_o)     g = tanh(z_g)
     c = f * c + i * g             h = o * tanh(c)
@@ -15,8 +15,8 @@ makes thousands of small operations and keeps all intermediate results. Three th
    them, in float32. XLA has no fast low-precision products on a CPU, so for wide layers in low precision the loop and
    its products run in TensorFlow.
 
-On a GPU Keras uses cuDNN instead. For shapes that are not known when tracing, masks, and options that neither supports,
-it uses its own loop. Shapes are time first, [T, B, ...], so that a step is contiguous in memory.
+On a GPU Keras uses cuDNN instead. Keras also runs its own loop for masks, for shapes that are not known when tracing,
+and for options that neither supports. Shapes are time first, [T, B, ...], so that a step is contiguous in memory.
 """
 
 from __future__ import annotations
@@ -34,14 +34,25 @@ from textgen.model.layers.loop import Arrays, backward_loop, forward_loop
 
 log = logging.getLogger(__name__)
 
-WIDE = 320  # units from which a low-precision product saves more time than a loop inside XLA
+WIDE = 320  # from this many units on, low-precision products save more time than a loop inside XLA
 
 
 class LSTM(keras.layers.LSTM):
-    """A `keras.layers.LSTM` (same weights, gate order i, f, g, o, options and results), faster on a CPU."""
+    """A faster `keras.layers.LSTM` for CPUs, with the same options, weights, results and gate order i, f, g, o."""
 
     def inner_loop(self, sequences: tf.Tensor, initial_state: Any, mask: Any, training: bool = False) -> Any:
-        """Keras's hook: sequences [B, T, E], state (h, c) -> last output, outputs [B, T, H], state."""
+        """Overrides the loop of Keras.
+
+        Args:
+            sequences: Inputs, [B, T, E].
+            initial_state: State (h, c), [B, H] each.
+            mask: Mask of the steps; the loop of Keras runs if there is one.
+            training: Whether to apply dropout.
+
+        Returns:
+            The last output [B, H], outputs [B, T, H] (only the last one, [B, 1, H], unless `return_sequences`), and
+            the state [h, c].
+        """
         if mask is not None or not self._can_scan(sequences):
             return super().inner_loop(sequences, initial_state, mask, training)
         if training and self.dropout:
@@ -61,16 +72,16 @@ class LSTM(keras.layers.LSTM):
         """Runs the layer over a window.
 
         Args:
-            x: Inputs [T, B, E]; with `ids`, a table [V, E].
+            x: Inputs [T, B, E], or a table [V, E] if `ids` are given.
             state: State (h, c) before the first step.
-            mask: Factor of the recurrent kernel, for all steps; the loops of Keras do not support it.
+            mask: Factors of the recurrent kernel, for all steps. The loops of Keras do not support it.
             ids: Row numbers [T, B] of the inputs in the table.
 
         Returns:
             Outputs [T, B, H] in the precision of x, and the state after the last step.
 
         Raises:
-            ValueError: The layer has options that it does not support here.
+            ValueError: `scan` does not support the options of the layer.
         """
         self._refuse_scan(mask)
         if mask is not None or self._can_scan(x if ids is None else ids):
@@ -80,7 +91,15 @@ class LSTM(keras.layers.LSTM):
         return tf.cast(tf.transpose(outputs, (1, 0, 2)), x.dtype), tuple(state)
 
     def step(self, x: tf.Tensor, state: LayerState) -> LayerState:
-        """Runs one step without dropout: x [B, E] -> new state (h, c); h is also the output."""
+        """Runs one step without dropout.
+
+        Args:
+            x: Inputs, [B, E].
+            state: State (h, c) before the step, [B, H] each.
+
+        Returns:
+            The state (h, c) after the step; h is also the output.
+        """
         if not self._has_usual_gates:
             _, (h, c) = self.cell(x, list(state))
             return tf.cast(h, tf.float32), tf.cast(c, tf.float32)
@@ -92,7 +111,7 @@ class LSTM(keras.layers.LSTM):
         return h, c
 
     def initial_state(self, batch_size: int | tf.Tensor) -> LayerState:
-        """The state of streams that have read nothing: zeros."""
+        """Returns the initial state (h, c) of `batch_size` streams: zeros [B, H]."""
         return tf.zeros((batch_size, self.units)), tf.zeros((batch_size, self.units))
 
     def _inputs(self, x: tf.Tensor) -> tf.Tensor:
@@ -130,7 +149,7 @@ class LSTM(keras.layers.LSTM):
 
 @functools.cache
 def kernel_path() -> str:
-    """The implementation of the recurrent layers on this machine, in a few words; logged once."""
+    """Returns a short name of the LSTM implementation used on this machine, and logs it once."""
     path = "cuDNN" if tf.config.list_logical_devices("GPU") else "own loop, compiled by XLA"
     log.info("LSTM by %s", path)
     return path
@@ -141,7 +160,7 @@ def lstm(from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.
     """Runs the steps of an LSTM.
 
     Args:
-        from_x: x W of all steps in any precision, [T, B, 4H].
+        from_x: Products x W of all steps, [T, B, 4H], in any precision.
         recurrent_kernel: U, [H, 4H] float32.
         bias: b, [4H] float32.
         h: Output before the first step, [B, H] float32.
@@ -159,7 +178,7 @@ def lstm(from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.
         transposed = tf.transpose(recurrent_kernel)  # [4H, H]
         of_steps = _backward_wide if is_wide else _backward_narrow
         dz, d_bias, dh, dc = of_steps(d_outputs, dh, dc, gates, cells, transposed)  # dz [T, B, 4H]
-        before = tf.reshape(outputs[:-1], (-1, units))  # [T*B, H]: h that each step began with
+        before = tf.reshape(outputs[:-1], (-1, units))  # [T*B, H], h before each step
         d_recurrent_kernel = tf.matmul(before, tf.reshape(dz, (-1, 4 * units)), transpose_a=True)  # [H, 4H]
         return dz, tf.cast(d_recurrent_kernel, tf.float32), d_bias, dh, dc
 
@@ -169,9 +188,18 @@ def lstm(from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.
 def _forward_narrow(
     from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor
 ) -> tuple[Any, ...]:
-    """from_x [T, B, 4H] -> gates i, f, g, o [T, B, H] each; h as precise as from_x and c [T+1, B, H]; the last h.
+    """Runs the forward loop of a narrow layer.
 
-    Of h and c, what was before the first step comes first.
+    Args:
+        from_x: Products x W, [T, B, 4H].
+        recurrent_kernel: U, [H, 4H] float32.
+        bias: b, [4H] float32.
+        h: Output before the first step, [B, H] float32.
+        c: Cell state before the first step, [B, H] float32.
+
+    Returns:
+        Gates i, f, g, o, [T, B, H] each, packed by `_kept`; h in the precision of from_x and c, [T+1, B, H] each,
+        beginning with their values before the first step; and the last h.
     """
     dtype = from_x.dtype
     gates, hidden, *others = _forward_loop_narrow(_bits(from_x, dtype), recurrent_kernel, bias, h, c, dtype)
@@ -182,7 +210,7 @@ def _forward_narrow(
 def _forward_loop_narrow(
     from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor, dtype: tf.DType
 ) -> tuple[Any, ...]:
-    """The loop inside XLA, with bits for from_x and what is kept of h; what a step hands to the next is float32."""
+    """Runs the loop inside XLA. from_x and the saved h are bits (see `_bits`); the state between steps is float32."""
 
     def step(from_x: tf.Tensor, state: Arrays) -> tuple[Arrays, Arrays]:
         h, c = state
@@ -200,9 +228,18 @@ def _forward_loop_narrow(
 def _backward_narrow(
     d_outputs: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor, gates: Arrays, cells: tf.Tensor, transposed: tf.Tensor
 ) -> tuple[tf.Tensor, ...]:
-    """d_outputs [T, B, H] -> dz [T, B, 4H] as precise as they; the gradients of bias, h and c.
+    """Runs the backward loop of a narrow layer.
 
-    `transposed` is the recurrent kernel, [4H, H].
+    Args:
+        d_outputs: Gradient of the outputs, [T, B, H].
+        dh: Gradient of the last h, [B, H].
+        dc: Gradient of the last c, [B, H].
+        gates: Gates i, f, g, o from `_forward_narrow`.
+        cells: Cell states, [T+1, B, H].
+        transposed: The transposed recurrent kernel, [4H, H].
+
+    Returns:
+        dz [T, B, 4H] in the precision of d_outputs, and the gradients of the bias and of the first h and c.
     """
     dtype = d_outputs.dtype
     dz, *others = _backward_loop_narrow(_bits(d_outputs, dtype), dh, dc, gates, cells, transposed, dtype)
@@ -219,7 +256,7 @@ def _backward_loop_narrow(
     transposed: tf.Tensor,
     dtype: tf.DType,
 ) -> tuple[tf.Tensor, ...]:
-    """The same with bits for d_outputs and dz."""
+    """Runs the backward loop inside XLA. d_outputs and dz are bits (see `_bits`)."""
 
     def step(t: tf.Tensor, d_state: Arrays) -> tuple[Arrays, Arrays]:
         dh, dc, d_bias = d_state
@@ -235,9 +272,9 @@ def _backward_loop_narrow(
 
 
 def _bits(x: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    """x as precise as `dtype`, and if that has 16 bits, as these.
+    """Casts x to `dtype`, and reinterprets 16-bit floats as uint16.
 
-    XLA on a CPU works on such floats as float32, and would convert whole arrays of them in every step of a loop.
+    On a CPU XLA computes with 16-bit floats in float32, and would convert the whole array at every step of a loop.
     """
     return x if dtype == tf.float32 else tf.bitcast(tf.cast(x, dtype), tf.uint16)
 
@@ -251,10 +288,10 @@ def _floats(bits: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
 
 
 def _kept(gates: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    """What the way back needs of gates that were computed in `dtype`: if that has 16 bits, so have they.
+    """Packs gates for the backward pass: as 16-bit integers if `dtype` has 16 bits, otherwise unchanged.
 
-    They lie from -1 to 1, and are kept as that many steps of 1/32767: bfloat16 is coarser by far where a gate is
-    nearly open, and how far it is from being so, 1 - f, is what its gradient is made of.
+    Gates lie in [-1, 1] and are stored as multiples of 1/32767. bfloat16 would be much coarser near 1, where the
+    gradient of a gate f depends on 1 - f.
     """
     return gates if dtype == tf.float32 else tf.cast(tf.cast(gates * 32767.0 + 32768.5, tf.int32), tf.uint16)
 
@@ -266,7 +303,7 @@ def _of_kept(gates: tf.Tensor) -> tf.Tensor:
 def _forward_wide(
     from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor
 ) -> tuple[Any, ...]:
-    """The same with the loop outside XLA, gates joined, [T, B, 4H]. Products and h are as precise as from_x."""
+    """Like `_forward_narrow` with the loop outside XLA: gates are one array [T, B, 4H], products have from_x's type."""
     kernel = tf.cast(recurrent_kernel, from_x.dtype)
 
     def step(from_x: tf.Tensor, state: Arrays) -> tuple[Arrays, Arrays]:
@@ -282,7 +319,7 @@ def _forward_wide(
 def _backward_wide(
     d_outputs: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor, gates: tf.Tensor, cells: tf.Tensor, transposed: tf.Tensor
 ) -> tuple[tf.Tensor, ...]:
-    """The same with the loop outside XLA; its products and dz as precise as d_outputs."""
+    """Like `_backward_narrow` with the loop outside XLA; products and dz have the precision of d_outputs."""
     low = tf.cast(transposed, d_outputs.dtype)
 
     def step(t: tf.Tensor, d_state: Arrays) -> tuple[Arrays, Arrays]:
@@ -299,7 +336,17 @@ def _backward_wide(
 
 @tf.function(jit_compile=True, autograph=False)
 def _compiled_gates(from_x: tf.Tensor, from_h: tf.Tensor, bias: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """from_x, from_h [B, 4H], c [B, H] -> gates [B, 4H] as they are kept; h as precise as from_x; c float32."""
+    """Computes the gates of one step.
+
+    Args:
+        from_x: x W, [B, 4H].
+        from_h: h U, [B, 4H].
+        bias: b, [4H] float32.
+        c: Cell state, [B, H] float32.
+
+    Returns:
+        Packed gates [B, 4H] (see `_kept`), h [B, H] in the precision of from_x, and c [B, H] float32.
+    """
     z = tf.cast(from_x, tf.float32) + tf.cast(from_h, tf.float32) + bias
     *gates, c, h = lstm_gates(tf.split(z, 4, axis=1), c)
     return _kept(tf.concat(gates, 1), from_x.dtype), tf.cast(h, from_x.dtype), c
@@ -315,7 +362,20 @@ def _compiled_gates_backward(
     dc: tf.Tensor,
     d_bias: tf.Tensor,
 ) -> tuple[tf.Tensor, ...]:
-    """-> dz [B, 4H] as precise as d_output; dc; d_bias [4H] with this step's added."""
+    """Computes the gradients of one step.
+
+    Args:
+        gates: Packed gates, [B, 4H].
+        before: Cell state before the step, [B, H].
+        after: Cell state after the step, [B, H].
+        d_output: Gradient of the output, [B, H].
+        dh: Gradient of h from the next step, [B, H].
+        dc: Gradient of c after the step, [B, H].
+        d_bias: Gradient of the bias from later steps, [4H].
+
+    Returns:
+        dz [B, 4H] in the precision of d_output, dc before the step, and d_bias including this step.
+    """
     i_f_g_o = tf.split(_of_kept(gates), 4, axis=1)
     dh = tf.cast(dh, tf.float32) + tf.cast(d_output, tf.float32)
     *dz, dc = lstm_gates_backward(i_f_g_o, before, after, dh, dc)
@@ -324,7 +384,15 @@ def _compiled_gates_backward(
 
 
 def lstm_gates(z: Sequence[tf.Tensor], c: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """z_i, z_f, z_g, z_o and c, [B, H] each -> i, f, g, o and the new c and h."""
+    """Computes the gates and the state of one LSTM step.
+
+    Args:
+        z: Gate inputs z_i, z_f, z_g, z_o, [B, H] each.
+        c: Cell state before the step, [B, H].
+
+    Returns:
+        i, f, g, o, and the new c and h, [B, H] each.
+    """
     i, f, g, o = tf.sigmoid(z[0]), tf.sigmoid(z[1]), tf.tanh(z[2]), tf.sigmoid(z[3])
     c = f * c + i * g
     return i, f, g, o, c, o * tf.tanh(c)
@@ -333,7 +401,18 @@ def lstm_gates(z: Sequence[tf.Tensor], c: tf.Tensor) -> tuple[tf.Tensor, ...]:
 def lstm_gates_backward(
     gates: Sequence[tf.Tensor], before: tf.Tensor, after: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor
 ) -> tuple[tf.Tensor, ...]:
-    """A step's gates, c before and after it, the gradients of h and c -> those of its four z and of the c before."""
+    """Computes the gradients of one LSTM step.
+
+    Args:
+        gates: Gates i, f, g, o of the step, [B, H] each.
+        before: Cell state before the step, [B, H].
+        after: Cell state after the step, [B, H].
+        dh: Gradient of h after the step, [B, H].
+        dc: Gradient of c after the step, [B, H].
+
+    Returns:
+        The gradients of z_i, z_f, z_g and z_o, and of the cell state before the step, [B, H] each.
+    """
     i, f, g, o = gates
     tanh_c = tf.tanh(after)
     dc = dc + dh * o * (1 - tanh_c * tanh_c)

@@ -1,6 +1,6 @@
-"""The LSTM whose input and state gate each other before each step (Melis, Kocisky & Blunsom 2020, arXiv:1909.01792).
+"""The mogrifier LSTM: input and state gate each other before each step (Melis et al. 2020, arXiv:1909.01792).
 
-    odd rounds: x = 2 sigmoid(h Q) * x          even rounds: h = 2 sigmoid(x Q) * h          then an LSTM's step
+    odd rounds: x = 2 sigmoid(h Q) * x          even rounds: h = 2 sigmoid(x Q) * h          then an LSTM step
 
 The input of a step depends on h, so x W cannot be computed before the loop.
 """
@@ -17,7 +17,16 @@ from textgen.model.layers.lstm import lstm_gates, lstm_gates_backward
 
 
 class Mogrifier(RecurrentLayer):
-    """A mogrifier LSTM, with weights `round_1`, ... or, of low rank, `round_1_left`, `round_1_right`, ..."""
+    """A mogrifier LSTM.
+
+    The matrices of the rounds are weights `round_1`, ...; with a rank, factors `round_1_left`, `round_1_right`, ...
+
+    Args:
+        units: Number of units (H).
+        rounds: Number of gating rounds before each step.
+        rank: Rank of the matrices of the rounds; full rank if None.
+        **kwargs: Arguments of `RecurrentLayer`.
+    """
 
     gates = 4
     state_size = 2
@@ -29,7 +38,7 @@ class Mogrifier(RecurrentLayer):
         self.cell = Cell(_forward, _backward, _gradients)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the weights."""
+        """Creates the weights for inputs [T, B, in]."""
         super().build(input_shape)
         for number in range(1, self.rounds + 1):
             rows, columns = (self.units, input_shape[-1]) if number % 2 else (input_shape[-1], self.units)
@@ -50,7 +59,7 @@ class Mogrifier(RecurrentLayer):
 
 
 def _rounds(weights: Weights) -> list[list[str]]:
-    """Names of the matrices of each round: one, or two of low rank."""
+    """Returns the names of the matrices of each round: one, or two low-rank factors."""
     names = sorted((name for name in weights if name.startswith("round_")), key=lambda name: int(name.split("_")[1]))
     if "round_1" in weights:
         return [[name] for name in names]
@@ -58,7 +67,7 @@ def _rounds(weights: Weights) -> list[list[str]]:
 
 
 def _ends(x: tf.Tensor, h: tf.Tensor, gates: Arrays) -> tuple[Arrays, Arrays]:
-    """x and h before the first round and after each round."""
+    """Returns x and h before the first round and after each round."""
     xs, hs = [x], [h]
     for number, gate in enumerate(gates, start=1):
         xs.append(2 * gate * xs[-1] if number % 2 else xs[-1])

@@ -1,4 +1,4 @@
-"""The LSTM whose gates read the cell state of their own unit (Gers, Schraudolph & Schmidhuber 2002).
+"""The peephole LSTM, whose gates also read the cell state of their unit (Gers, Schraudolph & Schmidhuber 2002).
 
 i, f = sigmoid(z_i + p_i * c, z_f + p_f * c)      c = f * c + i * tanh(z_g)
 o = sigmoid(z_o + p_o * c)                        h = o * tanh(c)
@@ -61,7 +61,7 @@ class Peephole(RecurrentLayer):
     state_size = 2
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the weights; the peepholes are 0 at first."""
+        """Creates the weights; the peepholes are initialised to zeros."""
         super().build(input_shape)
         self.peepholes = self._weight("peepholes", (3, self.units), "zeros")
 

@@ -1,4 +1,4 @@
-"""The recurrent layers, stacked: state in, state out."""
+"""A stack of recurrent layers with explicit state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from textgen.model.layers.mogrifier import Mogrifier
 from textgen.model.layers.peephole import Peephole
 from textgen.model.layers.rnn import RNN
 
-State = tuple[LayerState, ...]  # of each layer; in a whole network followed by that of attention
+State = tuple[LayerState, ...]  # one state per layer; in a network with attention, its state comes last
 
 WEIGHT_SITE = 1 << 11  # number of the weight mask of the first layer; the layers above have the next numbers
 
@@ -25,18 +25,20 @@ WEIGHT_SITE = 1 << 11  # number of the weight mask of the first layer; the layer
 class RecurrentStack(keras.layers.Layer):
     """A stack of recurrent layers, with dropout between them and after the last.
 
-    With `layer_norm` each layer reads its input normalised (Ba, Kiros & Hinton 2016, arXiv:1607.06450). With `residual`
-    its input is added to its output, if both have the same width (He et al. 2016, arXiv:1512.03385).
+    With `layer_norm` the input of each layer is normalised (Ba, Kiros & Hinton 2016, arXiv:1607.06450). With `residual`
+    the input of a layer is added to its output if both have the same width (He et al. 2016, arXiv:1512.03385).
     """
 
     def __init__(self, config: ModelConfig, prefix: str = "", *, seed: int = 0, **kwargs: Any) -> None:
-        """Args:
-        config: Shape of the network.
-        prefix: Prefix of the names of the layers, such as lstm_0.
-        seed: Initial weights are drawn from it and these names.
-        **kwargs: Arguments of `keras.layers.Layer`.
+        """Creates the layers.
+
+        Args:
+            config: Settings of the network.
+            prefix: Prefix of the layer names, such as lstm_0.
+            seed: Seed of the initial weights, which also depend on the layer names.
+            **kwargs: Arguments of `keras.layers.Layer`.
         """
-        super().__init__(autocast=False, **kwargs)  # the state stays float32, whatever x is
+        super().__init__(autocast=False, **kwargs)  # keeps the state in float32 if x has another type
         self.dropout = config.dropout
         self.weight_drop = config.weight_drop
         self.residual = config.residual
@@ -49,7 +51,7 @@ class RecurrentStack(keras.layers.Layer):
         self.layers = [make_layer(config, name, seed) for name in names]
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the weights. The first layer reads the embedding, each other one the layer below."""
+        """Creates the weights for inputs [B, T, E]; each further layer reads the layer below."""
         for number, layer in enumerate(self.layers):
             if self.norms:
                 self.norms[number].build(input_shape)
@@ -57,7 +59,7 @@ class RecurrentStack(keras.layers.Layer):
             input_shape = (*input_shape[:-1], layer.units)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """[B, T, E] -> [B, T, H]; the state is not counted."""
+        """Returns the shape of the outputs, [B, T, H], without the state."""
         return (*input_shape[:-1], self.layers[-1].units)
 
     def call(
@@ -66,7 +68,7 @@ class RecurrentStack(keras.layers.Layer):
         """Runs the stack over a window.
 
         Args:
-            x: Inputs [B, T, E]. Their precision is that of the outputs and of the large matrix products.
+            x: Inputs [B, T, E]. Outputs and large matrix products have their precision.
             state: State before the first step.
             noise: Source of dropout; no dropout if None.
             training: As in Keras. False switches dropout off; True needs `noise`.
@@ -80,10 +82,19 @@ class RecurrentStack(keras.layers.Layer):
     def read(
         self, x: tf.Tensor, state: State, noise: Noise | None = None, ids: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, State, tuple[Activations, ...]]:
-        """Like a call, and also returns the outputs of the last layer, for penalties.
+        """Runs the stack over a window and also returns the outputs of the last layer, for penalties.
 
-        With `ids` int32 [B, T], x is a table [V, E] and `ids` are row numbers. The first layer then computes what
-        depends on a single row, such as the product with its kernel, once for each row of the table.
+        If `ids` are given, the first layer computes everything that depends on a single row, such as the product with
+        its kernel, once for each row of the table.
+
+        Args:
+            x: Inputs [B, T, E], or a table [V, E] if `ids` are given.
+            state: State before the first step.
+            noise: Source of dropout; no dropout if None.
+            ids: Row numbers int32 [B, T] of the inputs in the table.
+
+        Returns:
+            Outputs [B, T, H], the state after the last step, and the outputs of the last layer.
         """
         if ids is None:
             x = tf.transpose(x, (1, 0, 2))  # [T, B, E]
@@ -100,7 +111,15 @@ class RecurrentStack(keras.layers.Layer):
         return tf.transpose(x, (1, 0, 2)), tuple(new_state), (activations,)  # [B, T, H]
 
     def step(self, x: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
-        """Runs one step without dropout: x [B, E] -> output [B, H], state."""
+        """Runs one step without dropout.
+
+        Args:
+            x: Inputs, [B, E].
+            state: State before the step.
+
+        Returns:
+            The output [B, H] and the state after the step.
+        """
         new_state = []
         for number, (layer, before) in enumerate(zip(self.layers, state, strict=True)):
             after = layer.step(self._norm(x, number), before)
@@ -109,7 +128,7 @@ class RecurrentStack(keras.layers.Layer):
         return x, tuple(new_state)
 
     def initial_state(self, batch_size: int | tf.Tensor) -> State:
-        """The state of streams that have read nothing: zeros."""
+        """Returns the initial state of `batch_size` streams: zeros."""
         return tuple(layer.initial_state(batch_size) for layer in self.layers)
 
     def _norm(self, x: tf.Tensor, number: int) -> tf.Tensor:
@@ -120,7 +139,16 @@ class RecurrentStack(keras.layers.Layer):
 
 
 def make_layer(config: ModelConfig, name: str, seed: int = 0) -> LSTM | RecurrentLayer:
-    """Makes a layer of the cell that a configuration names."""
+    """Makes one recurrent layer.
+
+    Args:
+        config: Settings of the network; `config.cell` selects the class.
+        name: Name of the layer.
+        seed: Seed of the initial weights.
+
+    Returns:
+        The layer, without weights.
+    """
     units = config.hidden_units
     match config.cell:
         case "gru":

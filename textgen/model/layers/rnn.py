@@ -1,4 +1,4 @@
-"""The plain recurrent layer: h = tanh(x W + h U + b), or relu in place of tanh."""
+"""The simple recurrent layer: h = tanh(x W + h U + b), or relu instead of tanh."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ from textgen.model.layers.loop import Arrays, Cell, Past, Weights, product_over_
 
 
 class RNN(RecurrentLayer):
-    """The plain recurrent layer (Elman 1990; with relu, Le, Jaitly & Hinton 2015).
+    """A simple recurrent layer (Elman 1990; with relu, Le, Jaitly & Hinton 2015).
 
-    Its weights are those of `keras.layers.SimpleRNN`.
+    It has the weights of `keras.layers.SimpleRNN`.
+
+    Args:
+        units: Number of units (H).
+        activation: "tanh" or "relu".
+        **kwargs: Arguments of `RecurrentLayer`.
     """
 
     gates = 1

@@ -1,1 +1,1 @@
-"""What watches a training run: progress line, TensorBoard, profiler, Keras callbacks."""
+"""Observers of a training run: progress display, TensorBoard, profiler, Keras callbacks."""

@@ -1,10 +1,10 @@
-"""Keras callbacks in the training loop of textgen.
+"""Runs Keras callbacks in the training loop of textgen.
 
-For callbacks, an epoch is the stretch between two validations, where `val_loss` is known, and a batch is one update of
-the weights.
+For callbacks, an epoch lasts from one validation to the next, since `val_loss` is known there, and a batch is one
+update of the weights.
 
-If a callback sets `model.optimizer.learning_rate`, the run uses that rate from the next step on, in place of the
-schedule's. Callbacks read there the learning rate of a window of full length.
+If a callback sets `model.optimizer.learning_rate`, the run uses that rate from the next step on, instead of the rate of
+the schedule. Callbacks that read it get the learning rate of a window of full length.
 """
 
 from __future__ import annotations
@@ -25,10 +25,16 @@ SET_THE_RATE = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLRO
 def refuse_two_schedules(
     callbacks: Sequence[keras.callbacks.Callback], config: TrainingConfig, num_workers: int = 1
 ) -> None:
-    """Checks that a Keras callback that sets the learning rate is the only one to do so.
+    """Checks that nothing else sets the learning rate if a Keras callback does.
+
+    Args:
+        callbacks: Keras callbacks of the run.
+        config: Settings of training.
+        num_workers: Number of processes that train together.
 
     Raises:
-        ConfigError: The schedule sets it as well, or several processes train together.
+        ConfigError: A callback sets the learning rate, and the schedule is not constant or several processes train
+            together.
     """
     for name in (type(callback).__name__ for callback in callbacks if isinstance(callback, SET_THE_RATE)):
         if config.schedule != "constant":
@@ -41,12 +47,21 @@ def refuse_two_schedules(
 
 
 class KerasCallbacks(Observer):
-    """Calls `keras.callbacks.Callback` objects."""
+    """Calls `keras.callbacks.Callback` objects at the steps and validations of a run."""
 
     def __init__(
         self, callbacks: Sequence[keras.callbacks.Callback], model: keras.Model, config: TrainingConfig
     ) -> None:
-        """Raises `ConfigError` if a callback and the schedule would both set the learning rate."""
+        """Prepares the callbacks.
+
+        Args:
+            callbacks: The callbacks.
+            model: The model, on which callbacks may set `stop_training` and the learning rate.
+            config: Settings of training.
+
+        Raises:
+            ConfigError: A callback and the schedule would both set the learning rate.
+        """
         super().__init__()
         refuse_two_schedules(callbacks, config)
         self._model = model
@@ -93,7 +108,7 @@ class KerasCallbacks(Observer):
 
     @contextmanager
     def _rate(self) -> Iterator[None]:
-        """Shows callbacks the learning rate in the optimizer, and uses the rate that they set there."""
+        """Sets the optimizer's learning rate for callbacks to read, and adopts the rate if they change it."""
         shown = self._config.learning_rate if self._config.schedule == "constant" else self._last_rate
         shown = shown if self.learning_rate is None else self.learning_rate
         optimizer = self._model.optimizer

@@ -1,4 +1,4 @@
-"""The interface of observers of a training run, and the reports that they get."""
+"""The interface of observers of a training run, and the reports passed to them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class StepReport:
-    """One update of the weights.
+    """Report of one update of the weights.
 
     Attributes:
-        step: Updates so far, this one included.
+        step: Updates so far, including this one.
         epochs: Passes over the training text so far.
         progress: Fraction of the run that is done, 0 to 1.
-        nats_per_token: Loss of the batch.
+        nats_per_token: Loss of the batch, in nats.
         learning_rate: Learning rate of the update.
         gradient_norm: Norm of the gradient, before clipping.
         gradient_norms: Norm of the gradient of each weight, by name.
@@ -34,17 +34,17 @@ class StepReport:
 
 @dataclass(frozen=True)
 class ValidationReport:
-    """A validation: scores of held-out text.
+    """Report of a validation on held-out text.
 
     Attributes:
         step: Updates so far.
         epochs: Passes over the training text so far.
-        train_nats_per_token: Mean training loss since the last validation.
-        nats_per_token: Loss of held-out text.
+        train_nats_per_token: Mean training loss since the last validation, in nats.
+        nats_per_token: Loss of held-out text, in nats.
         perplexity_per_token: exp of that loss.
         bits_per_byte: The same loss in bits per byte of text.
         improved: Whether the score is the best so far.
-        sample: A text written by the model as it is now.
+        sample: A text sampled from the current model.
     """
 
     step: int
@@ -59,14 +59,14 @@ class ValidationReport:
 
 @dataclass(frozen=True)
 class RunReport:
-    """A run that is about to start or to resume.
+    """Report of a run that is about to start or resume.
 
     Attributes:
         name: Name of the model.
         settings: Settings by section, as in training.json.
-        step: Updates before a resumed run continues.
-        validations: Validations before it continues.
-        learning_rate: Learning rate that an observer had set before; None if none had.
+        step: Updates done so far; 0 for a new run.
+        validations: Validations done so far.
+        learning_rate: Learning rate that an observer set earlier in the run; None if none did.
     """
 
     name: str
@@ -78,11 +78,11 @@ class RunReport:
 
 @dataclass
 class Observer:
-    """Watches a run. Override the methods that you need; they do nothing by default.
+    """Base class of observers. Override the methods that you need; they do nothing by default.
 
     Attributes:
         stop_reason: Set it to end the run after the current step.
-        learning_rate: Set it to train with this learning rate in place of the schedule's.
+        learning_rate: Set it to use this learning rate instead of the schedule's.
 
     Example:
         >>> class StopEarly(Observer):
@@ -104,7 +104,7 @@ class Observer:
         """Called after each validation."""
 
     def on_fault(self, line: str) -> None:
-        """Called with a line of text after an update was left out, or the run returned to a checkpoint."""
+        """Called with a line of text after an update was skipped or the run returned to a checkpoint."""
 
     def on_end(self) -> None:
-        """Called at the end, whatever ended the run."""
+        """Called at the end of the run, also after an error or interruption."""

@@ -10,17 +10,19 @@ import tensorflow as tf
 
 from textgen.training.observers.observer import Observer, StepReport
 
-SKIPPED = 10  # steps at the beginning, in which TensorFlow compiles
+SKIPPED = 10  # first steps, in which TensorFlow compiles
 
 
 class Profiler(Observer):
-    """Records steps of a run in a folder of event files."""
+    """Records a profile of some steps and writes it to a folder of event files."""
 
     def __init__(self, folder: Path, steps: int, say: Callable[[str], None] = lambda line: None) -> None:
-        """Args:
-        folder: Folder of event files.
-        steps: Steps to record.
-        say: Called with a line of text if the run is too short for a recording.
+        """Prepares a recording.
+
+        Args:
+            folder: Folder of event files.
+            steps: Number of steps to record.
+            say: Called with a line of text if the run is too short for a recording.
         """
         super().__init__()
         self._folder = folder
@@ -31,7 +33,7 @@ class Profiler(Observer):
         self._step = ExitStack()  # marks a step in the recording
 
     def on_step(self, report: StepReport) -> None:
-        """Starts or stops the recording."""
+        """Starts the recording after the first `SKIPPED` steps, and stops it when it is complete."""
         self._done += 1
         self._step.close()
         if self._done == SKIPPED:
@@ -43,7 +45,7 @@ class Profiler(Observer):
             self._step.enter_context(tf.profiler.experimental.Trace("train", step_num=report.step + 1, _r=1))
 
     def on_end(self) -> None:
-        """Saves the recording of a run that ends early, or says that there is none."""
+        """Saves an unfinished recording, or reports that no step was recorded."""
         self._stop()
         if self._done <= SKIPPED:
             self._say(

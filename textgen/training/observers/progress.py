@@ -1,4 +1,4 @@
-"""The progress of a training run for people, on stderr: a bar in a terminal, a line now and then elsewhere."""
+"""Displays the progress of a training run on stderr: a bar in a terminal, otherwise a line every 20 seconds."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
 from textgen.wording import visible
 
-PLAIN_SECONDS = 20.0  # between plain lines
-SAMPLE_CHARACTERS = 300  # of the text shown at a validation
+PLAIN_SECONDS = 20.0  # between lines outside a terminal
+SAMPLE_CHARACTERS = 300  # shown at a validation
 
 
 class Display(Observer):
     """Shows loss, perplexity, speed and time left, and a sample of the text at each validation.
 
     Args:
-        console: Where to write; standard error by default.
+        console: Console to write to. By default standard error.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -31,11 +31,11 @@ class Display(Observer):
         self._nats: float | None = None  # smoothed
 
     def say(self, line: str) -> None:
-        """Writes a line, above the bar if there is one."""
+        """Prints a line, above the bar if there is one."""
         self._print(line)
 
     def on_start(self, run: RunReport) -> None:
-        """Opens the bar in a terminal."""
+        """Shows the bar if the console is a terminal."""
         if self.console.is_terminal:
             columns = (
                 TextColumn("{task.percentage:3.0f} %"),
@@ -47,7 +47,7 @@ class Display(Observer):
             self._bar.start()
 
     def on_step(self, report: StepReport) -> None:
-        """Moves the bar, or prints a line now and then."""
+        """Updates the bar, or prints a line every `PLAIN_SECONDS`."""
         nats = report.nats_per_token
         self._nats = nats if self._nats is None else 0.95 * self._nats + 0.05 * nats
         if self._bar:
@@ -60,7 +60,7 @@ class Display(Observer):
             self.say(f"{100 * report.progress:3.0f} %  step {report.step:,}  {self._now(report)}")
 
     def on_validation(self, report: ValidationReport) -> None:
-        """Writes the scores on held-out text and the beginning of a sample."""
+        """Prints the scores on held-out text and the beginning of the sample."""
         self.say(
             f"step {report.step:,}, epoch {report.epochs:.2f}: held-out loss {report.nats_per_token:.4f}, "
             f"perplexity {report.perplexity_per_token:.2f}, {report.bits_per_byte:.3f} bits a byte"
@@ -71,7 +71,7 @@ class Display(Observer):
             self._print("\n".join(f"  | {line}" for line in sample.split("\n")), style="dim")
 
     def on_fault(self, line: str) -> None:
-        """Writes the line."""
+        """Prints the line."""
         self.say(line)
 
     def on_end(self) -> None:

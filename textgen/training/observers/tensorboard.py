@@ -1,8 +1,8 @@
 """Writes event files for TensorBoard.
 
-Numbers that cost little are written every few steps. Slower ones get a small fraction of the time and wait when it is
-spent. A run that resumes from a checkpoint, or returns to one, writes a session start, so that TensorBoard discards
-later points that were written before.
+Cheap values are written every few steps. Expensive ones may use a small fraction of the time, and are skipped while it
+is used up. A run that resumes from a checkpoint or returns to one writes a session start, so that TensorBoard discards
+points of later steps.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from textgen.wording import visible
 if TYPE_CHECKING:
     from textgen.model.language_model import LanguageModel
 
-STEPS_PER_POINT = 10  # of a curve
-STEPS_PER_UPDATE = 50  # one update of so many is measured, for which the weights are copied twice
-UPDATES_SHARE, LOOKS_SHARE = 0.003, 0.006  # fractions of the time for measuring updates, and for gates and histograms
-HISTOGRAM_VALUES = 10_000  # sampled evenly from a large array
-PROJECTED_TOKENS = 10_000  # the most frequent ones
-PROJECTED_NUMBERS = 4_000_000  # 16 MB
+STEPS_PER_POINT = 10  # steps between points of a curve
+STEPS_PER_UPDATE = 50  # steps between measured updates; each measurement copies the weights twice
+UPDATES_SHARE, LOOKS_SHARE = 0.003, 0.006  # fractions of the time for updates; for gates and histograms
+HISTOGRAM_VALUES = 10_000  # maximum per histogram; larger arrays are sampled evenly
+PROJECTED_TOKENS = 10_000  # maximum number of tokens in the projector, the most frequent first
+PROJECTED_NUMBERS = 4_000_000  # maximum number of values in the projector, 16 MB
 PIECES_FILE, EMBEDDING_FILE = "pieces.tsv", "embedding.bytes"
 COMPARED = ("tokenizer", "model", "training")  # sections of settings in the HParams tab
 METRICS = {  # scores in the HParams tab
@@ -54,7 +54,14 @@ METRICS = {  # scores in the HParams tab
 
 
 class Monitor(Observer):
-    """Writes curves, gates, histograms, samples and the embedding of a run to a folder of event files."""
+    """Writes curves, gates, histograms, samples and the embedding of a run to a folder of event files.
+
+    Args:
+        folder: Folder of the event files.
+        model: The model that is trained.
+        tokenizer: Its tokenizer.
+        data: Training and held-out tokens.
+    """
 
     def __init__(self, folder: Path, model: LanguageModel, tokenizer: Tokenizer, data: TokenData) -> None:
         super().__init__()
@@ -63,12 +70,12 @@ class Monitor(Observer):
         self._pieces = tokenizer.pieces()
         self._counts = data.train.counts  # [V]
         self._inputs = window(data.valid)  # [B, T]
-        self._step = 0  # the newest so far
-        self._before: dict[str, np.ndarray] | None = None  # weights, if the next update is measured
+        self._step = 0  # newest step so far
+        self._before: dict[str, np.ndarray] | None = None  # weights before the next update, if it is measured
         self._faults: list[str] = []
 
     def on_start(self, run: RunReport) -> None:
-        """Writes the settings, as text and for the HParams tab."""
+        """Writes the settings as text and for the HParams tab, and starts the projector."""
         self._file = EventFile(self._folder)
         self._updates, self._looks = Allowance(UPDATES_SHARE), Allowance(LOOKS_SHARE)
         self._step = run.step
@@ -85,7 +92,7 @@ class Monitor(Observer):
         self._remember_before(first)
 
     def on_step(self, report: StepReport) -> None:
-        """Writes loss, learning rate, gradient norms, speed and memory; less often norms of weights and updates."""
+        """Writes loss, learning rate, gradient norms, speed and memory, and less often norms of weights and updates."""
         if report.step <= self._step:
             self._goes_on_at(report.step)
             self._write_faults(report.step)
@@ -100,7 +107,7 @@ class Monitor(Observer):
         self._remember_before(report.step + 1)
 
     def on_validation(self, report: ValidationReport) -> None:
-        """Writes scores of held-out text, a sample, gates and histograms."""
+        """Writes scores on held-out text, a sample, gates and histograms."""
         scores = {"valid_nats_per_token": report.nats_per_token, "valid_bits_per_byte": report.bits_per_byte}
         self._write_scalars(report.step, "loss", scores)
         self._write_scalars(report.step, "perplexity", {"valid": report.perplexity_per_token})
@@ -126,13 +133,13 @@ class Monitor(Observer):
     def _write_curves(self, report: StepReport) -> None:
         step, loss = report.step, report.nats_per_token
         self._write_scalars(step, "loss", {"train_nats_per_token": loss})
-        self._write_scalars(step, "perplexity", {"train": math.exp(min(loss, 700.0))})  # more would overflow
+        self._write_scalars(step, "perplexity", {"train": math.exp(min(loss, 700.0))})  # exp overflows beyond about 709
         self._write_scalars(step, "optimizer", {"learning_rate": report.learning_rate, "epochs": report.epochs})
         self._write_scalars(step, "gradient_norm", {"all": report.gradient_norm, **report.gradient_norms})
         self._write_scalars(step, "speed", {"tokens_per_second": report.tokens_per_second})
         memory = {"resident_gb": resident_bytes(), "gpu_gb": gpu_bytes()}
         self._write_scalars(step, "memory", {name: size / 1e9 for name, size in memory.items() if size})
-        self._file.flush()  # so that a run that is killed and resumed has no gap in its curves
+        self._file.flush()  # avoids gaps in the curves of a run that is killed and resumed
 
     def _remember_before(self, step: int) -> None:
         self._before = None
@@ -141,7 +148,7 @@ class Monitor(Observer):
                 self._before = self._model.weights_as_arrays()
 
     def _look_inside(self, step: int) -> None:
-        """Writes gates, cell states, histograms and the embedding, of the raw weights rather than an average."""
+        """Writes gates, cell states, histograms and the embedding, from the raw weights, not their average."""
         weights = self._model.weights_as_arrays()
         diagnosis = diagnose_directions(self._model.config, weights, self._inputs)
         self._write_scalars(step, "gate_below_0.1", diagnosis.closed)
@@ -154,7 +161,7 @@ class Monitor(Observer):
         self._write_embedding(weights["embedding/table"])
 
     def _write_faults(self, step: int) -> None:
-        """Writes all faults so far: returning to a checkpoint discards the texts of later steps."""
+        """Writes all faults so far, since returning to a checkpoint discards the texts of later steps."""
         if self._faults:
             self._write(step, text_pb("faults", "\n\n".join(self._faults)))
 
@@ -180,11 +187,11 @@ class Monitor(Observer):
         write_own_file(self._folder / EMBEDDING_FILE, table[self._projected].astype("<f4").tobytes())
 
     def _goes_on_at(self, step: int) -> None:
-        """Makes TensorBoard discard points from `step` on that were written before."""
+        """Makes TensorBoard discard earlier points from `step` on."""
         self._file.write(step, session_log=SessionLog(status=SessionLog.START))
 
     def _write_scalars(self, step: int, prefix: str, values: Mapping[str, float]) -> None:
-        """Writes scalars in TensorBoard's older format, which takes a tenth of the time."""
+        """Writes scalars in TensorBoard's older format, which is ten times as fast."""
         points = [Summary.Value(tag=f"{prefix}/{name}", simple_value=value) for name, value in values.items()]
         self._write(step, Summary(value=points))
 
@@ -193,7 +200,11 @@ class Monitor(Observer):
 
 
 class Allowance:
-    """Limits an activity to a fraction of the time that passes."""
+    """Limits an activity to a fraction of the elapsed time.
+
+    Args:
+        share: The fraction, 0 to 1.
+    """
 
     def __init__(self, share: float) -> None:
         self._share = share
@@ -202,19 +213,23 @@ class Allowance:
 
     @property
     def is_left(self) -> bool:
-        """Whether time is left; at the beginning it is."""
+        """Whether time is left; True at the beginning."""
         return self._spent <= self._share * (time.monotonic() - self._started)
 
     @contextmanager
     def spending(self) -> Iterator[None]:
-        """Counts the time of the block."""
+        """Adds the duration of the block to the time spent."""
         before = time.monotonic()
         yield
         self._spent += time.monotonic() - before
 
 
 class EventFile:
-    """A file of TensorBoard events. TensorBoard reads it after older files of the folder."""
+    """A file of TensorBoard events. TensorBoard reads it after older files of the folder.
+
+    Args:
+        folder: Folder of the file; created if necessary.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -225,7 +240,12 @@ class EventFile:
         self.write(0, file_version="brain.Event:2")
 
     def write(self, step: int, **content: Any) -> None:
-        """Writes an event with one field of TensorBoard's `Event`."""
+        """Writes an event.
+
+        Args:
+            step: Step of the event.
+            **content: One field of TensorBoard's `Event`.
+        """
         with writing(self._folder):
             self._records.write(Event(wall_time=time.time(), step=step, **content).SerializeToString())
 
@@ -241,7 +261,13 @@ class EventFile:
 
 
 def compared_settings(settings: Mapping[str, Mapping[str, object]]) -> dict[str, bool | float | str]:
-    """The settings for the HParams tab, by names such as `model/hidden_units`. None becomes text.
+    """Flattens settings for the HParams tab.
+
+    Args:
+        settings: Settings by section and name.
+
+    Returns:
+        The settings by names such as `model/hidden_units`. Values of other types, such as None, become JSON text.
 
     Example:
         >>> compared_settings({"model": {"hidden_units": 8, "mogrifier_rank": None}, "corpus": {"encoding": "utf-8"}})
@@ -255,5 +281,5 @@ def compared_settings(settings: Mapping[str, Mapping[str, object]]) -> dict[str,
 
 
 def _cell(text: str) -> str:
-    """A text as a cell of a TSV file."""
+    """Escapes a text for a cell of a TSV file."""
     return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r") or "(empty)"
