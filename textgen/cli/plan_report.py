@@ -71,7 +71,11 @@ def _dropout(plan: Plan) -> str:
 def _training(plan: Plan) -> str:
     training = plan.training_config
     lengths = {"epochs": training.epochs, "steps": training.steps, "minutes": training.minutes}
-    length = " or ".join(f"{value:,g} {name}" for name, value in lengths.items() if value is not None)
+    length = " or ".join(
+        f"{value:,g} {name.removesuffix('s') if value == 1 else name}"
+        for name, value in lengths.items()
+        if value is not None
+    )
     return (
         f"{length}, batches of {training.batch_size} x {counted(training.sequence_length, 'token')}, "
         + f"{training.gradient_accumulation_steps} to an update, " * (training.gradient_accumulation_steps > 1)
