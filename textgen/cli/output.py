@@ -78,13 +78,6 @@ def data(content: bytes) -> None:
         raise _failed(stream, error) from None
 
 
-def control(sequence: str) -> None:
-    """Tells the terminal something. What it is told is ours, never part of a text. Raises `OSError` if it is gone."""
-    stream = _standard_output()
-    stream.write(sequence)
-    stream.flush()
-
-
 def note(text: str = "") -> None:
     """Writes a line for people to standard error. It is lost if standard error fails."""
     stream = sys.stderr
@@ -107,15 +100,6 @@ def console() -> Console:
     from rich.console import Console
 
     return Console(file=cast(IO[str], _Notes()), highlight=False, soft_wrap=True)
-
-
-def screen() -> Console:
-    """The whole terminal; in the place of what its encoding lacks are question marks, which are as wide."""
-    from rich.console import Console
-
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
-    return Console()
 
 
 def as_flags(message: str, flags: Mapping[str, str]) -> str:

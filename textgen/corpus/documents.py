@@ -117,16 +117,6 @@ def _slices(text: str, size: int) -> list[str]:
     return [text[start : start + size] for start in range(0, len(text), size)]
 
 
-def lines_of(texts: Iterable[str]) -> Iterator[str]:
-    """Iterates over whole lines, without their newlines."""
-    held: list[str] = []
-    for text, ends_line in _line_pieces(texts):
-        held.append(text)
-        if ends_line:
-            yield "".join(held)
-            held.clear()
-
-
 def line_documents(texts: Iterable[str]) -> Iterator[Part]:
     """Makes a document of each line that is not blank.
 
