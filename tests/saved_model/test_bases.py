@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +12,10 @@ import pytest
 from textgen.errors import SavedModelError
 from textgen.saved_model import bases
 from textgen.saved_model.bases import BASES, base_folder, base_for, installed_bases, is_base
+from textgen.saved_model.layout import CONFIG, WEIGHTS
+from textgen.saved_model.registry import find_model, find_run, list_models
+from textgen.saved_model.saved_model import load_model
+from textgen.storage import json_bytes, update_folder
 
 
 @pytest.fixture
@@ -86,3 +92,52 @@ def test_the_folder_of_a_base_is_known_by_any_path(own_bases: Path, tmp_path: Pa
 )
 def test_the_script_chooses_the_base(text: str, base: str | None) -> None:
     assert base_for(text) == base
+
+
+# --- By name -------------------------------------------------------------------------------------------------
+
+
+def test_a_base_is_found_by_its_name_wherever_a_model_is(own_bases: Path) -> None:
+    assert find_model("english") == own_bases / "english"
+    assert load_model("english").name == "english"
+    assert find_model(str(own_bases / "english")) == own_bases / "english"
+    assert list_models() == []
+
+
+def test_a_model_of_the_user_goes_before_a_base(own_bases: Path, tiny_models: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_models / "tiny", tmp_path / "models" / "english")
+    assert find_model("english") == tmp_path / "models" / "english"
+
+
+def test_a_base_that_is_missing_is_no_model(own_bases: Path) -> None:
+    with pytest.raises(SavedModelError, match="This installation lacks the base 'chinese'"):
+        load_model("chinese")
+
+
+def test_a_base_is_not_a_run_that_could_be_resumed(own_bases: Path) -> None:
+    with pytest.raises(SavedModelError, match="english is a base, which is a part of the program"):
+        find_run("english")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("version", "has the format version 9, this program reads 1 and 2. Upgrade textgen"),
+        ("weights", "model.safetensors was altered"),
+        ("config", "config.json is missing"),
+    ],
+)
+def test_a_base_that_cannot_be_used_is_told_in_a_line(own_bases: Path, damage: str, words: str) -> None:
+    folder = own_bases / "english"
+    if damage == "version":
+        config = json.loads((folder / CONFIG).read_bytes()) | {"format_version": 9}
+        update_folder(folder, {CONFIG: json_bytes(config)})
+    elif damage == "weights":
+        data = bytearray((folder / WEIGHTS).read_bytes())
+        data[-1] ^= 1
+        (folder / WEIGHTS).write_bytes(data)
+    else:
+        (folder / CONFIG).unlink()
+    with pytest.raises(SavedModelError, match=re.escape(words)) as caught:
+        load_model("english").weights()
+    assert "\n" not in str(caught.value)
