@@ -25,10 +25,11 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.errors import TextgenError
 from textgen.export.pytorch import from_torch, read_torch
+from textgen.files import write_file
+from textgen.folders import MANIFEST, update_folder
 from textgen.saved_model.layout import CHECKPOINTS, CONFIG, TRAINING, WEIGHTS
 from textgen.saved_model.saved_model import load_model, save_model
 from textgen.settings import read_toml
-from textgen.storage import MANIFEST, update_folder, write_file
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer
 from textgen.training.checkpoints import POSITION, TENSORS, newest_checkpoint

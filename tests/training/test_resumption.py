@@ -15,16 +15,18 @@ import runs
 from click.testing import CliRunner
 from runs import SETTINGS, TEXT, begun
 
+from textgen.cache_folder import cache_folder
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.ngram_index import BloomFilter, NgramIndex
 from textgen.errors import ConfigError, SavedModelError, TextgenError, TrainingError
+from textgen.folders import MANIFEST, read_manifest
+from textgen.locks import locked
 from textgen.saved_model import ownership
 from textgen.saved_model.layout import CARD, CHECKPOINTS, LOGS, NGRAMS, TRAINING
 from textgen.saved_model.registry import claimed, state_of
 from textgen.saved_model.saved_model import load_model, save_ngrams, write_training
-from textgen.storage import MANIFEST, cache_folder, locked, read_manifest
 from textgen.tokenizer.tokenizer import MODEL_FILE
 from textgen.training import run
 from textgen.training.plan import Hardware, Plan, Sources, make_plan

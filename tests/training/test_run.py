@@ -25,16 +25,17 @@ from textgen.corpus.corpus import Corpus
 from textgen.dataset.batches import Batches
 from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError, CorpusError, Interrupted, SavedModelError, TextgenError, TrainingError
+from textgen.folders import MANIFEST
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infiller
+from textgen.locks import locked
 from textgen.model.compiled_model import CompiledModel
 from textgen.model.config import CELLS
 from textgen.model.language_model import LanguageModel
 from textgen.runtime import load_tensorflow
 from textgen.saved_model.layout import NGRAMS
 from textgen.saved_model.saved_model import ModelFolder, load_model
-from textgen.storage import MANIFEST, locked
 from textgen.training.loss_scale import LossScale
 from textgen.training.observers.observer import Observer, StepReport, ValidationReport
 from textgen.training.plan import Hardware, Plan, Sources, make_plan

@@ -76,8 +76,8 @@ def embed(
     else:
         _check_search_flags(search, bool(tokens or out))
     from textgen.evaluation.embeddings import Embedder
+    from textgen.files import write_file
     from textgen.saved_model.saved_model import load_model
-    from textgen.storage import write_file
 
     saved = load_model(model, models_dir)
     lines = [(f"--text {number}", text) for number, text in enumerate(texts, 1)]

@@ -85,9 +85,9 @@ def show(model: str | None, models_dir: Path | None, as_json: bool) -> None:
     Example:
       textgen models show novel
     """
+    from textgen.locks import is_locked
     from textgen.saved_model.model_card import model_card
     from textgen.saved_model.saved_model import load_model
-    from textgen.storage import is_locked
 
     saved = load_model(model, models_dir)
     if is_locked(saved.folder):

@@ -34,7 +34,7 @@ from textgen.corpus.records import LeftOut
 from textgen.corpus.source import CHUNK_BYTES, Source, not_binary, reading, text_decoder
 from textgen.corpus.statistics import EXCERPTS, CorpusStats, count_parts
 from textgen.errors import CorpusError
-from textgen.storage import MANIFEST
+from textgen.folders import MANIFEST
 from textgen.wording import counted
 
 __all__ = ["Corpus", "CorpusStats", "Part"]

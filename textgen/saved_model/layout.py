@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from textgen.errors import SavedModelError, TextgenError
+from textgen.files import read_file
+from textgen.folders import MANIFEST, read_manifest, verified
 from textgen.model.config import ModelConfig
 from textgen.saved_model.precision import FLOAT32, PRECISIONS
 from textgen.schema import check
 from textgen.settings import from_dict
-from textgen.storage import MANIFEST, read_file, read_manifest, verified
 from textgen.tokenizer.config import TokenizerConfig
 
 FORMAT_VERSION, COMPRESSED_VERSION = 1, 2  # programs that know only the first refuse weights in fewer bytes

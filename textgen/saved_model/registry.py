@@ -13,19 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from textgen.errors import SavedModelError, TrainingError
+from textgen.files import TEMPORARY, writing
+from textgen.folders import MANIFEST, PENDING, refuse_links, sweep, sweep_abandoned
+from textgen.locks import is_locked, locked
 from textgen.saved_model.bases import BASES, base_folder
 from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, NGRAMS, RUN, TRAINING, WEIGHTS
-from textgen.storage import (
-    MANIFEST,
-    PENDING,
-    TEMPORARY,
-    is_locked,
-    locked,
-    refuse_links,
-    sweep,
-    sweep_abandoned,
-    writing,
-)
 from textgen.tokenizer.tokenizer import MODEL_FILE
 
 OURS = (

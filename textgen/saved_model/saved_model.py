@@ -26,6 +26,8 @@ from safetensors.numpy import save as to_safetensors
 
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TextgenError
+from textgen.files import json_bytes, write_own_file
+from textgen.folders import MANIFEST, read_manifest, update_folder, verified
 from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
@@ -48,7 +50,6 @@ from textgen.saved_model.model_card import model_card
 from textgen.saved_model.precision import FLOAT32, compressed
 from textgen.saved_model.registry import find_model, has_file, models_folder
 from textgen.settings import from_dict, to_dict
-from textgen.storage import MANIFEST, json_bytes, read_manifest, update_folder, verified, write_own_file
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_BYTES, MODEL_FILE, Tokenizer, load_tokenizer
 from textgen.wording import shell_word

@@ -20,12 +20,13 @@ from textgen.corpus.corpus import Corpus
 from textgen.dataset.prepared_corpus import PreparedCorpus, open_corpus
 from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.errors import ConfigError, SavedModelError, TextgenError, TrainingError
+from textgen.files import read_file, sha256
+from textgen.folders import MANIFEST, read_manifest, verified
 from textgen.model.config import ModelConfig
 from textgen.saved_model.layout import NGRAMS, TRAINING, read_training
 from textgen.saved_model.ownership import is_signed, sign
 from textgen.schema import check
 from textgen.settings import from_dict, shown, to_dict
-from textgen.storage import MANIFEST, read_file, read_manifest, sha256, verified
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_BYTES, MODEL_FILE, Tokenizer, load_tokenizer
 from textgen.training.config import BUDGETS, FIXED_ON_RESUME, TrainingConfig

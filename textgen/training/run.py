@@ -13,14 +13,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textgen import storage
+from textgen import folders
 from textgen.corpus.labels import named
 from textgen.dataset.ngram_index import MAX_NGRAMS, NgramIndex, index_stream
 from textgen.dataset.prepared_corpus import PreparedCorpus
 from textgen.dataset.subword_sampling import SampledStream
 from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.errors import ConfigError, SavedModelError, TextgenError
+from textgen.files import write_own_file
+from textgen.folders import MANIFEST, refuse_links
 from textgen.generation.config import SamplingConfig
+from textgen.locks import locked
 from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.vocabulary_transfer import carried_over, shared_tokens
@@ -28,7 +31,6 @@ from textgen.saved_model.layout import CHECKPOINTS, LOGS, NGRAMS, TRAINING, read
 from textgen.saved_model.registry import claimed, has_steps
 from textgen.saved_model.saved_model import ModelFolder, load_model, save_model, save_ngrams, write_training
 from textgen.settings import to_dict
-from textgen.storage import MANIFEST, locked, refuse_links, write_own_file
 from textgen.tokenizer.tokenizer import MODEL_FILE, Tokenizer
 from textgen.tokenizer.vocabulary import add_labels, learn_vocabulary
 from textgen.training.checkpoints import Checkpoint, newest_checkpoint
@@ -137,7 +139,7 @@ def resume(
     with locked(folder):
         refuse_links(folder)
         for place in (folder, folder / LOGS):
-            storage.sweep(place)
+            folders.sweep(place)
         if os.path.lexists(folder / MANIFEST) and not has_steps(folder):
             raise SavedModelError(
                 f"{folder} holds a model without a checkpoint, so its run cannot be resumed: start a run of another "
