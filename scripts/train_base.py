@@ -31,12 +31,13 @@ import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.errors import SavedModelError, TextgenError
+from textgen.files import write_own_file, writing
+from textgen.folders import move_aside
 from textgen.runtime import load_tensorflow
 from textgen.saved_model.layout import CARD, TRAINING, read_training
 from textgen.saved_model.model_card import model_card
 from textgen.saved_model.registry import has_steps
 from textgen.saved_model.saved_model import ModelFolder, load_model, save_model, write_training
-from textgen.storage import move_aside, write_own_file, writing
 
 BASES = Path(__file__).resolve().parents[1] / "saved_models" / "bases"
 SETTINGS: dict[str, Any] = {

@@ -140,9 +140,9 @@ def compress(
       textgen models compress novel
       textgen models compress novel other-novel.txt --precision float16 --out novel-small
     """
+    from textgen.locks import locked
     from textgen.saved_model.registry import check_name, models_folder
     from textgen.saved_model.saved_model import load_model
-    from textgen.storage import locked
 
     if without_index and not out:
         raise click.UsageError("--without-index goes with --out: the index of MODEL stays where it is.")

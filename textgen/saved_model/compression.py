@@ -18,6 +18,8 @@ import numpy as np
 
 from textgen.errors import SavedModelError
 from textgen.evaluation.scoring import Score, Scorer
+from textgen.files import write_own_file
+from textgen.folders import new_folder, read_manifest, verified
 from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.probabilities import log_softmax
@@ -33,7 +35,6 @@ from textgen.saved_model.saved_model import (
     save_model,
     write_training,
 )
-from textgen.storage import new_folder, read_manifest, verified, write_own_file
 
 LIMIT = 0.005  # share of bits that compressing may cost
 ROWS, STEPS = 32, 64  # texts that the model writes, and tokens of each
@@ -100,7 +101,7 @@ def compress(saved: ModelFolder, precision: str) -> None:
     """Stores the weights of a model in a precision, in its folder. Checkpoints stay as they are.
 
     Args:
-        saved: The model. Hold its folder with `textgen.storage.locked`.
+        saved: The model. Hold its folder with `textgen.locks.locked`.
         precision: "float16" or "int8".
     """
     configs = (saved.model_config, saved.tokenizer_config, saved.corpus_config)
