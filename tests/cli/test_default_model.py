@@ -43,7 +43,7 @@ def note(base: str) -> str:
         (["sample", "--prompt", "-"], "明月", "chinese"),
         (["sample"], None, "english"),
         (["sample", "--prompt", "1984"], None, "english"),
-                (["score", "moon.txt"], None, "chinese"),
+        (["score", "moon.txt"], None, "chinese"),
         (["score", "cat.txt", "moon.txt"], None, "english"),
         (["score", "-"], "明月", "chinese"),
         (["score", "-", "--follow", "--documents", "line"], "明月\n", "chinese"),
