@@ -31,7 +31,7 @@ import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.errors import SavedModelError, TextgenError
-from textgen.runtime import load_tensorflow
+from textgen.runtime import configure_process, load_tensorflow
 from textgen.saved_model.compression import compressed_copy
 from textgen.saved_model.layout import CARD, TRAINING, read_training
 from textgen.saved_model.model_card import model_card
@@ -263,7 +263,8 @@ It was trained on texts in the public domain, as they are collected in:
 
 Bits a byte are of documents that were held out from training, in the weights as they are here.{note}
 
-It has no index of its training text, so `--novelty` and `--no-copy` do not work with it.
+It has no index of its training text, so `--novelty` and `--no-copy` do not work with it. In a model that was fine-tuned
+from it, they know only the text of the fine-tuning.
 
 ## What it is bad at
 
@@ -298,6 +299,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, help="of a new training, instead of 45")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
+    configure_process()
     recipe = recipe_of(given.name)
     if given.minutes is not None:
         recipe = Recipe(recipe.name, recipe.parts, {**recipe.settings, "minutes": given.minutes}, recipe.bad_at)
