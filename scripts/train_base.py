@@ -33,11 +33,13 @@ from textgen.corpus.corpus import Corpus
 from textgen.errors import SavedModelError, TextgenError
 from textgen.files import write_own_file, writing
 from textgen.folders import move_aside
-from textgen.runtime import load_tensorflow
+from textgen.runtime import configure_process, load_tensorflow
+from textgen.saved_model.compression import compressed_copy
 from textgen.saved_model.layout import CARD, TRAINING, read_training
 from textgen.saved_model.model_card import model_card
+from textgen.saved_model.precision import INT8
 from textgen.saved_model.registry import has_steps
-from textgen.saved_model.saved_model import ModelFolder, load_model, save_model, write_training
+from textgen.saved_model.saved_model import ModelFolder, load_model, write_training
 
 BASES = Path(__file__).resolve().parents[1] / "saved_models" / "bases"
 SETTINGS: dict[str, Any] = {
@@ -176,12 +178,11 @@ def finish(
         temporary = Path(tempfile.mkdtemp(prefix=".tmp-base-", dir=out.parent))
     try:
         made = temporary / out.name
-        configs = model.model_config, model.tokenizer_config, model.corpus_config
-        save_model(made, model.weights(), *configs, model.tokenizer)
-        record = _record(recipe, model, mix, scores_by_source(load_model(str(made.absolute())), mix[1]))
-        write_training(made, record | {"base": record["base"] | {"command": command}})
-        card = base_card(recipe, read_training(made))
-        write_own_file(made / CARD, card.encode())
+        compressed_copy(model, made, INT8, with_index=False)
+        base = load_model(str(made.absolute()))
+        record = base.training | {"base": _about(recipe, mix, scores_by_source(base, mix[1])) | {"command": command}}
+        write_training(made, record)
+        write_own_file(made / CARD, base_card(recipe, load_model(str(made.absolute())).record).encode())
         with writing(out):
             _put(made, out)
     finally:
@@ -203,18 +204,11 @@ def _put(made: Path, out: Path) -> None:
     shutil.rmtree(aside)
 
 
-def _record(
-    recipe: Recipe, model: ModelFolder, mix: tuple[Sequence[Document], Sequence[Document]], scores: Mapping[str, float]
+def _about(
+    recipe: Recipe, mix: tuple[Sequence[Document], Sequence[Document]], scores: Mapping[str, float]
 ) -> dict[str, Any]:
-    """The training.json of a base: without the paths of the machine that made it, and with what its card says."""
+    """What the card of a base says of its texts and its scores."""
     train_documents, valid_documents = mix
-    corpus = model.training["corpus"] | {
-        "paths": [Path(path).name for path in model.training["corpus"]["paths"]],
-        "valid": None,
-        "valid_fingerprint": None,
-    }
-    left_out = ("tokens", "files", "signature")
-    record = {name: value for name, value in model.training.items() if name not in left_out}
     sources = {
         source: _facts(
             [document for document in train_documents if document.source == source],
@@ -224,7 +218,7 @@ def _record(
         for source in dict.fromkeys(name for part in recipe.parts for name in (*part.by_kind.values(), part.source))
         if any(document.source == source for document in (*train_documents, *valid_documents))
     }
-    return record | {"corpus": corpus, "base": {"sources": sources, "bits_per_byte": scores["all"]}}
+    return {"sources": sources, "bits_per_byte": scores["all"]}
 
 
 def _facts(documents: Sequence[Document], held_out: int) -> dict[str, Any]:
@@ -270,7 +264,8 @@ It was trained on texts in the public domain, as they are collected in:
 
 Bits a byte are of documents that were held out from training, in the weights as they are here.{note}
 
-It has no index of its training text, so `--novelty` and `--no-copy` do not work with it.
+It has no index of its training text, so `--novelty` and `--no-copy` do not work with it. In a model that was fine-tuned
+from it, they know only the text of the fine-tuning.
 
 ## What it is bad at
 
@@ -305,6 +300,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, help="of a new training, instead of 45")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
+    configure_process()
     recipe = recipe_of(given.name)
     if given.minutes is not None:
         recipe = Recipe(recipe.name, recipe.parts, {**recipe.settings, "minutes": given.minutes}, recipe.bad_at)

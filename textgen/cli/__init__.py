@@ -25,7 +25,7 @@ COMMANDS = {
     "tune-state": Lazy("textgen.cli.tune:tune_state", "Train an initial state: a style in a few kilobytes."),
     "tensorboard": Lazy("textgen.cli.tensorboard:tensorboard", "Show training curves in TensorBoard."),
     "models": Lazy("textgen.cli.models:models", "List, show, compress and remove saved models."),
-    "corpus": Lazy("textgen.cli.corpus:corpus", "Look at a text, or prepare a large one for training."),
+    "corpus": Lazy("textgen.cli.corpus:corpus", "Look at a text, fetch a well-known one, or prepare a large one."),
     "tokenizer": Lazy("textgen.cli.tokenizer:tokenizer", "Train vocabularies, and see text as tokens."),
     "cache": Lazy("textgen.cli.cache:cache", "List and clear the cache of encoded corpora."),
     "import": Lazy("textgen.cli.exchange:import_", "Make a saved model from the weights of another program."),

@@ -227,7 +227,7 @@ class ModelFolder:
         if not self.has_ngrams:
             raise SavedModelError(
                 f"{self.folder} has no index of its training text ({NGRAMS}), so nothing can be said of copying: "
-                "its training wrote none, or the text is too large for one."
+                "its training wrote none, the text is too large for one, or the index was left out, as in the bases."
             )
         return read_index(verified(self.folder, NGRAMS, manifest_entry(self.folder, NGRAMS)))
 
