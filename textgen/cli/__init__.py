@@ -24,7 +24,7 @@ COMMANDS = {
     "embed": Lazy("textgen.cli.embed:embed", "Make a vector of each text, or find similar lines."),
     "tune-state": Lazy("textgen.cli.tune:tune_state", "Train an initial state: a style in a few kilobytes."),
     "tensorboard": Lazy("textgen.cli.tensorboard:tensorboard", "Show training curves in TensorBoard."),
-    "models": Lazy("textgen.cli.models:models", "List, show and remove saved models."),
+    "models": Lazy("textgen.cli.models:models", "List, show, compress and remove saved models."),
     "corpus": Lazy("textgen.cli.corpus:corpus", "Look at a text, or prepare a large one for training."),
     "tokenizer": Lazy("textgen.cli.tokenizer:tokenizer", "Train vocabularies, and see text as tokens."),
     "cache": Lazy("textgen.cli.cache:cache", "List and clear the cache of encoded corpora."),

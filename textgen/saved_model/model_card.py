@@ -29,6 +29,8 @@ def model_card(name: str, record: Mapping[str, Any]) -> str:
         "parameters": f"{record['parameters']:,}",
         "vocabulary": f"{counted(model['vocab_size'], 'piece')} ({record['tokenizer']['tokenizer']})",
     }
+    if precision := record.get("precision"):
+        facts["weights stored as"] = precision
     if record["tokenizer"]["tokenizer"] == "word":
         facts["loses"] = "words that it does not know, and white space but newlines and single spaces between words"
     if labels:

@@ -98,13 +98,14 @@ class ModelFolder:
 
     @property
     def record(self) -> dict[str, Any]:
-        """Content of training.json; if it is missing, the fields that the other files provide."""
-        return self.training or {
+        """Content of training.json, or the fields that the other files provide; `precision` unless it is float32."""
+        record = self.training or {
             "model": to_dict(self.model_config),
             "tokenizer": to_dict(self.tokenizer_config),
             "labels": list(self.tokenizer.labels),
             "parameters": self.model_config.num_parameters,
         }
+        return record if self.precision == FLOAT32 else record | {"precision": self.precision}
 
     @property
     def fingerprint(self) -> str:
@@ -296,6 +297,21 @@ def save_model(
         raise SavedModelError(
             f"The weights {', '.join(bad)} are not finite: nothing was saved over the last good ones."
         )
+    files = model_files(weights, model_config, tokenizer_config, corpus_config, tokenizer, precision)
+    if has_file(folder, NGRAMS) and not has_file(folder, MANIFEST):
+        files[NGRAMS] = read_bytes(folder / NGRAMS, NGRAMS_BYTES)
+    update_folder(folder, files)
+
+
+def model_files(
+    weights: dict[str, np.ndarray],
+    model_config: ModelConfig,
+    tokenizer_config: TokenizerConfig,
+    corpus_config: CorpusConfig,
+    tokenizer: Tokenizer,
+    precision: str = FLOAT32,
+) -> dict[str, bytes]:
+    """Returns the files that every saved model has, by name. The arguments are those of `save_model`."""
     config = {
         "format_version": version_of(precision),
         **({} if precision == FLOAT32 else {"precision": precision}),
@@ -307,9 +323,7 @@ def save_model(
     files = {CONFIG: json_bytes(config), WEIGHTS: to_safetensors(arrays)}
     if tokenizer.serialized:
         files[MODEL_FILE] = tokenizer.serialized
-    if has_file(folder, NGRAMS) and not has_file(folder, MANIFEST):
-        files[NGRAMS] = read_bytes(folder / NGRAMS, NGRAMS_BYTES)
-    update_folder(folder, files)
+    return files
 
 
 def save_ngrams(folder: Path, index: NgramIndex) -> None:

@@ -334,6 +334,9 @@ def _refuse_contradictions(
     replicas = basis.shares.replicas
     require_shares(training.batch_size, replicas)
     _refuse_unknown_layers(training, model)
+    if training.needs_base and not basis.fine_tuning:
+        setting = "interpolate_base" if training.interpolate_base else "decay_target base"
+        raise ConfigError(f"{setting} needs a model to start from: name one, or leave it out.")
     if facts.labels and model.direction != "forward":
         raise ConfigError(
             "Labels stand before a text, where only a network of direction forward begins: leave labels out, or "

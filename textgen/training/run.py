@@ -23,7 +23,7 @@ from textgen.errors import ConfigError, SavedModelError, TextgenError
 from textgen.generation.config import SamplingConfig
 from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
-from textgen.model.vocabulary_transfer import carried_over, shared_tokens
+from textgen.model.vocabulary_transfer import carried_over, shared_tokens, spelled_tokens
 from textgen.saved_model.layout import CHECKPOINTS, LOGS, NGRAMS, TRAINING, read_training
 from textgen.saved_model.registry import claimed, has_steps
 from textgen.saved_model.saved_model import ModelFolder, load_model, save_model, save_ngrams, write_training
@@ -102,10 +102,12 @@ def begin(plan: Plan, folder: Path, say: Say = quiet) -> RunSetup:
     tokenizer, data = _encode(plan, say)
     say(f"{counted(len(data.train), 'token')} to train on, {len(data.valid):,} held out.")
     start = plan.sources.start
+    knows_vocabulary = start is not None and start.tokenizer.is_part_of(tokenizer)
+    if plan.training_config.interpolate_base and not knows_vocabulary:
+        raise ConfigError("interpolate_base needs a base model with the same vocabulary: leave one of them out.")
     _tell_of_vocabulary(start, tokenizer, say)
     if tokenizer.serialized:
         write_own_file(folder / MODEL_FILE, tokenizer.serialized)
-    knows_vocabulary = start is not None and start.tokenizer.is_part_of(tokenizer)
     base = start.ngrams() if start and start.has_ngrams and knows_vocabulary else None
     _index_corpus(folder, tokenizer, data, say, base)
     model_config = replace(plan.model_config, vocab_size=tokenizer.vocab_size)
@@ -283,9 +285,10 @@ def _tell_of_vocabulary(start: ModelFolder | None, tokenizer: Tokenizer, say: Sa
             say(f"New to {start.name} are the labels {named(new)}.")
         return
     shared = len(shared_tokens(start.tokenizer, tokenizer)[0])
+    spelled = len(spelled_tokens(start.tokenizer, tokenizer))
     say(
-        f"{shared:,} of {counted(tokenizer.vocab_size, 'token')} are known to {start.name}; the weights of the others "
-        "are initialized."
+        f"{shared:,} of {counted(tokenizer.vocab_size, 'token')} are known to {start.name}; {spelled:,} begin as the "
+        "mean of the tokens that spell them."
     )
 
 
@@ -403,17 +406,35 @@ class _Run:
         name = str(self._setup.folder.absolute())
         if self._distribution.is_chief:
             self._model.assign_weights(load_model(name).weights())
+            self._mix_with_base()
             scores = self._trainer.evaluator.scores(self._setup.data.valid, FINAL_TOKENS)  # compiled already
             self._write(f"finished: {reason}", scores)
         with self._distribution.together():
             self._distribution.total([])  # the other processes wait for the scores
         return load_model(name)
 
-    def _save(self, scores: Scores | None) -> None:
+    def _mix_with_base(self) -> None:
+        """Mixes the best weights with those of the base model, if `interpolate_base` asks for it."""
+        config, trainer = self._setup.training_config, self._trainer
+        if not config.interpolate_base:
+            return
+        from textgen.training.finishing import mix_with_base
+
+        held_out, before = self._setup.data.valid, self._record.get("base_share", 0.0)
+        share = mix_with_base(
+            self._model, trainer.base, lambda: trainer.evaluator.nats(held_out, config.valid_tokens)[0]
+        )
+        if share:
+            self._save(None, base_share=1 - (1 - before) * (1 - share))
+
+    def _save(self, scores: Scores | None, base_share: float = 0.0) -> None:
+        """Saves the weights of the network, of which `base_share` are those of the base model."""
         if not self._distribution.is_chief:
             return
         setup = self._setup
         save_model(setup.folder, self._model.weights_as_arrays(), *setup.model_configs, setup.tokenizer)
+        if setup.training_config.interpolate_base:
+            self._record = self._record | {"base_share": base_share}
         self._write("running", scores)
 
     def _write(self, state: str, scores: Scores | None) -> None:
