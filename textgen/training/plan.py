@@ -9,8 +9,8 @@ The rules are rough on purpose. Any setting that is given replaces the planned v
 - size: the largest preset that the corpus supports and that sees, within the budget, twice as many tokens as it has
   parameters (a larger network learns more from a token, but reads fewer of them);
 - dropout and weight decay: by how often each token is seen; learning rate: by the width of the layers;
-- base: a model to start from, where one suits the text (see `textgen.training.base_choice`). A run that starts from a
-  model needs fewer passes, a lower learning rate and more dropout.
+- base: a model to start from, where one suits the text (see `textgen.training.base_choice`). A model that has
+  read much more than there is to train on needs few passes, a lower learning rate and more dropout.
 
 `make_plan` computes a chain of results, each from those before it: facts about the corpus, the vocabulary, the
 network, the training, and the estimates.
@@ -35,6 +35,7 @@ from textgen.errors import ConfigError, CorpusError
 from textgen.machine import best_precision, measure_flops, num_cores
 from textgen.model.config import ModelConfig
 from textgen.model.sharding import shard_rows
+from textgen.saved_model.bases import is_base
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.settings import from_dict, select, shown
 from textgen.tokenizer.config import MAX_VOCAB_SIZE, TokenizerConfig
@@ -54,12 +55,14 @@ TENSORFLOW = 800_000_000  # bytes, with XLA and its compiler
 SMALL_LAYER = 80  # units that cost as much as the rest of a step; narrow layers are less efficient
 RACE_VALIDATIONS = 10  # of a run, so that the first one is a tenth of it after the start
 RACE_MINUTES = 5.0  # of a run, so that a tenth of it is more than the start of TensorFlow
+NEED_BASE = ("decay_target", "interpolate_base")  # settings that random weights have no use for
 SHORTEST = 8  # tokens of a planned window, at least
 MOST_PASSES = 30.0  # over a text; more would only memorise it
 SMALL_TEXT = 30_000  # tokens, about 110 KB of English: what the next three were chosen for
-TUNED_PASSES = 4.0  # over it for a model that is fine-tuned
+TUNED_PASSES = 4.0  # over it for a well-read model
 TUNED_DROPOUT = 0.4  # between its layers
 TUNED_RATE = 0.5  # its learning rate, relative to that from random weights
+MUCH_MORE = 10  # times the tokens to train on, which a well-read model has read
 UPDATES_PER_PASS = 48  # that a short text should make, in batches of at least 4 sequences
 TOKENS_PER_PARAMETER = 2.0  # that a network should see within its budget
 RATES = {"sgd": 20.0, "asgd": 20.0, "rmsprop": 1e-3, "lamb": 1e-2}  # learning rates; Adam's depends on the width
@@ -237,9 +240,10 @@ def _plan_with_base(
         choice, base = BaseChoice(None, "a prepared corpus has a vocabulary of its own"), None
     else:
         choice, base = choose_base(corpus, given, preset=preset, tokenizer=sources.tokenizer)
-    alone = _plan(corpus, given, preset, sources, hardware, choice)
-    if base is None:
-        return alone
+    if base is None or not (choice.name or choice.is_open):
+        return _plan(corpus, given, preset, sources, hardware, choice)
+    own = {name: value for name, value in given.items() if name not in NEED_BASE}
+    alone = _plan(corpus, own, preset, sources, hardware, choice)
     if _width(alone.model_config) > _width(base.model_config):
         reason = f"the text supports a larger network than that of {base.name}"
         return replace(alone, base=replace(choice, name=None, reason=reason, is_open=False))
@@ -442,6 +446,7 @@ class _Basis:
         flops: Float32 matrix product operations per second.
         shares: Replicas, processes and machines.
         fine_tuning: Whether the run starts from a trained model.
+        well_read: Whether that model has read much more text than there is to train on, as a base has.
     """
 
     settings: Mapping[str, Any]
@@ -450,6 +455,7 @@ class _Basis:
     flops: float
     shares: Shares
     fine_tuning: bool
+    well_read: bool
 
     def speed(self, model: ModelConfig, step_tokens: int = 2048) -> float:
         """Estimated tokens per second of a network."""
@@ -466,8 +472,14 @@ def _basis(
         "valid_fraction": facts.valid_fraction,
         "precision": best_precision() if precision == "auto" else precision,
     }
-    is_fine_tuning = sources.start is not None
-    return _Basis({**given, **settled}, vocabulary.size, vocabulary.tokens, flops, shares, is_fine_tuning)
+    start, tokens = sources.start, vocabulary.tokens
+    well_read = start is not None and _is_well_read(start, tokens)
+    return _Basis({**given, **settled}, vocabulary.size, tokens, flops, shares, start is not None, well_read)
+
+
+def _is_well_read(start: ModelFolder, tokens: int) -> bool:
+    read = start.training.get("tokens", {}).get("train", 0)
+    return is_base(start.folder) or read >= MUCH_MORE * tokens
 
 
 def _same_model(basis: _Basis, start: ModelFolder) -> ModelConfig:
@@ -535,30 +547,35 @@ def _plan_batch(basis: _Basis, given: Mapping[str, Any]) -> dict[str, int]:
 def _plan_learning_rate(basis: _Basis, model: ModelConfig, given: Mapping[str, Any]) -> float:
     rate = min(5e-3, 4e-3 * (256 / model.hidden_units) ** 0.7)
     rate = RATES.get(given.get("optimizer", TrainingConfig.optimizer), rate) * (1 - given.get("momentum", 0.0))
-    return float(f"{rate * (TUNED_RATE if basis.fine_tuning else 1):.2g}")
+    factor = TUNED_RATE if basis.well_read else 0.3 if basis.fine_tuning else 1
+    return float(f"{rate * factor:.2g}")
 
 
 def _plan_epochs(basis: _Basis, given: Mapping[str, Any], speed: float) -> float:
-    passes = _tuned_passes(basis.tokens) if basis.fine_tuning else MOST_PASSES
+    passes = _tuned_passes(basis.tokens) if basis.well_read else MOST_PASSES
     if given.get("minutes") is None:
         enough = max(1.0, 10 * (1_000_000 / basis.tokens) ** 0.5)
         passes = min(passes, enough, 60 * PATIENT_MINUTES * speed / basis.tokens)
-    return float(f"{passes:.2g}")
+    return float(f"{passes * (0.5 if basis.fine_tuning and not basis.well_read else 1):.2g}")
 
 
 def _tuned_passes(tokens: int) -> float:
-    """Passes over a text for a model that is fine-tuned: a shorter text needs more of them to be learned at all."""
+    """Passes for a well-read model: a shorter text needs more of them to be learned at all."""
     return TUNED_PASSES * (SMALL_TEXT / tokens) ** 0.25
 
 
 def _plan_dropout(basis: _Basis, model: ModelConfig, epochs: float) -> ModelConfig:
     """More dropout the more often each token is seen: 0.1 for one pass, 0.35 for ten, at most 0.5.
 
-    A trained model would learn a short text by heart in few passes, so it gets as much for fewer of them.
+    A well-read model would learn a short text by heart in few passes, so it gets as much for fewer of them. Other
+    models that are fine-tuned keep their rates.
     """
-    given, planned = basis.settings, round(min(0.5, 0.1 * math.log2(1 + epochs)), 2)
-    if basis.fine_tuning:
-        planned = round(min(0.5, max(planned, TUNED_DROPOUT * (SMALL_TEXT / basis.tokens) ** 0.25)), 2)
+    if basis.fine_tuning and not basis.well_read:
+        return model
+    given, planned = basis.settings, 0.1 * math.log2(1 + epochs)
+    if basis.well_read:
+        planned = max(planned, TUNED_DROPOUT * (SMALL_TEXT / basis.tokens) ** 0.25)
+    planned = round(min(0.5, planned), 2)
     dropout = given.get("dropout", planned)
     return replace(model, dropout=dropout, embedding_dropout=given.get("embedding_dropout", round(dropout / 2, 2)))
 

@@ -87,7 +87,7 @@ def _contend(plan: Plan, folder: Path, options: RunOptions) -> RunSetup:
     """Trains a plan until an observer stops the run. Returns the run."""
     with claimed(folder):
         setup = begin(plan, folder, options.say)
-        _Run(setup, None, options).train()
+        _Run(setup, None, options).steps()
     return setup
 
 
@@ -387,19 +387,22 @@ class _Run:
         return observers
 
     def train(self) -> ModelFolder:
-        """Trains to the end, and records how the run ended, whatever ended it."""
+        """Trains to the end and finishes the model."""
+        return self._finish(self.steps())
+
+    def steps(self) -> str:
+        """Trains to the end, and records how the run ended if an error ended it. Returns why it is over."""
         trainer, folder = self._trainer, self._setup.folder
         settings = {name: self._record[name] for name in ("corpus", "tokenizer", "model", "training")}
         position = trainer.position
         about = RunReport(folder.name, settings, position.step, position.validations, position.learning_rate)
         try:
-            reason = trainer.run(self._observers, about, self._step_timeout)
+            return trainer.run(self._observers, about, self._step_timeout)
         except TextgenError as error:
             if self._distribution.is_chief and trainer.position.step and not (folder / MANIFEST).exists():
                 self._save(None)
             self._write("interrupted" if hasattr(error, "exit_code") else f"failed: {error}", trainer.scores)
             raise
-        return self._finish(reason)
 
     def _finish(self, reason: str) -> ModelFolder:
         """Scores the best weights on the held-out text."""
