@@ -33,53 +33,68 @@ def models() -> None:
 def list_(models_dir: Path | None, as_json: bool) -> None:
     """List the saved models, with their size and score.
 
-    Runs that have saved no model yet are listed too.
+    Runs that have saved no model yet are listed too, and below them the bases: models that are part of textgen.
 
     \b
     Example:
       textgen models list
     """
-    from textgen.saved_model.registry import list_runs, models_folder, state_of
-    from textgen.saved_model.saved_model import load_model
+    from textgen.saved_model.bases import base_folder, installed_bases
+    from textgen.saved_model.registry import list_runs, models_folder
 
-    rows: list[dict[str, object]] = []
-    for path in list_runs(models_dir):
-        try:
-            saved = load_model(str(path), models_dir)
-        except TextgenError as error:
-            rows.append({"name": path.name, "state": state_of(path, {}), "problem": str(error)})
-            continue
-        rows.append(
-            {
-                "name": path.name,
-                "parameters": saved.model_config.num_parameters,
-                "vocab_size": saved.model_config.vocab_size,
-                "labels": saved.tokenizer.labels,
-                "bits_per_byte": saved.training.get("scores", {}).get("bits_per_byte"),
-                "state": state_of(path, saved.training),
-                "precision": saved.precision,
-            }
-        )
+    rows = [_row(path) for path in list_runs(models_dir)]
+    bases = [_row(base_folder(name)) | {"base": True} for name in installed_bases()]
     if as_json:
-        output.json_line(rows, indent=2)
-    elif not rows:
+        output.json_line([*rows, *bases], indent=2)
+        return
+    if not rows:
         output.note(f"There is no model in {models_folder(models_dir)} yet. Train one: textgen train FILE")
     else:
-        _print_table(rows)
+        _print_table("MODEL", rows)
+    if bases:
+        if rows:
+            output.line()
+        _print_table("BASE", bases)
 
 
-def _print_table(rows: list[dict[str, object]]) -> None:
+def _row(path: Path) -> dict[str, object]:
+    """What the list says of a model or a run."""
+    from textgen.saved_model.registry import state_of
+    from textgen.saved_model.saved_model import load_model
+
+    try:
+        saved = load_model(str(path.absolute()))
+    except TextgenError as error:
+        return {"name": path.name, "state": state_of(path, {}), "problem": str(error)}
+    return {
+        "name": path.name,
+        "parameters": saved.model_config.num_parameters,
+        "vocab_size": saved.model_config.vocab_size,
+        "labels": saved.tokenizer.labels,
+        "bits_per_byte": saved.training.get("scores", {}).get("bits_per_byte"),
+        "state": state_of(path, saved.training),
+        "precision": saved.precision,
+    }
+
+
+def _print_table(title: str, rows: list[dict[str, object]]) -> None:
     names = [len(visible(str(row["name"]))) for row in rows]
     width = max(5, *(size for size in names if size <= NAME_WIDTH), 0)
-    output.line(f"{'MODEL':{width}}  {'PARAMETERS':>12}  {'TOKENS':>7}  {'BITS/BYTE':>9}  STATE")
+    output.line(f"{title:{width}}  {'PARAMETERS':>12}  {'TOKENS':>7}  {'BITS/BYTE':>9}  STATE")
     for row in rows:
         name = visible(str(row["name"]))
         if "problem" in row:
             output.line(f"{name:{width}}  {row['problem']}")
             continue
         bits = "" if row["bits_per_byte"] is None else f"{row['bits_per_byte']:.3f}"
-        state = row["state"] if row["precision"] == FLOAT32 else f"{row['state']}, {row['precision']}"
+        state = ", ".join(_about(row))
         output.line(f"{name:{width}}  {row['parameters']:>12,}  {row['vocab_size']:>7,}  {bits:>9}  {state}")
+
+
+def _about(row: dict[str, object]) -> list[str]:
+    """State of the training, and how the weights are stored."""
+    state = "part of textgen" if row.get("base") else str(row["state"])
+    return [state, *([] if row["precision"] == FLOAT32 else [str(row["precision"])])]
 
 
 @models.command()
@@ -221,9 +236,12 @@ def remove(model: str, models_dir: Path | None, yes: bool) -> None:
     Example:
       textgen models remove novel
     """
+    from textgen.saved_model.bases import BASES
     from textgen.saved_model.registry import check_name, models_folder, remove_model
 
     path = models_folder(models_dir) / check_name(model)
+    if model in BASES and not os.path.lexists(path):
+        raise SavedModelError(f"{model} is a base, which is a part of the program: only your own models are removed.")
     if not yes and os.path.lexists(path):
         output.confirm(f"Delete {path} and everything in it?")
     remove_model(path)

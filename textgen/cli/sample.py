@@ -11,6 +11,7 @@ import click
 
 from textgen.cli.adaptation import adapt_options, adapted_writer, cache_options, switched
 from textgen.cli.command import SectionCommand
+from textgen.cli.default_model import first_characters, load_model_or_base
 from textgen.cli.options import (
     OutputFile,
     given,
@@ -115,7 +116,8 @@ def sample(
 ) -> None:
     """Write text with a model.
 
-    MODEL is a name in saved_models or a folder; the default is the newest.
+    MODEL is a name in saved_models, a folder, or a base: english or chinese. The default is the newest model, and
+    before any training the base for the script of the prompt.
 
     A prompt may be any text, or empty, and may end inside a word. A single text appears as it is written; several
     are separated as documents are in the corpus. With --json each is a line of JSON.
@@ -134,15 +136,14 @@ def sample(
       textgen sample novel --prompt "It was a" --suffix " and never came back." --num 3
       cat beginning.txt | textgen sample --prompt - --max-tokens 2000
     """
-    from textgen.saved_model.saved_model import load_model
-
     settings = select(SamplingConfig, given(options))
     search = select(SearchConfig, given(options))
     arguments = _arguments(options)
     _refuse_contradictions(arguments, settings, search)
     settings = _defaults(arguments, bool(prompts or prompt_file or prompt_lines)) | settings
     requests = read_requests(prompts, prompt_file, prompt_lines, settings, arguments.best_of or arguments.num)
-    saved = load_model(model, models_dir)
+    texts = [*(request.prompt for request in requests), arguments.suffix or ""]
+    saved = load_model_or_base(model, models_dir, lambda: first_characters(texts))
     for request in requests:
         saved.tokenizer.encode(request.prompt)  # raises before anything is written
         saved.tokenizer.opening(request.config.label)

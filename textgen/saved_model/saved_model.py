@@ -31,6 +31,7 @@ from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
 from textgen.runtime import load_tensorflow
 from textgen.saved_model.arrays import in_c_order, read_weights
+from textgen.saved_model.bases import is_base
 from textgen.saved_model.layout import (
     CARD,
     CONFIG,
@@ -92,8 +93,9 @@ class ModelFolder:
 
     @property
     def shell_name(self) -> str:
-        """Argument that names this model in a shell: its name if it is in the models folder, otherwise its path."""
-        is_found = (models_folder() / self.name).absolute() == self.folder.absolute()
+        """Argument that names this model in a shell: its name if that finds it, otherwise its path."""
+        own = models_folder() / self.name
+        is_found = own.absolute() == self.folder.absolute() or (is_base(self.folder) and not os.path.lexists(own))
         return shell_word(self.name if is_found else str(self.folder))
 
     @property
