@@ -236,6 +236,7 @@ def _plan_with_base(
     corpus: Corpus | PreparedCorpus, given: Mapping[str, Any], preset: str | None, sources: Sources, hardware: Hardware
 ) -> Plan:
     """The plan from random weights or from a base, by the rule; with the other one as a rival where that is open."""
+    _corpus_facts(corpus, given, sources)  # raises for too little text, before a vocabulary is learned from it
     if isinstance(corpus, PreparedCorpus):
         choice, base = BaseChoice(None, "a prepared corpus has a vocabulary of its own"), None
     else:
@@ -560,8 +561,12 @@ def _plan_epochs(basis: _Basis, given: Mapping[str, Any], speed: float) -> float
 
 
 def _tuned_passes(tokens: int) -> float:
-    """Passes for a well-read model: a shorter text needs more of them to be learned at all."""
-    return TUNED_PASSES * (SMALL_TEXT / tokens) ** 0.25
+    """Passes for a well-read model.
+
+    A shorter text needs more of them to be learned at all; a longer one is learned by heart more slowly.
+    """
+    times = tokens / SMALL_TEXT
+    return TUNED_PASSES * max(times**-0.25, times**0.15)
 
 
 def _plan_dropout(basis: _Basis, model: ModelConfig, epochs: float) -> ModelConfig:
