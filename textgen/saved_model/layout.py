@@ -36,6 +36,7 @@ RECORD = {  # fields of training.json that commands other than train read; `text
     "labels?": [str],
     "state?": str,
     "from?": (str, None),
+    "base?": {"name": (str, None), "decided_by": str, "reason": str},
     "tokens?": {"folder": str, "train": int, "valid": int},
 }
 CONFIG_FILE = {"model": dict, "tokenizer": dict, "corpus": dict, "precision?": str}

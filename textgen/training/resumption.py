@@ -29,6 +29,7 @@ from textgen.schema import check
 from textgen.settings import from_dict, shown, to_dict
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_BYTES, MODEL_FILE, Tokenizer, load_tokenizer
+from textgen.training.base_choice import NONE
 from textgen.training.config import BUDGETS, FIXED_ON_RESUME, TrainingConfig
 from textgen.training.run_setup import RunSetup, Say, quiet
 
@@ -166,8 +167,8 @@ def _refuse_other(settings: Mapping[str, Any], record: Mapping[str, Any], source
         raise _fixed("the held-out text", "a file")
     if sources.valid is not None and not has_file:
         raise _fixed("the held-out text", f"a share of the corpus ({training['valid_fraction']})")
-    if sources.start is not None and Path(sources.start).name != record["from"]:
-        raise _fixed("the model to start from", record["from"] or "none")
+    if sources.start is not None and Path(sources.start).name != (record["from"] or NONE):
+        raise _fixed("the model to start from", record["from"] or NONE)
 
 
 def _fixed(what: str, value: object) -> ConfigError:

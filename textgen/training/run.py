@@ -38,6 +38,7 @@ from textgen.training.config import TrainingConfig
 from textgen.training.lr_finder import Point
 from textgen.training.observers.observer import Observer, RunReport
 from textgen.training.plan import Plan
+from textgen.training.race import race
 from textgen.training.resumption import ResumeSources, read_run, with_origin
 from textgen.training.run_setup import RunOptions, RunSetup, Say, quiet
 from textgen.wording import counted
@@ -76,7 +77,20 @@ def train(plan: Plan, folder: Path, options: RunOptions = RunOptions()) -> Model
         num_workers = distribution.num_workers if distribution else 1
         refuse_two_schedules(options.callbacks, plan.training_config, num_workers)  # likewise
     with claimed(folder):
-        return _Run(begin(plan, folder, options.say), None, options).train()
+        if plan.rival is None or options.callbacks:  # callbacks watch a run from its first step on
+            return _Run(begin(plan, folder, options.say), None, options).train()
+        setup = race([plan, plan.rival], folder, _contend, options)
+        write_training(folder, setup.record)
+        options.say(f"Going on from {setup.record['base']['name'] or 'random weights'}.")
+        return _Run(setup, newest_checkpoint(folder / CHECKPOINTS)[0], options).train()
+
+
+def _contend(plan: Plan, folder: Path, options: RunOptions) -> RunSetup:
+    """Trains a plan until an observer stops the run. Returns the run."""
+    with claimed(folder):
+        setup = begin(plan, folder, options.say)
+        _Run(setup, None, options).steps()
+    return setup
 
 
 def begin(plan: Plan, folder: Path, say: Say = quiet) -> RunSetup:
@@ -310,6 +324,7 @@ def _first_record(plan: Plan, model_config: ModelConfig, tokenizer: Tokenizer, d
         "model": to_dict(model_config),
         "training": to_dict(plan.training_config),
         "from": plan.sources.start.name if plan.sources.start else None,
+        "base": plan.base.to_dict(),
         "parameters": model_config.num_parameters,
         "versions": {name: version(name) for name in ("textgen", "tensorflow", "keras", "sentencepiece")},
         "progress": {"step": 0, "epochs": 0.0, "seconds": 0.0},
@@ -374,19 +389,22 @@ class _Run:
         return observers
 
     def train(self) -> ModelFolder:
-        """Trains to the end, and records how the run ended, whatever ended it."""
+        """Trains to the end and finishes the model."""
+        return self._finish(self.steps())
+
+    def steps(self) -> str:
+        """Trains to the end, and records how the run ended if an error ended it. Returns why it is over."""
         trainer, folder = self._trainer, self._setup.folder
         settings = {name: self._record[name] for name in ("corpus", "tokenizer", "model", "training")}
         position = trainer.position
         about = RunReport(folder.name, settings, position.step, position.validations, position.learning_rate)
         try:
-            reason = trainer.run(self._observers, about, self._step_timeout)
+            return trainer.run(self._observers, about, self._step_timeout)
         except TextgenError as error:
             if self._distribution.is_chief and trainer.position.step and not (folder / MANIFEST).exists():
                 self._save(None)
             self._write("interrupted" if hasattr(error, "exit_code") else f"failed: {error}", trainer.scores)
             raise
-        return self._finish(reason)
 
     def _finish(self, reason: str) -> ModelFolder:
         """Scores the best weights on the held-out text."""
