@@ -319,6 +319,20 @@ def test_rare_characters_of_a_large_script_are_bytes() -> None:
     assert len(tokenizer.encode("龜")) == 3
 
 
+@pytest.mark.parametrize("kind", ["unigram", "bpe", "char"])
+def test_character_coverage(kind: str) -> None:
+    frequent, rare = "".join(chr(0x4E00 + number) for number in range(50)), "龜鱉"
+    text = "\n".join([frequent] * 20 + list(rare)) + "\n"
+    sizes = {}
+    for coverage in (None, 0.99):
+        config = TokenizerConfig(kind, character_coverage=coverage)
+        tokenizer = train_tokenizer([text], config)
+        assert len(tokenizer.encode(rare)) == (2 if coverage is None else 6)
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+        sizes[coverage] = choose_vocab_size(kind, len(text), Counter(text), coverage)
+    assert sizes[0.99] <= sizes[None]
+
+
 # loading
 
 

@@ -10,11 +10,12 @@ from textgen.errors import SavedModelError, TextgenError
 from textgen.files import read_file
 from textgen.folders import MANIFEST, read_manifest, verified
 from textgen.model.config import ModelConfig
+from textgen.saved_model.precision import FLOAT32, PRECISIONS
 from textgen.schema import check
 from textgen.settings import from_dict
 from textgen.tokenizer.config import TokenizerConfig
 
-FORMAT_VERSION = 1
+FORMAT_VERSION, COMPRESSED_VERSION = 1, 2  # programs that know only the first refuse weights in fewer bytes
 CONFIG, WEIGHTS, NGRAMS = "config.json", "model.safetensors", "ngrams.safetensors"
 TRAINING, CARD, LOGS, CHECKPOINTS = "training.json", "README.md", "logs", "checkpoints"
 RUN = (
@@ -37,7 +38,7 @@ RECORD = {  # fields of training.json that commands other than train read; `text
     "from?": (str, None),
     "tokens?": {"folder": str, "train": int, "valid": int},
 }
-CONFIG_FILE = {"model": dict, "tokenizer": dict, "corpus": dict}
+CONFIG_FILE = {"model": dict, "tokenizer": dict, "corpus": dict, "precision?": str}
 
 
 def read_training(folder: Path) -> dict[str, Any]:
@@ -114,16 +115,30 @@ def check_config(path: Path, config: dict[str, Any]) -> None:
         SavedModelError: The version or the structure differs from this program's.
     """
     version = config.get("format_version")
-    if version != FORMAT_VERSION or isinstance(version, bool):
-        newer = isinstance(version, int) and version > FORMAT_VERSION
+    if version not in (FORMAT_VERSION, COMPRESSED_VERSION) or not isinstance(version, int) or isinstance(version, bool):
+        newer = isinstance(version, int) and version > COMPRESSED_VERSION
         raise SavedModelError(
-            f"{path} has the format version {ascii(version)[:20]}, this program reads {FORMAT_VERSION}. "
-            + ("Upgrade textgen." if newer else "Train the model again.")
+            f"{path} has the format version {ascii(version)[:20]}, this program reads {FORMAT_VERSION} and "
+            f"{COMPRESSED_VERSION}. " + ("Upgrade textgen." if newer else "Train the model again.")
         )
     try:
         check(config, CONFIG_FILE)
+        _check_precision(config)
     except ValueError as error:
         raise SavedModelError(f"{path / CONFIG} is damaged: {error}. Copy the whole folder again.") from None
+
+
+def version_of(precision: str) -> int:
+    """Returns the format version of a model whose weights are stored in this precision."""
+    return FORMAT_VERSION if precision == FLOAT32 else COMPRESSED_VERSION
+
+
+def _check_precision(config: dict[str, Any]) -> None:
+    """Raises `ValueError` unless the precision is one that belongs to the format version."""
+    precision, version = config.get("precision", FLOAT32), config["format_version"]
+    allowed = [name for name in PRECISIONS if version_of(name) == version]
+    if precision not in allowed:
+        raise ValueError(f"precision should be {' or '.join(allowed)}, not {ascii(precision)[:20]}")
 
 
 def manifest_entry(path: Path, name: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from textgen.errors import SavedModelError, TrainingError
 from textgen.files import TEMPORARY, writing
 from textgen.folders import MANIFEST, PENDING, refuse_links, sweep, sweep_abandoned
 from textgen.locks import is_locked, locked
+from textgen.saved_model.bases import BASES, base_folder
 from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, NGRAMS, RUN, TRAINING, WEIGHTS
 from textgen.tokenizer.tokenizer import MODEL_FILE
 
@@ -86,7 +87,8 @@ def find_model(name: str | None = None, folder: str | Path | None = None) -> Pat
     """Finds the folder of a model.
 
     Args:
-        name: Name of a model in the models folder, or a path. By default the model that was saved last.
+        name: Name of a model in the models folder, a path, or the name of a base, in this order. By default the model
+            that was saved last.
         folder: The models folder; see `models_folder`.
 
     Returns:
@@ -106,6 +108,8 @@ def find_model(name: str | None = None, folder: str | Path | None = None) -> Pat
             return path
     for path in filter(_is_run, places):
         raise SavedModelError(_why_no_model(path))
+    if name in BASES:
+        return base_folder(name)
     there = ", ".join(path.name for path in models)
     raise SavedModelError(
         f"There is no model {name!r} in {models_folder(folder)}. "
@@ -124,10 +128,12 @@ def find_run(name: str, folder: str | Path | None = None) -> Path:
         The folder of the model or training.
 
     Raises:
-        SavedModelError: There is neither.
+        SavedModelError: There is neither. A base does not count: nothing may be written to it.
     """
     for path in filter(_is_run, _places(name, folder)):
         return path
+    if name in BASES:
+        raise SavedModelError(f"{name} is a base, which is a part of the program: no run of that name is yours.")
     return find_model(name, folder)  # raises an error that lists the models
 
 

@@ -2,7 +2,7 @@
 
     config.json        format version, settings of network, tokenizer and corpus
     tokenizer.model    SentencePiece model; for a byte tokenizer its labels, if any
-    model.safetensors  weights with the best held-out loss, by layer name, float32
+    model.safetensors  weights with the best held-out loss, by layer name, float32; or in fewer bytes, see `precision`
     ngrams.safetensors index of the n-grams of the training text; see `textgen.dataset.ngram_index`
     MANIFEST.json      size and sha256 of the files above
     training.json      settings, scores, versions, seed, corpus
@@ -32,11 +32,10 @@ from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
 from textgen.runtime import load_tensorflow
-from textgen.saved_model.arrays import in_c_order, read_arrays
+from textgen.saved_model.arrays import in_c_order, read_weights
 from textgen.saved_model.layout import (
     CARD,
     CONFIG,
-    FORMAT_VERSION,
     NGRAMS,
     TRAINING,
     WEIGHTS,
@@ -45,8 +44,10 @@ from textgen.saved_model.layout import (
     read_bytes,
     read_training,
     read_verified_json,
+    version_of,
 )
 from textgen.saved_model.model_card import model_card
+from textgen.saved_model.precision import FLOAT32, compressed
 from textgen.saved_model.registry import find_model, has_file, models_folder
 from textgen.settings import from_dict, to_dict
 from textgen.tokenizer.config import TokenizerConfig
@@ -74,6 +75,7 @@ class ModelFolder:
         corpus_config: Settings for reading the corpus and splitting it into documents.
         tokenizer: Converts between text and token ids.
         training: Content of training.json (settings, scores, versions); empty if the file is missing.
+        precision: Precision that the weights are stored in, one of `textgen.saved_model.precision.PRECISIONS`.
     """
 
     folder: Path
@@ -82,6 +84,7 @@ class ModelFolder:
     corpus_config: CorpusConfig
     tokenizer: Tokenizer
     training: dict[str, Any]
+    precision: str = FLOAT32
 
     @property
     def name(self) -> str:
@@ -120,7 +123,7 @@ class ModelFolder:
         """
         entry = manifest_entry(self.folder, WEIGHTS)
         path = verified(self.folder, WEIGHTS, entry)
-        return read_arrays(path, self.model_config.weight_shapes())
+        return read_weights(path, self.model_config.weight_shapes(), self.precision)
 
     @property
     def main_direction(self) -> str:
@@ -262,7 +265,8 @@ def load_model(name: str | None = None, folder: str | Path | None = None) -> Mod
             "They do not belong together: copy the whole folder again."
         )
     training = read_training(path) if os.path.lexists(path / TRAINING) else {}
-    return ModelFolder(path, model_config, tokenizer_config, corpus_config, tokenizer, training)
+    precision = config.get("precision", FLOAT32)
+    return ModelFolder(path, model_config, tokenizer_config, corpus_config, tokenizer, training, precision)
 
 
 def save_model(
@@ -272,6 +276,7 @@ def save_model(
     tokenizer_config: TokenizerConfig,
     corpus_config: CorpusConfig,
     tokenizer: Tokenizer,
+    precision: str = FLOAT32,
 ) -> None:
     """Writes the files that the manifest covers, atomically: all of them or none.
 
@@ -282,9 +287,10 @@ def save_model(
         tokenizer_config: Settings of the tokenizer.
         corpus_config: Settings of the corpus.
         tokenizer: The tokenizer.
+        precision: Precision that the weights are stored in, one of `textgen.saved_model.precision.PRECISIONS`.
 
     Raises:
-        SavedModelError: A weight is not finite; the files stay as they were.
+        SavedModelError: A weight is not finite, or too large for float16; the files stay as they were.
     """
     bad = [name for name, array in weights.items() if not np.isfinite(array).all()]
     if bad:
@@ -292,12 +298,14 @@ def save_model(
             f"The weights {', '.join(bad)} are not finite: nothing was saved over the last good ones."
         )
     config = {
-        "format_version": FORMAT_VERSION,
+        "format_version": version_of(precision),
+        **({} if precision == FLOAT32 else {"precision": precision}),
         "model": to_dict(model_config),
         "tokenizer": to_dict(tokenizer_config),
         "corpus": to_dict(corpus_config),
     }
-    files = {CONFIG: json_bytes(config), WEIGHTS: to_safetensors(in_c_order(weights))}
+    arrays = in_c_order(compressed(weights, precision))
+    files = {CONFIG: json_bytes(config), WEIGHTS: to_safetensors(arrays)}
     if tokenizer.serialized:
         files[MODEL_FILE] = tokenizer.serialized
     if has_file(folder, NGRAMS) and not has_file(folder, MANIFEST):

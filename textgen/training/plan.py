@@ -324,7 +324,7 @@ def _plan_tokenizer(settings: Mapping[str, Any], tokenizer: Tokenizer | None) ->
 def _vocab_size(config: TokenizerConfig, stats: CorpusStats) -> int:
     if config.vocab_size is not None:
         return config.vocab_size
-    chosen = choose_vocab_size(config.tokenizer, stats.characters, stats.character_counts)
+    chosen = choose_vocab_size(config.tokenizer, stats.characters, stats.character_counts, config.character_coverage)
     return min(chosen, max(300, stats.words // 4)) if config.tokenizer == "word" else chosen
 
 
