@@ -5,7 +5,6 @@ They leave the process as it was: see `textgen.runtime`. Whatever a user can put
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,6 +17,7 @@ from textgen.dataset.prepared_corpus import open_corpus
 from textgen.errors import ConfigError
 from textgen.evaluation.config import CacheConfig, DynamicConfig
 from textgen.evaluation.scoring import TextScore
+from textgen.folders import temporary_folder
 from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infiller
 from textgen.runtime import load_tensorflow
@@ -178,8 +178,8 @@ def evaluate(
     from textgen.evaluation.evaluator import Evaluator
 
     network = saved.network(saved.main_direction if cache or dynamic else None)
-    with tempfile.TemporaryDirectory() as folder:
-        stream = encode_corpus(corpus, saved.tokenizer, Path(folder) / "tokens", label)
+    with temporary_folder() as folder:
+        stream = encode_corpus(corpus, saved.tokenizer, folder / "tokens", label)
         return Evaluator(network, cache, dynamic).scores(stream)
 
 

@@ -6,12 +6,13 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
 from textgen.errors import TextgenError
+from textgen.files import CannotWrite
 
 
 def cache_folder(say: Callable[[str], None] = lambda line: None) -> Path:
@@ -54,6 +55,23 @@ def named_cache_folder() -> Path | None:
         path = user_cache_path("textgen", appauthor=False)
         return path if path.is_absolute() else None
     return None
+
+
+@contextmanager
+def filling_cache() -> Iterator[None]:
+    """Adds to errors of writing in the block what to do if there is no room for the cache.
+
+    Raises:
+        CannotWrite: The block raised `CannotWrite`. The message names TEXTGEN_CACHE.
+    """
+    try:
+        yield
+    except CannotWrite as error:
+        advice = (
+            "Free some space, delete old encoded text with `textgen cache clear`, or set TEXTGEN_CACHE to a folder "
+            "with more space."
+        )
+        raise CannotWrite(error.path, error.reason, advice) from None
 
 
 def _is_usable(folder: Path) -> bool:

@@ -25,6 +25,26 @@ TEMPORARY = ".tmp-"  # prefix of temporary names
 OPEN_FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"))  # flags that this system has
 DO_NOT_WAIT = getattr(os, "O_NONBLOCK", 0)  # opening a pipe returns without waiting for its other end
 _SEEKING = threading.Lock()  # guards seek and read on systems without os.pread
+ELSEWHERE = "Free some space or choose another folder; what was there before is untouched."
+OTHER_TEMPORARY = "Free some space, or set TMPDIR to a folder with more space."
+
+
+class CannotWrite(TextgenError):
+    """Raised when a file or folder cannot be written, for example because the disk is full.
+
+    Attributes:
+        path: Path of the file or folder.
+        reason: Reason of the system, such as "No space left on device".
+
+    Args:
+        path: Path of the file or folder.
+        reason: Reason of the system.
+        advice: What the user can do, in one sentence.
+    """
+
+    def __init__(self, path: Path, reason: str, advice: str = ELSEWHERE) -> None:
+        super().__init__(f"Cannot write {path}: {reason}. {advice}")
+        self.path, self.reason = path, reason
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -74,22 +94,20 @@ def check_writable(path: Path) -> None:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Converts errors of writing in the block, such as a full disk or no permission, to `TextgenError`.
+def writing(path: Path, advice: str = ELSEWHERE) -> Iterator[None]:
+    """Converts errors of writing in the block, such as a full disk or no permission, to `CannotWrite`.
 
     Args:
         path: Path of the file or folder being written, for the error message.
+        advice: What the user can do, in one sentence.
 
     Raises:
-        TextgenError: The block raised `OSError`.
+        CannotWrite: The block raised `OSError`.
     """
     try:
         yield
     except OSError as error:
-        raise TextgenError(
-            f"Cannot write {path}: {error.strerror or error}. Free some space or choose another folder; "
-            "what was there before is untouched."
-        ) from None
+        raise CannotWrite(path, error.strerror or str(error), advice) from None
 
 
 def open_file(path: Path) -> BinaryIO:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -19,7 +20,9 @@ from typing import Any
 
 from textgen.errors import SavedModelError, TextgenError
 from textgen.files import (
+    OTHER_TEMPORARY,
     TEMPORARY,
+    CannotWrite,
     json_bytes,
     open_file,
     random_word,
@@ -194,6 +197,27 @@ def refuse_links(folder: Path) -> None:
                     )
     except OSError as error:
         raise SavedModelError(f"Cannot read {error.filename or folder}: {error.strerror or error}.") from None
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Creates a folder among the temporary files of the system, and removes it after the block.
+
+    Yields:
+        Path of the folder.
+
+    Raises:
+        CannotWrite: The folder cannot be created, or the block cannot write to it. The message names TMPDIR.
+    """
+    with writing(Path(tempfile.gettempdir()), OTHER_TEMPORARY):
+        created = tempfile.TemporaryDirectory(prefix="textgen-")
+    with created as name:
+        try:
+            yield Path(name)
+        except CannotWrite as error:
+            if not error.path.is_relative_to(name):
+                raise
+            raise CannotWrite(error.path, error.reason, OTHER_TEMPORARY) from None
 
 
 def sweep(path: Path, name: str = "") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -133,6 +134,35 @@ def test_what_a_killed_process_left_is_ignored_and_swept(tmp_path: Path) -> None
     assert steps(tmp_path) == ["step-000000005"]
     save_checkpoint(tmp_path, 10, checkpoint(10))
     assert steps(tmp_path) == ["step-000000005", "step-000000010"]
+
+
+def harmed(data: bytes, lot: random.Random) -> bytes:
+    """With one bit turned over, or cut short."""
+    if lot.random() < 0.2:
+        return data[: lot.randrange(len(data))]
+    place = lot.randrange(len(data))
+    return data[:place] + bytes([data[place] ^ 1 << lot.randrange(8)]) + data[place + 1 :]
+
+
+@pytest.mark.parametrize("name", [TENSORS, POSITION, MANIFEST])
+def test_a_bit_that_has_turned_over_and_a_file_cut_short_bring_back_the_one_before(tmp_path: Path, name: str) -> None:
+    """Unless it is white space in a manifest: then nothing is lost."""
+    for step in (5, 10):
+        save_checkpoint(tmp_path, step, checkpoint(step))
+    path, lot, harmless = tmp_path / "step-000000010" / name, random.Random(name), 0
+    sound = path.read_bytes()
+    for _ in range(150):
+        path.write_bytes(harmed(sound, lot))
+        found, skipped = newest_checkpoint(tmp_path)
+        if name == MANIFEST and not skipped:
+            assert found.position == checkpoint(10).position
+            harmless += 1
+            continue
+        assert found.position == checkpoint(5).position
+        (line,) = skipped
+        assert "step-000000010" in line
+        assert "\n" not in line
+    assert harmless < 50
 
 
 # === At every file operation ===

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from textgen.cache_folder import cache_folder
+from textgen.cache_folder import cache_folder, filling_cache
 from textgen.corpus.corpus import Corpus, Part
 from textgen.dataset.cache_eviction import TOKENS, evict, limit_bytes
 from textgen.dataset.config import SplitConfig
@@ -89,7 +89,8 @@ def encode_and_split(
     if data is None:
         sweep_abandoned(shelf, TEMPORARY)
         facts = {"corpus": ", ".join(path.name for path in corpus.files[:NAMED])}
-        encode_parts(_split_parts(corpus, split, tokenizer), tokenizer, folder, progress, facts)
+        with filling_cache():
+            encode_parts(_split_parts(corpus, split, tokenizer), tokenizer, folder, progress, facts)
         data = TokenData(TokenStream(folder, "train"), TokenStream(folder, "valid"))
         evict(shelf, limit)
     data.require_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -43,18 +44,23 @@ CONFIG_FILE = {"model": dict, "tokenizer": dict, "corpus": dict, "precision?": s
 
 
 def read_training(folder: Path) -> dict[str, Any]:
-    """Reads training.json and checks its structure.
+    """Reads training.json and checks its checksum, if it has one, and its structure.
 
     Args:
         folder: Folder of the model.
 
     Returns:
-        The content of training.json.
+        The content of training.json, without its checksum.
 
     Raises:
-        SavedModelError: The file cannot be read or has another structure.
+        SavedModelError: The file cannot be read, was altered or has another structure.
     """
     record = read_json(folder / TRAINING)
+    if "checksum" in record and record.pop("checksum") != training_checksum(record):
+        raise SavedModelError(
+            f"{folder / TRAINING} was altered: its contents do not match its checksum. Copy the whole folder again; "
+            'if you edited it on purpose, remove its entry "checksum".'
+        )
     try:
         check(record, RECORD)
         for section, kind in (("model", ModelConfig), ("tokenizer", TokenizerConfig)):
@@ -63,6 +69,18 @@ def read_training(folder: Path) -> dict[str, Any]:
         problem = str(error).removesuffix(".")
         raise SavedModelError(f"{folder / TRAINING} is damaged: {problem}. Copy the whole folder again.") from None
     return record
+
+
+def training_checksum(record: dict[str, Any]) -> str:
+    """Computes the checksum that training.json carries.
+
+    Args:
+        record: Content of training.json, without its checksum.
+
+    Returns:
+        SHA-256 in hex.
+    """
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -45,6 +45,7 @@ from textgen.saved_model.layout import (
     read_bytes,
     read_training,
     read_verified_json,
+    training_checksum,
     version_of,
 )
 from textgen.saved_model.model_card import model_card
@@ -345,13 +346,13 @@ def save_ngrams(folder: Path, index: NgramIndex) -> None:
 
 
 def write_training(folder: Path, training: dict[str, Any]) -> None:
-    """Writes training.json and the model card built from it.
+    """Writes training.json with a checksum, and the model card built from it.
 
     Args:
         folder: Folder of the model.
         training: Content of training.json.
     """
-    write_own_file(folder / TRAINING, json_bytes(training))
+    write_own_file(folder / TRAINING, json_bytes(training | {"checksum": training_checksum(training)}))
     write_own_file(folder / CARD, model_card(folder.name, training).encode())
 
 
