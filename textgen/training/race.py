@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from textgen.errors import Interrupted, TrainingError
-from textgen.storage import MANIFEST, TEMPORARY
+from textgen.files import TEMPORARY
+from textgen.folders import MANIFEST
 from textgen.training.base_choice import NONE
 from textgen.training.observers.observer import Observer, StepReport, ValidationReport
 from textgen.training.plan import Plan
