@@ -114,8 +114,8 @@ def test_what_is_missing_on_a_command_line_is_said_as_before(work: Path) -> None
 def test_writing_together_needs_no_model(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
 
-    def load(name: str | None, folder: Path | None, text: Callable[[], str]) -> None:
-        seen.append(text())
+    def load(name: str | None, folder: Path | None, beginning: Callable[[], str]) -> None:
+        seen.append(beginning())
         raise ZeroDivisionError
 
     monkeypatch.setattr("textgen.cli.write.load_model_or_base", load)

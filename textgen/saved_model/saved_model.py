@@ -37,6 +37,7 @@ from textgen.saved_model.bases import is_base
 from textgen.saved_model.layout import (
     CARD,
     CONFIG,
+    FLOAT32,
     NGRAMS,
     TRAINING,
     WEIGHTS,
@@ -49,7 +50,7 @@ from textgen.saved_model.layout import (
     version_of,
 )
 from textgen.saved_model.model_card import model_card
-from textgen.saved_model.precision import FLOAT32, compressed
+from textgen.saved_model.precision import compressed
 from textgen.saved_model.registry import find_model, has_file, models_folder
 from textgen.settings import from_dict, to_dict
 from textgen.tokenizer.config import TokenizerConfig
@@ -77,7 +78,7 @@ class ModelFolder:
         corpus_config: Settings for reading the corpus and splitting it into documents.
         tokenizer: Converts between text and token ids.
         training: Content of training.json (settings, scores, versions); empty if the file is missing.
-        precision: Precision that the weights are stored in, one of `textgen.saved_model.precision.PRECISIONS`.
+        precision: Precision that the weights are stored in, one of `textgen.saved_model.layout.PRECISIONS`.
     """
 
     folder: Path
@@ -291,7 +292,7 @@ def save_model(
         tokenizer_config: Settings of the tokenizer.
         corpus_config: Settings of the corpus.
         tokenizer: The tokenizer.
-        precision: Precision that the weights are stored in, one of `textgen.saved_model.precision.PRECISIONS`.
+        precision: Precision that the weights are stored in, one of `textgen.saved_model.layout.PRECISIONS`.
 
     Raises:
         SavedModelError: A weight is not finite, or too large for float16; the files stay as they were.
