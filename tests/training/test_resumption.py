@@ -18,7 +18,8 @@ from runs import SETTINGS, TEXT, begun
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.dataset.ngram_index import BloomFilter, NgramIndex
+from textgen.dataset.bloom_filter import BloomFilter
+from textgen.dataset.ngram_index import NgramIndex
 from textgen.errors import ConfigError, SavedModelError, TextgenError, TrainingError
 from textgen.saved_model import ownership
 from textgen.saved_model.layout import CARD, CHECKPOINTS, LOGS, NGRAMS, TRAINING

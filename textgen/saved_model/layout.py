@@ -15,6 +15,7 @@ from textgen.tokenizer.config import TokenizerConfig
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS, NGRAMS = "config.json", "model.safetensors", "ngrams.safetensors"
+WORDS = "words.safetensors"
 TRAINING, CARD, LOGS, CHECKPOINTS = "training.json", "README.md", "logs", "checkpoints"
 RUN = (
     MANIFEST,

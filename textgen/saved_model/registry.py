@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from textgen.errors import SavedModelError, TrainingError
-from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, NGRAMS, RUN, TRAINING, WEIGHTS
+from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, NGRAMS, RUN, TRAINING, WEIGHTS, WORDS
 from textgen.storage import (
     MANIFEST,
     PENDING,
@@ -32,6 +32,7 @@ OURS = (
     MODEL_FILE,
     WEIGHTS,
     NGRAMS,
+    WORDS,
     MANIFEST,
     TRAINING,
     CARD,
@@ -341,7 +342,7 @@ def _was_made_here(names: list[str]) -> bool:
     """Checks whether textgen wrote these names: two that belong together, since others may use a single one."""
     found = set(names)
     is_model = MANIFEST in found and bool({CONFIG, WEIGHTS} & found)
-    return is_model or (TRAINING in found and bool({CHECKPOINTS, MODEL_FILE, NGRAMS, CARD} & found))
+    return is_model or (TRAINING in found and bool({CHECKPOINTS, MODEL_FILE, NGRAMS, WORDS, CARD} & found))
 
 
 def _why_no_model(path: Path) -> str:
