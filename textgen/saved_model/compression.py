@@ -28,7 +28,7 @@ from textgen.saved_model.model_card import model_card
 from textgen.saved_model.precision import compressed, restored
 from textgen.saved_model.registry import check_name
 from textgen.saved_model.saved_model import (
-    NGRAMS_BYTES,
+    FILTER_BYTES,
     ModelFolder,
     load_model,
     model_files,
@@ -134,7 +134,7 @@ def compressed_copy(saved: ModelFolder, target: Path, precision: str, *, with_in
             write_own_file(folder / name, data)
         for name in others:
             path = verified(saved.folder, name, entries[name])
-            write_own_file(folder / name, read_bytes(path, NGRAMS_BYTES))
+            write_own_file(folder / name, read_bytes(path, FILTER_BYTES))
     if saved.training:
         write_training(target, _record_of_copy(saved.training))
     _write_card(target)

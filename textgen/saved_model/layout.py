@@ -19,6 +19,7 @@ FLOAT32, FLOAT16, INT8 = "float32", "float16", "int8"
 PRECISIONS = (FLOAT32, FLOAT16, INT8)  # of the weights in a file
 FORMAT_VERSION, COMPRESSED_VERSION = 1, 2  # programs that know only the first refuse weights in fewer bytes
 CONFIG, WEIGHTS, NGRAMS = "config.json", "model.safetensors", "ngrams.safetensors"
+WORDS = "words.safetensors"
 TRAINING, CARD, LOGS, CHECKPOINTS = "training.json", "README.md", "logs", "checkpoints"
 RUN = (
     MANIFEST,

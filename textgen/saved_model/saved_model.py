@@ -4,6 +4,7 @@
     tokenizer.model    SentencePiece model; for a byte tokenizer its labels, if any
     model.safetensors  weights with the best held-out loss, by layer name, float32; or in fewer bytes, see `precision`
     ngrams.safetensors index of the n-grams of the training text; see `textgen.dataset.ngram_index`
+    words.safetensors  filter of the words of the training text; see `textgen.dataset.word_filter`
     MANIFEST.json      size and sha256 of the files above
     training.json      settings, scores, versions, seed, corpus
     README.md          the model card
@@ -41,6 +42,7 @@ from textgen.saved_model.layout import (
     NGRAMS,
     TRAINING,
     WEIGHTS,
+    WORDS,
     check_config,
     manifest_entry,
     read_bytes,
@@ -59,12 +61,13 @@ from textgen.wording import shell_word
 
 if TYPE_CHECKING:
     from textgen.dataset.ngram_index import NgramIndex
+    from textgen.dataset.word_filter import WordFilter
     from textgen.evaluation.scoring import Scorer
     from textgen.generation.generator import Generator
     from textgen.generation.infilling import Infiller
     from textgen.model.language_model import LanguageModel
 
-NGRAMS_BYTES = 1 << 30  # largest size of the file of n-grams
+FILTER_BYTES = 1 << 30  # largest size of the file of n-grams or of words
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,14 @@ class ModelFolder:
 
         ngrams = self.ngrams if self.has_ngrams else None  # a function: they are read when they are needed
         writer = self.writer()
-        return Generator(writer, self.tokenizer, ngrams, fingerprint=self.fingerprint, build_network=self.network)
+        return Generator(
+            writer,
+            self.tokenizer,
+            ngrams,
+            fingerprint=self.fingerprint,
+            build_network=self.network,
+            words=self.words,
+        )
 
     def infiller(self) -> Infiller:
         """Builds an infiller, which writes text that leads to a given ending.
@@ -179,7 +189,7 @@ class ModelFolder:
         from textgen.generation.infilling import Infiller
 
         forward = self.writer() if self.main_direction == "forward" else None
-        return Infiller(self.writer("backward"), self.tokenizer, forward)
+        return Infiller(self.writer("backward"), self.tokenizer, forward, words=self.words() if forward else None)
 
     def scorer(self) -> Scorer:
         """Builds a scorer that computes the loss of texts in `main_direction`."""
@@ -232,6 +242,21 @@ class ModelFolder:
                 "its training wrote none, the text is too large for one, or the index was left out, as in the bases."
             )
         return read_index(verified(self.folder, NGRAMS, manifest_entry(self.folder, NGRAMS)))
+
+    def words(self) -> WordFilter | None:
+        """Reads the filter of the words of the training text.
+
+        Returns:
+            The filter; None if the model has none, so that it may coin words.
+
+        Raises:
+            SavedModelError: The file is damaged.
+        """
+        from textgen.dataset.word_filter import read_word_filter
+
+        if WORDS not in read_manifest(self.folder)["files"]:
+            return None
+        return read_word_filter(verified(self.folder, WORDS, manifest_entry(self.folder, WORDS)))
 
 
 def load_model(name: str | None = None, folder: str | Path | None = None) -> ModelFolder:
@@ -303,8 +328,9 @@ def save_model(
             f"The weights {', '.join(bad)} are not finite: nothing was saved over the last good ones."
         )
     files = model_files(weights, model_config, tokenizer_config, corpus_config, tokenizer, precision)
-    if has_file(folder, NGRAMS) and not has_file(folder, MANIFEST):
-        files[NGRAMS] = read_bytes(folder / NGRAMS, NGRAMS_BYTES)
+    for name in (NGRAMS, WORDS):
+        if has_file(folder, name) and not has_file(folder, MANIFEST):
+            files[name] = read_bytes(folder / name, FILTER_BYTES)
     update_folder(folder, files)
 
 
@@ -340,10 +366,25 @@ def save_ngrams(folder: Path, index: NgramIndex) -> None:
         folder: Folder of the model.
         index: The index.
     """
+    _save_beside(folder, NGRAMS, index.to_bytes())
+
+
+def save_words(folder: Path, words: WordFilter) -> None:
+    """Writes the filter of the words of the training text; see `save_ngrams`.
+
+    Args:
+        folder: Folder of the model.
+        words: The filter.
+    """
+    _save_beside(folder, WORDS, words.to_bytes())
+
+
+def _save_beside(folder: Path, name: str, data: bytes) -> None:
+    """Writes a file of a model that may not have been saved yet."""
     if has_file(folder, MANIFEST):
-        update_folder(folder, {NGRAMS: index.to_bytes()})
+        update_folder(folder, {name: data})
     else:
-        write_own_file(folder / NGRAMS, index.to_bytes())
+        write_own_file(folder / name, data)
 
 
 def write_training(folder: Path, training: dict[str, Any]) -> None:

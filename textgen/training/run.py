@@ -19,6 +19,7 @@ from textgen.dataset.ngram_index import MAX_NGRAMS, NgramIndex, index_stream
 from textgen.dataset.prepared_corpus import PreparedCorpus
 from textgen.dataset.subword_sampling import SampledStream
 from textgen.dataset.token_cache import TokenData, encode_and_split
+from textgen.dataset.word_filter import MAX_TOKENS, WordFilter, stream_words, word_filter
 from textgen.errors import ConfigError, SavedModelError, TextgenError
 from textgen.files import write_own_file
 from textgen.folders import MANIFEST, refuse_links
@@ -27,9 +28,9 @@ from textgen.locks import locked
 from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.vocabulary_transfer import carried_over, shared_tokens, spelled_tokens
-from textgen.saved_model.layout import CHECKPOINTS, LOGS, NGRAMS, TRAINING, read_training
+from textgen.saved_model.layout import CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS, read_training
 from textgen.saved_model.registry import claimed, has_steps
-from textgen.saved_model.saved_model import ModelFolder, load_model, save_model, save_ngrams, write_training
+from textgen.saved_model.saved_model import ModelFolder, load_model, save_model, save_ngrams, save_words, write_training
 from textgen.settings import to_dict
 from textgen.tokenizer.tokenizer import MODEL_FILE, Tokenizer
 from textgen.tokenizer.vocabulary import add_labels, learn_vocabulary
@@ -112,6 +113,7 @@ def begin(plan: Plan, folder: Path, say: Say = quiet) -> RunSetup:
         write_own_file(folder / MODEL_FILE, tokenizer.serialized)
     base = start.ngrams() if start and start.has_ngrams and knows_vocabulary else None
     _index_corpus(folder, tokenizer, data, say, base)
+    _note_words(folder, tokenizer, data, say, start.words() if start else None)
     model_config = replace(plan.model_config, vocab_size=tokenizer.vocab_size)
     record = with_origin(_first_record(plan, model_config, tokenizer, data), folder)
     write_training(folder, record)
@@ -167,6 +169,9 @@ def resume(
         setup = read_run(folder, settings or {}, sources, options.say)
         if not (folder / NGRAMS).is_file():
             _index_corpus(folder, setup.tokenizer, setup.data, options.say)
+        if not (folder / WORDS).is_file():
+            base = setup.start.words() if setup.start else None
+            _note_words(folder, setup.tokenizer, setup.data, options.say, base)
         before = read_training(folder)
         write_training(folder, setup.record)  # for other processes that join, and for the next time
         try:
@@ -302,6 +307,17 @@ def _index_corpus(
         say("The corpus is too large for an index of its n-grams, so the model cannot tell what it copies.")
         return
     save_ngrams(folder, index_stream(data.train, tokenizer.eos_id, base))
+
+
+def _note_words(folder: Path, tokenizer: Tokenizer, data: TokenData, say: Say, base: WordFilter | None = None) -> None:
+    """Saves the words of the text, together with those of its base model, so that the model writes no others."""
+    if tokenizer.tokenizer == "word" or len(data.train) > MAX_TOKENS:
+        return
+    counts = stream_words(data.train, tokenizer)
+    if words := word_filter(counts, base):
+        save_words(folder, words)
+    elif counts:
+        say("Many of the words in the text come once, so the model may coin words.")
 
 
 def _first_record(plan: Plan, model_config: ModelConfig, tokenizer: Tokenizer, data: TokenData) -> dict[str, Any]:
