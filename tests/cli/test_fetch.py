@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from file_server import FileServer, server
 from loaded_modules import modules_after
-from servers import FileServer, server
 
 from textgen.cli import textgen
 from textgen.corpus import catalogue

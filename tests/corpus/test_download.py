@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from servers import FileServer, server
+from file_server import FileServer, server
 
 from textgen.corpus import download
 from textgen.corpus.catalogue import Entry

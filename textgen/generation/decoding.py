@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from textgen.dataset.ngram_index import NgramIndex
+from textgen.errors import SavedModelError
 from textgen.generation.row import Row, Token
 from textgen.generation.sampler import Sampler
 from textgen.generation.stepping import StepModel, Stepper, read_all
 from textgen.generation.text_state import join, pick
 from textgen.generation.token_healing import Prefixes, choose_cut
 from textgen.generation.word_guard import WordTokens
-from textgen.model.probabilities import log_softmax
+from textgen.model.probabilities import is_finite, log_softmax
 from textgen.tokenizer.tokenizer import Tokenizer
 
 
@@ -102,12 +103,18 @@ class Decoder:
             Each text, in the order of `rows`, and its token.
 
         Raises:
-            SavedModelError: The model computes numbers that are not finite.
+            SavedModelError: The model computes numbers that are not finite. All texts are as they were; `unsound` tells
+                for which of them.
         """
         if not self.rows:
             return []
+        state = self._stepper.state
         logits = self._stepper.step()  # [B, V]
-        ids = self._sampler.draw(logits)  # [B]
+        try:
+            ids = self._sampler.draw(logits)  # [B]
+        except SavedModelError:
+            self._stepper.state = state
+            raise
         self._stepper.advance(ids)
         taken = []
         drawn = zip(self.rows, ids.tolist(), self._sampler.blocked.tolist(), strict=True)
@@ -118,6 +125,15 @@ class Decoder:
             taken.append((row, row.take(id, log_probs, blocked=blocked)))
         self._keep([number for number, row in enumerate(self.rows) if not row.stop_reason])
         return taken
+
+    def unsound(self) -> list[Row]:
+        """Returns the texts for which the model computes numbers that are not finite, so that others can go on."""
+        logits, _ = self._model.step(self._stepper.ids, self._stepper.state)
+        return [row for row, own in zip(self.rows, logits, strict=True) if not is_finite(own)]
+
+    def settled(self, row: Row) -> int:
+        """Returns how many tokens of a prompt stay, counted from its first: token healing may take back the others."""
+        return len(row.prompt_ids) - len(self._covers(row))
 
     def prepare(self, rows: Sequence[Row]) -> tuple[Stepper, Sampler]:
         """Reads the prompts of texts that do not join, or not yet.

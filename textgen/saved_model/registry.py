@@ -102,7 +102,7 @@ def find_model(name: str | None = None, folder: str | Path | None = None) -> Pat
     if name is None:
         if not models:
             raise SavedModelError(f"There is no model in {models_folder(folder)} yet: train one first.")
-        return max(models, key=_changed)
+        return max(models, key=saved_at)
     places = _places(name, folder)
     for path in places:
         if has_file(path, MANIFEST):
@@ -317,7 +317,7 @@ def _is_run(path: Path) -> bool:
     return any(has_file(path, name) for name in RUN)
 
 
-def _changed(path: Path) -> float:
+def saved_at(path: Path) -> float:
     """Returns when a model was last saved, in seconds since the epoch; 0 if it is gone."""
     try:
         return (path / MANIFEST).lstat().st_mtime
