@@ -41,9 +41,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the user's cache nor his models are read or written."""
+    """Neither the user's cache nor his models are read or written, and no base is there that a test did not make."""
     monkeypatch.setenv("TEXTGEN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TEXTGEN_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("TEXTGEN_BASES", str(tmp_path / "bases"))
 
 
 @pytest.fixture(scope="session")

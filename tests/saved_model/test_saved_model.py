@@ -20,6 +20,9 @@ from safetensors.numpy import save as to_safetensors
 
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TextgenError, TrainingError
+from textgen.files import json_bytes, write_file
+from textgen.folders import MANIFEST, update_folder
+from textgen.locks import locked
 from textgen.model.config import ModelConfig
 from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, TRAINING, WEIGHTS, read_json
 from textgen.saved_model.registry import (
@@ -35,7 +38,6 @@ from textgen.saved_model.registry import (
     state_of,
 )
 from textgen.saved_model.saved_model import load_model, save_model, write_training
-from textgen.storage import MANIFEST, json_bytes, locked, update_folder, write_file
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_FILE, ByteTokenizer, Tokenizer, read_tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
@@ -218,8 +220,9 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "config is a list": (change(CONFIG, b"[1]"), "should hold a JSON object"),
     "config is bottomless": (change(CONFIG, b"[" * 200_000), "Cannot read"),
     "config is empty": (change(CONFIG, b"{}"), "format version None.*Train the model again"),
-    "newer format": (set_config("", format_version=2), "format version 2.*Upgrade textgen"),
+    "newer format": (set_config("", format_version=3), "format version 3.*Upgrade textgen"),
     "older format": (set_config("", format_version=0), "format version 0.*Train the model again"),
+    "no whole format": (set_config("", format_version=1.0), "format version 1.0.*Train the model again"),
     "odd format": (set_config("", format_version="new"), "format version 'new'.*Train the model again"),
     "no model": (drop_config("", "model"), "lacks 'model'"),
     "no tokenizer": (drop_config("", "tokenizer"), "lacks 'tokenizer'"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -15,6 +14,7 @@ import click
 from textgen.cli import output
 from textgen.cli.adaptation import cache_options, dynamic_options, switched
 from textgen.cli.command import SectionCommand
+from textgen.cli.default_model import beginning_of, load_model_or_base, model_and_paths
 from textgen.cli.options import (
     corpus_options,
     given,
@@ -41,7 +41,7 @@ AS_SAVED = "nats_per_token_as_saved"  # score of the model without adaptation
 
 @click.command(cls=SectionCommand)
 @model_argument()
-@click.argument("paths", nargs=-1, required=True)
+@click.argument("paths", nargs=-1)
 @click.option(
     "--ensemble",
     multiple=True,
@@ -70,7 +70,8 @@ def evaluate(
     """Measure how well a model predicts a text.
 
     PATHS are files, folders, globs, or - for standard input. Documents are cut as in training, unless options say
-    otherwise; their labels are read, but not scored.
+    otherwise; their labels are read, but not scored. Before any training MODEL may be left out: it is the base for the
+    script of the text.
 
     Nats and perplexity per token depend on the vocabulary; bits per byte compare any two models on the same text.
     Perplexity per word counts the end of each document as a word. With a vocabulary of words, nats and perplexity
@@ -93,7 +94,10 @@ def evaluate(
 
     cache_config = switched(CacheConfig, cache, "--cache", options)
     dynamic_config = switched(DynamicConfig, dynamic, "--dynamic", options)
-    saved = load_model(model, models_dir)
+    name, paths = model_and_paths(model, paths, models_dir)
+    if not paths:
+        raise click.UsageError("Missing argument 'PATHS...'.")
+    saved = load_model_or_base(name, models_dir, lambda: beginning_of(paths, options))
     others = [load_model(name, models_dir) for name in ensemble]
     _check_vocabularies(saved, others)
     saved.tokenizer.opening(label)  # raises before the slow part
@@ -120,11 +124,12 @@ def _check_vocabularies(saved: ModelFolder, others: Sequence[ModelFolder]) -> No
 def _encoded(saved: ModelFolder, text: Corpus, label: str | None) -> Iterator[TokenStream]:
     """The token ids of a text, in a temporary folder. Loads TensorFlow first."""
     from textgen.dataset.token_cache import encode_corpus
+    from textgen.folders import temporary_folder
     from textgen.runtime import load_tensorflow
 
     load_tensorflow()
-    with tempfile.TemporaryDirectory() as folder:
-        stream = encode_corpus(text, saved.tokenizer, Path(folder) / "tokens", label)
+    with temporary_folder() as folder:
+        stream = encode_corpus(text, saved.tokenizer, folder / "tokens", label)
         text.say_left_out(output.note)
         yield stream
 

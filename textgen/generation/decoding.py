@@ -18,6 +18,7 @@ from textgen.generation.sampler import Sampler
 from textgen.generation.stepping import StepModel, Stepper, read_all
 from textgen.generation.text_state import join, pick
 from textgen.generation.token_healing import Prefixes, choose_cut
+from textgen.generation.word_guard import WordTokens
 from textgen.model.probabilities import is_finite, log_softmax
 from textgen.tokenizer.tokenizer import Tokenizer
 
@@ -48,6 +49,7 @@ class Decoder:
         prefixes: Prefixes | None = None,
         ngrams: Callable[[], NgramIndex | None] = lambda: None,
         direction: str = "forward",
+        words: Callable[[], WordTokens | None] = lambda: None,
     ) -> None:
         """Makes a decoder without texts.
 
@@ -57,12 +59,14 @@ class Decoder:
             prefixes: For token healing; without them prompts are not healed.
             ngrams: Returns the n-grams of the training text; called when a row with `no_copy` joins.
             direction: The direction in which the network reads, forward or backward.
+            words: Returns the words that exist; called when a row without `coin_words` joins. Only for forward.
         """
         self.rows: list[Row] = []
         self.tokenizer = tokenizer
         self._model = model
         self._prefixes = prefixes
         self._read_ngrams = ngrams
+        self._read_words = words
         self._sampler = Sampler([], tokenizer, direction=direction)
         self._stepper = _empty(model)
 
@@ -140,7 +144,8 @@ class Decoder:
         """
         configs = [row.config for row in rows]
         ngrams = self._read_ngrams() if any(config.no_copy is not None for config in configs) else None
-        sampler = self._sampler.for_others(configs, ngrams)
+        words = None if all(config.coin_words for config in configs) else self._read_words()
+        sampler = self._sampler.for_others(configs, ngrams, words)
         prompts = [[row.start.ids[-1], *row.prompt_ids] for row in rows]
         covers = [self._covers(row) for row in rows]
         heads = [ids[: len(ids) - len(cover)] for ids, cover in zip(prompts, covers, strict=True)]

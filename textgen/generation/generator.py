@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textgen.dataset.ngram_index import NgramIndex
+from textgen.dataset.word_filter import WordFilter
 from textgen.errors import ConfigError
 from textgen.generation.beam_search import search
 from textgen.generation.config import SamplingConfig, SearchConfig
@@ -20,6 +21,7 @@ from textgen.generation.sampler import DRAWING
 from textgen.generation.stepping import RowByRow, StepModel, read_all
 from textgen.generation.text_state import RECENT, TextState, check_state, load_state, save_state
 from textgen.generation.token_healing import Prefixes
+from textgen.generation.word_guard import WordTokens, word_tokens
 from textgen.tokenizer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -119,6 +121,7 @@ class Generator:
         *,
         fingerprint: str = "",
         build_network: Callable[[], LanguageModel] | None = None,
+        words: WordFilter | Callable[[], WordFilter | None] | None = None,
     ) -> None:
         """Makes a generator.
 
@@ -129,12 +132,15 @@ class Generator:
                 `SamplingConfig.no_copy` needs them.
             fingerprint: Tells this model from others.
             build_network: Builds the network in Keras: see `network`.
+            words: The words of the training text, or a function that reads them when they are first needed. Without
+                them, or with `SamplingConfig.coin_words`, any word may be written.
         """
         self.model = model
         self.tokenizer = tokenizer
         self.fingerprint = fingerprint
         self._read_ngrams = ngrams
         self._build_network = build_network
+        self._read_words = words
 
     def generate(
         self,
@@ -278,7 +284,7 @@ class Generator:
             row_by_row: Whether a text gets the numbers that it gets alone, to the last bit, which is slower.
         """
         model = RowByRow(self.model) if row_by_row else self.model
-        return Decoder(model, self.tokenizer, self._prefixes, lambda: self.ngrams)
+        return Decoder(model, self.tokenizer, self._prefixes, lambda: self.ngrams, words=lambda: self._words)
 
     def row(
         self,
@@ -373,6 +379,11 @@ class Generator:
 
     def _checked(self, state: TextState) -> TextState:
         return check_state(state, self.model.initial_state(1), self.tokenizer.vocab_size)
+
+    @cached_property
+    def _words(self) -> WordTokens | None:
+        words = self._read_words() if callable(self._read_words) else self._read_words
+        return word_tokens(self.tokenizer, words)
 
     @cached_property
     def _prefixes(self) -> Prefixes:

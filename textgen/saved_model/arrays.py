@@ -1,14 +1,17 @@
-"""Reading and writing arrays in safetensors files, with checks before anything is loaded."""
+"""Reading and writing weights in safetensors files, with checks before anything is loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from textgen.errors import SavedModelError
+from textgen.saved_model.layout import FLOAT32
+from textgen.saved_model.precision import restored, stored_arrays
 
 LIBRARY_ERRORS = (
     SafetensorError,
@@ -18,41 +21,50 @@ LIBRARY_ERRORS = (
     TypeError,
     ValueError,
 )  # raised by safetensors for a malformed file
+NONE = ("", None)  # data type and shape of an array that is missing
 
 
-def read_arrays(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """Reads float32 arrays from a safetensors file and checks them.
+def read_weights(path: Path, shapes: dict[str, tuple[int, ...]], precision: str = FLOAT32) -> dict[str, np.ndarray]:
+    """Reads weights from a safetensors file and checks them.
 
     Args:
         path: The safetensors file.
-        shapes: Expected shape of each array, by name.
+        shapes: Expected shape of each weight, by name.
+        precision: Precision that they are stored in, one of `PRECISIONS`.
 
     Returns:
-        The arrays by name, float32.
+        The weights by name, float32.
 
     Raises:
         SavedModelError: The file is damaged, its names, shapes or types differ from the expected ones, or a value is
             not finite.
     """
+    expected = stored_arrays(shapes, precision)
     try:
         with safe_open(path, framework="numpy") as file:
-            found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-            dtypes = {file.get_slice(key).get_dtype() for key in found}
-            if found != shapes or dtypes != {"F32"}:
-                odd = sorted(name for name in found.keys() | shapes if found.get(name) != shapes.get(name))
+            found = {key: _described(file.get_slice(key)) for key in file.keys()}  # noqa: SIM118
+            if found != expected:
+                names = found.keys() | expected
+                odd = sorted(name for name in names if found.get(name, NONE)[1] != expected.get(name, NONE)[1])
                 raise SavedModelError(
-                    f"{path} does not fit its configuration ({', '.join(odd) or 'not float32'}): "
+                    f"{path} does not fit its configuration ({', '.join(odd) or f'not {precision}'}): "
                     "copy the whole folder again."
                 )
             arrays = {key: file.get_tensor(key) for key in found}
+            weights = restored(arrays, precision)
     except LIBRARY_ERRORS as error:
         raise SavedModelError(f"{path} is damaged: {error}. Copy the whole folder again.") from None
-    if bad := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
+    if bad := [name for name, array in arrays.items() if array.dtype != np.int8 and not np.isfinite(array).all()]:
         raise SavedModelError(
             f"{path} holds weights that are not finite ({', '.join(bad)}), so it cannot write: copy the whole folder "
             "again, or train the model again."
         )
-    return arrays
+    return weights
+
+
+def _described(array: Any) -> tuple[str, tuple[int, ...]]:
+    """Returns data type and shape of an array in a file."""
+    return array.get_dtype(), tuple(array.get_shape())
 
 
 def in_c_order(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from textgen.errors import SavedModelError, TextgenError
+from textgen.files import read_file
+from textgen.folders import MANIFEST, read_manifest, verified
 from textgen.model.config import ModelConfig
 from textgen.schema import check
 from textgen.settings import from_dict
-from textgen.storage import MANIFEST, read_file, read_manifest, verified
 from textgen.tokenizer.config import TokenizerConfig
 
-FORMAT_VERSION = 1
+FLOAT32, FLOAT16, INT8 = "float32", "float16", "int8"
+PRECISIONS = (FLOAT32, FLOAT16, INT8)  # of the weights in a file
+FORMAT_VERSION, COMPRESSED_VERSION = 1, 2  # programs that know only the first refuse weights in fewer bytes
 CONFIG, WEIGHTS, NGRAMS = "config.json", "model.safetensors", "ngrams.safetensors"
+WORDS = "words.safetensors"
 TRAINING, CARD, LOGS, CHECKPOINTS = "training.json", "README.md", "logs", "checkpoints"
 RUN = (
     MANIFEST,
@@ -34,24 +39,30 @@ RECORD = {  # fields of training.json that commands other than train read; `text
     "labels?": [str],
     "state?": str,
     "from?": (str, None),
+    "base?": {"name": (str, None), "decided_by": str, "reason": str},
     "tokens?": {"folder": str, "train": int, "valid": int},
 }
-CONFIG_FILE = {"model": dict, "tokenizer": dict, "corpus": dict}
+CONFIG_FILE = {"model": dict, "tokenizer": dict, "corpus": dict, "precision?": str}
 
 
 def read_training(folder: Path) -> dict[str, Any]:
-    """Reads training.json and checks its structure.
+    """Reads training.json and checks its checksum, if it has one, and its structure.
 
     Args:
         folder: Folder of the model.
 
     Returns:
-        The content of training.json.
+        The content of training.json, without its checksum.
 
     Raises:
-        SavedModelError: The file cannot be read or has another structure.
+        SavedModelError: The file cannot be read, was altered or has another structure.
     """
     record = read_json(folder / TRAINING)
+    if "checksum" in record and record.pop("checksum") != training_checksum(record):
+        raise SavedModelError(
+            f"{folder / TRAINING} was altered: its contents do not match its checksum. Copy the whole folder again; "
+            'if you edited it on purpose, remove its entry "checksum".'
+        )
     try:
         check(record, RECORD)
         for section, kind in (("model", ModelConfig), ("tokenizer", TokenizerConfig)):
@@ -60,6 +71,18 @@ def read_training(folder: Path) -> dict[str, Any]:
         problem = str(error).removesuffix(".")
         raise SavedModelError(f"{folder / TRAINING} is damaged: {problem}. Copy the whole folder again.") from None
     return record
+
+
+def training_checksum(record: dict[str, Any]) -> str:
+    """Computes the checksum that training.json carries.
+
+    Args:
+        record: Content of training.json, without its checksum.
+
+    Returns:
+        SHA-256 in hex.
+    """
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -113,16 +136,30 @@ def check_config(path: Path, config: dict[str, Any]) -> None:
         SavedModelError: The version or the structure differs from this program's.
     """
     version = config.get("format_version")
-    if version != FORMAT_VERSION or isinstance(version, bool):
-        newer = isinstance(version, int) and version > FORMAT_VERSION
+    if version not in (FORMAT_VERSION, COMPRESSED_VERSION) or not isinstance(version, int) or isinstance(version, bool):
+        newer = isinstance(version, int) and version > COMPRESSED_VERSION
         raise SavedModelError(
-            f"{path} has the format version {ascii(version)[:20]}, this program reads {FORMAT_VERSION}. "
-            + ("Upgrade textgen." if newer else "Train the model again.")
+            f"{path} has the format version {ascii(version)[:20]}, this program reads {FORMAT_VERSION} and "
+            f"{COMPRESSED_VERSION}. " + ("Upgrade textgen." if newer else "Train the model again.")
         )
     try:
         check(config, CONFIG_FILE)
+        _check_precision(config)
     except ValueError as error:
         raise SavedModelError(f"{path / CONFIG} is damaged: {error}. Copy the whole folder again.") from None
+
+
+def version_of(precision: str) -> int:
+    """Returns the format version of a model whose weights are stored in this precision."""
+    return FORMAT_VERSION if precision == FLOAT32 else COMPRESSED_VERSION
+
+
+def _check_precision(config: dict[str, Any]) -> None:
+    """Raises `ValueError` unless the precision is one that belongs to the format version."""
+    precision, version = config.get("precision", FLOAT32), config["format_version"]
+    allowed = [name for name in PRECISIONS if version_of(name) == version]
+    if precision not in allowed:
+        raise ValueError(f"precision should be {' or '.join(allowed)}, not {ascii(precision)[:20]}")
 
 
 def manifest_entry(path: Path, name: str) -> dict[str, Any]:

@@ -13,18 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from textgen.errors import SavedModelError, TrainingError
-from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, NGRAMS, RUN, TRAINING, WEIGHTS
-from textgen.storage import (
-    MANIFEST,
-    PENDING,
-    TEMPORARY,
-    is_locked,
-    locked,
-    refuse_links,
-    sweep,
-    sweep_abandoned,
-    writing,
-)
+from textgen.files import TEMPORARY, writing
+from textgen.folders import MANIFEST, PENDING, refuse_links, sweep, sweep_abandoned
+from textgen.locks import is_locked, locked
+from textgen.saved_model.bases import BASES, base_folder
+from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, NGRAMS, RUN, TRAINING, WEIGHTS, WORDS
 from textgen.tokenizer.tokenizer import MODEL_FILE
 
 OURS = (
@@ -32,6 +25,7 @@ OURS = (
     MODEL_FILE,
     WEIGHTS,
     NGRAMS,
+    WORDS,
     MANIFEST,
     TRAINING,
     CARD,
@@ -94,7 +88,8 @@ def find_model(name: str | None = None, folder: str | Path | None = None) -> Pat
     """Finds the folder of a model.
 
     Args:
-        name: Name of a model in the models folder, or a path. By default the model that was saved last.
+        name: Name of a model in the models folder, a path, or the name of a base, in this order. By default the model
+            that was saved last.
         folder: The models folder; see `models_folder`.
 
     Returns:
@@ -114,6 +109,8 @@ def find_model(name: str | None = None, folder: str | Path | None = None) -> Pat
             return path
     for path in filter(_is_run, places):
         raise SavedModelError(_why_no_model(path))
+    if name in BASES:
+        return base_folder(name)
     there = ", ".join(path.name for path in models)
     raise SavedModelError(
         f"There is no model {name!r} in {models_folder(folder)}. "
@@ -132,10 +129,12 @@ def find_run(name: str, folder: str | Path | None = None) -> Path:
         The folder of the model or training.
 
     Raises:
-        SavedModelError: There is neither.
+        SavedModelError: There is neither. A base does not count: nothing may be written to it.
     """
     for path in filter(_is_run, _places(name, folder)):
         return path
+    if name in BASES:
+        raise SavedModelError(f"{name} is a base, which is a part of the program: no run of that name is yours.")
     return find_model(name, folder)  # raises an error that lists the models
 
 
@@ -341,7 +340,7 @@ def _was_made_here(names: list[str]) -> bool:
     """Checks whether textgen wrote these names: two that belong together, since others may use a single one."""
     found = set(names)
     is_model = MANIFEST in found and bool({CONFIG, WEIGHTS} & found)
-    return is_model or (TRAINING in found and bool({CHECKPOINTS, MODEL_FILE, NGRAMS, CARD} & found))
+    return is_model or (TRAINING in found and bool({CHECKPOINTS, MODEL_FILE, NGRAMS, WORDS, CARD} & found))
 
 
 def _why_no_model(path: Path) -> str:

@@ -45,7 +45,8 @@ import sentencepiece
 
 from textgen.corpus.labels import unknown_label
 from textgen.errors import ConfigError, TokenizerError
-from textgen.storage import MANIFEST, read_file, read_manifest, verified, write_file
+from textgen.files import read_file, write_file
+from textgen.folders import MANIFEST, read_manifest, verified
 from textgen.tokenizer.spelling import Spelling
 
 MODEL_FILE = "tokenizer.model"  # its name in the folder of a saved model
