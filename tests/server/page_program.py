@@ -48,6 +48,10 @@ class Page:
     def is_writing(self) -> bool:
         return bool(self.page.evaluate("document.getElementById('write').dataset.word === 'stop'"))
 
+    def has_scores(self) -> bool:
+        """Whether the second token of the text, a word of the user, has a colour."""
+        return 2 in self.page.evaluate(RANGES)
+
     def type(self, text: str) -> None:
         self.page.focus("#text")
         self.page.keyboard.press("Control+End")
@@ -214,7 +218,7 @@ def take_pictures(browser: Any, url: str, folder: Path) -> None:
         if scheme == "dark":
             page.page.evaluate("document.getElementById('marks').closest('details').open = true")
             page.page.select_option("#marks", "surprisal")
-            until(lambda page=page: 2 in page.page.evaluate(RANGES))  # " was", a word of the user
+            until(page.has_scores)
         assert page.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
         page.page.screenshot(path=str(folder / f"{name}.png"), full_page=width < 500)
         assert not page.faults, page.faults
