@@ -1,102 +1,116 @@
-"""A local server of files: whole or in ranges, with broken connections, errors and redirects."""
+"""A server in a thread of the tests, and the smallest client for it."""
 
 from __future__ import annotations
 
-import re
+import asyncio
+import http.client
+import json
+import socket
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-import pytest
+from textgen.server.config import ServerConfig
+from textgen.server.engine import Engine
+from textgen.server.serving import Server, make_server
+
+PATIENCE = 60.0  # seconds for what takes milliseconds on an idle machine
 
 
-@dataclass
-class FileServer:
-    """What the server has, and what it was asked for.
+class Running:
+    """A server that runs, and requests to it."""
 
-    Attributes:
-        url: Its address, without a slash at the end.
-        files: Contents by path.
-        redirects: Where other paths lead.
-        tags: ETags by path.
-        breaks: After how many bytes the next responses break off, one each.
-        has_ranges: Whether it answers requests for a part.
-        stalls_after: After how many bytes a response stalls, until the reader leaves.
-        status: Of an answer that is no file, if it is not 404.
-        asked: Path and Range of each request, "" without one.
-    """
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.resources = server._resources
+        self.port = server.port
 
-    url: str = ""
-    files: dict[str, bytes] = field(default_factory=dict)
-    redirects: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-    breaks: list[int] = field(default_factory=list)
-    has_ranges: bool = True
-    stalls_after: int | None = None
-    status: int = 404
-    asked: list[tuple[str, str]] = field(default_factory=list)
+    @property
+    def engine(self) -> Engine:
+        """The engine of the model that was loaded first."""
+        engine = self.resources.models.loaded[0].engine
+        assert engine
+        return engine
+
+    def request(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, dict[str, str], bytes]:
+        """The status, headers in lower case and body of an answer. A body that is not bytes is sent as JSON."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        try:
+            data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+            connection.request(method, path, data, headers or {})
+            response = connection.getresponse()
+            return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
+        finally:
+            connection.close()
+
+    def get(self, path: str, **headers: str) -> Any:
+        """The JSON at a path."""
+        return json.loads(self.request("GET", path, None, headers)[2])
+
+    def post(self, path: str, body: Any, headers: dict[str, str] | None = None) -> Any:
+        """The JSON that answers JSON."""
+        return json.loads(self.request("POST", path, body, headers)[2])
+
+    def complete(self, **fields: Any) -> Any:
+        """The answer to a request for completions, which must succeed."""
+        status, _, body = self.request("POST", "/v1/completions", fields)
+        assert status == 200, body
+        return json.loads(body)
+
+    def error(self, path: str, body: Any, method: str = "POST", **headers: str) -> tuple[int, Any]:
+        """The status and error of a request that fails."""
+        status, _, data = self.request(method, path, body, headers)
+        assert status >= 400, data
+        return status, json.loads(data)["error"]
+
+    def stream(self, path: str, body: Any) -> list[Any]:
+        """The events of a stream, without the last one, which must say that it is done."""
+        status, headers, data = self.request("POST", path, {**body, "stream": True})
+        assert (status, headers["content-type"]) == (200, "text/event-stream; charset=utf-8"), data
+        *events, done, end = data.decode().split("\n\n")
+        assert (done, end) == ("data: [DONE]", "")
+        return [json.loads(event.removeprefix("data: ")) for event in events]
+
+    def open(self, path: str, body: Any, buffer: int = 1 << 16) -> socket.socket:
+        """A connection over which a request has been sent, and that receives so many bytes unread."""
+        data = json.dumps(body).encode()
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        connection.settimeout(PATIENCE)
+        connection.connect(("127.0.0.1", self.port))
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
+        connection.sendall(head.encode() + data)
+        return connection
+
+    def wait(self, condition: Callable[[], bool]) -> None:
+        """Waits until something is so."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
 
 
-def _handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            wanted = self.headers.get("Range", "")
-            server.asked.append((self.path, wanted))
-            if self.path in server.redirects:
-                self.send_response(302)
-                self.send_header("Location", server.redirects[self.path])
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-            elif self.path in server.files:
-                self._send(server.files[self.path], wanted)
-            else:
-                self.send_error(server.status)
-
-        def _send(self, data: bytes, wanted: str) -> None:
-            tag = server.tags.get(self.path, "")
-            match = re.fullmatch(r"bytes=(\d+)-", wanted) if server.has_ranges else None
-            if match and self.headers.get("If-Range", tag) != tag:
-                match = None
-            start = int(match[1]) if match else 0
-            if match and start >= len(data):
-                self.send_error(416)
-                return
-            self.send_response(206 if match else 200)
-            if match:
-                self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-            if tag:
-                self.send_header("ETag", tag)
-            self.send_header("Content-Length", str(len(data) - start))
-            self.end_headers()
-            if server.stalls_after is not None:
-                self.wfile.write(data[: server.stalls_after])
-                self.rfile.read(1)  # until the reader closes the connection
-                return
-            size = server.breaks.pop(0) if server.breaks else len(data)
-            self.wfile.write(data[start : start + size])
-            self.wfile.flush()
-            if start + size < len(data):
-                self.close_connection = True
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    return Handler
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
-    """A server on this machine, reached without a proxy."""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-    files = FileServer()
-    with ThreadingHTTPServer(("127.0.0.1", 0), _handler(files)) as http:
-        files.url = f"http://127.0.0.1:{http.server_address[1]}"
-        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield files
-        http.shutdown()
-        thread.join()
+@contextmanager
+def running(
+    models_dir: Path, config: ServerConfig | None = None, keys: tuple[str, ...] = (), **places: str
+) -> Iterator[Running]:
+    """A server of the models in a folder, which has loaded its default model."""
+    begun = threading.Event()
+    settings = config or ServerConfig(port=0)
+    server = make_server(settings, places, models_dir, keys, lambda server: begun.set())
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
+    thread.start()
+    try:
+        assert begun.wait(PATIENCE)
+        there = Running(server)
+        there.wait(lambda: there.request("GET", "/ready")[0] == 200)
+        yield there
+    finally:
+        server.should_exit = True
+        thread.join(PATIENCE)
+        server._resources.close()

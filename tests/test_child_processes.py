@@ -127,6 +127,21 @@ def test_commands_run_none_of_them(arguments: list[str], trap_for_program: Path,
     assert caught(trap_for_program) == ""
 
 
+PROGRAMS = {
+    "textgen": [str(Path(sys.executable).with_name("textgen"))],
+    "python -P -m textgen": [sys.executable, "-P", "-m", "textgen"],
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_program_is_not_taken_from_the_current_folder(program: str, trap: Path, tiny_models: Path) -> None:
+    """`python -m textgen` without -P may be: Python itself runs a textgen.py there, before any code of ours."""
+    done = run([*PROGRAMS[program], "models", "list", "--models-dir", str(tiny_models)])
+    assert done.returncode == 0, done.stderr
+    assert "tiny" in done.stdout
+    assert caught(trap) == ""
+
+
 def test_a_folder_that_is_meant_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "meant.py").write_text("", encoding="utf-8")
     monkeypatch.chdir(tmp_path)

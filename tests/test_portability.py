@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 from runs import TEXT
 
-from textgen import lock_files, storage
+from textgen import lock_files, locks
 from textgen.errors import TextgenError
-from textgen.storage import Hold, InUse, is_locked, locked, new_folder, read_at, sweep_abandoned
+from textgen.files import read_at
+from textgen.folders import new_folder, sweep_abandoned
+from textgen.locks import Hold, InUse, is_locked, locked
 from textgen.training.distribution import deadline
 
 MODULES = ("fcntl", "grp", "posix_ipc", "pty", "pwd", "resource", "syslog", "termios", "tty")
@@ -59,7 +61,7 @@ assert result.generator.generate("the", textgen.SamplingConfig(max_tokens=5, see
 assert textgen.score("songs", "the moon")[0].total.nats > 0
 assert textgen.evaluate("songs", "songs.txt").tokens > 1000
 print("RESULT", result.model.fingerprint, textgen.load("songs").generate("the", textgen.SamplingConfig(seed=1))[0].text)
-from textgen.storage import is_locked, locked
+from textgen.locks import is_locked, locked
 with locked(result.model.folder):
     assert is_locked(result.model.folder)
 run("models", "list")
@@ -100,7 +102,7 @@ def no_flock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The locks of a system without flock; gives the folder in which lock files are."""
     folder = tmp_path / "temporary"
     folder.mkdir()
-    monkeypatch.setattr(storage, "HAS_FLOCK", False)
+    monkeypatch.setattr(locks, "HAS_FLOCK", False)
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     return folder / lock_files.FOLDER
 

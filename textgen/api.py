@@ -5,7 +5,6 @@ They leave the process as it was: see `textgen.runtime`. Whatever a user can put
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,6 +17,7 @@ from textgen.dataset.prepared_corpus import open_corpus
 from textgen.errors import ConfigError
 from textgen.evaluation.config import CacheConfig, DynamicConfig
 from textgen.evaluation.scoring import TextScore
+from textgen.folders import temporary_folder
 from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infiller
 from textgen.runtime import load_tensorflow
@@ -90,7 +90,8 @@ def train(
         models_dir: Folder of the models; by default `$TEXTGEN_MODELS` or `saved_models`.
         preset: Size of the network (tiny, small, ...) or a recipe; see `textgen train --help`.
         resume: Name or folder of a run to go on with. `settings` may then change its length.
-        start: Model to fine-tune: its name, its folder or a `ModelFolder`.
+        start: Model to fine-tune: its name, its folder, a `ModelFolder`, or a base, "english" or "chinese"; "none" to
+            start from random weights. By default a base where one suits the text.
         valid_file: File with the held-out text. By default a part of the corpus is held out.
         progress: Show the progress on standard error, as the command line does.
         callbacks: Keras callbacks. An epoch is the time between two validations.
@@ -177,8 +178,8 @@ def evaluate(
     from textgen.evaluation.evaluator import Evaluator
 
     network = saved.network(saved.main_direction if cache or dynamic else None)
-    with tempfile.TemporaryDirectory() as folder:
-        stream = encode_corpus(corpus, saved.tokenizer, Path(folder) / "tokens", label)
+    with temporary_folder() as folder:
+        stream = encode_corpus(corpus, saved.tokenizer, folder / "tokens", label)
         return Evaluator(network, cache, dynamic).scores(stream)
 
 
@@ -241,6 +242,7 @@ class _Job:
         return folder / (free_name(folder, self.places[0]) if name is None else check_name(name))
 
     def begin(self, target: Path, options: RunOptions) -> ModelFolder:
+        from textgen.training.base_choice import given_start
         from textgen.training.plan import Sources, make_plan
         from textgen.training.run import train as run
 
@@ -249,8 +251,9 @@ class _Job:
         if self.valid_file is not None:
             mode = corpus.documents_mode if isinstance(corpus, Corpus) else corpus.config.documents
             valid = Corpus([self.valid_file], replace(corpus.config, documents=mode))  # cut like the text to train on
-        start = None if self.start is None else _opened(self.start, self.models_dir)
-        plan = make_plan(corpus, self.settings, preset=self.preset, sources=Sources(valid, start))
+        start = given_start(self.start, self.models_dir)
+        sources = Sources(valid, start, choose_base=self.start is None)
+        plan = make_plan(corpus, self.settings, preset=self.preset, sources=sources)
         return run(plan, target, options)
 
     def resume(self, target: Path, options: RunOptions) -> ModelFolder:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import gc
 import gzip
 import io
 import json
 import os
 import random
+import re
 import sys
 import tempfile
 import textwrap
@@ -15,6 +17,7 @@ import threading
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,7 @@ from textgen.corpus import documents as documents_module
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus, Part
 from textgen.corpus.documents import guess_documents
-from textgen.errors import CorpusError
+from textgen.errors import CorpusError, TextgenError
 
 SHARED = Path(os.environ.get("TEXTGEN_TEST_CORPORA", Path(__file__).resolve().parents[2] / ".." / "shared" / "corpora"))
 
@@ -368,6 +371,31 @@ def test_excerpts_are_spread_and_as_long_as_asked_for(tmp_path: Path) -> None:
         assert 0.5 * 20_000 < sum(len(str(number)) for number in found) < 1.5 * 20_000
         assert np.diff([0, *found, 100_000]).max() < 3_000
         assert list(corpus.excerpts(10**9)) == text.split()
+
+
+def test_a_pipe_that_does_not_fit_on_the_disk_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk_of: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"The cat sat.\n" * 1000)))
+    with disk_of(5000), pytest.raises(TextgenError, match=rf"Cannot write {tmp_path}/.*: File too large\. .*TMPDIR"):
+        Corpus(["-"])
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_records_without_text_among_the_excerpts_are_counted(tmp_path: Path) -> None:
+    """Under the name of the file, though each excerpt is a section of it."""
+    records = [json.dumps({"text": None if number % 3 == 0 else f"text {number:05d}"}) for number in range(20_000)]
+    path = write(tmp_path, "texts.jsonl", "\n".join(records))
+    corpus = Corpus([path], CorpusConfig())
+    assert len(list(corpus.excerpts(20_000))) > 100
+    assert list(corpus.left_out.counts) == [str(path)]
+    assert corpus.left_out.counts[str(path)] > 50
+    said: list[str] = []
+    corpus.say_left_out(said.append)
+    assert len(said) == 1
+    assert re.fullmatch(rf"Skipped [\d,]+ records without text in {path}, the first in line 1\.", said[0]), said
 
 
 def test_excerpts_of_many_small_files(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from servers import FileServer, server
+from file_server import FileServer, server
 
 from textgen.corpus import download
 from textgen.corpus.catalogue import Entry
@@ -329,7 +329,7 @@ def test_what_is_no_list_of_poems_is_told(server: FileServer, tmp_path: Path) ->
 def test_whether_the_cache_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert download.has_lasting_cache()
     monkeypatch.delenv("TEXTGEN_CACHE")
-    monkeypatch.setattr("textgen.storage._is_usable", lambda folder: False)
+    monkeypatch.setattr("textgen.cache_folder._is_usable", lambda folder: False)
     assert not download.has_lasting_cache()
 
 

@@ -16,7 +16,7 @@ from textgen.cli import textgen
 from textgen.dataset.cache_eviction import DEFAULT_LIMIT, LIMIT, clear, entries, evict, limit_bytes
 from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.errors import ConfigError, TextgenError
-from textgen.storage import new_folder
+from textgen.folders import new_folder
 from textgen.tokenizer.tokenizer import ByteTokenizer
 
 BYTES = ByteTokenizer()

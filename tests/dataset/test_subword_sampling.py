@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from streams import texts_of
 
-from textgen import storage
+from textgen import folders
+from textgen.cache_folder import cache_folder
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset import subword_sampling
@@ -22,7 +23,6 @@ from textgen.dataset.subword_sampling import SampledStream, parts_of, require_sa
 from textgen.dataset.token_cache import encode_and_split
 from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError
-from textgen.storage import cache_folder
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import SentencePieceTokenizer, Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
@@ -128,7 +128,7 @@ def test_what_is_kept_on_the_disk_is_two_epochs_and_then_nothing(
 def test_epochs_that_a_killed_run_left_are_swept_and_those_of_others_are_not(
     tokenizer: SentencePieceTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "YOUNG_SECONDS", -1.0)
+    monkeypatch.setattr(folders, "YOUNG_SECONDS", -1.0)
     (cache_folder() / "epochs-left-over" / "7").mkdir(parents=True)
     stream = stream_in(tmp_path, tokenizer)
     first = SampledStream(stream, tokenizer, 0.2, seed=7)

@@ -28,7 +28,7 @@ from streams import (
     texts_of,
 )
 
-from textgen import storage
+from textgen import folders
 from textgen.corpus import documents as documents_module
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus, Part
@@ -40,7 +40,7 @@ from textgen.dataset.token_cache import TokenData, encode_and_split, encode_corp
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import encode_parts
 from textgen.errors import CorpusError, TextgenError, TokenizerError
-from textgen.storage import MANIFEST
+from textgen.folders import MANIFEST
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
@@ -366,10 +366,10 @@ def test_what_a_killed_process_left_is_swept_and_what_is_being_written_is_not(
 ) -> None:
     shelf = tmp_path / "cache" / "tokens"
     (shelf / ".tmp-left-over").mkdir(parents=True)
-    monkeypatch.setattr(storage, "YOUNG_SECONDS", -1.0)
+    monkeypatch.setattr(folders, "YOUNG_SECONDS", -1.0)
 
     def look(characters: int) -> None:
-        storage.sweep_abandoned(shelf, ".tmp-")
+        folders.sweep_abandoned(shelf, ".tmp-")
         names.extend(path.name for path in shelf.iterdir())
 
     names = list[str]()

@@ -25,10 +25,11 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.errors import TextgenError
 from textgen.export.pytorch import from_torch, read_torch
-from textgen.saved_model.layout import CHECKPOINTS, CONFIG, TRAINING, WEIGHTS
+from textgen.files import write_file
+from textgen.folders import MANIFEST, update_folder
+from textgen.saved_model.layout import CHECKPOINTS, CONFIG, TRAINING, WEIGHTS, read_training
 from textgen.saved_model.saved_model import load_model, save_model
 from textgen.settings import read_toml
-from textgen.storage import MANIFEST, update_folder, write_file
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer
 from textgen.training.checkpoints import POSITION, TENSORS, newest_checkpoint
@@ -118,6 +119,8 @@ def test_models(folder: Path) -> None:  # noqa: F811
 @pytest.mark.parametrize("name", [CONFIG, TRAINING, MANIFEST])
 def test_altered_json_of_a_model(folder: Path, name: str, rounds: int) -> None:  # noqa: F811
     lot, told, sound = random.Random(f"{SEED} {name}"), Told(), (folder / name).read_bytes()
+    if name == TRAINING:  # without the checksum, which would notice everything before the structure is looked at
+        sound = json.dumps({key: value for key, value in json.loads(sound).items() if key != "checksum"}).encode()
     for _ in range(rounds):
         data = altered_json(sound, lot)
         update_folder(folder, {name: data}) if name == CONFIG else write_file(folder / name, data)
@@ -131,6 +134,35 @@ def test_altered_json_of_a_model(folder: Path, name: str, rounds: int) -> None: 
         if name == CONFIG:
             update_folder(folder, {CONFIG: sound})
     assert told.refused > rounds / 2
+
+
+def test_a_bit_of_training_json_that_has_turned_over_is_noticed_or_does_not_matter(
+    folder: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At every position. It does not matter in white space, and in the name of the checksum itself."""
+    sound, lot, told = (folder / TRAINING).read_bytes(), random.Random(SEED), Told()
+    expected = read_training(folder)
+    for position in range(len(sound)):
+        data = bytearray(sound)
+        data[position] ^= 1 << lot.randrange(8)
+        monkeypatch.setattr("textgen.saved_model.layout.read_file", lambda *_, data=data: bytes(data))
+        with told.one():
+            record = read_training(folder)
+            assert {name: record[name] for name in expected} == expected
+    assert told.accepted < 0.1 * len(sound) < told.refused
+
+
+def test_a_training_json_that_is_cut_short_is_one_clear_line(
+    folder: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sound, told = (folder / TRAINING).read_bytes(), Told()
+    for length in range(len(sound) - 2):  # without the last brace
+        monkeypatch.setattr("textgen.saved_model.layout.read_file", lambda *_, length=length: sound[:length])
+        with told.one():
+            read_training(folder)
+    assert told.accepted == 0
 
 
 @pytest.mark.parametrize("rounds", ROUNDS)

@@ -20,6 +20,9 @@ from safetensors.numpy import save as to_safetensors
 
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TextgenError, TrainingError
+from textgen.files import json_bytes, write_file
+from textgen.folders import MANIFEST, update_folder
+from textgen.locks import locked
 from textgen.model.config import ModelConfig
 from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, TRAINING, WEIGHTS, read_json
 from textgen.saved_model.registry import (
@@ -35,7 +38,6 @@ from textgen.saved_model.registry import (
     state_of,
 )
 from textgen.saved_model.saved_model import load_model, save_model, write_training
-from textgen.storage import MANIFEST, json_bytes, locked, update_folder, write_file
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_FILE, ByteTokenizer, Tokenizer, read_tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer

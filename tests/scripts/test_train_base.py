@@ -45,7 +45,7 @@ def test_a_base_stands_in_its_place_with_its_card(base: ModelFolder) -> None:
         "MANIFEST.json", "README.md", "config.json", "model.safetensors", "tokenizer.model", "training.json",
     ]  # fmt: skip
     assert [path.name for path in base.folder.parent.iterdir()] == ["small"]
-    sources = base.training["base"]["sources"]
+    sources = base.training["mix"]["sources"]
     assert list(sources) == ["tales", "shi", "ci", "books"]
     assert (sources["tales"]["documents"], sources["tales"]["held_out"]) == (357, 1)
     assert [sources[name]["traditional"] for name in sources] == [0, 1, 0, 0]
@@ -67,10 +67,10 @@ def test_scores_are_those_of_textgen_evaluate(
     path = tmp_path / "held-out.jsonl"
     texts = [document.text for document in valid if document.source == "shi"]
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
-    sources = base.training["base"]["sources"]
+    sources = base.training["mix"]["sources"]
     scores = [facts["bits_per_byte"] for facts in sources.values()]
     assert sources["shi"]["bits_per_byte"] == pytest.approx(textgen.evaluate(base, path).bits_per_byte, rel=1e-5)
-    assert min(scores) < base.training["base"]["bits_per_byte"] < max(scores)
+    assert min(scores) < base.training["mix"]["bits_per_byte"] < max(scores)
 
 
 def test_the_record_of_a_base_names_no_place(base: ModelFolder, trained: ModelFolder) -> None:
@@ -149,10 +149,10 @@ def test_a_model_trained_without_sources_can_be_finished(
     out = tmp_path / "bases"
     train_base.main(["small", "--data", str(data), "--finish", str(folder), "--out", str(out)])
     base = load_model(str(out / "small"))
-    assert list(base.training["base"]["sources"]) == ["tales", "shi", "ci", "books"]
+    assert list(base.training["mix"]["sources"]) == ["tales", "shi", "ci", "books"]
     printed = dict(line.split("\t") for line in capsys.readouterr().out.splitlines())
     assert list(printed) == ["tales", "shi", "ci", "books", "all"]
-    assert float(printed["all"]) == pytest.approx(base.training["base"]["bits_per_byte"], abs=1e-4)
+    assert float(printed["all"]) == pytest.approx(base.training["mix"]["bits_per_byte"], abs=1e-4)
     assert "python scripts/train_base.py small --data FOLDER\n" in (base.folder / "README.md").read_text("utf-8")
 
 

@@ -18,7 +18,7 @@ from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.errors import TokenizerError
-from textgen.storage import update_folder
+from textgen.folders import update_folder
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import (
     ByteTokenizer,
@@ -317,6 +317,20 @@ def test_rare_characters_of_a_large_script_are_bytes() -> None:
     tokenizer = train_tokenizer([text], TokenizerConfig("bpe"), character_counts=counts)
     assert len(tokenizer.encode(common[7])) == 1
     assert len(tokenizer.encode("龜")) == 3
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe", "char"])
+def test_character_coverage(kind: str) -> None:
+    frequent, rare = "".join(chr(0x4E00 + number) for number in range(50)), "龜鱉"
+    text = "\n".join([frequent] * 20 + list(rare)) + "\n"
+    sizes = {}
+    for coverage in (None, 0.99):
+        config = TokenizerConfig(kind, character_coverage=coverage)
+        tokenizer = train_tokenizer([text], config)
+        assert len(tokenizer.encode(rare)) == (2 if coverage is None else 6)
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+        sizes[coverage] = choose_vocab_size(kind, len(text), Counter(text), coverage)
+    assert sizes[0.99] <= sizes[None]
 
 
 # loading

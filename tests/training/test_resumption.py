@@ -15,16 +15,20 @@ import runs
 from click.testing import CliRunner
 from runs import SETTINGS, TEXT, begun
 
+from textgen.cache_folder import cache_folder
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.dataset.ngram_index import BloomFilter, NgramIndex
+from textgen.dataset.bloom_filter import BloomFilter
+from textgen.dataset.ngram_index import NgramIndex
 from textgen.errors import ConfigError, SavedModelError, TextgenError, TrainingError
+from textgen.files import json_bytes, write_file
+from textgen.folders import MANIFEST, read_manifest
+from textgen.locks import locked
 from textgen.saved_model import ownership
-from textgen.saved_model.layout import CARD, CHECKPOINTS, LOGS, NGRAMS, TRAINING
+from textgen.saved_model.layout import CARD, CHECKPOINTS, LOGS, NGRAMS, TRAINING, read_training
 from textgen.saved_model.registry import claimed, state_of
 from textgen.saved_model.saved_model import load_model, save_ngrams, write_training
-from textgen.storage import MANIFEST, cache_folder, locked, read_manifest
 from textgen.tokenizer.tokenizer import MODEL_FILE
 from textgen.training import run
 from textgen.training.plan import Hardware, Plan, Sources, make_plan
@@ -86,7 +90,7 @@ def test_no_link_in_the_folder_of_a_run_is_followed(
 
 def test_what_is_written_to_a_folder_never_goes_through_a_link(folder: Path, tmp_path: Path) -> None:
     """Whoever else writes there may do so after the look at it."""
-    record = json.loads((folder / TRAINING).read_bytes())
+    record = read_training(folder)
     for name in (CARD, TRAINING, NGRAMS, f"{NGRAMS}.new", MANIFEST):
         mine = tmp_path / f"mine-{name}"
         mine.write_bytes((folder / name).read_bytes() if (folder / name).exists() else b"mine")
@@ -131,9 +135,9 @@ def test_what_was_begun_here_needs_no_corpus_to_be_named(folder: Path, text: Pat
 def test_paths_that_were_not_written_here_are_asked_for(
     folder: Path, text: Path, change: Callable[[dict[str, Any]], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = json.loads((folder / TRAINING).read_bytes())
+    record = read_training(folder)
     change(record)
-    (folder / TRAINING).write_text(json.dumps(record), encoding="utf-8")
+    write_training(folder, record)
     opened: list[Any] = []
     monkeypatch.setattr("textgen.training.resumption.open_corpus", lambda *arguments: opened.append(arguments))
     monkeypatch.setattr("textgen.training.resumption.TokenData.cached", lambda *arguments: opened.append(arguments))
@@ -301,7 +305,7 @@ def test_an_index_that_was_altered_is_not_taken_over(plan: Plan, tmp_path: Path)
 
 
 def test_a_run_that_saved_a_model_has_a_manifest_of_what_was_written_first(folder: Path) -> None:
-    files = json.loads((folder / TRAINING).read_bytes())["files"]
+    files = read_training(folder)["files"]
     entries = read_manifest(folder)["files"]
     assert files == {name: entries[name] for name in (MODEL_FILE, NGRAMS)}
 
@@ -321,9 +325,9 @@ def test_a_run_that_saved_a_model_has_a_manifest_of_what_was_written_first(folde
     ],
 )
 def test_a_damaged_record_is_one_clear_line(folder: Path, change: Callable[[Any], object], words: str) -> None:
-    record = json.loads((folder / TRAINING).read_bytes())
+    record = read_training(folder)
     change(record)
-    (folder / TRAINING).write_text(json.dumps(record), encoding="utf-8")
+    write_file(folder / TRAINING, json_bytes(record))
     with pytest.raises(SavedModelError, match=rf"{TRAINING} is damaged: .*{words}.*\. Copy the whole folder again\.$"):
         run.resume(folder)
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "train": Lazy("textgen.cli.train:train", "Train a model on a text."),
     "sample": Lazy("textgen.cli.sample:sample", "Write text with a model."),
     "write": Lazy("textgen.cli.write:write", "Write a text together with a model."),
+    "serve": Lazy("textgen.cli.serve:serve", "Serve models over HTTP, and a page for writing."),
     "evaluate": Lazy("textgen.cli.evaluate:evaluate", "Measure how well a model predicts a text."),
     "score": Lazy("textgen.cli.score:score", "Score how probable each text is."),
     "embed": Lazy("textgen.cli.embed:embed", "Make a vector of each text, or find similar lines."),

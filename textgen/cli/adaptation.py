@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -83,18 +82,17 @@ def adapted_writer(
 
 def _trained_on(saved: ModelFolder, path: str, config: DynamicConfig, label: str | None) -> NumpyModel:
     """The model after one pass over a text. Raises `ConfigError` if it diverged."""
-    import tempfile
-
     import numpy as np
 
     from textgen.corpus.corpus import Corpus
     from textgen.dataset.token_cache import encode_corpus
+    from textgen.folders import temporary_folder
     from textgen.model.numpy_model import NumpyModel
     from textgen.runtime import load_tensorflow
 
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         text = Corpus([path], saved.corpus_config)
-        stream = encode_corpus(text, saved.tokenizer, Path(folder) / "tokens", label)
+        stream = encode_corpus(text, saved.tokenizer, folder / "tokens", label)
         text.say_left_out(output.note)
         load_tensorflow()
         from textgen.evaluation.dynamic_evaluation import Learner

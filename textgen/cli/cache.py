@@ -78,8 +78,8 @@ def clear(as_json: bool) -> None:
 
 
 def _folder() -> Path:
+    from textgen.cache_folder import named_cache_folder
     from textgen.errors import TextgenError
-    from textgen.storage import named_cache_folder
 
     if folder := named_cache_folder():
         return folder

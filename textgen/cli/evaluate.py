@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -125,11 +124,12 @@ def _check_vocabularies(saved: ModelFolder, others: Sequence[ModelFolder]) -> No
 def _encoded(saved: ModelFolder, text: Corpus, label: str | None) -> Iterator[TokenStream]:
     """The token ids of a text, in a temporary folder. Loads TensorFlow first."""
     from textgen.dataset.token_cache import encode_corpus
+    from textgen.folders import temporary_folder
     from textgen.runtime import load_tensorflow
 
     load_tensorflow()
-    with tempfile.TemporaryDirectory() as folder:
-        stream = encode_corpus(text, saved.tokenizer, Path(folder) / "tokens", label)
+    with temporary_folder() as folder:
+        stream = encode_corpus(text, saved.tokenizer, folder / "tokens", label)
         text.say_left_out(output.note)
         yield stream
 

@@ -64,7 +64,7 @@ def fetch(name: str, out: Path | None, as_json: bool) -> None:
     from textgen.corpus import download
     from textgen.corpus.catalogue import find_entry
     from textgen.errors import TextgenError
-    from textgen.storage import check_writable
+    from textgen.files import check_writable
 
     entry = find_entry(name)
     if out:

@@ -13,7 +13,7 @@ from textgen.cli import output
 from textgen.cli.command import CommandGroup, SectionCommand
 from textgen.cli.options import json_option, model_argument, models_dir_option
 from textgen.errors import SavedModelError, TextgenError
-from textgen.saved_model.precision import FLOAT16, FLOAT32, INT8
+from textgen.saved_model.layout import FLOAT16, FLOAT32, INT8
 from textgen.wording import counted, visible
 
 if TYPE_CHECKING:
@@ -108,9 +108,9 @@ def show(model: str | None, models_dir: Path | None, as_json: bool) -> None:
     Example:
       textgen models show novel
     """
+    from textgen.locks import is_locked
     from textgen.saved_model.model_card import model_card
     from textgen.saved_model.saved_model import load_model
-    from textgen.storage import is_locked
 
     saved = load_model(model, models_dir)
     if is_locked(saved.folder):
@@ -155,9 +155,9 @@ def compress(
       textgen models compress novel
       textgen models compress novel other-novel.txt --precision float16 --out novel-small
     """
+    from textgen.locks import locked
     from textgen.saved_model.registry import check_name, models_folder
     from textgen.saved_model.saved_model import load_model
-    from textgen.storage import locked
 
     if without_index and not out:
         raise click.UsageError("--without-index goes with --out: the index of MODEL stays where it is.")
@@ -211,9 +211,7 @@ def _compress(
     top = "" if cost.same_top is None else f"; the likeliest token is the same at {cost.same_top:.1%}"
     output.line(f"cost: {told}, measured on {counted(cost.tokens, 'token')}{top}")
     if target is None and has_steps(saved.folder):
-        output.note(
-            "Its checkpoints keep the full weights: resuming goes on from them, and saves the model in float32."
-        )
+        output.note("Its checkpoints keep the full weights: a resumed run goes on from them, and saves float32 again.")
 
 
 def _size_of_weights(folder: Path) -> int:

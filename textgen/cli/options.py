@@ -72,7 +72,7 @@ class OutputFile(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Returns the path. Raises `TextgenError` if no file can be written there."""
-        from textgen.storage import check_writable
+        from textgen.files import check_writable
 
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
         check_writable(path)

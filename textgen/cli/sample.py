@@ -204,7 +204,7 @@ def _generate(
     adaptation = (arguments.cache, arguments.adapt, arguments.dynamic)
     writer = adapted_writer(saved, arguments.adapt, arguments.cache, arguments.dynamic, settings.get("label"))
     fingerprint = saved.fingerprint + "".join(f" {each}" for each in adaptation if each)
-    generator = Generator(writer, saved.tokenizer, ngrams, fingerprint=fingerprint)
+    generator = Generator(writer, saved.tokenizer, ngrams, fingerprint=fingerprint, words=saved.words)
     has_state = bool(arguments.save_state or arguments.load_state)
     is_single = len(requests) * arguments.num == 1 and not arguments.best_of
     if has_state and (not is_single or search):
@@ -273,9 +273,6 @@ def _infills(
     saved: ModelFolder, requests: Iterable[Request], suffix: str, num: int, best_of: int | None
 ) -> Iterator[Infill]:
     """The texts that lead from each prompt, if there is one, to the suffix."""
-    from textgen.generation.infilling import Infiller
-
-    forward = saved.writer() if saved.main_direction == "forward" else None
-    infiller = Infiller(saved.writer("backward"), saved.tokenizer, forward)
+    infiller = saved.infiller()
     for request in requests:
         yield from infiller.infill(request.prompt, suffix, request.config, num, best_of)

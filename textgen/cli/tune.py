@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,10 +72,11 @@ def tune_state(
 def _first_ids(saved: ModelFolder, text: Corpus) -> np.ndarray:
     """The token ids of the beginning of a text. Loads TensorFlow."""
     from textgen.dataset.token_cache import encode_corpus
+    from textgen.folders import temporary_folder
     from textgen.runtime import load_tensorflow
 
-    with tempfile.TemporaryDirectory() as folder:
-        stream = encode_corpus(text, saved.tokenizer, Path(folder) / "tokens")
+    with temporary_folder() as folder:
+        stream = encode_corpus(text, saved.tokenizer, folder / "tokens")
         text.say_left_out(output.note)
         load_tensorflow()
         from textgen.training.state_tuning import MAX_TOKENS

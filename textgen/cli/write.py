@@ -82,7 +82,7 @@ def write(
     length = length or (30 if saved.tokenizer.tokenizer in ("char", "byte") else 6)
     cancelled = threading.Event()
     writer = CancellableModel(saved.writer() if load_state is None else _started(saved, load_state), cancelled)
-    suggester = Suggester(writer, saved.tokenizer, num, label)
+    suggester = Suggester(writer, saved.tokenizer, num, label, saved.words())
     path = file or _free_name(saved.name)
     session = Session(suggester, path, length=length, temperature=temperature, cancelled=cancelled)
     try:

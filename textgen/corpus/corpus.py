@@ -23,7 +23,7 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,7 +34,8 @@ from textgen.corpus.records import LeftOut
 from textgen.corpus.source import CHUNK_BYTES, Source, not_binary, reading, text_decoder
 from textgen.corpus.statistics import EXCERPTS, CorpusStats, count_parts
 from textgen.errors import CorpusError
-from textgen.storage import MANIFEST
+from textgen.files import OTHER_TEMPORARY, writing
+from textgen.folders import MANIFEST
 from textgen.wording import counted
 
 __all__ = ["Corpus", "CorpusStats", "Part"]
@@ -86,7 +87,7 @@ class Corpus:
             say(f"Skipped {path}: {_leads_nowhere(path)}.")
 
     def say_left_out(self, say: Callable[[str], None]) -> None:
-        """Calls `say` with one line for each file in which the last complete read skipped records without text."""
+        """Calls `say` with one line for each file in which the last read skipped records without text."""
         for line in self.left_out.lines():
             say(line)
 
@@ -207,10 +208,11 @@ class Corpus:
             return
         share, longest = size / self.size, max(1, size // EXCERPTS)
         credit = 0.0  # bytes that may still be yielded
+        names, left_out = {source.path: source.name for source in self._sources}, LeftOut()
         for index in range(EXCERPTS):
             for source in self._sections(index, EXCERPTS):
                 credit += share * source.size if source.can_be_entered else 0.0
-                for part in source.parts(self.documents_mode):
+                for part in source.parts(self.documents_mode, own := LeftOut()):
                     credit += 0.0 if source.can_be_entered else share * len(part.text.encode())
                     if credit > 0:
                         text = part.text[:longest]
@@ -218,6 +220,8 @@ class Corpus:
                         credit -= len(text.encode())
                     elif source.can_be_entered:
                         break
+                left_out.merge(own, names[source.path])
+        self.left_out = left_out
 
     @property
     def size(self) -> int:
@@ -347,11 +351,15 @@ class Corpus:
 
     def _spool(self, stream: BinaryIO, name: str) -> Source:
         """Copies `stream` to a temporary file, because a corpus is read several times."""
-        folder = tempfile.mkdtemp(prefix="textgen-")
+        with writing(Path(tempfile.gettempdir()), OTHER_TEMPORARY):
+            folder = tempfile.mkdtemp(prefix="textgen-")
         self._temporary.append(weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True))
         path = Path(folder, "text")
         with path.open("wb") as copy:
-            shutil.copyfileobj(stream, copy, CHUNK_BYTES)
+            for chunk in iter(partial(stream.read, CHUNK_BYTES), b""):
+                with writing(path, OTHER_TEMPORARY):
+                    copy.write(chunk)
+                    copy.flush()
         if not path.stat().st_size:
             raise CorpusError(f"No text in {name}: it is empty. Pipe a text into it.")
         return not_binary(Source(path, name, self.config, is_copy=True))

@@ -23,10 +23,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from textgen.cache_folder import cache_folder, named_cache_folder
 from textgen.corpus.catalogue import Entry
 from textgen.corpus.gutenberg import read_book
 from textgen.errors import CorpusError
-from textgen.storage import TEMPORARY, cache_folder, json_bytes, locked, named_cache_folder, sha256, write_file, writing
+from textgen.files import TEMPORARY, json_bytes, sha256, write_file, writing
+from textgen.locks import locked
 
 if TYPE_CHECKING:
     from requests import Response

@@ -52,6 +52,17 @@ class LeftOut:
         self.counts[name] = self.counts.get(name, 0) + 1
         self.first.setdefault(name, place)
 
+    def merge(self, section: LeftOut, name: str) -> None:
+        """Adds the counts of a section of a file.
+
+        Args:
+            section: Counts of the section, whose name begins with that of the file.
+            name: Name of the file.
+        """
+        for part, count in section.counts.items():
+            self.counts[name] = self.counts.get(name, 0) + count
+            self.first.setdefault(name, section.first[part] + part.removeprefix(name))
+
     def lines(self) -> Iterator[str]:
         """Iterates over messages about the counted records, one line per file."""
         for name, count in self.counts.items():

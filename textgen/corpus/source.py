@@ -33,6 +33,7 @@ CHUNK_BYTES = 1 << 18  # number of bytes read at a time
 SAMPLE_CHARS = 1 << 20  # characters per file used to guess the documents mode
 
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
+ZSTANDARD_BYTES = 1 << 8  # decompressed at a time, since they may become 30,000 times as many
 EXPANSION = 4  # estimated ratio of the size of a text to its compressed size
 PLAIN_ENCODINGS = ("utf-8", "ascii", "iso8859", "cp125", "koi8", "gb", "big5", "euc_", "shift_jis")
 """Prefixes of names of encodings in which the byte 10 always is a newline, even when reading starts mid-file."""
@@ -345,7 +346,7 @@ def _zstandard_chunks(file: BinaryIO) -> Iterator[bytes]:
     decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 31)  # largest window, written by zstd --long=31
     frame = None
     try:
-        while chunk := file.read(1 << 12):  # small chunks, since they may expand 10,000 times
+        while chunk := file.read(ZSTANDARD_BYTES):
             while chunk:
                 frame = frame or decompressor.decompressobj()
                 if data := frame.decompress(chunk):

@@ -4,7 +4,7 @@
       tokens/KEY/      an encoded corpus (`textgen.dataset.token_cache.encode_and_split`)
       epochs-XXXX/     segmentations of the training text of a running process (`textgen.dataset.subword_sampling`)
 
-Everything in the cache can be made again. A process locks what it uses (`textgen.storage.Hold`); only what is not
+Everything in the cache can be made again. A process locks what it uses (`textgen.locks.Hold`); only what is not
 locked is removed.
 """
 
@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from textgen.errors import ConfigError, TextgenError
-from textgen.storage import TEMPORARY, InUse, locked
+from textgen.files import TEMPORARY
+from textgen.locks import InUse, locked
 
 TOKENS = "tokens"
 EPOCHS = "epochs-"  # prefix of the names of folders with epochs

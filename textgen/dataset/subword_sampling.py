@@ -23,12 +23,15 @@ from typing import cast
 
 import numpy as np
 
+from textgen.cache_folder import cache_folder, filling_cache
 from textgen.corpus.corpus import Part
 from textgen.dataset.cache_eviction import EPOCHS
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import encode_parts
 from textgen.errors import ConfigError
-from textgen.storage import cache_folder, locked, sweep_abandoned, writing
+from textgen.files import writing
+from textgen.folders import sweep_abandoned
+from textgen.locks import locked
 from textgen.tokenizer.tokenizer import SentencePieceTokenizer, Tokenizer
 
 SAMPLED = ("unigram", "bpe")  # vocabularies with several segmentations of a text
@@ -65,7 +68,7 @@ class SampledStream(TokenStream):
         self._epochs: dict[int, TokenStream] = {}
         self._lock = Lock()
         cache = cache_folder()
-        with writing(cache):
+        with filling_cache(), writing(cache):
             cache.mkdir(parents=True, exist_ok=True)
             sweep_abandoned(cache, EPOCHS)
             self._kept_in = Path(tempfile.mkdtemp(prefix=EPOCHS, dir=cache))
@@ -93,7 +96,8 @@ class SampledStream(TokenStream):
                 yield [np.asarray(ids, self.dtype) for ids in rows]
 
         parts = ((self.split, part) for part in parts_of(self, self._tokenizer))
-        encode_parts(parts, self._tokenizer, self._kept_in / str(epoch), encode=encode)
+        with filling_cache():
+            encode_parts(parts, self._tokenizer, self._kept_in / str(epoch), encode=encode)
         return TokenStream(self._kept_in / str(epoch), self.split)
 
 

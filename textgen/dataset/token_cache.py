@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from textgen.cache_folder import cache_folder, filling_cache
 from textgen.corpus.corpus import Corpus, Part
 from textgen.dataset.cache_eviction import TOKENS, evict, limit_bytes
 from textgen.dataset.config import SplitConfig
@@ -17,7 +18,9 @@ from textgen.dataset.token_files import SUMMARY, problem_of
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import Progress, encode_parts
 from textgen.errors import CorpusError
-from textgen.storage import TEMPORARY, Hold, cache_folder, sweep_abandoned
+from textgen.files import TEMPORARY
+from textgen.folders import sweep_abandoned
+from textgen.locks import Hold
 from textgen.tokenizer.tokenizer import Tokenizer
 
 NAMED = 3  # files of a corpus whose names the list of the cache shows
@@ -86,7 +89,8 @@ def encode_and_split(
     if data is None:
         sweep_abandoned(shelf, TEMPORARY)
         facts = {"corpus": ", ".join(path.name for path in corpus.files[:NAMED])}
-        encode_parts(_split_parts(corpus, split, tokenizer), tokenizer, folder, progress, facts)
+        with filling_cache():
+            encode_parts(_split_parts(corpus, split, tokenizer), tokenizer, folder, progress, facts)
         data = TokenData(TokenStream(folder, "train"), TokenStream(folder, "valid"))
         evict(shelf, limit)
     data.require_text()

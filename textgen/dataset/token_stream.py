@@ -32,7 +32,8 @@ from textgen.dataset.token_files import (
     size_of,
 )
 from textgen.errors import CorpusError
-from textgen.storage import OPEN_FLAGS, Hold, read_at
+from textgen.files import OPEN_FLAGS, read_at
+from textgen.locks import Hold
 from textgen.tokenizer.config import MAX_VOCAB_SIZE
 
 MAX_BLOCKS = 1 << 18  # a longer corpus is shuffled in so many blocks: a few megabytes of memory

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from textgen.errors import TextgenError
+from textgen.files import check_writable, write_file
 from textgen.generation.stepping import StepModel
 from textgen.generation.suggestions import Suggester, Suggestion
-from textgen.storage import check_writable, write_file
 
 HIGHEST = 2.0  # highest temperature
 NEWLINE = re.compile("\r\n?|\n")

@@ -22,9 +22,9 @@ from safetensors.numpy import load_file
 from safetensors.numpy import save as to_safetensors
 
 from textgen.errors import ConfigError, SavedModelError
+from textgen.files import write_file
 from textgen.model.config import GATES, ModelConfig
 from textgen.saved_model.arrays import LIBRARY_ERRORS
-from textgen.storage import write_file
 
 Arrays = Mapping[str, np.ndarray]
 

@@ -10,7 +10,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from textgen.errors import SavedModelError
-from textgen.saved_model.precision import FLOAT32, restored, stored_arrays
+from textgen.saved_model.layout import FLOAT32
+from textgen.saved_model.precision import restored, stored_arrays
 
 LIBRARY_ERRORS = (
     SafetensorError,

@@ -18,22 +18,23 @@ import numpy as np
 
 from textgen.errors import SavedModelError
 from textgen.evaluation.scoring import Score, Scorer
+from textgen.files import write_own_file
+from textgen.folders import new_folder, read_manifest, verified
 from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.probabilities import log_softmax
-from textgen.saved_model.layout import CARD, NGRAMS, read_bytes
+from textgen.saved_model.layout import CARD, FLOAT32, NGRAMS, read_bytes
 from textgen.saved_model.model_card import model_card
-from textgen.saved_model.precision import FLOAT32, compressed, restored
+from textgen.saved_model.precision import compressed, restored
 from textgen.saved_model.registry import check_name
 from textgen.saved_model.saved_model import (
-    NGRAMS_BYTES,
+    FILTER_BYTES,
     ModelFolder,
     load_model,
     model_files,
     save_model,
     write_training,
 )
-from textgen.storage import new_folder, read_manifest, verified, write_own_file
 
 LIMIT = 0.005  # share of bits that compressing may cost
 ROWS, STEPS = 32, 64  # texts that the model writes, and tokens of each
@@ -100,7 +101,7 @@ def compress(saved: ModelFolder, precision: str) -> None:
     """Stores the weights of a model in a precision, in its folder. Checkpoints stay as they are.
 
     Args:
-        saved: The model. Hold its folder with `textgen.storage.locked`.
+        saved: The model. Hold its folder with `textgen.locks.locked`.
         precision: "float16" or "int8".
     """
     configs = (saved.model_config, saved.tokenizer_config, saved.corpus_config)
@@ -133,7 +134,7 @@ def compressed_copy(saved: ModelFolder, target: Path, precision: str, *, with_in
             write_own_file(folder / name, data)
         for name in others:
             path = verified(saved.folder, name, entries[name])
-            write_own_file(folder / name, read_bytes(path, NGRAMS_BYTES))
+            write_own_file(folder / name, read_bytes(path, FILTER_BYTES))
     if saved.training:
         write_training(target, _record_of_copy(saved.training))
     _write_card(target)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from textgen.errors import SavedModelError, TextgenError
+from textgen.files import read_file
+from textgen.folders import MANIFEST, read_manifest, verified
 from textgen.model.config import ModelConfig
-from textgen.saved_model.precision import FLOAT32, PRECISIONS
 from textgen.schema import check
 from textgen.settings import from_dict
-from textgen.storage import MANIFEST, read_file, read_manifest, verified
 from textgen.tokenizer.config import TokenizerConfig
 
+FLOAT32, FLOAT16, INT8 = "float32", "float16", "int8"
+PRECISIONS = (FLOAT32, FLOAT16, INT8)  # of the weights in a file
 FORMAT_VERSION, COMPRESSED_VERSION = 1, 2  # programs that know only the first refuse weights in fewer bytes
 CONFIG, WEIGHTS, NGRAMS = "config.json", "model.safetensors", "ngrams.safetensors"
+WORDS = "words.safetensors"
 TRAINING, CARD, LOGS, CHECKPOINTS = "training.json", "README.md", "logs", "checkpoints"
 RUN = (
     MANIFEST,
@@ -35,24 +39,30 @@ RECORD = {  # fields of training.json that commands other than train read; `text
     "labels?": [str],
     "state?": str,
     "from?": (str, None),
+    "base?": {"name": (str, None), "decided_by": str, "reason": str},
     "tokens?": {"folder": str, "train": int, "valid": int},
 }
 CONFIG_FILE = {"model": dict, "tokenizer": dict, "corpus": dict, "precision?": str}
 
 
 def read_training(folder: Path) -> dict[str, Any]:
-    """Reads training.json and checks its structure.
+    """Reads training.json and checks its checksum, if it has one, and its structure.
 
     Args:
         folder: Folder of the model.
 
     Returns:
-        The content of training.json.
+        The content of training.json, without its checksum.
 
     Raises:
-        SavedModelError: The file cannot be read or has another structure.
+        SavedModelError: The file cannot be read, was altered or has another structure.
     """
     record = read_json(folder / TRAINING)
+    if "checksum" in record and record.pop("checksum") != training_checksum(record):
+        raise SavedModelError(
+            f"{folder / TRAINING} was altered: its contents do not match its checksum. Copy the whole folder again; "
+            'if you edited it on purpose, remove its entry "checksum".'
+        )
     try:
         check(record, RECORD)
         for section, kind in (("model", ModelConfig), ("tokenizer", TokenizerConfig)):
@@ -61,6 +71,18 @@ def read_training(folder: Path) -> dict[str, Any]:
         problem = str(error).removesuffix(".")
         raise SavedModelError(f"{folder / TRAINING} is damaged: {problem}. Copy the whole folder again.") from None
     return record
+
+
+def training_checksum(record: dict[str, Any]) -> str:
+    """Computes the checksum that training.json carries.
+
+    Args:
+        record: Content of training.json, without its checksum.
+
+    Returns:
+        SHA-256 in hex.
+    """
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any]:

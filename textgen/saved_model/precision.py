@@ -14,9 +14,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from textgen.errors import SavedModelError
+from textgen.saved_model.layout import FLOAT16, FLOAT32, INT8
 
-FLOAT32, FLOAT16, INT8 = "float32", "float16", "int8"
-PRECISIONS = (FLOAT32, FLOAT16, INT8)
 VECTORS = ("bias", "gamma", "beta", "peepholes")  # last part of the names of weights that stay float32
 SCALE = "/scale"  # added to the name of a matrix, for its scales
 LEVELS = 127  # largest magnitude of an integer

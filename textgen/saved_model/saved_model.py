@@ -4,6 +4,7 @@
     tokenizer.model    SentencePiece model; for a byte tokenizer its labels, if any
     model.safetensors  weights with the best held-out loss, by layer name, float32; or in fewer bytes, see `precision`
     ngrams.safetensors index of the n-grams of the training text; see `textgen.dataset.ngram_index`
+    words.safetensors  filter of the words of the training text; see `textgen.dataset.word_filter`
     MANIFEST.json      size and sha256 of the files above
     training.json      settings, scores, versions, seed, corpus
     README.md          the model card
@@ -26,6 +27,8 @@ from safetensors.numpy import save as to_safetensors
 
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TextgenError
+from textgen.files import json_bytes, write_own_file
+from textgen.folders import MANIFEST, read_manifest, update_folder, verified
 from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
@@ -35,33 +38,36 @@ from textgen.saved_model.bases import is_base
 from textgen.saved_model.layout import (
     CARD,
     CONFIG,
+    FLOAT32,
     NGRAMS,
     TRAINING,
     WEIGHTS,
+    WORDS,
     check_config,
     manifest_entry,
     read_bytes,
     read_training,
     read_verified_json,
+    training_checksum,
     version_of,
 )
 from textgen.saved_model.model_card import model_card
-from textgen.saved_model.precision import FLOAT32, compressed
+from textgen.saved_model.precision import compressed
 from textgen.saved_model.registry import find_model, has_file, models_folder
 from textgen.settings import from_dict, to_dict
-from textgen.storage import MANIFEST, json_bytes, read_manifest, update_folder, verified, write_own_file
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_BYTES, MODEL_FILE, Tokenizer, load_tokenizer
 from textgen.wording import shell_word
 
 if TYPE_CHECKING:
     from textgen.dataset.ngram_index import NgramIndex
+    from textgen.dataset.word_filter import WordFilter
     from textgen.evaluation.scoring import Scorer
     from textgen.generation.generator import Generator
     from textgen.generation.infilling import Infiller
     from textgen.model.language_model import LanguageModel
 
-NGRAMS_BYTES = 1 << 30  # largest size of the file of n-grams
+FILTER_BYTES = 1 << 30  # largest size of the file of n-grams or of words
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ class ModelFolder:
         corpus_config: Settings for reading the corpus and splitting it into documents.
         tokenizer: Converts between text and token ids.
         training: Content of training.json (settings, scores, versions); empty if the file is missing.
-        precision: Precision that the weights are stored in, one of `textgen.saved_model.precision.PRECISIONS`.
+        precision: Precision that the weights are stored in, one of `textgen.saved_model.layout.PRECISIONS`.
     """
 
     folder: Path
@@ -160,7 +166,14 @@ class ModelFolder:
 
         ngrams = self.ngrams if self.has_ngrams else None  # a function: they are read when they are needed
         writer = self.writer()
-        return Generator(writer, self.tokenizer, ngrams, fingerprint=self.fingerprint, build_network=self.network)
+        return Generator(
+            writer,
+            self.tokenizer,
+            ngrams,
+            fingerprint=self.fingerprint,
+            build_network=self.network,
+            words=self.words,
+        )
 
     def infiller(self) -> Infiller:
         """Builds an infiller, which writes text that leads to a given ending.
@@ -176,7 +189,7 @@ class ModelFolder:
         from textgen.generation.infilling import Infiller
 
         forward = self.writer() if self.main_direction == "forward" else None
-        return Infiller(self.writer("backward"), self.tokenizer, forward)
+        return Infiller(self.writer("backward"), self.tokenizer, forward, words=self.words() if forward else None)
 
     def scorer(self) -> Scorer:
         """Builds a scorer that computes the loss of texts in `main_direction`."""
@@ -229,6 +242,21 @@ class ModelFolder:
                 "its training wrote none, the text is too large for one, or the index was left out, as in the bases."
             )
         return read_index(verified(self.folder, NGRAMS, manifest_entry(self.folder, NGRAMS)))
+
+    def words(self) -> WordFilter | None:
+        """Reads the filter of the words of the training text.
+
+        Returns:
+            The filter; None if the model has none, so that it may coin words.
+
+        Raises:
+            SavedModelError: The file is damaged.
+        """
+        from textgen.dataset.word_filter import read_word_filter
+
+        if WORDS not in read_manifest(self.folder)["files"]:
+            return None
+        return read_word_filter(verified(self.folder, WORDS, manifest_entry(self.folder, WORDS)))
 
 
 def load_model(name: str | None = None, folder: str | Path | None = None) -> ModelFolder:
@@ -289,7 +317,7 @@ def save_model(
         tokenizer_config: Settings of the tokenizer.
         corpus_config: Settings of the corpus.
         tokenizer: The tokenizer.
-        precision: Precision that the weights are stored in, one of `textgen.saved_model.precision.PRECISIONS`.
+        precision: Precision that the weights are stored in, one of `textgen.saved_model.layout.PRECISIONS`.
 
     Raises:
         SavedModelError: A weight is not finite, or too large for float16; the files stay as they were.
@@ -300,8 +328,9 @@ def save_model(
             f"The weights {', '.join(bad)} are not finite: nothing was saved over the last good ones."
         )
     files = model_files(weights, model_config, tokenizer_config, corpus_config, tokenizer, precision)
-    if has_file(folder, NGRAMS) and not has_file(folder, MANIFEST):
-        files[NGRAMS] = read_bytes(folder / NGRAMS, NGRAMS_BYTES)
+    for name in (NGRAMS, WORDS):
+        if has_file(folder, name) and not has_file(folder, MANIFEST):
+            files[name] = read_bytes(folder / name, FILTER_BYTES)
     update_folder(folder, files)
 
 
@@ -337,20 +366,35 @@ def save_ngrams(folder: Path, index: NgramIndex) -> None:
         folder: Folder of the model.
         index: The index.
     """
+    _save_beside(folder, NGRAMS, index.to_bytes())
+
+
+def save_words(folder: Path, words: WordFilter) -> None:
+    """Writes the filter of the words of the training text; see `save_ngrams`.
+
+    Args:
+        folder: Folder of the model.
+        words: The filter.
+    """
+    _save_beside(folder, WORDS, words.to_bytes())
+
+
+def _save_beside(folder: Path, name: str, data: bytes) -> None:
+    """Writes a file of a model that may not have been saved yet."""
     if has_file(folder, MANIFEST):
-        update_folder(folder, {NGRAMS: index.to_bytes()})
+        update_folder(folder, {name: data})
     else:
-        write_own_file(folder / NGRAMS, index.to_bytes())
+        write_own_file(folder / name, data)
 
 
 def write_training(folder: Path, training: dict[str, Any]) -> None:
-    """Writes training.json and the model card built from it.
+    """Writes training.json with a checksum, and the model card built from it.
 
     Args:
         folder: Folder of the model.
         training: Content of training.json.
     """
-    write_own_file(folder / TRAINING, json_bytes(training))
+    write_own_file(folder / TRAINING, json_bytes(training | {"checksum": training_checksum(training)}))
     write_own_file(folder / CARD, model_card(folder.name, training).encode())
 
 

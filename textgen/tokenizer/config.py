@@ -26,3 +26,11 @@ class TokenizerConfig(Settings):
     sample_bytes: int = setting(
         20_000_000, "Train the vocabulary on at most this many bytes of text.", low=1, section=SECTION
     )
+    character_coverage: float | None = setting(
+        None,
+        "Share of the characters of the text that get tokens of their own; the rarest are spelled in bytes. "
+        "By default all, or nearly all where there are more than 1,000 different ones, as in Chinese.",
+        low=0.9,
+        high=1.0,
+        section=SECTION,
+    )

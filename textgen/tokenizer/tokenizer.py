@@ -45,7 +45,8 @@ import sentencepiece
 
 from textgen.corpus.labels import unknown_label
 from textgen.errors import ConfigError, TokenizerError
-from textgen.storage import MANIFEST, read_file, read_manifest, verified, write_file
+from textgen.files import read_file, write_file
+from textgen.folders import MANIFEST, read_manifest, verified
 from textgen.tokenizer.spelling import Spelling
 
 MODEL_FILE = "tokenizer.model"  # its name in the folder of a saved model
@@ -132,6 +133,10 @@ class Tokenizer(ABC):
         if not self.labels:
             return [self.eos_id]
         return [self.eos_id, self.first_label + (0 if label is None else 1 + self.labels.index(label))]
+
+    def label_of(self, id: int) -> str | None:
+        """Returns the label that a token stands for; None for that of documents without a label."""
+        return None if id == self.first_label else self.labels[id - self.first_label - 1]
 
     def with_labels(self, labels: Iterable[str]) -> Tokenizer:
         """Returns the same vocabulary with tokens for those labels that it lacks, after all other tokens."""

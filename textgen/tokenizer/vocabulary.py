@@ -102,8 +102,10 @@ def train_tokenizer(
     if not sampled:
         raise TokenizerError("There is no text to learn a vocabulary from: give a corpus with words in it.")
     counts = character_counts or sampled
-    coverage = COVERAGE if config.tokenizer in ("unigram", "bpe") and len(counts) > MANY_CHARACTERS else 1.0
-    vocab_size = config.vocab_size or choose_vocab_size(config.tokenizer, sum(counts.values()), counts)
+    coverage = config.character_coverage or _coverage(config.tokenizer, counts)
+    vocab_size = config.vocab_size or choose_vocab_size(config.tokenizer, sum(counts.values()), counts, coverage)
+    if config.tokenizer == "char":
+        coverage = 1.0  # the size alone decides which characters are left out
     least = _least_vocab_size(config.tokenizer, sampled, coverage)
     if vocab_size < least:
         if config.vocab_size:
@@ -122,7 +124,9 @@ def train_tokenizer(
     return tokenizer
 
 
-def choose_vocab_size(tokenizer: str, total_characters: int, character_counts: Mapping[str, int]) -> int:
+def choose_vocab_size(
+    tokenizer: str, total_characters: int, character_counts: Mapping[str, int], coverage: float | None = None
+) -> int:
     """Chooses a vocabulary size for a corpus, special tokens included.
 
     - byte: 259. word: 50,000, or the number of distinct words if that is less.
@@ -135,6 +139,7 @@ def choose_vocab_size(tokenizer: str, total_characters: int, character_counts: M
         tokenizer: The kind of the tokenizer.
         total_characters: Length of the corpus.
         character_counts: Count of each character.
+        coverage: Share of the text whose characters get tokens of their own, where it is not the one above.
 
     Example:
         >>> choose_vocab_size("unigram", 1_000_000, {"a": 600_000, " ": 400_000})
@@ -144,12 +149,18 @@ def choose_vocab_size(tokenizer: str, total_characters: int, character_counts: M
         return ByteTokenizer().vocab_size
     if tokenizer == "word":
         return MAX_CHOSEN_WORDS
-    many = len(character_counts) > MANY_CHARACTERS
+    characters = FIRST_LEARNED + _covering(character_counts, coverage or _coverage(tokenizer, character_counts))
     if tokenizer == "char":
-        return FIRST_LEARNED + _covering(character_counts, CHAR_COVERAGE if many else 1.0)
-    characters = FIRST_LEARNED + _covering(character_counts, COVERAGE if many else 1.0)
+        return characters
     wanted = characters + round(5 * math.sqrt(total_characters))
     return max(characters, min(MAX_CHOSEN, -(-wanted // 8) * 8))
+
+
+def _coverage(tokenizer: str, character_counts: Mapping[str, int]) -> float:
+    """The share of a text whose characters get tokens of their own where the settings leave it open."""
+    if tokenizer == "word" or len(character_counts) <= MANY_CHARACTERS:
+        return 1.0
+    return CHAR_COVERAGE if tokenizer == "char" else COVERAGE
 
 
 def _train(sample: list[str], tokenizer: str, vocab_size: int, coverage: float) -> bytes:

@@ -28,8 +28,8 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from textgen.dataset.token_cache import TokenData
 from textgen.evaluation.diagnostics import diagnose_directions, norms, update_ratios, window
+from textgen.files import write_own_file, writing
 from textgen.machine import gpu_bytes, resident_bytes
-from textgen.storage import write_own_file, writing
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
 from textgen.wording import visible

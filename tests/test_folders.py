@@ -1,191 +1,38 @@
-"""Files and folders: whole or not there, whenever the machine stops and whatever the disk refuses."""
+"""Folders: whole or not there, whenever the machine stops, and no link in them leads anywhere."""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from disk import OLD, contents, crashes, failing, names
 
-from textgen import storage
+from textgen import files, folders
 from textgen.errors import SavedModelError, TextgenError
-from textgen.storage import (
+from textgen.files import json_bytes, read_file, write_file, write_own_file
+from textgen.folders import (
     MANIFEST,
-    Hold,
-    cache_folder,
-    check_writable,
-    is_locked,
-    json_bytes,
-    locked,
     new_folder,
-    read_file,
     read_manifest,
     refuse_links,
     sweep,
     sweep_abandoned,
     update_folder,
     verified,
-    write_file,
-    write_own_file,
 )
+from textgen.locks import locked
 
-Files = dict[str, bytes]
-OLD: Files = {"a": b"old a", "b": b"old b", "c": b"old c"}
-
-
-def contents(folder: Path) -> Files:
-    """The files that the manifest names, each verified."""
-    entries = read_manifest(folder)["files"]
-    return {name: verified(folder, name, entry).read_bytes() for name, entry in entries.items()}
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-def manifest(folder: Path, files: Any) -> Path:
-    folder.mkdir(exist_ok=True)
-    (folder / MANIFEST).write_bytes(json_bytes({"files": files}))
-    return folder
-
-
-def crashes(folder: Path, copies: Path, action: Callable[[], None]) -> list[Path]:
-    """Copies of `folder` as a crash at each moment of `action` leaves it: before, halfway and after."""
-    states: list[Path] = []
-    write_through, replace = storage._write_through, os.replace
-
-    def copy() -> None:
-        states.append(copies / str(len(states)))
-        shutil.copytree(folder, states[-1])
-
-    def slow_write(path: Path, data: bytes, mode: int = 0o666) -> None:
-        copy()
-        path.write_bytes(data[: len(data) // 2])
-        copy()
-        path.unlink()
-        write_through(path, data, mode)
-
-    def slow_replace(source: Path, target: Path) -> None:
-        copy()
-        replace(source, target)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(storage, "_write_through", slow_write)
-        patch.setattr(os, "replace", slow_replace)
-        action()
-    copy()
-    return states
-
-
-@contextmanager
-def failing(call: int, number: int = errno.ENOSPC) -> Iterator[list[str]]:
-    """The `call`-th write or rename, from 0 on, fails. Gives the list of all that were tried."""
-    tried: list[str] = []
-
-    def guard(function: Callable[..., None]) -> Callable[..., None]:
-        def guarded(path: Path, *others: Any) -> None:
-            tried.append(Path(path).name)
-            if len(tried) == call + 1:
-                raise OSError(number, os.strerror(number))
-            function(path, *others)
-
-        return guarded
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(storage, "_write_through", guard(storage._write_through))
-        patch.setattr(os, "replace", guard(os.replace))
-        patch.setattr(os, "rename", guard(os.rename))
-        yield tried
-
-
-# --- One file ----------------------------------------------------------------------------------------------
-
-
-def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
-    pytest.importorskip("fcntl")
-    for _ in range(2):
-        with locked(tmp_path), pytest.raises(TextgenError, match="Another process is writing to"), locked(tmp_path):
-            pass
-    assert not list(tmp_path.iterdir())
-    with pytest.raises(TextgenError, match="Cannot write"), locked(tmp_path / "missing"):
-        pass
-
-
-def test_write_file_writes_and_replaces(tmp_path: Path) -> None:
-    for data in (b"one", b"", "zwei 月".encode()):
-        write_file(tmp_path / "file", data)
-        assert (tmp_path / "file").read_bytes() == data
-        assert names(tmp_path) == ["file"]
-
-
-def test_write_file_writes_what_a_link_leads_to(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    try:
-        (tmp_path / "link").symlink_to("real/file")
-        (tmp_path / "other").symlink_to("link")
-    except OSError:
-        pytest.skip("no links here")
-    for number, name in enumerate(("link", "other", "real/file")):
-        write_file(tmp_path / name, data := b"%d" % number)
-        assert (tmp_path / "link").is_symlink()
-        assert (tmp_path / "other").is_symlink()
-        assert (tmp_path / "real" / "file").read_bytes() == data
-        assert names(tmp_path / "real") == ["file"]
-
-
-@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
-@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664, 0o755, 0o400])
-def test_write_file_keeps_the_mode(tmp_path: Path, mode: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, write_through, seen = tmp_path / "file", storage._write_through, []
-
-    def looked_at(temporary: Path, data: bytes, mode: int) -> None:
-        write_through(temporary, data, mode)
-        seen.append(temporary.stat().st_mode & 0o777)
-
-    path.write_bytes(b"old")
-    path.chmod(mode)
-    monkeypatch.setattr(storage, "_write_through", looked_at)
-    write_file(path, b"new")
-    assert (path.read_bytes(), path.stat().st_mode & 0o777, seen) == (b"new", mode, [0o600])
-
-
-def test_a_file_that_was_not_there_has_the_mode_that_any_other_has(tmp_path: Path) -> None:
-    (tmp_path / "usual").write_bytes(b"")
-    write_file(tmp_path / "file", b"")
-    assert (tmp_path / "file").stat().st_mode == (tmp_path / "usual").stat().st_mode
-
-
-@pytest.mark.parametrize("call", [0, 1])
-@pytest.mark.parametrize("exists", [True, False])
-def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path: Path, call: int, exists: bool) -> None:
-    if exists:
-        write_file(tmp_path / "file", b"old")
-    with failing(call), pytest.raises(TextgenError, match=r"Cannot write .*file"):
-        write_file(tmp_path / "file", b"new")
-    assert names(tmp_path) == (["file"] if exists else [])
-    assert not exists or (tmp_path / "file").read_bytes() == b"old"
-
-
-def test_a_full_disk_leaves_the_old_file(
-    tmp_path: Path, disk_of: Callable[[int], AbstractContextManager[None]]
-) -> None:
-    write_file(tmp_path / "file", b"old")
-    with disk_of(1000), pytest.raises(TextgenError, match=r"Cannot write .*file: File too large"):
-        write_file(tmp_path / "file", bytes(5000))
-    assert names(tmp_path) == ["file"]
-    assert (tmp_path / "file").read_bytes() == b"old"
+# --- What the disk refuses -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
@@ -213,7 +60,8 @@ def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
             write()
 
 
-# --- Links, names and modes --------------------------------------------------------------------------------
+# --- Links, names and modes ----------------------------------------------------------------------------------
+
 
 WRITERS: dict[str, Callable[[Path], None]] = {
     "a file": lambda folder: write_file(folder / "file", b"new"),
@@ -339,59 +187,7 @@ def test_a_link_is_not_read(tmp_path: Path, name: str) -> None:
         contents(tmp_path / "folder")
 
 
-# --- Locks -------------------------------------------------------------------------------------------------
-
-
-def test_whether_a_folder_is_held_can_be_asked_without_holding_it(tmp_path: Path) -> None:
-    assert is_locked(tmp_path) is False
-    with locked(tmp_path):
-        assert is_locked(tmp_path) is True
-    assert is_locked(tmp_path) is False
-    assert is_locked(tmp_path / "missing") is None
-
-
-def test_who_asks_whether_a_folder_is_held_makes_no_other_fail(tmp_path: Path) -> None:
-    import fcntl
-
-    descriptor = os.open(tmp_path, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_SH)
-    timer = threading.Timer(0.05, os.close, [descriptor])
-    timer.start()
-    with locked(tmp_path) as is_held:
-        assert is_held
-    timer.join()
-
-
-def test_a_folder_that_was_moved_away_meanwhile_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "folder").mkdir()
-    try_lock = storage._try_lock
-
-    def moved(descriptor: int, *others: Any) -> bool:
-        (tmp_path / "folder").rename(tmp_path / "other")
-        return try_lock(descriptor, *others)
-
-    monkeypatch.setattr(storage, "_try_lock", moved)
-    with pytest.raises(TextgenError, match=r"has moved or removed .*folder"), locked(tmp_path / "folder"):
-        pass
-
-
-# --- A new folder ------------------------------------------------------------------------------------------
-
-
-def test_a_file_that_could_not_be_written_is_known_before_the_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    check_writable(tmp_path / "file")
-    assert not list(tmp_path.iterdir())
-    with pytest.raises(TextgenError, match=r"Cannot write .*file: there is no folder .*missing\. Make it first\."):
-        check_writable(tmp_path / "missing" / "file")
-
-    def refuse(**_: object) -> None:
-        raise OSError(errno.EROFS, "Read-only file system")
-
-    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
-    with pytest.raises(TextgenError, match=r"Cannot write .*file: Read-only file system\."):
-        check_writable(tmp_path / "file")
+# --- A new folder --------------------------------------------------------------------------------------------
 
 
 def test_new_folder_appears_whole_and_with_its_manifest(tmp_path: Path) -> None:
@@ -434,7 +230,25 @@ def test_a_new_folder_that_fails_leaves_the_old_one(tmp_path: Path, call: int) -
     assert names(tmp_path) == ["folder"]
 
 
-# --- Several files of a folder -----------------------------------------------------------------------------
+def test_a_new_folder_that_was_swept_before_it_was_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, mkdir = list[Path](), Path.mkdir
+
+    def swept(path: Path, *arguments: Any, **options: Any) -> None:
+        mkdir(path, *arguments, **options)
+        if path.name.startswith(files.TEMPORARY):
+            made.append(path)
+            if len(made) < 3:
+                path.rmdir()
+
+    monkeypatch.setattr(Path, "mkdir", swept)
+    with new_folder(tmp_path / "folder") as temporary:
+        assert temporary == made[2]
+    assert names(tmp_path) == ["folder"]
+
+
+# --- Several files of a folder -------------------------------------------------------------------------------
 
 
 def test_update_folder_replaces_and_adds(tmp_path: Path) -> None:
@@ -514,7 +328,13 @@ def test_an_update_mends_the_damage_it_replaces_and_refuses_to_keep_other_damage
     assert contents(tmp_path) == OLD | {"a": b"new"}
 
 
-# --- Manifests ---------------------------------------------------------------------------------------------
+# --- Manifests -----------------------------------------------------------------------------------------------
+
+
+def manifest(folder: Path, files: Any) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / MANIFEST).write_bytes(json_bytes({"files": files}))
+    return folder
 
 
 def test_verified_says_what_is_wrong(tmp_path: Path) -> None:
@@ -537,7 +357,7 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def refuse(path: Path) -> str:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(storage, "sha256", refuse)
+    monkeypatch.setattr(folders, "sha256", refuse)
     with pytest.raises(SavedModelError, match=rf"Cannot read {tmp_path}/a: Permission denied\."):
         verified(tmp_path, "a", entry)
 
@@ -584,9 +404,10 @@ def test_a_missing_manifest_is_told_from_one_that_cannot_be_read(tmp_path: Path)
         read_manifest(tmp_path)
 
 
-# --- What killed processes leave in a cache ----------------------------------------------------------------
+# --- What killed processes leave -----------------------------------------------------------------------------
 
-HOURS_AGO = time.time() - 2 * storage.YOUNG_SECONDS
+
+HOURS_AGO = time.time() - 2 * folders.YOUNG_SECONDS
 
 
 def old(folder: Path) -> Path:
@@ -618,8 +439,8 @@ def test_what_is_in_use_stays_until_it_is_not(tmp_path: Path) -> None:
 def test_what_another_process_uses_stays_until_it_is_killed(tmp_path: Path) -> None:
     folder = old(tmp_path / "epochs-a")
     code = (
-        "import sys, pathlib, textgen.storage\n"
-        "with textgen.storage.locked(pathlib.Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
+        "import sys, pathlib, textgen.locks\n"
+        "with textgen.locks.locked(pathlib.Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -646,9 +467,6 @@ def test_where_there_are_no_locks_nothing_is_swept(tmp_path: Path, monkeypatch: 
     assert names(tmp_path) == ["epochs-a"]
 
 
-# --- The rest ----------------------------------------------------------------------------------------------
-
-
 def test_sweep_removes_what_a_killed_process_left_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / ".tmp-123-file").write_bytes(b"half")
     (tmp_path / ".tmp-folder-x").mkdir()
@@ -666,56 +484,6 @@ def test_sweep_removes_what_a_killed_process_left_and_nothing_else(tmp_path: Pat
     sweep(tmp_path / "nowhere")
 
 
-def test_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cache_folder() == tmp_path / "cache"
-    monkeypatch.delenv("TEXTGEN_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert cache_folder() == Path("/xdg/textgen")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", "/home/me")
-    assert cache_folder() == Path("/home/me/.cache/textgen")
-
-
-@pytest.mark.parametrize("home", ["/dev/null", "/dev/null/me"])
-def test_without_a_folder_for_it_the_cache_is_a_temporary_one(monkeypatch: pytest.MonkeyPatch, home: str) -> None:
-    monkeypatch.delenv("TEXTGEN_CACHE")
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setenv("HOME", home)
-    said: list[str] = []
-    folder = cache_folder(said.append)
-    (folder / "file").write_bytes(b"")
-    assert cache_folder(said.append) == folder
-    assert all(f"Cannot write to {home}/.cache/textgen: " in line and str(folder) in line for line in said)
-    assert all("Set TEXTGEN_CACHE to a folder that you can write to" in line for line in said)
-
-
-def test_a_user_without_a_home_has_a_temporary_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TEXTGEN_CACHE")
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as where there is no home
-    said: list[str] = []
-    assert cache_folder(said.append).is_dir()
-    assert "there is no home folder" in said[0]
-
-
-def test_a_cache_that_was_named_and_cannot_be_written_to_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TEXTGEN_CACHE", "/dev/null/cache")
-    with pytest.raises(TextgenError, match="Cannot write to /dev/null/cache, where TEXTGEN_CACHE says"):
-        cache_folder()
-
-
-def test_the_temporary_cache_goes_with_the_program(tmp_path: Path) -> None:
-    code = (
-        "import os, textgen.storage\n"
-        "print(textgen.storage.cache_folder(), flush=True)\n"
-        "os.fork() or os.sched_yield()"  # a fork that ends leaves it
-    )
-    environment = {"HOME": "/dev/null", "PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)}
-    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert Path(told.stdout.split()[0]).parent == tmp_path
-    assert names(tmp_path) == []
-
-
 def test_sweep_leaves_what_is_being_written(tmp_path: Path) -> None:
     with new_folder(tmp_path / "folder") as temporary:
         (temporary / "file").write_bytes(b"half")
@@ -727,47 +495,3 @@ def test_sweep_leaves_what_is_being_written(tmp_path: Path) -> None:
     assert names(tmp_path / "folder") == [MANIFEST, "file"]
     with locked(tmp_path / "folder"):
         pass
-
-
-def test_a_new_folder_that_was_swept_before_it_was_locked_is_made_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made, mkdir = list[Path](), Path.mkdir
-
-    def swept(path: Path, *arguments: Any, **options: Any) -> None:
-        mkdir(path, *arguments, **options)
-        if path.name.startswith(storage.TEMPORARY):
-            made.append(path)
-            if len(made) < 3:
-                path.rmdir()
-
-    monkeypatch.setattr(Path, "mkdir", swept)
-    with new_folder(tmp_path / "folder") as temporary:
-        assert temporary == made[2]
-    assert names(tmp_path) == ["folder"]
-
-
-def test_a_folder_is_held_by_many_and_then_by_nobody_alone(tmp_path: Path) -> None:
-    holds = [Hold(tmp_path), Hold(tmp_path)]
-    while holds:
-        with pytest.raises(TextgenError, match="Another process"), locked(tmp_path):
-            pass
-        holds.pop()
-    with locked(tmp_path) as is_held:
-        assert is_held
-    Hold(tmp_path / "missing")
-
-
-def test_whoever_holds_waits_for_one_who_only_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with ExitStack() as stack:
-        stack.enter_context(locked(tmp_path))
-        monkeypatch.setattr("textgen.storage.time.sleep", lambda seconds: stack.close())
-        hold = Hold(tmp_path)
-    with pytest.raises(TextgenError, match="Another process"), locked(tmp_path):
-        pass
-    del hold
-
-
-def test_json_is_for_people_too() -> None:
-    assert json_bytes({"a": "月"}).decode() == '{\n  "a": "月"\n}\n'
-    assert json.loads(json_bytes([1.5, None])) == [1.5, None]

@@ -1,0 +1,103 @@
+"""Single files: whole or not there, whenever the machine stops and whatever the disk refuses."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+from disk import failing, names
+
+from textgen import files
+from textgen.errors import TextgenError
+from textgen.files import check_writable, json_bytes, write_file
+
+
+def test_write_file_writes_and_replaces(tmp_path: Path) -> None:
+    for data in (b"one", b"", "zwei 月".encode()):
+        write_file(tmp_path / "file", data)
+        assert (tmp_path / "file").read_bytes() == data
+        assert names(tmp_path) == ["file"]
+
+
+def test_write_file_writes_what_a_link_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    try:
+        (tmp_path / "link").symlink_to("real/file")
+        (tmp_path / "other").symlink_to("link")
+    except OSError:
+        pytest.skip("no links here")
+    for number, name in enumerate(("link", "other", "real/file")):
+        write_file(tmp_path / name, data := b"%d" % number)
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "other").is_symlink()
+        assert (tmp_path / "real" / "file").read_bytes() == data
+        assert names(tmp_path / "real") == ["file"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664, 0o755, 0o400])
+def test_write_file_keeps_the_mode(tmp_path: Path, mode: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, write_through, seen = tmp_path / "file", files.write_through, []
+
+    def looked_at(temporary: Path, data: bytes, mode: int) -> None:
+        write_through(temporary, data, mode)
+        seen.append(temporary.stat().st_mode & 0o777)
+
+    path.write_bytes(b"old")
+    path.chmod(mode)
+    monkeypatch.setattr(files, "write_through", looked_at)
+    write_file(path, b"new")
+    assert (path.read_bytes(), path.stat().st_mode & 0o777, seen) == (b"new", mode, [0o600])
+
+
+def test_a_file_that_was_not_there_has_the_mode_that_any_other_has(tmp_path: Path) -> None:
+    (tmp_path / "usual").write_bytes(b"")
+    write_file(tmp_path / "file", b"")
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+@pytest.mark.parametrize("call", [0, 1])
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path: Path, call: int, exists: bool) -> None:
+    if exists:
+        write_file(tmp_path / "file", b"old")
+    with failing(call), pytest.raises(TextgenError, match=r"Cannot write .*file"):
+        write_file(tmp_path / "file", b"new")
+    assert names(tmp_path) == (["file"] if exists else [])
+    assert not exists or (tmp_path / "file").read_bytes() == b"old"
+
+
+def test_a_full_disk_leaves_the_old_file(
+    tmp_path: Path, disk_of: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    write_file(tmp_path / "file", b"old")
+    with disk_of(1000), pytest.raises(TextgenError, match=r"Cannot write .*file: File too large"):
+        write_file(tmp_path / "file", bytes(5000))
+    assert names(tmp_path) == ["file"]
+    assert (tmp_path / "file").read_bytes() == b"old"
+
+
+def test_a_file_that_could_not_be_written_is_known_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_writable(tmp_path / "file")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(TextgenError, match=r"Cannot write .*file: there is no folder .*missing\. Make it first\."):
+        check_writable(tmp_path / "missing" / "file")
+
+    def refuse(**_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(TextgenError, match=r"Cannot write .*file: Read-only file system\."):
+        check_writable(tmp_path / "file")
+
+
+def test_json_is_for_people_too() -> None:
+    assert json_bytes({"a": "月"}).decode() == '{\n  "a": "月"\n}\n'
+    assert json.loads(json_bytes([1.5, None])) == [1.5, None]

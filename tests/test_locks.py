@@ -1,0 +1,79 @@
+"""Locks on folders: held by one alone or by many, and released with the process."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from textgen import locks
+from textgen.errors import TextgenError
+from textgen.locks import Hold, is_locked, locked
+
+
+def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    for _ in range(2):
+        with locked(tmp_path), pytest.raises(TextgenError, match="Another process is writing to"), locked(tmp_path):
+            pass
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(TextgenError, match="Cannot write"), locked(tmp_path / "missing"):
+        pass
+
+
+def test_whether_a_folder_is_held_can_be_asked_without_holding_it(tmp_path: Path) -> None:
+    assert is_locked(tmp_path) is False
+    with locked(tmp_path):
+        assert is_locked(tmp_path) is True
+    assert is_locked(tmp_path) is False
+    assert is_locked(tmp_path / "missing") is None
+
+
+def test_who_asks_whether_a_folder_is_held_makes_no_other_fail(tmp_path: Path) -> None:
+    import fcntl
+
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    timer = threading.Timer(0.05, os.close, [descriptor])
+    timer.start()
+    with locked(tmp_path) as is_held:
+        assert is_held
+    timer.join()
+
+
+def test_a_folder_that_was_moved_away_meanwhile_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "folder").mkdir()
+    try_lock = locks._try_lock
+
+    def moved(descriptor: int, *others: Any) -> bool:
+        (tmp_path / "folder").rename(tmp_path / "other")
+        return try_lock(descriptor, *others)
+
+    monkeypatch.setattr(locks, "_try_lock", moved)
+    with pytest.raises(TextgenError, match=r"has moved or removed .*folder"), locked(tmp_path / "folder"):
+        pass
+
+
+def test_a_folder_is_held_by_many_and_then_by_nobody_alone(tmp_path: Path) -> None:
+    holds = [Hold(tmp_path), Hold(tmp_path)]
+    while holds:
+        with pytest.raises(TextgenError, match="Another process"), locked(tmp_path):
+            pass
+        holds.pop()
+    with locked(tmp_path) as is_held:
+        assert is_held
+    Hold(tmp_path / "missing")
+
+
+def test_whoever_holds_waits_for_one_who_only_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ExitStack() as stack:
+        stack.enter_context(locked(tmp_path))
+        monkeypatch.setattr("textgen.locks.time.sleep", lambda seconds: stack.close())
+        hold = Hold(tmp_path)
+    with pytest.raises(TextgenError, match="Another process"), locked(tmp_path):
+        pass
+    del hold

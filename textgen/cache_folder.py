@@ -1,0 +1,95 @@
+"""The folder for data that can be computed again, such as encoded text."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+
+from textgen.errors import TextgenError
+from textgen.files import CannotWrite
+
+
+def cache_folder(say: Callable[[str], None] = lambda line: None) -> Path:
+    """Returns the folder for data that can be computed again, such as encoded text.
+
+    This is $TEXTGEN_CACHE, or else `textgen` in the user's cache folder. If $TEXTGEN_CACHE is not set and the user's
+    cache folder is not writable, it is a temporary folder that is removed when the program ends.
+
+    Args:
+        say: Called with a message if a temporary folder is used.
+
+    Returns:
+        Path of the folder, which may not exist yet.
+
+    Raises:
+        TextgenError: $TEXTGEN_CACHE is not writable.
+    """
+    folder = named_cache_folder()
+    if folder and _is_usable(folder):
+        return folder
+    if folder and os.environ.get("TEXTGEN_CACHE"):
+        raise TextgenError(
+            f"Cannot write to {folder}, where TEXTGEN_CACHE says: set it to a folder that you can write to."
+        )
+    temporary = _temporary_cache()
+    say(
+        f"Cannot write to {folder or 'a cache folder, since there is no home folder'}: encoded text is kept in "
+        f"{temporary} until this program ends. Set TEXTGEN_CACHE to a folder that you can write to, to keep it longer."
+    )
+    return temporary
+
+
+def named_cache_folder() -> Path | None:
+    """Returns the configured cache folder, writable or not. None if the user has no home folder."""
+    if folder := os.environ.get("TEXTGEN_CACHE"):
+        return Path(folder)
+    from platformdirs import user_cache_path
+
+    with suppress(RuntimeError):  # no home folder: older versions of platformdirs return "~/..." instead
+        path = user_cache_path("textgen", appauthor=False)
+        return path if path.is_absolute() else None
+    return None
+
+
+@contextmanager
+def filling_cache() -> Iterator[None]:
+    """Adds to errors of writing in the block what to do if there is no room for the cache.
+
+    Raises:
+        CannotWrite: The block raised `CannotWrite`. The message names TEXTGEN_CACHE.
+    """
+    try:
+        yield
+    except CannotWrite as error:
+        advice = (
+            "Free some space, delete old encoded text with `textgen cache clear`, or set TEXTGEN_CACHE to a folder "
+            "with more space."
+        )
+        raise CannotWrite(error.path, error.reason, advice) from None
+
+
+def _is_usable(folder: Path) -> bool:
+    """Checks whether a folder is writable or can be created."""
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    except OSError:
+        return False
+
+
+@lru_cache(maxsize=1)
+def _temporary_cache() -> Path:
+    folder, process = tempfile.mkdtemp(prefix="textgen-cache-"), os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == process:  # not in a forked child
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    return Path(folder)

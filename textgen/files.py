@@ -1,0 +1,275 @@
+"""Reads and writes single files: a file is written completely or not at all, and links are not followed.
+
+Every write goes to a temporary name next to its target, is flushed to disk, and is then renamed. Temporary names are
+random, and temporary files are created exclusively.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import stat
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from textgen.errors import TextgenError
+from textgen.wording import json_text
+
+TEMPORARY = ".tmp-"  # prefix of temporary names
+OPEN_FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"))  # flags that this system has
+DO_NOT_WAIT = getattr(os, "O_NONBLOCK", 0)  # opening a pipe returns without waiting for its other end
+_SEEKING = threading.Lock()  # guards seek and read on systems without os.pread
+ELSEWHERE = "Free some space or choose another folder; what was there before is untouched."
+OTHER_TEMPORARY = "Free some space, or set TMPDIR to a folder with more space."
+
+
+class CannotWrite(TextgenError):
+    """Raised when a file or folder cannot be written, for example because the disk is full.
+
+    Attributes:
+        path: Path of the file or folder.
+        reason: Reason of the system, such as "No space left on device".
+
+    Args:
+        path: Path of the file or folder.
+        reason: Reason of the system.
+        advice: What the user can do, in one sentence.
+    """
+
+    def __init__(self, path: Path, reason: str, advice: str = ELSEWHERE) -> None:
+        super().__init__(f"Cannot write {path}: {reason}. {advice}")
+        self.path, self.reason = path, reason
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Writes a file atomically: a crash leaves either the old or the new content.
+
+    An existing file keeps its mode. If `path` is a link, the file that it points to is replaced. Use `write_own_file`
+    in folders that textgen manages.
+
+    Args:
+        path: Path of the file.
+        data: New content.
+
+    Raises:
+        TextgenError: The file cannot be written.
+    """
+    with writing(path):
+        _replace(Path(os.path.realpath(path)), data)
+
+
+def write_own_file(path: Path, data: bytes) -> None:
+    """Writes a file in a folder managed by textgen, like `write_file`, but replaces links instead of following them.
+
+    Args:
+        path: Path of the file.
+        data: New content.
+
+    Raises:
+        TextgenError: The file cannot be written.
+    """
+    with writing(path):
+        _replace(path, data)
+
+
+def check_writable(path: Path) -> None:
+    """Checks that `write_file` can write a file. Call it before long work, so that its result is not lost.
+
+    Args:
+        path: Path of the file.
+
+    Raises:
+        TextgenError: The parent folder does not exist or is not writable.
+    """
+    if not path.parent.is_dir():
+        raise TextgenError(f"Cannot write {path}: there is no folder {path.parent}. Make it first.")
+    with writing(path), tempfile.TemporaryFile(dir=path.resolve().parent):
+        pass
+
+
+@contextmanager
+def writing(path: Path, advice: str = ELSEWHERE) -> Iterator[None]:
+    """Converts errors of writing in the block, such as a full disk or no permission, to `CannotWrite`.
+
+    Args:
+        path: Path of the file or folder being written, for the error message.
+        advice: What the user can do, in one sentence.
+
+    Raises:
+        CannotWrite: The block raised `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise CannotWrite(path, error.strerror or str(error), advice) from None
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Opens a regular file for reading, without following a link.
+
+    Only the last component of the path is checked: links in its parent folders are followed.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        The open file.
+
+    Raises:
+        OSError: The file cannot be opened, or is a link, a folder, a pipe or a device. `strerror` is the reason.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | OPEN_FLAGS | DO_NOT_WAIT)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK):
+            raise OSError(error.errno, "it is a link, and no link in such a folder is followed", str(path)) from None
+        raise
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """Reads a file of limited size.
+
+    Args:
+        path: Path of the file.
+        limit: Maximum size in bytes.
+
+    Returns:
+        The content of the file.
+
+    Raises:
+        OSError: The file is larger than `limit`, or `open_file` cannot open it.
+    """
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size <= limit and len(data := file.read(size + 1)) <= limit:
+            return data
+    raise OSError(errno.EFBIG, f"it has more than the {limit:,} bytes that such a file can have", str(path))
+
+
+def read_at(descriptor: int, size: int, start: int) -> bytes:
+    """Reads bytes from a position of an open file. Safe to call from several threads.
+
+    Args:
+        descriptor: File descriptor.
+        size: Number of bytes to read.
+        start: Offset in bytes.
+
+    Returns:
+        The bytes, fewer than `size` at the end of the file.
+    """
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, size, start)
+    with _SEEKING:
+        os.lseek(descriptor, start, os.SEEK_SET)
+        data = b""
+        while len(data) < size and (part := os.read(descriptor, size - len(data))):
+            data += part
+    return data
+
+
+def sha256(path: Path) -> str:
+    """Computes the SHA-256 checksum of a file.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        The checksum in hex.
+
+    Raises:
+        OSError: `open_file` cannot open the file.
+    """
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
+def json_bytes(value: Any) -> bytes:
+    """Encodes a value as indented JSON in UTF-8."""
+    return f"{json_text(value, indent=2)}\n".encode()
+
+
+def _replace(target: Path, data: bytes) -> None:
+    """Replaces a file atomically, keeping the mode of an existing regular file."""
+    temporary = target.with_name(f"{TEMPORARY}{random_word()}")
+    mode = _mode(target)
+    try:
+        write_through(temporary, data, 0o666 if mode is None else 0o600)  # keep private files private
+        if mode is not None:
+            with suppress(OSError):  # the file system does not support modes
+                temporary.chmod(mode)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(target.parent)
+
+
+def _mode(path: Path) -> int | None:
+    """Returns the permission bits of a regular file, or None if there is none."""
+    try:
+        found = path.lstat().st_mode
+    except FileNotFoundError:
+        return None
+    return found & 0o777 if stat.S_ISREG(found) else None
+
+
+def write_through(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Creates a file and flushes it to disk. The file may be incomplete after an error.
+
+    Args:
+        path: Path of the file, which must not exist.
+        data: Content.
+        mode: Permission bits, to which the umask applies.
+
+    Raises:
+        OSError: The file exists or cannot be written.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN_FLAGS, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_file(path: Path) -> None:
+    """Flushes a file to disk.
+
+    Args:
+        path: Path of the file.
+
+    Raises:
+        OSError: The file cannot be flushed.
+    """
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Flushes the names in a folder to disk, where the file system can.
+
+    Args:
+        path: Path of the folder.
+    """
+    with suppress(OSError):  # not every file system can flush a folder
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def random_word() -> str:
+    """Returns an unpredictable part of a temporary name."""
+    return secrets.token_hex(8)

@@ -1,0 +1,323 @@
+"""Writes folders atomically and verifies their files.
+
+A folder contains a `MANIFEST.json` with the size and SHA-256 checksum of each of its files. Folders may come from
+untrusted sources: links in them are never followed, for reading or for writing, and file sizes are limited by the kind
+of file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+from textgen.errors import SavedModelError, TextgenError
+from textgen.files import (
+    OTHER_TEMPORARY,
+    TEMPORARY,
+    CannotWrite,
+    json_bytes,
+    open_file,
+    random_word,
+    read_file,
+    sha256,
+    sync_file,
+    sync_folder,
+    write_own_file,
+    write_through,
+    writing,
+)
+from textgen.locks import lock, locked
+
+MANIFEST = "MANIFEST.json"
+MANIFEST_BYTES = 1 << 22  # maximum size of a manifest: enough for tens of thousands of files
+PENDING = ".new"  # suffix of a file that is listed in the manifest but not yet renamed into place
+ASIDE = f"{TEMPORARY}old-"  # prefix, followed by a random word and the original name
+YOUNG_SECONDS = 3600.0  # `sweep_abandoned` keeps folders modified more recently than this
+
+
+@contextmanager
+def new_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
+    """Creates a folder atomically.
+
+    The block writes files to a temporary folder, which gets a manifest and is renamed to `path` if the block ends
+    without an error. The temporary folder is locked meanwhile, so that `sweep` of another process does not remove it.
+    Errors raised in the block are not converted: use `writing` in the block for clear messages.
+
+    Args:
+        path: Path of the new folder.
+        replace: Whether to replace an existing folder. If False, only an empty folder is replaced.
+
+    Yields:
+        Path of the temporary folder.
+
+    Raises:
+        TextgenError: The folder cannot be written, or exists and `replace` is False.
+    """
+    with ExitStack() as stack:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = _begin_folder(path, stack)
+        try:
+            yield temporary
+            with writing(path):
+                files = sorted(file for file in temporary.iterdir() if file.is_file())
+                for file in files:
+                    sync_file(file)
+                manifest = {file.name: {"size": file.stat().st_size, "sha256": sha256(file)} for file in files}
+                write_through(temporary / MANIFEST, json_bytes({"files": manifest}))
+                sync_folder(temporary)
+                (_rename_folder if replace else _rename_new)(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        sync_folder(path.parent)
+
+
+def update_folder(path: Path, files: Mapping[str, bytes]) -> None:
+    """Replaces or adds several files in a folder with a manifest, in one transaction.
+
+    New files are written as `NAME.new`. Replacing the manifest commits the transaction, and then the files are renamed
+    into place. After a crash between these steps, `verified` finds a file under either name.
+
+    Args:
+        path: Path of the folder. It is created if it does not exist.
+        files: New contents by file name.
+
+    Raises:
+        TextgenError: The folder cannot be written.
+        SavedModelError: The manifest is damaged, or a file that is not replaced is damaged.
+    """
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+        entries = read_manifest(path)["files"] if os.path.lexists(path / MANIFEST) else {}
+        for name, entry in entries.items():  # finish the renames of an interrupted update
+            with suppress(SavedModelError) if name in files else nullcontext():  # damaged files are replaced
+                settled = verified(path, name, entry)
+                if settled.name != name:
+                    os.replace(settled, path / name)
+        sync_folder(path)
+        for name, data in files.items():
+            _write_pending(path / f"{name}{PENDING}", data)
+            entries[name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        sync_folder(path)
+        write_own_file(path / MANIFEST, json_bytes({"files": entries}))
+        for name in files:
+            os.replace(path / f"{name}{PENDING}", path / name)
+        sync_folder(path)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Reads the manifest of a folder.
+
+    Args:
+        path: Path of the folder.
+
+    Returns:
+        The manifest. `manifest["files"]` maps file names to entries with `size` in bytes and `sha256` in hex.
+
+    Raises:
+        SavedModelError: The manifest is missing or damaged, or cannot be read.
+    """
+    try:
+        manifest = json.loads(read_file(path / MANIFEST, MANIFEST_BYTES))
+        for entry in manifest["files"].values():
+            if not (isinstance(entry["size"], int) and isinstance(entry["sha256"], str)):
+                raise ValueError("a size or a checksum is of the wrong type")
+    except FileNotFoundError:
+        raise SavedModelError(f"{path} has no {MANIFEST}: it was not written to its end, or is not ours.") from None
+    except OSError as error:
+        raise SavedModelError(f"Cannot read {path / MANIFEST}: {error.strerror}.") from None
+    except KeyError as error:
+        raise SavedModelError(f"{path / MANIFEST} lacks {error}. Take the folder from a backup.") from None
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise SavedModelError(f"{path / MANIFEST} is damaged: {error}. Take the folder from a backup.") from None
+    return manifest
+
+
+def verified(path: Path, name: str, entry: Mapping[str, Any]) -> Path:
+    """Verifies a file against its entry in the manifest.
+
+    Args:
+        path: Path of the folder.
+        name: Name of the file.
+        entry: Entry of the manifest, with `size` in bytes and `sha256` in hex.
+
+    Returns:
+        Path of the file: `name`, or `name` with the suffix `PENDING` after an interrupted update.
+
+    Raises:
+        SavedModelError: The file is missing, damaged or unreadable, or its name is not a plain file name.
+    """
+    if Path(name).name != name or name in ("", "..") or "\0" in name:
+        raise SavedModelError(f"{path / MANIFEST} names {name!r}, which is outside its folder.")
+    found = None
+    for candidate in (path / name, path / f"{name}{PENDING}"):
+        try:
+            with open_file(candidate) as file:
+                size = os.fstat(file.fileno()).st_size
+            found = size if found is None else found
+            if size == entry["size"] and sha256(candidate) == entry["sha256"]:
+                return candidate
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise SavedModelError(f"Cannot read {candidate}: {error.strerror}.") from None
+    if found is None:
+        raise SavedModelError(f"{path / name} is missing. Copy the whole folder again, or train the model again.")
+    what = f"is {found:,} bytes long, not {entry['size']:,}" if found != entry["size"] else "was altered"
+    raise SavedModelError(f"{path / name} {what}. Copy the whole folder again, or train the model again.")
+
+
+def refuse_links(folder: Path) -> None:
+    """Checks that a folder contains only regular files and folders, recursively.
+
+    Args:
+        folder: Path of the folder.
+
+    Raises:
+        SavedModelError: There is a link, a pipe or a device, or the folder cannot be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.is_dir(follow_symlinks=False):
+                    refuse_links(Path(entry.path))
+                elif not entry.is_file(follow_symlinks=False):
+                    what = "a link" if entry.is_symlink() else "neither a file nor a folder"
+                    raise SavedModelError(
+                        f"{entry.path} is {what}, and textgen follows none in the folder of a model. Remove it, or put "
+                        "a copy of what it leads to in its place."
+                    )
+    except OSError as error:
+        raise SavedModelError(f"Cannot read {error.filename or folder}: {error.strerror or error}.") from None
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Creates a folder among the temporary files of the system, and removes it after the block.
+
+    Yields:
+        Path of the folder.
+
+    Raises:
+        CannotWrite: The folder cannot be created, or the block cannot write to it. The message names TMPDIR.
+    """
+    with writing(Path(tempfile.gettempdir()), OTHER_TEMPORARY):
+        created = tempfile.TemporaryDirectory(prefix="textgen-")
+    with created as name:
+        try:
+            yield Path(name)
+        except CannotWrite as error:
+            if not error.path.is_relative_to(name):
+                raise
+            raise CannotWrite(error.path, error.reason, OTHER_TEMPORARY) from None
+
+
+def sweep(path: Path, name: str = "") -> None:
+    """Removes temporary files and folders left by processes that were killed.
+
+    Folders that another process is still writing are kept. A folder that was moved aside but not replaced is restored.
+
+    Args:
+        path: Folder to clean up.
+        name: Only consider temporary names whose target begins with this prefix.
+    """
+    for leftover in path.glob(f"{ASIDE}*"):
+        target = path / leftover.name.removeprefix(ASIDE).partition("-")[2]
+        if f"{target.name}-".startswith(name) and not os.path.lexists(target):
+            with suppress(OSError):
+                os.rename(leftover, target)
+    for leftover in path.glob(f"{TEMPORARY}{name}*"):
+        if leftover.is_dir() and not leftover.is_symlink():
+            with suppress(TextgenError, OSError), lock(leftover):  # kept: another process is writing to it
+                shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                leftover.unlink()
+
+
+def sweep_abandoned(path: Path, name: str) -> None:
+    """Removes folders that no process holds with `locked` any more.
+
+    Folders modified within the last `YOUNG_SECONDS` are kept, since they may be about to be locked or renamed.
+
+    Args:
+        path: Folder to clean up.
+        name: Prefix of the names of the folders to remove.
+    """
+    for leftover in path.glob(f"{name}*"):
+        with suppress(OSError, TextgenError):  # already removed, or in use
+            if time.time() - leftover.stat().st_mtime > YOUNG_SECONDS:
+                with locked(leftover) as is_held:
+                    if is_held:
+                        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def move_aside(path: Path) -> Path:
+    """Renames a file or folder to a temporary name next to it, from which `sweep` can restore it.
+
+    Args:
+        path: Path of the file or folder.
+
+    Returns:
+        The temporary path.
+
+    Raises:
+        OSError: The file or folder cannot be renamed.
+    """
+    aside = path.with_name(f"{ASIDE}{random_word()}-{path.name}")
+    os.rename(path, aside)
+    return aside
+
+
+def _begin_folder(path: Path, stack: ExitStack) -> Path:
+    """Creates a temporary folder next to `path`, locked until `stack` is closed."""
+    while True:
+        temporary = path.with_name(f"{TEMPORARY}{path.name}-{random_word()}")
+        temporary.mkdir()
+        with suppress(TextgenError, FileNotFoundError):  # removed by `sweep` of another process before it was locked
+            stack.enter_context(lock(temporary))
+            if temporary.exists():
+                return temporary
+
+
+def _rename_new(source: Path, target: Path) -> None:
+    """Renames a folder to a target that does not exist or is an empty folder."""
+    try:
+        os.rename(source, target)
+    except FileExistsError:
+        if os.name == "posix":  # os.rename already replaces empty folders, so the target is not empty
+            raise
+        target.rmdir()
+        os.rename(source, target)
+
+
+def _rename_folder(source: Path, target: Path) -> None:
+    """Renames a folder, replacing an existing target. The old target is restored on failure."""
+    if not os.path.lexists(target):
+        os.rename(source, target)
+        return
+    aside = move_aside(target)
+    try:
+        os.rename(source, target)
+    except OSError:
+        os.rename(aside, target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _write_pending(path: Path, data: bytes) -> None:
+    """Writes a file that is not in the manifest yet. A partly written file is removed on failure."""
+    path.unlink(missing_ok=True)  # removes a link, too
+    try:
+        write_through(path, data)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,185 @@
+"""Locks on folders, exclusive or shared, that the system releases when a process ends."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+from textgen import lock_files
+from textgen.errors import TextgenError
+from textgen.files import writing
+
+HAS_FLOCK = find_spec("fcntl") is not None  # False on Windows
+LOCK_SECONDS = 0.2  # how long `locked` waits, since `is_locked` holds a lock for a moment
+HOLD_TRIES, HOLD_SECONDS = 100, 0.01
+
+
+class InUse(TextgenError):
+    """Raised when another process has locked a folder."""
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Holds an exclusive lock on a folder during the block.
+
+    The system releases the lock when the process ends, even if it is killed.
+
+    Args:
+        path: Path of the folder.
+
+    Yields:
+        Whether the folder is locked. False if the file system does not support locks.
+
+    Raises:
+        InUse: Another process holds the folder.
+        TextgenError: The folder cannot be opened, or was moved or removed meanwhile.
+    """
+    with ExitStack() as stack:
+        with writing(path):
+            is_held = stack.enter_context(lock(path, LOCK_SECONDS))
+        yield is_held
+
+
+class Hold:
+    """Holds a shared lock on a folder for as long as the object exists.
+
+    Several objects and processes may hold a folder. Meanwhile `locked` raises `InUse`, so `sweep_abandoned` keeps the
+    folder. Has no effect if the folder cannot be locked.
+
+    Args:
+        path: Path of the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._release: Callable[[], None] | None = None
+        for _ in range(HOLD_TRIES):  # `sweep_abandoned` may hold it exclusively for a moment
+            with suppress(OSError):
+                try:
+                    self._release, _ = _take(path, alone=False)
+                except InUse:
+                    time.sleep(HOLD_SECONDS)
+                    continue
+            return
+
+    def __del__(self) -> None:
+        if release := getattr(self, "_release", None):
+            release()
+
+
+def is_locked(path: Path) -> bool | None:
+    """Checks whether any process, including this one, holds a folder with `locked`.
+
+    Args:
+        path: Path of the folder.
+
+    Returns:
+        Whether the folder is held. None if it does not exist or the file system does not support locks.
+    """
+    with suppress(OSError):  # the folder does not exist, or the file system does not support locks
+        if not HAS_FLOCK:
+            return lock_files.is_taken(path)
+        import fcntl
+
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            return not _try_lock(descriptor, fcntl.LOCK_SH)
+        finally:
+            os.close(descriptor)
+    return None
+
+
+@contextmanager
+def lock(path: Path, seconds: float = 0.0) -> Iterator[bool]:
+    """Holds an exclusive lock on a folder during the block, like `locked`, but without waiting by default.
+
+    Args:
+        path: Path of the folder.
+        seconds: Maximum time to wait for the lock.
+
+    Yields:
+        Whether the folder is locked. False if the file system does not support locks.
+
+    Raises:
+        InUse: Another process holds the folder.
+        TextgenError: The folder was moved or removed meanwhile.
+        OSError: The folder cannot be opened.
+    """
+    release, is_held = _take(path, alone=True, seconds=seconds)
+    try:
+        yield is_held
+    finally:
+        release()
+
+
+def _take(path: Path, *, alone: bool, seconds: float = 0.0) -> tuple[Callable[[], None], bool]:
+    """Locks a folder, waiting at most `seconds`.
+
+    Returns:
+        A function that releases the lock, and whether the folder is locked (False without support for locks).
+    """
+    if not HAS_FLOCK:
+        return _take_file(path, alone=alone, seconds=seconds)
+    import fcntl
+
+    descriptor = os.open(path, os.O_RDONLY)
+    release = partial(os.close, descriptor)
+    try:
+        is_held = _try_lock(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, seconds)
+    except OSError:  # the file system does not support locks
+        return release, False
+    if is_held and (_is_at(os.fstat(descriptor), path) or not alone):
+        return release, True
+    release()
+    raise _moved(path) if is_held else _in_use(path)
+
+
+def _take_file(path: Path, *, alone: bool, seconds: float) -> tuple[Callable[[], None], bool]:
+    """Locks a folder like `_take`, but with a lock file."""
+    about = path.stat()
+    try:
+        release = lock_files.take(path, alone=alone, seconds=seconds)
+    except OSError:  # the temporary folder is not writable
+        return lambda: None, False
+    if release is None:
+        raise _in_use(path)
+    if alone and not _is_at(about, path):
+        release()
+        raise _moved(path)
+    return release, True
+
+
+def _in_use(path: Path) -> InUse:
+    return InUse(f"Another process is writing to {path}: wait for it to end, or choose another name.")
+
+
+def _moved(path: Path) -> TextgenError:
+    return TextgenError(f"Another process has moved or removed {path}. Look what is there, and try again.")
+
+
+def _try_lock(descriptor: int, kind: int, seconds: float = 0.0) -> bool:
+    """Tries for `seconds` to get a lock. Raises `OSError` if the file system does not support locks."""
+    import fcntl
+
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(0.01)
+        else:
+            return True
+
+
+def _is_at(about: os.stat_result, path: Path) -> bool:
+    """Checks whether `path` is still the same file or folder."""
+    try:
+        return os.path.samestat(about, path.stat())
+    except OSError:
+        return False
