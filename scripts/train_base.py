@@ -36,9 +36,8 @@ from textgen.files import write_own_file, writing
 from textgen.folders import move_aside
 from textgen.runtime import configure_process, load_tensorflow
 from textgen.saved_model.compression import compressed_copy
-from textgen.saved_model.layout import CARD, TRAINING, read_training
+from textgen.saved_model.layout import CARD, INT8, TRAINING, read_training
 from textgen.saved_model.model_card import model_card
-from textgen.saved_model.precision import INT8
 from textgen.saved_model.registry import has_steps
 from textgen.saved_model.saved_model import ModelFolder, load_model, write_training
 
@@ -115,8 +114,15 @@ def train(recipe: Recipe, data: Path, work: Path, left_out: Sequence[Path] = (),
     if has_steps(folder):
         return textgen.train(resume=folder.absolute(), progress=True).model
     settings = {**recipe.settings, "seed": seed}
-    new = {"name": recipe.name, "models_dir": work, "start": "none"}  # not from a base that is installed
-    return textgen.train(train_file, valid_file=valid_file, progress=True, **new, **settings).model
+    return textgen.train(
+        train_file,
+        valid_file=valid_file,
+        name=recipe.name,
+        models_dir=work,
+        start="none",  # not from a base that is installed
+        progress=True,
+        **settings,
+    ).model
 
 
 def scores_by_source(model: ModelFolder, documents: Sequence[Document]) -> dict[str, float]:
