@@ -3,9 +3,9 @@
     python scripts/measure_words.py WORDLIST MODEL --corpus FILE --models-dir DIRECTORY
 
 Texts of up to 200 tokens are generated at the default settings until they have enough words. A word is a run of letters
-and apostrophes. It exists if it is in the corpus or in the word list, in any case, or is so without an ending of 's or an apostrophe.
-A word list has a word a line, such as /usr/share/dict/american-english-huge of Debian's package wamerican-huge. The
-time is that of the processor for a token, 16 texts side by side.
+and apostrophes. It exists if it is in the corpus or in the word list, in any case, or is so without an ending of 's or
+an apostrophe. A word list has a word a line, such as /usr/share/dict/american-english-huge of Debian's package
+wamerican-huge. The time is that of the processor for a token, 16 texts side by side.
 """
 
 from __future__ import annotations

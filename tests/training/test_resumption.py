@@ -22,7 +22,7 @@ from textgen.dataset.bloom_filter import BloomFilter
 from textgen.dataset.ngram_index import NgramIndex
 from textgen.errors import ConfigError, SavedModelError, TextgenError, TrainingError
 from textgen.saved_model import ownership
-from textgen.saved_model.layout import CARD, CHECKPOINTS, LOGS, NGRAMS, TRAINING
+from textgen.saved_model.layout import CARD, CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS
 from textgen.saved_model.registry import claimed, state_of
 from textgen.saved_model.saved_model import load_model, save_ngrams, write_training
 from textgen.storage import MANIFEST, cache_folder, locked, read_manifest
@@ -304,7 +304,7 @@ def test_an_index_that_was_altered_is_not_taken_over(plan: Plan, tmp_path: Path)
 def test_a_run_that_saved_a_model_has_a_manifest_of_what_was_written_first(folder: Path) -> None:
     files = json.loads((folder / TRAINING).read_bytes())["files"]
     entries = read_manifest(folder)["files"]
-    assert files == {name: entries[name] for name in (MODEL_FILE, NGRAMS)}
+    assert files == {name: entries[name] for name in (MODEL_FILE, NGRAMS, WORDS)}
 
 
 @pytest.mark.parametrize(

@@ -244,12 +244,12 @@ class WordGuard:
         before, _, line = text.rpartition("\n")
         letters = letters_of(line)
         self._word = _continued("", letters)[-1]
-        self._is_free = len(self._word) > LONGEST_WORD or not self._begins(self._word)
         ended = letters if self._word == FREE else letters[: len(letters) - len(self._word)]
         unknown = self._tokens.unknown(before) | self._tokens.unknown_in(ended)
         if not unknown <= self._own:
             self._own |= unknown
             self._forget()
+        self._is_free = len(self._word) > LONGEST_WORD or not self._begins(self._word)
         self._pending = b"".join([self._tokens.piece_bytes[id] for id in unfinished])
         self._now = None
 
