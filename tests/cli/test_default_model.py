@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def note(base: str) -> str:
         (["sample", "--prompt", "-"], "明月", "chinese"),
         (["sample"], None, "english"),
         (["sample", "--prompt", "1984"], None, "english"),
-                (["score", "moon.txt"], None, "chinese"),
+        (["score", "moon.txt"], None, "chinese"),
         (["score", "cat.txt", "moon.txt"], None, "english"),
         (["score", "-"], "明月", "chinese"),
         (["score", "-", "--follow", "--documents", "line"], "明月\n", "chinese"),
@@ -112,7 +113,12 @@ def test_what_is_missing_on_a_command_line_is_said_as_before(work: Path) -> None
 
 def test_writing_together_needs_no_model(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    monkeypatch.setattr("textgen.cli.write.load_model_or_base", lambda name, folder, text: seen.append(text()) or 1 / 0)
+
+    def load(name: str | None, folder: Path | None, beginning: Callable[[], str]) -> None:
+        seen.append(beginning())
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("textgen.cli.write.load_model_or_base", load)
     monkeypatch.setattr("textgen.cli.write.needs_terminal", lambda: None)
     for arguments in ([], ["moon.txt"], ["new.txt"], ["english", "moon.txt"]):
         with pytest.raises(ZeroDivisionError):

@@ -13,7 +13,7 @@ from textgen.cli import output
 from textgen.cli.command import CommandGroup, SectionCommand
 from textgen.cli.options import json_option, model_argument, models_dir_option
 from textgen.errors import SavedModelError, TextgenError
-from textgen.saved_model.precision import FLOAT16, FLOAT32, INT8
+from textgen.saved_model.layout import FLOAT16, FLOAT32, INT8
 from textgen.wording import counted, visible
 
 if TYPE_CHECKING:
@@ -211,9 +211,7 @@ def _compress(
     top = "" if cost.same_top is None else f"; the likeliest token is the same at {cost.same_top:.1%}"
     output.line(f"cost: {told}, measured on {counted(cost.tokens, 'token')}{top}")
     if target is None and has_steps(saved.folder):
-        output.note(
-            "Its checkpoints keep the full weights: resuming goes on from them, and saves the model in float32."
-        )
+        output.note("Its checkpoints keep the full weights: a resumed run goes on from them, and saves float32 again.")
 
 
 def _size_of_weights(folder: Path) -> int:

@@ -21,9 +21,9 @@ from textgen.evaluation.scoring import Score, Scorer
 from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.probabilities import log_softmax
-from textgen.saved_model.layout import CARD, NGRAMS, read_bytes
+from textgen.saved_model.layout import CARD, FLOAT32, NGRAMS, read_bytes
 from textgen.saved_model.model_card import model_card
-from textgen.saved_model.precision import FLOAT32, compressed, restored
+from textgen.saved_model.precision import compressed, restored
 from textgen.saved_model.registry import check_name
 from textgen.saved_model.saved_model import (
     NGRAMS_BYTES,

@@ -8,12 +8,13 @@ from typing import Any
 
 from textgen.errors import SavedModelError, TextgenError
 from textgen.model.config import ModelConfig
-from textgen.saved_model.precision import FLOAT32, PRECISIONS
 from textgen.schema import check
 from textgen.settings import from_dict
 from textgen.storage import MANIFEST, read_file, read_manifest, verified
 from textgen.tokenizer.config import TokenizerConfig
 
+FLOAT32, FLOAT16, INT8 = "float32", "float16", "int8"
+PRECISIONS = (FLOAT32, FLOAT16, INT8)  # of the weights in a file
 FORMAT_VERSION, COMPRESSED_VERSION = 1, 2  # programs that know only the first refuse weights in fewer bytes
 CONFIG, WEIGHTS, NGRAMS = "config.json", "model.safetensors", "ngrams.safetensors"
 TRAINING, CARD, LOGS, CHECKPOINTS = "training.json", "README.md", "logs", "checkpoints"

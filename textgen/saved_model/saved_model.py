@@ -35,6 +35,7 @@ from textgen.saved_model.bases import is_base
 from textgen.saved_model.layout import (
     CARD,
     CONFIG,
+    FLOAT32,
     NGRAMS,
     TRAINING,
     WEIGHTS,
@@ -46,7 +47,7 @@ from textgen.saved_model.layout import (
     version_of,
 )
 from textgen.saved_model.model_card import model_card
-from textgen.saved_model.precision import FLOAT32, compressed
+from textgen.saved_model.precision import compressed
 from textgen.saved_model.registry import find_model, has_file, models_folder
 from textgen.settings import from_dict, to_dict
 from textgen.storage import MANIFEST, json_bytes, read_manifest, update_folder, verified, write_own_file
@@ -75,7 +76,7 @@ class ModelFolder:
         corpus_config: Settings for reading the corpus and splitting it into documents.
         tokenizer: Converts between text and token ids.
         training: Content of training.json (settings, scores, versions); empty if the file is missing.
-        precision: Precision that the weights are stored in, one of `textgen.saved_model.precision.PRECISIONS`.
+        precision: Precision that the weights are stored in, one of `textgen.saved_model.layout.PRECISIONS`.
     """
 
     folder: Path
@@ -289,7 +290,7 @@ def save_model(
         tokenizer_config: Settings of the tokenizer.
         corpus_config: Settings of the corpus.
         tokenizer: The tokenizer.
-        precision: Precision that the weights are stored in, one of `textgen.saved_model.precision.PRECISIONS`.
+        precision: Precision that the weights are stored in, one of `textgen.saved_model.layout.PRECISIONS`.
 
     Raises:
         SavedModelError: A weight is not finite, or too large for float16; the files stay as they were.
