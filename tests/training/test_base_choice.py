@@ -145,7 +145,7 @@ def test_a_text_for_a_larger_network_than_the_base_has_starts_from_random_weight
 
 
 def test_too_little_text_is_refused_before_a_vocabulary_is_learned_from_it(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="The corpus has 8 characters, too few"):
+    with pytest.raises(CorpusError, match="The corpus has 4 characters, too few"):
         planned(tmp_path, "a\nb\nc\nd\n")
 
 
