@@ -19,6 +19,7 @@ import shlex
 import shutil
 import sys
 import tempfile
+import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,9 +36,8 @@ from textgen.files import write_own_file, writing
 from textgen.folders import move_aside
 from textgen.runtime import configure_process, load_tensorflow
 from textgen.saved_model.compression import compressed_copy
-from textgen.saved_model.layout import CARD, TRAINING, read_training
+from textgen.saved_model.layout import CARD, INT8, TRAINING, read_training
 from textgen.saved_model.model_card import model_card
-from textgen.saved_model.precision import INT8
 from textgen.saved_model.registry import has_steps
 from textgen.saved_model.saved_model import ModelFolder, load_model, write_training
 
@@ -115,7 +115,13 @@ def train(recipe: Recipe, data: Path, work: Path, left_out: Sequence[Path] = (),
         return textgen.train(resume=folder.absolute(), progress=True).model
     settings = {**recipe.settings, "seed": seed}
     return textgen.train(
-        train_file, valid_file=valid_file, name=recipe.name, models_dir=work, progress=True, **settings
+        train_file,
+        valid_file=valid_file,
+        name=recipe.name,
+        models_dir=work,
+        start="none",  # not from a base that is installed
+        progress=True,
+        **settings,
     ).model
 
 
@@ -263,19 +269,23 @@ It was trained on texts in the public domain, as they are collected in:
 
 {table}
 
-Bits a byte are of documents that were held out from training, in the weights as they are here.{note}
+{_lines(f"Bits a byte are of documents that were held out from training, in the weights as they are here.{note}")}
 
 It has no index of its training text, so `--novelty` and `--no-copy` do not work with it. In a model that was fine-tuned
 from it, they know only the text of the fine-tuning.
 
 ## What it is bad at
 
-{recipe.bad_at}
+{_lines(recipe.bad_at)}
 
 ## Made by
 
     {base["command"]}
 """
+
+
+def _lines(text: str) -> str:
+    return textwrap.fill(text, 120, break_on_hyphens=False)
 
 
 def _names(part: Part) -> str:
@@ -316,7 +326,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(getattr(error, "exit_code", 1))
     for source, facts in base.training["mix"]["sources"].items():
         print(f"{source}\t{facts['bits_per_byte']:.4f}")
-    print(f"all\t{base.training['base']['bits_per_byte']:.4f}")
+    print(f"all\t{base.training['mix']['bits_per_byte']:.4f}")
 
 
 def _mix_of(model: ModelFolder, recipe: Recipe, data: Path) -> tuple[list[Document], list[Document]]:
