@@ -39,6 +39,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONG_FILES)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_shard() -> Iterator[None]:
+    """A batch stays whole, however many cores there are: TensorFlow then traces and compiles each step once."""
+    with pytest.MonkeyPatch.context() as patch:
+        shard_on(1, patch)
+        yield
+
+
+@pytest.fixture
+def two_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch is split in two, as on a machine with two cores."""
+    shard_on(2, monkeypatch)
+
+
+def shard_on(cores: int, patch: pytest.MonkeyPatch) -> None:
+    """Splits batches as on a machine with so many cores."""
+    for module in ("textgen.model.sharding", "textgen.training.distribution"):
+        patch.setattr(f"{module}.num_cores", lambda processes=1: max(1, cores // processes))
+
+
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the user's cache nor his models are read or written, and no base is there that a test did not make."""

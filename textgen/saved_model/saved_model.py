@@ -224,8 +224,8 @@ class ModelFolder:
 
         if not self.has_ngrams:
             raise SavedModelError(
-                f"{self.folder} has no index of its training text ({NGRAMS}), so nothing can be said of copying: "
-                "its training wrote none, or the text is too large for one."
+                f"{self.folder} has no index of its training text ({NGRAMS}), so copies of it cannot be detected: "
+                "it was trained without one, or the text is too large for one."
             )
         return read_index(verified(self.folder, NGRAMS, manifest_entry(self.folder, NGRAMS)))
 
@@ -296,7 +296,7 @@ def save_model(
     bad = [name for name, array in weights.items() if not np.isfinite(array).all()]
     if bad:
         raise SavedModelError(
-            f"The weights {', '.join(bad)} are not finite: nothing was saved over the last good ones."
+            f"The weights {', '.join(bad)} are not finite. They were not saved; the last finite ones are kept."
         )
     config = {
         "format_version": version_of(precision),
