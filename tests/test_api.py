@@ -13,6 +13,7 @@ import click
 import keras
 import numpy as np
 import pytest
+from base_models import FABLES, save_base
 from loaded_modules import modules_after
 from runs import TEXT
 
@@ -20,6 +21,7 @@ import textgen
 from textgen import api
 from textgen.cli import textgen as program
 from textgen.evaluation.evaluator import Scores
+from textgen.saved_model.saved_model import load_model
 
 SETTINGS: dict[str, Any] = {
     "tokenizer": "char", "hidden_units": 8, "embedding_dim": 6, "num_layers": 1, "batch_size": 4,
@@ -108,6 +110,18 @@ def test_a_model_is_fine_tuned(result: textgen.TrainingResult, home: Path) -> No
         )  # fmt: skip
         assert tuned.model.training["from"] == "songs"
         assert tuned.model.model_config == result.model.model_config
+
+
+def test_a_run_starts_from_a_base_where_one_suits_the_text_unless_it_is_told_not_to(tmp_path: Path) -> None:
+    base = load_model(str(save_base(tmp_path / "bases")))
+    (tmp_path / "fables.txt").write_text(FABLES[:20_000], encoding="utf-8")
+    settings: dict[str, Any] = {"steps": 1, "batch_size": 4, "sequence_length": 16, "num_validations": 1}
+    tuned = textgen.train(tmp_path / "fables.txt", **settings).model
+    assert tuned.training["from"] == tuned.training["base"]["name"] == "english"
+    assert tuned.tokenizer.fingerprint() == base.tokenizer.fingerprint()
+    alone = textgen.train(tmp_path / "fables.txt", start="none", **settings).model
+    assert (alone.training["from"], alone.training["base"]["decided_by"]) == (None, "given")
+    assert alone.tokenizer.vocab_size != base.tokenizer.vocab_size
 
 
 def test_a_model_that_reads_backward_writes_towards_an_ending(home: Path) -> None:

@@ -16,6 +16,7 @@ HEAVY = {"tensorflow", "keras", "numpy", "sentencepiece", "rich", "tensorboard",
         "import textgen.cli",
         "from textgen.cli import textgen\ntry: textgen(['--help'])\nexcept SystemExit: pass",
         "from textgen.cli import textgen\ntry: textgen(['train', '--help'])\nexcept SystemExit: pass",
+        "from textgen.cli import textgen\ntry: textgen(['models', 'compress', '--help'])\nexcept SystemExit: pass",
     ],
 )
 def test_help_loads_nothing_heavy(code: str) -> None:

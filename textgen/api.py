@@ -90,7 +90,8 @@ def train(
         models_dir: Folder of the models; by default `$TEXTGEN_MODELS` or `saved_models`.
         preset: Size of the network (tiny, small, ...) or a recipe; see `textgen train --help`.
         resume: Name or folder of a run to go on with. `settings` may then change its length.
-        start: Model to fine-tune: its name, its folder or a `ModelFolder`.
+        start: Model to fine-tune: its name, its folder, a `ModelFolder`, or a base, "english" or "chinese"; "none" to
+            start from random weights. By default a base where one suits the text.
         valid_file: File with the held-out text. By default a part of the corpus is held out.
         progress: Show the progress on standard error, as the command line does.
         callbacks: Keras callbacks. An epoch is the time between two validations.
@@ -241,6 +242,7 @@ class _Job:
         return folder / (free_name(folder, self.places[0]) if name is None else check_name(name))
 
     def begin(self, target: Path, options: RunOptions) -> ModelFolder:
+        from textgen.training.base_choice import given_start
         from textgen.training.plan import Sources, make_plan
         from textgen.training.run import train as run
 
@@ -249,8 +251,9 @@ class _Job:
         if self.valid_file is not None:
             mode = corpus.documents_mode if isinstance(corpus, Corpus) else corpus.config.documents
             valid = Corpus([self.valid_file], replace(corpus.config, documents=mode))  # cut like the text to train on
-        start = None if self.start is None else _opened(self.start, self.models_dir)
-        plan = make_plan(corpus, self.settings, preset=self.preset, sources=Sources(valid, start))
+        start = given_start(self.start, self.models_dir)
+        sources = Sources(valid, start, choose_base=self.start is None)
+        plan = make_plan(corpus, self.settings, preset=self.preset, sources=sources)
         return run(plan, target, options)
 
     def resume(self, target: Path, options: RunOptions) -> ModelFolder:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,12 +16,13 @@ from conftest import LINES
 
 from textgen.cli import textgen
 from textgen.errors import SavedModelError
+from textgen.locks import locked
 from textgen.tokenizer.tokenizer import Tokenizer
 
 
-def run(*arguments: str) -> Result:
+def run(*arguments: str, stdin: str | None = None) -> Result:
     """One command in this process; a bug shows its traceback."""
-    return CliRunner().invoke(textgen, arguments, catch_exceptions=False, prog_name="textgen")
+    return CliRunner().invoke(textgen, arguments, input=stdin, catch_exceptions=False, prog_name="textgen")
 
 
 def fingerprint(name: str) -> str:
@@ -222,3 +224,88 @@ def test_one_bad_folder_does_not_take_down_the_list(tiny_models: Path, tmp_path:
     assert all("training.json" in row["problem"] for row in rows.values() if "problem" in row)
     assert "it has more than" in rows["huge"]["problem"]
     assert run("models", "list", "--models-dir", str(models)).exit_code == 0
+
+
+# === Compressing ===
+
+
+@pytest.fixture
+def own(tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of models with `tiny` in it, to be changed."""
+    models = tmp_path / "own"
+    shutil.copytree(tiny_models / "tiny", models / "tiny")
+    monkeypatch.setenv("TEXTGEN_MODELS", str(models))
+    return models
+
+
+def test_a_model_is_compressed_and_writes_as_before(own: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(LINES, encoding="utf-8")
+    before = run("sample", "tiny", "--max-tokens", "5", "--temperature", "0").stdout
+    result = run("models", "compress", "tiny", str(tmp_path / "text.txt"))
+    assert result.exit_code == 0, result.stderr
+    size, cost = result.stdout.splitlines()
+    assert re.fullmatch(r"tiny: [\d.]+ MB -> [\d.]+ MB of weights, int8", size)
+    assert re.fullmatch(r"cost: [\d.e-]+ % more bits a byte \(\d\.\d{4} -> \d\.\d{4}\), measured on \d+ tokens", cost)
+    assert result.stderr == ""
+    assert run("sample", "tiny", "--max-tokens", "5", "--temperature", "0").stdout == before
+    assert run("models", "list").stdout.splitlines()[1].endswith(", int8")
+    assert json.loads(run("models", "list", "--json").stdout)[0]["precision"] == "int8"
+    assert "| weights stored as | int8 |" in run("models", "show", "tiny").stdout
+    again = run("models", "compress", "tiny")
+    assert (again.exit_code, again.stdout) == (1, "")
+    assert "is stored as int8 already" in again.stderr
+
+
+def test_a_copy_is_compressed_and_the_model_stays(own: Path) -> None:
+    files = {path: path.read_bytes() for path in (own / "tiny").iterdir()}
+    result = run("models", "compress", "tiny", "--out", "small", "--precision", "float16", "--json")
+    found = json.loads(result.stdout)
+    assert (found["name"], found["precision"], found["unit"]) == ("small", "float16", "token")
+    assert found["bytes_after"] < found["bytes_before"]
+    assert found["same_top"] > 0.99
+    assert {path: path.read_bytes() for path in (own / "tiny").iterdir()} == files
+    assert run("score", "small", "-", stdin="The cat").exit_code == 0
+    taken = run("models", "compress", "tiny", "--out", "small")
+    assert (taken.exit_code, "is there already: choose another name" in taken.stderr) == (1, True)
+
+
+def test_a_model_that_would_suffer_is_left_as_it_is(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("textgen.saved_model.compression.LIMIT", 1e-9)
+    files = {path: path.read_bytes() for path in (own / "tiny").iterdir()}
+    result = run("models", "compress", "tiny")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert re.search(
+        r"tiny was left as it is: as int8 it needs [\d.e-]+ % more bits a token .*, or --force", result.stderr
+    )
+    assert {path: path.read_bytes() for path in (own / "tiny").iterdir()} == files
+    assert not (own / "small").exists()
+    assert "tiny was left as it is" in run("models", "compress", "tiny", "--out", "small").stderr
+    assert not (own / "small").exists()
+    assert run("models", "compress", "tiny", "--force").exit_code == 0
+
+
+def test_what_is_not_compressed(own: Path, tiny_models: Path, tmp_path: Path) -> None:
+    with locked(own / "tiny"):
+        for more in ([], ["--out", "small"]):
+            result = run("models", "compress", "tiny", *more)
+            assert (result.exit_code, "Another process is writing" in result.stderr) == (1, True), result.stderr
+    shutil.copytree(tiny_models / "tiny", tmp_path / "bases" / "english")
+    assert (
+        "english is a base, which is a part of the program: name a copy" in run("models", "compress", "english").stderr
+    )
+    assert run("models", "compress", "english", "--out", "mine").exit_code == 0
+    assert run("models", "compress", "tiny", "--without-index").exit_code == 2
+    assert "A model cannot be called '../x'" in run("models", "compress", "tiny", "--out", "../x").stderr
+    assert "There is no model 'novel'" in run("models", "compress", "novel").stderr
+    (tmp_path / "empty.txt").write_text("")
+    assert run("models", "compress", "tiny", str(tmp_path / "empty.txt")).exit_code == 1
+    assert sorted(path.name for path in own.iterdir()) == ["mine", "tiny"]
+
+
+def test_checkpoints_keep_the_full_weights(own: Path) -> None:
+    (own / "tiny" / "checkpoints" / "step-000000001").mkdir(parents=True)
+    result = run("models", "compress", "tiny")
+    assert result.stderr == (
+        "Its checkpoints keep the full weights: a resumed run goes on from them, and saves float32 again.\n"
+    )
+    assert (own / "tiny" / "checkpoints" / "step-000000001").exists()

@@ -18,7 +18,7 @@ import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset import ngram_index
-from textgen.dataset.ngram_index import BloomFilter, NgramIndex, index_stream, read_index
+from textgen.dataset.ngram_index import NgramIndex, index_stream, read_index
 from textgen.dataset.token_cache import encode_corpus
 from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError, SavedModelError
@@ -49,33 +49,6 @@ def index_of(texts: Sequence[Sequence[int]], ngram: int = K) -> NgramIndex:
 
 def stands_in(run: Sequence[int], texts: Sequence[Sequence[int]]) -> bool:
     return any(list(run) == list(text[at : at + len(run)]) for text in texts for at in range(len(text) - len(run) + 1))
-
-
-# === The filter ===
-
-
-def test_the_filter_misses_nothing_and_errs_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(0)
-    numbers = rng.integers(0, 1 << 63, 20_000).astype(np.uint64)
-    bloom = BloomFilter.for_size(10_000)
-    bloom.add(numbers[:4_000])
-    bloom.add(numbers[4_000:10_000])
-    assert bloom.contains(numbers[:10_000]).all()
-    assert 0.0002 < bloom.false_positive_rate < 0.001  # 0.6185 ** 16 = 0.00046
-    others = rng.integers(0, 1 << 63, 400_000).astype(np.uint64)
-    assert bloom.contains(others).mean() == pytest.approx(bloom.false_positive_rate, rel=0.3)
-
-
-def test_a_filter_that_is_too_small_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ngram_index, "MAX_BYTES", 1000)
-    numbers = np.arange(4_000).astype(np.uint64)
-    bloom = BloomFilter.for_size(len(numbers))
-    assert (bloom.bits.size, bloom.num_hashes) == (1000, 1)
-    bloom.add(numbers)
-    assert bloom.contains(numbers).all()
-    others = np.arange(10_000, 110_000).astype(np.uint64)
-    assert bloom.contains(others).mean() == pytest.approx(bloom.false_positive_rate, rel=0.1)
-    assert BloomFilter.for_size(0).contains(numbers).sum() == 0
 
 
 # === Texts, against brute force ===

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shutil
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from textgen.errors import SavedModelError
 from textgen.files import json_bytes
 from textgen.folders import update_folder
 from textgen.saved_model import bases
-from textgen.saved_model.bases import BASES, base_folder, base_for, installed_bases, is_base
+from textgen.saved_model.bases import BASES, PLACES, base_folder, base_for, installed_bases, is_base
 from textgen.saved_model.layout import CONFIG, WEIGHTS
 from textgen.saved_model.registry import find_model, find_run, list_models
 from textgen.saved_model.saved_model import load_model
@@ -142,3 +144,38 @@ def test_a_base_that_cannot_be_used_is_told_in_a_line(own_bases: Path, damage: s
     with pytest.raises(SavedModelError, match=re.escape(words)) as caught:
         load_model("english").weights()
     assert "\n" not in str(caught.value)
+
+
+# --- In a package --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("editable", [False, True])
+def test_a_wheel_holds_the_bases(
+    tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch, editable: bool
+) -> None:
+    """setup.py puts them where `PLACES` looks in an installed package; an editable installation needs no copy."""
+    base = tmp_path / "saved_models" / "bases" / "english"
+    shutil.copytree(tiny_models / "tiny", base)
+    (base / "checkpoints").mkdir()
+    (base / "checkpoints" / "tensors").write_text("large")
+    (tmp_path / "textgen").mkdir()
+    (tmp_path / "textgen" / "__init__.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    commands: dict[str, type] = {}
+    monkeypatch.setattr("setuptools.setup", lambda cmdclass: commands.update(cmdclass))
+    made = import_module("setuptools").Distribution({"packages": ["textgen"], "script_name": "setup.py"})
+    runpy.run_path(str(PLACES[1].parents[1] / "setup.py"))
+    command = commands["build_py"](made)
+    command.build_lib, command.editable_mode = str(tmp_path / "lib"), editable
+    command.ensure_finalized()
+    command.run()
+    found = tmp_path / "lib" / "textgen" / "bases" / "english"
+    names = sorted(path.name for path in base.iterdir() if path.is_file())
+    assert not found.exists() if editable else sorted(path.name for path in found.iterdir()) == names
+    outputs = {Path(path) for path in command.get_outputs()}
+    assert {found / name for name in names} & outputs == (set() if editable else {found / name for name in names})
+
+
+def test_a_source_distribution_holds_the_bases() -> None:
+    manifest = (PLACES[1].parents[1] / "MANIFEST.in").read_text()
+    assert "recursive-include saved_models/bases *\n" in manifest

@@ -18,8 +18,8 @@ from textgen.errors import SavedModelError
 from textgen.files import json_bytes
 from textgen.folders import update_folder
 from textgen.model.config import ModelConfig
-from textgen.saved_model.layout import CONFIG, WEIGHTS
-from textgen.saved_model.precision import FLOAT16, FLOAT32, INT8, compressed, is_matrix, restored, stored_arrays
+from textgen.saved_model.layout import CONFIG, FLOAT16, FLOAT32, INT8, WEIGHTS
+from textgen.saved_model.precision import compressed, is_matrix, restored, stored_arrays
 from textgen.saved_model.saved_model import load_model, save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
@@ -154,11 +154,11 @@ def config_with(**values: Any) -> Callable[[Path], None]:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
-    "a scale of zero": (scale_with(0.0), "is damaged: lstm_0/kernel/scale holds scales that are not positive"),
+    "a scale of zero": (scale_with(0.0), "is damaged: lstm_0/kernel/scale holds scales that are not positive, or"),
     "a negative scale": (scale_with(-0.01), "lstm_0/kernel/scale holds scales that are not positive"),
     "a scale that is no number": (scale_with(np.nan), "lstm_0/kernel/scale holds scales that are not positive"),
     "an infinite scale": (scale_with(np.inf), "lstm_0/kernel/scale holds scales that are not positive"),
-    "a scale that is too large": (scale_with(3e38), r"weights that are not finite \(lstm_0/kernel\)"),
+    "a scale that is too large": (scale_with(2.7e36), "kernel/scale holds scales that are not positive, or too large"),
     "no scale": (arrays_with(lstm_0__kernel__scale=None), r"does not fit.*\(lstm_0/kernel/scale\)"),
     "a scale too many": (arrays_with(head__bias__scale=np.ones(3, np.float32)), r"fit.*\(head/bias/scale\)"),
     "scales for the other axis": (arrays_with(lstm_0__kernel__scale=np.ones(6, np.float32)), "fit.*kernel/scale"),

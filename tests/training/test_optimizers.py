@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,15 +12,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from textgen.model.config import ModelConfig
 from textgen.model.language_model import LanguageModel
 from textgen.runtime import load_tensorflow
 from textgen.training.config import DECOUPLED, OPTIMIZERS, TrainingConfig
-from textgen.training.optimizers import apply_gradients, make_optimizer
+from textgen.training.optimizers import Update, layer_depths
 
 load_tensorflow()
 
 STEPS = 6
 RNG = np.random.default_rng(3)
+SHAPE = ModelConfig(8, embedding_dim=3, hidden_units=4, num_layers=2, layer_norm=True)
+LAYERS = {"kernel": "lstm_0/kernel", "bias": "head/bias", "gamma": "norm_1/gamma"}  # names of the weights in a network
 START = {"kernel": RNG.normal(0, 1, (3, 4)), "bias": RNG.normal(0, 1, 4), "gamma": RNG.normal(1, 1, 4)}
 GRADIENTS = {name: RNG.normal(0, 1, (STEPS, *array.shape)) for name, array in START.items()}
 
@@ -32,13 +36,11 @@ def config(optimizer: str, **settings: Any) -> TrainingConfig:
 def trained(settings: TrainingConfig, rates: list[float]) -> dict[str, np.ndarray]:
     """The weights after a step at each rate."""
     weights = [keras.Variable(array.astype(np.float32), name=name) for name, array in START.items()]
-    optimizer = make_optimizer(
-        settings,
-        cast(LanguageModel, SimpleNamespace(named_weights=lambda: {weight.name: weight for weight in weights})),
-    )
+    model = SimpleNamespace(named_weights=lambda: {LAYERS[weight.name]: weight for weight in weights}, config=SHAPE)
+    update = Update(settings, cast(LanguageModel, model))
     for step, rate in enumerate(rates):
         gradients = [tf.constant(gradient[step], tf.float32) for gradient in GRADIENTS.values()]
-        apply_gradients(optimizer, settings, gradients, weights, tf.constant(rate))
+        update.apply(gradients, tf.constant(rate))
     return {weight.name: weight.numpy() for weight in weights}
 
 
@@ -74,14 +76,18 @@ EQUATIONS: dict[str, Callable[..., np.ndarray]] = {
 }  # fmt: skip
 
 
+DEPTHS = {"kernel": 2, "bias": 0, "gamma": 1}  # layers above that of the weight
+
+
 def expected(settings: TrainingConfig, rates: list[float]) -> dict[str, np.ndarray]:
     results = {}
     for name, array in START.items():
         w = array.copy()
         memory: Memory = {}
-        for step, rate in enumerate(rates):
-            g = GRADIENTS[name][step]
-            decay = settings.weight_decay * w if name == "kernel" else 0.0
+        for step, of_top in enumerate(rates):
+            g, rate = GRADIENTS[name][step], of_top * settings.layer_learning_rate_decay ** DEPTHS[name]
+            target = array if settings.decay_target == "base" else 0.0
+            decay = settings.weight_decay * (w - target) if name == "kernel" else 0.0
             if settings.optimizer in DECOUPLED:
                 w = w - rate * decay
             else:
@@ -99,6 +105,39 @@ def test_steps_are_the_equations(optimizer: str, momentum: float) -> None:
     ours = trained(settings, rates)
     for name, weight in expected(settings, rates).items():
         np.testing.assert_allclose(ours[name], weight, atol=2e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("target", ["zero", "base"])
+@pytest.mark.parametrize("factor", [1.0, 0.4, 0.0])
+@pytest.mark.parametrize(("optimizer", "momentum"), [("adamw", 0.0), ("adam", 0.0), ("sgd", 0.7), ("rmsprop", 0.7)])
+def test_lower_layers_learn_slower_and_weights_decay_to_their_target(
+    optimizer: str, momentum: float, factor: float, target: str
+) -> None:
+    settings = config(optimizer, momentum=momentum, layer_learning_rate_decay=factor, decay_target=target)
+    rates = [0.1, 0.2, 0.3, 0.05, 0.1, 0.0]
+    ours = trained(settings, rates)
+    for name, weight in expected(settings, rates).items():
+        np.testing.assert_allclose(ours[name], weight, atol=2e-5, err_msg=name)
+    if not factor:
+        np.testing.assert_array_equal(ours["kernel"], START["kernel"].astype(np.float32))
+
+
+def test_lamb_scales_its_step_and_decays_to_the_base() -> None:
+    settings, rates = config("lamb", layer_learning_rate_decay=0.4, decay_target="base"), [0.1, 0.05]
+    ours = trained(settings, rates)
+    full = trained(config("lamb", decay_target="base"), [0.04, 0.02])
+    np.testing.assert_allclose(ours["gamma"], full["gamma"], atol=1e-6)  # a vector, one layer down
+    assert np.abs(ours["kernel"] - START["kernel"]).max() > 1e-3
+    still = trained(config("lamb", decay_target="base", weight_decay=1e3), [1e-6])
+    np.testing.assert_allclose(still["kernel"], START["kernel"], atol=1e-5)  # nothing decays before the first step
+
+
+def test_a_tied_table_learns_as_fast_as_the_output_layer_and_an_untied_one_is_the_lowest() -> None:
+    tied = ModelConfig(9, embedding_dim=3, hidden_units=4, layer_norm=True, direction="both")
+    depths = {"embedding": 0, "lstm_0": 2, "lstm_1": 1, "norm_0": 2, "norm_1": 1, "projection": 0, "head": 0}
+    backward = {f"backward_{name}": depth for name, depth in depths.items() if name[-1].isdigit()}
+    assert layer_depths(tied) == depths | backward
+    assert layer_depths(replace(tied, tie_embeddings=False))["embedding"] == 3
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam", "adamw"])

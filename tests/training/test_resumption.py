@@ -19,7 +19,8 @@ from textgen.cache_folder import cache_folder
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.dataset.ngram_index import BloomFilter, NgramIndex
+from textgen.dataset.bloom_filter import BloomFilter
+from textgen.dataset.ngram_index import NgramIndex
 from textgen.errors import ConfigError, SavedModelError, TextgenError, TrainingError
 from textgen.files import json_bytes, write_file
 from textgen.folders import MANIFEST, read_manifest

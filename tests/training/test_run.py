@@ -636,7 +636,7 @@ def test_fine_tuning_with_another_vocabulary_carries_over_what_both_know(
     tuned = train(plan, tmp_path / "tuned", options=RunOptions(observers=[watch], say=said.append))
     size, known = tuned.tokenizer.vocab_size, len({*base.tokenizer.pieces()} & {*tuned.tokenizer.pieces()})
     assert {*tuned.tokenizer.pieces()} - {*base.tokenizer.pieces()} == {"M", "ö"}
-    assert f"{known:,} of {size:,} tokens are known to base; the weights of the others are initialized." in said
+    assert f"{known:,} of {size:,} tokens are known to base; 2 begin as the mean of the tokens that spell them." in said
     assert watch.steps[0].nats_per_token < 2.4  # a fresh model starts at about 2.8
     assert {path: path.read_bytes() for path in base.folder.rglob("*") if path.is_file()} == before
 
@@ -665,6 +665,34 @@ def test_frozen_layers_stay_as_they_are(base_run: Run, text: Path, tmp_path: Pat
     resumed = resume(tuned.folder, {"steps": 8})
     for name, array in base.weights().items():
         assert np.array_equal(resumed.weights()[name], array) == (name.split("/")[0] in frozen), name
+
+
+def test_decay_towards_the_base_is_resumed_exactly_also_without_the_base(
+    base_run: Run, text: Path, tmp_path: Path
+) -> None:
+    base = load_model(str(shutil.copytree(base_run.saved.folder, tmp_path / "base")))
+    settings = {name: TINY[name] for name in ("batch_size", "sequence_length", "valid_tokens")}
+    settings |= {"steps": 6, "decay_target": "base", "weight_decay": 30.0, "layer_learning_rate_decay": 0.5}
+    settings |= {"weight_averaging": "ema", "freeze_layers": ["lstm_1"]}
+    plan = make_plan(Corpus([text], CorpusConfig(documents="line")), settings, sources=Sources(start=base))
+    train(plan, tmp_path / "whole")
+    train(plan, tmp_path / "parts", options=RunOptions(observers=[Watch(3)]))
+    first = base.weights()
+    shutil.rmtree(base.folder)
+    with pytest.raises(ConfigError, match="decay_target was fixed when the run began, as base"):
+        resume(tmp_path / "parts", {"decay_target": "zero"})
+    resume(tmp_path / "parts")
+    last = "checkpoints/step-000000006/tensors.safetensors"
+    assert (tmp_path / "whole" / last).read_bytes() == (tmp_path / "parts" / last).read_bytes()
+    kept = load_file(tmp_path / "parts" / last)
+    for name, array in first.items():
+        np.testing.assert_array_equal(kept[f"base/{name}"], array)
+
+
+@pytest.mark.parametrize("settings", [{"decay_target": "base"}, {"interpolate_base": True}])
+def test_settings_that_need_a_base_are_refused_without_one(text: Path, settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(settings))}.* needs a model to start from"):
+        plan_for(text, **settings)
 
 
 @pytest.mark.parametrize(

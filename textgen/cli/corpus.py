@@ -1,4 +1,4 @@
-"""textgen corpus: look at a text before training on it, or prepare a large one."""
+"""textgen corpus: fetch a text, look at it before training on it, or prepare a large one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 
 from textgen.cli import output
 from textgen.cli.command import CommandGroup
+from textgen.cli.fetch import fetch, list_
 from textgen.cli.options import corpus_config, corpus_options, guessed, json_option
 from textgen.cli.prepare import prepare
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=CommandGroup)
 def corpus() -> None:
-    """Look at a text, or prepare a large one for training."""
+    """Look at a text, fetch a well-known one, or prepare a large one."""
 
 
 @corpus.command()
@@ -74,4 +75,6 @@ def _visible(character: str) -> str:
     return names.get(character, character if character.isprintable() else f"U+{ord(character):04X}")
 
 
+corpus.add_command(list_)
+corpus.add_command(fetch)
 corpus.add_command(prepare)

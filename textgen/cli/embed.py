@@ -11,6 +11,7 @@ import click
 
 from textgen.cli import output
 from textgen.cli.command import SectionCommand
+from textgen.cli.default_model import beginning_of, first_characters, load_model_or_base, model_and_paths
 from textgen.cli.options import OutputFile, json_option, model_argument, models_dir_option, read_text
 from textgen.errors import TextgenError
 from textgen.wording import json_text
@@ -26,7 +27,7 @@ FORMATS = ("jsonl", "tsv", "npy")
 
 
 @click.command(cls=SectionCommand)
-@model_argument()
+@model_argument(required=False)
 @click.argument("paths", nargs=-1)
 @click.option("--text", "texts", multiple=True, metavar="TEXT", help="A text. May be given several times.")
 @click.option("--tokens", is_flag=True, help="Make a vector for each token instead of one for the text.")
@@ -46,7 +47,7 @@ FORMATS = ("jsonl", "tsv", "npy")
 @json_option
 @models_dir_option
 def embed(
-    model: str,
+    model: str | None,
     paths: tuple[str, ...],
     texts: tuple[str, ...],
     tokens: bool,
@@ -61,7 +62,8 @@ def embed(
 
     Each line of PATHS that is not blank is a text; - is standard input, the default. A vector has length 1. It is
     made of the embeddings of the tokens and the last layer's outputs after them, in both directions if the model has
-    both (textgen train --direction both). With --search each line is printed after its cosine similarity to the text
+    both (textgen train --direction both). Before any training MODEL may be left out: it is the base for the script of
+    the text. With --search each line is printed after its cosine similarity to the text
     and its file and number.
 
     \b
@@ -77,11 +79,16 @@ def embed(
         _check_search_flags(search, bool(tokens or out))
     from textgen.evaluation.embeddings import Embedder
     from textgen.files import write_file
-    from textgen.saved_model.saved_model import load_model
 
-    saved = load_model(model, models_dir)
+    model, paths = model_and_paths(model, paths, models_dir)
+    if model is None and not (paths or texts):
+        raise click.UsageError("Missing argument 'MODEL'.")
+    read = paths or (() if texts else ("-",))
+    saved = load_model_or_base(
+        model, models_dir, lambda: first_characters([*texts, search or ""]) or beginning_of(read, {})
+    )
     lines = [(f"--text {number}", text) for number, text in enumerate(texts, 1)]
-    lines += _lines(paths or (() if texts else ("-",)))
+    lines += _lines(read)
     if not lines or not all(text for _, text in lines):
         raise TextgenError("There is no text: name files with lines that are not blank, or give --text.")
     embedder = Embedder({each: saved.writer(each) for each in saved.model_config.directions}, saved.tokenizer)

@@ -14,6 +14,7 @@ import click
 from textgen.cli import output
 from textgen.cli.adaptation import cache_options, dynamic_options, switched
 from textgen.cli.command import SectionCommand
+from textgen.cli.default_model import beginning_of, load_model_or_base, model_and_paths
 from textgen.cli.options import (
     corpus_options,
     given,
@@ -40,7 +41,7 @@ AS_SAVED = "nats_per_token_as_saved"  # score of the model without adaptation
 
 @click.command(cls=SectionCommand)
 @model_argument()
-@click.argument("paths", nargs=-1, required=True)
+@click.argument("paths", nargs=-1)
 @click.option(
     "--ensemble",
     multiple=True,
@@ -69,7 +70,8 @@ def evaluate(
     """Measure how well a model predicts a text.
 
     PATHS are files, folders, globs, or - for standard input. Documents are cut as in training, unless options say
-    otherwise; their labels are read, but not scored.
+    otherwise; their labels are read, but not scored. Before any training MODEL may be left out: it is the base for the
+    script of the text.
 
     Nats and perplexity per token depend on the vocabulary; bits per byte compare any two models on the same text.
     Perplexity per word counts the end of each document as a word. With a vocabulary of words, nats and perplexity
@@ -92,7 +94,10 @@ def evaluate(
 
     cache_config = switched(CacheConfig, cache, "--cache", options)
     dynamic_config = switched(DynamicConfig, dynamic, "--dynamic", options)
-    saved = load_model(model, models_dir)
+    name, paths = model_and_paths(model, paths, models_dir)
+    if not paths:
+        raise click.UsageError("Missing argument 'PATHS...'.")
+    saved = load_model_or_base(name, models_dir, lambda: beginning_of(paths, options))
     others = [load_model(name, models_dir) for name in ensemble]
     _check_vocabularies(saved, others)
     saved.tokenizer.opening(label)  # raises before the slow part

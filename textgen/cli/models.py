@@ -1,24 +1,30 @@
-"""textgen models: list, show and remove saved models."""
+"""textgen models: list, show, compress and remove saved models."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from textgen.cli import output
-from textgen.cli.command import CommandGroup
+from textgen.cli.command import CommandGroup, SectionCommand
 from textgen.cli.options import json_option, model_argument, models_dir_option
-from textgen.errors import TextgenError
-from textgen.wording import visible
+from textgen.errors import SavedModelError, TextgenError
+from textgen.saved_model.layout import FLOAT16, FLOAT32, INT8
+from textgen.wording import counted, visible
+
+if TYPE_CHECKING:
+    from textgen.saved_model.saved_model import ModelFolder
 
 NAME_WIDTH = 40  # greatest width of the first column; longer names stick out
 
 
 @click.group(cls=CommandGroup)
 def models() -> None:
-    """List, show and remove saved models."""
+    """List, show, compress and remove saved models."""
 
 
 @models.command("list")
@@ -27,51 +33,68 @@ def models() -> None:
 def list_(models_dir: Path | None, as_json: bool) -> None:
     """List the saved models, with their size and score.
 
-    Runs that have saved no model yet are listed too.
+    Runs that have saved no model yet are listed too, and below them the bases: models that are part of textgen.
 
     \b
     Example:
       textgen models list
     """
-    from textgen.saved_model.registry import list_runs, models_folder, state_of
-    from textgen.saved_model.saved_model import load_model
+    from textgen.saved_model.bases import base_folder, installed_bases
+    from textgen.saved_model.registry import list_runs, models_folder
 
-    rows: list[dict[str, object]] = []
-    for path in list_runs(models_dir):
-        try:
-            saved = load_model(str(path), models_dir)
-        except TextgenError as error:
-            rows.append({"name": path.name, "state": state_of(path, {}), "problem": str(error)})
-            continue
-        rows.append(
-            {
-                "name": path.name,
-                "parameters": saved.model_config.num_parameters,
-                "vocab_size": saved.model_config.vocab_size,
-                "labels": saved.tokenizer.labels,
-                "bits_per_byte": saved.training.get("scores", {}).get("bits_per_byte"),
-                "state": state_of(path, saved.training),
-            }
-        )
+    rows = [_row(path) for path in list_runs(models_dir)]
+    bases = [_row(base_folder(name)) | {"base": True} for name in installed_bases()]
     if as_json:
-        output.json_line(rows, indent=2)
-    elif not rows:
+        output.json_line([*rows, *bases], indent=2)
+        return
+    if not rows:
         output.note(f"There is no model in {models_folder(models_dir)} yet. Train one: textgen train FILE")
     else:
-        _print_table(rows)
+        _print_table("MODEL", rows)
+    if bases:
+        if rows:
+            output.line()
+        _print_table("BASE", bases)
 
 
-def _print_table(rows: list[dict[str, object]]) -> None:
+def _row(path: Path) -> dict[str, object]:
+    """What the list says of a model or a run."""
+    from textgen.saved_model.registry import state_of
+    from textgen.saved_model.saved_model import load_model
+
+    try:
+        saved = load_model(str(path.absolute()))
+    except TextgenError as error:
+        return {"name": path.name, "state": state_of(path, {}), "problem": str(error)}
+    return {
+        "name": path.name,
+        "parameters": saved.model_config.num_parameters,
+        "vocab_size": saved.model_config.vocab_size,
+        "labels": saved.tokenizer.labels,
+        "bits_per_byte": saved.training.get("scores", {}).get("bits_per_byte"),
+        "state": state_of(path, saved.training),
+        "precision": saved.precision,
+    }
+
+
+def _print_table(title: str, rows: list[dict[str, object]]) -> None:
     names = [len(visible(str(row["name"]))) for row in rows]
     width = max(5, *(size for size in names if size <= NAME_WIDTH), 0)
-    output.line(f"{'MODEL':{width}}  {'PARAMETERS':>12}  {'TOKENS':>7}  {'BITS/BYTE':>9}  STATE")
+    output.line(f"{title:{width}}  {'PARAMETERS':>12}  {'TOKENS':>7}  {'BITS/BYTE':>9}  STATE")
     for row in rows:
         name = visible(str(row["name"]))
         if "problem" in row:
             output.line(f"{name:{width}}  {row['problem']}")
             continue
         bits = "" if row["bits_per_byte"] is None else f"{row['bits_per_byte']:.3f}"
-        output.line(f"{name:{width}}  {row['parameters']:>12,}  {row['vocab_size']:>7,}  {bits:>9}  {row['state']}")
+        state = ", ".join(_about(row))
+        output.line(f"{name:{width}}  {row['parameters']:>12,}  {row['vocab_size']:>7,}  {bits:>9}  {state}")
+
+
+def _about(row: dict[str, object]) -> list[str]:
+    """State of the training, and how the weights are stored."""
+    state = "part of textgen" if row.get("base") else str(row["state"])
+    return [state, *([] if row["precision"] == FLOAT32 else [str(row["precision"])])]
 
 
 @models.command()
@@ -98,6 +121,105 @@ def show(model: str | None, models_dir: Path | None, as_json: bool) -> None:
         output.write(model_card(saved.name, saved.record))
 
 
+@models.command(cls=SectionCommand)
+@model_argument()
+@click.argument("file", required=False)
+@click.option(
+    "--precision", type=click.Choice((INT8, FLOAT16)), default=INT8, show_default=True, help="How to store a weight."
+)
+@click.option("--out", metavar="NAME", help="Make a new model of this name, and leave MODEL as it is.")
+@click.option("--without-index", is_flag=True, help="With --out, leave out the index for --novelty and --no-copy.")
+@click.option("--force", is_flag=True, help="Compress even if it costs more than 0.5 %.")
+@models_dir_option
+@json_option
+def compress(
+    model: str,
+    file: str | None,
+    precision: str,
+    out: str | None,
+    without_index: bool,
+    force: bool,
+    models_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Store the weights of MODEL in a quarter (int8) or half (float16) of the bytes.
+
+    First the cost is measured: how many more bits the model needs for FILE (its first 32,000 characters), or without
+    FILE for a text that it writes itself. A model that would need over 0.5 % more is left as it is.
+
+    The full weights are not kept, except in the checkpoints, from which `textgen train --resume` goes on as before.
+    Everything else that works with a model works with a compressed one.
+
+    \b
+    Example:
+      textgen models compress novel
+      textgen models compress novel other-novel.txt --precision float16 --out novel-small
+    """
+    from textgen.locks import locked
+    from textgen.saved_model.registry import check_name, models_folder
+    from textgen.saved_model.saved_model import load_model
+
+    if without_index and not out:
+        raise click.UsageError("--without-index goes with --out: the index of MODEL stays where it is.")
+    target = models_folder(models_dir) / check_name(out) if out else None
+    folder = load_model(model, models_dir).folder
+    with locked(folder):
+        saved = load_model(str(folder.absolute()))  # as it is now that no run can change it
+        _compress(saved, file, precision, target, not without_index, force, as_json)
+
+
+def _compress(
+    saved: ModelFolder,
+    file: str | None,
+    precision: str,
+    target: Path | None,
+    with_index: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Compresses a model whose folder is locked, and reports it."""
+    from textgen.corpus.corpus import Corpus
+    from textgen.saved_model.bases import is_base
+    from textgen.saved_model.compression import LIMIT, compress, compressed_copy, cost_of
+    from textgen.saved_model.registry import has_steps
+    from textgen.saved_model.saved_model import load_model
+
+    if target is None and is_base(saved.folder):
+        raise SavedModelError(f"{saved.name} is a base, which is a part of the program: name a copy with --out.")
+    if target is not None and os.path.lexists(target):
+        raise SavedModelError(f"{target} is there already: choose another name with --out.")
+    texts = Corpus([file], saved.corpus_config).documents() if file else None
+    cost = cost_of(saved, precision, texts)
+    told = f"{max(100 * cost.share, 0):.2g} % more bits a {cost.unit} ({cost.before:.4f} -> {cost.after:.4f})"
+    if not cost.share <= LIMIT and not force:
+        raise SavedModelError(
+            f"{saved.name} was left as it is: as {precision} it needs {told}, and the limit is {100 * LIMIT:g} %. "
+            + ("Use --precision float16, or --force." if precision == INT8 else "Use --force to compress it anyway.")
+        )
+    before = _size_of_weights(saved.folder)
+    if target is None:
+        compress(saved, precision)
+    else:
+        compressed_copy(saved, target, precision, with_index=with_index)
+    made = load_model(str((target or saved.folder).absolute()))
+    made.weights()  # report success only for a model that can be loaded
+    sizes = {"bytes_before": before, "bytes_after": _size_of_weights(made.folder)}
+    if as_json:
+        output.json_line({"name": made.name, "precision": precision, **sizes, **asdict(cost)}, indent=2)
+        return
+    output.line(f"{made.name}: {before / 1e6:,.1f} MB -> {sizes['bytes_after'] / 1e6:,.1f} MB of weights, {precision}")
+    top = "" if cost.same_top is None else f"; the likeliest token is the same at {cost.same_top:.1%}"
+    output.line(f"cost: {told}, measured on {counted(cost.tokens, 'token')}{top}")
+    if target is None and has_steps(saved.folder):
+        output.note("Its checkpoints keep the full weights: a resumed run goes on from them, and saves float32 again.")
+
+
+def _size_of_weights(folder: Path) -> int:
+    from textgen.saved_model.layout import WEIGHTS, manifest_entry
+
+    return int(manifest_entry(folder, WEIGHTS)["size"])
+
+
 @models.command()
 @model_argument()
 @models_dir_option
@@ -112,9 +234,12 @@ def remove(model: str, models_dir: Path | None, yes: bool) -> None:
     Example:
       textgen models remove novel
     """
+    from textgen.saved_model.bases import BASES
     from textgen.saved_model.registry import check_name, models_folder, remove_model
 
     path = models_folder(models_dir) / check_name(model)
+    if model in BASES and not os.path.lexists(path):
+        raise SavedModelError(f"{model} is a base, which is a part of the program: only your own models are removed.")
     if not yes and os.path.lexists(path):
         output.confirm(f"Delete {path} and everything in it?")
     remove_model(path)

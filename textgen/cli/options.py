@@ -54,10 +54,12 @@ def model_argument(*, required: bool = True) -> Decorator:
 
 
 def _model_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    from textgen.saved_model.bases import installed_bases
     from textgen.saved_model.registry import list_runs
 
     try:
-        return [path.name for path in list_runs(ctx.params.get("models_dir")) if path.name.startswith(incomplete)]
+        names = dict.fromkeys([*(path.name for path in list_runs(ctx.params.get("models_dir"))), *installed_bases()])
+        return [name for name in names if name.startswith(incomplete)]
     except (TextgenError, OSError):
         return []
 

@@ -32,6 +32,7 @@ def describe(plan: Plan, folder: Path) -> str:
         else f"{training.valid_fraction:.2g} of the corpus",
         "vocabulary": f"{plan.tokenizer_config.tokenizer}, about {counted(plan.model_config.vocab_size, 'token')}; "
         f"{counted(plan.estimates.tokens, 'token')} to train on",
+        "base": _base(plan),
         "network": _network(plan),
         "parameters": f"{plan.model_config.num_parameters:,}; memory about {plan.estimates.memory_bytes / 1e9:.1f} GB",
         "dropout": _dropout(plan),
@@ -42,6 +43,15 @@ def describe(plan: Plan, folder: Path) -> str:
         "saved in": str(folder),
     }
     return "\n".join(f"{name:<11} {value}" for name, value in rows.items())
+
+
+def _base(plan: Plan) -> str:
+    """What the run starts from, and why."""
+    choice = plan.base
+    if plan.rival:
+        other = plan.rival.base_name
+        return f"{plan.base_name} or {other}, whichever does better in a tenth of the run: {choice.reason}"
+    return plan.base_name if choice.decided_by == "given" else f"{plan.base_name}: {choice.reason}"
 
 
 def _network(plan: Plan) -> str:
@@ -93,6 +103,7 @@ def plan_values(plan: Plan, folder: Path) -> dict[str, Any]:
         "model": to_dict(plan.model_config),
         "training": to_dict(plan.training_config),
         "labels": list(plan.facts.labels),
+        "base": plan.base.to_dict() | {"race": plan.rival is not None},
         "preset": plan.preset,
         "parameters": plan.model_config.num_parameters,
         "tokens": plan.estimates.tokens,

@@ -11,6 +11,7 @@ import click
 
 from textgen.cli.adaptation import adapt_options, adapted_writer, cache_options, switched
 from textgen.cli.command import SectionCommand
+from textgen.cli.default_model import first_characters, load_model_or_base
 from textgen.cli.options import (
     OutputFile,
     given,
@@ -115,7 +116,8 @@ def sample(
 ) -> None:
     """Write text with a model.
 
-    MODEL is a name in saved_models or a folder; the default is the newest.
+    MODEL is a name in saved_models, a folder, or a base: english or chinese. The default is the newest model, and
+    before any training the base for the script of the prompt.
 
     A prompt may be any text, or empty, and may end inside a word. A single text appears as it is written; several
     are separated as documents are in the corpus. With --json each is a line of JSON.
@@ -134,15 +136,14 @@ def sample(
       textgen sample novel --prompt "It was a" --suffix " and never came back." --num 3
       cat beginning.txt | textgen sample --prompt - --max-tokens 2000
     """
-    from textgen.saved_model.saved_model import load_model
-
     settings = select(SamplingConfig, given(options))
     search = select(SearchConfig, given(options))
     arguments = _arguments(options)
     _refuse_contradictions(arguments, settings, search)
     settings = _defaults(arguments, bool(prompts or prompt_file or prompt_lines)) | settings
     requests = read_requests(prompts, prompt_file, prompt_lines, settings, arguments.best_of or arguments.num)
-    saved = load_model(model, models_dir)
+    texts = [*(request.prompt for request in requests), arguments.suffix or ""]
+    saved = load_model_or_base(model, models_dir, lambda: first_characters(texts))
     for request in requests:
         saved.tokenizer.encode(request.prompt)  # raises before anything is written
         saved.tokenizer.opening(request.config.label)
@@ -206,7 +207,7 @@ def _generate(
     adaptation = (arguments.cache, arguments.adapt, arguments.dynamic)
     writer = adapted_writer(saved, arguments.adapt, arguments.cache, arguments.dynamic, settings.get("label"))
     fingerprint = saved.fingerprint + "".join(f" {each}" for each in adaptation if each)
-    generator = Generator(writer, saved.tokenizer, ngrams, fingerprint=fingerprint)
+    generator = Generator(writer, saved.tokenizer, ngrams, fingerprint=fingerprint, words=saved.words)
     has_state = bool(arguments.save_state or arguments.load_state)
     is_single = len(requests) * arguments.num == 1 and not arguments.best_of
     if has_state and (not is_single or search):
@@ -277,9 +278,6 @@ def _infills(
     saved: ModelFolder, requests: Iterable[Request], suffix: str, num: int, best_of: int | None
 ) -> Iterator[Infill]:
     """The texts that lead from each prompt, if there is one, to the suffix."""
-    from textgen.generation.infilling import Infiller
-
-    forward = saved.writer() if saved.main_direction == "forward" else None
-    infiller = Infiller(saved.writer("backward"), saved.tokenizer, forward)
+    infiller = saved.infiller()
     for request in requests:
         yield from infiller.infill(request.prompt, suffix, request.config, num, best_of)

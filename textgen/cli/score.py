@@ -15,6 +15,7 @@ import click
 
 from textgen.cli import output
 from textgen.cli.command import SectionCommand
+from textgen.cli.default_model import beginning_of, load_model_or_base, model_and_paths
 from textgen.cli.options import (
     corpus_options,
     given,
@@ -97,6 +98,8 @@ def score(model: str, paths: tuple[str, ...], models_dir: Path | None, **options
     token and bits per byte, as in `textgen evaluate`; with a vocabulary of words, the spelling of unknown words is
     included. Labels in the files are not read: without --label the texts have none.
 
+    Before any training MODEL may be left out: the base for the script of the text then scores it.
+
     With --follow the lines of one file or of standard input are a stream, scored as they arrive. Unusual lines are
     printed with their line number, bits per character, and deviation from the lines before them. The first 30 lines
     only show what is usual.
@@ -108,14 +111,13 @@ def score(model: str, paths: tuple[str, ...], models_dir: Path | None, **options
       textgen score news sentences.jsonl --jsonl > scored.jsonl
       tail -n 1000 -F /var/log/syslog | textgen score syslog - --follow
     """
-    from textgen.saved_model.saved_model import load_model
-
+    name, paths = model_and_paths(model, paths, models_dir)
     arguments = Arguments(**{field.name: options.pop(field.name) for field in fields(Arguments)})
     _refuse_contradictions(paths, arguments, options)
-    saved = load_model(model, models_dir)
+    paths = paths or ("-",)
+    saved = load_model_or_base(name, models_dir, lambda: beginning_of(paths, options))
     config = replace(saved.corpus_config, **select(CorpusConfig, given(options)))
     saved.tokenizer.opening(arguments.label)  # raises before anything is read
-    paths = paths or ("-",)
     if arguments.follow:
         _follow(saved, paths[0], config, arguments)
     else:

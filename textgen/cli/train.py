@@ -93,7 +93,13 @@ class Arguments:
 @click.option(
     "--config", "config_file", type=click.Path(), metavar="FILE", help="TOML file with settings; flags override it."
 )
-@click.option("--from", "start", metavar="MODEL", help="Fine-tune this model instead of starting anew.")
+@click.option(
+    "--from",
+    "start",
+    metavar="none|english|chinese|MODEL",
+    help="Start from random weights, from this base, or from a model of yours [default: a base where one suits the "
+    "text].",
+)
 @tokenizer_from_option
 @click.option(
     "--resume",
@@ -283,8 +289,8 @@ def make_plan(
         The plan, and the devices and processes that were joined, if any.
     """
     from textgen.dataset.prepared_corpus import open_corpus
-    from textgen.saved_model.saved_model import load_model
     from textgen.training import plan
+    from textgen.training.base_choice import given_start
     from textgen.training.distribution import Distribution
 
     config = corpus_config(settings)
@@ -292,12 +298,12 @@ def make_plan(
     held_out = _held_out(arguments.valid_file, text, config) if arguments.valid_file is not None else None
     _check(text)
     joined = join()
-    start = load_model(arguments.start, arguments.models_dir) if arguments.start else None
+    start = given_start(arguments.start, arguments.models_dir)
     made = plan.make_plan(
         text,
         settings,
         preset=preset,
-        sources=plan.Sources(held_out, start, arguments.tokenizer()),
+        sources=plan.Sources(held_out, start, arguments.tokenizer(), choose_base=arguments.start is None),
         hardware=plan.Hardware(shares=joined.shares if isinstance(joined, Distribution) else joined),
     )
     return made, joined if isinstance(joined, Distribution) else None

@@ -14,6 +14,7 @@ import click
 
 from textgen.cli import output
 from textgen.cli.command import SectionCommand
+from textgen.cli.default_model import beginning_of, load_model_or_base, model_and_paths
 from textgen.cli.options import model_argument, models_dir_option
 from textgen.errors import SavedModelError, TextgenError
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=SectionCommand)
-@model_argument()
+@model_argument(required=False)
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--num", type=click.IntRange(1, 9), default=5, show_default=True, help="Suggestions at a time.")
 @click.option(
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 @click.option("--load-state", metavar="FILE", help="Start from a state made by textgen tune-state.")
 @models_dir_option
 def write(
-    model: str,
+    model: str | None,
     file: Path | None,
     num: int,
     length: int | None,
@@ -53,6 +54,9 @@ def write(
     models_dir: Path | None,
 ) -> None:
     """Write a text together with a model.
+
+    MODEL is a name in saved_models, a folder, or a base: english or chinese. The default is the newest model, and
+    before any training the base for the script of FILE.
 
     You type; the model suggests the likeliest continuations, each with the probability of its first token. A number
     key or a click accepts one. The keys are shown below the text; the mouse wheel scrolls. FILE is read if it exists.
@@ -64,19 +68,21 @@ def write(
       textgen write novel
       textgen write novel chapter.txt --num 3 --temperature 1.0
     """
-    closed = sys.stdin is None or sys.stdout is None
-    if closed or not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") in ("dumb", "unknown"):
-        raise TextgenError("textgen write needs a terminal. To write to a file or a pipe, use textgen sample.")
+    needs_terminal()
     from textgen.editor.screen import run
     from textgen.editor.session import CancellableModel, Session
     from textgen.generation.suggestions import Suggester
-    from textgen.saved_model.saved_model import load_model
 
-    saved = load_model(model, models_dir)
+    model, paths = model_and_paths(model, () if file is None else (str(file),), models_dir)
+    if len(paths) > 1:
+        raise click.UsageError(f"Got unexpected extra argument ({paths[1]})")
+    file = Path(paths[0]) if paths else None
+    known = [str(file)] if file is not None and file.exists() else []
+    saved = load_model_or_base(model, models_dir, lambda: beginning_of(known, {}) if known else "")
     length = length or (30 if saved.tokenizer.tokenizer in ("char", "byte") else 6)
     cancelled = threading.Event()
     writer = CancellableModel(saved.writer() if load_state is None else _started(saved, load_state), cancelled)
-    suggester = Suggester(writer, saved.tokenizer, num, label)
+    suggester = Suggester(writer, saved.tokenizer, num, label, saved.words())
     path = file or _free_name(saved.name)
     session = Session(suggester, path, length=length, temperature=temperature, cancelled=cancelled)
     try:
@@ -86,6 +92,13 @@ def write(
             if session.unsaved:
                 output.line(session.draft.text)  # the text that could not be saved
             output.note(session.message)
+
+
+def needs_terminal() -> None:
+    """Raises `TextgenError` if standard input and output are no terminal that shows a screen."""
+    closed = sys.stdin is None or sys.stdout is None
+    if closed or not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") in ("dumb", "unknown"):
+        raise TextgenError("textgen write needs a terminal. To write to a file or a pipe, use textgen sample.")
 
 
 def _started(saved: ModelFolder, path: str) -> StartedModel:

@@ -16,7 +16,6 @@ model, unless that has another vocabulary or no index.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,10 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save as to_safetensors
 
-from textgen.errors import SavedModelError
+from textgen.dataset.bloom_filter import BloomFilter, damaged, extended, read_filters, write_filters
 
 if TYPE_CHECKING:
     from textgen.dataset.token_stream import TokenStream
@@ -35,15 +32,12 @@ if TYPE_CHECKING:
 
 NGRAM_BYTES = 24  # of text in an n-gram, on average: four or five English words, eight Chinese characters
 SHORTEST_NGRAM = 6  # tokens; shorter sequences are common property
-BITS_PER_NGRAM = 16  # for a false positive rate of 0.05 %
 MAX_NGRAMS = 50_000_000  # of a training text; a larger index would take minutes and be imprecise
-MAX_BYTES = 1 << 26  # of a filter; the rate rises from 33 million n-grams on: 50 million, 0.6 %
+# (a filter is full with 33 million n-grams; with 50 million its rate is 0.6 %)
 MAX_NGRAM = 1 << 10  # tokens; `NGRAM_BYTES` are at most a few dozen
-MAX_FILTERS = 1 << 8  # of a model that was fine-tuned repeatedly
 CHUNK = 1 << 17  # tokens hashed at a time, in 15 MB of memory
 
 ABOUT = "textgen.ngrams"  # the metadata of the file
-MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, its bits without a pattern: 2 ** 64 / golden ratio
 
 
 @dataclass(frozen=True)
@@ -67,57 +61,6 @@ class Novelty:
     longest_copy_text: str
     longest_copy_characters: int
     false_positive_rate: float
-
-
-class BloomFilter:
-    """A set of 64-bit numbers that may report numbers it does not hold, but never misses one (Bloom 1970).
-
-    Example:
-        >>> bloom = BloomFilter.for_size(100)
-        >>> bloom.add(np.array([3, 5], np.uint64))
-        >>> bloom.contains(np.array([3, 4, 5], np.uint64)).tolist()
-        [True, False, True]
-    """
-
-    def __init__(self, bits: np.ndarray, num_hashes: int) -> None:
-        """Takes the bits, uint8 [M / 8], of which each number has set `num_hashes`."""
-        self.bits = bits
-        self.num_hashes = num_hashes
-
-    @classmethod
-    def for_size(cls, size: int) -> BloomFilter:
-        """An empty filter for so many numbers."""
-        num_bytes = min(max(1, size * BITS_PER_NGRAM // 8), MAX_BYTES)
-        num_hashes = max(1, round(8 * num_bytes / max(size, 1) * math.log(2)))  # sets about half of the bits
-        return cls(np.zeros(num_bytes, np.uint8), min(num_hashes, BITS_PER_NGRAM))
-
-    @property
-    def false_positive_rate(self) -> float:
-        """Probability that a number that is not in the set is reported."""
-        return float((np.bitwise_count(self.bits).sum() / (8 * self.bits.size)) ** self.num_hashes)
-
-    def add(self, numbers: np.ndarray) -> None:
-        """Adds numbers, uint64 [N]."""
-        one, two = _two_hashes(numbers)
-        for number in range(self.num_hashes):
-            position = self._position(one, two, number)
-            np.bitwise_or.at(self.bits, position >> np.uint64(3), _bit(position))
-
-    def contains(self, numbers: np.ndarray) -> np.ndarray:
-        """Which numbers, uint64 [N], are in the set: bool [N]."""
-        present = np.zeros(len(numbers), bool)
-        left = np.arange(len(numbers))  # indices of numbers of which all bits so far are set
-        one, two = _two_hashes(numbers)
-        for number in range(self.num_hashes):
-            position = self._position(one, two, number)
-            set_ = self.bits[position >> np.uint64(3)] & _bit(position) != 0
-            left, one, two = left[set_], one[set_], two[set_]
-        present[left] = True
-        return present
-
-    def _position(self, one: np.ndarray, two: np.ndarray, number: int) -> np.ndarray:
-        """The bit of each number [N] by one hash function; all are combined from two (Kirsch & Mitzenmacher 2006)."""
-        return (one + np.uint64(number) * two) % np.uint64(8 * self.bits.size)
 
 
 class NgramIndex:
@@ -165,7 +108,7 @@ class NgramIndex:
     def completions(self, context: Sequence[int], vocab_size: int) -> np.ndarray:
         """The tokens that complete `context`, k - 1 ids, to an n-gram of the corpus: ids, ascending."""
         before = _hashes(np.array(context), self.ngram - 1)  # [1]
-        return np.flatnonzero(self._contains(_extended(before, np.arange(vocab_size))))
+        return np.flatnonzero(self._contains(extended(before, np.arange(vocab_size))))
 
     def novelty(self, text: str, tokenizer: Tokenizer) -> Novelty:
         """How much of a text occurs in the corpus. Raises `TokenizerError` if it is not valid text."""
@@ -196,9 +139,7 @@ class NgramIndex:
 
     def to_bytes(self) -> bytes:
         """The contents of a file for `read_index`."""
-        about = {"ngram": self.ngram, "hashes": [bloom.num_hashes for bloom in self._filters]}
-        bits = {f"bits_{number}": bloom.bits for number, bloom in enumerate(self._filters)}
-        return to_safetensors(bits, {ABOUT: json.dumps(about)})
+        return write_filters(self._filters, ABOUT, ngram=self.ngram)
 
     def _contains(self, hashes: np.ndarray) -> np.ndarray:
         return np.logical_or.reduce([bloom.contains(hashes) for bloom in self._filters])
@@ -206,20 +147,11 @@ class NgramIndex:
 
 def read_index(path: Path) -> NgramIndex:
     """Reads an index from a file. Raises `SavedModelError` if it is damaged."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            ngram, hashes = _about((file.metadata() or {}).get(ABOUT, ""))
-            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
-            layout = {key: (part.get_dtype(), len(part.get_shape())) for key, part in slices.items()}
-            sizes = [math.prod(part.get_shape()) for part in slices.values()]
-            if layout != {f"bits_{number}": ("U8", 1) for number in range(len(hashes))}:
-                raise ValueError("it holds no index of n-grams")
-            if not all(0 < size <= MAX_BYTES for size in sizes):
-                raise ValueError(f"a filter has no bytes, or more than {MAX_BYTES:,}")
-            tensors = [file.get_tensor(f"bits_{number}") for number in range(len(hashes))]
-        return NgramIndex(ngram, [BloomFilter(bits, number) for bits, number in zip(tensors, hashes, strict=True)])
-    except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
-        raise SavedModelError(f"{path} is damaged: {error}. Copy the whole folder again.") from None
+    filters, about = read_filters(path, ABOUT, "n-grams")
+    ngram = about.get("ngram")
+    if type(ngram) is not int or not 2 <= ngram <= MAX_NGRAM:
+        raise damaged(path, f"ngram must be a whole number from 2 to {MAX_NGRAM}, but it is {ngram!r:.50}")
+    return NgramIndex(ngram, filters)
 
 
 def index_stream(stream: TokenStream, eos_id: int, base: NgramIndex | None = None) -> NgramIndex:
@@ -242,49 +174,13 @@ def index_stream(stream: TokenStream, eos_id: int, base: NgramIndex | None = Non
     return index.with_base(base) if base else index
 
 
-def _about(text: str) -> tuple[int, list[int]]:
-    """k and the number of hashes of each filter, from the metadata of a file. Raises `ValueError`."""
-    about = json.loads(text)
-    ngram, hashes = (about.get("ngram"), about.get("hashes")) if isinstance(about, dict) else (None, None)
-    if type(ngram) is not int or not 2 <= ngram <= MAX_NGRAM:
-        raise ValueError(f"ngram must be a whole number from 2 to {MAX_NGRAM}, but it is {ngram!r:.50}")
-    if not isinstance(hashes, list) or not 0 < len(hashes) <= MAX_FILTERS or not all(map(_is_hash_count, hashes)):
-        raise ValueError(f"hashes must be a list of whole numbers from 1 to {BITS_PER_NGRAM}, but it is {hashes!r:.50}")
-    return ngram, hashes
-
-
-def _is_hash_count(number: object) -> bool:
-    return type(number) is int and 1 <= number <= BITS_PER_NGRAM
-
-
 def _hashes(ids: np.ndarray, length: int) -> np.ndarray:
     """A hash of each sequence of `length` ids: uint64 [max(0, N - length + 1)]."""
     ids = ids.astype(np.uint64)
     hashes = np.zeros(max(0, len(ids) - length + 1), np.uint64)
     for offset in range(length if len(hashes) else 0):
-        hashes = _extended(hashes, ids[offset : offset + len(hashes)])
+        hashes = extended(hashes, ids[offset : offset + len(hashes)])
     return hashes
-
-
-def _two_hashes(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return _mixed(numbers), _mixed(numbers ^ MULTIPLIER) | np.uint64(1)
-
-
-def _extended(hashes: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """The hashes of sequences that are one id longer: polynomials in the multiplier (Karp & Rabin 1987)."""
-    return hashes * MULTIPLIER + ids.astype(np.uint64) + np.uint64(1)
-
-
-def _mixed(numbers: np.ndarray) -> np.ndarray:
-    """Mixes bits so that each depends on all: the finaliser of SplitMix64 (Steele, Lea & Flood 2014)."""
-    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return numbers ^ (numbers >> np.uint64(31))
-
-
-def _bit(position: np.ndarray) -> np.ndarray:
-    """The bit of a position within its byte."""
-    return np.left_shift(np.uint8(1), (position & np.uint64(7)).astype(np.uint8))
 
 
 def _inside(ids: np.ndarray, length: int, eos_id: int) -> np.ndarray:

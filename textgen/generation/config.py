@@ -151,6 +151,9 @@ class SamplingConfig(Settings):
         None, "Never copy more than N tokens in a row from the training text; the prompt does not count.",
         low=1, high=MAX_COUNT, section=CONSTRAINTS,
     )  # fmt: skip
+    coin_words: bool = setting(
+        False, "Allow words that are neither in the training text nor in the prompt.", section=CONSTRAINTS
+    )
 
     def check(self) -> None:
         """Checks what the fields say together."""

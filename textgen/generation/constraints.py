@@ -16,6 +16,7 @@ from textgen.dataset.ngram_index import NgramIndex
 from textgen.errors import ConfigError
 from textgen.generation.config import SamplingConfig, parse_bias
 from textgen.generation.copy_guard import CopyGuard
+from textgen.generation.word_guard import WordGuard, WordTokens
 from textgen.tokenizer.tokenizer import Tokenizer, valid_text
 from textgen.tokenizer.utf8 import LONGEST
 from textgen.wording import counted
@@ -41,6 +42,9 @@ class Constraints:
     have
       just been written.
 
+    - Without `coin_words`, a token is forbidden if it would write a word that does not exist, unless no other is left:
+      see `textgen.generation.word_guard`.
+
     If all this leaves no token, the sampler decides what happens.
 
     Attributes:
@@ -54,6 +58,7 @@ class Constraints:
         phrases: MutableMapping[str, Phrase],
         ngrams: NgramIndex | None = None,
         starts: np.ndarray | None = None,
+        words: WordTokens | None = None,
     ) -> None:
         """Makes the constraints of a text that has not begun.
 
@@ -64,6 +69,7 @@ class Constraints:
             ngrams: The n-grams of the training text, for `no_copy`.
             starts: Ids of the first bytes of UTF-8 characters. None begins if required texts would have to come before
                 the character is complete, unless nothing else is left.
+            words: The words that exist; None if any may be written.
 
         Raises:
             ConfigError: The tokenizer's tokens cannot meet the constraints.
@@ -82,18 +88,21 @@ class Constraints:
         self._look_back = max((len(ids) - 1 for ids, _ in self._biases), default=0)
         self._ngrams = NGrams(config.no_repeat_ngram_size) if config.no_repeat_ngram_size else None
         self._guard = _copy_guard(config, tokenizer, ngrams)
+        self._words = _word_guard(config, tokenizer, words)
         self._check(tokenizer)
 
     @property
     def active(self) -> bool:
         """Whether there is anything to constrain."""
-        lasting = self._bans or self._missing or self._biases or self._ngrams or self._guard or self._config.min_tokens
-        return bool(lasting or self.allowed)
+        texts = self._bans or self._missing or self._biases
+        return bool(texts or self._ngrams or self._guard or self._words or self._config.min_tokens or self.allowed)
 
     def read(self, ids: Sequence[int]) -> None:
         """Takes the tokens of the prompt into account."""
         self._bans = [(phrase, phrase.follow(state, ids)) for phrase, state in self._bans]
         self._remember(ids)
+        if self._words:
+            self._words.read(ids)
 
     def take(self, id: int) -> None:
         """Takes a generated token into account."""
@@ -101,6 +110,8 @@ class Constraints:
         self.allowed = []
         if self._guard:
             self._guard.take(id)
+        if self._words:
+            self._words.take(id)
         if self._bans:
             self._bans = [(phrase, phrase.follow(state, [id])) for phrase, state in self._bans]
         if self._missing:
@@ -113,6 +124,7 @@ class Constraints:
         twin = copy.copy(self)  # the other attributes are replaced, never changed
         twin._ngrams = copy.deepcopy(self._ngrams)
         twin._guard = self._guard and self._guard.fork()
+        twin._words = self._words and self._words.fork()
         return twin
 
     def apply(self, logits: np.ndarray) -> None:
@@ -139,6 +151,8 @@ class Constraints:
             logits[self.allowed] = kept
         if self._missing or self._spelled:
             self._spell(logits)
+        if self._words:
+            self._words.apply(logits)
 
     def _spell(self, logits: np.ndarray) -> None:
         """Allows only the next token of the missing texts once there is room for nothing else."""
@@ -289,6 +303,14 @@ def _copy_guard(config: SamplingConfig, tokenizer: Tokenizer, ngrams: NgramIndex
     if ngrams is None:
         raise ConfigError("no_copy needs an index of the training text, but this generator has none.")
     return CopyGuard(ngrams, config.no_copy, tokenizer.vocab_size)
+
+
+def _word_guard(config: SamplingConfig, tokenizer: Tokenizer, words: WordTokens | None) -> WordGuard | None:
+    if config.coin_words or words is None:
+        return None
+    biased = [text for text, _ in map(parse_bias, config.logit_bias)]
+    texts = [text if isinstance(text, str) else tokenizer.decode(_bias_ids(text, tokenizer)) for text in biased]
+    return WordGuard(words, [*config.require, *texts])
 
 
 def _bias_ids(text: str | int, tokenizer: Tokenizer) -> list[int]:

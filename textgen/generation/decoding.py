@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from textgen.dataset.ngram_index import NgramIndex
+from textgen.errors import SavedModelError
 from textgen.generation.row import Row, Token
 from textgen.generation.sampler import Sampler
 from textgen.generation.stepping import StepModel, Stepper, read_all
 from textgen.generation.text_state import join, pick
 from textgen.generation.token_healing import Prefixes, choose_cut
-from textgen.model.probabilities import log_softmax
+from textgen.generation.word_guard import WordTokens
+from textgen.model.probabilities import is_finite, log_softmax
 from textgen.tokenizer.tokenizer import Tokenizer
 
 
@@ -47,6 +49,7 @@ class Decoder:
         prefixes: Prefixes | None = None,
         ngrams: Callable[[], NgramIndex | None] = lambda: None,
         direction: str = "forward",
+        words: Callable[[], WordTokens | None] = lambda: None,
     ) -> None:
         """Makes a decoder without texts.
 
@@ -56,12 +59,14 @@ class Decoder:
             prefixes: For token healing; without them prompts are not healed.
             ngrams: Returns the n-grams of the training text; called when a row with `no_copy` joins.
             direction: The direction in which the network reads, forward or backward.
+            words: Returns the words that exist; called when a row without `coin_words` joins. Only for forward.
         """
         self.rows: list[Row] = []
         self.tokenizer = tokenizer
         self._model = model
         self._prefixes = prefixes
         self._read_ngrams = ngrams
+        self._read_words = words
         self._sampler = Sampler([], tokenizer, direction=direction)
         self._stepper = _empty(model)
 
@@ -98,12 +103,18 @@ class Decoder:
             Each text, in the order of `rows`, and its token.
 
         Raises:
-            SavedModelError: The model computes numbers that are not finite.
+            SavedModelError: The model computes numbers that are not finite. All texts are as they were; `unsound` tells
+                for which of them.
         """
         if not self.rows:
             return []
+        state = self._stepper.state
         logits = self._stepper.step()  # [B, V]
-        ids = self._sampler.draw(logits)  # [B]
+        try:
+            ids = self._sampler.draw(logits)  # [B]
+        except SavedModelError:
+            self._stepper.state = state
+            raise
         self._stepper.advance(ids)
         taken = []
         drawn = zip(self.rows, ids.tolist(), self._sampler.blocked.tolist(), strict=True)
@@ -115,6 +126,15 @@ class Decoder:
         self._keep([number for number, row in enumerate(self.rows) if not row.stop_reason])
         return taken
 
+    def unsound(self) -> list[Row]:
+        """Returns the texts for which the model computes numbers that are not finite, so that others can go on."""
+        logits, _ = self._model.step(self._stepper.ids, self._stepper.state)
+        return [row for row, own in zip(self.rows, logits, strict=True) if not is_finite(own)]
+
+    def settled(self, row: Row) -> int:
+        """Returns how many tokens of a prompt stay, counted from its first: token healing may take back the others."""
+        return len(row.prompt_ids) - len(self._covers(row))
+
     def prepare(self, rows: Sequence[Row]) -> tuple[Stepper, Sampler]:
         """Reads the prompts of texts that do not join, or not yet.
 
@@ -124,7 +144,8 @@ class Decoder:
         """
         configs = [row.config for row in rows]
         ngrams = self._read_ngrams() if any(config.no_copy is not None for config in configs) else None
-        sampler = self._sampler.for_others(configs, ngrams)
+        words = None if all(config.coin_words for config in configs) else self._read_words()
+        sampler = self._sampler.for_others(configs, ngrams, words)
         prompts = [[row.start.ids[-1], *row.prompt_ids] for row in rows]
         covers = [self._covers(row) for row in rows]
         heads = [ids[: len(ids) - len(cover)] for ids, cover in zip(prompts, covers, strict=True)]

@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textgen.dataset.ngram_index import NgramIndex
+from textgen.dataset.word_filter import WordFilter
 from textgen.errors import ConfigError
 from textgen.generation.beam_search import search
 from textgen.generation.config import SamplingConfig, SearchConfig
 from textgen.generation.decoding import Decoder
 from textgen.generation.row import Row, TextRow, Token
 from textgen.generation.sampler import DRAWING
-from textgen.generation.stepping import StepModel, read_all
+from textgen.generation.stepping import RowByRow, StepModel, read_all
 from textgen.generation.text_state import RECENT, TextState, check_state, load_state, save_state
 from textgen.generation.token_healing import Prefixes
+from textgen.generation.word_guard import WordTokens, word_tokens
 from textgen.tokenizer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -119,6 +121,7 @@ class Generator:
         *,
         fingerprint: str = "",
         build_network: Callable[[], LanguageModel] | None = None,
+        words: WordFilter | Callable[[], WordFilter | None] | None = None,
     ) -> None:
         """Makes a generator.
 
@@ -129,12 +132,15 @@ class Generator:
                 `SamplingConfig.no_copy` needs them.
             fingerprint: Tells this model from others.
             build_network: Builds the network in Keras: see `network`.
+            words: The words of the training text, or a function that reads them when they are first needed. Without
+                them, or with `SamplingConfig.coin_words`, any word may be written.
         """
         self.model = model
         self.tokenizer = tokenizer
         self.fingerprint = fingerprint
         self._read_ngrams = ngrams
         self._build_network = build_network
+        self._read_words = words
 
     def generate(
         self,
@@ -262,7 +268,7 @@ class Generator:
             TokenizerError: The prompt is not valid text.
         """
         config = config or SamplingConfig()
-        state = self._opened(self._checked(start), config.label) if start else None
+        state = self.opened(self._checked(start), config.label) if start else None
         return Stream(self.decoder(), self.row(prompt, config, state, track=True))
 
     def stream(self, prompt: str = "", config: SamplingConfig | None = None) -> Iterator[str]:
@@ -273,13 +279,18 @@ class Generator:
         """
         return (token.text for token in self.tokens(prompt, config) if token.text)
 
-    def decoder(self) -> Decoder:
-        """Returns a decoder without texts, for texts that join and leave: see `textgen.generation.decoding`."""
-        return Decoder(self.model, self.tokenizer, self._prefixes, lambda: self.ngrams)
+    def decoder(self, *, row_by_row: bool = False) -> Decoder:
+        """Returns a decoder without texts, for texts that join and leave: see `textgen.generation.decoding`.
+
+        Args:
+            row_by_row: Whether a text gets the numbers that it gets alone, to the last bit, which is slower.
+        """
+        model = RowByRow(self.model) if row_by_row else self.model
+        return Decoder(model, self.tokenizer, self._prefixes, lambda: self.ngrams, words=lambda: self._words)
 
     def row(
         self,
-        prompt: str = "",
+        prompt: str | Sequence[int] = "",
         config: SamplingConfig | None = None,
         start: TextState | None = None,
         *,
@@ -288,7 +299,7 @@ class Generator:
         """Returns a text that can join a decoder.
 
         Args:
-            prompt: The text to continue.
+            prompt: The text to continue, or its tokens.
             config: Settings of the text; without a seed it gets one at random.
             start: A position before the prompt; the beginning of a document with the label of `config` by default.
             track: Whether the row keeps the state of the model after each token.
@@ -309,7 +320,7 @@ class Generator:
         Raises:
             ConfigError: The model does not know the label.
         """
-        return self._opened(TextState(self.model.initial_state(1), (self.tokenizer.eos_id,)), label)
+        return self.opened(TextState(self.model.initial_state(1), (self.tokenizer.eos_id,)), label)
 
     def read(self, text: str, start: TextState | None = None, label: str | None = None) -> TextState:
         """Reads a text without generating any.
@@ -325,7 +336,7 @@ class Generator:
         Raises:
             SavedModelError: The state does not fit this model.
         """
-        start = self._opened(self._checked(start), label) if start else self.start(label)
+        start = self.opened(self._checked(start), label) if start else self.start(label)
         ids = self.tokenizer.encode(text)
         return start.after(ids, read_all(self.model, [[start.ids[-1], *ids][:-1]], start.memory))
 
@@ -372,11 +383,24 @@ class Generator:
         return check_state(state, self.model.initial_state(1), self.tokenizer.vocab_size)
 
     @cached_property
+    def _words(self) -> WordTokens | None:
+        words = self._read_words() if callable(self._read_words) else self._read_words
+        return word_tokens(self.tokenizer, words)
+
+    @cached_property
     def _prefixes(self) -> Prefixes:
         return Prefixes(self.tokenizer)
 
-    def _opened(self, state: TextState, label: str | None) -> TextState:
-        """The position after the label of a document that begins here, if the model has labels."""
+    def opened(self, state: TextState, label: str | None) -> TextState:
+        """Returns the position after the label of a document, if a document begins at a position and has labels.
+
+        Args:
+            state: The position.
+            label: Label of the document.
+
+        Raises:
+            ConfigError: The model does not know the label, or the text has begun.
+        """
         opening = self.tokenizer.opening(label)
         if state.ids[-1] != self.tokenizer.eos_id:
             if label is not None:

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from textgen.dataset.word_filter import WordFilter
 from textgen.errors import ConfigError
 from textgen.evaluation.scoring import Scorer, ScoringModel
 from textgen.generation.config import SamplingConfig
@@ -27,6 +28,7 @@ from textgen.generation.generator import BATCH_SIZE, later_seed, seeded
 from textgen.generation.row import Row
 from textgen.generation.stepping import StepModel, read_all
 from textgen.generation.text_state import TextState, join
+from textgen.generation.word_guard import word_tokens
 from textgen.tokenizer.tokenizer import Tokenizer
 
 CANDIDATES = 16  # drafts that are ranked by default where there is a prompt
@@ -87,16 +89,25 @@ class _Draft:
 class Infiller:
     """Generates texts towards endings. Keeps nothing between calls, so threads may share it."""
 
-    def __init__(self, backward: InfillModel, tokenizer: Tokenizer, forward: InfillModel | None = None) -> None:
+    def __init__(
+        self,
+        backward: InfillModel,
+        tokenizer: Tokenizer,
+        forward: InfillModel | None = None,
+        words: WordFilter | None = None,
+    ) -> None:
         """Makes an infiller.
 
         Args:
             backward: The network that reads text from its end.
             tokenizer: The tokenizer of both networks.
             forward: The network that reads text from its beginning; without it there can be no prompt.
+            words: The words of the training text. The forward network writes no others, unless `coin_words` is set; the
+                backward network, which begins at the end of a word, may.
         """
         self._models = {"backward": backward} | ({"forward": forward} if forward else {})
         self._tokenizer = tokenizer
+        self._words = word_tokens(tokenizer, words if forward else None)
 
     def infill(
         self,
@@ -183,7 +194,8 @@ class Infiller:
         rows = [Row(state, (), config, self._tokenizer, track=keep) for config in configs]
         drafts = [_Draft([], [], "length", config) for config in configs]
         number_of: dict[Row, int] = {row: number for number, row in enumerate(rows)}
-        decoder = Decoder(model, self._tokenizer, direction=direction)
+        words = self._words if direction == "forward" else None
+        decoder = Decoder(model, self._tokenizer, direction=direction, words=lambda: words)
         decoder.join(rows)
         while decoder.rows:
             for row, token in decoder.step():

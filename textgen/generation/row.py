@@ -13,7 +13,7 @@ import numpy as np
 from textgen.generation.config import SamplingConfig
 from textgen.generation.stopping import Ending
 from textgen.generation.text_state import TextState
-from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.tokenizer.tokenizer import Tokenizer, check_ids
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,10 @@ class Row:
         self._tokenizer = tokenizer
         self._eos_id = tokenizer.eos_id
         self._length = 0  # tokens generated
+        self.begin()
+
+    def begin(self) -> None:
+        """Starts the time that `max_seconds` limits; for a text that has waited for its turn."""
         self._began = time.monotonic()  # seconds
 
     def set_prompt(self, ids: Sequence[int]) -> None:
@@ -68,6 +72,16 @@ class Row:
             ids: Those from the last of `start.ids` on.
         """
         self.ids = [*self.start.ids[:-1], *ids]
+
+    def read_ahead(self, number: int, memory: Any) -> None:
+        """Tells that the model has read the first tokens of the prompt before a decoder reads the others.
+
+        Args:
+            number: Number of these tokens; at most `textgen.generation.decoding.Decoder.settled`.
+            memory: The state of the model before it has read the last of them, one row.
+        """
+        self.start = TextState(memory, (*self.start.ids, *self.prompt_ids[:number]))
+        self.prompt_ids = self.prompt_ids[number:]
 
     def take(self, id: int, log_probs: np.ndarray | None = None, *, blocked: bool = False) -> Token:
         """Appends a generated token and decides whether the text ends with it.
@@ -98,22 +112,32 @@ class TextRow(Row):
     """A row whose text is decoded as it is generated, and which may end with a stop text, a sentence and so on.
 
     Attributes:
-        prompt: The text to continue.
+        prompt: The text to continue; empty if it was given as tokens.
         healed: Characters of the prompt that the first generated token writes again: see
             `textgen.generation.token_healing`.
     """
 
     def __init__(
-        self, prompt: str, config: SamplingConfig, tokenizer: Tokenizer, start: TextState, *, track: bool = False
+        self,
+        prompt: str | Sequence[int],
+        config: SamplingConfig,
+        tokenizer: Tokenizer,
+        start: TextState,
+        *,
+        track: bool = False,
     ) -> None:
-        """Encodes the prompt.
+        """Encodes the prompt, unless it is given as tokens, which may end inside a character.
 
         Raises:
-            TokenizerError: The prompt is not valid text.
+            TokenizerError: The prompt is not valid text, or has tokens that are not in the vocabulary.
         """
-        super().__init__(start, tokenizer.encode(prompt), config, tokenizer, track=track)
-        self.prompt = prompt
+        is_text = isinstance(prompt, str)
+        ids = tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
+        check_ids(ids, tokenizer.vocab_size)
+        super().__init__(start, ids, config, tokenizer, track=track)
+        self.prompt = prompt if isinstance(prompt, str) else ""
         self.healed = 0
+        self._before = start.ids if is_text else (*start.ids, *ids)  # what is before the text, or before its prompt
         self._begin_text()
 
     def set_prompt(self, ids: Sequence[int]) -> None:
@@ -140,7 +164,7 @@ class TextRow(Row):
         return twin
 
     def _begin_text(self) -> None:
-        prompt, before = self.prompt, self.start.ids
+        prompt, before = self.prompt, self._before
         line_start = prompt[-1].isspace() if prompt else self._tokenizer.is_line_start(before)
         self._decoder = self._tokenizer.decoder(line_start)
         if not prompt:  # the text may continue inside a character

@@ -33,6 +33,7 @@ from textgen.generation.logit_filters import (
     xtc,
 )
 from textgen.generation.penalties import DrySettings, History, dry, penalties
+from textgen.generation.word_guard import WordTokens
 from textgen.model.probabilities import NOT_FINITE, require_finite
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.utf8 import Characters
@@ -152,6 +153,7 @@ class Sampler:
         ngrams: NgramIndex | None = None,
         direction: str = "forward",
         tables: SamplingTables | None = None,
+        words: WordTokens | None = None,
     ) -> None:
         """Makes a sampler for texts that have not begun.
 
@@ -161,6 +163,7 @@ class Sampler:
             ngrams: The n-grams of the training text, for `no_copy`.
             direction: The direction in which the texts are generated, forward or backward.
             tables: Tables of the vocabulary, if another sampler of this tokenizer and direction has them.
+            words: The words that exist, for texts without `coin_words`; None if any may be written.
 
         Raises:
             ConfigError: The tokenizer's tokens cannot meet the constraints.
@@ -171,7 +174,8 @@ class Sampler:
         self.states = np.zeros(len(configs), np.int8)
         self.blocked = np.zeros(len(configs), bool)
         self.constraints = [
-            Constraints(config, tokenizer, self.tables.phrases, ngrams, self._characters.starts) for config in configs
+            Constraints(config, tokenizer, self.tables.phrases, ngrams, self._characters.starts, words)
+            for config in configs
         ]
         orders: dict[tuple[str, ...], list[int]] = {}
         for row, config in enumerate(configs):
@@ -181,9 +185,11 @@ class Sampler:
             for order, rows in orders.items()
         ]
 
-    def for_others(self, configs: Sequence[SamplingConfig], ngrams: NgramIndex | None = None) -> Sampler:
+    def for_others(
+        self, configs: Sequence[SamplingConfig], ngrams: NgramIndex | None = None, words: WordTokens | None = None
+    ) -> Sampler:
         """Returns a sampler for other texts, with the tables of this one, which may `join` it later."""
-        return Sampler(configs, self.tables.tokenizer, ngrams, tables=self.tables)
+        return Sampler(configs, self.tables.tokenizer, ngrams, tables=self.tables, words=words)
 
     def read(self, row: int, ids: Sequence[int]) -> None:
         """Tells which tokens come before the first draw of a text.

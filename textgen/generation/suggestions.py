@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from textgen.dataset.word_filter import WordFilter
 from textgen.generation.config import SamplingConfig
 from textgen.generation.decoding import Decoder
 from textgen.generation.row import Row
 from textgen.generation.stepping import StepModel
 from textgen.generation.text_state import TextState
+from textgen.generation.word_guard import WordGuard, WordTokens, word_tokens
 from textgen.model.probabilities import require_finite
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.utf8 import Characters
@@ -46,7 +48,14 @@ class Suggester:
     The states of the model along the last text are kept, so that only a change is read again.
     """
 
-    def __init__(self, model: StepModel, tokenizer: Tokenizer, num: int = 5, label: str | None = None) -> None:
+    def __init__(
+        self,
+        model: StepModel,
+        tokenizer: Tokenizer,
+        num: int = 5,
+        label: str | None = None,
+        words: WordFilter | None = None,
+    ) -> None:
         """Makes a suggester.
 
         Args:
@@ -54,6 +63,7 @@ class Suggester:
             tokenizer: Its tokenizer.
             num: Suggestions at a time.
             label: Label of the text.
+            words: The words of the training text; no others are suggested but those of the text itself.
 
         Raises:
             ConfigError: The model does not know the label.
@@ -65,6 +75,7 @@ class Suggester:
         self._read: list[int] = []  # tokens that were read last
         self._marks = [(0, model.initial_state(1))]  # after how many of them, and the state there
         self._never = Characters(tokenizer).mask[0]  # added to the logits [V]
+        self._words = word_tokens(tokenizer, words)
 
     def suggest(
         self, text: str, *, length: int, temperature: float = 0.8, page: int = 0, seed: int = 0
@@ -90,7 +101,7 @@ class Suggester:
         best = np.argsort(-probabilities, kind="stable")[page * self._num : (page + 1) * self._num]
         best = best[probabilities[best] > 0]
         openings = [[first[at]] if healed[at] else [ids[-1], first[at]] for at in best]
-        rows = self._continue(openings, state, length, SamplingConfig(temperature=temperature, seed=seed))
+        rows = self._continue(openings, ids, state, length, SamplingConfig(temperature=temperature, seed=seed))
         suggestions: dict[str, Suggestion] = {}  # the same text in other tokens counts once
         for at, row in zip(best, rows, strict=True):
             if added := self._added(text, ids[-1], row, bool(healed[at])):
@@ -110,16 +121,31 @@ class Suggester:
         """
         longer = self._longer(ids[-1], text)
         before = self._model.initial_state(1)
+        p_last = np.zeros(0)
         if len(ids) > 1:
             p_last, before = self._probabilities(ids[-2], self._state_after(ids[:-2]))
         p_next, _ = self._probabilities(ids[-1], before)
         p_next[self._tokenizer.eos_id] = 0.0  # adds nothing
+        if self._words:
+            p_next, longer = self._of_known_words(self._words, ids, p_next, longer)
         tokens = np.arange(len(p_next))
         if len(longer):  # the last token is kept, or replaced by a longer one
             total = p_last[ids[-1]] + p_last[longer].sum() or 1.0
             p_next = np.concatenate([p_next * p_last[ids[-1]] / total, p_last[longer] / total])
             tokens = np.concatenate([tokens, longer])
         return before, tokens, np.arange(len(tokens)) >= len(tokens) - len(longer), p_next
+
+    def _of_known_words(
+        self, words: WordTokens, ids: list[int], p_next: np.ndarray, longer: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The candidates of `_first_tokens` without those that would write an unknown word, unless all would."""
+        guard = WordGuard(words)
+        guard.read(ids[len(self._opening) : -1])
+        known = longer[guard.allowed()[longer]]
+        if len(ids) > len(self._opening):
+            guard.take(ids[-1])
+        kept = np.where(guard.allowed(), p_next, 0.0)
+        return (kept, known) if len(known) or kept.any() else (p_next, longer)
 
     def _longer(self, last: int, text: str) -> np.ndarray:
         """The tokens whose text begins with that of the text's last token and goes on, [N]."""
@@ -132,12 +158,13 @@ class Suggester:
         return np.array([id for id, other in texts if len(other) > len(start) and other.startswith(start)], np.int64)
 
     def _continue(
-        self, openings: Sequence[Sequence[int]], state: Any, length: int, config: SamplingConfig
+        self, openings: Sequence[Sequence[int]], ids: list[int], state: Any, length: int, config: SamplingConfig
     ) -> list[list[int]]:
         """Continues each opening.
 
         Args:
             openings: The first tokens of each suggestion.
+            ids: The tokens of the text.
             state: The model's state before them, a nest of arrays [1, ...].
             length: Maximum length, in tokens; the last token of the opening is the first of them.
             config: How tokens are drawn; each suggestion has a seed of its own.
@@ -151,8 +178,9 @@ class Suggester:
         rows: dict[Row, list[int]] = {}
         for number, (opening, suggestion) in enumerate(zip(openings, suggestions, strict=True)):
             own = replace(config, seed=(config.seed or 0) * self._num + number, max_tokens=length - 1)
-            rows[Row(TextState(state, (opening[0],)), opening[1:], own, self._tokenizer)] = suggestion
-        decoder = Decoder(self._model, self._tokenizer)
+            start = TextState(state, (*ids[:-1], opening[0]))
+            rows[Row(start, opening[1:], own, self._tokenizer)] = suggestion
+        decoder = Decoder(self._model, self._tokenizer, words=lambda: self._words)
         decoder.join(list(rows))
         while decoder.rows:
             for row, token in decoder.step():

@@ -112,9 +112,24 @@ def save_state(path: Path, state: TextState, fingerprint: str) -> None:
     Raises:
         TextgenError: The file cannot be written.
     """
+    write_file(path, state_bytes(state, fingerprint))
+
+
+def state_bytes(state: TextState, fingerprint: str) -> bytes:
+    """Returns the content of the file that `save_state` writes.
+
+    Args:
+        state: The state.
+        fingerprint: Tells the model from others.
+    """
     arrays = {f"memory/{number}": np.ascontiguousarray(array) for number, array in enumerate(_arrays(state.memory))}
     arrays["ids"] = np.array(state.ids, np.int32)
-    write_file(path, to_safetensors(arrays, {"format": FORMAT, "model": fingerprint}))
+    return to_safetensors(arrays, {"format": FORMAT, "model": fingerprint})
+
+
+def num_bytes(nest: Any) -> int:
+    """Returns the memory that the arrays of a state take, in bytes."""
+    return sum(array.nbytes for array in _arrays(nest))
 
 
 def load_state(path: Path, like: Any, fingerprint: str, vocab_size: int) -> TextState:

@@ -13,6 +13,11 @@ NOT_FINITE = (
 )
 
 
+def is_finite(logits: np.ndarray) -> bool:
+    """Returns whether the largest logit at each position [..., V] is finite and not too large."""
+    return bool((np.abs(np.max(logits, axis=-1)) <= LARGEST).all())
+
+
 def require_finite(logits: np.ndarray) -> None:
     """Checks that the largest logit at each position is finite and not too large.
 
@@ -22,7 +27,7 @@ def require_finite(logits: np.ndarray) -> None:
     Raises:
         SavedModelError: A maximum over the vocabulary is not finite, or exceeds `LARGEST` in absolute value.
     """
-    if not (np.abs(np.max(logits, axis=-1)) <= LARGEST).all():
+    if not is_finite(logits):
         raise SavedModelError(NOT_FINITE)
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from textgen.errors import SavedModelError
-from textgen.saved_model.precision import FLOAT32, restored, stored_arrays
+from textgen.saved_model.layout import FLOAT32
+from textgen.saved_model.precision import restored, stored_arrays
 
 LIBRARY_ERRORS = (
     SafetensorError,
@@ -49,10 +50,11 @@ def read_weights(path: Path, shapes: dict[str, tuple[int, ...]], precision: str 
                     f"{path} does not fit its configuration ({', '.join(odd) or f'not {precision}'}): "
                     "copy the whole folder again."
                 )
-            weights = restored({key: file.get_tensor(key) for key in found}, precision)
+            arrays = {key: file.get_tensor(key) for key in found}
+            weights = restored(arrays, precision)
     except LIBRARY_ERRORS as error:
         raise SavedModelError(f"{path} is damaged: {error}. Copy the whole folder again.") from None
-    if bad := [name for name, array in weights.items() if not np.isfinite(array).all()]:
+    if bad := [name for name, array in arrays.items() if array.dtype != np.int8 and not np.isfinite(array).all()]:
         raise SavedModelError(
             f"{path} contains weights that are not finite ({', '.join(bad)}). Copy the whole folder again, or train "
             "the model again."

@@ -11,13 +11,15 @@ from textgen.errors import SavedModelError, TextgenError
 from textgen.files import read_file
 from textgen.folders import MANIFEST, read_manifest, verified
 from textgen.model.config import ModelConfig
-from textgen.saved_model.precision import FLOAT32, PRECISIONS
 from textgen.schema import check
 from textgen.settings import from_dict
 from textgen.tokenizer.config import TokenizerConfig
 
+FLOAT32, FLOAT16, INT8 = "float32", "float16", "int8"
+PRECISIONS = (FLOAT32, FLOAT16, INT8)  # of the weights in a file
 FORMAT_VERSION, COMPRESSED_VERSION = 1, 2  # programs that know only the first refuse weights in fewer bytes
 CONFIG, WEIGHTS, NGRAMS = "config.json", "model.safetensors", "ngrams.safetensors"
+WORDS = "words.safetensors"
 TRAINING, CARD, LOGS, CHECKPOINTS = "training.json", "README.md", "logs", "checkpoints"
 RUN = (
     MANIFEST,
@@ -37,6 +39,7 @@ RECORD = {  # fields of training.json that commands other than train read; `text
     "labels?": [str],
     "state?": str,
     "from?": (str, None),
+    "base?": {"name": (str, None), "decided_by": str, "reason": str},
     "tokens?": {"folder": str, "train": int, "valid": int},
 }
 CONFIG_FILE = {"model": dict, "tokenizer": dict, "corpus": dict, "precision?": str}

@@ -29,10 +29,14 @@ def model_card(name: str, record: Mapping[str, Any]) -> str:
         "parameters": f"{record['parameters']:,}",
         "vocabulary": f"{counted(model['vocab_size'], 'piece')} ({record['tokenizer']['tokenizer']})",
     }
+    if precision := record.get("precision"):
+        facts["weights stored as"] = precision
     if record["tokenizer"]["tokenizer"] == "word":
         facts["loses"] = "words that it does not know, and white space but newlines and single spaces between words"
     if labels:
         facts["labels"] = named(labels)
+    if base := record.get("base"):
+        facts["started from"] = _base(base)
     if progress := record.get("progress"):
         facts["trained for"] = (
             f"{counted(progress['step'], 'step')}, {progress['epochs']:.1f} epochs, "
@@ -74,6 +78,11 @@ def _network(model: Mapping[str, Any]) -> str:
     layers += {"backward": ", backward", "both": " in each direction"}.get(model.get("direction", ""), "")
     layers += f", attention over {counted(model['attention'], 'output')}" if model.get("attention") else ""
     return f"{layers}, embedding of {model['embedding_dim']}"
+
+
+def _base(base: Mapping[str, Any]) -> str:
+    why = "" if base["decided_by"] == "given" else f" ({visible(base['reason'])})"
+    return visible(base["name"] or "random weights") + why
 
 
 def _origin(record: Mapping[str, Any]) -> str:

@@ -14,12 +14,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from textgen.errors import SavedModelError
+from textgen.saved_model.layout import FLOAT16, FLOAT32, INT8
 
-FLOAT32, FLOAT16, INT8 = "float32", "float16", "int8"
-PRECISIONS = (FLOAT32, FLOAT16, INT8)
 VECTORS = ("bias", "gamma", "beta", "peepholes")  # last part of the names of weights that stay float32
 SCALE = "/scale"  # added to the name of a matrix, for its scales
 LEVELS = 127  # largest magnitude of an integer
+LARGEST_SCALE = np.finfo(np.float32).max / 128  # 128 is the largest magnitude that a file can hold
 EMBEDDING = "embedding/table"
 CODES = {FLOAT32: "F32", FLOAT16: "F16", INT8: "I8"}  # of safetensors
 
@@ -82,18 +82,20 @@ def restored(arrays: Mapping[str, np.ndarray], precision: str) -> dict[str, np.n
         arrays: The arrays that `compressed` returns. Matrices are in C order.
         precision: The precision that they were stored with.
 
+    Returns:
+        The weights by name. Those from int8 matrices are finite; with scales for columns they are in Fortran order,
+        which a network in NumPy arranges for writing in an eighth of the time.
+
     Raises:
-        ValueError: A scale is not positive, or not finite; the message names it.
+        ValueError: A scale is not positive, or too large; the message names it.
     """
     weights: dict[str, np.ndarray] = {}
     for name, array in arrays.items():
         if precision == INT8 and name.endswith(SCALE):
-            if not (np.isfinite(array) & (array > 0)).all():
-                raise ValueError(f"{name} holds scales that are not positive numbers")
+            if not ((array > 0) & (array < LARGEST_SCALE)).all():
+                raise ValueError(f"{name} holds scales that are not positive, or too large")
         elif precision == INT8 and is_matrix(name):
-            scale = np.expand_dims(arrays[name + SCALE], 1 - _outputs(name))
-            with np.errstate(over="ignore"):  # the reader checks that the weights are finite
-                weights[name] = np.multiply(array, scale, dtype=np.float32)
+            weights[name] = _as_float32(array, arrays[name + SCALE], _outputs(name))
         else:
             weights[name] = array.astype(np.float32, copy=False)
     return weights
@@ -102,6 +104,14 @@ def restored(arrays: Mapping[str, np.ndarray], precision: str) -> dict[str, np.n
 def _outputs(name: str) -> int:
     """Returns the axis of a matrix that has a scale for each index."""
     return 0 if name == EMBEDDING else 1
+
+
+def _as_float32(integers: np.ndarray, scale: np.ndarray, axis: int) -> np.ndarray:
+    """A matrix from its integers and the scale of each index of `axis`."""
+    rows = (integers.T if axis else integers).astype(np.float32, order="C")
+    with np.errstate(over="ignore", invalid="ignore"):  # scales that are out of range are refused by name
+        rows *= scale[:, None]
+    return rows.T if axis else rows
 
 
 def _as_float16(name: str, array: np.ndarray) -> np.ndarray:

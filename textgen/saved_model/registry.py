@@ -17,7 +17,7 @@ from textgen.files import TEMPORARY, writing
 from textgen.folders import MANIFEST, PENDING, refuse_links, sweep, sweep_abandoned
 from textgen.locks import is_locked, locked
 from textgen.saved_model.bases import BASES, base_folder
-from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, NGRAMS, RUN, TRAINING, WEIGHTS
+from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, NGRAMS, RUN, TRAINING, WEIGHTS, WORDS
 from textgen.tokenizer.tokenizer import MODEL_FILE
 
 OURS = (
@@ -25,6 +25,7 @@ OURS = (
     MODEL_FILE,
     WEIGHTS,
     NGRAMS,
+    WORDS,
     MANIFEST,
     TRAINING,
     CARD,
@@ -101,7 +102,7 @@ def find_model(name: str | None = None, folder: str | Path | None = None) -> Pat
     if name is None:
         if not models:
             raise SavedModelError(f"There is no model in {models_folder(folder)} yet: train one first.")
-        return max(models, key=_changed)
+        return max(models, key=saved_at)
     places = _places(name, folder)
     for path in places:
         if has_file(path, MANIFEST):
@@ -316,7 +317,7 @@ def _is_run(path: Path) -> bool:
     return any(has_file(path, name) for name in RUN)
 
 
-def _changed(path: Path) -> float:
+def saved_at(path: Path) -> float:
     """Returns when a model was last saved, in seconds since the epoch; 0 if it is gone."""
     try:
         return (path / MANIFEST).lstat().st_mtime
@@ -339,7 +340,7 @@ def _was_made_here(names: list[str]) -> bool:
     """Checks whether textgen wrote these names: two that belong together, since others may use a single one."""
     found = set(names)
     is_model = MANIFEST in found and bool({CONFIG, WEIGHTS} & found)
-    return is_model or (TRAINING in found and bool({CHECKPOINTS, MODEL_FILE, NGRAMS, CARD} & found))
+    return is_model or (TRAINING in found and bool({CHECKPOINTS, MODEL_FILE, NGRAMS, WORDS, CARD} & found))
 
 
 def _why_no_model(path: Path) -> str:

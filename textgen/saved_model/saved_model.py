@@ -4,6 +4,7 @@
     tokenizer.model    SentencePiece model; for a byte tokenizer its labels, if any
     model.safetensors  weights with the best held-out loss, by layer name, float32; or in fewer bytes, see `precision`
     ngrams.safetensors index of the n-grams of the training text; see `textgen.dataset.ngram_index`
+    words.safetensors  filter of the words of the training text; see `textgen.dataset.word_filter`
     MANIFEST.json      size and sha256 of the files above
     training.json      settings, scores, versions, seed, corpus
     README.md          the model card
@@ -33,12 +34,15 @@ from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
 from textgen.runtime import load_tensorflow
 from textgen.saved_model.arrays import in_c_order, read_weights
+from textgen.saved_model.bases import is_base
 from textgen.saved_model.layout import (
     CARD,
     CONFIG,
+    FLOAT32,
     NGRAMS,
     TRAINING,
     WEIGHTS,
+    WORDS,
     check_config,
     manifest_entry,
     read_bytes,
@@ -48,7 +52,7 @@ from textgen.saved_model.layout import (
     version_of,
 )
 from textgen.saved_model.model_card import model_card
-from textgen.saved_model.precision import FLOAT32, compressed
+from textgen.saved_model.precision import compressed
 from textgen.saved_model.registry import find_model, has_file, models_folder
 from textgen.settings import from_dict, to_dict
 from textgen.tokenizer.config import TokenizerConfig
@@ -57,12 +61,13 @@ from textgen.wording import shell_word
 
 if TYPE_CHECKING:
     from textgen.dataset.ngram_index import NgramIndex
+    from textgen.dataset.word_filter import WordFilter
     from textgen.evaluation.scoring import Scorer
     from textgen.generation.generator import Generator
     from textgen.generation.infilling import Infiller
     from textgen.model.language_model import LanguageModel
 
-NGRAMS_BYTES = 1 << 30  # largest size of the file of n-grams
+FILTER_BYTES = 1 << 30  # largest size of the file of n-grams or of words
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ class ModelFolder:
         corpus_config: Settings for reading the corpus and splitting it into documents.
         tokenizer: Converts between text and token ids.
         training: Content of training.json (settings, scores, versions); empty if the file is missing.
-        precision: Precision that the weights are stored in, one of `textgen.saved_model.precision.PRECISIONS`.
+        precision: Precision that the weights are stored in, one of `textgen.saved_model.layout.PRECISIONS`.
     """
 
     folder: Path
@@ -94,19 +99,21 @@ class ModelFolder:
 
     @property
     def shell_name(self) -> str:
-        """Argument that names this model in a shell: its name if it is in the models folder, otherwise its path."""
-        is_found = (models_folder() / self.name).absolute() == self.folder.absolute()
+        """Argument that names this model in a shell: its name if that finds it, otherwise its path."""
+        own = models_folder() / self.name
+        is_found = own.absolute() == self.folder.absolute() or (is_base(self.folder) and not os.path.lexists(own))
         return shell_word(self.name if is_found else str(self.folder))
 
     @property
     def record(self) -> dict[str, Any]:
-        """Content of training.json; if it is missing, the fields that the other files provide."""
-        return self.training or {
+        """Content of training.json, or the fields that the other files provide; `precision` unless it is float32."""
+        record = self.training or {
             "model": to_dict(self.model_config),
             "tokenizer": to_dict(self.tokenizer_config),
             "labels": list(self.tokenizer.labels),
             "parameters": self.model_config.num_parameters,
         }
+        return record if self.precision == FLOAT32 else record | {"precision": self.precision}
 
     @property
     def fingerprint(self) -> str:
@@ -159,7 +166,14 @@ class ModelFolder:
 
         ngrams = self.ngrams if self.has_ngrams else None  # a function: they are read when they are needed
         writer = self.writer()
-        return Generator(writer, self.tokenizer, ngrams, fingerprint=self.fingerprint, build_network=self.network)
+        return Generator(
+            writer,
+            self.tokenizer,
+            ngrams,
+            fingerprint=self.fingerprint,
+            build_network=self.network,
+            words=self.words,
+        )
 
     def infiller(self) -> Infiller:
         """Builds an infiller, which writes text that leads to a given ending.
@@ -175,7 +189,7 @@ class ModelFolder:
         from textgen.generation.infilling import Infiller
 
         forward = self.writer() if self.main_direction == "forward" else None
-        return Infiller(self.writer("backward"), self.tokenizer, forward)
+        return Infiller(self.writer("backward"), self.tokenizer, forward, words=self.words() if forward else None)
 
     def scorer(self) -> Scorer:
         """Builds a scorer that computes the loss of texts in `main_direction`."""
@@ -225,9 +239,24 @@ class ModelFolder:
         if not self.has_ngrams:
             raise SavedModelError(
                 f"{self.folder} has no index of its training text ({NGRAMS}), so copies of it cannot be detected: "
-                "it was trained without one, or the text is too large for one."
+                "it was trained without one, the text is too large for one, or it was left out, as in the bases."
             )
         return read_index(verified(self.folder, NGRAMS, manifest_entry(self.folder, NGRAMS)))
+
+    def words(self) -> WordFilter | None:
+        """Reads the filter of the words of the training text.
+
+        Returns:
+            The filter; None if the model has none, so that it may coin words.
+
+        Raises:
+            SavedModelError: The file is damaged.
+        """
+        from textgen.dataset.word_filter import read_word_filter
+
+        if WORDS not in read_manifest(self.folder)["files"]:
+            return None
+        return read_word_filter(verified(self.folder, WORDS, manifest_entry(self.folder, WORDS)))
 
 
 def load_model(name: str | None = None, folder: str | Path | None = None) -> ModelFolder:
@@ -288,7 +317,7 @@ def save_model(
         tokenizer_config: Settings of the tokenizer.
         corpus_config: Settings of the corpus.
         tokenizer: The tokenizer.
-        precision: Precision that the weights are stored in, one of `textgen.saved_model.precision.PRECISIONS`.
+        precision: Precision that the weights are stored in, one of `textgen.saved_model.layout.PRECISIONS`.
 
     Raises:
         SavedModelError: A weight is not finite, or too large for float16; the files stay as they were.
@@ -298,6 +327,22 @@ def save_model(
         raise SavedModelError(
             f"The weights {', '.join(bad)} are not finite. They were not saved; the last finite ones are kept."
         )
+    files = model_files(weights, model_config, tokenizer_config, corpus_config, tokenizer, precision)
+    for name in (NGRAMS, WORDS):
+        if has_file(folder, name) and not has_file(folder, MANIFEST):
+            files[name] = read_bytes(folder / name, FILTER_BYTES)
+    update_folder(folder, files)
+
+
+def model_files(
+    weights: dict[str, np.ndarray],
+    model_config: ModelConfig,
+    tokenizer_config: TokenizerConfig,
+    corpus_config: CorpusConfig,
+    tokenizer: Tokenizer,
+    precision: str = FLOAT32,
+) -> dict[str, bytes]:
+    """Returns the files that every saved model has, by name. The arguments are those of `save_model`."""
     config = {
         "format_version": version_of(precision),
         **({} if precision == FLOAT32 else {"precision": precision}),
@@ -309,9 +354,7 @@ def save_model(
     files = {CONFIG: json_bytes(config), WEIGHTS: to_safetensors(arrays)}
     if tokenizer.serialized:
         files[MODEL_FILE] = tokenizer.serialized
-    if has_file(folder, NGRAMS) and not has_file(folder, MANIFEST):
-        files[NGRAMS] = read_bytes(folder / NGRAMS, NGRAMS_BYTES)
-    update_folder(folder, files)
+    return files
 
 
 def save_ngrams(folder: Path, index: NgramIndex) -> None:
@@ -323,10 +366,25 @@ def save_ngrams(folder: Path, index: NgramIndex) -> None:
         folder: Folder of the model.
         index: The index.
     """
+    _save_beside(folder, NGRAMS, index.to_bytes())
+
+
+def save_words(folder: Path, words: WordFilter) -> None:
+    """Writes the filter of the words of the training text; see `save_ngrams`.
+
+    Args:
+        folder: Folder of the model.
+        words: The filter.
+    """
+    _save_beside(folder, WORDS, words.to_bytes())
+
+
+def _save_beside(folder: Path, name: str, data: bytes) -> None:
+    """Writes a file of a model that may not have been saved yet."""
     if has_file(folder, MANIFEST):
-        update_folder(folder, {NGRAMS: index.to_bytes()})
+        update_folder(folder, {name: data})
     else:
-        write_own_file(folder / NGRAMS, index.to_bytes())
+        write_own_file(folder / name, data)
 
 
 def write_training(folder: Path, training: dict[str, Any]) -> None:

@@ -134,6 +134,10 @@ class Tokenizer(ABC):
             return [self.eos_id]
         return [self.eos_id, self.first_label + (0 if label is None else 1 + self.labels.index(label))]
 
+    def label_of(self, id: int) -> str | None:
+        """Returns the label that a token stands for; None for that of documents without a label."""
+        return None if id == self.first_label else self.labels[id - self.first_label - 1]
+
     def with_labels(self, labels: Iterable[str]) -> Tokenizer:
         """Returns the same vocabulary with tokens for those labels that it lacks, after all other tokens."""
         more = [label for label in dict.fromkeys(labels) if label not in self.labels]

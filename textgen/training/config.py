@@ -13,20 +13,25 @@ STRATEGIES = ("auto", "single", "mirrored", "multiworker")
 OPTIMIZERS = ("adamw", "adam", "sgd", "asgd", "rmsprop", "lamb")
 DECOUPLED = ("adamw", "lamb")  # optimizers whose weight decay is not part of the gradient
 AVERAGES = ("none", "ema", "last-k")
+DECAY_TARGETS = ("zero", "base")
 SCHEDULES = (
     "cosine", "linear", "constant", "step", "exponential", "inverse-sqrt", "triangular", "one-cycle", "plateau",
 )  # fmt: skip
 INITIALIZERS = ("orthogonal", "glorot")
 INITIAL = ("recurrent_initializer", "forget_bias")
 """Used only to initialize weights, so fixed on resume and fine-tuning."""
-FIXED_ON_RESUME = (*INITIAL, "sequence_length", "random_bptt", "subword_alpha", "valid_fraction", "seed")
-"""A run's position in the text depends on these, so a resumed run keeps them."""
+FIXED_ON_RESUME = (
+    *INITIAL, "sequence_length", "random_bptt", "subword_alpha", "valid_fraction", "seed", "decay_target",
+    "interpolate_base",
+)  # fmt: skip
+"""A run's position in the text, or what its checkpoints hold, depends on these, so a resumed run keeps them."""
 
 BUDGETS = ("epochs", "steps", "minutes")
 """Limits of the length of a run; the one reached first ends it."""
 
 SCHEDULE, OPTIMIZER, AVERAGING = "Learning rate schedule", "Optimizer", "Weight averaging"
 REGULARIZATION, WINDOWS, VALIDATION = "Regularization", "Batches and state", "Validation and checkpoints"
+FINE_TUNING = "Fine-tuning"
 LARGE = 1 << 20
 
 
@@ -119,7 +124,19 @@ class TrainingConfig(SplitConfig):
     )
     freeze_layers: tuple[str, ...] = setting(
         (), "Do not train this layer, such as embedding or lstm_0.",
-        metavar="LAYER", section=REGULARIZATION,
+        metavar="LAYER", section=FINE_TUNING,
+    )  # fmt: skip
+    layer_learning_rate_decay: float = setting(
+        1.0, "Factor of the learning rate from each layer to the one below it (Howard and Ruder 2018).",
+        low=0.0, high=1.0, section=FINE_TUNING,
+    )  # fmt: skip
+    decay_target: str = setting(
+        "zero", "Weight decay draws the weights to zero, or to those of the base model (Li et al. 2018).",
+        choices=DECAY_TARGETS, section=FINE_TUNING,
+    )  # fmt: skip
+    interpolate_base: bool = setting(
+        False, "At the end, mix the weights with those of the base model in the share that scores best "
+        "(Wortsman et al. 2022).", section=FINE_TUNING,
     )  # fmt: skip
     clip_norm: float = setting(0.5, "Clip the global norm of the gradient to this.", low=1e-12, section=OPTIMIZER)
     clip_value: float | None = setting(None, "Clip each gradient value to this instead.", low=1e-12, section=OPTIMIZER)
@@ -161,6 +178,11 @@ class TrainingConfig(SplitConfig):
             raise ConfigError("The schedule inverse-sqrt needs a warm-up: set warmup_fraction above 0.")
         if self.schedule == "exponential" and not self.final_learning_rate_fraction:
             raise ConfigError("The schedule exponential never reaches 0: set final_learning_rate_fraction above 0.")
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether the run uses the weights of its base model after the first step."""
+        return self.decay_target == "base" or self.interpolate_base
 
     @property
     def num_streams(self) -> int:

@@ -8,7 +8,9 @@ The rules are rough on purpose. Any setting that is given replaces the planned v
 - batch: small for a short text, so that each pass makes enough updates; a multiple of the number of replicas;
 - size: the largest preset that the corpus supports and that sees, within the budget, twice as many tokens as it has
   parameters (a larger network learns more from a token, but reads fewer of them);
-- dropout and weight decay: by how often each token is seen; learning rate: by the width of the layers.
+- dropout and weight decay: by how often each token is seen; learning rate: by the width of the layers;
+- base: a model to start from, where one suits the text (see `textgen.training.base_choice`). A model that has
+  read much more than there is to train on needs few passes, a lower learning rate and more dropout.
 
 `make_plan` computes a chain of results, each from those before it: facts about the corpus, the vocabulary, the
 network, the training, and the estimates.
@@ -33,12 +35,14 @@ from textgen.errors import ConfigError, CorpusError
 from textgen.machine import best_precision, measure_flops, num_cores
 from textgen.model.config import ModelConfig
 from textgen.model.sharding import shard_rows
+from textgen.saved_model.bases import is_base
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.settings import from_dict, select, shown
 from textgen.tokenizer.config import MAX_VOCAB_SIZE, TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import choose_vocab_size
-from textgen.training.config import DECOUPLED, INITIAL, TrainingConfig
+from textgen.training.base_choice import NONE, REGULARISERS, BaseChoice, choose_base, network_settings
+from textgen.training.config import DECOUPLED, TrainingConfig
 from textgen.training.distribution import Shares, require_shares
 from textgen.training.presets import SIZES
 from textgen.wording import counted
@@ -49,11 +53,18 @@ EFFICIENCY = {"float32": 0.8, "bfloat16": 1.05, "float16": 0.5}  # training spee
 STEP_SECONDS = 0.006  # overhead of an update
 TENSORFLOW = 800_000_000  # bytes, with XLA and its compiler
 SMALL_LAYER = 80  # units that cost as much as the rest of a step; narrow layers are less efficient
+RACE_VALIDATIONS = 10  # of a run, so that the first one is a tenth of it after the start
+RACE_MINUTES = 5.0  # of a run, so that a tenth of it is more than the start of TensorFlow
+NEED_BASE = ("decay_target", "interpolate_base")  # settings that random weights have no use for
 SHORTEST = 8  # tokens of a planned window, at least
 MOST_PASSES = 30.0  # over a text; more would only memorise it
+SMALL_TEXT = 30_000  # tokens, about 110 KB of English: what the next three were chosen for
+TUNED_PASSES = 4.0  # over it for a well-read model
+TUNED_DROPOUT = 0.4  # between its layers
+TUNED_RATE = 0.5  # its learning rate, relative to that from random weights
+MUCH_MORE = 10  # times the tokens to train on, which a well-read model has read
 UPDATES_PER_PASS = 48  # that a short text should make, in batches of at least 4 sequences
 TOKENS_PER_PARAMETER = 2.0  # that a network should see within its budget
-REGULARISERS = ("dropout", "embedding_dropout", "word_dropout", "weight_drop")  # may differ when fine-tuning
 RATES = {"sgd": 20.0, "asgd": 20.0, "rmsprop": 1e-3, "lamb": 1e-2}  # learning rates; Adam's depends on the width
 GRADIENT_DECAY = 1.2e-6  # weight decay that is part of the gradient, as in AWD-LSTM
 LARGEST_FOR = ((40_000, "tiny"), (400_000, "small"), (20_000_000, "medium"))  # tokens of training text
@@ -67,11 +78,13 @@ class Sources:
         valid: Held-out text; None to hold out a fraction of the corpus.
         start: Model to fine-tune; None to start from random weights.
         tokenizer: Vocabulary to use; None to train one, or to keep that of `start`.
+        choose_base: Whether a run without `start` may start from a base, where one suits the text.
     """
 
     valid: Corpus | None = None
     start: ModelFolder | None = None
     tokenizer: Tokenizer | None = None
+    choose_base: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +98,11 @@ class Hardware:
 
     flops: float | None = None
     shares: Shares = field(default_factory=Shares)
+
+    def measured(self) -> Hardware:
+        """The same with a known speed."""
+        flops = self.flops or measure_flops(self.shares.replicas, self.shares.machines)
+        return replace(self, flops=flops)
 
 
 @dataclass(frozen=True)
@@ -155,6 +173,8 @@ class Plan:
         training_config: How the network is trained.
         preset: Name of the chosen size; None if the size was given by single settings or by a base model.
         estimates: Expected duration, speed and memory.
+        base: What the run starts from, and why.
+        rival: The plan to try beside this one, where `base` is open.
     """
 
     corpus: Corpus | PreparedCorpus
@@ -166,6 +186,13 @@ class Plan:
     training_config: TrainingConfig
     preset: str | None
     estimates: Estimates
+    base: BaseChoice
+    rival: Plan | None = None
+
+    @property
+    def base_name(self) -> str:
+        """Name of the model that the run starts from, or "none"."""
+        return self.sources.start.name if self.sources.start else NONE
 
 
 def make_plan(
@@ -198,6 +225,63 @@ def make_plan(
     from_dict(ModelConfig, {"vocab_size": MAX_VOCAB_SIZE, **select(ModelConfig, given)})
     if isinstance(corpus, PreparedCorpus):
         given = _without_prepared(corpus, given, sources)
+    hardware = hardware.measured()
+    if sources.start or not sources.choose_base:
+        choice = BaseChoice(sources.start.name if sources.start else None, "given", "given")
+        return _plan(corpus, given, preset, sources, hardware, choice)
+    return _plan_with_base(corpus, given, preset, sources, hardware)
+
+
+def _plan_with_base(
+    corpus: Corpus | PreparedCorpus, given: Mapping[str, Any], preset: str | None, sources: Sources, hardware: Hardware
+) -> Plan:
+    """The plan from random weights or from a base, by the rule; with the other one as a rival where that is open."""
+    _corpus_facts(corpus, given, sources)  # raises for too little text, before a vocabulary is learned from it
+    if isinstance(corpus, PreparedCorpus):
+        choice, base = BaseChoice(None, "a prepared corpus has a vocabulary of its own"), None
+    else:
+        choice, base = choose_base(corpus, given, preset=preset, tokenizer=sources.tokenizer)
+    if base is None or not (choice.name or choice.is_open):
+        return _plan(corpus, given, preset, sources, hardware, choice)
+    own = {name: value for name, value in given.items() if name not in NEED_BASE}
+    alone = _plan(corpus, own, preset, sources, hardware, choice)
+    if _width(alone.model_config) > _width(base.model_config):
+        reason = f"the text supports a larger network than that of {base.name}"
+        return replace(alone, base=replace(choice, name=None, reason=reason, is_open=False))
+    if choice.is_open and (why := _why_no_race(alone.training_config, hardware.shares)):
+        choice = replace(choice, is_open=False, reason=f"{choice.reason}; {why}, so the likelier is taken")
+        alone = replace(alone, base=choice)
+    if choice.name is None and not choice.is_open:
+        return alone
+    tuned = _plan(corpus, given, None, replace(sources, start=base), hardware, choice)
+    if not choice.is_open:
+        return tuned
+    return replace(tuned, rival=alone) if choice.name else replace(alone, rival=tuned)
+
+
+def _width(model: ModelConfig) -> int:
+    return model.num_layers * model.hidden_units
+
+
+def _why_no_race(training: TrainingConfig, shares: Shares) -> str:
+    """Why two ways cannot be tried for a part of the run; "" if they can."""
+    if shares.processes > 1:
+        return "several processes do not try both"
+    if training.num_validations < RACE_VALIDATIONS:
+        return f"with fewer than {RACE_VALIDATIONS} validations there is none to compare by"
+    if training.minutes is not None and training.minutes < RACE_MINUTES:
+        return f"{training.minutes:g} minutes are too short to try both"
+    return ""
+
+
+def _plan(
+    corpus: Corpus | PreparedCorpus,
+    given: Mapping[str, Any],
+    preset: str | None,
+    sources: Sources,
+    hardware: Hardware,
+    choice: BaseChoice,
+) -> Plan:
     facts = _corpus_facts(corpus, given, sources)
     vocabulary = _plan_vocabulary(corpus, facts, given, sources)
     basis = _basis(facts, vocabulary, given, sources, hardware)
@@ -205,8 +289,7 @@ def make_plan(
     training = _plan_training(basis, model)
     _refuse_contradictions(basis, facts, vocabulary, model, training)
     estimates = _estimate(basis, model, training)
-    if sources.start is None:
-        model = _plan_dropout(given, model, estimates.epochs)
+    model = _plan_dropout(basis, model, estimates.epochs)
     return Plan(
         corpus=corpus,
         sources=replace(sources, tokenizer=vocabulary.tokenizer),
@@ -217,6 +300,7 @@ def make_plan(
         training_config=training,
         preset=preset,
         estimates=estimates,
+        base=choice,
     )
 
 
@@ -241,8 +325,7 @@ def _refuse_unknown(settings: Mapping[str, Any], preset: str | None, start: Mode
         raise ConfigError(f"There is no setting {shown(unknown[0])}. There are: {', '.join(dict.fromkeys(known))}.")
     if preset is not None and preset not in SIZES:
         raise ConfigError(f"There is no preset {preset!r}. There are: {', '.join(SIZES)}.")
-    fixed = {field.name for field in fields(ModelConfig)} - {*REGULARISERS, "vocab_size"} | {*INITIAL}
-    clash = [name for name in settings if name in fixed]
+    clash = network_settings(settings)
     if start and (clash or preset):
         raise ConfigError(
             f"{clash[0] if clash else 'preset'} cannot be set when fine-tuning: the model {start.name!r} decides it."
@@ -256,6 +339,9 @@ def _refuse_contradictions(
     replicas = basis.shares.replicas
     require_shares(training.batch_size, replicas)
     _refuse_unknown_layers(training, model)
+    if training.needs_base and not basis.fine_tuning:
+        setting = "interpolate_base" if training.interpolate_base else "decay_target base"
+        raise ConfigError(f"{setting} needs a model to start from: name one, or leave it out.")
     if facts.labels and model.direction != "forward":
         raise ConfigError(
             "Labels need a network of direction forward, since they stand before the text: leave labels out, or "
@@ -361,6 +447,7 @@ class _Basis:
         flops: Float32 matrix product operations per second.
         shares: Replicas, processes and machines.
         fine_tuning: Whether the run starts from a trained model.
+        well_read: Whether that model has read much more text than there is to train on, as a base has.
     """
 
     settings: Mapping[str, Any]
@@ -369,6 +456,7 @@ class _Basis:
     flops: float
     shares: Shares
     fine_tuning: bool
+    well_read: bool
 
     def speed(self, model: ModelConfig, step_tokens: int = 2048) -> float:
         """Estimated tokens per second of a network."""
@@ -385,8 +473,14 @@ def _basis(
         "valid_fraction": facts.valid_fraction,
         "precision": best_precision() if precision == "auto" else precision,
     }
-    is_fine_tuning = sources.start is not None
-    return _Basis({**given, **settled}, vocabulary.size, vocabulary.tokens, flops, shares, is_fine_tuning)
+    start, tokens = sources.start, vocabulary.tokens
+    well_read = start is not None and _is_well_read(start, tokens)
+    return _Basis({**given, **settled}, vocabulary.size, tokens, flops, shares, start is not None, well_read)
+
+
+def _is_well_read(start: ModelFolder, tokens: int) -> bool:
+    read = start.training.get("tokens", {}).get("train", 0)
+    return is_base(start.folder) or read >= MUCH_MORE * tokens
 
 
 def _same_model(basis: _Basis, start: ModelFolder) -> ModelConfig:
@@ -454,20 +548,40 @@ def _plan_batch(basis: _Basis, given: Mapping[str, Any]) -> dict[str, int]:
 def _plan_learning_rate(basis: _Basis, model: ModelConfig, given: Mapping[str, Any]) -> float:
     rate = min(5e-3, 4e-3 * (256 / model.hidden_units) ** 0.7)
     rate = RATES.get(given.get("optimizer", TrainingConfig.optimizer), rate) * (1 - given.get("momentum", 0.0))
-    return float(f"{rate * (0.3 if basis.fine_tuning else 1):.2g}")
+    factor = TUNED_RATE if basis.well_read else 0.3 if basis.fine_tuning else 1
+    return float(f"{rate * factor:.2g}")
 
 
 def _plan_epochs(basis: _Basis, given: Mapping[str, Any], speed: float) -> float:
-    passes = MOST_PASSES
+    passes = _tuned_passes(basis.tokens) if basis.well_read else MOST_PASSES
     if given.get("minutes") is None:
         enough = max(1.0, 10 * (1_000_000 / basis.tokens) ** 0.5)
         passes = min(passes, enough, 60 * PATIENT_MINUTES * speed / basis.tokens)
-    return float(f"{passes * (0.5 if basis.fine_tuning else 1):.2g}")
+    return float(f"{passes * (0.5 if basis.fine_tuning and not basis.well_read else 1):.2g}")
 
 
-def _plan_dropout(given: Mapping[str, Any], model: ModelConfig, epochs: float) -> ModelConfig:
-    """More dropout the more often each token is seen: 0.1 for one pass, 0.35 for ten, at most 0.5."""
-    dropout = given.get("dropout", round(min(0.5, 0.1 * math.log2(1 + epochs)), 2))
+def _tuned_passes(tokens: int) -> float:
+    """Passes for a well-read model.
+
+    A shorter text needs more of them to be learned at all; a longer one is learned by heart more slowly.
+    """
+    times = tokens / SMALL_TEXT
+    return TUNED_PASSES * max(times**-0.25, times**0.15)
+
+
+def _plan_dropout(basis: _Basis, model: ModelConfig, epochs: float) -> ModelConfig:
+    """More dropout the more often each token is seen: 0.1 for one pass, 0.35 for ten, at most 0.5.
+
+    A well-read model would learn a short text by heart in few passes, so it gets as much for fewer of them. Other
+    models that are fine-tuned keep their rates.
+    """
+    if basis.fine_tuning and not basis.well_read:
+        return model
+    given, planned = basis.settings, 0.1 * math.log2(1 + epochs)
+    if basis.well_read:
+        planned = max(planned, TUNED_DROPOUT * (SMALL_TEXT / basis.tokens) ** 0.25)
+    planned = round(min(0.5, planned), 2)
+    dropout = given.get("dropout", planned)
     return replace(model, dropout=dropout, embedding_dropout=given.get("embedding_dropout", round(dropout / 2, 2)))
 
 

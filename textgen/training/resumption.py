@@ -23,12 +23,13 @@ from textgen.errors import ConfigError, SavedModelError, TextgenError, TrainingE
 from textgen.files import read_file, sha256
 from textgen.folders import MANIFEST, read_manifest, verified
 from textgen.model.config import ModelConfig
-from textgen.saved_model.layout import NGRAMS, TRAINING, read_training
+from textgen.saved_model.layout import NGRAMS, TRAINING, WORDS, read_training
 from textgen.saved_model.ownership import is_signed, sign
 from textgen.schema import check
 from textgen.settings import from_dict, shown, to_dict
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_BYTES, MODEL_FILE, Tokenizer, load_tokenizer
+from textgen.training.base_choice import NONE
 from textgen.training.config import BUDGETS, FIXED_ON_RESUME, TrainingConfig
 from textgen.training.run_setup import RunSetup, Say, quiet
 
@@ -131,12 +132,12 @@ def with_origin(record: dict[str, Any], folder: Path) -> dict[str, Any]:
 
     Args:
         record: Contents of training.json.
-        folder: Folder of the run, in which the vocabulary and the n-gram index have been written.
+        folder: Folder of the run, in which the vocabulary, the n-gram index and the words have been written.
     """
     corpus = record["corpus"]
     if sum(map(len, corpus["paths"])) > PATHS_BYTES:
         record = record | {"corpus": corpus | {"paths": []}}
-    written = [name for name in (MODEL_FILE, NGRAMS) if (folder / name).is_file()]
+    written = [name for name in (MODEL_FILE, NGRAMS, WORDS) if (folder / name).is_file()]
     files = {name: {"size": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in written}
     return record | {"files": files, "signature": sign(_origin(record))}
 
@@ -169,8 +170,8 @@ def _refuse_other(settings: Mapping[str, Any], record: Mapping[str, Any], source
         raise _fixed("the held-out text", "a file")
     if sources.valid is not None and not has_file:
         raise _fixed("the held-out text", f"a share of the corpus ({training['valid_fraction']})")
-    if sources.start is not None and Path(sources.start).name != record["from"]:
-        raise _fixed("the model to start from", record["from"] or "none")
+    if sources.start is not None and Path(sources.start).name != (record["from"] or NONE):
+        raise _fixed("the model to start from", record["from"] or NONE)
 
 
 def _fixed(what: str, value: object) -> ConfigError:
@@ -180,8 +181,9 @@ def _fixed(what: str, value: object) -> ConfigError:
 def _read_tokenizer(folder: Path, record: Mapping[str, Any], config: TokenizerConfig) -> Tokenizer:
     """The vocabulary of a run, checked: a damaged one would get a valid checksum in the next manifest."""
     entries = read_manifest(folder)["files"] if os.path.lexists(folder / MANIFEST) else record.get("files", {})
-    if not os.path.lexists(folder / MANIFEST) and NGRAMS in entries:
-        verified(folder, NGRAMS, entries[NGRAMS])
+    for name in (NGRAMS, WORDS):
+        if not os.path.lexists(folder / MANIFEST) and name in entries:
+            verified(folder, name, entries[name])
     if MODEL_FILE in entries:
         path = verified(folder, MODEL_FILE, entries[MODEL_FILE])
         try:

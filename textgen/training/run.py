@@ -19,6 +19,7 @@ from textgen.dataset.ngram_index import MAX_NGRAMS, NgramIndex, index_stream
 from textgen.dataset.prepared_corpus import PreparedCorpus
 from textgen.dataset.subword_sampling import SampledStream
 from textgen.dataset.token_cache import TokenData, encode_and_split
+from textgen.dataset.word_filter import MAX_TOKENS, WordFilter, stream_words, word_filter
 from textgen.errors import ConfigError, SavedModelError, TextgenError
 from textgen.files import write_own_file
 from textgen.folders import MANIFEST, refuse_links
@@ -26,10 +27,10 @@ from textgen.generation.config import SamplingConfig
 from textgen.locks import locked
 from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
-from textgen.model.vocabulary_transfer import carried_over, shared_tokens
-from textgen.saved_model.layout import CHECKPOINTS, LOGS, NGRAMS, TRAINING, read_training
+from textgen.model.vocabulary_transfer import carried_over, shared_tokens, spelled_tokens
+from textgen.saved_model.layout import CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS, read_training
 from textgen.saved_model.registry import claimed, has_steps
-from textgen.saved_model.saved_model import ModelFolder, load_model, save_model, save_ngrams, write_training
+from textgen.saved_model.saved_model import ModelFolder, load_model, save_model, save_ngrams, save_words, write_training
 from textgen.settings import to_dict
 from textgen.tokenizer.tokenizer import MODEL_FILE, Tokenizer
 from textgen.tokenizer.vocabulary import add_labels, learn_vocabulary
@@ -38,6 +39,7 @@ from textgen.training.config import TrainingConfig
 from textgen.training.lr_finder import Point
 from textgen.training.observers.observer import Observer, RunReport
 from textgen.training.plan import Plan
+from textgen.training.race import race
 from textgen.training.resumption import ResumeSources, read_run, with_origin
 from textgen.training.run_setup import RunOptions, RunSetup, Say, quiet
 from textgen.wording import counted
@@ -76,7 +78,20 @@ def train(plan: Plan, folder: Path, options: RunOptions = RunOptions()) -> Model
         num_workers = distribution.num_workers if distribution else 1
         refuse_two_schedules(options.callbacks, plan.training_config, num_workers)  # likewise
     with claimed(folder):
-        return _Run(begin(plan, folder, options.say), None, options).train()
+        if plan.rival is None or options.callbacks:  # callbacks watch a run from its first step on
+            return _Run(begin(plan, folder, options.say), None, options).train()
+        setup = race([plan, plan.rival], folder, _contend, options)
+        write_training(folder, setup.record)
+        options.say(f"Going on from {setup.record['base']['name'] or 'random weights'}.")
+        return _Run(setup, newest_checkpoint(folder / CHECKPOINTS)[0], options).train()
+
+
+def _contend(plan: Plan, folder: Path, options: RunOptions) -> RunSetup:
+    """Trains a plan until an observer stops the run. Returns the run."""
+    with claimed(folder):
+        setup = begin(plan, folder, options.say)
+        _Run(setup, None, options).steps()
+    return setup
 
 
 def begin(plan: Plan, folder: Path, say: Say = quiet) -> RunSetup:
@@ -90,12 +105,15 @@ def begin(plan: Plan, folder: Path, say: Say = quiet) -> RunSetup:
     tokenizer, data = _encode(plan, say)
     say(f"{counted(len(data.train), 'token')} to train on, {len(data.valid):,} held out.")
     start = plan.sources.start
+    knows_vocabulary = start is not None and start.tokenizer.is_part_of(tokenizer)
+    if plan.training_config.interpolate_base and not knows_vocabulary:
+        raise ConfigError("interpolate_base needs a base model with the same vocabulary: leave one of them out.")
     _tell_of_vocabulary(start, tokenizer, say)
     if tokenizer.serialized:
         write_own_file(folder / MODEL_FILE, tokenizer.serialized)
-    knows_vocabulary = start is not None and start.tokenizer.is_part_of(tokenizer)
     base = start.ngrams() if start and start.has_ngrams and knows_vocabulary else None
     _index_corpus(folder, tokenizer, data, say, base)
+    _note_words(folder, tokenizer, data, say, start.words() if start else None)
     model_config = replace(plan.model_config, vocab_size=tokenizer.vocab_size)
     record = with_origin(_first_record(plan, model_config, tokenizer, data), folder)
     write_training(folder, record)
@@ -151,6 +169,9 @@ def resume(
         setup = read_run(folder, settings or {}, sources, options.say)
         if not (folder / NGRAMS).is_file():
             _index_corpus(folder, setup.tokenizer, setup.data, options.say)
+        if not (folder / WORDS).is_file():
+            base = setup.start.words() if setup.start else None
+            _note_words(folder, setup.tokenizer, setup.data, options.say, base)
         before = read_training(folder)
         write_training(folder, setup.record)  # for other processes that join, and for the next time
         try:
@@ -271,9 +292,10 @@ def _tell_of_vocabulary(start: ModelFolder | None, tokenizer: Tokenizer, say: Sa
             say(f"Labels that {start.name} does not know: {named(new)}.")
         return
     shared = len(shared_tokens(start.tokenizer, tokenizer)[0])
+    spelled = len(spelled_tokens(start.tokenizer, tokenizer))
     say(
-        f"{shared:,} of {counted(tokenizer.vocab_size, 'token')} are known to {start.name}; the weights of the others "
-        "are initialized."
+        f"{shared:,} of {counted(tokenizer.vocab_size, 'token')} are known to {start.name}; {spelled:,} begin as the "
+        "mean of the tokens that spell them."
     )
 
 
@@ -285,6 +307,17 @@ def _index_corpus(
         say("The corpus is too large for an index of its n-grams, so copies of it cannot be detected.")
         return
     save_ngrams(folder, index_stream(data.train, tokenizer.eos_id, base))
+
+
+def _note_words(folder: Path, tokenizer: Tokenizer, data: TokenData, say: Say, base: WordFilter | None = None) -> None:
+    """Saves the words of the text, together with those of its base model, so that the model writes no others."""
+    if tokenizer.tokenizer == "word" or len(data.train) > MAX_TOKENS:
+        return
+    counts = stream_words(data.train, tokenizer)
+    if words := word_filter(counts, base):
+        save_words(folder, words)
+    elif counts:
+        say("Many of the words in the text come once, so the model may coin words.")
 
 
 def _first_record(plan: Plan, model_config: ModelConfig, tokenizer: Tokenizer, data: TokenData) -> dict[str, Any]:
@@ -307,6 +340,7 @@ def _first_record(plan: Plan, model_config: ModelConfig, tokenizer: Tokenizer, d
         "model": to_dict(model_config),
         "training": to_dict(plan.training_config),
         "from": plan.sources.start.name if plan.sources.start else None,
+        "base": plan.base.to_dict(),
         "parameters": model_config.num_parameters,
         "versions": {name: version(name) for name in ("textgen", "tensorflow", "keras", "sentencepiece")},
         "progress": {"step": 0, "epochs": 0.0, "seconds": 0.0},
@@ -371,36 +405,57 @@ class _Run:
         return observers
 
     def train(self) -> ModelFolder:
-        """Trains to the end, and records how the run ended, whatever ended it."""
+        """Trains to the end and finishes the model."""
+        return self._finish(self.steps())
+
+    def steps(self) -> str:
+        """Trains to the end, and records how the run ended if an error ended it. Returns why it is over."""
         trainer, folder = self._trainer, self._setup.folder
         settings = {name: self._record[name] for name in ("corpus", "tokenizer", "model", "training")}
         position = trainer.position
         about = RunReport(folder.name, settings, position.step, position.validations, position.learning_rate)
         try:
-            reason = trainer.run(self._observers, about, self._step_timeout)
+            return trainer.run(self._observers, about, self._step_timeout)
         except TextgenError as error:
             if self._distribution.is_chief and trainer.position.step and not (folder / MANIFEST).exists():
                 self._save(None)
             self._write("interrupted" if hasattr(error, "exit_code") else f"failed: {error}", trainer.scores)
             raise
-        return self._finish(reason)
 
     def _finish(self, reason: str) -> ModelFolder:
         """Scores the best weights on the held-out text."""
         name = str(self._setup.folder.absolute())
         if self._distribution.is_chief:
             self._model.assign_weights(load_model(name).weights())
+            self._mix_with_base()
             scores = self._trainer.evaluator.scores(self._setup.data.valid, FINAL_TOKENS)  # compiled already
             self._write(f"finished: {reason}", scores)
         with self._distribution.together():
             self._distribution.total([])  # the other processes wait for the scores
         return load_model(name)
 
-    def _save(self, scores: Scores | None) -> None:
+    def _mix_with_base(self) -> None:
+        """Mixes the best weights with those of the base model, if `interpolate_base` asks for it."""
+        config, trainer = self._setup.training_config, self._trainer
+        if not config.interpolate_base:
+            return
+        from textgen.training.finishing import mix_with_base
+
+        held_out, before = self._setup.data.valid, self._record.get("base_share", 0.0)
+        share = mix_with_base(
+            self._model, trainer.base, lambda: trainer.evaluator.nats(held_out, config.valid_tokens)[0]
+        )
+        if share:
+            self._save(None, base_share=1 - (1 - before) * (1 - share))
+
+    def _save(self, scores: Scores | None, base_share: float = 0.0) -> None:
+        """Saves the weights of the network, of which `base_share` are those of the base model."""
         if not self._distribution.is_chief:
             return
         setup = self._setup
         save_model(setup.folder, self._model.weights_as_arrays(), *setup.model_configs, setup.tokenizer)
+        if setup.training_config.interpolate_base:
+            self._record = self._record | {"base_share": base_share}
         self._write("running", scores)
 
     def _write(self, state: str, scores: Scores | None) -> None:

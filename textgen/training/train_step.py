@@ -16,7 +16,7 @@ from textgen.model.layers.dropout import Noise
 from textgen.model.sharding import join_states, shard_rows
 from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Distribution
-from textgen.training.optimizers import apply_gradients, make_optimizer, trained_weights
+from textgen.training.optimizers import Update
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class TrainStep:
     other. The result is that of all rows at once.
 
     Attributes:
-        optimizer: The Keras optimizer.
+        update: Updates the weights.
         weights: The trained weights.
     """
 
@@ -73,8 +73,8 @@ class TrainStep:
         self._config = config
         self._distribution = distribution
         with distribution.strategy.scope():
-            self.optimizer = make_optimizer(config, model)
-        self.weights = trained_weights(config, model)
+            self.update = Update(config, model)
+        self.weights = self.update.weights
         self._compiled_sums = tf.function(
             lambda *arguments: distribution.strategy.run(self._sums, args=arguments), autograph=False
         )
@@ -191,7 +191,7 @@ class TrainStep:
             clipped = [tf.clip_by_value(gradient, -most, most) for gradient in gradients]
         else:
             clipped = [gradient * scale for gradient in gradients]
-        apply_gradients(self.optimizer, self._config, clipped, self.weights, learning_rate)
+        self.update.apply(clipped, learning_rate)
 
 
 def _local(variable: Any) -> Any:

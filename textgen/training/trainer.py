@@ -102,6 +102,7 @@ class Trainer:
         scores: Scores of the last validation; None before the first.
         evaluator: Scores held-out text.
         reader: Reads the training text.
+        base: Weights of the base model by name, if the settings need them after the first step; otherwise empty.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class Trainer:
         """Prepares a run; nothing is written yet.
 
         Args:
-            model: Network with its first weights.
+            model: Network with its first weights, those of the base model if there is one.
             data: Text to train on and held-out text.
             config: Settings of training.
             checkpoints: Folder for checkpoints.
@@ -131,6 +132,7 @@ class Trainer:
         self.config = config
         self.position = Position()
         self.scores: Scores | None = None
+        self.base = model.weights_as_arrays() if config.needs_base else {}
         self._distribution = distribution or Distribution()
         self.reader = WindowReader(data.train, config, model, self._distribution.local_rows(config))
         self.evaluator = Evaluator(model)
@@ -414,9 +416,11 @@ class Trainer:
         if {k: v.shape for k, v in checkpoint.tensors.items()} != {k: v.shape for k, v in expected.items()}:
             raise TrainingError("The checkpoint does not fit the model and batch size of this run: train again.")
         self.model.assign_weights(_section(checkpoint.tensors, "weights"))
-        for index, variable in enumerate(self._train_step.optimizer.variables):
+        for index, variable in enumerate(self._train_step.update.optimizer.variables):
             variable.assign(checkpoint.tensors[f"optimizer/{index}"].reshape(variable.shape))
         self._averaging.restore(_section(checkpoint.tensors, "average"))
+        self.base = _section(checkpoint.tensors, "base")
+        self._train_step.update.set_base(self.base)
         flat = [array[self.reader.rows] for _, array in sorted(_section(checkpoint.tensors, "state").items())]
         self._state = self._distribution.split(tf.nest.pack_sequence_as(self._state, flat))
         self.position = Position.from_dict(checkpoint.position)
@@ -448,11 +452,12 @@ class Trainer:
         )
 
     def _tensors(self) -> dict[str, np.ndarray]:
-        """All tensors of a checkpoint: weights, optimizer, averages, and the state of all rows."""
+        """All tensors of a checkpoint: weights, optimizer, averages, base model, and the state of all rows."""
         tensors = {f"weights/{name}": array for name, array in self.model.weights_as_arrays().items()}
-        for index, variable in enumerate(self._train_step.optimizer.variables):
+        for index, variable in enumerate(self._train_step.update.optimizer.variables):
             tensors[f"optimizer/{index}"] = np.asarray(variable.numpy())
         tensors |= {f"average/{name}": array for name, array in self._averaging.tensors().items()}
+        tensors |= {f"base/{name}": array for name, array in self.base.items()}
         for index, array in enumerate(tf.nest.flatten(self._distribution.gather(self._state))):
             tensors[f"state/{index:03d}"] = array.numpy()
         return tensors

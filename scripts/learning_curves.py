@@ -1,0 +1,155 @@
+"""What a base is worth: held-out bits a byte by the size of the text, with a base and without.
+
+    python scripts/learning_curves.py --text tales=tales.txt --text verse=verse.txt --json curves.jsonl
+    python scripts/learning_curves.py --misfits --json misfits.jsonl
+
+Each text is cut to each size that it reaches. A run is what `textgen train` does when nothing is said, or with
+`--from none`, planned for a machine of the same speed wherever it is measured, so that it has the same updates. Runs
+whose results are in the file are not repeated, so that an interrupted one goes on. --misfits adds six texts that bases
+do not fit (see misfit_texts.py), at 100 KB: there the rule must not choose a base, or one that does as well.
+
+--set NAME=VALUE changes a setting of the runs with a base, to compare with another file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import misfit_texts
+from benchmarking import Result, report
+
+KILOBYTES = (10, 30, 100, 300, 1000, 3000)
+MISFIT_KILOBYTES = 100
+SPEED = 2.9e11  # operations a second for which all runs are planned: two cores, free
+
+
+def cut(text: bytes, size: int, path: Path) -> None:
+    """Writes the first bytes of a text, up to the end of a line or at least of a character."""
+    piece = text[:size]
+    end = piece.rfind(b"\n") + 1
+    path.write_bytes(piece[:end] if end > size // 2 else piece.decode(errors="ignore").encode())
+
+
+def train(path: Path, seed: int, start: str, settings: dict[str, Any]) -> Result:
+    """One run, in this process."""
+    from textgen.corpus.config import CorpusConfig
+    from textgen.corpus.corpus import Corpus
+    from textgen.runtime import configure_process, load_tensorflow
+
+    configure_process()
+    load_tensorflow()
+    from textgen.training import run
+    from textgen.training.base_choice import given_start
+    from textgen.training.plan import Hardware, Sources, make_plan
+
+    sources = Sources(start=given_start(start or None, None), choose_base=not start)
+    plan = make_plan(
+        Corpus([path], CorpusConfig()), {"seed": seed, **settings}, sources=sources, hardware=Hardware(flops=SPEED)
+    )
+    saved = run.train(plan, path.parent / "model")
+    record = saved.training
+    return {
+        "base": record["base"]["name"], "decided_by": record["base"]["decided_by"], "reason": record["base"]["reason"],
+        "token_ratio": record["base"]["token_ratio"], "unknown_bytes": record["base"]["unknown_bytes"],
+        "bits_per_byte": record["scores"]["bits_per_byte"], "steps": record["progress"]["step"],
+        "best_step": record["progress"]["best_step"], "epochs": record["progress"]["epochs"],
+        "seconds": record["progress"]["seconds"], "vocab_size": record["model"]["vocab_size"],
+        "dropout": record["model"]["dropout"], "learning_rate": record["training"]["learning_rate"],
+    }  # fmt: skip
+
+
+def measured(text: bytes, wanted: Result, settings: dict[str, Any]) -> Result:
+    """One run in a process of its own, with its results."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "text.txt"
+        cut(text, 1000 * wanted["kilobytes"], path)
+        job = {"path": str(path), "seed": wanted["seed"], "start": "none" if wanted["without"] else "", "set": settings}
+        command = [sys.executable, __file__, "--worker", json.dumps(job)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(f"{wanted} failed:\n{done.stderr[-2000:]}")
+        return {**wanted, **json.loads(done.stdout.strip().splitlines()[-1])}
+
+
+def table(results: list[Result]) -> list[list[str]]:
+    """A row for each text and size: means over the seeds that both have, and the change that a base makes."""
+    scores = {_key(result): result for result in results}
+    rows = []
+    for name, size in dict.fromkeys((result["text"], result["kilobytes"]) for result in results):
+        seeds = {seed for *place, seed, _ in scores if place == [name, size]}
+        both = [seed for seed in seeds if {(name, size, seed, True), (name, size, seed, False)} <= scores.keys()]
+        if both:
+            chosen = [scores[name, size, seed, False] for seed in both]
+            alone = statistics.mean(scores[name, size, seed, True]["bits_per_byte"] for seed in both)
+            based = statistics.mean(one["bits_per_byte"] for one in chosen)
+            names = ", ".join(dict.fromkeys(f"{one['base'] or 'none'} ({one['decided_by']})" for one in chosen))
+            change = f"{100 * (based / alone - 1):+.1f} %"
+            rows.append([name, f"{size:,} KB", f"{alone:.3f}", f"{based:.3f}", change, names, str(len(both))])
+    return rows
+
+
+def _key(result: Result) -> tuple[str, int, int, bool]:
+    return result["text"], result["kilobytes"], result["seed"], result["without"]
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, _, value = text.partition("=")
+    try:
+        return name.replace("-", "_"), json.loads(value)
+    except ValueError:
+        return name.replace("-", "_"), value
+
+
+def main() -> None:
+    """The runs that are missing, then the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--text", action="append", default=[], metavar="NAME=FILE", help="a text, and what to call it")
+    parser.add_argument("--misfits", action="store_true", help="add the six texts of misfit_texts.py")
+    parser.add_argument("--kilobytes", type=int, nargs="*", default=KILOBYTES, metavar="N", help="sizes of the texts")
+    parser.add_argument("--seeds", type=int, default=2, metavar="N", help="runs of each text, size and start")
+    parser.add_argument("--only", choices=["with", "without"], help="run only those with a base, or without")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting, with a base only")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where each result is added")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        job = json.loads(options.worker)
+        print(json.dumps(train(Path(job["path"]), job["seed"], job["start"], job["set"])))
+        return
+    if not options.json:
+        parser.error("--json is missing: name the file of the results.")
+    texts = {name: Path(path).read_bytes() for name, _, path in (each.partition("=") for each in options.text)}
+    cuts = [(name, size) for size in sorted(options.kilobytes) for name in texts if len(texts[name]) >= 990 * size]
+    if options.misfits:
+        texts |= {name: misfit_texts.text(name, 1000 * MISFIT_KILOBYTES).encode() for name in misfit_texts.TEXTS}
+        cuts += [(name, MISFIT_KILOBYTES) for name in misfit_texts.TEXTS]
+    wanted = [
+        {"text": name, "kilobytes": size, "seed": seed, "without": without}
+        for seed in range(options.seeds)
+        for name, size in cuts
+        for without in (True, False)
+        if options.only != ("with" if without else "without")
+    ]
+    lines = options.json.read_text(encoding="utf-8").splitlines() if options.json.exists() else []
+    results = [json.loads(line) for line in lines]
+    known, settings = {_key(result) for result in results}, dict(map(_setting, options.set))
+    for run in wanted:
+        if _key(run) in known:
+            continue
+        print(", ".join(f"{key} {value}" for key, value in run.items()), "...", file=sys.stderr)
+        results.append(measured(texts[run["text"]], run, {} if run["without"] else settings))
+        with options.json.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(results[-1]) + "\n")
+        print(f"  {results[-1]['bits_per_byte']:.4f} bits a byte, {results[-1]['seconds']:.0f} s", file=sys.stderr)
+    report("Learning curves", ["text", "size", "without", "with", "change", "started from", "seeds"], table(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,342 @@
+"""Makes a base model: the mix of its texts, the training, the scores by source, the model card.
+
+    python scripts/train_base.py english --data FOLDER
+    python scripts/train_base.py chinese --data FOLDER --leave-out tang_poems.txt
+
+FOLDER holds the texts that `RECIPES` in base_mix.py names. The mix and the training are kept in the folder of --work;
+run the same command again to go on after an interruption. The model goes to saved_models/bases/NAME. To make a base of
+a model that was trained otherwise on such a mix:
+
+    python scripts/train_base.py english --data FOLDER --finish saved_models/mine
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from base_mix import RECIPES, Document, Part, read_mix, script, write_mix
+
+import textgen
+from textgen.corpus.config import CorpusConfig
+from textgen.corpus.corpus import Corpus
+from textgen.errors import SavedModelError, TextgenError
+from textgen.files import write_own_file, writing
+from textgen.folders import move_aside
+from textgen.runtime import configure_process, load_tensorflow
+from textgen.saved_model.compression import compressed_copy
+from textgen.saved_model.layout import CARD, TRAINING, read_training
+from textgen.saved_model.model_card import model_card
+from textgen.saved_model.precision import INT8
+from textgen.saved_model.registry import has_steps
+from textgen.saved_model.saved_model import ModelFolder, load_model, write_training
+
+BASES = Path(__file__).resolve().parents[1] / "saved_models" / "bases"
+SETTINGS: dict[str, Any] = {
+    "tokenizer": "unigram", "num_layers": 2, "hidden_units": 512, "batch_size": 64, "sequence_length": 64,
+    "optimizer": "adamw", "learning_rate": 3e-3, "schedule": "cosine", "weight_decay": 0.02, "dropout": 0.1,
+    "embedding_dropout": 0.0, "random_bptt": 0.05, "num_validations": 12, "minutes": 45,
+}  # fmt: skip
+OWN_SETTINGS: dict[str, dict[str, Any]] = {
+    "english": {"embedding_dim": 512, "vocab_size": 8000},
+    # Both scripts together have 12,757 characters; the 7,302 most frequent make up 99.7 % of the text.
+    "chinese": {"embedding_dim": 384, "vocab_size": 10_000, "character_coverage": 0.997},
+}
+BAD_AT = {
+    "english": (
+        "Its English is that of books printed before about 1930: their words, spellings and subjects. It has read no "
+        "news, no letters or chats of today, no plays, no facts to rely on, no other language and no source code; it "
+        "spells what it does not know byte by byte. A story drifts after a few sentences. What it tells of people is "
+        "what was thought of them then."
+    ),
+    "chinese": (
+        "Its Chinese is classical, and the vernacular of novels before 1912: nothing modern, no names or things of "
+        "today, no Western languages, which it spells byte by byte. Verse (shi) is in traditional script and the rest "
+        "in simplified, so each kind of text in the other script is strange to it. Verse has the form and the images "
+        "more often than a meaning, and is not always rhymed or of the right tones. Some quotation marks in the novels "
+        "were set wrongly."
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A base to be made.
+
+    Attributes:
+        name: Its name.
+        parts: The texts of its mix.
+        settings: How it is trained.
+        bad_at: What a user should not expect of it, for the model card.
+    """
+
+    name: str
+    parts: Sequence[Part]
+    settings: Mapping[str, Any]
+    bad_at: str
+
+
+def recipe_of(name: str) -> Recipe:
+    """Returns the recipe of a base that ships with the program."""
+    return Recipe(name, RECIPES[name], {**SETTINGS, **OWN_SETTINGS[name]}, BAD_AT[name])
+
+
+def train(recipe: Recipe, data: Path, work: Path, left_out: Sequence[Path] = (), seed: int = 0) -> ModelFolder:
+    """Makes the mix and trains on it. What is there already of both is gone on with.
+
+    Args:
+        recipe: The base.
+        data: Folder of the texts.
+        work: Folder of the mix and of the training.
+        left_out: Files of texts that are not trained on.
+        seed: Seed of the mix and of the training.
+
+    Returns:
+        The trained model.
+
+    Raises:
+        TextgenError: The texts or the folder cannot be used, or the training was interrupted.
+    """
+    train_file, valid_file = write_mix(recipe.name, recipe.parts, data, work, left_out, seed)
+    folder = work / recipe.name
+    if (folder / TRAINING).exists() and read_training(folder).get("state", "").startswith("finished"):
+        return load_model(str(folder.absolute()))
+    if has_steps(folder):
+        return textgen.train(resume=folder.absolute(), progress=True).model
+    settings = {**recipe.settings, "seed": seed}
+    return textgen.train(
+        train_file, valid_file=valid_file, name=recipe.name, models_dir=work, progress=True, **settings
+    ).model
+
+
+def scores_by_source(model: ModelFolder, documents: Sequence[Document]) -> dict[str, float]:
+    """Scores held-out documents.
+
+    Args:
+        model: The model.
+        documents: The documents, with their sources.
+
+    Returns:
+        Bits a byte by source, and of all of them as "all".
+
+    Raises:
+        TextgenError: The model cannot be read.
+    """
+    load_tensorflow()
+    from textgen.dataset.token_cache import encode_corpus
+    from textgen.evaluation.evaluator import Evaluator
+
+    by_source = defaultdict[str, list[str]](list)
+    for document in documents:
+        by_source[document.source].append(document.text)
+    by_source["all"] = [document.text for document in documents]
+    evaluator, scores = Evaluator(model.network(model.main_direction)), dict[str, float]()
+    with tempfile.TemporaryDirectory() as folder:
+        for number, (source, texts) in enumerate(by_source.items()):
+            path = Path(folder, f"{number}.jsonl")
+            path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+            stream = encode_corpus(Corpus([path], CorpusConfig()), model.tokenizer, Path(folder, f"tokens-{number}"))
+            scores[source] = evaluator.scores(stream).bits_per_byte
+    return scores
+
+
+def finish(
+    recipe: Recipe,
+    model: ModelFolder,
+    mix: tuple[Sequence[Document], Sequence[Document]],
+    out: Path,
+    command: str,
+) -> ModelFolder:
+    """Makes a base of a trained model: compressed, scored, with its card, in its place.
+
+    The index of the training text is left out, since it would be larger than the model, and so are checkpoints.
+
+    Args:
+        recipe: The base.
+        model: The trained model.
+        mix: The documents it was trained on and the held-out ones.
+        out: Folder of the base. What is there is replaced in the end, and stays if something fails.
+        command: The command that makes it again, for the card.
+
+    Returns:
+        The base.
+
+    Raises:
+        TextgenError: The model cannot be read, or the folder cannot be written.
+    """
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".tmp-base-", dir=out.parent))
+    try:
+        made = temporary / out.name
+        compressed_copy(model, made, INT8, with_index=False)
+        base = load_model(str(made.absolute()))
+        record = base.training | {"mix": _about(recipe, mix, scores_by_source(base, mix[1])) | {"command": command}}
+        write_training(made, record)
+        write_own_file(made / CARD, base_card(recipe, load_model(str(made.absolute())).record).encode())
+        with writing(out):
+            _put(made, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return load_model(str(out.absolute()))
+
+
+def _put(made: Path, out: Path) -> None:
+    """Renames a folder; what was there before comes back if that fails."""
+    if not out.exists():
+        os.rename(made, out)
+        return
+    aside = move_aside(out)
+    try:
+        os.rename(made, out)
+    except OSError:
+        os.rename(aside, out)
+        raise
+    shutil.rmtree(aside)
+
+
+def _about(
+    recipe: Recipe, mix: tuple[Sequence[Document], Sequence[Document]], scores: Mapping[str, float]
+) -> dict[str, Any]:
+    """What the card of a base says of its texts and its scores."""
+    train_documents, valid_documents = mix
+    sources = {
+        source: _facts(
+            [document for document in train_documents if document.source == source],
+            sum(document.source == source for document in valid_documents),
+        )
+        | {"bits_per_byte": scores.get(source)}
+        for source in dict.fromkeys(name for part in recipe.parts for name in (*part.by_kind.values(), part.source))
+        if any(document.source == source for document in (*train_documents, *valid_documents))
+    }
+    return {"sources": sources, "bits_per_byte": scores["all"]}
+
+
+def _facts(documents: Sequence[Document], held_out: int) -> dict[str, Any]:
+    """Counts of the documents of a source, with repeated ones, and of the characters in each Chinese script."""
+    scripts = Counter[str]()
+    for document in documents:
+        scripts[script(document.text)] += len(document.text)
+    total = sum(scripts.values())
+    return {
+        "documents": len(documents),
+        "characters": total,
+        "held_out": held_out,
+        "simplified": round(scripts["simplified"] / max(total, 1), 4),
+        "traditional": round(scripts["traditional"] / max(total, 1), 4),
+    }
+
+
+def base_card(recipe: Recipe, record: Mapping[str, Any]) -> str:
+    """Builds the model card of a base: that of a model, its texts, its scores by source, what it is bad at."""
+    base = record["mix"]
+    has_scripts = any(facts["simplified"] or facts["traditional"] for facts in base["sources"].values())
+    head = ["source", "documents", "characters", "held out", "bits a byte", *(["script"] if has_scripts else [])]
+    rows = [head, ["---"] * len(head)]
+    for source, facts in base["sources"].items():
+        score = "" if facts["bits_per_byte"] is None else f"{facts['bits_per_byte']:.3f}"
+        counts = [f"{facts[name]:,}" for name in ("documents", "characters", "held_out")]
+        rows.append([source, *counts, score, *([_scripts(facts)] if has_scripts else [])])
+    rows.append(["all", "", "", "", f"{base['bits_per_byte']:.3f}", *([""] if has_scripts else [])])
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    origins = "\n".join(f"- {_names(part)}: {part.origin}" for part in recipe.parts)
+    repeated = [f"{part.source} {part.times} times" for part in recipe.parts if part.times > 1]
+    note = f" Documents count as often as they are in the text: {', '.join(repeated)}." if repeated else ""
+    return f"""{model_card(recipe.name, record)}
+## A base
+
+A model to start from: `textgen train mine.txt --from {recipe.name}`. Licence: Apache-2.0, as that of textgen.
+
+It was trained on texts in the public domain, as they are collected in:
+
+{origins}
+
+{table}
+
+Bits a byte are of documents that were held out from training, in the weights as they are here.{note}
+
+It has no index of its training text, so `--novelty` and `--no-copy` do not work with it. In a model that was fine-tuned
+from it, they know only the text of the fine-tuning.
+
+## What it is bad at
+
+{recipe.bad_at}
+
+## Made by
+
+    {base["command"]}
+"""
+
+
+def _names(part: Part) -> str:
+    return ", ".join(part.by_kind.values()) or part.source
+
+
+def _scripts(facts: Mapping[str, Any]) -> str:
+    shares = ((name, facts[name]) for name in ("simplified", "traditional"))
+    return ", ".join(f"{share:.1%} {name}" for name, share in shares if share)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Trains if need be, finishes, prints the scores."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("name", choices=RECIPES)
+    parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="where the texts are")
+    parser.add_argument(
+        "--leave-out", type=Path, action="append", default=[], metavar="FILE", help="texts to leave out"
+    )
+    parser.add_argument("--work", type=Path, default=Path("build/bases"), metavar="FOLDER", help="of mix and training")
+    parser.add_argument("--finish", type=Path, metavar="MODEL_FOLDER", help="take this model, and train none")
+    parser.add_argument("--out", type=Path, default=BASES, metavar="FOLDER", help="where the folder of the base goes")
+    parser.add_argument("--minutes", type=float, help="of a new training, instead of 45")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args(arguments)
+    configure_process()
+    recipe = recipe_of(given.name)
+    if given.minutes is not None:
+        recipe = Recipe(recipe.name, recipe.parts, {**recipe.settings, "minutes": given.minutes}, recipe.bad_at)
+    try:
+        if given.finish:
+            model = load_model(str(given.finish.absolute()))
+        else:
+            model = train(recipe, given.data, given.work / given.name, given.leave_out, given.seed)
+        base = finish(recipe, model, _mix_of(model, recipe, given.data), given.out / given.name, _command(given))
+    except TextgenError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(getattr(error, "exit_code", 1))
+    for source, facts in base.training["mix"]["sources"].items():
+        print(f"{source}\t{facts['bits_per_byte']:.4f}")
+    print(f"all\t{base.training['base']['bits_per_byte']:.4f}")
+
+
+def _mix_of(model: ModelFolder, recipe: Recipe, data: Path) -> tuple[list[Document], list[Document]]:
+    """The mix that a model was trained on, from the files that its record names."""
+    corpus = model.training.get("corpus", {})
+    if not corpus.get("valid") or not corpus.get("paths"):
+        raise SavedModelError(f"{model.folder} does not say which files it was trained and scored on: train it again.")
+    train_file, valid_file = Path(corpus["paths"][0]), Path(corpus["valid"][0])
+    return read_mix(train_file, recipe.parts, data), read_mix(valid_file, recipe.parts, data)
+
+
+def _command(given: argparse.Namespace) -> str:
+    """The command that makes the same base, whoever gives it."""
+    words = ["python", "scripts/train_base.py", given.name, "--data", "FOLDER"]
+    for path in given.leave_out:
+        words += ["--leave-out", path.name]
+    words += ["--minutes", f"{given.minutes:g}"] if given.minutes is not None else []
+    words += ["--seed", str(given.seed)] if given.seed else []
+    return shlex.join(words)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""Commands that name no model: before any training a base does the work, and says so."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from textgen.cli import textgen
+
+NOTE = "There is no model in {} yet: this is the base {}. To train your own: textgen train FILE\n"
+
+
+@pytest.fixture
+def work(tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh installation with two bases, and no model."""
+    for name in ("english", "chinese"):
+        shutil.copytree(tiny_models / "tiny", tmp_path / "bases" / name)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.delenv("TEXTGEN_MODELS")
+    Path("cat.txt").write_text("The cat sat on the mat.\n" * 3, encoding="utf-8")
+    Path("moon.txt").write_text("床前明月光，疑是地上霜。\n", encoding="utf-8")
+    return tmp_path / "work"
+
+
+def run(*arguments: str, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(textgen, arguments, input=stdin, catch_exceptions=False, prog_name="textgen")
+
+
+def note(base: str) -> str:
+    return NOTE.format("saved_models", base)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "base"),
+    [
+        (["sample", "--prompt", "The cat"], None, "english"),
+        (["sample", "--prompt", "明月"], None, "chinese"),
+        (["sample", "--prompt", "-"], "明月", "chinese"),
+        (["sample"], None, "english"),
+        (["sample", "--prompt", "1984"], None, "english"),
+        (["score", "moon.txt"], None, "chinese"),
+        (["score", "cat.txt", "moon.txt"], None, "english"),
+        (["score", "-"], "明月", "chinese"),
+        (["score", "-", "--follow", "--documents", "line"], "明月\n", "chinese"),
+        (["evaluate", "moon.txt"], None, "chinese"),
+        (["embed", "cat.txt"], None, "english"),
+        (["embed", "-"], "明月\n", "chinese"),
+        (["embed", "--text", "明月"], None, "chinese"),
+    ],
+)
+def test_before_any_training_a_base_is_used(work: Path, arguments: list[str], stdin: str | None, base: str) -> None:
+    command, *rest = arguments
+    limits = ["--max-tokens", "3", "--temperature", "0"] if command == "sample" else []
+    result = run(*arguments, *limits, stdin=stdin)
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.startswith(note(base))
+    assert result.stderr.count(note(base)) == 1
+    named = run(command, base, *rest, *limits, stdin=stdin)
+    assert (named.stdout, named.stderr) == (result.stdout, result.stderr.replace(note(base), ""))
+
+
+def test_json_names_the_base(work: Path) -> None:
+    result = run("sample", "--prompt", "The cat", "--json", "--max-tokens", "2", "--seed", "1")
+    assert json.loads(result.stdout)["model"] == "english"
+    assert json.loads(run("score", "moon.txt", "--json").stdout)["model"] == "chinese"
+
+
+@pytest.mark.parametrize("command", [["sample", "--prompt", "กาลครั้งหนึ่ง"], ["score", "thai.txt"]])
+def test_a_script_that_no_base_knows_is_told_in_a_line(work: Path, command: list[str]) -> None:
+    Path("thai.txt").write_text("กาลครั้งหนึ่ง\n", encoding="utf-8")
+    result = run(*command)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        "Error: There is no model in saved_models yet, and no base for the script of this text (there are: english, "
+        "chinese): train a model on such text first.\n"
+    )
+
+
+def test_a_base_that_is_missing_is_told_in_a_line(work: Path) -> None:
+    shutil.rmtree(work.parent / "bases" / "chinese")
+    result = run("sample", "--prompt", "明月")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: This installation lacks the base 'chinese': ")
+
+
+def test_without_bases_all_is_as_before(work: Path) -> None:
+    shutil.rmtree(work.parent / "bases")
+    assert run("sample").stderr == "Error: There is no model in saved_models yet: train one first.\n"
+    assert run("score", "cat.txt").stderr == run("sample").stderr
+    assert "There is no model 'dog.txt' in saved_models. It is empty." in run("score", "dog.txt").stderr
+    assert "This installation lacks the base 'english'" in run("sample", "english").stderr
+
+
+def test_a_model_of_the_user_goes_before_the_bases(work: Path, tiny_models: Path) -> None:
+    shutil.copytree(tiny_models / "tiny", work / "saved_models" / "mine")
+    result = run("sample", "--prompt", "明月", "--json", "--max-tokens", "2")
+    assert (json.loads(result.stdout)["model"], result.stderr) == ("mine", "")
+    assert "There is no model 'cat.txt' in saved_models. There are: mine." in run("score", "cat.txt").stderr
+
+
+def test_what_is_missing_on_a_command_line_is_said_as_before(work: Path) -> None:
+    for command, word in (("evaluate", "PATHS..."), ("score", "MODEL"), ("embed", "MODEL")):
+        result = run(command, *(["english"] if command == "evaluate" else []))
+        assert (result.exit_code, f"Missing argument '{word}'." in result.stderr) == (2, True), command
+    assert "Missing argument 'MODEL'." in run("evaluate").stderr
+
+
+def test_writing_together_needs_no_model(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def load(name: str | None, folder: Path | None, beginning: Callable[[], str]) -> None:
+        seen.append(beginning())
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("textgen.cli.write.load_model_or_base", load)
+    monkeypatch.setattr("textgen.cli.write.needs_terminal", lambda: None)
+    for arguments in ([], ["moon.txt"], ["new.txt"], ["english", "moon.txt"]):
+        with pytest.raises(ZeroDivisionError):
+            run("write", *arguments)
+    assert [text.strip() for text in seen] == ["", "床前明月光，疑是地上霜。", "", "床前明月光，疑是地上霜。"]
+
+
+# --- models --------------------------------------------------------------------------------------------------
+
+
+def test_the_list_has_bases_of_its_own(work: Path, tiny_models: Path) -> None:
+    result = run("models", "list")
+    assert result.stderr == "There is no model in saved_models yet. Train one: textgen train FILE\n"
+    heads = [line.split()[0] for line in result.stdout.splitlines()]
+    assert heads == ["BASE", "english", "chinese"]
+    shutil.copytree(tiny_models / "tiny", work / "saved_models" / "mine")
+    lines = run("models", "list").stdout.splitlines()
+    assert [line.split()[0] if line else "" for line in lines] == ["MODEL", "mine", "", "BASE", "english", "chinese"]
+    assert lines[-1].endswith("part of textgen")
+    rows = json.loads(run("models", "list", "--json").stdout)
+    assert [(row["name"], row.get("base", False)) for row in rows] == [
+        ("mine", False), ("english", True), ("chinese", True),
+    ]  # fmt: skip
+
+
+def test_a_base_is_shown_and_not_removed(work: Path, tiny_models: Path) -> None:
+    assert run("models", "show", "english").stdout.startswith("# english\n")
+    result = run("models", "remove", "english", "--yes")
+    assert result.exit_code == 1
+    assert "english is a base, which is a part of the program: only your own models are removed." in result.stderr
+    assert (work.parent / "bases" / "english" / "MANIFEST.json").exists()
+    shutil.copytree(tiny_models / "tiny", work / "saved_models" / "english")
+    assert run("models", "remove", "english", "--yes").exit_code == 0
+    assert not (work / "saved_models" / "english").exists()
+
+
+def test_python_finds_a_base_by_its_name(work: Path) -> None:
+    import textgen as package
+
+    assert package.load("english").generate("The cat", package.SamplingConfig(max_tokens=3))[0].prompt == "The cat"
+    assert package.load_model("english").shell_name == "english"
+    assert package.score("english", "The cat")[0].total.tokens > 0

@@ -1,0 +1,64 @@
+"""What textgen train says of the model that a run starts from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from base_models import FABLES, save_base
+from click.testing import CliRunner
+
+from textgen.cli import textgen
+
+
+@pytest.fixture
+def fables(tmp_path: Path) -> Path:
+    """Fables, with a base installed that suits them."""
+    save_base(tmp_path / "bases")
+    (tmp_path / "fables.txt").write_text(FABLES[60_000:], encoding="utf-8")
+    return tmp_path / "fables.txt"
+
+
+def dry_run(path: Path, *flags: str) -> Any:
+    return CliRunner().invoke(textgen, ["train", str(path), "--dry-run", *flags])
+
+
+def test_a_run_chooses_a_base_by_itself_and_its_plan_says_why(fables: Path) -> None:
+    made = json.loads(dry_run(fables, "--json").stdout)["base"]
+    assert (made["name"], made["decided_by"], made["race"]) == ("english", "rule", False)
+    assert "x the tokens of an own vocabulary" in made["reason"]
+    assert "\nbase        english: 0.0 % of the bytes unknown, " in dry_run(fables).stdout
+
+
+def test_from_none_starts_from_random_weights(fables: Path) -> None:
+    made = json.loads(dry_run(fables, "--json", "--from", "none").stdout)
+    assert (made["base"]["name"], made["base"]["decided_by"]) == (None, "given")
+    assert made["model"]["hidden_units"] == 128
+
+
+def test_from_a_base_takes_it_whatever_the_text(fables: Path) -> None:
+    fables.write_text("0123456789abcdef\n" * 300, encoding="utf-8")
+    assert json.loads(dry_run(fables, "--json").stdout)["base"]["name"] is None
+    made = json.loads(dry_run(fables, "--json", "--from", "english").stdout)
+    assert (made["base"]["name"], made["base"]["decided_by"]) == ("english", "given")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--from", "english", "--hidden-units", "64"],
+            "--hidden-units cannot be set when fine-tuning",
+        ),
+        (["--from", "english", "--preset", "small"], "--preset cannot be set when fine-tuning"),
+        (["--from", "chinese"], "This installation lacks the base 'chinese'"),
+        (["--from", "nowhere"], "There is no model 'nowhere'"),
+    ],
+)
+def test_what_contradicts_the_base_is_told_in_a_line(fables: Path, flags: list[str], message: str) -> None:
+    result = dry_run(fables, *flags)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1

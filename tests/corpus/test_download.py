@@ -1,0 +1,348 @@
+"""Corpora from a server: whole, broken off, damaged, refused; and what is kept of them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import socket
+import zipfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from file_server import FileServer, server
+
+from textgen.corpus import download
+from textgen.corpus.catalogue import Entry
+from textgen.corpus.download import CHUNK_BYTES, Fetched, fetch
+from textgen.errors import CorpusError, TextgenError
+
+__all__ = ["server"]
+
+TEXT = "".join(f"{number}. The moon rose over the river.\n" for number in range(20_000)).encode()
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture
+def entry(server: FileServer) -> Entry:
+    """A text whose checksum is known."""
+    server.files["/moon.txt"] = TEXT
+    server.tags["/moon.txt"] = '"first"'
+    return Entry("moon", "The moon", "CC0", (f"{server.url}/moon.txt",), len(TEXT), checksum=digest(TEXT))
+
+
+@pytest.fixture
+def unpinned(entry: Entry) -> Entry:
+    return replace(entry, checksum="")
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def cached(tmp_path: Path) -> list[str]:
+    return files_in(tmp_path / "cache" / "corpora")
+
+
+def test_a_text_is_fetched_once(entry: Entry, server: FileServer, tmp_path: Path) -> None:
+    sizes: list[tuple[int, int | None]] = []
+    path, fetched = fetch(entry, progress=lambda done, total: sizes.append((done, total)))
+    assert path == tmp_path / "cache" / "corpora" / "moon.txt"
+    assert path.read_bytes() == TEXT
+    assert fetched == Fetched("moon", "The moon", "", "CC0", [*entry.urls], digest(TEXT), len(TEXT), "published")
+    assert cached(tmp_path) == ["moon.txt", "moon.txt.json"]
+    assert sizes[0] == (0, len(TEXT))
+    assert sizes[-1] == (len(TEXT), len(TEXT))
+    assert fetch(entry) == (path, fetched)
+    assert server.asked == [("/moon.txt", "")]
+
+
+def test_a_damaged_text_is_fetched_again(entry: Entry, server: FileServer) -> None:
+    path, fetched = fetch(entry)
+    path.write_bytes(b"x")
+    said: list[str] = []
+    assert fetch(entry, said.append) == (path, fetched)
+    assert said == [f"{path} is damaged: downloading it again."]
+    assert path.read_bytes() == TEXT
+
+
+def test_redirects_are_followed(entry: Entry, server: FileServer) -> None:
+    server.redirects["/old"] = "/moon.txt"
+    assert fetch(replace(entry, urls=(f"{server.url}/old",)))[0].read_bytes() == TEXT
+
+
+@pytest.mark.parametrize("is_pinned", [True, False])
+def test_a_broken_connection_is_taken_up_where_it_broke(
+    entry: Entry, unpinned: Entry, server: FileServer, is_pinned: bool
+) -> None:
+    server.breaks = [CHUNK_BYTES * 10 + 7, CHUNK_BYTES * 20]
+    said: list[str] = []
+    path, fetched = fetch(entry if is_pinned else unpinned, said.append)
+    assert path.read_bytes() == TEXT
+    assert fetched.sha256 == digest(TEXT)
+    assert [wanted for _, wanted in server.asked] == ["", "bytes=81920-", "bytes=245760-"]
+    assert said[0] == "The connection broke after 81,920 bytes: going on."
+
+
+def test_a_server_without_ranges_is_asked_for_all_of_it(entry: Entry, server: FileServer) -> None:
+    server.has_ranges = False
+    server.breaks = [100_000]
+    assert fetch(entry)[0].read_bytes() == TEXT
+    assert len(server.asked) == 2
+
+
+def test_a_connection_that_always_breaks_ends_in_a_line_and_the_next_call_goes_on(
+    entry: Entry, server: FileServer, tmp_path: Path
+) -> None:
+    server.breaks = [CHUNK_BYTES, 0, CHUNK_BYTES]
+    with pytest.raises(CorpusError, match=r"Cannot reach 127\.0\.0\.1, or the connection broke: .* is kept"):
+        fetch(entry)
+    assert [Path(name).name for name in cached(tmp_path)] == ["moon.txt.part", "moon.txt.part.tag"]
+    server.breaks.clear()
+    assert fetch(entry)[0].read_bytes() == TEXT
+    assert server.asked[-1][1] == "bytes=8192-"
+    assert cached(tmp_path) == ["moon.txt", "moon.txt.json"]
+
+
+def test_an_interrupted_download_goes_on(entry: Entry, server: FileServer, tmp_path: Path) -> None:
+    def interrupt(done: int, total: int | None) -> None:
+        if done > 100_000:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch(entry, progress=interrupt)
+    assert not (tmp_path / "cache" / "corpora" / "moon.txt").exists()
+    assert fetch(entry)[0].read_bytes() == TEXT
+    assert int(server.asked[-1][1].removeprefix("bytes=").rstrip("-")) > 100_000
+
+
+def test_a_file_that_changed_meanwhile_is_fetched_from_its_beginning(unpinned: Entry, server: FileServer) -> None:
+    server.breaks = [CHUNK_BYTES, 0]
+    with pytest.raises(CorpusError):
+        fetch(unpinned)
+    server.files["/moon.txt"] = TEXT.replace(b"moon", b"star")
+    server.tags["/moon.txt"] = '"second"'
+    assert fetch(unpinned)[0].read_bytes() == TEXT.replace(b"moon", b"star")
+
+
+def test_a_part_that_does_not_fit_is_thrown_away(entry: Entry, server: FileServer) -> None:
+    del server.tags["/moon.txt"]
+    server.files["/moon.txt"] = TEXT.replace(b"moon", b"star")
+    server.breaks = [CHUNK_BYTES, 0]
+    with pytest.raises(CorpusError):
+        fetch(entry)
+    server.files["/moon.txt"] = TEXT
+    said: list[str] = []
+    assert fetch(entry, said.append)[0].read_bytes() == TEXT
+    assert said == ["What was left of an earlier download of moon.txt does not fit: downloading all of it."]
+
+
+def test_a_part_without_a_tag_is_not_trusted_without_a_checksum(unpinned: Entry, server: FileServer) -> None:
+    server.tags["/moon.txt"] = 'W/"weak"'
+    server.breaks = [CHUNK_BYTES]
+    assert fetch(unpinned)[0].read_bytes() == TEXT
+    assert [wanted for _, wanted in server.asked] == ["", ""]
+
+
+def test_a_part_that_is_too_long_is_thrown_away(entry: Entry, server: FileServer) -> None:
+    server.breaks = [len(TEXT) - 1, 0]
+    with pytest.raises(CorpusError):
+        fetch(entry)
+    server.files["/moon.txt"] = TEXT[:1000]
+    assert fetch(replace(entry, checksum=digest(TEXT[:1000])))[0].read_bytes() == TEXT[:1000]
+
+
+def test_a_wrong_checksum_is_told_and_nothing_is_kept(entry: Entry, server: FileServer, tmp_path: Path) -> None:
+    server.files["/moon.txt"] = b"Log in first."
+    with pytest.raises(CorpusError, match=r"moon\.txt is not the file that is known: its sha256 is .* Nothing of it"):
+        fetch(entry)
+    assert cached(tmp_path) == []
+
+
+def test_the_first_download_decides_where_no_checksum_is_known(
+    unpinned: Entry, server: FileServer, tmp_path: Path
+) -> None:
+    path, fetched = fetch(unpinned)
+    assert fetched.checked == "first download"
+    path.unlink()
+    assert fetch(unpinned) == (path, fetched)
+    path.unlink()
+    server.files["/moon.txt"] = b"Another text."
+    with pytest.raises(CorpusError, match=r"moon differs from its first download: .*delete .*moon\.txt\.json and"):
+        fetch(unpinned)
+    assert cached(tmp_path) == ["moon.txt.json"]
+    path.with_name("moon.txt.json").unlink()
+    assert fetch(unpinned)[1].sha256 == digest(b"Another text.")
+
+
+def test_a_damaged_record_is_made_again(entry: Entry, server: FileServer) -> None:
+    path, fetched = fetch(entry)
+    for damaged in (b"", b"[]", b'{"name": 1}'):
+        path.with_name("moon.txt.json").write_bytes(damaged)
+        assert fetch(entry) == (path, fetched)
+
+
+@pytest.mark.parametrize(("status", "message"), [(404, "404 Not Found"), (503, "503 Service Unavailable")])
+def test_an_error_of_the_server_is_told(entry: Entry, server: FileServer, status: int, message: str) -> None:
+    server.files.clear()
+    server.status = status
+    with pytest.raises(CorpusError, match=rf"Cannot download .*moon\.txt: the server says {message}\. Try again"):
+        fetch(entry)
+
+
+def test_no_network_is_told_in_a_line(entry: Entry) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    for host in (f"127.0.0.1:{port}", "no.such.host.invalid"):
+        with pytest.raises(CorpusError, match=r"Cannot reach .*: check the network, and set HTTPS_PROXY") as raised:
+            fetch(replace(entry, urls=(f"http://{host}/moon.txt",)))
+        assert "\n" not in str(raised.value)
+
+
+def test_a_server_that_does_not_answer_is_given_up(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "TIMEOUT", (0.2, 0.2))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/moon.txt"
+        with pytest.raises(CorpusError, match=r"127\.0\.0\.1 does not answer\. Try again later\."):
+            fetch(replace(entry, urls=(url,)))
+
+
+def test_the_proxy_of_the_environment_is_used(
+    entry: Entry, server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = "http://corpora.example/moon.txt"
+    server.files[url] = TEXT
+    monkeypatch.setenv("HTTP_PROXY", server.url)
+    assert fetch(replace(entry, urls=(url,)))[0].read_bytes() == TEXT
+    assert server.asked == [(url, "")]
+
+
+def test_a_proxy_that_is_not_there_is_told(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{unused.getsockname()[1]}")
+    with pytest.raises(CorpusError, match=r"Cannot reach corpora\.example through the proxy: check HTTPS_PROXY"):
+        fetch(replace(entry, urls=("http://corpora.example/moon.txt",)))
+
+
+def test_a_file_without_end_is_stopped(entry: Entry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(download, "LARGEST_BYTES", 100_000)
+    with pytest.raises(CorpusError, match=r"has more than 100,000 bytes: it is not a corpus"):
+        fetch(entry)
+
+
+def test_a_full_disk_is_told(
+    entry: Entry, disk_of: Callable[[int], AbstractContextManager[None]], tmp_path: Path
+) -> None:
+    with disk_of(100_000), pytest.raises(TextgenError, match=r"Cannot write .*: File too large\. Free some space"):
+        fetch(entry)
+    assert not (tmp_path / "cache" / "corpora" / "moon.txt").exists()
+    assert fetch(entry)[0].read_bytes() == TEXT
+
+
+def test_two_processes_do_not_write_the_same_file(entry: Entry, tmp_path: Path) -> None:
+    def fetch_too(done: int, total: int | None) -> None:
+        with pytest.raises(TextgenError, match="Another process is writing to"):
+            fetch(entry)
+
+    assert fetch(entry, progress=fetch_too)[0].read_bytes() == TEXT
+
+
+# === Texts that are made of files ===
+
+
+def archive(**members: bytes) -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as files:
+        for name, content in members.items():
+            files.writestr(name, content)
+    return data.getvalue()
+
+
+@pytest.fixture
+def zipped(server: FileServer) -> Entry:
+    server.files["/texts.zip"] = archive(train=TEXT, valid=b"Held out.\n")
+    urls = (f"{server.url}/texts.zip",)
+    return Entry("moon-train", "The moon", "CC0", urls, 1, "member", digest(server.files["/texts.zip"]), "train")
+
+
+def test_texts_of_an_archive_are_fetched_with_one_download(zipped: Entry, server: FileServer) -> None:
+    assert fetch(zipped)[0].read_bytes() == TEXT
+    assert fetch(replace(zipped, name="moon-valid", member="valid"))[0].read_bytes() == b"Held out.\n"
+    assert len(server.asked) == 1
+
+
+def test_the_checksum_of_a_text_in_an_archive_is_checked(zipped: Entry, server: FileServer, tmp_path: Path) -> None:
+    sha1 = hashlib.sha1(TEXT).hexdigest()
+    known = replace(zipped, checksum="", text_checksum=f"sha1:{sha1}")
+    assert fetch(known)[1].checked == "published"
+    with pytest.raises(CorpusError, match=rf"moon-valid is not the file that is known: its sha1 .* {sha1[:16]}"):
+        fetch(replace(known, name="moon-valid", member="valid"))
+    assert cached(tmp_path) == ["moon-train.txt", "moon-train.txt.json"]
+
+
+@pytest.mark.parametrize("data", [b"no archive", archive(other=TEXT)])
+def test_a_damaged_archive_is_told(zipped: Entry, server: FileServer, tmp_path: Path, data: bytes) -> None:
+    server.files["/texts.zip"] = data
+    with pytest.raises(CorpusError, match="The archive of moon-train is damaged"):
+        fetch(replace(zipped, checksum=""))
+    assert cached(tmp_path) == []
+
+
+def poems(*titles: str) -> bytes:
+    return json.dumps([{"title": title, "paragraphs": ["秦川雄帝宅，", "函谷壯皇居。"]} for title in titles]).encode()
+
+
+def test_poems_become_blocks(server: FileServer, tmp_path: Path) -> None:
+    server.files |= {"/0.json": poems("一", "二"), "/1.json": poems("三") + b"\n"}
+    entry = Entry("poems", "Poems", "MIT", (f"{server.url}/0.json", f"{server.url}/1.json"), 1, "poems")
+    verse = "秦川雄帝宅，\n函谷壯皇居。\n"
+    assert fetch(entry)[0].read_text("utf-8") == f"一\n{verse}\n二\n{verse}\n三\n{verse}"
+    assert cached(tmp_path) == ["poems.txt", "poems.txt.json"]
+
+
+def test_of_many_files_those_that_came_are_not_fetched_again(server: FileServer) -> None:
+    server.files["/0.json"] = poems("一")
+    entry = Entry("poems", "Poems", "MIT", (f"{server.url}/0.json", f"{server.url}/1.json"), 1, "poems")
+    with pytest.raises(CorpusError, match="404"):
+        fetch(entry)
+    server.files["/1.json"] = poems("二")
+    fetch(entry)
+    assert [path for path, _ in server.asked] == ["/0.json", "/1.json", "/1.json"]
+
+
+def test_what_is_no_list_of_poems_is_told(server: FileServer, tmp_path: Path) -> None:
+    entry = Entry("poems", "Poems", "MIT", (f"{server.url}/0.json",), 1, "poems")
+    for data in (b"<html>", b'[{"title": "x"}]', b"[3]"):
+        server.files["/0.json"] = data
+        with pytest.raises(CorpusError, match=r"0\.json does not hold poems"):
+            fetch(entry)
+        assert cached(tmp_path) == []
+
+
+def test_whether_the_cache_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert download.has_lasting_cache()
+    monkeypatch.delenv("TEXTGEN_CACHE")
+    monkeypatch.setattr("textgen.cache_folder._is_usable", lambda folder: False)
+    assert not download.has_lasting_cache()
+
+
+def test_a_member_that_is_too_large_is_refused(zipped: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "LARGEST_BYTES", len(TEXT) - 1)
+    with pytest.raises(CorpusError, match=r"archive of moon-train is damaged: train is too large\."):
+        fetch(zipped)
+
+
+def test_a_copy_is_complete_or_absent(entry: Entry, tmp_path: Path) -> None:
+    path, _ = fetch(entry)
+    download.copy_text(path, tmp_path / "copy.txt")
+    assert (tmp_path / "copy.txt").read_bytes() == TEXT
+    with pytest.raises(TextgenError, match="Cannot write"):
+        download.copy_text(path, tmp_path / "missing" / "copy.txt")
+    assert os.listdir(tmp_path / "cache") == ["corpora"]

@@ -1,0 +1,153 @@
+"""The words of a training text: what a word is, which are known, when a model may coin them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from textgen.dataset import word_filter as module
+from textgen.dataset.word_filter import (
+    LONGEST_WORD,
+    WordFilter,
+    coined_share,
+    count_words,
+    letters_of,
+    read_word_filter,
+    word_filter,
+    words_in,
+)
+from textgen.errors import SavedModelError
+
+WORDS = ["the", "fox", "café", "don", "'t", "слово"]
+
+
+def words_of(text: str) -> list[str]:
+    return sorted(count_words([text]).elements())
+
+
+# === What a word is ===
+
+TEXTS = [
+    ("The fox, the FOX.", ["fox", "fox", "the", "the"]),
+    ("Don't! It’s o'clock.", ["'s", "'t", "clock", "don", "it", "o"]),
+    ("'tis 'quoted' dogs'", ["dogs", "quoted", "tis"]),
+    ("well-known e.g. snake_case", ["case", "e", "g", "known", "snake", "well"]),
+    ("3rd x2y 1990's", ["x"]),
+    ("狐狸 says ไทย かな", ["says"]),
+    ("한국어 слова", ["слова", "한국어"]),
+    ("हिन्दी e\u0301te\u0301 ❤\ufe0f", ["e\u0301te\u0301", "हिन्दी"]),
+    ("ΟΔΟΣ οδός οδος", ["οδοσ", "οδοσ", "οδόσ"]),
+    ("", []),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), TEXTS)
+def test_the_words_of_a_text(text: str, expected: list[str]) -> None:
+    assert words_of(text) == expected
+
+
+@given(st.text("aB'é0 .狐\n", max_size=30), st.integers(0, 30))
+def test_a_text_may_be_cut_anywhere(text: str, at: int) -> None:
+    assert count_words([text[:at], text[at:]]) == count_words([text])
+
+
+@given(st.text(max_size=30))
+def test_letters_do_not_depend_on_what_is_beside_them(text: str) -> None:
+    assert letters_of(text) == "".join(letters_of(character) for character in text)
+
+
+def test_long_runs_of_letters_are_no_words() -> None:
+    longest = "x" * LONGEST_WORD
+    assert words_of(f"{longest} {longest}x") == [longest]
+
+
+# === Which words are known ===
+
+
+def beginnings(words: Sequence[str]) -> list[str]:
+    return sorted({word[:length] for word in words for length in range(1, len(word) + 1)})
+
+
+def test_words_and_their_beginnings_are_known() -> None:
+    known = WordFilter.build(WORDS)
+    assert known.knows(WORDS).all()
+    assert known.begins(beginnings(WORDS)).all()
+    assert not known.knows([begun for begun in beginnings(WORDS) if begun not in WORDS]).any()
+    assert not known.knows(["t"]).any()
+    assert not known.begins(["x", "thee", "foxx", "'tx", "caf\u00ea"]).any()
+
+
+def test_the_rate_is_what_it_says() -> None:
+    rng = np.random.default_rng(0)
+    words = ["".join(rng.choice(list("abcdefgh"), 8)) for _ in range(3000)]
+    known = WordFilter.build(words)
+    others = ["".join(rng.choice(list("abcdefgh"), 9)) for _ in range(30_000)]
+    assert known.false_positive_rate == pytest.approx(0.0082, rel=0.1)
+    assert known.begins(others).mean() == pytest.approx(known.false_positive_rate, rel=0.2)
+
+
+def test_a_base_is_included_and_not_stored_twice() -> None:
+    base = WordFilter.build(WORDS)
+    both = WordFilter.build([*WORDS, "foxes"], base)
+    assert both.knows([*WORDS, "foxes"]).all()
+    assert not base.knows(["foxes"]).any()
+    assert len(both.to_bytes()) < 2 * len(base.to_bytes())
+
+
+def test_the_commonest_words_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_WORDS", 2)
+    known = word_filter(Counter({"often": 9, "also": 9, "rare": 2, "seldom": 2}))
+    assert known
+    assert known.knows(["often", "also", "rare", "seldom"]).tolist() == [True, True, False, False]
+
+
+# === Texts of new words ===
+
+
+def test_the_share_of_new_words_is_that_of_words_which_come_once() -> None:
+    counts = Counter({"the": 6, "fox": 2, "ox": 1, "owl": 1})
+    assert coined_share(counts) == 0.2
+    assert coined_share(counts, WordFilter.build(["ox", "a"])) == 0.1
+    assert coined_share(Counter()) == 1.0
+
+
+@pytest.mark.parametrize(
+    "text", ["", "狐狸" * 100, "\n".join(f"Name{chr(97 + n)}{chr(97 + k)}" for n in range(9) for k in range(9))]
+)
+def test_where_words_are_new_there_is_no_filter(text: str) -> None:
+    assert word_filter(count_words([text])) is None
+
+
+@given(st.lists(st.text("ab'é0 .", max_size=20), max_size=5))
+def test_all_words_of_the_text_are_known(texts: list[str]) -> None:
+    counts = count_words(texts)
+    if known := word_filter(counts):
+        assert known.knows(list(counts)).all()
+        assert known.begins(beginnings(list(counts))).all()
+
+
+# === Files ===
+
+
+def test_a_filter_in_a_file(tmp_path: Path) -> None:
+    known = WordFilter.build(["foxes"], WordFilter.build(WORDS))
+    (tmp_path / "words").write_bytes(known.to_bytes())
+    read = read_word_filter(tmp_path / "words")
+    assert read.to_bytes() == known.to_bytes()
+    assert read.knows([*WORDS, "foxes", "the fox"]).tolist() == [True] * 7 + [False]
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "words").write_bytes(b"words")
+    with pytest.raises(SavedModelError, match="words is damaged"):
+        read_word_filter(tmp_path / "words")
+
+
+def test_words_of_a_stretch() -> None:
+    assert list(words_in("a''b'cd'efg0h")) == ["a", "b", "'cd", "efg"]

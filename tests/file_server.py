@@ -1,0 +1,102 @@
+"""A local server of files: whole or in ranges, with broken connections, errors and redirects."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+
+@dataclass
+class FileServer:
+    """What the server has, and what it was asked for.
+
+    Attributes:
+        url: Its address, without a slash at the end.
+        files: Contents by path.
+        redirects: Where other paths lead.
+        tags: ETags by path.
+        breaks: After how many bytes the next responses break off, one each.
+        has_ranges: Whether it answers requests for a part.
+        stalls_after: After how many bytes a response stalls, until the reader leaves.
+        status: Of an answer that is no file, if it is not 404.
+        asked: Path and Range of each request, "" without one.
+    """
+
+    url: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    redirects: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    breaks: list[int] = field(default_factory=list)
+    has_ranges: bool = True
+    stalls_after: int | None = None
+    status: int = 404
+    asked: list[tuple[str, str]] = field(default_factory=list)
+
+
+def _handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            wanted = self.headers.get("Range", "")
+            server.asked.append((self.path, wanted))
+            if self.path in server.redirects:
+                self.send_response(302)
+                self.send_header("Location", server.redirects[self.path])
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+            elif self.path in server.files:
+                self._send(server.files[self.path], wanted)
+            else:
+                self.send_error(server.status)
+
+        def _send(self, data: bytes, wanted: str) -> None:
+            tag = server.tags.get(self.path, "")
+            match = re.fullmatch(r"bytes=(\d+)-", wanted) if server.has_ranges else None
+            if match and self.headers.get("If-Range", tag) != tag:
+                match = None
+            start = int(match[1]) if match else 0
+            if match and start >= len(data):
+                self.send_error(416)
+                return
+            self.send_response(206 if match else 200)
+            if match:
+                self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+            if tag:
+                self.send_header("ETag", tag)
+            self.send_header("Content-Length", str(len(data) - start))
+            self.end_headers()
+            if server.stalls_after is not None:
+                self.wfile.write(data[: server.stalls_after])
+                self.rfile.read(1)  # until the reader closes the connection
+                return
+            size = server.breaks.pop(0) if server.breaks else len(data)
+            self.wfile.write(data[start : start + size])
+            self.wfile.flush()
+            if start + size < len(data):
+                self.close_connection = True
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    return Handler
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    """A server on this machine, reached without a proxy."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    files = FileServer()
+    with ThreadingHTTPServer(("127.0.0.1", 0), _handler(files)) as http:
+        files.url = f"http://127.0.0.1:{http.server_address[1]}"
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield files
+        http.shutdown()
+        thread.join()

@@ -1,0 +1,279 @@
+"""Words that exist: the guard against brute force on the text, and in everything that writes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from plain_fakes import TableModel, WordsTokenizer
+
+from textgen.dataset import word_filter as module
+from textgen.dataset.word_filter import WordFilter, count_words, letters_of, words_in
+from textgen.generation.config import SamplingConfig, SearchConfig
+from textgen.generation.generator import Generator, Request
+from textgen.generation.infilling import Infiller
+from textgen.generation.suggestions import Suggester
+from textgen.generation.word_guard import WordGuard, WordTokens, word_tokens
+from textgen.tokenizer.config import TokenizerConfig
+from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
+from textgen.tokenizer.vocabulary import train_tokenizer
+
+LINES = "The cat's hat. Don't eat 3rd Café dates, l'état naïve!\nA ten-ton tea: 'tis at caf\u0117 0's 狐.\n"
+PIECES = ["the", " the", " c", "at", "ate", " caf", "é", "'s", "'t", " do", "n", "n'", "t e", ", ", "狐", "2", "ea"]
+TOKENIZER = WordsTokenizer(PIECES)
+BYTES = ByteTokenizer()
+CHARACTERS = train_tokenizer([LINES] * 5, TokenizerConfig("char"))
+EOS, V = TOKENIZER.eos_id, TOKENIZER.vocab_size
+CONFIG = SamplingConfig(temperature=1.0, min_p=0.0, max_tokens=120, seed=0)
+
+
+@pytest.fixture(autouse=True)
+def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Filters so large that they err about once in 10 ** 10 times."""
+    monkeypatch.setattr(module, "BITS_PER_ENTRY", 64)
+
+
+def known_words(text: str = LINES) -> WordFilter:
+    return WordFilter.build(list(count_words([text])))
+
+
+class Plain:
+    """Words by brute force, on texts."""
+
+    def __init__(self, text: str = LINES) -> None:
+        self.words = set(count_words([text]))
+        self.beginnings = {word[:length] for word in self.words for length in range(1, len(word) + 1)}
+
+    def allows(self, text: str) -> bool:
+        """Whether all words of a text are known and the last one begins a known one."""
+        *ended, last = letters_of(text).split(" ")
+        words = [word for stretch in (*ended, last) for word in words_in(stretch)]
+        begun = [words.pop()] if last and "0" not in last and last[-1] != "'" else []
+        return all({word, word.removeprefix("'")} & self.words for word in words) and all(
+            {word, word.removeprefix("'")} & self.beginnings for word in begun
+        )
+
+
+def is_text(data: bytes) -> bool:
+    """Whether this is whole characters."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def written(result: Any) -> str:
+    """The whole text, without a word that a limit has cut off."""
+    text = result.prompt[: len(result.prompt) - result.healed] + result.text
+    return text if result.stop_reason == "end" else " ".join(text.split(" ")[:-1])
+
+
+# === One step ===
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_may_come_next_is_that_of_brute_force(seed: int) -> None:
+    """On a random walk along allowed tokens of whole characters."""
+    guard, plain, rng = WordGuard(WordTokens(TOKENIZER, known_words())), Plain(), np.random.default_rng(seed)
+    whole = {id: piece.decode() for id, piece in enumerate(TOKENIZER.piece_bytes) if id > EOS and is_text(piece)}
+    text = ""
+    for _ in range(40):
+        allowed = guard.allowed()
+        for id, piece in whole.items():
+            assert allowed[id] == plain.allows(text + piece), (text, piece)
+        assert allowed[EOS] == plain.allows(text + "\n")
+        id = int(rng.choice([id for id in whole if allowed[id]]))
+        guard.take(id)
+        text += whole[id]
+
+
+PROMPTS = ["", "The", "A Zorb, zor", "don", "don'", "3r", "caf", "狐 ", "Zorb's zorb", "zorb\nTea, zorb", "x'", "'ti"]
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_words_of_the_prompt_are_possible(prompt: str) -> None:
+    """After a prompt it is as if its words were in the training text."""
+    guard, plain = WordGuard(WordTokens(TOKENIZER, known_words())), Plain(LINES + prompt.rpartition(" ")[0])
+    guard.read(TOKENIZER.encode(prompt))
+    allowed = guard.allowed()
+    for id, piece in enumerate(TOKENIZER.piece_bytes):
+        if id > EOS and is_text(piece) and plain.allows(prompt):
+            assert allowed[id] == plain.allows(prompt + piece.decode()), piece
+
+
+@pytest.mark.parametrize("prompt", ["alrtod", "The alrtod", "don'alrtod", "Alrtod the al\nalrtod"])
+def test_a_word_with_an_unknown_beginning_is_free(prompt: str) -> None:
+    """It goes on as it likes, and is then known; the next word is guarded again."""
+    tokens, plain = WordTokens(TOKENIZER, known_words()), Plain()
+    guard = WordGuard(tokens)
+    guard.read(TOKENIZER.encode(prompt))
+    for character in "ise ":
+        (id,) = TOKENIZER.encode(character)
+        assert guard.allowed()[[*TOKENIZER.encode("xé "), id]].all()
+        guard.take(id)
+    plain.words.add("alrtodise")
+    plain.beginnings |= {"alrtodise"[:length] for length in range(10)}
+    for id, piece in enumerate(TOKENIZER.piece_bytes):
+        if id > EOS and is_text(piece):
+            assert guard.allowed()[id] == plain.allows(piece.decode()), piece
+
+
+def test_a_character_in_bytes_is_judged_by_its_last_byte() -> None:
+    tokens = WordTokens(BYTES, known_words())
+    for text, character, others in (
+        ("caf", "é", "èñ"),
+        ("ÉTA", "T", "Q"),
+        ("the", "”", "é"),
+        ("", "é", "ñ"),
+        ("na", "ï", "î"),
+    ):
+        guard = WordGuard(tokens)
+        for id in BYTES.encode(text + character):
+            assert guard.allowed()[id], (text, character)
+            guard.take(id)
+        for other in others:
+            guard = WordGuard(tokens)
+            guard.read(BYTES.encode(text))
+            *first, last = BYTES.encode(other)
+            for id in first:
+                guard.take(id)
+            assert not guard.allowed()[last], (text, other)
+    guard = WordGuard(tokens)
+    guard.read(BYTES.encode("ca"))
+    assert not guard.allowed()[BYTES.encode("é")[0]], "no character that is not ASCII goes on with ca"
+
+
+def test_a_fork_goes_its_own_way() -> None:
+    guard = WordGuard(WordTokens(TOKENIZER, known_words()))
+    guard.read(TOKENIZER.encode("zor"))
+    twin = guard.fork()
+    for id in TOKENIZER.encode("b c"):
+        twin.take(id)
+    (b,) = TOKENIZER.encode("b")
+    assert guard.allowed()[b]
+    assert not twin.allowed()[b]
+
+
+def test_nothing_is_forbidden_where_nothing_else_is_left() -> None:
+    guard = WordGuard(WordTokens(TOKENIZER, known_words()))
+    guard.read(TOKENIZER.encode("th"))
+    logits = np.full(V, -np.inf, np.float32)
+    logits[TOKENIZER.encode("xq")] = 1.0
+    before = logits.copy()
+    guard.apply(logits)
+    assert (logits == before).all()
+
+
+def test_only_vocabularies_that_spell_words_have_a_guard() -> None:
+    assert word_tokens(TOKENIZER, None) is None
+    assert word_tokens(train_tokenizer([LINES] * 5, TokenizerConfig("word")), known_words()) is None
+    assert word_tokens(TOKENIZER, known_words())
+
+
+# === Everything that writes ===
+
+
+def generator(seed: int = 0, tokenizer: Tokenizer = TOKENIZER) -> Generator:
+    return Generator(TableModel(tokenizer.vocab_size, seed), tokenizer, words=known_words())
+
+
+@pytest.mark.parametrize("tokenizer", [TOKENIZER, BYTES, CHARACTERS], ids=["pieces", "bytes", "char"])
+@pytest.mark.parametrize("prompt", ["", "Zorb the zo", "Tea ca"])
+def test_words_of_generated_texts_exist(prompt: str, tokenizer: Tokenizer) -> None:
+    plain = Plain(f"{LINES} {prompt}")
+    results = generator(1, tokenizer).generate(prompt, CONFIG, num=8)
+    for result in results:
+        words = count_words([written(result).removeprefix(prompt)])
+        assert all(word in plain.words or word.removeprefix("'") in plain.words for word in words), words
+    (coined, *_) = generator(1, tokenizer).generate(prompt, replace(CONFIG, coin_words=True), num=8)
+    assert set(count_words([coined.text])) - plain.words
+
+
+def test_without_the_guard_texts_are_as_without_the_words() -> None:
+    config = replace(CONFIG, coin_words=True)
+    assert [result.ids for result in generator().generate(["", "Zo"], config, 3)] == [
+        result.ids for result in Generator(TableModel(V), TOKENIZER).generate(["", "Zo"], config, 3)
+    ]
+
+
+def test_each_text_of_a_batch_is_what_it_is_alone() -> None:
+    configs = [replace(CONFIG, seed=seed, coin_words=seed % 3 == 0, max_tokens=20 + seed) for seed in range(7)]
+    writing = generator()
+    together = list(writing.generate_requests([Request("Zorb", config) for config in configs]))
+    assert together == [writing.generate("Zorb", config)[0] for config in configs]
+    assert "".join(writing.stream("Zorb", configs[1])) == together[1].text
+
+
+def test_words_are_read_when_a_text_needs_them() -> None:
+    read = list[int]()
+
+    def words() -> WordFilter:
+        read.append(1)
+        return known_words()
+
+    writing = Generator(TableModel(V), TOKENIZER, words=words)
+    writing.generate("", replace(CONFIG, coin_words=True))
+    assert not read
+    writing.generate("", CONFIG)
+    writing.generate("", CONFIG)
+    assert read == [1]
+
+
+def test_a_text_that_is_continued_knows_its_words() -> None:
+    writing = generator()
+    start = writing.read("Zorb the zo")
+    for seed in range(5):
+        tokens = writing.tokens("", replace(CONFIG, seed=seed), start)
+        text = "Zorb the zo" + "".join(token.text for token in tokens)
+        assert set(count_words([" ".join(text.split(" ")[:-1])])) <= {*Plain().words, *count_words([text[:15]]), "zorb"}
+
+
+@pytest.mark.parametrize("required", ["Zorblax", " qwrt, xyz"])
+def test_required_and_biased_words_come(required: str) -> None:
+    for seed in range(4):
+        (result,) = generator().generate("", replace(CONFIG, seed=seed, require=(required,), max_tokens=60))
+        assert required in result.text
+    (biased,) = generator().generate("", replace(CONFIG, logit_bias=("Z=50",), max_tokens=60))
+    assert "Z" in biased.text
+
+
+def test_a_search_finds_words_that_exist() -> None:
+    plain = Plain()
+    for result in generator(2).search("Tea ", replace(SamplingConfig(), max_tokens=25), SearchConfig(4)):
+        assert set(count_words([written(result)])) <= plain.words | {"'s", "'t"}
+
+
+def test_a_gap_is_filled_with_words_that_exist_from_its_beginning() -> None:
+    """The backward network coins words; the forward network does not."""
+    model = TableModel(V)
+    config = replace(CONFIG, max_tokens=30, coin_words=False)
+    guarded = Infiller(model, TOKENIZER, model, words=known_words()).infill("Tea ", "", config, 8, 16)
+    plain = Plain()
+    found = {result.direction: set(count_words([" ".join(result.text.split(" ")[:-1])])) for result in guarded}
+    assert found["forward"] <= {*plain.words, "'s", "'t"}
+
+
+def test_suggestions_are_words_that_exist() -> None:
+    model, plain = TableModel(V), Plain(LINES + "Zorb")
+    for text in ("", "The ", "The c", "Tea, zo", "caf", "Zorb said zo"):
+        for page in range(3):
+            for suggestion in Suggester(model, TOKENIZER, 9, words=known_words()).suggest(text, length=1, page=page):
+                assert plain.allows(text + suggestion.text) or not plain.allows(text), suggestion
+    coined = Suggester(model, TOKENIZER, 9).suggest("The ", length=8)
+    known = Suggester(model, TOKENIZER, 9, words=known_words()).suggest("The ", length=8)
+    assert coined != known
+    for suggestion in known:
+        *words, _ = suggestion.text.split(" ")
+        assert set(count_words([" ".join(words)])) <= plain.words
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text("athe'éZ0 .狐\n", max_size=12), st.integers(0, 99), st.sampled_from([TOKENIZER, BYTES]))
+def test_any_prompt_can_be_continued(prompt: str, seed: int, tokenizer: Tokenizer) -> None:
+    (result,) = generator(seed, tokenizer).generate(prompt, replace(CONFIG, seed=seed, max_tokens=30))
+    assert result.stop_reason in ("length", "end")

@@ -1,0 +1,202 @@
+"""Compressed models: what they cost, and the folders that they are in."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import LINES, random_weights
+
+from textgen.corpus.config import CorpusConfig
+from textgen.dataset.ngram_index import NgramIndex
+from textgen.errors import SavedModelError, TextgenError
+from textgen.evaluation.scoring import Scorer
+from textgen.folders import MANIFEST
+from textgen.model.config import ModelConfig
+from textgen.model.directions import one_way
+from textgen.model.numpy_model import NumpyModel
+from textgen.saved_model.compression import STEPS, Cost, compress, compressed_copy, cost_of
+from textgen.saved_model.layout import CARD, CONFIG, NGRAMS, TRAINING, WEIGHTS
+from textgen.saved_model.precision import compressed, restored
+from textgen.saved_model.saved_model import ModelFolder, load_model, save_model, save_ngrams, write_training
+from textgen.tokenizer.config import TokenizerConfig
+from textgen.tokenizer.tokenizer import MODEL_FILE, Tokenizer
+
+TRAINING_VALUES: dict[str, Any] = {
+    "state": "running",
+    "model": {"vocab_size": 300, "embedding_dim": 6, "hidden_units": 8, "num_layers": 2},
+    "tokenizer": {"tokenizer": "char"},
+    "training": {"seed": 7},
+    "corpus": {"paths": ["/home/me/poems.txt"], "valid": ["/home/me/held.txt"], "characters": 12, "documents": 6},
+    "tokens": {"folder": "/home/me/.cache/textgen/tokens/1", "train": 3, "valid": 2},
+    "scores": {"bits_per_byte": 1.25},
+    "progress": {"step": 10, "epochs": 2.5, "seconds": 90},
+    "parameters": 98,
+    "versions": {"textgen": "0.1.0"},
+    "files": {},
+    "signature": "00",
+}
+
+
+def made(folder: Path, tokenizer: Tokenizer, scale: float = 1.0, **settings: Any) -> ModelFolder:
+    config = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8, **settings)
+    weights = {name: scale * array for name, array in random_weights(config).items()}
+    save_model(folder, weights, config, TokenizerConfig("char"), CorpusConfig(documents="line"), tokenizer)
+    return load_model(str(folder))
+
+
+@pytest.fixture
+def saved(tmp_path: Path, tokenizer: Tokenizer) -> ModelFolder:
+    return made(tmp_path / "models" / "songs", tokenizer)
+
+
+# --- What it costs -------------------------------------------------------------------------------------------
+
+
+def test_the_cost_on_a_text_is_that_of_the_scorer(saved: ModelFolder) -> None:
+    cost = cost_of(saved, "int8", [LINES])
+    weights = saved.weights()
+    expected = [
+        Scorer(NumpyModel(saved.model_config, each), saved.tokenizer).score(LINES, ends=False).total.bits_per_byte
+        for each in (weights, restored(compressed(weights, "int8"), "int8"))
+    ]
+    assert [cost.before, cost.after] == pytest.approx(expected, rel=1e-6)
+    assert cost.share == pytest.approx(expected[1] / expected[0] - 1, abs=1e-6)
+    assert (cost.unit, cost.tokens, cost.same_top) == ("byte", len(saved.tokenizer.encode(LINES)), None)
+
+
+def test_the_cost_on_own_text_falls_with_the_levels(saved: ModelFolder) -> None:
+    coarse, fine = cost_of(saved, "int8"), cost_of(saved, "float16")
+    assert coarse.unit == fine.unit == "token"
+    assert 0 < coarse.before < math.log2(saved.tokenizer.vocab_size)
+    assert coarse.after > fine.after > fine.before == coarse.before
+    assert coarse.same_top is not None
+    assert 0.9 < coarse.same_top <= 1
+    assert cost_of(saved, "int8") == coarse
+
+
+def test_own_text_is_drawn_from_the_model(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    """A model that always says the same has a distribution known in advance."""
+    config = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8)
+    weights = {name: np.zeros(shape, np.float32) for name, shape in config.weight_shapes().items()}
+    weights["head/bias"][270:274] = 50.0
+    save_model(tmp_path / "m", weights, config, TokenizerConfig("char"), CorpusConfig(), tokenizer)
+    cost = cost_of(load_model(str(tmp_path / "m")), "int8")
+    assert (cost.before, cost.after) == pytest.approx((2.0, 2.0), abs=1e-6)
+    assert cost.tokens == 32 * STEPS
+
+
+@pytest.mark.parametrize("direction", ["backward", "both"])
+def test_every_direction_counts(tmp_path: Path, tokenizer: Tokenizer, direction: str) -> None:
+    saved = made(tmp_path / "m", tokenizer, direction=direction)
+    weights = saved.weights()
+    if direction == "both":
+        weights["backward_lstm_0/kernel"][:, 0] = 40.0  # coarse levels for one direction only
+        configs = (saved.model_config, saved.tokenizer_config, saved.corpus_config)
+        save_model(saved.folder, weights, *configs, saved.tokenizer)
+    cost = cost_of(load_model(str(saved.folder)), "int8", [LINES])
+    after = restored(compressed(weights, "int8"), "int8")
+    shares = []
+    for way in saved.model_config.directions:
+        one, two = (
+            Scorer(NumpyModel(*one_way(saved.model_config, each, way)), tokenizer, way).score(LINES, ends=False).total
+            for each in (weights, after)
+        )
+        shares.append(two.bits_per_byte / one.bits_per_byte - 1)
+    assert cost.share == pytest.approx(max(shares), abs=1e-6)
+
+
+def test_labels_are_read(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    labelled = tokenizer.with_labels(("a", "b"))
+    assert cost_of(made(tmp_path / "m", labelled), "int8").after > 0
+
+
+def test_what_cannot_be_measured_is_refused(saved: ModelFolder) -> None:
+    for texts in ([], [" \n"], ["", "\n"]):
+        with pytest.raises(SavedModelError, match="There is no text to measure on"):
+            cost_of(saved, "int8", texts)
+    compress(saved, "float16")
+    with pytest.raises(SavedModelError, match="is stored as float16 already: compress the model that it was made from"):
+        cost_of(load_model("songs"), "int8")
+
+
+def test_only_the_beginning_of_a_long_text_is_read(saved: ModelFolder) -> None:
+    assert cost_of(saved, "int8", iter(["x" * 31_500, "y" * 100_000, "z"])).tokens == 32_000 - 500
+
+
+def test_a_cost_without_bits() -> None:
+    assert Cost("byte", 2.0, 2.01, 5).share == pytest.approx(0.005)
+    assert Cost("byte", 0.0, 0.1, 5).share == math.inf
+    assert Cost("byte", 0.0, 0.0, 5).share == 0
+
+
+# --- Folders -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trained(saved: ModelFolder) -> ModelFolder:
+    """A model with an index and a record of its training."""
+    save_ngrams(saved.folder, NgramIndex.build([np.arange(100, dtype=np.int32)], 4, 100, saved.tokenizer.eos_id))
+    write_training(saved.folder, TRAINING_VALUES)
+    return load_model("songs")
+
+
+def test_a_model_is_compressed_where_it_is(trained: ModelFolder) -> None:
+    weights, ngrams = trained.weights(), (trained.folder / NGRAMS).read_bytes()
+    compress(trained, "int8")
+    after = load_model("songs")
+    assert (after.precision, after.training) == ("int8", TRAINING_VALUES)
+    assert after.record == TRAINING_VALUES | {"precision": "int8"}
+    expected = restored(compressed(weights, "int8"), "int8")
+    assert all(np.array_equal(array, expected[name]) for name, array in after.weights().items())
+    assert (trained.folder / NGRAMS).read_bytes() == ngrams
+    assert "| weights stored as | int8 |" in (trained.folder / CARD).read_text()
+
+
+def test_a_copy_is_a_model_without_paths(trained: ModelFolder) -> None:
+    before = {path.name: path.read_bytes() for path in trained.folder.iterdir()}
+    target = trained.folder.with_name("small")
+    compressed_copy(trained, target, "float16")
+    assert {path.name: path.read_bytes() for path in trained.folder.iterdir()} == before
+    assert sorted(path.name for path in target.iterdir()) == sorted(before)
+    copy = load_model("small")
+    assert copy.precision == "float16"
+    assert copy.has_ngrams
+    assert copy.tokenizer.fingerprint() == trained.tokenizer.fingerprint()
+    assert "/home/me" not in (target / TRAINING).read_text() + (target / CARD).read_text()
+    assert copy.training["corpus"]["paths"] == ["poems.txt"]
+    assert copy.training["scores"] == TRAINING_VALUES["scores"]
+    assert "state" not in copy.training
+
+
+def test_a_copy_may_lack_the_index_and_the_record(trained: ModelFolder, saved: ModelFolder) -> None:
+    compressed_copy(trained, trained.folder.with_name("small"), "int8", with_index=False)
+    assert not load_model("small").has_ngrams
+    (trained.folder / TRAINING).unlink()
+    compressed_copy(load_model("songs"), trained.folder.with_name("bare"), "int8", with_index=False)
+    names = {path.name for path in trained.folder.with_name("bare").iterdir()}
+    assert names == {CONFIG, WEIGHTS, MODEL_FILE, MANIFEST, CARD}
+    assert load_model("bare").record["precision"] == "int8"
+
+
+def test_a_copy_replaces_nothing(trained: ModelFolder) -> None:
+    target = trained.folder.with_name("small")
+    target.mkdir()
+    (target / "notes.txt").write_text("mine")
+    with pytest.raises(TextgenError):
+        compressed_copy(trained, target, "int8")
+    assert [path.name for path in target.iterdir()] == ["notes.txt"]
+    with pytest.raises(SavedModelError, match="A model cannot be called"):
+        compressed_copy(trained, trained.folder.with_name(".hidden"), "int8")
+
+
+def test_damage_is_found_before_a_copy_is_there(trained: ModelFolder) -> None:
+    data = bytearray((trained.folder / NGRAMS).read_bytes())
+    data[-1] ^= 1
+    (trained.folder / NGRAMS).write_bytes(data)
+    with pytest.raises(SavedModelError, match=f"{NGRAMS} was altered"):
+        compressed_copy(trained, trained.folder.with_name("small"), "int8")
+    assert [path.name for path in trained.folder.parent.iterdir()] == ["songs"]

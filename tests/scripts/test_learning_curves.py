@@ -1,0 +1,49 @@
+"""The script that measures what a base is worth: its table, what it does not run again, and its six texts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+
+
+def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPTS / script), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def result(size: int, seed: int, without: bool, score: float) -> str:
+    base = {"base": None, "decided_by": "given"} if without else {"base": "english", "decided_by": "rule"}
+    return json.dumps(
+        {"text": "tales", "kilobytes": size, "seed": seed, "without": without, "bits_per_byte": score, **base}
+    )
+
+
+def test_the_table_compares_runs_of_the_same_seed(tmp_path: Path) -> None:
+    (tmp_path / "tales.txt").write_text("some words\n" * 2000)
+    lines = [result(10, seed, without, score) for seed, without, score in (
+        (0, True, 3.0), (0, False, 2.0), (1, True, 4.0), (1, False, 3.0), (2, True, 9.0),
+    )]  # fmt: skip
+    (tmp_path / "curves.jsonl").write_text("\n".join(lines) + "\n")
+    done = run(
+        "learning_curves.py", "--text", f"tales={tmp_path / 'tales.txt'}", "--kilobytes", 10, 3000, "--json",
+        tmp_path / "curves.jsonl",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # nothing was run: 3,000 KB are more than there is
+    assert done.stdout.splitlines()[-1] == "| tales | 10 KB | 3.500 | 2.500 | -28.6 % | english (rule) | 2 |"
+
+
+def test_the_six_texts_are_the_same_each_time_and_as_long_as_asked_for(tmp_path: Path) -> None:
+    for folder in ("first", "second"):
+        done = run("misfit_texts.py", "--out", tmp_path / folder, "--bytes", 5000)
+        assert done.returncode == 0, done.stderr
+    first, second = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("first", "second")
+    )
+    assert first == second
+    assert set(first) == {"code.txt", "dna.txt", "tunes.txt", "thai.txt", "log.txt", "table.txt"}
+    assert all(5000 <= len(text) < 5600 for text in first.values())

@@ -1,0 +1,180 @@
+"""The script that makes a base: trained, gone on with, scored by source, put in its place."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from base_scripts import PARTS, base_mix, train_base, write_data
+
+import textgen
+from textgen.errors import SavedModelError
+from textgen.saved_model.saved_model import ModelFolder, load_model, write_training
+
+SETTINGS: dict[str, Any] = {
+    "tokenizer": "char", "hidden_units": 8, "embedding_dim": 6, "num_layers": 1, "batch_size": 4,
+    "sequence_length": 8, "steps": 4, "num_validations": 1,
+}  # fmt: skip
+RECIPE = train_base.Recipe("small", PARTS, SETTINGS, "It is bad at everything.")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("texts") / "data")
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    return train_base.train(RECIPE, data, tmp_path_factory.mktemp("work"))
+
+
+@pytest.fixture(scope="module")
+def base(trained: ModelFolder, data: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    return finished(trained, data, tmp_path_factory.mktemp("finished") / "bases" / "small")
+
+
+def finished(model: ModelFolder, data: Path, out: Path) -> ModelFolder:
+    return train_base.finish(RECIPE, model, train_base._mix_of(model, RECIPE, data), out, "python it.py small")
+
+
+def test_a_base_stands_in_its_place_with_its_card(base: ModelFolder) -> None:
+    assert sorted(path.name for path in base.folder.iterdir()) == [
+        "MANIFEST.json", "README.md", "config.json", "model.safetensors", "tokenizer.model", "training.json",
+    ]  # fmt: skip
+    assert [path.name for path in base.folder.parent.iterdir()] == ["small"]
+    sources = base.training["mix"]["sources"]
+    assert list(sources) == ["tales", "shi", "ci", "books"]
+    assert (sources["tales"]["documents"], sources["tales"]["held_out"]) == (357, 1)
+    assert [sources[name]["traditional"] for name in sources] == [0, 1, 0, 0]
+    assert [sources[name]["simplified"] for name in sources] == [0, 0, 1, 0]
+    card = (base.folder / "README.md").read_text(encoding="utf-8")
+    for name, facts in sources.items():
+        script = {"shi": "100.0% traditional", "ci": "100.0% simplified"}.get(name, "")
+        counts = f"{facts['documents']} | {facts['characters']:,} | {facts['held_out']}"
+        assert f"| {name} | {counts} | {facts['bits_per_byte']:.3f} | {script} |" in card
+    assert base.precision == "int8"
+    for line in ("- shi, ci: a collection of poems (MIT)", "tales 3 times.", RECIPE.bad_at, "    python it.py small\n"):
+        assert line in card
+
+
+def test_scores_are_those_of_textgen_evaluate(
+    base: ModelFolder, trained: ModelFolder, data: Path, tmp_path: Path
+) -> None:
+    _, valid = train_base._mix_of(trained, RECIPE, data)
+    path = tmp_path / "held-out.jsonl"
+    texts = [document.text for document in valid if document.source == "shi"]
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    sources = base.training["mix"]["sources"]
+    scores = [facts["bits_per_byte"] for facts in sources.values()]
+    assert sources["shi"]["bits_per_byte"] == pytest.approx(textgen.evaluate(base, path).bits_per_byte, rel=1e-5)
+    assert min(scores) < base.training["mix"]["bits_per_byte"] < max(scores)
+
+
+def test_the_record_of_a_base_names_no_place(base: ModelFolder, trained: ModelFolder) -> None:
+    record = json.dumps(base.training)
+    assert str(trained.folder.parent) not in record
+    assert base.training["corpus"]["paths"] == ["small-train.jsonl"]
+    assert not base.training.keys() & {"signature", "tokens", "files"}
+    with pytest.raises(SavedModelError, match="holds a model without a checkpoint"):
+        textgen.train(resume=base.folder)
+
+
+def test_a_base_takes_the_place_of_the_one_before(
+    trained: ModelFolder, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "bases" / "small"
+    out.mkdir(parents=True)
+    (out / "old").write_text("of the one before")
+    before = finished(trained, data, out).fingerprint
+    assert load_model(str(out)).weights().keys() == trained.weights().keys()
+    assert not (out / "old").exists()
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    (out / "old").write_text("of the one before")
+    monkeypatch.setattr(train_base, "scores_by_source", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        finished(trained, data, out)
+    assert (out / "old").exists()
+    assert [path.name for path in out.parent.iterdir()] == ["small"]
+    assert load_model(str(out)).fingerprint == before
+
+
+def test_a_training_goes_on_and_ends_as_if_it_had_not_been_interrupted(
+    trained: ModelFolder, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = textgen.train
+    callbacks: list[Any] = []
+    monkeypatch.setattr(textgen, "train", lambda *a, **k: real(*a, callbacks=callbacks, **k))
+    from keras.callbacks import Callback
+
+    class Stop(Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            if batch == 2:
+                raise RuntimeError("the machine fails")
+
+    callbacks.append(Stop())
+    with pytest.raises(RuntimeError):
+        train_base.train(RECIPE, data, tmp_path)
+    callbacks.clear()
+    model = train_base.train(RECIPE, data, tmp_path)
+    assert model.training["progress"]["step"] == 4
+    assert model.fingerprint == trained.fingerprint
+    monkeypatch.setattr(textgen, "train", None)
+    assert train_base.train(RECIPE, data, tmp_path).fingerprint == model.fingerprint, "it is finished already"
+
+
+def test_a_model_trained_without_sources_can_be_finished(
+    trained: ModelFolder,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    files = []
+    folder = tmp_path / "mine"
+    shutil.copytree(trained.folder, folder)
+    for name in ("train", "valid"):
+        documents = base_mix.read_mix(trained.folder.parent / f"small-{name}.jsonl", PARTS)
+        files.append(tmp_path / f"{name}.jsonl")
+        files[-1].write_text("".join(json.dumps({"text": one.text}) + "\n" for one in documents), encoding="utf-8")
+    corpus = trained.training["corpus"] | {"paths": [str(files[0])], "valid": [str(files[1])]}
+    write_training(folder, trained.training | {"corpus": corpus})
+    monkeypatch.setattr(train_base, "recipe_of", lambda name: RECIPE)
+    monkeypatch.setattr(train_base, "RECIPES", {"small": PARTS})
+    out = tmp_path / "bases"
+    train_base.main(["small", "--data", str(data), "--finish", str(folder), "--out", str(out)])
+    base = load_model(str(out / "small"))
+    assert list(base.training["mix"]["sources"]) == ["tales", "shi", "ci", "books"]
+    printed = dict(line.split("\t") for line in capsys.readouterr().out.splitlines())
+    assert list(printed) == ["tales", "shi", "ci", "books", "all"]
+    assert float(printed["all"]) == pytest.approx(base.training["mix"]["bits_per_byte"], abs=1e-4)
+    assert "python scripts/train_base.py small --data FOLDER\n" in (base.folder / "README.md").read_text("utf-8")
+
+
+def test_a_model_that_does_not_name_its_text_is_refused(tiny_models: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(SavedModelError, match="does not say which files it was trained and scored on"):
+        train_base._mix_of(load_model(str(tiny_models / "tiny")), RECIPE, data)
+
+
+def test_errors_are_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        train_base.main(["english", "--data", str(tmp_path), "--work", str(tmp_path / "work")])
+    assert stopped.value.code == 1
+    assert capsys.readouterr().err.startswith(f"Error: There is no {tmp_path / 'en-tales.jsonl.zst'}")
+
+
+@pytest.mark.parametrize("name", base_mix.RECIPES)
+def test_the_recipes_are_of_settings_that_train_takes(name: str, data: Path) -> None:
+    from textgen.corpus.config import CorpusConfig
+    from textgen.corpus.corpus import Corpus
+    from textgen.training.plan import make_plan
+
+    recipe = train_base.recipe_of(name)
+    plan = make_plan(Corpus([data / "poems.jsonl.zst"], CorpusConfig()), dict(recipe.settings))
+    assert plan.training_config.minutes == 45
+    assert 7_500_000 < plan.model_config.num_parameters < 8_500_000 or plan.model_config.vocab_size < 1000

@@ -1,0 +1,84 @@
+"""Keys, hosts and origins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from starlette.datastructures import Headers
+
+from textgen.errors import ConfigError
+from textgen.server.access import ANYBODY, Access, read_keys
+from textgen.server.config import ServerConfig
+from textgen.server.failures import ApiError
+
+LOCAL, OPEN = ServerConfig(), ServerConfig(host="0.0.0.0")
+
+
+def status_of(access: Access, **headers: str) -> int:
+    """The status that a request with these headers gets from the check of its place."""
+    try:
+        access.check_place(Headers(headers))
+    except ApiError as error:
+        return error.status
+    return 200
+
+
+def test_keys_come_from_a_file_and_the_environment(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text("# for Anna\nabc\n\n  def  \n")
+    assert read_keys(str(path), {}) == ["abc", "def"]
+    assert read_keys(str(path), {"TEXTGEN_API_KEY": "ghi"}) == ["ghi", "abc", "def"]
+    assert read_keys(None, {}) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"# nothing\n", b"\xff\xfe"])
+def test_a_file_without_keys_is_an_error(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match="key"):
+        read_keys(str(path), {})
+    with pytest.raises(ConfigError, match="Cannot read the keys"):
+        read_keys(str(tmp_path / "missing"), {})
+
+
+@pytest.mark.parametrize(
+    "value", ["", "Bearer", "Bearer ", "Bearer wrong", "Bearer abcd", "Basic abc", "abc", "Bearer ab\xff"]
+)
+def test_a_wrong_key_is_refused(value: str) -> None:
+    access = Access(LOCAL, ["abc", "xyz"])
+    assert access.needs_key
+    with pytest.raises(ApiError) as caught:
+        access.owner(Headers({"Authorization": value}))
+    assert caught.value.status == 401
+
+
+def test_each_key_is_an_owner_and_without_keys_all_are_one() -> None:
+    access = Access(LOCAL, ["abc", "xyz"])
+    owners = {access.owner(Headers({"Authorization": f"Bearer {key}"})) for key in ("abc", "xyz")}
+    assert len(owners) == 2
+    assert "abc" not in owners
+    assert Access(LOCAL).owner(Headers({"Authorization": "Bearer DUMMY_KEY"})) == ANYBODY
+
+
+def test_a_local_server_has_local_names() -> None:
+    for host in ("localhost:8000", "127.0.0.1", "[::1]:8000", "LOCALHOST"):
+        assert status_of(Access(LOCAL), host=host) == 200
+    for host in ("evil.example", "127.0.0.1.evil.example", "", "[::2]"):
+        assert status_of(Access(LOCAL), host=host) == 403
+    assert status_of(Access(ServerConfig(allow_host=("novel.example",))), host="novel.example") == 200
+    assert status_of(Access(OPEN), host="anything") == 200
+
+
+def test_pages_of_other_sites_are_refused_unless_they_are_allowed() -> None:
+    access = Access(LOCAL)
+    assert status_of(access, host="localhost:8000", origin="http://localhost:8000") == 200
+    for origin in ("http://evil.example", "http://localhost:9999", "null", "http://[", ""):
+        assert status_of(access, host="localhost:8000", origin=origin) == 403
+    assert access.cross_origin_headers("http://evil.example") == {}
+    friendly = Access(ServerConfig(allow_origin=("https://friend.example/",)))
+    assert status_of(friendly, host="localhost", origin="https://friend.example") == 200
+    headers = friendly.cross_origin_headers("https://friend.example")
+    assert headers["Access-Control-Allow-Origin"] == "https://friend.example"
+    assert friendly.cross_origin_headers(None) == {}
+    assert status_of(Access(ServerConfig(allow_origin=("*",))), host="localhost", origin="http://x.example") == 200

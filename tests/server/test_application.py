@@ -1,0 +1,457 @@
+"""Requests over sockets: what clients send, and what they get."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from servers import Running, running
+
+from textgen.generation.config import SamplingConfig
+from textgen.saved_model.saved_model import load_model
+from textgen.server.config import ServerConfig
+
+PROMPT = "The cat"
+LIMITS = ServerConfig(
+    port=0, slots=8, max_queue=8, max_body=20_000, max_choices=10, max_length=1000, max_prompt=3000, idle_time=20.0
+)
+
+
+@pytest.fixture(scope="module")
+def server(tiny_models: Path) -> Iterator[Running]:
+    with running(tiny_models, LIMITS) as there:
+        yield there
+
+
+# === Completions ===
+
+
+def test_a_completion_is_the_text_of_the_command_line(server: Running, tiny_models: Path) -> None:
+    generator = load_model("tiny", tiny_models).generator()
+    (expected,) = generator.generate(PROMPT, SamplingConfig(seed=4, max_tokens=40))
+    answer = server.complete(prompt=PROMPT, seed=4, max_tokens=40)
+    (choice,) = answer["choices"]
+    assert hashlib.sha256(choice["text"].encode()).digest() == hashlib.sha256(expected.text.encode()).digest()
+    assert (answer["object"], answer["model"], answer["seed"]) == ("text_completion", "tiny", 4)
+    assert answer["usage"]["completion_tokens"] == len(expected.ids)
+    assert answer["usage"]["prompt_tokens"] == len(PROMPT)
+
+
+def test_nothing_but_braces_is_a_request(server: Running) -> None:
+    answer = server.complete()
+    assert answer["choices"][0]["finish_reason"] in ("stop", "length")
+    again = server.complete(seed=answer["seed"], prompt=None, max_tokens=None, stop=None, n=None, unknown={"a": 1})
+    assert again["choices"][0]["text"]
+
+
+def test_several_prompts_and_choices_come_prompt_by_prompt_with_later_seeds(server: Running) -> None:
+    answer = server.complete(prompt=["The", "A"], n=2, seed=7, max_tokens=8)
+    alone = [
+        server.complete(prompt=prompt, seed=seed, max_tokens=8)["choices"][0]["text"]
+        for prompt, seed in (("The", 7), ("The", 8), ("A", 9), ("A", 10))
+    ]
+    assert [choice["text"] for choice in answer["choices"]] == alone
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2, 3]
+    assert [choice["seed"] for choice in answer["choices"]] == [7, 8, 9, 10]
+
+
+def test_ids_are_a_prompt_too(server: Running, tiny_models: Path) -> None:
+    ids = load_model("tiny", tiny_models).tokenizer.encode(PROMPT)
+    texts = [
+        server.complete(prompt=prompt, seed=1, max_tokens=9, heal=False)["choices"][0]["text"]
+        for prompt in (PROMPT, ids, [ids], [2, *ids])
+    ]
+    assert len(set(texts)) == 1
+
+
+def test_a_text_may_stop(server: Running) -> None:
+    whole = server.complete(prompt=PROMPT, seed=4, max_tokens=40)["choices"][0]["text"]
+    stop = whole[10:12]
+    for value in (stop, [stop, "never"]):
+        (choice,) = server.complete(prompt=PROMPT, seed=4, max_tokens=40, stop=value)["choices"]
+        assert (choice["text"], choice["finish_reason"]) == (whole[: whole.index(stop)], "stop")
+
+
+def test_the_best_of_several(server: Running) -> None:
+    drawn = server.complete(prompt=PROMPT, seed=3, n=5, max_tokens=9, logprobs=0)["choices"]
+    means = [sum(choice["logprobs"]["token_logprobs"]) / len(choice["logprobs"]["tokens"]) for choice in drawn]
+    best = server.complete(prompt=PROMPT, seed=3, best_of=5, max_tokens=9)["choices"]
+    assert [choice["text"] for choice in best] == [drawn[int(np.argmax(means))]["text"]]
+
+
+def test_log_probabilities_name_each_token_once(server: Running) -> None:
+    (choice,) = server.complete(prompt=PROMPT, seed=4, max_tokens=30, logprobs=5, heal=False)["choices"]
+    logprobs = choice["logprobs"]
+    offsets = logprobs["text_offset"]
+    assert offsets[0] == len(PROMPT)
+    for token, nats, top, offset in zip(
+        logprobs["tokens"], logprobs["token_logprobs"], logprobs["top_logprobs"], offsets, strict=True
+    ):
+        assert top[token] == nats
+        assert 5 <= len(top) <= 6
+        if not token.startswith(("bytes:", "<")):
+            assert choice["text"][offset - len(PROMPT) :].startswith(token)
+
+
+def test_the_prompt_is_scored_as_by_the_command_line(server: Running, tiny_models: Path) -> None:
+    saved = load_model("tiny", tiny_models)
+    text = "The dog saw 床前 the cat."
+    (expected,) = saved.scorer().scores([text], ends=False)
+    ids = [saved.tokenizer.eos_id, *saved.tokenizer.encode(text)]
+    answer = server.complete(prompt=[ids], max_tokens=1, logprobs=1, echo=True, temperature=0)
+    logprobs = answer["choices"][0]["logprobs"]
+    assert logprobs["token_ids"][: len(ids)] == ids
+    assert logprobs["token_logprobs"][0] is None
+    scores = logprobs["token_logprobs"][1 : len(ids)]
+    assert sum(scores) == pytest.approx(-float(expected.surprisal.sum()) * math.log(2), abs=1e-4)
+    for token, score, top in list(
+        zip(logprobs["tokens"], logprobs["token_logprobs"], logprobs["top_logprobs"], strict=True)
+    )[1:]:
+        assert top[token] == score
+
+
+def test_an_echo_repeats_the_prompt(server: Running) -> None:
+    (choice,) = server.complete(prompt=PROMPT, max_tokens=3, echo=True, seed=1)["choices"]
+    assert choice["text"].startswith(PROMPT)
+    (choice,) = server.complete(prompt=PROMPT, max_tokens=0, echo=True, logprobs=2)["choices"]
+    assert choice["text"] == PROMPT
+    assert choice["logprobs"]["text_offset"] == list(range(len(PROMPT)))
+
+
+# === Streams ===
+
+
+@pytest.mark.parametrize("more", [{}, {"logprobs": 1}, {"n": 3}, {"echo": True}, {"stop": "e"}])
+def test_a_stream_is_the_answer_in_pieces(server: Running, more: dict[str, Any]) -> None:
+    fields = {"prompt": PROMPT, "seed": 5, "max_tokens": 25} | more
+    whole = server.complete(**fields)["choices"]
+    events = server.stream("/v1/completions", fields)
+    for choice in whole:
+        pieces = [event["choices"][0] for event in events if event["choices"][0]["index"] == choice["index"]]
+        assert "".join(piece["text"] for piece in pieces) == choice["text"]
+        reasons = [piece["finish_reason"] for piece in pieces]
+        assert reasons == [None] * (len(reasons) - 1) + [choice["finish_reason"]]
+        assert pieces[-1]["text"] == ""
+        if choice["logprobs"]:
+            tokens = [token for piece in pieces if piece["logprobs"] for token in piece["logprobs"]["tokens"]]
+            assert tokens == choice["logprobs"]["tokens"]
+
+
+def test_usage_comes_at_the_end_or_always(server: Running) -> None:
+    fields: dict[str, Any] = {"prompt": PROMPT, "seed": 5, "max_tokens": 4, "stream_options": {"include_usage": True}}
+    *events, last = server.stream("/v1/completions", fields)
+    assert [event["usage"] for event in events] == [None] * len(events)
+    assert last["choices"] == []
+    assert last["usage"]["total_tokens"] == len(PROMPT) + last["usage"]["completion_tokens"]
+    fields["stream_options"]["continuous_usage_stats"] = True
+    *events, _ = server.stream("/v1/completions", fields)
+    assert [event["usage"]["completion_tokens"] for event in events][-1] == last["usage"]["completion_tokens"]
+    assert "usage" not in server.stream("/v1/completions", {"prompt": PROMPT, "max_tokens": 2})[-1]
+
+
+def test_a_stream_that_cannot_begin_is_an_error(server: Running) -> None:
+    status, error = server.error("/v1/completions", {"stream": True, "no_copy": 3})
+    assert (status, error["type"]) == (400, "invalid_request_error")
+
+
+# === Chats ===
+
+
+def test_a_chat_continues_its_messages(server: Running) -> None:
+    messages = [
+        {"role": "system", "content": "The cat"},
+        {"role": "user", "content": [{"type": "text", "text": "sat"}]},
+    ]
+    answer = server.post("/v1/chat/completions", {"messages": messages, "seed": 2, "max_completion_tokens": 12})
+    (choice,) = answer["choices"]
+    expected = server.complete(prompt="The cat\nsat", seed=2, max_tokens=12)
+    assert choice["message"]["content"] == expected["choices"][0]["text"]
+    assert choice["message"]["role"] == "assistant"
+    assert answer["usage"]["total_tokens"] == expected["usage"]["total_tokens"]
+
+
+def test_a_chat_may_be_a_dialogue(server: Running) -> None:
+    messages = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Good"}]
+    fields = {"messages": messages, "seed": 2, "max_tokens": 30, "template": "dialogue"}
+    answer = server.post("/v1/chat/completions", fields)
+    expected = server.complete(
+        prompt="User: Hello\nAssistant: Good", seed=2, max_tokens=30, stop=["\nUser:", "\nAssistant:"]
+    )
+    assert answer["choices"][0]["message"]["content"] == expected["choices"][0]["text"]
+
+
+def test_a_chat_streams_its_role_then_its_text(server: Running) -> None:
+    fields = {"messages": [{"role": "user", "content": PROMPT}], "seed": 2, "max_tokens": 9, "logprobs": True}
+    fields |= {"top_logprobs": 2}
+    events = server.stream("/v1/chat/completions", fields)
+    deltas = [event["choices"][0]["delta"] for event in events]
+    assert deltas[0] == {"role": "assistant", "content": ""}
+    assert deltas[-1] == {}
+    text = server.complete(prompt=PROMPT, seed=2, max_tokens=9)["choices"][0]["text"]
+    assert "".join(delta.get("content", "") for delta in deltas) == text
+    named = events[1]["choices"][0]["logprobs"]["content"][0]
+    assert len(named["top_logprobs"]) == 2
+    assert bytes(named["bytes"]).decode(errors="replace") == named["token"] or named["token"].startswith("bytes:")
+
+
+# === Models, tokens, embeddings ===
+
+
+def test_models_are_listed(server: Running) -> None:
+    assert [model["id"] for model in server.get("/v1/models")["data"]] == ["tiny"]
+    assert server.get("/v1/models/tiny")["object"] == "model"
+    for name in ("nothing", "..%2f..%2fetc", "../tiny", "%00", "a" * 5000):
+        status, error = server.error(f"/v1/models/{name}", None, "GET")
+        assert (status, error["code"]) == (404, "model_not_found")
+
+
+def test_tokens_there_and_back(server: Running) -> None:
+    info = server.get("/tokenizer_info")
+    assert server.post("/tokenize", {"prompt": info["eos_token"], "add_special_tokens": False})["tokens"] == [2]
+    ids = server.post("/tokenize", {"prompt": "The 床 ☃"})["tokens"]
+    assert server.post("/detokenize", {"tokens": ids}) == {"prompt": "The 床 ☃"}
+    assert server.error("/detokenize", {"tokens": [1 << 40]})[0] == 400
+
+
+def test_embeddings_are_those_of_the_command_line(server: Running, tiny_models: Path) -> None:
+    saved = load_model("tiny", tiny_models)
+    from textgen.evaluation.embeddings import Embedder
+
+    embedder = Embedder({"forward": saved.writer()}, saved.tokenizer)
+    expected = [next(iter(embedder.vectors([text]))) for text in ("The cat", "dog")]
+    floats = server.post("/v1/embeddings", {"input": ["The cat", "dog"], "encoding_format": "float"})
+    assert np.allclose([each["embedding"] for each in floats["data"]], expected)
+    encoded = server.post("/v1/embeddings", {"input": "The cat", "encoding_format": "base64"})["data"][0]["embedding"]
+    assert np.array_equal(np.frombuffer(base64.b64decode(encoded), "<f4"), expected[0])
+
+
+def test_ids_of_another_vocabulary_say_what_to_do(server: Running) -> None:
+    status, error = server.error("/v1/embeddings", {"input": [[100_000, 3]]})
+    assert status == 400
+    assert "check_embedding_ctx_length=False" in error["message"]
+
+
+# === States ===
+
+
+def test_a_state_continues_a_text_as_often_as_wanted(server: Running, tiny_models: Path, tmp_path: Path) -> None:
+    made = server.post("/v1/states", {"prompt": "The cat sat", "label": None})
+    generator = load_model("tiny", tiny_models).generator()
+    status, _, data = server.request("GET", f"/v1/states/{made['id']}")
+    assert status == 200
+    (tmp_path / "fetched").write_bytes(data)
+    fetched = generator.load_state(tmp_path / "fetched")
+    assert np.array_equal(fetched.memory, generator.read("The cat sat").memory)
+    imported = json.loads(
+        server.request("POST", "/v1/states?model=tiny", data, {"Content-Type": "application/octet-stream"})[2]
+    )
+    stream = generator.tokens(" on", SamplingConfig(seed=3, max_tokens=9), generator.read("The cat sat"))
+    expected = "".join(token.text for token in stream)
+    for id in (made["id"], made["id"], imported["id"]):
+        answer = server.complete(state=id, prompt=" on", seed=3, max_tokens=9)
+        assert answer["choices"][0]["text"] == expected
+    assert server.request("DELETE", f"/v1/states/{made['id']}")[0] == 200
+    status, error = server.error("/v1/completions", {"state": made["id"]})
+    assert (status, error["code"]) == (404, "state_not_found")
+
+
+def test_a_text_returns_the_state_at_its_end(server: Running) -> None:
+    fields: dict[str, Any] = {"prompt": PROMPT, "seed": 3, "max_tokens": 30, "return_state": True, "heal": False}
+    (choice,) = server.complete(**fields, logprobs=0)["choices"]
+    ids = server.post("/tokenize", {"prompt": PROMPT})["tokens"] + choice["logprobs"]["token_ids"]
+    assert _after(server, choice) == server.complete(prompt=ids, seed=4, max_tokens=6)["choices"][0]["text"]
+    stop = choice["text"][5:7]
+    (cut,) = server.complete(**fields, stop=stop)["choices"]
+    assert cut["finish_reason"] == "stop"
+    expected = server.complete(prompt=PROMPT + cut["text"], seed=4, max_tokens=6, heal=False)["choices"][0]["text"]
+    assert _after(server, cut) == expected
+    assert _after(server, server.stream("/v1/completions", {**fields, "stop": stop})[-1]["choices"][0]) == expected
+
+
+def _after(server: Running, choice: Any) -> str:
+    """What is written after the state at the end of a text."""
+    return server.complete(state=choice["state"]["id"], seed=4, max_tokens=6)["choices"][0]["text"]
+
+
+@pytest.mark.parametrize("data", [b"", b"nothing", b"\x08\0\0\0\0\0\0\0{}      ", b"\xff" * 100])
+def test_what_is_no_state_is_refused(server: Running, data: bytes) -> None:
+    status, _, body = server.request("POST", "/v1/states", data, {"Content-Type": "application/octet-stream"})
+    assert status == 400
+    assert "/tmp" not in body.decode()
+
+
+# === Wrong requests ===
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param"),
+    [
+        (b"", 400, None),
+        (b"not JSON", 400, None),
+        (b"[" * 5000, 400, None),
+        (b'"text"', 400, None),
+        (b"\xff\xfe", 400, None),
+        (b'{"prompt": "\\ud800"}', 400, None),
+        ({"prompt": 5}, 400, "prompt"),
+        ({"prompt": []}, 400, "prompt"),
+        ({"prompt": ["a", 1]}, 400, "prompt"),
+        ({"prompt": [[]], "max_tokens": 1, "n": 11}, 400, "n"),
+        ({"prompt": [10**6]}, 400, None),
+        ({"prompt": [-1]}, 400, None),
+        ({"prompt": "a" * 4000}, 400, "prompt"),
+        ({"prompt": ["a"] * 11}, 400, "prompt"),
+        ({"temperature": "hot"}, 400, "temperature"),
+        ({"temperature": -1}, 400, "temperature"),
+        ({"temperature": 10**400}, 400, "temperature"),
+        ({"top_p": 2}, 400, "top_p"),
+        ({"seed": -2}, 400, "seed"),
+        ({"seed": 1 << 70}, 400, "seed"),
+        ({"max_tokens": 10**9}, 400, "max_tokens"),
+        ({"max_tokens": -1}, 400, "max_tokens"),
+        ({"max_tokens": 1.5}, 400, "max_tokens"),
+        ({"n": 0}, 400, "n"),
+        ({"n": 10**9}, 400, "n"),
+        ({"best_of": 3, "stream": True}, 400, "best_of"),
+        ({"best_of": 1, "n": 2}, 400, "best_of"),
+        ({"logprobs": 21}, 400, "logprobs"),
+        ({"logit_bias": {"the": 1}}, 400, "logit_bias"),
+        ({"logit_bias": {"5": 1000}}, 400, "logit_bias"),
+        ({"logit_bias": {str(1 << 30): 1}}, 400, "logit_bias"),
+        ({"stop": ["a"] * 100}, 400, "stop"),
+        ({"ban": "a"}, 400, "ban"),
+        ({"ban": ["a" * 5000]}, 400, "ban"),
+        ({"label": "nobody"}, 400, None),
+        ({"suffix": "the end"}, 400, "suffix"),
+        ({"model": "nothing"}, 404, "model"),
+        ({"model": "../tiny"}, 404, "model"),
+        ({"model": "/etc/passwd"}, 404, "model"),
+        ({"state": "nothing"}, 404, "state"),
+        ({"samplers": "magic"}, 400, None),
+        ({"stream_options": 3}, 400, "stream_options"),
+        ({"prompt": "a" * 30_000}, 413, None),
+    ],
+)  # fmt: skip
+def test_a_wrong_request_gets_an_error_with_its_field(
+    server: Running, body: Any, status: int, param: str | None
+) -> None:
+    found, error = server.error("/v1/completions", body)
+    assert (found, error["param"]) == (status, param), error
+    assert set(error) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({}, "messages"),
+        ({"messages": "hello"}, "messages"),
+        ({"messages": [{"content": [{"type": "image_url"}]}]}, "messages"),
+        ({"messages": [], "tools": [{}]}, "tools"),
+        ({"messages": [], "response_format": {"type": "json_schema"}}, "response_format"),
+        ({"messages": [], "template": "x"}, "template"),
+    ],
+)
+def test_a_chat_that_is_not_possible(server: Running, body: Any, param: str) -> None:
+    status, error = server.error("/v1/chat/completions", body)
+    assert (status, error["param"]) == (400, param)
+
+
+def test_paths_and_methods_that_do_not_exist(server: Running) -> None:
+    assert server.error("/nothing", None, "GET")[0] == 404
+    assert server.error("/v1/models/", None, "GET")[0] == 404
+    assert server.error("/v1/completions", None, "GET")[0] == 405
+    assert server.error("/../../etc/passwd", None, "GET")[0] == 404
+
+
+def test_a_request_has_an_id(server: Running) -> None:
+    assert server.request("GET", "/health", None, {"X-Request-Id": "mine-1"})[1]["x-request-id"] == "mine-1"
+    generated = server.request("GET", "/health", None, {"X-Request-Id": "a b"})[1]["x-request-id"]
+    assert generated.startswith("req-")
+
+
+# === Who leaves ===
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_frees_its_slot(server: Running, stream: bool) -> None:
+    engine = server.engine
+    model: Any = engine.generator.model
+    step = model.step
+
+    def slow(ids: np.ndarray, state: Any) -> Any:
+        time.sleep(0.005)
+        return step(ids, state)
+
+    model.step = slow
+    try:
+        connection = server.open("/v1/completions", {"max_tokens": 1000, "min_tokens": 1000, "stream": stream, "n": 3})
+        server.wait(lambda: engine.running == 3)
+        if stream:
+            assert connection.recv(100)
+        connection.close()
+        rounds = engine.rounds
+        server.wait(lambda: engine.is_idle)
+        assert engine.rounds < rounds + 100  # far from 1000 tokens
+    finally:
+        model.step = step
+    assert "textgen:abandoned_total" in server.request("GET", "/metrics")[2].decode()
+
+
+def test_a_client_that_leaves_while_its_prompt_is_read_frees_its_slot(server: Running) -> None:
+    engine = server.engine
+    model: Any = engine.generator.model
+    read = model.read
+
+    def slow(inputs: np.ndarray, state: Any) -> Any:
+        time.sleep(0.02)
+        return read(inputs, state)
+
+    model.read = slow
+    try:
+        connection = server.open("/v1/completions", {"prompt": "xyz" * 900})
+        server.wait(lambda: engine.running == 1)
+        connection.close()
+        server.wait(lambda: engine.is_idle)
+    finally:
+        model.read = read
+    assert server.complete(max_tokens=1)["choices"]
+
+
+def test_more_requests_than_may_wait_get_429_and_none_is_lost(server: Running) -> None:
+    statuses: list[int] = []
+
+    def ask() -> None:
+        fields = {"n": 4, "max_tokens": 300, "min_tokens": 300}
+        status, headers, _ = server.request("POST", "/v1/completions", fields)
+        statuses.append(status)
+        assert status == 200 or headers["retry-after"] == "1"
+
+    threads = [threading.Thread(target=ask) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(statuses) == 16
+    assert set(statuses) <= {200, 429}
+    assert statuses.count(200) >= 4
+    assert server.engine.is_idle
+
+
+def test_metrics_count_texts_under_the_names_of_vllm(server: Running) -> None:
+    server.complete(prompt=PROMPT, max_tokens=3)
+    text = server.request("GET", "/metrics")[2].decode()
+    for name in (
+        'vllm:num_requests_running{model_name="tiny"} 0.0',
+        'vllm:num_requests_waiting{model_name="tiny"} 0.0',
+        'vllm:time_to_first_token_seconds_bucket{le="0.0005",model_name="tiny"}',
+        "vllm:prompt_tokens_total", "vllm:generation_tokens_total", "vllm:request_success_total",
+    ):  # fmt: skip
+        assert name in text

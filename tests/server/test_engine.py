@@ -1,0 +1,318 @@
+"""Texts side by side in one thread: each as if it were alone, none lost, no slot lost."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from plain_fakes import TableModel
+
+from textgen.errors import ConfigError, SavedModelError
+from textgen.generation.config import SamplingConfig
+from textgen.generation.generator import Generator
+from textgen.generation.row import Token
+from textgen.generation.text_state import TextState
+from textgen.model.config import ModelConfig
+from textgen.model.numpy_model import NumpyModel
+from textgen.server.engine import Engine, Event, Job
+from textgen.server.failures import ApiError
+from textgen.server.prefix_cache import STRIDE
+from textgen.tokenizer.tokenizer import ByteTokenizer
+
+TOKENIZER = ByteTokenizer()
+CONFIG = SamplingConfig(temperature=1.0, min_p=0.0, max_tokens=20, seed=4)
+PATIENCE = 60.0
+
+
+def network() -> NumpyModel:
+    """Two layers whose products round differently with the number of rows."""
+    config = ModelConfig(TOKENIZER.vocab_size, embedding_dim=48, hidden_units=64, num_layers=2)
+    rng = np.random.default_rng(0)
+    shapes = config.weight_shapes().items()
+    return NumpyModel(config, {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes})
+
+
+class Client:
+    """Submits texts to an engine and takes what comes."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.events: dict[Job, list[Event]] = {}
+        self._news = asyncio.Event()
+
+    def job(self, prompt: str = "", config: SamplingConfig = CONFIG, *, exact: bool = True, **how: Any) -> Job:
+        row = self.engine.generator.row(prompt, config, track=how.pop("track", False))
+        job = Job(row, self._take, **how)
+        job.exact = exact
+        self.events[job] = []
+        return job
+
+    def _take(self, job: Job, event: Event) -> None:
+        self.events[job].append(event)
+        self._news.set()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while not condition():
+                self._news.clear()
+                with_timeout = asyncio.wait_for(self._news.wait(), 0.01)
+                try:
+                    await with_timeout
+                except TimeoutError:
+                    continue
+
+    def is_done(self, job: Job) -> bool:
+        last = self.events[job][-1] if self.events[job] else Token(0, "")
+        return last is None or isinstance(last, Exception) or bool(last.stop_reason)
+
+    async def texts(self, *jobs: Job) -> list[str]:
+        self.engine.submit(jobs)
+        await self.until(lambda: all(map(self.is_done, jobs)))
+        return [self.text(job) for job in jobs]
+
+    def text(self, job: Job) -> str:
+        return "".join(event.text for event in self.events[job] if isinstance(event, Token))
+
+    def error(self, job: Job) -> Exception:
+        last = self.events[job][-1]
+        assert isinstance(last, Exception)
+        return last
+
+
+@asynccontextmanager
+async def client_of(model: Any, slots: int = 64, max_queue: int = 100, cache: int = 1 << 20) -> AsyncIterator[Client]:
+    engine = Engine(Generator(model, TOKENIZER), asyncio.get_running_loop(), slots, max_queue, cache)
+    try:
+        yield Client(engine)
+    finally:
+        await asyncio.to_thread(engine.close)
+
+
+@pytest.mark.parametrize("others", [0, 1, 7, 63])
+def test_a_text_with_a_seed_is_that_of_the_command_line_alone_and_beside_others(others: int) -> None:
+    model = network()
+    prompt = "床前明月光" * 20
+    (alone,) = Generator(model, TOKENIZER).generate(prompt, replace(CONFIG, top_logprobs=1))
+
+    async def main() -> None:
+        async with client_of(model, slots=others + 1) as client:
+            job = client.job(prompt, replace(CONFIG, top_logprobs=1))
+            crowd = [client.job("x" * number, replace(CONFIG, seed=number), exact=False) for number in range(others)]
+            (text, *_) = await client.texts(job, *crowd)
+            assert text == alone.text
+            tokens = [event for event in client.events[job] if isinstance(event, Token)]
+            assert tuple(token.logprob for token in tokens) == alone.logprobs  # to the last bit
+
+    asyncio.run(main())
+
+
+def test_texts_without_a_seed_share_products() -> None:
+    model = TableModel(TOKENIZER.vocab_size)
+
+    async def main() -> None:
+        async with client_of(model) as client:
+            await client.texts(*[client.job(exact=False, config=replace(CONFIG, seed=seed)) for seed in range(9)])
+
+    asyncio.run(main())
+    assert max(model.batch_sizes) > 1
+
+
+def test_a_prompt_that_begins_like_another_is_not_read_again_and_changes_nothing() -> None:
+    model, prompt = network(), "The cat sat on the mat. " * 12
+
+    async def main() -> None:
+        async with client_of(model) as client:
+            first, again = client.job(prompt), client.job(prompt)
+            elsewhere = client.job(prompt, root=b"somebody else")
+            texts = [(await client.texts(job))[0] for job in (first, again, elsewhere)]
+            assert len(set(texts)) == 1
+            assert first.cached_tokens == elsewhere.cached_tokens == 0
+            assert again.cached_tokens == again.prompt_tokens // STRIDE * STRIDE
+
+    asyncio.run(main())
+
+
+def test_without_memory_for_it_nothing_is_cached() -> None:
+    async def main() -> None:
+        async with client_of(network(), cache=0) as client:
+            jobs = [client.job("a" * 100) for _ in range(2)]
+            for job in jobs:
+                await client.texts(job)
+            assert [job.cached_tokens for job in jobs] == [0, 0]
+
+    asyncio.run(main())
+
+
+def test_a_position_is_that_of_the_generator() -> None:
+    generator = Generator(network(), TOKENIZER)
+    expected = generator.read("It was a" * 9)
+    stream = generator.tokens("It was", replace(CONFIG, max_tokens=5))
+    list(stream)
+
+    async def main() -> None:
+        async with client_of(generator.model) as client:
+            read = client.job("It was a" * 9, writes=False)
+            await client.texts(read)
+            assert _same(read.state, expected)
+            written = client.job("It was", replace(CONFIG, max_tokens=5), track=True)
+            await client.texts(written)
+            assert _same(written.state, stream.state)
+
+    asyncio.run(main())
+
+
+def _same(state: TextState | None, other: TextState) -> bool:
+    assert state
+    pairs = zip(state.memory, other.memory, strict=True)
+    return state.ids == other.ids and all(np.array_equal(a, b) for pair in pairs for a, b in zip(*pair, strict=True))
+
+
+class GatedModel(TableModel):
+    """Waits before each step, and before each piece of a prompt, until it is let on."""
+
+    def __init__(self) -> None:
+        super().__init__(TOKENIZER.vocab_size)
+        self.gate = threading.Semaphore(0)
+
+    def step(self, ids: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
+        self.gate.acquire()
+        return super().step(ids, state)
+
+    def read(self, inputs: np.ndarray, state: Any) -> Any:
+        self.gate.acquire()
+        return super().read(inputs, state)
+
+
+@pytest.mark.parametrize("when", ["waiting", "reading", "writing"])
+def test_a_cancelled_text_has_no_slot_after_the_next_step(when: str) -> None:
+    model = GatedModel()
+
+    async def main() -> None:
+        async with client_of(model, slots=1) as client:
+            held = client.job("a" * 300 if when == "reading" else "", replace(CONFIG, max_tokens=10_000))
+            late = client.job("", replace(CONFIG, max_tokens=1))
+            client.engine.submit([held])
+            await client.until(lambda: client.engine.running == 1)
+            if when != "waiting":
+                model.gate.release(2)
+            client.engine.submit([late])
+            assert client.engine.waiting == 1
+            cancelled = late if when == "waiting" else held
+            client.engine.cancel([cancelled])
+            model.gate.release(3)  # the step in progress, and one for the next text
+            await client.until(lambda: client.engine.waiting == 0)
+            if when == "waiting":
+                assert client.engine.running == 1
+                client.engine.cancel([held])
+            else:
+                await client.until(lambda: client.is_done(late))
+            model.gate.release(100)
+            await client.until(lambda: client.engine.is_idle)
+
+    asyncio.run(main())
+
+
+def test_a_text_whose_numbers_are_not_finite_fails_alone() -> None:
+    class Poisoned(TableModel):
+        def step(self, ids: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
+            logits, state = super().step(ids, state)
+            return np.where((ids == 3 + ord("!"))[:, None], np.nan, logits), state
+
+    async def main() -> None:
+        async with client_of(Poisoned(TOKENIZER.vocab_size)) as client:
+            config = replace(CONFIG, heal=False, ban=("!",))
+            jobs = [client.job(prompt, config, exact=False) for prompt in ("a", "a!", "b")]
+            texts = await client.texts(*jobs)
+            assert [bool(text) for text in texts] == [True, False, True]
+            assert isinstance(client.error(jobs[1]), SavedModelError)
+
+    asyncio.run(main())
+
+
+def test_settings_that_cannot_be_met_fail_alone() -> None:
+    async def main() -> None:
+        async with client_of(TableModel(TOKENIZER.vocab_size)) as client:
+            wrong, right = client.job("", replace(CONFIG, no_copy=3)), client.job()
+            await client.texts(wrong, right)
+            assert isinstance(client.error(wrong), ConfigError)
+            assert client.text(right)
+
+    asyncio.run(main())
+
+
+def test_a_bug_ends_the_texts_and_not_the_engine(capsys: pytest.CaptureFixture[str]) -> None:
+    class Buggy(TableModel):
+        fails = True
+
+        def step(self, ids: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
+            if self.fails:
+                raise IndexError("a bug")
+            return super().step(ids, state)
+
+    model = Buggy(TOKENIZER.vocab_size)
+
+    async def main() -> None:
+        async with client_of(model) as client:
+            failed = client.job()
+            await client.texts(failed)
+            assert isinstance(client.error(failed), IndexError)
+            model.fails = False
+            assert (await client.texts(client.job()))[0]
+
+    asyncio.run(main())
+    assert "IndexError: a bug" in capsys.readouterr().err
+
+
+def test_more_texts_than_may_wait_are_refused_all_or_none() -> None:
+    model = GatedModel()
+
+    async def main() -> None:
+        async with client_of(model, slots=2, max_queue=3) as client:
+            client.engine.submit([client.job() for _ in range(4)])
+            with pytest.raises(ApiError) as caught:
+                client.engine.submit([client.job() for _ in range(2)])
+            assert (caught.value.status, caught.value.headers["Retry-After"]) == (429, "1")
+            client.engine.submit([client.job()])
+            model.gate.release(10_000)
+            await client.until(lambda: client.engine.is_idle)
+
+    asyncio.run(main())
+
+
+def test_a_long_prompt_lets_others_write() -> None:
+    async def main() -> None:
+        async with client_of(TableModel(TOKENIZER.vocab_size)) as client:
+            long, short = client.job("a" * 20_000, replace(CONFIG, max_tokens=1)), client.job()
+            await client.texts(long, short)
+            order = list(client.events)
+            assert order == [long, short]  # as submitted
+            rounds = 20_000 / (2 * STRIDE)
+            assert client.engine.rounds >= rounds
+
+    asyncio.run(main())
+
+
+def test_at_its_end_an_engine_answers_all_that_wait() -> None:
+    model = GatedModel()
+
+    async def main() -> None:
+        async with client_of(model, slots=1) as client:
+            jobs = [client.job() for _ in range(3)]
+            client.engine.submit(jobs)
+            closing = asyncio.create_task(asyncio.to_thread(client.engine.close))
+            time.sleep(0.01)
+            model.gate.release(1000)
+            await closing
+            await client.until(lambda: all(map(client.is_done, jobs)))
+            assert all(isinstance(client.error(job), ApiError) for job in jobs)
+            with pytest.raises(ApiError):
+                client.engine.submit([client.job()])
+
+    asyncio.run(main())

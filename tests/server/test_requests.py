@@ -1,0 +1,106 @@
+"""What clients send: null is absent, unknown fields do not matter, sizes are bounded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from textgen.errors import ConfigError
+from textgen.generation.config import SamplingConfig
+from textgen.server.config import ServerConfig
+from textgen.server.failures import ApiError
+from textgen.server.requests import (
+    ChatRequest,
+    CompletionRequest,
+    Message,
+    checked_count,
+    copies,
+    parse,
+    sampling_config,
+    with_logprobs,
+)
+
+LIMITS = ServerConfig(max_length=1000, max_choices=10, max_time=50.0)
+
+
+def config(**fields: Any) -> SamplingConfig:
+    """The settings of a request with these fields."""
+    import msgspec
+
+    return sampling_config(*parse(msgspec.json.encode(fields), CompletionRequest), LIMITS)
+
+
+def test_absent_settings_are_those_of_the_command_line() -> None:
+    found, default = config(), SamplingConfig()
+    assert found.seed is not None
+    assert (found.temperature, found.min_p, found.max_tokens, found.heal) == (
+        default.temperature, default.min_p, default.max_tokens, default.heal,
+    )  # fmt: skip
+    assert config(temperature=None, seed=None, stop=None, max_tokens=None).temperature == default.temperature
+
+
+def test_settings_have_their_names() -> None:
+    found = config(temperature=0, top_k=5, until="line", ban=["x"], samplers="top_k", max_seconds=3, repeat_penalty=1.5)
+    assert (found.temperature, found.top_k, found.until, found.ban) == (0, 5, "line", ("x",))
+    assert (found.samplers, found.max_seconds, found.repeat_penalty) == ("top_k", 3.0, 1.5)
+
+
+def test_signs_of_other_servers_for_absent_settings() -> None:
+    found = config(seed=-1, top_k=-1, ignore_eos=True, stop="", stream_options={"include_usage": True})
+    assert found.top_k == 0
+    assert found.seed is not None
+    assert found.stop == ()
+
+
+def test_the_time_of_a_text_is_bounded() -> None:
+    assert config().max_seconds == 50.0
+    assert config(max_seconds=1e6).max_seconds == 50.0
+    with pytest.raises(ConfigError):
+        config(max_seconds="long")
+
+
+def test_biases_come_by_id_or_by_text() -> None:
+    assert config(logit_bias={"5": 1, "7": -2.5}).logit_bias == ("#5=1.0", "#7=-2.5")
+    assert config(logit_bias=["the=2"]).logit_bias == ("the=2",)
+
+
+def test_long_texts_are_allowed_up_to_a_limit() -> None:
+    assert config(max_tokens=1000, min_tokens=800).min_tokens == 800
+    assert config(min_tokens=600).max_tokens == 600
+    assert config(max_completion_tokens=7, max_tokens=9).max_tokens == 7
+    with pytest.raises(ApiError, match="at most 1,000"):
+        config(max_tokens=1001)
+
+
+def test_seeds_follow_one_another() -> None:
+    rows = copies(SamplingConfig(seed=(1 << 63) - 2), 2, 2)
+    assert [[each.seed for each in row] for row in rows] == [[(1 << 63) - 2, (1 << 63) - 1], [0, 1]]
+
+
+def test_numbers_of_texts_and_alternatives_are_bounded() -> None:
+    assert checked_count("n", None, 3, LIMITS) == 1
+    for number, prompts in ((0, 1), (-1, 1), (11, 1), (4, 3), (10**500, 1)):
+        with pytest.raises(ApiError):
+            checked_count("n", number, prompts, LIMITS)
+    assert with_logprobs(SamplingConfig(), 20).top_logprobs == 20
+    assert with_logprobs(SamplingConfig(), None).top_logprobs is None
+    with pytest.raises(ApiError):
+        with_logprobs(SamplingConfig(), 21)
+
+
+def test_prompts_have_five_shapes() -> None:
+    shapes: list[tuple[Any, Any]] = [
+        (None, [""]), ("a", ["a"]), (["a", "b"], ["a", "b"]), ([1, 2], [[1, 2]]), ([[1], [2, 3]], [[1], [2, 3]]),
+    ]  # fmt: skip
+    for given, expected in shapes:
+        assert CompletionRequest(prompt=given).prompts() == expected
+
+
+def test_messages_make_a_prompt() -> None:
+    messages = [Message("system", "Be brief."), Message("user", "Hello"), Message("assistant", "Good mo")]
+    chat = ChatRequest(messages=messages)
+    assert chat.prompt("text") == "Be brief.\nHello\nGood mo"
+    assert chat.prompt("dialogue") == "User: Be brief.\nUser: Hello\nAssistant: Good mo"
+    assert ChatRequest(messages=messages[1:2]).prompt("dialogue") == "User: Hello\nAssistant:"
+    assert Message("user", None).text() == ""

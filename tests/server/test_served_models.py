@@ -1,0 +1,109 @@
+"""Several models: by name, loaded when asked for, dropped when memory is short."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+
+from textgen.errors import SavedModelError
+from textgen.server import models
+from textgen.server.config import ServerConfig
+from textgen.server.failures import ApiError
+from textgen.server.models import ModelHost, places_of
+
+CONFIG = ServerConfig()
+
+
+@pytest.fixture
+def folder(tiny_models: Path, tmp_path: Path) -> Path:
+    """Three models: a, b and c."""
+    for name in "abc":
+        shutil.copytree(tiny_models / "tiny", tmp_path / "served" / name)
+    return tmp_path / "served"
+
+
+def test_all_models_of_a_folder_are_served_also_later_ones(folder: Path) -> None:
+    async def main() -> None:
+        host = ModelHost(CONFIG, {}, folder)
+        assert set(host.names()) == {"a", "b", "c"}
+        assert (await host.get("b")).name == "b"
+        shutil.copytree(folder / "a", folder / "d")
+        assert (await host.get("d")).name == "d"
+        host.close()
+
+    asyncio.run(main())
+
+
+def test_named_models_are_the_only_ones(folder: Path) -> None:
+    async def main() -> None:
+        host = ModelHost(CONFIG, {"first": str(folder / "c"), "second": "a"}, folder)
+        assert (await host.get()).name == "first"
+        assert (await host.get("second")).saved.folder == folder / "a"
+        for name in ("a", "c", "b", str(folder / "c"), "../served/c", "first/", "\0"):
+            with pytest.raises(ApiError, match="There are: first, second") as caught:
+                await host.get(name)
+            assert (caught.value.status, caught.value.code) == (404, "model_not_found")
+        host.close()
+
+    asyncio.run(main())
+
+
+def test_a_model_is_loaded_once_however_many_ask_for_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads = []
+    read = models._read
+    monkeypatch.setattr(models, "_read", lambda *arguments: loads.append(arguments) or read(*arguments))
+
+    async def main() -> None:
+        host = ModelHost(CONFIG, {}, folder)
+        found = await asyncio.gather(*[host.get("a") for _ in range(5)])
+        assert len({id(model) for model in found}) == 1
+        host.close()
+
+    asyncio.run(main())
+    assert len(loads) == 1
+
+
+def test_models_not_used_for_longest_are_dropped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "GRACE", 0.0)
+    monkeypatch.setattr(models, "MEGABYTE", 1)
+
+    async def main() -> None:
+        size = (await ModelHost(CONFIG, {}, folder).get("a")).bytes
+        host = ModelHost(ServerConfig(model_memory=2 * size), {}, folder)
+        for name in ("a", "b", "a", "c"):
+            await host.get(name)
+        assert [model.name for model in host.loaded] == ["a", "c"]
+        host.close()
+
+    asyncio.run(main())
+
+
+def test_a_damaged_model_is_an_error_and_the_others_work(folder: Path) -> None:
+    (folder / "b" / "model.safetensors").write_bytes(b"nothing")
+
+    async def main() -> None:
+        host = ModelHost(CONFIG, {}, folder)
+        with pytest.raises(ApiError, match="cannot be loaded") as caught:
+            await host.get("b")
+        assert caught.value.status == 503
+        assert (await host.get("a")).name == "a"
+        host.close()
+
+    asyncio.run(main())
+
+
+def test_a_folder_without_models_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ApiError, match="no model yet"):
+        asyncio.run(ModelHost(CONFIG, {}, tmp_path).get())
+
+
+def test_arguments_may_have_another_name() -> None:
+    def name_of(argument: str) -> str:
+        return argument.rpartition("/")[2]
+
+    assert places_of(["x/novel", "poems=p/q"], name_of) == {"novel": "x/novel", "poems": "p/q"}
+    with pytest.raises(SavedModelError, match="Two models"):
+        places_of(["novel", "x/novel"], name_of)

@@ -1,0 +1,186 @@
+"""The whole program: it begins, takes signals, and survives clients that behave badly."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import PATIENCE, Running, running
+
+from textgen.server.config import ServerConfig
+
+STRICT = ServerConfig(port=0, idle_time=0.5, max_connections=20)
+
+
+@pytest.fixture(scope="module")
+def server(tiny_models: Path) -> Iterator[Running]:
+    with running(tiny_models, STRICT) as there:
+        yield there
+
+
+@contextmanager
+def started(models: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """The program, and the port that it listens on."""
+    command = [sys.executable, "-m", "textgen", "serve", "--port", "0", "--models-dir", str(models), *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as program:
+        try:
+            assert program.stderr
+            lines = iter(program.stderr.readline, "")
+            found = next(filter(None, (re.search(r"Listening on http://[^ ]*:(\d+)", line) for line in lines)))
+            yield program, int(found[1])
+        finally:
+            program.kill()
+
+
+def get(port: int, path: str, **headers: str) -> int:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as connection:
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        response.read()
+        return response.status
+
+
+def until(port: int, path: str, status: int) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while get(port, path) != status:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_at_a_signal_it_says_so_ends_its_texts_and_exits_with_0(tiny_models: Path) -> None:
+    with started(tiny_models) as (program, port), closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
+        until(port, "/ready", 200)
+        fields = {"max_tokens": 3000, "min_tokens": 3000, "stream": True}
+        connection.request("POST", "/v1/completions", json.dumps(fields))
+        response = connection.getresponse()
+        assert response.readline().startswith(b"data: ")
+        program.send_signal(signal.SIGTERM)
+        until(port, "/ready", 503)
+        assert get(port, "/health") == 200
+        with closing(http.client.HTTPConnection("127.0.0.1", port)) as refused:
+            refused.request("POST", "/v1/completions", "{}")
+            assert refused.getresponse().read().startswith(b'{"error"')
+        assert response.read().endswith(b"data: [DONE]\n\n")
+        connection.close()
+        assert program.wait(PATIENCE) == 0
+        assert program.stderr
+        assert "Traceback" not in program.stderr.read()
+
+
+def test_keys_are_asked_for_and_wrong_ones_refused(tiny_models: Path, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("secret\n")
+    with started(tiny_models, "--api-key-file", str(keys)) as (program, port):
+        until(port, "/ready", 200)
+        assert get(port, "/v1/models") == 401
+        assert get(port, "/metrics") == 401
+        assert get(port, "/v1/models", Authorization="Bearer secret") == 200
+        assert get(port, "/v1/models", Authorization="Bearer secret", Host="evil.example") == 403
+        program.send_signal(signal.SIGINT)
+        assert program.wait(PATIENCE) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing"], "no model 'nothing'"),
+        (["--host", "192.0.2.1"], "Cannot listen on 192.0.2.1"),
+        (["--api-key-file", "/nowhere"], "Cannot read the keys"),
+        (["tiny", "tiny"], "Two models are called"),
+    ],
+)
+def test_what_cannot_begin_says_so_in_one_line(tiny_models: Path, arguments: list[str], message: str) -> None:
+    command = [sys.executable, "-m", "textgen", "serve", "--port", "0", "--models-dir", str(tiny_models), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert result.returncode == 1
+    (line,) = [line for line in result.stderr.splitlines() if not line.startswith("Warning")]
+    assert message in line
+
+
+# === Clients that behave badly ===
+
+
+def raw(server: Running, *parts: bytes, pause: float = 0.0) -> bytes:
+    """What a connection answers to these bytes, until it closes."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as connection:
+        for part in parts:
+            try:
+                connection.sendall(part)
+            except OSError:
+                break
+            time.sleep(pause)
+        received = b""
+        try:
+            while data := connection.recv(1 << 16):
+                received += data
+        except ConnectionResetError:
+            return received
+        return received
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00" + bytes(100) + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET /health HTTP/1.1\r\n" + b"X-Flood: " + b"a" * 200_000 + b"\r\n\r\n",
+        b"GET /health HTTP/1.1\r\n" + b"".join(b"X-%d: 1\r\n" % number for number in range(20_000)) + b"\r\n",
+        b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
+        b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+    ],
+)
+def test_what_is_no_request_is_refused_in_the_shape_of_errors(server: Running, data: bytes) -> None:
+    head, _, body = raw(server, data).partition(b"\r\n\r\n")
+    if head:  # a flood may be cut off before the answer can be read
+        assert head.startswith(b"HTTP/1.1 400")
+        assert json.loads(body)["error"]["type"] == "invalid_request_error"
+    assert server.request("GET", "/health")[0] == 200
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_comes(server: Running) -> None:
+    head = (
+        b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\nConnection: close\r\n\r\n"
+    )
+    assert raw(server, head).startswith(b"HTTP/1.1 413")
+
+
+def test_requests_that_do_not_arrive_are_given_up(server: Running) -> None:
+    began = time.monotonic()
+    assert raw(server, b"GET /health HT") == b""
+    assert raw(server, *[b"GET /health HTTP/1.1\r\n", *[b"X: 1\r\n"] * 100], pause=0.05) == b""
+    answer = raw(server, b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{")
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert time.monotonic() - began < PATIENCE
+
+
+def test_more_connections_than_allowed_are_refused_and_places_become_free(server: Running) -> None:
+    connections = [socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) for _ in range(30)]
+    answers = []
+    for connection in connections[20:]:
+        connection.settimeout(PATIENCE)
+        answers.append(connection.recv(1 << 16))
+    assert any(answer.startswith(b"HTTP/1.1 503") and b'"error"' in answer for answer in answers)
+    for connection in connections:
+        connection.close()
+    server.wait(lambda: len(server.server.server_state.connections) == 0)
+    assert server.request("GET", "/health")[0] == 200
+
+
+def test_a_client_that_does_not_read_is_given_up(server: Running) -> None:
+    fields: dict[str, Any] = {"max_tokens": 4000, "min_tokens": 4000, "logprobs": 20, "stream": True}
+    connection = server.open("/v1/completions", fields, buffer=4096)
+    server.wait(lambda: server.engine.running > 0)
+    server.wait(lambda: server.engine.is_idle)
+    server.wait(lambda: len(server.server.server_state.connections) == 0)
+    connection.close()

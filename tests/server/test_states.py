@@ -1,0 +1,67 @@
+"""States that clients keep: theirs alone, for a time, up to a number of bytes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from textgen.generation.text_state import TextState
+from textgen.server.failures import ApiError
+from textgen.server.states import StateStore
+
+
+def state(size: int = 100) -> TextState:
+    return TextState((np.zeros((1, size), np.float32),), (2,))
+
+
+class Clock:
+    """A clock that stands still until it is set."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_state_is_found_by_its_owner_only() -> None:
+    store = StateStore(1 << 20, 60.0)
+    kept = store.add("anna", "novel", "f", state(), "chapter 1")
+    assert store.get("anna", kept.id).state is kept.state
+    assert len(kept.id) == 32
+    for owner, id in (("berta", kept.id), ("anna", "0" * 32), ("anna", "../x")):
+        with pytest.raises(ApiError, match="no state"):
+            store.get(owner, id)
+    with pytest.raises(ApiError):
+        store.remove("berta", kept.id)
+    store.remove("anna", kept.id)
+    assert len(store) == 0
+
+
+def test_a_state_is_dropped_when_it_is_not_used_for_too_long() -> None:
+    clock = Clock()
+    store = StateStore(1 << 20, 60.0, clock)
+    used, unused = (store.add("", "novel", "f", state()) for _ in range(2))
+    clock.now = 50.0
+    assert store.get("", used.id).expires_at == 110.0
+    clock.now = 70.0
+    assert store.get("", used.id)
+    with pytest.raises(ApiError):
+        store.get("", unused.id)
+
+
+def test_states_not_used_for_longest_make_room() -> None:
+    size = StateStore(1 << 30, 60.0).add("", "novel", "f", state()).bytes
+    store = StateStore(3 * size, 60.0)
+    first, second, third = (store.add("", "novel", "f", state()) for _ in range(3))
+    store.get("", first.id)
+    fourth = store.add("", "novel", "f", state())
+    assert len(store) == 3
+    assert all(store.get("", each.id) for each in (first, third, fourth))
+    with pytest.raises(ApiError):
+        store.get("", second.id)
+
+
+def test_a_state_larger_than_the_store_is_refused() -> None:
+    with pytest.raises(ApiError) as caught:
+        StateStore(1000, 60.0).add("", "novel", "f", state(1000))
+    assert caught.value.status == 413

@@ -1,0 +1,46 @@
+"""Tokens as texts: none looks like another, and they begin where they should."""
+
+from __future__ import annotations
+
+import pytest
+from plain_fakes import WordsTokenizer
+
+from textgen.server.token_texts import IMPOSSIBLE, Offsets, alternatives, finite, token_texts
+from textgen.tokenizer.config import TokenizerConfig
+from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
+from textgen.tokenizer.vocabulary import train_tokenizer
+
+TEXT = "the <eos> cat 床前\n" * 30
+TRAINED = [train_tokenizer([TEXT], TokenizerConfig(kind)) for kind in ("char", "word", "bpe")]  # type: ignore[arg-type]
+TOKENIZERS = [ByteTokenizer(), ByteTokenizer(["poe"]), WordsTokenizer(["the", " cat"]), *TRAINED]
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=lambda each: each.tokenizer)
+def test_no_two_tokens_look_alike(tokenizer: Tokenizer) -> None:
+    texts = token_texts(tokenizer)
+    assert len(set(texts)) == tokenizer.vocab_size
+    assert all(texts)
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=lambda each: each.tokenizer)
+def test_tokens_begin_where_the_text_before_them_ends(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode("the cat 床前 é\nthe")
+    offsets = Offsets(tokenizer, 10)
+    found = [offsets.next(id) - 10 for id in ids]
+    decoder, expected, length = tokenizer.decoder(), [], 0
+    for id in ids:
+        expected.append(length)
+        length += len(decoder.feed([id]))
+    assert found == expected
+    assert found[0] == 0
+
+
+def test_the_chosen_token_is_among_the_alternatives() -> None:
+    top = ((3, -0.1), (4, -2.0))
+    assert alternatives(4, -2.0, top) == [*top]
+    assert alternatives(9, -7.0, top) == [*top, (9, -7.0)]
+
+
+def test_json_has_no_infinity() -> None:
+    assert finite(float("-inf")) == IMPOSSIBLE
+    assert finite(-2.5) == -2.5

@@ -1,0 +1,116 @@
+"""A server in a thread of the tests, and the smallest client for it."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from textgen.server.config import ServerConfig
+from textgen.server.engine import Engine
+from textgen.server.serving import Server, make_server
+
+PATIENCE = 60.0  # seconds for what takes milliseconds on an idle machine
+
+
+class Running:
+    """A server that runs, and requests to it."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.resources = server._resources
+        self.port = server.port
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of the model that was loaded first."""
+        engine = self.resources.models.loaded[0].engine
+        assert engine
+        return engine
+
+    def request(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, dict[str, str], bytes]:
+        """The status, headers in lower case and body of an answer. A body that is not bytes is sent as JSON."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        try:
+            data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+            connection.request(method, path, data, headers or {})
+            response = connection.getresponse()
+            return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
+        finally:
+            connection.close()
+
+    def get(self, path: str, **headers: str) -> Any:
+        """The JSON at a path."""
+        return json.loads(self.request("GET", path, None, headers)[2])
+
+    def post(self, path: str, body: Any, headers: dict[str, str] | None = None) -> Any:
+        """The JSON that answers JSON."""
+        return json.loads(self.request("POST", path, body, headers)[2])
+
+    def complete(self, **fields: Any) -> Any:
+        """The answer to a request for completions, which must succeed."""
+        status, _, body = self.request("POST", "/v1/completions", fields)
+        assert status == 200, body
+        return json.loads(body)
+
+    def error(self, path: str, body: Any, method: str = "POST", **headers: str) -> tuple[int, Any]:
+        """The status and error of a request that fails."""
+        status, _, data = self.request(method, path, body, headers)
+        assert status >= 400, data
+        return status, json.loads(data)["error"]
+
+    def stream(self, path: str, body: Any) -> list[Any]:
+        """The events of a stream, without the last one, which must say that it is done."""
+        status, headers, data = self.request("POST", path, {**body, "stream": True})
+        assert (status, headers["content-type"]) == (200, "text/event-stream; charset=utf-8"), data
+        *events, done, end = data.decode().split("\n\n")
+        assert (done, end) == ("data: [DONE]", "")
+        return [json.loads(event.removeprefix("data: ")) for event in events]
+
+    def open(self, path: str, body: Any, buffer: int = 1 << 16) -> socket.socket:
+        """A connection over which a request has been sent, and that receives so many bytes unread."""
+        data = json.dumps(body).encode()
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        connection.settimeout(PATIENCE)
+        connection.connect(("127.0.0.1", self.port))
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
+        connection.sendall(head.encode() + data)
+        return connection
+
+    def wait(self, condition: Callable[[], bool]) -> None:
+        """Waits until something is so."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+
+
+@contextmanager
+def running(
+    models_dir: Path, config: ServerConfig | None = None, keys: tuple[str, ...] = (), **places: str
+) -> Iterator[Running]:
+    """A server of the models in a folder, which has loaded its default model."""
+    begun = threading.Event()
+    settings = config or ServerConfig(port=0)
+    server = make_server(settings, places, models_dir, keys, lambda server: begun.set())
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
+    thread.start()
+    try:
+        assert begun.wait(PATIENCE)
+        there = Running(server)
+        there.wait(lambda: there.request("GET", "/ready")[0] == 200)
+        yield there
+    finally:
+        server.should_exit = True
+        thread.join(PATIENCE)
+        server._resources.close()

@@ -1,0 +1,266 @@
+"""The rule that chooses a base or none, and what the plan says of it."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from base_models import FABLES, save_base
+
+from textgen.cli.plan_report import describe, plan_values
+from textgen.corpus.config import CorpusConfig
+from textgen.corpus.corpus import Corpus
+from textgen.dataset.prepared_corpus import prepare_corpus
+from textgen.errors import ConfigError, CorpusError, SavedModelError
+from textgen.saved_model.layout import WEIGHTS
+from textgen.saved_model.saved_model import load_model
+from textgen.tokenizer.config import TokenizerConfig
+from textgen.training import base_choice
+from textgen.training.base_choice import MISFITS, SUITS, Bounds, Fit, given_start, measure_fit
+from textgen.training.distribution import Shares
+from textgen.training.plan import Hardware, Plan, Sources, make_plan
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+import misfit_texts
+
+LAPTOP = Hardware(2e11)
+TALES = FABLES[60_000:]
+
+
+@pytest.fixture(scope="module")
+def english(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of bases with one in it. It is shared: copy it to change it."""
+    return save_base(tmp_path_factory.mktemp("bases")).parent
+
+
+@pytest.fixture(autouse=True)
+def bases(english: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEXTGEN_BASES", str(english))
+
+
+def corpus_of(tmp_path: Path, text: str) -> Corpus:
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8", newline="")
+    return Corpus([tmp_path / "text.txt"], CorpusConfig(documents="line"))
+
+
+def planned(
+    tmp_path: Path, text: str = TALES, *, preset: str | None = None, shares: Shares | None = None, **settings: Any
+) -> Plan:
+    sources, hardware = Sources(choose_base=True), Hardware(2e11, shares or Shares())
+    return make_plan(corpus_of(tmp_path, text), settings, preset=preset, sources=sources, hardware=hardware)
+
+
+def test_prose_starts_from_the_base_of_its_script(tmp_path: Path) -> None:
+    made = planned(tmp_path)
+    assert (made.base.name, made.base.decided_by, made.base_name, made.rival) == ("english", "rule", "english", None)
+    assert made.sources.start
+    assert made.model_config.hidden_units == made.sources.start.model_config.hidden_units
+    assert made.sources.tokenizer is made.sources.start.tokenizer
+    fit = made.base.fit
+    assert fit
+    assert fit.token_ratio < SUITS.token_ratio
+    line = (
+        f"base        english: {100 * fit.unknown_bytes:.1f} % of the bytes unknown, {fit.token_ratio:.2f} x the tokens"
+    )
+    assert line in describe(made, tmp_path)
+    values = plan_values(made, tmp_path)["base"]
+    assert (values["name"], values["decided_by"], values["race"]) == ("english", "rule", False)
+    assert values["token_ratio"] == pytest.approx(fit.token_ratio, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", list(misfit_texts.TEXTS))
+def test_text_of_another_kind_starts_from_random_weights(tmp_path: Path, name: str) -> None:
+    made = planned(tmp_path, misfit_texts.text(name, 20_000))
+    assert (made.base.name, made.base.decided_by, made.base_name, made.rival) == (None, "rule", "none", None)
+    alone = make_plan(corpus_of(tmp_path, misfit_texts.text(name, 20_000)), hardware=LAPTOP)
+    assert made.training_config == alone.training_config
+    assert made.model_config == alone.model_config
+    assert f"\nbase        none: {made.base.reason}\n" in describe(made, tmp_path)
+
+
+def test_a_script_that_no_base_reads_and_a_base_that_is_not_there_are_named(tmp_path: Path) -> None:
+    assert planned(tmp_path, misfit_texts.text("thai", 5000)).base.reason == "no base reads this script"
+    verse = "床前明月光，疑是地上霜。\n举头望明月，低头思故乡。\n" * 60
+    assert planned(tmp_path, verse).base.reason == "the base chinese is not installed"
+
+
+EXCLUDING: list[tuple[dict[str, Any], str]] = [
+    ({"preset": "small"}, "the preset small is given"),
+    ({"hidden_units": 64}, "hidden_units is given"),
+    ({"cell": "gru"}, "cell is given"),
+    ({"direction": "both"}, "direction is given"),
+    ({"forget_bias": 0.0}, "forget_bias is given"),
+    ({"tokenizer": "char"}, "the tokenizer char is given"),
+    ({"tokenizer": "byte"}, "the tokenizer byte is given"),
+    ({"tokenizer": "word"}, "the tokenizer word is given"),
+    ({"vocab_size": 500}, "vocab_size is given"),
+]
+
+
+@pytest.mark.parametrize(("settings", "reason"), EXCLUDING)
+def test_what_is_given_excludes_a_base_with_the_reason_in_the_plan(
+    tmp_path: Path, settings: dict[str, Any], reason: str
+) -> None:
+    made = planned(tmp_path, **settings)
+    assert (made.base.name, made.base.reason) == (None, reason)
+    assert f"\nbase        none: {reason}\n" in describe(made, tmp_path)
+
+
+def test_settings_that_do_not_touch_the_network_exclude_nothing(tmp_path: Path) -> None:
+    made = planned(tmp_path, dropout=0.1, learning_rate=0.001, epochs=2.0, batch_size=4, seed=3)
+    assert made.base_name == "english"
+    assert (made.model_config.dropout, made.training_config.learning_rate) == (0.1, 0.001)
+    assert made.training_config.epochs == 2.0
+
+
+def test_labels_are_learned_from_a_base_too(tmp_path: Path) -> None:
+    rows = [f"{'ab'[number % 2]}\t{line}" for number, line in enumerate(TALES.splitlines()) if len(line) > 60]
+    (tmp_path / "text.tsv").write_text("\n".join(["author\ttext", *rows]), encoding="utf-8")
+    corpus = Corpus([tmp_path / "text.tsv"], CorpusConfig(labels="author"))
+    made = make_plan(corpus, sources=Sources(choose_base=True), hardware=LAPTOP)
+    assert (made.base_name, sorted(made.facts.labels)) == ("english", ["a", "b"])
+
+
+def test_a_vocabulary_that_is_given_and_that_of_a_prepared_corpus_stay(tmp_path: Path, english: Path) -> None:
+    tokenizer = load_model(str(english / "english")).tokenizer
+    sources = Sources(tokenizer=tokenizer, choose_base=True)
+    assert make_plan(corpus_of(tmp_path, TALES), sources=sources, hardware=LAPTOP).base.reason == (
+        "a vocabulary is given"
+    )
+    prepared = prepare_corpus([str(tmp_path / "text.txt")], tmp_path / "prepared", {"tokenizer": "char"})
+    made = make_plan(prepared, sources=Sources(choose_base=True), hardware=LAPTOP)
+    assert made.base.reason == "a prepared corpus has a vocabulary of its own"
+
+
+def test_a_text_for_a_larger_network_than_the_base_has_starts_from_random_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_base(tmp_path / "narrow", units=8)
+    monkeypatch.setenv("TEXTGEN_BASES", str(tmp_path / "narrow"))
+    assert planned(tmp_path).base.reason == "the text supports a larger network than that of english"
+
+
+def test_too_little_text_is_refused_before_a_vocabulary_is_learned_from_it(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="The corpus has 4 characters, too few"):
+        planned(tmp_path, "a\nb\nc\nd\n")
+
+
+def test_a_damaged_base_is_named_and_does_not_stop_a_run(
+    tmp_path: Path, english: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(english, tmp_path / "damaged")
+    weights = tmp_path / "damaged" / "english" / WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    monkeypatch.setenv("TEXTGEN_BASES", str(tmp_path / "damaged"))
+    made = planned(tmp_path)
+    assert made.base_name == "none"
+    assert made.base.reason.startswith("the base english cannot be used: ")
+    assert "\n" not in made.base.reason
+
+
+def test_a_run_that_names_what_it_starts_from_has_no_choice(tmp_path: Path, english: Path) -> None:
+    start = given_start("english", None)
+    made = make_plan(corpus_of(tmp_path, misfit_texts.text("dna", 9000)), sources=Sources(start=start), hardware=LAPTOP)
+    assert (made.base.name, made.base.decided_by) == ("english", "given")
+    assert "\nbase        english\n" in describe(made, tmp_path)
+    assert given_start("none", None) is None
+    none = make_plan(corpus_of(tmp_path, TALES), sources=Sources(), hardware=LAPTOP)
+    assert (none.base.name, none.base.decided_by, none.base_name) == (None, "given", "none")
+    with pytest.raises(ConfigError, match="hidden_units cannot be set when fine-tuning: the model 'english' decides"):
+        make_plan(corpus_of(tmp_path, TALES), {"hidden_units": 8}, sources=Sources(start=start), hardware=LAPTOP)
+    with pytest.raises(SavedModelError, match="lacks the base 'chinese'"):
+        given_start("chinese", None)
+
+
+@pytest.mark.parametrize(
+    ("unknown", "ratio", "suits", "likely"),
+    [
+        (0.0, 0.9, True, True), (*SUITS, True, True), (SUITS[0] + 0.001, 1.0, None, True),
+        (0.0, SUITS[1] + 0.01, None, True), (0.0, MISFITS[1] - 0.01, None, False), (*MISFITS, None, False),
+        (MISFITS[0] + 0.001, 1.0, False, False), (0.0, MISFITS[1] + 0.01, False, False),
+    ],
+)  # fmt: skip
+def test_the_rule_has_two_bounds_and_a_doubt_between(
+    unknown: float, ratio: float, suits: bool | None, likely: bool
+) -> None:
+    assert Fit(unknown, ratio).suits is suits
+    assert Fit(unknown, ratio).is_likely == likely
+
+
+def test_bytes_that_are_spelled_are_counted(english: Path) -> None:
+    tokenizer = load_model(str(english / "english")).tokenizer
+    fit = measure_fit(["the cat ßß" * 50], tokenizer, TokenizerConfig())
+    assert fit.unknown_bytes == pytest.approx(200 / 600)
+    assert measure_fit([FABLES], tokenizer, TokenizerConfig()).unknown_bytes == 0.0
+
+
+@pytest.fixture
+def doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every text is in doubt."""
+    monkeypatch.setattr(base_choice, "SUITS", Bounds(0.0, 0.1))
+    monkeypatch.setattr(base_choice, "MISFITS", Bounds(1.0, 9.0))
+
+
+def test_a_text_in_doubt_gets_both_plans_and_the_dry_run_says_so(tmp_path: Path, doubt: None) -> None:
+    made = planned(tmp_path)
+    assert made.base.is_open
+    assert made.rival
+    assert {made.base_name, made.rival.base_name} == {"english", "none"}
+    assert "english or none, whichever does better in a tenth of the run: 0.0 % of the bytes" in describe(
+        made, tmp_path
+    )
+    assert plan_values(made, tmp_path)["base"]["race"] is True
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"shares": Shares(2, 2)}, "several processes do not try both"),
+        ({"num_validations": 4}, "fewer than 10 validations"),
+        ({"minutes": 2.0}, "2 minutes are too short"),
+    ],
+)
+def test_where_both_cannot_be_tried_the_likelier_is_taken(
+    tmp_path: Path, doubt: None, settings: dict[str, Any], why: str
+) -> None:
+    made = planned(tmp_path, **settings)
+    assert made.rival is None
+    assert not made.base.is_open
+    assert made.base_name == "english"  # nearer to the bound below which it suits
+    assert why in made.base.reason
+
+
+def test_a_base_gets_fewer_passes_and_more_dropout_than_random_weights(tmp_path: Path, english: Path) -> None:
+    start = load_model(str(english / "english"))
+    for characters in (5_000, len(TALES)):
+        corpus = corpus_of(tmp_path, TALES[:characters])
+        alone = make_plan(corpus, hardware=LAPTOP)
+        tuned = make_plan(corpus, sources=Sources(start=start), hardware=LAPTOP)
+        assert tuned.training_config.epochs
+        assert alone.training_config.epochs
+        assert tuned.training_config.epochs < alone.training_config.epochs
+        assert tuned.model_config.dropout >= 0.3
+    long = make_plan(corpus_of(tmp_path, TALES * 40), sources=Sources(start=start), hardware=LAPTOP)
+    assert long.training_config.epochs
+    assert long.training_config.epochs < 30
+    assert long.model_config.dropout < tuned.model_config.dropout
+
+
+def test_a_model_that_has_read_little_keeps_its_dropout_and_gets_more_passes(tmp_path: Path, english: Path) -> None:
+    base = load_model(str(english / "english"))
+    start = replace(base, folder=tmp_path / "novel", training={"tokens": {"train": 20_000}})
+    little = make_plan(corpus_of(tmp_path, TALES), sources=Sources(start=start), hardware=LAPTOP)
+    assert little.model_config.dropout == base.model_config.dropout
+    read = replace(start, training={"tokens": {"train": 20_000_000}})
+    well_read = make_plan(corpus_of(tmp_path, TALES), sources=Sources(start=read), hardware=LAPTOP)
+    based = make_plan(corpus_of(tmp_path, TALES), sources=Sources(start=base), hardware=LAPTOP)
+    assert well_read.training_config == based.training_config
+    assert well_read.model_config == based.model_config
+    assert little.training_config.epochs
+    assert based.training_config.epochs
+    assert little.training_config.epochs > based.training_config.epochs
+    assert little.training_config.learning_rate < based.training_config.learning_rate

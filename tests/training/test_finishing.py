@@ -1,0 +1,54 @@
+"""The mix of fine-tuned and base weights, against all mixes scored one by one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from textgen.model.language_model import LanguageModel
+from textgen.training.finishing import SHARES, mix_with_base
+
+
+class Weights:
+    """A model with one weight, and a loss that is least where the weight is `goal`."""
+
+    def __init__(self, tuned: float, goal: float) -> None:
+        self.arrays = {"a": np.array([tuned, 0.0], np.float32)}
+        self.goal = goal
+        self.scored: list[float] = []
+
+    def weights_as_arrays(self) -> dict[str, np.ndarray]:
+        return {name: array.copy() for name, array in self.arrays.items()}
+
+    def assign_weights(self, arrays: dict[str, np.ndarray]) -> None:
+        self.arrays = arrays
+
+    def score(self) -> float:
+        self.scored.append(float(self.arrays["a"][0]))
+        return abs(self.scored[-1] - self.goal)
+
+
+@pytest.mark.parametrize(
+    ("goal", "share", "scored"),
+    [(1.0, 0.0, 2), (0.78, 0.2, 4), (0.0, 0.5, 6), (0.94, 0.1, 3)],
+    ids=["tuned", "between", "base", "first"],
+)
+def test_the_mix_with_the_lowest_loss_is_chosen(goal: float, share: float, scored: int) -> None:
+    model, base = Weights(1.0, goal), {"a": np.array([0.0, 2.0], np.float32)}
+    assert mix_with_base(model, base, model.score) == share  # type: ignore[arg-type]
+    np.testing.assert_allclose(model.arrays["a"], [1 - share, 2 * share], rtol=1e-6)
+    losses = {each: abs(1 - each - goal) for each in (0.0, *SHARES)}
+    assert min(losses, key=losses.__getitem__) == share
+    assert len(model.scored) == scored  # it stops after the first share that is worse
+
+
+def test_a_network_gets_the_mixed_weights(model: LanguageModel) -> None:
+    tuned = model.weights_as_arrays()
+    base = {name: array + 1 for name, array in tuned.items()}
+    scores = iter([3.0, 2.0, 1.0, 4.0])
+    try:
+        assert mix_with_base(model, base, lambda: next(scores)) == 0.2
+        for name, array in model.weights_as_arrays().items():
+            np.testing.assert_allclose(array, tuned[name] + 0.2, atol=1e-6)
+    finally:
+        model.assign_weights(tuned)

@@ -1,0 +1,217 @@
+"""A race of two plans: who wins, what is left of it, and that nothing of the winner's run is lost."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from base_models import FABLES, save_base
+
+from textgen.corpus.config import CorpusConfig
+from textgen.corpus.corpus import Corpus
+from textgen.errors import Interrupted, TrainingError
+from textgen.files import TEMPORARY
+from textgen.folders import MANIFEST
+from textgen.runtime import load_tensorflow
+from textgen.saved_model.layout import CARD, CHECKPOINTS, TRAINING, read_training
+from textgen.saved_model.registry import claimed
+from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.training import base_choice, run
+from textgen.training.base_choice import BaseChoice, Bounds
+from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
+from textgen.training.plan import Hardware, Plan, Sources, make_plan
+from textgen.training.race import race
+from textgen.training.run_setup import RunOptions, RunSetup
+
+FABLES_20_KB = FABLES[:20_000]
+SETTINGS: dict[str, Any] = {"steps": 20, "batch_size": 4, "sequence_length": 16, "valid_tokens": 300, "seed": 3}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """What a race asks of a plan."""
+
+    base_name: str
+    base: BaseChoice = field(default_factory=lambda: BaseChoice(None, "in doubt", is_open=True))
+
+    @property
+    def sources(self) -> Sources:
+        start = None if self.base_name == "none" else cast(ModelFolder, _Named(self.base_name))
+        return Sources(start=start)
+
+
+@dataclass(frozen=True)
+class _Named:
+    name: str
+
+
+@dataclass
+class Track:
+    """Trains nothing: each contender reports the score that it is given, or raises."""
+
+    outcomes: Mapping[str, float | Exception]
+    seen: list[Path] = field(default_factory=list)
+
+    def contend(self, plan: Plan, folder: Path, options: RunOptions) -> RunSetup:
+        self.seen.append(folder)
+        (folder / CHECKPOINTS).mkdir(parents=True)
+        (folder / CHECKPOINTS / "step-2").write_text(plan.base_name)
+        outcome = self.outcomes[plan.base_name]
+        if isinstance(outcome, Exception):
+            raise outcome
+        for name in (MANIFEST, TRAINING):
+            (folder / name).write_text(plan.base_name)
+        (watch,) = options.observers
+        watch.on_validation(ValidationReport(2, 0.1, 3.0, 2.0, 7.0, outcome, True, ""))
+        assert watch.stop_reason
+        nothing = cast(Any, None)
+        return RunSetup(folder, {"from": plan.base_name}, *[nothing] * 6)
+
+
+def run_race(folder: Path, outcomes: Mapping[str, float | Exception]) -> tuple[RunSetup, list[str]]:
+    said, track = list[str](), Track(outcomes)
+    plans = [cast(Plan, Contender(name)) for name in outcomes]
+    folder.mkdir()
+    setup = race(plans, folder, track.contend, RunOptions(say=said.append))
+    assert all(place.name == folder.name for place in track.seen)  # the card of the model has its name
+    return setup, said
+
+
+@pytest.mark.parametrize(("base", "none", "winner"), [(1.9, 2.4, "english"), (2.5, 2.4, "none")])
+def test_the_better_one_in_bits_a_byte_goes_on_with_its_files(
+    tmp_path: Path, base: float, none: float, winner: str
+) -> None:
+    folder = tmp_path / "songs"
+    setup, said = run_race(folder, {"english": base, "none": none})
+    assert setup.folder == folder
+    assert {path.name for path in folder.iterdir()} == {CHECKPOINTS, MANIFEST, TRAINING}
+    assert (folder / CHECKPOINTS / "step-2").read_text() == winner
+    assert setup.record["from"] == winner
+    assert setup.record["base"] == {
+        "name": None if winner == "none" else winner,
+        "decided_by": "race",
+        "reason": f"bits a byte after a tenth of the run: english {base:.3f}, random weights {none:.3f}",
+        "unknown_bytes": None,
+        "token_ratio": None,
+        "bits_per_byte": {"english": base, "none": none},
+    }
+    assert f"From random weights: {none:.3f} bits a byte on held-out text." in said
+
+
+def test_one_that_cannot_be_trained_loses(tmp_path: Path) -> None:
+    setup, said = run_race(tmp_path / "songs", {"english": TrainingError("The memory is not enough."), "none": 9.0})
+    assert setup.record["base"]["name"] is None
+    assert "From english: The memory is not enough." in said
+
+
+def test_if_neither_can_be_trained_nothing_is_left(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="from each of the models"):
+        run_race(tmp_path / "songs", {"english": TrainingError("no"), "none": TrainingError("no")})
+    assert list((tmp_path / "songs").iterdir()) == []
+
+
+def in_doubt(folder: Path, **settings: Any) -> Plan:
+    (folder / "songs.txt").write_text(FABLES_20_KB, encoding="utf-8")
+    corpus = Corpus([folder / "songs.txt"], CorpusConfig(documents="line"))
+    plan = make_plan(corpus, {**SETTINGS, **settings}, sources=Sources(choose_base=True), hardware=Hardware(flops=1e11))
+    assert plan.rival
+    return plan
+
+
+@pytest.fixture
+def doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is a base, and every text is in doubt about it."""
+    save_base(tmp_path / "bases")
+    monkeypatch.setattr(base_choice, "SUITS", Bounds(0.0, 0.1))
+    monkeypatch.setattr(base_choice, "MISFITS", Bounds(1.0, 9.0))
+    load_tensorflow()
+
+
+def test_an_interrupted_race_leaves_nothing_and_says_what_to_do(
+    tmp_path: Path, doubt: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(plan: Plan, folder: Path, options: RunOptions) -> RunSetup:
+        folder.mkdir(parents=True)
+        (folder / TRAINING).write_text("{}")
+        raise Interrupted("Stopped at step 1; everything is saved.", signal.SIGINT)
+
+    monkeypatch.setattr(run, "_contend", interrupted)
+    with pytest.raises(Interrupted, match=r"nothing is saved\. Start again") as caught:
+        run.train(in_doubt(tmp_path), tmp_path / "models" / "songs")
+    assert caught.value.exit_code == 130
+    assert not (tmp_path / "models" / "songs").exists()
+
+
+def test_what_a_killed_race_left_is_swept_away_by_the_next_run(tmp_path: Path) -> None:
+    left = tmp_path / "songs" / f"{TEMPORARY}race-abc" / "english" / "songs"
+    left.mkdir(parents=True)
+    (left / TRAINING).write_text("{}")
+    with claimed(tmp_path / "songs"):
+        assert list((tmp_path / "songs").iterdir()) == []
+
+
+class Watch(Observer):
+    """Keeps the steps and what it is told first, and stops the run at a step."""
+
+    def __init__(self, stop_at: int = 0) -> None:
+        super().__init__()
+        self.stop_at, self.steps, self.start = stop_at, list[int](), RunReport("", {})
+
+    def on_start(self, run: RunReport) -> None:
+        self.start = run
+
+    def on_step(self, report: StepReport) -> None:
+        self.steps.append(report.step)
+        if report.step == self.stop_at:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_the_winner_ends_with_the_weights_that_it_has_without_a_race_also_if_it_is_resumed(
+    tmp_path: Path, doubt: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, watch = in_doubt(tmp_path), Watch(stop_at=9)
+    with pytest.raises(Interrupted, match="Use resume"):
+        run.train(plan, tmp_path / "raced", RunOptions([watch]))
+    assert (watch.steps[0], watch.start.step) == (3, 2)  # the first two are those of the race
+    record = read_training(tmp_path / "raced")
+    assert record["base"]["decided_by"] == "race"
+    scores = record["base"]["bits_per_byte"]
+    winner = min(scores, key=scores.get)
+    assert record["from"] == record["base"]["name"] == (None if winner == "none" else winner)
+    monkeypatch.setattr(run, "race", None)  # a resumed run does not decide again
+    resumed = run.resume(tmp_path / "raced")
+    assert resumed.training["base"] == record["base"]
+    assert {path.name for path in resumed.folder.iterdir() if path.name.startswith(TEMPORARY)} == set()
+    assert f"| started from | {'random weights' if winner == 'none' else winner} (bits a byte after a tenth" in (
+        resumed.folder / CARD
+    ).read_text(encoding="utf-8")
+    assert plan.rival
+    alone = next(each for each in (plan, plan.rival) if each.base_name == winner)
+    straight = run.train(replace(alone, rival=None), tmp_path / "straight")
+    ours, theirs = resumed.weights(), straight.weights()
+    for name, weight in theirs.items():
+        np.testing.assert_array_equal(ours[name], weight, err_msg=name)
+    assert resumed.training["progress"]["step"] == straight.training["progress"]["step"] == SETTINGS["steps"]
+    assert load_model(str(tmp_path / "raced")).training["scores"] == straight.training["scores"]
+
+
+def test_the_decision_of_a_run_without_a_race_is_recorded(tmp_path: Path) -> None:
+    save_base(tmp_path / "bases")
+    (tmp_path / "songs.txt").write_text(FABLES_20_KB, encoding="utf-8")
+    corpus = Corpus([tmp_path / "songs.txt"], CorpusConfig(documents="line"))
+    plan = make_plan(corpus, SETTINGS, sources=Sources(choose_base=True), hardware=Hardware(flops=1e11))
+    with claimed(tmp_path / "songs"):
+        setup = run.begin(plan, tmp_path / "songs")
+    recorded = json.loads((tmp_path / "songs" / TRAINING).read_text(encoding="utf-8"))
+    assert recorded["base"] == setup.record["base"] == plan.base.to_dict()
+    assert (recorded["from"], recorded["base"]["name"], recorded["base"]["decided_by"]) == (
+        "english",
+        "english",
+        "rule",
+    )

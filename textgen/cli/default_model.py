@@ -1,0 +1,112 @@
+"""The model of a command that names none: the newest, or before any training the base for the script of the text."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from textgen.cli import output
+from textgen.cli.options import given, standard_bytes
+from textgen.corpus.config import CorpusConfig
+from textgen.errors import SavedModelError
+from textgen.settings import from_dict, select
+
+if TYPE_CHECKING:
+    from textgen.saved_model.saved_model import ModelFolder
+
+BEGINNING = 1 << 14  # characters, or bytes of standard input, that tell the script of a text
+
+
+def load_model_or_base(name: str | None, models_dir: Path | None, beginning: Callable[[], str]) -> ModelFolder:
+    """Loads the model of a command. A note says if it is a base that nobody named.
+
+    Args:
+        name: Name or path of the model, or None.
+        models_dir: The models folder, or None for the usual one.
+        beginning: Called for the beginning of the text, if its script has to choose a base.
+
+    Raises:
+        SavedModelError: There is no such model. Without a name: there is neither a model nor a base for this script.
+    """
+    from textgen.saved_model.bases import base_folder, base_for, installed_bases
+    from textgen.saved_model.registry import list_models, models_folder
+    from textgen.saved_model.saved_model import load_model
+
+    if name is not None or list_models(models_dir) or not installed_bases():
+        return load_model(name, models_dir)
+    text = beginning()
+    base = base_for(text if any(map(str.isalpha, text)) else "")  # digits are of any language
+    where = models_folder(models_dir)
+    if base is None:
+        raise SavedModelError(
+            f"There is no model in {where} yet, and no base for the script of this text (there are: "
+            f"{', '.join(installed_bases())}): train a model on such text first."
+        )
+    saved = load_model(str(base_folder(base).absolute()))
+    output.note(f"There is no model in {where} yet: this is the base {base}. To train your own: textgen train FILE")
+    return saved
+
+
+def model_and_paths(
+    model: str | None, paths: Sequence[str], models_dir: Path | None
+) -> tuple[str | None, tuple[str, ...]]:
+    """Takes a first argument that names a text, where there is no model yet, for the first of the paths.
+
+    Args:
+        model: The first argument of the command, or None.
+        paths: The others.
+        models_dir: The models folder, or None for the usual one.
+
+    Returns:
+        The model, or None, and the paths.
+    """
+    from textgen.saved_model.registry import find_model, list_runs
+
+    if model is None or list_runs(models_dir) or not (model == "-" or os.path.lexists(model)):
+        return model, tuple(paths)
+    try:
+        find_model(model, models_dir)
+    except SavedModelError:
+        return None, (model, *paths)
+    return model, tuple(paths)
+
+
+def beginning_of(paths: Sequence[str], options: dict[str, Any]) -> str:
+    """Reads the beginning of the text in some files. Standard input is looked at only if there is nothing else.
+
+    Args:
+        paths: Files, folders, globs, or - for standard input.
+        options: The options of the command; settings of the corpus among them are used.
+
+    Raises:
+        CorpusError: A file cannot be read.
+    """
+    from textgen.corpus.corpus import Corpus
+
+    files = [path for path in paths if path != "-"]
+    if not files:
+        return _ahead(standard_bytes()).decode(errors="ignore")
+    corpus = Corpus(files, from_dict(CorpusConfig, select(CorpusConfig, given(options))))
+    return first_characters(part.text for part in corpus.parts())
+
+
+def first_characters(texts: Iterable[str]) -> str:
+    """Returns the first texts, as far as they are needed to tell the script."""
+    found: list[str] = []
+    for text in texts:
+        found.append(text[:BEGINNING])
+        if sum(map(len, found)) >= BEGINNING:
+            break
+    return "".join(found)
+
+
+def _ahead(stream: BinaryIO) -> bytes:
+    """The next bytes of a stream, which stay in it."""
+    if hasattr(stream, "peek"):
+        return bytes(stream.peek(BEGINNING)[:BEGINNING])
+    place = stream.tell()
+    data = stream.read(BEGINNING)
+    stream.seek(place)
+    return data

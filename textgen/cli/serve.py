@@ -1,0 +1,78 @@
+"""textgen serve: answer requests over HTTP, as OpenAI's servers do."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from textgen.cli import output
+from textgen.cli.command import SectionCommand
+from textgen.cli.options import given, models_dir_option
+from textgen.cli.setting_options import setting_options
+from textgen.errors import TextgenError
+from textgen.machine import num_cores
+from textgen.server.config import ServerConfig
+from textgen.settings import from_dict, select
+
+if TYPE_CHECKING:
+    from textgen.server.serving import Server
+
+EXTRA = ("starlette", "uvicorn", "msgspec", "prometheus_client")
+
+
+@click.command(cls=SectionCommand)
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@setting_options(ServerConfig)
+@models_dir_option
+def serve(models: tuple[str, ...], models_dir: Path | None, **options: Any) -> None:
+    """Serve models over HTTP, and a page for writing.
+
+    MODEL is a name in saved_models or a folder, or NAME=MODEL to serve it under another name. The first is the default
+    of requests that name none. Without any, all models in the folder are served, the newest first.
+
+    Programs that use OpenAI's interface work with it: completions, chats, embeddings. The page is at /, metrics for
+    Prometheus at /metrics. The server listens on this machine only unless --host says otherwise. It needs
+    pip install 'textgen[serve]'.
+
+    \b
+    Example:
+      textgen serve
+      textgen serve novel poems --port 8080
+      textgen serve stories=novel --host 0.0.0.0 --api-key-file keys.txt
+    """
+    config = from_dict(ServerConfig, select(ServerConfig, given(options)))
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(config.threads or max(1, num_cores() - 1)))  # before NumPy
+    _require_extra()
+    from textgen.saved_model.registry import find_model
+    from textgen.server.access import read_keys
+    from textgen.server.models import places_of
+    from textgen.server.serving import serve
+
+    keys = read_keys(config.api_key_file)
+    places = places_of(models, lambda name: find_model(name, models_dir).name)
+    for place in places.values():
+        find_model(place, models_dir)  # raises before anything listens
+    if not places:
+        find_model(None, models_dir)
+    if not config.is_local and not keys:
+        output.note(
+            f"Warning: everybody who can reach {config.host} can use this server. Require a key with --api-key-file."
+        )
+    serve(config, places, models_dir, keys, lambda server: _announce(server, config))
+
+
+def _announce(server: Server, config: ServerConfig) -> None:
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    output.note(f"Listening on http://{host}:{server.port} (Ctrl-C ends it).")
+
+
+def _require_extra() -> None:
+    """Raises `TextgenError` if the packages of the extra are missing."""
+    from importlib.util import find_spec
+
+    missing = [name for name in EXTRA if find_spec(name) is None]
+    if missing:
+        raise TextgenError(f"textgen serve needs {', '.join(missing)}: run pip install 'textgen[serve]'.")

@@ -1,0 +1,374 @@
+"""Downloads well-known corpora into the cache folder and checks them.
+
+A text is complete or absent. A broken download is kept as a `.part` file, and the next attempt goes on from there if
+the server can do that and still has the same file. Proxies are those of the environment (HTTPS_PROXY and others).
+
+    CACHE/corpora/NAME.txt         the text
+    CACHE/corpora/NAME.txt.json    its address, title, licence and checksum
+    CACHE/corpora/downloads/       files as they were downloaded; only archives are kept
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from textgen.cache_folder import cache_folder, named_cache_folder
+from textgen.corpus.catalogue import Entry
+from textgen.corpus.gutenberg import read_book
+from textgen.errors import CorpusError
+from textgen.files import TEMPORARY, json_bytes, sha256, write_file, writing
+from textgen.locks import locked
+
+if TYPE_CHECKING:
+    from requests import Response
+
+CHUNK_BYTES = 1 << 13  # of which an incomplete one is lost when a connection breaks
+LARGEST_BYTES = 1 << 32  # of a file: a server that never ends does not fill the disk
+TRIES = 4  # of a download whose connection breaks
+TIMEOUT = (15.0, 60.0)  # seconds to connect, and without a byte
+FORMAT_BYTES = 1 << 22  # of the record of a text
+
+Say = Callable[[str], None]
+Progress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A text that was fetched, and what is known of it; the fields are those of its record.
+
+    Attributes:
+        name: Name of the corpus.
+        title: Its title.
+        author: Its author; empty if unknown.
+        licence: Licence or copyright.
+        urls: Where it comes from.
+        sha256: Checksum of the text, in hex.
+        bytes: Size of the text.
+        checked: "published" if a checksum known beforehand decided, "first download" if there is none.
+    """
+
+    name: str
+    title: str
+    author: str
+    licence: str
+    urls: list[str]
+    sha256: str
+    bytes: int
+    checked: str
+
+
+def fetch(
+    entry: Entry, say: Say = lambda line: None, progress: Progress = lambda done, total: None
+) -> tuple[Path, Fetched]:
+    """Downloads a corpus, unless it is in the cache folder already.
+
+    Args:
+        entry: The corpus.
+        say: Called with a line of text for each thing worth knowing.
+        progress: Called with the bytes of a file so far, and how many it has, if the server says so.
+
+    Returns:
+        The path of the text in the cache folder, and its record.
+
+    Raises:
+        CorpusError: It cannot be downloaded, or is not what it should be.
+        TextgenError: The cache folder cannot be written.
+    """
+    folder = cache_folder(say).absolute() / "corpora"
+    path = folder / entry.file_name
+    record = path.with_name(f"{path.name}.json")
+    before = _read_record(record)
+    if before and before.urls == list(entry.urls) and path.is_file():
+        if sha256(path) == before.sha256:
+            return path, before
+        say(f"{path} is damaged: downloading it again.")
+    downloads = folder / "downloads" / hashlib.sha256("\n".join(entry.urls).encode()).hexdigest()[:16]
+    with writing(downloads):
+        downloads.mkdir(parents=True, exist_ok=True)
+    with locked(downloads):
+        files = [_downloaded(entry, url, downloads, say, progress) for url in entry.urls]
+        with _new_file(path) as temporary, _removed_if_bad(downloads):
+            title, author = _make_text(entry, files, temporary)
+            fetched = _record(entry, temporary, title, author)
+            _check(fetched, before, record)
+        write_file(record, json_bytes(asdict(fetched)))
+    if entry.kind != "member":  # other texts may be made of the same archive
+        shutil.rmtree(downloads, ignore_errors=True)
+    return path, fetched
+
+
+@contextmanager
+def _removed_if_bad(downloads: Path) -> Iterator[None]:
+    """Removes files that are not what they should be, so that the next attempt does not find them."""
+    try:
+        yield
+    except CorpusError:
+        shutil.rmtree(downloads, ignore_errors=True)
+        raise
+
+
+def has_lasting_cache() -> bool:
+    """Checks whether a text that is fetched is kept: without a cache folder it is lost when the program ends."""
+    return cache_folder() == named_cache_folder()
+
+
+def _read_record(path: Path) -> Fetched | None:
+    """The record of a text that was fetched before; None without one."""
+    try:
+        with path.open("rb") as file:
+            return Fetched(**json.loads(file.read(FORMAT_BYTES)))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _record(entry: Entry, text: Path, title: str, author: str) -> Fetched:
+    checked = "published" if entry.is_pinned else "first download"
+    size = text.stat().st_size
+    return Fetched(entry.name, title, author, entry.licence, list(entry.urls), sha256(text), size, checked)
+
+
+def _check(fetched: Fetched, before: Fetched | None, record: Path) -> None:
+    """Raises `CorpusError` if a text without a published checksum differs from its first download."""
+    if fetched.checked == "published" or before is None or before.urls != fetched.urls:
+        return
+    if fetched.sha256 != before.sha256:
+        raise CorpusError(
+            f"{fetched.name} differs from its first download: its SHA-256 is {fetched.sha256[:16]}... and was "
+            f"{before.sha256[:16]}.... If there is a new edition, delete {record} and fetch it again."
+        )
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[Path]:
+    """A temporary path that is renamed to `path` if the block ends without an error."""
+    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
+    try:
+        with writing(path):
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+# === From files to a text ===
+
+
+def _make_text(entry: Entry, files: list[Path], target: Path) -> tuple[str, str]:
+    """Writes the text; returns its title and author."""
+    if entry.kind == "gutenberg":
+        book = read_book(files[0].read_bytes(), int(entry.name.partition(":")[2]))
+        target.write_bytes(book.text.encode())
+        return book.title or entry.title, book.author
+    if entry.kind == "poems":
+        target.write_bytes("\n".join(_poems(file) for file in files).encode())
+    elif entry.kind == "member":
+        _extract(entry, files[0], target)
+    else:
+        shutil.copyfile(files[0], target)
+    return entry.title, ""
+
+
+def _poems(path: Path) -> str:
+    """The poems of a JSON file as blocks: the title, then the lines."""
+    try:
+        poems = [(poem["title"], "\n".join(poem["paragraphs"])) for poem in json.loads(path.read_bytes())]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorpusError(f"{path.name} does not hold poems: {error}. Try again later.") from None
+    return "\n".join(f"{title}\n{text}\n" for title, text in poems if text.strip())
+
+
+def _extract(entry: Entry, archive: Path, target: Path) -> None:
+    """Unpacks one file of an archive, and checks it."""
+    try:
+        with zipfile.ZipFile(archive) as files, files.open(entry.member) as source, target.open("wb") as copy:
+            if files.getinfo(entry.member).file_size > LARGEST_BYTES:
+                raise zipfile.BadZipFile(f"{entry.member} is too large")
+            shutil.copyfileobj(source, copy, CHUNK_BYTES)
+    except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise CorpusError(f"The archive of {entry.name} is damaged: {error}. Fetch it again.") from None
+    algorithm, _, expected = entry.text_checksum.partition(":")
+    if expected:
+        with target.open("rb") as file:
+            found = hashlib.file_digest(file, algorithm).hexdigest()
+        if found != expected:
+            raise _wrong_checksum(entry.name, algorithm, found, expected)
+
+
+# === One file ===
+
+
+def _downloaded(entry: Entry, url: str, folder: Path, say: Say, progress: Progress) -> Path:
+    """Downloads a file, unless it is in the folder."""
+    import pooch
+
+    pooch.get_logger().setLevel("WARNING")
+    name = Path(urlsplit(url).path).name
+    download = _Download(folder / f"{name}.part", entry, say, progress)
+    known = entry.checksum or None
+    with writing(folder), _speaking_of(url, entry):
+        try:
+            return Path(pooch.retrieve(url, known, name, folder, downloader=download))
+        except ValueError:  # the checksum is wrong
+            if not download.was_resumed:
+                raise _wrong_checksum(url, "sha256", download.sha256, entry.checksum) from None
+        say(f"What was left of an earlier download of {name} does not fit: downloading all of it.")
+        try:
+            return Path(pooch.retrieve(url, known, name, folder, downloader=download))
+        except ValueError:
+            raise _wrong_checksum(url, "sha256", download.sha256, entry.checksum) from None
+
+
+def _wrong_checksum(what: str, algorithm: str, found: str, expected: str) -> CorpusError:
+    return CorpusError(
+        f"{what} is not the file that is known: its {algorithm} is {found[:16]}... and should be {expected[:16]}.... "
+        "Nothing of it was kept. Try again later, or from another network."
+    )
+
+
+class _Download:
+    """Downloads a file for pooch, in several attempts if need be, and goes on with what an earlier process left."""
+
+    def __init__(self, part: Path, entry: Entry, say: Say, progress: Progress) -> None:
+        self._part = part
+        self._tag = part.with_name(f"{part.name}.tag")  # says which version of the file the part belongs to
+        self._entry = entry
+        self._say, self._progress = say, progress
+        self.was_resumed = False
+        self.sha256 = ""
+
+    def __call__(self, url: str, output_file: str, pooch: Any) -> None:
+        """Downloads `url` to `output_file`."""
+        import requests
+
+        self.was_resumed = False
+        for attempt in range(1, TRIES + 1):
+            before = self._size()
+            try:
+                self._go_on(url)
+                break
+            except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError):
+                if attempt == TRIES or self._size() <= before:
+                    raise
+                self._say(f"The connection broke after {self._size():,} bytes: going on.")
+        self.sha256 = sha256(self._part)
+        os.replace(self._part, output_file)
+        self._tag.unlink(missing_ok=True)
+
+    def _size(self) -> int:
+        with suppress(OSError):
+            return self._part.stat().st_size
+        return 0
+
+    def _go_on(self, url: str) -> None:
+        import requests
+
+        from textgen import __version__
+
+        headers = {"Accept-Encoding": "identity", "User-Agent": f"textgen/{__version__}"} | self._range()
+        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+            if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and self._size():
+                self._part.unlink(missing_ok=True)  # it is as long as the file, or longer
+                return self._go_on(url)
+            response.raise_for_status()
+            self._receive(response)
+        return None
+
+    def _range(self) -> dict[str, str]:
+        """The headers that ask for the rest, if it is sure to fit or a checksum will tell."""
+        size, tag = self._size(), ""
+        with suppress(OSError):
+            tag = self._tag.read_text()
+        if not size or not (tag or self._entry.checksum):
+            return {}
+        return {"Range": f"bytes={size}-"} | ({"If-Range": tag} if tag else {})
+
+    def _receive(self, response: Response) -> None:
+        """Writes what a response holds behind what is there, or anew if it is the whole file."""
+        import requests
+
+        size = self._size()
+        goes_on = response.headers.get("Content-Range", "").startswith(f"bytes {size}-")
+        goes_on = goes_on and response.status_code == HTTPStatus.PARTIAL_CONTENT
+        done = size if goes_on else 0
+        self.was_resumed |= goes_on
+        self._tag.write_text(_strong_tag(response))
+        length = response.headers.get("Content-Length", "")
+        total = done + int(length) if length.isdigit() else None
+        with self._part.open("ab" if goes_on else "wb") as file:
+            self._progress(done, total)
+            for chunk in response.iter_content(CHUNK_BYTES):
+                file.write(chunk)
+                done += len(chunk)
+                self._progress(done, total)
+                if done > LARGEST_BYTES:
+                    raise CorpusError(f"{response.url} has more than {LARGEST_BYTES:,} bytes: it is not a corpus.")
+        if total is not None and done < total:
+            raise requests.ConnectionError(f"{done:,} of {total:,} bytes came")
+
+
+def _strong_tag(response: Response) -> str:
+    """What names this version of a file byte by byte: its ETag, or the time of its last change; empty without one."""
+    tag = response.headers.get("ETag", "")
+    return "" if tag.startswith("W/") else tag or response.headers.get("Last-Modified", "")
+
+
+@contextmanager
+def _speaking_of(url: str, entry: Entry) -> Iterator[None]:
+    """Converts errors of the network to a `CorpusError`, in one line."""
+    import requests
+
+    place = urlsplit(url).hostname or url
+    kept = "What has come so far is kept, and the next attempt goes on from there if it can."
+    try:
+        yield
+    except requests.HTTPError as error:
+        raise CorpusError(_refused(url, entry, error)) from None
+    except requests.exceptions.ProxyError:
+        raise CorpusError(
+            f"Cannot reach {place} through the proxy: check HTTPS_PROXY and HTTP_PROXY, or name {place} in NO_PROXY."
+        ) from None
+    except requests.exceptions.SSLError:
+        raise CorpusError(
+            f"Cannot trust {place}: its certificate is not valid here. Check the clock, or set REQUESTS_CA_BUNDLE to "
+            "the certificates of your network."
+        ) from None
+    except requests.Timeout:
+        raise CorpusError(f"{place} does not answer. Try again later. {kept}") from None
+    except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
+        raise CorpusError(
+            f"Cannot reach {place}, or the connection broke: check the network, and set HTTPS_PROXY if there is a "
+            f"proxy. {kept}"
+        ) from None
+    except requests.RequestException as error:
+        raise CorpusError(f"Cannot download {url}: {error}.") from None
+
+
+def _refused(url: str, entry: Entry, error: Any) -> str:
+    status = error.response.status_code
+    if status == HTTPStatus.NOT_FOUND and entry.kind == "gutenberg":
+        number = entry.name.partition(":")[2]
+        return f"Project Gutenberg has no plain text of a book {number}: look up the number at www.gutenberg.org."
+    return f"Cannot download {url}: the server says {status} {error.response.reason}. Try again later."
+
+
+def copy_text(path: Path, target: Path) -> None:
+    """Copies a text, atomically.
+
+    Raises:
+        TextgenError: The target cannot be written.
+    """
+    with _new_file(Path(os.path.realpath(target))) as temporary:
+        shutil.copyfile(path, temporary)

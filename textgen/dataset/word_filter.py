@@ -1,0 +1,232 @@
+"""Which words a training text has, and how they begin, without the text itself.
+
+A word is a run of letters, with their combining marks. It ends at anything else: white space, punctuation, digits.
+Letters of scripts that put no spaces between words, such as Chinese, Japanese and Thai, are no part of one. Small
+letters and capitals count as the same, so a word that is known is known in capitals too. Around apostrophes and digits:
+
+    don't, o'clock    two words. Up to two letters after an apostrophe are a word of their own kind, here 't, so that
+                      "don't" does not make a word of "t"; more are an ordinary word.
+    3rd, x2, v1.0b    what follows a digit, up to the next space or sign, is no word; "x" is.
+
+The filter holds each word and each of its beginnings, character by character, in a Bloom filter of 10 bits for each:
+it never misses one, and reports 0.8 % of others (`WordFilter.false_positive_rate`). It does not depend on the
+vocabulary of tokens. That of a fine-tuned model includes the words of its base model.
+
+In some texts most words are new: lists of names, DNA, keys in hexadecimal. A model of such a text should coin words,
+so it gets no filter. The share of new words is estimated by Good's formula (1953): it is the share of words in the
+training text that occur there once.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from textgen.dataset.bloom_filter import BloomFilter, extended, read_filters, write_filters
+
+if TYPE_CHECKING:
+    from textgen.dataset.token_stream import TokenStream
+    from textgen.tokenizer.tokenizer import Tokenizer
+
+BITS_PER_ENTRY = 10  # for a false positive rate of 0.8 %
+LONGEST_WORD = 48  # characters; longer runs of letters are no words
+LONGEST_SUFFIX = 2  # characters after an apostrophe that are a word of their own kind
+MAX_WORDS = 50_000  # in a filter: the commonest of a text, which begin in about 120,000 ways
+LEAST = 64  # entries for which a filter is made, so that a small one is precise too
+MAX_COINED = 0.4  # share of new words above which a model may coin words
+MAX_TOKENS = 50_000_000  # of a training text
+ABOUT = "textgen.words"  # the metadata of the file
+CHUNK = 1 << 17  # tokens decoded at a time
+
+SPACE, DIGIT, APOSTROPHE = " ", "0", "'"  # all characters but letters, as `letters_of` maps them
+END, WIDE = "\ue000", "\ue001"  # after a word: it may end; a character that is not ASCII may follow
+APOSTROPHES = "'\u2019"
+JOINERS = "\u200c\u200d"  # inside words of some scripts
+WITHOUT_SPACES = (  # blocks of scripts without spaces between words, and of marks on symbols
+    (0x0E00, 0x109F), (0x1780, 0x17FF), (0x1950, 0x19DF), (0x1A20, 0x1AAF), (0x1B00, 0x1B7F), (0x20D0, 0x20FF),
+    (0x2E80, 0x312F), (0x31A0, 0x31FF), (0x3400, 0x4DBF), (0x4E00, 0xA4CF), (0xA980, 0xA9DF), (0xA9E0, 0xA9FF),
+    (0xAA60, 0xAA7F), (0xF900, 0xFAFF), (0xFE00, 0xFE0F), (0xFF66, 0xFF9F), (0x1B000, 0x1B16F), (0x20000, 0x3FFFF),
+    (0xE0100, 0xE01EF),
+)  # fmt: skip
+
+
+class _Letters(dict[int, str]):
+    """What `letters_of` makes of each character, found out when it first occurs."""
+
+    def __missing__(self, code: int) -> str:
+        character, kind = chr(code), unicodedata.category(chr(code))
+        if character in APOSTROPHES:
+            mapped = APOSTROPHE
+        elif kind[0] == "N":
+            mapped = DIGIT
+        elif kind[0] in "LM" or character in JOINERS:
+            mapped = SPACE if any(low <= code <= high for low, high in WITHOUT_SPACES) else character
+        else:
+            mapped = SPACE
+        self[code] = mapped
+        return mapped
+
+
+LETTERS = _Letters()
+
+
+def letters_of(text: str) -> str:
+    """Returns a text in which only letters, apostrophes, digits and spaces are left.
+
+    Letters become small ones; any digit becomes 0, and any other character a space.
+
+    Example:
+        >>> letters_of("Don’t say “Ä2”!")
+        "don't say  ä0  "
+    """
+    return text.lower().replace("\u03c2", "\u03c3").translate(LETTERS)  # lower makes a sigma final by what follows
+
+
+def words_in(stretch: str) -> Iterator[str]:
+    """Yields the words of a stretch of `letters_of` without spaces.
+
+    Example:
+        >>> [list(words_in(stretch)) for stretch in ("don't", "o'clock", "x0y")]
+        [['don', "'t"], ['o', 'clock'], ['x']]
+    """
+    before = ""
+    for part in stretch.partition(DIGIT)[0].split(APOSTROPHE):
+        if part:
+            yield APOSTROPHE + part if before and len(part) <= LONGEST_SUFFIX else part
+        before = part
+
+
+def count_words(texts: Iterable[str]) -> Counter[str]:
+    """Counts the words of texts.
+
+    Args:
+        texts: Consecutive parts of a text, cut anywhere.
+
+    Returns:
+        How often each word occurs; words that are too long are left out.
+    """
+    stretches, rest = Counter[str](), ""
+    for text in texts:
+        *whole, rest = (rest + letters_of(text)).split(SPACE)
+        stretches.update(whole)
+    stretches[rest] += 1
+    counts = Counter[str]()
+    for stretch, count in stretches.items():
+        for word in words_in(stretch):
+            if len(word) <= LONGEST_WORD:
+                counts[word] += count
+    return counts
+
+
+class WordFilter:
+    """The words of a training text and their beginnings, and those of the training texts of its base models."""
+
+    def __init__(self, filters: Sequence[BloomFilter]) -> None:
+        self._filters = list(filters)
+
+    @classmethod
+    def build(cls, words: Sequence[str], base: WordFilter | None = None) -> WordFilter:
+        """Builds the filter of some words.
+
+        Args:
+            words: The words, as `count_words` has them.
+            base: Filter of the base model, whose words are included.
+        """
+        words = [word for word in words if word and len(word) <= LONGEST_WORD]
+        entries = np.unique(np.concatenate([_beginnings(words), _wide(words), hashes([word + END for word in words])]))
+        if base:
+            entries = entries[~base.contains(entries)]
+        bloom = BloomFilter.for_size(max(len(entries), LEAST), BITS_PER_ENTRY)
+        bloom.add(entries)
+        return cls([*(base._filters if base else []), bloom])
+
+    @property
+    def false_positive_rate(self) -> float:
+        """Probability that a word or beginning that is not in the filter is reported."""
+        return 1 - float(np.prod([1 - bloom.false_positive_rate for bloom in self._filters]))
+
+    def contains(self, numbers: np.ndarray) -> np.ndarray:
+        """Returns which hashes, uint64 [N], are those of words or beginnings: bool [N]."""
+        return np.logical_or.reduce([bloom.contains(numbers) for bloom in self._filters])
+
+    def begins(self, texts: Sequence[str]) -> np.ndarray:
+        """Returns which texts begin a word or are one, bool [N]."""
+        return self.contains(hashes(texts))
+
+    def knows(self, texts: Sequence[str]) -> np.ndarray:
+        """Returns which texts are whole words, bool [N]."""
+        return self.contains(hashes([text + END for text in texts]))
+
+    def to_bytes(self) -> bytes:
+        """Returns the contents of a file for `read_word_filter`."""
+        return write_filters(self._filters, ABOUT)
+
+
+def read_word_filter(path: Path) -> WordFilter:
+    """Reads a filter from a file. Raises `SavedModelError` if it is damaged."""
+    return WordFilter(read_filters(path, ABOUT, "words")[0])
+
+
+def word_filter(counts: Counter[str], base: WordFilter | None = None) -> WordFilter | None:
+    """Returns the filter of a text with these words; None if most of its words are new: see `coined_share`."""
+    if coined_share(counts, base) > MAX_COINED:
+        return None
+    least = sorted(counts.values(), reverse=True)[MAX_WORDS] if len(counts) > MAX_WORDS else 0
+    return WordFilter.build([word for word, count in counts.items() if count > least], base)
+
+
+def coined_share(counts: Counter[str], base: WordFilter | None = None) -> float:
+    """Estimates which share of the words of a similar text would be new; 1 if there are no words.
+
+    Args:
+        counts: How often each word occurs in the training text.
+        base: Filter of the base model, whose words are not new.
+    """
+    once = [word for word, count in counts.items() if count == 1]
+    if base and once:
+        once = [word for word, known in zip(once, base.knows(once), strict=True) if not known]
+    return len(once) / counts.total() if counts else 1.0
+
+
+def stream_words(stream: TokenStream, tokenizer: Tokenizer) -> Counter[str]:
+    """Counts the words of an encoded corpus."""
+    return count_words(_texts(stream, tokenizer))
+
+
+def _texts(stream: TokenStream, tokenizer: Tokenizer) -> Iterator[str]:
+    """The text of an encoded corpus in parts, a newline between documents."""
+    newline = tokenizer.encode("\n")
+    decoder = tokenizer.decoder()
+    for start in range(0, len(stream), CHUNK):
+        ids = stream.read(start, min(start + CHUNK, len(stream)))
+        yield decoder.feed(np.where(ids == tokenizer.eos_id, newline[0], ids).tolist())
+
+
+def hashes(texts: Sequence[str]) -> np.ndarray:
+    """Returns a hash of each text, uint64 [N]."""
+    return _all_hashes(texts)[-1] if texts else np.zeros(0, np.uint64)
+
+
+def _all_hashes(texts: Sequence[str]) -> list[np.ndarray]:
+    """Hashes of the first 0, 1, 2 ... characters of each text, uint64 [N] each; of shorter texts those of the whole."""
+    codes = np.array(texts, np.str_).view(np.uint32).reshape(len(texts), -1)  # [N, longest], 0 after the end
+    steps = [np.zeros(len(texts), np.uint64)]
+    for column in codes.T:
+        steps.append(np.where(column > 0, extended(steps[-1], column), steps[-1]))
+    return steps
+
+
+def _beginnings(words: Sequence[str]) -> np.ndarray:
+    """Hashes of all beginnings of words, from one character on, uint64 [M]."""
+    return np.unique(np.concatenate(_all_hashes(words)[1:])) if words else np.zeros(0, np.uint64)
+
+
+def _wide(words: Sequence[str]) -> np.ndarray:
+    """Hashes of the beginnings after which a character that is not ASCII follows, uint64 [M]."""
+    wide = {word[:at] + WIDE for word in words if not word.isascii() for at in range(len(word)) if word[at] > "\x7f"}
+    return hashes(sorted(wide))

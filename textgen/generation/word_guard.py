@@ -1,0 +1,382 @@
+"""Keeps a text to words that exist: those of the training text, and those that the text itself has.
+
+A word whose letters are spelled out token by token can go astray: "al", "rto", "dise". So inside a word, the letters
+since its beginning must begin a word of the training text, and it may end only where such a word ends; see
+`textgen.dataset.word_filter` for what a word is. Words of the prompt, of required and of biased texts are known too.
+Once a word has an unknown beginning, as after the prompt "alrtod", the rest of it is free.
+
+`WordTokens` computes which tokens fit after the letters of a word, for all texts of a vocabulary. The answers for a few
+hundred words are kept, since most words are common ones. `WordGuard` follows one text.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from textgen.dataset.bloom_filter import MULTIPLIER, extended
+from textgen.dataset.word_filter import (
+    APOSTROPHE,
+    DIGIT,
+    END,
+    LONGEST_WORD,
+    SPACE,
+    WIDE,
+    WordFilter,
+    hashes,
+    letters_of,
+    words_in,
+)
+from textgen.tokenizer.tokenizer import Tokenizer
+
+FREE = DIGIT  # stands for a word of which any letters are possible
+WORDS_KEPT = 1024  # words so far whose fitting tokens are kept, at one byte a token
+TEXTS_KEPT = 16  # prompts whose unknown words are kept
+BEFORE = ("", "a", FREE)  # what may be before a token: no word, letters, a word of which any letters are possible
+PARTS = re.compile("[^ 0']+|[ 0']")  # runs of letters, and single characters of other kinds
+LETTERS = re.compile("[^ 0']*")
+CONTINUATIONS = range(0x80, 0xC0)  # bytes of a character after the first
+
+
+@dataclass(frozen=True)
+class _Leads:
+    """Letters with which tokens begin, as polynomial hashes: hash(word + lead) = hash(word) power + hash(lead)."""
+
+    hashes: np.ndarray  # uint64 [N]
+    powers: np.ndarray  # uint64 [N]
+    ids: np.ndarray  # of the tokens that begin with letters, [M]
+    numbers: np.ndarray  # the lead of each, [M]
+
+    def after(self, word: str) -> np.ndarray:
+        """The hashes of a word so far with each lead, uint64 [N]."""
+        return hashes([word])[0] * self.powers + self.hashes
+
+
+class WordTokens:
+    """What each token of a vocabulary does to a word that is being written.
+
+    A word so far is a string of letters; "" outside words, an apostrophe after one that follows a letter, and `FREE`.
+
+    Attributes:
+        words: The words that are known.
+        letters: What each token adds, as `letters_of` has it; None if it is a part of a character.
+        sound: Whether the words inside each token are known and the last one begins a known word, the letters at its
+            beginning left out; bool [3, V], for tokens after each of `BEFORE`.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, words: WordFilter) -> None:
+        """Makes the tables of a vocabulary, which takes some hundredths of a second."""
+        self.words = words
+        self.piece_bytes = tokenizer.piece_bytes
+        self.unfinished, self.decode = tokenizer.unfinished, tokenizer.decode
+        self.letters = [_letters_or_none(piece) for piece in tokenizer.piece_bytes]
+        self._first_byte = tokenizer.first_byte
+        self._fit_ids(self.letters)
+        self.sound, self._unsound = self._soundness()
+        self.fits = lru_cache(WORDS_KEPT)(self._fits)
+        self.allowed = lru_cache(WORDS_KEPT)(self._allowed)
+        self.unknown = lru_cache(TEXTS_KEPT)(self._unknown)
+
+    def begins(self, word: str) -> bool:
+        """Returns whether letters begin a known word or are one."""
+        return not is_word(word) or bool(self.words.begins(_as_known(word)).any())
+
+    def is_whole(self, word: str) -> bool:
+        """Returns whether letters are a known word."""
+        return not is_word(word) or bool(self.words.knows(_as_known(word)).any())
+
+    def sound_with(self, own: Iterable[str]) -> np.ndarray:
+        """Returns `sound`, where tokens may also begin other words."""
+        sound = self.sound.copy()
+        for word in own:
+            for length in range(1, len(word) + 1):
+                for id, place in self._unsound.get(word[:length], ()):
+                    sound[place, id] = True
+        return sound
+
+    def fits_with(self, own: Iterable[str], word: str, pending: bytes) -> np.ndarray:
+        """Returns `fits`, where other words are possible too."""
+        begun = [] if word == FREE else _as_known(word)
+        rests = {other[len(start) :] for start in begun for other in own if other.startswith(start)}
+        if not rests:
+            return self.fits(word, pending)
+        fits = self.fits(word, pending).copy()
+        if pending:
+            for id, letters in self._completing(pending):
+                fits[id] |= any(rest.startswith(letters) if is_letters(letters) else not rest for rest in rests)
+            return fits
+        for rest in rests:
+            for length in range(1, len(rest) + 1):
+                fits[self._lead_only.get(rest[:length], [])] = True
+            fits[self._lead_and_more.get(rest, []) if rest else self._without_lead] = True
+            fits[self._partial] |= not rest or not rest[0].isascii()
+        return fits
+
+    def _allowed(self, word: str, pending: bytes) -> np.ndarray:
+        """Which tokens may follow the letters of a word, bool [V]."""
+        return self.fits(word, pending) & self.sound[_place(word)]
+
+    def _fits(self, word: str, pending: bytes) -> np.ndarray:
+        """Which tokens go on with a word, or end it, so that it is a known one; bool [V].
+
+        Args:
+            word: The word so far.
+            pending: The bytes of an unfinished character after it.
+        """
+        fits = np.ones(len(self.letters), bool)
+        if word == FREE:
+            return fits
+        if pending:
+            for id, letters in self._completing(pending):
+                fits[id] = self.begins(word + letters) if is_letters(letters) else self.is_whole(word)
+            return fits
+        starts, ends = self._going_on.after(word), self._ending.after(word)
+        if word.startswith(APOSTROPHE):  # a word of its own kind, or an ordinary one
+            starts = np.concatenate([starts, self._going_on.after(word[1:])])
+            ends = np.concatenate([ends, self._ending.after(word[1:])])
+        end, wide = np.array([ord(END)]), np.array([ord(WIDE)])
+        now = hashes(_as_known(word)) if is_word(word) else np.zeros(0, np.uint64)
+        tests = [starts, extended(ends, end), extended(now, end), extended(now, wide)]
+        found = np.split(self.words.contains(np.concatenate(tests)), np.cumsum([len(test) for test in tests])[:-1])
+        ways = 2 if word.startswith(APOSTROPHE) else 1
+        for leads, each in ((self._going_on, found[0]), (self._ending, found[1])):
+            fits[leads.ids] = each.reshape(ways, -1).max(axis=0)[leads.numbers]
+        if is_word(word):
+            fits[self._without_lead] = found[2].any()
+            fits[self._partial] = found[2].any() or found[3].any()
+        return fits
+
+    def _completing(self, pending: bytes) -> list[tuple[int, str]]:
+        """The tokens that complete a character of which some bytes are there, and the letters that it is."""
+        if self._first_byte is None:
+            return []
+        completed = [(byte, _letters_or_none(pending + bytes([byte]))) for byte in CONTINUATIONS]
+        return [(self._first_byte + byte, letters) for byte, letters in completed if letters is not None]
+
+    def _fit_ids(self, letters: Sequence[str | None]) -> None:
+        """Sorts the tokens by what they do to a word."""
+        self._lead_only, self._lead_and_more = defaultdict[str, list[int]](list), defaultdict[str, list[int]](list)
+        partial = []
+        for id, text in enumerate(letters):
+            if text is None:
+                partial.append(id)
+                continue
+            lead = _lead(text)
+            (self._lead_only if lead and lead == text else self._lead_and_more)[lead].append(id)
+        self._without_lead = np.array(self._lead_and_more.get("", []), np.int64)
+        self._partial = np.array(partial, np.int64)
+        self._going_on, self._ending = _leads(self._lead_only), _leads(self._lead_and_more)
+
+    def _soundness(self) -> tuple[np.ndarray, dict[str, list[tuple[int, slice]]]]:
+        """`sound`, and the places in it that only an unknown beginning at the end of a token makes unsound."""
+        sound = np.ones((len(BEFORE), len(self.letters)), bool)
+        tests: list[
+            tuple[int, slice, str, bool]
+        ] = []  # token, places in `BEFORE`, what must be known, whether at its end
+        for id, letters in enumerate(self.letters):
+            if not letters or is_letters(letters):
+                continue
+            same = letters[0] == SPACE  # whatever is before it
+            for number, before in enumerate(BEFORE[:1] if same else BEFORE):
+                words, tail = _after_lead(before, letters)
+                place = slice(None) if same else slice(number, number + 1)
+                tests += [(id, place, word + END, False) for word in words]
+                tests += [(id, place, tail, True)] if is_word(tail) else []
+        texts = [text for _, _, text, _ in tests]
+        known = self.words.begins(texts)
+        suffixes = [number for number, text in enumerate(texts) if text[0] == APOSTROPHE]
+        known[suffixes] |= self.words.begins([texts[number][1:] for number in suffixes])
+        unsound = defaultdict[str, list[tuple[int, slice]]](list)
+        for number in np.flatnonzero(~known):
+            id, place, text, at_end = tests[number]
+            if at_end and sound[place, id].all():
+                unsound[text].append((id, place))
+            sound[place, id] = False
+        return sound, unsound
+
+    def _unknown(self, text: str) -> frozenset[str]:
+        return self.unknown_in(letters_of(text))
+
+    def unknown_in(self, letters: str) -> frozenset[str]:
+        """Returns the words in some letters of `letters_of` that are not known."""
+        words = sorted({word for stretch in set(letters.split(SPACE)) for word in words_in(stretch)})
+        known = self.words.knows(words) | self.words.knows([word.removeprefix(APOSTROPHE) for word in words])
+        return frozenset(word for word, is_known in zip(words, known, strict=True) if not is_known)
+
+
+def word_tokens(tokenizer: Tokenizer, words: WordFilter | None) -> WordTokens | None:
+    """Returns the tables of a vocabulary; None without words that are known, and for a vocabulary of whole words."""
+    return None if words is None or tokenizer.tokenizer == "word" else WordTokens(tokenizer, words)
+
+
+class WordGuard:
+    """Forbids tokens that would write an unknown word in one text. Where no token is left, it forbids none."""
+
+    def __init__(self, tokens: WordTokens, texts: Iterable[str] = ()) -> None:
+        """Makes the guard of a text that has not begun.
+
+        Args:
+            tokens: What the tokens do to words.
+            texts: Texts whose words are possible too.
+        """
+        self._tokens = tokens
+        self._own = frozenset[str]().union(*(tokens.unknown(text) for text in texts))
+        self._word = ""
+        self._is_free = False  # the word has an unknown beginning
+        self._pending = b""  # of an unfinished character
+        self._now: np.ndarray | None = None  # what `allowed` has returned, until a token is taken
+        self._forget()
+
+    def fork(self) -> WordGuard:
+        """Returns a copy that can be continued with other tokens."""
+        return copy.copy(self)  # attributes are replaced, never changed, but for tables that hold for both
+
+    def read(self, ids: Sequence[int]) -> None:
+        """Takes the tokens before the first one that is generated into account: their words become possible."""
+        unfinished = self._tokens.unfinished(ids)
+        text = self._tokens.decode(ids[: len(ids) - len(unfinished)])
+        before, _, line = text.rpartition("\n")
+        letters = letters_of(line)
+        self._word = _continued("", letters)[-1]
+        self._is_free = len(self._word) > LONGEST_WORD or not self._begins(self._word)
+        ended = letters if self._word == FREE else letters[: len(letters) - len(self._word)]
+        unknown = self._tokens.unknown(before) | self._tokens.unknown_in(ended)
+        if not unknown <= self._own:
+            self._own |= unknown
+            self._forget()
+        self._pending = b"".join([self._tokens.piece_bytes[id] for id in unfinished])
+        self._now = None
+
+    def allowed(self) -> np.ndarray:
+        """Returns which tokens may come next, bool [V]."""
+        if self._now is None:
+            word = FREE if self._is_free else self._word
+            if not self._own:
+                self._now = self._tokens.allowed(word, self._pending)
+            else:
+                self._now = self._fits_with_own(word, self._pending) & self._sound_with_own()[_place(word)]
+        return self._now
+
+    def apply(self, logits: np.ndarray) -> None:
+        """Makes what may not come next impossible, in place, unless nothing would be left."""
+        kept = np.where(self.allowed(), logits, np.float32(-np.inf))
+        if np.max(kept) > -np.inf:
+            logits[:] = kept
+
+    def take(self, id: int) -> None:
+        """Takes a generated token into account."""
+        was_allowed = bool(self.allowed()[id])
+        letters, self._now = self._tokens.letters[id], None
+        if letters is None:
+            self._pending += self._tokens.piece_bytes[id]
+            letters = _letters_or_none(self._pending)
+            if letters is None and len(self._pending) < 4:
+                return
+        self._pending = b""
+        self._write(letters or SPACE, was_allowed)
+
+    def _write(self, letters: str, was_allowed: bool) -> None:
+        """Appends the letters of a token, which `allowed` has allowed or not."""
+        words = _continued(self._word, letters)
+        if len(words) > 1 and self._is_free and is_word(words[0]):
+            self._own |= {words[0]}
+            self._forget()
+        goes_on = len(words) == 1 and is_word(self._word)
+        self._word = words[-1]
+        if goes_on and self._is_free:
+            return
+        unknown = (self._is_free or not was_allowed) and not self._begins(self._word)
+        self._is_free = self._word == FREE or unknown or len(self._word) > LONGEST_WORD
+
+    def _begins(self, word: str) -> bool:
+        own = any(other.startswith(word) for other in self._own)
+        return word != FREE and (own or self._tokens.begins(word))
+
+    def _forget(self) -> None:
+        """Drops the tables for the own words, which have changed."""
+        self._fits_with_own = lru_cache(WORDS_KEPT)(lambda *at, own=self._own: self._tokens.fits_with(own, *at))
+        self._sound_with_own = lru_cache(1)(lambda own=self._own: self._tokens.sound_with(own))
+
+
+def is_letters(letters: str) -> bool:
+    """Returns whether letters of `letters_of` are nothing but letters, and at least one."""
+    return letters.isalpha() or (letters != "" and LETTERS.fullmatch(letters) is not None)
+
+
+def is_word(word: str) -> bool:
+    """Returns whether a word so far has begun and is not free."""
+    return word not in ("", APOSTROPHE, FREE)
+
+
+def _as_known(word: str) -> list[str]:
+    """How a word may be known: after an apostrophe as one of its own kind, or as an ordinary one."""
+    return [word, word[1:]] if word.startswith(APOSTROPHE) else [word]
+
+
+def _letters_or_none(data: bytes) -> str | None:
+    try:
+        return letters_of(data.decode())
+    except UnicodeDecodeError:
+        return None
+
+
+def _continued(word: str, letters: str) -> list[str]:
+    """The words that end within some letters, the first of them `word` with its end, and the word so far after them."""
+    words = []
+    for part in PARTS.findall(letters):
+        if part == SPACE:
+            words.append(word)
+            word = ""
+        elif part == DIGIT:
+            words.append(word)
+            word = FREE
+        elif word == FREE:
+            continue
+        elif part == APOSTROPHE:
+            words.append(word)
+            word = APOSTROPHE if is_word(word) else ""
+        else:
+            word += part
+    return [*words, word]
+
+
+def _after_lead(before: str, letters: str) -> tuple[list[str], str]:
+    """The words that end within the letters of a token, and the word so far after them.
+
+    The letters at its beginning, and the word that they are a part of, are left out.
+
+    Args:
+        before: One of `BEFORE`.
+        letters: What the token adds.
+    """
+    if letters[0] == SPACE and is_letters(letters[1:]):
+        return [], letters[1:]  # most tokens
+    lead = _lead(letters)
+    words = _continued(before or "a" * bool(lead), letters[len(lead) :])
+    return [word for word in words[1:-1] if is_word(word)], words[-1]
+
+
+def _place(word: str) -> int:
+    """The place of a word so far in `BEFORE`."""
+    return 1 if is_word(word) else 2 if word == FREE else 0
+
+
+def _lead(letters: str) -> str:
+    """The letters at the beginning."""
+    found = LETTERS.match(letters)
+    return found[0] if found else ""
+
+
+def _leads(ids: dict[str, list[int]]) -> _Leads:
+    """The leads of tokens, "" left out."""
+    leads = [lead for lead in ids if lead]
+    powers = np.array([pow(int(MULTIPLIER), len(lead), 1 << 64) for lead in leads], np.uint64)
+    of_tokens = [id for lead in leads for id in ids[lead]]
+    numbers = [number for number, lead in enumerate(leads) for _ in ids[lead]]
+    return _Leads(hashes(leads), powers, np.array(of_tokens, np.int64), np.array(numbers, np.int64))

@@ -1,0 +1,1 @@
+"""HTTP around generators: `textgen serve`."""

@@ -1,0 +1,134 @@
+"""Who may use the server: keys, hosts and origins."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+
+from textgen.errors import ConfigError
+from textgen.server.config import ServerConfig
+from textgen.server.failures import ApiError
+
+KEY_VARIABLE = "TEXTGEN_API_KEY"
+KEYS_BYTES = 1 << 20  # of a file of keys at most
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+ANYBODY = ""  # owner of what is kept on a server without keys
+
+
+def read_keys(path: str | None, environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Reads the keys of a file, one a line, and that of $TEXTGEN_API_KEY.
+
+    Empty lines and lines that begin with # are left out.
+
+    Raises:
+        ConfigError: The file cannot be read, or holds no key.
+    """
+    keys = [key] if (key := environment.get(KEY_VARIABLE, "").strip()) else []
+    if path is None:
+        return keys
+    try:
+        with Path(path).open("rb") as file:
+            text = file.read(KEYS_BYTES).decode()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"Cannot read the keys in {path}: {reason}. Name a file with one key a line.") from None
+    found = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    if not found:
+        raise ConfigError(f"{path} holds no key: write one a line.")
+    return keys + found
+
+
+class Access:
+    """Decides whether a request is answered, and whose it is."""
+
+    def __init__(self, config: ServerConfig, keys: Iterable[str] = ()) -> None:
+        self._digests = [_digest(key) for key in keys]
+        self._origins = {origin.rstrip("/") for origin in config.allow_origin}
+        local = {*LOCAL_NAMES, config.host, *config.allow_host}
+        self._hosts = {name.lower() for name in local} if config.is_local else None
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether a request needs a key."""
+        return bool(self._digests)
+
+    def owner(self, headers: Headers) -> str:
+        """Returns whose request it is: a digest of its key, or `ANYBODY` on a server without keys.
+
+        Raises:
+            ApiError: The key is missing or wrong.
+        """
+        if not self._digests:
+            return ANYBODY
+        kind, _, key = headers.get("authorization", "").partition(" ")
+        given = _digest(key.strip() if kind.lower() == "bearer" else "")
+        found = [digest for digest in self._digests if hmac.compare_digest(digest, given)]  # all: constant time
+        if not found:
+            raise ApiError(
+                401, "The key is missing or wrong: send Authorization: Bearer KEY.",
+                code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"},
+            )  # fmt: skip
+        return found[0].hex()
+
+    def check_place(self, headers: Headers) -> None:
+        """Refuses requests that a page of another site makes in the browser of somebody who can reach the server.
+
+        Raises:
+            ApiError: The request has a foreign host or origin.
+        """
+        host = headers.get("host", "")
+        if self._hosts is not None and _name(host) not in self._hosts:
+            raise ApiError(
+                403, f"The server does not go by the name {_name(host)[:100]!r}. If it should, start it with "
+                "--allow-host NAME.", code="host_not_allowed",
+            )  # fmt: skip
+        origin = headers.get("origin")
+        if origin is not None and not self.allows(origin) and _authority(origin) != host:
+            raise ApiError(
+                403, f"Pages of {origin[:100]} may not use this server. If they should, start it with "
+                "--allow-origin ORIGIN.", code="origin_not_allowed",
+            )  # fmt: skip
+
+    def allows(self, origin: str) -> bool:
+        """Whether pages of an origin may read answers."""
+        return "*" in self._origins or origin in self._origins
+
+    def cross_origin_headers(self, origin: str | None) -> dict[str, str]:
+        """The headers of an answer that let a page of another origin read it; none unless it is allowed."""
+        if origin is None or not self.allows(origin):
+            return {}
+        return {
+            "Access-Control-Allow-Origin": origin,
+            "Access-Control-Allow-Methods": "GET, POST, DELETE",
+            "Access-Control-Allow-Headers": "Authorization, Content-Type",
+            "Access-Control-Expose-Headers": "X-Request-Id",
+            "Vary": "Origin",
+        }
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode(errors="surrogateescape")).digest()
+
+
+def _authority(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
+
+
+def _name(host: str) -> str:
+    """The name in a Host header, without its port.
+
+    >>> _name("[::1]:8000"), _name("localhost:8000")
+    ('::1', 'localhost')
+    """
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.partition(":")[0].lower()

@@ -1,0 +1,97 @@
+"""Settings of the server: address, limits, access."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from textgen.settings import Settings, setting
+
+LIMITS, ACCESS = "Limits", "Access"
+TEMPLATES = ("text", "dialogue")
+
+
+@dataclass(frozen=True)
+class ServerConfig(Settings):
+    """Where the server listens, how much it does at once, and who may use it.
+
+    Example:
+        >>> ServerConfig(host="0.0.0.0").is_local, ServerConfig().is_local
+        (False, True)
+    """
+
+    host: str = setting(
+        "127.0.0.1", "Address to listen on; 0.0.0.0 opens the server to other machines.", metavar="ADDRESS"
+    )
+    port: int = setting(8000, "Port to listen on; 0 takes a free one.", low=0, high=65535)
+    slots: int = setting(64, "Texts that are written side by side; others wait.", low=1, high=4096)
+    chat_template: str = setting(
+        "text", "How a chat becomes a prompt: its messages line by line, or as a dialogue of User and Assistant.",
+        choices=TEMPLATES,
+    )  # fmt: skip
+    page: bool = setting(True, "Serve the page for writing at /.")
+
+    max_queue: int = setting(256, "Texts that may wait; more get status 429.", low=0, high=1 << 20, section=LIMITS)
+    max_connections: int = setting(
+        1024, "Connections at a time; more get status 503.", low=1, high=1 << 20, section=LIMITS
+    )
+    max_body: int = setting(
+        1 << 20, "Bytes of a request; more get status 413.", low=1 << 10, high=1 << 30, section=LIMITS
+    )
+    max_choices: int = setting(
+        64, "Texts of one request: its prompts times n or best_of.", low=1, high=1 << 16, section=LIMITS
+    )
+    max_length: int = setting(
+        16_384, "Largest max_tokens of a request, in tokens.", low=1, high=1 << 30, section=LIMITS
+    )
+    max_prompt: int = setting(
+        32_768, "Tokens of all prompts of a request together.", low=1, high=1 << 30, section=LIMITS
+    )
+    max_time: float = setting(
+        600.0, "Seconds for a text, from its turn on; then it ends.", low=1.0, high=1e6, section=LIMITS
+    )
+    idle_time: float = setting(
+        30.0, "Seconds without data after which a connection is closed: a request that does not arrive, a reader that "
+        "does not read.", low=0.1, high=1e6, section=LIMITS,
+    )  # fmt: skip
+    drain_time: float = setting(
+        30.0, "Seconds that texts may take to end after a signal to stop.", low=0.0, high=1e6, section=LIMITS
+    )
+    model_memory: int = setting(
+        4096, "Megabytes of models kept in memory; those not used for longest are dropped.",
+        low=1, high=1 << 30, section=LIMITS,
+    )  # fmt: skip
+    cache_memory: int = setting(
+        64, "Megabytes of states of prompts kept for prompts that begin alike; 0 keeps none.",
+        low=0, high=1 << 30, section=LIMITS,
+    )  # fmt: skip
+    state_memory: int = setting(64, "Megabytes of states kept for clients.", low=1, high=1 << 30, section=LIMITS)
+    state_time: float = setting(
+        86_400.0, "Seconds for which a state is kept after its last use.", low=1.0, high=1e9, section=LIMITS
+    )
+    threads: int | None = setting(
+        None, "Cores for matrix products; one fewer than there are if not given.", low=1, high=4096, section=LIMITS
+    )
+
+    api_key_file: str | None = setting(
+        None, "File of keys, one a line; a request needs one of them. $TEXTGEN_API_KEY is one more key.",
+        section=ACCESS, metavar="FILE",
+    )  # fmt: skip
+    allow_origin: tuple[str, ...] = setting(
+        (), "Let pages of this origin use the server, such as https://example.org; * lets all.",
+        section=ACCESS, metavar="ORIGIN",
+    )  # fmt: skip
+    allow_host: tuple[str, ...] = setting(
+        (), "Name under which a proxy or the network reaches a server that listens on this machine only.",
+        section=ACCESS, metavar="NAME",
+    )  # fmt: skip
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the server."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False

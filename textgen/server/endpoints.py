@@ -1,0 +1,222 @@
+"""The endpoints besides those that write: models, embeddings, states, tokens, health, metrics."""
+
+from __future__ import annotations
+
+import base64
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from starlette.requests import Request
+from starlette.responses import Response
+
+from textgen.errors import TokenizerError
+from textgen.generation.config import SamplingConfig
+from textgen.generation.text_state import TextState, load_state, state_bytes
+from textgen.server.completions import described, read_state
+from textgen.server.failures import ApiError, encode
+from textgen.server.models import ServedModel
+from textgen.server.requests import (
+    DetokenizeRequest,
+    EmbeddingRequest,
+    StateRequest,
+    TokenizeRequest,
+    parse,
+)
+from textgen.server.resources import Resources
+from textgen.tokenizer.tokenizer import check_ids
+
+STATE_TYPE = "application/octet-stream"
+
+
+def answer(value: Any, status: int = 200) -> Response:
+    """A value as a response in JSON."""
+    return Response(encode(value), status, media_type="application/json")
+
+
+# === Models ===
+
+
+def list_models(resources: Resources) -> Response:
+    """`GET /v1/models`."""
+    return answer({"object": "list", "data": [_model(name) for name in resources.models.names()]})
+
+
+def show_model(name: str, resources: Resources) -> Response:
+    """`GET /v1/models/{id}`."""
+    if name not in resources.models.names():
+        there = ", ".join(resources.models.names())
+        raise ApiError(
+            404, f"There is no model {name[:200]!r}. There are: {there}.", param="model", code="model_not_found"
+        )
+    return answer(_model(name))
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "textgen"}
+
+
+# === Embeddings ===
+
+
+async def embed(body: bytes, resources: Resources) -> Response:
+    """`POST /v1/embeddings`: the vectors of `textgen embed`."""
+    request, _ = parse(body, EmbeddingRequest)
+    if request.encoding_format not in (None, "float", "base64"):
+        raise ApiError(400, "encoding_format must be float or base64.", param="encoding_format")
+    model = await resources.models.get(request.model)
+    texts = _embedded_texts(request.input, model)
+    if len(texts) > resources.config.max_choices * 32:
+        raise ApiError(400, f"input may have {resources.config.max_choices * 32:,} texts.", param="input")
+    read = [model.tokenizer.encode(text) for text in texts]
+    if sum(map(len, read)) > resources.config.max_prompt:
+        raise ApiError(
+            400, f"input may have {resources.config.max_prompt:,} tokens on this server.", param="input",
+            code="context_length_exceeded",
+        )  # fmt: skip
+    vectors: list[np.ndarray] = await resources.aside(partial(_vectors, model, texts))
+    if request.dimensions is not None and request.dimensions != vectors[0].size:
+        raise ApiError(400, f"dimensions must be {vectors[0].size} with this model.", param="dimensions")
+    data = [
+        {"object": "embedding", "index": index, "embedding": _encoded(vector, request.encoding_format)}
+        for index, vector in enumerate(vectors)
+    ]
+    tokens = sum(map(len, read))
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return answer({"object": "list", "data": data, "model": model.name, "usage": usage})
+
+
+def _vectors(model: ServedModel, texts: Sequence[str], wanted: Any) -> list[np.ndarray]:
+    """The vector of each text by itself, so that it does not depend on the others."""
+    return [next(iter(model.embedder.vectors([text]))) for text in texts if wanted()]
+
+
+def _embedded_texts(given: str | list[str | int | list[int]], model: ServedModel) -> list[str]:
+    if isinstance(given, str):
+        return [given]
+    if given and all(isinstance(each, int) for each in given):
+        given = [given]  # type: ignore[list-item]
+    if not given:
+        raise ApiError(400, "input is empty: give a text or several.", param="input")
+    texts = []
+    for each in given:
+        if isinstance(each, int):
+            raise ApiError(400, "input must be a text, texts, token ids or lists of token ids.", param="input")
+        texts.append(each if isinstance(each, str) else _decoded(each, model))
+    return texts
+
+
+def _decoded(ids: list[int], model: ServedModel) -> str:
+    try:
+        return model.tokenizer.decode(ids)
+    except TokenizerError as error:
+        raise ApiError(
+            400, f"{error} LangChain's OpenAIEmbeddings sends the tokens of another vocabulary: give it "
+            "check_embedding_ctx_length=False.", param="input",
+        ) from None  # fmt: skip
+
+
+def _encoded(vector: np.ndarray, encoding: str | None) -> str | list[float]:
+    if encoding == "base64":
+        return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+    return vector.astype(float).tolist()
+
+
+# === States ===
+
+
+async def make_state(request: Request, body: bytes, owner: str, resources: Resources) -> Response:
+    """`POST /v1/states`: reads a prompt, or takes a file that was fetched or saved before."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() == STATE_TYPE:
+        model = await resources.models.get(request.query_params.get("model"))
+        state, label = _imported(body, model), request.query_params.get("label")
+    else:
+        asked, _ = parse(body, StateRequest)
+        kept = None if asked.state is None else resources.states.get(owner, asked.state)
+        model = await resources.models.get(asked.model or (kept.model if kept else None))
+        if kept and kept.fingerprint != model.fingerprint:
+            raise ApiError(400, f"The state is one of the model {kept.model!r}.", param="state")
+        config, label = SamplingConfig(label=asked.label, seed=0), asked.label
+        state = await read_state(model, asked.prompt or "", config, kept, owner, resources)
+    if label is not None and len(label) > 200:
+        raise ApiError(400, "label may have 200 characters.", param="label")
+    return answer(described(resources.states.add(owner, model.name, model.fingerprint, state, label)))
+
+
+def fetch_state(id: str, owner: str, resources: Resources) -> Response:
+    """`GET /v1/states/{id}`: the file that `textgen sample --save-state` writes."""
+    kept = resources.states.get(owner, id)
+    headers = {"Content-Disposition": f'attachment; filename="{kept.id}.state"'}
+    return Response(state_bytes(kept.state, kept.fingerprint), 200, headers, STATE_TYPE)
+
+
+def remove_state(id: str, owner: str, resources: Resources) -> Response:
+    """`DELETE /v1/states/{id}`."""
+    resources.states.remove(owner, id)
+    return answer({"id": id, "object": "state", "deleted": True})
+
+
+def _imported(body: bytes, model: ServedModel) -> TextState:
+    """The state in a file."""
+    generator = model.writer.generator
+    with tempfile.NamedTemporaryFile(suffix=".state") as file:
+        file.write(body)
+        file.flush()
+        try:
+            return load_state(Path(file.name), generator.start().memory, model.fingerprint, model.tokenizer.vocab_size)
+        except Exception as error:  # noqa: BLE001 the bytes are somebody's: whatever is wrong with them is no bug
+            reason = str(error).replace(file.name, "The file").replace("Cannot read the state in The file: ", "")
+            raise ApiError(400, f"This is no state of the model {model.name!r}: {reason}", param="state") from None
+
+
+# === Tokens ===
+
+
+async def tokenizer_info(resources: Resources) -> Response:
+    """`GET /tokenizer_info`."""
+    model = await resources.models.get()
+    tokenizer = model.tokenizer
+    eos = tokenizer.piece(tokenizer.eos_id)
+    info = {"eos_token": eos, "bos_token": eos, "pad_token": tokenizer.piece(tokenizer.pad_id)}
+    return answer(info | {"tokenizer": tokenizer.tokenizer, "vocab_size": tokenizer.vocab_size, "chat_template": None})
+
+
+async def tokenize(body: bytes, resources: Resources) -> Response:
+    """`POST /tokenize`. The name of the end of a document alone is that token, as clients that score expect."""
+    request, _ = parse(body, TokenizeRequest)
+    model = await resources.models.get(request.model)
+    tokenizer = model.tokenizer
+    is_end = request.prompt == tokenizer.piece(tokenizer.eos_id)
+    ids = [tokenizer.eos_id] if is_end else tokenizer.encode(request.prompt)
+    return answer({"tokens": ids, "count": len(ids), "token_strs": [model.token_texts[id] for id in ids]})
+
+
+async def detokenize(body: bytes, resources: Resources) -> Response:
+    """`POST /detokenize`."""
+    request, _ = parse(body, DetokenizeRequest)
+    model = await resources.models.get(request.model)
+    check_ids(request.tokens, model.tokenizer.vocab_size)
+    return answer({"prompt": model.tokenizer.decode(request.tokens)})
+
+
+# === Health and metrics ===
+
+
+async def health(resources: Resources) -> Response:
+    """`GET /health`: the process answers."""
+    return answer({"status": "ok"})
+
+
+async def ready(resources: Resources) -> Response:
+    """`GET /ready`: requests are answered at once, since a model is loaded and the server is not about to end."""
+    if resources.is_draining or not resources.models.loaded:
+        raise ApiError(503, "The server is closing." if resources.is_draining else "No model is loaded yet.")
+    return answer({"status": "ready"})
+
+
+async def metrics(resources: Resources) -> Response:
+    """`GET /metrics`."""
+    return Response(resources.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

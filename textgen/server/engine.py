@@ -1,0 +1,302 @@
+"""One thread that writes the texts of all clients of a model, side by side.
+
+The thread repeats one round: admit texts that wait, read a piece of the prompts that are not read yet, write the next
+token of each text, and hand the tokens to the event loop. Texts join and leave between rounds, so nobody waits for the
+texts of others, and a long prompt delays a token by one piece at most.
+
+A text whose client gave a seed, or takes the likeliest token always, is computed row by row: it is the same to the last
+bit alone, beside others, and from `textgen sample`. The other texts share one matrix product.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from textgen.errors import SavedModelError, TextgenError
+from textgen.generation.decoding import Decoder
+from textgen.generation.generator import Generator
+from textgen.generation.row import Row, TextRow, Token
+from textgen.generation.text_state import RECENT, TextState
+from textgen.server.failures import ApiError
+from textgen.server.prefix_cache import STRIDE, PrefixCache
+
+PIECES = 2  # of STRIDE tokens, read in one round
+Event = Token | Exception | None  # a token; what went wrong; or that the prompt of a job that only reads has been read
+
+
+class Job:
+    """A text to write, or a prompt to read.
+
+    Attributes:
+        row: The text.
+        root: Tells what comes before the prompt and whose it is: see `PrefixCache.keys`.
+        exact: Whether it is computed row by row.
+        writes: Whether a text is written after the prompt.
+        prompt_tokens: Tokens of its prompt.
+        cached_tokens: Those of them that did not have to be read.
+        state: The position at its end: of a job that only reads, and of a text whose row has `track`.
+        cancelled: Whether nobody wants it any more.
+    """
+
+    def __init__(
+        self, row: TextRow, listener: Callable[[Job, Event], None], root: bytes = b"", *, writes: bool = True
+    ) -> None:
+        """Makes a job.
+
+        Args:
+            row: The text.
+            listener: Called in the event loop with each event.
+            root: Tells what comes before the prompt and whose it is.
+            writes: Whether a text is written after the prompt.
+        """
+        self.row = row
+        self.listener = listener
+        self.root = root
+        self.writes = writes
+        self.exact = False
+        self.prompt_tokens = len(row.prompt_ids)
+        self.cached_tokens = 0
+        self.state: TextState | None = None
+        self.cancelled = False
+        self._ids: list[int] = []
+
+    def note(self, token: Token) -> None:
+        """Keeps what the position at the end needs; called in the thread of the engine after each token."""
+        if self.row.track:
+            self._ids.append(token.id)
+            if token.stop_reason:
+                self.state = TextState(self.row.state, (*self.row.ids, *self._ids)[-RECENT:])
+
+
+class _Reading:
+    """A job whose prompt is being read, and how far it has come."""
+
+    def __init__(self, job: Job, number: int, keys: Sequence[bytes]) -> None:
+        self.job = job
+        self.number = number  # tokens of the prompt to read
+        self.keys = keys
+        self.at = 0  # tokens read
+        self.memory = job.row.start.memory
+
+
+class Engine:
+    """Writes the texts of a model in a thread of its own.
+
+    Attributes:
+        generator: The generator of the model.
+        cache: States within prompts.
+        rounds: Number of rounds so far.
+    """
+
+    def __init__(
+        self, generator: Generator, loop: asyncio.AbstractEventLoop, slots: int, max_queue: int, cache_bytes: int
+    ) -> None:
+        """Starts the thread.
+
+        Args:
+            generator: The generator of the model.
+            loop: The event loop in which listeners are called.
+            slots: Texts that are written side by side.
+            max_queue: Texts that may wait for a slot.
+            cache_bytes: Bytes of states within prompts that are kept.
+        """
+        self.generator = generator
+        self.cache = PrefixCache(cache_bytes)
+        self.rounds = 0
+        self._loop = loop
+        self._slots = slots
+        self._max_queue = max_queue
+        self._decoders = {exact: generator.decoder(row_by_row=exact) for exact in (False, True)}
+        self._exact = self._decoders[True]
+        self._changed = threading.Condition()
+        self._waiting: deque[Job] = deque()  # guarded by `_changed`, as are the next two
+        self._cancelled = False
+        self._closed = False
+        self._reading: deque[_Reading] = deque()
+        self._jobs: dict[Row, Job] = {}  # being written
+        self._events: list[tuple[Job, Event]] = []
+        self._thread = threading.Thread(target=self._run, name="textgen-engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def running(self) -> int:
+        """Number of texts that have a slot."""
+        return len(self._reading) + len(self._jobs)
+
+    @property
+    def waiting(self) -> int:
+        """Number of texts that wait for one."""
+        return len(self._waiting)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (self.running or self.waiting)
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Puts jobs into the queue, all of them or none.
+
+        Raises:
+            ApiError: Too many jobs are waiting, or the engine is closed.
+        """
+        with self._changed:
+            free = max(0, self._slots - self.running)
+            if self._closed or len(self._waiting) + len(jobs) > self._max_queue + free:
+                raise ApiError(
+                    429, f"The server is busy: {len(self._waiting):,} texts are waiting. Try again in a second.",
+                    code="server_busy", headers={"Retry-After": "1"},
+                )  # fmt: skip
+            self._waiting.extend(jobs)
+            self._changed.notify()
+
+    def cancel(self, jobs: Iterable[Job]) -> None:
+        """Ends jobs that nobody wants any more. Their slots are free in the next round."""
+        with self._changed:
+            for job in jobs:
+                job.cancelled = True
+            self._cancelled = True
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Ends the thread. Jobs that are there get an error."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while self._wait():
+            try:
+                self._round()
+            except Exception as error:  # noqa: BLE001 a bug must not end the thread, which serves everybody
+                traceback.print_exc(file=sys.stderr)
+                self._fail(error)
+            self._deliver()
+        self._fail(ApiError(503, "The server is closing.", headers={"Retry-After": "1"}))
+        self._deliver()
+
+    def _wait(self) -> bool:
+        """Waits until there is something to do. Returns False once the engine is closed."""
+        with self._changed:
+            while not (self._waiting or self._cancelled or self._closed or self.running):
+                self._changed.wait()
+            if self._cancelled:
+                self._waiting = deque(job for job in self._waiting if not job.cancelled)
+            return not self._closed
+
+    def _round(self) -> None:
+        self.rounds += 1
+        self._drop_cancelled()
+        self._admit()
+        self._read()
+        for decoder in self._decoders.values():
+            self._step(decoder)
+
+    def _drop_cancelled(self) -> None:
+        if not self._cancelled:
+            return
+        self._cancelled = False
+        self._reading = deque(reading for reading in self._reading if not reading.job.cancelled)
+        for row, job in list(self._jobs.items()):
+            if job.cancelled:
+                self._decoders[job.exact].leave(row)
+                del self._jobs[row]
+
+    def _admit(self) -> None:
+        """Gives free slots to the jobs that have waited longest."""
+        with self._changed:
+            free = max(0, self._slots - self.running)
+            admitted = [self._waiting.popleft() for _ in range(min(free, len(self._waiting)))]
+            for job in admitted:  # within the lock, so that no slot is seen free in between
+                self._reading.append(self._begun(job))
+
+    def _begun(self, job: Job) -> _Reading:
+        """A job at the beginning of its prompt, or where the cache has a state within it."""
+        job.row.begin()
+        number = self._exact.settled(job.row) if job.writes else len(job.row.prompt_ids)
+        reading = _Reading(job, number, self.cache.keys(job.root, job.row.prompt_ids[:number]))
+        at, memory = self.cache.find(reading.keys)
+        if at:
+            reading.at, reading.memory = at, memory
+            job.cached_tokens = at
+        return reading
+
+    def _read(self) -> None:
+        """Reads pieces of prompts, in turn, and lets texts whose prompts are read join."""
+        budget = PIECES
+        for _ in range(len(self._reading)):
+            if budget <= 0:
+                return
+            reading = self._reading[0]  # it stays there meanwhile, as it has a slot
+            if reading.at < reading.number:
+                self._read_piece(reading)
+                budget -= 1
+            if reading.at < reading.number:
+                self._reading.rotate(-1)
+            else:
+                self._join(reading)
+                self._reading.popleft()
+
+    def _read_piece(self, reading: _Reading) -> None:
+        row, at = reading.job.row, reading.at
+        end = min(reading.number, at + STRIDE)
+        ids = [row.start.ids[-1], *row.prompt_ids[:end]][at:end]
+        reading.memory = self.generator.model.read(np.array([ids], np.int32), reading.memory)
+        reading.at = end
+        if end % STRIDE == 0:
+            self.cache.put(reading.keys, end // STRIDE, reading.memory)
+
+    def _join(self, reading: _Reading) -> None:
+        job = reading.job
+        job.row.read_ahead(reading.number, reading.memory)
+        if not job.writes:
+            job.state = TextState(job.row.start.memory, job.row.start.ids[-RECENT:])
+            self._events.append((job, None))
+            return
+        try:
+            self._decoders[job.exact].join([job.row])
+        except TextgenError as error:
+            self._events.append((job, error))
+            return
+        self._jobs[job.row] = job
+
+    def _step(self, decoder: Decoder) -> None:
+        try:
+            taken = decoder.step()
+        except SavedModelError as error:
+            for row in decoder.unsound() or list(decoder.rows):
+                decoder.leave(row)
+                self._events.append((self._jobs.pop(row), error))
+            return
+        for row, token in taken:
+            job = self._jobs.pop(row) if token.stop_reason else self._jobs[row]
+            job.note(token)
+            self._events.append((job, token))
+
+    def _fail(self, error: Exception) -> None:
+        """Gives up all jobs."""
+        with self._changed:
+            jobs = [*self._waiting, *(reading.job for reading in self._reading), *self._jobs.values()]
+            self._waiting.clear()
+            self._reading.clear()
+            self._jobs.clear()
+        self._decoders = {exact: self.generator.decoder(row_by_row=exact) for exact in (False, True)}
+        self._events += [(job, error) for job in jobs]
+
+    def _deliver(self) -> None:
+        events, self._events = self._events, []
+        if events and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_hand_over, events)
+
+
+def _hand_over(events: Sequence[tuple[Job, Event]]) -> None:
+    for job, event in events:
+        if not job.cancelled:
+            job.listener(job, event)

@@ -1,0 +1,86 @@
+"""Errors as clients of OpenAI's interface expect them: a status, and JSON with message, type, param and code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from textgen.errors import ConfigError, TextgenError, TokenizerError
+
+TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+LONGEST = 1000  # characters of a message, which may quote what was sent
+
+
+class ApiError(Exception):
+    """An answer other than success.
+
+    Attributes:
+        status: The HTTP status.
+        message: What happened, what was expected and what to do.
+        param: The field of the request that is wrong, if one is.
+        code: A word for programs.
+        headers: Headers of the answer.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.param = param
+        self.code = code
+        self.headers = dict(headers or {})
+
+    def body(self) -> dict[str, Any]:
+        """The error as JSON.
+
+        Example:
+            >>> ApiError(404, "There is no such page.").body()["error"]["type"]
+            'not_found_error'
+        """
+        kind = TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
+        message = self.message if len(self.message) <= LONGEST else f"{self.message[:LONGEST]}..."
+        return {"error": {"message": message, "type": kind, "param": self.param, "code": self.code}}
+
+    def response(self) -> Response:
+        """The error as a response."""
+        return Response(encode(self.body()), self.status, self.headers, "application/json")
+
+
+def encode(value: Any) -> bytes:
+    """Encodes a value as JSON."""
+    return msgspec.json.encode(value)
+
+
+def as_api_error(error: BaseException) -> ApiError:
+    """Converts an error of textgen; anything else becomes a status 500 that says nothing of its cause.
+
+    Example:
+        >>> as_api_error(ConfigError("top_p must be a number from 0 to 1. Received: 2.")).param
+        'top_p'
+    """
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, (ConfigError, TokenizerError)):
+        name = re.match(r"[a-z_]+(?= )", str(error))
+        is_setting = isinstance(error, ConfigError) and name is not None
+        return ApiError(400, str(error), param=name.group() if name and is_setting else None)
+    if isinstance(error, TextgenError):
+        return ApiError(500, str(error))
+    return ApiError(500, "The server failed at this request. Its log says why.")
+
+
+def unavailable(message: str) -> ApiError:
+    """An error that passes: the client should try again in a second."""
+    return ApiError(503, message, headers={"Retry-After": "1"})

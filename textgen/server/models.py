@@ -1,0 +1,228 @@
+"""The models of a server: found by name, loaded when they are asked for, dropped when memory is short.
+
+A name from a request is compared with the names that are served. It never becomes part of a path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textgen.errors import SavedModelError
+from textgen.generation.generator import Generator
+from textgen.saved_model.registry import list_models, saved_at
+from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.server.config import ServerConfig
+from textgen.server.engine import Engine
+from textgen.server.failures import ApiError, unavailable
+from textgen.server.token_texts import token_texts
+from textgen.tokenizer.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from textgen.evaluation.embeddings import Embedder
+    from textgen.generation.infilling import Infiller
+
+MEGABYTE = 1 << 20
+FLOAT_BYTES = 4
+COPIES = 3  # of the weights in memory, about: those read, and two arrangements for products
+GRACE = 5.0  # seconds in which a model that was asked for may still get its work
+NAMED = 20  # models that an error names
+
+
+@dataclass
+class ServedModel:
+    """A model that is loaded.
+
+    Attributes:
+        name: Its name.
+        saved: Its folder.
+        engine: Writes its texts; None if it reads text backward only.
+        used_at: When it was last asked for, by `time.monotonic`.
+    """
+
+    name: str
+    saved: ModelFolder
+    engine: Engine | None
+    used_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def bytes(self) -> int:
+        """The memory that it takes, about."""
+        return COPIES * FLOAT_BYTES * self.saved.model_config.num_parameters
+
+    @property
+    def writer(self) -> Engine:
+        """Its engine.
+
+        Raises:
+            ApiError: It reads text backward only.
+        """
+        if self.engine is None:
+            raise ApiError(400, f"The model {self.name!r} reads text backward only: give a suffix.", param="suffix")
+        return self.engine
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells the model from others."""
+        return self.saved.fingerprint
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        """Makes vectors of texts."""
+        from textgen.evaluation.embeddings import Embedder
+
+        return Embedder({each: self.saved.writer(each) for each in self.saved.model_config.directions}, self.tokenizer)
+
+    @cached_property
+    def infiller(self) -> Infiller:
+        """Writes texts that lead to an ending."""
+        return self.saved.infiller()
+
+    @cached_property
+    def token_texts(self) -> list[str]:
+        """A text for each token: see `textgen.server.token_texts`."""
+        return token_texts(self.saved.tokenizer)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Its tokenizer."""
+        return self.saved.tokenizer
+
+
+class ModelHost:
+    """Loads the models of a server and keeps those used last. For the thread of the event loop."""
+
+    def __init__(self, config: ServerConfig, places: Mapping[str, str], models_dir: Path | None = None) -> None:
+        """Makes a host. Nothing is loaded yet.
+
+        Args:
+            config: Settings of the server.
+            places: What each name loads: a name in the folder of models or a path. Without any, all models of the
+                folder are served, also those saved later.
+            models_dir: The folder of models: see `textgen.saved_model.registry.models_folder`.
+        """
+        self._config = config
+        self._places = dict(places)
+        self._models_dir = models_dir
+        self._loaded: OrderedDict[str, ServedModel] = OrderedDict()  # the one used last is last
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._loading = ThreadPoolExecutor(1, "textgen-load")
+
+    @property
+    def loaded(self) -> list[ServedModel]:
+        """The models in memory."""
+        return list(self._loaded.values())
+
+    def names(self) -> list[str]:
+        """The names of the models that are served; the first is the default."""
+        return list(self._served())
+
+    async def get(self, name: str | None = None) -> ServedModel:
+        """Returns a model, which is loaded first if it is not in memory.
+
+        Args:
+            name: Its name; the default model if it is None or empty.
+
+        Raises:
+            ApiError: There is no such model, or it cannot be loaded.
+        """
+        if name and name in self._loaded:  # without a look at the disk
+            return self._used(name)
+        served = self._served()
+        if not served:
+            raise ApiError(404, "There is no model yet: train one first.", param="model", code="model_not_found")
+        name = name or next(iter(served))
+        if name not in served:
+            there = ", ".join(list(served)[:NAMED])
+            raise ApiError(
+                404, f"There is no model {name[:200]!r}. There are: {there}.", param="model", code="model_not_found"
+            )
+        async with self._locks.setdefault(name, asyncio.Lock()):
+            if name not in self._loaded:
+                await self._load(name, served[name])
+        return self._used(name)
+
+    def close(self) -> None:
+        """Ends the threads of all models."""
+        self._loading.shutdown(cancel_futures=True)
+        for model in self._loaded.values():
+            if model.engine:
+                model.engine.close()
+
+    def _used(self, name: str) -> ServedModel:
+        self._loaded.move_to_end(name)
+        self._loaded[name].used_at = time.monotonic()
+        return self._loaded[name]
+
+    def _served(self) -> dict[str, str]:
+        if self._places:
+            return self._places
+        folders = list_models(self._models_dir)
+        newest = sorted(folders, key=saved_at, reverse=True)
+        return {folder.name: str(folder.absolute()) for folder in newest}
+
+    async def _load(self, name: str, place: str) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            saved, generator = await loop.run_in_executor(self._loading, _read, place, self._models_dir)
+        except SavedModelError as error:
+            raise unavailable(f"The model {name!r} cannot be loaded: {error}") from error
+        except RuntimeError as error:  # the executor has been shut down
+            raise unavailable("The server is closing.") from error
+        engine = generator and self._engine(generator, loop)
+        self._loaded[name] = ServedModel(name, saved, engine)
+        self._make_room(name)
+
+    def _engine(self, generator: Generator, loop: asyncio.AbstractEventLoop) -> Engine:
+        config = self._config
+        return Engine(generator, loop, config.slots, config.max_queue, config.cache_memory * MEGABYTE)
+
+    def _make_room(self, newest: str) -> None:
+        """Drops idle models, those not used for longest first, until the others fit."""
+        limit = self._config.model_memory * MEGABYTE
+        for name, model in list(self._loaded.items()):
+            if sum(each.bytes for each in self._loaded.values()) <= limit:
+                return
+            is_idle = (model.engine is None or model.engine.is_idle) and time.monotonic() > model.used_at + GRACE
+            if name != newest and is_idle:
+                del self._loaded[name]
+                if model.engine:
+                    model.engine.close()
+
+
+def places_of(models: Sequence[str], name_of: Callable[[str], str]) -> dict[str, str]:
+    """Returns what each name loads, from arguments such as `novel`, `path/to/novel` and `alias=novel`.
+
+    Args:
+        models: The arguments.
+        name_of: Returns the name of the model that an argument without an alias finds.
+
+    Raises:
+        SavedModelError: Two models have the same name.
+    """
+    places: dict[str, str] = {}
+    for argument in models:
+        alias, has_alias, place = argument.partition("=")
+        name, place = (alias, place) if has_alias else (name_of(argument), argument)
+        if name in places:
+            raise SavedModelError(f"Two models are called {name!r}: call one of them otherwise, ALIAS={place}.")
+        places[name] = place
+    return places
+
+
+def _read(place: str, models_dir: Path | None) -> tuple[ModelFolder, Generator | None]:
+    """Loads a model and what its first text would have to wait for."""
+    saved = load_model(place, models_dir)
+    if saved.main_direction == "backward":
+        return saved, None
+    generator = saved.generator()
+    generator.decoder()  # makes the tables of the vocabulary
+    next(iter(generator.tokens("a")))  # arranges the weights
+    return saved, generator

@@ -1,0 +1,314 @@
+"""What clients send: checked, with the defaults of the command line, as settings of texts.
+
+JSON null means that a field is absent, everywhere, and unknown fields are ignored: clients send both.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+import msgspec
+
+from textgen.errors import ConfigError
+from textgen.generation.config import SamplingConfig
+from textgen.generation.generator import later_seed, seeded
+from textgen.server.config import ServerConfig
+from textgen.server.failures import ApiError
+from textgen.settings import from_dict, select
+
+MOST_LOGPROBS = 20  # alternatives of a token
+MOST_TEXTS = 64  # texts in stop, ban and so on
+TEXTS_LENGTH = 4096  # characters of all of them together
+MOST_BIASES = 1024
+USER, ASSISTANT = "User", "Assistant"
+DIALOGUE_STOPS = (f"\n{USER}:", f"\n{ASSISTANT}:")
+OWN_NAMES = {field.name for field in fields(SamplingConfig)} - {"top_logprobs", "logit_bias", "stop"}
+
+Prompt = str | list[int]
+Kind = TypeVar("Kind", bound=msgspec.Struct)
+
+
+class StreamOptions(msgspec.Struct):
+    """What a stream says of its usage."""
+
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+
+
+class GenerationRequest(msgspec.Struct, kw_only=True):
+    """What requests for completions and for chats share, besides the settings of `SamplingConfig`."""
+
+    model: str | None = None
+    n: int | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    stop: str | list[str] | None = None
+    logit_bias: dict[str, float] | list[str] | None = None
+    top_logprobs: int | None = None
+    state: str | None = None
+    return_state: bool | None = None
+
+
+class CompletionRequest(GenerationRequest, kw_only=True):
+    """A request to `/v1/completions`."""
+
+    prompt: str | list[str | int | list[int]] | None = None
+    suffix: str | None = None
+    logprobs: int | bool | None = None
+    echo: bool | None = None
+    best_of: int | None = None
+
+    def prompts(self) -> list[Prompt]:
+        """The prompts: texts, or lists of ids.
+
+        Raises:
+            ApiError: Texts and ids are mixed, or there is no prompt.
+        """
+        given = self.prompt
+        if given is None or isinstance(given, str):
+            return [given or ""]
+        if given and all(isinstance(each, int) for each in given):
+            return [[int(each) for each in given]]  # type: ignore[arg-type]
+        if not given or any(isinstance(each, int) for each in given):
+            raise ApiError(400, "prompt must be a text, texts, token ids or lists of token ids.", param="prompt")
+        return given  # type: ignore[return-value]
+
+
+class Message(msgspec.Struct):
+    """A message of a chat."""
+
+    role: str | None = None
+    content: str | list[dict[str, Any]] | None = None
+
+    def text(self) -> str:
+        """Its text.
+
+        Raises:
+            ApiError: It has a part that is not text.
+        """
+        if self.content is None or isinstance(self.content, str):
+            return self.content or ""
+        texts = [part.get("text") if part.get("type", "text") == "text" else None for part in self.content]
+        if not all(isinstance(text, str) for text in texts):
+            raise ApiError(400, "messages may hold text only: the model knows no images or sounds.", param="messages")
+        return "".join(map(str, texts))
+
+
+class ChatRequest(GenerationRequest, kw_only=True):
+    """A request to `/v1/chat/completions`."""
+
+    messages: list[Message]
+    template: str | None = None
+    logprobs: bool | None = None
+    tools: list[Any] | None = None
+    functions: list[Any] | None = None
+    response_format: dict[str, Any] | None = None
+
+    def prompt(self, template: str) -> str:
+        """The prompt that the messages make: see `ServerConfig.chat_template`."""
+        texts = [message.text() for message in self.messages]
+        if template == "text":
+            return "\n".join(texts)
+        names = [ASSISTANT if message.role == "assistant" else USER for message in self.messages]
+        lines = [f"{name}: {text}" for name, text in zip(names, texts, strict=True)]
+        if not lines or names[-1] == USER:
+            lines.append(f"{ASSISTANT}:")
+        return "\n".join(lines)
+
+    def check(self) -> None:
+        """Refuses what no model of this program can do.
+
+        Raises:
+            ApiError: The request has tools, functions or a format.
+        """
+        for name, value in (("tools", self.tools), ("functions", self.functions)):
+            if value:
+                raise ApiError(400, f"{name} cannot be used: the model writes text, it calls nothing.", param=name)
+        if (self.response_format or {}).get("type", "text") != "text":
+            raise ApiError(400, "response_format must be text: the model follows no schema.", param="response_format")
+
+
+class EmbeddingRequest(msgspec.Struct, kw_only=True):
+    """A request to `/v1/embeddings`."""
+
+    input: str | list[str | int | list[int]]
+    model: str | None = None
+    encoding_format: str | None = None
+    dimensions: int | None = None
+
+
+class StateRequest(msgspec.Struct, kw_only=True):
+    """A request to `POST /v1/states`."""
+
+    model: str | None = None
+    prompt: str | list[int] | None = None
+    label: str | None = None
+    state: str | None = None
+
+
+class TokenizeRequest(msgspec.Struct, kw_only=True):
+    """A request to `/tokenize`."""
+
+    prompt: str
+    model: str | None = None
+
+
+class DetokenizeRequest(msgspec.Struct, kw_only=True):
+    """A request to `/detokenize`."""
+
+    tokens: list[int]
+    model: str | None = None
+
+
+def parse(body: bytes, kind: type[Kind]) -> tuple[Kind, dict[str, Any]]:
+    """Parses a request.
+
+    Args:
+        body: JSON.
+        kind: What it should be.
+
+    Returns:
+        The request, and all of its fields that are not null.
+
+    Raises:
+        ApiError: It is not JSON, or a field has the wrong type.
+    """
+    try:
+        values = msgspec.json.decode(body)
+        request = msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        path = re.search(r"\$\.(\w+)", str(error))
+        param = path[1] if path else _missing(str(error))
+        raise ApiError(400, f"{str(error).replace('`', '')}.", param=param) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ApiError(400, f"The request is not JSON: {error}.") from None
+    return request, {name: value for name, value in values.items() if value is not None}
+
+
+def sampling_config(request: GenerationRequest, values: Mapping[str, Any], limits: ServerConfig) -> SamplingConfig:
+    """Returns the settings of the first text of a request; the others have the seeds after it.
+
+    Args:
+        request: The request.
+        values: All of its fields that are not null.
+        limits: Settings of the server.
+
+    Raises:
+        ApiError: A value is too large for the server.
+        ConfigError: A value is not allowed.
+    """
+    settings = {name: value for name, value in select(SamplingConfig, values).items() if name in OWN_NAMES}
+    for name in ("seed", "top_k"):
+        if settings.get(name) == -1:  # other servers' sign for an absent setting
+            del settings[name]
+    length = request.max_completion_tokens if request.max_completion_tokens is not None else request.max_tokens
+    if length is not None:
+        if length > limits.max_length:
+            raise ApiError(
+                400, f"max_tokens must be at most {limits.max_length:,} on this server. Received: {length:,}.",
+                param="max_tokens",
+            )  # fmt: skip
+        settings["max_tokens"] = (
+            max(1, length) if length >= 0 else length
+        )  # 0 writes nothing, which is seen to elsewhere
+    elif settings.get("min_tokens", 0) > SamplingConfig.max_tokens:
+        settings["max_tokens"] = settings["min_tokens"]
+    if isinstance(request.stop, str):
+        settings["stop"] = [request.stop] if request.stop else []
+    elif request.stop is not None:
+        settings["stop"] = [text for text in request.stop if text]
+    if request.logit_bias is not None:
+        settings["logit_bias"] = _biases(request.logit_bias)
+    if _is_number(seconds := settings.get("max_seconds", limits.max_time)):  # what is no number is refused below
+        settings["max_seconds"] = min(seconds, limits.max_time)
+    _check_sizes(settings)
+    return seeded(from_dict(SamplingConfig, settings))
+
+
+def with_logprobs(config: SamplingConfig, number: int | None) -> SamplingConfig:
+    """Returns the settings with log probabilities of this many alternatives.
+
+    Raises:
+        ApiError: They are too many.
+    """
+    if number is None:
+        return config
+    if not 0 <= number <= MOST_LOGPROBS:
+        raise ApiError(
+            400, f"logprobs must be from 0 to {MOST_LOGPROBS}. Received: {shown_number(number)}.", param="logprobs"
+        )
+    return replace(config, top_logprobs=number)
+
+
+def copies(config: SamplingConfig, prompts: int, each: int) -> list[list[SamplingConfig]]:
+    """Returns the settings of each text of each prompt: text i of a request has its seed + i."""
+    return [[later_seed(config, prompt * each + number) for number in range(each)] for prompt in range(prompts)]
+
+
+def checked_count(name: str, number: int | None, prompts: int, limits: ServerConfig) -> int:
+    """Returns how many texts each prompt gets.
+
+    Args:
+        name: The field, n or best_of.
+        number: Its value.
+        prompts: Number of prompts.
+        limits: Settings of the server.
+
+    Raises:
+        ApiError: The number is not positive, or there are too many texts.
+    """
+    number = 1 if number is None else number
+    if number < 1:
+        raise ApiError(400, f"{name} must be at least 1. Received: {shown_number(number)}.", param=name)
+    if number * prompts > limits.max_choices:
+        raise ApiError(
+            400, f"A request may ask for {limits.max_choices:,} texts on this server, and this one asks for "
+            f"{shown_number(number * prompts)}.", param=name if number > 1 else "prompt",
+        )  # fmt: skip
+    return number
+
+
+def shown_number(number: float) -> str:
+    """A number as an error shows it, which may have come with thousands of digits."""
+    return f"{number:,}" if abs(number) < 1 << 63 else "a larger number"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _biases(given: Mapping[str, float] | Sequence[str]) -> list[str]:
+    if len(given) > MOST_BIASES:
+        raise ApiError(400, f"logit_bias may have {MOST_BIASES:,} entries.", param="logit_bias")
+    if not isinstance(given, Mapping):
+        return list(given)
+    wrong = [id for id in given if not re.fullmatch("[0-9]{1,9}", id)]
+    if wrong:
+        raise ApiError(
+            400, f"logit_bias must be an object whose keys are token ids. Received: {json.dumps(wrong[0][:100])}.",
+            param="logit_bias",
+        )  # fmt: skip
+    return [f"#{id}={bias!r}" for id, bias in given.items()]
+
+
+def _check_sizes(settings: Mapping[str, Any]) -> None:
+    """Bounds what a step of a text may cost."""
+    for name in ("stop", "ban", "require", "dry_sequence_breakers"):
+        texts = settings.get(name, ())
+        if not isinstance(texts, (list, tuple)):
+            raise ConfigError(f"{name} must be a list of texts.")
+        if len(texts) > MOST_TEXTS or sum(len(text) for text in texts if isinstance(text, str)) > TEXTS_LENGTH:
+            raise ApiError(
+                400, f"{name} may have {MOST_TEXTS} texts of {TEXTS_LENGTH:,} characters together.", param=name
+            )
+
+
+def _missing(message: str) -> str | None:
+    found = re.search("missing required field `(\\w+)`", message)
+    return found[1] if found else None

@@ -1,0 +1,62 @@
+"""What the handlers of all requests share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from textgen.server.config import ServerConfig
+from textgen.server.failures import ApiError
+from textgen.server.metrics import Metrics
+from textgen.server.models import MEGABYTE, ModelHost
+from textgen.server.states import StateStore
+
+Result = TypeVar("Result")
+
+
+class Resources:
+    """The models, states and metrics of a server, and a thread for work that is not writing.
+
+    Attributes:
+        config: Settings of the server.
+        models: Its models.
+        states: The states that clients keep.
+        metrics: Its metrics.
+        is_draining: Whether it takes no more requests, since it is about to end.
+    """
+
+    def __init__(self, config: ServerConfig, places: dict[str, str], models_dir: Path | None = None) -> None:
+        self.config = config
+        self.models = ModelHost(config, places, models_dir)
+        self.states = StateStore(config.state_memory * MEGABYTE, config.state_time)
+        self.metrics = Metrics(lambda: self.models.loaded)
+        self.is_draining = False
+        self._aside = ThreadPoolExecutor(1, "textgen-aside")
+        self._waiting = 0
+
+    async def aside(self, work: Callable[[Callable[[], bool]], Result]) -> Result:
+        """Does work in a thread of its own, one piece after another.
+
+        Args:
+            work: Called with a function that tells whether the result is still wanted.
+
+        Raises:
+            ApiError: Too much work is waiting.
+        """
+        if self._waiting >= max(1, self.config.max_queue):
+            raise ApiError(429, "The server is busy. Try again in a second.", headers={"Retry-After": "1"})
+        is_wanted = True
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._aside, lambda: work(lambda: is_wanted))
+        finally:
+            is_wanted = False
+            self._waiting -= 1
+
+    def close(self) -> None:
+        """Ends all threads."""
+        self._aside.shutdown(wait=False, cancel_futures=True)
+        self.models.close()

@@ -1,0 +1,235 @@
+"""Runs the application: sockets, signals, the end.
+
+On SIGTERM or Ctrl-C the server first says at `/ready` that it takes no more requests, lets the texts that are being
+written end, and then closes. A second signal closes it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from textgen.errors import TextgenError
+from textgen.server.access import Access
+from textgen.server.application import make_app
+from textgen.server.config import ServerConfig
+from textgen.server.failures import ApiError, encode
+from textgen.server.resources import Resources
+
+SWITCH_SECONDS = 0.001  # between threads of Python, so that the event loop waits for no matrix product
+HEADER_BYTES = 1 << 15  # of a request at most
+POLL_SECONDS = 0.05
+CLOSE_SECONDS = 5  # for connections to close at the end
+
+
+class Protocol(H11Protocol):
+    """HTTP with bounds on connections and on the time that a request may take to arrive."""
+
+    limits: ServerConfig
+
+    def connection_made(self, transport: Any) -> None:
+        """Takes a connection, or refuses it if there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > self.limits.max_connections:
+            self._refuse(ApiError(503, "The server has too many connections.", headers={"Retry-After": "1"}))
+            return
+        self._deadline = self.loop.call_later(self.limits.idle_time, self._give_up)
+
+    def data_received(self, data: bytes) -> None:
+        """Takes data. Headers that arrive drop by drop do not prolong the time for them."""
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Takes note of the end of a connection."""
+        for timer in (getattr(self, "_deadline", None), getattr(self, "_stalled", None)):
+            if timer:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        """Gives the next request of a connection its time."""
+        super().on_response_complete()
+        if not self.transport.is_closing():
+            self._deadline.cancel()
+            self._deadline = self.loop.call_later(self.limits.idle_time, self._give_up)
+
+    def pause_writing(self) -> None:
+        """Gives a client that does not read some time to go on."""
+        super().pause_writing()
+        self._stalled = self.loop.call_later(self.limits.idle_time, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Goes on, as the client reads again."""
+        super().resume_writing()
+        if stalled := getattr(self, "_stalled", None):
+            stalled.cancel()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuses what is not HTTP, or has headers that are too long."""
+        self._refuse(ApiError(400, f"This is not a request: {msg}"))
+
+    def _give_up(self) -> None:
+        """Closes a connection whose request has not arrived in time."""
+        is_waiting = self.cycle is None or self.cycle.response_complete
+        if is_waiting and not self.transport.is_closing():
+            self.transport.close()
+
+    def _refuse(self, error: ApiError) -> None:
+        body = encode(error.body())
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"}
+        lines = [f"{name}: {value}" for name, value in (headers | error.headers).items()]
+        phrase = "Service Unavailable" if error.status == 503 else "Bad Request"
+        with contextlib.suppress(h11.LocalProtocolError):
+            self.conn.send_failed()
+        self.transport.write("\r\n".join([f"HTTP/1.1 {error.status} {phrase}", *lines, "", ""]).encode() + body)
+        self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """Uvicorn with an end that waits for texts being written."""
+
+    def __init__(self, config: uvicorn.Config, resources: Resources, announce: Callable[[Server], None]) -> None:
+        super().__init__(config)
+        self._resources = resources
+        self._announce = announce
+        self._signals = 0
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begins to listen, and loads the default model meanwhile."""
+        await super().startup(sockets)
+        self._announce(self)
+        self._loading = asyncio.create_task(self._load())
+
+    async def _load(self) -> None:
+        try:
+            await self._resources.models.get()
+        except ApiError as error:
+            print(f"Error: {error.message}", file=sys.stderr)
+            self.should_exit = True
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return int(self.servers[0].sockets[0].getsockname()[1])
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handles signals in the event loop, where there is one in the main thread."""
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGINT, signal.SIGTERM)
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
+            for number in signals:
+                loop.add_signal_handler(number, self.end)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+                for number in signals:
+                    loop.remove_signal_handler(number)
+
+    def end(self) -> None:
+        """Begins the end at the first call, and closes at once at the second."""
+        self._signals += 1
+        if self._signals > 1:
+            self.should_exit = True
+            return
+        self._resources.is_draining = True
+        self._draining = asyncio.create_task(self._drain())
+
+    async def _drain(self) -> None:
+        deadline = asyncio.get_running_loop().time() + self._resources.config.drain_time
+        while asyncio.get_running_loop().time() < deadline and self._is_busy():
+            await asyncio.sleep(POLL_SECONDS)
+        self.should_exit = True
+
+    def _is_busy(self) -> bool:
+        """Whether a request is being answered."""
+        cycles = [connection.cycle for connection in self.server_state.connections if hasattr(connection, "cycle")]
+        return any(cycle is not None and not cycle.response_complete for cycle in cycles)
+
+
+def serve(
+    config: ServerConfig,
+    places: dict[str, str],
+    models_dir: Path | None = None,
+    keys: Sequence[str] = (),
+    announce: Callable[[Server], None] = lambda server: None,
+) -> None:
+    """Serves models until a signal ends it.
+
+    Args:
+        config: Settings of the server.
+        places: What each name of a model loads: see `textgen.server.models.ModelHost`.
+        models_dir: The folder of models.
+        keys: Keys, one of which a request needs; none if it needs no key.
+        announce: Called when the server listens.
+
+    Raises:
+        TextgenError: The server cannot listen at the address.
+    """
+    sys.setswitchinterval(SWITCH_SECONDS)
+    asyncio.run(_serve(make_server(config, places, models_dir, keys, announce)))
+
+
+def make_server(
+    config: ServerConfig,
+    places: dict[str, str],
+    models_dir: Path | None = None,
+    keys: Sequence[str] = (),
+    announce: Callable[[Server], None] = lambda server: None,
+) -> Server:
+    """Returns a server that does not run yet: see `serve`."""
+    resources = Resources(config, places, models_dir)
+    protocol = type("LimitedProtocol", (Protocol,), {"limits": config})
+    settings = uvicorn.Config(
+        make_app(resources, Access(config, keys)),
+        host=config.host,
+        port=config.port,
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=int(max(1, config.idle_time)),
+        timeout_graceful_shutdown=CLOSE_SECONDS,
+        h11_max_incomplete_event_size=HEADER_BYTES,
+        backlog=max(128, min(config.max_connections, 4096)),
+    )
+    return Server(settings, resources, announce)
+
+
+async def _serve(server: Server) -> None:
+    """Runs a server whose address is free."""
+    listening = _listen(server.config.host, server.config.port)
+    try:
+        await server.serve([listening])
+    finally:
+        server._resources.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Opens the socket. Raises `TextgenError` where uvicorn would end the process."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.create_server(address[:2], family=family, backlog=2048)  # type: ignore[arg-type]
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise TextgenError(
+            f"Cannot listen on {host} port {port}: {reason}. Choose a free port, or an address of this machine."
+        ) from None
+    return listening

@@ -1,0 +1,121 @@
+"""Server-sent events as OpenAI's clients read them: lines of data and nothing else.
+
+A block with id, retry or event but no data makes those clients fail, so none is ever sent. A comment keeps the
+connection open while there is nothing to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import traceback
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
+
+from starlette.types import Message, Receive, Scope, Send
+
+from textgen.server.failures import as_api_error, encode
+
+PING = b": ping\n\n"
+DONE = b"data: [DONE]\n\n"
+PING_SECONDS = 15.0
+HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+def event(data: object) -> bytes:
+    r"""A value as an event.
+
+    >>> event({"text": "a\n"})
+    b'data: {"text":"a\\n"}\n\n'
+    """
+    return b"data: " + encode(data) + b"\n\n"
+
+
+class EventStream:
+    """A response that sends events as they are made, and stops making them once nobody reads.
+
+    It watches for the end of the connection itself, so the work behind it ends within a step of the event loop.
+    """
+
+    def __init__(
+        self,
+        events: AsyncGenerator[bytes, None],
+        idle_time: float,
+        headers: Mapping[str, str] | None = None,
+        ping_seconds: float = PING_SECONDS,
+    ) -> None:
+        """Makes a response.
+
+        Args:
+            events: The events. The generator is closed at the end, however that comes.
+            idle_time: Seconds that a client may take to read an event.
+            headers: More headers.
+            ping_seconds: Seconds without an event after which a comment is sent.
+        """
+        self._events = events
+        self._idle_time = idle_time
+        self._headers = HEADERS | dict(headers or {})
+        self._ping_seconds = ping_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the response."""
+        sending = asyncio.create_task(self._send_all(scope, receive, send))
+        leaving = asyncio.create_task(disconnected(receive))
+        try:
+            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (sending, leaving):
+                task.cancel()
+            with suppress(asyncio.CancelledError, TimeoutError, OSError):
+                await sending
+            await self._events.aclose()
+
+    async def _send_all(self, scope: Scope, receive: Receive, send: Send) -> None:
+        upcoming = asyncio.ensure_future(anext(self._events))
+        try:
+            await asyncio.wait({upcoming}, timeout=self._ping_seconds)
+            if upcoming.done() and (error := upcoming.exception()) and not isinstance(error, StopAsyncIteration):
+                await as_api_error(_logged(error)).response()(scope, receive, send)
+                return
+            raw = [(name.lower().encode(), value.encode()) for name, value in self._headers.items()]
+            await self._send(send, {"type": "http.response.start", "status": 200, "headers": raw})
+            while True:
+                await asyncio.wait({upcoming}, timeout=self._ping_seconds)
+                if not upcoming.done():
+                    await self._send_body(send, PING)
+                    continue
+                try:
+                    data = upcoming.result()
+                except StopAsyncIteration:
+                    break
+                except Exception as error:  # noqa: BLE001 the response has begun: its end says what went wrong
+                    await self._send_body(send, event(as_api_error(_logged(error)).body()))
+                    break
+                await self._send_body(send, data)
+                upcoming = asyncio.ensure_future(anext(self._events))
+            await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            upcoming.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await upcoming
+
+    async def _send_body(self, send: Send, data: bytes) -> None:
+        await self._send(send, {"type": "http.response.body", "body": data, "more_body": True})
+
+    async def _send(self, send: Send, message: Message) -> None:
+        """Sends a message; raises `TimeoutError` if the client does not read."""
+        async with asyncio.timeout(self._idle_time):
+            await send(message)
+
+
+async def disconnected(receive: Receive) -> None:
+    """Returns when the client has closed the connection."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _logged(error: BaseException) -> BaseException:
+    """Writes the traceback of a bug to standard error."""
+    if as_api_error(error).status == 500:
+        traceback.print_exception(error, file=sys.stderr)
+    return error

@@ -1,0 +1,72 @@
+"""Tokens as texts for clients: no two tokens look alike, since clients use the texts as keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textgen.tokenizer.tokenizer import Tokenizer
+
+IMPOSSIBLE = -9999.0  # log probability of what cannot be, as JSON has no infinity
+
+
+def token_texts(tokenizer: Tokenizer) -> list[str]:
+    r"""Returns a text for each token of a vocabulary.
+
+    It is the text that the token adds, or `bytes:\xe4` where that is part of a character or the text of another token.
+    Special tokens are shown as to people, such as `<eos>`.
+
+    Example:
+        >>> from textgen.tokenizer.tokenizer import ByteTokenizer
+        >>> texts = token_texts(ByteTokenizer())
+        >>> texts[2], texts[3 + ord("a")], texts[3 + 0xE4]
+        ('<eos>', 'a', 'bytes:\\xe4')
+    """
+    texts = [""] * tokenizer.vocab_size
+    taken: set[str] = set()
+    first = tokenizer.first_byte
+    bytes_last = sorted(range(tokenizer.vocab_size), key=lambda id: first is not None and first <= id < first + 256)
+    special = [id for id in bytes_last if not tokenizer.piece_bytes[id] or id == tokenizer.unk_id]
+    for id in [*(id for id in bytes_last if id not in set(special)), *special]:
+        text = tokenizer.piece(id) if id in special else _decoded(tokenizer.piece_bytes[id])
+        if not text or text in taken:
+            text = _spelled(tokenizer.piece_bytes[id]) if tokenizer.piece_bytes[id] else f"<token {id}>"
+        if text in taken:
+            text = f"<token {id}>"
+        taken.add(text)
+        texts[id] = text
+    return texts
+
+
+class Offsets:
+    """Where tokens begin in a text, in code points."""
+
+    def __init__(self, tokenizer: Tokenizer, start: int = 0, *, line_start: bool = True) -> None:
+        self._decoder = tokenizer.decoder(line_start)
+        self._at = start
+
+    def next(self, id: int) -> int:
+        """Returns where a token begins. A token within a character begins where the character does."""
+        at = self._at
+        self._at += len(self._decoder.feed([id]))
+        return at
+
+
+def finite(log_prob: float) -> float:
+    """Returns a log probability, or `IMPOSSIBLE` instead of one that is smaller."""
+    return max(log_prob, IMPOSSIBLE)
+
+
+def alternatives(id: int, log_prob: float, top: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Returns the likeliest tokens and, if it is not one of them, the chosen one."""
+    return [*top] if any(other == id for other, _ in top) else [*top, (id, log_prob)]
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return ""
+
+
+def _spelled(data: bytes) -> str:
+    return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)

@@ -1,0 +1,127 @@
+"""Tries two plans for a tenth of their runs each, and keeps the one that predicts held-out text better.
+
+Used where the rule of `textgen.training.base_choice` leaves open whether a base suits a text. Each plan trains up to
+its first validation, under its own schedule, in a temporary folder inside that of the new model. The files of the
+better one are then moved to where the run keeps its own. It goes on from its checkpoint, so none of its steps is lost,
+and it ends with the weights that it would have without a race. Scores are compared in bits per byte, because the
+vocabularies differ.
+
+Nothing of a race is resumed: an interrupted one leaves no files. A run that went on after a race resumes as any other.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from textgen.errors import Interrupted, TrainingError
+from textgen.files import TEMPORARY
+from textgen.folders import MANIFEST
+from textgen.training.base_choice import NONE
+from textgen.training.observers.observer import Observer, StepReport, ValidationReport
+from textgen.training.plan import Plan
+from textgen.training.run_setup import RunOptions, RunSetup, Say
+
+Contend = Callable[[Plan, Path, RunOptions], RunSetup]
+"""Begins a run in a folder and trains it until an observer stops it."""
+
+
+class FirstValidation(Observer):
+    """Stops a run at its first validation.
+
+    Attributes:
+        bits_per_byte: The score of that validation.
+    """
+
+    def __init__(self, say: Say) -> None:
+        super().__init__()
+        self.bits_per_byte = math.inf
+        self._say = say
+        self._shown = 0
+
+    def on_step(self, report: StepReport) -> None:
+        """Shows the progress four times."""
+        quarter = int(40 * report.progress)
+        if self._shown < quarter < 4:
+            self._shown = quarter
+            self._say(f"  step {report.step:,}: loss {report.nats_per_token:.3f} nats a token")
+
+    def on_validation(self, report: ValidationReport) -> None:
+        """Asks the run to stop."""
+        self.bits_per_byte = report.bits_per_byte
+        self.stop_reason = "a race ended here"
+
+
+def race(plans: Sequence[Plan], folder: Path, contend: Contend, options: RunOptions) -> RunSetup:
+    """Trains each plan for a tenth of its run, and moves the files of the best one to a folder.
+
+    Args:
+        plans: The plans, of which each starts from another model.
+        folder: Folder of the new model, locked by the caller.
+        contend: Begins and trains a run.
+        options: Devices; observers and callbacks do not see the race.
+
+    Returns:
+        The run that goes on, with its files in `folder`. Its record holds the decision.
+
+    Raises:
+        Interrupted: A signal came. No files are left.
+        TrainingError: No plan can be trained.
+    """
+    scores, setups = dict[str, float](), dict[str, RunSetup]()
+    with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}race-", dir=folder) as place:
+        for plan in plans:
+            name, watch = plan.base_name, FirstValidation(options.say)
+            options.say(f"Trying a tenth of the run from {_shown(name)} ...")
+            try:
+                setup = contend(plan, Path(place) / name / folder.name, replace(options, observers=[watch]))
+            except Interrupted as error:
+                raise _stopped([plan.base_name for plan in plans], error) from None
+            except TrainingError as error:
+                options.say(f"From {_shown(name)}: {error}")
+                continue
+            setups[name], scores[name] = setup, watch.bits_per_byte
+            options.say(f"From {_shown(name)}: {scores[name]:.3f} bits a byte on held-out text.")
+        if not scores:
+            raise TrainingError("Training failed from each of the models that were tried; the reasons are above.")
+        winner = min(scores, key=lambda name: (scores[name], name))
+        _move(setups[winner].folder, folder)
+    plan = next(plan for plan in plans if plan.base_name == winner)
+    return replace(setups[winner], folder=folder, record=_with_decision(setups[winner].record, plan, scores))
+
+
+def _shown(name: str) -> str:
+    return "random weights" if name == NONE else name
+
+
+def _stopped(names: Sequence[str], error: Interrupted) -> Interrupted:
+    return Interrupted(
+        f"Stopped while {' and '.join(map(_shown, names))} were being compared, so nothing is saved. Start again; "
+        "to save the comparison, name one of them to start from.",
+        error.exit_code - 128,
+    )
+
+
+def _move(source: Path, target: Path) -> None:
+    """Moves all files of a run; the manifest comes last, since it makes them a model."""
+    for path in sorted(source.iterdir(), key=lambda path: path.name == MANIFEST):
+        os.replace(path, target / path.name)
+
+
+def _with_decision(record: dict[str, Any], plan: Plan, scores: Mapping[str, float]) -> dict[str, Any]:
+    """The record of the winner with the scores of all."""
+    compared = ", ".join(f"{_shown(name)} {score:.3f}" for name, score in scores.items())
+    choice = replace(
+        plan.base,
+        name=plan.sources.start.name if plan.sources.start else None,
+        reason=f"bits a byte after a tenth of the run: {compared}",
+        decided_by="race",
+        is_open=False,
+        bits_per_byte=scores,
+    )
+    return record | {"base": choice.to_dict()}
