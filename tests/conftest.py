@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from textgen.corpus.config import CorpusConfig
 from textgen.model.config import ModelConfig
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 LINES = "The cat sat on the mat.\nThe dog saw the cat, and the cat saw the dog.\n床前明月光，疑是地上霜。\n"
 
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")  # a busy machine is no fault of the program
 configure_process()  # the tests have their process to themselves, as the program has
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # by a shell, in the background: programs begun here would, too
