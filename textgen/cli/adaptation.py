@@ -102,7 +102,7 @@ def _trained_on(saved: ModelFolder, path: str, config: DynamicConfig, label: str
     weights = model.weights_as_arrays()
     if not all(np.isfinite(array).all() for array in weights.values()):
         raise ConfigError(
-            f"The model diverged while it learned from {path}: its weights are not finite any more. "
+            f"The model diverged while it learned from {path}: its weights are no longer finite. "
             f"Lower dynamic_learning_rate. Received: {config.dynamic_learning_rate:g}."
         )
     return NumpyModel(model.config, weights)

@@ -166,13 +166,16 @@ def _refuse_contradictions(arguments: Arguments, settings: dict[str, Any], searc
     from textgen.generation.sampler import DRAWING
 
     if "top_logprobs" in settings and not arguments.as_json:
-        raise click.UsageError("--top-logprobs goes with --json: --show-probabilities colours a text for people.")
+        raise click.UsageError(
+            "--top-logprobs needs --json. To see probabilities as colours, use --show-probabilities."
+        )
     drawing = given({"best_of": arguments.best_of, "batch_size": arguments.batch_size})
     without_effect = {*DRAWING, "seed", "top_logprobs", *drawing}
     clash = [name for name in (*settings, *drawing) if name in without_effect]
     if search and clash:
         raise click.UsageError(
-            f"{flag_of(next(iter(search)))} looks for the likeliest text and draws none: leave out {flag_of(clash[0])}."
+            f"{flag_of(next(iter(search)))} searches for the likeliest text, without random draws: "
+            f"leave out {flag_of(clash[0])}."
         )
 
 
@@ -208,7 +211,7 @@ def _generate(
     has_state = bool(arguments.save_state or arguments.load_state)
     is_single = len(requests) * arguments.num == 1 and not arguments.best_of
     if has_state and (not is_single or search):
-        raise ConfigError("A state is that of one text: it goes with one prompt, without a search or a choice.")
+        raise ConfigError("A state belongs to one text: give one prompt, and leave out num, best_of and num_beams.")
     ngrams_to_print = ngrams if arguments.novelty else None
     printer = Printer(saved, ngrams_to_print, arguments.as_json, arguments.show_probabilities)
     if search:
@@ -243,7 +246,9 @@ def _write_one(
 def _found(generator: Generator, requests: Iterable[Request], settings: SearchConfig, num: int) -> Iterator[Generation]:
     """The likeliest texts for each prompt."""
     if num > settings.num_beams:
-        raise ConfigError(f"A search with num_beams {settings.num_beams} finds no more texts than that, not {num}.")
+        raise ConfigError(
+            f"A search with num_beams {settings.num_beams} finds at most {settings.num_beams} texts, not {num}."
+        )
     for request in requests:
         yield from generator.search(request.prompt, request.config, settings)[:num]
 
@@ -264,7 +269,7 @@ def _infill(arguments: Arguments, saved: ModelFolder, requests: list[Request], s
         "--load-state": arguments.load_state,
     }
     if flags := [flag for flag, value in unfit.items() if value]:
-        raise click.UsageError(f"{flags[0]} is for texts written from their beginning, not towards a suffix.")
+        raise click.UsageError(f"{flags[0]} cannot be used when writing towards an ending.")
     printer = Printer(saved, None, arguments.as_json, False)
     printer.print_infills(_infills(saved, requests, arguments.suffix or "", arguments.num, arguments.best_of))
 

@@ -238,8 +238,8 @@ class ModelFolder:
 
         if not self.has_ngrams:
             raise SavedModelError(
-                f"{self.folder} has no index of its training text ({NGRAMS}), so nothing can be said of copying: "
-                "its training wrote none, the text is too large for one, or the index was left out, as in the bases."
+                f"{self.folder} has no index of its training text ({NGRAMS}), so copies of it cannot be detected: "
+                "it was trained without one, the text is too large for one, or it was left out, as in the bases."
             )
         return read_index(verified(self.folder, NGRAMS, manifest_entry(self.folder, NGRAMS)))
 
@@ -325,7 +325,7 @@ def save_model(
     bad = [name for name, array in weights.items() if not np.isfinite(array).all()]
     if bad:
         raise SavedModelError(
-            f"The weights {', '.join(bad)} are not finite: nothing was saved over the last good ones."
+            f"The weights {', '.join(bad)} are not finite. They were not saved; the last finite ones are kept."
         )
     files = model_files(weights, model_config, tokenizer_config, corpus_config, tokenizer, precision)
     for name in (NGRAMS, WORDS):

@@ -344,7 +344,7 @@ def _refuse_contradictions(
         raise ConfigError(f"{setting} needs a model to start from: name one, or leave it out.")
     if facts.labels and model.direction != "forward":
         raise ConfigError(
-            "Labels stand before a text, where only a network of direction forward begins: leave labels out, or "
+            "Labels need a network of direction forward, since they stand before the text: leave labels out, or "
             f"direction {model.direction}."
         )
     if training.subword_alpha:
@@ -403,7 +403,7 @@ def _plan_tokenizer(settings: Mapping[str, Any], tokenizer: Tokenizer | None) ->
     if tokenizer is None:
         return from_dict(TokenizerConfig, select(TokenizerConfig, settings))
     if "tokenizer" in settings or "vocab_size" in settings:
-        raise ConfigError("The tokenizer is taken over from elsewhere: leave out tokenizer and vocab_size.")
+        raise ConfigError("The tokenizer is taken from another model or file: leave out tokenizer and vocab_size.")
     return TokenizerConfig(tokenizer=tokenizer.tokenizer)
 
 
