@@ -17,6 +17,7 @@ of the arrays are checked against the configuration before memory is allocated. 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from safetensors.numpy import save as to_safetensors
 
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TextgenError
+from textgen.model.clamping import Clamp
 from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
@@ -126,11 +128,12 @@ class ModelFolder:
         """Direction used for scoring: "backward" for a backward-only network, otherwise "forward"."""
         return self.model_config.directions[0]
 
-    def writer(self, direction: str = "forward") -> NumpyModel:
+    def writer(self, direction: str = "forward", clamps: Sequence[Clamp] = ()) -> NumpyModel:
         """Builds the NumPy model that generates in one direction; TensorFlow is not loaded.
 
         Args:
             direction: "forward" or "backward".
+            clamps: Values of cells that are held at a number.
 
         Returns:
             The model.
@@ -139,7 +142,7 @@ class ModelFolder:
             ConfigError: The network does not have this direction.
             SavedModelError: The weights are damaged.
         """
-        return NumpyModel(*one_way(self.model_config, self.weights(), direction))
+        return NumpyModel(*one_way(self.model_config, self.weights(), direction), clamps)
 
     def generator(self) -> Generator:
         """Builds a generator that writes text from left to right, in NumPy.
