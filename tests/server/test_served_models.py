@@ -52,9 +52,14 @@ def test_named_models_are_the_only_ones(folder: Path) -> None:
 
 
 def test_a_model_is_loaded_once_however_many_ask_for_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loads = []
+    loads: list[object] = []
     read = models._read
-    monkeypatch.setattr(models, "_read", lambda *arguments: loads.append(arguments) or read(*arguments))
+
+    def counted(place: str, models_dir: Path | None) -> object:
+        loads.append(place)
+        return read(place, models_dir)
+
+    monkeypatch.setattr(models, "_read", counted)
 
     async def main() -> None:
         host = ModelHost(CONFIG, {}, folder)

@@ -305,8 +305,9 @@ async def stream(plan: Plan, resources: Resources) -> AsyncGenerator[bytes, None
             for piece in pieces.first():
                 yield chunk(piece)
         async for choice, token in writing:
-            if (piece := writers[choice.index].of(token)) is not None:
-                yield chunk(piece)
+            added = writers[choice.index].of(token)
+            if added is not None:
+                yield chunk(added)
             if choice.stop_reason:
                 last = writers[choice.index].last()
                 if plan.request.return_state:

@@ -176,7 +176,7 @@ class ModelHost:
             raise unavailable(f"The model {name!r} cannot be loaded: {error}") from error
         except RuntimeError as error:  # the executor has been shut down
             raise unavailable("The server is closing.") from error
-        engine = generator and self._engine(generator, loop)
+        engine = self._engine(generator, loop) if generator else None
         self._loaded[name] = ServedModel(name, saved, engine)
         self._make_room(name)
 
