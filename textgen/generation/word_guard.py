@@ -201,7 +201,7 @@ class WordTokens:
         suffixes = [number for number, text in enumerate(texts) if text[0] == APOSTROPHE]
         known[suffixes] |= self.words.begins([texts[number][1:] for number in suffixes])
         unsound = defaultdict[str, list[tuple[int, slice]]](list)
-        for number in np.flatnonzero(~known):
+        for number in np.flatnonzero(~known).tolist():
             id, place, text, at_end = tests[number]
             if at_end and sound[place, id].all():
                 unsound[text].append((id, place))
