@@ -274,22 +274,27 @@ function endOfRun(at) {
 }
 
 $("alternatives").addEventListener("keydown", (event) => {
-  const options = [...$("alternatives").children];
-  const active = options.findIndex((option) => option.classList.contains("active"));
   const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-  if (step && options.length) {
+  const active = [...$("alternatives").children].findIndex((option) => option.classList.contains("active"));
+  if (step) {
     event.preventDefault();
-    activate((active + step + options.length) % options.length);
+    activate(active, step);
   } else if (event.key === "Enter" && active >= 0) {
     event.preventDefault();
     editor.focus();
     choose(active);
   } else if (event.key === "Escape") editor.focus();
 });
+$("alternatives").addEventListener("focus", () => activate(-1, 1));
 
-function activate(number) {
+// Moves on to the next alternative that can be taken.
+function activate(from, step) {
   const list = $("alternatives");
-  [...list.children].forEach((option, place) => option.classList.toggle("active", place === number));
+  const options = [...list.children];
+  const order = options.map((_, place) => (from + step * (place + 1) + 2 * options.length) % options.length);
+  const number = order.find((place) => options[place].getAttribute("aria-disabled") === "false");
+  if (number === undefined) return;
+  options.forEach((option, place) => option.classList.toggle("active", place === number));
   list.setAttribute("aria-activedescendant", `alternative-${number}`);
 }
 
@@ -587,7 +592,6 @@ editor.addEventListener("keydown", (event) => {
   else if (control && key === "arrowright" && ghost) takeGhost(ghost.text.match(/^\s*\S+/)?.[0] ?? ghost.text);
   else if (event.altKey && key === "arrowdown" && shownToken) {
     $("alternatives").focus();
-    activate(0);
   } else if (event.altKey && key === "arrowleft") version(-1);
   else if (event.altKey && key === "arrowright") version(1);
   else handled = false;
