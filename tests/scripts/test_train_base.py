@@ -12,6 +12,7 @@ from base_scripts import PARTS, base_mix, train_base, write_data
 
 import textgen
 from textgen.errors import SavedModelError
+from textgen.saved_model.layout import WORDS
 from textgen.saved_model.saved_model import ModelFolder, load_model, write_training
 
 SETTINGS: dict[str, Any] = {
@@ -40,10 +41,11 @@ def finished(model: ModelFolder, data: Path, out: Path) -> ModelFolder:
     return train_base.finish(RECIPE, model, train_base._mix_of(model, RECIPE, data), out, "python it.py small")
 
 
-def test_a_base_stands_in_its_place_with_its_card(base: ModelFolder) -> None:
-    assert sorted(path.name for path in base.folder.iterdir()) == [
+def test_a_base_stands_in_its_place_with_its_card(base: ModelFolder, trained: ModelFolder) -> None:
+    assert sorted(path.name for path in base.folder.iterdir() if path.name != WORDS) == [
         "MANIFEST.json", "README.md", "config.json", "model.safetensors", "tokenizer.model", "training.json",
     ]  # fmt: skip
+    assert (base.folder / WORDS).exists() == (trained.folder / WORDS).exists()
     assert [path.name for path in base.folder.parent.iterdir()] == ["small"]
     sources = base.training["mix"]["sources"]
     assert list(sources) == ["tales", "shi", "ci", "books"]
@@ -57,7 +59,7 @@ def test_a_base_stands_in_its_place_with_its_card(base: ModelFolder) -> None:
         assert f"| {name} | {counts} | {facts['bits_per_byte']:.3f} | {script} |" in card
     assert base.precision == "int8"
     for line in ("- shi, ci: a collection of poems (MIT)", "tales 3 times.", RECIPE.bad_at, "    python it.py small\n"):
-        assert line in card
+        assert line in card.replace("\n", " ") + card
 
 
 def test_scores_are_those_of_textgen_evaluate(
@@ -109,7 +111,13 @@ def test_a_training_goes_on_and_ends_as_if_it_had_not_been_interrupted(
 ) -> None:
     real = textgen.train
     callbacks: list[Any] = []
-    monkeypatch.setattr(textgen, "train", lambda *a, **k: real(*a, callbacks=callbacks, **k))
+    given: list[dict[str, Any]] = []
+
+    def train(*arguments: Any, **options: Any) -> textgen.TrainingResult:
+        given.append(options)
+        return real(*arguments, callbacks=callbacks, **options)
+
+    monkeypatch.setattr(textgen, "train", train)
     from keras.callbacks import Callback
 
     class Stop(Callback):
@@ -120,6 +128,7 @@ def test_a_training_goes_on_and_ends_as_if_it_had_not_been_interrupted(
     callbacks.append(Stop())
     with pytest.raises(RuntimeError):
         train_base.train(RECIPE, data, tmp_path)
+    assert given[0]["start"] == "none", "a base is not made of the one that is installed"
     callbacks.clear()
     model = train_base.train(RECIPE, data, tmp_path)
     assert model.training["progress"]["step"] == 4

@@ -26,7 +26,7 @@ from textgen.files import json_bytes, write_file
 from textgen.folders import MANIFEST, read_manifest
 from textgen.locks import locked
 from textgen.saved_model import ownership
-from textgen.saved_model.layout import CARD, CHECKPOINTS, LOGS, NGRAMS, TRAINING, read_training
+from textgen.saved_model.layout import CARD, CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS, read_training
 from textgen.saved_model.registry import claimed, state_of
 from textgen.saved_model.saved_model import load_model, save_ngrams, write_training
 from textgen.tokenizer.tokenizer import MODEL_FILE
@@ -309,7 +309,7 @@ def test_an_index_that_was_altered_is_not_taken_over(plan: Plan, tmp_path: Path)
 def test_a_run_that_saved_a_model_has_a_manifest_of_what_was_written_first(folder: Path) -> None:
     files = read_training(folder)["files"]
     entries = read_manifest(folder)["files"]
-    assert files == {name: entries[name] for name in (MODEL_FILE, NGRAMS)}
+    assert files == {name: entries[name] for name in (MODEL_FILE, NGRAMS, WORDS)}
 
 
 @pytest.mark.parametrize(

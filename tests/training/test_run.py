@@ -24,6 +24,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.batches import Batches
 from textgen.dataset.token_stream import TokenStream
+from textgen.dataset.word_filter import count_words
 from textgen.errors import ConfigError, CorpusError, Interrupted, SavedModelError, TextgenError, TrainingError
 from textgen.folders import MANIFEST
 from textgen.generation.config import SamplingConfig
@@ -34,7 +35,7 @@ from textgen.model.compiled_model import CompiledModel
 from textgen.model.config import CELLS
 from textgen.model.language_model import LanguageModel
 from textgen.runtime import load_tensorflow
-from textgen.saved_model.layout import NGRAMS, read_training
+from textgen.saved_model.layout import NGRAMS, WORDS, read_training
 from textgen.saved_model.saved_model import ModelFolder, load_model, write_training
 from textgen.training.loss_scale import LossScale
 from textgen.training.observers.observer import Observer, StepReport, ValidationReport
@@ -161,6 +162,12 @@ def test_a_run_learns_and_leaves_everything_that_the_design_names(base_run: Run)
     assert watch.validations[-1].sample
     ids = TokenStream(Path(saved.training["tokens"]["folder"]), "train").read(0, saved.training["tokens"]["train"])
     assert saved.ngrams().novelty_of_ids(ids, saved.tokenizer).copied_share == 1.0
+    documents = np.split(ids, np.flatnonzero(ids == saved.tokenizer.eos_id))
+    counts = count_words([f"{saved.tokenizer.decode(document.tolist())}\n" for document in documents])
+    words = saved.words()
+    assert words
+    assert counts
+    assert words.knows(list(counts)).all()
 
 
 def test_the_starting_loss_is_that_of_the_unigram_distribution(text: Path, tmp_path: Path) -> None:
@@ -338,19 +345,22 @@ def test_a_run_that_reads_backward_is_resumed_exactly_and_writes_samples(
     assert tuned.model_config.direction == direction
 
 
-def test_resuming_a_run_that_has_no_index_of_n_grams_makes_one(
+def test_resuming_a_run_that_has_no_index_of_n_grams_or_words_makes_them(
     short_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = load_model(str(short_run.copy(tmp_path, monkeypatch)))
-    expected = (whole.folder / NGRAMS).read_bytes()
+    expected = [(whole.folder / name).read_bytes() for name in (NGRAMS, WORDS)]
     manifest = json.loads((whole.folder / MANIFEST).read_bytes())
-    del manifest["files"][NGRAMS]
+    for name in (NGRAMS, WORDS):
+        del manifest["files"][name]
+        (whole.folder / name).unlink()
     (whole.folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
-    (whole.folder / NGRAMS).unlink()
     assert not whole.has_ngrams
+    assert whole.words() is None
     resumed = resume(whole.folder)
     assert resumed.has_ngrams
-    assert (resumed.folder / NGRAMS).read_bytes() == expected
+    assert resumed.words()
+    assert [(resumed.folder / name).read_bytes() for name in (NGRAMS, WORDS)] == expected
 
 
 class Killed(BaseException):
@@ -615,7 +625,9 @@ def test_fine_tuning_starts_from_the_model_and_leaves_it_alone(
     with pytest.raises(Killed), monkeypatch.context() as patch:
         train(plan, tmp_path / "killed", options=RunOptions(observers=[KilledAt(1, "step", patch)]))
     resumed = resume(tmp_path / "killed")
-    assert (resumed.folder / NGRAMS).read_bytes() == (tuned.folder / NGRAMS).read_bytes()
+    for name in (NGRAMS, WORDS):
+        assert (resumed.folder / name).read_bytes() == (tuned.folder / name).read_bytes()
+    assert len((tuned.folder / WORDS).read_bytes()) > len((base.folder / WORDS).read_bytes())
     for name, value in (("hidden_units", 8), ("forget_bias", 0.0)):
         with pytest.raises(ConfigError, match=f"{name} cannot be set when fine-tuning"):
             make_plan(corpus, {name: value}, sources=Sources(start=base), hardware=Hardware(flops=1e11))

@@ -53,6 +53,7 @@ class Arguments:
     dynamic: DynamicConfig | None
     save_state: Path | None
     load_state: str | None
+    clamps: tuple[str, ...]
 
 
 @click.command(cls=SectionCommand)
@@ -92,6 +93,14 @@ class Arguments:
     help="Colour tokens by surprisal: green up to 1 bit, cyan up to 4, yellow up to 8, red above.",
 )
 @novelty_option
+@click.option(
+    "--clamp",
+    "clamps",
+    multiple=True,
+    metavar="CELL=NUMBER",
+    help="Hold a cell at a number, as in L1/89=3.8 (layer 1, unit 89), or a gate, as in L1/89.f=1; textgen inspect "
+    "finds cells. May be given several times.",
+)
 @json_option
 @models_dir_option
 @sectioned(
@@ -205,8 +214,10 @@ def _generate(
     needs_index = arguments.novelty or any(request.config.no_copy is not None for request in requests)
     ngrams = saved.ngrams() if needs_index else None
     adaptation = (arguments.cache, arguments.adapt, arguments.dynamic)
-    writer = adapted_writer(saved, arguments.adapt, arguments.cache, arguments.dynamic, settings.get("label"))
-    fingerprint = saved.fingerprint + "".join(f" {each}" for each in adaptation if each)
+    writer = adapted_writer(
+        saved, arguments.adapt, arguments.cache, arguments.dynamic, settings.get("label"), arguments.clamps
+    )
+    fingerprint = saved.fingerprint + "".join(f" {each}" for each in (*adaptation, *arguments.clamps) if each)
     generator = Generator(writer, saved.tokenizer, ngrams, fingerprint=fingerprint, words=saved.words)
     has_state = bool(arguments.save_state or arguments.load_state)
     is_single = len(requests) * arguments.num == 1 and not arguments.best_of
@@ -263,6 +274,7 @@ def _infill(arguments: Arguments, saved: ModelFolder, requests: list[Request], s
         "--show-probabilities": arguments.show_probabilities,
         "--num-beams": search,
         "--batch-size": arguments.batch_size,
+        "--clamp": arguments.clamps,
         "--cache": arguments.cache,
         "--adapt": arguments.adapt,
         "--save-state": arguments.save_state,

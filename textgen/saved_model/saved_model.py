@@ -18,6 +18,7 @@ of the arrays are checked against the configuration before memory is allocated. 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TextgenError
 from textgen.files import json_bytes, write_own_file
 from textgen.folders import MANIFEST, read_manifest, update_folder, verified
+from textgen.model.clamping import Clamp
 from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
@@ -138,11 +140,12 @@ class ModelFolder:
         """Direction used for scoring: "backward" for a backward-only network, otherwise "forward"."""
         return self.model_config.directions[0]
 
-    def writer(self, direction: str = "forward") -> NumpyModel:
+    def writer(self, direction: str = "forward", clamps: Sequence[Clamp] = ()) -> NumpyModel:
         """Builds the NumPy model that generates in one direction; TensorFlow is not loaded.
 
         Args:
             direction: "forward" or "backward".
+            clamps: Values of cells that are held at a number.
 
         Returns:
             The model.
@@ -151,7 +154,7 @@ class ModelFolder:
             ConfigError: The network does not have this direction.
             SavedModelError: The weights are damaged.
         """
-        return NumpyModel(*one_way(self.model_config, self.weights(), direction))
+        return NumpyModel(*one_way(self.model_config, self.weights(), direction), clamps)
 
     def generator(self) -> Generator:
         """Builds a generator that writes text from left to right, in NumPy.

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from textgen.training.distribution import Distribution
 
 SAMPLE = SamplingConfig(max_tokens=150, seed=0)  # of the text written at every validation
+TRANSFER_TOKENS = 4_096  # of the text, at most, that decide how a base model's bias moves to another vocabulary
 FINAL_TOKENS = 1_000_000  # tokens of the held-out text that the final evaluation scores, at most
 
 
@@ -263,8 +264,8 @@ def _first_model(
     initialize(model, training)
     model.start_bias(data.train.counts)
     if start:
-        fresh = model.weights_as_arrays()
-        model.assign_weights(carried_over(start.weights(), start.tokenizer, tokenizer, fresh))
+        fresh, ids = model.weights_as_arrays(), data.train.read(0, min(len(data.train), TRANSFER_TOKENS))
+        model.assign_weights(carried_over(config, start.weights(), start.tokenizer, tokenizer, fresh, ids))
     return model
 
 
