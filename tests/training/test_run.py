@@ -394,7 +394,7 @@ class KilledAt(Observer):
     [
         (13, "step"),
         pytest.param(27, "step", marks=pytest.mark.slow),
-        (60, "step"),
+        pytest.param(60, "step", marks=pytest.mark.slow),
         (20, "validation"),
         (20, "save"),
         pytest.param(60, "save", marks=pytest.mark.slow),
