@@ -31,6 +31,7 @@ from base_mix import RECIPES, Document, Part, read_mix, script, write_mix
 import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
+from textgen.dataset.word_filter import count_words, word_filter
 from textgen.errors import SavedModelError, TextgenError
 from textgen.files import write_own_file, writing
 from textgen.folders import move_aside
@@ -39,7 +40,7 @@ from textgen.saved_model.compression import compressed_copy
 from textgen.saved_model.layout import CARD, INT8, TRAINING, read_training
 from textgen.saved_model.model_card import model_card
 from textgen.saved_model.registry import has_steps
-from textgen.saved_model.saved_model import ModelFolder, load_model, write_training
+from textgen.saved_model.saved_model import ModelFolder, load_model, save_words, write_training
 
 BASES = Path(__file__).resolve().parents[1] / "saved_models" / "bases"
 SETTINGS: dict[str, Any] = {
@@ -187,6 +188,8 @@ def finish(
         made = temporary / out.name
         compressed_copy(model, made, INT8, with_index=False)
         base = load_model(str(made.absolute()))
+        if base.words() is None:
+            _note_words(base, mix[0])
         record = base.training | {"mix": _about(recipe, mix, scores_by_source(base, mix[1])) | {"command": command}}
         write_training(made, record)
         write_own_file(made / CARD, base_card(recipe, load_model(str(made.absolute())).record).encode())
@@ -195,6 +198,12 @@ def finish(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return load_model(str(out.absolute()))
+
+
+def _note_words(base: ModelFolder, documents: Sequence[Document]) -> None:
+    """Saves the words of the training documents, if the model was trained without noting them."""
+    if words := word_filter(count_words(f"{document.text}\n" for document in documents)):
+        save_words(base.folder, words)
 
 
 def _put(made: Path, out: Path) -> None:

@@ -6,6 +6,9 @@ import asyncio
 import http.client
 import json
 import socket
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +20,7 @@ from textgen.server.config import ServerConfig
 from textgen.server.engine import Engine
 from textgen.server.serving import Server, make_server
 
+CLIENTS = Path(tempfile.gettempdir()) / "textgen-clients"  # environments of other people's clients, for the next time
 PATIENCE = 60.0  # seconds for what takes milliseconds on an idle machine
 
 
@@ -114,3 +118,14 @@ def running(
         server.should_exit = True
         thread.join(PATIENCE)
         server._resources.close()
+
+
+def python_with(name: str, packages: list[str]) -> Path:
+    """The Python of an environment that has these packages."""
+    folder = CLIENTS / name
+    python = folder / "bin" / "python"
+    if not (folder / "complete").exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *packages], check=True)
+        (folder / "complete").touch()
+    return python

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from servers import Running, running
+from servers import Running, python_with, running
 
 CLIENTS = {
     "openai-2": ("openai", ["openai==2.54.0"]),
@@ -18,7 +16,6 @@ CLIENTS = {
     "langchain": ("langchain", ["langchain-openai==1.7.4"]),
     "llm": ("llm", ["llm==0.36"]),
 }
-FOLDER = Path(tempfile.gettempdir()) / "textgen-clients"  # environments, kept for the next time
 PROGRAMS = Path(__file__).parent / "client_programs.py"
 
 
@@ -26,17 +23,6 @@ PROGRAMS = Path(__file__).parent / "client_programs.py"
 def server(tiny_models: Path) -> Iterator[Running]:
     with running(tiny_models) as there:
         yield there
-
-
-def python_with(name: str, packages: list[str]) -> Path:
-    """The Python of an environment that has these packages."""
-    folder = FOLDER / name
-    python = folder / "bin" / "python"
-    if not (folder / "complete").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *packages], check=True)
-        (folder / "complete").touch()
-    return python
 
 
 @pytest.mark.clients

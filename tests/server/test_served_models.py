@@ -37,6 +37,27 @@ def test_all_models_of_a_folder_are_served_also_later_ones(folder: Path) -> None
     asyncio.run(main())
 
 
+def test_before_any_training_the_base_for_the_script_of_the_prompt_is_the_default(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("english", "chinese"):
+        shutil.copytree(folder / "a", tmp_path / "bases" / name)
+    monkeypatch.setenv("TEXTGEN_BASES", str(tmp_path / "bases"))
+
+    async def main() -> None:
+        host = ModelHost(CONFIG, {}, tmp_path / "nothing")
+        assert host.names() == ["english", "chinese"]
+        texts = {"": "english", "It was": "english", "床前明月光": "chinese", "กาล": "english"}
+        assert {text: (await host.get(None, text)).name for text in texts} == texts
+        host.close()
+        own = ModelHost(CONFIG, {}, folder)
+        assert (await own.get(None, "床前明月光")).name in "abc"
+        assert (await own.get("chinese")).name == "chinese"
+        own.close()
+
+    asyncio.run(main())
+
+
 def test_named_models_are_the_only_ones(folder: Path) -> None:
     async def main() -> None:
         host = ModelHost(CONFIG, {"first": str(folder / "c"), "second": "a"}, folder)
@@ -52,9 +73,14 @@ def test_named_models_are_the_only_ones(folder: Path) -> None:
 
 
 def test_a_model_is_loaded_once_however_many_ask_for_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loads = []
+    loads: list[object] = []
     read = models._read
-    monkeypatch.setattr(models, "_read", lambda *arguments: loads.append(arguments) or read(*arguments))
+
+    def counted(place: str, models_dir: Path | None) -> object:
+        loads.append(place)
+        return read(place, models_dir)
+
+    monkeypatch.setattr(models, "_read", counted)
 
     async def main() -> None:
         host = ModelHost(CONFIG, {}, folder)

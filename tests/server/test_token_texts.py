@@ -11,7 +11,7 @@ from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 
 TEXT = "the <eos> cat 床前\n" * 30
-TRAINED = [train_tokenizer([TEXT], TokenizerConfig(kind)) for kind in ("char", "word", "bpe")]  # type: ignore[arg-type]
+TRAINED = [train_tokenizer([TEXT], TokenizerConfig(kind)) for kind in ("char", "word", "bpe")]
 TOKENIZERS = [ByteTokenizer(), ByteTokenizer(["poe"]), WordsTokenizer(["the", " cat"]), *TRAINED]
 
 

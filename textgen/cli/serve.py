@@ -31,7 +31,8 @@ def serve(models: tuple[str, ...], models_dir: Path | None, **options: Any) -> N
     """Serve models over HTTP, and a page for writing.
 
     MODEL is a name in saved_models or a folder, or NAME=MODEL to serve it under another name. The first is the default
-    of requests that name none. Without any, all models in the folder are served, the newest first.
+    of requests that name none. Without any, all models in the folder are served, the newest first, and after them
+    the bases that are part of textgen.
 
     Programs that use OpenAI's interface work with it: completions, chats, embeddings. The page is at /, metrics for
     Prometheus at /metrics. The server listens on this machine only unless --host says otherwise. It needs
@@ -46,6 +47,7 @@ def serve(models: tuple[str, ...], models_dir: Path | None, **options: Any) -> N
     config = from_dict(ServerConfig, select(ServerConfig, given(options)))
     os.environ.setdefault("OPENBLAS_NUM_THREADS", str(config.threads or max(1, num_cores() - 1)))  # before NumPy
     _require_extra()
+    from textgen.saved_model.bases import installed_bases
     from textgen.saved_model.registry import find_model
     from textgen.server.access import read_keys
     from textgen.server.models import places_of
@@ -55,7 +57,7 @@ def serve(models: tuple[str, ...], models_dir: Path | None, **options: Any) -> N
     places = places_of(models, lambda name: find_model(name, models_dir).name)
     for place in places.values():
         find_model(place, models_dir)  # raises before anything listens
-    if not places:
+    if not places and not installed_bases():
         find_model(None, models_dir)
     if not config.is_local and not keys:
         output.note(

@@ -33,8 +33,10 @@ from textgen.server.failures import ApiError, as_api_error, unavailable
 from textgen.server.requests import ChatRequest, CompletionRequest, parse
 from textgen.server.resources import Resources
 from textgen.server.sse import EventStream, disconnected
+from textgen.server.web_page import page_routes
 
 OPEN_PATHS = ("/health", "/ready")  # need no key
+METRICS_PATH = "/metrics"
 REQUEST_ID = re.compile(r"[\w.-]{1,100}")
 Result = TypeVar("Result")
 
@@ -74,10 +76,12 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request."""
         request = Request(scope, receive)
-        is_open = request.url.path in OPEN_PATHS
+        path = scope["path"]
+        is_open = path in OPEN_PATHS
+        needs_key = not is_open and not (path == METRICS_PATH and self._resources.config.open_metrics)
         response: ASGIApp
         try:
-            owner = ANYBODY if is_open else self._access.owner(request.headers)
+            owner = self._access.owner(request.headers) if needs_key else ANYBODY
             if self._resources.is_draining and not is_open and request.method == "POST":
                 raise unavailable("The server is closing.")
             body = await self._body(request, receive)
@@ -198,7 +202,8 @@ def make_app(resources: Resources, access: Access) -> ASGIApp:
             route("/detokenize", lambda call: endpoints.detokenize(call.body, call.resources), "POST"),
             route("/health", lambda call: endpoints.health(call.resources)),
             route("/ready", lambda call: endpoints.ready(call.resources)),
-            route("/metrics", lambda call: endpoints.metrics(call.resources)),
+            route(METRICS_PATH, lambda call: endpoints.metrics(call.resources)),
+            *(page_routes() if resources.config.page else []),
         ],
         exception_handlers={HTTPException: _refused},
     )

@@ -131,7 +131,8 @@ async def plan_completion(request: CompletionRequest, values: dict[str, Any], ow
     )
     if logprobs is None:
         logprobs = request.top_logprobs
-    plan = await _begun(request, owner, resources, is_chat=False, n=number, logprobs=logprobs)
+    text = prompts[0] if isinstance(prompts[0], str) else ""
+    plan = await _begun(request, owner, resources, text, is_chat=False, n=number, logprobs=logprobs)
     config = with_logprobs(sampling_config(request, values, resources.config), logprobs)
     if drawn > number and logprobs is None:
         config = replace(config, top_logprobs=0)
@@ -151,20 +152,28 @@ async def plan_chat(request: ChatRequest, values: dict[str, Any], owner: str, re
         raise ApiError(400, "template must be text or dialogue.", param="template")
     number = checked_count("n", request.n, 1, resources.config)
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
-    plan = await _begun(request, owner, resources, is_chat=True, n=number, logprobs=logprobs)
+    prompt = request.prompt(template)
+    plan = await _begun(request, owner, resources, prompt, is_chat=True, n=number, logprobs=logprobs)
     config = with_logprobs(sampling_config(request, values, resources.config), logprobs)
     if template == "dialogue":
         config = replace(config, stop=(*config.stop, *DIALOGUE_STOPS))
     is_exact = values.get("seed", -1) != -1 or config.temperature == 0
-    await _add_choices(plan, [request.prompt(template)], config, number, resources, is_exact=is_exact)
+    await _add_choices(plan, [prompt], config, number, resources, is_exact=is_exact)
     return plan
 
 
 async def _begun(
-    request: GenerationRequest, owner: str, resources: Resources, *, is_chat: bool, n: int, logprobs: int | None
+    request: GenerationRequest,
+    owner: str,
+    resources: Resources,
+    text: str,
+    *,
+    is_chat: bool,
+    n: int,
+    logprobs: int | None,
 ) -> Plan:
     kept = None if request.state is None else resources.states.get(owner, request.state)
-    model = await resources.models.get(request.model or (kept.model if kept else None))
+    model = await resources.models.get(request.model or (kept.model if kept else None), text)
     if kept and kept.fingerprint != model.fingerprint:
         raise ApiError(400, f"The state is one of the model {kept.model!r}, not of {model.name!r}.", param="state")
     return Plan(model, owner, request, is_chat, n, logprobs, kept=kept)
@@ -305,8 +314,9 @@ async def stream(plan: Plan, resources: Resources) -> AsyncGenerator[bytes, None
             for piece in pieces.first():
                 yield chunk(piece)
         async for choice, token in writing:
-            if (piece := writers[choice.index].of(token)) is not None:
-                yield chunk(piece)
+            added = writers[choice.index].of(token)
+            if added is not None:
+                yield chunk(added)
             if choice.stop_reason:
                 last = writers[choice.index].last()
                 if plan.request.return_state:

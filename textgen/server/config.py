@@ -77,6 +77,7 @@ class ServerConfig(Settings):
         None, "File of keys, one a line; a request needs one of them. $TEXTGEN_API_KEY is one more key.",
         section=ACCESS, metavar="FILE",
     )  # fmt: skip
+    open_metrics: bool = setting(False, "Answer /metrics without a key.", section=ACCESS)
     allow_origin: tuple[str, ...] = setting(
         (), "Let pages of this origin use the server, such as https://example.org; * lets all.",
         section=ACCESS, metavar="ORIGIN",

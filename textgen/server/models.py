@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from textgen.errors import SavedModelError
 from textgen.generation.generator import Generator
+from textgen.saved_model.bases import base_folder, base_for, installed_bases
 from textgen.saved_model.registry import list_models, saved_at
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.server.config import ServerConfig
@@ -105,7 +106,7 @@ class ModelHost:
         Args:
             config: Settings of the server.
             places: What each name loads: a name in the folder of models or a path. Without any, all models of the
-                folder are served, also those saved later.
+                folder are served, also those saved later, and the bases of this installation after them.
             models_dir: The folder of models: see `textgen.saved_model.registry.models_folder`.
         """
         self._config = config
@@ -124,11 +125,12 @@ class ModelHost:
         """The names of the models that are served; the first is the default."""
         return list(self._served())
 
-    async def get(self, name: str | None = None) -> ServedModel:
+    async def get(self, name: str | None = None, text: str = "") -> ServedModel:
         """Returns a model, which is loaded first if it is not in memory.
 
         Args:
             name: Its name; the default model if it is None or empty.
+            text: What it will continue. Where there are only bases, the default is the one for the script of this text.
 
         Raises:
             ApiError: There is no such model, or it cannot be loaded.
@@ -138,7 +140,7 @@ class ModelHost:
         served = self._served()
         if not served:
             raise ApiError(404, "There is no model yet: train one first.", param="model", code="model_not_found")
-        name = name or next(iter(served))
+        name = name or self._default(served, text)
         if name not in served:
             there = ", ".join(list(served)[:NAMED])
             raise ApiError(
@@ -164,9 +166,16 @@ class ModelHost:
     def _served(self) -> dict[str, str]:
         if self._places:
             return self._places
-        folders = list_models(self._models_dir)
-        newest = sorted(folders, key=saved_at, reverse=True)
-        return {folder.name: str(folder.absolute()) for folder in newest}
+        newest = sorted(list_models(self._models_dir), key=saved_at, reverse=True)
+        folders = {folder.name: str(folder.absolute()) for folder in newest}
+        return folders | {name: str(base_folder(name)) for name in installed_bases() if name not in folders}
+
+    def _default(self, served: Mapping[str, str], text: str) -> str:
+        """The first model; if it is a base, that for the script of a text."""
+        first = next(iter(served))
+        is_base = not self._places and served[first] in {str(base_folder(name)) for name in installed_bases()}
+        base = base_for(text) if is_base else None
+        return base if base in served else first
 
     async def _load(self, name: str, place: str) -> None:
         loop = asyncio.get_running_loop()
@@ -176,7 +185,7 @@ class ModelHost:
             raise unavailable(f"The model {name!r} cannot be loaded: {error}") from error
         except RuntimeError as error:  # the executor has been shut down
             raise unavailable("The server is closing.") from error
-        engine = generator and self._engine(generator, loop)
+        engine = self._engine(generator, loop) if generator else None
         self._loaded[name] = ServedModel(name, saved, engine)
         self._make_room(name)
 

@@ -226,7 +226,7 @@ def _listen(host: str, port: int) -> socket.socket:
     """Opens the socket. Raises `TextgenError` where uvicorn would end the process."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.create_server(address[:2], family=family, backlog=2048)  # type: ignore[arg-type]
+        listening = socket.create_server(address[:2], family=family, backlog=2048)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise TextgenError(

@@ -150,7 +150,7 @@ def newest_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
 def _checkpoints(folder: Path) -> list[Path]:
     """The folders of all checkpoints by rising step. Links are not followed."""
     if folder.is_symlink():
-        raise SavedModelError(f"{folder} is a link, and no link in the folder of a model is followed.")
+        raise SavedModelError(f"{folder} is a link, and links in model folders are not followed.")
     found = {int(match[1]): path for path in folder.glob("step-*") if (match := re.fullmatch(STEP, path.name))}
     return [found[step] for step in sorted(found)]
 
@@ -172,7 +172,7 @@ def _path(folder: Path, step: int) -> Path:
 def _files(path: Path) -> tuple[Path, Path]:
     """The files of a checkpoint, verified. Raises `SavedModelError`."""
     if path.is_symlink():
-        raise SavedModelError(f"{path} is a link, and no link in the folder of a model is followed.")
+        raise SavedModelError(f"{path} is a link, and links in model folders are not followed.")
     entries = read_manifest(path)["files"]
     for name in (TENSORS, POSITION):
         if name not in entries:
@@ -195,5 +195,5 @@ def _read(path: Path) -> Checkpoint:
     except LIBRARY_ERRORS as error:
         raise SavedModelError(f"{tensors} is damaged: {error}.") from None
     if odd := [name for name, array in arrays.items() if array.dtype.kind not in "biuf"]:  # such as bfloat16
-        raise SavedModelError(f"{tensors} is damaged: {', '.join(odd)} of a type that no checkpoint has.")
+        raise SavedModelError(f"{tensors} is damaged: {', '.join(odd)} of a type that is not allowed in a checkpoint.")
     return Checkpoint(arrays, read_json(position))

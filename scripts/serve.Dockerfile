@@ -1,0 +1,23 @@
+# An image that serves models, or trains them on a GPU. The models are in a volume at /models.
+#   docker build -f scripts/serve.Dockerfile -t textgen .
+#   docker run -p 127.0.0.1:8000:8000 -v ./saved_models:/models -e TEXTGEN_API_KEY=... textgen
+# For training on a GPU, with NVIDIA's container toolkit:
+#   docker build -f scripts/serve.Dockerfile --build-arg TENSORFLOW='tensorflow[and-cuda]' -t textgen-gpu .
+#   docker run --gpus all -v ./saved_models:/models -v ./texts:/texts:ro textgen-gpu train /texts/novel.txt
+FROM python:3.12-slim
+
+ARG TENSORFLOW=tensorflow
+ENV PYTHONUNBUFFERED=1 TEXTGEN_MODELS=/models TEXTGEN_CACHE=/tmp/textgen
+RUN pip install --no-cache-dir "$TENSORFLOW>=2.21"
+COPY pyproject.toml README.md LICENSE /source/
+COPY textgen /source/textgen
+RUN pip install --no-cache-dir '/source[serve]' && rm -r /source \
+    && useradd --system --uid 10001 textgen && install -d -o textgen /models
+USER textgen
+VOLUME /models
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s CMD \
+    ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health', timeout=2)"]
+ENTRYPOINT ["textgen"]
+CMD ["serve", "--host", "0.0.0.0"]

@@ -1,0 +1,71 @@
+"""The templates for serving name flags, paths and metrics that exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+from servers import running
+
+from textgen.cli import textgen
+
+SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
+FILES = {path.name: path.read_text(encoding="utf-8") for path in SCRIPTS.glob("serve.*")}
+
+
+def command_lines(text: str) -> list[list[str]]:
+    """The calls of textgen in a file: lines of shell, lists of arguments, ExecStart."""
+    shell = [shlex.split(line) for line in re.findall(r"textgen (serve [^`&\n]*?)(?:` on|\n)", text)]
+    lists = [re.findall(r'"([^"]*)"', found) for found in re.findall(r'(?:args: |CMD )\[("serve".*)\]', text)]
+    return shell + lists
+
+
+def test_there_are_four_templates() -> None:
+    assert set(FILES) == {"serve.Dockerfile", "serve.service", "serve.nginx.conf", "serve.kubernetes.yaml"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_their_flags_are_those_of_the_program(name: str) -> None:
+    command = textgen.get_command(click.Context(textgen), "serve")
+    assert command
+    lines = command_lines(FILES[name])
+    assert lines
+    for words in lines:
+        command.make_parser(click.Context(command)).parse_args(words[1:])  # raises for an unknown option
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_their_paths_and_metrics_are_those_of_the_server(name: str, tiny_models: Path) -> None:
+    text = FILES[name]
+    paths = set(re.findall(r"(?:path: |8000)(/\w+)(?:\n|')", text)) | set(re.findall(r"location = (/\w+)", text))
+    with running(tiny_models) as server:
+        server.complete(max_tokens=1)
+        metrics = server.request("GET", "/metrics")[2].decode()
+        assert all(server.request("GET", path)[0] == 200 for path in paths), paths
+    assert all(metric in metrics for metric in re.findall(r"vllm:\w+", text))
+    assert bool(paths) == (name != "serve.service")
+
+
+def test_texts_may_end_before_a_server_is_killed() -> None:
+    drain = 30
+    grace = re.search(r"terminationGracePeriodSeconds: (\d+)", FILES["serve.kubernetes.yaml"])
+    stop = re.search(r"TimeoutStopSec=(\d+)", FILES["serve.service"])
+    assert grace
+    assert stop
+    assert int(grace[1]) > drain + 5
+    assert int(stop[1]) > drain
+
+
+def test_the_templates_of_kubernetes_are_indented_by_twos_and_refer_to_one_another() -> None:
+    text = FILES["serve.kubernetes.yaml"]
+    assert "\t" not in text
+    lines = [line for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#")]
+    assert all((len(line) - len(line.lstrip())) % 2 == 0 for line in lines)
+    kinds = re.findall(r"^kind: (\w+)", text, re.MULTILINE)
+    assert kinds == ["Deployment", "Service", "PodDisruptionBudget", "HorizontalPodAutoscaler"]
+    assert set(re.findall(r"app: (\w+)", text)) == {"textgen"}
+    mounted = set(re.findall(r"- name: (\w+)\n\s+mountPath", text))
+    assert mounted == set(re.findall(r"- name: (\w+)\n\s+(?:persistentVolumeClaim|emptyDir)", text))

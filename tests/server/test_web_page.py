@@ -1,0 +1,82 @@
+"""The page for writing: what it consists of, what it may do, and that it works in a browser."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from servers import Running, python_with, running
+
+from textgen.server.config import ServerConfig
+from textgen.server.web_page import INDEX, page_files
+
+PROGRAM = Path(__file__).parent / "page_program.py"
+FILES = {name: data.decode() for name, data in page_files().items()}
+
+
+@pytest.fixture(scope="module")
+def server(tiny_models: Path) -> Iterator[Running]:
+    with running(tiny_models) as there:
+        yield there
+
+
+def test_every_file_of_the_page_is_served_with_its_type_and_policy(server: Running) -> None:
+    types = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml", "html": "text/html"}
+    for name, text in FILES.items():
+        status, headers, body = server.request("GET", "/" if name == INDEX else f"/page/{name}")
+        assert (status, body.decode()) == (200, text)
+        assert headers["content-type"].startswith(types[name.rpartition(".")[2]])
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+    for path in ("/page/", "/page/../config.py", "/page/..%2fconfig.py", "/page/index.html", "/page/x"):
+        assert server.request("GET", path)[0] == 404
+
+
+def test_what_the_page_asks_for_is_there_and_nothing_is_elsewhere() -> None:
+    named = set(re.findall(r'"(?:page/|\./)([\w.]+)"', "".join(FILES.values())))
+    assert named == set(FILES) - {INDEX}
+    for name, text in FILES.items():
+        assert not re.findall(r"https?://(?!www\.w3\.org/)", text), name
+        assert not re.search(r"innerHTML|insertAdjacentHTML|outerHTML|\beval\(|document\.write\(", text), name
+    assert not re.search(r"<script(?! type=\"module\" src=)|\son\w+=|\sstyle=", FILES[INDEX])
+
+
+def test_every_word_is_there_in_both_languages() -> None:
+    english, chinese = (
+        set(re.findall(r"^    (\w+):", block, re.MULTILINE)) for block in FILES["words.js"].split("  zh: {")
+    )
+    assert english == chinese
+    used = set(re.findall(r'data-(?:word|label)="(\w+)"', FILES[INDEX]))
+    used |= set(re.findall(r'\b(?:say|button)\("(\w+)"', FILES["main.js"]))
+    assert used <= english
+
+
+def test_every_part_that_the_script_uses_is_on_the_page() -> None:
+    ids = set(re.findall(r'\bid="([\w-]+)"', FILES[INDEX]))
+    used = set(re.findall(r'\$\("([\w-]+)"\)', FILES["main.js"]))
+    assert used <= ids
+
+
+def test_a_server_may_have_no_page(tiny_models: Path) -> None:
+    with running(tiny_models, ServerConfig(port=0, page=False)) as there:
+        assert there.request("GET", "/")[0] == 404
+
+
+@pytest.mark.clients
+@pytest.mark.timeout(1800)
+def test_the_page_works_in_a_browser(server: Running) -> None:
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    assert chromium, "install chromium"
+    command = [
+        str(python_with("playwright", ["playwright"])),
+        str(PROGRAM),
+        f"http://127.0.0.1:{server.port}/",
+        chromium,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1500)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,112 @@
+"""The text that a network is inspected on: its tokens in reading order, and where each stands in the text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from textgen.errors import CorpusError
+from textgen.tokenizer.tokenizer import Tokenizer
+
+MIN_TOKENS = 16  # of a text; a gate that was read once shows nothing
+MOST_CHARACTERS = 64  # of a token, on average
+
+
+@dataclass(frozen=True)
+class Text:
+    """Tokens in the order in which the network reads them, each document after its opening.
+
+    Attributes:
+        ids: Token ids, int32 [N].
+        text: The documents one after another, as decoded.
+        starts: Where each token begins in `text`, [N]; the tokens between documents are empty.
+        ends: Where each token ends in `text`, [N].
+        documents: Where each document begins in `text`.
+        document: The number of the document of each token, from 0, [N].
+        direction: "forward" or "backward".
+        is_cut: Whether there was more text than is used.
+    """
+
+    ids: np.ndarray
+    text: str
+    starts: np.ndarray
+    ends: np.ndarray
+    documents: tuple[int, ...]
+    document: np.ndarray
+    direction: str
+    is_cut: bool
+
+    @property
+    def read_to(self) -> np.ndarray:
+        """The place in `text` up to which the network has read after each token, [N]: from the end if backward."""
+        return self.ends if self.direction == "forward" else self.starts
+
+    def pieces(self) -> list[str]:
+        """The text of each token; empty between documents, and for all but the last byte of a character."""
+        return [self.text[start:end] for start, end in zip(self.starts.tolist(), self.ends.tolist(), strict=True)]
+
+
+def read_documents(
+    documents: Iterable[str],
+    tokenizer: Tokenizer,
+    max_tokens: int,
+    direction: str = "forward",
+    label: str | None = None,
+) -> Text:
+    """Encodes documents until there are enough tokens.
+
+    Args:
+        documents: The documents, from a source of any length.
+        tokenizer: The tokenizer of the network.
+        max_tokens: Tokens to use at most.
+        direction: Direction in which the network reads.
+        label: Label of the documents.
+
+    Raises:
+        CorpusError: There are too few tokens.
+        ConfigError: The model does not know the label.
+    """
+    opening = tokenizer.opening(label)
+    ids, starts, ends, numbers = list[int](), list[int](), list[int](), list[int]()
+    is_forward = direction == "forward"
+    text, begins, is_cut = "", list[int](), False
+    for document in documents:
+        room = max_tokens - len(ids) - len(opening)
+        if room <= 0:
+            is_cut = True
+            break
+        near = document[: MOST_CHARACTERS * room] if is_forward else document[-MOST_CHARACTERS * room :]
+        own = tokenizer.encode(near)
+        is_cut = len(own) > room or len(near) < len(document)
+        own = own[:room] if is_forward else own[-room:]
+        decoder, edges = tokenizer.decoder(), [len(text)]
+        begins.append(len(text))
+        for id in own:
+            text += decoder.feed([id])
+            edges.append(len(text))
+        text += decoder.flush()
+        edges[-1] = len(text)
+        turn, edge = slice(None, None, 1 if is_forward else -1), edges[0 if is_forward else -1]
+        numbers += [len(begins) - 1] * (len(opening) + len(own))
+        ids += [*opening, *own[turn]]
+        starts += [edge] * len(opening) + edges[:-1][turn]
+        ends += [edge] * len(opening) + edges[1:][turn]
+        if is_cut:
+            break
+    if len(ids) < MIN_TOKENS:
+        raise CorpusError(
+            f"The text has {len(ids):,} tokens, too few to see anything: give one of at least {MIN_TOKENS}, "
+            "better a few thousand."
+        )
+    return Text(
+        np.array(ids, np.int32),
+        text,
+        np.array(starts),
+        np.array(ends),
+        tuple(begins),
+        np.array(numbers),
+        direction,
+        is_cut,
+    )

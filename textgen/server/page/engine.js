@@ -1,0 +1,109 @@
+// The server as the page uses it: models, texts as a stream of spans, scores of a text.
+
+export class ServerError extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+export class HttpEngine {
+  key = "";
+
+  async models() {
+    const { data } = await this.json("v1/models");
+    return data.map((model) => model.id);
+  }
+
+  // Streams `n` continuations. Calls onSpan(index, span) for each piece of text. Returns the reason of each end.
+  async write({ model, prompt, suffix, n, settings, signal, onSpan }) {
+    const towards = suffix ? { suffix } : { logprobs: 8 };
+    const body = { ...settings, ...towards, model, prompt, n, stream: true };
+    const response = await this.fetch("v1/completions", { method: "POST", body: JSON.stringify(body), signal });
+    const length = [...prompt].length;
+    const held = new Map();
+    const reasons = [];
+    for await (const event of eventsOf(response.body)) {
+      if (event.error) throw new ServerError(500, event.error.message);
+      const [choice] = event.choices;
+      if (!choice) continue;
+      if (choice.finish_reason) reasons[choice.index] = { reason: choice.finish_reason, seed: choice.seed };
+      const token = held.get(choice.index) ?? tokenOf(choice.logprobs, length);
+      if (choice.text) {
+        onSpan(choice.index, { text: choice.text, origin: "model", token });
+        held.delete(choice.index);
+      } else if (token) {
+        held.set(choice.index, token); // part of a character: the next piece shows the probabilities of its first part
+      }
+    }
+    return reasons;
+  }
+
+  // The surprisal of each token of a text: [{start, end, token}], in UTF-16 units.
+  async score({ model, text, signal }) {
+    const body = { model, prompt: text, echo: true, logprobs: 8, max_tokens: 0 };
+    const response = await this.fetch("v1/completions", { method: "POST", body: JSON.stringify(body), signal });
+    const { logprobs } = (await response.json()).choices[0];
+    const offsets = unitsOf(text);
+    return logprobs.tokens.map((_, number) => ({
+      start: offsets[logprobs.text_offset[number]],
+      end: offsets[logprobs.text_offset[number + 1] ?? offsets.length - 1],
+      token: tokenAt(logprobs, number, 0),
+    }));
+  }
+
+  async json(path) {
+    return (await this.fetch(path)).json();
+  }
+
+  async fetch(path, options = {}) {
+    const headers = { "Content-Type": "application/json", ...(this.key && { Authorization: `Bearer ${this.key}` }) };
+    const response = await fetch(path, { ...options, headers });
+    if (!response.ok) {
+      const body = await response.json().catch(() => null);
+      throw new ServerError(response.status, body?.error?.message ?? response.statusText);
+    }
+    return response;
+  }
+}
+
+async function* eventsOf(stream) {
+  const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
+  let waiting = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const blocks = (waiting + value).split("\n\n");
+    waiting = blocks.pop();
+    for (const block of blocks) {
+      if (block === "data: [DONE]") return;
+      if (block.startsWith("data: ")) yield JSON.parse(block.slice(6));
+    }
+  }
+}
+
+function tokenOf(logprobs, promptLength) {
+  if (!logprobs?.tokens.length) return undefined;
+  return tokenAt(logprobs, 0, Math.max(0, promptLength - logprobs.text_offset[0]));
+}
+
+// `healed` is the number of characters before the span that the token writes again.
+function tokenAt(logprobs, number, healed) {
+  const logprob = logprobs.token_logprobs[number];
+  if (logprob === null) return undefined;
+  const top = Object.entries(logprobs.top_logprobs[number]).map(([text, value]) => ({ text, logprob: value }));
+  top.sort((a, b) => b.logprob - a.logprob);
+  return { text: logprobs.tokens[number], logprob, top, healed };
+}
+
+// The UTF-16 offset of each character of a text, and of its end.
+function unitsOf(text) {
+  const offsets = [];
+  let at = 0;
+  for (const character of text) {
+    offsets.push(at);
+    at += character.length;
+  }
+  offsets.push(at);
+  return offsets;
+}

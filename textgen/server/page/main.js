@@ -1,0 +1,777 @@
+// The page: one text that you and the model write. The text lives in `story`; the editor shows it and reports edits.
+
+import { HttpEngine, ServerError } from "./engine.js";
+import { keep, kept } from "./shelf.js";
+import { Story, difference, lengthOf, textOf } from "./story.js";
+import { LANGUAGES, say, speak, spoken } from "./words.js";
+
+const $ = (id) => document.getElementById(id);
+const editor = $("text");
+const engine = new HttpEngine();
+let story = new Story();
+let writing = null; // {abort, node}: what the model is writing
+let scores = []; // surprisal of the user's own words: [{start, end, token}]
+let shownToken = null; // {start, end, token}
+let ghost = null; // {text, at}
+
+// === Settings ===
+
+const SLIDERS = {
+  temperature: { usual: 0.8, low: 0, high: 2, step: 0.05 },
+  min_p: { usual: 0.05, low: 0, high: 0.5, step: 0.01 },
+  top_p: { usual: 1, low: 0, high: 1, step: 0.01 },
+  top_k: { usual: 0, low: 0, high: 200, step: 1 },
+  repeat_penalty: { usual: 1, low: 1, high: 2, step: 0.05 },
+  max_tokens: { usual: 60, low: 1, high: 500, step: 1 },
+};
+const COMMAND_DEFAULTS = { temperature: 0.8, min_p: 0.05, top_p: 1, top_k: 0, repeat_penalty: 1, max_tokens: 500 };
+const PRESETS = {
+  careful: { temperature: 0.5, min_p: 0.1, top_p: 1, top_k: 0, repeat_penalty: 1.05 },
+  usual: { temperature: 0.8, min_p: 0.05, top_p: 1, top_k: 0, repeat_penalty: 1 },
+  wild: { temperature: 1.2, min_p: 0.02, top_p: 1, top_k: 0, repeat_penalty: 1 },
+};
+const settings = Object.fromEntries(Object.entries(SLIDERS).map(([name, { usual }]) => [name, usual]));
+
+function makeSliders() {
+  for (const [name, { low, high, step, usual }] of Object.entries(SLIDERS)) {
+    const row = element("div", { className: "slider" });
+    const label = element("label", { htmlFor: `${name}-number` });
+    label.dataset.word = name;
+    const range = element("input", { type: "range", min: low, max: high, step, value: usual, id: `${name}-range` });
+    range.dataset.label = name;
+    const number = element("input", { type: "number", min: low, max: high, step, value: usual, id: `${name}-number` });
+    row.append(label, range, number);
+    $("sliders").append(row);
+    const take = (value) => {
+      if (Number.isFinite(value)) set(name, Math.min(high, Math.max(low, value)));
+    };
+    range.addEventListener("input", () => take(range.valueAsNumber));
+    number.addEventListener("change", () => take(number.valueAsNumber));
+  }
+}
+
+function set(name, value) {
+  settings[name] = value;
+  $(`${name}-range`).value = value;
+  $(`${name}-number`).value = value;
+  $(`${name}-range`).closest(".slider").classList.toggle("changed", value !== SLIDERS[name].usual);
+  const fits = Object.entries(PRESETS).find(([, preset]) => Object.entries(preset).every(([key, wanted]) => settings[key] === wanted));
+  $("preset").value = fits?.[0] ?? "";
+  remember();
+  showCommand();
+}
+
+function seed() {
+  const text = $("seed").value.trim();
+  return /^[0-9]{1,15}$/.test(text) ? Number(text) : null;
+}
+
+function showCommand() {
+  const flags = Object.entries(settings).filter(([name, value]) => value !== COMMAND_DEFAULTS[name]);
+  const words = flags.map(([name, value]) => `--${name.replaceAll("_", "-")} ${value}`);
+  if (seed() !== null) words.push(`--seed ${seed()}`);
+  const quoted = `'${textBefore().slice(-200).replaceAll("'", "'\\''")}'`;
+  $("command").textContent = ["textgen sample", $("model").value, "--prompt", quoted, ...words].join(" ");
+}
+
+// === The editor ===
+
+const shown = () => (story.text.endsWith("\n") || !story.text ? story.text + (story.text ? "\n" : "") : story.text);
+const read = () => editor.textContent.replace(/\n$/, "");
+
+function caret() {
+  const selection = getSelection();
+  if (!selection.rangeCount || !editor.contains(selection.focusNode)) return caret.last ?? story.text.length;
+  const range = document.createRange();
+  range.setStart(editor, 0);
+  range.setEnd(selection.focusNode, selection.focusOffset);
+  caret.last = Math.min(range.toString().length, story.text.length);
+  return caret.last;
+}
+
+// By Tab or a script the editor gets the focus back with the cursor at its beginning: it belongs where it was.
+let leftAt = null;
+let isPointing = false;
+editor.addEventListener("pointerdown", () => { isPointing = true; });
+addEventListener("pointerup", () => { isPointing = false; });
+editor.addEventListener("blur", () => { leftAt = caret.last ?? null; });
+editor.addEventListener("focus", () => {
+  if (!isPointing) setCaret(leftAt ?? story.text.length);
+});
+
+function setCaret(at) {
+  caret.last = at;
+  const node = editor.firstChild;
+  if (!node || document.activeElement !== editor) return;
+  getSelection().collapse(node, Math.min(at, node.length));
+}
+
+function render(at = null) {
+  const wanted = shown();
+  if (editor.textContent !== wanted || editor.childNodes.length > 1) {
+    const follows = isAtBottom();
+    const before = at ?? caret();
+    if (editor.childNodes.length === 1 && editor.firstChild.nodeType === Node.TEXT_NODE) editor.firstChild.data = wanted;
+    else editor.replaceChildren(...(wanted ? [document.createTextNode(wanted)] : []));
+    setCaret(before);
+    if (follows && writing) scrollTo({ top: document.documentElement.scrollHeight });
+  } else if (at !== null) setCaret(at);
+  mark();
+  showPlace();
+}
+
+const isAtBottom = () => innerHeight + scrollY >= document.documentElement.scrollHeight - 40;
+const textBefore = () => story.text.slice(0, caret());
+
+editor.addEventListener("beforeinput", (event) => {
+  if (event.inputType === "historyUndo" || event.inputType === "historyRedo") {
+    event.preventDefault();
+    (event.inputType === "historyUndo" ? undo : redo)();
+  }
+});
+
+editor.addEventListener("input", (event) => {
+  if (event.isComposing) return;
+  takeEdit();
+});
+editor.addEventListener("compositionend", () => takeEdit());
+
+function takeEdit() {
+  const after = read();
+  const range = caretInEditor();
+  const change = difference(story.text, after, range);
+  if (!change.length && !change.added) return render();
+  if (writing) stop();
+  story.type(change.at, change.length, change.added);
+  moveScores(change);
+  render(range);
+  changed();
+  askGhost();
+  askScores();
+}
+
+function caretInEditor() {
+  const selection = getSelection();
+  if (!selection.rangeCount || !editor.contains(selection.focusNode)) return undefined;
+  const range = document.createRange();
+  range.setStart(editor, 0);
+  range.setEnd(selection.focusNode, selection.focusOffset);
+  return range.toString().length;
+}
+
+// === Marks in the text: ranges of the CSS Custom Highlight API, so the text stays one node ===
+
+function mark() {
+  const node = editor.firstChild;
+  CSS.highlights?.clear();
+  if (!node || !CSS.highlights) return;
+  const mode = $("marks").value;
+  const ranges = { model: [], surprise1: [], surprise2: [], surprise3: [], surprise4: [] };
+  const add = (name, start, end) => {
+    if (end > node.length || start >= end) return;
+    const range = new StaticRange({ startContainer: node, startOffset: start, endContainer: node, endOffset: end });
+    ranges[name].push(range);
+  };
+  let start = 0;
+  for (const span of story.spans) {
+    const end = start + span.text.length;
+    if (span.origin === "model" && mode === "origin") add("model", start, end);
+    if (span.token && mode === "surprisal") add(levelOf(span.token), start, end);
+    start = end;
+  }
+  if (mode === "surprisal") for (const score of scores) if (score.token) add(levelOf(score.token), score.start, score.end);
+  for (const [name, list] of Object.entries(ranges)) if (list.length) CSS.highlights.set(name, new Highlight(...list));
+  if (shownToken && shownToken.end <= node.length) {
+    const { start: from, end: to } = shownToken;
+    const here = new StaticRange({ startContainer: node, startOffset: from, endContainer: node, endOffset: to });
+    CSS.highlights.set("here", new Highlight(here));
+  }
+}
+
+const bits = (token) => -token.logprob / Math.LN2;
+
+function levelOf(token) {
+  const level = [1, 4, 8].filter((limit) => bits(token) > limit).length;
+  return `surprise${level + 1}`;
+}
+
+// === Probabilities ===
+
+function tokenAt(at) {
+  const place = story.spanAt(at);
+  const span = place && story.spans[place.number];
+  if (span?.token) return { start: place.start, end: place.end, token: span.token };
+  return scores.find((score) => score.token && at >= score.start && at < score.end) ?? null;
+}
+
+function showToken(found) {
+  if (found?.token === shownToken?.token && found?.start === shownToken?.start) return;
+  shownToken = found;
+  const list = $("alternatives");
+  list.replaceChildren();
+  list.removeAttribute("aria-activedescendant");
+  $("no-token").hidden = Boolean(found);
+  $("token").hidden = !found;
+  if (found) {
+    const { token } = found;
+    const rank = token.top.findIndex(({ text }) => text === token.text) + 1;
+    const more = rank && rank < 9 ? ` · ${say("rank")} ${rank}` : "";
+    $("token").textContent = `${visible(token.text)} · ${percent(token.logprob)}${more} · ${bits(token).toFixed(1)} ${say("bits")}`;
+    token.top.forEach(({ text, logprob }, number) => {
+      const isChosen = text === token.text;
+      const option = element("div", { className: "alternative", id: `alternative-${number}` });
+      option.setAttribute("role", "option");
+      option.setAttribute("aria-selected", String(isChosen));
+      option.setAttribute("aria-disabled", String(isChosen || !isChoosable(text)));
+      option.style.setProperty("--share", `${100 * Math.exp(logprob)}%`);
+      option.append(
+        element("span", { className: "piece", textContent: visible(text) }),
+        element("span", { className: "figure", textContent: percent(logprob) }),
+        element("span", { className: "figure", textContent: `${(-logprob / Math.LN2).toFixed(1)}` }),
+      );
+      option.addEventListener("click", () => choose(number));
+      list.append(option);
+    });
+  }
+  mark();
+}
+
+const isChoosable = (text) => !/^(bytes:\\x|<.*>$)/.test(text);
+const percent = (logprob) => `${(100 * Math.exp(logprob)).toPrecision(2).replace(/e.*/, "").replace(/\.0$/, "")} %`;
+const visible = (text) => text.replaceAll(" ", "␣").replaceAll("\n", "↵").replaceAll("\t", "⇥") || "∅";
+
+// Another token in the place of one: a branch, which the model continues.
+function choose(number) {
+  const place = shownToken;
+  const taken = place?.token.top[number];
+  if (!taken || taken.text === place.token.text || !isChoosable(taken.text)) return;
+  if (writing) stop();
+  const start = place.start - lastCharacters(story.text.slice(0, place.start), place.token.healed ?? 0).length;
+  const token = { ...place.token, text: taken.text, logprob: taken.logprob, healed: 0 };
+  const end = endOfRun(place.end);
+  story.change(start, end - start, [{ text: taken.text, origin: "model", token }], "choice");
+  shownToken = null;
+  scores = [];
+  const at = start + taken.text.length;
+  render(at);
+  changed();
+  write({ at });
+}
+
+// The last characters of a text; one of them may be two units long.
+function lastCharacters(text, number) {
+  return number ? [...text].slice(-number).join("") : "";
+}
+
+// Where the model's text that a token belongs to ends: what you wrote after it stays.
+function endOfRun(at) {
+  let start = 0;
+  for (const span of story.spans) {
+    if (start >= at && span.origin !== "model") return start;
+    start += span.text.length;
+  }
+  return start;
+}
+
+$("alternatives").addEventListener("keydown", (event) => {
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  const active = [...$("alternatives").children].findIndex((option) => option.classList.contains("active"));
+  if (step) {
+    event.preventDefault();
+    activate(active, step);
+  } else if (event.key === "Enter" && active >= 0) {
+    event.preventDefault();
+    editor.focus();
+    choose(active);
+  } else if (event.key === "Escape") editor.focus();
+});
+$("alternatives").addEventListener("focus", () => activate(-1, 1));
+
+// Moves on to the next alternative that can be taken.
+function activate(from, step) {
+  const list = $("alternatives");
+  const options = [...list.children];
+  const order = options.map((_, place) => (from + step * (place + 1) + 2 * options.length) % options.length);
+  const number = order.find((place) => options[place].getAttribute("aria-disabled") === "false");
+  if (number === undefined) return;
+  options.forEach((option, place) => option.classList.toggle("active", place === number));
+  list.setAttribute("aria-activedescendant", `alternative-${number}`);
+}
+
+document.addEventListener("selectionchange", () => {
+  if (document.activeElement !== editor) return;
+  const at = caret();
+  showToken(tokenAt(at) ?? (at ? tokenAt(at - 1) : null));
+  showCommand();
+});
+
+editor.addEventListener("pointermove", (event) => {
+  if (event.pointerType !== "mouse" || writing) return;
+  const at = offsetAt(event.clientX, event.clientY);
+  const found = at === null ? null : tokenAt(at);
+  if (found) showToken(found);
+});
+
+function offsetAt(x, y) {
+  if (document.caretPositionFromPoint) {
+    const place = document.caretPositionFromPoint(x, y);
+    return place?.offsetNode === editor.firstChild ? place.offset : null;
+  }
+  const range = document.caretRangeFromPoint?.(x, y);
+  return range?.startContainer === editor.firstChild ? range.startOffset : null;
+}
+
+// === Writing ===
+
+async function write({ at = caret(), kind = "writing", parent = null } = {}) {
+  if (writing) return;
+  hideGhost();
+  $("offers").hidden = true;
+  if (parent !== null) story.goTo(parent);
+  const number = Number($("number").value);
+  const prompt = story.text.slice(0, at);
+  const suffix = $("fill").checked && at < story.text.length ? story.text.slice(at) : "";
+  const abort = new AbortController();
+  const ends = Array(number).fill("");
+  const from = story.current;
+  const nodes = ends.map((_, place) => (place === 0 && number === 1 ? story.change(at, 0, [], kind) : story.branch(from, at, [], kind)));
+  writing = { abort, nodes, at, from };
+  if (number > 1) showOffers(nodes);
+  busy(true);
+  const asked = { ...settings, ...(seed() !== null && { seed: seed() }) };
+  try {
+    const reasons = await engine.write({
+      model: $("model").value, prompt, suffix, n: number, settings: asked, signal: abort.signal,
+      onSpan(place, span) {
+        const node = nodes[place];
+        const follows = caret() === at + lengthOf(story.nodes[node].added); // unless you went elsewhere meanwhile
+        if (story.extend(node, [span])) render(follows ? at + lengthOf(story.nodes[node].added) : null);
+        else showOffer(place, node);
+        changed(true);
+      },
+    });
+    tell(reasons.every((end) => end?.reason === "stop") ? say("ended") : say("done"));
+  } catch (error) {
+    tell(error.name === "AbortError" ? say("stopped") : explain(error));
+    if (error.status === 401) askKey();
+  } finally {
+    writing = null;
+    busy(false);
+    for (const node of nodes.reverse()) if (!story.nodes[node].added.length) forget(node);
+    render();
+    changed();
+  }
+}
+
+// A stream that brought nothing leaves no version.
+function forget(number) {
+  if (number !== story.nodes.length - 1 || story.nodes[number].children.length) return;
+  if (story.current === number) story.undo();
+  const parent = story.nodes[story.nodes.pop().parent];
+  parent.children = parent.children.filter((child) => child !== number);
+  parent.last = parent.children.at(-1) ?? -1;
+}
+
+function stop() {
+  writing?.abort.abort();
+}
+
+function explain(error) {
+  return error instanceof ServerError ? error.message : say("lost");
+}
+
+function busy(isBusy) {
+  $("write").textContent = say(isBusy ? "stop" : "write");
+  $("write").dataset.word = isBusy ? "stop" : "write";
+  if (isBusy) tell(say("writing"));
+  showPlace();
+}
+
+function tell(text) {
+  $("status").textContent = text;
+}
+
+// Writes the last text of the model anew, as another version of it.
+function again() {
+  if (writing) return;
+  const path = story.path(story.current);
+  const node = path.reverse().find((number) => ["writing", "choice"].includes(story.nodes[number].kind));
+  if (node === undefined) return write();
+  write({ at: story.nodes[node].at, parent: story.nodes[node].parent });
+}
+
+function showOffers(nodes) {
+  const offers = $("offers");
+  offers.hidden = false;
+  offers.replaceChildren(
+    ...nodes.map((node, place) => {
+      const offer = element("div", { className: "offer" });
+      const take = element("button", { type: "button", textContent: say("take") });
+      take.setAttribute("aria-label", `${say("take")} ${place + 1}`);
+      take.addEventListener("click", () => {
+        stop();
+        story.goTo(node);
+        offers.hidden = true;
+        render(story.nodes[node].at + lengthOf(story.nodes[node].added));
+        editor.focus();
+        changed();
+      });
+      offer.append(element("p"), take);
+      return offer;
+    }),
+  );
+}
+
+function showOffer(place, node) {
+  const paragraph = $("offers").children[place]?.firstChild;
+  if (paragraph) paragraph.textContent = textOf(story.nodes[node].added);
+}
+
+// === History ===
+
+function move(action) {
+  if (writing) stop();
+  const before = story.current;
+  action();
+  if (story.current === before) return;
+  scores = [];
+  shownToken = null;
+  const node = story.nodes[story.current];
+  render(Math.min(node.at + lengthOf(node.added), story.text.length));
+  changed();
+  askScores();
+}
+
+const undo = () => move(() => story.undo());
+const redo = () => move(() => story.redo());
+
+function version(step) {
+  const siblings = story.siblings();
+  const place = siblings.indexOf(story.current) + step;
+  if (place >= 0 && place < siblings.length) move(() => story.goTo(siblings[place]));
+}
+
+function showPlace() {
+  const siblings = story.siblings();
+  const place = siblings.indexOf(story.current);
+  $("version").textContent = `${place + 1}/${siblings.length}`;
+  $("previous").disabled = place <= 0;
+  $("next").disabled = place >= siblings.length - 1;
+  $("undo").disabled = story.nodes[story.current].parent < 0;
+  $("redo").disabled = story.nodes[story.current].last < 0;
+  $("again").disabled = Boolean(writing);
+}
+
+let compared = null;
+
+function showBranches() {
+  const list = $("branches");
+  if (!list.closest("details").open) return;
+  const leaves = story.leaves().sort((a, b) => story.nodes[b].pinned - story.nodes[a].pinned || b - a).slice(0, 100);
+  list.replaceChildren(
+    ...leaves.map((leaf) => {
+      const item = element("li", { className: leaf === story.current ? "current" : "" });
+      const ending = element("span", { className: "ending", textContent: `… ${story.textAt(leaf).slice(-80) || say("start")}` });
+      const pin = button("pin", () => {
+        story.nodes[leaf].pinned = !story.nodes[leaf].pinned;
+        changed();
+        showBranches();
+      });
+      pin.setAttribute("aria-pressed", String(story.nodes[leaf].pinned));
+      item.append(ending, button("open", () => move(() => story.goTo(leaf))), pin, button("compare", () => compare(leaf)));
+      return item;
+    }),
+  );
+}
+
+function compare(leaf) {
+  compared = leaf;
+  const texts = [story.text, story.textAt(leaf)];
+  const { at } = difference(...texts, texts[1].length);
+  const parts = texts.map((text) => {
+    const part = element("div", { textContent: text.slice(Math.max(0, at - 60), at) });
+    part.tabIndex = 0;
+    part.append(element("span", { className: "differs", textContent: text.slice(at, at + 2000) }));
+    return part;
+  });
+  $("comparison").replaceChildren(...parts);
+  $("comparison").hidden = compared === null;
+}
+
+// === Scores of your own words, and suggestions ===
+
+let asking = null;
+let timer = 0;
+
+function askScores() {
+  clearTimeout(timer);
+  if ($("marks").value !== "surprisal") return;
+  timer = setTimeout(async () => {
+    asking?.abort();
+    asking = new AbortController();
+    const all = story.text;
+    const from = Math.max(0, all.length - 2000);
+    try {
+      const found = await engine.score({ model: $("model").value, text: all.slice(from), signal: asking.signal });
+      if (story.text !== all) return;
+      scores = found.map(({ start, end, token }) => ({ start: start + from, end: end + from, token }));
+      scores = scores.filter(({ start }) => !story.spans[story.spanAt(start)?.number]?.token);
+      mark();
+    } catch (error) {
+      if (error.name !== "AbortError") tell(explain(error));
+    }
+  }, 700);
+}
+
+function moveScores({ at, length, added }) {
+  const shift = added.length - length;
+  scores = scores.filter(({ start, end }) => end <= at || start >= at + length);
+  scores = scores.map((score) => (score.start >= at + length ? { ...score, start: score.start + shift, end: score.end + shift } : score));
+}
+
+let ghostTimer = 0;
+let ghostAsking = null;
+
+function askGhost() {
+  hideGhost();
+  clearTimeout(ghostTimer);
+  if (!$("ghost").checked) return;
+  ghostTimer = setTimeout(async () => {
+    const at = caret();
+    if (at !== story.text.length || !at || writing) return;
+    const prompt = story.text;
+    let text = "";
+    ghostAsking?.abort();
+    ghostAsking = new AbortController();
+    try {
+      const asked = { ...settings, max_tokens: 10, until: "sentence" };
+      await engine.write({
+        model: $("model").value, prompt, n: 1, settings: asked, signal: ghostAsking.signal,
+        onSpan: (_, span) => { text += span.text; },
+      });
+    } catch {
+      return;
+    }
+    if (story.text !== prompt || !text || text.includes("\n") && !text.trim()) return;
+    ghost = { text, at };
+    editor.dataset.ghost = text;
+  }, 500);
+}
+
+function hideGhost() {
+  ghost = null;
+  delete editor.dataset.ghost;
+}
+
+function takeGhost(text) {
+  const { at } = ghost;
+  const rest = ghost.text.slice(text.length);
+  story.change(at, 0, [{ text, origin: "model" }], "suggestion");
+  hideGhost();
+  render(at + text.length);
+  changed();
+  if (rest) {
+    ghost = { text: rest, at: at + text.length };
+    editor.dataset.ghost = rest;
+  } else askGhost();
+}
+
+// === Keys ===
+
+editor.addEventListener("keydown", (event) => {
+  if (event.isComposing || event.keyCode === 229) return; // the input method's keys are its own
+  const control = event.ctrlKey || event.metaKey;
+  const key = event.key.toLowerCase();
+  let handled = true;
+  if (control && key === "enter") writing ? stop() : write();
+  else if (control && key === "z") event.shiftKey ? redo() : undo();
+  else if (control && key === "y") redo();
+  else if (key === "escape" && writing) stop();
+  else if (key === "escape" && ghost) askGhost();
+  else if (key === "tab" && ghost && !event.shiftKey) takeGhost(ghost.text);
+  else if (control && key === "arrowright" && ghost) takeGhost(ghost.text.match(/^\s*\S+/)?.[0] ?? ghost.text);
+  else if (event.altKey && key === "arrowdown" && shownToken) {
+    $("alternatives").focus();
+  } else if (event.altKey && key === "arrowleft") version(-1);
+  else if (event.altKey && key === "arrowright") version(1);
+  else handled = false;
+  if (handled) event.preventDefault();
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && !event.isComposing) stop();
+});
+
+// === Keeping ===
+
+let saving = 0;
+
+function changed(isStreaming = false) {
+  showPlace();
+  if (!isStreaming) {
+    showCommand();
+    showBranches();
+  }
+  if (isStreaming && saving) return; // within a second at most
+  clearTimeout(saving);
+  saving = setTimeout(() => {
+    saving = 0;
+    save();
+  }, isStreaming ? 700 : 150);
+}
+
+function save() {
+  keep(story).catch((error) => tell(error.message));
+}
+
+addEventListener("pagehide", save);
+document.addEventListener("visibilitychange", () => document.hidden && save());
+
+const CHOICES = ["marks", "font", "size", "number"];
+
+function remember() {
+  const chosen = Object.fromEntries(CHOICES.map((id) => [id, $(id).value]));
+  const all = { settings, chosen, language: spoken(), ghost: $("ghost").checked, fill: $("fill").checked };
+  localStorage.setItem("textgen", JSON.stringify(all));
+}
+
+function recall() {
+  try {
+    return JSON.parse(localStorage.getItem("textgen")) ?? {};
+  } catch {
+    return {};
+  }
+}
+
+function download(name, text, type) {
+  const link = element("a", { href: URL.createObjectURL(new Blob([text], { type })), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+async function load(file) {
+  const text = await file.text();
+  try {
+    if (file.name.endsWith(".json")) replaceStory(Story.fromJSON(JSON.parse(text)));
+    else {
+      const fresh = new Story();
+      if (text) fresh.change(0, 0, [{ text: text.replaceAll("\r\n", "\n"), origin: "user" }], "opened");
+      replaceStory(fresh);
+    }
+  } catch {
+    tell(say("badFile"));
+  }
+}
+
+function replaceStory(other) {
+  stop();
+  story = other;
+  scores = [];
+  shownToken = null;
+  render(story.text.length);
+  changed();
+}
+
+// === The page ===
+
+function element(tag, properties = {}) {
+  return Object.assign(document.createElement(tag), properties);
+}
+
+function button(word, action) {
+  const made = element("button", { type: "button", textContent: say(word) });
+  made.addEventListener("click", action);
+  return made;
+}
+
+function look() {
+  const fonts = {
+    serif: "",
+    sans: 'system-ui, "Noto Sans", "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", sans-serif',
+    mono: 'ui-monospace, "DejaVu Sans Mono", "Noto Sans Mono CJK SC", monospace',
+  };
+  const style = document.documentElement.style;
+  style.setProperty("--size", `${$("size").value}px`);
+  fonts[$("font").value] ? style.setProperty("--font", fonts[$("font").value]) : style.removeProperty("--font");
+  $("legend").hidden = $("marks").value !== "surprisal";
+  mark();
+}
+
+function askKey() {
+  $("key-form").hidden = false;
+  $("key").focus();
+}
+
+async function findModels() {
+  try {
+    const names = await engine.models();
+    $("model").replaceChildren(...names.map((name) => element("option", { textContent: name })));
+    $("key-form").hidden = true;
+    showCommand();
+  } catch (error) {
+    tell(explain(error));
+    if (error.status === 401) askKey();
+  }
+}
+
+function listen() {
+  $("write").addEventListener("click", () => (writing ? stop() : write()));
+  $("again").addEventListener("click", again);
+  $("undo").addEventListener("click", undo);
+  $("redo").addEventListener("click", redo);
+  $("previous").addEventListener("click", () => version(-1));
+  $("next").addEventListener("click", () => version(1));
+  $("preset").addEventListener("change", () => Object.entries(PRESETS[$("preset").value]).forEach(([name, value]) => set(name, value)));
+  $("seed").addEventListener("input", showCommand);
+  $("model").addEventListener("change", showCommand);
+  $("branches").closest("details").addEventListener("toggle", showBranches);
+  for (const id of [...CHOICES, "ghost", "fill"]) $(id).addEventListener("input", () => { remember(); look(); askScores(); });
+  $("copy").addEventListener("click", async () => {
+    await navigator.clipboard?.writeText($("command").textContent);
+    tell(say("copied"));
+  });
+  $("language").addEventListener("click", () => {
+    speak(LANGUAGES[(LANGUAGES.indexOf(spoken()) + 1) % LANGUAGES.length]);
+    remember();
+    $("seed").placeholder = say("random");
+    showBranches();
+  });
+  $("key-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    engine.key = $("key").value;
+    sessionStorage.setItem("textgen-key", engine.key);
+    findModels();
+  });
+  $("empty").addEventListener("click", () => replaceStory(new Story()));
+  $("save-text").addEventListener("click", () => download("text.txt", story.text, "text/plain"));
+  $("save-story").addEventListener("click", () => download("story.json", JSON.stringify(story), "application/json"));
+  $("load").addEventListener("click", () => $("load-file").click());
+  $("load-file").addEventListener("change", () => $("load-file").files[0] && load($("load-file").files[0]));
+}
+
+async function begin() {
+  const before = recall();
+  makeSliders();
+  listen();
+  speak(before.language ?? (navigator.language.startsWith("zh") ? "zh" : "en"));
+  $("seed").placeholder = say("random");
+  for (const [name, value] of Object.entries(before.settings ?? {})) if (name in SLIDERS && Number.isFinite(value)) set(name, value);
+  set("temperature", settings.temperature);
+  for (const id of CHOICES) if (before.chosen?.[id]) $(id).value = before.chosen[id];
+  $("ghost").checked = Boolean(before.ghost);
+  $("fill").checked = Boolean(before.fill);
+  look();
+  engine.key = sessionStorage.getItem("textgen-key") ?? "";
+  try {
+    const found = await kept();
+    if (found) story = Story.fromJSON(found);
+  } catch (error) {
+    tell(error.message);
+  }
+  render(story.text.length);
+  showPlace();
+  await findModels();
+  document.documentElement.dataset.ready = "yes";
+}
+
+begin();

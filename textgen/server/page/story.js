@@ -1,0 +1,212 @@
+// The text and its history: a tree whose nodes are changes. Undo goes to the parent, redo to the child visited last.
+// Nothing is ever lost: what is undone, regenerated or replaced stays as a branch.
+//
+// A span is {text, origin, token}: origin is "user" or "model", and token tells the model's probabilities:
+// {logprob, top: [{text, logprob}]}, natural logarithms. A change replaces `removed` spans at character `at` by `added`.
+
+export class Story {
+  constructor() {
+    this.nodes = [{ parent: -1, at: 0, removed: [], added: [], children: [], last: -1, kind: "start", pinned: false }];
+    this.current = 0;
+    this.spans = [];
+  }
+
+  get text() {
+    return textOf(this.spans);
+  }
+
+  // Adds a change after the current node and goes there. Returns its number.
+  change(at, length, added, kind) {
+    const node = { parent: this.current, at, removed: this.slice(at, at + length), added: added.filter((s) => s.text) };
+    Object.assign(node, { children: [], last: -1, kind, pinned: false });
+    const number = this.nodes.push(node) - 1;
+    this.nodes[this.current].children.push(number);
+    this.nodes[this.current].last = number;
+    this.splice(at, length, node.added);
+    this.current = number;
+    return number;
+  }
+
+  // Typing: a change by the user, which continues the change before it where it can.
+  type(at, length, text) {
+    const node = this.nodes[this.current];
+    const end = node.at + lengthOf(node.added);
+    const goesOn = node.kind === "typing" && !node.children.length && !length && at === end && !/\n/.test(text);
+    if (!goesOn) return this.change(at, length, [{ text, origin: "user" }], "typing");
+    node.added = [{ text: textOf(node.added) + text, origin: "user" }];
+    this.splice(at, 0, [{ text, origin: "user" }]);
+    return this.current;
+  }
+
+  // Appends spans to a node that is the current one, as a stream brings them.
+  extend(number, spans) {
+    const node = this.nodes[number];
+    if (number !== this.current) {
+      node.added.push(...spans);
+      return false;
+    }
+    this.splice(node.at + lengthOf(node.added), 0, spans);
+    node.added.push(...spans);
+    return true;
+  }
+
+  // Adds a change beside the current node without going there: a branch.
+  branch(parent, at, removed, kind) {
+    const node = { parent, at, removed, added: [], children: [], last: -1, kind, pinned: false };
+    const number = this.nodes.push(node) - 1;
+    this.nodes[parent].children.push(number);
+    return number;
+  }
+
+  undo() {
+    const node = this.nodes[this.current];
+    if (node.parent < 0) return false;
+    this.splice(node.at, lengthOf(node.added), node.removed);
+    this.nodes[node.parent].last = this.current;
+    this.current = node.parent;
+    return true;
+  }
+
+  redo() {
+    const next = this.nodes[this.current].last;
+    if (next < 0) return false;
+    this.descend(next);
+    return true;
+  }
+
+  descend(number) {
+    const node = this.nodes[number];
+    this.splice(node.at, lengthOf(node.removed), node.added);
+    this.nodes[node.parent].last = number;
+    this.current = number;
+  }
+
+  // Goes to any node: up to where both paths meet, then down.
+  goTo(number) {
+    const path = this.path(number);
+    while (!path.includes(this.current)) this.undo();
+    for (const next of path.slice(path.indexOf(this.current) + 1)) this.descend(next);
+  }
+
+  path(number) {
+    const path = [];
+    for (let at = number; at >= 0; at = this.nodes[at].parent) path.unshift(at);
+    return path;
+  }
+
+  // The nodes that replace the current one: its siblings, itself among them.
+  siblings(number = this.current) {
+    const { parent } = this.nodes[number];
+    return parent < 0 ? [number] : this.nodes[parent].children;
+  }
+
+  leaves() {
+    return this.nodes.map((_, number) => number).filter((number) => !this.nodes[number].children.length);
+  }
+
+  // The text at a node, without going there.
+  textAt(number) {
+    const there = new Story();
+    for (const step of this.path(number)) {
+      const node = this.nodes[step];
+      there.splice(node.at, lengthOf(node.removed), node.added);
+    }
+    return there.text;
+  }
+
+  // The number of the span at a character, and where it begins.
+  spanAt(at) {
+    let start = 0;
+    for (let number = 0; number < this.spans.length; number++) {
+      const end = start + this.spans[number].text.length;
+      if (at < end) return { number, start, end };
+      start = end;
+    }
+    return null;
+  }
+
+  slice(from, to) {
+    const found = [];
+    let start = 0;
+    for (const span of this.spans) {
+      const end = start + span.text.length;
+      if (end > from && start < to) {
+        const whole = start >= from && end <= to;
+        found.push(whole ? span : { ...span, token: undefined, text: span.text.slice(Math.max(0, from - start), to - start) });
+      }
+      start = end;
+    }
+    return found;
+  }
+
+  splice(at, length, added) {
+    const all = lengthOf(this.spans);
+    this.spans = joined([...this.slice(0, at), ...added, ...this.slice(at + length, all)]);
+  }
+
+  toJSON() {
+    return { format: "textgen story 1", nodes: this.nodes, current: this.current };
+  }
+
+  // Throws an error for what is no story.
+  static fromJSON(value) {
+    const story = new Story();
+    if (value?.format !== "textgen story 1" || !Array.isArray(value.nodes) || !value.nodes.length) throw new Error("format");
+    story.nodes = value.nodes.map((node, number) => checkedNode(node, number));
+    for (const [number, node] of story.nodes.entries()) {
+      if (number) story.nodes[node.parent].children.push(number);
+    }
+    for (const node of story.nodes) {
+      if (!node.children.includes(node.last)) node.last = node.children.at(-1) ?? -1;
+    }
+    const current = value.current;
+    if (!(Number.isInteger(current) && current >= 0 && current < story.nodes.length)) throw new Error("current");
+    story.goTo(current);
+    return story;
+  }
+}
+
+function checkedNode(node, number) {
+  const isCount = (n) => Number.isInteger(n) && n >= 0;
+  const isSpan = (s) => typeof s?.text === "string" && ["user", "model"].includes(s.origin);
+  const fits = number === 0 ? node.parent === -1 : isCount(node.parent) && node.parent < number;
+  const lists = [node.removed, node.added].every((list) => Array.isArray(list) && list.every(isSpan));
+  if (!fits || !isCount(node.at) || !lists) throw new Error(`node ${number}`);
+  const { parent, at, removed, added } = node;
+  const last = Number.isInteger(node.last) ? node.last : -1;
+  return { parent, at, removed, added, children: [], last, kind: String(node.kind), pinned: Boolean(node.pinned) };
+}
+
+// Spans of the user that touch become one, so that a long text stays one span.
+function joined(spans) {
+  const result = [];
+  for (const span of spans) {
+    const last = result.at(-1);
+    if (last && !last.token && !span.token && last.origin === span.origin) {
+      result[result.length - 1] = { text: last.text + span.text, origin: last.origin };
+    } else if (span.text) {
+      result.push(span);
+    }
+  }
+  return result;
+}
+
+export function textOf(spans) {
+  return spans.map((span) => span.text).join("");
+}
+
+export function lengthOf(spans) {
+  return spans.reduce((sum, span) => sum + span.text.length, 0);
+}
+
+// Where two texts differ: the new one has `added` in place of `length` characters at `at`. The end of the change is
+// looked for near `caret`, where the user typed, since "aa" may have become "aaa" at any of its places.
+export function difference(before, after, caret = after.length) {
+  const most = Math.min(before.length, after.length);
+  let tail = 0;
+  const longest = Math.min(most, after.length - Math.min(caret, after.length));
+  while (tail < longest && before[before.length - 1 - tail] === after[after.length - 1 - tail]) tail++;
+  let at = 0;
+  while (at < most - tail && before[at] === after[at]) at++;
+  return { at, length: before.length - at - tail, added: after.slice(at, after.length - tail) };
+}
