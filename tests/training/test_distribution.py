@@ -19,7 +19,7 @@ from textgen.runtime import load_tensorflow
 from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Distribution, is_follower, start
 
-STEPS = 30
+STEPS = 50
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 # Trainings in a program of its own, since logical devices are settled at TensorFlow's start: losses as JSON.
