@@ -1,4 +1,4 @@
-"""Uses the page in Chromium, as people do. Runs in an environment with playwright, not in that of the tests.
+"""Uses the page in Chromium, as people do. Runs in an environment with playwright and axe, not in that of the tests.
 
 python page_program.py http://127.0.0.1:8000/ CHROMIUM [FOLDER FOR PICTURES]
 """
@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE = 120.0  # seconds
+RANGES = (
+    "[...CSS.highlights.values()].flatMap((each) => [...each]).map((each) => each.startOffset)"  # marked words begin
+)
 
 
 def until(condition: Callable[[], Any]) -> None:
@@ -109,6 +112,15 @@ def offer_several(page: Page) -> None:
     page.page.select_option("#number", "1")
 
 
+def show_surprisal(page: Page) -> None:
+    """Every word of the model has a colour, and the user's own words get one."""
+    assert 1 not in page.page.evaluate(RANGES)
+    page.page.evaluate("document.getElementById('marks').closest('details').open = true")
+    page.page.select_option("#marks", "surprisal")
+    until(lambda: 1 in page.page.evaluate(RANGES))  # the first token of a text has no probability
+    page.page.select_option("#marks", "origin")
+
+
 def walk_in_history(page: Page, steps: int) -> None:
     """Steps of typing, writing, undoing and redoing: undo comes back to each text, redo too."""
     rng = random.Random(1)
@@ -161,6 +173,28 @@ def come_back(page: Page, context: Any, url: str) -> None:
     again.page.close()
 
 
+def check_accessibility(browser: Any, url: str) -> None:
+    """No violation of WCAG 2.2 AA that axe finds, in both themes, wide and narrow, with everything open."""
+    from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-not-found,unused-ignore]
+
+    for width, scheme in ((1440, "light"), (1440, "dark"), (360, "light"), (360, "dark")):
+        size = {"width": width, "height": 800}
+        context = browser.new_context(viewport=size, color_scheme=scheme, locale="en", bypass_csp=True)
+        page = Page(context, url)
+        page.type("The cat")
+        page.page.fill("#max_tokens-number", "8")
+        page.page.keyboard.press("Tab")
+        page.write()
+        page.press("ArrowLeft")
+        page.page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
+        page.page.select_option("#number", "3")
+        page.write()
+        tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+        found = Axe().run(page.page, options={"runOnly": tags})
+        assert found.violations_count == 0, found.generate_report()
+        context.close()
+
+
 def take_pictures(browser: Any, url: str, folder: Path) -> None:
     """Wide and narrow, light and dark, English and Chinese."""
     for name, width, scheme, locale in (
@@ -180,7 +214,7 @@ def take_pictures(browser: Any, url: str, folder: Path) -> None:
         if scheme == "dark":
             page.page.evaluate("document.getElementById('marks').closest('details').open = true")
             page.page.select_option("#marks", "surprisal")
-            time.sleep(3)
+            until(lambda page=page: 2 in page.page.evaluate(RANGES))  # " was", a word of the user
         assert page.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
         page.page.screenshot(path=str(folder / f"{name}.png"), full_page=width < 500)
         assert not page.faults, page.faults
@@ -197,11 +231,12 @@ def main(url: str, chromium: str, folder: str = "") -> None:
             return
         context = browser.new_context(locale="en-GB")
         page = Page(context, url)
-        for use in (write_and_choose, regenerate, offer_several, compose):
+        for use in (write_and_choose, show_surprisal, regenerate, offer_several, compose):
             use(page)
         walk_in_history(page, 60)
         assert (page.faults, page.foreign) == ([], [])
         come_back(page, context, url)
+        check_accessibility(browser, url)
         browser.close()
 
 

@@ -59,9 +59,10 @@ def until(port: int, path: str, status: int) -> None:
 
 
 def test_at_a_signal_it_says_so_ends_its_texts_and_exits_with_0(tiny_models: Path) -> None:
-    with started(tiny_models) as (program, port), closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
+    program_of = started(tiny_models, "--drain-time", "200")
+    with program_of as (program, port), closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
         until(port, "/ready", 200)
-        fields = {"max_tokens": 3000, "min_tokens": 3000, "stream": True}
+        fields = {"max_tokens": 1000, "min_tokens": 1000, "stream": True}
         connection.request("POST", "/v1/completions", json.dumps(fields))
         response = connection.getresponse()
         assert response.readline().startswith(b"data: ")

@@ -73,7 +73,7 @@ def test_the_page_works_in_a_browser(server: Running) -> None:
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     assert chromium, "install chromium"
     command = [
-        str(python_with("playwright", ["playwright"])),
+        str(python_with("playwright", ["playwright", "axe-playwright-python"])),
         str(PROGRAM),
         f"http://127.0.0.1:{server.port}/",
         chromium,

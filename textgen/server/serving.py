@@ -28,6 +28,7 @@ from textgen.server.resources import Resources
 
 SWITCH_SECONDS = 0.001  # between threads of Python, so that the event loop waits for no matrix product
 HEADER_BYTES = 1 << 15  # of a request at most
+SEND_BYTES = 1 << 16  # of a connection that the system keeps until they are read
 POLL_SECONDS = 0.05
 CLOSE_SECONDS = 5  # for connections to close at the end
 
@@ -40,6 +41,8 @@ class Protocol(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """Takes a connection, or refuses it if there are too many."""
         super().connection_made(transport)
+        with contextlib.suppress(OSError, AttributeError):  # so that a client that does not read is noticed early
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
         if len(self.connections) > self.limits.max_connections:
             self._refuse(ApiError(503, "The server has too many connections.", headers={"Retry-After": "1"}))
             return
