@@ -38,7 +38,7 @@ def test_json_is_one_object_with_everything_that_was_seen(tiny_models: Path, tex
     assert found["format"] == "textgen inspection 1"
     assert "".join(found["tokens"]["text"]) == TEXT
     assert len(found["tokens"]["surprisal"]) == found["text"]["tokens"] == len(found["tokens"]["rank"])
-    assert {finding["label"] for finding in found["cells"]} >= {"column", "cat", "inside brackets"}
+    assert {finding["follows"] for finding in found["cells"]} >= {"column", "cat", "inside brackets"}
     assert [(cell["layer"], cell["unit"]) for cell in found["changes"]["cells"]][-1] == (1, 2)
     assert set(found["gradient"]["untrained"]) == {"lstm", "gru", "rnn"}
     assert len(found["half_lives"]) == found["model"]["layers"] == 2

@@ -7,7 +7,7 @@ from networks import QUOTE_UNIT, planted, quoted_text
 
 from textgen.insight.cells import all_cells
 from textgen.insight.interventions import intervene
-from textgen.insight.labels import labels_of
+from textgen.insight.properties import properties_of
 from textgen.insight.reading import Reader
 from textgen.insight.texts import read_documents
 from textgen.model.clamping import Clamp, Place
@@ -34,7 +34,7 @@ def test_a_cell_that_makes_quotes_end_is_used_where_quotes_are_open() -> None:
     weights["projection/bias"][closing] = -6.0
     text = read_documents([quoted_text(3000, seed=1)], tokenizer, 2000)
     reader = Reader(config, weights)
-    (quotes,) = [label.values for label in labels_of(text) if label.name == "inside quotes"]
+    (quotes,) = [each.values for each in properties_of(text) if each.name == "inside quotes"]
     (effect,) = intervene(reader, reader.read(text.ids[None]), [(0, QUOTE_UNIT)], [quotes]).cells
     assert effect.high.rising[0][0] == closing
     assert effect.low.falling[0][0] == closing

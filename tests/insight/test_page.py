@@ -16,10 +16,11 @@ import pytest
 from networks import planted, quoted_text
 
 from textgen.corpus.config import CorpusConfig
+from textgen.insight import report as report_module
 from textgen.insight.config import InspectConfig
-from textgen.insight.inspection import Inspection, inspect_model
-from textgen.insight.labels import CHINESE, RULES
+from textgen.insight.inspection import Inspection, cell_names, inspect_model
 from textgen.insight.page import ASSETS, filled, page
+from textgen.insight.properties import CHINESE, RULES
 from textgen.saved_model.saved_model import load_model, save_model
 from textgen.tokenizer.config import TokenizerConfig
 
@@ -110,6 +111,17 @@ def test_the_page_holds_what_was_computed(inspection: Inspection) -> None:
     assert data["lesson"]["kept"]["cell"][0] == 1
 
 
+def test_a_page_keeps_the_cells_that_matter_and_as_many_others_as_fit(
+    inspection: Inspection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_module, "MAX_STATES", 15 * len(inspection.text.ids))
+    states = report_module.drawn(inspection)["states"]
+    kept = states["cells"]
+    assert (len(kept), states["total"]) == (15, inspection.reader.config.hidden_units)
+    assert {unit for _, unit in [*inspection.shown, *cell_names(inspection)]} <= set(kept)
+    assert len(base64.b64decode(states["values"])) == 15 * len(inspection.text.ids)
+
+
 # === Words ===
 
 
@@ -134,11 +146,11 @@ def test_the_script_and_the_words_know_each_other() -> None:
     named = set(re.findall(r'\b(?:say|paragraph|soft|section|block|question)\((?:"\w+", )?"([^"]+)"', script()))
     assert len(named) > 80
     assert named <= set(words())
-    begins = ("label: ", "missing: ", "held ", "written ", "note ")
+    begins = ("property: ", "missing: ", "held ", "written ", "note ")
     for key in words():
         assert f'"{key}"' in script() or key.startswith(begins), key
     for name in (*RULES, *CHINESE):
-        assert f"label: {name}" in words()
+        assert f"property: {name}" in words()
 
 
 def test_the_package_takes_the_page_along() -> None:

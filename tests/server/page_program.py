@@ -9,6 +9,7 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,10 @@ def until(condition: Callable[[], Any]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def _is_marked(page: Page, number: int) -> bool:
+    return number in page.page.evaluate(RANGES)
 
 
 class Page:
@@ -214,7 +219,7 @@ def take_pictures(browser: Any, url: str, folder: Path) -> None:
         if scheme == "dark":
             page.page.evaluate("document.getElementById('marks').closest('details').open = true")
             page.page.select_option("#marks", "surprisal")
-            until(lambda page=page: 2 in page.page.evaluate(RANGES))  # " was", a word of the user
+            until(partial(_is_marked, page, 2))  # " was", a word of the user
         assert page.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
         page.page.screenshot(path=str(folder / f"{name}.png"), full_page=width < 500)
         assert not page.faults, page.faults

@@ -35,6 +35,17 @@ READING = ("documents", "encoding")  # settings of the corpus; the others are th
     "--lesson", is_flag=True, help="Begin the page with a lesson that leads from the equations to this model."
 )
 @click.option(
+    "--png",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Write pictures to a folder. Needs matplotlib: pip install 'textgen[figures]'.",
+)
+@click.option(
+    "--tensorboard",
+    is_flag=True,
+    help="Write pictures, and the first cells at each checkpoint, for textgen tensorboard. Needs matplotlib.",
+)
+@click.option(
     "--direction",
     type=click.Choice(("forward", "backward")),
     help="Network to look at, in a model of both directions [default: forward].",
@@ -49,6 +60,8 @@ def inspect(
     paths: tuple[str, ...],
     out: Path | None,
     lesson: bool,
+    png: Path | None,
+    tensorboard: bool,
     direction: str | None,
     label: str | None,
     as_json: bool,
@@ -78,6 +91,10 @@ def inspect(
 
     if lesson and not out:
         raise click.UsageError("--lesson is a part of the page: name its file with --out.")
+    if png or tensorboard:
+        from textgen.insight.figures import require_matplotlib
+
+        require_matplotlib()
     saved = load_model(model, models_dir)
     documents = _documents(saved, paths, given(select(CorpusConfig, options))) if paths else None
     config = from_dict(InspectConfig, given(select(InspectConfig, options)))
@@ -90,6 +107,13 @@ def inspect(
 
         write_file(out, page(seen, with_lesson=lesson, is_own=not paths))
         output.note(f"Wrote {out}: open it in a browser.")
+    if png:
+        _write_pictures(seen, png)
+    if tensorboard:
+        from textgen.insight.events import write_events
+
+        folder, steps = write_events(seen)
+        output.note(f"Wrote {folder}: pictures, and cells at {counted(steps, 'checkpoint')}.")
     if as_json:
         from textgen.insight.report import report
 
@@ -102,6 +126,18 @@ def _documents(saved: ModelFolder, paths: Sequence[str], settings: dict[str, Any
     from textgen.corpus.corpus import Corpus
 
     return Corpus(paths, replace(saved.corpus_config, **settings)).documents()
+
+
+def _write_pictures(seen: Inspection, folder: Path) -> None:
+    from textgen.files import write_file, writing
+    from textgen.insight.figures import figures
+
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    pictures = figures(seen)
+    for name, data in pictures.items():
+        write_file(folder / f"{name}.png", data)
+    output.note(f"Wrote {counted(len(pictures), 'picture')} to {folder}.")
 
 
 def _print_summary(seen: Inspection) -> None:
@@ -137,7 +173,7 @@ def _print_cells(seen: Inspection) -> None:
         kind, chance = ("r  ", 0.0) if found.is_count else ("AUC", 0.5)
         output.line(
             f"{f'L{found.layer}/{found.unit}':9}  {kind} {found.first:6.3f}   {kind} {found.second:7.3f}   "
-            f"{chance:3.1f} ± {found.threshold:.3f}   {kind} {found.token_alone:8.3f}   {found.label}"
+            f"{chance:3.1f} ± {found.threshold:.3f}   {kind} {found.token_alone:8.3f}   {found.follows}"
         )
-    if others := [found.label for found in seen.findings if not found.is_found]:
+    if others := [found.follows for found in seen.findings if not found.is_found]:
         output.line(f"No cell follows: {', '.join(others)}.")

@@ -1,15 +1,15 @@
 """Finds cells whose value follows a property of the text, and checks that they do not do so by chance.
 
-1. On the first half of the text each cell gets a score for each label: for a property that is there or not, the area
+1. On the first half of the text each cell gets a score for each property: for a property that is there or not, the area
    under the ROC curve (AUC: the probability that the cell is higher at a place with the property than at one without);
    for a count, the rank correlation (Spearman). Both depend on the order of the values alone.
-2. With hundreds of cells some would fit any label. So the label is turned round, y[t] -> y[t + s] for many s, which
-   keeps its runs and its periods, and the best score of all cells is noted: 95 % of these best scores lie below the
-   threshold that a cell must pass.
+2. With hundreds of cells some would fit any property. So the property is turned round, y[t] -> y[t + s] for many s,
+   which keeps its runs and its periods, and the best score of all cells is noted: 95 % of these best scores lie below
+   the threshold that a cell must pass.
 3. The best cell must do so again, in the same sense, on the second half, which had no part in choosing it.
 
-A cell that has found its label may still not be used: see `textgen.insight.interventions`. And a label that the newest
-token already tells needs no memory: `token_alone` is the score of that token.
+A cell that follows a property need not be used for it: see `textgen.insight.interventions`. And a property that the
+newest token already tells needs no memory: `token_alone` is the score of that token.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from textgen.insight.labels import Label
+from textgen.insight.properties import Property
 from textgen.insight.reading import Reading
 
 NUM_SHIFTS = 100
@@ -31,10 +31,10 @@ NUM_OTHERS = 4
 
 @dataclass(frozen=True)
 class Finding:
-    """The best cell for a label.
+    """The cell that follows a property best.
 
     Attributes:
-        label: Name of the label.
+        follows: Name of the property.
         is_count: Whether the scores are rank correlations; otherwise AUCs.
         layer: Layer of the cell.
         unit: Unit of the cell.
@@ -47,7 +47,7 @@ class Finding:
         others: Layer, unit and first score of the next best cells above the threshold.
     """
 
-    label: str
+    follows: str
     is_count: bool
     layer: int
     unit: int
@@ -60,26 +60,33 @@ class Finding:
     others: tuple[tuple[int, int, float], ...] = field(default=())
 
     @property
+    def strength(self) -> float:
+        """The distance of `first` from chance, from 0 to 1."""
+        return abs(self.first) if self.is_count else 2 * abs(self.first - 0.5)
+
+    @property
     def is_found(self) -> bool:
-        """Whether the cell follows the label on both halves, more than chance explains."""
+        """Whether the cell follows the property on both halves, more than chance explains."""
         chance = 0.0 if self.is_count else 0.5
         first, second = self.first - chance, self.second - chance
         same_sense = first * second > 0
         return same_sense and abs(first) > self.threshold and abs(second) > self.second_threshold
 
 
-def find_cells(cells: np.ndarray, labels: Sequence[Label], ids: np.ndarray, units: int, seed: int = 0) -> list[Finding]:
-    """Looks for the cell that follows each label best.
+def find_cells(
+    cells: np.ndarray, properties: Sequence[Property], ids: np.ndarray, units: int, seed: int = 0
+) -> list[Finding]:
+    """Looks for the cell that follows each property best.
 
     Args:
         cells: Values of all cells, [N, C], layer after layer.
-        labels: Properties of the text.
+        properties: Properties of the text.
         ids: Token ids, [N].
         units: Cells of a layer.
         seed: Seed of the shifts.
 
     Returns:
-        A finding for each label that is neither rare nor common in both halves; those found first, strongest first.
+        A finding for each property that is neither rare nor common in both halves; those found first, strongest first.
     """
     half = len(cells) // 2
     if half < MIN_HALF:
@@ -87,11 +94,17 @@ def find_cells(cells: np.ndarray, labels: Sequence[Label], ids: np.ndarray, unit
     first, second = _ranks(cells[:half]), _ranks(cells[half : 2 * half])
     rng = np.random.default_rng(seed)
     findings = [
-        _best(first, second, label, ids[: 2 * half], units, rng)
-        for label in labels
-        if _varies(label.values[:half]) and _varies(label.values[half : 2 * half])
+        _best(first, second, wanted, ids[: 2 * half], units, rng)
+        for wanted in properties
+        if _varies(wanted.values[:half]) and _varies(wanted.values[half : 2 * half])
     ]
-    return sorted(findings, key=lambda found: (not found.is_found, -abs(found.first - (0 if found.is_count else 0.5))))
+    return sorted(findings, key=lambda found: (not found.is_found, -found.strength))
+
+
+def score_of_cell(values: np.ndarray, wanted: Property) -> float:
+    """The AUC, or for a count the rank correlation, of the values of one cell [N] with a property."""
+    y = _comparable(wanted, 0, len(values))
+    return float(_scores(_ranks(values[:, None]), y[:, None], wanted.is_count)[0, 0])
 
 
 def all_cells(reading: Reading, value: str) -> np.ndarray:
@@ -100,49 +113,49 @@ def all_cells(reading: Reading, value: str) -> np.ndarray:
 
 
 def _best(
-    first: np.ndarray, second: np.ndarray, label: Label, ids: np.ndarray, units: int, rng: np.random.Generator
+    first: np.ndarray, second: np.ndarray, wanted: Property, ids: np.ndarray, units: int, rng: np.random.Generator
 ) -> Finding:
-    half, chance = len(first), 0.0 if label.is_count else 0.5
-    y_first, y_second = _comparable(label, 0, half), _comparable(label, half, 2 * half)
-    scores = _scores(first, y_first[:, None], label.is_count)[:, 0]  # [C]
+    half, chance = len(first), 0.0 if wanted.is_count else 0.5
+    y_first, y_second = _comparable(wanted, 0, half), _comparable(wanted, half, 2 * half)
+    scores = _scores(first, y_first[:, None], wanted.is_count)[:, 0]  # [C]
     best = int(np.argmax(np.abs(scores - chance)))
     shifts = rng.integers(half // 10, half - half // 10, NUM_SHIFTS)
-    by_chance = np.abs(_scores(first, _shifted(y_first, shifts), label.is_count) - chance).max(axis=0)
+    by_chance = np.abs(_scores(first, _shifted(y_first, shifts), wanted.is_count) - chance).max(axis=0)
     threshold = float(np.quantile(by_chance, LEVEL))
     own = second[:, [best]]
-    own_by_chance = np.abs(_scores(own, _shifted(y_second, shifts), label.is_count) - chance)[0]
+    own_by_chance = np.abs(_scores(own, _shifted(y_second, shifts), wanted.is_count) - chance)[0]
     order = [cell for cell in np.argsort(-np.abs(scores - chance)).tolist() if abs(scores[cell] - chance) > threshold]
     return Finding(
-        label.name,
-        label.is_count,
+        wanted.name,
+        wanted.is_count,
         *divmod(best, units),
         float(scores[best]),
-        float(_scores(own, y_second[:, None], label.is_count)[0, 0]),
+        float(_scores(own, y_second[:, None], wanted.is_count)[0, 0]),
         threshold,
         float(np.quantile(own_by_chance, LEVEL)),
-        _token_alone(label, ids, half),
-        float(label.values.mean()),
+        _token_alone(wanted, ids, half),
+        float(wanted.values.mean()),
         tuple((*divmod(cell, units), float(scores[cell])) for cell in order[1 : 1 + NUM_OTHERS]),
     )
 
 
-def _token_alone(label: Label, ids: np.ndarray, half: int) -> float:
-    """How well the newest token tells the label on the second half, from its means on the first."""
-    sums = np.bincount(ids[:half], label.values[:half], ids.max() + 1)
+def _token_alone(wanted: Property, ids: np.ndarray, half: int) -> float:
+    """How well the newest token tells the property on the second half, from its means on the first."""
+    sums = np.bincount(ids[:half], wanted.values[:half], ids.max() + 1)
     counts = np.bincount(ids[:half], minlength=ids.max() + 1)
-    guess = np.where(counts > 0, sums / np.maximum(counts, 1), label.values[:half].mean())[ids[half:]]
-    y_second = _comparable(label, half, 2 * half)
-    return float(_scores(_ranks(guess[:, None]), y_second[:, None], label.is_count)[0, 0])
+    guess = np.where(counts > 0, sums / np.maximum(counts, 1), wanted.values[:half].mean())[ids[half:]]
+    y_second = _comparable(wanted, half, 2 * half)
+    return float(_scores(_ranks(guess[:, None]), y_second[:, None], wanted.is_count)[0, 0])
 
 
-def _comparable(label: Label, start: int, stop: int) -> np.ndarray:
-    """A stretch of a label; counts as ranks."""
-    values = label.values[start:stop]
-    return _ranks(values[:, None])[:, 0] if label.is_count else values
+def _comparable(wanted: Property, start: int, stop: int) -> np.ndarray:
+    """A stretch of a property; counts as ranks."""
+    values = wanted.values[start:stop]
+    return _ranks(values[:, None])[:, 0] if wanted.is_count else values
 
 
 def _varies(values: np.ndarray) -> bool:
-    """Whether the label has more than one value, and not only in a few places."""
+    """Whether the property has more than one value, and not only in a few places."""
     return int((values != np.median(values)).sum()) >= MIN_PLACES and float(values.std()) > 0
 
 
@@ -163,13 +176,13 @@ def _ranks(columns: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def _scores(ranks: np.ndarray, labels: np.ndarray, is_count: bool) -> np.ndarray:
-    """The score of each column of ranks [N, C] for each column of labels, or ranks of counts, [N, S]: [C, S]."""
+def _scores(ranks: np.ndarray, properties: np.ndarray, is_count: bool) -> np.ndarray:
+    """The score of each column of ranks [N, C] for each column of properties, or ranks of counts, [N, S]: [C, S]."""
     if is_count:
-        x, y = _standard(ranks), _standard(labels)
+        x, y = _standard(ranks), _standard(properties)
         return x.T @ y / len(x)
-    positive = labels.sum(axis=0)  # [S]
-    sums = ranks.T @ labels.astype(np.float32)
+    positive = properties.sum(axis=0)  # [S]
+    sums = ranks.T @ properties.astype(np.float32)
     return (sums - positive * (positive + 1) / 2) / np.maximum(positive * (len(ranks) - positive), 1)
 
 

@@ -14,10 +14,10 @@ from textgen.insight.cells import Finding, all_cells, find_cells
 from textgen.insight.config import InspectConfig
 from textgen.insight.gradient_flow import Flow, gradient_flow, untrained_flows
 from textgen.insight.interventions import Interventions, intervene
-from textgen.insight.labels import Label, labels_of, parse_tracks
 from textgen.insight.lenses import Lenses, lenses
 from textgen.insight.memory import ContextLoss, context_loss, half_lives
 from textgen.insight.neighbours import Neighbours, neighbours
+from textgen.insight.properties import Property, parse_tracks, properties_of
 from textgen.insight.reading import Predictions, Reader, Reading
 from textgen.insight.texts import Text, read_documents
 from textgen.model.clamping import FORGET, GATES, VALUES, Clamp, Place, parse_place
@@ -61,7 +61,7 @@ class Inspection:
         text: The text.
         reading: What happened inside while it was read.
         predictions: What was expected at each step and what came; one fewer than tokens.
-        labels: Properties of the text.
+        properties: Properties of the text.
         findings: The best cell for each property; those found first.
         interventions: Changes of the cells found.
         written: Texts written with some of them held.
@@ -79,7 +79,7 @@ class Inspection:
     text: Text
     reading: Reading
     predictions: Predictions
-    labels: list[Label]
+    properties: list[Property]
     findings: list[Finding]
     interventions: Interventions
     written: list[Written]
@@ -140,21 +140,23 @@ def inspect_model(
         say("The model writes the text ...")
         documents = _own_text(saved, reader, direction, label, config)
     text = read_documents(documents, saved.tokenizer, config.max_tokens, direction, label)
-    labels = labels_of(text, tracks)
+    properties = properties_of(text, tracks)
     say(f"Reading {len(text.ids):,} tokens ...")
     reading = reader.read(text.ids[None])
     predictions = reader.predictions(reading.features[0, :-1], text.ids[1:])
     say("Looking for cells ...")
-    findings = find_cells(all_cells(reading, reader.memory), labels, text.ids, reader.config.hidden_units, config.seed)
+    findings = find_cells(
+        all_cells(reading, reader.memory), properties, text.ids, reader.config.hidden_units, config.seed
+    )
     lives = half_lives(reading, reader.config.cell)
     shown = _shown(findings, places, lives, reading, reader.memory)
-    changed, of_cells = _changed(findings, labels, places)
+    changed, of_cells = _changed(findings, properties, places)
     say("Holding them ...")
     interventions = intervene(reader, reading, changed, of_cells, config.seed)
     written = _written(saved, reader, interventions, label, config.seed) if direction == "forward" else []
     say("Measuring memory and gradients ...")
     return Inspection(
-        saved, reader, text, reading, predictions, labels, findings, interventions, written, shown, lives,
+        saved, reader, text, reading, predictions, properties, findings, interventions, written, shown, lives,
         context_loss(reader, reading, predictions.surprisal * np.log(2), config.seed),
         gradient_flow(reader, reading),
         untrained_flows(reader.config),
@@ -164,10 +166,10 @@ def inspect_model(
 
 
 def cell_names(inspection: Inspection) -> dict[tuple[int, int], list[str]]:
-    """The labels that each cell was found for."""
+    """The properties that each cell follows."""
     names: dict[tuple[int, int], list[str]] = {}
     for finding in inspection.found:
-        names.setdefault((finding.layer, finding.unit), []).append(finding.label)
+        names.setdefault((finding.layer, finding.unit), []).append(finding.follows)
     return names
 
 
@@ -219,15 +221,15 @@ def _shown(
 
 
 def _changed(
-    findings: Sequence[Finding], labels: Sequence[Label], places: Sequence[Place]
+    findings: Sequence[Finding], properties: Sequence[Property], places: Sequence[Place]
 ) -> tuple[list[tuple[int, int]], list[np.ndarray | None]]:
-    """The cells to change, each once, and where their first label is there."""
-    by_name = {label.name: label for label in labels}
+    """The cells to change, each once, and where their first property is there."""
+    by_name = {each.name: each for each in properties}
     cells: dict[tuple[int, int], np.ndarray | None] = {}
     for finding in findings:
         if finding.is_found and len(cells) < NUM_CHANGED:
-            label = by_name[finding.label]
-            cells.setdefault((finding.layer, finding.unit), None if label.is_count else label.values > 0)
+            wanted = by_name[finding.follows]
+            cells.setdefault((finding.layer, finding.unit), None if wanted.is_count else wanted.values > 0)
     for place in places:
         cells.setdefault((place.layer, place.unit), None)
     return list(cells), list(cells.values())

@@ -1,8 +1,8 @@
 """Changes a cell and looks what follows: a cell may know something that the network does not use.
 
 Ablating a cell holds its memory at the mean that it has in the text. Clamping holds it at a low or a high value that
-it really has: the 5 % and 95 % quantiles. What changes is the loss, where the label of the cell is there and elsewhere,
-and the probability of tokens. The same is done to cells chosen at random, since any change costs a little.
+it really has: the 5 % and 95 % quantiles. What changes is the loss, where the property of the cell is there and
+elsewhere, and the probability of tokens. The same is done to cells chosen at random, since any change costs a little.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Change:
     Attributes:
         number: What the memory of the cell is held at.
         bits: Mean change of the loss, bits a token.
-        bits_with: The same where the label is there; None without such places.
+        bits_with: The same where the property is there; None without such places.
         bits_without: The same elsewhere.
         rising: Tokens whose mean probability grows most: id, before, after.
         falling: Tokens whose mean probability shrinks most.
@@ -82,7 +82,7 @@ def intervene(
     reader: Reader,
     reading: Reading,
     places: Sequence[tuple[int, int]],
-    labels: Sequence[np.ndarray | None],
+    where: Sequence[np.ndarray | None],
     seed: int = 0,
 ) -> Interventions:
     """Ablates and clamps cells, all of them side by side.
@@ -91,7 +91,7 @@ def intervene(
         reader: The network.
         reading: Its reading of one text, with h and c kept.
         places: Layer and unit of each cell.
-        labels: For each cell where its label is there, bool [N], or None.
+        where: For each cell where its property is there, bool [N], or None.
         seed: Seed of the random cells.
     """
     ids, config = reading.ids[0], reader.config
@@ -111,8 +111,8 @@ def intervene(
     bits = (losses[1:] - losses[0]) / np.log(2)  # [rows - 1, steps]
     changes: list[Intervention] = []
     for number, (layer, unit) in enumerate(places):
-        label = labels[number]
-        there = None if label is None else label[start : start + steps].astype(bool)
+        own = where[number]
+        there = None if own is None else own[start : start + steps].astype(bool)
         effects = [
             _change(rows[1 + row][0].number, bits[row], there, means[0], means[1 + row])
             for row in range(3 * number, 3 * number + 3)
@@ -139,8 +139,8 @@ def _read_clamped(
 def _change(number: float, bits: np.ndarray, there: np.ndarray | None, before: np.ndarray, after: np.ndarray) -> Change:
     order = np.argsort(after - before)
     moved = [(int(id), float(before[id]), float(after[id])) for id in order]
-    with_label = None if there is None or not there.any() else float(bits[there].mean())
+    with_it = None if there is None or not there.any() else float(bits[there].mean())
     without = None if there is None or there.all() else float(bits[~there].mean())
     return Change(
-        number, float(bits.mean()), with_label, without, tuple(moved[: -1 - NUM_TOKENS : -1]), tuple(moved[:NUM_TOKENS])
+        number, float(bits.mean()), with_it, without, tuple(moved[: -1 - NUM_TOKENS : -1]), tuple(moved[:NUM_TOKENS])
     )

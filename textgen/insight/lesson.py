@@ -31,7 +31,7 @@ def lesson(inspection: Inspection) -> dict[str, Any]:
     return {
         "layer": layer,
         "unit": unit,
-        "labels": cell_names(inspection).get((layer, unit), []),
+        "follows": cell_names(inspection).get((layer, unit), []),
         "step": t,
         "parts": None if config.cell == "mogrifier" else gate_parts(inspection, layer, unit, t),
         "values": {name: float(array[0, t, unit]) for name, array in values.items()},
@@ -53,10 +53,11 @@ def chosen_cell(inspection: Inspection) -> tuple[int, int]:
 
 
 def chosen_step(inspection: Inspection, layer: int, unit: int) -> int:
-    """The step in the second quarter of the text at which the memory of the cell changes most."""
-    memory = inspection.reading.layers[layer][inspection.reader.memory][0, :, unit]
-    quarter = len(memory) // 4
-    return quarter + int(np.argmax(np.abs(np.diff(memory[quarter - 1 : 2 * quarter]))))
+    """The step in the second quarter of the text at which the memory of the cell changes most, on a token of text."""
+    memory, text = inspection.reading.layers[layer][inspection.reader.memory][0, :, unit], inspection.text
+    quarter = slice(len(memory) // 4, len(memory) // 2)
+    change = np.abs(memory[1:] - memory[:-1]) * (text.ends > text.starts)[1:]  # of step 1, 2, ...
+    return quarter.start + int(np.argmax(change[quarter.start - 1 : quarter.stop - 1]))
 
 
 def gate_parts(inspection: Inspection, layer: int, unit: int, t: int) -> list[dict[str, Any]]:

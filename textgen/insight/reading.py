@@ -98,7 +98,7 @@ class Reader:
         x = self.weights["embedding/table"][ids]  # [B, T, E]
         before = state or self.model.initial_state(len(ids))
         layers, outputs, after = [], [], []
-        kept = set(VALUES[self.config.cell] if keep is None else keep) & set(VALUES[self.config.cell])
+        kept = [name for name in VALUES[self.config.cell] if keep is None or name in keep]
         for number in range(self.config.num_layers):
             below = x
             if norm := of_layer(self.weights, f"norm_{number}"):
@@ -183,7 +183,7 @@ class Reader:
         own, hold = of_layer(self.weights, f"{self.config.cell}_{number}"), holding(clamps, number)
         from_x = input_part(self.config, x, own)  # [B, T, gates * H]
         shape = (*x.shape[:2], self.config.hidden_units)
-        values = {name: np.empty(shape, x.dtype) for name in {*kept, "h"}}
+        values = {name: np.empty(shape, x.dtype) for name in dict.fromkeys([*kept, "h"])}
         for t in range(x.shape[1]):
             state, of_step = self._step(from_x[:, t], state, own, hold)
             for name, array in values.items():

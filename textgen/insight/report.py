@@ -106,10 +106,10 @@ def drawn(inspection: Inspection) -> dict[str, Any]:
         },
         "states": _states(inspection),
         "shown": [_shown(inspection, layer, unit) for layer, unit in inspection.shown],
-        "labels": {
-            label.name: _packed(np.minimum(label.values, 65_535).astype("<u2"))
-            for label in inspection.labels
-            if any(finding.label == label.name for finding in inspection.findings)
+        "properties": {
+            each.name: _packed(np.minimum(each.values, 65_535).astype("<u2"))
+            for each in inspection.properties
+            if any(finding.follows == each.name for finding in inspection.findings)
         },
     }
 
@@ -192,7 +192,7 @@ def _shown(inspection: Inspection, layer: int, unit: int) -> dict[str, Any]:
         values[name] = {"scale": scale, "values": _packed(np.round(series / scale).astype("<i2"))}
     life = None if inspection.half_lives is None else _number(inspection.half_lives[layer][unit])
     names = cell_names(inspection).get((layer, unit), [])
-    return {"layer": layer, "unit": unit, "labels": names, "half_life": life, "values": values}
+    return {"layer": layer, "unit": unit, "follows": names, "half_life": life, "values": values}
 
 
 def _packed(array: np.ndarray) -> str:

@@ -37,9 +37,9 @@ const soft = (key, values) => make("p", { class: "soft" }, say(key, values));
 const number = (value, digits = 3) => (value === null ? "–" : value.toFixed(digits).replace("-", "−"));
 const signed = (value, digits = 3) => (value === null ? "–" : (value > 0 ? "+" : "") + number(value, digits));
 const count = (value) => value.toLocaleString(language ? "zh" : "en");
-const percent = (value) => `${(100 * value).toFixed(value < 0.1 ? 2 : 1)} %`;
+const percent = (value) => (value > 0 && value < 1e-4 ? tickText(+value.toPrecision(2)) : `${(100 * value).toFixed(value < 0.1 ? 2 : 1)} %`);
 const cellName = (cell) => `L${cell.layer}/${cell.unit}`;
-const labelName = (name) => say(`label: ${name}`) === `label: ${name}` ? name : say(`label: ${name}`);
+const propertyName = (name) => say(`property: ${name}`) === `property: ${name}` ? name : say(`property: ${name}`);
 
 function table(heads, rows, caption = "") {
   const cells = (tag, row) => row.map((cell, column) =>
@@ -63,7 +63,7 @@ function unpacked(text, Kind) {
 const STATES = unpacked(D.states.values, Int8Array); // [cells, N], 127 tanh
 const ROW = new Map(D.states.cells.map((cell, row) => [cell, row]));
 const TOP_IDS = unpacked(D.top.ids, Int32Array), TOP_SHARES = unpacked(D.top.probabilities, Uint16Array);
-const LABELS = Object.fromEntries(Object.entries(D.labels).map(([name, text]) => [name, unpacked(text, Uint16Array)]));
+const PROPERTIES = Object.fromEntries(Object.entries(D.properties).map(([name, text]) => [name, unpacked(text, Uint16Array)]));
 const SHOWN = D.shown.map((cell) => ({
   ...cell,
   series: Object.fromEntries(Object.entries(cell.values).map(([name, one]) =>
@@ -115,13 +115,21 @@ function ticksOf(low, high, log) {
   return ticks;
 }
 
+const SUPERSCRIPTS = { "-": "⁻", ...Object.fromEntries([..."⁰¹²³⁴⁵⁶⁷⁸⁹"].map((sign, digit) => [digit, sign])) };
+
 function tickText(value) {
-  if (value !== 0 && (Math.abs(value) >= 1e4 || Math.abs(value) < 1e-3)) return value.toExponential(0).replace("e", "·10^").replace("+", "");
+  if (value !== 0 && (Math.abs(value) >= 1e4 || Math.abs(value) < 1e-3)) {
+    const [digits, power] = value.toExponential(1).split("e"), raised = [...String(+power)].map((sign) => SUPERSCRIPTS[sign]).join("");
+    return (digits === "1.0" ? "10" : `${digits}·10`) + raised;
+  }
   return String(+value.toPrecision(4)).replace("-", "−");
 }
 
+/** The width that a picture may take, so that its letters stay as large on a phone. */
+const roomFor = (width) => Math.max(300, Math.min(width, document.documentElement.clientWidth - 36));
+
 /** Lines over x: series of {name, x, y}. */
-function chart({ title, series, xTitle, yTitle, logX = false, logY = false, width = 640, height = 280, low = null, high = null }) {
+function chart({ title, series, xTitle, yTitle, logX = false, logY = false, width = roomFor(640), height = 280, low = null, high = null }) {
   const all = series.flatMap((one) => one.y).filter((y) => Number.isFinite(y) && (!logY || y > 0));
   const xs = series.flatMap((one) => one.x);
   const bounds = { x: [Math.min(...xs), Math.max(...xs)], y: [low ?? Math.min(...all), high ?? Math.max(...all)] };
@@ -146,7 +154,7 @@ function chart({ title, series, xTitle, yTitle, logX = false, logY = false, widt
     parts.push(draw("polyline", { class: "line", stroke: COLOURS[which], "stroke-dasharray": DASHES[which],
       points: points.map(([x, y]) => `${px(x).toFixed(1)},${py(y).toFixed(1)}`).join(" ") }));
   });
-  const rows = series[0].x.map((x, at) => [tickText(x), ...series.map((one) => (one.y[at] === undefined ? "" : String(+one.y[at].toPrecision(3))))]);
+  const rows = series[0].x.map((x, at) => [tickText(x), ...series.map((one) => (Number.isFinite(one.y[at]) ? tickText(+one.y[at].toPrecision(3)) : "–"))]);
   const numbers = make("details", {}, make("summary", { class: "soft" }, say("numbers")),
     table([{ text: xTitle, n: true }, ...series.map((one) => ({ text: one.name, n: true }))], rows));
   return make("figure", {}, series.length > 1 ? legend(series.map((one) => one.name)) : null,
@@ -163,7 +171,7 @@ function header() {
   const facts = [
     [number(D.text.bits_per_token, 2), say("fact bits")],
     [count(N), say("fact tokens")],
-    [`${new Set(found.map(cellName)).size}`, say("fact cells", { labels: D.cells.length })],
+    [`${new Set(found.map(cellName)).size}`, say("fact cells", { number: D.cells.length })],
     [reach === null ? "–" : count(reach), say("fact reach")],
     [D.gradient.hundredth_at === null ? `> ${D.gradient.model.length - 1}` : D.gradient.hundredth_at, say("fact gradient")],
   ];
@@ -277,8 +285,8 @@ function colourBar() {
     if (!("cell" in change || "colour" in change)) return;
     const known = [...new Set([...SHOWN.map(indexOf), now.cell])];
     select.replaceChildren(make("option", { value: "surprisal" }, say("surprisal")), ...known.map((index) => {
-      const labels = shownOf(index)?.labels.map(labelName).join(say("comma")) || "";
-      return make("option", { value: index }, cellName(cellOf(index)) + (labels ? ` · ${labels}` : ""));
+      const followed = shownOf(index)?.follows.map(propertyName).join(say("comma")) || "";
+      return make("option", { value: index }, cellName(cellOf(index)) + (followed ? ` · ${followed}` : ""));
     }));
     select.value = now.colour === "surprisal" ? "surprisal" : now.cell;
     const bar = make("i");
@@ -316,8 +324,8 @@ function details() {
       })));
   }
   parts.push(make("p", {}, make("b", {}, cellName(cellOf(now.cell))), " · ", memoryLine(t)));
-  const labels = D.cells.filter((finding) => LABELS[finding.label]).map((finding) => [finding, LABELS[finding.label][t]]);
-  const there = labels.filter(([finding, value]) => finding.is_count || value).map(([finding, value]) => labelName(finding.label) + (finding.is_count ? ` ${count(value)}` : ""));
+  const followed = D.cells.filter((finding) => PROPERTIES[finding.follows]).map((finding) => [finding, PROPERTIES[finding.follows][t]]);
+  const there = followed.filter(([finding, value]) => finding.is_count || value).map(([finding, value]) => propertyName(finding.follows) + (finding.is_count ? ` ${count(value)}` : ""));
   if (there.length) parts.push(make("p", { class: "soft" }, there.join(" · ")));
   return parts;
 }
@@ -325,8 +333,8 @@ function details() {
 function memoryLine(t) {
   const squashed = statesOf(now.cell)[t] / 127, known = shownOf(now.cell);
   if (M.memory === "h") return `h = ${number(known ? known.series.h[t] : squashed, 3)}`;
-  const raw = known ? number(known.series.c[t], 3) : Math.abs(squashed) > 0.99 ? say("beyond") : `≈ ${number(Math.atanh(squashed), 2)}`;
-  return `c = ${raw}, tanh(c) = ${number(squashed, 2)}`;
+  const raw = known ? `= ${number(known.series.c[t], 3)}` : Math.abs(squashed) > 0.99 ? say("beyond") : `≈ ${number(Math.atanh(squashed), 2)}`;
+  return `c ${raw}, tanh(c) = ${number(squashed, 2)}`;
 }
 
 // === Cells by selection ===
@@ -399,16 +407,16 @@ function cellsSection() {
   const rows = (found) => D.cells.filter((finding) => finding.is_found === found).map((finding) => {
     const change = changes.get(indexOf(finding));
     const chance = finding.is_count ? 0 : 0.5;
-    return [labelName(finding.label), ROW.has(indexOf(finding)) ? cellButton(indexOf(finding)) : cellName(finding), score(finding, finding.first), score(finding, finding.second),
+    return [propertyName(finding.follows), ROW.has(indexOf(finding)) ? cellButton(indexOf(finding)) : cellName(finding), score(finding, finding.first), score(finding, finding.second),
       `${number(chance, 1)} ± ${number(finding.threshold, 3)}`, score(finding, finding.token_alone), change && found ? signed(change.mean.bits, 4) : "–"];
   });
-  const heads = ["label", "cell", "first half", "second half", "threshold", "token alone", "ablated"].map((key, column) => ({ text: say(key), n: column > 1 }));
+  const heads = ["property", "cell", "first half", "second half", "threshold", "token alone", "ablated"].map((key, column) => ({ text: say(key), n: column > 1 }));
   const found = rows(true), others = rows(false);
   const random = D.changes.random_bits;
   return section("cells", "cells title", paragraph("cells help"),
     found.length ? table(heads, found) : paragraph("none found"),
     found.length ? soft("ablated help", { steps: D.changes.steps, low: signed(Math.min(...random), 4), high: signed(Math.max(...random), 4), random: random.length }) : null,
-    others.length ? make("details", {}, make("summary", {}, say("not found", { labels: others.length })), table(heads, others)) : null);
+    others.length ? make("details", {}, make("summary", {}, say("not found", { number: others.length })), table(heads, others)) : null);
 }
 
 // === Gates of one cell ===
@@ -417,7 +425,7 @@ function cellSelect(id) {
   const select = make("select", { id, onchange: () => choose({ colour: "cell", cell: +select.value }) });
   watch((change) => {
     if (!("cell" in change)) return;
-    select.replaceChildren(...SHOWN.map((cell) => make("option", { value: indexOf(cell) }, cellName(cell) + (cell.labels.length ? ` · ${cell.labels.map(labelName).join(say("comma"))}` : ""))));
+    select.replaceChildren(...SHOWN.map((cell) => make("option", { value: indexOf(cell) }, cellName(cell) + (cell.follows.length ? ` · ${cell.follows.map(propertyName).join(say("comma"))}` : ""))));
     if (shownOf(now.cell)) select.value = now.cell;
     else select.prepend(make("option", { value: "", selected: true }, say("choose shown")));
   });
@@ -488,9 +496,9 @@ function stepSection() {
 const DIAGRAMS = { // nodes [x, y, text, value], wires [x1, y1, x2, y2]
   lstm: {
     wires: [[90, 60, 170, 60], [210, 60, 310, 60], [350, 60, 560, 60], [190, 150, 190, 80], [330, 150, 330, 80], [280, 195, 310, 172], [380, 195, 350, 172],
-      [450, 60, 450, 100], [450, 130, 450, 160], [470, 175, 560, 175], [390, 240, 436, 190]],
+      [450, 60, 450, 95], [450, 135, 450, 160], [466, 175, 560, 175], [500, 232, 462, 186]],
     nodes: (v, b) => [[50, 60, "c′", b.c], [190, 60, "×", null], [330, 60, "+", null], [600, 60, "c", v.c], [190, 165, "f", v.f], [330, 160, "×", null],
-      [260, 210, "i", v.i], [400, 210, "g", v.g], [450, 115, "tanh", Math.tanh(v.c)], [450, 175, "×", null], [370, 250, "o", v.o], [600, 175, "h", v.h]],
+      [260, 210, "i", v.i], [400, 210, "g", v.g], [450, 115, "tanh", Math.tanh(v.c)], [450, 175, "×", null], [520, 250, "o", v.o], [600, 175, "h", v.h]],
   },
   gru: {
     wires: [[90, 60, 170, 60], [210, 60, 310, 60], [350, 60, 560, 60], [190, 150, 190, 80], [330, 150, 330, 80], [280, 200, 312, 172], [400, 200, 350, 172]],
@@ -518,7 +526,8 @@ function diagram(cell, t) {
     draw("text", { x, y: value === null ? y + 4 : y - 4, "text-anchor": "middle", class: value === null ? "val" : "soft" }, text),
     value === null ? null : draw("text", { x, y: y + 13, "text-anchor": "middle", class: "val" }, number(value, 3))));
   const svg = draw("svg", { viewBox: "0 0 650 285", width: 650, height: 285, role: "img", "aria-label": say("step picture") }, arrow, lines, boxes);
-  return make("figure", {}, svg, make("figcaption", {}, say("step caption", { cell: cellName(cell), token: count(t + 1), piece: shownPiece(D.tokens.piece[t]) })));
+  svg.style.maxWidth = "none";
+  return make("figure", {}, make("div", { class: "wide", tabindex: "0", role: "group", "aria-label": say("step title") }, svg), make("figcaption", {}, say("step caption", { cell: cellName(cell), token: count(t + 1), piece: shownPiece(D.tokens.piece[t]) })));
 }
 
 function equations(cell, t) {
@@ -622,9 +631,11 @@ function memorySection() {
   return section("memory", "memory title", parts);
 }
 
+/** Norms as shares of the largest; those too small to matter are left out. */
+const relative = (norms) => norms.map((norm) => norm / Math.max(...norms)).map((share) => (share < 1e-12 ? NaN : share));
+
 function gradientSection() {
   const lags = (values) => values.map((_, lag) => lag);
-  const relative = (values) => values.map((value) => Math.max(value / Math.max(...values), 1e-12));
   const series = [{ name: `${M.name} (${M.cell_name})`, x: lags(D.gradient.model), y: relative(D.gradient.model) },
     ...Object.entries(D.gradient.untrained).map(([cell, flow]) => ({ name: say("untrained", { cell: cell.toUpperCase() }), x: lags(flow.norms), y: relative(flow.norms) }))];
   return section("gradient", "gradient title", paragraph("gradient help"),
@@ -636,20 +647,20 @@ function gradientSection() {
 function changesSection() {
   if (!D.changes.cells.length) return section("changes", "changes title", paragraph("changes none"));
   const moved = (change) => make("span", {}, [...change.rising.slice(0, 3).map((one) => `↑ ${one.piece} ${percent(one.before)} → ${percent(one.after)}`),
-    ...change.falling.slice(0, 3).map((one) => `↓ ${one.piece} ${percent(one.before)} → ${percent(one.after)}`)].flatMap((text) => [make("span", { class: "mono" }, text), make("br")]));
+    ...change.falling.slice(0, 3).map((one) => `↓ ${one.piece} ${percent(one.before)} → ${percent(one.after)}`)].flatMap((text) => [make("span", { class: "mono line" }, text), make("br")]));
   const blocks = D.changes.cells.map((cell) => {
-    const labels = D.cells.filter((finding) => finding.is_found && indexOf(finding) === indexOf(cell)).map((finding) => labelName(finding.label)).join(say("comma"));
+    const followed = D.cells.filter((finding) => finding.is_found && indexOf(finding) === indexOf(cell)).map((finding) => propertyName(finding.follows)).join(say("comma"));
     const rows = ["mean", "low", "high"].map((name) => {
-      const change = cell[name], text = `${cellName(cell)}${M.memory === "c" ? "" : ".h"}=${change.number}`;
+      const change = cell[name], text = `${cellName(cell)}=${change.number}`;
       return [say(`held ${name}`), number(change.number, 2), signed(change.bits, 4), signed(change.bits_with, 4), signed(change.bits_without, 4), moved(change),
         name === "mean" ? "" : make("code", {}, `--clamp ${text}`)];
     });
     const written = D.written.find((one) => indexOf(one) === indexOf(cell));
-    return [make("h3", {}, `${cellName(cell)}${labels ? ` · ${labels}` : ""}`),
-      table([{ text: say("held") }, { text: M.memory, n: true }, { text: say("bits a token"), n: true }, { text: say("with label"), n: true }, { text: say("without label"), n: true }, { text: say("tokens moved") }, { text: say("to write so") }], rows),
+    return [make("h3", {}, `${cellName(cell)}${followed ? ` · ${followed}` : ""}`),
+      table([{ text: say("held") }, { text: M.memory, n: true }, { text: say("bits a token"), n: true }, { text: say("with it"), n: true }, { text: say("without it"), n: true }, { text: say("tokens moved") }, { text: say("to write so") }], rows),
       written ? make("div", { class: "three" }, ["low", "free", "high"].map((name) => make("figure", {}, make("figcaption", {}, say(`written ${name}`)), make("blockquote", {}, written[name])))) : null];
   });
-  return section("changes", "changes title", paragraph("changes help", { steps: D.changes.steps }), ...blocks.flat(), make("pre", {}, `textgen sample ${M.name} --clamp L0/0=1`));
+  return section("changes", "changes title", paragraph("changes help", { steps: D.changes.steps }), ...blocks.flat(), make("pre", {}, `textgen sample ${M.name} --clamp ${cellName(D.changes.cells[0])}=${D.changes.cells[0].high.number}`));
 }
 
 // === Lenses, neighbours ===
@@ -694,7 +705,7 @@ function lessonSection() {
   if (L.parts) {
     const squash = (gate) => (gate === "g" || gate === "h" ? "tanh" : "σ");
     const lines = L.parts.map((part) => `${part.gate} = ${squash(part.gate)}(${n(part.from_x)} + ${n(part.from_h)} + ${n(part.bias)}${"from_c" in part ? ` + ${n(part.from_c)}` : ""}) = ${n(v[part.gate])}`);
-    block("lesson 2 title", {}, gated ? "lesson 2" : "lesson 2 rnn", make("p", {}, say("lesson 2 cell", { cell, labels: L.labels.map(labelName).join(say("comma")) || "–", piece })),
+    block("lesson 2 title", {}, gated ? "lesson 2" : "lesson 2 rnn", make("p", {}, say("lesson 2 cell", { cell, properties: L.follows.map(propertyName).join(say("comma")) || "–", piece })),
       make("pre", {}, [say("lesson 2 columns"), ...lines].join("\n")));
   }
   if (isLstm) block("lesson 3 title", {}, make("pre", {}, `c = f·c′ + i·g = ${n(v.f)} · ${n(L.before)} + ${n(v.i)} · ${n(v.g)} = ${n(v.c)}\nh = o·tanh(c)  = ${n(v.o)} · ${n(Math.tanh(v.c))} = ${n(v.h)}`),
@@ -716,7 +727,6 @@ function lessonSection() {
   const decays = Object.fromEntries(Object.entries(L.decay).map(([name, factor]) => [name, n(factor)]));
   const first = (at, last) => (at === null ? say("later than", { last }) : count(at));
   const when = Object.fromEntries(Object.entries(D.gradient.untrained).map(([name, flow]) => [`${name}At`, first(flow.hundredth_at, flow.norms.length - 1)]));
-  const relative = (values) => values.map((value) => Math.max(value / Math.max(...values), 1e-12));
   block("lesson 5 title", {}, make("p", {}, say("lesson 5")), make("pre", {}, "rnn:   dh(t)/dh(t−1) = U · (1 − h²)\nlstm:  dc(t)/dc(t−1) = f   (+ …·U)\ngru:   dh(t)/dh(t−1) = z   (+ …·U)"),
     chart({ title: say("lesson 5 chart"), xTitle: say("lag"), yTitle: say("gradient norm"), logY: true,
       series: [["model", D.gradient.model], ...Object.entries(D.gradient.untrained).map(([name, flow]) => [name, flow.norms])].map(([name, norms]) => ({ name: name === "model" ? M.name : say("untrained", { cell: name.toUpperCase() }), x: norms.map((_, lag) => lag), y: relative(norms) })) }),
@@ -744,6 +754,7 @@ function build() {
   header();
   document.getElementById("main").replaceChildren(...SECTIONS.map(([, , part]) => part()));
   document.getElementById("foot").replaceChildren(soft("foot"));
+  choose({ token: now.token }); // once more, now that the text has a height to scroll in
 }
 
 build();

@@ -1,6 +1,6 @@
 """Properties of a text by rule, such as being inside quotes or the column in the line, to look for in cells.
 
-A label says something of each place in a text: after how many characters is a quote open? It knows only what stands
+A property says something of each place in a text: after how many characters is a quote open? It knows only what stands
 before the place, except for matches of a regular expression, which may need what follows.
 """
 
@@ -28,7 +28,7 @@ Values = np.ndarray  # [characters + 1], the property after so many characters
 
 
 @dataclass(frozen=True)
-class Label:
+class Property:
     """A property of a text after each token.
 
     Attributes:
@@ -42,7 +42,7 @@ class Label:
     values: np.ndarray
 
 
-def labels_of(text: Text, tracks: Mapping[str, re.Pattern[str]] | None = None) -> list[Label]:
+def properties_of(text: Text, tracks: Mapping[str, re.Pattern[str]] | None = None) -> list[Property]:
     """All properties of a text after each of its tokens.
 
     Args:
@@ -52,19 +52,19 @@ def labels_of(text: Text, tracks: Mapping[str, re.Pattern[str]] | None = None) -
     Raises:
         ConfigError: An expression matches nowhere.
     """
-    found: list[Label] = []
+    found: list[Property] = []
     is_chinese = len(HAN.findall(text.text)) > MIN_HAN * max(1, len(text.text))
     rules = {**RULES, **(CHINESE if is_chinese else {})}
     edges = [*text.documents, len(text.text)]
     documents = [text.text[start:end] for start, end in pairwise(edges)]
     number, place = text.document, text.read_to - np.array(text.documents)[text.document]
     for name, (is_count, rule) in rules.items():
-        found.append(Label(name, is_count, _after_tokens([rule(document) for document in documents], number, place)))
+        found.append(Property(name, is_count, _after_tokens([rule(document) for document in documents], number, place)))
     for name, pattern in (tracks or {}).items():
         values = _after_tokens([_inside(pattern, document) for document in documents], number, place)
         if not values.any():
             raise ConfigError(f"track {name}={pattern.pattern} matches nowhere in this text.")
-        found.append(Label(name, False, values))
+        found.append(Property(name, False, values))
     return found
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from textgen.errors import ConfigError, CorpusError
-from textgen.insight.labels import labels_of, parse_tracks
+from textgen.insight.properties import parse_tracks, properties_of
 from textgen.insight.texts import read_documents
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
 
@@ -14,10 +14,10 @@ BYTES = ByteTokenizer()
 
 
 def after_each(text: str, name: str, *, direction: str = "forward", tracks: tuple[str, ...] = ()) -> list[float]:
-    """The label after the tokens of a text, in the order of the text; that of the token before it is left out."""
+    """The property after the tokens of a text, in the order of the text; that of the token before it is left out."""
     read = read_documents([text], BYTES, 1000, direction)
-    (label,) = [label for label in labels_of(read, parse_tracks(tracks)) if label.name == name]
-    return label.values[1:].tolist()
+    (wanted,) = [each for each in properties_of(read, parse_tracks(tracks)) if each.name == name]
+    return wanted.values[1:].tolist()
 
 
 TEXT = 'He (so [I]) said "ho 42".\n\nX'
@@ -58,12 +58,12 @@ def test_quotes_of_chinese_and_the_place_in_a_couplet() -> None:
     text = "問答\n白日依山盡，黃河入海流。\n他說「去，更上一層樓」。"
     tokenizer = train_tokenizer([text], TokenizerConfig("char"))
     read = read_documents([text], tokenizer, 100)
-    labels = {label.name: label.values[1:].astype(int).tolist() for label in labels_of(read)}
-    assert labels["place in the half-line"][:16] == [1, 2, 0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5, 0, 0]
-    assert labels["second half of a couplet"][8:16] == [1, 1, 1, 1, 1, 1, 0, 0]
-    assert labels["inside quotes"][18:26] == [1, 1, 1, 1, 1, 1, 1, 1]
-    assert labels["couplet number"][-1] == 2
-    assert not any(labels["inside a word"])
+    found = {each.name: each.values[1:].astype(int).tolist() for each in properties_of(read)}
+    assert found["place in the half-line"][:16] == [1, 2, 0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5, 0, 0]
+    assert found["second half of a couplet"][8:16] == [1, 1, 1, 1, 1, 1, 0, 0]
+    assert found["inside quotes"][18:26] == [1, 1, 1, 1, 1, 1, 1, 1]
+    assert found["couplet number"][-1] == 2
+    assert not any(found["inside a word"])
 
 
 def test_a_forgotten_quote_ends_at_a_blank_line() -> None:
@@ -74,7 +74,7 @@ def test_track_is_inside_a_match() -> None:
     assert after_each("a FOX: runs\nBAT: sleeps", "who", tracks=("who=[A-Z]+:",))[:7] == [0, 0, 1, 1, 1, 1, 0]
 
 
-def test_backward_labels_stand_before_a_token() -> None:
+def test_backward_properties_stand_before_a_token() -> None:
     forward = after_each("((a)b)c" + "." * 20, "bracket depth")
     backward = after_each("((a)b)c" + "." * 20, "bracket depth", direction="backward")
     assert backward[::-1] == [0, *forward[:-1]]
@@ -91,7 +91,7 @@ def test_backward_labels_stand_before_a_token() -> None:
 )
 def test_bad_tracks(track: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        labels_of(read_documents(["some text without it"], BYTES, 100), parse_tracks([track]))
+        properties_of(read_documents(["some text without it"], BYTES, 100), parse_tracks([track]))
 
 
 def tokens(text_of: list[str], tokenizer: Tokenizer = BYTES, **how: object) -> tuple[list[str], bool]:
@@ -118,5 +118,5 @@ def test_documents_keep_their_places_in_both_directions() -> None:
         turn = slice(None, None, 1 if direction == "forward" else -1)
         assert "".join(own[: 1 + len(documents[0])]) == documents[0][turn]
         np.testing.assert_array_equal(read.document, [0] * 11 + [1] * 12)
-        (depth,) = [label.values for label in labels_of(read) if label.name == "bracket depth"]
+        (depth,) = [each.values for each in properties_of(read) if each.name == "bracket depth"]
         assert depth[11:].max() == 0
