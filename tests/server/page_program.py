@@ -9,7 +9,6 @@ import random
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,6 @@ def until(condition: Callable[[], Any]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-
-
-def _is_marked(page: Page, number: int) -> bool:
-    return number in page.page.evaluate(RANGES)
 
 
 class Page:
@@ -52,6 +47,10 @@ class Page:
     @property
     def is_writing(self) -> bool:
         return bool(self.page.evaluate("document.getElementById('write').dataset.word === 'stop'"))
+
+    def has_scores(self) -> bool:
+        """Whether the second token of the text, a word of the user, has a colour."""
+        return 2 in self.page.evaluate(RANGES)
 
     def type(self, text: str) -> None:
         self.page.focus("#text")
@@ -219,7 +218,7 @@ def take_pictures(browser: Any, url: str, folder: Path) -> None:
         if scheme == "dark":
             page.page.evaluate("document.getElementById('marks').closest('details').open = true")
             page.page.select_option("#marks", "surprisal")
-            until(partial(_is_marked, page, 2))  # " was", a word of the user
+            until(page.has_scores)
         assert page.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
         page.page.screenshot(path=str(folder / f"{name}.png"), full_page=width < 500)
         assert not page.faults, page.faults

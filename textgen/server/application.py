@@ -21,15 +21,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from textgen.server import endpoints
 from textgen.server.access import ANYBODY, Access
-from textgen.server.completions import (
-    answer,
-    fill,
-    fill_stream,
-    plan_chat,
-    plan_completion,
-    stream,
-)
+from textgen.server.completions import answer, stream
 from textgen.server.failures import ApiError, as_api_error, unavailable
+from textgen.server.filling import fill, fill_stream
+from textgen.server.openapi import openapi
+from textgen.server.planning import plan_chat, plan_completion
 from textgen.server.requests import ChatRequest, CompletionRequest, parse
 from textgen.server.resources import Resources
 from textgen.server.sse import EventStream, disconnected
@@ -203,6 +199,7 @@ def make_app(resources: Resources, access: Access) -> ASGIApp:
             route("/health", lambda call: endpoints.health(call.resources)),
             route("/ready", lambda call: endpoints.ready(call.resources)),
             route(METRICS_PATH, lambda call: endpoints.metrics(call.resources)),
+            route("/openapi.json", _describe),
             *(page_routes() if resources.config.page else []),
         ],
         exception_handlers={HTTPException: _refused},
@@ -233,6 +230,10 @@ async def _chat(call: Call) -> ASGIApp:
 
 def _streamed(call: Call, events: AsyncGenerator[bytes, None]) -> EventStream:
     return EventStream(events, 2 * call.resources.config.idle_time)  # the connection is closed before, at its half
+
+
+async def _describe(call: Call) -> ASGIApp:
+    return endpoints.answer(openapi())
 
 
 async def _list_models(call: Call) -> ASGIApp:

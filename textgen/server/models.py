@@ -175,7 +175,7 @@ class ModelHost:
         first = next(iter(served))
         is_base = not self._places and served[first] in {str(base_folder(name)) for name in installed_bases()}
         base = base_for(text) if is_base else None
-        return base if base and base in served else first
+        return base if base is not None and base in served else first
 
     async def _load(self, name: str, place: str) -> None:
         loop = asyncio.get_running_loop()

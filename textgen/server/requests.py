@@ -64,6 +64,11 @@ class CompletionRequest(GenerationRequest, kw_only=True):
     echo: bool | None = None
     best_of: int | None = None
 
+    def alternatives(self) -> int | None:
+        """How many alternatives of each token are asked for; None for no log probabilities."""
+        given = self.logprobs if self.logprobs is not None else self.top_logprobs
+        return int(given) if given is not False and given is not None else None
+
     def prompts(self) -> list[Prompt]:
         """The prompts: texts, or lists of ids.
 

@@ -1,0 +1,103 @@
+"""Texts in the shapes of OpenAI's interface: choices, chunks, log probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from textgen.generation.row import Token
+from textgen.server.planning import Plan
+from textgen.server.prompt_scores import TokenScore
+from textgen.server.token_texts import Offsets, alternatives, finite
+from textgen.server.writing import Choice
+
+
+def whole(plan: Plan, choice: Choice, index: int) -> dict[str, Any]:
+    """A text in an answer that is not streamed."""
+    pieces = Pieces(plan, choice)
+    logprobs = pieces.logprobs(choice.tokens, plan.scores[choice.prompt] if plan.scores else ())
+    body: dict[str, Any] = {"index": index, "logprobs": logprobs, "seed": choice.job.row.config.seed}
+    body["finish_reason"] = choice.finish_reason or "length"
+    if plan.is_chat:
+        return body | {"message": {"role": "assistant", "content": choice.text, "refusal": None}}
+    return body | {"text": plan.prompts[choice.prompt] * plan.echo + choice.text}
+
+
+class Pieces:
+    """The pieces of one text in a stream, and its log probabilities."""
+
+    def __init__(self, plan: Plan, choice: Choice) -> None:
+        self._plan = plan
+        self._choice = choice
+        self._texts = plan.model.token_texts
+        self._offsets: Offsets | None = None
+
+    def first(self) -> list[dict[str, Any]]:
+        """What comes before the first token: the role in a chat, or the prompt that is repeated."""
+        plan = self._plan
+        if plan.is_chat:
+            return [self._piece(delta={"role": "assistant", "content": ""})]
+        if not plan.echo:
+            return []
+        prompt = self._choice.prompt
+        return [self._piece(plan.prompts[prompt], self.logprobs((), plan.scores[prompt] if plan.scores else ()))]
+
+    def of(self, token: Token) -> dict[str, Any] | None:
+        """The piece of a token; None if it adds nothing yet."""
+        if not token.text and self._plan.logprobs is None:
+            return None
+        return self._piece(token.text, self.logprobs([token]))
+
+    def last(self) -> dict[str, Any]:
+        """The last piece, with the reason of the end."""
+        piece = self._piece(delta={}) if self._plan.is_chat else self._piece()
+        return piece | {
+            "finish_reason": self._choice.finish_reason or "length",
+            "seed": self._choice.job.row.config.seed,
+        }
+
+    def logprobs(self, tokens: Sequence[Token], scores: Sequence[TokenScore] = ()) -> dict[str, Any] | None:
+        """The log probabilities of tokens, after those of a prompt."""
+        if self._plan.logprobs is None:
+            return None
+        written = [TokenScore(token.id, token.logprob, token.top) for token in tokens]
+        if self._plan.is_chat:
+            return {"content": [self._chat_logprob(each) for each in written], "refusal": None}
+        return self._legacy_logprobs([*scores, *written])
+
+    def _piece(
+        self, text: str = "", logprobs: dict[str, Any] | None = None, delta: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        piece: dict[str, Any] = {"index": self._choice.index, "logprobs": logprobs, "finish_reason": None}
+        if self._plan.is_chat:
+            return piece | {"delta": {"content": text} if delta is None else delta}
+        return piece | {"text": text}
+
+    def _legacy_logprobs(self, scores: Sequence[TokenScore]) -> dict[str, Any]:
+        if self._offsets is None:
+            row, prompt = self._choice.job.row, self._plan.prompts[self._choice.prompt]
+            before = 0 if self._plan.scores else len(prompt) - row.healed
+            line_start = not before or prompt[:before][-1:].isspace()
+            self._offsets = Offsets(self._plan.model.tokenizer, before, line_start=line_start)
+        texts = self._texts
+        return {
+            "tokens": [texts[each.id] for each in scores],
+            "token_logprobs": [None if each.logprob is None else finite(each.logprob) for each in scores],
+            "top_logprobs": [
+                None
+                if each.logprob is None
+                else {texts[id]: finite(nats) for id, nats in alternatives(each.id, each.logprob, each.top)}
+                for each in scores
+            ],
+            "text_offset": [self._offsets.next(each.id) for each in scores],
+            "token_ids": [each.id for each in scores],
+        }
+
+    def _chat_logprob(self, score: TokenScore) -> dict[str, Any]:
+        return self._named(score.id, score.logprob or 0.0) | {
+            "top_logprobs": [self._named(id, nats) for id, nats in score.top]
+        }
+
+    def _named(self, id: int, nats: float) -> dict[str, Any]:
+        piece = self._plan.model.tokenizer.piece_bytes[id]
+        return {"token": self._texts[id], "logprob": finite(nats), "bytes": list(piece)}

@@ -1,0 +1,62 @@
+"""`/v1/completions` with a suffix: texts that lead to an ending."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from typing import Any
+
+from textgen.generation.infilling import GAP_TOKENS
+from textgen.server.failures import ApiError
+from textgen.server.planning import Plan, check_length
+from textgen.server.requests import CompletionRequest, checked_count, sampling_config
+from textgen.server.resources import Resources
+from textgen.server.sse import DONE, event
+
+
+async def fill(request: CompletionRequest, values: dict[str, Any], resources: Resources) -> dict[str, Any]:
+    """Writes texts that lead to the suffix of a request, and returns the answer."""
+    model = await resources.models.get(request.model)
+    if "backward" not in model.saved.model_config.directions:
+        raise ApiError(
+            400, f"The model {model.name!r} reads text forward only, so it cannot write towards a suffix: train one "
+            "with direction both.", param="suffix",
+        )  # fmt: skip
+    prompts = request.prompts()
+    if len(prompts) != 1 or not isinstance(prompts[0], str):
+        raise ApiError(400, "A suffix goes with one prompt, as text.", param="prompt")
+    number = checked_count("n", request.n, 1, resources.config)
+    drawn = None if request.best_of is None else checked_count("best_of", request.best_of, 1, resources.config)
+    config = replace(sampling_config(request, values, resources.config), max_seconds=None)
+    if request.max_tokens is None and request.max_completion_tokens is None and prompts[0]:
+        config = replace(config, max_tokens=GAP_TOKENS)
+    prompt, suffix = prompts[0], request.suffix or ""
+    check_length(len(prompt) + len(suffix) + config.max_tokens * max(number, drawn or 0), resources)
+    infills = await resources.aside(lambda _: model.infiller.infill(prompt, suffix, config, number, drawn))
+    choices = [
+        {
+            "index": index,
+            "text": infill.text,
+            "logprobs": None,
+            "finish_reason": "length" if infill.stop_reason == "length" else "stop",
+            "seed": infill.seed,
+        }
+        for index, infill in enumerate(infills)
+    ]
+    written = sum(len(model.tokenizer.encode(infill.text)) for infill in infills)
+    read = len(model.tokenizer.encode(prompt)) + len(model.tokenizer.encode(suffix))
+    usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+    plan = Plan(model, "", request, False, number, None)
+    return plan.head(chunk=False) | {"choices": choices, "usage": usage, "seed": config.seed}
+
+
+async def fill_stream(whole: dict[str, Any], include_usage: bool) -> AsyncGenerator[bytes, None]:
+    """Yields an answer of `fill` as events, each text as one chunk."""
+    head = {name: value for name, value in whole.items() if name not in ("choices", "usage")}
+    more = {"usage": None} if include_usage else {}
+    for choice in whole["choices"]:
+        yield event(head | {"choices": [choice | {"finish_reason": None}]} | more)
+        yield event(head | {"choices": [choice | {"text": ""}]} | more)
+    if include_usage:
+        yield event(head | {"choices": [], "usage": whole["usage"]})
+    yield DONE

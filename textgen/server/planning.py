@@ -1,0 +1,254 @@
+"""From a request for a completion or a chat to the jobs that write its texts."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from textgen.generation.config import SamplingConfig
+from textgen.generation.row import TextRow
+from textgen.server.engine import Job
+from textgen.server.failures import ApiError
+from textgen.server.models import ServedModel
+from textgen.server.prompt_scores import TokenScore
+from textgen.server.requests import (
+    DIALOGUE_STOPS,
+    ChatRequest,
+    CompletionRequest,
+    GenerationRequest,
+    Prompt,
+    checked_count,
+    copies,
+    sampling_config,
+    shown_number,
+    with_logprobs,
+)
+from textgen.server.resources import Resources
+from textgen.server.states import KeptState
+from textgen.server.writing import Choice
+
+MOST_WORK = 1 << 18  # tokens of a request, counted once more for each alternative that is reported
+LONG_PROMPT = 10_000  # characters that are encoded in another thread, so that others do not wait
+
+
+@dataclass
+class Plan:
+    """A request that has been understood: what to write, and how to tell it.
+
+    Attributes:
+        model: The model.
+        owner: Whose request it is.
+        choices: The texts to write, prompt by prompt.
+        is_chat: Whether the answer has the shape of a chat.
+        request: The request.
+        n: Texts in the answer for each prompt.
+        logprobs: Alternatives of each token that are reported; None for no log probabilities.
+        scores: The scores of each prompt, where they are echoed.
+        prompts: The text of each prompt.
+        leads: The tokens of each prompt that tell the beginning of a document, which are not read again.
+        writes: Whether anything is written after the prompts.
+        kept: The state that is continued.
+    """
+
+    model: ServedModel
+    owner: str
+    request: GenerationRequest
+    is_chat: bool
+    n: int
+    logprobs: int | None
+    prompts: list[str] = field(default_factory=list)
+    leads: list[list[int]] = field(default_factory=list)
+    choices: list[Choice] = field(default_factory=list)
+    scores: list[list[TokenScore]] = field(default_factory=list)
+    writes: bool = True
+    kept: KeptState | None = None
+    id: str = field(default_factory=lambda: secrets.token_hex(12))
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def echo(self) -> bool:
+        """Whether the answer begins with the prompt."""
+        return bool(isinstance(self.request, CompletionRequest) and self.request.echo)
+
+    @property
+    def seed(self) -> int:
+        """The seed of the first text."""
+        return self.choices[0].job.row.config.seed or 0
+
+    def head(self, *, chunk: bool) -> dict[str, Any]:
+        """The fields that all answers begin with."""
+        prefix, kind = ("chatcmpl", "chat.completion") if self.is_chat else ("cmpl", "text_completion")
+        return {
+            "id": f"{prefix}-{self.id}",
+            "object": f"{kind}.chunk" if chunk and self.is_chat else kind,
+            "created": self.created,
+            "model": self.model.name,
+            "system_fingerprint": self.model.fingerprint[:16],
+        }
+
+    def usage(self) -> dict[str, Any]:
+        """The tokens read and written so far."""
+        jobs = list({choice.prompt: choice.job for choice in self.choices}.values())
+        read = sum(job.prompt_tokens for job in jobs)
+        written = sum(len(choice.tokens) for choice in self.choices)
+        return {
+            "prompt_tokens": read,
+            "completion_tokens": written,
+            "total_tokens": read + written,
+            "prompt_tokens_details": {"cached_tokens": sum(job.cached_tokens for job in jobs)},
+        }
+
+
+async def plan_completion(request: CompletionRequest, values: dict[str, Any], owner: str, resources: Resources) -> Plan:
+    """Returns what a request for completions asks for. Raises `ApiError` or `TextgenError` if it cannot be done."""
+    if request.best_of is not None and request.best_of > 1 and request.stream:
+        raise ApiError(400, "best_of cannot be streamed: the best is known at the end.", param="best_of")
+    prompts = request.prompts()
+    number = checked_count("n", request.n, len(prompts), resources.config)
+    drawn = number
+    if request.best_of is not None:
+        drawn = checked_count("best_of", request.best_of, len(prompts), resources.config)
+        if drawn < number:
+            raise ApiError(400, f"best_of ({drawn}) is less than n ({number}).", param="best_of")
+    logprobs = request.alternatives()
+    text = prompts[0] if isinstance(prompts[0], str) else ""
+    plan = await _begun(request, owner, resources, text, is_chat=False, n=number, logprobs=logprobs)
+    config = with_logprobs(sampling_config(request, values, resources.config), logprobs)
+    if drawn > number and logprobs is None:
+        config = replace(config, top_logprobs=0)
+    if plan.echo:
+        config = replace(config, heal=False)
+    plan.writes = request.max_tokens != 0
+    is_exact = values.get("seed", -1) != -1 or config.temperature == 0
+    await _add_choices(plan, prompts, config, drawn, resources, is_exact=is_exact)
+    return plan
+
+
+async def plan_chat(request: ChatRequest, values: dict[str, Any], owner: str, resources: Resources) -> Plan:
+    """Returns what a request for a chat asks for. Raises `ApiError` or `TextgenError` if it cannot be done."""
+    request.check()
+    template = request.template or resources.config.chat_template
+    if template not in ("text", "dialogue"):
+        raise ApiError(400, "template must be text or dialogue.", param="template")
+    number = checked_count("n", request.n, 1, resources.config)
+    logprobs = (request.top_logprobs or 0) if request.logprobs else None
+    prompt = request.prompt(template)
+    plan = await _begun(request, owner, resources, prompt, is_chat=True, n=number, logprobs=logprobs)
+    config = with_logprobs(sampling_config(request, values, resources.config), logprobs)
+    if template == "dialogue":
+        config = replace(config, stop=(*config.stop, *DIALOGUE_STOPS))
+    is_exact = values.get("seed", -1) != -1 or config.temperature == 0
+    await _add_choices(plan, [prompt], config, number, resources, is_exact=is_exact)
+    return plan
+
+
+async def _begun(
+    request: GenerationRequest,
+    owner: str,
+    resources: Resources,
+    text: str,
+    *,
+    is_chat: bool,
+    n: int,
+    logprobs: int | None,
+) -> Plan:
+    kept = None if request.state is None else resources.states.get(owner, request.state)
+    model = await resources.models.get(request.model or (kept.model if kept else None), text)
+    if kept and kept.fingerprint != model.fingerprint:
+        raise ApiError(400, f"The state is one of the model {kept.model!r}, not of {model.name!r}.", param="state")
+    return Plan(model, owner, request, is_chat, n, logprobs, kept=kept)
+
+
+async def _add_choices(
+    plan: Plan, prompts: Sequence[Prompt], config: SamplingConfig, number: int, resources: Resources, *, is_exact: bool
+) -> None:
+    """Makes the jobs of a plan."""
+    work = len(prompts) * number * config.max_tokens * (1 + (plan.logprobs or 0))
+    if work > MOST_WORK:
+        raise ApiError(
+            400, f"The request asks for too much at once: its texts times max_tokens, and times 1 + logprobs, may be "
+            f"{MOST_WORK:,} and are {shown_number(work)}.", param="max_tokens",
+        )  # fmt: skip
+    track = bool(plan.request.return_state)
+    long = sum(map(len, prompts)) > LONG_PROMPT
+    make = asyncio.to_thread if long else _at_once
+    rows: list[TextRow] = await make(_rows, plan, prompts, config, track)
+    check_length(sum(len(row.prompt_ids) for row in rows), resources)
+    for place, (first, configs) in enumerate(zip(rows, copies(config, len(rows), number), strict=True)):
+        for own in configs:
+            row = first.fork()
+            row.config = replace(first.config, seed=own.seed)
+            job = Job(row, _nobody, root_of(plan.owner, plan.model, config.label, plan.kept))
+            job.exact = is_exact
+            job.prompt_tokens += len(plan.leads[place])
+            plan.choices.append(Choice(len(plan.choices), place, job))
+
+
+async def _at_once(function: Any, *arguments: Any) -> Any:
+    return function(*arguments)
+
+
+def _nobody(job: Job, event: object) -> None:
+    """The listener of a job that is not submitted yet."""
+
+
+def _rows(plan: Plan, prompts: Sequence[Prompt], config: SamplingConfig, track: bool) -> list[TextRow]:
+    """The first text of each prompt."""
+    rows = []
+    for prompt in prompts:
+        lead = [] if plan.kept or isinstance(prompt, str) else lead_of(plan.model, prompt)
+        row = make_row(plan.model, prompt, config, plan.kept, track=track)
+        plan.leads.append(lead)
+        plan.prompts.append(prompt if isinstance(prompt, str) else plan.model.tokenizer.decode(prompt))
+        rows.append(row)
+    return rows
+
+
+def make_row(
+    model: ServedModel, prompt: Prompt, config: SamplingConfig, kept: KeptState | None, *, track: bool = False
+) -> TextRow:
+    """Returns a text that continues a prompt, and a state if there is one.
+
+    A prompt of ids may begin with the end of the document before it and a label, as clients that score texts send it.
+
+    Raises:
+        ConfigError: The model does not know the label.
+        TokenizerError: The prompt is not valid text, or has ids beyond the vocabulary.
+    """
+    generator, tokenizer = model.writer.generator, model.tokenizer
+    start = generator.opened(kept.state, config.label) if kept else generator.start(config.label)
+    if isinstance(prompt, str):
+        return generator.row(prompt, config, start, track=track)
+    lead = [] if kept else lead_of(model, prompt)
+    if len(lead) > 1:
+        start = generator.start(tokenizer.label_of(lead[1]))
+    return generator.row(prompt[len(lead) :], replace(config, heal=False), start, track=track)
+
+
+def lead_of(model: ServedModel, ids: Sequence[int]) -> list[int]:
+    """Returns the tokens that open a document, if a prompt begins with them: the end of another one, and a label."""
+    tokenizer = model.tokenizer
+    if not ids or ids[0] != tokenizer.eos_id:
+        return []
+    return list(ids[:2] if len(ids) > 1 and tokenizer.first_label <= ids[1] < tokenizer.vocab_size else ids[:1])
+
+
+def root_of(owner: str, model: ServedModel, label: str | None, kept: KeptState | None) -> bytes:
+    """Returns what tells the prompts of one beginning from others in the cache: see `PrefixCache.keys`."""
+    parts = (owner, model.fingerprint, "" if label is None else f"={label}", kept.id if kept else "")
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).digest()
+
+
+def check_length(tokens: int, resources: Resources) -> None:
+    """Raises `ApiError` if a request has more tokens than the server reads."""
+    most = resources.config.max_prompt
+    if tokens > most:
+        raise ApiError(
+            400, f"The prompt has {tokens:,} tokens, and this server reads {most:,} for a request. Send less, or keep "
+            "the beginning with POST /v1/states.", param="prompt", code="context_length_exceeded",
+        )  # fmt: skip
