@@ -57,14 +57,23 @@ def test_new_tokens_are_spelled_unless_the_source_cannot() -> None:
     assert spelled_tokens(ByteTokenizer(), ByteTokenizer()) == {}
 
 
-def test_the_spelling_of_a_token_is_its_text_also_for_bytes_and_pieces_with_spaces() -> None:
+def test_the_spelling_of_a_token_is_its_text() -> None:
     lines = ["the shepherd sang 床前明月光\n"] * 20
     words, chars = (train_tokenizer(lines, TokenizerConfig(kind)) for kind in ("bpe", "char"))
-    for source, target in [(chars, words), (words, chars), (ByteTokenizer(), words), (words, ByteTokenizer())]:
+    for source, target in [(chars, words), (words, chars), (ByteTokenizer(), words), (ByteTokenizer(), chars)]:
         spelled, shared = spelled_tokens(source, target), set(shared_tokens(source, target)[1])
-        assert spelled.keys() == {id for id, text in enumerate(target.piece_bytes) if text and id not in shared}
+        learned = {id for id in range(260, target.vocab_size) if id not in shared}
+        assert spelled.keys() >= learned
         for id, ids in spelled.items():
             assert b"".join(source.piece_bytes[their] for their in ids) == target.piece_bytes[id]
+
+
+def test_characters_that_only_bytes_can_spell_begin_afresh() -> None:
+    english = train_tokenizer(["the shepherd sang\n"] * 20, TokenizerConfig("char"))
+    both = train_tokenizer(["the shepherd sang 床\n"] * 20, TokenizerConfig("char"))
+    assert spelled_tokens(english, both) == {}
+    new = [id for id, text in enumerate(both.piece_bytes) if text == "床".encode()]
+    assert set(new).isdisjoint(shared_tokens(english, both)[1])
 
 
 @pytest.mark.parametrize("tied", [True, False])

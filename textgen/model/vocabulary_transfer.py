@@ -45,15 +45,17 @@ def spelled_tokens(source: Tokenizer, target: Tokenizer) -> dict[int, list[int]]
     """The tokens that only `target` has, as `source` spells them.
 
     Returns:
-        For each id in `target` the ids in `source`. Tokens without text, such as labels, are left out, and so are those
-        that a vocabulary of words does not know.
+        For each id in `target` the ids in `source`. Left out are tokens without text, such as labels; words that a
+        vocabulary of words does not know; and characters that only the bytes of another vocabulary can spell, because a
+        model hardly ever sees those bytes.
     """
     shared = set(shared_tokens(source, target)[1])
-    own = {id: text for id, text in enumerate(target.piece_bytes) if text and id not in shared}
-    spelled = {id: _spell_bytes(source, text) for id, text in own.items() if not _is_utf8(text)}
-    texts = {id: text.decode() for id, text in own.items() if id not in spelled}
-    spelled |= zip(texts, source.encode_batch(list(texts.values())), strict=True)
-    return {id: ids for id, ids in sorted(spelled.items()) if ids and source.unk_id not in ids}
+    own = {id: text for id, text in enumerate(target.piece_bytes) if text and id not in shared and _is_utf8(text)}
+    spelled = zip(own, source.encode_batch([text.decode() for text in own.values()]), strict=True)
+    untrained = {source.unk_id}
+    if source.first_byte is not None and source.tokenizer != "byte":
+        untrained |= {*range(source.first_byte, source.first_byte + 256)}
+    return {id: ids for id, ids in spelled if untrained.isdisjoint(ids)}
 
 
 def carried_over(
@@ -119,8 +121,3 @@ def _is_utf8(text: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _spell_bytes(source: Tokenizer, text: bytes) -> list[int]:
-    """Bytes that are only a part of a character; nothing if `source` has no tokens for bytes."""
-    return [] if source.first_byte is None else [source.first_byte + byte for byte in text]
