@@ -49,6 +49,7 @@ def test_help_imports_no_command_and_no_setting(code: str) -> None:
         "evaluation.anomalies",
         "editor.session",
         "insight.page",
+        "insight.events",
     ],
 )
 def test_the_road_before_the_network_needs_no_tensorflow(module: str) -> None:

@@ -103,6 +103,14 @@ def test_a_text_of_one_token_is_refused(tiny_models: Path) -> None:
     assert "too few to see anything" in result.stderr
 
 
+def test_a_short_text_has_everything_but_cells_that_follow_something(tiny_models: Path, tmp_path: Path) -> None:
+    page = tmp_path / "a.html"
+    result = inspect(tiny_models, "-", "--out", str(page), "--lesson", stdin="The cat sat on the mat.")
+    assert result.exit_code == 0
+    assert "too short" in result.stdout
+    assert '"cells":[]' in page.read_text(encoding="utf-8")
+
+
 def test_a_lesson_needs_a_page(tiny_models: Path) -> None:
     result = inspect(tiny_models, "--lesson")
     assert result.exit_code == 2

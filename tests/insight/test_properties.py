@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
+from textgen.corpus.documents import Part
 from textgen.errors import ConfigError, CorpusError
 from textgen.insight.properties import parse_tracks, properties_of
-from textgen.insight.texts import read_documents
+from textgen.insight.texts import documents_of, read_documents
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
 
 BYTES = ByteTokenizer()
@@ -107,6 +110,22 @@ def test_a_text_is_cut_at_the_bound_and_one_of_a_token_is_refused() -> None:
     assert tokens(["first text", "second text"]) == (["", *"first text", "", *"second text"], False)
     with pytest.raises(CorpusError, match="too few to see anything"):
         tokens(["a"])
+
+
+def test_of_an_endless_document_only_the_beginning_is_read() -> None:
+    taken = 0
+
+    def endless() -> Iterator[Part]:
+        nonlocal taken
+        yield Part("whole", ends_document=True)
+        while True:
+            taken += 1
+            yield Part("ab " * 400, ends_document=False)
+
+    whole, beginning = documents_of(endless(), 100)
+    assert (whole, beginning[:6]) == ("whole", "ab ab ")
+    assert taken == 6  # 64 characters for each of 100 tokens
+    assert read_documents([whole, beginning], BYTES, 100).is_cut
 
 
 def test_documents_keep_their_places_in_both_directions() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +18,7 @@ from textgen.settings import from_dict, select
 from textgen.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from textgen.insight.inspection import Inspection
-    from textgen.saved_model.saved_model import ModelFolder
 
 READING = ("documents", "encoding")  # settings of the corpus; the others are those of the training
 
@@ -85,8 +81,10 @@ def inspect(
       textgen inspect novel --lesson --out lesson.html
       textgen inspect plays hamlet.txt --track "speaker=^[A-Z]+:" --json
     """
+    from textgen.corpus.corpus import Corpus
     from textgen.files import write_file
     from textgen.insight.inspection import inspect_model
+    from textgen.insight.texts import documents_of
     from textgen.saved_model.saved_model import load_model
 
     if lesson and not out:
@@ -96,8 +94,12 @@ def inspect(
 
         require_matplotlib()
     saved = load_model(model, models_dir)
-    documents = _documents(saved, paths, given(select(CorpusConfig, options))) if paths else None
     config = from_dict(InspectConfig, given(select(InspectConfig, options)))
+    documents = None
+    if paths:
+        corpus = Corpus(paths, replace(saved.corpus_config, **given(select(CorpusConfig, options))))
+        is_backward = (direction or saved.main_direction) == "backward"  # which reads from the end of a document
+        documents = corpus.documents() if is_backward else documents_of(corpus.parts(), config.max_tokens)
     seen = inspect_model(saved, documents, config, direction=direction, label=label, say=output.note)
     if seen.text.is_cut:
         end = "beginning" if seen.text.direction == "forward" else "end"
@@ -120,12 +122,6 @@ def inspect(
         output.json_line(report(seen))
     else:
         _print_summary(seen)
-
-
-def _documents(saved: ModelFolder, paths: Sequence[str], settings: dict[str, Any]) -> Iterator[str]:
-    from textgen.corpus.corpus import Corpus
-
-    return Corpus(paths, replace(saved.corpus_config, **settings)).documents()
 
 
 def _write_pictures(seen: Inspection, folder: Path) -> None:

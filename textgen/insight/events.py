@@ -10,7 +10,7 @@ from textgen.insight.figures import cell_picture, figures, require_matplotlib
 from textgen.insight.history import through_training
 from textgen.insight.inspection import Inspection, cell_names
 from textgen.saved_model.layout import LOGS
-from textgen.training.observers.tensorboard import EventFile
+from textgen.training.observers.event_file import EventFile
 
 FOLDER = "inspect"  # within the logs of the run: TensorBoard shows it as a run of its own
 NUM_FOLLOWED = 4

@@ -63,7 +63,7 @@ def cell_picture(moment: Moment, title: str) -> bytes:
 def _png(draw: Callable[[Any], None]) -> bytes:
     from matplotlib.figure import Figure  # without pyplot, which would look for a screen
 
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    figure = Figure(figsize=(8, 4.5), layout="tight")
     draw(figure.add_subplot())
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=DOTS)

@@ -200,7 +200,7 @@ def _packed(array: np.ndarray) -> str:
 
 
 def _number(value: float) -> float:
-    return round(float(value), 4)
+    return round(float(value), 4) + 0.0  # not -0.0
 
 
 def _numbers(values: np.ndarray, digits: int = 4) -> list[float]:

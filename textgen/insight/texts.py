@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from textgen.corpus.documents import Part
 from textgen.errors import CorpusError
 from textgen.tokenizer.tokenizer import Tokenizer
 
@@ -48,6 +50,24 @@ class Text:
         return [self.text[start:end] for start, end in zip(self.starts.tolist(), self.ends.tolist(), strict=True)]
 
 
+def documents_of(parts: Iterable[Part], max_tokens: int) -> Iterator[str]:
+    """Joins the parts of documents. Of a document with more text than so many tokens hold only the beginning is read.
+
+    Args:
+        parts: The parts of documents, from a source of any length.
+        max_tokens: Tokens that will be used at most.
+    """
+    held, length = list[str](), 0
+    for part in parts:
+        held.append(part.text)
+        length += len(part.text)
+        if part.ends_document or length > MOST_CHARACTERS * max_tokens:
+            yield "".join(held)
+            held, length = [], 0
+        if not part.ends_document and not held:
+            return
+
+
 def read_documents(
     documents: Iterable[str],
     tokenizer: Tokenizer,
@@ -74,27 +94,21 @@ def read_documents(
     text, begins, is_cut = "", list[int](), False
     for document in documents:
         room = max_tokens - len(ids) - len(opening)
-        if room <= 0:
+        if is_cut or room <= 0:
             is_cut = True
             break
         near = document[: MOST_CHARACTERS * room] if is_forward else document[-MOST_CHARACTERS * room :]
         own = tokenizer.encode(near)
         is_cut = len(own) > room or len(near) < len(document)
         own = own[:room] if is_forward else own[-room:]
-        decoder, edges = tokenizer.decoder(), [len(text)]
-        begins.append(len(text))
-        for id in own:
-            text += decoder.feed([id])
-            edges.append(len(text))
-        text += decoder.flush()
-        edges[-1] = len(text)
+        decoded, edges = _decoded(tokenizer, own, len(text))
         turn, edge = slice(None, None, 1 if is_forward else -1), edges[0 if is_forward else -1]
-        numbers += [len(begins) - 1] * (len(opening) + len(own))
+        numbers += [len(begins)] * (len(opening) + len(own))
+        begins.append(len(text))
         ids += [*opening, *own[turn]]
         starts += [edge] * len(opening) + edges[:-1][turn]
         ends += [edge] * len(opening) + edges[1:][turn]
-        if is_cut:
-            break
+        text += decoded
     if len(ids) < MIN_TOKENS:
         raise CorpusError(
             f"The text has {len(ids):,} tokens, too few to see anything: give one of at least {MIN_TOKENS}, "
@@ -110,3 +124,12 @@ def read_documents(
         direction,
         is_cut,
     )
+
+
+def _decoded(tokenizer: Tokenizer, ids: Sequence[int], start: int) -> tuple[str, list[int]]:
+    """The text of a document that starts at a place, and the places before and after each of its tokens, [N + 1]."""
+    decoder = tokenizer.decoder()
+    parts = [decoder.feed([id]) for id in ids]
+    if parts:
+        parts[-1] += decoder.flush()
+    return "".join(parts), list(itertools.accumulate(map(len, parts), initial=start))
