@@ -58,7 +58,7 @@ TRAINING = """
         batch_size=8, sequence_length=8, steps=STEPS, learning_rate=0.05, precision="float32", valid_tokens=512,
     )
     plan = make_plan(Corpus([folder / "songs.txt"], CorpusConfig(documents="line")), settings, hardware=Hardware(1e11))
-    tuning = dict(decay_target="base", weight_decay=0.5, layer_learning_rate_decay=0.8)
+    tuning = dict(decay_target="base", weight_decay=0.1, layer_learning_rate_decay=0.8)
     plan = replace(plan, training_config=replace(plan.training_config, **tuning))  # the base: the first weights
     for replicas, strategy in ((1, "single"), (most, "mirrored")):
         watch, distribution = Losses(), start(strategy)
@@ -92,7 +92,7 @@ def test_losses_are_the_same_for_any_number_of_replicas(folder: Path, replicas: 
     """With dropout, carried state, decay towards the first weights and slower lower layers, in float32."""
     (one, score), (several, theirs) = losses(replicas, folder)
     assert len(one) == STEPS
-    assert one[-1] < one[0] - 0.3
+    assert np.mean(one[-10:]) < one[0] - 0.2
     np.testing.assert_allclose(several, one, atol=1e-5, rtol=0)
     assert theirs == pytest.approx(score, abs=1e-5)
     norms = [dict(curves(folder / f"model-{number}" / "logs")["gradient_norm/all"]) for number in (1, replicas)]
