@@ -153,7 +153,11 @@ def script(text: str) -> str:
         >>> script("门前"), script("門前"), script("床前"), script("the door")
         ('simplified', 'traditional', '', '')
     """
-    counts = Counter(_script_of(character) for character in text)
+    if text.isascii():
+        return ""
+    counts = Counter[str]()
+    for character, count in Counter(text).items():
+        counts[_script_of(character)] += count
     if counts["simplified"] == counts["traditional"]:
         return ""
     return max("simplified", "traditional", key=lambda name: counts[name])

@@ -19,6 +19,7 @@ import shlex
 import shutil
 import sys
 import tempfile
+import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,16 +31,16 @@ from base_mix import RECIPES, Document, Part, read_mix, script, write_mix
 import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
+from textgen.dataset.word_filter import count_words, word_filter
 from textgen.errors import SavedModelError, TextgenError
 from textgen.files import write_own_file, writing
 from textgen.folders import move_aside
 from textgen.runtime import configure_process, load_tensorflow
 from textgen.saved_model.compression import compressed_copy
-from textgen.saved_model.layout import CARD, TRAINING, read_training
+from textgen.saved_model.layout import CARD, INT8, TRAINING, read_training
 from textgen.saved_model.model_card import model_card
-from textgen.saved_model.precision import INT8
 from textgen.saved_model.registry import has_steps
-from textgen.saved_model.saved_model import ModelFolder, load_model, write_training
+from textgen.saved_model.saved_model import ModelFolder, load_model, save_words, write_training
 
 BASES = Path(__file__).resolve().parents[1] / "saved_models" / "bases"
 SETTINGS: dict[str, Any] = {
@@ -115,7 +116,13 @@ def train(recipe: Recipe, data: Path, work: Path, left_out: Sequence[Path] = (),
         return textgen.train(resume=folder.absolute(), progress=True).model
     settings = {**recipe.settings, "seed": seed}
     return textgen.train(
-        train_file, valid_file=valid_file, name=recipe.name, models_dir=work, progress=True, **settings
+        train_file,
+        valid_file=valid_file,
+        name=recipe.name,
+        models_dir=work,
+        start="none",  # not from a base that is installed
+        progress=True,
+        **settings,
     ).model
 
 
@@ -181,6 +188,8 @@ def finish(
         made = temporary / out.name
         compressed_copy(model, made, INT8, with_index=False)
         base = load_model(str(made.absolute()))
+        if base.words() is None:
+            _note_words(base, mix[0])
         record = base.training | {"mix": _about(recipe, mix, scores_by_source(base, mix[1])) | {"command": command}}
         write_training(made, record)
         write_own_file(made / CARD, base_card(recipe, load_model(str(made.absolute())).record).encode())
@@ -189,6 +198,12 @@ def finish(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return load_model(str(out.absolute()))
+
+
+def _note_words(base: ModelFolder, documents: Sequence[Document]) -> None:
+    """Saves the words of the training documents, if the model was trained without noting them."""
+    if words := word_filter(count_words(f"{document.text}\n" for document in documents)):
+        save_words(base.folder, words)
 
 
 def _put(made: Path, out: Path) -> None:
@@ -263,19 +278,23 @@ It was trained on texts in the public domain, as they are collected in:
 
 {table}
 
-Bits a byte are of documents that were held out from training, in the weights as they are here.{note}
+{_lines(f"Bits a byte are of documents that were held out from training, in the weights as they are here.{note}")}
 
 It has no index of its training text, so `--novelty` and `--no-copy` do not work with it. In a model that was fine-tuned
 from it, they know only the text of the fine-tuning.
 
 ## What it is bad at
 
-{recipe.bad_at}
+{_lines(recipe.bad_at)}
 
 ## Made by
 
     {base["command"]}
 """
+
+
+def _lines(text: str) -> str:
+    return textwrap.fill(text, 120, break_on_hyphens=False)
 
 
 def _names(part: Part) -> str:
@@ -316,7 +335,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(getattr(error, "exit_code", 1))
     for source, facts in base.training["mix"]["sources"].items():
         print(f"{source}\t{facts['bits_per_byte']:.4f}")
-    print(f"all\t{base.training['base']['bits_per_byte']:.4f}")
+    print(f"all\t{base.training['mix']['bits_per_byte']:.4f}")
 
 
 def _mix_of(model: ModelFolder, recipe: Recipe, data: Path) -> tuple[list[Document], list[Document]]:

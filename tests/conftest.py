@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from textgen.corpus.config import CorpusConfig
 from textgen.model.config import ModelConfig
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 LINES = "The cat sat on the mat.\nThe dog saw the cat, and the cat saw the dog.\n床前明月光，疑是地上霜。\n"
 
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")  # a busy machine is no fault of the program
 configure_process()  # the tests have their process to themselves, as the program has
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # by a shell, in the background: programs begun here would, too
@@ -37,6 +40,26 @@ LONG_FILES = ("test_run.py", "test_workers.py", "test_cli.py", "test_api.py", "t
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts files with long tests first, so that at the end no process waits for a long one of another."""
     items.sort(key=lambda item: item.path.name not in LONG_FILES)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_shard() -> Iterator[None]:
+    """A batch stays whole, however many cores there are: TensorFlow then traces and compiles each step once."""
+    with pytest.MonkeyPatch.context() as patch:
+        shard_on(1, patch)
+        yield
+
+
+@pytest.fixture
+def two_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch is split in two, as on a machine with two cores."""
+    shard_on(2, monkeypatch)
+
+
+def shard_on(cores: int, patch: pytest.MonkeyPatch) -> None:
+    """Splits batches as on a machine with so many cores."""
+    for module in ("textgen.model.sharding", "textgen.training.distribution"):
+        patch.setattr(f"{module}.num_cores", lambda processes=1: max(1, cores // processes))
 
 
 @pytest.fixture(autouse=True)

@@ -48,7 +48,7 @@ def test_a_user_without_a_home_has_a_temporary_cache(monkeypatch: pytest.MonkeyP
 
 def test_a_cache_that_was_named_and_cannot_be_written_to_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEXTGEN_CACHE", "/dev/null/cache")
-    with pytest.raises(TextgenError, match="Cannot write to /dev/null/cache, where TEXTGEN_CACHE says"):
+    with pytest.raises(TextgenError, match="Cannot write to /dev/null/cache, the folder in TEXTGEN_CACHE"):
         cache_folder()
 
 

@@ -153,7 +153,7 @@ def test_a_link_anywhere_in_a_folder_is_found(tmp_path: Path, place: str, target
     (tmp_path / "file").write_bytes(b"")
     refuse_links(tmp_path)
     (tmp_path / place).symlink_to(target)
-    with pytest.raises(SavedModelError, match=rf"{place} is a link, and textgen follows none"):
+    with pytest.raises(SavedModelError, match=rf"{place} is a link, which a model folder must not contain"):
         refuse_links(tmp_path)
 
 
@@ -170,11 +170,13 @@ def test_a_pipe_in_a_folder_is_found_and_not_read(tmp_path: Path) -> None:
 def test_what_is_larger_than_its_kind_can_be_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"12345")
     assert read_file(tmp_path / "file", 5) == b"12345"
-    with pytest.raises(OSError, match="more than the 4 bytes"):
+    with pytest.raises(OSError, match="more than 4 bytes, the limit"):
         read_file(tmp_path / "file", 4)
     with (tmp_path / MANIFEST).open("wb") as file:
         file.truncate(12 << 30)
-    with pytest.raises(SavedModelError, match=r"Cannot read .*MANIFEST\.json: it has more than the [\d,]+ bytes"):
+    with pytest.raises(
+        SavedModelError, match=r"Cannot read .*MANIFEST\.json: it has more than [\d,]+ bytes, the limit"
+    ):
         read_manifest(tmp_path)
 
 
@@ -397,7 +399,7 @@ def test_a_damaged_manifest_is_one_clear_line(tmp_path: Path, text: str) -> None
 
 
 def test_a_missing_manifest_is_told_from_one_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(SavedModelError, match=r"has no MANIFEST\.json: it was not written to its end"):
+    with pytest.raises(SavedModelError, match=r"has no MANIFEST\.json: it is incomplete"):
         read_manifest(tmp_path)
     (tmp_path / MANIFEST).mkdir()
     with pytest.raises(SavedModelError, match=r"Cannot read .*MANIFEST\.json: Is a directory"):

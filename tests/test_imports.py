@@ -48,6 +48,8 @@ def test_help_imports_no_command_and_no_setting(code: str) -> None:
         "generation.generator",
         "evaluation.anomalies",
         "editor.session",
+        "insight.page",
+        "insight.events",
     ],
 )
 def test_the_road_before_the_network_needs_no_tensorflow(module: str) -> None:

@@ -43,8 +43,16 @@ for module, names in ((os, {OS_NAMES!r}), (signal, {SIGNAL_NAMES!r})):
         if hasattr(module, name):
             delattr(module, name)
 """
-MAIN_JOB = """
+TRAINING = """
 import textgen
+
+settings = dict(tokenizer="char", hidden_units=8, embedding_dim=6, num_layers=1, batch_size=4, sequence_length=16)
+textgen.train("songs.txt", name="songs", steps=2, num_validations=1, documents="line", **settings)
+result = textgen.train(resume="songs", steps=4, progress=True)
+assert result.model.training["progress"]["step"] == 4
+print("RESULT", result.model.fingerprint, textgen.load("songs").generate("the", textgen.SamplingConfig(seed=1))[0].text)
+"""
+THE_REST = """
 from textgen.cli import textgen as program
 
 def run(*words):
@@ -53,14 +61,9 @@ def run(*words):
     except SystemExit as end:
         assert not end.code, end.code
 
-settings = dict(tokenizer="char", hidden_units=8, embedding_dim=6, num_layers=1, batch_size=4, sequence_length=16)
-textgen.train("songs.txt", name="songs", steps=2, num_validations=1, documents="line", **settings)
-result = textgen.train(resume="songs", steps=4, progress=True)
-assert result.model.training["progress"]["step"] == 4
 assert result.generator.generate("the", textgen.SamplingConfig(max_tokens=5, seed=1))[0].ids
 assert textgen.score("songs", "the moon")[0].total.nats > 0
 assert textgen.evaluate("songs", "songs.txt").tokens > 1000
-print("RESULT", result.model.fingerprint, textgen.load("songs").generate("the", textgen.SamplingConfig(seed=1))[0].text)
 from textgen.locks import is_locked, locked
 with locked(result.model.folder):
     assert is_locked(result.model.folder)
@@ -85,8 +88,8 @@ def output_of(code: str, folder: Path) -> str:
 
 
 def test_the_main_job_needs_nothing_that_only_posix_has(tmp_path: Path) -> None:
-    with_all = output_of(MAIN_JOB, tmp_path / "posix")
-    without = output_of(WITHOUT + MAIN_JOB, tmp_path / "other")
+    with_all = output_of(TRAINING, tmp_path / "posix")
+    without = output_of(WITHOUT + TRAINING + THE_REST, tmp_path / "other")
     results = [[line for line in text.splitlines() if line.startswith("RESULT")] for text in (with_all, without)]
     assert results[0]
     assert results[0] == results[1], "the same weights and the same text"

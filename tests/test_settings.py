@@ -236,7 +236,7 @@ def test_a_value_of_the_wrong_type_is_refused(kind: Any, values: dict[str, Any])
 @pytest.mark.parametrize("name", ["stop", "ban", "require", "dry_sequence_breakers"])
 def test_an_empty_text_is_refused(name: str) -> None:
     assert getattr(SamplingConfig(**{name: ("\n", "the end")}), name) == ("\n", "the end")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=f"^{name} holds an empty text"):
+    with pytest.raises(ConfigError, match=f"^{name} contains an empty text"):
         SamplingConfig(**{name: ("\n", "")})  # type: ignore[arg-type]
 
 

@@ -35,7 +35,8 @@ def cache_folder(say: Callable[[str], None] = lambda line: None) -> Path:
         return folder
     if folder and os.environ.get("TEXTGEN_CACHE"):
         raise TextgenError(
-            f"Cannot write to {folder}, where TEXTGEN_CACHE says: set it to a folder that you can write to."
+            f"Cannot write to {folder}, the folder in TEXTGEN_CACHE. Set TEXTGEN_CACHE to a folder that you "
+            "can write to."
         )
     temporary = _temporary_cache()
     say(

@@ -128,7 +128,7 @@ def open_file(path: Path) -> BinaryIO:
         descriptor = os.open(path, os.O_RDONLY | OPEN_FLAGS | DO_NOT_WAIT)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EMLINK):
-            raise OSError(error.errno, "it is a link, and no link in such a folder is followed", str(path)) from None
+            raise OSError(error.errno, "it is a link, and links in such a folder are not followed", str(path)) from None
         raise
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode):
@@ -156,7 +156,7 @@ def read_file(path: Path, limit: int) -> bytes:
         size = os.fstat(file.fileno()).st_size
         if size <= limit and len(data := file.read(size + 1)) <= limit:
             return data
-    raise OSError(errno.EFBIG, f"it has more than the {limit:,} bytes that such a file can have", str(path))
+    raise OSError(errno.EFBIG, f"it has more than {limit:,} bytes, the limit for such a file", str(path))
 
 
 def read_at(descriptor: int, size: int, start: int) -> bytes:

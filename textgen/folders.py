@@ -131,13 +131,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
             if not (isinstance(entry["size"], int) and isinstance(entry["sha256"], str)):
                 raise ValueError("a size or a checksum is of the wrong type")
     except FileNotFoundError:
-        raise SavedModelError(f"{path} has no {MANIFEST}: it was not written to its end, or is not ours.") from None
+        raise SavedModelError(f"{path} has no {MANIFEST}: it is incomplete, or textgen did not write it.") from None
     except OSError as error:
         raise SavedModelError(f"Cannot read {path / MANIFEST}: {error.strerror}.") from None
     except KeyError as error:
-        raise SavedModelError(f"{path / MANIFEST} lacks {error}. Take the folder from a backup.") from None
+        raise SavedModelError(f"{path / MANIFEST} lacks {error}. Restore the folder from a backup.") from None
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
-        raise SavedModelError(f"{path / MANIFEST} is damaged: {error}. Take the folder from a backup.") from None
+        raise SavedModelError(f"{path / MANIFEST} is damaged: {error}. Restore the folder from a backup.") from None
     return manifest
 
 
@@ -192,8 +192,8 @@ def refuse_links(folder: Path) -> None:
                 elif not entry.is_file(follow_symlinks=False):
                     what = "a link" if entry.is_symlink() else "neither a file nor a folder"
                     raise SavedModelError(
-                        f"{entry.path} is {what}, and textgen follows none in the folder of a model. Remove it, or put "
-                        "a copy of what it leads to in its place."
+                        f"{entry.path} is {what}, which a model folder must not contain. Remove it, or replace it "
+                        "with a copy of its target."
                     )
     except OSError as error:
         raise SavedModelError(f"Cannot read {error.filename or folder}: {error.strerror or error}.") from None

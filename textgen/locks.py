@@ -158,7 +158,7 @@ def _in_use(path: Path) -> InUse:
 
 
 def _moved(path: Path) -> TextgenError:
-    return TextgenError(f"Another process has moved or removed {path}. Look what is there, and try again.")
+    return TextgenError(f"Another process has moved or removed {path}. Check the folder, and try again.")
 
 
 def _try_lock(descriptor: int, kind: int, seconds: float = 0.0) -> bool:

@@ -35,7 +35,9 @@ def limit_cores(count: int) -> None:
     """
     global _most_cores
     if count > _available_cores():
-        raise ConfigError(f"This process may use {_available_cores()} processor cores, fewer than threads: {count}.")
+        raise ConfigError(
+            f"threads must be at most {_available_cores()}, the processor cores of this process. Received: {count}."
+        )
     _most_cores = count
 
 

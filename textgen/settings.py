@@ -191,7 +191,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         with Path(path).open("rb") as file:
             data = file.read(SETTINGS_BYTES + 1)
         if len(data) > SETTINGS_BYTES:
-            raise ValueError(f"it has more than the {SETTINGS_BYTES:,} bytes that a file of settings can have")
+            raise ValueError(f"it has more than {SETTINGS_BYTES:,} bytes, the limit for a file of settings")
         return tomllib.loads(data.decode("utf-8"))
     except OSError as error:
         raise ConfigError(f"Cannot read the settings in {path}: {error.strerror or error}.") from None

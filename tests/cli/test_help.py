@@ -83,7 +83,7 @@ def test_every_command_shows_all_of_its_options_in_sections(name: str) -> None:
             pattern = rf"(?m)^  {re.escape(option.opts[0])}\b"
             assert re.search(pattern, everything)
             assert bool(re.search(pattern, usual)) is is_usual
-    titles = re.findall(r"(?m)^([A-Z][\w ]+):$", everything)
+    titles = re.findall(r"(?m)^([A-Z][\w -]+):$", everything)
     assert titles[0] == USUAL
     assert set(titles) == {USUAL, *sections}
     assert len(titles) == len(set(titles))

@@ -75,7 +75,9 @@ def test_standard_input_that_is_closed_is_one_clear_line(
 
 def test_writing_together_needs_a_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", None)
-    with pytest.raises(click.ClickException, match="needs a terminal for keyboard and screen"):
+    with pytest.raises(
+        click.ClickException, match=r"needs a terminal\. To write to a file or a pipe, use textgen sample"
+    ):
         textgen(["write", "tiny"], standalone_mode=False)
 
 

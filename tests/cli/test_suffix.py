@@ -104,7 +104,12 @@ def test_both_directions_are_evaluated_and_a_text_is_scored_in_the_one_there_is(
 @pytest.mark.parametrize(
     ("model", "arguments", "code", "message"),
     [
-        ("tiny", ["--suffix", "a"], 1, "reads text forward only, and here it must be read backward: train one of "),
+        (
+            "tiny",
+            ["--suffix", "a"],
+            1,
+            "reads text forward only, but a model that reads backward is needed: train one of ",
+        ),
         ("tiny", ["--suffix", "a", "--prompt", "b"], 1, "train one of direction both, or backward"),
         ("backward", ["--prompt", "("], 1, "reads text backward only, so it cannot continue a prompt"),
         ("both", ["--suffix", "a", "--stop", "b"], 1, "stop follows the text from left to right"),
@@ -113,12 +118,22 @@ def test_both_directions_are_evaluated_and_a_text_is_scored_in_the_one_there_is(
             "both",
             ["--suffix", "a", "--cache"],
             2,
-            "--cache is for texts written from their beginning, not towards a suffix",
+            "--cache cannot be used when writing towards an ending",
         ),
-        ("both", ["--suffix", "a", "--num-beams", "2"], 2, "--num-beams is for texts"),
-        ("both", ["--suffix", "a", "--batch-size", "8"], 2, "--batch-size is for texts"),
-        ("both", ["--suffix", "a", "--save-state", "s"], 2, "--save-state is for texts"),
-        ("backward", ["--novelty"], 2, "--novelty is for texts"),
+        ("both", ["--suffix", "a", "--num-beams", "2"], 2, "--num-beams cannot be used when writing towards an ending"),
+        (
+            "both",
+            ["--suffix", "a", "--batch-size", "8"],
+            2,
+            "--batch-size cannot be used when writing towards an ending",
+        ),
+        (
+            "both",
+            ["--suffix", "a", "--save-state", "s"],
+            2,
+            "--save-state cannot be used when writing towards an ending",
+        ),
+        ("backward", ["--novelty"], 2, "--novelty cannot be used when writing towards an ending"),
     ],
 )
 def test_what_cannot_be_is_said_in_a_line(
@@ -136,7 +151,7 @@ def test_commands_that_read_forward_refuse_a_model_that_cannot(models: Path, tmp
     for arguments in (["score", "backward", text, "--follow"], ["evaluate", "both", text, "--ensemble", "backward"]):
         result = run(*arguments, *folder)
         assert result.exit_code == 1
-        assert "reads text backward only, and here it must be read forward" in result.stderr
+        assert "reads text backward only, but a model that reads forward is needed" in result.stderr
     result = run("export", "both", str(tmp_path / "out.safetensors"), *folder)
     assert (result.exit_code, (tmp_path / "out.safetensors").exists()) == (1, False)
     assert "cannot express this network: direction both" in result.stderr

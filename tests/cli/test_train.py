@@ -52,7 +52,7 @@ def test_from_a_base_takes_it_whatever_the_text(fables: Path) -> None:
             ["--from", "english", "--hidden-units", "64"],
             "--hidden-units cannot be set when fine-tuning",
         ),
-        (["--from", "english", "--preset", "small"], "--preset cannot be set when fine-tuning"),
+        (["--from", "english", "--preset", "small"], "preset cannot be set when fine-tuning"),
         (["--from", "chinese"], "This installation lacks the base 'chinese'"),
         (["--from", "nowhere"], "There is no model 'nowhere'"),
     ],

@@ -113,7 +113,7 @@ BAD: dict[str, Case] = {
     "folder of binaries": ({"a.png": b"\0"}, ".", {}, r"No text in .*: there is nothing but 1 binary file \("),
     "binary": ({"a.txt": b"ab\0"}, "a.txt", {}, r"a\.txt looks like a binary file.*set encoding to utf-16"),
     "binary, compressed": ({"a.gz": gzip.compress(b"\0")}, "a.gz", {}, r"a\.gz looks like a binary file"),
-    "empty": ({"a.txt": ""}, "a.txt", {}, r"No text in .*a\.txt: nothing but blanks"),
+    "empty": ({"a.txt": ""}, "a.txt", {}, r"No text in .*a\.txt: there is only white space"),
     "blank": ({"a.txt": " \n\t\n"}, "a.txt", {"documents": "line"}, r"No text in .*a\.txt"),
     "blank records": ({"a.jsonl": '\n{"text": " "}'}, "a.jsonl", {}, r"No text in .*a\.jsonl"),
     "empty csv": ({"a.csv": ""}, "a.csv", {}, r"No text in .*a\.csv"),
@@ -148,7 +148,7 @@ BAD: dict[str, Case] = {
     "field of a number": ({"a.jsonl": '{"text": 5}'}, "a.jsonl", {}, r"line 1: field 'text' is a number"),
     "field of null": ({"a.jsonl": '{"text": null}'}, "a.jsonl", {}, r"No text in .*a\.jsonl"),
     "JSON list": ({"a.jsonl": '["a"]'}, "a.jsonl", {}, r"line 1: a list\. Expected an object or a string"),
-    "half a character": ({"a.jsonl": '"\\ud83d"'}, "a.jsonl", {}, r"line 1: \\ud83d is half a character"),
+    "half a character": ({"a.jsonl": '"\\ud83d"'}, "a.jsonl", {}, r"line 1: \\ud83d is half of a character"),
     "no column": (
         {"a.csv": "id,body\n1,x"},
         "a.csv",
@@ -170,7 +170,7 @@ BAD: dict[str, Case] = {
             {f"a.txt{suffix}": COMPRESS[suffix](LONG)[:-9]},
             f"a.txt{suffix}",
             {},
-            rf"a\.txt\{suffix} is broken or truncated",
+            rf"a\.txt\{suffix} is damaged or truncated",
         )
         for suffix in (".gz", ".bz2", ".xz", ".zst")
     },
@@ -179,7 +179,7 @@ BAD: dict[str, Case] = {
             {f"a.txt{suffix}": b"plain text"},
             ".",
             {},
-            rf"a\.txt\{suffix} is broken or truncated",
+            rf"a\.txt\{suffix} is damaged or truncated",
         )
         for suffix in (".gz", ".bz2", ".xz", ".zst")
     },
@@ -208,7 +208,7 @@ def test_no_paths() -> None:
         (Terminal(), "which is a terminal"),
         (None, "which is closed"),
         (io.TextIOWrapper(io.BytesIO()), "No text in standard input: it is empty"),
-        (io.TextIOWrapper(io.BytesIO(b" \n")), "No text in standard input: nothing but blanks"),
+        (io.TextIOWrapper(io.BytesIO(b" \n")), "No text in standard input: there is only white space"),
         (io.TextIOWrapper(io.BytesIO(b"\0")), "standard input looks like a binary file"),
     ],
 )

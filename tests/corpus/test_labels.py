@@ -129,9 +129,9 @@ BAD_CORPORA = [
     ("rows.jsonl", '"b"\n', "autor", "neither columns nor fields"),
     ("plain.txt", "by,text\na,b\n", "by", "neither columns nor fields"),
     ("rows.csv", "by,text\n,b\n", "by", "No document has a label 'by'"),
-    ("rows.jsonl", '{"by": ["a"], "text": "b"}\n', "by", r"rows.jsonl, line 1: field 'by' holds no label"),
-    ("rows.jsonl", '{"by": true, "text": "b"}\n', "by", "line 1: field 'by' holds no label"),
-    ("rows.jsonl", '{"by": "\\ud83d", "text": "b"}\n', "by", "line 1: field 'by' has half a character"),
+    ("rows.jsonl", '{"by": ["a"], "text": "b"}\n', "by", r"rows.jsonl, line 1: field 'by' does not contain a label"),
+    ("rows.jsonl", '{"by": true, "text": "b"}\n', "by", "line 1: field 'by' does not contain a label"),
+    ("rows.jsonl", '{"by": "\\ud83d", "text": "b"}\n', "by", "line 1: field 'by' contains half of a character"),
     ("rows.csv", f"by,text\n{'a' * 201},b\n", "by", "rows.csv, line 2: a label of 201 characters"),
 ]
 
@@ -510,5 +510,5 @@ def test_a_label_that_is_not_there_is_said_before_anything_is_written(generator:
 @pytest.mark.parametrize("direction", ["backward", "both"])
 def test_labels_are_for_networks_that_read_forward(tmp_path: Path, direction: str) -> None:
     path = table(tmp_path, [("ab"[number % 2], "moon and river " * 20) for number in range(40)])
-    with pytest.raises(ConfigError, match=f"only a network of direction forward begins: .* direction {direction}"):
+    with pytest.raises(ConfigError, match=f"Labels need a network of direction forward, .* direction {direction}"):
         make_plan(Corpus([path], CorpusConfig(labels="by")), {"direction": direction}, hardware=Hardware(flops=1e11))

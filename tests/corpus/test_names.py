@@ -180,7 +180,7 @@ def test_a_folder_that_may_not_be_read_is_one_line(tmp_path: Path, monkeypatch: 
         result = run("corpus", "stats", path)
         assert result.exit_code == 1
         assert result.stderr == (
-            f"Error: Cannot read {tmp_path / 'closed'}: permission denied. Ask its owner for the right to.\n"
+            f"Error: Cannot read {tmp_path / 'closed'}: permission denied. Ask the owner for permission to read it.\n"
         )
 
 

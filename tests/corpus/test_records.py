@@ -134,7 +134,7 @@ def test_strict_stops_at_the_first_record_without_text(tmp_path: Path, name: str
     line = 2 if name.endswith("l") else 3
     assert result.exit_code == 1
     assert f"{path}, line {line}: a record without text (" in result.stderr
-    assert "leave out --strict" in result.stderr
+    assert "leave --strict out" in result.stderr
     write(tmp_path, name, "".join(WITHOUT[name].splitlines(keepends=True)[: line - 1]))
     assert run("corpus", "stats", path, "--strict").exit_code == 0
 

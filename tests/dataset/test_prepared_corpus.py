@@ -157,7 +157,7 @@ def test_again_does_nothing(tmp_path: Path) -> None:
     before = files_of(tmp_path / "out")
     prepare_corpus([str(path)], tmp_path / "out", say=said.append)
     assert files_of(tmp_path / "out") == before
-    assert said == [f"Shard {number} of 3 is there already." for number in (1, 2, 3)]
+    assert said == [f"Shard {number} of 3 already exists." for number in (1, 2, 3)]
 
 
 def test_shards_are_the_same_in_any_order_and_on_any_machine(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert 3 <= done < 12
     said: list[str] = []
     prepared = prepare_corpus([str(path)], out, say=said.append)
-    assert sum(line.endswith("is there already.") for line in said) == done
+    assert sum(line.endswith("already exists.") for line in said) == done
     kept = {name: value for name, value in files_of(out).items() if name in before}
     assert kept == {name: value for name, value in before.items() if not name.startswith(".tmp-")}
     assert not list(out.glob(".tmp-*")), "what the kill left is swept"
@@ -250,7 +250,7 @@ def test_whoever_begins_second_takes_over_the_vocabulary(tmp_path: Path, monkeyp
 
     monkeypatch.setattr("textgen.dataset.prepared_corpus.learn_vocabulary", meanwhile)
     prepared = make(path, tmp_path / "out", shard=(2, 3), settings={"tokenizer": "char"}, say=said.append)
-    assert any("begun by another program" in line for line in said)
+    assert any("started by another process" in line for line in said)
     assert prepared.missing() == [3]
     make(path, tmp_path / "out", shard=(3, 3), settings={"tokenizer": "char"})
     found = texts_of(prepared.data().train, prepared.tokenizer)
@@ -348,7 +348,7 @@ def test_another_vocabulary_and_another_corpus_are_refused(tmp_path: Path, token
     with pytest.raises(ConfigError, match=r"another vocabulary \(259 tokens, byte\) than this one"):
         prepare_corpus([str(path)], tmp_path / "out", tokenizer=tokenizer)
     flip(path)
-    with pytest.raises(ConfigError, match="begun with another corpus"):
+    with pytest.raises(ConfigError, match="started with another corpus"):
         prepare_corpus([str(path)], tmp_path / "out")
 
 
@@ -451,7 +451,7 @@ def test_a_prepared_folder_is_no_text(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "more" / PREPARED).write_text("{}")  # of another program
     monkeypatch.chdir(tmp_path)
     assert [path.name for path in Corpus(["more"]).files] == [PREPARED]
-    expected = r"^(\./)?out was made by textgen corpus prepare .* only textgen train takes it"
+    expected = r"^(\./)?out is a prepared corpus, .* Only textgen train reads it"
     with pytest.raises(CorpusError, match=expected):
         Corpus(paths)
 

@@ -163,7 +163,7 @@ def test_lines_in_other_encodings(encoding: str, growing: Path) -> None:
 
 
 def test_lines_that_do_not_end_with_the_byte_10_are_refused() -> None:
-    with pytest.raises(CorpusError, match=r"utf-16 text cannot be told apart .* set encoding to utf-8"):
+    with pytest.raises(CorpusError, match=r"utf-16 text cannot be split into lines .* set encoding to utf-8"):
         list(stream_lines(io.BytesIO("one\n".encode("utf-16")), "utf-16"))
 
 

@@ -266,8 +266,8 @@ def without(*names: str) -> dict[str, np.ndarray]:
         (without() | {"rnn.weight_hh_l0": np.zeros((30, 6))}, r"weight_hh_l0 has the shape"),
         (without() | {"rnn.weight_hh_l0": np.zeros(24)}, r"weight_hh_l0 has the shape \(24,\)"),
         (without() | {"rnn.bias_ih_l1": np.zeros(5)}, r"bias_ih_l1 has the shape \(5,\)"),
-        (without() | {"rnn.weight_ih_l0_reverse": np.zeros((24, 6))}, "no place for rnn.weight_ih_l0_reverse"),
-        (without() | {"norm.bias": np.zeros(6)}, "no place for norm.bias"),
+        (without() | {"rnn.weight_ih_l0_reverse": np.zeros((24, 6))}, "Unexpected tensors: rnn.weight_ih_l0_reverse"),
+        (without() | {"norm.bias": np.zeros(6)}, "Unexpected tensors: norm.bias"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

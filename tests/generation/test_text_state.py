@@ -84,7 +84,7 @@ def other(path: Path, **changes: object) -> None:
     ("changes", "message"),
     [
         ({"model": "that one"}, "is the state of another model"),
-        ({"format": "pt"}, "is no state of a text"),
+        ({"format": "pt"}, "is not a saved state"),
         ({"ids": np.zeros(0, np.int32)}, "is damaged"),
         ({"ids": np.zeros(RECENT + 1, np.int32)}, "is damaged"),
         ({"ids": np.zeros(1, np.float32)}, "is damaged"),

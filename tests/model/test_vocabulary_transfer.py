@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from textgen.model.config import ModelConfig
+from textgen.model.directions import one_way
+from textgen.model.numpy_model import NumpyModel
 from textgen.model.vocabulary_transfer import carried_over, shared_tokens, spelled_tokens
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
@@ -35,10 +39,11 @@ SOURCE, TARGET = Pieces("the", "fox", "ran", "m", "o"), Pieces("ran", "moo", "th
 """In both: the, fox, ran. The source spells moo as m, o, o, and cannot spell theory."""
 
 
-def weights(vocab_size: int, rng: np.random.Generator, *, tied: bool) -> dict[str, np.ndarray]:
-    shapes = {"embedding/table": (vocab_size, 4), "lstm_0/kernel": (4, 16), "head/bias": (vocab_size,)}
-    shapes |= {} if tied else {"head/kernel": (4, vocab_size)}
-    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+CONFIG = ModelConfig(8, embedding_dim=3, hidden_units=4, num_layers=1)
+
+
+def weights(config: ModelConfig, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in config.weight_shapes().items()}
 
 
 def test_shared_tokens_are_the_special_ones_and_those_of_the_same_name_and_bytes() -> None:
@@ -52,26 +57,36 @@ def test_new_tokens_are_spelled_unless_the_source_cannot() -> None:
     assert spelled_tokens(ByteTokenizer(), ByteTokenizer()) == {}
 
 
-def test_the_spelling_of_a_token_is_its_text_also_for_bytes_and_pieces_with_spaces() -> None:
+def test_the_spelling_of_a_token_is_its_text() -> None:
     lines = ["the shepherd sang 床前明月光\n"] * 20
     words, chars = (train_tokenizer(lines, TokenizerConfig(kind)) for kind in ("bpe", "char"))
-    for source, target in [(chars, words), (words, chars), (ByteTokenizer(), words), (words, ByteTokenizer())]:
+    for source, target in [(chars, words), (words, chars), (ByteTokenizer(), words), (ByteTokenizer(), chars)]:
         spelled, shared = spelled_tokens(source, target), set(shared_tokens(source, target)[1])
-        assert spelled.keys() == {id for id, text in enumerate(target.piece_bytes) if text and id not in shared}
+        learned = {id for id in range(260, target.vocab_size) if id not in shared}
+        assert spelled.keys() >= learned
         for id, ids in spelled.items():
             assert b"".join(source.piece_bytes[their] for their in ids) == target.piece_bytes[id]
+
+
+def test_characters_that_only_bytes_can_spell_begin_afresh() -> None:
+    english = train_tokenizer(["the shepherd sang\n"] * 20, TokenizerConfig("char"))
+    both = train_tokenizer(["the shepherd sang 床\n"] * 20, TokenizerConfig("char"))
+    assert spelled_tokens(english, both) == {}
+    new = [id for id, text in enumerate(both.piece_bytes) if text == "床".encode()]
+    assert set(new).isdisjoint(shared_tokens(english, both)[1])
 
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_rows_move_or_are_the_mean_of_their_spelling_and_layers_move_whole(tied: bool) -> None:
     rng = np.random.default_rng(0)
-    known, fresh = weights(8, rng, tied=tied), weights(8, rng, tied=tied)
+    config = replace(CONFIG, tie_embeddings=tied)
+    known, fresh = weights(config, rng), weights(config, rng)
     kept = {name: array.copy() for name, array in fresh.items()}
-    result = carried_over(known, SOURCE, TARGET, fresh)
+    result = carried_over(config, known, SOURCE, TARGET, fresh, np.full(64, 4, np.int32))
     assert result.keys() == known.keys()
     np.testing.assert_array_equal(result["lstm_0/kernel"], known["lstm_0/kernel"])
-    np.testing.assert_array_equal(result["head/bias"], fresh["head/bias"])  # frequencies in the new text
-    tables = {"embedding/table": lambda array: array} | ({} if tied else {"head/kernel": np.transpose})
+    tables: dict[str, Callable[[np.ndarray], np.ndarray]] = {"embedding/table": np.asarray}
+    tables |= {} if tied else {"head/kernel": np.transpose}
     for name, rows in tables.items():
         ours, theirs = rows(result[name]), rows(known[name])
         np.testing.assert_array_equal(ours[[0, 1, 2, 3, 5, 7]], theirs[[0, 1, 2, 5, 3, 4]])
@@ -81,11 +96,35 @@ def test_rows_move_or_are_the_mean_of_their_spelling_and_layers_move_whole(tied:
         np.testing.assert_array_equal(array, kept[name])  # what was given is not changed
 
 
-def test_new_labels_leave_the_bias_of_all_other_tokens() -> None:
+@pytest.mark.parametrize("direction", ["forward", "backward", "both"])
+@pytest.mark.parametrize("trust", [-6.0, 0.0, 6.0])
+def test_the_bias_is_the_mix_of_old_and_log_frequency_that_predicts_the_text_best(trust: float, direction: str) -> None:
+    """The text is of `the` and `fox`; `trust` is what the model's bias adds to them."""
+    rng = np.random.default_rng(0)
+    config = replace(CONFIG, direction=direction)
+    known, fresh = weights(config, rng), weights(config, rng)
+    known["head/bias"][[3, 4]] += trust
+    ids = rng.choice([5, 7], 256).astype(np.int32)
+    result = carried_over(config, known, SOURCE, TARGET, fresh, ids)
+    old = fresh["head/bias"].copy()
+    old[[0, 1, 2, 3, 5, 7]] = known["head/bias"][[0, 1, 2, 5, 3, 4]]
+    rows = ids.reshape(2, 128)[:, :: -1 if direction == "backward" else 1]
+    losses = {}
+    for share in (0.0, 0.5, 1.0):
+        bias = share * old + (1 - share) * fresh["head/bias"]
+        model = NumpyModel(*one_way(config, {**result, "head/bias": bias}, config.directions[0]))
+        losses[share] = model.token_losses(rows[:, :-1], rows[:, 1:], model.initial_state(2))[0].sum()
+    best = min(losses, key=losses.__getitem__)
+    assert (best == 1.0) == (trust > 0)
+    np.testing.assert_allclose(result["head/bias"], best * old + (1 - best) * fresh["head/bias"], rtol=1e-6)
+
+
+def test_new_labels_leave_all_other_rows() -> None:
     source = train_tokenizer(["the cat sat\n"] * 20, TokenizerConfig("char"))
     target, rng = source.with_labels(["poe", "tale"]), np.random.default_rng(0)
-    known, fresh = (weights(kind.vocab_size, rng, tied=True) for kind in (source, target))
-    result = carried_over(known, source, target, fresh)
+    shapes = [replace(CONFIG, vocab_size=kind.vocab_size) for kind in (source, target)]
+    known, fresh = (weights(shape, rng) for shape in shapes)
+    result = carried_over(shapes[1], known, source, target, fresh, np.zeros(0, np.int32))
     for name in ("embedding/table", "head/bias"):
         np.testing.assert_array_equal(result[name][: source.vocab_size], known[name])
         np.testing.assert_array_equal(result[name][source.vocab_size :], fresh[name][source.vocab_size :])

@@ -27,7 +27,8 @@ from textgen.errors import TextgenError
 from textgen.export.pytorch import from_torch, read_torch
 from textgen.files import write_file
 from textgen.folders import MANIFEST, update_folder
-from textgen.saved_model.layout import CHECKPOINTS, CONFIG, TRAINING, WEIGHTS, read_training
+from textgen.saved_model.compression import compress
+from textgen.saved_model.layout import CHECKPOINTS, CONFIG, FLOAT32, PRECISIONS, TRAINING, WEIGHTS, read_training
 from textgen.saved_model.saved_model import load_model, save_model
 from textgen.settings import read_toml
 from textgen.tokenizer.config import TokenizerConfig
@@ -103,7 +104,8 @@ def altered_tensors(data: bytes, lot: random.Random) -> bytes:
     length = int.from_bytes(data[:8], "little")
     header = altered_json(data[8 : 8 + length], lot)
     if lot.randrange(4) == 0:
-        header = header.replace(b'"F32"', lot.choice([b'"F8_E4M3"', b'"BF16"', b'"F64"', b'"I64"', b'"BOOL"', b'"F4"']))
+        sound = lot.choice([b'"F32"', b'"I8"', b'"F16"'])
+        header = header.replace(sound, lot.choice([b'"F8_E4M3"', b'"BF16"', b'"F64"', b'"I64"', b'"BOOL"', b'"F4"']))
     size = lot.choice([len(header)] * 8 + [0, 1 << 62, len(header) + 1])
     return size.to_bytes(8, "little") + header + data[8 + length :][: lot.choice([None, None, None, -1, 0])]
 
@@ -183,7 +185,10 @@ def test_altered_positions(folder: Path, rounds: int) -> None:  # noqa: F811
 
 
 @pytest.mark.parametrize("rounds", ROUNDS)
-def test_altered_tensors(folder: Path, rounds: int) -> None:  # noqa: F811
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_altered_tensors(folder: Path, precision: str, rounds: int) -> None:  # noqa: F811
+    if precision != FLOAT32:
+        compress(load_model("songs"), precision)
     lot, told, sound = random.Random(SEED), Told(), (folder / WEIGHTS).read_bytes()
     for _ in range(rounds):
         data = altered_tensors(sound, lot)
@@ -273,7 +278,7 @@ def test_altered_settings(text: Path, rounds: int) -> None:  # noqa: F811
 
 def test_a_file_of_settings_may_be_a_pipe_and_has_a_limit(tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_text("#" * (1 << 21))
-    with pytest.raises(TextgenError, match="more than the 1,048,576 bytes"):
+    with pytest.raises(TextgenError, match="more than 1,048,576 bytes, the limit"):
         read_toml(tmp_path / "settings.toml")
     with pytest.raises(TextgenError, match=r"Cannot read the settings in .*: Is a directory"):
         read_toml(tmp_path)

@@ -289,7 +289,7 @@ def test_a_vocabulary_that_is_taken_over_is_checked_too(saved: Path) -> None:
 def test_a_vocabulary_beyond_memory_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "huge.model").open("wb") as file:
         file.truncate(12 << 30)
-    with pytest.raises(TextgenError, match="has more than the 268,435,456 bytes"):
+    with pytest.raises(TextgenError, match="has more than 268,435,456 bytes, the limit"):
         read_tokenizer(tmp_path / "huge.model")
 
 
@@ -527,10 +527,10 @@ def project(folder: Path) -> None:
 
 
 NO_MODELS: dict[str, tuple[Callable[[Path], None], str]] = {
-    "a prepared corpus": (prepared_corpus, "'prepared.json' in it is not textgen's"),
-    "another program's training": (other_training, "'results.csv' in it is not textgen's"),
+    "a prepared corpus": (prepared_corpus, "textgen did not write 'prepared.json' in it"),
+    "another program's training": (other_training, "textgen did not write 'results.csv' in it"),
     "nothing but a training.json": (only_a_training, "it has no model in it"),
-    "a model with notes": (with_notes, "'notes.txt' in it is not textgen's"),
+    "a model with notes": (with_notes, "textgen did not write 'notes.txt' in it"),
     "a link": (linked, "it is a link to .*disk/model"),
     "a project": (project, "it has no model in it"),
     "an empty folder": (Path.mkdir, "it has no model in it"),
@@ -569,7 +569,7 @@ def test_a_damaged_model_can_be_removed(saved: Path, damage: str) -> None:
 def test_what_a_removal_could_not_delete_is_deleted_later(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", lambda path: os.rmdir(path))
-        with pytest.raises(SavedModelError, match=r"Cannot remove .*b: .* lies in .*\.tmp-removed-"):
+        with pytest.raises(SavedModelError, match=r"Cannot remove .*b: .* was renamed to .*\.tmp-removed-"):
             remove_model(three / "b")
     (left,) = three.glob(".tmp-removed-*")
     remove_model(three / "a")
@@ -598,7 +598,7 @@ def test_no_model_is_made_where_something_else_is(tmp_path: Path, kind: str) -> 
     (tmp_path / "models").mkdir()
     NO_MODELS[kind][0](tmp_path / "models" / "x")
     before = everything_in(tmp_path)
-    with pytest.raises(TrainingError, match="is not the folder of a model: "), claimed(tmp_path / "models" / "x"):
+    with pytest.raises(TrainingError, match="is not a model folder: "), claimed(tmp_path / "models" / "x"):
         raise AssertionError
     assert everything_in(tmp_path) == before
 

@@ -216,6 +216,18 @@ def test_a_text_in_doubt_gets_both_plans_and_the_dry_run_says_so(tmp_path: Path,
     assert plan_values(made, tmp_path)["base"]["race"] is True
 
 
+def test_settings_for_fine_tuning_take_the_base_where_it_is_in_doubt_and_need_one_elsewhere(
+    tmp_path: Path, doubt: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = planned(tmp_path, decay_target="base")
+    assert (made.base_name, made.rival) == ("english", None)
+    assert made.base.reason.endswith("; decay_target is given")
+    assert planned(tmp_path, freeze_layers=["embedding"]).base_name == "english"
+    monkeypatch.setattr(base_choice, "MISFITS", Bounds(0.0, 0.0))
+    with pytest.raises(ConfigError, match="decay_target base needs a model to start from"):
+        planned(tmp_path, decay_target="base")
+
+
 @pytest.mark.parametrize(
     ("settings", "why"),
     [

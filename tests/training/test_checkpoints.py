@@ -81,9 +81,9 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda folder: (folder / TENSORS).unlink(), rf"{TENSORS} is missing"),
     "cut": (lambda folder: (folder / TENSORS).write_bytes(b"x"), rf"{TENSORS} is 1 bytes long, not "),
     "altered": (lambda folder: (folder / POSITION).write_bytes(bytes(58)), rf"{POSITION} "),
-    "unfinished": (lambda folder: (folder / MANIFEST).unlink(), "was not written to its end"),
+    "unfinished": (lambda folder: (folder / MANIFEST).unlink(), "it is incomplete"),
     "unnamed": (forget, f"{MANIFEST} does not name '{TENSORS}'"),
-    "emptied": (empty, "was not written to its end"),
+    "emptied": (empty, "it is incomplete"),
 }
 
 

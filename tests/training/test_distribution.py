@@ -22,7 +22,7 @@ from textgen.training.distribution import Distribution, is_follower, start
 STEPS = 50
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
-# A training in a program of its own, since logical devices are settled at TensorFlow's start: losses as JSON.
+# Trainings in a program of its own, since logical devices are settled at TensorFlow's start: losses as JSON.
 TRAINING = """
     import json, sys
     from dataclasses import replace
@@ -31,20 +31,14 @@ TRAINING = """
     from textgen.training.distribution import Distribution, start
     from textgen.runtime import load_tensorflow
 
-    replicas, folder = int(sys.argv[1]), Path(sys.argv[2])
+    most, folder = int(sys.argv[1]), Path(sys.argv[2])
 
     def devices():
         import tensorflow as tf
         cpu = tf.config.list_physical_devices("CPU")[0]
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * most)
 
-    if replicas > 1:
-        load_tensorflow(devices)
-        distribution = start("mirrored")
-    else:
-        distribution = start("single")
-    assert distribution.num_replicas == replicas
-
+    load_tensorflow(devices)
     from textgen.corpus.corpus import Corpus
     from textgen.training.plan import Hardware, make_plan
     from textgen.training.observers.observer import Observer
@@ -64,11 +58,13 @@ TRAINING = """
         batch_size=8, sequence_length=8, steps=STEPS, learning_rate=0.05, precision="float32", valid_tokens=512,
     )
     plan = make_plan(Corpus([folder / "songs.txt"], CorpusConfig(documents="line")), settings, hardware=Hardware(1e11))
-    tuning = dict(decay_target="base", weight_decay=0.5, layer_learning_rate_decay=0.8)
+    tuning = dict(decay_target="base", weight_decay=0.1, layer_learning_rate_decay=0.8)
     plan = replace(plan, training_config=replace(plan.training_config, **tuning))  # the base: the first weights
-    watch = Losses()
-    saved = train(plan, folder / f"model-{replicas}", RunOptions([watch], distribution=distribution))
-    print(json.dumps([watch.losses, saved.training["scores"]["nats_per_token"]]))
+    for replicas, strategy in ((1, "single"), (most, "mirrored")):
+        watch, distribution = Losses(), start(strategy)
+        assert distribution.num_replicas == replicas
+        saved = train(plan, folder / f"model-{replicas}", RunOptions([watch], distribution=distribution))
+        print(json.dumps([watch.losses, saved.training["scores"]["nats_per_token"]]))
 """
 
 
@@ -81,23 +77,22 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def losses(replicas: int, folder: Path) -> tuple[list[float], float]:
+def losses(replicas: int, folder: Path) -> list[tuple[list[float], float]]:
+    """Of one replica and of several: the loss of each step, and the score of the model."""
     program = textwrap.dedent(TRAINING).replace("STEPS", str(STEPS))
     done = subprocess.run(
         [sys.executable, "-c", program, str(replicas), str(folder)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    steps, score = json.loads(done.stdout)
-    return steps, score
+    return [(steps, score) for steps, score in map(json.loads, done.stdout.splitlines())]
 
 
 @pytest.mark.parametrize("replicas", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_losses_are_the_same_for_any_number_of_replicas(folder: Path, replicas: int) -> None:
     """With dropout, carried state, decay towards the first weights and slower lower layers, in float32."""
-    one, score = losses(1, folder)
-    several, theirs = losses(replicas, folder)
+    (one, score), (several, theirs) = losses(replicas, folder)
     assert len(one) == STEPS
-    assert one[-1] < one[0] - 0.3
+    assert np.mean(one[-10:]) < one[0] - 0.2
     np.testing.assert_allclose(several, one, atol=1e-5, rtol=0)
     assert theirs == pytest.approx(score, abs=1e-5)
     norms = [dict(curves(folder / f"model-{number}" / "logs")["gradient_norm/all"]) for number in (1, replicas)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import pytest
 
@@ -35,7 +37,7 @@ class Weights:
 )
 def test_the_mix_with_the_lowest_loss_is_chosen(goal: float, share: float, scored: int) -> None:
     model, base = Weights(1.0, goal), {"a": np.array([0.0, 2.0], np.float32)}
-    assert mix_with_base(model, base, model.score) == share  # type: ignore[arg-type]
+    assert mix_with_base(cast(LanguageModel, model), base, model.score) == share
     np.testing.assert_allclose(model.arrays["a"], [1 - share, 2 * share], rtol=1e-6)
     losses = {each: abs(1 - each - goal) for each in (0.0, *SHARES)}
     assert min(losses, key=losses.__getitem__) == share

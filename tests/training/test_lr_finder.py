@@ -56,7 +56,7 @@ def test_a_loss_that_explodes_ends_the_sweep(wrong: float) -> None:
 
 @pytest.mark.parametrize("points", [[Point(1.0, 3.0)], [Point(1.0, 3.0), Point(2.0, 3.0)], [Point(1, 3), Point(2, 4)]])
 def test_a_loss_that_never_falls_suggests_nothing(points: list[Point]) -> None:
-    with pytest.raises(TrainingError, match="fell at no learning rate"):
+    with pytest.raises(TrainingError, match="fell at none of the learning rates"):
         suggestion(points)
 
 

@@ -105,9 +105,9 @@ def test_the_better_one_in_bits_a_byte_goes_on_with_its_files(
 
 
 def test_one_that_cannot_be_trained_loses(tmp_path: Path) -> None:
-    setup, said = run_race(tmp_path / "songs", {"english": TrainingError("The memory is not enough."), "none": 9.0})
+    setup, said = run_race(tmp_path / "songs", {"english": TrainingError("There is not enough memory."), "none": 9.0})
     assert setup.record["base"]["name"] is None
-    assert "From english: The memory is not enough." in said
+    assert "From english: There is not enough memory." in said
 
 
 def test_if_neither_can_be_trained_nothing_is_left(tmp_path: Path) -> None:

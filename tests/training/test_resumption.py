@@ -26,7 +26,7 @@ from textgen.files import json_bytes, write_file
 from textgen.folders import MANIFEST, read_manifest
 from textgen.locks import locked
 from textgen.saved_model import ownership
-from textgen.saved_model.layout import CARD, CHECKPOINTS, LOGS, NGRAMS, TRAINING, read_training
+from textgen.saved_model.layout import CARD, CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS, read_training
 from textgen.saved_model.registry import claimed, state_of
 from textgen.saved_model.saved_model import load_model, save_ngrams, write_training
 from textgen.tokenizer.tokenizer import MODEL_FILE
@@ -141,7 +141,7 @@ def test_paths_that_were_not_written_here_are_asked_for(
     opened: list[Any] = []
     monkeypatch.setattr("textgen.training.resumption.open_corpus", lambda *arguments: opened.append(arguments))
     monkeypatch.setattr("textgen.training.resumption.TokenData.cached", lambda *arguments: opened.append(arguments))
-    with pytest.raises(TrainingError, match=r"were not written here by you.*name the corpus"):
+    with pytest.raises(TrainingError, match=r"were not written by you on this machine.*name the corpus"):
         read(folder)
     assert not opened
 
@@ -150,7 +150,7 @@ def test_a_folder_that_was_sent_resumes_once_its_corpus_is_named(
     folder: Path, text: Path, monkeypatch: pytest.MonkeyPatch, resumed: list[RunSetup]
 ) -> None:
     sent_elsewhere(folder, monkeypatch)
-    with pytest.raises(TrainingError, match="were not written here by you"):
+    with pytest.raises(TrainingError, match="were not written by you on this machine"):
         run.resume(folder)
     run.resume(folder, sources=ResumeSources([text]))
     run.resume(folder)  # it was written down
@@ -176,10 +176,10 @@ def test_a_changed_corpus_is_refused_whatever_the_cache_holds(folder: Path, text
 def test_a_corpus_that_is_gone_is_read_from_the_cache_or_asked_for(folder: Path, text: Path) -> None:
     moved, said = text.rename(text.with_name("moved.txt")), list[str]()
     found = read_run(folder, {}, ResumeSources(), said.append)
-    assert said == [f"{text} is not there any more: going on with the text as it was, which the cache holds."]
+    assert said == [f"{text} no longer exists: training continues with its text from the cache."]
     ids = found.data.train.read(0, 50)
     shutil.rmtree(found.record["tokens"]["folder"])
-    with pytest.raises(TrainingError, match=rf"{text} is not there any more, .*Name the corpus where it is now"):
+    with pytest.raises(TrainingError, match=rf"{text} no longer exists, .*Name the corpus at its new place"):
         read(folder)
     again = read(folder, given=ResumeSources([moved]))
     assert (again.data.train.read(0, 50) == ids).all()
@@ -211,7 +211,7 @@ def test_where_no_key_can_be_kept_the_corpus_is_asked_for(
 ) -> None:
     monkeypatch.setattr(ownership, "_new_key", lambda: b"")
     folder = begun(plan, tmp_path / "models" / "songs")
-    with pytest.raises(TrainingError, match="were not written here by you"):
+    with pytest.raises(TrainingError, match="were not written by you on this machine"):
         read(folder)
     assert read(folder, given=ResumeSources([text])).data
 
@@ -257,7 +257,9 @@ def test_the_same_settings_again_are_no_error(folder: Path, plan: Plan, text: Pa
 def test_other_settings_that_are_settled_are_named_with_what_they_were(
     folder: Path, name: str, value: Any, was: str
 ) -> None:
-    with pytest.raises(ConfigError, match=rf"^{name} was fixed when the run began, as {was}: it stays when resuming"):
+    with pytest.raises(
+        ConfigError, match=rf"^{name} was fixed when the run began, as {was}: it cannot be changed when resuming"
+    ):
         read(folder, {name: value})
 
 
@@ -307,7 +309,7 @@ def test_an_index_that_was_altered_is_not_taken_over(plan: Plan, tmp_path: Path)
 def test_a_run_that_saved_a_model_has_a_manifest_of_what_was_written_first(folder: Path) -> None:
     files = read_training(folder)["files"]
     entries = read_manifest(folder)["files"]
-    assert files == {name: entries[name] for name in (MODEL_FILE, NGRAMS)}
+    assert files == {name: entries[name] for name in (MODEL_FILE, NGRAMS, WORDS)}
 
 
 @pytest.mark.parametrize(
@@ -355,7 +357,7 @@ def test_advice_is_not_in_a_circle(plan: Plan, tmp_path: Path, resumed: list[Run
     (folder / CHECKPOINTS / "step-000000001" / MANIFEST).unlink()
     assert "remove it and train again" in advice(lambda: run.resume(folder))
     shutil.rmtree(folder / CHECKPOINTS)
-    assert "start a run of another name from it" in advice(lambda: run.resume(folder))
+    assert "Start a new run from this model, with another name" in advice(lambda: run.resume(folder))
     assert "remove it, or choose another name" in advice(lambda: run.train(plan, folder))
     (folder / TRAINING).unlink()
     assert "Start a new run from it" in advice(lambda: run.resume(folder))

@@ -24,6 +24,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.batches import Batches
 from textgen.dataset.token_stream import TokenStream
+from textgen.dataset.word_filter import count_words
 from textgen.errors import ConfigError, CorpusError, Interrupted, SavedModelError, TextgenError, TrainingError
 from textgen.folders import MANIFEST
 from textgen.generation.config import SamplingConfig
@@ -34,8 +35,8 @@ from textgen.model.compiled_model import CompiledModel
 from textgen.model.config import CELLS
 from textgen.model.language_model import LanguageModel
 from textgen.runtime import load_tensorflow
-from textgen.saved_model.layout import NGRAMS
-from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.layout import NGRAMS, WORDS, read_training
+from textgen.saved_model.saved_model import ModelFolder, load_model, write_training
 from textgen.training.loss_scale import LossScale
 from textgen.training.observers.observer import Observer, StepReport, ValidationReport
 from textgen.training.plan import Hardware, Plan, Sources, make_plan
@@ -43,7 +44,7 @@ from textgen.training.run import resume, train
 from textgen.training.run_setup import RunOptions
 
 TINY: dict[str, Any] = {
-    "tokenizer": "char", "hidden_units": 24, "embedding_dim": 16, "num_layers": 2, "batch_size": 4,
+    "tokenizer": "char", "hidden_units": 24, "embedding_dim": 16, "num_layers": 1, "batch_size": 4,
     "sequence_length": 16, "steps": 12, "num_validations": 3, "dropout": 0.2, "valid_tokens": 500,
 }  # fmt: skip
 
@@ -97,9 +98,15 @@ class Run:
     settings: dict[str, Any]
     saved: ModelFolder
     watch: Watch
+    cache: Path
 
     def plan(self) -> Plan:
         return plan_for(self.text, **self.settings)
+
+    def copy(self, folder: Path, patch: pytest.MonkeyPatch) -> Path:
+        """A copy of its folder that a test may change, with a copy of its cache. Gives the copied folder."""
+        patch.setenv("TEXTGEN_CACHE", str(shutil.copytree(self.cache, folder / "cache", dirs_exist_ok=True)))
+        return Path(shutil.copytree(self.saved.folder, folder / "songs"))
 
 
 @contextmanager
@@ -111,8 +118,9 @@ def run_with(folder: Path, name: str, **settings: Any) -> Iterator[Run]:
         patch.setattr("textgen.training.observers.tensorboard.UPDATES_SHARE", 1e9)
         patch.setattr("textgen.training.observers.tensorboard.LOOKS_SHARE", 1e9)
         songs, watch = write_songs(folder / "songs.txt"), Watch()
+        settings = {"num_layers": 2, **settings}
         saved = train(plan_for(songs, **settings), folder / name, options=RunOptions(observers=[watch]))
-    yield Run(songs, settings, saved, watch)
+    yield Run(songs, settings, saved, watch, folder / "cache")
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +162,12 @@ def test_a_run_learns_and_leaves_everything_that_the_design_names(base_run: Run)
     assert watch.validations[-1].sample
     ids = TokenStream(Path(saved.training["tokens"]["folder"]), "train").read(0, saved.training["tokens"]["train"])
     assert saved.ngrams().novelty_of_ids(ids, saved.tokenizer).copied_share == 1.0
+    documents = np.split(ids, np.flatnonzero(ids == saved.tokenizer.eos_id))
+    counts = count_words([f"{saved.tokenizer.decode(document.tolist())}\n" for document in documents])
+    words = saved.words()
+    assert words
+    assert counts
+    assert words.knows(list(counts)).all()
 
 
 def test_the_starting_loss_is_that_of_the_unigram_distribution(text: Path, tmp_path: Path) -> None:
@@ -166,13 +180,11 @@ def test_the_starting_loss_is_that_of_the_unigram_distribution(text: Path, tmp_p
     assert watch.steps[0].nats_per_token == pytest.approx(entropy, abs=0.15)
 
 
-def test_the_same_seed_trains_the_same_weights(text: Path, tmp_path: Path) -> None:
-    first = weights(train(plan_for(text), tmp_path / "a"))
-    second = weights(train(plan_for(text), tmp_path / "b"))
-    other = weights(train(plan_for(text, seed=1), tmp_path / "c"))
-    for name, array in first.items():
-        np.testing.assert_array_equal(array, second[name])
-    assert any(not np.array_equal(array, other[name]) for name, array in first.items())
+def test_another_seed_trains_other_weights(short_run: Run, tmp_path: Path) -> None:
+    """That the same one trains the same weights, the runs that are stopped or killed and resumed show."""
+    other = weights(train(plan_for(short_run.text, **short_run.settings, seed=1), tmp_path / "other"))
+    for name, array in weights(short_run.saved).items():
+        assert not np.array_equal(array, other[name]), name
 
 
 @pytest.fixture
@@ -189,7 +201,7 @@ def two_alphabets(tmp_path: Path) -> Path:
 
 
 def test_labels_say_what_is_written_also_by_a_run_that_was_resumed(two_alphabets: Path, tmp_path: Path) -> None:
-    settings = {**TINY, "tokenizer": "byte", "num_layers": 1, "learning_rate": 0.03, "steps": 150, "patience": None}
+    settings = {**TINY, "tokenizer": "byte", "learning_rate": 0.03, "steps": 150, "patience": None}
     plan = make_plan(Corpus([two_alphabets], CorpusConfig(labels="by")), settings, hardware=Hardware(flops=1e11))
     assert set(plan.facts.labels) == {"low", "high"}
     train(plan, tmp_path / "model", options=RunOptions(observers=[Watch(70)]))
@@ -208,7 +220,7 @@ def test_labels_say_what_is_written_also_by_a_run_that_was_resumed(two_alphabets
 
 
 def test_fine_tuning_keeps_labels_and_takes_on_more(two_alphabets: Path, tmp_path: Path) -> None:
-    settings = {**TINY, "num_layers": 1, "steps": 3}
+    settings = {**TINY, "steps": 3}
     first = train(
         make_plan(Corpus([two_alphabets], CorpusConfig(labels="by")), settings, hardware=Hardware(flops=1e11)),
         tmp_path / "first",
@@ -227,7 +239,7 @@ def test_fine_tuning_keeps_labels_and_takes_on_more(two_alphabets: Path, tmp_pat
         tmp_path / "tuned",
         options=RunOptions(say=said.append),
     )
-    assert "New to first are the labels new." in said
+    assert "Labels that first does not know: new." in said
     assert tuned.tokenizer.labels == (*first.tokenizer.labels, "new")
     size = first.tokenizer.vocab_size
     for name, array in tuned.weights().items():
@@ -245,7 +257,7 @@ NOISES: dict[str, Any] = {
 
 def test_a_run_with_sampled_segmentation_is_resumed_exactly(text: Path, tmp_path: Path) -> None:
     """In a later epoch, whose text is as long but has another number of pieces."""
-    own = {"tokenizer": "unigram", "subword_alpha": 0.2, "steps": 40, "sequence_length": 32, "num_layers": 1}
+    own = {"tokenizer": "unigram", "subword_alpha": 0.2, "steps": 40, "sequence_length": 32}
     plan = plan_for(text, num_validations=2, patience=None, weight_averaging="none", **own)
     watch = Watch()
     saved = train(plan, tmp_path / "whole", options=RunOptions(observers=[watch]))
@@ -262,9 +274,11 @@ def test_vocabularies_with_one_way_to_cut_are_refused(text: Path) -> None:
         plan_for(text, subword_alpha=0.1)
 
 
+@pytest.mark.usefixtures("two_shards")
 def test_a_run_with_all_noises_is_resumed_exactly(text: Path, tmp_path: Path) -> None:
-    """Before its first short window."""
-    plan = plan_for(text, num_validations=2, patience=None, num_layers=1, schedule="constant", **NOISES)
+    """Before its first short window, in shards whose noise differs, and with an average of the weights."""
+    averaging = {"weight_averaging": "ema", "ema_decay": 0.8}
+    plan = plan_for(text, num_validations=2, patience=None, schedule="constant", **NOISES, **averaging)
     watch = Watch()
     train(plan, tmp_path / "whole", options=RunOptions(observers=[watch]))
     rates = [report.learning_rate for report in watch.steps]
@@ -275,7 +289,7 @@ def test_a_run_with_all_noises_is_resumed_exactly(text: Path, tmp_path: Path) ->
     assert (tmp_path / "whole" / last).read_bytes() == (tmp_path / "parts" / last).read_bytes()
 
 
-@pytest.mark.parametrize("stop_at", [1, 5, 12])
+@pytest.mark.parametrize("stop_at", [1, pytest.param(5, marks=pytest.mark.slow), 12])
 def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(short_run: Run, tmp_path: Path, stop_at: int) -> None:
     train(short_run.plan(), tmp_path / "parts", options=RunOptions(observers=[Watch(stop_at)]))
     rest = Watch()
@@ -303,7 +317,7 @@ def test_a_run_that_reads_backward_is_resumed_exactly_and_writes_samples(
     }
     sampling = SamplingConfig(max_tokens=20, min_tokens=10, seed=0)
     monkeypatch.setattr("textgen.training.run.SAMPLE", sampling)
-    plan = plan_for(text, num_layers=1, direction=direction, **settings)
+    plan = plan_for(text, direction=direction, **settings)
     watch = Watch()
     whole = train(plan, tmp_path / "whole", options=RunOptions(observers=[watch]))
     train(plan, tmp_path / "parts", options=RunOptions(observers=[Watch(4)]))
@@ -331,17 +345,22 @@ def test_a_run_that_reads_backward_is_resumed_exactly_and_writes_samples(
     assert tuned.model_config.direction == direction
 
 
-def test_resuming_a_run_that_has_no_index_of_n_grams_makes_one(text: Path, tmp_path: Path) -> None:
-    whole = train(plan_for(text), tmp_path / "songs")
-    expected = (whole.folder / NGRAMS).read_bytes()
+def test_resuming_a_run_that_has_no_index_of_n_grams_or_words_makes_them(
+    short_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = load_model(str(short_run.copy(tmp_path, monkeypatch)))
+    expected = [(whole.folder / name).read_bytes() for name in (NGRAMS, WORDS)]
     manifest = json.loads((whole.folder / MANIFEST).read_bytes())
-    del manifest["files"][NGRAMS]
+    for name in (NGRAMS, WORDS):
+        del manifest["files"][name]
+        (whole.folder / name).unlink()
     (whole.folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
-    (whole.folder / NGRAMS).unlink()
     assert not whole.has_ngrams
+    assert whole.words() is None
     resumed = resume(whole.folder)
     assert resumed.has_ngrams
-    assert (resumed.folder / NGRAMS).read_bytes() == expected
+    assert resumed.words()
+    assert [(resumed.folder / name).read_bytes() for name in (NGRAMS, WORDS)] == expected
 
 
 class Killed(BaseException):
@@ -374,8 +393,8 @@ class KilledAt(Observer):
     ("step", "when"),
     [
         (13, "step"),
-        (27, "step"),
-        (60, "step"),
+        pytest.param(27, "step", marks=pytest.mark.slow),
+        pytest.param(60, "step", marks=pytest.mark.slow),
         (20, "validation"),
         (20, "save"),
         pytest.param(60, "save", marks=pytest.mark.slow),
@@ -435,8 +454,15 @@ COMBINATIONS: list[dict[str, Any]] = [
     for cell in CELLS
     for options in (
         {"num_layers": 1, "embedding_dim": 24, "residual": True},
-        {"tie_embeddings": False, "layer_norm": True, "residual": True, "dropout": 0.0, "attention": 20},
-        {"reset_after": False, "activation": "relu", "mogrifier_rank": 3, "embedding_dropout": 0.3},
+        {
+            "num_layers": 2,
+            "tie_embeddings": False,
+            "layer_norm": True,
+            "residual": True,
+            "dropout": 0.0,
+            "attention": 20,
+        },
+        {"num_layers": 2, "reset_after": False, "activation": "relu", "mogrifier_rank": 3, "embedding_dropout": 0.3},
     )
 ]
 
@@ -492,7 +518,7 @@ def test_a_resumption_that_cannot_be_leaves_the_run_as_it_was(text: Path, tmp_pa
             resume(folder, {"steps": 3, name: value})
     with pytest.raises(TrainingError, match="does not fit the model and batch size"):
         resume(folder, {"steps": 3, "batch_size": 2})
-    assert json.loads((folder / "training.json").read_text(encoding="utf-8")) == before
+    assert read_training(folder) == before
 
 
 def test_what_a_run_is_resumed_with_is_written_down_before_its_first_step(text: Path, tmp_path: Path) -> None:
@@ -526,7 +552,7 @@ def test_a_run_that_fails_before_its_first_step_leaves_no_model(
 def test_resuming_a_changed_corpus_without_cached_tokens_is_refused(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(plan_for(text), tmp_path / "songs")
+    train(plan_for(text, steps=1), tmp_path / "songs")
     record = json.loads((tmp_path / "songs" / "training.json").read_text(encoding="utf-8"))
     (Path(record["tokens"]["folder"]) / "MANIFEST.json").unlink()
     text.write_text(text.read_text(encoding="utf-8") + "\nmore", encoding="utf-8")
@@ -534,14 +560,16 @@ def test_resuming_a_changed_corpus_without_cached_tokens_is_refused(
         resume(tmp_path / "songs", {"steps": 20})
 
 
-def test_resuming_on_tokens_of_another_version_is_refused(text: Path, tmp_path: Path) -> None:
-    train(plan_for(text), tmp_path / "songs")
-    record = json.loads((tmp_path / "songs" / "training.json").read_text(encoding="utf-8"))
-    shutil.rmtree(record["tokens"]["folder"])
+def test_resuming_on_tokens_of_another_version_is_refused(
+    short_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = short_run.copy(tmp_path, monkeypatch)
+    record = read_training(folder)
+    shutil.rmtree(tmp_path / "cache" / "tokens")
     record["tokens"]["train"] -= 1  # it lacked the end of the document
-    (tmp_path / "songs" / "training.json").write_text(json.dumps(record), encoding="utf-8")
-    with pytest.raises(TrainingError, match="encodes or splits the corpus in another way"):
-        resume(tmp_path / "songs", {"steps": 30})
+    write_training(folder, record)
+    with pytest.raises(TrainingError, match="encodes or splits the corpus differently"):
+        resume(folder, {"steps": 30})
 
 
 def test_resuming_nothing_is_refused(tmp_path: Path) -> None:
@@ -550,9 +578,10 @@ def test_resuming_nothing_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_begins_with_the_weights_that_were_asked_for(text: Path, tmp_path: Path) -> None:
+    same = {"steps": 2, "learning_rate": 0.0, "num_layers": 2}
     asked = {"forget_bias": -1.0, "recurrent_initializer": "glorot", "carry_state": False}
-    saved = train(plan_for(text, steps=2, learning_rate=0.0, **asked), tmp_path / "songs")
-    usual = train(plan_for(text, steps=2, learning_rate=0.0), tmp_path / "usual")
+    saved = train(plan_for(text, **same, **asked), tmp_path / "songs")
+    usual = train(plan_for(text, **same), tmp_path / "usual")
     ours, theirs = saved.weights(), usual.weights()
     assert {name for name in ours if not np.array_equal(ours[name], theirs[name])} == {
         f"lstm_{layer}/{part}" for layer in (0, 1) for part in ("recurrent_kernel", "bias")
@@ -563,10 +592,11 @@ def test_a_run_begins_with_the_weights_that_were_asked_for(text: Path, tmp_path:
         resume(saved.folder, {"steps": 4, "forget_bias": 1.0})
 
 
-def test_a_model_is_never_overwritten(text: Path, tmp_path: Path) -> None:
-    train(plan_for(text, steps=2), tmp_path / "songs")
+def test_a_model_is_never_overwritten(short_run: Run) -> None:
+    before = (short_run.saved.folder / MANIFEST).read_bytes()
     with pytest.raises(TrainingError, match="already holds a model"):
-        train(plan_for(text, steps=2), tmp_path / "songs")
+        train(short_run.plan(), short_run.saved.folder)
+    assert (short_run.saved.folder / MANIFEST).read_bytes() == before
 
 
 def test_fine_tuning_starts_from_the_model_and_leaves_it_alone(
@@ -595,7 +625,9 @@ def test_fine_tuning_starts_from_the_model_and_leaves_it_alone(
     with pytest.raises(Killed), monkeypatch.context() as patch:
         train(plan, tmp_path / "killed", options=RunOptions(observers=[KilledAt(1, "step", patch)]))
     resumed = resume(tmp_path / "killed")
-    assert (resumed.folder / NGRAMS).read_bytes() == (tuned.folder / NGRAMS).read_bytes()
+    for name in (NGRAMS, WORDS):
+        assert (resumed.folder / name).read_bytes() == (tuned.folder / name).read_bytes()
+    assert len((tuned.folder / WORDS).read_bytes()) > len((base.folder / WORDS).read_bytes())
     for name, value in (("hidden_units", 8), ("forget_bias", 0.0)):
         with pytest.raises(ConfigError, match=f"{name} cannot be set when fine-tuning"):
             make_plan(corpus, {name: value}, sources=Sources(start=base), hardware=Hardware(flops=1e11))
@@ -616,7 +648,7 @@ def test_fine_tuning_with_another_vocabulary_carries_over_what_both_know(
     tuned = train(plan, tmp_path / "tuned", options=RunOptions(observers=[watch], say=said.append))
     size, known = tuned.tokenizer.vocab_size, len({*base.tokenizer.pieces()} & {*tuned.tokenizer.pieces()})
     assert {*tuned.tokenizer.pieces()} - {*base.tokenizer.pieces()} == {"M", "ö"}
-    assert f"{known:,} of {size:,} tokens are known to base; 2 begin as the mean of the tokens that spell them." in said
+    assert f"{known:,} of {size:,} tokens are known to base; 0 begin as the mean of the tokens that spell them." in said
     assert watch.steps[0].nats_per_token < 2.4  # a fresh model starts at about 2.8
     assert {path: path.read_bytes() for path in base.folder.rglob("*") if path.is_file()} == before
 
@@ -629,11 +661,11 @@ def test_a_corpus_too_large_for_an_index_is_trained_on_without_one(
     saved = train(plan_for(text, steps=2), tmp_path / "songs", options=RunOptions(say=said.append))
     assert any("too large for an index" in line for line in said)
     assert not saved.has_ngrams
-    with pytest.raises(SavedModelError, match="nothing can be said of copying"):
+    with pytest.raises(SavedModelError, match="copies of it cannot be detected"):
         saved.ngrams()
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("sgd", marks=pytest.mark.slow)])
 def test_frozen_layers_stay_as_they_are(base_run: Run, text: Path, tmp_path: Path, optimizer: str) -> None:
     frozen, base = ["embedding", "lstm_0"], base_run.saved
     settings = {name: TINY[name] for name in ("batch_size", "sequence_length", "valid_tokens")}
@@ -684,7 +716,7 @@ def test_settings_that_need_a_base_are_refused_without_one(text: Path, settings:
 )
 def test_layers_that_cannot_be_frozen_are_named(text: Path, freeze: list[str], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        plan_for(text, freeze_layers=freeze)
+        plan_for(text, num_layers=2, freeze_layers=freeze)
     assert message in str(caught.value)
 
 
@@ -782,7 +814,8 @@ def test_float16_lowers_the_scale_of_its_loss_where_it_overflows_and_counts_no_f
 
 def test_early_stopping(text: Path, tmp_path: Path) -> None:
     watch = Watch()
-    plan = plan_for(text, steps=400, num_validations=100, patience=3, learning_rate=0.5, warmup_fraction=0.0)
+    short = {"steps": 400, "num_validations": 100, "patience": 3}
+    plan = plan_for(text, **short, learning_rate=0.5, warmup_fraction=0.0)
     saved = train(plan, tmp_path / "songs", options=RunOptions(observers=[watch]))
     assert "no better score in 3 validations" in saved.training["state"]
     assert watch.steps[-1].step < 400
@@ -974,7 +1007,7 @@ def test_a_batch_larger_than_the_corpus_is_refused(text: Path) -> None:
 
 
 AVERAGED = [
-    pytest.param({"weight_averaging": "ema", "ema_decay": 0.8}, id="ema"),
+    pytest.param({"weight_averaging": "ema", "ema_decay": 0.8}, id="ema", marks=pytest.mark.slow),
     pytest.param(
         {"optimizer": "asgd", "nonmonotone_interval": 1, "momentum": 0.9, "schedule": "plateau", "plateau_patience": 0},
         id="asgd",

@@ -153,5 +153,5 @@ def test_raw_weights_come_back_whatever_happens(model: LanguageModel, settings: 
 
 
 def test_two_means_at_once_are_refused() -> None:
-    with pytest.raises(ConfigError, match="asgd averages by itself"):
+    with pytest.raises(ConfigError, match="asgd already averages the weights"):
         TrainingConfig(optimizer="asgd", weight_averaging="ema")

@@ -107,7 +107,9 @@ def test_no_server_is_opened_unasked(variables: dict[str, str], strategy: str, m
         cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
         monkeypatch.setenv(name, json.dumps(cluster) if value == "two" else value)
     monkeypatch.setattr("tensorflow.distribute.MultiWorkerMirroredStrategy", None)  # nobody comes so far
-    with pytest.raises(ConfigError, match=r"anybody who reaches it reads and writes files as you\. Set trust_network"):
+    with pytest.raises(
+        ConfigError, match=r"anyone who can connect can read and write files as you\. Set trust_network"
+    ):
         start(strategy)
 
 

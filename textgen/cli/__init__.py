@@ -23,6 +23,9 @@ COMMANDS = {
     "evaluate": Lazy("textgen.cli.evaluate:evaluate", "Measure how well a model predicts a text."),
     "score": Lazy("textgen.cli.score:score", "Score how probable each text is."),
     "embed": Lazy("textgen.cli.embed:embed", "Make a vector of each text, or find similar lines."),
+    "inspect": Lazy(
+        "textgen.cli.inspect:inspect", "See what a model does with a text: cells, gates, memory, gradients."
+    ),
     "tune-state": Lazy("textgen.cli.tune:tune_state", "Train an initial state: a style in a few kilobytes."),
     "tensorboard": Lazy("textgen.cli.tensorboard:tensorboard", "Show training curves in TensorBoard."),
     "models": Lazy("textgen.cli.models:models", "List, show, compress and remove saved models."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +16,7 @@ from textgen.settings import Config, from_dict, select
 
 if TYPE_CHECKING:
     from textgen.generation.cached_model import CachedModel
+    from textgen.model.clamping import Clamp
     from textgen.model.numpy_model import NumpyModel
     from textgen.saved_model.saved_model import ModelFolder
 
@@ -62,6 +64,7 @@ def adapted_writer(
     cache: CacheConfig | None,
     dynamic: DynamicConfig | None,
     label: str | None = None,
+    clamps: Sequence[str] = (),
 ) -> NumpyModel | CachedModel:
     """The network of a saved model, trained on the file `adapt` and with a cache if they are given.
 
@@ -71,8 +74,18 @@ def adapted_writer(
         cache: Settings of the cache.
         dynamic: Settings of the training; needed with `adapt`.
         label: Label of the text.
+        clamps: Values of cells that are held, such as L1/89=3.8.
+
+    Raises:
+        ConfigError: There is no such cell, or the model diverged while it learned.
     """
-    model = saved.writer() if adapt is None or dynamic is None else _trained_on(saved, adapt, dynamic, label)
+    from textgen.model.clamping import parse_clamp
+
+    held = [parse_clamp(text, saved.model_config) for text in clamps]
+    if adapt is None or dynamic is None:
+        model = saved.writer(clamps=held)
+    else:
+        model = _trained_on(saved, adapt, dynamic, label, held)
     if cache is None:
         return model
     from textgen.generation.cached_model import CachedModel
@@ -80,7 +93,9 @@ def adapted_writer(
     return CachedModel(model, cache)
 
 
-def _trained_on(saved: ModelFolder, path: str, config: DynamicConfig, label: str | None) -> NumpyModel:
+def _trained_on(
+    saved: ModelFolder, path: str, config: DynamicConfig, label: str | None, clamps: Sequence[Clamp]
+) -> NumpyModel:
     """The model after one pass over a text. Raises `ConfigError` if it diverged."""
     import numpy as np
 
@@ -102,7 +117,7 @@ def _trained_on(saved: ModelFolder, path: str, config: DynamicConfig, label: str
     weights = model.weights_as_arrays()
     if not all(np.isfinite(array).all() for array in weights.values()):
         raise ConfigError(
-            f"The model diverged while it learned from {path}: its weights are not finite any more. "
+            f"The model diverged while it learned from {path}: its weights are no longer finite. "
             f"Lower dynamic_learning_rate. Received: {config.dynamic_learning_rate:g}."
         )
-    return NumpyModel(model.config, weights)
+    return NumpyModel(model.config, weights, clamps)

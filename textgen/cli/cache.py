@@ -83,7 +83,7 @@ def _folder() -> Path:
 
     if folder := named_cache_folder():
         return folder
-    raise TextgenError("There is no home folder, so no cache: set TEXTGEN_CACHE to a folder.")
+    raise TextgenError("There is no cache, since there is no home folder. Set TEXTGEN_CACHE to a folder.")
 
 
 def _total(entries: Sequence[Entry]) -> int:

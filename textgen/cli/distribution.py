@@ -84,7 +84,7 @@ def join_others(strategy: str, start_timeout: float, trust_network: bool) -> Dis
     if distribution.server:
         output.note(
             f"TensorFlow listens at {distribution.server} and on all other networks of this machine, without a "
-            "password: whoever reaches it reads and writes files as you."
+            "password: anyone who can connect can read and write files as you."
         )
     return distribution
 

@@ -106,17 +106,17 @@ def embed(
 def _check_flags(kind: str, out: Path | None, has_search_flags: bool) -> None:
     """Raises `click.UsageError` for flags that do not go together without --search."""
     if has_search_flags:
-        raise click.UsageError("--top and --json go with --search: without it, --format says what is printed.")
+        raise click.UsageError("--top and --json need --search: without it, --format selects what is printed.")
     if kind == "npy" and not out and output.is_terminal():
-        raise click.UsageError("A NumPy array is no text: name a file with --out.")
+        raise click.UsageError("A NumPy array cannot be printed: name a file with --out.")
 
 
 def _check_search_flags(search: str, has_vector_flags: bool) -> None:
     """Raises `click.UsageError` for flags that do not go with --search, or an empty text."""
     if has_vector_flags:
-        raise click.UsageError("--search prints lines: it does not go with --tokens and --out.")
+        raise click.UsageError("--search prints lines: it cannot be combined with --tokens or --out.")
     if not search.strip():
-        raise click.UsageError("--search is empty: give a text that the lines should be similar to.")
+        raise click.UsageError("--search is empty: give a text to compare the lines with.")
 
 
 def _lines(paths: Sequence[str]) -> list[tuple[str, str]]:

@@ -115,8 +115,8 @@ def _check_vocabularies(saved: ModelFolder, others: Sequence[ModelFolder]) -> No
     for other in others:
         if other.tokenizer.serialized != saved.tokenizer.serialized:
             raise ConfigError(
-                f"{other.name} and {saved.name} have different vocabularies, so their probabilities have no mean: "
-                "train one with --tokenizer-from the other."
+                f"{other.name} and {saved.name} have different vocabularies, so their probabilities cannot be "
+                "averaged: train one with --tokenizer-from the other."
             )
 
 

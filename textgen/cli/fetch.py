@@ -95,11 +95,12 @@ def _checked(how: str) -> str:
 
 @contextmanager
 def _progress(entry: Entry) -> Iterator[Progress]:
-    """A bar on standard error for each file."""
+    """A bar on standard error for each file, if that is a terminal."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+    console = output.console()
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=output.console(), transient=True) as bars:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         task = bars.add_task(entry.name, total=None, start=False)
 
         def show(done: int, total: int | None) -> None:

@@ -138,7 +138,7 @@ def read_text(path: str) -> str:
     except UnicodeDecodeError as error:
         raise TextgenError(f"{name} is not UTF-8 text: {error}. Convert it first.") from None
     except OSError as error:
-        raise TextgenError(f"Cannot read {name}: {error.strerror or error}. Name a UTF-8 text.") from None
+        raise TextgenError(f"Cannot read {name}: {error.strerror or error}. Name a UTF-8 text file.") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

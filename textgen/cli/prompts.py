@@ -34,7 +34,7 @@ def read_requests(
             values = {**settings, "seed": later_seed(first, len(requests) * copies).seed, **entry}
             prompt = values.pop("prompt", None)
             if not isinstance(prompt, str):
-                raise ConfigError('a line is an object with "prompt", a text, and any settings.')
+                raise ConfigError('a line must be an object with "prompt", a text, and optional settings.')
             requests.append(Request(prompt, from_dict(SamplingConfig, values)))
         except ConfigError as error:
             raise ConfigError(f"{place}: {error}" if place else str(error)) from None

@@ -53,6 +53,7 @@ class Arguments:
     dynamic: DynamicConfig | None
     save_state: Path | None
     load_state: str | None
+    clamps: tuple[str, ...]
 
 
 @click.command(cls=SectionCommand)
@@ -92,6 +93,14 @@ class Arguments:
     help="Colour tokens by surprisal: green up to 1 bit, cyan up to 4, yellow up to 8, red above.",
 )
 @novelty_option
+@click.option(
+    "--clamp",
+    "clamps",
+    multiple=True,
+    metavar="CELL=NUMBER",
+    help="Hold a cell at a number, as in L1/89=3.8 (layer 1, unit 89), or a gate, as in L1/89.f=1; textgen inspect "
+    "finds cells. May be given several times.",
+)
 @json_option
 @models_dir_option
 @sectioned(
@@ -166,13 +175,16 @@ def _refuse_contradictions(arguments: Arguments, settings: dict[str, Any], searc
     from textgen.generation.sampler import DRAWING
 
     if "top_logprobs" in settings and not arguments.as_json:
-        raise click.UsageError("--top-logprobs goes with --json: --show-probabilities colours a text for people.")
+        raise click.UsageError(
+            "--top-logprobs needs --json. To see probabilities as colours, use --show-probabilities."
+        )
     drawing = given({"best_of": arguments.best_of, "batch_size": arguments.batch_size})
     without_effect = {*DRAWING, "seed", "top_logprobs", *drawing}
     clash = [name for name in (*settings, *drawing) if name in without_effect]
     if search and clash:
         raise click.UsageError(
-            f"{flag_of(next(iter(search)))} looks for the likeliest text and draws none: leave out {flag_of(clash[0])}."
+            f"{flag_of(next(iter(search)))} searches for the likeliest text, without random draws: "
+            f"leave out {flag_of(clash[0])}."
         )
 
 
@@ -202,13 +214,15 @@ def _generate(
     needs_index = arguments.novelty or any(request.config.no_copy is not None for request in requests)
     ngrams = saved.ngrams() if needs_index else None
     adaptation = (arguments.cache, arguments.adapt, arguments.dynamic)
-    writer = adapted_writer(saved, arguments.adapt, arguments.cache, arguments.dynamic, settings.get("label"))
-    fingerprint = saved.fingerprint + "".join(f" {each}" for each in adaptation if each)
+    writer = adapted_writer(
+        saved, arguments.adapt, arguments.cache, arguments.dynamic, settings.get("label"), arguments.clamps
+    )
+    fingerprint = saved.fingerprint + "".join(f" {each}" for each in (*adaptation, *arguments.clamps) if each)
     generator = Generator(writer, saved.tokenizer, ngrams, fingerprint=fingerprint, words=saved.words)
     has_state = bool(arguments.save_state or arguments.load_state)
     is_single = len(requests) * arguments.num == 1 and not arguments.best_of
     if has_state and (not is_single or search):
-        raise ConfigError("A state is that of one text: it goes with one prompt, without a search or a choice.")
+        raise ConfigError("A state belongs to one text: give one prompt, and leave out num, best_of and num_beams.")
     ngrams_to_print = ngrams if arguments.novelty else None
     printer = Printer(saved, ngrams_to_print, arguments.as_json, arguments.show_probabilities)
     if search:
@@ -243,7 +257,9 @@ def _write_one(
 def _found(generator: Generator, requests: Iterable[Request], settings: SearchConfig, num: int) -> Iterator[Generation]:
     """The likeliest texts for each prompt."""
     if num > settings.num_beams:
-        raise ConfigError(f"A search with num_beams {settings.num_beams} finds no more texts than that, not {num}.")
+        raise ConfigError(
+            f"A search with num_beams {settings.num_beams} finds at most {settings.num_beams} texts, not {num}."
+        )
     for request in requests:
         yield from generator.search(request.prompt, request.config, settings)[:num]
 
@@ -258,13 +274,14 @@ def _infill(arguments: Arguments, saved: ModelFolder, requests: list[Request], s
         "--show-probabilities": arguments.show_probabilities,
         "--num-beams": search,
         "--batch-size": arguments.batch_size,
+        "--clamp": arguments.clamps,
         "--cache": arguments.cache,
         "--adapt": arguments.adapt,
         "--save-state": arguments.save_state,
         "--load-state": arguments.load_state,
     }
     if flags := [flag for flag, value in unfit.items() if value]:
-        raise click.UsageError(f"{flags[0]} is for texts written from their beginning, not towards a suffix.")
+        raise click.UsageError(f"{flags[0]} cannot be used when writing towards an ending.")
     printer = Printer(saved, None, arguments.as_json, False)
     printer.print_infills(_infills(saved, requests, arguments.suffix or "", arguments.num, arguments.best_of))
 

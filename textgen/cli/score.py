@@ -135,9 +135,9 @@ def _refuse_contradictions(paths: Sequence[str], arguments: Arguments, options: 
     }
     clash = [flag for flag, value in (for_texts if arguments.follow else for_lines).items() if value]
     if clash and arguments.follow:
-        raise click.UsageError(f"--follow scores lines: it does not go with {clash[0]}.")
+        raise click.UsageError(f"--follow scores lines: it cannot be combined with {clash[0]}.")
     if clash:
-        raise click.UsageError(f"{clash[0]} is for --follow: without it each text is scored by itself.")
+        raise click.UsageError(f"{clash[0]} needs --follow: without it, each text is scored separately.")
     if arguments.follow and len(paths) > 1:
         raise click.UsageError("--follow reads one file, or standard input: name only one.")
 
@@ -210,7 +210,9 @@ def _decoded(stream: BinaryIO, encoding: str, name: str) -> Iterator[str]:
         try:
             text = decoder.decode(data, final=not data)
         except UnicodeError as error:
-            raise CorpusError(f"{name}, line {number}: not {encoding} ({error}). Set encoding to its own.") from None
+            raise CorpusError(
+                f"{name}, line {number}: not {encoding} ({error}). Set encoding to the encoding of the file."
+            ) from None
         yield text.removeprefix("\ufeff") if number == 1 else text
         number += data.endswith(b"\n")
 

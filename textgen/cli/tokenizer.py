@@ -151,4 +151,4 @@ def _ids(text: str) -> list[int]:
     try:
         return [int(number) for number in text.strip().removeprefix("[").removesuffix("]").replace(",", " ").split()]
     except ValueError as error:
-        raise click.UsageError(f"IDS are whole numbers: {error}.") from None
+        raise click.UsageError(f"IDS must be whole numbers: {error}.") from None

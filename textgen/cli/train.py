@@ -174,8 +174,7 @@ def _refuse_contradictions(arguments: Arguments, settings: dict[str, Any]) -> No
         raise click.UsageError("--resume continues a run as it was planned: leave out --dry-run.")
     if arguments.find_learning_rate and (arguments.resume or processes > 1):
         raise click.UsageError(
-            "--find-learning-rate is a run of its own: start it as one process; leave out --resume, --workers and "
-            "TF_CONFIG."
+            "--find-learning-rate starts a separate run in one process: leave out --resume, --workers and TF_CONFIG."
         )
     if arguments.valid_file is not None and "valid_fraction" in settings:
         raise click.UsageError("--valid-file names the held-out text: leave out --valid-fraction.")
@@ -208,7 +207,8 @@ def _newest_run(folder: Path, paths: tuple[str, ...]) -> str:
     if not runs:
         called = f" called {stem}" if stem else ""
         raise TrainingError(
-            f"There is no run{called} to resume in {folder} that has a checkpoint. Name one, or begin one."
+            f"There is no run{called} to resume in {folder} that has a checkpoint. Name another run, or start "
+            "a new one."
         )
     return max(runs, key=lambda run: (run / CHECKPOINTS).stat().st_mtime).name
 

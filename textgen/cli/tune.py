@@ -56,8 +56,8 @@ def tune_state(
     saved = load_model(model, models_dir)
     if saved.main_direction == "backward":
         raise ConfigError(
-            f"{saved.name} reads text backward only, and texts that begin in a state are written forward: "
-            "name a model of direction forward or both."
+            f"{saved.name} reads text backward only, but a state is for writing forward: name a model of "
+            "direction forward or both."
         )
     text = Corpus(paths, replace(saved.corpus_config, **select(CorpusConfig, given(options))))
     text.say_skipped(output.note)

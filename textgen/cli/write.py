@@ -98,7 +98,7 @@ def needs_terminal() -> None:
     """Raises `TextgenError` if standard input and output are no terminal that shows a screen."""
     closed = sys.stdin is None or sys.stdout is None
     if closed or not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") in ("dumb", "unknown"):
-        raise TextgenError("textgen write needs a terminal for keyboard and screen; textgen sample writes into files.")
+        raise TextgenError("textgen write needs a terminal. To write to a file or a pipe, use textgen sample.")
 
 
 def _started(saved: ModelFolder, path: str) -> StartedModel:
@@ -108,7 +108,7 @@ def _started(saved: ModelFolder, path: str) -> StartedModel:
     writer, vocabulary = saved.writer(), saved.tokenizer
     state = load_state(Path(path), writer.initial_state(1), saved.fingerprint, vocabulary.vocab_size)
     if state.ids != (vocabulary.eos_id,):
-        raise SavedModelError(f"{path} is the state of a text that has begun: give one that textgen tune-state made.")
+        raise SavedModelError(f"{path} is a state from the middle of a text: give one from textgen tune-state.")
     return StartedModel(writer, state.memory)
 
 

@@ -53,6 +53,6 @@ class CorpusConfig(Settings):
             raise ConfigError("labels must be the name of a column or a field, or folder. Received: ''.")
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
             raise ConfigError(
-                "delimiter must be one character, such as ; or a tab, but no quote and no newline. "
+                "delimiter must be one character, such as ; or a tab, but not a quote or a newline. "
                 f"Received: {self.delimiter!r}."
             )

@@ -112,7 +112,7 @@ class Corpus:
         if empty:
             names = ", ".join(source.name for source in self._sources[:3])
             names += ", ..." if len(self._sources) > 3 else ""
-            raise CorpusError(f"No text in {names}: nothing but blanks. Name files that hold text.")
+            raise CorpusError(f"No text in {names}: there is only white space. Name files that contain text.")
 
     def documents(self) -> Iterator[str]:
         """Iterates over whole documents.
@@ -340,7 +340,7 @@ class Corpus:
             reasons = [counted(len(binary), "binary file")] if binary else []
             reasons += [f"{counted(len(broken), 'link')} to nowhere, such as {broken[0]}"] if broken else []
             why = f"there is nothing but {' and '.join(reasons)}" if reasons else "there are no files"
-            raise CorpusError(f"No text in {name}: {why} (hidden ones do not count). Name text files.")
+            raise CorpusError(f"No text in {name}: {why} (hidden files are ignored). Name text files.")
         return [source for source in sources if source.path not in binary]
 
     def _standard_input(self) -> Source:
@@ -389,9 +389,8 @@ def _files_below(path: Path, broken: list[Path]) -> list[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         if PREPARED in found and MANIFEST in found:
             raise CorpusError(
-                f"{folder} was made by textgen corpus prepare and holds no text: only textgen train takes it, named "
-                "alone. "
-                "Name the text that it was made from."
+                f"{folder} is a prepared corpus, which contains token ids and no text. Only textgen train reads it, "
+                "as its only path. Name the text that it was prepared from."
             )
         names += [Path(folder, name) for name in found if not name.startswith(".")]
     broken += sorted(name for name in names if name.is_symlink() and not name.exists())

@@ -61,11 +61,15 @@ def json_label(record: Any, field: str, place: str) -> str | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise CorpusError(f"{place}: field {field!r} holds no label. Set labels to one that is a string or a number.")
+        raise CorpusError(
+            f"{place}: field {field!r} does not contain a label. Set labels to a field with strings or numbers."
+        )
     try:
         str(value).encode()
     except UnicodeEncodeError:
-        raise CorpusError(f"{place}: field {field!r} has half a character in it. Write the other half too.") from None
+        raise CorpusError(
+            f"{place}: field {field!r} contains half of a character (a lone surrogate). Write both halves."
+        ) from None
     return as_label(str(value), place)
 
 

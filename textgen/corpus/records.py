@@ -170,7 +170,7 @@ class RecordFile:
             where = f"column {self.config.text_column!r}" if table else f"field {self.config.text_field!r}"
             raise CorpusError(
                 f"{self.name}, {place}: a record without text ({where} is missing, null or blank). "
-                "Correct it, or leave out strict, which skips and counts such records."
+                "Correct it, or leave strict out to skip and count such records."
             )
         self.left_out.add(self.name, place)
         return False
@@ -315,8 +315,8 @@ def bounded_lines(texts: Iterable[str], name: str) -> Iterator[str]:
 def _check_size(size: int, name: str, number: int) -> None:
     if size > MAX_RECORD_CHARS:
         raise CorpusError(
-            f"{name}, line {number}: a record of more than {MAX_RECORD_CHARS:,} characters, the most that one may "
-            "have. Split it, or make a plain text file of it, which may be of any length."
+            f"{name}, line {number}: a record of more than {MAX_RECORD_CHARS:,} characters, the limit. Split it, "
+            "or convert the file to plain text, which has no limit."
         )
 
 
@@ -423,7 +423,7 @@ def json_text(record: Any, name: str, place: str) -> str | None:
         value.encode()
     except UnicodeEncodeError as error:
         half = f"\\u{ord(value[error.start]):04x}"
-        raise CorpusError(f"{place}: {half} is half a character. Write the other half too.") from None
+        raise CorpusError(f"{place}: {half} is half of a character (a lone surrogate). Write both halves.") from None
     return value
 
 

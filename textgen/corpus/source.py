@@ -390,7 +390,7 @@ def not_binary(source: Source) -> Source:
     """
     if source.is_binary():
         guess = guessed_encoding(next(source.chunks(), b""))
-        encoding = f"{guess}, as it seems to be" if guess and guess.startswith("utf") else "utf-16 or what it is in"
+        encoding = f"{guess}, as it seems to be" if guess and guess.startswith("utf") else "utf-16 or its own encoding"
         raise CorpusError(
             f"{source.name} looks like a binary file: it has NUL bytes near its start. "
             f"Name a text file instead; if it is text, set encoding to {encoding}."
@@ -413,11 +413,11 @@ def reading(name: str, compression: str = "") -> Iterator[None]:
         yield
     except PermissionError as error:
         name = error.filename or name
-        raise CorpusError(f"Cannot read {name}: permission denied. Ask its owner for the right to.") from None
+        raise CorpusError(f"Cannot read {name}: permission denied. Ask the owner for permission to read it.") from None
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         if compression and getattr(error, "errno", None) is None:
             raise CorpusError(
-                f"{name} is broken or truncated: its content is not what {compression} promises "
-                f"({str(error) or 'it ends too early'}). Compress or fetch it again."
+                f"{name} is damaged or truncated: it is not valid {compression} data "
+                f"({str(error) or 'it ends too early'}). Compress or download it again."
             ) from None
         raise CorpusError(f"Cannot read {name}: {getattr(error, 'strerror', None) or error}.") from None

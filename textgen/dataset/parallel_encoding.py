@@ -110,7 +110,9 @@ class _Encoders:
             _send(texts, cast(IO[bytes], process.stdin))
             answer = pickle.load(cast(IO[bytes], process.stdout))
         except (OSError, EOFError, pickle.UnpicklingError):
-            raise TokenizerError("A process that encodes the corpus has ended; is there enough memory?") from None
+            raise TokenizerError(
+                "A process that encodes the corpus has ended unexpectedly. There may be too little memory."
+            ) from None
         finally:
             self._idle.put(process)
         if isinstance(answer, TokenizerError):

@@ -240,7 +240,7 @@ def _read_settings(folder: Path) -> PreparedSettings:
             from_dict(CorpusConfig, corpus).documents is None
             or from_dict(TokenizerConfig, tokenizer).vocab_size is None
         ):
-            raise ConfigError("documents and vocab_size must be settled.")
+            raise ConfigError("documents and vocab_size must be set.")
         _require_shards(values["shards"])
         from_dict(SplitConfig, {name: values[name] for name in ("valid_fraction", "seed")})
         rest = {name: value for name, value in values.items() if name != "paths"}  # these need not be text
@@ -285,7 +285,7 @@ def open_corpus(paths: Sequence[str | Path], config: CorpusConfig) -> Corpus | P
     """
     if any(is_prepared(path) for path in paths):
         if len(paths) > 1:
-            raise CorpusError("A prepared folder is a corpus by itself: name it alone.")
+            raise CorpusError("A prepared folder cannot be combined with other paths: name it alone.")
         return PreparedCorpus(Path(paths[0]))
     return Corpus(paths, config)
 
@@ -337,17 +337,17 @@ def prepare_corpus(
     prepared.require(given, tokenizer)
     if corpus.glance() != prepared.settings.glance:
         raise ConfigError(
-            f"{folder} was begun with another corpus ({', '.join(prepared.settings.paths)}), or it has changed "
-            "since: prepare another folder."
+            f"{folder} was started with another corpus ({', '.join(prepared.settings.paths)}), or the corpus has "
+            "changed since: prepare another folder."
         )
     shards = prepared.settings.shards
     for number in [shard[0]] if shard else range(1, shards + 1):
         problem = prepared.problem(number)
         if not problem:
-            say(f"Shard {number} of {shards} is there already.")
+            say(f"Shard {number} of {shards} already exists.")
             continue
         if problem != MISSING:
-            say(f"Shard {number} of {shards} is made again: {problem}.")
+            say(f"Shard {number} of {shards} is prepared again: {problem}.")
         data = prepared.encode_shard(corpus, number)
         corpus.say_left_out(say)
         documents = data.train.summary.documents + data.valid.summary.documents
@@ -396,7 +396,7 @@ def _begin(
     except TextgenError:
         if not is_prepared(folder):
             raise
-        say(f"{folder} was begun by another program meanwhile: its vocabulary is used.")
+        say(f"{folder} was started by another process in the meantime: its vocabulary is used.")
 
 
 def _ranges(numbers: Sequence[int]) -> str:

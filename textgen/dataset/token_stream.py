@@ -78,7 +78,7 @@ class TokenStream:
             (len(own), each.dtype, each.eos, each.first_label) for own, each in zip(counts, descriptions, strict=True)
         }
         if len(alike) > 1:
-            raise CorpusError(f"The shards in {folder} are of several vocabularies: prepare the corpus again.")
+            raise CorpusError(f"The shards in {folder} have different vocabularies: prepare the corpus again.")
         self.counts = np.sum(counts, axis=0)  # [V]
 
     def _read_counts(self, folder: Path, description: Description) -> np.ndarray:

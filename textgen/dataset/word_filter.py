@@ -8,8 +8,8 @@ letters and capitals count as the same, so a word that is known is known in capi
                       "don't" does not make a word of "t"; more are an ordinary word.
     3rd, x2, v1.0b    what follows a digit, up to the next space or sign, is no word; "x" is.
 
-The filter holds each word and each of its beginnings, character by character, in a Bloom filter of 10 bits for each:
-it never misses one, and reports 0.8 % of others (`WordFilter.false_positive_rate`). It does not depend on the
+The filter holds each word and each of its beginnings, character by character, in a Bloom filter of 2 bytes for each:
+it never misses one, and reports 0.05 % of others (`WordFilter.false_positive_rate`). It does not depend on the
 vocabulary of tokens. That of a fine-tuned model includes the words of its base model.
 
 In some texts most words are new: lists of names, DNA, keys in hexadecimal. A model of such a text should coin words,
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from textgen.dataset.token_stream import TokenStream
     from textgen.tokenizer.tokenizer import Tokenizer
 
-BITS_PER_ENTRY = 10  # for a false positive rate of 0.8 %
+BITS_PER_ENTRY = 16  # for a false positive rate of 0.05 %: with 10 bits words still went astray
 LONGEST_WORD = 48  # characters; longer runs of letters are no words
 LONGEST_SUFFIX = 2  # characters after an apostrophe that are a word of their own kind
-MAX_WORDS = 50_000  # in a filter: the commonest of a text, which begin in about 120,000 ways
+MAX_WORDS = 30_000  # in a filter: the commonest of a text; among rarer ones are misprints and spoken forms
 LEAST = 64  # entries for which a filter is made, so that a small one is precise too
 MAX_COINED = 0.4  # share of new words above which a model may coin words
 MAX_TOKENS = 50_000_000  # of a training text

@@ -106,7 +106,7 @@ class TextFile:
             text = data.removeprefix(self._mark).decode()
         except (OSError, UnicodeDecodeError) as error:
             raise TextgenError(
-                f"Cannot read {self._path}: {error}. Name a UTF-8 text, or a file that is not there yet."
+                f"Cannot read {self._path}: {error}. Name a UTF-8 text file, or a file that does not exist yet."
             ) from None
         endings = Counter(NEWLINE.findall(text))  # in a mixed file the most common ending is used
         self._newline = endings.most_common(1)[0][0] if endings else "\n"

@@ -200,7 +200,7 @@ def _is_replaced(path: Path, file: BinaryIO) -> bool:
 def _decoded(lines: Iterable[bytes], encoding: str) -> Iterator[str]:
     if not is_plain(encoding):
         raise CorpusError(
-            f"Lines of {encoding} text cannot be told apart as they come. "
+            f"{encoding} text cannot be split into lines while it arrives. "
             "Convert the text, for example with iconv, and set encoding to utf-8."
         )
     decoder = codecs.getincrementaldecoder(encoding)(errors="replace")

@@ -95,7 +95,9 @@ class Evaluator:
                 `ModelFolder.network("forward")`.
         """
         if (cache or dynamic or beside) and model.config.direction == "both":
-            raise ConfigError("A cache, dynamic evaluation and means of models are for one direction, not for both.")
+            raise ConfigError(
+                "A cache, dynamic evaluation and averages of models need a model of one direction, not of both."
+            )
         self._models = [model, *beside]
         self._cache = NeuralCache(cache) if cache else None
         self._learners = [Learner(each, dynamic) for each in self._models if dynamic]

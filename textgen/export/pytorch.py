@@ -96,7 +96,7 @@ def from_torch(tensors: Arrays, activation: str = "tanh") -> tuple[ModelConfig, 
     hidden, inputs = layers[0]["recurrent_kernel"].shape[0], layers[0]["kernel"].shape[0]
     table, kernel, bias = _take_ends(left, inputs, hidden)
     if left:
-        raise SavedModelError(f"There is no place for {', '.join(sorted(left))}. {EXPECTED}")
+        raise SavedModelError(f"Unexpected tensors: {', '.join(sorted(left))}. {EXPECTED}")
     tied = kernel is table or np.array_equal(kernel, table)
     embedding = max(inputs, hidden)
     config = ModelConfig(
@@ -114,7 +114,7 @@ def from_torch(tensors: Arrays, activation: str = "tanh") -> tuple[ModelConfig, 
     weights["head/bias"] = bias
     expected = config.weight_shapes()
     if odd := [name for name, array in weights.items() if array.shape != expected.get(name)]:
-        raise SavedModelError(f"The tensors for {', '.join(odd)} are not of one network. {EXPECTED}")
+        raise SavedModelError(f"The shapes of the tensors for {', '.join(odd)} do not fit the others. {EXPECTED}")
     return config, weights
 
 

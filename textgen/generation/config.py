@@ -166,7 +166,7 @@ class SamplingConfig(Settings):
             parse_bias(entry)
         for name in ("stop", "ban", "require", "dry_sequence_breakers"):
             if "" in getattr(self, name):
-                raise ConfigError(f"{name} holds an empty text, which stands everywhere: leave it out.")
+                raise ConfigError(f"{name} contains an empty text, which occurs everywhere: leave it out.")
         if self.min_tokens > self.max_tokens:
             raise ConfigError(f"min_tokens ({self.min_tokens:,}) is more than max_tokens ({self.max_tokens:,}).")
         for text in self.require:

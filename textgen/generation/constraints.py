@@ -301,7 +301,7 @@ def _copy_guard(config: SamplingConfig, tokenizer: Tokenizer, ngrams: NgramIndex
     if config.no_copy is None:
         return None
     if ngrams is None:
-        raise ConfigError("no_copy needs an index of the training text, and this generator has none.")
+        raise ConfigError("no_copy needs an index of the training text, but this generator has none.")
     return CopyGuard(ngrams, config.no_copy, tokenizer.vocab_size)
 
 

@@ -31,7 +31,7 @@ class CopyGuard:
         """
         if no_copy < index.ngram - 1:
             raise ConfigError(
-                f"no_copy must be at least {index.ngram - 1}: the model's index of its training text knows runs of "
+                f"no_copy must be at least {index.ngram - 1}: the model's index of its training text contains runs of "
                 f"{counted(index.ngram, 'token')}. Received: {no_copy}."
             )
         self._index = index

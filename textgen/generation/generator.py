@@ -196,7 +196,9 @@ class Generator:
             TokenizerError: A prompt is not valid text.
         """
         if best_of is not None and best_of < num:
-            raise ConfigError(f"best_of ({best_of}) is less than num ({num}): the best are chosen among more.")
+            raise ConfigError(
+                f"best_of ({best_of}) is less than num ({num}): the best are chosen from at least as many."
+            )
         copies = (
             replace(request, config=later_seed(config, number))
             for request in requests
@@ -230,9 +232,9 @@ class Generator:
         config = config or SamplingConfig()
         without_effect = sorted(name for name in DRAWING if getattr(config, name) != getattr(SamplingConfig, name))
         if without_effect:
-            raise ConfigError(f"A search draws nothing: leave out {', '.join(without_effect)}.")
+            raise ConfigError(f"A search makes no random draws: leave out {', '.join(without_effect)}.")
         if config.top_logprobs:
-            raise ConfigError("A search keeps the log probabilities of its texts alone: leave out top_logprobs.")
+            raise ConfigError("A search computes no probabilities of other tokens: leave out top_logprobs.")
         config = replace(config, temperature=0.0, seed=0)
         row = self.row(prompt, config)
         return [

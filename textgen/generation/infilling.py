@@ -136,7 +136,9 @@ class Infiller:
         config = seeded(config or (SamplingConfig(max_tokens=GAP_TOKENS) if prompt else SamplingConfig()))
         self._refuse(prompt, config)
         if best_of is not None and best_of < num:
-            raise ConfigError(f"best_of ({best_of}) is less than num ({num}): the best are chosen among more.")
+            raise ConfigError(
+                f"best_of ({best_of}) is less than num ({num}): the best are chosen from at least as many."
+            )
         number = best_of or (max(num, CANDIDATES) if prompt else num)
         configs = [later_seed(config, each) for each in range(number)]
         share = number // 2 if prompt else 0  # of the forward network

@@ -150,9 +150,9 @@ def load_state(path: Path, like: Any, fingerprint: str, vocab_size: int) -> Text
         with safe_open(path, framework="numpy") as file:
             about = file.metadata() or {}
             if about.get("format") != FORMAT:
-                raise SavedModelError(f"{path} is no state of a text: name a file that save_state wrote.")
+                raise SavedModelError(f"{path} is not a saved state: name a file written by save_state.")
             if about.get("model") != fingerprint:
-                raise SavedModelError(f"{path} is the state of another model: write with that one.")
+                raise SavedModelError(f"{path} is the state of another model: use that model.")
             slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
             found = {key: (part.get_shape(), part.get_dtype()) for key, part in slices.items()}
             (number,), kind = found.pop("ids", ([0], ""))

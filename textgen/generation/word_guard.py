@@ -46,16 +46,24 @@ CONTINUATIONS = range(0x80, 0xC0)  # bytes of a character after the first
 
 @dataclass(frozen=True)
 class _Leads:
-    """Letters with which tokens begin, as polynomial hashes: hash(word + lead) = hash(word) power + hash(lead)."""
+    """Letters with which tokens begin, and their beginnings: hash(word + beginning) = hash(word) power + hash."""
 
-    hashes: np.ndarray  # uint64 [N]
-    powers: np.ndarray  # uint64 [N]
+    hashes: np.ndarray  # of the beginnings, uint64 [P]
+    powers: np.ndarray  # uint64 [P]
+    chains: np.ndarray  # the numbers of all beginnings of each lead, itself last and repeated, [N, longest]
     ids: np.ndarray  # of the tokens that begin with letters, [M]
     numbers: np.ndarray  # the lead of each, [M]
 
-    def after(self, word: str) -> np.ndarray:
-        """The hashes of a word so far with each lead, uint64 [N]."""
-        return hashes([word])[0] * self.powers + self.hashes
+    def after(self, words: Sequence[str]) -> np.ndarray:
+        """The hashes of words so far with each beginning, uint64 [W P]."""
+        return (hashes(words)[:, None] * self.powers + self.hashes).reshape(-1)
+
+    def known(self, found: np.ndarray) -> np.ndarray:
+        """Whether all beginnings of each lead were found after each word, from `found`, bool [W P]: bool [W, N].
+
+        Known beginnings only lead to known ones. This finds out most of those that a Bloom filter reports in error.
+        """
+        return np.asarray(found.reshape(-1, len(self.hashes))[:, self.chains].all(axis=2))
 
 
 class WordTokens:
@@ -136,20 +144,20 @@ class WordTokens:
             for id, letters in self._completing(pending):
                 fits[id] = self.begins(word + letters) if is_letters(letters) else self.is_whole(word)
             return fits
-        starts, ends = self._going_on.after(word), self._ending.after(word)
-        if word.startswith(APOSTROPHE):  # a word of its own kind, or an ordinary one
-            starts = np.concatenate([starts, self._going_on.after(word[1:])])
-            ends = np.concatenate([ends, self._ending.after(word[1:])])
+        words = _as_known(word)
         end, wide = np.array([ord(END)]), np.array([ord(WIDE)])
-        now = hashes(_as_known(word)) if is_word(word) else np.zeros(0, np.uint64)
-        tests = [starts, extended(ends, end), extended(now, end), extended(now, wide)]
+        now = hashes(words) if is_word(word) else np.zeros(0, np.uint64)
+        starts, endings = self._going_on.after(words), self._ending.after(words)
+        whole = endings.reshape(len(words), -1)[:, self._ending.chains[:, -1]].reshape(-1)
+        tests = [starts, endings, extended(whole, end), extended(now, end), extended(now, wide)]
         found = np.split(self.words.contains(np.concatenate(tests)), np.cumsum([len(test) for test in tests])[:-1])
-        ways = 2 if word.startswith(APOSTROPHE) else 1
-        for leads, each in ((self._going_on, found[0]), (self._ending, found[1])):
-            fits[leads.ids] = each.reshape(ways, -1).max(axis=0)[leads.numbers]
+        going_on = self._going_on.known(found[0]).max(axis=0)
+        ending = (self._ending.known(found[1]) & found[2].reshape(len(words), -1)).max(axis=0)
+        fits[self._going_on.ids] = going_on[self._going_on.numbers]
+        fits[self._ending.ids] = ending[self._ending.numbers]
         if is_word(word):
-            fits[self._without_lead] = found[2].any()
-            fits[self._partial] = found[2].any() or found[3].any()
+            fits[self._without_lead] = found[3].any()
+            fits[self._partial] = found[3].any() or found[4].any()
         return fits
 
     def _completing(self, pending: bytes) -> list[tuple[int, str]]:
@@ -193,7 +201,7 @@ class WordTokens:
         suffixes = [number for number, text in enumerate(texts) if text[0] == APOSTROPHE]
         known[suffixes] |= self.words.begins([texts[number][1:] for number in suffixes])
         unsound = defaultdict[str, list[tuple[int, slice]]](list)
-        for number in np.flatnonzero(~known):
+        for number in np.flatnonzero(~known).tolist():
             id, place, text, at_end = tests[number]
             if at_end and sound[place, id].all():
                 unsound[text].append((id, place))
@@ -244,12 +252,12 @@ class WordGuard:
         before, _, line = text.rpartition("\n")
         letters = letters_of(line)
         self._word = _continued("", letters)[-1]
-        self._is_free = len(self._word) > LONGEST_WORD or not self._begins(self._word)
         ended = letters if self._word == FREE else letters[: len(letters) - len(self._word)]
         unknown = self._tokens.unknown(before) | self._tokens.unknown_in(ended)
         if not unknown <= self._own:
             self._own |= unknown
             self._forget()
+        self._is_free = len(self._word) > LONGEST_WORD or not self._begins(self._word)
         self._pending = b"".join([self._tokens.piece_bytes[id] for id in unfinished])
         self._now = None
 
@@ -376,7 +384,17 @@ def _lead(letters: str) -> str:
 def _leads(ids: dict[str, list[int]]) -> _Leads:
     """The leads of tokens, "" left out."""
     leads = [lead for lead in ids if lead]
-    powers = np.array([pow(int(MULTIPLIER), len(lead), 1 << 64) for lead in leads], np.uint64)
+    longest = max(map(len, leads), default=1)
+    starts = sorted({lead[:length] for lead in leads for length in range(1, len(lead) + 1)}) or [SPACE]
+    places = {start: number for number, start in enumerate(starts)}
+    chains = [[places[lead[:length]] for length in range(1, longest + 1)] for lead in leads]
+    powers = np.array([pow(int(MULTIPLIER), len(start), 1 << 64) for start in starts], np.uint64)
     of_tokens = [id for lead in leads for id in ids[lead]]
     numbers = [number for number, lead in enumerate(leads) for _ in ids[lead]]
-    return _Leads(hashes(leads), powers, np.array(of_tokens, np.int64), np.array(numbers, np.int64))
+    return _Leads(
+        hashes(starts),
+        powers,
+        np.array(chains, np.int64).reshape(len(leads), longest),
+        np.array(of_tokens, np.int64),
+        np.array(numbers, np.int64),
+    )

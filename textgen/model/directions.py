@@ -43,7 +43,7 @@ def one_way(
     """
     if direction not in config.directions:
         raise ConfigError(
-            f"This model reads text {config.direction} only, and here it must be read {direction}: "
+            f"This model reads text {config.direction} only, but a model that reads {direction} is needed: "
             f"train one of direction both, or {direction}."
         )
     own = dict(weights)

@@ -8,11 +8,12 @@ the reference.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
 
+from textgen.model.clamping import Clamp, clamped_step
 from textgen.model.config import ModelConfig
 from textgen.model.reference.attention import attention_forward, attention_state
 from textgen.model.reference.cells import CellState, cell_of
@@ -31,12 +32,20 @@ class NumpyModel:
         embedding_dim: Size of the token embedding (E).
     """
 
-    def __init__(self, config: ModelConfig, weights: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, config: ModelConfig, weights: Mapping[str, np.ndarray], clamps: Sequence[Clamp] = ()) -> None:
+        """Arranges the weights.
+
+        Args:
+            config: Shape of the network.
+            weights: Its weights by name.
+            clamps: Values of cells that are held at a number: see `textgen.model.clamping`.
+        """
         self._config = config
         self.embedding_dim = config.embedding_dim
         self._table = weights["embedding/table"]  # [V, E]
         self._layers = [
-            _layer_step(config, of_layer(weights, f"{config.cell}_{layer}")) for layer in range(config.num_layers)
+            _layer_step(config, of_layer(weights, f"{config.cell}_{layer}"), clamps, layer)
+            for layer in range(config.num_layers)
         ]
         self._norms = [of_layer(weights, f"norm_{layer}") for layer in range(config.num_layers)]
         self._attention = of_layer(weights, "attention")
@@ -160,7 +169,9 @@ class NumpyModel:
         return x, tuple(new_state)
 
 
-def _layer_step(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Step:
+def _layer_step(config: ModelConfig, weights: Mapping[str, np.ndarray], clamps: Sequence[Clamp], layer: int) -> Step:
+    if any(clamp.place.layer == layer for clamp in clamps):
+        return clamped_step(config, weights, clamps, layer)
     if config.cell == "lstm":
         return _lstm_step(weights)
     step = cell_of(config).step

@@ -2,8 +2,10 @@
 
 Rows of tokens that both vocabularies have are copied. The row of another token begins as the mean of the rows of those
 tokens with which the model spells its text ("▁shepherd" as "▁she", "p", "herd"), as in the fast vocabulary transfer of
-Gee et al. (2022, arXiv:2402.09977). Another vocabulary changes how often every token occurs, so the bias of the output
-layer starts again at the log frequency of each token in the new text.
+Gee et al. (2022, arXiv:2402.09977).
+
+Another vocabulary changes how often every token occurs, so the bias of the output layer may start again at the log
+frequency of each token in the new text, stay as it is, or start halfway: whatever predicts the text best.
 """
 
 from __future__ import annotations
@@ -12,10 +14,16 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from textgen.model.config import ModelConfig
+from textgen.model.directions import one_way
+from textgen.model.numpy_model import NumpyModel
+from textgen.model.probabilities import log_softmax
 from textgen.tokenizer.tokenizer import Tokenizer
 
 VOCAB_AXIS = {"embedding/table": 0, "head/kernel": 1, "head/bias": 0}  # axis of the vocabulary
 BIAS = "head/bias"
+SHARES = (0.0, 0.5, 1.0)  # of a model's bias, beside log frequencies, that are tried
+ROWS, LENGTH = 16, 128  # tokens on which they are tried
 
 
 def shared_tokens(source: Tokenizer, target: Tokenizer) -> tuple[list[int], list[int]]:
@@ -37,42 +45,74 @@ def spelled_tokens(source: Tokenizer, target: Tokenizer) -> dict[int, list[int]]
     """The tokens that only `target` has, as `source` spells them.
 
     Returns:
-        For each id in `target` the ids in `source`. Tokens without text, such as labels, are left out, and so are those
-        that a vocabulary of words does not know.
+        For each id in `target` the ids in `source`. Left out are tokens without text, such as labels; words that a
+        vocabulary of words does not know; and characters that only the bytes of another vocabulary can spell, because a
+        model hardly ever sees those bytes.
     """
     shared = set(shared_tokens(source, target)[1])
-    own = {id: text for id, text in enumerate(target.piece_bytes) if text and id not in shared}
-    spelled = {id: _spell_bytes(source, text) for id, text in own.items() if not _is_utf8(text)}
-    texts = {id: text.decode() for id, text in own.items() if id not in spelled}
-    spelled |= zip(texts, source.encode_batch(list(texts.values())), strict=True)
-    return {id: ids for id, ids in sorted(spelled.items()) if ids and source.unk_id not in ids}
+    own = {id: text for id, text in enumerate(target.piece_bytes) if text and id not in shared and _is_utf8(text)}
+    spelled = zip(own, source.encode_batch([text.decode() for text in own.values()]), strict=True)
+    untrained = {source.unk_id}
+    if source.first_byte is not None and source.tokenizer != "byte":
+        untrained |= {*range(source.first_byte, source.first_byte + 256)}
+    return {id: ids for id, ids in spelled if untrained.isdisjoint(ids)}
 
 
 def carried_over(
-    weights: Mapping[str, np.ndarray], source: Tokenizer, target: Tokenizer, fresh: Mapping[str, np.ndarray]
+    config: ModelConfig,
+    weights: Mapping[str, np.ndarray],
+    source: Tokenizer,
+    target: Tokenizer,
+    fresh: Mapping[str, np.ndarray],
+    ids: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """Weights for a network of the same shape with another vocabulary.
 
-    If `target` only adds labels to `source`, the bias of all other tokens is copied too.
-
     Args:
+        config: Shape of the new network.
         weights: Weights of a model with the vocabulary `source`.
-        source: Vocabulary of the model.
+        source: Vocabulary of the model. If `target` only adds labels to it, all its rows stay.
         target: Vocabulary of the new network.
-        fresh: Initial weights of the new network, with a bias at the log frequency of each token. They are used for
-            tokens that `source` cannot spell.
+        fresh: Initial weights of the new network, with the log frequency of each token as bias of the output layer.
+            They are used for tokens that `source` cannot spell.
+        ids: Token ids int32 [n] of the new text, or of a part of it.
     """
     (theirs, ours), spelled = shared_tokens(source, target), spelled_tokens(source, target)
     result = dict(weights)
     for name in weights.keys() & VOCAB_AXIS.keys():
         known = np.moveaxis(weights[name], VOCAB_AXIS[name], 0)  # [V, ...]
         rows = np.moveaxis(fresh[name].copy(), VOCAB_AXIS[name], 0)
-        if name != BIAS or not spelled:
-            rows[ours] = known[theirs]
-            for id, ids in spelled.items():
-                rows[id] = known[ids].mean(0)
+        rows[ours] = known[theirs]
+        if name != BIAS:
+            for id, spelling in spelled.items():
+                rows[id] = known[spelling].mean(0)
         result[name] = np.moveaxis(rows, 0, VOCAB_AXIS[name])
+    if spelled or len(theirs) < source.vocab_size:
+        share = _best_share(config, result, fresh[BIAS], ids)
+        result[BIAS] = _between(fresh[BIAS], result[BIAS], share)
     return result
+
+
+def _best_share(
+    config: ModelConfig, weights: Mapping[str, np.ndarray], frequency: np.ndarray, ids: np.ndarray
+) -> float:
+    """The share of the bias in `weights`, beside `frequency` [V], that predicts the first tokens of a text best."""
+    direction = config.directions[0]
+    model, count = NumpyModel(*one_way(config, weights, direction)), max(1, min(ROWS, len(ids) // LENGTH))
+    length = min(LENGTH, len(ids) // count)
+    rows = ids[: count * length].reshape(count, length)[:, :: -1 if direction == "backward" else 1]
+    features, _ = model.features(rows[:, :-1], model.initial_state(count))
+    nats = dict.fromkeys(SHARES, 0.0)
+    for of_row, targets in zip(features, rows[:, 1:], strict=True):
+        logits = model.logits(of_row) - weights[BIAS]  # [T, V]
+        for share in SHARES:
+            log_p = log_softmax(logits + _between(frequency, weights[BIAS], share))
+            nats[share] -= float(np.take_along_axis(log_p, targets[:, None], axis=1).sum())
+    return min(SHARES, key=nats.__getitem__)
+
+
+def _between(frequency: np.ndarray, bias: np.ndarray, share: float) -> np.ndarray:
+    return (1 - share) * frequency + share * bias
 
 
 def _is_utf8(text: bytes) -> bool:
@@ -81,8 +121,3 @@ def _is_utf8(text: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _spell_bytes(source: Tokenizer, text: bytes) -> list[int]:
-    """Bytes that are only a part of a character; nothing if `source` has no tokens for bytes."""
-    return [] if source.first_byte is None else [source.first_byte + byte for byte in text]

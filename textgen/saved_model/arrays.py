@@ -56,8 +56,8 @@ def read_weights(path: Path, shapes: dict[str, tuple[int, ...]], precision: str 
         raise SavedModelError(f"{path} is damaged: {error}. Copy the whole folder again.") from None
     if bad := [name for name, array in arrays.items() if array.dtype != np.int8 and not np.isfinite(array).all()]:
         raise SavedModelError(
-            f"{path} holds weights that are not finite ({', '.join(bad)}), so it cannot write: copy the whole folder "
-            "again, or train the model again."
+            f"{path} contains weights that are not finite ({', '.join(bad)}). Copy the whole folder again, or train "
+            "the model again."
         )
     return weights
 

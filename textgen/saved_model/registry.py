@@ -217,8 +217,8 @@ def refuse_strange(folder: Path) -> None:
         strange += [name for name in (CARD, TRAINING, MANIFEST, LOGS, CHECKPOINTS) if name in names]
     if strange:
         raise TrainingError(
-            f"{folder} is not the folder of a model: {', '.join(map(repr, strange[:3]))} in it is not textgen's. "
-            "Choose another name, or move that elsewhere."
+            f"{folder} is not a model folder: textgen did not write {', '.join(map(repr, strange[:3]))} in it. "
+            "Choose another name, or move these files."
         )
 
 
@@ -260,8 +260,8 @@ def remove_model(path: Path) -> None:
             shutil.rmtree(aside)
         except OSError as error:
             raise SavedModelError(
-                f"Cannot remove {path}: {error.strerror or error}. What is left of it is no model any more, and lies "
-                f"in {aside}: remove that yourself."
+                f"Cannot remove {path}: {error.strerror or error}. The folder is incomplete now, and was "
+                f"renamed to {aside}: remove it yourself."
             ) from None
 
 
@@ -358,5 +358,7 @@ def _refuse_to_remove(path: Path) -> None:
     names = _names_in(path)
     strange = [name for name in names if not _is_ours(name)]
     if strange or not _was_made_here(names):
-        why = f"{', '.join(map(repr, strange[:3]))} in it is not textgen's" if strange else "it has no model in it"
-        raise SavedModelError(f"Cannot remove {path}: {why}. Move elsewhere what you need, and remove it yourself.")
+        why = f"textgen did not write {', '.join(map(repr, strange[:3]))} in it" if strange else "it has no model in it"
+        raise SavedModelError(
+            f"Cannot remove {path}: {why}. Move the files that you need, and remove the folder yourself."
+        )

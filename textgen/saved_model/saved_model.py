@@ -18,6 +18,7 @@ of the arrays are checked against the configuration before memory is allocated. 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TextgenError
 from textgen.files import json_bytes, write_own_file
 from textgen.folders import MANIFEST, read_manifest, update_folder, verified
+from textgen.model.clamping import Clamp
 from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
@@ -138,11 +140,12 @@ class ModelFolder:
         """Direction used for scoring: "backward" for a backward-only network, otherwise "forward"."""
         return self.model_config.directions[0]
 
-    def writer(self, direction: str = "forward") -> NumpyModel:
+    def writer(self, direction: str = "forward", clamps: Sequence[Clamp] = ()) -> NumpyModel:
         """Builds the NumPy model that generates in one direction; TensorFlow is not loaded.
 
         Args:
             direction: "forward" or "backward".
+            clamps: Values of cells that are held at a number.
 
         Returns:
             The model.
@@ -151,7 +154,7 @@ class ModelFolder:
             ConfigError: The network does not have this direction.
             SavedModelError: The weights are damaged.
         """
-        return NumpyModel(*one_way(self.model_config, self.weights(), direction))
+        return NumpyModel(*one_way(self.model_config, self.weights(), direction), clamps)
 
     def generator(self) -> Generator:
         """Builds a generator that writes text from left to right, in NumPy.
@@ -238,8 +241,8 @@ class ModelFolder:
 
         if not self.has_ngrams:
             raise SavedModelError(
-                f"{self.folder} has no index of its training text ({NGRAMS}), so nothing can be said of copying: "
-                "its training wrote none, the text is too large for one, or the index was left out, as in the bases."
+                f"{self.folder} has no index of its training text ({NGRAMS}), so copies of it cannot be detected: "
+                "it was trained without one, the text is too large for one, or it was left out, as in the bases."
             )
         return read_index(verified(self.folder, NGRAMS, manifest_entry(self.folder, NGRAMS)))
 
@@ -325,7 +328,7 @@ def save_model(
     bad = [name for name, array in weights.items() if not np.isfinite(array).all()]
     if bad:
         raise SavedModelError(
-            f"The weights {', '.join(bad)} are not finite: nothing was saved over the last good ones."
+            f"The weights {', '.join(bad)} are not finite. They were not saved; the last finite ones are kept."
         )
     files = model_files(weights, model_config, tokenizer_config, corpus_config, tokenizer, precision)
     for name in (NGRAMS, WORDS):

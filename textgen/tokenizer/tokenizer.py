@@ -236,7 +236,7 @@ class Tokenizer(ABC):
             TokenizerError: The tokenizer has nothing to save.
         """
         if not self.serialized:
-            raise TokenizerError(f"The {self.tokenizer} tokenizer learns nothing: there is nothing to save.")
+            raise TokenizerError(f"The {self.tokenizer} tokenizer has no learned vocabulary: there is nothing to save.")
         write_file(Path(path), self.serialized)
 
 
@@ -409,8 +409,8 @@ def load_tokenizer(serialized: bytes) -> Tokenizer:
     others = [NEWLINE_NAME] if kind == "word" else ["\n", *BYTE_NAMES]
     if not made_here or names[UNK : EOS + 1 + len(others)] != [UNK_NAME, EOS_NAME, *others]:
         raise TokenizerError(
-            "The SentencePiece model was made by another program, with other special pieces and other rules "
-            "for spaces. Train one with textgen."
+            "The SentencePiece model was made by another program, with different special tokens and rules for "
+            "spaces. Train one with textgen."
         )
     labels: list[str] = []
     while label := LABEL_NAME.fullmatch(names[-1]):
@@ -441,7 +441,7 @@ def read_tokenizer(path: str | Path) -> Tokenizer:
         with file.open("rb") as opened:
             serialized = opened.read(MODEL_BYTES + 1)
         if len(serialized) > MODEL_BYTES:
-            raise TokenizerError(f"The tokenizer {file} has more than the {MODEL_BYTES:,} bytes that one can have.")
+            raise TokenizerError(f"The tokenizer {file} has more than {MODEL_BYTES:,} bytes, the limit.")
     except OSError as error:
         raise TokenizerError(
             f"Cannot read the tokenizer {file}: {error.strerror}. Name a .model file or a saved model."

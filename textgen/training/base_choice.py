@@ -43,7 +43,6 @@ class Bounds(NamedTuple):
 
 NONE = "none"  # where the name of a model is asked for: random weights
 REGULARISERS = ("dropout", "embedding_dropout", "word_dropout", "weight_drop")  # may differ from the base's
-DECIDED_BY = ("given", "rule", "race")
 SAMPLE_BYTES = 100_000  # of the text that the rule looks at
 SUITS, MISFITS = Bounds(0.02, 1.15), Bounds(0.05, 1.45)
 """Up to the first bounds a base suits a text, beyond one of the second it does not; between them it is in doubt."""

@@ -9,7 +9,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from textgen.saved_model.layout import read_json
 
 TENSORS, POSITION = "tensors.safetensors", "position.json"
 STEP = "step-([0-9]{1,18})"
+WEIGHTS = "weights/"  # prefix of the names of weights among the tensors
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def check_room(folder: Path, tensors: Mapping[str, np.ndarray], keep: int) -> No
         TrainingError: There is too little room.
     """
     each = sum(array.nbytes for array in tensors.values())
-    weights = sum(array.nbytes for name, array in tensors.items() if name.startswith("weights/"))
+    weights = sum(array.nbytes for name, array in tensors.items() if name.startswith(WEIGHTS))
     there = next(path for path in (folder, *folder.parents) if path.exists())
     held = sum(path.stat().st_size for path in folder.glob("step-*/*"))
     needed, free = (keep + 1) * each + 2 * weights - held, shutil.disk_usage(there).free
@@ -147,10 +148,28 @@ def newest_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
     raise SavedModelError(f"There is no checkpoint in {folder} to resume from: train again without resuming.")
 
 
+def weights_by_step(folder: Path) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """Reads the weights of all intact checkpoints, by rising step. Changes nothing in the folder.
+
+    Args:
+        folder: Folder of all checkpoints of a run; it need not exist.
+
+    Yields:
+        The step, and the weights by name.
+    """
+    for path in _checkpoints(folder):
+        try:
+            tensors = _read(path).tensors
+        except SavedModelError:
+            continue
+        weights = {name.removeprefix(WEIGHTS): array for name, array in tensors.items() if name.startswith(WEIGHTS)}
+        yield int(path.name.removeprefix("step-")), weights
+
+
 def _checkpoints(folder: Path) -> list[Path]:
     """The folders of all checkpoints by rising step. Links are not followed."""
     if folder.is_symlink():
-        raise SavedModelError(f"{folder} is a link, and no link in the folder of a model is followed.")
+        raise SavedModelError(f"{folder} is a link, and links in model folders are not followed.")
     found = {int(match[1]): path for path in folder.glob("step-*") if (match := re.fullmatch(STEP, path.name))}
     return [found[step] for step in sorted(found)]
 
@@ -172,7 +191,7 @@ def _path(folder: Path, step: int) -> Path:
 def _files(path: Path) -> tuple[Path, Path]:
     """The files of a checkpoint, verified. Raises `SavedModelError`."""
     if path.is_symlink():
-        raise SavedModelError(f"{path} is a link, and no link in the folder of a model is followed.")
+        raise SavedModelError(f"{path} is a link, and links in model folders are not followed.")
     entries = read_manifest(path)["files"]
     for name in (TENSORS, POSITION):
         if name not in entries:
@@ -195,5 +214,5 @@ def _read(path: Path) -> Checkpoint:
     except LIBRARY_ERRORS as error:
         raise SavedModelError(f"{tensors} is damaged: {error}.") from None
     if odd := [name for name, array in arrays.items() if array.dtype.kind not in "biuf"]:  # such as bfloat16
-        raise SavedModelError(f"{tensors} is damaged: {', '.join(odd)} of a type that no checkpoint has.")
+        raise SavedModelError(f"{tensors} is damaged: {', '.join(odd)} of a type that is not allowed in a checkpoint.")
     return Checkpoint(arrays, read_json(position))

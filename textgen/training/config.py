@@ -171,7 +171,9 @@ class TrainingConfig(SplitConfig):
     def check(self) -> None:
         """Checks combinations of fields."""
         if self.optimizer == "asgd" and self.weight_averaging != "none":
-            raise ConfigError("The optimizer asgd averages by itself: leave out weight_averaging, or choose sgd.")
+            raise ConfigError(
+                "The optimizer asgd already averages the weights: leave out weight_averaging, or choose sgd."
+            )
         if self.schedule == "inverse-sqrt" and not self.warmup_fraction:
             raise ConfigError("The schedule inverse-sqrt needs a warm-up: set warmup_fraction above 0.")
         if self.schedule == "exponential" and not self.final_learning_rate_fraction:

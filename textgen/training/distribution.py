@@ -249,7 +249,7 @@ def start(name: str = "auto", start_timeout: float | None = None, *, trust_netwo
             `TF_CONFIG` or SLURM), "mirrored" if there are several GPUs, else "single".
         start_timeout: Seconds that the processes have to find each other.
         trust_network: Whether to join processes that no launcher has connected. Each opens a server on all networks of
-            its machine; anybody who reaches it can read and write files as its user.
+            its machine; anyone who can connect to it can read and write files as its user.
 
     Raises:
         ConfigError: The strategy is not possible here, or needs `trust_network`.
@@ -263,9 +263,9 @@ def start(name: str = "auto", start_timeout: float | None = None, *, trust_netwo
     group = groups.join() if name == "multiworker" else None
     if name == "multiworker" and not group and not trust_network:
         raise ConfigError(
-            "With TF_CONFIG or SLURM, each process opens a TensorFlow server on all networks of its machine; anybody "
-            "who reaches it reads and writes files as you. Set trust_network if nobody else can. On one machine, set "
-            "workers instead: then nothing is opened."
+            "With TF_CONFIG or SLURM, each process opens a TensorFlow server on all networks of its machine: anyone "
+            "who can connect can read and write files as you. Set trust_network if nobody else can connect. On one "
+            "machine, set workers instead, which opens no server."
         )
     strategies: list[Any] = []
     with deadline(start_timeout if name == "multiworker" else None):

@@ -73,7 +73,10 @@ def suggestion(points: Sequence[Point]) -> float:
     slopes = np.gradient(nats) if len(nats) > 1 else np.zeros(1)  # per step of the rate's logarithm
     steepest = int(np.argmin(slopes))
     if slopes[steepest] >= 0:
-        raise TrainingError("The loss fell at no learning rate: is learning_rate, around which they are tried, right?")
+        raise TrainingError(
+            "The loss fell at none of the learning rates that were tried. Check learning_rate: they are "
+            "chosen around it."
+        )
     return float(f"{points[steepest].learning_rate:.2g}")
 
 

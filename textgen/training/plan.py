@@ -55,7 +55,7 @@ TENSORFLOW = 800_000_000  # bytes, with XLA and its compiler
 SMALL_LAYER = 80  # units that cost as much as the rest of a step; narrow layers are less efficient
 RACE_VALIDATIONS = 10  # of a run, so that the first one is a tenth of it after the start
 RACE_MINUTES = 5.0  # of a run, so that a tenth of it is more than the start of TensorFlow
-NEED_BASE = ("decay_target", "interpolate_base")  # settings that random weights have no use for
+NEED_BASE = ("decay_target", "interpolate_base", "freeze_layers")  # settings that are for fine-tuning
 SHORTEST = 8  # tokens of a planned window, at least
 MOST_PASSES = 30.0  # over a text; more would only memorise it
 SMALL_TEXT = 30_000  # tokens, about 110 KB of English: what the next three were chosen for
@@ -243,16 +243,17 @@ def _plan_with_base(
         choice, base = choose_base(corpus, given, preset=preset, tokenizer=sources.tokenizer)
     if base is None or not (choice.name or choice.is_open):
         return _plan(corpus, given, preset, sources, hardware, choice)
-    own = {name: value for name, value in given.items() if name not in NEED_BASE}
+    of_base = [name for name in NEED_BASE if given.get(name) and given[name] != getattr(TrainingConfig, name)]
+    own = {name: value for name, value in given.items() if name not in of_base}
     alone = _plan(corpus, own, preset, sources, hardware, choice)
     if _width(alone.model_config) > _width(base.model_config):
-        reason = f"the text supports a larger network than that of {base.name}"
-        return replace(alone, base=replace(choice, name=None, reason=reason, is_open=False))
-    if choice.is_open and (why := _why_no_race(alone.training_config, hardware.shares)):
+        choice = BaseChoice(None, f"the text supports a larger network than that of {base.name}", fit=choice.fit)
+    elif choice.is_open and of_base:
+        choice = replace(choice, name=base.name, is_open=False, reason=f"{choice.reason}; {of_base[0]} is given")
+    elif choice.is_open and (why := _why_no_race(alone.training_config, hardware.shares)):
         choice = replace(choice, is_open=False, reason=f"{choice.reason}; {why}, so the likelier is taken")
-        alone = replace(alone, base=choice)
     if choice.name is None and not choice.is_open:
-        return alone
+        return _plan(corpus, given, preset, sources, hardware, choice)
     tuned = _plan(corpus, given, None, replace(sources, start=base), hardware, choice)
     if not choice.is_open:
         return tuned
@@ -344,7 +345,7 @@ def _refuse_contradictions(
         raise ConfigError(f"{setting} needs a model to start from: name one, or leave it out.")
     if facts.labels and model.direction != "forward":
         raise ConfigError(
-            "Labels stand before a text, where only a network of direction forward begins: leave labels out, or "
+            "Labels need a network of direction forward, since they stand before the text: leave labels out, or "
             f"direction {model.direction}."
         )
     if training.subword_alpha:
@@ -403,7 +404,7 @@ def _plan_tokenizer(settings: Mapping[str, Any], tokenizer: Tokenizer | None) ->
     if tokenizer is None:
         return from_dict(TokenizerConfig, select(TokenizerConfig, settings))
     if "tokenizer" in settings or "vocab_size" in settings:
-        raise ConfigError("The tokenizer is taken over from elsewhere: leave out tokenizer and vocab_size.")
+        raise ConfigError("The tokenizer is taken from another model or file: leave out tokenizer and vocab_size.")
     return TokenizerConfig(tokenizer=tokenizer.tokenizer)
 
 

@@ -94,7 +94,10 @@ def read_run(folder: Path, settings: Mapping[str, Any], sources: ResumeSources, 
     training_config = _changed_training(record["training"], settings)
     tokenizer = _read_tokenizer(folder, record, tokenizer_config)
     if sources.tokenizer and not sources.tokenizer.is_part_of(tokenizer):
-        raise ConfigError("The vocabulary was fixed when the run began, and this is another: it stays when resuming.")
+        raise ConfigError(
+            "The vocabulary was fixed when the run began, but this is a different one: it cannot be changed "
+            "when resuming."
+        )
     text = _find_text(folder, record, corpus_config, sources)
     if text is None:
         data = _cached_data(folder, record, sources, say)
@@ -172,7 +175,7 @@ def _refuse_other(settings: Mapping[str, Any], record: Mapping[str, Any], source
 
 
 def _fixed(what: str, value: object) -> ConfigError:
-    return ConfigError(f"{what} was fixed when the run began, as {value}: it stays when resuming.")
+    return ConfigError(f"{what} was fixed when the run began, as {value}: it cannot be changed when resuming.")
 
 
 def _read_tokenizer(folder: Path, record: Mapping[str, Any], config: TokenizerConfig) -> Tokenizer:
@@ -189,7 +192,7 @@ def _read_tokenizer(folder: Path, record: Mapping[str, Any], config: TokenizerCo
             raise SavedModelError(f"Cannot read {path}: {error.strerror}. Copy the whole folder again.") from None
     if config.tokenizer == "byte" and not os.path.lexists(folder / MODEL_FILE):
         return load_tokenizer(b"")
-    raise SavedModelError(f"{folder} has no {MODEL_FILE} that belongs to it. Copy the whole folder again.")
+    raise SavedModelError(f"{folder} does not contain the {MODEL_FILE} of its run. Copy the whole folder again.")
 
 
 @dataclass(frozen=True)
@@ -213,11 +216,9 @@ def _cached_data(folder: Path, record: Mapping[str, Any], sources: ResumeSources
     paths, files = _paths(folder, record, sources)
     gone = next(path for path in paths + files if not os.path.lexists(path))
     if cached := TokenData.cached(Path(record["tokens"]["folder"])):
-        say(f"{gone} is not there any more: going on with the text as it was, which the cache holds.")
+        say(f"{gone} no longer exists: training continues with its text from the cache.")
         return cached
-    raise TrainingError(
-        f"{gone} is not there any more, and the cache does not hold its text. Name the corpus where it is now."
-    )
+    raise TrainingError(f"{gone} no longer exists, and its text is not in the cache. Name the corpus at its new place.")
 
 
 def _encode_again(text: _Text, tokenizer: Tokenizer, config: TrainingConfig, recorded: Mapping[str, Any]) -> TokenData:
@@ -227,7 +228,7 @@ def _encode_again(text: _Text, tokenizer: Tokenizer, config: TrainingConfig, rec
     data = encode_and_split(text.corpus, tokenizer, text.valid or config)
     if (len(data.train), len(data.valid)) != (recorded["train"], recorded["valid"]):
         raise TrainingError(
-            "This version of textgen encodes or splits the corpus in another way than the one that started the run: "
+            "This version of textgen encodes or splits the corpus differently from the version that started the run: "
             "train again instead of resuming."
         )
     return data
@@ -261,7 +262,7 @@ def _paths(folder: Path, record: Mapping[str, Any], sources: ResumeSources) -> t
     recorded = record["corpus"]
     has_file, why = recorded["valid"] is not None, ""
     if not is_signed(_origin(record), record.get("signature")):
-        why = f"The paths in {folder / TRAINING} were not written here by you, so they are not followed"
+        why = f"The paths in {folder / TRAINING} were not written by you on this machine, so they are not used"
     elif not recorded["paths"]:
         why = f"The corpus has too many paths for {folder / TRAINING} to hold them"
     if why and not (sources.paths and (sources.valid is not None or not has_file)):

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from textgen.training.distribution import Distribution
 
 SAMPLE = SamplingConfig(max_tokens=150, seed=0)  # of the text written at every validation
+TRANSFER_TOKENS = 4_096  # of the text, at most, that decide how a base model's bias moves to another vocabulary
 FINAL_TOKENS = 1_000_000  # tokens of the held-out text that the final evaluation scores, at most
 
 
@@ -160,8 +161,8 @@ def resume(
             folders.sweep(place)
         if os.path.lexists(folder / MANIFEST) and not has_steps(folder):
             raise SavedModelError(
-                f"{folder} holds a model without a checkpoint, so its run cannot be resumed: start a run of another "
-                "name from it."
+                f"{folder} contains a model without a checkpoint, so its run cannot be resumed. Start a new run from "
+                "this model, with another name."
             )
         checkpoint, skipped = newest_checkpoint(folder / CHECKPOINTS)
         for line in skipped:
@@ -238,9 +239,9 @@ def find_learning_rate(plan: Plan, *, say: Say = quiet, distribution: Distributi
 
     config, distribution = plan.training_config, distribution or Distribution()
     if not config.learning_rate:
-        raise ConfigError("learning_rate is 0: give one above 0, around which others are tried.")
+        raise ConfigError("learning_rate is 0: give one above 0, since the rates to try are chosen around it.")
     if distribution.num_workers > 1:
-        raise ConfigError("Learning rates are tried in one process: leave out the other ones.")
+        raise ConfigError("Learning rates are tried in one process: start only one.")
     distribution.local_rows(config)  # checks the batch size before the slow part
     tokenizer, data = _encode(plan, say)
     model_config = replace(plan.model_config, vocab_size=tokenizer.vocab_size)
@@ -263,8 +264,8 @@ def _first_model(
     initialize(model, training)
     model.start_bias(data.train.counts)
     if start:
-        fresh = model.weights_as_arrays()
-        model.assign_weights(carried_over(start.weights(), start.tokenizer, tokenizer, fresh))
+        fresh, ids = model.weights_as_arrays(), data.train.read(0, min(len(data.train), TRANSFER_TOKENS))
+        model.assign_weights(carried_over(config, start.weights(), start.tokenizer, tokenizer, fresh, ids))
     return model
 
 
@@ -289,7 +290,7 @@ def _tell_of_vocabulary(start: ModelFolder | None, tokenizer: Tokenizer, say: Sa
         return
     if start.tokenizer.is_part_of(tokenizer):
         if new := [label for label in tokenizer.labels if label not in start.tokenizer.labels]:
-            say(f"New to {start.name} are the labels {named(new)}.")
+            say(f"Labels that {start.name} does not know: {named(new)}.")
         return
     shared = len(shared_tokens(start.tokenizer, tokenizer)[0])
     spelled = len(spelled_tokens(start.tokenizer, tokenizer))
@@ -304,7 +305,7 @@ def _index_corpus(
 ) -> None:
     """Saves the n-gram index that tells what the model copies, together with the n-grams of its base model."""
     if len(data.train) > MAX_NGRAMS:
-        say("The corpus is too large for an index of its n-grams, so the model cannot tell what it copies.")
+        say("The corpus is too large for an index of its n-grams, so copies of it cannot be detected.")
         return
     save_ngrams(folder, index_stream(data.train, tokenizer.eos_id, base))
 

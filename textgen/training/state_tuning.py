@@ -108,7 +108,7 @@ def tune_state(
     inputs, targets = windows_of(ids[:MAX_TOKENS], tokenizer)
     num_held_out = min(HELD_OUT, max(1, len(inputs) // 10))
     if len(inputs) <= num_held_out:
-        raise CorpusError(f"The text is too short to learn from and to hold some of it out: give {2 * WINDOW} tokens.")
+        raise CorpusError(f"The text is too short for training and validation: give at least {2 * WINDOW} tokens.")
     held_out = inputs[-num_held_out:], targets[-num_held_out:]
     tuner, rng = _Tuner(model, config.learning_rate), np.random.default_rng(config.seed)
     before = best = tuner.nats(*held_out)

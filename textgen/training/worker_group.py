@@ -78,7 +78,7 @@ class Group:
     def _received(link: socket.socket, like: Sequence[np.ndarray]) -> list[np.ndarray]:
         (size,) = HEADER.unpack(_read(link, np.empty(HEADER.size, np.uint8)).data)
         if size != sum(array.nbytes for array in like):
-            raise TrainingError("The workers are not at the same place of the run: start them all again.")
+            raise TrainingError("The workers are at different positions of the run: restart all of them.")
         arrays = [np.empty_like(array) for array in like]
         for array in arrays:
             _read(link, array.reshape(-1).view(np.uint8))
@@ -145,7 +145,7 @@ def join() -> Group | None:
     try:
         links = [socket.socket(fileno=number) for number in known["links"]]
     except OSError:
-        raise TrainingError(f"The connections named in {WORKER_VARIABLE} are not there: unset it.") from None
+        raise TrainingError(f"The connections named in {WORKER_VARIABLE} do not exist: unset it.") from None
     return Group(int(known["worker"]), int(known["of"]), links)
 
 

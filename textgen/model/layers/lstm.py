@@ -138,7 +138,7 @@ class LSTM(keras.layers.LSTM):
             raise ValueError("scan returns all outputs: build the layer with return_sequences=True, or call it.")
         if mask is not None and not self._has_usual_gates:
             raise ValueError(
-                "A weight mask goes with activation tanh and recurrent_activation sigmoid. "
+                "A weight mask needs activation tanh and recurrent_activation sigmoid. "
                 f"Received: {self.activation.__name__} and {self.recurrent_activation.__name__}."
             )
 

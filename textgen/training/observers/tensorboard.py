@@ -9,28 +9,27 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.event_pb2 import SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 from tensorboard.plugins.hparams import api as hparams
 from tensorboard.plugins.projector import ProjectorConfig
 from tensorboard.plugins.projector.metadata import PROJECTOR_FILENAME
 from tensorboard.plugins.text.summary_v2 import text_pb
-from tensorboard.summary.writer.record_writer import RecordWriter
 
 from textgen.dataset.token_cache import TokenData
 from textgen.evaluation.diagnostics import diagnose_directions, norms, update_ratios, window
-from textgen.files import write_own_file, writing
+from textgen.files import write_own_file
 from textgen.machine import gpu_bytes, resident_bytes
 from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.training.observers.event_file import EventFile
 from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
 from textgen.wording import visible
 
@@ -222,42 +221,6 @@ class Allowance:
         before = time.monotonic()
         yield
         self._spent += time.monotonic() - before
-
-
-class EventFile:
-    """A file of TensorBoard events. TensorBoard reads it after older files of the folder.
-
-    Args:
-        folder: Folder of the file; created if necessary.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f"events.out.tfevents.{time.time():.6f}.{os.getpid()}"
-            self._records = RecordWriter(path.open("xb"))
-        self.write(0, file_version="brain.Event:2")
-
-    def write(self, step: int, **content: Any) -> None:
-        """Writes an event.
-
-        Args:
-            step: Step of the event.
-            **content: One field of TensorBoard's `Event`.
-        """
-        with writing(self._folder):
-            self._records.write(Event(wall_time=time.time(), step=step, **content).SerializeToString())
-
-    def flush(self) -> None:
-        """Writes buffered events to disk."""
-        with writing(self._folder):
-            self._records.flush()
-
-    def close(self) -> None:
-        """Writes buffered events and closes the file."""
-        with writing(self._folder):
-            self._records.close()
 
 
 def compared_settings(settings: Mapping[str, Mapping[str, object]]) -> dict[str, bool | float | str]:

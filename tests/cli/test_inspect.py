@@ -1,0 +1,149 @@
+"""textgen inspect, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from conftest import random_weights
+from loaded_modules import modules_after
+
+from textgen.cli import textgen
+from textgen.corpus.config import CorpusConfig
+from textgen.model.config import ModelConfig
+from textgen.saved_model.saved_model import save_model
+from textgen.tokenizer.config import TokenizerConfig
+from textgen.tokenizer.tokenizer import Tokenizer
+
+TEXT = "The cat (the dog) sat on the mat.\nThe dog saw the cat.\n\n床前明月光，疑是地上霜。\n" * 4
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> str:
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return str(path)
+
+
+def inspect(models: Path, *arguments: str, model: str = "tiny", stdin: str | None = None) -> Result:
+    arguments = ("inspect", model, *arguments, "--models-dir", str(models))
+    return CliRunner().invoke(textgen, arguments, input=stdin, catch_exceptions=False, prog_name="textgen")
+
+
+def test_json_is_one_object_with_everything_that_was_seen(tiny_models: Path, text: str) -> None:
+    result = inspect(tiny_models, text, "--documents", "file", "--json", "--cell", "L1/2", "--track", "cat=cat")
+    found = json.loads(result.stdout)
+    assert found["format"] == "textgen inspection 1"
+    assert "".join(found["tokens"]["text"]) == TEXT
+    assert len(found["tokens"]["surprisal"]) == found["text"]["tokens"] == len(found["tokens"]["rank"])
+    assert {finding["follows"] for finding in found["cells"]} >= {"column", "cat", "inside brackets"}
+    assert [(cell["layer"], cell["unit"]) for cell in found["changes"]["cells"]][-1] == (1, 2)
+    assert set(found["gradient"]["untrained"]) == {"lstm", "gru", "rnn"}
+    assert len(found["half_lives"]) == found["model"]["layers"] == 2
+    assert "Reading" in result.stderr
+
+
+def test_surprisals_are_those_of_score(tiny_models: Path, text: str) -> None:
+    found = json.loads(inspect(tiny_models, text, "--documents", "file", "--json").stdout)
+    arguments = ("score", "tiny", text, "--documents", "file", "--tokens", "--no-end", "--json")
+    scored = CliRunner().invoke(textgen, (*arguments, "--models-dir", str(tiny_models)), catch_exceptions=False)
+    expected = json.loads(scored.stdout)["surprisal"]
+    assert found["tokens"]["surprisal"][1:] == pytest.approx(expected, abs=2e-3)
+
+
+def test_a_page_and_a_table(tiny_models: Path, text: str, tmp_path: Path) -> None:
+    result = inspect(tiny_models, text, "--documents", "file", "--out", str(tmp_path / "a.html"), "--lesson")
+    html = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert html.startswith("<!doctype html>")
+    assert '"lesson":{' in html
+    assert result.stdout.startswith("tiny: 2 x LSTM of 8 units, read forward; ")
+    assert "tokens of context" in result.stdout
+    assert "open it in a browser" in result.stderr
+
+
+def test_without_a_file_the_model_writes_the_text(tiny_models: Path) -> None:
+    result = inspect(tiny_models, "--json", "--max-tokens", "150")
+    assert 100 < json.loads(result.stdout)["text"]["tokens"] <= 150
+    assert "writes the text" in result.stderr
+
+
+def test_a_long_text_is_cut_and_it_says_so(tiny_models: Path, tmp_path: Path) -> None:
+    (tmp_path / "long.txt").write_text("The cat sat. " * 80_000, encoding="utf-8")
+    result = inspect(tiny_models, str(tmp_path / "long.txt"), "--documents", "file", "--max-tokens", "120", "--json")
+    assert json.loads(result.stdout)["text"]["tokens"] == 120
+    assert "The text is longer: 120 tokens at its beginning are used." in result.stderr
+
+
+BAD = {
+    ("--cell", "L9/1"): "There is no cell L9/1",
+    ("--cell", "8"): "A cell is written as in L1/89",
+    ("--track", "who=("): "is no regular expression",
+    ("--track", "who"): "--track must be NAME=REGEX",
+    ("--track", "who=zzz+"): "matches nowhere",
+    ("--label", "poe"): "label",
+    ("--direction", "backward"): "This model reads text forward only",
+    ("--max-tokens", "3"): "--max-tokens must be a number from 64",
+}
+
+
+@pytest.mark.parametrize(("flags", "message"), BAD.items(), ids=lambda value: " ".join(value)[:30])
+def test_bad_input_is_one_clear_line(tiny_models: Path, text: str, flags: tuple[str, ...], message: str) -> None:
+    result = inspect(tiny_models, text, *flags)
+    assert (result.exit_code, result.stdout) == (1, "")
+    *_, last = result.stderr.splitlines()
+    assert last.startswith("Error: ")
+    assert message in last
+
+
+def test_a_text_of_one_token_is_refused(tiny_models: Path) -> None:
+    result = inspect(tiny_models, "-", stdin="a")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "too few to see anything" in result.stderr
+
+
+def test_a_short_text_has_everything_but_cells_that_follow_something(tiny_models: Path, tmp_path: Path) -> None:
+    page = tmp_path / "a.html"
+    result = inspect(tiny_models, "-", "--out", str(page), "--lesson", stdin="The cat sat on the mat.")
+    assert result.exit_code == 0
+    assert "too short" in result.stdout
+    assert '"cells":[]' in page.read_text(encoding="utf-8")
+
+
+def test_a_lesson_needs_a_page(tiny_models: Path) -> None:
+    result = inspect(tiny_models, "--lesson")
+    assert result.exit_code == 2
+    assert "--out" in result.stderr
+
+
+def test_both_directions(tokenizer: Tokenizer, tmp_path: Path, text: str) -> None:
+    config = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8, direction="both")
+    save_model(tmp_path / "both", random_weights(config), config, TokenizerConfig("char"), CorpusConfig(), tokenizer)
+    forward = json.loads(inspect(tmp_path, text, "--documents", "file", "--json", model="both").stdout)
+    arguments = (text, "--documents", "file", "--json", "--direction", "backward")
+    backward = json.loads(inspect(tmp_path, *arguments, model="both").stdout)
+    assert backward["text"]["direction"] == "backward"
+    assert backward["tokens"]["text"][1:] == forward["tokens"]["text"][1:][::-1]
+    refused = inspect(tmp_path, "--direction", "backward", model="both")
+    assert (refused.exit_code, "name a file" in refused.stderr) == (1, True)
+
+
+def test_labelled_documents(tmp_path: Path, tokenizer: Tokenizer, text: str) -> None:
+    labelled = tokenizer.with_labels(["poe", "dickinson"])
+    config = ModelConfig(labelled.vocab_size, embedding_dim=6, hidden_units=8)
+    save_model(tmp_path / "authors", random_weights(config), config, TokenizerConfig("char"), CorpusConfig(), labelled)
+    arguments = (text, "--documents", "blank-line", "--json")
+    plain = json.loads(inspect(tmp_path, *arguments, model="authors").stdout)
+    of_poe = json.loads(inspect(tmp_path, *arguments, "--label", "poe", model="authors").stdout)
+    assert (plain["tokens"]["piece"][1], of_poe["tokens"]["piece"][1]) == ("<no label>", "<label poe>")
+    assert plain["tokens"]["surprisal"][2] != of_poe["tokens"]["surprisal"][2]
+
+
+def test_it_needs_no_tensorflow(tiny_models: Path, text: str, tmp_path: Path) -> None:
+    arguments = ["inspect", "tiny", text, "--models-dir", str(tiny_models), "--out", str(tmp_path / "a.html")]
+    script = (
+        f"from textgen.cli import textgen\ntry: textgen({arguments!r})\nexcept SystemExit as end: assert not end.code"
+    )
+    assert not {"tensorflow", "keras"} & modules_after(script)
+    assert (tmp_path / "a.html").exists()

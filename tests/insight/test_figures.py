@@ -1,0 +1,89 @@
+"""Pictures, and a cell through training."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import random_weights
+from events import read
+
+from textgen.cli import textgen
+from textgen.corpus.config import CorpusConfig
+from textgen.insight.config import InspectConfig
+from textgen.insight.history import through_training
+from textgen.insight.inspection import inspect_model
+from textgen.model.config import ModelConfig
+from textgen.saved_model.layout import CHECKPOINTS, LOGS
+from textgen.saved_model.saved_model import load_model, save_model
+from textgen.tokenizer.config import TokenizerConfig
+from textgen.tokenizer.tokenizer import ByteTokenizer
+from textgen.training.checkpoints import Checkpoint, save_checkpoint, weights_by_step
+
+TEXT = "The cat (so black) sat.\nThe dog (so old) ran off.\n\n" * 6
+CONFIG = ModelConfig(259, embedding_dim=6, hidden_units=8, num_layers=2)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A model with two checkpoints, the last of which has its weights."""
+    folder, weights = tmp_path / "models" / "run", random_weights(CONFIG)
+    save_model(folder, weights, CONFIG, TokenizerConfig("byte"), CorpusConfig(), ByteTokenizer())
+    for step, factor in ((10, 0.5), (20, 1.0)):
+        tensors = {f"weights/{name}": array * np.float32(factor) for name, array in weights.items()}
+        save_checkpoint(folder / CHECKPOINTS, step, Checkpoint({**tensors, "optimizer/a": np.zeros(2)}, {"step": step}))
+    return folder
+
+
+def test_a_cell_through_the_checkpoints_ends_where_the_model_is(run: Path) -> None:
+    seen = inspect_model(load_model("run", run.parent), [TEXT], InspectConfig(max_tokens=300, cell=("L1/3",)))
+    assert [step for step, _ in weights_by_step(run / CHECKPOINTS)] == [10, 20]
+    first, last = through_training(seen, 1, 3)
+    np.testing.assert_array_equal(last.memory, seen.reading.layers[1]["c"][0, :, 3])
+    assert np.abs(first.memory - last.memory).max() > 1e-3
+    assert seen.half_lives is not None
+    assert last.half_life == pytest.approx(float(seen.half_lives[1][3]))
+
+
+def test_a_damaged_checkpoint_is_left_out_and_a_model_without_any_has_no_history(run: Path) -> None:
+    (run / CHECKPOINTS / "step-000000010" / "tensors.safetensors").write_bytes(b"damaged")
+    assert [step for step, _ in weights_by_step(run / CHECKPOINTS)] == [20]
+    assert list(weights_by_step(run / "none")) == []
+
+
+def inspect(run: Path, *flags: str) -> tuple[int, str, str]:
+    (run.parent / "text.txt").write_text(TEXT, encoding="utf-8")
+    place = ("--documents", "file", "--max-tokens", "300", "--models-dir", str(run.parent))
+    arguments = ("inspect", "run", str(run.parent / "text.txt"), *place, *flags)
+    result = CliRunner().invoke(textgen, arguments, catch_exceptions=False)
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.mark.parametrize("flags", [("--png", "pictures"), ("--tensorboard",)])
+def test_without_matplotlib_one_line_says_what_to_install(
+    run: Path, flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None)
+    code, out, err = inspect(run, *flags)
+    assert (code, out) == (1, "")
+    assert err == ("Error: Pictures are drawn by matplotlib, which is not installed: pip install 'textgen[figures]'.\n")
+    assert not (run / LOGS).exists()
+
+
+def test_png_and_tensorboard(run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="pictures need matplotlib: pip install 'textgen[figures]'")
+    folder = tmp_path / "pictures"
+    code, _, err = inspect(run, "--png", str(folder), "--tensorboard", "--cell", "L0/1")
+    assert code == 0
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {"memory.png", "gradient.png", "cells.png", "gates-L0-1.png", "saturation-lstm_0-f.png"}
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in folder.iterdir())
+    assert "cells at 2 checkpoints" in err
+    events = read(run / LOGS / "inspect")
+    tags = events.PluginTagToContent("images")
+    assert {"L0/1/memory", "inspection/gradient", "inspection/memory"} <= set(tags)
+    assert [event.step for event in events.Tensors("L0/1/memory")] == [10, 20]
+    assert [event.step for event in events.Tensors("inspection/gradient")] == [20]

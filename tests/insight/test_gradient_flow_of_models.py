@@ -1,0 +1,64 @@
+"""The gradient by lag is that of finite differences, for every cell and structure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import random_weights
+
+from textgen.insight.gradient_flow import gradient_flow, input_gradient, untrained_flows
+from textgen.insight.reading import Reader
+from textgen.model.config import CELLS, ModelConfig
+from textgen.model.reference import forward, stack_of
+
+BASE = ModelConfig(9, embedding_dim=5, hidden_units=6, num_layers=2)
+KINDS = [
+    *(replace(BASE, cell=cell) for cell in CELLS),
+    replace(BASE, residual=True, layer_norm=True),
+    replace(BASE, tie_embeddings=False, embedding_dim=6),
+    replace(BASE, attention=3),
+]
+
+
+@pytest.mark.parametrize("config", KINDS, ids=lambda config: f"{config.cell}-{config.residual}-{config.attention}")
+def test_gradient_equals_finite_differences(config: ModelConfig) -> None:
+    weights = {name: array.astype(np.float64) for name, array in random_weights(config).items()}
+    reader = Reader(config, weights)
+    ids, targets = np.arange(6)[None].astype(np.int32), np.array([7])  # each token once, so a row moves one embedding
+    state = [tuple(array.astype(np.float64) for array in layer) for layer in reader.model.initial_state(1)]
+    gradient = input_gradient(reader, ids, targets, state)[0]
+    tied, kernel = config.tie_embeddings, weights["embedding/table"].T.copy()
+
+    def logit(table: np.ndarray) -> float:
+        moved = weights | {"embedding/table": table}
+        if tied:  # the output layer stays: the gradient is that of the input
+            moved["head/kernel"] = kernel
+        return float(forward(moved, ids, state, stack_of(config))[0][0, -1, targets[0]])
+
+    step = 1e-5
+    for place in range(6):
+        for column in range(config.embedding_dim):
+            up, down = weights["embedding/table"].copy(), weights["embedding/table"].copy()
+            up[place, column] += step
+            down[place, column] -= step
+            expected = (logit(up) - logit(down)) / (2 * step)
+            assert gradient[place, column] == pytest.approx(expected, rel=1e-3, abs=1e-9)
+
+
+def test_gradient_before_training_vanishes_in_the_rnn_and_less_in_gated_cells() -> None:
+    flows = untrained_flows(replace(BASE, hidden_units=16), 60)
+    last = {cell: flow.norms[-1] / max(flow.norms) for cell, flow in flows.items()}
+    assert last["rnn"] < 1e-6
+    assert last["lstm"] > 10 * last["rnn"]
+    assert flows["rnn"].half_lag
+
+
+def test_gradient_by_lag_of_a_text_is_finite_and_bounded_by_the_text() -> None:
+    reader = Reader(BASE, random_weights(BASE))
+    ids = np.random.default_rng(0).integers(0, 9, [1, 90]).astype(np.int32)
+    flow = gradient_flow(reader, reader.read(ids))
+    assert len(flow.norms) == 30
+    assert np.isfinite(flow.norms).all()
+    assert min(flow.norms) > 0

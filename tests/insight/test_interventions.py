@@ -1,0 +1,57 @@
+"""What a change of a cell does."""
+
+from __future__ import annotations
+
+import numpy as np
+from networks import QUOTE_UNIT, planted, quoted_text
+
+from textgen.insight.cells import all_cells
+from textgen.insight.interventions import intervene
+from textgen.insight.properties import properties_of
+from textgen.insight.reading import Reader
+from textgen.insight.texts import read_documents
+from textgen.model.clamping import Clamp, Place
+
+
+def test_a_cell_that_the_output_layer_ignores_is_encoded_and_not_used() -> None:
+    config, weights, tokenizer = planted()
+    weights["projection/kernel"][QUOTE_UNIT] = 0
+    weights["lstm_0/recurrent_kernel"][QUOTE_UNIT] = 0
+    text = read_documents([quoted_text(1500, seed=1)], tokenizer, 1000)
+    reader = Reader(config, weights)
+    found = intervene(reader, reader.read(text.ids[None]), [(0, QUOTE_UNIT), (0, 0)], [None, None])
+    unused, other = found.cells
+    assert unused.mean.bits == unused.low.bits == unused.high.bits == 0
+    assert other.mean.bits != 0
+    assert len(found.random_bits) == 8
+
+
+def test_a_cell_that_makes_quotes_end_is_used_where_quotes_are_open() -> None:
+    config, weights, tokenizer = planted()
+    (closing,) = tokenizer.encode("”")
+    weights["projection/kernel"][:] = 0
+    weights["projection/kernel"][QUOTE_UNIT, closing] = 8.0  # the embedding is the identity
+    weights["projection/bias"][closing] = -6.0
+    text = read_documents([quoted_text(3000, seed=1)], tokenizer, 2000)
+    reader = Reader(config, weights)
+    (quotes,) = [each.values for each in properties_of(text) if each.name == "inside quotes"]
+    (effect,) = intervene(reader, reader.read(text.ids[None]), [(0, QUOTE_UNIT)], [quotes]).cells
+    assert effect.high.rising[0][0] == closing
+    assert effect.low.falling[0][0] == closing
+    assert effect.high.number > effect.mean.number > effect.low.number
+    assert effect.mean.bits_with is not None
+    assert effect.mean.bits_without is not None
+    assert effect.high.bits_without is not None
+    assert effect.high.bits_without > effect.high.bits
+
+
+def test_rows_of_a_batch_have_clamps_of_their_own() -> None:
+    config, weights, tokenizer = planted()
+    reader, ids = Reader(config, weights), np.tile(np.arange(20, dtype=np.int32) % tokenizer.vocab_size, (3, 1))
+    rows = [[], [Clamp(Place(0, 3, "c"), 0.5)], [Clamp(Place(0, 4, "f"), 0.25)]]
+    values = reader.read(ids, clamps=rows).layers[0]
+    assert (values["c"][1, :, 3] == 0.5).all()
+    assert (values["f"][2, :, 4] == 0.25).all()
+    alone = reader.read(ids[:1]).layers[0]
+    np.testing.assert_allclose(values["c"][0], alone["c"][0], rtol=1e-5, atol=1e-6)
+    assert all_cells(reader.read(ids[:1]), "c").shape == (20, config.hidden_units)

@@ -1,0 +1,74 @@
+"""The numbers of the lesson are those of the model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import random_weights
+
+from textgen.corpus.config import CorpusConfig
+from textgen.insight.config import InspectConfig
+from textgen.insight.inspection import Inspection, inspect_model
+from textgen.insight.lesson import decay, gate_parts, lesson
+from textgen.insight.report import drawn, report
+from textgen.model.clamping import FORGET
+from textgen.model.config import CELLS, ModelConfig
+from textgen.saved_model.saved_model import load_model, save_model
+from textgen.tokenizer.config import TokenizerConfig
+from textgen.tokenizer.tokenizer import ByteTokenizer
+
+BASE = ModelConfig(259, embedding_dim=6, hidden_units=8, num_layers=2)
+KINDS: list[dict[str, Any]] = [
+    *({"cell": cell} for cell in CELLS),
+    {"cell": "gru", "reset_after": False},
+    {"layer_norm": True, "residual": True, "tie_embeddings": False},
+    {"direction": "backward"},
+    {"attention": 4},
+    {"cell": "rnn", "activation": "relu"},
+]
+TEXT = '"It was a dark night (so dark)."\n\nThe wind blew; 12 lamps went out.\n' * 3
+
+
+def inspected(folder: Path, shape: dict[str, Any], **how: Any) -> Inspection:
+    config = replace(BASE, **shape)
+    weights = {name: array * 0.5 for name, array in random_weights(config).items()}
+    save_model(folder / "small", weights, config, TokenizerConfig("byte"), CorpusConfig(), ByteTokenizer())
+    return inspect_model(load_model("small", folder), [TEXT], InspectConfig(max_tokens=300, **how))
+
+
+def sigmoid(x: float) -> float:
+    return float(1 / (1 + np.exp(-x)))
+
+
+@pytest.mark.parametrize("shape", KINDS, ids=lambda shape: "-".join(map(str, shape.values())))
+def test_the_parts_of_a_gate_add_up_to_it_in_every_cell(shape: dict[str, Any], tmp_path: Path) -> None:
+    seen = inspected(tmp_path, shape)
+    found = lesson(seen)
+    cell, t = seen.reader.config.cell, found["step"]
+    if cell == "mogrifier":
+        assert found["parts"] is None
+    else:
+        for layer in (0, 1):
+            for part in gate_parts(seen, layer, 3, t):
+                total = sum(value for name, value in part.items() if name != "gate")
+                squash = np.tanh if part["gate"] in "gh" else sigmoid
+                if shape.get("activation") == "relu":
+                    squash = lambda x: max(x, 0)  # noqa: E731
+                value = seen.reading.layers[layer][part["gate"]][0, t, 3]
+                assert squash(total) == pytest.approx(float(value), abs=1e-5)
+    if cell in FORGET:
+        gates = seen.reading.layers[found["layer"]][FORGET[cell]][0, :, found["unit"]]
+        assert found["kept"]["cell"][3] == pytest.approx(float(np.prod(gates[t - 2 : t + 1])), rel=1e-4)
+    else:
+        assert found["kept"] is None
+    assert (found["slope"] is not None) == (shape.get("cell") == "rnn" and "activation" not in shape)
+    assert report(seen)["model"]["cell"] == cell
+    assert len(drawn(seen)["shown"]) == len(seen.shown) > 0
+
+
+def test_the_decay_is_that_of_a_geometric_series() -> None:
+    assert decay([0.9**lag for lag in range(50)]) == pytest.approx(0.9)

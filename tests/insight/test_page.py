@@ -1,0 +1,158 @@
+"""The page: complete in itself, with words in both languages, and safe whatever the text holds."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from networks import planted, quoted_text
+
+from textgen.corpus.config import CorpusConfig
+from textgen.insight import report as report_module
+from textgen.insight.config import InspectConfig
+from textgen.insight.inspection import Inspection, cell_names, inspect_model
+from textgen.insight.page import ASSETS, filled, page
+from textgen.insight.properties import CHINESE, RULES
+from textgen.saved_model.saved_model import load_model, save_model
+from textgen.tokenizer.config import TokenizerConfig
+
+HOSTILE = "</script><script>alert(1)</script>{{data}}<!--\u2028\"'&amp; "
+
+
+@pytest.fixture(scope="module")
+def inspection(tmp_path_factory: pytest.TempPathFactory) -> Inspection:
+    folder = tmp_path_factory.mktemp("models")
+    config, weights, tokenizer = planted()
+    save_model(folder / "planted", weights, config, TokenizerConfig("char"), CorpusConfig(), tokenizer)
+    text = quoted_text(700, seed=1) + HOSTILE + quoted_text(300, seed=2)
+    return inspect_model(load_model("planted", folder), [text], InspectConfig(max_tokens=900, cell=("L0/2",)))
+
+
+class Scripts(HTMLParser):
+    """The elements of a page, and the contents of scripts and styles."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.raw: list[tuple[str, dict[str, str | None], str]] = []
+        self.closed = True
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.closed = False
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1][0] in ("script", "style") and not self.closed:
+            self.raw.append((*self.tags[-1], data))
+
+    def handle_endtag(self, tag: str) -> None:
+        self.closed = True
+
+
+def parsed(html: str) -> Scripts:
+    parser = Scripts()
+    parser.feed(html)
+    return parser
+
+
+def test_the_page_allows_its_own_script_and_style_and_nothing_else(inspection: Inspection) -> None:
+    found = parsed(page(inspection, with_lesson=True).decode())
+    policy = next(str(attributes["content"]) for tag, attributes in found.tags if "http-equiv" in attributes)
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    assert "http" not in policy
+    for tag, attributes, text in found.raw:
+        if attributes.get("type") != "application/json":
+            digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+            assert f"{tag}-src 'sha256-{digest}'" in policy
+    assert [tag for tag, _ in found.tags].count("script") == 3
+    assert not any({"src", "style", "onclick"} & attributes.keys() for _, attributes in found.tags)
+
+
+def test_nothing_in_the_page_asks_the_network(inspection: Inspection) -> None:
+    assets = "".join((ASSETS / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js"))
+    for way in ("fetch(", "XMLHttpRequest", "WebSocket", "sendBeacon", "EventSource", "import(", "@import", "url(http"):
+        assert way not in assets
+    addresses = re.findall(r"(?:https?:)?//[a-z][\w.]*\.\w+[^\s\"']*", assets)
+    assert set(addresses) <= {"http://www.w3.org/2000/svg"}  # a name, which nothing loads
+    assert "innerHTML" not in assets
+
+
+def test_a_hostile_text_stays_text(inspection: Inspection) -> None:
+    found = parsed(page(inspection).decode())
+    (data,) = [json.loads(text) for _, attributes, text in found.raw if attributes.get("id") == "data"]
+    assert HOSTILE in "".join(data["tokens"]["text"])
+    assert [tag for tag, _ in found.tags].count("script") == 3
+
+
+def test_a_title_is_escaped() -> None:
+    assert "<title>&lt;b&gt;</title>" in filled({}, "<b>")
+
+
+def test_the_page_holds_what_was_computed(inspection: Inspection) -> None:
+    found = parsed(page(inspection, with_lesson=True).decode())
+    (data,) = [json.loads(text) for _, attributes, text in found.raw if attributes.get("id") == "data"]
+    states = np.frombuffer(base64.b64decode(data["states"]["values"]), np.int8).reshape(-1, data["text"]["tokens"])
+    c = inspection.reading.layers[0]["c"][0]
+    np.testing.assert_allclose(states.T / 127, np.tanh(c), atol=0.005)
+    (shown,) = [cell for cell in data["shown"] if (cell["layer"], cell["unit"]) == (0, 2)]
+    for name, values in shown["values"].items():
+        series = np.frombuffer(base64.b64decode(values["values"]), "<i2") * values["scale"]
+        np.testing.assert_allclose(series, inspection.reading.layers[0][name][0, :, 2], atol=1e-3)
+    assert data["tokens"]["surprisal"][0] is None
+    assert data["lesson"]["kept"]["cell"][0] == 1
+
+
+def test_a_page_keeps_the_cells_that_matter_and_as_many_others_as_fit(
+    inspection: Inspection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_module, "MAX_STATES", 15 * len(inspection.text.ids))
+    states = report_module.drawn(inspection)["states"]
+    kept = states["cells"]
+    assert (len(kept), states["total"]) == (15, inspection.reader.config.hidden_units)
+    assert {unit for _, unit in [*inspection.shown, *cell_names(inspection)]} <= set(kept)
+    assert len(base64.b64decode(states["values"])) == 15 * len(inspection.text.ids)
+
+
+# === Words ===
+
+
+@cache
+def words() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((ASSETS / "words.json").read_text(encoding="utf-8"))
+    return found
+
+
+def script() -> str:
+    return (ASSETS / "page.js").read_text(encoding="utf-8")
+
+
+def test_every_word_is_there_in_english_and_chinese_with_the_same_numbers_in_it() -> None:
+    for key, (english, chinese) in words().items():
+        assert english, key
+        assert re.search("[\u4e00-\u9fff]", chinese) or key in ("comma",) or not re.search("[a-z]{4}", english), key
+        assert set(re.findall(r"\{\w+\}", english)) == set(re.findall(r"\{\w+\}", chinese)), key
+
+
+def test_the_script_and_the_words_know_each_other() -> None:
+    named = set(re.findall(r'\b(?:say|paragraph|soft|section|block|question)\((?:"\w+", )?"([^"]+)"', script()))
+    assert len(named) > 80
+    assert named <= set(words())
+    begins = ("property: ", "missing: ", "held ", "written ", "note ")
+    for key in words():
+        assert f'"{key}"' in script() or key.startswith(begins), key
+    for name in (*RULES, *CHINESE):
+        assert f"property: {name}" in words()
+
+
+def test_the_package_takes_the_page_along() -> None:
+    project = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    assert '"insight/page/*"' in project

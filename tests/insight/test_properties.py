@@ -1,0 +1,141 @@
+"""Properties of a text by rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from textgen.corpus.documents import Part
+from textgen.errors import ConfigError, CorpusError
+from textgen.insight.properties import parse_tracks, properties_of
+from textgen.insight.texts import documents_of, read_documents
+from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
+
+BYTES = ByteTokenizer()
+
+
+def after_each(text: str, name: str, *, direction: str = "forward", tracks: tuple[str, ...] = ()) -> list[float]:
+    """The property after the tokens of a text, in the order of the text; that of the token before it is left out."""
+    read = read_documents([text], BYTES, 1000, direction)
+    (wanted,) = [each for each in properties_of(read, parse_tracks(tracks)) if each.name == name]
+    return wanted.values[1:].tolist()
+
+
+TEXT = 'He (so [I]) said "ho 42".\n\nX'
+
+
+def marks(text: str, marked: str) -> list[float]:
+    return [float(mark == "^") for mark in marked.ljust(len(text))]
+
+
+@pytest.mark.parametrize(
+    ("name", "marked"),
+    [
+        ("inside quotes", "                 ^^^^^^"),
+        ("inside brackets", "   ^^^^^^^"),
+        ("digit", "                     ^^"),
+        ("capital letter", "^       ^                  ^"),
+        ("inside a word", "^^  ^^  ^   ^^^^  ^^       ^"),
+        ("first line of a block", "^" * 25 + " ^^"),
+        ("title line", "^" * 25),
+    ],
+)
+def test_properties_that_are_there_or_not(name: str, marked: str) -> None:
+    assert after_each(TEXT, name) == marks(TEXT, marked)
+
+
+def test_counts() -> None:
+    text = "ab\ncd\n\nefghijklmnop"
+    assert after_each(text, "column") == [1, 2, 0, 1, 2, 0, 0, *range(1, 13)]
+    assert after_each(text, "since a blank line") == [1, 2, 3, 4, 5, 6, 0, *range(1, 13)]
+    assert after_each(text, "document position") == [*range(1, 20)]
+    assert after_each("((a)b)c" + "." * 20, "bracket depth")[:7] == [1, 2, 2, 1, 1, 0, 0]
+
+
+def test_quotes_of_chinese_and_the_place_in_a_couplet() -> None:
+    from textgen.tokenizer.config import TokenizerConfig
+    from textgen.tokenizer.vocabulary import train_tokenizer
+
+    text = "問答\n白日依山盡，黃河入海流。\n他說「去，更上一層樓」。"
+    tokenizer = train_tokenizer([text], TokenizerConfig("char"))
+    read = read_documents([text], tokenizer, 100)
+    found = {each.name: each.values[1:].astype(int).tolist() for each in properties_of(read)}
+    assert found["place in the half-line"][:16] == [1, 2, 0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5, 0, 0]
+    assert found["second half of a couplet"][8:16] == [1, 1, 1, 1, 1, 1, 0, 0]
+    assert found["inside quotes"][18:26] == [1, 1, 1, 1, 1, 1, 1, 1]
+    assert found["couplet number"][-1] == 2
+    assert not any(found["inside a word"])
+
+
+def test_a_forgotten_quote_ends_at_a_blank_line() -> None:
+    assert after_each('"It\n\nwas a dark night', "inside quotes") == [1, 1, 1, 1] + [0] * 17
+
+
+def test_track_is_inside_a_match() -> None:
+    assert after_each("a FOX: runs\nBAT: sleeps", "who", tracks=("who=[A-Z]+:",))[:7] == [0, 0, 1, 1, 1, 1, 0]
+
+
+def test_backward_properties_stand_before_a_token() -> None:
+    forward = after_each("((a)b)c" + "." * 20, "bracket depth")
+    backward = after_each("((a)b)c" + "." * 20, "bracket depth", direction="backward")
+    assert backward[::-1] == [0, *forward[:-1]]
+
+
+@pytest.mark.parametrize(
+    ("track", "message"),
+    [
+        ("who", "track must be NAME=REGEX"),
+        ("=x", "track must be NAME=REGEX"),
+        ("who=(", "is no regular expression"),
+        ("who=zzz", "matches nowhere in this text"),
+    ],
+)
+def test_bad_tracks(track: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        properties_of(read_documents(["some text without it"], BYTES, 100), parse_tracks([track]))
+
+
+def tokens(text_of: list[str], tokenizer: Tokenizer = BYTES, **how: object) -> tuple[list[str], bool]:
+    read = read_documents(text_of, tokenizer, **{"max_tokens": 40, **how})  # type: ignore[arg-type]
+    return read.pieces(), read.is_cut
+
+
+def test_a_text_is_cut_at_the_bound_and_one_of_a_token_is_refused() -> None:
+    pieces, is_cut = tokens(["a" * 1_000_000])
+    assert (pieces, is_cut) == (["", *["a"] * 39], True)
+    pieces, is_cut = tokens(["b" + "a" * 100], direction="backward")
+    assert (len(pieces), "b" in pieces, is_cut) == (40, False, True)
+    assert tokens(["first text", "second text"]) == (["", *"first text", "", *"second text"], False)
+    with pytest.raises(CorpusError, match="too few to see anything"):
+        tokens(["a"])
+
+
+def test_of_an_endless_document_only_the_beginning_is_read() -> None:
+    taken = 0
+
+    def endless() -> Iterator[Part]:
+        nonlocal taken
+        yield Part("whole", ends_document=True)
+        while True:
+            taken += 1
+            yield Part("ab " * 400, ends_document=False)
+
+    whole, beginning = documents_of(endless(), 100)
+    assert (whole, beginning[:6]) == ("whole", "ab ab ")
+    assert taken == 6  # 64 characters for each of 100 tokens
+    assert read_documents([whole, beginning], BYTES, 100).is_cut
+
+
+def test_documents_keep_their_places_in_both_directions() -> None:
+    documents = ["(first one", "second) one"]
+    for direction in ("forward", "backward"):
+        read = read_documents(documents, BYTES, 100, direction)
+        assert read.text == "".join(documents)
+        own = read.pieces()
+        turn = slice(None, None, 1 if direction == "forward" else -1)
+        assert "".join(own[: 1 + len(documents[0])]) == documents[0][turn]
+        np.testing.assert_array_equal(read.document, [0] * 11 + [1] * 12)
+        (depth,) = [each.values for each in properties_of(read) if each.name == "bracket depth"]
+        assert depth[11:].max() == 0

@@ -1,0 +1,175 @@
+"""textgen inspect: what a model does with a text."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from textgen.cli import output
+from textgen.cli.command import SectionCommand
+from textgen.cli.options import OutputFile, given, json_option, label_option, model_argument, models_dir_option
+from textgen.cli.setting_options import setting_options
+from textgen.corpus.config import CorpusConfig
+from textgen.insight.config import InspectConfig
+from textgen.settings import from_dict, select
+from textgen.wording import counted
+
+if TYPE_CHECKING:
+    from textgen.insight.inspection import Inspection
+
+READING = ("documents", "encoding")  # settings of the corpus; the others are those of the training
+
+
+@click.command(cls=SectionCommand)
+@model_argument()
+@click.argument("paths", nargs=-1)
+@click.option("--out", type=OutputFile(), help="Write an HTML page, which is complete in itself.")
+@click.option(
+    "--lesson", is_flag=True, help="Begin the page with a lesson that leads from the equations to this model."
+)
+@click.option(
+    "--png",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Write pictures to a folder. Needs matplotlib: pip install 'textgen[figures]'.",
+)
+@click.option(
+    "--tensorboard",
+    is_flag=True,
+    help="Write pictures, and the first cells at each checkpoint, for textgen tensorboard. Needs matplotlib.",
+)
+@click.option(
+    "--direction",
+    type=click.Choice(("forward", "backward")),
+    help="Network to look at, in a model of both directions [default: forward].",
+)
+@label_option
+@setting_options(InspectConfig)
+@setting_options(CorpusConfig, leave_out=[field.name for field in fields(CorpusConfig) if field.name not in READING])
+@json_option
+@models_dir_option
+def inspect(
+    model: str,
+    paths: tuple[str, ...],
+    out: Path | None,
+    lesson: bool,
+    png: Path | None,
+    tensorboard: bool,
+    direction: str | None,
+    label: str | None,
+    as_json: bool,
+    models_dir: Path | None,
+    **options: Any,
+) -> None:
+    """See what a model does with a text: cells, gates, memory, gradients.
+
+    PATHS are files, folders, globs, or - for standard input; without them the model writes the text itself. Its
+    first --max-tokens tokens are used.
+
+    Cells that follow a property of the text (inside quotes, the column, ...) are found on its first half and
+    confirmed on its second. Cells are named as in L1/89: layer 1, unit 89, both counted from 0. --track adds a
+    property of your own: places inside the matches of a regular expression. textgen sample --clamp holds such a cell
+    while the model writes.
+
+    \b
+    Example:
+      textgen inspect novel chapter.txt
+      textgen inspect novel chapter.txt --out page.html
+      textgen inspect novel --lesson --out lesson.html
+      textgen inspect plays hamlet.txt --track "speaker=^[A-Z]+:" --json
+    """
+    from textgen.corpus.corpus import Corpus
+    from textgen.files import write_file
+    from textgen.insight.inspection import inspect_model
+    from textgen.insight.texts import documents_of
+    from textgen.saved_model.saved_model import load_model
+
+    if lesson and not out:
+        raise click.UsageError("--lesson is a part of the page: name its file with --out.")
+    if png or tensorboard:
+        from textgen.insight.figures import require_matplotlib
+
+        require_matplotlib()
+    saved = load_model(model, models_dir)
+    config = from_dict(InspectConfig, given(select(InspectConfig, options)))
+    documents = None
+    if paths:
+        corpus = Corpus(paths, replace(saved.corpus_config, **given(select(CorpusConfig, options))))
+        is_backward = (direction or saved.main_direction) == "backward"  # which reads from the end of a document
+        documents = corpus.documents() if is_backward else documents_of(corpus.parts(), config.max_tokens)
+    seen = inspect_model(saved, documents, config, direction=direction, label=label, say=output.note)
+    if seen.text.is_cut:
+        end = "beginning" if seen.text.direction == "forward" else "end"
+        output.note(f"The text is longer: {counted(len(seen.text.ids), 'token')} at its {end} are used.")
+    if out:
+        from textgen.insight.page import page
+
+        write_file(out, page(seen, with_lesson=lesson, is_own=not paths))
+        output.note(f"Wrote {out}: open it in a browser.")
+    if png:
+        _write_pictures(seen, png)
+    if tensorboard:
+        from textgen.insight.events import write_events
+
+        folder, steps = write_events(seen)
+        output.note(f"Wrote {folder}: pictures, and cells at {counted(steps, 'checkpoint')}.")
+    if as_json:
+        from textgen.insight.report import report
+
+        output.json_line(report(seen))
+    else:
+        _print_summary(seen)
+
+
+def _write_pictures(seen: Inspection, folder: Path) -> None:
+    from textgen.files import write_file, writing
+    from textgen.insight.figures import figures
+
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    pictures = figures(seen)
+    for name, data in pictures.items():
+        write_file(folder / f"{name}.png", data)
+    output.note(f"Wrote {counted(len(pictures), 'picture')} to {folder}.")
+
+
+def _print_summary(seen: Inspection) -> None:
+    """Prints what was found, in a table for people."""
+    from textgen.insight.inspection import missing_parts
+    from textgen.model.config import CELLS
+
+    config, memory = seen.reader.config, seen.context
+    output.line(
+        f"{seen.saved.name}: {config.num_layers} x {CELLS[config.cell]} of {counted(config.hidden_units, 'unit')}, "
+        f"read {seen.text.direction}; {counted(len(seen.text.ids), 'token')}, {memory.full:.3f} bits a token"
+    )
+    if missing := missing_parts(config.cell):
+        output.line(f"A cell of kind {CELLS[config.cell]} has no {', no '.join(missing)}.")
+    _print_cells(seen)
+    output.line()
+    output.line("tokens of context   bits a token lost without the rest   with the rest in random order")
+    for length, dropped, shuffled in zip(memory.lengths, memory.dropped, memory.shuffled, strict=True):
+        output.line(f"{length:17,}   {dropped:34.3f}   {shuffled:29.3f}")
+    output.line()
+    last = len(seen.flow.norms) - 1
+    reach = f"{seen.flow.half_lag} tokens back" if seen.flow.half_lag else f"more than {last} tokens back"
+    output.line(f"1 % of the gradient is left {reach}.")
+
+
+def _print_cells(seen: Inspection) -> None:
+    output.line()
+    if not seen.findings:
+        output.line("The text is too short, or too uniform, to look for cells: a few thousand tokens are better.")
+        return
+    output.line("cell       first half   second half   chance         newest token   follows")
+    for found in seen.found:
+        kind, chance = ("r  ", 0.0) if found.is_count else ("AUC", 0.5)
+        output.line(
+            f"{f'L{found.layer}/{found.unit}':9}  {kind} {found.first:6.3f}   {kind} {found.second:7.3f}   "
+            f"{chance:3.1f} ± {found.threshold:.3f}   {kind} {found.token_alone:8.3f}   {found.follows}"
+        )
+    if others := [found.follows for found in seen.findings if not found.is_found]:
+        output.line(f"No cell follows: {', '.join(others)}.")

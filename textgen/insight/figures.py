@@ -1,0 +1,109 @@
+"""Pictures of an inspection as PNG files. They need matplotlib, which `pip install 'textgen[figures]'` brings."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from textgen.errors import TextgenError
+from textgen.insight.history import Moment
+from textgen.insight.inspection import Inspection
+
+STEPS_SHOWN = 120  # tokens of the text in pictures of gates
+DOTS = 110  # per inch
+
+
+def require_matplotlib() -> None:
+    """Checks that pictures can be drawn.
+
+    Raises:
+        TextgenError: matplotlib is not installed.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise TextgenError("Pictures are drawn by matplotlib, which is not installed: pip install 'textgen[figures]'.")
+
+
+def figures(inspection: Inspection) -> dict[str, bytes]:
+    """Draws the pictures.
+
+    Returns:
+        PNG files by name, such as "gradient".
+
+    Raises:
+        TextgenError: matplotlib is not installed.
+    """
+    require_matplotlib()
+    drawings: dict[str, Callable[[Any], None]] = {
+        "memory": partial(_draw_memory, inspection),
+        "gradient": partial(_draw_gradient, inspection),
+        "cells": partial(_draw_cells, inspection),
+    }
+    for gate in inspection.saturation:
+        drawings[f"saturation-{gate.replace('/', '-')}"] = partial(_draw_saturation, inspection, gate)
+    for layer, unit in inspection.shown[:4]:
+        drawings[f"gates-L{layer}-{unit}"] = partial(_draw_gates, inspection, layer, unit)
+    return {name: _png(draw) for name, draw in drawings.items()}
+
+
+def cell_picture(moment: Moment, title: str) -> bytes:
+    """The memory of a cell over the first tokens of the text at one checkpoint, as a PNG file."""
+
+    def draw(axes: Any) -> None:
+        axes.plot(np.tanh(moment.memory[: 2 * STEPS_SHOWN]), linewidth=1)
+        axes.set(ylim=(-1.05, 1.05), xlabel="token", ylabel="tanh of the memory", title=title)
+
+    return _png(draw)
+
+
+def _png(draw: Callable[[Any], None]) -> bytes:
+    from matplotlib.figure import Figure  # without pyplot, which would look for a screen
+
+    figure = Figure(figsize=(8, 4.5), layout="tight")
+    draw(figure.add_subplot())
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=DOTS)
+    return file.getvalue()
+
+
+def _draw_memory(inspection: Inspection, axes: Any) -> None:
+    found = inspection.context
+    axes.semilogx(found.lengths, found.dropped, "o-", label="beyond: dropped")
+    axes.semilogx(found.lengths, found.shuffled, "s--", label="beyond: shuffled")
+    axes.set(xlabel="tokens of context", ylabel="bits a token lost", title="Loss against the length of the context")
+    axes.legend()
+
+
+def _draw_gradient(inspection: Inspection, axes: Any) -> None:
+    flows = {inspection.saved.name: inspection.flow}
+    flows |= {f"{cell}, untrained": flow for cell, flow in inspection.untrained.items()}
+    for style, (name, flow) in zip(("-", "--", ":", "-."), flows.items(), strict=True):
+        axes.semilogy(np.array(flow.norms) / max(flow.norms), style, label=name)
+    axes.set(ylim=(1e-12, 2), xlabel="steps back", ylabel="norm, relative to the largest", title="Gradient by lag")
+    axes.legend()
+
+
+def _draw_cells(inspection: Inspection, axes: Any) -> None:
+    memory = np.concatenate([values[inspection.reader.memory][0] for values in inspection.reading.layers], axis=-1)
+    image = axes.imshow(np.tanh(memory).T, aspect="auto", cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+    axes.figure.colorbar(image, label="tanh of the memory")
+    axes.set(xlabel="token", ylabel="cell, layer after layer", title="All cells over time")
+
+
+def _draw_saturation(inspection: Inspection, gate: str, axes: Any) -> None:
+    closed, open_ = inspection.saturation[gate]
+    axes.plot([0, 1], [1, 0], color="0.7")
+    axes.scatter(closed, open_, s=8, alpha=0.6)
+    axes.set(xlabel="share of steps below 0.1", ylabel="share of steps above 0.9", title=gate)
+    axes.set_aspect("equal")
+
+
+def _draw_gates(inspection: Inspection, layer: int, unit: int, axes: Any) -> None:
+    for name, values in inspection.reading.layers[layer].items():
+        axes.plot(values[0, :STEPS_SHOWN, unit], label=name, linewidth=1)
+    axes.set(xlabel="token", title=f"Values of L{layer}/{unit}")
+    axes.legend(ncols=6)

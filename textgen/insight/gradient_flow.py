@@ -1,0 +1,136 @@
+"""How much of the gradient of a prediction reaches the tokens before it: |d logit / d embedding| by lag.
+
+The logit is that of the token that came, the embedding that of the token `lag` steps earlier. Where the norm is near 0
+the network does not look, and cannot learn to. In a plain recurrent network the norm falls by a factor at each step;
+the cell state of an LSTM is passed on by its forget gate alone: see `textgen.model.reference.cells`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from textgen.insight.reading import Reader, Reading
+from textgen.model.config import ModelConfig
+from textgen.model.reference import cell_of, initial_weights, layer_backward, layer_forward, of_layer
+from textgen.model.reference.attention import attention_backward, attention_forward
+from textgen.model.reference.norm import norm_backward, norm_forward
+
+NUM_PLACES, NUM_LAGS = 12, 100
+COMPARED = ("lstm", "gru", "rnn")
+COMPARED_UNITS = 128  # of the networks that are drawn beside, at most
+SMALLEST = 1e-30  # norms below are shown as this
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Norms of the gradient by lag.
+
+    Attributes:
+        norms: Geometric mean over places of the norm at lag 0, 1, 2, ...
+    """
+
+    norms: list[float]
+
+    @property
+    def half_lag(self) -> int | None:
+        """The first lag at which less than 1 % of the largest norm is left; None if that is beyond the end."""
+        limit = max(self.norms) / 100
+        peak = int(np.argmax(self.norms))
+        return next((lag for lag in range(peak, len(self.norms)) if self.norms[lag] < limit), None)
+
+
+def gradient_flow(reader: Reader, reading: Reading, num_lags: int = NUM_LAGS, num_places: int = NUM_PLACES) -> Flow:
+    """Measures the gradient of a trained network in a text.
+
+    Args:
+        reader: The network.
+        reading: Its reading of one text, with h and c kept.
+        num_lags: Lags, bounded by a third of the text.
+        num_places: Places of the text over which the mean is taken.
+    """
+    ids = reading.ids[0]
+    num_lags = max(2, min(num_lags, len(ids) // 3))
+    starts = np.unique(np.linspace(0, len(ids) - 1 - num_lags, num_places).astype(int))
+    windows = np.stack([ids[start : start + num_lags] for start in starts])
+    targets = np.array([ids[start + num_lags] for start in starts])
+    gradient = input_gradient(reader, windows, targets, reader.state_at(reading, starts.tolist()))
+    return Flow(_mean_norms(gradient))
+
+
+def input_gradient(reader: Reader, ids: np.ndarray, targets: np.ndarray, state: Sequence) -> np.ndarray:
+    """The gradient of one logit with respect to the embedding of each token read.
+
+    Args:
+        reader: The network.
+        ids: Token ids, [B, T].
+        targets: The token whose logit after the last step is meant, [B].
+        state: State before the tokens.
+
+    Returns:
+        The gradient, [B, T, E].
+    """
+    config, weights, cell = reader.config, reader.weights, cell_of(reader.config)
+    x, records = weights["embedding/table"][ids], []
+    for number in range(config.num_layers):
+        below, normed = x, None
+        if norm := of_layer(weights, f"norm_{number}"):
+            x, normed = norm_forward(x, norm["gamma"], norm["beta"])
+        x, _, steps = layer_forward(cell, x, state[number], of_layer(weights, f"{config.cell}_{number}"))
+        if config.residual and x.shape == below.shape:
+            x = x + below
+        records.append((steps, normed))
+    head = weights["head/kernel"].T if "head/kernel" in weights else weights["embedding/table"]  # [V, E]
+    dlast = head[targets]  # [B, E]: the logit is features . row + bias
+    if "projection/kernel" in weights:
+        dlast = dlast @ weights["projection/kernel"].T  # [B, H]
+    dx = np.zeros_like(x)
+    dx[:, -1] = dlast
+    if config.attention:
+        own = of_layer(weights, "attention")
+        _, after, look = attention_forward(x, state[-1], own)
+        dx, _, _ = attention_backward(dx, tuple(np.zeros_like(array) for array in after), look, own)
+    for number in reversed(range(config.num_layers)):
+        (steps, normed), dabove = records[number], dx
+        nothing = tuple(np.zeros_like(array) for array in state[number])
+        dx, _, _ = layer_backward(cell, dx, nothing, steps, of_layer(weights, f"{config.cell}_{number}"))
+        if normed:
+            dx, _, _ = norm_backward(dx, normed, weights[f"norm_{number}/gamma"])
+        if config.residual and dx.shape == dabove.shape:
+            dx = dx + dabove
+    return dx
+
+
+def untrained_flows(config: ModelConfig, num_lags: int = NUM_LAGS, seed: int = 0) -> dict[str, Flow]:
+    """The same for one layer of each kind of cell before any training, with inputs of standard size.
+
+    The inputs are standard normal, about as large as those that layers get once they have learned. (The embeddings of
+    an untrained network are smaller, and for them tanh is nearly the identity.)
+
+    Args:
+        config: Shape of a network; its width is used, up to `COMPARED_UNITS`.
+        num_lags: Lags.
+        seed: Seed of weights and tokens.
+    """
+    units = min(config.hidden_units, COMPARED_UNITS)
+    flows = {}
+    for cell in COMPARED:
+        small = replace(
+            ModelConfig(64, embedding_dim=units, hidden_units=units, num_layers=1, cell=cell), activation="tanh"
+        )
+        rng = np.random.default_rng(seed)
+        weights = initial_weights(small, rng, np.float64)
+        reader = Reader(small, weights | {"embedding/table": rng.normal(size=weights["embedding/table"].shape)})
+        ids = rng.integers(0, small.vocab_size, [4, num_lags]).astype(np.int32)
+        targets = rng.integers(0, small.vocab_size, 4)
+        state = [tuple(array.astype(np.float64) for array in layer) for layer in reader.model.initial_state(4)]
+        flows[cell] = Flow(_mean_norms(input_gradient(reader, ids, targets, state)))
+    return flows
+
+
+def _mean_norms(gradient: np.ndarray) -> list[float]:
+    """Geometric mean over rows of the norm at each lag, from a gradient [B, T, E]."""
+    norms = np.maximum(np.linalg.norm(gradient.astype(np.float64), axis=-1), SMALLEST)
+    return np.exp(np.log(norms).mean(axis=0))[::-1].tolist()

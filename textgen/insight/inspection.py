@@ -1,0 +1,263 @@
+"""One inspection of a model: everything that is seen while it reads a text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from textgen.errors import CorpusError
+from textgen.generation.config import SamplingConfig
+from textgen.generation.generator import Generator, Request
+from textgen.insight.cells import Finding, all_cells, find_cells
+from textgen.insight.config import InspectConfig
+from textgen.insight.gradient_flow import Flow, gradient_flow, untrained_flows
+from textgen.insight.interventions import Interventions, intervene
+from textgen.insight.lenses import Lenses, lenses
+from textgen.insight.memory import ContextLoss, context_loss, half_lives
+from textgen.insight.neighbours import Neighbours, neighbours
+from textgen.insight.properties import Property, parse_tracks, properties_of
+from textgen.insight.reading import Predictions, Reader, Reading
+from textgen.insight.texts import Text, read_documents
+from textgen.model.clamping import FORGET, GATES, VALUES, Clamp, Place, parse_place
+from textgen.model.directions import one_way
+from textgen.model.numpy_model import NumpyModel
+from textgen.saved_model.saved_model import ModelFolder
+
+NUM_CHANGED = 6  # found cells that are ablated and clamped
+NUM_WRITTEN, WRITTEN_TOKENS = 3, 80  # found cells with which texts are written, and the tokens of each text
+NUM_SHOWN = 12  # cells whose gates are shown
+OWN_TOKENS = 1500  # of the text that a model writes itself where none is given
+CLOSED, OPEN = 0.1, 0.9  # a gate below or above is nearly shut or wide open
+
+
+@dataclass(frozen=True)
+class Written:
+    """Texts that a model writes from one seed while a cell is free, low or high.
+
+    Attributes:
+        layer: Layer of the cell.
+        unit: Unit of the cell.
+        free: The text without a clamp.
+        low: The text with the cell at its 5 % quantile.
+        high: The text with the cell at its 95 % quantile.
+    """
+
+    layer: int
+    unit: int
+    free: str
+    low: str
+    high: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was seen.
+
+    Attributes:
+        saved: The model.
+        reader: Its network in the direction of the text.
+        text: The text.
+        reading: What happened inside while it was read.
+        predictions: What was expected at each step and what came; one fewer than tokens.
+        properties: Properties of the text.
+        findings: The best cell for each property; those found first.
+        interventions: Changes of the cells found.
+        written: Texts written with some of them held.
+        shown: Layer and unit of the cells whose gates are shown, the cells found first.
+        half_lives: The half-life of each cell by layer; None for cells without a gate that keeps.
+        context: The loss against the length of the context.
+        flow: The gradient by lag.
+        untrained: The same for networks before training.
+        lenses: What each layer knows.
+        neighbours: Tokens with similar embeddings.
+    """
+
+    saved: ModelFolder
+    reader: Reader
+    text: Text
+    reading: Reading
+    predictions: Predictions
+    properties: list[Property]
+    findings: list[Finding]
+    interventions: Interventions
+    written: list[Written]
+    shown: list[tuple[int, int]]
+    half_lives: list[np.ndarray] | None
+    context: ContextLoss
+    flow: Flow
+    untrained: dict[str, Flow]
+    lenses: Lenses
+    neighbours: list[Neighbours]
+
+    @property
+    def found(self) -> list[Finding]:
+        """The findings that hold on both halves of the text."""
+        return [finding for finding in self.findings if finding.is_found]
+
+    @property
+    def saturation(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """For each gate, such as "lstm_0/f", the shares of steps below 0.1 and above 0.9, each [H]."""
+        return {
+            f"{self.reader.config.cell}_{number}/{name}": ((x[0] < CLOSED).mean(axis=0), (x[0] > OPEN).mean(axis=0))
+            for number, values in enumerate(self.reading.layers)
+            for name, x in values.items()
+            if name in GATES
+        }
+
+
+def inspect_model(
+    saved: ModelFolder,
+    documents: Iterable[str] | None = None,
+    config: InspectConfig | None = None,
+    *,
+    direction: str | None = None,
+    label: str | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Inspection:
+    """Reads a text with a model and looks at everything.
+
+    Args:
+        saved: The model.
+        documents: The text, document by document; by default the model writes one.
+        config: What to look at.
+        direction: "forward" or "backward"; by default the main direction of the model.
+        label: Label of the documents.
+        say: Receives a line for each stage.
+
+    Raises:
+        ConfigError: A setting does not fit the model or the text.
+        CorpusError: There is too little text.
+        SavedModelError: The weights are damaged.
+    """
+    config, direction = config or InspectConfig(), direction or saved.main_direction
+    tracks = parse_tracks(config.track)
+    places = [parse_place(text, saved.model_config) for text in config.cell]
+    saved.tokenizer.opening(label)  # raises before the slow part
+    reader = Reader(*one_way(saved.model_config, saved.weights(), direction))
+    if documents is None:
+        say("The model writes the text ...")
+        documents = _own_text(saved, reader, direction, label, config)
+    text = read_documents(documents, saved.tokenizer, config.max_tokens, direction, label)
+    properties = properties_of(text, tracks)
+    say(f"Reading {len(text.ids):,} tokens ...")
+    reading = reader.read(text.ids[None])
+    predictions = reader.predictions(reading.features[0, :-1], text.ids[1:])
+    say("Looking for cells ...")
+    findings = find_cells(
+        all_cells(reading, reader.memory), properties, text.ids, reader.config.hidden_units, config.seed
+    )
+    lives = half_lives(reading, reader.config.cell)
+    shown = _shown(findings, places, lives, reading, reader.memory)
+    changed, of_cells = _changed(findings, properties, places)
+    say("Holding them ...")
+    interventions = intervene(reader, reading, changed, of_cells, config.seed)
+    written = _written(saved, reader, interventions, label, config.seed) if direction == "forward" else []
+    say("Measuring memory and gradients ...")
+    return Inspection(
+        saved, reader, text, reading, predictions, properties, findings, interventions, written, shown, lives,
+        context_loss(reader, reading, predictions.surprisal * np.log(2), config.seed),
+        gradient_flow(reader, reading),
+        untrained_flows(reader.config),
+        lenses(reader, reading),
+        neighbours(reader.weights, text.ids, saved.tokenizer.eos_id + 1),
+    )  # fmt: skip
+
+
+def cell_names(inspection: Inspection) -> dict[tuple[int, int], list[str]]:
+    """The properties that each cell follows."""
+    names: dict[tuple[int, int], list[str]] = {}
+    for finding in inspection.found:
+        names.setdefault((finding.layer, finding.unit), []).append(finding.follows)
+    return names
+
+
+def missing_parts(cell: str) -> tuple[str, ...]:
+    """What a cell kind does not have of the things that are shown: "cell state", "gates", "forget gate".
+
+    Example:
+        >>> missing_parts("rnn")
+        ('cell state', 'gates', 'forget gate')
+    """
+    parts = {
+        "cell state": "c" in VALUES[cell],
+        "gates": bool(GATES & set(VALUES[cell])),
+        "forget gate": FORGET.get(cell) == "f",
+    }
+    return tuple(name for name, has in parts.items() if not has)
+
+
+def _own_text(
+    saved: ModelFolder, reader: Reader, direction: str, label: str | None, config: InspectConfig
+) -> Iterable[str]:
+    """Documents that the model writes, drawn from its own probabilities."""
+    if direction == "backward":
+        raise CorpusError("This network reads backward and writes no text from its beginning: name a file with text.")
+    number = min(OWN_TOKENS, config.max_tokens)
+    settings = SamplingConfig(temperature=1.0, min_p=0.0, max_tokens=number, seed=config.seed, label=label)
+    generator, texts, tokens = Generator(reader.model, saved.tokenizer), list[str](), 0
+    while tokens < number and len(texts) < number:
+        (made,) = generator.generate("", replace(settings, seed=config.seed + len(texts), max_tokens=number - tokens))
+        texts.append(made.text)
+        tokens += len(made.ids) + 1
+    return [text for text in texts if text]
+
+
+def _shown(
+    findings: Sequence[Finding],
+    places: Sequence[Place],
+    lives: list[np.ndarray] | None,
+    reading: Reading,
+    memory: str,
+) -> list[tuple[int, int]]:
+    """Cells worth a look: those asked for, those found, then those that keep longest, or else vary most."""
+    order = [(place.layer, place.unit) for place in places]
+    order += [(finding.layer, finding.unit) for finding in findings if finding.is_found]
+    rank = lives or [values[memory][0].std(axis=0) for values in reading.layers]
+    best = [np.argsort(-of_layer, kind="stable")[:NUM_SHOWN].tolist() for of_layer in rank]
+    order += [(layer, units[number]) for number in range(min(map(len, best))) for layer, units in enumerate(best)]
+    return list(dict.fromkeys(order))[:NUM_SHOWN]
+
+
+def _changed(
+    findings: Sequence[Finding], properties: Sequence[Property], places: Sequence[Place]
+) -> tuple[list[tuple[int, int]], list[np.ndarray | None]]:
+    """The cells to change, each once, and where their first property is there."""
+    by_name = {each.name: each for each in properties}
+    cells: dict[tuple[int, int], np.ndarray | None] = {}
+    for finding in findings:
+        if finding.is_found and len(cells) < NUM_CHANGED:
+            wanted = by_name[finding.follows]
+            cells.setdefault((finding.layer, finding.unit), None if wanted.is_count else wanted.values > 0)
+    for place in places:
+        cells.setdefault((place.layer, place.unit), None)
+    return list(cells), list(cells.values())
+
+
+def _written(
+    saved: ModelFolder, reader: Reader, interventions: Interventions, label: str | None, seed: int
+) -> list[Written]:
+    """Texts of one seed with each of the first cells free, low and high."""
+    settings = SamplingConfig(max_tokens=WRITTEN_TOKENS, seed=seed, label=label)
+
+    def write(clamps: Sequence[Clamp]) -> str:
+        model = NumpyModel(reader.config, reader.weights, clamps) if clamps else reader.model
+        (made,) = Generator(model, saved.tokenizer).generate_requests([Request("", settings)])
+        return made.text
+
+    if not interventions.cells:
+        return []
+    free = write(())
+    return [
+        Written(
+            cell.layer,
+            cell.unit,
+            free,
+            *(
+                write([Clamp(Place(cell.layer, cell.unit, reader.memory), change.number)])
+                for change in (cell.low, cell.high)
+            ),
+        )
+        for cell in interventions.cells[:NUM_WRITTEN]
+    ]

@@ -1,0 +1,91 @@
+"""What each layer already knows of the next token.
+
+The logit lens (nostalgebraist 2020) reads the output of a layer as if it were that of the last one: through the
+projection, if there is one, and the output layer. It is fair only where layers use the same directions for the same
+things, as with residual connections. The least-squares lens first maps the output of the layer to the features of the
+whole network, by a linear map that is fitted on the first half of the text and used on the second. Level 0 is the
+embedding of the newest token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from textgen.insight.reading import Reader, Reading
+
+RIDGE = 1e-2  # share of the mean variance that is added to each direction, so that the fit stays stable
+FITTED = 2000  # tokens of the first half that the map is fitted on, at most
+MEASURED = 500  # tokens of the second half that the lenses are used on, at most
+
+
+@dataclass(frozen=True)
+class Level:
+    """What the output of one layer tells.
+
+    Attributes:
+        name: "embedding", or a layer such as "lstm_0".
+        logit_lens: Mean loss read by the logit lens, bits a token; None for a level whose width does not fit.
+        fitted_lens: Mean loss read by the least-squares lens, bits a token.
+        guesses: Likeliest next token by the least-squares lens, by the token read, for the places measured, [M].
+    """
+
+    name: str
+    logit_lens: float | None
+    fitted_lens: float
+    guesses: np.ndarray
+
+
+@dataclass(frozen=True)
+class Lenses:
+    """The lenses at every level.
+
+    Attributes:
+        levels: From the embedding to the last layer.
+        start: The first token measured; the others follow.
+        model: Mean loss of the network over the same places, bits a token.
+    """
+
+    levels: list[Level]
+    start: int
+    model: float
+
+
+def lenses(reader: Reader, reading: Reading) -> Lenses:
+    """Reads every level of a network with both lenses.
+
+    Args:
+        reader: The network.
+        reading: Its reading of one text.
+    """
+    ids = reading.ids[0]
+    half = len(ids) // 2
+    fit, start = slice(max(0, half - FITTED), half), half
+    use = slice(start, min(len(ids) - 1, start + MEASURED))
+    targets, features = ids[use.start + 1 : use.stop + 1], reading.features[0]
+    outputs = {"embedding": reader.weights["embedding/table"][ids]}
+    outputs |= {f"{reader.config.cell}_{number}": array[0] for number, array in enumerate(reading.outputs)}
+    levels = []
+    for name, x in outputs.items():
+        fits = name != "embedding" or x.shape[-1] == features.shape[-1]
+        plain = x[use] if name == "embedding" else reader.project(x[use])
+        fitted = _fitted(x[fit], features[fit], x[use]).astype(np.float32)
+        guesses = reader.predictions(fitted, targets, 1).top_ids[:, 0]
+        logit_lens = _bits(reader, plain, targets) if fits else None
+        levels.append(Level(name, logit_lens, _bits(reader, fitted, targets), guesses))
+    return Lenses(levels, start, _bits(reader, features[use], targets))
+
+
+def _bits(reader: Reader, features: np.ndarray, targets: np.ndarray) -> float:
+    return float(reader.losses(features, targets).mean() / np.log(2))
+
+
+def _fitted(x: np.ndarray, y: np.ndarray, new_x: np.ndarray) -> np.ndarray:
+    """Linear regression of y [N, E] on x [N, n] with an intercept, applied to `new_x`."""
+    x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)
+    centred = (x - x_mean).astype(np.float64)
+    covariance = centred.T @ centred
+    ridge = RIDGE * np.trace(covariance) / len(covariance) + np.finfo(np.float32).tiny
+    weights = np.linalg.solve(covariance + ridge * np.eye(len(covariance)), centred.T @ (y - y_mean))
+    return (new_x - x_mean) @ weights + y_mean

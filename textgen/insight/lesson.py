@@ -1,0 +1,138 @@
+"""The numbers of the lesson: from the equations of `textgen.model.reference` to one's own model.
+
+The lesson takes one cell and one step of the model and computes them from the weights: what the input adds to each
+gate, what the output of the step before adds, the gate, the new memory. Then it follows the gates that keep the memory
+backward: their product is the share of a gradient that passes along the memory alone, without any matrix.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from textgen.insight.inspection import Inspection, cell_names
+from textgen.model.clamping import FORGET
+from textgen.model.config import GATES as ROWS
+from textgen.model.reference.network import of_layer
+from textgen.model.reference.norm import norm_forward
+
+GATE_NAMES = {"lstm": "ifgo", "peephole": "ifgo", "gru": "zrg", "rnn": "h"}  # in the order of the rows of the kernel
+NUM_KEPT = 60  # steps over which the keeping gates are multiplied
+
+
+def lesson(inspection: Inspection) -> dict[str, Any]:
+    """The cell and the step that the lesson shows, and all numbers that it needs."""
+    layer, unit = chosen_cell(inspection)
+    t = chosen_step(inspection, layer, unit)
+    config = inspection.reader.config
+    values = inspection.reading.layers[layer]
+    memory = values[inspection.reader.memory][0, :, unit]
+    return {
+        "layer": layer,
+        "unit": unit,
+        "follows": cell_names(inspection).get((layer, unit), []),
+        "step": t,
+        "parts": None if config.cell == "mogrifier" else gate_parts(inspection, layer, unit, t),
+        "values": {name: float(array[0, t, unit]) for name, array in values.items()},
+        "before": float(memory[t - 1]),
+        "h_before": float(values["h"][0, t - 1, unit]),
+        "kept": kept_shares(inspection, layer, unit, t),
+        "slope": mean_slope(inspection),
+        "decay": {name: decay(flow.norms) for name, flow in _flows(inspection).items()},
+    }
+
+
+def chosen_cell(inspection: Inspection) -> tuple[int, int]:
+    """The cell of the lesson: one that was found and keeps long, or else the first of those shown."""
+    found = list(cell_names(inspection))
+    if inspection.half_lives is None or not found:
+        return found[0] if found else inspection.shown[0]
+    lives = inspection.half_lives
+    return max(found, key=lambda cell: float(lives[cell[0]][cell[1]]))
+
+
+def chosen_step(inspection: Inspection, layer: int, unit: int) -> int:
+    """The step in the second quarter of the text at which the memory of the cell changes most, on a token of text."""
+    memory, text = inspection.reading.layers[layer][inspection.reader.memory][0, :, unit], inspection.text
+    quarter = slice(len(memory) // 4, len(memory) // 2)
+    change = np.abs(memory[1:] - memory[:-1]) * (text.ends > text.starts)[1:]  # of step 1, 2, ...
+    return quarter.start + int(np.argmax(change[quarter.start - 1 : quarter.stop - 1]))
+
+
+def gate_parts(inspection: Inspection, layer: int, unit: int, t: int) -> list[dict[str, Any]]:
+    """For each gate of a cell the sum before the sigmoid or tanh: x . W, h' . U and the bias, which are its parts."""
+    reader, reading = inspection.reader, inspection.reading
+    config, own = reader.config, of_layer(reader.weights, f"{reader.config.cell}_{layer}")
+    below = reader.weights["embedding/table"][reading.ids] if layer == 0 else reading.outputs[layer - 1]
+    x = below[0, t]
+    if norm := of_layer(reader.weights, f"norm_{layer}"):
+        x, _ = norm_forward(x, norm["gamma"], norm["beta"])
+    h = reading.layers[layer]["h"][0, t - 1]
+    parts = []
+    for number in range(ROWS[config.cell]):
+        column = number * config.hidden_units + unit
+        name = GATE_NAMES[config.cell][number]
+        seen, r = h, float(reading.layers[layer]["r"][0, t, unit]) if "r" in reading.layers[layer] else 1.0
+        inner = own["bias"][1, column] if own["bias"].ndim == 2 else 0.0
+        from_h = seen @ own["recurrent_kernel"][:, column] + inner
+        if config.cell == "gru" and name == "g":
+            if own["bias"].ndim == 2:
+                from_h = r * from_h
+            else:
+                from_h = (reading.layers[layer]["r"][0, t] * h) @ own["recurrent_kernel"][:, column]
+        bias = own["bias"][0, column] if own["bias"].ndim == 2 else own["bias"][column]
+        parts.append(
+            {"gate": name, "from_x": float(x @ own["kernel"][:, column]), "from_h": float(from_h), "bias": float(bias)}
+        )
+        if config.cell == "peephole" and name != "g":
+            c = reading.layers[layer]["c"][0, t if name == "o" else t - 1, unit]
+            parts[-1]["from_c"] = float(own["peepholes"]["ifo".index(name), unit] * c)
+    return parts
+
+
+def kept_shares(inspection: Inspection, layer: int, unit: int, t: int) -> dict[str, list[float]] | None:
+    """Products of the keeping gates over the last 0, 1, 2, ... steps before t: how much of dc arrives along the memory.
+
+    Returns:
+        The products for this cell, and the median and the 90 % quantile over the cells of its layer; None for a cell
+        without such a gate.
+    """
+    gate = FORGET.get(inspection.reader.config.cell)
+    if gate is None:
+        return None
+    gates = inspection.reading.layers[layer][gate][0, max(0, t + 1 - NUM_KEPT) : t + 1][::-1]  # [K, H]
+    products = np.concatenate([np.ones([1, gates.shape[1]]), np.cumprod(gates.astype(np.float64), axis=0)])
+    return {
+        "gate": [1.0, *_floats(gates[:, unit])],
+        "cell": _floats(products[:, unit]),
+        "median": _floats(np.median(products, axis=1)),
+        "upper": _floats(np.quantile(products, 0.9, axis=1)),
+    }
+
+
+def mean_slope(inspection: Inspection) -> list[float] | None:
+    """Mean slope of tanh, 1 - h^2, of each layer of a plain recurrent network; None for other cells."""
+    config = inspection.reader.config
+    if config.cell != "rnn" or config.activation != "tanh":
+        return None
+    return [float((1 - np.square(values["h"][0])).mean()) for values in inspection.reading.layers]
+
+
+def decay(norms: list[float]) -> float:
+    """The factor by which a gradient shrinks at each step: the slope of a line through its logarithms.
+
+    Example:
+        >>> round(decay([1.0, 0.5, 0.25, 0.125]), 6)
+        0.5
+    """
+    logs = np.log(norms)
+    return float(np.exp(np.polyfit(np.arange(len(logs)), logs, 1)[0]))
+
+
+def _flows(inspection: Inspection) -> dict[str, Any]:
+    return {"model": inspection.flow, **inspection.untrained}
+
+
+def _floats(values: np.ndarray) -> list[float]:
+    return [float(f"{value:.5g}") for value in values]

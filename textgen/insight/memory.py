@@ -1,0 +1,99 @@
+"""How far back a network uses its text, and how long its cells keep what they hold.
+
+A network that starts anew n tokens before a token, from zeros, has n tokens of context; its loss there, less that with
+the whole text before it, is what the rest was worth. If the tokens beyond n are there but in random order, the loss
+shows what their order was worth (Khandelwal et al. 2018, arXiv:1805.04623). Both are read off windows that start all
+over the text: the place in a window is the length of the context.
+
+The half-life of a cell is ln 2 / -mean(ln f): after so many steps half of what was in its memory is left, f being the
+forget gate of an LSTM and the update gate z of a GRU. A plain recurrent network has no such gate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from textgen.insight.reading import Reader, Reading
+from textgen.model.clamping import FORGET
+
+NUM_SHORT, SHORT = 192, 16  # windows of few tokens, for the first lengths ...
+NUM_LONG, LONG = 32, 256  # ... and of many
+SHUFFLED = 64  # tokens in random order before a window
+SMALLEST_LOG = -30.0  # of a forget gate that rounding has closed
+LEAST_LOSS = 1e-6  # of memory in a step, so that a gate that is always open has a half-life of 693,147 steps
+
+
+@dataclass(frozen=True)
+class ContextLoss:
+    """The loss with a bounded context, less that with the whole text before.
+
+    Attributes:
+        lengths: Tokens of context, rising; each is the upper end of a range that starts after the one before.
+        dropped: Bits a token lost if all tokens beyond are dropped.
+        shuffled: Bits a token lost if those beyond are in random order.
+        full: Loss with the whole text before, bits a token, over the same places.
+    """
+
+    lengths: list[int]
+    dropped: list[float]
+    shuffled: list[float]
+    full: float
+
+
+def context_loss(reader: Reader, reading: Reading, full_nats: np.ndarray, seed: int = 0) -> ContextLoss:
+    """Measures the loss against the length of the context.
+
+    Args:
+        reader: The network.
+        reading: Its reading of one text of N tokens.
+        full_nats: Loss of the token after each token, with the whole text before it, nats [N - 1].
+        seed: Seed of the random order.
+    """
+    ids, rng = reading.ids[0], np.random.default_rng(seed)
+    long = min(LONG, max(len(ids) // 3, 1))
+    ends = sorted({n for n in (1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 256) if n <= long} | {long})
+    curves: dict[bool, list[float]] = {}
+    for is_shuffled in (False, True):
+        parts = [
+            _losses(reader, ids, full_nats, min(length, long), number, rng if is_shuffled else None)
+            for length, number in ((SHORT, NUM_SHORT), (LONG, NUM_LONG))
+        ]
+        curves[is_shuffled] = [
+            float(parts[0 if end <= SHORT else 1][:, begin:end].mean())
+            for begin, end in zip([0, *ends], ends, strict=False)
+        ]
+    return ContextLoss(ends, curves[False], curves[True], float(full_nats.mean() / np.log(2)))
+
+
+def half_lives(reading: Reading, cell: str) -> list[np.ndarray] | None:
+    """The half-life of each cell of each layer in steps, [H]; None for a cell without a gate that keeps."""
+    if cell not in FORGET:
+        return None
+    lives = []
+    for values in reading.layers:
+        with np.errstate(divide="ignore"):
+            logs = np.maximum(np.log(values[FORGET[cell]][0]), SMALLEST_LOG).mean(axis=0)
+        lives.append(np.log(2) / np.maximum(-logs, LEAST_LOSS))
+    return lives
+
+
+def _losses(
+    reader: Reader, ids: np.ndarray, full_nats: np.ndarray, length: int, number: int, rng: np.random.Generator | None
+) -> np.ndarray:
+    """Bits more than with the full context, [windows, length]: column n has n + 1 tokens of context.
+
+    With `rng` each window follows up to `SHUFFLED` of the tokens before it, in random order.
+    """
+    before = 0 if rng is None else SHUFFLED
+    last = len(ids) - 1 - length
+    starts = np.unique(np.linspace(min(before, last), last, number).astype(int))
+    windows = np.stack([ids[start : start + length + 1] for start in starts])  # [windows, length + 1]
+    state = None
+    if rng is not None:
+        beyond = np.stack([rng.permutation(ids[max(0, start - before) : start])[-before:] for start in starts])
+        state = reader.read(beyond, keep=()).state if beyond.size else None
+    features = reader.read(windows[:, :-1], state, keep=()).features
+    full = np.stack([full_nats[start : start + length] for start in starts])
+    return (reader.losses(features, windows[:, 1:]) - full) / np.log(2)

@@ -1,0 +1,59 @@
+"""Tokens that the network takes for similar: nearest by cosine in the input and in the output embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+NUM_TOKENS, NUM_NEIGHBOURS = 40, 6
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The nearest tokens of one token, nearest first.
+
+    Attributes:
+        id: The token.
+        inputs: Ids and cosines by the input embedding.
+        outputs: The same by the output layer; None if it is tied to the input embedding.
+    """
+
+    id: int
+    inputs: list[tuple[int, float]]
+    outputs: list[tuple[int, float]] | None
+
+
+def neighbours(
+    weights: Mapping[str, np.ndarray], ids: np.ndarray, special: int, number: int = NUM_TOKENS
+) -> list[Neighbours]:
+    """The nearest tokens of those that come most often.
+
+    Args:
+        weights: Weights of the network.
+        ids: The tokens of a text.
+        special: Ids below this are no text and are left out, as are tokens that never occur in the text.
+        number: Tokens to describe, at most.
+    """
+    counts = np.bincount(ids, minlength=len(weights["embedding/table"]))
+    counts[:special] = 0
+    order = np.argsort(-counts, kind="stable")[:number]
+    chosen = order[counts[order] > 0]
+    tables = [weights["embedding/table"]]
+    if "head/kernel" in weights:
+        tables.append(weights["head/kernel"].T)
+    found = [_nearest(table, chosen, counts > 0) for table in tables]
+    return [
+        Neighbours(int(id), found[0][row], found[1][row] if len(found) > 1 else None) for row, id in enumerate(chosen)
+    ]
+
+
+def _nearest(table: np.ndarray, chosen: np.ndarray, is_there: np.ndarray) -> list[list[tuple[int, float]]]:
+    """Only tokens of the text are named: those that training has seldom seen have vectors that mean nothing."""
+    rows = table / np.maximum(np.linalg.norm(table, axis=-1, keepdims=True), np.finfo(np.float32).tiny)
+    cosines = rows[chosen] @ rows.T  # [n, V]
+    cosines[:, ~is_there] = -2
+    cosines[np.arange(len(chosen)), chosen] = -2
+    best = np.argsort(-cosines, axis=-1, kind="stable")[:, :NUM_NEIGHBOURS]
+    return [[(int(id), float(cosines[row, id])) for id in ids if cosines[row, id] > -2] for row, ids in enumerate(best)]

@@ -1,0 +1,207 @@
+"""Properties of a text by rule, such as being inside quotes or the column in the line, to look for in cells.
+
+A property says something of each place in a text: after how many characters is a quote open? It knows only what stands
+before the place, except for matches of a regular expression, which may need what follows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from textgen.errors import ConfigError
+from textgen.insight.texts import Text
+
+OPENING_QUOTES, CLOSING_QUOTES, STRAIGHT_QUOTES = "“„«「『", "”»」』", '"'
+OPENING_BRACKETS, CLOSING_BRACKETS = "([{（［｛《〈【", ")]}）］｝》〉】"
+MAX_DEPTH = 8  # of brackets that are never closed
+URL = re.compile(r"(?:https?://|www\.)\S+")
+HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff]")
+VERSE_STOPS, VERSE_COMMAS = "。！？!?;；", "，,、"
+MIN_HAN = 0.5  # share of a text that is taken for Chinese
+
+Values = np.ndarray  # [characters + 1], the property after so many characters
+
+
+@dataclass(frozen=True)
+class Property:
+    """A property of a text after each token.
+
+    Attributes:
+        name: Its name, such as "inside quotes".
+        is_count: Whether it is a number; otherwise it is 0 or 1.
+        values: Its value after each token, float [N].
+    """
+
+    name: str
+    is_count: bool
+    values: np.ndarray
+
+
+def properties_of(text: Text, tracks: Mapping[str, re.Pattern[str]] | None = None) -> list[Property]:
+    """All properties of a text after each of its tokens.
+
+    Args:
+        text: The text.
+        tracks: Regular expressions by name; the property is to be inside a match.
+
+    Raises:
+        ConfigError: An expression matches nowhere.
+    """
+    found: list[Property] = []
+    is_chinese = len(HAN.findall(text.text)) > MIN_HAN * max(1, len(text.text))
+    rules = {**RULES, **(CHINESE if is_chinese else {})}
+    edges = [*text.documents, len(text.text)]
+    documents = [text.text[start:end] for start, end in pairwise(edges)]
+    number, place = text.document, text.read_to - np.array(text.documents)[text.document]
+    for name, (is_count, rule) in rules.items():
+        found.append(Property(name, is_count, _after_tokens([rule(document) for document in documents], number, place)))
+    for name, pattern in (tracks or {}).items():
+        values = _after_tokens([_inside(pattern, document) for document in documents], number, place)
+        if not values.any():
+            raise ConfigError(f"track {name}={pattern.pattern} matches nowhere in this text.")
+        found.append(Property(name, False, values))
+    return found
+
+
+def parse_tracks(texts: Iterable[str]) -> dict[str, re.Pattern[str]]:
+    """Reads NAME=REGEX.
+
+    Raises:
+        ConfigError: It is not written so, or the expression does not compile.
+
+    Example:
+        >>> list(parse_tracks(["speaker=^[A-Z]+:"]))
+        ['speaker']
+    """
+    tracks = {}
+    for text in texts:
+        name, equals, pattern = text.partition("=")
+        if not name.strip() or not equals or not pattern:
+            raise ConfigError(f"track must be NAME=REGEX, as in speaker='^[A-Z]+:'. Received: {text!r}.")
+        try:
+            tracks[name.strip()] = re.compile(pattern, re.MULTILINE)
+        except (re.error, RecursionError, OverflowError) as error:
+            raise ConfigError(f"track {name.strip()}: {pattern!r} is no regular expression: {error}.") from None
+    return tracks
+
+
+def _after_tokens(of_documents: list[Values], number: np.ndarray, place: np.ndarray) -> np.ndarray:
+    lengths = np.array([len(values) for values in of_documents])
+    begins = np.concatenate([[0], np.cumsum(lengths)])[:-1]
+    return np.concatenate(of_documents)[begins[number] + np.clip(place, 0, lengths[number] - 1)].astype(float)
+
+
+# === Rules: a document -> the property after 0, 1, 2, ... characters ===
+
+
+def _depth(document: str, opening: str, closing: str, toggling: str = "") -> Iterator[int]:
+    """How many are open. A blank line closes all: a forgotten quote would otherwise turn all that follows around."""
+    depth, last = 0, ""
+    yield 0
+    for character in document:
+        if character in toggling:
+            depth = 0 if depth else 1
+        elif character in opening:
+            depth = min(depth + 1, MAX_DEPTH)
+        elif character in closing:
+            depth = max(depth - 1, 0)
+        elif character == last == "\n":
+            depth = 0
+        last = character
+        yield depth
+
+
+def _quotes(document: str) -> Values:
+    return np.array([depth > 0 for depth in _depth(document, OPENING_QUOTES, CLOSING_QUOTES, STRAIGHT_QUOTES)])
+
+
+def _brackets(document: str) -> Values:
+    return np.array(list(_depth(document, OPENING_BRACKETS, CLOSING_BRACKETS)))
+
+
+def _inside(pattern: re.Pattern[str], document: str) -> Values:
+    values = np.zeros(len(document) + 1, bool)
+    for match in pattern.finditer(document):
+        values[match.start() + 1 : match.end() + 1] = True
+    return values
+
+
+def _last(is_so: Callable[[str], bool]) -> Callable[[str], Values]:
+    """Whether the last character is so."""
+    return lambda document: np.array([False, *map(is_so, document)])
+
+
+def _since(document: str, separators: str | tuple[str, ...], counts: Callable[[str], bool] = lambda _: True) -> Values:
+    """Characters that count since the last separator, or since the beginning."""
+    number, values = 0, [0]
+    for place, character in enumerate(document, 1):
+        number = 0 if document.endswith(separators, 0, place) else number + counts(character)
+        values.append(number)
+    return np.array(values)
+
+
+def _first_line(document: str) -> Values:
+    """In the first line of a block: at the beginning, or after a blank line."""
+    values, is_first, last = [True], True, ""
+    for character in document:
+        if character == "\n":
+            is_first = last == "\n" or last == ""
+        values.append(is_first)
+        last = character
+    return np.array(values)
+
+
+def _title(document: str) -> Values:
+    end = document.find("\n")
+    return np.arange(len(document) + 1) <= (len(document) if end < 0 else end)
+
+
+def _is_han(character: str) -> bool:
+    return HAN.fullmatch(character) is not None
+
+
+def _is_word(character: str) -> bool:
+    return character.isalpha() and not _is_han(character)
+
+
+def _second_half(document: str) -> Values:
+    """After the comma of a couplet, before its end."""
+    values, is_second = [False], False
+    for character in document:
+        is_second = character in VERSE_COMMAS or (is_second and character not in VERSE_STOPS + "\n")
+        values.append(is_second)
+    return np.array(values)
+
+
+def _couplet(document: str) -> Values:
+    """Couplets that have ended since the beginning."""
+    return np.cumsum([0, *[character in VERSE_STOPS for character in document]])
+
+
+RULES: dict[str, tuple[bool, Callable[[str], Values]]] = {  # name -> is it a count?, rule
+    "inside quotes": (False, _quotes),
+    "inside brackets": (False, lambda document: _brackets(document) > 0),
+    "bracket depth": (True, _brackets),
+    "digit": (False, _last(str.isdigit)),
+    "inside a word": (False, _last(_is_word)),
+    "capital letter": (False, _last(str.isupper)),
+    "inside a URL": (False, lambda document: _inside(URL, document)),
+    "column": (True, lambda document: _since(document, "\n")),
+    "since a blank line": (True, lambda document: _since(document, "\n\n")),
+    "first line of a block": (False, _first_line),
+    "title line": (False, _title),
+    "document position": (True, lambda document: np.arange(len(document) + 1)),
+}
+CHINESE: dict[str, tuple[bool, Callable[[str], Values]]] = {
+    "place in the half-line": (
+        True,
+        lambda document: _since(document, tuple(VERSE_STOPS + VERSE_COMMAS + "\n"), _is_han),
+    ),
+    "second half of a couplet": (False, _second_half),
+    "couplet number": (True, _couplet),
+}

@@ -1,0 +1,207 @@
+"""An inspection as plain values: for `--json`, and with the arrays that a page draws."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from textgen.insight.cells import Finding
+from textgen.insight.inspection import Inspection, cell_names, missing_parts
+from textgen.insight.interventions import Change
+from textgen.model.clamping import FORGET, VALUES
+from textgen.model.config import CELLS
+
+FORMAT = "textgen inspection 1"
+MAX_STATES = 3_200_000  # values of cells in a page, one byte each
+NUM_TOP = 10
+
+
+def report(inspection: Inspection) -> dict[str, Any]:
+    """Everything that was seen, as values for JSON; of cells over time only what was found in them."""
+    text, found = inspection.text, inspection.predictions
+    tokenizer = inspection.saved.tokenizer
+    return {
+        "format": FORMAT,
+        "model": _model(inspection),
+        "text": {
+            "tokens": len(text.ids),
+            "characters": len(text.text),
+            "documents": len(text.documents),
+            "is_cut": text.is_cut,
+            "direction": text.direction,
+            "bits_per_token": _number(found.surprisal.mean()),
+        },
+        "tokens": {
+            "text": text.pieces(),
+            "piece": [tokenizer.piece(id) for id in text.ids.tolist()],
+            "surprisal": [None, *_numbers(found.surprisal, 3)],
+            "rank": [None, *found.rank.tolist()],
+            "entropy": [None, *_numbers(found.entropy, 3)],
+        },
+        "cells": [_finding(inspection, finding) for finding in inspection.findings],
+        "changes": {
+            "steps": inspection.interventions.steps,
+            "random_bits": _numbers(np.array(inspection.interventions.random_bits)),
+            "cells": [
+                {"layer": cell.layer, "unit": cell.unit}
+                | {name: _change(inspection, getattr(cell, name)) for name in ("mean", "low", "high")}
+                for cell in inspection.interventions.cells
+            ],
+        },
+        "written": [asdict(written) for written in inspection.written],
+        "context": asdict(inspection.context),
+        "half_lives": None if inspection.half_lives is None else [_numbers(each, 2) for each in inspection.half_lives],
+        "saturation": {
+            gate: {"closed": _numbers(closed, 3), "open": _numbers(open_, 3)}
+            for gate, (closed, open_) in inspection.saturation.items()
+        },
+        "gradient": {
+            "model": [float(f"{norm:.4g}") for norm in inspection.flow.norms],
+            "hundredth_at": inspection.flow.half_lag,
+            "untrained": {
+                cell: {"norms": [float(f"{norm:.4g}") for norm in flow.norms], "hundredth_at": flow.half_lag}
+                for cell, flow in inspection.untrained.items()
+            },
+        },
+        "lenses": {
+            "start": inspection.lenses.start,
+            "model": _number(inspection.lenses.model),
+            "levels": [
+                {
+                    "name": level.name,
+                    "logit_lens": None if level.logit_lens is None else _number(level.logit_lens),
+                    "fitted_lens": _number(level.fitted_lens),
+                    "guesses": [tokenizer.piece(id) for id in level.guesses[:60].tolist()],
+                }
+                for level in inspection.lenses.levels
+            ],
+        },
+        "neighbours": [
+            {
+                "piece": tokenizer.piece(each.id),
+                "inputs": _pieces(inspection, each.inputs),
+                "outputs": None if each.outputs is None else _pieces(inspection, each.outputs),
+            }
+            for each in inspection.neighbours
+        ],
+    }
+
+
+def drawn(inspection: Inspection) -> dict[str, Any]:
+    """The arrays that a page draws, in base64, and the likeliest tokens at each step."""
+    tokenizer, found = inspection.saved.tokenizer, inspection.predictions
+    used = np.unique(found.top_ids)
+    place = np.zeros(tokenizer.vocab_size, np.int64)
+    place[used] = np.arange(len(used))
+    probabilities = np.round(found.top_probabilities[:, :NUM_TOP] * 10_000)
+    return {
+        "top": {
+            "pieces": [tokenizer.piece(id) for id in used.tolist()],
+            "number": found.top_ids.shape[1],
+            "ids": _packed(place[found.top_ids].astype("<i4")),
+            "probabilities": _packed(probabilities.astype("<u2")),
+        },
+        "states": _states(inspection),
+        "shown": [_shown(inspection, layer, unit) for layer, unit in inspection.shown],
+        "properties": {
+            each.name: _packed(np.minimum(each.values, 65_535).astype("<u2"))
+            for each in inspection.properties
+            if any(finding.follows == each.name for finding in inspection.findings)
+        },
+    }
+
+
+def _model(inspection: Inspection) -> dict[str, Any]:
+    saved, config = inspection.saved, inspection.reader.config
+    return {
+        "name": saved.name,
+        "cell": config.cell,
+        "cell_name": CELLS[config.cell],
+        "layers": config.num_layers,
+        "units": config.hidden_units,
+        "embedding": config.embedding_dim,
+        "vocabulary": config.vocab_size,
+        "tokenizer": saved.tokenizer.tokenizer,
+        "parameters": saved.model_config.num_parameters,
+        "directions": list(saved.model_config.directions),
+        "memory": inspection.reader.memory,
+        "values": list(VALUES[config.cell]),
+        "keeping_gate": FORGET.get(config.cell),
+        "missing": list(missing_parts(config.cell)),
+        "tied": config.tie_embeddings,
+        "residual": config.residual,
+        "layer_norm": config.layer_norm,
+        "projection": config.hidden_units != config.embedding_dim,
+        "attention": config.attention,
+    }
+
+
+def _finding(inspection: Inspection, finding: Finding) -> dict[str, Any]:
+    values = asdict(finding)
+    values["others"] = [
+        {"layer": layer, "unit": unit, "first": _number(score)} for layer, unit, score in finding.others
+    ]
+    numbers = {name: _number(value) for name, value in values.items() if isinstance(value, float)}
+    return {**values, **numbers, "is_found": finding.is_found}
+
+
+def _change(inspection: Inspection, change: Change) -> dict[str, Any]:
+    tokenizer = inspection.saved.tokenizer
+    moved = {
+        name: [
+            {"piece": tokenizer.piece(id), "before": float(f"{before:.3g}"), "after": float(f"{after:.3g}")}
+            for id, before, after in getattr(change, name)
+        ]
+        for name in ("rising", "falling")
+    }
+    bits = {
+        name: None if getattr(change, name) is None else _number(getattr(change, name))
+        for name in ("number", "bits", "bits_with", "bits_without")
+    }
+    return {**bits, **moved}
+
+
+def _pieces(inspection: Inspection, found: list[tuple[int, float]]) -> list[list[Any]]:
+    return [[inspection.saved.tokenizer.piece(id), round(cosine, 3)] for id, cosine in found]
+
+
+def _states(inspection: Inspection) -> dict[str, Any]:
+    """tanh of the memory of cells, a byte each: those found, then those that vary most, until it is enough."""
+    memory, units = inspection.reader.memory, inspection.reader.config.hidden_units
+    values = np.concatenate([layer[memory][0] for layer in inspection.reading.layers], axis=-1)  # [N, C]
+    squashed = np.tanh(values) if memory == "c" else np.clip(values, -1, 1)
+    first = [layer * units + unit for layer, unit in [*cell_names(inspection), *inspection.shown]]
+    order = list(dict.fromkeys([*first, *np.argsort(-squashed.std(axis=0), kind="stable").tolist()]))
+    kept = np.sort(order[: max(len(first), MAX_STATES // len(values))])
+    return {
+        "cells": kept.tolist(),
+        "values": _packed(np.round(127 * squashed[:, kept]).astype(np.int8).T),
+        "total": int(values.shape[1]),
+    }
+
+
+def _shown(inspection: Inspection, layer: int, unit: int) -> dict[str, Any]:
+    """Every value of a cell over time, as 16-bit numbers with a scale."""
+    values = {}
+    for name, array in inspection.reading.layers[layer].items():
+        series = array[0, :, unit]
+        scale = max(float(np.abs(series).max()), 1e-9) / 32_767
+        values[name] = {"scale": scale, "values": _packed(np.round(series / scale).astype("<i2"))}
+    life = None if inspection.half_lives is None else _number(inspection.half_lives[layer][unit])
+    names = cell_names(inspection).get((layer, unit), [])
+    return {"layer": layer, "unit": unit, "follows": names, "half_life": life, "values": values}
+
+
+def _packed(array: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")
+
+
+def _number(value: float) -> float:
+    return round(float(value), 4) + 0.0  # not -0.0
+
+
+def _numbers(values: np.ndarray, digits: int = 4) -> list[float]:
+    return [round(value, digits) for value in values.astype(float).tolist()]

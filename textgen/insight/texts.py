@@ -1,0 +1,135 @@
+"""The text that a network is inspected on: its tokens in reading order, and where each stands in the text."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from textgen.corpus.documents import Part
+from textgen.errors import CorpusError
+from textgen.tokenizer.tokenizer import Tokenizer
+
+MIN_TOKENS = 16  # of a text; a gate that was read once shows nothing
+MOST_CHARACTERS = 64  # of a token, on average
+
+
+@dataclass(frozen=True)
+class Text:
+    """Tokens in the order in which the network reads them, each document after its opening.
+
+    Attributes:
+        ids: Token ids, int32 [N].
+        text: The documents one after another, as decoded.
+        starts: Where each token begins in `text`, [N]; the tokens between documents are empty.
+        ends: Where each token ends in `text`, [N].
+        documents: Where each document begins in `text`.
+        document: The number of the document of each token, from 0, [N].
+        direction: "forward" or "backward".
+        is_cut: Whether there was more text than is used.
+    """
+
+    ids: np.ndarray
+    text: str
+    starts: np.ndarray
+    ends: np.ndarray
+    documents: tuple[int, ...]
+    document: np.ndarray
+    direction: str
+    is_cut: bool
+
+    @property
+    def read_to(self) -> np.ndarray:
+        """The place in `text` up to which the network has read after each token, [N]: from the end if backward."""
+        return self.ends if self.direction == "forward" else self.starts
+
+    def pieces(self) -> list[str]:
+        """The text of each token; empty between documents, and for all but the last byte of a character."""
+        return [self.text[start:end] for start, end in zip(self.starts.tolist(), self.ends.tolist(), strict=True)]
+
+
+def documents_of(parts: Iterable[Part], max_tokens: int) -> Iterator[str]:
+    """Joins the parts of documents. Of a document with more text than so many tokens hold only the beginning is read.
+
+    Args:
+        parts: The parts of documents, from a source of any length.
+        max_tokens: Tokens that will be used at most.
+    """
+    held, length = list[str](), 0
+    for part in parts:
+        held.append(part.text)
+        length += len(part.text)
+        if part.ends_document or length > MOST_CHARACTERS * max_tokens:
+            yield "".join(held)
+            held, length = [], 0
+        if not part.ends_document and not held:
+            return
+
+
+def read_documents(
+    documents: Iterable[str],
+    tokenizer: Tokenizer,
+    max_tokens: int,
+    direction: str = "forward",
+    label: str | None = None,
+) -> Text:
+    """Encodes documents until there are enough tokens.
+
+    Args:
+        documents: The documents, from a source of any length.
+        tokenizer: The tokenizer of the network.
+        max_tokens: Tokens to use at most.
+        direction: Direction in which the network reads.
+        label: Label of the documents.
+
+    Raises:
+        CorpusError: There are too few tokens.
+        ConfigError: The model does not know the label.
+    """
+    opening = tokenizer.opening(label)
+    ids, starts, ends, numbers = list[int](), list[int](), list[int](), list[int]()
+    is_forward = direction == "forward"
+    text, begins, is_cut = "", list[int](), False
+    for document in documents:
+        room = max_tokens - len(ids) - len(opening)
+        if is_cut or room <= 0:
+            is_cut = True
+            break
+        near = document[: MOST_CHARACTERS * room] if is_forward else document[-MOST_CHARACTERS * room :]
+        own = tokenizer.encode(near)
+        is_cut = len(own) > room or len(near) < len(document)
+        own = own[:room] if is_forward else own[-room:]
+        decoded, edges = _decoded(tokenizer, own, len(text))
+        turn, edge = slice(None, None, 1 if is_forward else -1), edges[0 if is_forward else -1]
+        numbers += [len(begins)] * (len(opening) + len(own))
+        begins.append(len(text))
+        ids += [*opening, *own[turn]]
+        starts += [edge] * len(opening) + edges[:-1][turn]
+        ends += [edge] * len(opening) + edges[1:][turn]
+        text += decoded
+    if len(ids) < MIN_TOKENS:
+        raise CorpusError(
+            f"The text has {len(ids):,} tokens, too few to see anything: give one of at least {MIN_TOKENS}, "
+            "better a few thousand."
+        )
+    return Text(
+        np.array(ids, np.int32),
+        text,
+        np.array(starts),
+        np.array(ends),
+        tuple(begins),
+        np.array(numbers),
+        direction,
+        is_cut,
+    )
+
+
+def _decoded(tokenizer: Tokenizer, ids: Sequence[int], start: int) -> tuple[str, list[int]]:
+    """The text of a document that starts at a place, and the places before and after each of its tokens, [N + 1]."""
+    decoder = tokenizer.decoder()
+    parts = [decoder.feed([id]) for id in ids]
+    if parts:
+        parts[-1] += decoder.flush()
+    return "".join(parts), list(itertools.accumulate(map(len, parts), initial=start))
