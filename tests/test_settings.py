@@ -89,6 +89,7 @@ LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most 
     (TrainingConfig, "temporal_penalty", 0.0, 1000.0),
     (TrainingConfig, "subword_alpha", 0.0, 1.0),
     (TrainingConfig, "label_smoothing", 0.0, 0.95),
+    (TokenizerConfig, "character_coverage", 0.9, 1.0),
     (TrainingConfig, "label_dropout", 0.0, 1.0),
     (TrainingConfig, "clip_norm", 1e-12, math.inf),
     (TrainingConfig, "clip_value", 1e-12, math.inf),

@@ -103,7 +103,7 @@ def test_the_record_of_a_base_names_no_place(base: ModelFolder, trained: ModelFo
     assert str(trained.folder.parent) not in record
     assert base.training["corpus"]["paths"] == ["small-train.jsonl"]
     assert not base.training.keys() & {"signature", "tokens", "files"}
-    with pytest.raises(SavedModelError, match="holds a model without a checkpoint"):
+    with pytest.raises(SavedModelError, match="contains a model without a checkpoint"):
         textgen.train(resume=base.folder)
 
 

@@ -649,7 +649,7 @@ def test_fine_tuning_with_another_vocabulary_carries_over_what_both_know(
     size, known = tuned.tokenizer.vocab_size, len({*base.tokenizer.pieces()} & {*tuned.tokenizer.pieces()})
     assert {*tuned.tokenizer.pieces()} - {*base.tokenizer.pieces()} == {"M", "ö"}
     assert f"{known:,} of {size:,} tokens are known to base; 0 begin as the mean of the tokens that spell them." in said
-    assert watch.steps[0].nats_per_token < 2.4  # a fresh model starts at about 2.8
+    assert watch.steps[0].nats_per_token < 2.6  # a fresh model starts at about 2.8
     assert {path: path.read_bytes() for path in base.folder.rglob("*") if path.is_file()} == before
 
 

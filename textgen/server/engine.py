@@ -26,6 +26,7 @@ from textgen.generation.row import Row, TextRow, Token
 from textgen.generation.text_state import RECENT, TextState
 from textgen.server.failures import ApiError
 from textgen.server.prefix_cache import STRIDE, PrefixCache
+from textgen.wording import counted
 
 PIECES = 2  # of STRIDE tokens, read in one round
 Event = Token | Exception | None  # a token; what went wrong; or that the prompt of a job that only reads has been read
@@ -150,7 +151,7 @@ class Engine:
             free = max(0, self._slots - self.running)
             if self._closed or len(self._waiting) + len(jobs) > self._max_queue + free:
                 raise ApiError(
-                    429, f"The server is busy: {len(self._waiting):,} texts are waiting. Try again in a second.",
+                    429, f"The server is busy: {counted(len(self._waiting), 'text')} waiting. Try again in a second.",
                     code="server_busy", headers={"Retry-After": "1"},
                 )  # fmt: skip
             self._waiting.extend(jobs)
