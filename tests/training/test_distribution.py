@@ -25,6 +25,7 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 # A training in a program of its own, since logical devices are settled at TensorFlow's start: losses as JSON.
 TRAINING = """
     import json, sys
+    from dataclasses import replace
     from pathlib import Path
     from textgen.corpus.config import CorpusConfig
     from textgen.training.distribution import Distribution, start
@@ -63,6 +64,8 @@ TRAINING = """
         batch_size=8, sequence_length=8, steps=STEPS, learning_rate=0.05, precision="float32", valid_tokens=512,
     )
     plan = make_plan(Corpus([folder / "songs.txt"], CorpusConfig(documents="line")), settings, hardware=Hardware(1e11))
+    tuning = dict(decay_target="base", weight_decay=0.05, layer_learning_rate_decay=0.9)
+    plan = replace(plan, training_config=replace(plan.training_config, **tuning))  # the base: the first weights
     watch = Losses()
     saved = train(plan, folder / f"model-{replicas}", RunOptions([watch], distribution=distribution))
     print(json.dumps([watch.losses, saved.training["scores"]["nats_per_token"]]))
@@ -90,7 +93,7 @@ def losses(replicas: int, folder: Path) -> tuple[list[float], float]:
 
 @pytest.mark.parametrize("replicas", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_losses_are_the_same_for_any_number_of_replicas(folder: Path, replicas: int) -> None:
-    """With dropout and carried state, in float32."""
+    """With dropout, carried state, decay towards the first weights and slower lower layers, in float32."""
     one, score = losses(1, folder)
     several, theirs = losses(replicas, folder)
     assert len(one) == STEPS
