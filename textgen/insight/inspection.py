@@ -12,7 +12,7 @@ from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator, Request
 from textgen.insight.cells import Finding, all_cells, find_cells
 from textgen.insight.config import InspectConfig
-from textgen.insight.gradient_flow import Flow, gradient_flow, untrained_flows
+from textgen.insight.gradients import Flow, gradient_flow, untrained_flows
 from textgen.insight.interventions import Interventions, intervene
 from textgen.insight.lenses import Lenses, lenses
 from textgen.insight.memory import ContextLoss, context_loss, half_lives
