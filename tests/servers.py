@@ -29,7 +29,7 @@ class Running:
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        self.resources = server._resources
+        self.resources = server.resources
         self.port = server.port
 
     @property
@@ -117,7 +117,7 @@ def running(
     finally:
         server.should_exit = True
         thread.join(PATIENCE)
-        server._resources.close()
+        server.resources.close()
 
 
 def python_with(name: str, packages: list[str]) -> Path:

@@ -91,7 +91,20 @@ def use_llm(url: str, prompt: str) -> dict[str, Any]:
     return {"text": texts[0]}
 
 
-USES = {"openai": use_openai, "langchain": use_langchain, "llm": use_llm}
+def use_lm_eval(url: str, prompt: str) -> dict[str, Any]:
+    from lm_eval.api.instance import Instance  # type: ignore[import-not-found,unused-ignore]
+    from lm_eval.models.openai_completions import (  # type: ignore[import-not-found,unused-ignore]
+        LocalCompletionsAPI,
+    )
+
+    model = LocalCompletionsAPI(
+        base_url=f"{url}/completions", model="tiny", tokenizer_backend="remote", batch_size=1, max_length=2048
+    )
+    answers = model.loglikelihood([Instance("loglikelihood", {}, ("", prompt), 0)])
+    return {"log_probability": float(answers[0][0])}
+
+
+USES = {"openai": use_openai, "langchain": use_langchain, "llm": use_llm, "lm_eval": use_lm_eval}
 
 if __name__ == "__main__":
     print(json.dumps(USES[sys.argv[1]](sys.argv[2], sys.argv[3])))

@@ -6,9 +6,12 @@ import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from servers import Running, python_with, running
+
+from textgen.saved_model.saved_model import load_model
 
 CLIENTS = {
     "openai-2": ("openai", ["openai==2.54.0"]),
@@ -25,14 +28,28 @@ def server(tiny_models: Path) -> Iterator[Running]:
         yield there
 
 
+def use(server: Running, name: str, program: str, packages: list[str], prompt: str) -> Any:
+    """What a client found."""
+    python = str(python_with(name, packages))
+    command = [python, str(PROGRAMS), program, f"http://127.0.0.1:{server.port}/v1", prompt]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 @pytest.mark.clients
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", CLIENTS)
 def test_a_client_gets_the_text_of_its_seed(name: str, server: Running) -> None:
-    program, packages = CLIENTS[name]
-    prompt = "The cat"
-    command = [str(python_with(name, packages)), str(PROGRAMS), program, f"http://127.0.0.1:{server.port}/v1", prompt]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    expected = server.complete(prompt=prompt, seed=4, max_tokens=12)["choices"][0]["text"]
-    assert json.loads(done.stdout)["text"].rstrip("\n") == expected.rstrip("\n")
+    found = use(server, name, *CLIENTS[name], "The cat")
+    expected = server.complete(prompt="The cat", seed=4, max_tokens=12)["choices"][0]["text"]
+    assert found["text"].rstrip("\n") == expected.rstrip("\n")
+
+
+@pytest.mark.clients
+@pytest.mark.timeout(1800)
+def test_lm_eval_finds_the_log_probability_of_textgen_score(server: Running, tiny_models: Path) -> None:
+    text = "The dog saw 床前 the cat."
+    found = use(server, "lm-eval", "lm_eval", ["lm-eval[api]==0.4.13"], text)
+    (expected,) = load_model("tiny", tiny_models).scorer().scores([text], ends=False)
+    assert found["log_probability"] == pytest.approx(-expected.total.nats, abs=1e-4)

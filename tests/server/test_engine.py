@@ -21,7 +21,7 @@ from textgen.generation.row import Token
 from textgen.generation.text_state import TextState
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
-from textgen.server.engine import Engine, Event, Job
+from textgen.server.engine import READ_STEPS, Engine, Event, Job
 from textgen.server.failures import ApiError
 from textgen.server.prefix_cache import STRIDE
 from textgen.tokenizer.tokenizer import ByteTokenizer
@@ -122,6 +122,24 @@ def test_texts_without_a_seed_share_products() -> None:
 
     asyncio.run(main())
     assert max(model.batch_sizes) > 1
+
+
+def test_prompts_of_any_lengths_are_read_side_by_side_and_each_as_a_whole() -> None:
+    model = TableModel(TOKENIZER.vocab_size)
+    rng = np.random.default_rng(0)
+    prompts = ["".join(map(chr, rng.integers(97, 123, size))) for size in (0, 1, 2, 31, 32, 33, 64, 65, 200, 7, 7)]
+    expected = [Generator(model, TOKENIZER).generate(prompt, CONFIG)[0].text for prompt in prompts]
+    model.read_sizes.clear()
+
+    async def main() -> None:
+        async with client_of(model) as client:
+            for _ in range(2):  # the second time from the cache
+                jobs = [client.job(prompt, exact=False) for prompt in prompts]
+                assert await client.texts(*jobs) == expected
+            assert [job.cached_tokens for job in jobs] == [len(prompt) // STRIDE * STRIDE for prompt in prompts]
+
+    asyncio.run(main())
+    assert max(rows for rows, _ in model.read_sizes) > 4
 
 
 def test_a_prompt_that_begins_like_another_is_not_read_again_and_changes_nothing() -> None:
@@ -293,8 +311,7 @@ def test_a_long_prompt_lets_others_write() -> None:
             await client.texts(long, short)
             order = list(client.events)
             assert order == [long, short]  # as submitted
-            rounds = 20_000 / (2 * STRIDE)
-            assert client.engine.rounds >= rounds
+            assert client.engine.rounds >= 20_000 / READ_STEPS
 
     asyncio.run(main())
 

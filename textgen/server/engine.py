@@ -5,7 +5,7 @@ token of each text, and hand the tokens to the event loop. Texts join and leave 
 texts of others, and a long prompt delays a token by one piece at most.
 
 A text whose client gave a seed, or takes the likeliest token always, is computed row by row: it is the same to the last
-bit alone, beside others, and from `textgen sample`. The other texts share one matrix product.
+bit alone, beside others, and from `textgen sample`. The other texts share one matrix product, and so do their prompts.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -23,12 +24,13 @@ from textgen.errors import SavedModelError, TextgenError
 from textgen.generation.decoding import Decoder
 from textgen.generation.generator import Generator
 from textgen.generation.row import Row, TextRow, Token
-from textgen.generation.text_state import RECENT, TextState
+from textgen.generation.text_state import RECENT, TextState, join, pick
 from textgen.server.failures import ApiError
 from textgen.server.prefix_cache import STRIDE, PrefixCache
 from textgen.wording import counted
 
-PIECES = 2  # of STRIDE tokens, read in one round
+READ_STEPS = 64  # of the model in one round, to read prompts
+TOGETHER = 16  # prompts that are read side by side
 Event = Token | Exception | None  # a token; what went wrong; or that the prompt of a job that only reads has been read
 
 
@@ -79,10 +81,11 @@ class Job:
 class _Reading:
     """A job whose prompt is being read, and how far it has come."""
 
-    def __init__(self, job: Job, number: int, keys: Sequence[bytes]) -> None:
+    def __init__(self, job: Job, number: int) -> None:
         self.job = job
         self.number = number  # tokens of the prompt to read
-        self.keys = keys
+        self.keys: Sequence[bytes] = ()
+        self.is_alone = job.exact or not job.writes  # whether it is read row by row
         self.at = 0  # tokens read
         self.memory = job.row.start.memory
 
@@ -222,7 +225,9 @@ class Engine:
         """A job at the beginning of its prompt, or where the cache has a state within it."""
         job.row.begin()
         number = self._exact.settled(job.row) if job.writes else len(job.row.prompt_ids)
-        reading = _Reading(job, number, self.cache.keys(job.root, job.row.prompt_ids[:number]))
+        reading = _Reading(job, number)
+        root = job.root if reading.is_alone else job.root + b" shared"  # whose last digits differ
+        reading.keys = self.cache.keys(root, job.row.prompt_ids[:number])
         at, memory = self.cache.find(reading.keys)
         if at:
             reading.at, reading.memory = at, memory
@@ -231,28 +236,43 @@ class Engine:
 
     def _read(self) -> None:
         """Reads pieces of prompts, in turn, and lets texts whose prompts are read join."""
-        budget = PIECES
-        for _ in range(len(self._reading)):
-            if budget <= 0:
-                return
-            reading = self._reading[0]  # it stays there meanwhile, as it has a slot
-            if reading.at < reading.number:
-                self._read_piece(reading)
-                budget -= 1
-            if reading.at < reading.number:
-                self._reading.rotate(-1)
-            else:
-                self._join(reading)
-                self._reading.popleft()
+        steps = 0
+        while self._reading and steps < READ_STEPS:
+            group = self._next_to_read()
+            steps += self._read_piece(group)
+            for reading in group:
+                is_read = reading.at == reading.number
+                if is_read:
+                    self._join(reading)
+                self._reading.remove(reading)
+                if not is_read:
+                    self._reading.append(reading)
 
-    def _read_piece(self, reading: _Reading) -> None:
-        row, at = reading.job.row, reading.at
-        end = min(reading.number, at + STRIDE)
-        ids = [row.start.ids[-1], *row.prompt_ids[:end]][at:end]
-        reading.memory = self.generator.model.read(np.array([ids], np.int32), reading.memory)
-        reading.at = end
-        if end % STRIDE == 0:
-            self.cache.put(reading.keys, end // STRIDE, reading.memory)
+    def _next_to_read(self) -> list[_Reading]:
+        """The prompt whose turn it is, and those that can be read beside it."""
+        first = self._reading[0]
+        if first.is_alone or first.at == first.number:
+            return [first]
+        others = (each for each in self._reading if not each.is_alone and each.at < each.number)
+        return list(islice(others, TOGETHER))
+
+    def _read_piece(self, group: Sequence[_Reading]) -> int:
+        """Reads as many tokens of each prompt as all of them have before their ends, or the next state to keep."""
+        steps = min(min(each.number, (each.at // STRIDE + 1) * STRIDE) - each.at for each in group)
+        if not steps:
+            return 0
+        rows = [each.job.row for each in group]
+        ids = [
+            [row.start.ids[-1], *row.prompt_ids[: each.at + steps]][each.at : each.at + steps]
+            for row, each in zip(rows, group, strict=True)
+        ]
+        memory = self.generator.model.read(np.array(ids, np.int32), join([each.memory for each in group]))
+        for number, each in enumerate(group):
+            each.memory = pick(memory, [number])
+            each.at += steps
+            if each.at % STRIDE == 0:
+                self.cache.put(each.keys, each.at // STRIDE, each.memory)
+        return steps
 
     def _join(self, reading: _Reading) -> None:
         job = reading.job

@@ -101,11 +101,15 @@ class Protocol(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """Uvicorn with an end that waits for texts being written."""
+    """Uvicorn with an end that waits for texts being written.
+
+    Attributes:
+        resources: What the handlers share.
+    """
 
     def __init__(self, config: uvicorn.Config, resources: Resources, announce: Callable[[Server], None]) -> None:
         super().__init__(config)
-        self._resources = resources
+        self.resources = resources
         self._announce = announce
         self._signals = 0
 
@@ -117,7 +121,7 @@ class Server(uvicorn.Server):
 
     async def _load(self) -> None:
         try:
-            await self._resources.models.get()
+            await self.resources.models.get()
         except ApiError as error:
             print(f"Error: {error.message}", file=sys.stderr)
             self.should_exit = True
@@ -148,11 +152,11 @@ class Server(uvicorn.Server):
         if self._signals > 1:
             self.should_exit = True
             return
-        self._resources.is_draining = True
+        self.resources.is_draining = True
         self._draining = asyncio.create_task(self._drain())
 
     async def _drain(self) -> None:
-        deadline = asyncio.get_running_loop().time() + self._resources.config.drain_time
+        deadline = asyncio.get_running_loop().time() + self.resources.config.drain_time
         while asyncio.get_running_loop().time() < deadline and self._is_busy():
             await asyncio.sleep(POLL_SECONDS)
         self.should_exit = True
@@ -222,7 +226,7 @@ async def _serve(server: Server) -> None:
     try:
         await server.serve([listening])
     finally:
-        server._resources.close()
+        server.resources.close()
 
 
 def _listen(host: str, port: int) -> socket.socket:
