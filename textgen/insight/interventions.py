@@ -16,7 +16,7 @@ from textgen.insight.cells import all_cells
 from textgen.insight.reading import Reader, Reading, softmax
 from textgen.model.clamping import Clamp, Place
 
-NUM_STEPS = 384  # tokens that are read again under each change
+NUM_STEPS = 256  # tokens that are read again under each change
 NUM_RANDOM = 8
 NUM_TOKENS = 5  # whose probability rises or falls most
 LOW, HIGH = 0.05, 0.95  # quantiles

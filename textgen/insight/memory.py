@@ -18,8 +18,8 @@ import numpy as np
 from textgen.insight.reading import Reader, Reading
 from textgen.model.clamping import FORGET
 
-NUM_SHORT, SHORT = 128, 16  # windows of few tokens, for the first lengths ...
-NUM_LONG = 32  # ... and of many
+NUM_SHORT, SHORT = 96, 16  # windows of few tokens, for the first lengths ...
+NUM_LONG = 24  # ... and of many
 LENGTHS = (1, 2, 3, 4, 6, 8, 12, SHORT, 32, 64, 128, 256)
 STRIDE = 4  # of the places in long windows at which the loss is measured
 SHUFFLED = 64  # tokens in random order before a window
