@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from textgen.dataset.word_filter import letters_of
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.saved_model.saved_model import load_model
 
-WORD = re.compile("[^\\W\\d_]+(?:['\u2019][^\\W\\d_]+)*")
+WORD = re.compile("[^\\W\\d_]+(?:'[^\\W\\d_]+)*")
 ENDINGS = ("'s", "'")
 BATCH, LENGTH = 16, 200  # texts side by side, tokens of each
 
@@ -41,8 +42,8 @@ class Shares:
 
 
 def words_of(text: str) -> list[str]:
-    """Returns the words of a text in small letters."""
-    return [word.lower().replace("\u2019", "'") for word in WORD.findall(text)]
+    """Returns the words of a text in small letters; letters of scripts without spaces are none."""
+    return WORD.findall(letters_of(text))
 
 
 def exists(word: str, words: set[str]) -> bool:

@@ -38,6 +38,7 @@ from textgen.settings import declared, from_dict, json_schema, read_toml, select
 from textgen.tokenizer.config import MAX_VOCAB_SIZE, TOKENIZERS, TokenizerConfig
 from textgen.training.config import (
     AVERAGES,
+    DECAY_TARGETS,
     INITIALIZERS,
     OPTIMIZERS,
     PRECISIONS,
@@ -89,6 +90,8 @@ LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most 
     (TrainingConfig, "temporal_penalty", 0.0, 1000.0),
     (TrainingConfig, "subword_alpha", 0.0, 1.0),
     (TrainingConfig, "label_smoothing", 0.0, 0.95),
+    (TrainingConfig, "layer_learning_rate_decay", 0.0, 1.0),
+    (TokenizerConfig, "character_coverage", 0.9, 1.0),
     (TrainingConfig, "label_dropout", 0.0, 1.0),
     (TrainingConfig, "clip_norm", 1e-12, math.inf),
     (TrainingConfig, "clip_value", 1e-12, math.inf),
@@ -152,6 +155,7 @@ CHOICES: list[tuple[type[Any], str, tuple[str, ...]]] = [
     (CorpusConfig, "documents", DOCUMENT_MODES),
     (CorpusConfig, "newlines", NEWLINES),
     (TokenizerConfig, "tokenizer", TOKENIZERS),
+    (TrainingConfig, "decay_target", DECAY_TARGETS),
     (ModelConfig, "cell", tuple(CELLS)),
     (ModelConfig, "activation", ACTIVATIONS),
     (ModelConfig, "direction", DIRECTIONS),
@@ -199,6 +203,8 @@ def test_every_number_has_a_limit_and_every_choice_is_checked() -> None:
         "layer_norm",
         "carry_state",
         "dynamic_rms",
+        "interpolate_base",
+        "coin_words",
     }
     free |= {"delimiter", "no_header", "strict"}  # the first is checked where tables are read
     free |= {"freeze_layers", "stop", "samplers", "dry_sequence_breakers", "logit_bias", "ban", "require", "heal"}

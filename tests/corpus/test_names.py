@@ -88,7 +88,7 @@ def test_a_corpus_is_prepared_whose_names_are_no_text(tmp_path: Path) -> None:
     assert first.exit_code == 0, first.stderr
     assert json.loads(first.stdout)["folder"] == str(out)
     again = run(*command)
-    assert "is there already" in again.stderr
+    assert "already exists" in again.stderr
     assert f"Train on it: textgen train {shell_word(str(out))}" in again.stdout
 
 

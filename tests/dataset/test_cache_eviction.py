@@ -156,7 +156,7 @@ def test_the_command_line_without_a_home(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as where there is no home
     result = CliRunner().invoke(textgen, ["cache", "list"])
     assert result.exit_code == 1
-    assert "set TEXTGEN_CACHE" in result.stderr
+    assert "Set TEXTGEN_CACHE" in result.stderr
 
 
 def test_training_without_a_home_to_write_to_says_where_it_keeps_the_corpus(

@@ -114,12 +114,12 @@ def test_the_page_holds_what_was_computed(inspection: Inspection) -> None:
 def test_a_page_keeps_the_cells_that_matter_and_as_many_others_as_fit(
     inspection: Inspection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report_module, "MAX_STATES", 15 * len(inspection.text.ids))
+    monkeypatch.setattr(report_module, "MAX_STATES", 20 * len(inspection.text.ids))
     states = report_module.drawn(inspection)["states"]
     kept = states["cells"]
-    assert (len(kept), states["total"]) == (15, inspection.reader.config.hidden_units)
+    assert (len(kept), states["total"]) == (20, inspection.reader.config.hidden_units)
     assert {unit for _, unit in [*inspection.shown, *cell_names(inspection)]} <= set(kept)
-    assert len(base64.b64decode(states["values"])) == 15 * len(inspection.text.ids)
+    assert len(base64.b64decode(states["values"])) == 20 * len(inspection.text.ids)
 
 
 # === Words ===

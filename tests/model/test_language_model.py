@@ -440,7 +440,7 @@ def test_training_true_means_dropout_or_is_refused() -> None:
         np.testing.assert_array_equal(model(inputs, noise=Noise([1, 2]))[0], noisy)
     np.testing.assert_array_equal(model_of(still)(inputs, training=True)[0], model_of(still)(inputs)[0])
     stack = model_of(replace(still, dropout=0.9)).recurrent
-    with pytest.raises(ConfigError, match="training=True means dropout"):
+    with pytest.raises(ConfigError, match="training=True needs random numbers for dropout"):
         stack(tf.ones((2, 6, E)), stack.initial_state(2), training=True)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -324,7 +323,7 @@ def test_at_its_end_an_engine_answers_all_that_wait() -> None:
             jobs = [client.job() for _ in range(3)]
             client.engine.submit(jobs)
             closing = asyncio.create_task(asyncio.to_thread(client.engine.close))
-            time.sleep(0.01)
+            await client.until(lambda: client.engine._closed)
             model.gate.release(1000)
             await closing
             await client.until(lambda: all(map(client.is_done, jobs)))

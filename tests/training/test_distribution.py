@@ -58,7 +58,7 @@ TRAINING = """
         batch_size=8, sequence_length=8, steps=STEPS, learning_rate=0.05, precision="float32", valid_tokens=512,
     )
     plan = make_plan(Corpus([folder / "songs.txt"], CorpusConfig(documents="line")), settings, hardware=Hardware(1e11))
-    tuning = dict(decay_target="base", weight_decay=0.1, layer_learning_rate_decay=0.8)
+    tuning = dict(decay_target="base", weight_decay=0.05, layer_learning_rate_decay=0.9)
     plan = replace(plan, training_config=replace(plan.training_config, **tuning))  # the base: the first weights
     for replicas, strategy in ((1, "single"), (most, "mirrored")):
         watch, distribution = Losses(), start(strategy)

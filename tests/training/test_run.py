@@ -649,7 +649,7 @@ def test_fine_tuning_with_another_vocabulary_carries_over_what_both_know(
     size, known = tuned.tokenizer.vocab_size, len({*base.tokenizer.pieces()} & {*tuned.tokenizer.pieces()})
     assert {*tuned.tokenizer.pieces()} - {*base.tokenizer.pieces()} == {"M", "ö"}
     assert f"{known:,} of {size:,} tokens are known to base; 0 begin as the mean of the tokens that spell them." in said
-    assert watch.steps[0].nats_per_token < 2.4  # a fresh model starts at about 2.8
+    assert watch.steps[0].nats_per_token < 2.6  # a fresh model starts at about 2.8
     assert {path: path.read_bytes() for path in base.folder.rglob("*") if path.is_file()} == before
 
 
@@ -699,6 +699,33 @@ def test_decay_towards_the_base_is_resumed_exactly_also_without_the_base(
     kept = load_file(tmp_path / "parts" / last)
     for name, array in first.items():
         np.testing.assert_array_equal(kept[f"base/{name}"], array)
+
+
+def test_the_weights_of_a_run_are_mixed_with_those_of_its_base_where_that_scores_better(
+    base_run: Run, text: Path, tmp_path: Path
+) -> None:
+    base, corpus = base_run.saved, Corpus([text], CorpusConfig(documents="line"))
+    settings = {name: TINY[name] for name in ("batch_size", "sequence_length", "valid_tokens")}
+    settings |= {"steps": 3, "learning_rate": 0.05, "num_validations": 1, "schedule": "constant"}  # a step too far
+    hardware = Hardware(flops=1e11)
+    tuned, mix = (
+        train(
+            make_plan(corpus, settings | {"interpolate_base": wanted}, sources=Sources(start=base), hardware=hardware),
+            tmp_path / name,
+        )
+        for name, wanted in (("tuned", False), ("mix", True))
+    )
+    share = mix.training["base_share"]
+    assert share > 0
+    assert mix.training["scores"]["nats_per_token"] < tuned.training["scores"]["nats_per_token"]
+    first, best = base.weights(), tuned.weights()
+    for name, array in mix.weights().items():
+        np.testing.assert_allclose(array, (1 - share) * best[name] + share * first[name], atol=1e-6)
+    other = settings | {"interpolate_base": True, "tokenizer": "byte"}
+    plan = make_plan(corpus, other, sources=Sources(start=base), hardware=hardware)
+    with pytest.raises(ConfigError, match="interpolate_base needs a base model with the same vocabulary"):
+        train(plan, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("settings", [{"decay_target": "base"}, {"interpolate_base": True}])

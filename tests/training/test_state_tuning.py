@@ -105,7 +105,7 @@ def test_it_stops_when_nothing_is_gained() -> None:
 
 def test_too_little_text() -> None:
     model = LanguageModel(CONFIG, pad_id=PAD)
-    with pytest.raises(CorpusError, match=f"too short .*: give {2 * WINDOW} tokens"):
+    with pytest.raises(CorpusError, match=f"too short .*: give at least {2 * WINDOW} tokens"):
         tune_state(model, TOKENIZER, ids_of("a"))
 
 
@@ -202,5 +202,5 @@ def test_write_begins_in_a_tuned_state_and_in_no_other(tiny_models: Path, tmp_pa
     state = _started(saved, tuned).initial_state(2)
     assert [[array.shape for array in layer] for layer in state] == [[(2, 8)] * 2] * 2
     assert state[0][0].any()
-    with pytest.raises(SavedModelError, match="begun is the state of a text that has begun"):
+    with pytest.raises(SavedModelError, match="begun is a state from the middle of a text"):
         _started(saved, begun)

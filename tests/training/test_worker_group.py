@@ -80,7 +80,7 @@ def test_workers_at_different_places_are_an_error_and_no_wrong_sum(workers: Work
             return str(error)
         return "no error"
 
-    assert "not at the same place" in workers(astray)[0]
+    assert "at different positions of the run" in workers(astray)[0]
 
 
 def test_the_environment_tells_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,7 @@ def test_the_environment_tells_the_place(monkeypatch: pytest.MonkeyPatch) -> Non
         assert is_follower("auto") is is_follower("multiworker") is (worker > 0)
         assert is_follower("single") is False
     monkeypatch.setenv(WORKER_VARIABLE, json.dumps({"worker": 0, "of": 2, "links": [987], "leash": 988}))
-    with pytest.raises(TrainingError, match="The connections named in TEXTGEN_WORKER are not there"):
+    with pytest.raises(TrainingError, match="The connections named in TEXTGEN_WORKER do not exist"):
         start("multiworker")
     for pairs in links:
         for one in pairs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +15,7 @@ from textgen.evaluation.config import SECTION, CacheConfig, DynamicConfig
 from textgen.settings import Config, from_dict, select
 
 if TYPE_CHECKING:
+    from textgen.dataset.word_filter import WordFilter
     from textgen.generation.cached_model import CachedModel
     from textgen.model.clamping import Clamp
     from textgen.model.numpy_model import NumpyModel
@@ -65,8 +66,8 @@ def adapted_writer(
     dynamic: DynamicConfig | None,
     label: str | None = None,
     clamps: Sequence[str] = (),
-) -> NumpyModel | CachedModel:
-    """The network of a saved model, trained on the file `adapt` and with a cache if they are given.
+) -> tuple[NumpyModel | CachedModel, WordFilter | Callable[[], WordFilter | None] | None]:
+    """The network of a saved model, trained on the file `adapt` and with a cache if given, and the words it may write.
 
     Args:
         saved: The model, which stays as it is.
@@ -76,31 +77,36 @@ def adapted_writer(
         label: Label of the text.
         clamps: Values of cells that are held, such as L1/89=3.8.
 
+    Returns:
+        The network, and the words of its training text, with those of `adapt`; None if it may coin words.
+
     Raises:
         ConfigError: There is no such cell, or the model diverged while it learned.
     """
     from textgen.model.clamping import parse_clamp
 
     held = [parse_clamp(text, saved.model_config) for text in clamps]
+    words: WordFilter | Callable[[], WordFilter | None] | None = saved.words
     if adapt is None or dynamic is None:
         model = saved.writer(clamps=held)
     else:
-        model = _trained_on(saved, adapt, dynamic, label, held)
+        model, words = _trained_on(saved, adapt, dynamic, label, held)
     if cache is None:
-        return model
+        return model, words
     from textgen.generation.cached_model import CachedModel
 
-    return CachedModel(model, cache)
+    return CachedModel(model, cache), words
 
 
 def _trained_on(
     saved: ModelFolder, path: str, config: DynamicConfig, label: str | None, clamps: Sequence[Clamp]
-) -> NumpyModel:
-    """The model after one pass over a text. Raises `ConfigError` if it diverged."""
+) -> tuple[NumpyModel, WordFilter | None]:
+    """The model after one pass over a text, and the words of both. Raises `ConfigError` if it diverged."""
     import numpy as np
 
     from textgen.corpus.corpus import Corpus
     from textgen.dataset.token_cache import encode_corpus
+    from textgen.dataset.word_filter import WordFilter, stream_words
     from textgen.folders import temporary_folder
     from textgen.model.numpy_model import NumpyModel
     from textgen.runtime import load_tensorflow
@@ -112,6 +118,8 @@ def _trained_on(
         load_tensorflow()
         from textgen.evaluation.dynamic_evaluation import Learner
 
+        own_words = saved.words()
+        words = own_words and WordFilter.build([*stream_words(stream, saved.tokenizer)], own_words)
         model = saved.network("forward")
         Learner(model, config).learn(stream)
     weights = model.weights_as_arrays()
@@ -120,4 +128,4 @@ def _trained_on(
             f"The model diverged while it learned from {path}: its weights are no longer finite. "
             f"Lower dynamic_learning_rate. Received: {config.dynamic_learning_rate:g}."
         )
-    return NumpyModel(model.config, weights, clamps)
+    return NumpyModel(model.config, weights, clamps), words

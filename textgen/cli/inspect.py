@@ -155,7 +155,11 @@ def _print_summary(seen: Inspection) -> None:
         output.line(f"{length:17,}   {dropped:34.3f}   {shuffled:29.3f}")
     output.line()
     last = len(seen.flow.norms) - 1
-    reach = f"{seen.flow.half_lag} tokens back" if seen.flow.half_lag else f"more than {last} tokens back"
+    reach = (
+        f"{counted(seen.flow.half_lag, 'token')} back"
+        if seen.flow.half_lag
+        else f"more than {counted(last, 'token')} back"
+    )
     output.line(f"1 % of the gradient is left {reach}.")
 
 

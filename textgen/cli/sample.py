@@ -28,6 +28,7 @@ from textgen.errors import ConfigError
 from textgen.evaluation.config import CacheConfig, DynamicConfig
 from textgen.generation.config import SEARCH, SamplingConfig, SearchConfig
 from textgen.settings import from_dict, select
+from textgen.wording import counted
 
 if TYPE_CHECKING:
     from textgen.generation.generator import Generation, Generator, Request
@@ -214,11 +215,11 @@ def _generate(
     needs_index = arguments.novelty or any(request.config.no_copy is not None for request in requests)
     ngrams = saved.ngrams() if needs_index else None
     adaptation = (arguments.cache, arguments.adapt, arguments.dynamic)
-    writer = adapted_writer(
+    writer, words = adapted_writer(
         saved, arguments.adapt, arguments.cache, arguments.dynamic, settings.get("label"), arguments.clamps
     )
     fingerprint = saved.fingerprint + "".join(f" {each}" for each in (*adaptation, *arguments.clamps) if each)
-    generator = Generator(writer, saved.tokenizer, ngrams, fingerprint=fingerprint, words=saved.words)
+    generator = Generator(writer, saved.tokenizer, ngrams, fingerprint=fingerprint, words=words)
     has_state = bool(arguments.save_state or arguments.load_state)
     is_single = len(requests) * arguments.num == 1 and not arguments.best_of
     if has_state and (not is_single or search):
@@ -258,7 +259,8 @@ def _found(generator: Generator, requests: Iterable[Request], settings: SearchCo
     """The likeliest texts for each prompt."""
     if num > settings.num_beams:
         raise ConfigError(
-            f"A search with num_beams {settings.num_beams} finds at most {settings.num_beams} texts, not {num}."
+            f"A search with num_beams {settings.num_beams} finds at most {counted(settings.num_beams, 'text')}, "
+            f"not {num}."
         )
     for request in requests:
         yield from generator.search(request.prompt, request.config, settings)[:num]

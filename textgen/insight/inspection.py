@@ -12,7 +12,7 @@ from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator, Request
 from textgen.insight.cells import Finding, all_cells, find_cells
 from textgen.insight.config import InspectConfig
-from textgen.insight.gradient_flow import Flow, gradient_flow, untrained_flows
+from textgen.insight.gradients import Flow, gradient_flow, untrained_flows
 from textgen.insight.interventions import Interventions, intervene
 from textgen.insight.lenses import Lenses, lenses
 from textgen.insight.memory import ContextLoss, context_loss, half_lives
@@ -24,6 +24,7 @@ from textgen.model.clamping import FORGET, GATES, VALUES, Clamp, Place, parse_pl
 from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
 from textgen.saved_model.saved_model import ModelFolder
+from textgen.wording import counted
 
 NUM_CHANGED = 6  # found cells that are ablated and clamped
 NUM_WRITTEN, WRITTEN_TOKENS = 3, 80  # found cells with which texts are written, and the tokens of each text
@@ -141,7 +142,7 @@ def inspect_model(
         documents = _own_text(saved, reader, direction, label, config)
     text = read_documents(documents, saved.tokenizer, config.max_tokens, direction, label)
     properties = properties_of(text, tracks)
-    say(f"Reading {len(text.ids):,} tokens ...")
+    say(f"Reading {counted(len(text.ids), 'token')} ...")
     reading = reader.read(text.ids[None])
     predictions = reader.predictions(reading.features[0, :-1], text.ids[1:])
     say("Looking for cells ...")

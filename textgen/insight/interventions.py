@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from textgen.insight.cells import all_cells
-from textgen.insight.reading import Reader, Reading
+from textgen.insight.reading import Reader, Reading, softmax
 from textgen.model.clamping import Clamp, Place
-from textgen.model.probabilities import log_softmax
 
-NUM_STEPS = 384  # tokens that are read again under each change
+NUM_STEPS = 256  # tokens that are read again under each change
 NUM_RANDOM = 8
 NUM_TOKENS = 5  # whose probability rises or falls most
 LOW, HIGH = 0.05, 0.95  # quantiles
@@ -130,9 +129,9 @@ def _read_clamped(
     features = reader.read(inputs, state, rows, keep=()).features
     losses, means = [], []
     for row in features:
-        log_p = log_softmax(reader.model.logits(row))  # [steps, V]
-        losses.append(-np.take_along_axis(log_p, targets[:, None], axis=-1)[:, 0])
-        means.append(np.exp(log_p).mean(axis=0))
+        p, nats = softmax(reader.model.logits(row), targets)  # [steps, V], [steps]
+        losses.append(nats)
+        means.append(p.mean(axis=0))
     return np.stack(losses), np.stack(means)
 
 

@@ -18,8 +18,10 @@ import numpy as np
 from textgen.insight.reading import Reader, Reading
 from textgen.model.clamping import FORGET
 
-NUM_SHORT, SHORT = 192, 16  # windows of few tokens, for the first lengths ...
-NUM_LONG, LONG = 32, 256  # ... and of many
+NUM_SHORT, SHORT = 96, 16  # windows of few tokens, for the first lengths ...
+NUM_LONG = 24  # ... and of many
+LENGTHS = (1, 2, 3, 4, 6, 8, 12, SHORT, 32, 64, 128, 256)
+STRIDE = 4  # of the places in long windows at which the loss is measured
 SHUFFLED = 64  # tokens in random order before a window
 SMALLEST_LOG = -30.0  # of a forget gate that rounding has closed
 LEAST_LOSS = 1e-6  # of memory in a step, so that a gate that is always open has a half-life of 693,147 steps
@@ -52,16 +54,18 @@ def context_loss(reader: Reader, reading: Reading, full_nats: np.ndarray, seed: 
         seed: Seed of the random order.
     """
     ids, rng = reading.ids[0], np.random.default_rng(seed)
-    long = min(LONG, max(len(ids) // 3, 1))
-    ends = sorted({n for n in (1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 256) if n <= long} | {long})
+    ends = [length for length in LENGTHS if length <= max(len(ids) // 3, 1)]
+    long = ends[-1]
     curves: dict[bool, list[float]] = {}
     for is_shuffled in (False, True):
-        parts = [
-            _losses(reader, ids, full_nats, min(length, long), number, rng if is_shuffled else None)
-            for length, number in ((SHORT, NUM_SHORT), (LONG, NUM_LONG))
-        ]
+        order = rng if is_shuffled else None
+        short = _losses(reader, ids, full_nats, min(SHORT, long), NUM_SHORT, order)
+        places = slice(SHORT + STRIDE - 1, None, STRIDE)  # so that each range has the same share of them
+        far = _losses(reader, ids, full_nats, long, NUM_LONG, order, places) if long > SHORT else short
         curves[is_shuffled] = [
-            float(parts[0 if end <= SHORT else 1][:, begin:end].mean())
+            float(short[:, begin:end].mean())
+            if end <= SHORT
+            else float(far[:, (begin - SHORT) // STRIDE : (end - SHORT) // STRIDE].mean())
             for begin, end in zip([0, *ends], ends, strict=False)
         ]
     return ContextLoss(ends, curves[False], curves[True], float(full_nats.mean() / np.log(2)))
@@ -80,11 +84,18 @@ def half_lives(reading: Reading, cell: str) -> list[np.ndarray] | None:
 
 
 def _losses(
-    reader: Reader, ids: np.ndarray, full_nats: np.ndarray, length: int, number: int, rng: np.random.Generator | None
+    reader: Reader,
+    ids: np.ndarray,
+    full_nats: np.ndarray,
+    length: int,
+    number: int,
+    rng: np.random.Generator | None,
+    places: slice = slice(None),
 ) -> np.ndarray:
     """Bits more than with the full context, [windows, length]: column n has n + 1 tokens of context.
 
-    With `rng` each window follows up to `SHUFFLED` of the tokens before it, in random order.
+    With `rng` each window follows up to `SHUFFLED` of the tokens before it, in random order. Only the columns at
+    `places` are computed.
     """
     before = 0 if rng is None else SHUFFLED
     last = len(ids) - 1 - length
@@ -96,4 +107,4 @@ def _losses(
         state = reader.read(beyond, keep=()).state if beyond.size else None
     features = reader.read(windows[:, :-1], state, keep=()).features
     full = np.stack([full_nats[start : start + length] for start in starts])
-    return (reader.losses(features, windows[:, 1:]) - full) / np.log(2)
+    return (reader.losses(features[:, places], windows[:, 1:][:, places]) - full[:, places]) / np.log(2)

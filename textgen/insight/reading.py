@@ -15,7 +15,7 @@ import numpy as np
 from textgen.model.clamping import VALUES, Clamp, holding, input_part, memory_of, watched_step
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel, State
-from textgen.model.probabilities import log_softmax
+from textgen.model.probabilities import require_finite
 from textgen.model.reference.attention import attention_forward
 from textgen.model.reference.network import of_layer
 from textgen.model.reference.norm import norm_forward
@@ -154,8 +154,7 @@ class Reader:
         rows, wanted = features.reshape(-1, features.shape[-1]), targets.reshape(-1)
         nats = np.empty(len(rows))
         for part in self._parts(len(rows)):
-            log_p = log_softmax(self.model.logits(rows[part]))
-            nats[part] = -np.take_along_axis(log_p, wanted[part, None], axis=-1)[:, 0]
+            nats[part] = softmax(self.model.logits(rows[part]), wanted[part])[1]
         return nats.reshape(targets.shape)
 
     def predictions(self, features: Array, targets: Array, number: int = 10) -> Predictions:
@@ -163,13 +162,14 @@ class Reader:
         number = min(number, self.config.vocab_size)
         parts: list[tuple[Array, ...]] = []
         for part in self._parts(len(targets)):
-            log_p = log_softmax(self.model.logits(features[part]))  # [n, V]
-            own = np.take_along_axis(log_p, targets[part, None], axis=-1)
-            top = np.argpartition(log_p, -number, axis=-1)[:, -number:]
-            top = np.take_along_axis(top, np.argsort(-np.take_along_axis(log_p, top, -1), -1, kind="stable"), -1)
-            entropy = -(np.exp(log_p) * log_p).sum(-1) / np.log(2)
-            rank = 1 + (log_p > own).sum(-1)
-            parts.append((-own[:, 0] / np.log(2), rank, entropy, top, np.exp(np.take_along_axis(log_p, top, -1))))
+            logits, wanted = self.model.logits(features[part]), targets[part]  # [n, V]
+            rank = 1 + (logits > np.take_along_axis(logits, wanted[:, None], axis=-1)).sum(axis=-1)
+            top = np.argpartition(logits, -number, axis=-1)[:, -number:]
+            order = np.argsort(-np.take_along_axis(logits, top, axis=-1), axis=-1, kind="stable")
+            top = np.take_along_axis(top, order, axis=-1)
+            p, nats = softmax(logits, wanted)
+            entropy = -(p * np.log(np.maximum(p, np.finfo(p.dtype).tiny))).sum(axis=-1)
+            parts.append((nats / np.log(2), rank, entropy / np.log(2), top, np.take_along_axis(p, top, axis=-1)))
         return Predictions(*(np.concatenate(each) for each in zip(*parts, strict=True)))
 
     def _parts(self, length: int) -> list[slice]:
@@ -196,3 +196,26 @@ class Reader:
             y, state, _ = attention_forward(x[:, start : start + ATTENTION_WINDOW], state, own)
             found.append(y)
         return np.concatenate(found, axis=1), state
+
+
+def softmax(logits: Array, targets: Array) -> tuple[Array, Array]:
+    """Probabilities, and the surprisal of some tokens, in the precision of the logits, whose place they take.
+
+    Args:
+        logits: Logits, [n, V]; they are overwritten.
+        targets: A token for each row, [n].
+
+    Returns:
+        The probabilities [n, V], and -log p(target) in nats [n].
+
+    Raises:
+        SavedModelError: The logits are not finite.
+    """
+    require_finite(logits)
+    own = np.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
+    highest = logits.max(axis=-1, keepdims=True)
+    logits -= highest
+    np.exp(logits, out=logits)
+    sums = logits.sum(axis=-1, keepdims=True)
+    logits /= sums
+    return logits, (highest + np.log(sums))[:, 0] - own

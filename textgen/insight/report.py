@@ -173,8 +173,8 @@ def _states(inspection: Inspection) -> dict[str, Any]:
     memory, units = inspection.reader.memory, inspection.reader.config.hidden_units
     values = np.concatenate([layer[memory][0] for layer in inspection.reading.layers], axis=-1)  # [N, C]
     squashed = np.tanh(values) if memory == "c" else np.clip(values, -1, 1)
-    first = [layer * units + unit for layer, unit in [*cell_names(inspection), *inspection.shown]]
-    order = list(dict.fromkeys([*first, *np.argsort(-squashed.std(axis=0), kind="stable").tolist()]))
+    first = {layer * units + unit for layer, unit in [*cell_names(inspection), *inspection.shown]}
+    order = list(dict.fromkeys([*sorted(first), *np.argsort(-squashed.std(axis=0), kind="stable").tolist()]))
     kept = np.sort(order[: max(len(first), MAX_STATES // len(values))])
     return {
         "cells": kept.tolist(),

@@ -11,6 +11,7 @@ import numpy as np
 from textgen.corpus.documents import Part
 from textgen.errors import CorpusError
 from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.wording import counted
 
 MIN_TOKENS = 16  # of a text; a gate that was read once shows nothing
 MOST_CHARACTERS = 64  # of a token, on average
@@ -111,7 +112,7 @@ def read_documents(
         text += decoded
     if len(ids) < MIN_TOKENS:
         raise CorpusError(
-            f"The text has {len(ids):,} tokens, too few to see anything: give one of at least {MIN_TOKENS}, "
+            f"The text has {counted(len(ids), 'token')}, too few to see anything: give one of at least {MIN_TOKENS}, "
             "better a few thousand."
         )
     return Text(

@@ -85,14 +85,14 @@ class Access:
         host = headers.get("host", "")
         if self._hosts is not None and _name(host) not in self._hosts:
             raise ApiError(
-                403, f"The server does not go by the name {_name(host)[:100]!r}. If it should, start it with "
-                "--allow-host NAME.", code="host_not_allowed",
+                403, f"The server does not go by the name {_name(host)[:100]!r}. If it should, set "
+                "allow_host when starting it.", code="host_not_allowed",
             )  # fmt: skip
         origin = headers.get("origin")
         if origin is not None and not self.allows(origin) and _authority(origin) != host:
             raise ApiError(
-                403, f"Pages of {origin[:100]} may not use this server. If they should, start it with "
-                "--allow-origin ORIGIN.", code="origin_not_allowed",
+                403, f"Pages of {origin[:100]} may not use this server. If they should, set "
+                "allow_origin when starting it.", code="origin_not_allowed",
             )  # fmt: skip
 
     def allows(self, origin: str) -> bool:

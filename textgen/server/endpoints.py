@@ -28,6 +28,7 @@ from textgen.server.requests import (
 )
 from textgen.server.resources import Resources
 from textgen.tokenizer.tokenizer import check_ids
+from textgen.wording import counted
 
 STATE_TYPE = "application/octet-stream"
 
@@ -70,11 +71,11 @@ async def embed(body: bytes, resources: Resources) -> Response:
     model = await resources.models.get(request.model)
     texts = _embedded_texts(request.input, model)
     if len(texts) > resources.config.max_choices * 32:
-        raise ApiError(400, f"input may have {resources.config.max_choices * 32:,} texts.", param="input")
+        raise ApiError(400, f"input may have {counted(resources.config.max_choices * 32, 'text')}.", param="input")
     read = [model.tokenizer.encode(text) for text in texts]
     if sum(map(len, read)) > resources.config.max_prompt:
         raise ApiError(
-            400, f"input may have {resources.config.max_prompt:,} tokens on this server.", param="input",
+            400, f"input may have {counted(resources.config.max_prompt, 'token')} on this server.", param="input",
             code="context_length_exceeded",
         )  # fmt: skip
     vectors: list[np.ndarray] = await resources.aside(partial(_vectors, model, texts))

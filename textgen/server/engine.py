@@ -27,6 +27,7 @@ from textgen.generation.row import Row, TextRow, Token
 from textgen.generation.text_state import RECENT, TextState, join, pick
 from textgen.server.failures import ApiError
 from textgen.server.prefix_cache import STRIDE, PrefixCache
+from textgen.wording import counted
 
 READ_STEPS = 64  # of the model in one round, to read prompts
 TOGETHER = 16  # prompts that are read side by side
@@ -153,7 +154,7 @@ class Engine:
             free = max(0, self._slots - self.running)
             if self._closed or len(self._waiting) + len(jobs) > self._max_queue + free:
                 raise ApiError(
-                    429, f"The server is busy: {len(self._waiting):,} texts are waiting. Try again in a second.",
+                    429, f"The server is busy: {counted(len(self._waiting), 'text')} waiting. Try again in a second.",
                     code="server_busy", headers={"Retry-After": "1"},
                 )  # fmt: skip
             self._waiting.extend(jobs)

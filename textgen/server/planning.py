@@ -31,6 +31,7 @@ from textgen.server.requests import (
 from textgen.server.resources import Resources
 from textgen.server.states import KeptState
 from textgen.server.writing import Choice
+from textgen.wording import counted
 
 MOST_WORK = 1 << 18  # tokens of a request, counted once more for each alternative that is reported
 LONG_PROMPT = 10_000  # characters that are encoded in another thread, so that others do not wait
@@ -249,6 +250,6 @@ def check_length(tokens: int, resources: Resources) -> None:
     most = resources.config.max_prompt
     if tokens > most:
         raise ApiError(
-            400, f"The prompt has {tokens:,} tokens, and this server reads {most:,} for a request. Send less, or keep "
-            "the beginning with POST /v1/states.", param="prompt", code="context_length_exceeded",
+            400, f"The prompt has {counted(tokens, 'token')}, and this server reads {most:,} for a request. Send less, "
+            "or keep the beginning with POST /v1/states.", param="prompt", code="context_length_exceeded",
         )  # fmt: skip

@@ -19,6 +19,7 @@ from textgen.generation.generator import later_seed, seeded
 from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError
 from textgen.settings import from_dict, select
+from textgen.wording import counted
 
 MOST_LOGPROBS = 20  # alternatives of a token
 MOST_TEXTS = 64  # texts in stop, ban and so on
@@ -273,7 +274,7 @@ def checked_count(name: str, number: int | None, prompts: int, limits: ServerCon
         raise ApiError(400, f"{name} must be at least 1. Received: {shown_number(number)}.", param=name)
     if number * prompts > limits.max_choices:
         raise ApiError(
-            400, f"A request may ask for {limits.max_choices:,} texts on this server, and this one asks for "
+            400, f"A request may ask for {counted(limits.max_choices, 'text')} on this server, and this one asks for "
             f"{shown_number(number * prompts)}.", param=name if number > 1 else "prompt",
         )  # fmt: skip
     return number

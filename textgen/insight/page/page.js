@@ -232,9 +232,11 @@ function textSection() {
     box.append(span);
   }
   const places = order.filter((token) => spans.has(token));
+  let anchor = null; // where a range begun by keyboard started
   const move = (step, extend) => {
     const at = places.indexOf(now.token), next = places[Math.max(0, Math.min(places.length - 1, at + step))];
-    if (extend) markRange(now.from ?? now.token, next);
+    anchor = extend ? anchor ?? now.token : null;
+    if (extend) markRange(anchor, next);
     choose({ token: next });
   };
   box.addEventListener("keydown", (event) => {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import random_weights
 
-from textgen.insight.gradient_flow import gradient_flow, input_gradient, untrained_flows
+from textgen.insight.gradients import gradient_flow, input_gradient, untrained_flows
 from textgen.insight.reading import Reader
 from textgen.model.config import CELLS, ModelConfig
 from textgen.model.reference import forward, stack_of
