@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
 import shutil
 import sys
@@ -34,7 +33,7 @@ from textgen.corpus.corpus import Corpus
 from textgen.dataset.word_filter import count_words, word_filter
 from textgen.errors import SavedModelError, TextgenError
 from textgen.files import write_own_file, writing
-from textgen.folders import move_aside
+from textgen.folders import replace_folder
 from textgen.runtime import configure_process, load_tensorflow
 from textgen.saved_model.compression import compressed_copy
 from textgen.saved_model.layout import CARD, INT8, TRAINING, read_training
@@ -194,7 +193,7 @@ def finish(
         write_training(made, record)
         write_own_file(made / CARD, base_card(recipe, load_model(str(made.absolute())).record).encode())
         with writing(out):
-            _put(made, out)
+            replace_folder(made, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return load_model(str(out.absolute()))
@@ -204,20 +203,6 @@ def _note_words(base: ModelFolder, documents: Sequence[Document]) -> None:
     """Saves the words of the training documents, if the model was trained without noting them."""
     if words := word_filter(count_words(f"{document.text}\n" for document in documents)):
         save_words(base.folder, words)
-
-
-def _put(made: Path, out: Path) -> None:
-    """Renames a folder; what was there before comes back if that fails."""
-    if not out.exists():
-        os.rename(made, out)
-        return
-    aside = move_aside(out)
-    try:
-        os.rename(made, out)
-    except OSError:
-        os.rename(aside, out)
-        raise
-    shutil.rmtree(aside)
 
 
 def _about(

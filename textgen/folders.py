@@ -260,6 +260,28 @@ def sweep_abandoned(path: Path, name: str) -> None:
                         shutil.rmtree(leftover, ignore_errors=True)
 
 
+def replace_folder(source: Path, target: Path) -> None:
+    """Renames a folder, replacing an existing target. The old target is restored on failure.
+
+    Args:
+        source: The folder.
+        target: Its new path, in the same file system.
+
+    Raises:
+        OSError: The folder cannot be renamed.
+    """
+    if not os.path.lexists(target):
+        os.rename(source, target)
+        return
+    aside = move_aside(target)
+    try:
+        os.rename(source, target)
+    except OSError:
+        os.rename(aside, target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
 def move_aside(path: Path) -> Path:
     """Renames a file or folder to a temporary name next to it, from which `sweep` can restore it.
 
@@ -297,20 +319,6 @@ def _rename_new(source: Path, target: Path) -> None:
             raise
         target.rmdir()
         os.rename(source, target)
-
-
-def _rename_folder(source: Path, target: Path) -> None:
-    """Renames a folder, replacing an existing target. The old target is restored on failure."""
-    if not os.path.lexists(target):
-        os.rename(source, target)
-        return
-    aside = move_aside(target)
-    try:
-        os.rename(source, target)
-    except OSError:
-        os.rename(aside, target)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _write_pending(path: Path, data: bytes) -> None:

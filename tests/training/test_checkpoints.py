@@ -109,7 +109,7 @@ def test_there_is_none(tmp_path: Path) -> None:
             newest_checkpoint(folder)
 
 
-@pytest.mark.parametrize("function", ["write_through", "sync_file", "_rename_folder"])
+@pytest.mark.parametrize("function", ["write_through", "sync_file", "replace_folder"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
 def test_a_crash_while_saving_leaves_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, error: type[BaseException]
