@@ -74,7 +74,7 @@ def new_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
                 manifest = {file.name: {"size": file.stat().st_size, "sha256": sha256(file)} for file in files}
                 write_through(temporary / MANIFEST, json_bytes({"files": manifest}))
                 sync_folder(temporary)
-                (_rename_folder if replace else _rename_new)(temporary, path)
+                (replace_folder if replace else _rename_new)(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         sync_folder(path.parent)
