@@ -98,6 +98,7 @@ EXCLUDING: list[tuple[dict[str, Any], str]] = [
     ({"tokenizer": "byte"}, "the tokenizer byte is given"),
     ({"tokenizer": "word"}, "the tokenizer word is given"),
     ({"vocab_size": 500}, "vocab_size is given"),
+    ({"character_coverage": 0.99}, "character_coverage is given"),
 ]
 
 

@@ -183,8 +183,9 @@ def _excluded(settings: Mapping[str, Any], preset: str | None, tokenizer: Tokeni
     kind = settings.get("tokenizer", TokenizerConfig.tokenizer)
     if kind not in ("unigram", "bpe"):
         return f"the tokenizer {kind} is given"
-    if settings.get("vocab_size") is not None:
-        return "vocab_size is given"
+    for name in ("vocab_size", "character_coverage"):
+        if settings.get(name) is not None:
+            return f"{name} is given"
     return "a vocabulary is given" if tokenizer is not None else ""
 
 
