@@ -9,6 +9,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -380,18 +381,24 @@ def test_a_request_has_an_id(server: Running) -> None:
 # === Who leaves ===
 
 
+@contextmanager
+def slowed(model: Any, method: str, seconds: float) -> Iterator[None]:
+    """A network that takes so long for each call of a method."""
+    quick = getattr(model, method)
+
+    def slow(ids: np.ndarray, state: Any) -> Any:
+        time.sleep(seconds)
+        return quick(ids, state)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, method, slow)
+        yield
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_leaves_frees_its_slot(server: Running, stream: bool) -> None:
     engine = server.engine
-    model: Any = engine.generator.model
-    step = model.step
-
-    def slow(ids: np.ndarray, state: Any) -> Any:
-        time.sleep(0.005)
-        return step(ids, state)
-
-    model.step = slow
-    try:
+    with slowed(engine.generator.model, "step", 0.005):
         connection = server.open("/v1/completions", {"max_tokens": 1000, "min_tokens": 1000, "stream": stream, "n": 3})
         server.wait(lambda: engine.running == 3)
         if stream:
@@ -400,28 +407,16 @@ def test_a_client_that_leaves_frees_its_slot(server: Running, stream: bool) -> N
         rounds = engine.rounds
         server.wait(lambda: engine.is_idle)
         assert engine.rounds < rounds + 100  # far from 1000 tokens
-    finally:
-        model.step = step
     assert "textgen:abandoned_total" in server.request("GET", "/metrics")[2].decode()
 
 
 def test_a_client_that_leaves_while_its_prompt_is_read_frees_its_slot(server: Running) -> None:
     engine = server.engine
-    model: Any = engine.generator.model
-    read = model.read
-
-    def slow(inputs: np.ndarray, state: Any) -> Any:
-        time.sleep(0.02)
-        return read(inputs, state)
-
-    model.read = slow
-    try:
+    with slowed(engine.generator.model, "read", 0.02):
         connection = server.open("/v1/completions", {"prompt": "xyz" * 900})
         server.wait(lambda: engine.running == 1)
         connection.close()
         server.wait(lambda: engine.is_idle)
-    finally:
-        model.read = read
     assert server.complete(max_tokens=1)["choices"]
 
 

@@ -20,7 +20,7 @@ from textgen.saved_model.layout import WEIGHTS
 from textgen.saved_model.saved_model import load_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.training import base_choice
-from textgen.training.base_choice import MISFITS, SUITS, Bounds, Fit, given_start, measure_fit
+from textgen.training.base_choice import MISFITS, SUITS, Fit, given_start, measure_fit
 from textgen.training.distribution import Shares
 from textgen.training.plan import Hardware, Plan, Sources, make_plan
 
@@ -202,8 +202,8 @@ def test_bytes_that_are_spelled_are_counted(english: Path) -> None:
 @pytest.fixture
 def doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every text is in doubt."""
-    monkeypatch.setattr(base_choice, "SUITS", Bounds(0.0, 0.1))
-    monkeypatch.setattr(base_choice, "MISFITS", Bounds(1.0, 9.0))
+    monkeypatch.setattr(base_choice, "SUITS", Fit(0.0, 0.1))
+    monkeypatch.setattr(base_choice, "MISFITS", Fit(1.0, 9.0))
 
 
 def test_a_text_in_doubt_gets_both_plans_and_the_dry_run_says_so(tmp_path: Path, doubt: None) -> None:
@@ -224,7 +224,7 @@ def test_settings_for_fine_tuning_take_the_base_where_it_is_in_doubt_and_need_on
     assert (made.base_name, made.rival) == ("english", None)
     assert made.base.reason.endswith("; decay_target is given")
     assert planned(tmp_path, freeze_layers=["embedding"]).base_name == "english"
-    monkeypatch.setattr(base_choice, "MISFITS", Bounds(0.0, 0.0))
+    monkeypatch.setattr(base_choice, "MISFITS", Fit(0.0, 0.0))
     with pytest.raises(ConfigError, match="decay_target base needs a model to start from"):
         planned(tmp_path, decay_target="base")
 

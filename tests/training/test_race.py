@@ -23,7 +23,7 @@ from textgen.saved_model.layout import CARD, CHECKPOINTS, TRAINING, read_trainin
 from textgen.saved_model.registry import claimed
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.training import base_choice, run
-from textgen.training.base_choice import BaseChoice, Bounds
+from textgen.training.base_choice import BaseChoice, Fit
 from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
 from textgen.training.plan import Hardware, Plan, Sources, make_plan
 from textgen.training.race import race
@@ -128,8 +128,8 @@ def in_doubt(folder: Path, **settings: Any) -> Plan:
 def doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """There is a base, and every text is in doubt about it."""
     save_base(tmp_path / "bases")
-    monkeypatch.setattr(base_choice, "SUITS", Bounds(0.0, 0.1))
-    monkeypatch.setattr(base_choice, "MISFITS", Bounds(1.0, 9.0))
+    monkeypatch.setattr(base_choice, "SUITS", Fit(0.0, 0.1))
+    monkeypatch.setattr(base_choice, "MISFITS", Fit(1.0, 9.0))
     load_tensorflow()
 
 

@@ -24,7 +24,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from textgen import folders
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import PREPARED, Corpus, Part
 from textgen.dataset.config import SplitConfig
@@ -35,7 +34,7 @@ from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import encode_parts
 from textgen.errors import ConfigError, CorpusError, TextgenError
 from textgen.files import json_bytes, writing
-from textgen.folders import MANIFEST, new_folder
+from textgen.folders import MANIFEST, new_folder, sweep
 from textgen.settings import from_dict, select, to_dict
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_FILE, ByteTokenizer, Tokenizer, read_tokenizer
@@ -168,7 +167,7 @@ class PreparedCorpus:
     def encode_shard(self, corpus: Corpus, number: int) -> TokenData:
         """Makes one shard of the corpus, numbered from 1. A shard that is already there is replaced."""
         settings, name = self.settings, self.shard_name(number)
-        folders.sweep(self.folder, f"{name}-")
+        sweep(self.folder, f"{name}-")
 
         def parts() -> Iterator[tuple[str, Part]]:
             def read() -> Iterator[Part]:

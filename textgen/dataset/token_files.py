@@ -20,9 +20,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from textgen import files
 from textgen.corpus.source import reading
 from textgen.errors import CorpusError, TextgenError
+from textgen.files import sha256
 from textgen.folders import MANIFEST, read_manifest
 
 SUMMARY = "tokens.json"
@@ -155,7 +155,7 @@ def problem_of(folder: Path) -> str:
             size = path.stat().st_size
             if size != entry["size"]:
                 return f"{name} has {size:,} bytes instead of {entry['size']:,}"
-            if files.sha256(path) != entry["sha256"]:
+            if sha256(path) != entry["sha256"]:
                 return f"{name} was altered"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"

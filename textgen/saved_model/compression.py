@@ -163,7 +163,7 @@ def _cost_in(
 
 def _cost_on_own_text(model: NumpyModel, other: NumpyModel, saved: ModelFolder) -> Cost:
     """The cost on texts that `model` writes, from the beginning of a document."""
-    lot = np.random.default_rng(SEED)
+    random = np.random.default_rng(SEED)
     *read, last = (np.full(ROWS, id, np.int32) for id in saved.tokenizer.opening())
     state, other_state = (_after(read, each) for each in (model, other))
     ids = last
@@ -177,7 +177,7 @@ def _cost_on_own_text(model: NumpyModel, other: NumpyModel, saved: ModelFolder) 
         entropy -= float((np.exp(p) * p).sum())
         crossed -= float((np.exp(p) * q).sum())
         same += float((p.argmax(axis=1) == q.argmax(axis=1)).sum())
-        ids = (p + lot.gumbel(size=p.shape)).argmax(axis=1).astype(np.int32)
+        ids = (p + random.gumbel(size=p.shape)).argmax(axis=1).astype(np.int32)
     tokens = ROWS * STEPS
     bits = tokens * math.log(2)
     return Cost("token", entropy / bits, crossed / bits, tokens, same / tokens)

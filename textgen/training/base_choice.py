@@ -33,23 +33,12 @@ from textgen.tokenizer.tokenizer import FIRST_LEARNED, NEWLINE, Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 from textgen.training.config import INITIAL
 
-
-class Bounds(NamedTuple):
-    """The share of bytes that are spelled one by one, and the tokens relative to those of an own vocabulary."""
-
-    unknown_bytes: float
-    token_ratio: float
-
-
 NONE = "none"  # where the name of a model is asked for: random weights
 REGULARISERS = ("dropout", "embedding_dropout", "word_dropout", "weight_drop")  # may differ from the base's
 SAMPLE_BYTES = 100_000  # of the text that the rule looks at
-SUITS, MISFITS = Bounds(0.02, 1.15), Bounds(0.05, 1.45)
-"""Up to the first bounds a base suits a text, beyond one of the second it does not; between them it is in doubt."""
 
 
-@dataclass(frozen=True)
-class Fit:
+class Fit(NamedTuple):
     """How well the vocabulary of a base suits a text.
 
     Attributes:
@@ -75,8 +64,11 @@ class Fit:
     @property
     def is_likely(self) -> bool:
         """Whether a base suits the text rather than not: both measures are nearer to where it does."""
-        pairs = zip((self.unknown_bytes, self.token_ratio), SUITS, MISFITS, strict=True)
-        return all(2 * value <= low + high for value, low, high in pairs)
+        return all(2 * value <= low + high for value, low, high in zip(self, SUITS, MISFITS, strict=True))
+
+
+SUITS, MISFITS = Fit(0.02, 1.15), Fit(0.05, 1.45)
+"""Up to the first a base suits a text, beyond one number of the second it does not; between them it is in doubt."""
 
 
 @dataclass(frozen=True)

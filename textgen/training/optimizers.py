@@ -108,7 +108,7 @@ class Update:
             learning_rate: Learning rate of this update.
         """
         before = [tf.convert_to_tensor(weight) for weight in self.weights]
-        if self._config.optimizer not in DECOUPLED:
+        if self._config.optimizer not in DECOUPLED and self._config.weight_decay:
             gradients = [g + d for g, d in zip(gradients, self._decay(before), strict=True)]
         elif self._base:  # instead of the optimizer's own, which is towards zero
             decay = self._decay(before)

@@ -13,7 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textgen import folders
 from textgen.corpus.labels import named
 from textgen.dataset.ngram_index import MAX_NGRAMS, NgramIndex, index_stream
 from textgen.dataset.prepared_corpus import PreparedCorpus
@@ -22,7 +21,7 @@ from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.dataset.word_filter import MAX_TOKENS, WordFilter, stream_words, word_filter
 from textgen.errors import ConfigError, SavedModelError, TextgenError
 from textgen.files import write_own_file
-from textgen.folders import MANIFEST, refuse_links
+from textgen.folders import MANIFEST, refuse_links, sweep
 from textgen.generation.config import SamplingConfig
 from textgen.locks import locked
 from textgen.model.config import ModelConfig
@@ -158,7 +157,7 @@ def resume(
     with locked(folder):
         refuse_links(folder)
         for place in (folder, folder / LOGS):
-            folders.sweep(place)
+            sweep(place)
         if os.path.lexists(folder / MANIFEST) and not has_steps(folder):
             raise SavedModelError(
                 f"{folder} contains a model without a checkpoint, so its run cannot be resumed. Start a new run from "
