@@ -162,7 +162,7 @@ def _check(model: ModelFolder, data: bytes) -> None:
     with temporary_folder() as scratch:
         found = _restore(unpacked(packed_in(data)), scratch / "model")
         weights = found.weights()
-    same = found.model_config == model.model_config and found.tokenizer.pieces == model.tokenizer.pieces
+    same = found.model_config == model.model_config and found.tokenizer.fingerprint() == model.tokenizer.fingerprint()
     if not same or any(not np.array_equal(weights[name], array) for name, array in expected.items()):
         raise SavedModelError(f"The page would not hold the model {model.name} as it is. Nothing was written.")
 
