@@ -33,7 +33,7 @@ COMMANDS = {
     "tokenizer": Lazy("textgen.cli.tokenizer:tokenizer", "Train vocabularies, and see text as tokens."),
     "cache": Lazy("textgen.cli.cache:cache", "List and clear the cache of encoded corpora."),
     "import": Lazy("textgen.cli.exchange:import_", "Make a saved model from the weights of another program."),
-    "export": Lazy("textgen.cli.exchange:export", "Write the weights of a model for another program."),
+    "export": Lazy("textgen.cli.exchange:export", "Write a model in the format of another program."),
     "completion": Lazy("textgen.cli.completion:completion", "Print the completion script of a shell."),
 }
 

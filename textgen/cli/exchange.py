@@ -9,22 +9,40 @@ import click
 from textgen.cli import output
 from textgen.cli.command import SectionCommand
 from textgen.cli.options import OutputFile, find_tokenizer, model_argument, models_dir_option
+from textgen.export.formats import FORMATS, check_export, export_model, format_for
 from textgen.model.config import ACTIVATIONS
 from textgen.wording import counted
 
-FORMATS = ("pytorch",)
-format_option = click.option(
-    "--format",
-    "kind",
-    type=click.Choice(FORMATS),
-    default="pytorch",
-    help="Format of the weights [default: pytorch].",
-)
+IMPORTS = ("pytorch",)
+
+
+def _export_help() -> str:
+    """The help of `textgen export`, with a line for each format."""
+    width = max(map(len, FORMATS))
+    formats = "\n      ".join(f"{name.ljust(width)}  {format_.help}" for name, format_ in FORMATS.items())
+    return f"""Write a model in the format of another program.
+
+    FILE is compared with the model before it is left; a file that exists is replaced.
+
+    \b
+    Formats:
+      {formats}
+
+    \b
+    Example:
+      textgen export novel novel.safetensors --format pytorch
+    """
 
 
 @click.command("import", cls=SectionCommand)
 @click.argument("file", type=click.Path(path_type=Path))
-@format_option
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(IMPORTS),
+    default="pytorch",
+    help="Format of the weights [default: pytorch].",
+)
 @click.option("--name", metavar="NAME", required=True, help="Name of the saved model.")
 @click.option(
     "--tokenizer-from",
@@ -69,25 +87,19 @@ def import_(file: Path, kind: str, name: str, tokenizer_from: str, activation: s
     output.note(f"Saved {folder}: {counted(config.num_parameters, 'parameter')}.")
 
 
-@click.command(cls=SectionCommand)
+@click.command(cls=SectionCommand, help=_export_help())
 @model_argument()
-@click.argument("file", type=OutputFile())
-@format_option
+@click.argument("file", type=OutputFile(dir_okay=True))
+@click.option(
+    "--format", "format_name", type=click.Choice(tuple(FORMATS)), help="Format [default: that of the suffix of FILE]."
+)
 @models_dir_option
-def export(model: str, file: Path, kind: str, models_dir: Path | None) -> None:
-    """Write the weights of a model for another program.
-
-    With --format pytorch, FILE becomes a safetensors file with the state dict of a module whose parts are `encoder`
-    (nn.Embedding), `rnn` (nn.LSTM, nn.GRU or nn.RNN) and `decoder` (nn.Linear).
-
-    \b
-    Example:
-      textgen export novel novel.safetensors --format pytorch
-    """
-    from textgen.export.pytorch import to_torch, write_torch
+def export(model: str, file: Path, format_name: str | None, models_dir: Path | None) -> None:
+    """Writes a model in a format."""
     from textgen.saved_model.saved_model import load_model
 
-    saved = load_model(model, models_dir)
-    tensors = to_torch(saved.model_config, saved.weights())
-    write_torch(file, tensors)
-    output.note(f"Wrote {file}: {', '.join(tensors)}.")
+    format_ = format_for(file, format_name)
+    if file.is_dir() and not format_.folder:
+        raise click.BadParameter(f"File '{file}' is a directory.", param_hint="'FILE'")
+    check_export(format_, file)
+    output.note(export_model(format_, load_model(model, models_dir), file))
