@@ -211,14 +211,17 @@ def _generate(
 ) -> None:
     """Writes texts from their beginning, and prints them."""
     from textgen.generation.generator import BATCH_SIZE, Generator
+    from textgen.model.clamping import clamped_fingerprint, parse_clamps
 
     needs_index = arguments.novelty or any(request.config.no_copy is not None for request in requests)
     ngrams = saved.ngrams() if needs_index else None
     adaptation = (arguments.cache, arguments.adapt, arguments.dynamic)
+    clamps = parse_clamps(arguments.clamps, saved.model_config)
     writer, words = adapted_writer(
-        saved, arguments.adapt, arguments.cache, arguments.dynamic, settings.get("label"), arguments.clamps
+        saved, arguments.adapt, arguments.cache, arguments.dynamic, settings.get("label"), clamps
     )
-    fingerprint = saved.fingerprint + "".join(f" {each}" for each in (*adaptation, *arguments.clamps) if each)
+    adapted = saved.fingerprint + "".join(f" {each}" for each in adaptation if each)
+    fingerprint = clamped_fingerprint(adapted, clamps)
     generator = Generator(writer, saved.tokenizer, ngrams, fingerprint=fingerprint, words=words)
     has_state = bool(arguments.save_state or arguments.load_state)
     is_single = len(requests) * arguments.num == 1 and not arguments.best_of
