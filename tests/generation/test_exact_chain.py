@@ -160,7 +160,7 @@ def test_a_text_is_the_same_in_every_batch(generator: Generator, alone: list[Gen
 
 def test_a_text_is_the_same_when_others_join_and_leave(generator: Generator, alone: list[Generation]) -> None:
     waiting, decoder, tokens = list(requests()), generator.decoder(row_by_row=True), dict[int, list[int]]()
-    rows = {}
+    rows: dict[Any, Any] = {}
     rng = np.random.default_rng(0)
     while waiting or decoder.rows:
         arriving = [waiting.pop() for _ in range(min(len(waiting), int(rng.integers(0, 4))))]
