@@ -65,7 +65,7 @@ def adapted_writer(
     cache: CacheConfig | None,
     dynamic: DynamicConfig | None,
     label: str | None = None,
-    clamps: Sequence[str] = (),
+    clamps: Sequence[Clamp] = (),
 ) -> tuple[NumpyModel | CachedModel, WordFilter | Callable[[], WordFilter | None] | None]:
     """The network of a saved model, trained on the file `adapt` and with a cache if given, and the words it may write.
 
@@ -75,22 +75,19 @@ def adapted_writer(
         cache: Settings of the cache.
         dynamic: Settings of the training; needed with `adapt`.
         label: Label of the text.
-        clamps: Values of cells that are held, such as L1/89=3.8.
+        clamps: Values of cells that are held.
 
     Returns:
         The network, and the words of its training text, with those of `adapt`; None if it may coin words.
 
     Raises:
-        ConfigError: There is no such cell, or the model diverged while it learned.
+        ConfigError: The model diverged while it learned.
     """
-    from textgen.model.clamping import parse_clamp
-
-    held = [parse_clamp(text, saved.model_config) for text in clamps]
     words: WordFilter | Callable[[], WordFilter | None] | None = saved.words
     if adapt is None or dynamic is None:
-        model = saved.writer(clamps=held)
+        model = saved.writer(clamps=clamps)
     else:
-        model, words = _trained_on(saved, adapt, dynamic, label, held)
+        model, words = _trained_on(saved, adapt, dynamic, label, clamps)
     if cache is None:
         return model, words
     from textgen.generation.cached_model import CachedModel

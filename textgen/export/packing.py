@@ -18,6 +18,7 @@ import hashlib
 import json
 import re
 import struct
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -59,7 +60,7 @@ HEADER = {
     "sections": {str: {"at": int, "size": int, "sha256": str}},
 }
 MODULES = (  # of JavaScript, in the order in which they use each other
-    "arithmetic", "random", "utf8", "tokenizer", "kernel", "packed", "network", "samplers", "healing", "words",
+    "arithmetic", "random", "utf8", "tokenizer", "kernel", "packed", "network", "samplers", "healing", "word_guard",
     "constraints", "stopping", "writer",
 )  # fmt: skip
 IMPORT = re.compile(r"^import [^;]*;\n", re.MULTILINE)
@@ -204,7 +205,16 @@ def engine_script() -> str:
 
     Its classes and functions are those of the modules in `textgen/export/onefile/`; `Writer` is the one to begin with.
     """
-    return "\n".join(_without_module_syntax(_module(name)) for name in MODULES)
+    return joined(MODULES)
+
+
+def joined(names: Sequence[str]) -> str:
+    """Returns modules of JavaScript as one script without imports and exports.
+
+    Args:
+        names: Names of files in `onefile/`, in the order in which they use each other.
+    """
+    return "\n".join(_without_module_syntax(_module(name)) for name in names)
 
 
 def _module(name: str) -> str:

@@ -2,7 +2,7 @@
 // and required texts, biases, n-grams that must not recur, a minimum length, words that exist. Only `no_copy` is
 // missing, since the page has no index of the training text.
 
-import { WordGuard } from "./words.js";
+import { WordGuard } from "./word_guard.js";
 
 const PULL = 20; // nats: the largest bias towards a required text, reached after ...
 const PULL_TOKENS = 400; // ... so many tokens, or at max_tokens if that is less
@@ -14,7 +14,7 @@ export class Constraints {
    * @param {object} settings Those of textgen's SamplingConfig.
    * @param {import("./tokenizer.js").Tokenizer} tokenizer
    * @param {import("./utf8.js").Characters} characters
-   * @param {import("./words.js").WordTokens|null} words
+   * @param {import("./word_guard.js").WordTokens|null} words
    */
   constructor(settings, tokenizer, characters, words) {
     this.settings = settings;

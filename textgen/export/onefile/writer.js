@@ -16,7 +16,7 @@ import { Candidates, Chain } from "./samplers.js";
 import { Ending } from "./stopping.js";
 import { StreamDecoder, Tokenizer, endsInSpace } from "./tokenizer.js";
 import { Characters } from "./utf8.js";
-import { WordFilter, WordTokens } from "./words.js";
+import { WordFilter, WordTokens } from "./word_guard.js";
 
 /**
  * A token that was written.

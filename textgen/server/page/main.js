@@ -66,13 +66,25 @@ function seed() {
   return /^[0-9]{1,15}$/.test(text) ? Number(text) : null;
 }
 
+function clamps() {
+  return $("clamp").value.split(/[\s,，、]+/).filter(Boolean);
+}
+
+// What is asked of the server besides the text.
+function asked() {
+  return { ...settings, ...(seed() !== null && { seed: seed() }), ...(clamps().length && { clamp: clamps() }) };
+}
+
 function showCommand() {
   const flags = Object.entries(settings).filter(([name, value]) => value !== COMMAND_DEFAULTS[name]);
   const words = flags.map(([name, value]) => `--${name.replaceAll("_", "-")} ${value}`);
   if (seed() !== null) words.push(`--seed ${seed()}`);
-  const quoted = `'${textBefore().slice(-200).replaceAll("'", "'\\''")}'`;
-  $("command").textContent = ["textgen sample", $("model").value, "--prompt", quoted, ...words].join(" ");
+  words.push(...clamps().map((clamp) => `--clamp ${quoted(clamp)}`));
+  const prompt = `'${textBefore().slice(-200).replaceAll("'", "'\\''")}'`;
+  $("command").textContent = ["textgen sample", $("model").value, "--prompt", prompt, ...words].join(" ");
 }
+
+const quoted = (word) => (/^[\w./=+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
 
 // === The editor ===
 
@@ -338,10 +350,9 @@ async function write({ at = caret(), kind = "writing", parent = null } = {}) {
   writing = { abort, nodes, at, from };
   if (number > 1) showOffers(nodes);
   busy(true);
-  const asked = { ...settings, ...(seed() !== null && { seed: seed() }) };
   try {
     const reasons = await engine.write({
-      model: $("model").value, prompt, suffix, n: number, settings: asked, signal: abort.signal,
+      model: $("model").value, prompt, suffix, n: number, settings: asked(), signal: abort.signal,
       onSpan(place, span) {
         const node = nodes[place];
         const follows = caret() === at + lengthOf(story.nodes[node].added); // unless you went elsewhere meanwhile
@@ -512,7 +523,7 @@ function askScores() {
     const all = story.text;
     const from = Math.max(0, all.length - 2000);
     try {
-      const found = await engine.score({ model: $("model").value, text: all.slice(from), signal: asking.signal });
+      const found = await engine.score({ model: $("model").value, text: all.slice(from), clamp: clamps(), signal: asking.signal });
       if (story.text !== all) return;
       scores = found.map(({ start, end, token }) => ({ start: start + from, end: end + from, token }));
       scores = scores.filter(({ start }) => !story.spans[story.spanAt(start)?.number]?.token);
@@ -544,9 +555,8 @@ function askGhost() {
     ghostAsking?.abort();
     ghostAsking = new AbortController();
     try {
-      const asked = { ...settings, max_tokens: 10, until: "sentence" };
       await engine.write({
-        model: $("model").value, prompt, n: 1, settings: asked, signal: ghostAsking.signal,
+        model: $("model").value, prompt, n: 1, settings: { ...asked(), max_tokens: 10, until: "sentence" }, signal: ghostAsking.signal,
         onSpan: (_, span) => { text += span.text; },
       });
     } catch {
@@ -627,7 +637,7 @@ function save() {
 addEventListener("pagehide", save);
 document.addEventListener("visibilitychange", () => document.hidden && save());
 
-const CHOICES = ["marks", "font", "size", "number"];
+const CHOICES = ["marks", "font", "size", "number", "clamp"];
 
 function remember() {
   const chosen = Object.fromEntries(CHOICES.map((id) => [id, $(id).value]));
@@ -694,6 +704,7 @@ function look() {
   style.setProperty("--size", `${$("size").value}px`);
   fonts[$("font").value] ? style.setProperty("--font", fonts[$("font").value]) : style.removeProperty("--font");
   $("legend").hidden = $("marks").value !== "surprisal";
+  $("advanced").classList.toggle("changed", clamps().length > 0);
   mark();
 }
 
@@ -725,7 +736,7 @@ function listen() {
   $("seed").addEventListener("input", showCommand);
   $("model").addEventListener("change", showCommand);
   $("branches").closest("details").addEventListener("toggle", showBranches);
-  for (const id of [...CHOICES, "ghost", "fill"]) $(id).addEventListener("input", () => { remember(); look(); askScores(); });
+  for (const id of [...CHOICES, "ghost", "fill"]) $(id).addEventListener("input", () => { remember(); look(); showCommand(); askScores(); });
   $("copy").addEventListener("click", async () => {
     await navigator.clipboard?.writeText($("command").textContent);
     tell(say("copied"));
