@@ -17,7 +17,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.dataset.word_filter import WordFilter
 from textgen.export.packing import packed_model
 from textgen.generation.config import SamplingConfig
-from textgen.generation.generator import Generation
+from textgen.generation.generator import Generation, Generator
 from textgen.model.config import ModelConfig
 from textgen.saved_model.saved_model import ModelFolder, load_model, save_model, save_words
 from textgen.settings import from_dict
@@ -128,9 +128,9 @@ def cases_for(kind: str, number: int) -> Iterator[dict[str, Any]]:
         }  # fmt: skip
 
 
-def in_python(saved: ModelFolder, case: Mapping[str, Any]) -> Generation:
+def in_python(generator: Generator, case: Mapping[str, Any]) -> Generation:
     settings = {**case["settings"], "seed": int(case["seed"]), "label": case["label"], "top_logprobs": 3}
-    return saved.generator(exact=True).generate(case["prompt"], from_dict(SamplingConfig, settings))[0]
+    return generator.generate(case["prompt"], from_dict(SamplingConfig, settings))[0]
 
 
 def check_texts(models: Mapping[str, ModelFolder], cases: Mapping[str, list[dict[str, Any]]], folder: Path) -> None:
@@ -141,7 +141,8 @@ def check_texts(models: Mapping[str, ModelFolder], cases: Mapping[str, list[dict
         given += [{"path": str(path), "wasm": wasm, "texts": own} for wasm in (True, False)]
     found = iter(in_node(WRITTEN, given, folder))
     for kind, own in cases.items():
-        expected = [in_python(models[kind], case) for case in own]
+        generator = models[kind].generator(exact=True)
+        expected = [in_python(generator, case) for case in own]
         for wasm in (True, False):
             for case, text in zip(own, expected, strict=True):
                 written = next(found)
@@ -156,5 +157,74 @@ def check_texts(models: Mapping[str, ModelFolder], cases: Mapping[str, list[dict
 
 def test_the_same_text(models: Mapping[str, ModelFolder], tmp_path: Path) -> None:
     """Every sampler and constraint, every kind of vocabulary, with and without healing, labels and words."""
-    number = {"unigram": 2 * len(SETTINGS), "labels": 12, "byte": len(SETTINGS), "char": 20, "bpe": 20, "word": 20}
+    number = {"unigram": len(SETTINGS), "labels": 8, "byte": 8, "char": 8, "bpe": 16, "word": 8}
     check_texts(models, {kind: [*cases_for(kind, number[kind])] for kind in KINDS}, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_text_in_many_cases(models: Mapping[str, ModelFolder], kind: str, tmp_path: Path) -> None:
+    check_texts(models, {kind: [*cases_for(kind, 10 * len(SETTINGS))]}, tmp_path)
+
+
+LONG = 2000  # tokens
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["unigram", "char"])
+def test_fifty_long_texts(models: Mapping[str, ModelFolder], kind: str, tmp_path: Path) -> None:
+    """With the settings of the command line where none are given."""
+    limits = {"max_tokens": LONG, "min_tokens": LONG}
+    texts = [{"prompt": PROMPTS[seed % 9], "seed": str(seed), "label": None, "settings": limits} for seed in range(50)]
+    check_texts(models, {kind: texts}, tmp_path)
+
+
+def test_a_place_in_a_text_is_returned_to(models: Mapping[str, ModelFolder], tmp_path: Path) -> None:
+    """What comes after `restore` is what came after `fork`, with everything that the samplers remember."""
+    settings = {
+        "max_tokens": 60, "repeat_penalty": 1.2, "dry_multiplier": 0.8, "dry_allowed_length": 1, "mirostat": 2,
+        "no_repeat_ngram_size": 3, "ban": ["sat"], "require": ["rain"], "until": "paragraph", "min_tokens": 50,
+    }  # fmt: skip
+    script = """
+    const writer = await Writer.load(bytesOf(given.path));
+    writer.begin({ prompt: "Alrtod went to the dark nigh", seed: 3, settings: given.settings });
+    const some = (count) => Array.from({ length: count }, () => writer.next());
+    some(12);
+    const place = writer.fork();
+    const first = some(25);
+    writer.restore(place);
+    const second = some(9);
+    writer.restore(place);
+    const third = some(25);
+    return { first, second: second.concat(first.slice(9)), third };
+    """
+    path = tmp_path / "packed"
+    path.write_bytes(packed_model(models["unigram"]))
+    found = in_node(script, {"path": str(path), "settings": settings}, tmp_path)
+    assert found["first"] == found["second"]
+    assert found["first"] == found["third"]
+    assert len({token["id"] for token in found["first"]}) > 5
+
+
+def test_bad_input_is_refused(models: Mapping[str, ModelFolder], tmp_path: Path) -> None:
+    packed = packed_model(models["unigram"])
+    for name, data in (("whole", packed), ("cut", packed[:-50]), ("other", b"<html>" * 20), ("empty", b"")):
+        (tmp_path / name).write_bytes(data)
+    script = """
+    const said = async (action) => { try { await action(); return ""; } catch (error) { return error.message; } };
+    const found = [];
+    for (const name of ["cut", "other", "empty"]) {
+      found.push(await said(() => Writer.load(bytesOf(`${given}/${name}`))));
+    }
+    const writer = await Writer.load(bytesOf(`${given}/whole`));
+    found.push(await said(() => writer.begin({ label: "poe" })));
+    found.push(await said(() => writer.begin({ settings: { samplers: "top_q" } })));
+    found.push(await said(() => writer.begin({ settings: { ban: [""] } })));
+    writer.begin({ settings: { max_tokens: 1 } });
+    writer.next();
+    found.push(await said(() => writer.next()));
+    return found;
+    """
+    expected = ["incomplete", "not a model", "not a model", "no label poe", "no sampler top_q", "empty", "has ended"]
+    for part, message in zip(expected, in_node(script, str(tmp_path), tmp_path), strict=True):
+        assert part in message
