@@ -60,7 +60,8 @@ HEADER = {
     "sections": {str: {"at": int, "size": int, "sha256": str}},
 }
 MODULES = (  # of JavaScript, in the order in which they use each other
-    "arithmetic", "random", "utf8", "tokenizer", "kernel", "packed", "network", "samplers", "writer",
+    "arithmetic", "random", "utf8", "tokenizer", "kernel", "packed", "network", "samplers", "healing", "word_guard",
+    "constraints", "stopping", "writer",
 )  # fmt: skip
 IMPORT = re.compile(r"^import [^;]*;\n", re.MULTILINE)
 EXPORT = re.compile(r"^export (?:async )?(?:class|function|const) (\w+)", re.MULTILINE)
