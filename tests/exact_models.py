@@ -28,7 +28,15 @@ KINDS: dict[str, dict[str, Any]] = {
     "mogrifier, low rank": {"cell": "mogrifier", "mogrifier_rank": 5, "mogrifier_rounds": 4},
     "layer norm": {"layer_norm": True},
     "residual": {"residual": True},
-    "all of it": {"residual": True, "layer_norm": True, "cell": "gru", "hidden_units": 40, "tie_embeddings": False},
+    "attention": {"attention": 6},
+    "all of it": {
+        "attention": 9,
+        "residual": True,
+        "layer_norm": True,
+        "cell": "gru",
+        "hidden_units": 40,
+        "tie_embeddings": False,
+    },
 }
 
 

@@ -29,13 +29,14 @@ def bits_of(values: np.ndarray) -> list[str]:
     return [f"{number:016x}" for number in np.asarray(values, np.float64).view(np.uint64).tolist()]
 
 
-def in_node(code: str, given: Any, folder: Path) -> Any:
+def in_node(code: str, given: Any, folder: Path, before: str | None = None) -> Any:
     """Runs a script after the engine.
 
     Args:
         code: JavaScript, which finds `given` and returns its result. It may use await.
         given: A value for JSON.
         folder: Where the script is put.
+        before: JavaScript to run it after, in place of the engine.
 
     Returns:
         What the script returned.
@@ -43,7 +44,7 @@ def in_node(code: str, given: Any, folder: Path) -> Any:
     script = folder / "script.mjs"
     script.write_text(
         'import { readFileSync } from "node:fs";\n'
-        + engine_script()
+        + (engine_script() if before is None else before)
         + 'const given = JSON.parse(readFileSync(0, "utf8"));\n'
         + "const bytesOf = (path) => new Uint8Array(readFileSync(path));\n"
         + f"const result = await (async () => {{ {code} }})();\n"

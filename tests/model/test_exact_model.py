@@ -26,7 +26,8 @@ def test_predictions_are_those_of_the_ordinary_network(kind: str) -> None:
     divergence = (np.exp(expected) * (expected - log_p)).sum(axis=-1)
     assert divergence.mean() < 1e-5, divergence.mean()
     assert (log_p.argmax(-1) == expected.argmax(-1)).mean() > 0.98
-    for own, other in zip(state, expected_state, strict=True):
+    layers = exact.weights.config.num_layers  # after which comes the state of attention, of another form
+    for own, other in zip(state[:layers], expected_state, strict=False):
         assert [array.dtype for array in own] == [np.float64] * len(other)
         for array, expected_array in zip(own, other, strict=True):
             assert np.abs(array - expected_array).max() < 0.01 * max(1.0, np.abs(expected_array).max())
@@ -128,7 +129,8 @@ GOLDEN = {  # as every implementation has to compute them
     "peephole": ["-0x1.0dd010adacd44p-2", "0x1.3c527a5161904p-7", "0x1.2f7b1d85cf54ap-2", "-0x1.9b8eff8cb2abap-3"],
     "mogrifier": ["-0x1.0e156de4bc044p-2", "0x1.c31a0e07faa18p-8", "0x1.2c7fe90c4618ap-2", "-0x1.9656056e6deabp-3"],
     "layer norm": ["-0x1.d9c095c462ee1p-3", "0x1.6a444d4d06c94p-4", "0x1.68ada29c9b9a8p-3", "-0x1.d162607f01448p-3"],
-    "all of it": ["-0x1.a6d7d17d7ded5p-3", "-0x1.378cb858a51fcp-4", "0x1.984d8261bebfbp-4", "-0x1.701e7a5062a61p-3"],
+    "attention": ["-0x1.0a2b85ca877cep-2", "-0x1.a9a08109261e8p-7", "0x1.289ef53d2e4edp-2", "-0x1.86ff645c6738dp-3"],
+    "all of it": ["-0x1.a2ce6c1b41761p-3", "-0x1.3399a1962e6d5p-4", "0x1.95d992bcd2068p-4", "-0x1.6b28843f94411p-3"],
 }
 
 

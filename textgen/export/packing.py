@@ -46,6 +46,7 @@ from textgen.saved_model.saved_model import FILTER_BYTES, ModelFolder, model_fil
 from textgen.schema import check
 from textgen.settings import to_dict
 from textgen.tokenizer.tokenizer import FIRST_LEARNED, MODEL_FILE, NEWLINE, SPACE, SentencePieceTokenizer, Tokenizer
+from textgen.wording import visible
 
 MAGIC = b"textgen\x01"
 START = len(MAGIC) + 8 + 32  # of the header
@@ -236,7 +237,7 @@ def _card(model: ModelFolder, licence: str, note: str) -> dict[str, Any]:
     """What the page says about the model."""
     scores = model.training.get("scores", {})
     return {
-        "name": model.name,
+        "name": visible(model.name),
         "licence": licence,
         "note": note,
         "parameters": model.model_config.num_parameters,

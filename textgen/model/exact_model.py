@@ -42,7 +42,6 @@ from functools import cached_property
 
 import numpy as np
 
-from textgen.errors import ConfigError
 from textgen.model.config import ModelConfig
 from textgen.model.exact_math import exp, sigmoid, tanh, total
 from textgen.model.reference.cells import CellState, cell_of
@@ -76,7 +75,7 @@ class ExactMatrix:
         return max(1, min(MOST_LEVELS, EXACT_SUM // max(longest, 1)))
 
     def factors(self, bound: float = 1.0) -> np.ndarray:
-        """The factors of sums of integers whose inputs were divided by `bound`: (scale * bound) / k, float64 [out]."""
+        """What sums are multiplied by if inputs are divided by `bound`: (scale * bound) / k, float64 [out]."""
         return np.asarray(self.scales.astype(np.float64) * bound / self.levels)
 
 
@@ -135,8 +134,6 @@ class ExactModel:
     def __init__(self, weights: ExactWeights) -> None:
         """Arranges the weights for products of float32, which take four times the memory of the integers."""
         config, matrices = weights.config, weights.matrices
-        if config.attention:
-            raise ConfigError("--exact cannot be had with attention: use the model without it.")
         self.weights = weights
         self.embedding_dim = config.embedding_dim
         self._config = config
@@ -145,6 +142,9 @@ class ExactModel:
         self._norms = [_norm_of(weights, layer) for layer in range(config.num_layers)]
         self._layers = [_step_of(weights, layer) for layer in range(config.num_layers)]
         within = None if config.residual or _is_relu(config) else 1.0  # of the last layer's output
+        self._attention = None
+        if config.attention:
+            self._attention, within = ExactAttention(weights), None
         self._projection = None
         if config.hidden_units != config.embedding_dim:
             self._projection = Product(matrices["projection/kernel"], within, weights.vectors["projection/bias"])
@@ -155,7 +155,8 @@ class ExactModel:
         """The state before the first token: zeros, float64."""
         shape = (batch_size, self._config.hidden_units)
         arrays = range(cell_of(self._config).state_size)
-        return tuple(tuple(np.zeros(shape) for _ in arrays) for _ in self._layers)
+        state: State = tuple(tuple(np.zeros(shape) for _ in arrays) for _ in self._layers)
+        return (*state, self._attention.initial_state(batch_size)) if self._attention else state
 
     def read(self, inputs: np.ndarray, state: State) -> State:
         """Reads token ids int32 [B, T] after a state and returns the state after them."""
@@ -193,7 +194,7 @@ class ExactModel:
         """ids int32 [B] -> input of the output layer [B, E], state after them."""
         x = self._table[ids] * self._scales[ids]  # [B, E] float64
         new_state = []
-        for step, norm, before in zip(self._layers, self._norms, state, strict=True):
+        for step, norm, before in zip(self._layers, self._norms, state, strict=False):
             below = x
             if norm:
                 x = _normed(x, *norm)
@@ -202,7 +203,59 @@ class ExactModel:
             if self._config.residual and x.shape == below.shape:
                 x = x + below
             new_state.append(after)
+        if self._attention:
+            x, after = self._attention(x, state[-1])
+            new_state.append(after)
         return (self._projection(x) if self._projection else x), tuple(new_state)
+
+
+class ExactAttention:
+    """A head that reads past outputs: `textgen.model.reference.attention` in this order of operations.
+
+    Each n_t = norm(x_t) is kept as integers of k = 32767 with its largest magnitude r. Their sums of products stay
+    below 2^53, up to which float64 has every integer:
+
+        q      the product of `query` with n_t; then integers with its own r
+        s_i    ((sum of q * n_i) * (r_i / 32767)) * (r / 32767) / H, for the last N outputs and n_t
+        p_i    exp(s_i - the highest s), divided by their sum from the oldest on
+        m      u_i = p_i * r_i becomes integers with its own r; (sum of u_i * n_i) * (r / 32767) / 32767
+        y      x + (the product of `output` with m) / sqrt(H)
+    """
+
+    def __init__(self, weights: ExactWeights) -> None:
+        """Arranges the weights."""
+        gamma, beta = (weights.vectors[f"attention/{part}"].astype(np.float64) for part in ("gamma", "beta"))
+        self._norm = gamma, beta
+        self._query = Product(weights.matrices["attention/query"])
+        self._output = Product(weights.matrices["attention/output"])
+        self._window, self._size = weights.config.attention, weights.config.hidden_units
+
+    def initial_state(self, batch_size: int) -> CellState:
+        """The integers of the last N outputs, float32 [B, N, H], oldest first, their r [B, N], and how many there are.
+
+        Unused places are zeros.
+        """
+        shape = (batch_size, self._window)
+        return np.zeros((*shape, self._size), np.float32), np.zeros(shape), np.zeros((batch_size, 1))
+
+    def __call__(self, x: np.ndarray, state: CellState) -> tuple[np.ndarray, CellState]:
+        """x [B, H], state -> y [B, H], state after it."""
+        keys, ranges, count = state
+        n = _normed(x, *self._norm)
+        own, own_range = _ranged(n)
+        keys = np.concatenate([keys, own[:, None].astype(np.float32)], axis=1)  # [B, N + 1, H]
+        ranges = np.concatenate([ranges, own_range], axis=1)  # [B, N + 1]
+        wide = keys.astype(np.float64)
+        query, query_range = _ranged(self._query(n))
+        scores = (wide @ query[:, :, None])[:, :, 0] * (ranges / MOST_LEVELS) * (query_range / MOST_LEVELS) / self._size
+        is_there = np.arange(self._window + 1) >= self._window - count
+        highest = np.max(scores, axis=-1, keepdims=True, where=is_there, initial=-np.inf)
+        shares = np.where(is_there, exp(scores - highest), 0.0)
+        shares /= total(shares)[:, None]
+        mix, mix_range = _ranged(shares * ranges)
+        mixed = (mix[:, None] @ wide)[:, 0] * (mix_range / MOST_LEVELS) / MOST_LEVELS  # [B, H]
+        after = keys[:, 1:], ranges[:, 1:], np.minimum(count + 1, self._window)
+        return x + self._output(mixed) / np.sqrt(float(self._size)), after
 
 
 class Product:
@@ -242,6 +295,12 @@ def integers(x: np.ndarray, levels: int) -> np.ndarray:
     np.floor(scaled, out=scaled)
     np.clip(scaled, -levels, levels, out=scaled)
     return scaled.astype(np.float32)
+
+
+def _ranged(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors [B, n] as integers within 32767, float64, and the largest magnitude of each, [B, 1]."""
+    largest = _largest(x)
+    return integers(x / largest, MOST_LEVELS).astype(np.float64), largest
 
 
 def _largest(x: np.ndarray) -> np.ndarray:
