@@ -17,13 +17,14 @@ needs_node = pytest.mark.skipif(NODE is None, reason="needs Node.js: install the
 SECONDS = 280  # for one script
 
 
-def in_node(code: str, given: Any, folder: Path) -> Any:
+def in_node(code: str, given: Any, folder: Path, before: str | None = None) -> Any:
     """Runs a script after the engine.
 
     Args:
         code: JavaScript, which finds `given` and returns its result. It may use await.
         given: A value for JSON.
         folder: Where the script is put.
+        before: JavaScript to run it after, in place of the engine.
 
     Returns:
         What the script returned.
@@ -31,7 +32,7 @@ def in_node(code: str, given: Any, folder: Path) -> Any:
     script = folder / "script.mjs"
     script.write_text(
         'import { readFileSync } from "node:fs";\n'
-        + engine_script()
+        + (engine_script() if before is None else before)
         + 'const given = JSON.parse(readFileSync(0, "utf8"));\n'
         + "const bytesOf = (path) => new Uint8Array(readFileSync(path));\n"
         + f"const result = await (async () => {{ {code} }})();\n"

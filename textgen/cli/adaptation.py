@@ -72,7 +72,7 @@ def adapted_writer(
     cache: CacheConfig | None,
     dynamic: DynamicConfig | None,
     label: str | None = None,
-    clamps: Sequence[str] = (),
+    clamps: Sequence[Clamp] = (),
     runtime: str = AUTO,
 ) -> tuple[StepModel, WordFilter | Callable[[], WordFilter | None] | None]:
     """The network of a saved model, trained on the file `adapt` and with a cache if given, and the words it may write.
@@ -83,28 +83,26 @@ def adapted_writer(
         cache: Settings of the cache.
         dynamic: Settings of the training; needed with `adapt`.
         label: Label of the text.
-        clamps: Values of cells that are held, such as L1/89=3.8.
+        clamps: Values of cells that are held.
         runtime: What computes the network, one of `textgen.generation.config.RUNTIMES`. Only NumPy adapts and clamps.
 
     Returns:
         The network, and the words of its training text, with those of `adapt`; None if it may coin words.
 
     Raises:
-        ConfigError: There is no such cell, the runtime cannot do this, or the model diverged while it learned.
+        ConfigError: The runtime is not installed, or the model diverged while it learned.
+        click.UsageError: The runtime cannot do this.
     """
-    from textgen.model.clamping import parse_clamp
-
     uses = {"--adapt": adapt, "--cache": cache, "--clamp": clamps}
     needs_numpy = [flag for flag, value in uses.items() if value]
     check_runtime(runtime, needs_numpy)
     if not needs_numpy:
         return saved.step_model(runtime, output.note), saved.words
-    held = [parse_clamp(text, saved.model_config) for text in clamps]
     words: WordFilter | Callable[[], WordFilter | None] | None = saved.words
     if adapt is None or dynamic is None:
-        model = saved.writer(clamps=held)
+        model = saved.writer(clamps=clamps)
     else:
-        model, words = _trained_on(saved, adapt, dynamic, label, held)
+        model, words = _trained_on(saved, adapt, dynamic, label, clamps)
     if cache is None:
         return model, words
     from textgen.generation.cached_model import CachedModel

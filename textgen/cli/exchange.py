@@ -29,7 +29,7 @@ def _export_help() -> str:
       {formats}
 
     \b
-    Examples:
+    Example:
       textgen export novel novel.html --licence "CC BY 4.0" --note "Trained on my grandmother's letters."
       textgen export novel novel.safetensors
     """
@@ -68,7 +68,7 @@ def import_(
     With --format html, FILE is a page that `textgen export` wrote; it gives back the model that it holds.
 
     \b
-    Examples:
+    Example:
       textgen import state.safetensors --format pytorch --name novel-torch --tokenizer-from novel
       textgen import novel.html --name novel-again
     """

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from textgen import __version__
-from textgen.errors import SavedModelError, TextgenError
+from textgen.errors import ConfigError, SavedModelError, TextgenError
 from textgen.export.packing import engine_script, joined, packed_model, unpacked
 from textgen.files import read_file, write_file, write_own_file
 from textgen.folders import new_folder, temporary_folder
@@ -28,7 +28,7 @@ from textgen.saved_model.layout import CARD, INT8, TRAINING
 from textgen.saved_model.precision import compressed, restored
 from textgen.saved_model.registry import check_name
 from textgen.saved_model.saved_model import ModelFolder, load_model
-from textgen.wording import counted
+from textgen.wording import counted, visible
 
 ASSETS = files("textgen.export") / "onefile"
 OPENING = '<script type="application/octet-stream;base64" id="model">'  # of the element that holds the model
@@ -67,6 +67,7 @@ def export_html(model: ModelFolder, path: Path, licence: str = "", note: str = "
 
 def page(model: ModelFolder, licence: str = "", note: str = "") -> bytes:
     """Makes the page; the arguments are those of `export_html`."""
+    _refuse(model)
     style, script = _asset("page.css"), joined(SCRIPT)
     worker = engine_script() + _asset("worker.js")
     for code in (script, worker):
@@ -75,7 +76,7 @@ def page(model: ModelFolder, licence: str = "", note: str = "") -> bytes:
     parts = {
         "csp": escape(POLICY.format(script=source_hash(script), style=source_hash(style)), quote=False),
         "version": escape(__version__),
-        "title": escape(model.name),
+        "title": escape(visible(model.name)),
         "style": style,
         "script": script,
         "worker": worker,
@@ -135,7 +136,7 @@ def packed_in(data: bytes) -> bytes:
     opening, closing = OPENING.encode(), CLOSING.encode()
     start = data.find(opening)
     if start < 0:
-        raise SavedModelError("It is not a page that textgen export wrote.")
+        raise SavedModelError("It is not a page that textgen export wrote, or it is cut off.")
     start += len(opening)
     end = data.find(closing, start)
     if end < 0:
@@ -144,6 +145,20 @@ def packed_in(data: bytes) -> bytes:
         return base64.b64decode(data[start:end].strip(), validate=True)
     except binascii.Error as error:
         raise SavedModelError(f"The page is damaged: {error}. Get it again.") from None
+
+
+def _refuse(model: ModelFolder) -> None:
+    """Raises `ConfigError` for a network that the page's engine (`onefile/network.js`) does not have."""
+    config = model.model_config
+    odd = [name for name in ("residual", "layer_norm", "attention") if getattr(config, name)]
+    if config.direction != "forward":
+        odd.append(f"direction {config.direction}")
+    if config.cell != "lstm":
+        odd.append(f"cell {config.cell}")
+    if config.hidden_units != config.embedding_dim:
+        odd.append(f"{config.hidden_units} hidden_units with embedding_dim {config.embedding_dim}")
+    if odd:
+        raise ConfigError(f"A page cannot write with this network: {', '.join(odd)}.")
 
 
 def _restore(found: Mapping[str, bytes], folder: Path) -> ModelFolder:

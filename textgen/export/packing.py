@@ -45,6 +45,7 @@ from textgen.saved_model.saved_model import FILTER_BYTES, ModelFolder, model_fil
 from textgen.schema import check
 from textgen.settings import to_dict
 from textgen.tokenizer.tokenizer import FIRST_LEARNED, MODEL_FILE, NEWLINE, SPACE, SentencePieceTokenizer, Tokenizer
+from textgen.wording import visible
 
 MAGIC = b"textgen\x01"
 START = len(MAGIC) + 8 + 32  # of the header
@@ -60,7 +61,8 @@ HEADER = {
     "sections": {str: {"at": int, "size": int, "sha256": str}},
 }
 MODULES = (  # of JavaScript, in the order in which they use each other
-    "arithmetic", "random", "utf8", "tokenizer", "kernel", "packed", "network", "samplers", "writer",
+    "arithmetic", "random", "utf8", "tokenizer", "kernel", "packed", "network", "samplers", "healing", "word_guard",
+    "constraints", "stopping", "writer",
 )  # fmt: skip
 IMPORT = re.compile(r"^import [^;]*;\n", re.MULTILINE)
 EXPORT = re.compile(r"^export (?:async )?(?:class|function|const) (\w+)", re.MULTILINE)
@@ -231,7 +233,7 @@ def _card(model: ModelFolder, licence: str, note: str) -> dict[str, Any]:
     """What the page says about the model."""
     scores = model.training.get("scores", {})
     return {
-        "name": model.name,
+        "name": visible(model.name),
         "licence": licence,
         "note": note,
         "parameters": model.model_config.num_parameters,

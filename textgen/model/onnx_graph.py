@@ -21,8 +21,7 @@ from textgen.model.reference.cells import cell_of
 from textgen.model.reference.network import of_layer
 from textgen.model.reference.norm import NORM_EPSILON
 
-OPSET = 20
-IR_VERSION = 10  # of the file: that of onnx 1.16, so that older programs read it
+OPSET, IR_VERSION = 17, 8  # versions of operators and of the file: the oldest that have all, for older programs
 CONTRIB = "com.microsoft"  # operators that ONNX Runtime adds
 RANGE = "range."  # prefix of the outputs of `Float32Products(ranges=True)`
 Part = tuple[str, np.ndarray]  # a tensor [B, n] and its matrix [n, out]

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper
 
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
-from textgen.model.onnx_graph import CONTRIB, RANGE, Float32Products, Graph, Part, step_graph
+from textgen.model.onnx_graph import CONTRIB, IR_VERSION, OPSET, RANGE, Float32Products, Graph, Part, step_graph
 from textgen.model.onnx_model import Loss, OnnxModel
 from textgen.model.probabilities import log_softmax
 
@@ -143,7 +143,7 @@ def _saturates() -> bool:
         [helper.make_tensor_value_info("y", TensorProto.INT32, [1, columns])],
         graph.constants,
     )
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     (sums,) = session.run(None, {"x": np.full((1, width), 255, np.uint8)})
     return bool((sums != 255 * LEVELS * width).any())

@@ -34,10 +34,11 @@ from textgen.generation.config import AUTO, NUMPY, TENSORFLOW
 from textgen.model.clamping import Clamp
 from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
+from textgen.model.exact_model import ExactModel, ExactWeights, exact_weights
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.onnx_model import Loss, is_installed, require_onnx
 from textgen.runtime import load_tensorflow
-from textgen.saved_model.arrays import in_c_order, read_weights
+from textgen.saved_model.arrays import in_c_order, read_integers, read_weights
 from textgen.saved_model.bases import is_base
 from textgen.saved_model.layout import (
     CARD,
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
     from textgen.model.language_model import LanguageModel
 
 LEAST_WEIGHTS = 1_000_000  # NumPy writes as fast with smaller networks
+EXACT = " exact"  # added to the fingerprint of a model that computes in exact arithmetic
 FILTER_BYTES = 1 << 30  # largest size of the file of n-grams or of words
 
 
@@ -136,9 +138,26 @@ class ModelFolder:
         Raises:
             SavedModelError: The file is damaged, or does not fit the configuration.
         """
-        entry = manifest_entry(self.folder, WEIGHTS)
-        path = verified(self.folder, WEIGHTS, entry)
-        return read_weights(path, self.model_config.weight_shapes(), self.precision)
+        return read_weights(self._weights_file(), self.model_config.weight_shapes(), self.precision)
+
+    def exact_weights(self, direction: str = "forward") -> ExactWeights:
+        """Reads the weights as integers, for exact arithmetic: those of an int8 model as they are, others rounded.
+
+        Args:
+            direction: "forward" or "backward".
+
+        Returns:
+            The integers, their scales, and the vectors.
+
+        Raises:
+            ConfigError: The network does not have this direction.
+            SavedModelError: The file is damaged, or does not fit the configuration.
+        """
+        arrays = read_integers(self._weights_file(), self.model_config.weight_shapes(), self.precision)
+        return exact_weights(*one_way(self.model_config, arrays, direction))
+
+    def _weights_file(self) -> Path:
+        return verified(self.folder, WEIGHTS, manifest_entry(self.folder, WEIGHTS))
 
     @property
     def main_direction(self) -> str:
@@ -160,6 +179,15 @@ class ModelFolder:
             SavedModelError: The weights are damaged.
         """
         return NumpyModel(*one_way(self.model_config, self.weights(), direction), clamps)
+
+    def exact_writer(self) -> ExactModel:
+        """Builds the model that generates in exact arithmetic, forward: see `textgen.model.exact_model`.
+
+        Raises:
+            ConfigError: The model reads text backward only.
+            SavedModelError: The weights are damaged.
+        """
+        return ExactModel(self.exact_weights())
 
     def step_model(self, runtime: str = AUTO, say: Callable[[str], None] = lambda line: None) -> StepModel:
         """Builds the model that generates from left to right.
@@ -209,10 +237,14 @@ class ModelFolder:
 
         return Source(self.name, self.fingerprint, config, weights, self.tokenizer.eos_id)
 
-    def generator(self, runtime: str = AUTO, say: Callable[[str], None] = lambda line: None) -> Generator:
+    def generator(
+        self, *, exact: bool = False, runtime: str = AUTO, say: Callable[[str], None] = lambda line: None
+    ) -> Generator:
         """Builds a generator that writes text from left to right.
 
         Args:
+            exact: Compute in exact arithmetic, so that the same settings give the same text everywhere: see
+                `exact_writer`. The runtime is then NumPy.
             runtime: What computes the network: see `step_model`.
             say: Called with a line of text for a user, if there is any.
 
@@ -225,12 +257,12 @@ class ModelFolder:
         from textgen.generation.generator import Generator
 
         ngrams = self.ngrams if self.has_ngrams else None  # a function: they are read when they are needed
-        writer = self.step_model(runtime, say)
+        writer = self.exact_writer() if exact else self.step_model(runtime, say)
         return Generator(
             writer,
             self.tokenizer,
             ngrams,
-            fingerprint=self.fingerprint,
+            fingerprint=self.fingerprint + EXACT * exact,
             build_network=self.network,
             words=self.words,
         )
