@@ -68,6 +68,15 @@ FORMATS: dict[str, Format] = {
             suffix=".html",
             options=("licence", "note"),
         ),
+        Format(
+            name="onnx",
+            help="one step of the network for ONNX Runtime and others, and the tokenizer beside it",
+            write="textgen.export.onnx:export_onnx",
+            suffix=".onnx",
+            modules=("onnx", "onnxruntime"),
+            extra="onnx",
+            options=("licence",),
+        ),
     )
 }
 
