@@ -59,6 +59,37 @@ FORMATS: dict[str, Format] = {
             write="textgen.export.pytorch:export_pytorch",
             suffix=".safetensors",
         ),
+        Format(
+            name="keras",
+            help="a .keras file of layers that Keras has",
+            write="textgen.export.keras:export_keras",
+            suffix=".keras",
+            options=("licence", "note"),
+        ),
+        Format(
+            name="savedmodel",
+            help="a folder in TensorFlow's SavedModel format",
+            write="textgen.export.savedmodel:export_savedmodel",
+            folder=True,
+            options=("licence", "note"),
+        ),
+        Format(
+            name="litert",
+            help="a .tflite file for LiteRT, float32",
+            write="textgen.export.litert:export_litert",
+            suffix=".tflite",
+            modules=("ai_edge_litert",),
+            extra="litert",
+            options=("licence", "note"),
+        ),
+        Format(
+            name="litert-int8",
+            help="the same with int8 weights, if they lose little",
+            write="textgen.export.litert:export_litert_int8",
+            modules=("ai_edge_litert",),
+            extra="litert",
+            options=("licence", "note"),
+        ),
     )
 }
 
