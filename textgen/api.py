@@ -124,7 +124,7 @@ def train(
     return TrainingResult(model, history.reports)
 
 
-def load(name: Model | None = None, models_dir: str | Path | None = None) -> Generator:
+def load(name: Model | None = None, models_dir: str | Path | None = None, *, exact: bool = False) -> Generator:
     """A generator for a saved model, which writes at once: its weights are used in NumPy.
 
     `load(name).network()` is the `keras.Model`.
@@ -132,12 +132,14 @@ def load(name: Model | None = None, models_dir: str | Path | None = None) -> Gen
     Args:
         name: Name or folder of the model; the newest if None.
         models_dir: Folder of the models; by default `$TEXTGEN_MODELS` or `saved_models`.
+        exact: Compute in exact arithmetic, as `textgen sample --exact` does: the same settings and seed then give the
+            same text on every machine and in every batch.
 
     Raises:
         SavedModelError: The model is missing or damaged.
         ConfigError: The model reads text backward only: use `load_model(name).infiller()`.
     """
-    return _opened(name, models_dir).generator()
+    return _opened(name, models_dir).generator(exact=exact)
 
 
 def evaluate(

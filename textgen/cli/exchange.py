@@ -13,7 +13,7 @@ from textgen.export.formats import FORMATS, check_export, export_model, format_f
 from textgen.model.config import ACTIVATIONS
 from textgen.wording import counted
 
-IMPORTS = ("pytorch",)
+IMPORTS = ("pytorch", "html")
 
 
 def _export_help() -> str:
@@ -30,7 +30,9 @@ def _export_help() -> str:
 
     \b
     Example:
-      textgen export novel novel.safetensors --format pytorch
+      textgen export novel novel.html --licence "CC BY 4.0" --note "Trained on my grandmother's letters."
+      textgen export novel novel.safetensors
+      textgen export novel novel-serving --format savedmodel
     """
 
 
@@ -40,39 +42,68 @@ def _export_help() -> str:
     "--format",
     "kind",
     type=click.Choice(IMPORTS),
-    default="pytorch",
-    help="Format of the weights [default: pytorch].",
+    help="Format of the file [default: html for a file that ends in .html, otherwise pytorch].",
 )
 @click.option("--name", metavar="NAME", required=True, help="Name of the saved model.")
 @click.option(
     "--tokenizer-from",
-    required=True,
     metavar="MODEL",
-    help="Model or .model file with the vocabulary of the weights.",
+    help="Model or .model file with the vocabulary of PyTorch's weights, which need it.",
 )
-@click.option(
-    "--activation", type=click.Choice(ACTIVATIONS), default="tanh", help="Activation of an nn.RNN [default: tanh]."
-)
+@click.option("--activation", type=click.Choice(ACTIVATIONS), help="Activation of an nn.RNN [default: tanh].")
 @models_dir_option
-def import_(file: Path, kind: str, name: str, tokenizer_from: str, activation: str, models_dir: Path | None) -> None:
-    """Make a saved model from the weights of another program.
+def import_(
+    file: Path,
+    kind: str | None,
+    name: str,
+    tokenizer_from: str | None,
+    activation: str | None,
+    models_dir: Path | None,
+) -> None:
+    """Make a saved model from a page, or from weights of another program.
 
     With --format pytorch, FILE is a safetensors file with the state dict of an nn.Embedding, an nn.LSTM, nn.GRU or
     nn.RNN, and an nn.Linear, which may share the embedding's weights. Row i of the embedding belongs to token i of
     the vocabulary.
 
+    With --format html, FILE is a page that `textgen export` wrote; it gives back the model that it holds.
+
     \b
     Example:
       textgen import state.safetensors --format pytorch --name novel-torch --tokenizer-from novel
+      textgen import novel.html --name novel-again
     """
+    from textgen.saved_model.registry import check_name, models_folder
+
+    folder = models_folder(models_dir) / check_name(name)
+    if (kind or ("html" if file.suffix.lower() == ".html" else "pytorch")) == "html":
+        if tokenizer_from or activation:
+            flag = "--tokenizer-from" if tokenizer_from else "--activation"
+            raise click.UsageError(f"{flag} cannot be used with a page, which holds the whole model.")
+        parameters = _import_page(file, folder)
+    elif not tokenizer_from:
+        raise click.UsageError("--tokenizer-from is required with --format pytorch.")
+    else:
+        parameters = _import_weights(file, folder, tokenizer_from, activation or "tanh", models_dir)
+    output.note(f"Saved {folder}: {counted(parameters, 'parameter')}.")
+
+
+def _import_page(file: Path, folder: Path) -> int:
+    """Makes the saved model that a page holds. Returns the number of its parameters."""
+    from textgen.export.html import import_html
+
+    return import_html(file, folder).model_config.num_parameters
+
+
+def _import_weights(file: Path, folder: Path, tokenizer_from: str, activation: str, models_dir: Path | None) -> int:
+    """Makes a saved model from a state dict. Returns the number of its parameters."""
     from textgen.corpus.config import CorpusConfig
     from textgen.errors import SavedModelError
     from textgen.export.pytorch import from_torch, read_torch
-    from textgen.saved_model.registry import check_name, claimed, models_folder
+    from textgen.saved_model.registry import claimed
     from textgen.saved_model.saved_model import load_model, save_model
     from textgen.tokenizer.config import TokenizerConfig
 
-    folder = models_folder(models_dir) / check_name(name)
     config, weights = from_torch(read_torch(file), activation)
     tokenizer = find_tokenizer(tokenizer_from, models_dir)
     if tokenizer.vocab_size != config.vocab_size:
@@ -84,7 +115,7 @@ def import_(file: Path, kind: str, name: str, tokenizer_from: str, activation: s
         settings = TokenizerConfig(tokenizer.tokenizer)
         save_model(folder, weights, config, settings, CorpusConfig(documents="file"), tokenizer)
         load_model(str(folder.absolute())).weights()  # report success only for a model that can be loaded
-    output.note(f"Saved {folder}: {counted(config.num_parameters, 'parameter')}.")
+    return config.num_parameters
 
 
 @click.command(cls=SectionCommand, help=_export_help())
@@ -93,13 +124,18 @@ def import_(file: Path, kind: str, name: str, tokenizer_from: str, activation: s
 @click.option(
     "--format", "format_name", type=click.Choice(tuple(FORMATS)), help="Format [default: that of the suffix of FILE]."
 )
+@click.option("--licence", metavar="TEXT", help="Licence of the model, kept in FILE; a page shows it.")
+@click.option("--note", metavar="TEXT", help="What you say about the model, kept in FILE; a page shows it.")
 @models_dir_option
-def export(model: str, file: Path, format_name: str | None, models_dir: Path | None) -> None:
+def export(model: str, file: Path, format_name: str | None, models_dir: Path | None, **texts: str | None) -> None:
     """Writes a model in a format."""
     from textgen.saved_model.saved_model import load_model
 
     format_ = format_for(file, format_name)
     if file.is_dir() and not format_.folder:
         raise click.BadParameter(f"File '{file}' is a directory.", param_hint="'FILE'")
+    options = {name: text for name, text in texts.items() if text is not None}
+    if odd := [name for name in options if name not in format_.options]:
+        raise click.UsageError(f"--{odd[0]} cannot be used with --format {format_.name}.")
     check_export(format_, file)
-    output.note(export_model(format_, load_model(model, models_dir), file))
+    output.note(export_model(format_, load_model(model, models_dir), file, **options))

@@ -55,6 +55,7 @@ class Arguments:
     save_state: Path | None
     load_state: str | None
     clamps: tuple[str, ...]
+    exact: bool
 
 
 @click.command(cls=SectionCommand)
@@ -86,6 +87,12 @@ class Arguments:
     metavar="N",
     help="Texts that are written side by side; 1 rules out that rounding makes them depend on each other "
     "[default: 64].",
+)
+@click.option(
+    "--exact",
+    is_flag=True,
+    help="Compute in exact arithmetic: the same seed gives the same text on every machine, in every batch and in every "
+    "program. textgen evaluate --exact tells what it costs.",
 )
 @setting_options(SamplingConfig)
 @click.option(
@@ -179,6 +186,8 @@ def _refuse_contradictions(arguments: Arguments, settings: dict[str, Any], searc
         raise click.UsageError(
             "--top-logprobs needs --json. To see probabilities as colours, use --show-probabilities."
         )
+    if arguments.exact and (flag := _inexact(arguments, search)):
+        raise click.UsageError(f"--exact cannot be had with {flag}: leave out one of them.")
     drawing = given({"best_of": arguments.best_of, "batch_size": arguments.batch_size})
     without_effect = {*DRAWING, "seed", "top_logprobs", *drawing}
     clash = [name for name in (*settings, *drawing) if name in without_effect]
@@ -187,6 +196,18 @@ def _refuse_contradictions(arguments: Arguments, settings: dict[str, Any], searc
             f"{flag_of(next(iter(search)))} searches for the likeliest text, without random draws: "
             f"leave out {flag_of(clash[0])}."
         )
+
+
+def _inexact(arguments: Arguments, search: dict[str, Any]) -> str:
+    """The first of the flags that do not compute in exact arithmetic; "" if there is none."""
+    flags = {
+        "--adapt": arguments.adapt,
+        "--cache": arguments.cache,
+        "--clamp": arguments.clamps,
+        "--suffix": arguments.suffix,
+        **{flag_of(name): True for name in search},
+    }
+    return next((flag for flag, value in flags.items() if value), "")
 
 
 def _defaults(arguments: Arguments, has_prompt: bool) -> dict[str, Any]:
@@ -216,13 +237,16 @@ def _generate(
     needs_index = arguments.novelty or any(request.config.no_copy is not None for request in requests)
     ngrams = saved.ngrams() if needs_index else None
     adaptation = (arguments.cache, arguments.adapt, arguments.dynamic)
-    clamps = parse_clamps(arguments.clamps, saved.model_config)
-    writer, words = adapted_writer(
-        saved, arguments.adapt, arguments.cache, arguments.dynamic, settings.get("label"), clamps
-    )
-    adapted = saved.fingerprint + "".join(f" {each}" for each in adaptation if each)
-    fingerprint = clamped_fingerprint(adapted, clamps)
-    generator = Generator(writer, saved.tokenizer, ngrams, fingerprint=fingerprint, words=words)
+    if arguments.exact:
+        generator = saved.generator(exact=True)
+    else:
+        clamps = parse_clamps(arguments.clamps, saved.model_config)
+        writer, words = adapted_writer(
+            saved, arguments.adapt, arguments.cache, arguments.dynamic, settings.get("label"), clamps
+        )
+        adapted = saved.fingerprint + "".join(f" {each}" for each in adaptation if each)
+        fingerprint = clamped_fingerprint(adapted, clamps)
+        generator = Generator(writer, saved.tokenizer, ngrams, fingerprint=fingerprint, words=words)
     has_state = bool(arguments.save_state or arguments.load_state)
     is_single = len(requests) * arguments.num == 1 and not arguments.best_of
     if has_state and (not is_single or search):
@@ -284,6 +308,7 @@ def _infill(arguments: Arguments, saved: ModelFolder, requests: list[Request], s
         "--adapt": arguments.adapt,
         "--save-state": arguments.save_state,
         "--load-state": arguments.load_state,
+        "--exact": arguments.exact,
     }
     if flags := [flag for flag, value in unfit.items() if value]:
         raise click.UsageError(f"{flags[0]} cannot be used when writing towards an ending.")

@@ -18,7 +18,7 @@ from textgen.folders import new_folder
 if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
 
-Write = Callable[["ModelFolder", Path], str]
+Write = Callable[..., str]  # a ModelFolder, a path, options
 MARK = "textgen-export.json"  # in each folder that an export wrote: such a folder may be replaced by the next one
 
 
@@ -39,6 +39,7 @@ class Format:
         modules: Modules that must be importable.
         extra: Extra of the textgen package that brings them, such as "onnx".
         folder: Whether a folder is written, not a file.
+        options: Names of the keyword arguments, each a text, that the function takes besides.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Format:
     modules: tuple[str, ...] = ()
     extra: str = ""
     folder: bool = False
+    options: tuple[str, ...] = ()
 
 
 FORMATS: dict[str, Format] = {
@@ -58,6 +60,13 @@ FORMATS: dict[str, Format] = {
             help="a safetensors file with the state dict of PyTorch layers",
             write="textgen.export.pytorch:export_pytorch",
             suffix=".safetensors",
+        ),
+        Format(
+            name="html",
+            help="one page that writes in a browser, without a server",
+            write="textgen.export.html:export_html",
+            suffix=".html",
+            options=("licence", "note"),
         ),
         Format(
             name="keras",
@@ -135,13 +144,14 @@ def check_export(format_: Format, path: Path) -> None:
         raise TextgenError(f"{path} exists and is not a folder that textgen export wrote: choose another name.")
 
 
-def export_model(format_: Format, model: ModelFolder, path: Path) -> str:
+def export_model(format_: Format, model: ModelFolder, path: Path, **options: str) -> str:
     """Writes a model in a format.
 
     Args:
         format_: The format, for which `check_export` passed.
         model: The model.
         path: Path of the file or folder.
+        options: Texts for the function that writes; see `Format`.
 
     Returns:
         One sentence that says what was written.
@@ -152,7 +162,7 @@ def export_model(format_: Format, model: ModelFolder, path: Path) -> str:
     """
     module, _, function = format_.write.partition(":")
     write: Write = getattr(import_module(module), function)
-    return write(model, path)
+    return write(model, path, **options)
 
 
 @contextmanager

@@ -51,6 +51,7 @@ class StartedModel:
     def __init__(self, model: Any, memory: Any) -> None:
         self._memory = memory
         self.read, self.step = model.read, model.step
+        self.exact = getattr(model, "exact", False)
 
     def initial_state(self, batch_size: int) -> Any:
         """Returns the given state for each of `batch_size` texts."""

@@ -33,9 +33,10 @@ from textgen.folders import MANIFEST, read_manifest, update_folder, verified
 from textgen.model.clamping import Clamp
 from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
+from textgen.model.exact_model import ExactModel, ExactWeights, exact_weights
 from textgen.model.numpy_model import NumpyModel
 from textgen.runtime import load_tensorflow
-from textgen.saved_model.arrays import in_c_order, read_weights
+from textgen.saved_model.arrays import in_c_order, read_integers, read_weights
 from textgen.saved_model.bases import is_base
 from textgen.saved_model.layout import (
     CARD,
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from textgen.generation.infilling import Infiller
     from textgen.model.language_model import LanguageModel
 
+EXACT = " exact"  # added to the fingerprint of a model that computes in exact arithmetic
 FILTER_BYTES = 1 << 30  # largest size of the file of n-grams or of words
 
 
@@ -131,9 +133,26 @@ class ModelFolder:
         Raises:
             SavedModelError: The file is damaged, or does not fit the configuration.
         """
-        entry = manifest_entry(self.folder, WEIGHTS)
-        path = verified(self.folder, WEIGHTS, entry)
-        return read_weights(path, self.model_config.weight_shapes(), self.precision)
+        return read_weights(self._weights_file(), self.model_config.weight_shapes(), self.precision)
+
+    def exact_weights(self, direction: str = "forward") -> ExactWeights:
+        """Reads the weights as integers, for exact arithmetic: those of an int8 model as they are, others rounded.
+
+        Args:
+            direction: "forward" or "backward".
+
+        Returns:
+            The integers, their scales, and the vectors.
+
+        Raises:
+            ConfigError: The network does not have this direction.
+            SavedModelError: The file is damaged, or does not fit the configuration.
+        """
+        arrays = read_integers(self._weights_file(), self.model_config.weight_shapes(), self.precision)
+        return exact_weights(*one_way(self.model_config, arrays, direction))
+
+    def _weights_file(self) -> Path:
+        return verified(self.folder, WEIGHTS, manifest_entry(self.folder, WEIGHTS))
 
     @property
     def main_direction(self) -> str:
@@ -156,8 +175,21 @@ class ModelFolder:
         """
         return NumpyModel(*one_way(self.model_config, self.weights(), direction), clamps)
 
-    def generator(self) -> Generator:
+    def exact_writer(self) -> ExactModel:
+        """Builds the model that generates in exact arithmetic, forward: see `textgen.model.exact_model`.
+
+        Raises:
+            ConfigError: The model reads text backward only.
+            SavedModelError: The weights are damaged.
+        """
+        return ExactModel(self.exact_weights())
+
+    def generator(self, *, exact: bool = False) -> Generator:
         """Builds a generator that writes text from left to right, in NumPy.
+
+        Args:
+            exact: Compute in exact arithmetic, so that the same settings give the same text everywhere: see
+                `exact_writer`.
 
         Returns:
             The generator.
@@ -168,12 +200,12 @@ class ModelFolder:
         from textgen.generation.generator import Generator
 
         ngrams = self.ngrams if self.has_ngrams else None  # a function: they are read when they are needed
-        writer = self.writer()
+        writer = self.exact_writer() if exact else self.writer()
         return Generator(
             writer,
             self.tokenizer,
             ngrams,
-            fingerprint=self.fingerprint,
+            fingerprint=self.fingerprint + EXACT * exact,
             build_network=self.network,
             words=self.words,
         )

@@ -4,6 +4,7 @@ const WORDS = {
   en: {
     title: "Write with a model",
     text: "Your text",
+    hint: "Write a beginning here and let the model go on.",
     model: "Model",
     language: "中文",
     write: "Write",
@@ -78,6 +79,7 @@ const WORDS = {
   zh: {
     title: "与模型一起写作",
     text: "你的文本",
+    hint: "在这里写个开头，让模型接着写。",
     model: "模型",
     language: "English",
     write: "续写",
