@@ -9,7 +9,8 @@ import click
 from textgen.cli import output
 from textgen.cli.command import SectionCommand
 from textgen.cli.options import OutputFile, find_tokenizer, model_argument, models_dir_option
-from textgen.export.formats import FORMATS, check_export, export_model, format_for
+from textgen.errors import TextgenError
+from textgen.export.formats import FORMATS, check_export, export_model, exported_format, format_for
 from textgen.model.config import ACTIVATIONS
 from textgen.wording import counted
 
@@ -76,6 +77,11 @@ def import_(
     from textgen.saved_model.registry import check_name, models_folder
 
     folder = models_folder(models_dir) / check_name(name)
+    if kind is None and (found := exported_format(file)) and found.name not in IMPORTS:
+        raise TextgenError(
+            f"{file} is a {found.name} export, and textgen import reads {' and '.join(IMPORTS)} only. Use the model "
+            "that it was exported from."
+        )
     if (kind or ("html" if file.suffix.lower() == ".html" else "pytorch")) == "html":
         if tokenizer_from or activation:
             flag = "--tokenizer-from" if tokenizer_from else "--activation"
