@@ -51,7 +51,9 @@ def run(words: list[str]) -> Result:
 
 
 def contents(folder: Path) -> dict[Path, bytes | None]:
-    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+    """What is in a folder, without the modules that TensorFlow writes when it traces, and removes when it ends."""
+    paths = [path for path in folder.rglob("*") if not path.name.startswith("__autograph_generated_file")]
+    return {path: path.read_bytes() if path.is_file() else None for path in paths}
 
 
 @pytest.mark.parametrize("name", OURS)

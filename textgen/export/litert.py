@@ -35,7 +35,7 @@ import numpy as np
 from textgen.errors import SavedModelError
 from textgen.export.interface import attachments, direction_note, state_shapes, with_attachments
 from textgen.export.quality import check_quality
-from textgen.export.savedmodel import read_steps
+from textgen.export.savedmodel import read_steps, save_module
 from textgen.export.verification import check_logits
 from textgen.files import write_file
 from textgen.folders import temporary_folder
@@ -147,7 +147,7 @@ def _convert(model: ModelFolder, *, is_int8: bool) -> bytes:
         import tensorflow as tf
 
         functions = _signatures(model.network(model.main_direction))
-        tf.saved_model.save(tf.Module(), str(folder), signatures=functions)
+        save_module(tf.Module(), functions, folder, path=folder)
         converter = tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=list(functions))
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         if is_int8:

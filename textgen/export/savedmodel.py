@@ -144,6 +144,26 @@ def read_steps(network: LanguageModel, ids: Any, state: Any, kept: Any, keep: Ca
     return state, kept
 
 
+def save_module(module: Any, functions: Functions, folder: Path, path: Path) -> None:
+    """Writes a `tf.Module` with signatures.
+
+    Args:
+        module: The module.
+        functions: The signatures by name.
+        folder: Folder to write to.
+        path: Path for the error message.
+
+    Raises:
+        CannotWrite: The folder cannot be written.
+    """
+    import tensorflow as tf
+
+    try:
+        tf.saved_model.save(module, str(folder), signatures=functions)
+    except tf.errors.OpError as error:  # its message: "path; reason"
+        raise CannotWrite(path, error.message.rpartition(";")[2].strip().rstrip(".")) from None
+
+
 def _save(network: LanguageModel, functions: Functions, files: dict[str, bytes], folder: Path, path: Path) -> None:
     """Writes to a temporary folder; errors name `path`."""
     import tensorflow as tf
@@ -154,10 +174,7 @@ def _save(network: LanguageModel, functions: Functions, files: dict[str, bytes],
         for name, data in files.items():
             write_own_file(beside / name, data)
         module.attached = {name: tf.saved_model.Asset(str(beside / name)) for name in files}
-        try:
-            tf.saved_model.save(module, str(folder), signatures=functions)
-        except tf.errors.OpError as error:
-            raise CannotWrite(path, error.message.rpartition(";")[2].strip().rstrip(".")) from None
+        save_module(module, functions, folder, path)
 
 
 def _logits(folder: Path, ids: np.ndarray) -> np.ndarray:
