@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -69,7 +70,13 @@ def draw_writing(browser: Chromium, url: str) -> None:
     frames += [browser.picture()] * 12
     write_png("page.png", frames[-1])
     small = [Image.open(io.BytesIO(frame)).convert("RGB").resize((960, 600)) for frame in frames]
-    how = {"duration": int(1000 * FRAME_SECONDS), "loop": 0, "quality": 60, "method": 4, "minimize_size": True}
+    how: dict[str, Any] = {
+        "duration": int(1000 * FRAME_SECONDS),
+        "loop": 0,
+        "quality": 60,
+        "method": 4,
+        "minimize_size": True,
+    }
     small[0].save(PICTURES / "writing.webp", save_all=True, append_images=small[1:], **how)
 
 

@@ -83,11 +83,11 @@ def int8_writer(source: Source, say: Say = lambda line: None) -> tuple[OnnxModel
     found = _read(folder)
     if found is None:
         say(f"Measuring {source.name} in 8 bits for ONNX Runtime, once.")
-        data, loss = _made(source)
-        found = data if loss.is_small else None, loss
+        made, measured = _made(source)
+        found = made if measured.is_small else None, measured
         sweep_abandoned(shelf, TEMPORARY)
         try:
-            _keep(folder, source, data, loss)
+            _keep(folder, source, made, measured)
             evict(shelf, limit)
         except CannotWrite as error:
             say(f"{error} Until then the network is measured each time.")
