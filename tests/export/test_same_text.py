@@ -150,7 +150,7 @@ def check_texts(models: Mapping[str, ModelFolder], cases: Mapping[str, list[dict
                 assert written["ids"] == list(text.ids), (kind, case)
                 assert (written["text"], written["reason"]) == (text.text, text.stop_reason), (kind, case)
                 assert written["healed"] == text.healed, (kind, case)
-                np.testing.assert_allclose(np.log(written["probabilities"]), text.logprobs, atol=1e-9)
+                np.testing.assert_allclose(np.log(written["probabilities"]), text.logprobs or (), atol=1e-9)
                 top = [[[id, np.exp(log_p)] for id, log_p in each] for each in text.top_logprobs or ()]
                 np.testing.assert_allclose(written["top"], top, atol=1e-9)
 
