@@ -65,13 +65,17 @@ def _model_names(ctx: click.Context, parameter: click.Parameter, incomplete: str
 
 
 class OutputFile(click.Path):
-    """A file that a command writes at its end. A file that cannot be written is refused at the start."""
+    """A file that a command writes at its end. A file that cannot be written is refused at the start.
 
-    def __init__(self) -> None:
-        super().__init__(dir_okay=False, path_type=Path)
+    Args:
+        dir_okay: Whether the command may write a folder instead.
+    """
+
+    def __init__(self, dir_okay: bool = False) -> None:
+        super().__init__(dir_okay=dir_okay, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Returns the path. Raises `TextgenError` if no file can be written there."""
+        """Returns the path. Raises `TextgenError` if nothing can be written there."""
         from textgen.files import check_writable
 
         path = Path(os.fsdecode(super().convert(value, param, ctx)))

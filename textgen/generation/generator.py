@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -281,6 +282,19 @@ class Generator:
             The text that each token adds, where it adds any.
         """
         return (token.text for token in self.tokens(prompt, config) if token.text)
+
+    def with_model(self, model: StepModel, fingerprint: str) -> Generator:
+        """Returns a generator with another network of the same vocabulary. It shares the tables of the tokenizer.
+
+        Args:
+            model: The network, such as this one with cells that are held.
+            fingerprint: Tells it from others.
+        """
+        for name in ("_prefixes", "_words"):
+            getattr(self, name)  # made once, for both
+        other = copy.copy(self)
+        other.model, other.fingerprint, other._build_network = model, fingerprint, None
+        return other
 
     def decoder(self, *, row_by_row: bool = False) -> Decoder:
         """Returns a decoder without texts, for texts that join and leave: see `textgen.generation.decoding`.
