@@ -53,6 +53,7 @@ SCALE = "/scale"  # added to the name of a matrix, for its scales
 EXACT_SUM = (1 << 24) - 1  # float32 has every integer up to here
 MOST_LEVELS = 32767  # k at most, so that an input fits into 16 bits
 EMBEDDING = "embedding/table"
+QUIET = np.errstate(over="ignore", invalid="ignore")  # sampling checks that logits are finite
 ROWS = 8  # texts whose gates are computed at once, few enough to stay in the cache
 Step = Callable[[np.ndarray, CellState], CellState]  # x [B, in], state of a layer -> its new state
 
@@ -186,11 +187,13 @@ class ExactModel:
             steps.append(features)
         return np.stack(steps, axis=1), state
 
+    @QUIET
     def logits(self, features: np.ndarray) -> np.ndarray:
         """The logits of the next tokens, float64 [..., V], from features [..., E]."""
         logits = self._head(features.reshape(-1, features.shape[-1]))
         return logits.reshape(*features.shape[:-1], -1)
 
+    @QUIET
     def _features(self, ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         """ids int32 [B] -> input of the output layer [B, E], state after them."""
         x = self._table[ids] * self._scales[ids]  # [B, E] float64
