@@ -206,6 +206,27 @@ def test_a_place_in_a_text_is_returned_to(models: Mapping[str, ModelFolder], tmp
     assert len({token["id"] for token in found["first"]}) > 5
 
 
+@pytest.mark.slow
+def test_memory_does_not_grow(models: Mapping[str, ModelFolder], tmp_path: Path) -> None:
+    """Over 100,000 tokens of one text: what is in use after a collection, in bytes."""
+    script = """
+    const writer = await Writer.load(bytesOf(given.path));
+    writer.begin({ prompt: "The", seed: 1, settings: given.settings, top: 8 });
+    const used = [];
+    for (let part = 0; part < 5; part++) {
+      for (let count = 0; count < 20000; count++) writer.next();
+      gc();
+      used.push(process.memoryUsage().heapUsed + process.memoryUsage().arrayBuffers);
+    }
+    return used;
+    """
+    path = tmp_path / "packed"
+    path.write_bytes(packed_model(models["unigram"]))
+    endless = {"max_tokens": 2**31 - 1, "min_tokens": 2**31 - 1, "repeat_penalty": 1.1}
+    used = in_node(script, {"path": str(path), "settings": endless}, tmp_path)
+    assert used[-1] - used[0] < 1_000_000, used
+
+
 def test_bad_input_is_refused(models: Mapping[str, ModelFolder], tmp_path: Path) -> None:
     packed = packed_model(models["unigram"])
     for name, data in (("whole", packed), ("cut", packed[:-50]), ("other", b"<html>" * 20), ("empty", b"")):
