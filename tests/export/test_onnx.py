@@ -21,6 +21,7 @@ from textgen.export import formats
 from textgen.export import onnx as exporter
 from textgen.export.onnx import export_onnx
 from textgen.model.config import ModelConfig
+from textgen.model.onnx_graph import step_graph
 from textgen.saved_model.saved_model import ModelFolder, load_model, save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
@@ -95,7 +96,7 @@ def test_metadata_and_tokenizer(model_of: Callable[..., ModelFolder], tmp_path: 
 def test_a_wrong_graph_is_not_written(
     model_of: Callable[..., ModelFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = exporter.step_graph
+    right = step_graph
 
     def wrong(config: ModelConfig, weights: dict[str, np.ndarray], **options: Any) -> onnx.ModelProto:
         return right(config, weights | {"head/bias": weights["head/bias"] + np.float32(0.1)}, **options)

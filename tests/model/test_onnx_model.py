@@ -125,7 +125,7 @@ def test_a_network_that_loses_much_is_told() -> None:
 
 
 @pytest.mark.parametrize("bad", [{"perplexity": -0.004}, {"perplexity": 0.004}, {"kl": 0.003}, {"same_top": 0.97}])
-def test_bounds(bad: dict[str, float]) -> None:
+def test_bounds(bad: dict[str, Any]) -> None:
     good = Loss(perplexity=0.002, kl=0.001, same_top=0.99, tokens=2048)
     assert good.is_small
     assert not replace(good, **bad).is_small

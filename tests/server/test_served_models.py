@@ -76,9 +76,9 @@ def test_a_model_is_loaded_once_however_many_ask_for_it(folder: Path, monkeypatc
     loads: list[object] = []
     read = models._read
 
-    def counted(place: str, models_dir: Path | None) -> object:
+    def counted(place: str, models_dir: Path | None, runtime: str) -> object:
         loads.append(place)
-        return read(place, models_dir)
+        return read(place, models_dir, runtime)
 
     monkeypatch.setattr(models, "_read", counted)
 

@@ -245,7 +245,15 @@ def _generate(
         generator = saved.generator(exact=True)
     else:
         clamps = parse_clamps(arguments.clamps, saved.model_config)
-        writer, words = adapted_writer(saved, *adaptation, settings.get("label"), clamps, arguments.runtime)
+        writer, words = adapted_writer(
+            saved,
+            arguments.adapt,
+            arguments.cache,
+            arguments.dynamic,
+            settings.get("label"),
+            clamps,
+            arguments.runtime,
+        )
         adapted = saved.fingerprint + "".join(f" {each}" for each in adaptation if each)
         fingerprint = clamped_fingerprint(adapted, clamps)
         generator = Generator(writer, saved.tokenizer, ngrams, fingerprint=fingerprint, words=words)
