@@ -246,7 +246,13 @@ def _generate(
     else:
         clamps = parse_clamps(arguments.clamps, saved.model_config)
         writer, words = adapted_writer(
-            saved, arguments.adapt, arguments.cache, arguments.dynamic, settings.get("label"), clamps, arguments.runtime
+            saved,
+            arguments.adapt,
+            arguments.cache,
+            arguments.dynamic,
+            settings.get("label"),
+            clamps,
+            arguments.runtime,
         )
         adapted = saved.fingerprint + "".join(f" {each}" for each in adaptation if each)
         fingerprint = clamped_fingerprint(adapted, clamps)
