@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from textgen.cli.adaptation import adapt_options, adapted_writer, cache_options, switched
+from textgen.cli.adaptation import adapt_options, adapted_writer, cache_options, check_runtime, switched
 from textgen.cli.command import SectionCommand
 from textgen.cli.default_model import first_characters, load_model_or_base
 from textgen.cli.options import (
@@ -26,7 +26,7 @@ from textgen.cli.setting_options import flag_of, setting_options
 from textgen.cli.text_printer import Printer
 from textgen.errors import ConfigError
 from textgen.evaluation.config import CacheConfig, DynamicConfig
-from textgen.generation.config import SEARCH, SamplingConfig, SearchConfig
+from textgen.generation.config import AUTO, SEARCH, RuntimeConfig, SamplingConfig, SearchConfig
 from textgen.settings import from_dict, select
 from textgen.wording import counted
 
@@ -56,6 +56,7 @@ class Arguments:
     load_state: str | None
     clamps: tuple[str, ...]
     exact: bool
+    runtime: str
 
 
 @click.command(cls=SectionCommand)
@@ -109,6 +110,7 @@ class Arguments:
     help="Hold a cell at a number, as in L1/89=3.8 (layer 1, unit 89), or a gate, as in L1/89.f=1; textgen inspect "
     "finds cells. May be given several times.",
 )
+@setting_options(RuntimeConfig)
 @json_option
 @models_dir_option
 @sectioned(
@@ -175,6 +177,7 @@ def _arguments(options: dict[str, Any]) -> Arguments:
     values: dict[str, Any] = {field.name: options.get(field.name) for field in fields(Arguments)}
     values["cache"] = switched(CacheConfig, options["cache"], "--cache", options)
     values["dynamic"] = switched(DynamicConfig, options["adapt"] is not None, "--adapt", options)
+    values["runtime"] = options["runtime"] or AUTO
     return Arguments(**values)
 
 
@@ -238,11 +241,12 @@ def _generate(
     ngrams = saved.ngrams() if needs_index else None
     adaptation = (arguments.cache, arguments.adapt, arguments.dynamic)
     if arguments.exact:
+        check_runtime(arguments.runtime, ["--exact"])
         generator = saved.generator(exact=True)
     else:
         clamps = parse_clamps(arguments.clamps, saved.model_config)
         writer, words = adapted_writer(
-            saved, arguments.adapt, arguments.cache, arguments.dynamic, settings.get("label"), clamps
+            saved, arguments.adapt, arguments.cache, arguments.dynamic, settings.get("label"), clamps, arguments.runtime
         )
         adapted = saved.fingerprint + "".join(f" {each}" for each in adaptation if each)
         fingerprint = clamped_fingerprint(adapted, clamps)
@@ -312,6 +316,7 @@ def _infill(arguments: Arguments, saved: ModelFolder, requests: list[Request], s
     }
     if flags := [flag for flag, value in unfit.items() if value]:
         raise click.UsageError(f"{flags[0]} cannot be used when writing towards an ending.")
+    check_runtime(arguments.runtime, ["Writing towards an ending"])
     printer = Printer(saved, None, arguments.as_json, False)
     printer.print_infills(_infills(saved, requests, arguments.suffix or "", arguments.num, arguments.best_of))
 

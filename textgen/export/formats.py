@@ -71,6 +71,15 @@ FORMATS: dict[str, Format] = {
             options=("licence", "note"),
         ),
         Format(
+            name="onnx",
+            help="one step of the network for ONNX Runtime and others, and the tokenizer beside it",
+            write="textgen.export.onnx:export_onnx",
+            suffix=".onnx",
+            modules=("onnx", "onnxruntime"),
+            extra="onnx",
+            options=("licence",),
+        ),
+        Format(
             name="keras",
             help="a .keras file of layers that Keras has",
             write="textgen.export.keras:export_keras",

@@ -18,7 +18,9 @@ TOLERANCE = 1e-4  # largest difference of a logit, in units of the largest logit
 Logits = Callable[[np.ndarray], np.ndarray]
 
 
-def check_logits(model: ModelFolder, logits: Logits, what: str, tolerance: float = TOLERANCE) -> float:
+def check_logits(
+    model: ModelFolder, logits: Logits, what: str, tolerance: float = TOLERANCE, steps: int = STEPS
+) -> float:
     """Checks that another implementation computes the same logits as the model, on random tokens.
 
     Args:
@@ -26,6 +28,7 @@ def check_logits(model: ModelFolder, logits: Logits, what: str, tolerance: float
         logits: The other implementation: token ids int32 [T] of one text, from the initial state -> logits [T, V].
         what: What was written, for the error message.
         tolerance: Largest difference, relative to the largest logit if that is above 1.
+        steps: Number of tokens that are read.
 
     Returns:
         The largest difference.
@@ -33,7 +36,7 @@ def check_logits(model: ModelFolder, logits: Logits, what: str, tolerance: float
     Raises:
         SavedModelError: The logits differ by more.
     """
-    ids = np.random.default_rng(0).integers(model.model_config.vocab_size, size=STEPS, dtype=np.int32)
+    ids = np.random.default_rng(0).integers(model.model_config.vocab_size, size=steps, dtype=np.int32)
     expected = model_logits(model, ids)
     found = np.asarray(logits(ids), np.float64)
     if found.shape != expected.shape:

@@ -206,7 +206,9 @@ class ModelHost:
     async def _load(self, name: str, place: str) -> None:
         loop = asyncio.get_running_loop()
         try:
-            saved, generator = await loop.run_in_executor(self._loading, _read, place, self._models_dir)
+            saved, generator = await loop.run_in_executor(
+                self._loading, _read, place, self._models_dir, self._config.runtime
+            )
         except SavedModelError as error:
             raise unavailable(f"The model {name!r} cannot be loaded: {error}") from error
         except RuntimeError as error:  # the executor has been shut down
@@ -252,12 +254,12 @@ def places_of(models: Sequence[str], name_of: Callable[[str], str]) -> dict[str,
     return places
 
 
-def _read(place: str, models_dir: Path | None) -> tuple[ModelFolder, Generator | None]:
+def _read(place: str, models_dir: Path | None, runtime: str) -> tuple[ModelFolder, Generator | None]:
     """Loads a model and what its first text would have to wait for."""
     saved = load_model(place, models_dir)
     if saved.main_direction == "backward":
         return saved, None
-    generator = saved.generator()
+    generator = saved.generator(runtime=runtime)
     generator.decoder()  # makes the tables of the vocabulary
     next(iter(generator.tokens("a")))  # arranges the weights
     return saved, generator
