@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from textgen.cli.options import (
 from textgen.cli.prompts import read_requests
 from textgen.cli.setting_options import flag_of, setting_options
 from textgen.cli.text_printer import Printer
+from textgen.cli.writing_device import device_option, gpu_writer, wants_gpu
 from textgen.errors import ConfigError
 from textgen.evaluation.config import CacheConfig, DynamicConfig
 from textgen.generation.config import SEARCH, SamplingConfig, SearchConfig
@@ -31,8 +32,10 @@ from textgen.settings import from_dict, select
 from textgen.wording import counted
 
 if TYPE_CHECKING:
+    from textgen.dataset.word_filter import WordFilter
     from textgen.generation.generator import Generation, Generator, Request
     from textgen.generation.infilling import Infill
+    from textgen.model.compiled_model import CompiledModel
     from textgen.saved_model.saved_model import ModelFolder
 
 STATE = "State"
@@ -46,6 +49,7 @@ class Arguments:
     num: int
     batch_size: int | None
     best_of: int | None
+    device: str
     show_probabilities: bool
     novelty: bool
     as_json: bool
@@ -104,6 +108,7 @@ class Arguments:
 )
 @json_option
 @models_dir_option
+@device_option
 @sectioned(
     SEARCH,
     "--best-of",
@@ -212,10 +217,11 @@ def _generate(
     """Writes texts from their beginning, and prints them."""
     from textgen.generation.generator import BATCH_SIZE, Generator
 
+    batch_size = arguments.batch_size or BATCH_SIZE
     needs_index = arguments.novelty or any(request.config.no_copy is not None for request in requests)
     ngrams = saved.ngrams() if needs_index else None
     adaptation = (arguments.cache, arguments.adapt, arguments.dynamic)
-    writer, words = adapted_writer(
+    writer, words = _gpu_writer(arguments, saved, requests, batch_size, search) or adapted_writer(
         saved, arguments.adapt, arguments.cache, arguments.dynamic, settings.get("label"), arguments.clamps
     )
     fingerprint = saved.fingerprint + "".join(f" {each}" for each in (*adaptation, *arguments.clamps) if each)
@@ -231,8 +237,29 @@ def _generate(
     elif has_state or (is_single and not arguments.as_json):
         _write_one(generator, requests[0], printer, arguments.load_state, arguments.save_state)
     else:
-        batch_size = arguments.batch_size or BATCH_SIZE
         printer.print_all(generator.generate_requests(requests, arguments.num, arguments.best_of, batch_size))
+
+
+def _gpu_writer(
+    arguments: Arguments, saved: ModelFolder, requests: list[Request], batch_size: int, search: SearchConfig | None
+) -> tuple[CompiledModel, Callable[[], WordFilter | None]] | None:
+    """The network on a GPU and the words it may write, where a GPU is wanted, possible and there."""
+    for_processor = {
+        "--clamp": arguments.clamps,
+        "--cache": arguments.cache,
+        "--adapt": arguments.adapt,
+        "--num-beams": search,
+        "--save-state": arguments.save_state,
+        "--load-state": arguments.load_state,
+    }
+    unfit = next((flag for flag, value in for_processor.items() if value), None)
+    num = arguments.num * (arguments.best_of or 1)
+    if not wants_gpu(arguments.device, saved.model_config.num_parameters, requests, num, batch_size):
+        return None
+    if unfit and arguments.device == "gpu":
+        raise click.UsageError(f"{unfit} is computed on the processor: leave it out, or --device gpu.")
+    model = None if unfit else gpu_writer(saved, arguments.device)
+    return (model, saved.words) if model else None
 
 
 def _write_one(
@@ -272,6 +299,7 @@ def _found(generator: Generator, requests: Iterable[Request], settings: SearchCo
 def _infill(arguments: Arguments, saved: ModelFolder, requests: list[Request], search: dict[str, Any]) -> None:
     """Writes texts towards a suffix, and prints them."""
     unfit = {
+        "--device": arguments.device == "gpu",
         "--novelty": arguments.novelty,
         "--show-probabilities": arguments.show_probabilities,
         "--num-beams": search,
