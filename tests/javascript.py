@@ -53,7 +53,11 @@ def in_node(code: str, given: Any, folder: Path, before: str | None = None) -> A
     )
     assert NODE is not None
     done = subprocess.run(  # lone surrogates, too, are escaped in JSON
-        [NODE, "--expose-gc", str(script)], input=json.dumps(given).encode(), capture_output=True, timeout=SECONDS, check=False
+        [NODE, "--expose-gc", str(script)],
+        input=json.dumps(given).encode(),
+        capture_output=True,
+        timeout=SECONDS,
+        check=False,
     )
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     return json.loads(done.stdout)

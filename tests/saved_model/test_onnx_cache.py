@@ -102,7 +102,7 @@ def test_it_writes_if_the_cache_cannot_be_written(
     (tmp_path / "cache" / "networks").write_text("a file, where the folder should be")
     said: list[str] = []
     assert isinstance(saved.step_model("onnx", said.append), OnnxModel)
-    assert "Cannot write" in said[1]
+    assert said[1].startswith("Cannot write")
 
 
 def test_auto_takes_it_for_large_networks_only(saved: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
