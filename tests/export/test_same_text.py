@@ -124,7 +124,7 @@ def cases_for(kind: str, number: int) -> Iterator[dict[str, Any]]:
         label = rng.choice([None, *labels])
         yield {
             "prompt": rng.choice(PROMPTS), "seed": str(rng.choice([count, rng.randrange(2**63)])), "label": label,
-            "settings": {"max_tokens": 40, **settings},
+            "settings": {"max_tokens": 30, **settings},
         }  # fmt: skip
 
 
@@ -157,7 +157,7 @@ def check_texts(models: Mapping[str, ModelFolder], cases: Mapping[str, list[dict
 
 def test_the_same_text(models: Mapping[str, ModelFolder], tmp_path: Path) -> None:
     """Every sampler and constraint, every kind of vocabulary, with and without healing, labels and words."""
-    number = {"unigram": len(SETTINGS), "labels": 8, "byte": 8, "char": 8, "bpe": 16, "word": 8}
+    number = {"unigram": len(SETTINGS), "labels": 4, "byte": 5, "char": 5, "bpe": 8, "word": 5}
     check_texts(models, {kind: [*cases_for(kind, number[kind])] for kind in KINDS}, tmp_path)
 
 
