@@ -90,10 +90,11 @@ def check_ids(names: list[str], texts: list[str], folder: Path) -> None:
 
 
 def test_ids_and_texts_are_those_of_python(tmp_path: Path) -> None:
-    check_ids([*vocabularies()], some_texts(1000, seed=1), tmp_path)
+    check_ids([*vocabularies()], some_texts(500, seed=1), tmp_path)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", range(4))
 def test_twenty_thousand_texts(seed: int, tmp_path: Path) -> None:
     check_ids(["unigram", "bpe", "char", "word", "english", "chinese"], some_texts(5000, seed=100 + seed), tmp_path)

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -25,11 +25,14 @@ MOST_LOGPROBS = 20  # alternatives of a token
 MOST_TEXTS = 64  # texts in stop, ban and so on
 TEXTS_LENGTH = 4096  # characters of all of them together
 MOST_BIASES = 1024
+MOST_CLAMPS = 64
+CLAMP_HELP = "Cells that are held at a number, such as L1/89=3.8, or L1/89.f=1 for a gate: see textgen inspect."
 USER, ASSISTANT = "User", "Assistant"
 DIALOGUE_STOPS = (f"\n{USER}:", f"\n{ASSISTANT}:")
 OWN_NAMES = {field.name for field in fields(SamplingConfig)} - {"top_logprobs", "logit_bias", "stop"}
 
 Prompt = str | list[int]
+Clamps = Annotated[str | list[str] | None, msgspec.Meta(description=CLAMP_HELP)]
 Kind = TypeVar("Kind", bound=msgspec.Struct)
 
 
@@ -52,6 +55,7 @@ class GenerationRequest(msgspec.Struct, kw_only=True):
     stop: str | list[str] | None = None
     logit_bias: dict[str, float] | list[str] | None = None
     top_logprobs: int | None = None
+    clamp: Clamps = None
     state: str | None = None
     return_state: bool | None = None
 
@@ -155,6 +159,7 @@ class StateRequest(msgspec.Struct, kw_only=True):
     model: str | None = None
     prompt: str | list[int] | None = None
     label: str | None = None
+    clamp: Clamps = None
     state: str | None = None
 
 
@@ -283,6 +288,19 @@ def checked_count(name: str, number: int | None, prompts: int, limits: ServerCon
 def shown_number(number: float) -> str:
     """A number as an error shows it, which may have come with thousands of digits."""
     return f"{number:,}" if abs(number) < 1 << 63 else "a larger number"
+
+
+def clamps_of(request: GenerationRequest | StateRequest) -> tuple[str, ...]:
+    """Returns the cells that a request holds, which are checked with its model.
+
+    Raises:
+        ApiError: They are too many.
+    """
+    given = request.clamp or ()
+    clamps = (given,) if isinstance(given, str) else tuple(given)
+    if len(clamps) > MOST_CLAMPS:
+        raise ApiError(400, f"clamp may hold {MOST_CLAMPS} cells. Received: {len(clamps):,}.", param="clamp")
+    return clamps
 
 
 def _is_number(value: object) -> bool:

@@ -35,9 +35,11 @@ export class Characters {
   constructor(tokenizer) {
     this.firstByte = tokenizer.firstByte;
     this.neverFirst = [...tokenizer.neverWritten]; // tokens that may not come in state 0
+    /** Ids of the first bytes of characters. */
+    this.starts = [];
     if (this.firstByte === null) return;
     for (let byte = 0x80; byte < 0x100; byte++) {
-      if (!stateAfterByte(0, byte)) this.neverFirst.push(this.firstByte + byte);
+      (stateAfterByte(0, byte) ? this.starts : this.neverFirst).push(this.firstByte + byte);
     }
   }
 
