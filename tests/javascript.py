@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from textgen.export.packing import engine_script
@@ -15,6 +16,17 @@ from textgen.export.packing import engine_script
 NODE = shutil.which("node")
 needs_node = pytest.mark.skipif(NODE is None, reason="needs Node.js: install the package nodejs")
 SECONDS = 280  # for one script
+BITS = """
+const bits = (values) => {
+  const numbers = new BigUint64Array(Float64Array.from(values).buffer);
+  return Array.from(numbers, (number) => number.toString(16).padStart(16, "0"));
+};
+"""
+
+
+def bits_of(values: np.ndarray) -> list[str]:
+    """The bits of doubles, as `bits` in JavaScript has them."""
+    return [f"{number:016x}" for number in np.asarray(values, np.float64).view(np.uint64).tolist()]
 
 
 def in_node(code: str, given: Any, folder: Path, before: str | None = None) -> Any:
@@ -41,7 +53,11 @@ def in_node(code: str, given: Any, folder: Path, before: str | None = None) -> A
     )
     assert NODE is not None
     done = subprocess.run(  # lone surrogates, too, are escaped in JSON
-        [NODE, str(script)], input=json.dumps(given).encode(), capture_output=True, timeout=SECONDS, check=False
+        [NODE, "--expose-gc", str(script)],
+        input=json.dumps(given).encode(),
+        capture_output=True,
+        timeout=SECONDS,
+        check=False,
     )
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     return json.loads(done.stdout)

@@ -96,6 +96,64 @@ def test_cores_can_be_limited_to_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
         machine.limit_cores(5)
 
 
+def test_the_speed_is_measured_by_several_products_however_slow_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first product takes a minute, because the machine has other work; the others take 2 ms."""
+    import tensorflow as tf
+
+    now, took = 0.0, itertools.chain([60.0], itertools.repeat(0.002))
+    monkeypatch.setattr("textgen.machine.time.perf_counter", lambda: now)
+    multiply = tf.matmul
+
+    def product(left: Any, right: Any) -> Any:
+        nonlocal now
+        now += next(took)
+        return multiply(left, right)
+
+    monkeypatch.setattr(tf, "matmul", product)
+    monkeypatch.setattr(machine, "num_cores", lambda: 1)
+    assert machine.measure_flops() == pytest.approx(2 * 512**3 / 0.002)
+
+
+def test_on_a_gpu_memory_grows_as_it_is_needed_before_anything_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    import tensorflow as tf
+
+    calls = list[Any]()
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu 0", "gpu 1"])
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda gpu, is_on: calls.append((gpu, is_on)))
+    monkeypatch.setattr(runtime, "_runs_side_by_side", None)
+    runtime.load_tensorflow(lambda: calls.append("devices"))
+    assert calls == [("gpu 0", True), ("gpu 1", True), "devices"]
+    calls.clear()
+    monkeypatch.setattr(runtime, "_is_ours", False)
+    runtime.load_tensorflow(lambda: calls.append("devices"))
+    assert calls == ["devices"], "a library leaves the process as it is"
+
+
+def test_where_a_gpu_is_in_use_already_its_memory_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    import tensorflow as tf
+
+    def refuse(gpu: str, is_on: bool) -> None:
+        raise RuntimeError("Physical devices cannot be modified after being initialized")
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu 0"])
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", refuse)
+    runtime.load_tensorflow()
+
+
+@pytest.mark.parametrize(("granted", "threads"), [(2, "2"), (8, None)])
+def test_in_a_container_numpy_uses_as_many_cores_as_are_granted(
+    granted: int, threads: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    monkeypatch.setattr(runtime, "num_cores", lambda: granted)
+    monkeypatch.setattr(runtime, "processor_cores", lambda: 8)
+    runtime.configure_process()
+    assert os.environ.get("OPENBLAS_NUM_THREADS") == threads
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "5")
+    runtime.configure_process()
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "5", "the user's own setting stays"
+
+
 def test_measured_speed_is_the_quickest_product_of_each_core(monkeypatch: pytest.MonkeyPatch) -> None:
     """A product of 512 x 512 is 2 * 512^3 operations; the clock is ours: products take 4, 2 and 8 ms."""
     import tensorflow as tf

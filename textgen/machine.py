@@ -1,12 +1,19 @@
-"""Queries the machine: processor cores, memory, speed and the best precision."""
+"""Queries the machine: processor cores, memory, speed and the best precision.
+
+In a container the machine is what the container grants: see `textgen.control_groups`.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from pathlib import Path
 
+from textgen.control_groups import granted_cores, granted_memory
 from textgen.errors import ConfigError
+
+LEAST_PRODUCTS = 5  # that measure the speed, however long they take: the first ones are slow
 
 _most_cores: int | None = None  # set by `limit_cores`; None means all cores
 
@@ -41,8 +48,20 @@ def limit_cores(count: int) -> None:
     _most_cores = count
 
 
-def _available_cores() -> int:
+def processor_cores() -> int:
+    """Returns the number of cores on which this process may run, whatever time it is granted on them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _available_cores() -> int:
+    """Cores that have work all the time; a share of one, as in 2.5, counts as one, which then pauses at times."""
+    granted = granted_cores()
+    return processor_cores() if granted is None else max(1, min(processor_cores(), math.ceil(granted)))
+
+
+def has_gpu_driver() -> bool:
+    """Checks for the driver of NVIDIA GPUs, without loading TensorFlow, which may yet lack a library."""
+    return Path("/dev/nvidiactl").exists()
 
 
 def machine() -> str:
@@ -83,22 +102,33 @@ def measure_flops(replicas: int = 1, machines: int = 1) -> float:
 
     size = 512
     matrix = tf.ones((size, size))
-    best, until = float("inf"), time.perf_counter() + 0.15
-    while time.perf_counter() < until:
+    best, products, until = float("inf"), 0, time.perf_counter() + 0.15
+    while products < LEAST_PRODUCTS or time.perf_counter() < until:
         started = time.perf_counter()
         tf.matmul(matrix, matrix).numpy()
-        best = min(best, time.perf_counter() - started)
+        best, products = min(best, time.perf_counter() - started), products + 1
     each = 2 * size**3 / best
     return each * (replicas if tf.config.list_physical_devices("GPU") else num_cores() * machines)
 
 
+def usable_memory() -> int | None:
+    """Returns the memory that this process can use in bytes: of the machine or container. None if it is unknown."""
+    sizes = [size for size in (_kibibytes("/proc/meminfo", "MemTotal:"), granted_memory()) if size]
+    return min(sizes, default=None)
+
+
 def resident_bytes() -> int:
     """Returns the resident memory of this process in bytes. 0 if it is unknown."""
+    return _kibibytes("/proc/self/status", "VmRSS:")
+
+
+def _kibibytes(path: str, name: str) -> int:
+    """Bytes of a line such as "MemTotal: 16384 kB"; 0 if there is none."""
     try:
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8")
     except OSError:  # not Linux
         return 0
-    lines = [line.split() for line in status.splitlines() if line.startswith("VmRSS:")]  # in KiB
+    lines = [line.split() for line in text.splitlines() if line.startswith(name)]
     return 1024 * int(lines[0][1]) if lines else 0
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from textgen.allocator import keep_memory
-from textgen.machine import limit_cores, num_cores
+from textgen.machine import limit_cores, num_cores, processor_cores
 
 XLA_FLAGS_OF = "2.21."  # TensorFlow versions that support `XLA_FLAGS`: XLA aborts on unknown flags
 SAFE_XLA_FLAG = "--xla_cpu_experimental_ynn_fusion_type="  # no YNNPACK fusions: two shards starting one at once crash
@@ -25,6 +25,7 @@ XLA_FLAGS = (
 )
 _is_ours = False  # whether `configure_process` was called
 _runs_side_by_side: bool | None = None  # see `runs_side_by_side`; None means not determined yet
+_has_xla: bool | None = None  # see `has_xla`; likewise
 
 
 def configure_process(threads: int | None = None) -> None:
@@ -33,6 +34,8 @@ def configure_process(threads: int | None = None) -> None:
     - TensorFlow's log messages are hidden.
     - On a CPU, each TensorFlow operation runs on one core, and operations run in parallel.
     - XLA, TensorFlow's compiler, gets flags that suit recurrent networks.
+    - On a GPU, TensorFlow takes memory as it needs it, instead of all at once, so that others can use the GPU too.
+    - NumPy's matrix products use as many cores as a container grants. Otherwise they use all cores that they see.
     - Freed memory is kept for the next step.
 
     Without this call training is slower, and process-wide state does not change.
@@ -48,6 +51,8 @@ def configure_process(threads: int | None = None) -> None:
         limit_cores(threads)
     _is_ours = True
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if num_cores() < processor_cores():
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", str(num_cores()))  # has no effect once NumPy is imported
     keep_memory()
 
 
@@ -60,21 +65,44 @@ def load_tensorflow(setup: Callable[[], object] = lambda: None) -> None:
     Args:
         setup: Called before TensorFlow's first operation, while devices can still be configured.
     """
-    global _runs_side_by_side
-    with _xla_flags(), _quiet_stderr() if _is_ours else nullcontext():
+    global _runs_side_by_side, _has_xla
+    with _xla_flags(), quiet():
         import tensorflow as tf
 
         has_gpu = bool(tf.config.list_physical_devices("GPU"))
-        if _is_ours and not has_gpu:
-            _set_threads()
+        if _is_ours:
+            _let_memory_grow() if has_gpu else _set_threads()
         setup()
         if _runs_side_by_side is None:  # determined once, since XLA reads its flags only once
             _runs_side_by_side = has_gpu or not _takes_ynnpack()
+        if _has_xla is None:
+            _has_xla = not has_gpu or _xla_compiles()
 
 
 def runs_side_by_side() -> bool:
     """Checks whether shards of a batch can safely run compiled code in parallel: see `SAFE_XLA_FLAG`."""
     return _runs_side_by_side is not False
+
+
+def quiet() -> AbstractContextManager[None]:
+    """Hides what C++ code prints to stderr during a block, unless it fails; does nothing before `configure_process`."""
+    return _quiet_stderr() if _is_ours else nullcontext()
+
+
+def has_xla() -> bool:
+    """Checks whether XLA compiles for this machine. For a GPU it needs CUDA's ptxas and libdevice, often missing."""
+    return _has_xla is not False
+
+
+def _xla_compiles() -> bool:
+    """Tries XLA on a function with exponentials, which come from libdevice on a GPU."""
+    import tensorflow as tf
+
+    try:
+        tf.function(lambda x: tf.tanh(tf.exp(x)), jit_compile=True, autograph=False)(tf.ones(8)).numpy()
+    except (tf.errors.OpError, RuntimeError):
+        return False
+    return True
 
 
 def _set_threads() -> None:
@@ -85,6 +113,17 @@ def _set_threads() -> None:
         tf.config.threading.set_inter_op_parallelism_threads(num_cores())
     except RuntimeError:  # TensorFlow is already initialised, so keep its settings
         return
+
+
+def _let_memory_grow() -> None:
+    """Makes TensorFlow allocate GPU memory as it is needed; by default it takes all of every GPU at the start."""
+    import tensorflow as tf
+
+    for gpu in tf.config.list_physical_devices("GPU"):
+        try:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        except (RuntimeError, ValueError):  # already initialised, or divided into logical devices: keep its settings
+            return
 
 
 @contextmanager

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import pytest
-from exact_models import both_models
+from exact_models import both_models, config_of, integers_of, random_weights
 from hypothesis import given
 from hypothesis import strategies as st
 from plain_fakes import WordsTokenizer
 
-from textgen.errors import ConfigError
+from textgen.errors import ConfigError, SavedModelError
 from textgen.generation import exact_chain
 from textgen.generation.config import SamplingConfig
 from textgen.generation.exact_chain import EXACT, Left, choose_cut_exactly, first_above, possible
@@ -22,6 +23,7 @@ from textgen.generation.sampler import TRANSFORMS, Sampler, settings_of, transfo
 from textgen.generation.stepping import is_exact
 from textgen.generation.text_state import StartedModel
 from textgen.generation.token_healing import choose_cut
+from textgen.model.exact_model import ExactModel
 
 TOKENIZER = WordsTokenizer(["The", " cat", " c", "at", "\n\n", "。"])
 V = TOKENIZER.vocab_size
@@ -159,8 +161,8 @@ def test_a_text_is_the_same_in_every_batch(generator: Generator, alone: list[Gen
 
 
 def test_a_text_is_the_same_when_others_join_and_leave(generator: Generator, alone: list[Generation]) -> None:
-    waiting, decoder, tokens = list(requests()), generator.decoder(row_by_row=True), dict[int, list[int]]()
-    rows: dict[Any, Any] = {}
+    waiting, decoder, tokens = list(requests()), generator.decoder(row_by_row=True), dict[int | None, list[int]]()
+    rows: dict[object, int | None] = {}
     rng = np.random.default_rng(0)
     while waiting or decoder.rows:
         arriving = [waiting.pop() for _ in range(min(len(waiting), int(rng.integers(0, 4))))]
@@ -185,14 +187,22 @@ def test_a_text_goes_on_from_a_saved_state(generator: Generator, tmp_path: Any) 
 
 
 def test_the_best_of_several(generator: Generator) -> None:
-    one, other = (list(generator.generate_requests(requests(), 1, 3, size)) for size in (1, 64))
+    one, other = (list(generator.generate_requests(islice(requests(), 8), 1, 3, size)) for size in (1, 64))
     assert one == other
 
 
 def test_texts_of_the_two_arithmetics_hardly_differ() -> None:
     exact, ordinary = (Generator(model, TOKENIZER) for model in both_models("lstm", V))
-    one, other = (list(each.generate_requests(requests())) for each in (exact, ordinary))
-    assert sum(a.ids[:10] == b.ids[:10] for a, b in zip(one, other, strict=True)) > 60
+    one, other = (list(each.generate_requests(islice(requests(), 40))) for each in (exact, ordinary))
+    assert sum(a.ids[:10] == b.ids[:10] for a, b in zip(one, other, strict=True)) > 35
+
+
+def test_a_network_that_leaves_all_numbers_is_refused() -> None:
+    config = config_of("rnn, relu", V)
+    weights = {name: 1e20 * np.ones_like(array) for name, array in random_weights(config).items()}
+    model = ExactModel(integers_of(config, weights))
+    with pytest.raises(SavedModelError, match="not finite numbers"):
+        Generator(model, TOKENIZER).generate("The cat", CONFIG)
 
 
 def test_a_search_is_refused(generator: Generator) -> None:

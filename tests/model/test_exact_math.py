@@ -47,12 +47,16 @@ def ulps(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.max(np.abs(found - expected) / np.spacing(np.abs(expected))))
 
 
+def logs(numbers: np.ndarray) -> np.ndarray:
+    return np.array([exact_math.log(x) for x in numbers.tolist()])
+
+
 def test_exp_and_log_are_those_of_math() -> None:
     exps = np.array([math.exp(x) for x in ARGUMENTS])
     assert ulps(exact_math.exp(ARGUMENTS), exps) <= 2
-    assert ulps(exact_math.log(exps), np.array([math.log(x) for x in exps])) <= 2
+    assert ulps(logs(exps), np.array([math.log(x) for x in exps])) <= 2
     near_one = 1 + RNG.normal(0, 1e-3, 1000)
-    assert ulps(exact_math.log(near_one), np.array([math.log(x) for x in near_one])) <= 2
+    assert ulps(logs(near_one), np.array([math.log(x) for x in near_one])) <= 2
 
 
 def test_sigmoid_and_tanh_are_those_of_math() -> None:
@@ -68,7 +72,7 @@ def test_sigmoid_and_tanh_are_those_of_math() -> None:
 @pytest.mark.parametrize("name", GOLDEN)
 def test_bits(name: str) -> None:
     for x, expected in GOLDEN[name]:
-        assert float(getattr(exact_math, name)(np.array(x))).hex() == expected, (name, x)
+        assert float(getattr(exact_math, name)(x)).hex() == expected, (name, x)
 
 
 def scalar_exp(x: float) -> float:
@@ -83,6 +87,7 @@ def scalar_exp(x: float) -> float:
 
 
 def scalar_log(x: float) -> float:
+    """The definition, with m from 1 to 2 first."""
     m, e = math.frexp(x)
     m, e = m * 2, e - 1
     if m > 1.4142135623730951:
@@ -103,7 +108,7 @@ def test_exp_is_its_definition_to_the_last_bit(x: float) -> None:
 
 @given(st.floats(2.0**-1022, 1e308))
 def test_log_is_its_definition_to_the_last_bit(x: float) -> None:
-    assert float(exact_math.log(x)) == scalar_log(x)
+    assert exact_math.log(x) == scalar_log(x)
 
 
 def test_shapes_blocks_and_layouts_change_nothing() -> None:

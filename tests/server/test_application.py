@@ -513,3 +513,23 @@ def test_metrics_count_texts_under_the_names_of_vllm(server: Running) -> None:
         "vllm:prompt_tokens_total", "vllm:generation_tokens_total", "vllm:request_success_total",
     ):  # fmt: skip
         assert name in text
+
+
+def loop_lag(server: Running) -> tuple[float, float]:
+    """The number of heartbeats of the event loop, and by how many seconds they came late altogether."""
+    lines = server.request("GET", "/metrics")[2].decode().splitlines()
+    values = dict(line.rsplit(" ", 1) for line in lines if line.startswith("textgen:event_loop_lag_seconds_"))
+    return float(values["textgen:event_loop_lag_seconds_count"]), float(values["textgen:event_loop_lag_seconds_sum"])
+
+
+def test_the_event_loop_is_not_held_up_by_64_streams(tiny_models: Path) -> None:
+    with running(tiny_models, ServerConfig(port=0)) as server:
+        server.wait(lambda: loop_lag(server)[0] > 0)
+        beats, late = loop_lag(server)
+        crowd = server.open("/v1/completions", {"n": 64, "max_tokens": 300, "ban": [], "stream": True, "logprobs": 3})
+        server.wait(lambda: server.engine.running == 64)
+        server.wait(lambda: loop_lag(server)[0] >= beats + 5)
+        assert server.engine.running > 0
+        crowd.close()
+        more, later = loop_lag(server)
+        assert (later - late) / (more - beats) < 0.45  # seconds, on a machine that may be busy with other things

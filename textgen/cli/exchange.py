@@ -9,7 +9,8 @@ import click
 from textgen.cli import output
 from textgen.cli.command import SectionCommand
 from textgen.cli.options import OutputFile, find_tokenizer, model_argument, models_dir_option
-from textgen.export.formats import FORMATS, check_export, export_model, format_for
+from textgen.errors import TextgenError
+from textgen.export.formats import FORMATS, check_export, export_model, exported_format, format_for
 from textgen.model.config import ACTIVATIONS
 from textgen.wording import counted
 
@@ -32,6 +33,7 @@ def _export_help() -> str:
     Example:
       textgen export novel novel.html --licence "CC BY 4.0" --note "Trained on my grandmother's letters."
       textgen export novel novel.safetensors
+      textgen export novel novel-serving --format savedmodel
     """
 
 
@@ -75,6 +77,11 @@ def import_(
     from textgen.saved_model.registry import check_name, models_folder
 
     folder = models_folder(models_dir) / check_name(name)
+    if kind is None and (found := exported_format(file)) and found.name not in IMPORTS:
+        raise TextgenError(
+            f"{file} is a {found.name} export, and textgen import reads {' and '.join(IMPORTS)} only. Use the model "
+            "that it was exported from."
+        )
     if (kind or ("html" if file.suffix.lower() == ".html" else "pytorch")) == "html":
         if tokenizer_from or activation:
             flag = "--tokenizer-from" if tokenizer_from else "--activation"
@@ -123,8 +130,8 @@ def _import_weights(file: Path, folder: Path, tokenizer_from: str, activation: s
 @click.option(
     "--format", "format_name", type=click.Choice(tuple(FORMATS)), help="Format [default: that of the suffix of FILE]."
 )
-@click.option("--licence", metavar="TEXT", help="Licence of the model, which a page shows.")
-@click.option("--note", metavar="TEXT", help="What you say about the model, which a page shows.")
+@click.option("--licence", metavar="TEXT", help="Licence of the model, kept in FILE; a page shows it.")
+@click.option("--note", metavar="TEXT", help="What you say about the model, kept in FILE; a page shows it.")
 @models_dir_option
 def export(model: str, file: Path, format_name: str | None, models_dir: Path | None, **texts: str | None) -> None:
     """Writes a model in a format."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textgen.errors import ConfigError, TextgenError
-from textgen.files import check_writable, json_bytes, write_own_file
+from textgen.files import check_writable, json_bytes, read_file, write_own_file
 from textgen.folders import new_folder
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 Write = Callable[..., str]  # a ModelFolder, a path, options
 MARK = "textgen-export.json"  # in each folder that an export wrote: such a folder may be replaced by the next one
+MARK_BYTES = 1 << 10
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,37 @@ FORMATS: dict[str, Format] = {
             extra="onnx",
             options=("licence",),
         ),
+        Format(
+            name="keras",
+            help="a .keras file of layers that Keras has",
+            write="textgen.export.keras:export_keras",
+            suffix=".keras",
+            options=("licence", "note"),
+        ),
+        Format(
+            name="savedmodel",
+            help="a folder in TensorFlow's SavedModel format",
+            write="textgen.export.savedmodel:export_savedmodel",
+            folder=True,
+            options=("licence", "note"),
+        ),
+        Format(
+            name="litert",
+            help="a .tflite file for LiteRT, float32",
+            write="textgen.export.litert:export_litert",
+            suffix=".tflite",
+            modules=("ai_edge_litert",),
+            extra="litert",
+            options=("licence", "note"),
+        ),
+        Format(
+            name="litert-int8",
+            help="the same with int8 weights, if they lose little",
+            write="textgen.export.litert:export_litert_int8",
+            modules=("ai_edge_litert",),
+            extra="litert",
+            options=("licence", "note"),
+        ),
     )
 }
 
@@ -101,6 +134,20 @@ def format_for(path: Path, name: str | None = None) -> Format:
         f"The name {path} does not tell which format to write. Set format_name, or name a file with one of the "
         f"suffixes {suffixes}."
     )
+
+
+def exported_format(path: Path) -> Format | None:
+    """Returns the format of an existing export, by the suffix of the file or the mark in the folder.
+
+    Args:
+        path: Path of the file or folder.
+
+    Returns:
+        The format; None if the path does not tell one.
+    """
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        return FORMATS[json.loads(read_file(path / MARK, MARK_BYTES))["format"]]
+    return next((format_ for format_ in FORMATS.values() if format_.suffix == path.suffix.lower() != ""), None)
 
 
 def check_export(format_: Format, path: Path) -> None:

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from textgen.dataset.word_filter import letter_changes
 from textgen.errors import SavedModelError
 from textgen.files import json_bytes
 from textgen.folders import read_manifest, verified
@@ -52,6 +53,7 @@ START = len(MAGIC) + 8 + 32  # of the header
 ALIGNMENT = 16  # bytes
 CARD_BYTES = 1 << 24  # largest README.md
 SCORES = "scores"  # the section with the scores of the learned pieces
+LETTERS = "letters"  # the section that says which characters are letters, for the filter of words
 FILES = (CONFIG, MODEL_FILE, WEIGHTS, WORDS, TRAINING, CARD)  # sections that are files of the saved model
 HEADER = {
     "card": dict,
@@ -84,6 +86,8 @@ def packed_model(model: ModelFolder, licence: str = "", note: str = "") -> bytes
     """
     scores = learned_scores(model.tokenizer)
     parts = {**shared_files(model), SCORES: scores.astype("<f4").tobytes()}
+    if WORDS in parts:
+        parts[LETTERS] = np.array([4 * code + kind for code, kind in letter_changes()], "<u4").tobytes()
     header: dict[str, Any] = {
         "card": _card(model, licence, note),
         "network": to_dict(model.model_config),

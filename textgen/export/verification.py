@@ -12,7 +12,7 @@ from textgen.errors import SavedModelError
 if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
 
-STEPS = 32  # tokens of the text that is read, if nothing else is said
+STEPS = 256  # tokens of the text that is read
 TOLERANCE = 1e-4  # largest difference of a logit, in units of the largest logit if that is above 1
 
 Logits = Callable[[np.ndarray], np.ndarray]
@@ -24,7 +24,7 @@ def check_logits(
     """Checks that another implementation computes the same logits as the model, on random tokens.
 
     Args:
-        model: The model, which reads forward.
+        model: The model. Of a model of both directions the forward network counts.
         logits: The other implementation: token ids int32 [T] of one text, from the initial state -> logits [T, V].
         what: What was written, for the error message.
         tolerance: Largest difference, relative to the largest logit if that is above 1.
@@ -55,13 +55,13 @@ def model_logits(model: ModelFolder, ids: np.ndarray) -> np.ndarray:
     """Computes the logits of the model after each token of a text.
 
     Args:
-        model: The model, which reads forward.
+        model: The model. Of a model of both directions the forward network counts.
         ids: Token ids int32 [T].
 
     Returns:
         The logits, float32 [T, V].
     """
-    writer = model.writer()
+    writer = model.writer(model.main_direction)
     state = writer.initial_state(1)
     rows = []
     for token in ids:

@@ -56,7 +56,7 @@ class Left:
     @cached_property
     def log_total(self) -> float:
         """log(sum of exp(below))."""
-        return float(log(total(exp(self.below))))
+        return log(float(total(exp(self.below))))
 
     @cached_property
     def log_p(self) -> np.ndarray:
@@ -78,9 +78,10 @@ class Left:
         return self.only(self.logits >= min(floor, self.highest))
 
 
-def possible(logits: np.ndarray) -> Left:
-    """The tokens of a vocabulary, logits [V], whose logit is above -inf."""
-    ids = np.flatnonzero(logits > -np.inf)
+def possible(logits: np.ndarray, least: float = 0.0) -> Left:
+    """The tokens of a vocabulary, logits [V], whose logit is above -inf; with `least` at once what `min_p` keeps."""
+    kept = logits >= np.max(logits) + log(max(least, SMALLEST)) if least > 0 else logits > -np.inf
+    ids = np.flatnonzero(kept)
     return Left(ids, logits[ids])
 
 
@@ -148,8 +149,8 @@ def dry(
     for id, length in longest.items():
         place = int(np.searchsorted(left.ids, id))
         if length >= max(allowed_length, 1) and place < len(left.ids) and left.ids[place] == id:
-            exponent = float(log(base)) * (length - allowed_length) + float(log(max(multiplier, SMALLEST)))
-            logits[place] -= float(exp(min(exponent, float(log(HIGHEST_PENALTY)))))
+            exponent = log(base) * (length - allowed_length) + log(max(multiplier, SMALLEST))
+            logits[place] -= float(exp(min(exponent, log(HIGHEST_PENALTY))))
     return Left(left.ids, logits)
 
 
@@ -191,12 +192,12 @@ def top_p(left: Left, p: float) -> Left:
 
 def min_p(left: Left, p: float) -> Left:
     """Keeps logits of at least highest + log(p)."""
-    return left.above(left.highest + float(log(max(p, SMALLEST))))
+    return left.above(left.highest + log(max(p, SMALLEST)))
 
 
 def epsilon_cutoff(left: Left, epsilon: float) -> Left:
     """Keeps logits of at least min(log(epsilon) + log_total, 0) + highest."""
-    return left.above(min(float(log(max(epsilon, SMALLEST))) + left.log_total, 0.0) + left.highest)
+    return left.above(min(log(max(epsilon, SMALLEST)) + left.log_total, 0.0) + left.highest)
 
 
 def eta_cutoff(left: Left, epsilon: float) -> Left:
@@ -206,7 +207,7 @@ def eta_cutoff(left: Left, epsilon: float) -> Left:
 
 def xtc(left: Left, probability: float, threshold: float, uniform: float) -> Left:
     """If uniform < probability: drops the tokens with log_p >= log(threshold), but for the lowest of their logits."""
-    high = left.log_p >= float(log(max(threshold, SMALLEST)))
+    high = left.log_p >= log(max(threshold, SMALLEST))
     if uniform >= probability or not high.any():
         return left
     return left.only(left.logits <= np.min(left.logits[high]))
@@ -219,7 +220,7 @@ def temperature(left: Left, t: float, dynatemp_range: float = 0.0, dynatemp_expo
     and share = entropy / log(max(N, 2)), from 0 to 1.
     """
     if dynatemp_range > 0:
-        share = min(max(left.entropy / float(log(max(len(left.ids), 2))), 0.0), 1.0)
+        share = min(max(left.entropy / log(max(len(left.ids), 2)), 0.0), 1.0)
         low, high = max(t - dynatemp_range, 0.0), t + dynatemp_range
         t = low + (high - low) * power(share, dynatemp_exponent)
     if t <= 0:
@@ -268,13 +269,13 @@ def zipf_k(descending: np.ndarray, mu: float, vocab_size: int) -> int:
         vocab_size: V.
     """
     rank = np.arange(1.0, len(descending))
-    t = log((rank + 1) / rank)
+    t = np.array([log(ratio) for ratio in ((rank + 1) / rank).tolist()])
     b = descending[:-1] - descending[1:]
     s = float(total(t * b)) / float(total(t * t)) if len(rank) else 0.0
     s = max(s, 1e-6)
     e = 1e-6 if abs(s - 1) < 1e-6 else s - 1
-    log_k = (float(log(e / (1 - float(exp(-e * float(log(vocab_size))))))) + mu * LN2) / s
-    return int(min(max(np.floor(exp(min(log_k, float(log(2 * vocab_size))))), 1), vocab_size))
+    log_k = (log(e / (1 - float(exp(-e * log(vocab_size))))) + mu * LN2) / s
+    return int(min(max(np.floor(exp(min(log_k, log(2 * vocab_size)))), 1), vocab_size))
 
 
 # === Token healing ===
@@ -299,7 +300,7 @@ def choose_cut_exactly(
     for number, (row, cover) in enumerate(zip(log_probs, covers, strict=True)):
         inside = row[sorted(cover)]
         highest = float(np.max(inside, initial=-np.inf))
-        masses[number] += highest + float(log(total(exp(inside - highest)))) if len(inside) else -np.inf
+        masses[number] += highest + log(float(total(exp(inside - highest)))) if len(inside) else -np.inf
     if temperature == 0:
         return int(np.argmax(masses))
     weights = np.zeros(len(masses))

@@ -361,10 +361,11 @@ class Chain:
             inputs = vars(config) | {"history": self.history.ids[row], "xtc_uniforms": float(to_exclude[row])}
             if "breakers" in self._settings:
                 inputs["breakers"] = self._settings["breakers"][row]
-            left = possible(logits[row])
-            for name in self.order:
-                if name in self._used[row]:
-                    left = EXACT[name](left, *(inputs[field] for field in TRANSFORMS[name][1]))
+            names = [name for name in self.order if name in self._used[row]]
+            is_first = names[:1] == ["min_p"]  # as it is by default; it is quicker on all tokens
+            left = possible(logits[row], config.min_p if is_first else 0.0)
+            for name in names[is_first:]:
+                left = EXACT[name](left, *(inputs[field] for field in TRANSFORMS[name][1]))
             if config.mirostat:
                 drawn[row], mu = steer(left, config, float(self._mu[row, 0]), float(to_draw[row]), logits.shape[-1])
                 self._mu[row] = mu

@@ -74,33 +74,27 @@ def _power_of_two(k: np.ndarray) -> np.ndarray:
     return bits.view(np.float64)
 
 
-def log(x: np.ndarray | float) -> np.ndarray:
-    """The natural logarithm.
+def log(x: float) -> float:
+    """The natural logarithm of one number.
 
     With x = m 2^e, m from sqrt(1/2) to sqrt(2), and s = (m - 1) / (m + 1), it is e ln 2 + 2 artanh(s).
 
     Args:
-        x: Float64 of any shape, each at least 2^-1022 and finite.
-
-    Returns:
-        Float64 of the same shape.
+        x: At least 2^-1022, and finite.
 
     Example:
-        >>> log(np.array([1.0, 2.0])).tolist()
-        [0.0, 0.6931471805599453]
+        >>> log(1.0), log(2.0)
+        (0.0, 0.6931471805599453)
     """
-    bits = np.asarray(x, np.float64).reshape(-1).view(np.int64)
-    e = ((bits >> MANTISSA) - BIAS).astype(np.float64)
-    m = ((bits & ((1 << MANTISSA) - 1)) | (BIAS << MANTISSA)).view(np.float64)
-    above = m > SQRT_2
-    m, e = np.where(above, m / 2, m), np.where(above, e + 1, e)
+    m, e = math.frexp(x)  # m from 1/2 to 1
+    if m <= SQRT_2 / 2:
+        m, e = 2 * m, e - 1
     s = (m - 1) / (m + 1)
     q = s * s
-    p = np.full(s.shape, LOG_TERMS[0])
+    p = LOG_TERMS[0]
     for term in LOG_TERMS[1:]:
         p = p * q + term
-    result = (e * LN2_LOW + 2 * s * p) + e * LN2_HIGH
-    return np.asarray(result.reshape(np.shape(x)))
+    return (e * LN2_LOW + 2 * s * p) + e * LN2_HIGH
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -142,7 +136,7 @@ def power(x: float, y: float) -> float:
     """
     if y == 0:
         return 1.0
-    return 0.0 if x < 2.0**-1022 else float(exp(y * float(log(x))))
+    return 0.0 if x < 2.0**-1022 else float(exp(y * log(x)))
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -155,4 +149,4 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
         [0.0, -inf]
     """
     below = logits - np.max(logits)
-    return below - float(log(total(exp(below[below > -np.inf]))))
+    return below - log(float(total(exp(below[below > -np.inf]))))

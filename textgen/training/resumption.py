@@ -31,6 +31,7 @@ from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_BYTES, MODEL_FILE, Tokenizer, load_tokenizer
 from textgen.training.base_choice import NONE
 from textgen.training.config import BUDGETS, FIXED_ON_RESUME, TrainingConfig
+from textgen.training.plan import validations_in
 from textgen.training.run_setup import RunSetup, Say, quiet
 
 PATHS_BYTES = 1 << 23  # paths of a corpus are recorded up to this size; beyond it the user names them when resuming
@@ -123,8 +124,17 @@ def _changed_training(recorded: Mapping[str, Any], settings: Mapping[str, Any]) 
     training = to_dict(from_dict(TrainingConfig, recorded))
     changed = {name: value for name, value in settings.items() if name in training}
     if any(name in changed for name in BUDGETS):
+        training |= _more_validations(training, changed)
         training |= dict.fromkeys(BUDGETS)
     return from_dict(TrainingConfig, {**training, **changed})
+
+
+def _more_validations(training: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, int]:
+    """More validations for more minutes, if the plan has chosen their number."""
+    before, after = training["minutes"], changed.get("minutes")
+    if before is None or after is None or training["num_validations"] != validations_in(60 * before):
+        return {}
+    return {"num_validations": max(training["num_validations"], validations_in(60 * after))}
 
 
 def with_origin(record: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -84,7 +84,8 @@ export function chooseCut(logProbs, ids, covers, temperature, uniform) {
   const masses = [];
   let kept = 0; // log probability of the tokens that are kept
   for (const [number, cover] of covers.entries()) {
-    masses.push(cover.length ? kept + logSum(cover.map((id) => logProbs[number][id])) : -Infinity);
+    const inside = [...cover].sort((a, b) => a - b).map((id) => logProbs[number][id]);
+    masses.push(cover.length ? kept + logSum(inside) : -Infinity);
     kept += logProbs[number][ids[number]];
   }
   masses.push(kept);

@@ -29,9 +29,13 @@ export class Packed {
     return this.bytes.subarray(this.start + found.at, this.start + found.at + found.size);
   }
 
-  /** @returns {Float32Array} */
-  floats(name) {
-    return as(Float32Array, this.section(name));
+  /**
+   * @param {Function} Kind The type of its numbers, such as Float32Array.
+   * @param {string} name
+   * @returns {any} A section as numbers.
+   */
+  numbers(Kind, name) {
+    return as(Kind, this.section(name));
   }
 
   /**

@@ -5,38 +5,56 @@
 // The known words and their beginnings are in Bloom filters (textgen.dataset.word_filter), whose hashes are of 64 bits:
 // here two halves of 32 bits.
 
-const [SPACE, DIGIT, APOSTROPHE] = [" ", "0", "'"]; // all characters but letters, as `lettersOf` maps them
+const [SPACE, DIGIT, APOSTROPHE] = [" ", "0", "'"]; // all characters but letters, as `Letters` maps them
 const FREE = DIGIT; // stands for a word of which any letters are possible
 const [END, WIDE] = [0xe000, 0xe001]; // after a word: it may end; a character that is not ASCII may follow
 const LONGEST_WORD = 48; // characters
 const LONGEST_SUFFIX = 2; // characters after an apostrophe that are a word of their own kind
 const BEFORE = ["", "a", FREE]; // what may be before a token: no word, letters, a word of which any are possible
 const WORDS_KEPT = 512; // words so far whose possible tokens are kept, at one byte a token
-const WITHOUT_SPACES = [ // blocks of scripts without spaces between words, and of marks on symbols
-  [0x0e00, 0x109f], [0x1780, 0x17ff], [0x1950, 0x19df], [0x1a20, 0x1aaf], [0x1b00, 0x1b7f], [0x20d0, 0x20ff],
-  [0x2e80, 0x312f], [0x31a0, 0x31ff], [0x3400, 0x4dbf], [0x4e00, 0xa4cf], [0xa980, 0xa9df], [0xa9e0, 0xa9ff],
-  [0xaa60, 0xaa7f], [0xf900, 0xfaff], [0xfe00, 0xfe0f], [0xff66, 0xff9f], [0x1b000, 0x1b16f], [0x20000, 0x3ffff],
-  [0xe0100, 0xe01ef],
-];
 const FROM_UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 // === Letters and words ===
 
 /**
- * @param {string} text
- * @returns {string} The text with nothing left but letters, all small, apostrophes, 0 for each digit, and spaces.
+ * Which characters are letters, in the version of Unicode of the Python that packed the model: browsers differ.
  */
-export function lettersOf(text) {
-  const small = text.toLowerCase().replaceAll("\u03c2", "\u03c3"); // a sigma at the end of a word is another letter
-  return small.replace(/[^a-z ]/gu, letterOf);
-}
+export class Letters {
+  /** @param {Uint32Array} changes Where the kind of character changes, 4 * code + kind, ascending from 0. */
+  constructor(changes) {
+    this.changes = changes;
+    this.mapped = new Map(); // what was made of characters before
+  }
 
-function letterOf(character) {
-  if (character === "'" || character === "\u2019") return APOSTROPHE;
-  if (/\p{N}/u.test(character)) return DIGIT;
-  if (!/[\p{L}\p{M}\u200c\u200d]/u.test(character)) return SPACE;
-  const code = character.codePointAt(0);
-  return WITHOUT_SPACES.some(([low, high]) => low <= code && code <= high) ? SPACE : character;
+  /**
+   * @param {string} text
+   * @returns {string} The text with nothing left but letters, all small, apostrophes, 0 for each digit, and spaces.
+   */
+  of(text) {
+    return text.replace(/[^a-z ]/gu, (character) => {
+      if (!this.mapped.has(character)) this.mapped.set(character, this.map(character));
+      return this.mapped.get(character);
+    });
+  }
+
+  /** @private */
+  map(character) {
+    if (this.kind(character) === 0) return SPACE;
+    const small = character.toLowerCase().replace("\u03c2", "\u03c3"); // sigma at the end of a word is another letter
+    return [...small].map((each) => [SPACE, each, DIGIT, APOSTROPHE][this.kind(each)]).join("");
+  }
+
+  /** @private 0 for what is no part of a word, 1 for letters, 2 for digits, 3 for apostrophes. */
+  kind(character) {
+    const code = character.codePointAt(0);
+    let [low, high] = [0, this.changes.length - 1]; // the last change up to the code is between them
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (this.changes[middle] < 4 * (code + 1)) low = middle;
+      else high = middle - 1;
+    }
+    return this.changes[low] & 3;
+  }
 }
 
 /** The words of a stretch of letters without spaces. */
@@ -192,12 +210,14 @@ export class WordTokens {
   /**
    * @param {import("./tokenizer.js").Tokenizer} tokenizer
    * @param {WordFilter} words
+   * @param {Letters} alphabet
    */
-  constructor(tokenizer, words) {
+  constructor(tokenizer, words, alphabet) {
     this.tokenizer = tokenizer;
     this.words = words;
+    this.alphabet = alphabet;
     /** What each token adds; null if it is a part of a character. */
-    this.letters = tokenizer.pieceBytes.map(lettersOrNull);
+    this.letters = tokenizer.pieceBytes.map((bytes) => this.lettersIn(bytes));
     this.size = this.letters.length;
     this.partial = [];
     this.withoutLead = [];
@@ -281,6 +301,15 @@ export class WordTokens {
     return sound;
   }
 
+  /** @returns {string|null} The letters of bytes; null if they are a part of a character. */
+  lettersIn(bytes) {
+    try {
+      return this.alphabet.of(FROM_UTF8.decode(bytes));
+    } catch {
+      return null;
+    }
+  }
+
   /** @returns {Set<string>} The words in some letters that are not known. */
   unknownIn(letters) {
     const words = new Set([...new Set(letters.split(SPACE))].flatMap(wordsIn));
@@ -340,7 +369,7 @@ export class WordTokens {
   completing(pending) {
     const found = [];
     for (let byte = 0x80; byte < 0xc0; byte++) {
-      const letters = lettersOrNull(Uint8Array.from([...pending, byte]));
+      const letters = this.lettersIn(Uint8Array.from([...pending, byte]));
       if (letters !== null) found.push([this.tokenizer.firstByte + byte, letters]);
     }
     return found;
@@ -388,7 +417,7 @@ export class WordGuard {
     this.isFree = false; // it has an unknown beginning
     this.pending = []; // bytes of an unfinished character
     this.now = null; // what `allowed` has returned, until a token is taken
-    this.setOwn(new Set(texts.flatMap((text) => [...tokens.unknownIn(lettersOf(text))])));
+    this.setOwn(new Set(texts.flatMap((text) => [...tokens.unknownIn(tokens.alphabet.of(text))])));
   }
 
   /** @returns {WordGuard} A copy that can be continued with other tokens. */
@@ -398,14 +427,14 @@ export class WordGuard {
 
   /** @param {number[]} ids The tokens before the first one that is generated: their words become possible. */
   read(ids) {
-    const { tokenizer } = this.tokens;
+    const { tokenizer, alphabet } = this.tokens;
     const unfinished = tokenizer.unfinished(ids);
     const text = tokenizer.decode(ids.slice(0, ids.length - unfinished.length));
     const lineAt = text.lastIndexOf("\n") + 1;
-    const letters = lettersOf(text.slice(lineAt));
+    const letters = alphabet.of(text.slice(lineAt));
     this.word = continued("", letters).at(-1);
     const ended = this.word === FREE ? letters : letters.slice(0, letters.length - this.word.length);
-    const before = lettersOf(text.slice(0, Math.max(0, lineAt - 1)));
+    const before = alphabet.of(text.slice(0, Math.max(0, lineAt - 1)));
     this.addOwn([...this.tokens.unknownIn(before), ...this.tokens.unknownIn(ended)]);
     this.isFree = [...this.word].length > LONGEST_WORD || !this.begins(this.word);
     this.pending = unfinished.flatMap((id) => Array.from(tokenizer.pieceBytes[id]));
@@ -441,7 +470,7 @@ export class WordGuard {
     this.now = null;
     if (letters === null) {
       this.pending = [...this.pending, ...this.tokens.tokenizer.pieceBytes[id]];
-      letters = lettersOrNull(Uint8Array.from(this.pending));
+      letters = this.tokens.lettersIn(Uint8Array.from(this.pending));
       if (letters === null && this.pending.length < 4) return;
     }
     this.pending = [];
@@ -474,15 +503,6 @@ export class WordGuard {
     this.own = own;
     this.kept = new Map();
     this.sound = null;
-  }
-}
-
-/** The letters of bytes; null if they are a part of a character. */
-function lettersOrNull(bytes) {
-  try {
-    return lettersOf(FROM_UTF8.decode(bytes));
-  } catch {
-    return null;
   }
 }
 

@@ -16,7 +16,7 @@ import { Candidates, Chain } from "./samplers.js";
 import { Ending } from "./stopping.js";
 import { StreamDecoder, Tokenizer, endsInSpace } from "./tokenizer.js";
 import { Characters } from "./utf8.js";
-import { WordFilter, WordTokens } from "./word_guard.js";
+import { Letters, WordFilter, WordTokens } from "./word_guard.js";
 
 /**
  * A token that was written.
@@ -41,13 +41,14 @@ export class Writer {
     const packed = new Packed(bytes);
     const { card, network, vocabulary, settings } = packed.header;
     const writer = new Writer();
-    const tokenizer = new Tokenizer(vocabulary, packed.floats("scores"));
+    const tokenizer = new Tokenizer(vocabulary, packed.numbers(Float32Array, "scores"));
     const words = vocabulary.kind === "word" ? null : packed.arrays("words.safetensors");
+    const alphabet = words && new Letters(packed.numbers(Uint32Array, "letters"));
     writer.tokenizer = tokenizer;
     writer.network = await Network.load(network, packed.arrays("model.safetensors").arrays, wasm);
     writer.characters = new Characters(tokenizer);
     writer.prefixes = new Prefixes(tokenizer);
-    writer.words = words && new WordTokens(tokenizer, new WordFilter(words));
+    writer.words = words && new WordTokens(tokenizer, new WordFilter(words), alphabet);
     writer.candidates = new Candidates(tokenizer.size);
     writer.logits = new Float64Array(tokenizer.size); // those of the network, changed by what may not come
     /** The settings of the command line where none are given. */

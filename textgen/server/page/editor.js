@@ -1,6 +1,6 @@
 // The text as the page shows it: a block for each line, so that a key costs what its line costs, however long the text.
 //
-// What is typed within a line is left to the browser, so input methods, screen readers and selection stay its own. What
+// What is typed is left to the browser, so input methods, screen readers and selection stay its own. What replaces,
 // deletes, splits or joins is done here, alike in all browsers, and whatever else the browser does is read back.
 // Lines stand in parts of some thousand characters: the browser lays out a part at a time, and marks are made only for
 // those parts that can be seen.
@@ -270,8 +270,9 @@ export class TextEditor {
     const target = range ? this.#targetOf(range) : this.selection;
     if (!target) return;
     if (kind === "insertParagraph" || kind === "insertLineBreak") this.#replace(event, target, "\n");
-    else if (kind === "insertText" && event.data !== null && range && this.#joins(range)) this.#replace(event, target, event.data);
-    else if (kind.startsWith("delete")) {
+    else if (kind === "insertText" && event.data !== null && (target.start < target.end || (range && this.#joins(range)))) {
+      this.#replace(event, target, event.data);
+    } else if (kind.startsWith("delete")) {
       const deleted = target.start < target.end ? target : this.#lineBreakAt(target.start, kind);
       if (deleted) this.#replace(event, deleted, "");
     }
