@@ -43,8 +43,16 @@ def test_it_is_measured_once(saved: ModelFolder, tmp_path: Path) -> None:
     assert saved.int8_loss == Loss(**json.loads((entry(tmp_path) / "loss.json").read_text())["loss"])
 
 
-@pytest.mark.parametrize("damage", ["network.onnx", "loss.json", "MANIFEST.json"])
-@pytest.mark.parametrize("how", ["shorter", "altered", "missing"])
+@pytest.mark.parametrize(
+    ("damage", "how"),
+    [
+        ("network.onnx", "shorter"),
+        ("network.onnx", "altered"),
+        ("network.onnx", "missing"),
+        ("loss.json", "altered"),
+        ("MANIFEST.json", "shorter"),
+    ],
+)
 def test_a_damaged_entry_is_made_again(saved: ModelFolder, tmp_path: Path, damage: str, how: str) -> None:
     saved.step_model("onnx")
     file = entry(tmp_path) / damage
