@@ -1,0 +1,136 @@
+"""The page that writes, opened from a file in Chromium, Firefox and WebKit. Run with `make test-browsers`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from urllib.parse import urlencode
+
+import pytest
+from browsers import ENGINES, Browser, opened
+from click.testing import CliRunner
+from pages import HOSTILE, hostile_model
+
+from textgen.cli import textgen
+from textgen.export.html import export_html
+from textgen.saved_model.saved_model import ModelFolder
+from textgen.tokenizer.tokenizer import Tokenizer
+
+pytestmark = [pytest.mark.browsers, pytest.mark.timeout(1800)]
+
+TEXT = "document.getElementById('text').textContent.replace(/\\n$/, '')"
+IS_READY = "document.documentElement.dataset.ready !== undefined"
+HAS_RUN = "document.getElementById('write').dataset.word === 'another'"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> ModelFolder:
+    return hostile_model(tmp_path_factory.mktemp("pages") / "hostile", tokenizer)
+
+
+@pytest.fixture(scope="module")
+def page(model: ModelFolder) -> str:
+    """The address of the page."""
+    export_html(model, model.folder.parent / "page.html", note="<img src=x onerror=\"document.title='x'\">")
+    return (model.folder.parent / "page.html").as_uri()
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
+    with opened(request.param) as there:
+        yield there
+
+
+def written(browser: Browser, page: str, start: str = "", **asked: str | float) -> str:
+    """The text that the page writes when a link to it is followed."""
+    browser.open("about:blank")
+    browser.open(page + start)
+    browser.until(IS_READY)
+    browser.evaluate(f"(() => {{ location.hash = {json.dumps(urlencode(asked))}; }})()")
+    browser.until(HAS_RUN)
+    return str(browser.evaluate(TEXT))
+
+
+def click(browser: Browser, name: str) -> None:
+    browser.evaluate(f"document.getElementById({json.dumps(name)}).click()")
+
+
+def on_the_command_line(model: ModelFolder, *arguments: str) -> str:
+    words = ["sample", str(model.folder), "--exact", *arguments]
+    done = CliRunner().invoke(textgen, words, catch_exceptions=False, prog_name="textgen")
+    assert done.exit_code == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("start", ["", "#plain=1"], ids=["webassembly", "plain"])
+def test_the_text_is_that_of_the_command_line(browser: Browser, page: str, model: ModelFolder, start: str) -> None:
+    """For the same prompt, seed and settings; with nothing asked of the network and no error."""
+    browser.requests.clear()
+    for seed, prompt in ((7, "The cat"), (8, ""), (9, "月光 😀\nThe")):
+        found = written(browser, page, start, prompt=prompt, seed=seed, temperature=0.7, max_tokens=60)
+        is_simd = browser.evaluate("document.getElementById('facts').textContent.includes('WebAssembly')")
+        assert is_simd is (start == "")
+        asked = ["--seed", str(seed), "--max-tokens", "60", "--temperature", "0.7", "--prompt", prompt]
+        assert found == on_the_command_line(model, *asked).removesuffix("\n"), (seed, prompt)
+    browser.check_faults()
+    elsewhere = [url for url in browser.requests if not url.startswith(("file:", "blob:", "about:", "data:"))]
+    assert elsewhere == []
+
+
+def test_hostile_text_stays_text(browser: Browser, page: str) -> None:
+    found = written(browser, page, prompt="<img src=x onerror=\"document.title='x'\">", seed=1, max_tokens=5)
+    assert found.startswith("<img src=x onerror=")
+    labels = browser.evaluate("[...document.getElementById('label').options].slice(1).map((each) => each.value)")
+    assert labels == list(HOSTILE)
+    assert browser.evaluate("document.querySelectorAll('img, iframe, object').length") == 0
+    assert browser.evaluate("document.title") == "hostile"
+    browser.check_faults()
+
+
+def test_write_more_stop_undo_and_take_another_token(browser: Browser, page: str, model: ModelFolder) -> None:
+    first = written(browser, page, prompt="The", seed=3, max_tokens=30)
+    click(browser, "more")
+    browser.until(HAS_RUN + f" && {TEXT}.length > {len(first)}")
+    longer = str(browser.evaluate(TEXT))
+    assert longer.startswith(first)
+    tokens = str(browser.evaluate("new URLSearchParams(location.hash.slice(1)).get('max_tokens') ?? '100'"))
+    assert longer == on_the_command_line(model, "--seed", "3", "--prompt", "The", "--max-tokens", tokens).removesuffix(
+        "\n"
+    )
+    click(browser, "undo")
+    assert browser.evaluate(TEXT) == first
+    browser.evaluate("document.getElementById('text').focus()")
+    browser.evaluate("getSelection().collapse(document.getElementById('text').firstChild, 6)")
+    browser.until("!document.getElementById('panel').hidden")
+    browser.evaluate("document.querySelector('#alternatives button:enabled').click()")
+    browser.until(HAS_RUN)
+    assert str(browser.evaluate(TEXT)).startswith(first[:3])
+    click(browser, "undo")
+    assert browser.evaluate(TEXT) == first
+    browser.check_faults()
+
+
+def test_a_link_to_the_text_gives_the_text(browser: Browser, page: str) -> None:
+    first = written(browser, page, prompt="A b&c#d", seed=11, top_k=20, max_tokens=40)
+    link = str(browser.evaluate("location.hash"))
+    browser.open("about:blank")
+    browser.open(page + link)
+    browser.until(IS_READY)
+    browser.until(HAS_RUN)
+    assert browser.evaluate(TEXT) == first
+
+
+@pytest.mark.parametrize("width", [360, 1440])
+def test_nothing_is_wider_than_the_window(browser: Browser, page: str, width: int) -> None:
+    browser.resize(width, 740)
+    written(browser, page, prompt="The", seed=3, max_tokens=30)
+    assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_the_page_speaks_chinese(browser: Browser, page: str) -> None:
+    written(browser, page, prompt="The", seed=3, max_tokens=5)
+    click(browser, "language")
+    assert browser.evaluate("document.documentElement.lang") == "zh-CN"
+    assert browser.evaluate("document.getElementById('write').textContent") == "换一篇"
+    click(browser, "language")
+    assert browser.evaluate("document.getElementById('write').textContent") == "Another"
