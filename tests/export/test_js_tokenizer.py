@@ -90,7 +90,7 @@ def check_ids(names: list[str], texts: list[str], folder: Path) -> None:
 
 
 def test_ids_and_texts_are_those_of_python(tmp_path: Path) -> None:
-    check_ids([*vocabularies()], some_texts(1000, seed=1), tmp_path)
+    check_ids([*vocabularies()], some_texts(500, seed=1), tmp_path)
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import { Packed } from "./packed.js";
 import { Random } from "./random.js";
 import { Candidates, Chain } from "./samplers.js";
 import { Ending } from "./stopping.js";
-import { StreamDecoder, Tokenizer, endsInSpace } from "./tokenizer.js";
+import { StreamDecoder, Tokenizer, endsInSpace, wellFormed } from "./tokenizer.js";
 import { Characters } from "./utf8.js";
 import { Letters, WordFilter, WordTokens } from "./word_guard.js";
 
@@ -68,7 +68,8 @@ export class Writer {
    * @param {string|null} [text.label] Of the document.
    * @param {object} [text.settings] Of textgen's SamplingConfig; those left out are the defaults of the command line.
    * @param {number} [text.top] How many of the likeliest tokens `next` tells.
-   * @returns {{healed: string}} The end of the prompt that the first token writes again.
+   * @returns {{healed: string, isAltered: boolean}} The end of the prompt that the first token writes again; whether the
+   *   prompt had halves of surrogate pairs, which became U+FFFD.
    */
   begin({ prompt = "", seed = 0, label = null, settings = {}, top = 0 } = {}) {
     const { tokenizer, network, characters } = this;
@@ -97,7 +98,7 @@ export class Writer {
     this.ending = new Ending(this.settings.stop, this.settings.until);
     this.written = 0;
     this.done = false;
-    return { healed };
+    return { healed, isAltered: wellFormed(prompt) !== prompt };
   }
 
   /** @returns {Token} The next token of the text. */
