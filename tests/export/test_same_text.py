@@ -162,6 +162,7 @@ def test_the_same_text(models: Mapping[str, ModelFolder], tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_text_in_many_cases(models: Mapping[str, ModelFolder], kind: str, tmp_path: Path) -> None:
     check_texts(models, {kind: [*cases_for(kind, 10 * len(SETTINGS))]}, tmp_path)
@@ -171,6 +172,7 @@ LONG = 2000  # tokens
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", ["unigram", "char"])
 def test_fifty_long_texts(models: Mapping[str, ModelFolder], kind: str, tmp_path: Path) -> None:
     """With the settings of the command line where none are given."""
@@ -207,6 +209,7 @@ def test_a_place_in_a_text_is_returned_to(models: Mapping[str, ModelFolder], tmp
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_memory_does_not_grow(models: Mapping[str, ModelFolder], tmp_path: Path) -> None:
     """Over 100,000 tokens of one text: what is in use after a collection, in bytes."""
     script = """
