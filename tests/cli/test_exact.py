@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ from exact_models import KINDS, TEXT, golden_texts, random_weights, save_models
 
 from textgen import load
 from textgen.cli import textgen
+from textgen.model.exact_model import ExactModel, exact_weights
+from textgen.saved_model.layout import INT8
+from textgen.saved_model.precision import compressed
 from textgen.saved_model.saved_model import load_model, save_model
 
 WRITE = ("--prompt", "The", "--seed", "3", "--max-tokens", "30", "--temperature", "1")
@@ -97,6 +101,23 @@ def test_evaluate_refuses_what_has_no_effect(tiny_models: Path, tmp_path: Path, 
     result = run(tiny_models, "evaluate", "tiny", text_file(tmp_path), "--exact", flag)
     assert (result.exit_code, result.stdout) == (2, "")
     assert flag in result.stderr
+
+
+def test_directions(tiny_models: Path, tmp_path: Path) -> None:
+    tiny = load_model("tiny", tiny_models)
+    for direction in ("both", "backward"):
+        config = replace(tiny.model_config, direction=direction)
+        rest = (tiny.tokenizer_config, tiny.corpus_config, tiny.tokenizer)
+        save_model(tmp_path / direction, random_weights(config), config, *rest)
+    both = load_model("both", tmp_path)
+    forward = {name: array for name, array in both.weights().items() if not name.startswith("backward_")}
+    config = replace(tiny.model_config, direction="forward")
+    expected = ExactModel(exact_weights(config, compressed(forward, INT8)))
+    logits, _ = both.exact_writer().step(np.array([5]), both.exact_writer().initial_state(1))
+    assert logits.tolist() == expected.step(np.array([5]), expected.initial_state(1))[0].tolist()
+    result = run(tmp_path, "evaluate", "backward", text_file(tmp_path), "--exact")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "backward only" in result.stderr
 
 
 def test_int8_models_keep_their_integers(tmp_path: Path) -> None:

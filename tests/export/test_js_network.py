@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from exact_models import KINDS, config_of, random_weights
 from javascript import BITS, bits_of, in_node, needs_node
 
 from textgen.model.config import ModelConfig
+from textgen.model.directions import one_way
 from textgen.model.exact_model import ExactModel, exact_weights
 from textgen.saved_model.layout import INT8
 from textgen.saved_model.precision import compressed
@@ -55,7 +56,7 @@ def check_bits(cases: list[tuple[str, ModelConfig, dict[str, np.ndarray]]], step
     ids = np.random.default_rng(1).integers(0, 30, steps).tolist()
     found = in_node(BITS + STEPS, [described(config, arrays, ids) for _, config, arrays in cases], folder)
     for number, (kind, config, arrays) in enumerate(cases):
-        model = ExactModel(exact_weights(config, arrays))
+        model = ExactModel(exact_weights(*one_way(config, arrays, "forward")))
         state, expected = model.initial_state(1), []
         for id in ids:
             logits, state = model.step(np.array([id], np.int32), state)
@@ -69,7 +70,9 @@ def check_bits(cases: list[tuple[str, ModelConfig, dict[str, np.ndarray]]], step
 
 
 def test_every_kind_of_network(tmp_path: Path) -> None:
-    cases = [(kind, config_of(kind), compressed(random_weights(config_of(kind)), INT8)) for kind in KINDS]
+    configs = {kind: config_of(kind) for kind in KINDS}
+    configs["both ways"] = replace(config_of("own head"), direction="both")
+    cases = [(kind, config, compressed(random_weights(config), INT8)) for kind, config in configs.items()]
     check_bits(cases, 12, tmp_path)
 
 
@@ -90,6 +93,7 @@ def test_extreme_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_larger_networks(kind: str, tmp_path: Path) -> None:
     """Over 300 tokens, with weights of many sizes."""

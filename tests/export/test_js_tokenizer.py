@@ -94,6 +94,7 @@ def test_ids_and_texts_are_those_of_python(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", range(4))
 def test_twenty_thousand_texts(seed: int, tmp_path: Path) -> None:
     check_ids(["unigram", "bpe", "char", "word", "english", "chinese"], some_texts(5000, seed=100 + seed), tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -19,6 +20,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.errors import ConfigError, SavedModelError
 from textgen.export import formats
 from textgen.export import onnx as exporter
+from textgen.export.interface import metadata
 from textgen.export.onnx import export_onnx
 from textgen.model.config import ModelConfig
 from textgen.model.onnx_graph import step_graph
@@ -27,6 +29,7 @@ from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 
 STEPS = 256
+TEXTS = ("textgen", "name", "fingerprint", "tokenizer", "direction", "licence", "note")
 
 
 @pytest.fixture
@@ -51,6 +54,7 @@ def model_of(tokenizer: Tokenizer, tmp_path: Path) -> Callable[..., ModelFolder]
         {"layer_norm": True, "residual": True, "embedding_dim": 8, "tie_embeddings": False},
         {"attention": 4},
         {"direction": "both"},
+        {"direction": "backward"},
     ],
     ids=str,
 )
@@ -60,7 +64,7 @@ def test_two_texts_read_by_onnx_runtime(
     model = model_of(**settings)
     export_onnx(model, tmp_path / "net.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
-    writer = model.writer()
+    writer = model.writer(model.main_direction)
     state = writer.initial_state(2)
     past = [array for layer in state for array in layer]
     names = [each.name for each in session.get_inputs()][1:]
@@ -77,19 +81,12 @@ def test_two_texts_read_by_onnx_runtime(
 def test_metadata_and_tokenizer(model_of: Callable[..., ModelFolder], tmp_path: Path) -> None:
     model = model_of(cell="gru")
     model = replace(model, training={"scores": {"bits_per_byte": 1.25}})
-    note = export_onnx(model, tmp_path / "net.onnx", licence="CC0")
+    note = export_onnx(model, tmp_path / "net.onnx", licence="CC0", note="Mine.")
     assert note.startswith(f"Wrote {tmp_path / 'net.onnx'} and {tmp_path / 'net.tokenizer.model'}: input_ids, past.0.h")
     facts = {each.key: each.value for each in onnx.load(tmp_path / "net.onnx").metadata_props}
-    assert facts == {
-        "textgen.format_version": "1",
-        "textgen.fingerprint": model.fingerprint,
-        "textgen.vocabulary_size": str(model.tokenizer.vocab_size),
-        "textgen.eos_id": str(model.tokenizer.eos_id),
-        "textgen.tokenizer": "char",
-        "textgen.cell": "gru",
-        "textgen.bits_per_byte": "1.2500",
-        "textgen.licence": "CC0",
-    }
+    found = {name: value if name in TEXTS else json.loads(value) for name, value in facts.items()}
+    assert found == metadata(model, "CC0", "Mine.")
+    assert (found["fingerprint"], found["bits_per_byte"], found["licence"]) == (model.fingerprint, 1.25, "CC0")
     assert (tmp_path / "net.tokenizer.model").read_bytes() == model.tokenizer.serialized
 
 
@@ -118,10 +115,9 @@ def test_a_full_disk_leaves_nothing(
     assert not list(tmp_path.glob("net*"))
 
 
-def test_what_cannot_be_written_is_told(model_of: Callable[..., ModelFolder], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="reads text backward only"):
-        export_onnx(model_of(direction="backward"), tmp_path / "net.onnx")
-    assert not list(tmp_path.glob("net*"))
+@pytest.mark.parametrize(("direction", "word"), [("backward", "reads text backward"), ("both", "Only the forward")])
+def test_the_direction_is_told(model_of: Callable[..., ModelFolder], tmp_path: Path, direction: str, word: str) -> None:
+    assert word in export_onnx(model_of(direction=direction), tmp_path / "net.onnx")
 
 
 def test_a_model_of_more_than_two_gigabytes(

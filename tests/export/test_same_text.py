@@ -162,6 +162,7 @@ def test_the_same_text(models: Mapping[str, ModelFolder], tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_text_in_many_cases(models: Mapping[str, ModelFolder], kind: str, tmp_path: Path) -> None:
     check_texts(models, {kind: [*cases_for(kind, 10 * len(SETTINGS))]}, tmp_path)
@@ -171,6 +172,7 @@ LONG = 2000  # tokens
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", ["unigram", "char"])
 def test_fifty_long_texts(models: Mapping[str, ModelFolder], kind: str, tmp_path: Path) -> None:
     """With the settings of the command line where none are given."""
@@ -204,6 +206,28 @@ def test_a_place_in_a_text_is_returned_to(models: Mapping[str, ModelFolder], tmp
     assert found["first"] == found["second"]
     assert found["first"] == found["third"]
     assert len({token["id"] for token in found["first"]}) > 5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_memory_does_not_grow(models: Mapping[str, ModelFolder], tmp_path: Path) -> None:
+    """Over 100,000 tokens of one text: what is in use after a collection, in bytes."""
+    script = """
+    const writer = await Writer.load(bytesOf(given.path));
+    writer.begin({ prompt: "The", seed: 1, settings: given.settings, top: 8 });
+    const used = [];
+    for (let part = 0; part < 5; part++) {
+      for (let count = 0; count < 20000; count++) writer.next();
+      gc();
+      used.push(process.memoryUsage().heapUsed + process.memoryUsage().arrayBuffers);
+    }
+    return used;
+    """
+    path = tmp_path / "packed"
+    path.write_bytes(packed_model(models["unigram"]))
+    endless = {"max_tokens": 2**31 - 1, "min_tokens": 2**31 - 1, "repeat_penalty": 1.1}
+    used = in_node(script, {"path": str(path), "settings": endless}, tmp_path)
+    assert used[-1] - used[0] < 1_000_000, used
 
 
 def test_bad_input_is_refused(models: Mapping[str, ModelFolder], tmp_path: Path) -> None:

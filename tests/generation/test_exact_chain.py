@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from exact_models import both_models
+from exact_models import both_models, config_of, integers_of, random_weights
 from hypothesis import given
 from hypothesis import strategies as st
 from plain_fakes import WordsTokenizer
 
-from textgen.errors import ConfigError
+from textgen.errors import ConfigError, SavedModelError
 from textgen.generation import exact_chain
 from textgen.generation.config import SamplingConfig
 from textgen.generation.exact_chain import EXACT, Left, choose_cut_exactly, first_above, possible
@@ -23,6 +23,7 @@ from textgen.generation.sampler import TRANSFORMS, Sampler, settings_of, transfo
 from textgen.generation.stepping import is_exact
 from textgen.generation.text_state import StartedModel
 from textgen.generation.token_healing import choose_cut
+from textgen.model.exact_model import ExactModel
 
 TOKENIZER = WordsTokenizer(["The", " cat", " c", "at", "\n\n", "。"])
 V = TOKENIZER.vocab_size
@@ -194,6 +195,14 @@ def test_texts_of_the_two_arithmetics_hardly_differ() -> None:
     exact, ordinary = (Generator(model, TOKENIZER) for model in both_models("lstm", V))
     one, other = (list(each.generate_requests(islice(requests(), 40))) for each in (exact, ordinary))
     assert sum(a.ids[:10] == b.ids[:10] for a, b in zip(one, other, strict=True)) > 35
+
+
+def test_a_network_that_leaves_all_numbers_is_refused() -> None:
+    config = config_of("rnn, relu", V)
+    weights = {name: 1e20 * np.ones_like(array) for name, array in random_weights(config).items()}
+    model = ExactModel(integers_of(config, weights))
+    with pytest.raises(SavedModelError, match="not finite numbers"):
+        Generator(model, TOKENIZER).generate("The cat", CONFIG)
 
 
 def test_a_search_is_refused(generator: Generator) -> None:

@@ -43,8 +43,16 @@ def test_it_is_measured_once(saved: ModelFolder, tmp_path: Path) -> None:
     assert saved.int8_loss == Loss(**json.loads((entry(tmp_path) / "loss.json").read_text())["loss"])
 
 
-@pytest.mark.parametrize("damage", ["network.onnx", "loss.json", "MANIFEST.json"])
-@pytest.mark.parametrize("how", ["shorter", "altered", "missing"])
+@pytest.mark.parametrize(
+    ("damage", "how"),
+    [
+        ("network.onnx", "shorter"),
+        ("network.onnx", "altered"),
+        ("network.onnx", "missing"),
+        ("loss.json", "altered"),
+        ("MANIFEST.json", "shorter"),
+    ],
+)
 def test_a_damaged_entry_is_made_again(saved: ModelFolder, tmp_path: Path, damage: str, how: str) -> None:
     saved.step_model("onnx")
     file = entry(tmp_path) / damage
@@ -102,7 +110,7 @@ def test_it_writes_if_the_cache_cannot_be_written(
     (tmp_path / "cache" / "networks").write_text("a file, where the folder should be")
     said: list[str] = []
     assert isinstance(saved.step_model("onnx", said.append), OnnxModel)
-    assert "Cannot write" in said[1]
+    assert said[1].startswith("Cannot write")
 
 
 def test_auto_takes_it_for_large_networks_only(saved: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:

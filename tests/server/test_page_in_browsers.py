@@ -41,11 +41,6 @@ KEPT = """(async () => {
   const { kept } = await import("./page/shelf.js");
   return JSON.stringify(await kept()) === JSON.stringify(story);
 })()"""
-FORGET = """new Promise((done) => {
-  localStorage.clear();
-  const asked = indexedDB.deleteDatabase("textgen");
-  asked.onsuccess = asked.onerror = asked.onblocked = () => done(true);
-})"""
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
 
@@ -58,9 +53,10 @@ class Page:
 
     def fresh(self) -> None:
         """Opens the page as somebody sees it for the first time."""
-        self.browser.open(f"{self.url}page/words.js")
-        self.browser.evaluate(FORGET)
-        self.browser.faults.clear()  # such as that this file has no icon
+        self.open()
+        self.push("empty")
+        self.browser.until(KEPT)
+        self.browser.evaluate("localStorage.clear()")
         self.open()
         self.fill("seed", "4")
         self.fill("max_tokens-number", "12")

@@ -217,6 +217,16 @@ def test_a_text_in_doubt_gets_both_plans_and_the_dry_run_says_so(tmp_path: Path,
     assert plan_values(made, tmp_path)["base"]["race"] is True
 
 
+def test_plans_that_are_compared_validate_after_a_tenth_of_the_run(tmp_path: Path, doubt: None) -> None:
+    cases: list[tuple[dict[str, Any], int]] = [({}, 10), ({"num_validations": 25}, 25)]
+    for given, expected in cases:
+        made = planned(tmp_path, **given)
+        assert made.rival
+        validations = [each.training_config.num_validations for each in (made, made.rival)]
+        assert validations == [expected, expected]
+        assert made.training_config.patience == 5
+
+
 def test_settings_for_fine_tuning_take_the_base_where_it_is_in_doubt_and_need_one_elsewhere(
     tmp_path: Path, doubt: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

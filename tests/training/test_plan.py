@@ -89,6 +89,91 @@ def test_a_text_that_is_too_short_for_the_replicas_is_told_so(tmp_path: Path) ->
         plan(tmp_path, 1_000, shares=Shares(300))
 
 
+def large(tmp_path: Path, megabytes: float, minutes: float, **settings: Any) -> Plan:
+    """The plan for a long text, whose counts are those of a short one times its length."""
+    (tmp_path / "text.txt").write_text("The miller told the fox about the river.\n" * 100, encoding="utf-8")
+    short = Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file"))
+    stats, times = short.stats(), 1e6 * megabytes / short.stats().bytes
+    counts = {character: round(times * count) for character, count in stats.character_counts.items()}
+    sizes = {name: round(times * getattr(stats, name)) for name in ("characters", "bytes", "lines", "words")}
+    short.stats = lambda: replace(stats, character_counts=counts, **sizes)  # type: ignore[method-assign]
+    return make_plan(short, {"minutes": minutes, **settings}, hardware=Hardware(3e11))
+
+
+def test_a_text_that_cannot_be_read_in_time_gets_a_smaller_vocabulary(tmp_path: Path) -> None:
+    """75 MB in 20 minutes: a vocabulary of 32,000 would leave time for a sixth of the text."""
+    made = large(tmp_path, 75, 20)
+    model = made.model_config
+    assert 2000 <= model.vocab_size < 9000
+    assert made.tokenizer_config.vocab_size == model.vocab_size
+    assert model.vocab_size * model.embedding_dim < 1.3 * 4 * model.hidden_units**2 * 2 * model.num_layers
+    wide = large(tmp_path, 75, 20, vocab_size=32_000)
+    read = [each.estimates.epochs * 75e6 for each in (made, wide)]
+    assert read[0] > 2 * read[1]
+
+
+def test_the_vocabulary_grows_with_the_time_to_read_it_up_to_what_the_text_supports(tmp_path: Path) -> None:
+    sizes = [large(tmp_path, 75, minutes).model_config.vocab_size for minutes in (1, 20, 120, 100_000)]
+    assert all(size <= next_size for size, next_size in pairwise(sizes))
+    assert sizes[0] < sizes[-1]
+    patient = large(tmp_path, 75, 100_000)
+    assert patient.tokenizer_config.vocab_size is None
+    assert patient.model_config.vocab_size == 32_000
+    assert patient.estimates.epochs > 1
+
+
+@pytest.mark.parametrize("settings", [{"vocab_size": 20_000}, {"tokenizer": "char"}, {"tokenizer": "word"}])
+def test_a_vocabulary_that_is_given_or_has_one_size_stays(tmp_path: Path, settings: dict[str, Any]) -> None:
+    made = large(tmp_path, 75, 1, **settings)
+    assert made.tokenizer_config.vocab_size == settings.get("vocab_size")
+    assert large(tmp_path, 75, 1000, **settings).model_config.vocab_size == made.model_config.vocab_size
+
+
+def test_larger_vocabularies_make_fewer_tokens(tmp_path: Path) -> None:
+    tokens = [plan(tmp_path, 50_000, vocab_size=size).estimates.tokens for size in (500, 1000, 1500, 4000, 64_000)]
+    assert tokens[0] == tokens[1] > tokens[2] > tokens[3] > tokens[4]
+    assert 50_000 / tokens[1] == pytest.approx(2.48 / 0.9, rel=0.01)
+
+
+def test_a_network_fits_into_the_memory(tmp_path: Path) -> None:
+    plan(tmp_path, 5_000_000)  # writes the text
+    corpus = Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file"))
+    widths = []
+    for memory in (900_000_000, 1_600_000_000, 64_000_000_000):
+        made = make_plan(corpus, {"minutes": 600.0}, hardware=Hardware(LAPTOP, memory=memory))
+        widths.append(made.model_config.hidden_units)
+        assert made.estimates.has_room == (made.estimates.memory_bytes <= memory)
+    assert widths[0] < widths[1] < widths[2]
+    given = make_plan(corpus, {"hidden_units": 4096}, hardware=Hardware(LAPTOP, memory=2_000_000_000))
+    assert not given.estimates.has_room
+    assert given.model_config.hidden_units == 4096
+
+
+@pytest.mark.parametrize(
+    ("minutes", "validations", "patience"),
+    [(0.2, 2, 5), (0.5, 3, 5), (1.0, 6, 5), (5.0, 10, 5), (30.0, 10, 5), (100.0, 20, 10), (600.0, 120, 60)],
+)
+def test_validations_follow_the_time(tmp_path: Path, minutes: float, validations: int, patience: int) -> None:
+    training = plan(tmp_path, 5_000_000, minutes=minutes, epochs=1e9).training_config
+    assert (training.num_validations, training.patience) == (validations, patience)
+    given = plan(tmp_path, 5_000_000, minutes=minutes, num_validations=7).training_config
+    assert (given.num_validations, given.patience) == (7, 5)
+    assert plan(tmp_path, 5_000_000, minutes=minutes, patience=3).training_config.patience == 3
+
+
+@pytest.mark.parametrize("settings", [{"schedule": "plateau"}, {"weight_averaging": "last-k"}, {"optimizer": "asgd"}])
+def test_what_counts_validations_gets_enough_of_them(tmp_path: Path, settings: dict[str, Any]) -> None:
+    assert plan(tmp_path, 5_000_000, minutes=0.2, **settings).training_config.num_validations == 10
+
+
+@pytest.mark.parametrize("minutes", [0.5, 5.0, 60.0])
+def test_validations_together_score_a_tenth_of_what_is_learned_from(tmp_path: Path, minutes: float) -> None:
+    made = plan(tmp_path, 50_000_000, minutes=minutes, preset="small")
+    training, read = made.training_config, made.estimates.epochs * made.estimates.tokens
+    scored = training.num_validations * training.valid_tokens
+    assert scored <= max(0.1 * read, 4096 * training.num_validations)
+
+
 @pytest.mark.parametrize("preset", list(SIZES))
 def test_presets(tmp_path: Path, preset: str) -> None:
     made = plan(tmp_path, 50_000, preset=preset)

@@ -34,7 +34,7 @@ def describe(plan: Plan, folder: Path) -> str:
         f"{counted(plan.estimates.tokens, 'token')} to train on",
         "base": _base(plan),
         "network": _network(plan),
-        "parameters": f"{plan.model_config.num_parameters:,}; memory about {plan.estimates.memory_bytes / 1e9:.1f} GB",
+        "parameters": f"{plan.model_config.num_parameters:,}; {_memory(plan)}",
         "dropout": _dropout(plan),
         "training": _training(plan),
         "machine": f"{machine()}; matrix products in {training.precision}",
@@ -76,6 +76,14 @@ def _dropout(plan: Plan) -> str:
         + f", {model.weight_drop:g} of recurrent weights" * (model.weight_drop > 0)
         + f"; segmentation sampled, alpha {training.subword_alpha:g}" * (training.subword_alpha > 0)
     )
+
+
+def _memory(plan: Plan) -> str:
+    needed = f"memory about {plan.estimates.memory_bytes / 1e9:.1f} GB"
+    if plan.estimates.has_room:
+        return needed
+    there = f"{(plan.estimates.memory_there or 0) / 1e9:.1f} GB"
+    return f"{needed}, and there are {there}: choose a smaller batch_size, vocab_size or hidden_units"
 
 
 def _training(plan: Plan) -> str:

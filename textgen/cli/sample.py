@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from textgen.cli.options import (
 from textgen.cli.prompts import read_requests
 from textgen.cli.setting_options import flag_of, setting_options
 from textgen.cli.text_printer import Printer
+from textgen.cli.writing_device import gpu_writer, is_worth_a_gpu
 from textgen.errors import ConfigError
 from textgen.evaluation.config import CacheConfig, DynamicConfig
 from textgen.generation.config import AUTO, SEARCH, RuntimeConfig, SamplingConfig, SearchConfig
@@ -31,8 +32,10 @@ from textgen.settings import from_dict, select
 from textgen.wording import counted
 
 if TYPE_CHECKING:
+    from textgen.dataset.word_filter import WordFilter
     from textgen.generation.generator import Generation, Generator, Request
     from textgen.generation.infilling import Infill
+    from textgen.model.compiled_model import CompiledModel
     from textgen.saved_model.saved_model import ModelFolder
 
 STATE = "State"
@@ -237,6 +240,7 @@ def _generate(
     from textgen.generation.generator import BATCH_SIZE, Generator
     from textgen.model.clamping import clamped_fingerprint, parse_clamps
 
+    batch_size = arguments.batch_size or BATCH_SIZE
     needs_index = arguments.novelty or any(request.config.no_copy is not None for request in requests)
     ngrams = saved.ngrams() if needs_index else None
     adaptation = (arguments.cache, arguments.adapt, arguments.dynamic)
@@ -245,8 +249,14 @@ def _generate(
         generator = saved.generator(exact=True)
     else:
         clamps = parse_clamps(arguments.clamps, saved.model_config)
-        writer, words = adapted_writer(
-            saved, arguments.adapt, arguments.cache, arguments.dynamic, settings.get("label"), clamps, arguments.runtime
+        writer, words = _gpu_writer(arguments, saved, requests, batch_size, search) or adapted_writer(
+            saved,
+            arguments.adapt,
+            arguments.cache,
+            arguments.dynamic,
+            settings.get("label"),
+            clamps,
+            arguments.runtime,
         )
         adapted = saved.fingerprint + "".join(f" {each}" for each in adaptation if each)
         fingerprint = clamped_fingerprint(adapted, clamps)
@@ -262,8 +272,21 @@ def _generate(
     elif has_state or (is_single and not arguments.as_json):
         _write_one(generator, requests[0], printer, arguments.load_state, arguments.save_state)
     else:
-        batch_size = arguments.batch_size or BATCH_SIZE
         printer.print_all(generator.generate_requests(requests, arguments.num, arguments.best_of, batch_size))
+
+
+def _gpu_writer(
+    arguments: Arguments, saved: ModelFolder, requests: list[Request], batch_size: int, search: SearchConfig | None
+) -> tuple[CompiledModel, Callable[[], WordFilter | None]] | None:
+    """The network on a GPU and the words it may write, if nothing else was asked for and a GPU is worth it."""
+    needs_processor = (arguments.clamps, arguments.cache, arguments.adapt, search)
+    has_state = arguments.save_state or arguments.load_state
+    num = arguments.num * (arguments.best_of or 1)
+    parameters = saved.model_config.num_parameters
+    if arguments.runtime != AUTO or any(needs_processor) or has_state:
+        return None
+    model = gpu_writer(saved) if is_worth_a_gpu(parameters, requests, num, batch_size) else None
+    return (model, saved.words) if model else None
 
 
 def _write_one(

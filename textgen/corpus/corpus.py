@@ -38,6 +38,7 @@ from textgen.corpus.statistics import EXCERPTS, CorpusStats, count_parts
 from textgen.errors import CorpusError
 from textgen.files import OTHER_TEMPORARY, writing
 from textgen.folders import MANIFEST
+from textgen.remote import find_files, is_remote
 from textgen.wording import counted
 
 __all__ = ["Corpus", "CorpusStats", "Part"]
@@ -50,12 +51,14 @@ class Corpus:
     """Reads documents from files, folders, globs or standard input.
 
     Args:
-        paths: Files, folders, glob patterns, or `-` for standard input. Folders are read recursively and links to
+        paths: Files, folders, glob patterns, addresses such as s3://bucket/folder (see `textgen.remote`), or `-` for
+            standard input. Folders are read recursively and links to
             folders are followed; hidden files are ignored.
         config: Settings for reading the files.
 
     Attributes:
-        files: The files to read, in order, without duplicates.
+        files: The files to read, in order, without duplicates. Of files elsewhere, the copies in the cache folder.
+        places: Where they are: absolute paths, and addresses of files elsewhere.
         skipped: Binary files in folders and globs, which are not read.
         broken: Broken symbolic links, which are not read.
         lacking: Files in folders and globs that no installed library reads, and what to install.
@@ -70,14 +73,15 @@ class Corpus:
     def __init__(self, paths: Sequence[str | Path], config: CorpusConfig = CorpusConfig()) -> None:  # noqa: B008
         text_decoder(config.encoding)  # reports an unknown encoding before any file is read
         self.config = config
-        self.skipped: list[Path] = []
+        self.skipped: list[Path | str] = []
         self.broken: list[Path] = []
-        self.lacking: dict[Path, str] = {}
+        self.lacking: dict[Path | str, str] = {}
         self._conversions = Conversions()
         self.left_out = LeftOut()
         self._temporary: list[weakref.finalize] = []
         self._sources = self._find([paths] if isinstance(paths, (str, Path)) else paths)
         self.files = [source.path for source in self._sources]
+        self.places = [source.name if source.remote else str(source.path.absolute()) for source in self._sources]
         self.guess_reason: str | None = None
         self.documents_mode = config.documents or self._guess()
         self._stats: CorpusStats | None = None
@@ -325,6 +329,8 @@ class Corpus:
         path = Path(name)
         if name == "-":
             return [self._standard_input()]
+        if is_remote(name):
+            return self._elsewhere(name)
         if path.is_dir():
             return self._text_files(name, [path])
         if path.is_symlink() and not path.exists():
@@ -342,11 +348,21 @@ class Corpus:
         """Lists the text files of folders or a glob, and adds binary files to `skipped`."""
         broken = list[Path]()
         found = [self._source(file, str(file)) for path in paths for file in _files_below(path, broken)]
-        self.lacking |= {source.path: source.missing for source in found if source.missing}
+        return self._readable(name, found, broken)
+
+    def _elsewhere(self, name: str) -> list[Source]:
+        """Lists the text files at an address. A single one must be text."""
+        files = find_files(name)
+        found = [replace(self._source(file.local(), file.address), remote=file) for file in files]
+        return [not_binary(found[0])] if len(found) == 1 else self._readable(name, found, [])
+
+    def _readable(self, name: str, found: list[Source], broken: list[Path]) -> list[Source]:
+        """The files of a folder that are text, and remembers the others."""
+        self.lacking |= {_shown(source): source.missing for source in found if source.missing}
         sources = [source for source in found if not source.missing]
         self.broken += [path for path in broken if path not in self.broken]
-        binary = {source.path for source in sources if source.is_binary()}
-        self.skipped += sorted(binary.difference(self.skipped))
+        binary = {_shown(source) for source in sources if source.is_binary()}
+        self.skipped += sorted(binary.difference(self.skipped), key=str)
         if len(binary) == len(sources):
             if len(found) > len(sources):
                 lacking = next(source for source in found if source.missing)
@@ -355,7 +371,7 @@ class Corpus:
             reasons += [f"{counted(len(broken), 'link')} to nowhere, such as {broken[0]}"] if broken else []
             why = f"there is nothing but {' and '.join(reasons)}" if reasons else "there are no files"
             raise CorpusError(f"No text in {name}: {why} (hidden files are ignored). Name text files.")
-        return [source for source in sources if source.path not in binary]
+        return [source for source in sources if _shown(source) not in binary]
 
     def _source(self, path: Path, name: str) -> Source:
         return Source(path, name, self.config, conversions=self._conversions)
@@ -380,6 +396,11 @@ class Corpus:
         if not path.stat().st_size:
             raise CorpusError(f"No text in {name}: it is empty. Pipe a text into it.")
         return not_binary(Source(path, name, self.config, is_copy=True))
+
+
+def _shown(source: Source) -> Path | str:
+    """The path of a file as messages show it: of a file elsewhere its address, not that of the copy."""
+    return source.name if source.remote else source.path
 
 
 def _files_below(path: Path, broken: list[Path]) -> list[Path]:

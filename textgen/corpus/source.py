@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from textgen.corpus.config import CorpusConfig, separator_of
@@ -39,6 +39,7 @@ from textgen.corpus.parquet import parquet_columns, parquet_rows
 from textgen.corpus.records import FORMATS, LINE_FORMATS, LeftOut, RecordFile
 from textgen.corpus.rich_text import RICH, WHOLE, RichFile
 from textgen.errors import CorpusError
+from textgen.remote import RemoteFile
 from textgen.wording import visible
 
 CHUNK_BYTES = 1 << 18  # number of bytes read at a time
@@ -65,6 +66,7 @@ class Source:
         stop: End of the section in bytes. None means the end of the file.
         is_copy: Whether the file is a temporary copy of standard input or a pipe.
         conversions: The texts of files that are not plain text.
+        remote: The file elsewhere of which `path` is a copy, which is made when it is first read. None for local files.
     """
 
     path: Path
@@ -74,6 +76,7 @@ class Source:
     stop: int | None = None
     is_copy: bool = False
     conversions: Conversions = field(default_factory=Conversions, compare=False, repr=False)
+    remote: RemoteFile | None = field(default=None, compare=False)
 
     @property
     def compression(self) -> str:
@@ -107,14 +110,15 @@ class Source:
         """Label of all documents of the file if labels are names of folders, or None."""
         if self.config.labels != FOLDER or self.is_copy:
             return None
-        return as_label(visible(self.path.resolve().parent.name), self.name)
+        folder = PurePosixPath(self.remote.path).parent if self.remote else self.path.resolve().parent
+        return as_label(visible(folder.name), self.name)
 
     @property
     def size(self) -> int:
         """Size of the section in bytes. Estimated for files that are compressed."""
         with reading(self.name):
-            stop = self.path.stat().st_size if self.stop is None else self.stop
-        return (stop - self.start) * (EXPANSION if self.compression or self.format == ".parquet" else 1)
+            stop = self._file_size() if self.stop is None else self.stop
+        return max(0, stop - self.start) * (EXPANSION if self.compression or self.format == ".parquet" else 1)
 
     @property
     def can_be_entered(self) -> bool:
@@ -154,7 +158,7 @@ class Source:
             return max(0, min(offset, self.size))
         if (separator := separator_of(mode)) and not self.format:
             return self._after_separator(offset, separator.encode())
-        with reading(self.name), self.path.open("rb") as file:
+        with reading(self.name), self._fetched().open("rb") as file:
             file.seek(offset - 1)
             _pass_line(file)
             if mode == "blank-line" and not self.format:
@@ -164,7 +168,7 @@ class Source:
 
     def _after_separator(self, offset: int, separator: bytes) -> int:
         """Finds the first end of a separator at or after `offset` bytes. The end of the file if there is none."""
-        with reading(self.name), self.path.open("rb") as file:
+        with reading(self.name), self._fetched().open("rb") as file:
             start = max(0, offset - len(separator))
             file.seek(start)
             held = b""
@@ -181,25 +185,38 @@ class Source:
 
         Of rich text, the hash is that of the text, which may change with the library that reads the file.
         """
-        path = self._converted()[0] if self.rich else self.path
+        path = self._converted()[0] if self.rich else self._fetched()
         with reading(self.name), path.open("rb") as file:
             return [*self._kind(), hashlib.file_digest(file, "sha256").hexdigest()]
 
     def stamp(self) -> tuple[int, ...]:
         """Returns values that change when the file changes: size, modification time in ns, device and inode."""
         with reading(self.name):
+            if self.remote:
+                return (self.remote.size or 0,)  # nobody writes to the copy
             status = self.path.stat()
         return status.st_size, status.st_mtime_ns, status.st_dev, status.st_ino
 
     def glance(self) -> list[str]:
         """Like `fingerprint`, but hashes only some bytes of the file and includes its size."""
+        if self.remote and self.remote.version:
+            return [*self._kind(), str(self.remote.size), self.remote.version]
         digest = hashlib.sha256()
-        with reading(self.name), self.path.open("rb") as file:
+        with reading(self.name), self._fetched().open("rb") as file:
             size = self.path.stat().st_size
             for place in (0, size // 2, max(0, size - GLANCE_BYTES)):
                 file.seek(place)
                 digest.update(file.read(GLANCE_BYTES))
         return [*self._kind(), str(size), digest.hexdigest()]
+
+    def _file_size(self) -> int:
+        if self.remote and self.remote.size is not None:
+            return self.remote.size
+        return self._fetched().stat().st_size
+
+    def _fetched(self) -> Path:
+        """The path of the file, which is copied from elsewhere if need be."""
+        return self.remote.fetch() if self.remote else self.path
 
     def _kind(self) -> list[str]:
         """Returns everything except the content that determines the documents: compression, format and label."""
@@ -215,7 +232,10 @@ class Source:
             return False
         if self._suffix in (*WHOLE, ".parquet"):
             return False
-        start = next(self.chunks(), b"")[: 1 << 13]
+        if self.remote and not self.compression and not self.remote.local().exists():
+            start = self.remote.head(1 << 13)
+        else:
+            start = next(self.chunks(), b"")[: 1 << 13]
         if self.rich and marked_encoding(start):
             return False
         return b"\0" in start and (has_controls(start) or not self._can_decode(start))
@@ -245,7 +265,7 @@ class Source:
         Raises:
             CorpusError: The file cannot be read or decompressed.
         """
-        with reading(self.name, self.compression), self.path.open("rb") as file:
+        with reading(self.name, self.compression), self._fetched().open("rb") as file:
             if self.compression == ".zst":
                 yield from _zstandard_chunks(file)
                 return
@@ -270,7 +290,11 @@ class Source:
         """
         if self.rich:
             converted = replace(
-                self, path=self._converted()[0], config=replace(self.config, encoding="utf-8"), is_copy=True
+                self,
+                path=self._converted()[0],
+                config=replace(self.config, encoding="utf-8"),
+                is_copy=True,
+                remote=None,
             )
             return converted.texts()
         return self._decoded(self.config.encoding)
@@ -279,7 +303,7 @@ class Source:
         """The text of a rich file as a file in UTF-8, and a message about what has no text, or ""."""
         if self.compression and self.rich in WHOLE:
             raise CorpusError(f"Cannot read {self.name}: {self.rich} files are compressed inside. Decompress it first.")
-        file = RichFile(self.path, self.name, self.rich, self.config.encoding, self._decoded, self._beginning)
+        file = RichFile(self._fetched(), self.name, self.rich, self.config.encoding, self._decoded, self._beginning)
         with reading(self.name):
             return self.conversions.converted(file)
 
@@ -361,7 +385,7 @@ class Source:
     def fields(self) -> list[str]:
         """Lists the columns of a table, or the fields of its first JSON record."""
         if self.format == ".parquet":
-            return parquet_columns(self.path, self.name)
+            return parquet_columns(self._fetched(), self.name)
         return self._records(LeftOut()).fields(self.texts())
 
     def _read_records(self, file: RecordFile) -> Iterator[tuple[str, str | None]]:
@@ -370,7 +394,7 @@ class Source:
         if self.compression:
             raise CorpusError(f"Cannot read {self.name}: .parquet files are compressed inside. Decompress it first.")
         labels = None if self.config.labels == FOLDER else self.config.labels
-        return file.read_rows(parquet_rows(self.path, self.name, self.config.text_column, labels))
+        return file.read_rows(parquet_rows(self._fetched(), self.name, self.config.text_column, labels))
 
     def _records(self, left_out: LeftOut) -> RecordFile:
         is_whole = self.start == 0 and self.stop is None

@@ -77,7 +77,7 @@ FORMATS: dict[str, Format] = {
             suffix=".onnx",
             modules=("onnx", "onnxruntime"),
             extra="onnx",
-            options=("licence",),
+            options=("licence", "note"),
         ),
         Format(
             name="keras",

@@ -148,17 +148,12 @@ def packed_in(data: bytes) -> bytes:
 
 
 def _refuse(model: ModelFolder) -> None:
-    """Raises `ConfigError` for a network that the page's engine (`onefile/network.js`) does not have."""
-    config = model.model_config
-    odd = [name for name in ("residual", "layer_norm", "attention") if getattr(config, name)]
-    if config.direction != "forward":
-        odd.append(f"direction {config.direction}")
-    if config.cell != "lstm":
-        odd.append(f"cell {config.cell}")
-    if config.hidden_units != config.embedding_dim:
-        odd.append(f"{config.hidden_units} hidden_units with embedding_dim {config.embedding_dim}")
-    if odd:
-        raise ConfigError(f"A page cannot write with this network: {', '.join(odd)}.")
+    """Raises `ConfigError` for a network that cannot write from left to right."""
+    direction = model.model_config.direction
+    if direction == "backward":
+        raise ConfigError(
+            f"A page cannot write with a network of direction {direction}: train one of direction forward, or both."
+        )
 
 
 def _restore(found: Mapping[str, bytes], folder: Path) -> ModelFolder:

@@ -2,13 +2,13 @@
 
     input_ids int64 [batch, 1], past.0.h, past.0.c, ...  ->  logits [batch, 1, V], present.0.h, present.0.c, ...
 
-A program that runs it begins with zeros as the state and the end of a document as the first token, and feeds each
-`present` back as `past`. The tokenizer is a file beside it. `metadata_props` says what the graph does not.
+A program that runs it begins with zeros as the state, reads the ids `opening` of the metadata first, and feeds each
+`present` back as `past`. The tokenizer is a file beside it. `metadata_props` holds what
+`textgen.export.interface.metadata` returns: texts as they are, other values as JSON.
 """
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -18,38 +18,43 @@ from onnx import helper
 from onnxruntime import InferenceSession
 
 from textgen.errors import ConfigError
+from textgen.export.interface import direction_note, metadata
 from textgen.export.verification import check_logits
 from textgen.files import write_file
 from textgen.model.directions import one_way
 from textgen.model.onnx_graph import state_names, step_graph
 from textgen.saved_model.saved_model import ModelFolder
+from textgen.wording import json_text
 
-FORMAT_VERSION = 1
 STEPS = 256  # tokens that are compared
 LARGEST = (1 << 31) - (1 << 20)  # bytes that a file of this format can have, and some to spare
 
 
-def export_onnx(model: ModelFolder, path: Path, licence: str = "") -> str:
+def export_onnx(model: ModelFolder, path: Path, licence: str = "", note: str = "") -> str:
     """Writes the network in float32 to an ONNX file, and the tokenizer beside it.
 
     Args:
-        model: The model, which reads forward; of both directions that one is written.
+        model: The model; of both directions forward is written.
         path: Path of the file. The tokenizer gets its name with `.tokenizer.model` in place of the suffix.
         licence: Licence of the model, for the metadata.
+        note: What its author says about it, for the metadata.
 
     Returns:
         What was written, in one sentence.
 
     Raises:
-        ConfigError: The model reads backward only, or is too large for the format.
+        ConfigError: The model is too large for the format.
         SavedModelError: The weights are damaged, or the logits of the file differ from those of the model.
         TextgenError: A file cannot be written.
     """
-    config, weights = one_way(model.model_config, model.weights(), "forward")
+    config, weights = one_way(model.model_config, model.weights(), model.main_direction)
     if 4 * config.num_parameters > LARGEST:
         raise ConfigError(f"An ONNX file holds at most 2 GB, and {model.name} has {config.num_parameters:,} weights.")
     graph = step_graph(config, weights, time_axis=True)
-    helper.set_model_props(graph, _metadata(model, licence))
+    facts = metadata(model, licence, note)
+    helper.set_model_props(
+        graph, {name: value if isinstance(value, str) else json_text(value) for name, value in facts.items()}
+    )
     onnx.checker.check_model(graph)
     data = graph.SerializeToString()
     names = state_names(config, "past")
@@ -60,7 +65,8 @@ def export_onnx(model: ModelFolder, path: Path, licence: str = "") -> str:
         write_file(tokenizer, model.tokenizer.serialized)
         written.append(str(tokenizer))
     write_file(path, data)
-    return f"Wrote {' and '.join(written)}: input_ids, {', '.join(names)} -> logits, and the state as present."
+    told = f"Wrote {' and '.join(written)}: input_ids, {', '.join(names)} -> logits, and the state as present."
+    return told + direction_note(model)
 
 
 def run(data: bytes, names: list[str], ids: np.ndarray) -> np.ndarray:
@@ -83,24 +89,3 @@ def run(data: bytes, names: list[str], ids: np.ndarray) -> np.ndarray:
         logits, *state = session.run(None, {"input_ids": np.array([[token]], np.int64), **feed})
         rows.append(logits[0, 0])
     return np.stack(rows)
-
-
-def _metadata(model: ModelFolder, licence: str) -> dict[str, str]:
-    """What the graph does not say, as texts."""
-    facts = {
-        "format_version": str(FORMAT_VERSION),
-        "fingerprint": model.fingerprint,
-        "vocabulary_size": str(model.tokenizer.vocab_size),
-        "eos_id": str(model.tokenizer.eos_id),
-        "tokenizer": model.tokenizer.tokenizer,
-        "cell": model.model_config.cell,
-        "bits_per_byte": _bits_per_byte(model),
-        "licence": licence,
-    }
-    return {f"textgen.{name}": value for name, value in facts.items() if value}
-
-
-def _bits_per_byte(model: ModelFolder) -> str:
-    """The score on held-out text; empty if it is unknown."""
-    bits = (model.training.get("scores") or {}).get("bits_per_byte")
-    return f"{bits:.4f}" if isinstance(bits, float) and math.isfinite(bits) else ""

@@ -1,4 +1,4 @@
-"""The network for generation, compiled by TensorFlow: on a GPU, or during training."""
+"""The network for generation, compiled by TensorFlow: on a GPU."""
 
 from __future__ import annotations
 

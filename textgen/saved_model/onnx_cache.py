@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from textgen.cache_folder import cache_folder
+from textgen.cache_folder import cache_folder, filling_cache, named_cache_folder
 from textgen.dataset.cache_eviction import LOSS, NETWORK, NETWORKS, evict, limit_bytes
-from textgen.errors import SavedModelError
+from textgen.errors import SavedModelError, TextgenError
 from textgen.files import TEMPORARY, CannotWrite, json_bytes, read_file, write_own_file
 from textgen.folders import new_folder, read_manifest, sweep_abandoned, verified
 from textgen.locks import Hold
@@ -35,6 +35,7 @@ FORMAT = 1  # part of the key: raise it when the files change, so that old entri
 LOSS_BYTES = 1 << 16  # maximum size of loss.json
 
 Say = Callable[[str], None]
+Entry = tuple[bytes | None, Loss]  # the network, None if it loses too much; and its loss
 
 
 @dataclass(frozen=True)
@@ -75,49 +76,59 @@ def int8_writer(source: Source, say: Say = lambda line: None) -> tuple[OnnxModel
     Raises:
         ConfigError: The limit of the cache in the environment is not a size.
         SavedModelError: The weights are damaged.
-        TextgenError: The cache folder that the environment names is not writable.
     """
-    shelf, limit = cache_folder() / NETWORKS, limit_bytes()
-    folder = shelf / source.key
-    hold = Hold(folder)
-    found = _read(folder)
-    if found is None:
+    folder = _folder(source)
+    known = None if folder is None else _read(folder)
+    if known is None:
         say(f"Measuring {source.name} in 8 bits for ONNX Runtime, once.")
-        made, measured = _made(source)
-        found = made if measured.is_small else None, measured
-        sweep_abandoned(shelf, TEMPORARY)
-        try:
-            _keep(folder, source, made, measured)
-            evict(shelf, limit)
-        except CannotWrite as error:
-            say(f"{error} Until then the network is measured each time.")
-    data, loss = found
-    del hold
+        known = _made(source)
+        if folder is None:
+            say("The result is not kept, since the cache folder cannot be written: see TEXTGEN_CACHE.")
+        else:
+            _keep(folder, source, known, say)
+    data, loss = known
     return (None if data is None else OnnxModel(data, source.config)), loss
 
 
 def known_loss(source: Source) -> Loss | None:
     """Returns what a network in int8 loses, if that was measured."""
-    found = _read(cache_folder() / NETWORKS / source.key)
-    return found and found[1]
+    cache = named_cache_folder()
+    known = None if cache is None else _read(cache / NETWORKS / source.key)
+    return None if known is None else known[1]
 
 
-def _made(source: Source) -> tuple[bytes, Loss]:
+def _made(source: Source) -> Entry:
     from textgen.model.onnx_int8 import int8_network
 
-    return int8_network(source.config, source.weights(), source.first)
+    data, loss = int8_network(source.config, source.weights(), source.first)
+    return (data if loss.is_small else None), loss
 
 
-def _keep(folder: Path, source: Source, data: bytes, loss: Loss) -> None:
-    """Writes an entry of the cache."""
-    with new_folder(folder) as temporary:
-        write_own_file(temporary / LOSS, json_bytes({"model": source.name, "loss": asdict(loss)}))
-        if loss.is_small:
-            write_own_file(temporary / NETWORK, data)
+def _folder(source: Source) -> Path | None:
+    """The folder of the entry; None if the cache folder cannot be written."""
+    with suppress(TextgenError):
+        return cache_folder() / NETWORKS / source.key
+    return None
 
 
-def _read(folder: Path) -> tuple[bytes | None, Loss] | None:
+def _keep(folder: Path, source: Source, entry: Entry, say: Say) -> None:
+    """Writes an entry of the cache, and removes others if there are too many."""
+    data, loss = entry
+    limit = limit_bytes()
+    sweep_abandoned(folder.parent, TEMPORARY)
+    try:
+        with filling_cache(), new_folder(folder) as temporary:
+            write_own_file(temporary / LOSS, json_bytes({"model": source.name, "loss": asdict(loss)}))
+            if data is not None:
+                write_own_file(temporary / NETWORK, data)
+        evict(folder.parent, limit)
+    except CannotWrite as error:
+        say(str(error))
+
+
+def _read(folder: Path) -> Entry | None:
     """Reads an entry of the cache. Returns None if it is missing or damaged."""
+    hold = Hold(folder)  # so that nobody removes it meanwhile
     with suppress(SavedModelError, OSError, ValueError, TypeError, KeyError, RecursionError):
         files: dict[str, Any] = read_manifest(folder)["files"]
         content = json.loads(read_file(verified(folder, LOSS, files[LOSS]), LOSS_BYTES))
@@ -125,6 +136,7 @@ def _read(folder: Path) -> tuple[bytes | None, Loss] | None:
         data = verified(folder, NETWORK, files[NETWORK]).read_bytes() if loss.is_small else None
         os.utime(folder)  # the entries unused for longest are removed first
         return data, loss
+    del hold
     return None
 
 

@@ -218,18 +218,7 @@ def sampling_config(request: GenerationRequest, values: Mapping[str, Any], limit
     for name in ("seed", "top_k"):
         if settings.get(name) == -1:  # other servers' sign for an absent setting
             del settings[name]
-    length = request.max_completion_tokens if request.max_completion_tokens is not None else request.max_tokens
-    if length is not None:
-        if length > limits.max_length:
-            raise ApiError(
-                400, f"max_tokens must be at most {limits.max_length:,} on this server. Received: {length:,}.",
-                param="max_tokens",
-            )  # fmt: skip
-        settings["max_tokens"] = (
-            max(1, length) if length >= 0 else length
-        )  # 0 writes nothing, which is seen to elsewhere
-    elif settings.get("min_tokens", 0) > SamplingConfig.max_tokens:
-        settings["max_tokens"] = settings["min_tokens"]
+    settings |= _length(request, settings.get("min_tokens"), limits)
     if isinstance(request.stop, str):
         settings["stop"] = [request.stop] if request.stop else []
     elif request.stop is not None:
@@ -240,6 +229,26 @@ def sampling_config(request: GenerationRequest, values: Mapping[str, Any], limit
         settings["max_seconds"] = min(seconds, limits.max_time)
     _check_sizes(settings)
     return seeded(from_dict(SamplingConfig, settings))
+
+
+def _length(request: GenerationRequest, min_tokens: object, limits: ServerConfig) -> dict[str, int]:
+    """The setting max_tokens, where it follows from a request.
+
+    Raises:
+        ApiError: The text would be longer than the server writes.
+    """
+    name = "max_tokens"
+    length = request.max_completion_tokens if request.max_completion_tokens is not None else request.max_tokens
+    if length is None and isinstance(min_tokens, int) and min_tokens > SamplingConfig.max_tokens:  # others are refused
+        name, length = "min_tokens", min_tokens
+    if length is None:
+        return {}
+    if length > limits.max_length:
+        raise ApiError(
+            400, f"{name} must be at most {limits.max_length:,} on this server. Received: {shown_number(length)}.",
+            param=name,
+        )  # fmt: skip
+    return {"max_tokens": max(1, length) if length >= 0 else length}  # 0 writes nothing, which is seen to elsewhere
 
 
 def with_logprobs(config: SamplingConfig, number: int | None) -> SamplingConfig:

@@ -145,13 +145,15 @@ class TrainingConfig(SplitConfig):
     minutes: float | None = setting(
         None, "Minutes of training. Of several limits, the first one reached ends the run.", low=1e-9, high=1e12
     )
-    num_validations: int = setting(10, "Validations in a run.", low=1, high=LARGE, section=VALIDATION)
+    num_validations: int = setting(
+        10, "Validations in a run, evenly spread.", low=1, high=LARGE, planned=True, section=VALIDATION
+    )
     valid_tokens: int = setting(
         50_000, "Held-out tokens that each validation scores; the last one scores more.",
         low=1, high=1 << 40, planned=True, section=VALIDATION,
     )  # fmt: skip
     patience: int | None = setting(
-        5, "Stop after N validations without improvement.", low=1, high=LARGE, section=VALIDATION
+        5, "Stop after N validations without improvement.", low=1, high=LARGE, planned=True, section=VALIDATION
     )
     label_dropout: float = setting(
         0.1, "Share of labels hidden in training, so that the model can also write without one.",

@@ -2,13 +2,16 @@
 
 The rules are rough on purpose. Any setting that is given replaces the planned value:
 
-- vocabulary: as large as the corpus supports (see `textgen.tokenizer.vocabulary.choose_vocab_size`);
+- vocabulary: as large as the corpus supports (see `textgen.tokenizer.vocabulary.choose_vocab_size`). Where the budget
+  does not suffice for one pass over the text, smaller, down to where the output layer has as many weights as the
+  recurrent layers: a larger vocabulary makes each token dearer than what it saves in tokens;
 - length: passes over the text, fewer for a longer text, because a recurrent network learns most in the first passes,
   and never so many that it memorises the text;
 - batch: small for a short text, so that each pass makes enough updates; a multiple of the number of replicas;
-- size: the largest preset that the corpus supports and that sees, within the budget, twice as many tokens as it has
-  parameters (a larger network learns more from a token, but reads fewer of them);
+- size: the largest preset that the corpus supports, that fits into the memory, and that sees, within the budget, twice
+  as many tokens as it has parameters (a larger network learns more from a token, but reads fewer of them);
 - dropout and weight decay: by how often each token is seen; learning rate: by the width of the layers;
+- validations: by time, so that a short run does not spend much of it on them;
 - base: a model to start from, where one suits the text (see `textgen.training.base_choice`). A model that has
   read much more than there is to train on needs few passes, a lower learning rate and more dropout.
 
@@ -23,6 +26,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+import numpy as np
+
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.corpus.labels import worth_learning
@@ -32,7 +37,7 @@ from textgen.dataset.split import share_to_hold_out
 from textgen.dataset.subword_sampling import require_sampling
 from textgen.dataset.token_files import SplitSummary
 from textgen.errors import ConfigError, CorpusError
-from textgen.machine import best_precision, measure_flops, num_cores
+from textgen.machine import best_precision, measure_flops, num_cores, usable_memory
 from textgen.model.config import ModelConfig
 from textgen.model.sharding import shard_rows
 from textgen.saved_model.bases import is_base
@@ -42,7 +47,7 @@ from textgen.tokenizer.config import MAX_VOCAB_SIZE, TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import choose_vocab_size
 from textgen.training.base_choice import NONE, REGULARISERS, BaseChoice, choose_base, network_settings
-from textgen.training.config import DECOUPLED, TrainingConfig
+from textgen.training.config import DECOUPLED, LARGE, TrainingConfig
 from textgen.training.distribution import Shares, require_shares
 from textgen.training.presets import SIZES
 from textgen.wording import counted
@@ -67,6 +72,18 @@ UPDATES_PER_PASS = 48  # that a short text should make, in batches of at least 4
 TOKENS_PER_PARAMETER = 2.0  # that a network should see within its budget
 RATES = {"sgd": 20.0, "asgd": 20.0, "rmsprop": 1e-3, "lamb": 1e-2}  # learning rates; Adam's depends on the width
 GRADIENT_DECAY = 1.2e-6  # weight decay that is part of the gradient, as in AWD-LSTM
+ENOUGH_PASSES = 1.0  # over a text, below which the vocabulary shrinks
+VOCABULARY_STEP = 0.8  # by which it shrinks at a time
+LEAST_PIECES = 2000  # tokens, to which it shrinks at most
+PIECES = ("unigram", "bpe")  # vocabularies of any size
+CHARACTERS_PER_TOKEN = (  # by the size of a unigram vocabulary, on held-out text of the bases: English, Chinese
+    {1000: 2.48, 2000: 2.94, 4000: 3.33, 8000: 3.65, 16_000: 3.9, 32_000: 4.12},
+    {10_000: 1.07, 16_000: 1.15, 24_000: 1.19},
+)
+MEMORY_SHARE = 0.8  # of the memory, which a network may take
+SECONDS_BETWEEN = (10.0, 300.0)  # validations of a planned run: at least, and at most
+USUAL_VALIDATIONS = 10  # of a run that is neither short nor long
+VALIDATED_SHARE = 0.1  # tokens that all validations score together, relative to those that are trained on
 LARGEST_FOR = ((40_000, "tiny"), (400_000, "small"), (20_000_000, "medium"))  # tokens of training text
 
 
@@ -94,15 +111,17 @@ class Hardware:
     Attributes:
         flops: Float32 matrix product operations per second of all devices together; measured if None.
         shares: Replicas, processes and machines among which each batch is divided.
+        memory: Memory of each machine in bytes; None if it is unknown.
     """
 
     flops: float | None = None
     shares: Shares = field(default_factory=Shares)
+    memory: int | None = None
 
     def measured(self) -> Hardware:
-        """The same with a known speed."""
+        """The same with a known speed and memory."""
         flops = self.flops or measure_flops(self.shares.replicas, self.shares.machines)
-        return replace(self, flops=flops)
+        return replace(self, flops=flops, memory=self.memory or usable_memory())
 
 
 @dataclass(frozen=True)
@@ -146,17 +165,24 @@ class Estimates:
         tokens_per_second: Speed of training.
         seconds: Duration of the run.
         memory_bytes: Peak memory of training on one machine.
+        memory_there: Memory of each machine; None if it is unknown.
     """
 
     tokens: int
     tokens_per_second: float
     seconds: float
     memory_bytes: int
+    memory_there: int | None = None
 
     @property
     def epochs(self) -> float:
         """Passes over the training text."""
         return self.seconds * self.tokens_per_second / self.tokens
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the memory suffices, as far as that is known."""
+        return self.memory_there is None or self.memory_bytes <= self.memory_there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,25 +276,35 @@ def _plan_with_base(
         choice = BaseChoice(None, f"the text supports a larger network than that of {base.name}", fit=choice.fit)
     elif choice.is_open and of_base:
         choice = replace(choice, name=base.name, is_open=False, reason=f"{choice.reason}; {of_base[0]} is given")
-    elif choice.is_open and (why := _why_no_race(alone.training_config, hardware.shares)):
+    elif choice.is_open and (why := _why_no_race(given, alone.training_config, hardware.shares)):
         choice = replace(choice, is_open=False, reason=f"{choice.reason}; {why}, so the likelier is taken")
     if choice.name is None and not choice.is_open:
         return _plan(corpus, given, preset, sources, hardware, choice)
     tuned = _plan(corpus, given, None, replace(sources, start=base), hardware, choice)
     if not choice.is_open:
         return tuned
-    return replace(tuned, rival=alone) if choice.name else replace(alone, rival=tuned)
+    first, second = (tuned, alone) if choice.name else (alone, tuned)
+    return replace(_for_race(first, given), rival=_for_race(second, given))
+
+
+def _for_race(plan: Plan, given: Mapping[str, Any]) -> Plan:
+    """The plan with a first validation after a tenth of the run."""
+    if "num_validations" in given:
+        return plan
+    patience = plan.training_config.patience if "patience" in given else TrainingConfig.patience
+    training = replace(plan.training_config, num_validations=RACE_VALIDATIONS, patience=patience)
+    return replace(plan, training_config=training)
 
 
 def _width(model: ModelConfig) -> int:
     return model.num_layers * model.hidden_units
 
 
-def _why_no_race(training: TrainingConfig, shares: Shares) -> str:
+def _why_no_race(given: Mapping[str, Any], training: TrainingConfig, shares: Shares) -> str:
     """Why two ways cannot be tried for a part of the run; "" if they can."""
     if shares.processes > 1:
         return "several processes do not try both"
-    if training.num_validations < RACE_VALIDATIONS:
+    if given.get("num_validations", RACE_VALIDATIONS) < RACE_VALIDATIONS:
         return f"with fewer than {RACE_VALIDATIONS} validations there is none to compare by"
     if training.minutes is not None and training.minutes < RACE_MINUTES:
         return f"{training.minutes:g} minutes are too short to try both"
@@ -286,7 +322,13 @@ def _plan(
     facts = _corpus_facts(corpus, given, sources)
     vocabulary = _plan_vocabulary(corpus, facts, given, sources)
     basis = _basis(facts, vocabulary, given, sources, hardware)
-    model, preset = _plan_model(basis, preset) if sources.start is None else (_same_model(basis, sources.start), None)
+    if sources.start is None:
+        while smaller := _smaller_size(corpus, vocabulary, given, basis, preset):
+            vocabulary = _plan_vocabulary(corpus, facts, given, sources, smaller)
+            basis = replace(basis, vocab_size=vocabulary.size, tokens=vocabulary.tokens)
+        model, preset = _plan_model(basis, preset)
+    else:
+        model, preset = _same_model(basis, sources.start), None
     training = _plan_training(basis, model)
     _refuse_contradictions(basis, facts, vocabulary, model, training)
     estimates = _estimate(basis, model, training)
@@ -385,8 +427,13 @@ def _corpus_facts(corpus: Corpus | PreparedCorpus, given: Mapping[str, Any], sou
 
 
 def _plan_vocabulary(
-    corpus: Corpus | PreparedCorpus, facts: CorpusFacts, given: Mapping[str, Any], sources: Sources
+    corpus: Corpus | PreparedCorpus,
+    facts: CorpusFacts,
+    given: Mapping[str, Any],
+    sources: Sources,
+    size: int | None = None,
 ) -> Vocabulary:
+    """The vocabulary, with `size` tokens if a size is chosen for it."""
     if isinstance(corpus, PreparedCorpus):
         own = corpus.tokenizer
         return Vocabulary(own, _plan_tokenizer(given, own), own.vocab_size, len(corpus.data().train))
@@ -394,10 +441,33 @@ def _plan_vocabulary(
     if sources.start and tokenizer is None and not select(TokenizerConfig, given):
         tokenizer = sources.start.tokenizer
     config, stats = _plan_tokenizer(given, tokenizer), corpus.stats()
+    config = replace(config, vocab_size=size) if size else config
     size = tokenizer.vocab_size if tokenizer else _vocab_size(config, stats)
     held_out = 0.0 if sources.valid else facts.valid_fraction
-    tokens = max(1, int(_tokens(config.tokenizer, stats) * (1 - held_out)))
+    tokens = max(1, int(_tokens(config.tokenizer, stats, size) * (1 - held_out)))
     return Vocabulary(tokenizer, config, size + _num_new_labels(facts.labels, tokenizer), tokens)
+
+
+def _smaller_size(
+    corpus: Corpus | PreparedCorpus,
+    vocabulary: Vocabulary,
+    given: Mapping[str, Any],
+    basis: _Basis,
+    preset: str | None,
+) -> int | None:
+    """A smaller size to try for a vocabulary that is too large for the budget; None if it is not, or is given."""
+    kind, is_given = vocabulary.config.tokenizer, vocabulary.tokenizer or given.get("vocab_size")
+    if is_given or kind not in PIECES or isinstance(corpus, PreparedCorpus):
+        return None
+    model, _ = _plan_model(basis, preset)
+    passes = _estimate(basis, model, _plan_training(basis, model)).epochs
+    if passes >= ENOUGH_PASSES or model.vocab_size * model.embedding_dim <= _recurrent_weights(model):
+        return None
+    stats = corpus.stats()
+    characters = choose_vocab_size(kind, 0, stats.character_counts, vocabulary.config.character_coverage)
+    size = vocabulary.config.vocab_size or _vocab_size(vocabulary.config, stats)
+    smaller = max(characters, LEAST_PIECES, 8 * int(VOCABULARY_STEP * size / 8))
+    return smaller if smaller < size else None
 
 
 def _plan_tokenizer(settings: Mapping[str, Any], tokenizer: Tokenizer | None) -> TokenizerConfig:
@@ -422,7 +492,7 @@ def _num_new_labels(labels: Sequence[str], tokenizer: Tokenizer | None) -> int:
     return new if known or not new else new + 1  # the first label adds the one for no label
 
 
-def _tokens(tokenizer: str, stats: CorpusStats) -> int:
+def _tokens(tokenizer: str, stats: CorpusStats, vocab_size: int) -> int:
     """Estimated tokens of the whole corpus."""
     if tokenizer == "byte":
         return stats.bytes + stats.documents
@@ -431,7 +501,14 @@ def _tokens(tokenizer: str, stats: CorpusStats) -> int:
     if tokenizer == "word":
         return stats.words + stats.lines
     wide = min(1.0, (stats.bytes / stats.characters - 1) / 2)  # 0 for English, 1 for Chinese
-    return round(stats.characters / (3.3 * (1 - wide) + 1.25 * wide)) + stats.documents
+    english, chinese = (_interpolated(table, vocab_size) for table in CHARACTERS_PER_TOKEN)
+    return round(stats.characters / (english * (1 - wide) + chinese * wide)) + stats.documents
+
+
+def _interpolated(table: Mapping[int, float], vocab_size: int) -> float:
+    """The value of a table by the logarithm of the size of a vocabulary; that of its ends beyond them."""
+    sizes = [math.log(size) for size in table]
+    return float(np.interp(math.log(vocab_size), sizes, list(table.values())))
 
 
 # === Network and training ===
@@ -449,6 +526,7 @@ class _Basis:
         shares: Replicas, processes and machines.
         fine_tuning: Whether the run starts from a trained model.
         well_read: Whether that model has read much more text than there is to train on, as a base has.
+        memory: Memory of each machine in bytes; None if it is unknown.
     """
 
     settings: Mapping[str, Any]
@@ -458,6 +536,7 @@ class _Basis:
     shares: Shares
     fine_tuning: bool
     well_read: bool
+    memory: int | None
 
     def speed(self, model: ModelConfig, step_tokens: int = 2048) -> float:
         """Estimated tokens per second of a network."""
@@ -476,7 +555,8 @@ def _basis(
     }
     start, tokens = sources.start, vocabulary.tokens
     well_read = start is not None and _is_well_read(start, tokens)
-    return _Basis({**given, **settled}, vocabulary.size, tokens, flops, shares, start is not None, well_read)
+    settings = {**given, **settled}
+    return _Basis(settings, vocabulary.size, tokens, flops, shares, start is not None, well_read, hardware.memory)
 
 
 def _is_well_read(start: ModelFolder, tokens: int) -> bool:
@@ -508,12 +588,18 @@ def _largest_preset(basis: _Basis) -> str:
     for name in reversed(names[: names.index(largest) + 1]):
         model = ModelConfig(vocab_size=basis.vocab_size, **SIZES[name])
         wanted = replace(model, direction=direction)
-        speed = basis.speed(wanted)
-        seconds = _seconds(_plan_training(basis, wanted), basis.tokens, speed)
-        recurrent = model.num_parameters - basis.vocab_size * (model.embedding_dim + 1)  # table rows cost little
-        if seconds * speed >= TOKENS_PER_PARAMETER * recurrent:
+        speed, training = basis.speed(wanted), _plan_training(basis, wanted)
+        if basis.memory and _memory_of_a_machine(wanted, training, basis.shares) > MEMORY_SHARE * basis.memory:
+            continue
+        seconds = _seconds(training, basis.tokens, speed)
+        if seconds * speed >= TOKENS_PER_PARAMETER * _recurrent_weights(model):
             return name
     return names[0]
+
+
+def _recurrent_weights(model: ModelConfig) -> int:
+    """Weights that are not those of tokens: table rows cost little, and those of a tied output layer are table rows."""
+    return model.num_parameters - model.vocab_size * (model.embedding_dim + 1)
 
 
 def _plan_training(basis: _Basis, model: ModelConfig) -> TrainingConfig:
@@ -528,9 +614,35 @@ def _plan_training(basis: _Basis, model: ModelConfig) -> TrainingConfig:
     if "weight_decay" not in given:  # decoupled: 0.02 for few passes over the text, 0.3 for as many as are useful
         decoupled = float(f"{min(0.3, max(0.02, 0.01 * (seen / basis.tokens))):.2g}")
         derived["weight_decay"] = decoupled if training.optimizer in DECOUPLED else GRADIENT_DECAY
+    if "num_validations" not in given:
+        derived |= _plan_validations(training, seen / speed, given)
+    validations = derived.get("num_validations", training.num_validations)
     if "valid_tokens" not in given:  # so that validation takes a few per cent of the time
-        derived["valid_tokens"] = min(200_000, max(4096, int(0.15 * seen / training.num_validations)))
+        derived["valid_tokens"] = min(200_000, max(4096, int(VALIDATED_SHARE * seen / validations)))
     return replace(training, **derived)
+
+
+def validations_in(seconds: float) -> int:
+    """How many validations a run of so many seconds has: few in a short one, one every few minutes in a long one.
+
+    Example:
+        >>> validations_in(20), validations_in(60), validations_in(600), validations_in(7200)
+        (2, 6, 10, 24)
+    """
+    least, most = SECONDS_BETWEEN
+    return min(LARGE, max(2, min(USUAL_VALIDATIONS, int(seconds / least)), math.ceil(seconds / most)))
+
+
+def _plan_validations(training: TrainingConfig, seconds: float, given: Mapping[str, Any]) -> dict[str, int]:
+    """num_validations, and patience for half a run.
+
+    The schedule plateau and some averages count validations, so they get no fewer than usual.
+    """
+    number = validations_in(seconds)
+    if training.schedule == "plateau" or training.weight_averaging == "last-k" or training.optimizer == "asgd":
+        number = max(USUAL_VALIDATIONS, number)
+    usual = TrainingConfig.patience or 1
+    return {"num_validations": number, **({} if "patience" in given else {"patience": max(usual, number // 2)})}
 
 
 def _plan_batch(basis: _Basis, given: Mapping[str, Any]) -> dict[str, int]:
@@ -592,7 +704,8 @@ def _plan_dropout(basis: _Basis, model: ModelConfig, epochs: float) -> ModelConf
 def _estimate(basis: _Basis, model: ModelConfig, training: TrainingConfig) -> Estimates:
     speed = basis.speed(model, training.num_streams * training.sequence_length)
     seconds = _seconds(training, basis.tokens, speed)
-    return Estimates(basis.tokens, speed, seconds, _memory_of_a_machine(model, training, basis.shares))
+    memory = _memory_of_a_machine(model, training, basis.shares)
+    return Estimates(basis.tokens, speed, seconds, memory, basis.memory)
 
 
 def _seconds(training: TrainingConfig, tokens: int, speed: float) -> float:

@@ -31,6 +31,7 @@ from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_BYTES, MODEL_FILE, Tokenizer, load_tokenizer
 from textgen.training.base_choice import NONE
 from textgen.training.config import BUDGETS, FIXED_ON_RESUME, TrainingConfig
+from textgen.training.plan import validations_in
 from textgen.training.run_setup import RunSetup, Say, quiet
 
 PATHS_BYTES = 1 << 23  # paths of a corpus are recorded up to this size; beyond it the user names them when resuming
@@ -123,8 +124,17 @@ def _changed_training(recorded: Mapping[str, Any], settings: Mapping[str, Any]) 
     training = to_dict(from_dict(TrainingConfig, recorded))
     changed = {name: value for name, value in settings.items() if name in training}
     if any(name in changed for name in BUDGETS):
+        training |= _more_validations(training, changed)
         training |= dict.fromkeys(BUDGETS)
     return from_dict(TrainingConfig, {**training, **changed})
+
+
+def _more_validations(training: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, int]:
+    """More validations for more minutes, if the plan has chosen their number."""
+    before, after = training["minutes"], changed.get("minutes")
+    if before is None or after is None or training["num_validations"] != validations_in(60 * before):
+        return {}
+    return {"num_validations": max(training["num_validations"], validations_in(60 * after))}
 
 
 def with_origin(record: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -236,9 +246,9 @@ def _encode_again(text: _Text, tokenizer: Tokenizer, config: TrainingConfig, rec
 
 def _with_places(record: dict[str, Any], text: _Text, data: TokenData) -> dict[str, Any]:
     """The record with the paths where the text was found, signed."""
-    places = {"paths": [str(path.absolute()) for path in text.corpus.files]}
+    places = {"paths": text.corpus.places}
     if text.valid:
-        places["valid"] = [str(path.absolute()) for path in text.valid.files]
+        places["valid"] = text.valid.places
     tokens = record["tokens"] | {"folder": str(data.train.folder)}
     record = record | {"corpus": record["corpus"] | places, "tokens": tokens}
     return record | {"signature": sign(_origin(record))}

@@ -269,7 +269,7 @@ def test_head(tied: bool) -> None:
 def test_the_compiled_loss_has_no_part_that_two_shards_cannot_begin_at_once() -> None:
     """XLA's fusions for YNNPACK, which it makes of sums over many numbers, end the process now and then."""
     arguments = tf.zeros((1024, 65), tf.bfloat16), tf.zeros(65), tf.zeros(1024, tf.int32), 0, 0.0
-    compiled = _loss_of_logits.experimental_get_compiler_ir(*arguments)("optimized_hlo")
+    compiled = _loss_of_logits.compiled().experimental_get_compiler_ir(*arguments)("optimized_hlo")
     assert "reduce" in compiled
     assert "ynn_fusion" not in compiled
 

@@ -11,8 +11,9 @@ import pytest
 import tensorflow as tf
 
 from textgen.model.layers import lstm
+from textgen.model.layers.cudnn import kernel_path
 from textgen.model.layers.gru import GRU
-from textgen.model.layers.lstm import LSTM, kernel_path
+from textgen.model.layers.lstm import LSTM
 from textgen.model.layers.mogrifier import Mogrifier
 from textgen.model.layers.peephole import Peephole
 from textgen.model.layers.rnn import RNN
@@ -169,7 +170,9 @@ def test_loops_inside_xla_never_convert_whole_arrays_of_low_precision() -> None:
     steps, rows, units = 7, 3, 5
     from_x = tf.zeros((steps, rows, 4 * units), tf.uint16)
     weights = tf.zeros((units, 4 * units)), tf.zeros(4 * units), tf.zeros((rows, units)), tf.zeros((rows, units))
-    compiled = lstm._forward_loop_narrow.experimental_get_compiler_ir(from_x, *weights, tf.bfloat16)("optimized_hlo")
+    compiled = lstm._forward_loop_narrow.compiled().experimental_get_compiler_ir(from_x, *weights, tf.bfloat16)(
+        "optimized_hlo"
+    )
     gates, hidden, cells, last = lstm._forward_loop_narrow(from_x, *weights, tf.bfloat16)
     assert {array.dtype for array in (*gates, hidden)} == {tf.uint16}
     assert cells.dtype == last.dtype == tf.float32
@@ -228,7 +231,7 @@ def test_the_path_taken_is_said(
     monkeypatch.setattr("tensorflow.config.list_logical_devices", lambda kind: [object()] * gpus)
     kernel_path.cache_clear()
     try:
-        with caplog.at_level("INFO", logger="textgen.model.layers.lstm"):
+        with caplog.at_level("INFO", logger="textgen.model.layers.cudnn"):
             assert [kernel_path(), kernel_path()] == [path, path]
     finally:
         kernel_path.cache_clear()
@@ -248,48 +251,6 @@ class CuDNN:
 
         monkeypatch.setattr("textgen.model.layers.lstm.kernel_path", lambda: "cuDNN")
         monkeypatch.setattr(keras.layers.LSTM, "inner_loop", inner_loop)
-
-
-@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16], ids=["float32", "bfloat16"])
-@pytest.mark.parametrize("with_ids", [False, True], ids=["rows", "table"])
-def test_cudnn_gets_and_gives_what_the_own_loop_does(
-    dtype: tf.DType, with_ids: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Batches first and float32 for cuDNN; for us time first, outputs as precise as x, states float32."""
-    steps, rows, inputs, units = 7, 3, 4, 5
-    layer, _ = pair(units, inputs, return_sequences=True, return_state=True)
-    x = tf.cast(normal(9, inputs) if with_ids else normal(steps, rows, inputs), dtype)
-    ids = tf.constant(RNG.integers(0, 9, (steps, rows)), tf.int32) if with_ids else None
-    state = normal(rows, units), normal(rows, units)
-
-    def results() -> list[tf.Tensor]:
-        with tf.GradientTape() as tape:
-            tape.watch([x, *state])
-            outputs, (h, c) = layer.scan(x, state, ids=ids)
-            loss = sum(tf.reduce_sum(tf.sin(tf.cast(y, tf.float32))) for y in (outputs, h, c))
-        gradients = tape.gradient(loss, [x, *state, *(weight.value for weight in layer.trainable_variables)])
-        return [outputs, h, c, *map(tf.convert_to_tensor, gradients)]
-
-    own = results()
-    cudnn = CuDNN(monkeypatch)
-    theirs = results()
-    ((sequences, (h, c), mask),) = cudnn.calls
-    assert (sequences.shape, sequences.dtype) == ((rows, steps, inputs), tf.float32)
-    assert [(h.shape, h.dtype), (c.shape, c.dtype)] == [((rows, units), tf.float32)] * 2
-    assert mask is None
-    assert [(each.shape, each.dtype) for each in theirs] == [(each.shape, each.dtype) for each in own]
-    assert_same(theirs, own, 1e-5 if dtype == tf.float32 else 0.03)
-
-
-def test_where_cudnn_cannot_do_it_the_own_loop_does_on_a_gpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a mask on the recurrent kernel, for weight drop."""
-    layer, _ = pair(5, 4, return_sequences=True)
-    x, state = normal(7, 3, 4), (normal(3, 5), normal(3, 5))
-    mask = tf.cast(normal(5, 20) > 0, tf.float32)
-    own = tf.nest.flatten(layer.scan(x, state, mask))
-    cudnn = CuDNN(monkeypatch)
-    assert_same(tf.nest.flatten(layer.scan(x, state, mask)), own, 0)
-    assert not cudnn.calls
 
 
 def test_as_a_layer_of_keras_it_hands_everything_on_to_cudnn(monkeypatch: pytest.MonkeyPatch) -> None:

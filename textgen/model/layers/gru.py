@@ -2,6 +2,8 @@
 
 z, r = sigmoid(x W_zr + h U_zr + b_zr)            h = z * h + (1 - z) * g
 before: g = tanh(x W_g + (r * h) U_g + b_g)       after: g = tanh(x W_g + b_g + r * (h U_g + b'_g))
+
+On a GPU cuDNN runs the steps (`textgen.model.layers.cudnn`) if the reset gate comes after the product.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from textgen.model.layers.layer import RecurrentLayer, split
+from textgen.model.layers.cudnn import cudnn_gru, kernel_path
+from textgen.model.layers.layer import LayerState, RecurrentLayer, chosen_rows, split
 from textgen.model.layers.loop import Arrays, Cell, Past, Weights, product_over_time, sum_over_time
 
 
@@ -30,6 +33,17 @@ class GRU(RecurrentLayer):
         super().__init__(units, **kwargs)
         self.reset_after = reset_after
         self.cell = AFTER if reset_after else BEFORE
+
+    def scan(
+        self, x: tf.Tensor, state: LayerState, mask: tf.Tensor | None = None, ids: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, LayerState]:
+        """Runs the layer over a window: see `RecurrentLayer.scan`."""
+        if not self.reset_after or kernel_path() != "cuDNN":
+            return super().scan(x, state, mask, ids)
+        weights = self._step_weights()
+        recurrent_kernel = weights["recurrent_kernel"] if mask is None else weights["recurrent_kernel"] * mask
+        kernel = tf.convert_to_tensor(self.kernel)
+        return cudnn_gru(chosen_rows(x, ids), kernel, recurrent_kernel, weights["bias"], *state)
 
     def _bias_shape(self) -> tuple[int, ...]:
         return (2, 3 * self.units) if self.reset_after else (3 * self.units,)

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from textgen.model.layers.fused import Fused
 from textgen.model.layers.layer import seeded
 
 CHUNK_ELEMENTS = 1 << 22  # maximum number of logits in memory, per shard of a batch
@@ -152,7 +153,7 @@ def _summed_loss(
     return run(features, kernel, bias)
 
 
-@tf.function(jit_compile=True, autograph=False)
+@Fused
 def _loss_of_logits(
     logits: tf.Tensor, bias: tf.Tensor, targets: tf.Tensor, pad_id: int, label_smoothing: float
 ) -> tuple[tf.Tensor, tf.Tensor]:

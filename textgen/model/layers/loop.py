@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from textgen.model.layers.fused import Fused
+
 Arrays = Sequence[tf.Tensor]
 Weights = Mapping[str, tf.Tensor]  # weights that a step uses, by name
 
@@ -183,7 +185,7 @@ def sum_over_time(a: tf.Tensor) -> tf.Tensor:
     return tf.matmul(tf.ones((1, rows.shape[0])), rows)[0]
 
 
-@tf.function(jit_compile=True, autograph=False)
+@Fused
 def _forward(cell: Cell, inputs: tf.Tensor, weights: Weights, state: Arrays) -> tuple[Arrays, Arrays, Arrays]:
     """Runs the forward loop inside XLA."""
     step = cell.forward(weights)
@@ -191,7 +193,7 @@ def _forward(cell: Cell, inputs: tf.Tensor, weights: Weights, state: Arrays) -> 
     return forward_loop(step, inputs, state, [tf.TensorSpec(array.shape) for array in saved])
 
 
-@tf.function(jit_compile=True, autograph=False)
+@Fused
 def _backward(
     cell: Cell,
     inputs: tf.Tensor,

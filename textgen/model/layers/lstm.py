@@ -15,24 +15,23 @@ makes thousands of small operations and keeps all intermediate results. Three th
    them, in float32. XLA has no fast low-precision products on a CPU, so for wide layers in low precision the loop and
    its products run in TensorFlow.
 
-On a GPU Keras uses cuDNN instead. Keras also runs its own loop for masks, for shapes that are not known when tracing,
-and for options that neither supports. Shapes are time first, [T, B, ...], so that a step is contiguous in memory.
+On a GPU cuDNN runs the steps instead (`textgen.model.layers.cudnn`). Keras runs its own loop for masks of steps, for
+shapes that are not known when tracing, and for options that neither supports. Shapes are time first, [T, B, ...], so
+that a step is contiguous in memory.
 """
 
 from __future__ import annotations
 
-import functools
-import logging
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from textgen.model.layers.cudnn import cudnn_lstm, kernel_path
+from textgen.model.layers.fused import Fused
 from textgen.model.layers.layer import LayerState, chosen_rows, rows_times
 from textgen.model.layers.loop import Arrays, backward_loop, forward_loop
-
-log = logging.getLogger(__name__)
 
 WIDE = 320  # from this many units on, low-precision products save more time than a loop inside XLA
 
@@ -74,7 +73,7 @@ class LSTM(keras.layers.LSTM):
         Args:
             x: Inputs [T, B, E], or a table [V, E] if `ids` are given.
             state: State (h, c) before the first step.
-            mask: Factors of the recurrent kernel, for all steps. The loops of Keras do not support it.
+            mask: Factors of the recurrent kernel, for all steps. The loop of Keras does not support it.
             ids: Row numbers [T, B] of the inputs in the table.
 
         Returns:
@@ -84,6 +83,8 @@ class LSTM(keras.layers.LSTM):
             ValueError: `scan` does not support the options of the layer.
         """
         self._refuse_scan(mask)
+        if kernel_path() == "cuDNN" and self._suits_cudnn:
+            return cudnn_lstm(chosen_rows(x, ids), *self._scan_weights(mask), *state)
         if mask is not None or self._can_scan(x if ids is None else ids):
             return self._scan(chosen_rows(self._inputs(x), ids), state, mask)
         batch_first = tf.cast(tf.transpose(chosen_rows(x, ids), (1, 0, 2)), tf.float32)
@@ -120,10 +121,15 @@ class LSTM(keras.layers.LSTM):
     def _scan(
         self, from_x: tf.Tensor, state: LayerState, mask: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, LayerState]:
+        _, recurrent_kernel, bias = self._scan_weights(mask)
+        outputs, *state = lstm(from_x, recurrent_kernel, bias, *state)
+        return outputs, tuple(state)
+
+    def _scan_weights(self, mask: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The kernel, the recurrent kernel with a mask applied, and the bias; float32."""
         bias = self.cell.bias if self.use_bias else tf.zeros(4 * self.units)
         recurrent_kernel = self.cell.recurrent_kernel if mask is None else self.cell.recurrent_kernel * mask
-        outputs, *state = lstm(from_x, tf.cast(recurrent_kernel, tf.float32), tf.cast(bias, tf.float32), *state)
-        return outputs, tuple(state)
+        return tuple(tf.cast(weight, tf.float32) for weight in (self.cell.kernel, recurrent_kernel, bias))
 
     @property
     def _has_usual_gates(self) -> bool:
@@ -142,17 +148,14 @@ class LSTM(keras.layers.LSTM):
                 f"Received: {self.activation.__name__} and {self.recurrent_activation.__name__}."
             )
 
+    @property
+    def _suits_cudnn(self) -> bool:
+        standard = not (self.recurrent_dropout or self.unroll) and self.use_cudnn is not False
+        return standard and self._has_usual_gates
+
     def _can_scan(self, sequences: tf.Tensor) -> bool:
         standard = not (self.recurrent_dropout or self.unroll) and self.use_cudnn is not True
         return standard and self._has_usual_gates and sequences.shape.is_fully_defined() and kernel_path() != "cuDNN"
-
-
-@functools.cache
-def kernel_path() -> str:
-    """Returns a short name of the LSTM implementation used on this machine, and logs it once."""
-    path = "cuDNN" if tf.config.list_logical_devices("GPU") else "own loop, compiled by XLA"
-    log.info("LSTM by %s", path)
-    return path
 
 
 @tf.custom_gradient
@@ -206,7 +209,7 @@ def _forward_narrow(
     return gates, _of_bits(hidden, dtype), *others
 
 
-@tf.function(jit_compile=True, autograph=False)
+@Fused
 def _forward_loop_narrow(
     from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor, dtype: tf.DType
 ) -> tuple[Any, ...]:
@@ -246,7 +249,7 @@ def _backward_narrow(
     return _of_bits(dz, dtype), *others
 
 
-@tf.function(jit_compile=True, autograph=False)
+@Fused
 def _backward_loop_narrow(
     d_outputs: tf.Tensor,
     dh: tf.Tensor,
@@ -334,7 +337,7 @@ def _backward_wide(
     return dz, d_bias, tf.cast(dh, tf.float32), dc
 
 
-@tf.function(jit_compile=True, autograph=False)
+@Fused
 def _compiled_gates(from_x: tf.Tensor, from_h: tf.Tensor, bias: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, ...]:
     """Computes the gates of one step.
 
@@ -352,7 +355,7 @@ def _compiled_gates(from_x: tf.Tensor, from_h: tf.Tensor, bias: tf.Tensor, c: tf
     return _kept(tf.concat(gates, 1), from_x.dtype), tf.cast(h, from_x.dtype), c
 
 
-@tf.function(jit_compile=True, autograph=False)
+@Fused
 def _compiled_gates_backward(
     gates: tf.Tensor,
     before: tf.Tensor,

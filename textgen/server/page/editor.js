@@ -267,8 +267,7 @@ export class TextEditor {
     const kind = event.inputType;
     if (event.isComposing || !event.cancelable || /^history|Composition/.test(kind)) return;
     const [range] = event.getTargetRanges?.() ?? [];
-    const target = range ? this.#targetOf(range) : this.selection;
-    if (!target) return;
+    const target = (range && this.#targetOf(range)) ?? this.selection ?? { start: this.caret, end: this.caret };
     if (kind === "insertParagraph" || kind === "insertLineBreak") this.#replace(event, target, "\n");
     else if (kind === "insertText" && event.data !== null && (target.start < target.end || (range && this.#joins(range)))) {
       this.#replace(event, target, event.data);
