@@ -1,11 +1,12 @@
 """Sampling speed of textgen beside PyTorch: same network, one text and 64 at once, temperature 0.8.
 
-    pip install -e '.[benchmark]'
+    pip install -e '.[benchmark,onnx]'
     python scripts/benchmark_sampling.py
 
-PyTorch runs in float32, bfloat16 autocast and with weights quantised to int8 (dynamically), in inference mode. All run
-with an allocator that keeps its memory. A second table says which share of a step textgen's samplers take; the logits
-are spread as those of a model with a perplexity near 90.
+PyTorch runs in float32, bfloat16 autocast and with weights quantised to int8 (dynamically), in inference mode; in int8
+also with Gumbel noise and the largest logit in place of softmax and multinomial, its quickest way to draw. textgen runs
+by NumPy in float32 and by ONNX Runtime in int8. All run with an allocator that keeps its memory. A second table says
+which share of a step textgen's samplers take; the logits are spread as those of a model with a perplexity near 90.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from benchmarking import Result, arguments, interleave, peak_memory, report, sav
 
 UNITS, VOCAB_SIZE, TEMPERATURE = 512, 8000, 0.8
 STEPS, CALLS = 32, 8
+GUMBEL = "int8, Gumbel"  # a way to draw
 ALL_SAMPLERS: dict[str, Any] = {
     "temperature": 0.9, "dynatemp_range": 0.3, "top_k": 60, "top_p": 0.97, "min_p": 0.01, "typical_p": 0.97,
     "top_n_sigma": 3.0, "epsilon_cutoff": 1e-4, "eta_cutoff": 1e-4, "xtc_probability": 0.4, "xtc_threshold": 0.05,
@@ -36,14 +38,16 @@ CHAINS: dict[str, dict[str, Any]] = {
 
 def contenders() -> list[Result]:
     """What runs against what, and textgen with other samplers than that."""
-    kinds = [("textgen", "float32"), ("torch", "float32"), ("torch", "bfloat16"), ("torch", "int8")]
+    kinds = [("textgen", "int8"), ("textgen", "float32")]
+    kinds += [("torch", precision) for precision in ("float32", "bfloat16", "int8", GUMBEL)]
     runs = [
         {"name": f"B={rows}: {framework} {precision}", "framework": framework, "precision": precision, "rows": rows}
         for rows in (1, 64)
         for framework, precision in kinds
     ]
     runs += [
-        {"name": f"B=64: textgen float32, {chain}", "framework": "textgen", "rows": 64, "chain": chain}
+        {"name": f"B=64: textgen {kind}, {chain}", "framework": "textgen", "kind": kind, "rows": 64, "chain": chain}
+        for kind in ("float32", "int8")
         for chain in CHAINS
         if chain != "temperature"
     ]
@@ -65,6 +69,8 @@ def textgen_steps(run: Result) -> tuple[Callable[[], None], Result]:
     weights = {n: rng.normal(0, 0.05, size).astype(np.float32) for n, size in shape.weight_shapes().items()}
     weights["head/bias"] *= 60  # a deviation of 3
     model, rows = NumpyModel(shape, weights), run["rows"]
+    if "int8" in (run.get("precision"), run.get("kind")):
+        model = int8_model(shape, weights)
     config = SamplingConfig(**CHAINS[run["chain"]])
     tokenizer = ByteTokenizer()
     tokenizer.piece_bytes += [b"?"] * (VOCAB_SIZE - tokenizer.vocab_size)
@@ -83,6 +89,15 @@ def textgen_steps(run: Result) -> tuple[Callable[[], None], Result]:
     return steps, spent
 
 
+def int8_model(shape: Any, weights: Any) -> Any:
+    """The network for ONNX Runtime."""
+    from textgen.model.onnx_int8 import int8_network
+    from textgen.model.onnx_model import OnnxModel
+
+    data, _ = int8_network(shape, weights, first=1)
+    return OnnxModel(data, shape)
+
+
 def torch_steps(run: Result) -> tuple[Callable[[], None], Result]:
     """The same by PyTorch."""
     import torch
@@ -99,7 +114,7 @@ def torch_steps(run: Result) -> tuple[Callable[[], None], Result]:
             return self.output(features[0]), state
 
     network = Network().eval()
-    if run["precision"] == "int8":
+    if run["precision"] in ("int8", GUMBEL):
         network = torch.ao.quantization.quantize_dynamic(network, {nn.LSTM, nn.Linear}, dtype=torch.qint8)
     ids, state = torch.ones((1, run["rows"]), dtype=torch.long), None
 
@@ -108,7 +123,11 @@ def torch_steps(run: Result) -> tuple[Callable[[], None], Result]:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=run["precision"] == "bfloat16"):
             for _ in range(STEPS):
                 logits, state = network(ids, state)
-                ids = torch.multinomial(torch.softmax(logits.float() / TEMPERATURE, -1), 1).T
+                logits = logits.float() / TEMPERATURE
+                if run["precision"] == GUMBEL:
+                    ids = (logits - torch.empty_like(logits).exponential_().log_()).argmax(-1)[None]
+                else:
+                    ids = torch.multinomial(torch.softmax(logits, -1), 1).T
 
     return steps, {}
 
@@ -139,23 +158,26 @@ def main() -> None:
     chosen = [run for run in contenders() if not options.only or options.only in run["name"]]
     results = interleave(__file__, chosen, options.rounds)
     save(options.json, results)
-    ours = {r["rows"]: r["tokens_per_second"] for r in results if r["name"] == f"B={r['rows']}: textgen float32"}
+    ours = {
+        precision: {r["rows"]: r["tokens_per_second"] for r in results if r["name"].endswith(f": textgen {precision}")}
+        for precision in ("int8", "float32")
+    }
     rows = [
         [
             str(r["rows"]), r["framework"], r["precision"], f"{r['tokens_per_second']:,.0f}",
-            f"{ours[r['rows']] / r['tokens_per_second']:.2f}" if r["rows"] in ours else "",
+            *(f"{own[r['rows']] / r['tokens_per_second']:.2f}" if r["rows"] in own else "" for own in ours.values()),
             f"{r['peak_memory'] / 1e9:.2f}",
         ]
         for r in results if "precision" in r
     ]  # fmt: skip
-    header = ["texts at once", "program", "precision", "tokens/s", "textgen is x times this", "GB"]
+    header = ["texts at once", "program", "precision", "tokens/s", "textgen int8 is x times this", "float32", "GB"]
     report(f"Sampling, 2 x {UNITS} units, {VOCAB_SIZE:,} pieces", header, rows)
     rows = [
-        [r["chain"], f"{r['tokens_per_second']:,.0f}", f"{r['samplers_share']:.1%}"]
+        [r.get("precision") or r["kind"], r["chain"], f"{r['tokens_per_second']:,.0f}", f"{r['samplers_share']:.1%}"]
         for r in results
         if r["framework"] == "textgen" and r["rows"] == 64
     ]
-    report("What 64 texts at once are sampled with", ["settings", "tokens/s", "share of a step"], rows)
+    report("What 64 texts at once are sampled with", ["precision", "settings", "tokens/s", "share of a step"], rows)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """From pressing Enter to the first text: `textgen sample` beside a PyTorch program of the same network, cold.
 
-pip install -e '.[benchmark]'
+pip install -e '.[benchmark,onnx]'
 python scripts/benchmark_startup.py MODEL
 """
 
@@ -63,8 +63,14 @@ def main() -> None:
         torch.save(state, f"{folder}/network.pt")
         program = TORCH_PROGRAM.format(V=V, E=E, H=H, L=L)
         sample = [*child_command("textgen"), "sample", options.model, "--max-tokens", "50", "--seed", "1"]
+        runtimes = ["numpy", "onnx"]
+        for runtime in runtimes:  # ONNX Runtime measures the network at its first use
+            subprocess.run([*sample, "--runtime", runtime], check=True, capture_output=True)
         contenders = [
-            {"name": "textgen sample", "command": sample},
+            *(
+                {"name": f"textgen sample --runtime {runtime}", "command": [*sample, "--runtime", runtime]}
+                for runtime in runtimes
+            ),
             {"name": "PyTorch", "command": [sys.executable, "-c", program, f"{folder}/network.pt"]},
         ]
         results = interleave(__file__, contenders, options.rounds)

@@ -4,8 +4,10 @@
     python scripts/train_base.py chinese --data FOLDER --leave-out tang_poems.txt
 
 FOLDER holds the texts that `RECIPES` in base_mix.py names. The mix and the training are kept in the folder of --work;
-run the same command again to go on after an interruption. The model goes to saved_models/bases/NAME. To make a base of
-a model that was trained otherwise on such a mix:
+run the same command again to go on after an interruption. The training is done in rounds of --minutes each: a round
+starts from the weights that the one before it ended with, draws the windows of the text anew, and lowers the learning
+rate again. The model goes to saved_models/bases/NAME. To make a base of a model that was trained otherwise on such a
+mix (name the model of each round, if there was more than one):
 
     python scripts/train_base.py english --data FOLDER --finish saved_models/mine
 """
@@ -21,7 +23,7 @@ import tempfile
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +47,11 @@ BASES = Path(__file__).resolve().parents[1] / "saved_models" / "bases"
 SETTINGS: dict[str, Any] = {
     "tokenizer": "unigram", "num_layers": 2, "hidden_units": 512, "batch_size": 64, "sequence_length": 64,
     "optimizer": "adamw", "learning_rate": 3e-3, "schedule": "cosine", "weight_decay": 0.02, "dropout": 0.1,
-    "embedding_dropout": 0.0, "random_bptt": 0.05, "num_validations": 12, "minutes": 45,
+    "embedding_dropout": 0.0, "random_bptt": 0.05, "num_validations": 12,
 }  # fmt: skip
+MINUTES = (45.0, 60.0)  # of each round
+LATER_LEARNING_RATE = 2e-3  # of the rounds after the first: higher ones undo more than a round gains
+VOCABULARY_AND_SHAPE = ("tokenizer", "vocab_size", "character_coverage", "num_layers", "hidden_units", "embedding_dim")
 OWN_SETTINGS: dict[str, dict[str, Any]] = {
     "english": {"embedding_dim": 512, "vocab_size": 8000},
     # Both scripts together have 12,757 characters; the 7,302 most frequent make up 99.7 % of the text.
@@ -78,20 +83,22 @@ class Recipe:
         parts: The texts of its mix.
         settings: How it is trained.
         bad_at: What a user should not expect of it, for the model card.
+        minutes: Of each round of the training; None where `settings` say how long it is.
     """
 
     name: str
     parts: Sequence[Part]
     settings: Mapping[str, Any]
     bad_at: str
+    minutes: Sequence[float | None] = (None,)
 
 
 def recipe_of(name: str) -> Recipe:
     """Returns the recipe of a base that ships with the program."""
-    return Recipe(name, RECIPES[name], {**SETTINGS, **OWN_SETTINGS[name]}, BAD_AT[name])
+    return Recipe(name, RECIPES[name], {**SETTINGS, **OWN_SETTINGS[name]}, BAD_AT[name], MINUTES)
 
 
-def train(recipe: Recipe, data: Path, work: Path, left_out: Sequence[Path] = (), seed: int = 0) -> ModelFolder:
+def train(recipe: Recipe, data: Path, work: Path, left_out: Sequence[Path] = (), seed: int = 0) -> list[ModelFolder]:
     """Makes the mix and trains on it. What is there already of both is gone on with.
 
     Args:
@@ -99,27 +106,42 @@ def train(recipe: Recipe, data: Path, work: Path, left_out: Sequence[Path] = (),
         data: Folder of the texts.
         work: Folder of the mix and of the training.
         left_out: Files of texts that are not trained on.
-        seed: Seed of the mix and of the training.
+        seed: Seed of the mix and of the first round; each later round has the next one.
 
     Returns:
-        The trained model.
+        The model of each round. The last one is the base.
 
     Raises:
         TextgenError: The texts or the folder cannot be used, or the training was interrupted.
     """
-    train_file, valid_file = write_mix(recipe.name, recipe.parts, data, work, left_out, seed)
-    folder = work / recipe.name
+    files = write_mix(recipe.name, recipe.parts, data, work, left_out, seed)
+    models: list[ModelFolder] = []
+    for number, minutes in enumerate(recipe.minutes):
+        settings = dict(recipe.settings)
+        if models:
+            settings = {key: value for key, value in settings.items() if key not in VOCABULARY_AND_SHAPE}
+            settings["learning_rate"] = LATER_LEARNING_RATE
+        settings |= {"seed": seed + number, **({} if minutes is None else {"minutes": minutes})}
+        folder = work / (f"{recipe.name}-{number + 1}" if number else recipe.name)
+        models.append(_round(folder, files, settings, models[-1] if models else None))
+    return models
+
+
+def _round(
+    folder: Path, files: tuple[Path, Path], settings: Mapping[str, Any], before: ModelFolder | None
+) -> ModelFolder:
+    """Trains one round, from the weights of the one before; goes on with it, or takes it if it is finished."""
     if (folder / TRAINING).exists() and read_training(folder).get("state", "").startswith("finished"):
         return load_model(str(folder.absolute()))
     if has_steps(folder):
         return textgen.train(resume=folder.absolute(), progress=True).model
-    settings = {**recipe.settings, "seed": seed}
+    start = "none" if before is None else str(before.folder)  # never a base that is installed
     return textgen.train(
-        train_file,
-        valid_file=valid_file,
-        name=recipe.name,
-        models_dir=work,
-        start="none",  # not from a base that is installed
+        files[0],
+        valid_file=files[1],
+        name=folder.name,
+        models_dir=folder.parent,
+        start=start,
         progress=True,
         **settings,
     ).model
@@ -158,7 +180,7 @@ def scores_by_source(model: ModelFolder, documents: Sequence[Document]) -> dict[
 
 def finish(
     recipe: Recipe,
-    model: ModelFolder,
+    rounds: Sequence[ModelFolder],
     mix: tuple[Sequence[Document], Sequence[Document]],
     out: Path,
     command: str,
@@ -169,7 +191,7 @@ def finish(
 
     Args:
         recipe: The base.
-        model: The trained model.
+        rounds: The trained model of each round; the last one becomes the base.
         mix: The documents it was trained on and the held-out ones.
         out: Folder of the base. What is there is replaced in the end, and stays if something fails.
         command: The command that makes it again, for the card.
@@ -185,11 +207,12 @@ def finish(
         temporary = Path(tempfile.mkdtemp(prefix=".tmp-base-", dir=out.parent))
     try:
         made = temporary / out.name
-        compressed_copy(model, made, INT8, with_index=False)
+        compressed_copy(rounds[-1], made, INT8, with_index=False)
         base = load_model(str(made.absolute()))
         if base.words() is None:
             _note_words(base, mix[0])
-        record = base.training | {"mix": _about(recipe, mix, scores_by_source(base, mix[1])) | {"command": command}}
+        about = _about(recipe, mix, scores_by_source(base, mix[1])) | {"command": command, "rounds": _progress(rounds)}
+        record = {key: value for key, value in base.training.items() if key not in ("from", "base")} | {"mix": about}
         write_training(made, record)
         write_own_file(made / CARD, base_card(recipe, load_model(str(made.absolute())).record).encode())
         with writing(out):
@@ -197,6 +220,12 @@ def finish(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return load_model(str(out.absolute()))
+
+
+def _progress(rounds: Sequence[ModelFolder]) -> list[dict[str, Any]]:
+    """How long each round was: steps, epochs and seconds."""
+    kept = ("step", "epochs", "seconds")
+    return [{name: model.training.get("progress", {}).get(name) for name in kept} for model in rounds]
 
 
 def _note_words(base: ModelFolder, documents: Sequence[Document]) -> None:
@@ -257,7 +286,7 @@ def base_card(recipe: Recipe, record: Mapping[str, Any]) -> str:
 
 A model to start from: `textgen train mine.txt --from {recipe.name}`. Licence: Apache-2.0, as that of textgen.
 
-It was trained on texts in the public domain, as they are collected in:
+It was trained on texts in the public domain{_in_rounds(base["rounds"])}, as they are collected in:
 
 {origins}
 
@@ -276,6 +305,15 @@ from it, they know only the text of the fine-tuning.
 
     {base["command"]}
 """
+
+
+def _in_rounds(rounds: Sequence[Mapping[str, Any]]) -> str:
+    """For the card, how long all rounds were together, if there was more than one."""
+    if len(rounds) < 2:
+        return ""
+    epochs = sum(one["epochs"] or 0.0 for one in rounds)
+    minutes = sum(one["seconds"] or 0.0 for one in rounds) / 60
+    return f", in {len(rounds)} rounds of {epochs:.1f} epochs and {minutes:.0f} minutes together"
 
 
 def _lines(text: str) -> str:
@@ -300,21 +338,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--leave-out", type=Path, action="append", default=[], metavar="FILE", help="texts to leave out"
     )
     parser.add_argument("--work", type=Path, default=Path("build/bases"), metavar="FOLDER", help="of mix and training")
-    parser.add_argument("--finish", type=Path, metavar="MODEL_FOLDER", help="take this model, and train none")
+    parser.add_argument(
+        "--finish", type=Path, nargs="+", metavar="MODEL_FOLDER", help="take these models as the rounds, and train none"
+    )
     parser.add_argument("--out", type=Path, default=BASES, metavar="FOLDER", help="where the folder of the base goes")
-    parser.add_argument("--minutes", type=float, help="of a new training, instead of 45")
+    parser.add_argument(
+        "--minutes", type=float, nargs="+", help=f"of each round, instead of {' '.join(f'{one:g}' for one in MINUTES)}"
+    )
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     configure_process()
     recipe = recipe_of(given.name)
     if given.minutes is not None:
-        recipe = Recipe(recipe.name, recipe.parts, {**recipe.settings, "minutes": given.minutes}, recipe.bad_at)
+        recipe = replace(recipe, minutes=given.minutes)
     try:
         if given.finish:
-            model = load_model(str(given.finish.absolute()))
+            rounds = [load_model(str(folder.absolute())) for folder in given.finish]
         else:
-            model = train(recipe, given.data, given.work / given.name, given.leave_out, given.seed)
-        base = finish(recipe, model, _mix_of(model, recipe, given.data), given.out / given.name, _command(given))
+            rounds = train(recipe, given.data, given.work / given.name, given.leave_out, given.seed)
+        base = finish(recipe, rounds, _mix_of(rounds[-1], recipe, given.data), given.out / given.name, _command(given))
     except TextgenError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(getattr(error, "exit_code", 1))
@@ -337,7 +379,7 @@ def _command(given: argparse.Namespace) -> str:
     words = ["python", "scripts/train_base.py", given.name, "--data", "FOLDER"]
     for path in given.leave_out:
         words += ["--leave-out", path.name]
-    words += ["--minutes", f"{given.minutes:g}"] if given.minutes is not None else []
+    words += ["--minutes", *(f"{minutes:g}" for minutes in given.minutes)] if given.minutes is not None else []
     words += ["--seed", str(given.seed)] if given.seed else []
     return shlex.join(words)
 

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from disk import failing, names
 
 from textgen import files
 from textgen.errors import TextgenError
-from textgen.files import check_writable, json_bytes, write_file
+from textgen.files import check_writable, json_bytes, new_file, write_file
 
 
 def test_write_file_writes_and_replaces(tmp_path: Path) -> None:
@@ -101,3 +101,20 @@ def test_a_file_that_could_not_be_written_is_known_before_the_work(
 def test_json_is_for_people_too() -> None:
     assert json_bytes({"a": "月"}).decode() == '{\n  "a": "月"\n}\n'
     assert json.loads(json_bytes([1.5, None])) == [1.5, None]
+
+
+def test_a_file_that_a_library_writes_is_complete_or_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+    with new_file(path) as temporary:
+        assert (temporary.parent, temporary.suffix, temporary.stat().st_size) == (tmp_path, ".keras", 0)
+        temporary.write_text("first")
+        assert not path.exists()
+    path.chmod(0o600)
+    with new_file(path) as temporary:
+        temporary.write_text("second")
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("second", 0o600)
+    with suppress(TextgenError), new_file(path) as temporary:
+        temporary.write_text("third")
+        raise TextgenError("what was written is wrong")
+    assert [found.name for found in tmp_path.iterdir()] == ["model.keras"]
+    assert path.read_text() == "second"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -217,7 +218,8 @@ def test_a_choice_is_one_of_its_choices(kind: type[Any], name: str, choices: tup
     for choice in choices:
         assert getattr(replace(BASE[kind], **{name: choice}), name) == choice
     for wrong in ("", choices[0].upper(), "else", 1):
-        with pytest.raises(ConfigError, match=f"^{name} must be one of {', '.join(choices)}. Received: {wrong!r}"):
+        named = ", ".join([*choices, *(["separator:TEXT"] if name == "documents" else [])])
+        with pytest.raises(ConfigError, match=f"^{name} must be one of {named}. Received: {wrong!r}"):
             replace(BASE[kind], **{name: wrong})
 
 
@@ -430,6 +432,8 @@ def fits(value: Any, schema: dict[str, Any]) -> bool:
     kinds = tuple(kind for name in names for kind in TYPES[name])
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         return False
+    if "pattern" in schema and isinstance(value, str) and not re.search(schema["pattern"], value):
+        return False
     if "enum" in schema and value not in schema["enum"]:
         return False
     if isinstance(value, list):
@@ -453,10 +457,9 @@ def test_the_schema_says_what_the_settings_say(kind: type[Any]) -> None:
         found = schema["properties"][field.name]
         assert found["description"] == facts.help
         assert (found.get("minimum"), found.get("maximum")) == (facts.low, facts.high)
-        assert tuple(found.get("enum", ())) == (
-            *facts.choices,
-            *[None] * ("None" in annotation and facts.choices != ()),
-        )
+        choices = () if facts.open_choice else facts.choices
+        assert tuple(found.get("enum", ())) == (*choices, *[None] * ("None" in annotation and choices != ()))
+        assert ("pattern" in found) == (facts.open_choice is not None)
         if field.name not in schema["required"]:
             default = field.default
             assert found["default"] == (list(default) if isinstance(default, tuple) else default)
@@ -491,6 +494,7 @@ def near(schema: dict[str, Any], key: str) -> st.SearchStrategy[Any]:
     found = schema["properties"].get(key, {})
     bounds = [found[name] + step for name in ("minimum", "maximum") if name in found for step in (-1, 0, 1)]
     bounds += [choice for choice in found.get("enum", []) if choice is not None]
+    bounds += ["line", "separator:", "separator:\n", "a separator:x", "lines"] if "pattern" in found else []
     return values | st.sampled_from(bounds) if bounds else values
 
 

@@ -18,6 +18,7 @@ from textgen.errors import ConfigError
 from textgen.evaluation.config import CacheConfig, DynamicConfig
 from textgen.evaluation.scoring import TextScore
 from textgen.folders import temporary_folder
+from textgen.generation.config import AUTO, RuntimeConfig
 from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infiller
 from textgen.runtime import load_tensorflow
@@ -124,20 +125,28 @@ def train(
     return TrainingResult(model, history.reports)
 
 
-def load(name: Model | None = None, models_dir: str | Path | None = None) -> Generator:
-    """A generator for a saved model, which writes at once: its weights are used in NumPy.
+def load(
+    name: Model | None = None, models_dir: str | Path | None = None, *, exact: bool = False, runtime: str = AUTO
+) -> Generator:
+    """A generator for a saved model, which writes at once, without TensorFlow.
 
     `load(name).network()` is the `keras.Model`.
 
     Args:
         name: Name or folder of the model; the newest if None.
         models_dir: Folder of the models; by default `$TEXTGEN_MODELS` or `saved_models`.
+        exact: Compute in exact arithmetic, as `textgen sample --exact` does: the same settings and seed then give the
+            same text on every machine and in every batch.
+        runtime: What computes the network: "numpy", "onnx" or "tensorflow". "auto" is ONNX Runtime where it is
+            installed, for networks of a million weights or more that write nearly the same in 8 bits, and otherwise
+            NumPy. The text of a seed depends on it.
 
     Raises:
         SavedModelError: The model is missing or damaged.
-        ConfigError: The model reads text backward only: use `load_model(name).infiller()`.
+        ConfigError: The model reads text backward only: use `load_model(name).infiller()`. Or there is no such
+            runtime, or it is not installed.
     """
-    return _opened(name, models_dir).generator()
+    return _opened(name, models_dir).generator(exact=exact, runtime=RuntimeConfig(runtime).runtime)
 
 
 def evaluate(

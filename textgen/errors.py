@@ -18,6 +18,10 @@ class CorpusError(TextgenError):
     """Raised when text cannot be read, or there is not enough of it."""
 
 
+class RemoteError(TextgenError):
+    """Raised when a file elsewhere cannot be read, or cannot be written because it is elsewhere."""
+
+
 class TokenizerError(TextgenError):
     """Raised when a vocabulary cannot be created or loaded, or cannot represent a text."""
 

@@ -14,7 +14,7 @@ import stat
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -76,6 +76,32 @@ def write_own_file(path: Path, data: bytes) -> None:
     """
     with writing(path):
         _replace(path, data)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Creates a file atomically, for libraries that write to a path.
+
+    The block writes to a temporary file next to `path`, with the same suffix, which is renamed to `path` if the block
+    ends without an error. Errors raised in the block are not converted: use `writing` in the block for clear messages.
+
+    Args:
+        path: Path of the file. An existing file keeps its mode; if `path` is a link, its target is replaced.
+
+    Yields:
+        Path of the temporary file, which exists and is empty.
+
+    Raises:
+        TextgenError: The file cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    with ExitStack() as stack:
+        with writing(path):
+            temporary = stack.enter_context(_temporary_file(target))
+        yield temporary
+        with writing(path):
+            sync_file(temporary)
+            _rename(temporary, target)
 
 
 def check_writable(path: Path) -> None:
@@ -203,16 +229,28 @@ def json_bytes(value: Any) -> bytes:
 
 def _replace(target: Path, data: bytes) -> None:
     """Replaces a file atomically, keeping the mode of an existing regular file."""
-    temporary = target.with_name(f"{TEMPORARY}{random_word()}")
-    mode = _mode(target)
+    with _temporary_file(target, data) as temporary:
+        _rename(temporary, target)
+
+
+@contextmanager
+def _temporary_file(target: Path, data: bytes = b"") -> Iterator[Path]:
+    """Creates a temporary file next to `target`, and removes it after the block if it is still there."""
+    temporary = target.with_name(f"{TEMPORARY}{random_word()}{target.suffix}")
     try:
-        write_through(temporary, data, 0o666 if mode is None else 0o600)  # keep private files private
-        if mode is not None:
-            with suppress(OSError):  # the file system does not support modes
-                temporary.chmod(mode)
-        os.replace(temporary, target)
+        write_through(temporary, data, 0o666 if _mode(target) is None else 0o600)  # keep private files private
+        yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _rename(temporary: Path, target: Path) -> None:
+    """Renames a file to `target`, with the mode of the regular file that was there."""
+    mode = _mode(target)
+    if mode is not None:
+        with suppress(OSError):  # the file system does not support modes
+            temporary.chmod(mode)
+    os.replace(temporary, target)
     sync_folder(target.parent)
 
 

@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ YOUNG_SECONDS = 3600.0  # `sweep_abandoned` keeps folders modified more recently
 
 
 @contextmanager
-def new_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
+def new_folder(path: Path, *, replace: bool = True, unlisted: Collection[str] = ()) -> Iterator[Path]:
     """Creates a folder atomically.
 
     The block writes files to a temporary folder, which gets a manifest and is renamed to `path` if the block ends
@@ -54,6 +54,7 @@ def new_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
     Args:
         path: Path of the new folder.
         replace: Whether to replace an existing folder. If False, only an empty folder is replaced.
+        unlisted: Names of files that the manifest leaves out, because they may be changed later.
 
     Yields:
         Path of the temporary folder.
@@ -71,7 +72,8 @@ def new_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
                 files = sorted(file for file in temporary.iterdir() if file.is_file())
                 for file in files:
                     sync_file(file)
-                manifest = {file.name: {"size": file.stat().st_size, "sha256": sha256(file)} for file in files}
+                listed = [file for file in files if file.name not in unlisted]
+                manifest = {file.name: {"size": file.stat().st_size, "sha256": sha256(file)} for file in listed}
                 write_through(temporary / MANIFEST, json_bytes({"files": manifest}))
                 sync_folder(temporary)
                 (replace_folder if replace else _rename_new)(temporary, path)

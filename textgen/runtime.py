@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from textgen.allocator import keep_memory
 from textgen.machine import limit_cores, num_cores, processor_cores
@@ -66,7 +66,7 @@ def load_tensorflow(setup: Callable[[], object] = lambda: None) -> None:
         setup: Called before TensorFlow's first operation, while devices can still be configured.
     """
     global _runs_side_by_side, _has_xla
-    with _xla_flags(), _quiet_stderr() if _is_ours else nullcontext():
+    with _xla_flags(), quiet():
         import tensorflow as tf
 
         has_gpu = bool(tf.config.list_physical_devices("GPU"))
@@ -82,6 +82,11 @@ def load_tensorflow(setup: Callable[[], object] = lambda: None) -> None:
 def runs_side_by_side() -> bool:
     """Checks whether shards of a batch can safely run compiled code in parallel: see `SAFE_XLA_FLAG`."""
     return _runs_side_by_side is not False
+
+
+def quiet() -> AbstractContextManager[None]:
+    """Hides what C++ code prints to stderr during a block, unless it fails; does nothing before `configure_process`."""
+    return _quiet_stderr() if _is_ours else nullcontext()
 
 
 def has_xla() -> bool:

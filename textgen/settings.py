@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,7 @@ class Setting:
         low: Least number allowed.
         high: Largest number allowed.
         choices: Values allowed.
+        open_choice: A further choice, the beginning of a text of which the user writes the rest, such as `separator:`.
         section: Title under which `--help` shows the flag.
         planned: Whether `textgen.training.plan` chooses a value where none is given.
         metavar: What `--help` shows for the value.
@@ -64,11 +66,23 @@ class Setting:
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
+    open_choice: str | None = None
     section: str = USUAL
     planned: bool = False
     metavar: str | None = None
     off: str | None = None
     escapes: bool = False
+
+    def allows(self, value: object) -> bool:
+        """Checks whether a value is one of the choices."""
+        if not isinstance(value, str):
+            return False
+        start = self.open_choice
+        return value in self.choices or (start is not None and value.startswith(start) and len(value) > len(start))
+
+    def named_choices(self) -> list[str]:
+        """The choices as messages name them."""
+        return [*self.choices, *([f"{self.open_choice}TEXT"] if self.open_choice else [])]
 
 
 def setting(default: Any = dataclasses.MISSING, help: str = "", **facts: Any) -> Any:
@@ -118,8 +132,8 @@ def check_type(name: str, value: object, annotation: str) -> None:
 
 def check_bounds(name: str, value: Any, facts: Setting) -> None:
     """Checks a value against its choices and bounds. Raises `ConfigError`."""
-    if facts.choices and not (isinstance(value, str) and value in facts.choices):
-        raise ConfigError(f"{name} must be one of {', '.join(facts.choices)}. Received: {shown(value)}.")
+    if facts.choices and not facts.allows(value):
+        raise ConfigError(f"{name} must be one of {', '.join(facts.named_choices())}. Received: {shown(value)}.")
     if facts.low is None and facts.high is None:
         return
     low, high = -math.inf if facts.low is None else facts.low, math.inf if facts.high is None else facts.high
@@ -218,7 +232,9 @@ def _property(kind: type[Any], name: str) -> dict[str, Any]:
     annotation, facts = declared(kind)[name]
     parts = annotation.split(" | ")
     value: dict[str, Any] = dict(JSON_TYPES[parts[0]]) | {"description": facts.help}
-    if facts.choices:
+    if facts.open_choice:
+        value["pattern"] = f"^(?:{'|'.join(map(re.escape, facts.choices))}|{re.escape(facts.open_choice)}[\\s\\S]+)$"
+    elif facts.choices:
         value["enum"] = [*facts.choices, *([None] if "None" in parts else [])]
     bounds = {"minimum": facts.low, "maximum": facts.high}
     value |= {key: bound for key, bound in bounds.items() if bound is not None and math.isfinite(bound)}

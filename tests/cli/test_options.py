@@ -24,7 +24,7 @@ WRITING = {
     "tokenizer": ["tokenizer", "train", "missing.txt", "--out"],
     "embed": ["embed", "nobody", "missing.txt", "--out"],
     "sample": ["sample", "nobody", "--save-state"],
-    "export": ["export", "nobody"],
+    "export": ["export", "nobody", "--format", "pytorch"],
 }
 
 

@@ -114,12 +114,16 @@ def test_a_pipe_has_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "expected"),
-    [("by", 1987, "1987"), ("by", None, None), ("of", "x", None), ("by", " a  b ", "a b"), ("by", 0.5, "0.5")],
+    ("value", "expected"), [(1987, "1987"), (None, None), (" a  b ", "a b"), (0.5, "0.5"), (" ", None)]
 )
-def test_values_of_json(field: str, value: Any, expected: str | None) -> None:
-    assert json_label({field: value}, "by", "here") == expected
-    assert json_label("a line that is a text", "by", "here") is None
+def test_values_of_json(value: Any, expected: str | None) -> None:
+    assert json_label(value, "by", "here") == expected
+
+
+def test_a_string_or_an_object_without_the_field_has_no_label(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('"x"\n{"text": "y", "of": "b"}\n{"text": "z", "by": "a"}\n')
+    assert parts_of(path, labels="by") == [(None, "x"), (None, "y"), ("a", "z")]
 
 
 BAD_CORPORA = [

@@ -20,7 +20,8 @@ from files import COMPRESS, read, write
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.corpus.encoding_guess import guessed_encoding
-from textgen.corpus.source import Source, text_decoder
+from textgen.corpus.encodings import text_decoder
+from textgen.corpus.source import Source
 from textgen.errors import CorpusError
 
 # --- Modes -------------------------------------------------------------------------------------------------

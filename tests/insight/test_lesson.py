@@ -12,11 +12,14 @@ from conftest import random_weights
 
 from textgen.corpus.config import CorpusConfig
 from textgen.insight.config import InspectConfig
+from textgen.insight.gradients import gradient_flow
 from textgen.insight.inspection import Inspection, inspect_model
 from textgen.insight.lesson import decay, gate_parts, lesson
 from textgen.insight.report import drawn, report
 from textgen.model.clamping import FORGET
 from textgen.model.config import CELLS, ModelConfig
+from textgen.model.reference import initial_state, initial_weights, loss_and_gradients
+from textgen.model.reference.network import stack_of
 from textgen.saved_model.saved_model import load_model, save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer
@@ -68,6 +71,54 @@ def test_the_parts_of_a_gate_add_up_to_it_in_every_cell(shape: dict[str, Any], t
     assert (found["slope"] is not None) == (shape.get("cell") == "rnn" and "activation" not in shape)
     assert report(seen)["model"]["cell"] == cell
     assert len(drawn(seen)["shown"]) == len(seen.shown) > 0
+
+
+def lines(number: int, seed: int) -> str:
+    """Lines of dashes and one letter, which is another in each line."""
+    rng = np.random.default_rng(seed)
+    return "".join(
+        "".join(np.where(rng.random(16) < 0.3, letter, "-")) + "\n" for letter in rng.choice([*"abcd"], number)
+    )
+
+
+def trained(
+    cell: str, steps: int = 100, batch: int = 16, length: int = 24
+) -> tuple[ModelConfig, dict[str, np.ndarray]]:
+    """A small network after some steps of Adam on such lines."""
+    config = ModelConfig(259, embedding_dim=16, hidden_units=16, num_layers=1, cell=cell, tie_embeddings=False)
+    stack, ids = stack_of(config), np.array(ByteTokenizer().encode(lines(2400, seed=0)))
+    data = ids[: len(ids) // batch * batch].reshape(batch, -1)
+    weights = initial_weights(config, np.random.default_rng(0))
+    first = {name: np.zeros_like(array) for name, array in weights.items()}
+    second, state = dict(first), initial_state(weights, batch, stack)
+    for step in range(1, steps + 1):
+        window = data[:, (step - 1) * length : step * length + 1]
+        _, gradients, state, _ = loss_and_gradients(weights, window[:, :-1], window[:, 1:], state, stack=stack)
+        for name, gradient in gradients.items():
+            first[name] = 0.9 * first[name] + 0.1 * gradient
+            second[name] = 0.99 * second[name] + 0.01 * np.square(gradient)
+            mean, square = first[name] / (1 - 0.9**step), second[name] / (1 - 0.99**step)
+            weights[name] = (weights[name] - 0.003 * mean / (np.sqrt(square) + 1e-8)).astype(np.float32)
+    return config, weights
+
+
+def test_the_gradient_vanishes_in_a_trained_rnn_and_not_in_a_trained_lstm(tmp_path: Path) -> None:
+    found = {}
+    for cell in ("rnn", "lstm"):
+        config, weights = trained(cell)
+        save_model(tmp_path / cell, weights, config, TokenizerConfig("byte"), CorpusConfig(), ByteTokenizer())
+        seen = inspect_model(load_model(cell, tmp_path), [lines(40, seed=1)], InspectConfig(max_tokens=600))
+        found[cell] = lesson(seen)
+        flow = gradient_flow(seen.reader, seen.reading)
+        assert found[cell]["decay"]["model"] == pytest.approx(decay(flow.norms))
+        assert found[cell]["decay"]["model"] != pytest.approx(found[cell]["decay"][cell], rel=1e-3)  # before training
+        h = seen.reading.layers[0]["h"][0]
+        assert found[cell]["slope"] == ([pytest.approx(float((1 - h**2).mean()))] if cell == "rnn" else None)
+    rnn, lstm = (found[cell]["decay"]["model"] for cell in ("rnn", "lstm"))
+    assert rnn**20 < 0.1 * lstm**20  # what is left of a gradient after 20 steps
+    kept = found["lstm"]["kept"]["median"]
+    assert kept[20] > rnn**20  # along the memory alone
+    assert found["rnn"]["kept"] is None
 
 
 def test_the_decay_is_that_of_a_geometric_series() -> None:

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browsers import ENGINES, Browser, axe_source, opened
 from networks import planted, quoted_text
+from servers import python_with
 
 from textgen.corpus.config import CorpusConfig
 from textgen.insight import report as report_module
@@ -156,3 +158,60 @@ def test_the_script_and_the_words_know_each_other() -> None:
 def test_the_package_takes_the_page_along() -> None:
     project = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
     assert '"insight/page/*"' in project
+
+
+# === In browsers ===
+
+
+@pytest.fixture(scope="module")
+def shown(inspection: Inspection, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of the page as a file."""
+    path = tmp_path_factory.mktemp("page") / "inspect.html"
+    path.write_bytes(page(inspection, with_lesson=True))
+    return path.as_uri()
+
+
+def check_shown(browser: Browser, url: str) -> None:
+    """Opens the page from its file: it draws everything, tells no error, and asks for nothing."""
+    browser.open(url)
+    browser.until("document.querySelectorAll('main section').length > 5")
+    drawn = "[...document.querySelectorAll('canvas, svg')].map((each) => each.getBoundingClientRect())"
+    assert all(width > 0 < height for width, height in browser.evaluate(f"{drawn}.map((it) => [it.width, it.height])"))
+    assert browser.evaluate("document.querySelectorAll('main svg').length") > 2
+    browser.check_faults()
+    assert [each for each in browser.requests if each not in (url, "data:,")] == []
+    assert browser.evaluate("performance.getEntriesByType('resource').map((each) => each.name)") == []
+
+
+def test_the_page_is_shown_by_a_browser_from_its_file(shown: str) -> None:
+    """The quickest check of all; `make test-browsers` uses the page in three browsers."""
+    with opened("chromium") as browser:
+        check_shown(browser, shown)
+
+
+@pytest.mark.browsers
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_page_works_from_its_file(shown: str, engine: str) -> None:
+    with opened(engine) as browser:
+        browser.resize(1200, 900)
+        check_shown(browser, shown)
+        text = "document.getElementById('main').textContent"
+        english = browser.evaluate(text)
+        browser.evaluate("[...document.querySelectorAll('button')].find((it) => it.textContent === '中文').click()")
+        chinese = browser.evaluate(text)
+        assert re.search("[\u4e00-\u9fff]{4}", chinese)
+        assert len(re.findall("[\u4e00-\u9fff]", english)) < len(re.findall("[\u4e00-\u9fff]", chinese)) / 10
+        browser.evaluate("[...document.querySelectorAll('button')].find((it) => it.textContent === 'English').click()")
+        assert browser.evaluate(text) == english
+        browser.evaluate("document.querySelectorAll('main button, main summary').forEach((each) => each.click())")
+        source = axe_source(python_with("axe", ["--no-deps", "axe-playwright-python==0.1.7"]).parent.parent)
+        browser.evaluate(f"(() => {{ {source}; window.axe = axe; }})()")
+        for width in (1200, 360):
+            browser.resize(width, 800)
+            assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
+            rules = json.dumps(["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"])
+            found = browser.evaluate(f"axe.run({{ runOnly: {rules} }}).then((found) => found.violations)")
+            assert not found, [(each["id"], each["nodes"][0]["html"]) for each in found]
+        browser.check_faults()
+        assert [each for each in browser.requests if each not in (shown, "data:,")] == []

@@ -7,7 +7,18 @@ import pytest
 from conftest import random_weights
 
 from textgen.errors import ConfigError
-from textgen.model.clamping import VALUES, Clamp, Place, clamped_step, input_part, keep, parse_clamp, watched_step
+from textgen.model.clamping import (
+    VALUES,
+    Clamp,
+    Place,
+    clamped_fingerprint,
+    clamped_step,
+    input_part,
+    keep,
+    parse_clamp,
+    parse_clamps,
+    watched_step,
+)
 from textgen.model.config import CELLS, ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.reference import cell_of, of_layer
@@ -49,6 +60,28 @@ def test_a_clamp_to_the_cell_s_own_values_changes_no_bit(config: ModelConfig) ->
             held = clamped_step(config, weights, [Clamp(Place(0, 3, name), float(values[name][row, 3]))], 0)(x, state)
             for mine, own in zip(held, after, strict=True):
                 assert mine[row].tobytes() == own[row].tobytes()
+
+
+@pytest.mark.parametrize("config", KINDS, ids=NAMES)
+def test_a_clamped_model_is_made_of_a_free_one_which_stays_as_it_is(config: ModelConfig) -> None:
+    weights = random_weights(config)
+    clamps = parse_clamps(["L1/5=0.75"], config)
+    free, ids = NumpyModel(config, weights), np.array([[1, 2, 3], [4, 5, 6]])
+    before, _ = free.features(ids, free.initial_state(2))
+    held = free.clamped(clamps)
+    mine, _ = held.features(ids, held.initial_state(2))
+    again, _ = free.features(ids, free.initial_state(2))
+    expected = NumpyModel(config, weights, clamps)
+    own, _ = expected.features(ids, expected.initial_state(2))
+    assert mine.tobytes() == own.tobytes() != again.tobytes() == before.tobytes()
+
+
+def test_clamps_are_the_same_in_any_order_and_the_later_of_two_counts() -> None:
+    config = KINDS[0]
+    clamps = parse_clamps(["L1/5=1", "L0/3.f=1", " L1/5.c=0.50"], config)
+    assert clamps == parse_clamps(["L0/3.f=1.0", "L1/5=.5"], config)
+    assert clamped_fingerprint("a", clamps) == "a L0/3.f=1.0 L1/5.c=0.5"
+    assert clamped_fingerprint("a", ()) == "a"
 
 
 @pytest.mark.parametrize("config", KINDS, ids=NAMES)

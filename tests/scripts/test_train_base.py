@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def base(trained: ModelFolder, data: Path, tmp_path_factory: pytest.TempPathFact
 
 
 def finished(model: ModelFolder, data: Path, out: Path) -> ModelFolder:
-    return train_base.finish(RECIPE, model, train_base._mix_of(model, RECIPE, data), out, "python it.py small")
+    return train_base.finish(RECIPE, [model], train_base._mix_of(model, RECIPE, data), out, "python it.py small")
 
 
 def test_a_base_stands_in_its_place_with_its_card(base: ModelFolder, trained: ModelFolder) -> None:
@@ -153,11 +154,26 @@ def test_a_training_goes_on_where_it_was_interrupted(
         train_base.train(RECIPE, data, tmp_path)
     assert given[0]["start"] == "none", "a base is not made of the one that is installed"
     callbacks.clear()
-    model = train_base.train(RECIPE, data, tmp_path)
+    (model,) = train_base.train(RECIPE, data, tmp_path)
     assert model.training["progress"]["step"] == 4
     assert given[1]["resume"] == (tmp_path / "small").absolute()
     monkeypatch.setattr(textgen, "train", None)
-    assert train_base.train(RECIPE, data, tmp_path).fingerprint == model.fingerprint, "it is finished already"
+    assert train_base.train(RECIPE, data, tmp_path)[-1].fingerprint == model.fingerprint, "it is finished already"
+
+
+def test_a_round_starts_from_the_weights_of_the_one_before(data: Path, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, settings=SETTINGS | {"learning_rate": 1e-9}, minutes=(None, None))
+    first, second = train_base.train(recipe, data, tmp_path)
+    assert (first.folder.name, second.folder.name) == ("small", "small-2")
+    assert second.training["training"]["learning_rate"] == train_base.LATER_LEARNING_RATE
+    assert [model.training["training"]["seed"] for model in (first, second)] == [0, 1]
+    assert second.training["from"] == "small"
+    assert first.tokenizer.fingerprint() == second.tokenizer.fingerprint()
+    mix = train_base._mix_of(second, recipe, data)
+    base = train_base.finish(recipe, [first, second], mix, tmp_path / "bases" / "small", "python it.py small")
+    assert not base.training.keys() & {"from", "base"}, "a base is not shown as tuned from itself"
+    assert [one["step"] for one in base.training["mix"]["rounds"]] == [4, 4]
+    assert "in 2 rounds of" in (base.folder / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_model_trained_without_sources_can_be_finished(
@@ -207,5 +223,4 @@ def test_the_recipes_are_of_settings_that_train_takes(name: str, data: Path) -> 
 
     recipe = train_base.recipe_of(name)
     plan = make_plan(Corpus([data / "poems.jsonl.zst"], CorpusConfig()), dict(recipe.settings))
-    assert plan.training_config.minutes == 45
     assert 7_500_000 < plan.model_config.num_parameters < 8_500_000 or plan.model_config.vocab_size < 1000

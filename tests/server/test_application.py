@@ -18,6 +18,8 @@ import pytest
 from servers import Running, running
 
 from textgen.generation.config import SamplingConfig
+from textgen.generation.generator import Generator
+from textgen.model.clamping import clamped_fingerprint, parse_clamps
 from textgen.saved_model.saved_model import load_model
 from textgen.server.config import ServerConfig
 
@@ -45,6 +47,67 @@ def test_a_completion_is_the_text_of_the_command_line(server: Running, tiny_mode
     assert (answer["object"], answer["model"], answer["seed"]) == ("text_completion", "tiny", 4)
     assert answer["usage"]["completion_tokens"] == len(expected.ids)
     assert answer["usage"]["prompt_tokens"] == len(PROMPT)
+
+
+def held_generator(models: Path, *clamps: str) -> Generator:
+    """What `textgen sample tiny --clamp` writes with."""
+    saved = load_model("tiny", models)
+    held = parse_clamps(clamps, saved.model_config)
+    fingerprint = clamped_fingerprint(saved.fingerprint, held)
+    return Generator(saved.writer(clamps=held), saved.tokenizer, fingerprint=fingerprint, words=saved.words)
+
+
+def test_cells_are_held_as_by_the_command_line(server: Running, tiny_models: Path) -> None:
+    prompt = PROMPT * 10  # long enough for the cache of prompts
+    asked: dict[str, Any] = {"prompt": prompt, "seed": 4, "max_tokens": 40}
+    free = server.complete(**asked)["choices"][0]["text"]
+    (expected,) = held_generator(tiny_models, "L0/3=5", "L0/2.o=1").generate(
+        prompt, SamplingConfig(seed=4, max_tokens=40)
+    )
+    for clamp in (["L0/3=5", "L0/2.o=1"], ["L0/2.o=1.0", "L0/3.c=5"]):
+        assert server.complete(**asked, clamp=clamp)["choices"][0]["text"] == expected.text != free
+    assert server.complete(**asked)["choices"][0]["text"] == free
+    events = server.stream("/v1/completions", {**asked, "clamp": ["L0/3=5", "L0/2.o=1"]})
+    assert "".join(event["choices"][0]["text"] for event in events) == expected.text
+    chat = {"messages": [{"role": "user", "content": prompt}], "seed": 4, "max_tokens": 40}
+    answer = server.post("/v1/chat/completions", {**chat, "clamp": ["L0/3=5", "L0/2.o=1"]})
+    assert answer["choices"][0]["message"]["content"] == expected.text
+    one = server.complete(**asked, clamp="L0/3=5")["choices"][0]["text"]
+    assert one == server.complete(**asked, clamp=["L0/3=5"])["choices"][0]["text"] != expected.text
+
+
+def test_a_prompt_is_scored_with_cells_held(server: Running) -> None:
+    asked: dict[str, Any] = {"prompt": PROMPT, "max_tokens": 0, "echo": True, "logprobs": 0}
+    scores = [server.complete(**asked, clamp=clamp)["choices"][0]["logprobs"] for clamp in (None, [], ["L0/3=5"])]
+    assert scores[0] == scores[1] != scores[2]
+
+
+def test_a_state_belongs_to_the_cells_held_while_it_was_read(
+    server: Running, tiny_models: Path, tmp_path: Path
+) -> None:
+    kept = server.post("/v1/states", {"prompt": "The cat sat on the mat.", "clamp": ["L0/3=5"]})
+    asked = {"state": kept["id"], "seed": 4, "max_tokens": 20}
+    status, error = server.error("/v1/completions", asked)
+    assert (status, error["param"]) == (400, "clamp")
+    assert "L0/3.c=5.0" in error["message"]
+    assert server.error("/v1/states", {"state": kept["id"], "prompt": "A"})[1]["param"] == "clamp"
+    text = server.complete(**asked, clamp=["L0/3.c=5"])["choices"][0]["text"]
+    path = tmp_path / "a.state"
+    path.write_bytes(server.request("GET", f"/v1/states/{kept['id']}")[2])
+    generator = held_generator(tiny_models, "L0/3=5")
+    config = SamplingConfig(seed=4, max_tokens=20)
+    tokens = generator.tokens("", config, generator.load_state(path))
+    assert "".join(token.text for token in tokens) == text
+    binary = {"Content-Type": "application/octet-stream"}
+    assert server.request("POST", "/v1/states?clamp=L0/3=5", path.read_bytes(), binary)[0] == 200
+    assert server.request("POST", "/v1/states", path.read_bytes(), binary)[0] == 400
+
+
+@pytest.mark.parametrize("clamp", [["L0/999=1"], ["L9/0=1"], ["x"], "L0/1.f=2", ["L0/1=nan"], [1], {}, ["L0/1=1"] * 65])
+def test_a_cell_that_cannot_be_held_is_a_wrong_request(server: Running, clamp: Any) -> None:
+    for path in ("completions", "chat/completions", "states"):
+        status, error = server.error(f"/v1/{path}", {"messages": [], "clamp": clamp})
+        assert (status, error["param"]) == (400, "clamp")
 
 
 def test_nothing_but_braces_is_a_request(server: Running) -> None:
@@ -318,6 +381,9 @@ def test_what_is_no_state_is_refused(server: Running, data: bytes) -> None:
         ({"seed": 1 << 70}, 400, "seed"),
         ({"max_tokens": 10**9}, 400, "max_tokens"),
         ({"max_tokens": -1}, 400, "max_tokens"),
+        ({"min_tokens": {}}, 400, "min_tokens"),
+        ({"min_tokens": "700"}, 400, "min_tokens"),
+        ({"min_tokens": 10**9}, 400, "min_tokens"),
         ({"max_tokens": 1.5}, 400, "max_tokens"),
         ({"n": 0}, 400, "n"),
         ({"n": 10**9}, 400, "n"),
@@ -450,3 +516,23 @@ def test_metrics_count_texts_under_the_names_of_vllm(server: Running) -> None:
         "vllm:prompt_tokens_total", "vllm:generation_tokens_total", "vllm:request_success_total",
     ):  # fmt: skip
         assert name in text
+
+
+def loop_lag(server: Running) -> tuple[float, float]:
+    """The number of heartbeats of the event loop, and by how many seconds they came late altogether."""
+    lines = server.request("GET", "/metrics")[2].decode().splitlines()
+    values = dict(line.rsplit(" ", 1) for line in lines if line.startswith("textgen:event_loop_lag_seconds_"))
+    return float(values["textgen:event_loop_lag_seconds_count"]), float(values["textgen:event_loop_lag_seconds_sum"])
+
+
+def test_the_event_loop_is_not_held_up_by_64_streams(tiny_models: Path) -> None:
+    with running(tiny_models, ServerConfig(port=0)) as server:
+        server.wait(lambda: loop_lag(server)[0] > 0)
+        beats, late = loop_lag(server)
+        crowd = server.open("/v1/completions", {"n": 64, "max_tokens": 300, "ban": [], "stream": True, "logprobs": 3})
+        server.wait(lambda: server.engine.running == 64)
+        server.wait(lambda: loop_lag(server)[0] >= beats + 5)
+        assert server.engine.running > 0
+        crowd.close()
+        more, later = loop_lag(server)
+        assert (later - late) / (more - beats) < 0.45  # seconds, on a machine that may be busy with other things

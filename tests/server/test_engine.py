@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,6 +20,7 @@ from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.generation.row import Token
 from textgen.generation.text_state import TextState
+from textgen.model.clamping import parse_clamps
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.server.engine import READ_STEPS, Engine, Event, Job
@@ -28,14 +31,14 @@ from textgen.tokenizer.tokenizer import ByteTokenizer
 TOKENIZER = ByteTokenizer()
 CONFIG = SamplingConfig(temperature=1.0, min_p=0.0, max_tokens=20, seed=4)
 PATIENCE = 60.0
+SHAPE = ModelConfig(TOKENIZER.vocab_size, embedding_dim=48, hidden_units=64, num_layers=2)
 
 
 def network() -> NumpyModel:
     """Two layers whose products round differently with the number of rows."""
-    config = ModelConfig(TOKENIZER.vocab_size, embedding_dim=48, hidden_units=64, num_layers=2)
     rng = np.random.default_rng(0)
-    shapes = config.weight_shapes().items()
-    return NumpyModel(config, {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes})
+    shapes = SHAPE.weight_shapes().items()
+    return NumpyModel(SHAPE, {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes})
 
 
 class Client:
@@ -47,8 +50,9 @@ class Client:
         self._news = asyncio.Event()
 
     def job(self, prompt: str = "", config: SamplingConfig = CONFIG, *, exact: bool = True, **how: Any) -> Job:
-        row = self.engine.generator.row(prompt, config, track=how.pop("track", False))
-        job = Job(row, self._take, **how)
+        generator = how.pop("generator", self.engine.generator)
+        row = generator.row(prompt, config, track=how.pop("track", False))
+        job = Job(row, generator, self._take, **how)
         job.exact = exact
         self.events[job] = []
         return job
@@ -121,6 +125,72 @@ def test_texts_without_a_seed_share_products() -> None:
 
     asyncio.run(main())
     assert max(model.batch_sizes) > 1
+
+
+def held(generator: Generator, *clamps: str) -> Generator:
+    """The generator with cells of its network held."""
+    network = generator.model
+    assert isinstance(network, NumpyModel)
+    return generator.with_model(network.clamped(parse_clamps(clamps, SHAPE)), " ".join(clamps))
+
+
+def test_texts_with_cells_held_are_as_if_alone_and_disturb_none_beside_them() -> None:
+    model, prompt = network(), "The cat sat on the mat. " * 3
+    free = Generator(model, TOKENIZER)
+    generators = [free, held(free, "L0/3=2"), held(free, "L0/3=2", "L1/5.f=0")]
+    alone = [generator.generate(prompt, CONFIG)[0].text for generator in generators]
+    assert len(set(alone)) == 3
+
+    async def main() -> None:
+        async with client_of(model, slots=12) as client:
+            own = client.engine.generator
+            mine = [own, *(held(own, *each.fingerprint.split()) for each in generators[1:])]
+            for _ in range(2):  # the second time from the cache
+                jobs = [client.job(prompt, generator=each, root=each.fingerprint.encode()) for each in mine]
+                crowd = [
+                    client.job("x" * number, replace(CONFIG, seed=number), exact=False, generator=mine[number % 3])
+                    for number in range(9)
+                ]
+                texts = await client.texts(*jobs, *crowd)
+                assert texts[:3] == alone
+            assert min(job.cached_tokens for job in jobs) > 0
+            assert client.engine.is_idle
+
+    asyncio.run(main())
+
+
+def test_texts_with_the_same_cells_held_share_products() -> None:
+    free, other = TableModel(TOKENIZER.vocab_size), TableModel(TOKENIZER.vocab_size)
+
+    async def main() -> None:
+        async with client_of(free) as client:
+            generator = client.engine.generator.with_model(other, "other")
+            jobs = [client.job(exact=False, config=replace(CONFIG, seed=seed)) for seed in range(5)]
+            await client.texts(*jobs, *(client.job(exact=False, generator=generator) for _ in range(9)))
+
+    asyncio.run(main())
+    assert (max(free.batch_sizes), max(other.batch_sizes)) == (5, 9)
+
+
+def test_a_network_with_cells_held_is_gone_after_its_last_text() -> None:
+    async def begin(client: Client) -> weakref.ref[Generator]:
+        generator = held(client.engine.generator, "L0/3=2")
+        await client.texts(client.job(generator=generator))
+        endless = client.job(exact=False, generator=generator, config=replace(CONFIG, max_tokens=10**6))
+        client.engine.submit([endless])
+        await client.until(lambda: len(client.events[endless]) > 3)
+        client.engine.cancel([endless])
+        await client.until(lambda: client.engine.is_idle)
+        client.events.clear()
+        return weakref.ref(generator)
+
+    async def main() -> None:
+        async with client_of(network()) as client:
+            left = await begin(client)
+            gc.collect()
+            await client.until(lambda: left() is None)
+
+    asyncio.run(main())
 
 
 def test_prompts_of_any_lengths_are_read_side_by_side_and_each_as_a_whole() -> None:

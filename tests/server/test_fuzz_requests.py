@@ -22,7 +22,8 @@ PATHS = (
 )  # fmt: skip
 SCALARS = (
     st.none() | st.booleans() | st.integers(-3, 20) | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=12) | st.sampled_from(["tiny", "../x", "", "\0", "document", "line", "text", "top_k;min_p"])
+    | st.text(max_size=12) | st.just("L0/1=1")
+    | st.sampled_from(["tiny", "../x", "", "\0", "document", "line", "text", "top_k;min_p"])
 )  # fmt: skip
 VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
@@ -40,6 +41,7 @@ FIELDS = st.sampled_from(
         "echo",
         "suffix",
         "state",
+        "clamp",
         "return_state",
         "max_completion_tokens",
         "messages",

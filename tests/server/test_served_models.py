@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,9 +77,9 @@ def test_a_model_is_loaded_once_however_many_ask_for_it(folder: Path, monkeypatc
     loads: list[object] = []
     read = models._read
 
-    def counted(place: str, models_dir: Path | None) -> object:
+    def counted(place: str, *rest: Any) -> object:
         loads.append(place)
-        return read(place, models_dir)
+        return read(place, *rest)
 
     monkeypatch.setattr(models, "_read", counted)
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from servers import Running, python_with, running
+from browsers import opened
+from servers import Running, running
 
 from textgen.server.config import ServerConfig
 from textgen.server.web_page import INDEX, page_files
 
-PROGRAM = Path(__file__).parent / "page_program.py"
 FILES = {name: data.decode() for name, data in page_files().items()}
 
 
@@ -67,16 +65,17 @@ def test_a_server_may_have_no_page(tiny_models: Path) -> None:
         assert there.request("GET", "/")[0] == 404
 
 
-@pytest.mark.clients
-@pytest.mark.timeout(1800)
-def test_the_page_works_in_a_browser(server: Running) -> None:
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    assert chromium, "install chromium"
-    command = [
-        str(python_with("playwright", ["playwright", "axe-playwright-python"])),
-        str(PROGRAM),
-        f"http://127.0.0.1:{server.port}/",
-        chromium,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1500)
-    assert done.returncode == 0, done.stderr
+def test_a_text_is_written_in_a_browser(server: Running) -> None:
+    """The quickest check of all; `make test-browsers` uses the page as people do."""
+    with opened("chromium") as browser:
+        browser.open(f"http://127.0.0.1:{server.port}/")
+        browser.until("document.documentElement.dataset.ready === 'yes'")
+        browser.evaluate("document.getElementById('text').focus()")
+        browser.type("The\ncat")
+        browser.press("Control+Enter")
+        browser.until("document.getElementById('write').dataset.word === 'write'")
+        lines = browser.evaluate("[...document.querySelectorAll('#text .line')].map((line) => line.textContent)")
+        assert lines[0] == "The"
+        assert lines[1].startswith("cat")
+        assert len("".join(lines)) > len("Thecat")
+        browser.check_faults()

@@ -31,9 +31,11 @@ COMMANDS = {
     "models": Lazy("textgen.cli.models:models", "List, show, compress and remove saved models."),
     "corpus": Lazy("textgen.cli.corpus:corpus", "Look at a text, fetch a well-known one, or prepare a large one."),
     "tokenizer": Lazy("textgen.cli.tokenizer:tokenizer", "Train vocabularies, and see text as tokens."),
-    "cache": Lazy("textgen.cli.cache:cache", "List and clear the cache of encoded corpora."),
-    "import": Lazy("textgen.cli.exchange:import_", "Make a saved model from the weights of another program."),
-    "export": Lazy("textgen.cli.exchange:export", "Write the weights of a model for another program."),
+    "cache": Lazy("textgen.cli.cache:cache", "List and clear the cache of encoded corpora and of networks in 8 bits."),
+    "import": Lazy(
+        "textgen.cli.exchange:import_", "Make a saved model from a page, or from weights of another program."
+    ),
+    "export": Lazy("textgen.cli.exchange:export", "Write a model in the format of another program."),
     "completion": Lazy("textgen.cli.completion:completion", "Print the completion script of a shell."),
 }
 

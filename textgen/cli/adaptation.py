@@ -12,11 +12,12 @@ from textgen.cli.options import given, sectioned
 from textgen.cli.setting_options import flag_of, option_group, setting_options
 from textgen.errors import ConfigError
 from textgen.evaluation.config import SECTION, CacheConfig, DynamicConfig
+from textgen.generation.config import AUTO, NUMPY
 from textgen.settings import Config, from_dict, select
 
 if TYPE_CHECKING:
     from textgen.dataset.word_filter import WordFilter
-    from textgen.generation.cached_model import CachedModel
+    from textgen.generation.stepping import StepModel
     from textgen.model.clamping import Clamp
     from textgen.model.numpy_model import NumpyModel
     from textgen.saved_model.saved_model import ModelFolder
@@ -59,14 +60,21 @@ def switched(kind: type[Config], on: bool, switch: str, options: dict[str, Any])
     return from_dict(kind, settings) if on else None
 
 
+def check_runtime(runtime: str, needs_numpy: Sequence[str]) -> None:
+    """Raises `click.UsageError` if a runtime was asked for that cannot do what these flags ask for."""
+    if needs_numpy and runtime not in (AUTO, NUMPY):
+        raise click.UsageError(f"{needs_numpy[0]} needs --runtime {NUMPY}.")
+
+
 def adapted_writer(
     saved: ModelFolder,
     adapt: str | None,
     cache: CacheConfig | None,
     dynamic: DynamicConfig | None,
     label: str | None = None,
-    clamps: Sequence[str] = (),
-) -> tuple[NumpyModel | CachedModel, WordFilter | Callable[[], WordFilter | None] | None]:
+    clamps: Sequence[Clamp] = (),
+    runtime: str = AUTO,
+) -> tuple[StepModel, WordFilter | Callable[[], WordFilter | None] | None]:
     """The network of a saved model, trained on the file `adapt` and with a cache if given, and the words it may write.
 
     Args:
@@ -75,22 +83,26 @@ def adapted_writer(
         cache: Settings of the cache.
         dynamic: Settings of the training; needed with `adapt`.
         label: Label of the text.
-        clamps: Values of cells that are held, such as L1/89=3.8.
+        clamps: Values of cells that are held.
+        runtime: What computes the network, one of `textgen.generation.config.RUNTIMES`. Only NumPy adapts and clamps.
 
     Returns:
         The network, and the words of its training text, with those of `adapt`; None if it may coin words.
 
     Raises:
-        ConfigError: There is no such cell, or the model diverged while it learned.
+        ConfigError: The runtime is not installed, or the model diverged while it learned.
+        click.UsageError: The runtime cannot do this.
     """
-    from textgen.model.clamping import parse_clamp
-
-    held = [parse_clamp(text, saved.model_config) for text in clamps]
+    uses = {"--adapt": adapt, "--cache": cache, "--clamp": clamps}
+    needs_numpy = [flag for flag, value in uses.items() if value]
+    check_runtime(runtime, needs_numpy)
+    if not needs_numpy:
+        return saved.step_model(runtime, output.note), saved.words
     words: WordFilter | Callable[[], WordFilter | None] | None = saved.words
     if adapt is None or dynamic is None:
-        model = saved.writer(clamps=held)
+        model = saved.writer(clamps=clamps)
     else:
-        model, words = _trained_on(saved, adapt, dynamic, label, held)
+        model, words = _trained_on(saved, adapt, dynamic, label, clamps)
     if cache is None:
         return model, words
     from textgen.generation.cached_model import CachedModel

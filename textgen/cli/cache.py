@@ -1,4 +1,4 @@
-"""textgen cache: encoded corpora, which can be made again."""
+"""textgen cache: encoded corpora and networks in 8 bits, which can be made again."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 @click.group(cls=CommandGroup)
 def cache() -> None:
-    """List and clear the cache of encoded corpora.
+    """List and clear the cache of encoded corpora and of networks in 8 bits.
 
     Training keeps each corpus as token ids in ~/.cache/textgen, or in the folder that TEXTGEN_CACHE names, and encodes
     it again if it is missing. The cache may grow to 20 GB, or as many gigabytes as TEXTGEN_CACHE_LIMIT says; then the
-    least recently used corpora are deleted.
+    least recently used corpora are deleted. Networks that ONNX Runtime writes with are kept there, too.
     """
 
 

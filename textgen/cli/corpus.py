@@ -29,8 +29,8 @@ def corpus() -> None:
 def stats(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Count the documents, lines, words and characters of PATHS.
 
-    PATHS are files, folders, globs, or - for standard input. Files may be plain text, .jsonl, .csv or .tsv,
-    and compressed with gzip, bzip2, xz or zstd.
+    PATHS are files, folders, globs, or - for standard input. Files may be plain text, .jsonl, .json, .csv, .tsv
+    or .parquet, and compressed with gzip, bzip2, xz or zstd; or .docx, .odt, .epub, .html, .pdf, .rtf, .srt or .vtt.
 
     \b
     Example:

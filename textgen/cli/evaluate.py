@@ -48,6 +48,13 @@ AS_SAVED = "nats_per_token_as_saved"  # score of the model without adaptation
     metavar="MODEL",
     help="Average the probabilities with this model, which has the same vocabulary. May be given several times.",
 )
+@click.option(
+    "--exact",
+    is_flag=True,
+    help="Compare the exact arithmetic of textgen sample --exact with float32, on at most 32,768 tokens: perplexity, "
+    "divergence in nats a token, same likeliest token. A perplexity of more than +0.3 % or a divergence of more than "
+    "0.002 is an error.",
+)
 @label_option
 @novelty_option
 @json_option
@@ -62,6 +69,7 @@ def evaluate(
     label: str | None,
     cache: bool,
     dynamic: bool,
+    exact: bool,
     novelty: bool,
     as_json: bool,
     models_dir: Path | None,
@@ -88,6 +96,7 @@ def evaluate(
       textgen evaluate news test.txt --documents line --json
       textgen evaluate novel other-novel.txt --cache --dynamic
       textgen evaluate novel other-novel.txt --ensemble novel-2
+      textgen evaluate novel other-novel.txt --exact
     """
     from textgen.corpus.corpus import Corpus
     from textgen.saved_model.saved_model import load_model
@@ -97,6 +106,9 @@ def evaluate(
     name, paths = model_and_paths(model, paths, models_dir)
     if not paths:
         raise click.UsageError("Missing argument 'PATHS...'.")
+    other = {"--ensemble": ensemble, "--cache": cache, "--dynamic": dynamic, "--novelty": novelty}
+    if exact and (flags := [flag for flag, value in other.items() if value]):
+        raise click.UsageError(f"--exact compares one model with itself: leave out {flags[0]}.")
     saved = load_model_or_base(name, models_dir, lambda: beginning_of(paths, options))
     others = [load_model(name, models_dir) for name in ensemble]
     _check_vocabularies(saved, others)
@@ -104,10 +116,28 @@ def evaluate(
     text = Corpus(paths, replace(saved.corpus_config, **select(CorpusConfig, given(options))))
     ngrams = saved.ngrams() if novelty else None
     text.say_skipped(output.note)
+    if exact:
+        _compare(saved, text, label, as_json)
+        return
     with _encoded(saved, text, label) as stream:
         scores = _scores(saved, others, stream, cache_config, dynamic_config)
         copied = ngrams.novelty_of_ids(stream.read(0, len(stream)), saved.tokenizer) if ngrams else None
     _print_scores(scores, copied, as_json)
+
+
+def _compare(saved: ModelFolder, text: Corpus, label: str | None, as_json: bool) -> None:
+    """Prints what exact arithmetic costs. Raises `ConfigError` if that is too much."""
+    from textgen.dataset.token_cache import encode_corpus
+    from textgen.evaluation.exactness import exactness
+    from textgen.folders import temporary_folder
+
+    ordinary, exact = saved.writer(), saved.exact_writer()
+    with temporary_folder() as folder:
+        stream = encode_corpus(text, saved.tokenizer, folder / "tokens", label)
+        text.say_left_out(output.note)
+        found = exactness(ordinary, exact, stream, saved.tokenizer.pad_id)
+    _print_scores(found.to_dict(), None, as_json)
+    found.check()
 
 
 def _check_vocabularies(saved: ModelFolder, others: Sequence[ModelFolder]) -> None:

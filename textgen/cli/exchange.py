@@ -9,52 +9,107 @@ import click
 from textgen.cli import output
 from textgen.cli.command import SectionCommand
 from textgen.cli.options import OutputFile, find_tokenizer, model_argument, models_dir_option
+from textgen.errors import TextgenError
+from textgen.export.formats import FORMATS, check_export, export_model, exported_format, format_for
 from textgen.model.config import ACTIVATIONS
 from textgen.wording import counted
 
-FORMATS = ("pytorch",)
-format_option = click.option(
-    "--format",
-    "kind",
-    type=click.Choice(FORMATS),
-    default="pytorch",
-    help="Format of the weights [default: pytorch].",
-)
+IMPORTS = ("pytorch", "html")
+
+
+def _export_help() -> str:
+    """The help of `textgen export`, with a line for each format."""
+    width = max(map(len, FORMATS))
+    formats = "\n      ".join(f"{name.ljust(width)}  {format_.help}" for name, format_ in FORMATS.items())
+    return f"""Write a model in the format of another program.
+
+    FILE is compared with the model before it is left; a file that exists is replaced.
+
+    \b
+    Formats:
+      {formats}
+
+    \b
+    Example:
+      textgen export novel novel.html --licence "CC BY 4.0" --note "Trained on my grandmother's letters."
+      textgen export novel novel.safetensors
+      textgen export novel novel-serving --format savedmodel
+    """
 
 
 @click.command("import", cls=SectionCommand)
 @click.argument("file", type=click.Path(path_type=Path))
-@format_option
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(IMPORTS),
+    help="Format of the file [default: html for a file that ends in .html, otherwise pytorch].",
+)
 @click.option("--name", metavar="NAME", required=True, help="Name of the saved model.")
 @click.option(
     "--tokenizer-from",
-    required=True,
     metavar="MODEL",
-    help="Model or .model file with the vocabulary of the weights.",
+    help="Model or .model file with the vocabulary of PyTorch's weights, which need it.",
 )
-@click.option(
-    "--activation", type=click.Choice(ACTIVATIONS), default="tanh", help="Activation of an nn.RNN [default: tanh]."
-)
+@click.option("--activation", type=click.Choice(ACTIVATIONS), help="Activation of an nn.RNN [default: tanh].")
 @models_dir_option
-def import_(file: Path, kind: str, name: str, tokenizer_from: str, activation: str, models_dir: Path | None) -> None:
-    """Make a saved model from the weights of another program.
+def import_(
+    file: Path,
+    kind: str | None,
+    name: str,
+    tokenizer_from: str | None,
+    activation: str | None,
+    models_dir: Path | None,
+) -> None:
+    """Make a saved model from a page, or from weights of another program.
 
     With --format pytorch, FILE is a safetensors file with the state dict of an nn.Embedding, an nn.LSTM, nn.GRU or
     nn.RNN, and an nn.Linear, which may share the embedding's weights. Row i of the embedding belongs to token i of
     the vocabulary.
 
+    With --format html, FILE is a page that `textgen export` wrote; it gives back the model that it holds.
+
     \b
     Example:
       textgen import state.safetensors --format pytorch --name novel-torch --tokenizer-from novel
+      textgen import novel.html --name novel-again
     """
+    from textgen.saved_model.registry import check_name, models_folder
+
+    folder = models_folder(models_dir) / check_name(name)
+    if kind is None and (found := exported_format(file)) and found.name not in IMPORTS:
+        raise TextgenError(
+            f"{file} is a {found.name} export, and textgen import reads {' and '.join(IMPORTS)} only. Use the model "
+            "that it was exported from."
+        )
+    if (kind or ("html" if file.suffix.lower() == ".html" else "pytorch")) == "html":
+        if tokenizer_from or activation:
+            flag = "--tokenizer-from" if tokenizer_from else "--activation"
+            raise click.UsageError(f"{flag} cannot be used with a page, which holds the whole model.")
+        parameters = _import_page(file, folder)
+    elif not tokenizer_from:
+        raise click.UsageError("--tokenizer-from is required with --format pytorch.")
+    else:
+        parameters = _import_weights(file, folder, tokenizer_from, activation or "tanh", models_dir)
+    output.note(f"Saved {folder}: {counted(parameters, 'parameter')}.")
+
+
+def _import_page(file: Path, folder: Path) -> int:
+    """Makes the saved model that a page holds. Returns the number of its parameters."""
+    from textgen.export.html import import_html
+
+    return import_html(file, folder).model_config.num_parameters
+
+
+def _import_weights(file: Path, folder: Path, tokenizer_from: str, activation: str, models_dir: Path | None) -> int:
+    """Makes a saved model from a state dict. Returns the number of its parameters."""
     from textgen.corpus.config import CorpusConfig
     from textgen.errors import SavedModelError
     from textgen.export.pytorch import from_torch, read_torch
-    from textgen.saved_model.registry import check_name, claimed, models_folder
+    from textgen.saved_model.registry import claimed
     from textgen.saved_model.saved_model import load_model, save_model
     from textgen.tokenizer.config import TokenizerConfig
 
-    folder = models_folder(models_dir) / check_name(name)
     config, weights = from_torch(read_torch(file), activation)
     tokenizer = find_tokenizer(tokenizer_from, models_dir)
     if tokenizer.vocab_size != config.vocab_size:
@@ -66,28 +121,27 @@ def import_(file: Path, kind: str, name: str, tokenizer_from: str, activation: s
         settings = TokenizerConfig(tokenizer.tokenizer)
         save_model(folder, weights, config, settings, CorpusConfig(documents="file"), tokenizer)
         load_model(str(folder.absolute())).weights()  # report success only for a model that can be loaded
-    output.note(f"Saved {folder}: {counted(config.num_parameters, 'parameter')}.")
+    return config.num_parameters
 
 
-@click.command(cls=SectionCommand)
+@click.command(cls=SectionCommand, help=_export_help())
 @model_argument()
-@click.argument("file", type=OutputFile())
-@format_option
+@click.argument("file", type=OutputFile(dir_okay=True))
+@click.option(
+    "--format", "format_name", type=click.Choice(tuple(FORMATS)), help="Format [default: that of the suffix of FILE]."
+)
+@click.option("--licence", metavar="TEXT", help="Licence of the model, kept in FILE; a page shows it.")
+@click.option("--note", metavar="TEXT", help="What you say about the model, kept in FILE; a page shows it.")
 @models_dir_option
-def export(model: str, file: Path, kind: str, models_dir: Path | None) -> None:
-    """Write the weights of a model for another program.
-
-    With --format pytorch, FILE becomes a safetensors file with the state dict of a module whose parts are `encoder`
-    (nn.Embedding), `rnn` (nn.LSTM, nn.GRU or nn.RNN) and `decoder` (nn.Linear).
-
-    \b
-    Example:
-      textgen export novel novel.safetensors --format pytorch
-    """
-    from textgen.export.pytorch import to_torch, write_torch
+def export(model: str, file: Path, format_name: str | None, models_dir: Path | None, **texts: str | None) -> None:
+    """Writes a model in a format."""
     from textgen.saved_model.saved_model import load_model
 
-    saved = load_model(model, models_dir)
-    tensors = to_torch(saved.model_config, saved.weights())
-    write_torch(file, tensors)
-    output.note(f"Wrote {file}: {', '.join(tensors)}.")
+    format_ = format_for(file, format_name)
+    if file.is_dir() and not format_.folder:
+        raise click.BadParameter(f"File '{file}' is a directory.", param_hint="'FILE'")
+    options = {name: text for name, text in texts.items() if text is not None}
+    if odd := [name for name in options if name not in format_.options]:
+        raise click.UsageError(f"--{odd[0]} cannot be used with --format {format_.name}.")
+    check_export(format_, file)
+    output.note(export_model(format_, load_model(model, models_dir), file, **options))

@@ -13,12 +13,25 @@ from textgen.cli.command import SectionOption
 from textgen.cli.setting_options import Decorator, setting_options
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TextgenError
+from textgen.remote import refuse_remote
 from textgen.settings import from_dict, select
 from textgen.tokenizer.config import TokenizerConfig
 
 if TYPE_CHECKING:
     from textgen.dataset.ngram_index import Novelty
     from textgen.tokenizer.tokenizer import Tokenizer
+
+
+class OutputFolder(click.Path):
+    """A folder of this machine. An address is refused, since nothing is written elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Returns the path. Raises `TextgenError` for an address."""
+        refuse_remote(str(value), "a folder")
+        return Path(os.fsdecode(super().convert(value, param, ctx)))
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
@@ -31,7 +44,7 @@ tokenizer_options = setting_options(TokenizerConfig)
 label_option = click.option("--label", metavar="NAME", help="Read each text as a document with this label.")
 models_dir_option = click.option(
     "--models-dir",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=OutputFolder(),
     help="Folder of the saved models [default: $TEXTGEN_MODELS, else saved_models].",
 )
 novelty_option = click.option(
@@ -65,13 +78,17 @@ def _model_names(ctx: click.Context, parameter: click.Parameter, incomplete: str
 
 
 class OutputFile(click.Path):
-    """A file that a command writes at its end. A file that cannot be written is refused at the start."""
+    """A file that a command writes at its end. A file that cannot be written is refused at the start.
 
-    def __init__(self) -> None:
-        super().__init__(dir_okay=False, path_type=Path)
+    Args:
+        dir_okay: Whether the command may write a folder instead.
+    """
+
+    def __init__(self, dir_okay: bool = False) -> None:
+        super().__init__(dir_okay=dir_okay, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Returns the path. Raises `TextgenError` if no file can be written there."""
+        """Returns the path. Raises `TextgenError` if nothing can be written there."""
         from textgen.files import check_writable
 
         path = Path(os.fsdecode(super().convert(value, param, ctx)))

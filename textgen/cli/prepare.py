@@ -12,6 +12,7 @@ import click
 from textgen.cli import output
 from textgen.cli.command import SectionCommand
 from textgen.cli.options import (
+    OutputFolder,
     corpus_options,
     find_tokenizer,
     json_option,
@@ -42,8 +43,10 @@ class ShardOf(click.ParamType):
 
 @click.command(cls=SectionCommand)
 @click.argument("paths", nargs=-1, required=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="Folder to write.")
+@click.option("--out", type=OutputFolder(), required=True, metavar="FOLDER", help="Folder to write.")
 @click.option("--shard", type=ShardOf(), help="Make only shard I of N, from 1/N to N/N [default: all].")
+@click.option("--dask", metavar="ADDRESS", help="Make the shards on the Dask cluster with this scheduler.")
+@click.option("--shards", type=int, metavar="N", help="Number of shards [default: one for 268 MB of text].")
 @tokenizer_from_option
 @setting_options(SplitConfig)
 @json_option
@@ -54,6 +57,7 @@ def prepare(
     paths: tuple[str, ...],
     out: Path,
     shard: tuple[int, int] | None,
+    dask: str | None,
     tokenizer_from: str | None,
     as_json: bool,
     models_dir: Path | None,
@@ -64,18 +68,19 @@ def prepare(
     PATHS are files, folders, globs, or - for standard input. The corpus is cut into shards, each of which is complete
     or absent: after an interruption, run the same command again and it makes the missing ones. With --shard, up to
     one machine per shard can work at the same time on a folder that all of them share; the first one makes the
-    vocabulary.
+    vocabulary. With --dask, the workers of a Dask cluster make the shards, and one that is lost is replaced.
 
     \b
     Example:
       textgen corpus prepare news/ --out news-prepared
       textgen corpus prepare news/ --out news-prepared --shard 3/16
+      textgen corpus prepare news/ --out news-prepared --shards 64 --dask tcp://10.0.0.1:8786
       textgen train news-prepared
     """
     from textgen.dataset.prepared_corpus import prepare_corpus
 
     tokenizer = find_tokenizer(tokenizer_from, models_dir) if tokenizer_from else None
-    prepared = prepare_corpus(paths, out, settings, shard=shard, tokenizer=tokenizer, say=output.note)
+    prepared = prepare_corpus(paths, out, settings, shard=shard, dask=dask, tokenizer=tokenizer, say=output.note)
     if as_json:
         output.json_line(_values(prepared), indent=2)
     else:

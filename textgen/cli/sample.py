@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from textgen.cli.adaptation import adapt_options, adapted_writer, cache_options, switched
+from textgen.cli.adaptation import adapt_options, adapted_writer, cache_options, check_runtime, switched
 from textgen.cli.command import SectionCommand
 from textgen.cli.default_model import first_characters, load_model_or_base
 from textgen.cli.options import (
@@ -24,10 +24,10 @@ from textgen.cli.options import (
 from textgen.cli.prompts import read_requests
 from textgen.cli.setting_options import flag_of, setting_options
 from textgen.cli.text_printer import Printer
-from textgen.cli.writing_device import device_option, gpu_writer, wants_gpu
+from textgen.cli.writing_device import gpu_writer, is_worth_a_gpu
 from textgen.errors import ConfigError
 from textgen.evaluation.config import CacheConfig, DynamicConfig
-from textgen.generation.config import SEARCH, SamplingConfig, SearchConfig
+from textgen.generation.config import AUTO, SEARCH, RuntimeConfig, SamplingConfig, SearchConfig
 from textgen.settings import from_dict, select
 from textgen.wording import counted
 
@@ -49,7 +49,6 @@ class Arguments:
     num: int
     batch_size: int | None
     best_of: int | None
-    device: str
     show_probabilities: bool
     novelty: bool
     as_json: bool
@@ -59,6 +58,8 @@ class Arguments:
     save_state: Path | None
     load_state: str | None
     clamps: tuple[str, ...]
+    exact: bool
+    runtime: str
 
 
 @click.command(cls=SectionCommand)
@@ -91,6 +92,12 @@ class Arguments:
     help="Texts that are written side by side; 1 rules out that rounding makes them depend on each other "
     "[default: 64].",
 )
+@click.option(
+    "--exact",
+    is_flag=True,
+    help="Compute in exact arithmetic: the same seed gives the same text on every machine, in every batch and in every "
+    "program. textgen evaluate --exact tells what it costs.",
+)
 @setting_options(SamplingConfig)
 @click.option(
     "--show-probabilities",
@@ -106,9 +113,9 @@ class Arguments:
     help="Hold a cell at a number, as in L1/89=3.8 (layer 1, unit 89), or a gate, as in L1/89.f=1; textgen inspect "
     "finds cells. May be given several times.",
 )
+@setting_options(RuntimeConfig)
 @json_option
 @models_dir_option
-@device_option
 @sectioned(
     SEARCH,
     "--best-of",
@@ -173,6 +180,7 @@ def _arguments(options: dict[str, Any]) -> Arguments:
     values: dict[str, Any] = {field.name: options.get(field.name) for field in fields(Arguments)}
     values["cache"] = switched(CacheConfig, options["cache"], "--cache", options)
     values["dynamic"] = switched(DynamicConfig, options["adapt"] is not None, "--adapt", options)
+    values["runtime"] = options["runtime"] or AUTO
     return Arguments(**values)
 
 
@@ -184,6 +192,8 @@ def _refuse_contradictions(arguments: Arguments, settings: dict[str, Any], searc
         raise click.UsageError(
             "--top-logprobs needs --json. To see probabilities as colours, use --show-probabilities."
         )
+    if arguments.exact and (flag := _inexact(arguments, search)):
+        raise click.UsageError(f"--exact cannot be had with {flag}: leave out one of them.")
     drawing = given({"best_of": arguments.best_of, "batch_size": arguments.batch_size})
     without_effect = {*DRAWING, "seed", "top_logprobs", *drawing}
     clash = [name for name in (*settings, *drawing) if name in without_effect]
@@ -192,6 +202,18 @@ def _refuse_contradictions(arguments: Arguments, settings: dict[str, Any], searc
             f"{flag_of(next(iter(search)))} searches for the likeliest text, without random draws: "
             f"leave out {flag_of(clash[0])}."
         )
+
+
+def _inexact(arguments: Arguments, search: dict[str, Any]) -> str:
+    """The first of the flags that do not compute in exact arithmetic; "" if there is none."""
+    flags = {
+        "--adapt": arguments.adapt,
+        "--cache": arguments.cache,
+        "--clamp": arguments.clamps,
+        "--suffix": arguments.suffix,
+        **{flag_of(name): True for name in search},
+    }
+    return next((flag for flag, value in flags.items() if value), "")
 
 
 def _defaults(arguments: Arguments, has_prompt: bool) -> dict[str, Any]:
@@ -216,16 +238,29 @@ def _generate(
 ) -> None:
     """Writes texts from their beginning, and prints them."""
     from textgen.generation.generator import BATCH_SIZE, Generator
+    from textgen.model.clamping import clamped_fingerprint, parse_clamps
 
     batch_size = arguments.batch_size or BATCH_SIZE
     needs_index = arguments.novelty or any(request.config.no_copy is not None for request in requests)
     ngrams = saved.ngrams() if needs_index else None
     adaptation = (arguments.cache, arguments.adapt, arguments.dynamic)
-    writer, words = _gpu_writer(arguments, saved, requests, batch_size, search) or adapted_writer(
-        saved, arguments.adapt, arguments.cache, arguments.dynamic, settings.get("label"), arguments.clamps
-    )
-    fingerprint = saved.fingerprint + "".join(f" {each}" for each in (*adaptation, *arguments.clamps) if each)
-    generator = Generator(writer, saved.tokenizer, ngrams, fingerprint=fingerprint, words=words)
+    if arguments.exact:
+        check_runtime(arguments.runtime, ["--exact"])
+        generator = saved.generator(exact=True)
+    else:
+        clamps = parse_clamps(arguments.clamps, saved.model_config)
+        writer, words = _gpu_writer(arguments, saved, requests, batch_size, search) or adapted_writer(
+            saved,
+            arguments.adapt,
+            arguments.cache,
+            arguments.dynamic,
+            settings.get("label"),
+            clamps,
+            arguments.runtime,
+        )
+        adapted = saved.fingerprint + "".join(f" {each}" for each in adaptation if each)
+        fingerprint = clamped_fingerprint(adapted, clamps)
+        generator = Generator(writer, saved.tokenizer, ngrams, fingerprint=fingerprint, words=words)
     has_state = bool(arguments.save_state or arguments.load_state)
     is_single = len(requests) * arguments.num == 1 and not arguments.best_of
     if has_state and (not is_single or search):
@@ -243,22 +278,14 @@ def _generate(
 def _gpu_writer(
     arguments: Arguments, saved: ModelFolder, requests: list[Request], batch_size: int, search: SearchConfig | None
 ) -> tuple[CompiledModel, Callable[[], WordFilter | None]] | None:
-    """The network on a GPU and the words it may write, where a GPU is wanted, possible and there."""
-    for_processor = {
-        "--clamp": arguments.clamps,
-        "--cache": arguments.cache,
-        "--adapt": arguments.adapt,
-        "--num-beams": search,
-        "--save-state": arguments.save_state,
-        "--load-state": arguments.load_state,
-    }
-    unfit = next((flag for flag, value in for_processor.items() if value), None)
+    """The network on a GPU and the words it may write, if nothing else was asked for and a GPU is worth it."""
+    needs_processor = (arguments.clamps, arguments.cache, arguments.adapt, search)
+    has_state = arguments.save_state or arguments.load_state
     num = arguments.num * (arguments.best_of or 1)
-    if not wants_gpu(arguments.device, saved.model_config.num_parameters, requests, num, batch_size):
+    parameters = saved.model_config.num_parameters
+    if arguments.runtime != AUTO or any(needs_processor) or has_state:
         return None
-    if unfit and arguments.device == "gpu":
-        raise click.UsageError(f"{unfit} is computed on the processor: leave it out, or --device gpu.")
-    model = None if unfit else gpu_writer(saved, arguments.device)
+    model = gpu_writer(saved) if is_worth_a_gpu(parameters, requests, num, batch_size) else None
     return (model, saved.words) if model else None
 
 
@@ -299,7 +326,6 @@ def _found(generator: Generator, requests: Iterable[Request], settings: SearchCo
 def _infill(arguments: Arguments, saved: ModelFolder, requests: list[Request], search: dict[str, Any]) -> None:
     """Writes texts towards a suffix, and prints them."""
     unfit = {
-        "--device": arguments.device == "gpu",
         "--novelty": arguments.novelty,
         "--show-probabilities": arguments.show_probabilities,
         "--num-beams": search,
@@ -309,9 +335,11 @@ def _infill(arguments: Arguments, saved: ModelFolder, requests: list[Request], s
         "--adapt": arguments.adapt,
         "--save-state": arguments.save_state,
         "--load-state": arguments.load_state,
+        "--exact": arguments.exact,
     }
     if flags := [flag for flag, value in unfit.items() if value]:
         raise click.UsageError(f"{flags[0]} cannot be used when writing towards an ending.")
+    check_runtime(arguments.runtime, ["Writing towards an ending"])
     printer = Printer(saved, None, arguments.as_json, False)
     printer.print_infills(_infills(saved, requests, arguments.suffix or "", arguments.num, arguments.best_of))
 

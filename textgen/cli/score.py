@@ -195,13 +195,13 @@ def _json_rows(paths: Sequence[str], config: CorpusConfig, left_out: LeftOut) ->
         with _open(path) as stream:
             lines = bounded_lines(_decoded(stream, config.encoding, name), name)
             file = RecordFile(name, ".jsonl", config, left_out=left_out, keeps_blank=True)
-            for _, row, text in file.objects(lines):
+            for _, row, text, _ in file.objects(lines):
                 yield (row if isinstance(row, dict) else {config.text_field: text}), text
 
 
 def _decoded(stream: BinaryIO, encoding: str, name: str) -> Iterator[str]:
     """The lines of a stream as text, each as soon as it arrives."""
-    from textgen.corpus.source import text_decoder
+    from textgen.corpus.encodings import text_decoder
 
     decoder = text_decoder(encoding)
     number, data = 1, b"\n"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from textgen.cli.command import SectionOption
 from textgen.settings import Setting, declared
@@ -21,6 +22,29 @@ SHAPES: dict[str, dict[str, Any]] = {
     "tuple[str, ...]": {"multiple": True, "metavar": "TEXT"},
 }
 ESCAPES = {"\\n": "\n", "\\t": "\t", "\\r": "\r", "\\\\": "\\"}
+
+
+class OpenChoice(click.ParamType):
+    """One of several values, or a text that begins as the open choice of a setting does."""
+
+    def __init__(self, facts: Setting) -> None:
+        self.facts = facts
+        self.name = "|".join(facts.named_choices())
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """What the help shows for the value, as for a `click.Choice`."""
+        return f"[{self.name}]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Returns the value. Anything that the setting does not allow is wrong usage."""
+        if not self.facts.allows(value):
+            self.fail(f"{value!r} is not one of {', '.join(self.facts.named_choices())}.", param, ctx)
+        return str(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The values, and the beginning of the open one."""
+        known = [*self.facts.choices, str(self.facts.open_choice)]
+        return [CompletionItem(choice) for choice in known if choice.startswith(incomplete)]
 
 
 def option_group(*options: Decorator) -> Decorator:
@@ -53,7 +77,7 @@ def setting_option(kind: type, name: str) -> Decorator:
     if base == "bool":
         flag = f"{flag}/--{facts.off or 'no-' + flag.removeprefix('--')}"
     elif facts.choices:
-        shape = {"type": click.Choice(facts.choices)}
+        shape = {"type": OpenChoice(facts) if facts.open_choice else click.Choice(facts.choices)}
     elif facts.metavar:
         shape["metavar"] = facts.metavar
     if base == "tuple[str, ...]":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from textgen.cli import output
 from textgen.cli.options import novelty_line
+from textgen.corpus.config import separator_of
 from textgen.generation.config import SamplingConfig
 from textgen.settings import to_dict
 
@@ -66,7 +67,7 @@ class Printer:
         if self.as_json:
             output.json_line(self._values(result))
         else:
-            output.write(SEPARATORS[self.saved.corpus_config.documents or "file"] if number else "")
+            output.write(_between(self.saved.corpus_config.documents or "file") if number else "")
             output.write(result.prompt, bold=True)
             for text, colour in spans:
                 output.write(text, fg=colour)
@@ -133,3 +134,9 @@ def shortcomings(result: Generation | Infill) -> list[str]:
     if missing := getattr(result, "missing", ()):
         lines.append(f"Missing: {', '.join(map(repr, missing))} (require) did not come before the text ended.")
     return lines
+
+
+def _between(documents: str) -> str:
+    """What separates texts: as documents are separated in the corpus."""
+    separator = separator_of(documents)
+    return SEPARATORS[documents] if separator is None else "\n{}\n".format(separator.strip("\n"))

@@ -16,9 +16,12 @@ from textgen.cli import output
 from textgen.cli.command import SectionCommand
 from textgen.cli.default_model import beginning_of, load_model_or_base, model_and_paths
 from textgen.cli.options import model_argument, models_dir_option
+from textgen.cli.setting_options import setting_options
 from textgen.errors import SavedModelError, TextgenError
+from textgen.generation.config import AUTO, RuntimeConfig
 
 if TYPE_CHECKING:
+    from textgen.generation.stepping import StepModel
     from textgen.generation.text_state import StartedModel
     from textgen.saved_model.saved_model import ModelFolder
 
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
 )
 @click.option("--label", metavar="NAME", help="Write as in documents with this label.")
 @click.option("--load-state", metavar="FILE", help="Start from a state made by textgen tune-state.")
+@setting_options(RuntimeConfig)
 @models_dir_option
 def write(
     model: str | None,
@@ -51,6 +55,7 @@ def write(
     temperature: float,
     label: str | None,
     load_state: str | None,
+    runtime: str | None,
     models_dir: Path | None,
 ) -> None:
     """Write a text together with a model.
@@ -81,7 +86,8 @@ def write(
     saved = load_model_or_base(model, models_dir, lambda: beginning_of(known, {}) if known else "")
     length = length or (30 if saved.tokenizer.tokenizer in ("char", "byte") else 6)
     cancelled = threading.Event()
-    writer = CancellableModel(saved.writer() if load_state is None else _started(saved, load_state), cancelled)
+    network = saved.step_model(runtime or AUTO, output.note)
+    writer = CancellableModel(network if load_state is None else _started(saved, network, load_state), cancelled)
     suggester = Suggester(writer, saved.tokenizer, num, label, saved.words())
     path = file or _free_name(saved.name)
     session = Session(suggester, path, length=length, temperature=temperature, cancelled=cancelled)
@@ -101,11 +107,11 @@ def needs_terminal() -> None:
         raise TextgenError("textgen write needs a terminal. To write to a file or a pipe, use textgen sample.")
 
 
-def _started(saved: ModelFolder, path: str) -> StartedModel:
+def _started(saved: ModelFolder, writer: StepModel, path: str) -> StartedModel:
     """The model with the initial state in a file. Raises `SavedModelError` for the state of a text that has begun."""
     from textgen.generation.text_state import StartedModel, load_state
 
-    writer, vocabulary = saved.writer(), saved.tokenizer
+    vocabulary = saved.tokenizer
     state = load_state(Path(path), writer.initial_state(1), saved.fingerprint, vocabulary.vocab_size)
     if state.ids != (vocabulary.eos_id,):
         raise SavedModelError(f"{path} is a state from the middle of a text: give one from textgen tune-state.")

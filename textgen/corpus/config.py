@@ -8,6 +8,7 @@ from textgen.errors import ConfigError
 from textgen.settings import Settings, setting
 
 DOCUMENT_MODES = ("file", "blank-line", "line")
+SEPARATOR = "separator:"  # begins a documents mode that names the text between documents
 NEWLINES = ("normalize", "keep")
 SECTION = "Reading text"
 
@@ -17,8 +18,10 @@ class CorpusConfig(Settings):
     """Settings for reading files as documents."""
 
     documents: str | None = setting(
-        None, "What one document is: a file, a block between blank lines, or a line. Guessed if not given.",
-        choices=DOCUMENT_MODES,
+        None,
+        "What one document is: a file, a block between blank lines, a line, or the text between separators such as "
+        "`separator:<|endoftext|>`. Guessed if not given.",
+        choices=DOCUMENT_MODES, open_choice=SEPARATOR, escapes=True,
     )  # fmt: skip
     encoding: str = setting(
         "utf-8", "Encoding of the files, such as utf-8, cp1252 or gb18030.", section=SECTION, metavar="NAME"
@@ -26,7 +29,10 @@ class CorpusConfig(Settings):
     newlines: str = setting(
         "normalize", "Convert \\r\\n and \\r to \\n, or keep them.", choices=NEWLINES, section=SECTION
     )
-    text_field: str = setting("text", "Field of .jsonl files that holds the text.", section=SECTION, metavar="NAME")
+    text_field: str = setting(
+        "text", "Field of .jsonl and .json files that holds the text; `a.b` is the field b within a.",
+        section=SECTION, metavar="NAME",
+    )  # fmt: skip
     text_column: str = setting("text", "Column of tables that holds the text.", section=SECTION, metavar="NAME")
     delimiter: str | None = setting(
         None, "Delimiter of .csv and .tsv files, one character. Detected if not given.",
@@ -56,3 +62,19 @@ class CorpusConfig(Settings):
                 "delimiter must be one character, such as ; or a tab, but not a quote or a newline. "
                 f"Received: {self.delimiter!r}."
             )
+
+
+def separator_of(mode: str | None) -> str | None:
+    r"""Returns the text between documents of a documents mode that names one.
+
+    Args:
+        mode: A documents mode.
+
+    Returns:
+        The separator. None for one of `DOCUMENT_MODES`.
+
+    Example:
+        >>> separator_of("separator:<|endoftext|>"), separator_of("line")
+        ('<|endoftext|>', None)
+    """
+    return mode.removeprefix(SEPARATOR) if mode and mode.startswith(SEPARATOR) else None

@@ -5,7 +5,7 @@
         ...
 
 A document is a str, unchanged except for newline normalisation. `Corpus.parts` keeps memory bounded for files of any
-size: it holds only part of one document at a time (records of .jsonl and .csv files are read whole).
+size: it holds only part of one document at a time (records, such as those of .jsonl and .csv files, are read whole).
 """
 
 from __future__ import annotations
@@ -28,14 +28,17 @@ from pathlib import Path
 from typing import BinaryIO
 
 from textgen.corpus.config import CorpusConfig
+from textgen.corpus.conversion import Conversions
 from textgen.corpus.documents import Part, guess_documents
+from textgen.corpus.encodings import text_decoder
 from textgen.corpus.labels import FOLDER
 from textgen.corpus.records import LeftOut
-from textgen.corpus.source import CHUNK_BYTES, Source, not_binary, reading, text_decoder
+from textgen.corpus.source import CHUNK_BYTES, Source, not_binary, reading
 from textgen.corpus.statistics import EXCERPTS, CorpusStats, count_parts
 from textgen.errors import CorpusError
 from textgen.files import OTHER_TEMPORARY, writing
 from textgen.folders import MANIFEST
+from textgen.remote import find_files, is_remote
 from textgen.wording import counted
 
 __all__ = ["Corpus", "CorpusStats", "Part"]
@@ -48,14 +51,17 @@ class Corpus:
     """Reads documents from files, folders, globs or standard input.
 
     Args:
-        paths: Files, folders, glob patterns, or `-` for standard input. Folders are read recursively and links to
+        paths: Files, folders, glob patterns, addresses such as s3://bucket/folder (see `textgen.remote`), or `-` for
+            standard input. Folders are read recursively and links to
             folders are followed; hidden files are ignored.
         config: Settings for reading the files.
 
     Attributes:
-        files: The files to read, in order, without duplicates.
+        files: The files to read, in order, without duplicates. Of files elsewhere, the copies in the cache folder.
+        places: Where they are: absolute paths, and addresses of files elsewhere.
         skipped: Binary files in folders and globs, which are not read.
         broken: Broken symbolic links, which are not read.
+        lacking: Files in folders and globs that no installed library reads, and what to install.
         left_out: Records without text found in the last complete read of the corpus or of a section.
         documents_mode: One of `textgen.corpus.config.DOCUMENT_MODES`.
         guess_reason: Why `documents_mode` was guessed. None if `config.documents` set it.
@@ -67,12 +73,15 @@ class Corpus:
     def __init__(self, paths: Sequence[str | Path], config: CorpusConfig = CorpusConfig()) -> None:  # noqa: B008
         text_decoder(config.encoding)  # reports an unknown encoding before any file is read
         self.config = config
-        self.skipped: list[Path] = []
+        self.skipped: list[Path | str] = []
         self.broken: list[Path] = []
+        self.lacking: dict[Path | str, str] = {}
+        self._conversions = Conversions()
         self.left_out = LeftOut()
         self._temporary: list[weakref.finalize] = []
         self._sources = self._find([paths] if isinstance(paths, (str, Path)) else paths)
         self.files = [source.path for source in self._sources]
+        self.places = [source.name if source.remote else str(source.path.absolute()) for source in self._sources]
         self.guess_reason: str | None = None
         self.documents_mode = config.documents or self._guess()
         self._stats: CorpusStats | None = None
@@ -80,11 +89,13 @@ class Corpus:
         self._stamps: list[tuple[int, ...]] = []  # of the files, when they were first hashed
 
     def say_skipped(self, say: Callable[[str], None]) -> None:
-        """Calls `say` with one line for each binary file and broken link that was skipped."""
+        """Calls `say` with one line for each binary file, broken link and unreadable format that was skipped."""
         for path in self.skipped:
             say(f"Skipped {path}: it looks like a binary file.")
         for path in self.broken:
             say(f"Skipped {path}: {_leads_nowhere(path)}.")
+        for path, advice in self.lacking.items():
+            say(f"Skipped {path}. {advice}")
 
     def say_left_out(self, say: Callable[[str], None]) -> None:
         """Calls `say` with one line for each file in which the last read skipped records without text."""
@@ -112,7 +123,8 @@ class Corpus:
         if empty:
             names = ", ".join(source.name for source in self._sources[:3])
             names += ", ..." if len(self._sources) > 3 else ""
-            raise CorpusError(f"No text in {names}: there is only white space. Name files that contain text.")
+            why = " ".join([*left_out.notes.values(), "Name files that contain text."])
+            raise CorpusError(f"No text in {names}: there is only white space. {why}")
 
     def documents(self) -> Iterator[str]:
         """Iterates over whole documents.
@@ -273,6 +285,7 @@ class Corpus:
 
     def close(self) -> None:
         """Removes temporary copies of standard input and pipes. This also happens when the program ends."""
+        self._conversions.close()
         for remove in self._temporary:
             remove()
 
@@ -316,12 +329,14 @@ class Corpus:
         path = Path(name)
         if name == "-":
             return [self._standard_input()]
+        if is_remote(name):
+            return self._elsewhere(name)
         if path.is_dir():
             return self._text_files(name, [path])
         if path.is_symlink() and not path.exists():
             raise CorpusError(_missing(path))
         if path.is_file():
-            return [not_binary(Source(path, name, self.config))]
+            return [not_binary(self._source(path, name))]
         if path.exists():  # a pipe, such as the shell's <(...), can be read only once
             with path.open("rb") as stream:
                 return [self._spool(stream, name)]
@@ -332,16 +347,34 @@ class Corpus:
     def _text_files(self, name: str, paths: Iterable[Path]) -> list[Source]:
         """Lists the text files of folders or a glob, and adds binary files to `skipped`."""
         broken = list[Path]()
-        sources = [Source(file, str(file), self.config) for path in paths for file in _files_below(path, broken)]
+        found = [self._source(file, str(file)) for path in paths for file in _files_below(path, broken)]
+        return self._readable(name, found, broken)
+
+    def _elsewhere(self, name: str) -> list[Source]:
+        """Lists the text files at an address. A single one must be text."""
+        files = find_files(name)
+        found = [replace(self._source(file.local(), file.address), remote=file) for file in files]
+        return [not_binary(found[0])] if len(found) == 1 else self._readable(name, found, [])
+
+    def _readable(self, name: str, found: list[Source], broken: list[Path]) -> list[Source]:
+        """The files of a folder that are text, and remembers the others."""
+        self.lacking |= {_shown(source): source.missing for source in found if source.missing}
+        sources = [source for source in found if not source.missing]
         self.broken += [path for path in broken if path not in self.broken]
-        binary = {source.path for source in sources if source.is_binary()}
-        self.skipped += sorted(binary.difference(self.skipped))
+        binary = {_shown(source) for source in sources if source.is_binary()}
+        self.skipped += sorted(binary.difference(self.skipped), key=str)
         if len(binary) == len(sources):
+            if len(found) > len(sources):
+                lacking = next(source for source in found if source.missing)
+                raise CorpusError(f"No text in {name}: cannot read {lacking.name}. {lacking.missing}")
             reasons = [counted(len(binary), "binary file")] if binary else []
             reasons += [f"{counted(len(broken), 'link')} to nowhere, such as {broken[0]}"] if broken else []
             why = f"there is nothing but {' and '.join(reasons)}" if reasons else "there are no files"
             raise CorpusError(f"No text in {name}: {why} (hidden files are ignored). Name text files.")
-        return [source for source in sources if source.path not in binary]
+        return [source for source in sources if _shown(source) not in binary]
+
+    def _source(self, path: Path, name: str) -> Source:
+        return Source(path, name, self.config, conversions=self._conversions)
 
     def _standard_input(self) -> Source:
         if sys.stdin is None or sys.stdin.isatty():
@@ -363,6 +396,11 @@ class Corpus:
         if not path.stat().st_size:
             raise CorpusError(f"No text in {name}: it is empty. Pipe a text into it.")
         return not_binary(Source(path, name, self.config, is_copy=True))
+
+
+def _shown(source: Source) -> Path | str:
+    """The path of a file as messages show it: of a file elsewhere its address, not that of the copy."""
+    return source.name if source.remote else source.path
 
 
 def _files_below(path: Path, broken: list[Path]) -> list[Path]:

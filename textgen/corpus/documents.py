@@ -153,6 +153,44 @@ def block_documents(texts: Iterable[str]) -> Iterator[Part]:
         yield Part("".join(held), True)
 
 
+def separated_documents(texts: Iterable[str], separator: str) -> Iterator[Part]:
+    """Makes a document of the text between two separators, without the newlines at its ends.
+
+    Documents that contain only whitespace are skipped, except one of more than `PART_CHARS` characters.
+
+    Args:
+        texts: Consecutive strings that make up the text.
+        separator: Text between documents, which may span lines.
+
+    Yields:
+        The parts of the documents.
+    """
+    begun, held = False, ""  # held: text after which the document may go on
+    for piece, ends in _separated_pieces(texts, separator):
+        held += piece if begun or held else piece.lstrip("\n")
+        while len(held) > PART_CHARS:  # cut as other documents are, with something left for the last part
+            end = held.rfind("\n", 1, PART_CHARS) + 1 or PART_CHARS
+            yield Part(held[:end], False)
+            begun, held = True, held[end:]
+        if ends:
+            last = held.rstrip("\n")
+            if begun or (last and not last.isspace()):
+                yield Part(last or held, True)
+            begun, held = False, ""
+
+
+def _separated_pieces(texts: Iterable[str], separator: str) -> Iterator[tuple[str, bool]]:
+    """Splits a text at a separator. Yields text without separators, and whether it ends a document."""
+    rest = ""
+    for text in texts:
+        *documents, rest = (rest + text).split(separator)
+        yield from ((document, True) for document in documents)
+        if len(rest) >= len(separator):  # all but what may be the beginning of a separator
+            piece, rest = rest[: len(rest) - len(separator) + 1], rest[len(rest) - len(separator) + 1 :]
+            yield piece, False
+    yield rest, True
+
+
 def guess_documents(samples: Sequence[str], num_files: int) -> tuple[str, str]:
     """Guesses the documents mode from samples of the text.
 

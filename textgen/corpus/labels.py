@@ -43,21 +43,20 @@ def as_label(text: str, place: str) -> str | None:
     return label or None
 
 
-def json_label(record: Any, field: str, place: str) -> str | None:
-    """Reads the label of a record of a .jsonl file.
+def json_label(value: Any, field: str, place: str) -> str | None:
+    """Reads the label of a record of a .jsonl, .json or .parquet file.
 
     Args:
-        record: The decoded JSON value.
+        value: The value of the field with the label.
         field: Name of the field with the label.
         place: File and line, for error messages.
 
     Returns:
-        The label. None if the record has no such field, or its value is null or blank.
+        The label. None if the value is null or blank.
 
     Raises:
         CorpusError: The value is not a string or a number, has an unpaired surrogate, or is too long.
     """
-    value = record.get(field) if isinstance(record, dict) else None
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):

@@ -1,9 +1,10 @@
-"""Reads texts and labels from tables and JSON lines, one record at a time.
+"""Reads texts and labels from tables and JSON, one record at a time.
 
-A .jsonl file has one record per line. In a .csv file, double quotes enclose fields that contain delimiters or
-newlines. In a .tsv file every line is a row, and quotes are part of the text. Records whose text is missing, null or
-blank are skipped and counted, or are an error with `CorpusConfig.strict`. Records are limited to `MAX_RECORD_CHARS`
-characters, so that memory stays bounded.
+A .jsonl file has one record per line; `textgen.corpus.json_values` reads .json files, and finds fields within fields.
+A field with a list of strings is one text, a string a line. In a .csv file, double quotes enclose fields that contain
+delimiters or newlines. In a .tsv file every line is a row, and quotes are part of the text. Records whose text is
+missing, null or blank are skipped and counted, or are an error with `CorpusConfig.strict`. Records are limited to
+`MAX_RECORD_CHARS` characters, so that memory stays bounded.
 """
 
 from __future__ import annotations
@@ -17,17 +18,20 @@ from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 from textgen.corpus.config import CorpusConfig
+from textgen.corpus.json_values import HINTS, MISSING, find, json_values, string_fields
 from textgen.corpus.labels import FOLDER, as_label, json_label
 from textgen.errors import CorpusError
 from textgen.wording import counted
 
-FORMATS = (".jsonl", ".ndjson", ".csv", ".tsv")  # each record is a document, in every documents mode
+FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")  # each record is a document, in every mode
 LINE_FORMATS = (".jsonl", ".ndjson")  # one record per line
+JSON_FORMATS = (*LINE_FORMATS, ".json")
 DELIMITERS = (",", ";", "\t", "|")  # candidates for `detected_delimiter`
 SAMPLE_CHARS = 1 << 16  # approximate length of the sample used to detect the delimiter, in characters
 MAX_RECORD_CHARS = 1 << 26  # maximum length of a record, in characters
 
 Record = tuple[str, str | None]  # text and label
+_Value = tuple[str, Any, str, str | None]  # place, record, and the paths of its text and of its label
 
 
 @dataclass
@@ -37,10 +41,12 @@ class LeftOut:
     Attributes:
         counts: Number of records without text by file name.
         first: Place of the first record without text by file name, such as "line 3".
+        notes: Messages about other parts without text, such as scanned pages, by file name.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
     first: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
     def add(self, name: str, place: str) -> None:
         """Counts a record without text.
@@ -62,11 +68,13 @@ class LeftOut:
         for part, count in section.counts.items():
             self.counts[name] = self.counts.get(name, 0) + count
             self.first.setdefault(name, section.first[part] + part.removeprefix(name))
+        self.notes |= section.notes
 
     def lines(self) -> Iterator[str]:
-        """Iterates over messages about the counted records, one line per file."""
+        """Iterates over messages about what was skipped, one line per file."""
         for name, count in self.counts.items():
             yield f"Skipped {counted(count, 'record')} without text in {name}, the first in {self.first[name]}."
+        yield from self.notes.values()
 
 
 @dataclass
@@ -90,7 +98,16 @@ class RecordFile:
     left_out: LeftOut = field(default_factory=LeftOut)
     is_whole: bool = True
     keeps_blank: bool = False
-    _strings: dict[str, None] = field(default_factory=dict)  # JSON fields with string values, for error messages
+    _strings: dict[str, None] = field(default_factory=dict)  # fields with string values, for error messages
+
+    @property
+    def path(self) -> str:
+        """Name of the field or column that holds the text."""
+        return self.config.text_field if self.format in JSON_FORMATS else self.config.text_column
+
+    @property
+    def _noun(self) -> str:
+        return "field" if self.format in JSON_FORMATS else "column"
 
     def read(self, texts: Iterable[str]) -> Iterator[Record]:
         """Iterates over the records that have a text.
@@ -104,8 +121,26 @@ class RecordFile:
         Raises:
             CorpusError: A record is malformed or too long, or the column or field of the text does not exist.
         """
+        if self.format == ".json":
+            return self._labelled(self._found(self._json_values(texts)))
         lines = bounded_lines(texts, self.name)
-        return self._json_records(lines) if self.format in LINE_FORMATS else self._rows(lines)
+        return self._labelled(self.objects(lines)) if self.format in LINE_FORMATS else self._rows(lines)
+
+    def read_rows(self, rows: Iterable[dict[str, Any]]) -> Iterator[Record]:
+        """Iterates over the rows of a .parquet file that have a text.
+
+        Args:
+            rows: The rows, as values of their columns.
+
+        Yields:
+            Text and label of each row.
+
+        Raises:
+            CorpusError: A text is not a string or too long, or there is no column of the text.
+        """
+        return self._labelled(
+            self._found((f"row {number}", row, self.path, self.config.labels) for number, row in enumerate(rows, 1))
+        )
 
     def fields(self, texts: Iterable[str]) -> list[str]:
         """Lists the columns or fields of the file.
@@ -120,6 +155,9 @@ class RecordFile:
         Raises:
             CorpusError: The first record is malformed or too long.
         """
+        if self.format == ".json":
+            record: Any = next((record for record, _ in json_values(texts, self.name, self.path, MAX_RECORD_CHARS)), {})
+            return list(record) if isinstance(record, dict) else []
         lines = bounded_lines(texts, self.name)
         if self.format in LINE_FORMATS:
             record = json.loads(next((line for line in lines if line.strip()), "{}"))
@@ -127,62 +165,97 @@ class RecordFile:
         first = next((row for _, row in self._all_rows(lines)), [])
         return [str(number + 1) for number in range(len(first))] if self.config.no_header else first
 
-    def _json_records(self, lines: Iterable[str]) -> Iterator[Record]:
-        labels = self.config.labels
-        for place, record, text in self.objects(lines):
-            if self.config.newlines == "normalize" and "\r" in text:
-                text = text.replace("\r\n", "\n").replace("\r", "\n")
-            yield text, json_label(record, labels, place) if labels and labels != FOLDER else self.label
-
-    def objects(self, lines: Iterable[str]) -> Iterator[tuple[str, Any, str]]:
-        """Iterates over the JSON records that have a text.
+    def objects(self, lines: Iterable[str]) -> Iterator[tuple[str, Any, str, Any]]:
+        """Iterates over the texts of JSON lines.
 
         Args:
             lines: Lines of the file.
 
         Yields:
-            Place of the record (file and line), the decoded JSON value, and the text.
+            Place of the record (file and line), the decoded JSON value, the text, and the value of the label.
 
         Raises:
             CorpusError: A record is not JSON or its text is not a string, or no record has the field of the text.
         """
-        name = self.config.text_field
-        is_empty, is_known = True, False
+        return self._found(self._line_values(lines))
+
+    def _line_values(self, lines: Iterable[str]) -> Iterator[_Value]:
         for number, line in enumerate(lines, 1):
-            if not line or line.isspace():
-                continue
-            place = f"line {number}"
-            record = json_record(line, name, f"{self.name}, {place}")
-            text = json_text(record, name, f"{self.name}, {place}")
-            is_empty, is_known = False, is_known or not isinstance(record, dict) or name in record
-            self._note_strings(record)
-            if self._has_text(text, place):
-                yield f"{self.name}, {place}", record, text
+            if line and not line.isspace():
+                place = f"line {number}"
+                yield place, json_record(line, self.path, f"{self.name}, {place}"), self.path, self.config.labels
+
+    def _json_values(self, texts: Iterable[str]) -> Iterator[_Value]:
+        labels = self.config.labels or ""
+        for number, (record, done) in enumerate(json_values(texts, self.name, self.path, MAX_RECORD_CHARS), 1):
+            yield f"record {number}", record, self.path.removeprefix(done), labels.removeprefix(done)
+
+    def _found(self, values: Iterable[_Value]) -> Iterator[tuple[str, Any, str, Any]]:
+        """Finds the texts in records."""
+        is_empty, is_known = True, False
+        for place, record, path, labels in values:
+            where = f"{self.name}, {place}"
+            is_empty = False
+            self._note_strings(record, self.path.removesuffix(path))
+            try:
+                for found in find(record, path, None if labels == FOLDER else labels):
+                    is_known = is_known or found.value is not MISSING
+                    text = self._as_text(found.value, where)
+                    if self._has_text(text, place):
+                        yield where, record, text, found.label
+            except TypeError as error:
+                raise CorpusError(f"{where}: {_kind(error.args[0])}. Expected an object or a string.") from None
         if self.is_whole and not (is_empty or is_known):
-            raise CorpusError(f"{self.name}: no field {name!r} in any record. {self._hint()}")
+            raise CorpusError(f"{self.name}: no {self._noun} {self.path!r} in any record. {self._hint()}")
+
+    def _as_text(self, value: Any, where: str) -> str | None:
+        """Returns a text, or several strings as the lines of one. None if the field is missing or null."""
+        if value is MISSING or value is None:
+            return None
+        strings = [item for item in value if item is not None] if isinstance(value, list) else [value]
+        if not all(isinstance(item, str) for item in strings):
+            raise CorpusError(
+                f"{where}: {self._noun} {self.path!r} is {_kind(value)}{self._contents(value)}. Set text_{self._noun} "
+                "to one that is a string, or a list of strings."
+            )
+        text = "\n".join(strings)
+        if len(text) > MAX_RECORD_CHARS:
+            raise CorpusError(f"{where}: a text of more than {MAX_RECORD_CHARS:,} characters, the limit. Split it.")
+        check_characters(text, where)
+        return text
+
+    def _contents(self, value: Any) -> str:
+        """What an object or a list of objects contains, for the message that it is no text."""
+        fields = list(string_fields(value[0] if isinstance(value, list) else value))
+        return f" with text in {', '.join(f'{self.path}.{name}' for name in fields)}" if fields else ""
+
+    def _labelled(self, found: Iterable[tuple[str, Any, str, Any]]) -> Iterator[Record]:
+        labels = self.config.labels
+        for place, _, text, label in found:
+            if self.config.newlines == "normalize" and "\r" in text:
+                text = text.replace("\r\n", "\n").replace("\r", "\n")
+            yield text, json_label(label, labels, place) if labels and labels != FOLDER else self.label
 
     def _has_text(self, text: str | None, place: str) -> TypeGuard[str]:
         """Checks whether a record has text, and counts it if not. Raises `CorpusError` if `config.strict` is set."""
         if text is not None and (self.keeps_blank or (text and not text.isspace())):
             return True
         if self.config.strict:
-            table = self.format not in LINE_FORMATS
-            where = f"column {self.config.text_column!r}" if table else f"field {self.config.text_field!r}"
             raise CorpusError(
-                f"{self.name}, {place}: a record without text ({where} is missing, null or blank). "
+                f"{self.name}, {place}: a record without text ({self._noun} {self.path!r} is missing, null or blank). "
                 "Correct it, or leave strict out to skip and count such records."
             )
         self.left_out.add(self.name, place)
         return False
 
-    def _note_strings(self, record: Any) -> None:
-        if isinstance(record, dict) and len(self._strings) < 20:
-            self._strings |= {key: None for key, value in record.items() if isinstance(value, str)}
+    def _note_strings(self, record: Any, before: str) -> None:
+        if len(self._strings) < HINTS:
+            self._strings |= {f"{before}{path}": None for path in string_fields(record)}
 
     def _hint(self) -> str:
         if not self._strings:
-            return "None of its fields holds text: name another file."
-        return f"Set text_field to one that holds text: {', '.join(self._strings)}."
+            return f"None of its {self._noun}s holds text: name another file."
+        return f"Set text_{self._noun} to one that holds text: {', '.join(self._strings)}."
 
     def _rows(self, lines: Iterable[str]) -> Iterator[Record]:
         rows = self._all_rows(lines)
@@ -396,37 +469,20 @@ def json_record(line: str, name: str, place: str) -> Any:
         raise CorpusError(f'{place}: not JSON ({why}). Expected a line such as {{"{name}": "..."}}.') from None
 
 
-def json_text(record: Any, name: str, place: str) -> str | None:
-    """Reads the text of a record of a .jsonl file.
+def check_characters(text: str, place: str) -> None:
+    """Raises `CorpusError` for a text with half of a character, an unpaired surrogate.
 
     Args:
-        record: The decoded JSON value, an object or a string.
-        name: Name of the field with the text.
-        place: File and line, for error messages.
-
-    Returns:
-        The field `name`, or the record itself if it is a string. None if the field is missing or null.
-
-    Raises:
-        CorpusError: The value is not a string, or has an unpaired surrogate.
+        text: The text.
+        place: File and line, for the message.
     """
-    value = record
-    if isinstance(record, dict):
-        value = record.get(name)
-        if value is None:
-            return None
-        if not isinstance(value, str):
-            raise CorpusError(f"{place}: field {name!r} is {_kind(value)}. Set text_field to one that is a string.")
-    if not isinstance(value, str):
-        raise CorpusError(f"{place}: {_kind(value)}. Expected an object or a string.")
     try:
-        value.encode()
+        text.encode()
     except UnicodeEncodeError as error:
-        half = f"\\u{ord(value[error.start]):04x}"
+        half = f"\\u{ord(text[error.start]):04x}"
         raise CorpusError(f"{place}: {half} is half of a character (a lone surrogate). Write both halves.") from None
-    return value
 
 
 def _kind(value: object) -> str:
-    names = {list: "a list", dict: "an object", bool: "true or false", type(None): "null"}
+    names = {list: "a list", dict: "an object", bool: "true or false", type(None): "null", bytes: "bytes"}
     return names.get(type(value), "a number")

@@ -1,7 +1,8 @@
 """Reads one file, or a section of it: decompresses and decodes it, and splits it into labelled documents.
 
-The suffixes of the file name determine its format (plain text, .jsonl, .csv or .tsv) and its compression. Only part of
-one document is in memory at a time (records of .jsonl and .csv files are read whole).
+The suffixes of the file name determine its format (plain text, records such as .jsonl and .csv, or rich text such as
+.docx) and its compression. Only part of one document is in memory at a time (records are read whole). Rich text is
+converted to a temporary file once.
 """
 
 from __future__ import annotations
@@ -17,16 +18,28 @@ import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from textgen.corpus.config import CorpusConfig
-from textgen.corpus.documents import Part, block_documents, line_documents, whole_document
+from textgen.corpus.config import CorpusConfig, separator_of
+from textgen.corpus.conversion import Conversions
+from textgen.corpus.documents import (
+    Part,
+    block_documents,
+    line_documents,
+    separated_documents,
+    whole_document,
+)
 from textgen.corpus.encoding_guess import GUESS_BYTES, guessed_encoding, has_controls, marked_encoding
+from textgen.corpus.encodings import is_plain, text_decoder
+from textgen.corpus.extras import missing_for
 from textgen.corpus.labels import FOLDER, as_label
+from textgen.corpus.parquet import parquet_columns, parquet_rows
 from textgen.corpus.records import FORMATS, LINE_FORMATS, LeftOut, RecordFile
+from textgen.corpus.rich_text import RICH, WHOLE, RichFile
 from textgen.errors import CorpusError
+from textgen.remote import RemoteFile
 from textgen.wording import visible
 
 CHUNK_BYTES = 1 << 18  # number of bytes read at a time
@@ -35,42 +48,8 @@ SAMPLE_CHARS = 1 << 20  # characters per file used to guess the documents mode
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 ZSTANDARD_BYTES = 1 << 8  # decompressed at a time, since they may become 30,000 times as many
 EXPANSION = 4  # estimated ratio of the size of a text to its compressed size
-PLAIN_ENCODINGS = ("utf-8", "ascii", "iso8859", "cp125", "koi8", "gb", "big5", "euc_", "shift_jis")
-"""Prefixes of names of encodings in which the byte 10 always is a newline, even when reading starts mid-file."""
-
 HALVES = re.compile("[\ud800-\udfff]")  # unpaired surrogates
-NOT_OF_FILES = ("idna", "punycode", "unicode-escape", "raw-unicode-escape")
-"""Python codecs for names and string literals, not for text files."""
 GLANCE_BYTES = 1 << 16  # hashed at the beginning, middle and end of a file by `Source.glance`
-
-
-def text_decoder(encoding: str) -> codecs.IncrementalDecoder:
-    """Creates an incremental decoder.
-
-    Args:
-        encoding: Name of an encoding.
-
-    Returns:
-        A decoder of bytes to text.
-
-    Raises:
-        CorpusError: The encoding is unknown, or is not an encoding of text files.
-    """
-    try:
-        "".encode(encoding)  # rejects codecs that do not encode text, such as hex
-        if codecs.lookup(encoding).name in NOT_OF_FILES:
-            raise LookupError
-        decoder = codecs.getincrementaldecoder(encoding)()
-        decoder.decode(b"")
-    except (LookupError, ValueError, TypeError):
-        examples = "utf-8, latin-1, gb18030 or utf-16"
-        raise CorpusError(f"There is no encoding {encoding!r}. Set encoding to one such as {examples}.") from None
-    return decoder
-
-
-def is_plain(encoding: str) -> bool:
-    """Checks whether text in this encoding can be split at the byte 10 into lines before it is decoded."""
-    return codecs.lookup(encoding).name.startswith(PLAIN_ENCODINGS)
 
 
 @dataclass(frozen=True)
@@ -86,6 +65,8 @@ class Source:
         start: Offset of the section in bytes.
         stop: End of the section in bytes. None means the end of the file.
         is_copy: Whether the file is a temporary copy of standard input or a pipe.
+        conversions: The texts of files that are not plain text.
+        remote: The file elsewhere of which `path` is a copy, which is made when it is first read. None for local files.
     """
 
     path: Path
@@ -94,6 +75,8 @@ class Source:
     start: int = 0
     stop: int | None = None
     is_copy: bool = False
+    conversions: Conversions = field(default_factory=Conversions, compare=False, repr=False)
+    remote: RemoteFile | None = field(default=None, compare=False)
 
     @property
     def compression(self) -> str:
@@ -103,23 +86,39 @@ class Source:
 
     @property
     def format(self) -> str:
-        """One of `textgen.corpus.records.FORMATS`, or "" for plain text."""
+        """One of `textgen.corpus.records.FORMATS`, or "" for text."""
+        return self._suffix if self._suffix in FORMATS else ""
+
+    @property
+    def rich(self) -> str:
+        """One of `textgen.corpus.rich_text.RICH`, or "" for a file whose text is its bytes."""
+        return self._suffix if self._suffix in RICH else ""
+
+    @property
+    def missing(self) -> str:
+        """What must be installed to read the file; "" if nothing is missing."""
+        return missing_for(self._suffix)
+
+    @property
+    def _suffix(self) -> str:
+        """The suffix of the file name that tells the format; "" for a copy, whose name tells nothing."""
         path = self.path.with_suffix("") if self.compression else self.path
-        return path.suffix.lower() if path.suffix.lower() in FORMATS else ""
+        return "" if self.is_copy else path.suffix.lower()
 
     @property
     def folder_label(self) -> str | None:
         """Label of all documents of the file if labels are names of folders, or None."""
         if self.config.labels != FOLDER or self.is_copy:
             return None
-        return as_label(visible(self.path.resolve().parent.name), self.name)
+        folder = PurePosixPath(self.remote.path).parent if self.remote else self.path.resolve().parent
+        return as_label(visible(folder.name), self.name)
 
     @property
     def size(self) -> int:
-        """Size of the section in bytes. Estimated for compressed files."""
+        """Size of the section in bytes. Estimated for files that are compressed."""
         with reading(self.name):
-            stop = self.path.stat().st_size if self.stop is None else self.stop
-        return (stop - self.start) * (EXPANSION if self.compression else 1)
+            stop = self._file_size() if self.stop is None else self.stop
+        return max(0, stop - self.start) * (EXPANSION if self.compression or self.format == ".parquet" else 1)
 
     @property
     def can_be_entered(self) -> bool:
@@ -127,7 +126,7 @@ class Source:
 
         True for uncompressed plain text and JSON lines in an encoding that `is_plain` accepts.
         """
-        whole = self.compression or (self.format and self.format not in LINE_FORMATS)
+        whole = self.compression or self.rich or (self.format and self.format not in LINE_FORMATS)
         return is_plain(self.config.encoding) and not whole
 
     def section(self, first: int, last: int, mode: str) -> Iterator[Source]:
@@ -136,7 +135,7 @@ class Source:
         Args:
             first: Start of the range in bytes.
             last: End of the range in bytes, exclusive.
-            mode: One of `textgen.corpus.config.DOCUMENT_MODES`.
+            mode: One of `textgen.corpus.config.DOCUMENT_MODES`, or a separator.
 
         Yields:
             A source for the section, or nothing if no document begins in the range.
@@ -144,7 +143,7 @@ class Source:
         Raises:
             CorpusError: The file cannot be read.
         """
-        if not self.can_be_entered:
+        if not self.can_be_entered or not (self.format or _can_find(separator_of(mode), self.config)):
             if first <= 0:
                 yield self
             return
@@ -157,7 +156,9 @@ class Source:
         """Finds the first start of a document, or of a line in mode "file", at or after `offset` bytes."""
         if offset <= 0 or offset >= self.size:
             return max(0, min(offset, self.size))
-        with reading(self.name), self.path.open("rb") as file:
+        if (separator := separator_of(mode)) and not self.format:
+            return self._after_separator(offset, separator.encode())
+        with reading(self.name), self._fetched().open("rb") as file:
             file.seek(offset - 1)
             _pass_line(file)
             if mode == "blank-line" and not self.format:
@@ -165,31 +166,62 @@ class Source:
                     pass
             return file.tell()
 
+    def _after_separator(self, offset: int, separator: bytes) -> int:
+        """Finds the first end of a separator at or after `offset` bytes. The end of the file if there is none."""
+        with reading(self.name), self._fetched().open("rb") as file:
+            start = max(0, offset - len(separator))
+            file.seek(start)
+            held = b""
+            while chunk := file.read(CHUNK_BYTES):
+                held += chunk
+                if (found := held.find(separator)) >= 0:
+                    return start + found + len(separator)
+                cut = max(0, len(held) - len(separator) + 1)
+                start, held = start + cut, held[cut:]
+        return self.size
+
     def fingerprint(self) -> list[str]:
-        """Returns everything that determines the documents: compression, format, label, and SHA-256 of the file."""
-        with reading(self.name), self.path.open("rb") as file:
+        """Returns everything that determines the documents: compression, format, label, and SHA-256 of the file.
+
+        Of rich text, the hash is that of the text, which may change with the library that reads the file.
+        """
+        path = self._converted()[0] if self.rich else self._fetched()
+        with reading(self.name), path.open("rb") as file:
             return [*self._kind(), hashlib.file_digest(file, "sha256").hexdigest()]
 
     def stamp(self) -> tuple[int, ...]:
         """Returns values that change when the file changes: size, modification time in ns, device and inode."""
         with reading(self.name):
+            if self.remote:
+                return (self.remote.size or 0,)  # nobody writes to the copy
             status = self.path.stat()
         return status.st_size, status.st_mtime_ns, status.st_dev, status.st_ino
 
     def glance(self) -> list[str]:
         """Like `fingerprint`, but hashes only some bytes of the file and includes its size."""
+        if self.remote and self.remote.version:
+            return [*self._kind(), str(self.remote.size), self.remote.version]
         digest = hashlib.sha256()
-        with reading(self.name), self.path.open("rb") as file:
+        with reading(self.name), self._fetched().open("rb") as file:
             size = self.path.stat().st_size
             for place in (0, size // 2, max(0, size - GLANCE_BYTES)):
                 file.seek(place)
                 digest.update(file.read(GLANCE_BYTES))
         return [*self._kind(), str(size), digest.hexdigest()]
 
+    def _file_size(self) -> int:
+        if self.remote and self.remote.size is not None:
+            return self.remote.size
+        return self._fetched().stat().st_size
+
+    def _fetched(self) -> Path:
+        """The path of the file, which is copied from elsewhere if need be."""
+        return self.remote.fetch() if self.remote else self.path
+
     def _kind(self) -> list[str]:
         """Returns everything except the content that determines the documents: compression, format and label."""
         label = self.folder_label
-        return [self.compression, self.format, *([label] if label else [])]
+        return [self.compression, self.format or self.rich, *([label] if label else [])]
 
     def is_binary(self) -> bool:
         """Checks whether the file is binary, from NUL bytes near its start.
@@ -198,7 +230,14 @@ class Source:
         """
         if codecs.lookup(self.config.encoding).name.startswith(("utf-16", "utf-32")):
             return False
-        start = next(self.chunks(), b"")[: 1 << 13]
+        if self._suffix in (*WHOLE, ".parquet"):
+            return False
+        if self.remote and not self.compression and not self.remote.local().exists():
+            start = self.remote.head(1 << 13)
+        else:
+            start = next(self.chunks(), b"")[: 1 << 13]
+        if self.rich and marked_encoding(start):
+            return False
         return b"\0" in start and (has_controls(start) or not self._can_decode(start))
 
     def _can_decode(self, start: bytes) -> bool:
@@ -226,7 +265,7 @@ class Source:
         Raises:
             CorpusError: The file cannot be read or decompressed.
         """
-        with reading(self.name, self.compression), self.path.open("rb") as file:
+        with reading(self.name, self.compression), self._fetched().open("rb") as file:
             if self.compression == ".zst":
                 yield from _zstandard_chunks(file)
                 return
@@ -239,7 +278,7 @@ class Source:
                 place += len(chunk)
 
     def texts(self) -> Iterator[str]:
-        """Iterates over the decoded text of the section, without a byte-order mark.
+        """Iterates over the text of the section, without a byte-order mark.
 
         Newlines are normalised unless `config.newlines` is "keep".
 
@@ -247,25 +286,49 @@ class Source:
             Consecutive strings that make up the text.
 
         Raises:
-            CorpusError: The file cannot be read, or is not in the encoding of the config.
+            CorpusError: The file cannot be read or converted, or is not in the encoding of the config.
         """
-        decoder = text_decoder(self.config.encoding)
-        may_be_half = not is_plain(self.config.encoding)  # UTF-7, for one, can encode unpaired surrogates
+        if self.rich:
+            converted = replace(
+                self,
+                path=self._converted()[0],
+                config=replace(self.config, encoding="utf-8"),
+                is_copy=True,
+                remote=None,
+            )
+            return converted.texts()
+        return self._decoded(self.config.encoding)
+
+    def _converted(self) -> tuple[Path, str]:
+        """The text of a rich file as a file in UTF-8, and a message about what has no text, or ""."""
+        if self.compression and self.rich in WHOLE:
+            raise CorpusError(f"Cannot read {self.name}: {self.rich} files are compressed inside. Decompress it first.")
+        file = RichFile(self._fetched(), self.name, self.rich, self.config.encoding, self._decoded, self._beginning)
+        with reading(self.name):
+            return self.conversions.converted(file)
+
+    def _beginning(self) -> bytes:
+        return next(self.chunks(), b"")[: 1 << 12]
+
+    def _decoded(self, encoding: str) -> Iterator[str]:
+        """Iterates over the decoded text of the section."""
+        decoder = text_decoder(encoding)
+        may_be_half = not is_plain(encoding)  # UTF-7, for one, can encode unpaired surrogates
         if self.config.newlines == "normalize":
             decoder = io.IncrementalNewlineDecoder(decoder, True)  # type: ignore[assignment]
         fed = self.start  # bytes passed to the decoder
         start = fed == 0
         for chunk in itertools.chain(self.chunks(), [b""]):
             if not fed:
-                self._check_mark(chunk)
+                self._check_mark(chunk, encoding)
             fed += len(chunk)
             try:
                 text = decoder.decode(chunk, final=not chunk)
             except UnicodeError as error:
-                raise CorpusError(_undecodable(self.name, self.config.encoding, error, fed)) from None
+                raise CorpusError(_undecodable(self.name, encoding, error, fed)) from None
             if may_be_half and (half := HALVES.search(text)):
                 raise CorpusError(
-                    f"{self.name} is not {self.config.encoding} text: \\u{ord(half[0]):04x}, half a character, before "
+                    f"{self.name} is not {encoding} text: \\u{ord(half[0]):04x}, half a character, before "
                     f"offset {fed}. Set encoding to the one it was written in."
                 )
             if start and text:
@@ -273,19 +336,18 @@ class Source:
             if text:
                 yield text
 
-    def _check_mark(self, data: bytes) -> None:
+    def _check_mark(self, data: bytes, encoding: str) -> None:
         """Raises `CorpusError` for UTF-32 read as UTF-16, since the marks of both begin with the same bytes."""
-        if codecs.lookup(self.config.encoding).name == "utf-16" and marked_encoding(data) == "utf-32":
+        if codecs.lookup(encoding).name == "utf-16" and marked_encoding(data) == "utf-32":
             raise CorpusError(
-                f"{self.name} is not {self.config.encoding} text: it begins with the mark of utf-32. "
-                f"{_encoding_hint('utf-32')}"
+                f"{self.name} is not {encoding} text: it begins with the mark of utf-32. {_encoding_hint('utf-32')}"
             )
 
     def parts(self, mode: str, left_out: LeftOut | None = None) -> Iterator[Part]:
         """Iterates over the documents in parts.
 
         Args:
-            mode: One of `textgen.corpus.config.DOCUMENT_MODES`. Has no effect on tables and JSON lines.
+            mode: One of `textgen.corpus.config.DOCUMENT_MODES`, or a separator. Has no effect on tables and JSON.
             left_out: Counts the records without text.
 
         Yields:
@@ -294,10 +356,15 @@ class Source:
         Raises:
             CorpusError: The file cannot be read or decoded, or a record is malformed.
         """
+        left_out = left_out or LeftOut()
         if self.format:
-            for text, label in self._records(left_out or LeftOut()).read(self.texts()):
+            for text, label in self._read_records(self._records(left_out)):
                 yield from whole_document([text], label=label)
             return
+        if self.rich and (note := self._converted()[1]):
+            if self.config.strict:
+                raise CorpusError(f"{note} Or leave strict out to skip them.".replace("Skipped", "There are", 1))
+            left_out.notes[self.name] = note
         label = self.folder_label
         for part in self._plain_parts(mode):
             yield Part(part.text, part.ends_document, label) if label else part
@@ -307,6 +374,8 @@ class Source:
             yield from line_documents(self.texts())
         elif mode == "blank-line":
             yield from block_documents(self.texts())
+        elif separator := separator_of(mode):
+            yield from separated_documents(self.texts(), separator)
         elif not all(map(str.isspace, self._whole().texts())):  # reads twice, to avoid buffering blanks
             yield from whole_document(self.texts(), ends_document=self.stop is None)
 
@@ -315,11 +384,35 @@ class Source:
 
     def fields(self) -> list[str]:
         """Lists the columns of a table, or the fields of its first JSON record."""
+        if self.format == ".parquet":
+            return parquet_columns(self._fetched(), self.name)
         return self._records(LeftOut()).fields(self.texts())
+
+    def _read_records(self, file: RecordFile) -> Iterator[tuple[str, str | None]]:
+        if self.format != ".parquet":
+            return file.read(self.texts())
+        if self.compression:
+            raise CorpusError(f"Cannot read {self.name}: .parquet files are compressed inside. Decompress it first.")
+        labels = None if self.config.labels == FOLDER else self.config.labels
+        return file.read_rows(parquet_rows(self._fetched(), self.name, self.config.text_column, labels))
 
     def _records(self, left_out: LeftOut) -> RecordFile:
         is_whole = self.start == 0 and self.stop is None
         return RecordFile(self.name, self.format, self.config, self.folder_label, left_out, is_whole)
+
+
+def _can_find(separator: str | None, config: CorpusConfig) -> bool:
+    """Checks whether a search from the middle of a file finds the separators that reading from its start finds.
+
+    Not where a character may contain the bytes of another, nor for separators with newlines, which may be normalised,
+    or that can overlap themselves.
+    """
+    if separator is None:
+        return True
+    encoding = codecs.lookup(config.encoding).name
+    of_bytes = separator.isascii() and encoding.startswith(("ascii", "iso8859", "cp125", "koi8"))
+    overlaps = any(separator.startswith(separator[start:]) for start in range(1, len(separator)))
+    return (of_bytes or encoding.startswith("utf-8")) and not ("\n" in separator or "\r" in separator or overlaps)
 
 
 def _pass_line(file: BinaryIO) -> bool:
@@ -377,7 +470,7 @@ def _encoding_hint(guess: str | None) -> str:
 
 
 def not_binary(source: Source) -> Source:
-    """Checks that a source is not binary.
+    """Checks that a source is text that can be read.
 
     Args:
         source: The source to check.
@@ -386,8 +479,10 @@ def not_binary(source: Source) -> Source:
         The same source.
 
     Raises:
-        CorpusError: The file looks binary, or cannot be read.
+        CorpusError: The file looks binary, or cannot be read, or the library that reads it is not installed.
     """
+    if source.missing:
+        raise CorpusError(f"Cannot read {source.name}. {source.missing}")
     if source.is_binary():
         guess = guessed_encoding(next(source.chunks(), b""))
         encoding = f"{guess}, as it seems to be" if guess and guess.startswith("utf") else "utf-16 or its own encoding"

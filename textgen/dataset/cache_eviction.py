@@ -1,7 +1,8 @@
-"""Lists and limits the cache of encoded corpora.
+"""Lists and limits the cache of encoded corpora and of networks for ONNX Runtime.
 
     cache folder/
       tokens/KEY/      an encoded corpus (`textgen.dataset.token_cache.encode_and_split`)
+      networks/KEY/    a network in 8 bits (`textgen.saved_model.onnx_cache`)
       epochs-XXXX/     segmentations of the training text of a running process (`textgen.dataset.subword_sampling`)
 
 Everything in the cache can be made again. A process locks what it uses (`textgen.locks.Hold`); only what is not
@@ -26,8 +27,9 @@ from textgen.files import TEMPORARY
 from textgen.locks import InUse, locked
 
 TOKENS = "tokens"
+NETWORKS, NETWORK, LOSS = "networks", "network.onnx", "loss.json"  # the folder, and the files of an entry
 EPOCHS = "epochs-"  # prefix of the names of folders with epochs
-LIMIT = "TEXTGEN_CACHE_LIMIT"  # gigabytes of encoded corpora
+LIMIT = "TEXTGEN_CACHE_LIMIT"  # gigabytes of encoded corpora, and of networks
 DEFAULT_LIMIT = 20.0
 LONGEST_NAME = 1 << 16  # bytes of a description that are read for the name of its corpus
 
@@ -38,7 +40,7 @@ class Entry:
 
     Attributes:
         path: The folder.
-        corpus: Names of the first files that it was made from; "" if unknown.
+        corpus: Names of the first files that it was made from, or the name of the model; "" if unknown.
         bytes: Size of its files.
         used: When it was last used, in seconds since 1970.
         in_use: Whether a process uses it now.
@@ -69,13 +71,13 @@ def clear(cache: Path) -> tuple[list[Entry], list[Entry]]:
 
 
 def evict(shelf: Path, limit: float) -> None:
-    """Removes encoded corpora, least recently used first. Those in use stay.
+    """Removes encoded corpora or networks, least recently used first. Those in use stay.
 
     Args:
-        shelf: The folder `tokens` of a cache.
-        limit: Bytes that the encoded corpora may take.
+        shelf: The folder `tokens` or `networks` of a cache.
+        limit: Bytes that its entries may take.
     """
-    there = [entry for entry in map(_entry, _encoded(shelf)) if entry]
+    there = [entry for entry in map(_entry, _on_shelf(shelf)) if entry]
     total = sum(entry.bytes for entry in there)
     for entry in sorted(there, key=lambda entry: entry.used):
         if total <= limit:
@@ -98,12 +100,13 @@ def limit_bytes() -> float:
 
 
 def _folders(cache: Path) -> Iterator[Path]:
-    yield from _encoded(cache / TOKENS)
+    yield from _on_shelf(cache / TOKENS)
+    yield from _on_shelf(cache / NETWORKS)
     yield from _ours(cache, f"{EPOCHS}.+")
 
 
-def _encoded(shelf: Path) -> Iterator[Path]:
-    """Folders of encoded corpora: complete ones, those being made, and those that a killed process left."""
+def _on_shelf(shelf: Path) -> Iterator[Path]:
+    """Folders of entries: complete ones, those being made, and those that a killed process left."""
     return _ours(shelf, f"[0-9a-f]{{32}}|{re.escape(TEMPORARY)}.+")
 
 
@@ -134,8 +137,9 @@ def _is_in_use(path: Path) -> bool:
 
 
 def _corpus(path: Path) -> str:
-    with suppress(OSError, ValueError, AttributeError, RecursionError), (path / "tokens.json").open("rb") as file:
-        return str(json.loads(file.read(LONGEST_NAME)).get("corpus", ""))
+    for name, field in (("tokens.json", "corpus"), (LOSS, "model")):
+        with suppress(OSError, ValueError, AttributeError, RecursionError), (path / name).open("rb") as file:
+            return str(json.loads(file.read(LONGEST_NAME)).get(field, ""))
     return ""
 
 

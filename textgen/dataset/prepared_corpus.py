@@ -17,16 +17,18 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import PREPARED, Corpus, Part
 from textgen.dataset.config import SplitConfig
+from textgen.dataset.dask_cluster import make_shards, require_shared
 from textgen.dataset.split import hold_out, share_to_hold_out
 from textgen.dataset.token_cache import TokenData
 from textgen.dataset.token_files import MISSING, SUMMARY, SplitSummary, problem_of, read_object
@@ -35,6 +37,7 @@ from textgen.dataset.token_writer import encode_parts
 from textgen.errors import ConfigError, CorpusError, TextgenError
 from textgen.files import json_bytes, writing
 from textgen.folders import MANIFEST, new_folder, sweep
+from textgen.remote import fetch_folder, fetch_subfolder, has_file, is_remote, joined, refuse_remote
 from textgen.settings import from_dict, select, to_dict
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_FILE, ByteTokenizer, Tokenizer, read_tokenizer
@@ -92,6 +95,7 @@ class PreparedCorpus:
     Attributes:
         folder: The folder.
         files: The folder, as the only file of the corpus.
+        places: Its absolute path, or the address that it was copied from.
         skipped: Always empty.
         settings: Settings of all shards.
         config: How the corpus was read.
@@ -102,11 +106,12 @@ class PreparedCorpus:
 
     guess_reason: str | None = None
 
-    def __init__(self, folder: Path) -> None:
-        """Opens a prepared folder. Raises `CorpusError` if it is not one, or is damaged."""
+    def __init__(self, folder: Path, place: str | None = None) -> None:
+        """Opens a prepared folder, which may be a copy. Raises `CorpusError` if it is not one, or is damaged."""
         self.folder = folder
         self.files = [folder]
-        self.skipped: list[Path] = []
+        self.places = [place or str(folder.absolute())]
+        self.skipped: list[Path | str] = []
         if problem := problem_of(folder):
             raise CorpusError(
                 f"{folder} is not a prepared corpus, or is damaged: {problem}. Remove it, and prepare again."
@@ -268,8 +273,20 @@ def _require_shards(shards: object) -> None:
 
 
 def is_prepared(path: str | Path) -> bool:
-    """Whether a path is a folder that `prepare_corpus` has started."""
+    """Whether a path or an address is a folder that `prepare_corpus` has started."""
+    if isinstance(path, str) and is_remote(path):
+        is_file = "*" in path or PurePosixPath(path.split("::")[0]).suffix
+        return not is_file and has_file(path, PREPARED)
     return (Path(path) / PREPARED).is_file()
+
+
+def _fetched(address: str) -> PreparedCorpus:
+    """Copies a prepared folder with all of its shards into the cache folder."""
+    prepared = PreparedCorpus(fetch_folder(address), address)
+    for number in range(1, prepared.settings.shards + 1):
+        name = prepared.shard_name(number)
+        fetch_subfolder(joined(address, name), prepared.folder / name)
+    return prepared
 
 
 def open_corpus(paths: Sequence[str | Path], config: CorpusConfig) -> Corpus | PreparedCorpus:
@@ -285,7 +302,7 @@ def open_corpus(paths: Sequence[str | Path], config: CorpusConfig) -> Corpus | P
     if any(is_prepared(path) for path in paths):
         if len(paths) > 1:
             raise CorpusError("A prepared folder cannot be combined with other paths: name it alone.")
-        return PreparedCorpus(Path(paths[0]))
+        return _fetched(str(paths[0])) if is_remote(paths[0]) else PreparedCorpus(Path(paths[0]))
     return Corpus(paths, config)
 
 
@@ -295,6 +312,7 @@ def prepare_corpus(
     settings: Mapping[str, Any] | None = None,
     *,
     shard: tuple[int, int] | None = None,
+    dask: str | None = None,
     tokenizer: Tokenizer | None = None,
     say: Say = lambda line: None,
 ) -> PreparedCorpus:
@@ -306,6 +324,7 @@ def prepare_corpus(
         settings: Flat settings of `CorpusConfig` and `TokenizerConfig`, and `shards`, `valid_fraction` and `seed`.
             Those not given are the folder's or, in a new folder, chosen from the corpus.
         shard: (number, number of shards) to make only one, numbered from 1.
+        dask: Address of the scheduler of a Dask cluster whose workers make the shards.
         tokenizer: Vocabulary; trained on the corpus if None.
         say: Called with a line of text for each stage.
 
@@ -316,6 +335,7 @@ def prepare_corpus(
         ConfigError: A setting is unknown or contradicts the folder.
         CorpusError: The text cannot be read, or the folder holds something else.
     """
+    refuse_remote(str(folder), "a prepared corpus")
     given = {name: value for name, value in (settings or {}).items() if value is not None}
     known = [field.name for kind in (CorpusConfig, TokenizerConfig) for field in fields(kind)] + OWN
     if unknown := [name for name in given if name not in known]:
@@ -324,6 +344,10 @@ def prepare_corpus(
         if not 1 <= shard[0] <= shard[1]:
             raise ConfigError(f"There is no shard {shard[0]} of {shard[1]}: shards are numbered from 1 on.")
         given["shards"] = shard[1]
+    if dask:
+        if shard:
+            raise ConfigError("dask makes all shards: leave shard out, or make one shard without a cluster.")
+        require_shared(paths)
     if "shards" in given:
         _require_shards(given["shards"])
     is_begun = is_prepared(folder)
@@ -339,20 +363,59 @@ def prepare_corpus(
             f"{folder} was started with another corpus ({', '.join(prepared.settings.paths)}), or the corpus has "
             "changed since: prepare another folder."
         )
-    shards = prepared.settings.shards
-    for number in [shard[0]] if shard else range(1, shards + 1):
+    missing = _unmade(prepared, [shard[0]] if shard else range(1, prepared.settings.shards + 1), say)
+    if dask and missing:
+        where, count = str(folder.absolute()), prepared.settings.shards
+        make_shards(dask, make_on_worker, [(corpus.places, where, number, count) for number in missing], say)
+    for number in () if dask else missing:
+        _make(prepared, corpus, number, say)
+    return prepared
+
+
+def make_on_worker(paths: list[str], folder: str, number: int, count: int) -> list[str]:
+    """Makes one shard on a machine of a cluster.
+
+    Args:
+        paths: Paths of the corpus.
+        folder: The prepared folder, which has been started.
+        number: Number of the shard, from 1.
+        count: Number of all shards.
+
+    Returns:
+        What there is to say.
+
+    Raises:
+        CorpusError: The folder is not there, or the shard cannot be made.
+    """
+    if not is_prepared(folder):
+        raise CorpusError(
+            f"{socket.gethostname()} does not see {folder}. Choose a folder that all machines of the cluster share."
+        )
+    lines = list[str]()
+    prepare_corpus(paths, Path(folder), shard=(number, count), say=lines.append)
+    return lines
+
+
+def _unmade(prepared: PreparedCorpus, numbers: Iterable[int], say: Say) -> list[int]:
+    """Numbers of the shards that are missing or damaged."""
+    shards, found = prepared.settings.shards, list[int]()
+    for number in numbers:
         problem = prepared.problem(number)
         if not problem:
             say(f"Shard {number} of {shards} already exists.")
             continue
         if problem != MISSING:
             say(f"Shard {number} of {shards} is prepared again: {problem}.")
-        data = prepared.encode_shard(corpus, number)
-        corpus.say_left_out(say)
-        documents = data.train.summary.documents + data.valid.summary.documents
-        tokens = len(data.train) + len(data.valid)
-        say(f"Shard {number} of {shards}: {counted(documents, 'document')}, {counted(tokens, 'token')}.")
-    return prepared
+        found.append(number)
+    return found
+
+
+def _make(prepared: PreparedCorpus, corpus: Corpus, number: int, say: Say) -> None:
+    data = prepared.encode_shard(corpus, number)
+    corpus.say_left_out(say)
+    documents = data.train.summary.documents + data.valid.summary.documents
+    tokens = len(data.train) + len(data.valid)
+    say(f"Shard {number} of {prepared.settings.shards}: {counted(documents, 'document')}, {counted(tokens, 'token')}.")
 
 
 def _begin(

@@ -59,20 +59,26 @@ class _Letters(dict[int, str]):
     """What `letters_of` makes of each character, found out when it first occurs."""
 
     def __missing__(self, code: int) -> str:
-        character, kind = chr(code), unicodedata.category(chr(code))
-        if character in APOSTROPHES:
-            mapped = APOSTROPHE
-        elif kind[0] == "N":
-            mapped = DIGIT
-        elif kind[0] in "LM" or character in JOINERS:
-            mapped = SPACE if any(low <= code <= high for low, high in WITHOUT_SPACES) else character
-        else:
-            mapped = SPACE
-        self[code] = mapped
+        self[code] = mapped = _mapped(code)
         return mapped
 
 
+def _mapped(code: int) -> str:
+    """What `letters_of` makes of a small letter, or of a character that is no letter."""
+    character, kind = chr(code), unicodedata.category(chr(code))
+    if character in APOSTROPHES:
+        return APOSTROPHE
+    if kind[0] == "N":
+        return DIGIT
+    if kind[0] in "LM" or character in JOINERS:
+        return SPACE if any(low <= code <= high for low, high in WITHOUT_SPACES) else character
+    return SPACE
+
+
 LETTERS = _Letters()
+KINDS = (SPACE, "", DIGIT, APOSTROPHE)  # of characters, in `letter_changes`; "" for letters
+LAST_LETTER = 0x1FFFF  # of scripts with spaces between words, but for marks, which are in ...
+MORE_MARKS = range(0xE0000, 0xE1000)
 
 
 def letters_of(text: str) -> str:
@@ -85,6 +91,23 @@ def letters_of(text: str) -> str:
         "don't say  ä0  "
     """
     return text.lower().replace("\u03c2", "\u03c3").translate(LETTERS)  # lower makes a sigma final by what follows
+
+
+def letter_changes() -> list[tuple[int, int]]:
+    """Returns which characters `letters_of` takes for what, for other programs: Python's versions know more and more.
+
+    Returns:
+        Each code point at which the kind changes, and the kind from there on, a place in `KINDS`; ascending, from 0.
+    """
+    changes: list[tuple[int, int]] = []
+    kind_before = -1
+    for code in (*range(LAST_LETTER + 2), *MORE_MARKS, MORE_MARKS.stop):
+        mapped = _mapped(code)
+        kind = KINDS.index(mapped) if mapped in KINDS else KINDS.index("")
+        if kind != kind_before:
+            changes.append((code, kind))
+        kind_before = kind
+    return changes
 
 
 def words_in(stretch: str) -> Iterator[str]:

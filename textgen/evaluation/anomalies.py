@@ -20,7 +20,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from textgen.corpus.source import is_plain
+from textgen.corpus.config import separator_of
+from textgen.corpus.encodings import is_plain
 from textgen.errors import CorpusError
 from textgen.evaluation.scoring import Scorer
 
@@ -94,7 +95,8 @@ def follow(
     Args:
         scorer: Scores tokens.
         lines: The lines, without their ends.
-        documents: What the model was trained to see as a document, one of `textgen.corpus.config.DOCUMENT_MODES`: it
+        documents: What the model was trained to see as a document, one of `textgen.corpus.config.DOCUMENT_MODES` or a
+            separator: it
             decides whether a line is followed by the end of a document or by a newline.
         threshold: Deviations above the median from which on a line is flagged.
         window: Number of earlier lines that a line is compared with.
@@ -112,23 +114,26 @@ def follow(
     before, state = tokenizer.eos_id, scorer.model.initial_state(1)
     deviations = Deviations(window)
     inside = False  # a block, whose next line begins with the newline that ends the one before
+    separator = separator_of(documents)
+    in_blocks = documents == "blank-line" or separator is not None
     for number, line in enumerate(lines, 1):
         blank = not line or line.isspace()
+        ends = blank if separator is None else line.strip() == separator.strip()
         if documents == "file":
             ids = tokenizer.encode(f"{line}\n")
-        elif blank:
+        elif ends:
             ids = [tokenizer.eos_id] if inside else []
         elif documents == "line":
             ids = [*tokenizer.encode(line), tokenizer.eos_id]
         else:
             ids = [*(newline if inside else []), *tokenizer.encode(line)]
-        inside = documents == "blank-line" and not blank
+        inside = in_blocks and not ends
         if not ids:
             continue
         unscored = opening[1:] if before == tokenizer.eos_id and ids != [tokenizer.eos_id] else []
         bits, state = scorer.read(before, [*unscored, *ids], state)
         bits, before = bits[len(unscored) :], ids[-1]
-        if not blank:
+        if not (blank or ends):
             score = (float(bits.sum()) + sum(scorer.spelling(line))) / (len(line) + 1)
             deviation = deviations.next(score)
             yield LineScore(number, line, score, deviation, deviation is not None and deviation > threshold)

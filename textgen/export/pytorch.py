@@ -16,15 +16,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from safetensors.numpy import load_file
+from safetensors.numpy import load, load_file
 from safetensors.numpy import save as to_safetensors
 
 from textgen.errors import ConfigError, SavedModelError
+from textgen.export.verification import check_logits
 from textgen.files import write_file
 from textgen.model.config import GATES, ModelConfig
+from textgen.model.numpy_model import NumpyModel
 from textgen.saved_model.arrays import LIBRARY_ERRORS
+
+if TYPE_CHECKING:
+    from textgen.saved_model.saved_model import ModelFolder
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -34,6 +40,32 @@ EXPECTED = (
     "such as encoder.weight, rnn.weight_ih_l0, rnn.weight_hh_l0, rnn.bias_ih_l0, rnn.bias_hh_l0, decoder.weight and "
     "decoder.bias."
 )
+
+
+def export_pytorch(model: ModelFolder, path: Path) -> str:
+    """Writes the state dict of a module with layers `encoder`, `rnn` and `decoder` to a safetensors file.
+
+    Args:
+        model: The model.
+        path: Path of the file. An existing file is replaced.
+
+    Returns:
+        What was written, in one sentence.
+
+    Raises:
+        ConfigError: PyTorch's recurrent layers cannot express the model.
+        SavedModelError: The weights are damaged, or the logits of the state dict differ from those of the model.
+        TextgenError: The file cannot be written.
+    """
+    config = model.model_config
+    data = _to_bytes(to_torch(config, model.weights()))
+    tensors = load(data)
+    network = NumpyModel(*from_torch(tensors, config.activation))
+    check_logits(
+        model, lambda ids: network.logits(network.features(ids[None], network.initial_state(1))[0][0]), str(path)
+    )
+    write_file(path, data)
+    return f"Wrote {path}: {', '.join(tensors)}."
 
 
 def read_torch(path: Path) -> dict[str, np.ndarray]:
@@ -71,9 +103,7 @@ def write_torch(path: Path, tensors: Arrays) -> None:
     Raises:
         TextgenError: The file cannot be written.
     """
-    write_file(
-        path, to_safetensors({name: np.asarray(array, np.float32, order="C") for name, array in tensors.items()})
-    )
+    write_file(path, _to_bytes(tensors))
 
 
 def from_torch(tensors: Arrays, activation: str = "tanh") -> tuple[ModelConfig, dict[str, np.ndarray]]:
@@ -180,6 +210,10 @@ def layer_from_torch(cell: str, layer: Arrays) -> dict[str, np.ndarray]:
     biases = [layer.get("bias_ih", zeros), layer.get("bias_hh", zeros)]
     bias = np.stack(biases) if cell == "gru" else biases[0] + biases[1]
     return {"kernel": layer["weight_ih"].T, "recurrent_kernel": layer["weight_hh"].T, "bias": bias}
+
+
+def _to_bytes(tensors: Arrays) -> bytes:
+    return to_safetensors({name: np.asarray(array, np.float32, order="C") for name, array in tensors.items()})
 
 
 def _layer_to_torch(cell: str, layer: Arrays) -> dict[str, np.ndarray]:

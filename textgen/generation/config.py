@@ -23,6 +23,13 @@ MAX_LOOK_BACK = 1 << 16  # tokens that a penalty remembers
 MAX_BIAS = 100.0  # nats: enough to force or forbid a token
 MAX_COUNT = 1 << 62
 
+AUTO, NUMPY, ONNX, TENSORFLOW = RUNTIMES = ("auto", "numpy", "onnx", "tensorflow")
+RUNTIME_HELP = (
+    "What computes the network: numpy; onnx, ONNX Runtime in 8 bits, several times as fast (needs textgen[onnx]); "
+    "or tensorflow, for a GPU. auto is onnx where it is installed, for networks of a million weights or more that "
+    "write nearly the same in 8 bits, and otherwise numpy. The text of a seed depends on it."
+)
+
 REPETITION, CONSTRAINTS, MORE, SEARCH = "Repetition", "Constraints", "More samplers", "Search"
 
 
@@ -173,6 +180,13 @@ class SamplingConfig(Settings):
             for banned in self.ban:
                 if banned in text:
                     raise ConfigError(f"A text cannot contain {text!r} (require) but not {banned!r} (ban).")
+
+
+@dataclass(frozen=True)
+class RuntimeConfig(Settings):
+    """What computes the network that writes."""
+
+    runtime: str = setting(AUTO, RUNTIME_HELP, choices=RUNTIMES)
 
 
 @dataclass(frozen=True)

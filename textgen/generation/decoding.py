@@ -13,13 +13,15 @@ import numpy as np
 
 from textgen.dataset.ngram_index import NgramIndex
 from textgen.errors import SavedModelError
+from textgen.generation.exact_chain import choose_cut_exactly
 from textgen.generation.row import Row, Token
 from textgen.generation.sampler import Sampler
-from textgen.generation.stepping import StepModel, Stepper, read_all
+from textgen.generation.stepping import StepModel, Stepper, is_exact, read_all
 from textgen.generation.text_state import join, pick
 from textgen.generation.token_healing import Prefixes, choose_cut
 from textgen.generation.word_guard import WordTokens
-from textgen.model.probabilities import is_finite, log_softmax
+from textgen.model import exact_math
+from textgen.model.probabilities import is_finite, log_softmax, require_finite
 from textgen.tokenizer.tokenizer import Tokenizer
 
 
@@ -27,7 +29,7 @@ class Decoder:
     """Generates texts side by side. Each has its own settings, random numbers, state and stop rules.
 
     What is generated for a text does not depend on the texts beside it, nor on when they join and leave; only the last
-    digits of matrix products, which change with the number of rows, may differ.
+    digits of matrix products, which change with the number of rows, may differ. With an exact model they do not.
 
     Example::
 
@@ -67,7 +69,8 @@ class Decoder:
         self._prefixes = prefixes
         self._read_ngrams = ngrams
         self._read_words = words
-        self._sampler = Sampler([], tokenizer, direction=direction)
+        self._exact = is_exact(model)
+        self._sampler = Sampler([], tokenizer, direction=direction, exact=self._exact)
         self._stepper = _empty(model)
 
     def join(self, rows: Sequence[Row]) -> None:
@@ -119,7 +122,7 @@ class Decoder:
         taken = []
         drawn = zip(self.rows, ids.tolist(), self._sampler.blocked.tolist(), strict=True)
         for number, (row, id, blocked) in enumerate(drawn):
-            log_probs = log_softmax(logits[number]) if row.config.top_logprobs is not None else None
+            log_probs = self._log_probs(logits[number]) if row.config.top_logprobs is not None else None
             if row.track:
                 row.state = self._stepper.state_of(number)
             taken.append((row, row.take(id, log_probs, blocked=blocked)))
@@ -191,13 +194,19 @@ class Decoder:
         log_probs, states = [], [state]
         for id in ids[shared - 1 : -1]:
             logits, after = self._model.step(np.array([id], np.int32), states[-1])
-            log_probs.append(log_softmax(logits[0]))
+            log_probs.append(self._log_probs(logits[0]))
             states.append(after)
         uniform = np.random.Generator(np.random.Philox([row.config.seed or 0, 1])).random()
-        cut = choose_cut(np.array(log_probs), ids[shared:], covers, row.config.temperature, uniform)
+        choose = choose_cut_exactly if self._exact else choose_cut
+        cut = choose(np.array(log_probs), ids[shared:], covers, row.config.temperature, uniform)
         if cut < len(covers):
             sampler.restrict(number, covers[cut])
         return ids[: shared + cut], states[cut]
+
+    def _log_probs(self, logits: np.ndarray) -> np.ndarray:
+        """Log probabilities in nats, from logits [V]."""
+        require_finite(logits)
+        return exact_math.log_softmax(logits) if self._exact else log_softmax(logits)
 
     def _keep(self, numbers: list[int]) -> None:
         if len(numbers) == len(self.rows):

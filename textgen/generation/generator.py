@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +20,7 @@ from textgen.generation.config import SamplingConfig, SearchConfig
 from textgen.generation.decoding import Decoder
 from textgen.generation.row import Row, TextRow, Token
 from textgen.generation.sampler import DRAWING
-from textgen.generation.stepping import RowByRow, StepModel, read_all
+from textgen.generation.stepping import RowByRow, StepModel, is_exact, read_all
 from textgen.generation.text_state import RECENT, TextState, check_state, load_state, save_state
 from textgen.generation.token_healing import Prefixes
 from textgen.generation.word_guard import WordTokens, word_tokens
@@ -71,7 +73,7 @@ class Generation:
     @property
     def mean_logprob(self) -> float:
         """Mean log probability in nats per token; 0 if log probabilities were not asked for."""
-        return sum(self.logprobs or ()) / max(len(self.ids), 1)
+        return math.fsum(self.logprobs or ()) / max(len(self.ids), 1)
 
 
 class Stream(Iterator[Token]):
@@ -226,9 +228,11 @@ class Generator:
             The texts found, best first.
 
         Raises:
-            ConfigError: A setting has no effect in a search, or `top_logprobs` is set.
+            ConfigError: A setting has no effect in a search, `top_logprobs` is set, or the model is exact.
             TokenizerError: The prompt is not valid text.
         """
+        if is_exact(self.model):
+            raise ConfigError("A search does not compute in exact arithmetic: draw texts, or use the model without it.")
         config = config or SamplingConfig()
         without_effect = sorted(name for name in DRAWING if getattr(config, name) != getattr(SamplingConfig, name))
         if without_effect:
@@ -279,13 +283,27 @@ class Generator:
         """
         return (token.text for token in self.tokens(prompt, config) if token.text)
 
+    def with_model(self, model: StepModel, fingerprint: str) -> Generator:
+        """Returns a generator with another network of the same vocabulary. It shares the tables of the tokenizer.
+
+        Args:
+            model: The network, such as this one with cells that are held.
+            fingerprint: Tells it from others.
+        """
+        for name in ("_prefixes", "_words"):
+            getattr(self, name)  # made once, for both
+        other = copy.copy(self)
+        other.model, other.fingerprint, other._build_network = model, fingerprint, None
+        return other
+
     def decoder(self, *, row_by_row: bool = False) -> Decoder:
         """Returns a decoder without texts, for texts that join and leave: see `textgen.generation.decoding`.
 
         Args:
-            row_by_row: Whether a text gets the numbers that it gets alone, to the last bit, which is slower.
+            row_by_row: Whether a text gets the numbers that it gets alone, to the last bit, which is slower. An exact
+                model gives them in any case.
         """
-        model = RowByRow(self.model) if row_by_row else self.model
+        model = RowByRow(self.model) if row_by_row and not is_exact(self.model) else self.model
         return Decoder(model, self.tokenizer, self._prefixes, lambda: self.ngrams, words=lambda: self._words)
 
     def row(

@@ -87,7 +87,7 @@ def dry(logits: np.ndarray, history: np.ndarray, breakers: np.ndarray, settings:
     Returns:
         Rows, ids and new logits of the tokens that change, [N] each; for a token named twice the last counts.
     """
-    rows, following, lengths = _repetitions(history, breakers, settings)
+    rows, following, lengths = repetitions(history, breakers, settings)
     allowed = settings.allowed_length[rows, 0]
     long = np.flatnonzero(lengths >= np.maximum(allowed, 1))
     longest_last = long[np.argsort(lengths[long])]
@@ -97,7 +97,7 @@ def dry(logits: np.ndarray, history: np.ndarray, breakers: np.ndarray, settings:
     return rows, following, logits[rows, following] - penalty.astype(np.float32)
 
 
-def _repetitions(
+def repetitions(
     history: np.ndarray, breakers: np.ndarray, settings: DrySettings
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Earlier occurrences of the last tokens.

@@ -17,6 +17,7 @@ from textgen.dataset.ngram_index import NgramIndex
 from textgen.errors import SavedModelError
 from textgen.generation.config import SAMPLERS, SamplingConfig, sampler_names
 from textgen.generation.constraints import Constraints, Phrase
+from textgen.generation.exact_chain import EXACT, draw_exactly, possible, steer
 from textgen.generation.logit_filters import (
     Candidates,
     epsilon_cutoff,
@@ -154,6 +155,8 @@ class Sampler:
         direction: str = "forward",
         tables: SamplingTables | None = None,
         words: WordTokens | None = None,
+        *,
+        exact: bool = False,
     ) -> None:
         """Makes a sampler for texts that have not begun.
 
@@ -164,10 +167,12 @@ class Sampler:
             direction: The direction in which the texts are generated, forward or backward.
             tables: Tables of the vocabulary, if another sampler of this tokenizer and direction has them.
             words: The words that exist, for texts without `coin_words`; None if any may be written.
+            exact: Draw in exact arithmetic, from float64 logits: see `textgen.generation.exact_chain`.
 
         Raises:
             ConfigError: The tokenizer's tokens cannot meet the constraints.
         """
+        self._exact = exact
         self.tables = tables or SamplingTables(tokenizer, direction)
         self._eos_id = tokenizer.eos_id
         self._characters = self.tables.characters
@@ -181,7 +186,7 @@ class Sampler:
         for row, config in enumerate(configs):
             orders.setdefault(sampler_names(config.samplers), []).append(row)
         self._chains = [
-            (np.array(rows), Chain(order, [configs[row] for row in rows], self.tables))
+            (np.array(rows), Chain(order, [configs[row] for row in rows], self.tables, exact=exact))
             for order, rows in orders.items()
         ]
 
@@ -189,7 +194,7 @@ class Sampler:
         self, configs: Sequence[SamplingConfig], ngrams: NgramIndex | None = None, words: WordTokens | None = None
     ) -> Sampler:
         """Returns a sampler for other texts, with the tables of this one, which may `join` it later."""
-        return Sampler(configs, self.tables.tokenizer, ngrams, tables=self.tables, words=words)
+        return Sampler(configs, self.tables.tokenizer, ngrams, tables=self.tables, words=words, exact=self._exact)
 
     def read(self, row: int, ids: Sequence[int]) -> None:
         """Tells which tokens come before the first draw of a text.
@@ -261,7 +266,7 @@ class Sampler:
         Where constraints leave none, the text is `blocked` and its token is the end of the document.
 
         Args:
-            logits: Float32 [B, V].
+            logits: Float32 [B, V]; float64 where draws are exact.
 
         Returns:
             Token ids, int32 [B].
@@ -302,8 +307,16 @@ class Chain:
         history: The last tokens of each text.
     """
 
-    def __init__(self, order: tuple[str, ...], configs: Sequence[SamplingConfig], tables: SamplingTables) -> None:
+    def __init__(
+        self,
+        order: tuple[str, ...],
+        configs: Sequence[SamplingConfig],
+        tables: SamplingTables,
+        *,
+        exact: bool = False,
+    ) -> None:
         self.order = order
+        self._exact = exact
         self._configs = list(configs)
         self._tables = tables
         self._used = [_used(config, order) for config in configs]
@@ -320,7 +333,15 @@ class Chain:
 
     def draw(self, logits: np.ndarray) -> np.ndarray:
         """Draws a token of each text: logits [B, V] -> ids int32 [B]."""
-        to_exclude, to_draw = self._uniforms.draw()
+        uniforms = self._uniforms.draw()
+        drawn = (self._drawn_exactly if self._exact else self._drawn)(logits, *uniforms)
+        self.history.append(drawn)
+        for ended in np.flatnonzero(drawn == self._tables.tokenizer.eos_id):
+            self.history.clear(int(ended))
+        return drawn
+
+    def _drawn(self, logits: np.ndarray, to_exclude: np.ndarray, to_draw: np.ndarray) -> np.ndarray:
+        """The tokens drawn with random numbers [B] for XTC and for the draw."""
         inputs = self._settings | {"history": self.history.ids, "xtc_uniforms": to_exclude[:, None]}
         candidates = transform(logits, inputs, self.order)
         steered = self._mirostat["mirostat"]
@@ -331,10 +352,25 @@ class Chain:
             self._mu -= self._mirostat["mirostat_eta"] * (bits - self._mirostat["mirostat_tau"])
         else:
             columns = draw(candidates.logits, to_draw)
-        drawn = candidates.ids_at(columns).astype(np.int32)
-        self.history.append(drawn)
-        for ended in np.flatnonzero(drawn == self._tables.tokenizer.eos_id):
-            self.history.clear(int(ended))
+        return candidates.ids_at(columns).astype(np.int32)
+
+    def _drawn_exactly(self, logits: np.ndarray, to_exclude: np.ndarray, to_draw: np.ndarray) -> np.ndarray:
+        """The same in exact arithmetic, one text after the other."""
+        drawn = np.zeros(len(logits), np.int32)
+        for row, config in enumerate(self._configs):
+            inputs = vars(config) | {"history": self.history.ids[row], "xtc_uniforms": float(to_exclude[row])}
+            if "breakers" in self._settings:
+                inputs["breakers"] = self._settings["breakers"][row]
+            names = [name for name in self.order if name in self._used[row]]
+            is_first = names[:1] == ["min_p"]  # as it is by default; it is quicker on all tokens
+            left = possible(logits[row], config.min_p if is_first else 0.0)
+            for name in names[is_first:]:
+                left = EXACT[name](left, *(inputs[field] for field in TRANSFORMS[name][1]))
+            if config.mirostat:
+                drawn[row], mu = steer(left, config, float(self._mu[row, 0]), float(to_draw[row]), logits.shape[-1])
+                self._mu[row] = mu
+            else:
+                drawn[row] = draw_exactly(left, float(to_draw[row]))
         return drawn
 
     def keep(self, rows: np.ndarray) -> None:

@@ -14,7 +14,7 @@ PROMPT_WINDOW = 256  # tokens of a prompt read at a time
 
 
 class StepModel(Protocol):
-    """A model that is run one step at a time: `NumpyModel` or `CompiledModel` of `textgen.model`."""
+    """A model that is run one step at a time: `NumpyModel`, `CompiledModel` or `ExactModel` of `textgen.model`."""
 
     def initial_state(self, batch_size: int) -> Any:
         """Returns the state of `batch_size` texts before their first token: a nest of arrays [B, ...]."""
@@ -38,8 +38,14 @@ class StepModel(Protocol):
             state: The state before them, a nest of arrays [B, ...].
 
         Returns:
-            The logits of the next tokens, float32 [B, V], and the state after the tokens read.
+            The logits of the next tokens, float32 [B, V], and the state after the tokens read. If the model is exact,
+            they are float64 and the same bits on every machine and in every batch.
         """
+
+
+def is_exact(model: StepModel) -> bool:
+    """Returns whether a model computes in exact arithmetic: see `textgen.model.exact_model`."""
+    return bool(getattr(model, "exact", False))
 
 
 class Stepper:

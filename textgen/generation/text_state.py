@@ -51,6 +51,7 @@ class StartedModel:
     def __init__(self, model: Any, memory: Any) -> None:
         self._memory = memory
         self.read, self.step = model.read, model.step
+        self.exact = getattr(model, "exact", False)
 
     def initial_state(self, batch_size: int) -> Any:
         """Returns the given state for each of `batch_size` texts."""
@@ -152,7 +153,9 @@ def load_state(path: Path, like: Any, fingerprint: str, vocab_size: int) -> Text
             if about.get("format") != FORMAT:
                 raise SavedModelError(f"{path} is not a saved state: name a file written by save_state.")
             if about.get("model") != fingerprint:
-                raise SavedModelError(f"{path} is the state of another model: use that model.")
+                raise SavedModelError(
+                    f"{path} is the state of another model, or of other flags such as --exact: use the same."
+                )
             slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
             found = {key: (part.get_shape(), part.get_dtype()) for key, part in slices.items()}
             (number,), kind = found.pop("ids", ([0], ""))

@@ -6,13 +6,12 @@ else. Its data is JSON, in which `<` is escaped, so that no text can end the ele
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from html import escape
 from importlib.resources import files
 from typing import Any
 
+from textgen.html_page import fill, json_in_html, source_hash
 from textgen.insight.inspection import Inspection
 from textgen.insight.lesson import lesson
 from textgen.insight.report import drawn, report
@@ -38,7 +37,7 @@ def filled(data: dict[str, Any], title: str) -> str:
     """The page with its data, its style and its script in place."""
     style, script, words = (_asset(name) for name in ("page.css", "page.js", "words.json"))
     policy = (
-        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; "
+        f"default-src 'none'; style-src {source_hash(style)}; script-src {source_hash(script)}; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
     parts = {
@@ -46,20 +45,10 @@ def filled(data: dict[str, Any], title: str) -> str:
         "title": escape(title),
         "style": style,
         "script": script,
-        "words": _in_html(json.loads(words)),
-        "data": _in_html(data),
+        "words": json_in_html(json.loads(words)),
+        "data": json_in_html(data),
     }
-    before, *rest = _asset("page.html").split("{{")  # not replace: the data may contain what looks like a name
-    return before + "".join(parts[name] + after for part in rest for name, after in [part.split("}}", 1)])
-
-
-def _in_html(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return fill(_asset("page.html"), parts)
 
 
 def _asset(name: str) -> str:

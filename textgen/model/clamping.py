@@ -63,6 +63,9 @@ class Clamp(NamedTuple):
     place: Place
     number: float
 
+    def __str__(self) -> str:
+        return f"{self.place}={self.number!r}"
+
 
 def memory_of(config: ModelConfig) -> str:
     """The name of the value that carries a cell's memory: "c", or "h" in cells without a cell state."""
@@ -118,6 +121,29 @@ def parse_clamp(text: str, config: ModelConfig) -> Clamp:
     if place.value in GATES and not 0 <= number <= 1:
         raise ConfigError(f"clamp must hold a gate from 0 to 1. Received: {text!r}.")
     return Clamp(place, number)
+
+
+def parse_clamps(texts: Sequence[str], config: ModelConfig) -> tuple[Clamp, ...]:
+    """Reads clamps, in one order however they are given; of two for the same value the later one counts.
+
+    Raises:
+        ConfigError: One is wrong: see `parse_clamp`.
+
+    Example:
+        >>> [str(clamp) for clamp in parse_clamps(["L1/3=2", "L0/3.f=1", "L1/3=1"], ModelConfig(vocab_size=100))]
+        ['L0/3.f=1.0', 'L1/3.c=1.0']
+    """
+    return tuple(Clamp(*held) for held in sorted(dict(parse_clamp(text, config) for text in texts).items()))
+
+
+def clamped_fingerprint(fingerprint: str, clamps: Sequence[Clamp]) -> str:
+    """Tells a network whose values are held from others: its states belong to it alone.
+
+    Example:
+        >>> clamped_fingerprint("ab12", [Clamp(Place(0, 3, "c"), 5.0)])
+        'ab12 L0/3.c=5.0'
+    """
+    return " ".join([fingerprint, *map(str, clamps)])
 
 
 # === Steps ===

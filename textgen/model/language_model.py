@@ -185,10 +185,15 @@ class LanguageModel(keras.Model):
         Returns:
             The logits of the next tokens [B, V], and the state after `ids`.
         """
+        features, state = self.step_features(ids, state)
+        return self.head(features, self.embedding.embeddings), state
+
+    def step_features(self, ids: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
+        """Like `step`, but returns the input of the output layer, [B, E], in place of the logits."""
         layers = len(state) - (self.attention is not None)
         x, of_layers = self.recurrent.step(self.embedding(ids), state[:layers])  # [B, H]
         x, of_attention = self._look_back(x[:, None], state[layers:])  # [B, 1, H]
-        return self.head(self._project(x[:, 0]), self.embedding.embeddings), of_layers + of_attention
+        return self._project(x[:, 0]), of_layers + of_attention
 
     def summed_loss(self, features: tf.Tensor, targets: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
         """The sum of the losses of a window in nats, for training.

@@ -8,15 +8,16 @@ the reference.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cache, partial
 
 import numpy as np
 
 from textgen.model.clamping import Clamp, clamped_step
 from textgen.model.config import ModelConfig
 from textgen.model.reference.attention import attention_forward, attention_state
-from textgen.model.reference.cells import CellState, cell_of
+from textgen.model.reference.cells import CellState, CellWeights, cell_of
 from textgen.model.reference.network import of_layer
 from textgen.model.reference.norm import norm_forward
 
@@ -43,17 +44,28 @@ class NumpyModel:
         self._config = config
         self.embedding_dim = config.embedding_dim
         self._table = weights["embedding/table"]  # [V, E]
-        self._layers = [
-            _layer_step(config, of_layer(weights, f"{config.cell}_{layer}"), clamps, layer)
-            for layer in range(config.num_layers)
-        ]
+        layers = [_arranged(config, of_layer(weights, f"{config.cell}_{layer}")) for layer in range(config.num_layers)]
+        self._free_layers = [step for step, _ in layers]
+        self._layer_weights = [own for _, own in layers]
+        self._layers = self._held(clamps)
         self._norms = [of_layer(weights, f"norm_{layer}") for layer in range(config.num_layers)]
         self._attention = of_layer(weights, "attention")
         narrows = config.hidden_units != config.embedding_dim
         self._projection = (weights["projection/kernel"], weights["projection/bias"]) if narrows else None
-        self._head_kernel = weights.get("head/kernel")  # [E, V]
-        self._head = self._table if self._head_kernel is None else np.ascontiguousarray(self._head_kernel.T)  # [V, E]
+        kernel = weights.get("head/kernel")  # [E, V]
+        self._head = self._table if kernel is None else np.ascontiguousarray(kernel.T)  # [V, E]
+        self._head_columns = cache(partial(_columns, self._head, kernel))  # made when there are many texts
         self._head_bias = weights["head/bias"]
+
+    def clamped(self, clamps: Sequence[Clamp]) -> NumpyModel:
+        """Returns this network with values of cells held at numbers. It shares the weights, so it takes no memory.
+
+        Args:
+            clamps: What is held: see `textgen.model.clamping`. Clamps of this network itself do not count.
+        """
+        held = copy.copy(self)
+        held._layers = self._held(clamps)
+        return held
 
     def initial_state(self, batch_size: int) -> State:
         """The state before the first token: zeros."""
@@ -119,7 +131,7 @@ class NumpyModel:
     def logits(self, features: np.ndarray) -> np.ndarray:
         """The logits of the next tokens [..., V] from features [..., E]."""
         one_text = features.size == features.shape[-1]
-        logits = features @ (self._head.T if one_text else self._head_columns)
+        logits = features @ (self._head.T if one_text else self._head_columns())
         logits += self._head_bias
         return np.asarray(logits)
 
@@ -140,10 +152,13 @@ class NumpyModel:
         highest = logits.max(axis=-1)
         return highest + np.log(np.exp(logits - highest[:, :, None]).sum(axis=-1)) - chosen, state
 
-    @cached_property
-    def _head_columns(self) -> np.ndarray:
-        """The output weights as [E, V], the faster layout for many texts."""
-        return np.ascontiguousarray(self._head.T) if self._head_kernel is None else self._head_kernel
+    def _held(self, clamps: Sequence[Clamp]) -> list[Step]:
+        """The steps of the layers, with values held."""
+        config, held = self._config, {clamp.place.layer for clamp in clamps}
+        return [
+            clamped_step(config, self._layer_weights[layer], clamps, layer) if layer in held else step
+            for layer, step in enumerate(self._free_layers)
+        ]
 
     @QUIET
     def _features(self, ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
@@ -169,18 +184,23 @@ class NumpyModel:
         return x, tuple(new_state)
 
 
-def _layer_step(config: ModelConfig, weights: Mapping[str, np.ndarray], clamps: Sequence[Clamp], layer: int) -> Step:
-    if any(clamp.place.layer == layer for clamp in clamps):
-        return clamped_step(config, weights, clamps, layer)
+def _columns(head: np.ndarray, kernel: np.ndarray | None) -> np.ndarray:
+    """The output weights as [E, V], the faster layout for many texts."""
+    return np.ascontiguousarray(head.T) if kernel is None else kernel
+
+
+def _arranged(config: ModelConfig, weights: CellWeights) -> tuple[Step, CellWeights]:
+    """A step of a layer, and the weights that it uses, under their names."""
     if config.cell == "lstm":
         return _lstm_step(weights)
     step = cell_of(config).step
-    return lambda x, state: step(x, state, weights)[0]
+    return lambda x, state: step(x, state, weights)[0], weights
 
 
-def _lstm_step(weights: Mapping[str, np.ndarray]) -> Step:
+def _lstm_step(weights: CellWeights) -> tuple[Step, CellWeights]:
     both = np.ascontiguousarray(np.concatenate([weights["kernel"], weights["recurrent_kernel"]]).T)  # [4H, E+H]
     bias = weights["bias"][:, None]  # [4H, 1]
+    inputs = len(weights["kernel"])
 
     def step(x: np.ndarray, state: CellState) -> CellState:
         h, c = state
@@ -190,7 +210,8 @@ def _lstm_step(weights: Mapping[str, np.ndarray]) -> Step:
         c = _sigmoid(f) * c.T + _sigmoid(i) * np.tanh(g)
         return (_sigmoid(o) * np.tanh(c)).T, c.T  # [B, H] each
 
-    return step
+    views = {"kernel": both[:, :inputs].T, "recurrent_kernel": both[:, inputs:].T, "bias": weights["bias"]}
+    return step, views
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:

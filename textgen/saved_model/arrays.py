@@ -10,8 +10,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from textgen.errors import SavedModelError
-from textgen.saved_model.layout import FLOAT32
-from textgen.saved_model.precision import restored, stored_arrays
+from textgen.saved_model.layout import FLOAT32, INT8
+from textgen.saved_model.precision import compressed, restored, stored_arrays
 
 LIBRARY_ERRORS = (
     SafetensorError,
@@ -39,6 +39,35 @@ def read_weights(path: Path, shapes: dict[str, tuple[int, ...]], precision: str 
         SavedModelError: The file is damaged, its names, shapes or types differ from the expected ones, or a value is
             not finite.
     """
+    return _read(path, shapes, precision)[1]
+
+
+def read_integers(path: Path, shapes: dict[str, tuple[int, ...]], precision: str = FLOAT32) -> dict[str, np.ndarray]:
+    """Reads weights as int8: those of an int8 file as they are, others rounded.
+
+    Args:
+        path: The safetensors file.
+        shapes: Expected shape of each weight, by name.
+        precision: Precision that they are stored in, one of `PRECISIONS`.
+
+    Returns:
+        The arrays of an int8 file by name: see `textgen.saved_model.precision.compressed`.
+
+    Raises:
+        SavedModelError: As for `read_weights`.
+    """
+    arrays, weights = _read(path, shapes, precision)
+    return arrays if precision == INT8 else compressed(weights, INT8)
+
+
+def _read(
+    path: Path, shapes: dict[str, tuple[int, ...]], precision: str
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Reads and checks a file.
+
+    Returns:
+        Its arrays, and the weights in float32, by name.
+    """
     expected = stored_arrays(shapes, precision)
     try:
         with safe_open(path, framework="numpy") as file:
@@ -59,7 +88,7 @@ def read_weights(path: Path, shapes: dict[str, tuple[int, ...]], precision: str 
             f"{path} contains weights that are not finite ({', '.join(bad)}). Copy the whole folder again, or train "
             "the model again."
         )
-    return weights
+    return arrays, weights
 
 
 def _described(array: Any) -> tuple[str, tuple[int, ...]]:

@@ -136,7 +136,7 @@ def compressed_copy(saved: ModelFolder, target: Path, precision: str, *, with_in
             path = verified(saved.folder, name, entries[name])
             write_own_file(folder / name, read_bytes(path, FILTER_BYTES))
     if saved.training:
-        write_training(target, _record_of_copy(saved.training))
+        write_training(target, record_of_copy(saved.training))
     _write_card(target)
 
 
@@ -205,7 +205,7 @@ def _write_card(folder: Path) -> None:
     write_own_file(folder / CARD, model_card(folder.name, saved.record).encode())
 
 
-def _record_of_copy(training: Mapping[str, Any]) -> dict[str, Any]:
+def record_of_copy(training: Mapping[str, Any]) -> dict[str, Any]:
     """training.json without what only resuming reads, and without paths."""
     corpus = dict(training["corpus"])
     corpus["paths"] = [Path(path).name for path in corpus["paths"]]

@@ -16,6 +16,7 @@ from textgen.errors import SavedModelError, TrainingError
 from textgen.files import TEMPORARY, writing
 from textgen.folders import MANIFEST, PENDING, refuse_links, sweep, sweep_abandoned
 from textgen.locks import is_locked, locked
+from textgen.remote import fetch_folder, is_remote
 from textgen.saved_model.bases import BASES, base_folder
 from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, NGRAMS, RUN, TRAINING, WEIGHTS, WORDS
 from textgen.tokenizer.tokenizer import MODEL_FILE
@@ -88,8 +89,8 @@ def find_model(name: str | None = None, folder: str | Path | None = None) -> Pat
     """Finds the folder of a model.
 
     Args:
-        name: Name of a model in the models folder, a path, or the name of a base, in this order. By default the model
-            that was saved last.
+        name: Name of a model in the models folder, a path, the name of a base, or an address, in this order. By
+            default the model that was saved last.
         folder: The models folder; see `models_folder`.
 
     Returns:
@@ -97,7 +98,10 @@ def find_model(name: str | None = None, folder: str | Path | None = None) -> Pat
 
     Raises:
         SavedModelError: There is no such model; the message lists the existing ones.
+        RemoteError: The model at an address cannot be copied from there.
     """
+    if name is not None and is_remote(name):
+        return fetch_folder(name)
     models = list_models(folder)
     if name is None:
         if not models:

@@ -18,7 +18,7 @@ of the arrays are checked against the configuration before memory is allocated. 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,12 +30,15 @@ from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TextgenError
 from textgen.files import json_bytes, write_own_file
 from textgen.folders import MANIFEST, read_manifest, update_folder, verified
+from textgen.generation.config import AUTO, NUMPY, TENSORFLOW
 from textgen.model.clamping import Clamp
 from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
+from textgen.model.exact_model import ExactModel, ExactWeights, exact_weights
 from textgen.model.numpy_model import NumpyModel
+from textgen.model.onnx_model import Loss, is_installed, require_onnx
 from textgen.runtime import load_tensorflow
-from textgen.saved_model.arrays import in_c_order, read_weights
+from textgen.saved_model.arrays import in_c_order, read_integers, read_weights
 from textgen.saved_model.bases import is_base
 from textgen.saved_model.layout import (
     CARD,
@@ -54,6 +57,7 @@ from textgen.saved_model.layout import (
     version_of,
 )
 from textgen.saved_model.model_card import model_card
+from textgen.saved_model.onnx_cache import Source, int8_writer, known_loss
 from textgen.saved_model.precision import compressed
 from textgen.saved_model.registry import find_model, has_file, models_folder
 from textgen.settings import from_dict, to_dict
@@ -67,8 +71,11 @@ if TYPE_CHECKING:
     from textgen.evaluation.scoring import Scorer
     from textgen.generation.generator import Generator
     from textgen.generation.infilling import Infiller
+    from textgen.generation.stepping import StepModel
     from textgen.model.language_model import LanguageModel
 
+LEAST_WEIGHTS = 1_000_000  # NumPy writes as fast with smaller networks
+EXACT = " exact"  # added to the fingerprint of a model that computes in exact arithmetic
 FILTER_BYTES = 1 << 30  # largest size of the file of n-grams or of words
 
 
@@ -131,9 +138,26 @@ class ModelFolder:
         Raises:
             SavedModelError: The file is damaged, or does not fit the configuration.
         """
-        entry = manifest_entry(self.folder, WEIGHTS)
-        path = verified(self.folder, WEIGHTS, entry)
-        return read_weights(path, self.model_config.weight_shapes(), self.precision)
+        return read_weights(self._weights_file(), self.model_config.weight_shapes(), self.precision)
+
+    def exact_weights(self, direction: str = "forward") -> ExactWeights:
+        """Reads the weights as integers, for exact arithmetic: those of an int8 model as they are, others rounded.
+
+        Args:
+            direction: "forward" or "backward".
+
+        Returns:
+            The integers, their scales, and the vectors.
+
+        Raises:
+            ConfigError: The network does not have this direction.
+            SavedModelError: The file is damaged, or does not fit the configuration.
+        """
+        arrays = read_integers(self._weights_file(), self.model_config.weight_shapes(), self.precision)
+        return exact_weights(*one_way(self.model_config, arrays, direction))
+
+    def _weights_file(self) -> Path:
+        return verified(self.folder, WEIGHTS, manifest_entry(self.folder, WEIGHTS))
 
     @property
     def main_direction(self) -> str:
@@ -156,24 +180,89 @@ class ModelFolder:
         """
         return NumpyModel(*one_way(self.model_config, self.weights(), direction), clamps)
 
-    def generator(self) -> Generator:
-        """Builds a generator that writes text from left to right, in NumPy.
+    def exact_writer(self) -> ExactModel:
+        """Builds the model that generates in exact arithmetic, forward: see `textgen.model.exact_model`.
+
+        Raises:
+            ConfigError: The model reads text backward only.
+            SavedModelError: The weights are damaged.
+        """
+        return ExactModel(self.exact_weights())
+
+    def step_model(self, runtime: str = AUTO, say: Callable[[str], None] = lambda line: None) -> StepModel:
+        """Builds the model that generates from left to right.
+
+        Args:
+            runtime: What computes it, one of `textgen.generation.config.RUNTIMES`. "onnx" computes in 8 bits, or as
+                "numpy" does if that would change what is written.
+            say: Called with a line of text if the network has to be measured first, or is not used in 8 bits.
+
+        Returns:
+            The model.
+
+        Raises:
+            ConfigError: The network does not read forward, or the runtime is not installed.
+            SavedModelError: The weights are damaged.
+        """
+        if runtime == TENSORFLOW:
+            network = self.network("forward")
+            from textgen.model.compiled_model import CompiledModel
+
+            return CompiledModel(network)
+        if runtime == NUMPY or (runtime == AUTO and not self._gains_by_onnx):
+            return self.writer()
+        require_onnx()
+        writer, loss = int8_writer(self._source, say)
+        if writer is None and runtime != AUTO:
+            say(f"In 8 bits {self.name} would write something else ({loss}), so NumPy writes in float32.")
+        return writer or self.writer()
+
+    @property
+    def int8_loss(self) -> Loss | None:
+        """What writing in 8 bits by ONNX Runtime loses; None if it was not measured yet on this machine."""
+        return known_loss(self._source) if is_installed() and "forward" in self.model_config.directions else None
+
+    @property
+    def _gains_by_onnx(self) -> bool:
+        """Whether ONNX Runtime is there and faster than NumPy."""
+        return self.model_config.num_parameters >= LEAST_WEIGHTS and is_installed()
+
+    @property
+    def _source(self) -> Source:
+        """What the network in 8 bits is made from."""
+        config, _ = one_way(self.model_config, {}, "forward")  # the weights are read when they are needed
+
+        def weights() -> dict[str, np.ndarray]:
+            return one_way(self.model_config, self.weights(), "forward")[1]
+
+        return Source(self.name, self.fingerprint, config, weights, self.tokenizer.eos_id)
+
+    def generator(
+        self, *, exact: bool = False, runtime: str = AUTO, say: Callable[[str], None] = lambda line: None
+    ) -> Generator:
+        """Builds a generator that writes text from left to right.
+
+        Args:
+            exact: Compute in exact arithmetic, so that the same settings give the same text everywhere: see
+                `exact_writer`. The runtime is then NumPy.
+            runtime: What computes the network: see `step_model`.
+            say: Called with a line of text for a user, if there is any.
 
         Returns:
             The generator.
 
         Raises:
-            ConfigError: The model reads text backward only; see `infiller`.
+            ConfigError: The model reads text backward only (see `infiller`), or the runtime is not installed.
         """
         from textgen.generation.generator import Generator
 
         ngrams = self.ngrams if self.has_ngrams else None  # a function: they are read when they are needed
-        writer = self.writer()
+        writer = self.exact_writer() if exact else self.step_model(runtime, say)
         return Generator(
             writer,
             self.tokenizer,
             ngrams,
-            fingerprint=self.fingerprint,
+            fingerprint=self.fingerprint + EXACT * exact,
             build_network=self.network,
             words=self.words,
         )

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from textgen.generation.config import SamplingConfig
+from textgen.generation.generator import Generator
 from textgen.generation.text_state import TextState
 from textgen.server.answers import Pieces, whole
 from textgen.server.engine import Job
@@ -94,7 +95,7 @@ async def _score_prompts(plan: Plan, resources: Resources) -> None:
     number = plan.logprobs
     if not plan.echo or number is None:
         return
-    model = plan.model.writer.generator.model
+    model = plan.generator.model
     rows = {choice.prompt: choice.job.row for choice in plan.choices}
     for prompt, row in sorted(rows.items()):
         score = partial(prompt_scores, model, row.start, row.prompt_ids, number, plan.leads[prompt])
@@ -107,13 +108,14 @@ async def _kept_state(plan: Plan, choice: Choice, resources: Resources) -> dict[
     if state is None or choice.stop_reason in CUT:  # tokens were taken back from the text: it is read anew
         config = replace(choice.job.row.config, seed=0)
         prompt = plan.prompts[choice.prompt] + choice.text
-        state = await read_state(plan.model, prompt, config, plan.kept, plan.owner, resources)
-    kept = resources.states.add(plan.owner, plan.model.name, plan.model.fingerprint, state)
+        state = await read_state(plan.model, plan.generator, prompt, config, plan.kept, plan.owner, resources)
+    kept = resources.states.add(plan.owner, plan.model.name, plan.generator.fingerprint, state)
     return described(kept)
 
 
 async def read_state(
     model: ServedModel,
+    generator: Generator,
     prompt: Prompt,
     config: SamplingConfig,
     kept: KeptState | None,
@@ -121,10 +123,11 @@ async def read_state(
     resources: Resources,
 ) -> TextState:
     """Reads a prompt and returns the position after it."""
-    row = await asyncio.to_thread(make_row, model, prompt, config, kept)
+    row = await asyncio.to_thread(make_row, generator, prompt, config, kept)
     check_length(len(row.prompt_ids), resources)
     async with Writing(model, resources.metrics) as reading:
-        job = Job(row, reading.listen, root_of(owner, model, config.label, kept), writes=False)
+        root = root_of(owner, generator, config.label, kept)
+        job = Job(row, generator, reading.listen, root, writes=False)
         await reading.read(job)
     if job.state is None:
         raise RuntimeError("A prompt was read and left no state.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
+from textgen.generation.config import AUTO, RUNTIME_HELP, RUNTIMES
 from textgen.settings import Settings, setting
 
 LIMITS, ACCESS = "Limits", "Access"
@@ -25,6 +26,7 @@ class ServerConfig(Settings):
     )
     port: int = setting(8000, "Port to listen on; 0 takes a free one.", low=0, high=65535)
     slots: int = setting(64, "Texts that are written side by side; others wait.", low=1, high=4096)
+    runtime: str = setting(AUTO, RUNTIME_HELP, choices=RUNTIMES)
     chat_template: str = setting(
         "text", "How a chat becomes a prompt: its messages line by line, or as a dialogue of User and Assistant.",
         choices=TEMPLATES,

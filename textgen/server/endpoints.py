@@ -6,7 +6,6 @@ import base64
 import tempfile
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,15 +14,19 @@ from starlette.responses import Response
 
 from textgen.errors import TokenizerError
 from textgen.generation.config import SamplingConfig
-from textgen.generation.text_state import TextState, load_state, state_bytes
+from textgen.generation.generator import Generator
+from textgen.generation.text_state import TextState, state_bytes
 from textgen.server.completions import described, read_state
 from textgen.server.failures import ApiError, encode
 from textgen.server.models import ServedModel
+from textgen.server.planning import check_kept
 from textgen.server.requests import (
+    MOST_CLAMPS,
     DetokenizeRequest,
     EmbeddingRequest,
     StateRequest,
     TokenizeRequest,
+    clamps_of,
     parse,
 )
 from textgen.server.resources import Resources
@@ -133,18 +136,19 @@ async def make_state(request: Request, body: bytes, owner: str, resources: Resou
     """`POST /v1/states`: reads a prompt, or takes a file that was fetched or saved before."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() == STATE_TYPE:
         model = await resources.models.get(request.query_params.get("model"))
-        state, label = _imported(body, model), request.query_params.get("label")
+        generator = model.generator(request.query_params.getlist("clamp")[:MOST_CLAMPS])
+        state, label = _imported(body, model, generator), request.query_params.get("label")
     else:
         asked, _ = parse(body, StateRequest)
         kept = None if asked.state is None else resources.states.get(owner, asked.state)
         model = await resources.models.get(asked.model or (kept.model if kept else None))
-        if kept and kept.fingerprint != model.fingerprint:
-            raise ApiError(400, f"The state is one of the model {kept.model!r}.", param="state")
+        generator = model.generator(clamps_of(asked))
+        check_kept(kept, model, generator)
         config, label = SamplingConfig(label=asked.label, seed=0), asked.label
-        state = await read_state(model, asked.prompt or "", config, kept, owner, resources)
+        state = await read_state(model, generator, asked.prompt or "", config, kept, owner, resources)
     if label is not None and len(label) > 200:
         raise ApiError(400, "label may have 200 characters.", param="label")
-    return answer(described(resources.states.add(owner, model.name, model.fingerprint, state, label)))
+    return answer(described(resources.states.add(owner, model.name, generator.fingerprint, state, label)))
 
 
 def fetch_state(id: str, owner: str, resources: Resources) -> Response:
@@ -160,14 +164,13 @@ def remove_state(id: str, owner: str, resources: Resources) -> Response:
     return answer({"id": id, "object": "state", "deleted": True})
 
 
-def _imported(body: bytes, model: ServedModel) -> TextState:
+def _imported(body: bytes, model: ServedModel, generator: Generator) -> TextState:
     """The state in a file."""
-    generator = model.writer.generator
     with tempfile.NamedTemporaryFile(suffix=".state") as file:
         file.write(body)
         file.flush()
         try:
-            return load_state(Path(file.name), generator.start().memory, model.fingerprint, model.tokenizer.vocab_size)
+            return generator.load_state(file.name)
         except Exception as error:  # noqa: BLE001 the bytes are somebody's: whatever is wrong with them is no bug
             reason = str(error).replace(file.name, "The file").replace("Cannot read the state in The file: ", "")
             raise ApiError(400, f"This is no state of the model {model.name!r}: {reason}", param="state") from None

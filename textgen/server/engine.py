@@ -6,6 +6,9 @@ texts of others, and a long prompt delays a token by one piece at most.
 
 A text whose client gave a seed, or takes the likeliest token always, is computed row by row: it is the same to the last
 bit alone, beside others, and from `textgen sample`. The other texts share one matrix product, and so do their prompts.
+
+Texts in which cells are held at numbers have a network of their own, which shares the weights: those with the same
+cells held go together, and the texts beside them notice nothing.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from textgen.wording import counted
 
 READ_STEPS = 64  # of the model in one round, to read prompts
 TOGETHER = 16  # prompts that are read side by side
+Kind = tuple[Generator, bool]  # what texts that go together have in common: their network, and whether row by row
 Event = Token | Exception | None  # a token; what went wrong; or that the prompt of a job that only reads has been read
 
 
@@ -41,6 +45,7 @@ class Job:
         row: The text.
         root: Tells what comes before the prompt and whose it is: see `PrefixCache.keys`.
         exact: Whether it is computed row by row.
+        generator: The generator whose network writes it.
         writes: Whether a text is written after the prompt.
         prompt_tokens: Tokens of its prompt.
         cached_tokens: Those of them that did not have to be read.
@@ -49,17 +54,25 @@ class Job:
     """
 
     def __init__(
-        self, row: TextRow, listener: Callable[[Job, Event], None], root: bytes = b"", *, writes: bool = True
+        self,
+        row: TextRow,
+        generator: Generator,
+        listener: Callable[[Job, Event], None],
+        root: bytes = b"",
+        *,
+        writes: bool = True,
     ) -> None:
         """Makes a job.
 
         Args:
             row: The text.
+            generator: The generator that made it.
             listener: Called in the event loop with each event.
             root: Tells what comes before the prompt and whose it is.
             writes: Whether a text is written after the prompt.
         """
         self.row = row
+        self.generator = generator
         self.listener = listener
         self.root = root
         self.writes = writes
@@ -69,6 +82,11 @@ class Job:
         self.state: TextState | None = None
         self.cancelled = False
         self._ids: list[int] = []
+
+    @property
+    def kind(self) -> Kind:
+        """What it has in common with the texts that are written together with it."""
+        return self.generator, self.exact
 
     def note(self, token: Token) -> None:
         """Keeps what the position at the end needs; called in the thread of the engine after each token."""
@@ -117,8 +135,8 @@ class Engine:
         self._loop = loop
         self._slots = slots
         self._max_queue = max_queue
-        self._decoders = {exact: generator.decoder(row_by_row=exact) for exact in (False, True)}
-        self._exact = self._decoders[True]
+        self._decoders: dict[Kind, Decoder] = {}  # those that write something
+        self._exact = generator.decoder(row_by_row=True)  # tells how much of a prompt can be read before it joins
         self._changed = threading.Condition()
         self._waiting: deque[Job] = deque()  # guarded by `_changed`, as are the next two
         self._cancelled = False
@@ -200,8 +218,10 @@ class Engine:
         self._drop_cancelled()
         self._admit()
         self._read()
-        for decoder in self._decoders.values():
+        for kind, decoder in list(self._decoders.items()):
             self._step(decoder)
+            if not decoder.rows:
+                del self._decoders[kind]
 
     def _drop_cancelled(self) -> None:
         if not self._cancelled:
@@ -210,7 +230,7 @@ class Engine:
         self._reading = deque(reading for reading in self._reading if not reading.job.cancelled)
         for row, job in list(self._jobs.items()):
             if job.cancelled:
-                self._decoders[job.exact].leave(row)
+                self._decoders[job.kind].leave(row)
                 del self._jobs[row]
 
     def _admit(self) -> None:
@@ -253,7 +273,8 @@ class Engine:
         first = self._reading[0]
         if first.is_alone or first.at == first.number:
             return [first]
-        others = (each for each in self._reading if not each.is_alone and each.at < each.number)
+        same = (each for each in self._reading if each.job.generator is first.job.generator)
+        others = (each for each in same if not each.is_alone and each.at < each.number)
         return list(islice(others, TOGETHER))
 
     def _read_piece(self, group: Sequence[_Reading]) -> int:
@@ -266,7 +287,7 @@ class Engine:
             [row.start.ids[-1], *row.prompt_ids[: each.at + steps]][each.at : each.at + steps]
             for row, each in zip(rows, group, strict=True)
         ]
-        memory = self.generator.model.read(np.array(ids, np.int32), join([each.memory for each in group]))
+        memory = group[0].job.generator.model.read(np.array(ids, np.int32), join([each.memory for each in group]))
         for number, each in enumerate(group):
             each.memory = pick(memory, [number])
             each.at += steps
@@ -281,11 +302,13 @@ class Engine:
             job.state = TextState(job.row.start.memory, job.row.start.ids[-RECENT:])
             self._events.append((job, None))
             return
+        decoder = self._decoders.get(job.kind) or job.generator.decoder(row_by_row=job.exact)
         try:
-            self._decoders[job.exact].join([job.row])
+            decoder.join([job.row])
         except TextgenError as error:
             self._events.append((job, error))
             return
+        self._decoders[job.kind] = decoder
         self._jobs[job.row] = job
 
     def _step(self, decoder: Decoder) -> None:
@@ -308,7 +331,7 @@ class Engine:
             self._waiting.clear()
             self._reading.clear()
             self._jobs.clear()
-        self._decoders = {exact: self.generator.decoder(row_by_row=exact) for exact in (False, True)}
+        self._decoders.clear()
         self._events += [(job, error) for job in jobs]
 
     def _deliver(self) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import secrets
+import time
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any
 
 from textgen.generation.infilling import GAP_TOKENS
 from textgen.server.failures import ApiError
-from textgen.server.planning import Plan, check_length
-from textgen.server.requests import CompletionRequest, checked_count, sampling_config
+from textgen.server.planning import ID_BYTES, check_length, head_of
+from textgen.server.requests import CompletionRequest, checked_count, clamps_of, sampling_config
 from textgen.server.resources import Resources
 from textgen.server.sse import DONE, event
 
@@ -22,6 +24,8 @@ async def fill(request: CompletionRequest, values: dict[str, Any], resources: Re
             400, f"The model {model.name!r} reads text forward only, so it cannot write towards a suffix: train one "
             "with direction both.", param="suffix",
         )  # fmt: skip
+    if clamps_of(request):
+        raise ApiError(400, "clamp cannot be used when writing towards a suffix.", param="clamp")
     prompts = request.prompts()
     if len(prompts) != 1 or not isinstance(prompts[0], str):
         raise ApiError(400, "A suffix goes with one prompt, as text.", param="prompt")
@@ -46,8 +50,8 @@ async def fill(request: CompletionRequest, values: dict[str, Any], resources: Re
     written = sum(len(model.tokenizer.encode(infill.text)) for infill in infills)
     read = len(model.tokenizer.encode(prompt)) + len(model.tokenizer.encode(suffix))
     usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
-    plan = Plan(model, "", request, False, number, None)
-    return plan.head(chunk=False) | {"choices": choices, "usage": usage, "seed": config.seed}
+    head = head_of(model, secrets.token_hex(ID_BYTES), int(time.time()))
+    return head | {"choices": choices, "usage": usage, "seed": config.seed}
 
 
 async def fill_stream(whole: dict[str, Any], include_usage: bool) -> AsyncGenerator[bytes, None]:

@@ -35,6 +35,12 @@ class Metrics:
         self.first_token = self._histogram("vllm:time_to_first_token_seconds", "From the request to its first token.")
         self.inter_token = self._histogram("vllm:inter_token_latency_seconds", "From one token of a text to the next.")
         self.whole = self._histogram("vllm:e2e_request_latency_seconds", "From the request to the end of its answer.")
+        self.loop_lag = Histogram(
+            "textgen:event_loop_lag_seconds",
+            "How much later than it should a heartbeat of the event loop comes.",
+            registry=self.registry,
+            buckets=SECONDS,
+        )
         self.registry.register(self)
 
     def collect(self) -> Iterator[Metric]:

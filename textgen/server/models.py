@@ -13,10 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+from weakref import WeakValueDictionary
 
-from textgen.errors import SavedModelError
+from textgen.errors import ConfigError, SavedModelError
 from textgen.generation.generator import Generator
+from textgen.model.clamping import Clamp, clamped_fingerprint, parse_clamps
 from textgen.saved_model.bases import base_folder, base_for, installed_bases
 from textgen.saved_model.registry import list_models, saved_at
 from textgen.saved_model.saved_model import ModelFolder, load_model
@@ -29,6 +31,7 @@ from textgen.tokenizer.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from textgen.evaluation.embeddings import Embedder
     from textgen.generation.infilling import Infiller
+    from textgen.model.numpy_model import NumpyModel
 
 MEGABYTE = 1 << 20
 FLOAT_BYTES = 4
@@ -52,6 +55,7 @@ class ServedModel:
     saved: ModelFolder
     engine: Engine | None
     used_at: float = field(default_factory=time.monotonic)
+    _clamped: WeakValueDictionary[tuple[Clamp, ...], Generator] = field(default_factory=WeakValueDictionary)
 
     @property
     def bytes(self) -> int:
@@ -68,6 +72,28 @@ class ServedModel:
         if self.engine is None:
             raise ApiError(400, f"The model {self.name!r} reads text backward only: give a suffix.", param="suffix")
         return self.engine
+
+    def generator(self, clamps: Sequence[str] = ()) -> Generator:
+        """Returns its generator: the same one for the same clamps as long as a text needs it, so that texts share it.
+
+        Args:
+            clamps: Values of cells that are held, such as L1/89=3.8.
+
+        Raises:
+            ApiError: It reads text backward only, or there is no such cell.
+        """
+        free = self.writer.generator
+        try:
+            held = parse_clamps(clamps, self.saved.model_config)
+        except ConfigError as error:
+            raise ApiError(400, str(error), param="clamp") from None
+        if not held:
+            return free
+        found = self._clamped.get(held)
+        if found is None:
+            network = cast("NumpyModel", free.model).clamped(held)
+            found = self._clamped[held] = free.with_model(network, clamped_fingerprint(self.fingerprint, held))
+        return found
 
     @property
     def fingerprint(self) -> str:
@@ -180,7 +206,9 @@ class ModelHost:
     async def _load(self, name: str, place: str) -> None:
         loop = asyncio.get_running_loop()
         try:
-            saved, generator = await loop.run_in_executor(self._loading, _read, place, self._models_dir)
+            saved, generator = await loop.run_in_executor(
+                self._loading, _read, place, self._models_dir, self._config.runtime
+            )
         except SavedModelError as error:
             raise unavailable(f"The model {name!r} cannot be loaded: {error}") from error
         except RuntimeError as error:  # the executor has been shut down
@@ -226,12 +254,12 @@ def places_of(models: Sequence[str], name_of: Callable[[str], str]) -> dict[str,
     return places
 
 
-def _read(place: str, models_dir: Path | None) -> tuple[ModelFolder, Generator | None]:
+def _read(place: str, models_dir: Path | None, runtime: str) -> tuple[ModelFolder, Generator | None]:
     """Loads a model and what its first text would have to wait for."""
     saved = load_model(place, models_dir)
     if saved.main_direction == "backward":
         return saved, None
-    generator = saved.generator()
+    generator = saved.generator(runtime=runtime)
     generator.decoder()  # makes the tables of the vocabulary
     next(iter(generator.tokens("a")))  # arranges the weights
     return saved, generator

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from textgen.generation.config import SamplingConfig
+from textgen.generation.generator import Generator
 from textgen.generation.row import TextRow
 from textgen.server.engine import Job
 from textgen.server.failures import ApiError
@@ -23,6 +24,7 @@ from textgen.server.requests import (
     GenerationRequest,
     Prompt,
     checked_count,
+    clamps_of,
     copies,
     sampling_config,
     shown_number,
@@ -34,6 +36,7 @@ from textgen.server.writing import Choice
 from textgen.wording import counted
 
 MOST_WORK = 1 << 18  # tokens of a request, counted once more for each alternative that is reported
+ID_BYTES = 12  # of the id of an answer
 LONG_PROMPT = 10_000  # characters that are encoded in another thread, so that others do not wait
 
 
@@ -43,6 +46,7 @@ class Plan:
 
     Attributes:
         model: The model.
+        generator: Its generator, with the cells held that the request names.
         owner: Whose request it is.
         choices: The texts to write, prompt by prompt.
         is_chat: Whether the answer has the shape of a chat.
@@ -57,6 +61,7 @@ class Plan:
     """
 
     model: ServedModel
+    generator: Generator
     owner: str
     request: GenerationRequest
     is_chat: bool
@@ -68,7 +73,7 @@ class Plan:
     scores: list[list[TokenScore]] = field(default_factory=list)
     writes: bool = True
     kept: KeptState | None = None
-    id: str = field(default_factory=lambda: secrets.token_hex(12))
+    id: str = field(default_factory=lambda: secrets.token_hex(ID_BYTES))
     created: int = field(default_factory=lambda: int(time.time()))
 
     @property
@@ -83,14 +88,7 @@ class Plan:
 
     def head(self, *, chunk: bool) -> dict[str, Any]:
         """The fields that all answers begin with."""
-        prefix, kind = ("chatcmpl", "chat.completion") if self.is_chat else ("cmpl", "text_completion")
-        return {
-            "id": f"{prefix}-{self.id}",
-            "object": f"{kind}.chunk" if chunk and self.is_chat else kind,
-            "created": self.created,
-            "model": self.model.name,
-            "system_fingerprint": self.model.fingerprint[:16],
-        }
+        return head_of(self.model, self.id, self.created, is_chat=self.is_chat, chunk=chunk)
 
     def usage(self) -> dict[str, Any]:
         """The tokens read and written so far."""
@@ -103,6 +101,18 @@ class Plan:
             "total_tokens": read + written,
             "prompt_tokens_details": {"cached_tokens": sum(job.cached_tokens for job in jobs)},
         }
+
+
+def head_of(model: ServedModel, id: str, created: int, *, is_chat: bool = False, chunk: bool = False) -> dict[str, Any]:
+    """Returns the fields that all answers of a model begin with."""
+    prefix, kind = ("chatcmpl", "chat.completion") if is_chat else ("cmpl", "text_completion")
+    return {
+        "id": f"{prefix}-{id}",
+        "object": f"{kind}.chunk" if chunk and is_chat else kind,
+        "created": created,
+        "model": model.name,
+        "system_fingerprint": model.fingerprint[:16],
+    }
 
 
 async def plan_completion(request: CompletionRequest, values: dict[str, Any], owner: str, resources: Resources) -> Plan:
@@ -160,9 +170,21 @@ async def _begun(
 ) -> Plan:
     kept = None if request.state is None else resources.states.get(owner, request.state)
     model = await resources.models.get(request.model or (kept.model if kept else None), text)
-    if kept and kept.fingerprint != model.fingerprint:
-        raise ApiError(400, f"The state is one of the model {kept.model!r}, not of {model.name!r}.", param="state")
-    return Plan(model, owner, request, is_chat, n, logprobs, kept=kept)
+    generator = model.generator(clamps_of(request))
+    check_kept(kept, model, generator)
+    return Plan(model, generator, owner, request, is_chat, n, logprobs, kept=kept)
+
+
+def check_kept(kept: KeptState | None, model: ServedModel, generator: Generator) -> None:
+    """Raises `ApiError` if a state is not one of a network."""
+    if kept is None or kept.fingerprint == generator.fingerprint:
+        return
+    if kept.fingerprint.partition(" ")[0] == model.fingerprint:
+        held = kept.fingerprint.split()[1:]
+        raise ApiError(
+            400, f"The state was read with {' '.join(held) or 'no cell'} held: give the same clamp.", param="clamp"
+        )
+    raise ApiError(400, f"The state is one of the model {kept.model!r}, not of {model.name!r}.", param="state")
 
 
 async def _add_choices(
@@ -184,7 +206,7 @@ async def _add_choices(
         for own in configs:
             row = first.fork()
             row.config = replace(first.config, seed=own.seed)
-            job = Job(row, _nobody, root_of(plan.owner, plan.model, config.label, plan.kept))
+            job = Job(row, plan.generator, _nobody, root_of(plan.owner, plan.generator, config.label, plan.kept))
             job.exact = is_exact
             job.prompt_tokens += len(plan.leads[place])
             plan.choices.append(Choice(len(plan.choices), place, job))
@@ -202,8 +224,8 @@ def _rows(plan: Plan, prompts: Sequence[Prompt], config: SamplingConfig, track: 
     """The first text of each prompt."""
     rows = []
     for prompt in prompts:
-        lead = [] if plan.kept or isinstance(prompt, str) else lead_of(plan.model, prompt)
-        row = make_row(plan.model, prompt, config, plan.kept, track=track)
+        lead = [] if plan.kept or isinstance(prompt, str) else lead_of(plan.generator, prompt)
+        row = make_row(plan.generator, prompt, config, plan.kept, track=track)
         plan.leads.append(lead)
         plan.prompts.append(prompt if isinstance(prompt, str) else plan.model.tokenizer.decode(prompt))
         rows.append(row)
@@ -211,7 +233,7 @@ def _rows(plan: Plan, prompts: Sequence[Prompt], config: SamplingConfig, track: 
 
 
 def make_row(
-    model: ServedModel, prompt: Prompt, config: SamplingConfig, kept: KeptState | None, *, track: bool = False
+    generator: Generator, prompt: Prompt, config: SamplingConfig, kept: KeptState | None, *, track: bool = False
 ) -> TextRow:
     """Returns a text that continues a prompt, and a state if there is one.
 
@@ -221,27 +243,27 @@ def make_row(
         ConfigError: The model does not know the label.
         TokenizerError: The prompt is not valid text, or has ids beyond the vocabulary.
     """
-    generator, tokenizer = model.writer.generator, model.tokenizer
+    tokenizer = generator.tokenizer
     start = generator.opened(kept.state, config.label) if kept else generator.start(config.label)
     if isinstance(prompt, str):
         return generator.row(prompt, config, start, track=track)
-    lead = [] if kept else lead_of(model, prompt)
+    lead = [] if kept else lead_of(generator, prompt)
     if len(lead) > 1:
         start = generator.start(tokenizer.label_of(lead[1]))
     return generator.row(prompt[len(lead) :], replace(config, heal=False), start, track=track)
 
 
-def lead_of(model: ServedModel, ids: Sequence[int]) -> list[int]:
+def lead_of(generator: Generator, ids: Sequence[int]) -> list[int]:
     """Returns the tokens that open a document, if a prompt begins with them: the end of another one, and a label."""
-    tokenizer = model.tokenizer
+    tokenizer = generator.tokenizer
     if not ids or ids[0] != tokenizer.eos_id:
         return []
     return list(ids[:2] if len(ids) > 1 and tokenizer.first_label <= ids[1] < tokenizer.vocab_size else ids[:1])
 
 
-def root_of(owner: str, model: ServedModel, label: str | None, kept: KeptState | None) -> bytes:
+def root_of(owner: str, generator: Generator, label: str | None, kept: KeptState | None) -> bytes:
     """Returns what tells the prompts of one beginning from others in the cache: see `PrefixCache.keys`."""
-    parts = (owner, model.fingerprint, "" if label is None else f"={label}", kept.id if kept else "")
+    parts = (owner, generator.fingerprint, "" if label is None else f"={label}", kept.id if kept else "")
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).digest()
 
 

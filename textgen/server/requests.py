@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -25,11 +25,14 @@ MOST_LOGPROBS = 20  # alternatives of a token
 MOST_TEXTS = 64  # texts in stop, ban and so on
 TEXTS_LENGTH = 4096  # characters of all of them together
 MOST_BIASES = 1024
+MOST_CLAMPS = 64
+CLAMP_HELP = "Cells that are held at a number, such as L1/89=3.8, or L1/89.f=1 for a gate: see textgen inspect."
 USER, ASSISTANT = "User", "Assistant"
 DIALOGUE_STOPS = (f"\n{USER}:", f"\n{ASSISTANT}:")
 OWN_NAMES = {field.name for field in fields(SamplingConfig)} - {"top_logprobs", "logit_bias", "stop"}
 
 Prompt = str | list[int]
+Clamps = Annotated[str | list[str] | None, msgspec.Meta(description=CLAMP_HELP)]
 Kind = TypeVar("Kind", bound=msgspec.Struct)
 
 
@@ -52,6 +55,7 @@ class GenerationRequest(msgspec.Struct, kw_only=True):
     stop: str | list[str] | None = None
     logit_bias: dict[str, float] | list[str] | None = None
     top_logprobs: int | None = None
+    clamp: Clamps = None
     state: str | None = None
     return_state: bool | None = None
 
@@ -155,6 +159,7 @@ class StateRequest(msgspec.Struct, kw_only=True):
     model: str | None = None
     prompt: str | list[int] | None = None
     label: str | None = None
+    clamp: Clamps = None
     state: str | None = None
 
 
@@ -213,18 +218,7 @@ def sampling_config(request: GenerationRequest, values: Mapping[str, Any], limit
     for name in ("seed", "top_k"):
         if settings.get(name) == -1:  # other servers' sign for an absent setting
             del settings[name]
-    length = request.max_completion_tokens if request.max_completion_tokens is not None else request.max_tokens
-    if length is not None:
-        if length > limits.max_length:
-            raise ApiError(
-                400, f"max_tokens must be at most {limits.max_length:,} on this server. Received: {length:,}.",
-                param="max_tokens",
-            )  # fmt: skip
-        settings["max_tokens"] = (
-            max(1, length) if length >= 0 else length
-        )  # 0 writes nothing, which is seen to elsewhere
-    elif settings.get("min_tokens", 0) > SamplingConfig.max_tokens:
-        settings["max_tokens"] = settings["min_tokens"]
+    settings |= _length(request, settings.get("min_tokens"), limits)
     if isinstance(request.stop, str):
         settings["stop"] = [request.stop] if request.stop else []
     elif request.stop is not None:
@@ -235,6 +229,26 @@ def sampling_config(request: GenerationRequest, values: Mapping[str, Any], limit
         settings["max_seconds"] = min(seconds, limits.max_time)
     _check_sizes(settings)
     return seeded(from_dict(SamplingConfig, settings))
+
+
+def _length(request: GenerationRequest, min_tokens: object, limits: ServerConfig) -> dict[str, int]:
+    """The setting max_tokens, where it follows from a request.
+
+    Raises:
+        ApiError: The text would be longer than the server writes.
+    """
+    name = "max_tokens"
+    length = request.max_completion_tokens if request.max_completion_tokens is not None else request.max_tokens
+    if length is None and isinstance(min_tokens, int) and min_tokens > SamplingConfig.max_tokens:  # others are refused
+        name, length = "min_tokens", min_tokens
+    if length is None:
+        return {}
+    if length > limits.max_length:
+        raise ApiError(
+            400, f"{name} must be at most {limits.max_length:,} on this server. Received: {shown_number(length)}.",
+            param=name,
+        )  # fmt: skip
+    return {"max_tokens": max(1, length) if length >= 0 else length}  # 0 writes nothing, which is seen to elsewhere
 
 
 def with_logprobs(config: SamplingConfig, number: int | None) -> SamplingConfig:
@@ -283,6 +297,19 @@ def checked_count(name: str, number: int | None, prompts: int, limits: ServerCon
 def shown_number(number: float) -> str:
     """A number as an error shows it, which may have come with thousands of digits."""
     return f"{number:,}" if abs(number) < 1 << 63 else "a larger number"
+
+
+def clamps_of(request: GenerationRequest | StateRequest) -> tuple[str, ...]:
+    """Returns the cells that a request holds, which are checked with its model.
+
+    Raises:
+        ApiError: They are too many.
+    """
+    given = request.clamp or ()
+    clamps = (given,) if isinstance(given, str) else tuple(given)
+    if len(clamps) > MOST_CLAMPS:
+        raise ApiError(400, f"clamp may hold {MOST_CLAMPS} cells. Received: {len(clamps):,}.", param="clamp")
+    return clamps
 
 
 def _is_number(value: object) -> bool:

@@ -30,6 +30,7 @@ SWITCH_SECONDS = 0.001  # between threads of Python, so that the event loop wait
 HEADER_BYTES = 1 << 15  # of a request at most
 SEND_BYTES = 1 << 16  # of a connection that the system keeps until they are read
 POLL_SECONDS = 0.05
+BEAT_SECONDS = 0.1  # between two heartbeats, which tell how long the event loop lets others wait
 CLOSE_SECONDS = 5  # for connections to close at the end
 
 
@@ -118,6 +119,15 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         self._announce(self)
         self._loading = asyncio.create_task(self._load())
+        self._beating = asyncio.create_task(self._beat())
+
+    async def _beat(self) -> None:
+        """Measures for how long the event loop does not come to what is due."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            due = clock() + BEAT_SECONDS
+            await asyncio.sleep(BEAT_SECONDS)
+            self.resources.metrics.loop_lag.observe(max(0.0, clock() - due))
 
     async def _load(self) -> None:
         try:

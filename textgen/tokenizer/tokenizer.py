@@ -299,6 +299,10 @@ class SentencePieceTokenizer(Tokenizer):
         """Returns the ids of several texts. The threads are SentencePiece's."""
         return self._encode(texts, num_threads=num_threads)
 
+    def scores(self) -> list[float]:
+        """Returns SentencePiece's score of each token: for unigram its log probability, for bpe the negated rank."""
+        return [self._processor.get_score(id) for id in range(self.vocab_size)]
+
     def sample_batch(self, texts: Sequence[str], alpha: float, seed: int) -> list[list[int]]:
         """Returns the ids of several texts, segmented at random (Kudo 2018, arXiv:1804.10959).
 

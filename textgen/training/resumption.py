@@ -246,9 +246,9 @@ def _encode_again(text: _Text, tokenizer: Tokenizer, config: TrainingConfig, rec
 
 def _with_places(record: dict[str, Any], text: _Text, data: TokenData) -> dict[str, Any]:
     """The record with the paths where the text was found, signed."""
-    places = {"paths": [str(path.absolute()) for path in text.corpus.files]}
+    places = {"paths": text.corpus.places}
     if text.valid:
-        places["valid"] = [str(path.absolute()) for path in text.valid.files]
+        places["valid"] = text.valid.places
     tokens = record["tokens"] | {"folder": str(data.train.folder)}
     record = record | {"corpus": record["corpus"] | places, "tokens": tokens}
     return record | {"signature": sign(_origin(record))}

@@ -329,8 +329,8 @@ def _first_record(plan: Plan, model_config: ModelConfig, tokenizer: Tokenizer, d
     return {
         "state": "running",
         "corpus": {
-            "paths": [str(path.absolute()) for path in plan.corpus.files],
-            "valid": [str(path.absolute()) for path in plan.sources.valid.files] if plan.sources.valid else None,
+            "paths": plan.corpus.places,
+            "valid": plan.sources.valid.places if plan.sources.valid else None,
             "valid_fingerprint": plan.sources.valid.fingerprint() if plan.sources.valid else None,
             "config": to_dict(plan.corpus_config),
             "fingerprint": plan.corpus.fingerprint(),

@@ -40,8 +40,8 @@ export class HttpEngine {
   }
 
   // The surprisal of each token of a text: [{start, end, token}], in UTF-16 units.
-  async score({ model, text, signal }) {
-    const body = { model, prompt: text, echo: true, logprobs: 8, max_tokens: 0 };
+  async score({ model, text, clamp, signal }) {
+    const body = { model, prompt: text, clamp, echo: true, logprobs: 8, max_tokens: 0 };
     const response = await this.fetch("v1/completions", { method: "POST", body: JSON.stringify(body), signal });
     const { logprobs } = (await response.json()).choices[0];
     const offsets = unitsOf(text);

@@ -1,5 +1,6 @@
-// The page: one text that you and the model write. The text lives in `story`; the editor shows it and reports edits.
+// The page: one text that you and the model write. The text lives in `story`; `view` shows it and reports edits.
 
+import { TextEditor } from "./editor.js";
 import { HttpEngine, ServerError } from "./engine.js";
 import { keep, kept } from "./shelf.js";
 import { Story, difference, lengthOf, textOf } from "./story.js";
@@ -9,7 +10,9 @@ const $ = (id) => document.getElementById(id);
 const editor = $("text");
 const engine = new HttpEngine();
 let story = new Story();
-let writing = null; // {abort, node}: what the model is writing
+const view = new TextEditor(editor, takeEdit, () => mark());
+let writing = null; // {abort}: what the model is writing
+let running = Promise.resolve(); // until it has ended
 let scores = []; // surprisal of the user's own words: [{start, end, token}]
 let shownToken = null; // {start, end, token}
 let ghost = null; // {text, at}
@@ -66,62 +69,49 @@ function seed() {
   return /^[0-9]{1,15}$/.test(text) ? Number(text) : null;
 }
 
+function clamps() {
+  return $("clamp").value.split(/[\s,，、]+/).filter(Boolean);
+}
+
+// What is asked of the server besides the text.
+function asked() {
+  return { ...settings, ...(seed() !== null && { seed: seed() }), ...(clamps().length && { clamp: clamps() }) };
+}
+
 function showCommand() {
   const flags = Object.entries(settings).filter(([name, value]) => value !== COMMAND_DEFAULTS[name]);
   const words = flags.map(([name, value]) => `--${name.replaceAll("_", "-")} ${value}`);
   if (seed() !== null) words.push(`--seed ${seed()}`);
-  const quoted = `'${textBefore().slice(-200).replaceAll("'", "'\\''")}'`;
-  $("command").textContent = ["textgen sample", $("model").value, "--prompt", quoted, ...words].join(" ");
+  words.push(...clamps().map((clamp) => `--clamp ${quoted(clamp)}`));
+  const prompt = `'${textBefore().slice(-200).replaceAll("'", "'\\''")}'`;
+  $("command").textContent = ["textgen sample", $("model").value, "--prompt", prompt, ...words].join(" ");
 }
+
+const quoted = (word) => (/^[\w./=+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
 
 // === The editor ===
-
-const shown = () => (story.text.endsWith("\n") || !story.text ? story.text + (story.text ? "\n" : "") : story.text);
-const read = () => editor.textContent.replace(/\n$/, "");
-
-function caret() {
-  const selection = getSelection();
-  if (!selection.rangeCount || !editor.contains(selection.focusNode)) return caret.last ?? story.text.length;
-  const range = document.createRange();
-  range.setStart(editor, 0);
-  range.setEnd(selection.focusNode, selection.focusOffset);
-  caret.last = Math.min(range.toString().length, story.text.length);
-  return caret.last;
-}
 
 // By Tab or a script the editor gets the focus back with the cursor at its beginning: it belongs where it was.
 let leftAt = null;
 let isPointing = false;
 editor.addEventListener("pointerdown", () => { isPointing = true; });
 addEventListener("pointerup", () => { isPointing = false; });
-editor.addEventListener("blur", () => { leftAt = caret.last ?? null; });
+editor.addEventListener("blur", () => { leftAt = view.caret; });
 editor.addEventListener("focus", () => {
-  if (!isPointing) setCaret(leftAt ?? story.text.length);
+  if (!isPointing) view.caret = leftAt ?? story.text.length;
 });
 
-function setCaret(at) {
-  caret.last = at;
-  const node = editor.firstChild;
-  if (!node || document.activeElement !== editor) return;
-  getSelection().collapse(node, Math.min(at, node.length));
-}
-
+// Shows the text as it is now, with the cursor at `at` if that is given.
 function render(at = null) {
-  const wanted = shown();
-  if (editor.textContent !== wanted || editor.childNodes.length > 1) {
-    const follows = isAtBottom();
-    const before = at ?? caret();
-    if (editor.childNodes.length === 1 && editor.firstChild.nodeType === Node.TEXT_NODE) editor.firstChild.data = wanted;
-    else editor.replaceChildren(...(wanted ? [document.createTextNode(wanted)] : []));
-    setCaret(before);
-    if (follows && writing) scrollTo({ top: document.documentElement.scrollHeight });
-  } else if (at !== null) setCaret(at);
+  const follows = writing && isAtBottom();
+  view.show(story.text, at);
+  if (follows) scrollTo({ top: document.documentElement.scrollHeight });
   mark();
   showPlace();
 }
 
 const isAtBottom = () => innerHeight + scrollY >= document.documentElement.scrollHeight - 40;
-const textBefore = () => story.text.slice(0, caret());
+const textBefore = () => story.text.slice(0, view.caret);
 
 editor.addEventListener("beforeinput", (event) => {
   if (event.inputType === "historyUndo" || event.inputType === "historyRedo") {
@@ -129,63 +119,46 @@ editor.addEventListener("beforeinput", (event) => {
     (event.inputType === "historyUndo" ? undo : redo)();
   }
 });
+editor.addEventListener("compositionstart", () => stop());
 
-editor.addEventListener("input", (event) => {
-  if (event.isComposing) return;
-  takeEdit();
-});
-editor.addEventListener("compositionend", () => takeEdit());
-
-function takeEdit() {
-  const after = read();
-  const range = caretInEditor();
-  const change = difference(story.text, after, range);
-  if (!change.length && !change.added) return render();
-  if (writing) stop();
-  story.type(change.at, change.length, change.added);
-  moveScores(change);
-  render(range);
+function takeEdit({ at, length, added }, caret) {
+  stop();
+  hideGhost();
+  story.type(at, length, added);
+  moveScores({ at, length, added });
+  render(caret);
   changed();
   askGhost();
   askScores();
 }
 
-function caretInEditor() {
-  const selection = getSelection();
-  if (!selection.rangeCount || !editor.contains(selection.focusNode)) return undefined;
-  const range = document.createRange();
-  range.setStart(editor, 0);
-  range.setEnd(selection.focusNode, selection.focusOffset);
-  return range.toString().length;
-}
+// === Marks in the text: ranges of the CSS Custom Highlight API, so the page holds nothing but the text ===
 
-// === Marks in the text: ranges of the CSS Custom Highlight API, so the text stays one node ===
+const MARKS = ["model", "surprise1", "surprise2", "surprise3", "surprise4"];
 
 function mark() {
-  const node = editor.firstChild;
-  CSS.highlights?.clear();
-  if (!node || !CSS.highlights) return;
+  if (!CSS.highlights) return;
+  CSS.highlights.clear();
+  const ranges = Object.fromEntries([...MARKS, "here"].map((name) => [name, []]));
+  for (const [name, range] of [...view.pieces(spanMarks()), ...view.pieces(scoreMarks())]) ranges[name].push(range);
+  if (shownToken) for (const [, range] of view.pieces([{ ...shownToken, name: "here" }])) ranges.here.push(range);
+  for (const [name, list] of Object.entries(ranges)) if (list.length) CSS.highlights.set(name, new Highlight(...list));
+}
+
+function* spanMarks() {
   const mode = $("marks").value;
-  const ranges = { model: [], surprise1: [], surprise2: [], surprise3: [], surprise4: [] };
-  const add = (name, start, end) => {
-    if (end > node.length || start >= end) return;
-    const range = new StaticRange({ startContainer: node, startOffset: start, endContainer: node, endOffset: end });
-    ranges[name].push(range);
-  };
   let start = 0;
-  for (const span of story.spans) {
+  for (const span of mode === "nothing" ? [] : story.spans) {
     const end = start + span.text.length;
-    if (span.origin === "model" && mode === "origin") add("model", start, end);
-    if (span.token && mode === "surprisal") add(levelOf(span.token), start, end);
+    if (span.origin === "model" && mode === "origin") yield { name: "model", start, end };
+    if (span.token && mode === "surprisal") yield { name: levelOf(span.token), start, end };
     start = end;
   }
-  if (mode === "surprisal") for (const score of scores) if (score.token) add(levelOf(score.token), score.start, score.end);
-  for (const [name, list] of Object.entries(ranges)) if (list.length) CSS.highlights.set(name, new Highlight(...list));
-  if (shownToken && shownToken.end <= node.length) {
-    const { start: from, end: to } = shownToken;
-    const here = new StaticRange({ startContainer: node, startOffset: from, endContainer: node, endOffset: to });
-    CSS.highlights.set("here", new Highlight(here));
-  }
+}
+
+function* scoreMarks() {
+  if ($("marks").value !== "surprisal") return;
+  for (const { token, start, end } of scores) if (token) yield { name: levelOf(token), start, end };
 }
 
 const bits = (token) => -token.logprob / Math.LN2;
@@ -241,11 +214,13 @@ const percent = (logprob) => `${(100 * Math.exp(logprob)).toPrecision(2).replace
 const visible = (text) => text.replaceAll(" ", "␣").replaceAll("\n", "↵").replaceAll("\t", "⇥") || "∅";
 
 // Another token in the place of one: a branch, which the model continues.
-function choose(number) {
+async function choose(number) {
   const place = shownToken;
   const taken = place?.token.top[number];
   if (!taken || taken.text === place.token.text || !isChoosable(taken.text)) return;
-  if (writing) stop();
+  const before = story.text;
+  await stopped();
+  if (story.text !== before) return;
   const start = place.start - lastCharacters(story.text.slice(0, place.start), place.token.healed ?? 0).length;
   const token = { ...place.token, text: taken.text, logprob: taken.logprob, healed: 0 };
   const end = endOfRun(place.end);
@@ -300,31 +275,25 @@ function activate(from, step) {
 
 document.addEventListener("selectionchange", () => {
   if (document.activeElement !== editor) return;
-  const at = caret();
+  const at = view.caret;
   showToken(tokenAt(at) ?? (at ? tokenAt(at - 1) : null));
   showCommand();
 });
 
 editor.addEventListener("pointermove", (event) => {
   if (event.pointerType !== "mouse" || writing) return;
-  const at = offsetAt(event.clientX, event.clientY);
+  const at = view.offsetAt(event.clientX, event.clientY);
   const found = at === null ? null : tokenAt(at);
   if (found) showToken(found);
 });
 
-function offsetAt(x, y) {
-  if (document.caretPositionFromPoint) {
-    const place = document.caretPositionFromPoint(x, y);
-    return place?.offsetNode === editor.firstChild ? place.offset : null;
-  }
-  const range = document.caretRangeFromPoint?.(x, y);
-  return range?.startContainer === editor.firstChild ? range.startOffset : null;
-}
-
 // === Writing ===
 
-async function write({ at = caret(), kind = "writing", parent = null } = {}) {
-  if (writing) return;
+function write(options = {}) {
+  if (!writing) running = stream(options);
+}
+
+async function stream({ at = view.caret, kind = "writing", parent = null }) {
   hideGhost();
   $("offers").hidden = true;
   if (parent !== null) story.goTo(parent);
@@ -335,16 +304,16 @@ async function write({ at = caret(), kind = "writing", parent = null } = {}) {
   const ends = Array(number).fill("");
   const from = story.current;
   const nodes = ends.map((_, place) => (place === 0 && number === 1 ? story.change(at, 0, [], kind) : story.branch(from, at, [], kind)));
-  writing = { abort, nodes, at, from };
+  writing = { abort };
   if (number > 1) showOffers(nodes);
   busy(true);
-  const asked = { ...settings, ...(seed() !== null && { seed: seed() }) };
   try {
     const reasons = await engine.write({
-      model: $("model").value, prompt, suffix, n: number, settings: asked, signal: abort.signal,
+      model: $("model").value, prompt, suffix, n: number, settings: asked(), signal: abort.signal,
       onSpan(place, span) {
+        if (abort.signal.aborted) return; // what was on its way when you went on yourself
         const node = nodes[place];
-        const follows = caret() === at + lengthOf(story.nodes[node].added); // unless you went elsewhere meanwhile
+        const follows = view.caret === at + lengthOf(story.nodes[node].added); // unless you went elsewhere meanwhile
         if (story.extend(node, [span])) render(follows ? at + lengthOf(story.nodes[node].added) : null);
         else showOffer(place, node);
         changed(true);
@@ -374,6 +343,11 @@ function forget(number) {
 
 function stop() {
   writing?.abort.abort();
+}
+
+async function stopped() {
+  stop();
+  await running;
 }
 
 function explain(error) {
@@ -512,7 +486,7 @@ function askScores() {
     const all = story.text;
     const from = Math.max(0, all.length - 2000);
     try {
-      const found = await engine.score({ model: $("model").value, text: all.slice(from), signal: asking.signal });
+      const found = await engine.score({ model: $("model").value, text: all.slice(from), clamp: clamps(), signal: asking.signal });
       if (story.text !== all) return;
       scores = found.map(({ start, end, token }) => ({ start: start + from, end: end + from, token }));
       scores = scores.filter(({ start }) => !story.spans[story.spanAt(start)?.number]?.token);
@@ -537,16 +511,15 @@ function askGhost() {
   clearTimeout(ghostTimer);
   if (!$("ghost").checked) return;
   ghostTimer = setTimeout(async () => {
-    const at = caret();
+    const at = view.caret;
     if (at !== story.text.length || !at || writing) return;
     const prompt = story.text;
     let text = "";
     ghostAsking?.abort();
     ghostAsking = new AbortController();
     try {
-      const asked = { ...settings, max_tokens: 10, until: "sentence" };
       await engine.write({
-        model: $("model").value, prompt, n: 1, settings: asked, signal: ghostAsking.signal,
+        model: $("model").value, prompt, n: 1, settings: { ...asked(), max_tokens: 10, until: "sentence" }, signal: ghostAsking.signal,
         onSpan: (_, span) => { text += span.text; },
       });
     } catch {
@@ -554,13 +527,13 @@ function askGhost() {
     }
     if (story.text !== prompt || !text || text.includes("\n") && !text.trim()) return;
     ghost = { text, at };
-    editor.dataset.ghost = text;
+    view.ghost = text;
   }, 500);
 }
 
 function hideGhost() {
   ghost = null;
-  delete editor.dataset.ghost;
+  view.ghost = "";
 }
 
 function takeGhost(text) {
@@ -572,7 +545,7 @@ function takeGhost(text) {
   changed();
   if (rest) {
     ghost = { text: rest, at: at + text.length };
-    editor.dataset.ghost = rest;
+    view.ghost = rest;
   } else askGhost();
 }
 
@@ -605,12 +578,14 @@ document.addEventListener("keydown", (event) => {
 // === Keeping ===
 
 let saving = 0;
+let listing = 0;
 
 function changed(isStreaming = false) {
   showPlace();
   if (!isStreaming) {
     showCommand();
-    showBranches();
+    clearTimeout(listing);
+    listing = setTimeout(showBranches, 200);
   }
   if (isStreaming && saving) return; // within a second at most
   clearTimeout(saving);
@@ -627,7 +602,7 @@ function save() {
 addEventListener("pagehide", save);
 document.addEventListener("visibilitychange", () => document.hidden && save());
 
-const CHOICES = ["marks", "font", "size", "number"];
+const CHOICES = ["marks", "font", "size", "number", "clamp"];
 
 function remember() {
   const chosen = Object.fromEntries(CHOICES.map((id) => [id, $(id).value]));
@@ -694,7 +669,14 @@ function look() {
   style.setProperty("--size", `${$("size").value}px`);
   fonts[$("font").value] ? style.setProperty("--font", fonts[$("font").value]) : style.removeProperty("--font");
   $("legend").hidden = $("marks").value !== "surprisal";
+  $("advanced").classList.toggle("changed", clamps().length > 0);
   mark();
+}
+
+function speakOut(language) {
+  speak(language);
+  $("seed").placeholder = say("random");
+  editor.dataset.hint = say("hint");
 }
 
 function askKey() {
@@ -725,15 +707,14 @@ function listen() {
   $("seed").addEventListener("input", showCommand);
   $("model").addEventListener("change", showCommand);
   $("branches").closest("details").addEventListener("toggle", showBranches);
-  for (const id of [...CHOICES, "ghost", "fill"]) $(id).addEventListener("input", () => { remember(); look(); askScores(); });
+  for (const id of [...CHOICES, "ghost", "fill"]) $(id).addEventListener("input", () => { remember(); look(); showCommand(); askScores(); });
   $("copy").addEventListener("click", async () => {
     await navigator.clipboard?.writeText($("command").textContent);
     tell(say("copied"));
   });
   $("language").addEventListener("click", () => {
-    speak(LANGUAGES[(LANGUAGES.indexOf(spoken()) + 1) % LANGUAGES.length]);
+    speakOut(LANGUAGES[(LANGUAGES.indexOf(spoken()) + 1) % LANGUAGES.length]);
     remember();
-    $("seed").placeholder = say("random");
     showBranches();
   });
   $("key-form").addEventListener("submit", (event) => {
@@ -753,8 +734,7 @@ async function begin() {
   const before = recall();
   makeSliders();
   listen();
-  speak(before.language ?? (navigator.language.startsWith("zh") ? "zh" : "en"));
-  $("seed").placeholder = say("random");
+  speakOut(before.language ?? (navigator.language.startsWith("zh") ? "zh" : "en"));
   for (const [name, value] of Object.entries(before.settings ?? {})) if (name in SLIDERS && Number.isFinite(value)) set(name, value);
   set("temperature", settings.temperature);
   for (const id of CHOICES) if (before.chosen?.[id]) $(id).value = before.chosen[id];
@@ -775,3 +755,5 @@ async function begin() {
 }
 
 begin();
+
+export { story, view }; // for the console of the browser, and for tests

@@ -9,10 +9,7 @@ export class Story {
     this.nodes = [{ parent: -1, at: 0, removed: [], added: [], children: [], last: -1, kind: "start", pinned: false }];
     this.current = 0;
     this.spans = [];
-  }
-
-  get text() {
-    return textOf(this.spans);
+    this.text = "";
   }
 
   // Adds a change after the current node and goes there. Returns its number.
@@ -38,9 +35,11 @@ export class Story {
     return this.current;
   }
 
-  // Appends spans to a node that is the current one, as a stream brings them.
+  // Appends spans to a node, as a stream brings them. Returns whether the text has changed, as it does at the current
+  // node. A node that was continued stays as it is.
   extend(number, spans) {
     const node = this.nodes[number];
+    if (node.children.length) return false;
     if (number !== this.current) {
       node.added.push(...spans);
       return false;
@@ -126,22 +125,21 @@ export class Story {
   }
 
   slice(from, to) {
-    const found = [];
-    let start = 0;
-    for (const span of this.spans) {
-      const end = start + span.text.length;
-      if (end > from && start < to) {
-        const whole = start >= from && end <= to;
-        found.push(whole ? span : { ...span, token: undefined, text: span.text.slice(Math.max(0, from - start), to - start) });
-      }
-      start = end;
-    }
-    return found;
+    return cut(this.spans, from, to);
   }
 
+  // Puts spans in the place of `length` characters at `at`. Only those there, and one on each side, are looked into.
   splice(at, length, added) {
-    const all = lengthOf(this.spans);
-    this.spans = joined([...this.slice(0, at), ...added, ...this.slice(at + length, all)]);
+    let [first, start] = [0, 0];
+    while (first < this.spans.length && start + this.spans[first].text.length <= at) start += this.spans[first++].text.length;
+    let [last, end] = [first, start];
+    while (last < this.spans.length && end < at + length) end += this.spans[last++].text.length;
+    const touched = this.spans.slice(first, last);
+    const middle = [...cut(touched, 0, at - start), ...added, ...cut(touched, at + length - start, end - start)];
+    const [from, to] = [Math.max(0, first - 1), Math.min(this.spans.length, last + 1)];
+    const around = [...this.spans.slice(from, first), ...middle, ...this.spans.slice(last, to)];
+    this.spans = [...this.spans.slice(0, from), ...joined(around), ...this.spans.slice(to)];
+    this.text = this.text.slice(0, at) + textOf(added) + this.text.slice(at + length);
   }
 
   toJSON() {
@@ -175,6 +173,21 @@ function checkedNode(node, number) {
   const { parent, at, removed, added } = node;
   const last = Number.isInteger(node.last) ? node.last : -1;
   return { parent, at, removed, added, children: [], last, kind: String(node.kind), pinned: Boolean(node.pinned) };
+}
+
+// The spans from one character to another of those given; those that are cut lose their token.
+function cut(spans, from, to) {
+  const found = [];
+  let start = 0;
+  for (const span of spans) {
+    const end = start + span.text.length;
+    if (end > from && start < to) {
+      const whole = start >= from && end <= to;
+      found.push(whole ? span : { ...span, token: undefined, text: span.text.slice(Math.max(0, from - start), to - start) });
+    }
+    start = end;
+  }
+  return found;
 }
 
 // Spans of the user that touch become one, so that a long text stays one span.

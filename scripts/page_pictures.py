@@ -1,0 +1,105 @@
+"""Draws the pictures of the pages in README.md: of `textgen serve`, also as it writes, and of `textgen inspect`.
+
+    .venv/bin/python scripts/page_pictures.py
+
+Serves the base for English, writes with it in Chromium, which must be installed, and puts page.png, writing.webp and
+inspect.png into scripts/pictures. The driver of the browser is that of the tests.
+"""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from browsers import Chromium, opened  # noqa: E402 the driver of the tests
+from servers import running  # noqa: E402
+
+from textgen.saved_model.bases import base_folder  # noqa: E402
+
+PICTURES = ROOT / "scripts" / "pictures"
+PROMPT = "It was a dark and stormy night"
+COLOURS = 128  # of a PNG, which keeps it small
+FRAME_SECONDS = 0.12
+SHOWN = "document.getElementById('text').textContent"
+IS_IDLE = "document.getElementById('write').dataset.word === 'write'"
+
+
+def set_field(browser: Chromium, name: str, value: str) -> None:
+    """Gives a field of the page for writing a value."""
+    browser.evaluate(
+        f"(() => {{ const field = document.getElementById('{name}'); field.value = '{value}';"
+        "field.dispatchEvent(new Event('input')); field.dispatchEvent(new Event('change')); })()"
+    )
+
+
+def write_png(name: str, data: bytes) -> None:
+    """Writes a picture in few colours."""
+    picture = Image.open(io.BytesIO(data)).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    picture.save(PICTURES / name, optimize=True)
+
+
+def draw_writing(browser: Chromium, url: str) -> None:
+    """The page for writing: frames while it writes, and the page at the end."""
+    browser.resize(1280, 800)
+    browser.open(url)
+    browser.until("document.documentElement.dataset.ready === 'yes'")
+    set_field(browser, "seed", "7")
+    set_field(browser, "max_tokens-number", "90")
+    browser.evaluate("document.getElementById('text').focus()")
+    browser.type(PROMPT)
+    frames, lengths = [browser.picture()], [0]
+    browser.press("Control+Enter")
+    while not browser.evaluate(IS_IDLE):
+        length = browser.evaluate(f"{SHOWN}.length")
+        if length > lengths[-1]:
+            lengths.append(length)
+            frames.append(browser.picture())
+    browser.press("Control+End")
+    for _ in range(40):
+        browser.press("ArrowLeft")
+    browser.until("!document.getElementById('token').hidden")
+    frames += [browser.picture()] * 12
+    write_png("page.png", frames[-1])
+    small = [Image.open(io.BytesIO(frame)).convert("RGB").resize((960, 600)) for frame in frames]
+    how: dict[str, Any] = {
+        "duration": int(1000 * FRAME_SECONDS),
+        "loop": 0,
+        "quality": 60,
+        "method": 4,
+        "minimize_size": True,
+    }
+    small[0].save(PICTURES / "writing.webp", save_all=True, append_images=small[1:], **how)
+
+
+def draw_inspection(browser: Chromium, folder: Path) -> None:
+    """The page of `textgen inspect`, from its beginning."""
+    page = folder / "inspect.html"
+    text = ROOT / "corpora" / "fables.txt"
+    command = [sys.executable, "-m", "textgen", "inspect", "english", str(text), "--lesson", "--out", str(page)]
+    subprocess.run(command, check=True)
+    browser.resize(1280, 1000)
+    browser.open(page.as_uri())
+    browser.evaluate("new Promise((done) => setTimeout(() => done(true), 1000))")
+    write_png("inspect.png", browser.picture())
+
+
+def main() -> None:
+    """Draws all of them."""
+    with tempfile.TemporaryDirectory() as folder, opened("chromium") as browser:
+        browser.prefer("light")
+        with running(Path(folder), english=str(base_folder("english"))) as server:
+            draw_writing(browser, f"http://127.0.0.1:{server.port}/")
+        draw_inspection(browser, Path(folder))
+
+
+if __name__ == "__main__":
+    main()

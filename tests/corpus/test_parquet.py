@@ -1,0 +1,105 @@
+"""Parquet files: columns, nested and list-valued ones, damage, and how large they may become."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+from files import read, write
+
+from textgen.corpus import parquet
+from textgen.corpus.config import CorpusConfig
+from textgen.corpus.corpus import Corpus
+from textgen.errors import CorpusError
+
+pa = pytest.importorskip("pyarrow", reason="pip install 'textgen[parquet]'")
+pq = pytest.importorskip("pyarrow.parquet", reason="pip install 'textgen[parquet]'")
+
+
+def table(path: Path, columns: dict[str, Any], **options: Any) -> Path:
+    pq.write_table(pa.table(columns), path, **options)
+    return path
+
+
+def test_texts_and_labels(tmp_path: Path) -> None:
+    path = table(
+        tmp_path / "a.parquet", {"by": ["a", "b", None, "c"], "n": [1, 2, 3, 4], "text": ["one", None, "two", ""]}
+    )
+    corpus = Corpus([path], CorpusConfig(labels="by"))
+    assert [(part.text, part.label) for part in corpus.parts()] == [("one", "a"), ("two", None)]
+    assert corpus.left_out.counts == {str(path): 2}
+    assert corpus.left_out.first == {str(path): "row 2"}
+    with pytest.raises(CorpusError, match=r"row 2: a record without text \(column 'text' is missing, null or blank\)"):
+        read(path, strict=True)
+
+
+def test_a_table_in_a_folder_is_not_skipped_as_binary(tmp_path: Path) -> None:
+    table(tmp_path / "a.parquet", {"text": ["one\r\ntwo", "three"]})
+    write(tmp_path, "b.txt", "four")
+    assert read(tmp_path) == ["one\ntwo", "three", "four"]
+    assert "".join(part.text for n in range(4) for part in Corpus([tmp_path]).section(n, 4)) == "one\ntwothreefour"
+
+
+def test_nested_columns_and_lists(tmp_path: Path) -> None:
+    path = table(
+        tmp_path / "a.parquet",
+        {
+            "data": [{"text": "one", "by": "a"}, {"text": "two", "by": "b"}],
+            "lines": [["x", "y"], []],
+            "turns": [[{"say": "hi"}, {"say": "ho"}], None],
+        },
+    )
+    assert read(path, text_column="data.text") == ["one", "two"]
+    assert read(path, text_column="lines") == ["x\ny"]
+    assert read(path, text_column="turns.say") == ["hi", "ho"]
+    assert Corpus([path], CorpusConfig(text_column="data.text", labels="data.by")).labels() == {"a": 1, "b": 1}
+    with pytest.raises(
+        CorpusError, match=r"no column 'text' in any record\. Set text_column to .*: data\.text, data\.by, "
+    ):
+        read(path)
+    with pytest.raises(CorpusError, match=r"No document has a label 'x'.*There are: data, lines, turns"):
+        Corpus([path], CorpusConfig(text_column="lines", labels="x")).labels()
+
+
+def test_what_is_no_text_is_said(tmp_path: Path) -> None:
+    path = table(tmp_path / "a.parquet", {"text": [1, 2], "other": [b"x", b"y"]})
+    with pytest.raises(
+        CorpusError, match=r"row 1: column 'text' is a number\. Set text_column to one that is a string"
+    ):
+        read(path)
+    with pytest.raises(CorpusError, match=r"row 1: column 'other' is bytes"):
+        read(path, text_column="other")
+    with pytest.raises(CorpusError, match=r"No text in "):
+        read(table(tmp_path / "b.parquet", {"text": pa.array([], pa.string())}))
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + b"x" * 100 + b"PAR1", b"no table"])
+def test_a_damaged_file_is_one_clear_line(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(CorpusError, match=r"a\.parquet is damaged, or no Parquet file: .*again\.$") as info:
+        read(write(tmp_path, "a.parquet", content))
+    assert "\n" not in str(info.value)
+    with pytest.raises(CorpusError, match=r"\.parquet files are compressed inside"):
+        read(write(tmp_path, "a.parquet.zst", content))
+
+
+def test_a_small_file_does_not_become_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """2 GB of text: one string, many times."""
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 2000, pa.int32()), ["x" * (1 << 20)])
+    path = table(tmp_path / "a.parquet", {"text": texts}, compression="zstd", store_schema=False)
+    assert path.stat().st_size < 50_000
+    corpus, before = Corpus([path]), pa.total_allocated_bytes()
+    tracemalloc.start()
+    try:
+        for number, part in enumerate(corpus.parts()):
+            assert len(part.text) <= 1 << 18
+            assert pa.total_allocated_bytes() - before < 32 << 20
+            if number > 200:
+                break
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+    monkeypatch.setattr(parquet, "LARGEST_GROUP", 1000)
+    with pytest.raises(CorpusError, match=r"row group 1 has [\d,]+ bytes of text, more than the limit of 1,000"):
+        read(path)

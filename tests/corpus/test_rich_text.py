@@ -1,0 +1,315 @@
+"""Files of word processors, books, pages and subtitles: their text, what has none, and how large they may become."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import random
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from files import read, write
+from rich_files import W, docx, epub, odt, paragraphs, pdf, zipped
+
+from textgen.cli import textgen
+from textgen.corpus import extras, markup, rich_text
+from textgen.corpus.config import CorpusConfig
+from textgen.corpus.corpus import Corpus
+from textgen.errors import CorpusError
+
+RTF = r"{\rtf1\ansi\ansicpg1252{\fonttbl\f0 Times;}\f0 Caf\'e9 \u26376?\par{\*\comment no}Line two\par}"
+SRT = (
+    "\ufeff1\r\n00:00:01,000 --> 00:00:02,000\r\n<i>Hello,</i>\r\n{\\an8}you &amp; I.\r\n\r\n"
+    "2\r\n00:00:03,000 --> 00:00:04,000\r\n3 < 4\r\n"
+)
+VTT = (
+    "WEBVTT - a title\n\nNOTE no\ntext\n\nSTYLE\n::cue {}\n\nintro\n00:01.000 --> 00:02.000 align:start\n"
+    "<v Ann>Hi <00:01.500>there\n"
+)
+
+
+def one(path: Path, **config: Any) -> str:
+    (text,) = read(path, **{"documents": "file", **config})
+    return text
+
+
+# === Texts ===
+
+
+def test_a_docx_file(tmp_path: Path) -> None:
+    body = (
+        paragraphs("A  title &amp; more", "", "月")
+        + '<w:p><w:pPr><w:tabs><w:tab w:val="left" w:pos="720"/></w:tabs></w:pPr><w:r><w:t>a</w:t><w:tab/><w:t>b</w:t>'
+        "<w:br/><w:t>c</w:t></w:r><w:ins><w:r><w:t> in</w:t></w:r></w:ins><w:del><w:r><w:delText>out</w:delText></w:r>"
+        "</w:del><w:moveFrom><w:r><w:t>gone</w:t></w:r></w:moveFrom><w:r><w:instrText>PAGE</w:instrText></w:r></w:p>"
+        f"<w:sdt><w:sdtContent>{paragraphs('held')}</w:sdtContent></w:sdt>"
+        f"<w:tbl><w:tr><w:tc>{paragraphs('1', '2')}</w:tc><w:tc>{paragraphs('3')}</w:tc></w:tr></w:tbl>"
+    )
+    expected = "A  title & more\n\n月\na\tb\nc in\nheld\n1\n2\t3\n"
+    assert one(docx(tmp_path / "a.docx", body)) == expected
+    assert one(docx(tmp_path / "b.DOCX", body, part="document2.xml")) == expected
+
+
+def test_an_odt_file(tmp_path: Path) -> None:
+    path = odt(
+        tmp_path / "a.odt",
+        "<text:tracked-changes><text:p>deleted</text:p></text:tracked-changes><text:h>Title</text:h>"
+        '<text:p>one<text:s text:c="2"/>two<text:tab/>three<text:note><text:note-body><text:p>no</text:p>'
+        "</text:note-body></text:note><text:line-break/><text:span>four\n  five</text:span></text:p>"
+        "<table:table><table:table-row><table:table-cell><text:p>a</text:p></table:table-cell><table:table-cell>"
+        "<text:p>b</text:p></table:table-cell></table:table-row></table:table>",
+    )
+    assert one(path) == "Title\none  two\tthree\nfour five\na\tb\n"
+
+
+PAGE = """<!doctype html><html><head><title>No</title><style>p {}</style><script>if (a < b) {}</script></head><body>
+<nav><a href=x>Menu</a></nav><h1>The
+  cat</h1><p>One <b>bold</b>&nbsp;word,<br>then <i>an</i>other.<p>Two<script>no()</script></p>
+<ul><li>a</li><li>b</li></ul><pre>  kept
+ as is</pre><div>x</div><div>y<span hidden>no</span></div><table><tr><td>1</td><td>2</td></tr></table>
+<ruby>月<rt>yue</rt></ruby></body></html>"""
+
+
+@pytest.mark.parametrize("suffix", [".html", ".HTM", ".xhtml", ".html.gz"])
+@pytest.mark.parametrize("size", [1, 7, 1 << 18])
+def test_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, size: int) -> None:
+    monkeypatch.setattr("textgen.corpus.source.CHUNK_BYTES", size)
+    data = gzip.compress(PAGE.encode()) if suffix.endswith("gz") else PAGE.encode()
+    assert one(write(tmp_path, f"a{suffix}", data)) == (
+        "The cat\n\nOne bold\xa0word,\nthen another.\n\nTwo\n\na\nb\n\n  kept\n as is\n\nx\ny\n\n1 2\n\n月\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("head", "encoding"),
+    [
+        ("", "utf-8"),
+        ("<meta charset='gb2312'>", "gb18030"),
+        ('<meta http-equiv="Content-Type" content="text/html; charset=ISO-8859-1">', "cp1252"),
+        ("<meta charset=utf-16>", "utf-8"),
+        ("<meta charset=nonsense>", "utf-8"),
+        ("", "utf-16"),
+    ],
+)
+def test_the_encoding_that_a_page_names(tmp_path: Path, head: str, encoding: str) -> None:
+    text = "“café”" if encoding == "cp1252" else "床前明月光"
+    path = write(tmp_path, "a.html", f"{head}<p>{text}".encode(encoding))
+    assert one(path) == f"{text}\n"
+
+
+def test_an_encoding_that_is_set_goes_before_that_of_the_page(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.html", "<meta charset=utf-8><p>é".encode("cp1252"))
+    with pytest.raises(CorpusError, match=r"is not utf-8 text: .*set encoding to cp1252"):
+        read(path)
+    assert one(path, encoding="cp1252") == "é\n"
+
+
+def test_a_book(tmp_path: Path) -> None:
+    def page(body: str) -> str:
+        head = '<?xml version="1.0" encoding="utf-8"?><html><head><title/><script src="a"/></head>'
+        return f"{head}<body>{body}</body></html>"
+
+    chapters = {"two": page("<h1>II</h1><p>b&#160;é</p>"), "one": page('<h1><a id="x"/>I</h1><p>a&nbsp;a</p>')}
+    nav = '<item id="nav" href="text/nav.xhtml" media-type="application/xhtml+xml" properties="nav"/>'
+    path = epub(tmp_path / "a.epub", chapters, order=["one", "two"], extra=nav)
+    assert one(path) == "I\n\na\xa0a\n\nII\n\nb\xa0é\n"
+    coded = {"one": page("é").replace("utf-8", "iso-8859-1").encode("latin-1")}
+    assert one(epub(tmp_path / "b.epub", coded)) == "é\n"
+    with pytest.raises(CorpusError, match=r"b\.epub: its part OEBPS/text/one\.xhtml is encrypted"):
+        read(epub(tmp_path / "b.epub", {"one": random.Random(1).randbytes(2000).replace(b"<", b"_")}))
+
+
+def test_a_pdf_file(tmp_path: Path) -> None:
+    assert one(pdf(tmp_path / "a.pdf", [["One line", "and another."], [], ["Page three"]])) == (
+        "One line\nand another.\nPage three\n"
+    )
+
+
+def test_an_rtf_file(tmp_path: Path) -> None:
+    assert one(write(tmp_path, "a.rtf", RTF)).rstrip("\n") == "Café 月\nLine two"
+    chinese = r"{\rtf1\ansi\ansicpg936 \'b4\'b2\par}"
+    assert one(write(tmp_path, "b.rtf", chinese)).strip() == "床"
+
+
+@pytest.mark.parametrize("size", [1, 5, 1 << 18])
+def test_subtitles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr("textgen.corpus.source.CHUNK_BYTES", size)
+    assert one(write(tmp_path, "a.srt", SRT)) == "Hello,\nyou & I.\n3 < 4\n"
+    assert one(write(tmp_path, "a.vtt", VTT)) == "Hi there\n"
+    assert read(write(tmp_path, "a.srt", SRT), documents="line") == ["Hello,", "you & I.", "3 < 4"]
+
+
+def test_documents_are_those_of_the_text(tmp_path: Path) -> None:
+    path = docx(tmp_path / "a.docx", paragraphs("one", "two", "", "three"))
+    assert read(path, documents="line") == ["one", "two", "three"]
+    assert read(path, documents="blank-line") == ["one\ntwo", "three"]
+    assert read(path, documents="separator:t") == ["one", "wo", "hree"]
+    corpus = Corpus([path], CorpusConfig(documents="file", labels="folder"))
+    assert corpus.labels() == {tmp_path.name: 1}
+    assert "".join(part.text for index in range(3) for part in corpus.section(index, 3)) == "one\ntwo\n\nthree\n"
+
+
+def test_a_file_is_converted_once_and_the_text_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    count = [0]
+
+    def counted(*arguments: Any) -> Any:
+        count[0] += 1
+        return original(*arguments)
+
+    original = markup.office_text
+    monkeypatch.setattr(rich_text, "office_text", counted)
+    corpus = Corpus([docx(tmp_path / "a.docx", paragraphs("one"))])
+    first = corpus.stats(), corpus.fingerprint(), list(corpus.documents())
+    assert count == [1]
+    assert list((tmp_path / "temporary").iterdir())
+    corpus.close()
+    assert not list((tmp_path / "temporary").iterdir())
+    assert (corpus.stats(), corpus.fingerprint(), list(corpus.documents())) == first
+    del corpus
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_the_fingerprint_is_that_of_the_text(tmp_path: Path) -> None:
+    prints = [
+        Corpus([docx(tmp_path / "a.docx", body)]).fingerprint()
+        for body in (paragraphs("one"), "<w:sectPr/>" + paragraphs("one"), paragraphs("two"))
+    ]
+    assert prints[0] == prints[1] != prints[2]
+
+
+# === Pages without text ===
+
+
+def test_scanned_pages_are_said(tmp_path: Path) -> None:
+    path = pdf(tmp_path / "a.pdf", [["text"], None, [], None])
+    result = CliRunner().invoke(textgen, ["corpus", "stats", str(path)])
+    assert result.exit_code == 0
+    assert f"Skipped 2 pages without text of the 4 in {path}, the first is page 2: pictures of text" in result.stderr
+    with pytest.raises(CorpusError, match=r"There are 2 pages without text.*leave strict out"):
+        read(path, strict=True)
+    scan = pdf(tmp_path / "scan.pdf", [None])
+    with pytest.raises(CorpusError, match=r"No text in .*scan\.pdf.*1 page without text.*ocrmypdf"):
+        read(scan)
+
+
+# === Libraries that are not there ===
+
+
+@pytest.fixture
+def without_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras, "_is_there", lambda module: False)
+
+
+@pytest.mark.usefixtures("without_libraries")
+@pytest.mark.parametrize("suffix", [*extras.LIBRARIES, ".html.gz"])
+def test_a_format_is_refused_by_name_without_its_library(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path, f"a{suffix}", "<p>markup</p>")
+    extra = "parquet" if suffix == ".parquet" else "documents"
+    with pytest.raises(CorpusError, match=rf"Cannot read .*a{suffix}\. .*pip install 'textgen\[{extra}\]'"):
+        Corpus([path])
+    with pytest.raises(CorpusError, match=rf"No text in .*pip install 'textgen\[{extra}\]'"):
+        Corpus([tmp_path])
+    write(tmp_path, "b.txt", "text")
+    result = CliRunner().invoke(textgen, ["corpus", "stats", str(tmp_path), "--json"])
+    assert '"documents": 1' in result.stdout
+    assert f"Skipped {path}. Such files are read with" in result.stderr
+
+
+@pytest.mark.usefixtures("without_libraries")
+def test_subtitles_and_a_copy_of_a_page_need_no_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert one(write(tmp_path, "a.vtt", VTT)) == "Hi there\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"<p>markup</p>")))
+    assert read("-") == ["<p>markup</p>"]
+
+
+# === Damage and sizes ===
+
+
+@pytest.mark.parametrize("suffix", [".docx", ".odt", ".epub", ".pdf", ".rtf"])
+@pytest.mark.parametrize("content", [b"", b"PK\3\4 no archive", b"no such file", b"%PDF-1.7\n%%EOF", b"{\\rtf1 {{{"])
+def test_a_damaged_file_is_one_clear_line(tmp_path: Path, suffix: str, content: bytes) -> None:
+    with pytest.raises(CorpusError) as info:
+        read(write(tmp_path, f"a{suffix}", content))
+    assert "\n" not in str(info.value)
+    assert str(tmp_path / f"a{suffix}") in str(info.value)
+
+
+@pytest.mark.parametrize("make", [docx, odt, epub, pdf], ids=lambda make: make.__name__)
+def test_any_damage_is_one_clear_line(tmp_path: Path, make: Any) -> None:
+    """Bytes are changed, and the file is cut, at random places: it is read, or refused in a line."""
+    content: Any = {docx: paragraphs("one"), odt: "<text:p>one</text:p>", epub: {"a": "<p>one</p>"}, pdf: [["one"]]}
+    path = make(tmp_path / f"a.{make.__name__}", content[make])
+    data, rng = path.read_bytes(), random.Random(7)
+    for _ in range(30):
+        changed = bytearray(data)
+        for _ in range(rng.randrange(1, 6)):
+            changed[rng.randrange(len(changed))] = rng.randrange(256)
+        path.write_bytes(changed[: rng.choice([len(changed), rng.randrange(len(changed))])])
+        try:
+            read(path)
+        except CorpusError as error:
+            assert "\n" not in str(error)  # noqa: PT017
+
+
+def test_what_is_encrypted_is_said(tmp_path: Path) -> None:
+    encrypted = (
+        "/Encrypt << /Filter /Standard /V 1 /R 2 /O (" + "x" * 32 + ") /U (" + "y" * 32 + ") /P -4 >> /ID [(a) (b)] "
+    )
+    with pytest.raises(CorpusError, match=r"a\.pdf is protected by a password"):
+        read(pdf(tmp_path / "a.pdf", [["one"]], trailer=encrypted))
+    with pytest.raises(CorpusError, match=r"a\.docx is damaged, or protected by a password"):
+        read(write(tmp_path, "a.docx", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600)))
+
+
+def test_a_file_that_becomes_very_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rich_text, "LARGEST_MEMBER", 1 << 20)
+    path = docx(tmp_path / "a.docx", "<w:p/>" * 400_000)
+    assert path.stat().st_size < 20_000
+    with pytest.raises(CorpusError, match=r"its part word/document\.xml has 2,400,\d+ bytes, more than the limit"):
+        read(path)
+    monkeypatch.setattr(rich_text, "LARGEST_CHAPTER", 1 << 16)
+    with pytest.raises(CorpusError, match=r"one\.xhtml has 70,000 bytes, more than the limit of 65,536"):
+        read(epub(tmp_path / "a.epub", {"one": "x" * 70_000}))
+    monkeypatch.setattr(rich_text, "LARGEST_TEXT", 1000)
+    with pytest.raises(CorpusError, match="has more than 1,000 characters of text, the limit"):
+        read(write(tmp_path, "a.html", "<p>" + "x" * 1001))
+    monkeypatch.setattr(rich_text, "LARGEST_RTF", 1000)
+    with pytest.raises(CorpusError, match="has more than 1,000 characters, the limit"):
+        read(write(tmp_path, "a.rtf", RTF + " " * 1000))
+    monkeypatch.setattr(rich_text, "LARGEST_PAGE", 1000)
+    with pytest.raises(CorpusError, match="page 1 is too large"):
+        read(pdf(tmp_path / "a.pdf", [["x" * 1001]]))
+
+
+def test_a_large_file_is_read_in_small_parts(tmp_path: Path) -> None:
+    path = docx(tmp_path / "a.docx", paragraphs(*["word " * 1000] * 2_000))
+    corpus = Corpus([path], CorpusConfig(documents="line"))
+    tracemalloc.start()
+    try:
+        assert sum(len(part.text) for part in corpus.parts()) == 5000 * 2_000
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 5 << 20
+
+
+def test_entities_do_not_multiply(tmp_path: Path) -> None:
+    names = "abcdefghijk"
+    laughs = "".join(
+        f'<!ENTITY {name} "{"lol" if name == "a" else f"&{before};" * 10}">'
+        for before, name in zip(" " + names, names, strict=False)
+    )
+    document = f"<!DOCTYPE x [{laughs}]><w:document {W}><w:body>{paragraphs('&k;')}</w:body></w:document>"
+    with pytest.raises(CorpusError, match="is damaged"):
+        read(zipped(tmp_path / "a.docx", {"_rels/.rels": "<x/>", "word/document.xml": document}))
+
+
+def test_a_compressed_file_that_is_read_at_any_place_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.pdf.gz", gzip.compress(b"%PDF"))
+    with pytest.raises(CorpusError, match=r"\.pdf files are compressed inside\. Decompress it first"):
+        read(path)

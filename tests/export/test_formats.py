@@ -1,0 +1,124 @@
+"""The registry of formats: which one a name means, what it needs, and what may be replaced."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from textgen.cli import textgen
+from textgen.errors import ConfigError, SavedModelError, TextgenError
+from textgen.export import formats, pytorch
+from textgen.export.formats import FORMATS, MARK, check_export, export_folder, format_for
+from textgen.export.verification import STEPS, check_logits, model_logits
+from textgen.saved_model.saved_model import ModelFolder, load_model
+
+FOLDER = replace(FORMATS["pytorch"], name="folder", suffix="", folder=True)
+
+
+def export(*arguments: str | Path) -> Any:
+    return CliRunner().invoke(textgen, ["export", "tiny", *map(str, arguments)], catch_exceptions=False)
+
+
+@pytest.fixture
+def tiny(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> ModelFolder:
+    monkeypatch.setenv("TEXTGEN_MODELS", str(tiny_models))
+    return load_model("tiny")
+
+
+def test_the_functions_are_there() -> None:
+    for name, format_ in FORMATS.items():
+        module, _, function = format_.write.partition(":")
+        file = Path(formats.__file__).parents[2] / f"{module.replace('.', '/')}.py"
+        assert f"def {function}(" in file.read_text(encoding="utf-8")
+        assert name == format_.name
+        assert bool(format_.modules) == bool(format_.extra)
+
+
+@pytest.mark.parametrize("format_", FORMATS.values(), ids=FORMATS)
+def test_a_suffix_means_a_format(format_: formats.Format, tmp_path: Path) -> None:
+    if format_.suffix:
+        assert format_for(tmp_path / f"a{format_.suffix}") is format_
+        assert format_for(tmp_path / f"a.b{format_.suffix.upper()}") is format_
+    assert format_for(tmp_path / "a.safetensors", format_.name) is format_
+
+
+def test_a_name_that_tells_nothing_is_refused(tiny: ModelFolder, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"Set format_name, or .* suffixes \.safetensors \(pytorch\)"):
+        format_for(tmp_path / "weights.bin")
+    result = export(tmp_path / "weights.bin")
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "Set --format, or name a file" in result.stderr
+    assert not list(tmp_path.glob("weights*"))
+
+
+def test_a_library_that_is_missing_is_named_with_its_extra(
+    tiny: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needy = replace(FORMATS["pytorch"], modules=("json", "no_such_library"), extra="nothing")
+    monkeypatch.setitem(FORMATS, "pytorch", needy)
+    result = export(tmp_path / "a.safetensors")
+    expected = "Error: The format pytorch needs no_such_library: run pip install 'textgen[nothing]'.\n"
+    assert (result.exit_code, result.stderr) == (1, expected)
+
+
+def test_a_folder_is_replaced_only_if_an_export_wrote_it(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    for text in ("first", "second"):
+        check_export(FOLDER, path)
+        with export_folder(path, "folder") as folder:
+            (folder / "text").write_text(text)
+        assert (path / "text").read_text() == text
+    assert json.loads((path / MARK).read_text()) == {"format": "folder"}
+    (path / MARK).unlink()
+    with pytest.raises(TextgenError, match="is not a folder that textgen export wrote: choose another name"):
+        check_export(FOLDER, path)
+    (tmp_path / "file").touch()
+    with pytest.raises(TextgenError, match="is not a folder that textgen export wrote"):
+        check_export(FOLDER, tmp_path / "file")
+
+
+def test_a_failed_export_leaves_the_folder_that_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    with export_folder(path, "folder") as folder:
+        (folder / "text").write_text("first")
+    with suppress(SavedModelError), export_folder(path, "folder") as folder:
+        (folder / "text").write_text("second")
+        raise SavedModelError("what was written differs")
+    assert (path / "text").read_text() == "first"
+    assert [found.name for found in tmp_path.iterdir() if "tmp" in found.name] == []
+
+
+def test_logits_that_differ_are_refused(tiny: ModelFolder) -> None:
+    def logits(ids: np.ndarray) -> np.ndarray:
+        return model_logits(tiny, ids)
+
+    assert check_logits(tiny, logits, "a") == 0
+    for wrong, expected in (
+        (lambda ids: logits(ids) + 0.01, "a differs from the model by up to 0.01 in a logit"),
+        (lambda ids: logits(ids) * np.nan, "a differs from the model by up to nan in a logit"),
+        (lambda ids: logits(ids)[:, 1:], f"a gives logits of shape \\({STEPS}, "),
+    ):
+        with pytest.raises(SavedModelError, match=expected):
+            check_logits(tiny, wrong, "a")
+
+
+def test_an_export_that_differs_is_not_left(tiny: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_text("old")
+    right = pytorch.to_torch
+    monkeypatch.setattr(pytorch, "to_torch", lambda *args: {k: v * 1.01 for k, v in right(*args).items()})
+    result = export(path)
+    assert result.exit_code == 1
+    assert "a.safetensors differs from the model by up to" in result.stderr
+    assert path.read_text() == "old"
+    monkeypatch.undo()
+    monkeypatch.setenv("TEXTGEN_MODELS", str(tiny.folder.parent))
+    assert export(path).exit_code == 0
+    assert path.read_bytes() != b"old"

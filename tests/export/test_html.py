@@ -1,0 +1,265 @@
+"""The page that writes: what it consists of, that nothing in a model gets out of its place, and the way back."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from conftest import random_weights
+from pages import HOSTILE, Elements, hostile_model
+
+from textgen.cli import textgen
+from textgen.corpus.config import CorpusConfig
+from textgen.export import html
+from textgen.export.html import ASSETS, OPENING, import_html, packed_in, page
+from textgen.export.packing import packed_model
+from textgen.model.config import ModelConfig
+from textgen.saved_model.precision import compressed, restored
+from textgen.saved_model.saved_model import ModelFolder, load_model, save_model
+from textgen.tokenizer.config import TokenizerConfig
+from textgen.tokenizer.tokenizer import Tokenizer
+
+OWN = ("page.html", "page.css", "page.js", "story.js", "words.js", "worker.js")
+FILES = {name: (ASSETS / name).read_text(encoding="utf-8") for name in OWN}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> ModelFolder:
+    return hostile_model(tmp_path_factory.mktemp("pages") / "hostile", tokenizer)
+
+
+@pytest.fixture(scope="module")
+def written(model: ModelFolder) -> bytes:
+    return page(model, licence="CC BY 4.0 </script>", note="<b>\u2028 & {{csp}}")
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(textgen, list(map(str, arguments)), catch_exceptions=False, prog_name="textgen")
+
+
+# === What it consists of ===
+
+
+def test_the_policy_allows_its_own_script_and_style_and_no_request(written: bytes) -> None:
+    elements = Elements(written.decode())
+    style, worker, script, packed = elements.texts
+    (policy,) = [attributes["content"] for _, attributes in elements.tags if "http-equiv" in attributes]
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (script, style)]
+    assert policy == (
+        f"default-src 'none'; script-src 'sha256-{hashes[0]}' 'wasm-unsafe-eval'; style-src 'sha256-{hashes[1]}'; "
+        "worker-src blob:; img-src data:; base-uri 'none'; form-action 'none'"
+    )
+    assert written.count(b"Content-Security-Policy") == 1
+    assert written.index(b"Content-Security-Policy") < written.index(b"<script")
+    assert worker.endswith(FILES["worker.js"])
+    assert base64.b64decode(packed) == packed_in(written)
+
+
+def test_it_names_no_other_place_and_no_code_stands_outside_its_script(written: bytes) -> None:
+    text = written[: written.index(OPENING.encode())].decode()
+    assert not re.search(r"https?://|//[\w-]+\.\w", re.sub(r"^\s*//.*", "", text, flags=re.MULTILINE))
+    for tag, attributes in Elements(written.decode()).tags:
+        assert not [name for name in attributes if name.startswith("on") or name in ("style", "src")], tag
+        assert attributes.get("href") in (None, "data:,")
+    for name, code in FILES.items():
+        assert not re.search(
+            r"innerHTML|insertAdjacentHTML|outerHTML|\beval\(|document\.write\b|fetch\(|import\(", code
+        ), name
+
+
+def test_hostile_names_labels_and_notes_stay_text(
+    model: ModelFolder, written: bytes, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    plain = Elements(page(hostile_model(tmp_path / "plain", tokenizer, ("a", "b"))).decode())
+    found = Elements(written.decode())
+    without_policy = [[tag for tag in each.tags if "http-equiv" not in tag[1]] for each in (plain, found)]
+    assert without_policy[0] == without_policy[1]
+    assert found.texts[:3] == plain.texts[:3]
+    evil = "<img src=x onerror=alert(1)>&amp;{{model}}"
+    shutil.copytree(model.folder, tmp_path / evil)
+    named = Elements(page(load_model(str(tmp_path / evil))).decode())
+    assert named.tags == found.tags
+    titles = re.findall(r"<(?:title|h1)>(.*?)</", page(load_model(str(tmp_path / evil))).decode())
+    assert [unescape(title) for title in titles] == [evil, evil]
+
+
+def test_a_name_that_is_not_unicode_is_escaped(model: ModelFolder, tmp_path: Path) -> None:
+    shutil.copytree(model.folder, tmp_path / "caf\udce9")
+    assert "<h1>caf\\xe9</h1>" in page(load_model(str(tmp_path / "caf\udce9"))).decode()
+
+
+def test_every_word_is_there_in_both_languages() -> None:
+    english, chinese = (
+        set(re.findall(r"^    (\w+):", block, re.MULTILINE)) for block in FILES["words.js"].split("  zh: {")
+    )
+    assert english == chinese
+    used = set(re.findall(r'data-(?:word|label)="(\w+)"', FILES["page.html"]))
+    used |= set(re.findall(r'\b(?:say|tell|finish)\("(\w+)"', FILES["page.js"]))
+    assert used <= english
+    unused = {word for word in english if not re.search(rf"\b{word}\b", FILES["page.html"] + FILES["page.js"])}
+    assert unused == set()
+
+
+def test_every_part_that_the_script_uses_is_on_the_page() -> None:
+    ids = set(re.findall(r'\bid="([\w-]+)"', FILES["page.html"]))
+    assert set(re.findall(r'\$\("([\w-]+)"\)', FILES["page.js"])) <= ids
+    buttons = set(re.findall(r'<button id="([\w-]+)"', FILES["page.html"]))
+    clicks = FILES["page.js"].split("const clicks = {")[1].split("\n  };")[0]
+    assert buttons == set(re.findall(r'^    "?([\w-]+)"?:', clicks, re.MULTILINE)) | {"write", "more", "undo", "redo"}
+
+
+# === The way back ===
+
+
+def test_a_page_is_written_and_gives_the_model_back(model: ModelFolder, tmp_path: Path) -> None:
+    file = tmp_path / "hostile.html"
+    done = run("export", model.folder, file, "--licence", "CC0", "--note", "Mine.")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert re.fullmatch(rf"Wrote {file}: [\d,]+ parameters as int8, 0\.\d MB\. Open it in a browser\.\n", done.stderr)
+    back = run("import", file, "--name", "again")
+    assert (back.exit_code, back.stdout) == (0, ""), back.stderr
+    again = load_model("again")
+    assert (again.precision, again.tokenizer.labels) == ("int8", HOSTILE)
+    assert again.model_config == model.model_config
+    rounded = restored(compressed(model.weights(), "int8"), "int8")
+    for name, array in again.weights().items():
+        np.testing.assert_array_equal(array, rounded[name])
+    assert run("sample", "again", "--seed", "1", "--max-tokens", "20").exit_code == 0
+    second = tmp_path / "second.html"
+    assert run("export", "again", second, "--licence", "CC0", "--note", "Mine.").exit_code == 0
+    (tmp_path / "models" / "third").mkdir()
+    assert run("import", second, "--name", "fourth").exit_code == 0
+    for name in ("config.json", "model.safetensors", "tokenizer.model", "MANIFEST.json"):
+        assert (load_model("fourth").folder / name).read_bytes() == (again.folder / name).read_bytes()
+
+
+def cut(data: bytes) -> bytes:
+    return data[: data.index(OPENING.encode()) + 5000]
+
+
+def other_weight(data: bytes) -> bytes:
+    """One digit of the base64 text, in the middle of the weights."""
+    at = data.index(OPENING.encode()) + (len(data) - data.index(OPENING.encode())) // 2
+    return data[:at] + (b"A" if data[at : at + 1] != b"A" else b"B") + data[at + 1 :]
+
+
+def other_header(data: bytes) -> bytes:
+    at = data.index(OPENING.encode()) + len(OPENING) + 80
+    return data[:at] + (b"A" if data[at : at + 1] != b"A" else b"B") + data[at + 1 :]
+
+
+def not_base64(data: bytes) -> bytes:
+    at = data.index(OPENING.encode()) + len(OPENING) + 1000
+    return data[:at] + b"\xff*" + data[at + 2 :]
+
+
+def forged(data: bytes) -> bytes:
+    """All sums are right, but the configuration does not belong to the weights."""
+    packed = packed_in(data)
+    start = html_start(packed)
+    header = json.loads(packed[48:start])
+    entry = header["sections"]["config.json"]
+    begin = start + entry["at"]
+    config = packed[begin : begin + entry["size"]].replace(b'"num_layers": 2', b'"num_layers": 3')
+    entry["sha256"] = hashlib.sha256(config).hexdigest()
+    described = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    described += b" " * (start - 48 - len(described))
+    made = packed[:16] + hashlib.sha256(described).digest() + described + packed[start:begin] + config
+    return OPENING.encode() + base64.b64encode(made + packed[begin + len(config) :]) + b"</script>"
+
+
+def html_start(packed: bytes) -> int:
+    return 48 + int.from_bytes(packed[8:16], "little")
+
+
+FOREIGN = "It is not a page that textgen export wrote, or it is cut off."
+DAMAGED: dict[str, tuple[Any, str]] = {
+    "cut off": (cut, "The page is cut off. Get it again."),
+    "other weight": (other_weight, "model.safetensors does not match its checksum"),
+    "other header": (other_header, "its header does not match its checksum"),
+    "not base64": (not_base64, "The page is damaged: Only base64 data is allowed. Get it again."),
+    "forged": (forged, "does not fit|lacks|missing|num_layers|names of the arrays"),
+    "foreign": (
+        lambda data: b"<!doctype html><p>Hello",
+        "It is not a page that textgen export wrote, or it is cut off.",
+    ),
+    "empty": (lambda data: b"", FOREIGN),
+    "no model": (lambda data: OPENING.encode() + b"AAAA</script>", "This is not a model that textgen has packed."),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_damaged_or_foreign_page_is_refused_in_a_line(kind: str, written: bytes, tmp_path: Path) -> None:
+    damage, expected = DAMAGED[kind]
+    file = tmp_path / "page.html"
+    file.write_bytes(damage(written))
+    result = run("import", file, "--name", "new")
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+    assert re.search(expected, result.stderr), result.stderr
+    assert not list((tmp_path / "models").glob("*"))
+
+
+def test_a_page_that_cannot_be_read_or_a_name_that_is_taken(written: bytes, tmp_path: Path, model: ModelFolder) -> None:
+    file = tmp_path / "page.html"
+    assert "Cannot read" in run("import", file, "--name", "new").stderr
+    file.write_bytes(written)
+    (tmp_path / "models" / "taken").mkdir(parents=True)
+    taken = run("import", file, "--name", "taken")
+    assert (taken.exit_code, list((tmp_path / "models" / "taken").iterdir())) == (1, [])
+    assert "exists: choose another name" in taken.stderr
+    for flag in (["--tokenizer-from", "x"], ["--activation", "relu"]):
+        wrong = run("import", file, "--name", "new", *flag)
+        assert (wrong.exit_code, f"{flag[0]} cannot be used with a page" in wrong.stderr) == (2, True)
+    missing = run("import", tmp_path / "a.safetensors", "--name", "new")
+    assert (missing.exit_code, "--tokenizer-from is required" in missing.stderr) == (2, True)
+
+
+# === What cannot be a page ===
+
+
+def test_a_network_that_reads_backward_is_refused(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    config = ModelConfig(tokenizer.vocab_size, embedding_dim=8, hidden_units=8, direction="backward")
+    folder = tmp_path / "odd"
+    save_model(folder, random_weights(config), config, TokenizerConfig("char"), CorpusConfig(), tokenizer)
+    file = tmp_path / "odd.html"
+    file.write_text("old")
+    result = run("export", folder, file)
+    assert result.exit_code == 1
+    assert "cannot write with a network of direction backward: train one of direction forward, or both" in result.stderr
+    assert file.read_text() == "old"
+
+
+def test_a_page_that_would_hold_another_model_is_not_left(
+    model: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: Tokenizer
+) -> None:
+    other = hostile_model(tmp_path / "other", tokenizer, HOSTILE[::-1])
+    right = packed_model
+    monkeypatch.setattr(html, "packed_model", lambda model, *rest: right(other, *rest))
+    result = run("export", model.folder, tmp_path / "page.html")
+    assert result.exit_code == 1
+    assert "The page would not hold the model hostile as it is. Nothing was written." in result.stderr
+    assert not list(tmp_path.glob("page*"))
+
+
+def test_texts_for_the_card_belong_to_pages(model: ModelFolder, tmp_path: Path) -> None:
+    result = run("export", model.folder, tmp_path / "a.safetensors", "--note", "Mine.")
+    assert (result.exit_code, "--note cannot be used with --format pytorch" in result.stderr) == (2, True)
+
+
+def test_a_page_from_python(model: ModelFolder, written: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_bytes(written)
+    assert import_html(tmp_path / "a.html", tmp_path / "back").tokenizer.labels == HOSTILE
+
+
+def test_the_package_takes_the_page_along() -> None:
+    project = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    assert '"export/onefile/*"' in project

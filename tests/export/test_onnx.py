@@ -1,0 +1,138 @@
+"""Export to ONNX: what ONNX Runtime makes of the file is what the model makes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from click.testing import CliRunner
+
+from textgen.cli import textgen
+from textgen.corpus.config import CorpusConfig
+from textgen.errors import ConfigError, SavedModelError
+from textgen.export import formats
+from textgen.export import onnx as exporter
+from textgen.export.interface import metadata
+from textgen.export.onnx import export_onnx
+from textgen.model.config import ModelConfig
+from textgen.model.onnx_graph import step_graph
+from textgen.saved_model.saved_model import ModelFolder, load_model, save_model
+from textgen.tokenizer.config import TokenizerConfig
+from textgen.tokenizer.tokenizer import Tokenizer
+
+STEPS = 256
+TEXTS = ("textgen", "name", "fingerprint", "tokenizer", "direction", "licence", "note")
+
+
+@pytest.fixture
+def model_of(tokenizer: Tokenizer, tmp_path: Path) -> Callable[..., ModelFolder]:
+    """`model_of(cell="gru")` is a small saved model of random weights."""
+
+    def make(**settings: Any) -> ModelFolder:
+        config = ModelConfig(tokenizer.vocab_size, **{"embedding_dim": 6, "hidden_units": 8} | settings)
+        rng = np.random.default_rng(0)
+        weights = {name: rng.normal(0, 0.4, size).astype(np.float32) for name, size in config.weight_shapes().items()}
+        folder = tmp_path / "models" / "net"
+        save_model(folder, weights, config, TokenizerConfig("char"), CorpusConfig(documents="line"), tokenizer)
+        return load_model("net")
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *({"cell": cell} for cell in ("lstm", "gru", "rnn", "peephole", "mogrifier")),
+        {"layer_norm": True, "residual": True, "embedding_dim": 8, "tie_embeddings": False},
+        {"attention": 4},
+        {"direction": "both"},
+        {"direction": "backward"},
+    ],
+    ids=str,
+)
+def test_two_texts_read_by_onnx_runtime(
+    model_of: Callable[..., ModelFolder], tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    model = model_of(**settings)
+    export_onnx(model, tmp_path / "net.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    writer = model.writer(model.main_direction)
+    state = writer.initial_state(2)
+    past = [array for layer in state for array in layer]
+    names = [each.name for each in session.get_inputs()][1:]
+    assert [each.name for each in session.get_outputs()][1:] == [name.replace("past", "present") for name in names]
+    for ids in np.random.default_rng(1).integers(model.tokenizer.vocab_size, size=(STEPS, 2), dtype=np.int32):
+        expected, state = writer.step(ids, state)
+        logits, *past = session.run(
+            None, {"input_ids": ids[:, None].astype(np.int64), **dict(zip(names, past, strict=True))}
+        )
+        assert logits.shape == (2, 1, model.tokenizer.vocab_size)
+        np.testing.assert_allclose(logits[:, 0], expected, atol=1e-4)
+
+
+def test_metadata_and_tokenizer(model_of: Callable[..., ModelFolder], tmp_path: Path) -> None:
+    model = model_of(cell="gru")
+    model = replace(model, training={"scores": {"bits_per_byte": 1.25}})
+    note = export_onnx(model, tmp_path / "net.onnx", licence="CC0", note="Mine.")
+    assert note.startswith(f"Wrote {tmp_path / 'net.onnx'} and {tmp_path / 'net.tokenizer.model'}: input_ids, past.0.h")
+    facts = {each.key: each.value for each in onnx.load(tmp_path / "net.onnx").metadata_props}
+    found = {name: value if name in TEXTS else json.loads(value) for name, value in facts.items()}
+    assert found == metadata(model, "CC0", "Mine.")
+    assert (found["fingerprint"], found["bits_per_byte"], found["licence"]) == (model.fingerprint, 1.25, "CC0")
+    assert (tmp_path / "net.tokenizer.model").read_bytes() == model.tokenizer.serialized
+
+
+def test_a_wrong_graph_is_not_written(
+    model_of: Callable[..., ModelFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = step_graph
+
+    def wrong(config: ModelConfig, weights: dict[str, np.ndarray], **options: Any) -> onnx.ModelProto:
+        return right(config, weights | {"head/bias": weights["head/bias"] + np.float32(0.1)}, **options)
+
+    monkeypatch.setattr(exporter, "step_graph", wrong)
+    with pytest.raises(SavedModelError, match=r"net\.onnx differs from the model by up to 0\.1 in a logit"):
+        export_onnx(model_of(), tmp_path / "net.onnx")
+    assert not list(tmp_path.glob("net*"))
+
+
+def test_a_full_disk_leaves_nothing(
+    model_of: Callable[..., ModelFolder], tmp_path: Path, disk_of: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    model = model_of()
+    with disk_of(1000):
+        result = CliRunner().invoke(textgen, ["export", model.name, str(tmp_path / "net.onnx")])
+    assert result.exit_code == 1
+    assert "Cannot write" in result.stderr
+    assert not list(tmp_path.glob("net*"))
+
+
+@pytest.mark.parametrize(("direction", "word"), [("backward", "reads text backward"), ("both", "Only the forward")])
+def test_the_direction_is_told(model_of: Callable[..., ModelFolder], tmp_path: Path, direction: str, word: str) -> None:
+    assert word in export_onnx(model_of(direction=direction), tmp_path / "net.onnx")
+
+
+def test_a_model_of_more_than_two_gigabytes(
+    model_of: Callable[..., ModelFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporter, "LARGEST", 1000)
+    with pytest.raises(ConfigError, match="holds at most 2 GB"):
+        export_onnx(model_of(), tmp_path / "net.onnx")
+
+
+def test_without_the_extra(
+    model_of: Callable[..., ModelFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(formats, "find_spec", lambda name: None)
+    result = CliRunner().invoke(textgen, ["export", model_of().name, str(tmp_path / "net.onnx")])
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert "The format onnx needs onnx, onnxruntime: run pip install 'textgen[onnx]'." in result.stderr

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import random_weights
+
+from textgen.dataset.word_filter import WordFilter
+from textgen.errors import SavedModelError
+from textgen.export.packing import MAGIC, MODULES, START, engine_script, packed_model, unpacked
+from textgen.folders import MANIFEST, update_folder
+from textgen.saved_model.compression import compressed_copy
+from textgen.saved_model.layout import CARD, CONFIG, TRAINING, WEIGHTS
+from textgen.saved_model.precision import compressed, restored
+from textgen.saved_model.saved_model import ModelFolder, load_model, save_words, write_training
+
+RECORD = {
+    "corpus": {"paths": ["/home/ann/secret/novel.txt"], "characters": 10, "documents": 1},
+    "model": {"vocab_size": 300, "embedding_dim": 6, "hidden_units": 8, "num_layers": 2},
+    "tokenizer": {"tokenizer": "char"},
+    "training": {"seed": 0},
+    "versions": {"textgen": "0.1.0"},
+    "parameters": 3000,
+    "progress": {"step": 1, "epochs": 1.0, "seconds": 1.0},
+    "scores": {"bits_per_byte": 1.5},
+    "tokens": {"folder": "/home/ann/cache", "train": 5, "valid": 5},
+}
+
+
+@pytest.fixture
+def tiny(tiny_models: Path) -> ModelFolder:
+    return load_model("tiny", tiny_models)
+
+
+def header_of(packed: bytes) -> dict[str, Any]:
+    (length,) = struct.unpack_from("<Q", packed, len(MAGIC))
+    return json.loads(packed[START : START + length])
+
+
+def test_the_saved_model_comes_back(tiny: ModelFolder, tmp_path: Path) -> None:
+    """Its weights as int8, its tokenizer, its settings."""
+    update_folder(tmp_path / "back", unpacked(packed_model(tiny)))
+    back = load_model(str(tmp_path / "back"))
+    assert back.precision == "int8"
+    assert (back.model_config, back.tokenizer_config, back.corpus_config) == (
+        tiny.model_config, tiny.tokenizer_config, tiny.corpus_config,
+    )  # fmt: skip
+    assert back.tokenizer.fingerprint() == tiny.tokenizer.fingerprint()
+    rounded = restored(compressed(random_weights(tiny.model_config), "int8"), "int8")
+    for name, array in back.weights().items():
+        np.testing.assert_array_equal(array, rounded[name])
+    assert "stored as | int8" in (tmp_path / "back" / CARD).read_text(encoding="utf-8")
+
+
+def test_a_model_of_int8_comes_back_byte_for_byte(tiny: ModelFolder, tmp_path: Path) -> None:
+    compressed_copy(tiny, tmp_path / "small", "int8")
+    save_words(tmp_path / "small", WordFilter.build(["cat", "mat"]))
+    small = load_model(str(tmp_path / "small"))
+    found = unpacked(packed_model(small))
+    there = {path.name: path.read_bytes() for path in small.folder.iterdir() if path.name != MANIFEST}
+    assert found == there
+
+
+def test_paths_stay_private(tiny: ModelFolder, tmp_path: Path) -> None:
+    compressed_copy(tiny, tmp_path / "trained", "int8")
+    write_training(tmp_path / "trained", RECORD)
+    packed = packed_model(load_model(str(tmp_path / "trained")))
+    record = json.loads(unpacked(packed)[TRAINING])
+    assert record["corpus"]["paths"] == ["novel.txt"]
+    assert b"secret" not in packed
+    assert b"/home" not in packed
+    assert header_of(packed)["card"]["bits_per_byte"] == 1.5
+    update_folder(tmp_path / "back", unpacked(packed))
+    (tmp_path / "back" / TRAINING).write_bytes(unpacked(packed)[TRAINING])
+    assert load_model(str(tmp_path / "back")).training["parameters"] == 3000
+
+
+def test_header_describes_the_model(tiny: ModelFolder) -> None:
+    header = header_of(packed_model(tiny, "CC0", "Hello </script> \u2028"))
+    assert header["card"]["name"] == "tiny"
+    assert (header["card"]["licence"], header["card"]["note"]) == ("CC0", "Hello </script> \u2028")
+    assert header["network"]["hidden_units"] == 8
+    assert header["vocabulary"]["kind"] == "char"
+    assert len(header["vocabulary"]["pieces"]) == tiny.tokenizer.vocab_size - 260
+    assert header["settings"]["temperature"] == 0.8
+    assert {CONFIG, WEIGHTS, "tokenizer.model", CARD, "scores"} == header["sections"].keys()
+    assert all(entry["at"] % 16 == 0 for entry in header["sections"].values())
+
+
+@pytest.mark.parametrize("at", [5, START + 3, -30])
+def test_damage_is_found(tiny: ModelFolder, at: int) -> None:
+    damaged = bytearray(packed_model(tiny))
+    damaged[at] ^= 4
+    with pytest.raises(SavedModelError, match=r"packed|damaged"):
+        unpacked(bytes(damaged))
+
+
+@pytest.mark.parametrize("size", [0, 7, 20, 100, -17])
+def test_what_is_cut_off_is_refused(tiny: ModelFolder, size: int) -> None:
+    with pytest.raises(SavedModelError, match="packed"):
+        unpacked(packed_model(tiny)[:size])
+
+
+def test_another_version_is_refused(tiny: ModelFolder) -> None:
+    packed = packed_model(tiny)
+    with pytest.raises(SavedModelError, match="version 02, this program reads 01"):
+        unpacked(MAGIC[:-1] + b"\x02" + packed[len(MAGIC) :])
+
+
+def test_a_header_that_names_no_sections_is_refused(tiny: ModelFolder) -> None:
+    header = b'{"card": {}}'
+    packed = MAGIC + struct.pack("<Q", len(header)) + hashlib.sha256(header).digest() + header
+    with pytest.raises(SavedModelError, match="damaged: "):
+        unpacked(packed)
+
+
+def test_engine_is_one_script_without_module_syntax() -> None:
+    script = engine_script()
+    assert not re.search(r"^\s*(import|export)\b", script, re.MULTILINE)
+    assert "</script" not in script.lower()
+    assert "const { Writer } =" in script
+    folder = Path(__file__).parent.parent.parent / "textgen" / "export" / "onefile"
+    of_the_page = {"page.js", "story.js", "words.js", "worker.js"}
+    assert {f"{name}.js" for name in MODULES} == {path.name for path in folder.glob("*.js")} - of_the_page

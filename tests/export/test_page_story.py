@@ -1,0 +1,306 @@
+"""The logic of the page in Node: its text with undo, its links, its command line, and its Worker."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from javascript import in_node, needs_node
+from pages import HOSTILE, hostile_model
+
+from textgen.export.html import ASSETS
+from textgen.export.packing import engine_script, joined, packed_model
+from textgen.saved_model.saved_model import ModelFolder
+from textgen.tokenizer.tokenizer import Tokenizer
+
+pytestmark = needs_node
+TOKEN = "const token = (text, own = text) => ({ text, own, probability: 0.5, top: [] });"
+RUN = 'const run = (prompt) => ({ prompt, seed: "7", label: null, settings: {} });'
+
+
+def in_story(code: str, given: Any, folder: Path) -> Any:
+    return in_node(f"{TOKEN} {RUN} {code}", given, folder, before=joined(["story"]))
+
+
+WALK = """
+let state = 12345;
+const random = (below) => { state = (state * 1103515245 + 12345) % 2147483648; return state % below; };
+const story = new Story();
+const wrong = [];
+const texts = [""], undone = [];
+const check = (where) => {
+  if (story.text !== texts.at(-1)) wrong.push([where, story.text, texts.at(-1)]);
+  let end = 0;
+  for (const each of story.tokens) {
+    const isInside = each.start >= end && each.end <= story.text.length;
+    if (!isInside || story.tokenAt(each.start) !== each) wrong.push([where, each]);
+    if (story.text.slice(each.start, each.end) !== each.own) wrong.push([where, each.own, story.text]);
+    end = each.end;
+  }
+  for (const mark of story.marks) if (mark.end > story.text.length || mark.start >= mark.end) wrong.push([where, mark]);
+};
+for (let number = 0; number < 3000; number++) {
+  const kind = random(5);
+  if (kind === 0) {
+    const at = random(story.text.length + 1), removed = random(Math.min(4, story.text.length - at + 1));
+    const added = "\\nabc".slice(0, 1 + random(4)); // with a newline: a step of its own
+    story.edit(at, removed, added);
+    texts.push(texts.at(-1).slice(0, at) + added + texts.at(-1).slice(at + removed)), undone.length = 0;
+  } else if (kind === 1) {
+    story.begin(run(story.text));
+    for (const word of ["x", "", "yy"].slice(0, random(4))) story.append(token(word));
+    texts.push(story.text), undone.length = 0;
+    if (!story.text.startsWith(texts.at(-2))) wrong.push("prompt");
+  } else if (kind === 2 && texts.length > 1) {
+    story.undo(), undone.push(texts.pop());
+  } else if (kind === 3 && undone.length) {
+    story.redo(), texts.push(undone.pop());
+  } else if (kind === 4 && story.tokens.length) {
+    const place = story.tokens[random(story.tokens.length)];
+    story.choose(place, { text: "zz", probability: 0.1, isEnd: false });
+    texts.push(texts.at(-1).slice(0, place.start) + "zz"), undone.length = 0;
+  }
+  while (texts.length > 101) texts.shift(); // as many steps as are kept
+  check(number + " " + kind);
+}
+return { wrong: wrong.slice(0, 3), length: story.text.length };
+"""
+
+
+def test_undo_comes_back_to_every_text(tmp_path: Path) -> None:
+    """Typing, writing, choosing, undoing and redoing, at random; each token stays at its place in the text."""
+    found = in_story(WALK, None, tmp_path)
+    assert found["wrong"] == []
+
+
+def test_what_is_typed_at_once_is_one_step(tmp_path: Path) -> None:
+    code = """
+    const story = new Story();
+    for (const [at, letter] of [..."ab c"].entries()) story.edit(at, 0, letter);
+    story.edit(4, 0, "\\n");
+    story.edit(0, 0, "x");
+    const found = [story.text];
+    while (story.canUndo) { story.undo(); found.push(story.text); }
+    while (story.canRedo) { story.redo(); found.push(story.text); }
+    return found;
+    """
+    steps = ["", "ab c", "ab c\n", "xab c\n"]
+    assert in_story(code, None, tmp_path) == [*steps[::-1], *steps[1:]]
+
+
+def test_a_token_that_comes_in_parts_is_one_place(tmp_path: Path) -> None:
+    """The first byte of a character adds nothing to the text; what follows shows what could have come in its place."""
+    code = """
+    const story = new Story();
+    story.begin(run("a"));
+    for (const each of [token("", "<E6>"), token("月", "<9C>"), token("b")]) story.append(each);
+    return [story.text, story.run.written, story.tokens.map(({ start, end, own }) => [start, end, own]), story.marks];
+    """
+    expected = ["a月b", 3, [[1, 2, "<E6>"], [2, 3, "b"]], [{"start": 1, "end": 3}]]
+    assert in_story(code, None, tmp_path) == expected
+
+
+def test_an_alternative_at_the_start_of_a_line_has_no_space_that_the_token_lost(tmp_path: Path) -> None:
+    code = """
+    const story = new Story();
+    story.begin(run(""));
+    story.append(token("the", " the"));
+    story.append(token(" cat"));
+    const found = [];
+    for (const place of [1, 0]) {
+      story.choose(story.tokens[place], { text: " dog", probability: 0.1, isEnd: false });
+      found.push(story.text, story.run);
+      story.undo();
+    }
+    story.choose(story.tokens[1], { text: "", probability: 0.1, isEnd: true });
+    return [...found, story.text];
+    """
+    assert in_story(code, None, tmp_path) == ["the dog", None, "dog", None, "the"]
+
+
+EDITS = (
+    ("", "a", 1, [0, 0, "a"]),
+    ("aa", "aaa", 1, [0, 0, "a"]),
+    ("aa", "aaa", 2, [1, 0, "a"]),
+    ("aaa", "aa", 1, [1, 1, ""]),
+    ("abc", "axc", 2, [1, 1, "x"]),
+    ("abc", "", 0, [0, 3, ""]),
+    ("😀😃", "😀", 2, [2, 2, ""]),
+    ("abab", "ab", 2, [2, 2, ""]),
+)
+
+
+def test_where_an_edit_was(tmp_path: Path) -> None:
+    code = """
+    return given.map((texts) => { const { at, removed, added } = difference(...texts); return [at, removed, added]; });
+    """
+    found = in_story(code, [edit[:3] for edit in EDITS], tmp_path)
+    assert found == [edit[3] for edit in EDITS]
+
+
+PROMPTS = ("", "The cat", "a&b=c#d+e%20f", 'it\'s $HOME `x` "y" \\', "two\nlines", "-x", "月光 😀", *HOSTILE)
+
+
+def test_a_link_says_everything_and_damaged_ones_nothing(tmp_path: Path) -> None:
+    code = """
+    const known = {
+      temperature: { low: 0, high: 2, step: 0.05, usual: 0.8 }, top_k: { low: 0, high: 9, step: 1, usual: 0 },
+    };
+    const usual = { temperature: 0.8, top_k: 0 };
+    const { prompts, odd } = given;
+    const back = prompts.map((prompt, number) => {
+      const label = number % 2 ? prompt : null;
+      const asked = { prompt, seed: "9223372036854775807", label, settings: { ...usual, top_k: 3 } };
+      return JSON.stringify(readLink(linkOf(asked, usual), known)) === JSON.stringify(asked);
+    });
+    const link = linkOf({ prompt: "a b", seed: "7", label: null, settings: usual }, usual);
+    return [back, link, odd.map((hash) => readLink(hash, known))];
+    """
+    odd = {
+        "": None,
+        "#": None,
+        "#prompt=a": None,
+        "#prompt=a&seed=-1": None,
+        "#prompt=a&seed=9223372036854775808": None,
+        "#prompt=a&seed=1e3": None,
+        "#seed=7&temperature=9&top_k=1.5": {},
+        "#seed=7&temperature=&top_k=x&evil=1": {},
+        "#seed=007&temperature=0": {"temperature": 0},
+    }
+    back, link, found = in_story(code, {"prompts": PROMPTS, "odd": list(odd)}, tmp_path)
+    assert back == [True] * len(PROMPTS)
+    assert link == "#prompt=a+b&seed=7"
+    for (hash_, settings), each in zip(odd.items(), found, strict=True):
+        usual = {"temperature": 0.8, "top_k": 0}
+        prompt = "a" if "prompt=a" in hash_ else ""
+        expected = {"prompt": prompt, "seed": "7", "label": None, "settings": usual | (settings or {})}
+        assert each == (None if settings is None else expected), hash_
+
+
+def test_a_shell_reads_the_command_as_it_is_meant(tmp_path: Path) -> None:
+    code = """
+    const settings = { temperature: 0.5, top_k: 0 };
+    const runOf = (text) => ({ prompt: text, seed: "7", label: text, settings });
+    return given.map((text) => commandOf(text, runOf(text), { temperature: 0.8, top_k: 0 }));
+    """
+    for text, command in zip(PROMPTS, in_story(code, PROMPTS, tmp_path), strict=True):
+        prompt = ["--prompt", text] if text else []
+        expected = [
+            "textgen",
+            "sample",
+            text,
+            "--exact",
+            *prompt,
+            "--label",
+            text,
+            "--temperature",
+            "0.5",
+            "--seed",
+            "7",
+        ]
+        assert shlex.split(command) == expected
+
+
+# === The Worker ===
+
+WORKER = """
+const messages = [];
+let heard = () => {};
+globalThis.self = globalThis;
+globalThis.postMessage = (message) => { messages.push({ ...message, at: performance.now() }); heard(); };
+const until = async (condition) => { while (!condition()) await new Promise((resolve) => { heard = resolve; }); };
+"""
+USE = """
+const ask = async (data) => { await self.onmessage({ data }); };
+const textOf = (from) => messages.slice(from).flatMap(({ tokens }) => tokens).map(({ text }) => text).join("");
+const usual = { kind: "write", prompt: "The", seed: "7", label: null, settings: {}, skip: 0, tokens: 40 };
+const write = async (asked) => {
+  const from = messages.length;
+  await ask({ ...usual, number: from, ...asked });
+  await until(() => messages.length > from && messages.at(-1).isLast);
+  return textOf(from);
+};
+await ask({ kind: "load", model: given.model, wasm: true });
+const done = await (async () => { %s })();
+again.port1.close();
+return done;
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> ModelFolder:
+    return hostile_model(tmp_path_factory.mktemp("worker") / "hostile", tokenizer)
+
+
+def in_worker(code: str, model: ModelFolder, folder: Path) -> Any:
+    script = WORKER + engine_script() + (ASSETS / "worker.js").read_text(encoding="utf-8")
+    given = {"model": base64.b64encode(packed_model(model)).decode()}
+    return in_node(USE % code, given, folder, before=script)
+
+
+def test_a_text_in_parts_is_the_text_at_once(model: ModelFolder, tmp_path: Path) -> None:
+    """More, after a stop or after another text: the page says how much it has."""
+    code = """
+    const whole = await write({ tokens: 60 });
+    const first = await write({ tokens: 25 });
+    const rest = await write({ skip: 25, tokens: 35 });
+    const other = await write({ seed: "8" });
+    const late = await write({ skip: 25, tokens: 35 });
+    return { whole, parts: first + rest, other, late, rest, ready: messages[0] };
+    """
+    found = in_worker(code, model, tmp_path)
+    assert len(found["whole"]) > 20
+    assert found["parts"] == found["whole"]
+    assert found["late"] == found["rest"]
+    assert found["other"] != found["whole"][: len(found["other"])]
+    assert found["ready"]["card"]["labels"] == list(HOSTILE)
+    assert found["ready"]["defaults"]["max_tokens"] == 500
+
+
+def test_the_page_hears_at_most_twenty_times_a_second(model: ModelFolder, tmp_path: Path) -> None:
+    code = """
+    await write({ tokens: 20000 });
+    const times = messages.filter(({ kind }) => kind === "tokens").map(({ at }) => at);
+    const counts = messages.slice(1).map(({ tokens }) => tokens.length);
+    const gaps = times.slice(2, -1).map((at, number) => at - times[number + 1]);
+    return { first: counts[0], shortest: Math.min(...gaps), messages: times.length };
+    """
+    found = in_worker(code, model, tmp_path)
+    assert found["first"] == 1
+    assert found["messages"] > 3
+    assert found["shortest"] >= 49
+
+
+def test_a_stop_stops_and_a_failure_is_told(model: ModelFolder, tmp_path: Path) -> None:
+    code = """
+    await ask({ ...usual, number: 1, tokens: 1e9 });
+    await until(() => messages.length > 3);
+    await ask({ kind: "stop" });
+    const after = messages.length;
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    const stopped = messages.length - after;
+    await ask({ ...usual, number: 2, label: "no such label" });
+    const { kind, message } = messages.at(-1);
+    return { stopped, kind, message, next: await write({ number: 3, tokens: 10 }) };
+    """
+    found = in_worker(code, model, tmp_path)
+    assert found["stopped"] == 0
+    assert found["kind"] == "failure"
+    assert "no such label" in found["message"]
+    assert found["next"]
+
+
+def test_base64_is_read_without_the_function_that_new_browsers_have(tmp_path: Path) -> None:
+    code = """
+    Uint8Array.fromBase64 = undefined;
+    again.port1.close();
+    return given.map((text) => [...fromBase64(text)]);
+    """
+    script = WORKER + engine_script() + (ASSETS / "worker.js").read_text(encoding="utf-8")
+    wanted = [os.urandom(length) for length in range(40)]
+    given = [base64.b64encode(data).decode() for data in wanted]
+    assert in_node(code, given, tmp_path, before=script) == [list(data) for data in wanted]

@@ -1,0 +1,517 @@
+"""The page for writing as people use it, in Chromium, Firefox and WebKit. Run with `make test-browsers`."""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browsers import ENGINES, Browser, Chromium, axe_source, opened
+from servers import Running, python_with, running
+
+pytestmark = [pytest.mark.browsers, pytest.mark.timeout(3600)]
+
+SHOWN = "[...document.querySelectorAll('#text .line')].map((line) => line.textContent).join('\\n')"
+MARKED = "[...CSS.highlights.values()].flatMap((each) => [...each]).map((each) => each.startOffset)"
+IS_IDLE = "document.getElementById('write').dataset.word === 'write'"
+CHECK = """(async () => {
+  const { story, view } = await import("./page/main.js");
+  const { Story } = await import("./page/story.js");
+  const wrong = [];
+  const must = (is, what) => is || wrong.push(what);
+  must(story.text === story.spans.map(({ text }) => text).join(""), "the text is that of its spans");
+  must(SHOWN === story.text, "the text is what is shown");
+  must(view.text === story.text, "the editor knows the text");
+  const copy = Story.fromJSON(JSON.parse(JSON.stringify(story)));
+  must(copy.text === story.text, "a text that was saved is the same");
+  while (copy.undo());
+  must(copy.text === "", "undo leads to the beginning");
+  copy.goTo(story.current);
+  must(copy.text === story.text, "redo leads back");
+  must(document.querySelectorAll("#text > .part > .line").length === story.text.split("\\n").length, "a block a line");
+  return wrong;
+})()""".replace("SHOWN", SHOWN)
+KEPT = """(async () => {
+  const { story } = await import("./page/main.js");
+  const { kept } = await import("./page/shelf.js");
+  return JSON.stringify(await kept()) === JSON.stringify(story);
+})()"""
+WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+
+
+class Page:
+    """The page in a browser."""
+
+    def __init__(self, browser: Browser, server: Running) -> None:
+        self.browser = browser
+        self.url = f"http://127.0.0.1:{server.port}/"
+
+    def fresh(self) -> None:
+        """Opens the page as somebody sees it for the first time."""
+        self.open()
+        self.push("empty")
+        self.browser.until(KEPT)
+        self.browser.evaluate("localStorage.clear()")
+        self.open()
+        self.fill("seed", "4")
+        self.fill("max_tokens-number", "12")
+
+    def open(self) -> None:
+        self.browser.open(self.url)
+        self.browser.until("document.documentElement.dataset.ready === 'yes'")
+        if self.browser.name == "firefox":  # its window is not active, so it gives the text no cursor with the focus
+            self.browser.click(300, 300)
+
+    @property
+    def text(self) -> str:
+        return str(self.browser.evaluate(SHOWN))
+
+    def fill(self, name: str, value: str) -> None:
+        """Gives a field or a choice a value, as a person who then leaves it."""
+        self.browser.evaluate(
+            f"(() => {{ const field = document.getElementById({json.dumps(name)}); field.value = {json.dumps(value)};"
+            "field.dispatchEvent(new Event('input')); field.dispatchEvent(new Event('change')); })()"
+        )
+
+    def press(self, keys: str) -> None:
+        self.browser.evaluate("document.getElementById('text').focus()")
+        self.browser.press(keys)
+
+    def type(self, text: str) -> None:
+        """Types at the end of the text."""
+        self.press("Control+End")
+        self.browser.type(text)
+
+    def push(self, name: str) -> None:
+        """Presses a button."""
+        self.browser.evaluate(f"document.getElementById({json.dumps(name)}).click()")
+
+    def write(self) -> None:
+        self.press("Control+Enter")
+        self.browser.until(IS_IDLE)
+
+    def paste(self, text: str) -> None:
+        self.browser.evaluate(
+            f"(() => {{ const data = new DataTransfer(); data.setData('text/plain', {json.dumps(text)});"
+            "const event = new ClipboardEvent('paste', { clipboardData: data, bubbles: true, cancelable: true });"
+            "document.getElementById('text').dispatchEvent(event); })()"
+        )
+
+    def check(self) -> None:
+        """Asserts that the text, its history and what is shown agree, and that nothing has gone wrong."""
+        assert self.browser.evaluate(CHECK) == []
+        self.browser.check_faults()
+        assert [
+            url for url in self.browser.requests if not url.startswith((self.url, "data:", "blob:", "about:"))
+        ] == []
+
+
+@pytest.fixture(scope="module")
+def server(tiny_models: Path) -> Iterator[Running]:
+    with running(tiny_models) as there:
+        yield there
+
+
+@pytest.fixture(scope="module", params=list(ENGINES))
+def engine(request: pytest.FixtureRequest) -> Iterator[Browser]:
+    with opened(request.param) as browser:
+        browser.resize(1200, 800)
+        yield browser
+
+
+@pytest.fixture
+def page(engine: Browser, server: Running) -> Iterator[Page]:
+    page = Page(engine, server)
+    page.fresh()
+    yield page
+    page.check()
+
+
+@pytest.fixture
+def chromium(page: Page) -> Chromium:
+    if not isinstance(page.browser, Chromium):
+        pytest.skip("only Chromium can be told to compose, to measure and to prefer colours")
+    return page.browser
+
+
+# === Writing ===
+
+
+def test_a_word_is_written_chosen_and_undone(page: Page) -> None:
+    page.type("The cat")
+    page.write()
+    first = page.text
+    assert first.startswith("The cat")
+    assert len(first) > len("The cat")
+    page.press("Control+End")
+    page.press("ArrowLeft")
+    page.browser.until("document.querySelectorAll('.alternative').length >= 8")
+    page.press("Alt+ArrowDown")
+    page.browser.press("ArrowDown")
+    page.browser.press("Enter")
+    page.browser.until(f"{SHOWN} !== {json.dumps(first)} && {IS_IDLE}")
+    for _ in range(2):  # what was written after the choice, and the choice
+        if page.text != first:
+            page.press("Control+z")
+    assert page.text == first
+
+
+def test_another_version_is_beside_the_first(page: Page) -> None:
+    page.type("The cat")
+    page.write()
+    before = page.text
+    page.fill("seed", "5")
+    page.push("again")
+    page.browser.until(IS_IDLE)
+    assert page.browser.evaluate("document.getElementById('version').textContent") == "2/2"
+    other = page.text
+    assert other != before
+    page.press("Alt+ArrowLeft")
+    assert page.text == before
+    page.press("Alt+ArrowRight")
+    assert page.text == other
+
+
+def test_one_of_several_texts_is_taken(page: Page) -> None:
+    page.type("The cat")
+    page.fill("number", "3")
+    page.write()
+    page.browser.evaluate("document.querySelectorAll('.offer button')[1].click()")
+    taken = page.browser.evaluate("document.querySelectorAll('.offer p')[1].textContent")
+    assert taken
+    assert page.text == f"The cat{taken}"
+
+
+def test_surprisal_is_shown_for_words_of_both(page: Page) -> None:
+    page.type("The cat")
+    page.write()
+    assert 1 not in page.browser.evaluate(MARKED)
+    page.fill("marks", "surprisal")
+    page.browser.until(f"{MARKED}.includes(1)")  # the first token of a text has no probability
+
+
+def test_cells_are_held(page: Page, server: Running) -> None:
+    page.type("The cat")
+    page.fill("clamp", "L0/3=5, L0/2.o=1")
+    assert "--clamp L0/3=5 --clamp L0/2.o=1" in page.browser.evaluate("document.getElementById('command').textContent")
+    page.write()
+    how: dict[str, Any] = {"seed": 4, "max_tokens": 12, "logprobs": 8, "clamp": ["L0/3=5", "L0/2.o=1"]}
+    assert page.text == "The cat" + server.complete(prompt="The cat", **how)["choices"][0]["text"]
+    page.press("Control+z")
+    page.fill("clamp", "L99/3=5")
+    page.write()
+    assert "L99/3" in page.browser.evaluate("document.getElementById('status').textContent")
+    page.browser.faults = [fault for fault in page.browser.faults if "400" not in fault]  # the browser tells it too
+
+
+def test_a_text_is_there_again_after_the_page_was_closed_while_writing(page: Page) -> None:
+    page.fill("max_tokens-number", "400")
+    page.type("The cat")
+    page.press("Control+Enter")
+    page.browser.until(f"{SHOWN}.length > 50")
+    time.sleep(1.5)
+    text = page.text
+    page.open()
+    assert page.text[:50] == text[:50]
+    assert len(page.text) > 50
+
+
+# === Editing ===
+
+
+def test_lines_are_split_and_joined_by_every_key(page: Page) -> None:
+    steps: list[tuple[str, str]] = []
+
+    def step(expected: str, *keys: str) -> None:
+        for key in keys:
+            page.press(key)
+        steps.append((page.text, expected))
+
+    page.type("ab\n\ncd")
+    step("ab\n\ncd")
+    step("ab\n\ncd\n", "Enter")
+    step("ab\n\ncd\nx", "x")
+    step("ab\n\ncdx", "Home", "Backspace")
+    step("ab\ncdx", "ArrowUp", "Backspace")
+    step("abcdx", "Delete")
+    step("abcdx", "Control+Home", "Backspace")
+    step("abcdx", "Control+End", "Delete")
+    step("abcd", "Backspace")
+    step("ab\ncd", "ArrowLeft", "ArrowLeft", "Enter")
+    step("aycd", "ArrowLeft", "Shift+ArrowLeft", "Shift+ArrowRight", "Shift+ArrowRight", "Backspace", "Backspace", "y")
+    step("", "Control+a", "Delete")
+    step("z", "z")
+    step("", "Backspace")
+    step("\n", "Enter")
+    step("\nq", "q")
+    assert [shown for shown, _ in steps] == [expected for _, expected in steps]
+    while page.browser.evaluate("!document.getElementById('undo').disabled"):
+        page.press("Control+z")
+    assert page.text == ""
+
+
+def test_what_is_pasted_or_cut_is_text_with_its_lines(page: Page) -> None:
+    page.type("ab")
+    page.press("ArrowLeft")
+    page.paste("1\r\n2\n\n3")
+    assert page.text == "a1\n2\n\n3b"
+    page.press("Control+a")
+    page.paste("c <b>d</b>\t e")
+    assert page.text == "c <b>d</b>\t e"
+    cut = page.browser.evaluate(
+        "(() => { const data = new DataTransfer(); document.getElementById('text').focus();"
+        "getSelection().selectAllChildren(document.getElementById('text'));"
+        "document.getElementById('text').dispatchEvent("
+        "new ClipboardEvent('cut', { clipboardData: data, bubbles: true, cancelable: true }));"
+        "return data.getData('text/plain'); })()"
+    )
+    assert (cut, page.text) == ("c <b>d</b>\t e", "")
+
+
+def test_a_mouse_puts_the_cursor_where_it_points(page: Page) -> None:
+    page.type("first\nsecond")
+    x, y = page.browser.evaluate(
+        "(({ left, top, height }) => [left + 1, top + height / 2])"
+        "(document.querySelector('#text .line').getBoundingClientRect())"
+    )
+    page.browser.click(x, y)
+    page.browser.press("X")
+    assert page.text == "Xfirst\nsecond"
+
+
+def test_undo_comes_back_to_each_text_and_redo_too(page: Page) -> None:
+    rng = random.Random(1)
+    page.fill("max_tokens-number", "2")
+    stack, undone = [page.text], list[str]()
+    for number in range(60):
+        kind = rng.choice(["type", "write", "undo", "redo"])
+        if kind == "undo" and len(stack) > 1:
+            undone.append(stack.pop())
+            page.press("Control+z")
+        elif kind == "redo" and undone:
+            stack.append(undone.pop())
+            page.press("Control+Shift+z")
+        elif kind in ("type", "write"):
+            undone.clear()
+            if kind == "type":
+                page.type(f"\nx{number}")
+                stack.append(f"{stack[-1]}\nx{number}")  # a line is one step
+            else:
+                page.write()
+                if page.text != stack[-1]:
+                    stack.append(page.text)
+        assert page.text == stack[-1], (number, kind)
+
+
+STEPS = {
+    "type": 3, "line": 1, "erase": 1, "delete": 1, "move": 1, "select": 1, "replace": 1, "paste": 1, "point": 1,
+    "write": 2, "stop": 1, "undo": 2, "redo": 2, "earlier": 1, "later": 1, "again": 1, "choose": 1, "several": 1,
+    "reload": 1,
+}  # fmt: skip
+
+
+def random_step(page: Page, rng: random.Random) -> str:
+    """Does something, and returns what."""
+    (kind,) = rng.choices(list(STEPS), list(STEPS.values()))
+    press = page.press
+    if kind == "type":
+        page.browser.type(rng.choice(["a", "word ", "  ", "1,", "床前", "é🙂"]))
+    elif kind in ("line", "erase", "delete"):
+        for _ in range(rng.randint(1, 3)):
+            press({"line": "Enter", "erase": "Backspace", "delete": "Delete"}[kind])
+    elif kind == "move":
+        press(rng.choice(["Home", "End", "ArrowUp", "ArrowDown", "Control+Home", "Control+End"]))
+    elif kind in ("select", "replace"):
+        for _ in range(rng.randint(1, 4)):
+            press(rng.choice(["Shift+ArrowLeft", "Shift+ArrowUp", "Shift+ArrowRight", "Shift+Home"]))
+        if kind == "replace":
+            press(rng.choice(["x", "Enter", "Backspace", "Delete"]))
+    elif kind == "paste":
+        page.paste(rng.choice(["p", "q\nr", "\n", "诗\n\n歌"]))
+    elif kind == "point":
+        page.browser.click(rng.randint(100, 500), rng.randint(100, 300))
+    elif kind in ("write", "stop", "several"):
+        page.fill("number", "2" if kind == "several" else "1")
+        press("Control+Enter")
+        if kind == "stop":
+            press("Escape")
+        page.browser.until(IS_IDLE)
+        if kind == "several":
+            page.browser.evaluate(f"document.querySelectorAll('.offer button')[{rng.randint(0, 1)}].click()")
+    elif kind in ("undo", "redo", "again"):
+        page.push(kind)
+        page.browser.until(IS_IDLE)
+    elif kind in ("earlier", "later"):
+        press("Alt+ArrowLeft" if kind == "earlier" else "Alt+ArrowRight")
+    elif kind == "choose":
+        press("Alt+ArrowDown")
+        page.browser.press("Enter")
+        page.browser.until(IS_IDLE)
+    else:
+        page.browser.until(KEPT)
+        before = page.text
+        page.open()
+        assert page.text == before
+    return kind
+
+
+def test_nothing_that_people_do_in_any_order_loses_text(page: Page) -> None:
+    rng = random.Random(2)
+    page.fill("max_tokens-number", "4")
+    page.fill("seed", "")
+    done: list[str] = []
+    for _ in range(500 if isinstance(page.browser, Chromium) else 120):
+        done.append(random_step(page, rng))
+        assert not page.browser.evaluate(CHECK), (page.browser.evaluate(CHECK), " ".join(done))
+        assert not page.browser.faults, (page.browser.faults, " ".join(done))
+        if len(page.text) > 1500:
+            page.push("empty")
+
+
+# === Input methods ===
+
+COMPOSED = {
+    "pinyin": (["n", "ni", "ni h", "ni hao"], "你好"),
+    "kana": (["k", "か", "かn", "かん"], "漢"),
+    "hangul": (["ㅎ", "하", "한"], "한"),
+}
+
+
+@pytest.mark.parametrize("method", COMPOSED)
+def test_an_input_method_composes_undisturbed(page: Page, chromium: Chromium, method: str) -> None:
+    parts, result = COMPOSED[method]
+    page.type("ab\ncd")
+    page.press("ArrowLeft")
+    for part in parts:
+        chromium.send("Input.imeSetComposition", {"text": part, "selectionStart": len(part), "selectionEnd": len(part)})
+        assert page.text == f"ab\nc{part}d"
+    enter = {"type": "rawKeyDown", "windowsVirtualKeyCode": 229, "key": "Enter", "code": "Enter", "modifiers": 2}
+    chromium.send("Input.dispatchKeyEvent", enter)
+    assert chromium.evaluate(IS_IDLE)  # Ctrl+Enter while composing belongs to the input method
+    chromium.send("Input.insertText", {"text": result})
+    assert page.text == f"ab\nc{result}d"
+    page.browser.type("x")
+    assert page.text == f"ab\nc{result}xd"
+    page.press("Control+z")
+    assert page.text in ("ab\ncd", f"ab\nc{result}d")
+
+
+def test_an_input_method_begins_a_text_and_replaces_lines(page: Page, chromium: Chromium) -> None:
+    for before in ("", "one\ntwo\nthree"):
+        page.type(before)
+        page.press("Control+a")
+        chromium.send("Input.imeSetComposition", {"text": "ni", "selectionStart": 2, "selectionEnd": 2})
+        chromium.send("Input.insertText", {"text": "你"})
+        assert page.text == "你"
+        page.push("undo")
+        assert page.text == before
+
+
+def test_events_of_an_input_method_change_the_text_once(page: Page) -> None:
+    """For browsers that no program can tell to compose: the events that they send, in their order."""
+    page.type("ab")
+    page.browser.evaluate(
+        "(() => { const text = document.getElementById('text'); const line = text.querySelector('.line');"
+        "const send = (Kind, name, more) => text.dispatchEvent(new Kind(name, { bubbles: true, ...more }));"
+        "send(CompositionEvent, 'compositionstart', { data: '' });"
+        "for (const part of ['n', 'ni', '你']) { line.firstChild.data = 'ab' + part;"
+        "send(InputEvent, 'input', { isComposing: true, inputType: 'insertCompositionText', data: part }); }"
+        "for (const key of ['Enter', 'z'])"
+        "  send(KeyboardEvent, 'keydown', { key, ctrlKey: true, isComposing: true, cancelable: true });"
+        "send(CompositionEvent, 'compositionend', { data: '你' });"
+        "send(InputEvent, 'input', { inputType: 'insertCompositionText', data: '你' }); })()"
+    )
+    assert page.browser.evaluate(IS_IDLE)
+    assert page.text == "ab你"
+    page.check()
+
+
+# === Long texts ===
+
+LONG = """(async () => {
+  const { Story } = await import("./page/story.js");
+  let text = "";
+  for (let number = 0; text.length < 1e6; number++) text += `${"word ".repeat(number % 120)}${number}\\n`;
+  const files = new DataTransfer();
+  files.items.add(new File([text], "long.txt"));
+  const input = document.getElementById("load-file");
+  input.files = files.files;
+  input.dispatchEvent(new Event("change"));
+  return text.length;
+})()"""
+PAINTED = "new Promise((done) => requestAnimationFrame(() => setTimeout(() => done(true))))"
+
+
+def open_long(page: Page) -> int:
+    length = int(page.browser.evaluate(LONG))
+    page.browser.until(f"{SHOWN}.length === {length}")
+    page.browser.evaluate(PAINTED)
+    return length
+
+
+def test_a_text_of_a_megabyte_is_edited_anywhere(page: Page) -> None:
+    length = open_long(page)
+    page.type("x\ny")
+    page.press("Control+Home")
+    for key in ("a", "Enter", "b", "ArrowDown", "End", "ArrowRight", "c"):
+        page.browser.press(key)
+    text = page.text
+    assert len(text) == length + 7
+    assert text.endswith("\nx\ny")
+    assert text.startswith("a\nb0\nword 1\ncword word 2\n")
+    for _ in range(60):  # beyond the part that is laid out first
+        page.browser.press("ArrowDown")
+    page.browser.press("d")
+    assert len(page.text) == length + 8
+
+
+def test_a_key_in_a_text_of_a_megabyte_takes_less_than_50_milliseconds(page: Page, chromium: Chromium) -> None:
+    open_long(page)
+    chromium.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+    def spent() -> float:
+        metrics = chromium.send("Performance.getMetrics")["metrics"]
+        return next(float(each["value"]) for each in metrics if each["name"] == "TaskDuration")
+
+    for place in ("Control+End", "Control+Home"):
+        page.press(place)
+        times = []
+        for number in range(20):
+            page.browser.evaluate(PAINTED)
+            before = spent()
+            page.browser.press("x" if number % 5 else "Enter")
+            page.browser.evaluate(PAINTED)
+            times.append(1000 * (spent() - before))  # of the processor, from the key to the picture
+        assert statistics.quantiles(times, n=20)[-1] < 50, times
+
+
+# === Looks ===
+
+
+def test_no_rule_of_accessibility_is_broken(page: Page) -> None:
+    source = axe_source(python_with("axe", ["--no-deps", "axe-playwright-python==0.1.7"]).parent.parent)
+    schemes = ("light", "dark") if isinstance(page.browser, Chromium) else ("light",)
+    for width in (1440, 360):
+        page.browser.resize(width, 800)
+        for scheme in schemes:
+            if isinstance(page.browser, Chromium):
+                page.browser.prefer(scheme)
+            page.fresh()
+            page.type("The cat")
+            page.write()
+            page.press("ArrowLeft")
+            page.browser.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+            page.fill("number", "3")
+            page.write()
+            assert page.browser.evaluate("document.documentElement.scrollWidth <= innerWidth"), (width, scheme)
+            page.browser.evaluate(f"(() => {{ {source}; window.axe = axe; }})()")
+            found = page.browser.evaluate(
+                f"axe.run({{ runOnly: {json.dumps(WCAG)} }}).then((found) => found.violations)"
+            )
+            assert [(each["id"], each["nodes"][0]["html"]) for each in found] == [], (width, scheme)
+    page.browser.resize(1200, 800)

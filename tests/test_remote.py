@@ -1,0 +1,337 @@
+"""Files and folders elsewhere: in memory, on a server of this machine, in archives, and in S3 as moto plays it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from file_server import FileServer, server
+from loaded_modules import modules_after
+
+from textgen import remote
+from textgen.cli import textgen
+from textgen.corpus.config import CorpusConfig
+from textgen.corpus.corpus import Corpus
+from textgen.dataset.prepared_corpus import open_corpus, prepare_corpus
+from textgen.errors import CorpusError, RemoteError, TextgenError
+from textgen.files import CannotWrite
+from textgen.remote import fetch_folder, find_files, is_remote, refuse_remote
+from textgen.saved_model.registry import find_model
+
+__all__ = ["server"]
+
+fsspec = pytest.importorskip("fsspec", reason="pip install 'textgen[remote]'")
+TEXT = "one\n\ntwo 月\n"
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "PAUSE", 0.0)
+
+
+@pytest.fixture
+def memory() -> Iterator[Any]:
+    system = fsspec.filesystem("memory")
+    system.store.clear()
+    yield system
+    system.store.clear()
+
+
+def copied(folder: Path, system: Any, place: str) -> None:
+    """Copies a folder of this machine into memory."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            system.pipe(f"{place}/{path.relative_to(folder).as_posix()}", path.read_bytes())
+
+
+def read(*names: str, **config: Any) -> list[str]:
+    return list(Corpus(names, CorpusConfig(**config)).documents())
+
+
+# === What is an address ===
+
+
+def test_what_exists_here_is_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        "s3://bucket/a",
+        "https://a.b/c.txt",
+        "zip://a.txt::b.zip",
+        "zip::https://a.b/c.zip",
+        "hf://datasets/a",
+    ):
+        assert is_remote(name)
+    for name in ("C:/a.txt", "C:\\\\a", "c://a", "a:b", "a.txt", "-", "", "x/s3://a", "3d://a"):
+        assert not is_remote(name)
+    (tmp_path / "memory:" / "d").mkdir(parents=True)
+    (tmp_path / "memory:" / "d" / "a.txt").write_text("local", encoding="utf-8")
+    assert not is_remote("memory://d/a.txt")
+    assert read("memory://d/a.txt") == ["local"]
+
+
+def test_a_local_path_loads_no_fsspec(tmp_path: Path) -> None:
+    path = tmp_path / "a:b.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    code = f"from textgen.corpus.corpus import Corpus\nlist(Corpus([{str(path)!r}]).documents())"
+    assert not {"fsspec", "aiohttp", "s3fs"} & modules_after(code)
+
+
+# === Corpora ===
+
+
+def test_files_folders_and_patterns(memory: Any, tmp_path: Path) -> None:
+    memory.pipe("/d/a.txt", TEXT.encode())
+    memory.pipe("/d/more/b.jsonl.gz", gzip.compress(b'{"text": "three"}\n'))
+    memory.pipe("/d/.hidden/c.txt", b"no")
+    memory.pipe("/d/d.bin", bytes(100))
+    corpus = Corpus(["memory://d"])
+    assert list(corpus.documents()) == [TEXT, "three"]
+    assert corpus.skipped == ["memory:///d/d.bin"]
+    assert corpus.places == ["memory:///d/a.txt", "memory:///d/more/b.jsonl.gz"]
+    assert read("memory://d/*.txt") == [TEXT]
+    assert read("memory://d/**/*.gz") == ["three"]
+    assert Corpus(["memory://d/more/b.jsonl.gz"], CorpusConfig(labels="folder")).labels() == {"more": 1}
+    local = tmp_path / "a.txt"
+    local.write_text(TEXT, encoding="utf-8")
+    assert Corpus([local]).fingerprint() == Corpus(["memory://d/a.txt"]).fingerprint()
+    with pytest.raises(CorpusError, match=r"memory:///d/d\.bin looks like a binary file"):
+        Corpus(["memory://d/d.bin"])
+
+
+def test_a_file_is_copied_once_and_again_when_it_changes(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    count = [0]
+    copy_to = remote.RemoteFile.copy_to
+
+    def counted(self: Any, path: Path) -> None:
+        count[0] += 1
+        copy_to(self, path)
+
+    monkeypatch.setattr(remote.RemoteFile, "copy_to", counted)
+    memory.pipe("/a.txt", b"one")
+    first = Corpus(["memory://a.txt"], CorpusConfig(documents="file"))
+    glance = first.glance()
+    assert count == [0]
+    assert [read("memory://a.txt"), list(first.documents()), first.glance()] == [["one"], ["one"], glance]
+    assert count == [1]
+    first.require_unchanged()
+    memory.pipe("/a.txt", b"two")
+    assert read("memory://a.txt") == ["two"]
+    assert count == [2]
+    assert Corpus(["memory://a.txt"], first.config).glance() != glance
+
+
+def test_sections_copy_only_what_they_read(memory: Any) -> None:
+    for name in "abcd":
+        memory.pipe(f"/d/{name}.txt", name.encode() * 100)
+    corpus = Corpus(["memory://d"], CorpusConfig(documents="file"))
+    assert "".join(part.text for part in corpus.section(1, 4)) == "b" * 100
+    assert [path.exists() for path in corpus.files] == [False, True, False, False]
+
+
+def test_a_page_on_a_server(server: FileServer) -> None:
+    server.files["/a.html"] = b"<p>one</p><p>two</p>"
+    server.tags["/a.html"] = '"1"'
+    assert read(f"{server.url}/a.html", documents="file") == ["one\n\ntwo\n"]
+    asked = len(server.asked)
+    assert read(f"{server.url}/a.html", documents="line") == ["one", "two"]
+    assert len(server.asked) == asked + 1, "only whether it has changed"
+
+
+def test_a_server_that_names_no_version_is_asked_for_each_corpus(server: FileServer) -> None:
+    server.files["/a.txt"] = b"one"
+    corpus = Corpus([f"{server.url}/a.txt"])
+    server.files["/a.txt"] = b"two"
+    assert list(corpus.documents()) == ["one"], "one corpus does not change while it is used"
+    assert read(f"{server.url}/a.txt") == ["two"]
+
+
+def test_a_broken_connection_is_tried_again(server: FileServer) -> None:
+    data = bytes(range(32, 127)) * 1000
+    server.files["/a.txt"] = data
+    (file,) = find_files(f"{server.url}/a.txt")
+    server.breaks += [10, 50_000]
+    assert file.fetch().read_bytes() == data
+    server.tags["/a.txt"] = '"2"'
+    (file,) = find_files(f"{server.url}/a.txt")
+    server.breaks += [10] * 5 * remote.TRIES
+    with pytest.raises(RemoteError, match=r"Cannot read http://.*Check the network"):
+        file.fetch()
+    assert not file.local().exists()
+    server.breaks.clear()
+    assert file.fetch().read_bytes() == data
+
+
+def test_a_member_of_an_archive(tmp_path: Path, server: FileServer) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("texts/one.txt", "one")
+        archive.writestr("texts/two.csv", "text\ntwo\n")
+    assert read(f"zip://texts/one.txt::{path}") == ["one"]
+    assert read(f"zip://texts::{path}") == ["one", "two"]
+    assert read(f"zip://*/*.csv::{path}") == ["two"]
+    path.write_bytes(b"PK no archive")
+    with pytest.raises(RemoteError, match=r"archive is damaged|There is nothing"):
+        read(f"zip://one.txt::{path}")
+
+
+# === Errors ===
+
+
+def test_errors_are_one_clear_line(server: FileServer, memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.status = 503
+    for address, message in {
+        "memory://nothing": r"There is nothing at memory://nothing\. Check the address\.",
+        "memory://nothing/*.txt": r"There is no file at memory://nothing/\*\.txt",
+        "strange://a": r"Cannot read strange://a: Protocol not known: strange",
+        "http://127.0.0.1:1/a.txt": r"Cannot connect to host 127\.0\.0\.1:1.*Check the network",
+        f"{server.url}/a.txt": r"the server says 503 .*Try again later",
+    }.items():
+        with pytest.raises(RemoteError, match=message) as info:
+            Corpus([address])
+        assert "\n" not in str(info.value)
+    assert len(server.asked) == remote.TRIES
+    server.status = 403
+    with pytest.raises(RemoteError, match=r"permission denied .*Check the credentials"):
+        Corpus([f"{server.url}/a.txt"])
+    server.status = 404
+    with pytest.raises(RemoteError, match="There is nothing at"):
+        Corpus([f"{server.url}/a.txt"])
+    assert len(server.asked) == remote.TRIES + 2, "these are not tried again"
+    result = CliRunner().invoke(textgen, ["corpus", "stats", "memory://nothing"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "There is nothing at memory://nothing" in result.stderr
+
+
+@pytest.mark.parametrize(("module", "address", "install"), [
+    ("fsspec", "s3://b/a.txt", r"'textgen\[remote\]'"),
+    ("s3fs", "s3://b/a.txt", "s3fs"),
+    ("gcsfs", "gs://b/a.txt", "gcsfs"),
+    ("adlfs", "abfs://b/a.txt", "adlfs"),
+    ("huggingface_hub", "hf://datasets/b/a.txt", "huggingface_hub"),
+])  # fmt: skip
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, module: str, address: str, install: str) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    protocol = address.partition(":")[0]
+    monkeypatch.delitem(fsspec.registry._registry if hasattr(fsspec.registry, "_registry") else {}, protocol, False)
+    with pytest.raises(RemoteError, match=rf"Cannot read {address}\. .*pip install {install}"):
+        Corpus([address])
+
+
+def test_a_full_disk_is_no_fault_of_the_other_side(memory: Any, disk_of: Any) -> None:
+    memory.pipe("/a.txt", b"x" * 50_000)
+    (file,) = find_files("memory://a.txt")
+    with disk_of(10_000), pytest.raises(CannotWrite, match="TEXTGEN_CACHE"):
+        file.fetch()
+    assert not file.local().exists()
+    assert [path.name for path in file.local().parent.iterdir() if path.name.startswith(".tmp")] == []
+    assert file.fetch().stat().st_size == 50_000
+
+
+# === Folders ===
+
+
+def test_a_model(memory: Any, tiny_models: Path) -> None:
+    copied(tiny_models / "tiny", memory, "/models/tiny")
+    result = CliRunner().invoke(textgen, ["sample", "memory://models/tiny", "--seed", "1", "--max-tokens", "5"])
+    local = CliRunner().invoke(
+        textgen, ["sample", "tiny", "--models-dir", str(tiny_models), "--seed", "1", "--max-tokens", "5"]
+    )
+    assert (result.exit_code, result.stdout) == (0, local.stdout)
+    place = find_model("memory://models/tiny")
+    assert place.name == "tiny"
+    memory.pipe("/models/tiny/config.json", b"{}")
+    assert find_model("memory://models/tiny/") == place, "what is complete here is not copied again"
+    with pytest.raises(RemoteError, match=r"There is nothing at memory://models/other/MANIFEST\.json"):
+        find_model("memory://models/other")
+
+
+def test_a_folder_that_differs_from_its_manifest_is_refused(memory: Any, tiny_models: Path) -> None:
+    copied(tiny_models / "tiny", memory, "/tiny")
+    memory.pipe("/tiny/config.json", b"{}")
+    with pytest.raises(RemoteError, match=r"memory:///tiny/config\.json differs from the manifest"):
+        fetch_folder("memory://tiny")
+    for data, message in {
+        b"no": "is damaged",
+        b'{"files": []}': "is damaged",
+        b'{"files": {"a": {"sha256": 1}}}': "is damaged",
+        json.dumps({"files": {"../a": {"sha256": "1", "size": 1}}}).encode(): "outside its folder",
+    }.items():
+        memory.pipe("/tiny/MANIFEST.json", data)
+        with pytest.raises(RemoteError, match=message):
+            fetch_folder("memory://tiny")
+    cache = Path(os.environ["TEXTGEN_CACHE"], "remote")
+    assert not [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+def test_a_prepared_folder(memory: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("some words\n" * 200, encoding="utf-8")
+    made = prepare_corpus([str(tmp_path / "a.txt")], tmp_path / "made", {"tokenizer": "byte", "shards": 2})
+    copied(tmp_path / "made", memory, "/made")
+    found = open_corpus(["memory://made"], CorpusConfig())
+    assert found.fingerprint() == made.fingerprint()
+    assert found.stats() == made.stats()
+    assert found.places == ["memory://made"]
+    with pytest.raises(CorpusError, match="cannot be combined"):
+        open_corpus(["memory://made", "b.txt"], CorpusConfig())
+    memory.rm("/made/shard-00002-of-00002", recursive=True)
+    os.rename(tmp_path / "cache", tmp_path / "old-cache")
+    with pytest.raises(RemoteError, match=r"There is nothing at .*shard-00002"):
+        open_corpus(["memory://made"], CorpusConfig())
+
+
+def test_nothing_is_written_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("text", encoding="utf-8")
+    for arguments in (
+        ["corpus", "prepare", str(tmp_path / "a.txt"), "--out", "s3://bucket/made"],
+        ["train", str(tmp_path / "a.txt"), "--models-dir", "s3://bucket/models"],
+    ):
+        result = CliRunner().invoke(textgen, arguments)
+        assert result.exit_code == 1
+        assert "Cannot write" in result.stderr
+        assert "Write to a folder of this machine" in result.stderr
+    with pytest.raises(TextgenError, match="to s3://a: folders elsewhere cannot be replaced as a whole"):
+        refuse_remote("s3://a", "a model")
+
+
+# === S3 ===
+
+
+@pytest.mark.slow
+def test_s3(monkeypatch: pytest.MonkeyPatch, tiny_models: Path) -> None:
+    pytest.importorskip("s3fs", reason="pip install s3fs")
+    moto = pytest.importorskip("moto.server", reason="pip install 'moto[s3,server]'")
+    boto3 = pytest.importorskip("boto3", reason="pip install boto3")
+    service = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    service.start()
+    try:
+        url = "http://{}:{}".format(*service.get_host_and_port())
+        for name, value in {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "DEFAULT_REGION": "us-east-1"}.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        monkeypatch.setenv("FSSPEC_S3_ENDPOINT_URL", url)
+        client = boto3.client("s3", endpoint_url=url)
+        client.create_bucket(Bucket="bucket")
+        client.put_object(Bucket="bucket", Key="d/a.txt", Body=TEXT.encode() * 200_000)
+        client.put_object(Bucket="bucket", Key="d/b.csv", Body=b"text\nthree\n")
+        fsspec.config.set_conf_env(fsspec.config.conf)
+        corpus = Corpus(["s3://bucket/d"], CorpusConfig(documents="file"))
+        assert list(corpus.documents()) == [TEXT * 200_000, "three"]
+        assert read("s3://bucket/d/*.csv") == ["three"]
+        for path in (tiny_models / "tiny").iterdir():
+            client.put_object(Bucket="bucket", Key=f"tiny/{path.name}", Body=path.read_bytes())
+        assert (find_model("s3://bucket/tiny") / "config.json").read_bytes() == (
+            tiny_models / "tiny" / "config.json"
+        ).read_bytes()
+        for missing in ("s3://bucket/other.txt", "s3://no-such-bucket/a.txt"):
+            with pytest.raises(RemoteError, match=f"There is nothing at {missing}"):
+                Corpus([missing])
+    finally:
+        service.stop()

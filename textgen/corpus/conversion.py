@@ -1,0 +1,62 @@
+"""Converts files that are not plain text, each once, into a temporary folder."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+import weakref
+from pathlib import Path
+
+from textgen.corpus.rich_text import RichFile
+from textgen.files import OTHER_TEMPORARY, writing
+
+
+class Conversions:
+    """The texts of files, as files in UTF-8. They are removed by `close`, and when the object is no longer used."""
+
+    def __init__(self) -> None:
+        self._converted: dict[Path, tuple[Path, str]] = {}
+        self._folder: Path | None = None
+        self._lock = threading.Lock()
+        self._remove: weakref.finalize | None = None
+
+    def converted(self, file: RichFile) -> tuple[Path, str]:
+        """Converts a file, unless that has been done.
+
+        Args:
+            file: The file.
+
+        Returns:
+            Path of the text, and a message about parts of the file without text, or "".
+
+        Raises:
+            CorpusError: The file cannot be read.
+            CannotWrite: The temporary folder is full.
+        """
+        with self._lock:
+            if file.path not in self._converted:
+                self._converted[file.path] = self._convert(file)
+            return self._converted[file.path]
+
+    def close(self) -> None:
+        """Removes the texts."""
+        if self._remove:
+            self._remove()
+        self._converted, self._folder = {}, None
+
+    def _convert(self, file: RichFile) -> tuple[Path, str]:
+        path, notes = self._new_path(), list[str]()
+        with path.open("wb") as target:
+            for text in file.texts(notes.append):
+                with writing(path, OTHER_TEMPORARY):
+                    target.write(text.encode("utf-8", "replace"))
+                    target.flush()
+        return path, " ".join(notes)
+
+    def _new_path(self) -> Path:
+        if self._folder is None:
+            with writing(Path(tempfile.gettempdir()), OTHER_TEMPORARY):
+                self._folder = Path(tempfile.mkdtemp(prefix="textgen-"))
+            self._remove = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        return self._folder / f"{len(self._converted)}.txt"

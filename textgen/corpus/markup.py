@@ -1,0 +1,260 @@
+"""The text in markup: web pages, and the XML within .docx and .odt files.
+
+lxml parses in small pieces and reports what it finds; nothing of a file but the current piece is in memory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+from textgen.corpus.extras import load
+from textgen.errors import CorpusError
+
+SPACES = re.compile("[ \t\n\r\f]+")  # what HTML collapses to one space; not the no-break space
+
+PARAGRAPHS = {
+    "p", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "pre", "ul", "ol", "dl", "table", "figure", "hr", "section",
+    "article", "header", "footer",
+}  # fmt: skip
+BLOCKS = {
+    "address", "aside", "body", "caption", "center", "dd", "details", "div", "dt", "fieldset", "figcaption", "form",
+    "li", "legend", "main", "summary", "tbody", "tfoot", "thead", "tr",
+}  # fmt: skip
+UNREAD = {
+    "head", "script", "style", "template", "noscript", "nav", "svg", "math", "iframe", "object", "select", "textarea",
+    "button", "rt", "rp",
+}  # fmt: skip
+"""Elements whose content is no running text: what the browser does not show, menus, forms, and readings of ruby."""
+
+
+class Target(Protocol):
+    """What lxml's parsers report to."""
+
+    pieces: list[str]
+
+    def start(self, tag: str, attributes: Mapping[str, str]) -> None:
+        """An element begins."""
+
+    def end(self, tag: str) -> None:
+        """An element ends."""
+
+    def data(self, text: str) -> None:
+        """Text within an element."""
+
+    def close(self) -> None:
+        """The file ends."""
+
+
+class _Unread:
+    """Follows elements whose content is not read, and those within them."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+
+    def starts(self, is_unread: bool) -> bool:
+        """Whether an element that begins is not read."""
+        if self.depth or is_unread:
+            self.depth += 1
+        return self.depth > 0
+
+    def ends(self) -> bool:
+        """Whether an element that ends is not read."""
+        if not self.depth:
+            return False
+        self.depth -= 1
+        return True
+
+
+class PageText:
+    """The text of a web page as a browser shows it: paragraphs between blank lines, other blocks a line each.
+
+    Attributes:
+        pieces: Text that has been found and not yet been taken.
+    """
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self._unread = _Unread()
+        self._kept = 0  # elements around the text whose white space is kept
+        self._begun = False  # some text has been found
+        self._newlines = 0  # that are due before the next text
+        self._space = False  # is due before the next text in the same line
+
+    def start(self, tag: str, attributes: Mapping[str, str]) -> None:
+        """An element begins."""
+        if self._unread.starts(tag in UNREAD or "hidden" in attributes):
+            return
+        if tag == "br":
+            self._newlines += 1
+        self._break(tag)
+        self._kept += tag == "pre"
+        if tag in ("td", "th"):
+            self._space = True
+
+    def end(self, tag: str) -> None:
+        """An element ends."""
+        if not self._unread.ends():
+            self._kept -= tag == "pre"
+            self._break(tag)
+
+    def data(self, text: str) -> None:
+        """Text within an element."""
+        if self._unread.depth:
+            return
+        if self._kept:
+            self._add(text, "")
+            return
+        words = SPACES.sub(" ", text)
+        if words[:1] == " ":
+            self._space = True
+        if content := words.strip(" "):
+            self._add(content, " " if self._space else "")
+            self._space = words[-1] == " "
+
+    def close(self) -> None:
+        """The file ends."""
+        if self._begun:
+            self.pieces.append("\n")
+
+    def _break(self, tag: str) -> None:
+        lines = 2 if tag in PARAGRAPHS else 1 if tag in BLOCKS else 0
+        self._newlines = max(self._newlines, lines)
+
+    def _add(self, text: str, space: str) -> None:
+        if self._begun:
+            self.pieces.append("\n" * self._newlines or space)
+        self.pieces.append(text)
+        self._begun, self._newlines, self._space = True, 0, False
+
+
+OFFICE_UNREAD = ("del", "moveFrom", "Fallback", "tracked-changes", "annotation", "note", "forms")
+OFFICE_CHARACTERS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "line-break": "\n"}
+OFFICE_CELLS = ("tc", "table-cell")
+OFFICE_ROWS = ("tr", "table-row")
+
+
+class OfficeText:
+    """The text of the XML in a .docx or .odt file: a paragraph a line, the cells of a row of a table between tabs.
+
+    Deleted text, comments and notes are not read.
+
+    Attributes:
+        pieces: Text that has been found and not yet been taken.
+    """
+
+    def __init__(self, suffix: str) -> None:
+        self.pieces: list[str] = []
+        self._is_docx = suffix == ".docx"
+        self._holders = ("t",) if self._is_docx else ("p", "h")  # of text
+        self._unread = _Unread()
+        self._texts = self._cells = 0  # elements around that hold text, and cells
+        self._between = ""  # what is due before the next text in a table
+
+    def start(self, tag: str, attributes: Mapping[str, str]) -> None:
+        """An element begins."""
+        space, _, name = tag.rpartition("}")
+        if self._unread.starts(name in OFFICE_UNREAD):
+            return
+        if name in self._holders:
+            self._texts += 1
+        elif name in OFFICE_CELLS:
+            self._cells += 1
+        elif name in OFFICE_CHARACTERS and not (name == "tab" and self._is_tab_stop(attributes)):
+            self._add(OFFICE_CHARACTERS[name])
+        elif name == "s" and not self._is_docx:
+            count = attributes.get(f"{space}}}c", "1")
+            self._add(" " * min(int(count), 1000) if count.isdecimal() else " ")
+
+    def end(self, tag: str) -> None:
+        """An element ends."""
+        name = tag.rpartition("}")[2]
+        if self._unread.ends():
+            return
+        if name in self._holders:
+            self._texts -= 1
+        if name in ("p", "h"):
+            if self._cells:
+                self._between = "\n"
+            else:
+                self.pieces.append("\n")
+        elif name in OFFICE_CELLS:
+            self._cells -= 1
+            self._between = "\t"
+        elif name in OFFICE_ROWS:
+            self.pieces.append("\n")
+            self._between = ""
+
+    def data(self, text: str) -> None:
+        """Text within an element."""
+        if self._texts and not self._unread.depth:
+            self._add(text if self._is_docx else SPACES.sub(" ", text))
+
+    def close(self) -> None:
+        """The file ends."""
+
+    def _is_tab_stop(self, attributes: Mapping[str, str]) -> bool:
+        """Whether an element `tab` is a position of the ruler, which a style defines, and no character."""
+        return self._is_docx and any(name.endswith("}pos") for name in attributes)
+
+    def _add(self, text: str) -> None:
+        self.pieces += [self._between, text]
+        self._between = ""
+
+
+def page_text(chunks: Iterable[str], name: str) -> Iterator[str]:
+    """Iterates over the text of a web page.
+
+    Args:
+        chunks: Consecutive strings that make up the HTML.
+        name: Name of the file, for error messages.
+
+    Yields:
+        Consecutive strings that make up the text.
+
+    Raises:
+        CorpusError: The file cannot be parsed, or lxml is not installed.
+    """
+    etree, target = load("lxml.etree", name), PageText()
+    parser = etree.HTMLParser(target=target, encoding="utf-8", huge_tree=True)  # long texts are no trees here
+    yield from _parsed(etree, parser, target, (chunk.encode() for chunk in chunks), name)
+
+
+def office_text(chunks: Iterable[bytes], suffix: str, name: str) -> Iterator[str]:
+    """Iterates over the text of the XML in a .docx or .odt file.
+
+    Args:
+        chunks: Consecutive bytes that make up the XML.
+        suffix: ".docx" or ".odt".
+        name: Name of the file, for error messages.
+
+    Yields:
+        Consecutive strings that make up the text.
+
+    Raises:
+        CorpusError: The file cannot be parsed, or lxml is not installed.
+    """
+    etree, target = load("lxml.etree", name), OfficeText(suffix)
+    parser = etree.XMLParser(target=target, resolve_entities=False, no_network=True)
+    yield from _parsed(etree, parser, target, chunks, name)
+
+
+def _parsed(etree: Any, parser: Any, target: Target, chunks: Iterable[bytes], name: str) -> Iterator[str]:
+    try:
+        is_empty = True
+        for chunk in chunks:
+            if chunk:
+                is_empty = False
+                parser.feed(chunk)
+                yield from _taken(target)
+        if not is_empty:
+            parser.close()
+    except etree.XMLSyntaxError as error:
+        raise CorpusError(f"{name} is damaged: {str(error).splitlines()[0].rstrip('.')}. Save it again.") from None
+    yield from _taken(target)
+
+
+def _taken(target: Target) -> list[str]:
+    pieces, target.pieces = target.pieces, []
+    return [piece for piece in pieces if piece]

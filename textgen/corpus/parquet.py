@@ -1,0 +1,104 @@
+"""Reads .parquet files, a few rows at a time, with pyarrow (the extra `parquet`).
+
+Only the columns of the text and of the label are read. A text that many rows share is in memory once, so that a small
+file does not become large.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from textgen.corpus.extras import load
+from textgen.errors import CorpusError
+
+ROWS = 64  # read at a time
+LARGEST_GROUP = 1 << 32  # bytes of a column in a row group, once it is decompressed
+
+
+def parquet_rows(path: Path, name: str, text: str, label: str | None = None) -> Iterator[dict[str, Any]]:
+    """Iterates over the rows of a file.
+
+    Args:
+        path: Path of the file.
+        name: Name of the file, for error messages.
+        text: Name of the column of the text, or a path that begins with it.
+        label: That of the label.
+
+    Yields:
+        The values of each row by column. If there is no column of the text, the first row with all columns.
+
+    Raises:
+        CorpusError: The file is damaged or too large, or pyarrow is not installed.
+    """
+    parquet = load("pyarrow.parquet", name)
+    with _reading(name), parquet.ParquetFile(path, memory_map=True) as file:
+        there = list(file.schema_arrow.names)
+        texts = [column for column in there if f"{text}.".startswith(f"{column}.")]
+        labels = [column for column in there if f"{label or ''}.".startswith(f"{column}.")]
+        wanted = list(dict.fromkeys([*texts, *labels])) if texts else []
+        _check_sizes(file.metadata, wanted, name)
+        strings = [column for column in wanted if _is_string(file.schema_arrow.field(column).type)]
+    with _reading(name), parquet.ParquetFile(path, memory_map=True, read_dictionary=strings) as file:
+        for batch in file.iter_batches(ROWS, columns=wanted or there):
+            arrays = [batch.column(index) for index in range(batch.num_columns)]
+            for row in range(batch.num_rows):
+                yield {column: array[row].as_py() for column, array in zip(batch.schema.names, arrays, strict=True)}
+                if not wanted:
+                    return
+
+
+def parquet_columns(path: Path, name: str) -> list[str]:
+    """Lists the columns of a file.
+
+    Args:
+        path: Path of the file.
+        name: Name of the file, for error messages.
+
+    Returns:
+        Names of the columns.
+
+    Raises:
+        CorpusError: The file is damaged, or pyarrow is not installed.
+    """
+    parquet = load("pyarrow.parquet", name)
+    with _reading(name), parquet.ParquetFile(path) as file:
+        return list(file.schema_arrow.names)
+
+
+def _is_string(kind: Any) -> bool:
+    types = importlib.import_module("pyarrow.types")
+    return types.is_string(kind) or types.is_large_string(kind)
+
+
+def _check_sizes(metadata: Any, columns: Collection[str], name: str) -> None:
+    """Raises `CorpusError` if a part of the file that is decompressed at once is too large for memory."""
+    for group in range(metadata.num_row_groups):
+        row_group = metadata.row_group(group)
+        chunks = [row_group.column(index) for index in range(row_group.num_columns)]
+        size = sum(
+            chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.partition(".")[0] in columns
+        )
+        if size > LARGEST_GROUP:
+            raise CorpusError(
+                f"{name}: row group {group + 1} has {size:,} bytes of text, more than the limit of {LARGEST_GROUP:,}. "
+                "Write the file again with smaller row groups."
+            )
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """Converts errors of pyarrow, which are `ValueError`s and `OSError`s, to `CorpusError`."""
+    try:
+        yield
+    except PermissionError:
+        raise
+    except (ValueError, OSError, MemoryError) as error:
+        why = str(error).strip().splitlines()
+        raise CorpusError(
+            f"{name} is damaged, or no Parquet file: {why[0].rstrip('.') if why else 'it cannot be read'}. "
+            "Write or download it again."
+        ) from None

@@ -1,0 +1,321 @@
+"""The text in files of word processors, books, web pages and subtitles, in bounded memory.
+
+.docx, .odt, .epub and .html are parsed by lxml, .pdf by pypdf, .rtf by striprtf (the extra `documents`); .srt and .vtt
+need no library. What is decompressed from a file has limits: a small file may become very large.
+"""
+
+from __future__ import annotations
+
+import html
+import logging
+import posixpath
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from textgen.corpus.config import CorpusConfig
+from textgen.corpus.encoding_guess import marked_encoding
+from textgen.corpus.encodings import text_decoder
+from textgen.corpus.extras import load
+from textgen.corpus.markup import office_text, page_text
+from textgen.errors import CorpusError
+from textgen.wording import counted
+
+PAGES = (".html", ".htm", ".xhtml")
+SUBTITLES = (".srt", ".vtt")
+ZIPPED = (".docx", ".odt", ".epub")
+RICH = (*PAGES, *SUBTITLES, *ZIPPED, ".pdf", ".rtf")
+WHOLE = (*ZIPPED, ".pdf")  # read at any place of the file, so not from a compressed one
+
+CHUNK_BYTES = 1 << 16
+LARGEST_MEMBER = 1 << 28  # bytes of a part of a .docx, .odt or .epub file, once it is decompressed
+LARGEST_CHAPTER = 1 << 25  # bytes of a chapter of a book, which is in memory as a whole
+LARGEST_RTF = 1 << 26  # bytes of an .rtf file, which is in memory as a whole
+LARGEST_PAGE = 1 << 24  # bytes of the drawing operations of a page of a .pdf file
+LARGEST_TEXT = 1 << 30  # characters of the text of a file
+
+CHARSET = re.compile(
+    rb"""<meta[^>]{0,200}?charset\s*=\s*["']?([\w.:-]+)|<\?xml[^>]{0,200}?encoding\s*=\s*["']([\w.:-]+)""", re.I
+)
+NEWER = {"iso-8859-1": "cp1252", "latin-1": "cp1252", "us-ascii": "cp1252", "gb2312": "gb18030", "gbk": "gb18030"}
+"""Encodings of which browsers read the larger one that contains it."""
+SELF_CLOSED = re.compile(rb"<([A-Za-z][\w:.-]*)((?:\s[^<>]*)?)/>")
+VOID = frozenset(b"area base br col embed hr img input link meta source track wbr".split())
+TAG = re.compile(r"</?(?:[A-Za-z]|\d\d:)[^<>\n]*>|\{\\[^{}\n]*\}")  # of subtitles
+PDF_ERRORS = (
+    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, RuntimeError, TypeError,
+    ValueError, struct.error, zlib.error,
+)  # fmt: skip
+"""What pypdf raises for damaged files, besides its own errors."""
+
+
+@dataclass(frozen=True)
+class RichFile:
+    """A file whose text is not simply its bytes.
+
+    Attributes:
+        path: Path of the file.
+        name: Name of the file in messages.
+        suffix: One of `RICH`.
+        encoding: Encoding to read the file in, unless it names its own.
+        decoded: Returns the decoded text of the file in an encoding.
+        beginning: The first bytes of the file, once it is decompressed.
+    """
+
+    path: Path
+    name: str
+    suffix: str
+    encoding: str
+    decoded: Callable[[str], Iterator[str]]
+    beginning: Callable[[], bytes]
+
+    def texts(self, note: Callable[[str], None] = lambda line: None) -> Iterator[str]:
+        """Iterates over the text of the file.
+
+        Args:
+            note: Called with a message if part of the file has no text.
+
+        Yields:
+            Consecutive strings that make up the text.
+
+        Raises:
+            CorpusError: The file is damaged, protected or too large, or the library that reads it is missing.
+        """
+        size = 0
+        for text in self._texts(note):
+            size += len(text)
+            if size > LARGEST_TEXT:
+                raise CorpusError(
+                    f"{self.name} has more than {LARGEST_TEXT:,} characters of text, the limit. Split it."
+                )
+            yield text
+
+    def _texts(self, note: Callable[[str], None]) -> Iterator[str]:
+        if self.suffix in PAGES:
+            declared = declared_encoding(self.beginning()) if self.encoding == CorpusConfig.encoding else None
+            return page_text(self.decoded(declared or self.encoding), self.name)
+        if self.suffix in SUBTITLES:
+            return _subtitles(self.decoded(self.encoding))
+        if self.suffix == ".rtf":
+            return self._rtf()
+        return self._pdf(note) if self.suffix == ".pdf" else self._zipped()
+
+    def _zipped(self) -> Iterator[str]:
+        with _unzipping(self.name), zipfile.ZipFile(self.path) as archive:
+            if self.suffix == ".epub":
+                yield from _book(archive, self.name)
+            else:
+                member = _main_part(archive, self.name) if self.suffix == ".docx" else "content.xml"
+                yield from office_text(_chunks(archive, member, self.name), self.suffix, self.name)
+
+    def _rtf(self) -> Iterator[str]:
+        striprtf = load("striprtf.striprtf", self.name)
+        beginning = self.beginning()
+        if not beginning.lstrip().startswith(b"{\\rtf"):
+            raise CorpusError(f"{self.name} is no RTF file: it does not begin with {{\\rtf. Save it again.")
+        page = re.search(rb"\\ansicpg(\d{1,5})", beginning)
+        encoding = f"cp{int(page[1])}" if page and int(page[1]) else "cp1252"
+        encoding = known_encoding("utf-8" if encoding == "cp65001" else encoding) or "cp1252"
+        held, size = [], 0
+        for text in self.decoded(encoding):
+            held.append(text)
+            size += len(text)
+            if size > LARGEST_RTF:
+                raise CorpusError(f"{self.name} has more than {LARGEST_RTF:,} characters, the limit. Save it as .docx.")
+        try:
+            yield striprtf.rtf_to_text("".join(held), encoding=encoding, errors="replace")
+        except (LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise CorpusError(f"{self.name} is damaged: {error}. Save it again.") from None
+
+    def _pdf(self, note: Callable[[str], None]) -> Iterator[str]:
+        pypdf = load("pypdf", self.name)
+        logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # its warnings about damaged files name none
+        scanned = list[int]()
+        with _reading_pdf(pypdf, self.name), pypdf.PdfReader(self.path) as reader:
+            if reader.is_encrypted and not reader.decrypt(""):
+                raise CorpusError(f"{self.name} is protected by a password. Save it without one.")
+            pages = len(reader.pages)
+            for number in range(pages):
+                text = _page_text(reader.pages[number], self.name, number + 1)
+                if text:
+                    yield f"{text}\n"
+                elif _has_picture(reader.pages[number]):
+                    scanned.append(number + 1)
+        if scanned:
+            note(
+                f"Skipped {counted(len(scanned), 'page')} without text of the {pages:,} in {self.name}, the first is "
+                f"page {scanned[0]:,}: pictures of text, as a scan has. Recognise their text first, as with ocrmypdf."
+            )
+
+
+def declared_encoding(beginning: bytes) -> str | None:
+    """Finds the encoding that a web page says it is in.
+
+    Args:
+        beginning: The first bytes of the page.
+
+    Returns:
+        Name of the encoding. None if there is none, or an unknown one.
+
+    Example:
+        >>> declared_encoding(b"<html><meta charset=GB2312>")
+        'gb18030'
+    """
+    if marked := marked_encoding(beginning):
+        return marked
+    if not (match := CHARSET.search(beginning)):
+        return None
+    name = (match[1] or match[2]).decode("ascii", "replace").lower()
+    if name.startswith(("utf-16", "utf-32", "ucs")):  # which could not have been read so far
+        return "utf-8"
+    return known_encoding(NEWER.get(name, name))
+
+
+def known_encoding(name: str) -> str | None:
+    """Returns the name of an encoding of text files if Python knows it, else None."""
+    try:
+        text_decoder(name)
+    except CorpusError:
+        return None
+    return name
+
+
+def _subtitles(texts: Iterable[str]) -> Iterator[str]:
+    """The lines of subtitles, without their times and tags."""
+    inside, rest = False, ""
+    for text in texts:
+        *lines, rest = (rest + text).split("\n")
+        for line in lines:
+            inside, shown = _subtitle(line, inside)
+            yield from shown
+    yield from _subtitle(rest, inside)[1]
+
+
+def _subtitle(line: str, inside: bool) -> tuple[bool, list[str]]:
+    """Whether the line after this one belongs to a subtitle, and what this one shows."""
+    if "-->" in line:
+        return True, []
+    if not line.strip():
+        return False, []
+    shown = html.unescape(TAG.sub("", line)).strip() if inside else ""
+    return inside, [f"{shown}\n"] if shown else []
+
+
+# === Zipped files ===
+
+
+@contextmanager
+def _unzipping(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, LookupError, RuntimeError, ValueError) as error:
+        why = str(error).strip("'\"").rstrip(".") or "it ends too early"
+        raise CorpusError(f"{name} is damaged, or protected by a password: {why}. Save it again.") from None
+
+
+def _chunks(archive: zipfile.ZipFile, member: str, name: str, limit: int | None = None) -> Iterator[bytes]:
+    """The decompressed bytes of a part, which cannot be more than the archive says."""
+    limit = LARGEST_MEMBER if limit is None else limit
+    size = archive.getinfo(member).file_size
+    if size > limit:
+        raise CorpusError(f"{name}: its part {member} has {size:,} bytes, more than the limit of {limit:,}. Split it.")
+    with archive.open(member) as part:
+        while chunk := part.read(CHUNK_BYTES):
+            yield chunk
+
+
+def _xml(archive: zipfile.ZipFile, member: str, name: str) -> Any:
+    etree = load("lxml.etree", name)
+    data = b"".join(_chunks(archive, member, name, LARGEST_CHAPTER))
+    try:
+        return etree.fromstring(data, etree.XMLParser(resolve_entities=False, no_network=True))
+    except etree.XMLSyntaxError as error:
+        raise CorpusError(f"{name} is damaged: its part {member} ({error}). Save it again.") from None
+
+
+def _main_part(archive: zipfile.ZipFile, name: str) -> str:
+    """The part of a .docx file that holds its text."""
+    for relation in _xml(archive, "_rels/.rels", name):
+        if str(relation.get("Type", "")).endswith("/officeDocument"):
+            return str(relation.get("Target", "")).lstrip("/")
+    return "word/document.xml"
+
+
+def _book(archive: zipfile.ZipFile, name: str) -> Iterator[str]:
+    """The chapters of an .epub file in reading order, between blank lines."""
+    roots = _xml(archive, "META-INF/container.xml", name).xpath("//*[local-name()='rootfile']/@full-path")
+    if not roots:
+        raise CorpusError(f"{name} is damaged: it does not say where its contents are. Save it again.")
+    package = _xml(archive, str(roots[0]), name)
+    items = {item.get("id"): item for item in package.xpath("//*[local-name()='manifest']/*[local-name()='item']")}
+    is_first = True
+    for entry in package.xpath("//*[local-name()='spine']/*[local-name()='itemref']"):
+        item = items.get(entry.get("idref"))
+        if item is None or entry.get("linear") == "no" or "nav" in str(item.get("properties", "")).split():
+            continue
+        if str(item.get("media-type", "")) not in ("application/xhtml+xml", "text/html"):
+            continue
+        member = posixpath.normpath(posixpath.join(posixpath.dirname(str(roots[0])), unquote(item.get("href", ""))))
+        data = b"".join(_chunks(archive, member, name, LARGEST_CHAPTER))
+        _check_protection(data, name, member)
+        for text in page_text(_chapter(data, name, member), name):
+            yield text if is_first or text.isspace() else f"\n{text}"
+            is_first = True
+        is_first = False
+
+
+def _check_protection(data: bytes, name: str, member: str) -> None:
+    if data and b"<" not in data[: 1 << 12] and not marked_encoding(data):
+        raise CorpusError(f"{name}: its part {member} is encrypted, as books with copy protection are.")
+
+
+def _chapter(data: bytes, name: str, member: str) -> Iterator[str]:
+    """XHTML as HTML, in which only a few elements may end with />."""
+    encoding = declared_encoding(data[: 1 << 12]) or "utf-8"
+    if encoding.startswith("utf-8"):
+        data = SELF_CLOSED.sub(
+            lambda tag: tag[0] if tag[1].lower() in VOID else b"<%b%b></%b>" % (tag[1], tag[2], tag[1]), data
+        )
+    try:
+        yield data.decode(encoding)
+    except UnicodeError as error:
+        raise CorpusError(f"{name} is damaged: its part {member} is not {encoding} text ({error}).") from None
+
+
+# === PDF ===
+
+
+@contextmanager
+def _reading_pdf(pypdf: Any, name: str) -> Iterator[None]:
+    try:
+        yield
+    except pypdf.errors.DependencyError:
+        raise CorpusError(f"{name} is encrypted. Save it without a password, or pip install cryptography.") from None
+    except (pypdf.errors.PyPdfError, *PDF_ERRORS) as error:
+        why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise CorpusError(f"{name} is damaged, or no PDF file: {why}. Save or download it again.") from None
+
+
+def _page_text(page: Any, name: str, number: int) -> str:
+    contents = page.get_contents()
+    size = 0 if contents is None else len(contents.get_data())
+    if size > LARGEST_PAGE:
+        raise CorpusError(f"{name}: page {number:,} is too large: {size:,} bytes, the limit is {LARGEST_PAGE:,}.")
+    text = str(page.extract_text()).encode("utf-8", "replace").decode()  # fonts may name halves of characters
+    return "\n".join(line.rstrip() for line in text.split("\n")).strip("\n")
+
+
+def _has_picture(page: Any) -> bool:
+    resources = page.get("/Resources")
+    objects: Any = resources.get_object().get("/XObject") if resources is not None else None
+    if not objects:
+        return False
+    kinds = (part.get_object().get("/Subtype") for part in objects.get_object().values())
+    return any(kind in ("/Image", "/Form") for kind in kinds)

@@ -1,0 +1,117 @@
+"""Makes the shards of a prepared corpus on the workers of a Dask cluster (the extra `dask`).
+
+Each worker makes one shard at a time, on all of its cores. A shard whose worker is lost is made again by another one,
+which the scheduler sees to. All machines must see the corpus and the folder under the same names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from textgen.errors import ConfigError, CorpusError
+from textgen.files import random_word
+from textgen.wording import counted
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+CONNECT_SECONDS = 30
+WAIT_SECONDS = 120  # for the first worker
+RETRIES = 2  # of a shard whose making fails; a lost worker is no failure of the shard
+
+Task = tuple[list[str], str, int, int]
+Make = Callable[[list[str], str, int, int], list[str]]
+Say = Callable[[str], None]
+
+
+def make_shards(address: str, make: Make, tasks: Sequence[Task], say: Say) -> None:
+    """Makes shards on a cluster.
+
+    Args:
+        address: Address of the scheduler, such as tcp://10.0.0.1:8786.
+        make: Makes a shard on a worker: a function of a module, of the arguments in a task. It returns what there is to
+            say.
+        tasks: Paths of the corpus, the prepared folder, the number of a shard and the number of all shards.
+        say: Called with a line of text for each shard.
+
+    Raises:
+        ConfigError: There is no cluster at the address, or Dask is not installed.
+        CorpusError: A worker cannot make its shard.
+    """
+    with _connected(address) as client:
+        workers = len(client.scheduler_info(n_workers=-1)["workers"])
+        say(f"{counted(workers, 'Dask worker')} at {address}; dashboard: {client.dashboard_link}")
+        for lines in _results(client, make, tasks):
+            for line in lines:
+                say(line)
+
+
+def _results(client: Client, make: Make, tasks: Sequence[Task]) -> Iterator[list[str]]:
+    """What the workers say of each shard, as many at a time as there are workers."""
+    from distributed import KilledWorker, as_completed
+
+    waiting = list(reversed(tasks))
+    running = as_completed(loop=client.loop)
+    ahead = 0
+    try:
+        while waiting or ahead:
+            while waiting and ahead < max(1, len(client.scheduler_info(n_workers=-1)["workers"])):
+                task = waiting.pop()
+                key = f"shard-{task[2]}-of-{task[3]}-{random_word()}"
+                running.add(client.submit(make, *task, retries=RETRIES, key=key))
+                ahead += 1
+            future = next(running)
+            ahead -= 1
+            yield future.result()
+    except KilledWorker as error:
+        raise CorpusError(
+            f"Several workers were lost while they made {error.args[0]}: see their logs; the memory may be too small. "
+            "Run the command again to make the missing shards."
+        ) from None
+    finally:
+        client.cancel(list(running.futures))
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[Client]:
+    """A client of the cluster, which goes on when the client leaves."""
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ConfigError("A Dask cluster is used with distributed: pip install 'textgen[dask]'.") from None
+    try:
+        client = Client(address, timeout=CONNECT_SECONDS, name="textgen", set_as_default=False)
+    except (OSError, ValueError, RuntimeError) as error:
+        why = " ".join(str(error).split()).rstrip(".")
+        raise ConfigError(
+            f"There is no Dask scheduler at {address}: {why}. Start one with `dask scheduler`, and workers with "
+            "`dask worker ADDRESS`."
+        ) from None
+    try:
+        client.wait_for_workers(1, timeout=WAIT_SECONDS)
+        yield client
+    except TimeoutError:
+        raise ConfigError(
+            f"The cluster at {address} has no workers. Start some with `dask worker {address}`."
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"The connection to the scheduler at {address} was lost: {error}. Try again.") from None
+    finally:
+        client.close()
+
+
+def require_shared(paths: Sequence[str]) -> None:
+    """Refuses a corpus that workers elsewhere cannot read.
+
+    Args:
+        paths: Paths of the corpus.
+
+    Raises:
+        ConfigError: One of them is standard input.
+    """
+    if "-" in paths:
+        raise ConfigError(
+            "- is standard input, which the workers of a cluster cannot read: name files, or leave dask out."
+        )

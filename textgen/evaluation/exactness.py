@@ -1,0 +1,124 @@
+"""What exact arithmetic costs: how far its predictions are from those of the same model in float32.
+
+Weights are rounded to int8 and what a matrix reads to some thousand levels (`textgen.model.exact_model`), so
+predictions change a little. Three numbers tell how much, on a text that the model has not seen: the perplexity of both,
+the Kullback-Leibler divergence of the exact predictions from the others, and how often both find the same token
+likeliest. Beyond `MOST_CHANGE` or `MOST_DIVERGENCE` a model is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any, Protocol
+
+import numpy as np
+
+from textgen.dataset.batches import Batches
+from textgen.dataset.token_stream import TokenStream
+from textgen.errors import ConfigError
+from textgen.evaluation.scoring import perplexity
+from textgen.model.probabilities import log_softmax
+
+MOST_CHANGE = 0.3  # percent, of the perplexity
+MOST_DIVERGENCE = 0.002  # nats a token
+MAX_TOKENS = 1 << 15  # scored, spread over the text
+ROWS = 32  # texts side by side, at most
+ROW_TOKENS = 512  # tokens in a row, at least: the first tokens of a row lack their context
+WINDOW = 8  # T: tokens whose predictions are in memory at once
+
+
+class Predictor(Protocol):
+    """A network of one direction in NumPy: `NumpyModel` or `ExactModel` of `textgen.model`."""
+
+    def initial_state(self, batch_size: int) -> Any:
+        """Returns the state of `batch_size` texts before their first token."""
+
+    def features(self, inputs: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
+        """Reads token ids int32 [B, T]: what the output layer reads [B, T, E], and the state after them."""
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """Returns the logits of the next tokens, [..., V]."""
+
+
+@dataclass(frozen=True)
+class Exactness:
+    """How exact predictions compare; the names are those of `textgen evaluate --exact --json`.
+
+    Attributes:
+        perplexity_per_token: Of the model in float32.
+        exact_perplexity_per_token: In exact arithmetic.
+        change_percent: The difference of the two, in percent of the first.
+        divergence_nats: Mean over tokens of the sum of p (log p - log q), p in float32 and q exact.
+        same_top_token_percent: How often both find the same token likeliest.
+        tokens: Tokens scored.
+    """
+
+    perplexity_per_token: float
+    exact_perplexity_per_token: float
+    change_percent: float
+    divergence_nats: float
+    same_top_token_percent: float
+    tokens: int
+
+    def to_dict(self) -> dict[str, float]:
+        """Returns the fields by name."""
+        return asdict(self)
+
+    def check(self) -> None:
+        """Raises `ConfigError` if the predictions change by more than is allowed."""
+        if self.change_percent <= MOST_CHANGE and self.divergence_nats <= MOST_DIVERGENCE:
+            return
+        raise ConfigError(
+            f"Exact arithmetic changes this model too much: its perplexity by {self.change_percent:+.2f} % (at most "
+            f"{MOST_CHANGE:+} %), its predictions by {self.divergence_nats:.4f} nats a token (at most "
+            f"{MOST_DIVERGENCE}). Write without --exact."
+        )
+
+
+def exactness(
+    ordinary: Predictor, exact: Predictor, stream: TokenStream, pad_id: int, max_tokens: int = MAX_TOKENS
+) -> Exactness:
+    """Compares the predictions of two networks on a text.
+
+    Args:
+        ordinary: The network in float32, reading forward.
+        exact: The same network in exact arithmetic.
+        stream: The text.
+        pad_id: Id of the padding.
+        max_tokens: Tokens to score, at most about.
+
+    Returns:
+        The comparison.
+    """
+    nats, exact_nats, divergence, same, tokens = 0.0, 0.0, 0.0, 0, 0
+    for log_p, log_q, targets, counts in _predictions(ordinary, exact, stream, pad_id, max_tokens):
+        nats -= float(_chosen(log_p, targets)[counts].sum())
+        exact_nats -= float(_chosen(log_q, targets)[counts].sum())
+        divergence += float((np.exp(log_p) * (log_p - log_q)).sum(axis=-1)[counts].sum())
+        same += int(np.count_nonzero((log_p.argmax(axis=-1) == log_q.argmax(axis=-1))[counts]))
+        tokens += int(np.count_nonzero(counts))
+    before, after = perplexity(nats / tokens), perplexity(exact_nats / tokens)
+    change = 100 * float(np.expm1((exact_nats - nats) / tokens))
+    return Exactness(before, after, change, divergence / tokens, 100 * same / tokens, tokens)
+
+
+def _chosen(log_p: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """The log probability of each target, [B, T]."""
+    return np.take_along_axis(log_p, targets[:, :, None], axis=-1)[:, :, 0]
+
+
+def _predictions(
+    ordinary: Predictor, exact: Predictor, stream: TokenStream, pad_id: int, max_tokens: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Log probabilities of both [B, T, V], the targets [B, T], and which of these count, window by window."""
+    rows = max(1, min(ROWS, len(stream) // ROW_TOKENS))
+    batches = Batches(stream, rows, min(WINDOW, len(stream)), pad_id)
+    states = [model.initial_state(rows) for model in (ordinary, exact)]
+    for inputs, targets in islice(batches.epoch(0), max(1, max_tokens // (rows * WINDOW))):
+        log_probs = []
+        for number, model in enumerate((ordinary, exact)):
+            features, states[number] = model.features(inputs, states[number])
+            log_probs.append(log_softmax(model.logits(features).astype(np.float64)))
+        yield log_probs[0], log_probs[1], targets, targets != pad_id

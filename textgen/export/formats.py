@@ -1,0 +1,213 @@
+"""The formats that `textgen export` writes: what each needs, and the function that writes it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textgen.errors import ConfigError, TextgenError
+from textgen.files import check_writable, json_bytes, read_file, write_own_file
+from textgen.folders import new_folder
+
+if TYPE_CHECKING:
+    from textgen.saved_model.saved_model import ModelFolder
+
+Write = Callable[..., str]  # a ModelFolder, a path, options
+MARK = "textgen-export.json"  # in each folder that an export wrote: such a folder may be replaced by the next one
+MARK_BYTES = 1 << 10
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format that a model is written in.
+
+    The function that writes it takes a `ModelFolder` and the path. It compares what it writes with the model (see
+    `textgen.export.verification`) before anything is left at the path, writes all or nothing (see
+    `textgen.files.write_file`, `textgen.files.new_file` and `export_folder`), and returns one sentence that says what
+    was written. It raises `TextgenError` for a model that the format cannot express.
+
+    Attributes:
+        name: Value of `--format`.
+        help: What is written, in a few words, for `--help`.
+        write: Place of the function, "module:function"; imported when it is needed.
+        suffix: Suffix of files in this format, with the dot; empty if it tells nothing, as that of a folder.
+        modules: Modules that must be importable.
+        extra: Extra of the textgen package that brings them, such as "onnx".
+        folder: Whether a folder is written, not a file.
+        options: Names of the keyword arguments, each a text, that the function takes besides.
+    """
+
+    name: str
+    help: str
+    write: str
+    suffix: str = ""
+    modules: tuple[str, ...] = ()
+    extra: str = ""
+    folder: bool = False
+    options: tuple[str, ...] = ()
+
+
+FORMATS: dict[str, Format] = {
+    format_.name: format_
+    for format_ in (
+        Format(
+            name="pytorch",
+            help="a safetensors file with the state dict of PyTorch layers",
+            write="textgen.export.pytorch:export_pytorch",
+            suffix=".safetensors",
+        ),
+        Format(
+            name="html",
+            help="one page that writes in a browser, without a server",
+            write="textgen.export.html:export_html",
+            suffix=".html",
+            options=("licence", "note"),
+        ),
+        Format(
+            name="onnx",
+            help="one step of the network for ONNX Runtime and others, and the tokenizer beside it",
+            write="textgen.export.onnx:export_onnx",
+            suffix=".onnx",
+            modules=("onnx", "onnxruntime"),
+            extra="onnx",
+            options=("licence", "note"),
+        ),
+        Format(
+            name="keras",
+            help="a .keras file of layers that Keras has",
+            write="textgen.export.keras:export_keras",
+            suffix=".keras",
+            options=("licence", "note"),
+        ),
+        Format(
+            name="savedmodel",
+            help="a folder in TensorFlow's SavedModel format",
+            write="textgen.export.savedmodel:export_savedmodel",
+            folder=True,
+            options=("licence", "note"),
+        ),
+        Format(
+            name="litert",
+            help="a .tflite file for LiteRT, float32",
+            write="textgen.export.litert:export_litert",
+            suffix=".tflite",
+            modules=("ai_edge_litert",),
+            extra="litert",
+            options=("licence", "note"),
+        ),
+        Format(
+            name="litert-int8",
+            help="the same with int8 weights, if they lose little",
+            write="textgen.export.litert:export_litert_int8",
+            modules=("ai_edge_litert",),
+            extra="litert",
+            options=("licence", "note"),
+        ),
+    )
+}
+
+
+def format_for(path: Path, name: str | None = None) -> Format:
+    """Returns the format of an export.
+
+    Args:
+        path: Path to write to.
+        name: Name of the format. By default the format is that of the suffix of `path`.
+
+    Raises:
+        ConfigError: No format was named, and the suffix is not that of a format.
+    """
+    if name is not None:
+        return FORMATS[name]
+    for format_ in FORMATS.values():
+        if format_.suffix and path.suffix.lower() == format_.suffix:
+            return format_
+    suffixes = ", ".join(f"{format_.suffix} ({format_.name})" for format_ in FORMATS.values() if format_.suffix)
+    raise ConfigError(
+        f"The name {path} does not tell which format to write. Set format_name, or name a file with one of the "
+        f"suffixes {suffixes}."
+    )
+
+
+def exported_format(path: Path) -> Format | None:
+    """Returns the format of an existing export, by the suffix of the file or the mark in the folder.
+
+    Args:
+        path: Path of the file or folder.
+
+    Returns:
+        The format; None if the path does not tell one.
+    """
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        return FORMATS[json.loads(read_file(path / MARK, MARK_BYTES))["format"]]
+    return next((format_ for format_ in FORMATS.values() if format_.suffix == path.suffix.lower() != ""), None)
+
+
+def check_export(format_: Format, path: Path) -> None:
+    """Checks, before long work, that the format can be written at a path.
+
+    Args:
+        format_: The format.
+        path: The path. An existing file is replaced, an existing folder only if it is empty or an export of textgen.
+
+    Raises:
+        TextgenError: A library is not installed, or nothing can be written at the path.
+    """
+    if missing := [module for module in format_.modules if find_spec(module) is None]:
+        raise TextgenError(
+            f"The format {format_.name} needs {', '.join(missing)}: run pip install 'textgen[{format_.extra}]'."
+        )
+    check_writable(path)
+    if format_.folder and os.path.lexists(path) and not _is_replaceable(path):
+        raise TextgenError(f"{path} exists and is not a folder that textgen export wrote: choose another name.")
+
+
+def export_model(format_: Format, model: ModelFolder, path: Path, **options: str) -> str:
+    """Writes a model in a format.
+
+    Args:
+        format_: The format, for which `check_export` passed.
+        model: The model.
+        path: Path of the file or folder.
+        options: Texts for the function that writes; see `Format`.
+
+    Returns:
+        One sentence that says what was written.
+
+    Raises:
+        TextgenError: The format cannot express the model, what was written differs from the model, or it cannot be
+            written. Nothing is left, and what was at the path is untouched.
+    """
+    module, _, function = format_.write.partition(":")
+    write: Write = getattr(import_module(module), function)
+    return write(model, path, **options)
+
+
+@contextmanager
+def export_folder(path: Path, name: str) -> Iterator[Path]:
+    """Creates the folder of an export atomically, with a mark by which the next export knows it.
+
+    Args:
+        path: Path of the folder, which is replaced if it exists; see `check_export`.
+        name: Name of the format, for the mark.
+
+    Yields:
+        Path of the temporary folder to write to.
+
+    Raises:
+        TextgenError: The folder cannot be written.
+    """
+    with new_folder(path) as temporary:
+        write_own_file(temporary / MARK, json_bytes({"format": name}))
+        yield temporary
+
+
+def _is_replaceable(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink() and ((path / MARK).is_file() or not any(path.iterdir()))

@@ -1,0 +1,181 @@
+"""A model as one HTML page that writes without a network, and back.
+
+The page holds the packed model (`textgen.export.packing`) in base64, the program that writes with it in a Worker, and
+its own script and style; its files are in `onefile/`. A content security policy allows these by their hashes, and
+WebAssembly, and nothing else: the page cannot make a request. Names, labels and tokens are data that its script shows
+as text; what Python puts into the page itself, its title, is escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from collections.abc import Mapping
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from textgen import __version__
+from textgen.errors import ConfigError, SavedModelError, TextgenError
+from textgen.export.packing import engine_script, joined, packed_model, unpacked
+from textgen.files import read_file, write_file, write_own_file
+from textgen.folders import new_folder, temporary_folder
+from textgen.html_page import fill, source_hash
+from textgen.saved_model.layout import CARD, INT8, TRAINING
+from textgen.saved_model.precision import compressed, restored
+from textgen.saved_model.registry import check_name
+from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.wording import counted, visible
+
+ASSETS = files("textgen.export") / "onefile"
+OPENING = '<script type="application/octet-stream;base64" id="model">'  # of the element that holds the model
+CLOSING = "</script>"
+PAGE_BYTES = 1 << 31  # largest page that is read
+SCRIPT = ("words", "story", "page")  # modules of the page's own script, in the order in which they use each other
+POLICY = (
+    "default-src 'none'; script-src {script} 'wasm-unsafe-eval'; style-src {style}; worker-src blob:; img-src data:; "
+    "base-uri 'none'; form-action 'none'"
+)
+
+
+def export_html(model: ModelFolder, path: Path, licence: str = "", note: str = "") -> str:
+    """Writes a model as one page, and checks first that the page gives the same weights back.
+
+    Args:
+        model: The model.
+        path: Path of the page. An existing file is replaced.
+        licence: Licence of the model, for its card on the page.
+        note: What its author says about it, for the card.
+
+    Returns:
+        What was written, in one sentence.
+
+    Raises:
+        ConfigError: The page cannot write with such a model.
+        SavedModelError: A file of the model is damaged, or the page would hold other weights.
+        TextgenError: The file cannot be written.
+    """
+    data = page(model, licence, note)
+    _check(model, data)
+    write_file(path, data)
+    parameters = counted(model.model_config.num_parameters, "parameter")
+    return f"Wrote {path}: {parameters} as int8, {len(data) / 1e6:.1f} MB. Open it in a browser."
+
+
+def page(model: ModelFolder, licence: str = "", note: str = "") -> bytes:
+    """Makes the page; the arguments are those of `export_html`."""
+    _refuse(model)
+    style, script = _asset("page.css"), joined(SCRIPT)
+    worker = engine_script() + _asset("worker.js")
+    for code in (script, worker):
+        if "</script" in code.lower() or "<!--" in code:
+            raise ValueError("A script contains what would end its element in HTML.")
+    parts = {
+        "csp": escape(POLICY.format(script=source_hash(script), style=source_hash(style)), quote=False),
+        "version": escape(__version__),
+        "title": escape(visible(model.name)),
+        "style": style,
+        "script": script,
+        "worker": worker,
+        "model": base64.b64encode(packed_model(model, licence, note)).decode(),
+    }
+    return fill(_asset("page.html"), parts).encode()
+
+
+def import_html(path: Path, folder: Path) -> ModelFolder:
+    """Makes the saved model that a page holds.
+
+    Args:
+        path: The page.
+        folder: Folder of the new model.
+
+    Returns:
+        The model.
+
+    Raises:
+        SavedModelError: The file is no such page, or was altered or cut off; or the name of the folder is not allowed.
+        TextgenError: The folder exists, or cannot be written.
+    """
+    check_name(folder.name)
+    if os.path.lexists(folder):
+        raise TextgenError(f"{folder} exists: choose another name.")
+    found = files_of(path)
+    with temporary_folder() as scratch:
+        _restore(found, scratch / "model").weights()  # nothing is left of a model that cannot be loaded
+    return _restore(found, folder)
+
+
+def files_of(path: Path) -> dict[str, bytes]:
+    """Reads the files of the saved model that a page holds, by name.
+
+    Args:
+        path: The page.
+
+    Raises:
+        SavedModelError: The file is no such page, or was altered or cut off.
+    """
+    try:
+        data = read_file(path, PAGE_BYTES)
+    except OSError as error:
+        raise SavedModelError(f"Cannot read {path}: {error.strerror}.") from None
+    try:
+        return unpacked(packed_in(data))
+    except SavedModelError as error:
+        raise SavedModelError(f"Cannot read a model from {path}: {error}") from None
+
+
+def packed_in(data: bytes) -> bytes:
+    """Returns the packed model in a page.
+
+    Raises:
+        SavedModelError: There is none, or it was altered or cut off.
+    """
+    opening, closing = OPENING.encode(), CLOSING.encode()
+    start = data.find(opening)
+    if start < 0:
+        raise SavedModelError("It is not a page that textgen export wrote, or it is cut off.")
+    start += len(opening)
+    end = data.find(closing, start)
+    if end < 0:
+        raise SavedModelError("The page is cut off. Get it again.")
+    try:
+        return base64.b64decode(data[start:end].strip(), validate=True)
+    except binascii.Error as error:
+        raise SavedModelError(f"The page is damaged: {error}. Get it again.") from None
+
+
+def _refuse(model: ModelFolder) -> None:
+    """Raises `ConfigError` for a network that cannot write from left to right."""
+    direction = model.model_config.direction
+    if direction == "backward":
+        raise ConfigError(
+            f"A page cannot write with a network of direction {direction}: train one of direction forward, or both."
+        )
+
+
+def _restore(found: Mapping[str, bytes], folder: Path) -> ModelFolder:
+    """Writes the files of a saved model into a new folder, and loads it."""
+    with new_folder(folder, replace=False, unlisted=(TRAINING, CARD)) as temporary:
+        for name, data in found.items():
+            write_own_file(temporary / name, data)
+    return load_model(str(folder.absolute()))
+
+
+def _check(model: ModelFolder, data: bytes) -> None:
+    """Raises `SavedModelError` unless a page gives the weights of the model, as int8, to the last bit."""
+    expected = model.weights()
+    if model.precision != INT8:
+        expected = restored(compressed(expected, INT8), INT8)
+    with temporary_folder() as scratch:
+        found = _restore(unpacked(packed_in(data)), scratch / "model")
+        weights = found.weights()
+    same = found.model_config == model.model_config and found.tokenizer.fingerprint() == model.tokenizer.fingerprint()
+    if not same or any(not np.array_equal(weights[name], array) for name, array in expected.items()):
+        raise SavedModelError(f"The page would not hold the model {model.name} as it is. Nothing was written.")
+
+
+def _asset(name: str) -> str:
+    return (ASSETS / name).read_text(encoding="utf-8")

@@ -1,0 +1,498 @@
+// The page: one text that you and the model write. The model works in a Worker (worker.js), the text lives in a `Story`.
+// Whatever comes from the model, its author or a link is shown as text, never as HTML.
+
+import { Story, commandOf, difference, linkOf, readLink, seedOf } from "./story.js";
+import { say, speak, spoken } from "./words.js";
+
+const SETTINGS = {
+  max_tokens: { usual: 100, low: 1, high: 2000, step: 1 },
+  temperature: { usual: 0.8, low: 0, high: 2, step: 0.05 },
+  min_p: { usual: 0.05, low: 0, high: 0.5, step: 0.01 },
+  top_p: { usual: 1, low: 0.01, high: 1, step: 0.01 },
+  top_k: { usual: 0, low: 0, high: 200, step: 1 },
+};
+const USUAL = Object.fromEntries(Object.entries(SETTINGS).map(([name, { usual }]) => [name, usual]));
+const NEW_SEEDS = 1_000_000; // a new seed is below: easy to read out
+const LONGEST_ADDRESS = 2000; // characters of a text that the address shows
+
+const $ = (id) => document.getElementById(id);
+const editor = $("text");
+const story = new Story();
+const settings = { ...USUAL };
+let worker = null;
+let card = null; // of the model, when it is ready
+let defaults = {}; // settings of the command line
+let number = 0; // of what the Worker was asked last
+let writing = false;
+let shownPlace = null; // the token whose alternatives are shown
+let told = ""; // the word that the status shows, or the text after it
+
+// === The editor: one text node, so that selection, input methods and screen readers work as everywhere ===
+
+const shown = () => (story.text.endsWith("\n") ? `${story.text}\n` : story.text);
+const read = () => editor.textContent.replace(/\n$/, "");
+const isAtBottom = () => innerHeight + scrollY >= document.documentElement.scrollHeight - 60;
+
+function render(caret = null) {
+  const wanted = shown();
+  const node = editor.firstChild;
+  if (editor.textContent !== wanted || editor.childNodes.length > 1) {
+    if (editor.childNodes.length === 1 && node.nodeType === Node.TEXT_NODE && wanted) {
+      if (wanted.startsWith(node.data)) node.appendData(wanted.slice(node.length));
+      else node.data = wanted;
+    } else editor.replaceChildren(...(wanted ? [document.createTextNode(wanted)] : []));
+  }
+  if (caret !== null) setCaret(caret);
+  mark();
+  showState();
+}
+
+function caretIn() {
+  const selection = getSelection();
+  if (!selection.rangeCount || !editor.contains(selection.focusNode)) return null;
+  const range = document.createRange();
+  range.setStart(editor, 0);
+  range.setEnd(selection.focusNode, selection.focusOffset);
+  return Math.min(range.toString().length, story.text.length);
+}
+
+function setCaret(at) {
+  if (document.activeElement !== editor) return;
+  const node = editor.firstChild;
+  if (node) getSelection().collapse(node, Math.min(at, node.length));
+}
+
+/** Marks of the CSS Custom Highlight API, where the browser has it; without it the text is plain. */
+function mark() {
+  if (!globalThis.Highlight || !CSS.highlights) return;
+  CSS.highlights.clear();
+  const node = editor.firstChild;
+  const rangeOf = ({ start, end }) =>
+    new StaticRange({ startContainer: node, startOffset: start, endContainer: node, endOffset: end });
+  const fits = ({ end }) => node && end <= node.length;
+  const ranges = story.marks.filter(fits).map(rangeOf);
+  if (ranges.length) CSS.highlights.set("model", new Highlight(...ranges));
+  if (shownPlace && fits(shownPlace)) {
+    const here = new Highlight(rangeOf(shownPlace));
+    here.priority = 1;
+    CSS.highlights.set("here", here);
+  }
+}
+
+function takeEdit() {
+  const caret = caretIn() ?? undefined;
+  const change = difference(story.text, read(), caret);
+  if (change) {
+    if (writing) stop();
+    story.edit(change.at, change.removed, change.added);
+    closePanel();
+    tell("");
+  }
+  render(caret ?? null);
+}
+
+function undo() {
+  if (writing) stop();
+  story.undo();
+  afterMove();
+}
+
+function redo() {
+  if (writing) stop();
+  story.redo();
+  afterMove();
+}
+
+function afterMove() {
+  if (story.run) takeRun(story.run);
+  closePanel();
+  tell("");
+  render(story.text.length);
+  showLink();
+}
+
+/** Shows the seed, label and settings of a run. */
+function takeRun(run) {
+  $("seed").value = run.seed;
+  $("label").value = run.label ?? "";
+  showSeed();
+}
+
+// === Writing ===
+
+/** Writes from the text, or from the prompt of the last run with another seed. */
+function write() {
+  if (!card) return;
+  if (writing) return stop();
+  if (seedOf($("seed").value) === null) return refuseSeed();
+  if (story.run && seedOf($("seed").value) === story.run.seed && isSameAsked()) $("seed").value = newSeed();
+  begin({ prompt: story.run ? story.run.prompt : story.text, ...asked() });
+}
+
+/** Whether the same as in the last run would be asked, which would give the same text again. */
+function isSameAsked() {
+  const { label, settings: wanted } = asked();
+  const { run } = story;
+  return label === run.label && Object.entries(wanted).every(([name, value]) => run.settings[name] === value);
+}
+
+function asked() {
+  const { max_tokens: _, ...wanted } = settings;
+  return { seed: seedOf($("seed").value), label: $("label").value || null, settings: wanted };
+}
+
+function begin(run, tokens = settings.max_tokens) {
+  story.begin(run);
+  ask(tokens);
+}
+
+function more() {
+  if (!card || writing || !story.run || story.run.isEnded) return;
+  story.step();
+  ask(settings.max_tokens);
+}
+
+function ask(tokens) {
+  const { prompt, seed, label, settings: wanted, written } = story.run;
+  closePanel();
+  writing = true;
+  number += 1;
+  worker.postMessage({ kind: "write", number, prompt, seed, label, settings: wanted, skip: written, tokens });
+  tell("writing");
+  render(story.text.length);
+}
+
+function stop() {
+  worker.postMessage({ kind: "stop" });
+  finish("stopped");
+}
+
+function finish(word) {
+  writing = false;
+  number += 1; // what still comes is not wanted
+  tell(word);
+  render();
+  showLink();
+}
+
+function take({ tokens, isLast, isEnded }) {
+  const follows = isAtBottom();
+  const caret = caretIn();
+  const isCaretAtEnd = caret === story.text.length;
+  for (const token of tokens) story.append(token);
+  story.run.isEnded = isEnded;
+  render(isCaretAtEnd ? story.text.length : null);
+  if (follows) scrollTo({ top: document.documentElement.scrollHeight });
+  if (isLast) finish(isEnded ? "ended" : "done");
+}
+
+/** Puts an alternative in the place of a token; the model goes on from there. */
+function choose(place, alternative) {
+  if (writing) stop();
+  story.choose(place, alternative);
+  closePanel();
+  if (alternative.isEnd) {
+    tell("ended");
+    return render(story.text.length);
+  }
+  if (seedOf($("seed").value) === null) $("seed").value = newSeed();
+  story.run = { prompt: story.text, ...asked(), written: 0, isEnded: false };
+  story.held = null;
+  editor.focus();
+  return ask(settings.max_tokens);
+}
+
+const newSeed = () => String(crypto.getRandomValues(new Uint32Array(1))[0] % NEW_SEEDS);
+
+function refuseSeed() {
+  tell("badSeed");
+  $("seed").focus();
+}
+
+function showSeed() {
+  $("seed").setAttribute("aria-invalid", String(seedOf($("seed").value) === null));
+}
+
+// === What else could have come ===
+
+function showPanel(place) {
+  if (place === shownPlace) return;
+  shownPlace = place;
+  $("panel").hidden = !place;
+  if (place) {
+    $("own").textContent = `${visible(story.text.slice(place.start, place.end))} (${percent(place.probability)})`;
+    $("alternatives").replaceChildren(...place.top.map((alternative) => optionOf(place, alternative)));
+  }
+  mark();
+}
+
+function closePanel() {
+  showPanel(null);
+}
+
+function optionOf(place, alternative) {
+  const { text, shown: own, probability, isEnd, isChosen } = alternative;
+  const choice = element("button", { type: "button", disabled: isChosen || (text === null && !isEnd) });
+  choice.setAttribute("aria-current", String(isChosen));
+  choice.style.setProperty("--part", `${100 * probability}%`);
+  choice.append(
+    element("span", { className: "piece", textContent: isEnd ? say("end") : visible(own) }),
+    element("span", { className: "figure", textContent: percent(probability) }),
+  );
+  choice.addEventListener("click", () => choose(place, alternative));
+  const item = element("li");
+  item.append(choice);
+  return item;
+}
+
+const visible = (text) => text.replaceAll(" ", "␣").replaceAll("\n", "↵").replaceAll("\t", "⇥") || "∅";
+
+function percent(probability) {
+  const value = 100 * probability;
+  return value >= 10 ? `${value.toFixed(0)} %` : value >= 0.1 ? `${value.toFixed(1)} %` : "< 0.1 %";
+}
+
+document.addEventListener("selectionchange", () => {
+  if (writing || document.activeElement !== editor || !getSelection().isCollapsed) return;
+  const at = caretIn();
+  const place = at === null ? null : story.tokenAt(at);
+  showPanel(place?.top.length ? place : null);
+});
+
+$("panel").addEventListener("keydown", (event) => {
+  const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+  if (event.key === "Escape") {
+    event.stopPropagation();
+    editor.focus();
+    closePanel();
+  }
+  if (!step) return;
+  event.preventDefault();
+  const choices = [...$("alternatives").querySelectorAll("button:enabled")];
+  choices.at((choices.indexOf(document.activeElement) + step) % choices.length)?.focus();
+});
+
+// === What is shown beside the text ===
+
+/** Shows what is going on: a word of the page, and perhaps a message. */
+function tell(word, message = "") {
+  told = { word, message };
+  $("status").textContent = word ? say(word) + message : "";
+}
+
+function showState() {
+  const { run } = story;
+  const word = writing ? "stop" : run ? "another" : "write";
+  $("write").dataset.word = word;
+  $("write").textContent = say(word);
+  $("write").disabled = !card;
+  $("more").disabled = !card || writing || !run || run.isEnded;
+  $("undo").disabled = !story.canUndo;
+  $("redo").disabled = !story.canRedo;
+  editor.setAttribute("aria-busy", String(writing));
+  const hasResult = Boolean(card && run?.written && !writing);
+  $("copy-link").disabled = !hasResult;
+  $("command-row").hidden = !hasResult;
+  $("command-later").hidden = hasResult;
+  if (hasResult) $("command").textContent = commandOf(card.name, exactRun(), defaults);
+}
+
+/** The last run with as many tokens as it has written. */
+function exactRun() {
+  const { run } = story;
+  const tokens = run.isEnded ? Math.max(run.written, defaults.max_tokens) : run.written;
+  return { ...run, settings: { ...run.settings, max_tokens: tokens } };
+}
+
+function link() {
+  const { run } = story;
+  const max_tokens = run.isEnded ? USUAL.max_tokens : run.written;
+  return linkOf({ ...run, settings: { ...run.settings, max_tokens: Math.max(max_tokens, run.written) } }, USUAL);
+}
+
+/** The address says how to write the text again, so that a reload or a bookmark does. */
+function showLink() {
+  const wanted = story.run?.written ? link() : "#";
+  if (wanted.length > LONGEST_ADDRESS || wanted === location.hash) return;
+  try {
+    history.replaceState(null, "", wanted === "#" ? location.href.split("#")[0] : wanted);
+  } catch {
+    // the browser does not allow it here; the button copies the link
+  }
+}
+
+function openLink() {
+  const found = readLink(location.hash, { ...SETTINGS, max_tokens: { ...SETTINGS.max_tokens, high: 100_000 } });
+  if (!found) return;
+  const { prompt, seed, label, settings: wanted } = found;
+  const { max_tokens, ...others } = wanted;
+  if (writing) stop();
+  for (const [name, value] of Object.entries(others)) set(name, value);
+  const known = label !== null && card.labels.includes(label) ? label : null;
+  takeRun({ seed, label: known });
+  begin({ prompt, seed, label: known, settings: others }, max_tokens);
+}
+
+function set(name, value) {
+  settings[name] = value;
+  $(`${name}-range`).value = value;
+  $(`${name}-number`).value = value;
+  $(`${name}-range`).closest(".slider").classList.toggle("changed", value !== USUAL[name]);
+}
+
+function makeSliders() {
+  for (const [name, { low, high, step, usual }] of Object.entries(SETTINGS)) {
+    const row = element("div", { className: "slider" });
+    const label = element("label", { htmlFor: `${name}-number` });
+    label.dataset.word = name;
+    const range = element("input", { type: "range", min: low, max: high, step, value: usual, id: `${name}-range` });
+    range.dataset.label = name;
+    const box = element("input", { type: "number", min: low, max: high, step, value: usual, id: `${name}-number` });
+    row.append(label, range, box);
+    $("sliders").append(row);
+    range.addEventListener("input", () => set(name, range.valueAsNumber));
+    box.addEventListener("change", () => {
+      const value = Number.isFinite(box.valueAsNumber) ? box.valueAsNumber : usual;
+      set(name, Math.min(high, Math.max(low, step === 1 ? Math.round(value) : value)));
+    });
+  }
+}
+
+function showCard() {
+  const { licence, note, parameters, vocabulary, labels } = card;
+  $("note").textContent = note;
+  $("note").hidden = !note;
+  const figure = (value) => value.toLocaleString(spoken());
+  const facts = [
+    ["licence", licence],
+    ["size", `${figure(parameters)} ${say("parameters")}, ${figure(vocabulary)} ${say("tokensKnown")}`],
+    ["engine", card.isSimd ? "WebAssembly" : say("plain")],
+  ];
+  $("facts").replaceChildren(
+    ...facts.filter(([, value]) => value).flatMap(([word, value]) => [
+      element("dt", { textContent: say(word) }),
+      element("dd", { textContent: value }),
+    ]),
+  );
+  const chosen = $("label").value;
+  $("label").replaceChildren(
+    element("option", { value: "", textContent: say("noLabel") }),
+    ...labels.map((label) => element("option", { value: label, textContent: label })),
+  );
+  $("label").value = chosen;
+  $("label-field").hidden = !labels.length;
+}
+
+function talk(language) {
+  speak(language);
+  tell(told.word, told.message);
+  if (card) showCard();
+  const place = shownPlace;
+  shownPlace = null;
+  showPanel(place);
+  showState();
+}
+
+// === Keeping ===
+
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const field = element("textarea", { value: text });
+    document.body.append(field);
+    field.select();
+    document.execCommand("copy");
+    field.remove();
+  }
+  tell("copied");
+}
+
+function save() {
+  const url = URL.createObjectURL(new Blob([story.text], { type: "text/plain;charset=utf-8" }));
+  element("a", { href: url, download: "text.txt" }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
+
+function element(tag, properties = {}) {
+  return Object.assign(document.createElement(tag), properties);
+}
+
+// === The page ===
+
+const isComposing = (event) => event.isComposing || event.keyCode === 229; // Enter belongs to the input method
+
+function listen() {
+  editor.addEventListener("beforeinput", (event) => {
+    const history = { historyUndo: undo, historyRedo: redo }[event.inputType];
+    if (!history) return;
+    event.preventDefault();
+    history();
+  });
+  editor.addEventListener("input", (event) => event.isComposing || takeEdit());
+  editor.addEventListener("compositionend", takeEdit);
+  document.addEventListener("keydown", (event) => {
+    if (isComposing(event)) return;
+    const control = event.ctrlKey || event.metaKey;
+    const isInEditor = event.target === editor;
+    if (control && event.key === "Enter") write();
+    else if (event.key === "Escape" && writing) stop();
+    else if (event.key === "Escape" && shownPlace) closePanel();
+    else if (isInEditor && control && event.key.toLowerCase() === "z") (event.shiftKey ? redo : undo)();
+    else if (isInEditor && control && event.key.toLowerCase() === "y") redo();
+    else if (isInEditor && event.altKey && event.key === "ArrowDown" && shownPlace) {
+      $("alternatives").querySelector("button:enabled")?.focus();
+    } else return;
+    event.preventDefault();
+  });
+  const clicks = {
+    write, more, undo, redo,
+    "close-panel": closePanel,
+    language: () => talk(spoken() === "zh" ? "en" : "zh"),
+    usual: () => Object.entries(USUAL).forEach(([name, value]) => set(name, value)),
+    "copy-text": () => copy(story.text),
+    "copy-link": () => copy(location.href.split("#")[0] + link()),
+    "copy-command": () => copy($("command").textContent),
+    "save-text": save,
+    print: () => print(),
+  };
+  for (const [id, action] of Object.entries(clicks)) $(id).addEventListener("click", () => action());
+  $("seed").addEventListener("input", showSeed);
+  $("seed").addEventListener("keydown", (event) => event.key === "Enter" && !isComposing(event) && !writing && write());
+  addEventListener("hashchange", () => card && openLink());
+}
+
+function hear({ data }) {
+  if (data.kind === "ready") {
+    card = { ...data.card, isSimd: data.isSimd };
+    defaults = data.defaults;
+    showCard();
+    tell("");
+    showState();
+    document.documentElement.dataset.ready = String(Math.round(performance.now()));
+    openLink();
+  } else if (data.kind === "tokens" && data.number === number) take(data);
+  else if (data.kind === "failure") {
+    writing = false;
+    tell("failed", data.message);
+    showState();
+  }
+}
+
+function start() {
+  makeSliders();
+  listen();
+  $("seed").value = newSeed();
+  editor.replaceChildren(); // what a saved copy of the page may hold
+  talk(navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en");
+  tell("loading");
+  const code = new Blob([$("worker").textContent], { type: "text/javascript" });
+  worker = new Worker(URL.createObjectURL(code));
+  worker.addEventListener("message", hear);
+  worker.addEventListener("error", (event) => tell("failed", event.message ?? ""));
+  const isPlain = new URLSearchParams(location.hash.slice(1)).has("plain"); // without WebAssembly, to compare
+  worker.postMessage({ kind: "load", model: $("model").textContent, wasm: !isPlain });
+}
+
+if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
+else start();

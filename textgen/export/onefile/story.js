@@ -1,0 +1,256 @@
+// The text on the page: what you wrote, what the model wrote, and the way back.
+
+const KEPT = 5000; // tokens of the model whose probabilities are kept: the last ones
+const STEPS = 100; // that can be undone
+
+/**
+ * What could have come at a place.
+ * @typedef {object} Alternative
+ * @property {string|null} text What it adds to a text; null if it cannot be taken, as a byte of a character.
+ * @property {string} shown How it is shown.
+ * @property {number} probability
+ * @property {boolean} isEnd Whether it ends the text.
+ * @property {boolean} isChosen Whether it is the one that was written.
+ */
+
+/**
+ * A token of the model at its place in the text, in UTF-16 units.
+ * @typedef {object} Place
+ * @property {number} start
+ * @property {number} end
+ * @property {string} own The token's own text; the text at the place may lack its leading space.
+ * @property {number} probability
+ * @property {Alternative[]} top The likeliest tokens, likeliest first.
+ */
+
+/**
+ * What the model writes from a prompt. The same prompt, seed, label and settings give the same text.
+ * @typedef {object} Run
+ * @property {string} prompt
+ * @property {string} seed Decimal digits.
+ * @property {string|null} label
+ * @property {object} settings
+ * @property {number} written Tokens so far.
+ * @property {boolean} isEnded Whether the model ended the text.
+ */
+
+export class Story {
+  text = "";
+  /** @type {Place[]} */
+  tokens = [];
+  /** @type {{start: number, end: number}[]} Where the text is the model's. */
+  marks = [];
+  /** @type {Run|null} The run that the text is the result of; null after an edit. */
+  run = null;
+  past = [];
+  future = [];
+  typedAt = -1; // where the next character of the same step would come
+  held = null; // a token that is only part of a character
+
+  get canUndo() {
+    return this.past.length > 0;
+  }
+
+  get canRedo() {
+    return this.future.length > 0;
+  }
+
+  /** Begins a step, which `undo` takes back. */
+  step() {
+    this.past.push(this.snapshot());
+    if (this.past.length > STEPS) this.past.shift();
+    this.future = [];
+    this.typedAt = -1;
+  }
+
+  undo() {
+    this.move(this.past, this.future);
+  }
+
+  redo() {
+    this.move(this.future, this.past);
+  }
+
+  move(from, to) {
+    if (!from.length) return;
+    to.push(this.snapshot());
+    Object.assign(this, from.pop());
+    this.typedAt = -1;
+    this.held = null;
+  }
+
+  snapshot() {
+    const { text, tokens, marks, run } = this;
+    return { text, tokens: [...tokens], marks: marks.map((mark) => ({ ...mark })), run: run && { ...run } };
+  }
+
+  /** Replaces part of the text by what a person wrote. Characters typed one after another are one step. */
+  edit(at, removed, added) {
+    const goesOn = this.typedAt === at + removed && !added.includes("\n");
+    if (!goesOn) this.step();
+    this.text = this.text.slice(0, at) + added + this.text.slice(at + removed);
+    this.tokens = shifted(this.tokens, at, removed, added.length);
+    this.marks = shifted(this.marks, at, removed, added.length);
+    this.run = null;
+    this.typedAt = at + added.length;
+  }
+
+  /** Begins a run, whose prompt is the text or the beginning of it. */
+  begin(run) {
+    this.step();
+    this.cut(run.prompt.length);
+    this.text = run.prompt;
+    this.run = { ...run, written: 0, isEnded: false };
+    this.held = null;
+  }
+
+  /** Takes a token of the run. */
+  append({ text, own, probability, top }) {
+    this.run.written++;
+    const found = this.held ?? { own, probability, top };
+    this.held = text ? null : found;
+    if (!text) return;
+    const start = this.text.length;
+    this.text += text;
+    this.place(start, found);
+  }
+
+  /** Puts another token at a place. What came after it is gone. */
+  choose(place, alternative) {
+    this.step();
+    const lacksSpace = place.own.startsWith(" ") && !this.text.startsWith(" ", place.start);
+    this.cut(place.start);
+    this.run = null;
+    if (alternative.isEnd) return;
+    const top = place.top.map((each) => ({ ...each, isChosen: each === alternative }));
+    this.text += lacksSpace ? alternative.text.replace(/^ /, "") : alternative.text;
+    this.place(place.start, { own: alternative.text, probability: alternative.probability, top });
+  }
+
+  /** The model's token at a place in the text, if there is one and its probabilities are kept. */
+  tokenAt(at) {
+    let [low, high] = [0, this.tokens.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.tokens[middle].end <= at) low = middle + 1;
+      else high = middle;
+    }
+    const found = this.tokens[low];
+    return found && found.start <= at ? found : null;
+  }
+
+  cut(end) {
+    this.text = this.text.slice(0, end);
+    this.tokens = this.tokens.filter((token) => token.end <= end);
+    this.marks = this.marks.filter((mark) => mark.start < end);
+    for (const mark of this.marks) mark.end = Math.min(mark.end, end);
+  }
+
+  place(start, found) {
+    const end = this.text.length;
+    if (end === start) return;
+    this.tokens.push({ ...found, start, end });
+    if (this.tokens.length > 2 * KEPT) this.tokens = this.tokens.slice(-KEPT);
+    const last = this.marks.at(-1);
+    if (last?.end === start) last.end = end;
+    else this.marks.push({ start, end });
+  }
+}
+
+/** Spans after an edit: those that it touches are gone, or for a long span cut in two. */
+function shifted(spans, at, removed, added) {
+  const found = [];
+  for (const span of spans) {
+    if (span.end <= at) found.push(span);
+    else if (span.start >= at + removed) found.push({ ...span, start: span.start + added - removed, end: span.end + added - removed });
+    else if (!("own" in span)) {
+      if (span.start < at) found.push({ start: span.start, end: at });
+      if (span.end > at + removed) found.push({ start: at + added, end: span.end + added - removed });
+    }
+  }
+  return found;
+}
+
+/**
+ * Where two texts differ.
+ * @param {string} before
+ * @param {string} after
+ * @param {number} [caret] Where the cursor is in `after`: of equal characters around it, those before it were typed.
+ * @returns {{at: number, removed: number, added: string}|null}
+ */
+export function difference(before, after, caret = after.length) {
+  if (before === after) return null;
+  const tail = Math.min(before.length, after.length, after.length - caret);
+  let end = 0;
+  while (end < tail && before.at(-1 - end) === after.at(-1 - end)) end++;
+  let at = 0;
+  const most = Math.min(before.length, after.length) - end;
+  while (at < most && before[at] === after[at]) at++;
+  while (end < Math.min(before.length, after.length) - at && before.at(-1 - end) === after.at(-1 - end)) end++;
+  return { at, removed: before.length - end - at, added: after.slice(at, after.length - end) };
+}
+
+/**
+ * What a link says after its #: the prompt, the seed and what else differs from the usual.
+ * @param {{prompt: string, seed: string, label: string|null, settings: object}} asked
+ * @param {object} usual The usual settings, which a link leaves out.
+ * @returns {string}
+ */
+export function linkOf({ prompt, seed, label, settings }, usual) {
+  const words = new URLSearchParams({ prompt, seed });
+  if (label !== null) words.set("label", label);
+  for (const [name, value] of Object.entries(settings)) if (value !== usual[name]) words.set(name, value);
+  return `#${words}`;
+}
+
+/**
+ * @param {string} hash Of an address.
+ * @param {Object<string, {low: number, high: number, step: number, usual: number}>} known The settings.
+ * @returns {{prompt: string, seed: string, label: string|null, settings: object}|null} Null if it has no valid seed.
+ */
+export function readLink(hash, known) {
+  const words = new URLSearchParams(hash.replace(/^#/, ""));
+  const seed = seedOf(words.get("seed") ?? "");
+  if (seed === null) return null;
+  const settings = {};
+  for (const [name, { low, high, step, usual }] of Object.entries(known)) {
+    const value = words.has(name) ? Number(words.get(name)) : NaN;
+    const isValid = words.get(name)?.trim() && value >= low && value <= high && (step < 1 || Number.isInteger(value));
+    settings[name] = isValid ? value : usual;
+  }
+  return { prompt: words.get("prompt") ?? "", seed, label: words.get("label"), settings };
+}
+
+const LARGEST_SEED = 2n ** 63n - 1n;
+
+/**
+ * @param {string} text
+ * @returns {string|null} The seed in plain digits; null unless it is a whole number from 0 to 2^63 - 1.
+ */
+export function seedOf(text) {
+  if (!/^\s*[0-9]{1,19}\s*$/.test(text)) return null;
+  const seed = BigInt(text.trim());
+  return seed <= LARGEST_SEED ? String(seed) : null;
+}
+
+/**
+ * The command that writes the same text.
+ * @param {string} name Of the model.
+ * @param {Run} run
+ * @param {object} usual What the command line does by itself.
+ * @returns {string}
+ */
+export function commandOf(name, run, usual) {
+  const words = ["textgen", "sample", quoted(name), "--exact"];
+  if (run.prompt) words.push("--prompt", quoted(run.prompt));
+  if (run.label !== null) words.push("--label", quoted(run.label));
+  for (const [setting, value] of Object.entries(run.settings)) {
+    if (value !== usual[setting]) words.push(`--${setting.replaceAll("_", "-")}`, String(value));
+  }
+  return [...words, "--seed", run.seed].join(" ");
+}
+
+/** A word for a POSIX shell. */
+function quoted(word) {
+  return /^[\w@%+=:,./-]+$/.test(word) && !word.startsWith("-") ? word : `'${word.replaceAll("'", "'\\''")}'`;
+}

@@ -1,0 +1,131 @@
+// The words of the page in two languages.
+
+const WORDS = {
+  en: {
+    language: "中文",
+    tagline: "A language model, complete in this file",
+    text: "Your text",
+    hint: "Write a beginning, or just press Write.",
+    write: "Write",
+    another: "Another",
+    stop: "Stop",
+    more: "More",
+    undo: "Undo",
+    redo: "Redo",
+    seed: "Seed",
+    label: "Kind",
+    noLabel: "any",
+    instead: "Instead of",
+    end: "end of the text",
+    closePanel: "Close",
+    settings: "Settings",
+    usual: "Usual settings",
+    max_tokens: "Tokens at a time",
+    temperature: "Temperature",
+    min_p: "Min-p",
+    top_p: "Top-p",
+    top_k: "Top-k",
+    share: "Keep and share",
+    copyText: "Copy the text",
+    copyLink: "Copy a link to it",
+    saveText: "Save as .txt",
+    print: "Print",
+    linkNote: "Whoever opens the link in this page gets the same text.",
+    command: "The same text on the command line",
+    commandLater: "After the model has written, its command stands here.",
+    copyCommand: "Copy the command",
+    about: "About the model",
+    licence: "Licence",
+    size: "Size",
+    parameters: "parameters",
+    tokensKnown: "tokens",
+    engine: "Computed by",
+    plain: "JavaScript",
+    device: "It runs on your device and sends nothing.",
+    imitates: "It imitates the text that it was trained on. What it says need not be true.",
+    keys: "Keys",
+    keysList: "Ctrl+Enter writes and stops · Esc stops · Ctrl+Z and Ctrl+Shift+Z undo and redo · with the cursor in a word of the model, Alt+↓ goes to what else could have come",
+    loading: "Opening the model …",
+    writing: "Writing …",
+    done: "Done.",
+    stopped: "Stopped.",
+    ended: "The text has ended here.",
+    copied: "Copied.",
+    badSeed: "A seed is a whole number from 0 to 9223372036854775807.",
+    failed: "This does not work here: ",
+  },
+  zh: {
+    language: "English",
+    tagline: "一个完整地装在此文件中的语言模型",
+    text: "你的文本",
+    hint: "写一个开头，或者直接点“续写”。",
+    write: "续写",
+    another: "换一篇",
+    stop: "停止",
+    more: "接着写",
+    undo: "撤销",
+    redo: "重做",
+    seed: "种子",
+    label: "类别",
+    noLabel: "不限",
+    instead: "也可以不写",
+    end: "结束全文",
+    closePanel: "关闭",
+    settings: "设置",
+    usual: "恢复默认设置",
+    max_tokens: "每次词元数",
+    temperature: "温度",
+    min_p: "Min-p",
+    top_p: "Top-p",
+    top_k: "Top-k",
+    share: "保存与分享",
+    copyText: "复制文本",
+    copyLink: "复制链接",
+    saveText: "保存为 .txt",
+    print: "打印",
+    linkNote: "在此页面中打开链接的人会得到同样的文本。",
+    command: "写出同样文本的命令行",
+    commandLater: "模型写完后，这里会显示对应的命令。",
+    copyCommand: "复制命令",
+    about: "关于此模型",
+    licence: "许可证",
+    size: "大小",
+    parameters: "个参数",
+    tokensKnown: "个词元",
+    engine: "运算方式",
+    plain: "JavaScript",
+    device: "它在你的设备上运行，不发送任何数据。",
+    imitates: "它模仿训练时读过的文字，所写内容未必属实。",
+    keys: "按键",
+    keysList: "Ctrl+Enter 续写或停止 · Esc 停止 · Ctrl+Z、Ctrl+Shift+Z 撤销与重做 · 光标在模型写的词上时，Alt+↓ 转到其他可能的词",
+    loading: "正在打开模型……",
+    writing: "正在写……",
+    done: "完成。",
+    stopped: "已停止。",
+    ended: "文本在此结束。",
+    copied: "已复制。",
+    badSeed: "种子是 0 到 9223372036854775807 之间的整数。",
+    failed: "此处无法运行：",
+  },
+};
+
+let language = "en";
+
+/** Shows the page in a language. */
+export function speak(chosen) {
+  language = chosen in WORDS ? chosen : "en";
+  document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
+  for (const element of document.querySelectorAll("[data-word]")) element.textContent = say(element.dataset.word);
+  for (const element of document.querySelectorAll("[data-label]")) element.setAttribute("aria-label", say(element.dataset.label));
+  for (const element of document.querySelectorAll("[data-hint]")) element.dataset.hint = say("hint");
+}
+
+/** @returns {string} A word in the language of the page. */
+export function say(word) {
+  return WORDS[language][word];
+}
+
+/** @returns {string} The language of the page. */
+export function spoken() {
+  return language;
+}

@@ -1,0 +1,91 @@
+"""Exports a model to ONNX: one step of the network, with its state as inputs and outputs.
+
+    input_ids int64 [batch, 1], past.0.h, past.0.c, ...  ->  logits [batch, 1, V], present.0.h, present.0.c, ...
+
+A program that runs it begins with zeros as the state, reads the ids `opening` of the metadata first, and feeds each
+`present` back as `past`. The tokenizer is a file beside it. `metadata_props` holds what
+`textgen.export.interface.metadata` returns: texts as they are, other values as JSON.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper
+from onnxruntime import InferenceSession
+
+from textgen.errors import ConfigError
+from textgen.export.interface import direction_note, metadata
+from textgen.export.verification import check_logits
+from textgen.files import write_file
+from textgen.model.directions import one_way
+from textgen.model.onnx_graph import state_names, step_graph
+from textgen.saved_model.saved_model import ModelFolder
+from textgen.wording import json_text
+
+STEPS = 256  # tokens that are compared
+LARGEST = (1 << 31) - (1 << 20)  # bytes that a file of this format can have, and some to spare
+
+
+def export_onnx(model: ModelFolder, path: Path, licence: str = "", note: str = "") -> str:
+    """Writes the network in float32 to an ONNX file, and the tokenizer beside it.
+
+    Args:
+        model: The model; of both directions forward is written.
+        path: Path of the file. The tokenizer gets its name with `.tokenizer.model` in place of the suffix.
+        licence: Licence of the model, for the metadata.
+        note: What its author says about it, for the metadata.
+
+    Returns:
+        What was written, in one sentence.
+
+    Raises:
+        ConfigError: The model is too large for the format.
+        SavedModelError: The weights are damaged, or the logits of the file differ from those of the model.
+        TextgenError: A file cannot be written.
+    """
+    config, weights = one_way(model.model_config, model.weights(), model.main_direction)
+    if 4 * config.num_parameters > LARGEST:
+        raise ConfigError(f"An ONNX file holds at most 2 GB, and {model.name} has {config.num_parameters:,} weights.")
+    graph = step_graph(config, weights, time_axis=True)
+    facts = metadata(model, licence, note)
+    helper.set_model_props(
+        graph, {name: value if isinstance(value, str) else json_text(value) for name, value in facts.items()}
+    )
+    onnx.checker.check_model(graph)
+    data = graph.SerializeToString()
+    names = state_names(config, "past")
+    check_logits(model, lambda ids: run(data, names, ids), str(path), steps=STEPS)
+    written = [str(path)]
+    if model.tokenizer.serialized:
+        tokenizer = path.with_suffix(".tokenizer.model")
+        write_file(tokenizer, model.tokenizer.serialized)
+        written.append(str(tokenizer))
+    write_file(path, data)
+    told = f"Wrote {' and '.join(written)}: input_ids, {', '.join(names)} -> logits, and the state as present."
+    return told + direction_note(model)
+
+
+def run(data: bytes, names: list[str], ids: np.ndarray) -> np.ndarray:
+    """Runs an exported graph on one text.
+
+    Args:
+        data: Content of the file.
+        names: Names of the arrays of the state before a step.
+        ids: Token ids int32 [T].
+
+    Returns:
+        The logits after each token [T, V].
+    """
+    session = InferenceSession(data, providers=["CPUExecutionProvider"])
+    shapes = {each.name: [1 if isinstance(size, str) else size for size in each.shape] for each in session.get_inputs()}
+    state: list[Any] = [np.zeros(shapes[name], np.float32) for name in names]
+    rows = []
+    for token in ids:
+        feed = dict(zip(names, state, strict=True))
+        logits, *state = session.run(None, {"input_ids": np.array([[token]], np.int64), **feed})
+        rows.append(logits[0, 0])
+    return np.stack(rows)

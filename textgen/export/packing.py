@@ -1,0 +1,253 @@
+"""A saved model as one array of bytes, for the page that writes without a server: see `textgen.export.onefile`.
+
+The bytes hold the files of the model, its weights as int8, so that `unpacked` gives the saved model back; and what
+JavaScript needs besides, so that it reads neither SentencePiece's format nor settings that it does not know:
+
+    8 bytes   MAGIC, whose last byte is the version of this format
+    8 bytes   length of the header in bytes, little-endian
+    32 bytes  SHA-256 of the header
+    header    JSON: the card, the settings of the network, the vocabulary, and each section's place and checksum
+    sections  one after another, each at a multiple of `ALIGNMENT`
+
+Files for resuming, and the n-gram index of the training text, are left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import struct
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+from textgen.dataset.word_filter import letter_changes
+from textgen.errors import SavedModelError
+from textgen.files import json_bytes
+from textgen.folders import read_manifest, verified
+from textgen.generation.config import SamplingConfig
+from textgen.saved_model.compression import record_of_copy
+from textgen.saved_model.layout import (
+    CARD,
+    CONFIG,
+    INT8,
+    TRAINING,
+    WEIGHTS,
+    WORDS,
+    manifest_entry,
+    read_bytes,
+    training_checksum,
+)
+from textgen.saved_model.model_card import model_card
+from textgen.saved_model.saved_model import FILTER_BYTES, ModelFolder, model_files
+from textgen.schema import check
+from textgen.settings import to_dict
+from textgen.tokenizer.tokenizer import FIRST_LEARNED, MODEL_FILE, NEWLINE, SPACE, SentencePieceTokenizer, Tokenizer
+from textgen.wording import visible
+
+MAGIC = b"textgen\x01"
+START = len(MAGIC) + 8 + 32  # of the header
+ALIGNMENT = 16  # bytes
+CARD_BYTES = 1 << 24  # largest README.md
+SCORES = "scores"  # the section with the scores of the learned pieces
+LETTERS = "letters"  # the section that says which characters are letters, for the filter of words
+FILES = (CONFIG, MODEL_FILE, WEIGHTS, WORDS, TRAINING, CARD)  # sections that are files of the saved model
+HEADER = {
+    "card": dict,
+    "network": dict,
+    "vocabulary": {"kind": str, "pieces": [str], "labels": [str]},
+    "settings": dict,
+    "sections": {str: {"at": int, "size": int, "sha256": str}},
+}
+MODULES = (  # of JavaScript, in the order in which they use each other
+    "arithmetic", "random", "utf8", "tokenizer", "kernel", "packed", "network", "samplers", "healing", "word_guard",
+    "constraints", "stopping", "writer",
+)  # fmt: skip
+IMPORT = re.compile(r"^import [^;]*;\n", re.MULTILINE)
+EXPORT = re.compile(r"^export (?:async )?(?:class|function|const) (\w+)", re.MULTILINE)
+
+
+def packed_model(model: ModelFolder, licence: str = "", note: str = "") -> bytes:
+    """Packs a model.
+
+    Args:
+        model: The model. Weights that are not stored as int8 are rounded.
+        licence: Licence of the model, for the card.
+        note: What its author says about it, for the card.
+
+    Returns:
+        The packed model.
+
+    Raises:
+        SavedModelError: A file of the model is damaged.
+    """
+    scores = learned_scores(model.tokenizer)
+    parts = {**shared_files(model), SCORES: scores.astype("<f4").tobytes()}
+    if WORDS in parts:
+        parts[LETTERS] = np.array([4 * code + kind for code, kind in letter_changes()], "<u4").tobytes()
+    header: dict[str, Any] = {
+        "card": _card(model, licence, note),
+        "network": to_dict(model.model_config),
+        "vocabulary": {
+            "kind": model.tokenizer.tokenizer,
+            "pieces": learned_pieces(model.tokenizer),
+            "labels": list(model.tokenizer.labels),
+        },
+        "settings": to_dict(SamplingConfig()),
+        "sections": {},
+    }
+    at = 0
+    for name, data in parts.items():
+        header["sections"][name] = {"at": at, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        at = _aligned(at + len(data))
+    described = json.dumps(header, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    described += b" " * (_aligned(START + len(described)) - START - len(described))
+    packed = bytearray(MAGIC + struct.pack("<Q", len(described)) + hashlib.sha256(described).digest() + described)
+    for data in parts.values():
+        packed += data + b"\0" * (_aligned(len(data)) - len(data))
+    return bytes(packed)
+
+
+def unpacked(data: bytes) -> dict[str, bytes]:
+    """Returns the files of a packed model by name; written into a folder they are the saved model.
+
+    Args:
+        data: What `packed_model` returned.
+
+    Raises:
+        SavedModelError: The bytes are not a packed model, of another version, incomplete or altered.
+    """
+    sections = _header(data)["sections"]
+    found: dict[str, bytes] = {}
+    start = START + struct.unpack_from("<Q", data, len(MAGIC))[0]
+    for name, entry in sections.items():
+        part = data[start + entry["at"] : start + entry["at"] + entry["size"]]
+        if hashlib.sha256(part).hexdigest() != entry["sha256"]:
+            raise SavedModelError(f"The packed model is damaged: {name} does not match its checksum. Get it again.")
+        if name in FILES:
+            found[name] = part
+    return found
+
+
+def _header(data: bytes) -> dict[str, Any]:
+    """The header of a packed model, checked."""
+    if data[: len(MAGIC) - 1] != MAGIC[:-1]:
+        raise SavedModelError("This is not a model that textgen has packed.")
+    if data[: len(MAGIC)] != MAGIC:
+        raise SavedModelError(
+            f"The packed model has the version {data[len(MAGIC) - 1 : len(MAGIC)].hex()}, this program reads "
+            f"{MAGIC[-1:].hex()}. Upgrade textgen."
+        )
+    try:
+        (length,) = struct.unpack_from("<Q", data, len(MAGIC))
+        described = data[START : START + length]
+        if hashlib.sha256(described).digest() != data[START - 32 : START]:
+            raise ValueError("its header does not match its checksum")
+        header: dict[str, Any] = json.loads(described)
+        check(header, HEADER)
+    except (struct.error, ValueError, RecursionError) as error:
+        raise SavedModelError(f"The packed model is damaged: {error}. Get it again.") from None
+    return header
+
+
+def shared_files(model: ModelFolder) -> dict[str, bytes]:
+    """Returns the files of a model that a packed one holds, by name: its weights as int8, without paths of the corpus.
+
+    Args:
+        model: The model.
+
+    Raises:
+        SavedModelError: A file is damaged.
+    """
+    if model.precision == INT8:
+        names = [CONFIG, WEIGHTS, *([MODEL_FILE] if model.tokenizer.serialized else [])]
+        found = {name: _file(model, name) for name in names}
+    else:
+        configs = (model.model_config, model.tokenizer_config, model.corpus_config)
+        found = model_files(model.weights(), *configs, model.tokenizer, INT8)
+    if WORDS in read_manifest(model.folder)["files"]:
+        found[WORDS] = _file(model, WORDS)
+    record = record_of_copy(model.training) if model.training else {}
+    if record:
+        found[TRAINING] = json_bytes(record | {"checksum": training_checksum(record)})
+    card = model.folder / CARD
+    if model.precision == INT8 and card.is_file():
+        found[CARD] = read_bytes(card, CARD_BYTES)
+    else:
+        found[CARD] = model_card(model.name, (record or model.record) | {"precision": INT8}).encode()
+    return found
+
+
+def learned_pieces(tokenizer: Tokenizer) -> list[str]:
+    """Returns the pieces of a vocabulary that were learned, in the order of their ids, as SentencePiece has them.
+
+    Example:
+        >>> from textgen.tokenizer.tokenizer import load_tokenizer
+        >>> learned_pieces(load_tokenizer(b""))
+        []
+    """
+    if tokenizer.tokenizer == "byte":
+        return []
+    if tokenizer.tokenizer == "word":
+        words = tokenizer.piece_bytes[NEWLINE + 1 : tokenizer.first_label]
+        return [word.decode().removeprefix(" ") for word in words]
+    learned = tokenizer.piece_bytes[FIRST_LEARNED : tokenizer.first_label]
+    return [piece.decode().replace(" ", SPACE) for piece in learned]
+
+
+def learned_scores(tokenizer: Tokenizer) -> np.ndarray:
+    """Returns the scores of these pieces, float32; empty for a vocabulary without."""
+    if not isinstance(tokenizer, SentencePieceTokenizer) or tokenizer.tokenizer not in ("unigram", "bpe"):
+        return np.zeros(0, np.float32)
+    return np.array(tokenizer.scores()[FIRST_LEARNED : tokenizer.first_label], np.float32)
+
+
+def engine_script() -> str:
+    """Returns the JavaScript that writes with a packed model, as one script without imports and exports.
+
+    Its classes and functions are those of the modules in `textgen/export/onefile/`; `Writer` is the one to begin with.
+    """
+    return joined(MODULES)
+
+
+def joined(names: Sequence[str]) -> str:
+    """Returns modules of JavaScript as one script without imports and exports.
+
+    Args:
+        names: Names of files in `onefile/`, in the order in which they use each other.
+    """
+    return "\n".join(_without_module_syntax(_module(name)) for name in names)
+
+
+def _module(name: str) -> str:
+    return (files("textgen.export") / "onefile" / f"{name}.js").read_text(encoding="utf-8")
+
+
+def _without_module_syntax(code: str) -> str:
+    """A module as part of a script: what it exports becomes known there, and its other names stay its own."""
+    names = ", ".join(match[1] for match in EXPORT.finditer(code))
+    body = re.sub(r"^export ", "", IMPORT.sub("", code), flags=re.MULTILINE)
+    return f"const {{ {names} }} = (() => {{\n{body}return {{ {names} }};\n}})();\n"
+
+
+def _card(model: ModelFolder, licence: str, note: str) -> dict[str, Any]:
+    """What the page says about the model."""
+    scores = model.training.get("scores", {})
+    return {
+        "name": visible(model.name),
+        "licence": licence,
+        "note": note,
+        "parameters": model.model_config.num_parameters,
+        "bits_per_byte": scores.get("bits_per_byte"),
+    }
+
+
+def _file(model: ModelFolder, name: str) -> bytes:
+    return read_bytes(verified(model.folder, name, manifest_entry(model.folder, name)), FILTER_BYTES)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT

@@ -1,0 +1,70 @@
+"""Compares what an export wrote with the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from textgen.errors import SavedModelError
+
+if TYPE_CHECKING:
+    from textgen.saved_model.saved_model import ModelFolder
+
+STEPS = 256  # tokens of the text that is read
+TOLERANCE = 1e-4  # largest difference of a logit, in units of the largest logit if that is above 1
+
+Logits = Callable[[np.ndarray], np.ndarray]
+
+
+def check_logits(
+    model: ModelFolder, logits: Logits, what: str, tolerance: float = TOLERANCE, steps: int = STEPS
+) -> float:
+    """Checks that another implementation computes the same logits as the model, on random tokens.
+
+    Args:
+        model: The model. Of a model of both directions the forward network counts.
+        logits: The other implementation: token ids int32 [T] of one text, from the initial state -> logits [T, V].
+        what: What was written, for the error message.
+        tolerance: Largest difference, relative to the largest logit if that is above 1.
+        steps: Number of tokens that are read.
+
+    Returns:
+        The largest difference.
+
+    Raises:
+        SavedModelError: The logits differ by more.
+    """
+    ids = np.random.default_rng(0).integers(model.model_config.vocab_size, size=steps, dtype=np.int32)
+    expected = model_logits(model, ids)
+    found = np.asarray(logits(ids), np.float64)
+    if found.shape != expected.shape:
+        raise SavedModelError(
+            f"{what} gives logits of shape {found.shape}, the model {expected.shape}. Nothing was written."
+        )
+    difference = float(np.abs(found - expected).max())
+    if not difference <= tolerance * max(1.0, float(np.abs(expected).max())):  # true for NaN, too
+        raise SavedModelError(
+            f"{what} differs from the model by up to {difference:.2g} in a logit. Nothing was written."
+        )
+    return difference
+
+
+def model_logits(model: ModelFolder, ids: np.ndarray) -> np.ndarray:
+    """Computes the logits of the model after each token of a text.
+
+    Args:
+        model: The model. Of a model of both directions the forward network counts.
+        ids: Token ids int32 [T].
+
+    Returns:
+        The logits, float32 [T, V].
+    """
+    writer = model.writer(model.main_direction)
+    state = writer.initial_state(1)
+    rows = []
+    for token in ids:
+        row, state = writer.step(np.array([token], np.int32), state)
+        rows.append(row[0])
+    return np.stack(rows)

@@ -1,0 +1,324 @@
+"""The samplers in exact arithmetic: the same logits and settings give the same draw on every machine.
+
+They do what `textgen.generation.logit_filters` and `textgen.generation.penalties` do, for one text at a time. They are
+written so that they can be repeated in another language to the last bit:
+
+- Numbers are float64, and settings are taken as they are given. exp, log and power are those of
+  `textgen.model.exact_math`.
+- What is left of the vocabulary is a list in ascending order of the ids. Sums go along it from its first token to its
+  last. Where a sampler sorts, the highest logit comes first, equal ones by ascending id, and sums follow that order.
+- `below` is a logit minus the highest, `log_total` the log of the sum of exp(below), and the log probability of a token
+  below - log_total, in this order.
+
+Ties at a threshold stay whole, as in the ordinary chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from textgen.generation.config import SamplingConfig
+from textgen.generation.logit_filters import ZIPF_TOKENS
+from textgen.generation.penalties import HIGHEST_PENALTY, DrySettings, repetitions
+from textgen.model.exact_math import LN2, exp, log, power, total
+
+SMALLEST = 1e-38  # probabilities below it count as this, so that they have a logarithm
+COLDEST = 1e-6  # a temperature above 0 and below it counts as this
+LOWEST_LOG = -1e4  # of a probability, in an entropy
+
+
+@dataclass(frozen=True)
+class Left:
+    """The tokens that may come next.
+
+    Attributes:
+        ids: Token ids in ascending order, int64 [N], N at least 1.
+        logits: Their logits, float64 [N], all above -inf.
+    """
+
+    ids: np.ndarray
+    logits: np.ndarray
+
+    @cached_property
+    def highest(self) -> float:
+        """The highest logit."""
+        return float(np.max(self.logits))
+
+    @cached_property
+    def below(self) -> np.ndarray:
+        """Each logit minus the highest, [N]."""
+        return np.asarray(self.logits - self.highest)
+
+    @cached_property
+    def log_total(self) -> float:
+        """log(sum of exp(below))."""
+        return log(float(total(exp(self.below))))
+
+    @cached_property
+    def log_p(self) -> np.ndarray:
+        """Log probabilities in nats, [N]: below - log_total."""
+        return np.asarray(self.below - self.log_total)
+
+    @cached_property
+    def entropy(self) -> float:
+        """The entropy in nats: 0 minus the sum of exp(log_p) * log_p, where log_p counts as -10,000 at least."""
+        log_p = np.maximum(self.log_p, LOWEST_LOG)
+        return 0.0 - float(total(exp(log_p) * log_p))
+
+    def only(self, kept: np.ndarray) -> Left:
+        """Keeps the tokens for which `kept`, bool [N], is true."""
+        return Left(self.ids[kept], self.logits[kept])
+
+    def above(self, floor: float) -> Left:
+        """Keeps logits of at least `floor`, and always the highest."""
+        return self.only(self.logits >= min(floor, self.highest))
+
+
+def possible(logits: np.ndarray, least: float = 0.0) -> Left:
+    """The tokens of a vocabulary, logits [V], whose logit is above -inf; with `least` at once what `min_p` keeps."""
+    kept = logits >= np.max(logits) + log(max(least, SMALLEST)) if least > 0 else logits > -np.inf
+    ids = np.flatnonzero(kept)
+    return Left(ids, logits[ids])
+
+
+def draw_exactly(left: Left, uniform: float) -> int:
+    """Draws a token: with weights exp(below), the one in `first_above`.
+
+    Args:
+        left: The tokens.
+        uniform: The share, a random number in [0, 1).
+
+    Returns:
+        Its id.
+    """
+    return int(left.ids[first_above(exp(left.below), uniform)])
+
+
+def first_above(weights: np.ndarray, share: float) -> int:
+    """The first place at which the cumulative sum exceeds share * the whole sum; the last one if none does."""
+    cumulative = np.cumsum(weights)
+    place = int(np.searchsorted(cumulative, share * cumulative[-1], side="right"))
+    return min(place, len(weights) - 1)
+
+
+# === Penalties: they look at the last tokens, history int [W], the newest at the end; -1 where there is none ===
+
+
+def penalties(left: Left, history: np.ndarray, repeat: float, presence: float, frequency: float, last_n: int) -> Left:
+    """Lowers the logits of tokens that are among the last `last_n`.
+
+    A logit above 0 is divided by `repeat`, another one multiplied by it; then presence is subtracted, then frequency *
+    the number of occurrences.
+    """
+    recent = history[max(0, len(history) - last_n) :]
+    ids, counts = np.unique(recent[recent >= 0], return_counts=True)
+    places = np.searchsorted(left.ids, ids)
+    there = left.ids[np.minimum(places, len(left.ids) - 1)] == ids
+    places, counts = places[there], counts[there]
+    logits = left.logits.copy()
+    value = logits[places]
+    value = np.where(value > 0, value / repeat, value * repeat)
+    logits[places] = (value - presence) - frequency * counts
+    return Left(left.ids, logits)
+
+
+def dry(
+    left: Left,
+    history: np.ndarray,
+    breakers: np.ndarray,
+    multiplier: float,
+    base: float,
+    allowed_length: int,
+    last_n: int,
+) -> Left:
+    """Lowers the logits of tokens that would prolong a repetition of n tokens, n at least `allowed_length`.
+
+    Subtracted is exp(min(log(base) * (n - allowed_length) + log(multiplier), log(1e6))), for the largest n of a token.
+    A repetition ends at a token of `breakers`, bool [V], and counts up to `penalties.LONGEST_REPEAT` tokens.
+    """
+    settings = DrySettings(*(np.array([[value]]) for value in (multiplier, base, allowed_length, last_n)))
+    _, following, lengths = repetitions(history[None], breakers[None], settings)
+    longest: dict[int, int] = {}
+    for id, length in zip(following.tolist(), lengths.tolist(), strict=True):
+        longest[id] = max(length, longest.get(id, 0))
+    logits = left.logits.copy()
+    for id, length in longest.items():
+        place = int(np.searchsorted(left.ids, id))
+        if length >= max(allowed_length, 1) and place < len(left.ids) and left.ids[place] == id:
+            exponent = log(base) * (length - allowed_length) + log(max(multiplier, SMALLEST))
+            logits[place] -= float(exp(min(exponent, log(HIGHEST_PENALTY))))
+    return Left(left.ids, logits)
+
+
+# === Filters and the temperature ===
+
+
+def top_n_sigma(left: Left, n: float) -> Left:
+    """Keeps logits of at least highest - n * sigma, the standard deviation of what is left.
+
+    d = below - sum(below) / N, and sigma = sqrt(sum(d * d) / N).
+    """
+    size = len(left.ids)
+    d = left.below - float(total(left.below)) / size
+    return left.above(left.highest - n * float(np.sqrt(float(total(d * d)) / size)))
+
+
+def top_k(left: Left, k: int) -> Left:
+    """Keeps the k highest logits, and those that equal the k-th."""
+    return left if k >= len(left.ids) else left.above(float(np.sort(left.logits)[-k]))
+
+
+def typical_p(left: Left, p: float) -> Left:
+    """Keeps the fewest tokens that hold more than p, nearest the entropy first, and those as near as the last.
+
+    The distance is |log_p + entropy|; equal ones come by ascending id. Weights are exp(log_p).
+    """
+    distance = np.abs(left.log_p + left.entropy)
+    order = np.argsort(distance, kind="stable")
+    last = first_above(exp(left.log_p)[order], p)
+    return left.only(distance <= distance[order[last]])
+
+
+def top_p(left: Left, p: float) -> Left:
+    """Keeps the highest logits up to the first at which the cumulative sum of exp(below) exceeds p * its total."""
+    order = np.argsort(-left.logits, kind="stable")
+    last = first_above(exp(left.below[order]), p)
+    return left.above(float(left.logits[order[last]]))
+
+
+def min_p(left: Left, p: float) -> Left:
+    """Keeps logits of at least highest + log(p)."""
+    return left.above(left.highest + log(max(p, SMALLEST)))
+
+
+def epsilon_cutoff(left: Left, epsilon: float) -> Left:
+    """Keeps logits of at least min(log(epsilon) + log_total, 0) + highest."""
+    return left.above(min(log(max(epsilon, SMALLEST)) + left.log_total, 0.0) + left.highest)
+
+
+def eta_cutoff(left: Left, epsilon: float) -> Left:
+    """`epsilon_cutoff` at min(epsilon, sqrt(epsilon) * exp(-entropy))."""
+    return epsilon_cutoff(left, min(epsilon, float(np.sqrt(epsilon)) * float(exp(-left.entropy))))
+
+
+def xtc(left: Left, probability: float, threshold: float, uniform: float) -> Left:
+    """If uniform < probability: drops the tokens with log_p >= log(threshold), but for the lowest of their logits."""
+    high = left.log_p >= log(max(threshold, SMALLEST))
+    if uniform >= probability or not high.any():
+        return left
+    return left.only(left.logits <= np.min(left.logits[high]))
+
+
+def temperature(left: Left, t: float, dynatemp_range: float = 0.0, dynatemp_exponent: float = 1.0) -> Left:
+    """Divides the logits by t, or by 1e-6 if t is less; 0 keeps the highest logit alone, that of the lowest id.
+
+    With a range, t becomes low + (high - low) * power(share, exponent), where low = max(t - range, 0), high = t + range
+    and share = entropy / log(max(N, 2)), from 0 to 1.
+    """
+    if dynatemp_range > 0:
+        share = min(max(left.entropy / log(max(len(left.ids), 2)), 0.0), 1.0)
+        low, high = max(t - dynatemp_range, 0.0), t + dynatemp_range
+        t = low + (high - low) * power(share, dynatemp_exponent)
+    if t <= 0:
+        place = int(np.argmax(left.logits))
+        return Left(left.ids[place : place + 1], left.logits[place : place + 1])
+    return Left(left.ids, left.logits / max(t, COLDEST))
+
+
+# === Mirostat: it replaces all filters, and remembers a number mu of bits ===
+
+
+def steer(left: Left, config: SamplingConfig, mu: float, uniform: float, vocab_size: int) -> tuple[int, float]:
+    """Draws a token with `mirostat`.
+
+    Returns:
+        Its id, and mu for the next draw: mu - eta * (its bits - tau), where the bits of a token are
+        (log_total - below) / ln 2 before the filter. The first mu is 2 * tau.
+    """
+    id = draw_exactly(mirostat(left, config.mirostat, mu, vocab_size), uniform)
+    bits = (left.log_total - float(left.below[np.searchsorted(left.ids, id)])) / LN2
+    return id, mu - config.mirostat_eta * (bits - config.mirostat_tau)
+
+
+def mirostat(left: Left, version: int, mu: float, vocab_size: int) -> Left:
+    """Keeps what is not too surprising.
+
+    Version 2 keeps logits of at least highest + min(log_total - mu * ln 2, 0); version 1 the k highest logits, and
+    those that equal the k-th, with k from `zipf_k`.
+    """
+    if version == 2:
+        return left.above(left.highest + min(left.log_total - mu * LN2, 0.0))
+    descending = np.sort(left.logits)[::-1]
+    k = zipf_k(descending[:ZIPF_TOKENS], mu, vocab_size)
+    return left if k >= len(left.ids) else left.above(float(descending[k - 1]))
+
+
+def zipf_k(descending: np.ndarray, mu: float, vocab_size: int) -> int:
+    """k of mirostat 1: floor(((e / (1 - V^-e)) 2^mu)^(1 / s)) with e = s - 1, from 1 to V.
+
+    s is sum(t * b) / sum(t * t), with b the differences of neighbours among the highest logits and t = log((i + 1) / i)
+    for the i-th of them. Neither s nor |e| counts as less than 1e-6; where |e| would, e is 1e-6.
+
+    Args:
+        descending: The highest logits, at most 100.
+        mu: Bits.
+        vocab_size: V.
+    """
+    rank = np.arange(1.0, len(descending))
+    t = np.array([log(ratio) for ratio in ((rank + 1) / rank).tolist()])
+    b = descending[:-1] - descending[1:]
+    s = float(total(t * b)) / float(total(t * t)) if len(rank) else 0.0
+    s = max(s, 1e-6)
+    e = 1e-6 if abs(s - 1) < 1e-6 else s - 1
+    log_k = (log(e / (1 - float(exp(-e * log(vocab_size))))) + mu * LN2) / s
+    return int(min(max(np.floor(exp(min(log_k, log(2 * vocab_size)))), 1), vocab_size))
+
+
+# === Token healing ===
+
+
+def choose_cut_exactly(
+    log_probs: np.ndarray,
+    ids: Sequence[int],
+    covers: Sequence[Sequence[int]],
+    temperature: float,
+    uniform: float,
+) -> int:
+    """Chooses how many of the last tokens of a prompt to keep: see `textgen.generation.token_healing.choose_cut`.
+
+    The log probability of a case is the sum of those of the tokens that are kept, from the first to the last, plus, if
+    the prompt is cut, highest + log(sum of exp(log_p - highest)) over the covering tokens in ascending order. With
+    weights exp((it - the highest of the cases) / temperature), the case is that of `first_above`. A case without
+    covering tokens has the weight 0.
+    """
+    kept = np.cumsum([0.0, *(float(row[id]) for row, id in zip(log_probs, ids, strict=True))])  # [k + 1]
+    masses = kept.copy()
+    for number, (row, cover) in enumerate(zip(log_probs, covers, strict=True)):
+        inside = row[sorted(cover)]
+        highest = float(np.max(inside, initial=-np.inf))
+        masses[number] += highest + log(float(total(exp(inside - highest)))) if len(inside) else -np.inf
+    if temperature == 0:
+        return int(np.argmax(masses))
+    weights = np.zeros(len(masses))
+    there = masses > -np.inf
+    weights[there] = exp((masses[there] - np.max(masses)) / max(temperature, COLDEST))
+    return first_above(weights, uniform)
+
+
+EXACT: Mapping[str, Callable[..., Left]] = {  # their inputs are those of `textgen.generation.sampler.TRANSFORMS`
+    "penalties": penalties,
+    "dry": dry,
+    "top_n_sigma": top_n_sigma,
+    "top_k": top_k,
+    "typical_p": typical_p,
+    "top_p": top_p,
+    "min_p": min_p,
+    "epsilon_cutoff": epsilon_cutoff,
+    "eta_cutoff": eta_cutoff,
+    "xtc": xtc,
+    "temperature": temperature,
+}

@@ -1,0 +1,48 @@
+"""HTML pages that are complete in themselves: a template is filled, and only its own script and style may run."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+def fill(template: str, parts: Mapping[str, str]) -> str:
+    """Fills a template, in which `{{name}}` stands for a part.
+
+    Args:
+        template: The template.
+        parts: The parts by name. What looks like `{{name}}` in them stays as it is.
+
+    Returns:
+        The page.
+
+    Example:
+        >>> fill("<p>{{text}}</p>", {"text": "{{text}}"})
+        '<p>{{text}}</p>'
+    """
+    before, *rest = template.split("{{")
+    return before + "".join(parts[name] + after for part in rest for name, after in [part.split("}}", 1)])
+
+
+def json_in_html(value: Any) -> str:
+    """Encodes a value as JSON for a `<script type="application/json">`, which no text in it can end.
+
+    Example:
+        >>> print(json_in_html("</script>"))
+        "\\u003c/script>"
+    """
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def source_hash(text: str) -> str:
+    """Returns the source of a content security policy that allows a script or style with exactly this text.
+
+    Example:
+        >>> source_hash("")
+        "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
+    """
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,0 +1,149 @@
+"""The network for writing in int8, by ONNX Runtime: weights and the inputs of products in 8 bits, sums in 32.
+
+- A matrix [n, out] becomes int8 with a scale for each output.
+- What it is multiplied with, such as h, becomes 8 bits with a scale for the whole tensor, which is found on a text that
+  the network writes itself. x and h of a cell have scales of their own, which are multiplied into the matrix.
+- Sums of products of integers are exact, so a text does not depend on those beside it, nor on the number of threads.
+- Gates, states, logits and draws are float32.
+
+Whether the network still writes the same is measured as llama.cpp does: on a text that it writes in float32, how much
+do the probabilities change? A network that loses more than `Loss` allows is not used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnxruntime
+from onnx import TensorProto, helper
+
+from textgen.model.config import ModelConfig
+from textgen.model.numpy_model import NumpyModel
+from textgen.model.onnx_graph import CONTRIB, IR_VERSION, OPSET, RANGE, Float32Products, Graph, Part, step_graph
+from textgen.model.onnx_model import Loss, OnnxModel
+from textgen.model.probabilities import log_softmax
+
+ROWS, STEPS = 32, 64  # texts written to find the scales, and again to measure the loss, and tokens of each
+LEVELS = 127  # largest magnitude of an integer
+MIDDLE = 128  # the 8-bit integer that stands for 0 in the inputs of products
+FEWER_LEVELS = 63  # where the sum of two products saturates at 16 bits
+SEED = 0
+
+
+class Int8Products:
+    """Matrix products in int8.
+
+    Args:
+        ranges: Largest magnitude of each input of a product, by its name: see `Float32Products`.
+        levels: Largest magnitude of an integer in a matrix.
+    """
+
+    def __init__(self, ranges: Mapping[str, float], levels: int = LEVELS) -> None:
+        self._ranges = ranges
+        self._levels = levels
+
+    def embedding(self, graph: Graph, table: np.ndarray, ids: str) -> str:
+        """The rows [B, E] of the table [V, E], which is kept in 8 bits with one scale."""
+        scale = np.float32(max(float(np.abs(table).max()), 1e-12) / LEVELS)
+        integers = (np.rint(table / scale) + MIDDLE).astype(np.uint8)
+        rows = graph("Gather", graph.constant(integers), ids)
+        return graph("DequantizeLinear", rows, graph.constant(scale), graph.constant(np.uint8(MIDDLE)))
+
+    def affine(self, graph: Graph, name: str, parts: Sequence[Part], bias: np.ndarray | None, output: str = "") -> str:
+        """The sum of products of each part, and a bias: see `Float32Products`."""
+        middle = graph.constant(np.uint8(MIDDLE))
+        integers, matrices = [], []
+        for number, (tensor, matrix) in enumerate(parts):
+            scale = np.float32(max(self._ranges[f"{name}.{number}"], 1e-6) / LEVELS)
+            integers.append(graph("QuantizeLinear", tensor, graph.constant(scale), middle))
+            matrices.append(matrix * scale)
+        x = integers[0] if len(parts) == 1 else graph("Concat", *integers, axis=1)
+        joined = np.concatenate(matrices)
+        scales = np.maximum(np.abs(joined).max(axis=0) / self._levels, np.finfo(np.float32).tiny).astype(np.float32)
+        inputs = [
+            x,
+            graph.constant(np.rint(joined / scales).astype(np.int8)),
+            graph.constant(np.float32(1)),
+            graph.constant(scales),
+            middle,
+            "",
+            *([] if bias is None else [graph.constant(bias)]),
+        ]
+        return graph("MatMulIntegerToFloat", *inputs, name=output, domain=CONTRIB)
+
+
+def int8_network(config: ModelConfig, weights: Mapping[str, np.ndarray], first: int) -> tuple[bytes, Loss]:
+    """Makes the network in int8 and measures what it loses.
+
+    Args:
+        config: Shape of the network, of one direction.
+        weights: Its weights by name, float32.
+        first: The token before the first of a text.
+
+    Returns:
+        The network as an ONNX file, and its loss.
+    """
+    levels = FEWER_LEVELS if _saturates() else LEVELS
+    data = step_graph(config, weights, Int8Products(_ranges(config, weights, first), levels)).SerializeToString()
+    return data, _loss(NumpyModel(config, weights), OnnxModel(data, config), first)
+
+
+def _ranges(config: ModelConfig, weights: Mapping[str, np.ndarray], first: int) -> dict[str, float]:
+    """The largest magnitude of each input of a product, while the network writes."""
+    products = Float32Products(ranges=True)
+    model = OnnxModel(step_graph(config, weights, products).SerializeToString(), config)
+    largest = dict.fromkeys(products.outputs, 0.0)
+    rng = np.random.default_rng(SEED)
+    ids, state = np.full(ROWS, first, np.int32), model.initial_state(ROWS)
+    for _ in range(STEPS):
+        logits, state, found = model.step_with_more(ids, state)
+        ids = _drawn(log_softmax(logits), rng)
+        largest = {
+            name: max(before, float(array)) for (name, before), array in zip(largest.items(), found, strict=True)
+        }
+    return {name.removeprefix(RANGE): value for name, value in largest.items()}
+
+
+def _loss(reference: NumpyModel, model: OnnxModel, first: int) -> Loss:
+    """Compares two networks on a text that the first one writes."""
+    rng = np.random.default_rng(SEED + 1)
+    ids = np.full(ROWS, first, np.int32)
+    state, other_state = reference.initial_state(ROWS), model.initial_state(ROWS)
+    nats, kl, same = 0.0, 0.0, 0
+    for _ in range(STEPS):
+        logits, state = reference.step(ids, state)
+        other_logits, other_state = model.step(ids, other_state)
+        expected, found = log_softmax(logits), log_softmax(other_logits)  # [ROWS, V]
+        ids = _drawn(expected, rng)
+        drawn = np.arange(ROWS), ids
+        nats += float((expected[drawn] - found[drawn]).sum())
+        kl += float((np.exp(expected) * (expected - found)).sum())
+        same += int((expected.argmax(axis=-1) == found.argmax(axis=-1)).sum())
+    tokens = ROWS * STEPS
+    return Loss(float(np.expm1(nats / tokens)), kl / tokens, same / tokens, tokens)
+
+
+def _drawn(log_probs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A token for each row of log probabilities [B, V], int32 [B]: Gumbel noise, then the largest."""
+    noise = rng.gumbel(size=log_probs.shape).astype(np.float32)
+    return (log_probs + noise).argmax(axis=-1).astype(np.int32)
+
+
+def _saturates() -> bool:
+    """Whether sums of two products are cut off at 16 bits, as processors without VNNI do."""
+    width, columns = 64, 16
+    graph = Graph()
+    matrix = graph.constant(np.full((width, columns), LEVELS, np.int8))
+    graph("MatMulInteger", "x", matrix, name="y")
+    made = helper.make_graph(
+        graph.nodes,
+        "sum",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, [1, width])],
+        [helper.make_tensor_value_info("y", TensorProto.INT32, [1, columns])],
+        graph.constants,
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (sums,) = session.run(None, {"x": np.full((1, width), 255, np.uint8)})
+    return bool((sums != 255 * LEVELS * width).any())

@@ -1,0 +1,137 @@
+"""The network for writing, run by ONNX Runtime: an extra, `textgen[onnx]`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import chain, islice
+from typing import Any
+
+import numpy as np
+
+from textgen.errors import ConfigError
+from textgen.machine import num_cores
+from textgen.model.config import ModelConfig
+from textgen.model.numpy_model import State
+from textgen.model.reference.attention import attention_state
+from textgen.model.reference.cells import cell_of
+
+LIBRARIES = ("onnx", "onnxruntime")
+THREADS = 2  # cores for a product; more do not pay for networks of this kind
+CPU = "CPUExecutionProvider"
+WARNINGS_OFF = 3  # ONNX Runtime's level of log messages
+MOST_PERPLEXITY, MOST_KL, LEAST_SAME_TOP = 0.003, 0.002, 0.98  # see `Loss`
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What int8 costs, on text that the network writes in float32.
+
+    Attributes:
+        perplexity: Relative change of the perplexity: 0.001 is 0.1 % more.
+        kl: Kullback-Leibler divergence of the predictions from those in float32, mean over tokens, nats.
+        same_top: Share of the tokens at which the likeliest token is the same.
+        tokens: Number of tokens measured.
+    """
+
+    perplexity: float
+    kl: float
+    same_top: float
+    tokens: int
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the network may be used."""
+        return abs(self.perplexity) <= MOST_PERPLEXITY and self.kl <= MOST_KL and self.same_top >= LEAST_SAME_TOP
+
+    def __str__(self) -> str:
+        return f"perplexity {self.perplexity:+.2%}, KL {self.kl:.5f} nats, {self.same_top:.1%} the same likeliest token"
+
+
+def is_installed() -> bool:
+    """Whether the libraries of the extra `onnx` can be imported."""
+    return all(find_spec(name) is not None for name in LIBRARIES)
+
+
+def require_onnx() -> None:
+    """Raises `ConfigError` if the libraries of the extra are missing."""
+    missing = [name for name in LIBRARIES if find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"ONNX Runtime needs {', '.join(missing)}: run pip install 'textgen[onnx]'.")
+
+
+class OnnxModel:
+    """A network with the interface and the states of `textgen.model.numpy_model.NumpyModel`.
+
+    Attributes:
+        embedding_dim: Size of the token embedding (E).
+    """
+
+    def __init__(self, graph: bytes, config: ModelConfig) -> None:
+        """Loads a graph.
+
+        Args:
+            graph: What `textgen.model.onnx_graph.step_graph` made, without an axis of time.
+            config: Shape of the network.
+        """
+        from onnxruntime import InferenceSession, RunOptions, SessionOptions
+
+        options = SessionOptions()
+        options.intra_op_num_threads = min(num_cores(), THREADS)
+        options.inter_op_num_threads = 1
+        options.log_severity_level = WARNINGS_OFF
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leaves the cores to others
+        self._config = config
+        self.embedding_dim = config.embedding_dim
+        self._session = InferenceSession(graph, options, providers=[CPU])
+        self._past = [each.name for each in self._session.get_inputs()][1:]
+        self._present = [each.name for each in self._session.get_outputs()][1 : 1 + len(self._past)]
+        self._without_logits = RunOptions()
+        self._without_logits.only_execute_path_to_fetches = True
+
+    def initial_state(self, batch_size: int) -> State:
+        """The state before the first token: zeros."""
+        config = self._config
+        shape = (batch_size, config.hidden_units)
+        state: State = tuple(
+            tuple(np.zeros(shape, np.float32) for _ in range(cell_of(config).state_size))
+            for _ in range(config.num_layers)
+        )
+        if config.attention:
+            state += (attention_state(batch_size, config.attention, shape[1], np.dtype(np.float32)),)
+        return state
+
+    def read(self, inputs: np.ndarray, state: State) -> State:
+        """Reads token ids int32 [B, T] after a state, and returns the state after them."""
+        for ids in inputs.T:
+            state = self._after(self._run(ids, state, self._present, self._without_logits), state)
+        return state
+
+    def step(self, ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        """Reads one token of each text.
+
+        Args:
+            ids: Token ids int32 [B].
+            state: State before them.
+
+        Returns:
+            The logits of the next tokens [B, V], and the state after `ids`.
+        """
+        logits, state, _ = self.step_with_more(ids, state)
+        return logits, state
+
+    def step_with_more(self, ids: np.ndarray, state: State) -> tuple[np.ndarray, State, list[np.ndarray]]:
+        """Like `step`; also returns the further outputs that the graph has."""
+        logits, *found = self._run(ids, state, None, None)
+        return logits, self._after(found, state), found[len(self._present) :]
+
+    def _run(self, ids: np.ndarray, state: State, outputs: list[str] | None, options: Any) -> list[np.ndarray]:
+        """Runs the graph; by default for all its outputs."""
+        feed = dict(zip(self._past, chain.from_iterable(state), strict=True))
+        return self._session.run(outputs, {"input_ids": ids.astype(np.int64), **feed}, options)
+
+    def _after(self, arrays: Sequence[np.ndarray], before: State) -> State:
+        """Arranges the first of these arrays as a state."""
+        left = iter(arrays)
+        return tuple(tuple(islice(left, len(layer))) for layer in before)

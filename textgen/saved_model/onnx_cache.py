@@ -1,0 +1,148 @@
+"""Networks in int8 for ONNX Runtime, made and measured once and kept in the cache folder.
+
+cache folder/networks/KEY/
+  network.onnx   the network; not there if it loses too much
+  loss.json      what it loses: see `textgen.model.onnx_int8.Loss`
+  MANIFEST.json  size and sha256 of both
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from textgen.cache_folder import cache_folder, filling_cache, named_cache_folder
+from textgen.dataset.cache_eviction import LOSS, NETWORK, NETWORKS, evict, limit_bytes
+from textgen.errors import SavedModelError, TextgenError
+from textgen.files import TEMPORARY, CannotWrite, json_bytes, read_file, write_own_file
+from textgen.folders import new_folder, read_manifest, sweep_abandoned, verified
+from textgen.locks import Hold
+from textgen.model.config import ModelConfig
+from textgen.model.onnx_model import Loss, OnnxModel
+from textgen.settings import to_dict
+
+FORMAT = 1  # part of the key: raise it when the files change, so that old entries are not used
+LOSS_BYTES = 1 << 16  # maximum size of loss.json
+
+Say = Callable[[str], None]
+Entry = tuple[bytes | None, Loss]  # the network, None if it loses too much; and its loss
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a network in int8 is made from.
+
+    Attributes:
+        name: Name of the model.
+        fingerprint: Tells its weights from others.
+        config: Shape of the network, which reads forward.
+        weights: Reads the weights.
+        first: The token before the first of a text.
+    """
+
+    name: str
+    fingerprint: str
+    config: ModelConfig
+    weights: Callable[[], Mapping[str, np.ndarray]]
+    first: int
+
+    @property
+    def key(self) -> str:
+        """Name of the entry: other weights, programs or processors have another."""
+        parts = (FORMAT, self.fingerprint, json.dumps(to_dict(self.config)), self.first, version("onnxruntime"))
+        return sha256(repr((*parts, _processor())).encode()).hexdigest()[:32]
+
+
+def int8_writer(source: Source, say: Say = lambda line: None) -> tuple[OnnxModel | None, Loss]:
+    """Returns a network in int8, which is made first if it is not in the cache.
+
+    Args:
+        source: What it is made from.
+        say: Called with a line of text before it is made, and if it cannot be kept.
+
+    Returns:
+        The network, None if it would lose too much; and what it loses.
+
+    Raises:
+        ConfigError: The limit of the cache in the environment is not a size.
+        SavedModelError: The weights are damaged.
+    """
+    folder = _folder(source)
+    known = None if folder is None else _read(folder)
+    if known is None:
+        say(f"Measuring {source.name} in 8 bits for ONNX Runtime, once.")
+        known = _made(source)
+        if folder is None:
+            say("The result is not kept, since the cache folder cannot be written: see TEXTGEN_CACHE.")
+        else:
+            _keep(folder, source, known, say)
+    data, loss = known
+    return (None if data is None else OnnxModel(data, source.config)), loss
+
+
+def known_loss(source: Source) -> Loss | None:
+    """Returns what a network in int8 loses, if that was measured."""
+    cache = named_cache_folder()
+    known = None if cache is None else _read(cache / NETWORKS / source.key)
+    return None if known is None else known[1]
+
+
+def _made(source: Source) -> Entry:
+    from textgen.model.onnx_int8 import int8_network
+
+    data, loss = int8_network(source.config, source.weights(), source.first)
+    return (data if loss.is_small else None), loss
+
+
+def _folder(source: Source) -> Path | None:
+    """The folder of the entry; None if the cache folder cannot be written."""
+    with suppress(TextgenError):
+        return cache_folder() / NETWORKS / source.key
+    return None
+
+
+def _keep(folder: Path, source: Source, entry: Entry, say: Say) -> None:
+    """Writes an entry of the cache, and removes others if there are too many."""
+    data, loss = entry
+    limit = limit_bytes()
+    sweep_abandoned(folder.parent, TEMPORARY)
+    try:
+        with filling_cache(), new_folder(folder) as temporary:
+            write_own_file(temporary / LOSS, json_bytes({"model": source.name, "loss": asdict(loss)}))
+            if data is not None:
+                write_own_file(temporary / NETWORK, data)
+        evict(folder.parent, limit)
+    except CannotWrite as error:
+        say(str(error))
+
+
+def _read(folder: Path) -> Entry | None:
+    """Reads an entry of the cache. Returns None if it is missing or damaged."""
+    hold = Hold(folder)  # so that nobody removes it meanwhile
+    with suppress(SavedModelError, OSError, ValueError, TypeError, KeyError, RecursionError):
+        files: dict[str, Any] = read_manifest(folder)["files"]
+        content = json.loads(read_file(verified(folder, LOSS, files[LOSS]), LOSS_BYTES))
+        loss = Loss(**content["loss"])
+        data = verified(folder, NETWORK, files[NETWORK]).read_bytes() if loss.is_small else None
+        os.utime(folder)  # the entries unused for longest are removed first
+        return data, loss
+    del hold
+    return None
+
+
+def _processor() -> str:
+    """What tells kinds of processors apart: the instructions that sums of integers are made with."""
+    with suppress(OSError, UnicodeDecodeError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())
+    return f"{platform.machine()} {platform.processor()}"
