@@ -16,9 +16,9 @@ def shard_rows(batch_size: int, cores: int | None = None) -> list[slice]:
     Returns a single shard on a GPU, or if running two shards at once is not safe because XLA was used before
     `load_tensorflow`. The number of shards is the largest divisor of `batch_size` that does not exceed `cores`.
 
-    More than two shards have at least `ROWS_OF_A_SHARD` rows each. Much of a shard's work does not depend on its rows, and
-    the gradients of all shards are added: with 2 x 512 units, 8,000 tokens and T = 64 the gradient of 32 rows takes a
-    core 0.49 s, of 8 rows 0.24 s, of 4 rows 0.20 s, of 2 rows 0.17 s, and each addition 0.014 s.
+    More than two shards have at least `ROWS_OF_A_SHARD` rows each, because much of a shard's work does not depend on
+    its rows, and the gradients of all shards are added. With 2 x 512 units, 8,000 tokens and T = 64, the gradient of 32
+    rows takes a core 0.49 s, of 8 rows 0.24 s, of 4 rows 0.20 s, of 2 rows 0.17 s, and each addition 0.014 s.
 
     Args:
         batch_size: Rows of the batch (B).
