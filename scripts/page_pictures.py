@@ -77,8 +77,8 @@ def draw_inspection(browser: Chromium, folder: Path) -> None:
     """The page of `textgen inspect`, from its beginning."""
     page = folder / "inspect.html"
     text = ROOT / "corpora" / "fables.txt"
-    command = [sys.executable, "-m", "textgen", "inspect", "english", str(text), "--lesson", "--out", str(page)]
-    subprocess.run(command, check=True)
+    command = [sys.executable, "-m", "textgen", "inspect", "english", str(text), "--max-tokens", "1200"]
+    subprocess.run([*command, "--out", str(page)], check=True)
     browser.resize(1280, 1000)
     browser.open(page.as_uri())
     browser.evaluate("new Promise((done) => setTimeout(() => done(true), 1000))")
