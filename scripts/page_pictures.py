@@ -69,8 +69,16 @@ def draw_writing(browser: Chromium, url: str) -> None:
     frames += [browser.picture()] * 12
     write_png("page.png", frames[-1])
     small = [Image.open(io.BytesIO(frame)).convert("RGB").resize((960, 600)) for frame in frames]
-    how = {"duration": int(1000 * FRAME_SECONDS), "loop": 0, "quality": 60, "method": 4, "minimize_size": True}
-    small[0].save(PICTURES / "writing.webp", save_all=True, append_images=small[1:], **how)
+    small[0].save(
+        PICTURES / "writing.webp",
+        save_all=True,
+        append_images=small[1:],
+        duration=int(1000 * FRAME_SECONDS),
+        loop=0,
+        quality=60,
+        method=4,
+        minimize_size=True,
+    )
 
 
 def draw_inspection(browser: Chromium, folder: Path) -> None:

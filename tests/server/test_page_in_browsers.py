@@ -318,7 +318,7 @@ STEPS = {
 
 def random_step(page: Page, rng: random.Random) -> str:
     """Does something, and returns what."""
-    (kind,) = rng.choices(list(STEPS), STEPS.values())
+    (kind,) = rng.choices(list(STEPS), list(STEPS.values()))
     press = page.press
     if kind == "type":
         page.browser.type(rng.choice(["a", "word ", "  ", "1,", "床前", "é🙂"]))
