@@ -2,7 +2,7 @@
 
     make demo                                                        # trains fables-demo and verse-demo
     .venv/bin/python scripts/gallery.py fables-demo verse-demo       # gallery/fables-demo.html and verse-demo.html
-    .venv/bin/python scripts/gallery.py fables-demo --picture        # scripts/pictures/onefile.png, too
+    .venv/bin/python scripts/gallery.py fables-demo --picture        # scripts/pictures/gallery.png, too
 
 A page is one file: open it, send it, or put it on a static site. The picture is taken in Chromium, which must be
 installed; the driver of the browser is that of the tests.
@@ -19,7 +19,7 @@ from textgen.export.html import export_html
 from textgen.saved_model.saved_model import load_model
 
 ROOT = Path(__file__).parent.parent
-PICTURE = ROOT / "scripts" / "pictures" / "onefile.png"
+PICTURE = ROOT / "scripts" / "pictures" / "gallery.png"
 LARGEST_PICTURE = 150_000  # bytes
 LICENCE = "Apache-2.0"
 LINK = "#prompt=The+Fox+and+the&seed=7&max_tokens=120"

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -70,22 +69,24 @@ def draw_writing(browser: Chromium, url: str) -> None:
     frames += [browser.picture()] * 12
     write_png("page.png", frames[-1])
     small = [Image.open(io.BytesIO(frame)).convert("RGB").resize((960, 600)) for frame in frames]
-    how: dict[str, Any] = {
-        "duration": int(1000 * FRAME_SECONDS),
-        "loop": 0,
-        "quality": 60,
-        "method": 4,
-        "minimize_size": True,
-    }
-    small[0].save(PICTURES / "writing.webp", save_all=True, append_images=small[1:], **how)
+    small[0].save(
+        PICTURES / "writing.webp",
+        save_all=True,
+        append_images=small[1:],
+        duration=int(1000 * FRAME_SECONDS),
+        loop=0,
+        quality=60,
+        method=4,
+        minimize_size=True,
+    )
 
 
 def draw_inspection(browser: Chromium, folder: Path) -> None:
     """The page of `textgen inspect`, from its beginning."""
     page = folder / "inspect.html"
     text = ROOT / "corpora" / "fables.txt"
-    command = [sys.executable, "-m", "textgen", "inspect", "english", str(text), "--lesson", "--out", str(page)]
-    subprocess.run(command, check=True)
+    command = [sys.executable, "-m", "textgen", "inspect", "english", str(text), "--max-tokens", "1200"]
+    subprocess.run([*command, "--out", str(page)], check=True)
     browser.resize(1280, 1000)
     browser.open(page.as_uri())
     browser.evaluate("new Promise((done) => setTimeout(() => done(true), 1000))")

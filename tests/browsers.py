@@ -27,6 +27,7 @@ import pytest
 from websocket import WebSocket
 
 PATIENCE = 240.0  # seconds for what takes a second on an idle machine
+BLANK = "data:text/html,<title>blank</title>"
 MINI_BROWSERS = "/usr/lib/*/webkit2gtk-4.*/MiniBrowser"
 KEYS = {  # name -> (code of WebDriver, code of Windows)
     "Backspace": ("\ue003", 8), "Tab": ("\ue004", 9), "Enter": ("\ue007", 13), "Shift": ("\ue008", 16),
@@ -380,7 +381,6 @@ FIREFOX_SETTINGS: dict[str, Any] = {
     "extensions.update.enabled": False, "network.captive-portal-service.enabled": False,
     "network.connectivity-service.enabled": False, "services.settings.server": "data:,", "intl.accept_languages": "en",
     "toolkit.telemetry.server": "", "dom.disable_open_during_load": False, "browser.topsites.contile.enabled": False,
-    "focusmanager.testmode": True,
 }  # fmt: skip
 
 
@@ -410,7 +410,8 @@ def firefox(folder: Path) -> Iterator[Firefox]:
     lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});" for name, value in FIREFOX_SETTINGS.items()]
     (profile / "user.js").write_text("\n".join(lines))
     port = free_port()
-    command = [program, "--headless", "--no-remote", f"--remote-debugging-port={port}", "--profile", str(profile)]
+    flags = ["--headless", "--no-remote", f"--remote-debugging-port={port}", "--profile", str(profile)]
+    command = [program, *flags, BLANK]  # with a page: on an empty one the field for addresses has the focus
     with process(command, folder / "log", HOME=str(folder), MOZ_CRASHREPORTER_DISABLE="1") as started:
         page = Firefox(said(folder / "log", "WebDriver BiDi listening on ", started))
         try:

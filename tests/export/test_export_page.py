@@ -32,6 +32,7 @@ def test_every_format_is_in_the_table() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")  # of Keras
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_programs_run(name: str, tmp_path: Path, tokenizer: Tokenizer) -> None:
     model = model_of(tmp_path, tokenizer)

@@ -80,4 +80,4 @@ def test_tokenizer_and_metadata_are_in_the_file(tmp_path: Path, tokenizer: Token
         metadata = json.loads(archive.read("textgen/metadata.json"))
         assert load_tokenizer(archive.read("textgen/tokenizer.model")).encode("cat") == tokenizer.encode("cat")
     assert metadata["fingerprint"] == model.fingerprint
-    assert (metadata["end"], metadata["opening"]) == (tokenizer.eos_id, tokenizer.opening())
+    assert (metadata["eos_id"], metadata["opening"]) == (tokenizer.eos_id, tokenizer.opening())

@@ -175,8 +175,8 @@ LONG = 2000  # tokens
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", ["unigram", "char"])
 def test_fifty_long_texts(models: Mapping[str, ModelFolder], kind: str, tmp_path: Path) -> None:
-    """With the settings of the command line where none are given."""
-    limits = {"max_tokens": LONG, "min_tokens": LONG}
+    """With the settings of the command line, but for coined words: random weights coin many, which takes long."""
+    limits = {"max_tokens": LONG, "min_tokens": LONG, "coin_words": True}
     texts = [{"prompt": PROMPTS[seed % 9], "seed": str(seed), "label": None, "settings": limits} for seed in range(50)]
     check_texts(models, {kind: texts}, tmp_path)
 
@@ -225,7 +225,8 @@ def test_memory_does_not_grow(models: Mapping[str, ModelFolder], tmp_path: Path)
     """
     path = tmp_path / "packed"
     path.write_bytes(packed_model(models["unigram"]))
-    endless = {"max_tokens": 2**31 - 1, "min_tokens": 2**31 - 1, "repeat_penalty": 1.1}
+    # With coined words, since the words that a text coins are kept, and random weights coin many.
+    endless = {"max_tokens": 2**31 - 1, "min_tokens": 2**31 - 1, "repeat_penalty": 1.1, "coin_words": True}
     used = in_node(script, {"path": str(path), "settings": endless}, tmp_path)
     assert used[-1] - used[0] < 1_000_000, used
 

@@ -58,8 +58,10 @@ def test_float32_gives_the_numbers_of_numpy(settings: dict[str, Any]) -> None:
 
 def test_texts_join_and_leave() -> None:
     config, weights = network(cell="lstm")
-    model = in_float32(config, weights)
+    model, reference = in_float32(config, weights), NumpyModel(config, weights)
     ids = np.random.default_rng(0).integers(50, size=(3, 6), dtype=np.int32)
+    read = model.read(ids, model.initial_state(3))
+    np.testing.assert_allclose(np.array(read), reference.read(ids, reference.initial_state(3)), atol=1e-5)
     alone = [model.read(row[None], model.initial_state(1)) for row in ids]
     together = model.read(ids[:2, :4], model.initial_state(2))
     together = join([together, model.read(ids[2:, :4], model.initial_state(1))])

@@ -64,8 +64,6 @@ class Page:
     def open(self) -> None:
         self.browser.open(self.url)
         self.browser.until("document.documentElement.dataset.ready === 'yes'")
-        if self.browser.name == "firefox":  # its window is not active, so it gives the text no cursor with the focus
-            self.browser.click(300, 300)
 
     @property
     def text(self) -> str:
@@ -97,8 +95,10 @@ class Page:
 
     def paste(self, text: str) -> None:
         self.browser.evaluate(
-            f"(() => {{ const data = new DataTransfer(); data.setData('text/plain', {json.dumps(text)});"
-            "const event = new ClipboardEvent('paste', { clipboardData: data, bubbles: true, cancelable: true });"
+            f"(() => {{ const [data, text] = [new DataTransfer(), {json.dumps(text)}];"
+            "data.setData('text/plain', text);"
+            "const own = { clipboardData: data, dataType: 'text/plain', data: text };"  # the last two for Firefox
+            "const event = new ClipboardEvent('paste', { ...own, bubbles: true, cancelable: true });"
             "document.getElementById('text').dispatchEvent(event); })()"
         )
 
@@ -266,9 +266,10 @@ def test_what_is_pasted_or_cut_is_text_with_its_lines(page: Page) -> None:
     cut = page.browser.evaluate(
         "(() => { const data = new DataTransfer(); document.getElementById('text').focus();"
         "getSelection().selectAllChildren(document.getElementById('text'));"
-        "document.getElementById('text').dispatchEvent("
-        "new ClipboardEvent('cut', { clipboardData: data, bubbles: true, cancelable: true }));"
-        "return data.getData('text/plain'); })()"
+        "const own = { clipboardData: data, dataType: 'text/plain', data: '' };"
+        "const event = new ClipboardEvent('cut', { ...own, bubbles: true, cancelable: true });"
+        "document.getElementById('text').dispatchEvent(event);"
+        "return event.clipboardData.getData('text/plain'); })()"
     )
     assert (cut, page.text) == ("c <b>d</b>\t e", "")
 

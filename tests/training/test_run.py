@@ -37,6 +37,8 @@ from textgen.model.language_model import LanguageModel
 from textgen.runtime import load_tensorflow
 from textgen.saved_model.layout import NGRAMS, WORDS, read_training
 from textgen.saved_model.saved_model import ModelFolder, load_model, write_training
+from textgen.settings import to_dict
+from textgen.training.checkpoints import save_checkpoint
 from textgen.training.loss_scale import LossScale
 from textgen.training.observers.observer import Observer, StepReport, ValidationReport
 from textgen.training.plan import Hardware, Plan, Sources, make_plan
@@ -68,8 +70,14 @@ class Watch(Observer):
 
 
 @pytest.fixture(autouse=True)
-def tensorflow() -> None:
+def tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
     load_tensorflow()
+    save_at_validations(monkeypatch)
+
+
+def save_at_validations(patch: pytest.MonkeyPatch) -> None:
+    """Each validation is followed by a save, although the runs of tests are too short for that."""
+    patch.setattr("textgen.training.checkpoints.SAVING_SHARE", 1e9)
 
 
 def write_songs(path: Path) -> Path:
@@ -117,6 +125,7 @@ def run_with(folder: Path, name: str, **settings: Any) -> Iterator[Run]:
         patch.setenv("TEXTGEN_CACHE", str(folder / "cache"))
         patch.setattr("textgen.training.observers.tensorboard.UPDATES_SHARE", 1e9)
         patch.setattr("textgen.training.observers.tensorboard.LOOKS_SHARE", 1e9)
+        save_at_validations(patch)
         songs, watch = write_songs(folder / "songs.txt"), Watch()
         settings = {"num_layers": 2, **settings}
         saved = train(plan_for(songs, **settings), folder / name, options=RunOptions(observers=[watch]))
@@ -423,6 +432,115 @@ def test_a_killed_and_resumed_run_equals_one_that_was_not(
     assert [at for at, _ in shown["loss/train_nats_per_token"]] == [10, 20, 30, 40, 50, 60]
     assert [at for at, _ in shown["gate_above_0.9/lstm_1/f"]] == [10, 20, 30, 40, 50, 60]
     assert curves(resumed.folder / "logs") == shown
+
+
+def checkpoints_of(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "checkpoints").glob("step-*"))
+
+
+def test_a_run_too_short_for_saves_is_saved_at_its_end_and_resumed_from_its_beginning(
+    whole_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The best weights are those of a checkpoint or of before, so that a resumed run finds them."""
+    monkeypatch.setattr("textgen.training.checkpoints.SAVING_SHARE", 0.0)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        train(whole_run.plan(), tmp_path / "killed", options=RunOptions(observers=[KilledAt(45, "step", patch)]))
+    assert checkpoints_of(tmp_path / "killed") == ["step-000000000"]
+    assert not (tmp_path / "killed" / "model.safetensors").exists()
+    watch = Watch()
+    resumed = resume(tmp_path / "killed", options=RunOptions(observers=[watch]))
+    assert [report.step for report in watch.validations] == [10, 20, 30, 40, 50, 60]
+    assert checkpoints_of(resumed.folder) == ["step-000000000", "step-000000060"]
+    for name, array in whole_run.saved.weights().items():
+        np.testing.assert_array_equal(resumed.weights()[name], array)
+    assert resumed.training["scores"] == whole_run.saved.training["scores"]
+
+
+def test_the_best_weights_are_saved_when_an_error_ends_a_run(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("textgen.training.checkpoints.SAVING_SHARE", 0.0)
+
+    class Broken(Watch):
+        def on_step(self, report: StepReport) -> None:
+            if report.step == 10:
+                raise RuntimeError("the callback is broken")
+
+    with pytest.raises(RuntimeError, match="the callback is broken"):
+        train(plan_for(text), tmp_path / "songs", options=RunOptions(observers=[Broken()]))
+    saved = load_model(str(tmp_path / "songs"))
+    assert saved.training["progress"]["best_step"] == 8
+    assert checkpoints_of(saved.folder) == ["step-000000000"]
+
+
+def test_the_final_scores_are_those_of_the_best_weights_on_the_held_out_text(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the last validation has scored all of it, or a part."""
+    from textgen.dataset.token_cache import encode_and_split
+    from textgen.evaluation.evaluator import Evaluator
+
+    monkeypatch.setattr("textgen.training.run.LEAST_FINAL_TOKENS", 60)
+    monkeypatch.setattr("textgen.training.run.FINAL_SHARE", 0.25)
+    for name, valid_tokens, final in (("all", 10_000, None), ("part", 64, 12 * 4 * 16 // 4)):
+        saved = train(plan_for(text, valid_tokens=valid_tokens, precision="float32"), tmp_path / name)
+        data = encode_and_split(Corpus([text], CorpusConfig(documents="line")), saved.tokenizer)
+        own = Evaluator(saved.network()).scores(data.valid, final)
+        assert saved.training["scores"]["tokens"] == own.tokens
+        assert saved.training["scores"]["nats_per_token"] == pytest.approx(own.nats_per_token, abs=1e-5)
+
+
+def test_saves_at_validations_take_a_small_share_of_the_time(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock is the test's: a step takes 1 s and a save 0.5 s, so one is worth it after 10 s."""
+    from textgen.training import trainer
+
+    now = 0.0
+
+    def taking(seconds: float, function: Any) -> Any:
+        def slow(*arguments: Any, **options: Any) -> Any:
+            nonlocal now
+            now += seconds
+            return function(*arguments, **options)
+
+        return slow
+
+    saves, save_best = list[int](), trainer.Trainer._save_best
+
+    def noted(self: trainer.Trainer) -> None:
+        saves.append(self.position.step)
+        save_best(self)
+
+    monkeypatch.setattr("textgen.training.checkpoints.SAVING_SHARE", 0.05)
+    monkeypatch.setattr("textgen.training.trainer.time.perf_counter", lambda: now)
+    monkeypatch.setattr("textgen.training.trainer.save_checkpoint", taking(0.5, save_checkpoint))
+    monkeypatch.setattr(trainer.Trainer, "_step", taking(1.0, trainer.Trainer._step))
+    monkeypatch.setattr(trainer.Trainer, "_save_best", noted)
+    plan = plan_for(text, steps=60, num_validations=15, patience=None, checkpoint_minutes=0.7)
+    train(plan, tmp_path / "songs")
+    assert saves == [0, 12, 24, 36, 48, 60]
+    saves.clear()
+    plan = plan_for(text, steps=100, num_validations=1, checkpoint_minutes=0.7)
+    train(plan, tmp_path / "long")
+    assert saves == [0, 42, 84, 100]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "given", "later", "expected"),
+    [(0.5, {}, 60.0, 12), (0.5, {"num_validations": 4}, 60.0, 4), (60.0, {}, 0.5, 12), (0.5, {}, None, 3)],
+)
+def test_a_run_that_is_made_longer_gets_more_validations(
+    minutes: float, given: dict[str, Any], later: float | None, expected: int
+) -> None:
+    from textgen.training.config import TrainingConfig
+    from textgen.training.plan import validations_in
+    from textgen.training.resumption import _changed_training
+
+    values = {"num_validations": validations_in(60 * minutes), **given}
+    recorded = to_dict(TrainingConfig(minutes=minutes, **values))
+    changed = _changed_training(recorded, {"steps": 500} if later is None else {"minutes": later})
+    assert changed.num_validations == expected
 
 
 @pytest.mark.slow

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from textgen.model.language_model import LanguageModel
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.config import TrainingConfig
+from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
 
 
 def test_one_update_is_adamw_on_the_clipped_mean_gradient(
@@ -83,6 +87,94 @@ def test_a_window_begins_with_the_state_before_it_or_with_zeros(tokenizer: Token
             expected.append(loss if carry_state else afresh)
             assert loop._step(inputs, targets, 0.0).nats == pytest.approx(expected[-1], abs=1e-5)
         assert carry_state or min(abs(a - b) for a, b in zip(expected[1:], carried_on[1:], strict=True)) > 1e-3
+
+
+class Watch(Observer):
+    """Keeps what it is told."""
+
+    def __init__(self, events: list[tuple[str, int]]) -> None:
+        super().__init__()
+        self.events, self.steps, self.faults = events, list[StepReport](), list[str]()
+
+    def on_step(self, report: StepReport) -> None:
+        self.events.append(("read", report.step))
+        self.steps.append(report)
+
+    def on_validation(self, report: ValidationReport) -> None:
+        self.events.append(("validated", report.step))
+
+    def on_fault(self, line: str) -> None:
+        self.faults.append(line)
+
+
+@pytest.mark.parametrize("lost", [None, 3], ids=["sound", "a loss that is not finite"])
+def test_where_losses_are_read_one_update_later_the_run_is_the_same(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: int | None
+) -> None:
+    """As on a GPU, which then has the next update before it has finished this one."""
+    from textgen.corpus.config import CorpusConfig
+    from textgen.corpus.corpus import Corpus
+    from textgen.dataset.token_cache import encode_and_split
+    from textgen.model.config import ModelConfig
+    from textgen.training.train_step import Gradient, TrainStep
+    from textgen.training.trainer import Trainer
+
+    (tmp_path / "text.txt").write_text("abc cab bca acb " * 40, encoding="utf-8")
+    data = encode_and_split(Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file")), tokenizer)
+    shape = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8)
+    config = TrainingConfig(batch_size=2, sequence_length=5, steps=6, num_validations=2, valid_tokens=64, clip_norm=0.1)
+    events, own = list[tuple[str, int]](), TrainStep.gradient
+
+    def gradient(step: TrainStep, *arguments: Any, **options: Any) -> Gradient:
+        made, number = own(step, *arguments, **options), arguments[3] + 1
+        events.append(("began", number))
+        return replace(made, mean=tf.constant(np.nan)) if number == lost else made
+
+    monkeypatch.setattr(TrainStep, "gradient", gradient)
+    watches, weights = [], []
+    for is_ahead in (False, True):
+        monkeypatch.setattr(TrainStep, "can_run_ahead", is_ahead)
+        model = LanguageModel(shape, pad_id=tokenizer.pad_id, seed=1)
+        events.clear()
+        watches.append(Watch(events))
+        Trainer(model, data, config, tmp_path / f"{is_ahead}").run([watches[-1]], RunReport("model", {}, 0))
+        weights.append(model.weights_as_arrays())
+    reported = [[(r.step, r.learning_rate, r.epochs) for r in watch.steps] for watch in watches]
+    assert reported[0] == reported[1]
+    assert [r.step for r in watches[1].steps] == [step for step in range(1, 7) if step != lost]
+    for early, late in zip(watches[0].steps, watches[1].steps, strict=True):
+        assert late.nats_per_token == pytest.approx(early.nats_per_token, abs=1e-5)
+    for name, array in weights[0].items():
+        np.testing.assert_allclose(weights[1][name], array, atol=1e-6)
+    assert len(watches[1].faults) == len(watches[0].faults) == (lost is not None)
+    if lost is None:
+        assert events == [
+            *[("began", 1), ("began", 2), ("read", 1), ("began", 3), ("read", 2), ("read", 3), ("validated", 3)],
+            *[("began", 4), ("began", 5), ("read", 4), ("began", 6), ("read", 5), ("read", 6), ("validated", 6)],
+        ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "precision", "gpus", "expected"),
+    [
+        ({}, "float32", 1, True),
+        ({}, "float32", 0, False),
+        ({}, "float16", 1, False),
+        ({"weight_averaging": "ema"}, "float32", 1, False),
+        ({"optimizer": "asgd"}, "float32", 1, False),
+    ],
+)
+def test_losses_are_read_later_only_on_a_gpu_and_where_nothing_waits_for_them(
+    settings: dict[str, Any], precision: str, gpus: int, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from textgen.model.config import ModelConfig
+    from textgen.training.distribution import Distribution
+    from textgen.training.train_step import TrainStep
+
+    model = LanguageModel(ModelConfig(9, 6, 8, 1), pad_id=0, precision=precision)
+    step = TrainStep(model, TrainingConfig(**settings), Distribution())
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu"] * gpus)
+    assert step.can_run_ahead is expected
 
 
 def test_a_model_of_one_file_knows_how_texts_begin_and_how_rarely_they_end(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def metadata(model: ModelFolder, licence: str = "", note: str = "") -> dict[str,
 
     Returns:
         Values for JSON. `opening` holds the ids to read before the first token of a document, `labels` those ids for
-        each label, and `end` the id that ends a document. `fingerprint` is that of the saved model.
+        each label, and `eos_id` is the id that ends a document. `fingerprint` is that of the saved model.
     """
     tokenizer = model.tokenizer
     scores, texts = model.record.get("scores", {}), {"licence": licence, "note": note}
@@ -72,10 +72,10 @@ def metadata(model: ModelFolder, licence: str = "", note: str = "") -> dict[str,
         "name": model.name,
         "fingerprint": model.fingerprint,
         "tokenizer": tokenizer.tokenizer,
-        "vocab_size": tokenizer.vocab_size,
+        "vocabulary_size": tokenizer.vocab_size,
         "opening": tokenizer.opening(),
         "labels": {label: tokenizer.opening(label) for label in tokenizer.labels},
-        "end": tokenizer.eos_id,
+        "eos_id": tokenizer.eos_id,
         "direction": model.main_direction,
         **({"bits_per_byte": scores["bits_per_byte"]} if "bits_per_byte" in scores else {}),
         **{name: text for name, text in texts.items() if text},

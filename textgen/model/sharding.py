@@ -7,12 +7,18 @@ from typing import Any
 from textgen.machine import num_cores
 from textgen.runtime import runs_side_by_side
 
+ROWS_OF_A_SHARD = 8  # at least, where there are more than two shards
+
 
 def shard_rows(batch_size: int, cores: int | None = None) -> list[slice]:
     """Splits the rows of a batch into equal shards, one per core.
 
     Returns a single shard on a GPU, or if running two shards at once is not safe because XLA was used before
     `load_tensorflow`. The number of shards is the largest divisor of `batch_size` that does not exceed `cores`.
+
+    More than two shards have at least `ROWS_OF_A_SHARD` rows each, because much of a shard's work does not depend on
+    its rows, and the gradients of all shards are added. With 2 x 512 units, 8,000 tokens and T = 64, the gradient of 32
+    rows takes a core 0.49 s, of 8 rows 0.24 s, of 4 rows 0.20 s, of 2 rows 0.17 s, and each addition 0.014 s.
 
     Args:
         batch_size: Rows of the batch (B).
@@ -24,7 +30,7 @@ def shard_rows(batch_size: int, cores: int | None = None) -> list[slice]:
     import tensorflow as tf
 
     is_whole = not runs_side_by_side() or bool(tf.config.list_physical_devices("GPU"))
-    shards = 1 if is_whole else cores or num_cores()
+    shards = 1 if is_whole else min(cores or num_cores(), max(2, batch_size // ROWS_OF_A_SHARD))
     shards = max(n for n in range(1, shards + 1) if batch_size % n == 0)
     size = batch_size // shards
     return [slice(start, start + size) for start in range(0, batch_size, size)]

@@ -25,6 +25,7 @@ from textgen.saved_model.layout import read_json
 
 TENSORS, POSITION = "tensors.safetensors", "position.json"
 STEP = "step-([0-9]{1,18})"
+SAVING_SHARE = 0.05  # of the time of training, which saving at validations may take
 WEIGHTS = "weights/"  # prefix of the names of weights among the tensors
 
 
@@ -46,8 +47,10 @@ class CheckpointTimer:
 
     Example:
         >>> timer = CheckpointTimer(minutes=10)
-        >>> timer.restart(30.0)
+        >>> timer.restart(30.0, cost=2.0)
         >>> timer.is_due(600.0), timer.is_due(630.0)
+        (False, True)
+        >>> timer.is_worth_it(60.0), timer.is_worth_it(70.0)
         (False, True)
     """
 
@@ -55,14 +58,20 @@ class CheckpointTimer:
         """A timer of which a checkpoint is due at once, and then every `minutes`."""
         self._seconds = 60 * minutes
         self._saved_at = -math.inf
+        self._cost = 0.0
 
     def is_due(self, seconds: float) -> bool:
         """Whether a checkpoint is due after so many seconds of training."""
         return seconds - self._saved_at >= self._seconds
 
-    def restart(self, seconds: float) -> None:
-        """Notes that a checkpoint has been written."""
+    def is_worth_it(self, seconds: float) -> bool:
+        """Whether saving takes a small share of the time since it was last done, `SAVING_SHARE`, or is due anyway."""
+        return self.is_due(seconds) or self._cost <= SAVING_SHARE * (seconds - self._saved_at)
+
+    def restart(self, seconds: float, cost: float | None = None) -> None:
+        """Notes that a checkpoint has been written, and in how many seconds, if that is known."""
         self._saved_at = seconds
+        self._cost = self._cost if cost is None else cost
 
 
 def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int = 2) -> None:

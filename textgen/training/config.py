@@ -159,7 +159,7 @@ class TrainingConfig(SplitConfig):
         0.1, "Share of labels hidden in training, so that the model can also write without one.",
         low=0.0, high=1.0, section=REGULARIZATION,
     )  # fmt: skip
-    checkpoint_minutes: float = setting(10.0, "Minutes between checkpoints, at most.", low=0.0, section=VALIDATION)
+    checkpoint_minutes: float = setting(5.0, "Minutes between checkpoints, at most.", low=0.0, section=VALIDATION)
     keep_checkpoints: int = setting(2, "Number of checkpoints to keep.", low=1, high=LARGE, section=VALIDATION)
     max_rollbacks: int = setting(
         3, "Returns to a checkpoint after a diverging loss, at most.", low=0, high=LARGE, section=VALIDATION

@@ -13,6 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from textgen.corpus.labels import named
 from textgen.dataset.ngram_index import MAX_NGRAMS, NgramIndex, index_stream
 from textgen.dataset.prepared_corpus import PreparedCorpus
@@ -51,6 +53,8 @@ if TYPE_CHECKING:
 SAMPLE = SamplingConfig(max_tokens=150, seed=0)  # of the text written at every validation
 TRANSFER_TOKENS = 4_096  # of the text, at most, that decide how a base model's bias moves to another vocabulary
 FINAL_TOKENS = 1_000_000  # tokens of the held-out text that the final evaluation scores, at most
+LEAST_FINAL_TOKENS = 20_000  # in a run of any length
+FINAL_SHARE = 0.1  # of the tokens that were trained on, in a longer one
 
 
 def train(plan: Plan, folder: Path, options: RunOptions = RunOptions()) -> ModelFolder:  # noqa: B008 - immutable
@@ -428,11 +432,19 @@ class _Run:
         if self._distribution.is_chief:
             self._model.assign_weights(load_model(name).weights())
             self._mix_with_base()
-            scores = self._trainer.evaluator.scores(self._setup.data.valid, FINAL_TOKENS)  # compiled already
-            self._write(f"finished: {reason}", scores)
+            self._write(f"finished: {reason}", self._final_scores())
         with self._distribution.together():
             self._distribution.total([])  # the other processes wait for the scores
         return load_model(name)
+
+    def _final_scores(self) -> Scores:
+        """Scores of the best weights, on more held-out text after a longer run, for a small share of its time."""
+        config, trainer, held_out = self._setup.training_config, self._trainer, self._setup.data.valid
+        if trainer.best_scores and len(held_out) <= config.valid_tokens and not config.interpolate_base:
+            return trainer.best_scores  # of all of it already
+        trained = trainer.position.step * config.num_streams * config.sequence_length
+        tokens = max(LEAST_FINAL_TOKENS, config.valid_tokens, int(FINAL_SHARE * trained))
+        return trainer.evaluator.scores(held_out, min(FINAL_TOKENS, tokens))  # compiled already
 
     def _mix_with_base(self) -> None:
         """Mixes the best weights with those of the base model, if `interpolate_base` asks for it."""
@@ -448,12 +460,14 @@ class _Run:
         if share:
             self._save(None, base_share=1 - (1 - before) * (1 - share))
 
-    def _save(self, scores: Scores | None, base_share: float = 0.0) -> None:
-        """Saves the weights of the network, of which `base_share` are those of the base model."""
+    def _save(
+        self, scores: Scores | None, weights: dict[str, np.ndarray] | None = None, base_share: float = 0.0
+    ) -> None:
+        """Saves weights, those of the network if none are given, of which `base_share` are those of the base model."""
         if not self._distribution.is_chief:
             return
         setup = self._setup
-        save_model(setup.folder, self._model.weights_as_arrays(), *setup.model_configs, setup.tokenizer)
+        save_model(setup.folder, weights or self._model.weights_as_arrays(), *setup.model_configs, setup.tokenizer)
         if setup.training_config.interpolate_base:
             self._record = self._record | {"base_share": base_share}
         self._write("running", scores)
@@ -478,15 +492,13 @@ class _Run:
 
 
 def _sample_writer(model: LanguageModel, tokenizer: Tokenizer) -> Callable[[], str]:
-    """A function that writes a text with the weights that the network has when it is called."""
+    """A function that writes a text with the weights that the network has when it is called.
+
+    In NumPy, since TensorFlow would take longer to compile the steps of a few short texts than NumPy to write them.
+    """
     from textgen.generation.generator import Generator
     from textgen.generation.infilling import Infiller
-    from textgen.model.compiled_model import CompiledModel
     from textgen.model.numpy_model import NumpyModel
-
-    if model.config.direction == "forward":
-        generator = Generator(CompiledModel(model), tokenizer)
-        return lambda: generator.generate("", SAMPLE)[0].text
 
     def write() -> str:
         direction = model.config.directions[0]

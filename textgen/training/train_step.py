@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,19 +22,29 @@ from textgen.training.optimizers import Update
 
 @dataclass(frozen=True)
 class Gradient:
-    """The gradient of a batch.
+    """The gradient of a batch. Its numbers are on the device until they are asked for, which waits for the device.
 
     Attributes:
-        nats: Mean loss in nats per token, without label smoothing and penalties.
-        norms: Norm of the gradient of each weight.
+        mean: Mean loss in nats per token, float32 scalar; on the device.
+        lengths: Norm of the gradient of each weight, [number of weights]; on the device.
         gradients: Gradient of the mean loss with smoothing and penalties, for each weight; the same on all replicas.
         state: State of the streams after the window.
     """
 
-    nats: float
-    norms: np.ndarray
+    mean: tf.Tensor
+    lengths: tf.Tensor
     gradients: Any
     state: Any
+
+    @functools.cached_property
+    def nats(self) -> float:
+        """Mean loss in nats per token, without label smoothing and penalties."""
+        return float(self.mean)
+
+    @functools.cached_property
+    def norms(self) -> np.ndarray:
+        """Norm of the gradient of each weight."""
+        return np.asarray(self.lengths.numpy())
 
     @property
     def norm(self) -> float:
@@ -81,6 +92,7 @@ class TrainStep:
         self._compiled_gradient = tf.function(self._on_replicas, autograph=False)
         self._compiled_means = tf.function(self._means, autograph=False)
         on_one_cpu = distribution.strategy.num_replicas_in_sync == 1 and not tf.config.list_physical_devices("GPU")
+        self._compiled_apply_unread = tf.function(self._apply_if_finite, autograph=False)
         self._compiled_apply = tf.function(self._apply_on_replicas, jit_compile=on_one_cpu, autograph=False)
 
     def gradient(self, inputs: Any, targets: Any, state: Any, step: int, loss_scale: float = 1.0) -> Gradient:
@@ -107,10 +119,10 @@ class TrainStep:
         else:
             nats, norms, gradients, state = self._compiled_gradient(window, last, sums, states)
             nats, norms = self._distribution.first((nats, norms))
-        return Gradient(float(nats), norms.numpy(), gradients, state)
+        return Gradient(nats, norms, gradients, state)
 
     def apply(self, gradient: Gradient, learning_rate: float) -> None:
-        """Clips a gradient, by `clip_value` or else by `clip_norm`, and updates the weights.
+        """Clips a gradient, by `clip_value` or else by `clip_norm`, and updates the weights. Waits for its norm.
 
         Args:
             gradient: Gradient from `gradient`.
@@ -119,6 +131,33 @@ class TrainStep:
         limit = math.inf if self._config.clip_value else self._config.clip_norm
         scale = min(1.0, limit / (gradient.norm + 1e-12))
         self._compiled_apply(gradient.gradients, tf.constant(scale, tf.float32), tf.constant(learning_rate, tf.float32))
+
+    @property
+    def can_run_ahead(self) -> bool:
+        """Whether an update need not wait for its loss, so that a GPU has the next one before it has finished this one.
+
+        The loss must not decide anything on the processor: the scale of a loss, or what an average counts. With several
+        replicas an update cannot be conditional.
+        """
+        config, is_scaled = self._config, self._model.precision == "float16"
+        is_plain = not is_scaled and config.weight_averaging == "none" and config.optimizer != "asgd"
+        is_alone = self._distribution.num_replicas == 1
+        return is_plain and is_alone and bool(tf.config.list_physical_devices("GPU"))
+
+    def apply_unread(self, gradient: Gradient, state: Any, learning_rate: float) -> Any:
+        """Does the same as `apply` without waiting for the device; the weights stay if the gradient is not finite.
+
+        Args:
+            gradient: Gradient from `gradient`.
+            state: State before the window.
+            learning_rate: Learning rate of this update.
+
+        Returns:
+            The state after the window, or `state` if the gradient is not finite.
+        """
+        rate = tf.constant(learning_rate, tf.float32)
+        numbers = gradient.gradients, gradient.mean, gradient.lengths
+        return self._compiled_apply_unread(*numbers, rate, state, gradient.state)
 
     def _on_replicas(self, *arguments: Any) -> Any:
         return self._distribution.strategy.run(self._gradient_on_replica, args=arguments)
@@ -192,6 +231,26 @@ class TrainStep:
         else:
             clipped = [gradient * scale for gradient in gradients]
         self.update.apply(clipped, learning_rate)
+
+    def _apply_if_finite(
+        self,
+        gradients: list[tf.Tensor],
+        nats: tf.Tensor,
+        norms: tf.Tensor,
+        learning_rate: tf.Tensor,
+        before: Any,
+        after: Any,
+    ) -> Any:
+        is_finite = tf.math.is_finite(nats) & tf.reduce_all(tf.math.is_finite(norms))
+        limit = math.inf if self._config.clip_value else self._config.clip_norm
+        scale = tf.minimum(1.0, limit / (tf.norm(norms) + 1e-12))
+
+        def apply() -> tf.Tensor:
+            self._apply_on_replica(gradients, scale, learning_rate)
+            return tf.constant(True)
+
+        tf.cond(is_finite, apply, lambda: tf.constant(False))
+        return tf.nest.map_structure(lambda old, new: tf.where(is_finite, new, old), before, after)
 
 
 def _local(variable: Any) -> Any:

@@ -4,6 +4,8 @@ Truncated backpropagation through time: each of B streams is read in windows of 
 window is where the next one begins, but gradients stop at its border. The randomness of a step is a function of
 (seed, step), and the position in the text is two integers, so a resumed run continues as if it had never stopped.
 
+On a GPU the loss of an update is read once the next one has begun, so that the GPU never waits for the processor.
+
 If several processes train together (`textgen.training.distribution`), each runs this loop. They agree on everything
 that only one of them knows (the clock, a signal), so that all do the same at every step.
 """
@@ -13,8 +15,10 @@ from __future__ import annotations
 import math
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +26,7 @@ import numpy as np
 import tensorflow as tf
 
 from textgen.dataset.token_cache import TokenData
-from textgen.errors import Interrupted, TrainingError
+from textgen.errors import Interrupted, TextgenError, TrainingError
 from textgen.evaluation.evaluator import Evaluator, Scores
 from textgen.evaluation.scoring import perplexity
 from textgen.model.language_model import LanguageModel
@@ -80,15 +84,34 @@ class Stopwatch:
 
 
 @dataclass(frozen=True)
+class _Launched:
+    """An update whose loss may not have been read yet.
+
+    Attributes:
+        gradient: The gradient, whose numbers may still be on the device.
+        step: Updates so far, this one included.
+        epochs: Passes over the text so far.
+        learning_rate: Learning rate of the update.
+        tokens: Tokens of its batch.
+    """
+
+    gradient: Gradient
+    step: int
+    epochs: float
+    learning_rate: float
+    tokens: float
+
+
+@dataclass(frozen=True)
 class Hooks:
     """What a trainer calls.
 
     Attributes:
-        save_best: Called with the scores of a validation that is the best so far, while the model has its weights.
+        save_best: Called with the scores of the best validation so far and its weights by name.
         write_sample: Called at validations; returns a text written by the model.
     """
 
-    save_best: Callable[[Scores], None] = lambda scores: None
+    save_best: Callable[[Scores, dict[str, np.ndarray]], None] = lambda scores, weights: None
     write_sample: Callable[[], str] = lambda: ""
 
 
@@ -100,6 +123,7 @@ class Trainer:
         config: Settings of training.
         position: Progress of the run.
         scores: Scores of the last validation; None before the first.
+        best_scores: Scores of the best validation, if this process has made it.
         evaluator: Scores held-out text.
         reader: Reads the training text.
         base: Weights of the base model by name, if the settings need them after the first step; otherwise empty.
@@ -132,6 +156,7 @@ class Trainer:
         self.config = config
         self.position = Position()
         self.scores: Scores | None = None
+        self.best_scores: Scores | None = None
         self.base = model.weights_as_arrays() if config.needs_base else {}
         self._distribution = distribution or Distribution()
         self.reader = WindowReader(data.train, config, model, self._distribution.local_rows(config))
@@ -143,8 +168,12 @@ class Trainer:
         self._hooks = hooks
         self._checkpoints = checkpoints
         self._checkpoint_timer = CheckpointTimer(config.checkpoint_minutes)
+        self._unsaved: dict[str, np.ndarray] = {}  # the best weights, if they are not saved yet
         self._stop = StopAgreement(self._distribution)
         self._speed = SpeedMeter()
+        self._ahead = int(self._train_step.can_run_ahead)  # updates whose losses are read after the next one has begun
+        self._launched = deque[_Launched]()
+        self._step_seconds = 0.0  # duration of the last step
 
     # === The loop ===
 
@@ -174,6 +203,10 @@ class Trainer:
                 deadline(timeout) as beat,
             ):
                 reason = self._steps(observers, beat)
+        except Exception:
+            with suppress(TextgenError, OSError):  # the first error tells more
+                self._save_best()
+            raise
         finally:
             for observer in observers:
                 observer.on_end()
@@ -198,17 +231,32 @@ class Trainer:
         for inputs, targets in self.reader.windows(self.position):
             beat()
             learning_rate = self.reader.window_fraction(inputs) * self._learning_rate(observers)
-            gradient = self._step(inputs, targets, learning_rate)
-            self.position.seconds, step_seconds = watch.read()
-            if self._handle_fault(gradient, observers):
+            gradient, tokens = self._step(inputs, targets, learning_rate), self.reader.tokens(inputs)
+            if self._ahead:
+                gradient = replace(gradient, gradients=None, state=None)  # frees the memory of the device
+            self._launched.append(_Launched(gradient, self.position.step, self.epochs(), learning_rate, tokens))
+            if len(self._launched) > self._ahead:
+                self._launched[0].gradient.nats  # noqa: B018 - waits for the device, which the time of the step includes
+            self.position.seconds, self._step_seconds = watch.read()
+            if self._read_losses(self._ahead, observers):
                 return None
-            if gradient.is_finite:
-                self._report_step(gradient, learning_rate, self.reader.tokens(inputs) / step_seconds, observers)
             reason = self._end_step(observers)
             if reason != "":
                 return reason
             watch.start_step()
         raise AssertionError("the batches of training never end")
+
+    def _read_losses(self, all_but: int, observers: Sequence[Observer]) -> bool:
+        """Reads and reports losses, except the newest. Returns whether the run has returned to a checkpoint."""
+        while len(self._launched) > all_but:
+            update = self._launched.popleft()
+            if self._handle_fault(update.gradient, observers):
+                self._launched.clear()
+                return True
+            if update.gradient.is_finite:
+                self.position.add_loss(update.gradient.nats)
+                self._report_step(update, observers)
+        return False
 
     def _handle_fault(self, gradient: Gradient, observers: Sequence[Observer]) -> bool:
         """Checks the loss of a step. Returns whether the run has returned to a checkpoint."""
@@ -234,14 +282,18 @@ class Trainer:
         reason = self._agree(observers)
         reason = "the budget is spent" if self.progress() >= 1.0 else reason
         is_due = self.progress() * self.config.num_validations >= position.validations + 1
-        must_save = bool(self._stop.signal or reason or is_due or self._checkpoint_timer.is_due(position.seconds))
-        if must_save and not self._weights_are_finite():
+        timer = self._checkpoint_timer
+        must_save = timer.is_worth_it(position.seconds) if is_due else timer.is_due(position.seconds)
+        must_save = bool(self._stop.signal or reason or must_save)
+        if (must_save or is_due) and self._read_losses(0, observers):
+            return None
+        if (must_save or is_due) and not self._weights_are_finite():
             self._roll_back("the weights were not finite", observers)
             return None
         if reason or is_due:
             reason = self._validate(observers) or reason
             reason = reason or self._agree(observers)  # a callback may stop the run because of its score
-        if must_save:
+        if must_save or reason or self._stop.signal:
             self.save_checkpoint()
             self._agree(observers)  # validating and saving take long: a signal may have come since
         if self._stop.signal:
@@ -267,11 +319,12 @@ class Trainer:
             windows = self._distribution.split((inputs, targets))
             scale = position.loss_scale.scale if self._is_scaled else 1.0
             gradient = self._train_step.gradient(windows[0], windows[1], self._state, position.step, scale)
-            if gradient.is_finite:
+            if self._ahead:
+                self._state = self._train_step.apply_unread(gradient, self._state, learning_rate)
+            elif gradient.is_finite:
                 self._train_step.apply(gradient, learning_rate)
                 self._averaging.on_step()
                 self._state = gradient.state
-                position.add_loss(gradient.nats)
         except tf.errors.ResourceExhaustedError:
             raise TrainingError(
                 f"There is not enough memory for batches of {self.config.batch_size} x "
@@ -303,19 +356,17 @@ class Trainer:
             if observer.learning_rate is not None:
                 self.position.learning_rate = observer.learning_rate
 
-    def _report_step(
-        self, gradient: Gradient, learning_rate: float, tokens_per_second: float, observers: Sequence[Observer]
-    ) -> None:
-        progress, seconds = self.progress(), self.position.seconds
+    def _report_step(self, update: _Launched, observers: Sequence[Observer]) -> None:
+        progress, seconds, gradient = self.progress(), self.position.seconds, update.gradient
         report = StepReport(
-            step=self.position.step,
-            epochs=self.epochs(),
+            step=update.step,
+            epochs=update.epochs,
             progress=progress,
             nats_per_token=gradient.nats,
-            learning_rate=learning_rate,
+            learning_rate=update.learning_rate,
             gradient_norm=gradient.norm,
             gradient_norms=dict(zip(self._weight_names(), gradient.norms.tolist(), strict=True)),
-            tokens_per_second=self._speed.add(tokens_per_second),
+            tokens_per_second=self._speed.add(update.tokens / self._step_seconds),
             seconds_left=seconds / progress * (1 - progress) if progress else math.inf,
         )
         for observer in observers:
@@ -356,7 +407,7 @@ class Trainer:
         return ""
 
     def _score(self, observers: Sequence[Observer]) -> ValidationReport:
-        """Scores held-out text with the weights as they are, and keeps them if they are the best."""
+        """Scores held-out text with the weights as they are, and remembers these if they are the best."""
         position = self.position
         self.scores = self.evaluator.scores(self._held_out, self.config.valid_tokens)
         nats = self.scores.nats_per_token
@@ -365,7 +416,8 @@ class Trainer:
         position.validations = max(position.validations + 1, int(self.progress() * self.config.num_validations))
         if improved:
             position.best_nats_per_token, position.best_step = nats, position.step
-            self._hooks.save_best(self.scores)
+            self.best_scores = self.scores
+            self._unsaved = self.model.weights_as_arrays() if self._distribution.is_chief else {}
         return ValidationReport(
             step=position.step,
             epochs=self.epochs(),
@@ -398,12 +450,25 @@ class Trainer:
     # === Checkpoints ===
 
     def save_checkpoint(self) -> None:
-        """Writes all that `restore` needs. All processes must call it together; the chief writes."""
-        tensors = self._tensors()
+        """Writes the best weights, and all that `restore` needs.
+
+        Always both, so that a run that is killed and resumed finds the best weights up to its checkpoint. All processes
+        must call it together; the chief writes.
+        """
+        started, tensors = time.perf_counter(), self._tensors()
         if self._distribution.is_chief:
+            self._save_best()
             checkpoint = Checkpoint(tensors, asdict(self.position))
             save_checkpoint(self._checkpoints, self.position.step, checkpoint, keep=self.config.keep_checkpoints)
-        self._checkpoint_timer.restart(self.position.seconds)
+        cost = time.perf_counter() - started
+        (cost,) = self._distribution.total([cost if self._distribution.is_chief else 0.0])  # the same for all
+        self._checkpoint_timer.restart(self.position.seconds, cost)
+
+    def _save_best(self) -> None:
+        """Writes the best weights, unless they are written."""
+        if self._unsaved and self.best_scores:
+            self._hooks.save_best(self.best_scores, self._unsaved)
+        self._unsaved = {}
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continues from a checkpoint.
@@ -445,6 +510,7 @@ class Trainer:
         position.epoch, position.step_in_epoch, position.seconds = failed.epoch, failed.step_in_epoch, failed.seconds
         position.health.rollbacks = failed.health.rollbacks + 1
         position.health.left_out = failed.health.left_out
+        position.best_step, position.best_nats_per_token = failed.best_step, failed.best_nats_per_token  # they are kept
         self._state = self._initial_state()
         _tell(
             observers,

@@ -33,6 +33,7 @@ function draw(tag, attributes = {}, ...children) {
 }
 
 const paragraph = (key, values) => make("p", {}, say(key, values));
+const pre = (text) => make("pre", { tabindex: "0" }, text); // it may scroll, so keys must reach it
 const soft = (key, values) => make("p", { class: "soft" }, say(key, values));
 const number = (value, digits = 3) => (value === null ? "–" : value.toFixed(digits).replace("-", "−"));
 const signed = (value, digits = 3) => (value === null ? "–" : (value > 0 ? "+" : "") + number(value, digits));
@@ -44,7 +45,7 @@ const propertyName = (name) => say(`property: ${name}`) === `property: ${name}` 
 function table(heads, rows, caption = "") {
   const cells = (tag, row) => row.map((cell, column) =>
     make(tag, { class: heads[column].n ? "n" : null, scope: tag === "th" ? "col" : null }, cell));
-  return make("div", { class: "wide" }, make("table", {}, caption ? make("caption", {}, caption) : null,
+  return make("div", { class: "wide", tabindex: "0" }, make("table", {}, caption ? make("caption", {}, caption) : null,
     make("thead", {}, make("tr", {}, cells("th", heads.map((head) => head.text)))),
     make("tbody", {}, rows.map((row) => make("tr", {}, cells("td", row))))));
 }
@@ -538,7 +539,7 @@ function equations(cell, t) {
     : M.cell === "gru" ? [`h = z·h′ + (1 − z)·g`, `  = ${n(v.z)} · ${n(b.h)} + ${n(1 - v.z)} · ${n(v.g)} = ${n(v.h)}`, `${say("kept")} ${n(v.z * b.h)}   ${say("added")} ${n((1 - v.z) * v.g)}`]
       : [`c = f·c′ + i·g`, `  = ${n(v.f)} · ${n(b.c)} + ${n(v.i)} · ${n(v.g)} = ${n(v.c)}`, `${say("kept")} ${n(v.f * b.c)}   ${say("added")} ${n(v.i * v.g)}`,
         `h = o·tanh(c) = ${n(v.o)} · ${n(Math.tanh(v.c))} = ${n(v.h)}`];
-  return make("pre", {}, lines.join("\n"));
+  return pre(lines.join("\n"));
 }
 
 // === All cells over time ===
@@ -662,7 +663,7 @@ function changesSection() {
       table([{ text: say("held") }, { text: M.memory, n: true }, { text: say("bits a token"), n: true }, { text: say("with it"), n: true }, { text: say("without it"), n: true }, { text: say("tokens moved") }, { text: say("to write so") }], rows),
       written ? make("div", { class: "three" }, ["low", "free", "high"].map((name) => make("figure", {}, make("figcaption", {}, say(`written ${name}`)), make("blockquote", {}, written[name])))) : null];
   });
-  return section("changes", "changes title", paragraph("changes help", { steps: D.changes.steps }), ...blocks.flat(), make("pre", {}, `textgen sample ${M.name} --clamp ${cellName(D.changes.cells[0])}=${D.changes.cells[0].high.number}`));
+  return section("changes", "changes title", paragraph("changes help", { steps: D.changes.steps }), ...blocks.flat(), pre(`textgen sample ${M.name} --clamp ${cellName(D.changes.cells[0])}=${D.changes.cells[0].high.number}`));
 }
 
 // === Lenses, neighbours ===
@@ -700,7 +701,7 @@ function lessonSection() {
   const question = (ask, answer, values) => make("details", {}, make("summary", {}, say(ask, values)), make("p", {}, say(answer, values)));
 
   const before = D.tokens.text.slice(Math.max(0, t - 30), t).join("");
-  block("lesson 1 title", {}, "lesson 1", make("pre", {}, `…${before}`),
+  block("lesson 1 title", {}, "lesson 1", pre(`…${before}`),
     make("p", {}, say("lesson 1 numbers", { piece, bits: number(D.tokens.surprisal[t], 2), p: percent(2 ** -D.tokens.surprisal[t]), loss: number(D.text.bits_per_token, 2), blind: number(Math.log2(M.vocabulary), 2) })),
     question("lesson 1 ask", "lesson 1 answer", { p: percent(2 ** -D.tokens.surprisal[t]) }));
 
@@ -708,18 +709,18 @@ function lessonSection() {
     const squash = (gate) => (gate === "g" || gate === "h" ? "tanh" : "σ");
     const lines = L.parts.map((part) => `${part.gate} = ${squash(part.gate)}(${n(part.from_x)} + ${n(part.from_h)} + ${n(part.bias)}${"from_c" in part ? ` + ${n(part.from_c)}` : ""}) = ${n(v[part.gate])}`);
     block("lesson 2 title", {}, gated ? "lesson 2" : "lesson 2 rnn", make("p", {}, say("lesson 2 cell", { cell, properties: L.follows.map(propertyName).join(say("comma")) || "–", piece })),
-      make("pre", {}, [say("lesson 2 columns"), ...lines].join("\n")));
+      pre([say("lesson 2 columns"), ...lines].join("\n")));
   }
-  if (isLstm) block("lesson 3 title", {}, make("pre", {}, `c = f·c′ + i·g = ${n(v.f)} · ${n(L.before)} + ${n(v.i)} · ${n(v.g)} = ${n(v.c)}\nh = o·tanh(c)  = ${n(v.o)} · ${n(Math.tanh(v.c))} = ${n(v.h)}`),
+  if (isLstm) block("lesson 3 title", {}, pre(`c = f·c′ + i·g = ${n(v.f)} · ${n(L.before)} + ${n(v.i)} · ${n(v.g)} = ${n(v.c)}\nh = o·tanh(c)  = ${n(v.o)} · ${n(Math.tanh(v.c))} = ${n(v.h)}`),
     make("p", {}, say("lesson 3", { kept: n(v.f * L.before), added: n(v.i * v.g), f: n(v.f) })), question("lesson 3 ask", "lesson 3 answer", { f: n(v.f) }));
-  else if (gated) block("lesson 3 title", {}, make("pre", {}, `h = z·h′ + (1 − z)·g = ${n(v.z)} · ${n(L.before)} + ${n(1 - v.z)} · ${n(v.g)} = ${n(v.h)}`),
+  else if (gated) block("lesson 3 title", {}, pre(`h = z·h′ + (1 − z)·g = ${n(v.z)} · ${n(L.before)} + ${n(1 - v.z)} · ${n(v.g)} = ${n(v.h)}`),
     make("p", {}, say("lesson 3", { kept: n(v.z * L.before), added: n((1 - v.z) * v.g), f: n(v.z) })), question("lesson 3 ask", "lesson 3 answer", { f: n(v.z) }));
-  else block("lesson 3 title rnn", {}, make("pre", {}, `h = tanh(x·W + h′·U + b) = ${n(v.h)}`), make("p", {}, say("lesson 3 rnn")));
+  else block("lesson 3 title rnn", {}, pre(`h = tanh(x·W + h′·U + b) = ${n(v.h)}`), make("p", {}, say("lesson 3 rnn")));
 
   if (L.kept) {
     const steps = L.kept.cell.map((_, step) => step), product = L.kept.gate.slice(1, 6).map(n).join(" · ");
     const at = Math.min(5, L.kept.cell.length - 1), far = Math.min(20, L.kept.cell.length - 1);
-    block("lesson 4 title", {}, make("p", {}, say("lesson 4", { gate: keep, memory: M.memory, cell })), make("pre", {}, `d${M.memory}(t) / d${M.memory}(t − ${at}) = ${product} = ${(+L.kept.cell[at].toPrecision(3))}`),
+    block("lesson 4 title", {}, make("p", {}, say("lesson 4", { gate: keep, memory: M.memory, cell })), pre(`d${M.memory}(t) / d${M.memory}(t − ${at}) = ${product} = ${(+L.kept.cell[at].toPrecision(3))}`),
       chart({ title: say("lesson 4 chart", { gate: keep, piece, token: count(t + 1) }), xTitle: say("steps back"), yTitle: say("share left"), logY: true, low: 1e-6, high: 1,
         series: [{ name: cell, x: steps, y: L.kept.cell.map((y) => Math.max(y, 1e-6)) }, { name: say("median of the layer"), x: steps, y: L.kept.median.map((y) => Math.max(y, 1e-6)) }, { name: say("upper tenth"), x: steps, y: L.kept.upper.map((y) => Math.max(y, 1e-6)) }] }),
       make("p", {}, say("lesson 4 numbers", { cell, far, left: percent(L.kept.cell[far]), median: percent(L.kept.median[far]), upper: percent(L.kept.upper[far]) })),
@@ -729,7 +730,7 @@ function lessonSection() {
   const decays = Object.fromEntries(Object.entries(L.decay).map(([name, factor]) => [name, n(factor)]));
   const first = (at, last) => (at === null ? say("later than", { last }) : count(at));
   const when = Object.fromEntries(Object.entries(D.gradient.untrained).map(([name, flow]) => [`${name}At`, first(flow.hundredth_at, flow.norms.length - 1)]));
-  block("lesson 5 title", {}, make("p", {}, say("lesson 5")), make("pre", {}, "rnn:   dh(t)/dh(t−1) = U · (1 − h²)\nlstm:  dc(t)/dc(t−1) = f   (+ …·U)\ngru:   dh(t)/dh(t−1) = z   (+ …·U)"),
+  block("lesson 5 title", {}, make("p", {}, say("lesson 5")), pre("rnn:   dh(t)/dh(t−1) = U · (1 − h²)\nlstm:  dc(t)/dc(t−1) = f   (+ …·U)\ngru:   dh(t)/dh(t−1) = z   (+ …·U)"),
     chart({ title: say("lesson 5 chart"), xTitle: say("lag"), yTitle: say("gradient norm"), logY: true,
       series: [["model", D.gradient.model], ...Object.entries(D.gradient.untrained).map(([name, flow]) => [name, flow.norms])].map(([name, norms]) => ({ name: name === "model" ? M.name : say("untrained", { cell: name.toUpperCase() }), x: norms.map((_, lag) => lag), y: relative(norms) })) }),
     make("p", {}, say("lesson 5 numbers", { ...decays, ...when, at: first(D.gradient.hundredth_at, D.gradient.model.length - 1) })), question("lesson 5 ask", "lesson 5 answer"));

@@ -327,7 +327,7 @@ export class TextEditor {
   #paste(event, data, place) {
     const text = data?.getData("text/plain").replace(/\r\n?/g, "\n");
     event.preventDefault();
-    if (text && place) this.#replace(event, place, text);
+    if (text) this.#replace(event, place ?? { start: this.caret, end: this.caret }, text);
   }
 
   // Takes over what the browser has done: within a line as a rule.
