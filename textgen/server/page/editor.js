@@ -37,6 +37,7 @@ export class TextEditor {
     this.#rebuild();
     this.#mutations.observe(root, { subtree: true, childList: true, characterData: true });
     root.addEventListener("beforeinput", (event) => this.#beforeInput(event));
+    root.addEventListener("keydown", (event) => this.#keyDown(event));
     root.addEventListener("input", (event) => event.isComposing || this.#take());
     root.addEventListener("compositionend", () => this.#take());
     root.addEventListener("copy", (event) => this.#copy(event));
@@ -262,6 +263,13 @@ export class TextEditor {
   }
 
   // === Changes by the user ===
+
+  // Enter, of which WebKit tells nothing more in an empty line.
+  #keyDown(event) {
+    const isKey = event.key === "Enter" && !event.isComposing && event.keyCode !== 229;
+    if (!isKey || event.ctrlKey || event.metaKey || event.altKey) return;
+    this.#replace(event, this.selection ?? { start: this.caret, end: this.caret }, "\n");
+  }
 
   #beforeInput(event) {
     const kind = event.inputType;
