@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import statistics
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,12 @@ KEPT = """(async () => {
   const { story } = await import("./page/main.js");
   const { kept } = await import("./page/shelf.js");
   return JSON.stringify(await kept()) === JSON.stringify(story);
+})()"""
+SAVED = """await (async () => {
+  const { Story } = await import("./page/story.js");
+  const { kept } = await import("./page/shelf.js");
+  const found = await kept();
+  return found ? Story.fromJSON(found).text.length : 0;
 })()"""
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
@@ -214,7 +219,7 @@ def test_a_text_is_there_again_after_the_page_was_closed_while_writing(page: Pag
     page.type("The cat")
     page.press("Control+Enter")
     page.browser.until(f"{SHOWN}.length > 50")
-    time.sleep(1.5)
+    page.browser.until(f"{SAVED} > 50")
     text = page.text
     page.open()
     assert page.text[:50] == text[:50]
