@@ -132,12 +132,16 @@ def test_on_a_gpu_memory_grows_as_it_is_needed_before_anything_is_computed(monke
 def test_where_a_gpu_is_in_use_already_its_memory_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     import tensorflow as tf
 
+    refused = []
+
     def refuse(gpu: str, is_on: bool) -> None:
+        refused.append(gpu)
         raise RuntimeError("Physical devices cannot be modified after being initialized")
 
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu 0"])
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", refuse)
     runtime.load_tensorflow()
+    assert refused == ["gpu 0"]
 
 
 @pytest.mark.parametrize(("granted", "threads"), [(2, "2"), (8, None)])

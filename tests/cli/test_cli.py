@@ -377,7 +377,7 @@ BAD_CORPORA: list[tuple[str, Callable[[Path], object], list[str], str]] = [
     ("empty.txt", lambda path: path.write_text(""), [], "No text"),
     ("blank.txt", lambda path: path.write_text(" \n\n\t\n"), [], "No text"),
     ("short.txt", lambda path: path.write_text("Too short."), [], "too few"),
-    ("small.txt", lambda path: path.write_text("word " * 300), ["--batch-size", "64"], "less than one batch"),
+    ("small.txt", lambda path: path.write_text("word " * 300), ["--batch-size", "128"], "less than one batch"),
     ("picture.png", lambda path: path.write_bytes(b"\x89PNG\0\0" * 500), [], "binary"),
     ("latin.txt", lambda path: path.write_bytes(("na\xefve " * 400).encode("latin-1")), [], "encoding"),
     ("broken.gz", _gzip_broken, [], "broken.gz"),

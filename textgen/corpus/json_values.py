@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from textgen.errors import CorpusError
+from textgen.wording import counted
 
 STEP_CHARS = 1 << 16  # read at least, when a value goes on behind what has been read
 HINTS = 20  # fields that an error message names, at most
@@ -165,8 +166,8 @@ def _object(scanner: _Scanner, path: str, limit: int) -> Iterator[tuple[Any, str
             if not is_list:
                 raise
             raise CorpusError(
-                f"{scanner.name}: the list {key!r} has more than {limit:,} characters, the limit for a record. If it "
-                f"is a list of records, set text_field to {key} and the name of their text, as in {key}.text."
+                f"{scanner.name}: the list {key!r} has more than {counted(limit, 'character')}, the limit for a "
+                f"record. If it is a list of records, set text_field to {key} and the name of their text, as in {key}.text."
             ) from None
         size += scanner.place - before
         scanner.check_size(size)
@@ -265,8 +266,8 @@ class _Scanner:
         if size > self._limit:
             line = self._lines + self._held.count("\n", 0, self._at) + 1
             raise TooLong(
-                f"{self.name}, line {line}: a record of more than {self._limit:,} characters, the limit. Split it, "
-                "or convert the file to plain text, which has no limit."
+                f"{self.name}, line {line}: a record of more than {counted(self._limit, 'character')}, the limit. "
+                "Split it, or convert the file to plain text, which has no limit."
             )
 
     def _pass(self, expected: str) -> None:

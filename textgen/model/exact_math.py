@@ -40,7 +40,7 @@ def exp(x: np.ndarray | float) -> np.ndarray:
 
     Example:
         >>> exp(np.array([0.0, 1.0])).tolist()
-        [1.0, 2.718281828459045]
+        [1.0, 2.7182818284590455]
     """
     x = np.asarray(x, np.float64, order="C")
     result = np.empty(x.shape)
