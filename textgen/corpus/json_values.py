@@ -167,7 +167,8 @@ def _object(scanner: _Scanner, path: str, limit: int) -> Iterator[tuple[Any, str
                 raise
             raise CorpusError(
                 f"{scanner.name}: the list {key!r} has more than {counted(limit, 'character')}, the limit for a "
-                f"record. If it is a list of records, set text_field to {key} and the name of their text, as in {key}.text."
+                f"record. If it is a list of records, set text_field to {key} and the name of their text, as in "
+                f"{key}.text."
             ) from None
         size += scanner.place - before
         scanner.check_size(size)
