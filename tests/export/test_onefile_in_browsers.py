@@ -110,6 +110,25 @@ def test_write_more_stop_undo_and_take_another_token(browser: Browser, page: str
     browser.check_faults()
 
 
+def test_stop_stops(browser: Browser, page: str) -> None:
+    """And what is there then can be had again, and goes on."""
+    browser.open("about:blank")
+    browser.open(page)
+    browser.until(IS_READY)
+    asked = urlencode({"prompt": "The", "seed": 5, "temperature": 0, "max_tokens": 100_000})
+    browser.evaluate(f"(() => {{ location.hash = {json.dumps(asked)}; }})()")
+    browser.until(f"{TEXT}.length > 200")
+    click(browser, "write")
+    text = str(browser.evaluate(TEXT))
+    browser.evaluate("new Promise((done) => setTimeout(() => done(true), 300))")
+    assert browser.evaluate(TEXT) == text
+    assert browser.evaluate(HAS_RUN)
+    assert browser.evaluate("document.getElementById('status').textContent") == "Stopped."
+    click(browser, "more")
+    browser.until(f"{HAS_RUN} && {TEXT}.length > {len(text)}")
+    assert str(browser.evaluate(TEXT)).startswith(text)
+
+
 def test_a_link_to_the_text_gives_the_text(browser: Browser, page: str) -> None:
     first = written(browser, page, prompt="A b&c#d", seed=11, top_k=20, max_tokens=40)
     link = str(browser.evaluate("location.hash"))

@@ -277,8 +277,7 @@ def test_a_text_in_parts_is_the_text_at_once(model: ModelFolder, tmp_path: Path)
 
 def test_the_page_hears_at_most_twenty_times_a_second(model: ModelFolder, tmp_path: Path) -> None:
     code = """
-    setTimeout(() => ask({ ...usual, number: 2, tokens: 1 }), 500);
-    await write({ tokens: 1e9 });
+    await write({ tokens: 400 });
     const times = messages.filter(({ kind }) => kind === "tokens").map(({ at }) => at);
     const counts = messages.slice(1).map(({ tokens }) => tokens.length);
     const gaps = times.slice(2, -1).map((at, number) => at - times[number + 1]);

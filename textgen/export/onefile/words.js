@@ -27,7 +27,7 @@ const WORDS = {
     top_k: "Top-k",
     share: "Keep and share",
     copyText: "Copy the text",
-    copyLink: "Copy a link to it",
+    copyLink: "Copy a link",
     saveText: "Save as .txt",
     print: "Print",
     linkNote: "Whoever opens the link in this page gets the same text.",
