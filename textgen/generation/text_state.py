@@ -154,7 +154,8 @@ def load_state(path: Path, like: Any, fingerprint: str, vocab_size: int) -> Text
                 raise SavedModelError(f"{path} is not a saved state: name a file written by save_state.")
             if about.get("model") != fingerprint:
                 raise SavedModelError(
-                    f"{path} is the state of another model, or of other settings, such as exact: use the same."
+                    f"{path} is the state of another model, or was saved with other settings, such as exact "
+                    "arithmetic or held cells: use the same."
                 )
             slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
             found = {key: (part.get_shape(), part.get_dtype()) for key, part in slices.items()}
