@@ -17,6 +17,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from glob import glob
@@ -48,7 +49,7 @@ REQUESTED = (
 )
 
 
-class Browser:
+class Browser(ABC):
     """A browser with one page.
 
     Attributes:
@@ -63,9 +64,9 @@ class Browser:
         self.faults: list[str] = []
         self.requests: list[str] = []
 
+    @abstractmethod
     def open(self, url: str) -> None:
         """Loads a page."""
-        raise NotImplementedError
 
     def evaluate(self, expression: str) -> Any:
         """Returns the value of an expression in JavaScript, or what a promise brings, as JSON."""
@@ -84,29 +85,30 @@ class Browser:
         for character in text:
             self.press("Enter" if character == "\n" else character)
 
+    @abstractmethod
     def press(self, keys: str) -> None:
         """Presses a key, with modifiers before it, such as Control+Enter."""
-        raise NotImplementedError
 
+    @abstractmethod
     def click(self, x: float, y: float) -> None:
         """Presses the mouse at a point of the window."""
-        raise NotImplementedError
 
+    @abstractmethod
     def resize(self, width: int, height: int) -> None:
         """Makes the page so large, in pixels."""
-        raise NotImplementedError
 
+    @abstractmethod
     def picture(self) -> bytes:
         """A PNG of what can be seen."""
-        raise NotImplementedError
 
     def check_faults(self) -> None:
         """Asserts that the page has reported no error."""
         self.faults += self.evaluate("(window.faults ?? []).splice(0)")
         assert not self.faults, self.faults
 
+    @abstractmethod
     def _evaluate(self, expression: str) -> str:
-        raise NotImplementedError
+        """The value of an expression, as JSON."""
 
 
 class Messages:

@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,20 +97,24 @@ def test_cores_can_be_limited_to_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
         machine.limit_cores(5)
 
 
-def test_the_speed_is_measured_by_several_products_however_slow_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first product takes a minute, because the machine has other work; the others take 2 ms."""
+def set_clock(took: Iterator[float], patch: pytest.MonkeyPatch) -> None:
+    """The clock shows only what products take: so many seconds, one after the other."""
     import tensorflow as tf
 
-    now, took = 0.0, itertools.chain([60.0], itertools.repeat(0.002))
-    monkeypatch.setattr("textgen.machine.time.perf_counter", lambda: now)
-    multiply = tf.matmul
+    now, multiply = 0.0, tf.matmul
 
     def product(left: Any, right: Any) -> Any:
         nonlocal now
         now += next(took)
         return multiply(left, right)
 
-    monkeypatch.setattr(tf, "matmul", product)
+    patch.setattr("textgen.machine.time.perf_counter", lambda: now)
+    patch.setattr(tf, "matmul", product)
+
+
+def test_the_speed_is_measured_by_several_products_however_slow_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first product takes a minute, because the machine has other work; the others take 2 ms."""
+    set_clock(itertools.chain([60.0], itertools.repeat(0.002)), monkeypatch)
     monkeypatch.setattr(machine, "num_cores", lambda: 1)
     assert machine.measure_flops() == pytest.approx(2 * 512**3 / 0.002)
 
@@ -162,16 +167,7 @@ def test_measured_speed_is_the_quickest_product_of_each_core(monkeypatch: pytest
     """A product of 512 x 512 is 2 * 512^3 operations; the clock is ours: products take 4, 2 and 8 ms."""
     import tensorflow as tf
 
-    now, took = 0.0, itertools.cycle([0.004, 0.002, 0.008])
-    monkeypatch.setattr("textgen.machine.time.perf_counter", lambda: now)
-    multiply = tf.matmul
-
-    def product(left: Any, right: Any) -> Any:
-        nonlocal now
-        now += next(took)
-        return multiply(left, right)
-
-    monkeypatch.setattr(tf, "matmul", product)
+    set_clock(itertools.cycle([0.004, 0.002, 0.008]), monkeypatch)
     monkeypatch.setattr(machine, "num_cores", lambda: 3)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
     assert machine.measure_flops() == pytest.approx(3 * 2 * 512**3 / 0.002)

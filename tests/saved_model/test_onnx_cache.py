@@ -70,7 +70,7 @@ def test_a_damaged_entry_is_made_again(saved: ModelFolder, tmp_path: Path, damag
 def test_a_network_that_loses_too_much_writes_in_float32(
     saved: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_model, "MOST_KL", 0.0)
+    monkeypatch.setattr(onnx_model, "MOST_DIVERGENCE", 0.0)
     said: list[str] = []
     for _ in range(2):
         assert isinstance(saved.step_model("onnx", said.append), NumpyModel)

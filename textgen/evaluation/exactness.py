@@ -19,10 +19,9 @@ from textgen.dataset.batches import Batches
 from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError
 from textgen.evaluation.scoring import perplexity
-from textgen.model.probabilities import log_softmax
+from textgen.model.probabilities import MOST_DIVERGENCE, MOST_PERPLEXITY, log_softmax
 
-MOST_CHANGE = 0.3  # percent, of the perplexity
-MOST_DIVERGENCE = 0.002  # nats a token
+MOST_CHANGE = 100 * MOST_PERPLEXITY  # percent
 MAX_TOKENS = 1 << 15  # scored, spread over the text
 ROWS = 32  # texts side by side, at most
 ROW_TOKENS = 512  # tokens in a row, at least: the first tokens of a row lack their context

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from textgen.errors import SavedModelError
-from textgen.model.probabilities import log_softmax
+from textgen.model.probabilities import LEAST_SAME_TOP, MOST_DIVERGENCE, MOST_PERPLEXITY, log_softmax
 
 if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
 
 ROWS, STEPS = 16, 64  # texts that the model writes to be measured on, and tokens of each
 SEED = 20
-MOST_PERPLEXITY, MOST_DIVERGENCE, LEAST_SAME_TOP = 0.003, 0.002, 0.98
 
 
 class StepModel(Protocol):

@@ -44,6 +44,7 @@ import numpy as np
 
 from textgen.model.config import ModelConfig
 from textgen.model.exact_math import exp, sigmoid, tanh, total
+from textgen.model.numpy_model import QUIET, SteppedNetwork
 from textgen.model.reference.cells import CellState, cell_of
 from textgen.model.reference.network import of_layer
 from textgen.model.reference.norm import NORM_EPSILON
@@ -53,7 +54,6 @@ SCALE = "/scale"  # added to the name of a matrix, for its scales
 EXACT_SUM = (1 << 24) - 1  # float32 has every integer up to here
 MOST_LEVELS = 32767  # k at most, so that an input fits into 16 bits
 EMBEDDING = "embedding/table"
-QUIET = np.errstate(over="ignore", invalid="ignore")  # sampling checks that logits are finite
 ROWS = 8  # texts whose gates are computed at once, few enough to stay in the cache
 Step = Callable[[np.ndarray, CellState], CellState]  # x [B, in], state of a layer -> its new state
 
@@ -122,7 +122,7 @@ def exact_weights(config: ModelConfig, arrays: Mapping[str, np.ndarray]) -> Exac
     return ExactWeights(config, matrices, vectors)
 
 
-class ExactModel:
+class ExactModel(SteppedNetwork):
     """A network in exact arithmetic, by the calls of `textgen.generation.stepping.StepModel`.
 
     Attributes:
@@ -159,33 +159,6 @@ class ExactModel:
         arrays = range(cell_of(self._config).state_size)
         state: State = tuple(tuple(np.zeros(shape) for _ in arrays) for _ in self._layers)
         return (*state, self._attention.initial_state(batch_size)) if self._attention else state
-
-    def read(self, inputs: np.ndarray, state: State) -> State:
-        """Reads token ids int32 [B, T] after a state and returns the state after them."""
-        for ids in inputs.T:
-            _, state = self._features(ids, state)
-        return state
-
-    def step(self, ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        """Reads one token of each text.
-
-        Args:
-            ids: Token ids int32 [B].
-            state: State before them.
-
-        Returns:
-            The logits of the next tokens, float64 [B, V], and the state after `ids`.
-        """
-        features, state = self._features(ids, state)
-        return self.logits(features), state
-
-    def features(self, inputs: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        """Reads token ids int32 [B, T]: the inputs of the output layer [B, T, E], and the state after them."""
-        steps = []
-        for ids in inputs.T:
-            features, state = self._features(ids, state)
-            steps.append(features)
-        return np.stack(steps, axis=1), state
 
     @QUIET
     def logits(self, features: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ the reference.
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 
@@ -26,7 +27,62 @@ QUIET = np.errstate(over="ignore", invalid="ignore")  # sampling checks that log
 Step = Callable[[np.ndarray, CellState], CellState]  # x [B, in], state of a layer -> its new state
 
 
-class NumpyModel:
+class SteppedNetwork(ABC):
+    """A network that reads one token of each text at a time: what it does with several follows from that."""
+
+    def read(self, inputs: np.ndarray, state: State) -> State:
+        """Reads token ids.
+
+        Args:
+            inputs: Token ids int32 [B, T].
+            state: State before them.
+
+        Returns:
+            The state after them.
+        """
+        for ids in inputs.T:
+            _, state = self._features(ids, state)
+        return state
+
+    def step(self, ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        """Reads one token of each text.
+
+        Args:
+            ids: Token ids int32 [B].
+            state: State before them.
+
+        Returns:
+            The logits of the next tokens [B, V], and the state after `ids`.
+        """
+        features, state = self._features(ids, state)
+        return self.logits(features), state  # [B, V]
+
+    def features(self, inputs: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        """Reads token ids.
+
+        Args:
+            inputs: Token ids int32 [B, T].
+            state: State before them.
+
+        Returns:
+            The inputs of the output layer [B, T, E], and the state after `inputs`.
+        """
+        steps = []
+        for ids in inputs.T:
+            features, state = self._features(ids, state)
+            steps.append(features)
+        return np.stack(steps, axis=1), state  # [B, T, E]
+
+    @abstractmethod
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """The logits of the next tokens [..., V] from features [..., E]."""
+
+    @abstractmethod
+    def _features(self, ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        """ids int32 [B] -> input of the output layer [B, E], state after them."""
+
+
+class NumpyModel(SteppedNetwork):
     """A network with given weights. `textgen.model.compiled_model.CompiledModel` has the same interface and results.
 
     Attributes:
@@ -75,49 +131,6 @@ class NumpyModel:
         if self._attention:
             state += (attention_state(batch_size, self._config.attention, shape[1], np.dtype(np.float32)),)
         return state
-
-    def read(self, inputs: np.ndarray, state: State) -> State:
-        """Reads token ids.
-
-        Args:
-            inputs: Token ids int32 [B, T].
-            state: State before them.
-
-        Returns:
-            The state after them.
-        """
-        for ids in inputs.T:
-            _, state = self._features(ids, state)
-        return state
-
-    def step(self, ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        """Reads one token of each text.
-
-        Args:
-            ids: Token ids int32 [B].
-            state: State before them.
-
-        Returns:
-            The logits of the next tokens [B, V], and the state after `ids`.
-        """
-        features, state = self._features(ids, state)
-        return self.logits(features), state  # [B, V]
-
-    def features(self, inputs: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        """Reads token ids.
-
-        Args:
-            inputs: Token ids int32 [B, T].
-            state: State before them.
-
-        Returns:
-            The inputs of the output layer [B, T, E], and the state after `inputs`.
-        """
-        steps = []
-        for ids in inputs.T:
-            features, state = self._features(ids, state)
-            steps.append(features)
-        return np.stack(steps, axis=1), state  # [B, T, E]
 
     def last_hidden(self, state: State) -> np.ndarray:
         """The output of the last recurrent layer, [B, H], from a state."""

@@ -14,6 +14,7 @@ from textgen.errors import ConfigError
 from textgen.machine import num_cores
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import State
+from textgen.model.probabilities import LEAST_SAME_TOP, MOST_DIVERGENCE, MOST_PERPLEXITY
 from textgen.model.reference.attention import attention_state
 from textgen.model.reference.cells import cell_of
 
@@ -21,7 +22,6 @@ LIBRARIES = ("onnx", "onnxruntime")
 THREADS = 2  # cores for a product; more do not pay for networks of this kind
 CPU = "CPUExecutionProvider"
 WARNINGS_OFF = 3  # ONNX Runtime's level of log messages
-MOST_PERPLEXITY, MOST_KL, LEAST_SAME_TOP = 0.003, 0.002, 0.98  # see `Loss`
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,9 @@ class Loss:
     @property
     def is_small(self) -> bool:
         """Whether the network may be used."""
-        return abs(self.perplexity) <= MOST_PERPLEXITY and self.kl <= MOST_KL and self.same_top >= LEAST_SAME_TOP
+        return (
+            abs(self.perplexity) <= MOST_PERPLEXITY and self.kl <= MOST_DIVERGENCE and self.same_top >= LEAST_SAME_TOP
+        )
 
     def __str__(self) -> str:
         return f"perplexity {self.perplexity:+.2%}, KL {self.kl:.5f} nats, {self.same_top:.1%} the same likeliest token"

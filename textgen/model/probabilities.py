@@ -6,6 +6,9 @@ import numpy as np
 
 from textgen.errors import SavedModelError
 
+MOST_PERPLEXITY = 0.003  # rise that rounding weights may cost, as a share
+MOST_DIVERGENCE = 0.002  # Kullback-Leibler divergence that it may cost, in nats, mean over tokens
+LEAST_SAME_TOP = 0.98  # share of tokens at which the likeliest one must stay the same
 LARGEST = 1e28  # larger logits overflow float32 when divided by a low temperature
 NOT_FINITE = (
     "The model's predictions are not finite numbers, so nothing can be drawn: its weights or its state are damaged, or "
