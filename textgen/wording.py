@@ -7,6 +7,7 @@ which cannot be encoded. They are shown as `\\xe9`, and escaped in JSON so that 
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
 from typing import Any
@@ -89,7 +90,7 @@ def _is_in(character: str, encoding: str) -> bool:
 
 
 def json_text(value: Any, *, indent: int | None = None, encoding: str = "utf-8", is_shown: bool = False) -> str:
-    """Formats a value as JSON.
+    """Formats a value as JSON, which has neither infinity nor NaN: null stands for them.
 
     Args:
         value: Value to format.
@@ -100,6 +101,18 @@ def json_text(value: Any, *, indent: int | None = None, encoding: str = "utf-8",
     Returns:
         The JSON text.
     """
-    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    try:
+        text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
     escaped = lacking(text, encoding) | (set(HIDDEN.findall(text)) if is_shown else set())
     return text.translate({ord(character): json.dumps(character)[1:-1] for character in escaped}) if escaped else text
+
+
+def _finite(value: Any) -> Any:
+    """A value with None for each number that JSON cannot hold."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import json
+import math
 import os
 import pty
 import re
@@ -101,6 +102,15 @@ def test_the_test_above_can_fail(line: str) -> None:
 
 
 # === A terminal ===
+
+
+def test_json_has_null_for_numbers_that_it_cannot_hold() -> None:
+    values = {"a": [math.inf, 1.5], "b": {"c": (-math.inf, math.nan)}, "d": 1}
+    assert json.loads(json_text(values), parse_constant=pytest.fail) == {
+        "a": [None, 1.5],
+        "b": {"c": [None, None]},
+        "d": 1,
+    }
 
 
 def test_hidden_characters_are_shown_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,6 +91,16 @@ def test_scores_by_hand(tmp_path: Path) -> None:
     assert scores.perplexity_per_word == pytest.approx(259 ** (13 / 6), rel=1e-5)
 
 
+def test_a_word_of_hundreds_of_tokens_has_no_perplexity(tmp_path: Path) -> None:
+    """A script without spaces: a paragraph is a word, and exp of its loss is beyond all numbers."""
+    stream = stream_of(tmp_path, ["床前明月光" * 80])
+    scores = Evaluator(unigram_model(np.zeros(TOKENIZER.vocab_size, np.int64))).scores(stream)
+    assert scores.words == 2
+    assert scores.perplexity_per_word is None
+    assert "perplexity_per_word" not in scores.to_dict()
+    assert all(math.isfinite(value) for value in scores.to_dict().values())
+
+
 def test_one_row_is_the_reference_s_cross_entropy(model: LanguageModel, stream: TokenStream) -> None:
     """The state goes on from window to window."""
     assert WINDOW < len(stream) < evaluator.ROW_TOKENS

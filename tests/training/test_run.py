@@ -473,6 +473,16 @@ def test_the_best_weights_are_saved_when_an_error_ends_a_run(
     assert checkpoints_of(saved.folder) == ["step-000000000"]
 
 
+def test_a_script_without_spaces_is_learned_and_its_model_loaded(tmp_path: Path) -> None:
+    """A paragraph counts as a word there, and exp of its loss is beyond all numbers."""
+    rng = np.random.default_rng(0)
+    text = tmp_path / "prose.txt"
+    text.write_text("\n".join("".join(rng.choice([*"天地玄黃宇宙洪荒"], 8000)) for _ in range(4)), encoding="utf-8")
+    saved = load_model(str(train(plan_for(text, tokenizer="char"), tmp_path / "prose").folder))
+    assert "perplexity_per_word" not in saved.training["scores"]
+    assert "Infinity" not in (saved.folder / "training.json").read_text(encoding="utf-8")
+
+
 def test_the_final_scores_are_those_of_the_best_weights_on_the_held_out_text(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -188,7 +187,7 @@ def _print_scores(scores: dict[str, float], copied: Novelty | None, as_json: boo
     if AS_SAVED in scores and not scores["nats_per_token"] <= scores[AS_SAVED]:  # true for NaN as well
         output.note("Adapting made it worse: try a smaller --dynamic-learning-rate, or --cache-lambda.")
     if as_json:
-        values: dict[str, Any] = {name: value if math.isfinite(value) else None for name, value in scores.items()}
+        values: dict[str, Any] = {**scores}
         if copied:
             values["novelty"] = asdict(copied)
         output.json_line(values, indent=2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
@@ -160,7 +159,7 @@ def _score_texts(saved: ModelFolder, paths: Sequence[str], config: CorpusConfig,
     results = scores(text.documents())
     if arguments.as_json:
         for result in results:
-            _print_json({"text": result.text, "model": saved.name, **_as_dict(saved, result, arguments.tokens)})
+            output.json_line({"text": result.text, "model": saved.name, **_as_dict(saved, result, arguments.tokens)})
     elif arguments.tokens:
         _print_tokens(saved, results)
     else:
@@ -181,7 +180,7 @@ def _print_rows(
     left_out = LeftOut()
     rows, read = tee(_json_rows(paths, config, left_out))  # rows that are read but not yet printed are kept
     for (row, _), result in zip(rows, scores(text for _, text in read), strict=False):
-        _print_json({**row, "model": saved.name, **_as_dict(saved, result, tokens)})
+        output.json_line({**row, "model": saved.name, **_as_dict(saved, result, tokens)})
     for line in left_out.lines():
         output.note(line)
 
@@ -235,11 +234,6 @@ def _as_dict(saved: ModelFolder, result: TextScore, tokens: bool) -> dict[str, A
     return values
 
 
-def _print_json(values: dict[str, Any]) -> None:
-    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-    output.json_line(finite)
-
-
 def _print_tokens(saved: ModelFolder, scores: Iterator[TextScore]) -> None:
     for number, result in enumerate(scores):
         if number:
@@ -289,7 +283,7 @@ def _follow(saved: ModelFolder, path: str, config: CorpusConfig, arguments: Argu
                 if not (result.flagged or arguments.show_all):
                     continue
                 if arguments.as_json:
-                    _print_json({"model": saved.name, **asdict(result)})
+                    output.json_line({"model": saved.name, **asdict(result)})
                 else:
                     _print_line(result, arguments.show_all)
         finally:

@@ -37,7 +37,7 @@ WINDOW = 64  # T
 Losses = Callable[[np.ndarray, np.ndarray, Any], tuple[tf.Tensor, tf.Tensor, Any]]  # see `_compiled_losses`
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scores:
     """How well a text was predicted; the names are those of `textgen evaluate --json`.
 
@@ -45,7 +45,8 @@ class Scores:
         nats_per_token: Mean loss per token.
         bits_per_byte: Loss in bits per byte of text.
         perplexity_per_token: exp(nats_per_token).
-        perplexity_per_word: exp(nats per word).
+        perplexity_per_word: exp(nats per word); None where that is beyond all numbers, as in a script without spaces,
+            whose words are whole lines.
         tokens: Tokens scored.
         bytes: Bytes of text scored.
         words: Words scored, and ends of documents.
@@ -57,7 +58,7 @@ class Scores:
     nats_per_token: float
     bits_per_byte: float
     perplexity_per_token: float
-    perplexity_per_word: float
+    perplexity_per_word: float | None = None
     tokens: int
     bytes: int
     words: int
@@ -152,11 +153,12 @@ class Evaluator:
         text = stream.summary
         size, words = (text.bytes - text.lost_bytes) * share, text.words * share
         whole = nats + text.spelling / NAT * share
+        per_word = perplexity(whole / max(words, 1))
         return Scores(
             nats_per_token=nats / tokens,
             bits_per_byte=whole / math.log(2) / max(size, 1),
             perplexity_per_token=perplexity(nats / tokens),
-            perplexity_per_word=perplexity(whole / max(words, 1)),
+            perplexity_per_word=per_word if math.isfinite(per_word) else None,
             tokens=tokens,
             bytes=round(size),
             words=round(words),
