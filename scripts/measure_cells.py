@@ -1,19 +1,26 @@
-"""What happens to the text when a cell that `textgen inspect` found is held while the model writes: a table.
+"""What happens to the text when cells that `textgen inspect` found are held while the model writes: a table.
 
     python scripts/measure_cells.py MODEL FILE --models-dir DIRECTORY
 
 The cells are those that `textgen inspect MODEL FILE` finds. The texts are those of `textgen sample MODEL --num 32
---max-tokens 600 --seed 0`: the cell is free, or `--clamp` holds it at its 5 % or its 95 % quantile in FILE. Each
-property has a measure, such as the length of a line for the column: the mean over all texts together, with the standard
-deviation of that mean when as many texts are drawn again from them. In the last column, cells of the same layer chosen
-at random are held at their quantiles instead: from the least mean to the greatest.
+--max-tokens 600 --seed 0`, with nothing held (free) or with some of:
+
+- the cell at its 5 % quantile in FILE (low), or at its 95 % quantile (high);
+- that cell and the next best ones, up to five, each at the quantile that it has where the property is not (five off),
+  or where it is, or is large (five on);
+- cells chosen at random, one or five, at a low or a high quantile, which shows what holding any cells does.
+
+Each property has a measure, such as the length of a line for the column: the mean over all texts together, with the
+standard deviation of that mean when as many texts are drawn again from them; of random cells the least mean and the
+greatest.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +28,7 @@ import numpy as np
 from textgen.corpus.corpus import Corpus
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
-from textgen.insight.cells import all_cells
+from textgen.insight.cells import Finding, all_cells
 from textgen.insight.config import InspectConfig
 from textgen.insight.inspection import Inspection, inspect_model
 from textgen.insight.interventions import HIGH, LOW
@@ -30,14 +37,16 @@ from textgen.insight.texts import documents_of
 from textgen.model.clamping import Clamp, Place
 from textgen.saved_model.saved_model import load_model
 
+TOGETHER = 5  # cells held at once
 NUM_DRAWS = 1000  # of the texts, for the standard deviation
-LONG = 40  # characters of a line
+LONG = 60  # characters of a line
 WORD = re.compile(r"[^\W\d_]+")
 STOPS, COMMAS = re.escape(VERSE_STOPS), re.escape(VERSE_COMMAS)
 HALF_LINE = re.compile(f"[^{STOPS}{COMMAS}\n]+(?=[{STOPS}{COMMAS}])")
 FIRST_HALF = re.compile(f"[^{STOPS}{COMMAS}\n]+(?=[{COMMAS}])")
 SECOND_HALF = re.compile(f"(?<=[{COMMAS}])[^{STOPS}{COMMAS}\n]+(?=[{STOPS}])")
 
+Cell = tuple[int, int]  # layer, unit
 Measure = Callable[[str], Sequence[float]]  # a text -> numbers, whose mean over all texts shows the property
 
 
@@ -124,11 +133,51 @@ def mean_of(measure: Measure, texts: Sequence[str]) -> tuple[float, float]:
     return float(sums.sum() / max(counts.sum(), 1)), float(means.std())
 
 
-def quantiles(seen: Inspection, layer: int, unit: int) -> list[Clamp]:
-    """The two clamps of a cell: low and high values that it has in the text."""
-    memory = seen.reader.memory
-    values = all_cells(seen.reading, memory)[:, layer * seen.reader.config.hidden_units + unit]
-    return [Clamp(Place(layer, unit, memory), float(number)) for number in np.quantile(values, [LOW, HIGH])]
+@dataclass(frozen=True)
+class Held:
+    """Cells of an inspected model, held while it writes.
+
+    Attributes:
+        seen: The inspection.
+        num: Texts to write each time.
+        max_tokens: Tokens of each text.
+    """
+
+    seen: Inspection
+    num: int
+    max_tokens: int
+
+    def clamp(self, cell: Cell, is_high: bool) -> Clamp:
+        """Holds a cell at a high or a low value that it has in the text."""
+        memory, units = self.seen.reader.memory, self.seen.reader.config.hidden_units
+        layer, unit = cell
+        values = all_cells(self.seen.reading, memory)[:, layer * units + unit]
+        return Clamp(Place(layer, unit, memory), float(np.quantile(values, HIGH if is_high else LOW)))
+
+    def best(self, finding: Finding, is_on: bool) -> list[Clamp]:
+        """Holds the best cells as they are where the property is, or where it is not."""
+        chance = 0.0 if finding.is_count else 0.5
+        cells = [(finding.layer, finding.unit, finding.first), *finding.others]
+        return [self.clamp((layer, unit), (score > chance) == is_on) for layer, unit, score in cells]
+
+    def write(self, clamps: Sequence[Clamp] = ()) -> list[str]:
+        """Texts that the model writes so."""
+        saved = self.seen.saved
+        generator = Generator(saved.writer(clamps=clamps), saved.tokenizer, words=saved.words)
+        settings = SamplingConfig(max_tokens=self.max_tokens, seed=0)
+        return [made.text for made in generator.generate("", settings, num=self.num)]
+
+    def at_random(self, number: int, together: int) -> list[list[str]]:
+        """Texts with cells chosen at random, none of those found, so many times and so many at once."""
+        config, rng = self.seen.reader.config, np.random.default_rng(together)
+        found = {cell for f in self.seen.found for cell in [(f.layer, f.unit), *(other[:2] for other in f.others)]}
+        others = [(n, unit) for n in range(config.num_layers) for unit in range(config.hidden_units)]
+        others = [cell for cell in others if cell not in found]
+        texts = []
+        for _ in range(number):
+            chosen = rng.choice(len(others), together, replace=False)
+            texts.append(self.write([self.clamp(others[place], bool(rng.integers(2))) for place in chosen]))
+        return texts
 
 
 def row(cells: Sequence[str]) -> str:
@@ -136,39 +185,32 @@ def row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def measure_cells(seen: Inspection, options: argparse.Namespace) -> None:
-    """Prints a row for each measure of each cell found."""
-    tracks = parse_tracks(options.track)
-    units, rng = seen.reader.config.hidden_units, np.random.default_rng(0)
-    found_cells = {(finding.layer, finding.unit) for finding in seen.found}
+def spread(measure: Measure, kinds: Sequence[Sequence[str]]) -> str:
+    """The least and the greatest mean of several sets of texts."""
+    means = [mean_of(measure, texts)[0] for texts in kinds]
+    return f"{min(means):.3g} to {max(means):.3g}"
 
-    def write(*clamps: Clamp) -> list[str]:
-        settings = SamplingConfig(max_tokens=options.max_tokens, seed=0)
-        generator = Generator(seen.saved.writer(clamps=clamps), seen.saved.tokenizer, words=seen.saved.words)
-        return [made.text for made in generator.generate("", settings, num=options.num)]
 
-    free = write()
-    at_random = {
-        layer: [
-            write(clamp)
-            for unit in rng.choice([u for u in range(units) if (layer, u) not in found_cells], options.random, False)
-            for clamp in quantiles(seen, layer, int(unit))
+def measure_cells(held: Held, tracks: Mapping[str, re.Pattern[str]], number: int) -> None:
+    """Prints a row for each measure of each cell found, beside so many cells chosen at random."""
+    free, one, five = held.write(), held.at_random(number, 1), held.at_random(number, TOGETHER)
+    head = ["cell", "follows", "measure", "free", "low", "high", "one at random", "five off", "five on"]
+    print(row([*head, "five at random"]))
+    print(row(["---"] * (len(head) + 1)))
+    for finding in held.seen.found:
+        name, cell = finding.follows, (finding.layer, finding.unit)
+        clamps = [held.clamp(cell, False), held.clamp(cell, True)]
+        kinds = [
+            free,
+            *(held.write([clamp]) for clamp in clamps),
+            *(held.write(held.best(finding, on)) for on in (False, True)),
         ]
-        for layer in sorted({layer for layer, _ in found_cells})
-    }
-    print(row(["cell", "follows", "measure", "free", "low", "high", "random cells"]))
-    print(row(["---"] * 7))
-    for finding in seen.found:
-        low, high = quantiles(seen, finding.layer, finding.unit)
-        texts = [free, write(low), write(high)]
-        track = tracks.get(finding.follows)
-        measures = {f"share of {finding.follows}": inside(track)} if track else MEASURES[finding.follows]
-        for name, measure in measures.items():
-            means = ["{:.3g} ± {:.2g}".format(*mean_of(measure, each)) for each in texts]
-            others = [mean_of(measure, each)[0] for each in at_random[finding.layer]]
-            held = [means[0], f"{means[1]} at {low.number:.2f}", f"{means[2]} at {high.number:.2f}"]
-            cell = f"L{finding.layer}/{finding.unit}"
-            print(row([cell, finding.follows, name, *held, f"{min(others):.3g} to {max(others):.3g}"]), flush=True)
+        measures = {f"share of {name}": inside(tracks[name])} if name in tracks else MEASURES[name]
+        for title, measure in measures.items():
+            means = ["{:.3g} ± {:.2g}".format(*mean_of(measure, texts)) for texts in kinds]
+            low, high = (f"{mean} at {clamp.number:.2f}" for mean, clamp in zip(means[1:3], clamps, strict=True))
+            values = [means[0], low, high, spread(measure, one), *means[3:], spread(measure, five)]
+            print(row([f"L{cell[0]}/{cell[1]}", name, title, *values]), flush=True)
 
 
 def main() -> None:
@@ -180,12 +222,13 @@ def main() -> None:
     parser.add_argument("--track", action="append", default=[], metavar="NAME=REGEX")
     parser.add_argument("--num", type=int, default=32, help="texts of each kind")
     parser.add_argument("--max-tokens", type=int, default=600, help="tokens of each text")
-    parser.add_argument("--random", type=int, default=4, help="cells chosen at random in each layer")
+    parser.add_argument("--random", type=int, default=8, help="times that cells are chosen at random")
     options = parser.parse_args()
     saved = load_model(options.model, options.models_dir)
     config = InspectConfig(track=tuple(options.track))
     corpus = Corpus([options.file], saved.corpus_config)
-    measure_cells(inspect_model(saved, documents_of(corpus.parts(), config.max_tokens), config), options)
+    seen = inspect_model(saved, documents_of(corpus.parts(), config.max_tokens), config)
+    measure_cells(Held(seen, options.num, options.max_tokens), parse_tracks(options.track), options.random)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ VERSE = "春\n床前明月光，疑是地上霜。\n舉頭望明月，低頭思�
 PLAY = "First:\nWe are here.\nNow.\n\nAll:\nSpeak.\n\nFir"
 MEANS = [
     ("column", "characters a line", PLAY, (6 + 12 + 4 + 4 + 6) / 5),
-    ("column", "share of lines over 40 characters", "a" * 41 + "\nb\n", 0.5),
+    ("column", "share of lines over 60 characters", "a" * 61 + "\nb\n", 0.5),
     ("since a blank line", "characters a block", PLAY, (24 + 11) / 2),
     ("first line of a block", "characters a first line", PLAY, 5),
     ("first line of a block", "lines a block", PLAY, 2.5),
@@ -67,13 +67,14 @@ def test_a_table_of_texts_with_each_cell_held(tmp_path: Path) -> None:
     counts = ["--num", "2", "--max-tokens", "60", "--random", "1"]
     done = subprocess.run([sys.executable, *map(str, command), *counts], capture_output=True, text=True, check=True)
     head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines())
-    assert head == ["cell", "follows", "measure", "free", "low", "high", "random cells"]
+    assert head[3:] == ["free", "low", "high", "one at random", "five off", "five on", "five at random"]
     measures = {(cell, follows, measure) for cell, follows, measure, *_ in rows}
     assert (f"L0/{COLUMN_UNIT}", "column", "characters a line") in measures
     assert ("inside quotes", "share inside quotes") in {found[1:] for found in measures}
     assert "share of line" in {measure for _, _, measure in measures}
-    for _, _, _, free, low, high, others in rows:
-        assert "±" in free
+    for _, _, _, free, low, high, one, off, on, five in rows:
+        assert all("±" in mean for mean in (free, low, high, off, on))
         assert " at " in low
         assert " at " in high
-        assert " to " in others
+        assert " to " in one
+        assert " to " in five
