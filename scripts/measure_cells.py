@@ -124,13 +124,25 @@ MEASURES: dict[str, dict[str, Measure]] = {  # property -> what shows it
 }
 
 
-def mean_of(measure: Measure, texts: Sequence[str]) -> tuple[float, float]:
-    """The mean of a measure over all texts together, and its standard deviation over draws of the texts."""
+def mean_of(measure: Measure, texts: Sequence[str]) -> tuple[float, float] | None:
+    """The mean of a measure over all texts together, and its standard deviation over draws of the texts.
+
+    Returns:
+        Both, or None if there is nothing in the texts to measure, such as no line that ends.
+    """
     found = [measure(text) for text in texts]
     sums, counts = np.array([sum(values) for values in found], float), np.array([len(values) for values in found])
+    if not counts.any():
+        return None
     drawn = np.random.default_rng(0).integers(0, len(texts), [NUM_DRAWS, len(texts)])
-    means = sums[drawn].sum(axis=1) / np.maximum(counts[drawn].sum(axis=1), 1)
-    return float(sums.sum() / max(counts.sum(), 1)), float(means.std())
+    of_draws, counts_of_draws = sums[drawn].sum(axis=1), counts[drawn].sum(axis=1)
+    means = of_draws[counts_of_draws > 0] / counts_of_draws[counts_of_draws > 0]
+    return float(sums.sum() / counts.sum()), float(means.std())
+
+
+def shown(mean: tuple[float, float] | None) -> str:
+    """A mean and its standard deviation, for people."""
+    return "none" if mean is None else f"{mean[0]:.3g} ± {mean[1]:.2g}"
 
 
 @dataclass(frozen=True)
@@ -187,8 +199,8 @@ def row(cells: Sequence[str]) -> str:
 
 def spread(measure: Measure, kinds: Sequence[Sequence[str]]) -> str:
     """The least and the greatest mean of several sets of texts."""
-    means = [mean_of(measure, texts)[0] for texts in kinds]
-    return f"{min(means):.3g} to {max(means):.3g}"
+    means = [mean[0] for texts in kinds if (mean := mean_of(measure, texts))]
+    return f"{min(means):.3g} to {max(means):.3g}" if means else "none"
 
 
 def measure_cells(held: Held, tracks: Mapping[str, re.Pattern[str]], number: int) -> None:
@@ -207,7 +219,7 @@ def measure_cells(held: Held, tracks: Mapping[str, re.Pattern[str]], number: int
         ]
         measures = {f"share of {name}": inside(tracks[name])} if name in tracks else MEASURES[name]
         for title, measure in measures.items():
-            means = ["{:.3g} ± {:.2g}".format(*mean_of(measure, texts)) for texts in kinds]
+            means = [shown(mean_of(measure, texts)) for texts in kinds]
             low, high = (f"{mean} at {clamp.number:.2f}" for mean, clamp in zip(means[1:3], clamps, strict=True))
             values = [means[0], low, high, spread(measure, one), *means[3:], spread(measure, five)]
             print(row([f"L{cell[0]}/{cell[1]}", name, title, *values]), flush=True)

@@ -17,7 +17,7 @@ from textgen.tokenizer.config import TokenizerConfig
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "measure_cells.py"
 sys.path.insert(0, str(SCRIPT.parent))
 
-from measure_cells import MEASURES, mean_of  # noqa: E402 a script
+from measure_cells import MEASURES, mean_of, shown, spread  # noqa: E402 a script
 
 VERSE = "春\n床前明月光，疑是地上霜。\n舉頭望明月，低頭思故鄉。"
 PLAY = "First:\nWe are here.\nNow.\n\nAll:\nSpeak.\n\nFir"
@@ -49,10 +49,16 @@ def test_every_property_by_rule_has_a_measure() -> None:
 
 
 def test_the_mean_is_that_of_all_texts_together_and_has_a_deviation() -> None:
-    mean, deviation = mean_of(len_of_words, ["a", "aaaa aaaa"])
-    assert mean == 3
-    assert 0.5 < deviation < 1.5
-    assert mean_of(len_of_words, ["", ""]) == (0, 0)
+    found = mean_of(len_of_words, ["a", "aaaa aaaa"])
+    assert found
+    assert found[0] == 3
+    assert 0.5 < found[1] < 1.5
+
+
+def test_texts_without_anything_to_measure_have_no_mean() -> None:
+    assert mean_of(len_of_words, ["", ""]) is None
+    assert shown(None) == spread(len_of_words, [["", ""]]) == "none"
+    assert mean_of(len_of_words, ["", "aaa"]) == (3, 0)
 
 
 def len_of_words(text: str) -> list[int]:
@@ -73,8 +79,8 @@ def test_a_table_of_texts_with_each_cell_held(tmp_path: Path) -> None:
     assert ("inside quotes", "share inside quotes") in {found[1:] for found in measures}
     assert "share of line" in {measure for _, _, measure in measures}
     for _, _, _, free, low, high, one, off, on, five in rows:
-        assert all("±" in mean for mean in (free, low, high, off, on))
+        assert all("±" in mean or mean.startswith("none") for mean in (free, low, high, off, on))
         assert " at " in low
         assert " at " in high
-        assert " to " in one
-        assert " to " in five
+        assert " to " in one or one == "none"
+        assert " to " in five or five == "none"
