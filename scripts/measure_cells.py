@@ -3,7 +3,7 @@
     python scripts/measure_cells.py MODEL FILE --models-dir DIRECTORY
 
 The cells are those that `textgen inspect MODEL FILE` finds. The texts are those of `textgen sample MODEL --num 32
---max-tokens 600 --seed 0`, with nothing held (free) or with some of:
+--max-tokens 600 --seed 0`, or four times as many with nothing held (free). Held are:
 
 - the cell at its 5 % quantile in FILE (low), or at its 95 % quantile (high);
 - that cell and the next best ones, up to five, each at the quantile that it has where the property is not (five off),
@@ -38,6 +38,7 @@ from textgen.model.clamping import Clamp, Place
 from textgen.saved_model.saved_model import load_model
 
 TOGETHER = 5  # cells held at once
+MORE_FREE = 4  # times as many texts with nothing held, since all others are compared with them
 NUM_DRAWS = 1000  # of the texts, for the standard deviation
 LONG = 60  # characters of a line
 WORD = re.compile(r"[^\W\d_]+")
@@ -172,12 +173,12 @@ class Held:
         cells = [(finding.layer, finding.unit, finding.first), *finding.others]
         return [self.clamp((layer, unit), (score > chance) == is_on) for layer, unit, score in cells]
 
-    def write(self, clamps: Sequence[Clamp] = ()) -> list[str]:
-        """Texts that the model writes so."""
+    def write(self, clamps: Sequence[Clamp] = (), times: int = 1) -> list[str]:
+        """Texts that the model writes so, or so many times as many."""
         saved = self.seen.saved
         generator = Generator(saved.writer(clamps=clamps), saved.tokenizer, words=saved.words)
         settings = SamplingConfig(max_tokens=self.max_tokens, seed=0)
-        return [made.text for made in generator.generate("", settings, num=self.num)]
+        return [made.text for made in generator.generate("", settings, num=times * self.num)]
 
     def at_random(self, number: int, together: int) -> list[list[str]]:
         """Texts with cells chosen at random, none of those found, so many times and so many at once."""
@@ -205,7 +206,7 @@ def spread(measure: Measure, kinds: Sequence[Sequence[str]]) -> str:
 
 def measure_cells(held: Held, tracks: Mapping[str, re.Pattern[str]], number: int) -> None:
     """Prints a row for each measure of each cell found, beside so many cells chosen at random."""
-    free, one, five = held.write(), held.at_random(number, 1), held.at_random(number, TOGETHER)
+    free, one, five = held.write(times=MORE_FREE), held.at_random(number, 1), held.at_random(number, TOGETHER)
     head = ["cell", "follows", "measure", "free", "low", "high", "one at random", "five off", "five on"]
     print(row([*head, "five at random"]))
     print(row(["---"] * (len(head) + 1)))
@@ -219,6 +220,8 @@ def measure_cells(held: Held, tracks: Mapping[str, re.Pattern[str]], number: int
         ]
         measures = {f"share of {name}": inside(tracks[name])} if name in tracks else MEASURES[name]
         for title, measure in measures.items():
+            if mean_of(measure, free) is None:
+                continue  # as the length of blocks in texts without a blank line
             means = [shown(mean_of(measure, texts)) for texts in kinds]
             low, high = (f"{mean} at {clamp.number:.2f}" for mean, clamp in zip(means[1:3], clamps, strict=True))
             values = [means[0], low, high, spread(measure, one), *means[3:], spread(measure, five)]
