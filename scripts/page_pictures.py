@@ -26,6 +26,7 @@ from textgen.saved_model.bases import base_folder  # noqa: E402
 
 PICTURES = ROOT / "scripts" / "pictures"
 PROMPT = "It was a dark and stormy night"
+TOKEN = "know"  # of the fables, inside quotes
 COLOURS = 128  # of a PNG, which keeps it small
 FRAME_SECONDS = 0.12
 SHOWN = "document.getElementById('text').textContent"
@@ -82,15 +83,24 @@ def draw_writing(browser: Chromium, url: str) -> None:
 
 
 def draw_inspection(browser: Chromium, folder: Path) -> None:
-    """The page of `textgen inspect`, from its beginning."""
+    """The page of `textgen inspect`: the text coloured by the cell that follows quotes, and the cells found."""
     page = folder / "inspect.html"
     text = ROOT / "corpora" / "fables.txt"
-    command = [sys.executable, "-m", "textgen", "inspect", "english", str(text), "--max-tokens", "1200"]
-    subprocess.run([*command, "--out", str(page)], check=True)
-    browser.resize(1280, 1000)
-    browser.open(page.as_uri())
-    browser.evaluate("new Promise((done) => setTimeout(() => done(true), 1000))")
+    command = [sys.executable, "-m", "textgen", "inspect", "english", str(text), "--out", str(page)]
+    subprocess.run(command, check=True)
+    show_inspection(browser, page.as_uri())
     write_png("inspect.png", browser.picture())
+
+
+def show_inspection(browser: Chromium, url: str) -> None:
+    """Opens the page, chooses a token inside quotes and moves to the text."""
+    browser.resize(1280, 1060)
+    browser.open(url)
+    browser.until("document.querySelectorAll('main section').length > 5")
+    spans = "[...document.querySelectorAll('.text span')]"
+    browser.evaluate(f"{spans}.find((each) => each.textContent.trim() === '{TOKEN}').click()")
+    browser.evaluate("document.getElementById('text').scrollIntoView({ behavior: 'instant' })")
+    browser.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(() => done(true), 300)))")
 
 
 def main() -> None:

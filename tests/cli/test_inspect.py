@@ -32,6 +32,13 @@ def inspect(models: Path, *arguments: str, model: str = "tiny", stdin: str | Non
     return CliRunner().invoke(textgen, arguments, input=stdin, catch_exceptions=False, prog_name="textgen")
 
 
+def fresh(arguments: list[str]) -> str:
+    """Code that runs a command and asserts that it succeeds."""
+    return (
+        f"from textgen.cli import textgen\ntry: textgen({arguments!r})\nexcept SystemExit as end: assert not end.code"
+    )
+
+
 def test_json_is_one_object_with_everything_that_was_seen(tiny_models: Path, text: str) -> None:
     result = inspect(tiny_models, text, "--documents", "file", "--json", "--cell", "L1/2", "--track", "cat=cat")
     found = json.loads(result.stdout)
@@ -142,8 +149,11 @@ def test_labelled_documents(tmp_path: Path, tokenizer: Tokenizer, text: str) -> 
 
 def test_it_needs_no_tensorflow(tiny_models: Path, text: str, tmp_path: Path) -> None:
     arguments = ["inspect", "tiny", text, "--models-dir", str(tiny_models), "--out", str(tmp_path / "a.html")]
-    script = (
-        f"from textgen.cli import textgen\ntry: textgen({arguments!r})\nexcept SystemExit as end: assert not end.code"
-    )
-    assert not {"tensorflow", "keras"} & modules_after(script)
+    assert not {"tensorflow", "keras"} & modules_after(fresh(arguments))
     assert (tmp_path / "a.html").exists()
+
+
+def test_numpy_computes_on_one_core(tiny_models: Path, text: str) -> None:
+    arguments = ["inspect", "tiny", text, "--models-dir", str(tiny_models)]
+    one_core = "import os; assert os.environ['OPENBLAS_NUM_THREADS'] == '1'"
+    assert "numpy" in modules_after(f"{fresh(arguments)}\n{one_core}")  # it was set before NumPy read it

@@ -26,6 +26,17 @@ def test_a_cell_that_the_output_layer_ignores_is_encoded_and_not_used() -> None:
     assert len(found.random_bits) == 8
 
 
+def test_cells_chosen_at_random_are_others_than_those_asked_for() -> None:
+    config, weights, tokenizer = planted()
+    text = read_documents([quoted_text(300, seed=1)], tokenizer, 200)
+    reader = Reader(config, weights)
+    reading, all_but_three = reader.read(text.ids[None]), [(0, unit) for unit in range(config.hidden_units - 3)]
+    found = intervene(reader, reading, all_but_three, [None] * len(all_but_three))
+    (last,) = intervene(reader, reading, [(0, config.hidden_units - 1)], [None]).cells
+    assert len(found.random_bits) == 3
+    assert last.mean.bits in found.random_bits
+
+
 def test_a_cell_that_makes_quotes_end_is_used_where_quotes_are_open() -> None:
     config, weights, tokenizer = planted()
     (closing,) = tokenizer.encode("”")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,6 +83,7 @@ def inspect(
       textgen inspect novel --lesson --out lesson.html
       textgen inspect plays hamlet.txt --track "speaker=^[A-Z]+:" --json
     """
+    _keep_to_one_core()
     from textgen.corpus.corpus import Corpus
     from textgen.files import write_file
     from textgen.insight.inspection import inspect_model
@@ -122,6 +125,16 @@ def inspect(
         output.json_line(report(seen))
     else:
         _print_summary(seen)
+
+
+def _keep_to_one_core() -> None:
+    """Lets NumPy compute each matrix product on one core. Once NumPy is imported, this has no effect.
+
+    Almost all products here are those of one step of one text. Cores that share such a product wait for each other for
+    most of the time, and while other programs run they wait for many times as long as one core needs.
+    """
+    if "numpy" not in sys.modules:
+        os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 
 def _write_pictures(seen: Inspection, folder: Path) -> None:

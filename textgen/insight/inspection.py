@@ -9,7 +9,7 @@ import numpy as np
 
 from textgen.errors import CorpusError
 from textgen.generation.config import SamplingConfig
-from textgen.generation.generator import Generator, Request
+from textgen.generation.generator import Generation, Generator
 from textgen.insight.cells import Finding, all_cells, find_cells
 from textgen.insight.config import InspectConfig
 from textgen.insight.gradients import Flow, gradient_flow, untrained_flows
@@ -28,6 +28,7 @@ from textgen.wording import counted
 
 NUM_CHANGED = 6  # found cells that are ablated and clamped
 NUM_WRITTEN, WRITTEN_TOKENS = 3, 80  # found cells with which texts are written, and the tokens of each text
+NUM_SEEDS, ENOUGH_TOKENS = 8, 24  # seeds to choose from, so that the text with a free cell has more than so many tokens
 NUM_SHOWN = 12  # cells whose gates are shown
 OWN_TOKENS = 1500  # of the text that a model writes itself where none is given
 CLOSED, OPEN = 0.1, 0.9  # a gate below or above is nearly shut or wide open
@@ -239,24 +240,26 @@ def _changed(
 def _written(
     saved: ModelFolder, reader: Reader, interventions: Interventions, label: str | None, seed: int
 ) -> list[Written]:
-    """Texts of one seed with each of the first cells free, low and high."""
+    """Texts of one seed with each of the first cells free, low and high, as `textgen sample` writes them."""
     settings = SamplingConfig(max_tokens=WRITTEN_TOKENS, seed=seed, label=label)
 
-    def write(clamps: Sequence[Clamp]) -> str:
+    def write(clamps: Sequence[Clamp], settings: SamplingConfig, num: int = 1) -> list[Generation]:
         model = NumpyModel(reader.config, reader.weights, clamps) if clamps else reader.model
-        (made,) = Generator(model, saved.tokenizer).generate_requests([Request("", settings)])
-        return made.text
+        return list(Generator(model, saved.tokenizer, words=saved.words).generate("", settings, num))
 
     if not interventions.cells:
         return []
-    free = write(())
+    free = write((), settings, NUM_SEEDS)
+    lengths = [len(made.ids) for made in free]  # a model of short documents may end one at once
+    chosen = next((n for n, length in enumerate(lengths) if length > ENOUGH_TOKENS), lengths.index(max(lengths)))
+    settings = replace(settings, seed=seed + chosen)
     return [
         Written(
             cell.layer,
             cell.unit,
-            free,
+            free[chosen].text,
             *(
-                write([Clamp(Place(cell.layer, cell.unit, reader.memory), change.number)])
+                write([Clamp(Place(cell.layer, cell.unit, reader.memory), change.number)], settings)[0].text
                 for change in (cell.low, cell.high)
             ),
         )

@@ -68,7 +68,7 @@ class Interventions:
 
     Attributes:
         cells: The changes of each cell.
-        random_bits: Mean change of the loss when a random cell is held at its mean, bits a token, for each of them.
+        random_bits: Mean change of the loss when another cell is held at its mean, bits a token, for each of them.
         steps: Tokens that were read under each change.
     """
 
@@ -98,7 +98,8 @@ def intervene(
     start = len(ids) - steps - 1  # at the end of the text, which had no part in choosing the cells
     values = all_cells(reading, reader.memory)  # [N, C]
     rng = np.random.default_rng(seed)
-    random = [divmod(int(cell), config.hidden_units) for cell in rng.integers(0, values.shape[1], NUM_RANDOM)]
+    others = [cell for cell in np.ndindex(config.num_layers, config.hidden_units) if cell not in set(places)]
+    random = [others[number] for number in rng.permutation(len(others))[:NUM_RANDOM]]
     rows: list[list[Clamp]] = [[]]
     for number, (layer, unit) in enumerate([*places, *random]):
         of_cell = values[:, layer * config.hidden_units + unit]

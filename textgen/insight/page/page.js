@@ -418,7 +418,7 @@ function cellsSection() {
   const random = D.changes.random_bits;
   return section("cells", "cells title", paragraph("cells help"),
     found.length ? table(heads, found) : paragraph("none found"),
-    found.length ? soft("ablated help", { steps: D.changes.steps, low: signed(Math.min(...random), 4), high: signed(Math.max(...random), 4), random: random.length }) : null,
+    found.length && random.length ? soft("ablated help", { steps: D.changes.steps, low: signed(Math.min(...random), 4), high: signed(Math.max(...random), 4), random: random.length }) : null,
     others.length ? make("details", {}, make("summary", {}, say("not found", { number: others.length })), table(heads, others)) : null);
 }
 
@@ -455,16 +455,16 @@ function gatesSection() {
 
 /** The values of a cell around the chosen token: a lane for each, with the text below. */
 function strip(cell, names, low, high) {
-  const step = 11, lane = 44, left = 26, width = left + step * (high - low + 1) + 8, height = names.length * lane + 34;
+  const step = 11, lane = 44, left = 74, width = left + step * (high - low + 1) + 8, height = names.length * lane + 34;
   const parts = names.flatMap((name, row) => {
     const series = cell.series[name].subarray(low, high + 1), isGate = "ifozr".includes(name);
     const limit = isGate ? [0, 1] : [Math.min(-1, ...series), Math.max(1, ...series)];
     const y = (value) => row * lane + lane - 6 - (lane - 12) * (value - limit[0]) / (limit[1] - limit[0]);
     const points = [...series].map((value, at) => `${left + step * at + step / 2},${y(value).toFixed(1)}`).join(" ");
     return [draw("line", { class: "axis", x1: left, x2: width, y1: y(0), y2: y(0) }),
-      draw("text", { class: "val", x: 4, y: row * lane + lane / 2 + 4 }, name),
+      draw("text", { class: "val", x: 4, y: row * lane + lane / 2 - 2 }, name),
       draw("polyline", { class: "line", stroke: COLOURS[row % COLOURS.length], points }),
-      draw("text", { class: "soft", x: left + 2, y: row * lane + 12 }, `${tickText(+limit[0].toFixed(1))} … ${tickText(+limit[1].toFixed(1))}`)];
+      draw("text", { class: "soft", x: 4, y: row * lane + lane / 2 + 13 }, `${tickText(+limit[0].toFixed(1))} … ${tickText(+limit[1].toFixed(1))}`)];
   });
   for (let t = low; t <= high; t++) {
     const x = left + step * (t - low) + step / 2;
@@ -600,19 +600,20 @@ function saturationSection() {
   const gates = Object.entries(D.saturation);
   if (!gates.length) return section("saturation", "saturation title", paragraph("saturation none", { cell: M.cell_name }));
   const size = 190;
-  const plots = gates.map(([gate, { closed, open }]) => {
+  const plots = {};  // of each layer, which are a row where there is room
+  for (const [gate, { closed, open }] of gates) {
     const [layer, name] = gate.split("/"), L = layer.split("_").pop();
     const dots = closed.map((share, unit) => draw("circle", { cx: 28 + (size - 40) * share, cy: size - 28 - (size - 40) * open[unit], r: 2.2, fill: "var(--a)", opacity: 0.55 }));
     const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-    return make("figure", {}, draw("svg", { viewBox: `0 0 ${size} ${size}`, width: size, height: size, role: "img",
+    (plots[L] ??= []).push(make("figure", {}, draw("svg", { viewBox: `0 0 ${size} ${size}`, width: size, height: size, role: "img",
       "aria-label": say("saturation dot", { gate: `L${L}.${name}`, closed: percent(mean(closed)), open: percent(mean(open)) }) },
       draw("path", { class: "wire", d: `M28 12 V${size - 28} H${size - 12} L28 12` }), dots,
       draw("text", { class: "soft", x: size / 2, y: size - 10, "text-anchor": "middle" }, say("share closed")),
       draw("text", { class: "soft", x: 14, y: size / 2, "text-anchor": "middle", transform: `rotate(-90 14 ${size / 2})` }, say("share open")),
-      draw("text", { class: "val", x: size - 14, y: 24, "text-anchor": "end" }, `L${L}.${name}`)));
-  });
-  const box = make("div", { class: "bar" }, plots);
-  return section("saturation", "saturation title", paragraph("saturation help"), box);
+      draw("text", { class: "val", x: size - 14, y: 24, "text-anchor": "end" }, `L${L}.${name}`))));
+  }
+  const rows = Object.values(plots).map((ofLayer) => make("div", { class: "bar" }, ofLayer));
+  return section("saturation", "saturation title", paragraph("saturation help"), rows);
 }
 
 // === Memory, gradients ===
@@ -649,8 +650,8 @@ function gradientSection() {
 
 function changesSection() {
   if (!D.changes.cells.length) return section("changes", "changes title", paragraph("changes none"));
-  const moved = (change) => make("span", {}, [...change.rising.slice(0, 3).map((one) => `↑ ${one.piece} ${percent(one.before)} → ${percent(one.after)}`),
-    ...change.falling.slice(0, 3).map((one) => `↓ ${one.piece} ${percent(one.before)} → ${percent(one.after)}`)].flatMap((text) => [make("span", { class: "mono line" }, text), make("br")]));
+  const moved = (change) => [["↑", change.rising], ["↓", change.falling]].map(([arrow, tokens]) => make("div", { class: "moved" },
+    tokens.slice(0, 3).flatMap(({ piece, before, after }) => [make("span", { class: "mono line" }, `${arrow} ${piece} ${percent(before)} → ${percent(after)}`), " "])));
   const blocks = D.changes.cells.map((cell) => {
     const followed = D.cells.filter((finding) => finding.is_found && indexOf(finding) === indexOf(cell)).map((finding) => propertyName(finding.follows)).join(say("comma"));
     const rows = ["mean", "low", "high"].map((name) => {
