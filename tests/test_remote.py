@@ -17,6 +17,7 @@ from file_server import FileServer, server
 from loaded_modules import modules_after
 
 from textgen import remote
+from textgen.cache_eviction import LIMIT, clear, entries
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
@@ -180,6 +181,63 @@ def test_a_member_of_an_archive(tmp_path: Path, server: FileServer) -> None:
     path.write_bytes(b"PK no archive")
     with pytest.raises(RemoteError, match=r"archive is damaged|There is nothing"):
         read(f"zip://one.txt::{path}")
+
+
+# === The cache of copies ===
+
+
+def test_copies_are_listed_and_cleared_like_the_rest_of_the_cache(memory: Any, server: FileServer) -> None:
+    memory.pipe("/d/a.txt", b"one")
+    server.files["/b.txt?key=secret"] = b"two words"
+    address = server.url.replace("//", "//user:password@")
+    read("memory://d")
+    find_files(f"{address}/b.txt?key=secret")[0].fetch()
+    cache = Path(os.environ["TEXTGEN_CACHE"])
+    assert [entry.corpus for entry in entries(cache)] == [f"{server.url}/b.txt", "memory:///d/a.txt"]
+    assert [entry.in_use for entry in entries(cache)] == [False, False]
+    assert "memory:///d/a.txt" in CliRunner().invoke(textgen, ["cache", "list"], catch_exceptions=False).stdout
+    corpus = Corpus(["memory://d"])
+    assert list(corpus.documents()) == ["one"]
+    removed, kept = clear(cache)
+    assert [len(removed), kept] == [2, []]
+    assert entries(cache) == []
+    assert list(corpus.documents()) == ["one"], "it is copied again"
+
+
+def test_beyond_the_limit_copies_that_were_not_used_for_longest_go(
+    memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "_unchecked", 0.0)
+    monkeypatch.setenv(LIMIT, str(250_000 / 1e9))
+    hours_ago = {"old": 5, "oldest": 9, "recent": 0.5, "later": 3}
+    places = {}
+    for name in hours_ago:
+        memory.pipe(f"/{name}.txt", name.encode() * 100_000)
+        places[name] = find_files(f"memory://{name}.txt")[0].fetch().parent
+        assert places[name].exists(), "what was just copied stays, however large"
+    for name, hours in hours_ago.items():
+        used = places[name].stat().st_mtime - 3600 * hours
+        os.utime(places[name], (used, used))
+    find_files("memory://old.txt")[0].fetch()  # which makes it recent
+    memory.pipe("/new.txt", b"new" * 100)
+    find_files("memory://new.txt")[0].fetch()
+    assert [name for name in places if places[name].exists()] == ["old", "oldest", "recent", "later"], "a small one"
+    memory.pipe("/new.txt", b"new" * 100_000)
+    find_files("memory://new.txt")[0].fetch()
+    assert [name for name in places if places[name].exists()] == ["old", "recent"]
+
+
+def test_a_copied_model_is_in_use_until_the_process_ends(memory: Any, tiny_models: Path) -> None:
+    copied(tiny_models / "tiny", memory, "/models/tiny")
+    place = find_model("memory://models/tiny")
+    cache = Path(os.environ["TEXTGEN_CACHE"])
+    assert [(entry.corpus, entry.in_use) for entry in entries(cache)] == [("memory://models/tiny", True)]
+    assert clear(cache)[0] == []
+    assert (place / "config.json").exists()
+    code = "import sys\nfrom textgen import cache_eviction\nfrom pathlib import Path\n"
+    code += f"cache_eviction.clear(Path({str(cache)!r}))"
+    modules_after(code)
+    assert (place / "config.json").exists(), "another process leaves it, too"
 
 
 # === Errors ===
