@@ -37,7 +37,7 @@ from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Shares
 from textgen.training.plan_basis import Basis, find_basis
 from textgen.training.plan_checks import refuse_contradictions, refuse_unknown, without_prepared
-from textgen.training.plan_estimates import Estimates, machine_memory, training_seconds
+from textgen.training.plan_estimates import Estimates, machine_memory, run_seconds, training_seconds
 from textgen.training.plan_inputs import Hardware, Sources
 from textgen.training.plan_network import plan_dropout, plan_model, recurrent_weights, same_model
 from textgen.training.plan_training import plan_training
@@ -240,6 +240,11 @@ def _smaller_size(
 
 def _estimate(basis: Basis, model: ModelConfig, training: TrainingConfig) -> Estimates:
     speed = basis.speed(model, training.num_streams * training.sequence_length)
-    seconds = training_seconds(training, basis.tokens, speed)
-    memory = machine_memory(model, training, basis.shares)
-    return Estimates(basis.tokens, speed, seconds, memory, basis.memory)
+    return Estimates(
+        tokens=basis.tokens,
+        tokens_per_second=speed,
+        training_seconds=training_seconds(training, basis.tokens, speed),
+        seconds=run_seconds(training, basis.tokens, speed),
+        memory_bytes=machine_memory(model, training, basis.shares),
+        memory_there=basis.memory,
+    )
