@@ -11,7 +11,7 @@ from textgen.model.sharding import shard_rows
 from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Shares
 
-EFFICIENCY = {"float32": 0.76, "bfloat16": 1.05, "float16": 0.5}  # training speed relative to float32 matrix products
+EFFICIENCY = {"float32": 0.76, "bfloat16": 1.3, "float16": 0.5}  # training speed relative to float32 matrix products
 STEP_SECONDS = 0.006  # overhead of an update
 TENSORFLOW = 800_000_000  # bytes, with XLA and its compiler
 SMALL_LAYER = {"float32": 0, "bfloat16": 80, "float16": 80}  # units at which a layer has half of that efficiency
