@@ -1,69 +1,117 @@
-"""Load on `textgen serve`: tokens per second, latency and memory against the number of streams.
+"""Load on `textgen serve`: tokens per second, latency, failures and memory against the load.
 
-    python scripts/benchmark_serving.py novel --streams 1,8,32,64 --seconds 20
+    python scripts/benchmark_serving.py english --streams 1,8,32,64 --seconds 20
+    python scripts/benchmark_serving.py english --rates 1,2,4,8 --seconds 60
 
-Starts a server, and from this process keeps so many streams open; each ends after `--tokens` tokens, and another one
-begins at once. Prints a table in Markdown. With --url it measures a server that is running.
+Starts a server, and loads it from this process. With --streams, so many streams are open at a time: each ends after
+`--tokens` tokens, and another one begins at once. With --rates, requests arrive at random times, so many a second on
+average, whether or not the earlier ones have been answered: latency against the offered load. A table in Markdown is
+printed, and on standard error every minute how far it is and what failed. With --url a server that is running is
+measured. Returns 1 if a request failed.
+
+A request succeeds if it is answered with status 200, all of its tokens and the end of the stream.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import random
 import re
 import subprocess
 import sys
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 TEXT = "the cat sat on a mat and saw the moon over an old house by the sea where nobody had lived for years"
+PATIENCE = 120.0  # seconds without a line from the server after which a request has failed
+START = 120.0  # seconds that a server may take to begin
+MINUTE = 60.0
+
+
+@dataclass
+class Target:
+    """The server, and what is asked of it.
+
+    Attributes:
+        host: Name of its machine.
+        port: Its port.
+        pid: Its process; None where it is not known.
+        tokens: Tokens of each text.
+        is_seeded: Whether each text has a seed, so that it is computed by itself.
+    """
+
+    host: str
+    port: int
+    pid: int | None
+    tokens: int
+    is_seeded: bool
+
+    def processor_time(self) -> float:
+        """Seconds of processor time of the server; 0 where it is not known."""
+        if self.pid is None:
+            return 0.0
+        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / 100.0
+
+    def resident(self) -> int:
+        """Resident memory of the server in bytes; 0 where it is not known."""
+        if self.pid is None:
+            return 0
+        found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8"))
+        return 1024 * int(found[1]) if found else 0
 
 
 @dataclass
 class Load:
-    """What so many streams met.
+    """What a load met.
 
     Attributes:
-        streams: Streams at a time.
+        name: How many streams, or requests a second.
         seconds: How long.
-        first: Seconds from a request to its first token.
+        first: Seconds from each request to its first token.
         between: Seconds between two tokens of a stream.
+        whole: Seconds from each request to the end of its text.
         tokens: Tokens in all.
-        failed: Requests that failed.
-        memory: Resident memory of the server, bytes.
+        failures: How often each failure happened.
+        memory: Resident memory of the server before, at most, and after, in bytes.
         busy: Seconds of processor time that the server used.
     """
 
-    streams: int
-    seconds: float
+    name: str
+    seconds: float = 0.0
     first: list[float] = field(default_factory=list)
     between: list[float] = field(default_factory=list)
+    whole: list[float] = field(default_factory=list)
     tokens: int = 0
-    failed: int = 0
-    memory: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    memory: tuple[int, int, int] = (0, 0, 0)
     busy: float = 0.0
 
     def row(self) -> str:
         """A row of the table."""
-        figures = [quantile(self.first, 0.5), quantile(self.first, 0.99), quantile(self.between, 0.5)]
-        figures.append(quantile(self.between, 0.99))
-        times = " | ".join(f"{1000 * seconds:,.0f}" for seconds in figures)
+        shares = [(self.first, 0.5), (self.first, 0.99), (self.between, 0.5), (self.between, 0.99), (self.whole, 0.5)]
+        times = " | ".join(f"{1000 * quantile(values, share):,.0f}" for values, share in shares)
         rate, cores = self.tokens / self.seconds, self.busy / self.seconds
+        memory = " | ".join(f"{size / 2**20:,.0f}" for size in self.memory)
         return (
-            f"| {self.streams} | {rate:,.0f} | {rate / max(cores, 1e-9):,.0f} | {times} | {len(self.first):,} | "
-            f"{self.failed} | {self.memory / 2**20:,.0f} |"
+            f"| {self.name} | {rate:,.0f} | {rate / max(cores, 1e-9):,.0f} | {times} | {len(self.whole):,} | "
+            f"{self.failures.total():,} | {memory} |"
         )
 
 
 HEADER = (
-    "| streams | tokens/s | tokens/s a core | first token ms, p50 | p99 | between tokens ms, p50 | p99 | requests | "
-    "failed | memory MB |\n|---|---|---|---|---|---|---|---|---|---|"
+    "| {} | tokens/s | tokens/s a core | first token ms, p50 | p99 | between tokens ms, p50 | p99 | text ms, p50 | "
+    "texts | failed | memory MB, begin | most | end |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -73,111 +121,173 @@ def quantile(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-async def stream(load: Load, host: str, port: int, tokens: int, seed: int | None, until: float) -> None:
+async def request(load: Load, target: Target, rng: random.Random, seed: int) -> None:
+    """One request; what it met is added to the load."""
+    prompt = " ".join(rng.choices(TEXT.split(), k=rng.randint(1, 40)))
+    length = {"max_tokens": target.tokens, "min_tokens": target.tokens}
+    fields = {"prompt": prompt, **length, "stream": True, "logprobs": 0}
+    body = json.dumps({**fields, "seed": seed} if target.is_seeded else fields).encode()
+    try:
+        await _answer(load, target, body)
+    except (OSError, TimeoutError, EOFError) as error:
+        load.failures[str(error) or type(error).__name__] += 1
+        await asyncio.sleep(0.05)
+
+
+async def _answer(load: Load, target: Target, body: bytes) -> None:
+    """Sends a request and reads its answer. Raises `OSError` if that is not complete."""
+    began = last = time.perf_counter()
+    reader, writer = await asyncio.open_connection(target.host, target.port)
+    try:
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: {target.host}\r\nContent-Length: {len(body)}\r\n"
+        writer.write(f"{head}Connection: close\r\n\r\n".encode() + body)
+        status, count, line = await _line(reader), 0, b""
+        if b" 200 " not in status:
+            raise OSError(status.decode(errors="replace").strip())
+        while not line.startswith(b"data: [DONE]"):
+            line = await _line(reader)
+            if line.startswith(b"data: {") and b'"tokens":[' in line:
+                now = time.perf_counter()
+                (load.between if count else load.first).append(now - last)
+                count, last = count + 1, now
+                load.tokens += 1
+        if not count:
+            raise OSError("a text without tokens")
+        load.whole.append(last - began)
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    line = await asyncio.wait_for(reader.readline(), PATIENCE)
+    if not line:
+        raise EOFError("the answer broke off")
+    return line
+
+
+async def stream(load: Load, target: Target, seed: int, until: float) -> None:
     """Keeps one stream open until a time."""
     rng = random.Random(seed)
     while time.perf_counter() < until:
-        prompt = " ".join(rng.choices(TEXT.split(), k=rng.randint(1, 40)))
-        fields = {"prompt": prompt, "max_tokens": tokens, "min_tokens": tokens, "stream": True, "logprobs": 0}
-        body = json.dumps(fields if seed is None else {**fields, "seed": seed}).encode()
-        began = last = time.perf_counter()
-        is_first = True
-        try:
-            reader, writer = await asyncio.open_connection(host, port)
-            head = f"POST /v1/completions HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n"
-            writer.write(f"{head}Connection: close\r\n\r\n".encode() + body)
-            while line := await reader.readline():
-                now = time.perf_counter()
-                if line.startswith(b"data: [DONE]"):
-                    break
-                if line.startswith(b"HTTP/1.1") and b" 200 " not in line:
-                    raise OSError(line)
-                if line.startswith(b"data: {") and b'"tokens":[' in line:
-                    (load.first if is_first else load.between).append(now - last)
-                    is_first, last = False, now
-                    load.tokens += 1
-            writer.close()
-            if is_first:
-                raise OSError("no token")
-        except OSError:
-            load.failed += 1
-            await asyncio.sleep(0.05)
-        if time.perf_counter() - began < 0.001:
-            await asyncio.sleep(0.001)
+        await request(load, target, rng, seed)
 
 
-async def measure(streams: int, seconds: float, tokens: int, url: str, pid: int | None, is_seeded: bool) -> Load:
-    """Measures a number of streams, after a second of warming up."""
-    parts = urlsplit(url)
-    host, port = parts.hostname or "127.0.0.1", parts.port or 80
-    warm = Load(streams, 1.0)
-    seeds = [number if is_seeded else None for number in range(streams)]
-    await asyncio.gather(*[stream(warm, host, port, 5, seed, time.perf_counter() + 1.0) for seed in seeds])
-    load, began, busy = Load(streams, seconds), time.perf_counter(), processor_time(pid)
-    await asyncio.gather(*[stream(load, host, port, tokens, seed, began + seconds) for seed in seeds])
+async def arrivals(load: Load, target: Target, rate: float, until: float) -> None:
+    """Sends requests at random times, `rate` a second, until a time; waits for the answers."""
+    rng, due = random.Random(0), time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for number in itertools.count():
+            due += rng.expovariate(rate)
+            if due > until:
+                return
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            group.create_task(request(load, target, random.Random(number), number))
+
+
+async def watch(load: Load, target: Target) -> None:
+    """Notes the memory every second, and tells every minute how far the load is."""
+    before, began = target.resident(), time.perf_counter()
+    most = before
+    for number in itertools.count(1):
+        load.memory = before, most, target.resident()
+        await asyncio.sleep(1.0)
+        most = max(most, target.resident())
+        if number % MINUTE == 0:
+            print(
+                f"{load.name}: {time.perf_counter() - began:.0f} s, {len(load.whole):,} texts, {load.tokens:,} tokens, "
+                f"first token p99 {1000 * quantile(load.first, 0.99):,.0f} ms, failed {dict(load.failures)}, "
+                f"{target.resident() / 2**20:,.0f} MB",
+                file=sys.stderr,
+            )
+
+
+async def measure(target: Target, seconds: float, streams: int = 0, rate: float = 0.0) -> Load:
+    """Measures a number of streams, or of requests a second, after a second of warming up.
+
+    Args:
+        target: The server.
+        seconds: How long requests are sent.
+        streams: Streams at a time; 0 if requests arrive at random times.
+        rate: Requests a second in that case.
+    """
+    warm = Load("warming up")
+    await asyncio.gather(*[stream(warm, target, seed, time.perf_counter() + 1.0) for seed in range(streams or 1)])
+    load = Load(f"{streams}" if streams else f"{rate:g}")
+    began, busy, until = time.perf_counter(), target.processor_time(), time.perf_counter() + seconds
+    watching = asyncio.create_task(watch(load, target))
+    await asyncio.sleep(0)  # so that it reads the memory before
+    if streams:
+        await asyncio.gather(*[stream(load, target, seed, until) for seed in range(streams)])
+    else:
+        await arrivals(load, target, rate, until)
     load.seconds = time.perf_counter() - began
-    load.busy, load.memory = processor_time(pid) - busy, resident(pid)
+    watching.cancel()
+    load.busy = target.processor_time() - busy
+    before, most, _ = load.memory
+    load.memory = before, max(most, target.resident()), target.resident()
     return load
-
-
-def processor_time(pid: int | None) -> float:
-    """Seconds of processor time of a process; 0 where it is not known."""
-    if pid is None:
-        return 0.0
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / 100.0
-
-
-def resident(pid: int | None) -> int:
-    """Resident memory of a process in bytes; 0 where it is not known."""
-    if pid is None:
-        return 0
-    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(encoding="utf-8"))
-    return 1024 * int(found[1]) if found else 0
 
 
 @contextmanager
 def server(model: str) -> Iterator[tuple[str, int]]:
-    """A server of a model: its address and process."""
+    """A server of a model: its address and process. It writes to a file, so that it never waits for a reader."""
     command = [sys.executable, "-m", "textgen", "serve", model, "--port", "0", "--slots", "64"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as program:
+    with tempfile.NamedTemporaryFile() as log, subprocess.Popen(command, stderr=log) as program:
+        path, until = Path(log.name), time.perf_counter() + START
         try:
-            for line in program.stderr or ():
-                if found := re.search(r"http://\S+:\d+", line):
-                    yield found[0], program.pid
-                    break
-            else:
-                raise SystemExit("The server did not begin.")
+            while not (found := re.search(r"http://\S+:\d+", path.read_text(errors="replace"))):
+                if program.poll() is not None or time.perf_counter() > until:
+                    raise SystemExit(f"The server did not begin:\n{path.read_text(errors='replace')}")
+                time.sleep(0.1)
+            yield found[0], program.pid
         finally:
             program.terminate()
 
 
-def main() -> None:
-    """Measures and prints."""
+def main() -> int:
+    """Measures and prints. Returns 1 if a request failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", nargs="?", help="a name in saved_models or a folder")
+    parser.add_argument("model", nargs="?", help="a name in saved_models, a base or a folder")
     parser.add_argument("--url", help="a server that is running")
-    parser.add_argument("--streams", default="1,8,32,64", help="numbers of streams, with commas")
-    parser.add_argument("--seconds", type=float, default=20.0, help="for each number of streams")
+    parser.add_argument("--streams", help="numbers of streams, with commas; 1,8,32,64 if no rates are given")
+    parser.add_argument("--rates", help="requests a second, with commas")
+    parser.add_argument("--seconds", type=float, default=20.0, help="for each row")
     parser.add_argument("--tokens", type=int, default=100, help="of each text")
     parser.add_argument("--seeded", action="store_true", help="give each text a seed, so that it is computed by itself")
     arguments = parser.parse_args()
-    numbers = [int(number) for number in arguments.streams.split(",")]
-
-    def run(url: str, pid: int | None) -> None:
-        print(HEADER)
-        for number in numbers:
-            how = (arguments.seconds, arguments.tokens, url, pid, arguments.seeded)
-            print(asyncio.run(measure(number, *how)).row(), flush=True)
-
-    if arguments.url:
-        run(arguments.url, None)
-    elif arguments.model:
-        with server(arguments.model) as (url, pid):
-            run(url, pid)
-    else:
+    if not (arguments.url or arguments.model):
         parser.error("name a model, or give --url")
+    if arguments.url:
+        return run(arguments, arguments.url, None)
+    with server(arguments.model) as (url, pid):
+        return run(arguments, url, pid)
+
+
+def run(arguments: argparse.Namespace, url: str, pid: int | None) -> int:
+    """Prints the tables that were asked for. Returns 1 if a request failed."""
+    parts = urlsplit(url)
+    target = Target(parts.hostname or "127.0.0.1", parts.port or 80, pid, arguments.tokens, arguments.seeded)
+    rates = [float(rate) for rate in (arguments.rates or "").split(",") if rate]
+    numbers = (arguments.streams or ("" if rates else "1,8,32,64")).split(",")
+    failures: Counter[str] = Counter()
+    tables: dict[str, list[dict[str, Any]]] = {
+        "streams": [{"streams": int(number)} for number in numbers if number],
+        "requests/s": [{"rate": rate} for rate in rates],
+    }
+    for title, loads in tables.items():
+        if loads:
+            print(HEADER.format(title))
+        for how in loads:
+            load = asyncio.run(measure(target, arguments.seconds, **how))
+            print(load.row(), flush=True)
+            failures += load.failures
+        print()
+    for reason, count in failures.most_common():
+        print(f"{count:,} failed: {reason}", file=sys.stderr)
+    return int(bool(failures))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

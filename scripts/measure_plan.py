@@ -1,91 +1,130 @@
 """How near the duration and the memory that `textgen train --dry-run` expects come to those of the run.
 
-    python scripts/measure_plan.py TEXT [--seconds 40] [--only NAME]
+    python scripts/measure_plan.py TEXT [--seconds 40] [--only NAME] [--processor]
 
-Trains on TEXT, of a few MB, in several configurations, each for as many steps as the plan expects to take about
-`--seconds`. Measured are the seconds that the run records, from its first step to its last save, and the peak of the
-memory of its process. The machine must have no other work.
+Trains on TEXT, of about a MB or more, in several configurations, each in a process of its own that measures the speed
+of the machine, plans, and trains for as many steps as the plan expects to take about `--seconds`. Measured are the
+seconds from the first step to the last save and the peak of the memory of the process. On a machine that has other
+work, use --processor: seconds are then the processor time of the process, divided by the cores, as if they had worked
+all the time.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
 from pathlib import Path
 from typing import Any
 
-CONFIGURATIONS: dict[str, tuple[str, ...]] = {
-    "char tiny": ("--tokenizer", "char", "--preset", "tiny"),
-    "char small": ("--tokenizer", "char", "--preset", "small"),
-    "char small gru": ("--tokenizer", "char", "--preset", "small", "--cell", "gru"),
-    "small, 4,000 tokens": ("--vocab-size", "4000", "--preset", "small"),
-    "small, float32": ("--vocab-size", "4000", "--preset", "small", "--precision", "float32"),
-    "medium, 8,000 tokens": ("--vocab-size", "8000", "--preset", "medium"),
-    "medium, B 128": ("--vocab-size", "8000", "--preset", "medium", "--batch-size", "128"),
-    "large, 8,000 tokens": ("--vocab-size", "8000", "--preset", "large"),
+from benchmarking import Result, machine, peak_memory
+
+CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    "char tiny": {"preset": "tiny", "tokenizer": "char"},
+    "char small": {"preset": "small", "tokenizer": "char"},
+    "char small gru": {"preset": "small", "tokenizer": "char", "cell": "gru"},
+    "small, 4,000 tokens": {"preset": "small", "vocab_size": 4000},
+    "small, 4,000 tokens, T 128": {"preset": "small", "vocab_size": 4000, "sequence_length": 128},
+    "medium, 8,000 tokens": {"preset": "medium", "vocab_size": 8000},
+    "medium, 8,000 tokens, B 128": {"preset": "medium", "vocab_size": 8000, "batch_size": 128},
+    "large, 8,000 tokens": {"preset": "large", "vocab_size": 8000},
 }
 WITHIN = 0.25  # of what is measured
+LEAST_STEPS = 10
+TRIAL = 1000  # steps of the plan that says how long a step takes
 
 
-def textgen(*arguments: str) -> str:
-    """Runs the program; returns its stdout."""
-    command = [sys.executable, "-m", "textgen", *arguments]
-    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True).stdout
+def measured(text: str, settings: dict[str, Any], seconds: float) -> Result:
+    """What a run was expected to need and what it needed, in a process of its own."""
+    job = json.dumps({"text": text, "settings": settings, "seconds": seconds})
+    done = subprocess.run([sys.executable, __file__, "--worker", job], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{settings} failed:\n{done.stderr[-2000:]}")
+    result: Result = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
-def planned(text: str, flags: Sequence[str]) -> dict[str, Any]:
-    """The plan of `--dry-run --json`."""
-    plan: dict[str, Any] = json.loads(textgen("train", text, *flags, "--from", "none", "--dry-run", "--json"))
-    return plan
+def train(text: str, settings: dict[str, Any], seconds: float) -> Result:
+    """Plans and trains in this process."""
+    from textgen.runtime import configure_process, load_tensorflow
+
+    configure_process()
+    load_tensorflow()
+    from textgen.corpus.config import CorpusConfig
+    from textgen.corpus.corpus import Corpus
+    from textgen.machine import num_cores
+    from textgen.training.observers.observer import Observer, RunReport
+    from textgen.training.plan import Hardware, make_plan
+    from textgen.training.run import train
+    from textgen.training.run_setup import RunOptions
+
+    class Clock(Observer):
+        """Notes the time and the processor time at the start and at the end."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.times: list[tuple[float, float]] = []
+
+        def on_start(self, run: RunReport) -> None:
+            self.times.append((time.perf_counter(), time.process_time()))
+
+        def on_end(self) -> None:
+            self.times.append((time.perf_counter(), time.process_time()))
+
+    preset, corpus, hardware = settings.pop("preset"), Corpus([text], CorpusConfig()), Hardware().measured()
+    trial = make_plan(corpus, {**settings, "steps": TRIAL}, preset=preset, hardware=hardware).estimates
+    steps = max(LEAST_STEPS, round(TRIAL * seconds / trial.seconds))
+    plan = make_plan(corpus, {**settings, "steps": steps}, preset=preset, hardware=hardware)
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        train(plan, Path(folder) / "model", RunOptions(observers=[clock]))
+    (began, busy_before), (ended, busy_after) = clock.times
+    return {
+        "expected_seconds": plan.estimates.seconds, "expected_memory": plan.estimates.memory_bytes, "steps": steps,
+        "precision": plan.training_config.precision, "flops": hardware.flops, "seconds": ended - began,
+        "processor_seconds": (busy_after - busy_before) / num_cores(), "memory": peak_memory(),
+    }  # fmt: skip
 
 
-def measured(text: str, flags: Sequence[str], folder: str) -> tuple[float, float]:
-    """Seconds and bytes of a run. A process of its own runs it, since the system keeps the peak of all children."""
-    code = f"import measure_plan; measure_plan.report({text!r}, {list(flags)!r}, {folder!r})"
-    out = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True, check=True
-    ).stdout
-    seconds, memory = json.loads(out)
-    return seconds, memory
+def row(name: str, result: Result, seconds: float) -> str:
+    """A row of the table."""
+    cells = [name, f"{result['steps']:,}", *compared(result["expected_seconds"], seconds, ".0f")]
+    return " | ".join([*cells, *compared(result["expected_memory"] / 1e9, result["memory"] / 1e9, ".2f")])
 
 
-def report(text: str, flags: Sequence[str], folder: str) -> None:
-    """Trains, and prints the seconds and the bytes that it took."""
-    record = json.loads(
-        textgen("train", text, *flags, "--from", "none", "--models-dir", folder, "--name", "measured", "--json")
-    )
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-    print(json.dumps([record["progress"]["seconds"], peak]))
+def compared(expected: float, found: float, how: str) -> list[str]:
+    """Two cells: what was expected and how far that is off, and what was found."""
+    return [f"{expected:{how}} ({100 * (expected / found - 1):+.0f} %)", f"{found:{how}}"]
 
 
 def main() -> int:
     """Prints the table. Returns 1 if something is farther off than `WITHIN`."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("text")
+    parser.add_argument("text", nargs="?")
     parser.add_argument("--seconds", type=float, default=40.0, help="length of each run, as the plan expects it")
     parser.add_argument("--only", action="append", choices=CONFIGURATIONS, metavar="NAME")
+    parser.add_argument("--processor", action="store_true", help="count processor time: the machine has other work")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.worker:
+        print(json.dumps(train(**json.loads(arguments.worker))))
+        return 0
+    if not arguments.text:
+        parser.error("name a text")
     text, is_off = str(Path(arguments.text).absolute()), False
-    print("| configuration | seconds, expected | measured | GB, expected | measured |\n|---|---|---|---|---|")
+    print(f"{machine()}; seconds are {'of the processor, a core' if arguments.processor else 'by the clock'}\n")
+    print(
+        "| configuration | steps | seconds, expected | measured | GB, expected | measured |\n|---|---|---|---|---|---|"
+    )
     for name in arguments.only or CONFIGURATIONS:
-        flags = [*CONFIGURATIONS[name], "--steps", "1000"]
-        steps = max(10, round(1000 * arguments.seconds / planned(text, flags)["seconds"]))
-        flags[-1] = str(steps)
-        plan = planned(text, flags)
-        with tempfile.TemporaryDirectory() as folder:
-            seconds, memory = measured(text, flags, folder)
-        off = [plan["seconds"] / seconds - 1, plan["memory_bytes"] / memory - 1]
+        result = measured(text, dict(CONFIGURATIONS[name]), arguments.seconds)
+        seconds = result["processor_seconds" if arguments.processor else "seconds"]
+        off = [result["expected_seconds"] / seconds - 1, result["expected_memory"] / result["memory"] - 1]
         is_off = is_off or any(abs(each) > WITHIN for each in off)
-        print(
-            f"| {name} | {plan['seconds']:.0f} ({100 * off[0]:+.0f} %) | {seconds:.0f} "
-            f"| {plan['memory_bytes'] / 1e9:.2f} ({100 * off[1]:+.0f} %) | {memory / 1e9:.2f} |",
-            flush=True,
-        )
+        print(f"| {row(name, result, seconds)} |", flush=True)
     return int(is_off)
 
 

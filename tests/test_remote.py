@@ -1,10 +1,11 @@
-"""Files and folders elsewhere: in memory, on a server of this machine, in archives, and in S3 as moto plays it."""
+"""Files and folders elsewhere: in memory, on a server of this machine, in archives, and in stores that are played."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import os
+import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -15,8 +16,10 @@ import pytest
 from click.testing import CliRunner
 from file_server import FileServer, server
 from loaded_modules import modules_after
+from object_stores import ObjectStore, object_store
 
 from textgen import remote
+from textgen.cache_eviction import LIMIT, clear, entries
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
@@ -182,6 +185,63 @@ def test_a_member_of_an_archive(tmp_path: Path, server: FileServer) -> None:
         read(f"zip://one.txt::{path}")
 
 
+# === The cache of copies ===
+
+
+def test_copies_are_listed_and_cleared_like_the_rest_of_the_cache(memory: Any, server: FileServer) -> None:
+    memory.pipe("/d/a.txt", b"one")
+    server.files["/b.txt?key=secret"] = b"two words"
+    address = server.url.replace("//", "//user:password@")
+    read("memory://d")
+    find_files(f"{address}/b.txt?key=secret")[0].fetch()
+    cache = Path(os.environ["TEXTGEN_CACHE"])
+    assert [entry.corpus for entry in entries(cache)] == [f"{server.url}/b.txt", "memory:///d/a.txt"]
+    assert [entry.in_use for entry in entries(cache)] == [False, False]
+    assert "memory:///d/a.txt" in CliRunner().invoke(textgen, ["cache", "list"], catch_exceptions=False).stdout
+    corpus = Corpus(["memory://d"])
+    assert list(corpus.documents()) == ["one"]
+    removed, kept = clear(cache)
+    assert [len(removed), kept] == [2, []]
+    assert entries(cache) == []
+    assert list(corpus.documents()) == ["one"], "it is copied again"
+
+
+def test_beyond_the_limit_copies_that_were_not_used_for_longest_go(
+    memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "_unchecked", 0.0)
+    monkeypatch.setenv(LIMIT, str(250_000 / 1e9))
+    hours_ago = {"old": 5, "oldest": 9, "recent": 0.5, "later": 3}
+    places = {}
+    for name in hours_ago:
+        memory.pipe(f"/{name}.txt", name.encode() * 100_000)
+        places[name] = find_files(f"memory://{name}.txt")[0].fetch().parent
+        assert places[name].exists(), "what was just copied stays, however large"
+    for name, hours in hours_ago.items():
+        used = places[name].stat().st_mtime - 3600 * hours
+        os.utime(places[name], (used, used))
+    find_files("memory://old.txt")[0].fetch()  # which makes it recent
+    memory.pipe("/new.txt", b"new" * 100)
+    find_files("memory://new.txt")[0].fetch()
+    assert [name for name in places if places[name].exists()] == ["old", "oldest", "recent", "later"], "a small one"
+    memory.pipe("/new.txt", b"new" * 100_000)
+    find_files("memory://new.txt")[0].fetch()
+    assert [name for name in places if places[name].exists()] == ["old", "recent"]
+
+
+def test_a_copied_model_is_in_use_until_the_process_ends(memory: Any, tiny_models: Path) -> None:
+    copied(tiny_models / "tiny", memory, "/models/tiny")
+    place = find_model("memory://models/tiny")
+    cache = Path(os.environ["TEXTGEN_CACHE"])
+    assert [(entry.corpus, entry.in_use) for entry in entries(cache)] == [("memory://models/tiny", True)]
+    assert clear(cache)[0] == []
+    assert (place / "config.json").exists()
+    code = "import sys\nfrom textgen import cache_eviction\nfrom pathlib import Path\n"
+    code += f"cache_eviction.clear(Path({str(cache)!r}))"
+    modules_after(code)
+    assert (place / "config.json").exists(), "another process leaves it, too"
+
+
 # === Errors ===
 
 
@@ -335,3 +395,80 @@ def test_s3(monkeypatch: pytest.MonkeyPatch, tiny_models: Path) -> None:
                 Corpus([missing])
     finally:
         service.stop()
+
+
+# === Google Cloud Storage and Hugging Face's hub, played by a server of this machine ===
+
+READ = """
+import json, sys
+from textgen import remote
+from textgen.corpus.config import CorpusConfig
+from textgen.corpus.corpus import Corpus
+from textgen.errors import TextgenError
+from textgen.saved_model.registry import find_model
+
+remote.PAUSE = 0.0
+found = []
+for address in sys.argv[1:]:
+    try:
+        if "model" in address:
+            found.append((find_model(address) / "config.json").read_text())
+        else:
+            found.append(list(Corpus([address], CorpusConfig(documents="file")).documents()))
+    except TextgenError as error:
+        found.append(f"{type(error).__name__}: {error}")
+print(json.dumps(found))
+"""
+
+
+def read_elsewhere(*addresses: str, **environment: str) -> list[Any]:
+    """The documents at each address, or its error, as a process finds them whose environment names the service."""
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "")
+    done = subprocess.run(
+        [sys.executable, "-c", READ, *addresses],
+        env={**os.environ, **proxies, **environment},
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+    assert done.returncode == 0, done.stderr
+    return list(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.fixture
+def store(tiny_models: Path) -> Iterator[ObjectStore]:
+    with object_store() as there:
+        there.files = {
+            "d/a.txt": TEXT.encode() * 500_000,  # more than a block
+            "d/more/b.csv": b"text\nthree\n",
+            "d/.hidden/c.txt": b"no",
+            "e/later.txt": b"later",
+        }
+        there.files |= {f"model/{path.name}": path.read_bytes() for path in (tiny_models / "tiny").iterdir()}
+        yield there
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("service", "library"), [("gs", "gcsfs"), ("hf", "huggingface_hub")])
+def test_a_store(service: str, library: str, store: ObjectStore, tiny_models: Path) -> None:
+    pytest.importorskip(library, reason=f"pip install {library}")
+    place = "gs://bucket" if service == "gs" else "hf://datasets/owner/name"
+    how = {
+        "gs": {"STORAGE_EMULATOR_HOST": store.url, "FSSPEC_GS_TOKEN": "anon", "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "0"},
+        "hf": {"HF_ENDPOINT": store.url, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"},
+    }[service]
+    addresses = [f"{place}/d", f"{place}/d/more/*.csv", f"{place}/d/a.txt", f"{place}/model", f"{place}/d/none.txt"]
+    folder, pattern, file, model, nothing = read_elsewhere(*addresses, **how)
+    assert [folder == [TEXT * 500_000, "three"], pattern, file == [TEXT * 500_000]] == [True, ["three"], True]
+    assert model == (tiny_models / "tiny" / "config.json").read_text()
+    assert nothing.startswith(f"RemoteError: There is nothing at {place}/d/none.txt. Check the address.")
+    store.asked.clear()
+    assert read_elsewhere(f"{place}/d/a.txt", **how)[0] == [TEXT * 500_000]
+    assert not [path for path in store.asked if "alt=media" in path or "/resolve/" in path], "it is here already"
+    store.files["d/a.txt"] = b"changed"
+    assert read_elsewhere(f"{place}/d/a.txt", **how) == [["changed"]]
+    store.token = "Bearer other"
+    (refused,) = read_elsewhere(f"{place}/e/later.txt", **how)
+    assert refused.startswith(f"RemoteError: Cannot read {place}/e/later.txt: permission denied")
+    assert "Check the credentials" in refused
+    assert "\n" not in refused

@@ -5,7 +5,10 @@ made of its address and of what the other side says about its version (an ETag, 
 file is copied once. A folder with a manifest, such as a saved model, has a place made of its manifest, and each of its
 files is checked against it.
 
-    CACHE/remote/KEY/NAME    a file, or a folder with a manifest
+    CACHE/remote/KEY/NAME             a file, or a folder with a manifest
+    CACHE/remote/KEY/.address.json    where it comes from, without a query or a password
+
+The copies are listed, cleared and limited like the rest of the cache (`textgen.cache_eviction`).
 
 A path that exists on this machine is never taken for an address, nor is one that begins with a drive letter.
 """
@@ -14,25 +17,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from textgen.cache_eviction import ADDRESS, REMOTE, evict, limit_bytes
 from textgen.cache_folder import cache_folder, filling_cache
 from textgen.errors import RemoteError
-from textgen.files import TEMPORARY, random_word, writing
+from textgen.files import TEMPORARY, json_bytes, random_word, write_own_file, writing
 from textgen.folders import MANIFEST, MANIFEST_BYTES, new_folder
-from textgen.locks import locked
+from textgen.locks import Hold, locked
 
-ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|[A-Za-z][A-Za-z0-9+.-]+::", re.ASCII)  # two letters: not a drive
+IS_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|[A-Za-z][A-Za-z0-9+.-]+::", re.ASCII)  # two letters: not a drive
 CHUNK_BYTES = 1 << 20
 TRIES = 4
+SPARE = 3600.0  # seconds since its last use for which a copy is not removed to make room
+LIMIT_PARTS = 100  # of the limit of the cache: the room is checked whenever so large a part has been copied
 PAUSE = 0.5  # seconds before the second try; twice as long before each further one
 VERSIONS = (
     "ETag", "etag", "Content-MD5", "Digest", "md5Hash", "sha256", "CRC", "generation", "blob_id", "LastModified",
@@ -64,7 +72,7 @@ def is_remote(name: str | os.PathLike[str]) -> bool:
         >>> [is_remote(name) for name in ("s3://bucket/a.txt", "C:/a.txt", "a:b.txt", "zip://a.txt::b.zip")]
         [True, False, False, True]
     """
-    return isinstance(name, str) and bool(ADDRESS.match(name)) and not os.path.lexists(name)
+    return isinstance(name, str) and bool(IS_ADDRESS.match(name)) and not os.path.lexists(name)
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,7 @@ class RemoteFile:
     def local(self) -> Path:
         """The place of the copy in the cache folder. `fetch` makes it."""
         key = hashlib.sha256(f"{self.address}\n{self.size}\n{self.version}".encode()).hexdigest()[:32]
-        return cache_folder().absolute() / "remote" / key / self.name
+        return _place(key) / self.name
 
     def fetch(self) -> Path:
         """Copies the file into the cache folder, unless it is there.
@@ -109,13 +117,16 @@ class RemoteFile:
         """
         path = self.local()
         if path.is_file() and (self.version or path in self.copies):
+            _note_use(path.parent)
             return path
         with filling_cache(), writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with locked(path.parent):
                 if not (path.is_file() and self.version):
                     self.copy_to(path)
+                    _note_address(path.parent, self.address)
         self.copies.add(path)
+        _make_room(path.stat().st_size)
         return path
 
     def head(self, size: int) -> bytes:
@@ -225,6 +236,36 @@ def _described(address: str, system: Any, info: Mapping[str, Any]) -> RemoteFile
     return RemoteFile(f"{own}{chain}", name, system, info.get("size"), json.dumps(version) if version else "")
 
 
+_held: dict[Path, Hold] = {}  # places of folders whose files this process may yet read
+_unchecked = math.inf  # bytes copied since the room was last checked; the first copy of a process checks it
+
+
+def _place(key: str) -> Path:
+    """The folder of an entry of the cache."""
+    return cache_folder().absolute() / REMOTE / key
+
+
+def _note_use(place: Path) -> None:
+    """Makes an entry the one that was used last."""
+    with suppress(OSError):
+        os.utime(place)
+
+
+def _note_address(place: Path, address: str) -> None:
+    """Records where an entry comes from, without what may be secret: a query, a user and a password."""
+    links = [re.sub(r"//[^/@]*@", "//", re.split("[?#]", link)[0]) for link in address.split("::")]
+    write_own_file(place / ADDRESS, json_bytes({"address": "::".join(links)}))
+
+
+def _make_room(size: int) -> None:
+    """Keeps the copies within the limit of the cache, after another one of `size` bytes."""
+    global _unchecked
+    limit, _unchecked = limit_bytes(), _unchecked + size
+    if _unchecked > limit / LIMIT_PARTS:
+        _unchecked = 0.0
+        evict(cache_folder().absolute() / REMOTE, limit, SPARE)
+
+
 def fetch_folder(address: str) -> Path:
     """Copies a folder with a manifest, such as a saved model, into the cache folder, unless it is there.
 
@@ -242,9 +283,17 @@ def fetch_folder(address: str) -> Path:
     data, entries = _remote_manifest(address)
     key = hashlib.sha256(data).hexdigest()[:32]
     name = re.sub(r"[^\w.-]", "_", address.split("::")[0].rpartition("/")[2]) or "folder"
-    target = cache_folder().absolute() / "remote" / key / name
+    target = _place(key) / name
     with filling_cache():
-        _fetch_into(address, entries, target)
+        if target.parent not in _held:
+            with writing(target.parent):
+                target.parent.mkdir(parents=True, exist_ok=True)
+            _held[target.parent] = Hold(target.parent)
+        if not (target / MANIFEST).exists():
+            _fetch_into(address, entries, target)
+            _note_address(target.parent, address)
+            _make_room(sum(file.stat().st_size for file in target.iterdir()))
+    _note_use(target.parent)
     return target
 
 
@@ -283,8 +332,6 @@ def has_file(address: str, name: str) -> bool:
 
 
 def _fetch_into(address: str, entries: Mapping[str, Any], target: Path) -> None:
-    if (target / MANIFEST).exists():
-        return
     with new_folder(target) as temporary:
         for name, entry in entries.items():
             if Path(name).name != name or name in ("", "..", MANIFEST):

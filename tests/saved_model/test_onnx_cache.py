@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from textgen.dataset.cache_eviction import clear, entries
+from textgen.cache_eviction import clear, entries
 from textgen.errors import ConfigError
 from textgen.model import onnx_int8, onnx_model
 from textgen.model.compiled_model import CompiledModel

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "measure_plan.py"
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
     spec = importlib.util.spec_from_file_location("measure_plan", SCRIPT)
     assert spec
     assert spec.loader
@@ -25,23 +27,46 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize(("took", "peak", "code"), [(50.0, 1e9, 0), (50.0, 2e9, 1), (20.0, 1e9, 1)])
+@pytest.mark.parametrize(
+    ("took", "busy", "peak", "flag", "code"),
+    [(50.0, 1.0, 1e9, "", 0), (50.0, 1.0, 2e9, "", 1), (20.0, 50.0, 1e9, "", 1), (20.0, 50.0, 1e9, "--processor", 0)],
+)
 def test_it_fails_where_a_plan_is_far_off(
-    script: ModuleType, took: float, peak: float, code: int, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    script: ModuleType,
+    took: float,
+    busy: float,
+    peak: float,
+    flag: str,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
 ) -> None:
-    runs = list[list[str]]()
+    runs = list[Any]()
 
-    def textgen(*arguments: str) -> str:
-        steps = int(arguments[arguments.index("--steps") + 1])
-        return json.dumps({"seconds": 0.1 * steps, "memory_bytes": 1.1e9})
+    def measured(text: str, settings: dict[str, Any], seconds: float) -> dict[str, Any]:
+        runs.append((settings, seconds))
+        expected = {"expected_seconds": seconds, "expected_memory": 1.1e9, "steps": 1234}
+        return {**expected, "seconds": took, "processor_seconds": busy, "memory": peak}
 
-    def measured(text: str, flags: list[str], folder: str) -> tuple[float, float]:
-        runs.append(flags)
-        return took, peak
-
-    monkeypatch.setattr(script, "textgen", textgen)
     monkeypatch.setattr(script, "measured", measured)
-    monkeypatch.setattr(sys, "argv", ["measure_plan.py", "text.txt", "--seconds", "50", "--only", "char tiny"])
+    arguments = ["measure_plan.py", "text.txt", "--seconds", "50", "--only", "char tiny", *filter(None, [flag])]
+    monkeypatch.setattr(sys, "argv", arguments)
     assert script.main() == code
-    assert runs == [["--tokenizer", "char", "--preset", "tiny", "--steps", "500"]]
-    assert f"| char tiny | 50 ({100 * (50 / took - 1):+.0f} %) | {took:.0f} |" in capsys.readouterr().out
+    assert runs == [({"preset": "tiny", "tokenizer": "char"}, 50.0)]
+    seconds = busy if flag else took
+    assert f"| char tiny | 1,234 | 50 ({100 * (50 / seconds - 1):+.0f} %) | {seconds:.0f} |" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_memory_of_a_run_is_near_what_was_expected(tmp_path: Path) -> None:
+    words = [f"word{number * number % 977}" for number in range(40_000)]
+    (tmp_path / "text.txt").write_text("\n".join(map(" ".join, zip(*[iter(words)] * 8, strict=True))), encoding="utf-8")
+    settings = {"preset": "small", "tokenizer": "char", "num_validations": 2}
+    job = json.dumps({"text": str(tmp_path / "text.txt"), "settings": settings, "seconds": 1.0})
+    done = subprocess.run([sys.executable, str(SCRIPT), "--worker", job], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["expected_memory"] == pytest.approx(found["memory"], rel=0.25)
+    assert found["seconds"] > 0
+    assert found["processor_seconds"] > 0

@@ -544,7 +544,7 @@ def test_a_run_that_is_made_longer_gets_more_validations(
     minutes: float, given: dict[str, Any], later: float | None, expected: int
 ) -> None:
     from textgen.training.config import TrainingConfig
-    from textgen.training.plan import validations_in
+    from textgen.training.plan_validations import validations_in
     from textgen.training.resumption import _changed_training
 
     values = {"num_validations": validations_in(60 * minutes), **given}

@@ -1,4 +1,4 @@
-"""textgen cache: encoded corpora and networks in 8 bits, which can be made again."""
+"""textgen cache: encoded corpora, networks in 8 bits and copies of files elsewhere, which can be made again."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ from textgen.cli.command import CommandGroup
 from textgen.cli.options import json_option
 
 if TYPE_CHECKING:
-    from textgen.dataset.cache_eviction import Entry
+    from textgen.cache_eviction import Entry
 
 
 @click.group(cls=CommandGroup)
 def cache() -> None:
-    """List and clear the cache of encoded corpora and of networks in 8 bits.
+    """List and clear the cache: encoded corpora, networks in 8 bits, copies of files elsewhere.
 
     Training keeps each corpus as token ids in ~/.cache/textgen, or in the folder that TEXTGEN_CACHE names, and encodes
     it again if it is missing. The cache may grow to 20 GB, or as many gigabytes as TEXTGEN_CACHE_LIMIT says; then the
-    least recently used corpora are deleted. Networks that ONNX Runtime writes with are kept there, too.
+    least recently used corpora are deleted. Networks that ONNX Runtime writes with, and copies of files and models
+    that were read from an address such as s3:// or https://, are kept there, too, each kind within the same limit.
     """
 
 
 @cache.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """List the encoded corpora, with their size and time of last use.
+    """List what the cache holds, with its size and time of last use.
 
     \b
     Example:
       textgen cache list
     """
-    from textgen.dataset.cache_eviction import entries, limit_bytes
+    from textgen.cache_eviction import entries, limit_bytes
 
     folder, limit = _folder(), limit_bytes()
     found = entries(folder)
@@ -58,13 +59,13 @@ def list_(as_json: bool) -> None:
 @cache.command()
 @json_option
 def clear(as_json: bool) -> None:
-    """Delete all encoded corpora that no running process uses.
+    """Delete everything in the cache that no running process uses.
 
     \b
     Example:
       textgen cache clear
     """
-    from textgen.dataset import cache_eviction
+    from textgen import cache_eviction
 
     removed, kept = cache_eviction.clear(_folder())
     if as_json:

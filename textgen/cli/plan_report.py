@@ -103,7 +103,7 @@ def _training(plan: Plan) -> str:
 
 
 def plan_values(plan: Plan, folder: Path) -> dict[str, Any]:
-    """The plan, for programs. Estimates have the names that they have in `textgen.training.plan.Plan`."""
+    """The plan, for programs. Estimates have the names that they have in `textgen.training.plan_estimates`."""
     return {
         "folder": str(folder),
         "corpus": to_dict(plan.corpus_config),

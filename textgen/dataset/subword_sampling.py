@@ -23,9 +23,9 @@ from typing import cast
 
 import numpy as np
 
+from textgen.cache_eviction import EPOCHS
 from textgen.cache_folder import cache_folder, filling_cache
 from textgen.corpus.corpus import Part
-from textgen.dataset.cache_eviction import EPOCHS
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import encode_parts
 from textgen.errors import ConfigError

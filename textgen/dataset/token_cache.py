@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from textgen.cache_eviction import TOKENS, evict, limit_bytes
 from textgen.cache_folder import cache_folder, filling_cache
 from textgen.corpus.corpus import Corpus, Part
-from textgen.dataset.cache_eviction import TOKENS, evict, limit_bytes
 from textgen.dataset.config import SplitConfig
 from textgen.dataset.split import hold_out
 from textgen.dataset.token_files import SUMMARY, problem_of

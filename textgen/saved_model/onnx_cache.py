@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from textgen.cache_eviction import LOSS, NETWORK, NETWORKS, evict, limit_bytes
 from textgen.cache_folder import cache_folder, filling_cache, named_cache_folder
-from textgen.dataset.cache_eviction import LOSS, NETWORK, NETWORKS, evict, limit_bytes
 from textgen.errors import SavedModelError, TextgenError
 from textgen.files import TEMPORARY, CannotWrite, json_bytes, read_file, write_own_file
 from textgen.folders import new_folder, read_manifest, sweep_abandoned, verified

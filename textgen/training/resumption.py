@@ -31,7 +31,7 @@ from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_BYTES, MODEL_FILE, Tokenizer, load_tokenizer
 from textgen.training.base_choice import NONE
 from textgen.training.config import BUDGETS, FIXED_ON_RESUME, TrainingConfig
-from textgen.training.plan import validations_in
+from textgen.training.plan_validations import validations_in
 from textgen.training.run_setup import RunSetup, Say, quiet
 
 PATHS_BYTES = 1 << 23  # paths of a corpus are recorded up to this size; beyond it the user names them when resuming

@@ -3,7 +3,8 @@
 No port is opened: a pair of connected sockets leads from the chief to each other worker, and no other process can reach
 them. TensorFlow's own servers, which several machines need, listen on all networks and have no authentication.
 
-The chief computes each sum in the order of the workers and sends it to all, so that all get the same bits.
+The chief computes each sum in the order of the workers and sends it to all, so that all get the same bits. Arrays pass
+in pieces: a worker sends the next piece while the chief sums the last one, and no piece leaves the processor's cache.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from textgen.child_processes import WORKER_VARIABLE
 from textgen.errors import TrainingError, WorkerLost
 
 HEADER = struct.Struct("!Q")  # number of bytes that follow
+PIECE_BYTES = 1 << 16
+SOCKET_BYTES = 4 * PIECE_BYTES  # a piece always fits, so that nobody who sends waits for one who sends to him
 
 
 class Group:
@@ -44,17 +47,43 @@ class Group:
             WorkerLost: Another worker has ended.
         """
         arrays = [np.asarray(array, order="C") for array in arrays]
+        sums = [np.empty_like(array) for array in arrays]
+        pieces = list(_pieces(arrays, sums))
         with _lost_if_closed():
+            self._agree(sum(array.nbytes for array in arrays))
             if self.worker:
-                self._send(self._links[0], arrays)
-                return self._received(self._links[0], arrays)
-            sums = [array.copy() for array in arrays]
+                self._exchange(pieces)
+            else:
+                self._add(pieces)
+        return sums
+
+    def _agree(self, size: int) -> None:
+        """Tells the chief how many bytes follow, which must be as many as it has itself."""
+        if self.worker:
+            self._links[0].sendall(HEADER.pack(size))
+            return
+        for link in self._links:
+            if HEADER.unpack(_read(link, np.empty(HEADER.size, np.uint8)).data)[0] != size:
+                raise TrainingError("The workers are at different positions of the run: restart all of them.")
+
+    def _add(self, pieces: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+        """Sums pieces, as the chief: reads those of all others, and sends each sum to them."""
+        for own, total in pieces:
+            theirs = np.empty_like(own)
+            for number, link in enumerate(self._links):
+                _read(link, theirs.view(np.uint8))
+                np.add(total if number else own, theirs, out=total)
             for link in self._links:
-                for total, theirs in zip(sums, self._received(link, arrays), strict=True):
-                    total += theirs
-            for link in self._links:
-                self._send(link, sums)
-            return sums
+                link.sendall(total.view(np.uint8).data)
+
+    def _exchange(self, pieces: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+        """Sends pieces to the chief and reads their sums, always one piece ahead."""
+        link = self._links[0]
+        for number in range(len(pieces) + 1):
+            if number < len(pieces):
+                link.sendall(pieces[number][0].view(np.uint8).data)
+            if number:
+                _read(link, pieces[number - 1][1].view(np.uint8))
 
     def gathered(self, array: np.ndarray) -> np.ndarray:
         """Joins the rows of all workers, in their order. They must call it together, each with as many rows."""
@@ -68,21 +97,13 @@ class Group:
         for link in self._links:
             link.close()
 
-    @staticmethod
-    def _send(link: socket.socket, arrays: Sequence[np.ndarray]) -> None:
-        link.sendall(HEADER.pack(sum(array.nbytes for array in arrays)))
-        for array in arrays:
-            link.sendall(array.reshape(-1).view(np.uint8).data)
 
-    @staticmethod
-    def _received(link: socket.socket, like: Sequence[np.ndarray]) -> list[np.ndarray]:
-        (size,) = HEADER.unpack(_read(link, np.empty(HEADER.size, np.uint8)).data)
-        if size != sum(array.nbytes for array in like):
-            raise TrainingError("The workers are at different positions of the run: restart all of them.")
-        arrays = [np.empty_like(array) for array in like]
-        for array in arrays:
-            _read(link, array.reshape(-1).view(np.uint8))
-        return arrays
+def _pieces(arrays: Sequence[np.ndarray], sums: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The parts of arrays that are sent at a time, flat, each with its place in the sums."""
+    for array, total in zip(arrays, sums, strict=True):
+        own, place, step = array.reshape(-1), total.reshape(-1), max(1, PIECE_BYTES // array.itemsize)
+        for start in range(0, array.size, step):
+            yield own[start : start + step], place[start : start + step]
 
 
 def _read(link: socket.socket, target: np.ndarray) -> np.ndarray:
@@ -107,6 +128,9 @@ def _lost_if_closed() -> Iterator[None]:
 def connected(size: int) -> list[list[socket.socket]]:
     """Makes the connections of `size` workers. Returns the sockets of each."""
     pairs = [socket.socketpair() for _ in range(size - 1)]
+    for each in (each for pair in pairs for each in pair):
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            each.setsockopt(socket.SOL_SOCKET, option, SOCKET_BYTES)
     return [[chief for chief, _ in pairs], *([other] for _, other in pairs)]
 
 

@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 from streams import corpus_of
 
+from textgen.cache_eviction import DEFAULT_LIMIT, LIMIT, clear, entries, evict, limit_bytes
 from textgen.cli import textgen
-from textgen.dataset.cache_eviction import DEFAULT_LIMIT, LIMIT, clear, entries, evict, limit_bytes
 from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.errors import ConfigError, TextgenError
 from textgen.folders import new_folder

@@ -1,12 +1,14 @@
-"""Lists and limits the cache of encoded corpora and of networks for ONNX Runtime.
+"""Lists and limits the cache of encoded corpora, of networks for ONNX Runtime, and of copies of files elsewhere.
 
     cache folder/
       tokens/KEY/      an encoded corpus (`textgen.dataset.token_cache.encode_and_split`)
       networks/KEY/    a network in 8 bits (`textgen.saved_model.onnx_cache`)
+    remote/KEY/      a copy of a file or of a folder elsewhere (`textgen.remote`)
       epochs-XXXX/     segmentations of the training text of a running process (`textgen.dataset.subword_sampling`)
 
 Everything in the cache can be made again. A process locks what it uses (`textgen.locks.Hold`); only what is not
-locked is removed.
+locked is removed. Copies of single files, of which a corpus may have thousands, are not locked: those used within the
+last hour stay, and a file that is open can be read to its end even if it is removed.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,12 +27,13 @@ from pathlib import Path
 
 from textgen.errors import ConfigError, TextgenError
 from textgen.files import TEMPORARY
-from textgen.locks import InUse, locked
+from textgen.locks import InUse, lock, locked
 
 TOKENS = "tokens"
 NETWORKS, NETWORK, LOSS = "networks", "network.onnx", "loss.json"  # the folder, and the files of an entry
+REMOTE, ADDRESS = "remote", ".address.json"  # the folder, and what names the other side in an entry
 EPOCHS = "epochs-"  # prefix of the names of folders with epochs
-LIMIT = "TEXTGEN_CACHE_LIMIT"  # gigabytes of encoded corpora, and of networks
+LIMIT = "TEXTGEN_CACHE_LIMIT"  # gigabytes of encoded corpora, of networks, and of copies of files elsewhere
 DEFAULT_LIMIT = 20.0
 LONGEST_NAME = 1 << 16  # bytes of a description that are read for the name of its corpus
 
@@ -40,7 +44,7 @@ class Entry:
 
     Attributes:
         path: The folder.
-        corpus: Names of the first files that it was made from, or the name of the model; "" if unknown.
+        corpus: Names of the first files that it was made from, the name of the model, or the address; "" if unknown.
         bytes: Size of its files.
         used: When it was last used, in seconds since 1970.
         in_use: Whether a process uses it now.
@@ -70,17 +74,18 @@ def clear(cache: Path) -> tuple[list[Entry], list[Entry]]:
     return removed, [entry for entry in everything if entry not in removed]
 
 
-def evict(shelf: Path, limit: float) -> None:
-    """Removes encoded corpora or networks, least recently used first. Those in use stay.
+def evict(shelf: Path, limit: float, spare: float = 0.0) -> None:
+    """Removes entries of one kind, least recently used first. Those in use stay.
 
     Args:
-        shelf: The folder `tokens` or `networks` of a cache.
+        shelf: The folder `tokens`, `networks` or `remote` of a cache.
         limit: Bytes that its entries may take.
+        spare: Seconds within which an entry was used to stay, too.
     """
     there = [entry for entry in map(_entry, _on_shelf(shelf)) if entry]
     total = sum(entry.bytes for entry in there)
     for entry in sorted(there, key=lambda entry: entry.used):
-        if total <= limit:
+        if total <= limit or (spare and entry.used > time.time() - spare):
             break
         if _remove(entry.path):
             total -= entry.bytes
@@ -102,6 +107,7 @@ def limit_bytes() -> float:
 def _folders(cache: Path) -> Iterator[Path]:
     yield from _on_shelf(cache / TOKENS)
     yield from _on_shelf(cache / NETWORKS)
+    yield from _on_shelf(cache / REMOTE)
     yield from _ours(cache, f"{EPOCHS}.+")
 
 
@@ -130,14 +136,14 @@ def _entry(path: Path) -> Entry | None:
 
 def _is_in_use(path: Path) -> bool:
     try:
-        with locked(path):
+        with lock(path):  # without waiting: there may be thousands of entries
             return False
-    except TextgenError as error:
+    except (TextgenError, OSError) as error:
         return isinstance(error, InUse)
 
 
 def _corpus(path: Path) -> str:
-    for name, field in (("tokens.json", "corpus"), (LOSS, "model")):
+    for name, field in (("tokens.json", "corpus"), (LOSS, "model"), (ADDRESS, "address")):
         with suppress(OSError, ValueError, AttributeError, RecursionError), (path / name).open("rb") as file:
             return str(json.loads(file.read(LONGEST_NAME)).get(field, ""))
     return ""

@@ -1,0 +1,89 @@
+"""The load on a server: what is counted, and what counts as a failure."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from servers import running
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark_serving.py"
+TOKEN = b'data: {"choices":[{"logprobs":{"tokens":["a"]}}]}\n\n'
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("benchmark_serving", SCRIPT)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "benchmark_serving", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def answering(status: int, body: bytes) -> Iterator[int]:
+    """A server that answers everything in the same way, and then ends the connection. Yields its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield http.server_address[1]
+        http.shutdown()
+        thread.join()
+
+
+def test_streams_and_requests_by_time_are_answered_and_counted(script: ModuleType, tiny_models: Path) -> None:
+    with running(tiny_models) as server:
+        target = script.Target("127.0.0.1", server.port, os.getpid(), tokens=5, is_seeded=True)
+        for how, name in (({"streams": 3}, "3"), ({"rate": 20.0}, "20")):
+            load = asyncio.run(script.measure(target, 0.5, **how))
+            assert load.name == name
+            assert not load.failures
+            assert load.tokens == 5 * len(load.whole) == 5 * len(load.first) > 0
+            assert len(load.between) == 4 * len(load.whole)
+            assert 0 < script.quantile(load.first, 0.5) <= script.quantile(load.first, 0.99) <= max(load.whole)
+            assert load.busy > 0
+            before, most, after = load.memory
+            assert most >= max(before, after) > 1e6
+            cells = load.row().strip("| ").split(" | ")
+            assert len(cells) == script.HEADER.splitlines()[0].count("|") - 1
+            assert cells[9] == "0"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "failure"),
+    [
+        (503, b"", "HTTP/1.0 503 Service Unavailable"),
+        (200, TOKEN, "the answer broke off"),
+        (200, b"data: [DONE]\n\n", "a text without tokens"),
+    ],
+)
+def test_what_is_not_complete_has_failed(script: ModuleType, status: int, body: bytes, failure: str) -> None:
+    with answering(status, body) as port:
+        target = script.Target("127.0.0.1", port, None, tokens=1, is_seeded=False)
+        load = asyncio.run(script.measure(target, 0.1, streams=1))
+    assert set(load.failures) == {failure}
+    assert not load.whole
+    assert f"| {load.failures.total():,} | 0 | 0 | 0 |" in load.row()

@@ -1,0 +1,52 @@
+"""What a run is expected to take: steps, validations, compiling; and the speed of layers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from textgen.model.config import ModelConfig
+from textgen.training.config import TrainingConfig
+from textgen.training.plan_estimates import Estimates, run_seconds, tokens_per_second, training_seconds
+
+SPEED, TOKENS = 10_000.0, 1_000_000
+TRAINING = TrainingConfig(batch_size=32, sequence_length=64, steps=1000, num_validations=10, valid_tokens=30_000)
+
+
+def test_a_run_takes_its_steps_and_validations() -> None:
+    steps = training_seconds(TRAINING, TOKENS, SPEED)
+    assert steps == pytest.approx(1000 * 32 * 64 / SPEED)
+    whole = run_seconds(TRAINING, TOKENS, SPEED)
+    assert whole > steps
+    often = run_seconds(replace(TRAINING, num_validations=20), TOKENS, SPEED)
+    assert often - whole == pytest.approx(10 * (30_000 / 3 / SPEED + 1.0))
+    assert training_seconds(replace(TRAINING, num_validations=20), TOKENS, SPEED) == steps
+    longer = replace(TRAINING, steps=2000)
+    assert run_seconds(longer, TOKENS, SPEED) - whole == pytest.approx(steps)
+
+
+def test_a_budget_in_minutes_includes_the_validations() -> None:
+    for minutes in (1.0, 2.0):
+        assert run_seconds(replace(TRAINING, steps=None, minutes=minutes), TOKENS, SPEED) == 60 * minutes
+    assert run_seconds(replace(TRAINING, minutes=100.0), TOKENS, SPEED) == run_seconds(TRAINING, TOKENS, SPEED)
+
+
+def test_passes_are_those_of_the_steps() -> None:
+    made = Estimates(TOKENS, SPEED, training_seconds=200.0, seconds=240.0, memory_bytes=2_000_000_000)
+    assert made.epochs == pytest.approx(2.0)
+    assert made.has_room
+    assert not replace(made, memory_there=1_000_000_000).has_room
+
+
+def test_narrow_layers_reach_the_speed_of_wide_ones_in_float32_alone() -> None:
+    """In lower precisions products of small matrices are of float32, so narrow layers gain less."""
+    narrow, wide = (ModelConfig(100, embedding_dim=units, hidden_units=units) for units in (64, 2048))
+
+    def products(model: ModelConfig, precision: str) -> float:
+        """Operations per second, with batches so large that an update costs nothing besides."""
+        return tokens_per_second(model, 1e11, precision, step_tokens=10**9) * 6 * model.num_parameters
+
+    assert products(narrow, "float32") == pytest.approx(products(wide, "float32"), rel=0.05)
+    assert products(narrow, "bfloat16") < 0.7 * products(wide, "bfloat16")
+    assert products(wide, "bfloat16") > 1.2 * products(wide, "float32")

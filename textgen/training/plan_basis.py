@@ -1,0 +1,78 @@
+"""What the network and its training are planned from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from textgen.machine import best_precision, measure_flops
+from textgen.model.config import ModelConfig
+from textgen.saved_model.bases import is_base
+from textgen.saved_model.saved_model import ModelFolder
+from textgen.training.distribution import Shares
+from textgen.training.plan_estimates import tokens_per_second
+from textgen.training.plan_inputs import Hardware, Sources
+from textgen.training.plan_vocabulary import CorpusFacts, Vocabulary
+
+SMALL_TEXT = 30_000  # tokens, about 110 KB of English: what the next three were chosen for
+MUCH_MORE = 10  # times the tokens to train on, which a well-read model has read
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What the sizes of a run are computed from.
+
+    Attributes:
+        settings: Settings that were given, with precision and valid_fraction settled.
+        vocab_size: Tokens in the vocabulary (V).
+        tokens: Tokens of training text.
+        flops: Float32 matrix product operations per second.
+        shares: Replicas, processes and machines.
+        fine_tuning: Whether the run starts from a trained model.
+        well_read: Whether that model has read much more text than there is to train on, as a base has.
+        memory: Memory of each machine in bytes; None if it is unknown.
+    """
+
+    settings: Mapping[str, Any]
+    vocab_size: int
+    tokens: int
+    flops: float
+    shares: Shares
+    fine_tuning: bool
+    well_read: bool
+    memory: int | None
+
+    def speed(self, model: ModelConfig, step_tokens: int = 2048) -> float:
+        """Estimated tokens per second of a network."""
+        return tokens_per_second(model, self.flops, self.settings["precision"], step_tokens)
+
+
+def find_basis(
+    facts: CorpusFacts, vocabulary: Vocabulary, given: Mapping[str, Any], sources: Sources, hardware: Hardware
+) -> Basis:
+    """What is known before the network is chosen.
+
+    Args:
+        facts: What is known of the corpus.
+        vocabulary: The vocabulary, planned.
+        given: Settings that were given.
+        sources: The base model, where there is one.
+        hardware: Speed, memory, and how many devices share the work.
+    """
+    shares = hardware.shares
+    flops = hardware.flops or measure_flops(shares.replicas, shares.machines)
+    precision = given.get("precision", "auto")
+    settled = {
+        "valid_fraction": facts.valid_fraction,
+        "precision": best_precision() if precision == "auto" else precision,
+    }
+    start, tokens = sources.start, vocabulary.tokens
+    well_read = start is not None and _is_well_read(start, tokens)
+    settings = {**given, **settled}
+    return Basis(settings, vocabulary.size, tokens, flops, shares, start is not None, well_read, hardware.memory)
+
+
+def _is_well_read(start: ModelFolder, tokens: int) -> bool:
+    read = start.training.get("tokens", {}).get("train", 0)
+    return is_base(start.folder) or read >= MUCH_MORE * tokens

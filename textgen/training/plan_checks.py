@@ -1,0 +1,85 @@
+"""Refuses settings that are unknown, or contradict each other, the base model or the corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from textgen.corpus.config import CorpusConfig
+from textgen.dataset.prepared_corpus import PreparedCorpus
+from textgen.dataset.subword_sampling import require_sampling
+from textgen.errors import ConfigError, CorpusError
+from textgen.model.config import ModelConfig
+from textgen.saved_model.saved_model import ModelFolder
+from textgen.settings import select, shown
+from textgen.tokenizer.config import TokenizerConfig
+from textgen.training.base_choice import network_settings
+from textgen.training.config import TrainingConfig
+from textgen.training.distribution import require_shares
+from textgen.training.plan_basis import Basis
+from textgen.training.plan_inputs import Sources
+from textgen.training.plan_vocabulary import CorpusFacts, Vocabulary
+from textgen.training.presets import SIZES
+from textgen.wording import counted
+
+
+def without_prepared(corpus: PreparedCorpus, given: Mapping[str, Any], sources: Sources) -> dict[str, Any]:
+    """The settings without those that a prepared folder has fixed. Raises `ConfigError` where they differ."""
+    if sources.valid:
+        raise ConfigError(f"{corpus.folder} has held-out text of its own: leave valid out.")
+    fixed = {**select(CorpusConfig, given), **select(TokenizerConfig, given)}
+    fixed |= {name: value for name, value in given.items() if name == "valid_fraction"}
+    corpus.require(fixed, sources.start.tokenizer if sources.start else sources.tokenizer)
+    return {name: value for name, value in given.items() if name not in fixed}
+
+
+def refuse_unknown(settings: Mapping[str, Any], preset: str | None, start: ModelFolder | None) -> None:
+    """Raises `ConfigError` for an unknown setting or preset, and for those that the base model decides."""
+    kinds = (CorpusConfig, TokenizerConfig, ModelConfig, TrainingConfig)
+    known = [field.name for kind in kinds for field in fields(kind)]
+    unknown = [name for name in settings if name not in known]
+    if unknown:
+        raise ConfigError(f"There is no setting {shown(unknown[0])}. There are: {', '.join(dict.fromkeys(known))}.")
+    if preset is not None and preset not in SIZES:
+        raise ConfigError(f"There is no preset {preset!r}. There are: {', '.join(SIZES)}.")
+    clash = network_settings(settings)
+    if start and (clash or preset):
+        raise ConfigError(
+            f"{clash[0] if clash else 'preset'} cannot be set when fine-tuning: the model {start.name!r} decides it."
+        )
+
+
+def refuse_contradictions(
+    basis: Basis, facts: CorpusFacts, vocabulary: Vocabulary, model: ModelConfig, training: TrainingConfig
+) -> None:
+    """Raises `ConfigError` for settings that exclude each other, `CorpusError` for less text than a batch."""
+    replicas = basis.shares.replicas
+    require_shares(training.batch_size, replicas)
+    _refuse_unknown_layers(training, model)
+    if training.needs_base and not basis.fine_tuning:
+        setting = "interpolate_base" if training.interpolate_base else "decay_target base"
+        raise ConfigError(f"{setting} needs a model to start from: name one, or leave it out.")
+    if facts.labels and model.direction != "forward":
+        raise ConfigError(
+            "Labels need a network of direction forward, since they stand before the text: leave labels out, or "
+            f"direction {model.direction}."
+        )
+    if training.subword_alpha:
+        require_sampling(vocabulary.config.tokenizer)
+    if basis.tokens < training.num_streams * training.sequence_length:
+        raise CorpusError(
+            f"The corpus makes about {counted(basis.tokens, 'token')} to train on, less than one batch of "
+            f"{training.num_streams} x {training.sequence_length}: give more text, or a smaller batch_size or "
+            "sequence_length"
+            + (f"; batch_size is at least {replicas}, the number of replicas." if replicas > 1 else ".")
+        )
+
+
+def _refuse_unknown_layers(training: TrainingConfig, model: ModelConfig) -> None:
+    layers = list(dict.fromkeys(name.split("/")[0] for name in model.weight_shapes()))
+    for name in training.freeze_layers:
+        if name not in layers:
+            raise ConfigError(f"There is no layer {name!r} to freeze. There are: {', '.join(layers)}.")
+    if set(layers) == set(training.freeze_layers):
+        raise ConfigError("All layers are frozen, so nothing is left to train: leave one out of freeze_layers.")

@@ -1,0 +1,130 @@
+"""How fast a network trains, how long a run takes, and how much memory it needs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from textgen.machine import num_cores
+from textgen.model.config import ModelConfig
+from textgen.model.sharding import shard_rows
+from textgen.training.config import TrainingConfig
+from textgen.training.distribution import Shares
+
+EFFICIENCY = {"float32": 0.76, "bfloat16": 1.3, "float16": 0.5}  # training speed relative to float32 matrix products
+STEP_SECONDS = 0.006  # overhead of an update
+TENSORFLOW = 800_000_000  # bytes, with XLA and its compiler
+SMALL_LAYER = {"float32": 0, "bfloat16": 80, "float16": 80}  # units at which a layer has half of that efficiency
+START_SECONDS = 2.0  # compiling, in the first steps
+VALIDATION_SECONDS = 1.0  # a text that is written, and saving
+SCORING = 1 / 3  # what scoring a token costs, relative to training on it
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """What a run is expected to need. All numbers are rough.
+
+    Attributes:
+        tokens: Tokens of training text.
+        tokens_per_second: Speed of training.
+        training_seconds: Duration of the steps.
+        seconds: Duration of the run, from its first step to the last save.
+        memory_bytes: Peak memory of training on one machine.
+        memory_there: Memory of each machine; None if it is unknown.
+    """
+
+    tokens: int
+    tokens_per_second: float
+    training_seconds: float
+    seconds: float
+    memory_bytes: int
+    memory_there: int | None = None
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the training text."""
+        return self.training_seconds * self.tokens_per_second / self.tokens
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the memory suffices, as far as that is known."""
+        return self.memory_there is None or self.memory_bytes <= self.memory_there
+
+
+def training_seconds(training: TrainingConfig, tokens: int, speed: float) -> float:
+    """Estimates how long the steps of a run take: as long as the budget lasts that is spent first."""
+    seconds = math.inf if training.minutes is None else 60 * training.minutes
+    if training.steps is not None:
+        seconds = min(seconds, training.steps * training.num_streams * training.sequence_length / speed)
+    if training.epochs is not None:
+        seconds = min(seconds, training.epochs * tokens / speed)
+    return seconds
+
+
+def run_seconds(training: TrainingConfig, tokens: int, speed: float) -> float:
+    """Estimates how long a run takes from its first step to the last save; a budget in minutes includes all of it.
+
+    Args:
+        training: Budgets and validations.
+        tokens: Tokens of training text.
+        speed: Tokens per second of training.
+    """
+    steps = training_seconds(training, tokens, speed)
+    scored = training.num_validations * training.valid_tokens * SCORING / speed
+    seconds = START_SECONDS + steps + training.num_validations * VALIDATION_SECONDS + scored
+    return seconds if training.minutes is None else min(seconds, 60 * training.minutes)
+
+
+def tokens_per_second(model: ModelConfig, flops: float, precision: str, step_tokens: int = 2048) -> float:
+    """Estimates how fast a network trains: six operations per weight and token, and a constant time per update.
+
+    Args:
+        model: Shape of the network. With two directions, a token still counts once.
+        flops: Float32 matrix product operations per second.
+        precision: Precision of matrix products, "float32", "bfloat16" or "float16".
+        step_tokens: Tokens of an update.
+
+    Returns:
+        Tokens per second.
+    """
+    one = replace(model, direction=model.directions[0])
+    products = one.num_parameters - (0 if model.tie_embeddings else model.vocab_size * model.embedding_dim)
+    products *= len(model.directions)
+    products += 2 * model.attention * model.hidden_units  # as many as a matrix of that size
+    efficiency = EFFICIENCY[precision] * model.hidden_units / (model.hidden_units + SMALL_LAYER[precision])
+    return step_tokens / (step_tokens * 6 * products / (flops * efficiency) + STEP_SECONDS)
+
+
+def machine_memory(model: ModelConfig, training: TrainingConfig, shares: Shares) -> int:
+    """Estimates the peak memory of training on each machine, in bytes, of all of its processes together."""
+    here = shares.processes // shares.machines
+    rows = training.batch_size // shares.processes
+    shards = len(shard_rows(rows, num_cores(here)))
+    return here * training_memory(model, replace(training, batch_size=rows), shards)
+
+
+def training_memory(model: ModelConfig, training: TrainingConfig, shards: int = 1) -> int:
+    """Estimates the peak memory of training, in bytes.
+
+    A weight is kept with two moments and a gradient; a checkpoint copies weight and moments, twice for a moment. Each
+    shard has a gradient of its own, and a copy of the weight in the precision of products. For each token, every layer
+    keeps gates, h and c; one layer at a time needs more.
+
+    Args:
+        model: Shape of the network.
+        training: Batch size, sequence length and precision.
+        shards: Parts of a batch that are computed side by side.
+    """
+    from textgen.model.layers.head import CHUNK_ELEMENTS  # late: it imports TensorFlow
+
+    number = 4 if training.precision == "float32" else 2  # bytes
+    weights = model.num_parameters * (16 + 24 + shards * (4 + number))
+    tables = model.vocab_size * model.embedding_dim * 8 * shards  # sums of the output layer's gradients
+    tokens = training.batch_size * training.sequence_length
+    layers = model.num_layers * len(model.directions)
+    activations = tokens * model.hidden_units * (layers * (5 * number + 4) + 8 * number)
+    logits = min(tokens * model.vocab_size, shards * CHUNK_ELEMENTS) * (8 + 2 * number)
+    if model.attention:
+        outputs = model.attention + training.sequence_length  # that each token attends to
+        activations += 4 * (5 * tokens * outputs + 4 * training.batch_size * outputs * model.hidden_units)
+    return TENSORFLOW + weights + tables + activations + logits

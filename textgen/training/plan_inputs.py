@@ -1,0 +1,48 @@
+"""What a run is planned from, besides its corpus and the settings that are given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from textgen.corpus.corpus import Corpus
+from textgen.machine import measure_flops, usable_memory
+from textgen.saved_model.saved_model import ModelFolder
+from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.training.distribution import Shares
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a run uses besides its corpus.
+
+    Attributes:
+        valid: Held-out text; None to hold out a fraction of the corpus.
+        start: Model to fine-tune; None to start from random weights.
+        tokenizer: Vocabulary to use; None to train one, or to keep that of `start`.
+        choose_base: Whether a run without `start` may start from a base, where one suits the text.
+    """
+
+    valid: Corpus | None = None
+    start: ModelFolder | None = None
+    tokenizer: Tokenizer | None = None
+    choose_base: bool = False
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a run is planned for.
+
+    Attributes:
+        flops: Float32 matrix product operations per second of all devices together; measured if None.
+        shares: Replicas, processes and machines among which each batch is divided.
+        memory: Memory of each machine in bytes; None if it is unknown.
+    """
+
+    flops: float | None = None
+    shares: Shares = field(default_factory=Shares)
+    memory: int | None = None
+
+    def measured(self) -> Hardware:
+        """The same with a known speed and memory."""
+        flops = self.flops or measure_flops(self.shares.replicas, self.shares.machines)
+        return replace(self, flops=flops, memory=self.memory or usable_memory())

@@ -1,0 +1,75 @@
+"""Plans the size of the network and its dropout."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from textgen.model.config import ModelConfig
+from textgen.saved_model.saved_model import ModelFolder
+from textgen.settings import from_dict, select
+from textgen.training.base_choice import REGULARISERS
+from textgen.training.plan_basis import SMALL_TEXT, Basis
+from textgen.training.plan_estimates import machine_memory, training_seconds
+from textgen.training.plan_training import plan_training
+from textgen.training.presets import SIZES
+
+TUNED_DROPOUT = 0.4  # between its layers
+TOKENS_PER_PARAMETER = 2.0  # that a network should see within its budget
+MEMORY_SHARE = 0.8  # of the memory, which a network may take
+LARGEST_FOR = ((40_000, "tiny"), (400_000, "small"), (20_000_000, "medium"))  # tokens of training text
+
+
+def same_model(basis: Basis, start: ModelFolder) -> ModelConfig:
+    """The network of a base model, with the dropout rates that were given."""
+    rates = {name: value for name, value in basis.settings.items() if name in REGULARISERS}
+    return replace(start.model_config, **rates, vocab_size=basis.vocab_size)
+
+
+def plan_model(basis: Basis, preset: str | None) -> tuple[ModelConfig, str | None]:
+    """The given preset, or the largest that corpus and budget support, changed by single settings."""
+    own = {name: value for name, value in select(ModelConfig, basis.settings).items() if name != "vocab_size"}
+    preset = preset or _largest_preset(basis)
+    values: dict[str, Any] = {**SIZES[preset], **own, "vocab_size": basis.vocab_size}
+    if "hidden_units" in own and "embedding_dim" not in own:
+        values["embedding_dim"] = min(own["hidden_units"], 1024)
+    has_own_shape = bool({"hidden_units", "embedding_dim", "num_layers"} & own.keys())
+    return from_dict(ModelConfig, values), None if has_own_shape else preset
+
+
+def _largest_preset(basis: Basis) -> str:
+    names = list(SIZES)
+    largest = next((name for most, name in LARGEST_FOR if basis.tokens < most), names[-1])
+    direction = basis.settings.get("direction", ModelConfig.direction)
+    for name in reversed(names[: names.index(largest) + 1]):
+        model = ModelConfig(vocab_size=basis.vocab_size, **SIZES[name])
+        wanted = replace(model, direction=direction)
+        speed, training = basis.speed(wanted), plan_training(basis, wanted)
+        if basis.memory and machine_memory(wanted, training, basis.shares) > MEMORY_SHARE * basis.memory:
+            continue
+        seconds = training_seconds(training, basis.tokens, speed)
+        if seconds * speed >= TOKENS_PER_PARAMETER * recurrent_weights(model):
+            return name
+    return names[0]
+
+
+def recurrent_weights(model: ModelConfig) -> int:
+    """Weights that are not those of tokens: table rows cost little, and those of a tied output layer are table rows."""
+    return model.num_parameters - model.vocab_size * (model.embedding_dim + 1)
+
+
+def plan_dropout(basis: Basis, model: ModelConfig, epochs: float) -> ModelConfig:
+    """More dropout the more often each token is seen: 0.1 for one pass, 0.35 for ten, at most 0.5.
+
+    A well-read model would learn a short text by heart in few passes, so it gets as much for fewer of them. Other
+    models that are fine-tuned keep their rates.
+    """
+    if basis.fine_tuning and not basis.well_read:
+        return model
+    given, planned = basis.settings, 0.1 * math.log2(1 + epochs)
+    if basis.well_read:
+        planned = max(planned, TUNED_DROPOUT * (SMALL_TEXT / basis.tokens) ** 0.25)
+    planned = round(min(0.5, planned), 2)
+    dropout = given.get("dropout", planned)
+    return replace(model, dropout=dropout, embedding_dropout=given.get("embedding_dropout", round(dropout / 2, 2)))

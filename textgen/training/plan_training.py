@@ -1,0 +1,83 @@
+"""Plans batches, passes, learning rate and weight decay."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from textgen.model.config import ModelConfig
+from textgen.settings import from_dict, select
+from textgen.training.config import DECOUPLED, TrainingConfig
+from textgen.training.plan_basis import SMALL_TEXT, Basis
+from textgen.training.plan_estimates import training_seconds
+from textgen.training.plan_validations import plan_validations
+
+PATIENT_MINUTES = 15.0  # a run without a budget is planned to take no longer
+SHORTEST = 8  # tokens of a planned window, at least
+MOST_PASSES = 30.0  # over a text; more would only memorise it
+TUNED_PASSES = 4.0  # over it for a well-read model
+TUNED_RATE = 0.5  # its learning rate, relative to that from random weights
+UPDATES_PER_PASS = 48  # that a short text should make, in batches of at least 4 sequences
+RATES = {"sgd": 20.0, "asgd": 20.0, "rmsprop": 1e-3, "lamb": 1e-2}  # learning rates; Adam's depends on the width
+GRADIENT_DECAY = 1.2e-6  # weight decay that is part of the gradient, as in AWD-LSTM
+VALIDATED_SHARE = 0.1  # tokens that all validations score together, relative to those that are trained on
+
+
+def plan_training(basis: Basis, model: ModelConfig) -> TrainingConfig:
+    """The training settings for a network; those that were given stay."""
+    given, speed = select(TrainingConfig, basis.settings), basis.speed(model)
+    values = {**_plan_batch(basis, given), "learning_rate": _plan_learning_rate(basis, model, given), **given}
+    if given.get("epochs") is None and given.get("steps") is None:
+        values["epochs"] = _plan_epochs(basis, given, speed)
+    training = from_dict(TrainingConfig, values)
+    seconds = training_seconds(training, basis.tokens, speed)
+    seen = seconds * speed  # tokens
+    derived: dict[str, Any] = {}
+    if "weight_decay" not in given:  # decoupled: 0.02 for few passes over the text, 0.3 for as many as are useful
+        decoupled = float(f"{min(0.3, max(0.02, 0.01 * (seen / basis.tokens))):.2g}")
+        derived["weight_decay"] = decoupled if training.optimizer in DECOUPLED else GRADIENT_DECAY
+    if "num_validations" not in given:
+        derived |= plan_validations(training, seconds, given)
+    validations = derived.get("num_validations", training.num_validations)
+    if "valid_tokens" not in given:  # so that validation takes a few per cent of the time
+        derived["valid_tokens"] = min(200_000, max(4096, int(VALIDATED_SHARE * seen / validations)))
+    return replace(training, **derived)
+
+
+def _plan_batch(basis: Basis, given: Mapping[str, Any]) -> dict[str, int]:
+    """batch_size and sequence_length."""
+    length = given.get("sequence_length", TrainingConfig.sequence_length)
+    rows = max(4, min(32, 1 << int(math.log2(max(1, basis.tokens / (UPDATES_PER_PASS * length))))))
+    replicas = basis.shares.replicas
+    batch_size = given.get("batch_size", math.ceil(rows / replicas) * replicas)
+    streams = batch_size * given.get("gradient_accumulation_steps", 1)
+    if "sequence_length" not in given:  # a short text fills a batch for many replicas only with shorter windows
+        while length > SHORTEST and streams * length > basis.tokens:
+            length //= 2
+    return {"batch_size": batch_size, "sequence_length": length}
+
+
+def _plan_learning_rate(basis: Basis, model: ModelConfig, given: Mapping[str, Any]) -> float:
+    rate = min(5e-3, 4e-3 * (256 / model.hidden_units) ** 0.7)
+    rate = RATES.get(given.get("optimizer", TrainingConfig.optimizer), rate) * (1 - given.get("momentum", 0.0))
+    factor = TUNED_RATE if basis.well_read else 0.3 if basis.fine_tuning else 1
+    return float(f"{rate * factor:.2g}")
+
+
+def _plan_epochs(basis: Basis, given: Mapping[str, Any], speed: float) -> float:
+    passes = _tuned_passes(basis.tokens) if basis.well_read else MOST_PASSES
+    if given.get("minutes") is None:
+        enough = max(1.0, 10 * (1_000_000 / basis.tokens) ** 0.5)
+        passes = min(passes, enough, 60 * PATIENT_MINUTES * speed / basis.tokens)
+    return float(f"{passes * (0.5 if basis.fine_tuning and not basis.well_read else 1):.2g}")
+
+
+def _tuned_passes(tokens: int) -> float:
+    """Passes for a well-read model.
+
+    A shorter text needs more of them to be learned at all; a longer one is learned by heart more slowly.
+    """
+    times = tokens / SMALL_TEXT
+    return TUNED_PASSES * max(times**-0.25, times**0.15)
