@@ -10,6 +10,8 @@ The rules are rough on purpose. Any setting that is given replaces the planned v
 - batch: small for a short text, so that each pass makes enough updates; a multiple of the number of replicas;
 - size: the largest preset that the corpus supports, that fits into the memory, and that sees, within the budget, twice
   as many tokens as it has parameters (a larger network learns more from a token, but reads fewer of them);
+- softmax: sampled for a large vocabulary if the time does not suffice for all useful passes with the full one, unless
+  the run starts from a trained model;
 - dropout and weight decay: by how often each token is seen; learning rate: by the width of the layers;
 - validations: by time, so that a short run does not spend much of it on them;
 - base: a model to start from, where one suits the text (see `textgen.training.base_choice`). A model that has
@@ -72,6 +74,8 @@ UPDATES_PER_PASS = 48  # that a short text should make, in batches of at least 4
 TOKENS_PER_PARAMETER = 2.0  # that a network should see within its budget
 RATES = {"sgd": 20.0, "asgd": 20.0, "rmsprop": 1e-3, "lamb": 1e-2}  # learning rates; Adam's depends on the width
 GRADIENT_DECAY = 1.2e-6  # weight decay that is part of the gradient, as in AWD-LSTM
+SAMPLED_FROM = 6000  # tokens in a vocabulary, from which the softmax is sampled
+SAMPLED = 1024  # tokens that stand for it
 ENOUGH_PASSES = 1.0  # over a text, below which the vocabulary shrinks
 VOCABULARY_STEP = 0.8  # by which it shrinks at a time
 LEAST_PIECES = 2000  # tokens, to which it shrinks at most
@@ -329,6 +333,7 @@ def _plan(
         model, preset = _plan_model(basis, preset)
     else:
         model, preset = _same_model(basis, sources.start), None
+    basis = replace(basis, sampled_softmax=_plan_sampling(basis, model))
     training = _plan_training(basis, model)
     _refuse_contradictions(basis, facts, vocabulary, model, training)
     estimates = _estimate(basis, model, training)
@@ -527,6 +532,8 @@ class _Basis:
         fine_tuning: Whether the run starts from a trained model.
         well_read: Whether that model has read much more text than there is to train on, as a base has.
         memory: Memory of each machine in bytes; None if it is unknown.
+        sampled_softmax: Tokens that stand for the vocabulary in the softmax; 0 for the full one, and until vocabulary
+            and network are chosen.
     """
 
     settings: Mapping[str, Any]
@@ -537,10 +544,19 @@ class _Basis:
     fine_tuning: bool
     well_read: bool
     memory: int | None
+    sampled_softmax: int = 0
 
     def speed(self, model: ModelConfig, step_tokens: int = 2048) -> float:
-        """Estimated tokens per second of a network."""
-        return tokens_per_second(model, self.flops, self.settings["precision"], step_tokens)
+        """Estimated tokens per second of a network, on average over the run."""
+        precision = self.settings["precision"]
+        full = tokens_per_second(model, self.flops, precision, step_tokens)
+        if not 0 < self.sampled_softmax < model.vocab_size:
+            return full
+        fast = tokens_per_second(model, self.flops, precision, step_tokens, self.sampled_softmax)
+        share = self.settings.get("full_softmax_share", TrainingConfig.full_softmax_share)
+        if self.settings.get("minutes") is None:  # a share of the tokens
+            return 1 / (share / full + (1 - share) / fast)
+        return share * full + (1 - share) * fast
 
 
 def _basis(
@@ -606,20 +622,35 @@ def _plan_training(basis: _Basis, model: ModelConfig) -> TrainingConfig:
     """The training settings for a network; those that were given stay."""
     given, speed = select(TrainingConfig, basis.settings), basis.speed(model)
     values = {**_plan_batch(basis, given), "learning_rate": _plan_learning_rate(basis, model, given), **given}
+    values["sampled_softmax"] = basis.sampled_softmax
     if given.get("epochs") is None and given.get("steps") is None:
         values["epochs"] = _plan_epochs(basis, given, speed)
     training = from_dict(TrainingConfig, values)
-    seen = _seconds(training, basis.tokens, speed) * speed  # tokens
+    seconds = _seconds(training, basis.tokens, speed)
+    seen = seconds * speed  # tokens
     derived: dict[str, Any] = {}
     if "weight_decay" not in given:  # decoupled: 0.02 for few passes over the text, 0.3 for as many as are useful
         decoupled = float(f"{min(0.3, max(0.02, 0.01 * (seen / basis.tokens))):.2g}")
         derived["weight_decay"] = decoupled if training.optimizer in DECOUPLED else GRADIENT_DECAY
     if "num_validations" not in given:
-        derived |= _plan_validations(training, seen / speed, given)
+        derived |= _plan_validations(training, seconds, given)
     validations = derived.get("num_validations", training.num_validations)
     if "valid_tokens" not in given:  # so that validation takes a few per cent of the time
         derived["valid_tokens"] = min(200_000, max(4096, int(VALIDATED_SHARE * seen / validations)))
     return replace(training, **derived)
+
+
+def _plan_sampling(basis: _Basis, model: ModelConfig) -> int:
+    """sampled_softmax: not 0 where the time limits the passes. Vocabulary and network suit the full softmax."""
+    given = basis.settings
+    if "sampled_softmax" in given:
+        return int(given["sampled_softmax"])
+    is_large = basis.vocab_size >= SAMPLED_FROM and not basis.fine_tuning and not given.get("label_smoothing")
+    is_short_of_time = given.get("minutes") is not None or given.get("epochs") is None
+    if not is_large or not is_short_of_time or given.get("steps") is not None:
+        return 0
+    passes = 60 * (given.get("minutes") or PATIENT_MINUTES) * basis.speed(model) / basis.tokens
+    return SAMPLED if passes < min(_enough_passes(basis.tokens), given.get("epochs") or math.inf) else 0
 
 
 def validations_in(seconds: float) -> int:
@@ -668,9 +699,13 @@ def _plan_learning_rate(basis: _Basis, model: ModelConfig, given: Mapping[str, A
 def _plan_epochs(basis: _Basis, given: Mapping[str, Any], speed: float) -> float:
     passes = _tuned_passes(basis.tokens) if basis.well_read else MOST_PASSES
     if given.get("minutes") is None:
-        enough = max(1.0, 10 * (1_000_000 / basis.tokens) ** 0.5)
-        passes = min(passes, enough, 60 * PATIENT_MINUTES * speed / basis.tokens)
+        passes = min(passes, _enough_passes(basis.tokens), 60 * PATIENT_MINUTES * speed / basis.tokens)
     return float(f"{passes * (0.5 if basis.fine_tuning and not basis.well_read else 1):.2g}")
+
+
+def _enough_passes(tokens: int) -> float:
+    """Passes over a text after which more of them help little."""
+    return max(1.0, 10 * (1_000_000 / tokens) ** 0.5)
 
 
 def _tuned_passes(tokens: int) -> float:
@@ -718,7 +753,9 @@ def _seconds(training: TrainingConfig, tokens: int, speed: float) -> float:
     return seconds
 
 
-def tokens_per_second(model: ModelConfig, flops: float, precision: str, step_tokens: int = 2048) -> float:
+def tokens_per_second(
+    model: ModelConfig, flops: float, precision: str, step_tokens: int = 2048, logits: int | None = None
+) -> float:
     """Estimates how fast a network trains: six operations per weight and token, and a constant time per update.
 
     Args:
@@ -726,12 +763,15 @@ def tokens_per_second(model: ModelConfig, flops: float, precision: str, step_tok
         flops: Float32 matrix product operations per second.
         precision: Precision of matrix products, "float32", "bfloat16" or "float16".
         step_tokens: Tokens of an update.
+        logits: Tokens that stand for the vocabulary in the softmax; None for all.
 
     Returns:
         Tokens per second.
     """
     one = replace(model, direction=model.directions[0])
     products = one.num_parameters - (0 if model.tie_embeddings else model.vocab_size * model.embedding_dim)
+    if logits is not None:
+        products -= (model.vocab_size - logits) * model.embedding_dim
     products *= len(model.directions)
     products += 2 * model.attention * model.hidden_units  # as many as a matrix of that size
     efficiency = EFFICIENCY[precision] * model.hidden_units / (model.hidden_units + SMALL_LAYER)
