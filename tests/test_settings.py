@@ -91,6 +91,8 @@ LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most 
     (TrainingConfig, "temporal_penalty", 0.0, 1000.0),
     (TrainingConfig, "subword_alpha", 0.0, 1.0),
     (TrainingConfig, "label_smoothing", 0.0, 0.95),
+    (TrainingConfig, "sampled_softmax", 0, 1 << 20),
+    (TrainingConfig, "full_softmax_share", 0.0, 1.0),
     (TrainingConfig, "layer_learning_rate_decay", 0.0, 1.0),
     (TokenizerConfig, "character_coverage", 0.9, 1.0),
     (TrainingConfig, "label_dropout", 0.0, 1.0),

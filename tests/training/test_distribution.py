@@ -56,6 +56,7 @@ TRAINING = """
     settings = dict(
         tokenizer="char", hidden_units=16, embedding_dim=16, num_layers=2, dropout=0.2, embedding_dropout=0.1,
         batch_size=8, sequence_length=8, steps=STEPS, learning_rate=0.05, precision="float32", valid_tokens=512,
+        sampled_softmax=8, full_softmax_share=0.4,
     )
     plan = make_plan(Corpus([folder / "songs.txt"], CorpusConfig(documents="line")), settings, hardware=Hardware(1e11))
     tuning = dict(decay_target="base", weight_decay=0.05, layer_learning_rate_decay=0.9)
@@ -89,7 +90,7 @@ def losses(replicas: int, folder: Path) -> list[tuple[list[float], float]]:
 
 @pytest.mark.parametrize("replicas", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_losses_are_the_same_for_any_number_of_replicas(folder: Path, replicas: int) -> None:
-    """With dropout, carried state, decay towards the first weights and slower lower layers, in float32."""
+    """With dropout, a softmax that is sampled at first, decay towards the first weights and slower lower layers."""
     (one, score), (several, theirs) = losses(replicas, folder)
     assert len(one) == STEPS
     assert np.mean(one[-10:]) < one[0] - 0.2

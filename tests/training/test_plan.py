@@ -90,7 +90,7 @@ def test_a_text_that_is_too_short_for_the_replicas_is_told_so(tmp_path: Path) ->
         plan(tmp_path, 1_000, shares=Shares(300))
 
 
-def large(tmp_path: Path, megabytes: float, minutes: float, **settings: Any) -> Plan:
+def large(tmp_path: Path, megabytes: float, minutes: float | None, **settings: Any) -> Plan:
     """The plan for a long text, whose counts are those of a short one times its length."""
     (tmp_path / "text.txt").write_text("The miller told the fox about the river.\n" * 100, encoding="utf-8")
     short = Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file"))
@@ -108,8 +108,8 @@ def test_a_text_that_cannot_be_read_in_time_gets_a_smaller_vocabulary(tmp_path: 
     assert 2000 <= model.vocab_size < 9000
     assert made.tokenizer_config.vocab_size == model.vocab_size
     assert model.vocab_size * model.embedding_dim < 1.3 * 4 * model.hidden_units**2 * 2 * model.num_layers
-    wide = large(tmp_path, 75, 20, vocab_size=32_000)
-    read = [each.estimates.epochs * 75e6 for each in (made, wide)]
+    own, wide = (large(tmp_path, 75, 20, vocab_size=size, sampled_softmax=0) for size in (model.vocab_size, 32_000))
+    read = [each.estimates.epochs * 75e6 for each in (own, wide)]
     assert read[0] > 2 * read[1]
 
 
@@ -134,6 +134,41 @@ def test_larger_vocabularies_make_fewer_tokens(tmp_path: Path) -> None:
     tokens = [plan(tmp_path, 50_000, vocab_size=size).estimates.tokens for size in (500, 1000, 1500, 4000, 64_000)]
     assert tokens[0] == tokens[1] > tokens[2] > tokens[3] > tokens[4]
     assert 50_000 / tokens[1] == pytest.approx(2.48 / 0.9, rel=0.01)
+
+
+def test_the_softmax_of_a_large_vocabulary_is_sampled_if_time_is_short(tmp_path: Path) -> None:
+    def sampled(**settings: Any) -> int:
+        return large(tmp_path, 10, **({"minutes": 4, "vocab_size": 12_000} | settings)).training_config.sampled_softmax
+
+    assert sampled() == 1024
+    assert sampled(minutes=None) == 1024
+    assert sampled(epochs=20) == 1024
+    assert sampled(minutes=300) == 0
+    assert sampled(minutes=None, epochs=0.5) == 0
+    assert sampled(epochs=0.5) == 0
+    assert sampled(steps=100) == 0
+    assert sampled(vocab_size=5000) == 0
+    assert sampled(sampled_softmax=0) == 0
+    assert sampled(label_smoothing=0.1) == 0
+    assert sampled(vocab_size=5000, sampled_softmax=300) == 300
+
+
+def test_a_sampled_softmax_makes_training_faster_and_changes_nothing_else_of_the_plan(tmp_path: Path) -> None:
+    def made(**settings: Any) -> Plan:
+        return plan(tmp_path, 50_000, preset="tiny", vocab_size=12_000, **settings)
+
+    def speed(**settings: Any) -> float:
+        return made(**settings).estimates.tokens_per_second
+
+    full, fast = (speed(minutes=5, sampled_softmax=size, full_softmax_share=0.0) for size in (0, 1024))
+    assert fast > 2 * full
+    of_time, of_text = (speed(sampled_softmax=1024, **length) for length in ({"minutes": 5}, {"epochs": 2}))
+    assert of_time == pytest.approx(0.25 * full + 0.75 * fast)
+    assert of_text == pytest.approx(1 / (0.25 / full + 0.75 / fast))
+    assert speed(minutes=5, sampled_softmax=1024, full_softmax_share=1.0) == pytest.approx(full)
+    plans = [large(tmp_path, 10, 4, sampled_softmax=size) for size in (0, 1024)]
+    assert plans[0].model_config.hidden_units == plans[1].model_config.hidden_units
+    assert plans[0].tokenizer_config == plans[1].tokenizer_config
 
 
 def test_a_network_fits_into_the_memory(tmp_path: Path) -> None:

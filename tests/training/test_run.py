@@ -298,6 +298,17 @@ def test_a_run_with_all_noises_is_resumed_exactly(text: Path, tmp_path: Path) ->
     assert (tmp_path / "whole" / last).read_bytes() == (tmp_path / "parts" / last).read_bytes()
 
 
+def test_a_run_with_a_sampled_softmax_is_resumed_exactly(text: Path, tmp_path: Path) -> None:
+    """Before it goes on with the full one, of which validations are from the beginning."""
+    sampled = {"sampled_softmax": 5, "full_softmax_share": 0.25, "weight_averaging": "none"}
+    plan = plan_for(text, num_validations=2, patience=None, **sampled)
+    train(plan, tmp_path / "whole")
+    train(plan, tmp_path / "parts", options=RunOptions(observers=[Watch(4)]))
+    resume(tmp_path / "parts")
+    last = "checkpoints/step-000000012/tensors.safetensors"
+    assert (tmp_path / "whole" / last).read_bytes() == (tmp_path / "parts" / last).read_bytes()
+
+
 @pytest.mark.parametrize("stop_at", [1, pytest.param(5, marks=pytest.mark.slow), 12])
 def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(short_run: Run, tmp_path: Path, stop_at: int) -> None:
     train(short_run.plan(), tmp_path / "parts", options=RunOptions(observers=[Watch(stop_at)]))

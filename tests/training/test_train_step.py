@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from textgen.errors import ConfigError
 from textgen.model import reference
 from textgen.model.config import ModelConfig
 from textgen.model.language_model import LanguageModel
@@ -118,6 +119,50 @@ def test_accumulated_batches_are_one_large_batch() -> None:
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
     for ours, theirs in zip(tf.nest.flatten(parts.state), tf.nest.flatten(whole.state), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+SAMPLED: dict[str, Any] = {"sampled_softmax": 4, "full_softmax_share": 0.25}
+
+
+def sampled_gradient(progress: float, step: int = 0, model: ModelConfig = STILL, **settings: Any) -> Gradient:
+    network = update_of(model)._model
+    config = TrainingConfig(batch_size=B, sequence_length=T, **(SAMPLED | settings))
+    update = TrainStep(network, config, Distribution(), np.arange(V))
+    if config.gradient_accumulation_steps > 1:
+        update._config = replace(config, batch_size=B // config.gradient_accumulation_steps)
+    state = tuple(tuple(tf.constant(array, tf.float32) for array in layer) for layer in STATE)
+    return update.gradient(tf.constant(INPUTS), tf.constant(TARGETS), state, step, progress=progress)
+
+
+def test_a_sampled_softmax_has_other_candidates_at_each_step_and_becomes_full_at_the_end() -> None:
+    full = gradient_of(update_of())
+    losses = [sampled_gradient(0.7, step).nats for step in (0, 0, 1)]
+    assert losses[0] == losses[1]
+    assert len({*losses, full.nats}) == 3
+    late = sampled_gradient(0.75)
+    assert late.nats == full.nats
+    for ours, theirs in zip(late.gradients, full.gradients, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert sampled_gradient(0.0, sampled_softmax=V).nats == full.nats, "there is nothing to sample from"
+
+
+@pytest.mark.parametrize("settings", [{}, {"gradient_accumulation_steps": 2}], ids=["shards", "accumulated"])
+def test_shards_and_accumulated_batches_share_their_candidates(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = replace(STILL, dropout=0.4)
+    monkeypatch.setattr("textgen.training.distribution.num_cores", lambda processes=1: 1)
+    whole = sampled_gradient(0.0, model=model)
+    monkeypatch.setattr("textgen.training.distribution.num_cores", lambda processes=1: 2)
+    parts = sampled_gradient(0.0, model=model, **settings)
+    assert parts.nats == pytest.approx(whole.nats, abs=1e-6)
+    for ours, theirs in zip(parts.gradients, whole.gradients, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_a_sampled_softmax_and_label_smoothing_exclude_each_other() -> None:
+    with pytest.raises(ConfigError, match="leave out one of them"):
+        TrainingConfig(**SAMPLED, label_smoothing=0.1)
 
 
 def test_clipping_by_value_bounds_each_number_and_leaves_the_length() -> None:

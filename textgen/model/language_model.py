@@ -22,6 +22,7 @@ from textgen.model.layers.dropout import Noise, noise_of_call, variational_dropo
 from textgen.model.layers.head import Head
 from textgen.model.layers.layer import seeded
 from textgen.model.layers.recurrent import RecurrentStack, State
+from textgen.model.layers.sampled_softmax import Candidates, sampled_loss
 from textgen.settings import from_dict, to_dict
 
 EMBEDDING_SITE = 0  # number of a dropout mask; the recurrent layers have 1 to L
@@ -204,6 +205,10 @@ class LanguageModel(keras.Model):
             label_smoothing: Fraction of each target spread over all tokens. It affects the gradient only.
         """
         return self.head.summed_loss(features, self.embedding.embeddings, targets, self.pad_id, label_smoothing)
+
+    def sampled_loss(self, features: tf.Tensor, targets: tf.Tensor, candidates: Candidates) -> tf.Tensor:
+        """An estimate of `summed_loss` from the logits of some tokens; see `textgen.model.layers.sampled_softmax`."""
+        return sampled_loss(self.head, features, self.embedding.embeddings, targets, self.pad_id, candidates)
 
     def token_losses(self, features: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
         """The loss of each target int32 [B, T] in nats, from features [B, T, E]: [B, T], 0 for padding."""

@@ -32,6 +32,7 @@ BUDGETS = ("epochs", "steps", "minutes")
 SCHEDULE, OPTIMIZER, AVERAGING = "Learning rate schedule", "Optimizer", "Weight averaging"
 REGULARIZATION, WINDOWS, VALIDATION = "Regularization", "Batches and state", "Validation and checkpoints"
 FINE_TUNING = "Fine-tuning"
+SAMPLING = "Large vocabularies"
 LARGE = 1 << 20
 
 
@@ -122,6 +123,13 @@ class TrainingConfig(SplitConfig):
     label_smoothing: float = setting(
         0.0, "Share of each target spread over all tokens.", low=0.0, high=0.95, section=REGULARIZATION
     )
+    sampled_softmax: int = setting(
+        0, "Train with a softmax of that many tokens, drawn at each step (Jean et al. 2015), such as 1,024; 0 is the "
+        "full softmax. The training loss is then an estimate.", low=0, high=1 << 20, planned=True, section=SAMPLING,
+    )  # fmt: skip
+    full_softmax_share: float = setting(
+        0.25, "Share of the run, at its end, in which the softmax is full.", low=0.0, high=1.0, section=SAMPLING
+    )
     freeze_layers: tuple[str, ...] = setting(
         (), "Do not train this layer, such as embedding or lstm_0.",
         metavar="LAYER", section=FINE_TUNING,
@@ -175,6 +183,11 @@ class TrainingConfig(SplitConfig):
         if self.optimizer == "asgd" and self.weight_averaging != "none":
             raise ConfigError(
                 "The optimizer asgd already averages the weights: leave out weight_averaging, or choose sgd."
+            )
+        if self.sampled_softmax and self.label_smoothing:
+            raise ConfigError(
+                "label_smoothing spreads each target over all tokens, but sampled_softmax computes only some: leave "
+                "out one of them."
             )
         if self.schedule == "inverse-sqrt" and not self.warmup_fraction:
             raise ConfigError("The schedule inverse-sqrt needs a warm-up: set warmup_fraction above 0.")

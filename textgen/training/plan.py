@@ -10,6 +10,8 @@ The rules are rough on purpose. Any setting that is given replaces the planned v
 - batch: small for a short text, so that each pass makes enough updates; a multiple of the number of replicas;
 - size: the largest preset that the corpus supports, that fits into the memory, and that sees, within the budget, twice
   as many tokens as it has parameters (a larger network learns more from a token, but reads fewer of them);
+- softmax: sampled for a large vocabulary if the time does not suffice for all useful passes with the full one, unless
+  the run starts from a trained model;
 - dropout and weight decay: by how often each token is seen; learning rate: by the width of the layers;
 - validations: by time, so that a short run does not spend much of it on them;
 - base: a model to start from, where one suits the text (see `textgen.training.base_choice`). A model that has
@@ -40,7 +42,7 @@ from textgen.training.plan_checks import refuse_contradictions, refuse_unknown, 
 from textgen.training.plan_estimates import Estimates, machine_memory, run_seconds, training_seconds
 from textgen.training.plan_inputs import Hardware, Sources
 from textgen.training.plan_network import plan_dropout, plan_model, recurrent_weights, same_model
-from textgen.training.plan_training import plan_training
+from textgen.training.plan_training import plan_sampling, plan_training
 from textgen.training.plan_vocabulary import CorpusFacts, Vocabulary, corpus_facts, plan_vocabulary, vocabulary_size
 
 __all__ = ["Hardware", "Plan", "Sources", "make_plan"]
@@ -198,6 +200,7 @@ def _plan(
         model, preset = plan_model(basis, preset)
     else:
         model, preset = same_model(basis, sources.start), None
+    basis = replace(basis, sampled_softmax=plan_sampling(basis, model))
     training = plan_training(basis, model)
     refuse_contradictions(basis, facts, vocabulary, model, training)
     estimates = _estimate(basis, model, training)

@@ -10,6 +10,7 @@ from textgen.machine import best_precision, measure_flops
 from textgen.model.config import ModelConfig
 from textgen.saved_model.bases import is_base
 from textgen.saved_model.saved_model import ModelFolder
+from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Shares
 from textgen.training.plan_estimates import tokens_per_second
 from textgen.training.plan_inputs import Hardware, Sources
@@ -32,6 +33,8 @@ class Basis:
         fine_tuning: Whether the run starts from a trained model.
         well_read: Whether that model has read much more text than there is to train on, as a base has.
         memory: Memory of each machine in bytes; None if it is unknown.
+        sampled_softmax: Tokens that stand for the vocabulary in the softmax; 0 for the full one, and until vocabulary
+            and network are chosen.
     """
 
     settings: Mapping[str, Any]
@@ -42,10 +45,19 @@ class Basis:
     fine_tuning: bool
     well_read: bool
     memory: int | None
+    sampled_softmax: int = 0
 
     def speed(self, model: ModelConfig, step_tokens: int = 2048) -> float:
-        """Estimated tokens per second of a network."""
-        return tokens_per_second(model, self.flops, self.settings["precision"], step_tokens)
+        """Estimated tokens per second of a network, on average over the run."""
+        precision = self.settings["precision"]
+        full = tokens_per_second(model, self.flops, precision, step_tokens)
+        if not 0 < self.sampled_softmax < model.vocab_size:
+            return full
+        fast = tokens_per_second(model, self.flops, precision, step_tokens, self.sampled_softmax)
+        share = self.settings.get("full_softmax_share", TrainingConfig.full_softmax_share)
+        if self.settings.get("minutes") is None:  # a share of the tokens
+            return 1 / (share / full + (1 - share) / fast)
+        return share * full + (1 - share) * fast
 
 
 def find_basis(

@@ -75,7 +75,9 @@ def run_seconds(training: TrainingConfig, tokens: int, speed: float) -> float:
     return seconds if training.minutes is None else min(seconds, 60 * training.minutes)
 
 
-def tokens_per_second(model: ModelConfig, flops: float, precision: str, step_tokens: int = 2048) -> float:
+def tokens_per_second(
+    model: ModelConfig, flops: float, precision: str, step_tokens: int = 2048, logits: int | None = None
+) -> float:
     """Estimates how fast a network trains: six operations per weight and token, and a constant time per update.
 
     Args:
@@ -83,12 +85,15 @@ def tokens_per_second(model: ModelConfig, flops: float, precision: str, step_tok
         flops: Float32 matrix product operations per second.
         precision: Precision of matrix products, "float32", "bfloat16" or "float16".
         step_tokens: Tokens of an update.
+        logits: Tokens that stand for the vocabulary in the softmax; None for all.
 
     Returns:
         Tokens per second.
     """
     one = replace(model, direction=model.directions[0])
     products = one.num_parameters - (0 if model.tie_embeddings else model.vocab_size * model.embedding_dim)
+    if logits is not None:
+        products -= (model.vocab_size - logits) * model.embedding_dim
     products *= len(model.directions)
     products += 2 * model.attention * model.hidden_units  # as many as a matrix of that size
     efficiency = EFFICIENCY[precision] * model.hidden_units / (model.hidden_units + SMALL_LAYER[precision])

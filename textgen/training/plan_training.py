@@ -1,4 +1,4 @@
-"""Plans batches, passes, learning rate and weight decay."""
+"""Plans batches, passes, learning rate, weight decay and whether the softmax is sampled."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ TUNED_RATE = 0.5  # its learning rate, relative to that from random weights
 UPDATES_PER_PASS = 48  # that a short text should make, in batches of at least 4 sequences
 RATES = {"sgd": 20.0, "asgd": 20.0, "rmsprop": 1e-3, "lamb": 1e-2}  # learning rates; Adam's depends on the width
 GRADIENT_DECAY = 1.2e-6  # weight decay that is part of the gradient, as in AWD-LSTM
+SAMPLED_FROM = 6000  # tokens in a vocabulary, from which the softmax is sampled
+SAMPLED = 1024  # tokens that stand for it
 VALIDATED_SHARE = 0.1  # tokens that all validations score together, relative to those that are trained on
 
 
@@ -29,6 +31,7 @@ def plan_training(basis: Basis, model: ModelConfig) -> TrainingConfig:
     """The training settings for a network; those that were given stay."""
     given, speed = select(TrainingConfig, basis.settings), basis.speed(model)
     values = {**_plan_batch(basis, given), "learning_rate": _plan_learning_rate(basis, model, given), **given}
+    values["sampled_softmax"] = basis.sampled_softmax
     if given.get("epochs") is None and given.get("steps") is None:
         values["epochs"] = _plan_epochs(basis, given, speed)
     training = from_dict(TrainingConfig, values)
@@ -44,6 +47,19 @@ def plan_training(basis: Basis, model: ModelConfig) -> TrainingConfig:
     if "valid_tokens" not in given:  # so that validation takes a few per cent of the time
         derived["valid_tokens"] = min(200_000, max(4096, int(VALIDATED_SHARE * seen / validations)))
     return replace(training, **derived)
+
+
+def plan_sampling(basis: Basis, model: ModelConfig) -> int:
+    """sampled_softmax: not 0 where the time limits the passes. Vocabulary and network suit the full softmax."""
+    given = basis.settings
+    if "sampled_softmax" in given:
+        return int(given["sampled_softmax"])
+    is_large = basis.vocab_size >= SAMPLED_FROM and not basis.fine_tuning and not given.get("label_smoothing")
+    is_short_of_time = given.get("minutes") is not None or given.get("epochs") is None
+    if not is_large or not is_short_of_time or given.get("steps") is not None:
+        return 0
+    passes = 60 * (given.get("minutes") or PATIENT_MINUTES) * basis.speed(model) / basis.tokens
+    return SAMPLED if passes < min(_enough_passes(basis.tokens), given.get("epochs") or math.inf) else 0
 
 
 def _plan_batch(basis: Basis, given: Mapping[str, Any]) -> dict[str, int]:
@@ -69,9 +85,13 @@ def _plan_learning_rate(basis: Basis, model: ModelConfig, given: Mapping[str, An
 def _plan_epochs(basis: Basis, given: Mapping[str, Any], speed: float) -> float:
     passes = _tuned_passes(basis.tokens) if basis.well_read else MOST_PASSES
     if given.get("minutes") is None:
-        enough = max(1.0, 10 * (1_000_000 / basis.tokens) ** 0.5)
-        passes = min(passes, enough, 60 * PATIENT_MINUTES * speed / basis.tokens)
+        passes = min(passes, _enough_passes(basis.tokens), 60 * PATIENT_MINUTES * speed / basis.tokens)
     return float(f"{passes * (0.5 if basis.fine_tuning and not basis.well_read else 1):.2g}")
+
+
+def _enough_passes(tokens: int) -> float:
+    """Passes over a text after which more of them help little."""
+    return max(1.0, 10 * (1_000_000 / tokens) ** 0.5)
 
 
 def _tuned_passes(tokens: int) -> float:

@@ -14,6 +14,7 @@ from textgen.dataset.permutation import short_seed
 from textgen.model.language_model import LanguageModel
 from textgen.model.layers.activations import summed_penalty
 from textgen.model.layers.dropout import Noise
+from textgen.model.layers.sampled_softmax import Candidates, CandidateSampler
 from textgen.model.sharding import join_states, shard_rows
 from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Distribution
@@ -29,12 +30,14 @@ class Gradient:
         lengths: Norm of the gradient of each weight, [number of weights]; on the device.
         gradients: Gradient of the mean loss with smoothing and penalties, for each weight; the same on all replicas.
         state: State of the streams after the window.
+        is_sampled: Whether the loss is an estimate, from a sampled softmax.
     """
 
     mean: tf.Tensor
     lengths: tf.Tensor
     gradients: Any
     state: Any
+    is_sampled: bool = False
 
     @functools.cached_property
     def nats(self) -> float:
@@ -65,6 +68,7 @@ class _Window(NamedTuple):
     state: Any
     seed: tf.Tensor  # int32 [2]: seed of the run, step
     scale: tf.Tensor  # factor of the loss
+    is_sampled: bool  # whether the softmax is sampled, known when the step is compiled
 
 
 class TrainStep:
@@ -79,8 +83,14 @@ class TrainStep:
         weights: The trained weights.
     """
 
-    def __init__(self, model: LanguageModel, config: TrainingConfig, distribution: Distribution) -> None:
+    def __init__(
+        self, model: LanguageModel, config: TrainingConfig, distribution: Distribution, counts: np.ndarray | None = None
+    ) -> None:
+        """Prepares updates; `counts` says how often each token occurs, [V], for a softmax that is sampled."""
         self._model = model
+        self._sampler = None
+        if counts is not None and 0 < config.sampled_softmax < model.config.vocab_size:
+            self._sampler = CandidateSampler(counts, config.sampled_softmax)
         self._config = config
         self._distribution = distribution
         with distribution.strategy.scope():
@@ -95,18 +105,22 @@ class TrainStep:
         self._compiled_apply_unread = tf.function(self._apply_if_finite, autograph=False)
         self._compiled_apply = tf.function(self._apply_on_replicas, jit_compile=on_one_cpu, autograph=False)
 
-    def gradient(self, inputs: Any, targets: Any, state: Any, step: int, loss_scale: float = 1.0) -> Gradient:
+    def gradient(
+        self, inputs: Any, targets: Any, state: Any, step: int, loss_scale: float = 1.0, progress: float = 0.0
+    ) -> Gradient:
         """Computes the gradient of a batch.
 
         Args:
             inputs: Token ids int32 [B, T], as `Distribution.split` returns them.
             targets: Next token ids int32 [B, T], likewise.
             state: State before the window, likewise.
-            step: Number of the update, from which dropout is drawn.
+            step: Number of the update, from which dropout and candidates are drawn.
             loss_scale: Factor of the loss during backpropagation, for float16; the gradient is divided by it.
+            progress: Fraction of the run that is done, which says whether the softmax is sampled.
         """
+        is_sampled = self._sampler is not None and progress < 1.0 - self._config.full_softmax_share
         seed = tf.constant([short_seed(self._config.seed, 31), step], tf.int32)
-        window = _Window(inputs, targets, state, seed, tf.constant(loss_scale, tf.float32))
+        window = _Window(inputs, targets, state, seed, tf.constant(loss_scale, tf.float32), is_sampled)
         sums, states = None, []
         for part in range(self._config.gradient_accumulation_steps - 1):  # one at a time, to save memory
             sums, part_state = self._compiled_sums(window, tf.constant(part), sums)
@@ -119,7 +133,7 @@ class TrainStep:
         else:
             nats, norms, gradients, state = self._compiled_gradient(window, last, sums, states)
             nats, norms = self._distribution.first((nats, norms))
-        return Gradient(nats, norms, gradients, state)
+        return Gradient(nats, norms, gradients, state, is_sampled)
 
     def apply(self, gradient: Gradient, learning_rate: float) -> None:
         """Clips a gradient, by `clip_value` or else by `clip_norm`, and updates the weights. Waits for its norm.
@@ -184,6 +198,7 @@ class TrainStep:
         size = rows_here // self._config.gradient_accumulation_steps
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group + self._distribution.first_replica
         first_row = replica * rows_here
+        candidates = self._sampler.draw(window.seed) if self._sampler and window.is_sampled else None
         sums, states = [before] if before else [], []
         for rows in shard_rows(size, self._distribution.cores_per_replica):
             start = part * size + rows.start
@@ -197,19 +212,24 @@ class TrainStep:
             shard = window._replace(
                 inputs=own(window.inputs), targets=own_targets, state=tf.nest.map_structure(own, window.state)
             )
-            nats, gradient, shard_state = self._shard_gradient(shard, noise)
+            nats, gradient, shard_state = self._shard_gradient(shard, noise, candidates)
             count = tf.cast(tf.math.count_nonzero(own_targets != self._model.pad_id), tf.float32)
             sums.append([nats, count, *gradient])
             states.append(shard_state)
         return [tf.add_n(terms) for terms in zip(*sums, strict=True)], join_states(states)
 
-    def _shard_gradient(self, shard: _Window, noise: Noise) -> tuple[tf.Tensor, list[tf.Tensor], Any]:
+    def _shard_gradient(
+        self, shard: _Window, noise: Noise, candidates: Candidates | None
+    ) -> tuple[tf.Tensor, list[tf.Tensor], Any]:
         """Sum of nats; gradient of the scaled sum with smoothing and penalties; state."""
         variables = [_local(weight.value) for weight in self.weights]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             features, state, activations = self._model.read(shard.inputs, shard.state, noise)
-            nats = self._model.summed_loss(features, shard.targets, self._config.label_smoothing)
+            if candidates is None:
+                nats = self._model.summed_loss(features, shard.targets, self._config.label_smoothing)
+            else:
+                nats = self._model.sampled_loss(features, shard.targets, candidates)
             loss = nats
             for each, own_targets in zip(activations, tf.split(shard.targets, len(activations), axis=1), strict=True):
                 loss += summed_penalty(

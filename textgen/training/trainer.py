@@ -162,7 +162,7 @@ class Trainer:
         self.reader = WindowReader(data.train, config, model, self._distribution.local_rows(config))
         self.evaluator = Evaluator(model)
         self._held_out = data.valid
-        self._train_step = TrainStep(model, config, self._distribution)
+        self._train_step = TrainStep(model, config, self._distribution, data.train.counts)
         self._averaging = make_averaging(config, model)
         self._state = self._initial_state()
         self._hooks = hooks
@@ -318,7 +318,8 @@ class Trainer:
         try:
             windows = self._distribution.split((inputs, targets))
             scale = position.loss_scale.scale if self._is_scaled else 1.0
-            gradient = self._train_step.gradient(windows[0], windows[1], self._state, position.step, scale)
+            progress = self.progress()
+            gradient = self._train_step.gradient(windows[0], windows[1], self._state, position.step, scale, progress)
             if self._ahead:
                 self._state = self._train_step.apply_unread(gradient, self._state, learning_rate)
             elif gradient.is_finite:
@@ -368,6 +369,7 @@ class Trainer:
             gradient_norms=dict(zip(self._weight_names(), gradient.norms.tolist(), strict=True)),
             tokens_per_second=self._speed.add(update.tokens / self._step_seconds),
             seconds_left=seconds / progress * (1 - progress) if progress else math.inf,
+            is_sampled=gradient.is_sampled,
         )
         for observer in observers:
             observer.on_step(report)

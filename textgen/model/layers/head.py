@@ -100,13 +100,13 @@ class Head(keras.layers.Layer):
         """
         rows, flat = tf.reshape(features, (-1, features.shape[-1])), tf.reshape(targets, (-1,))
         nats = []
-        for chunk in _chunks(rows.shape[0], self.vocab_size):
+        for chunk in row_chunks(rows.shape[0], self.vocab_size):
             logits = self(rows[chunk], table)  # [n, V]
             nats.append(tf.nn.sparse_softmax_cross_entropy_with_logits(flat[chunk], logits))
         return tf.where(targets == pad_id, 0.0, tf.reshape(tf.concat(nats, 0), tf.shape(targets)))  # [B, T]
 
 
-def _chunks(rows: int | None, vocab_size: int) -> Iterator[slice]:
+def row_chunks(rows: int | None, vocab_size: int) -> Iterator[slice]:
     """Splits rows of logits into chunks of at most `CHUNK_ELEMENTS`; one chunk if `rows` is not known."""
     if rows is None:
         yield slice(None)
@@ -132,7 +132,7 @@ def _summed_loss(
         low = tf.cast(kernel, features.dtype)
         d_features: list[tf.Tensor] = []
         sums: list[tf.Tensor] = []  # nats, d_kernel, d_bias, summed over chunks
-        for chunk in _chunks(features.shape[0], bias.shape[0]):
+        for chunk in row_chunks(features.shape[0], bias.shape[0]):
             with tf.control_dependencies([*sums, *d_features[-1:]]):  # runs chunks one after the other, to save memory
                 part = tf.identity(features[chunk])  # [n, E]
             logits = tf.matmul(part, low, transpose_b=tied)  # [n, V]

@@ -19,6 +19,7 @@ class StepReport:
         gradient_norms: Norm of the gradient of each weight, by name.
         tokens_per_second: Speed, a running mean.
         seconds_left: Estimated seconds until the end of the run.
+        is_sampled: Whether the loss is an estimate, from a sampled softmax.
     """
 
     step: int
@@ -30,6 +31,7 @@ class StepReport:
     gradient_norms: dict[str, float]
     tokens_per_second: float
     seconds_left: float
+    is_sampled: bool = False
 
 
 @dataclass(frozen=True)

@@ -85,9 +85,10 @@ class Display(Observer):
 
     def _now(self, report: StepReport) -> str:
         nats = self._nats or 0.0
-        text = f"loss {nats:.3f}  {report.tokens_per_second:,.0f} tokens/s  {_clock(report.seconds_left)} left"
+        about = "about " if report.is_sampled else ""
+        text = f"loss {about}{nats:.3f}  {report.tokens_per_second:,.0f} tokens/s  {_clock(report.seconds_left)} left"
         wide = self.console.width >= 90 or not self._bar
-        return f"ppl {math.exp(min(nats, 99.0)):,.1f}  {text}" if wide else text
+        return f"ppl {about}{math.exp(min(nats, 99.0)):,.1f}  {text}" if wide else text
 
 
 def _clock(seconds: float) -> str:
