@@ -88,7 +88,8 @@ class OnnxModel:
         self.embedding_dim = config.embedding_dim
         self._session = InferenceSession(graph, options, providers=[CPU])
         self._past = [each.name for each in self._session.get_inputs()][1:]
-        self._present = [each.name for each in self._session.get_outputs()][1 : 1 + len(self._past)]
+        self._outputs = [each.name for each in self._session.get_outputs()]
+        self._present = self._outputs[1 : 1 + len(self._past)]
         self._without_logits = RunOptions()
         self._without_logits.only_execute_path_to_fetches = True
 
@@ -125,13 +126,14 @@ class OnnxModel:
 
     def step_with_more(self, ids: np.ndarray, state: State) -> tuple[np.ndarray, State, list[np.ndarray]]:
         """Like `step`; also returns the further outputs that the graph has."""
-        logits, *found = self._run(ids, state, None, None)
+        logits, *found = self._run(ids, state, self._outputs)
         return logits, self._after(found, state), found[len(self._present) :]
 
-    def _run(self, ids: np.ndarray, state: State, outputs: list[str] | None, options: Any) -> list[np.ndarray]:
-        """Runs the graph; by default for all its outputs."""
+    def _run(self, ids: np.ndarray, state: State, outputs: list[str], options: Any = None) -> list[np.ndarray]:
+        """Runs the graph for these outputs."""
         feed = dict(zip(self._past, chain.from_iterable(state), strict=True))
-        return self._session.run(outputs, {"input_ids": ids.astype(np.int64), **feed}, options)
+        feed["input_ids"] = ids.astype(np.int64)
+        return self._session.run(outputs, feed, options)
 
     def _after(self, arrays: Sequence[np.ndarray], before: State) -> State:
         """Arranges the first of these arrays as a state."""

@@ -18,7 +18,7 @@ NOT_FINITE = (
 
 def is_finite(logits: np.ndarray) -> bool:
     """Returns whether the largest logit at each position [..., V] is finite and not too large."""
-    return bool((np.abs(np.max(logits, axis=-1)) <= LARGEST).all())
+    return bool((np.abs(logits.max(axis=-1)) <= LARGEST).all())
 
 
 def require_finite(logits: np.ndarray) -> None:
