@@ -14,7 +14,8 @@ from textgen.errors import ConfigError
 from textgen.model import onnx_int8, onnx_model
 from textgen.model.compiled_model import CompiledModel
 from textgen.model.numpy_model import NumpyModel
-from textgen.model.onnx_model import Loss, OnnxModel
+from textgen.model.onnx_model import OnnxModel
+from textgen.model.rounding import Loss
 from textgen.saved_model import saved_model
 from textgen.saved_model.saved_model import ModelFolder, load_model, save_model
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import chain, islice
 from typing import Any
@@ -14,7 +13,6 @@ from textgen.errors import ConfigError
 from textgen.machine import num_cores
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import State
-from textgen.model.probabilities import LEAST_SAME_TOP, MOST_DIVERGENCE, MOST_PERPLEXITY
 from textgen.model.reference.attention import attention_state
 from textgen.model.reference.cells import cell_of
 
@@ -22,33 +20,6 @@ LIBRARIES = ("onnx", "onnxruntime")
 THREADS = 2  # cores for a product; more do not pay for networks of this kind
 CPU = "CPUExecutionProvider"
 WARNINGS_OFF = 3  # ONNX Runtime's level of log messages
-
-
-@dataclass(frozen=True)
-class Loss:
-    """What int8 costs, on text that the network writes in float32.
-
-    Attributes:
-        perplexity: Relative change of the perplexity: 0.001 is 0.1 % more.
-        kl: Kullback-Leibler divergence of the predictions from those in float32, mean over tokens, nats.
-        same_top: Share of the tokens at which the likeliest token is the same.
-        tokens: Number of tokens measured.
-    """
-
-    perplexity: float
-    kl: float
-    same_top: float
-    tokens: int
-
-    @property
-    def is_small(self) -> bool:
-        """Whether the network may be used."""
-        return (
-            abs(self.perplexity) <= MOST_PERPLEXITY and self.kl <= MOST_DIVERGENCE and self.same_top >= LEAST_SAME_TOP
-        )
-
-    def __str__(self) -> str:
-        return f"perplexity {self.perplexity:+.2%}, KL {self.kl:.5f} nats, {self.same_top:.1%} the same likeliest token"
 
 
 def is_installed() -> bool:

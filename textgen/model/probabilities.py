@@ -34,6 +34,20 @@ def require_finite(logits: np.ndarray) -> None:
         raise SavedModelError(NOT_FINITE)
 
 
+def differences(p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compares predictions.
+
+    Args:
+        p: Log probabilities in nats, [..., V].
+        q: Others, [..., V].
+
+    Returns:
+        The Kullback-Leibler divergence of q from p in nats, [...], and whether both find the same token likeliest,
+        bool [...].
+    """
+    return (np.exp(p) * (p - q)).sum(axis=-1), p.argmax(axis=-1) == q.argmax(axis=-1)
+
+
 def log_softmax(logits: np.ndarray) -> np.ndarray:
     """Computes log probabilities from logits.
 
