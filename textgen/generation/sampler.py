@@ -294,7 +294,7 @@ class Sampler:
         Raises:
             SavedModelError: The logits are not finite.
         """
-        logits = logits + self._characters.mask[self.states if self.states.any() else 0]
+        logits = logits + self._characters.mask[self.states if any(self.states.tolist()) else 0]
         candidates = Candidates(logits)
         require_finite(candidates.highest)
         active = [row for row, constraints in enumerate(self.constraints) if constraints.active]
@@ -360,10 +360,9 @@ class Chain:
         uniforms = self._uniforms.draw()
         drawn = self._drawn_exactly(candidates.logits, *uniforms) if self._exact else self._drawn(candidates, *uniforms)
         self.history.append(drawn)
-        ends = drawn == self._tables.tokenizer.eos_id
-        if ends.any():
-            for ended in np.flatnonzero(ends):
-                self.history.clear(int(ended))
+        for row, id in enumerate(drawn.tolist()):
+            if id == self._tables.tokenizer.eos_id:
+                self.history.clear(row)
         return drawn
 
     def _drawn(self, candidates: Candidates, to_exclude: np.ndarray, to_draw: np.ndarray) -> np.ndarray:
