@@ -19,7 +19,8 @@ from textgen.generation import exact_chain
 from textgen.generation.config import SamplingConfig
 from textgen.generation.exact_chain import EXACT, Left, choose_cut_exactly, first_above, possible
 from textgen.generation.generator import Generation, Generator, Request
-from textgen.generation.sampler import TRANSFORMS, Sampler, settings_of, transform
+from textgen.generation.logit_filters import Candidates
+from textgen.generation.sampler import TRANSFORMS, Sampler, settings_of, steps_of, transform
 from textgen.generation.stepping import is_exact
 from textgen.generation.text_state import StartedModel
 from textgen.generation.token_healing import choose_cut
@@ -69,7 +70,7 @@ def test_samplers_leave_what_the_ordinary_ones_leave(settings: dict[str, Any]) -
         inputs = columns | {
             "history": history[None], "breakers": np.zeros((1, 60), bool), "xtc_uniforms": np.array([[uniform]])
         }  # fmt: skip
-        ordinary = transform(logits[None].copy(), inputs)
+        ordinary = transform(Candidates(logits[None].copy()), inputs, steps_of(inputs))
         expected = np.flatnonzero(ordinary.logits[0] > -np.inf)
         ids = expected if ordinary.ids is None else ordinary.ids[0, expected]
         assert left.ids.tolist() == ids.tolist()

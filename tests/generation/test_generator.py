@@ -15,7 +15,8 @@ from plain_fakes import Recital, WordsTokenizer, writable
 from textgen.errors import ConfigError, TokenizerError
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator, Request
-from textgen.generation.sampler import draw, row_generator, settings_of, transform
+from textgen.generation.logit_filters import Candidates
+from textgen.generation.sampler import draw, row_generator, settings_of, steps_of, transform
 from textgen.generation.stepping import PROMPT_WINDOW, StepModel
 from textgen.model import reference
 from textgen.model.compiled_model import CompiledModel
@@ -117,8 +118,9 @@ def test_draws_what_the_reference_would(model: LanguageModel, generator: Generat
         logits, state, _ = reference.forward(weights, np.array([read]), state)
         last = logits[:, -1]
         last[:, ~writable(TOKENIZER, ids)] = -np.inf
-        left = transform(last, settings_of([config]))
-        read = left.ids_at(draw(left.logits, rng.random(1))).tolist()
+        inputs = settings_of([config])
+        left = transform(Candidates(last), inputs, steps_of(inputs))
+        read = left.ids_at(draw(left, rng.random(1))).tolist()
         ids += read
     assert list(generation.ids) == ids
 

@@ -315,6 +315,17 @@ def test_reaching_exact(share: float, index: int) -> None:
     assert reaching(weights, np.array([[share]])).tolist() == [[index]]
 
 
+@given(st.integers(0, 9999), st.integers(130, 300), st.floats(0, 1))
+@settings(deadline=None)
+def test_one_row_is_searched_as_several_are(seed: int, size: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    weights = np.where(rng.random((2, size)) < 0.5, 0, rng.exponential(1, (2, size)) ** 9).astype(np.float32)
+    shares = np.array([[share], [0.0]])
+    assert [reaching(weights[[row]], shares[[row]]).item() for row in (0, 1)] == reaching(
+        weights, shares
+    ).ravel().tolist()
+
+
 # === Against transformers ===
 
 THEIRS = {

@@ -20,6 +20,7 @@ from textgen.generation.sampler import (
     draw,
     row_generator,
     settings_of,
+    steps_of,
     tokens_with,
     transform,
 )
@@ -41,7 +42,7 @@ EVERYTHING = SamplingConfig(
 @settings(deadline=None)
 def test_draw_never_takes_the_impossible(logits: np.ndarray, uniforms: list[float]) -> None:
     for wanted in (uniforms[: len(logits)], [0.0] * len(logits), [math.nextafter(1, 0)] * len(logits)):
-        ids = draw(logits, np.array(wanted))
+        ids = draw(Candidates(logits), np.array(wanted))
         assert ids.shape == (len(logits),)
         for row, piece in zip(logits, ids.tolist(), strict=True):
             assert 0 <= piece < len(row)
@@ -54,7 +55,7 @@ def test_draw_reaches_the_last_of_very_many_pieces() -> None:
     logits = np.random.default_rng(0).normal(0, 1, (3, size)).astype(np.float32)
     logits[:, -10:] = -np.inf
     uniforms = np.array([0.0, 0.5, math.nextafter(1, 0)])
-    first, middle, last = draw(logits, uniforms).tolist()
+    first, middle, last = draw(Candidates(logits), uniforms).tolist()
     assert (first, last) == (0, size - 11)
     assert abs(middle - size / 2) < size / 50
 
@@ -107,7 +108,7 @@ def kept(logits: np.ndarray, order: tuple[str, ...] = SAMPLERS, **values: float)
     """Ids of the pieces that are left in the only row."""
     values |= {"dynatemp_range": 0.0, "dynatemp_exponent": 1.0}
     inputs = {name: column([value], name) for name, value in values.items()}
-    ((ids, _),) = rows_of(transform(logits.copy(), inputs, order))
+    ((ids, _),) = rows_of(transform(Candidates(logits.copy()), inputs, steps_of(inputs, order)))
     return ids.tolist()
 
 
@@ -123,12 +124,13 @@ def test_each_transform_sees_what_those_before_it_have_left() -> None:
 
 
 @pytest.mark.parametrize("order", [SAMPLERS, SAMPLERS[::-1], ("min_p", "top_p"), ("min_p", "temperature", "penalties")])
-def test_carrying_on_few_pieces_changes_nothing(order: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("texts", [1, 9])
+def test_carrying_on_few_pieces_changes_nothing(texts: int, order: tuple[str, ...]) -> None:
     """The chain gives what its transforms give one by one on all pieces."""
-    logits, rng = random_logits(9, 2000), np.random.default_rng(0)
-    inputs = settings_of([EVERYTHING] * 9)
-    inputs |= {"history": rng.integers(0, 2000, (9, 100)), "breakers": rng.random((9, 2000)) < 0.1}
-    inputs["xtc_uniforms"] = rng.random((9, 1))
+    logits, rng = random_logits(texts, 2000), np.random.default_rng(0)
+    inputs = settings_of([EVERYTHING] * texts)
+    inputs |= {"history": rng.integers(0, 2000, (texts, 100)), "breakers": rng.random((texts, 2000)) < 0.1}
+    inputs["xtc_uniforms"] = rng.random((texts, 1))
     expected = logits.copy()
     for name in order:
         function, fields = TRANSFORMS[name]
@@ -137,7 +139,7 @@ def test_carrying_on_few_pieces_changes_nothing(order: tuple[str, ...]) -> None:
             expected[rows, ids] = values
         else:
             expected = function(Candidates(expected), *(inputs[field] for field in fields)).logits
-    left = transform(logits.copy(), inputs, order)
+    left = transform(Candidates(logits.copy()), inputs, steps_of(inputs, order))
     actual = np.full_like(expected, -np.inf)
     for row, (ids, values) in enumerate(rows_of(left)):
         assert (np.diff(ids) > 0).all()
@@ -187,7 +189,8 @@ def test_frequencies_are_those_of_softmax(values: dict[str, float]) -> None:
     if "mirostat" in values:  # at most 2 bits
         likely[np.array(softmax(likely.tolist())) < 0.25] = -np.inf
     else:
-        ((left, _),) = rows_of(transform(logits.copy(), settings_of([config])))
+        inputs = settings_of([config])
+        ((left, _),) = rows_of(transform(Candidates(logits.copy()), inputs, steps_of(inputs)))
         likely[~np.isin(np.arange(V), left)] = -np.inf
     counts, expected = np.bincount(ids, minlength=V), len(ids) * np.array(softmax(likely.tolist()))
     assert not counts[expected == 0].any()

@@ -11,10 +11,11 @@ import pytest
 
 from textgen.cache_eviction import clear, entries
 from textgen.errors import ConfigError
-from textgen.model import onnx_int8, onnx_model
+from textgen.model import onnx_int8, onnx_model, rounding
 from textgen.model.compiled_model import CompiledModel
 from textgen.model.numpy_model import NumpyModel
-from textgen.model.onnx_model import Loss, OnnxModel
+from textgen.model.onnx_model import OnnxModel
+from textgen.model.rounding import Loss
 from textgen.saved_model import saved_model
 from textgen.saved_model.saved_model import ModelFolder, load_model, save_model
 
@@ -70,7 +71,7 @@ def test_a_damaged_entry_is_made_again(saved: ModelFolder, tmp_path: Path, damag
 def test_a_network_that_loses_too_much_writes_in_float32(
     saved: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_model, "MOST_DIVERGENCE", 0.0)
+    monkeypatch.setattr(rounding, "MOST_DIVERGENCE", 0.0)
     said: list[str] = []
     for _ in range(2):
         assert isinstance(saved.step_model("onnx", said.append), NumpyModel)

@@ -9,14 +9,17 @@ import math
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from servers import Running, running
 
+from textgen.cli import textgen
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.model.clamping import clamped_fingerprint, parse_clamps
@@ -108,6 +111,85 @@ def test_a_cell_that_cannot_be_held_is_a_wrong_request(server: Running, clamp: A
     for path in ("completions", "chat/completions", "states"):
         status, error = server.error(f"/v1/{path}", {"messages": [], "clamp": clamp})
         assert (status, error["param"]) == (400, "clamp")
+
+
+# === Exact arithmetic ===
+
+
+def digest(text: str) -> str:
+    """What tells texts apart."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_an_exact_text_has_one_hash_alone_in_a_crowd_and_from_the_command_line(tiny_models: Path) -> None:
+    flags = ("--prompt", PROMPT, "--seed", "4", "--max-tokens", "20", "--exact", "--json", "--models-dir")
+    printed = CliRunner().invoke(textgen, ("sample", "tiny", *flags, str(tiny_models)), prog_name="textgen").stdout
+    hashes = [digest(json.loads(printed)["text"])]
+    with running(tiny_models, ServerConfig(port=0, slots=64)) as there, ThreadPoolExecutor() as pool:
+        for others in (0, 1, 7, 63):
+            long = {"prompt": "A", "n": others, "max_tokens": 80, "min_tokens": 80, "exact": True}
+            crowd = pool.submit(there.complete, **long) if others else None
+            while others and there.engine.running < others:
+                time.sleep(0.01)
+            answer = there.complete(prompt=PROMPT, seed=4, max_tokens=20, exact=True)
+            hashes.append(digest(answer["choices"][0]["text"]))
+            assert crowd is None or not crowd.done()
+    assert len(set(hashes)) == 1
+
+
+def test_what_is_exact_is_so_in_every_answer(server: Running, tiny_models: Path) -> None:
+    prompt = PROMPT * 10  # long enough for the cache of prompts
+    config = SamplingConfig(seed=4, max_tokens=30, top_logprobs=2)
+    (expected,) = load_model("tiny", tiny_models).generator(exact=True).generate(prompt, config)
+    asked: dict[str, Any] = {"prompt": prompt, "seed": 4, "max_tokens": 30}
+    for _ in range(2):
+        (choice,) = server.complete(**asked, exact=True, logprobs=2)["choices"]
+        assert choice["text"] == expected.text
+        assert tuple(choice["logprobs"]["token_logprobs"]) == expected.logprobs
+    events = server.stream("/v1/completions", {**asked, "exact": True})
+    assert "".join(event["choices"][0]["text"] for event in events) == expected.text
+    chat = {"messages": [{"role": "user", "content": prompt}], "seed": 4, "max_tokens": 30, "exact": True}
+    assert server.post("/v1/chat/completions", chat)["choices"][0]["message"]["content"] == expected.text
+    scored = {"prompt": PROMPT, "max_tokens": 0, "echo": True, "logprobs": 0}
+    found, other = (server.complete(**scored, exact=exact)["choices"][0]["logprobs"] for exact in (True, False))
+    assert found["token_logprobs"] != other["token_logprobs"]
+    assert found["token_logprobs"][1:] == pytest.approx(other["token_logprobs"][1:], abs=0.05)
+
+
+def test_a_state_is_exact_or_not(server: Running, tiny_models: Path, tmp_path: Path) -> None:
+    kept = server.post("/v1/states", {"prompt": "The cat sat", "exact": True})
+    asked: dict[str, Any] = {"state": kept["id"], "seed": 3, "max_tokens": 9, "prompt": " on"}
+    status, error = server.error("/v1/completions", asked)
+    assert (status, error["param"]) == (400, "exact")
+    ordinary = server.post("/v1/states", {"prompt": "The cat sat"})["id"]
+    assert server.error("/v1/completions", asked | {"state": ordinary, "exact": True})[1]["param"] == "exact"
+    path = tmp_path / "a.state"
+    path.write_bytes(server.request("GET", f"/v1/states/{kept['id']}")[2])
+    generator = load_model("tiny", tiny_models).generator(exact=True)
+    tokens = generator.tokens(" on", SamplingConfig(seed=3, max_tokens=9), generator.load_state(path))
+    assert server.complete(**asked, exact=True)["choices"][0]["text"] == "".join(token.text for token in tokens)
+    binary = {"Content-Type": "application/octet-stream"}
+    statuses = {
+        query: server.request("POST", f"/v1/states?{query}", path.read_bytes(), binary)[0]
+        for query in ("exact=true", "exact=false", "exact=1", "")
+    }
+    assert statuses == {"exact=true": 200, "exact=false": 400, "exact=1": 400, "": 400}
+
+
+def test_a_server_computes_exactly_by_default_where_it_is_told_to(tiny_models: Path) -> None:
+    (expected,) = (
+        load_model("tiny", tiny_models)
+        .generator(exact=True)
+        .generate(PROMPT, SamplingConfig(seed=4, max_tokens=40, top_logprobs=0))
+    )
+    asked: dict[str, Any] = {"prompt": PROMPT, "seed": 4, "max_tokens": 40, "logprobs": 0}
+    with running(tiny_models, ServerConfig(port=0, exact=True)) as there:
+        found = [there.complete(**asked, **more)["choices"][0] for more in ({}, {"exact": True}, {"exact": False})]
+        held = {**asked, "clamp": ["L0/3=5"]}
+        assert there.error("/v1/completions", held)[1]["param"] == "clamp"
+        assert there.complete(**held, exact=False)["choices"][0]["text"]
+    (exact, asked_for, ordinary) = (tuple(choice["logprobs"]["token_logprobs"]) for choice in found)
+    assert exact == asked_for == expected.logprobs != ordinary
 
 
 def test_nothing_but_braces_is_a_request(server: Running) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from exact_models import integers_of
 from plain_fakes import TableModel
 
 from textgen.errors import ConfigError, SavedModelError
@@ -22,6 +23,7 @@ from textgen.generation.row import Token
 from textgen.generation.text_state import TextState
 from textgen.model.clamping import parse_clamps
 from textgen.model.config import ModelConfig
+from textgen.model.exact_model import ExactModel
 from textgen.model.numpy_model import NumpyModel
 from textgen.server.engine import READ_STEPS, Engine, Event, Job
 from textgen.server.failures import ApiError
@@ -49,11 +51,11 @@ class Client:
         self.events: dict[Job, list[Event]] = {}
         self._news = asyncio.Event()
 
-    def job(self, prompt: str = "", config: SamplingConfig = CONFIG, *, exact: bool = True, **how: Any) -> Job:
+    def job(self, prompt: str = "", config: SamplingConfig = CONFIG, *, row_by_row: bool = True, **how: Any) -> Job:
         generator = how.pop("generator", self.engine.generator)
         row = generator.row(prompt, config, track=how.pop("track", False))
         job = Job(row, generator, self._take, **how)
-        job.exact = exact
+        job.row_by_row = row_by_row
         self.events[job] = []
         return job
 
@@ -107,7 +109,9 @@ def test_a_text_with_a_seed_is_that_of_the_command_line_alone_and_beside_others(
     async def main() -> None:
         async with client_of(model, slots=others + 1) as client:
             job = client.job(prompt, replace(CONFIG, top_logprobs=1))
-            crowd = [client.job("x" * number, replace(CONFIG, seed=number), exact=False) for number in range(others)]
+            crowd = [
+                client.job("x" * number, replace(CONFIG, seed=number), row_by_row=False) for number in range(others)
+            ]
             (text, *_) = await client.texts(job, *crowd)
             assert text == alone.text
             tokens = [event for event in client.events[job] if isinstance(event, Token)]
@@ -116,12 +120,37 @@ def test_a_text_with_a_seed_is_that_of_the_command_line_alone_and_beside_others(
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("others", [1, 7, 63])
+def test_an_exact_text_shares_products_and_is_the_same_to_the_last_bit(others: int) -> None:
+    rng = np.random.default_rng(0)
+    weights = {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in SHAPE.weight_shapes().items()}
+    model = ExactModel(integers_of(SHAPE, weights))
+    prompt, config = "床前明月光" * 20, replace(CONFIG, top_logprobs=1)
+    (alone,) = Generator(model, TOKENIZER).generate(prompt, config)
+    sizes = set[int]()
+    step = model.step
+    model.step = lambda ids, state: (sizes.add(len(ids)), step(ids, state))[1]  # type: ignore[func-returns-value, method-assign]
+
+    async def main() -> None:
+        async with client_of(model, slots=others + 1) as client:
+            configs = [replace(CONFIG, seed=number) for number in range(others)]
+            crowd = [client.job("x" * number, each, row_by_row=False) for number, each in enumerate(configs)]
+            job = client.job(prompt, config, row_by_row=False)
+            (text, *_) = await client.texts(job, *crowd)
+            assert text == alone.text
+            tokens = [event for event in client.events[job] if isinstance(event, Token)]
+            assert tuple(token.logprob for token in tokens) == alone.logprobs
+
+    asyncio.run(main())
+    assert max(sizes) > 1
+
+
 def test_texts_without_a_seed_share_products() -> None:
     model = TableModel(TOKENIZER.vocab_size)
 
     async def main() -> None:
         async with client_of(model) as client:
-            await client.texts(*[client.job(exact=False, config=replace(CONFIG, seed=seed)) for seed in range(9)])
+            await client.texts(*[client.job(row_by_row=False, config=replace(CONFIG, seed=seed)) for seed in range(9)])
 
     asyncio.run(main())
     assert max(model.batch_sizes) > 1
@@ -148,7 +177,7 @@ def test_texts_with_cells_held_are_as_if_alone_and_disturb_none_beside_them() ->
             for _ in range(2):  # the second time from the cache
                 jobs = [client.job(prompt, generator=each, root=each.fingerprint.encode()) for each in mine]
                 crowd = [
-                    client.job("x" * number, replace(CONFIG, seed=number), exact=False, generator=mine[number % 3])
+                    client.job("x" * number, replace(CONFIG, seed=number), row_by_row=False, generator=mine[number % 3])
                     for number in range(9)
                 ]
                 texts = await client.texts(*jobs, *crowd)
@@ -165,8 +194,8 @@ def test_texts_with_the_same_cells_held_share_products() -> None:
     async def main() -> None:
         async with client_of(free) as client:
             generator = client.engine.generator.with_model(other, "other")
-            jobs = [client.job(exact=False, config=replace(CONFIG, seed=seed)) for seed in range(5)]
-            await client.texts(*jobs, *(client.job(exact=False, generator=generator) for _ in range(9)))
+            jobs = [client.job(row_by_row=False, config=replace(CONFIG, seed=seed)) for seed in range(5)]
+            await client.texts(*jobs, *(client.job(row_by_row=False, generator=generator) for _ in range(9)))
 
     asyncio.run(main())
     assert (max(free.batch_sizes), max(other.batch_sizes)) == (5, 9)
@@ -176,7 +205,7 @@ def test_a_network_with_cells_held_is_gone_after_its_last_text() -> None:
     async def begin(client: Client) -> weakref.ref[Generator]:
         generator = held(client.engine.generator, "L0/3=2")
         await client.texts(client.job(generator=generator))
-        endless = client.job(exact=False, generator=generator, config=replace(CONFIG, max_tokens=10**6))
+        endless = client.job(row_by_row=False, generator=generator, config=replace(CONFIG, max_tokens=10**6))
         client.engine.submit([endless])
         await client.until(lambda: len(client.events[endless]) > 3)
         client.engine.cancel([endless])
@@ -203,7 +232,7 @@ def test_prompts_of_any_lengths_are_read_side_by_side_and_each_as_a_whole() -> N
     async def main() -> None:
         async with client_of(model) as client:
             for _ in range(2):  # the second time from the cache
-                jobs = [client.job(prompt, exact=False) for prompt in prompts]
+                jobs = [client.job(prompt, row_by_row=False) for prompt in prompts]
                 assert await client.texts(*jobs) == expected
             assert [job.cached_tokens for job in jobs] == [len(prompt) // STRIDE * STRIDE for prompt in prompts]
 
@@ -315,7 +344,7 @@ def test_a_text_whose_numbers_are_not_finite_fails_alone() -> None:
     async def main() -> None:
         async with client_of(Poisoned(TOKENIZER.vocab_size)) as client:
             config = replace(CONFIG, heal=False, ban=("!",))
-            jobs = [client.job(prompt, config, exact=False) for prompt in ("a", "a!", "b")]
+            jobs = [client.job(prompt, config, row_by_row=False) for prompt in ("a", "a!", "b")]
             texts = await client.texts(*jobs)
             assert [bool(text) for text in texts] == [True, False, True]
             assert isinstance(client.error(jobs[1]), SavedModelError)

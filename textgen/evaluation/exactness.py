@@ -19,7 +19,7 @@ from textgen.dataset.batches import Batches
 from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError
 from textgen.evaluation.scoring import perplexity
-from textgen.model.probabilities import MOST_DIVERGENCE, MOST_PERPLEXITY, log_softmax
+from textgen.model.probabilities import MOST_DIVERGENCE, MOST_PERPLEXITY, differences, log_softmax
 
 MOST_CHANGE = 100 * MOST_PERPLEXITY  # percent
 MAX_TOKENS = 1 << 15  # scored, spread over the text
@@ -95,8 +95,9 @@ def exactness(
     for log_p, log_q, targets, counts in _predictions(ordinary, exact, stream, pad_id, max_tokens):
         nats -= float(_chosen(log_p, targets)[counts].sum())
         exact_nats -= float(_chosen(log_q, targets)[counts].sum())
-        divergence += float((np.exp(log_p) * (log_p - log_q)).sum(axis=-1)[counts].sum())
-        same += int(np.count_nonzero((log_p.argmax(axis=-1) == log_q.argmax(axis=-1))[counts]))
+        kl, is_same = differences(log_p, log_q)  # [B, T]
+        divergence += float(kl[counts].sum())
+        same += int(np.count_nonzero(is_same[counts]))
         tokens += int(np.count_nonzero(counts))
     before, after = perplexity(nats / tokens), perplexity(exact_nats / tokens)
     change = 100 * float(np.expm1((exact_nats - nats) / tokens))

@@ -89,9 +89,9 @@ def export_litert_int8(model: ModelFolder, path: Path, licence: str = "", note: 
     """
     data = with_attachments(_convert(model, is_int8=True), attachments(model, licence, note))
     with quiet():
-        quality = check_quality(model, LiteRTModel(data), str(path), instead="litert")
+        loss = check_quality(model, LiteRTModel(data), str(path), instead="litert")
     write_file(path, data)
-    return f"Wrote {path}: signatures decode and prefill_{PREFILL}, int8: {quality}.{direction_note(model)}"
+    return f"Wrote {path}: signatures decode and prefill_{PREFILL}, int8: {loss}.{direction_note(model)}"
 
 
 class LiteRTModel:

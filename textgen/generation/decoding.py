@@ -16,12 +16,11 @@ from textgen.errors import SavedModelError
 from textgen.generation.exact_chain import choose_cut_exactly
 from textgen.generation.row import Row, Token
 from textgen.generation.sampler import Sampler
-from textgen.generation.stepping import StepModel, Stepper, is_exact, read_all
+from textgen.generation.stepping import StepModel, Stepper, is_exact, log_probs_of, read_all
 from textgen.generation.text_state import join, pick
 from textgen.generation.token_healing import Prefixes, choose_cut
 from textgen.generation.word_guard import WordTokens
-from textgen.model import exact_math
-from textgen.model.probabilities import is_finite, log_softmax, require_finite
+from textgen.model.probabilities import is_finite
 from textgen.tokenizer.tokenizer import Tokenizer
 
 
@@ -122,7 +121,7 @@ class Decoder:
         taken = []
         drawn = zip(self.rows, ids.tolist(), self._sampler.blocked.tolist(), strict=True)
         for number, (row, id, blocked) in enumerate(drawn):
-            log_probs = self._log_probs(logits[number]) if row.config.top_logprobs is not None else None
+            log_probs = log_probs_of(self._model, logits[number]) if row.config.top_logprobs is not None else None
             if row.track:
                 row.state = self._stepper.state_of(number)
             taken.append((row, row.take(id, log_probs, blocked=blocked)))
@@ -194,7 +193,7 @@ class Decoder:
         log_probs, states = [], [state]
         for id in ids[shared - 1 : -1]:
             logits, after = self._model.step(np.array([id], np.int32), states[-1])
-            log_probs.append(self._log_probs(logits[0]))
+            log_probs.append(log_probs_of(self._model, logits[0]))
             states.append(after)
         uniform = np.random.Generator(np.random.Philox([row.config.seed or 0, 1])).random()
         choose = choose_cut_exactly if self._exact else choose_cut
@@ -202,11 +201,6 @@ class Decoder:
         if cut < len(covers):
             sampler.restrict(number, covers[cut])
         return ids[: shared + cut], states[cut]
-
-    def _log_probs(self, logits: np.ndarray) -> np.ndarray:
-        """Log probabilities in nats, from logits [V]."""
-        require_finite(logits)
-        return exact_math.log_softmax(logits) if self._exact else log_softmax(logits)
 
     def _keep(self, numbers: list[int]) -> None:
         if len(numbers) == len(self.rows):

@@ -59,7 +59,7 @@ class Candidates:
     @cached_property
     def highest(self) -> np.ndarray:
         """The highest logit [B, 1]."""
-        return np.max(self.logits, axis=-1, keepdims=True)
+        return np.asarray(self.logits.max(axis=-1, keepdims=True))
 
     @cached_property
     def below(self) -> np.ndarray:
@@ -102,6 +102,11 @@ class Candidates:
         size = kept.shape[-1]
         if not self.shrinks or size <= FEW or np.count_nonzero(kept) > kept.size / 8:
             return None
+        if len(kept) == 1:  # the same as below, but much faster
+            (columns,) = kept[0].nonzero()
+            return Candidates(
+                self.given[:, columns], columns[None] if self.ids is None else self.ids[:, columns], shrinks=True
+            )
         flat = np.flatnonzero(kept)
         rows = flat // size
         counts = np.bincount(rows, minlength=len(kept))
@@ -124,10 +129,12 @@ def temperature(
     With a range, the temperature varies between t - range, where the model is certain, and t + range, where all tokens
     are equally likely: t - range + 2 range (entropy / highest entropy)^exponent, as in llama.cpp.
     """
-    if np.any(dynatemp_range):
+    if np.asarray(dynatemp_range).any():
         t = np.where(np.asarray(dynatemp_range) > 0, _dynamic(candidates, t, dynatemp_range, dynatemp_exponent), t)
     if (t > 1e-6).all():
-        return candidates.with_logits(candidates.logits / t)  # the same as below, but much faster
+        left = candidates.with_logits(candidates.logits / t)  # the same as below, but much faster
+        left.highest = candidates.highest / t
+        return left
     likeliest = (
         np.arange(candidates.logits.shape[-1])[None, :] == np.argmax(candidates.logits, axis=-1)[:, None]
     )  # [B, C]
@@ -251,15 +258,34 @@ def reaching(weights: np.ndarray, share: np.ndarray) -> np.ndarray:
     if weights.shape[-1] % BLOCK:
         filler = np.zeros((len(weights), -weights.shape[-1] % BLOCK), weights.dtype)
         weights = np.concatenate([weights, filler], axis=-1)
-    blocks = np.reshape(weights, (len(weights), -1, BLOCK)).astype(np.float64)
-    cumulative = np.cumsum(np.einsum("bnk->bn", blocks), axis=-1)  # [B, N / BLOCK]
+    blocks = weights.reshape(len(weights), -1, BLOCK).astype(np.float64)
+    cumulative = np.einsum("bnk->bn", blocks).cumsum(axis=-1)  # [B, N / BLOCK]
     threshold = _threshold(cumulative, share)  # [B, 1]
+    if len(weights) == 1:
+        return np.array([[_reaching_one(blocks[0], cumulative[0], threshold.item())]])
     block = np.sum(cumulative <= threshold, axis=-1, keepdims=True)  # [B, 1]
     before = np.where(block > 0, np.take_along_axis(cumulative, np.maximum(block - 1, 0), axis=-1), 0.0)
     inside = np.take_along_axis(blocks, block[:, :, None], axis=1)[:, 0]  # [B, BLOCK]
     within = np.sum(before + np.cumsum(inside, axis=-1) <= threshold, axis=-1, keepdims=True)
     last = np.max(np.where(inside > 0, np.arange(BLOCK), 0), axis=-1, keepdims=True)  # where rounding went beyond it
     return block * BLOCK + np.minimum(within, last)
+
+
+def _reaching_one(blocks: np.ndarray, cumulative: np.ndarray, threshold: float) -> int:
+    """What `reaching` finds in one row, in a third of the time.
+
+    Args:
+        blocks: The weights, [N / BLOCK, BLOCK].
+        cumulative: The cumulative sum of those of the blocks, [N / BLOCK].
+        threshold: The sum to exceed.
+    """
+    block = int(cumulative.searchsorted(threshold, "right"))
+    inside = blocks[block]
+    sums = inside.cumsum()
+    if block:
+        sums += cumulative[block - 1]
+    within = int(sums.searchsorted(threshold, "right"))
+    return block * BLOCK + min(within, int(inside.nonzero()[0][-1]))
 
 
 def surprise(candidates: Candidates, columns: np.ndarray) -> np.ndarray:

@@ -6,9 +6,9 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -71,26 +71,48 @@ BREAKERS_KEPT = 16  # sets of DRY's sequence breakers whose tables are kept
 NOT_WITH_MIROSTAT = tuple(name for name in SAMPLERS if name not in (*LOOKING_BACK, "temperature"))
 
 
-def transform(logits: np.ndarray, inputs: Mapping[str, np.ndarray], order: Sequence[str] = SAMPLERS) -> Candidates:
-    """Applies those samplers of `order` whose inputs are given.
+class Step(NamedTuple):
+    """A sampler in a chain.
+
+    Attributes:
+        function: What it does.
+        fields: Names of the function's inputs after the logits.
+        looks_back: Whether it changes the logits of tokens by their ids.
+        shrinks: Whether it may carry on the remaining tokens alone, since no later sampler looks back.
+    """
+
+    function: Transform
+    fields: tuple[str, ...]
+    looks_back: bool
+    shrinks: bool
+
+
+def steps_of(inputs: Collection[str], order: Sequence[str] = SAMPLERS) -> list[Step]:
+    """Returns the samplers of `order` whose inputs are given, by their names."""
+    names = [name for name in order if all(field in inputs for field in TRANSFORMS[name][1])]
+    return [
+        Step(*TRANSFORMS[name], name in LOOKING_BACK, not any(later in LOOKING_BACK for later in names[number:]))
+        for number, name in enumerate(names)
+    ]
+
+
+def transform(candidates: Candidates, inputs: Mapping[str, np.ndarray], steps: Iterable[Step]) -> Candidates:
+    """Applies samplers.
 
     Once most tokens are filtered out, only the remaining ones are carried on, unless a later sampler looks back.
 
     Args:
-        logits: Logits [B, V], which are changed in place.
+        candidates: All tokens; their logits are changed in place.
         inputs: Inputs of the samplers by name: settings [B, 1], and what some samplers need besides, see `TRANSFORMS`.
-        order: Names of the samplers.
+        steps: The samplers: see `steps_of`.
 
     Returns:
         The tokens that are left, with their logits.
     """
-    candidates = Candidates(logits)
-    names = [name for name in order if all(field in inputs for field in TRANSFORMS[name][1])]
-    for number, name in enumerate(names):
-        function, fields = TRANSFORMS[name]
-        candidates.shrinks = not any(later in LOOKING_BACK for later in names[number:])
+    for function, fields, looks_back, shrinks in steps:
+        candidates.shrinks = shrinks
         values = [inputs[field] for field in fields]
-        if name in LOOKING_BACK:
+        if looks_back:
             rows, ids, changed = function(candidates.logits, *values)
             candidates.logits[rows, ids] = changed
             candidates = Candidates(candidates.logits)
@@ -99,24 +121,22 @@ def transform(logits: np.ndarray, inputs: Mapping[str, np.ndarray], order: Seque
     return candidates
 
 
-def draw(logits: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+def draw(candidates: Candidates, uniforms: np.ndarray) -> np.ndarray:
     """Draws a token for each text from softmax(logits), by inversion of the cumulative distribution.
 
     Args:
-        logits: Logits [B, V].
+        candidates: The tokens, C of each text.
         uniforms: Random numbers in [0, 1), [B].
 
     Returns:
-        Token ids, int32 [B].
+        Their columns in the candidates, [B].
 
     Raises:
         SavedModelError: The highest logit of a row is not finite, so there is nothing to draw from.
     """
-    highest = np.max(logits, axis=-1, keepdims=True)  # [B, 1]
-    if not np.isfinite(highest).all():
+    if not np.isfinite(candidates.highest).all():
         raise SavedModelError(NOT_FINITE)
-    weights = np.exp(logits - highest)  # [B, V]
-    return reaching(weights, uniforms[:, None])[:, 0].astype(np.int32)
+    return reaching(np.exp(candidates.below), uniforms[:, None])[:, 0]
 
 
 class SamplingTables:
@@ -274,20 +294,24 @@ class Sampler:
         Raises:
             SavedModelError: The logits are not finite.
         """
-        require_finite(logits)
-        logits = logits + self._characters.mask[self.states if self.states.any() else 0]
+        logits = logits + self._characters.mask[self.states if any(self.states.tolist()) else 0]
+        candidates = Candidates(logits)
+        require_finite(candidates.highest)
         active = [row for row, constraints in enumerate(self.constraints) if constraints.active]
         self.blocked = np.zeros(len(logits), bool)
         for row in active:
             self.constraints[row].apply(logits[row])
-            self.blocked[row] = np.max(logits[row]) == -np.inf
-        logits[self.blocked, self._eos_id] = 0.0
+            if np.max(logits[row]) == -np.inf:
+                self.blocked[row] = True
+                logits[row, self._eos_id] = 0.0
+        if active:
+            candidates = Candidates(logits)
         if len(self._chains) == 1:
-            ids = self._chains[0][1].draw(logits)
+            ids = self._chains[0][1].draw(candidates)
         else:
             ids = np.zeros(len(logits), np.int32)
             for rows, chain in self._chains:
-                ids[rows] = chain.draw(logits[rows])
+                ids[rows] = chain.draw(Candidates(logits[rows]))
         for row in active:
             self.constraints[row].take(int(ids[row]))
         self.states = self._characters.after[self.states, ids]
@@ -329,29 +353,29 @@ class Chain:
         }
         self._mu = 2.0 * self._mirostat["mirostat_tau"]  # bits [B, 1]
         self.history = History(len(configs), self._look_back())
-        self._set_breakers()
+        self._begin()
 
-    def draw(self, logits: np.ndarray) -> np.ndarray:
-        """Draws a token of each text: logits [B, V] -> ids int32 [B]."""
+    def draw(self, candidates: Candidates) -> np.ndarray:
+        """Draws a token of each text from all tokens, whose logits may change: ids int32 [B]."""
         uniforms = self._uniforms.draw()
-        drawn = (self._drawn_exactly if self._exact else self._drawn)(logits, *uniforms)
+        drawn = self._drawn_exactly(candidates.logits, *uniforms) if self._exact else self._drawn(candidates, *uniforms)
         self.history.append(drawn)
-        for ended in np.flatnonzero(drawn == self._tables.tokenizer.eos_id):
-            self.history.clear(int(ended))
+        for row, id in enumerate(drawn.tolist()):
+            if id == self._tables.tokenizer.eos_id:
+                self.history.clear(row)
         return drawn
 
-    def _drawn(self, logits: np.ndarray, to_exclude: np.ndarray, to_draw: np.ndarray) -> np.ndarray:
+    def _drawn(self, candidates: Candidates, to_exclude: np.ndarray, to_draw: np.ndarray) -> np.ndarray:
         """The tokens drawn with random numbers [B] for XTC and for the draw."""
         inputs = self._settings | {"history": self.history.ids, "xtc_uniforms": to_exclude[:, None]}
-        candidates = transform(logits, inputs, self.order)
-        steered = self._mirostat["mirostat"]
-        if steered.any():
+        candidates = transform(candidates, inputs, self._steps)
+        if self._is_steered:
             candidates.shrinks = False
-            columns = draw(mirostat(candidates, steered, self._mu).logits, to_draw)
+            columns = draw(mirostat(candidates, self._mirostat["mirostat"], self._mu), to_draw)
             bits = surprise(candidates, columns[:, None])  # [B, 1]
             self._mu -= self._mirostat["mirostat_eta"] * (bits - self._mirostat["mirostat_tau"])
         else:
-            columns = draw(candidates.logits, to_draw)
+            columns = draw(candidates, to_draw)
         return candidates.ids_at(columns).astype(np.int32)
 
     def _drawn_exactly(self, logits: np.ndarray, to_exclude: np.ndarray, to_draw: np.ndarray) -> np.ndarray:
@@ -383,7 +407,7 @@ class Chain:
         self._mu = self._mu[rows]
         self._uniforms.keep(rows)
         self.history.keep(rows, self._look_back())
-        self._set_breakers()
+        self._begin()
 
     def join(self, other: Chain) -> None:
         """Adds the texts of another chain of the same order after those that are there."""
@@ -397,7 +421,7 @@ class Chain:
         self._mu = np.concatenate([self._mu, other._mu])
         self._uniforms.join(other._uniforms)
         self.history.join(other.history)
-        self._set_breakers()
+        self._begin()
 
     def _fields(self) -> dict[str, str]:
         """The settings of the samplers that at least one text uses, each with the name of its sampler."""
@@ -412,10 +436,13 @@ class Chain:
         """The number of last tokens that some sampler needs, at least 1."""
         return max([1, *(int(self._settings[name].max()) for name in LOOK_BACK if name in self._settings)])
 
-    def _set_breakers(self) -> None:
+    def _begin(self) -> None:
+        """Finds what stays the same until texts join or leave."""
         if "dry_multiplier" in self._settings:
             masks = [self._tables.tokens_with(config.dry_sequence_breakers) for config in self._configs]
             self._settings["breakers"] = np.stack(masks)  # [B, V]
+        self._steps = steps_of({*self._settings, "history", "xtc_uniforms"}, self.order)
+        self._is_steered = bool(self._mirostat["mirostat"].any())
 
 
 class Uniforms:

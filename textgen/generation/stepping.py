@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from textgen.generation.text_state import join, pick
+from textgen.model import exact_math
+from textgen.model.probabilities import log_softmax, require_finite
 
 PROMPT_WINDOW = 256  # tokens of a prompt read at a time
 
@@ -46,6 +48,22 @@ class StepModel(Protocol):
 def is_exact(model: StepModel) -> bool:
     """Returns whether a model computes in exact arithmetic: see `textgen.model.exact_model`."""
     return bool(getattr(model, "exact", False))
+
+
+def log_probs_of(model: StepModel, logits: np.ndarray) -> np.ndarray:
+    """Returns log probabilities in nats, in exact arithmetic if the model is exact.
+
+    Args:
+        model: The model.
+        logits: Its logits [V].
+
+    Raises:
+        SavedModelError: The logits are not finite.
+    """
+    if not is_exact(model):
+        return log_softmax(logits)
+    require_finite(logits)
+    return exact_math.log_softmax(logits)
 
 
 class Stepper:

@@ -6,8 +6,7 @@
 - Sums of products of integers are exact, so a text does not depend on those beside it, nor on the number of threads.
 - Gates, states, logits and draws are float32.
 
-Whether the network still writes the same is measured as llama.cpp does: on a text that it writes in float32, how much
-do the probabilities change? A network that loses more than `Loss` allows is not used.
+A network that loses more than `textgen.model.rounding` allows is not used.
 """
 
 from __future__ import annotations
@@ -21,10 +20,11 @@ from onnx import TensorProto, helper
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.onnx_graph import CONTRIB, IR_VERSION, OPSET, RANGE, Float32Products, Graph, Part, step_graph
-from textgen.model.onnx_model import Loss, OnnxModel
+from textgen.model.onnx_model import OnnxModel
 from textgen.model.probabilities import log_softmax
+from textgen.model.rounding import Loss, drawn, loss_of
 
-ROWS, STEPS = 32, 64  # texts written to find the scales, and again to measure the loss, and tokens of each
+ROWS, STEPS = 32, 64  # texts written to find the scales, and tokens of each
 LEVELS = 127  # largest magnitude of an integer
 MIDDLE = 128  # the 8-bit integer that stands for 0 in the inputs of products
 FEWER_LEVELS = 63  # where the sum of two products saturates at 16 bits
@@ -86,7 +86,7 @@ def int8_network(config: ModelConfig, weights: Mapping[str, np.ndarray], first: 
     """
     levels = FEWER_LEVELS if _saturates() else LEVELS
     data = step_graph(config, weights, Int8Products(_ranges(config, weights, first), levels)).SerializeToString()
-    return data, _loss(NumpyModel(config, weights), OnnxModel(data, config), first)
+    return data, loss_of(NumpyModel(config, weights), OnnxModel(data, config), [first])
 
 
 def _ranges(config: ModelConfig, weights: Mapping[str, np.ndarray], first: int) -> dict[str, float]:
@@ -98,36 +98,11 @@ def _ranges(config: ModelConfig, weights: Mapping[str, np.ndarray], first: int) 
     ids, state = np.full(ROWS, first, np.int32), model.initial_state(ROWS)
     for _ in range(STEPS):
         logits, state, found = model.step_with_more(ids, state)
-        ids = _drawn(log_softmax(logits), rng)
+        ids = drawn(log_softmax(logits), rng)
         largest = {
             name: max(before, float(array)) for (name, before), array in zip(largest.items(), found, strict=True)
         }
     return {name.removeprefix(RANGE): value for name, value in largest.items()}
-
-
-def _loss(reference: NumpyModel, model: OnnxModel, first: int) -> Loss:
-    """Compares two networks on a text that the first one writes."""
-    rng = np.random.default_rng(SEED + 1)
-    ids = np.full(ROWS, first, np.int32)
-    state, other_state = reference.initial_state(ROWS), model.initial_state(ROWS)
-    nats, kl, same = 0.0, 0.0, 0
-    for _ in range(STEPS):
-        logits, state = reference.step(ids, state)
-        other_logits, other_state = model.step(ids, other_state)
-        expected, found = log_softmax(logits), log_softmax(other_logits)  # [ROWS, V]
-        ids = _drawn(expected, rng)
-        drawn = np.arange(ROWS), ids
-        nats += float((expected[drawn] - found[drawn]).sum())
-        kl += float((np.exp(expected) * (expected - found)).sum())
-        same += int((expected.argmax(axis=-1) == found.argmax(axis=-1)).sum())
-    tokens = ROWS * STEPS
-    return Loss(float(np.expm1(nats / tokens)), kl / tokens, same / tokens, tokens)
-
-
-def _drawn(log_probs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A token for each row of log probabilities [B, V], int32 [B]: Gumbel noise, then the largest."""
-    noise = rng.gumbel(size=log_probs.shape).astype(np.float32)
-    return (log_probs + noise).argmax(axis=-1).astype(np.int32)
 
 
 def _saturates() -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import chain, islice
 from typing import Any
@@ -14,7 +13,6 @@ from textgen.errors import ConfigError
 from textgen.machine import num_cores
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import State
-from textgen.model.probabilities import LEAST_SAME_TOP, MOST_DIVERGENCE, MOST_PERPLEXITY
 from textgen.model.reference.attention import attention_state
 from textgen.model.reference.cells import cell_of
 
@@ -22,33 +20,6 @@ LIBRARIES = ("onnx", "onnxruntime")
 THREADS = 2  # cores for a product; more do not pay for networks of this kind
 CPU = "CPUExecutionProvider"
 WARNINGS_OFF = 3  # ONNX Runtime's level of log messages
-
-
-@dataclass(frozen=True)
-class Loss:
-    """What int8 costs, on text that the network writes in float32.
-
-    Attributes:
-        perplexity: Relative change of the perplexity: 0.001 is 0.1 % more.
-        kl: Kullback-Leibler divergence of the predictions from those in float32, mean over tokens, nats.
-        same_top: Share of the tokens at which the likeliest token is the same.
-        tokens: Number of tokens measured.
-    """
-
-    perplexity: float
-    kl: float
-    same_top: float
-    tokens: int
-
-    @property
-    def is_small(self) -> bool:
-        """Whether the network may be used."""
-        return (
-            abs(self.perplexity) <= MOST_PERPLEXITY and self.kl <= MOST_DIVERGENCE and self.same_top >= LEAST_SAME_TOP
-        )
-
-    def __str__(self) -> str:
-        return f"perplexity {self.perplexity:+.2%}, KL {self.kl:.5f} nats, {self.same_top:.1%} the same likeliest token"
 
 
 def is_installed() -> bool:
@@ -88,7 +59,8 @@ class OnnxModel:
         self.embedding_dim = config.embedding_dim
         self._session = InferenceSession(graph, options, providers=[CPU])
         self._past = [each.name for each in self._session.get_inputs()][1:]
-        self._present = [each.name for each in self._session.get_outputs()][1 : 1 + len(self._past)]
+        self._outputs = [each.name for each in self._session.get_outputs()]
+        self._present = self._outputs[1 : 1 + len(self._past)]
         self._without_logits = RunOptions()
         self._without_logits.only_execute_path_to_fetches = True
 
@@ -125,13 +97,14 @@ class OnnxModel:
 
     def step_with_more(self, ids: np.ndarray, state: State) -> tuple[np.ndarray, State, list[np.ndarray]]:
         """Like `step`; also returns the further outputs that the graph has."""
-        logits, *found = self._run(ids, state, None, None)
+        logits, *found = self._run(ids, state, self._outputs)
         return logits, self._after(found, state), found[len(self._present) :]
 
-    def _run(self, ids: np.ndarray, state: State, outputs: list[str] | None, options: Any) -> list[np.ndarray]:
-        """Runs the graph; by default for all its outputs."""
+    def _run(self, ids: np.ndarray, state: State, outputs: list[str], options: Any = None) -> list[np.ndarray]:
+        """Runs the graph for these outputs."""
         feed = dict(zip(self._past, chain.from_iterable(state), strict=True))
-        return self._session.run(outputs, {"input_ids": ids.astype(np.int64), **feed}, options)
+        feed["input_ids"] = ids.astype(np.int64)
+        return self._session.run(outputs, feed, options)
 
     def _after(self, arrays: Sequence[np.ndarray], before: State) -> State:
         """Arranges the first of these arrays as a state."""

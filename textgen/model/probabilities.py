@@ -18,7 +18,7 @@ NOT_FINITE = (
 
 def is_finite(logits: np.ndarray) -> bool:
     """Returns whether the largest logit at each position [..., V] is finite and not too large."""
-    return bool((np.abs(np.max(logits, axis=-1)) <= LARGEST).all())
+    return bool((np.abs(logits.max(axis=-1)) <= LARGEST).all())
 
 
 def require_finite(logits: np.ndarray) -> None:
@@ -32,6 +32,20 @@ def require_finite(logits: np.ndarray) -> None:
     """
     if not is_finite(logits):
         raise SavedModelError(NOT_FINITE)
+
+
+def differences(p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compares predictions.
+
+    Args:
+        p: Log probabilities in nats, [..., V].
+        q: Others, [..., V].
+
+    Returns:
+        The Kullback-Leibler divergence of q from p in nats, [...], and whether both find the same token likeliest,
+        bool [...].
+    """
+    return (np.exp(p) * (p - q)).sum(axis=-1), p.argmax(axis=-1) == q.argmax(axis=-1)
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

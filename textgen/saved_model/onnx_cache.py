@@ -2,7 +2,7 @@
 
 cache folder/networks/KEY/
   network.onnx   the network; not there if it loses too much
-  loss.json      what it loses: see `textgen.model.onnx_int8.Loss`
+  loss.json      what it loses: see `textgen.model.rounding.Loss`
   MANIFEST.json  size and sha256 of both
 """
 
@@ -28,7 +28,8 @@ from textgen.files import TEMPORARY, CannotWrite, json_bytes, read_file, write_o
 from textgen.folders import new_folder, read_manifest, sweep_abandoned, verified
 from textgen.locks import Hold
 from textgen.model.config import ModelConfig
-from textgen.model.onnx_model import Loss, OnnxModel
+from textgen.model.onnx_model import OnnxModel
+from textgen.model.rounding import Loss
 from textgen.settings import to_dict
 
 FORMAT = 1  # part of the key: raise it when the files change, so that old entries are not used

@@ -36,7 +36,8 @@ from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.exact_model import ExactModel, ExactWeights, exact_weights
 from textgen.model.numpy_model import NumpyModel
-from textgen.model.onnx_model import Loss, is_installed, require_onnx
+from textgen.model.onnx_model import is_installed, require_onnx
+from textgen.model.rounding import Loss
 from textgen.runtime import load_tensorflow
 from textgen.saved_model.arrays import in_c_order, read_integers, read_weights
 from textgen.saved_model.bases import is_base

@@ -27,6 +27,10 @@ class ServerConfig(Settings):
     port: int = setting(8000, "Port to listen on; 0 takes a free one.", low=0, high=65535)
     slots: int = setting(64, "Texts that are written side by side; others wait.", low=1, high=4096)
     runtime: str = setting(AUTO, RUNTIME_HELP, choices=RUNTIMES)
+    exact: bool = setting(
+        False, "Compute in exact arithmetic what requests do not say otherwise of: the same seed gives the text of "
+        "textgen sample --exact on every machine.",
+    )  # fmt: skip
     chat_template: str = setting(
         "text", "How a chat becomes a prompt: its messages line by line, or as a dialogue of User and Assistant.",
         choices=TEMPLATES,

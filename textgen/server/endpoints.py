@@ -136,13 +136,14 @@ async def make_state(request: Request, body: bytes, owner: str, resources: Resou
     """`POST /v1/states`: reads a prompt, or takes a file that was fetched or saved before."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() == STATE_TYPE:
         model = await resources.models.get(request.query_params.get("model"))
-        generator = model.generator(request.query_params.getlist("clamp")[:MOST_CLAMPS])
+        clamps = request.query_params.getlist("clamp")[:MOST_CLAMPS]
+        generator = await resources.models.generator(model, clamps, _flag(request, "exact"))
         state, label = _imported(body, model, generator), request.query_params.get("label")
     else:
         asked, _ = parse(body, StateRequest)
         kept = None if asked.state is None else resources.states.get(owner, asked.state)
         model = await resources.models.get(asked.model or (kept.model if kept else None))
-        generator = model.generator(clamps_of(asked))
+        generator = await resources.models.generator(model, clamps_of(asked), asked.exact)
         check_kept(kept, model, generator)
         config, label = SamplingConfig(label=asked.label, seed=0), asked.label
         state = await read_state(model, generator, asked.prompt or "", config, kept, owner, resources)
@@ -162,6 +163,18 @@ def remove_state(id: str, owner: str, resources: Resources) -> Response:
     """`DELETE /v1/states/{id}`."""
     resources.states.remove(owner, id)
     return answer({"id": id, "object": "state", "deleted": True})
+
+
+def _flag(request: Request, name: str) -> bool | None:
+    """The value of a parameter of the address that is true or false; None if it is not there.
+
+    Raises:
+        ApiError: It is something else.
+    """
+    given = request.query_params.get(name)
+    if given not in (None, "true", "false"):
+        raise ApiError(400, f"{name} must be true or false.", param=name)
+    return None if given is None else given == "true"
 
 
 def _imported(body: bytes, model: ServedModel, generator: Generator) -> TextState:

@@ -8,7 +8,8 @@ A text whose client gave a seed, or takes the likeliest token always, is compute
 bit alone, beside others, and from `textgen sample`. The other texts share one matrix product, and so do their prompts.
 
 Texts in which cells are held at numbers have a network of their own, which shares the weights: those with the same
-cells held go together, and the texts beside them notice nothing.
+cells held go together, and the texts beside them notice nothing. So it is with texts in exact arithmetic, which
+are never computed row by row: they share products and are the same to the last bit anyway.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Job:
     Attributes:
         row: The text.
         root: Tells what comes before the prompt and whose it is: see `PrefixCache.keys`.
-        exact: Whether it is computed row by row.
+        row_by_row: Whether it is computed as if it were alone.
         generator: The generator whose network writes it.
         writes: Whether a text is written after the prompt.
         prompt_tokens: Tokens of its prompt.
@@ -76,7 +77,7 @@ class Job:
         self.listener = listener
         self.root = root
         self.writes = writes
-        self.exact = False
+        self.row_by_row = False
         self.prompt_tokens = len(row.prompt_ids)
         self.cached_tokens = 0
         self.state: TextState | None = None
@@ -86,7 +87,7 @@ class Job:
     @property
     def kind(self) -> Kind:
         """What it has in common with the texts that are written together with it."""
-        return self.generator, self.exact
+        return self.generator, self.row_by_row
 
     def note(self, token: Token) -> None:
         """Keeps what the position at the end needs; called in the thread of the engine after each token."""
@@ -103,7 +104,7 @@ class _Reading:
         self.job = job
         self.number = number  # tokens of the prompt to read
         self.keys: Sequence[bytes] = ()
-        self.is_alone = job.exact or not job.writes  # whether it is read row by row
+        self.is_alone = job.row_by_row or not job.writes  # whether it is read row by row
         self.at = 0  # tokens read
         self.memory = job.row.start.memory
 
@@ -136,7 +137,7 @@ class Engine:
         self._slots = slots
         self._max_queue = max_queue
         self._decoders: dict[Kind, Decoder] = {}  # those that write something
-        self._exact = generator.decoder(row_by_row=True)  # tells how much of a prompt can be read before it joins
+        self._healing = generator.decoder()  # tells how much of a prompt can be read before it joins
         self._changed = threading.Condition()
         self._waiting: deque[Job] = deque()  # guarded by `_changed`, as are the next two
         self._cancelled = False
@@ -244,7 +245,7 @@ class Engine:
     def _begun(self, job: Job) -> _Reading:
         """A job at the beginning of its prompt, or where the cache has a state within it."""
         job.row.begin()
-        number = self._exact.settled(job.row) if job.writes else len(job.row.prompt_ids)
+        number = self._healing.settled(job.row) if job.writes else len(job.row.prompt_ids)
         reading = _Reading(job, number)
         root = job.root if reading.is_alone else job.root + b" shared"  # whose last digits differ
         reading.keys = self.cache.keys(root, job.row.prompt_ids[:number])
@@ -302,7 +303,7 @@ class Engine:
             job.state = TextState(job.row.start.memory, job.row.start.ids[-RECENT:])
             self._events.append((job, None))
             return
-        decoder = self._decoders.get(job.kind) or job.generator.decoder(row_by_row=job.exact)
+        decoder = self._decoders.get(job.kind) or job.generator.decoder(row_by_row=job.row_by_row)
         try:
             decoder.join([job.row])
         except TextgenError as error:

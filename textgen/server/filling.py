@@ -26,6 +26,8 @@ async def fill(request: CompletionRequest, values: dict[str, Any], resources: Re
         )  # fmt: skip
     if clamps_of(request):
         raise ApiError(400, "clamp cannot be used when writing towards a suffix.", param="clamp")
+    if resources.models.is_exact(request.exact):
+        raise ApiError(400, 'suffix cannot be used in exact arithmetic: give "exact": false.', param="suffix")
     prompts = request.prompts()
     if len(prompts) != 1 or not isinstance(prompts[0], str):
         raise ApiError(400, "A suffix goes with one prompt, as text.", param="prompt")

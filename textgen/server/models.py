@@ -21,7 +21,7 @@ from textgen.generation.generator import Generator
 from textgen.model.clamping import Clamp, clamped_fingerprint, parse_clamps
 from textgen.saved_model.bases import base_folder, base_for, installed_bases
 from textgen.saved_model.registry import list_models, saved_at
-from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.saved_model import EXACT, ModelFolder, load_model
 from textgen.server.config import ServerConfig
 from textgen.server.engine import Engine
 from textgen.server.failures import ApiError, unavailable
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 MEGABYTE = 1 << 20
 FLOAT_BYTES = 4
+EXACT_BYTES = 9  # in memory of a weight in exact arithmetic: an integer, and two arrangements for products
 COPIES = 3  # of the weights in memory, about: those read, and two arrangements for products
 GRACE = 5.0  # seconds in which a model that was asked for may still get its work
 NAMED = 20  # models that an error names
@@ -48,19 +49,22 @@ class ServedModel:
         name: Its name.
         saved: Its folder.
         engine: Writes its texts; None if it reads text backward only.
+        exact: Its generator in exact arithmetic; None if nobody has asked for that yet.
         used_at: When it was last asked for, by `time.monotonic`.
     """
 
     name: str
     saved: ModelFolder
     engine: Engine | None
+    exact: Generator | None = None
     used_at: float = field(default_factory=time.monotonic)
     _clamped: WeakValueDictionary[tuple[Clamp, ...], Generator] = field(default_factory=WeakValueDictionary)
 
     @property
     def bytes(self) -> int:
         """The memory that it takes, about."""
-        return COPIES * FLOAT_BYTES * self.saved.model_config.num_parameters
+        each = COPIES * FLOAT_BYTES + (EXACT_BYTES if self.exact else 0)
+        return each * self.saved.model_config.num_parameters
 
     @property
     def writer(self) -> Engine:
@@ -94,6 +98,17 @@ class ServedModel:
             network = cast("NumpyModel", free.model).clamped(held)
             found = self._clamped[held] = free.with_model(network, clamped_fingerprint(self.fingerprint, held))
         return found
+
+    def exact_generator(self) -> Generator:
+        """Returns its generator in exact arithmetic, which is made the first time.
+
+        Raises:
+            ApiError: It reads text backward only.
+            SavedModelError: Its weights are damaged.
+        """
+        if self.exact is None:
+            self.exact = _exactly(self.saved, self.writer.generator)
+        return self.exact
 
     @property
     def fingerprint(self) -> str:
@@ -177,6 +192,35 @@ class ModelHost:
                 await self._load(name, served[name])
         return self._used(name)
 
+    def is_exact(self, asked: bool | None) -> bool:
+        """Returns whether a request is computed in exact arithmetic, from what it says."""
+        return self._config.exact if asked is None else asked
+
+    async def generator(self, model: ServedModel, clamps: Sequence[str] = (), asked: bool | None = None) -> Generator:
+        """Returns the generator of a request.
+
+        Args:
+            model: Its model.
+            clamps: Values of cells that it holds: see `ServedModel.generator`.
+            asked: What it says of exact arithmetic.
+
+        Raises:
+            ApiError: There is no such generator, or it cannot be loaded.
+        """
+        if not self.is_exact(asked):
+            return model.generator(clamps)
+        if clamps:
+            raise ApiError(400, 'clamp cannot be used in exact arithmetic: give "exact": false.', param="clamp")
+        loop = asyncio.get_running_loop()
+        try:
+            generator = await loop.run_in_executor(self._loading, model.exact_generator)
+        except SavedModelError as error:
+            raise unavailable(f"The model {model.name!r} cannot be loaded: {error}") from error
+        except RuntimeError as error:  # the executor has been shut down
+            raise unavailable("The server is closing.") from error
+        self._make_room(model.name)
+        return generator
+
     def close(self) -> None:
         """Ends the threads of all models."""
         self._loading.shutdown(cancel_futures=True)
@@ -206,15 +250,15 @@ class ModelHost:
     async def _load(self, name: str, place: str) -> None:
         loop = asyncio.get_running_loop()
         try:
-            saved, generator = await loop.run_in_executor(
-                self._loading, _read, place, self._models_dir, self._config.runtime
+            saved, generator, exact = await loop.run_in_executor(
+                self._loading, _read, place, self._models_dir, self._config
             )
         except SavedModelError as error:
             raise unavailable(f"The model {name!r} cannot be loaded: {error}") from error
         except RuntimeError as error:  # the executor has been shut down
             raise unavailable("The server is closing.") from error
         engine = self._engine(generator, loop) if generator else None
-        self._loaded[name] = ServedModel(name, saved, engine)
+        self._loaded[name] = ServedModel(name, saved, engine, exact)
         self._make_room(name)
 
     def _engine(self, generator: Generator, loop: asyncio.AbstractEventLoop) -> Engine:
@@ -254,12 +298,21 @@ def places_of(models: Sequence[str], name_of: Callable[[str], str]) -> dict[str,
     return places
 
 
-def _read(place: str, models_dir: Path | None, runtime: str) -> tuple[ModelFolder, Generator | None]:
-    """Loads a model and what its first text would have to wait for."""
+def _read(
+    place: str, models_dir: Path | None, config: ServerConfig
+) -> tuple[ModelFolder, Generator | None, Generator | None]:
+    """Loads a model and what its first text would have to wait for: also in exact arithmetic if that is the default."""
     saved = load_model(place, models_dir)
     if saved.main_direction == "backward":
-        return saved, None
-    generator = saved.generator(runtime=runtime)
+        return saved, None, None
+    generator = saved.generator(runtime=config.runtime)
     generator.decoder()  # makes the tables of the vocabulary
     next(iter(generator.tokens("a")))  # arranges the weights
-    return saved, generator
+    return saved, generator, _exactly(saved, generator) if config.exact else None
+
+
+def _exactly(saved: ModelFolder, generator: Generator) -> Generator:
+    """The same generator in exact arithmetic."""
+    exact = generator.with_model(saved.exact_writer(), saved.fingerprint + EXACT)
+    next(iter(exact.tokens("a")))  # arranges the weights
+    return exact

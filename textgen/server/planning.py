@@ -13,6 +13,8 @@ from typing import Any
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.generation.row import TextRow
+from textgen.generation.stepping import is_exact
+from textgen.saved_model.saved_model import EXACT
 from textgen.server.engine import Job
 from textgen.server.failures import ApiError
 from textgen.server.models import ServedModel
@@ -26,6 +28,7 @@ from textgen.server.requests import (
     checked_count,
     clamps_of,
     copies,
+    is_repeatable,
     sampling_config,
     shown_number,
     with_logprobs,
@@ -135,8 +138,7 @@ async def plan_completion(request: CompletionRequest, values: dict[str, Any], ow
     if plan.echo:
         config = replace(config, heal=False)
     plan.writes = request.max_tokens != 0
-    is_exact = values.get("seed", -1) != -1 or config.temperature == 0
-    await _add_choices(plan, prompts, config, drawn, resources, is_exact=is_exact)
+    await _add_choices(plan, prompts, config, drawn, resources, repeatable=is_repeatable(values, config))
     return plan
 
 
@@ -153,8 +155,7 @@ async def plan_chat(request: ChatRequest, values: dict[str, Any], owner: str, re
     config = with_logprobs(sampling_config(request, values, resources.config), logprobs)
     if template == "dialogue":
         config = replace(config, stop=(*config.stop, *DIALOGUE_STOPS))
-    is_exact = values.get("seed", -1) != -1 or config.temperature == 0
-    await _add_choices(plan, [prompt], config, number, resources, is_exact=is_exact)
+    await _add_choices(plan, [prompt], config, number, resources, repeatable=is_repeatable(values, config))
     return plan
 
 
@@ -170,7 +171,7 @@ async def _begun(
 ) -> Plan:
     kept = None if request.state is None else resources.states.get(owner, request.state)
     model = await resources.models.get(request.model or (kept.model if kept else None), text)
-    generator = model.generator(clamps_of(request))
+    generator = await resources.models.generator(model, clamps_of(request), request.exact)
     check_kept(kept, model, generator)
     return Plan(model, generator, owner, request, is_chat, n, logprobs, kept=kept)
 
@@ -180,6 +181,10 @@ def check_kept(kept: KeptState | None, model: ServedModel, generator: Generator)
     if kept is None or kept.fingerprint == generator.fingerprint:
         return
     if kept.fingerprint.partition(" ")[0] == model.fingerprint:
+        if is_exact(generator.model):
+            raise ApiError(400, 'The state was not read in exact arithmetic: give "exact": false.', param="exact")
+        if kept.fingerprint == model.fingerprint + EXACT:
+            raise ApiError(400, 'The state was read in exact arithmetic: give "exact": true.', param="exact")
         held = kept.fingerprint.split()[1:]
         raise ApiError(
             400, f"The state was read with {' '.join(held) or 'no cell'} held: give the same clamp.", param="clamp"
@@ -188,9 +193,15 @@ def check_kept(kept: KeptState | None, model: ServedModel, generator: Generator)
 
 
 async def _add_choices(
-    plan: Plan, prompts: Sequence[Prompt], config: SamplingConfig, number: int, resources: Resources, *, is_exact: bool
+    plan: Plan,
+    prompts: Sequence[Prompt],
+    config: SamplingConfig,
+    number: int,
+    resources: Resources,
+    *,
+    repeatable: bool,
 ) -> None:
-    """Makes the jobs of a plan."""
+    """Makes the jobs of a plan; their texts come again for their seeds if they are repeatable."""
     work = len(prompts) * number * config.max_tokens * (1 + (plan.logprobs or 0))
     if work > MOST_WORK:
         raise ApiError(
@@ -207,7 +218,7 @@ async def _add_choices(
             row = first.fork()
             row.config = replace(first.config, seed=own.seed)
             job = Job(row, plan.generator, _nobody, root_of(plan.owner, plan.generator, config.label, plan.kept))
-            job.exact = is_exact
+            job.row_by_row = repeatable and not is_exact(plan.generator.model)
             job.prompt_tokens += len(plan.leads[place])
             plan.choices.append(Choice(len(plan.choices), place, job))
 

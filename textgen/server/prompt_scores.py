@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from textgen.generation.row import likeliest
-from textgen.generation.stepping import StepModel
+from textgen.generation.stepping import StepModel, log_probs_of
 from textgen.generation.text_state import TextState
-from textgen.model.probabilities import log_softmax
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,6 @@ def prompt_scores(
         if not scores:
             scores.append(TokenScore(id))
             continue
-        log_probs = log_softmax(logits[0])
+        log_probs = log_probs_of(model, logits[0])
         scores.append(TokenScore(id, float(log_probs[id]), likeliest(log_probs, number)))
     return scores

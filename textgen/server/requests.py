@@ -27,12 +27,14 @@ TEXTS_LENGTH = 4096  # characters of all of them together
 MOST_BIASES = 1024
 MOST_CLAMPS = 64
 CLAMP_HELP = "Cells that are held at a number, such as L1/89=3.8, or L1/89.f=1 for a gate: see textgen inspect."
+EXACT_HELP = "Whether to compute in exact arithmetic: the same seed gives the same text on every machine."
 USER, ASSISTANT = "User", "Assistant"
 DIALOGUE_STOPS = (f"\n{USER}:", f"\n{ASSISTANT}:")
 OWN_NAMES = {field.name for field in fields(SamplingConfig)} - {"top_logprobs", "logit_bias", "stop"}
 
 Prompt = str | list[int]
 Clamps = Annotated[str | list[str] | None, msgspec.Meta(description=CLAMP_HELP)]
+Exact = Annotated[bool | None, msgspec.Meta(description=EXACT_HELP)]
 Kind = TypeVar("Kind", bound=msgspec.Struct)
 
 
@@ -56,6 +58,7 @@ class GenerationRequest(msgspec.Struct, kw_only=True):
     logit_bias: dict[str, float] | list[str] | None = None
     top_logprobs: int | None = None
     clamp: Clamps = None
+    exact: Exact = None
     state: str | None = None
     return_state: bool | None = None
 
@@ -160,6 +163,7 @@ class StateRequest(msgspec.Struct, kw_only=True):
     prompt: str | list[int] | None = None
     label: str | None = None
     clamp: Clamps = None
+    exact: Exact = None
     state: str | None = None
 
 
@@ -310,6 +314,11 @@ def clamps_of(request: GenerationRequest | StateRequest) -> tuple[str, ...]:
     if len(clamps) > MOST_CLAMPS:
         raise ApiError(400, f"clamp may hold {MOST_CLAMPS} cells. Received: {len(clamps):,}.", param="clamp")
     return clamps
+
+
+def is_repeatable(values: Mapping[str, Any], config: SamplingConfig) -> bool:
+    """Returns whether a client expects the same texts again: it gives a seed, or takes the likeliest token always."""
+    return bool(values.get("seed", -1) != -1 or config.temperature == 0)
 
 
 def _is_number(value: object) -> bool:
