@@ -24,7 +24,7 @@ LARGEST_PICTURE = 150_000  # bytes
 LICENCE = "Apache-2.0"
 LINKS = ("#prompt=The+Fox+and+the&seed=7&max_tokens=120", "#prompt=%E6%98%A5&seed=7&max_tokens=60")
 COLOURS = 64  # of the picture, which keeps it small
-WIDTH, HEIGHT, GAP = 560, 720, 16  # of each page in it, and between two of them
+WIDTH, HEIGHT, GAP = 560, 640, 16  # of each page in it, and between two of them
 FIRST_CHINESE = "\u2e80"  # of the characters
 SHOW_ALTERNATIVES = """(() => {
   const text = document.getElementById("text");
