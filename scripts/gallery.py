@@ -1,8 +1,8 @@
-"""Builds a page that writes from each of some models, and draws a picture of the first one for README.md.
+"""Builds a page that writes from each of some models, and draws a picture of them for README.md.
 
     make demo                                                        # trains fables-demo and verse-demo
     .venv/bin/python scripts/gallery.py fables-demo verse-demo       # gallery/fables-demo.html and verse-demo.html
-    .venv/bin/python scripts/gallery.py fables-demo --picture        # scripts/pictures/gallery.png, too
+    .venv/bin/python scripts/gallery.py fables-demo verse-demo --picture  # scripts/pictures/gallery.png, too
 
 A page is one file: open it, send it, or put it on a static site. The picture is taken in Chromium, which must be
 installed; the driver of the browser is that of the tests.
@@ -22,8 +22,15 @@ ROOT = Path(__file__).parent.parent
 PICTURE = ROOT / "scripts" / "pictures" / "gallery.png"
 LARGEST_PICTURE = 150_000  # bytes
 LICENCE = "Apache-2.0"
-LINK = "#prompt=The+Fox+and+the&seed=7&max_tokens=120"
+LINKS = ("#prompt=The+Fox+and+the&seed=7&max_tokens=120", "#prompt=%E6%98%A5&seed=7&max_tokens=60")
 COLOURS = 64  # of the picture, which keeps it small
+WIDTH, HEIGHT, GAP = 560, 640, 16  # of each page in it, and between two of them
+FIRST_CHINESE = "\u2e80"  # of the characters
+SHOW_ALTERNATIVES = """(() => {
+  const text = document.getElementById("text");
+  text.focus();
+  getSelection().collapse(text.firstChild, Math.round(text.textContent.length / 2));
+})()"""
 
 
 def build(names: list[str], folder: Path, licence: str, note: str) -> list[Path]:
@@ -47,26 +54,33 @@ def build(names: list[str], folder: Path, licence: str, note: str) -> list[Path]
     return pages
 
 
-def draw(page: Path, target: Path, link: str) -> None:
-    """Takes a picture of a page with a text that it has written, and the alternatives of one of its words."""
+def draw(pages: list[Path], links: list[str], target: Path) -> None:
+    """Draws pages side by side, each with a text that it has written and the alternatives of one of its tokens.
+
+    Args:
+        pages: The pages.
+        links: What each of them writes, as its links say it. A page that writes Chinese speaks it.
+        target: The picture.
+    """
     from PIL import Image
 
     sys.path.insert(0, str(ROOT / "tests"))
     from browsers import opened
 
+    drawn = Image.new("RGB", (len(pages) * (WIDTH + GAP) - GAP, HEIGHT), "white")
     with opened("chromium") as browser:
         browser.prefer("light")
-        browser.resize(1120, 720)
-        browser.open(page.absolute().as_uri() + link)
-        browser.until("document.getElementById('write').dataset.word === 'another'")
-        browser.evaluate(
-            "(() => { const text = document.getElementById('text'); text.focus();"
-            "getSelection().collapse(text.firstChild, 60); })()"
-        )
-        browser.until("!document.getElementById('panel').hidden")
-        taken = browser.picture()
-    drawn = Image.open(io.BytesIO(taken)).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
-    drawn.save(target, optimize=True)
+        browser.resize(WIDTH, HEIGHT)
+        for number, (page, link) in enumerate(zip(pages, links, strict=True)):
+            browser.open(page.absolute().as_uri() + link)
+            browser.until("document.getElementById('write').dataset.word === 'another'")
+            written = browser.evaluate("document.getElementById('text').textContent")
+            if sum(character > FIRST_CHINESE for character in written) > len(written) / 2:
+                browser.evaluate("document.getElementById('language').click()")
+            browser.evaluate(SHOW_ALTERNATIVES)
+            browser.until("!document.getElementById('panel').hidden")
+            drawn.paste(Image.open(io.BytesIO(browser.picture())), (number * (WIDTH + GAP), 0))
+    drawn.quantize(COLOURS, dither=Image.Dither.NONE).save(target, optimize=True)
     size = target.stat().st_size
     if size > LARGEST_PICTURE:
         raise SystemExit(f"{target} has {size:,} bytes, more than {LARGEST_PICTURE:,}.")
@@ -80,12 +94,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "gallery", help="folder of the pages")
     parser.add_argument("--licence", default=LICENCE)
     parser.add_argument("--note", default="")
-    parser.add_argument("--picture", action="store_true", help="draw the picture of the first page for README.md")
-    parser.add_argument("--link", default=LINK, help="what the page in the picture writes, as its links say it")
+    parser.add_argument("--picture", action="store_true", help="draw the picture of the pages for README.md")
+    parser.add_argument("--links", nargs="+", default=LINKS, help="what each page in it writes, as its links say it")
     options = parser.parse_args()
     pages = build(options.models, options.out, options.licence, options.note)
     if options.picture:
-        draw(pages[0], PICTURE, options.link)
+        draw(pages, options.links[: len(pages)], PICTURE)
 
 
 if __name__ == "__main__":

@@ -144,6 +144,7 @@ class Chromium(Browser):
     def __init__(self, url: str) -> None:
         super().__init__()
         self._messages = Messages(url, self._on_event)
+        self._workers: list[str] = []  # their sessions
         target = self._messages.send("Target.createTarget", {"url": "about:blank"})["targetId"]
         attached = self._messages.send("Target.attachToTarget", {"targetId": target, "flatten": True})
         self._session: str = attached["sessionId"]
@@ -185,6 +186,18 @@ class Chromium(Browser):
     def picture(self) -> bytes:
         return base64.b64decode(self.send("Page.captureScreenshot", {"format": "png"})["data"])
 
+    def heaps(self) -> list[int]:
+        """Bytes in use after a collection, with those of array buffers: the page's, then its Workers'."""
+        if not self._workers:
+            watched = {"autoAttach": True, "waitForDebuggerOnStart": False, "flatten": True}
+            self.send("Target.setAutoAttach", watched)
+        return [self._heap(session) for session in (self._session, *self._workers)]
+
+    def _heap(self, session: str) -> int:
+        self._messages.send("HeapProfiler.collectGarbage", sessionId=session)
+        used = self._messages.send("Runtime.getHeapUsage", sessionId=session)
+        return int(used["usedSize"] + used["backingStorageSize"])
+
     def close(self) -> None:
         """Ends the connection."""
         self._messages.close()
@@ -204,6 +217,8 @@ class Chromium(Browser):
             self.faults.append(json.dumps(params["entry"]))
         elif method == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
+        elif method == "Target.attachedToTarget" and params["targetInfo"]["type"] == "worker":
+            self._workers.append(params["sessionId"])
 
 
 def pressed(keys: str) -> list[dict[str, Any]]:

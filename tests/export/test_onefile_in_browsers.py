@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
 from browsers import ENGINES, Browser, opened
 from click.testing import CliRunner
+from conftest import random_weights
 from pages import HOSTILE, hostile_model
 
 from textgen.cli import textgen
+from textgen.corpus.config import CorpusConfig
 from textgen.export.html import export_html
-from textgen.saved_model.saved_model import ModelFolder
+from textgen.model.config import ModelConfig
+from textgen.saved_model.saved_model import ModelFolder, load_model, save_model
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 
 pytestmark = [pytest.mark.browsers, pytest.mark.timeout(1800)]
@@ -49,6 +54,13 @@ def written(browser: Browser, page: str, start: str = "", **asked: str | float) 
     browser.evaluate(f"(() => {{ location.hash = {json.dumps(urlencode(asked))}; }})()")
     browser.until(HAS_RUN)
     return str(browser.evaluate(TEXT))
+
+
+def write_another(browser: Browser, seed: int, tokens: int) -> None:
+    """Writes another text in the page that is open."""
+    asked = urlencode({"prompt": "The", "seed": seed, "max_tokens": tokens})
+    browser.evaluate(f"(() => {{ location.hash = {json.dumps(asked)}; }})()")
+    browser.until(f"document.getElementById('seed').value === '{seed}' && {HAS_RUN}")
 
 
 def click(browser: Browser, name: str) -> None:
@@ -153,3 +165,25 @@ def test_the_page_speaks_chinese(browser: Browser, page: str) -> None:
     assert browser.evaluate("document.getElementById('write').textContent") == "换一篇"
     click(browser, "language")
     assert browser.evaluate("document.getElementById('write').textContent") == "Another"
+
+
+@pytest.mark.slow
+def test_the_heap_does_not_grow(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    """That of the page and that of its Worker, from text to text, once there are tokens that the page forgets."""
+    config = ModelConfig(tokenizer.vocab_size, embedding_dim=8, hidden_units=8)
+    weights = random_weights(config)
+    weights["head/bias"][tokenizer.eos_id] = -30.0  # so that texts are long
+    save_model(tmp_path / "endless", weights, config, TokenizerConfig("char"), CorpusConfig(), tokenizer)
+    export_html(load_model(str(tmp_path / "endless")), tmp_path / "endless.html")
+    with opened("chromium") as browser:
+        browser.open((tmp_path / "endless.html").as_uri())
+        browser.until(IS_READY)
+        heaps = []
+        for seed in range(36):
+            write_another(browser, seed, 1000)
+            assert not browser.evaluate("document.getElementById('more').disabled")  # the text has not ended
+            heaps.append(browser.heaps())
+        assert len(heaps[0]) == 2  # the page and its Worker
+        for first, last in zip(heaps[12], heaps[-1], strict=True):
+            assert last - first < 2_000_000, heaps
+        browser.check_faults()

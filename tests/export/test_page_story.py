@@ -92,6 +92,28 @@ def test_what_is_typed_at_once_is_one_step(tmp_path: Path) -> None:
     assert in_story(code, None, tmp_path) == [*steps[::-1], *steps[1:]]
 
 
+def test_old_steps_let_go_of_probabilities_and_keep_their_texts(tmp_path: Path) -> None:
+    """Else a hundred long texts that can be undone to would hold the alternatives of each of their tokens."""
+    code = """
+    const story = new Story();
+    const held = [];
+    for (let number = 0; number < 60; number++) {
+      story.begin(run("a"));
+      for (let count = 0; count < 1000; count++) story.append(token(String(number % 10)));
+      held.push(new Set([...story.past, story].flatMap((step) => step.tokens)).size);
+    }
+    const found = [];
+    const tokens = [];
+    while (story.canUndo) { story.undo(); found.push(story.text.slice(0, 2)); tokens.push(story.tokens.length); }
+    return { held, found, tokens };
+    """
+    found = in_story(code, None, tmp_path)
+    assert found["held"][-1] == found["held"][20] < 13_000
+    assert found["found"] == [f"a{number % 10}" for number in range(58, -1, -1)] + [""]
+    assert found["tokens"][:10] == [1000] * 10
+    assert found["tokens"][12:] == [0] * 48
+
+
 def test_a_token_that_comes_in_parts_is_one_place(tmp_path: Path) -> None:
     """The first byte of a character adds nothing to the text; what follows shows what could have come in its place."""
     code = """

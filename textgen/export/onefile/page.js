@@ -294,7 +294,12 @@ function showState() {
   $("copy-link").disabled = !hasResult;
   $("command-row").hidden = !hasResult;
   $("command-later").hidden = hasResult;
-  if (hasResult) $("command").textContent = commandOf(card.name, exactRun(), defaults);
+  if (hasResult) $("command").replaceChildren(...flagsIn(commandOf(card.name, exactRun(), defaults)));
+}
+
+/** The parts of a command that stay together where a line has room for them: some browsers break after a hyphen. */
+function flagsIn(command) {
+  return command.split(/(?<= )(?=--)/).map((part) => element("span", { textContent: part }));
 }
 
 /** The last run with as many tokens as it has written. */

@@ -2,6 +2,7 @@
 
 const KEPT = 5000; // tokens of the model whose probabilities are kept: the last ones
 const STEPS = 100; // that can be undone
+const STALE = 2 * KEPT; // tokens after which a step that can be undone keeps its text, and no longer its probabilities
 
 /**
  * What could have come at a place.
@@ -44,6 +45,7 @@ export class Story {
   run = null;
   past = [];
   future = [];
+  received = 0; // tokens, in all runs together
   typedAt = -1; // where the next character of the same step would come
   held = null; // a token that is only part of a character
 
@@ -59,6 +61,7 @@ export class Story {
   step() {
     this.past.push(this.snapshot());
     if (this.past.length > STEPS) this.past.shift();
+    for (const step of this.past) if (this.received - step.received > STALE) step.tokens = [];
     this.future = [];
     this.typedAt = -1;
   }
@@ -74,14 +77,15 @@ export class Story {
   move(from, to) {
     if (!from.length) return;
     to.push(this.snapshot());
-    Object.assign(this, from.pop());
+    const { received: _, ...step } = from.pop();
+    Object.assign(this, step);
     this.typedAt = -1;
     this.held = null;
   }
 
   snapshot() {
-    const { text, tokens, marks, run } = this;
-    return { text, tokens: [...tokens], marks: marks.map((mark) => ({ ...mark })), run: run && { ...run } };
+    const { text, tokens, marks, run, received } = this;
+    return { text, tokens: [...tokens], marks: marks.map((mark) => ({ ...mark })), run: run && { ...run }, received };
   }
 
   /** Replaces part of the text by what a person wrote. Characters typed one after another are one step. */
@@ -107,6 +111,7 @@ export class Story {
   /** Takes a token of the run. */
   append({ text, own, probability, top }) {
     this.run.written++;
+    this.received++;
     const found = this.held ?? { own, probability, top };
     this.held = text ? null : found;
     if (!text) return;
