@@ -68,5 +68,5 @@ def test_a_model_writes_until_there_are_enough_words(tiny_models: Path, tmp_path
     command += ["--words", "300", "--characters"]
     done = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True, check=True)
     run, runs, *_ = done.stdout.splitlines()[2].strip("| ").split(" | ")
-    assert run == "10"
+    assert run == "7"
     assert 0 < int(runs) < 300
