@@ -4,10 +4,10 @@
     python scripts/measure_copies.py --texts FILE --corpus FILE --base-text MIX
 
 Texts of up to 200 tokens are generated at the default settings until they have enough words; the second line looks at
-what people have written instead, for comparison. A run is a number of words that follow each other in one text, in any
-case and with any punctuation. The table has the share of the runs of each length that are found in the corpus, in the
-base's text, and in either, and the longest run found. MIX is the text that train_base.py has made, such as
-build/bases/english/english-train.jsonl.
+what people have written instead, for comparison. A run is a number of words that follow each other in one text, in
+any case and with any punctuation. The table has the share of the runs of each length that are found in the corpus, in
+the base's text, and in either, and the longest run found. For a base, leave --corpus out. MIX is the text that
+train_base.py has made, such as build/bases/english/english-train.jsonl.
 
 For Chinese, --characters counts characters instead of words, and --either-script leaves out those that differ between
 simplified and traditional script.
@@ -161,8 +161,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", nargs="?")
     parser.add_argument("--texts", type=Path, metavar="FILE", help="text to look at instead of a model's")
-    parser.add_argument("--corpus", type=Path, required=True, metavar="FILE", help="what the model was trained on")
-    parser.add_argument("--base-text", type=Path, required=True, metavar="MIX", help="what its base was trained on")
+    parser.add_argument("--corpus", type=Path, metavar="FILE", help="what the model was trained on")
+    parser.add_argument("--base-text", type=Path, metavar="MIX", help="what its base was trained on")
     parser.add_argument("--models-dir", type=Path, metavar="DIRECTORY")
     parser.add_argument("--words", type=int, default=8000, metavar="N", help="words or characters to look at")
     parser.add_argument("--characters", action="store_true", help="count characters instead of words")
@@ -170,6 +170,10 @@ def main() -> None:
     options = parser.parse_args()
     if (options.model is None) == (options.texts is None):
         parser.error("Name a model, or else a file with --texts.")
+    places = {"corpus": options.corpus, "base's text": options.base_text}
+    places = {name: path for name, path in places.items() if path}
+    if not places:
+        parser.error("Name a text to look in, with --corpus or --base-text.")
     split = shared_characters if options.either_script else characters if options.characters else words
     lengths = LENGTHS["words" if split is words else "characters"]
     if options.texts:
@@ -177,7 +181,6 @@ def main() -> None:
     else:
         texts = generated(load_model(options.model, options.models_dir).generator())
     runs = Runs(first_words(texts, split, options.words))
-    places = {"corpus": options.corpus, "base's text": options.base_text}
     found = {name: runs.found_in(map(split, documents(path)), min(lengths)) for name, path in places.items()}
     print(f"| run | runs | {' | '.join(places)} | either |\n|{'---|' * (len(places) + 3)}")
     for length in lengths:

@@ -61,6 +61,13 @@ def test_a_table_of_what_people_have_written(tmp_path: Path) -> None:
     assert lines[-1] == "Longest in the base's text: 0. "
 
 
+def test_there_must_be_something_to_look_at_and_to_look_in(tmp_path: Path) -> None:
+    for arguments, line in (([], "Name a model"), (["--texts", tmp_path / "written.txt"], "Name a text to look in")):
+        done = subprocess.run([sys.executable, *map(str, [SCRIPT, *arguments])], capture_output=True, text=True)
+        assert done.returncode == 2
+        assert f"error: {line}" in done.stderr
+
+
 def test_a_model_writes_until_there_are_enough_words(tiny_models: Path, tmp_path: Path) -> None:
     for name in ("corpus.txt", "mix.txt"):
         (tmp_path / name).write_text(f"{TALE}\n", encoding="utf-8")
