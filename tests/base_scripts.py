@@ -1,4 +1,4 @@
-"""The scripts that make a base, and a small folder of texts for them."""
+"""The scripts that make a base or look at what it copies, and a small folder of texts for them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import zstandard
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 import base_mix
+import measure_copies
 import train_base
 
 sys.path.pop(0)
 
-__all__ = ["PARTS", "base_mix", "train_base", "write_data", "write_records"]
+__all__ = ["PARTS", "base_mix", "measure_copies", "train_base", "write_data", "write_records"]
 
 PARTS = (
     base_mix.Part("tales.jsonl.zst", "tales", "a collection of tales (MIT)", times=3),

@@ -119,7 +119,7 @@ def test_a_record_without_training_has_the_names_of_one_with_it(saved: ModelFold
 
 
 def test_the_last_lines_of_a_training(saved: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    scores = {"nats_per_token": 1.0, "perplexity_per_token": 2.7, "bits_per_byte": 1.5}
+    scores = {"nats_per_token": 1.0, "perplexity_per_token": 2.7, "bits_per_byte": 1.5, "tokens": 1000}
     saved.training.update(TRAINED | {"model": to_dict(saved.model_config), "scores": scores, "state": "done"})
     assert summary(saved).splitlines()[-2:] == [
         "Write with it:  textgen sample 'my songs' --suffix \"...\"",
@@ -127,6 +127,14 @@ def test_the_last_lines_of_a_training(saved: ModelFolder, monkeypatch: pytest.Mo
     ]
     monkeypatch.delenv("TEXTGEN_MODELS")
     assert f"textgen sample '{saved.folder}' --suffix" in summary(saved)
+
+
+@pytest.mark.parametrize(("tokens", "caution"), [(1000, ""), (999, " These are only 999 tokens: the score is rough.")])
+def test_a_score_of_a_short_text_is_called_rough(saved: ModelFolder, tokens: int, caution: str) -> None:
+    scores = {"nats_per_token": 1.0, "perplexity_per_token": 2.7, "bits_per_byte": 1.5, "tokens": tokens}
+    saved.training.update(TRAINED | {"model": to_dict(saved.model_config), "scores": scores, "state": "done"})
+    line = f"Held-out text: 1.000 nats a token, perplexity 2.70, 1.500 bits a byte.{caution}"
+    assert summary(saved).splitlines()[1] == line
 
 
 def test_a_card_says_what_a_vocabulary_of_words_loses() -> None:

@@ -67,6 +67,7 @@ def test_prose_starts_from_the_base_of_its_script(tmp_path: Path) -> None:
         f"base        english: {100 * fit.unknown_bytes:.1f} % of the bytes unknown, {fit.token_ratio:.2f} x the tokens"
     )
     assert line in describe(made, tmp_path)
+    assert f"\nvocabulary  unigram, {made.model_config.vocab_size:,} tokens; about " in describe(made, tmp_path)
     values = plan_values(made, tmp_path)["base"]
     assert (values["name"], values["decided_by"], values["race"]) == ("english", "rule", False)
     assert values["token_ratio"] == pytest.approx(fit.token_ratio, abs=1e-4)
@@ -80,6 +81,7 @@ def test_text_of_another_kind_starts_from_random_weights(tmp_path: Path, name: s
     assert made.training_config == alone.training_config
     assert made.model_config == alone.model_config
     assert f"\nbase        none: {made.base.reason}\n" in describe(made, tmp_path)
+    assert f"\nvocabulary  unigram, about {made.model_config.vocab_size:,} tokens; about " in describe(made, tmp_path)
 
 
 def test_a_script_that_no_base_reads_and_a_base_that_is_not_there_are_named(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from textgen.training.plan import Plan
 
 LABELS_SHOWN = 8
+FEW_TOKENS = 1000  # of held-out text, whose score says little
 
 
 def describe(plan: Plan, folder: Path) -> str:
@@ -30,8 +31,7 @@ def describe(plan: Plan, folder: Path) -> str:
         "held out": ", ".join(map(str, plan.sources.valid.files))
         if plan.sources.valid
         else f"{training.valid_fraction:.2g} of the corpus",
-        "vocabulary": f"{plan.tokenizer_config.tokenizer}, about {counted(plan.model_config.vocab_size, 'token')}; "
-        f"{counted(plan.estimates.tokens, 'token')} to train on",
+        "vocabulary": _vocabulary(plan),
         "base": _base(plan),
         "network": _network(plan),
         "parameters": f"{plan.model_config.num_parameters:,}; {_memory(plan)}",
@@ -43,6 +43,13 @@ def describe(plan: Plan, folder: Path) -> str:
         "saved in": str(folder),
     }
     return "\n".join(f"{name:<11} {value}" for name, value in rows.items())
+
+
+def _vocabulary(plan: Plan) -> str:
+    """Its size, which is exact if the vocabulary is there already, and the text in its tokens."""
+    about = "" if plan.sources.tokenizer else "about "
+    size, tokens = counted(plan.model_config.vocab_size, "token"), counted(plan.estimates.tokens, "token")
+    return f"{plan.tokenizer_config.tokenizer}, {about}{size}; about {tokens} to train on"
 
 
 def _base(plan: Plan) -> str:
@@ -138,11 +145,13 @@ def summary(saved: ModelFolder) -> str:
     from textgen.saved_model.model_card import sample_command
 
     scores, progress = saved.training["scores"], saved.training["progress"]
+    tokens = scores["tokens"]
+    caution = f" These are only {counted(tokens, 'token')}: the score is rough." if tokens < FEW_TOKENS else ""
     return (
         f"{saved.folder}: {saved.training['state']} after {counted(progress['step'], 'step')} "
         f"({_duration(progress['seconds'])}).\n"
         f"Held-out text: {scores['nats_per_token']:.3f} nats a token, perplexity {scores['perplexity_per_token']:.2f}, "
-        f"{scores['bits_per_byte']:.3f} bits a byte.\n"
+        f"{scores['bits_per_byte']:.3f} bits a byte.{caution}\n"
         f"Write with it:  {sample_command(saved.shell_name, saved.training['model'], saved.tokenizer.labels)}\n"
         f"See the curves: textgen tensorboard {saved.shell_name}"
     )
