@@ -54,9 +54,9 @@ def model_of(folder: Path, tokenizer: Tokenizer, bias: float = 1.0, **options: A
     return load_model(str(folder / "models" / "random"))
 
 
-def assert_same_logits(model: ModelFolder, found: np.ndarray) -> None:
-    """The logits [T, V] after each of `IDS` are those of the NumPy network."""
-    np.testing.assert_allclose(found, model_logits(model, IDS), atol=1e-4, rtol=0)
+def assert_same_logits(model: ModelFolder, found: np.ndarray, ids: np.ndarray = IDS) -> None:
+    """The logits [T, V] after each of `ids` are those of the NumPy network."""
+    np.testing.assert_allclose(found, model_logits(model, ids), atol=1e-4, rtol=0)
 
 
 def run_without_textgen(program: str, folder: Path) -> np.ndarray:

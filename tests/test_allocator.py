@@ -4,10 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from streams import stream_of
 
 from textgen import allocator
+from textgen.dataset.batches import Batches
+from textgen.runtime import load_tensorflow
 
 PROGRAM = """
 import resource
@@ -49,6 +53,7 @@ def test_memory_that_was_freed_is_taken_again() -> None:
     assert page_faults("keep_memory()") < page_faults("") / 10
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
 def test_batches_that_are_read_ahead_do_not_change_that() -> None:
     """TensorFlow's datasets would."""
@@ -80,6 +85,29 @@ def test_where_the_allocator_refuses_a_setting_it_is_not_made_slower(
     assert received == asked
     allocator.keep_memory_still()
     assert received == asked * (2 if kept else 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_the_settings_are_repeated_after_a_dataset_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Making one has undone them; that it then works is a slow test."""
+    load_tensorflow()
+    import tensorflow as tf
+
+    done: list[str] = []
+    make = tf.data.Dataset.from_generator
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        dataset = make(*arguments, **options)
+        done.append("dataset")
+        return dataset
+
+    monkeypatch.setattr(tf.data.Dataset, "from_generator", noted)
+    monkeypatch.setattr(allocator, "_is_kept", True)
+    library = SimpleNamespace(mallopt=lambda *setting: done.append("setting") or 1)
+    monkeypatch.setattr("textgen.allocator.ctypes.CDLL", lambda name: library)
+    with stream_of([37, 2, 5]) as stream:
+        list(Batches(stream, 2, 3, 0).dataset())
+    assert done == ["dataset", "setting", "setting", "setting"]
 
 
 def test_a_process_that_is_not_ours_keeps_its_allocator(monkeypatch: pytest.MonkeyPatch) -> None:

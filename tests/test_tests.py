@@ -18,11 +18,13 @@ def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@cache
 def functions_of(path: Path) -> dict[str, ast.FunctionDef]:
     """All functions and methods of a file by name, also those inside others."""
     return {node.name: node for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef)}
 
 
+@cache
 def imported_from(path: Path) -> dict[str, Path]:
     """Names that a file takes from other files beside it."""
     names: dict[str, Path] = {}

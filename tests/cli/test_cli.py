@@ -55,25 +55,30 @@ def run(*arguments: str, stdin: str | bytes | None = None) -> Result:
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def training(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """A folder of models with one in it, `my-songs`, and what its training said."""
+    folder = tmp_path_factory.mktemp("training")
+    (folder / "my songs.txt").write_text(POEMS, encoding="utf-8")
+    result = run("train", str(folder / "my songs.txt"), "--models-dir", str(folder), *TINY)
+    assert result.exit_code == 0, result.output
+    return folder, result
+
+
+@pytest.fixture(scope="module")
+def models(training: tuple[Path, Result], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of models with one in it, `songs`."""
     folder = tmp_path_factory.mktemp("models")
-    poems = folder.parent / "songs.txt"
-    poems.write_text(POEMS, encoding="utf-8")
-    result = run("train", str(poems), "--models-dir", str(folder), *TINY)
-    assert result.exit_code == 0, result.output
+    shutil.copytree(training[0] / "my-songs", folder / "songs")
     return folder
 
 
-def test_training_says_the_plan_on_stderr_and_the_result_on_stdout(tmp_path: Path) -> None:
-    (tmp_path / "my songs.txt").write_text(POEMS, encoding="utf-8")
-    result = run("train", str(tmp_path / "my songs.txt"), "--models-dir", str(tmp_path / "models"), *TINY)
-    assert result.exit_code == 0
+def test_training_says_the_plan_on_stderr_and_the_result_on_stdout(training: tuple[Path, Result]) -> None:
+    folder, result = training
     assert "48 documents by blank-line" in result.stderr
     assert "held-out loss" in result.stderr
     assert "nats a token" in result.stdout
-    assert "textgen sample my-songs\n" in result.stdout
-    assert (tmp_path / "models" / "my-songs" / "model.safetensors").exists()
+    assert f"textgen sample {folder / 'my-songs'}\n" in result.stdout
+    assert (folder / "my-songs" / "model.safetensors").exists()
 
 
 def test_a_profile_is_recorded_among_the_logs(tmp_path: Path) -> None:
@@ -108,7 +113,9 @@ def test_a_second_run_takes_the_next_name(models: Path, tmp_path: Path) -> None:
     (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
     shutil.copytree(models / "songs", tmp_path / "models" / "songs")
     short = [*TINY, "--steps", "1", "--num-validations", "1"]
-    assert run("train", str(tmp_path / "songs.txt"), "--models-dir", str(tmp_path / "models"), *short).exit_code == 0
+    result = run("train", str(tmp_path / "songs.txt"), "--models-dir", str(tmp_path / "models"), *short)
+    assert result.exit_code == 0
+    assert "textgen sample songs-2\n" in result.stdout
     assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["songs", "songs-2"]
 
 

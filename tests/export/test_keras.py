@@ -29,6 +29,7 @@ for id in np.load("ids.npy"):
     rows.append(np.asarray(state.pop("logits"))[0, 0])
 logits = np.stack(rows)
 """
+FEW = IDS[:48]  # Keras reads slowly where nothing is compiled
 
 
 def exported(tmp_path: Path, tokenizer: Tokenizer, **options: Any) -> tuple[ModelFolder, str]:
@@ -52,7 +53,7 @@ def logits_of(path: Path, ids: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
 def test_keras_computes_the_same_logits(kind: str, tmp_path: Path, tokenizer: Tokenizer) -> None:
     model, note = exported(tmp_path, tokenizer, **KERAS_CELLS[kind])
-    assert_same_logits(model, logits_of(tmp_path / "out.keras", IDS))
+    assert_same_logits(model, logits_of(tmp_path / "out.keras", FEW), FEW)
     assert ("copy of the embedding" in note) == model.model_config.tie_embeddings
 
 
