@@ -103,7 +103,12 @@ def test_the_settings_are_repeated_after_a_dataset_is_made(monkeypatch: pytest.M
 
     monkeypatch.setattr(tf.data.Dataset, "from_generator", noted)
     monkeypatch.setattr(allocator, "_is_kept", True)
-    library = SimpleNamespace(mallopt=lambda *setting: done.append("setting") or 1)
+
+    def mallopt(*setting: int) -> int:
+        done.append("setting")
+        return 1
+
+    library = SimpleNamespace(mallopt=mallopt)
     monkeypatch.setattr("textgen.allocator.ctypes.CDLL", lambda name: library)
     with stream_of([37, 2, 5]) as stream:
         list(Batches(stream, 2, 3, 0).dataset())

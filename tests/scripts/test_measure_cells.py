@@ -41,7 +41,7 @@ MEANS = [
 
 @pytest.mark.parametrize(("follows", "name", "text", "expected"), MEANS)
 def test_measures_of_a_text(follows: str, name: str, text: str, expected: float) -> None:
-    assert mean_of(MEASURES[follows][name], [text]) == (pytest.approx(expected), pytest.approx(0, abs=1e-9))
+    assert mean_of(MEASURES[follows][name], [text]) == pytest.approx((expected, 0.0), abs=1e-9)
 
 
 def test_every_property_by_rule_has_a_measure() -> None:

@@ -55,7 +55,7 @@ def test_fewer_words_score_no_better(tmp_path: Path) -> None:
     """Fables at 2,000, 300 and 40 words, and in pieces that lose nothing."""
     (tmp_path / "fables.txt").write_text(FABLES.read_text(encoding="utf-8")[:40_000], encoding="utf-8")
     scores = [frequencies(tmp_path / "fables.txt", "word", size, tmp_path)[2] for size in (2000, 300, 40)]
-    bits, words = [each.bits_per_byte for each in scores], [each.perplexity_per_word for each in scores]
+    bits, words = [each.bits_per_byte for each in scores], [each.perplexity_per_word or 0.0 for each in scores]
     assert bits == sorted(bits)
     assert words == sorted(words)
     assert bits[0] > 1.5
