@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ TRAINING = """
     settings = dict(
         tokenizer="char", hidden_units=16, embedding_dim=16, num_layers=2, dropout=0.2, embedding_dropout=0.1,
         batch_size=8, sequence_length=8, steps=STEPS, learning_rate=0.05, precision="float32", valid_tokens=512,
-        sampled_softmax=8, full_softmax_share=0.4,
+        **OTHERS,
     )
     plan = make_plan(Corpus([folder / "songs.txt"], CorpusConfig(documents="line")), settings, hardware=Hardware(1e11))
     tuning = dict(decay_target="base", weight_decay=0.05, layer_learning_rate_decay=0.9)
@@ -78,9 +79,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def losses(replicas: int, folder: Path) -> list[tuple[list[float], float]]:
+def losses(replicas: int, folder: Path, **others: Any) -> list[tuple[list[float], float]]:
     """Of one replica and of several: the loss of each step, and the score of the model."""
-    program = textwrap.dedent(TRAINING).replace("STEPS", str(STEPS))
+    program = textwrap.dedent(TRAINING).replace("STEPS", str(STEPS)).replace("OTHERS", repr(others))
     done = subprocess.run(
         [sys.executable, "-c", program, str(replicas), str(folder)], capture_output=True, text=True, check=False
     )
@@ -90,7 +91,7 @@ def losses(replicas: int, folder: Path) -> list[tuple[list[float], float]]:
 
 @pytest.mark.parametrize("replicas", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_losses_are_the_same_for_any_number_of_replicas(folder: Path, replicas: int) -> None:
-    """With dropout, a softmax that is sampled at first, decay towards the first weights and slower lower layers."""
+    """With dropout, carried state, decay towards the first weights and slower lower layers, in float32."""
     (one, score), (several, theirs) = losses(replicas, folder)
     assert len(one) == STEPS
     assert np.mean(one[-10:]) < one[0] - 0.2
@@ -99,6 +100,14 @@ def test_losses_are_the_same_for_any_number_of_replicas(folder: Path, replicas: 
     norms = [dict(curves(folder / f"model-{number}" / "logs")["gradient_norm/all"]) for number in (1, replicas)]
     assert list(norms[0]) == list(range(10, STEPS + 1, 10))
     assert norms[1] == pytest.approx(norms[0], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_replicas_share_the_candidates_of_a_sampled_softmax(folder: Path) -> None:
+    (one, score), (several, theirs) = losses(2, folder, sampled_softmax=16, full_softmax_share=0.5)
+    assert len(one) == STEPS
+    np.testing.assert_allclose(several, one, atol=1e-5, rtol=0)
+    assert theirs == pytest.approx(score, abs=1e-5)
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused() -> None:
