@@ -11,25 +11,28 @@ from textgen.training.config import TrainingConfig
 from textgen.training.plan_estimates import Estimates, run_seconds, tokens_per_second, training_seconds
 
 SPEED, TOKENS = 10_000.0, 1_000_000
+MODEL = ModelConfig(8000, embedding_dim=512, hidden_units=512)
 TRAINING = TrainingConfig(batch_size=32, sequence_length=64, steps=1000, num_validations=10, valid_tokens=30_000)
 
 
 def test_a_run_takes_its_steps_and_validations() -> None:
     steps = training_seconds(TRAINING, TOKENS, SPEED)
     assert steps == pytest.approx(1000 * 32 * 64 / SPEED)
-    whole = run_seconds(TRAINING, TOKENS, SPEED)
+    whole = run_seconds(MODEL, TRAINING, TOKENS, SPEED)
     assert whole > steps
-    often = run_seconds(replace(TRAINING, num_validations=20), TOKENS, SPEED)
-    assert often - whole == pytest.approx(10 * (30_000 / 3 / SPEED + 1.0))
+    often = run_seconds(MODEL, replace(TRAINING, num_validations=20), TOKENS, SPEED)
+    assert often - whole == pytest.approx(10 * (30_000 / 3 / SPEED + 0.25 + 2.5e-7 * MODEL.num_parameters))
     assert training_seconds(replace(TRAINING, num_validations=20), TOKENS, SPEED) == steps
     longer = replace(TRAINING, steps=2000)
-    assert run_seconds(longer, TOKENS, SPEED) - whole == pytest.approx(steps)
+    assert run_seconds(MODEL, longer, TOKENS, SPEED) - whole == pytest.approx(steps)
 
 
 def test_a_budget_in_minutes_includes_the_validations() -> None:
     for minutes in (1.0, 2.0):
-        assert run_seconds(replace(TRAINING, steps=None, minutes=minutes), TOKENS, SPEED) == 60 * minutes
-    assert run_seconds(replace(TRAINING, minutes=100.0), TOKENS, SPEED) == run_seconds(TRAINING, TOKENS, SPEED)
+        assert run_seconds(MODEL, replace(TRAINING, steps=None, minutes=minutes), TOKENS, SPEED) == 60 * minutes
+    assert run_seconds(MODEL, replace(TRAINING, minutes=100.0), TOKENS, SPEED) == run_seconds(
+        MODEL, TRAINING, TOKENS, SPEED
+    )
 
 
 def test_passes_are_those_of_the_steps() -> None:

@@ -247,7 +247,7 @@ def _estimate(basis: Basis, model: ModelConfig, training: TrainingConfig) -> Est
         tokens=basis.tokens,
         tokens_per_second=speed,
         training_seconds=training_seconds(training, basis.tokens, speed),
-        seconds=run_seconds(training, basis.tokens, speed),
+        seconds=run_seconds(model, training, basis.tokens, speed),
         memory_bytes=machine_memory(model, training, basis.shares),
         memory_there=basis.memory,
     )

@@ -15,8 +15,9 @@ EFFICIENCY = {"float32": 0.76, "bfloat16": 1.3, "float16": 0.5}  # training spee
 STEP_SECONDS = 0.006  # overhead of an update
 TENSORFLOW = 800_000_000  # bytes, with XLA and its compiler
 SMALL_LAYER = {"float32": 0, "bfloat16": 80, "float16": 80}  # units at which a layer has half of that efficiency
-START_SECONDS = 2.0  # compiling, in the first steps
-VALIDATION_SECONDS = 1.0  # a text that is written, and saving
+START_SECONDS = 1.5  # compiling, in the first steps
+VALIDATION_SECONDS = 0.25  # a text that is written
+SECONDS_PER_WEIGHT = 2.5e-7  # saving and recording a weight, at the start and at each validation
 SCORING = 1 / 3  # what scoring a token costs, relative to training on it
 
 
@@ -61,17 +62,20 @@ def training_seconds(training: TrainingConfig, tokens: int, speed: float) -> flo
     return seconds
 
 
-def run_seconds(training: TrainingConfig, tokens: int, speed: float) -> float:
+def run_seconds(model: ModelConfig, training: TrainingConfig, tokens: int, speed: float) -> float:
     """Estimates how long a run takes from its first step to the last save; a budget in minutes includes all of it.
 
     Args:
+        model: Shape of the network.
         training: Budgets and validations.
         tokens: Tokens of training text.
         speed: Tokens per second of training.
     """
     steps = training_seconds(training, tokens, speed)
     scored = training.num_validations * training.valid_tokens * SCORING / speed
-    seconds = START_SECONDS + steps + training.num_validations * VALIDATION_SECONDS + scored
+    saving = SECONDS_PER_WEIGHT * model.num_parameters
+    besides = START_SECONDS + saving + training.num_validations * (VALIDATION_SECONDS + saving)
+    seconds = steps + besides + scored
     return seconds if training.minutes is None else min(seconds, 60 * training.minutes)
 
 
