@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ from hypothesis import HealthCheck, settings
 
 from textgen.corpus.config import CorpusConfig
 from textgen.model.config import ModelConfig
-from textgen.runtime import configure_process, load_tensorflow
+from textgen.runtime import XLA_FLAGS_OF, configure_process, load_tensorflow
 from textgen.saved_model.saved_model import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
@@ -32,6 +34,20 @@ configure_process()  # the tests have their process to themselves, as the progra
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # by a shell, in the background: programs begun here would, too
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+QUICK_XLA = (
+    "--xla_backend_optimization_level=0",
+    "--xla_cpu_parallel_codegen_split_count=1",
+    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_llvm_disable_expensive_passes=true",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """XLA compiles quickly and to slow code: tests compile much and run it little. Slow tests have its usual code."""
+    if "not slow" in config.option.markexpr and version("tensorflow").startswith(XLA_FLAGS_OF):
+        os.environ.setdefault("XLA_FLAGS", " ".join(QUICK_XLA))
 
 
 LONG_FILES = ("test_run.py", "test_workers.py", "test_cli.py", "test_api.py", "test_process.py", "test_distribution.py")

@@ -66,6 +66,7 @@ BEFORE = {
     "without TensorFlow": "",
     "with XLA": """
 import keras, tensorflow as tf
+imported = looks()
 tf.random.set_seed(3)
 tf.function(lambda: tf.ones(3), jit_compile=True)()
 """,
@@ -85,46 +86,66 @@ result.generator.generate("The", textgen.generation.config.SamplingConfig(seed=1
 textgen.load("new", models_dir=models)
 """,
 }
-IMPORTS = "import tensorflow, keras"
 REPORTS = """
 random.seed(11); np.random.seed(12); warnings.filterwarnings("ignore", message="mine")
 signal.signal(signal.SIGTERM, lambda number, frame: None)
 import textgen.settings
+start = imported = looks()
 {before}
 first = looks()
 {call}
 last = looks()
-if "tensorflow" not in first:
-    imported = last.pop("tensorflow", {{}})
-differing = {{name: [first[name], last[name]] for name in first if first[name] != last[name]}}
-print("REPORT" + json.dumps(differing))
+
+def differing(first, last):
+    keys = [key for key in first if first[key] != last.get(key)] + [key for key in last if key not in first]
+    return {{key: [first.get(key), last.get(key)] for key in keys}}
+
+def changes(first, last):
+    found = differing(first, {{name: last[name] for name in first}})
+    return {{name: differing(*both) if isinstance(both[0], dict) else both for name, both in found.items()}}
+
+print("REPORT" + json.dumps([changes(start, imported), changes(first, last)]))
 """
+Changes = dict[str, Any]  # what was seen first and last, where they differ
 
 
-def differing(before: str, call: str, tiny_models: Path, tmp_path: Path) -> dict[str, list[Any]]:
-    """What a process of its own finds changed after a call."""
-    corpus = tmp_path / "corpus.txt"
+def differing(before: str, call: str, models: Path, folder: Path) -> tuple[Changes, Changes]:
+    """What a process of its own finds changed by importing TensorFlow before a call, and by the call."""
+    folder.mkdir()
+    corpus = folder / "corpus.txt"
     corpus.write_text("The cat sat on the mat.\n" * 60, encoding="utf-8")
-    setup = f"models, corpus = {str(tiny_models)!r}, {str(corpus)!r}\n"
+    models = shutil.copytree(models, folder / "models")
+    setup = f"models, corpus = {str(models)!r}, {str(corpus)!r}\n"
     program = LOOKS + setup + REPORTS.format(before=before, call=call)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "XLA_"))}
+    own = {f"TEXTGEN_{name}": str(folder / name.lower()) for name in ("CACHE", "MODELS", "BASES")}
+    others = {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "XLA_", "TEXTGEN_"))}
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False, timeout=250
+        [sys.executable, "-c", program], env=others | own, capture_output=True, text=True, check=False, timeout=250
     )
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("REPORT")]
-    report: dict[str, list[Any]] = json.loads(line.removeprefix("REPORT"))
-    return report
+    by_import, by_call = json.loads(line.removeprefix("REPORT"))
+    return by_import, by_call
 
 
-@pytest.mark.parametrize(("before", "call"), [("without TensorFlow", "load"), ("with XLA", "train")])
-def test_a_call_leaves_the_process_as_it_was(before: str, call: str, tiny_models: Path, tmp_path: Path) -> None:
-    models = shutil.copytree(tiny_models, tmp_path / "models")
-    assert differing(BEFORE[before], CALLS[call], models, tmp_path) == {}
+@pytest.fixture(scope="module")
+def by_import_and_training(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Changes, Changes]:
+    """What TensorFlow's import changes, and what a training then does."""
+    return differing(BEFORE["with XLA"], CALLS["train"], tiny_models, tmp_path_factory.mktemp("process") / "train")
 
 
-def test_the_first_use_of_tensorflow_leaves_what_its_import_leaves(tiny_models: Path, tmp_path: Path) -> None:
+def test_writing_leaves_the_process_as_it_was(tiny_models: Path, tmp_path: Path) -> None:
+    assert differing(BEFORE["without TensorFlow"], CALLS["load"], tiny_models, tmp_path / "load")[1] == {}
+
+
+def test_training_leaves_the_process_as_it_was(by_import_and_training: tuple[Changes, Changes]) -> None:
+    assert by_import_and_training[1] == {}
+
+
+def test_the_first_use_of_tensorflow_leaves_what_its_import_leaves(
+    by_import_and_training: tuple[Changes, Changes], tiny_models: Path, tmp_path: Path
+) -> None:
     """TensorFlow's own import sets variables and filters of warnings, and draws from `random`."""
-    models = shutil.copytree(tiny_models, tmp_path / "models")
-    imported = differing("", IMPORTS, models, tmp_path)
-    assert differing("", CALLS["network"], models, tmp_path) == imported
+    imported, _ = by_import_and_training
+    assert "environment" in imported
+    assert differing("", CALLS["network"], tiny_models, tmp_path / "network")[1] == imported
