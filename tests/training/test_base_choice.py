@@ -84,6 +84,17 @@ def test_text_of_another_kind_starts_from_random_weights(tmp_path: Path, name: s
     assert f"\nvocabulary  unigram, about {made.model_config.vocab_size:,} tokens; about " in describe(made, tmp_path)
 
 
+def test_a_base_is_moved_in_one_cycle_unless_a_schedule_is_given(tmp_path: Path) -> None:
+    def schedule(**settings: Any) -> tuple[str, float]:
+        training = planned(tmp_path, **settings).training_config
+        return training.schedule, training.warmup_fraction
+
+    assert schedule() == ("one-cycle", 0.0)
+    assert schedule(schedule="cosine") == ("cosine", 0.02)
+    assert schedule(warmup_fraction=0.1) == ("cosine", 0.1)
+    assert schedule(tokenizer="char") == ("cosine", 0.02)  # from random weights
+
+
 def test_a_script_that_no_base_reads_and_a_base_that_is_not_there_are_named(tmp_path: Path) -> None:
     assert planned(tmp_path, misfit_texts.text("thai", 5000)).base.reason == "no base reads this script"
     verse = "床前明月光，疑是地上霜。\n举头望明月，低头思故乡。\n" * 60

@@ -66,10 +66,11 @@ class TrainingConfig(SplitConfig):
         section=REGULARIZATION,
     )  # fmt: skip
     learning_rate: float = setting(3e-3, "Peak learning rate.", low=0.0, high=1e3, planned=True)
-    schedule: str = setting("cosine", "Learning rate schedule after the warm-up.", choices=SCHEDULES)
+    schedule: str = setting("cosine", "Learning rate schedule after the warm-up.", choices=SCHEDULES, planned=True)
     warmup_fraction: float = setting(
-        0.02, "Share of the run in which the learning rate rises from 0.", low=0.0, high=1.0, section=SCHEDULE
-    )
+        0.02, "Share of the run in which the learning rate rises from 0.", low=0.0, high=1.0, planned=True,
+        section=SCHEDULE,
+    )  # fmt: skip
     hold_fraction: float = setting(
         0.0, "Share of the run in which it then stays at the peak.", low=0.0, high=1.0, section=SCHEDULE
     )

@@ -15,7 +15,7 @@ The rules are rough on purpose. Any setting that is given replaces the planned v
 - dropout and weight decay: by how often each token is seen; learning rate: by the width of the layers;
 - validations: by time, so that a short run does not spend much of it on them;
 - base: a model to start from, where one suits the text (see `textgen.training.base_choice`). A model that has
-  read much more than there is to train on needs few passes, a lower learning rate and more dropout.
+  read much more than there is to train on needs few passes, a lower learning rate that rises slowly, and more dropout.
 
 `make_plan` computes a chain of results, each from those before it: facts about the corpus, the vocabulary, the
 network, the training, and the estimates.
