@@ -101,10 +101,13 @@ def test_the_settings_are_repeated_after_a_dataset_is_made(monkeypatch: pytest.M
         done.append("dataset")
         return dataset
 
+    def mallopt(parameter: int, size: int) -> int:
+        done.append("setting")
+        return 1
+
     monkeypatch.setattr(tf.data.Dataset, "from_generator", noted)
     monkeypatch.setattr(allocator, "_is_kept", True)
-    library = SimpleNamespace(mallopt=lambda *setting: done.append("setting") or 1)
-    monkeypatch.setattr("textgen.allocator.ctypes.CDLL", lambda name: library)
+    monkeypatch.setattr("textgen.allocator.ctypes.CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
     with stream_of([37, 2, 5]) as stream:
         list(Batches(stream, 2, 3, 0).dataset())
     assert done == ["dataset", "setting", "setting", "setting"]
