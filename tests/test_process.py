@@ -118,7 +118,7 @@ def differing(before: str, call: str, models: Path, folder: Path) -> tuple[Chang
     setup = f"models, corpus = {str(models)!r}, {str(corpus)!r}\n"
     program = LOOKS + setup + REPORTS.format(before=before, call=call)
     own = {f"TEXTGEN_{name}": str(folder / name.lower()) for name in ("CACHE", "MODELS", "BASES")}
-    others = {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "XLA_", "TEXTGEN_"))}
+    others = {name: value for name, value in os.environ.items() if not name.startswith(("TF", "XLA_", "TEXTGEN_"))}
     done = subprocess.run(
         [sys.executable, "-c", program], env=others | own, capture_output=True, text=True, check=False, timeout=250
     )

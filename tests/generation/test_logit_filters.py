@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from logits import batches, column, random_logits, softmax
 
-from textgen.generation.config import SAMPLERS
+from textgen.generation.config import SAMPLERS, SamplingConfig
 from textgen.generation.logit_filters import GROUPS, Candidates, mirostat, reaching, surprise, temperature, top_k, xtc
-from textgen.generation.sampler import TRANSFORMS
+from textgen.generation.sampler import TRANSFORMS, draw, settings_of, steps_of, transform
 
 EPS = 1e-5  # float32 may fall on either side of a border this near
 SHARES = (0.0, 1e-6, 0.05, 0.3, 0.5, 0.9, 0.99, 1.0)
@@ -324,6 +324,22 @@ def test_one_row_is_searched_as_several_are(seed: int, size: int, share: float) 
     assert [reaching(weights[[row]], shares[[row]]).item() for row in (0, 1)] == reaching(
         weights, shares
     ).ravel().tolist()
+
+
+@given(seed=st.integers(0, 10_000), gaps=st.sampled_from([0.0, 0.3, 0.9]))
+def test_one_row_is_shrunk_as_several_are(seed: int, gaps: float) -> None:
+    """Logits of double precision, too: the likeliest token is never lost to their rounding."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, rng.choice([0.1, 1, 3]), (2, 263))
+    logits[rng.random((2, 263)) < gaps] = -np.inf
+    config = SamplingConfig(temperature=2.0, top_k=20, top_p=0.8, min_p=0.01)
+    both, one = settings_of([config] * 2), settings_of([config])
+    uniforms = rng.random(2)
+    together = transform(Candidates(logits.copy()), both, steps_of(both))
+    ids = together.ids_at(draw(together, uniforms))
+    for row in range(2):
+        alone = transform(Candidates(logits[[row]]), one, steps_of(one))
+        assert alone.ids_at(draw(alone, uniforms[[row]])).tolist() == [ids[row]]
 
 
 # === Against transformers ===

@@ -149,7 +149,7 @@ def set_config(section: str, **values: Any) -> Callable[[Path], None]:
     def damage(folder: Path) -> None:
         config = json.loads((folder / CONFIG).read_bytes())
         (config[section] if section else config).update(values)
-        update_folder(folder, {CONFIG: json_bytes(config)})
+        update_folder(folder, {CONFIG: json.dumps(config).encode()})  # `json_bytes` writes no NaN
 
     return damage
 

@@ -1116,9 +1116,9 @@ def test_learning_rates_are_tried_with_all_that_a_run_does(text: Path, monkeypat
     seen: list[tuple[Any, ...]] = []
     gradient = TrainStep.gradient
 
-    def watched(self: TrainStep, inputs: Any, targets: Any, state: Any, step: int, scale: float = 1.0) -> Any:
+    def watched(self: TrainStep, inputs: Any, targets: Any, state: Any, step: int, scale: float, *more: Any) -> Any:
         seen.append((tuple(inputs.shape), scale, self._distribution))
-        return gradient(self, inputs, targets, state, step, scale)
+        return gradient(self, inputs, targets, state, step, scale, *more)
 
     made: list[trainer.Trainer] = []
     begin = trainer.Trainer.__init__

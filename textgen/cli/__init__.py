@@ -31,7 +31,10 @@ COMMANDS = {
     "models": Lazy("textgen.cli.models:models", "List, show, compress and remove saved models."),
     "corpus": Lazy("textgen.cli.corpus:corpus", "Look at a text, fetch a well-known one, or prepare a large one."),
     "tokenizer": Lazy("textgen.cli.tokenizer:tokenizer", "Train vocabularies, and see text as tokens."),
-    "cache": Lazy("textgen.cli.cache:cache", "List and clear the cache of encoded corpora and of networks in 8 bits."),
+    "cache": Lazy(
+        "textgen.cli.cache:cache",
+        "List and clear the cache: encoded corpora, networks in 8 bits, copies of files elsewhere.",
+    ),
     "import": Lazy(
         "textgen.cli.exchange:import_", "Make a saved model from a page, or from weights of another program."
     ),

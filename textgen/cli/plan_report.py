@@ -105,7 +105,7 @@ def _training(plan: Plan) -> str:
         f"{length}, batches of {training.batch_size} x {counted(training.sequence_length, 'token')}, "
         + f"{training.gradient_accumulation_steps} to an update, " * (training.gradient_accumulation_steps > 1)
         + f"learning rate {training.learning_rate:g} {training.schedule}, {training.optimizer}"
-        + (f", softmax of {training.sampled_softmax:,} tokens" if training.sampled_softmax else "")
+        + (f", softmax of {counted(training.sampled_softmax, 'token')}" if training.sampled_softmax else "")
         + (f", weights averaged by {training.weight_averaging}" if training.weight_averaging != "none" else "")
     )
 

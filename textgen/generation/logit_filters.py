@@ -104,9 +104,8 @@ class Candidates:
             return None
         if len(kept) == 1:  # the same as below, but much faster
             (columns,) = kept[0].nonzero()
-            return Candidates(
-                self.given[:, columns], columns[None] if self.ids is None else self.ids[:, columns], shrinks=True
-            )
+            logits = self.given[:, columns].astype(np.float32, copy=False)
+            return Candidates(logits, columns[None] if self.ids is None else self.ids[:, columns], shrinks=True)
         flat = np.flatnonzero(kept)
         rows = flat // size
         counts = np.bincount(rows, minlength=len(kept))
