@@ -197,6 +197,13 @@ def test_validations_follow_the_time(tmp_path: Path, minutes: float, validations
     assert plan(tmp_path, 5_000_000, minutes=minutes, patience=3).training_config.patience == 3
 
 
+@pytest.mark.parametrize(("epochs", "validations"), [(1, 2), (4.1, 3), (7, 4), (30, 10), (100, 10)])
+def test_many_passes_over_a_short_text_are_looked_at_often(tmp_path: Path, epochs: float, validations: int) -> None:
+    """However short the run is: its best weights come before it has learned the text by heart."""
+    training = plan(tmp_path, 1_000, preset="tiny", epochs=epochs).training_config
+    assert training.num_validations == validations
+
+
 @pytest.mark.parametrize("settings", [{"schedule": "plateau"}, {"weight_averaging": "last-k"}, {"optimizer": "asgd"}])
 def test_what_counts_validations_gets_enough_of_them(tmp_path: Path, settings: dict[str, Any]) -> None:
     assert plan(tmp_path, 5_000_000, minutes=0.2, **settings).training_config.num_validations == 10

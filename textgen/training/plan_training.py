@@ -47,7 +47,7 @@ def plan_training(basis: Basis, model: ModelConfig) -> TrainingConfig:
         decoupled = float(f"{min(0.3, max(0.02, 0.01 * (seen / basis.tokens))):.2g}")
         derived["weight_decay"] = decoupled if training.optimizer in DECOUPLED else GRADIENT_DECAY
     if "num_validations" not in given:
-        derived |= plan_validations(training, seconds, given)
+        derived |= plan_validations(training, seconds, seen / basis.tokens, given)
     validations = derived.get("num_validations", training.num_validations)
     if "valid_tokens" not in given:  # so that validation takes a few per cent of the time
         derived["valid_tokens"] = min(200_000, max(4096, int(VALIDATED_SHARE * seen / validations)))

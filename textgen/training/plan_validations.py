@@ -10,6 +10,7 @@ from textgen.training.config import LARGE, TrainingConfig
 
 SECONDS_BETWEEN = (10.0, 300.0)  # validations of a planned run: at least, and at most
 USUAL_VALIDATIONS = 10  # of a run that is neither short nor long
+PASSES_BETWEEN = 2  # validations, at most, so that the best weights are found of a text that is learned by heart
 
 
 def validations_in(seconds: float) -> int:
@@ -23,12 +24,21 @@ def validations_in(seconds: float) -> int:
     return min(LARGE, max(2, min(USUAL_VALIDATIONS, int(seconds / least)), math.ceil(seconds / most)))
 
 
-def plan_validations(training: TrainingConfig, seconds: float, given: Mapping[str, Any]) -> dict[str, int]:
+def plan_validations(
+    training: TrainingConfig, seconds: float, passes: float, given: Mapping[str, Any]
+) -> dict[str, int]:
     """num_validations, and patience for half a run.
 
-    The schedule plateau and some averages count validations, so they get no fewer than usual.
+    A run of many passes over a short text is at its best before its end. The schedule plateau and some averages count
+    validations. So these get more of them than their time asks for, up to the usual number.
+
+    Args:
+        training: Schedule, optimizer and averaging.
+        seconds: Duration of the steps.
+        passes: Passes over the text.
+        given: Settings that were given.
     """
-    number = validations_in(seconds)
+    number = max(validations_in(seconds), min(USUAL_VALIDATIONS, math.ceil(passes / PASSES_BETWEEN)))
     if training.schedule == "plateau" or training.weight_averaging == "last-k" or training.optimizer == "asgd":
         number = max(USUAL_VALIDATIONS, number)
     usual = TrainingConfig.patience or 1
