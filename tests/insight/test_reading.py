@@ -35,6 +35,19 @@ def test_a_reading_equals_that_of_the_model(config: ModelConfig) -> None:
     assert [set(values) for values in reading.layers] == [set(VALUES[config.cell])] * 2
 
 
+@pytest.mark.parametrize("part", [1, 7, 64])
+def test_layers_that_read_side_by_side_read_what_they_read_in_turn(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(BASE, num_layers=3, residual=True, layer_norm=True)
+    reader = Reader(config, random_weights(config))
+    whole = reader.read(IDS)
+    monkeypatch.setattr("textgen.insight.reading.PART", part)
+    parts = reader.read(IDS)
+    np.testing.assert_allclose(parts.features, whole.features, rtol=1e-4, atol=1e-5)
+    for mine, theirs in zip(parts.layers, whole.layers, strict=True):
+        for name, array in mine.items():
+            np.testing.assert_allclose(array, theirs[name], rtol=1e-4, atol=1e-5)
+
+
 def test_a_reading_goes_on_from_any_place() -> None:
     reader = Reader(BASE, random_weights(BASE))
     whole = reader.read(IDS[:1])

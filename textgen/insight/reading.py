@@ -1,14 +1,17 @@
 """Reads a text and keeps what happened inside: every gate, cell state and output of every layer at every step.
 
-The layers are read one after another over a whole window, so that the products with the input are one large product
-and only those with h are left for the loop over time. Rows of a batch may have clamps of their own: twenty cells are
-ablated side by side in little more time than one.
+The layers read a part of a text at a time, so that the products with the input are one large product and only those
+with h are left for the loop over time. Each layer has a thread: it reads a part while the layer above reads the part
+before. Rows of a batch may have clamps of their own: twenty cells are ablated side by side in little more time than
+one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,6 +25,7 @@ from textgen.model.reference.norm import norm_forward
 
 Array = np.ndarray
 ATTENTION_WINDOW = 128  # steps whose attention is computed at once, to bound memory
+PART = 256  # steps that a layer reads before the layer above begins
 LOGITS_AT_ONCE = 1 << 22  # logits computed at once, T * V
 
 
@@ -63,6 +67,13 @@ class Predictions:
     top_probabilities: Array
 
 
+class _Part(NamedTuple):
+    """What a layer makes of a part of a text: its outputs [B, n, H] and the values kept, [B, n, H] each."""
+
+    outputs: Array
+    values: dict[str, Array]
+
+
 class Reader:
     """A network of one direction that shows its inside.
 
@@ -95,20 +106,28 @@ class Reader:
             clamps: The clamps of each row, or of all rows if there is one entry.
             keep: Names of the values to keep, to save memory; all by default.
         """
-        x = self.weights["embedding/table"][ids]  # [B, T, E]
-        before = state or self.model.initial_state(len(ids))
-        layers, outputs, after = [], [], []
+        table, before = self.weights["embedding/table"], state or self.model.initial_state(len(ids))
         kept = [name for name in VALUES[self.config.cell] if keep is None or name in keep]
-        for number in range(self.config.num_layers):
-            below = x
-            if norm := of_layer(self.weights, f"norm_{number}"):
-                x, _ = norm_forward(x, norm["gamma"], norm["beta"])
-            x, values, last = self._read_layer(number, x, before[number], clamps, kept)
-            if self.config.residual and x.shape == below.shape:
-                x = x + below
-            layers.append(values)
-            outputs.append(x)
-            after.append(last)
+        parts = [slice(start, start + PART) for start in range(0, ids.shape[1], PART)] or [slice(0, 0)]
+        after, done = list(before[: self.config.num_layers]), list[list[Future[_Part]]]()
+
+        def read_part(number: int, at: int) -> _Part:
+            """A layer on a part of the text, when the layer below has read it and this layer all before it."""
+            below = done[at][number - 1].result().outputs if number else table[ids[:, parts[at]]]  # [B, n, E or H]
+            if at:
+                done[at - 1][number].result()
+            part, after[number] = self._read_layer(number, below, after[number], clamps, kept)
+            return part
+
+        with ThreadPoolExecutor(self.config.num_layers) as threads:  # a layer reads while the one above reads the past
+            for at in range(len(parts)):
+                done.append([])
+                for number in range(self.config.num_layers):
+                    done[at].append(threads.submit(read_part, number, at))
+        found = [[of_part[number].result() for of_part in done] for number in range(self.config.num_layers)]
+        outputs = [np.concatenate([part.outputs for part in own], axis=1) for own in found]
+        layers = [{name: np.concatenate([part.values[name] for part in own], axis=1) for name in kept} for own in found]
+        x = outputs[-1]
         if self.config.attention:
             x, looked = self._attend(x, before[-1])
             after.append(looked)
@@ -178,8 +197,11 @@ class Reader:
 
     def _read_layer(
         self, number: int, x: Array, state: tuple[Array, ...], clamps: Sequence[Sequence[Clamp]], kept: Collection[str]
-    ) -> tuple[Array, dict[str, Array], tuple[Array, ...]]:
-        """Runs a layer on x [B, T, in]: its outputs h [B, T, H], the values kept, and its state."""
+    ) -> tuple[_Part, tuple[Array, ...]]:
+        """Runs a layer on x [B, T, in]: what it makes of them, and its state."""
+        below = x
+        if norm := of_layer(self.weights, f"norm_{number}"):
+            x, _ = norm_forward(x, norm["gamma"], norm["beta"])
         own, hold = of_layer(self.weights, f"{self.config.cell}_{number}"), holding(clamps, number)
         from_x = input_part(self.config, x, own)  # [B, T, gates * H]
         shape = (*x.shape[:2], self.config.hidden_units)
@@ -188,7 +210,9 @@ class Reader:
             state, of_step = self._step(from_x[:, t], state, own, hold)
             for name, array in values.items():
                 array[:, t] = of_step[name]
-        return values["h"], {name: array for name, array in values.items() if name in kept}, state
+        h = values["h"]
+        outputs = h + below if self.config.residual and h.shape == below.shape else h
+        return _Part(outputs, {name: array for name, array in values.items() if name in kept}), state
 
     def _attend(self, x: Array, state: tuple[Array, ...]) -> tuple[Array, tuple[Array, ...]]:
         found, own = [], of_layer(self.weights, "attention")
