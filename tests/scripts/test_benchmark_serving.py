@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from script_modules import load_script
 from servers import running
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark_serving.py"
@@ -23,13 +22,7 @@ TOKEN = b'data: {"choices":[{"logprobs":{"tokens":["a"]}}]}\n\n'
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark_serving", SCRIPT)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "benchmark_serving", module)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("benchmark_serving", monkeypatch)
 
 
 @contextmanager

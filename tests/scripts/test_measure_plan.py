@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -11,20 +10,14 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from script_modules import load_script
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "measure_plan.py"
 
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    spec = importlib.util.spec_from_file_location("measure_plan", SCRIPT)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "measure_plan", module)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("measure_plan", monkeypatch)
 
 
 @pytest.mark.parametrize(

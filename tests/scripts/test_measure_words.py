@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from script_modules import load_script
 
 from textgen.dataset.word_filter import WordFilter
 from textgen.saved_model.saved_model import load_model, save_model, save_words
@@ -51,13 +52,6 @@ def test_a_table_of_words_that_do_not_exist(tiny: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("word", "is_there"), [("cat", True), ("cat's", True), ("cats'", False), ("catch", False)])
-def test_a_genitive_of_a_word_exists(word: str, is_there: bool) -> None:
-    from importlib.util import module_from_spec, spec_from_file_location
-
-    spec = spec_from_file_location("measure_words", SCRIPT)
-    assert spec
-    assert spec.loader
-    module = module_from_spec(spec)
-    sys.modules["measure_words"] = module
-    spec.loader.exec_module(module)
+def test_a_genitive_of_a_word_exists(word: str, is_there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load_script("measure_words", monkeypatch)
     assert module.exists(word, {"cat"}) is is_there

@@ -16,7 +16,7 @@ from textgen.insight.reading import Reader, Reading
 from textgen.model.config import ModelConfig
 from textgen.model.reference import Cell, CellWeights, cell_of, initial_weights, layer_forward, of_layer
 from textgen.model.reference.attention import attention_backward, attention_forward
-from textgen.model.reference.cells import Record
+from textgen.model.reference.cells import Record, steps_backward
 from textgen.model.reference.norm import norm_backward, norm_forward
 
 NUM_PLACES, NUM_LAGS = 12, 100
@@ -108,12 +108,8 @@ def _through_layer(cell: Cell, dhs: np.ndarray, records: Sequence[Record], weigh
 
     `textgen.model.reference.layer_backward` also adds up the gradients of the weights, which takes most of its time.
     """
-    dxs: list[np.ndarray] = []
-    dstate = tuple(np.zeros_like(dhs[:, 0]) for _ in range(cell.state_size))
-    for t in reversed(range(len(records))):
-        dh, *others = dstate
-        dx, dstate, _ = cell.step_backward((dhs[:, t] + dh, *others), records[t], weights)
-        dxs.append(dx)
+    nothing = tuple(np.zeros_like(dhs[:, 0]) for _ in range(cell.state_size))
+    dxs = [dx for dx, _, _ in steps_backward(cell, dhs, nothing, records, weights)]
     return np.stack(dxs[::-1], axis=1)
 
 

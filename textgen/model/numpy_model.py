@@ -27,6 +27,16 @@ QUIET = np.errstate(over="ignore", invalid="ignore")  # sampling checks that log
 Step = Callable[[np.ndarray, CellState], CellState]  # x [B, in], state of a layer -> its new state
 
 
+def zero_state(config: ModelConfig, batch_size: int) -> State:
+    """The state of a network before the first token: zeros, float32 [B, H] for each layer."""
+    shape = (batch_size, config.hidden_units)
+    arrays = range(cell_of(config).state_size)
+    state: State = tuple(tuple(np.zeros(shape, np.float32) for _ in arrays) for _ in range(config.num_layers))
+    if config.attention:
+        state += (attention_state(batch_size, config.attention, shape[1], np.dtype(np.float32)),)
+    return state
+
+
 class SteppedNetwork(ABC):
     """A network that reads one token of each text at a time: what it does with several follows from that."""
 
@@ -125,12 +135,7 @@ class NumpyModel(SteppedNetwork):
 
     def initial_state(self, batch_size: int) -> State:
         """The state before the first token: zeros."""
-        shape = (batch_size, self._config.hidden_units)
-        arrays = range(cell_of(self._config).state_size)
-        state = tuple(tuple(np.zeros(shape, np.float32) for _ in arrays) for _ in self._layers)
-        if self._attention:
-            state += (attention_state(batch_size, self._config.attention, shape[1], np.dtype(np.float32)),)
-        return state
+        return zero_state(self._config, batch_size)
 
     def last_hidden(self, state: State) -> np.ndarray:
         """The output of the last recurrent layer, [B, H], from a state."""

@@ -12,9 +12,7 @@ import numpy as np
 from textgen.errors import ConfigError
 from textgen.machine import num_cores
 from textgen.model.config import ModelConfig
-from textgen.model.numpy_model import State
-from textgen.model.reference.attention import attention_state
-from textgen.model.reference.cells import cell_of
+from textgen.model.numpy_model import State, zero_state
 
 LIBRARIES = ("onnx", "onnxruntime")
 THREADS = 2  # cores for a product; more do not pay for networks of this kind
@@ -66,15 +64,7 @@ class OnnxModel:
 
     def initial_state(self, batch_size: int) -> State:
         """The state before the first token: zeros."""
-        config = self._config
-        shape = (batch_size, config.hidden_units)
-        state: State = tuple(
-            tuple(np.zeros(shape, np.float32) for _ in range(cell_of(config).state_size))
-            for _ in range(config.num_layers)
-        )
-        if config.attention:
-            state += (attention_state(batch_size, config.attention, shape[1], np.dtype(np.float32)),)
-        return state
+        return zero_state(self._config, batch_size)
 
     def read(self, inputs: np.ndarray, state: State) -> State:
         """Reads token ids int32 [B, T] after a state, and returns the state after them."""

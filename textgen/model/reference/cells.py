@@ -58,7 +58,7 @@ dh' = z * dh. The paths through U remain and can still explode, so gradients are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -347,6 +347,20 @@ def layer_forward(
     return np.stack(hs, axis=1), state, records
 
 
+def steps_backward(
+    cell: Cell, dhs: Array, dstate: CellState, records: Sequence[Record], weights: CellWeights
+) -> Iterator[tuple[Array, CellState, CellGradients]]:
+    """Goes through a window from right to left, one step at a time; see `layer_backward` for the arguments.
+
+    Yields:
+        The gradients of x [B, in] of a step, of the state before it, and of the weights in this step alone.
+    """
+    for t in reversed(range(len(records))):
+        dh, *others = dstate
+        dx, dstate, of_step = cell.step_backward((dhs[:, t] + dh, *others), records[t], weights)
+        yield dx, dstate, of_step
+
+
 def layer_backward(
     cell: Cell, dhs: Array, dstate: CellState, records: Sequence[Record], weights: CellWeights
 ) -> tuple[Array, CellState, CellGradients]:
@@ -365,10 +379,9 @@ def layer_backward(
         The gradients of x [B, T, in], of the state before the first step, and of the weights.
     """
     dxs, gradients = [], {name: np.zeros_like(weight) for name, weight in weights.items()}
-    for t in reversed(range(len(records))):
-        dh, *others = dstate
-        dx, dstate, of_step = cell.step_backward((dhs[:, t] + dh, *others), records[t], weights)
+    for dx, before, of_step in steps_backward(cell, dhs, dstate, records, weights):
         dxs.append(dx)
+        dstate = before
         for name, gradient in of_step.items():
             gradients[name] += gradient
     return np.stack(dxs[::-1], axis=1), dstate, gradients
