@@ -36,7 +36,7 @@ def test_a_reading_equals_that_of_the_model(config: ModelConfig) -> None:
 
 
 @pytest.mark.parametrize("part", [1, 7, 64])
-def test_layers_that_read_side_by_side_read_what_they_read_in_turn(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_read_in_parts_is_read_as_a_whole(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
     config = replace(BASE, num_layers=3, residual=True, layer_norm=True)
     reader = Reader(config, random_weights(config))
     whole = reader.read(IDS)

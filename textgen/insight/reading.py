@@ -1,15 +1,13 @@
 """Reads a text and keeps what happened inside: every gate, cell state and output of every layer at every step.
 
-The layers read a part of a text at a time, so that the products with the input are one large product and only those
-with h are left for the loop over time. Each layer has a thread: it reads a part while the layer above reads the part
-before. Rows of a batch may have clamps of their own: twenty cells are ablated side by side in little more time than
-one.
+All layers read a part of a text, then the next: the products of a part with the input are one large product, and only
+those with h are left for the loop over time. Rows of a batch may have clamps of their own: twenty cells are ablated
+side by side in little more time than one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,7 +23,7 @@ from textgen.model.reference.norm import norm_forward
 
 Array = np.ndarray
 ATTENTION_WINDOW = 128  # steps whose attention is computed at once, to bound memory
-PART = 256  # steps that a layer reads before the layer above begins
+PART = 256  # steps in a part; what a layer makes of them stays in the processor's cache for the next one
 LOGITS_AT_ONCE = 1 << 22  # logits computed at once, T * V
 
 
@@ -108,23 +106,14 @@ class Reader:
         """
         table, before = self.weights["embedding/table"], state or self.model.initial_state(len(ids))
         kept = [name for name in VALUES[self.config.cell] if keep is None or name in keep]
-        parts = [slice(start, start + PART) for start in range(0, ids.shape[1], PART)] or [slice(0, 0)]
-        after, done = list(before[: self.config.num_layers]), list[list[Future[_Part]]]()
-
-        def read_part(number: int, at: int) -> _Part:
-            """A layer on a part of the text, when the layer below has read it and this layer all before it."""
-            below = done[at][number - 1].result().outputs if number else table[ids[:, parts[at]]]  # [B, n, E or H]
-            if at:
-                done[at - 1][number].result()
-            part, after[number] = self._read_layer(number, below, after[number], clamps, kept)
-            return part
-
-        with ThreadPoolExecutor(self.config.num_layers) as threads:  # a layer reads while the one above reads the past
-            for at in range(len(parts)):
-                done.append([])
-                for number in range(self.config.num_layers):
-                    done[at].append(threads.submit(read_part, number, at))
-        found = [[of_part[number].result() for of_part in done] for number in range(self.config.num_layers)]
+        after = list(before[: self.config.num_layers])
+        found: list[list[_Part]] = [[] for _ in after]  # of each layer
+        for start in range(0, max(1, ids.shape[1]), PART):
+            x = table[ids[:, start : start + PART]]  # [B, n, E]
+            for number, own in enumerate(found):
+                part, after[number] = self._read_layer(number, x, after[number], clamps, kept)
+                own.append(part)
+                x = part.outputs
         outputs = [np.concatenate([part.outputs for part in own], axis=1) for own in found]
         layers = [{name: np.concatenate([part.values[name] for part in own], axis=1) for name in kept} for own in found]
         x = outputs[-1]
