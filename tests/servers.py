@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,25 @@ class Running:
         head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
         connection.sendall(head.encode() + data)
         return connection
+
+    @contextmanager
+    def reading(self, path: str, body: Any) -> Iterator[None]:
+        """Sends a request and reads the answer in another thread, which throws it away, until the block ends."""
+
+        def read() -> None:
+            with suppress(OSError):
+                while connection.recv(1 << 16):
+                    pass
+
+        with self.open(path, body) as connection:
+            assert connection.recv(15) == b"HTTP/1.1 200 OK"
+            reader = threading.Thread(target=read)
+            reader.start()
+            try:
+                yield
+            finally:
+                connection.shutdown(socket.SHUT_RDWR)
+                reader.join(PATIENCE)
 
     def wait(self, condition: Callable[[], bool]) -> None:
         """Waits until something is so."""
