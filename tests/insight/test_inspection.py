@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from networks import planted, quoted_text
 
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
+from textgen.errors import SavedModelError
 from textgen.insight.config import InspectConfig
 from textgen.insight.inspection import ENOUGH_TOKENS, WRITTEN_TOKENS, Inspection, inspect_model
 from textgen.saved_model.saved_model import load_model, save_model
@@ -44,3 +46,12 @@ def test_texts_with_a_held_cell_have_the_first_seed_whose_text_is_long_enough(mo
     cell = f"L{written.layer}/{written.unit}"
     low = next(c.low.number for c in inspection(models, 0).interventions.cells if f"L{c.layer}/{c.unit}" == cell)
     assert sampled(models, seeds[0], "--clamp", f"{cell}={low!r}") == f"{written.low}\n"
+
+
+@pytest.mark.parametrize("name", ["embedding/table", "head/bias"])
+def test_weights_whose_predictions_are_not_finite_are_an_error(tmp_path: Path, name: str) -> None:
+    config, weights, tokenizer = planted()
+    weights[name] = np.full_like(weights[name], np.finfo(np.float32).max)  # finite, but not what is computed from it
+    save_model(tmp_path / "brief", weights, config, TokenizerConfig("char"), CorpusConfig(), tokenizer)
+    with pytest.raises(SavedModelError, match="predictions are not finite"):
+        inspection(tmp_path, 0)

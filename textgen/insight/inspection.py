@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -26,6 +29,7 @@ from textgen.model.numpy_model import NumpyModel
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.wording import counted
 
+Value = TypeVar("Value")
 NUM_CHANGED = 6  # found cells that are ablated and clamped
 NUM_WRITTEN, WRITTEN_TOKENS = 3, 80  # found cells with which texts are written, and the tokens of each text
 NUM_SEEDS, ENOUGH_TOKENS = 8, 24  # seeds to choose from, so that the text with a free cell has more than so many tokens
@@ -145,7 +149,7 @@ def inspect_model(
     properties = properties_of(text, tracks)
     say(f"Reading {counted(len(text.ids), 'token')} ...")
     reading = reader.read(text.ids[None])
-    predictions = reader.predictions(reading.features[0, :-1], text.ids[1:])
+    predicting = _beside(lambda: reader.predictions(reading.features[0, :-1], text.ids[1:]))
     say("Looking for cells ...")
     findings = find_cells(
         all_cells(reading, reader.memory), properties, text.ids, reader.config.hidden_units, config.seed
@@ -153,14 +157,15 @@ def inspect_model(
     lives = half_lives(reading, reader.config.cell)
     shown = _shown(findings, places, lives, reading, reader.memory)
     changed, of_cells = _changed(findings, properties, places)
-    say("Holding them ...")
+    predictions = predicting.result()
+    say("Holding them, and measuring memory and gradients ...")
+    nats = predictions.surprisal * np.log(2)
+    measuring = _beside(lambda: (context_loss(reader, reading, nats, config.seed), gradient_flow(reader, reading)))
     interventions = intervene(reader, reading, changed, of_cells, config.seed)
     written = _written(saved, reader, interventions, label, config.seed) if direction == "forward" else []
-    say("Measuring memory and gradients ...")
     return Inspection(
         saved, reader, text, reading, predictions, properties, findings, interventions, written, shown, lives,
-        context_loss(reader, reading, predictions.surprisal * np.log(2), config.seed),
-        gradient_flow(reader, reading),
+        *measuring.result(),
         untrained_flows(reader.config),
         lenses(reader, reading),
         neighbours(reader.weights, text.ids, saved.tokenizer.eos_id + 1),
@@ -188,6 +193,23 @@ def missing_parts(cell: str) -> tuple[str, ...]:
         "forget gate": FORGET.get(cell) == "f",
     }
     return tuple(name for name, has in parts.items() if not has)
+
+
+def _beside(work: Callable[[], Value]) -> Future[Value]:
+    """Runs a function on another core: NumPy lets other threads go on during a matrix product.
+
+    The thread ends with the program, so that Ctrl-C does not wait for it.
+    """
+    future: Future[Value] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 raised again where the result is asked for
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
 
 
 def _own_text(

@@ -15,7 +15,7 @@ import numpy as np
 
 from textgen.model.clamping import VALUES, Clamp, holding, input_part, memory_of, watched_step
 from textgen.model.config import ModelConfig
-from textgen.model.numpy_model import NumpyModel, State
+from textgen.model.numpy_model import QUIET, NumpyModel, State
 from textgen.model.probabilities import require_finite
 from textgen.model.reference.attention import attention_forward
 from textgen.model.reference.network import of_layer
@@ -89,6 +89,7 @@ class Reader:
         self.memory = memory_of(config)
         self._step = watched_step(config)
 
+    @QUIET
     def read(
         self,
         ids: Array,
