@@ -17,6 +17,7 @@ from textgen.cli import textgen
 from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.errors import ConfigError, TextgenError
 from textgen.folders import new_folder
+from textgen.locks import locked
 from textgen.tokenizer.tokenizer import ByteTokenizer
 
 BYTES = ByteTokenizer()
@@ -49,6 +50,35 @@ def test_what_is_there_is_listed_that_used_last_first(tmp_path: Path) -> None:
     assert [entry.corpus for entry in found.values()] == ["", "a.txt", "b.txt", "c.txt"]
     assert [found[path].bytes for path in found] == [5, *(size_of(path) for path in list(found)[1:])]
     assert not any(entry.in_use for entry in found.values())
+
+
+def test_fetched_texts_and_archives_are_listed_and_cleared_with_their_records(tmp_path: Path) -> None:
+    corpora = tmp_path / "cache" / "corpora"
+    archive = corpora / "downloads" / ("a" * 32)
+    archive.mkdir(parents=True)
+    (archive / "texts.zip").write_bytes(b"zip")
+    (corpora / "moon.txt").write_bytes(b"moon")
+    (corpora / "moon.txt.json").write_bytes(b"{}")
+    (corpora / ".tmp-1234.txt").write_bytes(b"mo")
+    (corpora / "sun.txt").symlink_to(tmp_path / "sun.txt")
+    found = {entry.path: (entry.corpus, entry.bytes) for entry in entries(tmp_path / "cache")}
+    assert found.pop(corpora / ".tmp-1234.txt")[1] == 2
+    assert found == {archive: ("", 3), corpora / "moon.txt": ("moon", 6)}
+    evict(corpora / "downloads", limit=0)
+    assert not archive.exists()
+    removed, kept = clear(tmp_path / "cache")
+    assert (len(removed), kept) == (2, [])
+    assert [path.name for path in corpora.iterdir() if path.is_file() or path.is_symlink()] == ["sun.txt"]
+
+
+def test_an_archive_that_is_being_downloaded_is_kept(tmp_path: Path) -> None:
+    archive = tmp_path / "cache" / "corpora" / "downloads" / ("a" * 32)
+    archive.mkdir(parents=True)
+    with locked(archive):
+        assert [entry.in_use for entry in entries(tmp_path / "cache")] == [True]
+        assert clear(tmp_path / "cache")[0] == []
+    assert clear(tmp_path / "cache")[1] == []
+    assert not archive.exists()
 
 
 def test_using_a_corpus_makes_it_recent_and_holds_it(tmp_path: Path) -> None:

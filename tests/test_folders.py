@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 from disk import OLD, contents, crashes, failing, names
 
+import textgen
 from textgen import files, folders
 from textgen.errors import SavedModelError, TextgenError
-from textgen.files import json_bytes, read_file, write_file, write_own_file
+from textgen.files import json_bytes, new_file, read_file, write_file, write_own_file
 from textgen.folders import (
     MANIFEST,
     new_folder,
@@ -78,6 +79,15 @@ def write_new_folder(folder: Path) -> None:
 WRITERS["a folder"] = write_new_folder
 
 
+def write_for_a_library(folder: Path, **options: bool) -> None:
+    with new_file(folder / "file", **options) as temporary:
+        temporary.write_bytes(b"new")
+
+
+WRITERS["a file by a library"] = write_for_a_library
+WRITERS["a file of ours by a library"] = partial(write_for_a_library, follow_link=False)
+
+
 @pytest.mark.parametrize("writer", WRITERS)
 def test_no_temporary_name_can_be_known_or_leads_elsewhere(
     tmp_path: Path, writer: str, monkeypatch: pytest.MonkeyPatch
@@ -119,7 +129,7 @@ def test_a_link_in_a_folder_of_ours_is_never_written_through(tmp_path: Path, pla
     victim.write_bytes(b"mine")
     (folder / planted).symlink_to(victim)
     for writer, write in WRITERS.items():
-        if writer != "a file":  # which is the user's own
+        if writer not in ("a file", "a file by a library"):  # which are the user's own
             with suppress(TextgenError):
                 write(folder)
             assert victim.read_bytes() == b"mine", writer
@@ -466,7 +476,21 @@ def test_where_there_are_no_locks_nothing_is_swept(tmp_path: Path, monkeypatch: 
     with locked(old(tmp_path / "epochs-a")):
         pass
     sweep_abandoned(tmp_path, "epochs-")
-    assert names(tmp_path) == ["epochs-a"]
+    with new_folder(tmp_path / "shard") as temporary:
+        (temporary / "file").write_bytes(b"half")
+        sweep(tmp_path)
+        assert (temporary / "file").exists()
+    assert names(tmp_path) == ["epochs-a", "shard"]
+
+
+def test_every_temporary_name_is_random() -> None:
+    """Whoever makes one, in whatever module."""
+    modules = Path(textgen.__file__).parent.rglob("*.py")
+    lines = [line for path in modules for line in path.read_text("utf-8").splitlines() if "TEMPORARY" in line]
+    made = [line for line in lines if "with_name(" in line or "prefix=" in line or " / f" in line]
+    random = ("random_word()", "token_hex(", "mkdtemp(", "TemporaryDirectory(")
+    assert len(made) > 3
+    assert [line for line in made if not any(word in line for word in random)] == []
 
 
 def test_sweep_removes_what_a_killed_process_left_and_nothing_else(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from textgen.machine import num_cores
 from textgen.model.sharding import shard_rows
 from textgen.runtime import configure_process, load_tensorflow
 {first}
-load_tensorflow(lambda: print(os.environ["XLA_FLAGS"]))
+stderr = os.fstat(2).st_ino
+load_tensorflow(lambda: print(os.environ["XLA_FLAGS"], os.fstat(2).st_ino == stderr, sep="\\n"))
 import tensorflow as tf
 tf.function(lambda x: tf.sin(x) * 2, jit_compile=True)(tf.ones(100))
 print(os.environ["XLA_FLAGS"])
@@ -41,7 +42,8 @@ def loaded(own: str, first: str = "") -> tuple[list[str], str]:
 
 def test_a_process_that_is_ours_is_quiet_and_set_up_and_the_user_s_flags_come_last() -> None:
     own = "--xla_cpu_prefer_vector_width=256"
-    (flags, later, is_one_thread_each, shards), errors = loaded(own, "configure_process()")
+    (flags, is_stderr, later, is_one_thread_each, shards), errors = loaded(own, "configure_process()")
+    assert is_stderr == "False"  # what C++ says is held back
     assert flags.split() == [*runtime.XLA_FLAGS, own]
     assert (later, is_one_thread_each, shards) == (own, "True", "2")
     assert errors == ""
@@ -49,7 +51,8 @@ def test_a_process_that_is_ours_is_quiet_and_set_up_and_the_user_s_flags_come_la
 
 def test_the_library_sets_what_prevents_a_crash_and_where_that_does_not_help_there_is_one_shard() -> None:
     own = f"{runtime.SAFE_XLA_FLAG}reduce"
-    (flags, later, is_one_thread_each, shards), _ = loaded(own)
+    (flags, is_stderr, later, is_one_thread_each, shards), _ = loaded(own)
+    assert is_stderr == "True"  # the program's own, all the time
     assert flags.split() == [runtime.SAFE_XLA_FLAG, own]
     assert (later, is_one_thread_each, shards) == (own, "False", "1")
 

@@ -1,14 +1,17 @@
-"""Lists and limits the cache of encoded corpora, of networks for ONNX Runtime, and of copies of files elsewhere.
+"""Lists and limits the cache: encoded corpora, networks for ONNX Runtime, copies of files elsewhere, fetched texts.
 
     cache folder/
       tokens/KEY/      an encoded corpus (`textgen.dataset.token_cache.encode_and_split`)
       networks/KEY/    a network in 8 bits (`textgen.saved_model.onnx_cache`)
       remote/KEY/      a copy of a file or of a folder elsewhere (`textgen.remote`)
+      corpora/         texts that were fetched (`textgen.corpus.download`), each with a record
+      corpora/downloads/KEY/   archives that texts were made of
       epochs-XXXX/     segmentations of the training text of a running process (`textgen.dataset.subword_sampling`)
 
 Everything in the cache can be made again. A process locks what it uses (`textgen.locks.Hold`); only what is not
 locked is removed. Copies of single files, of which a corpus may have thousands, are not locked: those used within the
-last hour stay, and a file that is open can be read to its end even if it is removed.
+last hour stay, and a file that is open can be read to its end even if it is removed. Fetched texts have no limit: they
+are small, and are removed only if asked for.
 """
 
 from __future__ import annotations
@@ -32,19 +35,21 @@ from textgen.locks import InUse, lock, locked
 TOKENS = "tokens"
 NETWORKS, NETWORK, LOSS = "networks", "network.onnx", "loss.json"  # the folder, and the files of an entry
 REMOTE, ADDRESS = "remote", ".address.json"  # the folder, and what names the other side in an entry
+CORPORA, DOWNLOADS = "corpora", "downloads"  # the folder of fetched texts, and in it that of archives
 EPOCHS = "epochs-"  # prefix of the names of folders with epochs
-LIMIT = "TEXTGEN_CACHE_LIMIT"  # gigabytes of encoded corpora, of networks, and of copies of files elsewhere
+LIMIT = "TEXTGEN_CACHE_LIMIT"  # gigabytes of encoded corpora, of networks, of copies of files elsewhere, of archives
 DEFAULT_LIMIT = 20.0
 LONGEST_NAME = 1 << 16  # bytes of a description that are read for the name of its corpus
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A folder of the cache.
+    """A folder of the cache, or a fetched text.
 
     Attributes:
-        path: The folder.
-        corpus: Names of the first files that it was made from, the name of the model, or the address; "" if unknown.
+        path: The folder or the text.
+        corpus: Names of the first files that it was made from, the name of the model or of the text, or the address; ""
+            if unknown.
         bytes: Size of its files.
         used: When it was last used, in seconds since 1970.
         in_use: Whether a process uses it now.
@@ -59,7 +64,7 @@ class Entry:
 
 def entries(cache: Path) -> list[Entry]:
     """Lists a cache folder, most recently used first. Files that do not belong to the cache are ignored."""
-    found = [_entry(path) for path in _folders(cache)]
+    found = [_entry(path) for path in (*_folders(cache), *_texts(cache))]
     return sorted((entry for entry in found if entry), key=lambda entry: -entry.used)
 
 
@@ -78,7 +83,7 @@ def evict(shelf: Path, limit: float, spare: float = 0.0) -> None:
     """Removes entries of one kind, least recently used first. Those in use stay.
 
     Args:
-        shelf: The folder `tokens`, `networks` or `remote` of a cache.
+        shelf: The folder `tokens`, `networks`, `remote` or `corpora/downloads` of a cache.
         limit: Bytes that its entries may take.
         spare: Seconds within which an entry was used to stay, too.
     """
@@ -108,7 +113,21 @@ def _folders(cache: Path) -> Iterator[Path]:
     yield from _on_shelf(cache / TOKENS)
     yield from _on_shelf(cache / NETWORKS)
     yield from _on_shelf(cache / REMOTE)
+    yield from _on_shelf(cache / CORPORA / DOWNLOADS)
     yield from _ours(cache, f"{EPOCHS}.+")
+
+
+def _texts(cache: Path) -> Iterator[Path]:
+    """Fetched texts, and what a killed process left of one; links are not followed."""
+    with suppress(OSError):
+        for path in sorted((cache / CORPORA).iterdir()):
+            is_text = path.suffix == ".txt" or path.name.startswith(TEMPORARY)
+            if is_text and path.is_file() and not path.is_symlink():
+                yield path
+
+
+def _record_of(text: Path) -> Path:
+    return text.with_name(f"{text.name}.json")
 
 
 def _on_shelf(shelf: Path) -> Iterator[Path]:
@@ -128,13 +147,16 @@ def _entry(path: Path) -> Entry | None:
     """An entry; None if it was removed meanwhile."""
     try:
         used = path.stat().st_mtime
-        size = sum(file.lstat().st_size for file in path.rglob("*") if file.is_file())
+        files = path.rglob("*") if path.is_dir() else (path, _record_of(path))
+        size = sum(file.lstat().st_size for file in files if file.is_file())
     except OSError:
         return None
     return Entry(path, _corpus(path), size, used, _is_in_use(path))
 
 
 def _is_in_use(path: Path) -> bool:
+    if path.is_file():  # read at once, and not locked
+        return False
     try:
         with lock(path):  # without waiting: there may be thousands of entries
             return False
@@ -143,6 +165,8 @@ def _is_in_use(path: Path) -> bool:
 
 
 def _corpus(path: Path) -> str:
+    if path.is_file():
+        return path.stem
     for name, field in (("tokens.json", "corpus"), (LOSS, "model"), (ADDRESS, "address")):
         with suppress(OSError, ValueError, AttributeError, RecursionError), (path / name).open("rb") as file:
             return str(json.loads(file.read(LONGEST_NAME)).get(field, ""))
@@ -150,7 +174,12 @@ def _corpus(path: Path) -> str:
 
 
 def _remove(path: Path) -> bool:
-    """Removes a folder, unless a process uses it. Returns whether it is gone."""
+    """Removes a folder, unless a process uses it, or a text and its record. Returns whether it is gone."""
+    if path.is_file():
+        with suppress(OSError):
+            _record_of(path).unlink(missing_ok=True)
+            path.unlink()
+        return not path.exists()
     with suppress(TextgenError, OSError), locked(path) as is_held:
         if is_held:
             aside = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))

@@ -79,14 +79,16 @@ def write_own_file(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[Path]:
+def new_file(path: Path, *, follow_link: bool = True) -> Iterator[Path]:
     """Creates a file atomically, for libraries that write to a path.
 
     The block writes to a temporary file next to `path`, with the same suffix, which is renamed to `path` if the block
     ends without an error. Errors raised in the block are not converted: use `writing` in the block for clear messages.
 
     Args:
-        path: Path of the file. An existing file keeps its mode; if `path` is a link, its target is replaced.
+        path: Path of the file. An existing file keeps its mode.
+        follow_link: Whether to replace the target of a link instead of the link. Set False in folders that textgen
+            manages.
 
     Yields:
         Path of the temporary file, which exists and is empty.
@@ -94,7 +96,7 @@ def new_file(path: Path) -> Iterator[Path]:
     Raises:
         TextgenError: The file cannot be written.
     """
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(path)) if follow_link else path
     with ExitStack() as stack:
         with writing(path):
             temporary = stack.enter_context(_temporary_file(target))

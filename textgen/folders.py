@@ -225,7 +225,8 @@ def temporary_folder() -> Iterator[Path]:
 def sweep(path: Path, name: str = "") -> None:
     """Removes temporary files and folders left by processes that were killed.
 
-    Folders that another process is still writing are kept. A folder that was moved aside but not replaced is restored.
+    Folders that another process is still writing are kept, and so is every folder if the file system does not support
+    locks. A folder that was moved aside but not replaced is restored.
 
     Args:
         path: Folder to clean up.
@@ -238,8 +239,9 @@ def sweep(path: Path, name: str = "") -> None:
                 os.rename(leftover, target)
     for leftover in path.glob(f"{TEMPORARY}{name}*"):
         if leftover.is_dir() and not leftover.is_symlink():
-            with suppress(TextgenError, OSError), lock(leftover):  # kept: another process is writing to it
-                shutil.rmtree(leftover, ignore_errors=True)
+            with suppress(TextgenError, OSError), lock(leftover) as is_held:  # kept: another process is writing to it
+                if is_held:
+                    shutil.rmtree(leftover, ignore_errors=True)
         else:
             with suppress(OSError):
                 leftover.unlink()

@@ -154,7 +154,7 @@ class RemoteFile:
         part = path.with_name(f"{TEMPORARY}{random_word()}")
         try:
             done = 0
-            with part.open("wb") as target:
+            with part.open("xb") as target:
                 for attempt in _tries(self.address):
                     with attempt, self._open() as source:
                         done = _go_on(source, target, done)

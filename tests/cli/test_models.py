@@ -309,3 +309,14 @@ def test_checkpoints_keep_the_full_weights(own: Path) -> None:
         "Its checkpoints keep the full weights: a resumed run goes on from them, and saves float32 again.\n"
     )
     assert (own / "tiny" / "checkpoints" / "step-000000001").exists()
+
+
+def test_a_models_folder_that_may_not_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str | Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)  # rights do not bind the root user
+    for command in (("models", "list"), ("models", "show"), ("sample",)):
+        result = CliRunner().invoke(textgen, [*command, "--models-dir", str(tmp_path)])
+        assert result.exit_code == 1
+        assert result.stderr == f"Error: Cannot read the models folder {tmp_path}: Permission denied.\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -9,7 +10,7 @@ import os
 import socket
 import zipfile
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -182,11 +183,56 @@ def test_the_first_download_decides_where_no_checksum_is_known(
     assert fetch(unpinned)[1].sha256 == digest(b"Another text.")
 
 
-def test_a_damaged_record_is_made_again(entry: Entry, server: FileServer) -> None:
-    path, fetched = fetch(entry)
-    for damaged in (b"", b"[]", b'{"name": 1}'):
-        path.with_name("moon.txt.json").write_bytes(damaged)
-        assert fetch(entry) == (path, fetched)
+def test_a_damaged_record_is_made_again(unpinned: Entry, server: FileServer) -> None:
+    server.files["/moon.txt"] = TEXT[:1000]
+    path, fetched = fetch(unpinned)
+    record = path.with_name("moon.txt.json")
+    sound = json.loads(record.read_bytes())
+    odd = [{**sound, name: value} for name in sound for value in (None, 5.5, [5], {"a": 1})]
+    for damaged in (b"", b"[]", b'{"name": 1}', b"[" * 100_000, *(json.dumps(values).encode() for values in odd)):
+        record.write_bytes(damaged)
+        path.write_bytes(b"x")  # so that it is fetched again, and compared
+        assert fetch(unpinned) == (path, fetched)
+
+
+@pytest.mark.parametrize("planted", ["moon.txt", "moon.txt.json", "part", "tag"])
+def test_a_link_in_the_cache_is_never_written_through(unpinned: Entry, tmp_path: Path, planted: str) -> None:
+    path, _ = fetch(unpinned)
+    key = hashlib.sha256("\n".join(unpinned.urls).encode()).hexdigest()[:32]
+    downloads = path.parent / "downloads" / key
+    downloads.mkdir(parents=True)
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"mine")
+    link = {"part": downloads / "moon.txt.part", "tag": downloads / "moon.txt.part.tag"}.get(
+        planted, path.parent / planted
+    )
+    path.unlink()
+    link.unlink(missing_ok=True)
+    link.symlink_to(victim)
+    with suppress(TextgenError):
+        assert fetch(unpinned)[0].read_bytes() == TEXT
+    assert victim.read_bytes() == b"mine"
+
+
+def test_certificates_that_are_not_there_are_no_full_disk(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/bundle.pem")
+    with pytest.raises(CorpusError, match=r"Cannot ask corpora\.example: .*bundle.* Check REQUESTS_CA_BUNDLE"):
+        fetch(replace(entry, urls=("https://corpora.example/moon.txt",)))
+
+
+def test_a_download_that_cannot_be_read_is_told_as_such(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(path: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    path, _ = fetch(entry)
+    monkeypatch.setattr(download, "open_file", broken)
+    path.unlink()
+    with pytest.raises(CorpusError, match=r"Cannot read .*: Input/output error\. Fetch the text again"):
+        fetch(entry)
+    path.touch()
+    with pytest.raises(CorpusError, match=r"Cannot read .*: Input/output error\. Fetch the text again"):
+        download.copy_text(path, path.with_name("copy.txt"))
+    assert not path.with_name("copy.txt").exists()
 
 
 @pytest.mark.parametrize(("status", "message"), [(404, "404 Not Found"), (503, "503 Service Unavailable")])

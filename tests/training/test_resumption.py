@@ -411,7 +411,23 @@ def test_a_command_can_be_given_again_with_resume(
     assert given.tokenizer.fingerprint() == load_model("songs").tokenizer.fingerprint()
 
 
-def test_what_runs_is_said(folder: Path) -> None:
+READING = (  # commands that read a model and leave it as it is
+    ("models", "show", "songs"),
+    ("sample", "songs", "--max-tokens", "1"),
+    ("score", "songs", "songs.txt"),
+    ("embed", "songs", "songs.txt"),
+    ("evaluate", "songs", "songs.txt"),
+    ("inspect", "songs", "songs.txt"),
+    ("export", "songs", "songs.html"),
+    ("tune-state", "songs", "songs.txt", "--out", "songs.state"),
+    ("train", "songs.txt", "--from", "songs", "--dry-run"),
+)
+
+
+def test_what_runs_is_said(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "songs.txt").write_text("the moon sang\n" * 40, encoding="utf-8")
+
     def row() -> Any:
         (found,) = json.loads(command("models", "list", "--json").stdout)
         return found
@@ -419,7 +435,10 @@ def test_what_runs_is_said(folder: Path) -> None:
     assert row()["state"] == state_of(folder, {"state": "running"}) == "interrupted"
     with locked(folder):
         assert row()["state"] == "running"
-        assert "songs is being trained at the moment" in command("models", "show", "songs").stderr
+        for arguments in READING:
+            assert "songs is being trained at the moment; this is what was saved" in command(*arguments).stderr, (
+                arguments
+            )
         result = command("models", "remove", "songs", "--yes")
         assert (result.exit_code, "Another process is writing to" in result.stderr) == (1, True)
         (folder / MANIFEST).unlink()

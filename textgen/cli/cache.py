@@ -1,4 +1,4 @@
-"""textgen cache: encoded corpora, networks in 8 bits and copies of files elsewhere, which can be made again."""
+"""textgen cache: encoded corpora, networks in 8 bits, copies and fetched texts, which can all be made again."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
 @click.group(cls=CommandGroup)
 def cache() -> None:
-    """List and clear the cache: encoded corpora, networks in 8 bits, copies of files elsewhere.
+    """List and clear the cache: encoded corpora, networks in 8 bits, copies of files elsewhere, fetched texts.
 
     Training keeps each corpus as token ids in ~/.cache/textgen, or in the folder that TEXTGEN_CACHE names, and encodes
     it again if it is missing. The cache may grow to 20 GB, or as many gigabytes as TEXTGEN_CACHE_LIMIT says; then the
     least recently used corpora are deleted. Networks that ONNX Runtime writes with, and copies of files and models
-    that were read from an address such as s3:// or https://, are kept there, too, each kind within the same limit.
+    that were read from an address such as s3:// or https://, are kept there, too, each kind within the same limit, and
+    so are texts of textgen corpus fetch, without one.
     """
 
 

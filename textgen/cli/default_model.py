@@ -19,6 +19,31 @@ if TYPE_CHECKING:
 BEGINNING = 1 << 14  # characters, or bytes of standard input, that tell the script of a text
 
 
+def load_model_to_read(name: str | None, models_dir: Path | None = None) -> ModelFolder:
+    """Loads the model of a command that does not change it. A note says if the model is being trained.
+
+    Args:
+        name: Name or path of the model, or None for the newest.
+        models_dir: The models folder, or None for the usual one.
+
+    Raises:
+        SavedModelError: There is no such model, or it is damaged.
+    """
+    from textgen.saved_model.saved_model import load_model
+
+    saved = load_model(name, models_dir)
+    note_if_training(saved)
+    return saved
+
+
+def note_if_training(saved: ModelFolder) -> None:
+    """Prints a note if a model is being trained."""
+    from textgen.locks import is_locked
+
+    if is_locked(saved.folder):
+        output.note(f"{saved.name} is being trained at the moment; this is what was saved last.")
+
+
 def load_model_or_base(name: str | None, models_dir: Path | None, beginning: Callable[[], str]) -> ModelFolder:
     """Loads the model of a command. A note says if it is a base that nobody named.
 
@@ -32,10 +57,9 @@ def load_model_or_base(name: str | None, models_dir: Path | None, beginning: Cal
     """
     from textgen.saved_model.bases import base_folder, base_for, installed_bases
     from textgen.saved_model.registry import list_models, models_folder
-    from textgen.saved_model.saved_model import load_model
 
     if name is not None or list_models(models_dir) or not installed_bases():
-        return load_model(name, models_dir)
+        return load_model_to_read(name, models_dir)
     text = beginning()
     base = base_for(text if any(map(str.isalpha, text)) else "")  # digits are of any language
     where = models_folder(models_dir)
@@ -44,7 +68,7 @@ def load_model_or_base(name: str | None, models_dir: Path | None, beginning: Cal
             f"There is no model in {where} yet, and no base for the script of this text (there are: "
             f"{', '.join(installed_bases())}): train a model on such text first."
         )
-    saved = load_model(str(base_folder(base).absolute()))
+    saved = load_model_to_read(str(base_folder(base).absolute()))
     output.note(f"There is no model in {where} yet: this is the base {base}. To train your own: textgen train FILE")
     return saved
 

@@ -13,7 +13,7 @@ import click
 from textgen.cli import output
 from textgen.cli.adaptation import cache_options, dynamic_options, switched
 from textgen.cli.command import SectionCommand
-from textgen.cli.default_model import beginning_of, load_model_or_base, model_and_paths
+from textgen.cli.default_model import beginning_of, load_model_or_base, load_model_to_read, model_and_paths
 from textgen.cli.options import (
     corpus_options,
     given,
@@ -98,7 +98,6 @@ def evaluate(
       textgen evaluate novel other-novel.txt --exact
     """
     from textgen.corpus.corpus import Corpus
-    from textgen.saved_model.saved_model import load_model
 
     cache_config = switched(CacheConfig, cache, "--cache", options)
     dynamic_config = switched(DynamicConfig, dynamic, "--dynamic", options)
@@ -109,7 +108,7 @@ def evaluate(
     if exact and (flags := [flag for flag, value in other.items() if value]):
         raise click.UsageError(f"--exact compares one model with itself: leave out {flags[0]}.")
     saved = load_model_or_base(name, models_dir, lambda: beginning_of(paths, options))
-    others = [load_model(name, models_dir) for name in ensemble]
+    others = [load_model_to_read(name, models_dir) for name in ensemble]
     _check_vocabularies(saved, others)
     saved.tokenizer.opening(label)  # raises before the slow part
     text = Corpus(paths, replace(saved.corpus_config, **select(CorpusConfig, given(options))))

@@ -8,6 +8,7 @@ import click
 
 from textgen.cli import output
 from textgen.cli.command import SectionCommand
+from textgen.cli.default_model import load_model_to_read
 from textgen.cli.options import OutputFile, find_tokenizer, model_argument, models_dir_option
 from textgen.errors import TextgenError
 from textgen.export.formats import FORMATS, check_export, export_model, exported_format, format_for
@@ -135,8 +136,6 @@ def _import_weights(file: Path, folder: Path, tokenizer_from: str, activation: s
 @models_dir_option
 def export(model: str, file: Path, format_name: str | None, models_dir: Path | None, **texts: str | None) -> None:
     """Writes a model in a format."""
-    from textgen.saved_model.saved_model import load_model
-
     format_ = format_for(file, format_name)
     if file.is_dir() and not format_.folder:
         raise click.BadParameter(f"File '{file}' is a directory.", param_hint="'FILE'")
@@ -144,4 +143,4 @@ def export(model: str, file: Path, format_name: str | None, models_dir: Path | N
     if odd := [name for name in options if name not in format_.options]:
         raise click.UsageError(f"--{odd[0]} cannot be used with --format {format_.name}.")
     check_export(format_, file)
-    output.note(export_model(format_, load_model(model, models_dir), file, **options))
+    output.note(export_model(format_, load_model_to_read(model, models_dir), file, **options))

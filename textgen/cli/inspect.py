@@ -12,6 +12,7 @@ import click
 
 from textgen.cli import output
 from textgen.cli.command import SectionCommand
+from textgen.cli.default_model import load_model_to_read
 from textgen.cli.options import OutputFile, given, json_option, label_option, model_argument, models_dir_option
 from textgen.cli.setting_options import setting_options
 from textgen.corpus.config import CorpusConfig
@@ -88,7 +89,6 @@ def inspect(
     from textgen.files import write_file
     from textgen.insight.inspection import inspect_model
     from textgen.insight.texts import documents_of
-    from textgen.saved_model.saved_model import load_model
 
     if lesson and not out:
         raise click.UsageError("--lesson is a part of the page: name its file with --out.")
@@ -96,7 +96,7 @@ def inspect(
         from textgen.insight.figures import require_matplotlib
 
         require_matplotlib()
-    saved = load_model(model, models_dir)
+    saved = load_model_to_read(model, models_dir)
     config = from_dict(InspectConfig, given(select(InspectConfig, options)))
     documents = None
     if paths:

@@ -11,6 +11,7 @@ import click
 
 from textgen.cli import output
 from textgen.cli.command import CommandGroup, SectionCommand
+from textgen.cli.default_model import load_model_to_read
 from textgen.cli.options import json_option, model_argument, models_dir_option
 from textgen.errors import SavedModelError, TextgenError
 from textgen.saved_model.layout import FLOAT16, FLOAT32, INT8
@@ -110,13 +111,9 @@ def show(model: str | None, models_dir: Path | None, as_json: bool) -> None:
     Example:
       textgen models show novel
     """
-    from textgen.locks import is_locked
     from textgen.saved_model.model_card import model_card
-    from textgen.saved_model.saved_model import load_model
 
-    saved = load_model(model, models_dir)
-    if is_locked(saved.folder):
-        output.note(f"{saved.name} is being trained at the moment; this is what was saved last.")
+    saved = load_model_to_read(model, models_dir)
     loss = saved.int8_loss
     if as_json:
         output.json_line(saved.record | ({"int8_loss": asdict(loss)} if loss else {}), indent=2)

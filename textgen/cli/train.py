@@ -13,6 +13,7 @@ import click
 
 from textgen.cli import output
 from textgen.cli.command import SectionCommand
+from textgen.cli.default_model import note_if_training
 from textgen.cli.distribution import DEVICES, distribution_options, join_others, train_on_workers
 from textgen.cli.options import (
     corpus_config,
@@ -299,6 +300,8 @@ def make_plan(
     _check(text)
     joined = join()
     start = given_start(arguments.start, arguments.models_dir)
+    if start:
+        note_if_training(start)
     made = plan.make_plan(
         text,
         settings,

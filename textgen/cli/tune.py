@@ -10,6 +10,7 @@ import click
 
 from textgen.cli import output
 from textgen.cli.command import SectionCommand
+from textgen.cli.default_model import load_model_to_read
 from textgen.cli.options import OutputFile, corpus_options, given, json_option, model_argument, models_dir_option
 from textgen.cli.setting_options import setting_options
 from textgen.corpus.config import CorpusConfig
@@ -50,10 +51,9 @@ def tune_state(
     """
     from textgen.corpus.corpus import Corpus
     from textgen.generation.text_state import TextState, save_state
-    from textgen.saved_model.saved_model import load_model
 
     config = from_dict(TuningConfig, select(TuningConfig, given(options)))
-    saved = load_model(model, models_dir)
+    saved = load_model_to_read(model, models_dir)
     if saved.main_direction == "backward":
         raise ConfigError(
             f"{saved.name} reads text backward only, but a state is for writing forward: name a model of "

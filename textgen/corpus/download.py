@@ -5,7 +5,7 @@ the server can do that and still has the same file. Proxies are those of the env
 
     CACHE/corpora/NAME.txt         the text
     CACHE/corpora/NAME.txt.json    its address, title, licence and checksum
-    CACHE/corpora/downloads/       files as they were downloaded; only archives are kept
+    CACHE/corpora/downloads/KEY/   files as they were downloaded; only archives are kept
 """
 
 from __future__ import annotations
@@ -15,20 +15,23 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
-from textgen.cache_folder import cache_folder, named_cache_folder
+from textgen.cache_eviction import CORPORA, DOWNLOADS, evict, limit_bytes
+from textgen.cache_folder import cache_folder, filling_cache, named_cache_folder
 from textgen.corpus.catalogue import Entry
 from textgen.corpus.gutenberg import read_book
 from textgen.errors import CorpusError
-from textgen.files import TEMPORARY, json_bytes, sha256, write_file, writing
+from textgen.files import OPEN_FLAGS, json_bytes, new_file, open_file, read_file, sha256, write_own_file, writing
 from textgen.locks import locked
+from textgen.schema import check
 
 if TYPE_CHECKING:
     from requests import Response
@@ -38,6 +41,7 @@ LARGEST_BYTES = 1 << 32  # of a file: a server that never ends does not fill the
 TRIES = 4  # of a download whose connection breaks
 TIMEOUT = (15.0, 60.0)  # seconds to connect, and without a byte
 FORMAT_BYTES = 1 << 22  # of the record of a text
+TAG_BYTES = 1 << 12  # of the file that names a version
 
 Say = Callable[[str], None]
 Progress = Callable[[int, int | None], None]
@@ -68,6 +72,9 @@ class Fetched:
     checked: str
 
 
+RECORD = dict.fromkeys(("name", "title", "author", "licence", "sha256", "checked"), str) | {"urls": [str], "bytes": int}
+
+
 def fetch(
     entry: Entry, say: Say = lambda line: None, progress: Progress = lambda done, total: None
 ) -> tuple[Path, Fetched]:
@@ -85,26 +92,29 @@ def fetch(
         CorpusError: It cannot be downloaded, or is not what it should be.
         TextgenError: The cache folder cannot be written.
     """
-    folder = cache_folder(say).absolute() / "corpora"
+    folder = cache_folder(say).absolute() / CORPORA
     path = folder / entry.file_name
     record = path.with_name(f"{path.name}.json")
     before = _read_record(record)
     if before and before.urls == list(entry.urls) and path.is_file():
-        if sha256(path) == before.sha256:
+        if _is_sound(path, before):
             return path, before
         say(f"{path} is damaged: downloading it again.")
-    downloads = folder / "downloads" / hashlib.sha256("\n".join(entry.urls).encode()).hexdigest()[:16]
-    with writing(downloads):
-        downloads.mkdir(parents=True, exist_ok=True)
-    with locked(downloads):
-        files = [_downloaded(entry, url, downloads, say, progress) for url in entry.urls]
-        with _new_file(path) as temporary, _removed_if_bad(downloads):
-            title, author = _make_text(entry, files, temporary)
-            fetched = _record(entry, temporary, title, author)
-            _check(fetched, before, record)
-        write_file(record, json_bytes(asdict(fetched)))
+    downloads = folder / DOWNLOADS / hashlib.sha256("\n".join(entry.urls).encode()).hexdigest()[:32]
+    with filling_cache():
+        with writing(downloads):
+            downloads.mkdir(parents=True, exist_ok=True)
+        with locked(downloads):
+            files = [_downloaded(entry, url, downloads, say, progress) for url in entry.urls]
+            with new_file(path, follow_link=False) as temporary, _removed_if_bad(downloads), _reading(downloads):
+                chunks, title, author = _text(entry, files)
+                _write_chunks(temporary, chunks, path)
+                fetched = _record(entry, temporary, title, author)
+                _check(fetched, before, record)
+            write_own_file(record, json_bytes(asdict(fetched)))
     if entry.kind != "member":  # other texts may be made of the same archive
         shutil.rmtree(downloads, ignore_errors=True)
+    evict(downloads.parent, limit_bytes())
     return path, fetched
 
 
@@ -118,18 +128,36 @@ def _removed_if_bad(downloads: Path) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Converts errors of reading in the block, such as a damaged disk, to `CorpusError`."""
+    try:
+        yield
+    except OSError as error:
+        raise CorpusError(
+            f"Cannot read {error.filename or folder}: {error.strerror or error}. Fetch the text again."
+        ) from None
+
+
 def has_lasting_cache() -> bool:
     """Checks whether a text that is fetched is kept: without a cache folder it is lost when the program ends."""
     return cache_folder() == named_cache_folder()
 
 
 def _read_record(path: Path) -> Fetched | None:
-    """The record of a text that was fetched before; None without one."""
+    """The record of a text that was fetched before; None without a sound one."""
     try:
-        with path.open("rb") as file:
-            return Fetched(**json.loads(file.read(FORMAT_BYTES)))
-    except (OSError, ValueError, TypeError):
+        values = json.loads(read_file(path, FORMAT_BYTES))
+        check(values, RECORD)
+        return Fetched(**values)
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
+
+
+def _is_sound(path: Path, record: Fetched) -> bool:
+    with suppress(OSError):
+        return sha256(path) == record.sha256
+    return False
 
 
 def _record(entry: Entry, text: Path, title: str, author: str) -> Fetched:
@@ -149,62 +177,63 @@ def _check(fetched: Fetched, before: Fetched | None, record: Path) -> None:
         )
 
 
-@contextmanager
-def _new_file(path: Path) -> Iterator[Path]:
-    """A temporary path that is renamed to `path` if the block ends without an error."""
-    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
-    try:
-        with writing(path):
-            yield temporary
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 # === From files to a text ===
 
 
-def _make_text(entry: Entry, files: list[Path], target: Path) -> tuple[str, str]:
-    """Writes the text; returns its title and author."""
+def _text(entry: Entry, files: list[Path]) -> tuple[Iterable[bytes], str, str]:
+    """The parts of the text, its title and its author."""
     if entry.kind == "gutenberg":
         book = read_book(files[0].read_bytes(), int(entry.name.partition(":")[2]))
-        target.write_bytes(book.text.encode())
-        return book.title or entry.title, book.author
+        return [book.text.encode()], book.title or entry.title, book.author
     if entry.kind == "poems":
-        target.write_bytes("\n".join(_poems(file) for file in files).encode())
-    elif entry.kind == "member":
-        _extract(entry, files[0], target)
-    else:
-        shutil.copyfile(files[0], target)
-    return entry.title, ""
+        return ["\n".join(_poems(file) for file in files).encode()], entry.title, ""
+    if entry.kind == "member":
+        return _member(entry, files[0]), entry.title, ""
+    return _chunks(open_file(files[0])), entry.title, ""
 
 
 def _poems(path: Path) -> str:
     """The poems of a JSON file as blocks: the title, then the lines."""
     try:
         poems = [(poem["title"], "\n".join(poem["paragraphs"])) for poem in json.loads(path.read_bytes())]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorpusError(f"{path.name} does not hold poems: {error}. Try again later.") from None
     return "\n".join(f"{title}\n{text}\n" for title, text in poems if text.strip())
 
 
-def _extract(entry: Entry, archive: Path, target: Path) -> None:
-    """Unpacks one file of an archive, and checks it."""
+def _member(entry: Entry, archive: Path) -> Iterator[bytes]:
+    """Unpacks one file of an archive, and checks it when all of it has come."""
+    algorithm, _, expected = entry.text_checksum.partition(":")
+    found = hashlib.new(algorithm or "sha256")
     try:
-        with zipfile.ZipFile(archive) as files, files.open(entry.member) as source, target.open("wb") as copy:
+        with zipfile.ZipFile(archive) as files, files.open(entry.member) as source:
             if files.getinfo(entry.member).file_size > LARGEST_BYTES:
                 raise zipfile.BadZipFile(f"{entry.member} is too large")
-            shutil.copyfileobj(source, copy, CHUNK_BYTES)
-    except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError, RuntimeError) as error:
+            while chunk := source.read(CHUNK_BYTES):
+                found.update(chunk)
+                yield chunk
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, NotImplementedError, RuntimeError) as error:
         raise CorpusError(f"The archive of {entry.name} is damaged: {error}. Fetch it again.") from None
-    algorithm, _, expected = entry.text_checksum.partition(":")
-    if expected:
-        with target.open("rb") as file:
-            found = hashlib.file_digest(file, algorithm).hexdigest()
-        if found != expected:
-            raise _wrong_checksum(entry.name, algorithm, found, expected)
+    if expected and found.hexdigest() != expected:
+        raise _wrong_checksum(entry.name, algorithm, found.hexdigest(), expected)
+
+
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
+
+
+def _write_chunks(temporary: Path, chunks: Iterable[bytes], path: Path) -> None:
+    """Writes to a temporary file. Only errors of writing are converted, and name `path`: those of reading are not."""
+    with ExitStack() as stack:
+        with writing(path):
+            file = stack.enter_context(temporary.open("wb"))
+        for chunk in chunks:
+            with writing(path):
+                file.write(chunk)
+        with writing(path):
+            file.flush()
 
 
 # === One file ===
@@ -273,12 +302,10 @@ class _Download:
         return 0
 
     def _go_on(self, url: str) -> None:
-        import requests
-
         from textgen import __version__
 
         headers = {"Accept-Encoding": "identity", "User-Agent": f"textgen/{__version__}"} | self._range()
-        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        with _answer(url, headers) as response:
             if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and self._size():
                 self._part.unlink(missing_ok=True)  # it is as long as the file, or longer
                 return self._go_on(url)
@@ -289,8 +316,8 @@ class _Download:
     def _range(self) -> dict[str, str]:
         """The headers that ask for the rest, if it is sure to fit or a checksum will tell."""
         size, tag = self._size(), ""
-        with suppress(OSError):
-            tag = self._tag.read_text()
+        with suppress(OSError, ValueError):
+            tag = read_file(self._tag, TAG_BYTES).decode()
         if not size or not (tag or self._entry.checksum):
             return {}
         return {"Range": f"bytes={size}-"} | ({"If-Range": tag} if tag else {})
@@ -304,10 +331,10 @@ class _Download:
         goes_on = goes_on and response.status_code == HTTPStatus.PARTIAL_CONTENT
         done = size if goes_on else 0
         self.was_resumed |= goes_on
-        self._tag.write_text(_strong_tag(response))
+        write_own_file(self._tag, _strong_tag(response).encode())
         length = response.headers.get("Content-Length", "")
         total = done + int(length) if length.isdigit() else None
-        with self._part.open("ab" if goes_on else "wb") as file:
+        with _opened(self._part, goes_on) as file:
             self._progress(done, total)
             for chunk in response.iter_content(CHUNK_BYTES):
                 file.write(chunk)
@@ -317,6 +344,30 @@ class _Download:
                     raise CorpusError(f"{response.url} has more than {LARGEST_BYTES:,} bytes: it is not a corpus.")
         if total is not None and done < total:
             raise requests.ConnectionError(f"{done:,} of {total:,} bytes came")
+
+
+def _answer(url: str, headers: Mapping[str, str]) -> Response:
+    """Asks a server.
+
+    Raises:
+        CorpusError: What the connection needs is not there, such as the file of REQUESTS_CA_BUNDLE.
+    """
+    import requests
+
+    try:
+        return requests.get(url, headers=headers, stream=True, timeout=TIMEOUT)
+    except requests.RequestException:
+        raise
+    except OSError as error:
+        raise CorpusError(
+            f"Cannot ask {urlsplit(url).hostname or url}: {error}. Check REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE."
+        ) from None
+
+
+def _opened(part: Path, goes_on: bool) -> BinaryIO:
+    """Opens the file of a download to write it anew or to go on at its end. A link is not followed."""
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if goes_on else os.O_TRUNC) | OPEN_FLAGS
+    return os.fdopen(os.open(part, flags, 0o666), "ab" if goes_on else "wb")
 
 
 def _strong_tag(response: Response) -> str:
@@ -368,7 +419,8 @@ def copy_text(path: Path, target: Path) -> None:
     """Copies a text, atomically.
 
     Raises:
+        CorpusError: The text cannot be read.
         TextgenError: The target cannot be written.
     """
-    with _new_file(Path(os.path.realpath(target))) as temporary:
-        shutil.copyfile(path, temporary)
+    with new_file(target) as temporary, _reading(path):
+        _write_chunks(temporary, _chunks(open_file(path)), target)
