@@ -9,8 +9,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -125,15 +124,15 @@ def test_an_exact_text_has_one_hash_alone_in_a_crowd_and_from_the_command_line(t
     flags = ("--prompt", PROMPT, "--seed", "4", "--max-tokens", "20", "--exact", "--json", "--models-dir")
     printed = CliRunner().invoke(textgen, ("sample", "tiny", *flags, str(tiny_models)), prog_name="textgen").stdout
     hashes = [digest(json.loads(printed)["text"])]
-    with running(tiny_models, ServerConfig(port=0, slots=64)) as there, ThreadPoolExecutor() as pool:
+    with running(tiny_models, ServerConfig(port=0, slots=64)) as there:
         for others in (0, 1, 7, 63):
-            long = {"prompt": "A", "n": others, "max_tokens": 80, "min_tokens": 80, "exact": True}
-            crowd = pool.submit(there.complete, **long) if others else None
-            while others and there.engine.running < others:
-                time.sleep(0.01)
-            answer = there.complete(prompt=PROMPT, seed=4, max_tokens=20, exact=True)
+            long = {"prompt": "A", "n": others, "max_tokens": 4000, "min_tokens": 4000, "exact": True, "stream": True}
+            with there.reading("/v1/completions", long) if others else nullcontext():
+                there.wait(lambda others=others: there.engine.running >= others)  # type: ignore[misc]
+                answer = there.complete(prompt=PROMPT, seed=4, max_tokens=20, exact=True)
+                assert there.engine.running >= others
+            there.wait(lambda: there.engine.is_idle)
             hashes.append(digest(answer["choices"][0]["text"]))
-            assert crowd is None or not crowd.done()
     assert len(set(hashes)) == 1
 
 
@@ -618,3 +617,14 @@ def test_the_event_loop_is_not_held_up_by_64_streams(tiny_models: Path) -> None:
             assert server.engine.running > 0
         more, later = loop_lag(server)
         assert (later - late) / (more - beats) < 0.45  # seconds, on a machine that may be busy with other things
+
+
+def test_a_client_that_reads_is_not_given_up_however_quick_the_model(
+    tiny_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event loop, which writes each token as JSON, is slower than a small network: the network waits for it."""
+    monkeypatch.setattr("textgen.server.writing.BACKLOG", 512)
+    with running(tiny_models, ServerConfig(port=0)) as server:
+        events = server.stream("/v1/completions", {"n": 64, "max_tokens": 80, "min_tokens": 80, "logprobs": 5})
+        ends = [choice["finish_reason"] for event in events for choice in event["choices"] if choice["finish_reason"]]
+        assert ends == 64 * ["length"]

@@ -33,6 +33,7 @@ from textgen.server.failures import ApiError
 from textgen.server.prefix_cache import STRIDE, PrefixCache
 from textgen.wording import counted
 
+AHEAD = 4  # rounds whose tokens the event loop has not taken yet; then the thread waits for it
 READ_STEPS = 64  # of the model in one round, to read prompts
 TOGETHER = 16  # prompts that are read side by side
 Kind = tuple[Generator, bool]  # what texts that go together have in common: their network, and whether row by row
@@ -139,9 +140,10 @@ class Engine:
         self._decoders: dict[Kind, Decoder] = {}  # those that write something
         self._healing = generator.decoder()  # tells how much of a prompt can be read before it joins
         self._changed = threading.Condition()
-        self._waiting: deque[Job] = deque()  # guarded by `_changed`, as are the next two
+        self._waiting: deque[Job] = deque()  # guarded by `_changed`, as are the next three
         self._cancelled = False
         self._closed = False
+        self._ahead = 0  # rounds whose tokens the event loop has not taken yet
         self._reading: deque[_Reading] = deque()
         self._jobs: dict[Row, Job] = {}  # being written
         self._events: list[tuple[Job, Event]] = []
@@ -336,12 +338,24 @@ class Engine:
         self._events += [(job, error) for job in jobs]
 
     def _deliver(self) -> None:
+        """Hands the events of a round to the event loop. Waits if it has not taken those of the last `AHEAD` rounds.
+
+        A small network is quicker than the event loop, which writes each token as JSON: tokens would pile up.
+        """
         events, self._events = self._events, []
-        if events and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(_hand_over, events)
+        if not events or self._loop.is_closed():
+            return
+        with self._changed:
+            self._changed.wait_for(lambda: self._ahead < AHEAD or self._closed)
+            self._ahead += 1
+        self._loop.call_soon_threadsafe(self._hand_over, events)
 
-
-def _hand_over(events: Sequence[tuple[Job, Event]]) -> None:
-    for job, event in events:
-        if not job.cancelled:
-            job.listener(job, event)
+    def _hand_over(self, events: Sequence[tuple[Job, Event]]) -> None:
+        try:
+            for job, event in events:
+                if not job.cancelled:
+                    job.listener(job, event)
+        finally:
+            with self._changed:
+                self._ahead -= 1
+                self._changed.notify()

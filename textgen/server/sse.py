@@ -56,6 +56,7 @@ class EventStream:
         self._idle_time = idle_time
         self._headers = HEADERS | dict(headers or {})
         self._ping_seconds = ping_seconds
+        self._sent = 0.0  # when something was sent last, on the clock of the event loop
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends the response."""
@@ -71,33 +72,49 @@ class EventStream:
             await self._events.aclose()
 
     async def _send_all(self, scope: Scope, receive: Receive, send: Send) -> None:
-        upcoming = asyncio.ensure_future(anext(self._events))
+        first = asyncio.ensure_future(anext(self._events))
         try:
-            await asyncio.wait({upcoming}, timeout=self._ping_seconds)
-            if upcoming.done() and (error := upcoming.exception()) and not isinstance(error, StopAsyncIteration):
+            await asyncio.wait({first}, timeout=self._ping_seconds)
+            if first.done() and (error := first.exception()) and not isinstance(error, StopAsyncIteration):
                 await as_api_error(_logged(error)).response()(scope, receive, send)
                 return
             raw = [(name.lower().encode(), value.encode()) for name, value in self._headers.items()]
             await self._send(send, {"type": "http.response.start", "status": 200, "headers": raw})
-            while True:
-                await asyncio.wait({upcoming}, timeout=self._ping_seconds)
-                if not upcoming.done():
-                    await self._send_body(send, PING)
-                    continue
-                try:
-                    data = upcoming.result()
-                except StopAsyncIteration:
-                    break
-                except Exception as error:  # noqa: BLE001 the response has begun: its end says what went wrong
-                    await self._send_body(send, event(as_api_error(_logged(error)).body()))
-                    break
-                await self._send_body(send, data)
-                upcoming = asyncio.ensure_future(anext(self._events))
+            await self._send_events(first, send)
             await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
         finally:
-            upcoming.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await upcoming
+            first.cancel()
+            with suppress(asyncio.CancelledError, Exception, StopAsyncIteration):
+                await first
+
+    async def _send_events(self, first: asyncio.Future[bytes], send: Send) -> None:
+        """Sends events without a break as long as there are some, so that none pile up while the event loop is busy."""
+        pinging = asyncio.create_task(self._ping(send))
+        try:
+            async for data in self._with_error(first):
+                await self._send_body(send, data)
+        finally:
+            pinging.cancel()
+
+    async def _with_error(self, first: asyncio.Future[bytes]) -> AsyncGenerator[bytes, None]:
+        """The events. The response has begun, so an error is the last of them."""
+        try:
+            yield await first
+            async for data in self._events:
+                yield data
+        except StopAsyncIteration:  # there is not even a first one
+            return
+        except Exception as error:  # noqa: BLE001 a client sees no traceback
+            yield event(as_api_error(_logged(error)).body())
+
+    async def _ping(self, send: Send) -> None:
+        """Sends a comment whenever nothing has been sent for some time."""
+        clock = asyncio.get_running_loop().time
+        with suppress(TimeoutError, OSError):  # the client does not read, which the next event finds, too
+            while True:
+                await asyncio.sleep(max(0.0, self._sent + self._ping_seconds - clock()))
+                if clock() >= self._sent + self._ping_seconds:
+                    await self._send_body(send, PING)
 
     async def _send_body(self, send: Send, data: bytes) -> None:
         await self._send(send, {"type": "http.response.body", "body": data, "more_body": True})
@@ -106,6 +123,7 @@ class EventStream:
         """Sends a message; raises `TimeoutError` if the client does not read."""
         async with asyncio.timeout(self._idle_time):
             await send(message)
+        self._sent = asyncio.get_running_loop().time()
 
 
 async def disconnected(receive: Receive) -> None:
