@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from script_modules import load_script
+
+from textgen.cli.train import train
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "ablation.py"
 
@@ -40,6 +43,13 @@ def test_the_table_is_made_of_what_was_measured(tmp_path: Path) -> None:
         "| forget bias 0 | 3.050 3.150 | +0.050 |",
     ]
     assert (tmp_path / "results.jsonl").read_text() == "".join(lines)
+
+
+def test_every_change_is_an_option_of_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load_script("ablation", monkeypatch)
+    known = {flag for option in train.params for flag in (*option.opts, *option.secondary_opts)}
+    changes = [module.BASE, *module.CHANGES.values()]
+    assert {f"--{name}" for change in changes for name in change} - known == set()
 
 
 @pytest.mark.slow
