@@ -731,7 +731,7 @@ function lessonSection() {
   const decays = Object.fromEntries(Object.entries(L.decay).map(([name, factor]) => [name, n(factor)]));
   const first = (at, last) => (at === null ? say("later than", { last }) : count(at));
   const when = Object.fromEntries(Object.entries(D.gradient.untrained).map(([name, flow]) => [`${name}At`, first(flow.hundredth_at, flow.norms.length - 1)]));
-  block("lesson 5 title", {}, make("p", {}, say("lesson 5")), pre("rnn:   dh(t)/dh(t−1) = U · (1 − h²)\nlstm:  dc(t)/dc(t−1) = f   (+ …·U)\ngru:   dh(t)/dh(t−1) = z   (+ …·U)"),
+  block("lesson 5 title", {}, make("p", {}, say("lesson 5")), pre("RNN:   dh(t)/dh(t−1) = U · (1 − h²)\nLSTM:  dc(t)/dc(t−1) = f   (+ …·U)\nGRU:   dh(t)/dh(t−1) = z   (+ …·U)"),
     chart({ title: say("lesson 5 chart"), xTitle: say("lag"), yTitle: say("gradient norm"), logY: true,
       series: [["model", D.gradient.model], ...Object.entries(D.gradient.untrained).map(([name, flow]) => [name, flow.norms])].map(([name, norms]) => ({ name: name === "model" ? M.name : say("untrained", { cell: name.toUpperCase() }), x: norms.map((_, lag) => lag), y: relative(norms) })) }),
     make("p", {}, say("lesson 5 numbers", { ...decays, ...when, at: first(D.gradient.hundredth_at, D.gradient.model.length - 1) })), question("lesson 5 ask", "lesson 5 answer"));
