@@ -267,10 +267,10 @@ def _facts(documents: Sequence[Document], held_out: int) -> dict[str, Any]:
 
 
 def base_card(recipe: Recipe, record: Mapping[str, Any]) -> str:
-    """Builds the model card of a base: that of a model, its texts, its scores by source, what it is bad at."""
+    """Builds the model card of a base: that of a model, its texts, its scores by source, its limitations."""
     base = record["mix"]
     has_scripts = any(facts["simplified"] or facts["traditional"] for facts in base["sources"].values())
-    head = ["source", "documents", "characters", "held out", "bits a byte", *(["script"] if has_scripts else [])]
+    head = ["source", "documents", "characters", "held out", "bits per byte", *(["script"] if has_scripts else [])]
     rows = [head, ["---"] * len(head)]
     for source, facts in base["sources"].items():
         score = "" if facts["bits_per_byte"] is None else f"{facts['bits_per_byte']:.3f}"
@@ -286,18 +286,18 @@ def base_card(recipe: Recipe, record: Mapping[str, Any]) -> str:
 
 A model to start from: `textgen train mine.txt --from {recipe.name}`. Licence: Apache-2.0, as that of textgen.
 
-It was trained on texts in the public domain{_in_rounds(base["rounds"])}, as they are collected in:
+It was trained on texts in the public domain{_in_rounds(base["rounds"])}, from these collections:
 
 {origins}
 
 {table}
 
-{_lines(f"Bits a byte are of documents that were held out from training, in the weights as they are here.{note}")}
+{_lines(f"Bits per byte were measured on documents that were held out from training, with these weights.{note}")}
 
 It has no index of its training text, so `--novelty` and `--no-copy` do not work with it. In a model that was fine-tuned
 from it, they know only the text of the fine-tuning.
 
-## What it is bad at
+## Limitations
 
 {_lines(recipe.bad_at)}
 

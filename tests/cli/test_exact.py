@@ -63,7 +63,7 @@ def test_a_state_is_continued_exactly(tiny_models: Path, tmp_path: Path) -> None
 def test_what_is_not_exact_is_refused_by_name(tiny_models: Path, flags: tuple[str, ...]) -> None:
     result = run(tiny_models, "sample", "tiny", "--exact", "--prompt", "The", *flags)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert f"--exact cannot be had with {flags[0]}" in result.stderr
+    assert f"--exact cannot be combined with {flags[0]}" in result.stderr
 
 
 def text_file(folder: Path) -> str:

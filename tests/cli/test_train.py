@@ -28,7 +28,7 @@ def dry_run(path: Path, *flags: str) -> Any:
 def test_a_run_chooses_a_base_by_itself_and_its_plan_says_why(fables: Path) -> None:
     made = json.loads(dry_run(fables, "--json").stdout)["base"]
     assert (made["name"], made["decided_by"], made["race"]) == ("english", "rule", False)
-    assert "x the tokens of an own vocabulary" in made["reason"]
+    assert "x the tokens of a vocabulary trained on the text" in made["reason"]
     assert "\nbase        english: 0.0 % of the bytes unknown, " in dry_run(fables).stdout
 
 

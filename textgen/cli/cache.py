@@ -25,8 +25,8 @@ def cache() -> None:
     Training keeps each corpus as token ids in ~/.cache/textgen, or in the folder that TEXTGEN_CACHE names, and encodes
     it again if it is missing. The cache may grow to 20 GB, or as many gigabytes as TEXTGEN_CACHE_LIMIT says; then the
     least recently used corpora are deleted. Networks that ONNX Runtime writes with, and copies of files and models
-    that were read from an address such as s3:// or https://, are kept there, too, each kind within the same limit, and
-    so are texts of textgen corpus fetch, without one.
+    that were read from an address such as s3:// or https://, are kept there too; the limit applies to each kind
+    separately. Fetched texts are kept without a limit.
     """
 
 

@@ -27,7 +27,7 @@ distribution_options = option_group(
         "--strategy",
         type=click.Choice(STRATEGIES),
         default="auto",
-        help="Distribution strategy [default: auto, all GPUs and processes that there are].",
+        help="Distribution strategy [default: auto, all GPUs and processes].",
     ),
     sectioned(
         DEVICES,

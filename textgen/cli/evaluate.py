@@ -77,8 +77,8 @@ def evaluate(
     """Measure how well a model predicts a text.
 
     PATHS are files, folders, globs, or - for standard input. Documents are cut as in training, unless options say
-    otherwise; their labels are read, but not scored. Before any training MODEL may be left out: it is the base for the
-    script of the text.
+    otherwise; their labels are read, but not scored. Before any training MODEL may be left out: the default is the
+    base for the script of the text.
 
     Nats and perplexity per token depend on the vocabulary; bits per byte compare any two models on the same text.
     Perplexity per word counts the end of each document as a word. With a vocabulary of words, nats and perplexity
@@ -124,7 +124,7 @@ def evaluate(
 
 
 def _compare(saved: ModelFolder, text: Corpus, label: str | None, as_json: bool) -> None:
-    """Prints what exact arithmetic costs. Raises `ConfigError` if that is too much."""
+    """Prints the loss of accuracy from exact arithmetic. Raises `ConfigError` if it is too large."""
     from textgen.dataset.token_cache import encode_corpus
     from textgen.evaluation.exactness import exactness
     from textgen.folders import temporary_folder

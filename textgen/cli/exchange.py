@@ -24,7 +24,7 @@ def _export_help() -> str:
     formats = "\n      ".join(f"{name.ljust(width)}  {format_.help}" for name, format_ in FORMATS.items())
     return f"""Write a model in the format of another program.
 
-    FILE is compared with the model before it is left; a file that exists is replaced.
+    FILE is compared with the model before it is kept; a file that exists is replaced.
 
     \b
     Formats:
@@ -132,7 +132,7 @@ def _import_weights(file: Path, folder: Path, tokenizer_from: str, activation: s
     "--format", "format_name", type=click.Choice(tuple(FORMATS)), help="Format [default: that of the suffix of FILE]."
 )
 @click.option("--licence", metavar="TEXT", help="Licence of the model, kept in FILE; a page shows it.")
-@click.option("--note", metavar="TEXT", help="What you say about the model, kept in FILE; a page shows it.")
+@click.option("--note", metavar="TEXT", help="Note about the model, kept in FILE; a page shows it.")
 @models_dir_option
 def export(model: str, file: Path, format_name: str | None, models_dir: Path | None, **texts: str | None) -> None:
     """Writes a model in a format."""

@@ -29,7 +29,7 @@ READING = ("documents", "encoding")  # settings of the corpus; the others are th
 @click.command(cls=SectionCommand)
 @model_argument()
 @click.argument("paths", nargs=-1)
-@click.option("--out", type=OutputFile(), help="Write an HTML page, which is complete in itself.")
+@click.option("--out", type=OutputFile(), help="Write a self-contained HTML page.")
 @click.option(
     "--lesson", is_flag=True, help="Begin the page with a lesson that leads from the equations to this model."
 )

@@ -105,7 +105,8 @@ def _about(row: dict[str, object]) -> list[str]:
 def show(model: str | None, models_dir: Path | None, as_json: bool) -> None:
     """Print the card of MODEL; the default is the newest.
 
-    Where ONNX Runtime has written with it, there is also what 8 bits cost, on text that the model wrote.
+    Where ONNX Runtime has written with it, the loss of accuracy in 8 bits is shown too, measured on text that the
+    model wrote.
 
     \b
     Example:
@@ -149,7 +150,7 @@ def compress(
     First the cost is measured: how many more bits the model needs for FILE (its first 32,000 characters), or without
     FILE for a text that it writes itself. A model that would need over 0.5 % more is left as it is.
 
-    The full weights are not kept, except in the checkpoints, from which `textgen train --resume` goes on as before.
+    The full weights are not kept, except in the checkpoints, from which `textgen train --resume` continues as before.
     Everything else that works with a model works with a compressed one.
 
     \b

@@ -96,7 +96,7 @@ class Arguments:
     "--exact",
     is_flag=True,
     help="Compute in exact arithmetic: the same seed gives the same text on every machine, in every batch and in every "
-    "program. textgen evaluate --exact tells what it costs.",
+    "program. textgen evaluate --exact measures the loss of accuracy.",
 )
 @setting_options(SamplingConfig)
 @click.option(
@@ -145,8 +145,8 @@ def sample(
     are separated as documents are in the corpus. With --json each is a line of JSON.
 
     A text that leads to a --suffix appears when it is finished. Samplers and penalties work with it; settings that
-    follow the text from left to right do not. With --json there are the log probabilities, in nats, that each
-    network gives the whole document, and the score: their mean for each token.
+    follow the text from left to right do not. --json prints the log probabilities, in nats, that each network gives
+    the whole document, and the score: their mean for each token.
 
     \b
     Example:
@@ -193,7 +193,7 @@ def _refuse_contradictions(arguments: Arguments, settings: dict[str, Any], searc
             "--top-logprobs needs --json. To see probabilities as colours, use --show-probabilities."
         )
     if arguments.exact and (flag := _inexact(arguments, search)):
-        raise click.UsageError(f"--exact cannot be had with {flag}: leave out one of them.")
+        raise click.UsageError(f"--exact cannot be combined with {flag}: leave out one of them.")
     drawing = given({"best_of": arguments.best_of, "batch_size": arguments.batch_size})
     without_effect = {*DRAWING, "seed", "top_logprobs", *drawing}
     clash = [name for name in (*settings, *drawing) if name in without_effect]

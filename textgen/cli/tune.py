@@ -40,8 +40,9 @@ def tune_state(
 ) -> None:
     """Train an initial state: a style in a few kilobytes.
 
-    PATHS are files, folders, globs, or - for standard input; the first million tokens count. Only the state in which
-    texts begin is trained, until the last tenth of the text gains no more from it. The model stays as it is.
+    PATHS are files, folders, globs, or - for standard input; at most the first million tokens are used. Only the state
+    in which texts begin is trained, until the loss on the last tenth of the text stops improving. The model stays as
+    it is.
 
     \b
     Example:

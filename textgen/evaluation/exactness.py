@@ -1,4 +1,4 @@
-"""What exact arithmetic costs: how far its predictions are from those of the same model in float32.
+"""The loss of accuracy from exact arithmetic: how far its predictions are from those of the same model in float32.
 
 Weights are rounded to int8 and what a matrix reads to some thousand levels (`textgen.model.exact_model`), so
 predictions change a little. Three numbers tell how much, on a text that the model has not seen: the perplexity of both,

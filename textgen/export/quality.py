@@ -22,7 +22,7 @@ def check_quality(model: ModelFolder, other: Network, what: str, instead: str) -
         instead: The format to advise.
 
     Returns:
-        What its rounding costs.
+        The loss of accuracy from its rounding.
 
     Raises:
         SavedModelError: They are too far apart; the message says how far.

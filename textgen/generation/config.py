@@ -43,7 +43,7 @@ class SamplingConfig(Settings):
     """
 
     temperature: float = setting(
-        0.8, "Divide the logits by this. Below 1 is safer, above 1 wilder, 0 takes the likeliest token.",
+        0.8, "Divide the logits by this. Below 1 is safer, above 1 more random, 0 takes the likeliest token.",
         low=0.0, high=100.0,
     )  # fmt: skip
     top_k: int = setting(0, "Sample from the N likeliest tokens; 0 is off.", low=0, high=MAX_VOCAB_SIZE)

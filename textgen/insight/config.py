@@ -21,7 +21,7 @@ class InspectConfig(Settings):
         (), "Look for cells that follow the matches of a regular expression.", metavar="NAME=REGEX"
     )
     cell: tuple[str, ...] = setting((), "Show the gates of this cell, such as L1/89.", metavar="CELL")
-    seed: int = setting(0, "Seed of what is drawn at random.", low=0, high=(1 << 31) - 1)
+    seed: int = setting(0, "Seed of the random numbers.", low=0, high=(1 << 31) - 1)
 
     def check(self) -> None:
         """Checks that texts are valid Unicode."""

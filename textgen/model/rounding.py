@@ -1,4 +1,4 @@
-"""What rounding weights costs: the predictions of a network with rounded weights beside those of the network itself.
+"""The loss of accuracy from rounding weights: predictions with rounded weights beside those of the network itself.
 
 Both read a text that the network writes, as llama.cpp measures it: how much do the probabilities change?
 """
@@ -30,7 +30,7 @@ class Network(Protocol):
 
 @dataclass(frozen=True)
 class Loss:
-    """What rounding costs, on text that the network writes.
+    """The loss of accuracy from rounding, on text that the network writes.
 
     Attributes:
         perplexity: Relative change of the perplexity: 0.001 is 0.1 % more.

@@ -28,7 +28,7 @@ class ServerConfig(Settings):
     slots: int = setting(64, "Texts that are written side by side; others wait.", low=1, high=4096)
     runtime: str = setting(AUTO, RUNTIME_HELP, choices=RUNTIMES)
     exact: bool = setting(
-        False, "Compute in exact arithmetic what requests do not say otherwise of: the same seed gives the text of "
+        False, "Compute in exact arithmetic unless a request says otherwise: the same seed gives the text of "
         "textgen sample --exact on every machine.",
     )  # fmt: skip
     chat_template: str = setting(
@@ -54,7 +54,7 @@ class ServerConfig(Settings):
         32_768, "Tokens of all prompts of a request together.", low=1, high=1 << 30, section=LIMITS
     )
     max_time: float = setting(
-        600.0, "Seconds for a text, from its turn on; then it ends.", low=1.0, high=1e6, section=LIMITS
+        600.0, "Seconds after which a text ends, counted from its first step.", low=1.0, high=1e6, section=LIMITS
     )
     idle_time: float = setting(
         30.0, "Seconds without data after which a connection is closed: a request that does not arrive, a reader that "
@@ -76,7 +76,7 @@ class ServerConfig(Settings):
         86_400.0, "Seconds for which a state is kept after its last use.", low=1.0, high=1e9, section=LIMITS
     )
     threads: int | None = setting(
-        None, "Cores for matrix products; one fewer than there are if not given.", low=1, high=4096, section=LIMITS
+        None, "Cores for matrix products; by default one fewer than the machine has.", low=1, high=4096, section=LIMITS
     )
 
     api_key_file: str | None = setting(

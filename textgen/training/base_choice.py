@@ -51,7 +51,7 @@ class Fit(NamedTuple):
 
     def __str__(self) -> str:
         unknown = f"{100 * self.unknown_bytes:.1f} % of the bytes unknown"
-        return f"{unknown}, {self.token_ratio:.2f} x the tokens of an own vocabulary"
+        return f"{unknown}, {self.token_ratio:.2f} x the tokens of a vocabulary trained on the text"
 
     @property
     def suits(self) -> bool | None:

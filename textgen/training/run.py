@@ -321,7 +321,7 @@ def _note_words(folder: Path, tokenizer: Tokenizer, data: TokenData, say: Say, b
     if words := word_filter(counts, base):
         save_words(folder, words)
     elif counts:
-        say("Many of the words in the text come once, so the model may coin words.")
+        say("Many of the words in the text occur only once, so the model may invent words.")
 
 
 def _first_record(plan: Plan, model_config: ModelConfig, tokenizer: Tokenizer, data: TokenData) -> dict[str, Any]:
