@@ -3,11 +3,11 @@
     python scripts/benchmark_serving.py english --streams 1,8,32,64 --seconds 20
     python scripts/benchmark_serving.py english --rates 1,2,4,8 --seconds 60
 
-Starts a server, and loads it from this process. With --streams, so many streams are open at a time: each ends after
-`--tokens` tokens, and another one begins at once. With --rates, requests arrive at random times, so many a second on
-average, whether or not the earlier ones have been answered: latency against the offered load. A table in Markdown is
-printed, and on standard error every minute how far it is and what failed. With --url a server that is running is
-measured. Returns 1 if a request failed.
+Starts a server, and loads it from this process. With --streams, the given number of streams is open at a time: each
+ends after `--tokens` tokens, and another one begins at once. With --rates, requests arrive at random times, the given
+number a second on average, whether or not the earlier ones have been answered: latency against the offered load. A
+table in Markdown is printed, and on standard error every minute how far it is and what failed. With --url a server that
+is running is measured. Returns 1 if a request failed.
 
 A request succeeds if it is answered with status 200, all of its tokens and the end of the stream.
 """

@@ -104,7 +104,7 @@ class Column:
 
     @property
     def sampling(self) -> dict[str, Any]:
-        """The settings, with which every text has so many tokens."""
+        """The settings, with which every text has `tokens` tokens."""
         return {**SETTINGS[self.settings], "max_tokens": self.tokens, "min_tokens": self.tokens}
 
 

@@ -174,14 +174,14 @@ class Held:
         return [self.clamp((layer, unit), (score > chance) == is_on) for layer, unit, score in cells]
 
     def write(self, clamps: Sequence[Clamp] = (), times: int = 1) -> list[str]:
-        """Texts that the model writes so, or so many times as many."""
+        """Texts that the model writes with cells held, `times` times as many as usual."""
         saved = self.seen.saved
         generator = Generator(saved.writer(clamps=clamps), saved.tokenizer, words=saved.words)
         settings = SamplingConfig(max_tokens=self.max_tokens, seed=0)
         return [made.text for made in generator.generate("", settings, num=times * self.num)]
 
     def at_random(self, number: int, together: int) -> list[list[str]]:
-        """Texts with cells chosen at random, none of those found, so many times and so many at once."""
+        """Texts with cells chosen at random, none of those found: `number` times, `together` cells at once."""
         config, rng = self.seen.reader.config, np.random.default_rng(together)
         found = {cell for f in self.seen.found for cell in [(f.layer, f.unit), *(other[:2] for other in f.others)]}
         others = [(n, unit) for n in range(config.num_layers) for unit in range(config.hidden_units)]
@@ -205,7 +205,7 @@ def spread(measure: Measure, kinds: Sequence[Sequence[str]]) -> str:
 
 
 def measure_cells(held: Held, tracks: Mapping[str, re.Pattern[str]], number: int) -> None:
-    """Prints a row for each measure of each cell found, beside so many cells chosen at random."""
+    """Prints a row for each measure of each cell found, beside `number` cells chosen at random."""
     free, one, five = held.write(times=MORE_FREE), held.at_random(number, 1), held.at_random(number, TOGETHER)
     head = ["cell", "follows", "measure", "free", "low", "high", "one at random", "five off", "five on"]
     print(row([*head, "five at random"]))

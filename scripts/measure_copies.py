@@ -136,7 +136,7 @@ def share(runs: Sequence[Run], found: set[Run]) -> float:
 
 
 def first_words(texts: Iterable[str], split: Split, number: int) -> Iterator[list[str]]:
-    """Iterates over texts, each as its words, until there are so many words."""
+    """Iterates over texts, each as its words, until there are `number` words."""
     for text in map(split, texts):
         yield text[:number]
         number -= len(text)

@@ -101,7 +101,7 @@ def spent_since(before: dict[Path, tuple[str, int]]) -> Spent:
 
 
 def write(browser: Browser, asked: dict[str, str], seed: int, tokens: int) -> int:
-    """Lets the page write a text of so many tokens at most. Returns how many it has."""
+    """Lets the page write a text of at most `tokens` tokens. Returns how many it has."""
     link = urlencode({**asked, "seed": seed, "max_tokens": tokens})
     browser.evaluate(f"(() => {{ location.hash = '{link}'; }})()")
     browser.until(f"document.getElementById('seed').value === '{seed}'")

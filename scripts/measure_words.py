@@ -52,14 +52,14 @@ def exists(word: str, words: set[str]) -> bool:
 
 
 def shares(texts: Iterable[str], number: int, corpus: set[str], listed: set[str]) -> Shares:
-    """Returns what the first so many words of texts are."""
+    """Returns what the first `number` words of texts are."""
     words = [word for text in texts for word in words_of(text)][:number]
     new = [word for word in words if not exists(word, corpus)]
     return Shares(len(words), [word for word in new if not exists(word, listed)], new)
 
 
 def generate(generator: Generator, number: int, **values: Any) -> tuple[list[str], float]:
-    """Returns texts of so many words together, and the time of the processor for a token, in milliseconds."""
+    """Returns texts of `number` words together, and the time of the processor for a token, in milliseconds."""
     texts, tokens, seed = list[str](), 0, 0
     start = time.process_time()
     while sum(len(words_of(text)) for text in texts) < number:

@@ -81,7 +81,7 @@ class Running:
         return [json.loads(event.removeprefix("data: ")) for event in events]
 
     def open(self, path: str, body: Any, buffer: int = 1 << 16) -> socket.socket:
-        """A connection over which a request has been sent, and that receives so many bytes unread."""
+        """A connection over which a request has been sent, and that receives `buffer` bytes unread."""
         data = json.dumps(body).encode()
         connection = socket.socket()
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)

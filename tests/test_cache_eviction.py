@@ -24,7 +24,7 @@ BYTES = ByteTokenizer()
 
 
 def keep(folder: Path, name: str, hours_ago: float = 0.0, size: int = 1000) -> Path:
-    """A corpus in the cache, used last so many hours ago; nothing holds it. Returns its folder."""
+    """A corpus in the cache, used last `hours_ago` hours ago; nothing holds it. Returns its folder."""
     path = encode_and_split(corpus_of(folder, [f"{name} {'x' * size}"] * 30, f"{name}.txt"), BYTES).train.folder
     used = path.stat().st_mtime - 3600 * hours_ago
     os.utime(path, (used, used))

@@ -101,7 +101,7 @@ def test_cores_can_be_limited_to_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def set_clock(took: Iterator[float], patch: pytest.MonkeyPatch) -> None:
-    """The clock shows only what products take: so many seconds, one after the other."""
+    """The clock shows only what products take: the seconds of `took`, one after the other."""
     import tensorflow as tf
 
     now, multiply = 0.0, tf.matmul

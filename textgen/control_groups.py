@@ -34,7 +34,7 @@ def granted_memory() -> int | None:
 
 
 def _quotas() -> Iterator[tuple[int, int]]:
-    """Microseconds of processor time in each period of so many microseconds; -1 for no limit."""
+    """Pairs: microseconds of processor time in each period, -1 for no limit; microseconds of the period."""
     for text in _settings("", "cpu.max"):  # version 2: "200000 100000", or "max 100000"
         quota, _, period = text.partition(" ")
         yield _number(quota), _number(period)

@@ -167,7 +167,7 @@ def test_whole_documents_are_held_out(tmp_path: Path, fraction: float, number: i
 
 
 def prose(size: int, letter: str = "a") -> str:
-    """About so many characters in sentences, lines and paragraphs."""
+    """About `size` characters in sentences, lines and paragraphs."""
     words = " ".join(f"{letter}{n}" + "." * (n % 7 == 6) for n in range(size // 3))
     lines = [f"{words[at : at + 70]}\n" + "\n" * (at % 280 == 0) for at in range(0, len(words), 70)]
     return "".join(lines)[:size] or letter

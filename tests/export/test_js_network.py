@@ -52,7 +52,7 @@ def described(config: ModelConfig, arrays: dict[str, np.ndarray], ids: list[int]
 
 
 def check_bits(cases: list[tuple[str, ModelConfig, dict[str, np.ndarray]]], steps: int, folder: Path) -> None:
-    """Compares logits and states after each of so many tokens."""
+    """Compares logits and states after each of `steps` tokens."""
     ids = np.random.default_rng(1).integers(0, 30, steps).tolist()
     found = in_node(BITS + STEPS, [described(config, arrays, ids) for _, config, arrays in cases], folder)
     for number, (kind, config, arrays) in enumerate(cases):

@@ -112,7 +112,7 @@ def good_index(path: Path) -> None:
 
 
 def count_errors(path: Path, kind: str, rounds: int) -> int:
-    """How many of so many damaged files are refused, each in one line; the others can be used."""
+    """How many of `rounds` damaged files are refused, each in one line; the others can be used."""
     (good_state if kind == "state" else good_index)(path)
     use, sound, errors = (use_state if kind == "state" else use_index), path.read_bytes(), list[str]()
     use(path)

@@ -452,7 +452,7 @@ def test_no_integers_are_transposed_in_training(direction: str) -> None:
     config = TrainingConfig(batch_size=4, sequence_length=8, steps=1, **penalties)
     model = LanguageModel(shape, pad_id=0)
     update = TrainStep(model, config, Distribution())
-    rows = np.ones((4, 8 * len(shape.directions)), np.int32)  # so many that the table's rows are read
+    rows = np.ones((4, 8 * len(shape.directions)), np.int32)  # enough ids that the table's rows are read
     traced: list[Any] = []
     gradient = update._compiled_gradient
 

@@ -17,7 +17,7 @@ Sent = list[Message]
 async def run(
     events: AsyncGenerator[bytes, None], *, leaves_after: int | None = None, blocks: bool = False, ping: float = 9.0
 ) -> Sent:
-    """What a stream sends to a client that reads so many messages and then leaves, or reads nothing."""
+    """What a stream sends to a client that reads `leaves_after` messages and then leaves, or reads nothing."""
     sent: Sent = []
     left = asyncio.Event()
 

@@ -1,6 +1,6 @@
 """Settings, files and models by the thousand, drawn from a seed: no traceback, no hang, nothing silently wrong.
 
-Each test runs a few hundred cases by default, and many more where it is marked slow: so many that the fuzzers of
+Each test runs a few hundred cases by default, and many more where it is marked slow: enough that the fuzzers of
 `make test-slow` together take ten minutes, of which half are spent on plans. A case that fails is named by its number:
 the same seed and number give it again.
 """

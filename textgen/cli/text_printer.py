@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
 
 SEPARATORS = {"line": "\n", "blank-line": "\n\n", "file": "\n\n---\n\n"}  # between documents of each mode
-COLOURS = ((1.0, "green"), (4.0, "cyan"), (8.0, "yellow"), (float("inf"), "red"))  # up to so many bits of surprisal
+COLOURS = ((1.0, "green"), (4.0, "cyan"), (8.0, "yellow"), (float("inf"), "red"))  # up to this surprisal, bits
 Span = tuple[str, str | None]  # a part of a text and its colour
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from textgen.errors import CorpusError
 
-HEAD_CHARS = 20_000  # the text begins within so many characters
+HEAD_CHARS = 20_000  # the text begins within these first characters
 MARK = r"\*\*\* ?{} OF (?:THE|THIS) PROJECT GUTENBERG EBOOK\b[^*]{{0,500}}\*\*\*"
 START, END = (re.compile(MARK.format(word), re.IGNORECASE) for word in ("START", "END"))
 CREDITS = re.compile(r"(?:Produced|Transcribed|Prepared|E-?text prepared|This e-?text was \w+) ", re.I)

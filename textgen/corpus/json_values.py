@@ -277,7 +277,7 @@ class _Scanner:
         self._at += 1
 
     def _read_on(self, size: int) -> bool:
-        """Reads at least so many further characters, if there are any. Returns whether there were."""
+        """Reads at least `size` further characters, if there are any. Returns whether there were."""
         self.check_size(len(self._held) - self._at)
         more, count = list[str](), 0
         for text in self._texts:

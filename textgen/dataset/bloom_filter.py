@@ -37,7 +37,7 @@ class BloomFilter:
 
     @classmethod
     def for_size(cls, size: int, bits_per_number: int = MAX_HASHES) -> BloomFilter:
-        """An empty filter for so many numbers, of at most `MAX_BYTES`.
+        """An empty filter for `size` numbers, of at most `MAX_BYTES`.
 
         With 16 bits a number 0.05 % of other numbers are reported, with 10 bits 0.8 %.
         """

@@ -59,7 +59,7 @@ class Permutation:
 
 
 def short_seed(seed: int, bits: int) -> int:
-    """A seed for a generator that takes at most so many bits: unchanged if it is small enough, else hashed.
+    """A seed for a generator that takes at most `bits` bits: unchanged if it is small enough, else hashed.
 
     Example:
         >>> short_seed(7, 31), short_seed(7 + (1 << 31), 31) == 7

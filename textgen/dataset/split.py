@@ -11,7 +11,7 @@ from typing import cast
 from textgen.corpus.corpus import Part
 from textgen.dataset.config import SplitConfig
 
-MANY_DOCUMENTS = 20  # a corpus of so many documents holds out whole ones; a smaller one the end of each
+MANY_DOCUMENTS = 20  # a corpus of this number of documents holds out whole ones; a smaller one the end of each
 LEAST_STRETCH = 40  # characters of the end of a document, at least, to be held out
 NEAR = 500  # characters by which a cut may move, to fall between lines
 VALID_BYTES = 4_000_000  # of a large corpus are held out, at most

@@ -28,7 +28,7 @@ from textgen.folders import MANIFEST, read_manifest
 SUMMARY = "tokens.json"
 SPLITS = ("train", "valid")
 IDS, ENDS, OPENINGS, COUNTS = "", "-documents", "-openings", "-counts"  # suffixes of the files of a split
-OPENING_TOKENS = 1 << 10  # a stretch of so many tokens without the start of a document gets an opening
+OPENING_TOKENS = 1 << 10  # a stretch of this length without the start of a document gets an opening
 SPACING = 128  # tokens between two possible openings, at least
 MAX_JSON = 1 << 26  # bytes
 MISSING = "missing"  # `problem_of` a folder that does not exist

@@ -36,7 +36,7 @@ from textgen.files import OPEN_FLAGS, read_at
 from textgen.locks import Hold
 from textgen.tokenizer.config import MAX_VOCAB_SIZE
 
-MAX_BLOCKS = 1 << 18  # a longer corpus is shuffled in so many blocks: a few megabytes of memory
+MAX_BLOCKS = 1 << 18  # a longer corpus is shuffled in this number of blocks: a few megabytes of memory
 ENDS_READ = 1 << 20  # document ends in memory at a time
 MAX_OPENINGS = 1 << 16  # in an epoch; the stretches of a very long corpus are longer
 OPEN_FILES = 64

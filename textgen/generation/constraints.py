@@ -22,7 +22,7 @@ from textgen.tokenizer.utf8 import LONGEST
 from textgen.wording import counted
 
 PULL = 20.0  # nats: the largest bias towards a required text, reached after ...
-PULL_TOKENS = 400  # ... so many tokens, or at max_tokens if that is less
+PULL_TOKENS = 400  # ... this number of tokens, or at max_tokens if that is less
 NOTHING = np.zeros(0, np.int64)
 
 

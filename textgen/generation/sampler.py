@@ -482,7 +482,7 @@ class Uniforms:
         self._ahead = np.concatenate([self._ahead, other._ahead])
 
     def _make(self, number: int) -> None:
-        """Makes the numbers of so many more tokens of each text."""
+        """Makes the numbers of `number` more tokens of each text."""
         if not number:
             return
         more = np.zeros((len(self._generators), number, 2))

@@ -32,7 +32,7 @@ from textgen.wording import counted
 Value = TypeVar("Value")
 NUM_CHANGED = 6  # found cells that are ablated and clamped
 NUM_WRITTEN, WRITTEN_TOKENS = 3, 80  # found cells with which texts are written, and the tokens of each text
-NUM_SEEDS, ENOUGH_TOKENS = 8, 24  # seeds to choose from, so that the text with a free cell has more than so many tokens
+NUM_SEEDS, ENOUGH_TOKENS = 8, 24  # seeds to choose from, for a text of more than ENOUGH_TOKENS with a free cell
 NUM_SHOWN = 12  # cells whose gates are shown
 OWN_TOKENS = 1500  # of the text that a model writes itself where none is given
 CLOSED, OPEN = 0.1, 0.9  # a gate below or above is nearly shut or wide open

@@ -5,7 +5,7 @@ the whole text before it, is what the rest was worth. If the tokens beyond n are
 shows what their order was worth (Khandelwal et al. 2018, arXiv:1805.04623). Both are read off windows that start all
 over the text: the place in a window is the length of the context.
 
-The half-life of a cell is ln 2 / -mean(ln f): after so many steps half of what was in its memory is left, f being the
+The half-life of a cell is ln 2 / -mean(ln f): after this many steps half of its memory is left, f being the
 forget gate of an LSTM and the update gate z of a GRU. A plain recurrent network has no such gate.
 """
 

@@ -24,7 +24,7 @@ HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff]")
 VERSE_STOPS, VERSE_COMMAS = "。！？!?;；", "，,、"
 MIN_HAN = 0.5  # share of a text that is taken for Chinese
 
-Values = np.ndarray  # [characters + 1], the property after so many characters
+Values = np.ndarray  # [characters + 1], the property after each number of characters
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class Text:
 
 
 def documents_of(parts: Iterable[Part], max_tokens: int) -> Iterator[str]:
-    """Joins the parts of documents. Of a document with more text than so many tokens hold only the beginning is read.
+    """Joins the parts of documents. Of a document with more text than `max_tokens` hold only the beginning is read.
 
     Args:
         parts: The parts of documents, from a source of any length.

@@ -61,7 +61,7 @@ class CheckpointTimer:
         self._cost = 0.0
 
     def is_due(self, seconds: float) -> bool:
-        """Whether a checkpoint is due after so many seconds of training."""
+        """Whether a checkpoint is due after `seconds` seconds of training."""
         return seconds - self._saved_at >= self._seconds
 
     def is_worth_it(self, seconds: float) -> bool:

@@ -6,7 +6,7 @@ The rules are rough on purpose. Any setting that is given replaces the planned v
   does not suffice for one pass over the text, smaller, down to where the output layer has as many weights as the
   recurrent layers: a larger vocabulary makes each token dearer than what it saves in tokens;
 - length: passes over the text, fewer for a longer text, because a recurrent network learns most in the first passes,
-  and never so many that it memorises the text;
+  and never enough to memorise the text;
 - batch: small for a short text, so that each pass makes enough updates; a multiple of the number of replicas;
 - size: the largest preset that the corpus supports, that fits into the memory, and that sees, within the budget, twice
   as many tokens as it has parameters (a larger network learns more from a token, but reads fewer of them);

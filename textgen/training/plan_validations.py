@@ -14,7 +14,7 @@ PASSES_BETWEEN = 2  # validations, at most, so that the best weights are found o
 
 
 def validations_in(seconds: float) -> int:
-    """How many validations a run of so many seconds has: few in a short one, one every few minutes in a long one.
+    """How many validations a run of `seconds` seconds has: few in a short one, one every few minutes in a long one.
 
     Example:
         >>> validations_in(20), validations_in(60), validations_in(600), validations_in(7200)

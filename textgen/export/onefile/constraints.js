@@ -5,7 +5,7 @@
 import { WordGuard } from "./word_guard.js";
 
 const PULL = 20; // nats: the largest bias towards a required text, reached after ...
-const PULL_TOKENS = 400; // ... so many tokens, or at max_tokens if that is less
+const PULL_TOKENS = 400; // ... this number of tokens, or at max_tokens if that is less
 const LONGEST_CHARACTER = 4; // bytes
 
 /** The constraints on one text. */

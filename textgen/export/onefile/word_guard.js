@@ -517,7 +517,7 @@ function and(a, b) {
   return a.map((value, at) => value & b[at]);
 }
 
-/** A value that was made before for a key, or is made now; of older ones only so many are kept. */
+/** A value that was made before for a key, or is made now; at most `most` of them are kept, the newest. */
 function kept(values, key, make, most = WORDS_KEPT) {
   if (values.has(key)) return values.get(key);
   const made = make();

@@ -3,7 +3,7 @@
 // From the page:
 //   {kind: "load", model, wasm}     the packed model in base64
 //   {kind: "write", number, prompt, seed, label, settings, skip, tokens}
-//                                   so many tokens, after the first `skip` of that text, which the page has already
+//                                   `tokens` tokens, after the first `skip` of that text, which the page has already
 //   {kind: "stop"}
 // To the page:
 //   {kind: "ready", card, defaults, isSimd}
