@@ -97,6 +97,20 @@ def test_bad_tracks(track: str, message: str) -> None:
         properties_of(read_documents(["some text without it"], BYTES, 100), parse_tracks([track]))
 
 
+@pytest.mark.parametrize(
+    ("tracks", "message"),
+    [
+        (["digit=[0-9]"], "track digit: a property of this name is there in any case: choose another name."),
+        ([" couplet number =x"], "track couplet number: a property of this name is there in any case"),
+        (["who=a", "who =b"], "track who is given twice: give each a name of its own."),
+    ],
+)
+def test_a_track_has_a_name_of_its_own(tracks: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}") as caught:
+        parse_tracks(tracks)
+    assert "\n" not in str(caught.value)
+
+
 def tokens(text_of: list[str], tokenizer: Tokenizer = BYTES, **how: object) -> tuple[list[str], bool]:
     read = read_documents(text_of, tokenizer, **{"max_tokens": 40, **how})  # type: ignore[arg-type]
     return read.pieces(), read.is_cut

@@ -72,21 +72,26 @@ def parse_tracks(texts: Iterable[str]) -> dict[str, re.Pattern[str]]:
     """Reads NAME=REGEX.
 
     Raises:
-        ConfigError: It is not written so, or the expression does not compile.
+        ConfigError: It is not written so, the expression does not compile, or the name is taken.
 
     Example:
         >>> list(parse_tracks(["speaker=^[A-Z]+:"]))
         ['speaker']
     """
-    tracks = {}
+    tracks: dict[str, re.Pattern[str]] = {}
     for text in texts:
-        name, equals, pattern = text.partition("=")
-        if not name.strip() or not equals or not pattern:
+        given, equals, pattern = text.partition("=")
+        name = given.strip()
+        if not name or not equals or not pattern:
             raise ConfigError(f"track must be NAME=REGEX, as in speaker='^[A-Z]+:'. Received: {text!r}.")
+        if name in tracks:
+            raise ConfigError(f"track {name} is given twice: give each a name of its own.")
+        if name in RULES or name in CHINESE:
+            raise ConfigError(f"track {name}: a property of this name is there in any case: choose another name.")
         try:
-            tracks[name.strip()] = re.compile(pattern, re.MULTILINE)
+            tracks[name] = re.compile(pattern, re.MULTILINE)
         except (re.error, RecursionError, OverflowError) as error:
-            raise ConfigError(f"track {name.strip()}: {pattern!r} is no regular expression: {error}.") from None
+            raise ConfigError(f"track {name}: {pattern!r} is no regular expression: {error}.") from None
     return tracks
 
 
