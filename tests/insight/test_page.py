@@ -22,7 +22,7 @@ from textgen.insight import report as report_module
 from textgen.insight.config import InspectConfig
 from textgen.insight.inspection import Inspection, cell_names, inspect_model
 from textgen.insight.page import ASSETS, filled, page
-from textgen.insight.properties import CHINESE, RULES
+from textgen.insight.properties import CHINESE, RULES, Backward
 from textgen.saved_model.saved_model import load_model, save_model
 from textgen.tokenizer.config import TokenizerConfig
 
@@ -148,11 +148,14 @@ def test_the_script_and_the_words_know_each_other() -> None:
     named = set(re.findall(r'\b(?:say|paragraph|soft|section|block|question)\((?:"\w+", )?"([^"]+)"', script()))
     assert len(named) > 80
     assert named <= set(words())
-    begins = ("property: ", "missing: ", "held ", "written ", "note ")
+    begins = ("property: ", "property backward: ", "missing: ", "held ", "written ", "note ")
     for key in words():
         assert f'"{key}"' in script() or key.startswith(begins), key
-    for name in (*RULES, *CHINESE):
+    rules = RULES | CHINESE
+    for name in rules:
         assert f"property: {name}" in words()
+    mirrored = {f"property backward: {name}" for name, rule in rules.items() if rule.backward is Backward.MIRRORED}
+    assert mirrored == {key for key in words() if key.startswith("property backward: ")}
 
 
 def test_the_package_takes_the_page_along() -> None:

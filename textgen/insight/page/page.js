@@ -40,7 +40,10 @@ const signed = (value, digits = 3) => (value === null ? "–" : (value > 0 ? "+"
 const count = (value) => value.toLocaleString(language ? "zh" : "en");
 const percent = (value) => (value > 0 && value < 1e-4 ? tickText(+value.toPrecision(2)) : `${(100 * value).toFixed(value < 0.1 ? 2 : 1)} %`);
 const cellName = (cell) => `L${cell.layer}/${cell.unit}`;
-const propertyName = (name) => say(`property: ${name}`) === `property: ${name}` ? name : say(`property: ${name}`);
+const propertyName = (name) => {
+  const keys = [`property ${D.text.direction}: ${name}`, `property: ${name}`].filter((key) => key in WORDS);
+  return keys.length ? say(keys[0]) : name;
+};
 
 function table(heads, rows, caption = "") {
   const cells = (tag, row) => row.map((cell, column) =>
