@@ -87,6 +87,7 @@ function takeEdit() {
     story.edit(change.at, change.removed, change.added);
     closePanel();
     tell("");
+    showLink();
   }
   render(caret ?? null);
 }
@@ -193,6 +194,7 @@ function choose(place, alternative) {
   closePanel();
   if (alternative.isEnd) {
     tell("ended");
+    showLink();
     return render(story.text.length);
   }
   if (seedOf($("seed").value) === null) $("seed").value = newSeed();
@@ -315,12 +317,12 @@ function link() {
   return linkOf({ ...run, settings: { ...run.settings, max_tokens: Math.max(max_tokens, run.written) } }, USUAL);
 }
 
-/** The address says how to write the text again, so that a reload or a bookmark does. */
+/** The address says how to write the text again, so that a reload or a bookmark does; if it cannot, it says nothing. */
 function showLink() {
-  const wanted = story.run?.written ? link() : "#";
-  if (wanted.length > LONGEST_ADDRESS || wanted === location.hash) return;
+  const full = story.run?.written ? link() : "";
+  if (full === location.hash) return;
   try {
-    history.replaceState(null, "", wanted === "#" ? location.href.split("#")[0] : wanted);
+    history.replaceState(null, "", full.length <= LONGEST_ADDRESS && full ? full : location.href.split("#")[0]);
   } catch {
     // the browser does not allow it here; the button copies the link
   }
@@ -435,6 +437,7 @@ function listen() {
     history();
   });
   editor.addEventListener("input", (event) => event.isComposing || takeEdit());
+  editor.addEventListener("compositionstart", () => writing && stop()); // what comes would end the composition
   editor.addEventListener("compositionend", takeEdit);
   document.addEventListener("keydown", (event) => {
     if (isComposing(event)) return;
