@@ -163,9 +163,9 @@ def _print_summary(seen: Inspection) -> None:
         output.line(f"A cell of kind {CELLS[config.cell]} has no {', no '.join(missing)}.")
     _print_cells(seen)
     output.line()
-    output.line("tokens of context   bits a token lost without the rest   with the rest in random order")
+    output.line("tokens of context   bits a token lost without the rest   with the 64 before in random order")
     for length, dropped, shuffled in zip(memory.lengths, memory.dropped, memory.shuffled, strict=True):
-        output.line(f"{length:17,}   {dropped:34.3f}   {shuffled:29.3f}")
+        output.line(f"{length:17,}   {dropped:34.3f}   {shuffled:34.3f}")
     output.line()
     last = len(seen.flow.norms) - 1
     reach = (
