@@ -160,6 +160,18 @@ def test_an_input_method_that_begins_stops_the_model(browser: Browser, page: str
     browser.check_faults()
 
 
+def test_there_is_a_command_or_a_word_why_not(browser: Browser, page: str) -> None:
+    said = "[...document.querySelectorAll('#command, #command-missing')].filter((it) => it.checkVisibility())"
+    commands = []
+    for prompt in ("The", "-"):
+        written(browser, page, prompt=prompt, seed=3, max_tokens=10)
+        commands.append(browser.evaluate(f"{said}.map((it) => it.textContent)"))
+    assert commands == [
+        ["textgen sample hostile --exact --prompt The --max-tokens 10 --seed 3"],
+        ["There is no command for the prompt -, which means standard input there."],
+    ]
+
+
 def type_text(browser: Browser, text: str) -> None:
     """Puts a text in the place of the one on the page, as a person who types does."""
     editor = "document.getElementById('text')"

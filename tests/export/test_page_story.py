@@ -232,6 +232,16 @@ def test_a_shell_reads_the_command_as_it_is_meant(tmp_path: Path) -> None:
         assert shlex.split(command) == expected
 
 
+def test_a_prompt_that_the_command_line_reads_from_standard_input_has_no_command(tmp_path: Path) -> None:
+    code = """
+    const runOf = (prompt) => ({ prompt, seed: "7", label: null, settings: {} });
+    return given.map((prompt) => commandOf("novel", runOf(prompt), {}));
+    """
+    none, dashes = in_story(code, ["-", "--"], tmp_path)
+    assert none == ""
+    assert shlex.split(dashes)[-4:] == ["--prompt", "--", "--seed", "7"]
+
+
 # === The Worker ===
 
 WORKER = """

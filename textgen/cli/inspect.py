@@ -154,10 +154,10 @@ def _print_summary(seen: Inspection) -> None:
     from textgen.insight.inspection import missing_parts
     from textgen.model.config import CELLS
 
-    config, memory = seen.reader.config, seen.context
+    config, memory, bits = seen.reader.config, seen.context, seen.predictions.surprisal.mean()
     output.line(
         f"{seen.saved.name}: {config.num_layers} x {CELLS[config.cell]} of {counted(config.hidden_units, 'unit')}, "
-        f"read {seen.text.direction}; {counted(len(seen.text.ids), 'token')}, {memory.full:.3f} bits a token"
+        f"read {seen.text.direction}; {counted(len(seen.text.ids), 'token')}, {bits:.3f} bits a token"
     )
     if missing := missing_parts(config.cell):
         output.line(f"A cell of kind {CELLS[config.cell]} has no {', no '.join(missing)}.")

@@ -294,9 +294,13 @@ function showState() {
   editor.setAttribute("aria-busy", String(writing));
   const hasResult = Boolean(card && run?.written && !writing);
   $("copy-link").disabled = !hasResult;
-  $("command-row").hidden = !hasResult;
-  $("command-later").hidden = hasResult;
-  if (hasResult) $("command").replaceChildren(...flagsIn(commandOf(card.name, exactRun(), defaults)));
+  const command = hasResult ? commandOf(card.name, exactRun(), defaults) : "";
+  $("command-row").hidden = !command;
+  $("command").replaceChildren(...flagsIn(command));
+  const missing = $("command-missing");
+  missing.hidden = command !== "";
+  missing.dataset.word = hasResult ? "commandNone" : "commandLater";
+  missing.textContent = say(missing.dataset.word);
 }
 
 /** The parts of a command that stay together where a line has room for them: some browsers break after a hyphen. */
