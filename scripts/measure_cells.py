@@ -88,7 +88,7 @@ def capitals(text: str) -> list[bool]:
 
 def places_with(name: str) -> Measure:
     """Which characters have a property."""
-    return lambda text: RULES[name][1](text)[1:].astype(float).tolist()
+    return lambda text: RULES[name].forward(text)[1:].astype(float).tolist()
 
 
 def inside(pattern: re.Pattern[str]) -> Measure:

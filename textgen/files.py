@@ -13,7 +13,7 @@ import secrets
 import stat
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -62,6 +62,26 @@ def write_file(path: Path, data: bytes) -> None:
     """
     with writing(path):
         _replace(Path(os.path.realpath(path)), data)
+
+
+def write_files(contents: Mapping[Path, bytes]) -> None:
+    """Writes files that belong together, each like `write_file`: none is replaced before all are on the disk.
+
+    Args:
+        contents: New contents by path; the files are replaced in this order.
+
+    Raises:
+        TextgenError: A file cannot be written.
+    """
+    with ExitStack() as stack:
+        written: list[tuple[Path, Path, Path]] = []  # path, temporary file, target
+        for path, data in contents.items():
+            target = Path(os.path.realpath(path))
+            with writing(path):
+                written.append((path, stack.enter_context(_temporary_file(target, data)), target))
+        for path, temporary, target in written:
+            with writing(path):
+                _rename(temporary, target)
 
 
 def write_own_file(path: Path, data: bytes) -> None:

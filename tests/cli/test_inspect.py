@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,10 @@ def test_a_page_and_a_table(tiny_models: Path, text: str, tmp_path: Path) -> Non
     html = (tmp_path / "a.html").read_text(encoding="utf-8")
     assert html.startswith("<!doctype html>")
     assert '"lesson":{' in html
-    assert result.stdout.startswith("tiny: 2 x LSTM of 8 units, read forward; ")
+    first = result.stdout.splitlines()[0]
+    assert first.startswith("tiny: 2 x LSTM of 8 units, read forward; ")
+    (bits,) = re.findall(r'"bits_per_token":([\d.]+)', html)
+    assert f", {float(bits):.3f} bits a token" in first
     assert "tokens of context" in result.stdout
     assert "open it in a browser" in result.stderr
 

@@ -238,6 +238,22 @@ def test_a_network_that_reads_backward_is_refused(tmp_path: Path, tokenizer: Tok
     assert file.read_text() == "old"
 
 
+def test_a_model_that_int8_would_spoil_is_refused_with_figures(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    """A weight of 50, which multiplies zero, in each column of small ones: int8 rounds them to zero."""
+    config = ModelConfig(tokenizer.vocab_size, embedding_dim=8, hidden_units=8, num_layers=1, tie_embeddings=False)
+    weights = {name: 4 * array for name, array in random_weights(config).items()}
+    weights["lstm_0/bias"][3 * 8] = -100.0  # its output gate is closed
+    weights["head/kernel"] *= 0.05
+    weights["head/kernel"][0] = 50.0
+    save_model(tmp_path / "odd", weights, config, TokenizerConfig("char"), CorpusConfig(documents="line"), tokenizer)
+    result = run("export", tmp_path / "odd", tmp_path / "odd.html")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert re.search(
+        r"odd\.html would lose too much by rounding: perplexity [+-]\d.*%, KL \d.* as onnx\.", result.stderr
+    )
+    assert not list(tmp_path.glob("*.html"))
+
+
 def test_a_page_that_would_hold_another_model_is_not_left(
     model: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: Tokenizer
 ) -> None:

@@ -141,6 +141,62 @@ def test_stop_stops(browser: Browser, page: str) -> None:
     assert str(browser.evaluate(TEXT)).startswith(text)
 
 
+def test_an_input_method_that_begins_stops_the_model(browser: Browser, page: str) -> None:
+    """Tokens that came into the text would end the composition."""
+    browser.open("about:blank")
+    browser.open(page)
+    browser.until(IS_READY)
+    asked = urlencode({"prompt": "The", "seed": 5, "temperature": 0, "max_tokens": 100_000})
+    browser.evaluate(f"(() => {{ location.hash = {json.dumps(asked)}; }})()")
+    browser.until(f"{TEXT}.length > 200")
+    editor = "document.getElementById('text')"
+    text = str(browser.evaluate(f"({editor}.dispatchEvent(new CompositionEvent('compositionstart')), {TEXT})"))
+    composed = f"{editor}.firstChild.appendData('ni')"
+    browser.evaluate(f"({composed}, new Promise((done) => setTimeout(() => done(true), 300)))")
+    assert browser.evaluate(TEXT) == f"{text}ni"
+    browser.evaluate(f"{editor}.dispatchEvent(new CompositionEvent('compositionend'))")
+    assert browser.evaluate(TEXT) == f"{text}ni"
+    assert browser.evaluate("document.getElementById('write').dataset.word") == "write"
+    browser.check_faults()
+
+
+def test_there_is_a_command_or_a_word_why_not(browser: Browser, page: str) -> None:
+    said = "[...document.querySelectorAll('#command, #command-missing')].filter((it) => it.checkVisibility())"
+    commands = []
+    for prompt in ("The", "-"):
+        written(browser, page, prompt=prompt, seed=3, max_tokens=10)
+        commands.append(browser.evaluate(f"{said}.map((it) => it.textContent)"))
+    assert commands == [
+        ["textgen sample hostile --exact --prompt The --max-tokens 10 --seed 3"],
+        ["There is no command for the prompt -, which means standard input there."],
+    ]
+
+
+def type_text(browser: Browser, text: str) -> None:
+    """Puts a text in the place of the one on the page, as a person who types does."""
+    editor = "document.getElementById('text')"
+    browser.evaluate(f"(() => {{ {editor}.textContent = {json.dumps(text)}; }})()")
+    browser.evaluate(f"{editor}.dispatchEvent(new InputEvent('input'))")
+
+
+def test_the_address_is_that_of_the_text_or_of_none(browser: Browser, page: str) -> None:
+    """Not that of a text that was there before it: after an edit, and for a text too long for an address."""
+    address = "location.hash"
+    first = written(browser, page, prompt="The", seed=3, max_tokens=10)
+    short = str(browser.evaluate(address))
+    assert short == "#prompt=The&seed=3&max_tokens=10"
+    type_text(browser, "a" * 2500)
+    assert browser.evaluate(address) == ""
+    click(browser, "write")
+    browser.until(HAS_RUN)
+    assert browser.evaluate(address) == ""
+    browser.until(f"(document.getElementById('undo').click(), {TEXT} === {json.dumps(first)})")
+    assert browser.evaluate(address) == short
+    browser.until(f"(document.getElementById('redo').click(), {TEXT}.length > 2500)")
+    assert browser.evaluate(address) == ""
+    browser.check_faults()
+
+
 def test_a_link_to_the_text_gives_the_text(browser: Browser, page: str) -> None:
     first = written(browser, page, prompt="A b&c#d", seed=11, top_k=20, max_tokens=40)
     link = str(browser.evaluate("location.hash"))

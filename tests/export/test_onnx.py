@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
-from textgen.errors import ConfigError, SavedModelError
+from textgen.errors import ConfigError, SavedModelError, TextgenError
 from textgen.export import formats
 from textgen.export import onnx as exporter
 from textgen.export.interface import metadata
@@ -27,6 +27,7 @@ from textgen.model.onnx_graph import step_graph
 from textgen.saved_model.saved_model import ModelFolder, load_model, save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.tokenizer.vocabulary import train_tokenizer
 
 STEPS = 256
 TEXTS = ("textgen", "name", "fingerprint", "tokenizer", "direction", "licence", "note")
@@ -113,6 +114,37 @@ def test_a_full_disk_leaves_nothing(
     assert result.exit_code == 1
     assert "Cannot write" in result.stderr
     assert not list(tmp_path.glob("net*"))
+
+
+def test_a_disk_with_room_for_one_of_the_two_files_leaves_both_as_they_were(
+    model_of: Callable[..., ModelFolder], tmp_path: Path, disk_of: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    model = model_of(hidden_units=32)
+    export_onnx(model, tmp_path / "net.onnx")
+    names = ("net.onnx", "net.tokenizer.model")
+    network, tokenizer = ((tmp_path / name).stat().st_size for name in names)
+    for name in names:
+        (tmp_path / name).write_text(f"old {name}")
+    with (
+        disk_of((network + tokenizer) // 2),
+        pytest.raises(TextgenError, match=r"Cannot write .*net.*: File too large"),
+    ):
+        export_onnx(model, tmp_path / "net.onnx")
+    assert network != tokenizer
+    assert {path.name: path.read_text() for path in tmp_path.glob("*net*")} == {name: f"old {name}" for name in names}
+    assert not list(tmp_path.glob(".tmp-*"))
+
+
+def test_a_byte_tokenizer_has_no_file_whatever_its_labels(
+    tmp_path: Path,
+) -> None:
+    byte = train_tokenizer([], TokenizerConfig("byte")).with_labels(["poem", "play"])
+    config = ModelConfig(byte.vocab_size, embedding_dim=6, hidden_units=8)
+    weights = {name: np.zeros(size, np.float32) for name, size in config.weight_shapes().items()}
+    save_model(tmp_path / "models" / "byte", weights, config, TokenizerConfig("byte"), CorpusConfig(), byte)
+    told = export_onnx(load_model("byte"), tmp_path / "net.onnx")
+    assert told.startswith(f"Wrote {tmp_path / 'net.onnx'}: input_ids")
+    assert [path.name for path in tmp_path.glob("net*")] == ["net.onnx"]
 
 
 @pytest.mark.parametrize(("direction", "word"), [("backward", "reads text backward"), ("both", "Only the forward")])

@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import random_weights
 from javascript import in_node, needs_node
 from pages import HOSTILE, hostile_model
 
+from textgen.corpus.config import CorpusConfig
 from textgen.export.html import ASSETS
 from textgen.export.packing import engine_script, joined, packed_model
-from textgen.saved_model.saved_model import ModelFolder
+from textgen.model.config import ModelConfig
+from textgen.saved_model.saved_model import ModelFolder, load_model, save_model
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.tokenizer.vocabulary import train_tokenizer
 
 pytestmark = needs_node
 TOKEN = "const token = (text, own = text) => ({ text, own, probability: 0.5, top: [] });"
@@ -227,6 +232,16 @@ def test_a_shell_reads_the_command_as_it_is_meant(tmp_path: Path) -> None:
         assert shlex.split(command) == expected
 
 
+def test_a_prompt_that_the_command_line_reads_from_standard_input_has_no_command(tmp_path: Path) -> None:
+    code = """
+    const runOf = (prompt) => ({ prompt, seed: "7", label: null, settings: {} });
+    return given.map((prompt) => commandOf("novel", runOf(prompt), {}));
+    """
+    none, dashes = in_story(code, ["-", "--"], tmp_path)
+    assert none == ""
+    assert shlex.split(dashes)[-4:] == ["--prompt", "--", "--seed", "7"]
+
+
 # === The Worker ===
 
 WORKER = """
@@ -257,7 +272,7 @@ ENDLESS = """
 const real = writer;
 writer = {
   tokenizer: real.tokenizer, written: 0,
-  begin() { this.written = 0; },
+  begin() { this.written = 0; return { healed: "" }; },
   next() {
     for (const end = performance.now() + 1; performance.now() < end; );
     this.written++;
@@ -272,9 +287,9 @@ def model(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Mod
     return hostile_model(tmp_path_factory.mktemp("worker") / "hostile", tokenizer)
 
 
-def in_worker(code: str, model: ModelFolder, folder: Path) -> Any:
-    script = WORKER + engine_script() + (ASSETS / "worker.js").read_text(encoding="utf-8")
-    given = {"model": base64.b64encode(packed_model(model)).decode()}
+def in_worker(code: str, model: ModelFolder, folder: Path, **given: Any) -> Any:
+    script = WORKER + engine_script() + (ASSETS / "worker.js").read_text(encoding="utf-8") + joined(["story"])
+    given["model"] = base64.b64encode(packed_model(model)).decode()
     return in_node(USE % code, given, folder, before=script)
 
 
@@ -329,6 +344,59 @@ def test_a_stop_stops_and_a_failure_is_told(model: ModelFolder, tmp_path: Path) 
     assert found["kind"] == "failure"
     assert "no such label" in found["message"]
     assert found["next"]
+
+
+HEALED = """
+const story = new Story();
+const found = [];
+for (const prompt of given.prompts) {
+  for (let seed = 0; seed < 8; seed++) {
+    const { healed } = writer.begin({ prompt, seed, top: 8 });
+    const id = writer.next().id;
+    const from = messages.length;
+    await write({ prompt, seed, tokens: 1 });
+    const [first] = messages[from].tokens;
+    found.push({ prompt, healed, first, whole: writer.tokenizer.texts[id] });
+    const taken = first.top.filter(({ text, isChosen }) => text && !isChosen);
+    for (const alternative of taken) {
+      story.begin({ prompt });
+      story.append(first);
+      story.choose(story.tokens[0], alternative);
+      found.at(-1)[alternative.shown] = story.text;
+    }
+  }
+}
+return found;
+"""
+
+
+def test_another_token_in_the_place_of_a_healed_one_begins_with_the_end_of_the_prompt(tmp_path: Path) -> None:
+    """The prompt ends inside the first token: what a token adds is its text after that of the prompt's end."""
+    tokenizer = train_tokenizer(
+        ["Once upon a time a tiny titan timed it.\n中国中间中央国王\n" * 9], TokenizerConfig("bpe", 330)
+    )
+    config = ModelConfig(tokenizer.vocab_size, embedding_dim=8, hidden_units=8)
+    weights = random_weights(config)
+    weights["head/bias"][4:260] = -9.0  # bytes
+    save_model(tmp_path / "healing", weights, config, TokenizerConfig("bpe"), CorpusConfig(documents="line"), tokenizer)
+    prompts = ["Once upon a ti", "Once upon a t", "a ", "中", "a 中"]
+    found = in_worker(HEALED, load_model(str(tmp_path / "healing")), tmp_path, prompts=prompts)
+    compared = 0
+    for case in found:
+        prompt, healed, first = case["prompt"], case["healed"], case["first"]
+        assert prompt.endswith(healed)
+        before = prompt.removesuffix(healed)
+        assert prompt + first["text"] == prompt + first["own"] == before + case["whole"]
+        for each in first["top"]:
+            if each["isEnd"]:
+                continue
+            can_stand = each["shown"].startswith(healed) and each["shown"] != healed and each["shown"][:3] != "<0x"
+            assert (each["text"] is not None) == can_stand, (case, each)
+            if each["text"] is not None:
+                assert prompt + each["text"] == before + each["shown"]
+                assert each["isChosen"] or case[each["shown"]] == before + each["shown"]
+                compared += healed != "" and not each["isChosen"]
+    assert compared > 10
 
 
 def test_base64_is_read_without_the_function_that_new_browsers_have(tmp_path: Path) -> None:

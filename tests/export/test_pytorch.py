@@ -277,6 +277,26 @@ def test_a_state_dict_that_does_not_fit(tensors: dict[str, np.ndarray], expected
     assert "Expected are the weights of" in str(caught.value)
 
 
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_the_activation_of_an_rnn_comes_back_without_being_named(
+    activation: str, tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    config = ModelConfig(tokenizer.vocab_size, 6, 6, 2, cell="rnn", activation=activation)
+    folder, corpus = tmp_path / "models", CorpusConfig(documents="line")
+    save_model(folder / "plain", random_weights(config), config, TokenizerConfig("char"), corpus, tokenizer)
+    file = str(tmp_path / "state.safetensors")
+    exported = CliRunner().invoke(textgen, ["export", "plain", file])
+    assert exported.exit_code == 0
+    assert ('nonlinearity="relu"' in exported.stderr) == (activation == "relu")
+    imported = CliRunner().invoke(textgen, ["import", file, "--name", "again", "--tokenizer-from", "plain"])
+    assert imported.exit_code == 0
+    again = load_model("again")
+    assert again.model_config.activation == activation
+    ids = np.random.default_rng(2).integers(0, tokenizer.vocab_size, [B, T])
+    before = logits_of(config, load_model("plain").weights(), ids)
+    np.testing.assert_array_equal(logits_of(again.model_config, again.weights(), ids), before)
+
+
 def test_import_and_export_are_commands(tmp_path: Path, tokenizer: Tokenizer) -> None:
     def run(*arguments: str) -> Any:
         return CliRunner().invoke(textgen, arguments, catch_exceptions=False, prog_name="textgen")

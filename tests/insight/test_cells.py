@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from networks import COLUMN_UNIT, QUOTE_UNIT, UNITS, planted, quoted_text
+from networks import COLUMN_UNIT, OPEN, QUOTE_UNIT, UNITS, planted, quoted_text
 
 from textgen.insight.cells import Finding, all_cells, find_cells
 from textgen.insight.properties import Property, properties_of
@@ -14,6 +16,7 @@ from textgen.model.config import ModelConfig
 from textgen.model.reference import initial_weights
 
 RUNS, ROWS = 100, 10
+DIGIT_UNIT = 2
 
 
 def found_in_planted() -> dict[str, Finding]:
@@ -35,6 +38,25 @@ def test_planted_cells_are_found_first_and_confirmed() -> None:
     assert column.first > 0.99
     assert column.second > 0.99
     assert next(iter(findings)) in ("inside quotes", "column")
+
+
+def test_a_network_that_reads_backward_knows_what_it_has_read() -> None:
+    """A cell that is high after a digit, and one that counts from a newline: to the end of the line it stands in."""
+    config, weights, tokenizer = planted()
+    text = read_documents([quoted_text(4000, seed=1)], tokenizer, 3000, "backward")
+    digits = {tokenizer.encode(letter)[0] for letter in "aceg"}  # they stand for digits, which the text has not
+    kernel, bias = weights["lstm_0/kernel"], weights["lstm_0/bias"]
+    i, f, g, o = DIGIT_UNIT + UNITS * np.arange(4)
+    kernel[:, [i, f, o]] = weights["lstm_0/recurrent_kernel"][:, [i, f, g, o]] = 0
+    kernel[:, g] = [OPEN if id in digits else -OPEN for id in range(len(kernel))]
+    bias[[i, f, g, o]] = OPEN, -OPEN, 0, 0  # it holds what the newest token says, and nothing else
+    cells = all_cells(Reader(config, weights).read(text.ids[None]), "c")
+    with_digits = replace(text, text=text.text.translate(str.maketrans("aceg", "1357")))
+    findings = {found.follows: found for found in find_cells(cells, properties_of(with_digits), text.ids, UNITS)}
+    digit, column = findings["digit"], findings["column"]
+    assert (digit.unit, digit.first, digit.second) == (DIGIT_UNIT, 1, 1)
+    assert column.unit == COLUMN_UNIT
+    assert min(column.first, column.second) > 0.99
 
 
 def test_the_newest_token_alone_does_not_tell_what_a_cell_remembers() -> None:

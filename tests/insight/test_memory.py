@@ -30,6 +30,26 @@ def test_context_of_a_markov_source_is_flat_after_its_order(order: int) -> None:
             assert abs(shuffled) < 1e-4
 
 
+@pytest.mark.parametrize("length", [40, 1200])
+def test_the_full_loss_is_the_mean_over_the_places_of_the_windows(length: int) -> None:
+    """Not over the whole text, of which windows that end within it leave places out."""
+    reader = Reader(*markov(2))
+    text = np.random.default_rng(2).integers(0, 4, [1, length], dtype=np.int32)
+    full = np.random.default_rng(3).exponential(np.linspace(1, 9, length - 1))
+    found = context_loss(reader, reader.read(text), full)
+    longest = found.lengths[-1]
+
+    def measured(size: int, number: int, places: slice) -> list[float]:
+        starts = np.unique(np.linspace(0, length - 1 - size, number).astype(int))
+        return [value for start in starts for value in full[start : start + size][places] / np.log(2)]
+
+    values = measured(min(16, longest), 96, slice(None))
+    if longest > 16:
+        values += measured(longest, 24, slice(19, None, 4))
+    assert found.full == pytest.approx(np.mean(values))
+    assert found.full != pytest.approx(full.mean() / np.log(2))
+
+
 def test_half_lives_follow_from_the_forget_gates() -> None:
     from textgen.insight.reading import Reading
 

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from browsers import ENGINES, Browser, axe_source, opened
+from javascript import in_node, needs_node
 from networks import planted, quoted_text
 from servers import python_with
 
@@ -22,7 +24,7 @@ from textgen.insight import report as report_module
 from textgen.insight.config import InspectConfig
 from textgen.insight.inspection import Inspection, cell_names, inspect_model
 from textgen.insight.page import ASSETS, filled, page
-from textgen.insight.properties import CHINESE, RULES
+from textgen.insight.properties import CHINESE, RULES, Backward
 from textgen.saved_model.saved_model import load_model, save_model
 from textgen.tokenizer.config import TokenizerConfig
 
@@ -124,6 +126,47 @@ def test_a_page_keeps_the_cells_that_matter_and_as_many_others_as_fit(
     assert len(base64.b64decode(states["values"])) == 20 * len(inspection.text.ids)
 
 
+# === A text that is read backward ===
+
+DOCUMENTS = [f"{quoted_text(150, seed=number)}{number}" for number in (3, 4, 5)]
+
+
+@pytest.fixture(scope="module")
+def backward(tmp_path_factory: pytest.TempPathFactory) -> Inspection:
+    """Of three documents, with what stands before a document of a label."""
+    folder = tmp_path_factory.mktemp("backward")
+    config, weights, tokenizer = planted()
+    labelled = tokenizer.with_labels(["a"])
+    more = labelled.vocab_size - tokenizer.vocab_size
+    weights["embedding/table"] = np.pad(weights["embedding/table"], [(0, more), (0, 0)])
+    weights["head/bias"] = np.pad(weights["head/bias"], (0, more))
+    config = replace(config, vocab_size=labelled.vocab_size, direction="backward")
+    save_model(folder / "back", weights, config, TokenizerConfig("char"), CorpusConfig(), labelled)
+    return inspect_model(load_model("back", folder), DOCUMENTS, label="a")
+
+
+@needs_node
+def test_a_text_that_is_read_backward_is_shown_forward_document_by_document(
+    backward: Inspection, tmp_path: Path
+) -> None:
+    order = script().split("// === The order of the text ===")[1].split("// === What is chosen ===")[0]
+    data = report_module.report(backward) | report_module.drawn(backward)
+    code = f"""
+    const D = given, N = D.text.tokens;
+    {order}
+    return [textOf(0, N - 1), inTextOrder(0, N - 1), textOf(10, 14), textOf(N - 5, N - 1), textOf(3, 2)];
+    """
+    whole, tokens, near, last, nothing = in_node(code, data, tmp_path, before="")
+    first, size = DOCUMENTS[0], data["documents"]["starts"][1]
+    assert (data["documents"]["opening"], size) == (2, len(first) + 2)
+    assert whole == "".join(DOCUMENTS)
+    assert tokens[:4] == [0, 1, size - 1, size - 2]
+    assert tokens[size : size + 2] == [size, size + 1]  # what stands before the second document
+    assert sorted(tokens) == list(range(data["text"]["tokens"]))
+    assert near == first[len(first) + 1 - 14 : len(first) + 1 - 9]  # the token 2 is the last of the first document
+    assert (last, nothing) == (DOCUMENTS[-1][:5], "")
+
+
 # === Words ===
 
 
@@ -148,11 +191,14 @@ def test_the_script_and_the_words_know_each_other() -> None:
     named = set(re.findall(r'\b(?:say|paragraph|soft|section|block|question)\((?:"\w+", )?"([^"]+)"', script()))
     assert len(named) > 80
     assert named <= set(words())
-    begins = ("property: ", "missing: ", "held ", "written ", "note ")
+    begins = ("property: ", "property backward: ", "missing: ", "held ", "written ", "note ")
     for key in words():
         assert f'"{key}"' in script() or key.startswith(begins), key
-    for name in (*RULES, *CHINESE):
+    rules = RULES | CHINESE
+    for name in rules:
         assert f"property: {name}" in words()
+    mirrored = {f"property backward: {name}" for name, rule in rules.items() if rule.backward is Backward.MIRRORED}
+    assert mirrored == {key for key in words() if key.startswith("property backward: ")}
 
 
 def test_the_package_takes_the_page_along() -> None:
@@ -192,10 +238,19 @@ def check_shown(browser: Browser, url: str) -> None:
     assert browser.evaluate("performance.getEntriesByType('resource').map((each) => each.name)") == []
 
 
-def test_the_page_is_shown_by_a_browser_from_its_file(shown: str) -> None:
+def test_the_page_is_shown_by_a_browser_from_its_file(shown: str, backward: Inspection, tmp_path: Path) -> None:
     """The quickest check of all; `make test-browsers` uses the page in three browsers."""
+    file = tmp_path / "backward.html"
+    file.write_bytes(page(backward, with_lesson=True))
     with opened("chromium") as browser:
         check_shown(browser, shown)
+        browser.requests.clear()
+        check_shown(browser, file.as_uri())
+        found = str(browser.evaluate("document.querySelector('.text').textContent"))
+        assert found.replace("⏎\n", "\n") == "¶\n".join(DOCUMENTS)
+        read = str(browser.evaluate("document.querySelector('.lesson pre').textContent"))
+        assert read.endswith("…")
+        assert read.removesuffix("…") in "".join(DOCUMENTS)
 
 
 @pytest.mark.browsers

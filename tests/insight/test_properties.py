@@ -11,7 +11,9 @@ from textgen.corpus.documents import Part
 from textgen.errors import ConfigError, CorpusError
 from textgen.insight.properties import parse_tracks, properties_of
 from textgen.insight.texts import documents_of, read_documents
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
+from textgen.tokenizer.vocabulary import train_tokenizer
 
 BYTES = ByteTokenizer()
 
@@ -55,9 +57,6 @@ def test_counts() -> None:
 
 
 def test_quotes_of_chinese_and_the_place_in_a_couplet() -> None:
-    from textgen.tokenizer.config import TokenizerConfig
-    from textgen.tokenizer.vocabulary import train_tokenizer
-
     text = "問答\n白日依山盡，黃河入海流。\n他說「去，更上一層樓」。"
     tokenizer = train_tokenizer([text], TokenizerConfig("char"))
     read = read_documents([text], tokenizer, 100)
@@ -83,6 +82,42 @@ def test_backward_properties_stand_before_a_token() -> None:
     assert backward[::-1] == [0, *forward[:-1]]
 
 
+def test_backward_the_newest_character_is_the_one_after_the_place() -> None:
+    """The first of them is nothing: no character was read before the first token."""
+    for name, tracks in (("digit", ()), ("capital letter", ()), ("inside a word", ()), ("who", ("who=so|42",))):
+        forward = after_each(TEXT, name, tracks=tracks)
+        assert after_each(TEXT, name, direction="backward", tracks=tracks) == forward[::-1]
+        read = read_documents([TEXT, TEXT], BYTES, 1000, "backward")
+        (wanted,) = [each for each in properties_of(read, parse_tracks(tracks)) if each.name == name]
+        assert wanted.values.tolist() == [0, *forward[::-1]] * 2
+
+
+def test_backward_counts_are_those_from_the_end() -> None:
+    text = "ab\ncd\n\nefghijklmnop"
+    for name in ("column", "since a blank line", "document position"):
+        assert after_each(text, name, direction="backward") == after_each(text[::-1], name)
+    assert after_each(text, "column", direction="backward")[-3:] == [0, 1, 2]
+
+
+def test_backward_places_and_counts_of_chinese() -> None:
+    text = "白日依山盡，黃河入海流。欲窮千里目，更上一層樓。"
+    tokenizer = train_tokenizer([text], TokenizerConfig("char"))
+    read = read_documents([text], tokenizer, 100, "backward")
+    found = {each.name: each.values[1:].astype(int).tolist() for each in properties_of(read)}
+    assert found["place in the half-line"] == [0, 1, 2, 3, 4, 5] * 4
+    assert found["couplet number"] == [1] * 12 + [2] * 12
+    assert found["second half of a couplet"] == [*[1] * 6, *[0] * 6] * 2
+
+
+def test_backward_first_lines_are_left_out() -> None:
+    """A network that has not read what stands before a line cannot know that it is the first one."""
+    names = {
+        direction: {each.name for each in properties_of(read_documents([TEXT], BYTES, 1000, direction))}
+        for direction in ("forward", "backward")
+    }
+    assert names["forward"] - names["backward"] == {"first line of a block", "title line"}
+
+
 @pytest.mark.parametrize(
     ("track", "message"),
     [
@@ -95,6 +130,20 @@ def test_backward_properties_stand_before_a_token() -> None:
 def test_bad_tracks(track: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         properties_of(read_documents(["some text without it"], BYTES, 100), parse_tracks([track]))
+
+
+@pytest.mark.parametrize(
+    ("tracks", "message"),
+    [
+        (["digit=[0-9]"], "track digit: a property of this name is there in any case: choose another name."),
+        ([" couplet number =x"], "track couplet number: a property of this name is there in any case"),
+        (["who=a", "who =b"], "track who is given twice: give each a name of its own."),
+    ],
+)
+def test_a_track_has_a_name_of_its_own(tracks: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}") as caught:
+        parse_tracks(tracks)
+    assert "\n" not in str(caught.value)
 
 
 def tokens(text_of: list[str], tokenizer: Tokenizer = BYTES, **how: object) -> tuple[list[str], bool]:

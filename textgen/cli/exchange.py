@@ -52,7 +52,11 @@ def _export_help() -> str:
     metavar="MODEL",
     help="Model or .model file with the vocabulary of PyTorch's weights, which need it.",
 )
-@click.option("--activation", type=click.Choice(ACTIVATIONS), help="Activation of an nn.RNN [default: tanh].")
+@click.option(
+    "--activation",
+    type=click.Choice(ACTIVATIONS),
+    help="Activation of an nn.RNN [default: that which a file of textgen export names, or else tanh].",
+)
 @models_dir_option
 def import_(
     file: Path,
@@ -91,7 +95,7 @@ def import_(
     elif not tokenizer_from:
         raise click.UsageError("--tokenizer-from is required with --format pytorch.")
     else:
-        parameters = _import_weights(file, folder, tokenizer_from, activation or "tanh", models_dir)
+        parameters = _import_weights(file, folder, tokenizer_from, activation, models_dir)
     output.note(f"Saved {folder}: {counted(parameters, 'parameter')}.")
 
 
@@ -102,16 +106,18 @@ def _import_page(file: Path, folder: Path) -> int:
     return import_html(file, folder).model_config.num_parameters
 
 
-def _import_weights(file: Path, folder: Path, tokenizer_from: str, activation: str, models_dir: Path | None) -> int:
+def _import_weights(
+    file: Path, folder: Path, tokenizer_from: str, activation: str | None, models_dir: Path | None
+) -> int:
     """Makes a saved model from a state dict. Returns the number of its parameters."""
     from textgen.corpus.config import CorpusConfig
     from textgen.errors import SavedModelError
-    from textgen.export.pytorch import from_torch, read_torch
+    from textgen.export.pytorch import from_torch, read_activation, read_torch
     from textgen.saved_model.registry import claimed
     from textgen.saved_model.saved_model import load_model, save_model
     from textgen.tokenizer.config import TokenizerConfig
 
-    config, weights = from_torch(read_torch(file), activation)
+    config, weights = from_torch(read_torch(file), activation or read_activation(file) or "tanh")
     tokenizer = find_tokenizer(tokenizer_from, models_dir)
     if tokenizer.vocab_size != config.vocab_size:
         raise SavedModelError(

@@ -154,18 +154,18 @@ def _print_summary(seen: Inspection) -> None:
     from textgen.insight.inspection import missing_parts
     from textgen.model.config import CELLS
 
-    config, memory = seen.reader.config, seen.context
+    config, memory, bits = seen.reader.config, seen.context, seen.predictions.surprisal.mean()
     output.line(
         f"{seen.saved.name}: {config.num_layers} x {CELLS[config.cell]} of {counted(config.hidden_units, 'unit')}, "
-        f"read {seen.text.direction}; {counted(len(seen.text.ids), 'token')}, {memory.full:.3f} bits a token"
+        f"read {seen.text.direction}; {counted(len(seen.text.ids), 'token')}, {bits:.3f} bits a token"
     )
     if missing := missing_parts(config.cell):
         output.line(f"A cell of kind {CELLS[config.cell]} has no {', no '.join(missing)}.")
     _print_cells(seen)
     output.line()
-    output.line("tokens of context   bits a token lost without the rest   with the rest in random order")
+    output.line("tokens of context   bits a token lost without the rest   with the 64 before in random order")
     for length, dropped, shuffled in zip(memory.lengths, memory.dropped, memory.shuffled, strict=True):
-        output.line(f"{length:17,}   {dropped:34.3f}   {shuffled:29.3f}")
+        output.line(f"{length:17,}   {dropped:34.3f}   {shuffled:34.3f}")
     output.line()
     last = len(seen.flow.norms) - 1
     reach = (

@@ -21,6 +21,7 @@ import numpy as np
 from textgen import __version__
 from textgen.errors import ConfigError, SavedModelError, TextgenError
 from textgen.export.packing import engine_script, joined, packed_model, unpacked
+from textgen.export.quality import check_quality
 from textgen.files import read_file, write_file, write_own_file
 from textgen.folders import new_folder, temporary_folder
 from textgen.html_page import fill, source_hash
@@ -42,7 +43,7 @@ POLICY = (
 
 
 def export_html(model: ModelFolder, path: Path, licence: str = "", note: str = "") -> str:
-    """Writes a model as one page, and checks first that the page gives the same weights back.
+    """Writes a model as one page, and checks first what int8 costs, and that the page gives the same weights back.
 
     Args:
         model: The model.
@@ -55,10 +56,12 @@ def export_html(model: ModelFolder, path: Path, licence: str = "", note: str = "
 
     Raises:
         ConfigError: The page cannot write with such a model.
-        SavedModelError: A file of the model is damaged, or the page would hold other weights.
+        SavedModelError: A file of the model is damaged, int8 would cost too much, or the page would hold other weights.
         TextgenError: The file cannot be written.
     """
     data = page(model, licence, note)
+    if model.precision != INT8:
+        check_quality(model, model.exact_writer(), str(path), instead="onnx")
     _check(model, data)
     write_file(path, data)
     parameters = counted(model.model_config.num_parameters, "parameter")

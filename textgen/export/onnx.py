@@ -3,7 +3,7 @@
     input_ids int64 [batch, 1], past.0.h, past.0.c, ...  ->  logits [batch, 1, V], present.0.h, present.0.c, ...
 
 A program that runs it begins with zeros as the state, reads the ids `opening` of the metadata first, and feeds each
-`present` back as `past`. The tokenizer is a file beside it. `metadata_props` holds what
+`present` back as `past`. A SentencePiece tokenizer is a file beside it. `metadata_props` holds what
 `textgen.export.interface.metadata` returns: texts as they are, other values as JSON.
 """
 
@@ -18,12 +18,13 @@ from onnx import helper
 from onnxruntime import InferenceSession
 
 from textgen.errors import ConfigError
-from textgen.export.interface import direction_note, metadata
+from textgen.export.interface import attachments, direction_note, metadata
 from textgen.export.verification import check_logits
-from textgen.files import write_file
+from textgen.files import write_files
 from textgen.model.directions import one_way
 from textgen.model.onnx_graph import state_names, step_graph
 from textgen.saved_model.saved_model import ModelFolder
+from textgen.tokenizer.tokenizer import MODEL_FILE
 from textgen.wording import json_text
 
 STEPS = 256  # tokens that are compared
@@ -59,13 +60,12 @@ def export_onnx(model: ModelFolder, path: Path, licence: str = "", note: str = "
     data = graph.SerializeToString()
     names = state_names(config, "past")
     check_logits(model, lambda ids: run(data, names, ids), str(path), steps=STEPS)
-    written = [str(path)]
-    if model.tokenizer.serialized:
-        tokenizer = path.with_suffix(".tokenizer.model")
-        write_file(tokenizer, model.tokenizer.serialized)
-        written.append(str(tokenizer))
-    write_file(path, data)
-    told = f"Wrote {' and '.join(written)}: input_ids, {', '.join(names)} -> logits, and the state as present."
+    files = {path: data}
+    if MODEL_FILE in (attached := attachments(model, licence, note)):
+        files = {path.with_suffix(".tokenizer.model"): attached[MODEL_FILE], **files}
+    write_files(files)
+    written = " and ".join(map(str, reversed(files)))
+    told = f"Wrote {written}: input_ids, {', '.join(names)} -> logits, and the state as present."
     return told + direction_note(model)
 
 

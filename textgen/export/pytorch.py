@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from safetensors import safe_open
 from safetensors.numpy import load, load_file
 from safetensors.numpy import save as to_safetensors
 
 from textgen.errors import ConfigError, SavedModelError
 from textgen.export.verification import check_logits
 from textgen.files import write_file
-from textgen.model.config import GATES, ModelConfig
+from textgen.model.config import ACTIVATIONS, GATES, ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.saved_model.arrays import LIBRARY_ERRORS
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 Arrays = Mapping[str, np.ndarray]
 
 CELLS = ("lstm", "gru", "rnn")  # recurrent cells that PyTorch has too
+NONLINEARITY = "nonlinearity"  # in the metadata of a file: the argument of nn.RNN, which the weights do not tell
 EXPECTED = (
     "Expected are the weights of an nn.Embedding, an nn.LSTM, nn.GRU or nn.RNN in one direction, and an nn.Linear, "
     "such as encoder.weight, rnn.weight_ih_l0, rnn.weight_hh_l0, rnn.bias_ih_l0, rnn.bias_hh_l0, decoder.weight and "
@@ -58,14 +60,16 @@ def export_pytorch(model: ModelFolder, path: Path) -> str:
         TextgenError: The file cannot be written.
     """
     config = model.model_config
-    data = _to_bytes(to_torch(config, model.weights()))
+    named = {NONLINEARITY: config.activation} if config.cell == "rnn" else None
+    data = _to_bytes(to_torch(config, model.weights()), named)
     tensors = load(data)
     network = NumpyModel(*from_torch(tensors, config.activation))
     check_logits(
         model, lambda ids: network.logits(network.features(ids[None], network.initial_state(1))[0][0]), str(path)
     )
     write_file(path, data)
-    return f"Wrote {path}: {', '.join(tensors)}."
+    other = f' Its nn.RNN has nonlinearity="{config.activation}".' if named and config.activation != "tanh" else ""
+    return f"Wrote {path}: {', '.join(tensors)}.{other}"
 
 
 def read_torch(path: Path) -> dict[str, np.ndarray]:
@@ -91,6 +95,26 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
     if odd := sorted(tensors.keys() - numbers):
         raise SavedModelError(f"{path} has tensors of {tensors[odd[0]].dtype}: {', '.join(odd)}. {EXPECTED}")
     return {name: array.astype(np.float32) for name, array in numbers.items()}
+
+
+def read_activation(path: Path) -> str | None:
+    """Reads the activation of an nn.RNN, which `export_pytorch` notes in the metadata of the file.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        "tanh" or "relu"; None if the file names neither.
+
+    Raises:
+        SavedModelError: The file cannot be read.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            named = (file.metadata() or {}).get(NONLINEARITY)
+    except LIBRARY_ERRORS as error:
+        raise SavedModelError(f"Cannot read {path}: {error}.") from None
+    return named if named in ACTIVATIONS else None
 
 
 def write_torch(path: Path, tensors: Arrays) -> None:
@@ -212,8 +236,9 @@ def layer_from_torch(cell: str, layer: Arrays) -> dict[str, np.ndarray]:
     return {"kernel": layer["weight_ih"].T, "recurrent_kernel": layer["weight_hh"].T, "bias": bias}
 
 
-def _to_bytes(tensors: Arrays) -> bytes:
-    return to_safetensors({name: np.asarray(array, np.float32, order="C") for name, array in tensors.items()})
+def _to_bytes(tensors: Arrays, named: dict[str, str] | None = None) -> bytes:
+    """A safetensors file of tensors, with texts by name in its metadata."""
+    return to_safetensors({name: np.asarray(array, np.float32, order="C") for name, array in tensors.items()}, named)
 
 
 def _layer_to_torch(cell: str, layer: Arrays) -> dict[str, np.ndarray]:

@@ -1,9 +1,10 @@
 """How far back a network uses its text, and how long its cells keep what they hold.
 
 A network that starts anew n tokens before a token, from zeros, has n tokens of context; its loss there, less that with
-the whole text before it, is what the rest was worth. If the tokens beyond n are there but in random order, the loss
-shows what their order was worth (Khandelwal et al. 2018, arXiv:1805.04623). Both are read off windows that start all
-over the text: the place in a window is the length of the context.
+the whole text before it, is what the rest was worth. If the 64 tokens before are there in random order, and nothing
+before them, the loss shows what their presence is worth without their order (after Khandelwal et al. 2018,
+arXiv:1805.04623, who shuffle all of it). Both are read off windows that start all over the text: the place in a window
+is the length of the context.
 
 The half-life of a cell is ln 2 / -mean(ln f): after this many steps half of its memory is left, f being the
 forget gate of an LSTM and the update gate z of a GRU. A plain recurrent network has no such gate.
@@ -34,8 +35,8 @@ class ContextLoss:
     Attributes:
         lengths: Tokens of context, rising; each is the upper end of a range that starts after the one before.
         dropped: Bits a token lost if all tokens beyond are dropped.
-        shuffled: Bits a token lost if those beyond are in random order.
-        full: Loss with the whole text before, bits a token, over the same places.
+        shuffled: Bits a token lost if the 64 before are in random order, and all before them dropped.
+        full: Loss with the whole text before, bits a token, over the places at which `dropped` was measured.
     """
 
     lengths: list[int]
@@ -57,18 +58,22 @@ def context_loss(reader: Reader, reading: Reading, full_nats: np.ndarray, seed: 
     ends = [length for length in LENGTHS if length <= max(len(ids) // 3, 1)]
     long = ends[-1]
     curves: dict[bool, list[float]] = {}
+    full: dict[bool, float] = {}
     for is_shuffled in (False, True):
         order = rng if is_shuffled else None
-        short = _losses(reader, ids, full_nats, min(SHORT, long), NUM_SHORT, order)
+        short, short_full = _losses(reader, ids, full_nats, min(SHORT, long), NUM_SHORT, order)
         places = slice(SHORT + STRIDE - 1, None, STRIDE)  # so that each range has the same share of them
-        far = _losses(reader, ids, full_nats, long, NUM_LONG, order, places) if long > SHORT else short
+        far, far_full = short, short_full
+        if long > SHORT:
+            far, far_full = _losses(reader, ids, full_nats, long, NUM_LONG, order, places)
+        full[is_shuffled] = float(np.concatenate([short_full, far_full], axis=None).mean())
         curves[is_shuffled] = [
             float(short[:, begin:end].mean())
             if end <= SHORT
             else float(far[:, (begin - SHORT) // STRIDE : (end - SHORT) // STRIDE].mean())
             for begin, end in zip([0, *ends], ends, strict=False)
         ]
-    return ContextLoss(ends, curves[False], curves[True], float(full_nats.mean() / np.log(2)))
+    return ContextLoss(ends, curves[False], curves[True], full[False])
 
 
 def half_lives(reading: Reading, cell: str) -> list[np.ndarray] | None:
@@ -91,8 +96,8 @@ def _losses(
     number: int,
     rng: np.random.Generator | None,
     places: slice = slice(None),
-) -> np.ndarray:
-    """Bits more than with the full context, [windows, length]: column n has n + 1 tokens of context.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bits more than with the full context, and bits with it, [windows, length]: column n has n + 1 tokens of context.
 
     With `rng` each window follows up to `SHUFFLED` of the tokens before it, in random order. Only the columns at
     `places` are computed.
@@ -106,5 +111,6 @@ def _losses(
         beyond = np.stack([rng.permutation(ids[max(0, start - before) : start])[-before:] for start in starts])
         state = reader.read(beyond, keep=()).state if beyond.size else None
     features = reader.read(windows[:, :-1], state, keep=()).features
-    full = np.stack([full_nats[start : start + length] for start in starts])
-    return (reader.losses(features[:, places], windows[:, 1:][:, places]) - full[:, places]) / np.log(2)
+    full = np.stack([full_nats[start : start + length] for start in starts])[:, places]
+    lost = reader.losses(features[:, places], windows[:, 1:][:, places]) - full
+    return lost / np.log(2), full / np.log(2)

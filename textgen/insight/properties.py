@@ -2,6 +2,9 @@
 
 A property says something of each place in a text: after how many characters is a quote open? It knows only what stands
 before the place, except for matches of a regular expression, which may need what follows.
+
+A network that reads backward has read what stands after a place. What a place is inside of is the same for both; the
+newest character is the one after the place; distances are counted from the end.
 """
 
 from __future__ import annotations
@@ -9,6 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -42,6 +47,39 @@ class Property:
     values: np.ndarray
 
 
+class Backward(Enum):
+    """What becomes of a rule where the text is read from its end."""
+
+    SAME = "it is a property of the place"
+    NEWEST = "it is a property of the character read last, which then stands after the place"
+    MIRRORED = "it counts from the end of the text"
+    UNKNOWN = "it cannot be known there"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a property follows from a document.
+
+    Attributes:
+        is_count: Whether it is a number; otherwise it is there or not.
+        forward: A document -> the property after 0, 1, 2, ... characters.
+        backward: What becomes of it where the text is read from its end.
+    """
+
+    is_count: bool
+    forward: Callable[[str], Values]
+    backward: Backward = Backward.SAME
+
+    def values(self, document: str, direction: str) -> Values:
+        """The property at each place of a document, for a network that has read up to there in a direction."""
+        if direction == "backward" and self.backward is Backward.MIRRORED:
+            return self.forward(document[::-1])[::-1]
+        values = self.forward(document)
+        if direction == "backward" and self.backward is Backward.NEWEST:
+            return np.append(values[1:], False)
+        return values
+
+
 def properties_of(text: Text, tracks: Mapping[str, re.Pattern[str]] | None = None) -> list[Property]:
     """All properties of a text after each of its tokens.
 
@@ -55,16 +93,17 @@ def properties_of(text: Text, tracks: Mapping[str, re.Pattern[str]] | None = Non
     found: list[Property] = []
     is_chinese = len(HAN.findall(text.text)) > MIN_HAN * max(1, len(text.text))
     rules = {**RULES, **(CHINESE if is_chinese else {})}
+    rules |= {name: Rule(False, partial(_inside, pattern), Backward.NEWEST) for name, pattern in (tracks or {}).items()}
     edges = [*text.documents, len(text.text)]
     documents = [text.text[start:end] for start, end in pairwise(edges)]
     number, place = text.document, text.read_to - np.array(text.documents)[text.document]
-    for name, (is_count, rule) in rules.items():
-        found.append(Property(name, is_count, _after_tokens([rule(document) for document in documents], number, place)))
-    for name, pattern in (tracks or {}).items():
-        values = _after_tokens([_inside(pattern, document) for document in documents], number, place)
-        if not values.any():
-            raise ConfigError(f"track {name}={pattern.pattern} matches nowhere in this text.")
-        found.append(Property(name, False, values))
+    for name, rule in rules.items():
+        if text.direction == "backward" and rule.backward is Backward.UNKNOWN:
+            continue
+        values = _after_tokens([rule.values(document, text.direction) for document in documents], number, place)
+        if tracks and name in tracks and not values.any():
+            raise ConfigError(f"track {name}={tracks[name].pattern} matches nowhere in this text.")
+        found.append(Property(name, rule.is_count, values))
     return found
 
 
@@ -72,21 +111,26 @@ def parse_tracks(texts: Iterable[str]) -> dict[str, re.Pattern[str]]:
     """Reads NAME=REGEX.
 
     Raises:
-        ConfigError: It is not written so, or the expression does not compile.
+        ConfigError: It is not written so, the expression does not compile, or the name is taken.
 
     Example:
         >>> list(parse_tracks(["speaker=^[A-Z]+:"]))
         ['speaker']
     """
-    tracks = {}
+    tracks: dict[str, re.Pattern[str]] = {}
     for text in texts:
-        name, equals, pattern = text.partition("=")
-        if not name.strip() or not equals or not pattern:
+        given, equals, pattern = text.partition("=")
+        name = given.strip()
+        if not name or not equals or not pattern:
             raise ConfigError(f"track must be NAME=REGEX, as in speaker='^[A-Z]+:'. Received: {text!r}.")
+        if name in tracks:
+            raise ConfigError(f"track {name} is given twice: give each a name of its own.")
+        if name in RULES or name in CHINESE:
+            raise ConfigError(f"track {name}: a property of this name is there in any case: choose another name.")
         try:
-            tracks[name.strip()] = re.compile(pattern, re.MULTILINE)
+            tracks[name] = re.compile(pattern, re.MULTILINE)
         except (re.error, RecursionError, OverflowError) as error:
-            raise ConfigError(f"track {name.strip()}: {pattern!r} is no regular expression: {error}.") from None
+            raise ConfigError(f"track {name}: {pattern!r} is no regular expression: {error}.") from None
     return tracks
 
 
@@ -183,25 +227,26 @@ def _couplet(document: str) -> Values:
     return np.cumsum([0, *[character in VERSE_STOPS for character in document]])
 
 
-RULES: dict[str, tuple[bool, Callable[[str], Values]]] = {  # name -> is it a count?, rule
-    "inside quotes": (False, _quotes),
-    "inside brackets": (False, lambda document: _brackets(document) > 0),
-    "bracket depth": (True, _brackets),
-    "digit": (False, _last(str.isdigit)),
-    "inside a word": (False, _last(_is_word)),
-    "capital letter": (False, _last(str.isupper)),
-    "inside a URL": (False, lambda document: _inside(URL, document)),
-    "column": (True, lambda document: _since(document, "\n")),
-    "since a blank line": (True, lambda document: _since(document, "\n\n")),
-    "first line of a block": (False, _first_line),
-    "title line": (False, _title),
-    "document position": (True, lambda document: np.arange(len(document) + 1)),
+RULES = {
+    "inside quotes": Rule(False, _quotes),
+    "inside brackets": Rule(False, lambda document: _brackets(document) > 0),
+    "bracket depth": Rule(True, _brackets),
+    "digit": Rule(False, _last(str.isdigit), Backward.NEWEST),
+    "inside a word": Rule(False, _last(_is_word), Backward.NEWEST),
+    "capital letter": Rule(False, _last(str.isupper), Backward.NEWEST),
+    "inside a URL": Rule(False, partial(_inside, URL), Backward.NEWEST),
+    "column": Rule(True, lambda document: _since(document, "\n"), Backward.MIRRORED),
+    "since a blank line": Rule(True, lambda document: _since(document, "\n\n"), Backward.MIRRORED),
+    "first line of a block": Rule(False, _first_line, Backward.UNKNOWN),
+    "title line": Rule(False, _title, Backward.UNKNOWN),
+    "document position": Rule(True, lambda document: np.arange(len(document) + 1), Backward.MIRRORED),
 }
-CHINESE: dict[str, tuple[bool, Callable[[str], Values]]] = {
-    "place in the half-line": (
+CHINESE = {
+    "place in the half-line": Rule(
         True,
         lambda document: _since(document, tuple(VERSE_STOPS + VERSE_COMMAS + "\n"), _is_han),
+        Backward.MIRRORED,
     ),
-    "second half of a couplet": (False, _second_half),
-    "couplet number": (True, _couplet),
+    "second half of a couplet": Rule(False, _second_half),
+    "couplet number": Rule(True, _couplet, Backward.MIRRORED),
 }

@@ -91,13 +91,17 @@ def report(inspection: Inspection) -> dict[str, Any]:
 
 
 def drawn(inspection: Inspection) -> dict[str, Any]:
-    """The arrays that a page draws, in base64, and the likeliest tokens at each step."""
-    tokenizer, found = inspection.saved.tokenizer, inspection.predictions
+    """What a page draws: arrays in base64, the likeliest tokens at each step, and where documents begin."""
+    tokenizer, found, text = inspection.saved.tokenizer, inspection.predictions, inspection.text
     used = np.unique(found.top_ids)
     place = np.zeros(tokenizer.vocab_size, np.int64)
     place[used] = np.arange(len(used))
     probabilities = np.round(found.top_probabilities[:, :NUM_TOP] * 10_000)
     return {
+        "documents": {
+            "starts": np.flatnonzero(np.diff(text.document, prepend=-1)).tolist(),  # the first token of each
+            "opening": text.opening,
+        },
         "top": {
             "pieces": [tokenizer.piece(id) for id in used.tolist()],
             "number": found.top_ids.shape[1],

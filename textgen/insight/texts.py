@@ -28,6 +28,7 @@ class Text:
         ends: Where each token ends in `text`, [N].
         documents: Where each document begins in `text`.
         document: The number of the document of each token, from 0, [N].
+        opening: The number of tokens before the text of each document.
         direction: "forward" or "backward".
         is_cut: Whether there was more text than is used.
     """
@@ -38,6 +39,7 @@ class Text:
     ends: np.ndarray
     documents: tuple[int, ...]
     document: np.ndarray
+    opening: int
     direction: str
     is_cut: bool
 
@@ -122,6 +124,7 @@ def read_documents(
         np.array(ends),
         tuple(begins),
         np.array(numbers),
+        len(opening),
         direction,
         is_cut,
     )

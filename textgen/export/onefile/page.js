@@ -87,6 +87,7 @@ function takeEdit() {
     story.edit(change.at, change.removed, change.added);
     closePanel();
     tell("");
+    showLink();
   }
   render(caret ?? null);
 }
@@ -193,6 +194,7 @@ function choose(place, alternative) {
   closePanel();
   if (alternative.isEnd) {
     tell("ended");
+    showLink();
     return render(story.text.length);
   }
   if (seedOf($("seed").value) === null) $("seed").value = newSeed();
@@ -292,9 +294,13 @@ function showState() {
   editor.setAttribute("aria-busy", String(writing));
   const hasResult = Boolean(card && run?.written && !writing);
   $("copy-link").disabled = !hasResult;
-  $("command-row").hidden = !hasResult;
-  $("command-later").hidden = hasResult;
-  if (hasResult) $("command").replaceChildren(...flagsIn(commandOf(card.name, exactRun(), defaults)));
+  const command = hasResult ? commandOf(card.name, exactRun(), defaults) : "";
+  $("command-row").hidden = !command;
+  $("command").replaceChildren(...flagsIn(command));
+  const missing = $("command-missing");
+  missing.hidden = command !== "";
+  missing.dataset.word = hasResult ? "commandNone" : "commandLater";
+  missing.textContent = say(missing.dataset.word);
 }
 
 /** The parts of a command that stay together where a line has room for them: some browsers break after a hyphen. */
@@ -315,12 +321,12 @@ function link() {
   return linkOf({ ...run, settings: { ...run.settings, max_tokens: Math.max(max_tokens, run.written) } }, USUAL);
 }
 
-/** The address says how to write the text again, so that a reload or a bookmark does. */
+/** The address says how to write the text again, so that a reload or a bookmark does; if it cannot, it says nothing. */
 function showLink() {
-  const wanted = story.run?.written ? link() : "#";
-  if (wanted.length > LONGEST_ADDRESS || wanted === location.hash) return;
+  const full = story.run?.written ? link() : "";
+  if (full === location.hash) return;
   try {
-    history.replaceState(null, "", wanted === "#" ? location.href.split("#")[0] : wanted);
+    history.replaceState(null, "", full.length <= LONGEST_ADDRESS && full ? full : location.href.split("#")[0]);
   } catch {
     // the browser does not allow it here; the button copies the link
   }
@@ -435,6 +441,7 @@ function listen() {
     history();
   });
   editor.addEventListener("input", (event) => event.isComposing || takeEdit());
+  editor.addEventListener("compositionstart", () => writing && stop()); // what comes would end the composition
   editor.addEventListener("compositionend", takeEdit);
   document.addEventListener("keydown", (event) => {
     if (isComposing(event)) return;

@@ -243,9 +243,10 @@ export function seedOf(text) {
  * @param {string} name Of the model.
  * @param {Run} run
  * @param {object} usual What the command line does by itself.
- * @returns {string}
+ * @returns {string} Empty for the prompt "-", which would be read from standard input.
  */
 export function commandOf(name, run, usual) {
+  if (run.prompt === "-") return "";
   const words = ["textgen", "sample", quoted(name), "--exact"];
   if (run.prompt) words.push("--prompt", quoted(run.prompt));
   if (run.label !== null) words.push("--label", quoted(run.label));

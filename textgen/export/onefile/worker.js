@@ -17,6 +17,7 @@ const NO_LIMIT = 2 ** 31 - 1; // tokens of a text: the page counts them
 let writer = null;
 let asked = null; // the message of kind "write" that is being done
 let begun = ""; // the text that the writer is in
+let healed = ""; // the end of its prompt, which its first token writes again
 const again = new MessageChannel(); // a turn of the loop without the delay of setTimeout
 
 const HANDLERS = {
@@ -33,7 +34,8 @@ const HANDLERS = {
     const { prompt, seed, label, settings, skip } = message;
     const wanted = JSON.stringify([prompt, seed, label, settings]);
     if (wanted !== begun || writer.written !== skip) {
-      writer.begin({ prompt, seed, label, settings: { ...settings, max_tokens: NO_LIMIT }, top: SHOWN });
+      const limits = { ...settings, max_tokens: NO_LIMIT };
+      ({ healed } = writer.begin({ prompt, seed, label, settings: limits, top: SHOWN }));
       begun = wanted;
     }
     const isIdle = asked === null;
@@ -83,15 +85,22 @@ function writeOn() {
 
 /** A token as the page knows it. */
 function told({ id, text, probability, top }) {
-  const { endOfDocument, texts } = writer.tokenizer;
+  const { endOfDocument } = writer.tokenizer;
   const alternatives = top.map((each) => ({
-    text: each.id === endOfDocument ? "" : texts[each.id] || null,
+    text: each.id === endOfDocument ? "" : added(each.id) || null,
     shown: each.text,
     probability: each.probability,
     isEnd: each.id === endOfDocument,
     isChosen: each.id === id,
   }));
-  return { text, own: texts[id] ?? "", probability, top: alternatives };
+  return { text, own: added(id), probability, top: alternatives };
+}
+
+/** What a token adds to the text in place of the last one written; empty if it cannot stand there. */
+function added(id) {
+  const text = writer.tokenizer.texts[id] ?? "";
+  const before = writer.written === 1 ? healed : ""; // what the prompt has of it
+  return text.startsWith(before) ? text.slice(before.length) : "";
 }
 
 function fail(error) {

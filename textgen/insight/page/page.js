@@ -40,7 +40,10 @@ const signed = (value, digits = 3) => (value === null ? "–" : (value > 0 ? "+"
 const count = (value) => value.toLocaleString(language ? "zh" : "en");
 const percent = (value) => (value > 0 && value < 1e-4 ? tickText(+value.toPrecision(2)) : `${(100 * value).toFixed(value < 0.1 ? 2 : 1)} %`);
 const cellName = (cell) => `L${cell.layer}/${cell.unit}`;
-const propertyName = (name) => say(`property: ${name}`) === `property: ${name}` ? name : say(`property: ${name}`);
+const propertyName = (name) => {
+  const keys = [`property ${D.text.direction}: ${name}`, `property: ${name}`].filter((key) => key in WORDS);
+  return keys.length ? say(keys[0]) : name;
+};
 
 function table(heads, rows, caption = "") {
   const cells = (tag, row) => row.map((cell, column) =>
@@ -74,6 +77,22 @@ const cellOf = (index) => ({ layer: Math.floor(index / M.units), unit: index % M
 const indexOf = (cell) => cell.layer * M.units + cell.unit;
 const statesOf = (index) => STATES.subarray(ROW.get(index) * N, (ROW.get(index) + 1) * N);
 const shownOf = (index) => SHOWN.find((cell) => indexOf(cell) === index);
+
+// === The order of the text ===
+
+const STARTS = D.documents.starts; // the first token of each document
+const DOCUMENT = new Int32Array(N); // the document of each token
+STARTS.forEach((start, number) => DOCUMENT.fill(number, start, STARTS[number + 1] ?? N));
+
+/** Tokens, which stand in the order of reading, in that of the text: read backward, a document's last token comes first. */
+function inTextOrder(from, to) {
+  const tokens = Array.from({ length: Math.max(0, to - from + 1) }, (_, at) => from + at);
+  if (D.text.direction !== "backward") return tokens;
+  const rank = (token) => (token < STARTS[DOCUMENT[token]] + D.documents.opening ? -N : -token);
+  return tokens.sort((a, b) => DOCUMENT[a] - DOCUMENT[b] || rank(a) - rank(b));
+}
+
+const textOf = (from, to) => inTextOrder(from, to).map((token) => D.tokens.text[token]).join("");
 
 // === What is chosen ===
 
@@ -219,12 +238,12 @@ function colourOf(token) {
 }
 
 function textSection() {
-  const order = D.text.direction === "backward" ? [...Array(N).keys()].reverse() : [...Array(N).keys()];
+  const order = inTextOrder(0, N - 1);
   const spans = new Map();
   const box = make("div", { class: "text", tabindex: "0", role: "group", "aria-label": say("text label"), "aria-describedby": "text-help" });
   for (const token of order) {
     const piece = D.tokens.text[token];
-    const between = piece === "" && D.tokens.piece[token].startsWith("<") && token > 0;
+    const between = token > 0 && token === STARTS[DOCUMENT[token]];
     const shown = piece === "\n" ? "⏎\n" : piece || (between ? "¶\n" : "");
     if (!shown && !between) continue;
     const span = make("span", { class: between ? "end" : null }, shown);
@@ -354,7 +373,7 @@ function rangePanel() {
       make("h3", {}, say("like title")), soft("like help"),
       make("ul", {}, passagesLike(from, to, found.slice(0, 3)).map((start) => make("li", {},
         make("button", { onclick: () => choose({ token: start, from: start, to: start + to - from }) }, `${count(start + 1)}`), " ",
-        make("span", { class: "mono" }, D.tokens.text.slice(start, start + Math.min(60, to - from + 1)).join("").replace(/\n/g, "⏎"))))));
+        make("span", { class: "mono" }, textOf(start, start + Math.min(59, to - from)).replace(/\n/g, "⏎"))))));
   });
   return panel;
 }
@@ -701,8 +720,8 @@ function lessonSection() {
   const block = (title, values, ...children) => parts.push(make("h3", {}, say(title)), ...children.map((child) => (typeof child === "string" ? make("p", {}, say(child, values)) : child)));
   const question = (ask, answer, values) => make("details", {}, make("summary", {}, say(ask, values)), make("p", {}, say(answer, values)));
 
-  const before = D.tokens.text.slice(Math.max(0, t - 30), t).join("");
-  block("lesson 1 title", {}, "lesson 1", pre(`…${before}`),
+  const read = textOf(Math.max(0, t - 30), t - 1);
+  block("lesson 1 title", {}, "lesson 1", pre(D.text.direction === "backward" ? `${read}…` : `…${read}`),
     make("p", {}, say("lesson 1 numbers", { piece, bits: number(D.tokens.surprisal[t], 2), p: percent(2 ** -D.tokens.surprisal[t]), loss: number(D.text.bits_per_token, 2), blind: number(Math.log2(M.vocabulary), 2) })),
     question("lesson 1 ask", "lesson 1 answer", { p: percent(2 ** -D.tokens.surprisal[t]) }));
 
