@@ -85,6 +85,11 @@ def test_a_batch_size_that_replicas_cannot_share_is_refused_by_name(tmp_path: Pa
     assert plan(tmp_path, 50_000, shares=Shares(replicas), batch_size=24).training_config.batch_size == 24
 
 
+def test_a_batch_smaller_than_the_number_of_processes_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"batch_size must be a multiple of 4, .* Received: 2\."):
+        plan(tmp_path, 50_000, shares=Shares(4, 4), batch_size=2)
+
+
 def test_a_text_that_is_too_short_for_the_replicas_is_told_so(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"batch_size is at least 300, the number of replicas\."):
         plan(tmp_path, 1_000, shares=Shares(300))

@@ -36,7 +36,7 @@ from textgen.tokenizer.config import MAX_VOCAB_SIZE, TokenizerConfig
 from textgen.tokenizer.vocabulary import choose_vocab_size
 from textgen.training.base_choice import NONE, BaseChoice, choose_base
 from textgen.training.config import TrainingConfig
-from textgen.training.distribution import Shares
+from textgen.training.distribution import Shares, require_shares
 from textgen.training.plan_basis import Basis, find_basis
 from textgen.training.plan_checks import refuse_contradictions, refuse_unknown, without_prepared
 from textgen.training.plan_estimates import Estimates, machine_memory, run_seconds, training_seconds
@@ -120,6 +120,8 @@ def make_plan(
     refuse_unknown(given, preset, sources.start)
     from_dict(TrainingConfig, select(TrainingConfig, given))  # checks the values before they are used
     from_dict(ModelConfig, {"vocab_size": MAX_VOCAB_SIZE, **select(ModelConfig, given)})
+    if "batch_size" in given:
+        require_shares(given["batch_size"], hardware.shares.replicas)
     if isinstance(corpus, PreparedCorpus):
         given = without_prepared(corpus, given, sources)
     hardware = hardware.measured()
