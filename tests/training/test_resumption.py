@@ -246,6 +246,17 @@ def test_the_same_settings_again_are_no_error(folder: Path, plan: Plan, text: Pa
     assert read(folder, {"vocab_size": vocab_size, "steps": 9}).training_config.steps == 9
 
 
+def test_a_budget_that_is_repeated_keeps_the_passes_planned_beside_it(text: Path, tmp_path: Path) -> None:
+    timed = {name: value for name, value in SETTINGS.items() if name != "steps"} | {"minutes": 10.0}
+    plan = make_plan(Corpus([text], CorpusConfig(documents="line")), timed, hardware=Hardware(flops=1e11))
+    assert plan.training_config.epochs
+    folder = begun(plan, tmp_path / "models" / "songs")
+    assert read(folder, {"minutes": 10}).training_config == plan.training_config
+    assert read(folder, {"epochs": plan.training_config.epochs}).training_config == plan.training_config
+    longer = read(folder, {"minutes": 20}).training_config
+    assert (longer.minutes, longer.epochs) == (20, None)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "was"),
     [

@@ -120,10 +120,13 @@ def read_run(folder: Path, settings: Mapping[str, Any], sources: ResumeSources, 
 
 
 def _changed_training(recorded: Mapping[str, Any], settings: Mapping[str, Any]) -> TrainingConfig:
-    """The training settings of a run with some changed; a new budget replaces all of the old one."""
+    """The training settings of a run with some changed; a new budget replaces all of the old one.
+
+    A budget that is only repeated replaces nothing: the plan may have added another one to it.
+    """
     training = to_dict(from_dict(TrainingConfig, recorded))
     changed = {name: value for name, value in settings.items() if name in training}
-    if any(name in changed for name in BUDGETS):
+    if any(changed.get(name, training[name]) != training[name] for name in BUDGETS):
         training |= _more_validations(training, changed)
         training |= dict.fromkeys(BUDGETS)
     return from_dict(TrainingConfig, {**training, **changed})
