@@ -423,7 +423,7 @@ class _Run:
         except TextgenError as error:
             if self._distribution.is_chief and trainer.position.step and not (folder / MANIFEST).exists():
                 self._save(None)
-            self._write("interrupted" if hasattr(error, "exit_code") else f"failed: {error}", trainer.scores)
+            self._write("interrupted" if hasattr(error, "exit_code") else f"failed: {error}", trainer.best_scores)
             raise
 
     def _finish(self, reason: str) -> ModelFolder:
