@@ -237,7 +237,7 @@ def test_plans_that_are_compared_validate_after_a_tenth_of_the_run(tmp_path: Pat
         assert made.rival
         validations = [each.training_config.num_validations for each in (made, made.rival)]
         assert validations == [expected, expected]
-        assert made.training_config.patience == 5
+        assert made.training_config.patience == max(5, expected // 2)
 
 
 def test_settings_for_fine_tuning_take_the_base_where_it_is_in_doubt_and_need_one_elsewhere(

@@ -199,6 +199,7 @@ def test_validations_follow_the_time(tmp_path: Path, minutes: float, validations
     assert (training.num_validations, training.patience) == (validations, patience)
     given = plan(tmp_path, 5_000_000, minutes=minutes, num_validations=7).training_config
     assert (given.num_validations, given.patience) == (7, 5)
+    assert plan(tmp_path, 5_000_000, minutes=minutes, num_validations=100).training_config.patience == 50
     assert plan(tmp_path, 5_000_000, minutes=minutes, patience=3).training_config.patience == 3
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -313,6 +314,15 @@ def test_a_budget_that_is_repeated_keeps_the_passes_planned_beside_it(text: Path
     assert read(folder, {"epochs": plan.training_config.epochs}).training_config == plan.training_config
     longer = read(folder, {"minutes": 20}).training_config
     assert (longer.minutes, longer.epochs) == (20, None)
+
+
+def test_patience_follows_the_validations_unless_it_was_given(plan: Plan, tmp_path: Path) -> None:
+    for name, patience, expected in (("planned", plan.training_config.patience, 50), ("given", 7, 7)):
+        training = replace(plan.training_config, patience=patience)
+        folder = begun(replace(plan, training_config=training), tmp_path / "models" / name)
+        assert read(folder, {"num_validations": 100}).training_config.patience == expected
+        assert read(folder, {"num_validations": 100, "patience": 3}).training_config.patience == 3
+        assert read(folder).training_config == training
 
 
 @pytest.mark.parametrize(

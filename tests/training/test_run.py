@@ -578,13 +578,14 @@ def test_a_run_that_is_made_longer_gets_more_validations(
     minutes: float, given: dict[str, Any], later: float | None, expected: int
 ) -> None:
     from textgen.training.config import TrainingConfig
-    from textgen.training.plan_validations import validations_in
+    from textgen.training.plan_validations import plan_patience, validations_in
     from textgen.training.resumption import _changed_training
 
     values = {"num_validations": validations_in(60 * minutes), **given}
-    recorded = to_dict(TrainingConfig(minutes=minutes, **values))
+    recorded = to_dict(TrainingConfig(minutes=minutes, patience=plan_patience(values["num_validations"]), **values))
     changed = _changed_training(recorded, {"steps": 500} if later is None else {"minutes": later})
     assert changed.num_validations == expected
+    assert changed.patience == max(5, expected // 2)
 
 
 @pytest.mark.slow

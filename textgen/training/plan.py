@@ -43,6 +43,7 @@ from textgen.training.plan_estimates import Estimates, machine_memory, run_secon
 from textgen.training.plan_inputs import Hardware, Sources
 from textgen.training.plan_network import plan_dropout, plan_model, recurrent_weights, same_model
 from textgen.training.plan_training import plan_sampling, plan_training
+from textgen.training.plan_validations import plan_patience
 from textgen.training.plan_vocabulary import CorpusFacts, Vocabulary, corpus_facts, plan_vocabulary, vocabulary_size
 
 __all__ = ["Hardware", "Plan", "Sources", "make_plan"]
@@ -164,7 +165,7 @@ def _for_race(plan: Plan, given: Mapping[str, Any]) -> Plan:
     """The plan with a first validation after a tenth of the run."""
     if "num_validations" in given:
         return plan
-    patience = plan.training_config.patience if "patience" in given else TrainingConfig.patience
+    patience = plan.training_config.patience if "patience" in given else plan_patience(RACE_VALIDATIONS)
     training = replace(plan.training_config, num_validations=RACE_VALIDATIONS, patience=patience)
     return replace(plan, training_config=training)
 

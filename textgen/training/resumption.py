@@ -33,7 +33,7 @@ from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_BYTES, MODEL_FILE, Tokenizer, load_tokenizer
 from textgen.training.base_choice import NONE
 from textgen.training.config import BUDGETS, FIXED_ON_RESUME, TrainingConfig
-from textgen.training.plan_validations import validations_in
+from textgen.training.plan_validations import plan_patience, validations_in
 from textgen.training.run_setup import RunSetup, Say, quiet
 
 PATHS_BYTES = 1 << 23  # paths of a corpus are recorded up to this size; beyond it the user names them when resuming
@@ -122,10 +122,14 @@ def _changed_training(recorded: Mapping[str, Any], settings: Mapping[str, Any]) 
     """
     training = to_dict(from_dict(TrainingConfig, recorded))
     changed = {name: value for name, value in settings.items() if name in training}
+    has_planned_patience = training["patience"] == plan_patience(training["num_validations"])
     if any(changed.get(name, training[name]) != training[name] for name in BUDGETS):
         training |= _more_validations(training, changed)
         training |= dict.fromkeys(BUDGETS)
-    return from_dict(TrainingConfig, {**training, **changed})
+    training |= changed
+    if has_planned_patience and "patience" not in changed:
+        training["patience"] = plan_patience(training["num_validations"])
+    return from_dict(TrainingConfig, training)
 
 
 def _more_validations(training: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, int]:
