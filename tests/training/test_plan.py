@@ -252,6 +252,20 @@ def test_minutes_on_a_short_text_end_before_it_is_learned_by_heart(tmp_path: Pat
     assert plan(tmp_path, 50_000, minutes=600.0, epochs=90.0).estimates.epochs == pytest.approx(90.0)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "asgd", "rmsprop"])
+def test_momentum_lowers_the_learning_rate(tmp_path: Path, optimizer: str) -> None:
+    without, some = (plan(tmp_path, 50_000, optimizer=optimizer, momentum=m).training_config for m in (0.0, 0.9))
+    assert some.learning_rate == pytest.approx(0.1 * without.learning_rate)
+
+
+@pytest.mark.parametrize("optimizer", [None, "adam", "adamw", "lamb"])
+def test_momentum_is_refused_for_optimizers_that_have_none(tmp_path: Path, optimizer: str | None) -> None:
+    settings = {"optimizer": optimizer} if optimizer else {}
+    with pytest.raises(ConfigError, match=f"The optimizer {optimizer or 'adamw'} has no momentum: .* sgd, asgd, rmsp"):
+        plan(tmp_path, 50_000, momentum=0.9, **settings)
+    assert plan(tmp_path, 50_000, momentum=0.0, **settings).training_config.momentum == 0.0
+
+
 def test_short_texts_get_small_batches_and_many_passes_more_weight_decay(tmp_path: Path) -> None:
     configs = [
         plan(tmp_path, size, epochs=epochs).training_config for size, epochs in ((50_000, 40.0), (5_000_000, 1.0))
