@@ -201,6 +201,25 @@ def test_the_winner_ends_with_the_weights_that_it_has_without_a_race_also_if_it_
     assert load_model(str(tmp_path / "raced")).training["scores"] == straight.training["scores"]
 
 
+class Reader(Observer):
+    """Reads what is recorded at the first step, and stops the run."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder, self.record = folder, dict[str, Any]()
+
+    def on_step(self, report: StepReport) -> None:
+        self.record = self.record or read_training(self.folder)
+        self.stop_reason = "the test says so"
+
+
+def test_what_the_race_has_reached_is_recorded_from_the_first_step_after_it(tmp_path: Path, doubt: None) -> None:
+    reader = Reader(tmp_path / "raced")
+    run.train(in_doubt(tmp_path), reader.folder, RunOptions([reader]))
+    assert (reader.record["progress"]["step"], reader.record["progress"]["best_step"]) == (2, 2)
+    assert reader.record["scores"]["bits_per_byte"] == min(reader.record["base"]["bits_per_byte"].values())
+
+
 def test_the_decision_of_a_run_without_a_race_is_recorded(tmp_path: Path) -> None:
     save_base(tmp_path / "bases")
     (tmp_path / "songs.txt").write_text(FABLES_20_KB, encoding="utf-8")

@@ -91,11 +91,11 @@ def train(plan: Plan, folder: Path, options: RunOptions = RunOptions()) -> Model
 
 
 def _contend(plan: Plan, folder: Path, options: RunOptions) -> RunSetup:
-    """Trains a plan until an observer stops the run. Returns the run."""
+    """Trains a plan until an observer stops the run. Returns the run, its record with progress and scores so far."""
     with claimed(folder):
         setup = begin(plan, folder, options.say)
         _Run(setup, None, options).steps()
-    return setup
+        return replace(setup, record=read_training(folder))
 
 
 def begin(plan: Plan, folder: Path, say: Say = quiet) -> RunSetup:
