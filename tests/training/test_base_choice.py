@@ -240,6 +240,23 @@ def test_plans_that_are_compared_validate_after_a_tenth_of_the_run(tmp_path: Pat
         assert made.training_config.patience == max(5, expected // 2)
 
 
+def test_plans_that_are_compared_score_the_same_part_of_the_held_out_text(tmp_path: Path, doubt: None) -> None:
+    made = planned(tmp_path, steps=2000)
+    assert made.rival
+    contenders = [made, made.rival]
+    alone = make_plan(corpus_of(tmp_path, TALES), {"steps": 2000}, hardware=LAPTOP).training_config
+    assert alone.valid_tokens in (each.training_config.valid_tokens for each in contenders)  # the larger share
+    shares = [each.training_config.valid_tokens / each.estimates.tokens for each in contenders]
+    assert shares[0] == pytest.approx(shares[1], rel=1e-3)
+    own, other = (
+        each.for_tokens(tokens).training_config for each, tokens in zip(contenders, (50_000, 70_000), strict=True)
+    )
+    assert other.valid_tokens / own.valid_tokens == pytest.approx(1.4, rel=1e-3)
+    given = planned(tmp_path, valid_tokens=500)
+    assert given.rival
+    assert [each.for_tokens(9).training_config.valid_tokens for each in (given, given.rival)] == [500, 500]
+
+
 def test_settings_for_fine_tuning_take_the_base_where_it_is_in_doubt_and_need_one_elsewhere(
     tmp_path: Path, doubt: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -201,6 +201,22 @@ def test_the_winner_ends_with_the_weights_that_it_has_without_a_race_also_if_it_
     assert load_model(str(tmp_path / "raced")).training["scores"] == straight.training["scores"]
 
 
+def test_contenders_score_the_same_text_whatever_their_vocabularies_make_of_it(tmp_path: Path, doubt: None) -> None:
+    (tmp_path / "songs.txt").write_text(FABLES * 3, encoding="utf-8")
+    corpus = Corpus([tmp_path / "songs.txt"], CorpusConfig(documents="line"))
+    settings = {"steps": 20, "batch_size": 4, "sequence_length": 16}
+    plan = make_plan(corpus, settings, sources=Sources(choose_base=True), hardware=Hardware(flops=1e11))
+    assert plan.rival
+    shares = list[float]()
+    for each in (plan, plan.rival):
+        with claimed(tmp_path / each.base_name):
+            setup = run.begin(each, tmp_path / each.base_name)
+        assert read_training(setup.folder)["training"]["valid_tokens"] == setup.training_config.valid_tokens
+        shares.append(setup.training_config.valid_tokens / len(setup.data.valid))
+    assert 0.2 < shares[0] < 1
+    assert shares[0] == pytest.approx(shares[1], rel=0.05)
+
+
 class Reader(Observer):
     """Reads what is recorded at the first step, and stops the run."""
 

@@ -23,7 +23,8 @@ network, the training, and the estimates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -73,6 +74,8 @@ class Plan:
         estimates: Expected duration, speed and memory.
         base: What the run starts from, and why.
         rival: The plan to try beside this one, where `base` is open.
+        scored_share: Tokens that a validation scores for each token to train on, so that both of two plans score the
+            same text: how many it makes with either vocabulary is known once it is encoded. None to keep valid_tokens.
     """
 
     corpus: Corpus | PreparedCorpus
@@ -86,11 +89,19 @@ class Plan:
     estimates: Estimates
     base: BaseChoice
     rival: Plan | None = None
+    scored_share: float | None = None
 
     @property
     def base_name(self) -> str:
         """Name of the model that the run starts from, or "none"."""
         return self.sources.start.name if self.sources.start else NONE
+
+    def for_tokens(self, tokens: int) -> Plan:
+        """The plan where the training text is known to come to so many tokens."""
+        if self.scored_share is None:
+            return self
+        valid_tokens = math.ceil(self.scored_share * tokens)
+        return replace(self, training_config=replace(self.training_config, valid_tokens=valid_tokens))
 
 
 def make_plan(
@@ -157,17 +168,22 @@ def _plan_with_base(
     tuned = _plan(corpus, given, None, replace(sources, start=base), hardware, choice)
     if not choice.is_open:
         return tuned
-    first, second = (tuned, alone) if choice.name else (alone, tuned)
-    return replace(_for_race(first, given), rival=_for_race(second, given))
+    first, second = _for_race([tuned, alone] if choice.name else [alone, tuned], given)
+    return replace(first, rival=second)
 
 
-def _for_race(plan: Plan, given: Mapping[str, Any]) -> Plan:
-    """The plan with a first validation after a tenth of the run."""
-    if "num_validations" in given:
-        return plan
-    patience = plan.training_config.patience if "patience" in given else plan_patience(RACE_VALIDATIONS)
-    training = replace(plan.training_config, num_validations=RACE_VALIDATIONS, patience=patience)
-    return replace(plan, training_config=training)
+def _for_race(plans: Sequence[Plan], given: Mapping[str, Any]) -> list[Plan]:
+    """The plans with a first validation after a tenth of the run, on the same part of the held-out text."""
+    changed: dict[str, Any] = {}
+    if "num_validations" not in given:
+        changed["num_validations"] = RACE_VALIDATIONS
+        if "patience" not in given:
+            changed["patience"] = plan_patience(RACE_VALIDATIONS)
+    plans = [replace(plan, training_config=replace(plan.training_config, **changed)) for plan in plans]
+    if "valid_tokens" in given:
+        return plans
+    share = max(plan.training_config.valid_tokens / plan.estimates.tokens for plan in plans)
+    return [replace(plan, scored_share=share).for_tokens(plan.estimates.tokens) for plan in plans]
 
 
 def _width(model: ModelConfig) -> int:

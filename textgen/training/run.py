@@ -107,6 +107,7 @@ def begin(plan: Plan, folder: Path, say: Say = quiet) -> RunSetup:
         say: Called with a line of text for each stage.
     """
     tokenizer, data = _encode(plan, say)
+    plan = plan.for_tokens(len(data.train))
     say(f"{counted(len(data.train), 'token')} to train on, {len(data.valid):,} held out.")
     start = plan.sources.start
     knows_vocabulary = start is not None and start.tokenizer.is_part_of(tokenizer)
