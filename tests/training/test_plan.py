@@ -128,6 +128,18 @@ def test_the_vocabulary_grows_with_the_time_to_read_it_up_to_what_the_text_suppo
     assert patient.estimates.epochs > 1
 
 
+def test_a_vocabulary_does_not_shrink_where_passes_or_steps_end_the_run(tmp_path: Path) -> None:
+    """Smaller tokens are faster, but read no more text then."""
+
+    def size(minutes: float | None, **settings: Any) -> int:
+        return large(tmp_path, 75, minutes, **settings).model_config.vocab_size
+
+    assert size(None, epochs=0.9) == size(None, epochs=1.0) == size(None, steps=3000) == 32_000
+    assert size(100_000, epochs=0.9) == size(100_000, steps=3000) == 32_000
+    assert size(20) == size(20, steps=10**9) <= size(20, epochs=0.9) < 9000
+    assert size(None) < 9000  # a run without a budget ends in time
+
+
 @pytest.mark.parametrize("settings", [{"vocab_size": 20_000}, {"tokenizer": "char"}, {"tokenizer": "word"}])
 def test_a_vocabulary_that_is_given_or_has_one_size_stays(tmp_path: Path, settings: dict[str, Any]) -> None:
     made = large(tmp_path, 75, 1, **settings)

@@ -2,7 +2,7 @@
 
 The rules are rough on purpose. Any setting that is given replaces the planned value:
 
-- vocabulary: as large as the corpus supports (see `textgen.tokenizer.vocabulary.choose_vocab_size`). Where the budget
+- vocabulary: as large as the corpus supports (see `textgen.tokenizer.vocabulary.choose_vocab_size`). Where the time
   does not suffice for one pass over the text, smaller, down to where the output layer has as many weights as the
   recurrent layers: a larger vocabulary makes each token dearer than what it saves in tokens;
 - length: passes over the text, fewer for a longer text, because a recurrent network learns most in the first passes,
@@ -245,19 +245,30 @@ def _smaller_size(
     basis: Basis,
     preset: str | None,
 ) -> int | None:
-    """A smaller size to try for a vocabulary that is too large for the budget; None if it is not, or is given."""
+    """A smaller size to try for a vocabulary that is too large for the time; None if it is not, or is given."""
     kind, is_given = vocabulary.config.tokenizer, vocabulary.tokenizer or given.get("vocab_size")
     if is_given or kind not in PIECES or isinstance(corpus, PreparedCorpus):
         return None
     model, _ = plan_model(basis, preset)
-    passes = _estimate(basis, model, plan_training(basis, model)).epochs
-    if passes >= ENOUGH_PASSES or model.vocab_size * model.embedding_dim <= recurrent_weights(model):
+    training = plan_training(basis, model)
+    estimates = _estimate(basis, model, training)
+    if estimates.epochs >= ENOUGH_PASSES or not _is_short_of_time(given, training, estimates):
+        return None
+    if model.vocab_size * model.embedding_dim <= recurrent_weights(model):
         return None
     stats = corpus.stats()
     characters = choose_vocab_size(kind, 0, stats.character_counts, vocabulary.config.character_coverage)
     size = vocabulary.config.vocab_size or vocabulary_size(vocabulary.config, stats)
     smaller = max(characters, LEAST_PIECES, 8 * int(VOCABULARY_STEP * size / 8))
     return smaller if smaller < size else None
+
+
+def _is_short_of_time(given: Mapping[str, Any], training: TrainingConfig, estimates: Estimates) -> bool:
+    """Whether time ends the run, and not a number of passes or steps, in which smaller tokens read no more text."""
+    if training.minutes is None:
+        return given.get("epochs") is None and given.get("steps") is None
+    without = replace(training, minutes=None)
+    return estimates.training_seconds < training_seconds(without, estimates.tokens, estimates.tokens_per_second)
 
 
 def _estimate(basis: Basis, model: ModelConfig, training: TrainingConfig) -> Estimates:
