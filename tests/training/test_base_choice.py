@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -218,6 +219,7 @@ def doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every text is in doubt."""
     monkeypatch.setattr(base_choice, "SUITS", Fit(0.0, 0.1))
     monkeypatch.setattr(base_choice, "MISFITS", Fit(1.0, 9.0))
+    monkeypatch.setattr("textgen.training.plan.RACE_SECONDS", 0.0)  # however short the run is
 
 
 def test_a_text_in_doubt_gets_both_plans_and_the_dry_run_says_so(tmp_path: Path, doubt: None) -> None:
@@ -275,7 +277,6 @@ def test_settings_for_fine_tuning_take_the_base_where_it_is_in_doubt_and_need_on
     [
         ({"shares": Shares(2, 2)}, "several processes do not try both"),
         ({"num_validations": 4}, "fewer than 10 validations"),
-        ({"minutes": 2.0}, "2 minutes are too short"),
     ],
 )
 def test_where_both_cannot_be_tried_the_likelier_is_taken(
@@ -286,6 +287,26 @@ def test_where_both_cannot_be_tried_the_likelier_is_taken(
     assert not made.base.is_open
     assert made.base_name == "english"  # nearer to the bound below which it suits
     assert why in made.base.reason
+
+
+def test_short_runs_do_not_try_both_whatever_makes_them_short(
+    tmp_path: Path, doubt: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("textgen.training.plan.RACE_SECONDS", 300.0)
+    cases: list[dict[str, Any]] = [
+        {},
+        {"steps": 20},
+        {"epochs": 1.0},
+        {"minutes": 60.0},
+        {"minutes": 0.1, "steps": 10**9},
+    ]
+    for given in cases:
+        made = planned(tmp_path, TALES[:5000], **given)
+        assert (made.rival, made.base.is_open, made.base_name) == (None, False, "english")
+        assert re.search(r"; a run of about \d+ seconds is too short to try both, so", made.base.reason)
+    assert "about 6 seconds" in made.base.reason
+    assert planned(tmp_path, TALES[:5000], steps=10**6).rival
+    assert planned(tmp_path, TALES[:5000], minutes=60.0, epochs=1e6).rival
 
 
 def test_a_base_gets_fewer_passes_and_more_dropout_than_random_weights(tmp_path: Path, english: Path) -> None:

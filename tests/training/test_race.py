@@ -68,7 +68,10 @@ class Track:
         for name in (MANIFEST, TRAINING):
             (folder / name).write_text(plan.base_name)
         (watch,) = options.observers
-        watch.on_validation(ValidationReport(2, 0.1, 3.0, 2.0, 7.0, outcome, True, ""))
+        for step, score in ((1, outcome + 1), (2, outcome), (3, outcome + 1)):
+            assert not watch.stop_reason
+            watch.on_step(StepReport(step, 0.1, 0.04 * step, 3.0, 0.01, 0.5, {}, 100.0, 9.0))
+            watch.on_validation(ValidationReport(step, 0.1, 3.0, 2.0, 7.0, score, step < 3, ""))
         assert watch.stop_reason
         nothing = cast(Any, None)
         return RunSetup(folder, {"from": plan.base_name}, *[nothing] * 6)
@@ -130,6 +133,7 @@ def doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_base(tmp_path / "bases")
     monkeypatch.setattr(base_choice, "SUITS", Fit(0.0, 0.1))
     monkeypatch.setattr(base_choice, "MISFITS", Fit(1.0, 9.0))
+    monkeypatch.setattr("textgen.training.plan.RACE_SECONDS", 0.0)
     load_tensorflow()
 
 

@@ -46,11 +46,12 @@ from textgen.training.plan_network import plan_dropout, plan_model, recurrent_we
 from textgen.training.plan_training import plan_sampling, plan_training
 from textgen.training.plan_validations import plan_patience
 from textgen.training.plan_vocabulary import CorpusFacts, Vocabulary, corpus_facts, plan_vocabulary, vocabulary_size
+from textgen.wording import counted
 
 __all__ = ["Hardware", "Plan", "Sources", "make_plan"]
 
 RACE_VALIDATIONS = 10  # of a run, so that the first one is a tenth of it after the start
-RACE_MINUTES = 5.0  # of a run, so that a tenth of it is more than the start of TensorFlow
+RACE_SECONDS = 300.0  # of a run, so that a tenth of it is more than the start of TensorFlow
 NEED_BASE = ("decay_target", "interpolate_base", "freeze_layers")  # settings that are for fine-tuning
 ENOUGH_PASSES = 1.0  # over a text, below which the vocabulary shrinks
 VOCABULARY_STEP = 0.8  # by which it shrinks at a time
@@ -161,7 +162,7 @@ def _plan_with_base(
         choice = BaseChoice(None, f"the text supports a larger network than that of {base.name}", fit=choice.fit)
     elif choice.is_open and of_base:
         choice = replace(choice, name=base.name, is_open=False, reason=f"{choice.reason}; {of_base[0]} is given")
-    elif choice.is_open and (why := _why_no_race(given, alone.training_config, hardware.shares)):
+    elif choice.is_open and (why := _why_no_race(given, alone.estimates.seconds, hardware.shares)):
         choice = replace(choice, is_open=False, reason=f"{choice.reason}; {why}, so the likelier is taken")
     if choice.name is None and not choice.is_open:
         return _plan(corpus, given, preset, sources, hardware, choice)
@@ -190,14 +191,14 @@ def _width(model: ModelConfig) -> int:
     return model.num_layers * model.hidden_units
 
 
-def _why_no_race(given: Mapping[str, Any], training: TrainingConfig, shares: Shares) -> str:
-    """Why two ways cannot be tried for a part of the run; "" if they can."""
+def _why_no_race(given: Mapping[str, Any], seconds: float, shares: Shares) -> str:
+    """Why two ways cannot be tried for a part of a run of so many seconds; "" if they can."""
     if shares.processes > 1:
         return "several processes do not try both"
     if given.get("num_validations", RACE_VALIDATIONS) < RACE_VALIDATIONS:
         return f"with fewer than {RACE_VALIDATIONS} validations there is none to compare by"
-    if training.minutes is not None and training.minutes < RACE_MINUTES:
-        return f"{training.minutes:g} minutes are too short to try both"
+    if seconds < RACE_SECONDS:
+        return f"a run of about {counted(round(seconds), 'second')} is too short to try both"
     return ""
 
 
