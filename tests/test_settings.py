@@ -51,6 +51,7 @@ from textgen.training.config import (
 DEFAULTS: list[Any] = [CorpusConfig(), TokenizerConfig(), ModelConfig(100), TrainingConfig(), SamplingConfig()]
 DEFAULTS += [SearchConfig(num_beams=1 << 10), CacheConfig(), DynamicConfig(), TuningConfig()]
 BASE: dict[type[Any], Any] = {type(config): config for config in DEFAULTS}
+BASE[TrainingConfig] = TrainingConfig(optimizer="sgd")  # which has a momentum
 
 LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most that are allowed
     (TokenizerConfig, "vocab_size", 4, MAX_VOCAB_SIZE),

@@ -285,16 +285,25 @@ def fetch_folder(address: str) -> Path:
     name = re.sub(r"[^\w.-]", "_", address.split("::")[0].rpartition("/")[2]) or "folder"
     target = _place(key) / name
     with filling_cache():
-        if target.parent not in _held:
-            with writing(target.parent):
-                target.parent.mkdir(parents=True, exist_ok=True)
-            _held[target.parent] = Hold(target.parent)
+        with writing(target.parent):
+            target.parent.mkdir(parents=True, exist_ok=True)
+        keep_copy(target)
         if not (target / MANIFEST).exists():
             _fetch_into(address, entries, target)
             _note_address(target.parent, address)
             _make_room(sum(file.stat().st_size for file in target.iterdir()))
     _note_use(target.parent)
     return target
+
+
+def keep_copy(folder: Path) -> None:
+    """Keeps the copy of a folder in the cache folder until this process ends.
+
+    Args:
+        folder: Path of the copy.
+    """
+    if folder.parent not in _held:
+        _held[folder.parent] = Hold(folder.parent)
 
 
 def fetch_subfolder(address: str, target: Path) -> None:

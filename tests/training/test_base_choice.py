@@ -16,8 +16,9 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.prepared_corpus import prepare_corpus
 from textgen.errors import ConfigError, CorpusError, SavedModelError
+from textgen.saved_model.compression import compressed_copy
 from textgen.saved_model.layout import WEIGHTS
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.saved_model import load_model, write_training
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.training import base_choice
 from textgen.training.base_choice import MISFITS, SUITS, Fit, given_start, measure_fit
@@ -237,7 +238,24 @@ def test_plans_that_are_compared_validate_after_a_tenth_of_the_run(tmp_path: Pat
         assert made.rival
         validations = [each.training_config.num_validations for each in (made, made.rival)]
         assert validations == [expected, expected]
-        assert made.training_config.patience == 5
+        assert made.training_config.patience == max(5, expected // 2)
+
+
+def test_plans_that_are_compared_score_the_same_part_of_the_held_out_text(tmp_path: Path, doubt: None) -> None:
+    made = planned(tmp_path, steps=2000)
+    assert made.rival
+    contenders = [made, made.rival]
+    alone = make_plan(corpus_of(tmp_path, TALES), {"steps": 2000}, hardware=LAPTOP).training_config
+    assert alone.valid_tokens in (each.training_config.valid_tokens for each in contenders)  # the larger share
+    shares = [each.training_config.valid_tokens / each.estimates.tokens for each in contenders]
+    assert shares[0] == pytest.approx(shares[1], rel=1e-3)
+    own, other = (
+        each.for_tokens(tokens).training_config for each, tokens in zip(contenders, (50_000, 70_000), strict=True)
+    )
+    assert other.valid_tokens / own.valid_tokens == pytest.approx(1.4, rel=1e-3)
+    given = planned(tmp_path, valid_tokens=500)
+    assert given.rival
+    assert [each.for_tokens(9).training_config.valid_tokens for each in (given, given.rival)] == [500, 500]
 
 
 def test_settings_for_fine_tuning_take_the_base_where_it_is_in_doubt_and_need_one_elsewhere(
@@ -286,12 +304,54 @@ def test_a_base_gets_fewer_passes_and_more_dropout_than_random_weights(tmp_path:
     assert long.model_config.dropout < tuned.model_config.dropout
 
 
+def has_read(characters: int, epochs: float = 1.0) -> dict[str, Any]:
+    """The record of a model that has read a text so many times."""
+    return {
+        "corpus": {"paths": [], "characters": characters, "documents": 1},
+        "model": {"vocab_size": 1500, "embedding_dim": 128, "hidden_units": 128, "num_layers": 1},
+        "tokenizer": {"tokenizer": "unigram"},
+        "training": {"seed": 0},
+        "versions": {"textgen": "1"},
+        "parameters": 1,
+        "progress": {"step": 1, "epochs": epochs, "seconds": 1.0},
+        "scores": {},
+        "tokens": {"folder": "", "train": characters // 4, "valid": 1},
+    }
+
+
+@pytest.mark.parametrize(("epochs", "is_well_read"), [(0.05, False), (0.9, True), (1.0, True), (40.0, True)])
+def test_what_counts_is_the_part_of_its_text_that_a_model_has_read(
+    tmp_path: Path, english: Path, epochs: float, is_well_read: bool
+) -> None:
+    start = load_model(str(english / "english"))
+    start = replace(start, folder=tmp_path / "novel", training=has_read(12 * len(TALES), epochs))
+    tuned = make_plan(corpus_of(tmp_path, TALES), sources=Sources(start=start), hardware=LAPTOP)
+    assert tuned.training_config.schedule == ("one-cycle" if is_well_read else "cosine")
+    unread = make_plan(corpus_of(tmp_path, TALES), sources=Sources(start=replace(start, training={})), hardware=LAPTOP)
+    assert unread.training_config.schedule == "cosine"
+
+
+def test_a_copy_of_a_model_is_as_well_read(tmp_path: Path) -> None:
+    folder = save_base(tmp_path / "models", "novel")
+    write_training(folder, has_read(20_000_000))
+    model = load_model(str(folder))
+    compressed_copy(model, tmp_path / "models" / "novel-small", "int8")
+    copy = load_model(str(tmp_path / "models" / "novel-small"))
+    assert "tokens" not in copy.training
+    plans = [
+        make_plan(corpus_of(tmp_path, TALES), sources=Sources(start=start), hardware=LAPTOP) for start in (model, copy)
+    ]
+    assert plans[0].training_config == plans[1].training_config
+    assert plans[0].model_config == plans[1].model_config
+    assert plans[0].training_config.schedule == "one-cycle"
+
+
 def test_a_model_that_has_read_little_keeps_its_dropout_and_gets_more_passes(tmp_path: Path, english: Path) -> None:
     base = load_model(str(english / "english"))
-    start = replace(base, folder=tmp_path / "novel", training={"tokens": {"train": 20_000}})
+    start = replace(base, folder=tmp_path / "novel", training=has_read(60_000))
     little = make_plan(corpus_of(tmp_path, TALES), sources=Sources(start=start), hardware=LAPTOP)
     assert little.model_config.dropout == base.model_config.dropout
-    read = replace(start, training={"tokens": {"train": 20_000_000}})
+    read = replace(start, training=has_read(60_000_000))
     well_read = make_plan(corpus_of(tmp_path, TALES), sources=Sources(start=read), hardware=LAPTOP)
     based = make_plan(corpus_of(tmp_path, TALES), sources=Sources(start=base), hardware=LAPTOP)
     assert well_read.training_config == based.training_config

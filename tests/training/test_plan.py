@@ -85,6 +85,11 @@ def test_a_batch_size_that_replicas_cannot_share_is_refused_by_name(tmp_path: Pa
     assert plan(tmp_path, 50_000, shares=Shares(replicas), batch_size=24).training_config.batch_size == 24
 
 
+def test_a_batch_smaller_than_the_number_of_processes_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"batch_size must be a multiple of 4, .* Received: 2\."):
+        plan(tmp_path, 50_000, shares=Shares(4, 4), batch_size=2)
+
+
 def test_a_text_that_is_too_short_for_the_replicas_is_told_so(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"batch_size is at least 300, the number of replicas\."):
         plan(tmp_path, 1_000, shares=Shares(300))
@@ -121,6 +126,18 @@ def test_the_vocabulary_grows_with_the_time_to_read_it_up_to_what_the_text_suppo
     assert patient.tokenizer_config.vocab_size is None
     assert patient.model_config.vocab_size == 32_000
     assert patient.estimates.epochs > 1
+
+
+def test_a_vocabulary_does_not_shrink_where_passes_or_steps_end_the_run(tmp_path: Path) -> None:
+    """Smaller tokens are faster, but read no more text then."""
+
+    def size(minutes: float | None, **settings: Any) -> int:
+        return large(tmp_path, 75, minutes, **settings).model_config.vocab_size
+
+    assert size(None, epochs=0.9) == size(None, epochs=1.0) == size(None, steps=3000) == 32_000
+    assert size(100_000, epochs=0.9) == size(100_000, steps=3000) == 32_000
+    assert size(20) == size(20, steps=10**9) <= size(20, epochs=0.9) < 9000
+    assert size(None) < 9000  # a run without a budget ends in time
 
 
 @pytest.mark.parametrize("settings", [{"vocab_size": 20_000}, {"tokenizer": "char"}, {"tokenizer": "word"}])
@@ -194,6 +211,7 @@ def test_validations_follow_the_time(tmp_path: Path, minutes: float, validations
     assert (training.num_validations, training.patience) == (validations, patience)
     given = plan(tmp_path, 5_000_000, minutes=minutes, num_validations=7).training_config
     assert (given.num_validations, given.patience) == (7, 5)
+    assert plan(tmp_path, 5_000_000, minutes=minutes, num_validations=100).training_config.patience == 50
     assert plan(tmp_path, 5_000_000, minutes=minutes, patience=3).training_config.patience == 3
 
 
@@ -244,6 +262,20 @@ def test_minutes_on_a_short_text_end_before_it_is_learned_by_heart(tmp_path: Pat
     assert made.training_config.minutes == 600.0
     assert made.estimates.epochs == pytest.approx(30.0)
     assert plan(tmp_path, 50_000, minutes=600.0, epochs=90.0).estimates.epochs == pytest.approx(90.0)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "asgd", "rmsprop"])
+def test_momentum_lowers_the_learning_rate(tmp_path: Path, optimizer: str) -> None:
+    without, some = (plan(tmp_path, 50_000, optimizer=optimizer, momentum=m).training_config for m in (0.0, 0.9))
+    assert some.learning_rate == pytest.approx(0.1 * without.learning_rate)
+
+
+@pytest.mark.parametrize("optimizer", [None, "adam", "adamw", "lamb"])
+def test_momentum_is_refused_for_optimizers_that_have_none(tmp_path: Path, optimizer: str | None) -> None:
+    settings: dict[str, Any] = {"optimizer": optimizer} if optimizer else {}
+    with pytest.raises(ConfigError, match=f"The optimizer {optimizer or 'adamw'} has no momentum: .* sgd, asgd, rmsp"):
+        plan(tmp_path, 50_000, momentum=0.9, **settings)
+    assert plan(tmp_path, 50_000, momentum=0.0, **settings).training_config.momentum == 0.0
 
 
 def test_short_texts_get_small_batches_and_many_passes_more_weight_decay(tmp_path: Path) -> None:

@@ -68,7 +68,10 @@ class Track:
         for name in (MANIFEST, TRAINING):
             (folder / name).write_text(plan.base_name)
         (watch,) = options.observers
-        watch.on_validation(ValidationReport(2, 0.1, 3.0, 2.0, 7.0, outcome, True, ""))
+        for step, score in ((1, outcome + 1), (2, outcome), (3, outcome + 1)):
+            assert not watch.stop_reason
+            watch.on_step(StepReport(step, 0.1, 0.04 * step, 3.0, 0.01, 0.5, {}, 100.0, 9.0))
+            watch.on_validation(ValidationReport(step, 0.1, 3.0, 2.0, 7.0, score, step < 3, ""))
         assert watch.stop_reason
         nothing = cast(Any, None)
         return RunSetup(folder, {"from": plan.base_name}, *[nothing] * 6)
@@ -199,6 +202,41 @@ def test_the_winner_ends_with_the_weights_that_it_has_without_a_race_also_if_it_
         np.testing.assert_array_equal(ours[name], weight, err_msg=name)
     assert resumed.training["progress"]["step"] == straight.training["progress"]["step"] == SETTINGS["steps"]
     assert load_model(str(tmp_path / "raced")).training["scores"] == straight.training["scores"]
+
+
+def test_contenders_score_the_same_text_whatever_their_vocabularies_make_of_it(tmp_path: Path, doubt: None) -> None:
+    (tmp_path / "songs.txt").write_text(FABLES * 3, encoding="utf-8")
+    corpus = Corpus([tmp_path / "songs.txt"], CorpusConfig(documents="line"))
+    settings = {"steps": 20, "batch_size": 4, "sequence_length": 16}
+    plan = make_plan(corpus, settings, sources=Sources(choose_base=True), hardware=Hardware(flops=1e11))
+    assert plan.rival
+    shares = list[float]()
+    for each in (plan, plan.rival):
+        with claimed(tmp_path / each.base_name):
+            setup = run.begin(each, tmp_path / each.base_name)
+        assert read_training(setup.folder)["training"]["valid_tokens"] == setup.training_config.valid_tokens
+        shares.append(setup.training_config.valid_tokens / len(setup.data.valid))
+    assert 0.2 < shares[0] < 1
+    assert shares[0] == pytest.approx(shares[1], rel=0.05)
+
+
+class Reader(Observer):
+    """Reads what is recorded at the first step, and stops the run."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder, self.record = folder, dict[str, Any]()
+
+    def on_step(self, report: StepReport) -> None:
+        self.record = self.record or read_training(self.folder)
+        self.stop_reason = "the test says so"
+
+
+def test_what_the_race_has_reached_is_recorded_from_the_first_step_after_it(tmp_path: Path, doubt: None) -> None:
+    reader = Reader(tmp_path / "raced")
+    run.train(in_doubt(tmp_path), reader.folder, RunOptions([reader]))
+    assert (reader.record["progress"]["step"], reader.record["progress"]["best_step"]) == (2, 2)
+    assert reader.record["scores"]["bits_per_byte"] == min(reader.record["base"]["bits_per_byte"].values())
 
 
 def test_the_decision_of_a_run_without_a_race_is_recorded(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.bloom_filter import BloomFilter
 from textgen.dataset.ngram_index import NgramIndex
-from textgen.errors import ConfigError, SavedModelError, TextgenError, TrainingError
+from textgen.dataset.prepared_corpus import open_corpus, prepare_corpus
+from textgen.errors import ConfigError, RemoteError, SavedModelError, TextgenError, TrainingError
 from textgen.files import write_file
 from textgen.folders import MANIFEST, read_manifest
 from textgen.locks import locked
@@ -176,14 +178,71 @@ def test_a_changed_corpus_is_refused_whatever_the_cache_holds(folder: Path, text
 def test_a_corpus_that_is_gone_is_read_from_the_cache_or_asked_for(folder: Path, text: Path) -> None:
     moved, said = text.rename(text.with_name("moved.txt")), list[str]()
     found = read_run(folder, {}, ResumeSources(), said.append)
-    assert said == [f"{text} no longer exists: training continues with its text from the cache."]
+    assert said == [f"{text} no longer exists. Training continues with its text from the cache."]
     ids = found.data.train.read(0, 50)
     shutil.rmtree(found.record["tokens"]["folder"])
-    with pytest.raises(TrainingError, match=rf"{text} no longer exists, .*Name the corpus at its new place"):
+    with pytest.raises(TrainingError, match=rf"{text} no longer exists\. .*name the corpus at its new place"):
         read(folder)
     again = read(folder, given=ResumeSources([moved]))
     assert (again.data.train.read(0, 50) == ids).all()
     assert again.record["corpus"]["paths"] == [str(moved)]
+
+
+@pytest.fixture
+def memory() -> Iterator[Any]:
+    """The files at memory://."""
+    system = pytest.importorskip("fsspec", reason="pip install 'textgen[remote]'").filesystem("memory")
+    system.store.clear()
+    yield system
+    system.store.clear()
+
+
+def prepared_at(memory: Any, text: Path, name: str) -> None:
+    """Prepares a text in a folder, and copies it to memory://prepared."""
+    folder = text.with_name(name)
+    prepare_corpus([str(text)], folder, {"tokenizer": "char", "documents": "line"})
+    memory.store.clear()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            memory.pipe(f"/prepared/{path.relative_to(folder).as_posix()}", path.read_bytes())
+
+
+@pytest.mark.parametrize("kind", ["text", "prepared folder"])
+def test_a_text_at_an_address_is_asked_for_again(memory: Any, text: Path, tmp_path: Path, kind: str) -> None:
+    address, settings = "memory://songs.txt", dict(SETTINGS)
+    if kind == "text":
+        memory.pipe("/songs.txt", text.read_bytes())
+    else:
+        address, settings = "memory://prepared", {**settings, "documents": "line"}
+        prepared_at(memory, text, "prepared")
+    plan = make_plan(open_corpus([address], CorpusConfig(documents="line")), settings, hardware=Hardware(flops=1e11))
+    folder, said = begun(plan, tmp_path / "models" / "songs"), list[str]()
+    places, files = read_training(folder)["corpus"]["paths"], dict(memory.store)
+    ids = read_run(folder, {}, ResumeSources(), said.append).data.train.read(0, 50)
+    assert said == []
+
+    memory.store.clear()  # what it held is in the cache
+    found = read_run(folder, {}, ResumeSources(), said.append)
+    (line,) = said
+    assert places[0] in line
+    assert line.endswith(" Training continues with its text from the cache.")
+    assert "no longer exists" not in line
+    assert (found.data.train.read(0, 50) == ids).all()
+    with pytest.raises(RemoteError):
+        read(folder, given=ResumeSources([address]))  # named again, it must be there
+    shutil.rmtree(found.record["tokens"]["folder"])
+    with pytest.raises(TrainingError, match="is not in the cache: name the corpus at its new place"):
+        read(folder)
+
+    memory.store.update(files)
+    assert (read(folder).data.train.read(0, 50) == ids).all()
+    text.write_text(TEXT.replace("moon", "noon", 1), encoding="utf-8")
+    if kind == "text":
+        memory.pipe("/songs.txt", text.read_bytes())
+    else:
+        prepared_at(memory, text, "prepared-again")
+    with pytest.raises(TrainingError, match="The corpus has changed since"):
+        read(folder)
 
 
 def test_held_out_text_is_the_same_and_can_be_named_too(text: Path, tmp_path: Path) -> None:
@@ -244,6 +303,26 @@ def test_the_same_settings_again_are_no_error(folder: Path, plan: Plan, text: Pa
     assert found.training_config == plan.training_config
     vocab_size = found.model_config.vocab_size
     assert read(folder, {"vocab_size": vocab_size, "steps": 9}).training_config.steps == 9
+
+
+def test_a_budget_that_is_repeated_keeps_the_passes_planned_beside_it(text: Path, tmp_path: Path) -> None:
+    timed = {name: value for name, value in SETTINGS.items() if name != "steps"} | {"minutes": 10.0}
+    plan = make_plan(Corpus([text], CorpusConfig(documents="line")), timed, hardware=Hardware(flops=1e11))
+    assert plan.training_config.epochs
+    folder = begun(plan, tmp_path / "models" / "songs")
+    assert read(folder, {"minutes": 10}).training_config == plan.training_config
+    assert read(folder, {"epochs": plan.training_config.epochs}).training_config == plan.training_config
+    longer = read(folder, {"minutes": 20}).training_config
+    assert (longer.minutes, longer.epochs) == (20, None)
+
+
+def test_patience_follows_the_validations_unless_it_was_given(plan: Plan, tmp_path: Path) -> None:
+    for name, patience, expected in (("planned", plan.training_config.patience, 50), ("given", 7, 7)):
+        training = replace(plan.training_config, patience=patience)
+        folder = begun(replace(plan, training_config=training), tmp_path / "models" / name)
+        assert read(folder, {"num_validations": 100}).training_config.patience == expected
+        assert read(folder, {"num_validations": 100, "patience": 3}).training_config.patience == 3
+        assert read(folder).training_config == training
 
 
 @pytest.mark.parametrize(

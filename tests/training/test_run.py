@@ -40,7 +40,7 @@ from textgen.runtime import load_tensorflow
 from textgen.saved_model.layout import NGRAMS, WORDS, read_training
 from textgen.saved_model.saved_model import ModelFolder, load_model, write_training
 from textgen.settings import to_dict
-from textgen.training.checkpoints import save_checkpoint
+from textgen.training.checkpoints import newest_checkpoint, save_checkpoint
 from textgen.training.loss_scale import LossScale
 from textgen.training.observers.observer import Observer, StepReport, ValidationReport
 from textgen.training.plan import Hardware, Plan, Sources, make_plan
@@ -484,6 +484,29 @@ def test_the_best_weights_are_saved_when_an_error_ends_a_run(
     assert checkpoints_of(saved.folder) == ["step-000000000"]
 
 
+def test_the_scores_of_a_stopped_run_are_those_of_the_weights_that_it_saved(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose last validation, here the second, was not its best."""
+    from textgen.evaluation.evaluator import Evaluator
+
+    score, nats = Evaluator.scores, itertools.count(3.0)
+    monkeypatch.setattr(Evaluator, "scores", lambda *arguments: replace(score(*arguments), nats_per_token=next(nats)))
+
+    class Stops(Watch):
+        def on_step(self, report: StepReport) -> None:
+            if report.step == 10:
+                signal.raise_signal(signal.SIGINT)
+
+    watch = Stops()
+    with pytest.raises(Interrupted):
+        train(plan_for(text, patience=None), tmp_path / "songs", options=RunOptions(observers=[watch]))
+    assert [(report.step, report.nats_per_token) for report in watch.validations] == [(4, 3.0), (8, 4.0)]
+    training, (checkpoint, _) = read_training(tmp_path / "songs"), newest_checkpoint(tmp_path / "songs" / "checkpoints")
+    assert training["progress"]["best_step"] == 4
+    assert training["scores"]["nats_per_token"] == checkpoint.position["best_nats_per_token"] == 3.0
+
+
 def test_a_script_without_spaces_is_learned_and_its_model_loaded(tmp_path: Path) -> None:
     """A paragraph counts as a word there, and exp of its loss is beyond all numbers."""
     rng = np.random.default_rng(0)
@@ -555,13 +578,14 @@ def test_a_run_that_is_made_longer_gets_more_validations(
     minutes: float, given: dict[str, Any], later: float | None, expected: int
 ) -> None:
     from textgen.training.config import TrainingConfig
-    from textgen.training.plan_validations import validations_in
+    from textgen.training.plan_validations import plan_patience, validations_in
     from textgen.training.resumption import _changed_training
 
     values = {"num_validations": validations_in(60 * minutes), **given}
-    recorded = to_dict(TrainingConfig(minutes=minutes, **values))
+    recorded = to_dict(TrainingConfig(minutes=minutes, patience=plan_patience(values["num_validations"]), **values))
     changed = _changed_training(recorded, {"steps": 500} if later is None else {"minutes": later})
     assert changed.num_validations == expected
+    assert changed.patience == max(5, expected // 2)
 
 
 @pytest.mark.slow

@@ -95,6 +95,7 @@ def _memory(plan: Plan) -> str:
 
 def _training(plan: Plan) -> str:
     training = plan.training_config
+    is_sampled = 0 < training.sampled_softmax < plan.model_config.vocab_size
     lengths = {"epochs": training.epochs, "steps": training.steps, "minutes": training.minutes}
     length = " or ".join(
         f"{value:,g} {name.removesuffix('s') if value == 1 else name}"
@@ -105,7 +106,7 @@ def _training(plan: Plan) -> str:
         f"{length}, batches of {training.batch_size} x {counted(training.sequence_length, 'token')}, "
         + f"{training.gradient_accumulation_steps} to an update, " * (training.gradient_accumulation_steps > 1)
         + f"learning rate {training.learning_rate:g} {training.schedule}, {training.optimizer}"
-        + (f", softmax of {counted(training.sampled_softmax, 'token')}" if training.sampled_softmax else "")
+        + (f", softmax of {counted(training.sampled_softmax, 'token')}" if is_sampled else "")
         + (f", weights averaged by {training.weight_averaging}" if training.weight_averaging != "none" else "")
     )
 

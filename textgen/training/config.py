@@ -12,6 +12,7 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 STRATEGIES = ("auto", "single", "mirrored", "multiworker")
 OPTIMIZERS = ("adamw", "adam", "sgd", "asgd", "rmsprop", "lamb")
 DECOUPLED = ("adamw", "lamb")  # optimizers whose weight decay is not part of the gradient
+WITH_MOMENTUM = ("sgd", "asgd", "rmsprop")
 AVERAGES = ("none", "ema", "last-k")
 DECAY_TARGETS = ("zero", "base")
 SCHEDULES = (
@@ -184,6 +185,11 @@ class TrainingConfig(SplitConfig):
         if self.optimizer == "asgd" and self.weight_averaging != "none":
             raise ConfigError(
                 "The optimizer asgd already averages the weights: leave out weight_averaging, or choose sgd."
+            )
+        if self.momentum and self.optimizer not in WITH_MOMENTUM:
+            raise ConfigError(
+                f"The optimizer {self.optimizer} has no momentum: leave momentum out, or choose one of "
+                f"{', '.join(WITH_MOMENTUM)}."
             )
         if self.sampled_softmax and self.label_smoothing:
             raise ConfigError(

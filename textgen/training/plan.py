@@ -2,7 +2,7 @@
 
 The rules are rough on purpose. Any setting that is given replaces the planned value:
 
-- vocabulary: as large as the corpus supports (see `textgen.tokenizer.vocabulary.choose_vocab_size`). Where the budget
+- vocabulary: as large as the corpus supports (see `textgen.tokenizer.vocabulary.choose_vocab_size`). Where the time
   does not suffice for one pass over the text, smaller, down to where the output layer has as many weights as the
   recurrent layers: a larger vocabulary makes each token dearer than what it saves in tokens;
 - length: passes over the text, fewer for a longer text, because a recurrent network learns most in the first passes,
@@ -23,7 +23,8 @@ network, the training, and the estimates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,19 +37,20 @@ from textgen.tokenizer.config import MAX_VOCAB_SIZE, TokenizerConfig
 from textgen.tokenizer.vocabulary import choose_vocab_size
 from textgen.training.base_choice import NONE, BaseChoice, choose_base
 from textgen.training.config import TrainingConfig
-from textgen.training.distribution import Shares
+from textgen.training.distribution import Shares, require_shares
 from textgen.training.plan_basis import Basis, find_basis
 from textgen.training.plan_checks import refuse_contradictions, refuse_unknown, without_prepared
 from textgen.training.plan_estimates import Estimates, machine_memory, run_seconds, training_seconds
 from textgen.training.plan_inputs import Hardware, Sources
 from textgen.training.plan_network import plan_dropout, plan_model, recurrent_weights, same_model
 from textgen.training.plan_training import plan_sampling, plan_training
+from textgen.training.plan_validations import plan_patience
 from textgen.training.plan_vocabulary import CorpusFacts, Vocabulary, corpus_facts, plan_vocabulary, vocabulary_size
 
 __all__ = ["Hardware", "Plan", "Sources", "make_plan"]
 
 RACE_VALIDATIONS = 10  # of a run, so that the first one is a tenth of it after the start
-RACE_MINUTES = 5.0  # of a run, so that a tenth of it is more than the start of TensorFlow
+RACE_MINUTES = 5.0  # given for a run, so that a tenth of it is more than the start of TensorFlow
 NEED_BASE = ("decay_target", "interpolate_base", "freeze_layers")  # settings that are for fine-tuning
 ENOUGH_PASSES = 1.0  # over a text, below which the vocabulary shrinks
 VOCABULARY_STEP = 0.8  # by which it shrinks at a time
@@ -72,6 +74,8 @@ class Plan:
         estimates: Expected duration, speed and memory.
         base: What the run starts from, and why.
         rival: The plan to try beside this one, where `base` is open.
+        scored_share: Tokens that a validation scores for each token to train on, so that both of two plans score the
+            same text: how many it makes with either vocabulary is known once it is encoded. None to keep valid_tokens.
     """
 
     corpus: Corpus | PreparedCorpus
@@ -85,11 +89,19 @@ class Plan:
     estimates: Estimates
     base: BaseChoice
     rival: Plan | None = None
+    scored_share: float | None = None
 
     @property
     def base_name(self) -> str:
         """Name of the model that the run starts from, or "none"."""
         return self.sources.start.name if self.sources.start else NONE
+
+    def for_tokens(self, tokens: int) -> Plan:
+        """The plan where the training text is known to come to so many tokens."""
+        if self.scored_share is None:
+            return self
+        valid_tokens = math.ceil(self.scored_share * tokens)
+        return replace(self, training_config=replace(self.training_config, valid_tokens=valid_tokens))
 
 
 def make_plan(
@@ -120,6 +132,8 @@ def make_plan(
     refuse_unknown(given, preset, sources.start)
     from_dict(TrainingConfig, select(TrainingConfig, given))  # checks the values before they are used
     from_dict(ModelConfig, {"vocab_size": MAX_VOCAB_SIZE, **select(ModelConfig, given)})
+    if "batch_size" in given:
+        require_shares(given["batch_size"], hardware.shares.replicas)
     if isinstance(corpus, PreparedCorpus):
         given = without_prepared(corpus, given, sources)
     hardware = hardware.measured()
@@ -154,17 +168,22 @@ def _plan_with_base(
     tuned = _plan(corpus, given, None, replace(sources, start=base), hardware, choice)
     if not choice.is_open:
         return tuned
-    first, second = (tuned, alone) if choice.name else (alone, tuned)
-    return replace(_for_race(first, given), rival=_for_race(second, given))
+    first, second = _for_race([tuned, alone] if choice.name else [alone, tuned], given)
+    return replace(first, rival=second)
 
 
-def _for_race(plan: Plan, given: Mapping[str, Any]) -> Plan:
-    """The plan with a first validation after a tenth of the run."""
-    if "num_validations" in given:
-        return plan
-    patience = plan.training_config.patience if "patience" in given else TrainingConfig.patience
-    training = replace(plan.training_config, num_validations=RACE_VALIDATIONS, patience=patience)
-    return replace(plan, training_config=training)
+def _for_race(plans: Sequence[Plan], given: Mapping[str, Any]) -> list[Plan]:
+    """The plans with a first validation after a tenth of the run, on the same part of the held-out text."""
+    changed: dict[str, Any] = {}
+    if "num_validations" not in given:
+        changed["num_validations"] = RACE_VALIDATIONS
+        if "patience" not in given:
+            changed["patience"] = plan_patience(RACE_VALIDATIONS)
+    plans = [replace(plan, training_config=replace(plan.training_config, **changed)) for plan in plans]
+    if "valid_tokens" in given:
+        return plans
+    share = max(plan.training_config.valid_tokens / plan.estimates.tokens for plan in plans)
+    return [replace(plan, scored_share=share).for_tokens(plan.estimates.tokens) for plan in plans]
 
 
 def _width(model: ModelConfig) -> int:
@@ -226,19 +245,30 @@ def _smaller_size(
     basis: Basis,
     preset: str | None,
 ) -> int | None:
-    """A smaller size to try for a vocabulary that is too large for the budget; None if it is not, or is given."""
+    """A smaller size to try for a vocabulary that is too large for the time; None if it is not, or is given."""
     kind, is_given = vocabulary.config.tokenizer, vocabulary.tokenizer or given.get("vocab_size")
     if is_given or kind not in PIECES or isinstance(corpus, PreparedCorpus):
         return None
     model, _ = plan_model(basis, preset)
-    passes = _estimate(basis, model, plan_training(basis, model)).epochs
-    if passes >= ENOUGH_PASSES or model.vocab_size * model.embedding_dim <= recurrent_weights(model):
+    training = plan_training(basis, model)
+    estimates = _estimate(basis, model, training)
+    if estimates.epochs >= ENOUGH_PASSES or not _is_short_of_time(given, training, estimates):
+        return None
+    if model.vocab_size * model.embedding_dim <= recurrent_weights(model):
         return None
     stats = corpus.stats()
     characters = choose_vocab_size(kind, 0, stats.character_counts, vocabulary.config.character_coverage)
     size = vocabulary.config.vocab_size or vocabulary_size(vocabulary.config, stats)
     smaller = max(characters, LEAST_PIECES, 8 * int(VOCABULARY_STEP * size / 8))
     return smaller if smaller < size else None
+
+
+def _is_short_of_time(given: Mapping[str, Any], training: TrainingConfig, estimates: Estimates) -> bool:
+    """Whether time ends the run, and not a number of passes or steps, in which smaller tokens read no more text."""
+    if training.minutes is None:
+        return given.get("epochs") is None and given.get("steps") is None
+    without = replace(training, minutes=None)
+    return estimates.training_seconds < training_seconds(without, estimates.tokens, estimates.tokens_per_second)
 
 
 def _estimate(basis: Basis, model: ModelConfig, training: TrainingConfig) -> Estimates:

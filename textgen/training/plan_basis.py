@@ -17,7 +17,7 @@ from textgen.training.plan_inputs import Hardware, Sources
 from textgen.training.plan_vocabulary import CorpusFacts, Vocabulary
 
 SMALL_TEXT = 30_000  # tokens, about 110 KB of English: what the next three were chosen for
-MUCH_MORE = 10  # times the tokens to train on, which a well-read model has read
+MUCH_MORE = 10  # times the text to train on, which a well-read model has read
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,17 @@ def find_basis(
         "precision": best_precision() if precision == "auto" else precision,
     }
     start, tokens = sources.start, vocabulary.tokens
-    well_read = start is not None and _is_well_read(start, tokens)
+    well_read = start is not None and _is_well_read(start, facts.stats.characters)
     settings = {**given, **settled}
     return Basis(settings, vocabulary.size, tokens, flops, shares, start is not None, well_read, hardware.memory)
 
 
-def _is_well_read(start: ModelFolder, tokens: int) -> bool:
-    read = start.training.get("tokens", {}).get("train", 0)
-    return is_base(start.folder) or read >= MUCH_MORE * tokens
+def _is_well_read(start: ModelFolder, characters: int) -> bool:
+    """Whether a model is a base, or has read much more than a text of so many characters.
+
+    Characters are compared, not tokens: vocabularies differ, and copies of a model do not keep a count of its tokens.
+    """
+    if is_base(start.folder) or not start.training:
+        return is_base(start.folder)
+    passes = min(1.0, start.training["progress"]["epochs"])
+    return bool(passes * start.training["corpus"]["characters"] >= MUCH_MORE * characters)

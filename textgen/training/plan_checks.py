@@ -16,7 +16,6 @@ from textgen.settings import select, shown
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.training.base_choice import network_settings
 from textgen.training.config import TrainingConfig
-from textgen.training.distribution import require_shares
 from textgen.training.plan_basis import Basis
 from textgen.training.plan_inputs import Sources
 from textgen.training.plan_vocabulary import CorpusFacts, Vocabulary
@@ -55,7 +54,6 @@ def refuse_contradictions(
 ) -> None:
     """Raises `ConfigError` for settings that exclude each other, `CorpusError` for less text than a batch."""
     replicas = basis.shares.replicas
-    require_shares(training.batch_size, replicas)
     _refuse_unknown_layers(training, model)
     if training.needs_base and not basis.fine_tuning:
         setting = "interpolate_base" if training.interpolate_base else "decay_target base"

@@ -12,7 +12,7 @@ from textgen.settings import from_dict, select
 from textgen.training.config import DECOUPLED, TrainingConfig
 from textgen.training.plan_basis import SMALL_TEXT, Basis
 from textgen.training.plan_estimates import training_seconds
-from textgen.training.plan_validations import plan_validations
+from textgen.training.plan_validations import plan_patience, plan_validations
 
 PATIENT_MINUTES = 15.0  # a run without a budget is planned to take no longer
 SHORTEST = 8  # tokens of a planned window, at least
@@ -47,8 +47,10 @@ def plan_training(basis: Basis, model: ModelConfig) -> TrainingConfig:
         decoupled = float(f"{min(0.3, max(0.02, 0.01 * (seen / basis.tokens))):.2g}")
         derived["weight_decay"] = decoupled if training.optimizer in DECOUPLED else GRADIENT_DECAY
     if "num_validations" not in given:
-        derived |= plan_validations(training, seconds, seen / basis.tokens, given)
+        derived["num_validations"] = plan_validations(training, seconds, seen / basis.tokens)
     validations = derived.get("num_validations", training.num_validations)
+    if "patience" not in given:
+        derived["patience"] = plan_patience(validations)
     if "valid_tokens" not in given:  # so that validation takes a few per cent of the time
         derived["valid_tokens"] = min(200_000, max(4096, int(VALIDATED_SHARE * seen / validations)))
     return replace(training, **derived)

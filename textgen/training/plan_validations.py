@@ -1,10 +1,8 @@
-"""Plans how often a run validates."""
+"""Plans how often a run validates, and for how long it waits for a better score."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from textgen.training.config import LARGE, TrainingConfig
 
@@ -24,10 +22,8 @@ def validations_in(seconds: float) -> int:
     return min(LARGE, max(2, min(USUAL_VALIDATIONS, int(seconds / least)), math.ceil(seconds / most)))
 
 
-def plan_validations(
-    training: TrainingConfig, seconds: float, passes: float, given: Mapping[str, Any]
-) -> dict[str, int]:
-    """num_validations, and patience for half a run.
+def plan_validations(training: TrainingConfig, seconds: float, passes: float) -> int:
+    """num_validations.
 
     A run of many passes over a short text is at its best before its end. The schedule plateau and some averages count
     validations. So these get more of them than their time asks for, up to the usual number.
@@ -36,10 +32,18 @@ def plan_validations(
         training: Schedule, optimizer and averaging.
         seconds: Duration of the steps.
         passes: Passes over the text.
-        given: Settings that were given.
     """
     number = max(validations_in(seconds), min(USUAL_VALIDATIONS, math.ceil(passes / PASSES_BETWEEN)))
     if training.schedule == "plateau" or training.weight_averaging == "last-k" or training.optimizer == "asgd":
         number = max(USUAL_VALIDATIONS, number)
-    usual = TrainingConfig.patience or 1
-    return {"num_validations": number, **({} if "patience" in given else {"patience": max(usual, number // 2)})}
+    return number
+
+
+def plan_patience(validations: int) -> int:
+    """patience for a run of so many validations: half of them, and not less than usual.
+
+    Example:
+        >>> plan_patience(3), plan_patience(100)
+        (5, 50)
+    """
+    return max(TrainingConfig.patience or 1, validations // 2)

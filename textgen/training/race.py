@@ -1,10 +1,10 @@
 """Tries two plans for a tenth of their runs each, and keeps the one that predicts held-out text better.
 
 Used where the rule of `textgen.training.base_choice` leaves open whether a base suits a text. Each plan trains up to
-its first validation, under its own schedule, in a temporary folder inside that of the new model. The files of the
-better one are then moved to where the run keeps its own. It goes on from its checkpoint, so none of its steps is lost,
-and it ends with the weights that it would have without a race. Scores are compared in bits per byte, because the
-vocabularies differ.
+its first validation after a tenth of the run, under its own schedule, in a temporary folder inside that of the new
+model. The files of the better one are then moved to where the run keeps its own. It goes on from its checkpoint, so
+none of its steps is lost, and it ends with the weights that it would have without a race. Scores are compared in bits
+per byte, because the vocabularies differ.
 
 Nothing of a race is resumed: an interrupted one leaves no files. A run that went on after a race resumes as any other.
 """
@@ -24,18 +24,18 @@ from textgen.files import TEMPORARY
 from textgen.folders import MANIFEST
 from textgen.training.base_choice import NONE
 from textgen.training.observers.observer import Observer, StepReport, ValidationReport
-from textgen.training.plan import Plan
+from textgen.training.plan import RACE_VALIDATIONS, Plan
 from textgen.training.run_setup import RunOptions, RunSetup, Say
 
 Contend = Callable[[Plan, Path, RunOptions], RunSetup]
 """Begins a run in a folder and trains it until an observer stops it."""
 
 
-class FirstValidation(Observer):
-    """Stops a run at its first validation.
+class FirstTenth(Observer):
+    """Stops a run at its first validation after a tenth of it.
 
     Attributes:
-        bits_per_byte: The score of that validation.
+        bits_per_byte: The best score so far.
     """
 
     def __init__(self, say: Say) -> None:
@@ -43,18 +43,21 @@ class FirstValidation(Observer):
         self.bits_per_byte = math.inf
         self._say = say
         self._shown = 0
+        self._is_over = False
 
     def on_step(self, report: StepReport) -> None:
-        """Shows the progress four times."""
+        """Shows the progress four times, and notes whether a tenth is over."""
+        self._is_over = report.progress * RACE_VALIDATIONS >= 1
         quarter = int(40 * report.progress)
         if self._shown < quarter < 4:
             self._shown = quarter
             self._say(f"  step {report.step:,}: loss {report.nats_per_token:.3f} nats a token")
 
     def on_validation(self, report: ValidationReport) -> None:
-        """Asks the run to stop."""
-        self.bits_per_byte = report.bits_per_byte
-        self.stop_reason = "a race ended here"
+        """Asks the run to stop once a tenth of it is over."""
+        self.bits_per_byte = min(self.bits_per_byte, report.bits_per_byte)
+        if self._is_over:
+            self.stop_reason = "a race ended here"
 
 
 def race(plans: Sequence[Plan], folder: Path, contend: Contend, options: RunOptions) -> RunSetup:
@@ -76,7 +79,7 @@ def race(plans: Sequence[Plan], folder: Path, contend: Contend, options: RunOpti
     scores, setups = dict[str, float](), dict[str, RunSetup]()
     with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}race-", dir=folder) as place:
         for plan in plans:
-            name, watch = plan.base_name, FirstValidation(options.say)
+            name, watch = plan.base_name, FirstTenth(options.say)
             options.say(f"Trying a tenth of the run from {_shown(name)} ...")
             try:
                 setup = contend(plan, Path(place) / name / folder.name, replace(options, observers=[watch]))

@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.dataset.prepared_corpus import PreparedCorpus, open_corpus
+from textgen.dataset.prepared_corpus import PreparedCorpus, is_prepared, open_corpus
 from textgen.dataset.token_cache import TokenData, encode_and_split
-from textgen.errors import ConfigError, SavedModelError, TextgenError, TrainingError
+from textgen.errors import ConfigError, CorpusError, RemoteError, SavedModelError, TextgenError, TrainingError
 from textgen.files import read_file, sha256
 from textgen.folders import MANIFEST, read_manifest, verified
 from textgen.model.config import ModelConfig
+from textgen.remote import is_remote, keep_copy
 from textgen.saved_model.layout import NGRAMS, TRAINING, WORDS, read_training
 from textgen.saved_model.ownership import is_signed, sign
 from textgen.schema import check
@@ -31,7 +33,7 @@ from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_BYTES, MODEL_FILE, Tokenizer, load_tokenizer
 from textgen.training.base_choice import NONE
 from textgen.training.config import BUDGETS, FIXED_ON_RESUME, TrainingConfig
-from textgen.training.plan_validations import validations_in
+from textgen.training.plan_validations import plan_patience, validations_in
 from textgen.training.run_setup import RunSetup, Say, quiet
 
 PATHS_BYTES = 1 << 23  # paths of a corpus are recorded up to this size; beyond it the user names them when resuming
@@ -73,7 +75,7 @@ def read_run(folder: Path, settings: Mapping[str, Any], sources: ResumeSources, 
         folder: Folder of the run.
         settings: Flat settings to change. Those that are fixed may only be repeated.
         sources: Corpus, held-out text, base model and vocabulary, named again.
-        say: Called with a line if the text comes from the cache.
+        say: Called with a line if the text comes from the cache, with the reason.
 
     Returns:
         The run, its record in the state "running" and with the changed settings.
@@ -99,14 +101,8 @@ def read_run(folder: Path, settings: Mapping[str, Any], sources: ResumeSources, 
             "The vocabulary was fixed when the run began, but this is a different one: it cannot be changed "
             "when resuming."
         )
-    text = _find_text(folder, record, corpus_config, sources)
-    if text is None:
-        data = _cached_data(folder, record, sources, say)
-    else:
-        _refuse_changed(record["corpus"], text)
-        data = _encode_again(text, tokenizer, training_config, record["tokens"])
-        record = _with_places(record, text, data)
     record = record | {"training": to_dict(training_config), "state": "running"}
+    record, data = _read_text(folder, record, tokenizer, sources, say)
     return RunSetup(
         folder=folder,
         record=record,
@@ -120,13 +116,20 @@ def read_run(folder: Path, settings: Mapping[str, Any], sources: ResumeSources, 
 
 
 def _changed_training(recorded: Mapping[str, Any], settings: Mapping[str, Any]) -> TrainingConfig:
-    """The training settings of a run with some changed; a new budget replaces all of the old one."""
+    """The training settings of a run with some changed; a new budget replaces all of the old one.
+
+    A budget that is only repeated replaces nothing: the plan may have added another one to it.
+    """
     training = to_dict(from_dict(TrainingConfig, recorded))
     changed = {name: value for name, value in settings.items() if name in training}
-    if any(name in changed for name in BUDGETS):
+    has_planned_patience = training["patience"] == plan_patience(training["num_validations"])
+    if any(changed.get(name, training[name]) != training[name] for name in BUDGETS):
         training |= _more_validations(training, changed)
         training |= dict.fromkeys(BUDGETS)
-    return from_dict(TrainingConfig, {**training, **changed})
+    training |= changed
+    if has_planned_patience and "patience" not in changed:
+        training["patience"] = plan_patience(training["num_validations"])
+    return from_dict(TrainingConfig, training)
 
 
 def _more_validations(training: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, int]:
@@ -213,22 +216,45 @@ class _Text:
     valid: Corpus | None
 
 
-def _find_text(folder: Path, record: Mapping[str, Any], config: CorpusConfig, sources: ResumeSources) -> _Text | None:
-    """Opens the text of a run; None if it is no longer where the run remembers it."""
+def _read_text(
+    folder: Path, record: dict[str, Any], tokenizer: Tokenizer, sources: ResumeSources, say: Say
+) -> tuple[dict[str, Any], TokenData]:
+    """The record, and the encoded text: from where the text is or, if it is gone or out of reach, from the cache."""
     paths, files = _paths(folder, record, sources)
-    if not sources.paths and not all(os.path.lexists(path) for path in paths + files):
-        return None
-    return _Text(open_corpus(paths, config), Corpus(files, config) if files else None)
+    gone = [path for path in paths + files if not (is_remote(path) or os.path.lexists(path))]
+    why = f"{gone[0]} no longer exists." if gone else ""
+    if sources.paths or not gone:
+        try:
+            return _read_again(record, paths, files, tokenizer)
+        except RemoteError as error:
+            if sources.paths:
+                raise
+            why = str(error)
+    if cached := _cached_data(Path(record["tokens"]["folder"])):
+        say(f"{why} Training continues with its text from the cache.")
+        return record, cached
+    raise TrainingError(f"{why} Its text is not in the cache: name the corpus at its new place.")
 
 
-def _cached_data(folder: Path, record: Mapping[str, Any], sources: ResumeSources, say: Say) -> TokenData:
-    """The encoded text from the cache, if the text itself is gone. Raises `TrainingError` if it is not there either."""
-    paths, files = _paths(folder, record, sources)
-    gone = next(path for path in paths + files if not os.path.lexists(path))
-    if cached := TokenData.cached(Path(record["tokens"]["folder"])):
-        say(f"{gone} no longer exists: training continues with its text from the cache.")
-        return cached
-    raise TrainingError(f"{gone} no longer exists, and its text is not in the cache. Name the corpus at its new place.")
+def _read_again(
+    record: dict[str, Any], paths: Sequence[str], files: Sequence[str], tokenizer: Tokenizer
+) -> tuple[dict[str, Any], TokenData]:
+    """Opens the text and compares it with that of the run. Returns the record with its places, and its tokens."""
+    config = from_dict(CorpusConfig, record["corpus"]["config"])
+    text = _Text(open_corpus(paths, config), Corpus(files, config) if files else None)
+    _refuse_changed(record["corpus"], text)
+    data = _encode_again(text, tokenizer, from_dict(TrainingConfig, record["training"]), record["tokens"])
+    return _with_places(record, text, data), data
+
+
+def _cached_data(folder: Path) -> TokenData | None:
+    """The tokens of a text in the cache, or those of the copy of a prepared folder; None if they are not there."""
+    if not is_prepared(folder):
+        return TokenData.cached(folder)
+    keep_copy(folder)
+    with suppress(CorpusError):
+        return PreparedCorpus(folder).data()
+    return None
 
 
 def _encode_again(text: _Text, tokenizer: Tokenizer, config: TrainingConfig, recorded: Mapping[str, Any]) -> TokenData:

@@ -91,11 +91,11 @@ def train(plan: Plan, folder: Path, options: RunOptions = RunOptions()) -> Model
 
 
 def _contend(plan: Plan, folder: Path, options: RunOptions) -> RunSetup:
-    """Trains a plan until an observer stops the run. Returns the run."""
+    """Trains a plan until an observer stops the run. Returns the run, its record with progress and scores so far."""
     with claimed(folder):
         setup = begin(plan, folder, options.say)
         _Run(setup, None, options).steps()
-    return setup
+        return replace(setup, record=read_training(folder))
 
 
 def begin(plan: Plan, folder: Path, say: Say = quiet) -> RunSetup:
@@ -107,6 +107,7 @@ def begin(plan: Plan, folder: Path, say: Say = quiet) -> RunSetup:
         say: Called with a line of text for each stage.
     """
     tokenizer, data = _encode(plan, say)
+    plan = plan.for_tokens(len(data.train))
     say(f"{counted(len(data.train), 'token')} to train on, {len(data.valid):,} held out.")
     start = plan.sources.start
     knows_vocabulary = start is not None and start.tokenizer.is_part_of(tokenizer)
@@ -423,7 +424,7 @@ class _Run:
         except TextgenError as error:
             if self._distribution.is_chief and trainer.position.step and not (folder / MANIFEST).exists():
                 self._save(None)
-            self._write("interrupted" if hasattr(error, "exit_code") else f"failed: {error}", trainer.scores)
+            self._write("interrupted" if hasattr(error, "exit_code") else f"failed: {error}", trainer.best_scores)
             raise
 
     def _finish(self, reason: str) -> ModelFolder:

@@ -122,7 +122,6 @@ class Trainer:
         model: The network that is trained.
         config: Settings of training.
         position: Progress of the run.
-        scores: Scores of the last validation; None before the first.
         best_scores: Scores of the best validation, if this process has made it.
         evaluator: Scores held-out text.
         reader: Reads the training text.
@@ -155,7 +154,6 @@ class Trainer:
         self.model = model
         self.config = config
         self.position = Position()
-        self.scores: Scores | None = None
         self.best_scores: Scores | None = None
         self.base = model.weights_as_arrays() if config.needs_base else {}
         self._distribution = distribution or Distribution()
@@ -411,14 +409,14 @@ class Trainer:
     def _score(self, observers: Sequence[Observer]) -> ValidationReport:
         """Scores held-out text with the weights as they are, and remembers these if they are the best."""
         position = self.position
-        self.scores = self.evaluator.scores(self._held_out, self.config.valid_tokens)
-        nats = self.scores.nats_per_token
+        scores = self.evaluator.scores(self._held_out, self.config.valid_tokens)
+        nats = scores.nats_per_token
         (nats,) = self._distribution.total([nats if self._distribution.is_chief else 0.0])
         improved = position.best_nats_per_token is None or nats < position.best_nats_per_token
         position.validations = max(position.validations + 1, int(self.progress() * self.config.num_validations))
         if improved:
             position.best_nats_per_token, position.best_step = nats, position.step
-            self.best_scores = self.scores
+            self.best_scores = scores
             self._unsaved = self.model.weights_as_arrays() if self._distribution.is_chief else {}
         return ValidationReport(
             step=position.step,
@@ -426,7 +424,7 @@ class Trainer:
             train_nats_per_token=position.mean_loss(),
             nats_per_token=nats,
             perplexity_per_token=perplexity(nats),
-            bits_per_byte=self.scores.bits_per_byte,
+            bits_per_byte=scores.bits_per_byte,
             improved=improved,
             sample=self._hooks.write_sample() if observers else "",
         )
