@@ -22,6 +22,7 @@ from textgen.cli import textgen
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.model.clamping import clamped_fingerprint, parse_clamps
+from textgen.model.numpy_model import NumpyModel
 from textgen.saved_model.saved_model import load_model
 from textgen.server.config import ServerConfig
 
@@ -262,6 +263,47 @@ def test_the_prompt_is_scored_as_by_the_command_line(server: Running, tiny_model
         zip(logprobs["tokens"], logprobs["token_logprobs"], logprobs["top_logprobs"], strict=True)
     )[1:]:
         assert top[token] == score
+
+
+@pytest.fixture(scope="module")
+def by_onnx(tiny_models: Path) -> Iterator[Running]:
+    """A server that writes in 8 bits."""
+    pytest.importorskip("onnxruntime")
+    with running(tiny_models, ServerConfig(port=0, runtime="onnx")) as there:
+        yield there
+
+
+def test_prompts_are_scored_in_float32_where_texts_are_written_in_8_bits(by_onnx: Running, tiny_models: Path) -> None:
+    assert not isinstance(by_onnx.engine.generator.model, NumpyModel)
+    test_the_prompt_is_scored_as_by_the_command_line(by_onnx, tiny_models)
+
+
+def test_cells_are_held_where_texts_are_written_in_8_bits(by_onnx: Running, tiny_models: Path) -> None:
+    flags = ("--prompt", PROMPT, "--seed", "4", "--max-tokens", "20", "--clamp", "L0/3=5", "--json", "--models-dir")
+    printed = CliRunner().invoke(textgen, ("sample", "tiny", *flags, str(tiny_models)), prog_name="textgen").stdout
+    for _ in range(2):
+        (choice,) = by_onnx.complete(prompt=PROMPT, seed=4, max_tokens=20, clamp="L0/3=5")["choices"]
+        assert choice["text"] == json.loads(printed)["text"]
+    assert by_onnx.error("/v1/completions", {"clamp": "L9/0=1"})[1]["param"] == "clamp"
+
+
+def test_a_prompt_that_is_echoed_is_bounded_with_its_alternatives(tiny_models: Path) -> None:
+    with running(tiny_models) as there:
+        asked: dict[str, Any] = {"prompt": [5] * 32_768, "echo": True, "max_tokens": 0}
+        for more in ({"logprobs": 20, "n": 64}, {"n": 64}, {"logprobs": 20}):
+            status, error = there.error("/v1/completions", asked | more)
+            assert (status, error["param"]) == (400, "prompt")
+            assert "echoed" in error["message"]
+
+
+def test_all_texts_of_a_prompt_repeat_its_log_probabilities(server: Running) -> None:
+    """Also after the first bytes of a character, which the texts complete or not."""
+    tokens = [*server.post("/tokenize", {"prompt": "The cat"})["tokens"], 3 + 0xE5, 3 + 0xBA]
+    asked: dict[str, Any] = {"prompt": tokens, "echo": True, "logprobs": 1, "max_tokens": 5, "seed": 3}
+    several = server.complete(**asked, n=3)["choices"]
+    alone = [server.complete(**asked | {"seed": 3 + number})["choices"][0] for number in range(3)]
+    assert [choice["logprobs"] for choice in several] == [choice["logprobs"] for choice in alone]
+    assert [choice["logprobs"]["text_offset"][: len(tokens)] for choice in several] == [[0, 1, 2, 3, 4, 5, 6, 7, 7]] * 3
 
 
 def test_an_echo_repeats_the_prompt(server: Running) -> None:

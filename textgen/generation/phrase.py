@@ -63,13 +63,14 @@ class Phrase:
 
     def follow(self, state: int, ids: Sequence[int]) -> int:
         """Returns the state after several tokens; a text that is complete is matched from its beginning again."""
-        last = self._last(ids)
-        if (state, last) != self._followed[:2]:
-            reached = state
-            for id in last:
-                reached = self._step(reached, id)[1]
-            self._followed = state, last, reached
-        return self._followed[2]
+        begun, last = state, self._last(ids)
+        *before, reached = self._followed
+        if [begun, last] == before:
+            return reached
+        for id in last:
+            state = self._step(state, id)[1]
+        self._followed = begun, last, state
+        return state
 
     def rest(self, state: int) -> list[int]:
         """Returns tokens that complete the text; all of its tokens if the state is inside a character."""
