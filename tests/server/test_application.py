@@ -19,12 +19,15 @@ from click.testing import CliRunner
 from servers import Running, running
 
 from textgen.cli import textgen
+from textgen.corpus.config import CorpusConfig
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.model.clamping import clamped_fingerprint, parse_clamps
+from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.saved_model import load_model, save_model
 from textgen.server.config import ServerConfig
+from textgen.tokenizer.config import TokenizerConfig
 
 PROMPT = "The cat"
 LIMITS = ServerConfig(
@@ -304,6 +307,32 @@ def test_all_texts_of_a_prompt_repeat_its_log_probabilities(server: Running) -> 
     alone = [server.complete(**asked | {"seed": 3 + number})["choices"][0] for number in range(3)]
     assert [choice["logprobs"] for choice in several] == [choice["logprobs"] for choice in alone]
     assert [choice["logprobs"]["text_offset"][: len(tokens)] for choice in several] == [[0, 1, 2, 3, 4, 5, 6, 7, 7]] * 3
+
+
+def test_prompts_of_ids_with_other_labels_share_nothing(tiny_models: Path, tmp_path: Path) -> None:
+    tokenizer = load_model("tiny", tiny_models).tokenizer.with_labels(["A", "B"])
+    shape = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8)
+    rng = np.random.default_rng(1)
+    weights = {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in shape.weight_shapes().items()}
+    corpus = CorpusConfig(documents="line")
+    save_model(tmp_path / "labelled", weights, shape, TokenizerConfig("char"), corpus, tokenizer)
+    prompts = [[*tokenizer.opening(label), *tokenizer.encode("The cat." * 5)] for label in ("A", "B", None)]
+    found = []
+    for memory in (64, 0):
+        with running(tmp_path, ServerConfig(port=0, cache_memory=memory)) as there:
+            asked: dict[str, Any] = {"seed": 1, "max_tokens": 5, "logprobs": 0}
+            answers = [there.complete(prompt=prompt, **asked)["choices"][0]["logprobs"] for prompt in prompts]
+            answers += [there.complete(prompt=prompts[0][2:], label="B", **asked)["choices"][0]["logprobs"]]
+            answers += [
+                there.complete(
+                    state=there.post("/v1/states", {"prompt": prompt})["id"], prompt="a", **asked
+                )["choices"][0]["logprobs"]
+                for prompt in prompts
+            ]  # fmt: skip
+            found.append([answer["token_logprobs"] for answer in answers])
+    assert found[0] == found[1]
+    assert found[0][1] == found[0][3]
+    assert len({tuple(scores) for scores in found[0]}) == 6
 
 
 def test_an_echo_repeats_the_prompt(server: Running) -> None:
