@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,80 @@ def test_a_model_is_loaded_once_however_many_ask_for_it(folder: Path, monkeypatc
 
     asyncio.run(main())
     assert len(loads) == 1
+
+
+def test_a_load_goes_on_when_its_client_leaves(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[object] = []
+    gate, read = threading.Event(), models._read
+
+    def held(place: str, *rest: Any) -> object:
+        loads.append(place)
+        assert gate.wait(60)
+        return read(place, *rest)
+
+    monkeypatch.setattr(models, "_read", held)
+
+    async def main() -> None:
+        host = ModelHost(CONFIG, {}, folder)
+        leaving = asyncio.create_task(host.get("a"))
+        while not loads:
+            await asyncio.sleep(0.001)
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        gate.set()
+        assert (await host.get("a")).name == "a"
+        host.close()
+
+    asyncio.run(main())
+    assert len(loads) == 1
+
+
+def test_what_is_loaded_waits_for_no_other_load(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, read = threading.Event(), models._read
+
+    def held(place: str, *rest: Any) -> object:
+        assert Path(place).name == "a" or gate.wait(60)
+        return read(place, *rest)
+
+    monkeypatch.setattr(models, "_read", held)
+
+    async def main() -> None:
+        host = ModelHost(CONFIG, {}, folder)
+        model = await host.get("a")
+        first = await host.generator(model, asked=True)
+        loading = asyncio.create_task(host.get("b"))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(30):
+            assert await host.generator(model, asked=True) is first
+            assert (await host.generator(model, ["L0/3=5"])).fingerprint != model.fingerprint
+        assert not loading.done()
+        gate.set()
+        assert (await loading).name == "b"
+        host.close()
+
+    asyncio.run(main())
+
+
+def test_a_load_that_fails_when_its_client_has_left_is_forgotten(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "b" / "model.safetensors").write_bytes(b"nothing")
+
+    async def main() -> None:
+        host = ModelHost(CONFIG, {}, folder)
+        leaving = asyncio.create_task(host.get("b"))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        while host._loads:
+            await asyncio.sleep(0.001)
+        gc.collect()
+        with pytest.raises(ApiError, match="cannot be loaded"):
+            await host.get("b")
+        host.close()
+
+    asyncio.run(main())
+    assert not caplog.records
 
 
 def test_models_not_used_for_longest_are_dropped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
