@@ -16,18 +16,21 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from conftest import random_weights
 from servers import Running, running
 
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
+from textgen.generation.infilling import Infiller
 from textgen.model.clamping import clamped_fingerprint, parse_clamps
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.saved_model.saved_model import load_model, save_model
 from textgen.server.config import ServerConfig
 from textgen.tokenizer.config import TokenizerConfig
+from textgen.tokenizer.tokenizer import Tokenizer
 
 PROMPT = "The cat"
 LIMITS = ServerConfig(
@@ -341,6 +344,48 @@ def test_an_echo_repeats_the_prompt(server: Running) -> None:
     (choice,) = server.complete(prompt=PROMPT, max_tokens=0, echo=True, logprobs=2)["choices"]
     assert choice["text"] == PROMPT
     assert choice["logprobs"]["text_offset"] == list(range(len(PROMPT)))
+
+
+# === Towards a suffix ===
+
+
+@pytest.fixture(scope="module")
+def both_ways(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Iterator[Running]:
+    """A server of a model that reads in both directions."""
+    folder = tmp_path_factory.mktemp("models")
+    shape = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8, direction="both")
+    corpus = CorpusConfig(documents="line")
+    save_model(folder / "both", random_weights(shape), shape, TokenizerConfig("char"), corpus, tokenizer)
+    with running(folder, ServerConfig(port=0, max_time=600.0)) as there:
+        yield there
+
+
+def test_a_text_towards_a_suffix_has_its_time(both_ways: Running) -> None:
+    asked: dict[str, Any] = {"prompt": "The", "suffix": " mat.", "max_tokens": 2000, "min_tokens": 2000}
+    answer = both_ways.complete(**asked, max_seconds=0.05, seed=1)
+    assert 0 < answer["usage"]["completion_tokens"] < 2000
+
+
+def test_all_drafts_towards_a_suffix_count(both_ways: Running) -> None:
+    for more in (
+        {"prompt": "The", "max_tokens": 2049},
+        {"n": 3, "max_tokens": 11_000},
+        {"best_of": 9, "max_tokens": 4096},
+    ):
+        status, error = both_ways.error("/v1/completions", {"suffix": " mat.", **more})
+        assert (status, error["param"]) == (400, "max_tokens")
+
+
+def test_drafts_that_nobody_waits_for_are_given_up(both_ways: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[Any] = []
+    infill = Infiller.infill
+    monkeypatch.setattr(Infiller, "infill", lambda *given, **more: found.append(infill(*given, **more)) or found[-1])
+    asked = {"prompt": "The", "suffix": " mat.", "max_tokens": 2000, "min_tokens": 2000}
+    with both_ways.open("/v1/completions", asked):
+        both_ways.wait(lambda: both_ways.resources._waiting == 1)
+    both_ways.wait(lambda: bool(found))
+    assert found == [[]]
+    assert both_ways.resources._waiting == 0
 
 
 # === Streams ===
