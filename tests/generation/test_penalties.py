@@ -189,6 +189,7 @@ def test_history_holds_the_last_pieces(steps: list[tuple[str, list[int]]]) -> No
 def test_a_wide_history_is_as_narrow_as_the_texts_in_it() -> None:
     history = History(3, 1 << 16)
     assert history.ids.shape == (3, 1)
+    assert history._table.size < 1000
     history.read(1, [4, 5, 6])
     history.append(np.array([1, 2, 3]))
     assert history.ids.tolist() == [[-1, -1, -1, 1], [4, 5, 6, 2], [-1, -1, -1, 3]]

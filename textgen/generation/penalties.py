@@ -15,6 +15,7 @@ import numpy as np
 Changes = tuple[np.ndarray, np.ndarray, np.ndarray]  # rows, ids and new logits, [N] each
 
 NEAR = 512  # tokens: texts that look further back are counted apart from the others, which they would slow down
+ROOM = 64  # tokens for which the table of a history has room at least
 LONGEST_REPEAT = 50  # tokens of a repetition that DRY counts: by then its penalty exceeds any logit
 HIGHEST_PENALTY = 1e6  # nats
 
@@ -147,12 +148,18 @@ def repetitions(
 
 
 class History:
-    """The last W tokens of each text, in a table of twice that width along which they move, so that few are copied."""
+    """The last tokens of each text, W at most, in a table with room along which they move, so that few are copied.
+
+    The table is as wide as the longest text needs, whatever W is.
+    """
+
+    _table: np.ndarray
+    _end: int  # columns of it that are used
+    _held: int  # tokens of the longest text
 
     def __init__(self, rows: int, width: int) -> None:
-        self._width = self._end = width
-        self._held = 0  # tokens of the longest text, at most
-        self._table = np.full((rows, 2 * width + 1), -1, np.int32)
+        self._width = width
+        self._begin(np.zeros((rows, 0), np.int32))
 
     @property
     def ids(self) -> np.ndarray:
@@ -161,59 +168,57 @@ class History:
         They are [B, W], or as many columns as the longest text has tokens, so that no sampler looks at empty ones.
         There is one column at least, unless W is 0.
         """
-        return self._columns(min(self._width, max(1, self._held)))
+        return self._table[:, self._end - min(self._width, max(1, self._held)) : self._end]
 
     def read(self, row: int, ids: Sequence[int]) -> None:
         """Appends several tokens to one text."""
-        table = self._columns(self._width)
-        table[row] = [*table[row], *ids[-self._width :]][-self._width :] if self._width else []
-        self._held = max(self._held, int((table[row] >= 0).sum()))
+        if not self._width:
+            return
+        before = self.ids[row]
+        own = np.concatenate([before[before >= 0], np.array(ids[-self._width :], np.int32)])[-self._width :]
+        if len(own) > self._held:
+            self._begin(self._padded(len(own)))
+        table = self.ids
+        table[row] = -1
+        table[row, table.shape[-1] - len(own) :] = own
 
     def append(self, ids: np.ndarray) -> None:
         """Appends a token to each text, ids [B]."""
         if self._end == self._table.shape[-1]:
-            self._table[:, : self._width] = self._columns(self._width)
-            self._end = self._width
+            self._begin(self.ids)
         self._table[:, self._end] = ids
         self._end += 1
         self._held = min(self._width, self._held + 1)
 
     def clear(self, row: int) -> None:
         """Removes the tokens of one text."""
-        self._columns(self._width)[row] = -1
+        self.ids[row] = -1
 
     def keep(self, rows: np.ndarray, width: int | None = None) -> None:
         """Drops all other texts, and all but the last `width` tokens if a width is given."""
-        if width in (None, self._width):
-            self._table = self._table[rows]
-            self._count()
-        else:
-            self._begin(self._padded(int(width or 0))[rows])
+        self._width = self._width if width is None else width
+        ids = self._padded(min(self._held, self._width))[rows]
+        is_empty = ~(ids >= 0).any(axis=0)
+        self._begin(ids[:, int(is_empty.sum()) :])
 
     def join(self, other: History) -> None:
         """Adds other texts after those that are there; the longer width holds for all."""
-        width = max(self._width, other._width)
-        self._begin(np.concatenate([self._padded(width), other._padded(width)]))
+        self._width = max(self._width, other._width)
+        held = max(self._held, other._held)
+        self._begin(np.concatenate([self._padded(held), other._padded(held)]))
 
     def _padded(self, width: int) -> np.ndarray:
         """The last `width` tokens, [B, width]; -1 where there is none."""
-        ids = self._columns(min(self._width, width))
+        ids = self.ids
+        ids = ids[:, max(0, ids.shape[-1] - width) :]
         return np.pad(ids, ((0, 0), (width - ids.shape[-1], 0)), constant_values=-1)
 
     def _begin(self, ids: np.ndarray) -> None:
-        self._width = self._end = ids.shape[-1]
-        self._table = np.full((len(ids), 2 * self._width + 1), -1, np.int32)
-        self._table[:, : self._width] = ids
-        self._count()
-
-    def _count(self) -> None:
-        """Finds how many tokens the longest text has."""
-        is_held = (self._columns(self._width) >= 0).any(axis=0)
-        self._held = self._width - int(is_held.argmax()) if is_held.any() else 0
-
-    def _columns(self, number: int) -> np.ndarray:
-        """The newest columns."""
-        return self._table[:, self._end - number : self._end]
+        """Makes a table for these tokens [B, T], with room for as many more."""
+        self._held = ids.shape[-1]
+        self._end = max(1, self._held)
+        self._table = np.full((len(ids), 2 * self._end + ROOM), -1, np.int32)
+        self._table[:, self._end - self._held : self._end] = ids
 
 
 def _age(history: np.ndarray) -> np.ndarray:
