@@ -286,6 +286,20 @@ def test_a_tab_that_another_one_has_overtaken_keeps_nothing(page: Page) -> None:
     page.browser.until(KEPT)
 
 
+def test_a_tab_that_is_shown_again_has_what_another_one_kept(page: Page) -> None:
+    page.type("mine")
+    page.browser.until(KEPT)
+    page.browser.evaluate(
+        "(async () => { const { Story } = await import('./page/story.js');"
+        "const shelf = await import('./page/shelf.js'); const other = new Story(); other.type(0, 0, 'theirs');"
+        "await shelf.keep(other); shelf.accept('older'); document.dispatchEvent(new Event('visibilitychange')); })()"
+    )
+    page.browser.until(f"{SHOWN} === 'theirs'")
+    page.type(" and mine")
+    page.browser.until(KEPT)
+    assert page.text == "theirs and mine"
+
+
 def test_a_long_text_is_continued(page: Page) -> None:
     text = "".join(f"line {number}\n" for number in range(9000))
     assert len(text) > 32_768

@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import random_weights
 
+from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError
+from textgen.model.config import ModelConfig
+from textgen.saved_model.saved_model import load_model, save_model
 from textgen.server import models
 from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError
 from textgen.server.models import ModelHost, places_of
+from textgen.tokenizer.config import TokenizerConfig
 
 CONFIG = ServerConfig()
 
@@ -179,6 +184,40 @@ def test_models_not_used_for_longest_are_dropped(folder: Path, monkeypatch: pyte
         for name in ("a", "b", "a", "c"):
             await host.get(name)
         assert [model.name for model in host.loaded] == ["a", "c"]
+        host.close()
+
+    asyncio.run(main())
+
+
+def test_the_memory_of_a_model_counts_its_second_network(tiny_models: Path) -> None:
+    pytest.importorskip("onnxruntime")
+
+    async def main() -> None:
+        host = ModelHost(ServerConfig(runtime="onnx"), {}, tiny_models)
+        model = await host.get("tiny")
+        before = model.bytes
+        assert not model.has_network
+        held = await host.generator(model, ["L0/3=5"])
+        assert (model.has_network, model.bytes) == (True, 2 * before)
+        assert await host.generator(model, ["L0/3=5.0"]) is held
+        host.close()
+
+    asyncio.run(main())
+
+
+def test_a_model_that_reads_backward_only_is_loaded(tiny_models: Path, tmp_path: Path) -> None:
+    tokenizer = load_model("tiny", tiny_models).tokenizer
+    shape = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8, direction="backward")
+    corpus = CorpusConfig(documents="line")
+    save_model(tmp_path / "back", random_weights(shape), shape, TokenizerConfig("char"), corpus, tokenizer)
+
+    async def main() -> None:
+        host = ModelHost(CONFIG, {}, tmp_path)
+        model = await host.get()
+        assert model.bytes > 0
+        assert not model.has_network
+        with pytest.raises(ApiError, match="backward only"):
+            await host.generator(model)
         host.close()
 
     asyncio.run(main())

@@ -65,10 +65,8 @@ class ServedModel:
     @property
     def bytes(self) -> int:
         """The memory that it takes, about."""
-        floats = (
-            COPIES * FLOAT_BYTES * (2 if self.has_network and self.network is not self.writer.generator.model else 1)
-        )
-        each = floats + (EXACT_BYTES if self.exact else 0)
+        is_second = "network" in vars(self) and self.network is not self.writer.generator.model
+        each = COPIES * FLOAT_BYTES * (1 + is_second) + (EXACT_BYTES if self.exact else 0)
         return each * self.saved.model_config.num_parameters
 
     @property
@@ -126,7 +124,8 @@ class ServedModel:
     @property
     def has_network(self) -> bool:
         """Whether `network` is there without a look at the disk."""
-        return "network" in vars(self) or isinstance(self.writer.generator.model, NumpyModel)
+        writes = self.engine is not None and isinstance(self.engine.generator.model, NumpyModel)
+        return writes or "network" in vars(self)
 
     def scoring_generator(self, generator: Generator) -> Generator:
         """Returns the generator whose network scores the prompts of another of this model: never in 8 bits."""
