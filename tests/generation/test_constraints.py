@@ -11,7 +11,7 @@ from plain_fakes import WordsTokenizer
 
 from textgen.errors import ConfigError
 from textgen.generation.config import SamplingConfig
-from textgen.generation.constraints import Constraints, NGrams, Phrase
+from textgen.generation.constraints import Constraints, NGrams
 from textgen.generation.generator import Generator
 from textgen.generation.sampler import Sampler
 from textgen.tokenizer.config import TokenizerConfig
@@ -234,33 +234,9 @@ def test_bad_constraints() -> None:
         ({"require": ("abc", "de"), "max_tokens": 4}, BYTES, "require take 5 tokens, but max_tokens is 4"),
         ({"logit_bias": ("dog=1",)}, words, "no tokens that spell 'dog'"),
         ({"logit_bias": ("#259=1",)}, BYTES, "there is no token #259, only #0 to #258"),
+        ({"logit_bias": (" =5",)}, words, "no token for ' ' alone"),
     ]:
         with pytest.raises(ConfigError, match=message) as caught:
             Sampler([replace(PLAIN, **values)], tokenizer)  # type: ignore[arg-type]
         assert "\n" not in str(caught.value)
     Sampler([replace(PLAIN, require=("the cat",), ban=("dog",))], words)
-
-
-# === Phrases ===
-
-
-@given(st.text("abé", min_size=1, max_size=5), st.lists(st.integers(3, WORDS.vocab_size - 1), max_size=12))
-@settings(deadline=None)
-def test_the_state_of_a_phrase_is_what_stands_at_the_end(text: str, ids: list[int]) -> None:
-    phrase, whole = Phrase(text, WORDS), text.encode()
-    state, written = 0, b""
-    for piece in ids:
-        complete = int(phrase.after(state)[piece]) == phrase.length
-        state = phrase.follow(state, [piece])
-        before, written = len(written), written + WORDS.piece_bytes[piece]
-        assert complete == (whole in written[max(0, before - len(whole) + 1) :])
-        assert state == max(n for n in range(len(whole)) if written.endswith(whole[:n]))
-
-
-def test_a_phrase_of_words() -> None:
-    """Spaces and line ends as the decoder of words writes them."""
-    words = train_tokenizer(["the cat\nsat\n"] * 9, TokenizerConfig("word"))
-    phrase = Phrase("cat\nsat", words)
-    state = phrase.follow(0, words.encode("the cat\n"))
-    assert state == 4
-    assert [words.piece(int(id)) for id in phrase.completing(state)] == ["▁sat"]

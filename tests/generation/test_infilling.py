@@ -63,6 +63,22 @@ def test_a_backward_network_draws_what_a_forward_one_draws_after_the_reversed_en
     assert {filling.stop_reason for filling in found} == {"begin", "length"}
 
 
+@pytest.mark.parametrize("prompt", ["", "The"])
+def test_drafts_end_with_their_time_or_when_nobody_wants_them(filler: Infiller, prompt: str) -> None:
+    endless = replace(SETTINGS, max_tokens=100_000, min_tokens=100_000)
+    found = filler.infill(prompt, " mat.", endless, 2, seconds=0.05)
+    assert 1 <= len(found) <= 2
+    assert {filling.stop_reason for filling in found} == {"cut" if prompt else "length"}
+    asked: list[None] = []
+
+    def wanted() -> bool:
+        asked.append(None)
+        return len(asked) < 5
+
+    assert filler.infill(prompt, " mat.", endless, 2, wanted=wanted) == []
+    assert len(asked) < 12
+
+
 def test_a_text_does_not_depend_on_those_beside_it(filler: Infiller) -> None:
     several = filler.infill("", " mat.", SETTINGS, 5)
     alone = [filler.infill("", " mat.", replace(SETTINGS, seed=5 + number))[0] for number in range(5)]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textgen.generation.penalties import LONGEST_REPEAT, Changes, DrySettings, History, dry, penalties
+from textgen.generation.penalties import LONGEST_REPEAT, NEAR, Changes, DrySettings, History, dry, penalties
 
 V = 6
 
@@ -181,7 +181,43 @@ def test_history_holds_the_last_pieces(steps: list[tuple[str, list[int]]]) -> No
                 texts[0].append(piece)
                 texts[1].append(piece + 1)
         expected = [([-1] * width + text)[-width:] for text in texts]
-        assert history.ids.tolist() == expected
+        number = history.ids.shape[-1]
+        assert number >= max(1, *(min(width, len(text)) for text in texts))
+        assert history.ids.tolist() == [row[width - number :] for row in expected]
+
+
+def test_a_wide_history_is_as_narrow_as_the_texts_in_it() -> None:
+    history = History(3, 1 << 16)
+    assert history.ids.shape == (3, 1)
+    assert history._table.size < 1000
+    history.read(1, [4, 5, 6])
+    history.append(np.array([1, 2, 3]))
+    assert history.ids.tolist() == [[-1, -1, -1, 1], [4, 5, 6, 2], [-1, -1, -1, 3]]
+    history.keep(np.array([0, 2]))
+    assert history.ids.tolist() == [[1], [3]]
+    other = History(1, 2)
+    other.read(0, [7, 8, 9])
+    history.join(other)
+    assert history.ids.tolist() == [[-1, 1], [-1, 3], [8, 9]]
+    history.keep(np.array([2]), 1)
+    assert history.ids.tolist() == [[9]]
+
+
+def test_a_text_that_looks_far_back_is_counted_apart() -> None:
+    """Nobody else's past is sorted over its width, and nobody's penalties change."""
+    rng = np.random.default_rng(3)
+    history = rng.integers(0, V, (3, 2 * NEAR)).astype(np.int32)
+    logits = rng.normal(0, 3, (3, V)).astype(np.float32)
+    one = np.ones((3, 1), np.float32)
+    settings = [1.3 * one, 0.2 * one, 0.1 * one, np.array([[8], [2 * NEAR], [3]])]
+    together = logits.copy()
+    rows, ids, changed = penalties(logits, history, *settings)
+    together[rows, ids] = changed
+    for row in range(3):
+        _, ids, changed = penalties(logits[[row]], history[[row]], *(values[[row]] for values in settings))
+        alone = logits[row].copy()
+        alone[ids] = changed
+        np.testing.assert_array_equal(together[row], alone)
 
 
 def test_a_history_of_nothing() -> None:

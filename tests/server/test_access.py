@@ -70,6 +70,14 @@ def test_a_local_server_has_local_names() -> None:
     assert status_of(Access(OPEN), host="anything") == 200
 
 
+def test_a_server_on_the_network_that_has_names_has_no_others() -> None:
+    """A name of somebody else that leads here would make its pages pages of this server."""
+    named = Access(ServerConfig(host="0.0.0.0", allow_host=("novel.example",)))
+    for host in ("novel.example:8000", "Novel.Example", "localhost:8000"):
+        assert status_of(named, host=host, origin=f"http://{host}") == 200
+    assert status_of(named, host="rebound.example:8000", origin="http://rebound.example:8000") == 403
+
+
 def test_pages_of_other_sites_are_refused_unless_they_are_allowed() -> None:
     access = Access(LOCAL)
     assert status_of(access, host="localhost:8000", origin="http://localhost:8000") == 200
@@ -82,3 +90,11 @@ def test_pages_of_other_sites_are_refused_unless_they_are_allowed() -> None:
     assert headers["Access-Control-Allow-Origin"] == "https://friend.example"
     assert friendly.cross_origin_headers(None) == {}
     assert status_of(Access(ServerConfig(allow_origin=("*",))), host="localhost", origin="http://x.example") == 200
+
+
+def test_a_page_that_is_allowed_may_send_the_headers_that_it_asks_for() -> None:
+    friendly = Access(ServerConfig(allow_origin=("https://friend.example",)))
+    asked = "authorization, X-Stainless-Lang,x-stainless-os, a b, \x00, é, x\r\ny: z, ,"
+    allowed = friendly.cross_origin_headers("https://friend.example", asked)["Access-Control-Allow-Headers"]
+    assert allowed == "Authorization, Content-Type, authorization, X-Stainless-Lang, x-stainless-os"
+    assert friendly.cross_origin_headers("https://evil.example", asked) == {}

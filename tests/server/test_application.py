@@ -16,14 +16,21 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from conftest import random_weights
 from servers import Running, running
 
 from textgen.cli import textgen
+from textgen.corpus.config import CorpusConfig
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
+from textgen.generation.infilling import Infiller
 from textgen.model.clamping import clamped_fingerprint, parse_clamps
-from textgen.saved_model.saved_model import load_model
+from textgen.model.config import ModelConfig
+from textgen.model.numpy_model import NumpyModel
+from textgen.saved_model.saved_model import load_model, save_model
 from textgen.server.config import ServerConfig
+from textgen.tokenizer.config import TokenizerConfig
+from textgen.tokenizer.tokenizer import Tokenizer
 
 PROMPT = "The cat"
 LIMITS = ServerConfig(
@@ -264,12 +271,121 @@ def test_the_prompt_is_scored_as_by_the_command_line(server: Running, tiny_model
         assert top[token] == score
 
 
+@pytest.fixture(scope="module")
+def by_onnx(tiny_models: Path) -> Iterator[Running]:
+    """A server that writes in 8 bits."""
+    pytest.importorskip("onnxruntime")
+    with running(tiny_models, ServerConfig(port=0, runtime="onnx")) as there:
+        yield there
+
+
+def test_prompts_are_scored_in_float32_where_texts_are_written_in_8_bits(by_onnx: Running, tiny_models: Path) -> None:
+    assert not isinstance(by_onnx.engine.generator.model, NumpyModel)
+    test_the_prompt_is_scored_as_by_the_command_line(by_onnx, tiny_models)
+
+
+def test_cells_are_held_where_texts_are_written_in_8_bits(by_onnx: Running, tiny_models: Path) -> None:
+    flags = ("--prompt", PROMPT, "--seed", "4", "--max-tokens", "20", "--clamp", "L0/3=5", "--json", "--models-dir")
+    printed = CliRunner().invoke(textgen, ("sample", "tiny", *flags, str(tiny_models)), prog_name="textgen").stdout
+    for _ in range(2):
+        (choice,) = by_onnx.complete(prompt=PROMPT, seed=4, max_tokens=20, clamp="L0/3=5")["choices"]
+        assert choice["text"] == json.loads(printed)["text"]
+    assert by_onnx.error("/v1/completions", {"clamp": "L9/0=1"})[1]["param"] == "clamp"
+
+
+def test_a_prompt_that_is_echoed_is_bounded_with_its_alternatives(tiny_models: Path) -> None:
+    with running(tiny_models) as there:
+        asked: dict[str, Any] = {"prompt": [5] * 32_768, "echo": True, "max_tokens": 0}
+        for more in ({"logprobs": 20, "n": 64}, {"n": 64}, {"logprobs": 20}):
+            status, error = there.error("/v1/completions", asked | more)
+            assert (status, error["param"]) == (400, "prompt")
+            assert "echoed" in error["message"]
+
+
+def test_all_texts_of_a_prompt_repeat_its_log_probabilities(server: Running) -> None:
+    """Also after the first bytes of a character, which the texts complete or not."""
+    tokens = [*server.post("/tokenize", {"prompt": "The cat"})["tokens"], 3 + 0xE5, 3 + 0xBA]
+    asked: dict[str, Any] = {"prompt": tokens, "echo": True, "logprobs": 1, "max_tokens": 5, "seed": 3}
+    several = server.complete(**asked, n=3)["choices"]
+    alone = [server.complete(**asked | {"seed": 3 + number})["choices"][0] for number in range(3)]
+    assert [choice["logprobs"] for choice in several] == [choice["logprobs"] for choice in alone]
+    assert [choice["logprobs"]["text_offset"][: len(tokens)] for choice in several] == [[0, 1, 2, 3, 4, 5, 6, 7, 7]] * 3
+
+
+def test_prompts_of_ids_with_other_labels_share_nothing(tiny_models: Path, tmp_path: Path) -> None:
+    tokenizer = load_model("tiny", tiny_models).tokenizer.with_labels(["A", "B"])
+    shape = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8)
+    rng = np.random.default_rng(1)
+    weights = {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in shape.weight_shapes().items()}
+    corpus = CorpusConfig(documents="line")
+    save_model(tmp_path / "labelled", weights, shape, TokenizerConfig("char"), corpus, tokenizer)
+    prompts = [[*tokenizer.opening(label), *tokenizer.encode("The cat." * 5)] for label in ("A", "B", None)]
+    found = []
+    for memory in (64, 0):
+        with running(tmp_path, ServerConfig(port=0, cache_memory=memory)) as there:
+            asked: dict[str, Any] = {"seed": 1, "max_tokens": 5, "logprobs": 0}
+            answers = [there.complete(prompt=prompt, **asked)["choices"][0]["logprobs"] for prompt in prompts]
+            answers += [there.complete(prompt=prompts[0][2:], label="B", **asked)["choices"][0]["logprobs"]]
+            answers += [
+                there.complete(
+                    state=there.post("/v1/states", {"prompt": prompt})["id"], prompt="a", **asked
+                )["choices"][0]["logprobs"]
+                for prompt in prompts
+            ]  # fmt: skip
+            found.append([answer["token_logprobs"] for answer in answers])
+    assert found[0] == found[1]
+    assert found[0][1] == found[0][3]
+    assert len({tuple(scores) for scores in found[0]}) == 6
+
+
 def test_an_echo_repeats_the_prompt(server: Running) -> None:
     (choice,) = server.complete(prompt=PROMPT, max_tokens=3, echo=True, seed=1)["choices"]
     assert choice["text"].startswith(PROMPT)
     (choice,) = server.complete(prompt=PROMPT, max_tokens=0, echo=True, logprobs=2)["choices"]
     assert choice["text"] == PROMPT
     assert choice["logprobs"]["text_offset"] == list(range(len(PROMPT)))
+
+
+# === Towards a suffix ===
+
+
+@pytest.fixture(scope="module")
+def both_ways(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Iterator[Running]:
+    """A server of a model that reads in both directions."""
+    folder = tmp_path_factory.mktemp("models")
+    shape = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8, direction="both")
+    corpus = CorpusConfig(documents="line")
+    save_model(folder / "both", random_weights(shape), shape, TokenizerConfig("char"), corpus, tokenizer)
+    with running(folder, ServerConfig(port=0, max_time=600.0)) as there:
+        yield there
+
+
+def test_a_text_towards_a_suffix_has_its_time(both_ways: Running) -> None:
+    asked: dict[str, Any] = {"prompt": "The", "suffix": " mat.", "max_tokens": 2000, "min_tokens": 2000}
+    answer = both_ways.complete(**asked, max_seconds=0.05, seed=1)
+    assert 0 < answer["usage"]["completion_tokens"] < 2000
+
+
+def test_all_drafts_towards_a_suffix_count(both_ways: Running) -> None:
+    for more in (
+        {"prompt": "The", "max_tokens": 2049},
+        {"n": 3, "max_tokens": 11_000},
+        {"best_of": 9, "max_tokens": 4096},
+    ):
+        status, error = both_ways.error("/v1/completions", {"suffix": " mat.", **more})
+        assert (status, error["param"]) == (400, "max_tokens")
+
+
+def test_drafts_that_nobody_waits_for_are_given_up(both_ways: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[Any] = []
+    infill = Infiller.infill
+    monkeypatch.setattr(Infiller, "infill", lambda *given, **more: found.append(infill(*given, **more)) or found[-1])
+    asked = {"prompt": "The", "suffix": " mat.", "max_tokens": 2000, "min_tokens": 2000}
+    with both_ways.open("/v1/completions", asked):
+        both_ways.wait(lambda: both_ways.resources._waiting == 1)
+    both_ways.wait(lambda: bool(found))
+    assert found == [[]]
+    assert both_ways.resources._waiting == 0
 
 
 # === Streams ===
@@ -474,9 +590,14 @@ def test_what_is_no_state_is_refused(server: Running, data: bytes) -> None:
         ({"logit_bias": {"the": 1}}, 400, "logit_bias"),
         ({"logit_bias": {"5": 1000}}, 400, "logit_bias"),
         ({"logit_bias": {str(1 << 30): 1}}, 400, "logit_bias"),
+        ({"logit_bias": ["#" + "9" * 5000 + "=1"]}, 400, "logit_bias"),
+        ({"logit_bias": ["#" + "9" * 500 + "=1"]}, 400, "logit_bias"),
+        ({"logit_bias": ["a" * 1000 + "=1"] * 18}, 400, "logit_bias"),
+        ({"logit_bias": ["a=1"] * 1025}, 400, "logit_bias"),
         ({"stop": ["a"] * 100}, 400, "stop"),
         ({"ban": "a"}, 400, "ban"),
-        ({"ban": ["a" * 5000]}, 400, "ban"),
+        ({"ban": ["a" * 1025]}, 400, "ban"),
+        ({"ban": ["a" * 1000] * 5}, 400, "ban"),
         ({"label": "nobody"}, 400, None),
         ({"suffix": "the end"}, 400, "suffix"),
         ({"model": "nothing"}, 404, "model"),

@@ -334,6 +334,34 @@ def test_a_cancelled_text_has_no_slot_after_the_next_step(when: str) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("before", ["_round", "_admit"])
+def test_a_text_cancelled_between_two_steps_of_a_round_is_not_written(
+    before: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine has looked for such texts already, or is about to forget that there are any."""
+
+    async def main() -> None:
+        jobs: list[Job] = []
+        begun: list[Job] = []
+        step = getattr(Engine, before)
+
+        def late(engine: Engine) -> None:
+            if jobs and engine.waiting:
+                engine.cancel(jobs)
+            step(engine)
+
+        monkeypatch.setattr(Engine, before, late)
+        begin = Engine._begun
+        monkeypatch.setattr(Engine, "_begun", lambda engine, job: (begun.append(job), begin(engine, job))[1])
+        async with client_of(TableModel(TOKENIZER.vocab_size)) as client:
+            jobs.append(client.job("", replace(CONFIG, max_tokens=10_000)))
+            client.engine.submit(jobs)
+            await client.until(lambda: client.engine.is_idle)
+            assert not begun
+
+    asyncio.run(main())
+
+
 def test_a_text_whose_numbers_are_not_finite_fails_alone() -> None:
     class Poisoned(TableModel):
         def step(self, ids: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:

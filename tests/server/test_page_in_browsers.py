@@ -46,6 +46,18 @@ SAVED = """await (async () => {
   const found = await kept();
   return found ? Story.fromJSON(found).text.length : 0;
 })()"""
+FORGET = """new Promise((done) => {
+  localStorage.clear();
+  const request = indexedDB.deleteDatabase("textgen");
+  request.onsuccess = request.onerror = request.onblocked = () => done(true);
+})"""
+OPENED = """(([name, text]) => {
+  const files = new DataTransfer();
+  files.items.add(new File([text], name));
+  const input = document.getElementById("load-file");
+  input.files = files.files;
+  input.dispatchEvent(new Event("change"));
+})"""
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
 
@@ -59,9 +71,7 @@ class Page:
     def fresh(self) -> None:
         """Opens the page as somebody sees it for the first time."""
         self.open()
-        self.push("empty")
-        self.browser.until(KEPT)
-        self.browser.evaluate("localStorage.clear()")
+        self.browser.evaluate(FORGET)
         self.open()
         self.fill("seed", "4")
         self.fill("max_tokens-number", "12")
@@ -224,6 +234,81 @@ def test_a_text_is_there_again_after_the_page_was_closed_while_writing(page: Pag
     page.open()
     assert page.text[:50] == text[:50]
     assert len(page.text) > 50
+
+
+def test_undo_takes_another_text_back(page: Page) -> None:
+    page.type("The cat")
+    page.write()
+    text = page.text
+    page.push("empty")
+    assert page.text == ""
+    page.press("Control+z")
+    assert page.text == text
+    story = page.browser.evaluate("import('./page/main.js').then(({ story }) => JSON.stringify(story))")
+    for name, content, shown in [("a.txt", "one\r\ntwo", "one\ntwo"), ("a.json", story, text), ("a.json", story, text)]:
+        page.browser.evaluate(f"{OPENED}({json.dumps([name, content])})")
+        page.browser.until(f"{SHOWN} === {json.dumps(shown)} && document.getElementById('load-file').value === ''")
+        page.check()
+    for expected in (text, "one\ntwo", text):
+        page.press("Control+z")
+        assert page.text == expected
+    page.browser.evaluate(f"{OPENED}({json.dumps(['a.json', '{}'])})")
+    page.browser.until("document.getElementById('status').textContent === 'This file holds no story.'")
+    assert page.text == text
+
+
+def test_another_text_may_come_while_the_model_writes(page: Page) -> None:
+    page.fill("max_tokens-number", "400")
+    page.type("The cat")
+    page.press("Control+Enter")
+    page.browser.until(f"{SHOWN}.length > 20")
+    page.push("empty")
+    page.browser.until(IS_IDLE)
+    assert page.text == ""
+    page.press("Control+z")
+    assert len(page.text) > 20
+
+
+def test_a_tab_that_another_one_has_overtaken_keeps_nothing(page: Page) -> None:
+    page.type("mine")
+    page.browser.until(KEPT)
+    page.browser.evaluate("localStorage.setItem('textgen-revision', 'of another tab')")
+    page.type(" and old")
+    page.browser.until(
+        "document.getElementById('status').textContent.startsWith('Your text was changed in another tab')"
+    )
+    assert page.browser.evaluate("import('./page/shelf.js').then(({ kept }) => kept()).then(JSON.stringify)").count(
+        "mine"
+    )
+    page.open()
+    assert page.text == "mine"
+    page.type(" and new")
+    page.browser.until(KEPT)
+
+
+def test_a_tab_that_is_shown_again_has_what_another_one_kept(page: Page) -> None:
+    page.type("mine")
+    page.browser.until(KEPT)
+    page.browser.evaluate(
+        "(async () => { const { Story } = await import('./page/story.js');"
+        "const shelf = await import('./page/shelf.js'); const other = new Story(); other.type(0, 0, 'theirs');"
+        "await shelf.keep(other); shelf.accept('older'); document.dispatchEvent(new Event('visibilitychange')); })()"
+    )
+    page.browser.until(f"{SHOWN} === 'theirs'")
+    page.type(" and mine")
+    page.browser.until(KEPT)
+    assert page.text == "theirs and mine"
+
+
+def test_a_long_text_is_continued(page: Page) -> None:
+    text = "".join(f"line {number}\n" for number in range(9000))
+    assert len(text) > 32_768
+    page.browser.evaluate(f"{OPENED}({json.dumps(['a.txt', text])})")
+    page.browser.until(f"{SHOWN}.length === {len(text)}")
+    page.press("Control+End")
+    page.write()
+    assert page.text.startswith(text)
+    assert len(page.text) > len(text)
 
 
 # === Editing ===

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import random_weights
 
+from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError
+from textgen.model.config import ModelConfig
+from textgen.saved_model.saved_model import load_model, save_model
 from textgen.server import models
 from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError
 from textgen.server.models import ModelHost, places_of
+from textgen.tokenizer.config import TokenizerConfig
 
 CONFIG = ServerConfig()
 
@@ -93,6 +100,80 @@ def test_a_model_is_loaded_once_however_many_ask_for_it(folder: Path, monkeypatc
     assert len(loads) == 1
 
 
+def test_a_load_goes_on_when_its_client_leaves(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[object] = []
+    gate, read = threading.Event(), models._read
+
+    def held(place: str, *rest: Any) -> object:
+        loads.append(place)
+        assert gate.wait(60)
+        return read(place, *rest)
+
+    monkeypatch.setattr(models, "_read", held)
+
+    async def main() -> None:
+        host = ModelHost(CONFIG, {}, folder)
+        leaving = asyncio.create_task(host.get("a"))
+        while not loads:
+            await asyncio.sleep(0.001)
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        gate.set()
+        assert (await host.get("a")).name == "a"
+        host.close()
+
+    asyncio.run(main())
+    assert len(loads) == 1
+
+
+def test_what_is_loaded_waits_for_no_other_load(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, read = threading.Event(), models._read
+
+    def held(place: str, *rest: Any) -> object:
+        assert Path(place).name == "a" or gate.wait(60)
+        return read(place, *rest)
+
+    monkeypatch.setattr(models, "_read", held)
+
+    async def main() -> None:
+        host = ModelHost(CONFIG, {}, folder)
+        model = await host.get("a")
+        first = await host.generator(model, asked=True)
+        loading = asyncio.create_task(host.get("b"))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(30):
+            assert await host.generator(model, asked=True) is first
+            assert (await host.generator(model, ["L0/3=5"])).fingerprint != model.fingerprint
+        assert not loading.done()
+        gate.set()
+        assert (await loading).name == "b"
+        host.close()
+
+    asyncio.run(main())
+
+
+def test_a_load_that_fails_when_its_client_has_left_is_forgotten(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "b" / "model.safetensors").write_bytes(b"nothing")
+
+    async def main() -> None:
+        host = ModelHost(CONFIG, {}, folder)
+        leaving = asyncio.create_task(host.get("b"))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        while host._loads:
+            await asyncio.sleep(0.001)
+        gc.collect()
+        with pytest.raises(ApiError, match="cannot be loaded"):
+            await host.get("b")
+        host.close()
+
+    asyncio.run(main())
+    assert not caplog.records
+
+
 def test_models_not_used_for_longest_are_dropped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "GRACE", 0.0)
     monkeypatch.setattr(models, "MEGABYTE", 1)
@@ -103,6 +184,40 @@ def test_models_not_used_for_longest_are_dropped(folder: Path, monkeypatch: pyte
         for name in ("a", "b", "a", "c"):
             await host.get(name)
         assert [model.name for model in host.loaded] == ["a", "c"]
+        host.close()
+
+    asyncio.run(main())
+
+
+def test_the_memory_of_a_model_counts_its_second_network(tiny_models: Path) -> None:
+    pytest.importorskip("onnxruntime")
+
+    async def main() -> None:
+        host = ModelHost(ServerConfig(runtime="onnx"), {}, tiny_models)
+        model = await host.get("tiny")
+        before = model.bytes
+        assert not model.has_network
+        held = await host.generator(model, ["L0/3=5"])
+        assert (model.has_network, model.bytes) == (True, 2 * before)
+        assert await host.generator(model, ["L0/3=5.0"]) is held
+        host.close()
+
+    asyncio.run(main())
+
+
+def test_a_model_that_reads_backward_only_is_loaded(tiny_models: Path, tmp_path: Path) -> None:
+    tokenizer = load_model("tiny", tiny_models).tokenizer
+    shape = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8, direction="backward")
+    corpus = CorpusConfig(documents="line")
+    save_model(tmp_path / "back", random_weights(shape), shape, TokenizerConfig("char"), corpus, tokenizer)
+
+    async def main() -> None:
+        host = ModelHost(CONFIG, {}, tmp_path)
+        model = await host.get()
+        assert model.bytes > 0
+        assert not model.has_network
+        with pytest.raises(ApiError, match="backward only"):
+            await host.generator(model)
         host.close()
 
     asyncio.run(main())

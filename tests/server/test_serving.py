@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 from servers import PATIENCE, Running, running
 
 from textgen.server.config import ServerConfig
+from textgen.server.serving import CLOSE_SECONDS
 
 STRICT = ServerConfig(port=0, idle_time=0.5, max_connections=20)
 
@@ -77,6 +79,32 @@ def test_at_a_signal_it_says_so_ends_its_texts_and_exits_with_0(tiny_models: Pat
         assert program.wait(PATIENCE) == 0
         assert program.stderr
         assert "Traceback" not in program.stderr.read()
+
+
+def test_a_second_signal_ends_it_at_once(tiny_models: Path) -> None:
+    with started(tiny_models, "--drain-time", "200") as (program, port):
+        until(port, "/ready", 200)
+        with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
+            fields = {"max_tokens": 10_000, "min_tokens": 10_000, "stream": True}
+            connection.request("POST", "/v1/completions", json.dumps(fields))
+            assert connection.getresponse().readline().startswith(b"data: ")
+            program.send_signal(signal.SIGTERM)
+            until(port, "/ready", 503)
+            began = time.monotonic()
+            program.send_signal(signal.SIGTERM)
+            assert program.wait(PATIENCE) == 0
+            assert time.monotonic() - began < CLOSE_SECONDS - 1
+
+
+def test_a_default_model_that_is_damaged_ends_it_with_1(tiny_models: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_models / "tiny", tmp_path / "damaged")
+    (tmp_path / "damaged" / "model.safetensors").write_bytes(b"nothing")
+    command = [sys.executable, "-m", "textgen", "serve", "--port", "0", "--models-dir", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert result.returncode == 1
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error")]
+    assert "cannot be loaded" in line
+    assert "Traceback" not in result.stderr
 
 
 def test_keys_are_asked_for_and_wrong_ones_refused(tiny_models: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ SAMPLERS = (  # in the order in which they are applied: penalties, then filters,
 )  # fmt: skip
 MAX_LOOK_BACK = 1 << 16  # tokens that a penalty remembers
 MAX_BIAS = 100.0  # nats: enough to force or forbid a token
+ID_DIGITS = 9  # of a token in logit_bias at most
 MAX_COUNT = 1 << 62
 
 AUTO, NUMPY, ONNX, TENSORFLOW = RUNTIMES = ("auto", "numpy", "onnx", "tensorflow")
@@ -238,6 +239,12 @@ def parse_bias(entry: str) -> tuple[str | int, float]:
     if not text or not abs(bias) <= MAX_BIAS:
         raise ConfigError(
             f"logit_bias must be TEXT=NUMBER or #ID=NUMBER, the number from -{MAX_BIAS:g} to {MAX_BIAS:g}. "
-            f"Received: {entry!r}."
+            f"Received: {entry[:100]!r}."
         )
-    return int(text[1:]) if re.fullmatch("#[0-9]+", text) else text, bias
+    if not re.fullmatch("#[0-9]+", text):
+        return text, bias
+    if len(text) > 1 + ID_DIGITS:
+        raise ConfigError(
+            f"logit_bias must name tokens by ids of at most {ID_DIGITS} digits. Received: {entry[:100]!r}."
+        )
+    return int(text[1:]), bias

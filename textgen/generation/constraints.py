@@ -16,8 +16,9 @@ from textgen.dataset.ngram_index import NgramIndex
 from textgen.errors import ConfigError
 from textgen.generation.config import SamplingConfig, parse_bias
 from textgen.generation.copy_guard import CopyGuard
+from textgen.generation.phrase import Phrase
 from textgen.generation.word_guard import WordGuard, WordTokens
-from textgen.tokenizer.tokenizer import Tokenizer, valid_text
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.utf8 import LONGEST
 from textgen.wording import counted
 
@@ -115,7 +116,7 @@ class Constraints:
         if self._bans:
             self._bans = [(phrase, phrase.follow(state, [id])) for phrase, state in self._bans]
         if self._missing:
-            after = [(phrase, int(phrase.after(state)[id])) for phrase, state in self._missing]
+            after = [(phrase, phrase.advance(state, id)) for phrase, state in self._missing]
             self._missing = [(phrase, state) for phrase, state in after if state < phrase.length]
         self._remember([id])
 
@@ -210,73 +211,6 @@ class Constraints:
             )
 
 
-class Phrase:
-    """A text, and how far each token advances what is written towards it.
-
-    A state is the number of its bytes that have just been written, from 0 to `length`. The transitions from a state are
-    computed when it first occurs.
-    """
-
-    def __init__(self, text: str, tokenizer: Tokenizer) -> None:
-        self.text = text
-        self._bytes = valid_text(text).encode()
-        self.length = len(self._bytes)
-        self._tokenizer = tokenizer
-        self._after: dict[int, np.ndarray] = {}
-        self._completing: dict[int, np.ndarray] = {}
-        self._towards: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        self._rests: dict[int, list[int]] = {}
-
-    def after(self, state: int) -> np.ndarray:
-        """Returns the state after each token, int32 [V]."""
-        if state not in self._after:
-            states = [self._advance(state, id) for id in range(self._tokenizer.vocab_size)]
-            self._after[state] = np.array(states, np.int32)
-        return self._after[state]
-
-    def completing(self, state: int) -> np.ndarray:
-        """Returns the ids of the tokens that complete the text."""
-        if state not in self._completing:
-            self._completing[state] = np.flatnonzero(self.after(state) == self.length)
-        return self._completing[state]
-
-    def towards(self, state: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the ids of the tokens after which part of the text is written, and which share of it is, float32."""
-        if state not in self._towards:
-            after = self.after(state)
-            ids = np.flatnonzero(after)
-            self._towards[state] = ids, (after[ids] / self.length).astype(np.float32)
-        return self._towards[state]
-
-    def follow(self, state: int, ids: Sequence[int]) -> int:
-        """Returns the state after several tokens; a text that is complete is matched from its beginning again."""
-        for id in ids:
-            after = int(self.after(state)[id])
-            state = after if after < self.length else self._longest(self._written(state, id))
-        return state
-
-    def rest(self, state: int) -> list[int]:
-        """Returns tokens that complete the text; all of its tokens if the state is inside a character."""
-        if state not in self._rests:
-            rest = self._bytes[state:].decode(errors="ignore")
-            self._rests[state] = self._tokenizer.encode(rest if rest.encode() == self._bytes[state:] else self.text)
-        return self._rests[state]
-
-    def _advance(self, state: int, id: int) -> int:
-        written = self._written(state, id)
-        return self.length if self._bytes in written else self._longest(written)
-
-    def _written(self, state: int, id: int) -> bytes:
-        """The end of the text after a token, as far as it matters."""
-        written = self._bytes[:state] + self._tokenizer.piece_bytes[id]
-        return written.replace(b"\n ", b"\n") if self._tokenizer.tokenizer == "word" else written  # as it decodes
-
-    def _longest(self, written: bytes) -> int:
-        """The number of bytes at the end of `written` that begin the text, without being all of it."""
-        most = min(len(written), self.length - 1)
-        return next(n for n in range(most, -1, -1) if self._bytes.startswith(written[len(written) - n :]))
-
-
 class NGrams:
     """The n-grams of a text. All are kept, which takes a few hundred bytes per token."""
 
@@ -315,6 +249,8 @@ def _word_guard(config: SamplingConfig, tokenizer: Tokenizer, words: WordTokens 
 
 def _bias_ids(text: str | int, tokenizer: Tokenizer) -> list[int]:
     ids = [text] if isinstance(text, int) else tokenizer.encode(text)
+    if not ids:
+        raise ConfigError(f"logit_bias: the vocabulary of words has no token for {text!r} alone: add a word.")
     if any(id >= tokenizer.vocab_size for id in ids):
         raise ConfigError(f"logit_bias: there is no token #{text}, only #0 to #{tokenizer.vocab_size - 1}.")
     if tokenizer.unk_id in ids:

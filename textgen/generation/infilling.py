@@ -13,8 +13,11 @@ The suffix ends the document, and the prompt begins it. Log probabilities are in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,6 +38,15 @@ CANDIDATES = 16  # drafts that are ranked by default where there is a prompt
 GAP_TOKENS = 40  # max_tokens by default where there is a prompt
 FIT_TOKENS = 8  # of the other end, by which the place of a cut is chosen
 LEFT_TO_RIGHT = ("stop", "until", "ban", "require", "logit_bias", "no_copy", "max_seconds", "top_logprobs")  # settings
+
+
+def num_drafts(prompt: str, num: int, best_of: int | None) -> int:
+    """Returns how many drafts `Infiller.infill` writes."""
+    return best_of or (max(num, CANDIDATES) if prompt else num)
+
+
+def _goes_on(wanted: Callable[[], bool], deadline: float) -> bool:
+    return wanted() and time.monotonic() < deadline
 
 
 class InfillModel(StepModel, ScoringModel, Protocol):
@@ -116,6 +128,9 @@ class Infiller:
         config: SamplingConfig | None = None,
         num: int = 1,
         best_of: int | None = None,
+        *,
+        seconds: float | None = None,
+        wanted: Callable[[], bool] = lambda: True,
     ) -> list[Infill]:
         """Generates texts that lead to `suffix`, from `prompt` if there is one.
 
@@ -125,9 +140,12 @@ class Infiller:
             config: Settings of the drafts. Draft i has the seed `config.seed + i`.
             num: Number of texts.
             best_of: Number of drafts that are ranked; 16 by default if there is a prompt.
+            seconds: Time for the drafts, which end where it is over.
+            wanted: Called after each step; all is given up where it returns False.
 
         Returns:
-            The texts, best first where they are ranked. They are fewer than `num` if drafts were equal.
+            The texts, best first where they are ranked. They are fewer than `num` if drafts were equal or the time was
+            over before all were begun, and none if they are not wanted any more.
 
         Raises:
             ConfigError: There is a prompt and no forward network, or a setting follows the text from left to right.
@@ -139,11 +157,16 @@ class Infiller:
             raise ConfigError(
                 f"best_of ({best_of}) is less than num ({num}): the best are chosen from at least as many."
             )
-        number = best_of or (max(num, CANDIDATES) if prompt else num)
+        deadline = math.inf if seconds is None else time.monotonic() + seconds
+        go_on = partial(_goes_on, wanted, deadline)
+        number = num_drafts(prompt, num, best_of)
         configs = [later_seed(config, each) for each in range(number)]
         share = number // 2 if prompt else 0  # of the forward network
-        infills = list(self._candidates("backward", configs[: number - share], prompt, suffix))
-        infills += self._candidates("forward", configs[number - share :], prompt, suffix)
+        infills = list(self._candidates("backward", configs[: number - share], prompt, suffix, go_on))
+        if go_on():
+            infills += self._candidates("forward", configs[number - share :], prompt, suffix, go_on)
+        if not wanted():
+            return []
         if not prompt and best_of is None:
             return infills
         unique = {infill.text: infill for infill in reversed(infills)}
@@ -162,15 +185,17 @@ class Infiller:
             raise ConfigError(f"{unfit[0]} follows the text from left to right, so it cannot be used with a suffix.")
 
     def _candidates(
-        self, direction: str, configs: Sequence[SamplingConfig], prompt: str, suffix: str
+        self, direction: str, configs: Sequence[SamplingConfig], prompt: str, suffix: str, go_on: Callable[[], bool]
     ) -> Iterable[Infill]:
         """Drafts of one network from its end of the document; with a prompt, each is cut where the other end fits."""
         start, target = self._tokenizer.encode(prompt), self._tokenizer.encode(suffix)
         if direction == "backward":
             start, target = target[::-1], start[::-1]
         for at in range(0, len(configs), BATCH_SIZE):
+            if at and not go_on():
+                return
             model = self._models[direction]
-            for draft in self._generate(direction, start, configs[at : at + BATCH_SIZE], keep=bool(prompt)):
+            for draft in self._generate(direction, start, configs[at : at + BATCH_SIZE], go_on, keep=bool(prompt)):
                 ids, reason = draft.ids, draft.stop_reason
                 if prompt:
                     ids, reason = ids[: self._cut(model, draft, target)], "cut"
@@ -178,7 +203,13 @@ class Infiller:
                 yield Infill(prompt, text, suffix, direction, reason, draft.config.seed or 0, draft.config)
 
     def _generate(
-        self, direction: str, start: Sequence[int], configs: Sequence[SamplingConfig], *, keep: bool
+        self,
+        direction: str,
+        start: Sequence[int],
+        configs: Sequence[SamplingConfig],
+        go_on: Callable[[], bool],
+        *,
+        keep: bool,
     ) -> list[_Draft]:
         """Continues a document that begins with `start`, in one direction, once for each config.
 
@@ -186,6 +217,7 @@ class Infiller:
             direction: The direction of the network.
             start: Token ids in the order in which the network reads them.
             configs: Settings of each draft.
+            go_on: Called after each step; the drafts end where it returns False.
             keep: Whether to keep the state of the model after each token.
         """
         eos_id, model = self._tokenizer.eos_id, self._models[direction]
@@ -207,6 +239,8 @@ class Infiller:
                 drafts[number].ids.append(token.id)
                 if keep:
                     drafts[number].states.append(row.state)
+            if not go_on():
+                break
         return drafts
 
     def _cut(self, model: InfillModel, draft: _Draft, target: Sequence[int]) -> int:

@@ -14,6 +14,8 @@ import numpy as np
 
 Changes = tuple[np.ndarray, np.ndarray, np.ndarray]  # rows, ids and new logits, [N] each
 
+NEAR = 512  # tokens: texts that look further back are counted apart from the others, which they would slow down
+ROOM = 64  # tokens for which the table of a history has room at least
 LONGEST_REPEAT = 50  # tokens of a repetition that DRY counts: by then its penalty exceeds any logit
 HIGHEST_PENALTY = 1e6  # nats
 
@@ -42,6 +44,28 @@ def penalties(
     Returns:
         Rows, ids and new logits of the tokens that change, [N] each.
     """
+    is_far = np.minimum(repeat_last_n[:, 0], history.shape[-1]) > NEAR
+    groups = [rows for rows in (np.flatnonzero(~is_far), np.flatnonzero(is_far)) if len(rows)]
+    settings = (repeat_penalty, presence_penalty, frequency_penalty, repeat_last_n)
+    if len(groups) == 1:
+        return _penalised(logits, history, *settings)
+    parts = []
+    for group in groups:
+        rows, ids, changed = _penalised(logits[group], history[group], *(values[group] for values in settings))
+        parts.append((group[rows], ids, changed))
+    rows, ids, changed = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return rows, ids, changed
+
+
+def _penalised(
+    logits: np.ndarray,
+    history: np.ndarray,
+    repeat_penalty: np.ndarray,
+    presence_penalty: np.ndarray,
+    frequency_penalty: np.ndarray,
+    repeat_last_n: np.ndarray,
+) -> Changes:
+    """The same for texts that look back about equally far."""
     history = history[:, -max(int(np.max(repeat_last_n)), 1) :]
     tokens = np.sort(np.where(_age(history) < repeat_last_n, history, -1), axis=-1)  # equal ones side by side
     first = np.ones(tokens.shape, bool)
@@ -124,28 +148,47 @@ def repetitions(
 
 
 class History:
-    """The last W tokens of each text, in a table of twice that width along which they move, so that few are copied."""
+    """The last tokens of each text, W at most, in a table with room along which they move, so that few are copied.
+
+    The table is as wide as the longest text needs, whatever W is.
+    """
+
+    _table: np.ndarray
+    _end: int  # columns of it that are used
+    _held: int  # tokens of the longest text
 
     def __init__(self, rows: int, width: int) -> None:
-        self._width = self._end = width
-        self._table = np.full((rows, 2 * width + 1), -1, np.int32)
+        self._width = width
+        self._begin(np.zeros((rows, 0), np.int32))
 
     @property
     def ids(self) -> np.ndarray:
-        """The tokens, int32 [B, W], the newest at the end; -1 where there is none."""
-        return self._table[:, self._end - self._width : self._end]
+        """The tokens, int32, the newest at the end; -1 where there is none.
+
+        They are [B, W], or as many columns as the longest text has tokens, so that no sampler looks at empty ones.
+        There is one column at least, unless W is 0.
+        """
+        return self._table[:, self._end - min(self._width, max(1, self._held)) : self._end]
 
     def read(self, row: int, ids: Sequence[int]) -> None:
         """Appends several tokens to one text."""
-        self.ids[row] = [*self.ids[row], *ids[-self._width :]][-self._width :] if self._width else []
+        if not self._width:
+            return
+        before = self.ids[row]
+        own = np.concatenate([before[before >= 0], np.array(ids[-self._width :], np.int32)])[-self._width :]
+        if len(own) > self._held:
+            self._begin(self._padded(len(own)))
+        table = self.ids
+        table[row] = -1
+        table[row, table.shape[-1] - len(own) :] = own
 
     def append(self, ids: np.ndarray) -> None:
         """Appends a token to each text, ids [B]."""
         if self._end == self._table.shape[-1]:
-            self._table[:, : self._width] = self.ids
-            self._end = self._width
+            self._begin(self.ids)
         self._table[:, self._end] = ids
         self._end += 1
+        self._held = min(self._width, self._held + 1)
 
     def clear(self, row: int) -> None:
         """Removes the tokens of one text."""
@@ -153,25 +196,29 @@ class History:
 
     def keep(self, rows: np.ndarray, width: int | None = None) -> None:
         """Drops all other texts, and all but the last `width` tokens if a width is given."""
-        if width in (None, self._width):
-            self._table = self._table[rows]
-        else:
-            self._begin(self._padded(int(width or 0))[rows])
+        self._width = self._width if width is None else width
+        ids = self._padded(min(self._held, self._width))[rows]
+        is_empty = ~(ids >= 0).any(axis=0)
+        self._begin(ids[:, int(is_empty.sum()) :])
 
     def join(self, other: History) -> None:
         """Adds other texts after those that are there; the longer width holds for all."""
-        width = max(self._width, other._width)
-        self._begin(np.concatenate([self._padded(width), other._padded(width)]))
+        self._width = max(self._width, other._width)
+        held = max(self._held, other._held)
+        self._begin(np.concatenate([self._padded(held), other._padded(held)]))
 
     def _padded(self, width: int) -> np.ndarray:
         """The last `width` tokens, [B, width]; -1 where there is none."""
-        ids = self.ids[:, max(0, self._width - width) :]
+        ids = self.ids
+        ids = ids[:, max(0, ids.shape[-1] - width) :]
         return np.pad(ids, ((0, 0), (width - ids.shape[-1], 0)), constant_values=-1)
 
     def _begin(self, ids: np.ndarray) -> None:
-        self._width = self._end = ids.shape[-1]
-        self._table = np.full((len(ids), 2 * self._width + 1), -1, np.int32)
-        self._table[:, : self._width] = ids
+        """Makes a table for these tokens [B, T], with room for as many more."""
+        self._held = ids.shape[-1]
+        self._end = max(1, self._held)
+        self._table = np.full((len(ids), 2 * self._end + ROOM), -1, np.int32)
+        self._table[:, self._end - self._held : self._end] = ids
 
 
 def _age(history: np.ndarray) -> np.ndarray:

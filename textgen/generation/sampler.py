@@ -16,7 +16,7 @@ import numpy as np
 from textgen.dataset.ngram_index import NgramIndex
 from textgen.errors import SavedModelError
 from textgen.generation.config import SAMPLERS, SamplingConfig, sampler_names
-from textgen.generation.constraints import Constraints, Phrase
+from textgen.generation.constraints import Constraints
 from textgen.generation.exact_chain import EXACT, draw_exactly, possible, steer
 from textgen.generation.logit_filters import (
     Candidates,
@@ -34,6 +34,7 @@ from textgen.generation.logit_filters import (
     xtc,
 )
 from textgen.generation.penalties import DrySettings, History, dry, penalties
+from textgen.generation.phrase import Phrase
 from textgen.generation.word_guard import WordTokens
 from textgen.model.probabilities import NOT_FINITE, require_finite
 from textgen.tokenizer.tokenizer import Tokenizer

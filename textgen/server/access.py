@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,6 +19,8 @@ from textgen.server.failures import ApiError
 KEY_VARIABLE = "TEXTGEN_API_KEY"
 KEYS_BYTES = 1 << 20  # of a file of keys at most
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+ALLOWED_HEADERS = ("Authorization", "Content-Type")
+TOKEN = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)  # the name of a header
 ANYBODY = ""  # owner of what is kept on a server without keys
 
 
@@ -51,7 +54,7 @@ class Access:
         self._digests = [_digest(key) for key in keys]
         self._origins = {origin.rstrip("/") for origin in config.allow_origin}
         local = {*LOCAL_NAMES, config.host, *config.allow_host}
-        self._hosts = {name.lower() for name in local} if config.is_local else None
+        self._hosts = {name.lower() for name in local} if config.is_local or config.allow_host else None
 
     @property
     def needs_key(self) -> bool:
@@ -99,16 +102,22 @@ class Access:
         """Whether pages of an origin may read answers."""
         return "*" in self._origins or origin in self._origins
 
-    def cross_origin_headers(self, origin: str | None) -> dict[str, str]:
-        """The headers of an answer that let a page of another origin read it; none unless it is allowed."""
+    def cross_origin_headers(self, origin: str | None, asked: str = "") -> dict[str, str]:
+        """The headers of an answer that let a page of another origin read it; none unless it is allowed.
+
+        Args:
+            origin: The origin of the page.
+            asked: Names of headers that the page wants to send, as its browser asks before.
+        """
         if origin is None or not self.allows(origin):
             return {}
+        names = [name for part in asked.split(",") if TOKEN.fullmatch(name := part.strip())]
         return {
             "Access-Control-Allow-Origin": origin,
             "Access-Control-Allow-Methods": "GET, POST, DELETE",
-            "Access-Control-Allow-Headers": "Authorization, Content-Type",
+            "Access-Control-Allow-Headers": ", ".join(dict.fromkeys([*ALLOWED_HEADERS, *names])),
             "Access-Control-Expose-Headers": "X-Request-Id",
-            "Vary": "Origin",
+            "Vary": "Origin, Access-Control-Request-Headers",
         }
 
 

@@ -7,15 +7,18 @@ from typing import Any
 
 from textgen.generation.row import Token
 from textgen.server.planning import Plan
-from textgen.server.prompt_scores import TokenScore
-from textgen.server.token_texts import Offsets, alternatives, finite
+from textgen.server.prompt_scores import TokenScore, legacy_logprobs
+from textgen.server.token_texts import Offsets, finite
 from textgen.server.writing import Choice
 
 
 def whole(plan: Plan, choice: Choice, index: int) -> dict[str, Any]:
     """A text in an answer that is not streamed."""
     pieces = Pieces(plan, choice)
-    logprobs = pieces.logprobs(choice.tokens, plan.scores[choice.prompt] if plan.scores else ())
+    logprobs = pieces.logprobs(choice.tokens)
+    if logprobs and plan.echoes:
+        before = plan.echoes[choice.prompt].logprobs
+        logprobs = {name: before[name] + values for name, values in logprobs.items()}
     body: dict[str, Any] = {"index": index, "logprobs": logprobs, "seed": choice.job.row.config.seed}
     body["finish_reason"] = choice.finish_reason or "length"
     if plan.is_chat:
@@ -40,7 +43,7 @@ class Pieces:
         if not plan.echo:
             return []
         prompt = self._choice.prompt
-        return [self._piece(plan.prompts[prompt], self.logprobs((), plan.scores[prompt] if plan.scores else ()))]
+        return [self._piece(plan.prompts[prompt], plan.echoes[prompt].logprobs if plan.echoes else self.logprobs(()))]
 
     def of(self, token: Token) -> dict[str, Any] | None:
         """The piece of a token; None if it adds nothing yet."""
@@ -56,14 +59,14 @@ class Pieces:
             "seed": self._choice.job.row.config.seed,
         }
 
-    def logprobs(self, tokens: Sequence[Token], scores: Sequence[TokenScore] = ()) -> dict[str, Any] | None:
-        """The log probabilities of tokens, after those of a prompt."""
+    def logprobs(self, tokens: Sequence[Token]) -> dict[str, Any] | None:
+        """The log probabilities of the next tokens."""
         if self._plan.logprobs is None:
             return None
         written = [TokenScore(token.id, token.logprob, token.top) for token in tokens]
         if self._plan.is_chat:
             return {"content": [self._chat_logprob(each) for each in written], "refusal": None}
-        return self._legacy_logprobs([*scores, *written])
+        return legacy_logprobs(written, self._texts, self._next_offsets())
 
     def _piece(
         self, text: str = "", logprobs: dict[str, Any] | None = None, delta: dict[str, Any] | None = None
@@ -73,25 +76,17 @@ class Pieces:
             return piece | {"delta": {"content": text} if delta is None else delta}
         return piece | {"text": text}
 
-    def _legacy_logprobs(self, scores: Sequence[TokenScore]) -> dict[str, Any]:
-        if self._offsets is None:
-            row, prompt = self._choice.job.row, self._plan.prompts[self._choice.prompt]
-            before = 0 if self._plan.scores else len(prompt) - row.healed
+    def _next_offsets(self) -> Offsets:
+        """The offsets of the tokens that come next."""
+        plan, choice = self._plan, self._choice
+        if self._offsets is None and plan.echoes:
+            self._offsets = plan.echoes[choice.prompt].offsets.fork()
+        elif self._offsets is None:
+            prompt = plan.prompts[choice.prompt]
+            before = len(prompt) - choice.job.row.healed
             line_start = not before or prompt[:before][-1:].isspace()
-            self._offsets = Offsets(self._plan.model.tokenizer, before, line_start=line_start)
-        texts = self._texts
-        return {
-            "tokens": [texts[each.id] for each in scores],
-            "token_logprobs": [None if each.logprob is None else finite(each.logprob) for each in scores],
-            "top_logprobs": [
-                None
-                if each.logprob is None
-                else {texts[id]: finite(nats) for id, nats in alternatives(each.id, each.logprob, each.top)}
-                for each in scores
-            ],
-            "text_offset": [self._offsets.next(each.id) for each in scores],
-            "token_ids": [each.id for each in scores],
-        }
+            self._offsets = Offsets(plan.model.tokenizer, before, line_start=line_start)
+        return self._offsets
 
     def _chat_logprob(self, score: TokenScore) -> dict[str, Any]:
         return self._named(score.id, score.logprob or 0.0) | {

@@ -153,7 +153,9 @@ class Gate:
         added = {
             "X-Request-Id": given if REQUEST_ID.fullmatch(given) else f"req-{secrets.token_hex(8)}",
             "X-Content-Type-Options": "nosniff",
-            **self._access.cross_origin_headers(headers.get("origin")),
+            **self._access.cross_origin_headers(
+                headers.get("origin"), headers.get("access-control-request-headers", "")
+            ),
         }
 
         async def send_with_headers(message: Message) -> None:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
+from textgen.generation.row import TextRow
 from textgen.generation.text_state import TextState
 from textgen.server.answers import Pieces, whole
 from textgen.server.engine import Job
 from textgen.server.models import ServedModel
-from textgen.server.planning import Plan, check_length, make_row, root_of
-from textgen.server.prompt_scores import prompt_scores
+from textgen.server.planning import Plan, check_length, label_of, lead_of, make_row, root_of, start_of
+from textgen.server.prompt_scores import Echo, legacy_logprobs, prompt_scores
 from textgen.server.requests import Prompt
 from textgen.server.resources import Resources
 from textgen.server.sse import DONE, event
 from textgen.server.states import KeptState
+from textgen.server.token_texts import Offsets
 from textgen.server.writing import Choice, Writing
 
 CUT = ("stop", "until", "blocked")  # reasons to end that take tokens back
@@ -95,11 +97,18 @@ async def _score_prompts(plan: Plan, resources: Resources) -> None:
     number = plan.logprobs
     if not plan.echo or number is None:
         return
-    model = plan.generator.model
     rows = {choice.prompt: choice.job.row for choice in plan.choices}
     for prompt, row in sorted(rows.items()):
-        score = partial(prompt_scores, model, row.start, row.prompt_ids, number, plan.leads[prompt])
-        plan.scores.append(await resources.aside(score))
+        plan.echoes.append(await resources.aside(partial(_echo, plan, row, plan.leads[prompt], number)))
+
+
+def _echo(plan: Plan, row: TextRow, lead: Sequence[int], number: int, wanted: Callable[[], bool]) -> Echo:
+    """The log probabilities of a prompt."""
+    generator = plan.model.scoring_generator(plan.generator)
+    start = start_of(generator, lead, row.config.label, plan.kept)
+    scores = prompt_scores(generator.model, start, row.prompt_ids, number, lead, wanted)
+    offsets = Offsets(plan.model.tokenizer)
+    return Echo(legacy_logprobs(scores, plan.model.token_texts, offsets), offsets)
 
 
 async def _kept_state(plan: Plan, choice: Choice, resources: Resources) -> dict[str, Any]:
@@ -126,7 +135,8 @@ async def read_state(
     row = await asyncio.to_thread(make_row, generator, prompt, config, kept)
     check_length(len(row.prompt_ids), resources)
     async with Writing(model, resources.metrics) as reading:
-        root = root_of(owner, generator, config.label, kept)
+        lead = [] if kept or isinstance(prompt, str) else lead_of(generator, prompt)
+        root = root_of(owner, generator, label_of(generator, lead, config.label), kept)
         job = Job(row, generator, reading.listen, root, writes=False)
         await reading.read(job)
     if job.state is None:

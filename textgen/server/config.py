@@ -89,7 +89,8 @@ class ServerConfig(Settings):
         section=ACCESS, metavar="ORIGIN",
     )  # fmt: skip
     allow_host: tuple[str, ...] = setting(
-        (), "Name under which a proxy or the network reaches a server that listens on this machine only.",
+        (), "Name under which a proxy or the network reaches the server. One that listens on this machine only, or has "
+        "such names, refuses all others but localhost.",
         section=ACCESS, metavar="NAME",
     )  # fmt: skip
 

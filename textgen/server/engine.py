@@ -212,8 +212,6 @@ class Engine:
         with self._changed:
             while not (self._waiting or self._cancelled or self._closed or self.running):
                 self._changed.wait()
-            if self._cancelled:
-                self._waiting = deque(job for job in self._waiting if not job.cancelled)
             return not self._closed
 
     def _round(self) -> None:
@@ -227,9 +225,11 @@ class Engine:
                 del self._decoders[kind]
 
     def _drop_cancelled(self) -> None:
-        if not self._cancelled:
-            return
-        self._cancelled = False
+        with self._changed:  # together, so that nobody is forgotten who is cancelled meanwhile
+            if not self._cancelled:
+                return
+            self._cancelled = False
+            self._waiting = deque(job for job in self._waiting if not job.cancelled)
         self._reading = deque(reading for reading in self._reading if not reading.job.cancelled)
         for row, job in list(self._jobs.items()):
             if job.cancelled:
@@ -239,10 +239,10 @@ class Engine:
     def _admit(self) -> None:
         """Gives free slots to the jobs that have waited longest."""
         with self._changed:
-            free = max(0, self._slots - self.running)
-            admitted = [self._waiting.popleft() for _ in range(min(free, len(self._waiting)))]
-            for job in admitted:  # within the lock, so that no slot is seen free in between
-                self._reading.append(self._begun(job))
+            while self._waiting and self.running < self._slots:  # within the lock: no slot is seen free in between
+                job = self._waiting.popleft()
+                if not job.cancelled:
+                    self._reading.append(self._begun(job))
 
     def _begun(self, job: Job) -> _Reading:
         """A job at the beginning of its prompt, or where the cache has a state within it."""

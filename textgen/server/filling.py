@@ -8,12 +8,13 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any
 
-from textgen.generation.infilling import GAP_TOKENS
+from textgen.generation.infilling import GAP_TOKENS, num_drafts
 from textgen.server.failures import ApiError
 from textgen.server.planning import ID_BYTES, check_length, head_of
 from textgen.server.requests import CompletionRequest, checked_count, clamps_of, sampling_config
 from textgen.server.resources import Resources
 from textgen.server.sse import DONE, event
+from textgen.wording import counted
 
 
 async def fill(request: CompletionRequest, values: dict[str, Any], resources: Resources) -> dict[str, Any]:
@@ -33,12 +34,16 @@ async def fill(request: CompletionRequest, values: dict[str, Any], resources: Re
         raise ApiError(400, "A suffix goes with one prompt, as text.", param="prompt")
     number = checked_count("n", request.n, 1, resources.config)
     drawn = None if request.best_of is None else checked_count("best_of", request.best_of, 1, resources.config)
-    config = replace(sampling_config(request, values, resources.config), max_seconds=None)
+    config = sampling_config(request, values, resources.config)
+    seconds, config = config.max_seconds, replace(config, max_seconds=None)  # of all drafts together
     if request.max_tokens is None and request.max_completion_tokens is None and prompts[0]:
         config = replace(config, max_tokens=GAP_TOKENS)
     prompt, suffix = prompts[0], request.suffix or ""
-    check_length(len(prompt) + len(suffix) + config.max_tokens * max(number, drawn or 0), resources)
-    infills = await resources.aside(lambda _: model.infiller.infill(prompt, suffix, config, number, drawn))
+    check_length(len(prompt) + len(suffix), resources)
+    _check_drafts(config.max_tokens * num_drafts(prompt, number, drawn), resources)
+    infills = await resources.aside(
+        lambda wanted: model.infiller.infill(prompt, suffix, config, number, drawn, seconds=seconds, wanted=wanted)
+    )
     choices = [
         {
             "index": index,
@@ -54,6 +59,17 @@ async def fill(request: CompletionRequest, values: dict[str, Any], resources: Re
     usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
     head = head_of(model, secrets.token_hex(ID_BYTES), int(time.time()))
     return head | {"choices": choices, "usage": usage, "seed": config.seed}
+
+
+def _check_drafts(tokens: int, resources: Resources) -> None:
+    """Raises `ApiError` if the drafts may have more tokens than the server reads."""
+    most = resources.config.max_prompt
+    if tokens > most:
+        raise ApiError(
+            400, f"The drafts towards a suffix may have {counted(most, 'token')} together on this server, and "
+            f"max_tokens times their number is {tokens:,}. Send a smaller max_tokens, n or best_of.",
+            param="max_tokens",
+        )  # fmt: skip
 
 
 async def fill_stream(whole: dict[str, Any], include_usage: bool) -> AsyncGenerator[bytes, None]:

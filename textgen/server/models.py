@@ -11,14 +11,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakValueDictionary
 
 from textgen.errors import ConfigError, SavedModelError
 from textgen.generation.generator import Generator
 from textgen.model.clamping import Clamp, clamped_fingerprint, parse_clamps
+from textgen.model.numpy_model import NumpyModel
 from textgen.saved_model.bases import base_folder, base_for, installed_bases
 from textgen.saved_model.registry import list_models, saved_at
 from textgen.saved_model.saved_model import EXACT, ModelFolder, load_model
@@ -31,7 +32,8 @@ from textgen.tokenizer.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from textgen.evaluation.embeddings import Embedder
     from textgen.generation.infilling import Infiller
-    from textgen.model.numpy_model import NumpyModel
+
+Result = TypeVar("Result")
 
 MEGABYTE = 1 << 20
 FLOAT_BYTES = 4
@@ -63,7 +65,8 @@ class ServedModel:
     @property
     def bytes(self) -> int:
         """The memory that it takes, about."""
-        each = COPIES * FLOAT_BYTES + (EXACT_BYTES if self.exact else 0)
+        is_second = "network" in vars(self) and self.network is not self.writer.generator.model
+        each = COPIES * FLOAT_BYTES * (1 + is_second) + (EXACT_BYTES if self.exact else 0)
         return each * self.saved.model_config.num_parameters
 
     @property
@@ -87,17 +90,48 @@ class ServedModel:
             ApiError: It reads text backward only, or there is no such cell.
         """
         free = self.writer.generator
-        try:
-            held = parse_clamps(clamps, self.saved.model_config)
-        except ConfigError as error:
-            raise ApiError(400, str(error), param="clamp") from None
+        held = self.held(clamps)
         if not held:
             return free
         found = self._clamped.get(held)
         if found is None:
-            network = cast("NumpyModel", free.model).clamped(held)
+            network = self.network.clamped(held)
             found = self._clamped[held] = free.with_model(network, clamped_fingerprint(self.fingerprint, held))
         return found
+
+    def held(self, clamps: Sequence[str]) -> tuple[Clamp, ...]:
+        """Returns what values of cells hold.
+
+        Raises:
+            ApiError: There is no such cell.
+        """
+        try:
+            return parse_clamps(clamps, self.saved.model_config)
+        except ConfigError as error:
+            raise ApiError(400, str(error), param="clamp") from None
+
+    @cached_property
+    def network(self) -> NumpyModel:
+        """Its network in float32, whatever writes: it holds cells, and scores as `textgen score` does.
+
+        Raises:
+            ApiError: It reads text backward only.
+            SavedModelError: Its weights are damaged.
+        """
+        model = self.writer.generator.model
+        return model if isinstance(model, NumpyModel) else self.saved.writer()
+
+    @property
+    def has_network(self) -> bool:
+        """Whether `network` is there without a look at the disk."""
+        writes = self.engine is not None and isinstance(self.engine.generator.model, NumpyModel)
+        return writes or "network" in vars(self)
+
+    def scoring_generator(self, generator: Generator) -> Generator:
+        """Returns the generator whose network scores the prompts of another of this model: never in 8 bits."""
+        if generator is not self.writer.generator or isinstance(generator.model, NumpyModel):
+            return generator
+        return generator.with_model(self.network, self.fingerprint)
 
     def exact_generator(self) -> Generator:
         """Returns its generator in exact arithmetic, which is made the first time.
@@ -154,7 +188,7 @@ class ModelHost:
         self._places = dict(places)
         self._models_dir = models_dir
         self._loaded: OrderedDict[str, ServedModel] = OrderedDict()  # the one used last is last
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._loads: dict[str, asyncio.Task[None]] = {}  # in progress
         self._loading = ThreadPoolExecutor(1, "textgen-load")
 
     @property
@@ -187,9 +221,11 @@ class ModelHost:
             raise ApiError(
                 404, f"There is no model {name[:200]!r}. There are: {there}.", param="model", code="model_not_found"
             )
-        async with self._locks.setdefault(name, asyncio.Lock()):
-            if name not in self._loaded:
-                await self._load(name, served[name])
+        if name not in self._loaded:
+            if name not in self._loads:
+                self._loads[name] = asyncio.create_task(self._load(name, served[name]))
+                self._loads[name].add_done_callback(partial(self._load_ended, name))
+            await asyncio.shield(self._loads[name])  # which goes on for the next client if this one leaves
         return self._used(name)
 
     def is_exact(self, asked: bool | None) -> bool:
@@ -208,18 +244,31 @@ class ModelHost:
             ApiError: There is no such generator, or it cannot be loaded.
         """
         if not self.is_exact(asked):
+            if model.held(clamps) and not model.has_network:
+                await self._made(model, lambda: model.network)
             return model.generator(clamps)
         if clamps:
             raise ApiError(400, 'clamp cannot be used in exact arithmetic: give "exact": false.', param="clamp")
+        if model.exact:  # which waits for no load
+            return model.exact
+        exact: Generator = await self._made(model, model.exact_generator)
+        return exact
+
+    async def _made(self, model: ServedModel, make: Callable[[], Result]) -> Result:
+        """Makes something more of a model, in the thread that loads.
+
+        Raises:
+            ApiError: It cannot be loaded.
+        """
         loop = asyncio.get_running_loop()
         try:
-            generator = await loop.run_in_executor(self._loading, model.exact_generator)
+            made = await loop.run_in_executor(self._loading, make)
         except SavedModelError as error:
             raise unavailable(f"The model {model.name!r} cannot be loaded: {error}") from error
         except RuntimeError as error:  # the executor has been shut down
             raise unavailable("The server is closing.") from error
         self._make_room(model.name)
-        return generator
+        return made
 
     def close(self) -> None:
         """Ends the threads of all models."""
@@ -246,6 +295,12 @@ class ModelHost:
         is_base = not self._places and served[first] in {str(base_folder(name)) for name in installed_bases()}
         base = base_for(text) if is_base else None
         return base if base is not None and base in served else first
+
+    def _load_ended(self, name: str, load: asyncio.Task[None]) -> None:
+        """Forgets a load, whose error nobody may wait for."""
+        del self._loads[name]
+        if not load.cancelled():
+            load.exception()
 
     async def _load(self, name: str, place: str) -> None:
         loop = asyncio.get_running_loop()

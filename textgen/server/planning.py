@@ -14,11 +14,12 @@ from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.generation.row import TextRow
 from textgen.generation.stepping import is_exact
+from textgen.generation.text_state import TextState
 from textgen.saved_model.saved_model import EXACT
 from textgen.server.engine import Job
 from textgen.server.failures import ApiError
 from textgen.server.models import ServedModel
-from textgen.server.prompt_scores import TokenScore
+from textgen.server.prompt_scores import Echo
 from textgen.server.requests import (
     DIALOGUE_STOPS,
     ChatRequest,
@@ -56,7 +57,7 @@ class Plan:
         request: The request.
         n: Texts in the answer for each prompt.
         logprobs: Alternatives of each token that are reported; None for no log probabilities.
-        scores: The scores of each prompt, where they are echoed.
+        echoes: The log probabilities of each prompt, where they are echoed.
         prompts: The text of each prompt.
         leads: The tokens of each prompt that tell the beginning of a document, which are not read again.
         writes: Whether anything is written after the prompts.
@@ -73,7 +74,7 @@ class Plan:
     prompts: list[str] = field(default_factory=list)
     leads: list[list[int]] = field(default_factory=list)
     choices: list[Choice] = field(default_factory=list)
-    scores: list[list[TokenScore]] = field(default_factory=list)
+    echoes: list[Echo] = field(default_factory=list)
     writes: bool = True
     kept: KeptState | None = None
     id: str = field(default_factory=lambda: secrets.token_hex(ID_BYTES))
@@ -202,25 +203,34 @@ async def _add_choices(
     repeatable: bool,
 ) -> None:
     """Makes the jobs of a plan; their texts come again for their seeds if they are repeatable."""
-    work = len(prompts) * number * config.max_tokens * (1 + (plan.logprobs or 0))
-    if work > MOST_WORK:
-        raise ApiError(
-            400, f"The request asks for too much at once: its texts times max_tokens, and times 1 + logprobs, may be "
-            f"{MOST_WORK:,} and are {shown_number(work)}.", param="max_tokens",
-        )  # fmt: skip
+    work = number * (1 + (plan.logprobs or 0))
+    _check_work(len(prompts) * config.max_tokens * work, "max_tokens", "max_tokens")
     track = bool(plan.request.return_state)
     long = sum(map(len, prompts)) > LONG_PROMPT
     make = asyncio.to_thread if long else _at_once
     rows: list[TextRow] = await make(_rows, plan, prompts, config, track)
-    check_length(sum(len(row.prompt_ids) for row in rows), resources)
+    read = sum(len(row.prompt_ids) for row in rows)
+    check_length(read, resources)
+    if plan.echo:
+        _check_work(read * work, "the tokens of a prompt that is echoed", "prompt")
     for place, (first, configs) in enumerate(zip(rows, copies(config, len(rows), number), strict=True)):
         for own in configs:
             row = first.fork()
             row.config = replace(first.config, seed=own.seed)
-            job = Job(row, plan.generator, _nobody, root_of(plan.owner, plan.generator, config.label, plan.kept))
+            label = label_of(plan.generator, plan.leads[place], config.label)
+            job = Job(row, plan.generator, _nobody, root_of(plan.owner, plan.generator, label, plan.kept))
             job.row_by_row = repeatable and not is_exact(plan.generator.model)
             job.prompt_tokens += len(plan.leads[place])
             plan.choices.append(Choice(len(plan.choices), place, job))
+
+
+def _check_work(work: int, what: str, param: str) -> None:
+    """Raises `ApiError` if an answer would have too many tokens, counted once more for each alternative."""
+    if work > MOST_WORK:
+        raise ApiError(
+            400, f"The request asks for too much at once: its texts times {what}, and times 1 + logprobs, may be "
+            f"{MOST_WORK:,} and are {shown_number(work)}.", param=param,
+        )  # fmt: skip
 
 
 async def _at_once(function: Any, *arguments: Any) -> Any:
@@ -254,14 +264,31 @@ def make_row(
         ConfigError: The model does not know the label.
         TokenizerError: The prompt is not valid text, or has ids beyond the vocabulary.
     """
-    tokenizer = generator.tokenizer
-    start = generator.opened(kept.state, config.label) if kept else generator.start(config.label)
+    lead = [] if kept or isinstance(prompt, str) else lead_of(generator, prompt)
+    start = start_of(generator, lead, config.label, kept)
     if isinstance(prompt, str):
         return generator.row(prompt, config, start, track=track)
-    lead = [] if kept else lead_of(generator, prompt)
-    if len(lead) > 1:
-        start = generator.start(tokenizer.label_of(lead[1]))
     return generator.row(prompt[len(lead) :], replace(config, heal=False), start, track=track)
+
+
+def start_of(generator: Generator, lead: Sequence[int], label: str | None, kept: KeptState | None) -> TextState:
+    """Returns the position before a prompt.
+
+    Args:
+        generator: The generator.
+        lead: The tokens of the prompt that open a document: see `lead_of`.
+        label: The label that a request names.
+        kept: The state that is continued.
+
+    Raises:
+        ConfigError: The model does not know the label.
+    """
+    return generator.opened(kept.state, label) if kept else generator.start(label_of(generator, lead, label))
+
+
+def label_of(generator: Generator, lead: Sequence[int], label: str | None) -> str | None:
+    """Returns the label of a document: the one that its prompt begins with, or the one that a request names."""
+    return generator.tokenizer.label_of(lead[1]) if len(lead) > 1 else label
 
 
 def lead_of(generator: Generator, ids: Sequence[int]) -> list[int]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from textgen.generation.row import likeliest
 from textgen.generation.stepping import StepModel, log_probs_of
 from textgen.generation.text_state import TextState
+from textgen.server.token_texts import Offsets, alternatives, finite
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,41 @@ class TokenScore:
     id: int
     logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Echo:
+    """A prompt as answers repeat it, made once for all of its texts.
+
+    Attributes:
+        logprobs: Its log probabilities: see `legacy_logprobs`.
+        offsets: The offsets of the tokens after it; fork them before use.
+    """
+
+    logprobs: dict[str, list[Any]]
+    offsets: Offsets
+
+
+def legacy_logprobs(scores: Sequence[TokenScore], texts: Sequence[str], offsets: Offsets) -> dict[str, list[Any]]:
+    """Returns log probabilities in the shape of OpenAI's interface for completions.
+
+    Args:
+        scores: The tokens.
+        texts: A text for each token: see `textgen.server.token_texts`.
+        offsets: The offset of the first of them and, afterwards, of the token after them.
+    """
+    return {
+        "tokens": [texts[each.id] for each in scores],
+        "token_logprobs": [None if each.logprob is None else finite(each.logprob) for each in scores],
+        "top_logprobs": [
+            None
+            if each.logprob is None
+            else {texts[id]: finite(nats) for id, nats in alternatives(each.id, each.logprob, each.top)}
+            for each in scores
+        ],
+        "text_offset": [offsets.next(each.id) for each in scores],
+        "token_ids": [each.id for each in scores],
+    }
 
 
 def prompt_scores(

@@ -23,8 +23,10 @@ from textgen.wording import counted
 
 MOST_LOGPROBS = 20  # alternatives of a token
 MOST_TEXTS = 64  # texts in stop, ban and so on
-TEXTS_LENGTH = 4096  # characters of all of them together
+TEXT_LENGTH = 1024  # characters of one of them
+TEXTS_LENGTH = 4096  # of all of them together
 MOST_BIASES = 1024
+BIASES_LENGTH = 1 << 14  # characters of all of them together
 MOST_CLAMPS = 64
 CLAMP_HELP = "Cells that are held at a number, such as L1/89=3.8, or L1/89.f=1 for a gate: see textgen inspect."
 EXACT_HELP = "Whether to compute in exact arithmetic: the same seed gives the same text on every machine."
@@ -328,6 +330,11 @@ def _is_number(value: object) -> bool:
 def _biases(given: Mapping[str, float] | Sequence[str]) -> list[str]:
     if len(given) > MOST_BIASES:
         raise ApiError(400, f"logit_bias may have {MOST_BIASES:,} entries.", param="logit_bias")
+    if sum(map(len, given)) > BIASES_LENGTH or max(map(len, given), default=0) > TEXT_LENGTH:
+        raise ApiError(
+            400, f"logit_bias may have entries of at most {TEXT_LENGTH:,} characters, and of {BIASES_LENGTH:,} "
+            "together.", param="logit_bias",
+        )  # fmt: skip
     if not isinstance(given, Mapping):
         return list(given)
     wrong = [id for id in given if not re.fullmatch("[0-9]{1,9}", id)]
@@ -345,10 +352,12 @@ def _check_sizes(settings: Mapping[str, Any]) -> None:
         texts = settings.get(name, ())
         if not isinstance(texts, (list, tuple)):
             raise ConfigError(f"{name} must be a list of texts.")
-        if len(texts) > MOST_TEXTS or sum(len(text) for text in texts if isinstance(text, str)) > TEXTS_LENGTH:
+        lengths = [len(text) for text in texts if isinstance(text, str)]
+        if len(texts) > MOST_TEXTS or sum(lengths) > TEXTS_LENGTH or max(lengths, default=0) > TEXT_LENGTH:
             raise ApiError(
-                400, f"{name} may have {MOST_TEXTS} texts of {TEXTS_LENGTH:,} characters together.", param=name
-            )
+                400, f"{name} may have {MOST_TEXTS} texts of at most {TEXT_LENGTH:,} characters, and of "
+                f"{TEXTS_LENGTH:,} together.", param=name,
+            )  # fmt: skip
 
 
 def _missing(message: str) -> str | None:

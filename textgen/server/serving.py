@@ -106,12 +106,14 @@ class Server(uvicorn.Server):
 
     Attributes:
         resources: What the handlers share.
+        failure: Why the default model could not be loaded, which ends the server.
     """
 
     def __init__(self, config: uvicorn.Config, resources: Resources, announce: Callable[[Server], None]) -> None:
         super().__init__(config)
         self.resources = resources
         self._announce = announce
+        self.failure: TextgenError | None = None
         self._signals = 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -133,8 +135,10 @@ class Server(uvicorn.Server):
         try:
             await self.resources.models.get()
         except ApiError as error:
-            print(f"Error: {error.message}", file=sys.stderr)
-            self.should_exit = True
+            self.failure = TextgenError(error.message)
+        except TextgenError as error:
+            self.failure = error
+        self.should_exit = self.should_exit or self.failure is not None
 
     @property
     def port(self) -> int:
@@ -160,7 +164,7 @@ class Server(uvicorn.Server):
         """Begins the end at the first call, and closes at once at the second."""
         self._signals += 1
         if self._signals > 1:
-            self.should_exit = True
+            self.should_exit = self.force_exit = True  # without waiting for connections
             return
         self.resources.is_draining = True
         self._draining = asyncio.create_task(self._drain())
@@ -194,7 +198,7 @@ def serve(
         announce: Called when the server listens.
 
     Raises:
-        TextgenError: The server cannot listen at the address.
+        TextgenError: The server cannot listen at the address, or the default model cannot be loaded.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
     asyncio.run(_serve(make_server(config, places, models_dir, keys, announce)))
@@ -231,12 +235,14 @@ def make_server(
 
 
 async def _serve(server: Server) -> None:
-    """Runs a server whose address is free."""
+    """Runs a server whose address is free. Raises `TextgenError` if its default model cannot be loaded."""
     listening = _listen(server.config.host, server.config.port)
     try:
         await server.serve([listening])
     finally:
         server.resources.close()
+    if server.failure:
+        raise server.failure
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 from textgen.tokenizer.tokenizer import Tokenizer
@@ -49,6 +50,12 @@ class Offsets:
         at = self._at
         self._at += len(self._decoder.feed([id]))
         return at
+
+    def fork(self) -> Offsets:
+        """Returns offsets that go on from here by themselves."""
+        twin = copy.copy(self)
+        twin._decoder = self._decoder.fork()
+        return twin
 
 
 def finite(log_prob: float) -> float:

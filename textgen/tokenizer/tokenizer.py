@@ -30,6 +30,7 @@ SentencePiece's model file.
 from __future__ import annotations
 
 import codecs
+import copy
 import hashlib
 import json
 import os
@@ -268,6 +269,13 @@ class StreamDecoder:
     def flush(self) -> str:
         """Returns the rest at the end of the text: U+FFFD for a character that was not completed."""
         return self._trim(self._decoder.decode(b"", final=True))
+
+    def fork(self) -> StreamDecoder:
+        """Returns a decoder that has taken the same ids, and takes others from now on."""
+        twin = copy.copy(self)
+        twin._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        twin._decoder.setstate(self._decoder.getstate())
+        return twin
 
     def _trim(self, text: str) -> str:
         if not self._spaced_words or not text:

@@ -1,5 +1,9 @@
 // The server as the page uses it: models, texts as a stream of spans, scores of a text.
 
+import { beginningOfLast, endOfFirst } from "./story.js";
+
+const MOST = 10_000; // units of a text that are sent: fewer than 32,768 tokens of any vocabulary
+
 export class ServerError extends Error {
   constructor(status, message) {
     super(message);
@@ -15,9 +19,10 @@ export class HttpEngine {
     return data.map((model) => model.id);
   }
 
-  // Streams `n` continuations. Calls onSpan(index, span) for each piece of text. Returns the reason of each end.
+  // Streams `n` continuations of the end of a prompt. Calls onSpan(index, span) for each piece of text. Returns the reason of each end.
   async write({ model, prompt, suffix, n, settings, signal, onSpan }) {
-    const towards = suffix ? { suffix } : { logprobs: 8 };
+    const towards = suffix ? { suffix: suffix.slice(0, endOfFirst(suffix, MOST)) } : { logprobs: 8 };
+    prompt = prompt.slice(beginningOfLast(prompt, MOST));
     const body = { ...settings, ...towards, model, prompt, n, stream: true };
     const response = await this.fetch("v1/completions", { method: "POST", body: JSON.stringify(body), signal });
     const length = [...prompt].length;

@@ -2,14 +2,14 @@
 
 import { TextEditor } from "./editor.js";
 import { HttpEngine, ServerError } from "./engine.js";
-import { keep, kept } from "./shelf.js";
-import { Story, difference, lengthOf, textOf } from "./story.js";
+import { Stale, accept, isStale, keep, kept, newest } from "./shelf.js";
+import { Story, beginningOfLast, difference, lengthOf, textOf } from "./story.js";
 import { LANGUAGES, say, speak, spoken } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const editor = $("text");
 const engine = new HttpEngine();
-let story = new Story();
+const story = new Story(); // the only one: whoever writes into it writes into what is shown
 const view = new TextEditor(editor, takeEdit, () => mark());
 let writing = null; // {abort}: what the model is writing
 let running = Promise.resolve(); // until it has ended
@@ -369,8 +369,9 @@ function tell(text) {
 function again() {
   if (writing) return;
   const path = story.path(story.current);
-  const node = path.reverse().find((number) => ["writing", "choice"].includes(story.nodes[number].kind));
-  if (node === undefined) return write();
+  const kinds = ["writing", "choice", "emptied", "opened"];
+  const node = path.reverse().find((number) => kinds.includes(story.nodes[number].kind));
+  if (node === undefined || kinds.indexOf(story.nodes[node].kind) > 1) return write(); // another text
   write({ at: story.nodes[node].at, parent: story.nodes[node].parent });
 }
 
@@ -484,7 +485,7 @@ function askScores() {
     asking?.abort();
     asking = new AbortController();
     const all = story.text;
-    const from = Math.max(0, all.length - 2000);
+    const from = beginningOfLast(all, 2000);
     try {
       const found = await engine.score({ model: $("model").value, text: all.slice(from), clamp: clamps(), signal: asking.signal });
       if (story.text !== all) return;
@@ -579,8 +580,10 @@ document.addEventListener("keydown", (event) => {
 
 let saving = 0;
 let listing = 0;
+let isDirty = false; // whether the story has changed since it was kept
 
 function changed(isStreaming = false) {
+  isDirty = true;
   showPlace();
   if (!isStreaming) {
     showCommand();
@@ -596,11 +599,28 @@ function changed(isStreaming = false) {
 }
 
 function save() {
-  keep(story).catch((error) => tell(error.message));
+  if (!isDirty) return;
+  isDirty = false;
+  keep(story).catch((error) => {
+    isDirty = true;
+    tell(error instanceof Stale ? say("otherTab") : error.message);
+  });
+}
+
+// Shows what another tab has kept, unless this one has something newer.
+async function refresh() {
+  if (isDirty || writing || !isStale()) return;
+  const revision = newest();
+  const found = await kept().then((value) => value && Story.fromJSON(value)).catch(() => null);
+  if (!found || isDirty || writing) return;
+  story.become(found);
+  accept(revision);
+  showAnew();
+  showPlace();
 }
 
 addEventListener("pagehide", save);
-document.addEventListener("visibilitychange", () => document.hidden && save());
+document.addEventListener("visibilitychange", () => (document.hidden ? save() : refresh()));
 
 const CHOICES = ["marks", "font", "size", "number", "clamp"];
 
@@ -627,24 +647,36 @@ function download(name, text, type) {
 async function load(file) {
   const text = await file.text();
   try {
-    if (file.name.endsWith(".json")) replaceStory(Story.fromJSON(JSON.parse(text)));
-    else {
-      const fresh = new Story();
-      if (text) fresh.change(0, 0, [{ text: text.replaceAll("\r\n", "\n"), origin: "user" }], "opened");
-      replaceStory(fresh);
+    if (file.name.endsWith(".json")) {
+      const other = Story.fromJSON(JSON.parse(text));
+      replace(() => story.adopt(other));
+    } else {
+      const added = [{ text: text.replaceAll("\r\n", "\n"), origin: "user" }];
+      replace(() => story.change(0, story.text.length, added, "opened"));
     }
   } catch {
     tell(say("badFile"));
   }
 }
 
-function replaceStory(other) {
+function empty() {
+  if (story.text) replace(() => story.change(0, story.text.length, [], "emptied"));
+}
+
+// Puts another text in the place of this one, by a change that undo takes back.
+function replace(action) {
   stop();
-  story = other;
+  action();
+  showAnew();
+  changed();
+}
+
+function showAnew() {
+  hideGhost();
+  $("offers").hidden = true; // they are versions of another text
   scores = [];
   shownToken = null;
   render(story.text.length);
-  changed();
 }
 
 // === The page ===
@@ -723,11 +755,15 @@ function listen() {
     sessionStorage.setItem("textgen-key", engine.key);
     findModels();
   });
-  $("empty").addEventListener("click", () => replaceStory(new Story()));
+  $("empty").addEventListener("click", empty);
   $("save-text").addEventListener("click", () => download("text.txt", story.text, "text/plain"));
   $("save-story").addEventListener("click", () => download("story.json", JSON.stringify(story), "application/json"));
   $("load").addEventListener("click", () => $("load-file").click());
-  $("load-file").addEventListener("change", () => $("load-file").files[0] && load($("load-file").files[0]));
+  $("load-file").addEventListener("change", () => {
+    const [file] = $("load-file").files;
+    $("load-file").value = ""; // so that the same file can be opened again
+    if (file) load(file);
+  });
 }
 
 async function begin() {
@@ -743,8 +779,10 @@ async function begin() {
   look();
   engine.key = sessionStorage.getItem("textgen-key") ?? "";
   try {
+    const revision = newest();
     const found = await kept();
-    if (found) story = Story.fromJSON(found);
+    accept(revision);
+    if (found) story.adopt(Story.fromJSON(found));
   } catch (error) {
     tell(error.message);
   }

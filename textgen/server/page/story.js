@@ -93,6 +93,25 @@ export class Story {
     return path;
   }
 
+  // Takes in another story. Where nothing has been written yet it becomes this one; otherwise its text is one change,
+  // which undo takes back, and all of its branches are kept beside it.
+  adopt(other) {
+    if (this.nodes.length === 1) return this.become(other);
+    const root = this.change(0, this.text.length, [], "opened");
+    const moved = (number) => (number < 0 ? number : number + root);
+    for (const [number, node] of other.nodes.entries()) {
+      const [children, last] = [node.children.map(moved), moved(node.last)];
+      if (number) this.nodes.push({ ...node, parent: moved(node.parent), children, last });
+      else Object.assign(this.nodes[root], { children, last });
+    }
+    this.undo();
+    this.change(0, this.text.length, other.spans, "opened");
+  }
+
+  become({ nodes, current, spans, text }) {
+    Object.assign(this, { nodes, current, spans, text });
+  }
+
   // The nodes that replace the current one: its siblings, itself among them.
   siblings(number = this.current) {
     const { parent } = this.nodes[number];
@@ -210,6 +229,28 @@ export function textOf(spans) {
 
 export function lengthOf(spans) {
   return spans.reduce((sum, span) => sum + span.text.length, 0);
+}
+
+// Where the last `most` units of a text begin: at a line if there is one, and never inside a character. The place moves
+// by whole steps, so that a text that grows keeps its beginning, and the server need not read it anew.
+export function beginningOfLast(text, most) {
+  if (text.length <= most) return 0;
+  const step = most >> 1;
+  const from = Math.ceil((text.length - most) / step) * step;
+  const line = text.indexOf("\n", from - 1) + 1;
+  return line && line <= from + (step >> 1) ? line : from + isInside(text, from);
+}
+
+// Where the first `most` units of a text end: at a line if there is one, and never inside a character.
+export function endOfFirst(text, most) {
+  if (text.length <= most) return text.length;
+  const line = text.lastIndexOf("\n", most - 1) + 1;
+  return line >= most >> 1 ? line : most - isInside(text, most);
+}
+
+// 1 between the two units of one character, otherwise 0.
+function isInside(text, at) {
+  return Number(/^[\uDC00-\uDFFF]/.test(text[at]) && /^[\uD800-\uDBFF]/.test(text[at - 1]));
 }
 
 // Where two texts differ: the new one has `added` in place of `length` characters at `at`. The end of the change is

@@ -1,0 +1,138 @@
+"""The text of the page and how it is kept, in Node."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from javascript import in_node, needs_node
+
+from textgen.server.web_page import page_files
+
+pytestmark = needs_node
+FILES = {name: data.decode() for name, data in page_files().items()}
+BROWSER = """
+const items = new Map();
+const localStorage = { getItem: (key) => items.get(key) ?? null, setItem: (key, value) => items.set(key, value) };
+const records = new Map();
+const later = (made, name = "onsuccess") => { setTimeout(() => made[name]?.()); return made; };
+const store = {
+  put: (value, key) => { records.set(key, value); return {}; },
+  get: (key) => ({ result: records.get(key) }),
+};
+const transaction = () => later({ objectStore: () => store }, "oncomplete");
+const indexedDB = { open: () => later({ result: { transaction, close() {} } }) };
+"""
+
+
+def in_page(code: str, given: Any, folder: Path, *names: str, before: str = "") -> Any:
+    """Runs a script after files of the page."""
+    own = "".join(re.sub("^export ", "", FILES[name], flags=re.MULTILINE) for name in names)
+    return in_node(code, given, folder, before=before + own)
+
+
+def test_another_text_is_a_change_that_undo_takes_back(tmp_path: Path) -> None:
+    code = """
+      const other = new Story();
+      other.change(0, 0, [{ text: "one", origin: "user" }], "typing");
+      other.change(3, 0, [{ text: " two", origin: "model", token: { logprob: -1, top: [] } }], "writing");
+      other.undo();
+      other.change(3, 0, [{ text: " three", origin: "user" }], "typing");
+      const fresh = new Story();
+      fresh.adopt(Story.fromJSON(JSON.parse(JSON.stringify(other))));
+      const story = new Story();
+      story.type(0, 0, "before");
+      const texts = [];
+      const note = () => texts.push(story.text);
+      story.adopt(Story.fromJSON(JSON.parse(JSON.stringify(other)))); note();
+      story.undo(); note();
+      story.redo(); note();
+      story.change(0, story.text.length, [], "emptied"); note();
+      story.undo(); note();
+      story.undo(); note();
+      const copy = Story.fromJSON(JSON.parse(JSON.stringify(story)));
+      const leaves = copy.leaves().map((leaf) => copy.textAt(leaf));
+      for (const leaf of copy.leaves()) copy.goTo(leaf);
+      const isParent = (node, number) => node.children.every((child) => copy.nodes[child].parent === number);
+      const consistent = copy.nodes.every(isParent);
+      while (copy.undo());
+      return { fresh: JSON.stringify(fresh) === JSON.stringify(other), texts, leaves, consistent, end: copy.text };
+    """
+    found = in_page(code, None, tmp_path, "story.js")
+    assert found["fresh"]
+    assert found["texts"] == ["one three", "before", "one three", "", "one three", "before"]
+    assert sorted(found["leaves"]) == ["", "one three", "one two"]
+    assert (found["consistent"], found["end"]) == (True, "")
+
+
+def cuts(texts: list[str], most: int, folder: Path) -> list[tuple[str, str]]:
+    """The last and the first units of texts."""
+    code = """
+      return given.texts.map((text) => [
+        text.slice(beginningOfLast(text, given.most)), text.slice(0, endOfFirst(text, given.most)),
+      ]);
+    """
+    return [(last, first) for last, first in in_page(code, {"texts": texts, "most": most}, folder, "story.js")]
+
+
+def units(text: str) -> int:
+    return len(text.encode("utf-16-le")) // 2
+
+
+def test_the_ends_of_a_text_that_are_sent_are_whole_lines_or_characters(tmp_path: Path) -> None:
+    lines = "".join(f"line {number}\n" for number in range(100))
+    texts = ["", "short\n", lines, lines + "x" * 7, "🙂" * 101, "a" + "🙂" * 101, "a" * 500 + "\n", "\n" + "a" * 500]
+    for text, (last, first) in zip(texts, cuts(texts, 40, tmp_path), strict=True):
+        assert text.endswith(last)
+        assert text.startswith(first)
+        assert min(units(text), 9) <= units(last) <= 40
+        assert min(units(text), 19) <= units(first) <= 40
+    (last, first), *_ = cuts([lines], 40, tmp_path)
+    assert last.startswith("line ")
+    assert first.endswith("\n")
+
+
+def test_a_text_that_grows_keeps_the_beginning_that_is_sent(tmp_path: Path) -> None:
+    """So that the server, which keeps what it has read, reads little."""
+    text = "".join(f"line {number}\n" for number in range(1000))
+    found = cuts([text[:end] for end in range(5000, 6000)], 1000, tmp_path)
+    assert 2 <= len({end - len(last) for end, (last, _) in enumerate(found, 5000)}) <= 4
+
+
+def test_what_is_sent_is_cut(tmp_path: Path) -> None:
+    """A text of any length can be continued."""
+    code = """
+      const bodies = [];
+      globalThis.fetch = async (path, { body }) => {
+        bodies.push(JSON.parse(body));
+        return { ok: true, body: new ReadableStream({ start: (controller) => controller.close() }) };
+      };
+      const text = given.repeat(20_000);
+      await new HttpEngine().write({ model: "m", prompt: text, suffix: text, n: 1, settings: {} });
+      return bodies[0];
+    """
+    story, engine = FILES["story.js"], re.sub("^import .*$", "", FILES["engine.js"], flags=re.MULTILINE)
+    before = re.sub("^export ", "", story + engine, flags=re.MULTILINE)
+    body = in_node(code, "a line\n", tmp_path, before=before)
+    for sent in (body["prompt"], body["suffix"]):
+        assert 2500 < len(sent) <= 10_000
+        assert set(sent.splitlines()) == {"a line"}
+
+
+def test_a_stale_tab_writes_over_nothing(tmp_path: Path) -> None:
+    code = """
+      const said = [];
+      accept(newest());
+      await keep("mine");
+      const mine = newest();
+      localStorage.setItem("textgen-revision", "another tab's");
+      await keep("old").catch((error) => said.push(error instanceof Stale));
+      said.push(await kept(), isStale());
+      accept(newest());
+      await keep("newer");
+      said.push(await kept(), isStale(), mine !== newest());
+      return said;
+    """
+    found = in_page(code, None, tmp_path, "shelf.js", before=BROWSER)
+    assert found == [True, "mine", True, "newer", False, True]
