@@ -100,6 +100,13 @@ def test_the_encoding_that_a_page_names(tmp_path: Path, head: str, encoding: str
     assert one(path) == f"{text}\n"
 
 
+@pytest.mark.parametrize("tag", ["main", "article", "section", "my-page", "p"])
+@pytest.mark.parametrize("head", ["<title>No</title>", "<meta charset=utf-8><link href=a><title>No</title>"])
+def test_a_page_without_tags_of_head_and_body(tmp_path: Path, head: str, tag: str) -> None:
+    page = f"<!DOCTYPE html>{head}<style>p {{}}</style><script>no()</script><{tag}><b>Hello</b></{tag}>"
+    assert one(write(tmp_path, "a.html", page.encode())) == "Hello\n"
+
+
 def test_an_encoding_that_is_set_goes_before_that_of_the_page(tmp_path: Path) -> None:
     path = write(tmp_path, "a.html", "<meta charset=utf-8><p>é".encode("cp1252"))
     with pytest.raises(CorpusError, match=r"is not utf-8 text: .*set encoding to cp1252"):
