@@ -712,6 +712,22 @@ def test_a_held_out_file_and_a_fraction_contradict_each_other(tmp_path: Path) ->
     assert "leave out --valid-fraction." in result.stderr
 
 
+def test_a_held_out_file_is_not_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("texts")
+    folder.mkdir()
+    for name in ("songs.txt", "held.txt"):
+        (folder / name).write_text(POEMS, encoding="utf-8")
+    Path("link.txt").symlink_to(folder / "held.txt")
+    for held_out in ("texts/held.txt", "link.txt", "texts"):
+        result = run("train", "texts", "--valid-file", held_out, "--dry-run", *TINY)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert f"{Path(held_out).name} is held-out text" in result.stderr or held_out == "texts"
+        assert "Move it out of the folder" in result.stderr
+    result = run("train", "texts/songs.txt", "--valid-file", "texts/held.txt", "--dry-run", *TINY)
+    assert result.exit_code == 0, result.stderr
+
+
 def test_a_file_may_have_a_number_for_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("songs.txt").write_text(POEMS, encoding="utf-8")
