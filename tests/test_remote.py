@@ -172,6 +172,16 @@ def test_a_broken_connection_is_tried_again(server: FileServer) -> None:
     assert file.fetch().read_bytes() == data
 
 
+def test_a_slow_connection_is_read_to_the_end(server: FileServer) -> None:
+    data = bytes(range(32, 127)) * 20
+    server.files["/a.txt"] = data
+    server.pauses += [10, 500, 1000]
+    (file,) = find_files(f"{server.url}/a.txt")
+    assert file.head(len(data) + 1) == data
+    assert file.head(1200) == data[:1200]
+    assert file.head(0) == b""
+
+
 def test_a_member_of_an_archive(tmp_path: Path, server: FileServer) -> None:
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w") as archive:

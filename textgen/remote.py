@@ -138,7 +138,9 @@ class RemoteFile:
         data = b""
         for attempt in _tries(self.address):
             with attempt, self._open() as source:
-                data = source.read(size)
+                data = b""
+                while len(data) < size and (chunk := source.read(size - len(data))):  # over http, what has come so far
+                    data += chunk
         return data
 
     def copy_to(self, path: Path) -> None:
