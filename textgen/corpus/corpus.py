@@ -326,6 +326,8 @@ class Corpus:
         return list(found.values())
 
     def _expand(self, name: str) -> list[Source]:
+        if not name:  # which would be the current folder
+            raise CorpusError("A path is empty: name a file or a folder; . is the current folder.")
         path = Path(name)
         if name == "-":
             return [self._standard_input()]

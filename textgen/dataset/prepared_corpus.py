@@ -277,7 +277,7 @@ def is_prepared(path: str | Path) -> bool:
     if isinstance(path, str) and is_remote(path):
         is_file = "*" in path or PurePosixPath(path.split("::")[0]).suffix
         return not is_file and has_file(path, PREPARED)
-    return (Path(path) / PREPARED).is_file()
+    return path != "" and (Path(path) / PREPARED).is_file()
 
 
 def _fetched(address: str) -> PreparedCorpus:
