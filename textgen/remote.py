@@ -36,6 +36,9 @@ from textgen.files import TEMPORARY, json_bytes, random_word, write_own_file, wr
 from textgen.folders import MANIFEST, MANIFEST_BYTES, new_folder
 from textgen.locks import Hold, locked
 
+PAGES = ("http", "https")
+OWNERS = ("github", "git")  # have before an @ who owns the files, or what they are a version of
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^\s'\"<>()]+", re.ASCII)  # within a message
 IS_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|[A-Za-z][A-Za-z0-9+.-]+::", re.ASCII)  # two letters: not a drive
 CHUNK_BYTES = 1 << 20
 TRIES = 4
@@ -75,12 +78,30 @@ def is_remote(name: str | os.PathLike[str]) -> bool:
     return isinstance(name, str) and bool(IS_ADDRESS.match(name)) and not os.path.lexists(name)
 
 
+def shown(address: str) -> str:
+    """Returns an address without what may be secret: a user, a password, and a query such as a signature.
+
+    What is no address is returned as it is.
+
+    >>> shown("https://user:password@host/a.txt?signature=1"), shown("zip://b.txt::https://host/a.zip?key=1")
+    ('https://host/a.txt', 'zip://b.txt::https://host/a.zip')
+    """
+    return "::".join(map(_without_secrets, address.split("::"))) if IS_ADDRESS.match(address) else address
+
+
+def _without_secrets(link: str) -> str:
+    protocol = link.partition("://")[0].lower()
+    if protocol not in OWNERS:
+        link = re.sub(r"(?<=://)[^/?#]*@", "", link)
+    return re.sub("[?#].*" if protocol in PAGES else r"\?[^?]*=.*", "", link, flags=re.DOTALL)
+
+
 @dataclass(frozen=True)
 class RemoteFile:
     """A file elsewhere.
 
     Attributes:
-        address: Its address, for messages.
+        address: Its address, with all that is needed to read it; messages have `shown(address)`.
         path: Its path in the file system.
         system: The file system of fsspec.
         size: Its size in bytes; None if the other side does not say.
@@ -207,7 +228,7 @@ def find_files(address: str) -> list[RemoteFile]:
             infos = _infos(system, path, is_page=address.startswith(("http://", "https://")))
             found = [_described(address, system, info) for info in infos]
     if not found:
-        raise RemoteError(f"There is no file at {address}. Check the address.")
+        raise RemoteError(f"There is no file at {shown(address)}. Check the address.")
     return found
 
 
@@ -254,9 +275,8 @@ def _note_use(place: Path) -> None:
 
 
 def _note_address(place: Path, address: str) -> None:
-    """Records where an entry comes from, without what may be secret: a query, a user and a password."""
-    links = [re.sub(r"//[^/@]*@", "//", re.split("[?#]", link)[0]) for link in address.split("::")]
-    write_own_file(place / ADDRESS, json_bytes({"address": "::".join(links)}))
+    """Records where an entry comes from."""
+    write_own_file(place / ADDRESS, json_bytes({"address": shown(address)}))
 
 
 def _make_room(size: int) -> None:
@@ -284,7 +304,7 @@ def fetch_folder(address: str) -> Path:
     address = address.rstrip("/")
     data, entries = _remote_manifest(address)
     key = hashlib.sha256(data).hexdigest()[:32]
-    name = re.sub(r"[^\w.-]", "_", address.split("::")[0].rpartition("/")[2]) or "folder"
+    name = re.sub(r"[^\w.-]", "_", shown(address).split("::")[0].rpartition("/")[2]) or "folder"
     target = _place(key) / name
     with filling_cache():
         if target.parent not in _held:
@@ -337,7 +357,7 @@ def _fetch_into(address: str, entries: Mapping[str, Any], target: Path) -> None:
     with new_folder(target) as temporary:
         for name, entry in entries.items():
             if Path(name).name != name or name in ("", "..", MANIFEST):
-                raise RemoteError(f"The manifest of {address} names {name!r}, which is outside its folder.")
+                raise RemoteError(f"The manifest of {shown(address)} names {name!r}, which is outside its folder.")
             (file,) = find_files(joined(address, name))
             path = temporary / name
             with writing(path):
@@ -345,7 +365,8 @@ def _fetch_into(address: str, entries: Mapping[str, Any], target: Path) -> None:
             with path.open("rb") as copy:
                 digest = hashlib.file_digest(copy, "sha256").hexdigest()
             if digest != entry.get("sha256"):
-                raise RemoteError(f"{file.address} differs from the manifest of its folder. Copy it there again.")
+                place = shown(file.address)
+                raise RemoteError(f"{place} differs from the manifest of its folder. Copy it there again.")
 
 
 def _remote_manifest(address: str) -> tuple[bytes, dict[str, Any]]:
@@ -356,7 +377,7 @@ def _remote_manifest(address: str) -> tuple[bytes, dict[str, Any]]:
         if not all(isinstance(entry["sha256"], str) for entry in entries.values()):
             raise ValueError("a checksum is of the wrong type")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise RemoteError(f"{file.address} is damaged: {error}. Copy the folder there again.") from None
+        raise RemoteError(f"{shown(file.address)} is damaged: {error}. Copy the folder there again.") from None
     return data, entries
 
 
@@ -382,8 +403,8 @@ def refuse_remote(name: str, what: str) -> None:
     """
     if is_remote(name):
         raise RemoteError(
-            f"Cannot write {what} to {name}: folders elsewhere cannot be replaced as a whole, so a reader could find "
-            "half of one. Write to a folder of this machine, and copy it when it is complete."
+            f"Cannot write {what} to {shown(name)}: folders elsewhere cannot be replaced as a whole, so a reader "
+            "could find half of one. Write to a folder of this machine, and copy it when it is complete."
         )
 
 
@@ -397,15 +418,16 @@ def _file_system(address: str) -> tuple[Any, str]:
         import fsspec
     except ImportError:
         raise RemoteError(
-            f"Cannot read {address}. Addresses are read with fsspec: pip install 'textgen[remote]'."
+            f"Cannot read {shown(address)}. Addresses are read with fsspec: pip install 'textgen[remote]'."
         ) from None
     try:
         system, path = fsspec.core.url_to_fs(address)
     except ImportError as error:
-        library = LIBRARIES.get(protocol) or str(error)
-        raise RemoteError(f"Cannot read {address}. {protocol}:// needs a library: pip install {library}.") from None
+        needed = f"{protocol}:// needs a library: pip install {LIBRARIES.get(protocol) or error}."
+        raise RemoteError(f"Cannot read {shown(address)}. {needed}") from None
     except ValueError as error:
-        raise RemoteError(f"Cannot read {address}: {str(error).rstrip('.')}. Check the address.") from None
+        why = _told_by(error).rstrip(".")
+        raise RemoteError(f"Cannot read {shown(address)}: {why}. Check the address.") from None
     except _errors() as error:
         raise RemoteError(_told(address, error)) from None
     return system, path
@@ -471,8 +493,8 @@ def _status(error: BaseException) -> int | None:
 
 def _told(address: str, error: BaseException) -> str:
     """What a failure means and what to do, in a line."""
-    kind, status = type(error).__name__, _status(error)
-    why = " ".join(str(error).split()).rstrip(".") or kind
+    kind, status, address = type(error).__name__, _status(error), shown(address)
+    why = _told_by(error).rstrip(".") or kind
     if isinstance(error, ImportError):
         return f"Cannot read {address}: a library is missing ({why}). Install it."
     if kind in ("NoCredentialsError", "DefaultCredentialsError", "PartialCredentialsError"):
@@ -488,3 +510,8 @@ def _told(address: str, error: BaseException) -> str:
     if kind == "BadZipFile":
         return f"Cannot read {address}: the archive is damaged ({why}). Make it again."
     return f"Cannot read {address}: {why} ({kind}). Check the network, and the address; the service may be down."
+
+
+def _told_by(error: BaseException) -> str:
+    """What an error says, in a line, with addresses as they are shown."""
+    return URL.sub(lambda url: shown(url[0]), " ".join(str(error).split()))

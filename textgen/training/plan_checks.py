@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from textgen import remote
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.prepared_corpus import PreparedCorpus
@@ -41,8 +42,9 @@ def refuse_shared(corpus: Corpus, valid: Corpus | None) -> None:
     for file, place in zip(valid.files, valid.places, strict=True) if valid else ():
         if file.resolve() in own:
             raise CorpusError(
-                f"{place} is held-out text, but it is among the files to train on, too, so every score would be one of "
-                "text that the model has read. Move it out of the folder, or name the files to train on without it."
+                f"{remote.shown(place)} is held-out text, but it is among the files to train on, too, so every score "
+                "would be one of text that the model has read. Move it out of the folder, or name the files to train on "
+                "without it."
             )
 
 
