@@ -43,8 +43,8 @@ def refuse_shared(corpus: Corpus, valid: Corpus | None) -> None:
         if file.resolve() in own:
             raise CorpusError(
                 f"{remote.shown(place)} is held-out text, but it is among the files to train on, too, so every score "
-                "would be one of text that the model has read. Move it out of the folder, or name the files to train on "
-                "without it."
+                "would be one of text that the model has read. Move it out of the folder, or name the files to "
+                "train on without it."
             )
 
 
