@@ -132,6 +132,15 @@ def test_memory_does_not_grow_with_the_texts(
 STREAM = "the cat sat on the mat\n" * (WARM_UP + 5) + "\x07日本語🀄🀄\n" + "the cat sat on the mat\n"
 
 
+@pytest.mark.parametrize("flags", [["--text-column", "a"], ["--documents", "file"], ["--labels", "a"], ["--header"]])
+def test_what_json_lines_do_not_read_is_wrong_usage(tiny_models: Path, flags: list[str]) -> None:
+    result = score(tiny_models, "--jsonl", *flags, stdin='{"text": "The cat"}\n')
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"cannot be combined with {flags[0].replace('--header', '--no-header')}." in result.stderr
+    read = score(tiny_models, "--jsonl", "--text-field", "a", "--encoding", "utf-8", stdin='{"a": "The cat"}\n')
+    assert read.exit_code == 0
+
+
 def test_follow_prints_what_surprises(tiny_models: Path) -> None:
     result = score(tiny_models, "--follow", stdin=STREAM)
     (line,) = result.stdout.splitlines()

@@ -35,9 +35,8 @@ FORMATS = ("jsonl", "tsv", "npy")
     "--format",
     "kind",
     type=click.Choice(FORMATS),
-    default="jsonl",
-    show_default=True,
-    help="Format of the vectors: JSON objects with text and vector, lines of numbers, or rows of a NumPy array.",
+    help="Format of the vectors: JSON objects with text and vector, lines of numbers, or rows of a NumPy array "
+    f"[default: {FORMATS[0]}].",
 )
 @click.option("--out", type=OutputFile(), help="File to write [default: print].")
 @click.option("--search", metavar="TEXT", help="Print the lines that are most similar to this text.")
@@ -51,7 +50,7 @@ def embed(
     paths: tuple[str, ...],
     texts: tuple[str, ...],
     tokens: bool,
-    kind: str,
+    kind: str | None,
     out: Path | None,
     search: str | None,
     top: int | None,
@@ -76,7 +75,7 @@ def embed(
     if search is None:
         _check_flags(kind, out, bool(top or as_json))
     else:
-        _check_search_flags(search, bool(tokens or out))
+        _check_search_flags(search, bool(tokens or out or kind))
     from textgen.evaluation.embeddings import Embedder
     from textgen.files import write_file
 
@@ -95,7 +94,7 @@ def embed(
     if search is not None:
         _print_nearest(embedder, search, lines, top or 5, as_json)
         return
-    written = _formatted(embedder.read([text for _, text in lines]), kind, tokens, saved.tokenizer)
+    written = _formatted(embedder.read([text for _, text in lines]), kind or FORMATS[0], tokens, saved.tokenizer)
     if out:
         write_file(out, b"".join(map(_encoded, written)))
         return
@@ -103,7 +102,7 @@ def embed(
         _print(part)
 
 
-def _check_flags(kind: str, out: Path | None, has_search_flags: bool) -> None:
+def _check_flags(kind: str | None, out: Path | None, has_search_flags: bool) -> None:
     """Raises `click.UsageError` for flags that do not go together without --search."""
     if has_search_flags:
         raise click.UsageError("--top and --json need --search: without it, --format selects what is printed.")
@@ -114,7 +113,7 @@ def _check_flags(kind: str, out: Path | None, has_search_flags: bool) -> None:
 def _check_search_flags(search: str, has_vector_flags: bool) -> None:
     """Raises `click.UsageError` for flags that do not go with --search, or an empty text."""
     if has_vector_flags:
-        raise click.UsageError("--search prints lines: it cannot be combined with --tokens or --out.")
+        raise click.UsageError("--search prints lines: it cannot be combined with --tokens, --out or --format.")
     if not search.strip():
         raise click.UsageError("--search is empty: give a text to compare the lines with.")
 

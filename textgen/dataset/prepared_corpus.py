@@ -435,8 +435,8 @@ def _begin(
             say(f"Learning a vocabulary ({config.tokenizer}) ...")
         tokenizer = learn_vocabulary(corpus, config)
         say(f"Vocabulary: {counted(tokenizer.vocab_size, 'token')}.")
-    elif {"tokenizer", "vocab_size", "sample_bytes"} & given.keys():
-        raise ConfigError("The vocabulary is given: leave out tokenizer, vocab_size and sample_bytes.")
+    elif clash := select(TokenizerConfig, given):
+        raise ConfigError(f"The vocabulary is taken from another model or file: leave out {' and '.join(clash)}.")
     else:
         tokenizer = add_labels(tokenizer, corpus)
     settings = PreparedSettings(

@@ -38,7 +38,13 @@ from textgen.training.base_choice import NONE, BaseChoice, choose_base
 from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Shares
 from textgen.training.plan_basis import Basis, find_basis
-from textgen.training.plan_checks import refuse_contradictions, refuse_shared, refuse_unknown, without_prepared
+from textgen.training.plan_checks import (
+    refuse_contradictions,
+    refuse_fraction,
+    refuse_shared,
+    refuse_unknown,
+    without_prepared,
+)
 from textgen.training.plan_estimates import Estimates, machine_memory, run_seconds, training_seconds
 from textgen.training.plan_inputs import Hardware, Sources
 from textgen.training.plan_network import plan_dropout, plan_model, recurrent_weights, same_model
@@ -123,6 +129,7 @@ def make_plan(
     if isinstance(corpus, PreparedCorpus):
         given = without_prepared(corpus, given, sources)
     else:
+        refuse_fraction(given, sources.valid)
         refuse_shared(corpus, sources.valid)
     hardware = hardware.measured()
     if sources.start or not sources.choose_base:

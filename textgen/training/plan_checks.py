@@ -36,6 +36,12 @@ def without_prepared(corpus: PreparedCorpus, given: Mapping[str, Any], sources: 
     return {name: value for name, value in given.items() if name not in fixed}
 
 
+def refuse_fraction(given: Mapping[str, Any], valid: Corpus | None) -> None:
+    """Raises `ConfigError` for a share to hold out where a text is held out."""
+    if valid and "valid_fraction" in given:
+        raise ConfigError("A file is named as the held-out text: leave out valid_fraction, or the file.")
+
+
 def refuse_shared(corpus: Corpus, valid: Corpus | None) -> None:
     """Raises `CorpusError` if a file of the held-out text is also one to train on."""
     own = {file.resolve() for file in corpus.files}
