@@ -15,7 +15,7 @@ from files import read, write
 from rich_files import W, docx, epub, odt, paragraphs, pdf, zipped
 
 from textgen.cli import textgen
-from textgen.corpus import extras, markup, rich_text
+from textgen.corpus import extras, markup, records, rich_text
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.errors import CorpusError
@@ -187,6 +187,15 @@ def test_the_fingerprint_is_that_of_the_text(tmp_path: Path) -> None:
         for body in (paragraphs("one"), "<w:sectPr/>" + paragraphs("one"), paragraphs("two"))
     ]
     assert prints[0] == prints[1] != prints[2]
+
+
+@pytest.mark.parametrize("suffix", [".srt", ".vtt"])
+def test_a_line_of_subtitles_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    monkeypatch.setattr(records, "MAX_RECORD_CHARS", 1000)
+    path = write(tmp_path, f"a{suffix}", f"00:01 --> 00:02\n{'x' * 1000}\n".encode())
+    assert one(path) == "x" * 1000 + "\n"
+    with pytest.raises(CorpusError, match=r"line 2: .* more than 1,000 characters"):
+        read(write(tmp_path, f"b{suffix}", f"00:01 --> 00:02\n{'x' * 1001}".encode()))
 
 
 # === Pages without text ===
