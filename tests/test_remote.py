@@ -246,6 +246,68 @@ def test_a_model_holds_no_secret_but_what_resuming_needs(server: FileServer, tmp
     assert not any(path.startswith("/novel.txt?key=sec/ret/") for path, _ in server.asked), "a file, no prepared folder"
 
 
+# === Names ===
+
+
+def test_marks_of_urls_are_parts_of_other_names(memory: Any, tmp_path: Path) -> None:
+    memory.pipe("/C#.jsonl", b'{"text": "one"}\n')
+    memory.pipe("/why?/what?.csv", b"text\ntwo\n")
+    memory.pipe("/.data/a.txt", b"three")
+    memory.pipe("/.data/.hidden/b.txt", b"no")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("why?.csv", "text\nfour\n")
+        archive.writestr("C#.jsonl", '{"text": "five"}\n')
+    for address, texts in {
+        "memory://C#.jsonl": ["one"],
+        "memory://why?": ["two"],
+        "memory://.data/*.txt": ["three"],
+        "memory://.data/**": ["three"],
+        "memory://.data": ["three"],
+        f"zip://why?.csv::{tmp_path / 'a.zip'}": ["four"],
+        f"zip://C#.jsonl::{tmp_path / 'a.zip'}": ["five"],
+        f"zip::{tmp_path / 'a.zip'}": ["five", "four"],
+    }.items():
+        assert read(address) == texts
+
+
+def test_addresses_keep_their_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
+
+    class Hosted(MemoryFileSystem):
+        """Files of hosts; paths in it have no host, as those of sftp have none."""
+
+        protocol = "hosted"
+
+        def __init__(self, host: str, **options: Any) -> None:
+            super().__init__(**options)
+            self.store = {"/d/a.txt": MemoryFile(self, "/d/a.txt", host.encode())}
+            self.pseudo_dirs = ["", "/d"]
+
+        @classmethod
+        def _strip_protocol(cls, path: str) -> str:
+            path = "/" + path.partition("://")[2].partition("/")[2] if "://" in path else path
+            return path.rstrip("/")
+
+        @staticmethod
+        def _get_kwargs_from_urls(path: str) -> dict[str, str]:
+            host = path.removeprefix("hosted://").partition("/")[0]
+            return {"host": host} if host else {}
+
+    fsspec.register_implementation("hosted", Hosted, clobber=True)
+    for asked in ("d", "d/", "", "d/*.txt", "d/a.txt"):
+        corpus = Corpus([f"hosted://{host}/{asked}" for host in ("one", "two")], CorpusConfig(documents="file"))
+        assert corpus.places == ["hosted://one/d/a.txt", "hosted://two/d/a.txt"]
+        assert list(corpus.documents()) == ["one", "two"], "files of equal paths have copies of their own"
+    again = Corpus(corpus.places, corpus.config)
+    assert (again.files, list(again.documents())) == (corpus.files, ["one", "two"])
+    for address, message in {
+        "hosted:///a.txt": "missing 1 required positional argument: 'host'",
+        "ftp:///a.txt": r"it names no host\. Write ftp://HOST/PATH\.",
+    }.items():
+        with pytest.raises(RemoteError, match=f"^Cannot read {address}: .*{message}"):
+            Corpus([address])
+
+
 # === The cache of copies ===
 
 

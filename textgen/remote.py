@@ -36,7 +36,8 @@ from textgen.files import TEMPORARY, json_bytes, random_word, write_own_file, wr
 from textgen.folders import MANIFEST, MANIFEST_BYTES, new_folder
 from textgen.locks import Hold, locked
 
-PAGES = ("http", "https")
+IS_PAGE = re.compile("https?://")
+HOSTED = ("ftp", "sftp", "ssh", "smb")  # file systems that cannot be made without a host
 OWNERS = ("github", "git")  # have before an @ who owns the files, or what they are a version of
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^\s'\"<>()]+", re.ASCII)  # within a message
 IS_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|[A-Za-z][A-Za-z0-9+.-]+::", re.ASCII)  # two letters: not a drive
@@ -93,7 +94,7 @@ def _without_secrets(link: str) -> str:
     protocol = link.partition("://")[0].lower()
     if protocol not in OWNERS:
         link = re.sub(r"(?<=://)[^/?#]*@", "", link)
-    return re.sub("[?#].*" if protocol in PAGES else r"\?[^?]*=.*", "", link, flags=re.DOTALL)
+    return re.sub("[?#].*" if IS_PAGE.match(link.lower()) else r"\?[^?]*=.*", "", link, flags=re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,8 @@ class RemoteFile:
     @property
     def name(self) -> str:
         """The file name, with its suffixes."""
-        return re.sub(r"[^\w.-]", "_", PurePosixPath(unquote(urlsplit(self.path).path)).name)[-100:] or "file"
+        path = unquote(urlsplit(self.path).path) if IS_PAGE.match(self.path) else self.path
+        return re.sub(r"[^\w.-]", "_", PurePosixPath(path).name)[-100:] or "file"
 
     def local(self) -> Path:
         """The place of the copy in the cache folder. `fetch` makes it."""
@@ -192,7 +194,7 @@ class RemoteFile:
             part.unlink(missing_ok=True)
 
     def _open(self) -> Any:
-        if self.address.startswith(("http://", "https://")):
+        if IS_PAGE.match(self.address):
             return self.system.open(self.path, "rb", block_size=0)  # one stream, for servers without ranges, too
         return self.system.open(self.path, "rb", block_size=4 * CHUNK_BYTES, cache_type="readahead")
 
@@ -225,8 +227,8 @@ def find_files(address: str) -> list[RemoteFile]:
     found: list[RemoteFile] = []
     for attempt in _tries(address):
         with attempt:
-            infos = _infos(system, path, is_page=address.startswith(("http://", "https://")))
-            found = [_described(address, system, info) for info in infos]
+            infos = _infos(system, path, is_page=bool(IS_PAGE.match(address)))
+            found = [_described(address, path, system, info) for info in infos]
     if not found:
         raise RemoteError(f"There is no file at {shown(address)}. Check the address.")
     return found
@@ -235,15 +237,16 @@ def find_files(address: str) -> list[RemoteFile]:
 def _infos(system: Any, path: str, is_page: bool) -> list[dict[str, Any]]:
     if is_page:
         return [system.info(path)]
+    folder = path
     if "*" in path or "[" in path:
-        listed = system.glob(path, detail=True)
+        listed, folder = system.glob(path, detail=True), re.split(r"[*?[]", path)[0]
     else:
         info = system.info(path) if path else {"type": "directory"}
         if info["type"] != "directory":
             return [{**info, "name": path}]
         listed = system.find(path, detail=True)
     files = [{**info, "name": name} for name, info in sorted(listed.items()) if info["type"] != "directory"]
-    return [info for info in files if not any(part.startswith(".") for part in _below(path, info["name"]))]
+    return [info for info in files if not any(part.startswith(".") for part in _below(folder, info["name"]))]
 
 
 def _below(folder: str, name: str) -> tuple[str, ...]:
@@ -251,12 +254,31 @@ def _below(folder: str, name: str) -> tuple[str, ...]:
     return PurePosixPath(name.removeprefix(folder)).parts
 
 
-def _described(address: str, system: Any, info: Mapping[str, Any]) -> RemoteFile:
-    chain = "".join(f"::{link}" for link in address.split("::")[1:])
+def _described(address: str, path: str, system: Any, info: Mapping[str, Any]) -> RemoteFile:
+    """A file at an address, whose path in the file system is `path`."""
+    first, *links = address.split("::")
+    chain = "".join(f"::{link}" for link in links)
     name = str(info["name"])
-    own = name if "://" in name else f"{address.partition('://')[0]}://{name}"
+    own = name if "://" in name else _with_host(first, path, name)
     version = {key: str(info[key]) for key in VERSIONS if info.get(key) is not None}
     return RemoteFile(f"{own}{chain}", name, system, info.get("size"), json.dumps(version) if version else "")
+
+
+def _with_host(link: str, path: str, name: str) -> str:
+    """The address of the file `name` where that of `path` is `link`: paths lack the host, or what stands for one.
+
+    >>> _with_host("sftp://host/data", "/data", "/data/a.txt"), _with_host("s3://bucket/", "bucket", "bucket/a.txt")
+    ('sftp://host/data/a.txt', 's3://bucket/a.txt')
+    >>> _with_host("github://owner:repo@main", "", "a.txt"), _with_host("memory://d", "/d", "/d/a.txt")
+    ('github://owner:repo@main/a.txt', 'memory:///d/a.txt')
+    """
+    link = link.rstrip("/") if path.strip("/") else link
+    before = link.removesuffix(path)
+    if "://" not in before or not link.endswith(path):
+        return f"{link.partition('://')[0]}://{name}"
+    if before.endswith("://"):
+        return before + name
+    return f"{before.removesuffix('/')}/{name.removeprefix('/')}"
 
 
 _held: dict[Path, Hold] = {}  # places of folders whose files this process may yet read
@@ -420,12 +442,14 @@ def _file_system(address: str) -> tuple[Any, str]:
         raise RemoteError(
             f"Cannot read {shown(address)}. Addresses are read with fsspec: pip install 'textgen[remote]'."
         ) from None
+    if protocol in HOSTED and address.partition("://")[2].startswith("/"):
+        raise RemoteError(f"Cannot read {shown(address)}: it names no host. Write {protocol}://HOST/PATH.")
     try:
         system, path = fsspec.core.url_to_fs(address)
     except ImportError as error:
         needed = f"{protocol}:// needs a library: pip install {LIBRARIES.get(protocol) or error}."
         raise RemoteError(f"Cannot read {shown(address)}. {needed}") from None
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # one for an argument, such as the host, that an address lacks
         why = _told_by(error).rstrip(".")
         raise RemoteError(f"Cannot read {shown(address)}: {why}. Check the address.") from None
     except _errors() as error:
