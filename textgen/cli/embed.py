@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import click
 
 from textgen.cli import output
 from textgen.cli.command import SectionCommand
-from textgen.cli.default_model import beginning_of, first_characters, load_model_or_base, model_and_paths
+from textgen.cli.default_model import first_characters, load_model_or_base, model_and_paths
 from textgen.cli.options import OutputFile, json_option, model_argument, models_dir_option, read_text
 from textgen.errors import TextgenError
 from textgen.wording import json_text
@@ -83,11 +84,13 @@ def embed(
     if model is None and not (paths or texts):
         raise click.UsageError("Missing argument 'MODEL'.")
     read = paths or (() if texts else ("-",))
+    lines_of_files = cache(lambda: _lines(read))
     saved = load_model_or_base(
-        model, models_dir, lambda: first_characters([*texts, search or ""]) or beginning_of(read, {})
+        model,
+        models_dir,
+        lambda: first_characters([*texts, search or ""]) or first_characters(text for _, text in lines_of_files()),
     )
-    lines = [(f"--text {number}", text) for number, text in enumerate(texts, 1)]
-    lines += _lines(read)
+    lines = [(f"--text {number}", text) for number, text in enumerate(texts, 1)] + lines_of_files()
     if not lines or not all(text for _, text in lines):
         raise TextgenError("There is no text: name files with lines that are not blank, or give --text.")
     embedder = Embedder({each: saved.writer(each) for each in saved.model_config.directions}, saved.tokenizer)

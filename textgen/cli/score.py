@@ -160,6 +160,7 @@ def _score_texts(saved: ModelFolder, paths: Sequence[str], config: CorpusConfig,
         _print_rows(saved, scores, paths, config, arguments.tokens)
         return
     text = Corpus(paths, config)
+    text.say_skipped(output.note)
     results = scores(text.documents())
     if arguments.as_json:
         for result in results:
