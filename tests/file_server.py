@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from typing import Any
 
 import pytest
+
+PAUSE = 0.1  # seconds of a pause within a response
 
 
 @dataclass
@@ -23,6 +27,7 @@ class FileServer:
         tags: ETags by path.
         breaks: After how many bytes the next responses break off, one each.
         has_ranges: Whether it answers requests for a part.
+        pauses: After how many bytes each response pauses for a moment.
         stalls_after: After how many bytes a response stalls, until the reader leaves.
         status: Of an answer that is no file, if it is not 404.
         asked: Path and Range of each request, "" without one.
@@ -34,6 +39,7 @@ class FileServer:
     tags: dict[str, str] = field(default_factory=dict)
     breaks: list[int] = field(default_factory=list)
     has_ranges: bool = True
+    pauses: list[int] = field(default_factory=list)
     stalls_after: int | None = None
     status: int = 404
     asked: list[tuple[str, str]] = field(default_factory=list)
@@ -75,8 +81,11 @@ def _handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
                 self.rfile.read(1)  # until the reader closes the connection
                 return
             size = server.breaks.pop(0) if server.breaks else len(data)
-            self.wfile.write(data[start : start + size])
-            self.wfile.flush()
+            borders = sorted({start, *(pause for pause in server.pauses if start < pause < start + size), start + size})
+            for first, last in pairwise(borders):
+                time.sleep(PAUSE * (first > start))
+                self.wfile.write(data[first:last])
+                self.wfile.flush()
             if start + size < len(data):
                 self.close_connection = True
 

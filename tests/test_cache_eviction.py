@@ -59,16 +59,26 @@ def test_fetched_texts_and_archives_are_listed_and_cleared_with_their_records(tm
     (archive / "texts.zip").write_bytes(b"zip")
     (corpora / "moon.txt").write_bytes(b"moon")
     (corpora / "moon.txt.json").write_bytes(b"{}")
+    for name in ("wiki.train.tokens", "enwik8"):  # names of texts need not end in .txt
+        (corpora / name).write_bytes(b"moon")
+        (corpora / f"{name}.json").write_bytes(b"{}")
+    (corpora / "note.md").write_bytes(b"of the user")
     (corpora / ".tmp-1234.txt").write_bytes(b"mo")
     (corpora / "sun.txt").symlink_to(tmp_path / "sun.txt")
     found = {entry.path: (entry.corpus, entry.bytes) for entry in entries(tmp_path / "cache")}
     assert found.pop(corpora / ".tmp-1234.txt")[1] == 2
-    assert found == {archive: ("", 3), corpora / "moon.txt": ("moon", 6)}
+    assert found == {
+        archive: ("", 3),
+        corpora / "moon.txt": ("moon", 6),
+        corpora / "wiki.train.tokens": ("wiki.train", 6),
+        corpora / "enwik8": ("enwik8", 6),
+    }
     evict(corpora / "downloads", limit=0)
     assert not archive.exists()
     removed, kept = clear(tmp_path / "cache")
-    assert (len(removed), kept) == (2, [])
-    assert [path.name for path in corpora.iterdir() if path.is_file() or path.is_symlink()] == ["sun.txt"]
+    assert (len(removed), kept) == (4, [])
+    left = [path.name for path in corpora.iterdir() if path.is_file() or path.is_symlink()]
+    assert sorted(left) == ["note.md", "sun.txt"]
 
 
 def test_an_archive_that_is_being_downloaded_is_kept(tmp_path: Path) -> None:

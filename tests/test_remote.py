@@ -172,6 +172,16 @@ def test_a_broken_connection_is_tried_again(server: FileServer) -> None:
     assert file.fetch().read_bytes() == data
 
 
+def test_a_slow_connection_is_read_to_the_end(server: FileServer) -> None:
+    data = bytes(range(32, 127)) * 20
+    server.files["/a.txt"] = data
+    server.pauses += [10, 500, 1000]
+    (file,) = find_files(f"{server.url}/a.txt")
+    assert file.head(len(data) + 1) == data
+    assert file.head(1200) == data[:1200]
+    assert file.head(0) == b""
+
+
 def test_a_member_of_an_archive(tmp_path: Path, server: FileServer) -> None:
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w") as archive:
@@ -183,6 +193,119 @@ def test_a_member_of_an_archive(tmp_path: Path, server: FileServer) -> None:
     path.write_bytes(b"PK no archive")
     with pytest.raises(RemoteError, match=r"archive is damaged|There is nothing"):
         read(f"zip://one.txt::{path}")
+
+
+# === Secrets in addresses ===
+
+
+def test_what_may_be_secret_is_not_shown() -> None:
+    for address, expected in {
+        "https://user:pass@h/a.txt?X-Signature=1#a": "https://h/a.txt",
+        "HTTP://h?key=1": "HTTP://h",
+        "zip://why?.csv::https://u:p@h/a.zip?key=1": "zip://why?.csv::https://h/a.zip",
+        "sftp://user:p@ss@h/C#.txt": "sftp://h/C#.txt",
+        "abfs://b/a.txt?sv=1&sig=2": "abfs://b/a.txt",
+        "s3://b/a@b/c?.txt": "s3://b/a@b/c?.txt",
+        "github://owner:repo@main/a.txt": "github://owner:repo@main/a.txt",
+        "/home/a?b=c#d.txt": "/home/a?b=c#d.txt",
+        "-": "-",
+    }.items():
+        assert remote.shown(address) == expected
+
+
+def test_messages_hold_no_secret(server: FileServer, tmp_path: Path) -> None:
+    address = f"{server.url.replace('//', '//user:password@')}/a.txt?key=secret"
+    for status in (403, 404, 503):
+        server.status = status
+        with pytest.raises(RemoteError, match=f"{server.url}/a.txt") as info:
+            Corpus([address])
+        assert not any(word in str(info.value) for word in ("secret", "password"))
+    server.files["/a.txt?key=secret"] = b"\x00\x01\x02" * 100
+    with pytest.raises(CorpusError, match=f"^{server.url}/a.txt looks like a binary file"):
+        Corpus([address])
+
+
+def test_a_model_holds_no_secret_but_what_resuming_needs(server: FileServer, tmp_path: Path) -> None:
+    server.files["/novel.txt?key=sec/ret"] = b"The cat sat on the mat. The dog saw the cat.\n" * 50
+    address = f"{server.url.replace('//', '//user:password@')}/novel.txt?key=sec/ret"
+    tiny = ["--tokenizer", "char", "--hidden-units", "4", "--embedding-dim", "4", "--num-layers", "1", "--steps", "1"]
+    models, page = tmp_path / "models", tmp_path / "page.html"
+    for command in (
+        ["train", address, *tiny],
+        ["models", "compress", "novel", "--out", "small", "--force"],
+        ["export", "novel", str(page)],
+    ):
+        result = CliRunner().invoke(textgen, [*command, "--models-dir", str(models)], catch_exceptions=False)
+        assert result.exit_code == 0, result.stderr
+        assert not any(word in result.output for word in ("sec/ret", "password"))
+    record = json.loads((models / "novel" / "training.json").read_bytes())
+    assert record["corpus"]["paths"] == [address]
+    texts = [path.read_bytes() for path in [models / "novel" / "README.md", page, *(models / "small").iterdir()]]
+    assert b"`novel.txt`" in texts[0]
+    assert not any(word in text for text in texts for word in (b"sec/ret", b"key=", b"password"))
+    assert not any(path.startswith("/novel.txt?key=sec/ret/") for path, _ in server.asked), "a file, no prepared folder"
+
+
+# === Names ===
+
+
+def test_marks_of_urls_are_parts_of_other_names(memory: Any, tmp_path: Path) -> None:
+    memory.pipe("/C#.jsonl", b'{"text": "one"}\n')
+    memory.pipe("/why?/what?.csv", b"text\ntwo\n")
+    memory.pipe("/.data/a.txt", b"three")
+    memory.pipe("/.data/.hidden/b.txt", b"no")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("why?.csv", "text\nfour\n")
+        archive.writestr("C#.jsonl", '{"text": "five"}\n')
+    for address, texts in {
+        "memory://C#.jsonl": ["one"],
+        "memory://why?": ["two"],
+        "memory://.data/*.txt": ["three"],
+        "memory://.data/**": ["three"],
+        "memory://.data": ["three"],
+        f"zip://why?.csv::{tmp_path / 'a.zip'}": ["four"],
+        f"zip://C#.jsonl::{tmp_path / 'a.zip'}": ["five"],
+        f"zip::{tmp_path / 'a.zip'}": ["five", "four"],
+    }.items():
+        assert read(address) == texts
+
+
+def test_addresses_keep_their_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
+
+    class Hosted(MemoryFileSystem):
+        """Files of hosts; paths in it have no host, as those of sftp have none."""
+
+        protocol = "hosted"
+
+        def __init__(self, host: str, **options: Any) -> None:
+            super().__init__(**options)
+            self.store = {"/d/a.txt": MemoryFile(self, "/d/a.txt", host.encode())}
+            self.pseudo_dirs = ["", "/d"]
+
+        @classmethod
+        def _strip_protocol(cls, path: str) -> str:
+            path = "/" + path.partition("://")[2].partition("/")[2] if "://" in path else path
+            return path.rstrip("/")
+
+        @staticmethod
+        def _get_kwargs_from_urls(path: str) -> dict[str, str]:
+            host = path.removeprefix("hosted://").partition("/")[0]
+            return {"host": host} if host else {}
+
+    fsspec.register_implementation("hosted", Hosted, clobber=True)
+    for asked in ("d", "d/", "", "d/*.txt", "d/a.txt"):
+        corpus = Corpus([f"hosted://{host}/{asked}" for host in ("one", "two")], CorpusConfig(documents="file"))
+        assert corpus.places == ["hosted://one/d/a.txt", "hosted://two/d/a.txt"]
+        assert list(corpus.documents()) == ["one", "two"], "files of equal paths have copies of their own"
+    again = Corpus(corpus.places, corpus.config)
+    assert (again.files, list(again.documents())) == (corpus.files, ["one", "two"])
+    for address, message in {
+        "hosted:///a.txt": "missing 1 required positional argument: 'host'",
+        "ftp:///a.txt": r"it names no host\. Write ftp://HOST/PATH\.",
+    }.items():
+        with pytest.raises(RemoteError, match=f"^Cannot read {address}: .*{message}"):
+            Corpus([address])
 
 
 # === The cache of copies ===

@@ -118,10 +118,10 @@ def _folders(cache: Path) -> Iterator[Path]:
 
 
 def _texts(cache: Path) -> Iterator[Path]:
-    """Fetched texts, and what a killed process left of one; links are not followed."""
+    """Fetched texts, which have a record each, and what a killed process left of one; links are not followed."""
     with suppress(OSError):
         for path in sorted((cache / CORPORA).iterdir()):
-            is_text = path.suffix == ".txt" or path.name.startswith(TEMPORARY)
+            is_text = _record_of(path).is_file() or path.name.startswith(TEMPORARY)
             if is_text and path.is_file() and not path.is_symlink():
                 yield path
 
@@ -177,8 +177,8 @@ def _remove(path: Path) -> bool:
     """Removes a folder, unless a process uses it, or a text and its record. Returns whether it is gone."""
     if path.is_file():
         with suppress(OSError):
-            _record_of(path).unlink(missing_ok=True)
             path.unlink()
+            _record_of(path).unlink(missing_ok=True)
         return not path.exists()
     with suppress(TextgenError, OSError), locked(path) as is_held:
         if is_held:

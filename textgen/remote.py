@@ -36,6 +36,10 @@ from textgen.files import TEMPORARY, json_bytes, random_word, write_own_file, wr
 from textgen.folders import MANIFEST, MANIFEST_BYTES, new_folder
 from textgen.locks import Hold, locked
 
+IS_PAGE = re.compile("https?://")
+HOSTED = ("ftp", "sftp", "ssh", "smb")  # file systems that cannot be made without a host
+OWNERS = ("github", "git")  # have before an @ who owns the files, or what they are a version of
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^\s'\"<>()]+", re.ASCII)  # within a message
 IS_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|[A-Za-z][A-Za-z0-9+.-]+::", re.ASCII)  # two letters: not a drive
 CHUNK_BYTES = 1 << 20
 TRIES = 4
@@ -75,12 +79,30 @@ def is_remote(name: str | os.PathLike[str]) -> bool:
     return isinstance(name, str) and bool(IS_ADDRESS.match(name)) and not os.path.lexists(name)
 
 
+def shown(address: str) -> str:
+    """Returns an address without what may be secret: a user, a password, and a query such as a signature.
+
+    What is no address is returned as it is.
+
+    >>> shown("https://user:password@host/a.txt?signature=1"), shown("zip://b.txt::https://host/a.zip?key=1")
+    ('https://host/a.txt', 'zip://b.txt::https://host/a.zip')
+    """
+    return "::".join(map(_without_secrets, address.split("::"))) if IS_ADDRESS.match(address) else address
+
+
+def _without_secrets(link: str) -> str:
+    protocol = link.partition("://")[0].lower()
+    if protocol not in OWNERS:
+        link = re.sub(r"(?<=://)[^/?#]*@", "", link)
+    return re.sub("[?#].*" if IS_PAGE.match(link.lower()) else r"\?[^?]*=.*", "", link, flags=re.DOTALL)
+
+
 @dataclass(frozen=True)
 class RemoteFile:
     """A file elsewhere.
 
     Attributes:
-        address: Its address, for messages.
+        address: Its address, with all that is needed to read it; messages have `shown(address)`.
         path: Its path in the file system.
         system: The file system of fsspec.
         size: Its size in bytes; None if the other side does not say.
@@ -98,7 +120,8 @@ class RemoteFile:
     @property
     def name(self) -> str:
         """The file name, with its suffixes."""
-        return re.sub(r"[^\w.-]", "_", PurePosixPath(unquote(urlsplit(self.path).path)).name)[-100:] or "file"
+        path = unquote(urlsplit(self.path).path) if IS_PAGE.match(self.path) else self.path
+        return re.sub(r"[^\w.-]", "_", PurePosixPath(path).name)[-100:] or "file"
 
     def local(self) -> Path:
         """The place of the copy in the cache folder. `fetch` makes it."""
@@ -138,7 +161,9 @@ class RemoteFile:
         data = b""
         for attempt in _tries(self.address):
             with attempt, self._open() as source:
-                data = source.read(size)
+                data = b""
+                while len(data) < size and (chunk := source.read(size - len(data))):  # over http, what has come so far
+                    data += chunk
         return data
 
     def copy_to(self, path: Path) -> None:
@@ -169,7 +194,7 @@ class RemoteFile:
             part.unlink(missing_ok=True)
 
     def _open(self) -> Any:
-        if self.address.startswith(("http://", "https://")):
+        if IS_PAGE.match(self.address):
             return self.system.open(self.path, "rb", block_size=0)  # one stream, for servers without ranges, too
         return self.system.open(self.path, "rb", block_size=4 * CHUNK_BYTES, cache_type="readahead")
 
@@ -202,25 +227,26 @@ def find_files(address: str) -> list[RemoteFile]:
     found: list[RemoteFile] = []
     for attempt in _tries(address):
         with attempt:
-            infos = _infos(system, path, is_page=address.startswith(("http://", "https://")))
-            found = [_described(address, system, info) for info in infos]
+            infos = _infos(system, path, is_page=bool(IS_PAGE.match(address)))
+            found = [_described(address, path, system, info) for info in infos]
     if not found:
-        raise RemoteError(f"There is no file at {address}. Check the address.")
+        raise RemoteError(f"There is no file at {shown(address)}. Check the address.")
     return found
 
 
 def _infos(system: Any, path: str, is_page: bool) -> list[dict[str, Any]]:
     if is_page:
         return [system.info(path)]
+    folder = path
     if "*" in path or "[" in path:
-        listed = system.glob(path, detail=True)
+        listed, folder = system.glob(path, detail=True), re.split(r"[*?[]", path)[0]
     else:
         info = system.info(path) if path else {"type": "directory"}
         if info["type"] != "directory":
             return [{**info, "name": path}]
         listed = system.find(path, detail=True)
     files = [{**info, "name": name} for name, info in sorted(listed.items()) if info["type"] != "directory"]
-    return [info for info in files if not any(part.startswith(".") for part in _below(path, info["name"]))]
+    return [info for info in files if not any(part.startswith(".") for part in _below(folder, info["name"]))]
 
 
 def _below(folder: str, name: str) -> tuple[str, ...]:
@@ -228,12 +254,31 @@ def _below(folder: str, name: str) -> tuple[str, ...]:
     return PurePosixPath(name.removeprefix(folder)).parts
 
 
-def _described(address: str, system: Any, info: Mapping[str, Any]) -> RemoteFile:
-    chain = "".join(f"::{link}" for link in address.split("::")[1:])
+def _described(address: str, path: str, system: Any, info: Mapping[str, Any]) -> RemoteFile:
+    """A file at an address, whose path in the file system is `path`."""
+    first, *links = address.split("::")
+    chain = "".join(f"::{link}" for link in links)
     name = str(info["name"])
-    own = name if "://" in name else f"{address.partition('://')[0]}://{name}"
+    own = name if "://" in name else _with_host(first, path, name)
     version = {key: str(info[key]) for key in VERSIONS if info.get(key) is not None}
     return RemoteFile(f"{own}{chain}", name, system, info.get("size"), json.dumps(version) if version else "")
+
+
+def _with_host(link: str, path: str, name: str) -> str:
+    """The address of the file `name` where that of `path` is `link`: paths lack the host, or what stands for one.
+
+    >>> _with_host("sftp://host/data", "/data", "/data/a.txt"), _with_host("s3://bucket/", "bucket", "bucket/a.txt")
+    ('sftp://host/data/a.txt', 's3://bucket/a.txt')
+    >>> _with_host("github://owner:repo@main", "", "a.txt"), _with_host("memory://d", "/d", "/d/a.txt")
+    ('github://owner:repo@main/a.txt', 'memory:///d/a.txt')
+    """
+    link = link.rstrip("/") if path.strip("/") else link
+    before = link.removesuffix(path)
+    if "://" not in before or not link.endswith(path):
+        return f"{link.partition('://')[0]}://{name}"
+    if before.endswith("://"):
+        return before + name
+    return f"{before.removesuffix('/')}/{name.removeprefix('/')}"
 
 
 _held: dict[Path, Hold] = {}  # places of folders whose files this process may yet read
@@ -252,9 +297,8 @@ def _note_use(place: Path) -> None:
 
 
 def _note_address(place: Path, address: str) -> None:
-    """Records where an entry comes from, without what may be secret: a query, a user and a password."""
-    links = [re.sub(r"//[^/@]*@", "//", re.split("[?#]", link)[0]) for link in address.split("::")]
-    write_own_file(place / ADDRESS, json_bytes({"address": "::".join(links)}))
+    """Records where an entry comes from."""
+    write_own_file(place / ADDRESS, json_bytes({"address": shown(address)}))
 
 
 def _make_room(size: int) -> None:
@@ -282,7 +326,7 @@ def fetch_folder(address: str) -> Path:
     address = address.rstrip("/")
     data, entries = _remote_manifest(address)
     key = hashlib.sha256(data).hexdigest()[:32]
-    name = re.sub(r"[^\w.-]", "_", address.split("::")[0].rpartition("/")[2]) or "folder"
+    name = re.sub(r"[^\w.-]", "_", shown(address).split("::")[0].rpartition("/")[2]) or "folder"
     target = _place(key) / name
     with filling_cache():
         with writing(target.parent):
@@ -344,7 +388,7 @@ def _fetch_into(address: str, entries: Mapping[str, Any], target: Path) -> None:
     with new_folder(target) as temporary:
         for name, entry in entries.items():
             if Path(name).name != name or name in ("", "..", MANIFEST):
-                raise RemoteError(f"The manifest of {address} names {name!r}, which is outside its folder.")
+                raise RemoteError(f"The manifest of {shown(address)} names {name!r}, which is outside its folder.")
             (file,) = find_files(joined(address, name))
             path = temporary / name
             with writing(path):
@@ -352,7 +396,8 @@ def _fetch_into(address: str, entries: Mapping[str, Any], target: Path) -> None:
             with path.open("rb") as copy:
                 digest = hashlib.file_digest(copy, "sha256").hexdigest()
             if digest != entry.get("sha256"):
-                raise RemoteError(f"{file.address} differs from the manifest of its folder. Copy it there again.")
+                place = shown(file.address)
+                raise RemoteError(f"{place} differs from the manifest of its folder. Copy it there again.")
 
 
 def _remote_manifest(address: str) -> tuple[bytes, dict[str, Any]]:
@@ -363,7 +408,7 @@ def _remote_manifest(address: str) -> tuple[bytes, dict[str, Any]]:
         if not all(isinstance(entry["sha256"], str) for entry in entries.values()):
             raise ValueError("a checksum is of the wrong type")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise RemoteError(f"{file.address} is damaged: {error}. Copy the folder there again.") from None
+        raise RemoteError(f"{shown(file.address)} is damaged: {error}. Copy the folder there again.") from None
     return data, entries
 
 
@@ -389,8 +434,8 @@ def refuse_remote(name: str, what: str) -> None:
     """
     if is_remote(name):
         raise RemoteError(
-            f"Cannot write {what} to {name}: folders elsewhere cannot be replaced as a whole, so a reader could find "
-            "half of one. Write to a folder of this machine, and copy it when it is complete."
+            f"Cannot write {what} to {shown(name)}: folders elsewhere cannot be replaced as a whole, so a reader "
+            "could find half of one. Write to a folder of this machine, and copy it when it is complete."
         )
 
 
@@ -404,15 +449,18 @@ def _file_system(address: str) -> tuple[Any, str]:
         import fsspec
     except ImportError:
         raise RemoteError(
-            f"Cannot read {address}. Addresses are read with fsspec: pip install 'textgen[remote]'."
+            f"Cannot read {shown(address)}. Addresses are read with fsspec: pip install 'textgen[remote]'."
         ) from None
+    if protocol in HOSTED and address.partition("://")[2].startswith("/"):
+        raise RemoteError(f"Cannot read {shown(address)}: it names no host. Write {protocol}://HOST/PATH.")
     try:
         system, path = fsspec.core.url_to_fs(address)
     except ImportError as error:
-        library = LIBRARIES.get(protocol) or str(error)
-        raise RemoteError(f"Cannot read {address}. {protocol}:// needs a library: pip install {library}.") from None
-    except ValueError as error:
-        raise RemoteError(f"Cannot read {address}: {str(error).rstrip('.')}. Check the address.") from None
+        needed = f"{protocol}:// needs a library: pip install {LIBRARIES.get(protocol) or error}."
+        raise RemoteError(f"Cannot read {shown(address)}. {needed}") from None
+    except (ValueError, TypeError) as error:  # one for an argument, such as the host, that an address lacks
+        why = _told_by(error).rstrip(".")
+        raise RemoteError(f"Cannot read {shown(address)}: {why}. Check the address.") from None
     except _errors() as error:
         raise RemoteError(_told(address, error)) from None
     return system, path
@@ -478,8 +526,8 @@ def _status(error: BaseException) -> int | None:
 
 def _told(address: str, error: BaseException) -> str:
     """What a failure means and what to do, in a line."""
-    kind, status = type(error).__name__, _status(error)
-    why = " ".join(str(error).split()).rstrip(".") or kind
+    kind, status, address = type(error).__name__, _status(error), shown(address)
+    why = _told_by(error).rstrip(".") or kind
     if isinstance(error, ImportError):
         return f"Cannot read {address}: a library is missing ({why}). Install it."
     if kind in ("NoCredentialsError", "DefaultCredentialsError", "PartialCredentialsError"):
@@ -495,3 +543,8 @@ def _told(address: str, error: BaseException) -> str:
     if kind == "BadZipFile":
         return f"Cannot read {address}: the archive is damaged ({why}). Make it again."
     return f"Cannot read {address}: {why} ({kind}). Check the network, and the address; the service may be down."
+
+
+def _told_by(error: BaseException) -> str:
+    """What an error says, in a line, with addresses as they are shown."""
+    return URL.sub(lambda url: shown(url[0]), " ".join(str(error).split()))

@@ -27,6 +27,7 @@ from textgen.cli.train import Arguments, make_plan
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.ngram_index import Novelty
+from textgen.errors import ConfigError
 from textgen.model.config import ModelConfig
 from textgen.saved_model.saved_model import load_model, save_model
 from textgen.tokenizer.config import TokenizerConfig
@@ -710,6 +711,56 @@ def test_a_held_out_file_and_a_fraction_contradict_each_other(tmp_path: Path) ->
     result = run("train", "a.txt", "--valid-file", "b.txt", "--valid-fraction", "0.1", "--models-dir", str(tmp_path))
     assert (result.exit_code, result.stdout) == (2, "")
     assert "leave out --valid-fraction." in result.stderr
+
+
+def test_a_fraction_of_a_file_of_settings_contradicts_a_held_out_file_too(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(POEMS, encoding="utf-8")
+    (tmp_path / "c.toml").write_text("valid_fraction = 0.2", encoding="utf-8")
+    named = ["train", str(tmp_path / "a.txt"), "--valid-file", str(tmp_path / "b.txt"), "--dry-run"]
+    result = run(*named, "--config", str(tmp_path / "c.toml"), *TINY)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "leave out --valid-fraction" in result.stderr
+    with pytest.raises(ConfigError, match="leave out valid_fraction"):
+        make_plan(Arguments((named[1],), valid_file=named[3]), None, {"valid_fraction": 0.2}, Distribution)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [("tokenizer", "char"), ("vocab-size", "300"), ("character-coverage", "0.99"), ("sample-bytes", "9")],
+)
+def test_settings_of_a_vocabulary_contradict_one_that_is_given(
+    models: Path, tmp_path: Path, flag: str, value: str
+) -> None:
+    (tmp_path / "a.txt").write_text(POEMS, encoding="utf-8")
+    where = ["--tokenizer-from", "songs", "--models-dir", str(models), f"--{flag}", value]
+    for command in (["train", "--dry-run"], ["corpus", "prepare", "--out", str(tmp_path / "made")]):
+        result = run(*command, str(tmp_path / "a.txt"), *where)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert f"taken from another model or file: leave out --{flag}." in result.stderr
+        assert not (tmp_path / "made").exists()
+
+
+def test_a_search_has_no_format(models: Path) -> None:
+    result = run("embed", "songs", "--text", "fox", "--search", "fox", "--format", "npy", "--models-dir", str(models))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--format" in result.stderr
+
+
+def test_a_held_out_file_is_not_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("texts")
+    folder.mkdir()
+    for name in ("songs.txt", "held.txt"):
+        (folder / name).write_text(POEMS, encoding="utf-8")
+    Path("link.txt").symlink_to(folder / "held.txt")
+    for held_out in ("texts/held.txt", "link.txt", "texts"):
+        result = run("train", "texts", "--valid-file", held_out, "--dry-run", *TINY)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert f"{Path(held_out).name} is held-out text" in result.stderr or held_out == "texts"
+        assert "Move it out of the folder" in result.stderr
+    result = run("train", "texts/songs.txt", "--valid-file", "texts/held.txt", "--dry-run", *TINY)
+    assert result.exit_code == 0, result.stderr
 
 
 def test_a_file_may_have_a_number_for_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ def work(tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("TEXTGEN_MODELS")
     Path("cat.txt").write_text("The cat sat on the mat.\n" * 3, encoding="utf-8")
     Path("moon.txt").write_text("床前明月光，疑是地上霜。\n", encoding="utf-8")
+    Path("lines.csv").write_text("床前明月光,疑是地上霜\n", encoding="utf-8")  # of which embed reads plain lines
     return tmp_path / "work"
 
 
@@ -51,6 +52,7 @@ def note(base: str) -> str:
         (["evaluate", "moon.txt"], None, "chinese"),
         (["embed", "cat.txt"], None, "english"),
         (["embed", "-"], "明月\n", "chinese"),
+        (["embed", "lines.csv"], None, "chinese"),
         (["embed", "--text", "明月"], None, "chinese"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -130,6 +131,33 @@ def test_memory_does_not_grow_with_the_texts(
 # === A stream ===
 
 STREAM = "the cat sat on the mat\n" * (WARM_UP + 5) + "\x07日本語🀄🀄\n" + "the cat sat on the mat\n"
+
+
+@pytest.mark.parametrize("flags", [["--text-column", "a"], ["--documents", "file"], ["--labels", "a"], ["--header"]])
+def test_what_json_lines_do_not_read_is_wrong_usage(tiny_models: Path, flags: list[str]) -> None:
+    result = score(tiny_models, "--jsonl", *flags, stdin='{"text": "The cat"}\n')
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"cannot be combined with {flags[0].replace('--header', '--no-header')}." in result.stderr
+    read = score(tiny_models, "--jsonl", "--text-field", "a", "--encoding", "utf-8", stdin='{"a": "The cat"}\n')
+    assert read.exit_code == 0
+
+
+def test_files_that_are_skipped_are_noted(tiny_models: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "a.txt").write_text(TEXT, encoding="utf-8")
+    (folder / "b.bin").write_bytes(bytes(100))
+    for command in (
+        ["score", "tiny", str(folder)],
+        ["inspect", "tiny", str(folder), "--max-tokens", "64"],
+        ["models", "compress", "tiny", str(folder), "--out", "small", "--force"],
+        ["sample", "tiny", "--adapt", str(folder), "--max-tokens", "2"],
+    ):
+        arguments = [*command, "--models-dir", str(tmp_path)]
+        shutil.copytree(tiny_models / "tiny", tmp_path / "tiny", dirs_exist_ok=True)
+        result = CliRunner().invoke(textgen, arguments, catch_exceptions=False)
+        assert result.exit_code == 0, result.stderr
+        assert result.stderr.count(f"Skipped {folder / 'b.bin'}: it looks like a binary file.\n") == 1
 
 
 def test_follow_prints_what_surprises(tiny_models: Path) -> None:

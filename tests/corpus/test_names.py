@@ -166,6 +166,36 @@ def test_a_name_that_is_too_long_is_one_line(
     assert "[Errno" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["corpus", "stats", ""],
+        ["train", "", "--dry-run"],
+        ["train", "a.txt", "--valid-file", "", "--dry-run"],
+        ["train", "a.txt", "--tokenizer-from", "", "--dry-run"],
+        ["train", "a.txt", "--config", "", "--dry-run"],
+        ["train", "a.txt", "--models-dir", "", "--dry-run"],
+        ["corpus", "prepare", "a.txt", "--out", "", "--tokenizer", "byte"],
+        ["sample", "tiny", "--prompt-file", ""],
+        ["sample", "tiny", "--adapt", ""],
+        ["score", "tiny", ""],
+        ["evaluate", "tiny", ""],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_path_is_not_the_current_folder(
+    tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TEXTGEN_MODELS", str(tiny_models))
+    write(tmp_path, "a.txt", TEXT * 99)
+    result = run(*command)
+    assert (result.exit_code in (1, 2), result.stdout) == (True, "")
+    assert "is empty: name a file or a folder" in result.stderr
+    with pytest.raises(CorpusError, match="A path is empty"):
+        Corpus("")
+
+
 def test_a_folder_that_may_not_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "closed/a.txt", "a")
     scan = os.scandir

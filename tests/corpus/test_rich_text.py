@@ -15,7 +15,7 @@ from files import read, write
 from rich_files import W, docx, epub, odt, paragraphs, pdf, zipped
 
 from textgen.cli import textgen
-from textgen.corpus import extras, markup, rich_text
+from textgen.corpus import extras, markup, records, rich_text
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.errors import CorpusError
@@ -100,6 +100,13 @@ def test_the_encoding_that_a_page_names(tmp_path: Path, head: str, encoding: str
     assert one(path) == f"{text}\n"
 
 
+@pytest.mark.parametrize("tag", ["main", "article", "section", "my-page", "p"])
+@pytest.mark.parametrize("head", ["<title>No</title>", "<meta charset=utf-8><link href=a><title>No</title>"])
+def test_a_page_without_tags_of_head_and_body(tmp_path: Path, head: str, tag: str) -> None:
+    page = f"<!DOCTYPE html>{head}<style>p {{}}</style><script>no()</script><{tag}><b>Hello</b></{tag}>"
+    assert one(write(tmp_path, "a.html", page.encode())) == "Hello\n"
+
+
 def test_an_encoding_that_is_set_goes_before_that_of_the_page(tmp_path: Path) -> None:
     path = write(tmp_path, "a.html", "<meta charset=utf-8><p>é".encode("cp1252"))
     with pytest.raises(CorpusError, match=r"is not utf-8 text: .*set encoding to cp1252"):
@@ -180,6 +187,15 @@ def test_the_fingerprint_is_that_of_the_text(tmp_path: Path) -> None:
         for body in (paragraphs("one"), "<w:sectPr/>" + paragraphs("one"), paragraphs("two"))
     ]
     assert prints[0] == prints[1] != prints[2]
+
+
+@pytest.mark.parametrize("suffix", [".srt", ".vtt"])
+def test_a_line_of_subtitles_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    monkeypatch.setattr(records, "MAX_RECORD_CHARS", 1000)
+    path = write(tmp_path, f"a{suffix}", f"00:01 --> 00:02\n{'x' * 1000}\n".encode())
+    assert one(path) == "x" * 1000 + "\n"
+    with pytest.raises(CorpusError, match=r"line 2: .* more than 1,000 characters"):
+        read(write(tmp_path, f"b{suffix}", f"00:01 --> 00:02\n{'x' * 1001}".encode()))
 
 
 # === Pages without text ===

@@ -125,6 +125,7 @@ def _trained_on(
 
     with temporary_folder() as folder:
         text = Corpus([path], saved.corpus_config)
+        text.say_skipped(output.note)
         stream = encode_corpus(text, saved.tokenizer, folder / "tokens", label)
         text.say_left_out(output.note)
         load_tensorflow()

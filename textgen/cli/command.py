@@ -28,6 +28,14 @@ class SectionCommand(click.Command):
         if any(_section(option) != USUAL for option in self.params):
             self.params.append(_help_all_option())
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Reads the arguments. Raises `click.UsageError` for an empty path, which would be the current folder."""
+        values = {} if ctx.resilient_parsing else self.make_parser(ctx).parse_args(list(args))[0]
+        for parameter in self.get_params(ctx):
+            if values.get(str(parameter.name)) == "" and _is_path(parameter):
+                raise click.UsageError(f"{parameter.get_error_hint(ctx)} is empty: name a file or a folder.", ctx)
+        return super().parse_args(ctx, args)
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the options, or the usual ones and the titles of the other sections."""
         sections: dict[str, list[tuple[str, str]]] = {USUAL: []}
@@ -54,6 +62,10 @@ class CommandGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of the commands."""
         return list(self.commands)
+
+
+def _is_path(parameter: click.Parameter) -> bool:
+    return isinstance(parameter.type, click.Path) or parameter.metavar in ("FILE", "FOLDER", "MODEL")
 
 
 def _section(parameter: click.Parameter) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import click
 
 from textgen.cli import output
 from textgen.cli.command import SectionCommand
-from textgen.cli.default_model import beginning_of, first_characters, load_model_or_base, model_and_paths
+from textgen.cli.default_model import first_characters, load_model_or_base, model_and_paths
 from textgen.cli.options import OutputFile, json_option, model_argument, models_dir_option, read_text
 from textgen.errors import TextgenError
 from textgen.wording import json_text
@@ -35,9 +36,8 @@ FORMATS = ("jsonl", "tsv", "npy")
     "--format",
     "kind",
     type=click.Choice(FORMATS),
-    default="jsonl",
-    show_default=True,
-    help="Format of the vectors: JSON objects with text and vector, lines of numbers, or rows of a NumPy array.",
+    help="Format of the vectors: JSON objects with text and vector, lines of numbers, or rows of a NumPy array "
+    f"[default: {FORMATS[0]}].",
 )
 @click.option("--out", type=OutputFile(), help="File to write [default: print].")
 @click.option("--search", metavar="TEXT", help="Print the lines that are most similar to this text.")
@@ -51,7 +51,7 @@ def embed(
     paths: tuple[str, ...],
     texts: tuple[str, ...],
     tokens: bool,
-    kind: str,
+    kind: str | None,
     out: Path | None,
     search: str | None,
     top: int | None,
@@ -76,7 +76,7 @@ def embed(
     if search is None:
         _check_flags(kind, out, bool(top or as_json))
     else:
-        _check_search_flags(search, bool(tokens or out))
+        _check_search_flags(search, bool(tokens or out or kind))
     from textgen.evaluation.embeddings import Embedder
     from textgen.files import write_file
 
@@ -84,18 +84,20 @@ def embed(
     if model is None and not (paths or texts):
         raise click.UsageError("Missing argument 'MODEL'.")
     read = paths or (() if texts else ("-",))
+    lines_of_files = cache(lambda: _lines(read))
     saved = load_model_or_base(
-        model, models_dir, lambda: first_characters([*texts, search or ""]) or beginning_of(read, {})
+        model,
+        models_dir,
+        lambda: first_characters([*texts, search or ""]) or first_characters(text for _, text in lines_of_files()),
     )
-    lines = [(f"--text {number}", text) for number, text in enumerate(texts, 1)]
-    lines += _lines(read)
+    lines = [(f"--text {number}", text) for number, text in enumerate(texts, 1)] + lines_of_files()
     if not lines or not all(text for _, text in lines):
         raise TextgenError("There is no text: name files with lines that are not blank, or give --text.")
     embedder = Embedder({each: saved.writer(each) for each in saved.model_config.directions}, saved.tokenizer)
     if search is not None:
         _print_nearest(embedder, search, lines, top or 5, as_json)
         return
-    written = _formatted(embedder.read([text for _, text in lines]), kind, tokens, saved.tokenizer)
+    written = _formatted(embedder.read([text for _, text in lines]), kind or FORMATS[0], tokens, saved.tokenizer)
     if out:
         write_file(out, b"".join(map(_encoded, written)))
         return
@@ -103,7 +105,7 @@ def embed(
         _print(part)
 
 
-def _check_flags(kind: str, out: Path | None, has_search_flags: bool) -> None:
+def _check_flags(kind: str | None, out: Path | None, has_search_flags: bool) -> None:
     """Raises `click.UsageError` for flags that do not go together without --search."""
     if has_search_flags:
         raise click.UsageError("--top and --json need --search: without it, --format selects what is printed.")
@@ -114,7 +116,7 @@ def _check_flags(kind: str, out: Path | None, has_search_flags: bool) -> None:
 def _check_search_flags(search: str, has_vector_flags: bool) -> None:
     """Raises `click.UsageError` for flags that do not go with --search, or an empty text."""
     if has_vector_flags:
-        raise click.UsageError("--search prints lines: it cannot be combined with --tokens or --out.")
+        raise click.UsageError("--search prints lines: it cannot be combined with --tokens, --out or --format.")
     if not search.strip():
         raise click.UsageError("--search is empty: give a text to compare the lines with.")
 

@@ -101,6 +101,7 @@ def inspect(
     documents = None
     if paths:
         corpus = Corpus(paths, replace(saved.corpus_config, **given(select(CorpusConfig, options))))
+        corpus.say_skipped(output.note)
         is_backward = (direction or saved.main_direction) == "backward"  # which reads from the end of a document
         documents = corpus.documents() if is_backward else documents_of(corpus.parts(), config.max_tokens)
     seen = inspect_model(saved, documents, config, direction=direction, label=label, say=output.note)

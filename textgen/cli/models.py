@@ -191,8 +191,10 @@ def _compress(
         raise SavedModelError(f"{saved.name} is a base, which is a part of the program: name a copy with --out.")
     if target is not None and os.path.lexists(target):
         raise SavedModelError(f"{target} is there already: choose another name with --out.")
-    texts = Corpus([file], saved.corpus_config).documents() if file else None
-    cost = cost_of(saved, precision, texts)
+    text = Corpus([file], saved.corpus_config) if file is not None else None
+    if text:
+        text.say_skipped(output.note)
+    cost = cost_of(saved, precision, text.documents() if text else None)
     told = f"{max(100 * cost.share, 0):.2g} % more bits a {cost.unit} ({cost.before:.4f} -> {cost.after:.4f})"
     if not cost.share <= LIMIT and not force:
         raise SavedModelError(

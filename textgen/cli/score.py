@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
 
 READ_BY_FOLLOW = ("documents", "encoding")  # settings of the corpus that --follow uses
+READ_BY_JSONL = ("encoding", "newlines", "text_field", "strict")  # and --jsonl
 LINE_BYTES = 1 << 18  # bytes of a stream that are read at a time
 HEADER = "log probability    perplexity  bits/byte     tokens  text"
 
@@ -137,6 +138,9 @@ def _refuse_contradictions(paths: Sequence[str], arguments: Arguments, options: 
         raise click.UsageError(f"--follow scores lines: it cannot be combined with {clash[0]}.")
     if clash:
         raise click.UsageError(f"{clash[0]} needs --follow: without it, each text is scored separately.")
+    unread = [flag_of(name) for name, value in options.items() if value is not None and name not in READ_BY_JSONL]
+    if arguments.jsonl and unread:
+        raise click.UsageError(f"--jsonl scores a text field of each line: it cannot be combined with {unread[0]}.")
     if arguments.follow and len(paths) > 1:
         raise click.UsageError("--follow reads one file, or standard input: name only one.")
 
@@ -156,6 +160,7 @@ def _score_texts(saved: ModelFolder, paths: Sequence[str], config: CorpusConfig,
         _print_rows(saved, scores, paths, config, arguments.tokens)
         return
     text = Corpus(paths, config)
+    text.say_skipped(output.note)
     results = scores(text.documents())
     if arguments.as_json:
         for result in results:

@@ -38,7 +38,7 @@ from textgen.corpus.statistics import EXCERPTS, CorpusStats, count_parts
 from textgen.errors import CorpusError
 from textgen.files import OTHER_TEMPORARY, writing
 from textgen.folders import MANIFEST
-from textgen.remote import find_files, is_remote
+from textgen.remote import find_files, is_remote, shown
 from textgen.wording import counted
 
 __all__ = ["Corpus", "CorpusStats", "Part"]
@@ -81,7 +81,7 @@ class Corpus:
         self._temporary: list[weakref.finalize] = []
         self._sources = self._find([paths] if isinstance(paths, (str, Path)) else paths)
         self.files = [source.path for source in self._sources]
-        self.places = [source.name if source.remote else str(source.path.absolute()) for source in self._sources]
+        self.places = [source.place for source in self._sources]
         self.guess_reason: str | None = None
         self.documents_mode = config.documents or self._guess()
         self._stats: CorpusStats | None = None
@@ -318,7 +318,7 @@ class Corpus:
         """Expands `paths` to a list of files without duplicates."""
         found: dict[Path, Source] = {}
         for name in dict.fromkeys(map(str, paths)):
-            with reading(name):
+            with reading(shown(name)):
                 for source in self._expand(name):
                     found.setdefault(source.path.resolve(), source)
         if not found:
@@ -326,6 +326,8 @@ class Corpus:
         return list(found.values())
 
     def _expand(self, name: str) -> list[Source]:
+        if not name:  # which would be the current folder
+            raise CorpusError("A path is empty: name a file or a folder; . is the current folder.")
         path = Path(name)
         if name == "-":
             return [self._standard_input()]
@@ -353,11 +355,12 @@ class Corpus:
     def _elsewhere(self, name: str) -> list[Source]:
         """Lists the text files at an address. A single one must be text."""
         files = find_files(name)
-        found = [replace(self._source(file.local(), file.address), remote=file) for file in files]
+        found = [replace(self._source(file.local(), shown(file.address)), remote=file) for file in files]
         return [not_binary(found[0])] if len(found) == 1 else self._readable(name, found, [])
 
     def _readable(self, name: str, found: list[Source], broken: list[Path]) -> list[Source]:
         """The files of a folder that are text, and remembers the others."""
+        name = shown(name)
         self.lacking |= {_shown(source): source.missing for source in found if source.missing}
         sources = [source for source in found if not source.missing]
         self.broken += [path for path in broken if path not in self.broken]

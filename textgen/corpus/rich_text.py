@@ -25,6 +25,7 @@ from textgen.corpus.encoding_guess import marked_encoding
 from textgen.corpus.encodings import text_decoder
 from textgen.corpus.extras import load
 from textgen.corpus.markup import office_text, page_text
+from textgen.corpus.records import bounded_lines
 from textgen.errors import CorpusError
 from textgen.wording import counted
 
@@ -102,7 +103,7 @@ class RichFile:
             declared = declared_encoding(self.beginning()) if self.encoding == CorpusConfig.encoding else None
             return page_text(self.decoded(declared or self.encoding), self.name)
         if self.suffix in SUBTITLES:
-            return _subtitles(self.decoded(self.encoding))
+            return _subtitles(self.decoded(self.encoding), self.name)
         if self.suffix == ".rtf":
             return self._rtf()
         return self._pdf(note) if self.suffix == ".pdf" else self._zipped()
@@ -187,15 +188,12 @@ def known_encoding(name: str) -> str | None:
     return name
 
 
-def _subtitles(texts: Iterable[str]) -> Iterator[str]:
+def _subtitles(texts: Iterable[str], name: str) -> Iterator[str]:
     """The lines of subtitles, without their times and tags."""
-    inside, rest = False, ""
-    for text in texts:
-        *lines, rest = (rest + text).split("\n")
-        for line in lines:
-            inside, shown = _subtitle(line, inside)
-            yield from shown
-    yield from _subtitle(rest, inside)[1]
+    inside = False
+    for line in bounded_lines(texts, name):
+        inside, shown = _subtitle(line, inside)
+        yield from shown
 
 
 def _subtitle(line: str, inside: bool) -> tuple[bool, list[str]]:

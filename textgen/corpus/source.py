@@ -79,6 +79,11 @@ class Source:
     remote: RemoteFile | None = field(default=None, compare=False)
 
     @property
+    def place(self) -> str:
+        """Where the file is: an absolute path, or the address of a file elsewhere."""
+        return self.remote.address if self.remote else str(self.path.absolute())
+
+    @property
     def compression(self) -> str:
         """One of `COMPRESSIONS`, or "" for a file that is not compressed."""
         suffix = self.path.suffix.lower()

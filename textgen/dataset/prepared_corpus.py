@@ -37,7 +37,7 @@ from textgen.dataset.token_writer import encode_parts
 from textgen.errors import ConfigError, CorpusError, TextgenError
 from textgen.files import json_bytes, writing
 from textgen.folders import MANIFEST, new_folder, sweep
-from textgen.remote import fetch_folder, fetch_subfolder, has_file, is_remote, joined, refuse_remote
+from textgen.remote import fetch_folder, fetch_subfolder, has_file, is_remote, joined, refuse_remote, shown
 from textgen.settings import from_dict, select, to_dict
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_FILE, ByteTokenizer, Tokenizer, read_tokenizer
@@ -275,9 +275,9 @@ def _require_shards(shards: object) -> None:
 def is_prepared(path: str | Path) -> bool:
     """Whether a path or an address is a folder that `prepare_corpus` has started."""
     if isinstance(path, str) and is_remote(path):
-        is_file = "*" in path or PurePosixPath(path.split("::")[0]).suffix
+        is_file = "*" in path or "?" in path or PurePosixPath(path.split("::")[0]).suffix
         return not is_file and has_file(path, PREPARED)
-    return (Path(path) / PREPARED).is_file()
+    return path != "" and (Path(path) / PREPARED).is_file()
 
 
 def _fetched(address: str) -> PreparedCorpus:
@@ -435,12 +435,12 @@ def _begin(
             say(f"Learning a vocabulary ({config.tokenizer}) ...")
         tokenizer = learn_vocabulary(corpus, config)
         say(f"Vocabulary: {counted(tokenizer.vocab_size, 'token')}.")
-    elif {"tokenizer", "vocab_size", "sample_bytes"} & given.keys():
-        raise ConfigError("The vocabulary is given: leave out tokenizer, vocab_size and sample_bytes.")
+    elif clash := select(TokenizerConfig, given):
+        raise ConfigError(f"The vocabulary is taken from another model or file: leave out {' and '.join(clash)}.")
     else:
         tokenizer = add_labels(tokenizer, corpus)
     settings = PreparedSettings(
-        paths=[str(path) for path in paths],
+        paths=[shown(str(path)) for path in paths],
         glance=corpus.glance(),
         corpus=to_dict(replace(corpus.config, documents=corpus.documents_mode)),
         tokenizer=to_dict(replace(config, tokenizer=tokenizer.tokenizer, vocab_size=tokenizer.first_label)),

@@ -23,6 +23,7 @@ from textgen.folders import new_folder, read_manifest, verified
 from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.probabilities import log_softmax
+from textgen.remote import shown
 from textgen.saved_model.layout import CARD, FLOAT32, NGRAMS, read_bytes
 from textgen.saved_model.model_card import model_card
 from textgen.saved_model.precision import compressed, restored
@@ -208,9 +209,9 @@ def _write_card(folder: Path) -> None:
 def record_of_copy(training: Mapping[str, Any]) -> dict[str, Any]:
     """training.json without what only resuming reads, and without paths."""
     corpus = dict(training["corpus"])
-    corpus["paths"] = [Path(path).name for path in corpus["paths"]]
+    corpus["paths"] = [Path(shown(path)).name for path in corpus["paths"]]
     if corpus.get("valid"):
-        corpus["valid"] = [Path(path).name for path in corpus["valid"]]
+        corpus["valid"] = [Path(shown(path)).name for path in corpus["valid"]]
     left = {name: value for name, value in training.items() if name not in ONLY_FOR_RESUMING}
     if not str(training.get("state", "")).startswith("finished"):
         left.pop("state", None)

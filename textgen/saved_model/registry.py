@@ -16,7 +16,7 @@ from textgen.errors import SavedModelError, TrainingError
 from textgen.files import TEMPORARY, writing
 from textgen.folders import MANIFEST, PENDING, refuse_links, sweep, sweep_abandoned
 from textgen.locks import is_locked, locked
-from textgen.remote import fetch_folder, is_remote
+from textgen.remote import fetch_folder, is_remote, shown
 from textgen.saved_model.bases import BASES, base_folder
 from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, NGRAMS, RUN, TRAINING, WEIGHTS, WORDS
 from textgen.tokenizer.tokenizer import MODEL_FILE
@@ -48,7 +48,7 @@ def models_folder(folder: str | Path | None = None) -> Path:
 
 def name_from(path: str | Path) -> str:
     """Makes a model name from the path of its corpus; "-" gives "stdin"."""
-    called = "stdin" if str(path) == "-" else Path(os.path.abspath(path)).name.lstrip(".").split(".")[0]
+    called = "stdin" if str(path) == "-" else Path(os.path.abspath(shown(str(path)))).name.lstrip(".").split(".")[0]
     stem = re.sub(r"[^\w-]+", "-", called).encode()[: NAME_BYTES // 2].decode(errors="ignore")
     return stem.strip("-") or "model"
 

@@ -39,7 +39,13 @@ from textgen.training.base_choice import NONE, BaseChoice, choose_base
 from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Shares, require_shares
 from textgen.training.plan_basis import Basis, find_basis
-from textgen.training.plan_checks import refuse_contradictions, refuse_unknown, without_prepared
+from textgen.training.plan_checks import (
+    refuse_contradictions,
+    refuse_fraction,
+    refuse_shared,
+    refuse_unknown,
+    without_prepared,
+)
 from textgen.training.plan_estimates import Estimates, machine_memory, run_seconds, training_seconds
 from textgen.training.plan_inputs import Hardware, Sources
 from textgen.training.plan_network import plan_dropout, plan_model, recurrent_weights, same_model
@@ -125,7 +131,7 @@ def make_plan(
         The plan, for `textgen.training.run.train`.
 
     Raises:
-        CorpusError: The text is too short.
+        CorpusError: The text is too short, or held-out text is also text to train on.
         ConfigError: A setting is unknown or out of range, or contradicts another one or the base model.
     """
     given = dict(settings or {})
@@ -136,6 +142,9 @@ def make_plan(
         require_shares(given["batch_size"], hardware.shares.replicas)
     if isinstance(corpus, PreparedCorpus):
         given = without_prepared(corpus, given, sources)
+    else:
+        refuse_fraction(given, sources.valid)
+        refuse_shared(corpus, sources.valid)
     hardware = hardware.measured()
     if sources.start or not sources.choose_base:
         choice = BaseChoice(sources.start.name if sources.start else None, "given", "given")

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from textgen import remote
 from textgen.corpus.config import CorpusConfig
+from textgen.corpus.corpus import Corpus
 from textgen.dataset.prepared_corpus import PreparedCorpus
 from textgen.dataset.subword_sampling import require_sampling
 from textgen.errors import ConfigError, CorpusError
@@ -31,6 +33,24 @@ def without_prepared(corpus: PreparedCorpus, given: Mapping[str, Any], sources: 
     fixed |= {name: value for name, value in given.items() if name == "valid_fraction"}
     corpus.require(fixed, sources.start.tokenizer if sources.start else sources.tokenizer)
     return {name: value for name, value in given.items() if name not in fixed}
+
+
+def refuse_fraction(given: Mapping[str, Any], valid: Corpus | None) -> None:
+    """Raises `ConfigError` for a share to hold out where a text is held out."""
+    if valid and "valid_fraction" in given:
+        raise ConfigError("A file is named as the held-out text: leave out valid_fraction, or the file.")
+
+
+def refuse_shared(corpus: Corpus, valid: Corpus | None) -> None:
+    """Raises `CorpusError` if a file of the held-out text is also one to train on."""
+    own = {file.resolve() for file in corpus.files}
+    for file, place in zip(valid.files, valid.places, strict=True) if valid else ():
+        if file.resolve() in own:
+            raise CorpusError(
+                f"{remote.shown(place)} is held-out text, but it is among the files to train on, too, so every score "
+                "would be one of text that the model has read. Move it out of the folder, or name the files to "
+                "train on without it."
+            )
 
 
 def refuse_unknown(settings: Mapping[str, Any], preset: str | None, start: ModelFolder | None) -> None:

@@ -102,8 +102,8 @@ def plan_vocabulary(
 def _plan_tokenizer(settings: Mapping[str, Any], tokenizer: Tokenizer | None) -> TokenizerConfig:
     if tokenizer is None:
         return from_dict(TokenizerConfig, select(TokenizerConfig, settings))
-    if "tokenizer" in settings or "vocab_size" in settings:
-        raise ConfigError("The tokenizer is taken from another model or file: leave out tokenizer and vocab_size.")
+    if clash := select(TokenizerConfig, settings):
+        raise ConfigError(f"The vocabulary is taken from another model or file: leave out {' and '.join(clash)}.")
     return TokenizerConfig(tokenizer=tokenizer.tokenizer)
 
 
