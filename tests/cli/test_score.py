@@ -160,6 +160,32 @@ def test_files_that_are_skipped_are_noted(tiny_models: Path, tmp_path: Path) -> 
         assert result.stderr.count(f"Skipped {folder / 'b.bin'}: it looks like a binary file.\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("command", "needed"),
+    [
+        (["models", "compress", "tiny", "FILE", "--out", "small", "--force"], "FILE"),
+        (["sample", "tiny", "--adapt", "FILE", "--max-tokens", "2"], "--adapt"),
+    ],
+)
+def test_what_a_message_tells_to_set_can_be_set(
+    tiny_models: Path, tmp_path: Path, command: list[str], needed: str
+) -> None:
+    shutil.copytree(tiny_models / "tiny", tmp_path / "tiny")
+    (tmp_path / "a.csv").write_bytes("title\nthe café on the mat\n".encode("cp1252") * 9)
+
+    def run(*more: str, arguments: list[str] = command) -> Result:
+        named = [str(tmp_path / "a.csv") if word == "FILE" else word for word in arguments]
+        return CliRunner().invoke(textgen, [*named, *more, "--models-dir", str(tmp_path)], catch_exceptions=False)
+
+    assert "set --encoding to" in run().stderr
+    assert "Set --text-column" in run("--encoding", "cp1252").stderr
+    done = run("--encoding", "cp1252", "--text-column", "title")
+    assert done.exit_code == 0, done.stderr
+    without = run("--encoding", "cp1252", arguments=[word for word in command if word not in ("FILE", "--adapt")])
+    assert (without.exit_code, without.stdout) == (2, "")
+    assert f"--encoding needs {needed}." in without.stderr
+
+
 def test_follow_prints_what_surprises(tiny_models: Path) -> None:
     result = score(tiny_models, "--follow", stdin=STREAM)
     (line,) = result.stdout.splitlines()

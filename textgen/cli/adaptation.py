@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from textgen.cli import output
-from textgen.cli.options import given, sectioned
-from textgen.cli.setting_options import flag_of, option_group, setting_options
+from textgen.cli.options import reading_options, sectioned, settings_of
+from textgen.cli.setting_options import option_group, setting_options
 from textgen.errors import ConfigError
 from textgen.evaluation.config import SECTION, CacheConfig, DynamicConfig
 from textgen.generation.config import AUTO, NUMPY
-from textgen.settings import Config, from_dict, select
+from textgen.settings import Config, from_dict
 
 if TYPE_CHECKING:
     from textgen.dataset.word_filter import WordFilter
@@ -45,6 +47,7 @@ adapt_options = option_group(
         SECTION, "--adapt", metavar="FILE", help="Train on this text before writing. The saved model stays as it is."
     ),
     setting_options(DynamicConfig),
+    reading_options,
 )
 
 
@@ -54,9 +57,7 @@ def switched(kind: type[Config], on: bool, switch: str, options: dict[str, Any])
     Raises:
         click.UsageError: There are settings of the feature, but it is off.
     """
-    settings = given(select(kind, options))
-    if settings and not on:
-        raise click.UsageError(f"{flag_of(next(iter(settings)))} needs {switch}.")
+    settings = settings_of(kind, on, switch, options)
     return from_dict(kind, settings) if on else None
 
 
@@ -74,6 +75,7 @@ def adapted_writer(
     label: str | None = None,
     clamps: Sequence[Clamp] = (),
     runtime: str = AUTO,
+    reading: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[StepModel, WordFilter | Callable[[], WordFilter | None] | None]:
     """The network of a saved model, trained on the file `adapt` and with a cache if given, and the words it may write.
 
@@ -85,6 +87,7 @@ def adapted_writer(
         label: Label of the text.
         clamps: Values of cells that are held.
         runtime: What computes the network, one of `textgen.generation.config.RUNTIMES`. Only NumPy adapts and clamps.
+        reading: Settings of `CorpusConfig` for `adapt` that differ from those of the training.
 
     Returns:
         The network, and the words of its training text, with those of `adapt`; None if it may coin words.
@@ -102,7 +105,7 @@ def adapted_writer(
     if adapt is None or dynamic is None:
         model = saved.writer(clamps=clamps)
     else:
-        model, words = _trained_on(saved, adapt, dynamic, label, clamps)
+        model, words = _trained_on(saved, adapt, reading, dynamic, label, clamps)
     if cache is None:
         return model, words
     from textgen.generation.cached_model import CachedModel
@@ -111,7 +114,12 @@ def adapted_writer(
 
 
 def _trained_on(
-    saved: ModelFolder, path: str, config: DynamicConfig, label: str | None, clamps: Sequence[Clamp]
+    saved: ModelFolder,
+    path: str,
+    reading: Mapping[str, Any],
+    config: DynamicConfig,
+    label: str | None,
+    clamps: Sequence[Clamp],
 ) -> tuple[NumpyModel, WordFilter | None]:
     """The model after one pass over a text, and the words of both. Raises `ConfigError` if it diverged."""
     import numpy as np
@@ -124,7 +132,7 @@ def _trained_on(
     from textgen.runtime import load_tensorflow
 
     with temporary_folder() as folder:
-        text = Corpus([path], saved.corpus_config)
+        text = Corpus([path], replace(saved.corpus_config, **reading))
         text.say_skipped(output.note)
         stream = encode_corpus(text, saved.tokenizer, folder / "tokens", label)
         text.say_left_out(output.note)

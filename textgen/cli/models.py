@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from textgen.cli import output
 from textgen.cli.command import CommandGroup, SectionCommand
 from textgen.cli.default_model import load_model_to_read
-from textgen.cli.options import json_option, model_argument, models_dir_option
+from textgen.cli.options import json_option, model_argument, models_dir_option, reading_options, settings_of
+from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TextgenError
 from textgen.saved_model.layout import FLOAT16, FLOAT32, INT8
 from textgen.wording import counted, visible
@@ -135,6 +137,7 @@ def show(model: str | None, models_dir: Path | None, as_json: bool) -> None:
 @click.option("--force", is_flag=True, help="Compress even if it costs more than 0.5 %.")
 @models_dir_option
 @json_option
+@reading_options
 def compress(
     model: str,
     file: str | None,
@@ -144,6 +147,7 @@ def compress(
     force: bool,
     models_dir: Path | None,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Store the weights of MODEL in a quarter (int8) or half (float16) of the bytes.
 
@@ -164,16 +168,18 @@ def compress(
 
     if without_index and not out:
         raise click.UsageError("--without-index goes with --out: the index of MODEL stays where it is.")
+    reading = settings_of(CorpusConfig, file is not None, "FILE", options)
     target = models_folder(models_dir) / check_name(out) if out else None
     folder = load_model(model, models_dir).folder
     with locked(folder):
         saved = load_model(str(folder.absolute()))  # as it is now that no run can change it
-        _compress(saved, file, precision, target, not without_index, force, as_json)
+        _compress(saved, file, reading, precision, target, not without_index, force, as_json)
 
 
 def _compress(
     saved: ModelFolder,
     file: str | None,
+    reading: Mapping[str, Any],
     precision: str,
     target: Path | None,
     with_index: bool,
@@ -191,7 +197,7 @@ def _compress(
         raise SavedModelError(f"{saved.name} is a base, which is a part of the program: name a copy with --out.")
     if target is not None and os.path.lexists(target):
         raise SavedModelError(f"{target} is there already: choose another name with --out.")
-    text = Corpus([file], saved.corpus_config) if file is not None else None
+    text = Corpus([file], replace(saved.corpus_config, **reading)) if file is not None else None
     if text:
         text.say_skipped(output.note)
     cost = cost_of(saved, precision, text.documents() if text else None)

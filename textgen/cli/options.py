@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from textgen.cli.command import SectionOption
-from textgen.cli.setting_options import Decorator, setting_options
+from textgen.cli.setting_options import Decorator, flag_of, setting_options
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TextgenError
 from textgen.remote import refuse_remote
@@ -41,6 +41,8 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
 
 corpus_options = setting_options(CorpusConfig)
 tokenizer_options = setting_options(TokenizerConfig)
+reading_options = setting_options(CorpusConfig, leave_out=("documents", "newlines", "strict", "labels"))
+"""How to read a file, for commands that otherwise read it as the model's training text."""
 label_option = click.option("--label", metavar="NAME", help="Read each text as a document with this label.")
 models_dir_option = click.option(
     "--models-dir",
@@ -99,6 +101,24 @@ class OutputFile(click.Path):
 def corpus_config(options: dict[str, Any]) -> CorpusConfig:
     """The settings of the corpus among a command's options."""
     return from_dict(CorpusConfig, select(CorpusConfig, given(options)))
+
+
+def settings_of(kind: type, on: bool, switch: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The given settings of a feature.
+
+    Args:
+        kind: Its `Settings` class.
+        on: Whether it is used.
+        switch: The flag or the argument that turns it on.
+        options: The options of the command.
+
+    Raises:
+        click.UsageError: There are settings of the feature, but it is off.
+    """
+    settings = given(select(kind, options))
+    if settings and not on:
+        raise click.UsageError(f"{flag_of(next(iter(settings)))} needs {switch}.")
+    return settings
 
 
 def guessed(reason: str | None) -> str:

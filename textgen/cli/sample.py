@@ -20,11 +20,13 @@ from textgen.cli.options import (
     models_dir_option,
     novelty_option,
     sectioned,
+    settings_of,
 )
 from textgen.cli.prompts import read_requests
 from textgen.cli.setting_options import flag_of, setting_options
 from textgen.cli.text_printer import Printer
 from textgen.cli.writing_device import gpu_writer, is_worth_a_gpu
+from textgen.corpus.config import CorpusConfig
 from textgen.errors import ConfigError
 from textgen.evaluation.config import CacheConfig, DynamicConfig
 from textgen.generation.config import AUTO, SEARCH, RuntimeConfig, SamplingConfig, SearchConfig
@@ -54,6 +56,7 @@ class Arguments:
     as_json: bool
     cache: CacheConfig | None
     adapt: str | None
+    reading: dict[str, Any]
     dynamic: DynamicConfig | None
     save_state: Path | None
     load_state: str | None
@@ -180,6 +183,7 @@ def _arguments(options: dict[str, Any]) -> Arguments:
     values: dict[str, Any] = {field.name: options.get(field.name) for field in fields(Arguments)}
     values["cache"] = switched(CacheConfig, options["cache"], "--cache", options)
     values["dynamic"] = switched(DynamicConfig, options["adapt"] is not None, "--adapt", options)
+    values["reading"] = settings_of(CorpusConfig, options["adapt"] is not None, "--adapt", options)
     values["runtime"] = options["runtime"] or AUTO
     return Arguments(**values)
 
@@ -243,7 +247,7 @@ def _generate(
     batch_size = arguments.batch_size or BATCH_SIZE
     needs_index = arguments.novelty or any(request.config.no_copy is not None for request in requests)
     ngrams = saved.ngrams() if needs_index else None
-    adaptation = (arguments.cache, arguments.adapt, arguments.dynamic)
+    adaptation = (arguments.cache, arguments.adapt, arguments.reading, arguments.dynamic)
     if arguments.exact:
         check_runtime(arguments.runtime, ["--exact"])
         generator = saved.generator(exact=True)
@@ -257,6 +261,7 @@ def _generate(
             settings.get("label"),
             clamps,
             arguments.runtime,
+            arguments.reading,
         )
         adapted = saved.fingerprint + "".join(f" {each}" for each in adaptation if each)
         fingerprint = clamped_fingerprint(adapted, clamps)
