@@ -379,7 +379,12 @@ def test_all_drafts_towards_a_suffix_count(both_ways: Running) -> None:
 def test_drafts_that_nobody_waits_for_are_given_up(both_ways: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[Any] = []
     infill = Infiller.infill
-    monkeypatch.setattr(Infiller, "infill", lambda *given, **more: found.append(infill(*given, **more)) or found[-1])
+
+    def noted(*given: Any, **more: Any) -> Any:
+        found.append(infill(*given, **more))
+        return found[-1]
+
+    monkeypatch.setattr(Infiller, "infill", noted)
     asked = {"prompt": "The", "suffix": " mat.", "max_tokens": 2000, "min_tokens": 2000}
     with both_ways.open("/v1/completions", asked):
         both_ways.wait(lambda: both_ways.resources._waiting == 1)

@@ -352,7 +352,12 @@ def test_a_text_cancelled_between_two_steps_of_a_round_is_not_written(
 
         monkeypatch.setattr(Engine, before, late)
         begin = Engine._begun
-        monkeypatch.setattr(Engine, "_begun", lambda engine, job: (begun.append(job), begin(engine, job))[1])
+
+        def noted(engine: Engine, job: Job) -> Any:
+            begun.append(job)
+            return begin(engine, job)
+
+        monkeypatch.setattr(Engine, "_begun", noted)
         async with client_of(TableModel(TOKENIZER.vocab_size)) as client:
             jobs.append(client.job("", replace(CONFIG, max_tokens=10_000)))
             client.engine.submit(jobs)
