@@ -169,7 +169,7 @@ def test_a_search_prints_the_lines_that_are_alike(models: Path, lines: str) -> N
     [
         (["--text", "a", "--top", "2"], 2, "--top and --json need --search"),
         (["--text", "a", "--json"], 2, "--top and --json need --search"),
-        (["--text", "a", "--search", "b", "--tokens"], 2, "cannot be combined with --tokens or --out"),
+        (["--text", "a", "--search", "b", "--tokens"], 2, "cannot be combined with --tokens, --out or --format"),
         (["--text", "a", "--search", " "], 2, "--search is empty"),
         (["--text", ""], 1, "There is no text"),
         (["nowhere.txt"], 1, "Cannot read nowhere.txt"),
