@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import random_weights
-from servers import Running, running
+from servers import PATIENCE, Running, running
 
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
@@ -378,19 +378,21 @@ def test_all_drafts_towards_a_suffix_count(both_ways: Running) -> None:
 
 def test_drafts_that_nobody_waits_for_are_given_up(both_ways: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[Any] = []
+    begun = threading.Event()
     infill = Infiller.infill
 
     def noted(*given: Any, **more: Any) -> Any:
+        begun.set()
         found.append(infill(*given, **more))
         return found[-1]
 
     monkeypatch.setattr(Infiller, "infill", noted)
     asked = {"prompt": "The", "suffix": " mat.", "max_tokens": 2000, "min_tokens": 2000}
     with both_ways.open("/v1/completions", asked):
-        both_ways.wait(lambda: both_ways.resources._waiting == 1)
+        assert begun.wait(PATIENCE)
     both_ways.wait(lambda: bool(found))
     assert found == [[]]
-    assert both_ways.resources._waiting == 0
+    both_ways.wait(lambda: both_ways.resources._waiting == 0)
 
 
 # === Streams ===

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -495,12 +496,17 @@ READING = (  # commands that read a model and leave it as it is
     ("sample", "songs", "--max-tokens", "1"),
     ("score", "songs", "songs.txt"),
     ("embed", "songs", "songs.txt"),
-    ("evaluate", "songs", "songs.txt"),
     ("inspect", "songs", "songs.txt"),
     ("export", "songs", "songs.html"),
-    ("tune-state", "songs", "songs.txt", "--out", "songs.state"),
     ("train", "songs.txt", "--from", "songs", "--dry-run"),
 )
+
+
+def test_every_command_that_reads_a_model_says_so_the_same_way() -> None:
+    """All that load one by name go through `load_model_to_read`."""
+    cli = Path(run.__file__).parents[1] / "cli"
+    loading = {path.name for path in cli.glob("*.py") if re.search(r"import load_model\b", path.read_text("utf-8"))}
+    assert loading == {"default_model.py", "exchange.py", "models.py"}  # the last two change models
 
 
 def test_what_runs_is_said(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -415,7 +415,7 @@ class KilledAt(Observer):
         (13, "step"),
         pytest.param(27, "step", marks=pytest.mark.slow),
         pytest.param(60, "step", marks=pytest.mark.slow),
-        (20, "validation"),
+        pytest.param(20, "validation", marks=pytest.mark.slow),
         (20, "save"),
         pytest.param(60, "save", marks=pytest.mark.slow),
     ],
