@@ -253,7 +253,7 @@ def test_undo_takes_another_text_back(page: Page) -> None:
         page.press("Control+z")
         assert page.text == expected
     page.browser.evaluate(f"{OPENED}({json.dumps(['a.json', '{}'])})")
-    page.browser.until("document.getElementById('status').textContent === 'This file holds no story.'")
+    page.browser.until("document.getElementById('status').textContent === 'This file is not a saved text.'")
     assert page.text == text
 
 
