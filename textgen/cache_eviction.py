@@ -10,8 +10,8 @@
 
 Everything in the cache can be made again. A process locks what it uses (`textgen.locks.Hold`); only what is not
 locked is removed. Copies of single files, of which a corpus may have thousands, are not locked: those used within the
-last hour stay, and a file that is open can be read to its end even if it is removed. Fetched texts have no limit: they
-are small, and are removed only if asked for.
+last hour stay, and a file that is open can be read to its end even if it is removed. Fetched texts have no limit:
+they are removed only if asked for.
 """
 
 from __future__ import annotations
@@ -109,6 +109,11 @@ def limit_bytes() -> float:
     raise ConfigError(f"{LIMIT} must be a number of gigabytes, such as {DEFAULT_LIMIT:g}. Received: {value!r}.")
 
 
+def record_of(text: Path) -> Path:
+    """The place of the record of a fetched text."""
+    return text.with_name(f"{text.name}.json")
+
+
 def _folders(cache: Path) -> Iterator[Path]:
     yield from _on_shelf(cache / TOKENS)
     yield from _on_shelf(cache / NETWORKS)
@@ -121,13 +126,9 @@ def _texts(cache: Path) -> Iterator[Path]:
     """Fetched texts, which have a record each, and what a killed process left of one; links are not followed."""
     with suppress(OSError):
         for path in sorted((cache / CORPORA).iterdir()):
-            is_text = _record_of(path).is_file() or path.name.startswith(TEMPORARY)
+            is_text = record_of(path).is_file() or path.name.startswith(TEMPORARY)
             if is_text and path.is_file() and not path.is_symlink():
                 yield path
-
-
-def _record_of(text: Path) -> Path:
-    return text.with_name(f"{text.name}.json")
 
 
 def _on_shelf(shelf: Path) -> Iterator[Path]:
@@ -147,7 +148,7 @@ def _entry(path: Path) -> Entry | None:
     """An entry; None if it was removed meanwhile."""
     try:
         used = path.stat().st_mtime
-        files = path.rglob("*") if path.is_dir() else (path, _record_of(path))
+        files = path.rglob("*") if path.is_dir() else (path, record_of(path))
         size = sum(file.lstat().st_size for file in files if file.is_file())
     except OSError:
         return None
@@ -178,7 +179,7 @@ def _remove(path: Path) -> bool:
     if path.is_file():
         with suppress(OSError):
             path.unlink()
-            _record_of(path).unlink(missing_ok=True)
+            record_of(path).unlink(missing_ok=True)
         return not path.exists()
     with suppress(TextgenError, OSError), locked(path) as is_held:
         if is_held:

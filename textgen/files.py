@@ -13,7 +13,7 @@ import secrets
 import stat
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -124,6 +124,31 @@ def new_file(path: Path, *, follow_link: bool = True) -> Iterator[Path]:
         with writing(path):
             sync_file(temporary)
             _rename(temporary, target)
+
+
+def write_chunks(path: Path, chunks: Iterable[bytes], *, shown: Path | None = None, advice: str = ELSEWHERE) -> None:
+    """Writes the content of a file chunk by chunk. The file may be incomplete after an error.
+
+    Errors of writing are converted; those raised by `chunks` are not.
+
+    Args:
+        path: Path of the file, which is replaced.
+        chunks: Its content.
+        shown: Path for the error message; `path` by default.
+        advice: What the user can do, in one sentence.
+
+    Raises:
+        CannotWrite: The file cannot be written.
+    """
+    shown = shown or path
+    with ExitStack() as stack:
+        with writing(shown, advice):
+            file = stack.enter_context(path.open("wb"))
+        for chunk in chunks:
+            with writing(shown, advice):
+                file.write(chunk)
+        with writing(shown, advice):
+            file.flush()
 
 
 def check_writable(path: Path) -> None:

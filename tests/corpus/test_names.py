@@ -126,6 +126,14 @@ def test_a_shell_finds_the_name_in_a_command_again(tmp_path: Path) -> None:
 LONG = "x" * 300
 
 
+@pytest.fixture
+def text_and_model(tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The current folder has the text a.txt, and the models folder the model `tiny`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TEXTGEN_MODELS", str(tiny_models))
+    write(tmp_path, "a.txt", TEXT * 99)
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -154,12 +162,7 @@ LONG = "x" * 300
     ],
     ids=lambda command: " ".join(command).replace(LONG, "LONG"),
 )
-def test_a_name_that_is_too_long_is_one_line(
-    tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TEXTGEN_MODELS", str(tiny_models))
-    write(tmp_path, "a.txt", TEXT * 99)
+def test_a_name_that_is_too_long_is_one_line(text_and_model: None, command: list[str]) -> None:
     result = run(*command)
     assert result.exit_code in (1, 2)
     assert result.stderr.splitlines()[-1].startswith("Error: ")
@@ -183,12 +186,7 @@ def test_a_name_that_is_too_long_is_one_line(
     ],
     ids=" ".join,
 )
-def test_an_empty_path_is_not_the_current_folder(
-    tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TEXTGEN_MODELS", str(tiny_models))
-    write(tmp_path, "a.txt", TEXT * 99)
+def test_an_empty_path_is_not_the_current_folder(text_and_model: None, command: list[str]) -> None:
     result = run(*command)
     assert (result.exit_code in (1, 2), result.stdout) == (True, "")
     assert "is empty: name a file or a folder" in result.stderr

@@ -122,14 +122,19 @@ def test_write_more_stop_undo_and_take_another_token(browser: Browser, page: str
     browser.check_faults()
 
 
-def test_stop_stops(browser: Browser, page: str) -> None:
-    """And what is there then can be had again, and goes on."""
+def begin_long_text(browser: Browser, page: str) -> None:
+    """Opens a page that writes, and waits until there is some text."""
     browser.open("about:blank")
     browser.open(page)
     browser.until(IS_READY)
     asked = urlencode({"prompt": "The", "seed": 5, "temperature": 0, "max_tokens": 100_000})
     browser.evaluate(f"(() => {{ location.hash = {json.dumps(asked)}; }})()")
     browser.until(f"{TEXT}.length > 200")
+
+
+def test_stop_stops(browser: Browser, page: str) -> None:
+    """And what is there then can be had again, and goes on."""
+    begin_long_text(browser, page)
     click(browser, "write")
     text = str(browser.evaluate(TEXT))
     browser.evaluate("new Promise((done) => setTimeout(() => done(true), 300))")
@@ -143,12 +148,7 @@ def test_stop_stops(browser: Browser, page: str) -> None:
 
 def test_an_input_method_that_begins_stops_the_model(browser: Browser, page: str) -> None:
     """Tokens that came into the text would end the composition."""
-    browser.open("about:blank")
-    browser.open(page)
-    browser.until(IS_READY)
-    asked = urlencode({"prompt": "The", "seed": 5, "temperature": 0, "max_tokens": 100_000})
-    browser.evaluate(f"(() => {{ location.hash = {json.dumps(asked)}; }})()")
-    browser.until(f"{TEXT}.length > 200")
+    begin_long_text(browser, page)
     editor = "document.getElementById('text')"
     text = str(browser.evaluate(f"({editor}.dispatchEvent(new CompositionEvent('compositionstart')), {TEXT})"))
     composed = f"{editor}.firstChild.appendData('ni')"

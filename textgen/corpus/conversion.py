@@ -9,7 +9,7 @@ import weakref
 from pathlib import Path
 
 from textgen.corpus.rich_text import RichFile
-from textgen.files import OTHER_TEMPORARY, writing
+from textgen.files import OTHER_TEMPORARY, write_chunks, writing
 
 
 class Conversions:
@@ -47,11 +47,8 @@ class Conversions:
 
     def _convert(self, file: RichFile) -> tuple[Path, str]:
         path, notes = self._new_path(), list[str]()
-        with path.open("wb") as target:
-            for text in file.texts(notes.append):
-                with writing(path, OTHER_TEMPORARY):
-                    target.write(text.encode("utf-8", "replace"))
-                    target.flush()
+        chunks = (text.encode("utf-8", "replace") for text in file.texts(notes.append))
+        write_chunks(path, chunks, advice=OTHER_TEMPORARY)
         return path, " ".join(notes)
 
     def _new_path(self) -> Path:

@@ -36,7 +36,7 @@ from textgen.corpus.records import LeftOut
 from textgen.corpus.source import CHUNK_BYTES, Source, not_binary, reading
 from textgen.corpus.statistics import EXCERPTS, CorpusStats, count_parts
 from textgen.errors import CorpusError
-from textgen.files import OTHER_TEMPORARY, writing
+from textgen.files import OTHER_TEMPORARY, write_chunks, writing
 from textgen.folders import MANIFEST
 from textgen.remote import find_files, is_remote, shown
 from textgen.wording import counted
@@ -391,11 +391,7 @@ class Corpus:
             folder = tempfile.mkdtemp(prefix="textgen-")
         self._temporary.append(weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True))
         path = Path(folder, "text")
-        with path.open("wb") as copy:
-            for chunk in iter(partial(stream.read, CHUNK_BYTES), b""):
-                with writing(path, OTHER_TEMPORARY):
-                    copy.write(chunk)
-                    copy.flush()
+        write_chunks(path, iter(partial(stream.read, CHUNK_BYTES), b""), advice=OTHER_TEMPORARY)
         if not path.stat().st_size:
             raise CorpusError(f"No text in {name}: it is empty. Pipe a text into it.")
         return not_binary(Source(path, name, self.config, is_copy=True))

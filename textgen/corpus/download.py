@@ -17,19 +17,29 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
-from textgen.cache_eviction import CORPORA, DOWNLOADS, evict, limit_bytes
+from textgen.cache_eviction import CORPORA, DOWNLOADS, evict, limit_bytes, record_of
 from textgen.cache_folder import cache_folder, filling_cache, named_cache_folder
 from textgen.corpus.catalogue import Entry
 from textgen.corpus.gutenberg import read_book
 from textgen.errors import CorpusError
-from textgen.files import OPEN_FLAGS, json_bytes, new_file, open_file, read_file, sha256, write_own_file, writing
+from textgen.files import (
+    OPEN_FLAGS,
+    json_bytes,
+    new_file,
+    open_file,
+    read_file,
+    sha256,
+    write_chunks,
+    write_own_file,
+    writing,
+)
 from textgen.locks import locked
 from textgen.schema import check
 
@@ -94,7 +104,7 @@ def fetch(
     """
     folder = cache_folder(say).absolute() / CORPORA
     path = folder / entry.file_name
-    record = path.with_name(f"{path.name}.json")
+    record = record_of(path)
     before = _read_record(record)
     if before and before.urls == list(entry.urls) and path.is_file():
         if _is_sound(path, before):
@@ -108,7 +118,7 @@ def fetch(
             files = [_downloaded(entry, url, downloads, say, progress) for url in entry.urls]
             with new_file(path, follow_link=False) as temporary, _removed_if_bad(downloads), _reading(downloads):
                 chunks, title, author = _text(entry, files)
-                _write_chunks(temporary, chunks, path)
+                write_chunks(temporary, chunks, shown=path)
                 fetched = _record(entry, temporary, title, author)
                 _check(fetched, before, record)
             write_own_file(record, json_bytes(asdict(fetched)))
@@ -222,18 +232,6 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
     with file:
         while chunk := file.read(CHUNK_BYTES):
             yield chunk
-
-
-def _write_chunks(temporary: Path, chunks: Iterable[bytes], path: Path) -> None:
-    """Writes to a temporary file. Only errors of writing are converted, and name `path`: those of reading are not."""
-    with ExitStack() as stack:
-        with writing(path):
-            file = stack.enter_context(temporary.open("wb"))
-        for chunk in chunks:
-            with writing(path):
-                file.write(chunk)
-        with writing(path):
-            file.flush()
 
 
 # === One file ===
@@ -423,4 +421,4 @@ def copy_text(path: Path, target: Path) -> None:
         TextgenError: The target cannot be written.
     """
     with new_file(target) as temporary, _reading(path):
-        _write_chunks(temporary, _chunks(open_file(path)), target)
+        write_chunks(temporary, _chunks(open_file(path)), shown=target)

@@ -58,7 +58,6 @@ def context_loss(reader: Reader, reading: Reading, full_nats: np.ndarray, seed: 
     ends = [length for length in LENGTHS if length <= max(len(ids) // 3, 1)]
     long = ends[-1]
     curves: dict[bool, list[float]] = {}
-    full: dict[bool, float] = {}
     for is_shuffled in (False, True):
         order = rng if is_shuffled else None
         short, short_full = _losses(reader, ids, full_nats, min(SHORT, long), NUM_SHORT, order)
@@ -66,14 +65,15 @@ def context_loss(reader: Reader, reading: Reading, full_nats: np.ndarray, seed: 
         far, far_full = short, short_full
         if long > SHORT:
             far, far_full = _losses(reader, ids, full_nats, long, NUM_LONG, order, places)
-        full[is_shuffled] = float(np.concatenate([short_full, far_full], axis=None).mean())
+        if not is_shuffled:
+            full = float(np.concatenate([short_full, far_full], axis=None).mean())
         curves[is_shuffled] = [
             float(short[:, begin:end].mean())
             if end <= SHORT
             else float(far[:, (begin - SHORT) // STRIDE : (end - SHORT) // STRIDE].mean())
             for begin, end in zip([0, *ends], ends, strict=False)
         ]
-    return ContextLoss(ends, curves[False], curves[True], full[False])
+    return ContextLoss(ends, curves[False], curves[True], full)
 
 
 def half_lives(reading: Reading, cell: str) -> list[np.ndarray] | None:

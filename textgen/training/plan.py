@@ -103,7 +103,7 @@ class Plan:
         return self.sources.start.name if self.sources.start else NONE
 
     def for_tokens(self, tokens: int) -> Plan:
-        """The plan where the training text is known to come to so many tokens."""
+        """The plan once the number of training tokens is known."""
         if self.scored_share is None:
             return self
         valid_tokens = math.ceil(self.scored_share * tokens)

@@ -86,7 +86,7 @@ def find_basis(
 
 
 def _is_well_read(start: ModelFolder, characters: int) -> bool:
-    """Whether a model is a base, or has read much more than a text of so many characters.
+    """Whether a model is a base, or has read much more than a text of this length.
 
     Characters are compared, not tokens: vocabularies differ, and copies of a model do not keep a count of its tokens.
     """

@@ -40,7 +40,7 @@ def plan_validations(training: TrainingConfig, seconds: float, passes: float) ->
 
 
 def plan_patience(validations: int) -> int:
-    """patience for a run of so many validations: half of them, and not less than usual.
+    """patience for a run with this number of validations: half of them, and not less than usual.
 
     Example:
         >>> plan_patience(3), plan_patience(100)
