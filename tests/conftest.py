@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import signal
@@ -30,6 +31,7 @@ LINES = "The cat sat on the mat.\nThe dog saw the cat, and the cat saw the dog.\
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")  # a busy machine is no fault of the program
+gc.set_threshold(100_000, 20, 50)  # graphs are many small objects: the collector would go through them again and again
 configure_process()  # the tests have their process to themselves, as the program has
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # by a shell, in the background: programs begun here would, too
