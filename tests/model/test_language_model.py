@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import functools
+import importlib
+import itertools
 import math
 from dataclasses import replace
 from typing import Any
@@ -467,3 +469,15 @@ def test_no_integers_are_transposed_in_training(direction: str) -> None:
     transposed = [tf.dtypes.as_dtype(node.attr["T"].type) for node in nodes if node.op.endswith("Transpose")]
     assert len(transposed) > 3
     assert not [dtype for dtype in transposed if dtype.is_integer]
+
+
+def test_what_is_drawn_separately_has_random_numbers_of_its_own() -> None:
+    """Each kind of noise folds a number of its own into the seed of the step; layers count on from theirs."""
+    numbers = sorted(
+        value
+        for module in ("language_model", "layers.recurrent", "layers.sampled_softmax")
+        for name, value in vars(importlib.import_module(f"textgen.model.{module}")).items()
+        if name.endswith("_SITE")
+    )
+    assert len(numbers) == 5
+    assert min(after - before for before, after in itertools.pairwise(numbers)) >= 512

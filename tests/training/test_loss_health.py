@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from textgen.training.loss_health import HIGH_STEPS, MOST_LEFT_OUT, Health
 from textgen.training.loss_scale import LEAST_SCALE, MOST_SCALE, PATIENT_STEPS, LossScale
 
@@ -54,6 +56,7 @@ def test_the_loss_scale_halves_on_overflow_and_doubles_when_long_without() -> No
 def test_the_loss_scale_has_bounds_beyond_which_it_is_not_to_blame() -> None:
     scale = LossScale(LEAST_SCALE)
     assert not scale.record(is_finite=False)
+    assert np.isfinite(np.float16(MOST_SCALE))  # it multiplies gradients that are float16
     highest = LossScale(MOST_SCALE, PATIENT_STEPS - 1)
     highest.record(is_finite=True)
     assert highest.scale == MOST_SCALE

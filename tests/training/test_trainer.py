@@ -11,25 +11,30 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from textgen.corpus.config import CorpusConfig
+from textgen.corpus.corpus import Corpus
+from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.model.language_model import LanguageModel
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.config import TrainingConfig
 from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
 
 
+def data_for(tokenizer: Tokenizer, folder: Path) -> TokenData:
+    """A short text, encoded."""
+    (folder / "text.txt").write_text("abc cab bca acb " * 40, encoding="utf-8")
+    return encode_and_split(Corpus([folder / "text.txt"], CorpusConfig(documents="file")), tokenizer)
+
+
 def test_one_update_is_adamw_on_the_clipped_mean_gradient(
     tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Against the reference network's gradients and AdamW written out, with the batch in one and in two shards."""
-    from textgen.corpus.config import CorpusConfig
-    from textgen.corpus.corpus import Corpus
-    from textgen.dataset.token_cache import encode_and_split
     from textgen.model.config import ModelConfig
     from textgen.model.reference import clip_by_global_norm, initial_state, loss_and_gradients
     from textgen.training import trainer
 
-    (tmp_path / "text.txt").write_text("abc cab bca acb " * 40, encoding="utf-8")
-    data = encode_and_split(Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file")), tokenizer)
+    data = data_for(tokenizer, tmp_path)
     shape = ModelConfig(
         tokenizer.vocab_size, embedding_dim=6, hidden_units=8, num_layers=2, dropout=0.0, embedding_dropout=0.0
     )
@@ -62,15 +67,11 @@ def test_one_update_is_adamw_on_the_clipped_mean_gradient(
 
 def test_a_window_begins_with_the_state_before_it_or_with_zeros(tokenizer: Tokenizer, tmp_path: Path) -> None:
     """Losses of the first three windows, without learning, against the reference network."""
-    from textgen.corpus.config import CorpusConfig
-    from textgen.corpus.corpus import Corpus
-    from textgen.dataset.token_cache import encode_and_split
     from textgen.model.config import ModelConfig
     from textgen.model.reference import initial_state, loss_and_gradients
     from textgen.training.trainer import Trainer
 
-    (tmp_path / "text.txt").write_text("abc cab bca acb " * 40, encoding="utf-8")
-    data = encode_and_split(Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file")), tokenizer)
+    data = data_for(tokenizer, tmp_path)
     shape = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8, dropout=0.0, embedding_dropout=0.0)
     for carry_state in (True, False):
         config = TrainingConfig(batch_size=4, sequence_length=5, steps=3, carry_state=carry_state)
@@ -87,6 +88,31 @@ def test_a_window_begins_with_the_state_before_it_or_with_zeros(tokenizer: Token
             expected.append(loss if carry_state else afresh)
             assert loop._step(inputs, targets, 0.0).nats == pytest.approx(expected[-1], abs=1e-5)
         assert carry_state or min(abs(a - b) for a, b in zip(expected[1:], carried_on[1:], strict=True)) > 1e-3
+
+
+def test_where_the_scale_of_the_loss_overflows_the_update_is_left_out_and_the_window_is_read(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    from textgen.model.config import ModelConfig
+    from textgen.training.loss_scale import LossScale
+    from textgen.training.trainer import Trainer
+
+    shape = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8)
+    config = TrainingConfig(batch_size=4, sequence_length=5, steps=3)
+    model = LanguageModel(shape, pad_id=tokenizer.pad_id, precision="float16")
+    loop = Trainer(model, data_for(tokenizer, tmp_path), config, tmp_path / "checkpoints")
+    loop.position.loss_scale = LossScale(2.0**30)
+    before = model.weights_as_arrays()
+    inputs, targets = next(iter(loop.reader.batches.epoch(0)))
+    gradient = loop._step(inputs, targets, 0.01)
+    assert math.isfinite(gradient.nats)
+    assert not gradient.is_finite
+    for name, array in model.weights_as_arrays().items():
+        np.testing.assert_array_equal(array, before[name])
+    read = tf.nest.flatten(loop._state)
+    for ours, theirs in zip(read, tf.nest.flatten(gradient.state), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert np.abs(read[0]).max() > 0
 
 
 class Watch(Observer):
@@ -112,15 +138,11 @@ def test_where_losses_are_read_one_update_later_the_run_is_the_same(
     tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: int | None
 ) -> None:
     """As on a GPU, which then has the next update before it has finished this one."""
-    from textgen.corpus.config import CorpusConfig
-    from textgen.corpus.corpus import Corpus
-    from textgen.dataset.token_cache import encode_and_split
     from textgen.model.config import ModelConfig
     from textgen.training.train_step import Gradient, TrainStep
     from textgen.training.trainer import Trainer
 
-    (tmp_path / "text.txt").write_text("abc cab bca acb " * 40, encoding="utf-8")
-    data = encode_and_split(Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file")), tokenizer)
+    data = data_for(tokenizer, tmp_path)
     shape = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8)
     config = TrainingConfig(batch_size=2, sequence_length=5, steps=6, num_validations=2, valid_tokens=64, clip_norm=0.1)
     events, own = list[tuple[str, int]](), TrainStep.gradient

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-FIRST_SCALE, LEAST_SCALE, MOST_SCALE = 16.0, 2.0**-10, 2.0**16  # of losses that are sums over tokens
+FIRST_SCALE, LEAST_SCALE, MOST_SCALE = 16.0, 2.0**-10, 2.0**15  # of losses that are sums over tokens; in float16
 PATIENT_STEPS = 500  # without overflow, before the scale is doubled
 
 

@@ -320,10 +320,12 @@ class Trainer:
             gradient = self._train_step.gradient(windows[0], windows[1], self._state, position.step, scale, progress)
             if self._ahead:
                 self._state = self._train_step.apply_unread(gradient, self._state, learning_rate)
-            elif gradient.is_finite:
-                self._train_step.apply(gradient, learning_rate)
-                self._averaging.on_step()
-                self._state = gradient.state
+            else:
+                if gradient.is_finite:
+                    self._train_step.apply(gradient, learning_rate)
+                    self._averaging.on_step()
+                if gradient.is_finite or self._can_overflow(gradient):
+                    self._state = gradient.state
         except tf.errors.ResourceExhaustedError:
             raise TrainingError(
                 f"There is not enough memory for batches of {self.config.batch_size} x "
@@ -339,8 +341,11 @@ class Trainer:
 
     def _is_overflow(self, gradient: Gradient) -> bool:
         """Whether the gradient is not finite only because the scale of the loss is too large; it is then lowered."""
-        can_overflow = self._is_scaled and math.isfinite(gradient.nats)
-        return can_overflow and self.position.loss_scale.record(gradient.is_finite)
+        return self._can_overflow(gradient) and self.position.loss_scale.record(gradient.is_finite)
+
+    def _can_overflow(self, gradient: Gradient) -> bool:
+        """Whether all that is computed before the scale of the loss is finite: the loss and the state."""
+        return self._is_scaled and math.isfinite(gradient.nats)
 
     def _learning_rate(self, observers: Sequence[Observer]) -> float:
         """The learning rate of a full window: the one that an observer has set, else that of the schedule."""

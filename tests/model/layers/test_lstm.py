@@ -325,6 +325,26 @@ def test_time_first_with_every_option(options: dict[str, Any]) -> None:
         ours.scan(tf.transpose(x, (1, 0, 2)), (h, c), mask)
 
 
+def test_second_derivatives_are_those_of_keras_where_it_is_unrolled_and_an_error_elsewhere() -> None:
+    ours, theirs = pair(6, 3, return_sequences=True, unroll=True)
+    x = tf.constant(normal(4, 5, 3))
+
+    def second(layer: Any) -> tf.Tensor:
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                loss = tf.reduce_sum(layer(x) ** 2)
+            penalty = tf.reduce_sum(inner.gradient(loss, x) ** 2)
+        return outer.gradient(penalty, x)
+
+    expected = second(theirs)
+    assert float(tf.norm(expected)) > 0.01
+    assert_same([second(ours)], [expected])
+    with pytest.raises(tf.errors.UnimplementedError):
+        second(pair(6, 3, return_sequences=True)[0])
+
+
 @pytest.mark.parametrize("cell", [GRU, RNN, Peephole, Mogrifier])
 @pytest.mark.parametrize(
     "option", ["use_bias", "go_backwards", "return_sequences", "return_state", "stateful", "unroll", "dropout"]

@@ -37,7 +37,11 @@ WIDE = 320  # from this many units on, low-precision products save more time tha
 
 
 class LSTM(keras.layers.LSTM):
-    """A faster `keras.layers.LSTM` for CPUs, with the same options, weights, results and gate order i, f, g, o."""
+    """A faster `keras.layers.LSTM` for CPUs, with the same options, weights, results and gate order i, f, g, o.
+
+    It has first derivatives only. For second ones (a gradient penalty, a Hessian-vector product) give `unroll=True`,
+    with which the loop of Keras runs.
+    """
 
     def inner_loop(self, sequences: tf.Tensor, initial_state: Any, mask: Any, training: bool = False) -> Any:
         """Overrides the loop of Keras.

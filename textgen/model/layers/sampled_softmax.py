@@ -26,7 +26,7 @@ from textgen.model.layers.fused import Fused
 from textgen.model.layers.head import Head, row_chunks
 
 POWER = 0.75  # of the counts: below 1, so that rare tokens are candidates more often (Mikolov et al. 2013)
-SITE = 1 << 11  # number of the random numbers of the draw, beside those of dropout masks
+DRAW_SITE = 1 << 12  # number of the random numbers of the draw, beside those of dropout masks
 
 
 class Candidates(NamedTuple):
@@ -83,7 +83,7 @@ class CandidateSampler:
 
     def draw(self, seed: tf.Tensor) -> Candidates:
         """Draws candidates from a seed, int32 [2]."""
-        own = tf.random.experimental.stateless_fold_in(seed, SITE)
+        own = tf.random.experimental.stateless_fold_in(seed, DRAW_SITE)
         first = tf.random.stateless_uniform((), own, dtype=tf.float64, alg="philox")
         places = first + tf.range(self.size, dtype=tf.float64)
         found = tf.searchsorted(tf.constant(self._ends), places, side="right")
