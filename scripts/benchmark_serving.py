@@ -7,7 +7,7 @@ Starts a server, and loads it from this process. With --streams, the given numbe
 ends after `--tokens` tokens, and another one begins at once. With --rates, requests arrive at random times, the given
 number a second on average, whether or not the earlier ones have been answered: latency against the offered load. A
 table in Markdown is printed, and on standard error every minute how far it is and what failed. With --url a server that
-is running is measured. Returns 1 if a request failed.
+is running is measured, with --peer one of another program, such as `transformers serve`. Returns 1 if a request failed.
 
 A request succeeds if it is answered with status 200, all of its tokens and the end of the stream.
 """
@@ -48,6 +48,8 @@ class Target:
         pid: Its process; None where it is not known.
         tokens: Tokens of each text.
         is_seeded: Whether each text has a seed, so that it is computed by itself.
+        peer: The model to name to a server of another program, each of whose events with text is counted as a token;
+            None for textgen.
     """
 
     host: str
@@ -55,6 +57,18 @@ class Target:
     pid: int | None
     tokens: int
     is_seeded: bool
+    peer: str | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """What each request asks for, besides its prompt."""
+        asked: dict[str, Any] = {"max_tokens": self.tokens, "stream": True}
+        return asked | ({"model": self.peer} if self.peer else {"min_tokens": self.tokens, "logprobs": 0})
+
+    def is_token(self, line: bytes) -> bool:
+        """Whether a line of the answer brings a token."""
+        if self.peer:
+            return line.startswith(b"data: {") and b'"text":"' in line and b'"text":""' not in line
+        return line.startswith(b"data: {") and b'"tokens":[' in line
 
     def processor_time(self) -> float:
         """Seconds of processor time of the server; 0 where it is not known."""
@@ -124,8 +138,7 @@ def quantile(values: list[float], share: float) -> float:
 async def request(load: Load, target: Target, rng: random.Random, seed: int) -> None:
     """One request; what it met is added to the load."""
     prompt = " ".join(rng.choices(TEXT.split(), k=rng.randint(1, 40)))
-    length = {"max_tokens": target.tokens, "min_tokens": target.tokens}
-    fields = {"prompt": prompt, **length, "stream": True, "logprobs": 0}
+    fields = {"prompt": prompt, **target.fields()}
     body = json.dumps({**fields, "seed": seed} if target.is_seeded else fields).encode()
     try:
         await _answer(load, target, body)
@@ -146,7 +159,7 @@ async def _answer(load: Load, target: Target, body: bytes) -> None:
             raise OSError(status.decode(errors="replace").strip())
         while not line.startswith(b"data: [DONE]"):
             line = await _line(reader)
-            if line.startswith(b"data: {") and b'"tokens":[' in line:
+            if target.is_token(line):
                 now = time.perf_counter()
                 (load.between if count else load.first).append(now - last)
                 count, last = count + 1, now
@@ -251,6 +264,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", help="a name in saved_models, a base or a folder")
     parser.add_argument("--url", help="a server that is running")
+    parser.add_argument("--peer", metavar="MODEL", help="with --url: a server of another program, and its model")
+    parser.add_argument("--pid", type=int, help="with --url: the process of that server, to measure its memory")
     parser.add_argument("--streams", help="numbers of streams, with commas; 1,8,32,64 if no rates are given")
     parser.add_argument("--rates", help="requests a second, with commas")
     parser.add_argument("--seconds", type=float, default=20.0, help="for each row")
@@ -260,7 +275,7 @@ def main() -> int:
     if not (arguments.url or arguments.model):
         parser.error("name a model, or give --url")
     if arguments.url:
-        return run(arguments, arguments.url, None)
+        return run(arguments, arguments.url, arguments.pid)
     with server(arguments.model) as (url, pid):
         return run(arguments, url, pid)
 
@@ -268,7 +283,8 @@ def main() -> int:
 def run(arguments: argparse.Namespace, url: str, pid: int | None) -> int:
     """Prints the tables that were asked for. Returns 1 if a request failed."""
     parts = urlsplit(url)
-    target = Target(parts.hostname or "127.0.0.1", parts.port or 80, pid, arguments.tokens, arguments.seeded)
+    host, port = parts.hostname or "127.0.0.1", parts.port or 80
+    target = Target(host, port, pid, arguments.tokens, arguments.seeded, arguments.peer)
     rates = [float(rate) for rate in (arguments.rates or "").split(",") if rate]
     numbers = (arguments.streams or ("" if rates else "1,8,32,64")).split(",")
     failures: Counter[str] = Counter()
