@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from textgen.cli.plan_report import describe
+from textgen.cli.plan_report import describe, summary
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.training.plan import Hardware, make_plan
@@ -25,3 +27,20 @@ def test_a_sampled_softmax_is_told_where_it_is_smaller_than_the_vocabulary(
     plan = make_plan(Corpus([text], CorpusConfig(documents="line")), settings, hardware=Hardware(2e11))
     (line,) = [line for line in describe(plan, tmp_path).splitlines() if line.startswith("training")]
     assert line.endswith(f", adamw{shown}")
+
+
+def test_the_result_names_the_folder_as_the_plan_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = {"tokens": 5, "nats_per_token": 2.0, "perplexity_per_token": 7.4, "bits_per_byte": 1.5}
+    training = {"scores": scores, "progress": {"step": 3, "seconds": 1.0}, "state": "finished", "model": {}}
+    saved: Any = SimpleNamespace(
+        folder=tmp_path / "saved_models" / "novel",
+        training=training,
+        shell_name="novel",
+        tokenizer=SimpleNamespace(labels=()),
+    )
+    monkeypatch.setattr("textgen.saved_model.model_card.sample_command", lambda *_: "textgen sample novel")
+    monkeypatch.chdir(tmp_path)
+    assert summary(saved).startswith("saved_models/novel: finished after 3 steps")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert summary(saved).startswith(f"{tmp_path / 'saved_models' / 'novel'}: finished")

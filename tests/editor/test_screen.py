@@ -272,8 +272,23 @@ def test_the_editor_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert session.draft.text == "The dog"
     monkeypatch.setenv("VISUAL", str(tmp_path / "nowhere"))
     screens.open_editor(session)
-    assert session.message.endswith("Set EDITOR to one that is there.")
+    assert session.message.endswith("The text is as it was. Set EDITOR to name another editor.")
     assert session.draft.text == "The dog"
+
+
+def test_ctrl_c_in_the_editor_ends_the_editor_and_not_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = session_of(tmp_path / "new.txt", "The cat")
+    editor = tmp_path / "editor"
+    editor.write_text("#!/bin/sh\nkill -INT $PPID $$\nsleep 30\n", encoding="utf-8")
+    editor.chmod(0o755)
+    monkeypatch.setenv("VISUAL", str(editor))
+    before = signal.getsignal(signal.SIGINT)
+    screens.open_editor(session)
+    assert "The text is as it was" in session.message
+    assert session.draft.text == "The cat"
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 # === The mouse ===

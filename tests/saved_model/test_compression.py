@@ -119,7 +119,7 @@ def test_what_cannot_be_measured_is_refused(saved: ModelFolder) -> None:
         with pytest.raises(SavedModelError, match="There is no text to measure on"):
             cost_of(saved, "int8", texts)
     compress(saved, "float16")
-    with pytest.raises(SavedModelError, match="is stored as float16 already: compress the model that it was made from"):
+    with pytest.raises(SavedModelError, match="is stored as float16 already, and its full weights are not in it"):
         cost_of(load_model("songs"), "int8")
 
 

@@ -141,6 +141,12 @@ def _labels(plan: Plan) -> str:
     return line + (f"; {rare:,} in too few documents are left out" if rare else "")
 
 
+def _from_here(folder: Path) -> Path:
+    """A folder as it was most likely given: without the current folder before it."""
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+
+
 def summary(saved: ModelFolder) -> str:
     """The result of a run, for people, and what to do next."""
     from textgen.saved_model.model_card import sample_command
@@ -149,7 +155,7 @@ def summary(saved: ModelFolder) -> str:
     tokens = scores["tokens"]
     caution = f" These are only {counted(tokens, 'token')}: the score is rough." if tokens < FEW_TOKENS else ""
     return (
-        f"{saved.folder}: {saved.training['state']} after {counted(progress['step'], 'step')} "
+        f"{_from_here(saved.folder)}: {saved.training['state']} after {counted(progress['step'], 'step')} "
         f"({_duration(progress['seconds'])}).\n"
         f"Held-out text: {scores['nats_per_token']:.3f} nats a token, perplexity {scores['perplexity_per_token']:.2f}, "
         f"{scores['bits_per_byte']:.3f} bits a byte.{caution}\n"

@@ -88,19 +88,23 @@ def run(session: Session) -> None:
 def open_editor(session: Session) -> None:
     """Opens the text in an external editor ($VISUAL or $EDITOR) and replaces it with the edited text.
 
-    If the editor cannot be started, `session.message` is set.
+    If the editor cannot be started, or ends with an error, `session.message` is set and the text stays. Ctrl-C is for
+    the editor alone.
 
     Args:
         session: The session.
     """
     text = session.draft.text
+    before = signal.signal(signal.SIGINT, lambda *_: None)  # not SIG_IGN, which the editor would inherit
     try:
         edited = click.edit(text)
     except click.ClickException as error:
-        session.message = f"{error.message}. Set EDITOR to one that is there."
+        session.message = f"{error.message}. The text is as it was. Set EDITOR to name another editor."
     else:
         if edited is not None:  # editors add a newline at the end
             session.replace(edited if text.endswith("\n") else edited.removesuffix("\n"))
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Screen:

@@ -85,7 +85,8 @@ def cost_of(saved: ModelFolder, precision: str, texts: Iterable[str] | None = No
     """
     if saved.precision != FLOAT32:
         raise SavedModelError(
-            f"{saved.folder} is stored as {saved.precision} already: compress the model that it was made from."
+            f"{saved.folder} is stored as {saved.precision} already, and its full weights are not in it: compress a "
+            "model in float32. Resuming its training makes it one again, if its checkpoints are there."
         )
     before = saved.weights()
     after = restored(compressed(before, precision), precision)
