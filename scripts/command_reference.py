@@ -24,8 +24,9 @@ This page is generated from the program: `make readme` writes it, and a test com
 `--help` (the usual options) and `--help-all` (all of them) of each command.
 
 `MODEL` is the name of a model in `saved_models/` or the path of its folder. Where it may be left out, the newest model
-is used. Exit codes: 0 done, 1 an error that you can fix, 2 wrong usage, 75 a training process was lost, and
-stopped with everything saved: 130 by Ctrl-C, 143 by SIGTERM, 129 by a closed terminal.
+is used. Exit codes: 0 done, 1 an error that you can fix, 2 wrong usage, 75 a training process was lost, 141
+the reader of standard output has left, as `head` does, and stopped with everything saved: 130 by Ctrl-C, 143 by
+SIGTERM, 129 by a closed terminal.
 
 """
 

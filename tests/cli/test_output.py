@@ -300,7 +300,33 @@ def test_a_reader_that_leaves_ends_a_command_without_a_word(tiny_models: Path) -
         process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait() == 1
+        assert process.wait() == 141
+
+
+@contextmanager
+def unread() -> Iterator[io.TextIOWrapper]:
+    """A pipe whose reader has left."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with io.TextIOWrapper(io.FileIO(writer, "wb", closefd=False)) as stream:
+        yield stream
+    os.close(writer)
+
+
+@pytest.mark.parametrize("command", FAILING.values(), ids=FAILING)
+def test_a_reader_that_has_left_is_141_for_every_command(
+    monkeypatch: pytest.MonkeyPatch, tiny_models: Path, command: list[str]
+) -> None:
+    errors = io.StringIO()
+    with unread() as stream, monkeypatch.context() as patch:
+        patch.setenv("TEXTGEN_MODELS", str(tiny_models))
+        patch.setattr(sys, "stdout", stream)
+        patch.setattr(sys, "stderr", errors)
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"The cat\n")))
+        with pytest.raises(SystemExit) as ended:
+            textgen.main(command, prog_name="textgen")
+    assert ended.value.code == 141
+    assert [line for line in errors.getvalue().splitlines() if "unusual" not in line] == []
 
 
 # === Words ===

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import traceback
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -44,7 +46,7 @@ COMMANDS = {
 
 
 class Program(LazyGroup):
-    """Turns errors into exit codes: 1 for a `TextgenError`, 2 for wrong usage, 130 for Ctrl-C.
+    """Turns errors into exit codes: 1 for a `TextgenError`, 2 for wrong usage, 130 for Ctrl-C, 141 for a closed pipe.
 
     A `setup` function given as the context's `obj` is called before the command.
     """
@@ -64,6 +66,11 @@ class Program(LazyGroup):
                 raise SystemExit(failure.exit_code) from None
             raise
 
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """Reads the arguments before the command; it is here that Click prints `--help` and `--version`."""
+        with _quiet_without_reader():
+            return super().make_context(*arguments, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Runs a command. An error that the user can fix is one line on stderr; a bug keeps its traceback."""
         from textgen.cli import output
@@ -72,7 +79,8 @@ class Program(LazyGroup):
         if ctx.obj:
             ctx.obj()
         try:
-            return super().invoke(ctx)
+            with _quiet_without_reader():
+                return super().invoke(ctx)
         except (Interrupted, WorkerLost) as error:
             output.note(f"\n{output.as_flags(str(error), _flags(ctx))}")
             ctx.exit(error.exit_code)
@@ -88,6 +96,20 @@ class Program(LazyGroup):
         except KeyboardInterrupt:
             output.note("\nInterrupted.")
             ctx.exit(130)
+
+
+@contextmanager
+def _quiet_without_reader() -> Iterator[None]:
+    """Ends the program as `output` does where Click prints `--help` or `--version` into a pipe without a reader."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        from textgen.cli import output
+
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        if frame.f_code is click.echo.__code__:  # not the pipe to another process, or a connection
+            raise output.reader_left() from None
+        raise
 
 
 def _flags(ctx: click.Context) -> Mapping[str, str]:

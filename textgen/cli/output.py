@@ -2,7 +2,8 @@
 
 In a pipe or a file a result is written unchanged. On a terminal hidden characters are shown as escapes, so that a
 text cannot move the cursor or set the clipboard. Characters that the encoding of standard output lacks are escaped,
-with a note. If standard output fails, the command ends with a one-line error; if standard error fails, notes are lost.
+with a note. If standard output fails, the command ends with a one-line error; if its reader has left, as `head` does,
+silently; if standard error fails, notes are lost.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
 import click
 from click import utils
+from click.exceptions import Exit
 
 from textgen.errors import TextgenError
 from textgen.wording import escape, json_text, lacking, visible
@@ -25,6 +27,7 @@ from textgen.wording import escape, json_text, lacking, visible
 if TYPE_CHECKING:
     from rich.console import Console
 
+READER_LEFT = 141  # exit code, 128 plus the number of SIGPIPE, as of other programs in a pipe
 _noted: set[str] = set()  # encodings for which the note about escapes has been written
 
 
@@ -72,8 +75,6 @@ def data(content: bytes) -> None:
     try:
         stream.buffer.write(content)
         stream.buffer.flush()
-    except BrokenPipeError:
-        raise
     except OSError as error:
         raise _failed(stream, error) from None
 
@@ -132,9 +133,15 @@ _FIELDS = re.compile(
 
 
 def flush() -> None:
-    """Flushes standard output. Raises `TextgenError` if that fails."""
+    """Flushes standard output. Raises `TextgenError` if that fails, and `Exit` if its reader has left."""
     if sys.stdout is not None:
         _send(sys.stdout, "")
+
+
+def reader_left() -> Exit:
+    """Discards what standard output still holds. Returns what ends the program without a word."""
+    _give_up(sys.stdout)
+    return Exit(READER_LEFT)
 
 
 class _Notes(io.TextIOBase):
@@ -174,13 +181,13 @@ def _send(stream: TextIO, text: str) -> None:
     try:
         stream.write(text)
         stream.flush()
-    except BrokenPipeError:
-        raise  # the reader has left: Click ends the program silently
     except (OSError, ValueError) as error:
         raise _failed(stream, error) from None
 
 
-def _failed(stream: TextIO, error: Exception) -> TextgenError:
+def _failed(stream: TextIO, error: Exception) -> Exception:
+    if isinstance(error, BrokenPipeError):
+        return reader_left()
     _give_up(stream)
     why = getattr(error, "strerror", None) or error
     return TextgenError(f"Cannot write to standard output: {why}. Free some space, or send it elsewhere.")
