@@ -306,6 +306,7 @@ def test_a_mistake_is_one_clear_line(
     result = score(tiny_models, *arguments, stdin=stdin)
     assert result.exit_code == code
     assert expected in result.stderr.splitlines()[-1]
+    assert result.stdout == ""
 
 
 def test_no_such_model(tiny_models: Path) -> None:

@@ -251,8 +251,9 @@ def _print_table(scores: Iterator[TextScore]) -> None:
     from textgen.evaluation.scoring import Score
 
     total, texts = Score(), 0
-    output.line(HEADER)
     for result in scores:
+        if not texts:  # an error in the files has come before
+            output.line(HEADER)
         beginning = " ".join(result.text[:200].split())
         output.line(_row(result.total, beginning if len(beginning) <= 50 else f"{beginning[:49]}…"))
         total += result.total
