@@ -182,6 +182,8 @@ def test_a_name_that_is_too_long_is_one_line(text_and_model: None, command: list
         ["sample", "tiny", "--prompt-file", ""],
         ["sample", "tiny", "--adapt", ""],
         ["score", "tiny", ""],
+        ["score", "tiny", "", "--jsonl"],
+        ["score", "tiny", "", "--follow"],
         ["evaluate", "tiny", ""],
     ],
     ids=" ".join,
@@ -192,6 +194,13 @@ def test_an_empty_path_is_not_the_current_folder(text_and_model: None, command: 
     assert "is empty: name a file or a folder" in result.stderr
     with pytest.raises(CorpusError, match="A path is empty"):
         Corpus("")
+
+
+@pytest.mark.parametrize("command", [["score", "", "--jsonl"], ["sample", ""], ["models", "show", ""]], ids=" ".join)
+def test_an_empty_name_is_that_of_no_model(text_and_model: None, command: list[str]) -> None:
+    result = run(*command)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.replace("[MODEL]", "MODEL").endswith("'MODEL' is empty: name a model.\n")
 
 
 def test_a_folder_that_may_not_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,11 +29,14 @@ class SectionCommand(click.Command):
             self.params.append(_help_all_option())
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Reads the arguments. Raises `click.UsageError` for an empty path, which would be the current folder."""
+        """Reads the arguments. Raises `click.UsageError` for an empty path or name; Python's is the current folder."""
         values = {} if ctx.resilient_parsing else self.make_parser(ctx).parse_args(list(args))[0]
         for parameter in self.get_params(ctx):
-            if values.get(str(parameter.name)) == "" and _is_path(parameter):
-                raise click.UsageError(f"{parameter.get_error_hint(ctx)} is empty: name a file or a folder.", ctx)
+            value = values.get(str(parameter.name))
+            is_empty = "" in value if isinstance(value, (tuple, list)) else value == ""
+            if is_empty and _is_path(parameter):
+                what = "a model" if parameter.name == "model" else "a file or a folder"
+                raise click.UsageError(f"{parameter.get_error_hint(ctx)} is empty: name {what}.", ctx)
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -65,7 +68,8 @@ class CommandGroup(click.Group):
 
 
 def _is_path(parameter: click.Parameter) -> bool:
-    return isinstance(parameter.type, click.Path) or parameter.metavar in ("FILE", "FOLDER", "MODEL")
+    is_named = isinstance(parameter, click.Argument) and parameter.name in ("model", "paths")
+    return is_named or isinstance(parameter.type, click.Path) or parameter.metavar in ("FILE", "FOLDER", "MODEL")
 
 
 def _section(parameter: click.Parameter) -> str:
