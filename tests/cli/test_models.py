@@ -202,6 +202,13 @@ def test_only_what_is_in_the_folder_of_models_is_removed(
     assert sorted(at_work.rglob("*")) == before
 
 
+def test_a_model_that_is_missing_is_missing_for_every_command(own: Path) -> None:
+    commands = (["remove", "nope", "--yes"], ["remove", "nope"], ["show", "nope"], ["compress", "nope"])
+    expected = (1, f"Error: There is no model 'nope' in {own}. There are: tiny.\n")
+    results = [run("models", *command) for command in commands]
+    assert [(result.exit_code, result.stderr) for result in results] == [expected] * len(commands)
+
+
 def test_one_bad_folder_does_not_take_down_the_list(tiny_models: Path, tmp_path: Path) -> None:
     models = tmp_path / "many"
     for number, text in enumerate(['{"state": 5}', "{", "[" * 100_000, "[]", "1e999", "\xff"]):

@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -115,11 +115,7 @@ def find_model(name: str | None = None, folder: str | Path | None = None) -> Pat
         raise SavedModelError(_why_no_model(path))
     if name in BASES:
         return base_folder(name)
-    there = ", ".join(path.name for path in models)
-    raise SavedModelError(
-        f"There is no model {name!r} in {models_folder(folder)}. "
-        + (f"There are: {there}." if there else "It is empty.")
-    )
+    raise SavedModelError(_no_such_model(name, models_folder(folder), models))
 
 
 def find_run(name: str, folder: str | Path | None = None) -> Path:
@@ -240,10 +236,12 @@ def remove_model(path: Path) -> None:
         path: Folder of the model.
 
     Raises:
-        SavedModelError: The folder is a link, holds other files, or cannot be deleted.
+        SavedModelError: There is no such folder, or it is a link, holds other files, or cannot be deleted.
     """
     try:
         is_link = stat.S_ISLNK(path.lstat().st_mode)
+    except FileNotFoundError:
+        raise SavedModelError(_no_such_model(path.name, path.parent, list_runs(path.parent))) from None
     except OSError as error:
         raise SavedModelError(f"Cannot remove {path}: {error.strerror or error}.") from None
     if is_link:
@@ -267,6 +265,12 @@ def remove_model(path: Path) -> None:
                 f"Cannot remove {path}: {error.strerror or error}. The folder is incomplete now, and was "
                 f"renamed to {aside}: remove it yourself."
             ) from None
+
+
+def _no_such_model(name: str, folder: Path, models: Sequence[Path]) -> str:
+    """Returns the error message for a name that no model has."""
+    there = ", ".join(path.name for path in models)
+    return f"There is no model {name!r} in {folder}. " + (f"There are: {there}." if there else "It is empty.")
 
 
 def _problem_of_name(name: str) -> str:
