@@ -297,6 +297,19 @@ def test_the_activation_of_an_rnn_comes_back_without_being_named(
     np.testing.assert_array_equal(logits_of(again.model_config, again.weights(), ids), before)
 
 
+def test_what_is_neither_a_page_nor_weights_is_said(tmp_path: Path) -> None:
+    (tmp_path / "en.txt").write_text("The cat sat on the mat.\n" * 9, encoding="utf-8")
+    save_file({"weight": np.zeros(3, np.float32)}, tmp_path / "state.safetensors")
+    text = CliRunner().invoke(textgen, ["import", str(tmp_path / "en.txt"), "--name", "zz"])
+    assert (text.exit_code, text.stdout) == (1, "")
+    assert (
+        "en.txt is neither a page of textgen export, whose name ends in .html, nor a safetensors file." in text.stderr
+    )
+    weights = CliRunner().invoke(textgen, ["import", str(tmp_path / "state.safetensors"), "--name", "zz"])
+    assert (weights.exit_code, weights.stdout) == (2, "")
+    assert "--tokenizer-from is required with --format pytorch." in weights.stderr
+
+
 def test_import_and_export_are_commands(tmp_path: Path, tokenizer: Tokenizer) -> None:
     def run(*arguments: str) -> Any:
         return CliRunner().invoke(textgen, arguments, catch_exceptions=False, prog_name="textgen")
@@ -324,6 +337,7 @@ def test_import_and_export_are_commands(tmp_path: Path, tokenizer: Tokenizer) ->
         ("other", [str(tmp_path / "odd.safetensors"), "--tokenizer-from", "ours"], "no weight_ih_l0"),
         ("other", [str(tmp_path / "no.safetensors"), "--tokenizer-from", "ours"], "Cannot read"),
         ("other", [str(tmp_path / "nowhere"), "--tokenizer-from", "ours"], "Cannot read"),
+        ("other", [str(tmp_path / "nowhere")], "Cannot read"),
     ):
         result = run("import", *arguments, "--name", name)
         assert result.exit_code == 1

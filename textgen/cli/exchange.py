@@ -93,10 +93,27 @@ def import_(
             raise click.UsageError(f"{flag} cannot be used with a page, which holds the whole model.")
         parameters = _import_page(file, folder)
     elif not tokenizer_from:
+        if kind is None:
+            _refuse_no_weights(file)
         raise click.UsageError("--tokenizer-from is required with --format pytorch.")
     else:
         parameters = _import_weights(file, folder, tokenizer_from, activation, models_dir)
     output.note(f"Saved {folder}: {counted(parameters, 'parameter')}.")
+
+
+def _refuse_no_weights(file: Path) -> None:
+    """Raises `TextgenError` for a file of which no format was named, and that has no weights of PyTorch."""
+    from textgen.export.pytorch import read_activation
+
+    try:
+        read_activation(file)
+    except TextgenError as error:
+        if not file.is_file():
+            raise
+        raise TextgenError(
+            f"{file} is neither a page of textgen export, whose name ends in .html, nor a safetensors file. If it is "
+            "such a page, set --format to html."
+        ) from error
 
 
 def _import_page(file: Path, folder: Path) -> int:
