@@ -107,6 +107,13 @@ BAD: dict[str, Case] = {
         r"poem\.txt does not exist\. Did you mean .*poems\.txt\?",
     ),
     "missing, nothing like it": ({}, "poems.txt", {}, r"poems\.txt does not exist\. Check the path"),
+    "missing, its suffix is there": (
+        {"en.txt": "a", "zh.txt": "a", "empty.txt": ""},
+        "nope.txt",
+        {},
+        r"nope\.txt does not exist\. Check the path",
+    ),
+    "missing, another suffix": ({"poems.md": "a"}, "poems.txt", {}, r"not exist\. Did you mean .*poems\.md\?"),
     "missing folder": ({}, "no/such/poems.txt", {}, r"does not exist\. Check the path"),
     "glob": ({"a.txt": "a"}, "*.md", {}, r"Nothing matches .*\*\.md"),
     "empty folder": ({".hidden/a.txt": "a"}, ".", {}, r"No text in .*: there are no files"),

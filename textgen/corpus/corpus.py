@@ -438,12 +438,19 @@ def _leads_nowhere(link: Path) -> str:
     return f"it is a link to {os.readlink(link)}, which does not exist"
 
 
+def _names_like(path: Path) -> list[str]:
+    """Lists the names beside a path that are much like its own: without the suffix, which many files share, too."""
+    names = os.listdir(path.parent) if path.parent.is_dir() else []
+    stems = {Path(name).stem for name in names}
+    alike = {*difflib.get_close_matches(path.stem, stems, n=max(1, len(stems))), path.stem}
+    return difflib.get_close_matches(path.name, [name for name in names if Path(name).stem in alike])
+
+
 def _missing(path: Path) -> str:
     if path.is_symlink():
         return f"Cannot read {path}: {_leads_nowhere(path)}. Correct the link."
     if glob.has_magic(str(path)):
         return f"Nothing matches {path}. Check the pattern."
-    names = os.listdir(path.parent) if path.parent.is_dir() else []
-    close = [str(path.parent / name) for name in difflib.get_close_matches(path.name, names)]
+    close = [str(path.parent / name) for name in _names_like(path)]
     hint = f"Did you mean {' or '.join(close)}?" if close else "Check the path."
     return f"{path} does not exist. {hint}"
