@@ -247,7 +247,7 @@ def test_a_value_of_the_wrong_type_is_refused(kind: Any, values: dict[str, Any])
 @pytest.mark.parametrize("name", ["stop", "ban", "require", "dry_sequence_breakers"])
 def test_an_empty_text_is_refused(name: str) -> None:
     assert getattr(SamplingConfig(**{name: ("\n", "the end")}), name) == ("\n", "the end")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=f"^{name} contains an empty text"):
+    with pytest.raises(ConfigError, match=f"^{name} must not contain an empty text"):
         SamplingConfig(**{name: ("\n", "")})  # type: ignore[arg-type]
 
 
@@ -544,5 +544,5 @@ def test_parameters_of_every_cell(kind: dict[str, Any], expected: int) -> None:
 
 
 def test_attention_is_for_one_direction() -> None:
-    with pytest.raises(ConfigError, match="attention needs one direction"):
+    with pytest.raises(ConfigError, match="attention must have one direction"):
         ModelConfig(100, attention=8, direction="both")

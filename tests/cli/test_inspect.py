@@ -92,7 +92,7 @@ BAD = {
     ("--cell", "8"): "A cell is written as in L1/89",
     ("--track", "who=("): "is no regular expression",
     ("--track", "who"): "--track must be NAME=REGEX",
-    ("--track", "who=zzz+"): "matches nowhere",
+    ("--track", "who=zzz+"): "--track must be found in the text",
     ("--label", "poe"): "label",
     ("--direction", "backward"): "This model reads text forward only",
     ("--max-tokens", "3"): "--max-tokens must be a number from 64",

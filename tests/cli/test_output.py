@@ -17,12 +17,16 @@ from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+from textgen import cli
 from textgen.cli import output, textgen
-from textgen.errors import TextgenError
+from textgen.errors import ConfigError, TextgenError
+from textgen.generation.config import SamplingConfig
+from textgen.settings import declared
 from textgen.training.observers.observer import ValidationReport
 from textgen.training.observers.progress import Display
 from textgen.wording import counted, json_text, visible
@@ -420,6 +424,59 @@ def test_messages_of_the_library_name_no_flags() -> None:
                 texts = [each.value for each in ast.walk(node) if isinstance(each, ast.Constant)]
                 found += [f"{path.name}: {text}" for text in texts if isinstance(text, str) and " --" in text]
     assert found == []
+
+
+def all_flags() -> dict[str, str]:
+    """The flag of each option of each command, by the name that messages have for it."""
+    commands, flags = [click.Context(textgen)], dict[str, str]()
+    for context in commands:
+        if isinstance(context.command, click.Group):
+            names = context.command.list_commands(context)
+            found = [context.command.get_command(context, name) for name in names]
+            commands += [click.Context(command, parent=context) for command in found if command]
+        flags |= cli.flags_of(context.command)
+    return flags
+
+
+def test_messages_that_begin_with_an_option_are_translated() -> None:
+    flags = all_flags()
+    options, begun, missed = set(flags.values()), set(), []
+    for path in set(CLI.parent.rglob("*.py")) - {CLI.parent / "api.py"}:  # of which no command is made
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.Call) and getattr(node.func, "id", "").endswith("Error") and node.args):
+                continue
+            parts = node.args[0].values if isinstance(node.args[0], ast.JoinedStr) else [node.args[0]]
+            text = parts[0].value if parts and isinstance(parts[0], ast.Constant) else ""
+            found = isinstance(text, str) and re.match(r"([a-z]+) (?!and |should )", text)  # those are of files
+            word = found[1] if found else ""
+            if f"--{word}" in options:
+                begun.add(word)
+                shown = output.as_flags(text, flags)
+                missed += [] if shown.startswith("--") else [f"{path.name}, line {node.lineno}: {text}"]
+    assert missed == []
+    assert begun > {"ban", "clamp", "require", "track"}
+
+
+def wrong_values() -> list[tuple[str, object]]:
+    texts = [name for name, (annotation, _) in declared(SamplingConfig).items() if annotation == "tuple[str, ...]"]
+    return [*((name, object()) for name in declared(SamplingConfig)), *((name, ("",)) for name in texts)]
+
+
+@pytest.mark.parametrize(("name", "value"), wrong_values())
+def test_what_is_wrong_with_a_setting_of_the_sampler_names_its_flag(name: str, value: object) -> None:
+    flags = cli.flags_of(textgen.get_command(click.Context(textgen), "sample") or textgen)
+    with pytest.raises(ConfigError, match=f"^{name} must ") as caught:
+        SamplingConfig(**{name: value})  # type: ignore[arg-type]
+    assert output.as_flags(str(caught.value), flags).startswith(f"{flags[name]} must ")
+
+
+def test_names_of_samplers_are_no_flags(tiny_models: Path) -> None:
+    arguments = ["sample", "tiny", "--models-dir", str(tiny_models), "--samplers"]
+    assert "There are: 'penalties', 'dry', 'top_n_sigma'," in CliRunner().invoke(textgen, [*arguments, "x"]).stderr
+    twice = CliRunner().invoke(textgen, [*arguments, "top-k,top-k"]).stderr
+    assert twice == "Error: --samplers must not name 'top_k' twice: each is applied once.\n"
+    held = CliRunner().invoke(textgen, [*arguments[:-1], "--clamp", "x"]).stderr
+    assert held.startswith("Error: --clamp must be CELL=NUMBER, ")
 
 
 def test_an_error_on_the_command_line_names_the_flag(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def test_what_a_cluster_cannot_do_is_refused(tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="dask makes all shards: leave shard out"):
+    with pytest.raises(ConfigError, match="dask must make all shards: leave shard out"):
         prepare_corpus([str(text)], tmp_path / "made", shard=(1, 2), dask="tcp://127.0.0.1:1")
     with pytest.raises(ConfigError, match="standard input, which the workers of a cluster cannot read"):
         prepare_corpus(["-"], tmp_path / "made", dask="tcp://127.0.0.1:1")

@@ -227,11 +227,11 @@ def test_bad_constraints() -> None:
     ascii_only = WordsTokenizer([])
     ascii_only.piece_bytes = [piece for piece in ascii_only.piece_bytes if piece < b"\x80" or not piece]
     for values, tokenizer, message in [
-        ({"ban": every_byte}, ascii_only, "ban leaves no token to generate"),
-        ({"require": ("the dog",)}, words, "no tokens that spell 'the dog', which require asks for"),
-        ({"require": ("the  cat",)}, words, "loses the white space of 'the  cat', which require asks for"),
-        ({"require": ("  ",)}, words, "loses the white space of '  ', which require asks for"),
-        ({"require": ("abc", "de"), "max_tokens": 4}, BYTES, "require take 5 tokens, but max_tokens is 4"),
+        ({"ban": every_byte}, ascii_only, "ban must leave a token to generate"),
+        ({"require": ("the dog",)}, words, "require must hold .* no tokens spell 'the dog'"),
+        ({"require": ("the  cat",)}, words, "require must hold .* loses the white space of 'the  cat', so put single"),
+        ({"require": ("  ",)}, words, "require must hold .* loses the white space of '  ', so put single"),
+        ({"require": ("abc", "de"), "max_tokens": 4}, BYTES, "its texts take 5 tokens, and max_tokens is 4"),
         ({"logit_bias": ("dog=1",)}, words, "no tokens that spell 'dog'"),
         ({"logit_bias": ("#259=1",)}, BYTES, "there is no token #259, only #0 to #258"),
         ({"logit_bias": (" =5",)}, words, "no token for ' ' alone"),

@@ -124,7 +124,7 @@ def test_backward_first_lines_are_left_out() -> None:
         ("who", "track must be NAME=REGEX"),
         ("=x", "track must be NAME=REGEX"),
         ("who=(", "is no regular expression"),
-        ("who=zzz", "matches nowhere in this text"),
+        ("who=zzz", "matches nowhere in it"),
     ],
 )
 def test_bad_tracks(track: str, message: str) -> None:
@@ -135,9 +135,9 @@ def test_bad_tracks(track: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("tracks", "message"),
     [
-        (["digit=[0-9]"], "track digit: a property of this name is there in any case: choose another name."),
-        ([" couplet number =x"], "track couplet number: a property of this name is there in any case"),
-        (["who=a", "who =b"], "track who is given twice: give each a name of its own."),
+        (["digit=[0-9]"], "track must have another name than 'digit': a property of this name is there in any case."),
+        ([" couplet number =x"], "track must have another name than 'couplet number': a property of this name"),
+        (["who=a", "who =b"], "track must have a name of its own each time: who is given twice."),
     ],
 )
 def test_a_track_has_a_name_of_its_own(tracks: list[str], message: str) -> None:

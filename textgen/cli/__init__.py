@@ -117,6 +117,11 @@ def _flags(ctx: click.Context) -> Mapping[str, str]:
     command = ctx.command
     if isinstance(command, click.Group) and ctx.invoked_subcommand:
         command = command.get_command(ctx, ctx.invoked_subcommand) or command
+    return flags_of(command)
+
+
+def flags_of(command: click.Command) -> Mapping[str, str]:
+    """The flag of each setting of a command, and of the commands below it."""
     return {
         parameter.name: max(parameter.opts, key=len)
         for each in _with_children(command)

@@ -128,7 +128,7 @@ _FIELDS = re.compile(
     r"""(?<!\w)'(?:[^'\\\n]|\\.)*'(?!\w)|"(?:[^"\\\n]|\\.)*"|`[^`\n]*`"""
     r"|(?<![\w/.-])(?P<always>[a-z]+(?:_[a-z0-9]+)+)(?![\w/.-]*[\w/])"
     r"|(?<![\w/.-])(?:[Ss]et|[Uu]se|[Gg]ive|[Ll]eave|[Ll]eave out) (?P<set>(?!out\b)[a-z]+)\b(?=[ .,;:])"
-    r"|^(?P<must>[a-z]+)(?= must be | holds )"
+    r"|^(?P<must>[a-z]+)(?= must | holds )"
 )
 
 

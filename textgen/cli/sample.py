@@ -60,7 +60,7 @@ class Arguments:
     dynamic: DynamicConfig | None
     save_state: Path | None
     load_state: str | None
-    clamps: tuple[str, ...]
+    clamp: tuple[str, ...]
     exact: bool
     runtime: str
 
@@ -110,7 +110,6 @@ class Arguments:
 @novelty_option
 @click.option(
     "--clamp",
-    "clamps",
     multiple=True,
     metavar="CELL=NUMBER",
     help="Hold a cell at a number, as in L1/89=3.8 (layer 1, unit 89), or a gate, as in L1/89.f=1; textgen inspect "
@@ -213,7 +212,7 @@ def _inexact(arguments: Arguments, search: dict[str, Any]) -> str:
     flags = {
         "--adapt": arguments.adapt,
         "--cache": arguments.cache,
-        "--clamp": arguments.clamps,
+        "--clamp": arguments.clamp,
         "--suffix": arguments.suffix,
         **{flag_of(name): True for name in search},
     }
@@ -252,7 +251,7 @@ def _generate(
         check_runtime(arguments.runtime, ["--exact"])
         generator = saved.generator(exact=True)
     else:
-        clamps = parse_clamps(arguments.clamps, saved.model_config)
+        clamps = parse_clamps(arguments.clamp, saved.model_config)
         writer, words = _gpu_writer(arguments, saved, requests, batch_size, search) or adapted_writer(
             saved,
             arguments.adapt,
@@ -284,7 +283,7 @@ def _gpu_writer(
     arguments: Arguments, saved: ModelFolder, requests: list[Request], batch_size: int, search: SearchConfig | None
 ) -> tuple[CompiledModel, Callable[[], WordFilter | None]] | None:
     """The network on a GPU and the words it may write, if nothing else was asked for and a GPU is worth it."""
-    needs_processor = (arguments.clamps, arguments.cache, arguments.adapt, search)
+    needs_processor = (arguments.clamp, arguments.cache, arguments.adapt, search)
     has_state = arguments.save_state or arguments.load_state
     num = arguments.num * (arguments.best_of or 1)
     parameters = saved.model_config.num_parameters
@@ -335,7 +334,7 @@ def _infill(arguments: Arguments, saved: ModelFolder, requests: list[Request], s
         "--show-probabilities": arguments.show_probabilities,
         "--num-beams": search,
         "--batch-size": arguments.batch_size,
-        "--clamp": arguments.clamps,
+        "--clamp": arguments.clamp,
         "--cache": arguments.cache,
         "--adapt": arguments.adapt,
         "--save-state": arguments.save_state,

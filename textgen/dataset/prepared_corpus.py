@@ -346,7 +346,7 @@ def prepare_corpus(
         given["shards"] = shard[1]
     if dask:
         if shard:
-            raise ConfigError("dask makes all shards: leave shard out, or make one shard without a cluster.")
+            raise ConfigError("dask must make all shards: leave shard out, or make one shard without a cluster.")
         require_shared(paths)
     if "shards" in given:
         _require_shards(given["shards"])

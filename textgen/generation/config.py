@@ -174,13 +174,13 @@ class SamplingConfig(Settings):
             parse_bias(entry)
         for name in ("stop", "ban", "require", "dry_sequence_breakers"):
             if "" in getattr(self, name):
-                raise ConfigError(f"{name} contains an empty text, which occurs everywhere: leave it out.")
+                raise ConfigError(f"{name} must not contain an empty text, which occurs everywhere: leave it out.")
         if self.min_tokens > self.max_tokens:
             raise ConfigError(f"min_tokens ({self.min_tokens:,}) is more than max_tokens ({self.max_tokens:,}).")
         for text in self.require:
             for banned in self.ban:
                 if banned in text:
-                    raise ConfigError(f"A text cannot contain {text!r} (require) but not {banned!r} (ban).")
+                    raise ConfigError(f"require must not contain a banned text: {text!r} contains {banned!r}.")
 
 
 @dataclass(frozen=True)
@@ -223,9 +223,9 @@ def sampler_names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip().replace("-", "_") for name in re.split("[;,]", text) if name.strip())
     for name in names:
         if name not in SAMPLERS:
-            raise ConfigError(f"There is no sampler {name!r}. There are: {', '.join(SAMPLERS)}.")
+            raise ConfigError(f"There is no sampler {name!r}. There are: {', '.join(map(repr, SAMPLERS))}.")
         if names.count(name) > 1:
-            raise ConfigError(f"samplers has {name} more than once: each is applied once.")
+            raise ConfigError(f"samplers must not name {name!r} twice: each is applied once.")
     return names
 
 

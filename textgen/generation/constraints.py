@@ -195,19 +195,20 @@ class Constraints:
         if self._bans:
             visible = {id for id, text in enumerate(tokenizer.piece_bytes) if text and id != tokenizer.unk_id}
             if not visible.difference(*[phrase.completing(0).tolist() for phrase, _ in self._bans]):
-                raise ConfigError("ban leaves no token to generate: ban less, or longer texts.")
+                raise ConfigError("ban must leave a token to generate: ban less, or longer texts.")
         for phrase, _ in self._missing:
             if tokenizer.unk_id in phrase.rest(0):
-                raise ConfigError(f"The model has no tokens that spell {phrase.text!r}, which require asks for.")
+                raise ConfigError(f"require must hold texts that the model can write: no tokens spell {phrase.text!r}.")
             if tokenizer.lost_bytes(phrase.text.strip(" ")) or not phrase.rest(0):
                 raise ConfigError(
-                    f"The vocabulary of words loses the white space of {phrase.text!r}, which require asks for: "
-                    "put single spaces between words."
+                    "require must hold texts that the model can write: its vocabulary loses the white space of "
+                    f"{phrase.text!r}, so put single spaces between words."
                 )
         needed = sum(len(phrase.rest(0)) for phrase, _ in self._missing)
         if needed > self._config.max_tokens:
             raise ConfigError(
-                f"The texts of require take {counted(needed, 'token')}, but max_tokens is {self._config.max_tokens:,}."
+                f"require must fit into max_tokens: its texts take {counted(needed, 'token')}, and max_tokens is "
+                f"{self._config.max_tokens:,}."
             )
 
 

@@ -102,7 +102,7 @@ def properties_of(text: Text, tracks: Mapping[str, re.Pattern[str]] | None = Non
             continue
         values = _after_tokens([rule.values(document, text.direction) for document in documents], number, place)
         if tracks and name in tracks and not values.any():
-            raise ConfigError(f"track {name}={tracks[name].pattern} matches nowhere in this text.")
+            raise ConfigError(f"track must be found in the text: {name}={tracks[name].pattern} matches nowhere in it.")
         found.append(Property(name, rule.is_count, values))
     return found
 
@@ -124,13 +124,15 @@ def parse_tracks(texts: Iterable[str]) -> dict[str, re.Pattern[str]]:
         if not name or not equals or not pattern:
             raise ConfigError(f"track must be NAME=REGEX, as in speaker='^[A-Z]+:'. Received: {text!r}.")
         if name in tracks:
-            raise ConfigError(f"track {name} is given twice: give each a name of its own.")
+            raise ConfigError(f"track must have a name of its own each time: {name} is given twice.")
         if name in RULES or name in CHINESE:
-            raise ConfigError(f"track {name}: a property of this name is there in any case: choose another name.")
+            raise ConfigError(
+                f"track must have another name than {name!r}: a property of this name is there in any case."
+            )
         try:
             tracks[name] = re.compile(pattern, re.MULTILINE)
         except (re.error, RecursionError, OverflowError) as error:
-            raise ConfigError(f"track {name}: {pattern!r} is no regular expression: {error}.") from None
+            raise ConfigError(f"track must be NAME=REGEX: {pattern!r} is no regular expression: {error}.") from None
     return tracks
 
 

@@ -90,7 +90,9 @@ class ModelConfig(Settings):
     def check(self) -> None:
         """Checks combinations of fields."""
         if self.attention and self.direction == "both":
-            raise ConfigError("attention needs one direction: leave it out, or set direction to forward or backward.")
+            raise ConfigError(
+                "attention must have one direction: leave it out, or set direction to forward or backward."
+            )
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every weight, known without building the network."""
