@@ -142,6 +142,7 @@ def test_a_byte_tokenizer_has_no_file_whatever_its_labels(
     config = ModelConfig(byte.vocab_size, embedding_dim=6, hidden_units=8)
     weights = {name: np.zeros(size, np.float32) for name, size in config.weight_shapes().items()}
     save_model(tmp_path / "models" / "byte", weights, config, TokenizerConfig("byte"), CorpusConfig(), byte)
+    (tmp_path / "net.tokenizer.model").write_bytes(b"that of the model whose export this one replaces")
     told = export_onnx(load_model("byte"), tmp_path / "net.onnx")
     assert told.startswith(f"Wrote {tmp_path / 'net.onnx'}: input_ids")
     assert [path.name for path in tmp_path.glob("net*")] == ["net.onnx"]

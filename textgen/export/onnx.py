@@ -20,7 +20,7 @@ from onnxruntime import InferenceSession
 from textgen.errors import ConfigError
 from textgen.export.interface import attachments, direction_note, metadata
 from textgen.export.verification import check_logits
-from textgen.files import write_files
+from textgen.files import write_files, writing
 from textgen.model.directions import one_way
 from textgen.model.onnx_graph import state_names, step_graph
 from textgen.saved_model.saved_model import ModelFolder
@@ -36,7 +36,8 @@ def export_onnx(model: ModelFolder, path: Path, licence: str = "", note: str = "
 
     Args:
         model: The model; of both directions forward is written.
-        path: Path of the file. The tokenizer gets its name with `.tokenizer.model` in place of the suffix.
+        path: Path of the file. The tokenizer gets its name with `.tokenizer.model` in place of the suffix; an older
+            file of that name is removed where the model needs none.
         licence: Licence of the model, for the metadata.
         note: What its author says about it, for the metadata.
 
@@ -60,10 +61,13 @@ def export_onnx(model: ModelFolder, path: Path, licence: str = "", note: str = "
     data = graph.SerializeToString()
     names = state_names(config, "past")
     check_logits(model, lambda ids: run(data, names, ids), str(path), steps=STEPS)
-    files = {path: data}
+    files, beside = {path: data}, path.with_suffix(".tokenizer.model")
     if MODEL_FILE in (attached := attachments(model, licence, note)):
-        files = {path.with_suffix(".tokenizer.model"): attached[MODEL_FILE], **files}
+        files = {beside: attached[MODEL_FILE], **files}
     write_files(files)
+    if beside not in files:  # it would be taken for this model's
+        with writing(beside):
+            beside.unlink(missing_ok=True)
     written = " and ".join(map(str, reversed(files)))
     told = f"Wrote {written}: input_ids, {', '.join(names)} -> logits, and the state as present."
     return told + direction_note(model)
