@@ -446,8 +446,8 @@ def test_messages_that_begin_with_an_option_are_translated() -> None:
             if not (isinstance(node, ast.Call) and getattr(node.func, "id", "").endswith("Error") and node.args):
                 continue
             parts = node.args[0].values if isinstance(node.args[0], ast.JoinedStr) else [node.args[0]]
-            text = parts[0].value if parts and isinstance(parts[0], ast.Constant) else ""
-            found = isinstance(text, str) and re.match(r"([a-z]+) (?!and |should )", text)  # those are of files
+            text = str(parts[0].value) if parts and isinstance(parts[0], ast.Constant) else ""
+            found = re.match(r"([a-z]+) (?!and |should )", text)  # those are of files
             word = found[1] if found else ""
             if f"--{word}" in options:
                 begun.add(word)
