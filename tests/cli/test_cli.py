@@ -431,7 +431,7 @@ BAD_SAMPLES: list[tuple[list[str], str | bytes | None, int, str]] = [
         1,
         "--require must not contain a banned text: 'Ode' contains 'O'.",
     ),
-    (["songs", "--require", "Ode" * 200], None, 1, "take 600 tokens, but --max-tokens is 500"),
+    (["songs", "--require", "Ode" * 200], None, 1, "take 600 tokens, and --max-tokens is 500"),
     (["songs", "--logit-bias", "#99999=1"], None, 1, "there is no token #99999"),
     (["songs", "--mirostat", "3"], None, 1, "mirostat must be a number from 0 to 2"),
     (["songs", "--num", "0"], None, 2, "num"),

@@ -89,6 +89,44 @@ def test_a_loss_of_nothing_is_refused(arguments: dict[str, Any]) -> None:
         network.compute_loss(**arguments)
 
 
+def test_what_is_frozen_computes_and_is_named_as_before(network: LanguageModel) -> None:
+    inputs, _ = window()
+    (logits, _), arrays = network(inputs), network.weights_as_arrays()
+    network.trainable = False
+    np.testing.assert_array_equal(network(inputs)[0], logits)
+    assert network.weights_as_arrays().keys() == arrays.keys()
+    network.assign_weights({name: 0 * array for name, array in arrays.items()})
+    assert not np.any(network(inputs)[0])
+
+
+def test_a_weight_for_each_text_is_one_for_each_of_its_targets() -> None:
+    network = LanguageModel(PLAIN, pad_id=PAD)
+    inputs, targets = (array[:, :B] for array in window())  # as many steps as texts
+    weights, logits = np.array([1.0, 0.0, 0.5], np.float32), network(inputs)
+    loss, same = (
+        float(network.compute_loss(y=targets, y_pred=logits, sample_weight=each))
+        for each in (weights, np.repeat(weights[:, None], B, 1))
+    )
+    assert loss == same
+    assert loss != float(network.compute_loss(y=targets, y_pred=logits))
+
+
+@pytest.mark.parametrize("cell", CONFIGS)
+def test_the_dtype_policy_of_keras_changes_nothing(cell: str) -> None:
+    inputs, _ = window()
+    expected = LanguageModel(CONFIGS[cell], pad_id=PAD, seed=7)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        network = LanguageModel(CONFIGS[cell], pad_id=PAD, seed=7)
+        logits, state = network(inputs)
+        network(inputs, state)
+    finally:
+        keras.config.set_dtype_policy(before)
+    np.testing.assert_array_equal(logits, expected(inputs)[0])
+    assert {weight.dtype for weight in network.weights} == {"float32"}
+
+
 def test_keras_evaluates_and_fits_it() -> None:
     network = LanguageModel(PLAIN, pad_id=PAD)
     inputs, targets = window()

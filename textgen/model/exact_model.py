@@ -25,8 +25,8 @@ The equations are those of `textgen.model.reference`, in this order of operation
                  bias_h)); with the reset before the product r * h' is the vector and there is one bias: a + bias
                  for bias_x, and none for bias_h
     rnn          h = tanh(a + b + bias); with relu max(0, a + b + bias), which is then divided by its r
-    mogrifier    x = (2 * sigmoid(Q h')) * x and so on; of low rank the middle vector, and x and h' after their first
-                 round, are divided by their r
+    mogrifier    x = (2 * sigmoid(Q h')) * x and so on; what a round's matrix reads is divided by its r, and so
+                 are x and h' after the rounds
     layer norm   d = x - sum(x) / n, y = (d / sqrt(sum(d * d) / n + 1e-5)) * gamma + beta, divided by its r
     residual     x = h + below, divided by its r
     projection   f = (product) + bias, divided by its r

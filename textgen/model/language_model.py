@@ -20,7 +20,7 @@ from textgen.model.layers.attention import Attention
 from textgen.model.layers.both_ways import BothWays
 from textgen.model.layers.dropout import Noise, noise_of_call, variational_dropout, word_dropout
 from textgen.model.layers.head import Head
-from textgen.model.layers.layer import seeded
+from textgen.model.layers.layer import in_float32, seeded
 from textgen.model.layers.recurrent import RecurrentStack, State
 from textgen.model.layers.sampled_softmax import Candidates, sampled_loss
 from textgen.settings import from_dict, to_dict
@@ -52,13 +52,14 @@ class LanguageModel(keras.Model):
             seed: Initial weights are drawn from it and from their names. No global generator is used or seeded.
             precision: Precision of the large matrix products. Weights, state, gates and losses are float32.
         """
-        super().__init__(name="language_model")
+        super().__init__(name="language_model", **in_float32({}))
 
         # === Layers ===
         self.embedding = keras.layers.Embedding(
             config.vocab_size,
             config.embedding_dim,
             embeddings_initializer=seeded("uniform", seed, "embedding/table"),
+            dtype="float32",
             name="embedding",
         )
         layers = BothWays if config.direction == "both" else RecurrentStack
@@ -72,6 +73,7 @@ class LanguageModel(keras.Model):
             self.projection = keras.layers.Dense(
                 config.embedding_dim,
                 kernel_initializer=seeded("glorot_uniform", seed, "projection/kernel"),
+                dtype="float32",
                 name="projection",
             )
             self.projection.build((None, None, config.hidden_units))
@@ -127,7 +129,7 @@ class LanguageModel(keras.Model):
             x: Inputs, int32 [B, T]. Not used.
             y: Targets, int32 [B, T]. Padding does not count.
             y_pred: What the model returned for `x`: logits [B, T, V], or logits and state.
-            sample_weight: Weight of each target, [B, T] or [B, 1].
+            sample_weight: Weight of each text, [B], or of each target, [B, T] or [B, 1].
             training: Not used.
 
         Returns:
@@ -141,7 +143,8 @@ class LanguageModel(keras.Model):
         logits = y_pred[0] if isinstance(y_pred, (tuple, list)) else y_pred
         counts = tf.cast(y != self.pad_id, tf.float32)  # [B, T]
         if sample_weight is not None:
-            counts *= tf.cast(sample_weight, tf.float32)
+            weights = tf.cast(sample_weight, tf.float32)
+            counts *= weights[:, None] if weights.shape.rank == 1 else weights
         nats = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)  # [B, T]
         return tf.math.divide_no_nan(tf.reduce_sum(nats * counts), tf.reduce_sum(counts))
 
@@ -233,7 +236,7 @@ class LanguageModel(keras.Model):
         """All weights by the names that saved models use, such as `lstm_0/kernel`."""
         named = {"embedding/table": self.embedding.embeddings}
         for layer in (*self.recurrent.norms, *self.recurrent.layers):
-            for weight in layer.trainable_weights:
+            for weight in layer.weights:
                 named[f"{layer.name}/{weight.name}"] = weight
         for last in (self.attention, self.projection, self.head):
             if last is not None:

@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from textgen.model.layers.dropout import Noise, variational_dropout
-from textgen.model.layers.layer import seeded
+from textgen.model.layers.layer import in_float32, seeded
 
 State = tuple[tf.Tensor, tf.Tensor]  # last N outputs, normalised [B, N, H]; their number [B, 1]; float32
 
@@ -32,11 +32,11 @@ class Attention(keras.layers.Layer):
     """
 
     def __init__(self, window: int, dropout: float = 0.0, *, seed: int = 0, **kwargs: Any) -> None:
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(**in_float32(kwargs))
         self.seed = seed
         self.window = window
         self.dropout = dropout
-        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm")
+        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype="float32", name="norm")
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Creates the weights for inputs [B, T, H]."""

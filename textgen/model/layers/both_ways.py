@@ -10,6 +10,7 @@ import tensorflow as tf
 from textgen.model.config import BACKWARD, ModelConfig
 from textgen.model.layers.activations import Activations
 from textgen.model.layers.dropout import Noise
+from textgen.model.layers.layer import in_float32
 from textgen.model.layers.recurrent import RecurrentStack
 from textgen.model.layers.recurrent import State as StackState
 
@@ -28,7 +29,7 @@ class BothWays(keras.layers.Layer):
     """
 
     def __init__(self, config: ModelConfig, *, seed: int = 0, **kwargs: Any) -> None:
-        super().__init__(autocast=False, **kwargs)  # keeps the state in float32 if x has another type
+        super().__init__(**in_float32(kwargs))
         self.stacks = [RecurrentStack(config, prefix, seed=seed, name=f"{prefix}stack") for prefix in ("", BACKWARD)]
 
     @property

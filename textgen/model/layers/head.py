@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from textgen.model.layers.fused import Fused
-from textgen.model.layers.layer import seeded
+from textgen.model.layers.layer import in_float32, seeded
 
 CHUNK_ELEMENTS = 1 << 22  # maximum number of logits in memory, per shard of a batch
 
@@ -34,7 +34,7 @@ class Head(keras.layers.Layer):
     """
 
     def __init__(self, vocab_size: int, tied: bool, *, seed: int = 0, **kwargs: Any) -> None:
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(**in_float32(kwargs))
         self.seed = seed
         self.vocab_size = vocab_size
         self.tied = tied

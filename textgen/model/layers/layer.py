@@ -19,6 +19,14 @@ RANDOM = {
 LayerState = tuple[tf.Tensor, ...]  # h, which is also the output, and further arrays; [B, H] float32
 
 
+def in_float32(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of a layer whose weights and state are float32, whatever the dtype policy of Keras is.
+
+    The precision of the large products is that of their inputs, which a model sets.
+    """
+    return {"autocast": False, "dtype": "float32", **arguments}
+
+
 class RecurrentLayer(keras.layers.Layer):
     """A recurrent layer that computes the product x W for all steps at once, before the loop.
 
@@ -41,7 +49,7 @@ class RecurrentLayer(keras.layers.Layer):
     state_size = 1
 
     def __init__(self, units: int, *, seed: int = 0, **kwargs: Any) -> None:
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(**in_float32(kwargs))
         self.units = units
         self.seed = seed
 
@@ -99,7 +107,7 @@ class RecurrentLayer(keras.layers.Layer):
 
     def _step_weights(self) -> dict[str, tf.Tensor]:
         """Returns the weights that a step uses, by name: all except the kernel."""
-        named = {weight.name: tf.convert_to_tensor(weight) for weight in self.trainable_weights}
+        named = {weight.name: tf.convert_to_tensor(weight) for weight in self.weights}
         return {name: weight for name, weight in named.items() if name != "kernel"}
 
     def _bias_shape(self) -> tuple[int, ...]:

@@ -52,7 +52,7 @@ class Mogrifier(RecurrentLayer):
         return tf.cast(x, tf.float32)
 
     def _step_weights(self) -> dict[str, tf.Tensor]:
-        return {weight.name: tf.convert_to_tensor(weight) for weight in self.trainable_weights}
+        return {weight.name: tf.convert_to_tensor(weight) for weight in self.weights}
 
     def _initial_bias(self, shape: tuple[int, ...], dtype: Any = None) -> tf.Tensor:
         return forget_bias_one(shape, dtype)

@@ -11,7 +11,7 @@ from textgen.model.config import ModelConfig
 from textgen.model.layers.activations import Activations
 from textgen.model.layers.dropout import Noise, noise_of_call, variational_dropout, weight_mask
 from textgen.model.layers.gru import GRU
-from textgen.model.layers.layer import LayerState, RecurrentLayer, chosen_rows, seeded, steps_first
+from textgen.model.layers.layer import LayerState, RecurrentLayer, chosen_rows, in_float32, seeded, steps_first
 from textgen.model.layers.lstm import LSTM
 from textgen.model.layers.mogrifier import Mogrifier
 from textgen.model.layers.peephole import Peephole
@@ -38,12 +38,12 @@ class RecurrentStack(keras.layers.Layer):
             seed: Seed of the initial weights, which also depend on the layer names.
             **kwargs: Arguments of `keras.layers.Layer`.
         """
-        super().__init__(autocast=False, **kwargs)  # keeps the state in float32 if x has another type
+        super().__init__(**in_float32(kwargs))
         self.dropout = config.dropout
         self.weight_drop = config.weight_drop
         self.residual = config.residual
         self.norms = [
-            keras.layers.LayerNormalization(epsilon=1e-5, name=f"{prefix}norm_{number}")
+            keras.layers.LayerNormalization(epsilon=1e-5, dtype="float32", name=f"{prefix}norm_{number}")
             for number in range(config.num_layers if config.layer_norm else 0)
         ]
         self._kernel_shape = config.cell_shapes(config.embedding_dim)["recurrent_kernel"]
@@ -167,5 +167,6 @@ def make_layer(config: ModelConfig, name: str, seed: int = 0) -> LSTM | Recurren
                 return_sequences=True,
                 return_state=True,
                 seed=seed & 0x7FFFFFFF,
+                dtype="float32",
                 name=name,
             )
