@@ -16,13 +16,33 @@ BROWSER = """
 const items = new Map();
 const localStorage = { getItem: (key) => items.get(key) ?? null, setItem: (key, value) => items.set(key, value) };
 const records = new Map();
-const later = (made, name = "onsuccess") => { setTimeout(() => made[name]?.()); return made; };
-const store = {
-  put: (value, key) => { records.set(key, value); return {}; },
-  get: (key) => ({ result: records.get(key) }),
+const disk = { isFull: false };
+const later = () => new Promise((resolve) => setTimeout(resolve));
+let last = later(); // transactions go one after another
+const transaction = () => {
+  const [made, requests, puts] = [{ error: null }, [], []];
+  const ask = (value) => { requests.push({ value }); return requests.at(-1); };
+  const get = (key) => ask(() => records.get(key));
+  made.objectStore = () => ({ get, put: (value, key) => puts.push([key, value]) });
+  last = last.then(async () => {
+    for (const request of requests) {
+      await later();
+      request.result = request.value();
+      request.onsuccess?.();
+    }
+    made.error = puts.length && disk.isFull ? new Error("The disk is full.") : null;
+    if (!made.error) for (const [key, value] of puts) records.set(key, value);
+    await later();
+    (made.error ? made.onabort : made.oncomplete)();
+  });
+  return made;
 };
-const transaction = () => later({ objectStore: () => store }, "oncomplete");
-const indexedDB = { open: () => later({ result: { transaction, close() {} } }) };
+const indexedDB = { open: () => {
+  const request = { result: { transaction, close() {} } };
+  later().then(() => request.onsuccess());
+  return request;
+} };
+const refusal = (promise) => promise.then(() => null, (error) => error.message || error.constructor.name);
 """
 
 
@@ -120,19 +140,83 @@ def test_what_is_sent_is_cut(tmp_path: Path) -> None:
         assert set(sent.splitlines()) == {"a line"}
 
 
+def in_tabs(code: str, folder: Path) -> Any:
+    """Runs a script that may open pages by `tab()`."""
+    shelf = re.sub("^export ", "", FILES["shelf.js"], flags=re.MULTILINE)
+    tabs = "function tab() {\n" + shelf + "\nreturn { accept, keep, kept, newer };\n}\n"
+    return in_node(code, None, folder, before=BROWSER + tabs)
+
+
 def test_a_stale_tab_writes_over_nothing(tmp_path: Path) -> None:
     code = """
-      const said = [];
-      accept(newest());
-      await keep("mine");
-      const mine = newest();
-      localStorage.setItem("textgen-revision", "another tab's");
-      await keep("old").catch((error) => said.push(error instanceof Stale));
-      said.push(await kept(), isStale());
-      accept(newest());
-      await keep("newer");
-      said.push(await kept(), isStale(), mine !== newest());
-      return said;
+      const [mine, other, third] = [tab(), tab(), tab()];
+      await mine.keep("mine");
+      const said = [await mine.newer(), (await other.newer()).story];
+      said.push(await refusal(other.keep("of a tab that has read nothing")));
+      other.accept((await other.newer()).revision);
+      await other.keep("theirs");
+      said.push(await refusal(mine.keep("old")), (await mine.kept()).story);
+      mine.accept((await mine.newer()).revision);
+      await mine.keep("newer");
+      return [...said, (await third.kept()).story, await mine.newer()];
     """
-    found = in_page(code, None, tmp_path, "shelf.js", before=BROWSER)
-    assert found == [True, "mine", True, "newer", False, True]
+    assert in_tabs(code, tmp_path) == [None, "mine", "Stale", "Stale", "theirs", "newer", None]
+
+
+def test_of_two_tabs_that_keep_at_the_same_time_one_is_told(tmp_path: Path) -> None:
+    code = """
+      const tabs = [tab(), tab()];
+      const said = await Promise.all(tabs.map((each, number) => refusal(each.keep(`${number}`))));
+      return [said, (await tab().kept()).story];
+    """
+    assert in_tabs(code, tmp_path) == [[None, "Stale"], "0"]
+
+
+def test_a_tab_that_reads_while_another_one_keeps_has_the_revision_of_what_it_reads(tmp_path: Path) -> None:
+    code = """
+      const [one, other] = [tab(), tab()];
+      await one.keep("old");
+      const reading = other.kept();
+      const keeping = one.keep("new");
+      const found = await reading;
+      other.accept(found.revision);
+      await keeping;
+      return [found.story, await refusal(other.keep(`${found.story} and more`)), (await tab().kept()).story];
+    """
+    assert in_tabs(code, tmp_path) == ["old", "Stale", "new"]
+
+
+def test_texts_that_a_tab_keeps_one_after_another_without_waiting_are_all_kept(tmp_path: Path) -> None:
+    code = """
+      const one = tab();
+      const said = await Promise.all(["a", "b", "c"].map((text) => refusal(one.keep(text))));
+      return [said, (await one.kept()).story];
+    """
+    assert in_tabs(code, tmp_path) == [[None, None, None], "c"]
+
+
+def test_what_cannot_be_kept_leaves_no_revision(tmp_path: Path) -> None:
+    code = """
+      const [one, other] = [tab(), tab()];
+      await one.keep("a");
+      other.accept((await other.kept()).revision);
+      disk.isFull = true;
+      const said = [await refusal(one.keep("b")), await other.newer()];
+      disk.isFull = false;
+      await other.keep("c");
+      return [...said, await refusal(one.keep("b")), (await one.newer()).story];
+    """
+    assert in_tabs(code, tmp_path) == ["The disk is full.", None, "Stale", "c"]
+
+
+def test_a_text_that_was_kept_without_a_revision_is_read_and_continued(tmp_path: Path) -> None:
+    code = """
+      records.set("current", JSON.stringify("before"));
+      localStorage.setItem("textgen-revision", "of before");
+      const one = tab();
+      const { revision, story } = await one.kept();
+      one.accept(revision);
+      await one.keep(`${story} and after`);
+      return [await one.newer(), (await tab().kept()).story];
+    """
+    assert in_tabs(code, tmp_path) == [None, "before and after"]

@@ -2,7 +2,7 @@
 
 import { TextEditor } from "./editor.js";
 import { HttpEngine, ServerError } from "./engine.js";
-import { Stale, accept, isStale, keep, kept, newest } from "./shelf.js";
+import { Stale, accept, keep, kept, newer } from "./shelf.js";
 import { Story, beginningOfLast, difference, lengthOf, textOf } from "./story.js";
 import { LANGUAGES, say, speak, spoken } from "./words.js";
 
@@ -580,10 +580,12 @@ document.addEventListener("keydown", (event) => {
 
 let saving = 0;
 let listing = 0;
-let isDirty = false; // whether the story has changed since it was kept
+let changes = 0; // of the story so far
+let handed = 0; // those of them that are kept or about to be
+let safe = 0; // those of them that are kept
 
 function changed(isStreaming = false) {
-  isDirty = true;
+  changes++;
   showPlace();
   if (!isStreaming) {
     showCommand();
@@ -599,22 +601,22 @@ function changed(isStreaming = false) {
 }
 
 function save() {
-  if (!isDirty) return;
-  isDirty = false;
-  keep(story).catch((error) => {
-    isDirty = true;
+  if (handed === changes) return;
+  const upTo = (handed = changes);
+  keep(story).then(() => { safe = upTo; }, (error) => {
+    handed = safe;
     tell(error instanceof Stale ? say("otherTab") : error.message);
   });
 }
 
-// Shows what another tab has kept, unless this one has something newer.
+// Shows what another tab has kept, unless this one has something that is not kept.
 async function refresh() {
-  if (isDirty || writing || !isStale()) return;
-  const revision = newest();
-  const found = await kept().then((value) => value && Story.fromJSON(value)).catch(() => null);
-  if (!found || isDirty || writing) return;
-  story.become(found);
-  accept(revision);
+  if (safe !== changes || writing) return;
+  const before = changes;
+  const found = await newer().then((record) => record?.story && { ...record, story: Story.fromJSON(record.story) }).catch(() => null);
+  if (!found || changes !== before || writing) return;
+  story.become(found.story);
+  accept(found.revision);
   showAnew();
   showPlace();
 }
@@ -779,10 +781,9 @@ async function begin() {
   look();
   engine.key = sessionStorage.getItem("textgen-key") ?? "";
   try {
-    const revision = newest();
     const found = await kept();
-    accept(revision);
-    if (found) story.adopt(Story.fromJSON(found));
+    accept(found.revision);
+    if (found.story) story.adopt(Story.fromJSON(found.story));
   } catch (error) {
     tell(error.message);
   }

@@ -1,23 +1,17 @@
 // Keeps the story in the browser's own database, so that nothing is lost when the page closes.
 //
-// The revision of what is kept stands in `localStorage`, which is read at once, also while the page closes. A page whose
-// story is of another revision does not write over it: another tab has kept a newer one.
+// The story stands in one record with its revision. A page writes over the revision that its own story came from, and
+// over no other: another tab has kept a newer one. `localStorage` has the newest revision too, as a hint that is read
+// without the database.
 
 const NAME = "textgen";
 const REVISION = "textgen-revision";
 let own = null; // revision of the story of this page
+let keeping = Promise.resolve(); // until the last story is kept: the next one goes over it
 
 export class Stale extends Error {}
 
-export function newest() {
-  return localStorage.getItem(REVISION);
-}
-
-export function isStale() {
-  return newest() !== own;
-}
-
-// Tells that the story of this page is of a revision now.
+// Tells that the story of this page is of a revision now: the one that `kept` or `newer` has found with it.
 export function accept(revision) {
   own = revision;
 }
@@ -31,25 +25,53 @@ function open() {
   });
 }
 
+// Calls `action` with what is kept and the store, within one transaction. Returns what it returns.
 async function run(mode, action) {
   const database = await open();
   return new Promise((resolve, reject) => {
     const transaction = database.transaction("stories", mode);
-    const request = action(transaction.objectStore("stories"));
-    transaction.oncomplete = () => resolve(request.result);
+    const store = transaction.objectStore("stories");
+    const request = store.get("current");
+    let result;
+    request.onsuccess = () => { result = action(recordOf(request.result), store); };
+    transaction.oncomplete = () => resolve(result);
     transaction.onerror = transaction.onabort = () => reject(transaction.error);
   }).finally(() => database.close());
 }
 
-// Throws `Stale`, and keeps nothing, if another tab has kept something since this page began.
-export async function keep(story) {
-  if (isStale()) throw new Stale();
-  accept(`${Date.now()} ${Math.random()}`);
-  localStorage.setItem(REVISION, own);
-  return run("readwrite", (store) => store.put(JSON.stringify(story), "current"));
+// A record may also be the story alone, without a revision, as former versions of the page kept it.
+function recordOf(found) {
+  return typeof found === "object" ? found : { revision: null, story: found ?? null };
 }
 
+// Throws `Stale`, and keeps nothing, if another tab has kept something since this page read what it has.
+export function keep(story) {
+  const text = JSON.stringify(story);
+  keeping = keeping.catch(() => {}).then(() => put(text));
+  return keeping;
+}
+
+async function put(story) {
+  const revision = `${Date.now()} ${Math.random()}`;
+  const isKept = await run("readwrite", (record, store) => {
+    if (record.revision !== own) return false;
+    store.put({ revision, story }, "current");
+    return true;
+  });
+  if (!isKept) throw new Stale();
+  own = revision;
+  localStorage.setItem(REVISION, revision);
+}
+
+// Returns {revision, story}: the story that is kept, or null in its place, and the revision to accept with it.
 export async function kept() {
-  const text = await run("readonly", (store) => store.get("current"));
-  return text === undefined ? null : JSON.parse(text);
+  const { revision, story } = await run("readonly", (record) => record);
+  return { revision, story: story === null ? null : JSON.parse(story) };
+}
+
+// Returns the same if another tab has kept it, and null if it is of this page.
+export async function newer() {
+  if (localStorage.getItem(REVISION) === own) return null;
+  const found = await kept();
+  return found.revision === own ? null : found;
 }
