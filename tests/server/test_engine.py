@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 import weakref
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -219,6 +220,39 @@ def test_a_network_with_cells_held_is_gone_after_its_last_text() -> None:
             await client.until(lambda: gc.collect() >= 0 and left() is None)  # another thread may still have it
 
     asyncio.run(main())
+
+
+def test_an_engine_with_a_job_is_never_seen_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    engines: list[Engine] = []
+    running: list[int] = []
+    idle: list[bool] = []
+    begun = Engine._begun
+
+    class Watched(deque[Any]):
+        def remove(self, reading: Any) -> None:
+            super().remove(reading)
+            running.append(engines[0].running)
+
+    def begun_while_somebody_looks(engine: Engine, job: Job) -> Any:
+        looks = threading.Thread(target=lambda: idle.append(engine.is_idle))
+        looks.start()
+        looks.join(0.1)
+        return begun(engine, job)
+
+    monkeypatch.setattr(Engine, "_begun", begun_while_somebody_looks)
+
+    async def main() -> None:
+        async with client_of(network()) as client:
+            engines.append(client.engine)
+            client.engine._reading = Watched()
+            endless = client.job("x" * 100, replace(CONFIG, max_tokens=10**6, min_tokens=10**6))
+            client.engine.submit([endless])
+            await client.until(lambda: bool(idle and client.events[endless]))
+            client.engine.cancel([endless])
+
+    asyncio.run(main())
+    assert idle == [False]
+    assert set(running) == {1}
 
 
 def test_prompts_of_any_lengths_are_read_side_by_side_and_each_as_a_whole() -> None:

@@ -16,10 +16,14 @@ from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError
 from textgen.model.config import ModelConfig
 from textgen.saved_model.saved_model import load_model, save_model
-from textgen.server import models
+from textgen.server import completions, models, planning
+from textgen.server.completions import answer, stream
 from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError
 from textgen.server.models import ModelHost, places_of
+from textgen.server.planning import plan_completion
+from textgen.server.requests import CompletionRequest
+from textgen.server.resources import Resources
 from textgen.tokenizer.config import TokenizerConfig
 
 CONFIG = ServerConfig()
@@ -185,6 +189,62 @@ def test_models_not_used_for_longest_are_dropped(folder: Path, monkeypatch: pyte
             await host.get(name)
         assert [model.name for model in host.loaded] == ["a", "c"]
         host.close()
+
+    asyncio.run(main())
+
+
+def test_a_model_in_use_is_not_dropped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "GRACE", 0.0)
+    monkeypatch.setattr(models, "MEGABYTE", 1)
+
+    async def main() -> None:
+        host = ModelHost(ServerConfig(model_memory=1), {}, folder)
+        with (await host.get("a")).in_use():
+            await host.get("b")
+            await host.get("c")
+            assert [model.name for model in host.loaded] == ["a", "c"]
+        await host.get("b")
+        assert [model.name for model in host.loaded] == ["b"]
+        host.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("work", [(planning, "_rows"), (completions, "_echo"), (completions, "make_row")])
+def test_a_request_keeps_its_model_while_it_waits_for_other_work(
+    work: tuple[object, str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another model is loaded while its prompt is encoded, scored, or its text is read for its state."""
+    monkeypatch.setattr(models, "GRACE", 0.0)
+    monkeypatch.setattr(models, "MEGABYTE", 1)
+    monkeypatch.setattr(planning, "LONG_PROMPT", 0)
+    values: dict[str, Any] = {
+        "model": "a",
+        "prompt": "The",
+        "max_tokens": 9,
+        "echo": True,
+        "logprobs": 0,
+        "return_state": True,
+    }
+    values["stop"] = [chr(each) for each in range(32, 96)]
+
+    async def main() -> None:
+        resources, loop = Resources(ServerConfig(model_memory=1), {}, folder), asyncio.get_running_loop()
+        does = getattr(*work)
+
+        def slow(*given: object) -> object:
+            asyncio.run_coroutine_threadsafe(resources.models.get("b"), loop).result(60)
+            return does(*given)
+
+        monkeypatch.setattr(*work, slow)
+        request = CompletionRequest(**values)
+        plan = await plan_completion(request, values, "", resources)
+        answered = await answer(plan, resources)
+        assert answered["choices"][0]["state"]["model"] == "a"
+        plan = await plan_completion(request, values, "", resources)
+        assert [event async for event in stream(plan, resources)][-1] == b"data: [DONE]\n\n"
+        assert "a" in [model.name for model in resources.models.loaded]
+        resources.close()
 
     asyncio.run(main())
 

@@ -29,6 +29,11 @@ CUT = ("stop", "until", "blocked")  # reasons to end that take tokens back
 
 async def answer(plan: Plan, resources: Resources) -> dict[str, Any]:
     """Writes all texts of a plan and returns the answer."""
+    with plan.model.in_use():
+        return await _answer(plan, resources)
+
+
+async def _answer(plan: Plan, resources: Resources) -> dict[str, Any]:
     await _score_prompts(plan, resources)
     async with Writing(plan.model, resources.metrics) as writing:
         if plan.writes:
@@ -61,26 +66,27 @@ async def stream(plan: Plan, resources: Resources) -> AsyncGenerator[bytes, None
         usage = {"usage": plan.usage() if counts_always else None} if counts_usage else {}
         return event(head | {"choices": [choice]} | usage)
 
-    await _score_prompts(plan, resources)
-    writers = [Pieces(plan, choice) for choice in plan.choices]
-    async with Writing(plan.model, resources.metrics) as writing:
-        if plan.writes:
-            await _begin(plan, writing)
-        for pieces in writers:
-            for piece in pieces.first():
-                yield chunk(piece)
-        async for choice, token in writing:
-            added = writers[choice.index].of(token)
-            if added is not None:
-                yield chunk(added)
-            if choice.stop_reason:
-                last = writers[choice.index].last()
-                if plan.request.return_state:
-                    last["state"] = await _kept_state(plan, choice, resources)
-                yield chunk(last)
-        if not plan.writes:
+    with plan.model.in_use():
+        await _score_prompts(plan, resources)
+        writers = [Pieces(plan, choice) for choice in plan.choices]
+        async with Writing(plan.model, resources.metrics) as writing:
+            if plan.writes:
+                await _begin(plan, writing)
             for pieces in writers:
-                yield chunk(pieces.last())
+                for piece in pieces.first():
+                    yield chunk(piece)
+            async for choice, token in writing:
+                added = writers[choice.index].of(token)
+                if added is not None:
+                    yield chunk(added)
+                if choice.stop_reason:
+                    last = writers[choice.index].last()
+                    if plan.request.return_state:
+                        last["state"] = await _kept_state(plan, choice, resources)
+                    yield chunk(last)
+            if not plan.writes:
+                for pieces in writers:
+                    yield chunk(pieces.last())
     if counts_usage:
         yield event(head | {"choices": [], "usage": plan.usage()})
     yield DONE
@@ -132,7 +138,8 @@ async def read_state(
     resources: Resources,
 ) -> TextState:
     """Reads a prompt and returns the position after it."""
-    row = await asyncio.to_thread(make_row, generator, prompt, config, kept)
+    with model.in_use():
+        row = await asyncio.to_thread(make_row, generator, prompt, config, kept)
     check_length(len(row.prompt_ids), resources)
     async with Writing(model, resources.metrics) as reading:
         lead = [] if kept or isinstance(prompt, str) else lead_of(generator, prompt)

@@ -81,7 +81,8 @@ async def embed(body: bytes, resources: Resources) -> Response:
             400, f"input may have {counted(resources.config.max_prompt, 'token')} on this server.", param="input",
             code="context_length_exceeded",
         )  # fmt: skip
-    vectors: list[np.ndarray] = await resources.aside(partial(_vectors, model, texts))
+    with model.in_use():
+        vectors: list[np.ndarray] = await resources.aside(partial(_vectors, model, texts))
     if request.dimensions is not None and request.dimensions != vectors[0].size:
         raise ApiError(400, f"dimensions must be {vectors[0].size} with this model.", param="dimensions")
     data = [

@@ -163,7 +163,8 @@ class Engine:
     @property
     def is_idle(self) -> bool:
         """Whether there is nothing to do."""
-        return not (self.running or self.waiting)
+        with self._changed:  # no job is seen neither waiting nor running
+            return not (self.running or self.waiting)
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Puts jobs into the queue, all of them or none.
@@ -264,12 +265,11 @@ class Engine:
             group = self._next_to_read()
             steps += self._read_piece(group)
             for reading in group:
-                is_read = reading.at == reading.number
-                if is_read:
+                if reading.at == reading.number:
                     self._join(reading)
-                self._reading.remove(reading)
-                if not is_read:
+                else:
                     self._reading.append(reading)
+                self._reading.remove(reading)  # where it was; last, so that it is counted as running all the time
 
     def _next_to_read(self) -> list[_Reading]:
         """The prompt whose turn it is, and those that can be read beside it."""

@@ -41,9 +41,10 @@ async def fill(request: CompletionRequest, values: dict[str, Any], resources: Re
     prompt, suffix = prompts[0], request.suffix or ""
     check_length(len(prompt) + len(suffix), resources)
     _check_drafts(config.max_tokens * num_drafts(prompt, number, drawn), resources)
-    infills = await resources.aside(
-        lambda wanted: model.infiller.infill(prompt, suffix, config, number, drawn, seconds=seconds, wanted=wanted)
-    )
+    with model.in_use():
+        infills = await resources.aside(
+            lambda wanted: model.infiller.infill(prompt, suffix, config, number, drawn, seconds=seconds, wanted=wanted)
+        )
     choices = [
         {
             "index": index,

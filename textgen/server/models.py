@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -39,7 +40,7 @@ MEGABYTE = 1 << 20
 FLOAT_BYTES = 4
 EXACT_BYTES = 9  # in memory of a weight in exact arithmetic: an integer, and two arrangements for products
 COPIES = 3  # of the weights in memory, about: those read, and two arrangements for products
-GRACE = 5.0  # seconds in which a model that was asked for may still get its work
+GRACE = 5.0  # seconds in which a model that was asked for, or planned with, may still get its work
 NAMED = 20  # models that an error names
 
 
@@ -52,7 +53,8 @@ class ServedModel:
         saved: Its folder.
         engine: Writes its texts; None if it reads text backward only.
         exact: Its generator in exact arithmetic; None if nobody has asked for that yet.
-        used_at: When it was last asked for, by `time.monotonic`.
+        used_at: When it was last asked for or used, by `time.monotonic`.
+        users: Number of requests that use it now: see `in_use`.
     """
 
     name: str
@@ -60,7 +62,23 @@ class ServedModel:
     engine: Engine | None
     exact: Generator | None = None
     used_at: float = field(default_factory=time.monotonic)
+    users: int = 0
     _clamped: WeakValueDictionary[tuple[Clamp, ...], Generator] = field(default_factory=WeakValueDictionary)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keeps it from being dropped while the block waits for other work. For the thread of the event loop."""
+        self.users += 1
+        try:
+            yield
+        finally:
+            self.users -= 1
+            self.used_at = time.monotonic()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request uses it and its engine has nothing to do."""
+        return not self.users and (self.engine is None or self.engine.is_idle)
 
     @property
     def bytes(self) -> int:
@@ -262,7 +280,8 @@ class ModelHost:
         """
         loop = asyncio.get_running_loop()
         try:
-            made = await loop.run_in_executor(self._loading, make)
+            with model.in_use():
+                made = await loop.run_in_executor(self._loading, make)
         except SavedModelError as error:
             raise unavailable(f"The model {model.name!r} cannot be loaded: {error}") from error
         except RuntimeError as error:  # the executor has been shut down
@@ -326,8 +345,7 @@ class ModelHost:
         for name, model in list(self._loaded.items()):
             if sum(each.bytes for each in self._loaded.values()) <= limit:
                 return
-            is_idle = (model.engine is None or model.engine.is_idle) and time.monotonic() > model.used_at + GRACE
-            if name != newest and is_idle:
+            if name != newest and model.is_idle and time.monotonic() > model.used_at + GRACE:
                 del self._loaded[name]
                 if model.engine:
                     model.engine.close()

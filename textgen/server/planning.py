@@ -139,7 +139,8 @@ async def plan_completion(request: CompletionRequest, values: dict[str, Any], ow
     if plan.echo:
         config = replace(config, heal=False)
     plan.writes = request.max_tokens != 0
-    await _add_choices(plan, prompts, config, drawn, resources, repeatable=is_repeatable(values, config))
+    with plan.model.in_use():
+        await _add_choices(plan, prompts, config, drawn, resources, repeatable=is_repeatable(values, config))
     return plan
 
 
@@ -156,7 +157,8 @@ async def plan_chat(request: ChatRequest, values: dict[str, Any], owner: str, re
     config = with_logprobs(sampling_config(request, values, resources.config), logprobs)
     if template == "dialogue":
         config = replace(config, stop=(*config.stop, *DIALOGUE_STOPS))
-    await _add_choices(plan, [prompt], config, number, resources, repeatable=is_repeatable(values, config))
+    with plan.model.in_use():
+        await _add_choices(plan, [prompt], config, number, resources, repeatable=is_repeatable(values, config))
     return plan
 
 
