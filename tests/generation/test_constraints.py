@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from plain_fakes import WordsTokenizer
 
 from textgen.errors import ConfigError
+from textgen.generation import constraints
 from textgen.generation.config import SamplingConfig
 from textgen.generation.constraints import Constraints, NGrams
 from textgen.generation.generator import Generator
@@ -30,12 +31,12 @@ def ids_of(text: str) -> list[int]:
 
 def applied(config: SamplingConfig, text: str, prompt: str = "", tokenizer: Tokenizer = BYTES) -> np.ndarray:
     """What the constraints make of zeros after a prompt and drawn text."""
-    constraints = Constraints(config, tokenizer, {})
-    constraints.read(ids_of(prompt))
+    own = Constraints(config, tokenizer, {})
+    own.read(ids_of(prompt))
     for piece in ids_of(text):
-        constraints.take(piece)
+        own.take(piece)
     logits = np.zeros(tokenizer.vocab_size, np.float32)
-    constraints.apply(logits)
+    own.apply(logits)
     return logits
 
 
@@ -55,6 +56,18 @@ def random_text(
     while len(ids) < config.max_tokens and EOS not in ids:
         ids.append(int(sampler.draw(logits)[0]))
     return tokenizer.decode(ids), ids
+
+
+def test_texts_with_the_same_settings_read_them_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    phrase = constraints.Phrase
+    monkeypatch.setattr(constraints, "Phrase", lambda text, tokenizer: (made.append(text), phrase(text, tokenizer))[1])
+    config = replace(PLAIN, ban=("ab",), require=("c",), logit_bias=("xy=2", "#65=1"))
+    sampler = Sampler([config, replace(config, seed=1)], BYTES)
+    first, second = [*sampler.constraints, *sampler.for_others([config]).constraints][::2]
+    assert sorted(made) == ["ab", "c"]
+    assert first._biases is second._biases
+    assert [bias.text for bias in first._biases] == ["xy", BYTES.decode([65])]
 
 
 # === Bans ===

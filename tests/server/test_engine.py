@@ -26,7 +26,7 @@ from textgen.model.clamping import parse_clamps
 from textgen.model.config import ModelConfig
 from textgen.model.exact_model import ExactModel
 from textgen.model.numpy_model import NumpyModel
-from textgen.server.engine import READ_STEPS, Engine, Event, Job
+from textgen.server.engine import JOINS, READ_STEPS, Engine, Event, Job
 from textgen.server.failures import ApiError
 from textgen.server.prefix_cache import STRIDE
 from textgen.tokenizer.tokenizer import ByteTokenizer
@@ -220,6 +220,23 @@ def test_a_network_with_cells_held_is_gone_after_its_last_text() -> None:
             await client.until(lambda: gc.collect() >= 0 and left() is None)  # another thread may still have it
 
     asyncio.run(main())
+
+
+def test_texts_that_come_together_join_few_at_a_time() -> None:
+    model = TableModel(TOKENIZER.vocab_size)
+
+    async def main() -> None:
+        async with client_of(model) as client:
+            first = client.job("a", replace(CONFIG, max_tokens=10**6, min_tokens=10**6), row_by_row=False)
+            client.engine.submit([first])
+            await client.until(lambda: bool(client.events[first]))
+            crowd = [client.job("b", replace(CONFIG, min_tokens=20), row_by_row=False) for _ in range(40)]
+            await client.texts(*crowd)
+            client.engine.cancel([first])
+
+    asyncio.run(main())
+    assert max(model.batch_sizes) > JOINS + 1
+    assert np.diff(model.batch_sizes).max() <= JOINS
 
 
 def test_an_engine_with_a_job_is_never_seen_idle(monkeypatch: pytest.MonkeyPatch) -> None:

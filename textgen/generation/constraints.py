@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import MutableMapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,6 +26,20 @@ from textgen.wording import counted
 PULL = 20.0  # nats: the largest bias towards a required text, reached after ...
 PULL_TOKENS = 400  # ... this number of tokens, or at max_tokens if that is less
 NOTHING = np.zeros(0, np.int64)
+
+
+class Bias(NamedTuple):
+    """An entry of `logit_bias`.
+
+    Attributes:
+        text: Its text, or that of its token.
+        ids: Its tokens.
+        value: What is added to the logit of the last of them.
+    """
+
+    text: str
+    ids: list[int]
+    value: float
 
 
 class Constraints:
@@ -60,6 +75,7 @@ class Constraints:
         ngrams: NgramIndex | None = None,
         starts: np.ndarray | None = None,
         words: WordTokens | None = None,
+        biases: Sequence[Bias] | None = None,
     ) -> None:
         """Makes the constraints of a text that has not begun.
 
@@ -71,6 +87,7 @@ class Constraints:
             starts: Ids of the first bytes of UTF-8 characters. None begins if required texts would have to come before
                 the character is complete, unless nothing else is left.
             words: The words that exist; None if any may be written.
+            biases: What `read_biases` returns for `config.logit_bias`, if somebody has it.
 
         Raises:
             ConfigError: The tokenizer's tokens cannot meet the constraints.
@@ -81,15 +98,15 @@ class Constraints:
         self._eos_id = tokenizer.eos_id
         self._starts = starts
         self._drawn = 0
-        self._bans = [(phrases.setdefault(text, Phrase(text, tokenizer)), 0) for text in config.ban]  # and its state
-        self._missing = [(phrases.setdefault(text, Phrase(text, tokenizer)), 0) for text in config.require]
+        self._bans = [(_phrase(text, tokenizer, phrases), 0) for text in config.ban]  # and its state
+        self._missing = [(_phrase(text, tokenizer, phrases), 0) for text in config.require]
         self._spelled: list[int] = []  # required tokens that must come next
-        self._biases = [(_bias_ids(text, tokenizer), value) for text, value in map(parse_bias, config.logit_bias)]
+        self._biases = read_biases(config.logit_bias, tokenizer) if biases is None else biases
         self._last: list[int] = []  # tokens, as many as a bias looks back
-        self._look_back = max((len(ids) - 1 for ids, _ in self._biases), default=0)
+        self._look_back = max((len(bias.ids) - 1 for bias in self._biases), default=0)
         self._ngrams = NGrams(config.no_repeat_ngram_size) if config.no_repeat_ngram_size else None
         self._guard = _copy_guard(config, tokenizer, ngrams)
-        self._words = _word_guard(config, tokenizer, words)
+        self._words = _word_guard(config, self._biases, words)
         self._check(tokenizer)
 
     @property
@@ -130,7 +147,7 @@ class Constraints:
 
     def apply(self, logits: np.ndarray) -> None:
         """Changes the logits [V] of the next token in place."""
-        for ids, value in self._biases:
+        for _, ids, value in self._biases:
             if len(ids) == 1 or self._last[1 - len(ids) :] == ids[:-1]:
                 logits[ids[-1]] += value
         for phrase, state in self._missing:
@@ -240,12 +257,32 @@ def _copy_guard(config: SamplingConfig, tokenizer: Tokenizer, ngrams: NgramIndex
     return CopyGuard(ngrams, config.no_copy, tokenizer.vocab_size)
 
 
-def _word_guard(config: SamplingConfig, tokenizer: Tokenizer, words: WordTokens | None) -> WordGuard | None:
+def _word_guard(config: SamplingConfig, biases: Sequence[Bias], words: WordTokens | None) -> WordGuard | None:
     if config.coin_words or words is None:
         return None
-    biased = [text for text, _ in map(parse_bias, config.logit_bias)]
-    texts = [text if isinstance(text, str) else tokenizer.decode(_bias_ids(text, tokenizer)) for text in biased]
-    return WordGuard(words, [*config.require, *texts])
+    return WordGuard(words, [*config.require, *(bias.text for bias in biases)])
+
+
+def _phrase(text: str, tokenizer: Tokenizer, phrases: MutableMapping[str, Phrase]) -> Phrase:
+    """The phrase of a text, which is made if no other constraints have it."""
+    found = phrases.get(text)
+    if found is None:
+        found = phrases[text] = Phrase(text, tokenizer)
+    return found
+
+
+def read_biases(entries: Sequence[str], tokenizer: Tokenizer) -> list[Bias]:
+    """Returns the entries of `logit_bias` as tokens.
+
+    Raises:
+        ConfigError: An entry names no token, or is not TEXT=NUMBER or #ID=NUMBER.
+        TokenizerError: A text is not valid text.
+    """
+    biases = []
+    for text, value in map(parse_bias, entries):
+        ids = _bias_ids(text, tokenizer)
+        biases.append(Bias(text if isinstance(text, str) else tokenizer.decode(ids), ids, value))
+    return biases
 
 
 def _bias_ids(text: str | int, tokenizer: Tokenizer) -> list[int]:

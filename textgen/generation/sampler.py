@@ -16,7 +16,7 @@ import numpy as np
 from textgen.dataset.ngram_index import NgramIndex
 from textgen.errors import SavedModelError
 from textgen.generation.config import SAMPLERS, SamplingConfig, sampler_names
-from textgen.generation.constraints import Constraints
+from textgen.generation.constraints import Constraints, read_biases
 from textgen.generation.exact_chain import EXACT, draw_exactly, possible, steer
 from textgen.generation.logit_filters import (
     Candidates,
@@ -68,6 +68,7 @@ OFF = {  # a sampler is off if all of its settings listed here have these values
 }  # fmt: skip
 LOOKING_BACK = ("penalties", "dry")  # these index logits by token id, so no filter may have shrunk the candidates
 AHEAD = 64  # tokens for which random numbers are made at once
+BIASES_KEPT = 16  # settings of `logit_bias` whose tokens are kept
 BREAKERS_KEPT = 16  # sets of DRY's sequence breakers whose tables are kept
 NOT_WITH_MIROSTAT = tuple(name for name in SAMPLERS if name not in (*LOOKING_BACK, "temperature"))
 
@@ -153,6 +154,7 @@ class SamplingTables:
         self.tokenizer = tokenizer
         self.characters = Characters(tokenizer, direction)
         self.phrases = WeakValueDictionary[str, Phrase]()
+        self.biases = lru_cache(BIASES_KEPT)(lambda entries: read_biases(entries, tokenizer))
         self.tokens_with = lru_cache(BREAKERS_KEPT)(lambda texts: tokens_with(texts, tokenizer))
 
 
@@ -200,7 +202,15 @@ class Sampler:
         self.states = np.zeros(len(configs), np.int8)
         self.blocked = np.zeros(len(configs), bool)
         self.constraints = [
-            Constraints(config, tokenizer, self.tables.phrases, ngrams, self._characters.starts, words)
+            Constraints(
+                config,
+                tokenizer,
+                self.tables.phrases,
+                ngrams,
+                self._characters.starts,
+                words,
+                self.tables.biases(config.logit_bias),
+            )
             for config in configs
         ]
         orders: dict[tuple[str, ...], list[int]] = {}

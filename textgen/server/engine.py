@@ -35,6 +35,7 @@ from textgen.wording import counted
 
 AHEAD = 4  # rounds whose tokens the event loop has not taken yet; then the thread waits for it
 READ_STEPS = 64  # of the model in one round, to read prompts
+JOINS = 8  # texts that join in one round, which others wait for
 TOGETHER = 16  # prompts that are read side by side
 Kind = tuple[Generator, bool]  # what texts that go together have in common: their network, and whether row by row
 Event = Token | Exception | None  # a token; what went wrong; or that the prompt of a job that only reads has been read
@@ -260,15 +261,18 @@ class Engine:
 
     def _read(self) -> None:
         """Reads pieces of prompts, in turn, and lets texts whose prompts are read join."""
-        steps = 0
-        while self._reading and steps < READ_STEPS:
+        steps = joins = 0
+        while self._reading and steps < READ_STEPS and joins < JOINS:
             group = self._next_to_read()
             steps += self._read_piece(group)
             for reading in group:
-                if reading.at == reading.number:
+                if reading.at < reading.number:
+                    self._reading.append(reading)
+                elif joins < JOINS:
+                    joins += 1
                     self._join(reading)
                 else:
-                    self._reading.append(reading)
+                    continue  # which joins in the next round
                 self._reading.remove(reading)  # where it was; last, so that it is counted as running all the time
 
     def _next_to_read(self) -> list[_Reading]:
