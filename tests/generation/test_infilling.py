@@ -11,6 +11,7 @@ from conftest import random_weights
 
 from textgen.errors import ConfigError, TokenizerError
 from textgen.evaluation.scoring import Scorer
+from textgen.generation import infilling
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.generation.infilling import CANDIDATES, FIT_TOKENS, GAP_TOKENS, LEFT_TO_RIGHT, Infill, Infiller
@@ -77,6 +78,21 @@ def test_drafts_end_with_their_time_or_when_nobody_wants_them(filler: Infiller, 
 
     assert filler.infill(prompt, " mat.", endless, 2, wanted=wanted) == []
     assert len(asked) < 12
+
+
+def test_nothing_is_cut_or_ranked_once_nobody_wants_it(filler: Infiller, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def noted(what: str, does: Any) -> Any:
+        return lambda *given, **more: (calls.append(what), does(*given, **more))[1]
+
+    monkeypatch.setattr(NumpyModel, "token_losses", noted("cut", NumpyModel.token_losses))
+    monkeypatch.setattr(infilling.Scorer, "scores", noted("score", infilling.Scorer.scores))
+    for what in ("cut", "score"):
+        calls.clear()
+        found = filler.infill("The", " mat.", SETTINGS, 40, 40, wanted=lambda what=what: what not in calls)
+        assert found == []
+        assert calls.count(what) == 1
 
 
 def test_a_text_does_not_depend_on_those_beside_it(filler: Infiller) -> None:

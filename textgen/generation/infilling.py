@@ -24,7 +24,7 @@ import numpy as np
 
 from textgen.dataset.word_filter import WordFilter
 from textgen.errors import ConfigError
-from textgen.evaluation.scoring import Scorer, ScoringModel
+from textgen.evaluation.scoring import Score, Scorer, ScoringModel
 from textgen.generation.config import SamplingConfig
 from textgen.generation.decoding import Decoder
 from textgen.generation.generator import BATCH_SIZE, later_seed, seeded
@@ -36,6 +36,7 @@ from textgen.tokenizer.tokenizer import Tokenizer
 
 CANDIDATES = 16  # drafts that are ranked by default where there is a prompt
 GAP_TOKENS = 40  # max_tokens by default where there is a prompt
+SCORED = 16  # documents that are ranked together
 FIT_TOKENS = 8  # of the other end, by which the place of a cut is chosen
 LEFT_TO_RIGHT = ("stop", "until", "ban", "require", "logit_bias", "no_copy", "max_seconds", "top_logprobs")  # settings
 
@@ -141,7 +142,8 @@ class Infiller:
             num: Number of texts.
             best_of: Number of drafts that are ranked; 16 by default if there is a prompt.
             seconds: Time for the drafts, which end where it is over.
-            wanted: Called after each step; all is given up where it returns False.
+            wanted: Called after each step, and often while drafts are cut and ranked; all is given up where it
+                returns False.
 
         Returns:
             The texts, best first where they are ranked. They are fewer than `num` if drafts were equal or the time was
@@ -162,16 +164,16 @@ class Infiller:
         number = num_drafts(prompt, num, best_of)
         configs = [later_seed(config, each) for each in range(number)]
         share = number // 2 if prompt else 0  # of the forward network
-        infills = list(self._candidates("backward", configs[: number - share], prompt, suffix, go_on))
+        infills = list(self._candidates("backward", configs[: number - share], prompt, suffix, wanted, go_on))
         if go_on():
-            infills += self._candidates("forward", configs[number - share :], prompt, suffix, go_on)
+            infills += self._candidates("forward", configs[number - share :], prompt, suffix, wanted, go_on)
         if not wanted():
             return []
         if not prompt and best_of is None:
             return infills
         unique = {infill.text: infill for infill in reversed(infills)}
-        best = sorted(self._scored(list(unique.values())), key=lambda infill: -(infill.score or 0.0))
-        return best[:num]
+        best = sorted(self._scored(list(unique.values()), wanted), key=lambda infill: -(infill.score or 0.0))
+        return best[:num] if wanted() else []
 
     def _refuse(self, prompt: str, config: SamplingConfig) -> None:
         if prompt and "forward" not in self._models:
@@ -185,9 +187,18 @@ class Infiller:
             raise ConfigError(f"{unfit[0]} follows the text from left to right, so it cannot be used with a suffix.")
 
     def _candidates(
-        self, direction: str, configs: Sequence[SamplingConfig], prompt: str, suffix: str, go_on: Callable[[], bool]
+        self,
+        direction: str,
+        configs: Sequence[SamplingConfig],
+        prompt: str,
+        suffix: str,
+        wanted: Callable[[], bool],
+        go_on: Callable[[], bool],
     ) -> Iterable[Infill]:
-        """Drafts of one network from its end of the document; with a prompt, each is cut where the other end fits."""
+        """Drafts of one network from its end of the document; with a prompt, each is cut where the other end fits.
+
+        The time for drafts ends no cut, since what has been drafted is no text before it.
+        """
         start, target = self._tokenizer.encode(prompt), self._tokenizer.encode(suffix)
         if direction == "backward":
             start, target = target[::-1], start[::-1]
@@ -198,7 +209,9 @@ class Infiller:
             for draft in self._generate(direction, start, configs[at : at + BATCH_SIZE], go_on, keep=bool(prompt)):
                 ids, reason = draft.ids, draft.stop_reason
                 if prompt:
-                    ids, reason = ids[: self._cut(model, draft, target)], "cut"
+                    ids, reason = ids[: self._cut(model, draft, target, wanted)], "cut"
+                    if not wanted():
+                        return
                 text = self._text(prompt, ids if direction == "forward" else ids[::-1], suffix)
                 yield Infill(prompt, text, suffix, direction, reason, draft.config.seed or 0, draft.config)
 
@@ -243,13 +256,18 @@ class Infiller:
                 break
         return drafts
 
-    def _cut(self, model: InfillModel, draft: _Draft, target: Sequence[int]) -> int:
-        """The number of tokens of a draft after which `target` is likeliest; at least 1 if there are any."""
-        wanted = np.array([*target, self._tokenizer.eos_id][:FIT_TOKENS], np.int32)  # [T]
-        nats = []
+    def _cut(self, model: InfillModel, draft: _Draft, target: Sequence[int], wanted: Callable[[], bool]) -> int:
+        """The number of tokens of a draft after which `target` is likeliest; at least 1 if there are any.
+
+        It is 0 where it is not wanted any more.
+        """
+        fitting = np.array([*target, self._tokenizer.eos_id][:FIT_TOKENS], np.int32)  # [T]
+        nats: list[float] = []
         for at in range(0, len(draft.ids), BATCH_SIZE):
+            if not wanted():
+                return 0
             ids = np.array(draft.ids[at : at + BATCH_SIZE], np.int32)
-            targets = np.broadcast_to(wanted, (len(ids), len(wanted)))  # [B, T]
+            targets = np.broadcast_to(fitting, (len(ids), len(fitting)))  # [B, T]
             inputs = np.concatenate([ids[:, None], targets[:, :-1]], axis=1)
             losses, _ = model.token_losses(inputs, targets, join(draft.states[at : at + BATCH_SIZE]))
             nats += losses.sum(axis=1).tolist()
@@ -265,13 +283,16 @@ class Infiller:
             text = before + text + after
         return text
 
-    def _scored(self, infills: Sequence[Infill]) -> list[Infill]:
-        """The same texts with the log probabilities of the whole documents in each direction."""
+    def _scored(self, infills: Sequence[Infill], wanted: Callable[[], bool]) -> list[Infill]:
+        """The same texts with the log probabilities of the whole documents in each direction; none if not wanted."""
         texts = [infill.whole for infill in infills]
-        totals = {
-            direction: [score.total for score in Scorer(model, self._tokenizer, direction).scores(texts)]
-            for direction, model in self._models.items()
-        }
+        totals: dict[str, list[Score]] = {direction: [] for direction in self._models}
+        for direction, model in self._models.items():
+            scorer = Scorer(model, self._tokenizer, direction)
+            for at in range(0, len(texts), SCORED):
+                if not wanted():
+                    return []
+                totals[direction] += [score.total for score in scorer.scores(texts[at : at + SCORED])]
         result = []
         for number, infill in enumerate(infills):
             own = {direction: total[number] for direction, total in totals.items()}
