@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -364,6 +365,32 @@ def test_a_text_towards_a_suffix_has_its_time(both_ways: Running) -> None:
     asked: dict[str, Any] = {"prompt": "The", "suffix": " mat.", "max_tokens": 2000, "min_tokens": 2000}
     answer = both_ways.complete(**asked, max_seconds=0.05, seed=1)
     assert 0 < answer["usage"]["completion_tokens"] < 2000
+
+
+def test_the_tokens_before_and_after_a_gap_are_counted_in_a_thread_where_they_may_be_many(
+    both_ways: Running, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt, suffix = "🙂🙂", " mat."  # characters of several tokens
+    tokens = len(tokenizer.encode(prompt)) + len(tokenizer.encode(suffix))
+    assert tokens > len(prompt + suffix)
+    encode, threads = Tokenizer.encode, set[str]()
+
+    def noted(self: Tokenizer, text: str) -> list[int]:
+        if text in (prompt, suffix):
+            threads.add(threading.current_thread().name.partition("_")[0])
+        return encode(self, text)
+
+    monkeypatch.setattr(Tokenizer, "encode", noted)
+    monkeypatch.setattr("textgen.server.filling.LONG_PROMPT", len(prompt + suffix) - 1, raising=False)
+    asked: dict[str, Any] = {"prompt": prompt, "suffix": suffix, "max_tokens": 1, "best_of": 1}
+    with monkeypatch.context() as patch:
+        patch.setattr(both_ways.resources, "config", replace(both_ways.resources.config, max_prompt=tokens))
+        assert both_ways.complete(**asked)["usage"]["prompt_tokens"] == tokens
+        assert threads == {"asyncio", "textgen-aside"}
+        patch.setattr(both_ways.resources, "config", replace(both_ways.resources.config, max_prompt=tokens - 1))
+        error = both_ways.error("/v1/completions", asked)[1]
+        assert error["code"] == "context_length_exceeded"
+        assert f"{tokens} tokens" in error["message"]
 
 
 def test_all_drafts_towards_a_suffix_count(both_ways: Running) -> None:

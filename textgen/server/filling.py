@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator
@@ -10,10 +11,11 @@ from typing import Any
 
 from textgen.generation.infilling import GAP_TOKENS, num_drafts
 from textgen.server.failures import ApiError
-from textgen.server.planning import ID_BYTES, check_length, head_of
+from textgen.server.planning import ID_BYTES, LONG_PROMPT, at_once, check_length, head_of
 from textgen.server.requests import CompletionRequest, checked_count, clamps_of, sampling_config
 from textgen.server.resources import Resources
 from textgen.server.sse import DONE, event
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.wording import counted
 
 
@@ -39,7 +41,10 @@ async def fill(request: CompletionRequest, values: dict[str, Any], resources: Re
     if request.max_tokens is None and request.max_completion_tokens is None and prompts[0]:
         config = replace(config, max_tokens=GAP_TOKENS)
     prompt, suffix = prompts[0], request.suffix or ""
-    check_length(len(prompt) + len(suffix), resources)
+    with model.in_use():
+        make = asyncio.to_thread if len(prompt) + len(suffix) > LONG_PROMPT else at_once
+        read = await make(_num_tokens, model.tokenizer, prompt, suffix)
+    check_length(read, resources)
     _check_drafts(config.max_tokens * num_drafts(prompt, number, drawn), resources)
     with model.in_use():
         infills = await resources.aside(
@@ -56,10 +61,13 @@ async def fill(request: CompletionRequest, values: dict[str, Any], resources: Re
         for index, infill in enumerate(infills)
     ]
     written = sum(len(model.tokenizer.encode(infill.text)) for infill in infills)
-    read = len(model.tokenizer.encode(prompt)) + len(model.tokenizer.encode(suffix))
     usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
     head = head_of(model, secrets.token_hex(ID_BYTES), int(time.time()))
     return head | {"choices": choices, "usage": usage, "seed": config.seed}
+
+
+def _num_tokens(tokenizer: Tokenizer, *texts: str) -> int:
+    return sum(len(tokenizer.encode(text)) for text in texts)
 
 
 def _check_drafts(tokens: int, resources: Resources) -> None:

@@ -209,7 +209,7 @@ async def _add_choices(
     _check_work(len(prompts) * config.max_tokens * work, "max_tokens", "max_tokens")
     track = bool(plan.request.return_state)
     long = sum(map(len, prompts)) > LONG_PROMPT
-    make = asyncio.to_thread if long else _at_once
+    make = asyncio.to_thread if long else at_once
     rows: list[TextRow] = await make(_rows, plan, prompts, config, track)
     read = sum(len(row.prompt_ids) for row in rows)
     check_length(read, resources)
@@ -235,7 +235,8 @@ def _check_work(work: int, what: str, param: str) -> None:
         )  # fmt: skip
 
 
-async def _at_once(function: Any, *arguments: Any) -> Any:
+async def at_once(function: Any, *arguments: Any) -> Any:
+    """Calls a function as `asyncio.to_thread` does, but in this thread."""
     return function(*arguments)
 
 
