@@ -297,6 +297,29 @@ def test_a_damaged_model_is_an_error_and_the_others_work(folder: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_bug_in_a_load_is_no_end_of_the_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*given: object) -> None:
+        raise NotImplementedError("a bug")
+
+    async def main() -> None:
+        host = ModelHost(CONFIG, {}, folder)
+        model = await host.get("a")
+        monkeypatch.setattr(models, "_read", fails)
+        monkeypatch.setattr(models, "_exactly", fails)
+        for work in (host.get("b"), host.generator(model, asked=True)):
+            with pytest.raises(ApiError, match="cannot be loaded") as caught:
+                await work
+            assert caught.value.status == 500
+            assert isinstance(caught.value.__cause__, NotImplementedError)
+        host.close()
+        for again in (host.get("b"), host.generator(model, asked=True)):
+            with pytest.raises(ApiError, match="The server is closing") as caught:
+                await again
+            assert caught.value.status == 503
+
+    asyncio.run(main())
+
+
 def test_a_folder_without_models_says_so(tmp_path: Path) -> None:
     with pytest.raises(ApiError, match="no model yet"):
         asyncio.run(ModelHost(CONFIG, {}, tmp_path).get())

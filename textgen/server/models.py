@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakValueDictionary
 
-from textgen.errors import ConfigError, SavedModelError
+from textgen.errors import ConfigError, SavedModelError, TextgenError
 from textgen.generation.generator import Generator
 from textgen.model.clamping import Clamp, clamped_fingerprint, parse_clamps
 from textgen.model.numpy_model import NumpyModel
@@ -278,14 +278,8 @@ class ModelHost:
         Raises:
             ApiError: It cannot be loaded.
         """
-        loop = asyncio.get_running_loop()
-        try:
-            with model.in_use():
-                made = await loop.run_in_executor(self._loading, make)
-        except SavedModelError as error:
-            raise unavailable(f"The model {model.name!r} cannot be loaded: {error}") from error
-        except RuntimeError as error:  # the executor has been shut down
-            raise unavailable("The server is closing.") from error
+        with model.in_use():
+            made = await self._aside(model.name, make)
         self._make_room(model.name)
         return made
 
@@ -322,18 +316,29 @@ class ModelHost:
             load.exception()
 
     async def _load(self, name: str, place: str) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            saved, generator, exact = await loop.run_in_executor(
-                self._loading, _read, place, self._models_dir, self._config
-            )
-        except SavedModelError as error:
-            raise unavailable(f"The model {name!r} cannot be loaded: {error}") from error
-        except RuntimeError as error:  # the executor has been shut down
-            raise unavailable("The server is closing.") from error
-        engine = self._engine(generator, loop) if generator else None
+        saved, generator, exact = await self._aside(name, lambda: _read(place, self._models_dir, self._config))
+        engine = self._engine(generator, asyncio.get_running_loop()) if generator else None
         self._loaded[name] = ServedModel(name, saved, engine, exact)
         self._make_room(name)
+
+    async def _aside(self, name: str, work: Callable[[], Result]) -> Result:
+        """Does work on a model in the thread that loads.
+
+        Raises:
+            ApiError: The model cannot be loaded, or the server is closing.
+        """
+        try:
+            working = asyncio.get_running_loop().run_in_executor(self._loading, work)
+        except RuntimeError as error:  # the executor has been shut down
+            raise unavailable("The server is closing.") from error
+        try:
+            return await working
+        except SavedModelError as error:
+            raise unavailable(f"The model {name!r} cannot be loaded: {error}") from error
+        except (ApiError, TextgenError):
+            raise
+        except Exception as error:
+            raise ApiError(500, f"The model {name!r} cannot be loaded. The log of the server says why.") from error
 
     def _engine(self, generator: Generator, loop: asyncio.AbstractEventLoop) -> Engine:
         config = self._config

@@ -11,6 +11,7 @@ import contextlib
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,8 @@ class Server(uvicorn.Server):
         try:
             await self.resources.models.get()
         except ApiError as error:
+            if error.status == 500:
+                traceback.print_exc(file=sys.stderr)
             self.failure = TextgenError(error.message)
         except TextgenError as error:
             self.failure = error
