@@ -270,6 +270,21 @@ def test_marks_of_urls_are_parts_of_other_names(memory: Any, tmp_path: Path) -> 
         assert read(address) == texts
 
 
+def test_a_pattern_hides_only_names_that_begin_with_a_dot(memory: Any) -> None:
+    for name in ("novel.txt", "novel-2.txt", "v1.5.txt", "v1/.b/c.txt", "v1/d.txt", ".e.txt", ".git/f.txt"):
+        memory.pipe(f"/d/{name}", name.encode())
+    for pattern, names in {
+        "novel*.txt": ["novel-2.txt", "novel.txt"],
+        "v1*": ["v1.5.txt"],
+        "[nv]*.txt": ["novel-2.txt", "novel.txt", "v1.5.txt"],
+        "v1*/**": ["v1/d.txt"],
+        "*/.b/*": ["v1/.b/c.txt"],
+        ".*": [".e.txt"],
+        ".*/*": [".git/f.txt"],
+    }.items():
+        assert [file.path for file in find_files(f"memory://d/{pattern}")] == [f"/d/{name}" for name in names]
+
+
 def test_addresses_keep_their_host(monkeypatch: pytest.MonkeyPatch) -> None:
     from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 

@@ -22,9 +22,10 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -218,7 +219,8 @@ def find_files(address: str) -> list[RemoteFile]:
         address: Address of a file, of a folder, or a pattern with `*`.
 
     Returns:
-        The files, sorted; hidden files of a folder are left out.
+        The files, sorted. Files and folders whose names begin with a dot are left out, unless that part of the address
+        begins with a dot, too.
 
     Raises:
         RemoteError: There are none, the address cannot be read, or the library for it is not installed.
@@ -237,21 +239,25 @@ def find_files(address: str) -> list[RemoteFile]:
 def _infos(system: Any, path: str, is_page: bool) -> list[dict[str, Any]]:
     if is_page:
         return [system.info(path)]
-    folder = path
+    folder, dotted = path, list[str]()
     if "*" in path or "[" in path:
-        listed, folder = system.glob(path, detail=True), re.split(r"[*?[]", path)[0]
+        literal = re.split(r"[*?[]", path)[0]
+        folder = literal[: literal.rfind("/") + 1]
+        dotted = [part for part in path.removeprefix(folder).split("/") if part.startswith(".")]
+        listed = system.glob(path, detail=True)
     else:
         info = system.info(path) if path else {"type": "directory"}
         if info["type"] != "directory":
             return [{**info, "name": path}]
         listed = system.find(path, detail=True)
     files = [{**info, "name": name} for name, info in sorted(listed.items()) if info["type"] != "directory"]
-    return [info for info in files if not any(part.startswith(".") for part in _below(folder, info["name"]))]
+    return [info for info in files if not _is_hidden(info["name"].removeprefix(folder), dotted)]
 
 
-def _below(folder: str, name: str) -> tuple[str, ...]:
-    """The parts of a name below a folder."""
-    return PurePosixPath(name.removeprefix(folder)).parts
+def _is_hidden(path: str, dotted: Sequence[str]) -> bool:
+    """Whether a part of a path begins with a dot and matches none of the parts of a pattern that begin with one."""
+    hidden = [part for part in PurePosixPath(path).parts if part.startswith(".")]
+    return any(not any(fnmatchcase(part, pattern) for pattern in dotted) for part in hidden)
 
 
 def _described(address: str, path: str, system: Any, info: Mapping[str, Any]) -> RemoteFile:
