@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -20,10 +21,12 @@ from textgen.saved_model.compression import compressed_copy
 from textgen.saved_model.layout import WEIGHTS
 from textgen.saved_model.saved_model import load_model, write_training
 from textgen.tokenizer.config import TokenizerConfig
+from textgen.tokenizer.vocabulary import train_tokenizer
 from textgen.training import base_choice
-from textgen.training.base_choice import MISFITS, SUITS, Fit, given_start, measure_fit
+from textgen.training.base_choice import MISFITS, SUITS, Fit, given_fit, given_start, measure_fit
 from textgen.training.distribution import Shares
 from textgen.training.plan import Hardware, Plan, Sources, make_plan
+from textgen.training.plan_estimates import run_seconds
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import misfit_texts
@@ -61,6 +64,8 @@ def test_prose_starts_from_the_base_of_its_script(tmp_path: Path) -> None:
     assert made.sources.start
     assert made.model_config.hidden_units == made.sources.start.model_config.hidden_units
     assert made.sources.tokenizer is made.sources.start.tokenizer
+    there = sum(len(made.sources.tokenizer.encode(text)) + 1 for text in corpus_of(tmp_path, TALES).documents())
+    assert made.estimates.tokens == pytest.approx((1 - made.training_config.valid_fraction) * there, rel=0.001)
     fit = made.base.fit
     assert fit
     assert fit.token_ratio < SUITS.token_ratio
@@ -191,6 +196,47 @@ def test_a_run_that_names_what_it_starts_from_has_no_choice(tmp_path: Path, engl
         given_start("chinese", None)
 
 
+def test_a_vocabulary_that_is_given_and_does_not_suit_the_text_is_counted_with_and_warned_of(
+    tmp_path: Path, english: Path
+) -> None:
+    start, corpus = load_model(str(english / "english")), corpus_of(tmp_path, "床前明月光，疑是地上霜。\n" * 100)
+    sources = {
+        "the vocabulary of english does not suit the text, with .*: leave out --from, or use --from none": Sources(
+            start=start
+        ),
+        "this vocabulary does not suit the text, with .*: leave out --tokenizer-from": Sources(
+            tokenizer=start.tokenizer, choose_base=True
+        ),
+    }
+    for warning, source in sources.items():
+        made = make_plan(corpus, {"valid_fraction": 0.1}, sources=source, hardware=LAPTOP)
+        assert made.estimates.tokens == pytest.approx(0.9 * 3 * 12 * 100, rel=0.1)  # each byte is a token
+        assert made.base.fit
+        assert made.base.fit.unknown_bytes > MISFITS.unknown_bytes
+        (line,) = [line for line in describe(made, tmp_path).splitlines() if line.startswith("warning ")]
+        assert re.fullmatch(f"warning     {warning}", line)
+        assert plan_values(made, tmp_path)["base"]["unknown_bytes"] > MISFITS.unknown_bytes
+    suiting = make_plan(corpus_of(tmp_path, TALES), sources=Sources(start=start), hardware=LAPTOP)
+    assert suiting.base.fit
+    assert "\nwarning" not in describe(suiting, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["word", "byte"])
+def test_a_vocabulary_of_words_or_bytes_has_no_fit_and_its_tokens_are_counted(tmp_path: Path, kind: str) -> None:
+    tokenizer = train_tokenizer([FABLES], TokenizerConfig(kind))
+    corpus = corpus_of(tmp_path, TALES)
+    made = make_plan(corpus, {"valid_fraction": 0.1}, sources=Sources(tokenizer=tokenizer), hardware=LAPTOP)
+    assert made.base.fit is None
+    assert made.estimates.tokens == pytest.approx(0.9 * len(tokenizer.encode(TALES)), rel=0.02)
+
+
+def test_a_text_that_teaches_no_vocabulary_has_no_fit(tmp_path: Path, english: Path) -> None:
+    tokenizer = load_model(str(english / "english")).tokenizer
+    corpus = corpus_of(tmp_path, "\u2581\n" * 600)
+    assert given_fit(corpus, tokenizer) is None
+    assert given_fit(corpus, None) is None
+
+
 @pytest.mark.parametrize(
     ("unknown", "ratio", "suits", "likely"),
     [
@@ -239,6 +285,17 @@ def test_plans_that_are_compared_validate_after_a_tenth_of_the_run(tmp_path: Pat
         validations = [each.training_config.num_validations for each in (made, made.rival)]
         assert validations == [expected, expected]
         assert made.training_config.patience == max(5, expected // 2)
+
+
+def test_plans_that_are_compared_take_the_time_of_their_validations(tmp_path: Path, doubt: None) -> None:
+    cases: list[dict[str, Any]] = [{}, {"valid_tokens": 500}]
+    for given in cases:
+        made = planned(tmp_path, **given)
+        assert made.rival
+        for each in (made, made.rival):
+            rough = each.estimates
+            seconds = run_seconds(each.model_config, each.training_config, rough.tokens, rough.tokens_per_second)
+            assert rough.seconds == pytest.approx(seconds)
 
 
 def test_plans_that_are_compared_score_the_same_part_of_the_held_out_text(tmp_path: Path, doubt: None) -> None:

@@ -33,6 +33,7 @@ def describe(plan: Plan, folder: Path) -> str:
         else f"{training.valid_fraction:.2g} of the corpus",
         "vocabulary": _vocabulary(plan),
         "base": _base(plan),
+        **({"warning": misfit} if (misfit := _misfit(plan)) else {}),
         "network": _network(plan),
         "parameters": f"{plan.model_config.num_parameters:,}; {_memory(plan)}",
         "dropout": _dropout(plan),
@@ -59,6 +60,17 @@ def _base(plan: Plan) -> str:
         other = plan.rival.base_name
         return f"{plan.base_name} or {other}, whichever does better in a tenth of the run: {choice.reason}"
     return plan.base_name if choice.decided_by == "given" else f"{plan.base_name}: {choice.reason}"
+
+
+def _misfit(plan: Plan) -> str:
+    """What is wrong with a vocabulary that is given, if it is one that no base would be taken with; "" otherwise."""
+    fit, start, tokenizer = plan.base.fit, plan.sources.start, plan.sources.tokenizer
+    if fit is None or tokenizer is None or fit.suits is not False:
+        return ""
+    is_of_start = start is not None and tokenizer is start.tokenizer
+    advice = "leave out --from, or use --from none" if is_of_start else "leave out --tokenizer-from"
+    whose = f"the vocabulary of {start.name}" if is_of_start and start else "this vocabulary"
+    return f"{whose} does not suit the text, with {fit}: {advice}"
 
 
 def _network(plan: Plan) -> str:

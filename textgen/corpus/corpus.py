@@ -45,6 +45,7 @@ __all__ = ["Corpus", "CorpusStats", "Part"]
 
 PREPARED = "prepared.json"  # marks a folder of token ids, not text: see `textgen.dataset.prepared_corpus`
 SAMPLE_FILES = 8  # number of files sampled to guess the documents mode
+SAMPLE_BYTES = 100_000  # of the excerpts that say what a text is like
 
 
 class Corpus:
@@ -234,6 +235,11 @@ class Corpus:
                         break
                 left_out.merge(own, names[source.path])
         self.left_out = left_out
+
+    @cached_property
+    def sample(self) -> list[str]:
+        """Excerpts of about 100 KB, for measuring what the text is like."""
+        return list(self.excerpts(SAMPLE_BYTES))
 
     @property
     def size(self) -> int:

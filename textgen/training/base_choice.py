@@ -19,12 +19,13 @@ to 1.73, tables to 3.54.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from textgen.corpus.corpus import Corpus
-from textgen.errors import TextgenError
+from textgen.errors import TextgenError, TokenizerError
 from textgen.model.config import ModelConfig
 from textgen.saved_model.bases import base_folder, base_for, installed_bases
 from textgen.saved_model.saved_model import ModelFolder, load_model
@@ -35,7 +36,6 @@ from textgen.training.config import INITIAL
 
 NONE = "none"  # where the name of a model is asked for: random weights
 REGULARISERS = ("dropout", "embedding_dropout", "word_dropout", "weight_drop")  # may differ from the base's
-SAMPLE_BYTES = 100_000  # of the text that the rule looks at
 
 
 class Fit(NamedTuple):
@@ -79,7 +79,7 @@ class BaseChoice:
         name: Name of the base or model; None for random weights.
         reason: Why, in a phrase.
         decided_by: "given" by the user, "rule", or "race".
-        fit: How the vocabulary of the base suits the text, if that was looked at.
+        fit: How the vocabulary of the base, or one that is given, suits the text, if that was looked at.
         is_open: Whether a race is still to decide; `name` is then the likelier winner.
         bits_per_byte: Held-out scores of a race, by name of the base, and "none".
     """
@@ -121,9 +121,8 @@ def choose_base(
         CorpusError: The text cannot be read.
     """
     if reason := _excluded(settings, preset, tokenizer):
-        return BaseChoice(None, reason), None
-    sample = list(corpus.excerpts(SAMPLE_BYTES))
-    name = base_for("".join(sample))
+        return BaseChoice(None, reason, fit=given_fit(corpus, tokenizer)), None
+    name = base_for("".join(corpus.sample))
     if name is None:
         return BaseChoice(None, "no base reads this script"), None
     if name not in installed_bases():
@@ -134,7 +133,7 @@ def choose_base(
     except TextgenError as error:
         return BaseChoice(None, f"the base {name} cannot be used: {error}"), None
     own = settings.get("tokenizer", TokenizerConfig.tokenizer)
-    fit = measure_fit(sample, base.tokenizer, TokenizerConfig(tokenizer=own))
+    fit = measure_fit(corpus.sample, base.tokenizer, TokenizerConfig(tokenizer=own))
     suits = fit.suits
     if suits is None:
         return BaseChoice(name if fit.is_likely else None, str(fit), "rule", fit, True), base
@@ -158,6 +157,24 @@ def measure_fit(texts: Iterable[str], base: Tokenizer, config: TokenizerConfig) 
     spelled = sum(NEWLINE < id < FIRST_LEARNED for id in theirs)
     size = sum(len(text.encode()) for text in texts)
     return Fit(spelled / max(1, size), len(theirs) / max(1, ours))
+
+
+def given_fit(corpus: Corpus, tokenizer: Tokenizer | None) -> Fit | None:
+    """How a vocabulary that is given suits a text.
+
+    Args:
+        corpus: Text to train on.
+        tokenizer: The vocabulary.
+
+    Returns:
+        The fit; None without a vocabulary, for one of words or bytes, which spells nothing, and for a text without
+        words.
+    """
+    if tokenizer is None or tokenizer.tokenizer in ("word", "byte"):
+        return None
+    with suppress(TokenizerError):  # this text teaches no vocabulary; the run has one
+        return measure_fit(corpus.sample, tokenizer, TokenizerConfig(tokenizer=tokenizer.tokenizer))
+    return None
 
 
 def network_settings(settings: Iterable[str]) -> list[str]:

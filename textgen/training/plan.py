@@ -35,7 +35,7 @@ from textgen.model.config import ModelConfig
 from textgen.settings import from_dict, select
 from textgen.tokenizer.config import MAX_VOCAB_SIZE, TokenizerConfig
 from textgen.tokenizer.vocabulary import choose_vocab_size
-from textgen.training.base_choice import NONE, BaseChoice, choose_base
+from textgen.training.base_choice import NONE, BaseChoice, choose_base, given_fit
 from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Shares, require_shares
 from textgen.training.plan_basis import Basis, find_basis
@@ -51,7 +51,14 @@ from textgen.training.plan_inputs import Hardware, Sources
 from textgen.training.plan_network import plan_dropout, plan_model, recurrent_weights, same_model
 from textgen.training.plan_training import plan_sampling, plan_training
 from textgen.training.plan_validations import plan_patience
-from textgen.training.plan_vocabulary import CorpusFacts, Vocabulary, corpus_facts, plan_vocabulary, vocabulary_size
+from textgen.training.plan_vocabulary import (
+    CorpusFacts,
+    Vocabulary,
+    corpus_facts,
+    given_tokenizer,
+    plan_vocabulary,
+    vocabulary_size,
+)
 
 __all__ = ["Hardware", "Plan", "Sources", "make_plan"]
 
@@ -147,7 +154,9 @@ def make_plan(
         refuse_shared(corpus, sources.valid)
     hardware = hardware.measured()
     if sources.start or not sources.choose_base:
-        choice = BaseChoice(sources.start.name if sources.start else None, "given", "given")
+        name = sources.start.name if sources.start else None
+        taken = None if isinstance(corpus, PreparedCorpus) else given_fit(corpus, given_tokenizer(given, sources))
+        choice = BaseChoice(name, "given", "given", taken)
         return _plan(corpus, given, preset, sources, hardware, choice)
     return _plan_with_base(corpus, given, preset, sources, hardware)
 
@@ -189,10 +198,16 @@ def _for_race(plans: Sequence[Plan], given: Mapping[str, Any]) -> list[Plan]:
         if "patience" not in given:
             changed["patience"] = plan_patience(RACE_VALIDATIONS)
     plans = [replace(plan, training_config=replace(plan.training_config, **changed)) for plan in plans]
-    if "valid_tokens" in given:
-        return plans
-    share = max(plan.training_config.valid_tokens / plan.estimates.tokens for plan in plans)
-    return [replace(plan, scored_share=share).for_tokens(plan.estimates.tokens) for plan in plans]
+    if "valid_tokens" not in given:
+        share = max(plan.training_config.valid_tokens / plan.estimates.tokens for plan in plans)
+        plans = [replace(plan, scored_share=share).for_tokens(plan.estimates.tokens) for plan in plans]
+    return [replace(plan, estimates=_with_validations(plan)) for plan in plans]
+
+
+def _with_validations(plan: Plan) -> Estimates:
+    """The estimates of a plan whose validations have changed."""
+    tokens, speed = plan.estimates.tokens, plan.estimates.tokens_per_second
+    return replace(plan.estimates, seconds=run_seconds(plan.model_config, plan.training_config, tokens, speed))
 
 
 def _width(model: ModelConfig) -> int:

@@ -54,7 +54,7 @@ class Vocabulary:
         tokenizer: Tokenizer to use; None if one is trained.
         config: Settings of the tokenizer.
         size: Tokens in the vocabulary (V); an estimate until it is trained.
-        tokens: Tokens of training text, estimated.
+        tokens: Tokens of training text, estimated: from a sample of it if there is a tokenizer.
     """
 
     tokenizer: Tokenizer | None
@@ -88,15 +88,26 @@ def plan_vocabulary(
     if isinstance(corpus, PreparedCorpus):
         own = corpus.tokenizer
         return Vocabulary(own, _plan_tokenizer(given, own), own.vocab_size, len(corpus.data().train))
-    tokenizer = sources.tokenizer
-    if sources.start and tokenizer is None and not select(TokenizerConfig, given):
-        tokenizer = sources.start.tokenizer
+    tokenizer = given_tokenizer(given, sources)
     config, stats = _plan_tokenizer(given, tokenizer), corpus.stats()
     config = replace(config, vocab_size=size) if size else config
     size = tokenizer.vocab_size if tokenizer else vocabulary_size(config, stats)
     held_out = 0.0 if sources.valid else facts.valid_fraction
-    tokens = max(1, int(_tokens(config.tokenizer, stats, size) * (1 - held_out)))
+    of_text = _tokens(config.tokenizer, stats, size) if tokenizer is None else _sampled_tokens(corpus, tokenizer)
+    tokens = max(1, int(of_text * (1 - held_out)))
     return Vocabulary(tokenizer, config, size + _num_new_labels(facts.labels, tokenizer), tokens)
+
+
+def given_tokenizer(given: Mapping[str, Any], sources: Sources) -> Tokenizer | None:
+    """The vocabulary that a run takes, or that of the model that it starts from; None if it trains one.
+
+    Args:
+        given: Settings that were given. Those of a vocabulary replace that of a model.
+        sources: The vocabulary and the model, where there are any.
+    """
+    if sources.tokenizer is None and sources.start and not select(TokenizerConfig, given):
+        return sources.start.tokenizer
+    return sources.tokenizer
 
 
 def _plan_tokenizer(settings: Mapping[str, Any], tokenizer: Tokenizer | None) -> TokenizerConfig:
@@ -133,6 +144,13 @@ def _tokens(tokenizer: str, stats: CorpusStats, vocab_size: int) -> int:
     wide = min(1.0, (stats.bytes / stats.characters - 1) / 2)  # 0 for English, 1 for Chinese
     english, chinese = (_interpolated(table, vocab_size) for table in CHARACTERS_PER_TOKEN)
     return round(stats.characters / (english * (1 - wide) + chinese * wide)) + stats.documents
+
+
+def _sampled_tokens(corpus: Corpus, tokenizer: Tokenizer) -> int:
+    """Estimated tokens of the whole corpus in a vocabulary that is there."""
+    sampled = sum(map(len, tokenizer.encode_batch(corpus.sample)))
+    stats, characters = corpus.stats(), sum(map(len, corpus.sample))
+    return round(stats.characters * sampled / max(1, characters)) + stats.documents
 
 
 def _interpolated(table: Mapping[int, float], vocab_size: int) -> float:
