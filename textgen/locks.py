@@ -23,6 +23,10 @@ class InUse(TextgenError):
     """Raised when another process has locked a folder."""
 
 
+class Gone(TextgenError):
+    """Raised when another process has moved or removed a folder that was to be locked."""
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[bool]:
     """Holds an exclusive lock on a folder during the block.
@@ -37,7 +41,8 @@ def locked(path: Path) -> Iterator[bool]:
 
     Raises:
         InUse: Another process holds the folder.
-        TextgenError: The folder cannot be opened, or was moved or removed meanwhile.
+        Gone: The folder was moved or removed meanwhile.
+        TextgenError: The folder cannot be opened.
     """
     with ExitStack() as stack:
         with writing(path):
@@ -106,7 +111,7 @@ def lock(path: Path, seconds: float = 0.0) -> Iterator[bool]:
 
     Raises:
         InUse: Another process holds the folder.
-        TextgenError: The folder was moved or removed meanwhile.
+        Gone: The folder was moved or removed meanwhile.
         OSError: The folder cannot be opened.
     """
     release, is_held = _take(path, alone=True, seconds=seconds)
@@ -157,8 +162,8 @@ def _in_use(path: Path) -> InUse:
     return InUse(f"Another process is writing to {path}: wait for it to end, or choose another name.")
 
 
-def _moved(path: Path) -> TextgenError:
-    return TextgenError(f"Another process has moved or removed {path}. Check the folder, and try again.")
+def _moved(path: Path) -> Gone:
+    return Gone(f"Another process has moved or removed {path}. Check the folder, and try again.")
 
 
 def _try_lock(descriptor: int, kind: int, seconds: float = 0.0) -> bool:

@@ -7,12 +7,14 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import socket
 import zipfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from file_server import FileServer, server
@@ -21,6 +23,7 @@ from textgen.corpus import download
 from textgen.corpus.catalogue import Entry
 from textgen.corpus.download import CHUNK_BYTES, Fetched, fetch
 from textgen.errors import CorpusError, TextgenError
+from textgen.locks import is_locked, locked
 
 __all__ = ["server"]
 
@@ -303,6 +306,32 @@ def test_two_processes_do_not_write_the_same_file(entry: Entry, tmp_path: Path) 
 
     assert fetch(entry, progress=fetch_too)[0].read_bytes() == TEXT
     assert asked
+
+
+def test_downloads_are_removed_while_nobody_else_can_use_them(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, remove = list[bool | None](), shutil.rmtree
+
+    def watched(path: Path, **how: Any) -> None:
+        held.append(is_locked(path))
+        remove(path, **how)
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    assert fetch(entry)[0].read_bytes() == TEXT
+    assert held == [True]
+
+
+def test_who_waited_while_another_process_fetched_the_text_takes_it(
+    entry: Entry, server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked_late(path: Path) -> AbstractContextManager[bool]:
+        monkeypatch.setattr(download, "locked", locked)
+        fetch(entry)  # as another process does
+        return locked(path)
+
+    monkeypatch.setattr(download, "locked", locked_late)
+    path, fetched = fetch(entry)
+    assert (path.read_bytes(), fetched.name) == (TEXT, "moon")
+    assert len(server.asked) == 1
 
 
 # === Texts that are made of files ===

@@ -17,7 +17,7 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -31,6 +31,7 @@ from textgen.corpus.gutenberg import read_book
 from textgen.errors import CorpusError
 from textgen.files import (
     OPEN_FLAGS,
+    CannotWrite,
     json_bytes,
     new_file,
     open_file,
@@ -40,7 +41,7 @@ from textgen.files import (
     write_own_file,
     writing,
 )
-from textgen.locks import locked
+from textgen.locks import Gone, locked
 from textgen.schema import check
 
 if TYPE_CHECKING:
@@ -103,6 +104,13 @@ def fetch(
         TextgenError: The cache folder cannot be written.
     """
     folder = cache_folder(say).absolute() / CORPORA
+    while True:
+        with suppress(Gone):  # another process has just fetched the text, and removed what it was made of
+            return _fetched(entry, folder, say, progress)
+
+
+def _fetched(entry: Entry, folder: Path, say: Say, progress: Progress) -> tuple[Path, Fetched]:
+    """Downloads a corpus, unless it is there. Raises `Gone` if another process removes the downloads meanwhile."""
     path = folder / entry.file_name
     record = record_of(path)
     before = _read_record(record)
@@ -111,21 +119,33 @@ def fetch(
             return path, before
         say(f"{path} is damaged: downloading it again.")
     downloads = folder / DOWNLOADS / hashlib.sha256("\n".join(entry.urls).encode()).hexdigest()[:32]
-    with filling_cache():
-        with writing(downloads):
-            downloads.mkdir(parents=True, exist_ok=True)
-        with locked(downloads):
-            files = [_downloaded(entry, url, downloads, say, progress) for url in entry.urls]
-            with new_file(path, follow_link=False) as temporary, _removed_if_bad(downloads), _reading(downloads):
-                chunks, title, author = _text(entry, files)
-                write_chunks(temporary, chunks, shown=path)
-                fetched = _record(entry, temporary, title, author)
-                _check(fetched, before, record)
-            write_own_file(record, json_bytes(asdict(fetched)))
-    if entry.kind != "member":  # other texts may be made of the same archive
-        shutil.rmtree(downloads, ignore_errors=True)
+    with filling_cache(), _held(downloads):
+        files = [_downloaded(entry, url, downloads, say, progress) for url in entry.urls]
+        with new_file(path, follow_link=False) as temporary, _removed_if_bad(downloads), _reading(downloads):
+            chunks, title, author = _text(entry, files)
+            write_chunks(temporary, chunks, shown=path)
+            fetched = _record(entry, temporary, title, author)
+            _check(fetched, before, record)
+        write_own_file(record, json_bytes(asdict(fetched)))
+        if entry.kind != "member":  # other texts may be made of the same archive
+            shutil.rmtree(downloads, ignore_errors=True)  # while it is locked: it may be another process's next
     evict(downloads.parent, limit_bytes())
     return path, fetched
+
+
+@contextmanager
+def _held(downloads: Path) -> Iterator[None]:
+    """Makes and locks a folder for the block. Raises `Gone` if another process removes it before it is locked."""
+    with writing(downloads):
+        downloads.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(downloads))
+        except CannotWrite:
+            if downloads.exists():
+                raise
+            raise Gone(f"Another process has removed {downloads}.") from None
+        yield
 
 
 @contextmanager
