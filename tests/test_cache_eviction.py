@@ -159,6 +159,15 @@ def test_where_there_are_no_locks_nothing_is_removed(tmp_path: Path, monkeypatch
     evict(path.parent, 0)
     assert clear(tmp_path / "cache")[0] == []
     assert path.exists()
+    runner = CliRunner()
+    told = runner.invoke(textgen, ["cache", "list"], catch_exceptions=False).stdout
+    assert "corpus.txt (cannot be locked)" in told
+    listed = json.loads(runner.invoke(textgen, ["cache", "list", "--json"], catch_exceptions=False).stdout)
+    assert [entry["in_use"] for entry in listed["entries"]] == [None]
+    result = runner.invoke(textgen, ["cache", "clear"], catch_exceptions=False)
+    assert result.stdout == "Removed nothing.\n"
+    assert "in folders that cannot be locked were kept, since a process may use them" in result.stderr
+    assert "in use by running processes" not in result.stderr
 
 
 @pytest.mark.parametrize("value", ["much", "-1", "nan", "inf"])

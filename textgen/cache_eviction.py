@@ -52,14 +52,15 @@ class Entry:
             if unknown.
         bytes: Size of its files.
         used: When it was last used, in seconds since 1970.
-        in_use: Whether a process uses it now.
+        in_use: Whether a process uses it now. None where that cannot be told, since the file system has no locks or the
+            folder cannot be opened: it is then never removed.
     """
 
     path: Path
     corpus: str
     bytes: int
     used: float
-    in_use: bool
+    in_use: bool | None
 
 
 def entries(cache: Path) -> list[Entry]:
@@ -69,7 +70,7 @@ def entries(cache: Path) -> list[Entry]:
 
 
 def clear(cache: Path) -> tuple[list[Entry], list[Entry]]:
-    """Removes everything that no process uses.
+    """Removes everything that no process uses, as far as that can be told.
 
     Returns:
         The removed entries, and the remaining ones.
@@ -155,14 +156,16 @@ def _entry(path: Path) -> Entry | None:
     return Entry(path, _corpus(path), size, used, _is_in_use(path))
 
 
-def _is_in_use(path: Path) -> bool:
+def _is_in_use(path: Path) -> bool | None:
     if path.is_file():  # read at once, and not locked
         return False
     try:
-        with lock(path):  # without waiting: there may be thousands of entries
-            return False
-    except (TextgenError, OSError) as error:
+        with lock(path) as is_held:  # without waiting: there may be thousands of entries
+            return False if is_held else None
+    except TextgenError as error:
         return isinstance(error, InUse)
+    except OSError:
+        return None
 
 
 def _corpus(path: Path) -> str:

@@ -52,7 +52,7 @@ def list_(as_json: bool) -> None:
         output.line(f"{'SIZE':>10}  {'USED':16}  {'FOLDER':20}  CORPUS")
     for entry in found:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
-        note = " (in use)" if entry.in_use else ""
+        note = {True: " (in use)", False: "", None: " (cannot be locked)"}[entry.in_use]
         output.line(f"{_size(entry.bytes):>10}  {used:16}  {entry.path.name[:20]:20}  {entry.corpus}{note}")
     output.line(f"{_size(_total(found))} in {folder}; the limit is {_size(limit)}.")
 
@@ -75,8 +75,14 @@ def clear(as_json: bool) -> None:
         output.json_line(values | {"bytes": _total(removed)}, indent=2)
         return
     output.line(f"Removed {_size(_total(removed))}." if removed or not kept else "Removed nothing.")
-    if kept:
-        output.note(f"{_size(_total(kept))} in use by running processes were kept.")
+    unknown = [entry for entry in kept if entry.in_use is None]
+    if len(kept) > len(unknown):
+        output.note(f"{_size(_total(kept) - _total(unknown))} in use by running processes were kept.")
+    if unknown:
+        output.note(
+            f"{_size(_total(unknown))} in folders that cannot be locked were kept, since a process may use them. "
+            f"While no textgen runs, delete {_folder()} yourself."
+        )
 
 
 def _folder() -> Path:
