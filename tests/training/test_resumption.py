@@ -326,6 +326,20 @@ def test_patience_follows_the_validations_unless_it_was_given(plan: Plan, tmp_pa
         assert read(folder).training_config == training
 
 
+def test_patience_that_was_given_stays_even_if_it_is_that_of_the_plan(text: Path, tmp_path: Path) -> None:
+    settings = {"steps": 20, "batch_size": 4, "sequence_length": 16, "num_validations": 10}
+    for given, expected in ({}, 50), ({"patience": 5}, 5):
+        made = make_plan(Corpus([text]), {**settings, **given}, preset="tiny", hardware=Hardware(2e11))
+        assert made.training_config.patience == 5
+        folder = begun(made, tmp_path / "models" / f"songs-{expected}")
+        assert read(folder, {"num_validations": 100}).training_config.patience == expected
+    repeated = read(folder.with_name("songs-50"), {"patience": 5})
+    write_training(folder, repeated.record)
+    assert read(folder, {"num_validations": 100}).training_config.patience == 5
+    write_training(folder, {key: value for key, value in repeated.record.items() if key != "is_patience_planned"})
+    assert read(folder, {"num_validations": 100}).training_config.patience == 50, "an older record does not tell"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "was"),
     [

@@ -586,7 +586,7 @@ def test_a_run_that_is_made_longer_gets_more_validations(
 
     values = {"num_validations": validations_in(60 * minutes), **given}
     recorded = to_dict(TrainingConfig(minutes=minutes, patience=plan_patience(values["num_validations"]), **values))
-    changed = _changed_training(recorded, {"steps": 500} if later is None else {"minutes": later})
+    changed = _changed_training(recorded, {"steps": 500} if later is None else {"minutes": later}, True)
     assert changed.num_validations == expected
     assert changed.patience == max(5, expected // 2)
 

@@ -89,6 +89,7 @@ class Plan:
         rival: The plan to try beside this one, where `base` is open.
         scored_share: Tokens that a validation scores for each token to train on, so that both of two plans score the
             same text: how many it makes with either vocabulary is known once it is encoded. None to keep valid_tokens.
+        is_patience_planned: Whether patience was chosen for the number of validations, and not given.
     """
 
     corpus: Corpus | PreparedCorpus
@@ -103,6 +104,7 @@ class Plan:
     base: BaseChoice
     rival: Plan | None = None
     scored_share: float | None = None
+    is_patience_planned: bool = True
 
     @property
     def base_name(self) -> str:
@@ -259,6 +261,7 @@ def _plan(
         preset=preset,
         estimates=estimates,
         base=choice,
+        is_patience_planned="patience" not in given,
     )
 
 

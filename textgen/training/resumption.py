@@ -48,6 +48,7 @@ RESUMED = {  # schema of the parts of training.json that only resuming reads
     "tokens": {"folder": str, "train": int, "valid": int},
     "files?": {str: {"size": int, "sha256": str}},
     "from": (str, None),
+    "is_patience_planned?": bool,
 }
 
 
@@ -94,14 +95,15 @@ def read_run(folder: Path, settings: Mapping[str, Any], sources: ResumeSources, 
         problem = str(error).removesuffix(".")
         raise SavedModelError(f"{folder / TRAINING} is damaged: {problem}. Copy the whole folder again.") from None
     _refuse_other(settings, record, sources)
-    training_config = _changed_training(record["training"], settings)
+    is_planned = record.get("is_patience_planned", True) and "patience" not in settings
+    training_config = _changed_training(record["training"], settings, is_planned)
     tokenizer = _read_tokenizer(folder, record, tokenizer_config)
     if sources.tokenizer and not sources.tokenizer.is_part_of(tokenizer):
         raise ConfigError(
             "The vocabulary was fixed when the run began, but this is a different one: it cannot be changed "
             "when resuming."
         )
-    record = record | {"training": to_dict(training_config), "state": "running"}
+    record = record | {"training": to_dict(training_config), "state": "running", "is_patience_planned": is_planned}
     record, data = _read_text(folder, record, tokenizer, sources, say)
     return RunSetup(
         folder=folder,
@@ -115,19 +117,21 @@ def read_run(folder: Path, settings: Mapping[str, Any], sources: ResumeSources, 
     )
 
 
-def _changed_training(recorded: Mapping[str, Any], settings: Mapping[str, Any]) -> TrainingConfig:
+def _changed_training(
+    recorded: Mapping[str, Any], settings: Mapping[str, Any], is_patience_planned: bool
+) -> TrainingConfig:
     """The training settings of a run with some changed; a new budget replaces all of the old one.
 
     A budget that is only repeated replaces nothing: the plan may have added another one to it.
     """
     training = to_dict(from_dict(TrainingConfig, recorded))
     changed = {name: value for name, value in settings.items() if name in training}
-    has_planned_patience = training["patience"] == plan_patience(training["num_validations"])
+    is_patience_planned &= training["patience"] == plan_patience(training["num_validations"])
     if any(changed.get(name, training[name]) != training[name] for name in BUDGETS):
         training |= _more_validations(training, changed)
         training |= dict.fromkeys(BUDGETS)
     training |= changed
-    if has_planned_patience and "patience" not in changed:
+    if is_patience_planned:
         training["patience"] = plan_patience(training["num_validations"])
     return from_dict(TrainingConfig, training)
 
