@@ -185,6 +185,7 @@ def test_a_name_that_is_too_long_is_one_line(text_and_model: None, command: list
         ["score", "tiny", "", "--jsonl"],
         ["score", "tiny", "", "--follow"],
         ["evaluate", "tiny", ""],
+        ["evaluate", "tiny", "a.txt", "--ensemble", "tiny", "--ensemble", ""],
     ],
     ids=" ".join,
 )
