@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,10 @@ def server(tiny_models: Path) -> Iterator[Running]:
 
 
 @contextmanager
-def started(models: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """The program, and the port that it listens on."""
-    command = [sys.executable, "-m", "textgen", "serve", "--port", "0", "--models-dir", str(models), *arguments]
+def started(models: Path, *arguments: str, code: str = "") -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """The program, and the port that it listens on; with `code` that is run before it."""
+    program_of = ["-c", f"{code}; from textgen.__main__ import main; main()"] if code else ["-m", "textgen"]
+    command = [sys.executable, *program_of, "serve", "--port", "0", "--models-dir", str(models), *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as program:
         try:
             assert program.stderr
@@ -94,6 +95,36 @@ def test_a_second_signal_ends_it_at_once(tiny_models: Path) -> None:
             program.send_signal(signal.SIGTERM)
             assert program.wait(PATIENCE) == 0
             assert time.monotonic() - began < CLOSE_SECONDS - 1
+            assert program.stderr
+            assert "Error" not in program.stderr.read()
+
+
+def test_texts_that_do_not_end_in_time_have_an_error_as_their_last_event(tiny_models: Path) -> None:
+    with started(tiny_models, "--drain-time", "0.1") as (program, port), ExitStack() as stack:
+        until(port, "/ready", 200)
+        responses = list[http.client.HTTPResponse]()
+        fields = {"max_tokens": 16_000, "min_tokens": 16_000, "stream": True}
+        for _ in range(3):
+            connection = stack.enter_context(closing(http.client.HTTPConnection("127.0.0.1", port)))
+            connection.request("POST", "/v1/completions", json.dumps(fields))
+            responses.append(connection.getresponse())
+            assert responses[-1].readline().startswith(b"data: ")
+        program.send_signal(signal.SIGTERM)
+        for response in responses:
+            last = response.read().decode().strip().split("\n\n")[-1]
+            assert json.loads(last.removeprefix("data: "))["error"]["message"] == "The server is closing."
+        stack.close()
+        assert program.wait(PATIENCE) == 0
+        assert program.stderr
+        assert "Error" not in program.stderr.read()
+
+
+def test_a_signal_ends_it_while_a_model_is_loaded(tiny_models: Path) -> None:
+    slow = "import time, textgen.server.models as models; models._read = lambda *_: time.sleep(600)"
+    with started(tiny_models, code=slow) as (program, port):
+        assert get(port, "/health") == 200
+        program.send_signal(signal.SIGINT)
+        assert program.wait(PATIENCE) == 0
 
 
 def test_a_default_model_that_is_damaged_ends_it_with_1(tiny_models: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from textgen.server import endpoints
 from textgen.server.access import ANYBODY, Access
 from textgen.server.completions import answer, stream
-from textgen.server.failures import ApiError, as_api_error, unavailable
+from textgen.server.failures import ApiError, as_api_error, closing
 from textgen.server.filling import fill, fill_stream
 from textgen.server.openapi import openapi
 from textgen.server.planning import plan_chat, plan_completion
@@ -79,7 +79,7 @@ class Endpoint:
         try:
             owner = self._access.owner(request.headers) if needs_key else ANYBODY
             if self._resources.is_draining and not is_open and request.method == "POST":
-                raise unavailable("The server is closing.")
+                raise closing()
             body = await self._body(request, receive)
             call = Call(request, body, owner, self._resources)
             response = await unless_disconnected(self._handler(call), receive)

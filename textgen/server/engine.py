@@ -29,7 +29,7 @@ from textgen.generation.decoding import Decoder
 from textgen.generation.generator import Generator
 from textgen.generation.row import Row, TextRow, Token
 from textgen.generation.text_state import RECENT, TextState, join, pick
-from textgen.server.failures import ApiError
+from textgen.server.failures import ApiError, closing
 from textgen.server.prefix_cache import STRIDE, PrefixCache
 from textgen.wording import counted
 
@@ -174,8 +174,10 @@ class Engine:
             ApiError: Too many jobs are waiting, or the engine is closed.
         """
         with self._changed:
+            if self._closed:
+                raise closing()
             free = max(0, self._slots - self.running)
-            if self._closed or len(self._waiting) + len(jobs) > self._max_queue + free:
+            if len(self._waiting) + len(jobs) > self._max_queue + free:
                 raise ApiError(
                     429, f"The server is busy: {counted(len(self._waiting), 'text')} waiting. Try again in a second.",
                     code="server_busy", headers={"Retry-After": "1"},
@@ -206,7 +208,7 @@ class Engine:
                 traceback.print_exc(file=sys.stderr)
                 self._fail(error)
             self._deliver()
-        self._fail(ApiError(503, "The server is closing.", headers={"Retry-After": "1"}))
+        self._fail(closing())
         self._deliver()
 
     def _wait(self) -> bool:

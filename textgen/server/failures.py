@@ -81,6 +81,11 @@ def as_api_error(error: BaseException) -> ApiError:
     return ApiError(500, "The server failed at this request. Its log says why.")
 
 
+def closing() -> ApiError:
+    """The error of what the end of the server interrupts."""
+    return unavailable("The server is closing.")
+
+
 def unavailable(message: str) -> ApiError:
     """An error that passes: the client should try again in a second."""
     return ApiError(503, message, headers={"Retry-After": "1"})

@@ -26,7 +26,7 @@ from textgen.saved_model.registry import list_models, saved_at
 from textgen.saved_model.saved_model import EXACT, ModelFolder, load_model
 from textgen.server.config import ServerConfig
 from textgen.server.engine import Engine
-from textgen.server.failures import ApiError, unavailable
+from textgen.server.failures import ApiError, closing, unavailable
 from textgen.server.token_texts import token_texts
 from textgen.tokenizer.tokenizer import Tokenizer
 
@@ -208,6 +208,7 @@ class ModelHost:
         self._loaded: OrderedDict[str, ServedModel] = OrderedDict()  # the one used last is last
         self._loads: dict[str, asyncio.Task[None]] = {}  # in progress
         self._loading = ThreadPoolExecutor(1, "textgen-load")
+        self.is_loading = False  # whether its thread is at work
 
     @property
     def loaded(self) -> list[ServedModel]:
@@ -283,12 +284,16 @@ class ModelHost:
         self._make_room(model.name)
         return made
 
-    def close(self) -> None:
-        """Ends the threads of all models."""
-        self._loading.shutdown(cancel_futures=True)
-        for model in self._loaded.values():
+    def end_texts(self) -> None:
+        """Ends the threads that write. Texts that are being written end with an error."""
+        for model in self.loaded:
             if model.engine:
                 model.engine.close()
+
+    def close(self) -> None:
+        """Ends the threads of all models. A load in progress is not waited for."""
+        self._loading.shutdown(wait=False, cancel_futures=True)
+        self.end_texts()
 
     def _used(self, name: str) -> ServedModel:
         self._loaded.move_to_end(name)
@@ -328,9 +333,9 @@ class ModelHost:
             ApiError: The model cannot be loaded, or the server is closing.
         """
         try:
-            working = asyncio.get_running_loop().run_in_executor(self._loading, work)
+            working = asyncio.get_running_loop().run_in_executor(self._loading, self._watched, work)
         except RuntimeError as error:  # the executor has been shut down
-            raise unavailable("The server is closing.") from error
+            raise closing() from error
         try:
             return await working
         except SavedModelError as error:
@@ -339,6 +344,13 @@ class ModelHost:
             raise
         except Exception as error:
             raise ApiError(500, f"The model {name!r} cannot be loaded. The log of the server says why.") from error
+
+    def _watched(self, work: Callable[[], Result]) -> Result:
+        self.is_loading = True
+        try:
+            return work()
+        finally:
+            self.is_loading = False
 
     def _engine(self, generator: Generator, loop: asyncio.AbstractEventLoop) -> Engine:
         config = self._config

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from textgen.server.config import ServerConfig
-from textgen.server.failures import ApiError
+from textgen.server.failures import ApiError, closing
 from textgen.server.metrics import Metrics
 from textgen.server.models import MEGABYTE, ModelHost
 from textgen.server.states import StateStore
@@ -34,6 +34,7 @@ class Resources:
         self.states = StateStore(config.state_memory * MEGABYTE, config.state_time)
         self.metrics = Metrics(lambda: self.models.loaded)
         self.is_draining = False
+        self.is_closing = False
         self._aside = ThreadPoolExecutor(1, "textgen-aside")
         self._waiting = 0
 
@@ -44,19 +45,30 @@ class Resources:
             work: Called with a function that tells whether the result is still wanted.
 
         Raises:
-            ApiError: Too much work is waiting.
+            ApiError: Too much work is waiting, or the server is closing.
         """
         if self._waiting >= max(1, self.config.max_queue):
             raise ApiError(429, "The server is busy. Try again in a second.", headers={"Retry-After": "1"})
         is_wanted = True
         self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._aside, lambda: work(lambda: is_wanted))
+            result = await asyncio.get_running_loop().run_in_executor(
+                self._aside, lambda: work(lambda: is_wanted and not self.is_closing)
+            )
         finally:
             is_wanted = False
             self._waiting -= 1
+        if self.is_closing:  # the work may have been given up
+            raise closing()
+        return result
+
+    def end_texts(self) -> None:
+        """Ends what is being written or computed, with an error for those who wait for it."""
+        self.is_closing = True
+        self.models.end_texts()
 
     def close(self) -> None:
         """Ends all threads."""
+        self.is_closing = True
         self._aside.shutdown(wait=False, cancel_futures=True)
         self.models.close()

@@ -1,13 +1,15 @@
 """Runs the application: sockets, signals, the end.
 
-On SIGTERM or Ctrl-C the server first says at `/ready` that it takes no more requests, lets the texts that are being
-written end, and then closes. A second signal closes it at once.
+On SIGTERM or Ctrl-C the server first says at `/ready` that it takes no more requests, and lets the texts that are being
+written end. Those that have not ended after the drain time end with an error as their last event. Then the server
+closes. A second signal closes it at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import sys
@@ -18,6 +20,7 @@ from typing import Any
 
 import h11
 import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from textgen.errors import TextgenError
@@ -32,7 +35,7 @@ HEADER_BYTES = 1 << 15  # of a request at most
 SEND_BYTES = 1 << 16  # of a connection that the system keeps until they are read
 POLL_SECONDS = 0.05
 BEAT_SECONDS = 0.1  # between two heartbeats, which tell how long the event loop lets others wait
-CLOSE_SECONDS = 5  # for connections to close at the end
+CLOSE_SECONDS = 5  # at the end, for last events to be read and for connections to close
 
 
 class Protocol(H11Protocol):
@@ -102,6 +105,22 @@ class Protocol(H11Protocol):
         self.transport.close()
 
 
+class Interruptible:
+    """An application whose handlers may be cancelled at the end, when their clients have been left."""
+
+    def __init__(self, app: ASGIApp, resources: Resources) -> None:
+        self._app = app
+        self._resources = resources
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request."""
+        try:
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self._resources.is_closing:
+                raise
+
+
 class Server(uvicorn.Server):
     """Uvicorn with an end that waits for texts being written.
 
@@ -166,22 +185,39 @@ class Server(uvicorn.Server):
     def end(self) -> None:
         """Begins the end at the first call, and closes at once at the second."""
         self._signals += 1
-        if self._signals > 1:
-            self.should_exit = self.force_exit = True  # without waiting for connections
-            return
-        self.resources.is_draining = True
-        self._draining = asyncio.create_task(self._drain())
+        if self._signals == 1:
+            self.resources.is_draining = True
+            self._draining = asyncio.create_task(self._drain())
+        elif not self.force_exit:
+            self.force_exit = True
+            self._draining.cancel()
+            self._closing = asyncio.create_task(self._close())
 
     async def _drain(self) -> None:
-        deadline = asyncio.get_running_loop().time() + self.resources.config.drain_time
-        while asyncio.get_running_loop().time() < deadline and self._is_busy():
+        await self._until_idle(self.resources.config.drain_time)
+        if self._busy():
+            await asyncio.to_thread(self.resources.end_texts)
+            await self._until_idle(CLOSE_SECONDS)
+        await self._close()
+
+    async def _until_idle(self, seconds: float) -> None:
+        """Waits until no request is being answered, for some time at most."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        while asyncio.get_running_loop().time() < deadline and self._busy():
             await asyncio.sleep(POLL_SECONDS)
+
+    async def _close(self) -> None:
+        """Leaves clients whose requests have not been answered, and closes. For their handlers they have left."""
+        self.resources.is_closing = True
+        for connection in self._busy():
+            connection.transport.abort()
+        await asyncio.sleep(POLL_SECONDS)
         self.should_exit = True
 
-    def _is_busy(self) -> bool:
-        """Whether a request is being answered."""
-        cycles = [connection.cycle for connection in self.server_state.connections if hasattr(connection, "cycle")]
-        return any(cycle is not None and not cycle.response_complete for cycle in cycles)
+    def _busy(self) -> list[Any]:
+        """The connections on which a request is being answered."""
+        connections = [each for each in self.server_state.connections if getattr(each, "cycle", None) is not None]
+        return [connection for connection in connections if not connection.cycle.response_complete]
 
 
 def serve(
@@ -204,7 +240,11 @@ def serve(
         TextgenError: The server cannot listen at the address, or the default model cannot be loaded.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
-    asyncio.run(_serve(make_server(config, places, models_dir, keys, announce)))
+    server = make_server(config, places, models_dir, keys, announce)
+    asyncio.run(_serve(server))
+    if server.force_exit or server.resources.models.is_loading:  # Python would wait for the threads
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def make_server(
@@ -218,7 +258,7 @@ def make_server(
     resources = Resources(config, places, models_dir)
     protocol = type("LimitedProtocol", (Protocol,), {"limits": config})
     settings = uvicorn.Config(
-        make_app(resources, Access(config, keys)),
+        Interruptible(make_app(resources, Access(config, keys)), resources),
         host=config.host,
         port=config.port,
         http=protocol,
