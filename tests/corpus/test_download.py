@@ -246,13 +246,15 @@ def test_an_error_of_the_server_is_told(entry: Entry, server: FileServer, status
         fetch(entry)
 
 
-def test_no_network_is_told_in_a_line(entry: Entry) -> None:
+def test_no_network_is_told_in_a_line_and_leaves_nothing(entry: Entry, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     for host in (f"127.0.0.1:{port}", "no.such.host.invalid"):
         with pytest.raises(CorpusError, match=r"Cannot reach .*: check the network, and set HTTPS_PROXY") as raised:
             fetch(replace(entry, urls=(f"http://{host}/moon.txt",)))
         assert "\n" not in str(raised.value)
+        assert "is kept" not in str(raised.value)  # nothing has come
+    assert not list(tmp_path.rglob("downloads/*"))
 
 
 def test_a_server_that_does_not_answer_is_given_up(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,7 +145,11 @@ def _held(downloads: Path) -> Iterator[None]:
             if downloads.exists():
                 raise
             raise Gone(f"Another process has removed {downloads}.") from None
-        yield
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # it is not empty, or removed
+                downloads.rmdir()
 
 
 @contextmanager
@@ -265,7 +269,7 @@ def _downloaded(entry: Entry, url: str, folder: Path, say: Say, progress: Progre
     name = Path(urlsplit(url).path).name
     download = _Download(folder / f"{name}.part", entry, say, progress)
     known = entry.checksum or None
-    with writing(folder), _speaking_of(url, entry):
+    with writing(folder), _speaking_of(url, entry, download.part):
         try:
             return Path(pooch.retrieve(url, known, name, folder, downloader=download))
         except ValueError:  # the checksum is wrong
@@ -289,7 +293,7 @@ class _Download:
     """Downloads a file for pooch, in several attempts if need be, and goes on with what an earlier process left."""
 
     def __init__(self, part: Path, entry: Entry, say: Say, progress: Progress) -> None:
-        self._part = part
+        self.part = part
         self._tag = part.with_name(f"{part.name}.tag")  # says which version of the file the part belongs to
         self._entry = entry
         self._say, self._progress = say, progress
@@ -310,13 +314,13 @@ class _Download:
                 if attempt == TRIES or self._size() <= before:
                     raise
                 self._say(f"The connection broke after {self._size():,} bytes: going on.")
-        self.sha256 = sha256(self._part)
-        os.replace(self._part, output_file)
+        self.sha256 = sha256(self.part)
+        os.replace(self.part, output_file)
         self._tag.unlink(missing_ok=True)
 
     def _size(self) -> int:
         with suppress(OSError):
-            return self._part.stat().st_size
+            return self.part.stat().st_size
         return 0
 
     def _go_on(self, url: str) -> None:
@@ -325,7 +329,7 @@ class _Download:
         headers = {"Accept-Encoding": "identity", "User-Agent": f"textgen/{__version__}"} | self._range()
         with _answer(url, headers) as response:
             if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and self._size():
-                self._part.unlink(missing_ok=True)  # it is as long as the file, or longer
+                self.part.unlink(missing_ok=True)  # it is as long as the file, or longer
                 return self._go_on(url)
             response.raise_for_status()
             self._receive(response)
@@ -352,7 +356,7 @@ class _Download:
         write_own_file(self._tag, _strong_tag(response).encode())
         length = response.headers.get("Content-Length", "")
         total = done + int(length) if length.isdigit() else None
-        with _opened(self._part, goes_on) as file:
+        with _opened(self.part, goes_on) as file:
             self._progress(done, total)
             for chunk in response.iter_content(CHUNK_BYTES):
                 file.write(chunk)
@@ -395,12 +399,16 @@ def _strong_tag(response: Response) -> str:
 
 
 @contextmanager
-def _speaking_of(url: str, entry: Entry) -> Iterator[None]:
+def _speaking_of(url: str, entry: Entry, part: Path) -> Iterator[None]:
     """Converts errors of the network to a `CorpusError`, in one line."""
     import requests
 
     place = urlsplit(url).hostname or url
-    kept = "What has come so far is kept, and the next attempt goes on from there if it can."
+
+    def kept() -> str:
+        is_some = part.exists() and part.stat().st_size > 0
+        return " What has come so far is kept, and the next attempt goes on from there if it can." if is_some else ""
+
     try:
         yield
     except requests.HTTPError as error:
@@ -415,11 +423,11 @@ def _speaking_of(url: str, entry: Entry) -> Iterator[None]:
             "the certificates of your network."
         ) from None
     except requests.Timeout:
-        raise CorpusError(f"{place} does not answer. Try again later. {kept}") from None
+        raise CorpusError(f"{place} does not answer. Try again later.{kept()}") from None
     except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
         raise CorpusError(
             f"Cannot reach {place}, or the connection broke: check the network, and set HTTPS_PROXY if there is a "
-            f"proxy. {kept}"
+            f"proxy.{kept()}"
         ) from None
     except requests.RequestException as error:
         raise CorpusError(f"Cannot download {url}: {error}.") from None
