@@ -274,6 +274,7 @@ BAD: list[tuple[list[str], str | bytes | None, int, str]] = [
     ([], " \n\n", 1, "No text"),
     ([], b"\xff\xfe\xff", 1, "encoding"),
     (["missing.txt", "--jsonl"], None, 1, "Cannot read missing.txt: No such file"),
+    (["--jsonl"], "", 1, "No text in standard input"),
     (["--jsonl"], "{", 1, "standard input, line 1: not JSON"),
     (["--jsonl", "--strict"], '{"text": "a"}\n{"body": "b"}\n', 1, "line 2: a record without text (field 'text' is"),
     (

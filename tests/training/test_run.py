@@ -508,12 +508,13 @@ def test_the_scores_of_a_stopped_run_are_those_of_the_weights_that_it_saved(
 
 
 def test_a_script_without_spaces_is_learned_and_its_model_loaded(tmp_path: Path) -> None:
-    """A paragraph counts as a word there, and exp of its loss is beyond all numbers."""
+    """It has no words, so neither the scores nor the card tell of any."""
     rng = np.random.default_rng(0)
     text = tmp_path / "prose.txt"
     text.write_text("\n".join("".join(rng.choice([*"天地玄黃宇宙洪荒"], 8000)) for _ in range(4)), encoding="utf-8")
     saved = load_model(str(train(plan_for(text, tokenizer="char"), tmp_path / "prose").folder))
-    assert "perplexity_per_word" not in saved.training["scores"]
+    assert saved.training["scores"].keys().isdisjoint({"words", "perplexity_per_word"})
+    assert "per word" not in (saved.folder / "README.md").read_text(encoding="utf-8")
     assert "Infinity" not in (saved.folder / "training.json").read_text(encoding="utf-8")
 
 

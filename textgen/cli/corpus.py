@@ -31,6 +31,7 @@ def stats(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
 
     PATHS are files, folders, globs, or - for standard input. Files may be plain text, .jsonl, .json, .csv, .tsv
     or .parquet, and compressed with gzip, bzip2, xz or zstd; or .docx, .odt, .epub, .html, .pdf, .rtf, .srt or .vtt.
+    Words are not counted if most letters are of scripts without spaces between words, such as Chinese.
 
     \b
     Example:
@@ -47,6 +48,8 @@ def stats(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     if as_json:
         values = asdict(text.stats())
         del values["character_counts"]
+        if not text.stats().has_words:
+            values["words"] = None
         skipped = sum(text.left_out.counts.values())
         output.json_line(values | {"documents_mode": text.documents_mode, "skipped_records": skipped}, indent=2)
     else:
@@ -56,7 +59,9 @@ def stats(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
 def _as_table(text: Corpus) -> str:
     """A count on each line, numbers right-aligned."""
     counts = text.stats()
-    names = [field.name for field in fields(counts) if field.type == "int"]
+    names = [
+        field.name for field in fields(counts) if field.type == "int" and (field.name != "words" or counts.has_words)
+    ]
     rows = [(name.replace("_", " "), f"{getattr(counts, name):,}") for name in names]
     width = max(len(name) for name, _ in rows)
     digits = max(len(number) for _, number in rows)

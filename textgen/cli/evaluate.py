@@ -81,7 +81,8 @@ def evaluate(
     base for the script of the text.
 
     Nats and perplexity per token depend on the vocabulary; bits per byte compare any two models on the same text.
-    Perplexity per word counts the end of each document as a word. With a vocabulary of words, nats and perplexity
+    Perplexity per word counts the end of each document as a word; texts in scripts without spaces between words, such
+    as Chinese, have none. With a vocabulary of words, nats and perplexity
     include the cost of spelling unknown words, with a trigram model of bytes fitted to the known words; white space
     that such a vocabulary loses does not count as bytes.
 

@@ -180,12 +180,16 @@ def _print_rows(
     tokens: bool,
 ) -> None:
     """Prints each JSON line of some files, with the scores of its text."""
+    from textgen.corpus.corpus import no_text
     from textgen.corpus.records import LeftOut
 
-    left_out = LeftOut()
+    left_out, empty = LeftOut(), True
     rows, read = tee(_json_rows(paths, config, left_out))  # rows that are read but not yet printed are kept
     for (row, _), result in zip(rows, scores(text for _, text in read), strict=False):
+        empty = False
         output.json_line({**row, "model": saved.name, **_as_dict(saved, result, tokens)})
+    if empty:
+        raise no_text(["standard input" if path == "-" else path for path in paths], left_out)
     for line in left_out.lines():
         output.note(line)
 

@@ -122,10 +122,7 @@ class Corpus:
                 yield part
         self.left_out = left_out
         if empty:
-            names = ", ".join(source.name for source in self._sources[:3])
-            names += ", ..." if len(self._sources) > 3 else ""
-            why = " ".join([*left_out.notes.values(), "Name files that contain text."])
-            raise CorpusError(f"No text in {names}: there is only white space. {why}")
+            raise no_text([source.name for source in self._sources], left_out)
 
     def documents(self) -> Iterator[str]:
         """Iterates over whole documents.
@@ -460,3 +457,10 @@ def _missing(path: Path) -> str:
     close = [str(path.parent / name) for name in _names_like(path)]
     hint = f"Did you mean {' or '.join(close)}?" if close else "Check the path."
     return f"{path} does not exist. {hint}"
+
+
+def no_text(names: Sequence[str], left_out: LeftOut) -> CorpusError:
+    """The error for files of which none contains text, to be raised."""
+    listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    why = " ".join([*left_out.notes.values(), "Name files that contain text."])
+    return CorpusError(f"No text in {listed}: there is only white space. {why}")

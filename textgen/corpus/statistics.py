@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from textgen.corpus.documents import PART_CHARS, Part
+from textgen.corpus.scripts import has_words, letters_without_spaces
 
 EXCERPTS = 256  # number of excerpts in a sample of a corpus
 
@@ -24,7 +25,7 @@ class CorpusStats:
         characters: Number of characters.
         bytes: Size of the documents in UTF-8, regardless of the encoding and compression of the files.
         lines: Number of lines.
-        words: Number of words, separated by whitespace.
+        words: Number of stretches between white space: the words, if the text has any; see `has_words`.
         distinct_characters: Number of different characters.
         longest_document: Length of the longest document in characters.
         characters_by_frequency: The 20 most frequent characters and their counts.
@@ -43,6 +44,11 @@ class CorpusStats:
     characters_by_frequency: tuple[tuple[str, int], ...]
     character_counts: dict[str, int]
     labels: dict[str, int]
+
+    @property
+    def has_words(self) -> bool:
+        """Whether there are spaces between the words; see `textgen.corpus.scripts`."""
+        return has_words(*letters_without_spaces(self.character_counts))
 
 
 def count_parts(parts: Iterable[Part], files: int) -> CorpusStats:

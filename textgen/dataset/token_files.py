@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from textgen.corpus.scripts import has_words
 from textgen.corpus.source import reading
 from textgen.errors import CorpusError, TextgenError
 from textgen.files import sha256
@@ -45,10 +46,11 @@ class SplitSummary:
             other split.
         characters: Characters of text.
         bytes: Bytes of text in UTF-8.
-        words: Runs of non-space characters, plus `ends`, as word-level benchmarks count.
+        words: Runs of non-space characters, plus `ends`, as word-level benchmarks count; see `has_words`.
         unknown_words: Words that a word vocabulary lacks.
         spelling: Cost of spelling the unknown words, in millionths of a nat; see `textgen.tokenizer.spelling`.
         lost_bytes: Bytes of white space that no token stands for.
+        without_words: Characters in scripts without spaces, estimated; 0 in files of versions that did not count them.
     """
 
     tokens: int
@@ -60,6 +62,12 @@ class SplitSummary:
     unknown_words: int = 0
     spelling: int = 0
     lost_bytes: int = 0
+    without_words: int = 0
+
+    @property
+    def has_words(self) -> bool:
+        """Whether there are spaces between the words; see `textgen.corpus.scripts`."""
+        return has_words(self.without_words, self.characters)
 
     @classmethod
     def total(cls, summaries: Iterable[SplitSummary]) -> SplitSummary:
@@ -101,6 +109,8 @@ def read_description(folder: Path) -> Description:
     splits = dict[str, SplitSummary]()
     for split in SPLITS:
         counts = values.get(split)
+        if isinstance(counts, dict):
+            counts = {"without_words": 0, **counts}
         if not isinstance(counts, dict) or sorted(counts) != names or not all(map(_is_count, counts.values())):
             raise damaged(path, f"{split} must hold the counts {', '.join(names)}")
         splits[split] = SplitSummary(**counts)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from textgen.corpus.corpus import Part
+from textgen.corpus.scripts import without_words
 from textgen.dataset import token_files
 from textgen.dataset.parallel_encoding import encode_batches
 from textgen.dataset.token_files import COUNTS, ENDS, IDS, OPENINGS, SPLITS, SUMMARY, SplitSummary
@@ -41,7 +42,7 @@ class _SplitWriter:
         self._counts = np.zeros(tokenizer.vocab_size, np.int64)
         self._files = {name: (folder / f"{split}{name}.bin").open("wb") for name in (IDS, ENDS, OPENINGS)}
         self._tokens = self._documents = self._ends = self._characters = self._bytes = self._words = 0
-        self._unknown_words = self._spelling = self._lost_bytes = 0
+        self._unknown_words = self._spelling = self._lost_bytes = self._without_words = 0
 
     def write(self, parts: Sequence[Part], encoded: Sequence[np.ndarray]) -> None:
         """Appends parts and their ids, with the label at the beginning of a document and the end-of-document token.
@@ -73,6 +74,7 @@ class _SplitWriter:
         self._characters += len(text) - newlines
         self._bytes += len(text.encode()) - newlines
         self._words += len(text.split()) + len(ends)
+        self._without_words += without_words(text)
         spelling = self._tokenizer.spelling(text)
         self._unknown_words += len(spelling)
         self._spelling += sum(spelling)
@@ -109,6 +111,7 @@ class _SplitWriter:
             self._unknown_words,
             self._spelling,
             self._lost_bytes,
+            self._without_words,
         )
 
 

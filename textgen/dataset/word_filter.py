@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from textgen.corpus.scripts import is_without_spaces
 from textgen.dataset.bloom_filter import BloomFilter, extended, read_filters, write_filters
 
 if TYPE_CHECKING:
@@ -47,12 +48,6 @@ SPACE, DIGIT, APOSTROPHE = " ", "0", "'"  # all characters but letters, as `lett
 END, WIDE = "\ue000", "\ue001"  # after a word: it may end; a character that is not ASCII may follow
 APOSTROPHES = "'\u2019"
 JOINERS = "\u200c\u200d"  # inside words of some scripts
-WITHOUT_SPACES = (  # blocks of scripts without spaces between words, and of marks on symbols
-    (0x0E00, 0x109F), (0x1780, 0x17FF), (0x1950, 0x19DF), (0x1A20, 0x1AAF), (0x1B00, 0x1B7F), (0x20D0, 0x20FF),
-    (0x2E80, 0x312F), (0x31A0, 0x31FF), (0x3400, 0x4DBF), (0x4E00, 0xA4CF), (0xA980, 0xA9DF), (0xA9E0, 0xA9FF),
-    (0xAA60, 0xAA7F), (0xF900, 0xFAFF), (0xFE00, 0xFE0F), (0xFF66, 0xFF9F), (0x1B000, 0x1B16F), (0x20000, 0x3FFFF),
-    (0xE0100, 0xE01EF),
-)  # fmt: skip
 
 
 class _Letters(dict[int, str]):
@@ -71,7 +66,7 @@ def _mapped(code: int) -> str:
     if kind[0] == "N":
         return DIGIT
     if kind[0] in "LM" or character in JOINERS:
-        return SPACE if any(low <= code <= high for low, high in WITHOUT_SPACES) else character
+        return SPACE if is_without_spaces(code) else character
     return SPACE
 
 

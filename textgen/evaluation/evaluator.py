@@ -1,7 +1,8 @@
 """How well a model predicts a text: nats per token, bits per byte, perplexity per token and per word.
 
 Nats per token depend on the tokenizer; bits per byte do not, so they compare models with different vocabularies.
-Perplexity per word is exp(total nats / words), where the end of each document counts as a word.
+Perplexity per word is exp(total nats / words), where the end of each document counts as a word; scripts without spaces
+between words have none.
 
 A word vocabulary has one token for all unknown words, and loses white space. So that a small vocabulary does not score
 better for predicting less, bits per byte and perplexity per word include the cost of spelling the unknown words (see
@@ -45,11 +46,10 @@ class Scores:
         nats_per_token: Mean loss per token.
         bits_per_byte: Loss in bits per byte of text.
         perplexity_per_token: exp(nats_per_token).
-        perplexity_per_word: exp(nats per word); None where that is beyond all numbers, as in a script without spaces,
-            whose words are whole lines.
+        perplexity_per_word: exp(nats per word); None where that is beyond all numbers, and without words.
         tokens: Tokens scored.
         bytes: Bytes of text scored.
-        words: Words scored, and ends of documents.
+        words: Words scored, and ends of documents; None in scripts without spaces between words.
         unknown_words: Of the words, those that a word vocabulary does not know; None if there are none.
         backward_nats_per_token: Mean loss of the backward network of a model of both directions, whose other scores are
             the forward network's.
@@ -61,7 +61,7 @@ class Scores:
     perplexity_per_word: float | None = None
     tokens: int
     bytes: int
-    words: int
+    words: int | None = None
     unknown_words: int | None = None
     backward_nats_per_token: float | None = None
 
@@ -158,11 +158,11 @@ class Evaluator:
             nats_per_token=nats / tokens,
             bits_per_byte=whole / math.log(2) / max(size, 1),
             perplexity_per_token=perplexity(nats / tokens),
-            perplexity_per_word=per_word if math.isfinite(per_word) else None,
+            perplexity_per_word=per_word if text.has_words and math.isfinite(per_word) else None,
             tokens=tokens,
             bytes=round(size),
-            words=round(words),
-            unknown_words=round(text.unknown_words * share) if text.unknown_words else None,
+            words=round(words) if text.has_words else None,
+            unknown_words=round(text.unknown_words * share) if text.has_words and text.unknown_words else None,
             backward_nats_per_token=backward[0] / tokens if backward else None,
         )
 
