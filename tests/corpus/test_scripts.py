@@ -25,5 +25,5 @@ def test_a_text_has_words_unless_most_letters_are_of_scripts_without_spaces(
     text: str, expected: bool, times: int
 ) -> None:
     assert has_words(*letters_without_spaces(Counter(text * times))) is expected
-    if text != "moon 月光明日" or times == 1:  # a sample may miss an exact half
+    if times == 1 or not text.startswith("moon"):  # a sample estimates a share near a half only roughly
         assert has_words(without_words(text * times), len(text * times)) is expected
