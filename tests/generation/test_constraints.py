@@ -14,6 +14,7 @@ from textgen.generation import constraints
 from textgen.generation.config import SamplingConfig
 from textgen.generation.constraints import Constraints, NGrams
 from textgen.generation.generator import Generator
+from textgen.generation.phrase import Phrase
 from textgen.generation.sampler import Sampler
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
@@ -60,8 +61,12 @@ def random_text(
 
 def test_texts_with_the_same_settings_read_them_once(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
-    phrase = constraints.Phrase
-    monkeypatch.setattr(constraints, "Phrase", lambda text, tokenizer: (made.append(text), phrase(text, tokenizer))[1])
+
+    def noted(text: str, tokenizer: Tokenizer) -> Phrase:
+        made.append(text)
+        return Phrase(text, tokenizer)
+
+    monkeypatch.setattr(constraints, "Phrase", noted)
     config = replace(PLAIN, ban=("ab",), require=("c",), logit_bias=("xy=2", "#65=1"))
     sampler = Sampler([config, replace(config, seed=1)], BYTES)
     first, second = [*sampler.constraints, *sampler.for_others([config]).constraints][::2]

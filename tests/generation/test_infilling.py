@@ -11,7 +11,6 @@ from conftest import random_weights
 
 from textgen.errors import ConfigError, TokenizerError
 from textgen.evaluation.scoring import Scorer
-from textgen.generation import infilling
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.generation.infilling import CANDIDATES, FIT_TOKENS, GAP_TOKENS, LEFT_TO_RIGHT, Infill, Infiller
@@ -84,13 +83,21 @@ def test_nothing_is_cut_or_ranked_once_nobody_wants_it(filler: Infiller, monkeyp
     calls: list[str] = []
 
     def noted(what: str, does: Any) -> Any:
-        return lambda *given, **more: (calls.append(what), does(*given, **more))[1]
+        def both(*given: Any, **more: Any) -> Any:
+            calls.append(what)
+            return does(*given, **more)
+
+        return both
 
     monkeypatch.setattr(NumpyModel, "token_losses", noted("cut", NumpyModel.token_losses))
-    monkeypatch.setattr(infilling.Scorer, "scores", noted("score", infilling.Scorer.scores))
+    monkeypatch.setattr(Scorer, "scores", noted("score", Scorer.scores))
     for what in ("cut", "score"):
         calls.clear()
-        found = filler.infill("The", " mat.", SETTINGS, 40, 40, wanted=lambda what=what: what not in calls)
+
+        def wanted(what: str = what) -> bool:
+            return what not in calls
+
+        found = filler.infill("The", " mat.", SETTINGS, 40, 40, wanted=wanted)
         assert found == []
         assert calls.count(what) == 1
 

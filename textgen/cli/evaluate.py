@@ -82,9 +82,9 @@ def evaluate(
 
     Nats and perplexity per token depend on the vocabulary; bits per byte compare any two models on the same text.
     Perplexity per word counts the end of each document as a word; texts in scripts without spaces between words, such
-    as Chinese, have none. With a vocabulary of words, nats and perplexity
-    include the cost of spelling unknown words, with a trigram model of bytes fitted to the known words; white space
-    that such a vocabulary loses does not count as bytes.
+    as Chinese, have none. With a vocabulary of words, nats and perplexity include the cost of spelling unknown words,
+    with a trigram model of bytes fitted to the known words; white space that such a vocabulary loses does not count as
+    bytes.
 
     With --cache or --dynamic the text is read as one stream, in order. This takes longer; the score without
     adaptation is shown too, and the saved model stays as it is. A model with attention is also scored with it

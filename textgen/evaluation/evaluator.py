@@ -162,7 +162,7 @@ class Evaluator:
             tokens=tokens,
             bytes=round(size),
             words=round(words) if text.has_words else None,
-            unknown_words=round(text.unknown_words * share) if text.has_words and text.unknown_words else None,
+            unknown_words=round(text.unknown_words * share) if text.unknown_words else None,
             backward_nats_per_token=backward[0] / tokens if backward else None,
         )
 

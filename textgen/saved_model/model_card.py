@@ -100,7 +100,10 @@ def _origin(record: Mapping[str, Any]) -> str:
 def _scores(record: Mapping[str, Any]) -> str:
     if "scores" not in record:
         return ""
-    scores = {key.replace("_", " "): f"{value:,.4g}" for key, value in record["scores"].items()}
+    scores = {
+        key.replace("_", " "): f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+        for key, value in record["scores"].items()
+    }
     return f"\nScores on text that was held out from training:\n\n{_table(scores)}\n"
 
 

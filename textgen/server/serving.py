@@ -216,7 +216,7 @@ class Server(uvicorn.Server):
 
     def _busy(self) -> list[Any]:
         """The connections on which a request is being answered."""
-        connections = [each for each in self.server_state.connections if getattr(each, "cycle", None) is not None]
+        connections: list[Any] = [each for each in self.server_state.connections if getattr(each, "cycle", None)]
         return [connection for connection in connections if not connection.cycle.response_complete]
 
 
