@@ -64,6 +64,10 @@ class Target:
         asked: dict[str, Any] = {"max_tokens": self.tokens, "stream": True}
         return asked | ({"model": self.peer} if self.peer else {"min_tokens": self.tokens, "logprobs": 0})
 
+    def is_end(self, line: bytes) -> bool:
+        """Whether a line of the answer is the last that counts."""
+        return line.startswith(b"data: [DONE]") or bool(self.peer and b'"finish_reason":"' in line)
+
     def is_token(self, line: bytes) -> bool:
         """Whether a line of the answer brings a token."""
         if self.peer:
@@ -152,12 +156,12 @@ async def _answer(load: Load, target: Target, body: bytes) -> None:
     began = last = time.perf_counter()
     reader, writer = await asyncio.open_connection(target.host, target.port)
     try:
-        head = f"POST /v1/completions HTTP/1.1\r\nHost: {target.host}\r\nContent-Length: {len(body)}\r\n"
-        writer.write(f"{head}Connection: close\r\n\r\n".encode() + body)
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: {target.host}\r\nContent-Type: application/json\r\n"
+        writer.write(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
         status, count, line = await _line(reader), 0, b""
         if b" 200 " not in status:
             raise OSError(status.decode(errors="replace").strip())
-        while not line.startswith(b"data: [DONE]"):
+        while not target.is_end(line):
             line = await _line(reader)
             if target.is_token(line):
                 now = time.perf_counter()

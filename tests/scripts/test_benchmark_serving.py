@@ -84,7 +84,7 @@ def test_what_is_not_complete_has_failed(script: ModuleType, status: int, body: 
 
 def test_events_with_text_of_another_program_are_its_tokens(script: ModuleType) -> None:
     event = 'data: {{"choices":[{{"index":0,"text":"{}"}}]}}\n\n'.format
-    body = event(" a") + event(" b") + event("") + "data: [DONE]\n\n"
+    body = event(" a") + event(" b") + 'data: {"choices":[{"finish_reason":"length","index":0,"text":""}]}\n\n'
     with answering(200, body.encode()) as port:
         target = script.Target("127.0.0.1", port, None, tokens=2, is_seeded=False, peer="other")
         load = asyncio.run(script.measure(target, 0.1, streams=1))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import pickle
 import random
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 from events import curves
+from filelock import FileLock
 from runs import begun
 from safetensors.numpy import load_file
 
@@ -119,42 +121,44 @@ class Run:
         return Path(shutil.copytree(self.saved.folder, folder / "songs"))
 
 
-@contextmanager
-def run_with(folder: Path, name: str, **settings: Any) -> Iterator[Run]:
-    """Trains in a folder of its own, with a cache of its own."""
+def run_with(tmp_path_factory: pytest.TempPathFactory, name: str, **settings: Any) -> Run:
+    """Trains with a cache of its own, once for all processes in which tests run."""
     load_tensorflow()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TEXTGEN_CACHE", str(folder / "cache"))
-        patch.setattr("textgen.training.observers.tensorboard.UPDATES_SHARE", 1e9)
-        patch.setattr("textgen.training.observers.tensorboard.LOOKS_SHARE", 1e9)
-        save_at_validations(patch)
-        songs, watch = write_songs(folder / "songs.txt"), Watch()
-        settings = {"num_layers": 2, **settings}
-        saved = train(plan_for(songs, **settings), folder / name, options=RunOptions(observers=[watch]))
-    yield Run(songs, settings, saved, watch, folder / "cache")
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / f"run-{name}"
+    settings = {"num_layers": 2, **settings}
+    with FileLock(f"{folder}.lock"), pytest.MonkeyPatch.context() as patch:
+        if not (folder / "watch").exists():
+            folder.mkdir(exist_ok=True)
+            patch.setenv("TEXTGEN_CACHE", str(folder / "cache"))
+            patch.setattr("textgen.training.observers.tensorboard.UPDATES_SHARE", 1e9)
+            patch.setattr("textgen.training.observers.tensorboard.LOOKS_SHARE", 1e9)
+            save_at_validations(patch)
+            songs, watch = write_songs(folder / "songs.txt"), Watch()
+            train(plan_for(songs, **settings), folder / name, options=RunOptions(observers=[watch]))
+            (folder / "watch").write_bytes(pickle.dumps(watch))
+    watch = pickle.loads((folder / "watch").read_bytes())
+    return Run(folder / "songs.txt", settings, load_model(str(folder / name)), watch, folder / "cache")
 
 
 @pytest.fixture(scope="module")
-def base_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def base_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Long enough to learn the songs, without noise."""
     silent = {"dropout": 0.0, "embedding_dropout": 0.0}
-    with run_with(tmp_path_factory.mktemp("base"), "base", steps=150, learning_rate=0.03, **silent) as run:
-        yield run
+    return run_with(tmp_path_factory, "base", steps=150, learning_rate=0.03, **silent)
 
 
 @pytest.fixture(scope="module")
-def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """With dropout on, over the edges of epochs, and with everything that TensorBoard shows."""
     settings = {"steps": 60, "num_validations": 6, "batch_size": 8, "dropout": 0.3}
-    with run_with(tmp_path_factory.mktemp("whole"), "whole", **settings) as run:
-        yield run
+    return run_with(tmp_path_factory, "whole", **settings)
 
 
 @pytest.fixture(scope="module")
-def short_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def short_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Two validations in twelve steps."""
-    with run_with(tmp_path_factory.mktemp("short"), "whole", num_validations=2, patience=None) as run:
-        yield run
+    return run_with(tmp_path_factory, "short", num_validations=2, patience=None)
 
 
 def weights(saved: ModelFolder) -> dict[str, np.ndarray]:
