@@ -161,6 +161,7 @@ def test_a_training_goes_on_where_it_was_interrupted(
     assert train_base.train(RECIPE, data, tmp_path)[-1].fingerprint == model.fingerprint, "it is finished already"
 
 
+@pytest.mark.slow
 def test_a_round_starts_from_the_weights_of_the_one_before(data: Path, tmp_path: Path) -> None:
     recipe = replace(RECIPE, settings=SETTINGS | {"learning_rate": 1e-9}, minutes=(None, None))
     first, second = train_base.train(recipe, data, tmp_path)

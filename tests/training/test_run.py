@@ -268,6 +268,7 @@ NOISES: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_with_sampled_segmentation_is_resumed_exactly(text: Path, tmp_path: Path) -> None:
     """In a later epoch, whose text is as long but has another number of pieces."""
     own = {"tokenizer": "unigram", "subword_alpha": 0.2, "steps": 40, "sequence_length": 32}
@@ -420,7 +421,7 @@ class KilledAt(Observer):
         pytest.param(27, "step", marks=pytest.mark.slow),
         pytest.param(60, "step", marks=pytest.mark.slow),
         pytest.param(20, "validation", marks=pytest.mark.slow),
-        (20, "save"),
+        pytest.param(20, "save", marks=pytest.mark.slow),
         pytest.param(60, "save", marks=pytest.mark.slow),
     ],
 )

@@ -133,7 +133,13 @@ class Watch(Observer):
         self.faults.append(line)
 
 
-@pytest.mark.parametrize("lost", [None, 3], ids=["sound", "a loss that is not finite"])
+@pytest.mark.parametrize(
+    "lost",
+    [
+        pytest.param(None, id="sound"),
+        pytest.param(3, id="a loss that is not finite", marks=pytest.mark.slow),
+    ],
+)
 def test_where_losses_are_read_one_update_later_the_run_is_the_same(
     tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: int | None
 ) -> None:
