@@ -262,21 +262,30 @@ def full() -> Iterator[io.TextIOWrapper]:
     os.close(descriptor)
 
 
-@pytest.mark.parametrize("command", FAILING.values(), ids=FAILING)
-def test_full_standard_output_is_one_line_and_1(
-    monkeypatch: pytest.MonkeyPatch, tiny_models: Path, command: list[str]
-) -> None:
+def end_of(
+    command: list[str], stream: io.TextIOWrapper, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[object, list[str]]:
+    """The exit code of a command that writes to a stream, and its lines on standard error."""
     errors = io.StringIO()
-    with full() as stream, monkeypatch.context() as patch:
-        patch.setenv("TEXTGEN_MODELS", str(tiny_models))
+    with monkeypatch.context() as patch:
+        patch.setenv("TEXTGEN_MODELS", str(models))
         patch.setattr(sys, "stdout", stream)
         patch.setattr(sys, "stderr", errors)
         patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"The cat\n")))
         with pytest.raises(SystemExit) as ended:
             textgen.main(command, prog_name="textgen")
-    assert ended.value.code == 1
+    return ended.value.code, [line for line in errors.getvalue().splitlines() if "unusual" not in line]
+
+
+@pytest.mark.parametrize("command", FAILING.values(), ids=FAILING)
+def test_full_standard_output_is_one_line_and_1(
+    monkeypatch: pytest.MonkeyPatch, tiny_models: Path, command: list[str]
+) -> None:
+    with full() as stream:
+        code, errors = end_of(command, stream, tiny_models, monkeypatch)
+    assert code == 1
     expected = "Error: Cannot write to standard output: No space left on device. Free some space, or send it elsewhere."
-    assert [line for line in errors.getvalue().splitlines() if "unusual" not in line] == [expected]
+    assert errors == [expected]
 
 
 @pytest.mark.parametrize(
@@ -321,16 +330,8 @@ def unread() -> Iterator[io.TextIOWrapper]:
 def test_a_reader_that_has_left_is_141_for_every_command(
     monkeypatch: pytest.MonkeyPatch, tiny_models: Path, command: list[str]
 ) -> None:
-    errors = io.StringIO()
-    with unread() as stream, monkeypatch.context() as patch:
-        patch.setenv("TEXTGEN_MODELS", str(tiny_models))
-        patch.setattr(sys, "stdout", stream)
-        patch.setattr(sys, "stderr", errors)
-        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"The cat\n")))
-        with pytest.raises(SystemExit) as ended:
-            textgen.main(command, prog_name="textgen")
-    assert ended.value.code == 141
-    assert [line for line in errors.getvalue().splitlines() if "unusual" not in line] == []
+    with unread() as stream:
+        assert end_of(command, stream, tiny_models, monkeypatch) == (141, [])
 
 
 # === Words ===
