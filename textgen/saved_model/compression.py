@@ -86,7 +86,7 @@ def cost_of(saved: ModelFolder, precision: str, texts: Iterable[str] | None = No
     if saved.precision != FLOAT32:
         raise SavedModelError(
             f"{saved.folder} is stored as {saved.precision} already, and its full weights are not in it: compress a "
-            "model in float32. Resuming its training makes it one again, if its checkpoints are there."
+            "model in float32. If the checkpoints are there, resuming the training saves the weights in float32 again."
         )
     before = saved.weights()
     after = restored(compressed(before, precision), precision)

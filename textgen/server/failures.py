@@ -82,7 +82,7 @@ def as_api_error(error: BaseException) -> ApiError:
 
 
 def closing() -> ApiError:
-    """The error of what the end of the server interrupts."""
+    """The error for requests that the end of the server interrupts."""
     return unavailable("The server is closing.")
 
 

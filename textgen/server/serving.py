@@ -106,7 +106,7 @@ class Protocol(H11Protocol):
 
 
 class Interruptible:
-    """An application whose handlers may be cancelled at the end, when their clients have been left."""
+    """An application whose handlers end quietly when they are cancelled at the end of the server."""
 
     def __init__(self, app: ASGIApp, resources: Resources) -> None:
         self._app = app
@@ -207,7 +207,7 @@ class Server(uvicorn.Server):
             await asyncio.sleep(POLL_SECONDS)
 
     async def _close(self) -> None:
-        """Leaves clients whose requests have not been answered, and closes. For their handlers they have left."""
+        """Disconnects clients whose requests have not been answered, and closes."""
         self.resources.is_closing = True
         for connection in self._busy():
             connection.transport.abort()
