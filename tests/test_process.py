@@ -142,6 +142,7 @@ def test_training_leaves_the_process_as_it_was(by_import_and_training: tuple[Cha
     assert by_import_and_training[1] == {}
 
 
+@pytest.mark.slow
 def test_the_first_use_of_tensorflow_leaves_what_its_import_leaves(
     by_import_and_training: tuple[Changes, Changes], tiny_models: Path, tmp_path: Path
 ) -> None:

@@ -570,7 +570,12 @@ def test_guess_on_real_text(name: str, mode: str, documents: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "line"), [("file", "a short line\n"), ("blank-line", "a short line\n"), ("line", "no newline")]
+    ("mode", "line"),
+    [
+        ("file", "a short line\n"),
+        pytest.param("blank-line", "a short line\n", marks=pytest.mark.slow),
+        ("line", "no newline"),
+    ],
 )
 def test_memory_is_bounded(tmp_path: Path, mode: str, line: str) -> None:
     size = 64 << 20 if mode == "file" else 8 << 20

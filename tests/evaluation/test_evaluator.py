@@ -312,6 +312,7 @@ def test_a_model_beside_itself_is_itself(model: LanguageModel, stream: TokenStre
     assert both == pytest.approx(alone, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_each_of_two_models_learns_and_forgets(model: LanguageModel, stream: TokenStream) -> None:
     models = [model, other_model(model)]
     before = [each.weights_as_arrays() for each in models]

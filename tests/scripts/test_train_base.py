@@ -130,6 +130,7 @@ def test_a_base_takes_the_place_of_the_one_before(
     assert load_model(str(out)).fingerprint == before
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_where_it_was_interrupted(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

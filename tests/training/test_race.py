@@ -232,6 +232,7 @@ class Reader(Observer):
         self.stop_reason = "the test says so"
 
 
+@pytest.mark.slow
 def test_what_the_race_has_reached_is_recorded_from_the_first_step_after_it(tmp_path: Path, doubt: None) -> None:
     reader = Reader(tmp_path / "raced")
     run.train(in_doubt(tmp_path), reader.folder, RunOptions([reader]))

@@ -290,9 +290,12 @@ def test_vocabularies_with_one_way_to_cut_are_refused(text: Path) -> None:
 
 @pytest.mark.usefixtures("two_shards")
 def test_a_run_with_all_noises_is_resumed_exactly(text: Path, tmp_path: Path) -> None:
-    """Before its first short window, in shards whose noise differs, and with an average of the weights."""
-    averaging = {"weight_averaging": "ema", "ema_decay": 0.8}
-    plan = plan_for(text, num_validations=2, patience=None, schedule="constant", **NOISES, **averaging)
+    """Before its first short window, in shards whose noise differs, and with an average of the weights.
+
+    It is also before the run goes on from a sampled to the full softmax, of which validations are from the beginning.
+    """
+    others = {"weight_averaging": "ema", "ema_decay": 0.8, "sampled_softmax": 5, "full_softmax_share": 0.25}
+    plan = plan_for(text, num_validations=2, patience=None, schedule="constant", **NOISES, **others)
     watch = Watch()
     train(plan, tmp_path / "whole", options=RunOptions(observers=[watch]))
     rates = [report.learning_rate for report in watch.steps]
@@ -303,18 +306,7 @@ def test_a_run_with_all_noises_is_resumed_exactly(text: Path, tmp_path: Path) ->
     assert (tmp_path / "whole" / last).read_bytes() == (tmp_path / "parts" / last).read_bytes()
 
 
-def test_a_run_with_a_sampled_softmax_is_resumed_exactly(text: Path, tmp_path: Path) -> None:
-    """Before it goes on with the full one, of which validations are from the beginning."""
-    sampled = {"sampled_softmax": 5, "full_softmax_share": 0.25, "weight_averaging": "none"}
-    plan = plan_for(text, num_validations=2, patience=None, **sampled)
-    train(plan, tmp_path / "whole")
-    train(plan, tmp_path / "parts", options=RunOptions(observers=[Watch(4)]))
-    resume(tmp_path / "parts")
-    last = "checkpoints/step-000000012/tensors.safetensors"
-    assert (tmp_path / "whole" / last).read_bytes() == (tmp_path / "parts" / last).read_bytes()
-
-
-@pytest.mark.parametrize("stop_at", [1, pytest.param(5, marks=pytest.mark.slow), 12])
+@pytest.mark.parametrize("stop_at", [1, *(pytest.param(step, marks=pytest.mark.slow) for step in (5, 12))])
 def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(short_run: Run, tmp_path: Path, stop_at: int) -> None:
     train(short_run.plan(), tmp_path / "parts", options=RunOptions(observers=[Watch(stop_at)]))
     rest = Watch()
@@ -454,6 +446,7 @@ def checkpoints_of(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "checkpoints").glob("step-*"))
 
 
+@pytest.mark.slow
 def test_a_run_too_short_for_saves_is_saved_at_its_end_and_resumed_from_its_beginning(
     whole_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -844,6 +837,7 @@ def test_frozen_layers_stay_as_they_are(base_run: Run, text: Path, tmp_path: Pat
         assert np.array_equal(resumed.weights()[name], array) == (name.split("/")[0] in frozen), name
 
 
+@pytest.mark.slow
 def test_decay_towards_the_base_is_resumed_exactly_also_without_the_base(
     base_run: Run, text: Path, tmp_path: Path
 ) -> None:
@@ -990,6 +984,7 @@ def test_float16_learns_as_float32_does(text: Path, tmp_path: Path) -> None:
     assert scores[0] == pytest.approx(scores[1], abs=2e-3)
 
 
+@pytest.mark.slow
 def test_float16_lowers_the_scale_of_its_loss_where_it_overflows_and_counts_no_fault(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,7 +146,13 @@ def test_a_sampled_softmax_has_other_candidates_at_each_step_and_becomes_full_at
     assert sampled_gradient(0.0, sampled_softmax=V).nats == full.nats, "there is nothing to sample from"
 
 
-@pytest.mark.parametrize("settings", [{}, {"gradient_accumulation_steps": 2}], ids=["shards", "accumulated"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({}, id="shards"),
+        pytest.param({"gradient_accumulation_steps": 2}, id="accumulated", marks=pytest.mark.slow),
+    ],
+)
 def test_shards_and_accumulated_batches_share_their_candidates(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
