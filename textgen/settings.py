@@ -39,6 +39,10 @@ TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,), "int": (int,), "float": (int, float), "bool": (bool,),
     "None": (type(None),), "tuple[str, ...]": (list, tuple),
 }  # fmt: skip
+NAMED_TYPES = {
+    "str": "text", "int": "an integer", "float": "a number", "bool": "true or false",
+    "tuple[str, ...]": "a list of texts", "None": "none",
+}  # fmt: skip
 JSON_TYPES: dict[str, dict[str, Any]] = {
     "str": {"type": "string"}, "int": {"type": "integer"}, "float": {"type": "number"}, "bool": {"type": "boolean"},
     "None": {"type": "null"}, "tuple[str, ...]": {"type": "array", "items": {"type": "string"}},
@@ -127,7 +131,8 @@ def check_type(name: str, value: object, annotation: str) -> None:
     kinds = tuple(kind for part in annotation.split(" | ") for kind in TYPES[part])
     wrong_item = isinstance(value, (list, tuple)) and any(not isinstance(item, str) for item in value)
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds) or wrong_item:
-        raise ConfigError(f"{name} must be {annotation}. Received: {shown(value)}.")
+        named = " or ".join(NAMED_TYPES[part] for part in annotation.split(" | "))
+        raise ConfigError(f"{name} must be {named}. Received: {shown(value)}.")
 
 
 def check_bounds(name: str, value: Any, facts: Setting) -> None:

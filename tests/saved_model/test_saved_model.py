@@ -232,7 +232,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "no vocab_size": (drop_config("model", "vocab_size"), "cannot be used: ModelConfig: .*vocab_size"),
     "unknown key": (set_config("model", memory=True), "cannot be used: ModelConfig has no setting 'memory'"),
     "unknown corpus key": (set_config("corpus", url="x"), "cannot be used: CorpusConfig has no setting 'url'"),
-    "wrong type": (set_config("model", hidden_units="8"), "cannot be used: hidden_units must be int"),
+    "wrong type": (set_config("model", hidden_units="8"), "cannot be used: hidden_units must be an integer"),
     "not finite": (set_config("model", dropout=float("nan")), "cannot be used: dropout must be a number"),
     "units over the limit": (set_config("model", hidden_units=10**12), "cannot be used: hidden_units must be"),
     "negative units": (set_config("model", hidden_units=-1), "cannot be used: hidden_units must be"),

@@ -381,7 +381,7 @@ def test_the_tokens_before_and_after_a_gap_are_counted_in_a_thread_where_they_ma
         return encode(self, text)
 
     monkeypatch.setattr(Tokenizer, "encode", noted)
-    monkeypatch.setattr("textgen.server.filling.LONG_PROMPT", len(prompt + suffix) - 1, raising=False)
+    monkeypatch.setattr("textgen.server.planning.LONG_PROMPT", len(prompt + suffix) - 1)
     asked: dict[str, Any] = {"prompt": prompt, "suffix": suffix, "max_tokens": 1, "best_of": 1}
     with monkeypatch.context() as patch:
         patch.setattr(both_ways.resources, "config", replace(both_ways.resources.config, max_prompt=tokens))
@@ -391,6 +391,34 @@ def test_the_tokens_before_and_after_a_gap_are_counted_in_a_thread_where_they_ma
         error = both_ways.error("/v1/completions", asked)[1]
         assert error["code"] == "context_length_exceeded"
         assert f"{tokens} tokens" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "by"),
+    [("/tokenize", {"prompt": PROMPT}, "encode"), ("/v1/embeddings", {"input": [PROMPT]}, "encode_batch")],
+)
+def test_others_do_not_wait_for_the_encoding_of_a_long_text(
+    server: Running,
+    tokenizer: Tokenizer,
+    path: str,
+    asked: dict[str, Any],
+    by: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kind, threads = type(tokenizer), list[str]()
+    encode = getattr(kind, by)
+
+    def noted(self: Tokenizer, *given: Any) -> Any:
+        threads.append(threading.current_thread().name.partition("_")[0])
+        return encode(self, *given)
+
+    monkeypatch.setattr(kind, by, noted)
+    expected = server.post(path, asked)
+    assert threads.pop(0) != "asyncio"
+    threads.clear()
+    monkeypatch.setattr("textgen.server.planning.LONG_PROMPT", len(PROMPT) - 1)
+    assert server.post(path, asked) == expected
+    assert threads[0] == "asyncio"
 
 
 def test_all_drafts_towards_a_suffix_count(both_ways: Running) -> None:

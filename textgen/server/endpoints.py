@@ -19,7 +19,7 @@ from textgen.generation.text_state import TextState, state_bytes
 from textgen.server.completions import described, read_state
 from textgen.server.failures import ApiError, encode
 from textgen.server.models import ServedModel
-from textgen.server.planning import check_kept
+from textgen.server.planning import apart_if_long, check_kept
 from textgen.server.requests import (
     MOST_CLAMPS,
     DetokenizeRequest,
@@ -75,7 +75,8 @@ async def embed(body: bytes, resources: Resources) -> Response:
     texts = _embedded_texts(request.input, model)
     if len(texts) > resources.config.max_choices * 32:
         raise ApiError(400, f"input may have {counted(resources.config.max_choices * 32, 'text')}.", param="input")
-    read = [model.tokenizer.encode(text) for text in texts]
+    with model.in_use():
+        read = await apart_if_long(sum(map(len, texts)), model.tokenizer.encode_batch, texts)
     if sum(map(len, read)) > resources.config.max_prompt:
         raise ApiError(
             400, f"input may have {counted(resources.config.max_prompt, 'token')} on this server.", param="input",
@@ -207,8 +208,10 @@ async def tokenize(body: bytes, resources: Resources) -> Response:
     request, _ = parse(body, TokenizeRequest)
     model = await resources.models.get(request.model)
     tokenizer = model.tokenizer
-    is_end = request.prompt == tokenizer.piece(tokenizer.eos_id)
-    ids = [tokenizer.eos_id] if is_end else tokenizer.encode(request.prompt)
+    prompt = request.prompt
+    is_end = prompt == tokenizer.piece(tokenizer.eos_id)
+    with model.in_use():
+        ids = [tokenizer.eos_id] if is_end else await apart_if_long(len(prompt), tokenizer.encode, prompt)
     return answer({"tokens": ids, "count": len(ids), "token_strs": [model.token_texts[id] for id in ids]})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator
@@ -11,7 +10,7 @@ from typing import Any
 
 from textgen.generation.infilling import GAP_TOKENS, num_drafts
 from textgen.server.failures import ApiError
-from textgen.server.planning import ID_BYTES, LONG_PROMPT, at_once, check_length, head_of
+from textgen.server.planning import ID_BYTES, apart_if_long, check_length, head_of
 from textgen.server.requests import CompletionRequest, checked_count, clamps_of, sampling_config
 from textgen.server.resources import Resources
 from textgen.server.sse import DONE, event
@@ -42,8 +41,7 @@ async def fill(request: CompletionRequest, values: dict[str, Any], resources: Re
         config = replace(config, max_tokens=GAP_TOKENS)
     prompt, suffix = prompts[0], request.suffix or ""
     with model.in_use():
-        make = asyncio.to_thread if len(prompt) + len(suffix) > LONG_PROMPT else at_once
-        read = await make(_num_tokens, model.tokenizer, prompt, suffix)
+        read = await apart_if_long(len(prompt) + len(suffix), _num_tokens, model.tokenizer, prompt, suffix)
     check_length(read, resources)
     _check_drafts(config.max_tokens * num_drafts(prompt, number, drawn), resources)
     with model.in_use():

@@ -6,9 +6,9 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
@@ -42,6 +42,7 @@ from textgen.wording import counted
 MOST_WORK = 1 << 18  # tokens of a request, counted once more for each alternative that is reported
 ID_BYTES = 12  # of the id of an answer
 LONG_PROMPT = 10_000  # characters that are encoded in another thread, so that others do not wait
+Made = TypeVar("Made")
 
 
 @dataclass
@@ -208,9 +209,7 @@ async def _add_choices(
     work = number * (1 + (plan.logprobs or 0))
     _check_work(len(prompts) * config.max_tokens * work, "max_tokens", "max_tokens")
     track = bool(plan.request.return_state)
-    long = sum(map(len, prompts)) > LONG_PROMPT
-    make = asyncio.to_thread if long else at_once
-    rows: list[TextRow] = await make(_rows, plan, prompts, config, track)
+    rows: list[TextRow] = await apart_if_long(sum(map(len, prompts)), _rows, plan, prompts, config, track)
     read = sum(len(row.prompt_ids) for row in rows)
     check_length(read, resources)
     if plan.echo:
@@ -235,8 +234,10 @@ def _check_work(work: int, what: str, param: str) -> None:
         )  # fmt: skip
 
 
-async def at_once(function: Any, *arguments: Any) -> Any:
-    """Calls a function as `asyncio.to_thread` does, but in this thread."""
+async def apart_if_long(characters: int, function: Callable[..., Made], *arguments: Any) -> Made:
+    """Calls a function that reads texts of so many characters; in another thread if others would wait for it."""
+    if characters > LONG_PROMPT:
+        return await asyncio.to_thread(function, *arguments)
     return function(*arguments)
 
 
