@@ -7,15 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from conftest import random_weights
 from networks import planted, quoted_text
 
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
-from textgen.errors import SavedModelError
+from textgen.errors import ConfigError, SavedModelError
 from textgen.insight.config import InspectConfig
-from textgen.insight.inspection import ENOUGH_TOKENS, WRITTEN_TOKENS, Inspection, inspect_model
+from textgen.insight.inspection import ENOUGH_TOKENS, NUM_SHOWN, WRITTEN_TOKENS, Inspection, inspect_model
+from textgen.insight.report import report
+from textgen.model.config import ModelConfig
 from textgen.saved_model.saved_model import load_model, save_model
 from textgen.tokenizer.config import TokenizerConfig
+from textgen.tokenizer.tokenizer import ByteTokenizer
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +50,60 @@ def test_texts_with_a_held_cell_have_the_first_seed_whose_text_is_long_enough(mo
     cell = f"L{written.layer}/{written.unit}"
     low = next(c.low.number for c in inspection(models, 0).interventions.cells if f"L{c.layer}/{c.unit}" == cell)
     assert sampled(models, seeds[0], "--clamp", f"{cell}={low!r}") == f"{written.low}\n"
+
+
+def labelled(folder: Path, bias: float) -> Inspection:
+    """A network with labels, which it gives this bias in its predictions: it was never to predict them."""
+    tokenizer = ByteTokenizer().with_labels(["A", "B"])
+    shape = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8)
+    weights = random_weights(shape)
+    weights["head/bias"][tokenizer.first_label :] = bias
+    corpus = CorpusConfig(documents="line", labels="folder")
+    save_model(folder / "labelled", weights, shape, TokenizerConfig("byte"), corpus, tokenizer)
+    documents = [f"the {word} saw a {other}" for word in ("cat", "dog", "cow") for other in ("fox", "hen")]
+    return inspect_model(load_model("labelled", folder), documents, InspectConfig(cell=("L0/3",)), label="B")
+
+
+def test_labels_are_read_and_not_scored(tmp_path: Path) -> None:
+    """What the network thinks of labels changes nothing that is shown."""
+    seen, other = labelled(tmp_path / "a", -20.0), labelled(tmp_path / "b", -40.0)
+    tokenizer = seen.saved.tokenizer
+    found = report(seen)
+    labels = [at for at, id in enumerate(seen.text.ids) if id >= tokenizer.first_label]
+    assert len(labels) == 6
+    for name in ("surprisal", "rank", "entropy"):
+        assert [at for at, value in enumerate(found["tokens"][name]) if value is None] == [0, *labels]
+    assert all(entry["piece"] not in map(tokenizer.piece, seen.text.ids[labels]) for entry in found["neighbours"])
+    assert seen.bits_per_token == pytest.approx(other.bits_per_token, abs=1e-4)
+    assert seen.context.full == pytest.approx(other.context.full, abs=1e-4)
+    assert seen.context.dropped == pytest.approx(other.context.dropped, abs=1e-4)
+    assert seen.context.shuffled == pytest.approx(other.context.shuffled, abs=1e-4)
+    assert seen.lenses.model == pytest.approx(other.lenses.model, abs=1e-4)
+    assert seen.interventions.random_bits == pytest.approx(other.interventions.random_bits, abs=1e-4)
+    (ours, theirs) = (each.interventions.cells[-1] for each in (seen, other))
+    for name in ("mean", "low", "high"):
+        assert getattr(ours, name).bits == pytest.approx(getattr(theirs, name).bits, abs=1e-4)
+
+
+def test_the_loss_is_that_of_the_scores(tmp_path: Path) -> None:
+    seen = labelled(tmp_path, -20.0)
+    document = seen.text.text[: seen.text.documents[1]]
+    score = seen.saved.scorer().score(document, label="B")
+    length = len(score.surprisal)
+    opening = seen.text.opening
+    assert seen.predictions.surprisal[opening - 1 :][:length] == pytest.approx(score.surprisal, abs=1e-4)
+    assert seen.text.is_scored[opening - 1 :][:length].all()
+    assert not seen.text.is_scored[: opening - 1].any()
+
+
+def test_all_cells_that_are_asked_for_are_shown_and_one_is_named_whole(models: Path) -> None:
+    saved, text = load_model("brief", models), [quoted_text(200, seed=1)]
+    units = [f"L0/{unit}" for unit in range(saved.model_config.hidden_units)]
+    assert len(units) > NUM_SHOWN
+    seen = inspect_model(saved, text, InspectConfig(cell=tuple(units)))
+    assert [f"L{layer}/{unit}" for layer, unit in seen.shown] == units
+    with pytest.raises(ConfigError, match=r"written as in L0/3; all of its values are shown\. Received: 'L0/3\.f'"):
+        inspect_model(saved, text, InspectConfig(cell=("L0/3.f",)))
 
 
 @pytest.mark.parametrize("name", ["embedding/table", "head/bias"])

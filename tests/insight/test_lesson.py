@@ -12,7 +12,7 @@ from conftest import random_weights
 
 from textgen.corpus.config import CorpusConfig
 from textgen.insight.config import InspectConfig
-from textgen.insight.gradients import gradient_flow
+from textgen.insight.gradients import SMALLEST, gradient_flow
 from textgen.insight.inspection import Inspection, inspect_model
 from textgen.insight.lesson import decay, gate_parts, lesson
 from textgen.insight.report import drawn, report
@@ -68,8 +68,11 @@ def test_the_parts_of_a_gate_add_up_to_it_in_every_cell(shape: dict[str, Any], t
         assert found["kept"]["cell"][3] == pytest.approx(float(np.prod(gates[t - 2 : t + 1])), rel=1e-4)
     else:
         assert found["kept"] is None
-    assert (found["slope"] is not None) == (shape.get("cell") == "rnn" and "activation" not in shape)
+    assert (found["slope"] is not None) == (shape.get("cell") == "rnn")
+    if shape.get("activation") == "relu":
+        assert found["slope"] == [float((layer["h"] > 0).mean()) for layer in seen.reading.layers]
     assert report(seen)["model"]["cell"] == cell
+    assert report(seen)["model"]["activation"] == seen.reader.config.activation
     assert len(drawn(seen)["shown"]) == len(seen.shown) > 0
 
 
@@ -121,5 +124,11 @@ def test_the_gradient_vanishes_in_a_trained_rnn_and_not_in_a_trained_lstm(tmp_pa
     assert found["rnn"]["kept"] is None
 
 
-def test_the_decay_is_that_of_a_geometric_series() -> None:
-    assert decay([0.9**lag for lag in range(50)]) == pytest.approx(0.9)
+@pytest.mark.parametrize("factor", [0.1, 0.3, 0.5, 0.9, 1.1])
+def test_the_decay_is_that_of_a_geometric_series(factor: float) -> None:
+    """Also where norms that are too small to tell are all shown as the smallest one."""
+    assert decay([max(factor**lag, SMALLEST) for lag in range(100)]) == pytest.approx(factor)
+
+
+def test_of_nothing_that_is_left_there_is_no_decay() -> None:
+    assert decay([1.0, SMALLEST, SMALLEST]) is None

@@ -86,10 +86,10 @@ def test_neighbours_by_cosine_among_the_tokens_of_the_text() -> None:
     weights = random_weights(config)
     weights["embedding/table"][7] = 3 * weights["embedding/table"][5]
     weights["head/kernel"][:, 9] = 2 * weights["head/kernel"][:, 5]
-    found = {each.id: each for each in neighbours(weights, np.array([5, 5, 7, 9, 1, 11]), special=3)}
+    found = {each.id: each for each in neighbours(weights, np.array([5, 5, 7, 9, 1, 11]), range(3, 12))}
     assert set(found) == {5, 7, 9, 11}
     assert found[5].inputs[0][0] == 7
     assert found[5].inputs[0][1] == pytest.approx(1, abs=1e-5)
     assert found[5].outputs is not None
     assert found[5].outputs[0][0] == 9
-    assert neighbours(random_weights(BASE), np.array([5, 7]), 3)[0].outputs is None
+    assert neighbours(random_weights(BASE), np.array([5, 7]), range(3, 12))[0].outputs is None

@@ -60,7 +60,7 @@ def embed(
 ) -> None:
     """Make a vector of each text, or find similar lines.
 
-    Each line of PATHS that is not blank is a text; - is standard input, the default. A vector has length 1. It is
+    Each line of PATHS that is not blank is a text; - is standard input, the default. Its vector has length 1. It is
     made of the embeddings of the tokens and the last layer's outputs after them, in both directions if the model has
     both (textgen train --direction both). Before any training MODEL may be left out: the default is the base for the
     script of the text. With --search each line is printed after its cosine similarity to the text and its file and

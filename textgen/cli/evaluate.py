@@ -82,9 +82,9 @@ def evaluate(
 
     Nats and perplexity per token depend on the vocabulary; bits per byte compare any two models on the same text.
     Perplexity per word counts the end of each document as a word; texts in scripts without spaces between words, such
-    as Chinese, have none. With a vocabulary of words, nats and perplexity include the cost of spelling unknown words,
-    with a trigram model of bytes fitted to the known words; white space that such a vocabulary loses does not count as
-    bytes.
+    as Chinese, have none. With a vocabulary of words, bits per byte and perplexity per word include the cost of
+    spelling unknown words, with a trigram model of bytes fitted to the known words; nats and perplexity per token do
+    not. White space that such a vocabulary loses does not count as bytes.
 
     With --cache or --dynamic the text is read as one stream, in order. This takes longer; the score without
     adaptation is shown too, and the saved model stays as it is. A model with attention is also scored with it
@@ -177,7 +177,7 @@ def _scores(
     network, *beside = [each.network(direction) for each in (saved, *others)]
     scores = Evaluator(network, cache, dynamic, beside).scores(stream).to_dict()
     if cache or dynamic:
-        scores[AS_SAVED] = Evaluator(network, beside=beside).scores(stream).nats_per_token
+        scores[AS_SAVED] = Evaluator(network, beside=beside, in_one_row=True).scores(stream).nats_per_token
     elif saved.model_config.attention and not others:
         scores["nats_per_token_without_attention"] = nats_without_attention(network, stream)
     return scores

@@ -155,7 +155,7 @@ def _print_summary(seen: Inspection) -> None:
     from textgen.insight.inspection import missing_parts
     from textgen.model.config import CELLS
 
-    config, memory, bits = seen.reader.config, seen.context, seen.predictions.surprisal.mean()
+    config, memory, bits = seen.reader.config, seen.context, seen.bits_per_token
     output.line(
         f"{seen.saved.name}: {config.num_layers} x {CELLS[config.cell]} of {counted(config.hidden_units, 'unit')}, "
         f"read {seen.text.direction}; {counted(len(seen.text.ids), 'token')}, {bits:.3f} bits a token"

@@ -81,7 +81,7 @@ class Arguments:
     "--threshold",
     type=click.FloatRange(0.0),
     metavar="X",
-    help="Print lines at least X median absolute deviations above the median, in bits per character [default: 3.5].",
+    help="Print lines more than X standard deviations above the median, in bits per character [default: 3.5].",
 )
 @sectioned(
     FOLLOWING,
@@ -95,8 +95,8 @@ def score(model: str, paths: tuple[str, ...], models_dir: Path | None, **options
 
     PATHS are files, folders, globs, or - for standard input, the default. Each document in them is a text, cut as in
     training unless options say otherwise. Each is scored by itself: its log probability in nats, perplexity per
-    token and bits per byte, as in `textgen evaluate`; with a vocabulary of words, the spelling of unknown words is
-    included. Labels in the files are not read: without --label the texts have none.
+    token and bits per byte, as in `textgen evaluate`. With a vocabulary of words, the first and the last include the
+    spelling of unknown words. Labels in the files are not read: without --label the texts have none.
 
     Before any training MODEL may be left out: the base for the script of the text then scores it.
 

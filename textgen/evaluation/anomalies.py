@@ -58,7 +58,10 @@ class LineScore:
 
 
 class Deviations:
-    """How far each value lies above the most recent values.
+    """How far each value lies above the median of the most recent values, in standard deviations.
+
+    The standard deviation is 1.4826 times the median absolute deviation, as in a normal distribution, and at least
+    `MIN_DEVIATION`: unlike the usual estimate it is hardly changed by the outliers that are looked for.
 
     Example:
         >>> deviations = Deviations()
@@ -98,7 +101,7 @@ def follow(
         documents: What the model was trained to see as a document, one of `textgen.corpus.config.DOCUMENT_MODES` or a
             separator: it
             decides whether a line is followed by the end of a document or by a newline.
-        threshold: Deviations above the median from which on a line is flagged.
+        threshold: A line is flagged if it lies more standard deviations than this above the median.
         window: Number of earlier lines that a line is compared with.
         label: The label of all documents.
 

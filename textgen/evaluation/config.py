@@ -35,6 +35,6 @@ class DynamicConfig(Settings):
     dynamic_clip_norm: float = setting(1.0, "Clip the norm of the gradient to this.", low=1e-12, section=SECTION)
     dynamic_rms: bool = setting(
         False,
-        "Scale each weight's step by the root mean square of its gradients; try a learning rate of 0.4.",
+        "Divide each weight's step by the root mean square of its gradients; try a learning rate of 0.4.",
         section=SECTION,
     )

@@ -79,6 +79,8 @@ class Evaluator:
         cache: CacheConfig | None = None,
         dynamic: DynamicConfig | None = None,
         beside: Sequence[LanguageModel] = (),
+        *,
+        in_one_row: bool = False,
     ) -> None:
         """Makes an evaluator.
 
@@ -90,6 +92,7 @@ class Evaluator:
             dynamic: Settings of dynamic evaluation.
             beside: Networks with the same vocabulary. The probability of a token is then the mean over all networks,
                 each with a cache and weights of its own.
+            in_one_row: Read a stream as one row without them, too, to compare the scores.
 
         Raises:
             ConfigError: Any of these is combined with a network of both directions. Score its forward part,
@@ -104,7 +107,7 @@ class Evaluator:
         self._learners = [Learner(each, dynamic) for each in self._models if dynamic]
         self._losses: list[Losses] = [learner.read for learner in self._learners]
         self._losses = self._losses or [_compiled_losses(each) for each in self._models]
-        self._max_rows = 1 if cache or dynamic else ROWS
+        self._max_rows = 1 if cache or dynamic or in_one_row else ROWS
         self._window = dynamic.dynamic_window if dynamic else WINDOW
 
     def nats(self, stream: TokenStream, max_tokens: int | None = None) -> tuple[float, int]:

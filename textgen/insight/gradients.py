@@ -1,8 +1,9 @@
 """How much of the gradient of a prediction reaches the tokens before it: |d logit / d embedding| by lag.
 
-The logit is that of the token that came, the embedding that of the token `lag` steps earlier. Where the norm is near 0
-the network does not look, and cannot learn to. In a plain recurrent network the norm falls by a factor at each step;
-the cell state of an LSTM is passed on by its forget gate alone: see `textgen.model.reference.cells`.
+The logit is that of the token that came next, the embedding that of the token `lag` steps before the newest one read.
+Where the norm is near 0 the network does not look, and cannot learn to. In a plain recurrent network the norm falls by
+a factor at each step; the cell state of an LSTM is passed on by its forget gate alone: see
+`textgen.model.reference.cells`.
 """
 
 from __future__ import annotations
@@ -43,18 +44,27 @@ class Flow:
         return next((lag for lag in range(peak, len(self.norms)) if self.norms[lag] < limit), None)
 
 
-def gradient_flow(reader: Reader, reading: Reading, num_lags: int = NUM_LAGS, num_places: int = NUM_PLACES) -> Flow:
+def gradient_flow(
+    reader: Reader,
+    reading: Reading,
+    is_scored: np.ndarray | None = None,
+    num_lags: int = NUM_LAGS,
+    num_places: int = NUM_PLACES,
+) -> Flow:
     """Measures the gradient of a trained network in a text.
 
     Args:
         reader: The network.
         reading: Its reading of one text, with h and c kept.
+        is_scored: Whether the token after each one counts, bool [N - 1]; by default all do.
         num_lags: Lags, bounded by a third of the text.
         num_places: Places of the text over which the mean is taken.
     """
     ids = reading.ids[0]
     num_lags = max(2, min(num_lags, len(ids) // 3))
     starts = np.unique(np.linspace(0, len(ids) - 1 - num_lags, num_places).astype(int))
+    if is_scored is not None:
+        starts = starts - ~is_scored[starts + num_lags - 1]  # the token before a label is predicted
     windows = np.stack([ids[start : start + num_lags] for start in starts])
     targets = np.array([ids[start + num_lags] for start in starts])
     gradient = input_gradient(reader, windows, targets, reader.state_at(reading, starts.tolist()))

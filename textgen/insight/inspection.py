@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from textgen.errors import CorpusError
+from textgen.errors import ConfigError, CorpusError
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generation, Generator
 from textgen.insight.cells import Finding, all_cells, find_cells
@@ -24,6 +24,7 @@ from textgen.insight.properties import Property, parse_tracks, properties_of
 from textgen.insight.reading import Predictions, Reader, Reading
 from textgen.insight.texts import Text, read_documents
 from textgen.model.clamping import FORGET, GATES, VALUES, Clamp, Place, parse_place
+from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
 from textgen.saved_model.saved_model import ModelFolder
@@ -103,6 +104,11 @@ class Inspection:
         return [finding for finding in self.findings if finding.is_found]
 
     @property
+    def bits_per_token(self) -> float:
+        """Mean loss on the text. Labels are read, not scored."""
+        return float(self.predictions.surprisal[self.text.is_scored].mean())
+
+    @property
     def saturation(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """For each gate, such as "lstm_0/f", the shares of steps below 0.1 and above 0.9, each [H]."""
         return {
@@ -139,7 +145,7 @@ def inspect_model(
     """
     config, direction = config or InspectConfig(), direction or saved.main_direction
     tracks = parse_tracks(config.track)
-    places = [parse_place(text, saved.model_config) for text in config.cell]
+    places = [_cell(text, saved.model_config) for text in config.cell]
     saved.tokenizer.opening(label)  # raises before the slow part
     reader = Reader(*one_way(saved.model_config, saved.weights(), direction))
     if documents is None:
@@ -159,16 +165,19 @@ def inspect_model(
     changed, of_cells = _changed(findings, properties, places)
     predictions = predicting.result()
     say("Holding them, and measuring memory and gradients ...")
-    nats = predictions.surprisal * np.log(2)
-    measuring = _beside(lambda: (context_loss(reader, reading, nats, config.seed), gradient_flow(reader, reading)))
-    interventions = intervene(reader, reading, changed, of_cells, config.seed)
+    is_scored = text.is_scored
+    nats = np.where(is_scored, predictions.surprisal * np.log(2), np.nan)
+    measuring = _beside(
+        lambda: (context_loss(reader, reading, nats, config.seed), gradient_flow(reader, reading, is_scored))
+    )
+    interventions = intervene(reader, reading, changed, of_cells, config.seed, is_scored)
     written = _written(saved, reader, interventions, label, config.seed) if direction == "forward" else []
     return Inspection(
         saved, reader, text, reading, predictions, properties, findings, interventions, written, shown, lives,
         *measuring.result(),
         untrained_flows(reader.config),
-        lenses(reader, reading),
-        neighbours(reader.weights, text.ids, saved.tokenizer.eos_id + 1),
+        lenses(reader, reading, is_scored),
+        neighbours(reader.weights, text.ids, range(saved.tokenizer.eos_id + 1, saved.tokenizer.first_label)),
     )  # fmt: skip
 
 
@@ -193,6 +202,16 @@ def missing_parts(cell: str) -> tuple[str, ...]:
         "forget gate": FORGET.get(cell) == "f",
     }
     return tuple(name for name, has in parts.items() if not has)
+
+
+def _cell(text: str, config: ModelConfig) -> Place:
+    """Reads a cell such as L1/89. Raises `ConfigError`, also for one of its values alone."""
+    place = parse_place(text, config)
+    if "." in text:
+        raise ConfigError(
+            f"A cell is written as in L{place.layer}/{place.unit}; all of its values are shown. Received: {text!r}."
+        )
+    return place
 
 
 def _beside(work: Callable[[], Value]) -> Future[Value]:
@@ -241,7 +260,7 @@ def _shown(
     rank = lives or [values[memory][0].std(axis=0) for values in reading.layers]
     best = [np.argsort(-of_layer, kind="stable")[:NUM_SHOWN].tolist() for of_layer in rank]
     order += [(layer, units[number]) for number in range(min(map(len, best))) for layer, units in enumerate(best)]
-    return list(dict.fromkeys(order))[:NUM_SHOWN]
+    return list(dict.fromkeys(order))[: max(NUM_SHOWN, len(set(places)))]
 
 
 def _changed(

@@ -83,6 +83,7 @@ def intervene(
     places: Sequence[tuple[int, int]],
     where: Sequence[np.ndarray | None],
     seed: int = 0,
+    is_scored: np.ndarray | None = None,
 ) -> Interventions:
     """Ablates and clamps cells, all of them side by side.
 
@@ -92,6 +93,7 @@ def intervene(
         places: Layer and unit of each cell.
         where: For each cell where its property is there, bool [N], or None.
         seed: Seed of the random cells.
+        is_scored: Whether the token after each one counts, bool [N - 1]; by default all do.
     """
     ids, config = reading.ids[0], reader.config
     steps = min(NUM_STEPS, len(ids) // 2)
@@ -106,13 +108,14 @@ def intervene(
         low, high = np.quantile(of_cell, [LOW, HIGH])
         held = [of_cell.mean(), low, high] if number < len(places) else [of_cell.mean()]
         rows += [[Clamp(Place(layer, unit, reader.memory), float(value))] for value in held]
+    counts = np.ones(steps, bool) if is_scored is None else is_scored[start : start + steps]
     targets = ids[start + 1 : start + 1 + steps]
-    losses, means = _read_clamped(reader, reading, rows, start, steps, targets)
-    bits = (losses[1:] - losses[0]) / np.log(2)  # [rows - 1, steps]
+    losses, means = _read_clamped(reader, reading, rows, start, targets, counts)
+    bits = (losses[1:] - losses[0]) / np.log(2)  # [rows - 1, steps that count]
     changes: list[Intervention] = []
     for number, (layer, unit) in enumerate(places):
         own = where[number]
-        there = None if own is None else own[start : start + steps].astype(bool)
+        there = None if own is None else own[start : start + steps][counts].astype(bool)
         effects = [
             _change(rows[1 + row][0].number, bits[row], there, means[0], means[1 + row])
             for row in range(3 * number, 3 * number + 3)
@@ -122,15 +125,15 @@ def intervene(
 
 
 def _read_clamped(
-    reader: Reader, reading: Reading, rows: list[list[Clamp]], start: int, steps: int, targets: np.ndarray
+    reader: Reader, reading: Reading, rows: list[list[Clamp]], start: int, targets: np.ndarray, counts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The losses [rows, steps] in nats and the mean probability of each token [rows, V], from one place on."""
-    inputs = np.tile(reading.ids[:, start : start + steps], (len(rows), 1))
+    """The losses in nats, [rows, steps that count], and the mean probability of each token, [rows, V]."""
+    inputs = np.tile(reading.ids[:, start : start + len(targets)], (len(rows), 1))
     state = reader.state_at(reading, [start] * len(rows))
     features = reader.read(inputs, state, rows, keep=()).features
     losses, means = [], []
     for row in features:
-        p, nats = softmax(reader.model.logits(row), targets)  # [steps, V], [steps]
+        p, nats = softmax(reader.model.logits(row[counts]), targets[counts])  # [n, V], [n]
         losses.append(nats)
         means.append(p.mean(axis=0))
     return np.stack(losses), np.stack(means)

@@ -52,18 +52,24 @@ class Lenses:
     model: float
 
 
-def lenses(reader: Reader, reading: Reading) -> Lenses:
+def lenses(reader: Reader, reading: Reading, is_scored: np.ndarray | None = None) -> Lenses:
     """Reads every level of a network with both lenses.
 
     Args:
         reader: The network.
         reading: Its reading of one text.
+        is_scored: Whether the token after each one counts, bool [N - 1]; by default all do.
     """
     ids = reading.ids[0]
     half = len(ids) // 2
     fit, start = slice(max(0, half - FITTED), half), half
     use = slice(start, min(len(ids) - 1, start + MEASURED))
     targets, features = ids[use.start + 1 : use.stop + 1], reading.features[0]
+    counts = np.ones(len(targets), bool) if is_scored is None else is_scored[use]
+
+    def bits(found: np.ndarray) -> float:
+        return float(reader.losses(found[counts], targets[counts]).mean() / np.log(2))
+
     outputs = {"embedding": reader.weights["embedding/table"][ids]}
     outputs |= {f"{reader.config.cell}_{number}": array[0] for number, array in enumerate(reading.outputs)}
     levels = []
@@ -72,13 +78,8 @@ def lenses(reader: Reader, reading: Reading) -> Lenses:
         plain = x[use] if name == "embedding" else reader.project(x[use])
         fitted = _fitted(x[fit], features[fit], x[use]).astype(np.float32)
         guesses = reader.predictions(fitted, targets, 1).top_ids[:, 0]
-        logit_lens = _bits(reader, plain, targets) if fits else None
-        levels.append(Level(name, logit_lens, _bits(reader, fitted, targets), guesses))
-    return Lenses(levels, start, _bits(reader, features[use], targets))
-
-
-def _bits(reader: Reader, features: np.ndarray, targets: np.ndarray) -> float:
-    return float(reader.losses(features, targets).mean() / np.log(2))
+        levels.append(Level(name, bits(plain) if fits else None, bits(fitted), guesses))
+    return Lenses(levels, start, bits(features[use]))
 
 
 def _fitted(x: np.ndarray, y: np.ndarray, new_x: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from textgen.model.reference.network import of_layer
 from textgen.model.reference.norm import norm_forward
 
 GATE_NAMES = {"lstm": "ifgo", "peephole": "ifgo", "gru": "zrg", "rnn": "h"}  # in the order of the rows of the kernel
+LEAST_SHARE = 1e-12  # of the largest norm, which the charts show as well
 NUM_KEPT = 60  # steps over which the keeping gates are multiplied
 
 
@@ -112,22 +113,33 @@ def kept_shares(inspection: Inspection, layer: int, unit: int, t: int) -> dict[s
 
 
 def mean_slope(inspection: Inspection) -> list[float] | None:
-    """Mean slope of tanh, 1 - h^2, of each layer of a plain recurrent network; None for other cells."""
+    """Mean slope of the activation in each layer of a plain recurrent network; None for other cells.
+
+    It is 1 - h^2 for tanh, and 1 for relu where h is above 0, else 0.
+    """
     config = inspection.reader.config
-    if config.cell != "rnn" or config.activation != "tanh":
+    if config.cell != "rnn":
         return None
-    return [float((1 - np.square(values["h"][0])).mean()) for values in inspection.reading.layers]
+    hs = [values["h"][0] for values in inspection.reading.layers]
+    return [float(((h > 0) if config.activation == "relu" else 1 - np.square(h)).mean()) for h in hs]
 
 
-def decay(norms: list[float]) -> float:
+def decay(norms: list[float]) -> float | None:
     """The factor by which a gradient shrinks at each step: the slope of a line through its logarithms.
+
+    The line ends where less than `LEAST_SHARE` of the largest norm is left; what follows is rounding. None if it has
+    less than two points.
 
     Example:
         >>> round(decay([1.0, 0.5, 0.25, 0.125]), 6)
         0.5
     """
-    logs = np.log(norms)
-    return float(np.exp(np.polyfit(np.arange(len(logs)), logs, 1)[0]))
+    is_left = np.array(norms) > LEAST_SHARE * max(norms)
+    peak = int(np.argmax(norms))
+    end = peak + int(np.argmin([*is_left[peak:], False]))  # the first lag after the largest norm that has too little
+    if end < 2:
+        return None
+    return float(np.exp(np.polyfit(np.arange(end), np.log(norms[:end]), 1)[0]))
 
 
 def _flows(inspection: Inspection) -> dict[str, Any]:

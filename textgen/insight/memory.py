@@ -12,6 +12,7 @@ forget gate of an LSTM and the update gate z of a GRU. A plain recurrent network
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +52,8 @@ def context_loss(reader: Reader, reading: Reading, full_nats: np.ndarray, seed: 
     Args:
         reader: The network.
         reading: Its reading of one text of N tokens.
-        full_nats: Loss of the token after each token, with the whole text before it, nats [N - 1].
+        full_nats: Loss of the token after each token, with the whole text before it, nats [N - 1]; NaN where it does
+            not count.
         seed: Seed of the random order.
     """
     ids, rng = reading.ids[0], np.random.default_rng(seed)
@@ -66,14 +68,18 @@ def context_loss(reader: Reader, reading: Reading, full_nats: np.ndarray, seed: 
         if long > SHORT:
             far, far_full = _losses(reader, ids, full_nats, long, NUM_LONG, order, places)
         if not is_shuffled:
-            full = float(np.concatenate([short_full, far_full], axis=None).mean())
+            full = _mean(np.concatenate([short_full, far_full], axis=None))
         curves[is_shuffled] = [
-            float(short[:, begin:end].mean())
-            if end <= SHORT
-            else float(far[:, (begin - SHORT) // STRIDE : (end - SHORT) // STRIDE].mean())
+            _mean(short[:, begin:end] if end <= SHORT else far[:, (begin - SHORT) // STRIDE : (end - SHORT) // STRIDE])
             for begin, end in zip([0, *ends], ends, strict=False)
         ]
     return ContextLoss(ends, curves[False], curves[True], full)
+
+
+def _mean(values: np.ndarray) -> float:
+    """Mean of the numbers among the values; NaN if there is none."""
+    counted = values[~np.isnan(values)]
+    return float(counted.mean()) if counted.size else math.nan
 
 
 def half_lives(reading: Reading, cell: str) -> list[np.ndarray] | None:

@@ -26,18 +26,18 @@ class Neighbours:
 
 
 def neighbours(
-    weights: Mapping[str, np.ndarray], ids: np.ndarray, special: int, number: int = NUM_TOKENS
+    weights: Mapping[str, np.ndarray], ids: np.ndarray, of_text: range, number: int = NUM_TOKENS
 ) -> list[Neighbours]:
     """The nearest tokens of those that come most often.
 
     Args:
         weights: Weights of the network.
         ids: The tokens of a text.
-        special: Ids below this are no text and are left out, as are tokens that never occur in the text.
+        of_text: Ids of tokens that stand for text. Others are left out, as are tokens that never occur in the text.
         number: Tokens to describe, at most.
     """
     counts = np.bincount(ids, minlength=len(weights["embedding/table"]))
-    counts[:special] = 0
+    counts[: of_text.start] = counts[of_text.stop :] = 0
     order = np.argsort(-counts, kind="stable")[:number]
     chosen = order[counts[order] > 0]
     tables = [weights["embedding/table"]]

@@ -11,6 +11,7 @@ import numpy as np
 from textgen.insight.cells import Finding
 from textgen.insight.inspection import Inspection, cell_names, missing_parts
 from textgen.insight.interventions import Change
+from textgen.insight.texts import Text
 from textgen.model.clamping import FORGET, VALUES
 from textgen.model.config import CELLS
 
@@ -32,14 +33,14 @@ def report(inspection: Inspection) -> dict[str, Any]:
             "documents": len(text.documents),
             "is_cut": text.is_cut,
             "direction": text.direction,
-            "bits_per_token": _number(found.surprisal.mean()),
+            "bits_per_token": _number(inspection.bits_per_token),
         },
         "tokens": {
             "text": text.pieces(),
             "piece": [tokenizer.piece(id) for id in text.ids.tolist()],
-            "surprisal": [None, *_numbers(found.surprisal, 3)],
-            "rank": [None, *found.rank.tolist()],
-            "entropy": [None, *_numbers(found.entropy, 3)],
+            "surprisal": _scored(text, _numbers(found.surprisal, 3)),
+            "rank": _scored(text, found.rank.tolist()),
+            "entropy": _scored(text, _numbers(found.entropy, 3)),
         },
         "cells": [_finding(inspection, finding) for finding in inspection.findings],
         "changes": {
@@ -118,12 +119,18 @@ def drawn(inspection: Inspection) -> dict[str, Any]:
     }
 
 
+def _scored(text: Text, values: list[Any]) -> list[Any]:
+    """A value for each token, which is None for the first one and for labels."""
+    return [None, *(value if counts else None for value, counts in zip(values, text.is_scored, strict=True))]
+
+
 def _model(inspection: Inspection) -> dict[str, Any]:
     saved, config = inspection.saved, inspection.reader.config
     return {
         "name": saved.name,
         "cell": config.cell,
         "cell_name": CELLS[config.cell],
+        "activation": config.activation,
         "layers": config.num_layers,
         "units": config.hidden_units,
         "embedding": config.embedding_dim,

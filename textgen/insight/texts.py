@@ -48,6 +48,13 @@ class Text:
         """The place in `text` up to which the network has read after each token, [N]: from the end if backward."""
         return self.ends if self.direction == "forward" else self.starts
 
+    @property
+    def is_scored(self) -> np.ndarray:
+        """Whether the token after each one counts in losses, bool [N - 1]. Labels are read, and never predicted."""
+        first = np.flatnonzero(np.diff(self.document, prepend=-1))
+        place = np.arange(len(self.ids)) - first[self.document]
+        return ((place == 0) | (place >= self.opening))[1:]
+
     def pieces(self) -> list[str]:
         """The text of each token; empty between documents, and for all but the last byte of a character."""
         return [self.text[start:end] for start, end in zip(self.starts.tolist(), self.ends.tolist(), strict=True)]

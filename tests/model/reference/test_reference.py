@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from textgen.model import reference
-from textgen.model.config import ModelConfig
+from textgen.model.config import GATES, ModelConfig
 from textgen.model.reference import PLAIN, Stack, State, Weights
 from textgen.model.reference.attention import attention_forward, attention_state
 
@@ -311,6 +311,15 @@ def test_initial_weights(config: ModelConfig) -> None:
     forget = [0, 1, 0, 0] if config.cell in ("lstm", "peephole", "mogrifier") else [0]
     np.testing.assert_array_equal(layer["bias"], np.resize(np.repeat(forget, config.hidden_units), layer["bias"].shape))
     assert not weights["head/bias"].any()
+
+
+@pytest.mark.parametrize("cell", sorted(GATES))
+def test_only_forget_gates_have_a_bias_at_first(cell: str) -> None:
+    """Also where a bias of another layer is as long as that of the gates."""
+    config = ModelConfig(64, embedding_dim=64, hidden_units=16, num_layers=1, cell=cell)
+    weights = reference.initial_weights(config, np.random.default_rng(0))
+    biases = {name: value for name, value in weights.items() if "bias" in name and value.any()}
+    assert set(biases) == ({f"{cell}_0/bias"} if GATES[cell] == 4 else set())
 
 
 def test_dtype_follows_the_weights() -> None:

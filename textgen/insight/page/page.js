@@ -354,7 +354,7 @@ function details() {
 
 function memoryLine(t) {
   const squashed = statesOf(now.cell)[t] / 127, known = shownOf(now.cell);
-  if (M.memory === "h") return `h = ${number(known ? known.series.h[t] : squashed, 3)}`;
+  if (M.memory === "h") return M.activation === "relu" && !known && squashed >= 1 ? "h ≥ 1" : `h = ${number(known ? known.series.h[t] : squashed, 3)}`;
   const raw = known ? `= ${number(known.series.c[t], 3)}` : Math.abs(squashed) > 0.99 ? say("beyond") : `≈ ${number(Math.atanh(squashed), 2)}`;
   return `c ${raw}, tanh(c) = ${number(squashed, 2)}`;
 }
@@ -529,7 +529,7 @@ const DIAGRAMS = { // nodes [x, y, text, value], wires [x1, y1, x2, y2]
   },
   rnn: {
     wires: [[90, 60, 250, 60], [300, 60, 390, 60], [430, 60, 560, 60], [275, 150, 275, 80]],
-    nodes: (v, b) => [[50, 60, "h′", b.h], [275, 60, "+", null], [410, 60, "tanh", null], [600, 60, "h", v.h], [275, 165, "x·W + b", null]],
+    nodes: (v, b) => [[50, 60, "h′", b.h], [275, 60, "+", null], [410, 60, M.activation, null], [600, 60, "h", v.h], [275, 165, "x·W + b", null]],
   },
 };
 
@@ -554,7 +554,7 @@ function diagram(cell, t) {
 
 function equations(cell, t) {
   const v = valuesAt(cell, t), b = valuesAt(cell, t - 1), n = (x) => number(x, 3);
-  const lines = M.cell === "rnn" ? [`h = tanh(x·W + h′·U + b) = ${n(v.h)}        h′ = ${n(b.h)}`]
+  const lines = M.cell === "rnn" ? [`h = ${M.activation}(x·W + h′·U + b) = ${n(v.h)}        h′ = ${n(b.h)}`]
     : M.cell === "gru" ? [`h = z·h′ + (1 − z)·g`, `  = ${n(v.z)} · ${n(b.h)} + ${n(1 - v.z)} · ${n(v.g)} = ${n(v.h)}`, `${say("kept")} ${n(v.z * b.h)}   ${say("added")} ${n((1 - v.z) * v.g)}`]
       : [`c = f·c′ + i·g`, `  = ${n(v.f)} · ${n(b.c)} + ${n(v.i)} · ${n(v.g)} = ${n(v.c)}`, `${say("kept")} ${n(v.f * b.c)}   ${say("added")} ${n(v.i * v.g)}`,
         `h = o·tanh(c) = ${n(v.o)} · ${n(Math.tanh(v.c))} = ${n(v.h)}`];
@@ -717,7 +717,7 @@ function lessonSection() {
   const gated = M.cell !== "rnn", keep = M.keeping_gate, isLstm = M.memory === "c";
   const piece = shownPiece(D.tokens.piece[t]);
   const parts = [paragraph("lesson intro", { name: M.name })];
-  const block = (title, values, ...children) => parts.push(make("h3", {}, say(title)), ...children.map((child) => (typeof child === "string" ? make("p", {}, say(child, values)) : child)));
+  const block = (title, values, ...children) => parts.push(make("h3", {}, say(title)), ...children.filter((child) => child !== null).map((child) => (typeof child === "string" ? make("p", {}, say(child, values)) : child)));
   const question = (ask, answer, values) => make("details", {}, make("summary", {}, say(ask, values)), make("p", {}, say(answer, values)));
 
   const read = textOf(Math.max(0, t - 30), t - 1);
@@ -726,28 +726,28 @@ function lessonSection() {
     question("lesson 1 ask", "lesson 1 answer", { p: percent(2 ** -D.tokens.surprisal[t]) }));
 
   if (L.parts) {
-    const squash = (gate) => (gate === "g" || gate === "h" ? "tanh" : "σ");
+    const squash = (gate) => (gate === "h" ? M.activation : gate === "g" ? "tanh" : "σ");
     const lines = L.parts.map((part) => `${part.gate} = ${squash(part.gate)}(${n(part.from_x)} + ${n(part.from_h)} + ${n(part.bias)}${"from_c" in part ? ` + ${n(part.from_c)}` : ""}) = ${n(v[part.gate])}`);
-    block("lesson 2 title", {}, gated ? "lesson 2" : "lesson 2 rnn", make("p", {}, say("lesson 2 cell", { cell, properties: L.follows.map(propertyName).join(say("comma")) || "–", piece })),
-      pre([say("lesson 2 columns"), ...lines].join("\n")));
+    block("lesson 2 title", {}, gated ? "lesson 2" : M.activation === "relu" ? "lesson 2 relu" : "lesson 2 rnn", M.cell === "peephole" ? "lesson 2 peephole" : null, make("p", {}, say("lesson 2 cell", { cell, properties: L.follows.map(propertyName).join(say("comma")) || "–", piece })),
+      pre([say(M.cell === "peephole" ? "lesson 2 columns peephole" : "lesson 2 columns"), ...lines].join("\n")));
   }
   if (isLstm) block("lesson 3 title", {}, pre(`c = f·c′ + i·g = ${n(v.f)} · ${n(L.before)} + ${n(v.i)} · ${n(v.g)} = ${n(v.c)}\nh = o·tanh(c)  = ${n(v.o)} · ${n(Math.tanh(v.c))} = ${n(v.h)}`),
     make("p", {}, say("lesson 3", { kept: n(v.f * L.before), added: n(v.i * v.g), f: n(v.f) })), question("lesson 3 ask", "lesson 3 answer", { f: n(v.f) }));
   else if (gated) block("lesson 3 title", {}, pre(`h = z·h′ + (1 − z)·g = ${n(v.z)} · ${n(L.before)} + ${n(1 - v.z)} · ${n(v.g)} = ${n(v.h)}`),
     make("p", {}, say("lesson 3", { kept: n(v.z * L.before), added: n((1 - v.z) * v.g), f: n(v.z) })), question("lesson 3 ask", "lesson 3 answer", { f: n(v.z) }));
-  else block("lesson 3 title rnn", {}, pre(`h = tanh(x·W + h′·U + b) = ${n(v.h)}`), make("p", {}, say("lesson 3 rnn")));
+  else block("lesson 3 title rnn", {}, pre(`h = ${M.activation}(x·W + h′·U + b) = ${n(v.h)}`), make("p", {}, say("lesson 3 rnn", { activation: M.activation })));
 
   if (L.kept) {
     const steps = L.kept.cell.map((_, step) => step), product = L.kept.gate.slice(1, 6).map(n).join(" · ");
     const at = Math.min(5, L.kept.cell.length - 1), far = Math.min(20, L.kept.cell.length - 1);
-    block("lesson 4 title", {}, make("p", {}, say("lesson 4", { gate: keep, memory: M.memory, cell })), pre(`d${M.memory}(t) / d${M.memory}(t − ${at}) = ${product} = ${(+L.kept.cell[at].toPrecision(3))}`),
+    block("lesson 4 title", {}, make("p", {}, say(M.cell === "peephole" ? "lesson 4 peephole" : "lesson 4", { gate: keep, memory: M.memory, cell })), pre(`${M.cell === "peephole" ? Array(at).fill("f").join("·") : `d${M.memory}(t) / d${M.memory}(t − ${at})`} = ${product} = ${(+L.kept.cell[at].toPrecision(3))}`),
       chart({ title: say("lesson 4 chart", { gate: keep, piece, token: count(t + 1) }), xTitle: say("steps back"), yTitle: say("share left"), logY: true, low: 1e-6, high: 1,
         series: [{ name: cell, x: steps, y: L.kept.cell.map((y) => Math.max(y, 1e-6)) }, { name: say("median of the layer"), x: steps, y: L.kept.median.map((y) => Math.max(y, 1e-6)) }, { name: say("upper tenth"), x: steps, y: L.kept.upper.map((y) => Math.max(y, 1e-6)) }] }),
       make("p", {}, say("lesson 4 numbers", { cell, far, left: percent(L.kept.cell[far]), median: percent(L.kept.median[far]), upper: percent(L.kept.upper[far]) })),
       question("lesson 4 ask", "lesson 4 answer"));
-  } else block("lesson 4 title", {}, make("p", {}, say("lesson 4 rnn", { slope: L.slope ? L.slope.map(n).join(", ") : "–" })));
+  } else block("lesson 4 title", {}, make("p", {}, say(M.activation === "relu" ? "lesson 4 relu" : "lesson 4 rnn", { slope: L.slope.map(n).join(", ") })));
 
-  const decays = Object.fromEntries(Object.entries(L.decay).map(([name, factor]) => [name, n(factor)]));
+  const decays = Object.fromEntries(Object.entries(L.decay).map(([name, factor]) => [name, factor === null ? "–" : n(factor)]));
   const first = (at, last) => (at === null ? say("later than", { last }) : count(at));
   const when = Object.fromEntries(Object.entries(D.gradient.untrained).map(([name, flow]) => [`${name}At`, first(flow.hundredth_at, flow.norms.length - 1)]));
   block("lesson 5 title", {}, make("p", {}, say("lesson 5")), pre("RNN:   dh(t)/dh(t−1) = U · (1 − h²)\nLSTM:  dc(t)/dc(t−1) = f   (+ …·U)\nGRU:   dh(t)/dh(t−1) = z   (+ …·U)"),

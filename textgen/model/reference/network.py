@@ -46,7 +46,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from textgen.model.config import ModelConfig
+from textgen.model.config import GATES, ModelConfig
 from textgen.model.reference.attention import Look, attention_backward, attention_forward, attention_state
 from textgen.model.reference.cells import (
     LSTM,
@@ -310,7 +310,7 @@ def initial_weights(config: ModelConfig, rng: np.random.Generator, dtype: DTypeL
             value = rng.uniform(-0.05, 0.05, shape)
         elif part == "recurrent_kernel":
             value = _orthogonal(rng, *shape)
-        elif part == "bias" and shape == (4 * config.hidden_units,) and layer != "head":
+        elif part == "bias" and layer.startswith(f"{config.cell}_") and GATES[config.cell] == 4:
             value = np.repeat([0.0, 1.0, 0.0, 0.0], config.hidden_units)  # i, f, g, o: at first, remember
         elif part in ("bias", "beta", "peepholes", "output"):
             value = np.zeros(shape)
