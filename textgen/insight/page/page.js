@@ -544,7 +544,7 @@ function diagram(cell, t) {
     draw("path", { d: "M0 0 L8 4 L0 8 z", fill: "var(--soft)" })));
   const lines = wires.map(([x1, y1, x2, y2]) => draw("line", { class: "wire", x1, y1, x2, y2, "marker-end": "url(#arrow)" }));
   const boxes = nodes(valuesAt(cell, t), valuesAt(cell, t - 1)).map(([x, y, text, value]) => draw("g", {},
-    value === null ? draw("circle", { class: "node", cx: x, cy: y, r: text.length > 2 ? 22 : 15 }) : draw("rect", { class: "node", x: x - 40, y: y - 20, width: 80, height: 40, rx: 6 }),
+    value === null && text.length < 6 ? draw("circle", { class: "node", cx: x, cy: y, r: text.length > 2 ? 22 : 15 }) : draw("rect", { class: "node", x: x - 40, y: y - 20, width: 80, height: 40, rx: 6 }),
     draw("text", { x, y: value === null ? y + 4 : y - 4, "text-anchor": "middle", class: value === null ? "val" : "soft" }, text),
     value === null ? null : draw("text", { x, y: y + 13, "text-anchor": "middle", class: "val" }, number(value, 3))));
   const svg = draw("svg", { viewBox: "0 0 650 285", width: 650, height: 285, role: "img", "aria-label": say("step picture") }, arrow, lines, boxes);
