@@ -9,4 +9,4 @@ test-browsers: ; scripts/test -m browsers -n 0
 check: ; scripts/check
 readme: ; scripts/update-readme
 picture: ; scripts/setup && .venv/bin/python scripts/picture.py
-clean: ; rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+clean: ; rm -rf .venv build/lib build/bdist.* *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 
-from benchmarking import Result, report
+from benchmarking import Result, report, run_script
 
 from textgen.child_processes import child_command
 
@@ -55,7 +55,8 @@ CHANGES: dict[str, dict[str, object]] = {
 
 def divide(text: bytes, folder: Path) -> tuple[Path, Path]:
     """The files to train on and to score, cut at ends of lines."""
-    stop, start = text.rindex(b"\n", 0, TRAIN_BYTES) + 1, text.index(b"\n", len(text) * 9 // 10) + 1
+    held_out = len(text) * 9 // 10
+    stop, start = text.rindex(b"\n", 0, min(TRAIN_BYTES, held_out)) + 1, text.index(b"\n", held_out) + 1
     paths = folder / "train.txt", folder / "valid.txt"
     for path, part in zip(paths, (text[:stop], text[start:]), strict=True):
         path.write_bytes(part)
@@ -130,4 +131,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

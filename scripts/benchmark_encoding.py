@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarking import Result, arguments, interleave, peak_memory, report, save
+from benchmarking import Result, arguments, interleave, peak_memory, report, run_script, save
 
 
 def work(run: Result) -> Result:
@@ -76,4 +76,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

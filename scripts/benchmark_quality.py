@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarking import Result, environment, report
+from benchmarking import Result, environment, report, run_script
 
 from textgen.child_processes import child_command
 
@@ -96,12 +96,12 @@ def train_textgen(data: Path, seconds: float, models_dir: Path) -> Result:
     started = time.perf_counter()
     program = child_command("textgen")
     where = ["--models-dir", str(models_dir), "--json"]
-    files = [str(data / "ptb.train.txt"), "--valid-file", str(data / "ptb.valid.txt")]
+    files = [str(data / "ptb-train.txt"), "--valid-file", str(data / "ptb-valid.txt")]
     minutes = str((seconds - BESIDES) / 60)
     command = [*program, "train", *files, "--preset", RECIPE, "--minutes", minutes, "--name", "benchmark", *where]
     run = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     took = time.perf_counter() - started
-    test = ["evaluate", "benchmark", str(data / "ptb.test.txt"), "--documents", "file", *where]
+    test = ["evaluate", "benchmark", str(data / "ptb-test.txt"), "--documents", "file", *where]
     scores = json.loads(subprocess.run([*program, *test], stdout=subprocess.PIPE, check=True).stdout)
     return {"perplexity": scores["perplexity_per_token"], "seconds": took, "parameters": run["parameters"]}
 
@@ -110,7 +110,7 @@ def main() -> None:
     """PyTorch in a process of its own, then textgen, then the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
-        "--data", type=Path, required=True, metavar="FOLDER", help="where ptb.train.txt and its like are"
+        "--data", type=Path, required=True, metavar="FOLDER", help="where ptb-train.txt and its like are"
     )
     parser.add_argument("--epochs", type=int, default=6, help="of PyTorch's")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
@@ -133,4 +133,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from benchmarking import Result, arguments, interleave, peak_memory, report, save
+from benchmarking import Result, arguments, interleave, peak_memory, report, run_script, save
 
 UNITS, VOCAB_SIZE, TEMPERATURE = 512, 8000, 0.8
 STEPS, CALLS = 32, 8
@@ -181,4 +181,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -32,6 +32,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from benchmarking import run_script
+
 TEXT = "the cat sat on a mat and saw the moon over an old house by the sea where nobody had lived for years"
 PATIENCE = 120.0  # seconds without a line from the server after which a request has failed
 START = 120.0  # seconds that a server may take to begin
@@ -310,4 +312,4 @@ def run(arguments: argparse.Namespace, url: str, pid: int | None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import IO, cast
 
-from benchmarking import Result, arguments, interleave, report, save
+from benchmarking import Result, arguments, interleave, report, run_script, save
 
 from textgen.child_processes import child_command
 
@@ -65,7 +65,9 @@ def main() -> None:
         sample = [*child_command("textgen"), "sample", options.model, "--max-tokens", "50", "--seed", "1"]
         runtimes = ["numpy", "onnx"]
         for runtime in runtimes:  # ONNX Runtime measures the network at its first use
-            subprocess.run([*sample, "--runtime", runtime], check=True, capture_output=True)
+            done = subprocess.run([*sample, "--runtime", runtime], capture_output=True, text=True)
+            if done.returncode:
+                sys.exit(done.stderr.strip())
         contenders = [
             *(
                 {"name": f"textgen sample --runtime {runtime}", "command": [*sample, "--runtime", runtime]}
@@ -80,4 +82,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarking import Result, arguments, interleave, peak_memory, report, save
+from benchmarking import Result, arguments, interleave, peak_memory, report, run_script, save
 
 SEQUENCE_LENGTH = 64
 CONFIGS = {
@@ -201,4 +201,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

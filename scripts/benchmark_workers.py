@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarking import Result, arguments, environment, interleave, report, save
+from benchmarking import Result, arguments, environment, interleave, report, run_script, save
 
 SEQUENCE_LENGTH = 64
 CONFIGS = {
@@ -147,4 +147,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

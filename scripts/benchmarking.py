@@ -10,9 +10,9 @@ import resource
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 Result = dict[str, Any]
 
@@ -25,6 +25,16 @@ def arguments(description: str, rounds: int = 3) -> argparse.ArgumentParser:
     parser.add_argument("--only", metavar="TEXT", help="leave out what has not this in its name")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     return parser
+
+
+def run_script(main: Callable[[], int | None]) -> NoReturn:
+    """Runs the main function of a script and exits; a wrong name or a missing file is one line, without a traceback."""
+    from textgen.errors import TextgenError
+
+    try:
+        sys.exit(main())
+    except (TextgenError, OSError) as error:
+        sys.exit(f"Error: {error}")
 
 
 def interleave(script: str, contenders: Sequence[Result], rounds: int) -> list[Result]:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarking import run_script
 
 from textgen.export.html import export_html
 from textgen.export.packing import packed_model
@@ -330,4 +331,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

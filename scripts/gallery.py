@@ -15,6 +15,8 @@ import io
 import sys
 from pathlib import Path
 
+from benchmarking import run_script
+
 from textgen.export.html import export_html
 from textgen.saved_model.saved_model import load_model
 
@@ -97,10 +99,12 @@ def main() -> None:
     parser.add_argument("--picture", action="store_true", help="draw the picture of the pages for README.md")
     parser.add_argument("--links", nargs="+", default=LINKS, help="what each page in it writes, as its links say it")
     options = parser.parse_args()
+    if options.picture and len(options.links) < len(options.models):
+        parser.error(f"--picture needs a link for each of the {len(options.models)} models: name them with --links")
     pages = build(options.models, options.out, options.licence, options.note)
     if options.picture:
         draw(pages, options.links[: len(pages)], PICTURE)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import misfit_texts
-from benchmarking import Result, report
+from benchmarking import Result, report, run_script
 
 KILOBYTES = (10, 30, 100, 300, 1000, 3000)
 MISFIT_KILOBYTES = 100
@@ -152,4 +152,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from benchmarking import run_script
 
 from textgen.corpus.corpus import Corpus
 from textgen.generation.config import SamplingConfig
@@ -247,4 +248,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 from base_mix import folded
+from benchmarking import run_script
 from measure_words import BATCH, LENGTH, WORD
 
 from textgen.corpus.config import CorpusConfig
@@ -194,4 +195,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

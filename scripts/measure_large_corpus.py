@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import click
+from benchmarking import run_script
 
 from textgen.child_processes import child_command
 
@@ -74,4 +75,4 @@ def resident(pid: int) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

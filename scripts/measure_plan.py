@@ -1,12 +1,12 @@
-"""How near the duration and the memory that `textgen train --dry-run` expects come to those of the run.
+"""How near the speed, the duration and the memory that `textgen train --dry-run` expects come to those of the run.
 
     python scripts/measure_plan.py TEXT [--seconds 40] [--only NAME] [--processor]
 
 Trains on TEXT, of about a MB or more, in several configurations, each in a process of its own that measures the speed
 of the machine, plans, and trains for as many steps as the plan expects to take about `--seconds`. Measured are the
-seconds from the first step to the last save and the peak of the memory of the process. On a machine that has other
-work, use --processor: seconds are then the processor time of the process, divided by the cores, as if they had worked
-all the time.
+speed of the steps, the seconds from the first step to the last save, and the peak of the memory of the process. On a
+machine that has other work, use --processor: seconds are then the processor time of the process, divided by the cores,
+as if they had worked all the time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarking import Result, machine, peak_memory
+from benchmarking import Result, machine, peak_memory, run_script
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "char tiny": {"preset": "tiny", "tokenizer": "char"},
@@ -56,17 +56,21 @@ def train(text: str, settings: dict[str, Any], seconds: float) -> Result:
     from textgen.corpus.config import CorpusConfig
     from textgen.corpus.corpus import Corpus
     from textgen.machine import num_cores
-    from textgen.training.observers.observer import Observer, RunReport
+    from textgen.training.observers.observer import Observer, RunReport, StepReport
     from textgen.training.plan import Hardware, make_plan
     from textgen.training.run import train
     from textgen.training.run_setup import RunOptions
 
     class Clock(Observer):
-        """Notes the time and the processor time at the start and at the end."""
+        """Notes the time and the processor time at the start and at the end, and the speed."""
 
         def __init__(self) -> None:
             super().__init__()
             self.times: list[tuple[float, float]] = []
+            self.speed = 0.0
+
+        def on_step(self, report: StepReport) -> None:
+            self.speed = report.tokens_per_second
 
         def on_start(self, run: RunReport) -> None:
             self.times.append((time.perf_counter(), time.process_time()))
@@ -83,6 +87,7 @@ def train(text: str, settings: dict[str, Any], seconds: float) -> Result:
         train(plan, Path(folder) / "model", RunOptions(observers=[clock]))
     (began, busy_before), (ended, busy_after) = clock.times
     return {
+        "expected_speed": plan.estimates.tokens_per_second, "speed": clock.speed,
         "expected_seconds": plan.estimates.seconds, "expected_memory": plan.estimates.memory_bytes, "steps": steps,
         "precision": plan.training_config.precision, "flops": hardware.flops, "seconds": ended - began,
         "processor_seconds": (busy_after - busy_before) / num_cores(), "memory": peak_memory(),
@@ -90,8 +95,10 @@ def train(text: str, settings: dict[str, Any], seconds: float) -> Result:
 
 
 def row(name: str, result: Result, seconds: float) -> str:
-    """A row of the table."""
-    cells = [name, f"{result['steps']:,}", *compared(result["expected_seconds"], seconds, ".0f")]
+    """A row of the table. The speed is that of the steps alone, in the same seconds."""
+    speed = result["speed"] * result["seconds"] / seconds
+    cells = [name, f"{result['steps']:,}", *compared(result["expected_speed"], speed, ",.0f")]
+    cells += compared(result["expected_seconds"], seconds, ".1f")
     return " | ".join([*cells, *compared(result["expected_memory"] / 1e9, result["memory"] / 1e9, ".2f")])
 
 
@@ -117,7 +124,8 @@ def main() -> int:
     text, is_off = str(Path(arguments.text).absolute()), False
     print(f"{machine()}; seconds are {'of the processor, a core' if arguments.processor else 'by the clock'}\n")
     print(
-        "| configuration | steps | seconds, expected | measured | GB, expected | measured |\n|---|---|---|---|---|---|"
+        "| configuration | steps | tokens per second, expected | measured | seconds, expected | measured "
+        "| GB, expected | measured |\n|---|---|---|---|---|---|---|---|"
     )
     for name in arguments.only or CONFIGURATIONS:
         result = measured(text, dict(CONFIGURATIONS[name]), arguments.seconds)
@@ -129,4 +137,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

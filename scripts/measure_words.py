@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarking import run_script
+
 from textgen.dataset.word_filter import letters_of
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
@@ -94,4 +96,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

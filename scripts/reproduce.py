@@ -18,7 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from benchmarking import machine
+from benchmarking import machine, run_script
 
 from textgen.child_processes import child_command
 from textgen.training.presets import RECIPES
@@ -37,11 +37,11 @@ class Task:
 
 TASKS = {
     "ptb": Task(
-        ("ptb.train.txt", "ptb.valid.txt", "ptb.test.txt"),
+        ("ptb-train.txt", "ptb-valid.txt", "ptb-test.txt"),
         published="82.7 (Zaremba et al. 2014, medium); 75.96 (PyTorch's word_language_model, 650 units, 40 epochs)",
     ),
     "wikitext2": Task(
-        ("wiki.train.tokens", "wiki.valid.tokens", "wiki.test.tokens"),
+        ("wikitext2-train.tokens", "wikitext2-valid.tokens", "wikitext2-test.tokens"),
         published="99.3 (Grave et al. 2017, LSTM)",
     ),
     "tinyshakespeare": Task(
@@ -66,7 +66,7 @@ def divide(task: Task, data: Path, folder: Path) -> list[Path]:
     paths = [data / name for name in task.files]
     missing = [str(path) for path in paths if not path.is_file()]
     if missing:
-        sys.exit(f"There is no {missing[0]}: corpora/README.md says where the text comes from.")
+        sys.exit(f"There is no {missing[0]}: `textgen corpus fetch {Path(missing[0]).stem}` downloads the text.")
     if not task.cut:
         return paths
     text = paths[0].read_bytes()
@@ -131,4 +131,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

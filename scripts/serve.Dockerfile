@@ -3,7 +3,8 @@
 #   docker run -p 127.0.0.1:8000:8000 -v ./saved_models:/models -e TEXTGEN_API_KEY=... textgen
 # For training on a GPU, with NVIDIA's container toolkit:
 #   docker build -f scripts/serve.Dockerfile --build-arg TENSORFLOW='tensorflow[and-cuda]' -t textgen-gpu .
-#   docker run --gpus all -v ./saved_models:/models -v ./texts:/texts:ro textgen-gpu train /texts/novel.txt
+#   docker run --gpus all --user "$(id -u):$(id -g)" --no-healthcheck -v ./saved_models:/models -v ./texts:/texts:ro \
+#       textgen-gpu train /texts/novel.txt
 FROM python:3.12-slim
 
 ARG TENSORFLOW=tensorflow

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from textgen.cli import textgen
 
@@ -204,6 +205,19 @@ def test_the_page_of_a_folder_names_all_of_its_files(folder: str) -> None:
 @pytest.mark.parametrize("page", FRONT_PAGES)
 def test_front_pages_are_short(page: str) -> None:
     assert len(text_of(ROOT / page).splitlines()) <= 300
+
+
+def test_the_plan_on_the_front_pages_is_that_of_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for the lines that depend on the machine."""
+    monkeypatch.setenv("TEXTGEN_BASES", str(ROOT / "saved_models" / "bases"))
+    monkeypatch.chdir(ROOT)
+    result = CliRunner().invoke(textgen, ["train", "corpora/fables.txt", "--dry-run", "--models-dir", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    names = ("corpus", "held out", "vocabulary", "base", "network", "dropout")
+    lines = [line for line in result.output.splitlines() if line.startswith(names)]
+    assert len(lines) == len(names)
+    for page in FRONT_PAGES:
+        assert set(lines) <= set(text_of(ROOT / page).splitlines())
 
 
 def test_front_pages_show_the_same_commands() -> None:

@@ -45,6 +45,17 @@ def test_the_table_is_made_of_what_was_measured(tmp_path: Path) -> None:
     assert (tmp_path / "results.jsonl").read_text() == "".join(lines)
 
 
+@pytest.mark.parametrize("lines", [100, 60_000])
+def test_nothing_is_both_trained_on_and_held_out(lines: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = b"".join(b"line %d\n" % number for number in range(lines))
+    files = load_script("ablation", monkeypatch).divide(text, tmp_path)
+    trained, held_out = (path.read_bytes() for path in files)
+    assert text.startswith(trained)
+    assert text.endswith(held_out)
+    assert len(trained) + len(held_out) <= len(text)
+    assert 0.08 * len(text) < len(held_out) < 0.12 * len(text)
+
+
 def test_every_change_is_an_option_of_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
     module = load_script("ablation", monkeypatch)
     known = {flag for option in train.params for flag in (*option.opts, *option.secondary_opts)}

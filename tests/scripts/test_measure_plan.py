@@ -38,8 +38,8 @@ def test_it_fails_where_a_plan_is_far_off(
 
     def measured(text: str, settings: dict[str, Any], seconds: float) -> dict[str, Any]:
         runs.append((settings, seconds))
-        expected = {"expected_seconds": seconds, "expected_memory": 1.1e9, "steps": 1234}
-        return {**expected, "seconds": took, "processor_seconds": busy, "memory": peak}
+        expected = {"expected_seconds": seconds, "expected_memory": 1.1e9, "steps": 1234, "expected_speed": 2000.0}
+        return {**expected, "speed": 1000.0, "seconds": took, "processor_seconds": busy, "memory": peak}
 
     monkeypatch.setattr(script, "measured", measured)
     arguments = ["measure_plan.py", "text.txt", "--seconds", "50", "--only", "char tiny", *filter(None, [flag])]
@@ -47,7 +47,10 @@ def test_it_fails_where_a_plan_is_far_off(
     assert script.main() == code
     assert runs == [({"preset": "tiny", "tokenizer": "char"}, 50.0)]
     seconds = busy if flag else took
-    assert f"| char tiny | 1,234 | 50 ({100 * (50 / seconds - 1):+.0f} %) | {seconds:.0f} |" in capsys.readouterr().out
+    speed = 1000 * took / seconds  # in the seconds that count
+    expected = f"| char tiny | 1,234 | 2,000 ({100 * (2000 / speed - 1):+.0f} %) | {speed:,.0f} "
+    expected += f"| 50.0 ({100 * (50 / seconds - 1):+.0f} %) | {seconds:.1f} |"
+    assert expected in capsys.readouterr().out
 
 
 @pytest.mark.slow

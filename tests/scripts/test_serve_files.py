@@ -13,7 +13,9 @@ from servers import running
 from textgen.cli import textgen
 
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
-FILES = {path.name: path.read_text(encoding="utf-8") for path in SCRIPTS.glob("serve.*")}
+FILES = {
+    path.name: path.read_text(encoding="utf-8") for path in SCRIPTS.glob("serve.*") if path.suffix != ".dockerignore"
+}
 
 
 def command_lines(text: str) -> list[list[str]]:
