@@ -28,6 +28,7 @@ from textgen.errors import CorpusError, RemoteError, TextgenError
 from textgen.files import CannotWrite
 from textgen.remote import fetch_folder, find_files, is_remote, refuse_remote
 from textgen.saved_model.registry import find_model
+from textgen.saved_model.saved_model import load_model
 
 __all__ = ["server"]
 
@@ -610,3 +611,17 @@ def test_a_store(service: str, library: str, store: ObjectStore, tiny_models: Pa
     assert refused.startswith(f"RemoteError: Cannot read {place}/e/later.txt: permission denied")
     assert "Check the credentials" in refused
     assert "\n" not in refused
+
+
+def test_a_model_elsewhere_is_compressed_to_a_copy_only(tiny_models: Path, tmp_path: Path) -> None:
+    """What is in the cache stays the model of that address."""
+    models = ["--models-dir", str(tmp_path / "models"), "--force"]
+    address = (tiny_models / "tiny").as_uri()
+    refused = CliRunner().invoke(textgen, ["models", "compress", address, *models])
+    assert refused.exit_code == 2
+    assert "Only a copy of file://" in refused.stderr
+    assert "--out" in refused.stderr
+    made = CliRunner().invoke(textgen, ["models", "compress", address, "--out", "small", *models])
+    assert made.exit_code == 0, made.stderr
+    assert load_model(address).precision == "float32"
+    assert load_model("small", tmp_path / "models").precision == "int8"

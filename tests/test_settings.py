@@ -95,7 +95,7 @@ LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most 
     (TrainingConfig, "sampled_softmax", 0, 1 << 20),
     (TrainingConfig, "full_softmax_share", 0.0, 1.0),
     (TrainingConfig, "layer_learning_rate_decay", 0.0, 1.0),
-    (TokenizerConfig, "character_coverage", 0.9, 1.0),
+    (TokenizerConfig, "character_coverage", 0.98, 1.0),
     (TrainingConfig, "label_dropout", 0.0, 1.0),
     (TrainingConfig, "clip_norm", 1e-12, math.inf),
     (TrainingConfig, "clip_value", 1e-12, math.inf),

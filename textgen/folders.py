@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,9 @@ YOUNG_SECONDS = 3600.0  # `sweep_abandoned` keeps folders modified more recently
 
 
 @contextmanager
-def new_folder(path: Path, *, replace: bool = True, unlisted: Collection[str] = ()) -> Iterator[Path]:
+def new_folder(
+    path: Path, *, replace: bool = True, unlisted: Collection[str] = (), unless: Callable[[], bool] = lambda: False
+) -> Iterator[Path]:
     """Creates a folder atomically.
 
     The block writes files to a temporary folder, which gets a manifest and is renamed to `path` if the block ends
@@ -55,6 +57,7 @@ def new_folder(path: Path, *, replace: bool = True, unlisted: Collection[str] = 
         path: Path of the new folder.
         replace: Whether to replace an existing folder. If False, only an empty folder is replaced.
         unlisted: Names of files that the manifest leaves out, because they may be changed later.
+        unless: Called once all is written; if it returns True, what was written is dropped.
 
     Yields:
         Path of the temporary folder.
@@ -76,7 +79,8 @@ def new_folder(path: Path, *, replace: bool = True, unlisted: Collection[str] = 
                 manifest = {file.name: {"size": file.stat().st_size, "sha256": sha256(file)} for file in listed}
                 write_through(temporary / MANIFEST, json_bytes({"files": manifest}))
                 sync_folder(temporary)
-                (replace_folder if replace else _rename_new)(temporary, path)
+                if not unless():
+                    (replace_folder if replace else _rename_new)(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         sync_folder(path.parent)

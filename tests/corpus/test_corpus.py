@@ -299,6 +299,24 @@ def test_parts_are_cut_after_newlines(
     assert [part.text for part in found.parts()] == expected
 
 
+@pytest.mark.parametrize(
+    ("mode", "text", "expected"),
+    [
+        ("file", "abc def ghi", ["abc", " def", " ghi"]),
+        ("line", "abc def ghi\njk", ["abc", " def", " ghi", "jk"]),
+        ("blank-line", "abc def ghi", ["abc", " def", " ghi"]),
+        ("separator:--", "abc def ghi--jk", ["abc", " def", " ghi", "jk"]),
+        ("file", "  abcdefghijkl", [" ", " abcde", "fghijk", "l"]),
+    ],
+)
+def test_parts_without_newlines_are_cut_between_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, text: str, expected: list[str]
+) -> None:
+    monkeypatch.setattr(documents_module, "PART_CHARS", 6)
+    found = Corpus([write(tmp_path, "a.txt", text)], CorpusConfig(documents=mode))
+    assert [part.text for part in found.parts()] == expected
+
+
 # --- Sections ----------------------------------------------------------------------------------------------
 
 

@@ -45,7 +45,8 @@ def lines_in(folder: Path, number: int = 60, name: str = "text.txt") -> Path:
 
 def make(path: Path, folder: Path, **options: Any) -> PreparedCorpus:
     """Three shards in bytes, a document a line, unless told otherwise."""
-    values = {"documents": "line", "shards": 3, **BYTE, **options.pop("settings", {})}
+    number = {} if "shard" in options else {"shards": 3}
+    values = {"documents": "line", **number, **BYTE, **options.pop("settings", {})}
     return prepare_corpus([str(path)], folder, values, **options)
 
 
@@ -383,6 +384,11 @@ def test_a_damaged_beginning_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / "out" / name).write_bytes(b"{")
     with pytest.raises(CorpusError, match=f"out is not a prepared corpus, or is damaged: .*{name}"):
         PreparedCorpus(tmp_path / "out")
+
+
+def test_two_numbers_of_shards_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="shards is 8, but shard says that there are 16: leave shards out"):
+        make(lines_in(tmp_path), tmp_path / "out", shard=(3, 16), settings={"shards": 8})
 
 
 def test_a_corpus_too_short_to_hold_anything_out(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ from textgen import folders
 from textgen.corpus import documents as documents_module
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus, Part
-from textgen.dataset import parallel_encoding, split, token_stream, token_writer
+from textgen.dataset import parallel_encoding, split, token_cache, token_stream, token_writer
 from textgen.dataset.batches import Batches
 from textgen.dataset.config import SplitConfig
 from textgen.dataset.split import hold_out
@@ -41,6 +42,7 @@ from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import encode_parts
 from textgen.errors import CorpusError, TextgenError, TokenizerError
 from textgen.folders import MANIFEST
+from textgen.locks import InUse, locked
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
@@ -237,6 +239,13 @@ def test_of_few_short_documents_whole_ones_are_held_out(tmp_path: Path, number: 
     assert len(valid) in (max(1, number // 5), number // 5 + 1)
 
 
+def test_of_few_short_documents_with_labels_of_their_own_whole_ones_are_held_out() -> None:
+    labels = [f"poet {number}" for number in range(50)]
+    parts = [Part(f"a short poem of {label}. " * 4, True, label) for label in labels]
+    splits = [name for name, _ in hold_out(lambda: parts, 0.1, "seed", labels)]
+    assert splits.count("valid") == 5
+
+
 @pytest.mark.parametrize("fraction", [1e-6, 0.1, 0.5])
 @pytest.mark.parametrize("text", ["ab", "a b", prose(200)])
 def test_a_document_that_is_all_there_is_is_cut(tmp_path: Path, text: str, fraction: float) -> None:
@@ -333,6 +342,23 @@ def test_a_corpus_is_encoded_once(tmp_path: Path) -> None:
     assert spy.encoded == 30
     assert ids_of(first) == ids_of(second)
     assert first.train.folder.is_relative_to(tmp_path / "cache" / "tokens")
+
+
+def test_an_entry_that_another_process_made_meanwhile_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = corpus_of(tmp_path, [f"document {number}" for number in range(30)])
+    encode, others = token_cache.encode_parts, list[TokenData]()
+
+    def slow(*given: Any, **options: Any) -> None:  # the other process begins later, and is done first
+        monkeypatch.setattr(token_cache, "encode_parts", encode)
+        others.append(encode_and_split(corpus, ByteTokenizer()))
+        encode(*given, **options)
+
+    monkeypatch.setattr(token_cache, "encode_parts", slow)
+    ours = encode_and_split(corpus, ByteTokenizer())
+    assert ids_of(ours) == ids_of(others[0])
+    del ours
+    with pytest.raises(InUse), locked(others[0].train.folder):
+        pass
 
 
 def test_whatever_changes_the_ids_is_encoded_again(tmp_path: Path) -> None:

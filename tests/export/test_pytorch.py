@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, load_file, save, save_file
 
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
@@ -250,6 +251,44 @@ def test_names_are_told_by_their_ends_and_matrices_by_bias_and_shape() -> None:
     assert from_torch(tied)[0].tie_embeddings
 
 
+@pytest.mark.parametrize("names", [("encoder", "decoder"), ("tok_emb", "head"), ("model.embed_tokens", "lm_head")])
+def test_an_output_layer_without_bias_is_told_in_a_file_whose_order_says_nothing(names: tuple[str, str]) -> None:
+    shape = replace(OURS[1], embedding_dim=OURS[1].hidden_units, tie_embeddings=False)
+    made = random_weights(shape)
+    made["head/bias"] = np.zeros_like(made["head/bias"])
+    tensors = to_torch(shape, made)
+    del tensors["decoder.bias"]
+    ends = dict(zip(("encoder.weight", "decoder.weight"), names, strict=True))
+    renamed = {f"{ends[name]}.weight" if name in ends else name: array for name, array in tensors.items()}
+    read = load(save({name: np.ascontiguousarray(array) for name, array in renamed.items()}))
+    found = from_torch(read)[1]
+    np.testing.assert_array_equal(found["embedding/table"], made["embedding/table"])
+    np.testing.assert_array_equal(found["head/kernel"], made["head/kernel"])
+    nameless = {name.replace(names[0], "a").replace(names[1], "b"): array for name, array in renamed.items()}
+    with pytest.raises(SavedModelError, match=r"[ab]\.weight and [ab]\.weight could each be the embedding: save"):
+        from_torch(nameless)
+
+
+def test_shapes_tell_the_ends_without_bias_and_names() -> None:
+    shape = ModelConfig(V, 8, 6, 1, 0.0, 0.0, tie_embeddings=False)
+    tensors = to_torch(shape, random_weights(shape))
+    del tensors["decoder.bias"]
+    names = {"encoder.weight": "b.weight", "decoder.weight": "a.weight"}
+    found = from_torch({names.get(name, name): tensors[name] for name in sorted(tensors)})[1]
+    for name, array in from_torch(tensors)[1].items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_the_bias_of_an_output_layer_that_shares_the_weights_of_the_embedding_may_have_its_name() -> None:
+    tied = to_torch(OURS[0], random_weights(OURS[0]))
+    expected = from_torch(tied)[1]
+    table, bias = tied.pop("decoder.weight"), tied.pop("decoder.bias")
+    del tied["encoder.weight"]
+    config, found = from_torch(tied | {"embedding.weight": table, "output.bias": bias})
+    assert config.tie_embeddings
+    np.testing.assert_array_equal(found["head/bias"], expected["head/bias"])
+
+
 def without(*names: str) -> dict[str, np.ndarray]:
     tensors = to_torch(OURS[1], random_weights(OURS[1]))
     return {name: array for name, array in tensors.items() if name not in names}
@@ -299,6 +338,8 @@ def test_the_activation_of_an_rnn_comes_back_without_being_named(
 
 def test_what_is_neither_a_page_nor_weights_is_said(tmp_path: Path) -> None:
     (tmp_path / "en.txt").write_text("The cat sat on the mat.\n" * 9, encoding="utf-8")
+    wrong = run("import", file, "--name", "other", "--tokenizer-from", "ours", "--activation", "relu")
+    assert (wrong.exit_code, wrong.stderr.count("--activation is for an nn.RNN")) == (2, 1)
     save_file({"weight": np.zeros(3, np.float32)}, tmp_path / "state.safetensors")
     text = CliRunner().invoke(textgen, ["import", str(tmp_path / "en.txt"), "--name", "zz"])
     assert (text.exit_code, text.stdout) == (1, "")

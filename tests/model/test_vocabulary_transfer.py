@@ -68,6 +68,18 @@ def test_the_spelling_of_a_token_is_its_text() -> None:
             assert b"".join(source.piece_bytes[their] for their in ids) == target.piece_bytes[id]
 
 
+@pytest.mark.parametrize("kind", ["unigram", "bpe", "char"])
+def test_white_space_that_a_vocabulary_of_words_loses_begins_afresh(kind: str) -> None:
+    lines = ["the  shepherd\tsang a song\n", "the old  shepherd ran\n"] * 20
+    source, target = (train_tokenizer(lines, TokenizerConfig(name)) for name in ("word", kind))
+    assert all(spelled_tokens(source, target).values())
+    config = replace(CONFIG, vocab_size=target.vocab_size)
+    known = weights(replace(CONFIG, vocab_size=source.vocab_size), np.random.default_rng(0))
+    ids = np.array(target.encode("".join(lines)), np.int32)
+    found = carried_over(config, known, source, target, weights(config, np.random.default_rng(1)), ids)
+    assert all(np.isfinite(array).all() for array in found.values())
+
+
 def test_characters_that_only_bytes_can_spell_begin_afresh() -> None:
     english = train_tokenizer(["the shepherd sang\n"] * 20, TokenizerConfig("char"))
     both = train_tokenizer(["the shepherd sang 床\n"] * 20, TokenizerConfig("char"))

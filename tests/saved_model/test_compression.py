@@ -124,7 +124,8 @@ def test_what_cannot_be_measured_is_refused(saved: ModelFolder) -> None:
 
 
 def test_only_the_beginning_of_a_long_text_is_read(saved: ModelFolder) -> None:
-    assert cost_of(saved, "int8", iter(["x" * 31_500, "y" * 100_000, "z"])).tokens == 32_000 - 500
+    assert cost_of(saved, "int8", iter(["x" * 31_500, "y" * 100_000, "z"])).tokens == 32_000
+    assert cost_of(saved, "int8", ["x" * 10] * 4_000).tokens == 32_000, "short documents count by their characters"
 
 
 def test_a_cost_without_bits() -> None:

@@ -12,7 +12,7 @@ from textgen.cli.default_model import load_model_to_read
 from textgen.cli.options import OutputFile, find_tokenizer, model_argument, models_dir_option
 from textgen.errors import TextgenError
 from textgen.export.formats import FORMATS, check_export, export_model, exported_format, format_for
-from textgen.model.config import ACTIVATIONS
+from textgen.model.config import ACTIVATIONS, CELLS
 from textgen.wording import counted
 
 IMPORTS = ("pytorch", "html")
@@ -135,6 +135,10 @@ def _import_weights(
     from textgen.tokenizer.config import TokenizerConfig
 
     config, weights = from_torch(read_torch(file), activation or read_activation(file) or "tanh")
+    if activation and config.cell != "rnn":
+        raise click.UsageError(
+            f"--activation is for an nn.RNN, and {file} has layers of kind {CELLS[config.cell]}: leave it out."
+        )
     tokenizer = find_tokenizer(tokenizer_from, models_dir)
     if tokenizer.vocab_size != config.vocab_size:
         raise SavedModelError(

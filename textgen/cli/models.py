@@ -16,6 +16,7 @@ from textgen.cli.default_model import load_model_to_read
 from textgen.cli.options import json_option, model_argument, models_dir_option, reading_options, settings_of
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TextgenError
+from textgen.remote import is_remote, shown
 from textgen.saved_model.layout import FLOAT16, FLOAT32, INT8
 from textgen.wording import counted, visible
 
@@ -168,6 +169,8 @@ def compress(
 
     if without_index and not out:
         raise click.UsageError("--without-index goes with --out: the index of MODEL stays where it is.")
+    if not out and is_remote(model):
+        raise click.UsageError(f"Only a copy of {shown(model)} is here: name a model to make with --out.")
     reading = settings_of(CorpusConfig, file is not None, "FILE", options)
     target = models_folder(models_dir) / check_name(out) if out else None
     folder = load_model(model, models_dir).folder

@@ -42,7 +42,8 @@ class Part:
     """Part of a document.
 
     Attributes:
-        text: At most `PART_CHARS` characters. Ends with a newline if a document was cut and a newline was in reach.
+        text: At most `PART_CHARS` characters. Where a document was cut, it ends with a newline or before a space if one
+            was in reach.
         ends_document: Whether this is the last part of its document.
         label: Label of the document, or None.
         is_cut: Whether the rest of the document is held out. In training, the text ends here.
@@ -55,18 +56,29 @@ class Part:
 
 
 def _cut(texts: Iterable[str]) -> Iterator[str]:
-    """Splits a text into strings of at most `PART_CHARS` characters, after a newline if possible."""
+    """Splits a text into strings of at most `PART_CHARS` characters."""
     rest = ""
     for text in texts:
         rest += text
         start = 0
         while len(rest) - start > PART_CHARS:
-            end = rest.rfind("\n", start, start + PART_CHARS) + 1 or start + PART_CHARS
+            end = _place_to_cut(rest, start, start + PART_CHARS)
             yield rest[start:end]
             start = end
         rest = rest[start:]
     if rest:
         yield rest
+
+
+def _place_to_cut(text: str, start: int, end: int) -> int:
+    """Where to end a part of a text that begins at `start` and may go to `end`.
+
+    After the last newline; else before the last space, since the tokens of words begin with the space before them;
+    else at the end.
+    """
+    newline = text.rfind("\n", start, end) + 1
+    space = 0 if newline else text.rfind(" ", start + 1, end)
+    return newline or (space if space > 0 else end)
 
 
 def whole_document(texts: Iterable[str], ends_document: bool = True, label: str | None = None) -> Iterator[Part]:
@@ -114,7 +126,13 @@ def _line_pieces(texts: Iterable[str]) -> Iterator[tuple[str, bool]]:
 
 
 def _slices(text: str, size: int) -> list[str]:
-    return [text[start : start + size] for start in range(0, len(text), size)]
+    """A line in parts of at most `size` characters."""
+    slices, start = list[str](), 0
+    while len(text) - start > size:
+        end = _place_to_cut(text, start, start + size)
+        slices.append(text[start:end])
+        start = end
+    return [*slices, text[start:]]
 
 
 def line_documents(texts: Iterable[str]) -> Iterator[Part]:
@@ -169,7 +187,7 @@ def separated_documents(texts: Iterable[str], separator: str) -> Iterator[Part]:
     for piece, ends in _separated_pieces(texts, separator):
         held += piece if begun or held else piece.lstrip("\n")
         while len(held) > PART_CHARS:  # cut as other documents are, with something left for the last part
-            end = held.rfind("\n", 1, PART_CHARS) + 1 or PART_CHARS
+            end = _place_to_cut(held, 1, PART_CHARS)
             yield Part(held[:end], False)
             begun, held = True, held[end:]
         if ends:

@@ -343,6 +343,10 @@ def prepare_corpus(
     if shard:
         if not 1 <= shard[0] <= shard[1]:
             raise ConfigError(f"There is no shard {shard[0]} of {shard[1]}: shards are numbered from 1 on.")
+        if given.get("shards", shard[1]) != shard[1]:
+            raise ConfigError(
+                f"shards is {given['shards']}, but shard says that there are {shard[1]}: leave shards out."
+            )
         given["shards"] = shard[1]
     if dask:
         if shard:

@@ -38,7 +38,7 @@ def hold_out(
     Of many documents, one chosen at random is held out of each run of 1/fraction documents. With fewer than
     `MANY_DOCUMENTS`, or fewer than two for each label, the end of each document is held out instead, so that something
     is learned of every document. Documents too short to be cut are only trained on; if all are too short, whole ones
-    are held out after all.
+    are held out after all, whatever their labels.
 
     Args:
         read: Returns the parts of the corpus. Called twice, the first time for as many documents as the choice needs.
@@ -58,7 +58,7 @@ def hold_out(
         lengths = [max(1, stretch) if stretch >= least else 0 for stretch in stretches]
         yield from _split_ends(read(), sizes, lengths)
     else:
-        yield from _split_by_document(read(), max(fraction, 1 / len(sizes)), seed, labels)
+        yield from _split_by_document(read(), max(fraction, 1 / len(sizes)), seed, () if few else labels)
 
 
 def _look_ahead(parts: Iterable[Part], enough: int, labels: Container[str]) -> tuple[list[int], set[str]]:

@@ -85,13 +85,18 @@ def encode_and_split(
     key = sha256(f"{FORMAT} {corpus.fingerprint()} {tokenizer.fingerprint()} {held_out}".encode()).hexdigest()
     shelf, limit = (cache or cache_folder(say)) / TOKENS, limit_bytes()
     folder = shelf / key[:32]
-    data = TokenData.cached(folder)
-    if data is None:
+    if (data := TokenData.cached(folder)) is None:
         sweep_abandoned(shelf, TEMPORARY)
-        facts = {"corpus": ", ".join(path.name for path in corpus.files[:NAMED])}
+        facts, found = {"corpus": ", ".join(path.name for path in corpus.files[:NAMED])}, list[TokenData]()
+
+        def is_there_by_now() -> bool:  # from another process, which may have it in use
+            found.extend(filter(None, [TokenData.cached(folder)]))
+            return bool(found)
+
+        parts = _split_parts(corpus, split, tokenizer)
         with filling_cache():
-            encode_parts(_split_parts(corpus, split, tokenizer), tokenizer, folder, progress, facts)
-        data = TokenData(TokenStream(folder, "train"), TokenStream(folder, "valid"))
+            encode_parts(parts, tokenizer, folder, progress, facts, unless=is_there_by_now)
+        data = found[0] if found else TokenData(TokenStream(folder, "train"), TokenStream(folder, "valid"))
         evict(shelf, limit)
     data.require_text()
     return data

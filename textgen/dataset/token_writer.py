@@ -156,6 +156,7 @@ def encode_parts(
     progress: Progress | None = None,
     facts: Mapping[str, str] | None = None,
     encode: Encode | None = None,
+    unless: Callable[[], bool] = lambda: False,
 ) -> None:
     """Encodes parts of documents into a new folder.
 
@@ -166,12 +167,13 @@ def encode_parts(
         progress: Called with the number of characters encoded since the last call.
         facts: Further values for tokens.json.
         encode: Turns batches of texts into the ids of each text; by default the likeliest segmentation, on all cores.
+        unless: Called once all is written; if it returns True, what was written is dropped.
 
     Raises:
         TextgenError: The text cannot be encoded, or the disk is full.
     """
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
-    with new_folder(folder) as temporary, ExitStack() as files:
+    with new_folder(folder, unless=unless) as temporary, ExitStack() as files:
         with writing(folder):
             writers = {
                 split: files.enter_context(closing(_SplitWriter(temporary, split, tokenizer, dtype)))

@@ -13,6 +13,7 @@ The layouts differ as follows:
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,6 +38,7 @@ Arrays = Mapping[str, np.ndarray]
 
 CELLS = ("lstm", "gru", "rnn")  # recurrent cells that PyTorch has too
 NONLINEARITY = "nonlinearity"  # in the metadata of a file: the argument of nn.RNN, which the weights do not tell
+EMBEDDING = re.compile(r"emb|encoder|wte", re.IGNORECASE)  # in names of embeddings
 EXPECTED = (
     "Expected are the weights of an nn.Embedding, an nn.LSTM, nn.GRU or nn.RNN in one direction, and an nn.Linear, "
     "such as encoder.weight, rnn.weight_ih_l0, rnn.weight_hh_l0, rnn.bias_ih_l0, rnn.bias_hh_l0, decoder.weight and "
@@ -291,24 +293,54 @@ def _take_layers(left: dict[str, np.ndarray]) -> tuple[str, list[dict[str, np.nd
 def _take_ends(left: dict[str, np.ndarray], inputs: int, hidden: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Removes the embedding [V, E], the output kernel [V, H] and its bias [V] from `left`, and returns them.
 
-    The output kernel is the last matrix with a bias, or the last matrix if none has a bias. If there is only one
-    matrix, the weights are tied and it serves as both.
+    If there is only one matrix, the weights are tied and it serves as both.
     """
     matrices = [name for name in left if name.endswith("weight") and left[name].ndim == 2]
-    with_bias = [name for name in matrices if name.removesuffix("weight") + "bias" in left]
-    output = (with_bias or matrices or [""])[-1]
-    table = next((name for name in matrices if name != output), output)
-    if table == "" or left[table].shape[1] != inputs or left[output].shape != (len(left[table]), hidden):
+    is_tied = len(matrices) == 1
+    pairs = [
+        (table, output)
+        for table, output in ([(matrices[0], matrices[0])] if is_tied else itertools.permutations(matrices, 2))
+        if left[table].shape[1] == inputs and left[output].shape == (len(left[table]), hidden)
+    ]
+    if not pairs:
         sizes = ", ".join(f"{name} {left[name].shape}" for name in matrices) or "none"
         raise SavedModelError(
             f"An embedding [V, {inputs}] and a linear layer [V, {hidden}] should be among the matrices. "
             f"There are: {sizes}. {EXPECTED}"
         )
-    bias = left.pop(output.removesuffix("weight") + "bias", np.zeros(len(left[table]), np.float32))
+    table, output = _likeliest(pairs, left)
+    bias_name = _bias_of(output)
+    if bias_name not in left and is_tied:  # the bias of a layer that shares the weights of the embedding
+        bias_name = next((name for name in left if name.endswith("bias")), bias_name)
+    bias = left.pop(bias_name, np.zeros(len(left[table]), np.float32))
     if bias.shape != (len(left[table]),):
         raise SavedModelError(f"The bias of {output} has the shape {bias.shape}. {EXPECTED}")
     matrix = left.pop(output)
     return left.pop(table, matrix), matrix, bias
+
+
+def _likeliest(pairs: list[tuple[str, str]], left: Mapping[str, np.ndarray]) -> tuple[str, str]:
+    """The names of the embedding and the output kernel, among pairs whose shapes fit.
+
+    A bias tells the output kernel, and else a name such as `embed_tokens` or `encoder` the embedding. Files do not:
+    safetensors sorts its tensors by name.
+
+    Raises:
+        SavedModelError: The embedding cannot be told from the output kernel.
+    """
+    with_bias = [pair for pair in pairs if _bias_of(pair[1]) in left]
+    named = [pair for pair in with_bias or pairs if EMBEDDING.search(pair[0]) and not EMBEDDING.search(pair[1])]
+    table, output = (named or with_bias or pairs)[0]
+    if not (named or with_bias) and len(pairs) > 1 and not np.array_equal(left[table], left[output]):
+        raise SavedModelError(
+            f"{table} and {output} could each be the embedding: save the linear layer with a bias (zeros, if it has "
+            f"none). {EXPECTED}"
+        )
+    return table, output
+
+
+def _bias_of(matrix: str) -> str:
+    return matrix.removesuffix("weight") + "bias"
 
 
 def _padded(kernel: np.ndarray, rows: int) -> np.ndarray:

@@ -46,8 +46,8 @@ def spelled_tokens(source: Tokenizer, target: Tokenizer) -> dict[int, list[int]]
 
     Returns:
         For each id in `target` the ids in `source`. Left out are tokens without text, such as labels; words that a
-        vocabulary of words does not know; and characters that only the bytes of another vocabulary can spell, because a
-        model hardly ever sees those bytes.
+        vocabulary of words does not know, and white space, of which it makes no token; and characters that only the
+        bytes of another vocabulary can spell, because a model hardly ever sees those bytes.
     """
     shared = set(shared_tokens(source, target)[1])
     own = {id: text for id, text in enumerate(target.piece_bytes) if text and id not in shared and _is_utf8(text)}
@@ -55,7 +55,7 @@ def spelled_tokens(source: Tokenizer, target: Tokenizer) -> dict[int, list[int]]
     untrained = {source.unk_id}
     if source.first_byte is not None and source.tokenizer != "byte":
         untrained |= {*range(source.first_byte, source.first_byte + 256)}
-    return {id: ids for id, ids in spelled if untrained.isdisjoint(ids)}
+    return {id: ids for id, ids in spelled if ids and untrained.isdisjoint(ids)}
 
 
 def carried_over(

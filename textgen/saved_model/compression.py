@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +89,7 @@ def cost_of(saved: ModelFolder, precision: str, texts: Iterable[str] | None = No
         )
     before = saved.weights()
     after = restored(compressed(before, precision), precision)
-    parts = None if texts is None else list(islice(_parts(texts), PARTS))
+    parts = None if texts is None else list(_parts(texts))
     if parts is not None and not any(part.strip() for part in parts):
         raise SavedModelError("There is no text to measure on: name a file with text.")
     return max(
@@ -192,10 +191,15 @@ def _after(read: list[np.ndarray], model: NumpyModel) -> Any:
 
 
 def _parts(texts: Iterable[str]) -> Iterator[str]:
-    """Documents in parts of equal length, which can be read side by side."""
+    """The first `PART` x `PARTS` characters of documents in parts of at most `PART`, which can be read side by side."""
+    left = PART * PARTS
     for text in texts:
+        text = text[:left]
         for start in range(0, len(text), PART):
             yield text[start : start + PART]
+        left -= len(text)
+        if not left:
+            return
 
 
 # === Writing ===

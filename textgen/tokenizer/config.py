@@ -30,7 +30,7 @@ class TokenizerConfig(Settings):
         None,
         "Share of the characters of the text that get tokens of their own; the rarest are spelled in bytes. "
         "By default all, or nearly all where there are more than 1,000 different ones, as in Chinese.",
-        low=0.9,
+        low=0.98,  # SentencePiece takes no less
         high=1.0,
         section=SECTION,
     )
