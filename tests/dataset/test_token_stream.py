@@ -346,7 +346,7 @@ def test_a_corpus_is_encoded_once(tmp_path: Path) -> None:
 
 def test_an_entry_that_another_process_made_meanwhile_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = corpus_of(tmp_path, [f"document {number}" for number in range(30)])
-    encode, others = token_cache.encode_parts, list[TokenData]()
+    encode, others = token_writer.encode_parts, list[TokenData]()
 
     def slow(*given: Any, **options: Any) -> None:  # the other process begins later, and is done first
         monkeypatch.setattr(token_cache, "encode_parts", encode)
