@@ -111,6 +111,30 @@ def test_constraints_hold() -> None:
         assert len(generation.ids) > 5
 
 
+@pytest.mark.parametrize("beams", [16, 400])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_search_finds_the_best_of_all_texts_with_a_required_one(seed: int, beams: int) -> None:
+    model = few_letters(seed, ends=-60.0)
+    texts = [ids for ids in itertools.product(LETTERS, repeat=6) if "dcd" in TOKENIZER.decode(ids)]
+    config = replace(CONFIG, max_tokens=6, require=("dcd",))
+    found = Generator(model, TOKENIZER).search("", config, SearchConfig(beams))
+    totals = [log_prob(model, "", generation.ids) for generation in found]
+    assert totals == pytest.approx(sorted(totals, reverse=True))
+    assert found[0].ids == max(texts, key=lambda ids: log_prob(model, "", ids))
+
+
+def test_a_bias_counts_each_time() -> None:
+    model = few_letters(2, ends=-60.0)
+    texts = list(itertools.product(LETTERS, repeat=4))
+    found = Generator(model, TOKENIZER).search("", replace(CONFIG, logit_bias=("ab=1.5", "c=-2")), SearchConfig(400))
+
+    def total(ids: tuple[int, ...]) -> float:
+        text = TOKENIZER.decode(ids)
+        return log_prob(model, "", ids) + 1.5 * text.count("ab") - 2 * text.count("c")
+
+    assert [generation.ids for generation in found[:50]] == sorted(texts, key=total, reverse=True)[:50]
+
+
 @pytest.mark.parametrize(("values", "reason"), [({"stop": ("cb", "dd")}, "stop"), ({"until": "line"}, "until")])
 def test_what_ends_a_text_ends_a_found_one(values: dict[str, object], reason: str) -> None:
     model = few_letters(4, ends=-60.0)
