@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from textgen.model.config import ModelConfig
 from textgen.model.onnx_model import OnnxModel
 from textgen.model.rounding import Loss
 from textgen.settings import to_dict
+from textgen.versions import module_version
 
 FORMAT = 1  # part of the key: raise it when the files change, so that old entries are not used
 LOSS_BYTES = 1 << 16  # maximum size of loss.json
@@ -60,7 +60,7 @@ class Source:
     @property
     def key(self) -> str:
         """Name of the entry: other weights, programs or processors have another."""
-        parts = (FORMAT, self.fingerprint, json.dumps(to_dict(self.config)), self.first, version("onnxruntime"))
+        parts = (FORMAT, self.fingerprint, json.dumps(to_dict(self.config)), self.first, module_version("onnxruntime"))
         return sha256(repr((*parts, _processor())).encode()).hexdigest()[:32]
 
 
