@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -153,6 +154,32 @@ def test_a_search_stops_when_time_is_over() -> None:
     generator = Generator(few_letters(4, ends=-60.0), TOKENIZER)
     found = generator.search("", replace(CONFIG, max_tokens=1000, max_seconds=0.0), SearchConfig(3))
     assert {(len(generation.ids), generation.stop_reason) for generation in found} == {(1, "time")}
+
+
+@pytest.mark.parametrize(
+    ("values", "seconds", "expected"),
+    [
+        ({"stop": ("bcb",)}, 4, ("c", "stop")),
+        ({"stop": ("bcb",)}, 3, ("cbc", "time")),
+        ({"stop": ("bcb", "cbcbx")}, 3, ("cbc", "time")),
+    ],
+)
+def test_the_time_ends_no_text_before_its_last_token(
+    monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], seconds: float, expected: tuple[str, str]
+) -> None:
+    model, now = few_letters(5), 0.0
+    step = model.step
+
+    def slow_step(*given: Any) -> Any:
+        nonlocal now
+        now += 1
+        return step(*given)
+
+    monkeypatch.setattr(model, "step", slow_step)
+    monkeypatch.setattr("textgen.generation.row.time.monotonic", lambda: now)
+    config = replace(CONFIG, max_tokens=6, max_seconds=seconds, **values)
+    (found,) = Generator(model, TOKENIZER).search("", config, SearchConfig(1))
+    assert (found.text, found.stop_reason) == expected
 
 
 def test_best_of_keeps_the_likeliest() -> None:

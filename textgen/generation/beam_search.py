@@ -179,7 +179,7 @@ class _Judge:
         if not text_matters and len(ids) < config.max_tokens and ids[-1] != self._tokenizer.eos_id:
             return "", ""
         row = self._row.fork()
-        text = "".join(row.take(id).text for id in ids)
+        text = row.replay(ids[:-1]) + row.take(ids[-1]).text
         return (text, row.stop_reason) if row.stop_reason else ("", "")
 
     def blocked(self, beam: Beam, ending: float) -> Beam:
@@ -190,7 +190,7 @@ class _Judge:
             ending: Log probability of the end of the document, nats.
         """
         row, eos_id = self._row.fork(), self._tokenizer.eos_id
-        text = "".join([*(row.take(id).text for id in beam.ids), row.take(eos_id, blocked=True).text])
+        text = row.replay(beam.ids) + row.take(eos_id, blocked=True).text
         return replace(
             beam,
             ids=(*beam.ids, eos_id),
