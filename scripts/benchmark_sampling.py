@@ -94,7 +94,7 @@ def int8_model(shape: Any, weights: Any) -> Any:
     from textgen.model.onnx_int8 import int8_network
     from textgen.model.onnx_model import OnnxModel
 
-    data, _ = int8_network(shape, weights, first=1)
+    data, _ = int8_network(shape, weights, openings=[[1]])
     return OnnxModel(data, shape)
 
 

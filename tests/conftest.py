@@ -8,7 +8,6 @@ import resource
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ from textgen.saved_model.saved_model import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
+from textgen.versions import module_version
 
 if TYPE_CHECKING:
     from textgen.model.language_model import LanguageModel
@@ -48,7 +48,7 @@ QUICK_XLA = (
 
 def pytest_configure(config: pytest.Config) -> None:
     """XLA compiles quickly and to slow code: tests compile much and run it little. Slow tests have its usual code."""
-    if "not slow" in config.option.markexpr and version("tensorflow").startswith(XLA_FLAGS_OF):
+    if "not slow" in config.option.markexpr and module_version("tensorflow").startswith(XLA_FLAGS_OF):
         os.environ.setdefault("XLA_FLAGS", " ".join(QUICK_XLA))
 
 

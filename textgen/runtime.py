@@ -132,10 +132,10 @@ def _xla_flags() -> Iterator[None]:
 
     XLA reads it when it is first used. The user's flags come last, so they take precedence.
     """
-    from importlib.metadata import version
+    from textgen.versions import module_version
 
     before = os.environ.get("XLA_FLAGS")
-    if version("tensorflow").startswith(XLA_FLAGS_OF):
+    if module_version("tensorflow").startswith(XLA_FLAGS_OF):
         os.environ["XLA_FLAGS"] = " ".join([*(XLA_FLAGS if _is_ours else (SAFE_XLA_FLAG,)), before or ""])
     try:
         yield

@@ -141,6 +141,15 @@ def test_an_rtf_file(tmp_path: Path) -> None:
     assert one(write(tmp_path, "b.rtf", chinese)).strip() == "床"
 
 
+def test_characters_in_two_halves(tmp_path: Path) -> None:
+    halves = r"{\rtf1\ansi\uc1 I am \u-10179?\u-8704? happy, \u-10179? half\par}"
+    assert one(write(tmp_path, "a.rtf", halves)).strip() == "I am 😀 happy, \ufffd half"
+    path = pdf(tmp_path / "a.pdf", [["I am AB"]])
+    encoding = b"/Helvetica /Encoding << /Differences [65 /uniD83D /uniDE00] >>"
+    path.write_bytes(path.read_bytes().replace(b"/Helvetica", encoding))
+    assert one(path).strip() == "I am 😀"
+
+
 @pytest.mark.parametrize("size", [1, 5, 1 << 18])
 def test_subtitles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     monkeypatch.setattr("textgen.corpus.source.CHUNK_BYTES", size)
@@ -253,6 +262,12 @@ def test_a_damaged_file_is_one_clear_line(tmp_path: Path, suffix: str, content: 
         read(write(tmp_path, f"a{suffix}", content))
     assert "\n" not in str(info.value)
     assert str(tmp_path / f"a{suffix}") in str(info.value)
+
+
+@pytest.mark.parametrize("number", [1114112, 9999999999])
+def test_a_number_that_is_no_character_is_one_clear_line(tmp_path: Path, number: int) -> None:
+    with pytest.raises(CorpusError, match=r"a\.rtf is damaged: .*\. Save it again\."):
+        read(write(tmp_path, "a.rtf", rf"{{\rtf1\ansi a\u{number}?b\par}}"))
 
 
 @pytest.mark.parametrize("make", [docx, odt, epub, pdf], ids=lambda make: make.__name__)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,6 +112,30 @@ def test_constraints_hold() -> None:
         assert len(generation.ids) > 5
 
 
+@pytest.mark.parametrize("beams", [16, 400])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_search_finds_the_best_of_all_texts_with_a_required_one(seed: int, beams: int) -> None:
+    model = few_letters(seed, ends=-60.0)
+    texts = [ids for ids in itertools.product(LETTERS, repeat=6) if "dcd" in TOKENIZER.decode(ids)]
+    config = replace(CONFIG, max_tokens=6, require=("dcd",))
+    found = Generator(model, TOKENIZER).search("", config, SearchConfig(beams))
+    totals = [log_prob(model, "", generation.ids) for generation in found]
+    assert totals == pytest.approx(sorted(totals, reverse=True))
+    assert found[0].ids == max(texts, key=lambda ids: log_prob(model, "", ids))
+
+
+def test_a_bias_counts_each_time() -> None:
+    model = few_letters(2, ends=-60.0)
+    texts = list(itertools.product(LETTERS, repeat=4))
+    found = Generator(model, TOKENIZER).search("", replace(CONFIG, logit_bias=("ab=1.5", "c=-2")), SearchConfig(400))
+
+    def total(ids: tuple[int, ...]) -> float:
+        text = TOKENIZER.decode(ids)
+        return log_prob(model, "", ids) + 1.5 * text.count("ab") - 2 * text.count("c")
+
+    assert [generation.ids for generation in found[:50]] == sorted(texts, key=total, reverse=True)[:50]
+
+
 @pytest.mark.parametrize(("values", "reason"), [({"stop": ("cb", "dd")}, "stop"), ({"until": "line"}, "until")])
 def test_what_ends_a_text_ends_a_found_one(values: dict[str, object], reason: str) -> None:
     model = few_letters(4, ends=-60.0)
@@ -129,6 +154,32 @@ def test_a_search_stops_when_time_is_over() -> None:
     generator = Generator(few_letters(4, ends=-60.0), TOKENIZER)
     found = generator.search("", replace(CONFIG, max_tokens=1000, max_seconds=0.0), SearchConfig(3))
     assert {(len(generation.ids), generation.stop_reason) for generation in found} == {(1, "time")}
+
+
+@pytest.mark.parametrize(
+    ("values", "seconds", "expected"),
+    [
+        ({"stop": ("bcb",)}, 4, ("c", "stop")),
+        ({"stop": ("bcb",)}, 3, ("cbc", "time")),
+        ({"stop": ("bcb", "cbcbx")}, 3, ("cbc", "time")),
+    ],
+)
+def test_the_time_ends_no_text_before_its_last_token(
+    monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], seconds: float, expected: tuple[str, str]
+) -> None:
+    model, now = few_letters(5), 0.0
+    step = model.step
+
+    def slow_step(*given: Any) -> Any:
+        nonlocal now
+        now += 1
+        return step(*given)
+
+    monkeypatch.setattr(model, "step", slow_step)
+    monkeypatch.setattr("textgen.generation.row.time.monotonic", lambda: now)
+    config = replace(CONFIG, max_tokens=6, max_seconds=seconds, **values)
+    (found,) = Generator(model, TOKENIZER).search("", config, SearchConfig(1))
+    assert (found.text, found.stop_reason) == expected
 
 
 def test_best_of_keeps_the_likeliest() -> None:

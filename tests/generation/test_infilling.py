@@ -225,6 +225,14 @@ def test_what_cannot_be_is_refused(
         Infiller(models["backward"], tokenizer).infill(prompt, "a", replace(SETTINGS, **settings), 2, best_of)
 
 
+def test_a_label_is_refused(filler: Infiller, models: dict[str, NumpyModel], tokenizer: Tokenizer) -> None:
+    labelled = replace(SETTINGS, label="tale")
+    with pytest.raises(ConfigError, match="labels"):
+        filler.infill("", "a", labelled)
+    with pytest.raises(ConfigError, match="label cannot be used with a suffix"):
+        Infiller(models["backward"], tokenizer.with_labels(["tale"])).infill("", "a", labelled)
+
+
 def test_half_a_surrogate_is_no_text(filler: Infiller) -> None:
     with pytest.raises(TokenizerError, match="lone surrogate"):
         filler.infill("", "\ud800")

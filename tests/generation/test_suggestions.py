@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from conftest import LINES, random_weights
-from fakes import CountingModel, as_model
+from fakes import CountingModel, RecitingModel, as_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_fakes import writable
@@ -45,6 +45,14 @@ def test_a_model_that_counts() -> None:
     first, *_ = Suggester(as_model(CountingModel()), ByteTokenizer()).suggest("xyza", length=4)
     assert first.text == "bcde"
     assert first.probability == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("length", "expected"), [(14, " was the end."), (13, " was the"), (8, " was")])
+def test_the_last_word_of_a_document_is_kept_and_one_that_may_go_on_is_not(length: int, expected: str) -> None:
+    tokenizer = ByteTokenizer()
+    model = RecitingModel([*tokenizer.encode("It was the end."), tokenizer.eos_id])
+    first, *_ = Suggester(as_model(model), tokenizer).suggest("It", length=length, temperature=0.0)
+    assert first.text == expected
 
 
 @pytest.mark.parametrize("text", ["", "The c", "dog\n", "床前明"])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from textgen.generation.text_state import join, pick
+from textgen.model import onnx_int8
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.onnx_graph import Float32Products, state_names, step_graph
@@ -89,10 +90,24 @@ def test_ranges_are_the_largest_magnitudes() -> None:
     assert ranges["range.rnn_0.1"] == 0
 
 
+def test_every_opening_is_within_the_ranges() -> None:
+    """Labels are never drawn, so only what texts open with has them; there are more than texts to write."""
+    config, weights = network(cell="lstm", tie_embeddings=False)
+    labels = list(range(10, 50))
+    weights["head/bias"][labels] = -60.0
+    scales = np.random.default_rng(1).uniform(5, 50, (len(labels), 1))
+    weights["embedding/table"][labels] *= scales.astype(np.float32)
+    largest = np.abs(weights["embedding/table"]).max()
+    found = onnx_int8._ranges(config, weights, [[1, label] for label in labels])
+    assert found["lstm_0.0"] == largest
+    without = onnx_int8._ranges(config, weights, [[1]])
+    assert without["lstm_0.0"] < largest / 2
+
+
 @pytest.mark.parametrize("settings", NETWORKS, ids=lambda each: "-".join(map(str, each.values())))
 def test_int8_predicts_nearly_the_same(settings: dict[str, Any]) -> None:
     config, weights = network(**settings | {"hidden_units": 32, "embedding_dim": 32})
-    _, loss = int8_network(config, weights, first=1)
+    _, loss = int8_network(config, weights, openings=[[1]])
     assert abs(loss.perplexity) <= 0.003
     assert 0 < loss.kl <= 0.002
     assert loss.tokens == 2048
@@ -100,7 +115,7 @@ def test_int8_predicts_nearly_the_same(settings: dict[str, Any]) -> None:
 
 def test_int8_does_not_depend_on_the_texts_beside() -> None:
     config, weights = network(cell="lstm", hidden_units=48)
-    data, _ = int8_network(config, weights, first=1)
+    data, _ = int8_network(config, weights, openings=[[1]])
     model = OnnxModel(data, config)
     ids = np.random.default_rng(0).integers(50, size=(9, 20), dtype=np.int32)
     together, state = [], model.initial_state(9)
@@ -120,6 +135,6 @@ def test_a_network_that_loses_much_is_told() -> None:
         weights[f"lstm_{layer}/kernel"] *= 8
         weights[f"lstm_{layer}/recurrent_kernel"] *= 8
     weights["head/kernel"] *= 8
-    _, loss = int8_network(config, weights, first=1)
+    _, loss = int8_network(config, weights, openings=[[1]])
     assert not loss.is_small
     assert loss.kl > 0.002

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from textgen.model import onnx_int8, onnx_model, rounding
 from textgen.model.compiled_model import CompiledModel
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.onnx_model import OnnxModel
+from textgen.model.reference import initial_weights
 from textgen.model.rounding import Loss
 from textgen.saved_model import saved_model
 from textgen.saved_model.saved_model import ModelFolder, load_model, save_model
@@ -87,6 +90,25 @@ def test_other_weights_are_another_entry(saved: ModelFolder, tmp_path: Path) -> 
     save_model(tmp_path / "other", weights, *configs, saved.tokenizer)
     load_model(str(tmp_path / "other")).step_model("onnx")
     assert len(list((tmp_path / "cache" / "networks").iterdir())) == 2
+
+
+def test_the_network_is_made_for_texts_of_every_label(
+    saved: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = saved.tokenizer.with_labels(["loud", "quiet"])
+    config = replace(saved.model_config, vocab_size=tokenizer.vocab_size)
+    weights = initial_weights(config, np.random.default_rng(0))
+    save_model(tmp_path / "loud", weights, config, saved.tokenizer_config, saved.corpus_config, tokenizer)
+    openings: list[Any] = []
+
+    def measured(*arguments: Any) -> tuple[bytes, Loss]:
+        openings.extend(arguments[-1])
+        return b"", Loss(1.0, 1.0, 0.0, 1)
+
+    monkeypatch.setattr(onnx_int8, "int8_network", measured)
+    load_model(str(tmp_path / "loud")).step_model("onnx")
+    first = saved.tokenizer.vocab_size
+    assert openings == [[tokenizer.eos_id, id] for id in (first, first + 1, first + 2)]
 
 
 def test_the_cache_lists_and_clears_it(saved: ModelFolder, tmp_path: Path) -> None:

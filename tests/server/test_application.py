@@ -431,6 +431,35 @@ def test_all_drafts_towards_a_suffix_count(both_ways: Running) -> None:
         assert (status, error["param"]) == (400, "max_tokens")
 
 
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"state": "ts-1"}, "state"),
+        ({"return_state": True}, "return_state"),
+        ({"echo": True}, "echo"),
+        ({"logprobs": 0}, "logprobs"),
+        ({"logprobs": True}, "logprobs"),
+        ({"top_logprobs": 2}, "logprobs"),
+        ({"clamp": "L1/2=1"}, "clamp"),
+        ({"label": "nobody"}, None),
+        ({"stop": "."}, "stop"),
+    ],
+)
+def test_what_a_suffix_cannot_be_combined_with_is_refused(
+    both_ways: Running, more: dict[str, Any], param: str | None
+) -> None:
+    status, error = both_ways.error("/v1/completions", {"prompt": "The", "suffix": " mat.", "max_tokens": 2, **more})
+    assert (status, error["param"]) == (400, param)
+
+
+def test_fields_that_ask_for_nothing_go_with_a_suffix(both_ways: Running) -> None:
+    nothing = {"return_state": False, "echo": False, "logprobs": False, "clamp": [], "stop": [], "user": "me"}
+    absent = dict.fromkeys(["state", "return_state", "echo", "logprobs", "top_logprobs", "clamp", "label", "stop"])
+    asked: dict[str, Any] = {"prompt": "The", "suffix": " mat.", "max_tokens": 2, "seed": 1}
+    plain, *others = (both_ways.complete(**asked, **more)["choices"] for more in ({}, nothing, absent))
+    assert others == [plain, plain]
+
+
 def test_drafts_that_nobody_waits_for_are_given_up(both_ways: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[Any] = []
     begun = threading.Event()

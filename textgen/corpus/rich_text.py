@@ -131,8 +131,8 @@ class RichFile:
             if size > LARGEST_RTF:
                 raise CorpusError(f"{self.name} has more than {LARGEST_RTF:,} characters, the limit. Save it as .docx.")
         try:
-            yield striprtf.rtf_to_text("".join(held), encoding=encoding, errors="replace")
-        except (LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            yield _paired(striprtf.rtf_to_text("".join(held), encoding=encoding, errors="replace"))
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             raise CorpusError(f"{self.name} is damaged: {error}. Save it again.") from None
 
     def _pdf(self, note: Callable[[str], None]) -> Iterator[str]:
@@ -186,6 +186,11 @@ def known_encoding(name: str) -> str | None:
     except CorpusError:
         return None
     return name
+
+
+def _paired(text: str) -> str:
+    """Joins the halves (surrogates) of characters beyond U+FFFF, and replaces those without the other half."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _subtitles(texts: Iterable[str], name: str) -> Iterator[str]:
@@ -306,7 +311,7 @@ def _page_text(page: Any, name: str, number: int) -> str:
     size = 0 if contents is None else len(contents.get_data())
     if size > LARGEST_PAGE:
         raise CorpusError(f"{name}: page {number:,} is too large: {size:,} bytes, the limit is {LARGEST_PAGE:,}.")
-    text = str(page.extract_text()).encode("utf-8", "replace").decode()  # fonts may name halves of characters
+    text = _paired(str(page.extract_text()))  # fonts may name halves of characters
     return "\n".join(line.rstrip() for line in text.split("\n")).strip("\n")
 
 

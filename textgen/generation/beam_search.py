@@ -4,7 +4,8 @@ Several texts (beams) are followed side by side, and each step keeps the best of
 (Vijayakumar et al. 2018, arXiv:1610.02424) one group after another chooses, and a token is penalised for each beam of
 the earlier groups that takes it in the same step; the scores by which texts are compared do not contain this penalty.
 
-Constraints hold as in sampling; samplers have no effect.
+Constraints forbid the same as in sampling. Required texts pull too, but this only decides which beams are kept in a
+step: texts are compared by what the model says, and by `logit_bias`. Samplers have no effect.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Beam:
     Attributes:
         ids: Its tokens.
         logprobs: Log probability of each token in nats, under the model alone.
-        total: Their sum, including the biases of constraints.
+        total: Their sum, and of each `logit_bias` that its tokens have.
         constraints: The constraints after the last token.
         state: The UTF-8 state after the last token: see `textgen.tokenizer.utf8`.
         row: The row of the model's state that the beam continues.
@@ -115,12 +116,12 @@ class _Group:
             judge: Turns a beam that nothing may follow into a text.
 
         Returns:
-            The totals of all continuations, biases of constraints included, nats [n, V].
+            The totals of all continuations, each `logit_bias` included, nats [n, V].
         """
         totals = log_probs.copy()
         for beam, values, ending in zip(self.live, totals, endings, strict=True):
             if beam.constraints.active:
-                beam.constraints.apply(values)
+                beam.constraints.apply_to_search(values)
             if np.max(values) == -np.inf:
                 self._blocked.append(judge.blocked(beam, float(ending)))
             values += beam.total
@@ -143,8 +144,10 @@ class _Group:
         """
         if not self.live:
             return []
-        candidates = []
-        for number, id in _highest(totals - penalty, 2 * self._size):
+        candidates, scores = [], totals - penalty
+        for beam, values in zip(self.live, scores, strict=True):
+            beam.constraints.guide(values)
+        for number, id in _highest(scores, 2 * self._size):
             before = self.live[number]
             ids, logprobs = (*before.ids, id), (*before.logprobs, float(log_probs[number, id]))
             constraints = before.constraints.fork()
@@ -176,7 +179,7 @@ class _Judge:
         if not text_matters and len(ids) < config.max_tokens and ids[-1] != self._tokenizer.eos_id:
             return "", ""
         row = self._row.fork()
-        text = "".join(row.take(id).text for id in ids)
+        text = row.replay(ids[:-1]) + row.take(ids[-1]).text
         return (text, row.stop_reason) if row.stop_reason else ("", "")
 
     def blocked(self, beam: Beam, ending: float) -> Beam:
@@ -187,7 +190,7 @@ class _Judge:
             ending: Log probability of the end of the document, nats.
         """
         row, eos_id = self._row.fork(), self._tokenizer.eos_id
-        text = "".join([*(row.take(id).text for id in beam.ids), row.take(eos_id, blocked=True).text])
+        text = row.replay(beam.ids) + row.take(eos_id, blocked=True).text
         return replace(
             beam,
             ids=(*beam.ids, eos_id),

@@ -147,12 +147,43 @@ class Constraints:
 
     def apply(self, logits: np.ndarray) -> None:
         """Changes the logits [V] of the next token in place."""
+        self._add_biases(logits)
+        self._pull(logits)
+        self._forbid(logits)
+
+    def apply_to_search(self, log_probs: np.ndarray) -> None:
+        """Changes the log probabilities [V] of the next token in place, for a search that adds them up.
+
+        As `apply`, but required texts pull nothing: see `guide`.
+        """
+        self._add_biases(log_probs)
+        self._forbid(log_probs)
+
+    def guide(self, scores: np.ndarray) -> None:
+        """Adds to scores [V] of the next token, in place, what it brings a text nearer to its required texts.
+
+        It is the share of each that is then written, times the pull; those that are complete count as a whole. So texts
+        of one length that have come equally far gain equally, whichever way they took.
+        """
+        scores += self._strength * (len(self._config.require) - len(self._missing))
+        self._pull(scores)
+
+    def _add_biases(self, logits: np.ndarray) -> None:
         for _, ids, value in self._biases:
             if len(ids) == 1 or self._last[1 - len(ids) :] == ids[:-1]:
                 logits[ids[-1]] += value
+
+    @property
+    def _strength(self) -> np.float32:
+        return np.float32(PULL * self._drawn / min(self._config.max_tokens, PULL_TOKENS))
+
+    def _pull(self, logits: np.ndarray) -> None:
         for phrase, state in self._missing:
             advancing, shares = phrase.towards(state)
-            logits[advancing] += np.float32(PULL * self._drawn / min(self._config.max_tokens, PULL_TOKENS)) * shares
+            logits[advancing] += self._strength * shares
+
+    def _forbid(self, logits: np.ndarray) -> None:
+        """Makes what may not come next impossible, and changes nothing else."""
         if self._missing or self._drawn < self._config.min_tokens:
             logits[self._eos_id] = -np.inf
         forbidden = [phrase.completing(state) for phrase, state in self._bans]
@@ -164,9 +195,7 @@ class Constraints:
             if len(banned):
                 logits[banned] = -np.inf
         if self.allowed:
-            kept = logits[self.allowed]
-            logits[:] = -np.inf
-            logits[self.allowed] = kept
+            _keep(logits, self.allowed)
         if self._missing or self._spelled:
             self._spell(logits)
         if self._words:
@@ -186,7 +215,7 @@ class Constraints:
             return
         id, *self._spelled = self._spelled
         if logits[id] > -np.inf:
-            logits[:] = np.where(np.arange(len(logits)) == id, 0.0, -np.inf)
+            _keep(logits, [id])
         else:
             self._spelled = []
 
@@ -247,6 +276,13 @@ class NGrams:
         """Returns the ids of the tokens that would complete an n-gram of the text for the second time."""
         following = self._following.get(self._last)
         return np.array(list(following), np.int64) if following else NOTHING
+
+
+def _keep(logits: np.ndarray, ids: Sequence[int]) -> None:
+    """Makes all tokens but these impossible, in place."""
+    kept = logits[ids]
+    logits[:] = -np.inf
+    logits[ids] = kept
 
 
 def _copy_guard(config: SamplingConfig, tokenizer: Tokenizer, ngrams: NgramIndex | None) -> CopyGuard | None:

@@ -150,7 +150,8 @@ class Infiller:
             over before all were begun, and none if they are not wanted any more.
 
         Raises:
-            ConfigError: There is a prompt and no forward network, or a setting follows the text from left to right.
+            ConfigError: There is a prompt and no forward network, or a setting follows the text from left to right, or
+                there is a label.
             TokenizerError: The prompt or suffix is not valid text.
         """
         config = seeded(config or (SamplingConfig(max_tokens=GAP_TOKENS) if prompt else SamplingConfig()))
@@ -181,6 +182,9 @@ class Infiller:
                 "This model reads text backward only, so it cannot continue a prompt: leave the prompt out, or train a "
                 "model with direction both."
             )
+        self._tokenizer.opening(config.label)  # raises if there is no such label
+        if config.label is not None:
+            raise ConfigError("label cannot be used with a suffix: networks that read from the end know no labels.")
         defaults = {each.name: each.default for each in fields(SamplingConfig)}
         unfit = [name for name in LEFT_TO_RIGHT if getattr(config, name) != defaults[name]]
         if unfit:

@@ -147,14 +147,16 @@ class TextRow(Row):
 
     def take(self, id: int, log_probs: np.ndarray | None = None, *, blocked: bool = False) -> Token:
         """Appends a generated token, decodes it and decides whether the text ends with it: see `Row.take`."""
-        decoded = self._decoder.feed([id])
-        text = self._ending.feed(decoded if self._length else decoded[self.healed :])
-        self._length += 1
+        text = self._write(id)
         self.stop_reason = self._ending.reason or ("blocked" if blocked else self._limit(id))
         if self.stop_reason:
             text += self._ending.flush()  # without a character that a limit has cut in two
             self.stop_reason = self._ending.reason or self.stop_reason
         return Token(id, text, self.stop_reason, *self._logprobs(id, log_probs))
+
+    def replay(self, ids: Sequence[int]) -> str:
+        """Appends tokens that have not ended the text, whatever the time is now, and returns what is certain of it."""
+        return "".join(self._write(id) for id in ids)
 
     def fork(self) -> TextRow:
         """Returns the same row as it was before its first generated token; its time has begun when this one's did."""
@@ -162,6 +164,13 @@ class TextRow(Row):
         twin.stop_reason, twin._length = "", 0
         twin._begin_text()
         return twin
+
+    def _write(self, id: int) -> str:
+        """Appends a token and returns the text that became certain with it."""
+        decoded = self._decoder.feed([id])
+        text = self._ending.feed(decoded if self._length else decoded[self.healed :])
+        self._length += 1
+        return text
 
     def _begin_text(self) -> None:
         prompt, before = self.prompt, self._before

@@ -103,8 +103,8 @@ class Suggester:
         openings = [[first[at]] if healed[at] else [ids[-1], first[at]] for at in best]
         rows = self._continue(openings, ids, state, length, SamplingConfig(temperature=temperature, seed=seed))
         suggestions: dict[str, Suggestion] = {}  # the same text in other tokens counts once
-        for at, row in zip(best, rows, strict=True):
-            if added := self._added(text, ids[-1], row, bool(healed[at])):
+        for at, (written, has_ended) in zip(best, rows, strict=True):
+            if added := self._added(text, ids[-1], written, bool(healed[at]), has_ended):
                 suggestions.setdefault(added, Suggestion(added, float(probabilities[at])))
         return list(suggestions.values())
 
@@ -159,7 +159,7 @@ class Suggester:
 
     def _continue(
         self, openings: Sequence[Sequence[int]], ids: list[int], state: Any, length: int, config: SamplingConfig
-    ) -> list[list[int]]:
+    ) -> list[tuple[list[int], bool]]:
         """Continues each opening.
 
         Args:
@@ -170,26 +170,26 @@ class Suggester:
             config: How tokens are drawn; each suggestion has a seed of its own.
 
         Returns:
-            The tokens of each suggestion, from the last of its opening on, up to the end of the document.
+            The tokens of each suggestion, from the last of its opening on, up to the end of the document; and whether
+            that was reached.
         """
-        suggestions = [[opening[-1]] for opening in openings]
         if length == 1:
-            return suggestions
+            return [([opening[-1]], False) for opening in openings]
         rows: dict[Row, list[int]] = {}
-        for number, (opening, suggestion) in enumerate(zip(openings, suggestions, strict=True)):
+        for number, opening in enumerate(openings):
             own = replace(config, seed=(config.seed or 0) * self._num + number, max_tokens=length - 1)
             start = TextState(state, (*ids[:-1], opening[0]))
-            rows[Row(start, opening[1:], own, self._tokenizer)] = suggestion
+            rows[Row(start, opening[1:], own, self._tokenizer)] = [opening[-1]]
         decoder = Decoder(self._model, self._tokenizer, words=lambda: self._words)
         decoder.join(list(rows))
         while decoder.rows:
             for row, token in decoder.step():
                 if token.id != self._tokenizer.eos_id:
                     rows[row].append(token.id)
-        return suggestions
+        return [(written, row.stop_reason == "end") for row, written in rows.items()]
 
-    def _added(self, text: str, last: int, ids: list[int], healed: bool) -> str:
-        """The text that tokens add: whole characters, up to the end of a word or of the line."""
+    def _added(self, text: str, last: int, ids: list[int], healed: bool, has_ended: bool) -> str:
+        """The text that tokens add: whole characters, up to the end of a word, of the line or of the document."""
         spaced = self._tokenizer.tokenizer == "word"  # the decoder drops the space before the first word
         added = self._tokenizer.decoder(healed or not text or text[-1].isspace()).feed(ids)
         if healed:
@@ -197,6 +197,8 @@ class Suggester:
         line, newline, _ = added.partition("\n")
         if newline:
             return line + newline
+        if has_ended:
+            return line
         word = line.rstrip().rfind(" ")
         return line[:word] if word > 0 and line[:word].strip() else line
 

@@ -11,7 +11,7 @@ A network that loses more than `textgen.model.rounding` allows is not used.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import onnxruntime
@@ -22,7 +22,7 @@ from textgen.model.numpy_model import NumpyModel
 from textgen.model.onnx_graph import CONTRIB, IR_VERSION, OPSET, RANGE, Float32Products, Graph, Part, step_graph
 from textgen.model.onnx_model import OnnxModel
 from textgen.model.probabilities import log_softmax
-from textgen.model.rounding import Loss, drawn, loss_of
+from textgen.model.rounding import Loss, drawn, loss_of, spread
 
 ROWS, STEPS = 32, 64  # texts written to find the scales, and tokens of each
 LEVELS = 127  # largest magnitude of an integer
@@ -73,36 +73,47 @@ class Int8Products:
         return graph("MatMulIntegerToFloat", *inputs, name=output, domain=CONTRIB)
 
 
-def int8_network(config: ModelConfig, weights: Mapping[str, np.ndarray], first: int) -> tuple[bytes, Loss]:
+def int8_network(
+    config: ModelConfig, weights: Mapping[str, np.ndarray], openings: Sequence[Sequence[int]]
+) -> tuple[bytes, Loss]:
     """Makes the network in int8 and measures what it loses.
 
     Args:
         config: Shape of the network, of one direction.
         weights: Its weights by name, float32.
-        first: The token before the first of a text.
+        openings: The tokens that texts begin with, as many for each: without a label, and with each.
 
     Returns:
         The network as an ONNX file, and its loss.
     """
     levels = FEWER_LEVELS if _saturates() else LEVELS
-    data = step_graph(config, weights, Int8Products(_ranges(config, weights, first), levels)).SerializeToString()
-    return data, loss_of(NumpyModel(config, weights), OnnxModel(data, config), [first])
+    data = step_graph(config, weights, Int8Products(_ranges(config, weights, openings), levels)).SerializeToString()
+    return data, loss_of(NumpyModel(config, weights), OnnxModel(data, config), openings)
 
 
-def _ranges(config: ModelConfig, weights: Mapping[str, np.ndarray], first: int) -> dict[str, float]:
-    """The largest magnitude of each input of a product, while the network writes."""
+def _ranges(
+    config: ModelConfig, weights: Mapping[str, np.ndarray], openings: Sequence[Sequence[int]]
+) -> dict[str, float]:
+    """The largest magnitude of each input of a product, while the network reads all openings and writes after some."""
     products = Float32Products(ranges=True)
     model = OnnxModel(step_graph(config, weights, products).SerializeToString(), config)
-    largest = dict.fromkeys(products.outputs, 0.0)
-    rng = np.random.default_rng(SEED)
-    ids, state = np.full(ROWS, first, np.int32), model.initial_state(ROWS)
-    for _ in range(STEPS):
+    found = [*_magnitudes(model, np.array(openings, np.int32), 1)]
+    found += _magnitudes(model, spread(openings, ROWS), STEPS)
+    largest = [max(map(float, arrays)) for arrays in zip(*found, strict=True)]
+    return {name.removeprefix(RANGE): value for name, value in zip(products.outputs, largest, strict=True)}
+
+
+def _magnitudes(model: OnnxModel, starts: np.ndarray, steps: int) -> Iterator[list[np.ndarray]]:
+    """Yields the largest magnitudes of each step while the network reads `starts` [B, T], then writes."""
+    rng, state = np.random.default_rng(SEED), model.initial_state(len(starts))
+    *before, ids = starts.T
+    for read in before:
+        _, state, found = model.step_with_more(read, state)
+        yield found
+    for _ in range(steps):
         logits, state, found = model.step_with_more(ids, state)
+        yield found
         ids = drawn(log_softmax(logits), rng)
-        largest = {
-            name: max(before, float(array)) for (name, before), array in zip(largest.items(), found, strict=True)
-        }
-    return {name.removeprefix(RANGE): value for name, value in largest.items()}
 
 
 def _saturates() -> bool:

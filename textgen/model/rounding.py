@@ -55,13 +55,13 @@ class Loss:
         return f"perplexity {self.perplexity:+.2%}, KL {self.kl:.5f} nats, {self.same_top:.1%} the same likeliest token"
 
 
-def loss_of(network: Network, rounded: Network, opening: Sequence[int], never: Sequence[int] = ()) -> Loss:
+def loss_of(network: Network, rounded: Network, openings: Sequence[Sequence[int]], never: Sequence[int] = ()) -> Loss:
     """Compares two networks on texts that the first one writes.
 
     Args:
         network: The network.
         rounded: The same with rounded weights.
-        opening: The tokens that a text begins with, at least one.
+        openings: The tokens that texts begin with, as many for each: see `spread`.
         never: Tokens that are never written, and do not count.
 
     Raises:
@@ -69,7 +69,7 @@ def loss_of(network: Network, rounded: Network, opening: Sequence[int], never: S
     """
     networks, rng = (network, rounded), np.random.default_rng(SEED)
     states = [each.initial_state(ROWS) for each in networks]
-    *before, ids = (np.full(ROWS, id, np.int32) for id in opening)
+    *before, ids = spread(openings, ROWS).T
     for read in before:
         states = [each.step(read, state)[1] for each, state in zip(networks, states, strict=True)]
     nats, divergence, same = 0.0, 0.0, 0
@@ -86,6 +86,23 @@ def loss_of(network: Network, rounded: Network, opening: Sequence[int], never: S
         same += int(is_same.sum())
     tokens = ROWS * STEPS
     return Loss(float(np.expm1(nats / tokens)), divergence / tokens, same / tokens, tokens)
+
+
+def spread(openings: Sequence[Sequence[int]], rows: int) -> np.ndarray:
+    """Chooses the tokens that each of several texts begins with, as many texts for each opening as possible.
+
+    Args:
+        openings: The tokens of each opening [N, T].
+        rows: Number of texts. If it is less than N, the openings are chosen at equal distances.
+
+    Returns:
+        The tokens of each text, int32 [rows, T].
+
+    Example:
+        >>> spread([[1, 7], [1, 8]], 3).tolist()
+        [[1, 7], [1, 7], [1, 8]]
+    """
+    return np.array(openings, np.int32)[np.arange(rows) * len(openings) // rows]
 
 
 def drawn(log_probs: np.ndarray, rng: np.random.Generator) -> np.ndarray:

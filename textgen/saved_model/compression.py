@@ -22,6 +22,7 @@ from textgen.folders import new_folder, read_manifest, verified
 from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.probabilities import log_softmax
+from textgen.model.rounding import spread
 from textgen.remote import shown
 from textgen.saved_model.layout import CARD, FLOAT32, NGRAMS, read_bytes
 from textgen.saved_model.model_card import model_card
@@ -163,9 +164,9 @@ def _cost_in(
 
 
 def _cost_on_own_text(model: NumpyModel, other: NumpyModel, saved: ModelFolder) -> Cost:
-    """The cost on texts that `model` writes, from the beginning of a document."""
+    """The cost on texts that `model` writes, from the beginning of a document, with different labels if it has any."""
     random = np.random.default_rng(SEED)
-    *read, last = (np.full(ROWS, id, np.int32) for id in saved.tokenizer.opening())
+    *read, last = spread(saved.tokenizer.openings, ROWS).T
     state, other_state = (_after(read, each) for each in (model, other))
     ids = last
     entropy = crossed = same = 0.0

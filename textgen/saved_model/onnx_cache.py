@@ -11,11 +11,10 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,9 @@ from textgen.model.config import ModelConfig
 from textgen.model.onnx_model import OnnxModel
 from textgen.model.rounding import Loss
 from textgen.settings import to_dict
+from textgen.versions import module_version
 
-FORMAT = 1  # part of the key: raise it when the files change, so that old entries are not used
+FORMAT = 2  # part of the key: raise it when the files change, so that old entries are not used
 LOSS_BYTES = 1 << 16  # maximum size of loss.json
 
 Say = Callable[[str], None]
@@ -48,19 +48,25 @@ class Source:
         fingerprint: Tells its weights from others.
         config: Shape of the network, which reads forward.
         weights: Reads the weights.
-        first: The token before the first of a text.
+        openings: The tokens before a text: without a label, and with each.
     """
 
     name: str
     fingerprint: str
     config: ModelConfig
     weights: Callable[[], Mapping[str, np.ndarray]]
-    first: int
+    openings: Sequence[Sequence[int]]
 
     @property
     def key(self) -> str:
         """Name of the entry: other weights, programs or processors have another."""
-        parts = (FORMAT, self.fingerprint, json.dumps(to_dict(self.config)), self.first, version("onnxruntime"))
+        parts = (
+            FORMAT,
+            self.fingerprint,
+            json.dumps(to_dict(self.config)),
+            self.openings,
+            module_version("onnxruntime"),
+        )
         return sha256(repr((*parts, _processor())).encode()).hexdigest()[:32]
 
 
@@ -101,7 +107,7 @@ def known_loss(source: Source) -> Loss | None:
 def _made(source: Source) -> Entry:
     from textgen.model.onnx_int8 import int8_network
 
-    data, loss = int8_network(source.config, source.weights(), source.first)
+    data, loss = int8_network(source.config, source.weights(), source.openings)
     return (data if loss.is_small else None), loss
 
 

@@ -236,7 +236,7 @@ class ModelFolder:
         def weights() -> dict[str, np.ndarray]:
             return one_way(self.model_config, self.weights(), "forward")[1]
 
-        return Source(self.name, self.fingerprint, config, weights, self.tokenizer.eos_id)
+        return Source(self.name, self.fingerprint, config, weights, self.tokenizer.openings)
 
     def generator(
         self, *, exact: bool = False, runtime: str = AUTO, say: Callable[[str], None] = lambda line: None

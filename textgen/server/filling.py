@@ -26,8 +26,7 @@ async def fill(request: CompletionRequest, values: dict[str, Any], resources: Re
             400, f"The model {model.name!r} reads text forward only, so it cannot write towards a suffix: train one "
             "with direction both.", param="suffix",
         )  # fmt: skip
-    if clamps_of(request):
-        raise ApiError(400, "clamp cannot be used when writing towards a suffix.", param="clamp")
+    _check_fields(request)
     if resources.models.is_exact(request.exact):
         raise ApiError(400, 'suffix cannot be used in exact arithmetic: give "exact": false.', param="suffix")
     prompts = request.prompts()
@@ -62,6 +61,20 @@ async def fill(request: CompletionRequest, values: dict[str, Any], resources: Re
     usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
     head = head_of(model, secrets.token_hex(ID_BYTES), int(time.time()))
     return head | {"choices": choices, "usage": usage, "seed": config.seed}
+
+
+def _check_fields(request: CompletionRequest) -> None:
+    """Raises `ApiError` if a request asks for more than texts."""
+    unfit = {
+        "clamp": clamps_of(request),
+        "state": request.state is not None,
+        "return_state": request.return_state,
+        "echo": request.echo,
+        "logprobs": request.alternatives() is not None,
+    }
+    for name, is_asked_for in unfit.items():
+        if is_asked_for:
+            raise ApiError(400, f"{name} cannot be used when writing towards a suffix.", param=name)
 
 
 def _num_tokens(tokenizer: Tokenizer, *texts: str) -> int:

@@ -135,6 +135,11 @@ class Tokenizer(ABC):
             return [self.eos_id]
         return [self.eos_id, self.first_label + (0 if label is None else 1 + self.labels.index(label))]
 
+    @property
+    def openings(self) -> list[list[int]]:
+        """The ids before a document: without a label, then with each."""
+        return [self.opening(label) for label in (None, *self.labels)]
+
     def label_of(self, id: int) -> str | None:
         """Returns the label that a token stands for; None for that of documents without a label."""
         return None if id == self.first_label else self.labels[id - self.first_label - 1]

@@ -9,7 +9,6 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +42,7 @@ from textgen.training.plan import Plan
 from textgen.training.race import race
 from textgen.training.resumption import ResumeSources, read_run, with_origin
 from textgen.training.run_setup import RunOptions, RunSetup, Say, quiet
+from textgen.versions import module_version
 from textgen.wording import counted
 
 if TYPE_CHECKING:
@@ -348,7 +348,7 @@ def _first_record(plan: Plan, model_config: ModelConfig, tokenizer: Tokenizer, d
         "from": plan.sources.start.name if plan.sources.start else None,
         "base": plan.base.to_dict(),
         "parameters": model_config.num_parameters,
-        "versions": {name: version(name) for name in ("textgen", "tensorflow", "keras", "sentencepiece")},
+        "versions": {name: module_version(name) for name in ("textgen", "tensorflow", "keras", "sentencepiece")},
         "progress": {"step": 0, "epochs": 0.0, "seconds": 0.0},
         "scores": {},
     }

@@ -1,0 +1,62 @@
+"""Versions of modules are found in whatever distribution has them."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from textgen import runtime
+from textgen.saved_model.saved_model import load_model
+from textgen.versions import module_version
+
+Install = Callable[[str, str, str], None]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Installs a distribution that has a module of another name, and hides the one that is called as the module."""
+
+    def installed(module: str, name: str, number: str) -> None:
+        folder = tmp_path / f"{name} {number}"
+        metadata = folder / f"{name.replace('-', '_')}-{number}.dist-info"
+        metadata.mkdir(parents=True)
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n")
+        (metadata / "top_level.txt").write_text(f"{module}\n")
+        monkeypatch.setattr("sys.path", [str(folder)])  # of modules that are not imported yet
+        importlib.invalidate_caches()
+
+    return installed
+
+
+def test_a_module_of_its_own_distribution() -> None:
+    assert module_version("numpy") == version("numpy")
+
+
+def test_a_module_of_another_distribution(install: Install) -> None:
+    install("onnxruntime", "onnxruntime-gpu", "1.99.0")
+    assert module_version("onnxruntime") == "1.99.0"
+    assert module_version("no_such_module") == ""
+
+
+def test_a_network_in_8_bits_belongs_to_the_version_of_any_onnx_runtime(tiny_models: Path, install: Install) -> None:
+    source = load_model("tiny", tiny_models)._source
+    keys = {source.key}
+    for name, number in (("onnxruntime-gpu", "1.98.0"), ("onnxruntime-gpu", "1.99.0"), ("onnxruntime-x", "1.99.1")):
+        install("onnxruntime", name, number)
+        keys.add(source.key)
+    assert len(keys) == 4
+
+
+def test_xla_gets_its_flags_from_any_tensorflow(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    install("tensorflow", "tensorflow-cpu", f"{runtime.XLA_FLAGS_OF}0")
+    with runtime._xla_flags():
+        assert os.environ["XLA_FLAGS"].startswith(runtime.SAFE_XLA_FLAG)
+    install("tensorflow", "tf-nightly", "2.99.0")
+    with runtime._xla_flags():
+        assert "XLA_FLAGS" not in os.environ
