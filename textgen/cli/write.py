@@ -65,8 +65,8 @@ def write(
 
     You type; the model suggests the likeliest continuations, each with the probability of its first token. A number
     key or a click accepts one. The keys are shown below the text; the mouse wheel scrolls. FILE is read if it exists.
-    The text is saved in it, also when you leave or the connection breaks; the default is a new file named after the
-    model.
+    The text is saved in it, also when you leave or the connection breaks, with what you saved in the editor that ^E
+    opens; the default is a new file named after the model.
 
     \b
     Example:
