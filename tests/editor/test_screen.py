@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from displays import Display
 from hypothesis import given, settings
@@ -358,7 +359,7 @@ def test_an_interruption_while_the_editor_is_open_saves_what_it_saved(
         take_over(*arguments)
 
     session = session_of(tmp_path / "new.txt", "old")
-    monkeypatch.setattr(screens.click, "edit", edit)
+    monkeypatch.setattr(click, "edit", edit)
     monkeypatch.setattr(screens, "_take_over", interrupted_again)
     with create_pipe_input() as pipe:
         screen = Screen(session, pipe, DummyOutput())

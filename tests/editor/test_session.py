@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from suggesters import Telling
 
+from textgen.editor import session as sessions_module
 from textgen.editor.session import CancellableModel, Cancelled, Draft, Session
 from textgen.errors import TextgenError
 from textgen.generation.suggestions import Suggester
+from textgen.locks import lock
 from textgen.saved_model.saved_model import load_model
 from textgen.tokenizer.tokenizer import Tokenizer
 
@@ -230,6 +232,96 @@ def test_line_endings_and_the_byte_order_mark_stay(tmp_path: Path, before: bytes
     session.save()
     assert path.read_bytes() == after
     assert not session.unsaved
+
+
+@pytest.mark.parametrize("before", [None, "", "old"])
+def test_two_editors_of_a_file_do_not_overwrite_each_other(tmp_path: Path, before: str | None) -> None:
+    path, second, third = (tmp_path / f"chapter{end}.txt" for end in ("", "-2", "-3"))
+    if before is not None:
+        path.write_text(before, encoding="utf-8")
+    sessions = [Session(Telling(), path, length=6, temperature=0.8) for _ in range(3)]
+    for session, character in zip(sessions, "abc", strict=True):
+        session.type(character)
+        session.save()
+    assert [session.message for session in sessions] == [
+        f"Saved in {path}.",
+        f"{path} was changed by another program: your text is saved in {second}.",
+        f"{path} was changed by another program: your text is saved in {third}.",
+    ]
+    for session in sessions:
+        session.type("!")
+        session.save()
+        assert session.message == f"Saved in {session.path}."
+    texts = [one.read_text(encoding="utf-8") for one in (path, second, third)]
+    assert texts == [f"{before or ''}{character}!" for character in "abc"]
+
+
+def test_a_change_by_another_program_stays(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / "folder" / "chapter.txt"
+    path.write_bytes(b"old")
+    link = tmp_path / "chapter.txt"
+    link.symlink_to(path)
+    session = session_of(link, "mine")
+    session.save()
+    session.type("!")
+    path.write_bytes(b"theirs")
+    session.save()
+    assert (path.read_bytes(), session.path) == (b"theirs", tmp_path / "chapter-2.txt")
+    assert session.path.read_bytes() == b"mine!"
+
+
+def test_a_file_that_another_program_removed_or_saved_alike_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "chapter.txt"
+    session = session_of(path, "a")
+    path.write_bytes(b"a")
+    session.save()
+    assert session.message == f"Saved in {path}."
+    path.unlink()
+    session.type("b")
+    session.save()
+    assert (session.message, path.read_bytes()) == (f"Saved in {path}.", b"ab")
+
+
+def test_a_file_that_cannot_be_read_any_more_counts_as_changed(tmp_path: Path) -> None:
+    path = tmp_path / "chapter.txt"
+    session = session_of(path, "a")
+    path.mkdir()
+    session.save()
+    assert session.message == f"{path} was changed by another program: your text is saved in {session.path}."
+    assert session.path.read_bytes() == b"a"
+
+
+def test_editors_that_save_at_the_same_moment_wait_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions_module, "LOCK_SECONDS", 60.0)
+    path = tmp_path / "chapter.txt"
+    sessions = [session_of(path, str(number)) for number in range(8)]
+    together = threading.Barrier(len(sessions))
+
+    def save(session: Session) -> None:
+        together.wait(60)
+        session.save()
+
+    threads = [threading.Thread(target=save, args=(session,)) for session in sessions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    texts = sorted(one.read_text(encoding="utf-8") for one in tmp_path.iterdir())
+    assert texts == [session.draft.text for session in sessions]
+
+
+def test_a_text_is_saved_though_another_process_holds_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions_module, "LOCK_SECONDS", 0.0)
+    session = session_of(tmp_path / "chapter.txt", "a")
+    with lock(tmp_path) as is_held:
+        assert is_held
+        session.save()
+    assert (tmp_path / "chapter.txt").read_bytes() == b"a"
 
 
 def test_a_text_that_cannot_be_saved_stays(tmp_path: Path) -> None:

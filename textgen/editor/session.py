@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import os
 import re
 import threading
 import unicodedata
 from codecs import BOM_UTF8
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from textgen.errors import TextgenError
-from textgen.files import check_writable, write_file
+from textgen.files import check_writable, sha256, write_file
 from textgen.generation.stepping import StepModel
 from textgen.generation.suggestions import Suggester, Suggestion
+from textgen.locks import Gone, InUse, lock
 
 HIGHEST = 2.0  # highest temperature
 NEWLINE = re.compile("\r\n?|\n")
+LOCK_SECONDS = 1.0  # longest wait for another editor that saves at the same moment
 
 
 class Draft:
@@ -79,16 +86,20 @@ class Draft:
 
 
 class TextFile:
-    """A UTF-8 text file that keeps its byte order mark and line endings.
+    """A UTF-8 text file that keeps its byte order mark and line endings, and what other programs wrote to it.
 
     Args:
         path: The file, which may not exist yet.
+
+    Attributes:
+        path: The file. After a change by another program, the file that was written instead.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._mark = b""
         self._newline = "\n"
+        self._checksum: str | None = None  # of the content that was read or written last
 
     def read(self) -> str:
         """Reads the text and converts its line endings to \\n.
@@ -99,29 +110,76 @@ class TextFile:
         Raises:
             TextgenError: The file cannot be read, or could not be written later.
         """
-        check_writable(self._path)
+        check_writable(self.path)
         try:
-            data = self._path.read_bytes() if self._path.exists() else b""
+            exists = self.path.exists()
+            data = self.path.read_bytes() if exists else b""
             self._mark = BOM_UTF8 if data.startswith(BOM_UTF8) else b""
             text = data.removeprefix(self._mark).decode()
         except (OSError, UnicodeDecodeError) as error:
             raise TextgenError(
-                f"Cannot read {self._path}: {error}. Name a UTF-8 text file, or a file that does not exist yet."
+                f"Cannot read {self.path}: {error}. Name a UTF-8 text file, or a file that does not exist yet."
             ) from None
+        self._checksum = _checksum(data) if exists else None
         endings = Counter(NEWLINE.findall(text))  # in a mixed file the most common ending is used
         self._newline = endings.most_common(1)[0][0] if endings else "\n"
         return NEWLINE.sub("\n", text)
 
-    def write(self, text: str) -> None:
+    def write(self, text: str) -> Path | None:
         """Writes a text with the byte order mark and line endings of the file that was read.
+
+        If another program has changed the file since, it is left alone, and the text goes to a new file next to it.
 
         Args:
             text: The text, with lines ended by \\n.
 
+        Returns:
+            The file that another program has changed, or None.
+
         Raises:
             TextgenError: The file cannot be written.
         """
-        write_file(self._path, self._mark + text.replace("\n", self._newline).encode())
+        data = self._mark + text.replace("\n", self._newline).encode()
+        before = path = self.path
+        with _locked(Path(os.path.realpath(path)).parent):
+            if self._is_changed(_checksum(data)):
+                path = free_path(path)
+            write_file(path, data)
+        self.path, self._checksum = path, _checksum(data)
+        return None if path == before else before
+
+    def _is_changed(self, to_write: str) -> bool:
+        """Whether the file has content that is neither known nor `to_write`, or cannot be read."""
+        try:
+            return sha256(Path(os.path.realpath(self.path))) not in (self._checksum, to_write)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+
+
+def free_path(path: Path) -> Path:
+    """Returns `path` if nothing is there, otherwise the first free one of name-2, name-3 and so on.
+
+    Example:
+        >>> free_path(Path("/nowhere/novel.txt")).name
+        'novel.txt'
+    """
+    numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
+    return next(one for one in itertools.chain([path], numbered) if not os.path.lexists(one))
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Holds the lock of a folder, if possible: when a connection breaks, all its editors save at the same moment."""
+    with ExitStack() as stack:
+        with suppress(OSError, InUse, Gone):
+            stack.enter_context(lock(folder, LOCK_SECONDS))
+        yield
+
+
+def _checksum(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 class Cancelled(Exception):
@@ -205,7 +263,6 @@ class Session:
 
     Attributes:
         draft: The text and its history.
-        path: File of the text.
         temperature: Sampling temperature of the suggestions.
         page: Page of the suggestions; page 0 has the likeliest ones.
         message: Message of the last action for the user; empty if there is none.
@@ -234,7 +291,6 @@ class Session:
         """
         self._file = TextFile(path)
         self.draft = Draft(self._file.read())
-        self.path = path
         self.temperature = temperature
         self.page = 0
         self.message = ""
@@ -244,6 +300,11 @@ class Session:
         self._saved = self.draft.text
         self._known: tuple[Request | None, list[Suggestion]] = None, []  # newest suggestions and their request
         self._cancelled = cancelled or threading.Event()
+
+    @property
+    def path(self) -> Path:
+        """File of the text."""
+        return self._file.path
 
     @property
     def unsaved(self) -> bool:
@@ -356,15 +417,22 @@ class Session:
         self.temperature = min(HIGHEST, max(0.0, round(self.temperature + step, 1)))
 
     def save(self) -> None:
-        """Writes the text to the file if it has changed, and sets `message` to the result."""
+        """Writes the text to the file if it has changed, and sets `message` to the result.
+
+        If another program has changed the file, the text is saved in a new file, which becomes `path`.
+        """
+        changed = None
         if self.unsaved:
             try:
-                self._file.write(self.draft.text)
+                changed = self._file.write(self.draft.text)
             except TextgenError as error:
                 self.message = str(error)
                 return
             self._saved = self.draft.text
-        self.message = f"Saved in {self.path}." if self.path.exists() else "Nothing was written."
+        if changed:
+            self.message = f"{changed} was changed by another program: your text is saved in {self.path}."
+        else:
+            self.message = f"Saved in {self.path}." if self.path.exists() else "Nothing was written."
 
     def _begin(self) -> None:
         """Returns to the first page of suggestions after a change of the text."""
