@@ -6,6 +6,7 @@ import re
 import signal
 import tempfile
 import threading
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,9 @@ class Slow(Telling):
         ("ctrl-v ctrl-s 2", " 2: 6 0.8 0 0"),
         ("0", "0"),
         ("月 é e\u0301", "月ée\u0301"),
+        ("\u3000 月 \u00a0 \u202f \u2009", "\u3000月\u00a0\u202f\u2009"),
+        ("می \u200c خواهم 👩 \u200d 🚀", "می\u200cخواهم👩\u200d🚀"),
+        ("\x85 a \x9b \x00 b", "ab"),
         ("a b backspace", "a"),
         ("a b ctrl-h", "a"),
         ("a ctrl-w", ""),
@@ -223,7 +227,7 @@ def test_keys_do_the_same_as_the_session(tmp_path_factory: pytest.TempPathFactor
 def test_no_bytes_are_too_strange(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     session = session_of(tmp_path_factory.mktemp("bytes") / "new.txt")
     assert left_after(session, data, gone=True) in ("leave", "edit")
-    assert all(c.isprintable() or c in "\n\t" for c in session.draft.text)
+    assert all(c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs") for c in session.draft.text)
     session.save()
 
 
@@ -561,6 +565,14 @@ def test_a_frame(tmp_path: Path) -> None:
     ]
 
 
+def test_characters_without_width_are_shown_as_signs(tmp_path: Path, drive: Callable[..., Driver]) -> None:
+    session = session_of(
+        tmp_path / "new.txt", "\u3000月\u00a0a\u2009b\nمی\u200cخ\n\u202ea\u2066b\u200b\u200d\ufeff\u2028!"
+    )
+    driver = drive(session, 40, 12)
+    driver.display.see("^\u3000月 a\u2009b\nمی·خ\n·a·b····!▏$")
+
+
 @pytest.mark.parametrize(
     "text", ["", "x" * 999 + "END", "月" * 999 + "END", "one two " * 99 + "END", "\n" * 99 + "END"]
 )
@@ -581,7 +593,7 @@ def test_a_frame_fits_and_shows_the_end_of_the_text(tmp_path: Path, text: str, w
 
 
 @given(
-    text=st.text(st.sampled_from("ab  月光é\u0301！"), max_size=60),
+    text=st.text(st.sampled_from("ab  月光é\u0301！\u3000\u2009\xa0"), max_size=60),
     width=st.integers(2, 20),
 )
 def test_wrapped_lines_fit_and_lose_only_spaces(text: str, width: int) -> None:

@@ -190,6 +190,17 @@ def test_what_is_pasted_is_one_step_and_commands_no_terminal(tmp_path: Path) -> 
     assert session.draft.text == "So "
 
 
+@given(
+    text=st.text(
+        st.characters(exclude_categories=["Cc", "Cs"]) | st.sampled_from("\n\t\u3000\u00a0\u202f\u2009\u200c\u200d")
+    )
+)
+def test_what_is_pasted_keeps_all_characters_but_controls(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    session = session_of(tmp_path_factory.mktemp("pasted") / "new.txt")
+    session.paste("\x00\x1b\x7f\x85\x9b\ud800\udfff".join(["", *text, ""]))
+    assert session.draft.text == text
+
+
 def test_saving_and_going_on(tmp_path: Path) -> None:
     path = tmp_path / "chapter.txt"
     session = session_of(path)

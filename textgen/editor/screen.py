@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from unicodedata import category
 
 import click
 from prompt_toolkit.application import Application
@@ -31,7 +32,7 @@ from prompt_toolkit.mouse_events import MouseButton, MouseEvent, MouseEventType
 from prompt_toolkit.output import Output
 from prompt_toolkit.utils import get_cwidth
 
-from textgen.editor.session import NEWLINE, Cancelled, Request, Session
+from textgen.editor.session import NEWLINE, Cancelled, Request, Session, without_controls
 from textgen.errors import Interrupted
 from textgen.files import OTHER_TEMPORARY
 from textgen.generation.suggestions import Suggestion
@@ -61,6 +62,7 @@ ACTIONS: dict[str, Callable[[Session], None]] = {
 }
 LEAVE, EDIT = "leave", "edit"  # results of `Screen.run`
 CURSOR = "▏"
+SIGNS = {"\n": "⏎", "\t": "    "}  # of `visible`
 TEXT_LINES = 3  # minimum number of lines of text
 WHEEL_LINES = 3  # lines per notch of the mouse wheel
 UNFINISHED_SECONDS = 0.05  # longest wait for the rest of an escape sequence, on a slow connection
@@ -318,7 +320,7 @@ class Screen:
         text = "\ufffd" if "\ud800" <= key <= "\udfff" else key  # a byte that is not UTF-8
         if text in "123456789" and not self._literal:
             self._press(partial(self._session.take, int(text)), waits=True)
-        elif text.isprintable():
+        elif without_controls(text):
             self._press(partial(self._session.type, text))
 
     def _mouse_key(self, event: KeyPressEvent) -> object:
@@ -576,8 +578,11 @@ def key_lines(width: int) -> list[str]:
 
 
 def visible(text: str) -> str:
-    """Replaces newlines, tabs and other control characters, which would move the cursor, with visible signs."""
-    return "".join(c if c.isprintable() else {"\n": "⏎", "\t": "    "}.get(c, "·") for c in text)
+    """Replaces what would move the cursor or has no width, such as control characters, with visible signs.
+
+    Spaces of any width and accents stay.
+    """
+    return "".join(c if c.isprintable() or category(c) == "Zs" else SIGNS.get(c, "·") for c in text)
 
 
 @contextmanager

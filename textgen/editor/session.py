@@ -25,6 +25,7 @@ from textgen.locks import Gone, InUse, lock
 
 HIGHEST = 2.0  # highest temperature
 NEWLINE = re.compile("\r\n?|\n")
+CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # except newline and tab; and lone surrogates
 LOCK_SECONDS = 1.0  # longest wait for another editor that saves at the same moment
 
 
@@ -156,6 +157,19 @@ class TextFile:
             return False
         except OSError:
             return True
+
+
+def without_controls(text: str) -> str:
+    """Removes control characters except newline and tab, and lone surrogates.
+
+    All other characters stay, also those that Python does not count as printable: a space as wide as an ideograph, a
+    space that does not break, the joiners of Persian and of emoji.
+
+    Example:
+        >>> without_controls("\\u3000one\\x1b\\ttwo")
+        '\\u3000one\\ttwo'
+    """
+    return CONTROL.sub("", text)
 
 
 def free_path(path: Path) -> Path:
@@ -364,8 +378,7 @@ class Session:
 
     def paste(self, text: str) -> None:
         """Appends a text, with line endings converted to \\n and control characters removed."""
-        text = NEWLINE.sub("\n", text)
-        self.replace(self.draft.text + "".join(c for c in text if c.isprintable() or c in "\n\t"))
+        self.replace(self.draft.text + without_controls(NEWLINE.sub("\n", text)))
 
     def take(self, number: int) -> None:
         """Appends a suggestion to the text.
