@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from suggesters import Telling
 
 from textgen.editor import session as sessions_module
-from textgen.editor.session import CancellableModel, Cancelled, Draft, Session
+from textgen.editor.session import CancellableModel, Cancelled, Draft, Session, without_last_word
 from textgen.errors import TextgenError
 from textgen.generation.suggestions import Suggester
 from textgen.locks import lock
@@ -242,6 +242,50 @@ def test_deleting(tmp_path: Path, text: str, without_character: str, without_wor
     session = session_of(tmp_path / "new.txt", text)
     session.delete_word()
     assert session.draft.text == without_word
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("床前明月光，疑是地上霜。", "床前明月光，"),
+        ("床前明月光，", ""),
+        ("他说：“好。”", "他说：“"),
+        ("第一段。\n\u3000\u3000第二段", "第一段。\n\u3000\u3000"),
+        ("你好,世界", "你好,"),
+        ("今日は ようこそ、東京ターミナルへ！！", "今日は ようこそ、"),
+        ("ภาษาไทย ที่นี่", "ภาษาไทย "),
+        ("我用Python写", "我用Python"),
+        ("我用Python", "我用"),
+        ("你好，world", "你好，"),
+        ("Hello，world", "Hello，"),
+        ("我有3个", "我有3"),
+        ("你好😀", "你好"),
+        ("I ❤\ufe0f", "I "),
+        ("か\u3099abc", "か\u3099"),
+        ("abcか\u3099", "abc"),
+        ("生于二〇二四年", ""),
+        ("——", ""),
+        ("한국어 단어", "한국어 "),
+        ("I don't", "I "),
+        ("about 3.14, ", "about "),
+        ("one\ttwo", "one\t"),
+        ("one\u00a0two\u3000\t", "one\u00a0"),
+        ("one ...", "one "),
+        ("می\u200cخواهم", ""),
+        ("one\n \t", "one"),
+    ],
+)
+def test_the_last_word(tmp_path: Path, text: str, kept: str) -> None:
+    session = session_of(tmp_path / "new.txt", text)
+    session.delete_word()
+    assert session.draft.text == kept
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from(" \n月，a."), min_size=1))
+def test_deleting_words_ends(text: str) -> None:
+    kept = without_last_word(text)
+    assert len(kept) < len(text)
+    assert text.startswith(kept)
 
 
 def test_what_is_pasted_is_one_step_and_commands_no_terminal(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from textgen.corpus.scripts import is_without_spaces
 from textgen.errors import TextgenError
 from textgen.files import check_writable, sha256, write_file
 from textgen.generation.stepping import StepModel
@@ -216,6 +217,55 @@ def without_controls(text: str) -> str:
         '\\u3000one\\ttwo'
     """
     return CONTROL.sub("", text)
+
+
+def without_last_word(text: str) -> str:
+    """Removes the last word of a text with the punctuation and the white space after it, or the newlines at the end.
+
+    White space ends a word, and so does a change between scripts with spaces between words and those without. In the
+    latter a word is all letters up to punctuation.
+
+    Example:
+        >>> without_last_word("one two. ")
+        'one '
+        >>> without_last_word("床前明月光，疑是地上霜。")
+        '床前明月光，'
+    """
+    end = len(text)
+    while end and text[end - 1].isspace() and text[end - 1] != "\n":
+        end -= 1
+    if text[:end].endswith("\n"):
+        return text[:end].rstrip("\n")
+    while end and _is_punctuation(text[end - 1]):
+        end -= 1
+    unspaced = _is_unspaced_letter(text[_last_base(text, end)]) if end else False
+    is_of_word = _is_unspaced_letter if unspaced else _is_of_spaced_word
+    while end and is_of_word(text[at := _last_base(text, end)]):
+        end = at
+    return text[:end]
+
+
+def _last_base(text: str, end: int) -> int:
+    """Index of the last character before `end` that is no accent or other mark on the one before it."""
+    at = end - 1
+    while at and unicodedata.category(text[at])[0] == "M":
+        at -= 1
+    return at
+
+
+def _is_punctuation(character: str) -> bool:
+    return unicodedata.category(character)[0] == "P"
+
+
+def _is_unspaced_letter(character: str) -> bool:
+    """Whether a character is a letter or number of a script without spaces between words."""
+    return is_without_spaces(ord(character)) and unicodedata.category(character)[0] in "LN"
+
+
+def _is_of_spaced_word(character: str) -> bool:
+    """Whether a character can be inside a word of a script with spaces, such as don't or 3.14."""
+    is_wide_mark = _is_punctuation(character) and unicodedata.east_asian_width(character) in "FW"
+    return not (character.isspace() or is_wide_mark or _is_unspaced_letter(character))
 
 
 def free_path(path: Path) -> Path:
@@ -446,10 +496,8 @@ class Session:
         self.replace(text[:-1])
 
     def delete_word(self) -> None:
-        """Deletes the last word, or the newlines at the end."""
-        line = self.draft.text.rstrip(" ")
-        kept = line.rstrip("\n") if line.endswith("\n") else line[: max(line.rfind(" "), line.rfind("\n")) + 1]
-        self.replace(kept)
+        """Deletes the last word with the punctuation after it, or the newlines at the end."""
+        self.replace(without_last_word(self.draft.text))
 
     def undo(self) -> None:
         """Undoes the last change."""
