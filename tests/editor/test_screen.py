@@ -517,6 +517,26 @@ def test_an_interruption_leaves_the_screen_and_saves(
     screen.interrupt(Interrupted("Terminated.", 15))  # a second one no longer matters
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_text_is_saved_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    def save() -> None:
+        signal.raise_signal(number)
+        Session.save(session)
+
+    session = session_of(tmp_path / "new.txt")
+    monkeypatch.setattr(session, "save", save)
+    before = signal.getsignal(number)
+    with create_pipe_input() as pipe:
+        pipe.send_text("a\x03")
+        screen = Screen(session, pipe, DummyOutput())
+        monkeypatch.setattr(screens, "Screen", lambda session: screen)
+        screens.run(session)
+    assert (tmp_path / "new.txt").read_text(encoding="utf-8") == "a"
+    assert signal.getsignal(number) is before
+
+
 def test_a_system_without_hangup_signals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(signal, "SIGHUP")  # as on Windows
     session = session_of(tmp_path / "new.txt")

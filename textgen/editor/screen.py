@@ -587,12 +587,16 @@ def visible(text: str) -> str:
 
 @contextmanager
 def _signals(screen: Screen) -> Iterator[None]:
-    """Makes SIGHUP and SIGTERM interrupt the screen within the block, so that the text is saved."""
+    """Makes SIGINT, SIGHUP and SIGTERM interrupt the screen within the block, so that the text is saved.
+
+    A closed screen ignores them: Ctrl-C pressed once too often must not interrupt the saving.
+    """
 
     def interrupt(number: int, _: FrameType | None) -> None:
-        screen.interrupt(Interrupted(ENDING_SIGNALS[signal.Signals(number).name], number))
+        name = signal.Signals(number).name
+        screen.interrupt(Interrupted(ENDING_SIGNALS[name], number) if name in ENDING_SIGNALS else KeyboardInterrupt())
 
-    numbers = [getattr(signal, name) for name in ENDING_SIGNALS if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in ("SIGINT", *ENDING_SIGNALS) if hasattr(signal, name)]
     before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
