@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import unicodedata
 
 from rich.cells import cell_len
 
@@ -91,7 +92,7 @@ class Display:
             self._x = max(0, min(self._x, self.width - 1) - 1)
         elif cell_len(character) == 0:
             self._cells[self._y][max(0, self._x - 1)] += character
-        elif character.isprintable():
+        elif character.isprintable() or unicodedata.category(character) == "Zs":
             if self._x + cell_len(character) > self.width:
                 self._line_feed()
                 self._x = 0

@@ -138,17 +138,20 @@ def test_an_interrupt_from_outside_saves(terminal: Terminal, tmp_path: Path) -> 
     assert (tmp_path / "chapter.txt").read_text(encoding="utf-8") == "The cat"
 
 
-def test_a_signal_while_the_editor_is_open_saves(tiny_models: Path, tmp_path: Path) -> None:
-    terminal = Terminal(tiny_models, tmp_path, "chapter.txt", EDITOR="sh -c 'echo is open; sleep 1000' --")
-    terminal.see(r"(?s)^1 +[0-9]+%")
-    terminal.press("The cat\x05")
-    terminal.see("is open")
-    terminal.process.send_signal(signal.SIGTERM)
-    terminal.see(r"Saved in chapter\.txt\.")
-    assert terminal.process.wait(60) == 128 + signal.SIGTERM
-    assert (tmp_path / "chapter.txt").read_text(encoding="utf-8") == "The cat"
-    os.killpg(terminal.process.pid, signal.SIGKILL)  # the editor
-    terminal.close()
+def test_a_signal_while_the_editor_is_open_saves_what_it_saved(tiny_models: Path, tmp_path: Path) -> None:
+    script = 'echo "an hour of work" > "$1"; echo is open; sleep 1000'
+    terminal = Terminal(tiny_models, tmp_path, "chapter.txt", EDITOR=f"sh -c '{script}' --")
+    try:
+        terminal.see(r"(?s)^1 +[0-9]+%")
+        terminal.press("The cat\x05")
+        terminal.see("is open")
+        terminal.process.send_signal(signal.SIGTERM)
+        terminal.see(r"Saved in chapter\.txt\.")
+        assert terminal.process.wait(60) == 128 + signal.SIGTERM
+    finally:
+        os.killpg(terminal.process.pid, signal.SIGKILL)  # the editor
+        terminal.close()
+    assert (tmp_path / "chapter.txt").read_text(encoding="utf-8") == "an hour of work"
 
 
 def test_a_terminal_that_goes_away_saves(terminal: Terminal, tmp_path: Path) -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 import signal
+import tempfile
 import threading
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
 from displays import Display
 from hypothesis import given, settings
@@ -148,6 +152,9 @@ class Slow(Telling):
         ("ctrl-v ctrl-s 2", " 2: 6 0.8 0 0"),
         ("0", "0"),
         ("月 é e\u0301", "月ée\u0301"),
+        ("\u3000 月 \u00a0 \u202f \u2009", "\u3000月\u00a0\u202f\u2009"),
+        ("می \u200c خواهم 👩 \u200d 🚀", "می\u200cخواهم👩\u200d🚀"),
+        ("\x85 a \x9b \x00 b", "ab"),
         ("a b backspace", "a"),
         ("a b ctrl-h", "a"),
         ("a ctrl-w", ""),
@@ -220,7 +227,7 @@ def test_keys_do_the_same_as_the_session(tmp_path_factory: pytest.TempPathFactor
 def test_no_bytes_are_too_strange(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     session = session_of(tmp_path_factory.mktemp("bytes") / "new.txt")
     assert left_after(session, data, gone=True) in ("leave", "edit")
-    assert all(c.isprintable() or c in "\n\t" for c in session.draft.text)
+    assert all(c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs") for c in session.draft.text)
     session.save()
 
 
@@ -274,6 +281,101 @@ def test_the_editor_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     screens.open_editor(session)
     assert session.message.endswith("The text is as it was. Set EDITOR to name another editor.")
     assert session.draft.text == "The dog"
+
+
+@pytest.fixture
+def edits_as(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Sets the editor to a shell script, whose file is $1, and temporary files to a folder of their own."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+
+    def set_editor(script: str) -> None:
+        (tmp_path / "editor").write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        (tmp_path / "editor").chmod(0o755)
+        monkeypatch.setenv("VISUAL", str(tmp_path / "editor"))
+
+    return set_editor
+
+
+def test_the_file_of_the_editor_is_private_and_is_removed(tmp_path: Path, edits_as: Callable[[str], None]) -> None:
+    session = session_of(tmp_path / "new.txt", "one\ntwo")
+    edits_as('stat -c %a "$1" >> "$1"; printf "\\r\\n" >> "$1"')
+    screens.open_editor(session)
+    assert session.draft.text == "one\ntwo\n600\n"
+    assert session.message == ""
+    assert list((tmp_path / "temporary").iterdir()) == []
+    session.undo()
+    assert session.draft.text == "one\ntwo"
+
+
+def test_what_an_editor_that_fails_has_saved_is_the_text(tmp_path: Path, edits_as: Callable[[str], None]) -> None:
+    session = session_of(tmp_path / "new.txt", "old")
+    edits_as('echo "an hour of work" > "$1"; exit 1')
+    screens.open_editor(session)
+    assert session.draft.text == "an hour of work"
+    assert "The text is what the editor saved: ^Z undoes that." in session.message
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_what_an_editor_saves_that_is_not_utf_8_is_kept(
+    tmp_path: Path, edits_as: Callable[[str], None], is_killed: bool
+) -> None:
+    session = session_of(tmp_path / "new.txt", "old")
+    edits_as('printf "caf\\351" > "$1"' + ("; exit 1" if is_killed else ""))
+    screens.open_editor(session)
+    (kept,) = (tmp_path / "temporary").iterdir()
+    assert kept.read_bytes() == b"caf\xe9"
+    assert session.message == (
+        f"Cannot read what the editor saved: it is not UTF-8. It is kept in {kept}; the text is as it was."
+    )
+    assert session.draft.text == "old"
+
+
+def test_an_editor_that_removes_the_file(tmp_path: Path, edits_as: Callable[[str], None]) -> None:
+    session = session_of(tmp_path / "new.txt", "old")
+    edits_as('rm "$1"')
+    screens.open_editor(session)
+    assert re.fullmatch(
+        r"Cannot read what the editor saved in .*: No such .*\. The text is as it was\.", session.message
+    )
+    assert session.draft.text == "old"
+
+
+def test_without_a_temporary_folder_there_is_no_editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = session_of(tmp_path / "new.txt", "old")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    screens.open_editor(session)
+    assert session.message.startswith("Cannot make a file for the editor: No such file or directory. Free some space")
+
+
+@pytest.mark.parametrize(("saved", "text"), [(b"an hour of work\n", "an hour of work"), (b"caf\xe9", "old!")])
+def test_an_interruption_while_the_editor_is_open_saves_what_it_saved(
+    tmp_path: Path, edits_as: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, saved: bytes, text: str
+) -> None:
+    def edit(filename: str) -> None:
+        Path(filename).write_bytes(saved)
+        screen.interrupt(Interrupted("Terminated.", 15))
+
+    take_over = screens._take_over
+
+    def interrupted_again(*arguments: Any) -> None:
+        screen.interrupt(Interrupted("The terminal was closed.", 1))
+        take_over(*arguments)
+
+    session = session_of(tmp_path / "new.txt", "old")
+    monkeypatch.setattr(click, "edit", edit)
+    monkeypatch.setattr(screens, "_take_over", interrupted_again)
+    with create_pipe_input() as pipe:
+        screen = Screen(session, pipe, DummyOutput())
+        monkeypatch.setattr(screens, "Screen", lambda session: screen)
+        pipe.send_text("!\x05")
+        with pytest.raises(Interrupted, match="Terminated"):
+            screens.run(session)
+    assert (tmp_path / "new.txt").read_text(encoding="utf-8") == text
+    *before, last = session.message.split("\n")
+    assert last == f"Saved in {tmp_path / 'new.txt'}."
+    assert len(before) == (text == "old!")
+    assert all("It is kept in" in line for line in before)
 
 
 def test_ctrl_c_in_the_editor_ends_the_editor_and_not_the_session(
@@ -415,6 +517,26 @@ def test_an_interruption_leaves_the_screen_and_saves(
     screen.interrupt(Interrupted("Terminated.", 15))  # a second one no longer matters
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_text_is_saved_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    def save() -> None:
+        signal.raise_signal(number)
+        Session.save(session)
+
+    session = session_of(tmp_path / "new.txt")
+    monkeypatch.setattr(session, "save", save)
+    before = signal.getsignal(number)
+    with create_pipe_input() as pipe:
+        pipe.send_text("a\x03")
+        screen = Screen(session, pipe, DummyOutput())
+        monkeypatch.setattr(screens, "Screen", lambda session: screen)
+        screens.run(session)
+    assert (tmp_path / "new.txt").read_text(encoding="utf-8") == "a"
+    assert signal.getsignal(number) is before
+
+
 def test_a_system_without_hangup_signals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(signal, "SIGHUP")  # as on Windows
     session = session_of(tmp_path / "new.txt")
@@ -463,6 +585,14 @@ def test_a_frame(tmp_path: Path) -> None:
     ]
 
 
+def test_characters_without_width_are_shown_as_signs(tmp_path: Path, drive: Callable[..., Driver]) -> None:
+    session = session_of(
+        tmp_path / "new.txt", "\u3000月\u00a0a\u2009b\nمی\u200cخ\n\u202ea\u2066b\u200b\u200d\ufeff\u2028!"
+    )
+    driver = drive(session, 40, 12)
+    driver.display.see("^\u3000月 a\u2009b\nمی·خ\n·a·b····!▏$")
+
+
 @pytest.mark.parametrize(
     "text", ["", "x" * 999 + "END", "月" * 999 + "END", "one two " * 99 + "END", "\n" * 99 + "END"]
 )
@@ -483,7 +613,7 @@ def test_a_frame_fits_and_shows_the_end_of_the_text(tmp_path: Path, text: str, w
 
 
 @given(
-    text=st.text(st.sampled_from("ab  月光é\u0301！"), max_size=60),
+    text=st.text(st.sampled_from("ab  月光é\u0301！\u3000\u2009\xa0"), max_size=60),
     width=st.integers(2, 20),
 )
 def test_wrapped_lines_fit_and_lose_only_spaces(text: str, width: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
 import threading
@@ -65,8 +64,9 @@ def write(
 
     You type; the model suggests the likeliest continuations, each with the probability of its first token. A number
     key or a click accepts one. The keys are shown below the text; the mouse wheel scrolls. FILE is read if it exists.
-    The text is saved in it, also when you leave or the connection breaks; the default is a new file named after the
-    model.
+    The text is saved in it, also when you leave or the connection breaks, with what you saved in the editor that ^E
+    opens; the default is a new file named after the model. If another program has changed FILE meanwhile, the text is
+    saved in a new file next to it.
 
     \b
     Example:
@@ -75,7 +75,7 @@ def write(
     """
     needs_terminal()
     from textgen.editor.screen import run
-    from textgen.editor.session import CancellableModel, Session
+    from textgen.editor.session import CancellableModel, Session, free_path
     from textgen.generation.suggestions import Suggester
 
     model, paths = model_and_paths(model, () if file is None else (str(file),), models_dir)
@@ -89,7 +89,7 @@ def write(
     network = saved.step_model(runtime or AUTO, output.note)
     writer = CancellableModel(network if load_state is None else _started(saved, network, load_state), cancelled)
     suggester = Suggester(writer, saved.tokenizer, num, label, saved.words())
-    path = file or _free_name(saved.name)
+    path = file or free_path(Path(f"{saved.name}.txt"))
     session = Session(suggester, path, length=length, temperature=temperature, cancelled=cancelled)
     try:
         run(session)
@@ -116,9 +116,3 @@ def _started(saved: ModelFolder, writer: StepModel, path: str) -> StartedModel:
     if state.ids != (vocabulary.eos_id,):
         raise SavedModelError(f"{path} is a state from the middle of a text: give one from textgen tune-state.")
     return StartedModel(writer, state.memory)
-
-
-def _free_name(name: str) -> Path:
-    """A file name that is free in the current folder."""
-    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-    return next(path for name in names if not (path := Path(f"{name}.txt")).exists())

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
+import tempfile
 import textwrap
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Any
+from unicodedata import category
 
 import click
 from prompt_toolkit.application import Application
@@ -28,8 +32,9 @@ from prompt_toolkit.mouse_events import MouseButton, MouseEvent, MouseEventType
 from prompt_toolkit.output import Output
 from prompt_toolkit.utils import get_cwidth
 
-from textgen.editor.session import Cancelled, Request, Session
+from textgen.editor.session import NEWLINE, Cancelled, Request, Session, without_controls
 from textgen.errors import Interrupted
+from textgen.files import OTHER_TEMPORARY
 from textgen.generation.suggestions import Suggestion
 from textgen.wording import counted
 
@@ -57,6 +62,7 @@ ACTIONS: dict[str, Callable[[Session], None]] = {
 }
 LEAVE, EDIT = "leave", "edit"  # results of `Screen.run`
 CURSOR = "▏"
+SIGNS = {"\n": "⏎", "\t": "    "}  # of `visible`
 TEXT_LINES = 3  # minimum number of lines of text
 WHEEL_LINES = 3  # lines per notch of the mouse wheel
 UNFINISHED_SECONDS = 0.05  # longest wait for the rest of an escape sequence, on a slow connection
@@ -76,35 +82,87 @@ def run(session: Session) -> None:
         TextgenError: Suggestions cannot be computed.
     """
     screen = Screen(session)
+    unread = ""  # message that no screen has shown
     with _signals(screen):
         try:
             while screen.run() == EDIT:
-                open_editor(session)
+                try:
+                    open_editor(session)
+                except BaseException:
+                    unread = session.message
+                    raise
         finally:
             screen.close()
             session.save()
+            session.message = f"{unread}\n{session.message}".lstrip("\n")
 
 
 def open_editor(session: Session) -> None:
-    """Opens the text in an external editor ($VISUAL or $EDITOR) and replaces it with the edited text.
+    """Opens the text in an external editor ($VISUAL or $EDITOR) and replaces it with what the editor saved.
 
-    If the editor cannot be started, or ends with an error, `session.message` is set and the text stays. Ctrl-C is for
-    the editor alone.
+    That also happens if the editor ends with an error, or if an exception such as `Interrupted` ends the wait for it.
+    If the editor cannot be started, ends with an error or saves what cannot be read, `session.message` is set. Ctrl-C
+    is for the editor alone.
 
     Args:
         session: The session.
     """
+    session.message = failure = ""
     text = session.draft.text
+    given = (text if text.endswith("\n") or not text else f"{text}\n").replace("\n", os.linesep).encode()
+    try:
+        path = _temporary_file(given)
+    except OSError as error:
+        session.message = f"Cannot make a file for the editor: {error.strerror or error}. {OTHER_TEMPORARY}"
+        return
     before = signal.signal(signal.SIGINT, lambda *_: None)  # not SIG_IGN, which the editor would inherit
     try:
-        edited = click.edit(text)
+        click.edit(filename=str(path))
     except click.ClickException as error:
-        session.message = f"{error.message}. The text is as it was. Set EDITOR to name another editor."
-    else:
-        if edited is not None:  # editors add a newline at the end
-            session.replace(edited if text.endswith("\n") else edited.removesuffix("\n"))
+        failure = error.message
     finally:
+        _take_over(session, path, given)
         signal.signal(signal.SIGINT, before)
+    if failure and not session.message:
+        now = "as it was" if session.draft.text == text else "what the editor saved: ^Z undoes that"
+        session.message = f"{failure}. The text is {now}. Set EDITOR to name another editor."
+
+
+def _temporary_file(data: bytes) -> Path:
+    """Creates a file that only the user can read. Raises `OSError` if that is impossible."""
+    descriptor, name = tempfile.mkstemp(prefix="textgen-", suffix=".txt")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+    except BaseException:
+        os.unlink(name)
+        raise
+    return Path(name)
+
+
+def _take_over(session: Session, path: Path, given: bytes) -> None:
+    """Replaces the text if the editor changed the file, and removes the file unless it cannot be decoded.
+
+    Args:
+        session: The session, whose `message` is set if the file cannot be read.
+        path: The file.
+        given: What the editor was given in the file.
+    """
+    try:
+        data = path.read_bytes()
+        edited = NEWLINE.sub("\n", data.decode("utf-8-sig"))
+    except OSError as error:
+        session.message = f"Cannot read what the editor saved in {path}: {error.strerror}. The text is as it was."
+        return
+    except UnicodeDecodeError:
+        session.message = (
+            f"Cannot read what the editor saved: it is not UTF-8. It is kept in {path}; the text is as it was."
+        )
+        return
+    if data != given:  # editors add a newline at the end
+        session.replace(edited if session.draft.text.endswith("\n") else edited.removesuffix("\n"))
+    with suppress(OSError):  # Windows keeps a file that a program has open
+        path.unlink(missing_ok=True)
 
 
 class Screen:
@@ -165,13 +223,14 @@ class Screen:
         return left
 
     def interrupt(self, error: BaseException) -> None:
-        """Leaves the screen with an error. Signal handlers may call this at any time.
+        """Leaves the screen with an error. Signal handlers may call this at any time; later calls are ignored.
 
         Args:
             error: The error that `run` raises; raised here if the screen is not running.
         """
         if self._closed:
             return
+        self.close()  # a second signal must not interrupt the saving
         if not self._running:
             raise error
         self._error = self._error or error
@@ -261,7 +320,7 @@ class Screen:
         text = "\ufffd" if "\ud800" <= key <= "\udfff" else key  # a byte that is not UTF-8
         if text in "123456789" and not self._literal:
             self._press(partial(self._session.take, int(text)), waits=True)
-        elif text.isprintable():
+        elif without_controls(text):
             self._press(partial(self._session.type, text))
 
     def _mouse_key(self, event: KeyPressEvent) -> object:
@@ -519,18 +578,25 @@ def key_lines(width: int) -> list[str]:
 
 
 def visible(text: str) -> str:
-    """Replaces newlines, tabs and other control characters, which would move the cursor, with visible signs."""
-    return "".join(c if c.isprintable() else {"\n": "⏎", "\t": "    "}.get(c, "·") for c in text)
+    """Replaces what would move the cursor or has no width, such as control characters, with visible signs.
+
+    Spaces of any width and accents stay.
+    """
+    return "".join(c if c.isprintable() or category(c) == "Zs" else SIGNS.get(c, "·") for c in text)
 
 
 @contextmanager
 def _signals(screen: Screen) -> Iterator[None]:
-    """Makes SIGHUP and SIGTERM interrupt the screen within the block, so that the text is saved."""
+    """Makes SIGINT, SIGHUP and SIGTERM interrupt the screen within the block, so that the text is saved.
+
+    A closed screen ignores them: Ctrl-C pressed once too often must not interrupt the saving.
+    """
 
     def interrupt(number: int, _: FrameType | None) -> None:
-        screen.interrupt(Interrupted(ENDING_SIGNALS[signal.Signals(number).name], number))
+        name = signal.Signals(number).name
+        screen.interrupt(Interrupted(ENDING_SIGNALS[name], number) if name in ENDING_SIGNALS else KeyboardInterrupt())
 
-    numbers = [getattr(signal, name) for name in ENDING_SIGNALS if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in ("SIGINT", *ENDING_SIGNALS) if hasattr(signal, name)]
     before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield

@@ -2,27 +2,78 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import os
 import re
 import threading
 import unicodedata
 from codecs import BOM_UTF8
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from textgen.corpus.scripts import is_without_spaces
 from textgen.errors import TextgenError
-from textgen.files import check_writable, write_file
+from textgen.files import check_writable, sha256, write_file
 from textgen.generation.stepping import StepModel
 from textgen.generation.suggestions import Suggester, Suggestion
+from textgen.locks import Gone, InUse, lock
 
 HIGHEST = 2.0  # highest temperature
 NEWLINE = re.compile("\r\n?|\n")
+CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # except newline and tab; and lone surrogates
+LOCK_SECONDS = 1.0  # longest wait for another editor that saves at the same moment
+
+
+class Change(NamedTuple):
+    """A change of a text at one place.
+
+    Attributes:
+        start: Number of characters before it.
+        removed: What was there before.
+        added: What is there after.
+    """
+
+    start: int
+    removed: str
+    added: str
+
+    @classmethod
+    def between(cls, before: str, after: str) -> Change:
+        """Finds the change that makes one text of another."""
+        start = _common_prefix(before, after)
+        removed, added = before[start:], after[start:]
+        end = _common_prefix(removed[::-1], added[::-1])
+        return cls(start, removed[: len(removed) - end], added[: len(added) - end])
+
+    def inverse(self) -> Change:
+        """Returns the change that undoes this one."""
+        return Change(self.start, self.added, self.removed)
+
+    def apply(self, text: str) -> str:
+        """Returns a text with this change."""
+        return text[: self.start] + self.added + text[self.start + len(self.removed) :]
+
+
+def _common_prefix(one: str, other: str) -> int:
+    """Number of equal characters at the beginning of two texts; compares slices, which is fast for long texts."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 class Draft:
-    """A text with a history for undo and redo.
+    """A text with a history for undo and redo, which stores what changed.
 
     Args:
         text: The text at the beginning.
@@ -39,21 +90,24 @@ class Draft:
 
     def __init__(self, text: str = "") -> None:
         self.text = text
-        self._past: list[str] = []
-        self._future: list[str] = []
+        self._past: list[Change] = []
+        self._future: list[Change] = []
         self._typing = False
 
     def type(self, character: str) -> None:
         """Appends a character. The characters of a word are undone together."""
-        if not self._typing or character.isspace():
-            self._step()
+        if self._typing and not character.isspace():
+            start, _, added = self._past.pop()
+            self._past.append(Change(start, "", added + character))
+        else:
+            self._step(Change(len(self.text), "", character))
         self.text += character
         self._typing = True
 
     def replace(self, text: str) -> None:
         """Replaces the text as a single change."""
         if text != self.text:
-            self._step()
+            self._step(Change.between(self.text, text))
             self.text = text
 
     def undo(self) -> bool:
@@ -64,31 +118,36 @@ class Draft:
         """Redoes the last undone change and returns True, or returns False if there is none."""
         return self._travel(self._future, self._past)
 
-    def _step(self) -> None:
-        self._past.append(self.text)
+    def _step(self, change: Change) -> None:
+        self._past.append(change)
         self._future.clear()
         self._typing = False
 
-    def _travel(self, source: list[str], target: list[str]) -> bool:
+    def _travel(self, source: list[Change], target: list[Change]) -> bool:
         if source:
-            target.append(self.text)
-            self.text = source.pop()
+            back = source.pop().inverse()
+            self.text = back.apply(self.text)
+            target.append(back)
             self._typing = False
             return True
         return False
 
 
 class TextFile:
-    """A UTF-8 text file that keeps its byte order mark and line endings.
+    """A UTF-8 text file that keeps its byte order mark and line endings, and what other programs wrote to it.
 
     Args:
         path: The file, which may not exist yet.
+
+    Attributes:
+        path: The file. After a change by another program, the file that was written instead.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._mark = b""
         self._newline = "\n"
+        self._checksum: str | None = None  # of the content that was read or written last
 
     def read(self) -> str:
         """Reads the text and converts its line endings to \\n.
@@ -99,29 +158,138 @@ class TextFile:
         Raises:
             TextgenError: The file cannot be read, or could not be written later.
         """
-        check_writable(self._path)
+        check_writable(self.path)
         try:
-            data = self._path.read_bytes() if self._path.exists() else b""
+            exists = self.path.exists()
+            data = self.path.read_bytes() if exists else b""
             self._mark = BOM_UTF8 if data.startswith(BOM_UTF8) else b""
             text = data.removeprefix(self._mark).decode()
         except (OSError, UnicodeDecodeError) as error:
             raise TextgenError(
-                f"Cannot read {self._path}: {error}. Name a UTF-8 text file, or a file that does not exist yet."
+                f"Cannot read {self.path}: {error}. Name a UTF-8 text file, or a file that does not exist yet."
             ) from None
+        self._checksum = _checksum(data) if exists else None
         endings = Counter(NEWLINE.findall(text))  # in a mixed file the most common ending is used
         self._newline = endings.most_common(1)[0][0] if endings else "\n"
         return NEWLINE.sub("\n", text)
 
-    def write(self, text: str) -> None:
+    def write(self, text: str) -> Path | None:
         """Writes a text with the byte order mark and line endings of the file that was read.
+
+        If another program has changed the file since, it is left alone, and the text goes to a new file next to it.
 
         Args:
             text: The text, with lines ended by \\n.
 
+        Returns:
+            The file that another program has changed, or None.
+
         Raises:
             TextgenError: The file cannot be written.
         """
-        write_file(self._path, self._mark + text.replace("\n", self._newline).encode())
+        data = self._mark + text.replace("\n", self._newline).encode()
+        before = path = self.path
+        with _locked(Path(os.path.realpath(path)).parent):
+            if self._is_changed(_checksum(data)):
+                path = free_path(path)
+            write_file(path, data)
+        self.path, self._checksum = path, _checksum(data)
+        return None if path == before else before
+
+    def _is_changed(self, to_write: str) -> bool:
+        """Whether the file has content that is neither known nor `to_write`, or cannot be read."""
+        try:
+            return sha256(Path(os.path.realpath(self.path))) not in (self._checksum, to_write)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+
+
+def without_controls(text: str) -> str:
+    """Removes control characters except newline and tab, and lone surrogates.
+
+    All other characters stay, also those that Python does not count as printable: a space as wide as an ideograph, a
+    space that does not break, the joiners of Persian and of emoji.
+
+    Example:
+        >>> without_controls("\\u3000one\\x1b\\ttwo")
+        '\\u3000one\\ttwo'
+    """
+    return CONTROL.sub("", text)
+
+
+def without_last_word(text: str) -> str:
+    """Removes the last word of a text with the punctuation and the white space after it, or the newlines at the end.
+
+    White space ends a word, and so does a change between scripts with spaces between words and those without. In the
+    latter a word is all letters up to punctuation.
+
+    Example:
+        >>> without_last_word("one two. ")
+        'one '
+        >>> without_last_word("床前明月光，疑是地上霜。")
+        '床前明月光，'
+    """
+    end = len(text)
+    while end and text[end - 1].isspace() and text[end - 1] != "\n":
+        end -= 1
+    if text[:end].endswith("\n"):
+        return text[:end].rstrip("\n")
+    while end and _is_punctuation(text[end - 1]):
+        end -= 1
+    unspaced = _is_unspaced_letter(text[_last_base(text, end)]) if end else False
+    is_of_word = _is_unspaced_letter if unspaced else _is_of_spaced_word
+    while end and is_of_word(text[at := _last_base(text, end)]):
+        end = at
+    return text[:end]
+
+
+def _last_base(text: str, end: int) -> int:
+    """Index of the last character before `end` that is no accent or other mark on the one before it."""
+    at = end - 1
+    while at and unicodedata.category(text[at])[0] == "M":
+        at -= 1
+    return at
+
+
+def _is_punctuation(character: str) -> bool:
+    return unicodedata.category(character)[0] == "P"
+
+
+def _is_unspaced_letter(character: str) -> bool:
+    """Whether a character is a letter or number of a script without spaces between words."""
+    return is_without_spaces(ord(character)) and unicodedata.category(character)[0] in "LN"
+
+
+def _is_of_spaced_word(character: str) -> bool:
+    """Whether a character can be inside a word of a script with spaces, such as don't or 3.14."""
+    is_wide_mark = _is_punctuation(character) and unicodedata.east_asian_width(character) in "FW"
+    return not (character.isspace() or is_wide_mark or _is_unspaced_letter(character))
+
+
+def free_path(path: Path) -> Path:
+    """Returns `path` if nothing is there, otherwise the first free one of name-2, name-3 and so on.
+
+    Example:
+        >>> free_path(Path("/nowhere/novel.txt")).name
+        'novel.txt'
+    """
+    numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
+    return next(one for one in itertools.chain([path], numbered) if not os.path.lexists(one))
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Holds the lock of a folder, if possible: when a connection breaks, all its editors save at the same moment."""
+    with ExitStack() as stack:
+        with suppress(OSError, InUse, Gone):
+            stack.enter_context(lock(folder, LOCK_SECONDS))
+        yield
+
+
+def _checksum(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 class Cancelled(Exception):
@@ -205,7 +373,6 @@ class Session:
 
     Attributes:
         draft: The text and its history.
-        path: File of the text.
         temperature: Sampling temperature of the suggestions.
         page: Page of the suggestions; page 0 has the likeliest ones.
         message: Message of the last action for the user; empty if there is none.
@@ -234,7 +401,6 @@ class Session:
         """
         self._file = TextFile(path)
         self.draft = Draft(self._file.read())
-        self.path = path
         self.temperature = temperature
         self.page = 0
         self.message = ""
@@ -244,6 +410,11 @@ class Session:
         self._saved = self.draft.text
         self._known: tuple[Request | None, list[Suggestion]] = None, []  # newest suggestions and their request
         self._cancelled = cancelled or threading.Event()
+
+    @property
+    def path(self) -> Path:
+        """File of the text."""
+        return self._file.path
 
     @property
     def unsaved(self) -> bool:
@@ -303,8 +474,7 @@ class Session:
 
     def paste(self, text: str) -> None:
         """Appends a text, with line endings converted to \\n and control characters removed."""
-        text = NEWLINE.sub("\n", text)
-        self.replace(self.draft.text + "".join(c for c in text if c.isprintable() or c in "\n\t"))
+        self.replace(self.draft.text + without_controls(NEWLINE.sub("\n", text)))
 
     def take(self, number: int) -> None:
         """Appends a suggestion to the text.
@@ -326,10 +496,8 @@ class Session:
         self.replace(text[:-1])
 
     def delete_word(self) -> None:
-        """Deletes the last word, or the newlines at the end."""
-        line = self.draft.text.rstrip(" ")
-        kept = line.rstrip("\n") if line.endswith("\n") else line[: max(line.rfind(" "), line.rfind("\n")) + 1]
-        self.replace(kept)
+        """Deletes the last word with the punctuation after it, or the newlines at the end."""
+        self.replace(without_last_word(self.draft.text))
 
     def undo(self) -> None:
         """Undoes the last change."""
@@ -356,15 +524,22 @@ class Session:
         self.temperature = min(HIGHEST, max(0.0, round(self.temperature + step, 1)))
 
     def save(self) -> None:
-        """Writes the text to the file if it has changed, and sets `message` to the result."""
+        """Writes the text to the file if it has changed, and sets `message` to the result.
+
+        If another program has changed the file, the text is saved in a new file, which becomes `path`.
+        """
+        changed = None
         if self.unsaved:
             try:
-                self._file.write(self.draft.text)
+                changed = self._file.write(self.draft.text)
             except TextgenError as error:
                 self.message = str(error)
                 return
             self._saved = self.draft.text
-        self.message = f"Saved in {self.path}." if self.path.exists() else "Nothing was written."
+        if changed:
+            self.message = f"{changed} was changed by another program: your text is saved in {self.path}."
+        else:
+            self.message = f"Saved in {self.path}." if self.path.exists() else "Nothing was written."
 
     def _begin(self) -> None:
         """Returns to the first page of suggestions after a change of the text."""
