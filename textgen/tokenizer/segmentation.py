@@ -1,7 +1,8 @@
 """Random segmentations of a text, drawn from the random numbers that the caller gives.
 
 SentencePiece can draw them, too, but its generator is salted anew in each process, whatever its seed. Here the same
-numbers give the same segmentation in every process:
+numbers give the same segmentation in every process, and on every machine unless a number falls between two roundings
+of exp or log:
 
     unigram   p(segmentation)^alpha, normalised, by forward filtering and backward sampling over the lattice of the
               pieces in the text (Kudo 2018, arXiv:1804.10959)
