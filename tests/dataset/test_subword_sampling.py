@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import threading
+import json
+import subprocess
+import sys
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from streams import texts_of
 
 from textgen import folders
 from textgen.cache_folder import cache_folder
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.dataset import subword_sampling
+from textgen.dataset import subword_sampling, token_writer
 from textgen.dataset.batches import Batches
 from textgen.dataset.subword_sampling import SampledStream, parts_of, require_sampling
 from textgen.dataset.token_cache import encode_and_split
@@ -37,6 +37,17 @@ def tokenizer_of(kind: str) -> SentencePieceTokenizer:
     return tokenizer
 
 
+EPOCH_OF = """
+import json, sys
+from pathlib import Path
+from textgen.dataset.subword_sampling import SampledStream
+from textgen.dataset.token_stream import TokenStream
+from textgen.tokenizer.tokenizer import read_tokenizer
+stream = TokenStream(Path(sys.argv[1]), "train")
+sampled = SampledStream(stream, read_tokenizer(sys.argv[2]), 0.2, seed=7)
+epoch = sampled.of_epoch(2)
+print(json.dumps(epoch.read(0, len(epoch)).tolist()))
+"""
 TOKENIZERS = {kind: tokenizer_of(kind) for kind in ("unigram", "bpe")}
 
 
@@ -49,30 +60,6 @@ def stream_in(folder: Path, tokenizer: Tokenizer) -> TokenStream:
     for number, document in enumerate(DOCUMENTS * 5):
         (folder / f"{number:02}.txt").write_text(document, encoding="utf-8")
     return encode_and_split(Corpus([folder], CorpusConfig(documents="file")), tokenizer, cache=folder / "cache").train
-
-
-@given(text=st.text() | st.sampled_from(DOCUMENTS), seed=st.integers(0, (1 << 31) - 1))
-@settings(deadline=None, max_examples=60)
-@pytest.mark.parametrize("kind", list(TOKENIZERS))
-def test_no_cut_loses_anything(kind: str, text: str, seed: int) -> None:
-    tokenizer = TOKENIZERS[kind]
-    text = text.encode("utf-8", "ignore").decode()
-    (ids,) = tokenizer.sample_batch([text], 0.2, seed)
-    assert tokenizer.decode(ids) == text
-
-
-def test_a_cut_is_a_function_of_text_and_seed(tokenizer: SentencePieceTokenizer) -> None:
-    texts, likeliest = [LINE] * 20, tokenizer.encode(LINE)
-    first, other = (tokenizer.sample_batch(texts, 0.2, seed) for seed in (1, 2))
-    assert first != other
-    assert len({tuple(ids) for ids in first}) > 10
-    found = []
-    thread = threading.Thread(target=lambda: found.append(tokenizer.sample_batch(texts, 0.2, 1)))
-    thread.start()
-    thread.join()
-    found.append(tokenizer.sample_batch(texts, 0.2, 1))
-    assert found == [first] * 2
-    assert tokenizer.encode_batch(texts) == [likeliest] * 20
 
 
 def test_each_epoch_is_the_same_text_in_other_pieces(
@@ -95,10 +82,27 @@ def test_each_epoch_is_the_same_text_in_other_pieces(
         again = SampledStream(plain, tokenizer, 0.2, seed)
         epoch = again.of_epoch(2)
         assert (epoch.read(0, len(epoch)).tolist() == ids[2]) == (seed == 7)
+    monkeypatch.setattr(token_writer, "ENCODE_CHARACTERS", 100)  # many batches
+    again = SampledStream(plain, tokenizer, 0.2, seed=7)
+    epoch = again.of_epoch(2)
+    assert epoch.read(0, len(epoch)).tolist() == ids[2]
     monkeypatch.setattr(subword_sampling, "READ", 50)
     parts = list(parts_of(plain, tokenizer))
     assert len(parts) > len(texts) == sum(part.ends_document for part in parts)
     assert "".join(part.text for part in parts) == "".join(texts)
+
+
+def test_a_new_process_reads_the_same_epoch(tokenizer: SentencePieceTokenizer, tmp_path: Path) -> None:
+    """So a resumed run, and each process of a run, goes on in the same ring."""
+    plain, model = stream_in(tmp_path, tokenizer), tmp_path / "own.model"
+    tokenizer.save(model)
+    sampled = SampledStream(plain, tokenizer, 0.2, seed=7)
+    epoch = sampled.of_epoch(2)
+    result = subprocess.run(
+        [sys.executable, "-c", EPOCH_OF, str(plain.folder), str(model)], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout) == epoch.read(0, len(epoch)).tolist()
 
 
 def test_batches_read_the_pieces_of_their_epoch(tokenizer: SentencePieceTokenizer, tmp_path: Path) -> None:

@@ -6,11 +6,13 @@
               (BPE-dropout, Provilkov, Emelianenko & Voita 2020, arXiv:1910.13267)
 
 At the start of each epoch its text is encoded to disk, from the ids of the likeliest segmentation, which lose nothing.
-The result depends only on (seed, epoch, place in the text), so a resumed run reads the same tokens.
+`textgen.tokenizer.segmentation` draws the segmentations. They depend only on (seed, epoch, place in the text), so a
+resumed run and all processes of a run read the same tokens.
 """
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import tempfile
 import weakref
@@ -90,15 +92,18 @@ class SampledStream(TokenStream):
 
     def _encoded(self, epoch: int) -> TokenStream:
         def encode(batches: Iterable[Sequence[str]]) -> Iterator[list[np.ndarray]]:
-            for number, texts in enumerate(batches):
-                seed = blake2b(f"{self._seed} {epoch} {number}".encode(), digest_size=4).digest()
-                rows = self._tokenizer.sample_batch(texts, self._alpha, int.from_bytes(seed) >> 1)
-                yield [np.asarray(ids, self.dtype) for ids in rows]
+            places = itertools.count()  # of the texts, which does not depend on how they are put in batches
+            for texts in batches:
+                yield [self._sample(text, epoch, next(places)) for text in texts]
 
         parts = ((self.split, part) for part in parts_of(self, self._tokenizer))
         with filling_cache():
             encode_parts(parts, self._tokenizer, self._kept_in / str(epoch), encode=encode)
         return TokenStream(self._kept_in / str(epoch), self.split)
+
+    def _sample(self, text: str, epoch: int, place: int) -> np.ndarray:
+        key = blake2b(f"{self._seed} {epoch} {place}".encode(), digest_size=16).digest()
+        return np.asarray(self._tokenizer.sample(text, self._alpha, int.from_bytes(key)), self.dtype)
 
 
 def parts_of(stream: TokenStream, tokenizer: Tokenizer) -> Iterator[Part]:

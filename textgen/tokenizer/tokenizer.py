@@ -36,10 +36,10 @@ import json
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property, lru_cache
 from pathlib import Path
-from threading import Lock
+from random import Random
 from typing import Any
 
 import sentencepiece
@@ -48,6 +48,7 @@ from textgen.corpus.labels import unknown_label
 from textgen.errors import ConfigError, TokenizerError
 from textgen.files import read_file, write_file
 from textgen.folders import MANIFEST, read_manifest, verified
+from textgen.tokenizer.segmentation import BpeSegmenter, Segmenter, UnigramSegmenter
 from textgen.tokenizer.spelling import Spelling
 
 MODEL_FILE = "tokenizer.model"  # its name in the folder of a saved model
@@ -60,7 +61,6 @@ SPECIAL_PIECES = ["<pad>", "<unk>", "<eos>"]
 SPACE = "\u2581"  # SentencePiece's sign for a space
 BYTE_NAMES = [f"<0x{byte:02X}>" for byte in range(256)]
 UNK_NAME, EOS_NAME, NEWLINE_NAME = "<unknown piece>", "<end of document>", "<new line>"
-SAMPLING = Lock()  # SentencePiece has one random generator for all
 PAD_NAME = re.compile("<textgen (unigram|bpe|char|word)>")  # tells the kind, and that textgen made the model
 LABEL_NAME = re.compile("<label (.*)>", re.DOTALL)
 NO_LABEL = ""
@@ -307,37 +307,48 @@ class SentencePieceTokenizer(Tokenizer):
         if SPACE not in learned:  # in Chinese, say; SentencePiece would spell a space as its sign, U+2581
             self._ids_apart[" "] = [FIRST_BYTE + ord(" ")]
         self._apart = re.compile(f"([{''.join(self._ids_apart)}])")
+        self._segmenter = lru_cache(1)(self._new_segmenter)
 
     def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
         """Returns the ids of several texts. The threads are SentencePiece's."""
-        return self._encode(texts, num_threads=num_threads)
+        return self._encode(texts, lambda stretches: self._processor.encode(stretches, num_threads=num_threads))
 
     def scores(self) -> list[float]:
         """Returns SentencePiece's score of each token: for unigram its log probability, for bpe the negated rank."""
         return [self._processor.get_score(id) for id in range(self.vocab_size)]
 
-    def sample_batch(self, texts: Sequence[str], alpha: float, seed: int) -> list[list[int]]:
-        """Returns the ids of several texts, segmented at random (Kudo 2018, arXiv:1804.10959).
+    def sample(self, text: str, alpha: float, seed: int) -> list[int]:
+        """Returns the ids of a text, segmented at random; see `textgen.tokenizer.segmentation`.
 
-        The same texts, alpha and seed give the same ids.
+        The same vocabulary, text, alpha and seed give the same ids, in every process. A char vocabulary has only one
+        segmentation.
 
         Args:
-            texts: The texts.
+            text: The text.
             alpha: For unigram, an exponent of the probabilities: 0 takes all segmentations alike. For bpe, the
                 probability of leaving out a merge.
-            seed: From 0 to 2^31 - 1.
-        """
-        with SAMPLING:
-            sentencepiece.set_random_generator_seed(seed)
-            return self._encode(texts, num_threads=1, enable_sampling=True, alpha=alpha, nbest_size=-1)
+            seed: A whole number of any size, not negative.
 
-    def _encode(self, texts: Sequence[str], **how: Any) -> list[list[int]]:
+        Raises:
+            TokenizerError: The text is not valid text.
+        """
+        segmenter, random = self._segmenter(alpha), Random(seed)
+        return self._encode(
+            [text], lambda stretches: [segmenter.draw(stretch.replace(" ", SPACE), random) for stretch in stretches]
+        )[0]
+
+    def _encode(self, texts: Sequence[str], encode: Callable[[list[str]], list[list[int]]]) -> list[list[int]]:
         # Line by line: over long texts the scores that SentencePiece adds up are rounded, and then the pieces
         # of a line would depend on the lines before it.
         rows = [self._apart.split(valid_text(text)) for text in texts]
         stretches = [stretch for row in rows for stretch in row if stretch and stretch not in self._ids_apart]
-        encoded = iter(self._processor.encode(stretches, **how) if stretches else [])
+        encoded = iter(encode(stretches) if stretches else [])
         return [self._join(row, encoded) for row in rows]
+
+    def _new_segmenter(self, alpha: float) -> Segmenter:
+        learned = {self._processor.id_to_piece(id): id for id in range(FIRST_LEARNED, self.first_label)}
+        kind = UnigramSegmenter if self.tokenizer == "unigram" else BpeSegmenter
+        return kind(learned, self.scores(), alpha, FIRST_BYTE)
 
     def _join(self, row: list[str], encoded: Iterator[list[int]]) -> list[int]:
         ids: list[int] = []
