@@ -19,7 +19,7 @@ from textgen.export.html import export_html
 from textgen.model.config import ModelConfig
 from textgen.saved_model.saved_model import ModelFolder, load_model, save_model
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.tokenizer.tokenizer import NEWLINE, Tokenizer
 
 pytestmark = [pytest.mark.browsers, pytest.mark.timeout(1800)]
 
@@ -122,12 +122,12 @@ def test_write_more_stop_undo_and_take_another_token(browser: Browser, page: str
     browser.check_faults()
 
 
-def begin_long_text(browser: Browser, page: str) -> None:
+def begin_long_text(browser: Browser, page: str, **settings: float) -> None:
     """Opens a page that writes, and waits until there is some text."""
     browser.open("about:blank")
     browser.open(page)
     browser.until(IS_READY)
-    asked = urlencode({"prompt": "The", "seed": 5, "temperature": 0, "max_tokens": 100_000})
+    asked = urlencode({"prompt": "The", "seed": 5, "max_tokens": 100_000, **({"temperature": 0} | settings)})
     browser.evaluate(f"(() => {{ location.hash = {json.dumps(asked)}; }})()")
     browser.until(f"{TEXT}.length > 200")
 
@@ -223,16 +223,49 @@ def test_the_page_speaks_chinese(browser: Browser, page: str) -> None:
     assert browser.evaluate("document.getElementById('write').textContent") == "Another"
 
 
+def model_of_pieces(folder: Path, tokenizer: Tokenizer, name: str, **biases: float) -> str:
+    """The address of the page of a model that likes or avoids pieces."""
+    config = ModelConfig(tokenizer.vocab_size, embedding_dim=8, hidden_units=8)
+    weights = random_weights(config)
+    for piece, bias in biases.items():
+        weights["head/bias"][{"newline": NEWLINE, "end": tokenizer.eos_id}[piece]] = bias
+    save_model(folder / name, weights, config, TokenizerConfig("char"), CorpusConfig(), tokenizer)
+    export_html(load_model(str(folder / name)), folder / f"{name}.html")
+    return (folder / f"{name}.html").as_uri()
+
+
+HEARD = """new Promise((done) => {
+  let times = 0;
+  const count = () => ++times === 20 && (watcher.disconnect(), done(true));
+  const watcher = new MutationObserver(count);
+  watcher.observe(document.getElementById("text"), { subtree: true, characterData: true });
+})"""  # twenty times from the model
+SELECTION = "(({ anchorOffset, focusOffset }) => [anchorOffset, focusOffset])(getSelection())"
+
+
+def test_a_selection_stays_while_the_model_writes(browser: Browser, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """Also where what has come so far ends in a line break."""
+    begin_long_text(
+        browser, model_of_pieces(tmp_path, tokenizer, "lines", newline=6.0, end=-30.0), temperature=1, min_p=0
+    )
+    browser.evaluate("document.getElementById('text').focus()")
+    for selection in ([5, 5], [5, 9]):
+        node = "document.getElementById('text').firstChild"
+        browser.evaluate(f"getSelection().setBaseAndExtent({node}, {selection[0]}, {node}, {selection[1]})")
+        browser.evaluate(HEARD)
+        assert browser.evaluate("document.getElementById('write').dataset.word") == "stop"  # it still writes
+        assert browser.evaluate(SELECTION) == selection
+    click(browser, "write")
+    assert browser.evaluate(f"{TEXT}.split('\\n').length") > 20
+    browser.check_faults()
+
+
 @pytest.mark.slow
 def test_the_heap_does_not_grow(tmp_path: Path, tokenizer: Tokenizer) -> None:
     """That of the page and that of its Worker, from text to text, once there are tokens that the page forgets."""
-    config = ModelConfig(tokenizer.vocab_size, embedding_dim=8, hidden_units=8)
-    weights = random_weights(config)
-    weights["head/bias"][tokenizer.eos_id] = -30.0  # so that texts are long
-    save_model(tmp_path / "endless", weights, config, TokenizerConfig("char"), CorpusConfig(), tokenizer)
-    export_html(load_model(str(tmp_path / "endless")), tmp_path / "endless.html")
+    address = model_of_pieces(tmp_path, tokenizer, "endless", end=-30.0)  # so that texts are long
     with opened("chromium") as browser:
-        browser.open((tmp_path / "endless.html").as_uri())
+        browser.open(address)
         browser.until(IS_READY)
         heaps = []
         for seed in range(36):

@@ -33,13 +33,14 @@ const shown = () => (story.text.endsWith("\n") ? `${story.text}\n` : story.text)
 const read = () => editor.textContent.replace(/\n$/, "");
 const isAtBottom = () => innerHeight + scrollY >= document.documentElement.scrollHeight - 60;
 
+/** Shows the text. Only what differs is replaced, so that a cursor or a selection elsewhere stays. */
 function render(caret = null) {
   const wanted = shown();
   const node = editor.firstChild;
   if (editor.textContent !== wanted || editor.childNodes.length > 1) {
     if (editor.childNodes.length === 1 && node.nodeType === Node.TEXT_NODE && wanted) {
-      if (wanted.startsWith(node.data)) node.appendData(wanted.slice(node.length));
-      else node.data = wanted;
+      const { at, removed, added } = difference(node.data, wanted);
+      node.replaceData(at, removed, added);
     } else editor.replaceChildren(...(wanted ? [document.createTextNode(wanted)] : []));
   }
   if (caret !== null) setCaret(caret);
@@ -179,7 +180,7 @@ function finish(word) {
 function take({ tokens, isLast, isEnded }) {
   const follows = isAtBottom();
   const caret = caretIn();
-  const isCaretAtEnd = caret === story.text.length;
+  const isCaretAtEnd = caret === story.text.length && getSelection().isCollapsed;
   for (const token of tokens) story.append(token);
   story.run.isEnded = isEnded;
   render(isCaretAtEnd ? story.text.length : null);
