@@ -303,6 +303,25 @@ def test_a_tab_that_is_shown_again_has_what_another_one_kept(page: Page) -> None
     assert page.text == "theirs and mine"
 
 
+REFUSED = """for (const name of ["localStorage", "sessionStorage", "indexedDB"]) {
+  Object.defineProperty(window, name, { get() { throw new DOMException("Access is denied.", "SecurityError"); } });
+}"""
+
+
+def test_the_page_writes_where_site_data_are_refused(page: Page, chromium: Chromium) -> None:
+    added = chromium.send("Page.addScriptToEvaluateOnNewDocument", {"source": REFUSED})
+    page.open()
+    page.fill("max_tokens-number", "12")
+    page.type("The cat")
+    page.write()
+    assert page.text.startswith("The cat")
+    assert len(page.text) > len("The cat")
+    page.push("language")
+    assert page.browser.evaluate("document.documentElement.lang") == "zh-CN"
+    chromium.check_faults()
+    chromium.send("Page.removeScriptToEvaluateOnNewDocument", added)
+
+
 def test_a_long_text_is_continued(page: Page) -> None:
     text = "".join(f"line {number}\n" for number in range(9000))
     assert len(text) > 32_768

@@ -2,7 +2,7 @@
 
 import { TextEditor } from "./editor.js";
 import { HttpEngine, ServerError } from "./engine.js";
-import { Stale, accept, keep, kept, newer } from "./shelf.js";
+import { Stale, accept, keep, kept, newer, readFrom, writeTo } from "./shelf.js";
 import { Story, beginningOfLast, difference, lengthOf, textOf } from "./story.js";
 import { LANGUAGES, say, speak, spoken } from "./words.js";
 
@@ -629,12 +629,12 @@ const CHOICES = ["marks", "font", "size", "number", "clamp"];
 function remember() {
   const chosen = Object.fromEntries(CHOICES.map((id) => [id, $(id).value]));
   const all = { settings, chosen, language: spoken(), ghost: $("ghost").checked, fill: $("fill").checked };
-  localStorage.setItem("textgen", JSON.stringify(all));
+  writeTo(() => localStorage, "textgen", JSON.stringify(all));
 }
 
 function recall() {
   try {
-    return JSON.parse(localStorage.getItem("textgen")) ?? {};
+    return JSON.parse(readFrom(() => localStorage, "textgen") ?? "{}") ?? {};
   } catch {
     return {};
   }
@@ -754,7 +754,7 @@ function listen() {
   $("key-form").addEventListener("submit", (event) => {
     event.preventDefault();
     engine.key = $("key").value;
-    sessionStorage.setItem("textgen-key", engine.key);
+    writeTo(() => sessionStorage, "textgen-key", engine.key);
     findModels();
   });
   $("empty").addEventListener("click", empty);
@@ -779,7 +779,7 @@ async function begin() {
   $("ghost").checked = Boolean(before.ghost);
   $("fill").checked = Boolean(before.fill);
   look();
-  engine.key = sessionStorage.getItem("textgen-key") ?? "";
+  engine.key = readFrom(() => sessionStorage, "textgen-key") ?? "";
   try {
     const found = await kept();
     accept(found.revision);
