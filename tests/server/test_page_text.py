@@ -93,6 +93,16 @@ def test_another_text_is_a_change_that_undo_takes_back(tmp_path: Path) -> None:
     assert (found["consistent"], found["end"]) == (True, "")
 
 
+def test_the_button_of_the_other_language_is_in_it(tmp_path: Path) -> None:
+    code = """
+      const [root, button] = [{}, {}];
+      globalThis.document = { documentElement: root, getElementById: () => button, querySelectorAll: () => [] };
+      return ["en", "zh"].map((each) => { speak(each); return [root.lang, button.lang, say("language")]; });
+    """
+    found = in_page(code, None, tmp_path, "words.js")
+    assert found == [["en", "zh-CN", "中文"], ["zh-CN", "en", "English"]]
+
+
 def cuts(texts: list[str], most: int, folder: Path) -> list[tuple[str, str]]:
     """The last and the first units of texts."""
     code = """
