@@ -179,6 +179,29 @@ def test_a_prompt_of_another_text_is_nothing_that_the_model_wrote(tmp_path: Path
     assert other == ["A longer prompt", 0, [], None]
 
 
+def test_a_text_that_was_kept_is_the_first_one(tmp_path: Path) -> None:
+    """With what the model wrote of it, as far as that can be."""
+    code = """
+    const story = new Story();
+    story.recall("The cat", [{ start: 3, end: 7, more: 1 }, { start: 5, end: 8 }, { start: 2, end: 2 }]);
+    const found = [story.text, story.marks, story.canUndo];
+    story.edit(7, 0, "s");
+    story.undo();
+    return [...found, story.text];
+    """
+    assert in_story(code, None, tmp_path) == ["The cat", [{"start": 3, "end": 7}], False, "The cat"]
+
+
+def test_the_button_of_the_other_language_is_in_it(tmp_path: Path) -> None:
+    code = """
+    const [root, button] = [{}, {}];
+    globalThis.document = { documentElement: root, getElementById: () => button, querySelectorAll: () => [] };
+    return ["en", "zh"].map((each) => { speak(each); return [root.lang, button.lang, say("language")]; });
+    """
+    found = in_node(code, None, tmp_path, before=joined(["words"]))
+    assert found == [["en", "zh-CN", "中文"], ["zh-CN", "en", "English"]]
+
+
 def test_old_steps_let_go_of_probabilities_and_keep_their_texts(tmp_path: Path) -> None:
     """Else a hundred long texts that can be undone to would hold the alternatives of each of their tokens."""
     code = """

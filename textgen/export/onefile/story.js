@@ -50,6 +50,12 @@ export class Story {
   deletedAt = -1; // where the next character deleted in the same step would be, before or after it
   held = null; // a token that is only part of a character
 
+  /** Takes a text that was kept, before there is another. */
+  recall(text, marks) {
+    const isMark = ({ start, end }) => 0 <= start && start < end && end <= text.length;
+    Object.assign(this, { text, marks: marks.filter(isMark).map(({ start, end }) => ({ start, end })) });
+  }
+
   get canUndo() {
     return this.past.length > 0;
   }
