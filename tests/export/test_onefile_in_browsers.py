@@ -138,7 +138,7 @@ def test_write_more_stop_undo_and_take_another_token(browser: Browser, page: str
 def begin_long_text(browser: Browser, page: str, **settings: float) -> None:
     """Opens a page that writes, and waits until there is some text."""
     open_empty(browser, page)
-    asked = urlencode({"prompt": "The", "seed": 5, "max_tokens": 100_000, **({"temperature": 0} | settings)})
+    asked = urlencode({"prompt": "The", "seed": 5, "max_tokens": 100_000, **({"temperature": 0.0} | settings)})
     browser.evaluate(f"(() => {{ location.hash = {json.dumps(asked)}; }})()")
     browser.until(f"{TEXT}.length > 200")
 
