@@ -108,7 +108,7 @@ def write(browser: Browser, asked: dict[str, str], seed: int, tokens: int) -> in
     browser.evaluate(f"(() => {{ location.hash = '{link}'; }})()")
     browser.until(f"document.getElementById('seed').value === '{seed}'")
     browser.until("document.getElementById('write').dataset.word === 'another'", 3600)
-    if browser.evaluate("document.getElementById('more').disabled"):
+    if browser.evaluate("document.getElementById('more').getAttribute('aria-disabled') === 'true'"):
         raise SystemExit("The model has ended its text: take one that writes without end, such as one by character.")
     return tokens
 

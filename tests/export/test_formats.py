@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from textgen.cli import textgen
 from textgen.errors import ConfigError, SavedModelError, TextgenError
 from textgen.export import formats, pytorch
-from textgen.export.formats import FORMATS, MARK, check_export, export_folder, format_for
+from textgen.export.formats import FORMATS, MARK, check_export, export_folder, export_model, format_for
 from textgen.export.verification import STEPS, check_logits, model_logits
 from textgen.saved_model.saved_model import ModelFolder, load_model
 
@@ -47,6 +47,22 @@ def test_a_suffix_means_a_format(format_: formats.Format, tmp_path: Path) -> Non
         assert format_for(tmp_path / f"a{format_.suffix}") is format_
         assert format_for(tmp_path / f"a.b{format_.suffix.upper()}") is format_
     assert format_for(tmp_path / "a.safetensors", format_.name) is format_
+
+
+@pytest.mark.parametrize("option", ["licence", "note"])
+@pytest.mark.parametrize("name", [name for name, format_ in FORMATS.items() if format_.options])
+def test_a_text_that_is_not_valid_is_refused(
+    name: str, option: str, tiny: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a shell gives a byte that is not UTF-8; before any work, whatever is installed."""
+    monkeypatch.setattr(formats, "find_spec", lambda module: object())
+    result = export(tmp_path / "out", "--format", name, f"--{option}", "caf\udce9")
+    expected = f"Error: {option} must be valid text. Received: 'caf\\udce9', which holds half a character"
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert result.stderr.replace("--", "").startswith(expected)
+    with pytest.raises(ConfigError, match=f"{option} must be valid text"):
+        export_model(FORMATS[name], tiny, tmp_path / "out", **{option: "\ud83d"})
+    assert not list(tmp_path.glob("out*"))
 
 
 def test_a_name_that_tells_nothing_is_refused(tiny: ModelFolder, tmp_path: Path) -> None:

@@ -155,3 +155,27 @@ def test_streams_are_decoded_as_in_python(tmp_path: Path) -> None:
         tokenizer = vocabularies()[names[number]]
         decoder = tokenizer.decoder(line_start)
         assert own == [*[decoder.feed([id]) for id in ids], decoder.flush(), tokenizer.unfinished(ids)], (number, ids)
+
+
+LARGE = """
+const names = Array.from({ length: 200_000 }, (_, number) => `w${number.toString(36)}`);
+const lengths = {};
+for (const kind of ["bpe", "word"]) {
+  const tokenizer = new Tokenizer({ kind, pieces: names, labels: [] }, new Float32Array(names.length));
+  const prefixes = new Prefixes(tokenizer);
+  lengths[kind] = [prefixes.longest, prefixes.ids.length];
+  if (kind === "word") lengths.encoded = tokenizer.encode(names.join(" ")).length;
+}
+const rows = [new Float64Array(200_300).fill(-1)];
+const cover = Array.from({ length: 200_000 }, (_, id) => id);
+lengths.cut = chooseCut(rows, [0], [cover], 0.8, 0.5);
+lengths.long = bytesAsString(new Uint8Array(200_000).fill(65)).length;
+return lengths;
+"""
+
+
+def test_a_vocabulary_and_a_line_may_be_larger_than_the_arguments_that_a_function_takes(tmp_path: Path) -> None:
+    found = in_node(LARGE, None, tmp_path)
+    assert found["bpe"] == [5, 200_257]
+    assert found["word"] == [0, 0]
+    assert (found["encoded"], found["cut"], found["long"]) == (200_000, 0, 200_000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -77,10 +78,11 @@ def test_int8_weights_are_smaller_and_close(
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("export", [export_litert, export_litert_int8])
 def test_a_prefill_that_differs_is_refused(
-    tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+    export: Callable[..., str], tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(litert, "read_steps", lambda network, ids, state, kept, keep: (state, kept))
     with pytest.raises(SavedModelError, match=f"prefill_{PREFILL} differs from {PREFILL} calls of decode"):
-        export_litert(model_of(tmp_path, tokenizer, num_layers=1), tmp_path / "out.tflite")
+        export(model_of(tmp_path, tokenizer, num_layers=1), tmp_path / "out.tflite")
     assert not (tmp_path / "out.tflite").exists()

@@ -19,7 +19,7 @@ from textgen.export.html import export_html
 from textgen.model.config import ModelConfig
 from textgen.saved_model.saved_model import ModelFolder, load_model, save_model
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.tokenizer.tokenizer import FIRST_LEARNED, NEWLINE, Tokenizer
 
 pytestmark = [pytest.mark.browsers, pytest.mark.timeout(1800)]
 
@@ -46,11 +46,24 @@ def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
         yield there
 
 
+def type_text(browser: Browser, text: str) -> None:
+    """Puts a text in the place of the one on the page, as a person who types does."""
+    editor = "document.getElementById('text')"
+    browser.evaluate(f"(() => {{ {editor}.textContent = {json.dumps(text)}; }})()")
+    browser.evaluate(f"{editor}.dispatchEvent(new InputEvent('input'))")
+
+
+def open_empty(browser: Browser, address: str) -> None:
+    """Opens a page, with no text that it has kept."""
+    browser.open("about:blank")
+    browser.open(address)
+    browser.until(IS_READY)
+    type_text(browser, "")
+
+
 def written(browser: Browser, page: str, start: str = "", **asked: str | float) -> str:
     """The text that the page writes when a link to it is followed."""
-    browser.open("about:blank")
-    browser.open(page + start)
-    browser.until(IS_READY)
+    open_empty(browser, page + start)
     browser.evaluate(f"(() => {{ location.hash = {json.dumps(urlencode(asked))}; }})()")
     browser.until(HAS_RUN)
     return str(browser.evaluate(TEXT))
@@ -122,12 +135,10 @@ def test_write_more_stop_undo_and_take_another_token(browser: Browser, page: str
     browser.check_faults()
 
 
-def begin_long_text(browser: Browser, page: str) -> None:
+def begin_long_text(browser: Browser, page: str, **settings: float) -> None:
     """Opens a page that writes, and waits until there is some text."""
-    browser.open("about:blank")
-    browser.open(page)
-    browser.until(IS_READY)
-    asked = urlencode({"prompt": "The", "seed": 5, "temperature": 0, "max_tokens": 100_000})
+    open_empty(browser, page)
+    asked = urlencode({"prompt": "The", "seed": 5, "max_tokens": 100_000, **({"temperature": 0.0} | settings)})
     browser.evaluate(f"(() => {{ location.hash = {json.dumps(asked)}; }})()")
     browser.until(f"{TEXT}.length > 200")
 
@@ -172,13 +183,6 @@ def test_there_is_a_command_or_a_word_why_not(browser: Browser, page: str) -> No
     ]
 
 
-def type_text(browser: Browser, text: str) -> None:
-    """Puts a text in the place of the one on the page, as a person who types does."""
-    editor = "document.getElementById('text')"
-    browser.evaluate(f"(() => {{ {editor}.textContent = {json.dumps(text)}; }})()")
-    browser.evaluate(f"{editor}.dispatchEvent(new InputEvent('input'))")
-
-
 def test_the_address_is_that_of_the_text_or_of_none(browser: Browser, page: str) -> None:
     """Not that of a text that was there before it: after an edit, and for a text too long for an address."""
     address = "location.hash"
@@ -207,6 +211,106 @@ def test_a_link_to_the_text_gives_the_text(browser: Browser, page: str) -> None:
     assert browser.evaluate(TEXT) == first
 
 
+def test_a_text_that_no_link_holds_is_there_after_a_reload(browser: Browser, page: str) -> None:
+    """And after a link was opened in its place, undo brings it back."""
+    open_empty(browser, page)
+    type_text(browser, "My own text\nand more")
+    for _ in range(2):
+        browser.open("about:blank")
+        browser.open(page)
+        browser.until(IS_READY)
+        assert browser.evaluate(TEXT) == "My own text\nand more"
+    browser.open("about:blank")
+    browser.open(f"{page}#prompt=The&seed=3&max_tokens=10")
+    browser.until(HAS_RUN)
+    assert str(browser.evaluate(TEXT)).startswith("The")
+    click(browser, "undo")
+    assert browser.evaluate(TEXT) == "My own text\nand more"
+    browser.check_faults()
+
+
+def test_the_page_asks_before_it_loses_a_text_that_it_may_not_keep(browser: Browser, page: str) -> None:
+    asks = "!dispatchEvent(new Event('beforeunload', { cancelable: true }))"
+    open_empty(browser, page)
+    browser.evaluate("(() => { Storage.prototype.setItem = () => { throw new Error('refused'); }; })()")
+    found = [browser.evaluate(asks)]
+    for text in ("mine", ""):
+        type_text(browser, text)
+        found.append(browser.evaluate(asks))
+    assert found == [False, True, False]
+    written(browser, page, prompt="The", seed=3, max_tokens=10)
+    assert not browser.evaluate(asks)  # the address holds it
+
+
+REFUSES_TO_COPY = """(() => {
+  Object.defineProperty(navigator, "clipboard", { value: undefined, configurable: true });
+  document.execCommand = () => false;
+})()"""
+STATUS = "document.getElementById('status').textContent"
+FOCUSED = "document.activeElement.id"
+
+
+def test_a_copy_that_the_browser_refuses_is_told(browser: Browser, page: str) -> None:
+    open_empty(browser, page)
+    type_text(browser, "mine")
+    browser.evaluate(REFUSES_TO_COPY)
+    browser.evaluate("document.getElementById('copy-text').focus()")
+    click(browser, "copy-text")
+    browser.until(f"{STATUS} !== ''")
+    assert browser.evaluate(STATUS).startswith("Nothing was copied")
+    assert browser.evaluate(FOCUSED) == "copy-text"
+    assert browser.evaluate("document.querySelectorAll('textarea').length") == 0
+
+
+def open_alternatives(browser: Browser, at: int) -> None:
+    browser.evaluate("document.getElementById('text').focus()")
+    browser.evaluate(f"getSelection().collapse(document.getElementById('text').firstChild, {at})")
+    browser.until("!document.getElementById('panel').hidden")
+
+
+def test_no_button_loses_the_focus_to_nothing(browser: Browser, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    address = model_of_pieces(tmp_path, tokenizer, "ending", end=2.0)
+    text = written(browser, address, prompt="The", seed=4, temperature=1, min_p=0, max_tokens=8)
+    for name in ("more", "undo", "redo"):
+        browser.evaluate(f"document.getElementById('{name}').focus()")
+        for _ in range(5):
+            click(browser, name)
+            browser.until("document.getElementById('write').dataset.word !== 'stop'")
+        assert browser.evaluate(FOCUSED) == name
+    while browser.evaluate(TEXT) != text:
+        click(browser, "undo")
+    open_alternatives(browser, 3)
+    browser.evaluate("document.getElementById('close-panel').focus()")
+    click(browser, "close-panel")
+    browser.evaluate("new Promise((done) => setTimeout(() => done(true), 200))")
+    assert browser.evaluate("document.getElementById('panel').hidden")
+    assert browser.evaluate(FOCUSED) == "text"
+    browser.evaluate("getSelection().collapse(document.getElementById('text').firstChild, 0)")
+    open_alternatives(browser, 3)
+    end = "[...document.querySelectorAll('#alternatives button')].find((it) => it.textContent.startsWith('end of'))"
+    browser.evaluate(f"{end}.focus()")
+    browser.evaluate(f"{end}.click()")
+    assert browser.evaluate(TEXT) == "The"
+    assert browser.evaluate(FOCUSED) == "text"
+    browser.check_faults()
+
+
+def test_undo_shows_the_settings_of_the_text(browser: Browser, page: str) -> None:
+    shown = "document.getElementById('temperature-number').value"
+    first = written(browser, page, prompt="The", seed=3, temperature=0.7, max_tokens=10)
+    browser.evaluate(
+        f"({shown} = '1.5', document.getElementById('temperature-number').dispatchEvent(new Event('change')))"
+    )
+    click(browser, "write")
+    browser.until(f"{HAS_RUN} && location.hash.includes('temperature=1.5')")
+    found = []
+    for name in ("undo", "redo", "undo"):
+        click(browser, name)
+        found.append((browser.evaluate(shown), browser.evaluate("location.hash.match(/temperature=([0-9.]+)/)[1]")))
+    assert found == [("0.7", "0.7"), ("1.5", "1.5"), ("0.7", "0.7")]
+    assert browser.evaluate(TEXT) == first
+
+
 @pytest.mark.parametrize("width", [360, 1440])
 def test_nothing_is_wider_than_the_window(browser: Browser, page: str, width: int) -> None:
     browser.resize(width, 740)
@@ -219,25 +323,61 @@ def test_the_page_speaks_chinese(browser: Browser, page: str) -> None:
     click(browser, "language")
     assert browser.evaluate("document.documentElement.lang") == "zh-CN"
     assert browser.evaluate("document.getElementById('write').textContent") == "换一篇"
+    assert browser.evaluate("document.getElementById('facts').textContent.includes('个参数，')")
     click(browser, "language")
     assert browser.evaluate("document.getElementById('write').textContent") == "Another"
+
+
+def model_of_pieces(folder: Path, tokenizer: Tokenizer, name: str, **biases: float) -> str:
+    """The address of the page of a model that likes or avoids pieces."""
+    config = ModelConfig(tokenizer.vocab_size, embedding_dim=8, hidden_units=8)
+    weights = random_weights(config)
+    weights["head/bias"][NEWLINE + 1 : FIRST_LEARNED] = -30.0  # bytes: of odd characters a browser looks for the fonts
+    for piece, bias in biases.items():
+        weights["head/bias"][{"newline": NEWLINE, "end": tokenizer.eos_id}[piece]] = bias
+    save_model(folder / name, weights, config, TokenizerConfig("char"), CorpusConfig(), tokenizer)
+    export_html(load_model(str(folder / name)), folder / f"{name}.html")
+    return (folder / f"{name}.html").as_uri()
+
+
+HEARD = """new Promise((done) => {
+  let times = 0;
+  const count = () => ++times === 8 && (watcher.disconnect(), done(true));
+  const watcher = new MutationObserver(count);
+  watcher.observe(document.getElementById("text"), { subtree: true, characterData: true });
+})"""  # eight times from the model: long texts are slow where the processor is busy
+SELECTION = "(({ anchorOffset, focusOffset }) => [anchorOffset, focusOffset])(getSelection())"
+
+
+def test_a_selection_stays_while_the_model_writes(browser: Browser, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """Also where what has come so far ends in a line break."""
+    begin_long_text(
+        browser, model_of_pieces(tmp_path, tokenizer, "lines", newline=4.0, end=-30.0), temperature=1, min_p=0
+    )
+    browser.evaluate("document.getElementById('text').focus()")
+    node = "document.getElementById('text').firstChild"
+    browser.evaluate(f"getSelection().setBaseAndExtent({node}, 5, {node}, 9)")
+    browser.evaluate(HEARD)
+    assert browser.evaluate("document.getElementById('write').dataset.word") == "stop"  # it still writes
+    assert browser.evaluate(SELECTION) == [5, 9]
+    click(browser, "write")
+    assert browser.evaluate(f"{TEXT}.split('\\n').length") > 20
+    browser.check_faults()
 
 
 @pytest.mark.slow
 def test_the_heap_does_not_grow(tmp_path: Path, tokenizer: Tokenizer) -> None:
     """That of the page and that of its Worker, from text to text, once there are tokens that the page forgets."""
-    config = ModelConfig(tokenizer.vocab_size, embedding_dim=8, hidden_units=8)
-    weights = random_weights(config)
-    weights["head/bias"][tokenizer.eos_id] = -30.0  # so that texts are long
-    save_model(tmp_path / "endless", weights, config, TokenizerConfig("char"), CorpusConfig(), tokenizer)
-    export_html(load_model(str(tmp_path / "endless")), tmp_path / "endless.html")
+    address = model_of_pieces(tmp_path, tokenizer, "endless", end=-30.0)  # so that texts are long
     with opened("chromium") as browser:
-        browser.open((tmp_path / "endless.html").as_uri())
+        browser.open(address)
         browser.until(IS_READY)
         heaps = []
         for seed in range(36):
             write_another(browser, seed, 1000)
-            assert not browser.evaluate("document.getElementById('more').disabled")  # the text has not ended
+            assert (
+                browser.evaluate("document.getElementById('more').getAttribute('aria-disabled')") == "false"
+            )  # the text has not ended
             heaps.append(browser.heaps())
         assert len(heaps[0]) == 2  # the page and its Worker
         for first, last in zip(heaps[12], heaps[-1], strict=True):

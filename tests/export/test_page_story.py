@@ -97,6 +97,111 @@ def test_what_is_typed_at_once_is_one_step(tmp_path: Path) -> None:
     assert in_story(code, None, tmp_path) == [*steps[::-1], *steps[1:]]
 
 
+EDITED = """
+let state = 12345;
+const random = (below) => { state = (state * 1103515245 + 12345) % 2147483648; return (state >> 8) % below; };
+const wrong = [];
+for (let round = 0; round < 300; round++) {
+  const story = new Story();
+  const needed = new Set(); // texts of which something was deleted
+  let wasDeleted = false;
+  let at = 0; // of the cursor, which moves rarely, so that steps go on
+  for (let number = 0; number < 60; number++) {
+    const length = story.text.length;
+    if (random(6) === 0) at = random(length + 1);
+    const kind = random(5);
+    const removed = [0, 0, Math.min(at, 1), Math.min(at, 1 + random(9)), Math.min(at, random(9))][kind];
+    const added = [0, 1, 4].includes(kind) ? "abcde fgh".slice(0, 1 + random(4)) : "";
+    if (!removed && !added) continue;
+    if (removed && (!wasDeleted || removed > 1 || added)) needed.add(story.text);
+    wasDeleted = removed > 0;
+    at -= removed;
+    story.edit(at, removed, added);
+    at += added.length;
+  }
+  const last = story.text;
+  const seen = new Set([last]);
+  while (story.canUndo) { story.undo(); seen.add(story.text); }
+  if (story.text !== "") wrong.push([round, "beginning", story.text]);
+  for (const text of needed) if (!seen.has(text)) wrong.push([round, "lost", text]);
+  while (story.canRedo) story.redo();
+  if (story.text !== last) wrong.push([round, "end", story.text, last]);
+}
+return wrong;
+"""
+
+
+def test_undo_brings_back_every_text_of_which_something_was_deleted(tmp_path: Path) -> None:
+    """By edits at random, without line breaks: those that go on with a step where they may."""
+    assert in_story(EDITED, None, tmp_path) == []
+
+
+STEPS = {  # edits -> the texts to which undo leads back
+    "typed over": ([(0, 0, "A pasted text"), (0, 13, "x"), (1, 0, "y")], ["xy", "A pasted text", ""]),
+    "deleted at once": ([(0, 0, "A pasted text"), (0, 13, "")], ["", "A pasted text", ""]),
+    "Backspace held": (
+        [(0, 0, "ab"), (2, 0, "c😀"), (3, 2, ""), (2, 1, ""), (1, 1, ""), (1, 0, "x")], ["ax", "a", "abc😀", ""],
+    ),
+    "Delete held": ([(0, 0, "abcd"), (1, 1, ""), (1, 1, ""), (1, 1, "")], ["a", "abcd", ""]),
+    "words deleted one by one": ([(0, 0, "one two"), (3, 4, ""), (0, 3, "")], ["", "one", "one two", ""]),
+    "a correction": ([(0, 0, "catt"), (3, 1, ""), (3, 0, "s")], ["cats", "cat", "catt", ""]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_what_was_deleted_or_typed_over_comes_back(name: str, tmp_path: Path) -> None:
+    code = """
+    const story = new Story();
+    for (const edit of given) story.edit(...edit);
+    const found = [story.text];
+    while (story.canUndo) { story.undo(); found.push(story.text); }
+    while (story.canRedo) story.redo();
+    return [found, story.text];
+    """
+    edits, texts = STEPS[name]
+    assert in_story(code, edits, tmp_path) == [texts, texts[0]]
+
+
+def test_a_prompt_of_another_text_is_nothing_that_the_model_wrote(tmp_path: Path) -> None:
+    code = """
+    const story = new Story();
+    story.begin(run("The"));
+    for (const word of [" cat", " sat"]) story.append(token(word));
+    story.begin(run("The cat"));
+    const kept = [story.text, story.tokens.length, story.marks];
+    story.begin(run("A longer prompt"));
+    const other = [story.text, story.tokens.length, story.marks, story.tokenAt(4)];
+    story.undo();
+    return [kept, other, [story.text, story.tokens.length, story.marks]];
+    """
+    kept, other, again = in_story(code, None, tmp_path)
+    assert kept == again == ["The cat", 1, [{"start": 3, "end": 7}]]
+    assert other == ["A longer prompt", 0, [], None]
+
+
+def test_a_text_that_was_kept_is_the_first_one(tmp_path: Path) -> None:
+    """With what the model wrote of it, as far as that can be."""
+    code = """
+    const story = new Story();
+    story.recall("The cat", [{ start: 3, end: 7, more: 1 }, { start: 5, end: 8 }, { start: 2, end: 2 }]);
+    const found = [story.text, story.marks, story.canUndo];
+    story.edit(7, 0, "s");
+    story.undo();
+    return [...found, story.text];
+    """
+    assert in_story(code, None, tmp_path) == ["The cat", [{"start": 3, "end": 7}], False, "The cat"]
+
+
+def test_the_button_of_the_other_language_is_in_it(tmp_path: Path) -> None:
+    code = """
+    const [root, button] = [{}, {}];
+    globalThis.document = { documentElement: root, getElementById: () => button, querySelectorAll: () => [] };
+    return ["en", "zh"].map((each) => { speak(each); return [root.lang, button.lang, say("language")]; });
+    """
+    found = in_node(code, None, tmp_path, before=joined(["words"]))
+    assert found == [["en", "zh-CN", "中文"], ["zh-CN", "en", "English"]]
+
+
 def test_old_steps_let_go_of_probabilities_and_keep_their_texts(tmp_path: Path) -> None:
     """Else a hundred long texts that can be undone to would hold the alternatives of each of their tokens."""
     code = """

@@ -303,6 +303,25 @@ def test_a_tab_that_is_shown_again_has_what_another_one_kept(page: Page) -> None
     assert page.text == "theirs and mine"
 
 
+REFUSED = """for (const name of ["localStorage", "sessionStorage", "indexedDB"]) {
+  Object.defineProperty(window, name, { get() { throw new DOMException("Access is denied.", "SecurityError"); } });
+}"""
+
+
+def test_the_page_writes_where_site_data_are_refused(page: Page, chromium: Chromium) -> None:
+    added = chromium.send("Page.addScriptToEvaluateOnNewDocument", {"source": REFUSED})
+    page.open()
+    page.fill("max_tokens-number", "12")
+    page.type("The cat")
+    page.write()
+    assert page.text.startswith("The cat")
+    assert len(page.text) > len("The cat")
+    page.push("language")
+    assert page.browser.evaluate("document.documentElement.lang") == "zh-CN"
+    chromium.check_faults()
+    chromium.send("Page.removeScriptToEvaluateOnNewDocument", added)
+
+
 def test_a_long_text_is_continued(page: Page) -> None:
     text = "".join(f"line {number}\n" for number in range(9000))
     assert len(text) > 32_768
@@ -343,7 +362,7 @@ def test_lines_are_split_and_joined_by_every_key(page: Page) -> None:
     step("\n", "Enter")
     step("\nq", "q")
     assert [shown for shown, _ in steps] == [expected for _, expected in steps]
-    while page.browser.evaluate("!document.getElementById('undo').disabled"):
+    while page.browser.evaluate("document.getElementById('undo').getAttribute('aria-disabled') === 'false'"):
         page.press("Control+z")
     assert page.text == ""
 
@@ -582,6 +601,37 @@ def test_a_key_in_a_text_of_a_megabyte_takes_less_than_50_milliseconds(page: Pag
             page.browser.evaluate(PAINTED)
             times.append(1000 * (spent() - before))  # of the processor, from the key to the picture
         assert statistics.quantiles(times, n=20)[-1] < 50, times
+
+
+# === Buttons ===
+
+REFUSES_TO_COPY = """(() => {
+  Object.defineProperty(navigator, "clipboard", { value: undefined, configurable: true });
+  document.execCommand = () => false;
+})()"""
+
+
+def test_a_copy_that_the_browser_refuses_is_told(page: Page) -> None:
+    page.browser.evaluate(REFUSES_TO_COPY)
+    page.browser.evaluate("document.getElementById('copy').focus()")
+    page.push("copy")
+    page.browser.until("document.getElementById('status').textContent.startsWith('Nothing was copied')")
+    assert page.browser.evaluate("document.activeElement.id") == "copy"
+
+
+def test_no_button_loses_the_focus_to_nothing(page: Page) -> None:
+    page.type("a\nb")
+    for name in ("undo", "redo", "previous", "next"):
+        page.browser.evaluate(f"document.getElementById('{name}').focus()")
+        for _ in range(4):
+            page.push(name)
+        assert page.browser.evaluate("document.activeElement.id") == name
+    assert page.text == "a\nb"
+    page.browser.evaluate("(() => { document.getElementById('branches').closest('details').open = true; })()")
+    page.browser.until("document.querySelectorAll('#branches button').length >= 3")
+    pin = "document.querySelectorAll('#branches button')[1]"
+    page.browser.evaluate(f"({pin}.focus(), {pin}.click())")
+    assert page.browser.evaluate(f"document.activeElement === {pin} && {pin}.ariaPressed") == "true"
 
 
 # === Looks ===

@@ -14,7 +14,14 @@ pytestmark = needs_node
 FILES = {name: data.decode() for name, data in page_files().items()}
 BROWSER = """
 const items = new Map();
-const localStorage = { getItem: (key) => items.get(key) ?? null, setItem: (key, value) => items.set(key, value) };
+const small = { isRefused: false };
+const refuse = (value) => {
+  if (small.isRefused) throw new DOMException("Access is denied.", "SecurityError");
+  return value;
+};
+const localStorage = {
+  getItem: (key) => refuse(items.get(key) ?? null), setItem: (key, value) => refuse(items.set(key, value)),
+};
 const records = new Map();
 const disk = { isFull: false };
 const later = () => new Promise((resolve) => setTimeout(resolve));
@@ -84,6 +91,16 @@ def test_another_text_is_a_change_that_undo_takes_back(tmp_path: Path) -> None:
     assert found["texts"] == ["one three", "before", "one three", "", "one three", "before"]
     assert sorted(found["leaves"]) == ["", "one three", "one two"]
     assert (found["consistent"], found["end"]) == (True, "")
+
+
+def test_the_button_of_the_other_language_is_in_it(tmp_path: Path) -> None:
+    code = """
+      const [root, button] = [{}, {}];
+      globalThis.document = { documentElement: root, getElementById: () => button, querySelectorAll: () => [] };
+      return ["en", "zh"].map((each) => { speak(each); return [root.lang, button.lang, say("language")]; });
+    """
+    found = in_page(code, None, tmp_path, "words.js")
+    assert found == [["en", "zh-CN", "中文"], ["zh-CN", "en", "English"]]
 
 
 def cuts(texts: list[str], most: int, folder: Path) -> list[tuple[str, str]]:
@@ -207,6 +224,17 @@ def test_what_cannot_be_kept_leaves_no_revision(tmp_path: Path) -> None:
       return [...said, await refusal(one.keep("b")), (await one.newer()).story];
     """
     assert in_tabs(code, tmp_path) == ["The disk is full.", None, "Stale", "c"]
+
+
+def test_where_the_small_storage_is_refused_stories_are_kept_and_those_of_other_tabs_found(tmp_path: Path) -> None:
+    code = """
+      small.isRefused = true;
+      const [one, other] = [tab(), tab()];
+      const said = [await one.newer(), await refusal(one.keep("a")), await one.newer(), (await other.newer()).story];
+      other.accept((await other.newer()).revision);
+      return [...said, await refusal(other.keep("b")), await refusal(one.keep("c")), (await one.newer()).story];
+    """
+    assert in_tabs(code, tmp_path) == [None, None, None, "a", None, "Stale", "b"]
 
 
 def test_a_text_that_was_kept_without_a_revision_is_read_and_continued(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from textgen.errors import ConfigError, TextgenError
 from textgen.files import check_writable, json_bytes, read_file, write_own_file
 from textgen.folders import new_folder
+from textgen.settings import check_text
 
 if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
@@ -182,9 +183,12 @@ def export_model(format_: Format, model: ModelFolder, path: Path, **options: str
         One sentence that says what was written.
 
     Raises:
+        ConfigError: A text is not valid Unicode.
         TextgenError: The format cannot express the model, what was written differs from the model, or it cannot be
             written. Nothing is left, and what was at the path is untouched.
     """
+    for name, text in options.items():
+        check_text(name, text)
     module, _, function = format_.write.partition(":")
     write: Write = getattr(import_module(module), function)
     return write(model, path, **options)

@@ -2,6 +2,7 @@
 // and required texts, biases, n-grams that must not recur, a minimum length, words that exist. Only `no_copy` is
 // missing, since the page has no index of the training text.
 
+import { bytesAsString } from "./utf8.js";
 import { WordGuard } from "./word_guard.js";
 
 const PULL = 20; // nats: the largest bias towards a required text, reached after ...
@@ -28,7 +29,7 @@ export class Constraints {
     this.spelled = []; // required tokens that must come next
     this.biases = settings.logit_bias.map((entry) => biasOf(entry, tokenizer));
     this.last = []; // tokens, as many as a bias looks back
-    this.lookBack = Math.max(0, ...this.biases.map(([ids]) => ids.length - 1));
+    this.lookBack = this.biases.reduce((most, [ids]) => Math.max(most, ids.length - 1), 0);
     this.ngrams = settings.no_repeat_ngram_size ? new NGrams(settings.no_repeat_ngram_size) : null;
     const own = [...settings.require, ...this.biases.map(([ids]) => tokenizer.decode(ids))];
     this.guard = settings.coin_words || !words ? null : new WordGuard(words, own);
@@ -250,8 +251,4 @@ function biasOf(entry, tokenizer) {
   const isGood = text && Number.isFinite(number) && ids.length && ids.every((id) => id < tokenizer.size && id !== 1);
   if (!isGood) throw new Error(`A bias must be TEXT=NUMBER or #ID=NUMBER, with a text that the model can write.`);
   return [ids, number];
-}
-
-function bytesAsString(bytes) {
-  return String.fromCharCode(...bytes);
 }

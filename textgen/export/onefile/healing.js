@@ -3,6 +3,7 @@
 
 import { exp, log } from "./arithmetic.js";
 import { firstAbove } from "./samplers.js";
+import { bytesAsString } from "./utf8.js";
 
 const COLDEST = 1e-6; // a temperature above 0 and below it counts as this
 
@@ -11,12 +12,12 @@ export class Prefixes {
   /** @param {import("./tokenizer.js").Tokenizer} tokenizer */
   constructor(tokenizer) {
     /** The bytes of each token as a string of characters from 0 to 255. */
-    this.texts = tokenizer.pieceBytes.map((bytes) => String.fromCharCode(...bytes));
+    this.texts = tokenizer.pieceBytes.map(bytesAsString);
     const special = new Set([...tokenizer.neverWritten, tokenizer.endOfDocument]);
     const ids = tokenizer.kind === "word" ? [] : [...this.texts.keys()].filter((id) => !special.has(id));
     const { texts } = this;
     this.ids = ids.sort((a, b) => (texts[a] < texts[b] ? -1 : texts[a] > texts[b] ? 1 : a - b));
-    this.longest = Math.max(0, ...this.ids.map((id) => texts[id].length));
+    this.longest = this.ids.reduce((longest, id) => Math.max(longest, texts[id].length), 0);
   }
 
   /**
@@ -89,15 +90,20 @@ export function chooseCut(logProbs, ids, covers, temperature, uniform) {
     kept += logProbs[number][ids[number]];
   }
   masses.push(kept);
-  const highest = Math.max(...masses);
+  const highest = highestOf(masses);
   if (temperature === 0) return masses.indexOf(highest);
   const divisor = Math.max(temperature, COLDEST);
   const weights = Float64Array.from(masses, (mass) => (mass > -Infinity ? exp((mass - highest) / divisor) : 0));
   return firstAbove(weights, weights.length, uniform);
 }
 
+/** The highest number of an array of any length: a function takes only so many arguments. */
+function highestOf(numbers) {
+  return numbers.reduce((highest, number) => Math.max(highest, number), -Infinity);
+}
+
 /** The log of the sum of probabilities, which are added in the ascending order of the tokens. */
 function logSum(logProbs) {
-  const highest = Math.max(...logProbs);
+  const highest = highestOf(logProbs);
   return highest + log(logProbs.reduce((sum, logProb) => sum + exp(logProb - highest), 0));
 }

@@ -26,6 +26,8 @@ let number = 0; // of what the Worker was asked last
 let writing = false;
 let shownPlace = null; // the token whose alternatives are shown
 let told = ""; // the word that the status shows, or the text after it
+let isRecalled = false; // whether the text is one that was kept, which no link may replace
+let linked = null; // the run that the address began
 
 // === The editor: one text node, so that selection, input methods and screen readers work as everywhere ===
 
@@ -33,13 +35,14 @@ const shown = () => (story.text.endsWith("\n") ? `${story.text}\n` : story.text)
 const read = () => editor.textContent.replace(/\n$/, "");
 const isAtBottom = () => innerHeight + scrollY >= document.documentElement.scrollHeight - 60;
 
+/** Shows the text. Only what differs is replaced, so that a cursor or a selection elsewhere stays. */
 function render(caret = null) {
   const wanted = shown();
   const node = editor.firstChild;
   if (editor.textContent !== wanted || editor.childNodes.length > 1) {
     if (editor.childNodes.length === 1 && node.nodeType === Node.TEXT_NODE && wanted) {
-      if (wanted.startsWith(node.data)) node.appendData(wanted.slice(node.length));
-      else node.data = wanted;
+      const { at, removed, added } = difference(node.data, wanted);
+      node.replaceData(at, removed, added);
     } else editor.replaceChildren(...(wanted ? [document.createTextNode(wanted)] : []));
   }
   if (caret !== null) setCaret(caret);
@@ -70,8 +73,9 @@ function mark() {
   const rangeOf = ({ start, end }) =>
     new StaticRange({ startContainer: node, startOffset: start, endContainer: node, endOffset: end });
   const fits = ({ end }) => node && end <= node.length;
-  const ranges = story.marks.filter(fits).map(rangeOf);
-  if (ranges.length) CSS.highlights.set("model", new Highlight(...ranges));
+  const model = new Highlight();
+  for (const each of story.marks) if (fits(each)) model.add(rangeOf(each));
+  CSS.highlights.set("model", model);
   if (shownPlace && fits(shownPlace)) {
     const here = new Highlight(rangeOf(shownPlace));
     here.priority = 1;
@@ -116,6 +120,7 @@ function afterMove() {
 function takeRun(run) {
   $("seed").value = run.seed;
   $("label").value = run.label ?? "";
+  for (const [name, value] of Object.entries(run.settings)) set(name, value);
   showSeed();
 }
 
@@ -179,7 +184,7 @@ function finish(word) {
 function take({ tokens, isLast, isEnded }) {
   const follows = isAtBottom();
   const caret = caretIn();
-  const isCaretAtEnd = caret === story.text.length;
+  const isCaretAtEnd = caret === story.text.length && getSelection().isCollapsed;
   for (const token of tokens) story.append(token);
   story.run.isEnded = isEnded;
   render(isCaretAtEnd ? story.text.length : null);
@@ -191,6 +196,7 @@ function take({ tokens, isLast, isEnded }) {
 function choose(place, alternative) {
   if (writing) stop();
   story.choose(place, alternative);
+  editor.focus(); // the button of the alternative goes
   closePanel();
   if (alternative.isEnd) {
     tell("ended");
@@ -200,7 +206,6 @@ function choose(place, alternative) {
   if (seedOf($("seed").value) === null) $("seed").value = newSeed();
   story.run = { prompt: story.text, ...asked(), written: 0, isEnded: false };
   story.held = null;
-  editor.focus();
   return ask(settings.max_tokens);
 }
 
@@ -230,6 +235,11 @@ function showPanel(place) {
 
 function closePanel() {
   showPanel(null);
+}
+
+function leavePanel() {
+  editor.focus();
+  closePanel();
 }
 
 function optionOf(place, alternative) {
@@ -265,8 +275,7 @@ $("panel").addEventListener("keydown", (event) => {
   const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
   if (event.key === "Escape") {
     event.stopPropagation();
-    editor.focus();
-    closePanel();
+    leavePanel();
   }
   if (!step) return;
   event.preventDefault();
@@ -275,6 +284,9 @@ $("panel").addEventListener("keydown", (event) => {
 });
 
 // === What is shown beside the text ===
+
+/** Whether a button does nothing now. It is not `disabled`: a button that has the focus would lose it. */
+const isOff = (id) => $(id).getAttribute("aria-disabled") === "true";
 
 /** Shows what is going on: a word of the page, and perhaps a message. */
 function tell(word, message = "") {
@@ -287,13 +299,11 @@ function showState() {
   const word = writing ? "stop" : run ? "another" : "write";
   $("write").dataset.word = word;
   $("write").textContent = say(word);
-  $("write").disabled = !card;
-  $("more").disabled = !card || writing || !run || run.isEnded;
-  $("undo").disabled = !story.canUndo;
-  $("redo").disabled = !story.canRedo;
+  const isOn = { write: card, more: card && !writing && run && !run.isEnded, undo: story.canUndo, redo: story.canRedo };
   editor.setAttribute("aria-busy", String(writing));
   const hasResult = Boolean(card && run?.written && !writing);
-  $("copy-link").disabled = !hasResult;
+  isOn["copy-link"] = hasResult;
+  for (const [id, is] of Object.entries(isOn)) $(id).setAttribute("aria-disabled", String(!is));
   const command = hasResult ? commandOf(card.name, exactRun(), defaults) : "";
   $("command-row").hidden = !command;
   $("command").replaceChildren(...flagsIn(command));
@@ -338,10 +348,44 @@ function openLink() {
   const { prompt, seed, label, settings: wanted } = found;
   const { max_tokens, ...others } = wanted;
   if (writing) stop();
-  for (const [name, value] of Object.entries(others)) set(name, value);
   const known = label !== null && card.labels.includes(label) ? label : null;
-  takeRun({ seed, label: known });
+  takeRun({ seed, label: known, settings: others });
   begin({ prompt, seed, label: known, settings: others }, max_tokens);
+  linked = story.run;
+}
+
+// === A text that no link holds, over a reload ===
+
+const placeOfText = () => `textgen text of ${location.pathname}`;
+
+function isInLink() {
+  const { run } = story;
+  return Boolean(run) && (writing ? run === linked : run.written > 0 && link() === location.hash);
+}
+
+/** Keeps the text where the browser allows it, until the tab is closed. Returns whether a reload loses nothing. */
+function keepText() {
+  const { text, marks } = story;
+  const isNeeded = text !== "" && !isInLink();
+  try {
+    if (isNeeded) sessionStorage.setItem(placeOfText(), JSON.stringify({ text, marks, hash: location.hash }));
+    else sessionStorage.removeItem(placeOfText());
+    return true;
+  } catch {
+    return !isNeeded;
+  }
+}
+
+/** Shows the text that was kept, if there is one. Returns whether the address is still that which it was kept with. */
+function recallText() {
+  try {
+    const { text, marks, hash } = JSON.parse(sessionStorage.getItem(placeOfText())) ?? {};
+    if (text) story.recall(text, marks);
+    render();
+    return Boolean(text) && hash === location.hash;
+  } catch {
+    return false;
+  }
 }
 
 function set(name, value) {
@@ -376,7 +420,7 @@ function showCard() {
   const figure = (value) => value.toLocaleString(spoken());
   const facts = [
     ["licence", licence],
-    ["size", `${figure(parameters)} ${say("parameters")}, ${figure(vocabulary)} ${say("tokensKnown")}`],
+    ["size", `${figure(parameters)} ${say("parameters")}${say("comma")}${figure(vocabulary)} ${say("tokensKnown")}`],
     ["engine", card.isSimd ? "WebAssembly" : say("plain")],
   ];
   $("facts").replaceChildren(
@@ -386,10 +430,8 @@ function showCard() {
     ]),
   );
   const chosen = $("label").value;
-  $("label").replaceChildren(
-    element("option", { value: "", textContent: say("noLabel") }),
-    ...labels.map((label) => element("option", { value: label, textContent: label })),
-  );
+  $("label").replaceChildren(element("option", { value: "", textContent: say("noLabel") }));
+  for (const label of labels) $("label").append(element("option", { value: label, textContent: label }));
   $("label").value = chosen;
   $("label-field").hidden = !labels.length;
 }
@@ -407,16 +449,27 @@ function talk(language) {
 // === Keeping ===
 
 async function copy(text) {
+  let isCopied = true;
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    const field = element("textarea", { value: text });
-    document.body.append(field);
-    field.select();
-    document.execCommand("copy");
-    field.remove();
+    isCopied = copySelected(text);
   }
-  tell("copied");
+  tell(isCopied ? "copied" : "notCopied");
+}
+
+/** Copies as a person does, where the page may not write to the clipboard. Returns whether it was copied. */
+function copySelected(text) {
+  const focused = document.activeElement;
+  const field = element("textarea", { value: text });
+  document.body.append(field);
+  field.select();
+  try {
+    return document.execCommand("copy");
+  } finally {
+    field.remove();
+    focused?.focus({ preventScroll: true });
+  }
 }
 
 function save() {
@@ -459,7 +512,7 @@ function listen() {
   });
   const clicks = {
     write, more, undo, redo,
-    "close-panel": closePanel,
+    "close-panel": leavePanel,
     language: () => talk(spoken() === "zh" ? "en" : "zh"),
     usual: () => Object.entries(USUAL).forEach(([name, value]) => set(name, value)),
     "copy-text": () => copy(story.text),
@@ -468,10 +521,13 @@ function listen() {
     "save-text": save,
     print: () => print(),
   };
-  for (const [id, action] of Object.entries(clicks)) $(id).addEventListener("click", () => action());
+  for (const [id, action] of Object.entries(clicks)) $(id).addEventListener("click", () => isOff(id) || action());
   $("seed").addEventListener("input", showSeed);
   $("seed").addEventListener("keydown", (event) => event.key === "Enter" && !isComposing(event) && !writing && write());
   addEventListener("hashchange", () => card && openLink());
+  addEventListener("beforeunload", (event) => keepText() || event.preventDefault());
+  addEventListener("pagehide", keepText); // phones tell nothing before
+  document.addEventListener("visibilitychange", () => document.hidden && keepText());
 }
 
 function hear({ data }) {
@@ -482,7 +538,7 @@ function hear({ data }) {
     tell("");
     showState();
     document.documentElement.dataset.ready = String(Math.round(performance.now()));
-    openLink();
+    if (!isRecalled) openLink();
   } else if (data.kind === "tokens" && data.number === number) take(data);
   else if (data.kind === "failure") {
     writing = false;
@@ -496,6 +552,7 @@ function start() {
   listen();
   $("seed").value = newSeed();
   editor.replaceChildren(); // what a saved copy of the page may hold
+  isRecalled = recallText();
   talk(navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en");
   tell("loading");
   const code = new Blob([$("worker").textContent], { type: "text/javascript" });

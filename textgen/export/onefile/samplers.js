@@ -4,6 +4,7 @@
 // Sums go in the ascending order of the token ids, or in sorted order where a filter sorts: the likeliest first.
 
 import { exp, log } from "./arithmetic.js";
+import { bytesAsString } from "./utf8.js";
 
 const LN2 = 0.6931471805599453;
 const SMALLEST = 1e-38; // probabilities below it count as this, so that they have a logarithm
@@ -408,10 +409,9 @@ function isOn(name, settings) {
 
 /** 1 for the tokens that contain one of some texts. */
 function tokensWith(texts, tokenizer) {
-  const asString = (bytes) => String.fromCharCode(...bytes);
-  const parts = texts.map((text) => asString(new TextEncoder().encode(text)));
+  const parts = texts.map((text) => bytesAsString(new TextEncoder().encode(text)));
   return Uint8Array.from(tokenizer.pieceBytes, (bytes) => {
-    const piece = asString(bytes);
+    const piece = bytesAsString(bytes);
     return parts.some((part) => piece.includes(part)) ? 1 : 0;
   });
 }

@@ -46,8 +46,15 @@ export class Story {
   past = [];
   future = [];
   received = 0; // tokens, in all runs together
-  typedAt = -1; // where the next character of the same step would come
+  typedAt = -1; // where the next character typed in the same step would come
+  deletedAt = -1; // where the next character deleted in the same step would be, before or after it
   held = null; // a token that is only part of a character
+
+  /** Takes a text that was kept, before there is another. */
+  recall(text, marks) {
+    const isMark = ({ start, end }) => 0 <= start && start < end && end <= text.length;
+    Object.assign(this, { text, marks: marks.filter(isMark).map(({ start, end }) => ({ start, end })) });
+  }
 
   get canUndo() {
     return this.past.length > 0;
@@ -63,7 +70,7 @@ export class Story {
     if (this.past.length > STEPS) this.past.shift();
     for (const step of this.past) if (this.received - step.received > STALE) step.tokens = [];
     this.future = [];
-    this.typedAt = -1;
+    this.typedAt = this.deletedAt = -1;
   }
 
   undo() {
@@ -79,7 +86,7 @@ export class Story {
     to.push(this.snapshot());
     const { received: _, ...step } = from.pop();
     Object.assign(this, step);
-    this.typedAt = -1;
+    this.typedAt = this.deletedAt = -1;
     this.held = null;
   }
 
@@ -88,21 +95,27 @@ export class Story {
     return { text, tokens: [...tokens], marks: marks.map((mark) => ({ ...mark })), run: run && { ...run }, received };
   }
 
-  /** Replaces part of the text by what a person wrote. Characters typed one after another are one step. */
+  /**
+   * Replaces part of the text by what a person wrote. Characters typed one after another are one step, and so are
+   * characters deleted one after another: what was there before them comes back.
+   */
   edit(at, removed, added) {
-    const goesOn = this.typedAt === at + removed && !added.includes("\n");
-    if (!goesOn) this.step();
+    const isOneLess = !added && [...this.text.slice(at, at + removed)].length === 1;
+    const isTypedOn = !removed && at === this.typedAt && !added.includes("\n");
+    const isDeletedOn = isOneLess && (at === this.deletedAt || at + removed === this.deletedAt);
+    if (!isTypedOn && !isDeletedOn) this.step();
     this.text = this.text.slice(0, at) + added + this.text.slice(at + removed);
     this.tokens = shifted(this.tokens, at, removed, added.length);
     this.marks = shifted(this.marks, at, removed, added.length);
     this.run = null;
-    this.typedAt = at + added.length;
+    this.typedAt = added ? at + added.length : -1;
+    this.deletedAt = isOneLess ? at : -1;
   }
 
   /** Begins a run, whose prompt is the text or the beginning of it. */
   begin(run) {
     this.step();
-    this.cut(run.prompt.length);
+    this.cut(this.text.startsWith(run.prompt) ? run.prompt.length : 0); // of another text nothing stays
     this.text = run.prompt;
     this.run = { ...run, written: 0, isEnded: false };
     this.held = null;

@@ -124,7 +124,8 @@ export class Tokenizer {
     const ids = [];
     for (const line of text.split("\n")) {
       const words = line.replaceAll(SPACE, " ").split(PYTHON_SPACES).filter((word) => word);
-      ids.push(...words.map((word) => this.ids.get(word) ?? UNKNOWN), NEWLINE);
+      for (const word of words) ids.push(this.ids.get(word) ?? UNKNOWN);
+      ids.push(NEWLINE);
     }
     ids.pop(); // there is one newline fewer than lines
     return ids;

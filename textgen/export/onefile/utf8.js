@@ -76,3 +76,10 @@ export class Characters {
     return ids.slice(-LONGEST_CHARACTER).reduce((state, id) => this.after(state, id), 0);
   }
 }
+
+/** @returns {string} A character from 0 to 255 for each byte. */
+export function bytesAsString(bytes) {
+  let text = "";
+  for (const byte of bytes) text += String.fromCharCode(byte);
+  return text;
+}

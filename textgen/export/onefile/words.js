@@ -40,6 +40,7 @@ const WORDS = {
     size: "Size",
     parameters: "parameters",
     tokensKnown: "tokens",
+    comma: ", ",
     engine: "Computed by",
     plain: "JavaScript",
     device: "It runs on your device and sends nothing.",
@@ -52,6 +53,7 @@ const WORDS = {
     stopped: "Stopped.",
     ended: "The text has ended here.",
     copied: "Copied.",
+    notCopied: "Nothing was copied: the browser does not allow it. Select the text and press Ctrl+C.",
     badSeed: "A seed is a whole number from 0 to 9223372036854775807.",
     failed: "This does not work here: ",
   },
@@ -94,6 +96,7 @@ const WORDS = {
     size: "大小",
     parameters: "个参数",
     tokensKnown: "个词元",
+    comma: "，",
     engine: "运算方式",
     plain: "JavaScript",
     device: "它在你的设备上运行，不发送任何数据。",
@@ -106,6 +109,7 @@ const WORDS = {
     stopped: "已停止。",
     ended: "文本在此结束。",
     copied: "已复制。",
+    notCopied: "未能复制：浏览器不允许。请选中文字，按 Ctrl+C 复制。",
     badSeed: "种子是 0 到 9223372036854775807 之间的整数。",
     failed: "此处无法运行：",
   },
@@ -117,6 +121,7 @@ let language = "en";
 export function speak(chosen) {
   language = chosen in WORDS ? chosen : "en";
   document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
+  document.getElementById("language").lang = language === "zh" ? "en" : "zh-CN"; // it names the other language
   for (const element of document.querySelectorAll("[data-word]")) element.textContent = say(element.dataset.word);
   for (const element of document.querySelectorAll("[data-label]")) element.setAttribute("aria-label", say(element.dataset.label));
   for (const element of document.querySelectorAll("[data-hint]")) element.dataset.hint = say("hint");

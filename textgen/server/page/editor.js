@@ -27,7 +27,7 @@ export class TextEditor {
   constructor(root, onEdit, onSight) {
     this.#root = root;
     this.#onEdit = onEdit;
-    this.#mutations = new MutationObserver((records) => this.#records.push(...records));
+    this.#mutations = new MutationObserver((records) => { this.#records = [...this.#records, ...records]; });
     this.#sight = new IntersectionObserver((entries) => {
       for (const { target, isIntersecting } of entries) {
         isIntersecting && target.isConnected ? this.#visible.add(target) : this.#visible.delete(target);

@@ -2,7 +2,7 @@
 
 import { TextEditor } from "./editor.js";
 import { HttpEngine, ServerError } from "./engine.js";
-import { Stale, accept, keep, kept, newer } from "./shelf.js";
+import { Stale, accept, keep, kept, newer, readFrom, writeTo } from "./shelf.js";
 import { Story, beginningOfLast, difference, lengthOf, textOf } from "./story.js";
 import { LANGUAGES, say, speak, spoken } from "./words.js";
 
@@ -142,7 +142,11 @@ function mark() {
   const ranges = Object.fromEntries([...MARKS, "here"].map((name) => [name, []]));
   for (const [name, range] of [...view.pieces(spanMarks()), ...view.pieces(scoreMarks())]) ranges[name].push(range);
   if (shownToken) for (const [, range] of view.pieces([{ ...shownToken, name: "here" }])) ranges.here.push(range);
-  for (const [name, list] of Object.entries(ranges)) if (list.length) CSS.highlights.set(name, new Highlight(...list));
+  for (const [name, list] of Object.entries(ranges)) {
+    const highlight = new Highlight();
+    for (const range of list) highlight.add(range);
+    CSS.highlights.set(name, highlight);
+  }
 }
 
 function* spanMarks() {
@@ -430,18 +434,20 @@ function showPlace() {
   const siblings = story.siblings();
   const place = siblings.indexOf(story.current);
   $("version").textContent = `${place + 1}/${siblings.length}`;
-  $("previous").disabled = place <= 0;
-  $("next").disabled = place >= siblings.length - 1;
-  $("undo").disabled = story.nodes[story.current].parent < 0;
-  $("redo").disabled = story.nodes[story.current].last < 0;
-  $("again").disabled = Boolean(writing);
+  const { parent, last } = story.nodes[story.current];
+  const isOn = { previous: place > 0, next: place < siblings.length - 1, undo: parent >= 0, redo: last >= 0, again: !writing };
+  for (const [id, is] of Object.entries(isOn)) $(id).setAttribute("aria-disabled", String(!is));
 }
+
+// Whether a button does nothing now. It is not `disabled`: a button that has the focus would lose it.
+const isOff = (id) => $(id).getAttribute("aria-disabled") === "true";
 
 let compared = null;
 
 function showBranches() {
   const list = $("branches");
   if (!list.closest("details").open) return;
+  const focused = list.contains(document.activeElement) ? document.activeElement.dataset.of : null; // it is made anew
   const leaves = story.leaves().sort((a, b) => story.nodes[b].pinned - story.nodes[a].pinned || b - a).slice(0, 100);
   list.replaceChildren(
     ...leaves.map((leaf) => {
@@ -453,10 +459,13 @@ function showBranches() {
         showBranches();
       });
       pin.setAttribute("aria-pressed", String(story.nodes[leaf].pinned));
-      item.append(ending, button("open", () => move(() => story.goTo(leaf))), pin, button("compare", () => compare(leaf)));
+      const buttons = [button("open", () => move(() => story.goTo(leaf))), pin, button("compare", () => compare(leaf))];
+      buttons.forEach((each, place) => { each.dataset.of = `${leaf} ${place}`; });
+      item.append(ending, ...buttons);
       return item;
     }),
   );
+  if (focused) list.querySelector(`[data-of="${focused}"]`)?.focus();
 }
 
 function compare(leaf) {
@@ -629,14 +638,38 @@ const CHOICES = ["marks", "font", "size", "number", "clamp"];
 function remember() {
   const chosen = Object.fromEntries(CHOICES.map((id) => [id, $(id).value]));
   const all = { settings, chosen, language: spoken(), ghost: $("ghost").checked, fill: $("fill").checked };
-  localStorage.setItem("textgen", JSON.stringify(all));
+  writeTo(() => localStorage, "textgen", JSON.stringify(all));
 }
 
 function recall() {
   try {
-    return JSON.parse(localStorage.getItem("textgen")) ?? {};
+    return JSON.parse(readFrom(() => localStorage, "textgen") ?? "{}") ?? {};
   } catch {
     return {};
+  }
+}
+
+// Returns whether the text was copied. Where the page may not write to the clipboard, as over plain HTTP, it copies as a
+// person does.
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    return copySelected(text);
+  }
+}
+
+function copySelected(text) {
+  const focused = document.activeElement;
+  const field = element("textarea", { value: text });
+  document.body.append(field);
+  field.select();
+  try {
+    return document.execCommand("copy");
+  } finally {
+    field.remove();
+    focused?.focus({ preventScroll: true });
   }
 }
 
@@ -722,6 +755,7 @@ async function findModels() {
   try {
     const names = await engine.models();
     $("model").replaceChildren(...names.map((name) => element("option", { textContent: name })));
+    if ($("key-form").contains(document.activeElement)) editor.focus();
     $("key-form").hidden = true;
     showCommand();
   } catch (error) {
@@ -732,20 +766,14 @@ async function findModels() {
 
 function listen() {
   $("write").addEventListener("click", () => (writing ? stop() : write()));
-  $("again").addEventListener("click", again);
-  $("undo").addEventListener("click", undo);
-  $("redo").addEventListener("click", redo);
-  $("previous").addEventListener("click", () => version(-1));
-  $("next").addEventListener("click", () => version(1));
+  const clicks = { again, undo, redo, previous: () => version(-1), next: () => version(1) };
+  for (const [id, action] of Object.entries(clicks)) $(id).addEventListener("click", () => isOff(id) || action());
   $("preset").addEventListener("change", () => Object.entries(PRESETS[$("preset").value]).forEach(([name, value]) => set(name, value)));
   $("seed").addEventListener("input", showCommand);
   $("model").addEventListener("change", showCommand);
   $("branches").closest("details").addEventListener("toggle", showBranches);
   for (const id of [...CHOICES, "ghost", "fill"]) $(id).addEventListener("input", () => { remember(); look(); showCommand(); askScores(); });
-  $("copy").addEventListener("click", async () => {
-    await navigator.clipboard?.writeText($("command").textContent);
-    tell(say("copied"));
-  });
+  $("copy").addEventListener("click", async () => tell(say((await copy($("command").textContent)) ? "copied" : "notCopied")));
   $("language").addEventListener("click", () => {
     speakOut(LANGUAGES[(LANGUAGES.indexOf(spoken()) + 1) % LANGUAGES.length]);
     remember();
@@ -754,7 +782,7 @@ function listen() {
   $("key-form").addEventListener("submit", (event) => {
     event.preventDefault();
     engine.key = $("key").value;
-    sessionStorage.setItem("textgen-key", engine.key);
+    writeTo(() => sessionStorage, "textgen-key", engine.key);
     findModels();
   });
   $("empty").addEventListener("click", empty);
@@ -779,7 +807,7 @@ async function begin() {
   $("ghost").checked = Boolean(before.ghost);
   $("fill").checked = Boolean(before.fill);
   look();
-  engine.key = sessionStorage.getItem("textgen-key") ?? "";
+  engine.key = readFrom(() => sessionStorage, "textgen-key") ?? "";
   try {
     const found = await kept();
     accept(found.revision);

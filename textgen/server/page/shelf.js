@@ -11,6 +11,25 @@ let keeping = Promise.resolve(); // until the last story is kept: the next one g
 
 export class Stale extends Error {}
 
+// Reads a small storage of the browser, which `storage` returns: already to name it fails where site data are refused.
+// Returns null for what was never written, and undefined if nothing can be read.
+export function readFrom(storage, name) {
+  try {
+    return storage().getItem(name);
+  } catch {
+    return undefined;
+  }
+}
+
+// Writes into it if that is possible: what stands there is no more than convenient.
+export function writeTo(storage, name, value) {
+  try {
+    storage().setItem(name, value);
+  } catch {
+    // refused or full
+  }
+}
+
 // Tells that the story of this page is of a revision now: the one that `kept` or `newer` has found with it.
 export function accept(revision) {
   own = revision;
@@ -60,7 +79,7 @@ async function put(story) {
   });
   if (!isKept) throw new Stale();
   own = revision;
-  localStorage.setItem(REVISION, revision);
+  writeTo(() => localStorage, REVISION, revision);
 }
 
 // Returns {revision, story}: the story that is kept, or null in its place, and the revision to accept with it.
@@ -71,7 +90,7 @@ export async function kept() {
 
 // Returns the same if another tab has kept it, and null if it is of this page.
 export async function newer() {
-  if (localStorage.getItem(REVISION) === own) return null;
+  if (readFrom(() => localStorage, REVISION) === own) return null;
   const found = await kept();
   return found.revision === own ? null : found;
 }

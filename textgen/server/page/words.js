@@ -76,6 +76,7 @@ const WORDS = {
     start: "Beginning",
     bitsLegend: "up to 1 bit, 4 bits, 8 bits, more",
     copied: "Copied",
+    notCopied: "Nothing was copied: the browser does not allow it. Select the command and press Ctrl+C.",
   },
   zh: {
     title: "与模型一起写作",
@@ -152,6 +153,7 @@ const WORDS = {
     start: "开头",
     bitsLegend: "≤1、≤4、≤8、>8 比特",
     copied: "已复制",
+    notCopied: "未能复制：浏览器不允许。请选中命令，按 Ctrl+C 复制。",
   },
 };
 
@@ -161,6 +163,7 @@ let language = "en";
 export function speak(chosen) {
   language = LANGUAGES.includes(chosen) ? chosen : "en";
   document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
+  document.getElementById("language").lang = language === "zh" ? "en" : "zh-CN"; // it names the other language
   for (const element of document.querySelectorAll("[data-word]")) element.textContent = say(element.dataset.word);
   for (const element of document.querySelectorAll("[data-label]")) {
     element.setAttribute("aria-label", say(element.dataset.label));
