@@ -195,7 +195,7 @@ function header() {
     [reach === null ? "–" : count(reach), say("fact reach")],
     [D.gradient.hundredth_at === null ? `> ${D.gradient.model.length - 1}` : D.gradient.hundredth_at, say("fact gradient")],
   ];
-  const switcher = make("button", { lang: language ? "en" : "zh", onclick: () => { language = 1 - language; build(); } }, language ? "English" : "中文");
+  const switcher = make("button", { lang: language ? "en" : "zh-CN", onclick: () => { language = 1 - language; build(); document.querySelector(".bar button").focus(); } }, language ? "English" : "中文");
   top.replaceChildren(make("div", { class: "bar" }, switcher),
     make("h1", {}, say("title", { name: M.name })),
     paragraph("intro", { cell: M.cell_name, layers: M.layers, units: M.units, vocabulary: count(M.vocabulary), kind: M.tokenizer, parameters: count(M.parameters) }),
@@ -771,7 +771,7 @@ const SECTIONS = [
 ];
 
 function build() {
-  document.documentElement.lang = language ? "zh" : "en";
+  document.documentElement.lang = language ? "zh-CN" : "en";
   document.title = say("title", { name: M.name });
   watchers.length = 0;
   header();
