@@ -273,6 +273,8 @@ def test_deleting(tmp_path: Path, text: str, without_character: str, without_wor
         ("one ...", "one "),
         ("می\u200cخواهم", ""),
         ("one\n \t", "one"),
+        ("one \u07a6", "one "),
+        ("", ""),
     ],
 )
 def test_the_last_word(tmp_path: Path, text: str, kept: str) -> None:

@@ -235,6 +235,16 @@ def test_a_cache_without_a_share_changes_nothing(model: LanguageModel, stream: T
     assert nats == pytest.approx(expected, rel=1e-6)
 
 
+def test_what_a_cache_is_compared_with_is_read_as_it_is(
+    model: LanguageModel, stream: TokenStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one row, although the stream is long enough for several, whose first tokens lack their context."""
+    monkeypatch.setattr(evaluator, "ROW_TOKENS", len(stream) // 4)
+    with_cache, as_it_is = CacheConfig(cache_lambda=0.0), Evaluator(model, in_one_row=True)
+    assert as_it_is.nats(stream)[0] == pytest.approx(Evaluator(model, with_cache).nats(stream)[0], rel=1e-6)
+    assert as_it_is.nats(stream)[0] != pytest.approx(Evaluator(model).nats(stream)[0], rel=1e-6)
+
+
 # === Dynamic evaluation ===
 
 DYNAMIC = DynamicConfig(dynamic_learning_rate=0.5, dynamic_window=16)

@@ -229,7 +229,7 @@ def test_a_label_is_refused(filler: Infiller, models: dict[str, NumpyModel], tok
     labelled = replace(SETTINGS, label="tale")
     with pytest.raises(ConfigError, match="labels"):
         filler.infill("", "a", labelled)
-    with pytest.raises(ConfigError, match="label cannot be used with a suffix"):
+    with pytest.raises(ConfigError, match="Texts towards an ending have no label"):
         Infiller(models["backward"], tokenizer.with_labels(["tale"])).infill("", "a", labelled)
 
 

@@ -345,7 +345,7 @@ def prepare_corpus(
             raise ConfigError(f"There is no shard {shard[0]} of {shard[1]}: shards are numbered from 1 on.")
         if given.get("shards", shard[1]) != shard[1]:
             raise ConfigError(
-                f"shards is {given['shards']}, but shard says that there are {shard[1]}: leave shards out."
+                f"There cannot be both {given['shards']} shards and {shard[1]}: leave shards out, since shard has it."
             )
         given["shards"] = shard[1]
     if dask:

@@ -242,7 +242,7 @@ def without_last_word(text: str) -> str:
     is_of_word = _is_unspaced_letter if unspaced else _is_of_spaced_word
     while end and is_of_word(text[at := _last_base(text, end)]):
         end = at
-    return text[:end]
+    return text[: min(end, len(text) - 1)]  # at least a mark that stands on white space
 
 
 def _last_base(text: str, end: int) -> int:

@@ -184,7 +184,10 @@ class Infiller:
             )
         self._tokenizer.opening(config.label)  # raises if there is no such label
         if config.label is not None:
-            raise ConfigError("label cannot be used with a suffix: networks that read from the end know no labels.")
+            raise ConfigError(
+                "Texts towards an ending have no label, because networks that read from the end know none: leave "
+                "label out."
+            )
         defaults = {each.name: each.default for each in fields(SamplingConfig)}
         unfit = [name for name in LEFT_TO_RIGHT if getattr(config, name) != defaults[name]]
         if unfit:
