@@ -82,6 +82,7 @@ def test_training_says_the_plan_on_stderr_and_the_result_on_stdout(training: tup
     assert (folder / "my-songs" / "model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_profile_is_recorded_among_the_logs(tmp_path: Path) -> None:
     (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
     arguments = ["--models-dir", str(tmp_path / "models"), *TINY, "--steps", "13", "--profile-steps", "2"]

@@ -89,7 +89,7 @@ def is_beginning(tokens: list[Token], generation: Generation) -> bool:
     return generation.ids[: len(tokens)] == tuple(token.id for token in tokens) and generation.text.startswith(text)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))])
 def test_a_text_is_the_same_whoever_joins_and_leaves(generator: Generator, seed: int) -> None:
     rng = random.Random(seed)
     rows, decoder = list(rows_of(generator, 60)), generator.decoder()
@@ -123,6 +123,7 @@ def test_a_text_is_the_same_whoever_joins_and_leaves(generator: Generator, seed:
             )
 
 
+@pytest.mark.parametrize("generator", ["fake", pytest.param("network", marks=pytest.mark.slow)], indirect=True)
 def test_every_pair_of_settings_goes_together(generator: Generator) -> None:
     """The second joins at the tenth token of the first, and the first then leaves."""
     expected = [alone(generator, generator.row("The c", replace(config, seed=5))).ids for config in CONFIGS]

@@ -71,7 +71,7 @@ def random_runs(length: int, rng: np.random.Generator) -> np.ndarray:
     return np.repeat(np.arange(length) % 2, lengths)[:length].astype(float)
 
 
-@pytest.mark.parametrize("is_count", [False, True])
+@pytest.mark.parametrize("is_count", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_null_at_most_five_percent_of_random_networks_have_a_cell_for_a_property_that_is_none(is_count: bool) -> None:
     false_finds = 0
     for seed in range(RUNS // ROWS):

@@ -41,6 +41,7 @@ def sampled(models: Path, seed: int, *clamp: str) -> str:
     return CliRunner().invoke(textgen, ("sample", "brief", *settings, *clamp), catch_exceptions=False).stdout
 
 
+@pytest.mark.slow
 def test_texts_with_a_held_cell_have_the_first_seed_whose_text_is_long_enough(models: Path) -> None:
     seeds = [seed for seed in range(8) if len(sampled(models, seed)) > ENOUGH_TOKENS + 1]
     assert seeds

@@ -270,8 +270,10 @@ def test_the_first_bytes_are_the_sample() -> None:
     assert asked <= 10_000 / 22 + 1
 
 
-@pytest.mark.parametrize("compressed", [False, True])
-@pytest.mark.parametrize("line", ["{} word\n", "{} word "])
+@pytest.mark.parametrize(
+    ("line", "compressed"),
+    [("{} word\n", True), ("{} word ", False), pytest.param("{} word ", True, marks=pytest.mark.slow)],
+)
 def test_the_sample_of_a_corpus_is_spread(tmp_path: Path, line: str, compressed: bool) -> None:
     text = "".join(line.format(number % 10) for number in range(200_000))
     text += "".join(line.format("tail") for _ in range(200_000))

@@ -114,7 +114,7 @@ def lines_of_a_run(run: Callable[[], object]) -> int:
     return count[0]
 
 
-@pytest.mark.parametrize("apart", [8, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("apart", [16, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_signal_stops_the_run_and_saves_whenever_it_comes(make: Make, apart: int) -> None:
     """At every `apart`-th line of the loop, with one signal after the other."""
     trainer, about = make(), RunReport("model", {}, 0)
@@ -155,7 +155,7 @@ def interrupted(run: Callable[[], object]) -> int:
     return 0
 
 
-@pytest.mark.parametrize("apart", [40, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("apart", [80, pytest.param(1, marks=pytest.mark.slow)])
 def test_two_workers_stop_at_the_same_step_whichever_of_them_is_told(
     make: Make, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, apart: int
 ) -> None:

@@ -232,6 +232,7 @@ def test_labels_say_what_is_written_also_by_a_run_that_was_resumed(two_alphabets
     assert all(set(letters) & set(unlabelled) for letters in ("abcde", "vwxyz"))
 
 
+@pytest.mark.slow
 def test_fine_tuning_keeps_labels_and_takes_on_more(two_alphabets: Path, tmp_path: Path) -> None:
     settings = {**TINY, "steps": 3}
     first = train(

@@ -93,6 +93,7 @@ def tuned_windows(ids: np.ndarray) -> int:
     return len(windows_of(ids, TOKENIZER)[0]) // 10
 
 
+@pytest.mark.slow
 def test_it_stops_when_nothing_is_gained() -> None:
     model = LanguageModel(CONFIG, pad_id=PAD)
     model.assign_weights(random_weights(CONFIG))

@@ -203,7 +203,7 @@ def test_in_float16_a_scale_keeps_gradients_from_vanishing_and_too_much_of_it_ov
     assert not gradient_of(update_of(precision="float16"), loss_scale=2.0**30).is_finite
 
 
-@pytest.mark.parametrize("apart", [1 << 31, 1 << 32, 1 << 62])
+@pytest.mark.parametrize("apart", [1 << 31, *(pytest.param(1 << n, marks=pytest.mark.slow) for n in (32, 62))])
 def test_seeds_far_apart_have_masks_of_their_own(apart: int) -> None:
     noisy = replace(STILL, dropout=0.5)
     one, again, other = (gradient_of(update_of(noisy, seed=seed)) for seed in (5, 5, 5 + apart))
