@@ -101,6 +101,7 @@ def test_a_run_goes_on_with_progress_on_stderr(
         textgen.train(resume="resumed", models_dir=home / "models", seed=4)
 
 
+@pytest.mark.slow
 def test_a_model_is_fine_tuned(result: textgen.TrainingResult, home: Path) -> None:
     starts: list[str | textgen.ModelFolder] = ["songs", result.model]
     for number, start in enumerate(starts):

@@ -20,6 +20,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "songs.txt").write_text(TEXT, encoding="utf-8")

@@ -736,6 +736,7 @@ def test_resuming_nothing_is_refused(tmp_path: Path) -> None:
         resume(tmp_path / "nothing")
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_the_weights_that_were_asked_for(text: Path, tmp_path: Path) -> None:
     same = {"steps": 2, "learning_rate": 0.0, "num_layers": 2}
     asked = {"forget_bias": -1.0, "recurrent_initializer": "glorot", "carry_state": False}

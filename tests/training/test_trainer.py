@@ -205,6 +205,7 @@ def test_losses_are_read_later_only_on_a_gpu_and_where_nothing_waits_for_them(
     assert step.can_run_ahead is expected
 
 
+@pytest.mark.slow
 def test_a_model_of_one_file_knows_how_texts_begin_and_how_rarely_they_end(tmp_path: Path) -> None:
     from textgen.corpus.config import CorpusConfig
     from textgen.corpus.corpus import Corpus
