@@ -211,6 +211,17 @@ def test_one_of_several_texts_is_taken(page: Page) -> None:
     assert page.text == f"The cat{taken}"
 
 
+def test_a_text_that_did_not_come_is_not_offered(page: Page) -> None:
+    page.type("The cat")
+    page.fill("number", "2")
+    page.fill("clamp", "L99/3=5")  # which the server refuses
+    page.write()
+    assert page.browser.evaluate("document.querySelectorAll('.offer').length") == 0
+    assert page.browser.evaluate("document.getElementById('offers').hidden")
+    assert page.text == "The cat"
+    page.browser.faults = [fault for fault in page.browser.faults if "400" not in fault]  # the browser tells it too
+
+
 def test_surprisal_is_shown_for_words_of_both(page: Page) -> None:
     page.type("The cat")
     page.write()
@@ -455,7 +466,8 @@ def random_step(page: Page, rng: random.Random) -> str:
             press("Escape")
         page.browser.until(IS_IDLE)
         if kind == "several":
-            page.browser.evaluate(f"document.querySelectorAll('.offer button')[{rng.randint(0, 1)}].click()")
+            number = rng.randint(0, 1)  # one that brought nothing is not offered
+            page.browser.evaluate(f"document.querySelectorAll('.offer button')[{number}]?.click()")
     elif kind in ("undo", "redo", "again"):
         page.push(kind)
         page.browser.until(IS_IDLE)

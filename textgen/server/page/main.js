@@ -330,7 +330,11 @@ async function stream({ at = view.caret, kind = "writing", parent = null }) {
   } finally {
     writing = null;
     busy(false);
-    for (const node of nodes.reverse()) if (!story.nodes[node].added.length) forget(node);
+    for (const node of nodes.reverse()) {
+      if (story.nodes[node].added.length) continue;
+      withdraw(node);
+      forget(node);
+    }
     render();
     changed();
   }
@@ -343,6 +347,13 @@ function forget(number) {
   const parent = story.nodes[story.nodes.pop().parent];
   parent.children = parent.children.filter((child) => child !== number);
   parent.last = parent.children.at(-1) ?? -1;
+}
+
+// And it is not offered.
+function withdraw(number) {
+  const offers = $("offers");
+  [...offers.children].find((offer) => offer.dataset.node === String(number))?.remove();
+  if (!offers.children.length) offers.hidden = true;
 }
 
 function stop() {
@@ -385,6 +396,7 @@ function showOffers(nodes) {
   offers.replaceChildren(
     ...nodes.map((node, place) => {
       const offer = element("div", { className: "offer" });
+      offer.dataset.node = node;
       const take = element("button", { type: "button", textContent: say("take") });
       take.setAttribute("aria-label", `${say("take")} ${place + 1}`);
       take.addEventListener("click", () => {
