@@ -88,9 +88,8 @@ class UnigramSegmenter(Segmenter):
         rarest = min((scores[id] for id in pieces.values()), default=0.0)
         self._weights = [alpha * score for score in [*scores, rarest - UNKNOWN_PENALTY]]
         self._lengths = [1] * (len(scores) + 1)
-        self._prefixes: dict[
-            str, int
-        ] = {}  # a trie: the beginnings of all pieces, and the ids of those that are pieces
+        # A trie: the beginnings of all pieces, and the ids of those that are pieces.
+        self._prefixes: dict[str, int] = {}
         for piece, id in pieces.items():
             self._lengths[id] = len(piece)
             for end in range(1, len(piece)):
