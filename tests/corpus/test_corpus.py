@@ -289,19 +289,6 @@ def joined(parts: Sequence[Part]) -> list[str]:
         ("blank-line", "ab\ncd\nef\n\ngh\n", ["ab\ncd\n", "ef", "gh"]),
         ("blank-line", "abcdefgh\nij", ["abcde", "fgh\n", "ij"]),
         ("blank-line", "abcde\nfghij\n\n", ["abcde\n", "fghij"]),
-    ],
-)
-def test_parts_are_cut_after_newlines(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, text: str, expected: list[str]
-) -> None:
-    monkeypatch.setattr(documents_module, "PART_CHARS", 6)
-    found = Corpus([write(tmp_path, "a.txt", text)], CorpusConfig(documents=mode))
-    assert [part.text for part in found.parts()] == expected
-
-
-@pytest.mark.parametrize(
-    ("mode", "text", "expected"),
-    [
         ("file", "abc def ghi", ["abc", " def", " ghi"]),
         ("line", "abc def ghi\njk", ["abc", " def", " ghi", "jk"]),
         ("blank-line", "abc def ghi", ["abc", " def", " ghi"]),
@@ -309,7 +296,7 @@ def test_parts_are_cut_after_newlines(
         ("file", "  abcdefghijkl", [" ", " abcde", "fghijk", "l"]),
     ],
 )
-def test_parts_without_newlines_are_cut_between_words(
+def test_parts_are_cut_after_newlines_or_else_before_spaces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, text: str, expected: list[str]
 ) -> None:
     monkeypatch.setattr(documents_module, "PART_CHARS", 6)
