@@ -47,7 +47,9 @@ def test_a_model_that_counts() -> None:
     assert first.probability == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize(("length", "expected"), [(14, " was the end."), (13, " was the"), (8, " was")])
+@pytest.mark.parametrize(
+    ("length", "expected"), [(14, " was the end."), (13, " was the"), (9, " was the"), (8, " was")]
+)
 def test_the_last_word_of_a_document_is_kept_and_one_that_may_go_on_is_not(length: int, expected: str) -> None:
     tokenizer = ByteTokenizer()
     model = RecitingModel([*tokenizer.encode("It was the end."), tokenizer.eos_id])

@@ -199,7 +199,7 @@ class Suggester:
             return line + newline
         if has_ended:
             return line
-        word = line.rstrip().rfind(" ")
+        word = line.rfind(" ")  # what is before it is a whole word
         return line[:word] if word > 0 and line[:word].strip() else line
 
     def _probabilities(self, id: int, state: Any) -> tuple[np.ndarray, Any]:
