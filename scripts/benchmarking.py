@@ -28,13 +28,17 @@ def arguments(description: str, rounds: int = 3) -> argparse.ArgumentParser:
 
 
 def run_script(main: Callable[[], int | None]) -> NoReturn:
-    """Runs the main function of a script and exits; a wrong name or a missing file is one line, without a traceback."""
+    """Runs the main function of a script and exits.
+
+    A wrong name, a missing file or Ctrl-C in a training is one line, without a traceback, and the exit code of textgen.
+    """
     from textgen.errors import TextgenError
 
     try:
         sys.exit(main())
     except (TextgenError, OSError) as error:
-        sys.exit(f"Error: {error}")
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(getattr(error, "exit_code", 1))
 
 
 def interleave(script: str, contenders: Sequence[Result], rounds: int) -> list[Result]:

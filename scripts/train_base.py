@@ -18,7 +18,6 @@ import argparse
 import json
 import shlex
 import shutil
-import sys
 import tempfile
 import textwrap
 from collections import Counter, defaultdict
@@ -28,12 +27,13 @@ from pathlib import Path
 from typing import Any
 
 from base_mix import RECIPES, Document, Part, read_mix, script, write_mix
+from benchmarking import run_script
 
 import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.word_filter import count_words, word_filter
-from textgen.errors import SavedModelError, TextgenError
+from textgen.errors import SavedModelError
 from textgen.files import write_own_file, writing
 from textgen.folders import replace_folder
 from textgen.runtime import configure_process, load_tensorflow
@@ -351,15 +351,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     recipe = recipe_of(given.name)
     if given.minutes is not None:
         recipe = replace(recipe, minutes=given.minutes)
-    try:
-        if given.finish:
-            rounds = [load_model(str(folder.absolute())) for folder in given.finish]
-        else:
-            rounds = train(recipe, given.data, given.work / given.name, given.leave_out, given.seed)
-        base = finish(recipe, rounds, _mix_of(rounds[-1], recipe, given.data), given.out / given.name, _command(given))
-    except TextgenError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        sys.exit(getattr(error, "exit_code", 1))
+    if given.finish:
+        rounds = [load_model(str(folder.absolute())) for folder in given.finish]
+    else:
+        rounds = train(recipe, given.data, given.work / given.name, given.leave_out, given.seed)
+    base = finish(recipe, rounds, _mix_of(rounds[-1], recipe, given.data), given.out / given.name, _command(given))
     for source, facts in base.training["mix"]["sources"].items():
         print(f"{source}\t{facts['bits_per_byte']:.4f}")
     print(f"all\t{base.training['mix']['bits_per_byte']:.4f}")
@@ -385,4 +381,4 @@ def _command(given: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

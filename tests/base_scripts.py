@@ -13,12 +13,13 @@ import zstandard
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 import base_mix
+import benchmarking
 import measure_copies
 import train_base
 
 sys.path.pop(0)
 
-__all__ = ["PARTS", "base_mix", "measure_copies", "train_base", "write_data", "write_records"]
+__all__ = ["PARTS", "base_mix", "benchmarking", "measure_copies", "train_base", "write_data", "write_records"]
 
 PARTS = (
     base_mix.Part("tales.jsonl.zst", "tales", "a collection of tales (MIT)", times=3),

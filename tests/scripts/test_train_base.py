@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from base_scripts import PARTS, base_mix, train_base, write_data
+from base_scripts import PARTS, base_mix, benchmarking, train_base, write_data
 from conftest import random_weights
 
 import textgen
@@ -213,7 +213,9 @@ def test_a_model_that_does_not_name_its_text_is_refused(tiny_models: Path, data:
 
 def test_errors_are_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        train_base.main(["english", "--data", str(tmp_path), "--work", str(tmp_path / "work")])
+        benchmarking.run_script(
+            lambda: train_base.main(["english", "--data", str(tmp_path), "--work", str(tmp_path / "work")])
+        )
     assert stopped.value.code == 1
     assert capsys.readouterr().err.startswith(f"Error: There is no {tmp_path / 'en-tales.jsonl.zst'}")
 

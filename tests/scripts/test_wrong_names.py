@@ -22,12 +22,15 @@ from script_modules import load_script
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_what_is_missing_is_one_line(arguments: list[str], tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_missing_is_one_line(
+    arguments: list[str], tmp_path: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(str(tmp_path))
     script = load_script(arguments[0], monkeypatch)
     monkeypatch.setattr(sys, "argv", [f"{arguments[0]}.py", *arguments[1:]])
     with pytest.raises(SystemExit) as caught:
         script.run_script(script.main)
-    said = str(caught.value.code)
+    said = capsys.readouterr().err
+    assert caught.value.code == 1
     assert "no-such" in said
-    assert "\n" not in said
+    assert "\n" not in said.removesuffix("\n")
