@@ -58,7 +58,7 @@ def test_gradient_before_training_vanishes_in_the_rnn_and_less_in_gated_cells() 
 def test_gradient_by_lag_of_a_text_is_finite_and_bounded_by_the_text() -> None:
     reader = Reader(BASE, random_weights(BASE))
     ids = np.random.default_rng(0).integers(0, 9, [1, 90]).astype(np.int32)
-    flow = gradient_flow(reader, reader.read(ids))
+    flow = gradient_flow(reader, reader.read(ids), np.ones(89, bool))
     assert len(flow.norms) == 30
     assert np.isfinite(flow.norms).all()
     assert min(flow.norms) > 0

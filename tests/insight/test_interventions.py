@@ -19,7 +19,7 @@ def test_a_cell_that_the_output_layer_ignores_is_encoded_and_not_used() -> None:
     weights["lstm_0/recurrent_kernel"][QUOTE_UNIT] = 0
     text = read_documents([quoted_text(1500, seed=1)], tokenizer, 1000)
     reader = Reader(config, weights)
-    found = intervene(reader, reader.read(text.ids[None]), [(0, QUOTE_UNIT), (0, 0)], [None, None])
+    found = intervene(reader, reader.read(text.ids[None]), [(0, QUOTE_UNIT), (0, 0)], [None, None], text.is_scored)
     unused, other = found.cells
     assert unused.mean.bits == unused.low.bits == unused.high.bits == 0
     assert other.mean.bits != 0
@@ -31,8 +31,8 @@ def test_cells_chosen_at_random_are_others_than_those_asked_for() -> None:
     text = read_documents([quoted_text(300, seed=1)], tokenizer, 200)
     reader = Reader(config, weights)
     reading, all_but_three = reader.read(text.ids[None]), [(0, unit) for unit in range(config.hidden_units - 3)]
-    found = intervene(reader, reading, all_but_three, [None] * len(all_but_three))
-    (last,) = intervene(reader, reading, [(0, config.hidden_units - 1)], [None]).cells
+    found = intervene(reader, reading, all_but_three, [None] * len(all_but_three), text.is_scored)
+    (last,) = intervene(reader, reading, [(0, config.hidden_units - 1)], [None], text.is_scored).cells
     assert len(found.random_bits) == 3
     assert last.mean.bits in found.random_bits
 
@@ -46,7 +46,7 @@ def test_a_cell_that_makes_quotes_end_is_used_where_quotes_are_open() -> None:
     text = read_documents([quoted_text(3000, seed=1)], tokenizer, 2000)
     reader = Reader(config, weights)
     (quotes,) = [each.values for each in properties_of(text) if each.name == "inside quotes"]
-    (effect,) = intervene(reader, reader.read(text.ids[None]), [(0, QUOTE_UNIT)], [quotes]).cells
+    (effect,) = intervene(reader, reader.read(text.ids[None]), [(0, QUOTE_UNIT)], [quotes], text.is_scored).cells
     assert effect.high.rising[0][0] == closing
     assert effect.low.falling[0][0] == closing
     assert effect.high.number > effect.mean.number > effect.low.number

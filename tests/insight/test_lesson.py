@@ -112,7 +112,7 @@ def test_the_gradient_vanishes_in_a_trained_rnn_and_not_in_a_trained_lstm(tmp_pa
         save_model(tmp_path / cell, weights, config, TokenizerConfig("byte"), CorpusConfig(), ByteTokenizer())
         seen = inspect_model(load_model(cell, tmp_path), [lines(40, seed=1)], InspectConfig(max_tokens=600))
         found[cell] = lesson(seen)
-        flow = gradient_flow(seen.reader, seen.reading)
+        flow = gradient_flow(seen.reader, seen.reading, seen.text.is_scored)
         assert found[cell]["decay"]["model"] == pytest.approx(decay(flow.norms))
         assert found[cell]["decay"]["model"] != pytest.approx(found[cell]["decay"][cell], rel=1e-3)  # before training
         h = seen.reading.layers[0]["h"][0]

@@ -73,7 +73,7 @@ def test_predictions_are_surprisal_rank_and_the_likeliest() -> None:
 
 def test_the_last_level_of_the_lens_is_the_model_and_the_fitted_lens_finds_a_linear_map() -> None:
     reader = Reader(BASE, random_weights(BASE))
-    found = lenses(reader, reader.read(IDS[:1]))
+    found = lenses(reader, reader.read(IDS[:1]), np.ones(IDS.shape[1] - 1, bool))
     assert [level.name for level in found.levels] == ["embedding", "lstm_0", "lstm_1"]
     assert found.levels[-1].logit_lens == pytest.approx(found.model, rel=1e-4)
     assert found.levels[-1].fitted_lens == pytest.approx(found.model, rel=0.05)

@@ -47,7 +47,7 @@ class Flow:
 def gradient_flow(
     reader: Reader,
     reading: Reading,
-    is_scored: np.ndarray | None = None,
+    is_scored: np.ndarray,
     num_lags: int = NUM_LAGS,
     num_places: int = NUM_PLACES,
 ) -> Flow:
@@ -56,15 +56,14 @@ def gradient_flow(
     Args:
         reader: The network.
         reading: Its reading of one text, with h and c kept.
-        is_scored: Whether the token after each one counts, bool [N - 1]; by default all do.
+        is_scored: Whether the token after each one counts, bool [N - 1].
         num_lags: Lags, bounded by a third of the text.
         num_places: Places of the text over which the mean is taken.
     """
     ids = reading.ids[0]
     num_lags = max(2, min(num_lags, len(ids) // 3))
     starts = np.unique(np.linspace(0, len(ids) - 1 - num_lags, num_places).astype(int))
-    if is_scored is not None:
-        starts = starts - ~is_scored[starts + num_lags - 1]  # the token before a label is predicted
+    starts = starts - ~is_scored[starts + num_lags - 1]  # the token before a label is predicted
     windows = np.stack([ids[start : start + num_lags] for start in starts])
     targets = np.array([ids[start + num_lags] for start in starts])
     gradient = input_gradient(reader, windows, targets, reader.state_at(reading, starts.tolist()))

@@ -170,7 +170,7 @@ def inspect_model(
     measuring = _beside(
         lambda: (context_loss(reader, reading, nats, config.seed), gradient_flow(reader, reading, is_scored))
     )
-    interventions = intervene(reader, reading, changed, of_cells, config.seed, is_scored)
+    interventions = intervene(reader, reading, changed, of_cells, is_scored, config.seed)
     written = _written(saved, reader, interventions, label, config.seed) if direction == "forward" else []
     return Inspection(
         saved, reader, text, reading, predictions, properties, findings, interventions, written, shown, lives,

@@ -82,8 +82,8 @@ def intervene(
     reading: Reading,
     places: Sequence[tuple[int, int]],
     where: Sequence[np.ndarray | None],
+    is_scored: np.ndarray,
     seed: int = 0,
-    is_scored: np.ndarray | None = None,
 ) -> Interventions:
     """Ablates and clamps cells, all of them side by side.
 
@@ -92,8 +92,8 @@ def intervene(
         reading: Its reading of one text, with h and c kept.
         places: Layer and unit of each cell.
         where: For each cell where its property is there, bool [N], or None.
+        is_scored: Whether the token after each one counts, bool [N - 1].
         seed: Seed of the random cells.
-        is_scored: Whether the token after each one counts, bool [N - 1]; by default all do.
     """
     ids, config = reading.ids[0], reader.config
     steps = min(NUM_STEPS, len(ids) // 2)
@@ -108,7 +108,7 @@ def intervene(
         low, high = np.quantile(of_cell, [LOW, HIGH])
         held = [of_cell.mean(), low, high] if number < len(places) else [of_cell.mean()]
         rows += [[Clamp(Place(layer, unit, reader.memory), float(value))] for value in held]
-    counts = np.ones(steps, bool) if is_scored is None else is_scored[start : start + steps]
+    counts = is_scored[start : start + steps]
     targets = ids[start + 1 : start + 1 + steps]
     losses, means = _read_clamped(reader, reading, rows, start, targets, counts)
     bits = (losses[1:] - losses[0]) / np.log(2)  # [rows - 1, steps that count]

@@ -52,20 +52,20 @@ class Lenses:
     model: float
 
 
-def lenses(reader: Reader, reading: Reading, is_scored: np.ndarray | None = None) -> Lenses:
+def lenses(reader: Reader, reading: Reading, is_scored: np.ndarray) -> Lenses:
     """Reads every level of a network with both lenses.
 
     Args:
         reader: The network.
         reading: Its reading of one text.
-        is_scored: Whether the token after each one counts, bool [N - 1]; by default all do.
+        is_scored: Whether the token after each one counts, bool [N - 1].
     """
     ids = reading.ids[0]
     half = len(ids) // 2
     fit, start = slice(max(0, half - FITTED), half), half
     use = slice(start, min(len(ids) - 1, start + MEASURED))
     targets, features = ids[use.start + 1 : use.stop + 1], reading.features[0]
-    counts = np.ones(len(targets), bool) if is_scored is None else is_scored[use]
+    counts = is_scored[use]
 
     def bits(found: np.ndarray) -> float:
         return float(reader.losses(found[counts], targets[counts]).mean() / np.log(2))
