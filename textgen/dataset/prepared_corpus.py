@@ -345,7 +345,7 @@ def prepare_corpus(
             raise ConfigError(f"There is no shard {shard[0]} of {shard[1]}: shards are numbered from 1 on.")
         if given.get("shards", shard[1]) != shard[1]:
             raise ConfigError(
-                f"There cannot be both {given['shards']} shards and {shard[1]}: leave shards out, since shard has it."
+                f"Two numbers of shards are given, {given['shards']} and {shard[1]}: leave shards out; shard names it too."
             )
         given["shards"] = shard[1]
     if dask:
