@@ -344,9 +344,7 @@ def prepare_corpus(
         if not 1 <= shard[0] <= shard[1]:
             raise ConfigError(f"There is no shard {shard[0]} of {shard[1]}: shards are numbered from 1 on.")
         if given.get("shards", shard[1]) != shard[1]:
-            raise ConfigError(
-                f"Two numbers of shards are given, {given['shards']} and {shard[1]}: leave shards out; shard names it too."
-            )
+            raise ConfigError(f"Two numbers of shards are given, {given['shards']} and {shard[1]}: leave shards out.")
         given["shards"] = shard[1]
     if dask:
         if shard:
