@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from logits import batches, column, random_logits, softmax
 
 from textgen.generation.config import SAMPLERS, SamplingConfig
-from textgen.generation.logit_filters import GROUPS, Candidates, mirostat, reaching, surprise, temperature, top_k, xtc
+from textgen.generation.logit_filters import (
+    GROUPS,
+    Candidates,
+    draw_plainly,
+    mirostat,
+    reaching,
+    surprise,
+    temperature,
+    top_k,
+    xtc,
+)
 from textgen.generation.sampler import TRANSFORMS, draw, settings_of, steps_of, transform
 
 EPS = 1e-5  # float32 may fall on either side of a border this near
@@ -324,6 +334,29 @@ def test_one_row_is_searched_as_several_are(seed: int, size: int, share: float) 
     assert [reaching(weights[[row]], shares[[row]]).item() for row in (0, 1)] == reaching(
         weights, shares
     ).ravel().tolist()
+
+
+@given(
+    st.integers(0, 9999),
+    st.sampled_from([3, 100, 1000, 1024]),
+    st.sampled_from([0.0, 1e-4, 0.02, 0.5, 1.0]),
+    st.sampled_from([2e-6, 0.1, 0.8, 1.0, 3.0]),
+    st.floats(0, 1, exclude_max=True),
+)
+@settings(deadline=None)
+def test_drawing_plainly_is_min_p_then_temperature(seed: int, size: int, p: float, t: float, uniform: float) -> None:
+    rng = np.random.default_rng(seed)
+    logits = np.where(rng.random((1, size)) < 0.2, -np.inf, rng.normal(0, 3, (1, size))).astype(np.float32)
+    logits[0, -1] = 0.0
+    inputs = {"min_p": column([p], "min_p"), "temperature": column([t], "temperature")}
+    left = transform(
+        Candidates(logits.copy()),
+        inputs | {"dynatemp_range": np.zeros((1, 1)), "dynatemp_exponent": np.ones((1, 1))},
+        steps_of({*inputs, "dynatemp_range", "dynatemp_exponent"}),
+    )
+    log_p = float(np.log(np.float32(p))) if p else None
+    drawn = draw_plainly(Candidates(logits), log_p, t, uniform)
+    assert [drawn] == left.ids_at(draw(left, np.array([uniform]))).tolist()
 
 
 @given(seed=st.integers(0, 10_000), gaps=st.sampled_from([0.0, 0.3, 0.9]))

@@ -13,7 +13,7 @@ from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.onnx_graph import Float32Products, state_names, step_graph
 from textgen.model.onnx_int8 import int8_network
-from textgen.model.onnx_model import OnnxModel
+from textgen.model.onnx_model import OnnxModel, session_options
 from textgen.model.reference import initial_weights
 
 SHAPE: dict[str, Any] = {"embedding_dim": 12, "hidden_units": 16, "num_layers": 2}
@@ -35,6 +35,17 @@ def network(seed: int = 0, scale: float = 1.0, **settings: Any) -> tuple[ModelCo
     return config, {
         name: (scale * (array + rng.normal(0, 0.1, array.shape))).astype(np.float32) for name, array in weights.items()
     }
+
+
+@pytest.mark.parametrize(("version", "spins"), [("1.25.1", "0"), ("1.26.0", "1"), ("2.0.0.dev1", "1")])
+def test_threads_wait_actively_only_where_the_time_is_limited(
+    version: str, spins: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onnxruntime.__version__", version)
+    options = session_options()
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == spins
+    if spins == "1":
+        assert int(options.get_session_config_entry("session.intra_op.spin_duration_us")) < 1000
 
 
 def in_float32(config: ModelConfig, weights: dict[str, np.ndarray]) -> OnnxModel:

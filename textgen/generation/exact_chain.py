@@ -22,12 +22,11 @@ from functools import cached_property
 import numpy as np
 
 from textgen.generation.config import SamplingConfig
-from textgen.generation.logit_filters import ZIPF_TOKENS
+from textgen.generation.logit_filters import COLDEST, ZIPF_TOKENS
 from textgen.generation.penalties import HIGHEST_PENALTY, DrySettings, repetitions
 from textgen.model.exact_math import LN2, exp, log, power, total
 
 SMALLEST = 1e-38  # probabilities below it count as this, so that they have a logarithm
-COLDEST = 1e-6  # a temperature above 0 and below it counts as this
 LOWEST_LOG = -1e4  # of a probability, in an entropy
 
 

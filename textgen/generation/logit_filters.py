@@ -10,12 +10,14 @@ Sums are float64, so that which tokens stay does not depend on the number of row
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 FEW = 128  # candidates that are not worth shrinking further
 BLOCK = 64  # probabilities that are added up at once when a share of them is looked for
 LOWEST = np.finfo(np.float32).min  # of all logits but -inf
+COLDEST = 1e-6  # a temperature above 0 and below it counts as this
 GROUPS = 500  # groups of tokens, whose maxima bound the k-th highest logit
 ZIPF_TOKENS = 100  # likeliest tokens from which mirostat 1 estimates how steeply probabilities fall
 
@@ -130,7 +132,7 @@ def temperature(
     """
     if np.asarray(dynatemp_range).any():
         t = np.where(np.asarray(dynatemp_range) > 0, _dynamic(candidates, t, dynatemp_range, dynatemp_exponent), t)
-    if (t > 1e-6).all():
+    if (t > COLDEST).all():
         left = candidates.with_logits(candidates.logits / t)  # the same as below, but much faster
         left.highest = candidates.highest / t
         return left
@@ -138,7 +140,7 @@ def temperature(
         np.arange(candidates.logits.shape[-1])[None, :] == np.argmax(candidates.logits, axis=-1)[:, None]
     )  # [B, C]
     alone = np.where(likeliest, np.float32(0.0), np.float32(-np.inf))
-    return candidates.with_logits(np.where(t > 0.0, candidates.logits / np.maximum(t, 1e-6), alone))
+    return candidates.with_logits(np.where(t > 0.0, candidates.logits / np.maximum(t, COLDEST), alone))
 
 
 def top_k(candidates: Candidates, k: np.ndarray) -> Candidates:
@@ -241,6 +243,28 @@ def mirostat(candidates: Candidates, version: np.ndarray, mu: np.ndarray) -> Can
     return candidates.above(floor)
 
 
+def draw_plainly(candidates: Candidates, log_min_p: float | None, t: float, uniform: float) -> int:
+    """Draws a token of one text after `min_p` and `temperature` alone, as most texts do.
+
+    The token is that of these functions one after the other. This takes half the time for one text, as nothing but the
+    logits is an array.
+
+    Args:
+        candidates: All tokens, which no filter has seen, [1, V].
+        log_min_p: log(p) of `min_p`; None keeps all tokens.
+        t: The temperature, above `COLDEST`.
+        uniform: A random number in [0, 1).
+
+    Returns:
+        The token id.
+    """
+    logits, highest = candidates.given[0], candidates.highest[0, 0]
+    if log_min_p is None:
+        return _reaching_one(np.exp(logits / t - highest / t), uniform)
+    (ids,) = (logits >= highest + log_min_p).nonzero()
+    return int(ids[_reaching_one(np.exp(logits[ids] / t - highest / t), uniform)])
+
+
 def reaching(weights: np.ndarray, share: np.ndarray) -> np.ndarray:
     """Returns the index [B, 1] at which the cumulative sum of weights exceeds a share of the total.
 
@@ -251,17 +275,15 @@ def reaching(weights: np.ndarray, share: np.ndarray) -> np.ndarray:
         weights: Weights of at least 0, [B, N].
         share: Share of their total, in [0, 1), [B, 1].
     """
+    if len(weights) == 1:
+        return np.array([[_reaching_one(weights[0], share.item())]])
     if weights.shape[-1] <= FEW:
         cumulative = np.cumsum(weights, axis=-1, dtype=np.float64)
-        return np.asarray(np.count_nonzero(cumulative <= _threshold(cumulative, share), axis=-1, keepdims=True))
-    if weights.shape[-1] % BLOCK:
-        filler = np.zeros((len(weights), -weights.shape[-1] % BLOCK), weights.dtype)
-        weights = np.concatenate([weights, filler], axis=-1)
-    blocks = weights.reshape(len(weights), -1, BLOCK).astype(np.float64)
+        threshold = _threshold(cumulative[:, -1:], share)  # [B, 1]
+        return np.asarray(np.count_nonzero(cumulative <= threshold, axis=-1, keepdims=True))
+    blocks = _blocks(weights)  # [B, N / BLOCK, BLOCK]
     cumulative = np.einsum("bnk->bn", blocks).cumsum(axis=-1)  # [B, N / BLOCK]
-    threshold = _threshold(cumulative, share)  # [B, 1]
-    if len(weights) == 1:
-        return np.array([[_reaching_one(blocks[0], cumulative[0], threshold.item())]])
+    threshold = _threshold(cumulative[:, -1:], share)  # [B, 1]
     block = np.sum(cumulative <= threshold, axis=-1, keepdims=True)  # [B, 1]
     before = np.where(block > 0, np.take_along_axis(cumulative, np.maximum(block - 1, 0), axis=-1), 0.0)
     inside = np.take_along_axis(blocks, block[:, :, None], axis=1)[:, 0]  # [B, BLOCK]
@@ -270,14 +292,14 @@ def reaching(weights: np.ndarray, share: np.ndarray) -> np.ndarray:
     return block * BLOCK + np.minimum(within, last)
 
 
-def _reaching_one(blocks: np.ndarray, cumulative: np.ndarray, threshold: float) -> int:
-    """What `reaching` finds in one row, in a third of the time.
-
-    Args:
-        blocks: The weights, [N / BLOCK, BLOCK].
-        cumulative: The cumulative sum of those of the blocks, [N / BLOCK].
-        threshold: The sum to exceed.
-    """
+def _reaching_one(weights: np.ndarray, share: float) -> int:
+    """What `reaching` finds in one row of weights [N], in a third of the time."""
+    if len(weights) <= FEW:
+        cumulative = weights.cumsum(dtype=np.float64)
+        return int(cumulative.searchsorted(_threshold(cumulative[-1], share), "right"))
+    blocks = _blocks(weights)
+    cumulative = np.einsum("nk->n", blocks).cumsum()  # [N / BLOCK]
+    threshold = _threshold(cumulative[-1], share)
     block = int(cumulative.searchsorted(threshold, "right"))
     inside = blocks[block]
     sums = inside.cumsum()
@@ -287,14 +309,22 @@ def _reaching_one(blocks: np.ndarray, cumulative: np.ndarray, threshold: float) 
     return block * BLOCK + min(within, int(inside.nonzero()[0][-1]))
 
 
+def _blocks(weights: np.ndarray) -> np.ndarray:
+    """Weights [..., N] in float64, filled up with zeros to blocks, [..., N / BLOCK, BLOCK]."""
+    *rows, size = weights.shape
+    if size % BLOCK:
+        weights = np.concatenate([weights, np.zeros((*rows, -size % BLOCK), weights.dtype)], axis=-1)
+    return weights.reshape(*rows, -1, BLOCK).astype(np.float64)
+
+
 def surprise(candidates: Candidates, columns: np.ndarray) -> np.ndarray:
     """Returns the surprisal in bits, [B, 1], of the drawn tokens in these columns [B, 1]."""
     return (candidates.log_total - np.take_along_axis(candidates.below, columns, axis=-1)) / np.log(2)
 
 
-def _threshold(cumulative: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """A share [B, 1] of a sum, always less than the sum."""
-    return share * cumulative[:, -1:] * (1 - 1e-12)
+def _threshold(total: Any, share: Any) -> Any:
+    """A share of a sum, always less than the sum."""
+    return share * total * (1 - 1e-12)
 
 
 def _dynamic(

@@ -6,6 +6,7 @@ it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -19,7 +20,9 @@ from textgen.generation.config import SAMPLERS, SamplingConfig, sampler_names
 from textgen.generation.constraints import Constraints, read_biases
 from textgen.generation.exact_chain import EXACT, draw_exactly, possible, steer
 from textgen.generation.logit_filters import (
+    COLDEST,
     Candidates,
+    draw_plainly,
     epsilon_cutoff,
     eta_cutoff,
     min_p,
@@ -70,6 +73,7 @@ LOOKING_BACK = ("penalties", "dry")  # these index logits by token id, so no fil
 AHEAD = 64  # tokens for which random numbers are made at once
 BIASES_KEPT = 16  # settings of `logit_bias` whose tokens are kept
 BREAKERS_KEPT = 16  # sets of DRY's sequence breakers whose tables are kept
+PLAIN = ((), ("min_p",), ("temperature",), ("min_p", "temperature"))  # chains for `draw_plainly`
 NOT_WITH_MIROSTAT = tuple(name for name in SAMPLERS if name not in (*LOOKING_BACK, "temperature"))
 
 
@@ -378,6 +382,8 @@ class Chain:
 
     def _drawn(self, candidates: Candidates, to_exclude: np.ndarray, to_draw: np.ndarray) -> np.ndarray:
         """The tokens drawn with random numbers [B] for XTC and for the draw."""
+        if self._plain and math.isfinite(candidates.highest.item()):
+            return np.array([draw_plainly(candidates, *self._plain, to_draw.item())], np.int32)
         inputs = self._settings | {"history": self.history.ids, "xtc_uniforms": to_exclude[:, None]}
         candidates = transform(candidates, inputs, self._steps)
         if self._is_steered:
@@ -454,6 +460,18 @@ class Chain:
             self._settings["breakers"] = np.stack(masks)  # [B, V]
         self._steps = steps_of({*self._settings, "history", "xtc_uniforms"}, self.order)
         self._is_steered = bool(self._mirostat["mirostat"].any())
+        self._plain = self._plain_settings()
+
+    def _plain_settings(self) -> tuple[float | None, float] | None:
+        """What `draw_plainly` needs, log(min_p) and the temperature; None if it cannot draw for these texts."""
+        names = tuple(name for name in self.order if name in self._used[0])
+        if len(self._configs) > 1 or names not in PLAIN or self._is_steered or self._exact:
+            return None
+        config = self._configs[0]
+        if config.temperature <= COLDEST or ("temperature" in names and config.dynatemp_range):
+            return None
+        p, t = np.float32(max(config.min_p, 1e-38)), config.temperature if "temperature" in names else 1.0
+        return (float(np.log(p)) if "min_p" in names else None), t
 
 
 class Uniforms:

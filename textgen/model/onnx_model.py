@@ -16,6 +16,8 @@ from textgen.model.numpy_model import State, zero_state
 
 LIBRARIES = ("onnx", "onnxruntime")
 THREADS = 2  # cores for a product; more do not pay for networks of this kind
+SPIN_MICROSECONDS = 150  # that a thread waits actively for its part of the next product, instead of being woken up
+SPIN_VERSION = (1, 26)  # the first of ONNX Runtime in which this time can be set; without a limit it is milliseconds
 CPU = "CPUExecutionProvider"
 WARNINGS_OFF = 3  # ONNX Runtime's level of log messages
 
@@ -32,6 +34,25 @@ def require_onnx() -> None:
         raise ConfigError(f"ONNX Runtime needs {', '.join(missing)}: run pip install 'textgen[onnx]'.")
 
 
+def session_options() -> Any:
+    """The `onnxruntime.SessionOptions` of a network for writing.
+
+    A step has a few short products. To wake a thread up for each takes about as long as the thread saves, so threads
+    wait actively, but for a short time, so that they leave the cores to others when nothing is written.
+    """
+    from onnxruntime import SessionOptions, __version__
+
+    spins = tuple(map(int, __version__.split(".")[:2])) >= SPIN_VERSION
+    options = SessionOptions()
+    options.intra_op_num_threads = min(num_cores(), THREADS)
+    options.inter_op_num_threads = 1
+    options.log_severity_level = WARNINGS_OFF
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
+    if spins:
+        options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_MICROSECONDS))
+    return options
+
+
 class OnnxModel:
     """A network with the interface and the states of `textgen.model.numpy_model.NumpyModel`.
 
@@ -46,16 +67,11 @@ class OnnxModel:
             graph: What `textgen.model.onnx_graph.step_graph` made, without an axis of time.
             config: Shape of the network.
         """
-        from onnxruntime import InferenceSession, RunOptions, SessionOptions
+        from onnxruntime import InferenceSession, RunOptions
 
-        options = SessionOptions()
-        options.intra_op_num_threads = min(num_cores(), THREADS)
-        options.inter_op_num_threads = 1
-        options.log_severity_level = WARNINGS_OFF
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leaves the cores to others
         self._config = config
         self.embedding_dim = config.embedding_dim
-        self._session = InferenceSession(graph, options, providers=[CPU])
+        self._session = InferenceSession(graph, session_options(), providers=[CPU])
         self._past = [each.name for each in self._session.get_inputs()][1:]
         self._outputs = [each.name for each in self._session.get_outputs()]
         self._present = self._outputs[1 : 1 + len(self._past)]
