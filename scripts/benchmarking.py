@@ -69,6 +69,15 @@ def _medians(results: Sequence[Result]) -> Result:
     return {key: statistics.median(result[key] for result in results) for key in results[0]} | {"runs": list(results)}
 
 
+def named_value(text: str) -> tuple[str, Any]:
+    """A setting and its value, from NAME=VALUE."""
+    name, _, value = text.partition("=")
+    try:
+        return name.replace("-", "_"), json.loads(value)
+    except ValueError:
+        return name.replace("-", "_"), value
+
+
 def peak_memory() -> int:
     """Bytes that this process held at most."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

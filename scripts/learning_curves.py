@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import misfit_texts
-from benchmarking import Result, report, run_script
+from benchmarking import Result, named_value, report, run_script
 
 KILOBYTES = (10, 30, 100, 300, 1000, 3000)
 MISFIT_KILOBYTES = 100
@@ -99,14 +99,6 @@ def _key(result: Result) -> tuple[str, int, int, bool]:
     return result["text"], result["kilobytes"], result["seed"], result["without"]
 
 
-def _setting(text: str) -> tuple[str, Any]:
-    name, _, value = text.partition("=")
-    try:
-        return name.replace("-", "_"), json.loads(value)
-    except ValueError:
-        return name.replace("-", "_"), value
-
-
 def main() -> None:
     """The runs that are missing, then the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -139,7 +131,7 @@ def main() -> None:
     ]
     lines = options.json.read_text(encoding="utf-8").splitlines() if options.json.exists() else []
     results = [json.loads(line) for line in lines]
-    known, settings = {_key(result) for result in results}, dict(map(_setting, options.set))
+    known, settings = {_key(result) for result in results}, dict(map(named_value, options.set))
     for run in wanted:
         if _key(run) in known:
             continue

@@ -122,6 +122,48 @@ def test_the_speed_is_measured_by_several_products_however_slow_the_machine(monk
     assert machine.measure_flops() == pytest.approx(2 * 512**3 / 0.002)
 
 
+@pytest.mark.parametrize(
+    ("driver", "hidden", "gpus", "misses"),
+    [(True, False, [], True), (True, True, [], False), (True, False, ["gpu"], False), (False, False, [], False)],
+)
+def test_the_plan_tells_of_a_gpu_that_tensorflow_does_not_find(
+    driver: bool, hidden: bool, gpus: list[str], misses: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tensorflow as tf
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if hidden:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    monkeypatch.setattr(machine, "has_gpu_driver", lambda: driver)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
+    assert ("tensorflow[and-cuda]" in machine.machine()) is misses
+
+
+def test_memory_counts_the_gpus_of_this_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker uses one of the GPUs of a machine: TensorFlow calls it GPU:0 and knows no other."""
+    import tensorflow as tf
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu 0", "gpu 1"])
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: ["GPU:0"])
+    monkeypatch.setattr(tf.config.experimental, "get_memory_info", lambda name: {"current": {"GPU:0": 7}[name]})
+    assert machine.gpu_bytes() == 7
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_full_float32_ends_with_the_block(before: bool) -> None:
+    import tensorflow as tf
+
+    is_on = tf.config.experimental.tensor_float_32_execution_enabled
+    first = is_on()
+    try:
+        tf.config.experimental.enable_tensor_float_32_execution(before)
+        with runtime.full_float32():
+            assert not is_on()
+        assert is_on() == before
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(first)
+
+
 def test_on_a_gpu_memory_grows_as_it_is_needed_before_anything_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     import tensorflow as tf
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from textgen.control_groups import granted_cores, granted_memory
 from textgen.errors import ConfigError
 
+NO_CUDA = " (TensorFlow does not find the GPU: pip install 'tensorflow[and-cuda]')"
 LEAST_PRODUCTS = 5  # that measure the speed, however long they take: the first ones are slow
 
 _most_cores: int | None = None  # set by `limit_cores`; None means all cores
@@ -70,7 +71,16 @@ def machine() -> str:
 
     gpus = len(tf.config.list_physical_devices("GPU"))
     count, name = (gpus, "GPU") if gpus else (num_cores(), "CPU core")
-    return f"{count} {name}{'s' if count > 1 else ''}{'' if gpus or count == 1 else ', a shard of the batch each'}"
+    shards = "" if gpus or count == 1 else ", a shard of the batch each"
+    return f"{count} {name}{'s' if count > 1 else ''}{shards}{NO_CUDA if misses_gpu() else ''}"
+
+
+def misses_gpu() -> bool:
+    """Checks whether this machine has a GPU, which is not hidden, that TensorFlow does not find."""
+    import tensorflow as tf
+
+    is_hidden = "CUDA_VISIBLE_DEVICES" in os.environ
+    return has_gpu_driver() and not is_hidden and not tf.config.list_physical_devices("GPU")
 
 
 def best_precision() -> str:
@@ -136,5 +146,5 @@ def gpu_bytes() -> int:
     """Returns the memory that TensorFlow has allocated on all GPUs together, in bytes. 0 if there is no GPU."""
     import tensorflow as tf
 
-    gpus = range(len(tf.config.list_physical_devices("GPU")))
+    gpus = range(len(tf.config.list_logical_devices("GPU")))  # those of this process: a worker has one of several
     return sum(tf.config.experimental.get_memory_info(f"GPU:{gpu}")["current"] for gpu in gpus)

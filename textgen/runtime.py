@@ -79,6 +79,24 @@ def load_tensorflow(setup: Callable[[], object] = lambda: None) -> None:
             _has_xla = not has_gpu or _xla_compiles()
 
 
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Computes float32 in float32 during a block. TensorFlow must be loaded.
+
+    By default, GPUs from NVIDIA's Ampere on round what they multiply to 10 bits (TensorFloat-32), which is accurate
+    enough for training but not for comparing two implementations.
+    """
+    import tensorflow as tf
+
+    experimental = tf.config.experimental
+    before = experimental.tensor_float_32_execution_enabled()
+    experimental.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        experimental.enable_tensor_float_32_execution(before)
+
+
 def runs_side_by_side() -> bool:
     """Checks whether shards of a batch can safely run compiled code in parallel: see `SAFE_XLA_FLAG`."""
     return _runs_side_by_side is not False

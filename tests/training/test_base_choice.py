@@ -294,7 +294,8 @@ def test_plans_that_are_compared_take_the_time_of_their_validations(tmp_path: Pa
         assert made.rival
         for each in (made, made.rival):
             rough = each.estimates
-            seconds = run_seconds(each.model_config, each.training_config, rough.tokens, rough.tokens_per_second)
+            speeds = rough.tokens_per_second, rough.scoring_speed
+            seconds = run_seconds(each.model_config, each.training_config, rough.tokens, *speeds)
             assert rough.seconds == pytest.approx(seconds)
 
 

@@ -17,7 +17,7 @@ from textgen.model.config import ModelConfig
 from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Shares, require_shares
 from textgen.training.plan import Hardware, Plan, make_plan
-from textgen.training.plan_estimates import tokens_per_second, training_memory
+from textgen.training.plan_estimates import SCORING, tokens_per_second, training_memory
 from textgen.training.presets import SIZES
 
 LAPTOP = 2e11  # operations a second
@@ -37,7 +37,7 @@ def test_longer_corpora_get_larger_networks_fewer_passes_and_less_dropout(tmp_pa
     plans = [plan(tmp_path, size) for size in (20_000, 400_000, 8_000_000)]
     widths = [p.model_config.hidden_units for p in plans]
     assert widths[0] < widths[1] <= widths[2]  # the last has but one budget to spend on twenty times as much text
-    assert all(p.estimates.seconds <= 15 * 60 * 1.05 for p in plans)
+    assert all(p.estimates.seconds <= 15 * 60 * 1.07 for p in plans)  # passes are rounded
     epochs = [p.estimates.epochs for p in plans]
     assert round(epochs[0], 6) >= round(epochs[1], 6) > epochs[2]
     dropouts = [p.model_config.dropout for p in plans]
@@ -164,10 +164,10 @@ def test_the_softmax_of_a_large_vocabulary_is_sampled_if_time_is_short(tmp_path:
     assert sampled(minutes=None, epochs=0.5) == 0
     assert sampled(epochs=0.5) == 0
     assert sampled(steps=100) == 0
-    assert sampled(vocab_size=5000) == 0
+    assert sampled(vocab_size=3999) == 0
     assert sampled(sampled_softmax=0) == 0
     assert sampled(label_smoothing=0.1) == 0
-    assert sampled(vocab_size=5000, sampled_softmax=300) == 300
+    assert sampled(vocab_size=3999, sampled_softmax=300) == 300
 
 
 def test_a_sampled_softmax_makes_training_faster_and_changes_nothing_else_of_the_plan(tmp_path: Path) -> None:
@@ -228,11 +228,15 @@ def test_what_counts_validations_gets_enough_of_them(tmp_path: Path, settings: d
 
 
 @pytest.mark.parametrize("minutes", [0.5, 5.0, 60.0])
-def test_validations_together_score_a_tenth_of_what_is_learned_from(tmp_path: Path, minutes: float) -> None:
-    made = plan(tmp_path, 50_000_000, minutes=minutes, preset="small")
-    training, read = made.training_config, made.estimates.epochs * made.estimates.tokens
+@pytest.mark.parametrize("sampled", [0, 1024])
+def test_validations_together_take_a_thirtieth_of_the_time(tmp_path: Path, minutes: float, sampled: int) -> None:
+    """A sampled softmax makes training faster, but not validations."""
+    made = plan(tmp_path, 50_000_000, minutes=minutes, preset="small", sampled_softmax=sampled)
+    training, seconds = made.training_config, made.estimates.training_seconds
     scored = training.num_validations * training.valid_tokens
-    assert scored <= max(0.1 * read, 4096 * training.num_validations)
+    speed = tokens_per_second(made.model_config, LAPTOP, training.precision) / SCORING
+    assert scored <= max(seconds / 30 * speed, 4096 * training.num_validations)
+    assert scored == 200_000 * training.num_validations or scored > 0.9 * seconds / 30 * speed
 
 
 @pytest.mark.parametrize("preset", list(SIZES))

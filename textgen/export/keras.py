@@ -30,7 +30,7 @@ from textgen.files import write_file, writing
 from textgen.folders import temporary_folder
 from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
-from textgen.runtime import load_tensorflow, quiet
+from textgen.runtime import full_float32, load_tensorflow, quiet
 from textgen.wording import counted
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ def export_keras(model: ModelFolder, path: Path, licence: str = "", note: str = 
             data = with_attachments(file.read_bytes(), attachments(model, licence, note))
             file.write_bytes(data)
         loaded = keras.models.load_model(file)
-        check_logits(model, lambda ids: _logits(loaded, config, ids), str(path))
+        with full_float32():
+            check_logits(model, lambda ids: _logits(loaded, config, ids), str(path))
     write_file(path, data)
     copied = " with a copy of the embedding as output layer" if config.tie_embeddings else ""
     layers = sum(not isinstance(layer, keras.layers.InputLayer) for layer in loaded.layers)

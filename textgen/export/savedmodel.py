@@ -34,7 +34,7 @@ from textgen.export.interface import attachments, direction_note, state_shapes
 from textgen.export.verification import check_logits
 from textgen.files import CannotWrite, write_own_file
 from textgen.folders import temporary_folder
-from textgen.runtime import load_tensorflow, quiet
+from textgen.runtime import full_float32, load_tensorflow, quiet
 
 if TYPE_CHECKING:
     from textgen.model.language_model import LanguageModel
@@ -65,7 +65,8 @@ def export_savedmodel(model: ModelFolder, path: Path, licence: str = "", note: s
         functions = signatures(network)
     with export_folder(path, "savedmodel") as folder, quiet():
         _save(network, functions, attachments(model, licence, note), folder, path)
-        check_logits(model, lambda ids: _logits(folder, ids), str(path))
+        with full_float32():
+            check_logits(model, lambda ids: _logits(folder, ids), str(path))
     return f"Wrote {path}: signatures {', '.join(sorted(functions))}.{direction_note(model)}"
 
 

@@ -208,8 +208,9 @@ def _for_race(plans: Sequence[Plan], given: Mapping[str, Any]) -> list[Plan]:
 
 def _with_validations(plan: Plan) -> Estimates:
     """The estimates of a plan whose validations have changed."""
-    tokens, speed = plan.estimates.tokens, plan.estimates.tokens_per_second
-    return replace(plan.estimates, seconds=run_seconds(plan.model_config, plan.training_config, tokens, speed))
+    rough = plan.estimates
+    speeds = rough.tokens_per_second, rough.scoring_speed
+    return replace(rough, seconds=run_seconds(plan.model_config, plan.training_config, rough.tokens, *speeds))
 
 
 def _width(model: ModelConfig) -> int:
@@ -299,12 +300,16 @@ def _is_short_of_time(given: Mapping[str, Any], training: TrainingConfig, estima
 
 
 def _estimate(basis: Basis, model: ModelConfig, training: TrainingConfig) -> Estimates:
-    speed = basis.speed(model, training.num_streams * training.sequence_length)
+    speed, scoring_speed = (
+        basis.speed(model, training.num_streams * training.sequence_length),
+        basis.scoring_speed(model),
+    )
     return Estimates(
         tokens=basis.tokens,
         tokens_per_second=speed,
+        scoring_speed=scoring_speed,
         training_seconds=training_seconds(training, basis.tokens, speed),
-        seconds=run_seconds(model, training, basis.tokens, speed),
+        seconds=run_seconds(model, training, basis.tokens, speed, scoring_speed),
         memory_bytes=machine_memory(model, training, basis.shares),
         memory_there=basis.memory,
     )

@@ -18,7 +18,8 @@ SMALL_LAYER = {"float32": 0, "bfloat16": 80, "float16": 80}  # units at which a 
 START_SECONDS = 1.5  # compiling, in the first steps
 VALIDATION_SECONDS = 0.25  # a text that is written
 SECONDS_PER_WEIGHT = 2.5e-7  # saving and recording a weight, at the start and at each validation
-SCORING = 1 / 3  # what scoring a token costs, relative to training on it
+SCORING = 1 / 3  # what scoring a token costs, relative to training on it with the full softmax
+SOFTMAX = 60  # weights that cost as much as the exponential of a logit
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Estimates:
     Attributes:
         tokens: Tokens of training text.
         tokens_per_second: Speed of training.
+        scoring_speed: Speed of validations, in tokens per second.
         training_seconds: Duration of the steps.
         seconds: Duration of the run, from its first step to the last save.
         memory_bytes: Peak memory of training on one machine.
@@ -36,6 +38,7 @@ class Estimates:
 
     tokens: int
     tokens_per_second: float
+    scoring_speed: float
     training_seconds: float
     seconds: float
     memory_bytes: int
@@ -62,7 +65,7 @@ def training_seconds(training: TrainingConfig, tokens: int, speed: float) -> flo
     return seconds
 
 
-def run_seconds(model: ModelConfig, training: TrainingConfig, tokens: int, speed: float) -> float:
+def run_seconds(model: ModelConfig, training: TrainingConfig, tokens: int, speed: float, scoring_speed: float) -> float:
     """Estimates how long a run takes from its first step to the last save; a budget in minutes includes all of it.
 
     Args:
@@ -70,9 +73,10 @@ def run_seconds(model: ModelConfig, training: TrainingConfig, tokens: int, speed
         training: Budgets and validations.
         tokens: Tokens of training text.
         speed: Tokens per second of training.
+        scoring_speed: Tokens per second of validations.
     """
     steps = training_seconds(training, tokens, speed)
-    scored = training.num_validations * training.valid_tokens * SCORING / speed
+    scored = training.num_validations * training.valid_tokens / scoring_speed
     saving = SECONDS_PER_WEIGHT * model.num_parameters
     besides = START_SECONDS + saving + training.num_validations * (VALIDATION_SECONDS + saving)
     seconds = steps + besides + scored
@@ -83,6 +87,8 @@ def tokens_per_second(
     model: ModelConfig, flops: float, precision: str, step_tokens: int = 2048, logits: int | None = None
 ) -> float:
     """Estimates how fast a network trains: six operations per weight and token, and a constant time per update.
+
+    A logit costs a little more than its weights, for its exponential. With few units that is a third of its cost.
 
     Args:
         model: Shape of the network. With two directions, a token still counts once.
@@ -98,6 +104,7 @@ def tokens_per_second(
     products = one.num_parameters - (0 if model.tie_embeddings else model.vocab_size * model.embedding_dim)
     if logits is not None:
         products -= (model.vocab_size - logits) * model.embedding_dim
+    products += SOFTMAX * (model.vocab_size if logits is None else logits)
     products *= len(model.directions)
     products += 2 * model.attention * model.hidden_units  # as many as a matrix of that size
     efficiency = EFFICIENCY[precision] * model.hidden_units / (model.hidden_units + SMALL_LAYER[precision])

@@ -15,6 +15,7 @@ from textgen.training.plan_estimates import machine_memory, training_seconds
 from textgen.training.plan_training import plan_training
 from textgen.training.presets import SIZES
 
+UNHARMED_PASSES = 5.0  # over a text, in which a network learns little of it by heart
 TUNED_DROPOUT = 0.4  # between its layers
 TOKENS_PER_PARAMETER = 2.0  # that a network should see within its budget
 MEMORY_SHARE = 0.8  # of the memory, which a network may take
@@ -60,14 +61,14 @@ def recurrent_weights(model: ModelConfig) -> int:
 
 
 def plan_dropout(basis: Basis, model: ModelConfig, epochs: float) -> ModelConfig:
-    """More dropout the more often each token is seen: 0.1 for one pass, 0.35 for ten, at most 0.5.
+    """More dropout the more often each token is seen: none for up to five passes, 0.2 for ten, at most 0.5.
 
     A well-read model would learn a short text by heart in few passes, so it gets as much for fewer of them. Other
     models that are fine-tuned keep their rates.
     """
     if basis.fine_tuning and not basis.well_read:
         return model
-    given, planned = basis.settings, 0.1 * math.log2(1 + epochs)
+    given, planned = basis.settings, 0.2 * math.log2(max(1.0, epochs / UNHARMED_PASSES))
     if basis.well_read:
         planned = max(planned, TUNED_DROPOUT * (SMALL_TEXT / basis.tokens) ** 0.25)
     planned = round(min(0.5, planned), 2)

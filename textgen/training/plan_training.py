@@ -18,13 +18,15 @@ PATIENT_MINUTES = 15.0  # a run without a budget is planned to take no longer
 SHORTEST = 8  # tokens of a planned window, at least
 MOST_PASSES = 30.0  # over a text; more would only memorise it
 TUNED_PASSES = 4.0  # over it for a well-read model
-TUNED_RATE = 0.5  # its learning rate, relative to that from random weights
+TUNED_RATE = 0.5  # of the usual learning rate, for a well-read model
+FINE_TUNED_RATE = 0.3  # of it, for other models that are fine-tuned
+ADAM_FROM_RANDOM = 2.0  # times Adam's usual learning rate, from random weights
 UPDATES_PER_PASS = 48  # that a short text should make, in batches of at least 4 sequences
 RATES = {"sgd": 20.0, "asgd": 20.0, "rmsprop": 1e-3, "lamb": 1e-2}  # learning rates; Adam's depends on the width
 GRADIENT_DECAY = 1.2e-6  # weight decay that is part of the gradient, as in AWD-LSTM
-SAMPLED_FROM = 6000  # tokens in a vocabulary, from which the softmax is sampled
+SAMPLED_FROM = 4000  # tokens in a vocabulary, from which the softmax is sampled
 SAMPLED = 1024  # tokens that stand for it
-VALIDATED_SHARE = 0.1  # tokens that all validations score together, relative to those that are trained on
+VALIDATION_TIME = 1 / 30  # of the time of all steps, in which validations score text
 
 
 def plan_training(basis: Basis, model: ModelConfig) -> TrainingConfig:
@@ -52,7 +54,8 @@ def plan_training(basis: Basis, model: ModelConfig) -> TrainingConfig:
     if "patience" not in given:
         derived["patience"] = plan_patience(validations)
     if "valid_tokens" not in given:  # so that validation takes a few per cent of the time
-        derived["valid_tokens"] = min(200_000, max(4096, int(VALIDATED_SHARE * seen / validations)))
+        scored = VALIDATION_TIME * seconds * basis.scoring_speed(model)
+        derived["valid_tokens"] = min(200_000, max(4096, int(scored / validations)))
     return replace(training, **derived)
 
 
@@ -83,9 +86,9 @@ def _plan_batch(basis: Basis, given: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _plan_learning_rate(basis: Basis, model: ModelConfig, given: Mapping[str, Any]) -> float:
-    rate = min(5e-3, 4e-3 * (256 / model.hidden_units) ** 0.7)
+    rate = min(5e-3, 4e-3 * (256 / model.hidden_units) ** 0.7) * (1 if basis.fine_tuning else ADAM_FROM_RANDOM)
     rate = RATES.get(given.get("optimizer", TrainingConfig.optimizer), rate) * (1 - given.get("momentum", 0.0))
-    factor = TUNED_RATE if basis.well_read else 0.3 if basis.fine_tuning else 1
+    factor = TUNED_RATE if basis.well_read else FINE_TUNED_RATE if basis.fine_tuning else 1
     return float(f"{rate * factor:.2g}")
 
 

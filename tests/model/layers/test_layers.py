@@ -11,7 +11,7 @@ import tensorflow as tf
 from textgen.model import reference
 from textgen.model.config import ModelConfig
 from textgen.model.layers.dropout import Noise, variational_dropout, weight_mask, word_dropout
-from textgen.model.layers.head import Head, _loss_of_logits
+from textgen.model.layers.head import Head, _loss_of_logits, _losses_of_logits
 from textgen.model.layers.lstm import LSTM
 from textgen.model.layers.recurrent import RecurrentStack, make_layer
 from textgen.runtime import load_tensorflow
@@ -268,10 +268,11 @@ def test_head(tied: bool) -> None:
 
 def test_the_compiled_loss_has_no_part_that_two_shards_cannot_begin_at_once() -> None:
     """XLA's fusions for YNNPACK, which it makes of sums over many numbers, end the process now and then."""
-    arguments = tf.zeros((1024, 65), tf.bfloat16), tf.zeros(65), tf.zeros(1024, tf.int32), 0, 0.0
-    compiled = _loss_of_logits.compiled().experimental_get_compiler_ir(*arguments)("optimized_hlo")
-    assert "reduce" in compiled
-    assert "ynn_fusion" not in compiled
+    arguments = tf.zeros((1024, 65), tf.bfloat16), tf.zeros(65), tf.zeros(1024, tf.int32)
+    for function, more in ((_loss_of_logits, (0, 0.0)), (_losses_of_logits, ())):
+        compiled = function.compiled().experimental_get_compiler_ir(*arguments, *more)("optimized_hlo")
+        assert "reduce" in compiled
+        assert "ynn_fusion" not in compiled
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
@@ -319,16 +320,18 @@ def test_label_smoothing_is_in_the_gradient_and_not_in_the_nats(
 
 
 def test_no_more_logits_exist_at_once_than_a_chunk_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
+    seen, losses = [], _losses_of_logits
 
-    class Watched(Head):
-        def call(self, features: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
-            seen.append(features.shape[0])
-            return super().call(features, table)
+    def watched(logits: tf.Tensor, *others: tf.Tensor) -> tf.Tensor:
+        seen.append(logits.shape[0])
+        return losses(logits, *others)
 
+    monkeypatch.setattr("textgen.model.layers.head._losses_of_logits", watched)
     monkeypatch.setattr("textgen.model.layers.head.CHUNK_ELEMENTS", 5 * V)
-    Watched(V, tied=True).token_losses(normal(B, T, E), normal(V, E), tf.ones((B, T), tf.int32), 0)
-    assert seen[-5:] == [5, 5, 5, 5, 4]
+    head, features, table = Head(V, tied=True), normal(B, T, E), normal(V, E)
+    head(features, table)
+    head.token_losses(features, table, tf.ones((B, T), tf.int32), 0)
+    assert seen == [5, 5, 5, 5, 4]
 
 
 def test_chunks_of_a_compiled_loss_come_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,8 +361,9 @@ def test_chunks_of_a_compiled_loss_come_one_after_the_other(monkeypatch: pytest.
 
 
 def test_head_losses_are_finite_for_extreme_logits() -> None:
-    head = Head(V, tied=True)
-    losses = head.token_losses(1e4 * normal(B, T, E), 1e4 * normal(V, E), tf.ones((B, T), tf.int32), 0)
+    head, features, table = Head(V, tied=True), 1e4 * normal(B, T, E), 1e4 * normal(V, E)
+    head(features, table)
+    losses = head.token_losses(features, table, tf.ones((B, T), tf.int32), 0)
     assert np.isfinite(losses).all()
 
 

@@ -99,10 +99,11 @@ class Head(keras.layers.Layer):
             Losses in nats, [B, T].
         """
         rows, flat = tf.reshape(features, (-1, features.shape[-1])), tf.reshape(targets, (-1,))
-        nats = []
+        kernel = tf.cast(table if self.tied else self.kernel, features.dtype)
+        bias, nats = tf.convert_to_tensor(self.bias), []
         for chunk in row_chunks(rows.shape[0], self.vocab_size):
-            logits = self(rows[chunk], table)  # [n, V]
-            nats.append(tf.nn.sparse_softmax_cross_entropy_with_logits(flat[chunk], logits))
+            logits = tf.matmul(rows[chunk], kernel, transpose_b=self.tied)  # [n, V]
+            nats.append(_losses_of_logits(logits, bias, flat[chunk]))
         return tf.where(targets == pad_id, 0.0, tf.reshape(tf.concat(nats, 0), tf.shape(targets)))  # [B, T]
 
 
@@ -158,15 +159,26 @@ def _loss_of_logits(
     logits: tf.Tensor, bias: tf.Tensor, targets: tf.Tensor, pad_id: int, label_smoothing: float
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the summed loss in nats of logits [n, V], and the gradient of the smoothed loss, [n, V] like them."""
-    biased = tf.cast(logits, tf.float32) + bias
-    top = tf.reduce_max(biased, 1, keepdims=True)
-    exponentials = tf.exp(biased - top)
-    total = tf.reduce_sum(exponentials, 1, keepdims=True)  # [n, 1]
+    exponentials, total, nats = _softmax(logits, bias, targets)
     counts = tf.cast(targets != pad_id, tf.float32)  # [n]
-    of_targets = tf.cast(tf.gather(logits, targets, axis=1, batch_dims=1), tf.float32) + tf.gather(bias, targets)  # [n]
-    nats = tf.math.log(total[:, 0]) + top[:, 0] - of_targets
     is_target = tf.range(logits.shape[1])[None] == targets[:, None]  # [n, V]
     evenly = label_smoothing / logits.shape[1]
     wanted = tf.where(is_target, 1.0 - label_smoothing + evenly, evenly)
     d_logits = (exponentials / total - wanted) * counts[:, None]
     return tf.reduce_sum(nats * counts), tf.cast(d_logits, logits.dtype)
+
+
+@Fused
+def _losses_of_logits(logits: tf.Tensor, bias: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    """Returns the losses in nats [n] of logits [n, V]."""
+    return _softmax(logits, bias, targets)[-1]
+
+
+def _softmax(logits: tf.Tensor, bias: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns exp(logits - highest) [n, V], its sums [n, 1], and the losses in nats [n]."""
+    biased = tf.cast(logits, tf.float32) + bias  # [n, V]
+    top = tf.reduce_max(biased, 1, keepdims=True)  # [n, 1]
+    exponentials = tf.exp(biased - top)
+    total = tf.reduce_sum(exponentials, 1, keepdims=True)
+    of_targets = tf.cast(tf.gather(logits, targets, axis=1, batch_dims=1), tf.float32) + tf.gather(bias, targets)  # [n]
+    return exponentials, total, tf.math.log(total[:, 0]) + top[:, 0] - of_targets

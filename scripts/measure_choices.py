@@ -1,0 +1,156 @@
+"""How near the settings that `textgen train` chooses come to the best that were chosen by hand, in the same time.
+
+    python scripts/measure_choices.py --text tales=tales.txt --text verse=verse.txt --minutes 1 5 --json choices.jsonl
+
+For each text and each budget, one run with nothing said, from random weights, and one for each change of what it has
+chosen: another vocabulary, size, batch, learning rate, dropout. --set adds a run with several settings, which are given
+as for `textgen train`: --set preset=small,vocab_size=4000. Runs follow one another, each in a process of its own. They
+end by the clock, so the machine must have no other work. Runs whose results are in the file are not repeated, so that
+an interrupted script goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarking import Result, named_value, report, run_script
+
+PLANNED = "as planned"
+Change = Callable[[Any], dict[str, Any]]  # settings by name, from the plan
+
+
+def _times(part: str, name: str, factor: float, most: float = float("inf")) -> Change:
+    """A setting of a part of the plan times a factor."""
+
+    def change(plan: Any) -> dict[str, Any]:
+        value = getattr(getattr(plan, part), name)
+        return {name: type(value)(min(most, value * factor))}
+
+    return change
+
+
+def _dropout(factor: float) -> Change:
+    """Both dropout rates times a factor."""
+    return lambda plan: {
+        name: min(0.8, getattr(plan.model_config, name) * factor) for name in ("dropout", "embedding_dropout")
+    }
+
+
+CHANGES: dict[str, Change] = {
+    PLANNED: lambda plan: {},
+    "vocabulary x 0.25": _times("model_config", "vocab_size", 0.25),
+    "vocabulary x 0.5": _times("model_config", "vocab_size", 0.5),
+    "vocabulary x 2": _times("model_config", "vocab_size", 2),
+    "1 x 128": lambda plan: {"preset": "tiny"},
+    "2 x 256": lambda plan: {"preset": "small"},
+    "2 x 512": lambda plan: {"preset": "medium"},
+    "batch x 0.5": _times("training_config", "batch_size", 0.5),
+    "batch x 2": _times("training_config", "batch_size", 2),
+    "learning rate x 0.5": _times("training_config", "learning_rate", 0.5),
+    "learning rate x 2": _times("training_config", "learning_rate", 2),
+    "dropout x 0.5": _dropout(0.5),
+    "dropout x 1.5": _dropout(1.5),
+    "softmax of all tokens": lambda plan: {"sampled_softmax": 0},
+    "softmax of 1,024 tokens": lambda plan: {"sampled_softmax": 1024},
+}
+
+
+def train(path: str, minutes: float, change: str) -> Result:
+    """One run, in this process."""
+    from textgen.corpus.config import CorpusConfig
+    from textgen.corpus.corpus import Corpus
+    from textgen.runtime import configure_process, load_tensorflow
+
+    configure_process()
+    load_tensorflow()
+    from textgen.training import run
+    from textgen.training.base_choice import given_start
+    from textgen.training.plan import Hardware, Sources, make_plan
+
+    def planned(settings: dict[str, Any]) -> Any:
+        preset = settings.pop("preset", None)
+        return make_plan(corpus, {"minutes": minutes, **settings}, preset=preset, sources=sources, hardware=hardware)
+
+    corpus, sources, hardware = Corpus([path], CorpusConfig()), Sources(start=given_start("none", None)), Hardware()
+    hardware = hardware.measured()
+    plan = planned({})
+    changed = planned(CHANGES[change](plan) if change in CHANGES else dict(map(named_value, change.split(","))))
+    if change != PLANNED and changed == plan:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        record = run.train(changed, Path(folder) / "model").training
+    return {
+        "bits_per_byte": record["scores"]["bits_per_byte"], "epochs": record["progress"]["epochs"],
+        "best_step": record["progress"]["best_step"], "steps": record["progress"]["step"],
+        "seconds": record["progress"]["seconds"], "model": record["model"], "training": record["training"],
+    }  # fmt: skip
+
+
+def measured(path: str, minutes: float, change: str) -> Result:
+    """One run in a process of its own."""
+    job = json.dumps({"path": path, "minutes": minutes, "change": change})
+    done = subprocess.run([sys.executable, __file__, "--worker", job], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{path}, {minutes:g} minutes, {change} failed:\n{done.stderr[-2000:]}")
+    result: Result = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def table(results: list[Result]) -> list[list[str]]:
+    """A row for each run, the best of a text and a budget first, with its distance from the run as planned."""
+    rows = []
+    for place in dict.fromkeys((result["text"], result["minutes"]) for result in results):
+        here = [result for result in results if (result["text"], result["minutes"]) == place]
+        done = sorted(
+            (result for result in here if "bits_per_byte" in result), key=lambda result: result["bits_per_byte"]
+        )
+        planned = next((result["bits_per_byte"] for result in done if result["change"] == PLANNED), None)
+        for result in done:
+            bits = result["bits_per_byte"]
+            apart = "" if planned is None or result["change"] == PLANNED else f"{100 * (bits / planned - 1):+.1f} %"
+            rows.append([place[0], f"{place[1]:g}", result["change"], f"{bits:.4f}", apart, f"{result['epochs']:.1f}"])
+    return rows
+
+
+def main() -> None:
+    """The runs that are missing, then the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--text", action="append", default=[], metavar="NAME=FILE", help="a text, and what to call it")
+    parser.add_argument("--minutes", type=float, nargs="*", default=[1.0], metavar="N", help="budgets of a run")
+    parser.add_argument("--only", action="append", choices=list(CHANGES), metavar="CHANGE", help="run only this one")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE,...", help="add a run with these")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where each result is added")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        print(json.dumps(train(**json.loads(options.worker))))
+        return
+    if not options.json:
+        parser.error("--json is missing: name the file of the results.")
+    lines = options.json.read_text(encoding="utf-8").splitlines() if options.json.exists() else []
+    results = [json.loads(line) for line in lines]
+    known = {(result["text"], result["minutes"], result["change"]) for result in results}
+    changes = options.only or ([] if options.set else list(CHANGES))
+    for minutes in options.minutes:
+        for name, _, path in (each.partition("=") for each in options.text):
+            for change in [*changes, *options.set]:
+                if (name, minutes, change) in known:
+                    continue
+                result = measured(path, minutes, change)
+                results.append({"text": name, "minutes": minutes, "change": change, **result})
+                with options.json.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(results[-1]) + "\n")
+                bits = f"{result['bits_per_byte']:.4f} bits a byte" if result else "the same as planned"
+                print(f"{name}, {minutes:g} minutes, {change}: {bits}", file=sys.stderr)
+    report("Choices", ["text", "minutes", "run", "bits a byte", "against the plan", "epochs"], table(results))
+
+
+if __name__ == "__main__":
+    run_script(main)
