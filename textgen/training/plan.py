@@ -300,10 +300,8 @@ def _is_short_of_time(given: Mapping[str, Any], training: TrainingConfig, estima
 
 
 def _estimate(basis: Basis, model: ModelConfig, training: TrainingConfig) -> Estimates:
-    speed, scoring_speed = (
-        basis.speed(model, training.num_streams * training.sequence_length),
-        basis.scoring_speed(model),
-    )
+    speed = basis.speed(model, training.num_streams * training.sequence_length)
+    scoring_speed = basis.scoring_speed(model)
     return Estimates(
         tokens=basis.tokens,
         tokens_per_second=speed,

@@ -63,14 +63,16 @@ def recurrent_weights(model: ModelConfig) -> int:
 def plan_dropout(basis: Basis, model: ModelConfig, epochs: float) -> ModelConfig:
     """More dropout the more often each token is seen: none for up to five passes, 0.2 for ten, at most 0.5.
 
-    A well-read model would learn a short text by heart in few passes, so it gets as much for fewer of them. Other
+    A well-read model would learn a short text by heart in few passes, so it gets more for few of them. Other
     models that are fine-tuned keep their rates.
     """
     if basis.fine_tuning and not basis.well_read:
         return model
-    given, planned = basis.settings, 0.2 * math.log2(max(1.0, epochs / UNHARMED_PASSES))
+    given = basis.settings
     if basis.well_read:
-        planned = max(planned, TUNED_DROPOUT * (SMALL_TEXT / basis.tokens) ** 0.25)
+        planned = max(0.1 * math.log2(1 + epochs), TUNED_DROPOUT * (SMALL_TEXT / basis.tokens) ** 0.25)
+    else:
+        planned = 0.2 * math.log2(max(1.0, epochs / UNHARMED_PASSES))
     planned = round(min(0.5, planned), 2)
     dropout = given.get("dropout", planned)
     return replace(model, dropout=dropout, embedding_dropout=given.get("embedding_dropout", round(dropout / 2, 2)))
