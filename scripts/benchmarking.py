@@ -10,7 +10,7 @@ import resource
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -47,12 +47,25 @@ def interleave(script: str, contenders: Sequence[Result], rounds: int) -> list[R
     for number in range(rounds):
         for contender, results in zip(contenders, runs, strict=True):
             print(f"round {number + 1}: {contender['name']} ...", file=sys.stderr)
-            command = [sys.executable, script, "--worker", json.dumps(contender)]
-            done = subprocess.run(command, capture_output=True, text=True, env=environment(contender))
-            if done.returncode:
-                sys.exit(f"{contender['name']} failed:\n{done.stderr[-2000:]}")
-            results.append(json.loads(done.stdout.strip().splitlines()[-1]))
+            results.append(by_worker(script, contender, contender["name"], environment(contender)))
     return [{**contender, **_medians(results)} for contender, results in zip(contenders, runs, strict=True)]
+
+
+def by_worker(script: str, job: Result, name: str, variables: Mapping[str, str] | None = None) -> Result:
+    """The result of `script --worker JSON`, a process of its own, which prints it as its last line.
+
+    Args:
+        script: Path of the script.
+        job: What the worker gets.
+        name: What the error message calls the job.
+        variables: Environment of the process; that of this one by default.
+    """
+    command = [sys.executable, script, "--worker", json.dumps(job)]
+    done = subprocess.run(command, capture_output=True, text=True, env=variables)
+    if done.returncode:
+        sys.exit(f"{name} failed:\n{done.stderr[-2000:]}")
+    result: Result = json.loads(done.stdout.strip().splitlines()[-1])
+    return result
 
 
 def environment(contender: Result) -> dict[str, str]:

@@ -16,14 +16,13 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import misfit_texts
-from benchmarking import Result, named_value, report, run_script
+from benchmarking import Result, by_worker, named_value, report, run_script
 
 KILOBYTES = (10, 30, 100, 300, 1000, 3000)
 MISFIT_KILOBYTES = 100
@@ -71,11 +70,7 @@ def measured(text: bytes, wanted: Result, settings: dict[str, Any]) -> Result:
         path = Path(folder) / "text.txt"
         cut(text, 1000 * wanted["kilobytes"], path)
         job = {"path": str(path), "seed": wanted["seed"], "start": "none" if wanted["without"] else "", "set": settings}
-        command = [sys.executable, __file__, "--worker", json.dumps(job)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            sys.exit(f"{wanted} failed:\n{done.stderr[-2000:]}")
-        return {**wanted, **json.loads(done.stdout.strip().splitlines()[-1])}
+        return {**wanted, **by_worker(__file__, job, str(wanted))}
 
 
 def table(results: list[Result]) -> list[list[str]]:

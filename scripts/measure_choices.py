@@ -13,25 +13,24 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarking import Result, named_value, report, run_script
+from benchmarking import Result, by_worker, named_value, report, run_script
 
 PLANNED = "as planned"
 Change = Callable[[Any], dict[str, Any]]  # settings by name, from the plan
 
 
-def _times(part: str, name: str, factor: float, most: float = float("inf")) -> Change:
+def _times(part: str, name: str, factor: float) -> Change:
     """A setting of a part of the plan times a factor."""
 
     def change(plan: Any) -> dict[str, Any]:
         value = getattr(getattr(plan, part), name)
-        return {name: type(value)(min(most, value * factor))}
+        return {name: type(value)(value * factor)}
 
     return change
 
@@ -78,8 +77,8 @@ def train(path: str, minutes: float, change: str) -> Result:
         preset = settings.pop("preset", None)
         return make_plan(corpus, {"minutes": minutes, **settings}, preset=preset, sources=sources, hardware=hardware)
 
-    corpus, sources, hardware = Corpus([path], CorpusConfig()), Sources(start=given_start("none", None)), Hardware()
-    hardware = hardware.measured()
+    corpus, sources = Corpus([path], CorpusConfig()), Sources(start=given_start("none", None))
+    hardware = Hardware().measured()
     plan = planned({})
     changed = planned(CHANGES[change](plan) if change in CHANGES else dict(map(named_value, change.split(","))))
     if change != PLANNED and changed == plan:
@@ -91,16 +90,6 @@ def train(path: str, minutes: float, change: str) -> Result:
         "best_step": record["progress"]["best_step"], "steps": record["progress"]["step"],
         "seconds": record["progress"]["seconds"], "model": record["model"], "training": record["training"],
     }  # fmt: skip
-
-
-def measured(path: str, minutes: float, change: str) -> Result:
-    """One run in a process of its own."""
-    job = json.dumps({"path": path, "minutes": minutes, "change": change})
-    done = subprocess.run([sys.executable, __file__, "--worker", job], capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{path}, {minutes:g} minutes, {change} failed:\n{done.stderr[-2000:]}")
-    result: Result = json.loads(done.stdout.splitlines()[-1])
-    return result
 
 
 def table(results: list[Result]) -> list[list[str]]:
@@ -143,7 +132,8 @@ def main() -> None:
             for change in [*changes, *options.set]:
                 if (name, minutes, change) in known:
                     continue
-                result = measured(path, minutes, change)
+                job = {"path": path, "minutes": minutes, "change": change}
+                result = by_worker(__file__, job, f"{path}, {minutes:g} minutes, {change}")
                 results.append({"text": name, "minutes": minutes, "change": change, **result})
                 with options.json.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(results[-1]) + "\n")

@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarking import Result, machine, peak_memory, run_script
+from benchmarking import Result, by_worker, machine, peak_memory, run_script
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "char tiny": {"preset": "tiny", "tokenizer": "char"},
@@ -39,12 +37,7 @@ TRIAL = 1000  # steps of the plan that says how long a step takes
 
 def measured(text: str, settings: dict[str, Any], seconds: float) -> Result:
     """What a run was expected to need and what it needed, in a process of its own."""
-    job = json.dumps({"text": text, "settings": settings, "seconds": seconds})
-    done = subprocess.run([sys.executable, __file__, "--worker", job], capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{settings} failed:\n{done.stderr[-2000:]}")
-    result: Result = json.loads(done.stdout.splitlines()[-1])
-    return result
+    return by_worker(__file__, {"text": text, "settings": settings, "seconds": seconds}, str(settings))
 
 
 def train(text: str, settings: dict[str, Any], seconds: float) -> Result:

@@ -246,8 +246,8 @@ def mirostat(candidates: Candidates, version: np.ndarray, mu: np.ndarray) -> Can
 def draw_plainly(candidates: Candidates, log_min_p: float | None, t: float, uniform: float) -> int:
     """Draws a token of one text after `min_p` and `temperature` alone, as most texts do.
 
-    The token is that of these functions one after the other. This takes half the time for one text, as nothing but the
-    logits is an array.
+    The token is the same as with these functions one after the other. For one text this takes half the time, because
+    settings and limits are plain numbers instead of arrays.
 
     Args:
         candidates: All tokens, which no filter has seen, [1, V].

@@ -18,7 +18,7 @@ from textgen.dataset.ngram_index import NgramIndex
 from textgen.errors import SavedModelError
 from textgen.generation.config import SAMPLERS, SamplingConfig, sampler_names
 from textgen.generation.constraints import Constraints, read_biases
-from textgen.generation.exact_chain import EXACT, draw_exactly, possible, steer
+from textgen.generation.exact_chain import EXACT, SMALLEST, draw_exactly, possible, steer
 from textgen.generation.logit_filters import (
     COLDEST,
     Candidates,
@@ -470,7 +470,7 @@ class Chain:
         config = self._configs[0]
         if config.temperature <= COLDEST or ("temperature" in names and config.dynatemp_range):
             return None
-        p, t = np.float32(max(config.min_p, 1e-38)), config.temperature if "temperature" in names else 1.0
+        p, t = np.float32(max(config.min_p, SMALLEST)), config.temperature if "temperature" in names else 1.0
         return (float(np.log(p)) if "min_p" in names else None), t
 
 
