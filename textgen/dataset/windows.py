@@ -1,8 +1,8 @@
 """Where the windows of a row begin and end: all of the same length, or some of them shorter, at random.
 
 If all windows have one length, the same tokens stand at their borders whenever the text is read from the same place,
-and no gradient reaches from them to the text before (Merity, Keskar & Socher 2018, arXiv:1708.02182, section 5). Each
-length is compiled separately, so there are few. Windows come in cycles of 20. All cycles have the same lengths in
+and no gradient reaches from them to the text before (Merity, Keskar & Socher 2018, arXiv:1708.02182, section 4.1).
+Each length is compiled separately, so there are few. Windows come in cycles of 20. All cycles have the same lengths in
 different orders, so every epoch has the same number of windows, and each is found without those before it:
 
     T = 8, random_bptt 0.1      8 8 8 4 8 8 8 8 8 8 8 8 8 8 8 8 2 8 8 8 | 8 4 8 8 8 8 ... | 8 8 8

@@ -16,7 +16,7 @@ class CacheConfig(Settings):
 
     cache_window: int = setting(500, "Tokens that the cache remembers.", low=1, high=MAX_CACHE_WINDOW, section=SECTION)
     cache_theta: float = setting(
-        0.3, "Flatness of the match between hidden states; 0 weighs all alike.", low=0.0, high=100.0, section=SECTION
+        0.3, "Sharpness of the match between hidden states; 0 weighs all alike.", low=0.0, high=100.0, section=SECTION
     )
     cache_lambda: float = setting(
         0.1, "Share of the cache in the mixed probability.", low=0.0, high=0.999, section=SECTION

@@ -62,7 +62,9 @@ class ModelConfig(Settings):
         None, "Rank of the matrices in these rounds; full if not given.", low=1, high=MAX_UNITS, section=CELL
     )
     residual: bool = setting(False, "Add each layer's input to its output.", section=CELL)
-    layer_norm: bool = setting(False, "Normalize each layer's input (Ba et al. 2016).", section=CELL)
+    layer_norm: bool = setting(
+        False, "Normalize each layer's input (Ba et al. 2016 normalize the sums in a step instead).", section=CELL
+    )
     attention: int = setting(
         0, "Past outputs that a causal attention head reads; 0 for no head.", low=0, high=MAX_ATTENTION, section=CELL
     )
@@ -75,7 +77,7 @@ class ModelConfig(Settings):
     )
     weight_drop: float = setting(
         0.0,
-        "Dropout rate on the recurrent weights (DropConnect, Merity et al. 2017).",
+        "Dropout rate on the recurrent weights (DropConnect, Merity et al. 2018).",
         low=0.0,
         high=0.95,
         section=REGULARIZATION,

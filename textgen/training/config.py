@@ -54,7 +54,7 @@ class TrainingConfig(SplitConfig):
     )
     sequence_length: int = setting(64, "Tokens of truncated backpropagation through time (T).", low=1, high=1 << 16)
     random_bptt: float = setting(
-        0.0, "Share of windows with a shorter, random length (Merity et al. 2017).", low=0.0, high=1.0, section=WINDOWS
+        0.0, "Share of windows with a shorter, random length (Merity et al. 2018).", low=0.0, high=1.0, section=WINDOWS
     )
     carry_state: bool = setting(
         True, "Start each window from the state at the end of the one before, not from zeros.", section=WINDOWS
@@ -112,7 +112,7 @@ class TrainingConfig(SplitConfig):
         section=REGULARIZATION,
     )  # fmt: skip
     activation_penalty: float = setting(
-        0.0, "Activation regularization (AR) of the last layer's outputs (Merity et al. 2017).",
+        0.0, "Activation regularization (AR) of the last layer's outputs (Merity et al. 2018).",
         low=0.0, high=1e3, section=REGULARIZATION,
     )  # fmt: skip
     temporal_penalty: float = setting(

@@ -3,10 +3,10 @@
 Training continues with the raw weights. Held-out text is scored with the average, which is also saved as the best
 model.
 
-    ema       exponential moving average: a step counts `ema_decay` times as much as the one after it
-              (Polyak & Juditsky 1992), with the bias correction of Adam
+    ema       exponential moving average: a step counts `ema_decay` times as much as the one after it, with the bias
+              correction of Adam
     last-k    mean of the weights at the last `num_averaged` validations (Vaswani et al. 2017)
-    asgd      mean of all steps since the held-out loss stopped falling: the optimizer NT-ASGD
+    asgd      mean of all steps (Polyak & Juditsky 1992) since the held-out loss stopped falling: the optimizer NT-ASGD
               (Merity, Keskar & Socher 2018, arXiv:1708.02182)
 """
 
@@ -127,7 +127,7 @@ class TriggeredMean(ExponentialMean):
             super().on_step()
 
     def on_validation(self, nats: float) -> None:
-        """Begins the average if the loss is above the best of those `nonmonotone` or more validations before."""
+        """Begins the average if the loss is above the best of those more than `nonmonotone` validations before."""
         least, *last = self._scores
         self._has_begun = self._has_begun or bool(nats > least)
         self._scores = np.array([min(least, last[0]), *last[1:], nats])
