@@ -1,8 +1,9 @@
 """Other initial weights than the defaults of the layers, for experiments.
 
-By default a recurrent kernel is orthogonal, so that it keeps the norm of the vectors it multiplies (Saxe, McClelland &
-Ganguli 2014, arXiv:1312.6120), and the bias of forget gates is 1, so that the cell remembers at first (Gers,
-Schmidhuber & Cummins 2000; Jozefowicz, Zaremba & Sutskever 2015).
+By default a recurrent kernel is orthogonal (Saxe, McClelland & Ganguli 2014, arXiv:1312.6120). That of an RNN, [H, H],
+keeps the norm of the vectors it multiplies; in that of other cells, [H, 4H] or [H, 3H], only the blocks of all gates
+together do so. The bias of forget gates is 1, so that the cell remembers at first (Gers, Schmidhuber & Cummins 2000;
+Jozefowicz, Zaremba & Sutskever 2015).
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """Dropout with one mask for all time steps, drawn from an explicit seed.
 
-A mask that changes at every step would erase the memory of a recurrent network. With one mask for all T steps of a
-window each unit is either on or off (Gal & Ghahramani 2016, arXiv:1512.05287).
+With one mask for all T steps of a window, each row of a batch trains one thinned network: a unit is on or off at all
+steps, as the weights are the same at all of them (Gal & Ghahramani 2016, arXiv:1512.05287). The masks act on the
+embedding, between layers and before the output. Unlike in that paper, h is not masked on its way to the next step:
+`weight_mask` regularises the recurrent kernel instead.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ class Head(keras.layers.Layer):
     """Computes logits = features @ kernel + bias. A tied head uses the transposed embedding table as kernel.
 
     Tying halves the parameters of the vocabulary and improves the loss (Press & Wolf 2017, arXiv:1608.05859). The bias
-    should start at the log frequency of each token. Otherwise the network has to keep the frequencies in its cell
-    state, which then drifts over long texts.
+    should start at the log frequency of each token. Until the bias has learned them, the network would otherwise have
+    to keep the frequencies in its cell state, which then drifts over long texts.
 
     Args:
         vocab_size: Tokens in the vocabulary (V).

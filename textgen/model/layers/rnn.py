@@ -13,7 +13,8 @@ from textgen.model.layers.loop import Arrays, Cell, Past, Weights, product_over_
 class RNN(RecurrentLayer):
     """A simple recurrent layer (Elman 1990; with relu, Le, Jaitly & Hinton 2015).
 
-    It has the weights of `keras.layers.SimpleRNN`.
+    It has the weights of `keras.layers.SimpleRNN`. U starts orthogonal, also with relu, for which the paper starts it
+    at the identity.
 
     Args:
         units: Number of units (H).

@@ -7,7 +7,8 @@ Below, ' marks the step before, * multiplies element by element, W is `kernel` [
 
 **rnn**, the plain recurrent network (Elman 1990). The state is the output, and is replaced at every step:
 
-    h = tanh(x @ W + h' @ U + b)         or relu in place of tanh (Le, Jaitly & Hinton 2015)
+    h = tanh(x @ W + h' @ U + b)         or relu in place of tanh (Le, Jaitly & Hinton 2015, who start U at the
+                                         identity; here it is orthogonal)
 
 **lstm**, long short-term memory (Hochreiter & Schmidhuber 1997; forget gate: Gers, Schmidhuber & Cummins 2000).
 The state is a pair (h, c) of output and cell state; c is the long-term memory.
@@ -33,7 +34,7 @@ Schraudolph & Schmidhuber 2002). The output gate reads the new cell state:
     h = z * h' + (1 - z) * g
 
 This is the published form. In cuDNN, PyTorch and, by default, Keras the reset gate is applied after the product with U,
-and there is a second bias b' (`bias` is then [2, 3H]). All three gates have it, but only the candidate needs it:
+and there is a second bias b' (`bias` is then [2, 3H]). z, r and g all have it, but only g needs it:
 
     g = tanh(x @ W_g + b_g + r * (h' @ U_g + b'_g))
 
@@ -51,9 +52,10 @@ recurrent network each step multiplies it by U and by the slope of tanh, so over
     dc' = f * dc
 
 without a matrix and without the slope of a squashing function. A unit whose forget gate stays at 0.99 passes on 60 % of
-the gradient over 50 steps. With a bias of 0, gates start near 0.5 and the gradient that could teach them to stay open
-vanishes. So the bias of the forget gate starts at 1 (Jozefowicz, Zaremba & Sutskever 2015). A GRU has a similar path,
-dh' = z * dh. The paths through U remain and can still explode, so gradients are clipped.
+the gradient over 50 steps. The bias of the forget gate starts at 1 (Jozefowicz, Zaremba & Sutskever 2015):
+sigmoid(1) = 0.73 keeps 0.2 % over 20 steps, against a millionth with a bias of 0. It is a better start, and the gates
+learn the rest. A GRU has a similar path, dh' = z * dh. The paths through U remain and can still explode, so gradients
+are clipped.
 """
 
 from __future__ import annotations

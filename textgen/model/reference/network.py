@@ -14,9 +14,10 @@ nats, averaged over all tokens. A network that has learned nothing has a loss of
 these rows from left to right; `textgen.model.reference.cells` has their equations. If H differs from E, a projection
 maps the last layer's output back to E numbers, the features. The logit of a token is the dot product of the features
 with its row of the same embedding table (tied weights, Press & Wolf 2017) or with a column of a separate kernel, plus a
-bias, which learns the frequency of the token. With layer normalisation (Ba, Kiros & Hinton 2016) each layer reads its
-input normalised. With residual connections (He et al. 2016) its output is added to its input. An attention head may
-follow the last layer; `textgen.model.reference.attention` has its equations.
+bias, which learns the frequency of the token. With layer normalisation (Ba, Kiros & Hinton 2016, whose LSTM normalises
+the sums inside each step instead) each layer reads its input normalised. With residual connections (He et al. 2016) its
+output is added to its input. An attention head may follow the last layer; `textgen.model.reference.attention` has its
+equations.
 
 **Truncated backpropagation through time.** The gradient through a whole novel would need the records of every step. So
 each stream is read in windows of T steps (Williams & Peng 1990). The state is carried from one window to the next, so
@@ -290,18 +291,22 @@ def _orthogonal(rng: np.random.Generator, num_in: int, num_out: int) -> Array:
     """A random matrix U [in, out], in <= out, with U @ U.T = 1 (Saxe, McClelland & Ganguli 2014).
 
     Its rows are orthonormal, so h @ U has the same norm as h. For [H, 4H] this holds for the four blocks together, as
-    in Keras; each block alone is not orthogonal and roughly halves the norm.
+    in Keras; each block alone is not orthogonal and roughly halves the norm. Its singular values lie between almost 0
+    and 0.87: from 0.001 to 0.86 in a draw with H = 256.
     """
     q, r = np.linalg.qr(rng.normal(size=[num_out, num_in]))
     return (q * np.sign(np.diag(r))).T  # without the signs, some rotations would be likelier than others
 
 
 def initial_weights(config: ModelConfig, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> Weights:
-    """Random initial weights, as Keras draws them.
+    """Random initial weights, as Keras draws them by default.
 
     Kernels are uniform with variance 2 / (in + out), so that values keep their scale from layer to layer (Glorot &
-    Bengio 2010). Recurrent kernels are orthogonal, so that no direction of h is amplified or lost. The bias of forget
-    gates is 1; all other biases and the output of attention are 0.
+    Bengio 2010). Recurrent kernels are orthogonal: in an RNN no direction of h is amplified or lost; the block of one
+    gate in a kernel [H, 4H] loses some of them (see `_orthogonal`). The bias of forget gates is 1; all other biases
+    and the output of attention are 0.
+
+    textgen itself trains from a table between -0.1 and 0.1, and from the log frequencies of the tokens as `head/bias`.
     """
     weights = {}
     for name, shape in config.weight_shapes().items():
