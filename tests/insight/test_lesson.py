@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from browsers import Browser, opened
 from conftest import random_weights
 
 from textgen.corpus.config import CorpusConfig
@@ -15,6 +17,8 @@ from textgen.insight.config import InspectConfig
 from textgen.insight.gradients import SMALLEST, gradient_flow
 from textgen.insight.inspection import Inspection, inspect_model
 from textgen.insight.lesson import decay, gate_parts, lesson
+from textgen.insight.memory import ContextLoss
+from textgen.insight.page import page
 from textgen.insight.report import drawn, report
 from textgen.model.clamping import FORGET
 from textgen.model.config import CELLS, ModelConfig
@@ -52,17 +56,15 @@ def test_the_parts_of_a_gate_add_up_to_it_in_every_cell(shape: dict[str, Any], t
     seen = inspected(tmp_path, shape)
     found = lesson(seen)
     cell, t = seen.reader.config.cell, found["step"]
-    if cell == "mogrifier":
-        assert found["parts"] is None
-    else:
-        for layer in (0, 1):
-            for part in gate_parts(seen, layer, 3, t):
-                total = sum(value for name, value in part.items() if name != "gate")
-                squash = np.tanh if part["gate"] in "gh" else sigmoid
-                if shape.get("activation") == "relu":
-                    squash = lambda x: max(x, 0)  # noqa: E731
-                value = seen.reading.layers[layer][part["gate"]][0, t, 3]
-                assert squash(total) == pytest.approx(float(value), abs=1e-5)
+    assert found["parts"] == gate_parts(seen, found["layer"], found["unit"], t)
+    for layer in (0, 1):
+        for part in gate_parts(seen, layer, 3, t):
+            total = sum(value for name, value in part.items() if name != "gate")
+            squash = np.tanh if part["gate"] in "gh" else sigmoid
+            if shape.get("activation") == "relu":
+                squash = lambda x: max(x, 0)  # noqa: E731
+            value = seen.reading.layers[layer][part["gate"]][0, t, 3]
+            assert squash(total) == pytest.approx(float(value), abs=1e-5)
     if cell in FORGET:
         gates = seen.reading.layers[found["layer"]][FORGET[cell]][0, :, found["unit"]]
         assert found["kept"]["cell"][3] == pytest.approx(float(np.prod(gates[t - 2 : t + 1])), rel=1e-4)
@@ -132,3 +134,102 @@ def test_the_decay_is_that_of_a_geometric_series(factor: float) -> None:
 
 def test_of_nothing_that_is_left_there_is_no_decay() -> None:
     assert decay([1.0, SMALLEST, SMALLEST]) is None
+
+
+# === The words of the page ===
+
+GATED = ["A gate is a squashed sum", "Backward, gate by gate", "a gate is open where"]
+UNGATED = ["What a unit adds up", "Backward, step by step", "this network has no gate to open"]
+LETTERS = "i is the input gate, f the forget gate, o the output gate, g the candidate"
+SAID: list[tuple[dict[str, Any], list[str], list[str]]] = [  # a shape, what its page says, what it does not
+    ({"cell": "lstm"}, [*GATED, LETTERS], UNGATED),
+    ({"cell": "peephole"}, [*GATED, LETTERS, "The peepholes add a fourth part"], UNGATED),
+    ({"cell": "mogrifier"}, [*GATED, LETTERS, "x and h′ first scale each other"], UNGATED),
+    ({"cell": "gru"}, [*GATED, "r the reset gate", "scaled by the reset gate: r·(h′·U + b′)"], [*UNGATED, LETTERS]),
+    ({"cell": "gru", "reset_after": False}, [*GATED, "the second part is (r·h′)·U"], [*UNGATED, "b′"]),
+    ({"cell": "rnn"}, UNGATED, [*GATED, LETTERS]),
+    ({"cell": "rnn", "activation": "relu"}, UNGATED, [*GATED, LETTERS]),
+    ({"layer_norm": True}, ["x in the equations, also in x·W of the lesson, is the normalised input"], UNGATED),
+]
+LOOSE_NODES = """(() => {
+  const ends = [...document.querySelectorAll('#step line.wire')].flatMap((wire) =>
+    [['x1', 'y1'], ['x2', 'y2']].map((names) => names.map((name) => +wire.getAttribute(name))));
+  const isNear = (at, from, size) => at > from - 12 && at < from + size + 12;
+  const touches = (box) => ends.some(([x, y]) => isNear(x, box.x, box.width) && isNear(y, box.y, box.height));
+  const nodes = [...document.querySelectorAll('#step g')];
+  const loose = nodes.filter((node) => !touches(node.querySelector('.node').getBBox()));
+  return [nodes.length, loose.map((node) => node.textContent)];
+})()"""
+
+
+def words_of(browser: Browser, seen: Inspection, file: Path) -> str:
+    """Opens the page of an inspection: the words that it shows."""
+    file.write_bytes(page(seen, with_lesson=True))
+    browser.open(file.as_uri())
+    browser.until("document.querySelectorAll('main section').length > 5")
+    browser.check_faults()
+    return text_of(browser, "#top") + text_of(browser, "#main")
+
+
+def text_of(browser: Browser, selector: str) -> str:
+    return str(browser.evaluate(f"document.querySelector('{selector}').textContent")).replace("−", "-")
+
+
+def number(text: str) -> float:
+    return float(text.replace(",", ""))
+
+
+def test_the_page_says_what_holds_for_the_cell(tmp_path: Path) -> None:
+    with opened("chromium") as browser:
+        for place, (shape, there, absent) in enumerate(SAID):
+            seen = inspected(tmp_path / str(place), shape)
+            found = words_of(browser, seen, tmp_path / "lesson.html")
+            steps = text_of(browser, "#lesson")
+            assert "L1/89 is unit 89 of layer 1, both counted from 0" in steps
+            assert browser.evaluate("document.querySelectorAll('#lesson h3').length") == 6
+            assert [words for words in there if words not in found] == []
+            assert [words for words in absent if words in found] == []
+            nodes, loose = browser.evaluate(LOOSE_NODES)
+            assert nodes > 5
+            assert loose == []
+            answer = re.search(r"1 / \S+(?: %)? = ([\d,.]+)\. For the mean loss, 2\^([\d.]+) = ([\d,.]+):", steps)
+            assert answer
+            bits = report(seen)["tokens"]["surprisal"][lesson(seen)["step"]]
+            assert number(answer[1]) == pytest.approx(2**bits, rel=0.01)
+            assert number(answer[3]) == pytest.approx(2 ** number(answer[2]), rel=0.01)
+
+
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_the_step_of_a_gru_shows_where_the_reset_gate_acts(reset_after: bool, tmp_path: Path) -> None:
+    seen = inspected(tmp_path, {"cell": "gru", "reset_after": reset_after})
+    layer, unit = next(((each.layer, each.unit) for each in seen.found), seen.shown[0])
+    values, t = seen.reading.layers[layer], lesson(seen)["step"]
+    part = "r·(h′·U + b′)" if reset_after else "(r·h′)·U"
+    with opened("chromium") as browser:
+        words_of(browser, seen, tmp_path / "lesson.html")
+        step = text_of(browser, "#step pre")
+    found = re.search(rf"g = tanh\(x·W \+ b \+ {re.escape(part)}\) = (\S+) +r = (\S+)", step)
+    assert found
+    for name, shown in zip("gr", found.groups(), strict=True):
+        assert number(shown) == pytest.approx(float(values[name][0, t, unit]), abs=1e-3)
+
+
+def test_the_page_tells_how_far_back_the_model_looks_or_that_this_was_not_seen(tmp_path: Path) -> None:
+    seen = inspected(tmp_path, {})
+    curves = {  # bits lost with 1, 2, 4 and 8 tokens of context -> what is said of them
+        (3.0, 0.04, 0.06, 0.03): (
+            "8tokens of context, about",
+            "From about 8 tokens of context on, less than 0.05 bits",
+        ),
+        (3.0, 0.04, 0.0, -0.1): ("2tokens of context, about", "From about 2 tokens of context on, less than 0.05 bits"),
+        (3.0, 1.0, 0.5, 0.05): (
+            "> 8tokens of context, about",
+            "With 8 tokens of context, the longest that was measured",
+        ),
+    }
+    with opened("chromium") as browser:
+        for dropped, said in curves.items():
+            context = ContextLoss([1, 2, 4, 8], list(dropped), list(dropped), 2.5)
+            found = words_of(browser, replace(seen, context=context), tmp_path / "lesson.html")
+            assert [words for words in said if words not in found] == []
+            assert ("that was measured" in found) == (dropped[-1] >= 0.05)

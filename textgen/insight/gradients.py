@@ -1,9 +1,9 @@
 """How much of the gradient of a prediction reaches the tokens before it: |d logit / d embedding| by lag.
 
 The logit is that of the token that came next, the embedding that of the token `lag` steps before the newest one read.
-Where the norm is near 0 the network does not look, and cannot learn to. In a plain recurrent network the norm falls by
-a factor at each step; the cell state of an LSTM is passed on by its forget gate alone: see
-`textgen.model.reference.cells`.
+Where the norm is near 0, training gets no signal from there; whether the network uses that text is shown by
+`textgen.insight.memory`. In a plain recurrent network the norm falls by a factor at each step; the cell state of an
+LSTM is passed on by its forget gate alone: see `textgen.model.reference.cells`.
 """
 
 from __future__ import annotations

@@ -14,10 +14,17 @@ import numpy as np
 from textgen.insight.inspection import Inspection, cell_names
 from textgen.model.clamping import FORGET
 from textgen.model.config import GATES as ROWS
+from textgen.model.reference.cells import Array, CellWeights, mogrifier_step
 from textgen.model.reference.network import of_layer
 from textgen.model.reference.norm import norm_forward
 
-GATE_NAMES = {"lstm": "ifgo", "peephole": "ifgo", "gru": "zrg", "rnn": "h"}  # in the order of the rows of the kernel
+GATE_NAMES = {  # in the order of the rows of the kernel
+    "lstm": "ifgo",
+    "peephole": "ifgo",
+    "mogrifier": "ifgo",
+    "gru": "zrg",
+    "rnn": "h",
+}
 LEAST_SHARE = 1e-12  # of the largest norm, which the charts show as well
 NUM_KEPT = 60  # steps over which the keeping gates are multiplied
 
@@ -26,7 +33,6 @@ def lesson(inspection: Inspection) -> dict[str, Any]:
     """The cell and the step that the lesson shows, and all numbers that it needs."""
     layer, unit = chosen_cell(inspection)
     t = chosen_step(inspection, layer, unit)
-    config = inspection.reader.config
     values = inspection.reading.layers[layer]
     memory = values[inspection.reader.memory][0, :, unit]
     return {
@@ -34,7 +40,7 @@ def lesson(inspection: Inspection) -> dict[str, Any]:
         "unit": unit,
         "follows": cell_names(inspection).get((layer, unit), []),
         "step": t,
-        "parts": None if config.cell == "mogrifier" else gate_parts(inspection, layer, unit, t),
+        "parts": gate_parts(inspection, layer, unit, t),
         "values": {name: float(array[0, t, unit]) for name, array in values.items()},
         "before": float(memory[t - 1]),
         "h_before": float(values["h"][0, t - 1, unit]),
@@ -62,7 +68,11 @@ def chosen_step(inspection: Inspection, layer: int, unit: int) -> int:
 
 
 def gate_parts(inspection: Inspection, layer: int, unit: int, t: int) -> list[dict[str, Any]]:
-    """For each gate of a cell the sum before the sigmoid or tanh: x . W, h' . U and the bias, which are its parts."""
+    """For each gate of a cell the sum before the sigmoid or tanh: x . W, h' . U and the bias, which are its parts.
+
+    In a GRU the second part has a bias of its own, and for the candidate the reset gate. In a mogrifier x and h' are
+    those after its rounds.
+    """
     reader, reading = inspection.reader, inspection.reading
     config, own = reader.config, of_layer(reader.weights, f"{reader.config.cell}_{layer}")
     below = reader.weights["embedding/table"][reading.ids] if layer == 0 else reading.outputs[layer - 1]
@@ -70,6 +80,8 @@ def gate_parts(inspection: Inspection, layer: int, unit: int, t: int) -> list[di
     if norm := of_layer(reader.weights, f"norm_{layer}"):
         x, _ = norm_forward(x, norm["gamma"], norm["beta"])
     h = reading.layers[layer]["h"][0, t - 1]
+    if config.cell == "mogrifier":
+        x, h = _after_rounds(x, h, own)
     parts = []
     for number in range(ROWS[config.cell]):
         column = number * config.hidden_units + unit
@@ -140,6 +152,12 @@ def decay(norms: list[float]) -> float | None:
     if end < 2:
         return None
     return float(np.exp(np.polyfit(np.arange(end), np.log(norms[:end]), 1)[0]))
+
+
+def _after_rounds(x: Array, h: Array, own: CellWeights) -> tuple[Array, Array]:
+    """What the gates of a mogrifier read in place of x [in] and h' [H]."""
+    _, (_, record) = mogrifier_step(x[None], (h[None], np.zeros_like(h[None])), own)  # the rounds do not read c
+    return record.x[0], record.h[0]
 
 
 def _flows(inspection: Inspection) -> dict[str, Any]:

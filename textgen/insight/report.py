@@ -131,6 +131,7 @@ def _model(inspection: Inspection) -> dict[str, Any]:
         "cell": config.cell,
         "cell_name": CELLS[config.cell],
         "activation": config.activation,
+        "reset_after": config.reset_after,
         "layers": config.num_layers,
         "units": config.hidden_units,
         "embedding": config.embedding_dim,

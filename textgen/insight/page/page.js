@@ -38,6 +38,7 @@ const soft = (key, values) => make("p", { class: "soft" }, say(key, values));
 const number = (value, digits = 3) => (value === null ? "–" : value.toFixed(digits).replace("-", "−"));
 const signed = (value, digits = 3) => (value === null ? "–" : (value > 0 ? "+" : "") + number(value, digits));
 const count = (value) => value.toLocaleString(language ? "zh" : "en");
+const round = (value) => count(+value.toPrecision(3));
 const percent = (value) => (value > 0 && value < 1e-4 ? tickText(+value.toPrecision(2)) : `${(100 * value).toFixed(value < 0.1 ? 2 : 1)} %`);
 const cellName = (cell) => `L${cell.layer}/${cell.unit}`;
 const propertyName = (name) => {
@@ -192,7 +193,7 @@ function header() {
     [number(D.text.bits_per_token, 2), say("fact bits")],
     [count(N), say("fact tokens")],
     [`${new Set(found.map(cellName)).size}`, say("fact cells", { number: D.cells.length })],
-    [reach === null ? "–" : count(reach), say("fact reach")],
+    [reach === null ? `> ${D.context.lengths.at(-1)}` : count(reach), say("fact reach", { bits: NOISE })],
     [D.gradient.hundredth_at === null ? `> ${D.gradient.model.length - 1}` : D.gradient.hundredth_at, say("fact gradient")],
   ];
   const switcher = make("button", { lang: language ? "en" : "zh-CN", onclick: () => { language = 1 - language; build(); document.querySelector(".bar button").focus(); } }, language ? "English" : "中文");
@@ -204,9 +205,11 @@ function header() {
     notes());
 }
 
-/** The first length of context from which less than 0.02 bits are missing. */
+const NOISE = 0.05; // bits a token: smaller differences of the loss say nothing, since few places are measured
+
+/** The first length of context from which less than that is missing; null if more is missing at the longest one. */
 function reachOf() {
-  const at = D.context.dropped.findIndex((_, place) => D.context.dropped.slice(place).every((bits) => bits < 0.02));
+  const at = D.context.dropped.findIndex((_, place) => D.context.dropped.slice(place).every((bits) => bits < NOISE));
   return at < 0 ? null : D.context.lengths[at];
 }
 
@@ -468,8 +471,14 @@ function gatesSection() {
       cell.half_life === null ? make("p", { class: "soft" }, say("no half-life", { cell: M.cell_name }))
         : make("p", { class: "soft" }, say("half-life line", { cell: cellName(cell), steps: number(cell.half_life, 1), gate: M.keeping_gate })));
   });
-  return section("gates", "gates title", paragraph(M.values.length > 1 ? "gates help" : "gates none", { cell: M.cell_name }),
+  return section("gates", "gates title", paragraph(M.values.length > 1 ? "gates help" : "gates none", { cell: M.cell_name }), letters(),
     make("div", { class: "bar" }, make("label", { for: "gates-cell" }, say("cell")), cellSelect("gates-cell")), place);
+}
+
+/** What the letters of the gates and the names of the cells mean. */
+function letters() {
+  const gates = M.cell === "rnn" ? [] : [soft(M.cell === "gru" ? "legend gru" : "legend lstm")];
+  return [...gates, soft("legend count")];
 }
 
 /** The values of a cell around the chosen token: a lane for each, with the text below. */
@@ -523,13 +532,15 @@ const DIAGRAMS = { // nodes [x, y, text, value], wires [x1, y1, x2, y2]
       [260, 210, "i", v.i], [400, 210, "g", v.g], [450, 115, "tanh", Math.tanh(v.c)], [450, 175, "×", null], [520, 250, "o", v.o], [600, 175, "h", v.h]],
   },
   gru: {
-    wires: [[90, 60, 170, 60], [210, 60, 310, 60], [350, 60, 560, 60], [190, 150, 190, 80], [330, 150, 330, 80], [280, 200, 312, 172], [400, 200, 350, 172]],
+    wires: [[90, 60, 170, 60], [210, 60, 310, 60], [350, 60, 560, 60], [190, 150, 190, 80], [330, 150, 330, 80], [280, 200, 312, 172], [400, 200, 350, 172],
+      [480, 215, 452, 215]],
     nodes: (v, b) => [[50, 60, "h′", b.h], [190, 60, "×", null], [330, 60, "+", null], [600, 60, "h", v.h], [190, 165, "z", v.z], [330, 160, "×", null],
       [260, 215, "1−z", 1 - v.z], [410, 215, "g", v.g], [520, 215, "r", v.r]],
   },
   rnn: {
-    wires: [[90, 60, 250, 60], [300, 60, 390, 60], [430, 60, 560, 60], [275, 150, 275, 80]],
-    nodes: (v, b) => [[50, 60, "h′", b.h], [275, 60, "+", null], [410, 60, M.activation, null], [600, 60, "h", v.h], [275, 165, "x·W + b", null]],
+    wires: [[90, 60, 140, 60], [185, 60, 280, 60], [318, 60, 400, 60], [446, 60, 558, 60], [300, 150, 300, 80]],
+    nodes: (v, b) => [[50, 60, "h′", b.h], [163, 60, "h′·U", null], [300, 60, "+", null], [424, 60, M.activation, null], [600, 60, "h", v.h],
+      [300, 165, "x·W + b", null]],
   },
 };
 
@@ -555,7 +566,8 @@ function diagram(cell, t) {
 function equations(cell, t) {
   const v = valuesAt(cell, t), b = valuesAt(cell, t - 1), n = (x) => number(x, 3);
   const lines = M.cell === "rnn" ? [`h = ${M.activation}(x·W + h′·U + b) = ${n(v.h)}        h′ = ${n(b.h)}`]
-    : M.cell === "gru" ? [`h = z·h′ + (1 − z)·g`, `  = ${n(v.z)} · ${n(b.h)} + ${n(1 - v.z)} · ${n(v.g)} = ${n(v.h)}`, `${say("kept")} ${n(v.z * b.h)}   ${say("added")} ${n((1 - v.z) * v.g)}`]
+    : M.cell === "gru" ? [`h = z·h′ + (1 − z)·g`, `  = ${n(v.z)} · ${n(b.h)} + ${n(1 - v.z)} · ${n(v.g)} = ${n(v.h)}`, `${say("kept")} ${n(v.z * b.h)}   ${say("added")} ${n((1 - v.z) * v.g)}`,
+        `g = tanh(x·W + b + ${M.reset_after ? "r·(h′·U + b′)" : "(r·h′)·U"}) = ${n(v.g)}        r = ${n(v.r)}`]
       : [`c = f·c′ + i·g`, `  = ${n(v.f)} · ${n(b.c)} + ${n(v.i)} · ${n(v.g)} = ${n(v.c)}`, `${say("kept")} ${n(v.f * b.c)}   ${say("added")} ${n(v.i * v.g)}`,
         `h = o·tanh(c) = ${n(v.o)} · ${n(Math.tanh(v.c))} = ${n(v.h)}`];
   return pre(lines.join("\n"));
@@ -723,14 +735,13 @@ function lessonSection() {
   const read = textOf(Math.max(0, t - 30), t - 1);
   block("lesson 1 title", {}, "lesson 1", pre(D.text.direction === "backward" ? `${read}…` : `…${read}`),
     make("p", {}, say("lesson 1 numbers", { piece, bits: number(D.tokens.surprisal[t], 2), p: percent(2 ** -D.tokens.surprisal[t]), loss: number(D.text.bits_per_token, 2), blind: number(Math.log2(M.vocabulary), 2) })),
-    question("lesson 1 ask", "lesson 1 answer", { p: percent(2 ** -D.tokens.surprisal[t]) }));
+    question("lesson 1 ask", "lesson 1 answer", { p: percent(2 ** -D.tokens.surprisal[t]), count: round(2 ** D.tokens.surprisal[t]), loss: number(D.text.bits_per_token, 2), perplexity: round(2 ** D.text.bits_per_token) }));
 
-  if (L.parts) {
-    const squash = (gate) => (gate === "h" ? M.activation : gate === "g" ? "tanh" : "σ");
-    const lines = L.parts.map((part) => `${part.gate} = ${squash(part.gate)}(${n(part.from_x)} + ${n(part.from_h)} + ${n(part.bias)}${"from_c" in part ? ` + ${n(part.from_c)}` : ""}) = ${n(v[part.gate])}`);
-    block("lesson 2 title", {}, gated ? "lesson 2" : M.activation === "relu" ? "lesson 2 relu" : "lesson 2 rnn", M.cell === "peephole" ? "lesson 2 peephole" : null, make("p", {}, say("lesson 2 cell", { cell, properties: L.follows.map(propertyName).join(say("comma")) || "–", piece })),
-      pre([say(M.cell === "peephole" ? "lesson 2 columns peephole" : "lesson 2 columns"), ...lines].join("\n")));
-  }
+  const squash = (gate) => (gate === "h" ? M.activation : gate === "g" ? "tanh" : "σ");
+  const lines = L.parts.map((part) => `${part.gate} = ${squash(part.gate)}(${n(part.from_x)} + ${n(part.from_h)} + ${n(part.bias)}${"from_c" in part ? ` + ${n(part.from_c)}` : ""}) = ${n(v[part.gate])}`);
+  const special = { peephole: "lesson 2 peephole", mogrifier: "lesson 2 mogrifier", gru: M.reset_after ? "lesson 2 reset after" : "lesson 2 reset before" };
+  block(gated ? "lesson 2 title" : "lesson 2 title rnn", {}, gated ? "lesson 2" : M.activation === "relu" ? "lesson 2 relu" : "lesson 2 rnn", special[M.cell] ?? null, ...letters(), make("p", {}, say("lesson 2 cell", { cell, properties: L.follows.map(propertyName).join(say("comma")) || "–", piece })),
+    pre([say(M.cell === "peephole" ? "lesson 2 columns peephole" : "lesson 2 columns"), ...lines].join("\n")));
   if (isLstm) block("lesson 3 title", {}, pre(`c = f·c′ + i·g = ${n(v.f)} · ${n(L.before)} + ${n(v.i)} · ${n(v.g)} = ${n(v.c)}\nh = o·tanh(c)  = ${n(v.o)} · ${n(Math.tanh(v.c))} = ${n(v.h)}`),
     make("p", {}, say("lesson 3", { kept: n(v.f * L.before), added: n(v.i * v.g), f: n(v.f) })), question("lesson 3 ask", "lesson 3 answer", { f: n(v.f) }));
   else if (gated) block("lesson 3 title", {}, pre(`h = z·h′ + (1 − z)·g = ${n(v.z)} · ${n(L.before)} + ${n(1 - v.z)} · ${n(v.g)} = ${n(v.h)}`),
@@ -745,7 +756,7 @@ function lessonSection() {
         series: [{ name: cell, x: steps, y: L.kept.cell.map((y) => Math.max(y, 1e-6)) }, { name: say("median of the layer"), x: steps, y: L.kept.median.map((y) => Math.max(y, 1e-6)) }, { name: say("upper tenth"), x: steps, y: L.kept.upper.map((y) => Math.max(y, 1e-6)) }] }),
       make("p", {}, say("lesson 4 numbers", { cell, far, left: percent(L.kept.cell[far]), median: percent(L.kept.median[far]), upper: percent(L.kept.upper[far]) })),
       question("lesson 4 ask", "lesson 4 answer"));
-  } else block("lesson 4 title", {}, make("p", {}, say(M.activation === "relu" ? "lesson 4 relu" : "lesson 4 rnn", { slope: L.slope.map(n).join(", ") })));
+  } else block("lesson 4 title rnn", {}, make("p", {}, say(M.activation === "relu" ? "lesson 4 relu" : "lesson 4 rnn", { slope: L.slope.map(n).join(", ") })));
 
   const decays = Object.fromEntries(Object.entries(L.decay).map(([name, factor]) => [name, factor === null ? "–" : n(factor)]));
   const first = (at, last) => (at === null ? say("later than", { last }) : count(at));
@@ -753,10 +764,11 @@ function lessonSection() {
   block("lesson 5 title", {}, make("p", {}, say("lesson 5")), pre("RNN:   dh(t)/dh(t−1) = U · (1 − h²)\nLSTM:  dc(t)/dc(t−1) = f   (+ …·U)\nGRU:   dh(t)/dh(t−1) = z   (+ …·U)"),
     chart({ title: say("lesson 5 chart"), xTitle: say("lag"), yTitle: say("gradient norm"), logY: true,
       series: [["model", D.gradient.model], ...Object.entries(D.gradient.untrained).map(([name, flow]) => [name, flow.norms])].map(([name, norms]) => ({ name: name === "model" ? M.name : say("untrained", { cell: name.toUpperCase() }), x: norms.map((_, lag) => lag), y: relative(norms) })) }),
-    make("p", {}, say("lesson 5 numbers", { ...decays, ...when, at: first(D.gradient.hundredth_at, D.gradient.model.length - 1) })), question("lesson 5 ask", "lesson 5 answer"));
+    make("p", {}, say("lesson 5 numbers", { ...decays, ...when, at: first(D.gradient.hundredth_at, D.gradient.model.length - 1) })), question("lesson 5 ask", gated ? "lesson 5 answer" : "lesson 5 answer rnn"));
 
-  const reach = reachOf();
-  block("lesson 6 title", {}, make("p", {}, say("lesson 6", { one: number(D.context.dropped[0], 2), full: number(D.context.full, 2), reach: reach === null ? say("later than", { last: D.context.lengths[D.context.lengths.length - 1] }) : count(reach) })),
+  const { lengths, dropped, full } = D.context, reach = reachOf();
+  const rest = reach === null ? say("lesson 6 beyond", { last: count(lengths.at(-1)), left: number(dropped.at(-1), 2) }) : say("lesson 6 reach", { reach: count(reach), bits: NOISE });
+  block("lesson 6 title", {}, make("p", {}, say("lesson 6", { one: number(dropped[0], 2), full: number(full, 2) })), make("p", {}, rest),
     make("p", {}, say("lesson 6 link"), " ", make("a", { href: "#memory" }, say("memory title"))));
   return make("section", { id: "lesson", class: "lesson", "aria-labelledby": "lesson-title" }, make("h2", { id: "lesson-title" }, say("lesson title")), parts);
 }
