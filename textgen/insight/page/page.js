@@ -521,7 +521,7 @@ function stepSection() {
     const cell = shownOf(now.cell);
     place.replaceChildren(...(cell && now.token > 0 ? [diagram(cell, now.token), equations(cell, now.token)] : [soft("only shown")]));
   });
-  return section("step", "step title", paragraph("step help", { cell: M.cell_name }), place);
+  return section("step", "step title", paragraph(M.cell === "rnn" ? "step help rnn" : "step help", { cell: M.cell_name, activation: M.activation }), place);
 }
 
 const DIAGRAMS = { // nodes [x, y, text, value], wires [x1, y1, x2, y2]
