@@ -1,12 +1,13 @@
 """Penn Treebank: how good textgen gets in the time that PyTorch's word_language_model example takes.
 
     pip install -e '.[benchmark]'
-    python scripts/benchmark_quality.py --data FOLDER
+    python scripts/benchmark_quality.py --data FOLDER --shares 1 0.35
 
 First PyTorch trains as its example does by default, but with `--tied` and 6 epochs: 2 LSTM layers of 200 units, 20 rows
 of 35 words, dropout 0.2, SGD at 20, divided by 4 after an epoch that did not help, gradients clipped at 0.25. Then
-textgen trains its recipe for the same time, counted from the start of the program. The memory of PyTorch's allocator
-is tuned, as in the other benchmarks. The measure is the perplexity of the test text, the end of a line being a word.
+textgen trains its recipe for the same time, counted from the start of the program, and with --shares also for shares of
+it. The memory of PyTorch's allocator is tuned, as in the other benchmarks. The measure is the perplexity of the test
+text, the end of a line being a word.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ import time
 from pathlib import Path
 
 from benchmarking import Result, environment, report, run_script
+from reproduce import TASKS
 
 from textgen.child_processes import child_command
 
 RECIPE = "ptb-word-2x512-11min"
+TRAIN, VALID, TEST = TASKS["ptb"].files
 UNITS, LAYERS, ROWS, STEPS, DROPOUT = 200, 2, 20, 35, 0.2
 LEARNING_RATE, CLIP_NORM = 20.0, 0.25
 BESIDES = 30.0  # seconds of textgen's run that are not training: its start, the vocabulary, the last score
@@ -39,13 +42,13 @@ def train_torch(data: Path, epochs: int) -> Result:
     torch.manual_seed(1111)
     words: dict[str, int] = {}
 
-    def rows_of(split: str, rows: int) -> torch.Tensor:
-        text = (data / f"ptb.{split}.txt").read_text(encoding="utf-8")
+    def rows_of(name: str, rows: int) -> torch.Tensor:
+        text = (data / name).read_text(encoding="utf-8")
         ids = [words.setdefault(word, len(words)) for line in text.splitlines() for word in [*line.split(), "<eos>"]]
         length = len(ids) // rows
         return torch.tensor(ids[: rows * length]).view(rows, length).t().contiguous()  # [N, rows]
 
-    train, valid, test = rows_of("train", ROWS), rows_of("valid", 10), rows_of("test", 10)
+    train, valid, test = rows_of(TRAIN, ROWS), rows_of(VALID, 10), rows_of(TEST, 10)
     embedding, output, drop = nn.Embedding(len(words), UNITS), nn.Linear(UNITS, len(words)), nn.Dropout(DROPOUT)
     lstm = nn.LSTM(UNITS, UNITS, LAYERS, dropout=DROPOUT)
     output.weight = embedding.weight
@@ -96,12 +99,12 @@ def train_textgen(data: Path, seconds: float, models_dir: Path) -> Result:
     started = time.perf_counter()
     program = child_command("textgen")
     where = ["--models-dir", str(models_dir), "--json"]
-    files = [str(data / "ptb-train.txt"), "--valid-file", str(data / "ptb-valid.txt")]
+    files = [str(data / TRAIN), "--valid-file", str(data / VALID)]
     minutes = str((seconds - BESIDES) / 60)
     command = [*program, "train", *files, "--preset", RECIPE, "--minutes", minutes, "--name", "benchmark", *where]
     run = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     took = time.perf_counter() - started
-    test = ["evaluate", "benchmark", str(data / "ptb-test.txt"), "--documents", "file", *where]
+    test = ["evaluate", "benchmark", str(data / TEST), "--documents", "file", *where]
     scores = json.loads(subprocess.run([*program, *test], stdout=subprocess.PIPE, check=True).stdout)
     return {"perplexity": scores["perplexity_per_token"], "seconds": took, "parameters": run["parameters"]}
 
@@ -110,9 +113,17 @@ def main() -> None:
     """PyTorch in a process of its own, then textgen, then the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
-        "--data", type=Path, required=True, metavar="FOLDER", help="where ptb-train.txt and its like are"
+        "--data", type=Path, required=True, metavar="FOLDER", help=f"where {TRAIN}, {VALID} and {TEST} are"
     )
     parser.add_argument("--epochs", type=int, default=6, help="of PyTorch's")
+    parser.add_argument(
+        "--shares",
+        type=float,
+        nargs="+",
+        default=[1.0],
+        metavar="S",
+        help="of PyTorch's time, a run of textgen for each",
+    )
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -121,10 +132,12 @@ def main() -> None:
     command = [sys.executable, __file__, "--data", str(options.data), "--epochs", str(options.epochs), "--worker"]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=environment({"allocator": "tuned"}))
     results = {"PyTorch word_language_model": json.loads(done.stdout)}
-    with tempfile.TemporaryDirectory() as folder:
-        results[f"textgen {RECIPE}"] = train_textgen(
-            options.data, results["PyTorch word_language_model"]["seconds"], Path(folder)
-        )
+    seconds = results["PyTorch word_language_model"]["seconds"]
+    for share in options.shares:
+        with tempfile.TemporaryDirectory() as folder:
+            results[f"textgen {RECIPE}, {share:.0%} of the time"] = train_textgen(
+                options.data, share * seconds, Path(folder)
+            )
     rows = [
         [name, f"{result['perplexity']:.1f}", f"{result['seconds']:.0f}", f"{result['parameters'] / 1e6:.1f} M"]
         for name, result in results.items()
