@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from plain_fakes import TableModel, WordsTokenizer
 
 from textgen.dataset import word_filter as module
 from textgen.dataset.word_filter import WordFilter, count_words, letters_of, words_in
+from textgen.generation import word_guard
 from textgen.generation.config import SamplingConfig, SearchConfig
 from textgen.generation.generator import Generator, Request
 from textgen.generation.infilling import Infiller
@@ -164,6 +166,30 @@ def test_a_fork_goes_its_own_way() -> None:
     (b,) = TOKENIZER.encode("b")
     assert guard.allowed()[b]
     assert not twin.allowed()[b]
+
+
+def test_texts_with_words_of_their_own_take_little_memory() -> None:
+    """What may follow a word is kept once for all texts, since it is hardly ever another for one of them."""
+    written = TOKENIZER.encode(ASCII * 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(word_guard, "WORDS_KEPT", 8)  # of more words than are kept for all texts
+        tokens = WordTokens(TOKENIZER, known_words())
+
+    def follow(prompt: str) -> WordGuard:
+        guard = WordGuard(tokens)
+        guard.read(TOKENIZER.encode(prompt))
+        for id in written:
+            guard.allowed()
+            guard.take(id)
+        return guard
+
+    follow("Zorb ")
+    tracemalloc.start()
+    try:
+        guards = [follow(f"Zorb{letter} ") for letter in "abcdefghijklmnopqrstuvwxyz"]
+        assert tracemalloc.get_traced_memory()[0] < len(guards) * 40 * V
+    finally:
+        tracemalloc.stop()
 
 
 def test_nothing_is_forbidden_where_nothing_else_is_left() -> None:

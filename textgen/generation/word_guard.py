@@ -5,7 +5,7 @@ since its beginning must begin a word of the training text, and it may end only 
 `textgen.dataset.word_filter` for what a word is. Words of the prompt, of required and of biased texts are known too.
 Once a word has an unknown beginning, as after the prompt "alrtod", the rest of it is free.
 
-`WordTokens` computes which tokens fit after the letters of a word, for all texts of a vocabulary. The answers for a few
+`WordTokens` computes which tokens fit after the letters of a word, for all texts of a vocabulary. The answers for some
 hundred words are kept, since most words are common ones. `WordGuard` follows one text.
 """
 
@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import copy
 import re
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 
 import numpy as np
 
@@ -37,6 +39,7 @@ from textgen.tokenizer.tokenizer import Tokenizer
 
 FREE = DIGIT  # stands for a word of which any letters are possible
 WORDS_KEPT = 1024  # words so far whose fitting tokens are kept, at one byte a token
+CHANGED_KEPT = 256  # the same where words of the text itself are possible too
 TEXTS_KEPT = 16  # prompts whose unknown words are kept
 BEFORE = ("", "a", FREE)  # what may be before a token: no word, letters, a word of which any letters are possible
 PARTS = re.compile("[^ 0']+|[ 0']")  # runs of letters, and single characters of other kinds
@@ -66,6 +69,33 @@ class _Leads:
         return np.asarray(found.reshape(-1, len(self.hashes))[:, self.chains].all(axis=2))
 
 
+@dataclass(frozen=True)
+class OwnWords:
+    """Words that are possible in a text though the training text has none of them.
+
+    Attributes:
+        words: The words.
+        in_order: The same in order.
+        sound: `WordTokens.sound`, where tokens may begin these words too.
+    """
+
+    words: frozenset[str]
+    in_order: Sequence[str]
+    sound: np.ndarray
+
+    def beginning_with(self, start: str) -> Iterator[str]:
+        """Returns the words that begin with some letters, or are these."""
+        places = range(bisect_left(self.in_order, start), len(self.in_order))
+        return takewhile(lambda word: word.startswith(start), map(self.in_order.__getitem__, places))
+
+    def rests(self, word: str) -> frozenset[str]:
+        """Returns the letters with which a word so far can become one of the words, "" if it is one."""
+        if not word:
+            return self.words
+        begun = [] if word == FREE else _as_known(word)
+        return frozenset(other[len(start) :] for start in begun for other in self.beginning_with(start))
+
+
 class WordTokens:
     """What each token of a vocabulary does to a word that is being written.
 
@@ -89,7 +119,9 @@ class WordTokens:
         self.sound, self._unsound = self._soundness()
         self.fits = lru_cache(WORDS_KEPT)(self._fits)
         self.allowed = lru_cache(WORDS_KEPT)(self._allowed)
+        self.own = lru_cache(TEXTS_KEPT)(self._own)
         self.unknown = lru_cache(TEXTS_KEPT)(self._unknown)
+        self._fits_with = lru_cache(CHANGED_KEPT)(self._fits_with_rests)
 
     def begins(self, word: str) -> bool:
         """Returns whether letters begin a known word or are one."""
@@ -99,21 +131,25 @@ class WordTokens:
         """Returns whether letters are a known word."""
         return not is_word(word) or bool(self.words.knows(_as_known(word)).any())
 
-    def sound_with(self, own: Iterable[str]) -> np.ndarray:
-        """Returns `sound`, where tokens may also begin other words."""
-        sound = self.sound.copy()
-        for word in own:
+    def _own(self, words: frozenset[str]) -> OwnWords:
+        """Words that are possible too, and what follows from them."""
+        sound = self.sound.copy() if words else self.sound
+        for word in words:
             for length in range(1, len(word) + 1):
                 for id, place in self._unsound.get(word[:length], ()):
                     sound[place, id] = True
-        return sound
+        return OwnWords(words, sorted(words), sound)
 
-    def fits_with(self, own: Iterable[str], word: str, pending: bytes) -> np.ndarray:
-        """Returns `fits`, where other words are possible too."""
-        begun = [] if word == FREE else _as_known(word)
-        rests = {other[len(start) :] for start in begun for other in own if other.startswith(start)}
-        if not rests:
-            return self.fits(word, pending)
+    def fits_with(self, own: OwnWords, word: str, pending: bytes) -> np.ndarray:
+        """Returns `fits`, where other words are possible too.
+
+        Most words so far begin none of them. What changes where they do is kept for all texts together.
+        """
+        rests = own.rests(word)
+        return self._fits_with(rests, word, pending) if rests else self.fits(word, pending)
+
+    def _fits_with_rests(self, rests: frozenset[str], word: str, pending: bytes) -> np.ndarray:
+        """`fits`, where the word so far may also go on with one of these, or ends if one of them is ""."""
         fits = self.fits(word, pending).copy()
         if pending:
             for id, letters in self._completing(pending):
@@ -234,29 +270,29 @@ class WordGuard:
             texts: Texts whose words are possible too.
         """
         self._tokens = tokens
-        self._own = frozenset[str]().union(*(tokens.unknown(text) for text in texts))
+        self._given = frozenset[str]().union(*(tokens.unknown(text) for text in texts))
         self._word = ""
         self._is_free = False  # the word has an unknown beginning
         self._pending = b""  # of an unfinished character
         self._now: np.ndarray | None = None  # what `allowed` has returned, until a token is taken
-        self._forget()
+        self._own = tokens.own(self._given)
 
     def fork(self) -> WordGuard:
         """Returns a copy that can be continued with other tokens."""
-        return copy.copy(self)  # attributes are replaced, never changed, but for tables that hold for both
+        return copy.copy(self)  # attributes are replaced, never changed
 
     def read(self, ids: Sequence[int]) -> None:
-        """Takes the tokens before the first one that is generated into account: their words become possible."""
+        """Takes the tokens before the first one that is generated into account: their words become possible.
+
+        All of them: what was read before is forgotten.
+        """
         unfinished = self._tokens.unfinished(ids)
         text = self._tokens.decode(ids[: len(ids) - len(unfinished)])
         before, _, line = text.rpartition("\n")
         letters = letters_of(line)
         self._word = _continued("", letters)[-1]
         ended = letters if self._word == FREE else letters[: len(letters) - len(self._word)]
-        unknown = self._tokens.unknown(before) | self._tokens.unknown_in(ended)
-        if not unknown <= self._own:
-            self._own |= unknown
-            self._forget()
+        self._own = self._tokens.own(self._given | self._tokens.unknown(before) | self._tokens.unknown_in(ended))
         self._is_free = len(self._word) > LONGEST_WORD or not self._begins(self._word)
         self._pending = b"".join([self._tokens.piece_bytes[id] for id in unfinished])
         self._now = None
@@ -265,10 +301,10 @@ class WordGuard:
         """Returns which tokens may come next, bool [V]."""
         if self._now is None:
             word = FREE if self._is_free else self._word
-            if not self._own:
+            if not self._own.words:
                 self._now = self._tokens.allowed(word, self._pending)
             else:
-                self._now = self._fits_with_own(word, self._pending) & self._sound_with_own()[_place(word)]
+                self._now = self._tokens.fits_with(self._own, word, self._pending) & self._own.sound[_place(word)]
         return self._now
 
     def apply(self, logits: np.ndarray) -> None:
@@ -293,8 +329,7 @@ class WordGuard:
         """Appends the letters of a token, which `allowed` has allowed or not."""
         words = _continued(self._word, letters)
         if len(words) > 1 and self._is_free and is_word(words[0]):
-            self._own |= {words[0]}
-            self._forget()
+            self._own = self._tokens.own(self._own.words | {words[0]})
         goes_on = len(words) == 1 and is_word(self._word)
         self._word = words[-1]
         if goes_on and self._is_free:
@@ -303,13 +338,8 @@ class WordGuard:
         self._is_free = self._word == FREE or unknown or len(self._word) > LONGEST_WORD
 
     def _begins(self, word: str) -> bool:
-        own = any(other.startswith(word) for other in self._own)
+        own = next(self._own.beginning_with(word), None) is not None
         return word != FREE and (own or self._tokens.begins(word))
-
-    def _forget(self) -> None:
-        """Drops the tables for the own words, which have changed."""
-        self._fits_with_own = lru_cache(WORDS_KEPT)(lambda *at, own=self._own: self._tokens.fits_with(own, *at))
-        self._sound_with_own = lru_cache(1)(lambda own=self._own: self._tokens.sound_with(own))
 
 
 def is_letters(letters: str) -> bool:
