@@ -7,6 +7,7 @@ it.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -73,6 +74,7 @@ LOOKING_BACK = ("penalties", "dry")  # these index logits by token id, so no fil
 AHEAD = 64  # tokens for which random numbers are made at once
 BIASES_KEPT = 16  # settings of `logit_bias` whose tokens are kept
 BREAKERS_KEPT = 16  # sets of DRY's sequence breakers whose tables are kept
+NO_TEXT = b"\xff"  # a byte that no text has
 PLAIN = ((), ("min_p",), ("temperature",), ("min_p", "temperature"))  # chains for `draw_plainly`
 NOT_WITH_MIROSTAT = tuple(name for name in SAMPLERS if name not in (*LOOKING_BACK, "temperature"))
 
@@ -152,6 +154,8 @@ class SamplingTables:
         tokenizer: The tokenizer.
         characters: Which tokens may follow so that no UTF-8 character is broken.
         phrases: Banned and required texts of the present constraints, by text.
+        biases: Returns the tokens of a `logit_bias` setting.
+        tokens_with: Returns which tokens contain one of some texts, bool [V].
     """
 
     def __init__(self, tokenizer: Tokenizer, direction: str = "forward") -> None:
@@ -359,6 +363,11 @@ class Chain:
         self._configs = list(configs)
         self._tables = tables
         self._used = [_used(config, order) for config in configs]
+        none = np.zeros(len(tables.tokenizer.piece_bytes), bool)
+        self._breakers = [  # the tokens that end a repetition in each text, bool [V]
+            tables.tokens_with(config.dry_sequence_breakers) if "dry" in used else none
+            for config, used in zip(configs, self._used, strict=True)
+        ]
         self._settings = settings_of(configs, order)
         excludes = [("xtc" in order and _setting(config, "xtc", "xtc_probability") > 0) for config in configs]
         self._uniforms = Uniforms([config.seed or 0 for config in configs], excludes)
@@ -418,6 +427,7 @@ class Chain:
         """Drops all other texts, and the samplers that none of the rest uses; rows are numbered from 0 afterwards."""
         self._configs = [self._configs[row] for row in rows]
         self._used = [self._used[row] for row in rows]
+        self._breakers = [self._breakers[row] for row in rows]
         fields = self._fields()
         self._settings = {name: values[rows] for name, values in self._settings.items() if name in fields}
         self._mirostat = {name: values[rows] for name, values in self._mirostat.items()}
@@ -429,6 +439,7 @@ class Chain:
     def join(self, other: Chain) -> None:
         """Adds the texts of another chain of the same order after those that are there."""
         self._used += other._used
+        self._breakers += other._breakers
         fields = self._fields()
         mine, theirs = self._settings_for(fields), other._settings_for(fields)
         self._settings = {field: np.concatenate([mine[field], theirs[field]]) for field in fields}
@@ -456,8 +467,7 @@ class Chain:
     def _begin(self) -> None:
         """Finds what stays the same until texts join or leave."""
         if "dry_multiplier" in self._settings:
-            masks = [self._tables.tokens_with(config.dry_sequence_breakers) for config in self._configs]
-            self._settings["breakers"] = np.stack(masks)  # [B, V]
+            self._settings["breakers"] = np.stack(self._breakers)  # [B, V]
         self._steps = steps_of({*self._settings, "history", "xtc_uniforms"}, self.order)
         self._is_steered = bool(self._mirostat["mirostat"].any())
         self._plain = self._plain_settings()
@@ -539,8 +549,13 @@ def row_generator(seed: int) -> np.random.Generator:
 
 def tokens_with(texts: Sequence[str], tokenizer: Tokenizer) -> np.ndarray:
     """Returns True for the tokens that contain one of the texts, bool [V]."""
-    parts = [text.encode() for text in texts]
-    return np.array([any(part in token for part in parts) for token in tokenizer.piece_bytes])
+    pieces = NO_TEXT.join(tokenizer.piece_bytes)
+    ends = np.cumsum([len(piece) + len(NO_TEXT) for piece in tokenizer.piece_bytes])
+    found = np.zeros(len(ends), bool)
+    for text in texts:
+        places = [match.start() for match in re.finditer(re.escape(text.encode()), pieces)]
+        found[np.searchsorted(ends, places, side="right")] = True
+    return found
 
 
 def _used(config: SamplingConfig, order: Sequence[str]) -> frozenset[str]:
