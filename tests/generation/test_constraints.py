@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +15,7 @@ from plain_fakes import WordsTokenizer
 from textgen.errors import ConfigError
 from textgen.generation import constraints
 from textgen.generation.config import SamplingConfig
-from textgen.generation.constraints import Constraints, NGrams
+from textgen.generation.constraints import Constraints
 from textgen.generation.generator import Generator
 from textgen.generation.phrase import Phrase
 from textgen.generation.sampler import Sampler
@@ -153,6 +156,13 @@ def test_what_brings_a_required_text_about_gains() -> None:
     assert np.count_nonzero(applied(config, "x" * 92 + "abc") == -np.inf) == 1
 
 
+def test_the_pull_towards_a_required_text_goes_on_growing() -> None:
+    """So a long text comes too, of which a token writes a small share."""
+    config = replace(PLAIN, require=("ab" * 50,), max_tokens=5000)
+    gains = [applied(config, "x" * length)[ids_of("a")[0]] for length in (400, 800, 4000)]
+    np.testing.assert_allclose(gains, [0.2, 0.4, 2.0], rtol=1e-6)
+
+
 def test_the_prompt_does_not_hold_a_required_text() -> None:
     assert forbidden(replace(PLAIN, require=("ab",)), "", prompt="ab") == ["<eos>"]
     assert forbidden(replace(PLAIN, require=("ab",)), "b", prompt="a") == ["<eos>"]
@@ -190,18 +200,6 @@ def test_biases_equal_transformers() -> None:
         np.testing.assert_array_equal(applied(config, text), theirs)
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 5])
-def test_ngrams_equal_transformers(size: int) -> None:
-    torch = pytest.importorskip("torch")
-    generation = pytest.importorskip("transformers.generation.logits_process")
-    ids = np.random.default_rng(2).integers(0, 3, 60)
-    processor, ngrams = generation.NoRepeatNGramLogitsProcessor(size), NGrams(size)
-    for number, piece in enumerate(ids.tolist()):
-        ngrams.append(piece)
-        theirs = processor(torch.from_numpy(ids[None, : number + 1]), torch.zeros((1, 5))).numpy()[0]
-        assert sorted(ngrams.forbidden().tolist()) == np.flatnonzero(theirs == -np.inf).tolist()
-
-
 @given(st.integers(1, 4), st.integers(0, 99))
 @settings(deadline=None, max_examples=20)
 def test_no_ngram_comes_twice(size: int, seed: int) -> None:
@@ -209,6 +207,65 @@ def test_no_ngram_comes_twice(size: int, seed: int) -> None:
     ids = [*ids_of("abc"), *ids]
     ngrams = [tuple(ids[start : start + size]) for start in range(len(ids) - size + 1)]
     assert len(set(ngrams)) == len(ngrams)
+
+
+@contextmanager
+def memory() -> Iterator[list[int]]:
+    """The bytes that are held when the block ends and were not when it began, as the only number of a list."""
+    held: list[int] = []
+    tracemalloc.start()
+    try:
+        yield held
+        held.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+
+
+RANDOM_IDS = np.random.default_rng(0).integers(3, V, 4000).tolist()
+
+
+def test_long_ngrams_take_no_more_memory_than_short_ones() -> None:
+    texts = [Constraints(replace(PLAIN, no_repeat_ngram_size=size), BYTES, {}) for size in (3, 2000)]
+    for text in texts:
+        with memory() as held:
+            text.read(RANDOM_IDS)
+            for id in RANDOM_IDS[:100]:
+                text.take(id)
+        assert held[0] < 400 * len(RANDOM_IDS)
+
+
+def test_texts_with_the_same_beginning_share_its_ngrams() -> None:
+    config = replace(PLAIN, no_repeat_ngram_size=3)
+    sampler = Sampler([replace(config, seed=seed) for seed in range(20)], BYTES)
+    with memory() as held:
+        for row in range(20):
+            sampler.read(row, RANDOM_IDS)
+        forks = [constraints.fork() for constraints in sampler.constraints]
+    assert held[0] < 800 * len(RANDOM_IDS)
+    for fork, id in zip(forks, RANDOM_IDS, strict=False):
+        fork.take(id)
+    for number, text in enumerate([*sampler.constraints, *forks]):
+        own = [*RANDOM_IDS, *RANDOM_IDS[: max(0, number - 19)][-1:]]
+        logits = np.zeros(V, np.float32)
+        text.apply(logits)
+        places = [at for at in range(len(own) - 2) if own[at : at + 2] == own[-2:]]
+        assert set(np.flatnonzero(logits == -np.inf).tolist()) == {own[at + 2] for at in places}
+
+
+def test_healing_reads_a_prompt_once_for_all_places_where_it_may_be_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = WordsTokenizer(["abcdefgh"])
+    read: list[int] = []
+    original = Constraints.read
+
+    def counted(self: Constraints, ids: Sequence[int], *start: int) -> None:
+        read.append(len(ids) - sum(start))
+        original(self, ids, *start)
+
+    monkeypatch.setattr(Constraints, "read", counted)
+    generator = Generator(as_model(CountingModel(tokenizer.vocab_size)), tokenizer)
+    prompt = "xyz" * 100 + "abcdefg"  # which one token could go on with, in the place of seven
+    generator.generate(prompt, replace(PLAIN, no_repeat_ngram_size=3, ban=("q",), max_tokens=1))
+    assert len(prompt) < sum(read) < 2.5 * len(prompt)
 
 
 def test_the_document_does_not_end_before_min_tokens() -> None:

@@ -7,8 +7,7 @@ has just been written. So a ban holds for every sequence of tokens that spells t
 from __future__ import annotations
 
 import copy
-from collections import defaultdict
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,15 +16,15 @@ from textgen.dataset.ngram_index import NgramIndex
 from textgen.errors import ConfigError
 from textgen.generation.config import SamplingConfig, parse_bias
 from textgen.generation.copy_guard import CopyGuard
+from textgen.generation.ngrams import NGrams, ngrams_of
 from textgen.generation.phrase import Phrase
 from textgen.generation.word_guard import WordGuard, WordTokens
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.utf8 import LONGEST
 from textgen.wording import counted
 
-PULL = 20.0  # nats: the largest bias towards a required text, reached after ...
-PULL_TOKENS = 400  # ... this number of tokens, or at max_tokens if that is less
-NOTHING = np.zeros(0, np.int64)
+PULL = 20.0  # nats: the bias towards a token that would write all of a required text, after ...
+PULL_TOKENS = 400  # ... this number of tokens, or max_tokens if that is less; it goes on growing, for longer texts
 
 
 class Bias(NamedTuple):
@@ -76,6 +75,7 @@ class Constraints:
         starts: np.ndarray | None = None,
         words: WordTokens | None = None,
         biases: Sequence[Bias] | None = None,
+        read_ngrams: Callable[[int, tuple[int, ...]], NGrams] = ngrams_of,
     ) -> None:
         """Makes the constraints of a text that has not begun.
 
@@ -88,6 +88,7 @@ class Constraints:
                 the character is complete, unless nothing else is left.
             words: The words that exist; None if any may be written.
             biases: What `read_biases` returns for `config.logit_bias`, if somebody has it.
+            read_ngrams: Returns the n-grams of a prompt, from their size and its tokens, if somebody keeps them.
 
         Raises:
             ConfigError: The tokenizer's tokens cannot meet the constraints.
@@ -105,6 +106,7 @@ class Constraints:
         self._last: list[int] = []  # tokens, as many as a bias looks back
         self._look_back = max((len(bias.ids) - 1 for bias in self._biases), default=0)
         self._ngrams = NGrams(config.no_repeat_ngram_size) if config.no_repeat_ngram_size else None
+        self._read_ngrams = read_ngrams
         self._guard = _copy_guard(config, tokenizer, ngrams)
         self._words = _word_guard(config, self._biases, words)
         self._check(tokenizer)
@@ -115,10 +117,19 @@ class Constraints:
         texts = self._bans or self._missing or self._biases
         return bool(texts or self._ngrams or self._guard or self._words or self._config.min_tokens or self.allowed)
 
-    def read(self, ids: Sequence[int]) -> None:
-        """Takes the tokens of the prompt into account."""
-        self._bans = [(phrase, phrase.follow(state, ids)) for phrase, state in self._bans]
-        self._remember(ids)
+    def read(self, ids: Sequence[int], start: int = 0) -> None:
+        """Takes the tokens of the prompt into account.
+
+        Args:
+            ids: The tokens.
+            start: How many of them have been read before.
+        """
+        more = ids[start:]
+        self._bans = [(phrase, phrase.follow(state, more)) for phrase, state in self._bans]
+        self._remember(more)
+        if self._ngrams:
+            size = self._config.no_repeat_ngram_size
+            self._ngrams = self._ngrams.after(more) if start else self._read_ngrams(size, tuple(more))
         if self._words:
             self._words.read(ids)
 
@@ -135,12 +146,13 @@ class Constraints:
         if self._missing:
             after = [(phrase, phrase.advance(state, id)) for phrase, state in self._missing]
             self._missing = [(phrase, state) for phrase, state in after if state < phrase.length]
+        if self._ngrams:
+            self._ngrams = self._ngrams.after([id])
         self._remember([id])
 
     def fork(self) -> Constraints:
         """Returns a copy that can be continued with other tokens."""
         twin = copy.copy(self)  # the other attributes are replaced, never changed
-        twin._ngrams = copy.deepcopy(self._ngrams)
         twin._guard = self._guard and self._guard.fork()
         twin._words = self._words and self._words.fork()
         return twin
@@ -233,9 +245,6 @@ class Constraints:
     def _remember(self, ids: Sequence[int]) -> None:
         if self._look_back:
             self._last = [*self._last, *ids][-self._look_back :]
-        if self._ngrams:
-            for id in ids:
-                self._ngrams.append(id)
 
     def _check(self, tokenizer: Tokenizer) -> None:
         if self._bans:
@@ -256,26 +265,6 @@ class Constraints:
                 f"require must fit into max_tokens: its texts take {counted(needed, 'token')}, and max_tokens is "
                 f"{self._config.max_tokens:,}."
             )
-
-
-class NGrams:
-    """The n-grams of a text. All are kept, which takes a few hundred bytes per token."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._last: tuple[int, ...] = ()  # tokens, size - 1 at most
-        self._following: dict[tuple[int, ...], set[int]] = defaultdict(set)
-
-    def append(self, id: int) -> None:
-        """Appends a token to the text."""
-        if len(self._last) == self._size - 1:
-            self._following[self._last].add(id)
-        self._last = (*self._last, id)[-(self._size - 1) :] if self._size > 1 else ()
-
-    def forbidden(self) -> np.ndarray:
-        """Returns the ids of the tokens that would complete an n-gram of the text for the second time."""
-        following = self._following.get(self._last)
-        return np.array(list(following), np.int64) if following else NOTHING
 
 
 def _keep(logits: np.ndarray, ids: Sequence[int]) -> None:

@@ -186,10 +186,7 @@ class Decoder:
         """
         ids = [row.start.ids[-1], *row.prompt_ids]
         shared = len(ids) - len(covers)
-        before = row.start.ids[:-1]
-        covers = [
-            sampler.possible(number, [*before, *ids[: shared + kept]], cover) for kept, cover in enumerate(covers)
-        ]
+        covers = sampler.possible(number, [*row.start.ids[:-1], *ids], covers)
         log_probs, states = [], [state]
         for id in ids[shared - 1 : -1]:
             logits, after = self._model.step(np.array([id], np.int32), states[-1])

@@ -37,6 +37,7 @@ from textgen.generation.logit_filters import (
     typical_p,
     xtc,
 )
+from textgen.generation.ngrams import ngrams_of
 from textgen.generation.penalties import DrySettings, History, dry, penalties
 from textgen.generation.phrase import Phrase
 from textgen.generation.word_guard import WordTokens
@@ -75,6 +76,7 @@ AHEAD = 64  # tokens for which random numbers are made at once
 BIASES_KEPT = 16  # settings of `logit_bias` whose tokens are kept
 BREAKERS_KEPT = 16  # sets of DRY's sequence breakers whose tables are kept
 NO_TEXT = b"\xff"  # a byte that no text has
+PROMPTS_KEPT = 8  # prompts whose n-grams are kept for texts that continue the same one
 PLAIN = ((), ("min_p",), ("temperature",), ("min_p", "temperature"))  # chains for `draw_plainly`
 NOT_WITH_MIROSTAT = tuple(name for name in SAMPLERS if name not in (*LOOKING_BACK, "temperature"))
 
@@ -156,6 +158,7 @@ class SamplingTables:
         phrases: Banned and required texts of the present constraints, by text.
         biases: Returns the tokens of a `logit_bias` setting.
         tokens_with: Returns which tokens contain one of some texts, bool [V].
+        ngrams: Returns the n-grams of a prompt, from their size and its tokens.
     """
 
     def __init__(self, tokenizer: Tokenizer, direction: str = "forward") -> None:
@@ -164,6 +167,7 @@ class SamplingTables:
         self.phrases = WeakValueDictionary[str, Phrase]()
         self.biases = lru_cache(BIASES_KEPT)(lambda entries: read_biases(entries, tokenizer))
         self.tokens_with = lru_cache(BREAKERS_KEPT)(lambda texts: tokens_with(texts, tokenizer))
+        self.ngrams = lru_cache(PROMPTS_KEPT)(ngrams_of)
 
 
 class Sampler:
@@ -218,6 +222,7 @@ class Sampler:
                 self._characters.starts,
                 words,
                 self.tables.biases(config.logit_bias),
+                self.tables.ngrams,
             )
             for config in configs
         ]
@@ -253,22 +258,28 @@ class Sampler:
         """Restricts the next token of a text to these; an empty list restricts nothing."""
         self.constraints[row].allowed = list(ids)
 
-    def possible(self, row: int, ids: Sequence[int], candidates: Sequence[int]) -> list[int]:
-        """Returns the candidates that constraints allow as the first token drawn after a prompt, which is not read.
+    def possible(self, row: int, ids: Sequence[int], covers: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Returns which tokens constraints allow as the first one drawn, where a prompt is cut. Nothing is read.
 
         Args:
             row: The text.
             ids: The prompt.
-            candidates: Token ids.
+            covers: The tokens that may take the place of the last k of the prompt, of the last k - 1, and so on; [k].
+
+        Returns:
+            Those of each of `covers` that are allowed, [k].
         """
         constraints = self.constraints[row].fork()
         if not constraints.active:
-            return list(candidates)
+            return [list(cover) for cover in covers]
         ids = self._of_document(ids)
-        constraints.read(ids)
-        logits = self._characters.mask[self._characters.state_after(ids)].copy()
-        constraints.apply(logits)
-        return [id for id in candidates if logits[id] > -np.inf]
+        allowed, read = [], 0
+        for end, cover in enumerate(covers, len(ids) - len(covers)):
+            constraints.read(ids[:end], read)
+            logits, read = self._characters.mask[self._characters.state_after(ids[:end])].copy(), end
+            constraints.fork().apply(logits)
+            allowed.append([id for id in cover if logits[id] > -np.inf])
+        return allowed
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drops all other texts; those kept, named in ascending order, are numbered from 0 afterwards."""

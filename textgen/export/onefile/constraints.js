@@ -5,8 +5,8 @@
 import { bytesAsString } from "./utf8.js";
 import { WordGuard } from "./word_guard.js";
 
-const PULL = 20; // nats: the largest bias towards a required text, reached after ...
-const PULL_TOKENS = 400; // ... this number of tokens, or at max_tokens if that is less
+const PULL = 20; // nats: the bias towards a token that would write all of a required text, after ...
+const PULL_TOKENS = 400; // ... this number of tokens, or max_tokens if that is less; it goes on growing
 const LONGEST_CHARACTER = 4; // bytes
 
 /** The constraints on one text. */
