@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,9 @@ from plain_fakes import TableModel, WordsTokenizer
 
 from textgen.errors import ConfigError
 from textgen.generation.config import SamplingConfig, SearchConfig
+from textgen.generation.constraints import Constraints
 from textgen.generation.generator import Generation, Generator
+from textgen.tokenizer.tokenizer import StreamDecoder
 
 TOKENIZER = WordsTokenizer([])
 EOS, LETTERS = TOKENIZER.eos_id, TOKENIZER.encode("abcd")
@@ -180,6 +183,38 @@ def test_the_time_ends_no_text_before_its_last_token(
     config = replace(CONFIG, max_tokens=6, max_seconds=seconds, **values)
     (found,) = Generator(model, TOKENIZER).search("", config, SearchConfig(1))
     assert (found.text, found.stop_reason) == expected
+
+
+def test_a_token_costs_the_same_wherever_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No text is decoded from its beginning again, and only the beams that are kept have constraints of their own."""
+    decoded, taken = list[int](), list[int]()
+    feed, take = StreamDecoder.feed, Constraints.take
+
+    def counted_feed(self: StreamDecoder, ids: Iterable[int]) -> str:
+        decoded.append(len(ids := list(ids)))
+        return feed(self, ids)
+
+    def counted_take(self: Constraints, id: int) -> None:
+        taken.append(1)
+        take(self, id)
+
+    monkeypatch.setattr(StreamDecoder, "feed", counted_feed)
+    monkeypatch.setattr(Constraints, "take", counted_take)
+    config = replace(CONFIG, max_tokens=60, stop=("zzz",), until="paragraph", no_repeat_ngram_size=4)
+    found = Generator(few_letters(ends=-60.0), TOKENIZER).search("ab", config, SearchConfig(4))
+    assert [len(generation.ids) for generation in found] == [60] * 4
+    assert sum(decoded) <= 60 * 9
+    assert sum(taken) <= 60 * 4
+
+
+def test_a_long_text_is_found() -> None:
+    """Beams that begin alike share their tokens."""
+    model = few_letters(3, ends=-60.0)
+    (found, other) = Generator(model, TOKENIZER).search("", replace(CONFIG, max_tokens=1500), SearchConfig(2))
+    for generation in (found, other):
+        assert (len(generation.ids), generation.text) == (1500, TOKENIZER.decode(generation.ids))
+        assert sum(generation.logprobs or ()) == pytest.approx(log_prob(model, "", generation.ids), rel=1e-5)
+    assert found.ids != other.ids
 
 
 def test_best_of_keeps_the_likeliest() -> None:

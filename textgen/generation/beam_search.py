@@ -10,7 +10,9 @@ step: texts are compared by what the model says, and by `logit_bias`. Samplers h
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,33 +21,90 @@ from textgen.generation.constraints import Constraints
 from textgen.generation.decoding import Decoder
 from textgen.generation.row import TextRow
 from textgen.model.probabilities import log_softmax
-from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.utf8 import Characters
 
 
-@dataclass(frozen=True)
+class _Step(NamedTuple):
+    """A token of a beam, and the one before it. Beams that begin alike share these."""
+
+    before: _Step | None
+    id: int
+    logprob: float
+    text: str  # that became certain with it
+
+
+@dataclass(frozen=True, eq=False)
 class Beam:
     """An unfinished or finished text.
 
     Attributes:
-        ids: Its tokens.
-        logprobs: Log probability of each token in nats, under the model alone.
-        total: Their sum, and of each `logit_bias` that its tokens have.
-        constraints: The constraints after the last token.
+        row: What decodes the text and decides whether it ends, after the last token.
+        constraints: The constraints after the last token; of a finished text, before it.
         state: The UTF-8 state after the last token: see `textgen.tokenizer.utf8`.
-        row: The row of the model's state that the beam continues.
-        text: The text, once it is finished.
-        stop_reason: Why it ended, once it is finished.
+        parent: The row of the model's state that the beam continues.
+        last: Its last token; None if there is none.
+        length: Number of its tokens.
+        total: Sum of the log probabilities of its tokens, and of each `logit_bias` that these have, in nats.
     """
 
-    ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    total: float
+    row: TextRow
     constraints: Constraints
     state: int
-    row: int = 0
-    text: str = ""
-    stop_reason: str = ""
+    parent: int = 0
+    last: _Step | None = None
+    length: int = 0
+    total: float = 0.0
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Its tokens."""
+        return tuple(step.id for step in self._steps())
+
+    @property
+    def logprobs(self) -> tuple[float, ...]:
+        """Log probability of each token in nats, under the model alone."""
+        return tuple(step.logprob for step in self._steps())
+
+    @property
+    def text(self) -> str:
+        """The text that is certain."""
+        return "".join(step.text for step in self._steps())
+
+    @property
+    def stop_reason(self) -> str:
+        """Why it ended; empty until it is finished."""
+        return self.row.stop_reason
+
+    @property
+    def last_id(self) -> int:
+        """The last token; -1 if there is none."""
+        return self.last.id if self.last else -1
+
+    def followed_by(self, id: int, logprob: float, total: float, *, blocked: bool = False) -> Beam:
+        """Returns the beam with one more token, which its constraints do not know yet.
+
+        Args:
+            id: The token.
+            logprob: Its log probability in nats.
+            total: The new total.
+            blocked: Whether nothing may follow, so that `id` is the end of the document instead.
+        """
+        row = self.row.fork()
+        step = _Step(self.last, id, logprob, row.take(id, blocked=blocked).text)
+        return replace(self, row=row, last=step, length=self.length + 1, total=total)
+
+    def constrained(self) -> Beam:
+        """Returns the beam with constraints that know its last token."""
+        constraints = self.constraints.fork()
+        constraints.take(self.last_id)
+        return replace(self, constraints=constraints)
+
+    def _steps(self) -> list[_Step]:
+        steps, step = [], self.last
+        while step is not None:
+            steps.append(step)
+            step = step.before
+        return steps[::-1]
 
 
 def search(decoder: Decoder, row: TextRow, settings: SearchConfig) -> list[Beam]:
@@ -63,11 +122,10 @@ def search(decoder: Decoder, row: TextRow, settings: SearchConfig) -> list[Beam]
     """
     stepper, sampler = decoder.prepare([row])
     tokenizer, characters = decoder.tokenizer, sampler.tables.characters
-    judge = _Judge(row, tokenizer)
     size = settings.num_beams // settings.num_beam_groups
     constraints, state = sampler.constraints[0], int(sampler.states[0])
-    roots = [Beam((), (), 0.0, constraints.fork(), state) for _ in range(settings.num_beam_groups)]
-    groups = [_Group(size, settings.length_penalty, root, characters) for root in roots]
+    roots = [Beam(row.fork(), constraints.fork(), state) for _ in range(settings.num_beam_groups)]
+    groups = [_Group(size, settings.length_penalty, root, characters, tokenizer.eos_id) for root in roots]
     stepper.advance(np.repeat(stepper.ids, len(groups)), [0] * len(groups))
     while any(group.live for group in groups):
         log_probs = log_softmax(stepper.step())  # [N, V]
@@ -76,12 +134,12 @@ def search(decoder: Decoder, row: TextRow, settings: SearchConfig) -> list[Beam]
         taken, first = np.zeros(log_probs.shape[-1]), 0  # by how many beams of this step, [V]
         for group in groups:
             rows, first = slice(first, first + len(group.live)), first + len(group.live)
-            totals = group.totals(log_probs[rows], endings[rows], judge)
+            totals = group.totals(log_probs[rows], endings[rows])
             penalty = settings.diversity_penalty * taken
-            tokens = group.advance(log_probs[rows], totals, penalty, rows.start, judge)
+            tokens = group.advance(log_probs[rows], totals, penalty, rows.start)
             np.add.at(taken, tokens, 1)
         live = [beam for group in groups for beam in group.live]
-        stepper.advance(np.array([beam.ids[-1] for beam in live], np.int32), [beam.row for beam in live])
+        stepper.advance(np.array([beam.last_id for beam in live], np.int32), [beam.parent for beam in live])
     found = [beam for group in groups for beam in group.best()]
     return sorted(found, key=groups[0].score, reverse=True)
 
@@ -89,23 +147,24 @@ def search(decoder: Decoder, row: TextRow, settings: SearchConfig) -> list[Beam]
 class _Group:
     """Beams that compete with one another."""
 
-    def __init__(self, size: int, length_penalty: float, root: Beam, characters: Characters) -> None:
+    def __init__(self, size: int, length_penalty: float, root: Beam, characters: Characters, eos_id: int) -> None:
         self.live = [root]
         self._characters = characters
-        self._finished: list[Beam] = []
+        self._eos_id = eos_id
+        self._finished: list[Beam] = []  # the best, best first, as are the next
         self._blocked: list[Beam] = []  # which nothing may follow
         self._size = size
         self._length_penalty = length_penalty
 
     def score(self, beam: Beam) -> float:
         """The score by which texts of different lengths are compared."""
-        return beam.total / len(beam.ids) ** self._length_penalty
+        return beam.total / beam.length**self._length_penalty
 
     def best(self) -> list[Beam]:
         """The best finished texts, best first; if there are none, those after which nothing may follow."""
-        return sorted(self._finished or self._blocked, key=self.score, reverse=True)[: self._size]
+        return self._finished or self._blocked
 
-    def totals(self, log_probs: np.ndarray, endings: np.ndarray, judge: _Judge) -> np.ndarray:
+    def totals(self, log_probs: np.ndarray, endings: np.ndarray) -> np.ndarray:
         """Adds the log probabilities of the next tokens to the totals of the live beams.
 
         A beam that nothing may follow is set aside, closed by the end of the document.
@@ -113,23 +172,21 @@ class _Group:
         Args:
             log_probs: Log probabilities of the next tokens, nats [n, V].
             endings: Log probability of the end of the document, nats [n].
-            judge: Turns a beam that nothing may follow into a text.
 
         Returns:
             The totals of all continuations, each `logit_bias` included, nats [n, V].
         """
         totals = log_probs.copy()
-        for beam, values, ending in zip(self.live, totals, endings, strict=True):
+        for beam, values, ending in zip(self.live, totals, endings.tolist(), strict=True):
             if beam.constraints.active:
                 beam.constraints.apply_to_search(values)
             if np.max(values) == -np.inf:
-                self._blocked.append(judge.blocked(beam, float(ending)))
+                blocked = beam.followed_by(self._eos_id, ending, beam.total + ending, blocked=True)
+                self._blocked = self._best_of([*self._blocked, blocked])
             values += beam.total
         return totals
 
-    def advance(
-        self, log_probs: np.ndarray, totals: np.ndarray, penalty: np.ndarray, row: int, judge: _Judge
-    ) -> list[int]:
+    def advance(self, log_probs: np.ndarray, totals: np.ndarray, penalty: np.ndarray, row: int) -> list[int]:
         """Chooses the continuations of one step.
 
         Args:
@@ -137,7 +194,6 @@ class _Group:
             totals: The totals of all continuations, nats [n, V].
             penalty: The diversity penalty of each token, nats [V].
             row: The row of the model's state that belongs to the first live beam.
-            judge: Decides which continuations end their texts.
 
         Returns:
             The tokens that were chosen.
@@ -149,56 +205,21 @@ class _Group:
             beam.constraints.guide(values)
         for number, id in _highest(scores, 2 * self._size):
             before = self.live[number]
-            ids, logprobs = (*before.ids, id), (*before.logprobs, float(log_probs[number, id]))
-            constraints = before.constraints.fork()
-            constraints.take(id)
-            total = float(totals[number, id])
+            beam = before.followed_by(id, float(log_probs[number, id]), float(totals[number, id]))
             state = int(self._characters.after[before.state, id])
-            candidates.append(Beam(ids, logprobs, total, constraints, state, row + number, *judge.judge(ids)))
+            candidates.append(replace(beam, state=state, parent=row + number))
         ended = [beam for beam in candidates[: self._size] if beam.stop_reason]
-        self.live = [beam for beam in candidates if not beam.stop_reason][: self._size]
-        chosen = [beam.ids[-1] for beam in (*ended, *self.live)]
-        self._finished += ended
+        kept = [beam for beam in candidates if not beam.stop_reason][: self._size]
+        self.live = [beam.constrained() for beam in kept]
+        chosen = [beam.last_id for beam in (*ended, *self.live)]
+        self._finished = self._best_of([*self._finished, *ended])
         finished = self.best()
         if len(finished) == self._size and all(self.score(beam) <= self.score(finished[-1]) for beam in self.live):
             self.live = []
         return chosen
 
-
-class _Judge:
-    """Decides whether a text has ended, and what its text is."""
-
-    def __init__(self, row: TextRow, tokenizer: Tokenizer) -> None:
-        self._row = row
-        self._tokenizer = tokenizer
-
-    def judge(self, ids: tuple[int, ...]) -> tuple[str, str]:
-        """Returns text and stop reason of a text; both are empty if it has not ended."""
-        config = self._row.config
-        text_matters = config.stop or config.until != "document" or config.max_seconds is not None
-        if not text_matters and len(ids) < config.max_tokens and ids[-1] != self._tokenizer.eos_id:
-            return "", ""
-        row = self._row.fork()
-        text = row.replay(ids[:-1]) + row.take(ids[-1]).text
-        return (text, row.stop_reason) if row.stop_reason else ("", "")
-
-    def blocked(self, beam: Beam, ending: float) -> Beam:
-        """Returns a beam that nothing may follow as a finished text.
-
-        Args:
-            beam: The beam.
-            ending: Log probability of the end of the document, nats.
-        """
-        row, eos_id = self._row.fork(), self._tokenizer.eos_id
-        text = row.replay(beam.ids) + row.take(eos_id, blocked=True).text
-        return replace(
-            beam,
-            ids=(*beam.ids, eos_id),
-            logprobs=(*beam.logprobs, ending),
-            total=beam.total + ending,
-            text=text,
-            stop_reason=row.stop_reason,
-        )
+    def _best_of(self, beams: Iterable[Beam]) -> list[Beam]:
+        return sorted(beams, key=self.score, reverse=True)[: self._size]
 
 
 def _highest(values: np.ndarray, number: int) -> list[tuple[int, int]]:

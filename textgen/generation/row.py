@@ -137,8 +137,12 @@ class TextRow(Row):
         super().__init__(start, ids, config, tokenizer, track=track)
         self.prompt = prompt if isinstance(prompt, str) else ""
         self.healed = 0
-        self._before = start.ids if is_text else (*start.ids, *ids)  # what is before the text, or before its prompt
-        self._begin_text()
+        before = start.ids if is_text else (*start.ids, *ids)  # what is before the text, or before its prompt
+        line_start = self.prompt[-1].isspace() if self.prompt else tokenizer.is_line_start(before)
+        self._decoder = tokenizer.decoder(line_start)
+        if not self.prompt:  # the text may continue inside a character
+            self._decoder.feed(tokenizer.unfinished(before))
+        self._ending = Ending(config.stop, config.until)
 
     def set_prompt(self, ids: Sequence[int]) -> None:
         """Tells which tokens a decoder has kept; the text of the others is what healing writes again."""
@@ -154,15 +158,10 @@ class TextRow(Row):
             self.stop_reason = self._ending.reason or self.stop_reason
         return Token(id, text, self.stop_reason, *self._logprobs(id, log_probs))
 
-    def replay(self, ids: Sequence[int]) -> str:
-        """Appends tokens that have not ended the text, whatever the time is now, and returns what is certain of it."""
-        return "".join(self._write(id) for id in ids)
-
     def fork(self) -> TextRow:
-        """Returns the same row as it was before its first generated token; its time has begun when this one's did."""
+        """Returns a copy that can be continued with other tokens; its time has begun when this one's did."""
         twin = copy.copy(self)
-        twin.stop_reason, twin._length = "", 0
-        twin._begin_text()
+        twin._decoder, twin._ending = self._decoder.fork(), self._ending.fork()
         return twin
 
     def _write(self, id: int) -> str:
@@ -171,14 +170,6 @@ class TextRow(Row):
         text = self._ending.feed(decoded if self._length else decoded[self.healed :])
         self._length += 1
         return text
-
-    def _begin_text(self) -> None:
-        prompt, before = self.prompt, self._before
-        line_start = prompt[-1].isspace() if prompt else self._tokenizer.is_line_start(before)
-        self._decoder = self._tokenizer.decoder(line_start)
-        if not prompt:  # the text may continue inside a character
-            self._decoder.feed(self._tokenizer.unfinished(before))
-        self._ending = Ending(self.config.stop, self.config.until)
 
 
 def likeliest(log_probs: np.ndarray, number: int) -> tuple[tuple[int, float], ...]:

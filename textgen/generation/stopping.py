@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 
@@ -55,6 +56,10 @@ class Ending:
         else:
             end = len(self._held) - self._undecided()
         return self._release(end)
+
+    def fork(self) -> Ending:
+        """Returns a copy that can be continued with other text."""
+        return copy.copy(self)
 
     def flush(self) -> str:
         """Returns the text held back when no more text comes."""
