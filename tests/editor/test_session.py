@@ -402,6 +402,52 @@ def test_a_file_that_another_program_removed_or_saved_alike_is_written(tmp_path:
     assert (session.message, path.read_bytes()) == (f"Saved in {path}.", b"ab")
 
 
+def test_a_saved_text_that_another_program_removes_is_saved_again(tmp_path: Path) -> None:
+    path = tmp_path / "chapter.txt"
+    session = session_of(path, "mine")
+    session.save()
+    path.unlink()
+    session.save()
+    assert (session.message, path.read_bytes()) == (f"Saved in {path}.", b"mine")
+    path.write_bytes(b"theirs")
+    session.save()
+    second = tmp_path / "chapter-2.txt"
+    assert session.message == f"{path} was changed by another program: your text is saved in {second}."
+    assert (path.read_bytes(), second.read_bytes(), session.path) == (b"theirs", b"mine", second)
+    session.save()
+    assert (session.message, len(list(tmp_path.iterdir()))) == (f"Saved in {second}.", 2)
+
+
+def test_a_saved_text_that_is_lost_and_cannot_be_saved_counts_as_unsaved(tmp_path: Path) -> None:
+    """So it is printed at the end."""
+    (tmp_path / "chapters").mkdir()
+    path = tmp_path / "chapters" / "one.txt"
+    session = session_of(path, "mine")
+    session.save()
+    path.unlink()
+    os.rmdir(path.parent)
+    session.save()
+    assert session.message.startswith(f"Cannot write {path}: No such file")
+    assert session.unsaved
+    path.parent.mkdir()
+    session.save()
+    assert (session.message, session.unsaved) == (f"Saved in {path}.", False)
+
+
+def test_a_file_of_which_nothing_was_changed_is_left_to_other_programs(tmp_path: Path) -> None:
+    path = tmp_path / "chapter.txt"
+    path.write_bytes(b"old")
+    session = Session(Telling(), path, length=6, temperature=0.8)
+    session.save()
+    assert session.message == f"Saved in {path}."
+    path.write_bytes(b"theirs")
+    session.save()
+    assert (session.message, path.read_bytes()) == ("Nothing was written.", b"theirs")
+    path.unlink()
+    session.save()
+    assert (session.message, list(tmp_path.iterdir())) == ("Nothing was written.", [])
+
+
 def test_a_file_that_cannot_be_read_any_more_counts_as_changed(tmp_path: Path) -> None:
     path = tmp_path / "chapter.txt"
     session = session_of(path, "a")

@@ -187,7 +187,7 @@ class TextFile:
         Raises:
             TextgenError: The file cannot be written.
         """
-        data = self._mark + text.replace("\n", self._newline).encode()
+        data = self._data(text)
         before = path = self.path
         with _locked(Path(os.path.realpath(path)).parent):
             if self._is_changed(_checksum(data)):
@@ -195,6 +195,13 @@ class TextFile:
             write_file(path, data)
         self.path, self._checksum = path, _checksum(data)
         return None if path == before else before
+
+    def is_intact(self, text: str) -> bool:
+        """Returns whether the file is there, with what was read or written last, or with this text."""
+        return os.path.exists(self.path) and not self._is_changed(_checksum(self._data(text)))
+
+    def _data(self, text: str) -> bytes:
+        return self._mark + text.replace("\n", self._newline).encode()
 
     def _is_changed(self, to_write: str) -> bool:
         """Whether the file has content that is neither known nor `to_write`, or cannot be read."""
@@ -407,7 +414,8 @@ class Session:
         self._suggester = suggester
         self._length = length  # maximum tokens per suggestion
         self._seed = 0
-        self._saved = self.draft.text
+        self._saved: str | None = self.draft.text  # what the file has; None if that is not known
+        self._has_written = False
         self._known: tuple[Request | None, list[Suggestion]] = None, []  # newest suggestions and their request
         self._cancelled = cancelled or threading.Event()
 
@@ -526,20 +534,24 @@ class Session:
     def save(self) -> None:
         """Writes the text to the file if it has changed, and sets `message` to the result.
 
-        If another program has changed the file, the text is saved in a new file, which becomes `path`.
+        What has been saved is written again if another program has removed the file or changed it. If it has changed
+        the file, the text is saved in a new file, which becomes `path`.
         """
         changed = None
+        is_intact = self._file.is_intact(self.draft.text)
+        if self._has_written and not is_intact:
+            self._saved = None
         if self.unsaved:
             try:
                 changed = self._file.write(self.draft.text)
             except TextgenError as error:
                 self.message = str(error)
                 return
-            self._saved = self.draft.text
+            self._saved, self._has_written, is_intact = self.draft.text, True, True
         if changed:
             self.message = f"{changed} was changed by another program: your text is saved in {self.path}."
         else:
-            self.message = f"Saved in {self.path}." if self.path.exists() else "Nothing was written."
+            self.message = f"Saved in {self.path}." if is_intact else "Nothing was written."
 
     def _begin(self) -> None:
         """Returns to the first page of suggestions after a change of the text."""
