@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,32 @@ def test_a_text_has_the_same_vector_whatever_stands_beside_it(tokenizer: Tokeniz
     alone = np.concatenate([list(embedder.vectors([text])) for text in TEXTS])
     np.testing.assert_allclose(together, np.tile(alone, (20, 1)), atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1.0, atol=1e-6)
+
+
+def test_a_long_text_beside_short_ones_costs_no_more_than_alone(tokenizer: Tokenizer) -> None:
+    embedder, long = embedder_of(tokenizer), "The cat sat on the mat. " * 50
+    peaks, found = list[int](), list[list[np.ndarray]]()
+    for texts in ([long], [long, *TEXTS * 5]):
+        tracemalloc.start()
+        try:
+            found.append(list(embedder.vectors(texts)))
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    np.testing.assert_allclose(found[0][0], found[1][0], atol=1e-6)
+    assert peaks[1] < 3 * peaks[0]
+
+
+def test_the_vectors_of_tokens_are_not_kept_for_those_of_texts(tokenizer: Tokenizer) -> None:
+    embedder, texts, peaks = embedder_of(tokenizer), ["The cat sat on the mat. " * 3] * 300, list[int]()
+    for make in (embedder.read, embedder.vectors):
+        tracemalloc.start()
+        try:
+            assert len(list(make(texts))) == len(texts)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert peaks[1] < 0.75 * peaks[0]
 
 
 def test_a_text_without_pieces_has_no_direction(tokenizer: Tokenizer) -> None:

@@ -19,7 +19,7 @@ from textgen.corpus.corpus import Corpus
 from textgen.dataset.token_cache import encode_corpus
 from textgen.errors import TokenizerError
 from textgen.evaluation import scoring
-from textgen.evaluation.scoring import Score, Scorer, TextScore, perplexity
+from textgen.evaluation.scoring import Score, Scorer, TextScore, of_like_length, perplexity
 from textgen.model import reference
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
@@ -127,6 +127,23 @@ def test_neither_neighbours_nor_batches_nor_windows_matter(scorer: Scorer, texts
         alone = scorer.score(score.text, ends=ends)
         assert score.ids == alone.ids
         np.testing.assert_allclose(score.surprisal, alone.surprisal, rtol=1e-4)
+
+
+@given(lengths=st.lists(st.integers(0, 40) | st.integers(0, 100_000), max_size=100))
+def test_a_batch_is_hardly_padded(lengths: list[int]) -> None:
+    rows = [range(length) for length in lengths]
+    batches = list(of_like_length(rows))
+    assert sorted(row for batch in batches for row in batch) == list(range(len(rows)))
+    for batch in batches:
+        assert 0 < len(batch) <= 32
+        sizes = [lengths[row] for row in batch]
+        assert sizes == sorted(sizes)
+        assert len(sizes) * max(sizes) <= 2 * sum(sizes)
+
+
+def test_texts_of_about_the_same_length_share_a_batch() -> None:
+    assert [len(batch) for batch in of_like_length([range(10 + number % 7) for number in range(70)])] == [32, 32, 6]
+    assert [len(batch) for batch in of_like_length([*[range(3)] * 31, range(1000)])] == [2, 30]
 
 
 def test_texts_are_read_as_they_are_asked_for(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:

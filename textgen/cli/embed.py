@@ -20,8 +20,10 @@ from textgen.wording import json_text
 if TYPE_CHECKING:
     import numpy as np
 
-    from textgen.evaluation.embeddings import Embedder, TextVectors
+    from textgen.evaluation.embeddings import Embedder
     from textgen.tokenizer.tokenizer import Tokenizer
+
+    Result = tuple[str, tuple[int, ...], np.ndarray]  # a text; its tokens, or none; the vectors of these, or its own
 
 Part = dict[str, object] | str | bytes  # of the output: an object for a line, text, or a binary file
 FORMATS = ("jsonl", "tsv", "npy")
@@ -97,7 +99,8 @@ def embed(
     if search is not None:
         _print_nearest(embedder, search, lines, top or 5, as_json)
         return
-    written = _formatted(embedder.read([text for _, text in lines]), kind or FORMATS[0], tokens, saved.tokenizer)
+    results = _vectors(embedder, [text for _, text in lines], tokens)
+    written = _formatted(results, kind or FORMATS[0], tokens, saved.tokenizer)
     if out:
         write_file(out, b"".join(map(_encoded, written)))
         return
@@ -131,25 +134,29 @@ def _lines(paths: Sequence[str]) -> list[tuple[str, str]]:
     ]
 
 
-def _formatted(results: Iterable[TextVectors], kind: str, tokens: bool, tokenizer: Tokenizer) -> Iterator[Part]:
+def _vectors(embedder: Embedder, texts: Sequence[str], tokens: bool) -> Iterator[Result]:
+    """Each text, and the vectors of its tokens, as they are made; or its own vector alone."""
+    if tokens:
+        return ((each.text, each.ids, each.pieces) for each in embedder.read(texts))
+    return ((text, (), vector[None]) for text, vector in zip(texts, embedder.vectors(texts), strict=True))
+
+
+def _formatted(results: Iterable[Result], kind: str, tokens: bool, tokenizer: Tokenizer) -> Iterator[Part]:
     """The vectors, as they are made; a NumPy array at the end."""
     import numpy as np
 
     if kind == "npy":
         file = io.BytesIO()
-        arrays = [result.pieces if tokens else result.vector[None] for result in results]
-        np.save(file, np.concatenate(arrays))
+        np.save(file, np.concatenate([vectors for _, _, vectors in results]))
         yield file.getvalue()
         return
-    for result in results:
+    for text, ids, vectors in results:
         if kind == "tsv":
-            rows = result.pieces if tokens else result.vector[None]
-            yield "".join("\t".join(f"{number:.6g}" for number in row) + "\n" for row in rows)
+            yield "".join("\t".join(f"{number:.6g}" for number in row) + "\n" for row in vectors)
         elif tokens:
-            labels = [tokenizer.piece(id) for id in result.ids]
-            yield {"text": result.text, "pieces": labels, "vectors": _rounded(result.pieces)}
+            yield {"text": text, "pieces": [tokenizer.piece(id) for id in ids], "vectors": _rounded(vectors)}
         else:
-            yield {"text": result.text, "vector": _rounded(result.vector)}
+            yield {"text": text, "vector": _rounded(vectors[0])}
 
 
 def _print_nearest(embedder: Embedder, query: str, lines: Sequence[tuple[str, str]], top: int, as_json: bool) -> None:

@@ -17,9 +17,9 @@ weight; the layers distinguish the uses of a word.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from textgen.model.probabilities import log_softmax
 from textgen.tokenizer.tokenizer import Tokenizer
 
 CONTEXT = 0.5  # length of the recurrent layer's part of a vector; that of the embedding is 1
+Taken = TypeVar("Taken")
 
 
 class Model(Protocol):
@@ -65,7 +66,7 @@ class TextVectors:
     @property
     def vector(self) -> np.ndarray:
         """The vector of the text, float32 [D] of length 1; zeros for a text without tokens."""
-        return unit((np.square(self.surprisal)[:, None] * self.pieces).sum(axis=0))
+        return unit(np.einsum("n,nd->d", np.square(self.surprisal), self.pieces))
 
 
 class Embedder:
@@ -84,26 +85,28 @@ class Embedder:
         Raises:
             TokenizerError: A text is not valid text.
         """
-        for group in in_groups(texts):
-            rows = self._tokenizer.encode_batch(group)
-            read: dict[int, TextVectors] = {}
-            for batch in of_like_length(rows):
-                vectors = self._read([rows[row] for row in batch])
-                read |= {
-                    row: TextVectors(group[row], tuple(rows[row]), *parts)
-                    for row, parts in zip(batch, vectors, strict=True)
-                }
-            yield from (read[row] for row in range(len(group)))
+        return self._each(texts, lambda read: read)
 
     def vectors(self, texts: Iterable[str]) -> Iterator[np.ndarray]:
         """Yields the vector of each text, float32 [D]."""
-        return (each.vector for each in self.read(texts))
+        return self._each(texts, lambda read: read.vector)
 
     def nearest(self, query: str, texts: Iterable[str], num: int) -> list[tuple[float, int]]:
         """Returns the `num` texts most similar to `query`, most similar first: cosine and index of each."""
         (wanted,) = self.vectors([query])
         cosines = ((float(wanted @ vector), -place) for place, vector in enumerate(self.vectors(texts)))
         return [(cosine, -place) for cosine, place in heapq.nlargest(num, cosines)]
+
+    def _each(self, texts: Iterable[str], take: Callable[[TextVectors], Taken]) -> Iterator[Taken]:
+        """Yields what is taken of each text, in order. The vectors of its tokens are kept no longer than that needs."""
+        for group in in_groups(texts):
+            rows = self._tokenizer.encode_batch(group)
+            taken: dict[int, Taken] = {}
+            for batch in of_like_length(rows):
+                vectors = self._read([rows[row] for row in batch])
+                for row, parts in zip(batch, vectors, strict=True):
+                    taken[row] = take(TextVectors(group[row], tuple(rows[row]), *parts))
+            yield from (taken[row] for row in range(len(group)))
 
     def _read(self, rows: Sequence[Sequence[int]]) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each row the vectors of its tokens [N, D] and their surprisal [N]."""
@@ -112,25 +115,31 @@ class Embedder:
         for direction, model in self._models.items():
             turn = slice(None, None, -1 if direction == "backward" else 1)
             outputs, surprisal = self._one_way(model, [row[turn] for row in rows])
-            for number, row in enumerate(rows):
-                vectors[number].append(CONTEXT * unit(outputs[number, : len(row)][turn]))
-                nats[number] += surprisal[number, : len(row)][turn] / len(self._models)
+            for number in range(len(rows)):
+                vectors[number].append(CONTEXT * unit(outputs[number][turn]))
+                nats[number] += surprisal[number][turn] / len(self._models)
         return [(np.concatenate(parts, axis=1), own) for parts, own in zip(vectors, nats, strict=True)]
 
-    def _one_way(self, model: Model, rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-        """The output of the last layer after each token, [B, N, H], and the nats of each token, [B, N]."""
-        ids = np.full((len(rows), max(map(len, rows))), self._tokenizer.pad_id, np.int32)  # [B, N]
+    def _one_way(
+        self, model: Model, rows: Sequence[Sequence[int]]
+    ) -> tuple[Sequence[np.ndarray], Sequence[np.ndarray]]:
+        """For each row the output of the last layer after each token, [N, H], and the nats of each token, [N]."""
+        lengths = np.array([len(row) for row in rows])
+        ids = np.full((len(rows), lengths.max()), self._tokenizer.pad_id, np.int32)  # [B, longest]
         for number, row in enumerate(rows):
             ids[number, : len(row)] = row
         state = model.initial_state(len(rows))
         for id in self._tokenizer.opening():
             logits, state = model.step(np.full(len(rows), id, np.int32), state)
-        outputs, nats = [model.last_hidden(state)], np.zeros(ids.shape)
+        first = model.last_hidden(state)
+        starts = np.cumsum(lengths) - lengths  # of each row, in arrays of the tokens of all rows one after another
+        outputs, nats = np.zeros((lengths.sum(), first.shape[1]), first.dtype), np.zeros(lengths.sum())
         for place, column in enumerate(ids.T):
-            nats[:, place] = -log_softmax(logits)[np.arange(len(rows)), column]
+            open_rows = np.flatnonzero(lengths > place)
+            nats[starts[open_rows] + place] = -log_softmax(logits)[open_rows, column[open_rows]]
             logits, state = model.step(column, state)
-            outputs.append(model.last_hidden(state))  # [B, H]
-        return np.stack(outputs, axis=1)[:, 1:], nats
+            outputs[starts[open_rows] + place] = model.last_hidden(state)[open_rows]
+        return np.split(outputs, starts[1:]), np.split(nats, starts[1:])
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -141,4 +150,5 @@ def unit(vectors: np.ndarray) -> np.ndarray:
         True
     """
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0).astype(np.float32)
+    scaled = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    return scaled.astype(np.float32, copy=False)

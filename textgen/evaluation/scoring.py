@@ -19,6 +19,7 @@ from textgen.tokenizer.spelling import NAT
 from textgen.tokenizer.tokenizer import Tokenizer
 
 BATCH = 32  # texts scored side by side
+PADDED = 2  # a batch has at most so many times the tokens of its texts
 AHEAD_TEXTS = 512  # texts read before they are sorted into batches of similar length ...
 AHEAD_CHARACTERS = 1 << 20  # ... or fewer if they have this many characters
 WINDOW_LOGITS = 1 << 23  # logits computed at once, B * T * V
@@ -230,9 +231,21 @@ def perplexity(nats: float) -> float:
 
 
 def of_like_length(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    """Yields the numbers of all rows, shortest rows first, at most `BATCH` at a time."""
+    """Yields the numbers of all rows in batches: those of one are at most `BATCH`, and its shortest rows come first.
+
+    A batch whose rows are padded to the longest has at most `PADDED` times as many tokens as its rows.
+    """
     by_length = sorted(range(len(rows)), key=lambda row: len(rows[row]))
-    return (by_length[start : start + BATCH] for start in range(0, len(rows), BATCH))
+    for start in range(0, len(rows), BATCH):
+        batch = by_length[start : start + BATCH]
+        while batch:
+            longest, tokens, size = len(rows[batch[-1]]), 0, 0
+            for row in reversed(batch):
+                if (size + 1) * longest > PADDED * (tokens + len(rows[row])):
+                    break
+                tokens, size = tokens + len(rows[row]), size + 1
+            yield batch[-size:]
+            del batch[-size:]
 
 
 def in_groups(texts: Iterable[str]) -> Iterator[list[str]]:
