@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from conftest import LINES, random_weights
 from fakes import CountingModel, RecitingModel, as_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_fakes import writable
+from plain_fakes import TableModel, writable
 
 from textgen.errors import TokenizerError
 from textgen.generation.suggestions import RECENT, Suggester
+from textgen.generation.text_state import num_bytes
 from textgen.model import reference
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
@@ -137,6 +140,34 @@ def test_long_texts_are_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     one.suggest(f"{text}Th", length=1)
     assert sum(read) <= RECENT
     assert len(one._marks) < len(text) / 10
+
+
+class Heavy(TableModel):
+    """A model whose state takes four megabytes, as one with attention may."""
+
+    def initial_state(self, batch_size: int) -> Any:
+        return super().initial_state(batch_size), np.zeros((batch_size, 1 << 20), np.float32)
+
+    def read(self, inputs: np.ndarray, state: Any) -> Any:
+        return super().read(inputs, state[0]), np.zeros((len(inputs), 1 << 20), np.float32)
+
+    def step(self, ids: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
+        logits, after = super().step(ids, state[0])
+        return logits, (after, state[1])
+
+
+def test_states_along_a_long_text_take_no_more_memory_than_is_meant_for_them() -> None:
+    tokenizer = ByteTokenizer()
+    heavy = Heavy(tokenizer.vocab_size)
+    one, light = (Suggester(model, tokenizer, 3) for model in (heavy, TableModel(tokenizer.vocab_size)))
+    for repeats in (1, 40, 80, 80):
+        text = "The cat sat on the mat. " * 3 * repeats
+        assert one.suggest(text, length=1) == light.suggest(text, length=1)
+        assert sum(num_bytes(state) for _, state in one._marks) < (1 << 26) + (RECENT + 2 << 22)
+    assert len(light._marks) > len(text) / 40
+    heavy.read_sizes.clear()
+    one.suggest(text[:-100], length=1)
+    assert sum(size for _, size in heavy.read_sizes) < len(text) / 4, "it goes on from a state on the way"
 
 
 def test_temperature_and_seed() -> None:

@@ -19,13 +19,14 @@ from textgen.generation.config import SamplingConfig
 from textgen.generation.decoding import Decoder
 from textgen.generation.row import Row
 from textgen.generation.stepping import StepModel
-from textgen.generation.text_state import TextState
+from textgen.generation.text_state import TextState, num_bytes
 from textgen.generation.word_guard import WordGuard, WordTokens, word_tokens
 from textgen.model.probabilities import require_finite
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.utf8 import Characters
 
-MARK = 32  # tokens between two places whose state is kept, so that a change is read again from there
+MARK = 32  # tokens between two places whose state is kept, so that a change is read again from there ...
+MARKS_BYTES = 1 << 26  # ... or more, so that the states take no more than this; with attention one may take megabytes
 RECENT = 16  # tokens at the end, where most changes are: the state after each is kept
 
 
@@ -217,11 +218,19 @@ class Suggester:
             self._marks.pop()
         start, state = self._marks[-1]
         self._read = list(ids)
-        recent = max(0, len(ids) - RECENT)
+        recent, apart = max(0, len(ids) - RECENT), self._apart(len(ids))
         while start < len(ids):
             end = min(start + MARK - start % MARK, recent) if start < recent else start + 1
             state = self._model.read(np.array([ids[start:end]], np.int32), state)
-            self._marks.append((end, state))
+            if end % apart == 0 or end >= recent:
+                self._marks.append((end, state))
             start = end
-        self._marks = [(at, state) for at, state in self._marks if at % MARK == 0 or at >= recent]
+        self._marks = [(at, state) for at, state in self._marks if at % apart == 0 or at >= recent]
         return state
+
+    def _apart(self, length: int) -> int:
+        """The tokens between two places in a text of this length whose state is kept: `MARK`, or several times that."""
+        apart = MARK
+        while length // apart * num_bytes(self._marks[0][1]) > MARKS_BYTES:
+            apart *= 2
+        return apart
