@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from textgen.evaluation.scoring import Scorer
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.generation.infilling import CANDIDATES, FIT_TOKENS, GAP_TOKENS, LEFT_TO_RIGHT, Infill, Infiller
+from textgen.generation.stepping import Stepper
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.tokenizer.config import TokenizerConfig
@@ -138,6 +140,34 @@ def test_candidates_of_both_directions_are_cut_where_the_other_end_fits(
     assert {filling.text for filling in found} == expected
     assert {filling.direction for filling in found} == {"forward", "backward"}
     assert {filling.stop_reason for filling in found} == {"cut"}
+
+
+def test_few_states_of_long_drafts_are_kept(filler: Infiller, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive = most = 0
+    state_of = Stepper.state_of
+
+    def left() -> None:
+        nonlocal alive
+        alive -= 1
+
+    def noted(self: Stepper, row: int) -> Any:
+        nonlocal alive, most
+        state = array = state_of(self, row)
+        while isinstance(array, tuple):
+            array = array[0]
+        weakref.finalize(array, left)
+        alive += 1
+        most = max(most, alive)
+        return state
+
+    monkeypatch.setattr(Stepper, "state_of", noted)
+    long = replace(SETTINGS, max_tokens=200, min_tokens=150)
+    found = filler.infill("The dog", " mat.", long, 4, 4)
+    assert 0 < most < 2 * 70
+    most = 0
+    monkeypatch.setattr("textgen.generation.infilling.STATES_BYTES", 1)
+    assert [one.text for one in filler.infill("The dog", " mat.", long, 4, 4)] == [one.text for one in found]
+    assert 0 < most < 10
 
 
 @pytest.mark.parametrize("prompt", ["", "The dog"])

@@ -30,7 +30,7 @@ from textgen.generation.decoding import Decoder
 from textgen.generation.generator import BATCH_SIZE, later_seed, seeded
 from textgen.generation.row import Row
 from textgen.generation.stepping import StepModel, read_all
-from textgen.generation.text_state import TextState, join
+from textgen.generation.text_state import TextState, join, num_bytes
 from textgen.generation.word_guard import word_tokens
 from textgen.tokenizer.tokenizer import Tokenizer
 
@@ -38,6 +38,7 @@ CANDIDATES = 16  # drafts that are ranked by default where there is a prompt
 GAP_TOKENS = 40  # max_tokens by default where there is a prompt
 SCORED = 16  # documents that are ranked together
 FIT_TOKENS = 8  # of the other end, by which the place of a cut is chosen
+STATES_BYTES = 1 << 28  # of states within drafts that wait until it is computed how well the other end fits there
 LEFT_TO_RIGHT = ("stop", "until", "ban", "require", "logit_bias", "no_copy", "max_seconds", "top_logprobs")  # settings
 
 
@@ -94,7 +95,8 @@ class _Draft:
     """Tokens in the order in which they were generated, without the end of the document."""
 
     ids: list[int]
-    states: list[Any]  # of the model before each of them was read; kept where the draft is cut
+    states: list[Any]  # of the model before each of the last ones was read, where that is yet to be looked at
+    nats: list[float]  # of the other end after each of the others
     stop_reason: str
     config: SamplingConfig
 
@@ -209,14 +211,18 @@ class Infiller:
         start, target = self._tokenizer.encode(prompt), self._tokenizer.encode(suffix)
         if direction == "backward":
             start, target = target[::-1], start[::-1]
+        fitting = np.array([*target, self._tokenizer.eos_id][:FIT_TOKENS], np.int32) if prompt else None  # [T]
         for at in range(0, len(configs), BATCH_SIZE):
             if at and not go_on():
                 return
             model = self._models[direction]
-            for draft in self._generate(direction, start, configs[at : at + BATCH_SIZE], go_on, keep=bool(prompt)):
+            for draft in self._generate(direction, start, configs[at : at + BATCH_SIZE], go_on, fitting):
                 ids, reason = draft.ids, draft.stop_reason
-                if prompt:
-                    ids, reason = ids[: self._cut(model, draft, target, wanted)], "cut"
+                if fitting is not None:
+                    if not wanted():
+                        return
+                    _fit(model, draft, fitting)
+                    ids, reason = ids[: _best_cut(draft)], "cut"
                     if not wanted():
                         return
                 text = self._text(prompt, ids if direction == "forward" else ids[::-1], suffix)
@@ -228,8 +234,7 @@ class Infiller:
         start: Sequence[int],
         configs: Sequence[SamplingConfig],
         go_on: Callable[[], bool],
-        *,
-        keep: bool,
+        fitting: np.ndarray | None,
     ) -> list[_Draft]:
         """Continues a document that begins with `start`, in one direction, once for each config.
 
@@ -238,13 +243,14 @@ class Infiller:
             start: Token ids in the order in which the network reads them.
             configs: Settings of each draft.
             go_on: Called after each step; the drafts end where it returns False.
-            keep: Whether to keep the state of the model after each token.
+            fitting: The first tokens of the other end, int32 [T], if the drafts are to be cut where they fit.
         """
         eos_id, model = self._tokenizer.eos_id, self._models[direction]
         ids = (eos_id, *start)
         state = TextState(read_all(model, [ids[:-1]], model.initial_state(1)), ids)
-        rows = [Row(state, (), config, self._tokenizer, track=keep) for config in configs]
-        drafts = [_Draft([], [], "length", config) for config in configs]
+        rows = [Row(state, (), config, self._tokenizer, track=fitting is not None) for config in configs]
+        drafts = [_Draft([], [], [], "length", config) for config in configs]
+        most = max(1, min(BATCH_SIZE, STATES_BYTES // (len(configs) * num_bytes(state.memory))))  # states of a draft
         number_of: dict[Row, int] = {row: number for number, row in enumerate(rows)}
         words = self._words if direction == "forward" else None
         decoder = Decoder(model, self._tokenizer, direction=direction, words=lambda: words)
@@ -257,29 +263,14 @@ class Infiller:
                     drafts[number] = replace(drafts[number], stop_reason=reason)
                     continue
                 drafts[number].ids.append(token.id)
-                if keep:
-                    drafts[number].states.append(row.state)
+                if fitting is None:
+                    continue
+                drafts[number].states.append(row.state)
+                if len(drafts[number].states) == most and go_on():
+                    _fit(model, drafts[number], fitting)
             if not go_on():
                 break
         return drafts
-
-    def _cut(self, model: InfillModel, draft: _Draft, target: Sequence[int], wanted: Callable[[], bool]) -> int:
-        """The number of tokens of a draft after which `target` is likeliest; at least 1 if there are any.
-
-        It is 0 where it is not wanted any more.
-        """
-        fitting = np.array([*target, self._tokenizer.eos_id][:FIT_TOKENS], np.int32)  # [T]
-        nats: list[float] = []
-        for at in range(0, len(draft.ids), BATCH_SIZE):
-            if not wanted():
-                return 0
-            ids = np.array(draft.ids[at : at + BATCH_SIZE], np.int32)
-            targets = np.broadcast_to(fitting, (len(ids), len(fitting)))  # [B, T]
-            inputs = np.concatenate([ids[:, None], targets[:, :-1]], axis=1)
-            losses, _ = model.token_losses(inputs, targets, join(draft.states[at : at + BATCH_SIZE]))
-            nats += losses.sum(axis=1).tolist()
-        first = min(max(1, draft.config.min_tokens), len(nats))
-        return first + int(np.argmin(nats[first - 1 :])) if nats else 0
 
     def _text(self, prompt: str, ids: Sequence[int], suffix: str) -> str:
         """The text of tokens in reading order, without the half character at an end where generation stopped."""
@@ -307,3 +298,21 @@ class Infiller:
             logprobs: dict[str, Any] = {f"{direction}_logprob": -total.nats for direction, total in own.items()}
             result.append(replace(infill, score=mean, **logprobs))
         return result
+
+
+def _fit(model: InfillModel, draft: _Draft, fitting: np.ndarray) -> None:
+    """Computes the nats of some tokens [T] after each of the last tokens of a draft, and drops the states there."""
+    if not draft.states:
+        return
+    ids = np.array(draft.ids[-len(draft.states) :], np.int32)
+    targets = np.broadcast_to(fitting, (len(ids), len(fitting)))  # [B, T]
+    inputs = np.concatenate([ids[:, None], targets[:, :-1]], axis=1)
+    losses, _ = model.token_losses(inputs, targets, join(draft.states))
+    draft.nats.extend(losses.sum(axis=1).tolist())
+    draft.states.clear()
+
+
+def _best_cut(draft: _Draft) -> int:
+    """The number of tokens of a draft after which the other end is likeliest; at least 1 if there are any."""
+    first = min(max(1, draft.config.min_tokens), len(draft.nats))
+    return first + int(np.argmin(draft.nats[first - 1 :])) if draft.nats else 0
