@@ -167,6 +167,14 @@ def test_lines_that_do_not_end_with_the_byte_10_are_refused() -> None:
         list(stream_lines(io.BytesIO("one\n".encode("utf-16")), "utf-16"))
 
 
+@pytest.mark.parametrize("encoding", ["utf8x", "hex", "idna", "a\0b"])
+def test_an_encoding_that_there_is_not_is_refused(encoding: str, growing: Path) -> None:
+    append(growing, b"one\n")
+    for lines in (stream_lines(io.BytesIO(b"one\n"), encoding), file_lines(growing, encoding)):
+        with pytest.raises(CorpusError, match=r"There is no encoding .* Set encoding to one such as utf-8"):
+            next(lines)
+
+
 @pytest.fixture
 def growing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(anomalies, "POLL_SECONDS", 0.001)

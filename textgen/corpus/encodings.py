@@ -38,5 +38,13 @@ def text_decoder(encoding: str) -> codecs.IncrementalDecoder:
 
 
 def is_plain(encoding: str) -> bool:
-    """Checks whether text in this encoding can be split at the byte 10 into lines before it is decoded."""
+    """Checks whether text in this encoding can be split at the byte 10 into lines before it is decoded.
+
+    Args:
+        encoding: Name of an encoding.
+
+    Raises:
+        CorpusError: The encoding is unknown, or is not an encoding of text files.
+    """
+    text_decoder(encoding)
     return codecs.lookup(encoding).name.startswith(PLAIN_ENCODINGS)
