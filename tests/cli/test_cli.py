@@ -280,6 +280,22 @@ def test_sample_with_a_cache_and_after_learning(models: Path, tmp_path: Path) ->
     assert "the state of another model" in run(*arguments, *state).stderr
 
 
+def test_a_state_after_learning_knows_the_text_and_not_its_place(models: Path, tmp_path: Path) -> None:
+    text, elsewhere, state = tmp_path / "private.txt", tmp_path / "moved.txt", tmp_path / "state"
+    text.write_text("zebra zoo\n" * 20, encoding="utf-8")
+    elsewhere.write_text("zebra zoo\r\n" * 20, encoding="utf-16", newline="")
+    sample = ["sample", "songs", "--max-tokens", "3", "--models-dir", str(models)]
+    assert run(*sample, "--adapt", str(text), "--save-state", str(state)).exit_code == 0
+    assert b"private" not in state.read_bytes()
+    again = [*sample, "--load-state", str(state), "--adapt"]
+    assert run(*again, str(elsewhere), "--encoding", "utf-16").exit_code == 0
+    other_ways = run(*again, str(text), "--dynamic-learning-rate", "0.5")
+    text.write_text("zebra zoo\n" * 19 + "zebra zob\n", encoding="utf-8")
+    for result in (other_ways, run(*again, str(text)), run(*again[:-1])):
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "the state of another model, or was saved with other settings" in result.stderr
+
+
 def test_evaluate_with_a_cache_and_learning(models: Path, tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text(POEMS, encoding="utf-8")
     arguments = ["evaluate", "songs", str(tmp_path / "other.txt"), "--models-dir", str(models), "--json"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -18,11 +19,14 @@ from textgen.generation.config import AUTO, NUMPY
 from textgen.settings import Config, from_dict
 
 if TYPE_CHECKING:
+    from textgen.dataset.token_stream import TokenStream
     from textgen.dataset.word_filter import WordFilter
     from textgen.generation.stepping import StepModel
     from textgen.model.clamping import Clamp
     from textgen.model.numpy_model import NumpyModel
     from textgen.saved_model.saved_model import ModelFolder
+
+READ_TOKENS = 1 << 20  # of a text at a time
 
 cache_options = option_group(
     sectioned(
@@ -67,6 +71,20 @@ def check_runtime(runtime: str, needs_numpy: Sequence[str]) -> None:
         raise click.UsageError(f"{needs_numpy[0]} needs --runtime {NUMPY}.")
 
 
+class Writer(NamedTuple):
+    """A network that writes.
+
+    Attributes:
+        model: The network.
+        words: The words that it may write, or a function that reads them; None if it may coin words.
+        fingerprint: Tells it from other networks, also those that learned from another text or in another way.
+    """
+
+    model: StepModel
+    words: WordFilter | Callable[[], WordFilter | None] | None
+    fingerprint: str
+
+
 def adapted_writer(
     saved: ModelFolder,
     adapt: str | None,
@@ -76,8 +94,8 @@ def adapted_writer(
     clamps: Sequence[Clamp] = (),
     runtime: str = AUTO,
     reading: Mapping[str, Any] = MappingProxyType({}),
-) -> tuple[StepModel, WordFilter | Callable[[], WordFilter | None] | None]:
-    """The network of a saved model, trained on the file `adapt` and with a cache if given, and the words it may write.
+) -> Writer:
+    """The network of a saved model, trained on the file `adapt` and with a cache if given.
 
     Args:
         saved: The model, which stays as it is.
@@ -90,7 +108,7 @@ def adapted_writer(
         reading: Settings of `CorpusConfig` for `adapt` that differ from those of the training.
 
     Returns:
-        The network, and the words of its training text, with those of `adapt`; None if it may coin words.
+        The network, with the words of its training text and of `adapt`.
 
     Raises:
         ConfigError: The runtime is not installed, or the model diverged while it learned.
@@ -100,17 +118,19 @@ def adapted_writer(
     needs_numpy = [flag for flag, value in uses.items() if value]
     check_runtime(runtime, needs_numpy)
     if not needs_numpy:
-        return saved.step_model(runtime, output.note), saved.words
+        return Writer(saved.step_model(runtime, output.note), saved.words, saved.fingerprint)
     words: WordFilter | Callable[[], WordFilter | None] | None = saved.words
+    fingerprint = f"{saved.fingerprint} {cache}" if cache else saved.fingerprint
     if adapt is None or dynamic is None:
         model = saved.writer(clamps=clamps)
     else:
-        model, words = _trained_on(saved, adapt, reading, dynamic, label, clamps)
+        model, words, text = _trained_on(saved, adapt, reading, dynamic, label, clamps)
+        fingerprint += f" {text} {dynamic}"
     if cache is None:
-        return model, words
+        return Writer(model, words, fingerprint)
     from textgen.generation.cached_model import CachedModel
 
-    return CachedModel(model, cache), words
+    return Writer(CachedModel(model, cache), words, fingerprint)
 
 
 def _trained_on(
@@ -120,8 +140,12 @@ def _trained_on(
     config: DynamicConfig,
     label: str | None,
     clamps: Sequence[Clamp],
-) -> tuple[NumpyModel, WordFilter | None]:
-    """The model after one pass over a text, and the words of both. Raises `ConfigError` if it diverged."""
+) -> tuple[NumpyModel, WordFilter | None, str]:
+    """The model after one pass over a text, the words of both, and the checksum of the text as tokens.
+
+    Raises:
+        ConfigError: The model diverged.
+    """
     import numpy as np
 
     from textgen.corpus.corpus import Corpus
@@ -141,7 +165,7 @@ def _trained_on(
 
         own_words = saved.words()
         words = own_words and WordFilter.build([*stream_words(stream, saved.tokenizer)], own_words)
-        model = saved.network("forward")
+        model, checksum = saved.network("forward"), _checksum(stream)
         Learner(model, config).learn(stream)
     weights = model.weights_as_arrays()
     if not all(np.isfinite(array).all() for array in weights.values()):
@@ -149,4 +173,12 @@ def _trained_on(
             f"The model diverged while it learned from {path}: its weights are no longer finite. "
             f"Lower dynamic_learning_rate. Received: {config.dynamic_learning_rate:g}."
         )
-    return NumpyModel(model.config, weights, clamps), words
+    return NumpyModel(model.config, weights, clamps), words, checksum
+
+
+def _checksum(stream: TokenStream) -> str:
+    """SHA-256 of the ids, which is the same wherever the text is, in whatever encoding."""
+    digest = sha256()
+    for start in range(0, len(stream), READ_TOKENS):
+        digest.update(stream.read(start, min(start + READ_TOKENS, len(stream))).astype("<i4").tobytes())
+    return digest.hexdigest()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from textgen.cli.adaptation import adapt_options, adapted_writer, cache_options, check_runtime, switched
+from textgen.cli.adaptation import Writer, adapt_options, adapted_writer, cache_options, check_runtime, switched
 from textgen.cli.command import SectionCommand
 from textgen.cli.default_model import first_characters, load_model_or_base
 from textgen.cli.options import (
@@ -34,10 +34,8 @@ from textgen.settings import from_dict, select
 from textgen.wording import counted
 
 if TYPE_CHECKING:
-    from textgen.dataset.word_filter import WordFilter
     from textgen.generation.generator import Generation, Generator, Request
     from textgen.generation.infilling import Infill
-    from textgen.model.compiled_model import CompiledModel
     from textgen.saved_model.saved_model import ModelFolder
 
 STATE = "State"
@@ -246,13 +244,12 @@ def _generate(
     batch_size = arguments.batch_size or BATCH_SIZE
     needs_index = arguments.novelty or any(request.config.no_copy is not None for request in requests)
     ngrams = saved.ngrams() if needs_index else None
-    adaptation = (arguments.cache, arguments.adapt, arguments.reading, arguments.dynamic)
     if arguments.exact:
         check_runtime(arguments.runtime, ["--exact"])
         generator = saved.generator(exact=True)
     else:
         clamps = parse_clamps(arguments.clamp, saved.model_config)
-        writer, words = _gpu_writer(arguments, saved, requests, batch_size, search) or adapted_writer(
+        writer = _gpu_writer(arguments, saved, requests, batch_size, search) or adapted_writer(
             saved,
             arguments.adapt,
             arguments.cache,
@@ -262,9 +259,8 @@ def _generate(
             arguments.runtime,
             arguments.reading,
         )
-        adapted = saved.fingerprint + "".join(f" {each}" for each in adaptation if each)
-        fingerprint = clamped_fingerprint(adapted, clamps)
-        generator = Generator(writer, saved.tokenizer, ngrams, fingerprint=fingerprint, words=words)
+        fingerprint = clamped_fingerprint(writer.fingerprint, clamps)
+        generator = Generator(writer.model, saved.tokenizer, ngrams, fingerprint=fingerprint, words=writer.words)
     has_state = bool(arguments.save_state or arguments.load_state)
     is_single = len(requests) * arguments.num == 1 and not arguments.best_of
     if has_state and (not is_single or search):
@@ -281,8 +277,8 @@ def _generate(
 
 def _gpu_writer(
     arguments: Arguments, saved: ModelFolder, requests: list[Request], batch_size: int, search: SearchConfig | None
-) -> tuple[CompiledModel, Callable[[], WordFilter | None]] | None:
-    """The network on a GPU and the words it may write, if nothing else was asked for and a GPU is worth it."""
+) -> Writer | None:
+    """The network on a GPU, if nothing else was asked for and a GPU is worth it."""
     needs_processor = (arguments.clamp, arguments.cache, arguments.adapt, search)
     has_state = arguments.save_state or arguments.load_state
     num = arguments.num * (arguments.best_of or 1)
@@ -290,7 +286,7 @@ def _gpu_writer(
     if arguments.runtime != AUTO or any(needs_processor) or has_state:
         return None
     model = gpu_writer(saved) if is_worth_a_gpu(parameters, requests, num, batch_size) else None
-    return (model, saved.words) if model else None
+    return Writer(model, saved.words, saved.fingerprint) if model else None
 
 
 def _write_one(
