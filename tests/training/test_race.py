@@ -19,7 +19,7 @@ from textgen.errors import Interrupted, TrainingError
 from textgen.files import TEMPORARY
 from textgen.folders import MANIFEST
 from textgen.runtime import load_tensorflow
-from textgen.saved_model.layout import CARD, CHECKPOINTS, TRAINING, read_training
+from textgen.saved_model.layout import CARD, CHECKPOINTS, LOGS, TRAINING, read_training
 from textgen.saved_model.registry import claimed
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.training import base_choice, run
@@ -105,6 +105,24 @@ def test_the_better_one_in_bits_a_byte_goes_on_with_its_files(
         "bits_per_byte": {"english": base, "none": none},
     }
     assert f"From random weights: {none:.3f} bits a byte on held-out text." in said
+
+
+def test_what_an_unfinished_run_left_gives_way_to_the_files_of_the_winner(tmp_path: Path) -> None:
+    folder, track = tmp_path / "songs", Track({"english": 2.0, "none": 2.5})
+    for name in (CHECKPOINTS, LOGS):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "old").write_text("left by a run that saved no model")
+
+    def contend(plan: Plan, place: Path, options: RunOptions) -> RunSetup:
+        setup = track.contend(plan, place, options)
+        (place / LOGS).mkdir()
+        (place / LOGS / "new").write_text(plan.base_name)
+        return setup
+
+    race([cast(Plan, Contender(name)) for name in track.outcomes], folder, contend, RunOptions())
+    assert {path.name for path in folder.iterdir()} == {CHECKPOINTS, LOGS, MANIFEST, TRAINING}
+    assert [path.name for path in (folder / LOGS).iterdir()] == ["new"]
+    assert [path.name for path in (folder / CHECKPOINTS).iterdir()] == ["step-2"]
 
 
 def test_one_that_cannot_be_trained_loses(tmp_path: Path) -> None:

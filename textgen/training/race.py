@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from textgen.errors import Interrupted, TrainingError
-from textgen.files import TEMPORARY
-from textgen.folders import MANIFEST
+from textgen.files import TEMPORARY, writing
+from textgen.folders import MANIFEST, replace_folder
 from textgen.training.base_choice import NONE
 from textgen.training.observers.observer import Observer, StepReport, ValidationReport
 from textgen.training.plan import RACE_VALIDATIONS, Plan
@@ -111,9 +111,13 @@ def _stopped(names: Sequence[str], error: Interrupted) -> Interrupted:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Moves all files of a run; the manifest comes last, since it makes them a model."""
+    """Moves all files of a run; the manifest comes last, since it makes them a model.
+
+    They replace those that an earlier run, which saved no model, has left in the folder.
+    """
     for path in sorted(source.iterdir(), key=lambda path: path.name == MANIFEST):
-        os.replace(path, target / path.name)
+        with writing(target / path.name):
+            replace_folder(path, target / path.name) if path.is_dir() else os.replace(path, target / path.name)
 
 
 def _with_decision(record: dict[str, Any], plan: Plan, scores: Mapping[str, float]) -> dict[str, Any]:
