@@ -69,3 +69,15 @@ def test_the_plot_marks_losses_and_the_suggestion() -> None:
     assert lines[-2].rstrip().endswith("*")
     assert sum(line[10:].count("*") for line in lines[:-1]) == PLOT_COLUMNS
     assert "Suggested: --learning-rate 0.001" in describe(points, 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("rates", "nats", "column"),
+    [([0.1044, 0.1155], [3.0, 2.9], 0), ([0.10, 0.108, 0.1155], [3.0, 2.99, 2.8], -1)],
+)
+def test_a_suggestion_that_is_rounded_beyond_the_rates_is_at_their_end(
+    rates: list[float], nats: list[float], column: int
+) -> None:
+    points = [Point(rate, loss) for rate, loss in zip(rates, nats, strict=True)]
+    bars = [line[10:][column] for line in plot(points, suggestion(points))[:-1]]
+    assert bars.count("|") == PLOT_ROWS - 1  # one of them is the loss

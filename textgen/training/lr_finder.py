@@ -94,7 +94,8 @@ def plot(points: Sequence[Point], suggested: float) -> list[str]:
     low, high = float(nats.min()), float(nats.max())
 
     def column(rate: float) -> int:
-        return round((rate - rates[0]) / max(1e-9, rates[-1] - rates[0]) * (PLOT_COLUMNS - 1))
+        share = (rate - rates[0]) / max(1e-9, rates[-1] - rates[0])
+        return round(min(1.0, max(0.0, share)) * (PLOT_COLUMNS - 1))  # a suggestion is rounded, so it may lie beyond
 
     grid = np.full((PLOT_ROWS, PLOT_COLUMNS), " ")
     grid[:, column(math.log(suggested))] = "|"
