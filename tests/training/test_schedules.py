@@ -57,6 +57,13 @@ def test_schedules_at_their_corners() -> None:
             {0.05: 0.5, 0.1: 1.0, 0.5: 1.0, 0.75: 0.6, 1.0: 0.2},
         ),
         (config("cosine", hold_fraction=1.0), {0.0: 1.0, 0.5: 1.0, 1.0: 1.0}),
+        (config("one-cycle", hold_fraction=0.5), {0.0: 0.04, 0.075: 0.52, 0.15: 1.0, 0.65: 1.0, 0.825: 0.6, 1.0: 0.2}),
+        (config("one-cycle", hold_fraction=0.4, warmup_fraction=0.2), {0.2: 0.04, 0.32: 1.0, 0.72: 1.0, 0.86: 0.6}),
+        (config("one-cycle", hold_fraction=1.0), {0.0: 1.0, 0.5: 1.0, 1.0: 1.0}),
+        (
+            config("triangular", num_cycles=2, hold_fraction=0.2),
+            {0.0: 0.2, 0.1: 0.6, 0.2: 1.0, 0.4: 1.0, 0.5: 0.6, 0.6: 0.2, 0.8: 1.0, 1.0: 0.2},
+        ),
     ],
     ids=lambda value: value.schedule if isinstance(value, TrainingConfig) else "",
 )

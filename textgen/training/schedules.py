@@ -1,7 +1,8 @@
 """Learning rate schedules, and the length of a run in steps.
 
-The learning rate rises during the warm-up, holds the peak, and then follows the schedule. All of these are fractions of
-the run, so that one setting suits runs of any length, in steps or in minutes.
+The learning rate rises during the warm-up, holds the peak, and then follows the schedule. The schedules that rise
+themselves, one-cycle and triangular, hold the peak where they first reach it. All of these are fractions of the run, so
+that one setting suits runs of any length, in steps or in minutes.
 """
 
 from __future__ import annotations
@@ -31,9 +32,7 @@ def scheduled_learning_rate(config: TrainingConfig, progress: float, reductions:
         return config.learning_rate * _inverse_sqrt(config, progress)
     if config.warmup_fraction and progress <= config.warmup_fraction:
         return config.learning_rate * _share(config, 0.0, 0) * progress / config.warmup_fraction
-    begin = min(1.0, config.warmup_fraction + config.hold_fraction)
-    done = (progress - begin) / (1 - begin) if progress > begin else 0.0
-    return config.learning_rate * _share(config, done, reductions)
+    return config.learning_rate * _share(config, _done(config, progress), reductions)
 
 
 def total_steps(config: TrainingConfig, steps_per_epoch: int) -> float:
@@ -44,8 +43,25 @@ def total_steps(config: TrainingConfig, steps_per_epoch: int) -> float:
     return steps
 
 
+def _done(config: TrainingConfig, progress: float) -> float:
+    """Fraction of the schedule that is over, which takes the part of the run without warm-up and hold."""
+    spent = min(1.0, config.warmup_fraction + config.hold_fraction)
+    rise = _rise(config)
+    top = config.warmup_fraction + rise * (1 - spent)
+    if spent == 1.0 or top < progress <= top + config.hold_fraction:
+        return rise
+    return (progress - (config.warmup_fraction if progress <= top else spent)) / (1 - spent)
+
+
+def _rise(config: TrainingConfig) -> float:
+    """Fraction of the schedule before its first peak."""
+    if config.schedule == "triangular":
+        return 0.5 / config.num_cycles
+    return ONE_CYCLE_RISE if config.schedule == "one-cycle" else 0.0
+
+
 def _share(config: TrainingConfig, done: float, reductions: int) -> float:
-    """The rate relative to the peak when a fraction `done` of the part after warm-up and hold is over."""
+    """The rate relative to the peak when a fraction `done` of the schedule is over."""
     final = config.final_learning_rate_fraction
     match config.schedule:
         case "linear":
