@@ -229,3 +229,16 @@ def test_a_hangup_that_is_ignored_stays_so() -> None:
         assert others.received == signal.SIGTERM
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_handler_that_python_does_not_know_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a program in C that runs Python: `getsignal` returns None for it, which `signal` does not take."""
+    before, own = signal.getsignal(signal.SIGTERM), signal.getsignal
+    monkeypatch.setattr(signal, "getsignal", lambda number: None if number == signal.SIGTERM else own(number))
+    requests = StopRequests()
+    with requests.caught():
+        assert own(signal.SIGTERM) is before
+        os.kill(os.getpid(), signal.SIGINT)
+    assert requests.received == signal.SIGINT
+    assert own(signal.SIGTERM) is before
+    assert own(signal.SIGINT) is signal.default_int_handler
