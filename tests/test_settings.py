@@ -35,7 +35,7 @@ from textgen.model.config import (
     MAX_UNITS,
     ModelConfig,
 )
-from textgen.settings import declared, from_dict, json_schema, read_toml, select, to_dict
+from textgen.settings import UNLIMITED, declared, from_dict, json_schema, read_toml, select, to_dict
 from textgen.tokenizer.config import MAX_VOCAB_SIZE, TOKENIZERS, TokenizerConfig
 from textgen.training.config import (
     AVERAGES,
@@ -97,8 +97,8 @@ LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most 
     (TrainingConfig, "layer_learning_rate_decay", 0.0, 1.0),
     (TokenizerConfig, "character_coverage", 0.98, 1.0),
     (TrainingConfig, "label_dropout", 0.0, 1.0),
-    (TrainingConfig, "clip_norm", 1e-12, math.inf),
-    (TrainingConfig, "clip_value", 1e-12, math.inf),
+    (TrainingConfig, "clip_norm", 1e-12, UNLIMITED),
+    (TrainingConfig, "clip_value", 1e-12, UNLIMITED),
     (TrainingConfig, "epochs", 1e-9, 1e12),
     (TrainingConfig, "steps", 1, 10**12),
     (TrainingConfig, "minutes", 1e-9, 1e12),
@@ -106,7 +106,7 @@ LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most 
     (TrainingConfig, "valid_tokens", 1, 1 << 40),
     (TrainingConfig, "patience", 1, 1 << 20),
     (TrainingConfig, "valid_fraction", 1e-6, 0.5),
-    (TrainingConfig, "checkpoint_minutes", 0.0, math.inf),
+    (TrainingConfig, "checkpoint_minutes", 0.0, UNLIMITED),
     (TrainingConfig, "keep_checkpoints", 1, 1 << 20),
     (TrainingConfig, "max_rollbacks", 0, 1 << 20),
     (TrainingConfig, "seed", 0, (1 << 63) - 1),
@@ -116,7 +116,7 @@ LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most 
     (DynamicConfig, "dynamic_learning_rate", 0.0, 1e3),
     (DynamicConfig, "dynamic_decay", 0.0, 1.0),
     (DynamicConfig, "dynamic_window", 1, 1 << 16),
-    (DynamicConfig, "dynamic_clip_norm", 1e-12, math.inf),
+    (DynamicConfig, "dynamic_clip_norm", 1e-12, UNLIMITED),
     (TuningConfig, "steps", 1, 1 << 40),
     (TuningConfig, "learning_rate", 0.0, 1e3),
     (TuningConfig, "seed", 0, (1 << 63) - 1),
@@ -182,8 +182,8 @@ def test_a_number_is_within_its_limits(kind: type[Any], name: str, low: float, h
     allowed: list[Any] = [low, high if high < math.inf else 1 << 70]
     for value in allowed:
         assert getattr(replace(config, **{name: value}), name) == value
-    wrong: list[Any] = [beyond(low, -1), -101, -math.inf, math.nan, True, False, "1", [1], ()]
-    wrong += [beyond(high, 1), math.inf] if high < math.inf else []
+    wrong: list[Any] = [beyond(low, -1), -101, -math.inf, math.inf, math.nan, True, False, "1", [1], ()]
+    wrong += [beyond(high, 1)] if high < math.inf else []
     for value in wrong:
         if name == "min_tokens" and value == beyond(high, 1):
             continue  # it is more than max_tokens, and that is said
@@ -191,6 +191,17 @@ def test_a_number_is_within_its_limits(kind: type[Any], name: str, low: float, h
             replace(config, **{name: value})
         assert repr(value) in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_a_limit_that_is_infinite_is_refused_with_how_to_have_none() -> None:
+    """JSON holds no infinity, so training.json could not, and a run would end with a folder that nothing can read."""
+    with pytest.raises(ConfigError, match=r"Received: inf\. Without a limit, give a large number, such as 1e\+30\.$"):
+        TrainingConfig(clip_norm=math.inf)
+    with pytest.raises(ConfigError, match=r"^clip_norm .* Received: nan\.$"):
+        TrainingConfig(clip_norm=math.nan)
+    for kind in BASE:
+        for name, (annotation, facts) in declared(kind).items():
+            assert "float" not in annotation or facts.high is not None, f"{name} may be infinite"
 
 
 def test_every_number_has_a_limit_and_every_choice_is_checked() -> None:

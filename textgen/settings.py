@@ -33,6 +33,7 @@ from typing import Any, TypeVar
 from textgen.errors import ConfigError
 
 MAX_NUMBER = 1 << 1000  # an integer up to this goes into a float, and prints in a line
+UNLIMITED = 1e30  # the most of a limit that can be switched off: beyond any use, and finite in float32
 SETTINGS_BYTES = 1 << 20  # of a TOML file at most
 USUAL = "Options"  # title of the flags that `--help` shows; those under other titles are shown by `--help-all`
 TYPES: dict[str, tuple[type, ...]] = {
@@ -143,9 +144,11 @@ def check_bounds(name: str, value: Any, facts: Setting) -> None:
         return
     low, high = -math.inf if facts.low is None else facts.low, math.inf if facts.high is None else facts.high
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not low <= value <= high or (isinstance(value, int) and value > MAX_NUMBER):
+    if not is_number or not low <= value <= high or not abs(value) <= MAX_NUMBER:  # the last for infinity and NaN, too
         limits = f"at least {_plain(low)}" if high == math.inf else f"from {_plain(low)} to {_plain(high)}"
-        raise ConfigError(f"{name} must be a number {limits}. Received: {shown(value)}.")
+        is_unlimited = high == UNLIMITED and is_number and value > high
+        advice = f" Without a limit, give a large number, such as {high:g}." if is_unlimited else ""
+        raise ConfigError(f"{name} must be a number {limits}. Received: {shown(value)}.{advice}")
 
 
 def _plain(number: float) -> str:

@@ -123,6 +123,12 @@ def test_saving_again_replaces_the_model(saved: Path, tokenizer: Tokenizer) -> N
     assert sorted(files_in(saved)) == [MANIFEST, CONFIG, WEIGHTS, MODEL_FILE]
 
 
+def test_the_checksum_is_that_of_what_the_file_holds(saved: Path) -> None:
+    """JSON has no infinity, so null stands for it."""
+    write_training(saved, TRAINING_VALUES | {"odd": [float("inf"), (1, float("nan"))]})
+    assert load_model("songs").training == TRAINING_VALUES | {"odd": [None, [1, None]]}
+
+
 def test_training_and_card(saved: Path) -> None:
     write_training(saved, TRAINING_VALUES)
     assert load_model("songs").training == TRAINING_VALUES

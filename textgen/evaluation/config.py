@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from textgen.settings import Settings, setting
+from textgen.settings import UNLIMITED, Settings, setting
 
 MAX_CACHE_WINDOW = 1 << 16
 SECTION = "Adaptation"
@@ -32,7 +32,10 @@ class DynamicConfig(Settings):
         0.001, "Decay towards the trained weights in each step.", low=0.0, high=1.0, section=SECTION
     )
     dynamic_window: int = setting(16, "Tokens that each step learns from.", low=1, high=1 << 16, section=SECTION)
-    dynamic_clip_norm: float = setting(1.0, "Clip the norm of the gradient to this.", low=1e-12, section=SECTION)
+    dynamic_clip_norm: float = setting(
+        1.0, "Clip the norm of the gradient to this; a large number, such as 1e9, clips nothing.",
+        low=1e-12, high=UNLIMITED, section=SECTION,
+    )  # fmt: skip
     dynamic_rms: bool = setting(
         False,
         "Divide each weight's step by the root mean square of its gradients; try a learning rate of 0.4.",

@@ -17,6 +17,7 @@ of the arrays are checked against the configuration before memory is allocated. 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -485,9 +486,10 @@ def write_training(folder: Path, training: dict[str, Any]) -> None:
 
     Args:
         folder: Folder of the model.
-        training: Content of training.json.
+        training: Content of training.json. Numbers that JSON does not have become null.
     """
-    write_own_file(folder / TRAINING, json_bytes(training | {"checksum": training_checksum(training)}))
+    written = json.loads(json_bytes(training))  # the checksum is that of what the file holds
+    write_own_file(folder / TRAINING, json_bytes(written | {"checksum": training_checksum(written)}))
     write_own_file(folder / CARD, model_card(folder.name, training).encode())
 
 

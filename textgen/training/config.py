@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from textgen.dataset.config import SplitConfig
 from textgen.errors import ConfigError
-from textgen.settings import Settings, setting
+from textgen.settings import UNLIMITED, Settings, setting
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 STRATEGIES = ("auto", "single", "mirrored", "multiworker")
@@ -23,7 +23,7 @@ INITIAL = ("recurrent_initializer", "forget_bias")
 """Used only to initialize weights, so fixed on resume and fine-tuning."""
 FIXED_ON_RESUME = (
     *INITIAL, "sequence_length", "random_bptt", "subword_alpha", "valid_fraction", "seed", "decay_target",
-    "interpolate_base",
+    "interpolate_base", "freeze_layers", "optimizer", "weight_averaging", "num_averaged", "nonmonotone_interval",
 )  # fmt: skip
 """A run's position in the text, or what its checkpoints hold, depends on these, so a resumed run keeps them."""
 
@@ -73,7 +73,7 @@ class TrainingConfig(SplitConfig):
         section=SCHEDULE,
     )  # fmt: skip
     hold_fraction: float = setting(
-        0.0, "Share of the run in which it then stays at the peak.", low=0.0, high=1.0, section=SCHEDULE
+        0.0, "Share of the run in which it stays at the peak, once it is there.", low=0.0, high=1.0, section=SCHEDULE
     )
     final_learning_rate_fraction: float = setting(
         0.02, "Learning rate at the end, as a share of the peak.", low=0.0, high=1.0, section=SCHEDULE
@@ -94,8 +94,9 @@ class TrainingConfig(SplitConfig):
         section=OPTIMIZER,
     )  # fmt: skip
     epsilon: float = setting(
-        1e-8, "Added to the denominator (adam, adamw, lamb, rmsprop).", low=1e-16, high=1.0, section=OPTIMIZER
-    )
+        1e-8, "Added to the denominator (adam, adamw, lamb), or to the mean square under its root (rmsprop).",
+        low=1e-16, high=1.0, section=OPTIMIZER,
+    )  # fmt: skip
     nonmonotone_interval: int = setting(
         5, "asgd starts averaging once a score is worse than the best of more than N validations before.",
         low=1, high=1 << 10, section=AVERAGING,
@@ -148,8 +149,13 @@ class TrainingConfig(SplitConfig):
         False, "At the end, mix the weights with those of the base model in the share that scores best "
         "(Wortsman et al. 2022).", section=FINE_TUNING,
     )  # fmt: skip
-    clip_norm: float = setting(0.5, "Clip the global norm of the gradient to this.", low=1e-12, section=OPTIMIZER)
-    clip_value: float | None = setting(None, "Clip each gradient value to this instead.", low=1e-12, section=OPTIMIZER)
+    clip_norm: float = setting(
+        0.5, "Clip the global norm of the gradient to this; a large number, such as 1e9, clips nothing.",
+        low=1e-12, high=UNLIMITED, section=OPTIMIZER,
+    )  # fmt: skip
+    clip_value: float | None = setting(
+        None, "Clip each gradient value to this instead.", low=1e-12, high=UNLIMITED, section=OPTIMIZER
+    )
     epochs: float | None = setting(None, "Passes over the training text.", low=1e-9, high=1e12, planned=True)
     steps: int | None = setting(None, "Updates of the weights.", low=1, high=10**12)
     minutes: float | None = setting(
@@ -169,7 +175,9 @@ class TrainingConfig(SplitConfig):
         0.1, "Share of labels hidden in training, so that the model can also write without one.",
         low=0.0, high=1.0, section=REGULARIZATION,
     )  # fmt: skip
-    checkpoint_minutes: float = setting(5.0, "Minutes between checkpoints, at most.", low=0.0, section=VALIDATION)
+    checkpoint_minutes: float = setting(
+        5.0, "Minutes between checkpoints, at most.", low=0.0, high=UNLIMITED, section=VALIDATION
+    )
     keep_checkpoints: int = setting(2, "Number of checkpoints to keep.", low=1, high=LARGE, section=VALIDATION)
     max_rollbacks: int = setting(
         3, "Returns to a checkpoint after a diverging loss, at most.", low=0, high=LARGE, section=VALIDATION
