@@ -26,7 +26,7 @@ from textgen.saved_model.registry import check_name, find_run, free_name, models
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.settings import from_dict, select, to_dict
 from textgen.training.observers.observer import Observer, ValidationReport
-from textgen.training.presets import SIZES, with_preset
+from textgen.training.presets import with_preset, with_sizes
 from textgen.training.run_setup import RunOptions
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ class _Job:
 
         start = self.start.folder if isinstance(self.start, ModelFolder) else self.start
         sources = ResumeSources(self.places, self.valid_file, None if start is None else str(start))
-        settings = {**SIZES.get(self.preset or "", {}), **self.settings}
+        settings = with_sizes(self.preset, self.settings)
         return resume(target, settings, sources=sources, options=options)
 
 

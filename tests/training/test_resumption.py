@@ -17,6 +17,7 @@ import runs
 from click.testing import CliRunner
 from runs import SETTINGS, TEXT, begun
 
+from textgen.api import train
 from textgen.cache_folder import cache_folder
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
@@ -300,6 +301,7 @@ def test_a_key_that_others_may_know_is_none(tmp_path: Path, kind: str) -> None:
 
 def test_the_same_settings_again_are_no_error(folder: Path, plan: Plan, text: Path) -> None:
     every = dict(SETTINGS) | {"documents": "line", "freeze_layers": ()}
+    assert read(folder, {"documents": None}).corpus_config == read(folder).corpus_config  # guessed, as at the beginning
     found = read(folder, every, ResumeSources([text]))
     assert found.training_config == plan.training_config
     vocab_size = found.model_config.vocab_size
@@ -355,6 +357,58 @@ def test_other_settings_that_are_settled_are_named_with_what_they_were(
         ConfigError, match=rf"^{name} was fixed when the run began, as {was}: it cannot be changed when resuming"
     ):
         read(folder, {name: value})
+
+
+@pytest.mark.parametrize(
+    ("given", "was"),
+    [
+        ({"optimizer": "rmsprop"}, "optimizer .* as sgd"),  # its mean squares have the shapes of sgd's velocities
+        ({"momentum": 0.0}, r"momentum .* as 0\.5"),
+        ({"weight_averaging": "ema"}, "weight_averaging .* as none"),
+        ({"num_averaged": 2}, "num_averaged .* as 5"),
+        ({"nonmonotone_interval": 2}, "nonmonotone_interval .* as 5"),
+        ({"freeze_layers": ["embeding"]}, "freeze_layers .* as head"),
+        ({"freeze_layers": ()}, "freeze_layers .* as head"),
+        ({"batch_size": 4}, "batch_size times gradient_accumulation_steps .* as 2"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_checkpoints_depend_on_is_refused_by_name(
+    text: Path, tmp_path: Path, given: dict[str, Any], was: str
+) -> None:
+    begin = {"optimizer": "sgd", "momentum": 0.5, "freeze_layers": ["head"]}
+    plan = make_plan(Corpus([text]), {**SETTINGS, **begin}, hardware=Hardware(flops=1e11))
+    folder = begun(plan, tmp_path / "models" / "songs")
+    with pytest.raises(ConfigError, match=rf"^{was}: it cannot be changed when resuming\. .* start a new run\.$"):
+        read(folder, given)
+    fits = {**begin, "momentum": 0.9, "batch_size": 1, "gradient_accumulation_steps": 2, "weight_decay": 0.1}
+    assert read(folder, fits).training_config.momentum == 0.9
+
+
+def test_the_automatic_precision_is_the_one_that_the_run_began_with(text: Path, tmp_path: Path) -> None:
+    plan = make_plan(Corpus([text]), {**SETTINGS, "precision": "float16"}, hardware=Hardware(flops=1e11))
+    folder = begun(plan, tmp_path / "models" / "songs")
+    assert read(folder, {"precision": "auto"}).record["training"]["precision"] == "float16"
+    assert read(folder, {"precision": "float32"}).training_config.precision == "float32"
+    record = read_training(folder)
+    record["training"]["precision"] = "auto"  # recorded by a resumption that failed for it
+    write_training(folder, record)
+    assert read(folder).training_config.precision in ("float32", "bfloat16", "float16")
+
+
+@pytest.mark.parametrize("error", [TrainingError("no fit"), ValueError("odd"), KeyboardInterrupt()], ids=repr)
+def test_a_resumption_that_cannot_begin_leaves_the_record(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def fails(*arguments: object) -> None:
+        assert read_training(folder)["training"]["steps"] == 9
+        raise error
+
+    before = read_training(folder)
+    monkeypatch.setattr(run, "_Run", fails)
+    with pytest.raises(type(error)):
+        run.resume(folder, {"steps": 9})
+    assert read_training(folder) == before
 
 
 def test_what_is_no_setting_is_said(folder: Path) -> None:
@@ -499,10 +553,26 @@ def test_a_command_can_be_given_again_with_resume(
     ((name, settings, given),) = asked
     assert (name, given.start, list(given.paths)) == ("songs", "base", [str(text)])
     assert settings == {
-        "embedding_dim": 128, "hidden_units": 8, "num_layers": 1, "valid_fraction": 0.2, "steps": 9,
+        "embedding_dim": 8, "hidden_units": 8, "num_layers": 1, "valid_fraction": 0.2, "steps": 9,
     }  # fmt: skip
     assert given.tokenizer
     assert given.tokenizer.fingerprint() == load_model("songs").tokenizer.fingerprint()
+
+
+@pytest.mark.parametrize("given", [{"hidden_units": 12}, {"hidden_units": 12, "embedding_dim": 10}, {"num_layers": 2}])
+def test_a_preset_with_single_sizes_is_the_same_network_when_it_is_given_again(
+    text: Path, tmp_path: Path, asked: list[tuple[str, dict[str, Any], ResumeSources]], given: dict[str, Any]
+) -> None:
+    others = {"tokenizer": "char", "batch_size": 2, "sequence_length": 8, "steps": 4}
+    plan = make_plan(Corpus([text]), {**others, **given}, preset="tiny", hardware=Hardware(flops=1e11))
+    folder = begun(plan, tmp_path / "models" / "songs")
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in {**others, **given}.items()]
+    command("train", str(text), "--name", "songs", "--resume", "--preset", "tiny", *flags)
+    with pytest.raises(TextgenError, match="far enough"):
+        train(text, resume="songs", models_dir=folder.parent, preset="tiny", **others, **given)
+    assert len(asked) == 2
+    for _, settings, _ in asked:
+        assert read(folder, settings).model_config == read(folder).model_config
 
 
 READING = (  # commands that read a model and leave it as it is

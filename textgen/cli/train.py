@@ -32,7 +32,7 @@ from textgen.errors import TrainingError
 from textgen.model.config import ModelConfig
 from textgen.settings import read_toml
 from textgen.training.config import TrainingConfig
-from textgen.training.presets import RECIPES, SIZES, with_preset
+from textgen.training.presets import RECIPES, SIZES, with_preset, with_sizes
 
 if TYPE_CHECKING:
     from textgen.corpus.config import CorpusConfig
@@ -161,7 +161,7 @@ def train(**options: Any) -> None:
     if is_follower(arguments.strategy):
         _follow(arguments, folder / name)
     elif arguments.resume:
-        _print_result(arguments, _resume(arguments, folder / name, {**SIZES.get(preset or "", {}), **settings}))
+        _print_result(arguments, _resume(arguments, folder / name, with_sizes(preset, settings)))
     else:
         _start(arguments, folder / name, preset, settings)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 from textgen.model.config import ModelConfig
 from textgen.saved_model.saved_model import ModelFolder
@@ -13,7 +12,7 @@ from textgen.training.base_choice import REGULARISERS
 from textgen.training.plan_basis import SMALL_TEXT, Basis
 from textgen.training.plan_estimates import machine_memory, training_seconds
 from textgen.training.plan_training import plan_training
-from textgen.training.presets import SIZES
+from textgen.training.presets import SIZES, with_sizes
 
 UNHARMED_PASSES = 5.0  # over a text, in which a network learns little of it by heart
 TUNED_DROPOUT = 0.4  # between its layers
@@ -32,9 +31,7 @@ def plan_model(basis: Basis, preset: str | None) -> tuple[ModelConfig, str | Non
     """The given preset, or the largest that corpus and budget support, changed by single settings."""
     own = {name: value for name, value in select(ModelConfig, basis.settings).items() if name != "vocab_size"}
     preset = preset or _largest_preset(basis)
-    values: dict[str, Any] = {**SIZES[preset], **own, "vocab_size": basis.vocab_size}
-    if "hidden_units" in own and "embedding_dim" not in own:
-        values["embedding_dim"] = min(own["hidden_units"], 1024)
+    values = {**with_sizes(preset, own), "vocab_size": basis.vocab_size}
     has_own_shape = bool({"hidden_units", "embedding_dim", "num_layers"} & own.keys())
     return from_dict(ModelConfig, values), None if has_own_shape else preset
 

@@ -23,6 +23,7 @@ from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.errors import ConfigError, CorpusError, RemoteError, SavedModelError, TextgenError, TrainingError
 from textgen.files import read_file, sha256
 from textgen.folders import MANIFEST, read_manifest, verified
+from textgen.machine import best_precision
 from textgen.model.config import ModelConfig
 from textgen.remote import is_remote, keep_copy
 from textgen.saved_model.layout import NGRAMS, TRAINING, WORDS, read_training
@@ -122,10 +123,19 @@ def _changed_training(
 ) -> TrainingConfig:
     """The training settings of a run with some changed; a new budget replaces all of the old one.
 
-    A budget that is only repeated replaces nothing: the plan may have added another one to it.
+    A budget that is only repeated replaces nothing: the plan may have added another one to it. The precision "auto"
+    was settled when the run began, and stays what it was.
+
+    Raises:
+        ConfigError: A value is not allowed, or does not fit the checkpoints of the run.
     """
-    training = to_dict(from_dict(TrainingConfig, recorded))
+    before = from_dict(TrainingConfig, recorded)
+    training = to_dict(before)
+    if training["precision"] == "auto":  # as recorded by a resumption that failed for it
+        training["precision"] = best_precision()
     changed = {name: value for name, value in settings.items() if name in training}
+    if changed.get("precision") == "auto":
+        del changed["precision"]
     is_patience_planned &= training["patience"] == plan_patience(training["num_validations"])
     if any(changed.get(name, training[name]) != training[name] for name in BUDGETS):
         training |= _more_validations(training, changed)
@@ -133,7 +143,12 @@ def _changed_training(
     training |= changed
     if is_patience_planned:
         training["patience"] = plan_patience(training["num_validations"])
-    return from_dict(TrainingConfig, training)
+    after = from_dict(TrainingConfig, training)
+    if after.num_streams != before.num_streams:  # a checkpoint has a state for each
+        raise _fixed("batch_size times gradient_accumulation_steps", before.num_streams)
+    if bool(after.momentum) != bool(before.momentum):  # with one, a checkpoint has a velocity for each weight
+        raise _fixed("momentum", before.momentum)
+    return after
 
 
 def _more_validations(training: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, int]:
@@ -180,7 +195,8 @@ def _refuse_other(settings: Mapping[str, Any], record: Mapping[str, Any], source
             continue
         if name not in known:
             raise ConfigError(f"There is no setting {shown(name)}. There are: {', '.join([*known, *free])}.")
-        if value not in known[name]:
+        repeated = tuple(value) if isinstance(value, list) else value
+        if repeated is not None and repeated not in known[name]:  # None leaves the choice to the plan, which was made
             raise _fixed(name, next((value for value in known[name] if value is not None), None))
     has_file = record["corpus"]["valid"] is not None
     if has_file and "valid_fraction" in settings:
@@ -192,7 +208,11 @@ def _refuse_other(settings: Mapping[str, Any], record: Mapping[str, Any], source
 
 
 def _fixed(what: str, value: object) -> ConfigError:
-    return ConfigError(f"{what} was fixed when the run began, as {value}: it cannot be changed when resuming.")
+    named = ", ".join(value) or "none" if isinstance(value, tuple) else value
+    return ConfigError(
+        f"{what} was fixed when the run began, as {named}: it cannot be changed when resuming. Leave it out, or start "
+        "a new run."
+    )
 
 
 def _read_tokenizer(folder: Path, record: Mapping[str, Any], config: TokenizerConfig) -> Tokenizer:

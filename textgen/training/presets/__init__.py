@@ -19,6 +19,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "medium": {"embedding_dim": 512, "hidden_units": 512, "num_layers": 2},
     "large": {"embedding_dim": 768, "hidden_units": 1024, "num_layers": 3},
 }
+MOST_EMBEDDING = 1024  # numbers of an embedding as wide as the layers
 RECIPES = tuple(sorted(path.stem for path in Path(__file__).parent.glob("*.toml")))
 
 
@@ -44,3 +45,28 @@ def with_preset(preset: str | None, settings: Mapping[str, Any]) -> tuple[str | 
     if preset not in RECIPES:
         return preset, dict(settings)
     return None, {**read_toml(Path(__file__).with_name(f"{preset}.toml")), **settings}
+
+
+def with_sizes(preset: str | None, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Adds the sizes of a preset to settings, as a new run and one that is resumed with the same settings need them.
+
+    Args:
+        preset: Name of a size; None adds nothing.
+        settings: Flat settings, which override those of the preset. Where only hidden_units is given, the embedding is
+            as wide as the layers.
+
+    Returns:
+        The settings with embedding_dim, hidden_units and num_layers.
+
+    Example:
+        >>> with_sizes("small", {"hidden_units": 300})
+        {'embedding_dim': 300, 'hidden_units': 300, 'num_layers': 2}
+        >>> with_sizes(None, {"hidden_units": 300})
+        {'hidden_units': 300}
+    """
+    if preset is None:
+        return dict(settings)
+    sizes = dict(SIZES[preset])
+    if isinstance(units := settings.get("hidden_units"), int):
+        sizes["embedding_dim"] = min(units, MOST_EMBEDDING)
+    return {**sizes, **settings}
