@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import pickle
 import random
@@ -43,6 +44,7 @@ from textgen.saved_model.layout import NGRAMS, WORDS, read_training
 from textgen.saved_model.saved_model import ModelFolder, load_model, write_training
 from textgen.settings import to_dict
 from textgen.training.checkpoints import newest_checkpoint, save_checkpoint
+from textgen.training.loss_health import Health
 from textgen.training.loss_scale import LossScale
 from textgen.training.observers.observer import Observer, StepReport, ValidationReport
 from textgen.training.plan import Hardware, Plan, Sources, make_plan
@@ -673,7 +675,7 @@ def test_resuming_can_lengthen_a_run_and_needs_no_corpus_while_tokens_are_cached
 def test_a_resumption_that_cannot_be_leaves_the_run_as_it_was(
     short_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Other settings than those that the position in the text depends on, or the checkpoint; another process."""
+    """Other settings than those that the position in the text or the checkpoint depends on; another process."""
     new = tmp_path / "new"
     new.mkdir()
     with locked(new), pytest.raises(TextgenError, match="Another process is writing to"):
@@ -685,8 +687,11 @@ def test_a_resumption_that_cannot_be_leaves_the_run_as_it_was(
     for name, value in {"sequence_length": 8, "seed": 1, "random_bptt": 0.5, "subword_alpha": 0.1}.items():
         with pytest.raises(ConfigError, match=f"{name} was fixed when the run began"):
             resume(folder, {"steps": 13, name: value})
+    newest = newest_checkpoint(folder / "checkpoints")[0]
+    newest.tensors["state/000"] = newest.tensors["state/000"][:2]  # that of a smaller batch
+    save_checkpoint(folder / "checkpoints", 12, newest)
     with pytest.raises(TrainingError, match="does not fit the model and batch size"):
-        resume(folder, {"steps": 13, "batch_size": 2})
+        resume(folder, {"steps": 13})
     assert read_training(folder) == before
 
 
@@ -965,6 +970,67 @@ def test_too_many_faults_end_the_run_and_leave_the_last_good_weights(
     assert all(np.isfinite(array).all() for array in saved.weights().values())
     assert saved.training["state"].startswith("failed")
     assert saved.training["progress"]["best_step"] == 4
+
+
+@pytest.mark.parametrize("is_finite", [True, False])
+def test_a_run_that_diverges_before_its_first_validation_leaves_no_model_of_it(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_finite: bool
+) -> None:
+    poison = Poison([] if is_finite else [3], monkeypatch)
+    if is_finite:
+        monkeypatch.setattr(Health, "record", lambda health, nats, finite: "the loss was high" * (nats < 9))
+    plan = plan_for(text, num_validations=1, steps=20, max_rollbacks=0)
+    with pytest.raises(TrainingError, match=r"training stopped\. No weights are kept\. Try a smaller learning_rate"):
+        train(plan, tmp_path / "songs", options=RunOptions(observers=[poison]))
+    assert read_training(tmp_path / "songs")["state"].startswith("failed: At step ")
+    with pytest.raises(SavedModelError, match="has saved no model yet"):
+        load_model("songs", tmp_path)
+
+
+def test_a_run_that_diverges_leaves_the_weights_of_its_last_checkpoint(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = list[float]()
+
+    def record(health: Health, nats: float, is_finite: bool) -> str:
+        seen.append(nats)
+        return "the loss was high" if len(seen) == 4 else ""
+
+    monkeypatch.setattr(Health, "record", record)
+    plan = plan_for(text, num_validations=1, max_rollbacks=0, checkpoint_minutes=0.0)
+    with pytest.raises(TrainingError, match=r"At step 4 .* The weights of step 3 are kept\."):
+        train(plan, tmp_path / "songs")
+    saved, (checkpoint, _) = load_model(str(tmp_path / "songs")), newest_checkpoint(tmp_path / "songs" / "checkpoints")
+    assert checkpoint.position["step"] == saved.training["progress"]["step"] == 3
+    for name, array in weights(saved).items():
+        np.testing.assert_array_equal(array, checkpoint.tensors[f"weights/{name}"])
+
+
+def test_an_error_of_saving_does_not_hide_the_one_before(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*arguments: Any) -> None:
+        raise SavedModelError("nothing can be saved")
+
+    monkeypatch.setattr("textgen.training.run.save_model", fails)
+    plan = plan_for(text, num_validations=1)
+
+    class Fails(Observer):
+        def on_step(self, report: StepReport) -> None:
+            raise TrainingError("the first error")
+
+    with pytest.raises(TrainingError, match="the first error"):
+        train(plan, tmp_path / "songs", options=RunOptions(observers=[Fails()]))
+    assert read_training(tmp_path / "songs")["state"] == "failed: the first error"
+
+
+def test_a_perplexity_beyond_all_numbers_is_recorded_as_the_largest(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a run that has diverged: no file holds infinity."""
+    monkeypatch.setattr("textgen.evaluation.evaluator.perplexity", lambda nats: math.inf)
+    saved = train(plan_for(text, steps=1, num_validations=1), tmp_path / "songs")
+    assert saved.training["scores"]["perplexity_per_token"] == sys.float_info.max
 
 
 def test_weights_that_are_not_finite_are_never_saved(

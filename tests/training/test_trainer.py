@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,10 +14,14 @@ import tensorflow as tf
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.token_cache import TokenData, encode_and_split
+from textgen.errors import TextgenError
 from textgen.model.language_model import LanguageModel
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.config import TrainingConfig
 from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
+
+if TYPE_CHECKING:
+    from textgen.training.trainer import Trainer
 
 
 def data_for(tokenizer: Tokenizer, folder: Path) -> TokenData:
@@ -180,6 +184,91 @@ def test_where_losses_are_read_one_update_later_the_run_is_the_same(
             *[("began", 1), ("began", 2), ("read", 1), ("began", 3), ("read", 2), ("read", 3), ("validated", 3)],
             *[("began", 4), ("began", 5), ("read", 4), ("began", 6), ("read", 5), ("read", 6), ("validated", 6)],
         ]
+
+
+def trainer_of(tokenizer: Tokenizer, folder: Path, **settings: Any) -> Trainer:
+    """A trainer of a small network."""
+    from textgen.model.config import ModelConfig
+    from textgen.training.trainer import Trainer
+
+    model = LanguageModel(
+        ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8, num_layers=1), pad_id=tokenizer.pad_id
+    )
+    config = TrainingConfig(batch_size=4, sequence_length=5, **settings)
+    return Trainer(model, data_for(tokenizer, folder), config, folder / "checkpoints")
+
+
+class Fails(Observer):
+    """Raises where it is told to, and keeps what was called."""
+
+    def __init__(self, *places: str) -> None:
+        super().__init__()
+        self.places, self.called = places, list[str]()
+
+    def on_start(self, run: RunReport) -> None:
+        self._call("start")
+
+    def on_end(self) -> None:
+        self._call("end")
+
+    def _call(self, place: str) -> None:
+        self.called.append(place)
+        if place in self.places:
+            raise ValueError(f"{place} {len(self.places)}")
+
+
+@pytest.mark.parametrize(
+    ("observers", "expected", "called"),
+    [
+        ([Fails("end"), Fails()], "end 1", [["start", "end"], ["start", "end"]]),
+        ([Fails(), Fails("start", "end"), Fails()], "start 2", [["start", "end"], ["start", "end"], []]),
+        ([Fails("end"), Fails("end", "never")], "end 2", [["start", "end"], ["start", "end"]]),
+    ],
+    ids=["at an end", "at a start", "at two ends"],
+)
+def test_all_observers_that_were_started_are_ended_and_the_first_error_is_told(
+    tokenizer: Tokenizer, tmp_path: Path, observers: list[Fails], expected: str, called: list[list[str]]
+) -> None:
+    loop = trainer_of(tokenizer, tmp_path, steps=1)
+    loop.position.step = 1  # all of them, so that no step is made
+    for observer in observers:
+        observer.called.clear()
+    with pytest.raises(ValueError, match=f"^{expected}$"):
+        loop.run(observers, RunReport("model", {}))
+    assert [observer.called for observer in observers] == called
+
+
+def test_an_error_at_the_end_of_an_observer_does_not_hide_that_of_the_run(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*arguments: object) -> str:
+        raise TextgenError("first")
+
+    loop, observers = trainer_of(tokenizer, tmp_path, steps=1), [Fails("end"), Fails()]
+    monkeypatch.setattr(loop, "_steps", fails)
+    with pytest.raises(TextgenError, match=r"^first$"):
+        loop.run(observers, RunReport("model", {}))
+    assert [observer.called for observer in observers] == [["start", "end"]] * 2
+
+
+def test_processes_go_back_to_a_checkpoint_by_one_clock(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each would go on with a learning rate of its own, where the budget is in minutes."""
+    loop = trainer_of(tokenizer, tmp_path, minutes=1.0)
+    loop.save_checkpoint()
+    sent = list[float]()
+
+    def total(values: list[float]) -> list[float]:
+        sent.extend(values)
+        return [20.0]  # of the chief
+
+    monkeypatch.setattr(loop._distribution, "is_chief", False)
+    monkeypatch.setattr(loop._distribution, "total", total)
+    loop.position.seconds = 5.0
+    loop._roll_back("the loss was high", [])
+    assert sent == [0.0]
+    assert loop.progress() == pytest.approx(20 / 60)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Read this module first: it tells the whole story, and each line of it is a modul
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -181,7 +182,7 @@ def resume(
         write_training(folder, setup.record)  # for other processes that join, and for the next time
         try:
             run = _Run(setup, checkpoint, options)
-        except TextgenError:  # the settings do not fit the checkpoint
+        except BaseException:  # the settings do not fit the checkpoint, say: the next try finds the record as it was
             write_training(folder, before)
             raise
         return run.train()
@@ -423,9 +424,11 @@ class _Run:
         try:
             return trainer.run(self._observers, about, self._step_timeout)
         except TextgenError as error:
-            if self._distribution.is_chief and trainer.position.step and not (folder / MANIFEST).exists():
-                self._save(None)
-            self._write("interrupted" if hasattr(error, "exit_code") else f"failed: {error}", trainer.best_scores)
+            with suppress(TextgenError):  # the first error tells more
+                if self._distribution.is_chief and trainer.position.step and not (folder / MANIFEST).exists():
+                    self._save(None)
+            with suppress(TextgenError):
+                self._write("interrupted" if hasattr(error, "exit_code") else f"failed: {error}", trainer.best_scores)
             raise
 
     def _finish(self, reason: str) -> ModelFolder:
@@ -489,7 +492,8 @@ class _Run:
         }
         self._record = self._record | {"state": state, "progress": progress}
         if scores:
-            self._record |= {"scores": scores.to_dict()}
+            finite = {name: min(value, sys.float_info.max) for name, value in scores.to_dict().items()}
+            self._record |= {"scores": finite}  # a perplexity may be infinite, and JSON has no such number
         write_training(self._setup.folder, self._record)
 
 

@@ -16,8 +16,8 @@ import math
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -191,23 +191,21 @@ class Trainer:
             TrainingError: The run cannot continue. Saved weights and checkpoints stay.
         """
         timeout = step_timeout if self._distribution.num_workers > 1 else None
-        try:
+        with ExitStack() as started:
             for observer in observers:
-                observer.on_start(about)
-            with (
-                self._stop.requests.caught(),
-                self._distribution.together(),
-                self.reader.batches.failing(),
-                deadline(timeout) as beat,
-            ):
-                reason = self._steps(observers, beat)
-        except Exception:
-            with suppress(TextgenError, OSError):  # the first error tells more
-                self._save_best()
-            raise
-        finally:
-            for observer in observers:
-                observer.on_end()
+                started.enter_context(_begun(observer, about))
+            try:
+                with (
+                    self._stop.requests.caught(),
+                    self._distribution.together(),
+                    self.reader.batches.failing(),
+                    deadline(timeout) as beat,
+                ):
+                    reason = self._steps(observers, beat)
+            except Exception:
+                with suppress(TextgenError, OSError):  # the first error tells more
+                    self._save_best()
+                raise
         if self._stop.requests.received:  # after the last agreement: it is for what comes next
             signal.raise_signal(self._stop.requests.received)
         return reason
@@ -501,22 +499,29 @@ class Trainer:
         self._checkpoint_timer.restart(self.position.seconds)
 
     def _roll_back(self, fault: str, observers: Sequence[Observer]) -> None:
-        """Returns to the weights of the last checkpoint, but not in the text: the windows since then are skipped."""
+        """Returns to the weights of the last checkpoint, but not in the text: the windows since then are skipped.
+
+        All processes must call it together; they go on by the chief's clock, on which the learning rate may depend.
+
+        Raises:
+            TrainingError: It was done too often. The network has the weights of the checkpoint nevertheless.
+        """
         failed = self.position
-        advice = "Try a smaller learning_rate or clip_norm."
-        if failed.health.rollbacks >= self.config.max_rollbacks:
-            raise TrainingError(
-                f"At step {failed.step:,} {fault}, after going back to a checkpoint {failed.health.rollbacks} times: "
-                f"training stopped. The best weights so far are kept. {advice}"
-            )
+        (seconds,) = self._distribution.total([failed.seconds if self._distribution.is_chief else 0.0])
         checkpoint, _ = newest_checkpoint(self._checkpoints)
         self.restore(checkpoint)
         position = self.position
-        position.epoch, position.step_in_epoch, position.seconds = failed.epoch, failed.step_in_epoch, failed.seconds
-        position.health.rollbacks = failed.health.rollbacks + 1
-        position.health.left_out = failed.health.left_out
+        position.epoch, position.step_in_epoch, position.seconds = failed.epoch, failed.step_in_epoch, seconds
+        position.health.rollbacks, position.health.left_out = failed.health.rollbacks, failed.health.left_out
         position.best_step, position.best_nats_per_token = failed.best_step, failed.best_nats_per_token  # they are kept
         self._state = self._initial_state()
+        if position.health.rollbacks >= self.config.max_rollbacks:
+            raise TrainingError(
+                f"At step {failed.step:,} {fault}, after going back to a checkpoint "
+                f"{counted(position.health.rollbacks, 'time')}: training stopped. {_kept(position)} Try a smaller "
+                "learning_rate or clip_norm."
+            )
+        position.health.rollbacks += 1
         _tell(
             observers,
             f"At step {failed.step:,} {fault}: back to the weights of step {position.step:,}, on with the text after.",
@@ -539,6 +544,26 @@ class Trainer:
     def _initial_state(self) -> Any:
         """The state of streams that have read nothing, on the replicas that read them."""
         return self._distribution.split(self.model.initial_state(self.reader.num_rows))
+
+
+@contextmanager
+def _begun(observer: Observer, about: RunReport) -> Iterator[None]:
+    """Starts an observer, and ends it after the block, also if its start fails."""
+    try:
+        observer.on_start(about)
+        yield
+    except BaseException:
+        with suppress(Exception):  # the first error tells more
+            observer.on_end()
+        raise
+    observer.on_end()
+
+
+def _kept(position: Position) -> str:
+    """Says what a run leaves that ends after it has returned to a checkpoint."""
+    if position.best_nats_per_token is not None:
+        return "The best weights so far are kept."
+    return f"The weights of step {position.step:,} are kept." if position.step else "No weights are kept."
 
 
 def _tell(observers: Sequence[Observer], line: str) -> None:

@@ -287,6 +287,15 @@ def test_a_full_disk_is_one_clear_error(tmp_path: Path, disk_of: Callable[[int],
     monitor.on_end()
 
 
+def test_where_no_file_can_be_created_that_is_the_error(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("in the way")
+    monitor = Monitor(tmp_path / "logs", Network(), Words(), TokenData(Ids([0, 2, 3]), Ids([2, 3, 0])))  # type: ignore[arg-type]
+    with pytest.raises(TextgenError, match=f"^Cannot write {tmp_path / 'logs'}: "):
+        monitor.on_start(RunReport("fables", {}))
+    monitor.on_end()
+    assert (tmp_path / "logs").read_text() == "in the way"
+
+
 def test_the_points_of_a_run_are_those_of_the_reference_network(
     tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

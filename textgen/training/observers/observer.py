@@ -109,4 +109,4 @@ class Observer:
         """Called with a line of text after an update was skipped or the run returned to a checkpoint."""
 
     def on_end(self) -> None:
-        """Called at the end of the run, also after an error or interruption."""
+        """Called at the end of the run, also after an error or interruption, and if `on_start` failed."""

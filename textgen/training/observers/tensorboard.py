@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,10 +72,12 @@ class Monitor(Observer):
         self._step = 0  # newest step so far
         self._before: dict[str, np.ndarray] | None = None  # weights before the next update, if it is measured
         self._faults: list[str] = []
+        self._closing = ExitStack()  # closes the file, once there is one
 
     def on_start(self, run: RunReport) -> None:
         """Writes the settings as text and for the HParams tab, and starts the projector."""
         self._file = EventFile(self._folder)
+        self._closing.callback(self._file.close)
         self._updates, self._looks = Allowance(UPDATES_SHARE), Allowance(LOOKS_SHARE)
         self._step = run.step
         first = run.step + 1
@@ -126,8 +128,8 @@ class Monitor(Observer):
         self._write_faults(self._step)
 
     def on_end(self) -> None:
-        """Closes the file."""
-        self._file.close()
+        """Closes the file, if it could be created."""
+        self._closing.close()
 
     def _write_curves(self, report: StepReport) -> None:
         step, loss = report.step, report.nats_per_token
