@@ -563,7 +563,7 @@ def test_a_command_can_be_given_again_with_resume(
 def test_a_preset_with_single_sizes_is_the_same_network_when_it_is_given_again(
     text: Path, tmp_path: Path, asked: list[tuple[str, dict[str, Any], ResumeSources]], given: dict[str, Any]
 ) -> None:
-    others = {"tokenizer": "char", "batch_size": 2, "sequence_length": 8, "steps": 4}
+    others: dict[str, Any] = {"tokenizer": "char", "batch_size": 2, "sequence_length": 8, "steps": 4}
     plan = make_plan(Corpus([text]), {**others, **given}, preset="tiny", hardware=Hardware(flops=1e11))
     folder = begun(plan, tmp_path / "models" / "songs")
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in {**others, **given}.items()]
