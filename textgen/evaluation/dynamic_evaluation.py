@@ -84,7 +84,7 @@ class Learner:
             count = tf.math.count_nonzero(targets != self._model.pad_id, dtype=tf.float32)
             loss = tf.reduce_sum(nats) / tf.maximum(count, 1.0)
         gradients = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, values)]
-        gradients, _ = tf.clip_by_global_norm(gradients, float(self._config.dynamic_clip_norm))
+        gradients, _ = tf.clip_by_global_norm(gradients, self._config.dynamic_clip_norm)
         rate, decay = self._config.dynamic_learning_rate, self._config.dynamic_decay
         scales = self._scales(gradients)
         for value, trained, gradient, scale in zip(values, self._trained, gradients, scales, strict=True):

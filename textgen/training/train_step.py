@@ -142,7 +142,7 @@ class TrainStep:
             gradient: Gradient from `gradient`.
             learning_rate: Learning rate of this update.
         """
-        limit = math.inf if self._config.clip_value else float(self._config.clip_norm)
+        limit = math.inf if self._config.clip_value else self._config.clip_norm
         scale = min(1.0, limit / (gradient.norm + 1e-12))
         self._compiled_apply(gradient.gradients, tf.constant(scale, tf.float32), tf.constant(learning_rate, tf.float32))
 
@@ -246,8 +246,7 @@ class TrainStep:
         self._distribution.strategy.run(self._apply_on_replica, args=arguments)
 
     def _apply_on_replica(self, gradients: list[tf.Tensor], scale: tf.Tensor, learning_rate: tf.Tensor) -> None:
-        if self._config.clip_value:
-            most = float(self._config.clip_value)  # TensorFlow takes no integer beyond 64 bits
+        if most := self._config.clip_value:
             clipped = [tf.clip_by_value(gradient, -most, most) for gradient in gradients]
         else:
             clipped = [gradient * scale for gradient in gradients]
@@ -263,7 +262,7 @@ class TrainStep:
         after: Any,
     ) -> Any:
         is_finite = tf.math.is_finite(nats) & tf.reduce_all(tf.math.is_finite(norms))
-        limit = math.inf if self._config.clip_value else float(self._config.clip_norm)
+        limit = math.inf if self._config.clip_value else self._config.clip_norm
         scale = tf.minimum(1.0, limit / (tf.norm(norms) + 1e-12))
 
         def apply() -> tf.Tensor:
