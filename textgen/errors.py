@@ -5,9 +5,24 @@ command-line options. The command line prints the message on one line and exits 
 `exit_code`. Any other exception is a bug and keeps its traceback.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 
 class TextgenError(Exception):
-    """Base class of all errors that the user can fix."""
+    """Base class of all errors that the user can fix.
+
+    They can be pickled, whatever the arguments of a subclass, so that they arrive from other processes and machines.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args), self.__dict__ or None
+
+
+def _restored(kind: type[TextgenError], args: tuple[Any, ...]) -> TextgenError:
+    """Makes an error from its message, without the arguments that the message was made of."""
+    return kind.__new__(kind, *args)
 
 
 class ConfigError(TextgenError):

@@ -84,6 +84,30 @@ def test_a_damaged_file_is_one_clear_line(tmp_path: Path, content: bytes) -> Non
         read(write(tmp_path, "a.parquet.zst", content))
 
 
+def test_a_file_that_may_not_be_read_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("[Errno 13] Failed to open local file. Detail: [errno 13] Permission denied")
+
+    path = table(tmp_path / "a.parquet", {"text": ["one"]})
+    monkeypatch.setattr(pq, "ParquetFile", refuse)  # rights do not bind the root user
+    with pytest.raises(CorpusError, match=rf"^Cannot read {path}: permission denied\. Ask the owner"):
+        read(path)
+    with pytest.raises(CorpusError, match=rf"^Cannot read {path}: permission denied\. Ask the owner"):
+        parquet.parquet_columns(path, str(path))
+
+
+@pytest.mark.parametrize("kind", ["ArrowNotImplementedError", "ArrowKeyError", "ArrowException"])
+def test_what_pyarrow_cannot_do_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise getattr(pa.lib, kind)("Support for codec 'lzo' not built\nmore")
+
+    path = table(tmp_path / "a.parquet", {"text": ["one"]})
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", refuse)
+    with pytest.raises(CorpusError, match=r"a\.parquet.*Support for codec 'lzo' not built.*again") as info:
+        read(path)
+    assert "\n" not in str(info.value)
+
+
 def test_a_small_file_does_not_become_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """2 GB of text: one string, many times."""
     texts = pa.DictionaryArray.from_arrays(pa.array([0] * 2000, pa.int32()), ["x" * (1 << 20)])

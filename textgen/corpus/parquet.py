@@ -91,14 +91,23 @@ def _check_sizes(metadata: Any, columns: Collection[str], name: str) -> None:
 
 @contextmanager
 def _reading(name: str) -> Iterator[None]:
-    """Converts errors of pyarrow, which are `ValueError`s and `OSError`s, to `CorpusError`."""
+    """Converts errors of pyarrow, most of which are `ValueError`s and `OSError`s, to `CorpusError`."""
+    errors = importlib.import_module("pyarrow").ArrowException
     try:
         yield
     except PermissionError:
-        raise
-    except (ValueError, OSError, MemoryError) as error:
-        why = str(error).strip().splitlines()
+        raise CorpusError(f"Cannot read {name}: permission denied. Ask the owner for permission to read it.") from None
+    except NotImplementedError as error:
         raise CorpusError(
-            f"{name} is damaged, or no Parquet file: {why[0].rstrip('.') if why else 'it cannot be read'}. "
-            "Write or download it again."
+            f"Cannot read {name}: pyarrow says {_first_line(error)!r}. Update pyarrow, or write the file again in "
+            "another way, such as with the compression zstd."
         ) from None
+    except (ValueError, OSError, MemoryError, errors) as error:
+        raise CorpusError(
+            f"{name} is damaged, or no Parquet file: {_first_line(error)}. Write or download it again."
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else "it cannot be read"
