@@ -135,6 +135,30 @@ def test_errors_name_the_place(tmp_path: Path, text: str, message: str) -> None:
     assert "\n" not in str(info.value)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ('{"text" "b"}', r"line 2: not JSON \(Expecting ':' delimiter\)"),
+        ('{"text": "b" "by": "c"}', r"line 2: not JSON \(Expecting ',' delimiter\)"),
+        ("{'text': 'b'}", r"line 2: not JSON \(Expecting property name enclosed in double quotes\)"),
+        ('{"text": tru}', r"line 2: not JSON \(Expecting value\)"),
+        ('{"text": "a\\d"}', r"line 2: not JSON \(Invalid \\escape"),
+        ('{"text": "a\nb"}', r"line [23]: not JSON \(Invalid control character at\)"),
+    ],
+)
+def test_an_error_before_much_text_is_told_as_such_and_at_once(wrong: str, message: str) -> None:
+    given = list[str]()
+
+    def texts() -> Iterator[str]:
+        for text in ('[{"text": "a"},\n', wrong, *[', {"text": "' + "x" * 1000 + '"}'] * 300):
+            given.append(text)
+            yield text
+
+    with pytest.raises(CorpusError, match=message):
+        list(json_values(texts(), "a.json", "text", 200_000))
+    assert sum(map(len, given)) < 100_000
+
+
 def test_only_a_record_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = '{"data": [' + ",".join('{"text": "' + "x" * 1000 + '"}' for _ in range(4000)) + "]}"
     path = write(tmp_path, "a.json", text)

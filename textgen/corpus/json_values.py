@@ -16,6 +16,7 @@ from textgen.errors import CorpusError
 from textgen.wording import counted
 
 STEP_CHARS = 1 << 16  # read at least, when a value goes on behind what has been read
+LONGEST_WORD = len(r"\ud83d\ude00")  # of JSON, besides strings and numbers: a character that is spelled in two halves
 HINTS = 20  # fields that an error message names, at most
 DEPTH = 3  # of fields that an error message names
 
@@ -218,11 +219,19 @@ class _Scanner:
                     return value
             except json.JSONDecodeError as error:
                 place = error.pos - self._at
+                if self._is_certain(error):
+                    self._at = error.pos
+                    raise self.error(error.msg) from None
                 if not self._read_on(len(self._held) - self._at):
                     self._at = place
                     raise self.error(error.msg) from None
             except (ValueError, RecursionError) as error:
                 raise self.error(str(error)) from None
+
+    def _is_certain(self, error: json.JSONDecodeError) -> bool:
+        """Whether an error stays one, whatever follows: it is not an open string, and not where reading stopped."""
+        is_open = error.msg.startswith("Unterminated string")
+        return not is_open and len(self._held) - error.pos >= LONGEST_WORD
 
     def _may_go_on(self, value: Any, end: int) -> bool:
         """Whether a value that ends at a place may be the beginning of a longer one, as `1.` is of 1.5."""
