@@ -6,17 +6,18 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from streams import corpus_of
 
-from textgen.cache_eviction import DEFAULT_LIMIT, LIMIT, clear, entries, evict, limit_bytes
+from textgen.cache_eviction import DEFAULT_LIMIT, LIMIT, Entry, clear, entries, evict, limit_bytes
 from textgen.cli import textgen
 from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.errors import ConfigError, TextgenError
-from textgen.folders import new_folder
+from textgen.folders import YOUNG_SECONDS, new_folder
 from textgen.locks import locked
 from textgen.tokenizer.tokenizer import ByteTokenizer
 
@@ -64,6 +65,7 @@ def test_fetched_texts_and_archives_are_listed_and_cleared_with_their_records(tm
         (corpora / f"{name}.json").write_bytes(b"{}")
     (corpora / "note.md").write_bytes(b"of the user")
     (corpora / ".tmp-1234.txt").write_bytes(b"mo")
+    os.utime(corpora / ".tmp-1234.txt", (1, 1))
     (corpora / "sun.txt").symlink_to(tmp_path / "sun.txt")
     found = {entry.path: (entry.corpus, entry.bytes) for entry in entries(tmp_path / "cache")}
     assert found.pop(corpora / ".tmp-1234.txt")[1] == 2
@@ -89,6 +91,52 @@ def test_an_archive_that_is_being_downloaded_is_kept(tmp_path: Path) -> None:
         assert clear(tmp_path / "cache")[0] == []
     assert clear(tmp_path / "cache")[1] == []
     assert not archive.exists()
+
+
+def test_a_text_that_is_being_unpacked_is_kept(tmp_path: Path) -> None:
+    corpora = tmp_path / "cache" / "corpora"
+    corpora.mkdir(parents=True)
+    (corpora / ".tmp-1234.txt").write_bytes(b"mo")
+    assert [entry.in_use for entry in entries(tmp_path / "cache")] == [True]
+    removed, kept = clear(tmp_path / "cache")
+    assert (removed, [entry.path.name for entry in kept]) == ([], [".tmp-1234.txt"])
+    long_ago = time.time() - YOUNG_SECONDS - 1
+    os.utime(corpora / ".tmp-1234.txt", (long_ago, long_ago))
+    assert [entry.in_use for entry in entries(tmp_path / "cache")] == [False]
+    assert len(clear(tmp_path / "cache")[0]) == 1
+    assert list(corpora.iterdir()) == []
+
+
+def test_what_is_removed_is_not_looked_for_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = list[Entry]()
+
+    def compare(entry: Entry, other: object) -> bool:
+        compared.append(entry)
+        return entry is other
+
+    for number in range(60):
+        (tmp_path / "cache" / "remote" / f"{number:032x}").mkdir(parents=True)
+    monkeypatch.setattr(Entry, "__eq__", compare)
+    removed, kept = clear(tmp_path / "cache")
+    assert (len(removed), len(kept)) == (60, 0)
+    assert len(compared) <= 60
+
+
+def test_entries_are_removed_where_a_folder_takes_the_place_of_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows, where a folder cannot be renamed to one that exists, not even to an empty one."""
+    rename = os.rename
+
+    def strict(source: Path, target: Path) -> None:
+        if os.path.lexists(target):
+            raise FileExistsError(183, "Cannot create a file when that file already exists", str(target))
+        rename(source, target)
+
+    path = keep(tmp_path, "corpus")
+    monkeypatch.setattr(os, "rename", strict)
+    evict(path.parent, 0)
+    assert list(path.parent.iterdir()) == []
 
 
 def test_using_a_corpus_makes_it_recent_and_holds_it(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@
 Everything in the cache can be made again. A process locks what it uses (`textgen.locks.Hold`); only what is not
 locked is removed. Copies of single files, of which a corpus may have thousands, are not locked: those used within the
 last hour stay, and a file that is open can be read to its end even if it is removed. Fetched texts have no limit:
-they are removed only if asked for.
+they are removed only if asked for, and one that is being unpacked only if nothing was written to it for an hour.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import math
 import os
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -30,6 +29,7 @@ from pathlib import Path
 
 from textgen.errors import ConfigError, TextgenError
 from textgen.files import TEMPORARY
+from textgen.folders import ASIDE, YOUNG_SECONDS, move_aside
 from textgen.locks import InUse, lock, locked
 
 TOKENS = "tokens"
@@ -75,9 +75,10 @@ def clear(cache: Path) -> tuple[list[Entry], list[Entry]]:
     Returns:
         The removed entries, and the remaining ones.
     """
-    everything = entries(cache)
-    removed = [entry for entry in everything if _remove(entry.path)]
-    return removed, [entry for entry in everything if entry not in removed]
+    removed, kept = list[Entry](), list[Entry]()
+    for entry in entries(cache):
+        (removed if _remove(entry.path) else kept).append(entry)
+    return removed, kept
 
 
 def evict(shelf: Path, limit: float, spare: float = 0.0) -> None:
@@ -120,7 +121,7 @@ def _folders(cache: Path) -> Iterator[Path]:
     yield from _on_shelf(cache / NETWORKS)
     yield from _on_shelf(cache / REMOTE)
     yield from _on_shelf(cache / CORPORA / DOWNLOADS)
-    yield from _ours(cache, f"{EPOCHS}.+")
+    yield from _ours(cache, f"({re.escape(ASIDE)}[0-9a-f]+-)?{EPOCHS}.+")
 
 
 def _texts(cache: Path) -> Iterator[Path]:
@@ -157,8 +158,8 @@ def _entry(path: Path) -> Entry | None:
 
 
 def _is_in_use(path: Path) -> bool | None:
-    if path.is_file():  # read at once, and not locked
-        return False
+    if path.is_file():
+        return _is_being_written(path)
     try:
         with lock(path) as is_held:  # without waiting: there may be thousands of entries
             return False if is_held else None
@@ -166,6 +167,13 @@ def _is_in_use(path: Path) -> bool | None:
         return isinstance(error, InUse)
     except OSError:
         return None
+
+
+def _is_being_written(text: Path) -> bool:
+    """Whether a text that is being fetched was written to lately. Others are read at once; neither are locked."""
+    with suppress(OSError):
+        return text.name.startswith(TEMPORARY) and text.stat().st_mtime > time.time() - YOUNG_SECONDS
+    return False
 
 
 def _corpus(path: Path) -> str:
@@ -180,13 +188,13 @@ def _corpus(path: Path) -> str:
 def _remove(path: Path) -> bool:
     """Removes a folder, unless a process uses it, or a text and its record. Returns whether it is gone."""
     if path.is_file():
+        if _is_being_written(path):
+            return False
         with suppress(OSError):
             path.unlink()
             record_of(path).unlink(missing_ok=True)
         return not path.exists()
     with suppress(TextgenError, OSError), locked(path) as is_held:
         if is_held:
-            aside = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))
-            os.rename(path, aside)  # at once, so that it is never seen half removed
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(move_aside(path), ignore_errors=True)  # so that it is never seen half removed
     return not path.exists()
