@@ -335,6 +335,18 @@ def test_character_coverage(kind: str) -> None:
     assert sizes[0.99] <= sizes[None]
 
 
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (TokenizerConfig("byte", character_coverage=0.99), "byte tokenizer .* leave character_coverage out"),
+        (TokenizerConfig("char", vocab_size=300, character_coverage=0.99), "Both vocab_size and character_coverage"),
+    ],
+)
+def test_a_coverage_that_decides_nothing_is_refused(config: TokenizerConfig, message: str) -> None:
+    with pytest.raises(TokenizerError, match=message):
+        train_tokenizer([TEXT], config)
+
+
 # loading
 
 

@@ -93,8 +93,9 @@ def train_tokenizer(
         character_counts: Counts of the characters in the whole corpus, if known; used to choose the size.
 
     Raises:
-        TokenizerError: There is no text, or `config.vocab_size` does not suit it.
+        TokenizerError: There is no text, `config.vocab_size` does not suit it, or a setting has no effect.
     """
+    require_coverage(config)
     if config.tokenizer == "byte":
         return _byte_tokenizer(config.vocab_size)
     sample = _sample(texts, config)
@@ -263,6 +264,22 @@ def _covering(counts: Mapping[str, int], share: float) -> int:
             return number
         covered += count
     return len(counts)
+
+
+def require_coverage(config: TokenizerConfig) -> None:
+    """Checks that a share of characters with tokens of their own, if there is one, decides something.
+
+    Raises:
+        TokenizerError: It does not.
+    """
+    if config.character_coverage is None:
+        return
+    if config.tokenizer == "byte":
+        raise TokenizerError("The byte tokenizer has no tokens for characters: leave character_coverage out.")
+    if config.tokenizer == "char" and config.vocab_size is not None:
+        raise TokenizerError(
+            "Both vocab_size and character_coverage say how many characters have a token of their own: leave one out."
+        )
 
 
 def _byte_tokenizer(vocab_size: int | None) -> Tokenizer:

@@ -19,7 +19,7 @@ from textgen.errors import ConfigError, CorpusError
 from textgen.settings import from_dict, select
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
-from textgen.tokenizer.vocabulary import choose_vocab_size
+from textgen.tokenizer.vocabulary import choose_vocab_size, require_coverage
 from textgen.training.config import TrainingConfig
 from textgen.training.plan_inputs import Sources
 from textgen.wording import counted
@@ -112,7 +112,9 @@ def given_tokenizer(given: Mapping[str, Any], sources: Sources) -> Tokenizer | N
 
 def _plan_tokenizer(settings: Mapping[str, Any], tokenizer: Tokenizer | None) -> TokenizerConfig:
     if tokenizer is None:
-        return from_dict(TokenizerConfig, select(TokenizerConfig, settings))
+        config = from_dict(TokenizerConfig, select(TokenizerConfig, settings))
+        require_coverage(config)
+        return config
     if clash := select(TokenizerConfig, settings):
         raise ConfigError(f"The vocabulary is taken from another model or file: leave out {' and '.join(clash)}.")
     return TokenizerConfig(tokenizer=tokenizer.tokenizer)
