@@ -31,6 +31,7 @@ from textgen.corpus import documents as documents_module
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus, Part
 from textgen.corpus.documents import guess_documents
+from textgen.corpus.source import Source
 from textgen.errors import CorpusError, TextgenError
 
 SHARED = Path(os.environ.get("TEXTGEN_TEST_CORPORA", Path(__file__).resolve().parents[2] / ".." / "shared" / "corpora"))
@@ -383,6 +384,94 @@ def test_excerpts_are_spread_and_as_long_as_asked_for(tmp_path: Path) -> None:
         assert 0.5 * 20_000 < sum(len(str(number)) for number in found) < 1.5 * 20_000
         assert np.diff([0, *found, 100_000]).max() < 3_000
         assert list(corpus.excerpts(10**9)) == text.split()
+
+
+class Counting:
+    """A file that adds up what is read of it."""
+
+    def __init__(self, file: Any, total: list[int]) -> None:
+        self._file, self._total = file, total
+
+    def __enter__(self) -> Counting:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def read(self, size: int) -> Any:
+        return self._counted(self._file.read(size))
+
+    def readline(self, size: int) -> Any:
+        return self._counted(self._file.readline(size))
+
+    def _counted(self, data: Any) -> Any:
+        self._total.append(len(data))
+        return data
+
+
+@pytest.mark.parametrize(
+    ("mode", "text"),
+    [
+        ("file", "word " * 60_000),
+        ("line", "word " * 60_000 + "\n" + "word " * 1000),
+        ("blank-line", "some words\n" * 30_000),
+        ("separator:<|end|>", "some words\n" * 30_000),
+        ("file", "\n" * 300_000),
+    ],
+)
+def test_files_with_few_places_to_cut_are_read_a_few_times_and_not_once_for_each_excerpt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, text: str
+) -> None:
+    total, opened = list[int](), Path.open
+    write(tmp_path, "a.txt", "The first.\n")
+    path = write(tmp_path, "text.txt", text)
+    monkeypatch.setattr("textgen.corpus.source.CHUNK_BYTES", 1000)
+    corpus = Corpus([tmp_path], CorpusConfig(documents=mode))
+    monkeypatch.setattr(Path, "open", lambda path, *how: Counting(opened(path, *how), total))
+    for _ in range(2):
+        assert list(corpus.excerpts(5000))
+    assert [part.text for index in range(50) for part in corpus.section(index, 50)]
+    assert sum(total) < 8 * path.stat().st_size
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(st.sampled_from(["a", "b ", "\n", "\n\n", " \n", "--", "long" * 9]), max_size=60),
+    st.sampled_from(["file", "line", "blank-line", "separator:--"]),
+    st.lists(st.integers(0, 300), min_size=1, max_size=30),
+)
+def test_where_a_section_begins_does_not_depend_on_those_before_it(
+    texts: list[str], mode: str, offsets: list[int]
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder), "a.txt", "".join(texts) + "x")
+        config = CorpusConfig(documents=mode)
+
+        def sections(source: Source, offset: int) -> list[tuple[int, int | None]]:
+            return [(each.start, each.stop) for each in source.section(offset, offset + 7, mode)]
+
+        known = Source(path, "a", config)
+        for offset in offsets:
+            assert sections(known, offset) == sections(Source(path, "a", config), offset)
+
+
+def test_excerpts_of_records_without_the_field_say_which_there_are(tmp_path: Path) -> None:
+    path = write(tmp_path, "texts.jsonl", "\n".join(json.dumps({"content": f"text {n:05d}"}) for n in range(20_000)))
+    for read_some in (lambda corpus: list(corpus.excerpts(10_000)), Corpus.require_text):
+        with pytest.raises(CorpusError, match=r"no field 'text' in any record\. Set text_field to .*: content\."):
+            read_some(Corpus([path]))
+    found = Corpus([path], CorpusConfig(text_field="content"))
+    found.require_text()
+    assert len(list(found.excerpts(10_000))) > 100
+
+
+def test_excerpts_of_a_corpus_with_little_text_are_what_there_is(tmp_path: Path) -> None:
+    rows = [json.dumps({"text": "here" if n == 17_777 else None}) for n in range(20_000)]
+    path = write(tmp_path, "texts.jsonl", "\n".join(rows))
+    assert list(Corpus([path]).excerpts(10_000)) == ["here"]
 
 
 def test_a_pipe_that_does_not_fit_on_the_disk_is_one_clear_line(

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from streams import EOS, texts_of
 
 from textgen.corpus.config import CorpusConfig
-from textgen.corpus.corpus import PREPARED, Corpus
+from textgen.corpus.corpus import Corpus
+from textgen.corpus.walk import PREPARED
 from textgen.dataset.prepared_corpus import PreparedCorpus, is_prepared, open_corpus, prepare_corpus
 from textgen.dataset.token_cache import encode_and_split, encode_corpus
 from textgen.dataset.token_stream import TokenStream
@@ -256,6 +257,58 @@ def test_whoever_begins_second_takes_over_the_vocabulary(tmp_path: Path, monkeyp
     make(path, tmp_path / "out", shard=(3, 3), settings={"tokenizer": "char"})
     found = texts_of(prepared.data().train, prepared.tokenizer)
     assert set(found) <= set(Corpus([path], CorpusConfig(documents="line")).documents())
+
+
+def test_whoever_finds_the_folder_begun_while_reading_the_corpus_goes_on_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, said = lines_in(tmp_path), list[str]()
+
+    def slowly(*arguments: Any, **options: Any) -> Corpus:
+        monkeypatch.setattr("textgen.dataset.prepared_corpus.Corpus", Corpus)
+        make(path, tmp_path / "out", shard=(1, 3), settings={"tokenizer": "char"})
+        return Corpus(*arguments, **options)
+
+    monkeypatch.setattr("textgen.dataset.prepared_corpus.Corpus", slowly)
+    prepared = make(path, tmp_path / "out", shard=(2, 3), settings={"tokenizer": "char"}, say=said.append)
+    assert said[0] == f"{tmp_path / 'out'} was started by another process: its vocabulary is used."
+    assert prepared.missing() == [3]
+
+
+@pytest.mark.parametrize("paths", [["news"], ["."], ["news/*"], ["news/**/*.json", "news/a.txt"], ["news", "news/out"]])
+def test_a_folder_within_its_corpus_is_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paths: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "news").mkdir()
+    lines_in(tmp_path / "news", name="a.txt")
+    (tmp_path / "news" / "b.json").write_text('["more"]')
+    settings = {"documents": "line", **BYTE}
+    for number in (1, 2, 3):
+        prepare_corpus(
+            [path for path in paths if Path(path).exists() or "*" in path],
+            Path("news/out"),
+            settings,
+            shard=(number, 3),
+        )
+    before = files_of(tmp_path / "news" / "out")
+    prepared = prepare_corpus(paths, tmp_path / "news" / "out")
+    assert prepared.missing() == []
+    assert files_of(tmp_path / "news" / "out") == before
+    with pytest.raises(CorpusError, match=r"^news/out is a prepared corpus"):
+        prepare_corpus(["news/out"], Path("news/out"))
+    (tmp_path / "news" / "out").rename(tmp_path / "news" / "moved")
+    with pytest.raises(CorpusError, match="news/moved is a prepared corpus"):
+        prepare_corpus(paths, Path("news/out"), settings)
+
+
+@pytest.mark.parametrize("kind", ["byte", "char"])
+def test_no_shard_is_made_of_a_corpus_without_text(tmp_path: Path, kind: str) -> None:
+    rows = [json.dumps({"content": f"text {number:06d}"}) for number in range(10_000)]
+    (tmp_path / "texts.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    with pytest.raises(CorpusError, match=r"no field 'text' in any record\. Set text_field to .*: content\."):
+        make(tmp_path / "texts.jsonl", tmp_path / "out", settings={"tokenizer": kind, "sample_bytes": 10_000})
+    assert not (tmp_path / "out").exists()
 
 
 # --- What is wrong is named --------------------------------------------------------------------------------

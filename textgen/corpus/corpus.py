@@ -21,7 +21,7 @@ import sys
 import tempfile
 import weakref
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -35,15 +35,14 @@ from textgen.corpus.labels import FOLDER
 from textgen.corpus.records import LeftOut
 from textgen.corpus.source import CHUNK_BYTES, Source, not_binary, reading
 from textgen.corpus.statistics import EXCERPTS, CorpusStats, count_parts
+from textgen.corpus.walk import Walk, prepared_error
 from textgen.errors import CorpusError
 from textgen.files import OTHER_TEMPORARY, write_chunks, writing
-from textgen.folders import MANIFEST
 from textgen.remote import find_files, is_remote, shown
 from textgen.wording import counted
 
 __all__ = ["Corpus", "CorpusStats", "Part"]
 
-PREPARED = "prepared.json"  # marks a folder of token ids, not text: see `textgen.dataset.prepared_corpus`
 SAMPLE_FILES = 8  # number of files sampled to guess the documents mode
 SAMPLE_BYTES = 100_000  # of the excerpts that say what a text is like
 
@@ -56,12 +55,14 @@ class Corpus:
             standard input. Folders are read recursively and links to
             folders are followed; hidden files are ignored.
         config: Settings for reading the files.
+        without: A prepared folder that is passed over where the paths lead to it: one that is made of this text.
 
     Attributes:
         files: The files to read, in order, without duplicates. Of files elsewhere, the copies in the cache folder.
         places: Where they are: absolute paths, and addresses of files elsewhere.
         skipped: Binary files in folders and globs, which are not read.
         broken: Broken symbolic links, which are not read.
+        models: Folders of saved models in folders and globs, which are not read.
         lacking: Files in folders and globs that no installed library reads, and what to install.
         left_out: Records without text found in the last complete read of the corpus or of a section.
         documents_mode: One of `textgen.corpus.config.DOCUMENT_MODES`.
@@ -71,11 +72,18 @@ class Corpus:
         CorpusError: The encoding is unknown, a path does not exist or cannot be read, or there are no text files.
     """
 
-    def __init__(self, paths: Sequence[str | Path], config: CorpusConfig = CorpusConfig()) -> None:  # noqa: B008
+    def __init__(
+        self,
+        paths: Sequence[str | Path],
+        config: CorpusConfig = CorpusConfig(),  # noqa: B008 - immutable
+        *,
+        without: Path | None = None,
+    ) -> None:
         text_decoder(config.encoding)  # reports an unknown encoding before any file is read
         self.config = config
         self.skipped: list[Path | str] = []
-        self.broken: list[Path] = []
+        self._walk = Walk(without)
+        self.broken, self.models = self._walk.broken, self._walk.models
         self.lacking: dict[Path | str, str] = {}
         self._conversions = Conversions()
         self.left_out = LeftOut()
@@ -90,11 +98,13 @@ class Corpus:
         self._stamps: list[tuple[int, ...]] = []  # of the files, when they were first hashed
 
     def say_skipped(self, say: Callable[[str], None]) -> None:
-        """Calls `say` with one line for each binary file, broken link and unreadable format that was skipped."""
+        """Calls `say` with one line for each binary file, broken link, model and unreadable format that was skipped."""
         for path in self.skipped:
             say(f"Skipped {path}: it looks like a binary file.")
         for path in self.broken:
             say(f"Skipped {path}: {_leads_nowhere(path)}.")
+        for folder in self.models:
+            say(f"Skipped {folder}: it is a saved model.")
         for path, advice in self.lacking.items():
             say(f"Skipped {path}. {advice}")
 
@@ -208,15 +218,15 @@ class Corpus:
             size: Approximate total size of the excerpts in bytes. The whole corpus is read if it is not larger.
 
         Yields:
-            The text of each excerpt.
+            The text of each excerpt. Where the sampled sections hold no text, the beginning of the text.
 
         Raises:
-            CorpusError: A file cannot be read.
+            CorpusError: A file cannot be read, or no document contains text.
         """
         if self.size <= size:
             yield from (part.text for part in self.parts())
             return
-        share, longest = size / self.size, max(1, size // EXCERPTS)
+        share, longest, is_empty = size / self.size, max(1, size // EXCERPTS), True
         credit = 0.0  # bytes that may still be yielded
         names, left_out = {source.path: source.name for source in self._sources}, LeftOut()
         for index in range(EXCERPTS):
@@ -225,13 +235,31 @@ class Corpus:
                 for part in source.parts(self.documents_mode, own := LeftOut()):
                     credit += 0.0 if source.can_be_entered else share * len(part.text.encode())
                     if credit > 0:
-                        text = part.text[:longest]
+                        text, is_empty = part.text[:longest], False
                         yield text
                         credit -= len(text.encode())
                     elif source.can_be_entered:
                         break
                 left_out.merge(own, names[source.path])
         self.left_out = left_out
+        if is_empty:
+            yield from self._beginning(size)
+
+    def _beginning(self, size: int) -> Iterator[str]:
+        """The first parts of the text, about `size` bytes. Raises `CorpusError` if there is none."""
+        for part in self.parts():
+            yield part.text
+            size -= len(part.text.encode())
+            if size <= 0:
+                break
+
+    def require_text(self) -> None:
+        """Checks that there is text, before long work. Only a sample is read, if it has some.
+
+        Raises:
+            CorpusError: A file cannot be read, or no document contains text.
+        """
+        next(self.excerpts(SAMPLE_BYTES))
 
     @cached_property
     def sample(self) -> list[str]:
@@ -324,6 +352,8 @@ class Corpus:
             with reading(shown(name)):
                 for source in self._expand(name):
                     found.setdefault(source.path.resolve(), source)
+        if not found and (left_out := next(filter(self._walk.is_left_out, paths), None)) is not None:
+            raise prepared_error(left_out)
         if not found:
             raise CorpusError("No files to read. Name files, folders, or - for standard input.")
         return list(found.values())
@@ -337,7 +367,7 @@ class Corpus:
         if is_remote(name):
             return self._elsewhere(name)
         if path.is_dir():
-            return self._text_files(name, [path])
+            return [] if self._walk.is_left_out(path) else self._text_files(name, partial(self._walk.files_below, path))
         if path.is_symlink() and not path.exists():
             raise CorpusError(_missing(path))
         if path.is_file():
@@ -346,27 +376,29 @@ class Corpus:
             with path.open("rb") as stream:
                 return [self._spool(stream, name)]
         if matches := sorted(glob.glob(name, recursive=True)):
-            return self._text_files(name, [Path(match) for match in matches])
+            return self._text_files(name, partial(self._walk.matching, matches))
         raise CorpusError(_missing(path))
 
-    def _text_files(self, name: str, paths: Iterable[Path]) -> list[Source]:
+    def _text_files(self, name: str, find: Callable[[], list[Path]]) -> list[Source]:
         """Lists the text files of folders or a glob, and adds binary files to `skipped`."""
-        broken = list[Path]()
-        found = [self._source(file, str(file)) for path in paths for file in _files_below(path, broken)]
-        return self._readable(name, found, broken)
+        passed = len(self.broken), len(self.models)
+        found = [self._source(file, str(file)) for file in find()]
+        return self._readable(name, found, self.broken[passed[0] :], self.models[passed[1] :])
 
     def _elsewhere(self, name: str) -> list[Source]:
         """Lists the text files at an address. A single one must be text."""
-        files = find_files(name)
+        everything = find_files(name)
+        files = everything if len(everything) == 1 else self._walk.elsewhere(everything)
         found = [replace(self._source(file.local(), shown(file.address)), remote=file) for file in files]
-        return [not_binary(found[0])] if len(found) == 1 else self._readable(name, found, [])
+        return [not_binary(found[0])] if len(everything) == 1 else self._readable(name, found, [], self.models)
 
-    def _readable(self, name: str, found: list[Source], broken: list[Path]) -> list[Source]:
+    def _readable(
+        self, name: str, found: list[Source], broken: Sequence[Path], models: Sequence[Path | str]
+    ) -> list[Source]:
         """The files of a folder that are text, and remembers the others."""
         name = shown(name)
         self.lacking |= {_shown(source): source.missing for source in found if source.missing}
         sources = [source for source in found if not source.missing]
-        self.broken += [path for path in broken if path not in self.broken]
         binary = {_shown(source) for source in sources if source.is_binary()}
         self.skipped += sorted(binary.difference(self.skipped), key=str)
         if len(binary) == len(sources):
@@ -375,6 +407,7 @@ class Corpus:
                 raise CorpusError(f"No text in {name}: cannot read {lacking.name}. {lacking.missing}")
             reasons = [counted(len(binary), "binary file")] if binary else []
             reasons += [f"{counted(len(broken), 'link')} to nowhere, such as {broken[0]}"] if broken else []
+            reasons += [f"{counted(len(models), 'saved model')}, such as {models[0]}"] if models else []
             why = f"there is nothing but {' and '.join(reasons)}" if reasons else "there are no files"
             raise CorpusError(f"No text in {name}: {why} (hidden files are ignored). Name text files.")
         return [source for source in sources if _shown(source) not in binary]
@@ -403,38 +436,6 @@ class Corpus:
 def _shown(source: Source) -> Path | str:
     """The path of a file as messages show it: of a file elsewhere its address, not that of the copy."""
     return source.name if source.remote else source.path
-
-
-def _files_below(path: Path, broken: list[Path]) -> list[Path]:
-    """Lists the files below a folder, sorted, without hidden files.
-
-    Links to folders are followed. Each folder is entered only once, so cycles of links are harmless.
-
-    Args:
-        path: A folder, or a file, which gives a list of that file.
-        broken: List to which broken links are added.
-    """
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    names = [path] if not path.is_dir() else list[Path]()
-    entered: set[tuple[int, int]] = set()
-    for folder, folders, found in os.walk(path, onerror=refuse, followlinks=True) if path.is_dir() else ():
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in entered:
-            folders[:] = []
-            continue
-        entered.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if PREPARED in found and MANIFEST in found:
-            raise CorpusError(
-                f"{folder} is a prepared corpus, which contains token ids and no text. Only textgen train reads it, "
-                "as its only path. Name the text that it was prepared from."
-            )
-        names += [Path(folder, name) for name in found if not name.startswith(".")]
-    broken += sorted(name for name in names if name.is_symlink() and not name.exists())
-    return sorted(name for name in names if name.is_file())
 
 
 def _leads_nowhere(link: Path) -> str:

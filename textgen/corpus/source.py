@@ -52,6 +52,20 @@ HALVES = re.compile("[\ud800-\udfff]")  # unpaired surrogates
 GLANCE_BYTES = 1 << 16  # hashed at the beginning, middle and end of a file by `Source.glance`
 
 
+@dataclass
+class Known:
+    """What reading a file has shown, so that its sections do not read the same bytes again and again.
+
+    Attributes:
+        border: The start of a document that was found last: the documents mode, the first and the last offset for which
+            it is the next one, and the start.
+        is_blank: Whether the file holds only white space. None if that is not known yet.
+    """
+
+    border: tuple[str, int, int, int] = ("", 0, -1, 0)
+    is_blank: bool | None = None
+
+
 @dataclass(frozen=True)
 class Source:
     """Reads a file, or a section of it.
@@ -67,6 +81,7 @@ class Source:
         is_copy: Whether the file is a temporary copy of standard input or a pipe.
         conversions: The texts of files that are not plain text.
         remote: The file elsewhere of which `path` is a copy, which is made when it is first read. None for local files.
+        known: What reading the file has shown; sections share it with the file.
     """
 
     path: Path
@@ -77,6 +92,7 @@ class Source:
     is_copy: bool = False
     conversions: Conversions = field(default_factory=Conversions, compare=False, repr=False)
     remote: RemoteFile | None = field(default=None, compare=False)
+    known: Known = field(default_factory=Known, compare=False, repr=False)
 
     @property
     def place(self) -> str:
@@ -158,18 +174,37 @@ class Source:
             yield replace(self, name=name, start=start, stop=None if stop == self.size else stop)
 
     def _next_start(self, offset: int, mode: str) -> int:
-        """Finds the first start of a document, or of a line in mode "file", at or after `offset` bytes."""
+        """Finds the first start of a document, or of a line in mode "file", at or after `offset` bytes.
+
+        Sections in order ask for nearly the same offsets, and the next start may be far away: the last one is kept.
+        """
         if offset <= 0 or offset >= self.size:
             return max(0, min(offset, self.size))
+        known, first, last, start = self.known.border
+        if known == mode and first <= offset <= last:
+            return start
         if (separator := separator_of(mode)) and not self.format:
-            return self._after_separator(offset, separator.encode())
+            start = self._after_separator(offset, separator.encode())
+            last = start
+        else:
+            last, start = self._after_line(offset, is_blank=mode == "blank-line" and not self.format)
+        self.known.border = mode, offset, last, start
+        return start
+
+    def _after_line(self, offset: int, is_blank: bool) -> tuple[int, int]:
+        """Finds the first end of a line, or of a blank line, from `offset` bytes on.
+
+        Returns:
+            The last offset from which the same end is found: of a blank line, where it begins. And the end.
+        """
         with reading(self.name), self._fetched().open("rb") as file:
             file.seek(offset - 1)
             _pass_line(file)
-            if mode == "blank-line" and not self.format:
-                while not _pass_line(file):
-                    pass
-            return file.tell()
+            last = file.tell()
+            while is_blank:
+                last = file.tell()
+                is_blank = not _pass_line(file)
+            return last, file.tell()
 
     def _after_separator(self, offset: int, separator: bytes) -> int:
         """Finds the first end of a separator at or after `offset` bytes. The end of the file if there is none."""
@@ -381,11 +416,14 @@ class Source:
             yield from block_documents(self.texts())
         elif separator := separator_of(mode):
             yield from separated_documents(self.texts(), separator)
-        elif not all(map(str.isspace, self._whole().texts())):  # reads twice, to avoid buffering blanks
+        elif not self._is_blank():
             yield from whole_document(self.texts(), ends_document=self.stop is None)
 
-    def _whole(self) -> Source:
-        return replace(self, start=0, stop=None)
+    def _is_blank(self) -> bool:
+        """Whether the whole file holds only white space. Reads it, to avoid buffering blanks."""
+        if self.known.is_blank is None:
+            self.known.is_blank = all(map(str.isspace, replace(self, start=0, stop=None).texts()))
+        return self.known.is_blank
 
     def fields(self) -> list[str]:
         """Lists the columns of a table, or the fields of its first JSON record."""

@@ -26,7 +26,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from textgen.corpus.config import CorpusConfig
-from textgen.corpus.corpus import PREPARED, Corpus, Part
+from textgen.corpus.corpus import Corpus, Part
+from textgen.corpus.walk import PREPARED
 from textgen.dataset.config import SplitConfig
 from textgen.dataset.dask_cluster import make_shards, require_shared
 from textgen.dataset.split import hold_out, share_to_hold_out
@@ -216,10 +217,10 @@ class PreparedCorpus:
         return TokenData(TokenStream(self.folder, "train", names), TokenStream(self.folder, "valid", names))
 
     def _incomplete(self, problems: Mapping[int, str]) -> str:
-        told = [
-            f"shard {_ranges([number for number in problems if problems[number] == problem])}: {problem}"
-            for problem in dict.fromkeys(problems.values())
-        ]
+        numbers: dict[str, list[int]] = {}
+        for number, problem in problems.items():
+            numbers.setdefault(problem, []).append(number)
+        told = [f"shard {_ranges(these)}: {problem}" for problem, these in numbers.items()]
         command = shlex.join(["textgen", "corpus", "prepare", *self.settings.paths, "--out", str(self.folder)])
         return (
             f"{self.folder} is not ready, {len(problems)} of {self.settings.shards} shards are missing or damaged: "
@@ -319,7 +320,7 @@ def prepare_corpus(
     """Encodes a corpus into a folder. Shards that are there already are checked and kept.
 
     Args:
-        paths: Files, folders and globs.
+        paths: Files, folders and globs. The folder itself is passed over where they lead to it.
         folder: Folder to create or to continue.
         settings: Flat settings of `CorpusConfig` and `TokenizerConfig`, and `shards`, `valid_fraction` and `seed`.
             Those not given are the folder's or, in a new folder, chosen from the corpus.
@@ -354,7 +355,7 @@ def prepare_corpus(
         _require_shards(given["shards"])
     is_begun = is_prepared(folder)
     config = PreparedCorpus(folder).config if is_begun else from_dict(CorpusConfig, select(CorpusConfig, given))
-    corpus = Corpus(paths, config)
+    corpus = Corpus(paths, config, without=folder)
     corpus.say_skipped(say)
     if not is_begun:
         _begin(corpus, paths, folder, given, tokenizer, say)
@@ -430,7 +431,11 @@ def _begin(
 ) -> None:
     """Writes the settings of all shards, unless another program has done so meanwhile."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if is_prepared(folder):  # by now
+            say(f"{folder} was started by another process: its vocabulary is used.")
+            return
         raise CorpusError(f"{folder} exists and is not a prepared corpus: choose another name, or remove it.")
+    corpus.require_text()
     config = from_dict(TokenizerConfig, select(TokenizerConfig, given))
     if tokenizer is None:
         if config.tokenizer != "byte":
@@ -469,6 +474,7 @@ def _ranges(numbers: Sequence[int]) -> str:
     >>> _ranges([1, 3, 4, 5, 9])
     '1, 3-5, 9'
     """
-    starts = [n for n in numbers if n - 1 not in numbers]
-    ends = [n for n in numbers if n + 1 not in numbers]
+    there = set(numbers)
+    starts = [n for n in numbers if n - 1 not in there]
+    ends = [n for n in numbers if n + 1 not in there]
     return ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))

@@ -1,0 +1,61 @@
+"""Folders and globs -> files: what textgen writes itself is passed over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from files import read, write
+
+from textgen.corpus.corpus import Corpus
+from textgen.corpus.walk import MODELS
+from textgen.errors import CorpusError
+from textgen.folders import MANIFEST
+from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, TRAINING
+
+
+def model_in(folder: Path, *marks: str) -> None:
+    """A model that was saved, or one that is being trained."""
+    for name in (*marks, CARD, "logs/events.txt"):
+        write(folder, f"{name}/step-1/a.json" if name == CHECKPOINTS else name, "{}")
+
+
+def test_models_are_recognised_by_names_that_they_have() -> None:
+    assert MODELS == ((MANIFEST, CONFIG), (TRAINING, CHECKPOINTS))
+
+
+@pytest.mark.parametrize("marks", MODELS)
+@pytest.mark.parametrize("name", [".", "*", "**/*", "**/*.md", "saved_models", "saved_models/*", "**/*.txt"])
+def test_saved_models_are_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marks: tuple[str, str], name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in ("a.md", "saved_models/b.md", "saved_models/text/c.md", "a.txt", "saved_models/b.txt"):
+        write(tmp_path, file, Path(file).stem)
+    model_in(tmp_path / "saved_models" / "novel", *marks)
+    found, said = Corpus([name]), list[str]()
+    suffix = {Path(name).suffix} if Path(name).suffix else {".md", ".txt"}
+    expected = [path for path in tmp_path.rglob("*.*") if path.suffix in suffix and "novel" not in path.parts]
+    within = [
+        path for path in expected if name.startswith("saved_models") <= path.is_relative_to(tmp_path / "saved_models")
+    ]
+    assert sorted(path.resolve() for path in found.files) == sorted(within)
+    assert found.models == [Path("saved_models/novel")]
+    found.say_skipped(said.append)
+    assert said == ["Skipped saved_models/novel: it is a saved model."]
+
+
+def test_a_saved_model_that_is_named_is_no_text_but_its_files_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model_in(tmp_path / "novel", MANIFEST, CONFIG)
+    for name in ("novel", "novel/*.md", "."):
+        with pytest.raises(
+            CorpusError,
+            match=rf"No text in {name}: there is nothing but 1 saved model, such as novel".replace("*", r"\*"),
+        ):
+            Corpus([name])
+    assert read(f"novel/{CARD}") == ["{}"]
+    write(tmp_path, "config/config.json", '["one of these files is no model"]')
+    assert read("config") == ["one of these files is no model"]
