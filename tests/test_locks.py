@@ -12,7 +12,7 @@ import pytest
 
 from textgen import locks
 from textgen.errors import TextgenError
-from textgen.locks import Hold, is_locked, locked
+from textgen.locks import Hold, is_locked, locked, locked_in_turn
 
 
 def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
@@ -77,3 +77,47 @@ def test_whoever_holds_waits_for_one_who_only_looks(tmp_path: Path, monkeypatch:
     with pytest.raises(TextgenError, match="Another process"), locked(tmp_path):
         pass
     del hold
+
+
+def test_who_locks_in_turn_waits_and_says_so_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said, naps = list[str](), list[float]()
+    monkeypatch.setattr(locks, "LOCK_SECONDS", 0.0)
+    with ExitStack() as stack:
+        stack.enter_context(locked(tmp_path))
+
+        def nap(seconds: float) -> None:
+            naps.append(seconds)
+            if len(naps) == 3:
+                stack.close()
+
+        monkeypatch.setattr("textgen.locks.time.sleep", nap)
+        with locked_in_turn(tmp_path, said.append):
+            assert is_locked(tmp_path)
+    assert not is_locked(tmp_path)
+    assert said == [f"Another process is writing to {tmp_path}: waiting for it to end."]
+    assert len(naps) == 3
+
+
+def test_who_locks_in_turn_makes_a_folder_again_that_is_removed_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, take, left = tmp_path / "folder", locks._take, [1, 2]
+
+    def removed(path: Path, **how: Any) -> Any:
+        if left and left.pop() == 1:
+            path.rmdir()  # before it is opened
+        elif left:
+            taken = take(path, **how)
+            path.rmdir()  # after it is opened
+            taken[0]()
+            raise locks._moved(path)
+        return take(path, **how)
+
+    monkeypatch.setattr(locks, "_take", removed)
+    with locked_in_turn(folder, pytest.fail):
+        assert is_locked(folder)
+    assert left == []
+    folder.rmdir()
+    folder.write_text("a file")
+    with pytest.raises(TextgenError, match=r"Cannot write .*folder"), locked_in_turn(folder, pytest.fail):
+        pass

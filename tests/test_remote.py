@@ -8,7 +8,8 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from textgen.corpus.corpus import Corpus
 from textgen.dataset.prepared_corpus import open_corpus, prepare_corpus
 from textgen.errors import CorpusError, RemoteError, TextgenError
 from textgen.files import CannotWrite
+from textgen.locks import locked
 from textgen.remote import fetch_folder, find_files, is_remote, refuse_remote
 from textgen.saved_model.registry import find_model
 from textgen.saved_model.saved_model import load_model
@@ -58,6 +60,24 @@ def copied(folder: Path, system: Any, place: str) -> None:
 
 def read(*names: str, **config: Any) -> list[str]:
     return list(Corpus(names, CorpusConfig(**config)).documents())
+
+
+def while_another_process_holds(
+    place: Path, monkeypatch: pytest.MonkeyPatch, finish: Callable[[], object] = lambda: None
+) -> None:
+    """Locks a folder, as another process does. It finishes its work when this one waits for the third time."""
+    place.mkdir(parents=True)
+    monkeypatch.setattr("textgen.locks.LOCK_SECONDS", 0.0)
+    held, naps = ExitStack(), list[float]()
+    held.enter_context(locked(place))
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 3:
+            finish()
+            held.close()
+
+    monkeypatch.setattr("textgen.locks.time.sleep", nap)
 
 
 # === What is an address ===
@@ -130,6 +150,36 @@ def test_a_file_is_copied_once_and_again_when_it_changes(memory: Any, monkeypatc
     assert read("memory://a.txt") == ["two"]
     assert count == [2]
     assert Corpus(["memory://a.txt"], first.config).glance() != glance
+
+
+@pytest.mark.parametrize("has_version", [True, False])
+def test_a_file_that_another_process_copies_is_waited_for(
+    memory: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, has_version: bool
+) -> None:
+    memory.pipe("/a.txt", b"one")
+    monkeypatch.setattr(remote, "VERSIONS", remote.VERSIONS if has_version else ())
+    (file,) = find_files("memory://a.txt")
+    assert bool(file.version) is has_version
+    path = file.local()
+    while_another_process_holds(path.parent, monkeypatch, lambda: path.write_bytes(b"one, of the other"))
+    assert file.fetch().read_bytes() == b"one, of the other"
+    assert caplog.messages == [f"Another process is writing to {path.parent}: waiting for it to end."]
+
+
+def test_a_file_that_another_process_did_not_finish_is_copied(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory.pipe("/a.txt", b"one")
+    (file,) = find_files("memory://a.txt")
+    while_another_process_holds(file.local().parent, monkeypatch)
+    assert file.fetch().read_bytes() == b"one"
+
+
+def test_a_file_whose_place_is_removed_meanwhile_is_copied(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by another process that makes room."""
+    memory.pipe("/a.txt", b"one")
+    (file,) = find_files("memory://a.txt")
+    place = file.local().parent
+    while_another_process_holds(place, monkeypatch, lambda: place.rename(place.with_name(".tmp-old")))
+    assert file.fetch().read_bytes() == b"one"
 
 
 def test_sections_copy_only_what_they_read(memory: Any) -> None:
@@ -284,6 +334,35 @@ def test_a_pattern_hides_only_names_that_begin_with_a_dot(memory: Any) -> None:
         ".*/*": [".git/f.txt"],
     }.items():
         assert [file.path for file in find_files(f"memory://d/{pattern}")] == [f"/d/{name}" for name in names]
+
+
+def test_brackets_may_be_a_part_of_a_name(memory: Any) -> None:
+    for name in ("a[1].txt", "a1.txt", "b[2]/c.txt"):
+        memory.pipe(f"/d/{name}", name.encode())
+    for address, texts in {
+        "memory://d/a[1].txt": ["a[1].txt"],
+        "memory://d/a[12].txt": ["a1.txt"],
+        "memory://d/b[2]": ["b[2]/c.txt"],
+        "memory://d/b[2]/c.txt": ["b[2]/c.txt"],
+    }.items():
+        assert read(address) == texts
+    corpus = Corpus(["memory://d"])
+    assert sorted(Corpus(corpus.places).documents()) == sorted(corpus.documents())
+
+
+def test_models_elsewhere_are_no_text(memory: Any, tiny_models: Path) -> None:
+    copied(tiny_models / "tiny", memory, "/d/models/tiny")
+    memory.pipe("/d/a.txt", b"one")
+    memory.pipe("/d/models/tiny.txt", b"two")
+    corpus = Corpus(["memory://d"], CorpusConfig(documents="file"))
+    assert (list(corpus.documents()), corpus.models) == (["one", "two"], ["memory:///d/models/tiny"])
+    with pytest.raises(CorpusError, match="nothing but 1 saved model, such as memory:///d/models/tiny"):
+        Corpus(["memory://d/models/tiny"])
+    assert len(read("memory://d/models/tiny/config.json", text_field="tokenizer.tokenizer")) == 1
+    memory.pipe("/d/out/prepared.json", b"{}")
+    memory.pipe("/d/out/MANIFEST.json", b"{}")
+    with pytest.raises(CorpusError, match=r"^memory:///d/out is a prepared corpus"):
+        Corpus(["memory://d"])
 
 
 def test_addresses_keep_their_host(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -450,6 +529,23 @@ def test_a_model(memory: Any, tiny_models: Path) -> None:
     assert find_model("memory://models/tiny/") == place, "what is complete here is not copied again"
     with pytest.raises(RemoteError, match=r"There is nothing at memory://models/other/MANIFEST\.json"):
         find_model("memory://models/other")
+
+
+def test_a_model_that_another_process_has_copied_meanwhile_stays(
+    memory: Any, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be reading it."""
+    copied(tiny_models / "tiny", memory, "/tiny")
+    copy_to, manifests = remote.RemoteFile.copy_to, list[os.stat_result]()
+
+    def meanwhile(self: Any, path: Path) -> None:
+        monkeypatch.setattr(remote.RemoteFile, "copy_to", copy_to)
+        manifests.append((fetch_folder("memory://tiny") / "MANIFEST.json").stat())
+        copy_to(self, path)
+
+    monkeypatch.setattr(remote.RemoteFile, "copy_to", meanwhile)
+    manifests.append((fetch_folder("memory://tiny") / "MANIFEST.json").stat())
+    assert os.path.samestat(*manifests)
 
 
 def test_a_folder_that_differs_from_its_manifest_is_refused(memory: Any, tiny_models: Path) -> None:

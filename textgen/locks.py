@@ -12,10 +12,11 @@ from pathlib import Path
 
 from textgen import lock_files
 from textgen.errors import TextgenError
-from textgen.files import writing
+from textgen.files import CannotWrite, writing
 
 HAS_FLOCK = find_spec("fcntl") is not None  # False on Windows
 LOCK_SECONDS = 0.2  # how long `locked` waits, since `is_locked` holds a lock for a moment
+WAIT_SECONDS = 0.1  # between two attempts of `locked_in_turn`
 HOLD_TRIES, HOLD_SECONDS = 100, 0.01
 
 
@@ -48,6 +49,38 @@ def locked(path: Path) -> Iterator[bool]:
         with writing(path):
             is_held = stack.enter_context(lock(path, LOCK_SECONDS))
         yield is_held
+
+
+@contextmanager
+def locked_in_turn(path: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Makes a folder and holds an exclusive lock on it during the block, after all other processes that hold it.
+
+    Args:
+        path: Path of the folder. It is made again if another process removes it meanwhile.
+        say: Called once with a message if another process holds the folder.
+
+    Raises:
+        CannotWrite: The folder cannot be made or opened.
+    """
+    has_waited = False
+    with ExitStack() as stack:
+        while True:
+            with writing(path):
+                path.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(locked(path))
+                break
+            except InUse:
+                if not has_waited:
+                    say(f"Another process is writing to {path}: waiting for it to end.")
+                has_waited = True
+                time.sleep(WAIT_SECONDS)
+            except Gone:
+                continue
+            except CannotWrite:
+                if path.exists():
+                    raise
+        yield
 
 
 class Hold:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
 import re
@@ -35,7 +36,9 @@ from textgen.cache_folder import cache_folder, filling_cache
 from textgen.errors import RemoteError
 from textgen.files import TEMPORARY, json_bytes, random_word, write_own_file, writing
 from textgen.folders import MANIFEST, MANIFEST_BYTES, new_folder
-from textgen.locks import Hold, locked
+from textgen.locks import Hold, locked_in_turn
+
+log = logging.getLogger(__name__)
 
 IS_PAGE = re.compile("https?://")
 HOSTED = ("ftp", "sftp", "ssh", "smb")  # file systems that cannot be made without a host
@@ -130,7 +133,7 @@ class RemoteFile:
         return _place(key) / self.name
 
     def fetch(self) -> Path:
-        """Copies the file into the cache folder, unless it is there.
+        """Copies the file into the cache folder, unless it is there or another process has just copied it.
 
         Returns:
             Path of the copy.
@@ -143,12 +146,12 @@ class RemoteFile:
         if path.is_file() and (self.version or path in self.copies):
             _note_use(path.parent)
             return path
-        with filling_cache(), writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with locked(path.parent):
-                if not (path.is_file() and self.version):
-                    self.copy_to(path)
-                    _note_address(path.parent, self.address)
+        before = _stamp(path)
+        with filling_cache(), writing(path), locked_in_turn(path.parent, log.warning):
+            is_new = _stamp(path) != before  # copied by another process, while this one waited for it
+            if not (path.is_file() and (self.version or is_new)):
+                self.copy_to(path)
+                _note_address(path.parent, self.address)
         self.copies.add(path)
         _make_room(path.stat().st_size)
         return path
@@ -240,7 +243,7 @@ def _infos(system: Any, path: str, is_page: bool) -> list[dict[str, Any]]:
     if is_page:
         return [system.info(path)]
     folder, dotted = path, list[str]()
-    if "*" in path or "[" in path:
+    if _is_pattern(system, path):
         literal = re.split(r"[*?[]", path)[0]
         folder = literal[: literal.rfind("/") + 1]
         dotted = [part for part in path.removeprefix(folder).split("/") if part.startswith(".")]
@@ -252,6 +255,11 @@ def _infos(system: Any, path: str, is_page: bool) -> list[dict[str, Any]]:
         listed = system.find(path, detail=True)
     files = [{**info, "name": name} for name, info in sorted(listed.items()) if info["type"] != "directory"]
     return [info for info in files if not _is_hidden(info["name"].removeprefix(folder), dotted)]
+
+
+def _is_pattern(system: Any, path: str) -> bool:
+    """Whether a path is a pattern, and not the name of something with brackets in it, which may be any name."""
+    return "*" in path or ("[" in path and not system.exists(path))
 
 
 def _is_hidden(path: str, dotted: Sequence[str]) -> bool:
@@ -294,6 +302,14 @@ _unchecked = math.inf  # bytes copied since the room was last checked; the first
 def _place(key: str) -> Path:
     """The folder of an entry of the cache."""
     return cache_folder().absolute() / REMOTE / key
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What tells a copy from the one that replaces it; None without one."""
+    with suppress(OSError):
+        status = path.stat()
+        return status.st_ino, status.st_mtime_ns
+    return None
 
 
 def _note_use(place: Path) -> None:
@@ -391,7 +407,7 @@ def has_file(address: str, name: str) -> bool:
 
 
 def _fetch_into(address: str, entries: Mapping[str, Any], target: Path) -> None:
-    with new_folder(target) as temporary:
+    with new_folder(target, unless=(target / MANIFEST).exists) as temporary:  # another process may read what is there
         for name, entry in entries.items():
             if Path(name).name != name or name in ("", "..", MANIFEST):
                 raise RemoteError(f"The manifest of {shown(address)} names {name!r}, which is outside its folder.")

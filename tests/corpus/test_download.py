@@ -11,14 +11,16 @@ import shutil
 import socket
 import zipfile
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 from file_server import FileServer, server
 
+from textgen import locks
 from textgen.corpus import download
 from textgen.corpus.catalogue import Entry
 from textgen.corpus.download import CHUNK_BYTES, Fetched, fetch
@@ -278,8 +280,37 @@ def test_the_proxy_of_the_environment_is_used(
 def test_a_proxy_that_is_not_there_is_told(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{unused.getsockname()[1]}")
-    with pytest.raises(CorpusError, match=r"Cannot reach corpora\.example through the proxy: check HTTPS_PROXY"):
+    with pytest.raises(CorpusError, match=r"example through the proxy http://127\.0\.0\.1:\d+: check HTTPS_PROXY"):
         fetch(replace(entry, urls=("http://corpora.example/moon.txt",)))
+
+
+@pytest.mark.parametrize(
+    ("proxy", "message"),
+    [
+        ("socks5://user:secret@127.0.0.1:1080", r"proxy socks5://127\.0\.0\.1:1080: .* pip install pysocks\."),
+        ("http://", r"proxy http://, which is not of the form http://HOST:PORT: correct HTTPS_PROXY"),
+        ("http://user:secret@host:port", r"proxy http://host:port, which is not of the form"),
+        ("user:secret@host:port", r"proxy host:port, which is not of the form"),
+        ("strange://user:secret@host:1", r"proxy strange://host:1, which is not of the form"),
+        ("http://[secret@host", r"proxy http://host, which is not of the form"),
+    ],
+)
+@pytest.mark.parametrize("is_pinned", [True, False])
+def test_a_proxy_that_is_none_is_no_wrong_checksum(
+    entry: Entry, unpinned: Entry, monkeypatch: pytest.MonkeyPatch, proxy: str, message: str, is_pinned: bool
+) -> None:
+    if proxy.startswith("socks") and find_spec("socks"):
+        pytest.skip("PySocks is installed")
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    with pytest.raises(CorpusError, match=f"Cannot reach corpora.example through the {message}") as info:
+        fetch(replace(entry if is_pinned else unpinned, urls=("http://corpora.example/moon.txt",)))
+    assert "secret" not in str(info.value)
+
+
+def test_a_redirect_to_nowhere_is_no_wrong_checksum(entry: Entry, server: FileServer) -> None:
+    server.redirects["/moon.txt"] = "strange://corpora.example/moon.txt"
+    with pytest.raises(CorpusError, match=r"Cannot download http://.*/moon\.txt: No connection adapters"):
+        fetch(entry)
 
 
 def test_a_file_without_end_is_stopped(entry: Entry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -297,17 +328,30 @@ def test_a_full_disk_is_told(
     assert fetch(entry)[0].read_bytes() == TEXT
 
 
-def test_two_processes_do_not_write_the_same_file(entry: Entry, tmp_path: Path) -> None:
-    asked = list[int]()
+@pytest.mark.parametrize("does_finish", [True, False])
+def test_a_text_that_another_process_fetches_is_waited_for(
+    entry: Entry, server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does_finish: bool
+) -> None:
+    said, naps, other = list[str](), list[float](), ExitStack()
+    key = hashlib.sha256("\n".join(entry.urls).encode()).hexdigest()[:32]
+    downloads = tmp_path / "cache" / "corpora" / "downloads" / key
+    downloads.mkdir(parents=True)
+    other.enter_context(locked(downloads))
+    monkeypatch.setattr("textgen.locks.LOCK_SECONDS", 0.0)
 
-    def fetch_too(done: int, total: int | None) -> None:
-        if not asked:
-            asked.append(done)
-            with pytest.raises(TextgenError, match="Another process is writing to"):
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 3:
+            other.close()
+            if does_finish:
                 fetch(entry)
 
-    assert fetch(entry, progress=fetch_too)[0].read_bytes() == TEXT
-    assert asked
+    monkeypatch.setattr("textgen.locks.time.sleep", nap)
+    assert fetch(entry, said.append)[0].read_bytes() == TEXT
+    assert said == [f"Another process is writing to {downloads}: waiting for it to end."]
+    assert (len(naps) >= 3, len(server.asked)) == (True, 1)
+    assert cached(tmp_path) == ["moon.txt", "moon.txt.json"]
+    assert list((tmp_path / "cache" / "corpora" / "downloads").iterdir()) == []
 
 
 def test_downloads_are_removed_while_nobody_else_can_use_them(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,11 +370,11 @@ def test_who_waited_while_another_process_fetched_the_text_takes_it(
     entry: Entry, server: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def locked_late(path: Path) -> AbstractContextManager[bool]:
-        monkeypatch.setattr(download, "locked", locked)
+        monkeypatch.setattr(locks, "locked", locked)
         fetch(entry)  # as another process does
         return locked(path)
 
-    monkeypatch.setattr(download, "locked", locked_late)
+    monkeypatch.setattr(locks, "locked", locked_late)
     path, fetched = fetch(entry)
     assert (path.read_bytes(), fetched.name) == (TEXT, "moon")
     assert len(server.asked) == 1

@@ -17,9 +17,10 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
@@ -31,7 +32,6 @@ from textgen.corpus.gutenberg import read_book
 from textgen.errors import CorpusError
 from textgen.files import (
     OPEN_FLAGS,
-    CannotWrite,
     json_bytes,
     new_file,
     open_file,
@@ -41,7 +41,7 @@ from textgen.files import (
     write_own_file,
     writing,
 )
-from textgen.locks import Gone, locked
+from textgen.locks import locked_in_turn
 from textgen.schema import check
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ RECORD = dict.fromkeys(("name", "title", "author", "licence", "sha256", "checked
 def fetch(
     entry: Entry, say: Say = lambda line: None, progress: Progress = lambda done, total: None
 ) -> tuple[Path, Fetched]:
-    """Downloads a corpus, unless it is in the cache folder already.
+    """Downloads a corpus, unless it is in the cache folder already. Waits for another process that downloads it.
 
     Args:
         entry: The corpus.
@@ -103,48 +103,47 @@ def fetch(
         CorpusError: It cannot be downloaded, or is not what it should be.
         TextgenError: The cache folder cannot be written.
     """
-    folder = cache_folder(say).absolute() / CORPORA
-    while True:
-        with suppress(Gone):  # another process has just fetched the text, and removed what it was made of
-            return _fetched(entry, folder, say, progress)
-
-
-def _fetched(entry: Entry, folder: Path, say: Say, progress: Progress) -> tuple[Path, Fetched]:
-    """Downloads a corpus, unless it is there. Raises `Gone` if another process removes the downloads meanwhile."""
-    path = folder / entry.file_name
-    record = record_of(path)
-    before = _read_record(record)
-    if before and before.urls == list(entry.urls) and path.is_file():
-        if _is_sound(path, before):
-            return path, before
-        say(f"{path} is damaged: downloading it again.")
-    downloads = folder / DOWNLOADS / hashlib.sha256("\n".join(entry.urls).encode()).hexdigest()[:32]
-    with filling_cache(), _held(downloads):
-        files = [_downloaded(entry, url, downloads, say, progress) for url in entry.urls]
-        with new_file(path, follow_link=False) as temporary, _removed_if_bad(downloads), _reading(downloads):
-            chunks, title, author = _text(entry, files)
-            write_chunks(temporary, chunks, shown=path)
-            fetched = _record(entry, temporary, title, author)
-            _check(fetched, before, record)
-        write_own_file(record, json_bytes(asdict(fetched)))
+    path = cache_folder(say).absolute() / CORPORA / entry.file_name
+    if known := _known(entry, path, say):
+        return path, known
+    downloads = path.parent / DOWNLOADS / hashlib.sha256("\n".join(entry.urls).encode()).hexdigest()[:32]
+    with filling_cache(), _held(downloads, say):
+        fetched = _known(entry, path) or _fetched(entry, path, downloads, say, progress)
         if entry.kind != "member":  # other texts may be made of the same archive
             shutil.rmtree(downloads, ignore_errors=True)  # while it is locked: it may be another process's next
     evict(downloads.parent, limit_bytes())
     return path, fetched
 
 
+def _known(entry: Entry, path: Path, say: Say = lambda line: None) -> Fetched | None:
+    """The record of a text that is there; None if it is not, or is damaged."""
+    record = _read_record(record_of(path))
+    if record is None or record.urls != list(entry.urls) or not path.is_file():
+        return None
+    if _is_sound(path, record):
+        return record
+    say(f"{path} is damaged: downloading it again.")
+    return None
+
+
+def _fetched(entry: Entry, path: Path, downloads: Path, say: Say, progress: Progress) -> Fetched:
+    """Downloads a corpus to a path, and writes its record."""
+    record = record_of(path)
+    before = _read_record(record)
+    files = [_downloaded(entry, url, downloads, say, progress) for url in entry.urls]
+    with new_file(path, follow_link=False) as temporary, _removed_if_bad(downloads), _reading(downloads):
+        chunks, title, author = _text(entry, files)
+        write_chunks(temporary, chunks, shown=path)
+        fetched = _record(entry, temporary, title, author)
+        _check(fetched, before, record)
+    write_own_file(record, json_bytes(asdict(fetched)))
+    return fetched
+
+
 @contextmanager
-def _held(downloads: Path) -> Iterator[None]:
-    """Makes and locks a folder for the block. Raises `Gone` if another process removes it before it is locked."""
-    with writing(downloads):
-        downloads.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(locked(downloads))
-        except CannotWrite:
-            if downloads.exists():
-                raise
-            raise Gone(f"Another process has removed {downloads}.") from None
+def _held(downloads: Path, say: Say) -> Iterator[None]:
+    """Makes and locks a folder for the block. It is removed after the block if it is empty."""
+    with locked_in_turn(downloads, say):
         try:
             yield
         finally:
@@ -268,18 +267,26 @@ def _downloaded(entry: Entry, url: str, folder: Path, say: Say, progress: Progre
     pooch.get_logger().setLevel("WARNING")
     name = Path(urlsplit(url).path).name
     download = _Download(folder / f"{name}.part", entry, say, progress)
-    known = entry.checksum or None
     with writing(folder), _speaking_of(url, entry, download.part):
-        try:
-            return Path(pooch.retrieve(url, known, name, folder, downloader=download))
-        except ValueError:  # the checksum is wrong
-            if not download.was_resumed:
-                raise _wrong_checksum(url, "sha256", download.sha256, entry.checksum) from None
-        say(f"What was left of an earlier download of {name} does not fit: downloading all of it.")
-        try:
-            return Path(pooch.retrieve(url, known, name, folder, downloader=download))
-        except ValueError:
-            raise _wrong_checksum(url, "sha256", download.sha256, entry.checksum) from None
+        if path := _retrieved(url, entry, folder / name, download):
+            return path
+        if download.was_resumed:
+            say(f"What was left of an earlier download of {name} does not fit: downloading all of it.")
+            if path := _retrieved(url, entry, folder / name, download):
+                return path
+    raise _wrong_checksum(url, "sha256", download.sha256, entry.checksum)
+
+
+def _retrieved(url: str, entry: Entry, path: Path, download: _Download) -> Path | None:
+    """Downloads a file, unless it is there; None if its checksum is wrong."""
+    import pooch
+
+    try:
+        return Path(pooch.retrieve(url, entry.checksum or None, path.name, path.parent, downloader=download))
+    except ValueError:  # of the checksum; but some errors of requests are ValueErrors, too
+        if not download.sha256:
+            raise
+    return None
 
 
 def _wrong_checksum(what: str, algorithm: str, found: str, expected: str) -> CorpusError:
@@ -304,7 +311,7 @@ class _Download:
         """Downloads `url` to `output_file`."""
         import requests
 
-        self.was_resumed = False
+        self.was_resumed, self.sha256 = False, ""
         for attempt in range(1, TRIES + 1):
             before = self._size()
             try:
@@ -415,7 +422,8 @@ def _speaking_of(url: str, entry: Entry, part: Path) -> Iterator[None]:
         raise CorpusError(_refused(url, entry, error)) from None
     except requests.exceptions.ProxyError:
         raise CorpusError(
-            f"Cannot reach {place} through the proxy: check HTTPS_PROXY and HTTP_PROXY, or name {place} in NO_PROXY."
+            f"Cannot reach {place} through the proxy {_proxy(url)}: check HTTPS_PROXY and HTTP_PROXY, or name {place} "
+            "in NO_PROXY."
         ) from None
     except requests.exceptions.SSLError:
         raise CorpusError(
@@ -429,8 +437,31 @@ def _speaking_of(url: str, entry: Entry, part: Path) -> Iterator[None]:
             f"Cannot reach {place}, or the connection broke: check the network, and set HTTPS_PROXY if there is a "
             f"proxy.{kept()}"
         ) from None
-    except requests.RequestException as error:
-        raise CorpusError(f"Cannot download {url}: {error}.") from None
+    except (requests.RequestException, ValueError) as error:
+        raise CorpusError(_unasked(url, error)) from None
+
+
+def _unasked(url: str, error: Exception) -> str:
+    """The message that a server cannot even be asked, as with a proxy that is none."""
+    import requests
+
+    place, proxy = urlsplit(url).hostname or url, _proxy(url)
+    if proxy.lower().startswith("socks") and find_spec("socks") is None:
+        return f"Cannot reach {place} through the proxy {proxy}: SOCKS needs a library: pip install pysocks."
+    if proxy and isinstance(error, ValueError) and not isinstance(error, requests.exceptions.InvalidSchema):
+        return (  # without the text of the error, which may show a password
+            f"Cannot reach {place} through the proxy {proxy}, which is not of the form http://HOST:PORT: correct "
+            f"HTTPS_PROXY and HTTP_PROXY, or name {place} in NO_PROXY."
+        )
+    return f"Cannot download {url}: {error}."
+
+
+def _proxy(url: str) -> str:
+    """The proxy of the environment for an address, without a user and a password; "" without one."""
+    from requests.utils import get_environ_proxies, select_proxy
+
+    scheme, separator, rest = (select_proxy(url, get_environ_proxies(url)) or "").rpartition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 def _refused(url: str, entry: Entry, error: Any) -> str:
