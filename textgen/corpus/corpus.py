@@ -218,7 +218,7 @@ class Corpus:
             size: Approximate total size of the excerpts in bytes. The whole corpus is read if it is not larger.
 
         Yields:
-            The text of each excerpt. Where the sampled sections hold no text, the beginning of the text.
+            The text of each excerpt.
 
         Raises:
             CorpusError: A file cannot be read, or no document contains text.
@@ -243,15 +243,7 @@ class Corpus:
                 left_out.merge(own, names[source.path])
         self.left_out = left_out
         if is_empty:
-            yield from self._beginning(size)
-
-    def _beginning(self, size: int) -> Iterator[str]:
-        """The first parts of the text, about `size` bytes. Raises `CorpusError` if there is none."""
-        for part in self.parts():
-            yield part.text
-            size -= len(part.text.encode())
-            if size <= 0:
-                break
+            yield from (part.text for part in self.parts())  # raises the reason
 
     def require_text(self) -> None:
         """Checks that there is text, before long work. Only a sample is read, if it has some.
