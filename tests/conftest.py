@@ -88,6 +88,13 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEXTGEN_BASES", str(tmp_path / "bases"))
 
 
+@pytest.fixture
+def no_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No folder for temporary files can be written to, as on a full disk or in a read-only container."""
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: ["/dev/null/tmp"])
+
+
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
     """Characters, and bytes for those that `LINES` lacks."""

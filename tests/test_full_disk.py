@@ -64,6 +64,16 @@ def test_a_full_cache_is_said_to_be_the_cache(tmp_path: Path, disk_of: DiskOf) -
     assert not list((tmp_path / "models").glob("*"))
 
 
+def test_without_a_folder_for_temporary_files_it_is_one_clear_line(
+    tmp_path: Path, tiny_models: Path, no_temporary_folder: None
+) -> None:
+    (tmp_path / "text.txt").write_text("The cat sat on the mat.\n", encoding="utf-8")
+    refused = run(["evaluate", str(tiny_models / "tiny"), str(tmp_path / "text.txt")])
+    assert refused.exit_code == 1
+    assert "set TMPDIR to a folder with more space" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
 def test_a_full_folder_for_temporary_files_is_said_to_be_that(
     tmp_path: Path, tiny_models: Path, disk_of: DiskOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:

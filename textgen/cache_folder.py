@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from textgen.errors import TextgenError
 from textgen.files import CannotWrite
+from textgen.temporary import new_temporary_folder
 
 
 def cache_folder(say: Callable[[str], None] = lambda line: None) -> Path:
@@ -28,7 +28,7 @@ def cache_folder(say: Callable[[str], None] = lambda line: None) -> Path:
         Path of the folder, which may not exist yet.
 
     Raises:
-        TextgenError: $TEXTGEN_CACHE is not writable.
+        TextgenError: $TEXTGEN_CACHE is not writable, or a temporary folder is needed and there is none.
     """
     folder = named_cache_folder()
     if folder and _is_usable(folder):
@@ -86,11 +86,11 @@ def _is_usable(folder: Path) -> bool:
 
 @lru_cache(maxsize=1)
 def _temporary_cache() -> Path:
-    folder, process = tempfile.mkdtemp(prefix="textgen-cache-"), os.getpid()
+    folder, process = new_temporary_folder("textgen-cache-"), os.getpid()
 
     def remove() -> None:
         if os.getpid() == process:  # not in a forked child
             shutil.rmtree(folder, ignore_errors=True)
 
     atexit.register(remove)
-    return Path(folder)
+    return folder

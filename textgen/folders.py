@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -35,6 +34,7 @@ from textgen.files import (
     writing,
 )
 from textgen.locks import lock, locked
+from textgen.temporary import new_temporary_folder
 
 MANIFEST = "MANIFEST.json"
 MANIFEST_BYTES = 1 << 22  # maximum size of a manifest: enough for tens of thousands of files
@@ -215,15 +215,15 @@ def temporary_folder() -> Iterator[Path]:
     Raises:
         CannotWrite: The folder cannot be created, or the block cannot write to it. The message names TMPDIR.
     """
-    with writing(Path(tempfile.gettempdir()), OTHER_TEMPORARY):
-        created = tempfile.TemporaryDirectory(prefix="textgen-")
-    with created as name:
-        try:
-            yield Path(name)
-        except CannotWrite as error:
-            if not error.path.is_relative_to(name):
-                raise
-            raise CannotWrite(error.path, error.reason, OTHER_TEMPORARY) from None
+    folder = new_temporary_folder()
+    try:
+        yield folder
+    except CannotWrite as error:
+        if not error.path.is_relative_to(folder):
+            raise
+        raise CannotWrite(error.path, error.reason, OTHER_TEMPORARY) from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def sweep(path: Path, name: str = "") -> None:

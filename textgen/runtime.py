@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import IO
 
 from textgen.allocator import keep_memory
 from textgen.machine import limit_cores, num_cores, processor_cores
@@ -180,18 +181,16 @@ def _takes_ynnpack() -> bool:
 def _quiet_stderr() -> Iterator[None]:
     """Captures output of C++ code to file descriptor 2 during the block, and writes it to stderr if the block fails.
 
-    TensorFlow's own settings cannot suppress its first log messages.
+    TensorFlow's own settings cannot suppress its first log messages. Nothing is captured if stderr is closed or
+    there is no folder for temporary files.
     """
-    import tempfile
-
     if sys.stderr:
         sys.stderr.flush()
-    try:
-        saved = os.dup(2)
-    except OSError:  # stderr is closed
-        yield
-        return
-    with tempfile.TemporaryFile() as held_back:
+    with ExitStack() as stack:
+        saved, held_back = _capture(stack)
+        if held_back is None:
+            yield
+            return
         os.dup2(held_back.fileno(), 2)
         try:
             yield
@@ -201,4 +200,16 @@ def _quiet_stderr() -> Iterator[None]:
             raise
         finally:
             os.dup2(saved, 2)
-            os.close(saved)
+
+
+def _capture(stack: ExitStack) -> tuple[int, IO[bytes] | None]:
+    """A copy of descriptor 2 and an empty file, both closed with `stack`; -1 and None if there cannot be both."""
+    from textgen.files import CannotWrite
+    from textgen.temporary import new_temporary_file
+
+    try:
+        saved = os.dup(2)
+        stack.callback(os.close, saved)
+        return saved, stack.enter_context(new_temporary_file())
+    except (OSError, CannotWrite):
+        return -1, None

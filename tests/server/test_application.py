@@ -642,6 +642,14 @@ def test_what_is_no_state_is_refused(server: Running, data: bytes) -> None:
     assert "/tmp" not in body.decode()
 
 
+def test_without_a_folder_for_temporary_files_a_state_is_refused_with_the_reason(
+    server: Running, no_temporary_folder: None
+) -> None:
+    status, _, body = server.request("POST", "/v1/states", b"nothing", {"Content-Type": "application/octet-stream"})
+    assert status == 500
+    assert "No usable temporary directory" in body.decode()
+
+
 # === Wrong requests ===
 
 

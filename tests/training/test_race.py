@@ -16,7 +16,7 @@ from base_models import FABLES, save_base
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.errors import Interrupted, TrainingError
-from textgen.files import TEMPORARY
+from textgen.files import TEMPORARY, CannotWrite
 from textgen.folders import MANIFEST
 from textgen.runtime import load_tensorflow
 from textgen.saved_model.layout import CARD, CHECKPOINTS, LOGS, TRAINING, read_training
@@ -135,6 +135,12 @@ def test_if_neither_can_be_trained_nothing_is_left(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="from each of the models"):
         run_race(tmp_path / "songs", {"english": TrainingError("no"), "none": TrainingError("no")})
     assert list((tmp_path / "songs").iterdir()) == []
+
+
+def test_without_room_beside_the_model_it_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "songs").write_bytes(b"")
+    with pytest.raises(CannotWrite, match=r"Cannot write .*songs: Not a directory\."):
+        race([], tmp_path / "songs", Track({}).contend, RunOptions())
 
 
 def in_doubt(folder: Path, **settings: Any) -> Plan:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import threading
 import weakref
 from pathlib import Path
 
 from textgen.corpus.rich_text import RichFile
-from textgen.files import OTHER_TEMPORARY, write_chunks, writing
+from textgen.files import OTHER_TEMPORARY, write_chunks
+from textgen.temporary import new_temporary_folder
 
 
 class Conversions:
@@ -32,7 +32,7 @@ class Conversions:
 
         Raises:
             CorpusError: The file cannot be read.
-            CannotWrite: The temporary folder is full.
+            CannotWrite: The temporary folder is full, or there is none.
         """
         with self._lock:
             if file.path not in self._converted:
@@ -53,7 +53,6 @@ class Conversions:
 
     def _new_path(self) -> Path:
         if self._folder is None:
-            with writing(Path(tempfile.gettempdir()), OTHER_TEMPORARY):
-                self._folder = Path(tempfile.mkdtemp(prefix="textgen-"))
+            self._folder = new_temporary_folder()
             self._remove = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         return self._folder / f"{len(self._converted)}.txt"

@@ -18,7 +18,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -37,8 +36,9 @@ from textgen.corpus.source import CHUNK_BYTES, Source, not_binary, reading
 from textgen.corpus.statistics import EXCERPTS, CorpusStats, count_parts
 from textgen.corpus.walk import Walk, prepared_error
 from textgen.errors import CorpusError
-from textgen.files import OTHER_TEMPORARY, write_chunks, writing
+from textgen.files import OTHER_TEMPORARY, write_chunks
 from textgen.remote import find_files, is_remote, shown
+from textgen.temporary import new_temporary_folder
 from textgen.wording import counted
 
 __all__ = ["Corpus", "CorpusStats", "Part"]
@@ -415,10 +415,9 @@ class Corpus:
 
     def _spool(self, stream: BinaryIO, name: str) -> Source:
         """Copies `stream` to a temporary file, because a corpus is read several times."""
-        with writing(Path(tempfile.gettempdir()), OTHER_TEMPORARY):
-            folder = tempfile.mkdtemp(prefix="textgen-")
+        folder = new_temporary_folder()
         self._temporary.append(weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True))
-        path = Path(folder, "text")
+        path = folder / "text"
         write_chunks(path, iter(partial(stream.read, CHUNK_BYTES), b""), advice=OTHER_TEMPORARY)
         if not path.stat().st_size:
             raise CorpusError(f"No text in {name}: it is empty. Pipe a text into it.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import tempfile
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -13,6 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from textgen.errors import TokenizerError
+from textgen.files import write_chunks
+from textgen.folders import temporary_folder
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.generation.text_state import TextState, state_bytes
@@ -181,13 +182,13 @@ def _flag(request: Request, name: str) -> bool | None:
 
 def _imported(body: bytes, model: ServedModel, generator: Generator) -> TextState:
     """The state in a file."""
-    with tempfile.NamedTemporaryFile(suffix=".state") as file:
-        file.write(body)
-        file.flush()
+    with temporary_folder() as folder:
+        file = folder / "text.state"
+        write_chunks(file, [body])
         try:
-            return generator.load_state(file.name)
+            return generator.load_state(file)
         except Exception as error:  # noqa: BLE001 the bytes are somebody's: whatever is wrong with them is no bug
-            reason = str(error).replace(file.name, "The file").replace("Cannot read the state in The file: ", "")
+            reason = str(error).replace(str(file), "The file").replace("Cannot read the state in The file: ", "")
             raise ApiError(400, f"This is no state of the model {model.name!r}: {reason}", param="state") from None
 
 

@@ -75,9 +75,12 @@ def race(plans: Sequence[Plan], folder: Path, contend: Contend, options: RunOpti
     Raises:
         Interrupted: A signal came. No files are left.
         TrainingError: No plan can be trained.
+        CannotWrite: There is no room in `folder`.
     """
     scores, setups = dict[str, float](), dict[str, RunSetup]()
-    with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}race-", dir=folder) as place:
+    with writing(folder):
+        created = tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}race-", dir=folder)
+    with created as place:
         for plan in plans:
             name, watch = plan.base_name, FirstTenth(options.say)
             options.say(f"Trying a tenth of the run from {_shown(name)} ...")

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -17,6 +16,7 @@ from typing import IO
 from textgen.child_processes import WORKER_VARIABLE, child_command, child_environment
 from textgen.errors import TrainingError
 from textgen.saved_model.layout import CHECKPOINTS
+from textgen.temporary import new_temporary_file
 from textgen.training import worker_group
 from textgen.training.interruption import StopRequests
 from textgen.wording import counted
@@ -57,6 +57,7 @@ def run_workers(
 
     Raises:
         TrainingError: A process was lost after the last restart.
+        CannotWrite: There is no folder for temporary files.
     """
     if os.name != "posix":
         raise TrainingError("Several processes on one machine need a POSIX system, such as WSL: leave workers out.")
@@ -115,7 +116,7 @@ class _Workers:
         self._open.close()
 
     def _start(self, worker: int, links: Sequence[socket.socket], leash: int) -> None:
-        output = tempfile.TemporaryFile() if worker else None  # noqa: SIM115 - closed with the block
+        output = new_temporary_file() if worker else None  # closed with the block
         self._outputs.append(output)
         place = worker_group.description(worker, self._number, links, leash)
         process = subprocess.Popen(

@@ -1,0 +1,70 @@
+"""Temporary files: what is said where the system has no room for them, by everything that makes one."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from disk import names
+
+from textgen.cache_folder import cache_folder
+from textgen.corpus.corpus import Corpus
+from textgen.files import CannotWrite
+from textgen.folders import temporary_folder
+from textgen.temporary import new_temporary_file, new_temporary_folder
+from textgen.training.workers import run_workers
+
+
+def read_standard_input(folder: Path) -> None:
+    Corpus(["-"])
+
+
+def read_a_page(folder: Path) -> None:
+    (folder / "page.html").write_text("<p>The cat", encoding="utf-8")
+    Corpus([folder / "page.html"]).stats()
+
+
+def start_workers(folder: Path) -> None:
+    run_workers([], [], 2, folder, max_restarts=0, say=print, command=["true"])
+
+
+USES: dict[str, Callable[[Path], object]] = {
+    "a folder": lambda folder: new_temporary_folder(),
+    "a file": lambda folder: new_temporary_file(),
+    "a folder for a block": lambda folder: temporary_folder().__enter__(),
+    "standard input": read_standard_input,
+    "a web page": read_a_page,
+    "a cache": lambda folder: cache_folder(),
+    "workers": start_workers,
+}
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("named", [True, False])
+def test_without_a_temporary_folder_it_is_one_clear_line(
+    use: str, named: bool, tmp_path: Path, no_temporary_folder: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"The cat")))
+    monkeypatch.delenv("TEXTGEN_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    monkeypatch.setenv("TMPDIR", "/dev/null/named") if named else monkeypatch.delenv("TMPDIR", raising=False)
+    with pytest.raises(CannotWrite) as caught:
+        USES[use](tmp_path)
+    place = "/dev/null/named" if named else "/tmp"
+    assert str(caught.value).startswith(f"Cannot write {place}: No usable temporary directory found in ")
+    assert str(caught.value).endswith(". Free some space, or set TMPDIR to a folder with more space.")
+
+
+def test_a_folder_for_a_block_goes_with_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with suppress(KeyError), temporary_folder() as folder:
+        (folder / "below").mkdir()
+        (folder / "below" / "file").write_bytes(b"")
+        assert folder.parent == tmp_path
+        assert folder.stat().st_mode & 0o777 == 0o700
+        raise KeyError
+    assert names(tmp_path) == []
