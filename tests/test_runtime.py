@@ -213,7 +213,9 @@ def test_where_a_gpu_is_in_use_already_its_memory_stays_as_it_is(monkeypatch: py
 def test_in_a_container_numpy_uses_as_many_cores_as_are_granted(
     granted: int, threads: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "")  # so that it is as before in the end
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS")
+    monkeypatch.setattr(runtime, "_blas_threads", None)
     monkeypatch.setattr(runtime, "num_cores", lambda: granted)
     monkeypatch.setattr(runtime, "processor_cores", lambda: 8)
     runtime.configure_process()
@@ -221,6 +223,17 @@ def test_in_a_container_numpy_uses_as_many_cores_as_are_granted(
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "5")
     runtime.configure_process()
     assert os.environ["OPENBLAS_NUM_THREADS"] == "5", "the user's own setting stays"
+
+
+def test_a_limit_holds_for_numpy_too_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_available_cores", lambda: 4)
+    monkeypatch.setattr(machine, "_most_cores", None)
+    monkeypatch.setattr(runtime, "_blas_threads", None)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "5")
+    runtime.limit_threads(3)
+    assert (machine.num_cores(), os.environ["OPENBLAS_NUM_THREADS"]) == (3, "3")
+    runtime.use_blas_threads(2)
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "2", "a number of ours may change"
 
 
 def test_measured_speed_is_the_quickest_product_of_each_core(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,9 +24,11 @@ XLA_FLAGS = (
     "--xla_cpu_multi_thread_eigen=false",  # each core already has a shard of the batch
     "--xla_cpu_prefer_vector_width=512",
 )
+BLAS_THREADS = "OPENBLAS_NUM_THREADS"  # environment variable that NumPy's matrix products follow
 _is_ours = False  # whether `configure_process` was called
 _runs_side_by_side: bool | None = None  # see `runs_side_by_side`; None means not determined yet
 _has_xla: bool | None = None  # see `has_xla`; likewise
+_blas_threads: str | None = None  # value of `BLAS_THREADS` that `use_blas_threads` has set; any other is the user's
 
 
 def configure_process(threads: int | None = None) -> None:
@@ -49,12 +51,39 @@ def configure_process(threads: int | None = None) -> None:
     """
     global _is_ours
     if threads is not None:
-        limit_cores(threads)
+        limit_threads(threads)
     _is_ours = True
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if num_cores() < processor_cores():
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", str(num_cores()))  # has no effect once NumPy is imported
+        use_blas_threads(num_cores())
     keep_memory()
+
+
+def limit_threads(threads: int) -> None:
+    """Limits the cores that this process uses, for NumPy too. Call it before NumPy and TensorFlow are imported.
+
+    Args:
+        threads: Maximum number of cores, which takes precedence over the environment.
+
+    Raises:
+        ConfigError: Fewer than `threads` cores are available.
+    """
+    limit_cores(threads)
+    os.environ.pop(BLAS_THREADS, None)
+    use_blas_threads(threads)
+
+
+def use_blas_threads(count: int) -> None:
+    """Lets NumPy compute a matrix product on several cores, unless the user's environment says on how many.
+
+    Has no effect once NumPy is imported.
+
+    Args:
+        count: Number of cores.
+    """
+    global _blas_threads
+    if os.environ.get(BLAS_THREADS) in (None, _blas_threads):
+        os.environ[BLAS_THREADS] = _blas_threads = str(count)
 
 
 def load_tensorflow(setup: Callable[[], object] = lambda: None) -> None:

@@ -157,7 +157,13 @@ def test_it_needs_no_tensorflow(tiny_models: Path, text: str, tmp_path: Path) ->
     assert (tmp_path / "a.html").exists()
 
 
-def test_numpy_computes_on_one_core(tiny_models: Path, text: str) -> None:
+@pytest.mark.parametrize(("own", "cores"), [(None, "1"), ("2", "2")])
+def test_numpy_computes_on_one_core_unless_the_user_says_otherwise(
+    tiny_models: Path, text: str, own: str | None, cores: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    if own:
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", own)
     arguments = ["inspect", "tiny", text, "--models-dir", str(tiny_models)]
-    one_core = "import os; assert os.environ['OPENBLAS_NUM_THREADS'] == '1'"
-    assert "numpy" in modules_after(f"{fresh(arguments)}\n{one_core}")  # it was set before NumPy read it
+    check = f"import os; assert os.environ['OPENBLAS_NUM_THREADS'] == '{cores}'"
+    assert "numpy" in modules_after(f"{fresh(arguments)}\n{check}")  # it was set before NumPy read it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from base_models import FABLES, save_base
 from click.testing import CliRunner
 
+from textgen import machine, runtime
 from textgen.cli import textgen
 
 
@@ -62,3 +64,11 @@ def test_what_contradicts_the_base_is_told_in_a_line(fables: Path, flags: list[s
     assert (result.exit_code, result.stdout) == (1, "")
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_threads_hold_for_numpy_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_most_cores", None)
+    monkeypatch.setattr(runtime, "_blas_threads", None)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "5")
+    assert CliRunner().invoke(textgen, ["train", "missing.txt", "--threads", "1"]).exit_code == 1
+    assert (machine.num_cores(), os.environ["OPENBLAS_NUM_THREADS"]) == (1, "1")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from textgen.cli.options import OutputFile, given, json_option, label_option, mo
 from textgen.cli.setting_options import setting_options
 from textgen.corpus.config import CorpusConfig
 from textgen.insight.config import InspectConfig
+from textgen.runtime import use_blas_threads
 from textgen.settings import from_dict, select
 from textgen.wording import counted
 
@@ -129,13 +129,13 @@ def inspect(
 
 
 def _keep_to_one_core() -> None:
-    """Lets NumPy compute each matrix product on one core. Once NumPy is imported, this has no effect.
+    """Lets NumPy compute each matrix product on one core, unless the user's environment says otherwise.
 
     Almost all products here are those of one step of one text. Cores that share such a product wait for each other for
     most of the time, and while other programs run they wait for many times as long as one core needs.
     """
-    if "numpy" not in sys.modules:
-        os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    if "numpy" not in sys.modules:  # which has read its environment
+        use_blas_threads(1)
 
 
 def _write_pictures(seen: Inspection, folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from textgen.cli.options import given, models_dir_option
 from textgen.cli.setting_options import setting_options
 from textgen.errors import TextgenError
 from textgen.machine import num_cores
+from textgen.runtime import limit_threads, use_blas_threads
 from textgen.server.config import ServerConfig
 from textgen.settings import from_dict, select
 
@@ -45,7 +45,10 @@ def serve(models: tuple[str, ...], models_dir: Path | None, **options: Any) -> N
       textgen serve stories=novel --host 0.0.0.0 --api-key-file keys.txt
     """
     config = from_dict(ServerConfig, select(ServerConfig, given(options)))
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(config.threads or max(1, num_cores() - 1)))  # before NumPy
+    if config.threads:  # before NumPy is imported
+        limit_threads(config.threads)
+    else:
+        use_blas_threads(max(1, num_cores() - 1))
     _require_extra()
     from textgen.saved_model.bases import installed_bases
     from textgen.saved_model.registry import find_model

@@ -30,6 +30,7 @@ from textgen.cli.plan_report import describe, plan_values, summary
 from textgen.cli.setting_options import setting_options
 from textgen.errors import TrainingError
 from textgen.model.config import ModelConfig
+from textgen.runtime import limit_threads
 from textgen.settings import read_toml
 from textgen.training.config import TrainingConfig
 from textgen.training.presets import RECIPES, SIZES, with_preset, with_sizes
@@ -141,8 +142,9 @@ def train(**options: Any) -> None:
       textgen train --resume --name poems
       textgen train novel.txt --find-learning-rate
     """
+    if options["threads"]:
+        limit_threads(options["threads"])  # before NumPy is imported
     from textgen.child_processes import end_with
-    from textgen.machine import limit_cores
     from textgen.training import worker_group
     from textgen.training.distribution import is_follower
 
@@ -150,8 +152,6 @@ def train(**options: Any) -> None:
     if (leash := worker_group.leash()) is not None:
         end_with(leash)
     _refuse_contradictions(arguments, given(options))
-    if arguments.threads:
-        limit_cores(arguments.threads)
     of_file = read_toml(arguments.config_file) if arguments.config_file else {}
     preset, settings = with_preset(arguments.preset, {**of_file, **given(options)})
     folder, name = _models_folder_and_name(arguments)

@@ -76,8 +76,9 @@ class ServerConfig(Settings):
         86_400.0, "Seconds for which a state is kept after its last use.", low=1.0, high=1e9, section=LIMITS
     )
     threads: int | None = setting(
-        None, "Cores for matrix products; by default one fewer than the machine has.", low=1, high=4096, section=LIMITS
-    )
+        None, "Most cores for matrix products. By default NumPy uses one fewer than the machine has, ONNX Runtime two.",
+        low=1, high=4096, section=LIMITS,
+    )  # fmt: skip
 
     api_key_file: str | None = setting(
         None, "File of keys, one a line; a request needs one of them. $TEXTGEN_API_KEY is one more key.",
