@@ -27,7 +27,7 @@ from textgen.cli import output, textgen
 from textgen.errors import ConfigError, TextgenError
 from textgen.generation.config import SamplingConfig
 from textgen.settings import declared
-from textgen.training.observers.observer import ValidationReport
+from textgen.training.observers.observer import RunReport, ValidationReport
 from textgen.training.observers.progress import Display
 from textgen.wording import counted, json_text, visible
 
@@ -137,6 +137,20 @@ def test_errors_and_notes_are_shown_wherever_they_go(monkeypatch: pytest.MonkeyP
     output.Failure(HOSTILE).show()
     Display(output.console()).say(HOSTILE)
     assert stream.getvalue() == f"{SHOWN}\nError: {SHOWN}\n{SHOWN}\n"
+
+
+@pytest.mark.parametrize(("encoding", "bar"), [("utf-8", "━━━"), ("ascii", "---"), ("latin-1", "---")])
+def test_a_bar_has_characters_that_the_terminal_has(encoding: str, bar: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal(encoding)
+    stream.reconfigure(errors="backslashreplace")  # as standard error is
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    display = Display(output.console())
+    display.on_start(RunReport("songs", {}))
+    display.on_end()
+    assert bar in stream.shown
+    assert "\\u" not in stream.shown
 
 
 def test_samples_of_a_training_are_shown() -> None:
@@ -437,6 +451,24 @@ def all_flags() -> dict[str, str]:
             commands += [click.Context(command, parent=context) for command in found if command]
         flags |= cli.flags_of(context.command)
     return flags
+
+
+TOLD = re.compile(r"\b(?:[Ll]eave (?:out )?(?!it\b|one\b|a\b|the\b)([a-z_]+)\b|[Ss]et ([a-z_]+) to\b)")
+"""What a message tells to leave out, or to set to a value."""
+
+
+def test_what_a_message_of_the_library_tells_to_set_or_to_leave_out_is_a_setting() -> None:
+    flags, told, unknown = all_flags(), set[str](), []
+    for path in set(CLI.parent.rglob("*.py")) - set(CLI.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.Call) and getattr(node.func, "id", "").endswith("Error")):
+                continue
+            texts = [str(each.value) for each in ast.walk(node) if isinstance(each, ast.Constant)]
+            names = {found[1] or found[2] for text in texts for found in TOLD.finditer(text)}
+            told |= names
+            unknown += [f"{path.name}, line {node.lineno}: {name}" for name in names - set(flags)]
+    assert unknown == []
+    assert told > {"labels", "strict", "valid_file", "text_column"}
 
 
 def test_messages_that_begin_with_an_option_are_translated() -> None:

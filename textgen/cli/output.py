@@ -147,28 +147,39 @@ def reader_left() -> Exit:
 class _Notes(io.TextIOBase):
     """Standard error as a file that a console writes to."""
 
+    @property
+    def _stream(self) -> TextIO | None:
+        """Standard error itself: while a bar is shown, `sys.stderr` sends all to the console, which writes here."""
+        return getattr(sys.stderr, "rich_proxied_file", sys.stderr)
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The encoding of standard error, by which a console chooses the characters of a bar."""
+        return getattr(self._stream, "encoding", None) or "utf-8"
+
     def write(self, text: str) -> int:
-        if sys.stderr is not None:
+        if stream := self._stream:
             try:
-                sys.stderr.write(text)
+                stream.write(text)
             except (OSError, ValueError):
-                _give_up(sys.stderr)
+                _give_up(stream)
         return len(text)
 
     def flush(self) -> None:
-        if sys.stderr is not None:
+        if stream := self._stream:
             try:
-                sys.stderr.flush()
+                stream.flush()
             except (OSError, ValueError):
-                _give_up(sys.stderr)
+                _give_up(stream)
 
     def isatty(self) -> bool:
-        return sys.stderr is not None and sys.stderr.isatty()
+        stream = self._stream
+        return stream is not None and stream.isatty()
 
     def fileno(self) -> int:
-        if sys.stderr is None:
-            raise OSError(errno.EBADF, "standard error is closed")
-        return sys.stderr.fileno()
+        if stream := self._stream:
+            return stream.fileno()
+        raise OSError(errno.EBADF, "standard error is closed")
 
 
 def _standard_output() -> TextIO:

@@ -28,7 +28,7 @@ from textgen.wording import counted
 def without_prepared(corpus: PreparedCorpus, given: Mapping[str, Any], sources: Sources) -> dict[str, Any]:
     """The settings without those that a prepared folder has fixed. Raises `ConfigError` where they differ."""
     if sources.valid:
-        raise ConfigError(f"{corpus.folder} has held-out text of its own: leave valid out.")
+        raise ConfigError(f"{corpus.folder} has held-out text of its own: leave out valid_file.")
     fixed = {**select(CorpusConfig, given), **select(TokenizerConfig, given)}
     fixed |= {name: value for name, value in given.items() if name == "valid_fraction"}
     corpus.require(fixed, sources.start.tokenizer if sources.start else sources.tokenizer)
