@@ -95,7 +95,10 @@ def test_without_bases_all_is_as_before(work: Path) -> None:
     shutil.rmtree(work.parent / "bases")
     assert run("sample").stderr == "Error: There is no model in saved_models yet: train one first.\n"
     assert run("score", "cat.txt").stderr == run("sample").stderr
-    assert "There is no model 'dog.txt' in saved_models. It is empty." in run("score", "dog.txt").stderr
+    mistaken = (
+        "There is no model 'dog.txt', since there is no folder saved_models. Train a model first, or set --models-dir"
+    )
+    assert mistaken in run("score", "dog.txt").stderr
     assert "This installation lacks the base 'english'" in run("sample", "english").stderr
 
 

@@ -377,6 +377,11 @@ def test_a_model_that_is_not_there(three: Path, tmp_path: Path) -> None:
         pytest.raises(SavedModelError, match="'unfinished' is running and has saved no model yet: wait for"),
     ):
         find_model("unfinished")
+    with pytest.raises(
+        SavedModelError, match=r"There is no model 'x', since there is no folder .*empty\. .* set models_"
+    ):
+        find_model("x", tmp_path / "empty")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(SavedModelError, match=r"There is no model 'x' in .*empty\. It is empty\."):
         find_model("x", tmp_path / "empty")
     with pytest.raises(SavedModelError, match=r"There is no model in .*empty yet: train one first\."):

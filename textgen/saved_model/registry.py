@@ -269,6 +269,11 @@ def remove_model(path: Path) -> None:
 
 def _no_such_model(name: str, folder: Path, models: Sequence[Path]) -> str:
     """Returns the error message for a name that no model has."""
+    if not folder.is_dir():
+        return (
+            f"There is no model {name!r}, since there is no folder {folder}. Train a model first, or set models_dir or "
+            "TEXTGEN_MODELS to the folder of yours."
+        )
     there = ", ".join(path.name for path in models)
     return f"There is no model {name!r} in {folder}. " + (f"There are: {there}." if there else "It is empty.")
 
