@@ -190,6 +190,45 @@ def test_commands_flags_values_and_models_are_completed(tiny_models: Path) -> No
     assert complete("textgen train --warm", tiny_models) == ["plain,--warmup-fraction"]
     assert complete("textgen train --schedule co", tiny_models) == ["plain,cosine", "plain,constant"]
     assert "plain,tiny" in complete("textgen sample ti", tiny_models)
+    assert complete("textgen train cor", tiny_models) == ["file,cor"]
+    assert complete("textgen evaluate tiny cor", tiny_models) == ["file,cor"]
+    assert complete("textgen sample --prompt-file cor", tiny_models) == ["file,cor"]
+    assert complete("textgen sample models/cor", tiny_models) == ["file,models/cor"]
+
+
+FREE = (
+    "N", "X", "INTEGER", "FLOAT", "IDS", "TEXT", "NAME", "NAMES", "CHAR", "LAYER", "CELL", "NUMBER", "REGEX", "ADDRESS",
+    "ORIGIN", "SECONDS",
+)  # fmt: skip
+"""Values that a shell cannot know, by the word that stands for them in the help."""
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_a_shell_completes_each_parameter(name: str, tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEXTGEN_MODELS", str(tiny_models))
+    command = LEAVES[name]
+    context = click.Context(command)
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and parameter.is_flag:
+            continue
+        shown = parameter.make_metavar(context)
+        words = set(re.findall(r"[A-Z]+", shown))
+        found = [(item.type, item.value) for item in parameter.shell_complete(context, "cor")]
+        if words & {"MODEL", "MODELS", "TOKENIZER"}:
+            assert ("plain", "tiny") in [(item.type, item.value) for item in parameter.shell_complete(context, "ti")]
+            assert found == [("file", "cor")], shown
+        elif words & {"PATHS", "PATH", "FILE"}:
+            assert found == [("file", "cor")], shown
+        elif words & {"FOLDER", "DIRECTORY"}:
+            assert found == [("dir", "cor")], shown
+        elif "|" in shown:
+            values = {item.value for item in parameter.shell_complete(context, "")}
+            assert values == {
+                value.replace("separator:TEXT", "separator:") for value in shown.strip("[]{} ").split("|")
+            }
+        else:
+            assert not found
+            assert words & set(FREE), f"{shown}: complete it, or name it in FREE"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

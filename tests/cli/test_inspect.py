@@ -157,6 +157,14 @@ def test_it_needs_no_tensorflow(tiny_models: Path, text: str, tmp_path: Path) ->
     assert (tmp_path / "a.html").exists()
 
 
+@pytest.mark.parametrize("flag", [("--documents", "line"), ("--encoding", "cp1252")])
+def test_how_to_read_a_text_needs_a_text(tiny_models: Path, flag: tuple[str, str]) -> None:
+    arguments = ["inspect", "tiny", *flag, "--models-dir", str(tiny_models)]
+    result = CliRunner().invoke(textgen, arguments, catch_exceptions=False)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"{flag[0]} needs PATHS." in result.stderr
+
+
 @pytest.mark.parametrize(("own", "cores"), [(None, "1"), ("2", "2")])
 def test_numpy_computes_on_one_core_unless_the_user_says_otherwise(
     tiny_models: Path, text: str, own: str | None, cores: str, monkeypatch: pytest.MonkeyPatch

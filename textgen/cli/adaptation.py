@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from textgen.cli import output
+from textgen.cli.command import INPUT
 from textgen.cli.options import reading_options, sectioned, settings_of
 from textgen.cli.setting_options import option_group, setting_options
 from textgen.errors import ConfigError
@@ -48,7 +49,11 @@ dynamic_options = option_group(
 )
 adapt_options = option_group(
     sectioned(
-        SECTION, "--adapt", metavar="FILE", help="Train on this text before writing. The saved model stays as it is."
+        SECTION,
+        "--adapt",
+        type=INPUT,
+        metavar="FILE",
+        help="Train on this text before writing. The saved model stays as it is.",
     ),
     setting_options(DynamicConfig),
     reading_options,

@@ -10,6 +10,8 @@ from textgen.cli import output
 from textgen.settings import USUAL
 
 SHOW_ALL = "textgen.show_all"  # key in the context: show all options
+INPUT = click.Path(readable=False)
+"""A file, a folder, a glob, an address or -. Shells complete it as a path; the library says if it cannot be read."""
 
 
 class SectionOption(click.Option):

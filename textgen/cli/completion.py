@@ -19,7 +19,7 @@ def completion(ctx: click.Context, shell: str) -> None:
     """Print the completion script of a shell.
 
     Load it when the shell starts: for bash, put the second line below into ~/.bashrc. Then the Tab key completes
-    commands, flags, their values and the names of saved models.
+    commands, flags, their values, the names of saved models, and files.
 
     \b
     Example:

@@ -10,7 +10,7 @@ import click
 from textgen.cli import output
 from textgen.cli.command import CommandGroup
 from textgen.cli.fetch import fetch, list_
-from textgen.cli.options import corpus_config, corpus_options, guessed, json_option
+from textgen.cli.options import corpus_config, corpus_options, guessed, json_option, paths_argument
 from textgen.cli.prepare import prepare
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def corpus() -> None:
 
 
 @corpus.command()
-@click.argument("paths", nargs=-1, required=True)
+@paths_argument(required=True)
 @corpus_options
 @json_option
 def stats(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:

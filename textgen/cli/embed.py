@@ -13,7 +13,7 @@ import click
 from textgen.cli import output
 from textgen.cli.command import SectionCommand
 from textgen.cli.default_model import first_characters, load_model_or_base, model_and_paths
-from textgen.cli.options import OutputFile, json_option, model_argument, models_dir_option, read_text
+from textgen.cli.options import OutputFile, json_option, model_argument, models_dir_option, paths_argument, read_text
 from textgen.errors import TextgenError
 from textgen.wording import json_text
 
@@ -31,7 +31,7 @@ FORMATS = ("jsonl", "tsv", "npy")
 
 @click.command(cls=SectionCommand)
 @model_argument(required=False)
-@click.argument("paths", nargs=-1)
+@paths_argument()
 @click.option("--text", "texts", multiple=True, metavar="TEXT", help="A text. May be given several times.")
 @click.option("--tokens", is_flag=True, help="Make a vector for each token instead of one for the text.")
 @click.option(

@@ -15,6 +15,7 @@ from textgen.cli.adaptation import cache_options, dynamic_options, switched
 from textgen.cli.command import SectionCommand
 from textgen.cli.default_model import beginning_of, load_model_or_base, load_model_to_read, model_and_paths
 from textgen.cli.options import (
+    completing_models,
     corpus_options,
     given,
     json_option,
@@ -23,6 +24,7 @@ from textgen.cli.options import (
     models_dir_option,
     novelty_line,
     novelty_option,
+    paths_argument,
 )
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import ConfigError
@@ -40,11 +42,12 @@ AS_SAVED = "nats_per_token_as_saved"  # score of the model without adaptation
 
 @click.command(cls=SectionCommand)
 @model_argument()
-@click.argument("paths", nargs=-1)
+@paths_argument()
 @click.option(
     "--ensemble",
     multiple=True,
     metavar="MODEL",
+    shell_complete=completing_models(),
     help="Average the probabilities with this model, which has the same vocabulary. May be given several times.",
 )
 @click.option(

@@ -9,7 +9,7 @@ import click
 from textgen.cli import output
 from textgen.cli.command import SectionCommand
 from textgen.cli.default_model import load_model_to_read
-from textgen.cli.options import OutputFile, find_tokenizer, model_argument, models_dir_option
+from textgen.cli.options import OutputFile, completing_tokenizers, find_tokenizer, model_argument, models_dir_option
 from textgen.errors import TextgenError
 from textgen.export.formats import FORMATS, check_export, export_model, exported_format, format_for
 from textgen.model.config import ACTIVATIONS, CELLS
@@ -50,6 +50,7 @@ def _export_help() -> str:
 @click.option(
     "--tokenizer-from",
     metavar="MODEL",
+    shell_complete=completing_tokenizers,
     help="Model or .model file with the vocabulary of PyTorch's weights, which need it.",
 )
 @click.option(

@@ -12,7 +12,16 @@ import click
 from textgen.cli import output
 from textgen.cli.command import SectionCommand
 from textgen.cli.default_model import load_model_to_read
-from textgen.cli.options import OutputFile, given, json_option, label_option, model_argument, models_dir_option
+from textgen.cli.options import (
+    OutputFile,
+    given,
+    json_option,
+    label_option,
+    model_argument,
+    models_dir_option,
+    paths_argument,
+    settings_of,
+)
 from textgen.cli.setting_options import setting_options
 from textgen.corpus.config import CorpusConfig
 from textgen.insight.config import InspectConfig
@@ -28,7 +37,7 @@ READING = ("documents", "encoding")  # settings of the corpus; the others are th
 
 @click.command(cls=SectionCommand)
 @model_argument()
-@click.argument("paths", nargs=-1)
+@paths_argument()
 @click.option("--out", type=OutputFile(), help="Write a self-contained HTML page.")
 @click.option(
     "--lesson", is_flag=True, help="Begin the page with a lesson that leads from the equations to this model."
@@ -98,9 +107,10 @@ def inspect(
         require_matplotlib()
     saved = load_model_to_read(model, models_dir)
     config = from_dict(InspectConfig, given(select(InspectConfig, options)))
+    reading = settings_of(CorpusConfig, bool(paths), "PATHS", options)
     documents = None
     if paths:
-        corpus = Corpus(paths, replace(saved.corpus_config, **given(select(CorpusConfig, options))))
+        corpus = Corpus(paths, replace(saved.corpus_config, **reading))
         corpus.say_skipped(output.note)
         is_backward = (direction or saved.main_direction) == "backward"  # which reads from the end of a document
         documents = corpus.documents() if is_backward else documents_of(corpus.parts(), config.max_tokens)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from textgen.cli import output
-from textgen.cli.command import CommandGroup, SectionCommand
+from textgen.cli.command import INPUT, CommandGroup, SectionCommand
 from textgen.cli.default_model import load_model_to_read
 from textgen.cli.options import json_option, model_argument, models_dir_option, reading_options, settings_of
 from textgen.corpus.config import CorpusConfig
@@ -129,7 +129,7 @@ def show(model: str | None, models_dir: Path | None, as_json: bool) -> None:
 
 @models.command(cls=SectionCommand)
 @model_argument()
-@click.argument("file", required=False)
+@click.argument("file", required=False, type=INPUT)
 @click.option(
     "--precision", type=click.Choice((INT8, FLOAT16)), default=INT8, show_default=True, help="How to store a weight."
 )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
+from click.shell_completion import CompletionItem
 
-from textgen.cli.command import SectionOption
+from textgen.cli.command import INPUT, SectionOption
 from textgen.cli.setting_options import Decorator, flag_of, setting_options
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TextgenError
@@ -53,9 +55,6 @@ novelty_option = click.option(
     "--novelty", is_flag=True, help="Report how much of the text occurs word for word in the training text."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-tokenizer_from_option = click.option(
-    "--tokenizer-from", metavar="MODEL", help="Use the vocabulary of this model or .model file."
-)
 
 
 def sectioned(section: str, *names: str, **kind: Any) -> Decorator:
@@ -65,18 +64,46 @@ def sectioned(section: str, *names: str, **kind: Any) -> Decorator:
 
 def model_argument(*, required: bool = True) -> Decorator:
     """The MODEL that a command works on, its first argument."""
-    return click.argument("model", required=required, shell_complete=_model_names)
+    return click.argument("model", required=required, shell_complete=completing_models())
 
 
-def _model_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+def paths_argument(*, required: bool = False) -> Decorator:
+    """The PATHS of the texts that a command reads."""
+    return click.argument("paths", nargs=-1, required=required, type=INPUT)
+
+
+def completing_models(*words: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+    """Completes the name of a model, or a path if no name begins like that.
+
+    Args:
+        words: What may stand in place of a name.
+    """
+
+    def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        names = dict.fromkeys([*words, *_model_names(ctx.params.get("models_dir"))])
+        found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return found or INPUT.shell_complete(ctx, parameter, incomplete)
+
+    return complete
+
+
+def _model_names(models_dir: Path | None) -> list[str]:
     from textgen.saved_model.bases import installed_bases
     from textgen.saved_model.registry import list_runs
 
     try:
-        names = dict.fromkeys([*(path.name for path in list_runs(ctx.params.get("models_dir"))), *installed_bases()])
-        return [name for name in names if name.startswith(incomplete)]
+        return [*(path.name for path in list_runs(models_dir)), *installed_bases()]
     except (TextgenError, OSError):
         return []
+
+
+completing_tokenizers = completing_models("byte")
+tokenizer_from_option = click.option(
+    "--tokenizer-from",
+    metavar="MODEL",
+    shell_complete=completing_tokenizers,
+    help="Use the vocabulary of this model or .model file.",
+)
 
 
 class OutputFile(click.Path):

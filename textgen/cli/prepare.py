@@ -17,6 +17,7 @@ from textgen.cli.options import (
     find_tokenizer,
     json_option,
     models_dir_option,
+    paths_argument,
     tokenizer_from_option,
     tokenizer_options,
 )
@@ -42,7 +43,7 @@ class ShardOf(click.ParamType):
 
 
 @click.command(cls=SectionCommand)
-@click.argument("paths", nargs=-1, required=True)
+@paths_argument(required=True)
 @click.option("--out", type=OutputFolder(), required=True, metavar="FOLDER", help="Folder to write.")
 @click.option("--shard", type=ShardOf(), help="Make only shard I of N, from 1/N to N/N [default: all].")
 @click.option("--dask", metavar="ADDRESS", help="Make the shards on the Dask cluster with this scheduler.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from textgen.cli.adaptation import Writer, adapt_options, adapted_writer, cache_options, check_runtime, switched
-from textgen.cli.command import SectionCommand
+from textgen.cli.command import INPUT, SectionCommand
 from textgen.cli.default_model import first_characters, load_model_or_base
 from textgen.cli.options import (
     OutputFile,
@@ -74,11 +74,17 @@ class Arguments:
 )
 @click.option(
     "--prompt-file",
+    type=INPUT,
     metavar="FILE",
     help="Read the prompt from a file, without its last newline. In a .jsonl file each line is an object with a "
     "prompt and any settings.",
 )
-@click.option("--prompt-lines", metavar="FILE", help="Read a prompt from each line of a file; - is standard input.")
+@click.option(
+    "--prompt-lines",
+    type=INPUT,
+    metavar="FILE",
+    help="Read a prompt from each line of a file; - is standard input.",
+)
 @click.option(
     "--suffix",
     metavar="TEXT",
@@ -127,7 +133,7 @@ class Arguments:
 @cache_options
 @adapt_options
 @sectioned(STATE, "--save-state", type=OutputFile(), help="Save the state at the end of the text.")
-@sectioned(STATE, "--load-state", metavar="FILE", help="Continue from a saved state.")
+@sectioned(STATE, "--load-state", type=INPUT, metavar="FILE", help="Continue from a saved state.")
 def sample(
     model: str | None,
     prompts: tuple[str, ...],

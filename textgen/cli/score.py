@@ -22,6 +22,7 @@ from textgen.cli.options import (
     label_option,
     model_argument,
     models_dir_option,
+    paths_argument,
     sectioned,
     standard_bytes,
 )
@@ -62,7 +63,7 @@ class Arguments:
 
 @click.command(cls=SectionCommand)
 @model_argument()
-@click.argument("paths", nargs=-1)
+@paths_argument()
 @click.option("--tokens", is_flag=True, help="Print the surprisal of each token, in bits.")
 @click.option("--no-end", is_flag=True, help="Do not score the end of the document, as the texts may continue.")
 @click.option(

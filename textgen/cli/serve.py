@@ -9,7 +9,7 @@ import click
 
 from textgen.cli import output
 from textgen.cli.command import SectionCommand
-from textgen.cli.options import given, models_dir_option
+from textgen.cli.options import completing_models, given, models_dir_option
 from textgen.cli.setting_options import setting_options
 from textgen.errors import TextgenError
 from textgen.machine import num_cores
@@ -24,7 +24,7 @@ EXTRA = ("starlette", "uvicorn", "msgspec", "prometheus_client")
 
 
 @click.command(cls=SectionCommand)
-@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.argument("models", nargs=-1, metavar="[MODEL]...", shell_complete=completing_models())
 @setting_options(ServerConfig)
 @models_dir_option
 def serve(models: tuple[str, ...], models_dir: Path | None, **options: Any) -> None:

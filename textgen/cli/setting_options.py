@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from textgen.cli.command import SectionOption
+from textgen.cli.command import INPUT, SectionOption
 from textgen.settings import Setting, declared
 
 Decorator = Callable[[Any], Any]
@@ -80,6 +80,8 @@ def setting_option(kind: type, name: str) -> Decorator:
         shape = {"type": OpenChoice(facts) if facts.open_choice else click.Choice(facts.choices)}
     elif facts.metavar:
         shape["metavar"] = facts.metavar
+        if facts.metavar == "FILE":
+            shape["type"] = INPUT
     if base == "tuple[str, ...]":
         shape["callback"] = _unescape_each if facts.escapes else _none_if_empty
     elif facts.escapes:

@@ -12,11 +12,13 @@ from textgen.cli import output
 from textgen.cli.command import CommandGroup
 from textgen.cli.options import (
     OutputFile,
+    completing_tokenizers,
     corpus_config,
     corpus_options,
     find_tokenizer,
     given,
     json_option,
+    paths_argument,
     standard_input,
     tokenizer_options,
 )
@@ -38,7 +40,7 @@ def tokenizer() -> None:
 
 
 @tokenizer.command()
-@click.argument("paths", nargs=-1, required=True)
+@paths_argument(required=True)
 @click.option("--out", type=OutputFile(), required=True, help="File to write.")
 @tokenizer_options
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
@@ -68,7 +70,7 @@ def train(paths: tuple[str, ...], out: Path, force: bool, **options: Any) -> Non
 
 
 @tokenizer.command()
-@click.argument("tokenizer")
+@click.argument("tokenizer", shell_complete=completing_tokenizers)
 @click.argument("text", required=False)
 @click.option("--pieces", is_flag=True, help="Print the tokens as text (pieces) instead of their ids.")
 @json_option
@@ -90,7 +92,7 @@ def encode(tokenizer: str, text: str | None, pieces: bool, as_json: bool) -> Non
 
 
 @tokenizer.command()
-@click.argument("tokenizer")
+@click.argument("tokenizer", shell_complete=completing_tokenizers)
 @click.argument("ids", nargs=-1, type=int)
 def decode(tokenizer: str, ids: tuple[int, ...]) -> None:
     """Print the text of token IDS, or of the ids on standard input, as `encode` prints them.
@@ -109,7 +111,7 @@ def decode(tokenizer: str, ids: tuple[int, ...]) -> None:
 
 
 @tokenizer.command()
-@click.argument("tokenizer")
+@click.argument("tokenizer", shell_complete=completing_tokenizers)
 @click.option("--pieces", is_flag=True, help="List each token id and its text (piece).")
 @json_option
 def info(tokenizer: str, pieces: bool, as_json: bool) -> None:

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from textgen.cli import output
-from textgen.cli.command import SectionCommand
+from textgen.cli.command import INPUT, SectionCommand
 from textgen.cli.default_model import note_if_training
 from textgen.cli.distribution import DEVICES, distribution_options, join_others, train_on_workers
 from textgen.cli.options import (
+    completing_models,
     corpus_config,
     corpus_options,
     find_tokenizer,
     given,
     json_option,
     models_dir_option,
+    paths_argument,
     sectioned,
     tokenizer_from_option,
     tokenizer_options,
@@ -82,7 +84,7 @@ class Arguments:
 
 
 @click.command(cls=SectionCommand)
-@click.argument("paths", nargs=-1)
+@paths_argument()
 @click.option("--name", metavar="NAME", help="Name of the saved model [default: made from the first path].")
 @models_dir_option
 @click.option(
@@ -92,13 +94,12 @@ class Arguments:
     help=f"Size of the network: {', '.join(SIZES)}; chosen from the text if not given. Or a recipe for a well-known "
     f"text: {', '.join(RECIPES)}.",
 )
-@click.option(
-    "--config", "config_file", type=click.Path(), metavar="FILE", help="TOML file with settings; flags override it."
-)
+@click.option("--config", "config_file", type=INPUT, metavar="FILE", help="TOML file with settings; flags override it.")
 @click.option(
     "--from",
     "start",
     metavar="none|english|chinese|MODEL",
+    shell_complete=completing_models("none"),
     help="Start from random weights, from this base, or from a model of yours [default: a base where one suits the "
     "text].",
 )
@@ -111,7 +112,12 @@ class Arguments:
 @click.option("--find-learning-rate", is_flag=True, help="Try learning rates in a short run, suggest one, and stop.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @json_option
-@click.option("--valid-file", metavar="FILE", help="Validate on this text instead of holding out a part of the corpus.")
+@click.option(
+    "--valid-file",
+    type=INPUT,
+    metavar="FILE",
+    help="Validate on this text instead of holding out a part of the corpus.",
+)
 @setting_options(TrainingConfig)
 @setting_options(ModelConfig, leave_out=["vocab_size"])
 @tokenizer_options

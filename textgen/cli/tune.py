@@ -11,7 +11,15 @@ import click
 from textgen.cli import output
 from textgen.cli.command import SectionCommand
 from textgen.cli.default_model import load_model_to_read
-from textgen.cli.options import OutputFile, corpus_options, given, json_option, model_argument, models_dir_option
+from textgen.cli.options import (
+    OutputFile,
+    corpus_options,
+    given,
+    json_option,
+    model_argument,
+    models_dir_option,
+    paths_argument,
+)
 from textgen.cli.setting_options import setting_options
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import ConfigError
@@ -29,7 +37,7 @@ if TYPE_CHECKING:
 
 @click.command("tune-state", cls=SectionCommand)
 @model_argument()
-@click.argument("paths", nargs=-1, required=True)
+@paths_argument(required=True)
 @click.option("--out", type=OutputFile(), required=True, help="File to write. An existing file is replaced.")
 @setting_options(TuningConfig)
 @json_option

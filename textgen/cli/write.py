@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from textgen.cli import output
-from textgen.cli.command import SectionCommand
+from textgen.cli.command import INPUT, SectionCommand
 from textgen.cli.default_model import beginning_of, load_model_or_base, model_and_paths
 from textgen.cli.options import model_argument, models_dir_option
 from textgen.cli.setting_options import setting_options
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     help="Temperature after the first token of a suggestion.",
 )
 @click.option("--label", metavar="NAME", help="Write as in documents with this label.")
-@click.option("--load-state", metavar="FILE", help="Start from a state made by textgen tune-state.")
+@click.option("--load-state", type=INPUT, metavar="FILE", help="Start from a state made by textgen tune-state.")
 @setting_options(RuntimeConfig)
 @models_dir_option
 def write(
