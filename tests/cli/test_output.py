@@ -140,7 +140,9 @@ def test_errors_and_notes_are_shown_wherever_they_go(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(("encoding", "bar"), [("utf-8", "━━━"), ("ascii", "---"), ("latin-1", "---")])
-def test_a_bar_has_characters_that_the_terminal_has(encoding: str, bar: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bar_is_shown_with_lines_above_it_and_characters_that_the_terminal_has(
+    encoding: str, bar: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stream = Terminal(encoding)
     stream.reconfigure(errors="backslashreplace")  # as standard error is
     monkeypatch.setattr(sys, "stderr", stream)
@@ -148,8 +150,12 @@ def test_a_bar_has_characters_that_the_terminal_has(encoding: str, bar: str, mon
     monkeypatch.setenv("COLUMNS", "60")
     display = Display(output.console())
     display.on_start(RunReport("songs", {}))
+    display.say("a line")
+    output.note("a note")
     display.on_end()
     assert bar in stream.shown
+    for line in ("a line", "a note"):
+        assert stream.shown.count(f"{line}\n") == 1
     assert "\\u" not in stream.shown
 
 
