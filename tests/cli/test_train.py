@@ -7,12 +7,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from base_models import FABLES, save_base
 from click.testing import CliRunner
 
 from textgen import machine, runtime
 from textgen.cli import textgen
+from textgen.cli.distribution import command_line
 
 
 @pytest.fixture
@@ -64,6 +66,26 @@ def test_what_contradicts_the_base_is_told_in_a_line(fables: Path, flags: list[s
     assert (result.exit_code, result.stdout) == (1, "")
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--documents", r"separator:\n--\t"],
+        ["--documents", r"separator:\\n"],
+        ["--documents", "separator:\\"],
+        ["--delimiter", r"\t"],
+        ["--delimiter", r"\\"],
+        ["--labels", r"\\n", "--freeze-layers", r"\n", "--freeze-layers", "-x", "--seed", "-3"],
+        ["--no-header", "--lenient", "--dropout", "1e-05", "--", "-a.txt", r"\\n"],
+    ],
+)
+def test_workers_are_called_as_the_command_was(words: list[str]) -> None:
+    command = textgen.get_command(click.Context(textgen), "train")
+    assert command
+    called = command.make_context("train", list(words))
+    passed_on = command.make_context("train", command_line(called))
+    assert passed_on.params == called.params
 
 
 def test_threads_hold_for_numpy_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from textgen.cli import output
 from textgen.cli.options import sectioned
-from textgen.cli.setting_options import option_group
+from textgen.cli.setting_options import option_group, typed
 from textgen.training.config import STRATEGIES
 
 if TYPE_CHECKING:
@@ -116,10 +116,10 @@ def command_line(ctx: click.Context, leave_out: Sequence[str] = ()) -> list[str]
             continue
         value = ctx.params[name]
         if isinstance(parameter, click.Argument):
-            arguments += map(str, value if parameter.nargs != 1 else [value])
+            arguments += [typed(parameter, one) for one in (value if parameter.nargs != 1 else [value])]
         elif isinstance(parameter, click.Option) and parameter.is_flag:
             options.append((parameter.opts if value else parameter.secondary_opts)[0])
         else:
             for one in value if parameter.multiple else [value]:
-                options += [parameter.opts[0], str(one)]
+                options += [parameter.opts[0], typed(parameter, one)]
     return [*options, *(["--", *arguments] if arguments else [])]

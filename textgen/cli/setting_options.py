@@ -24,6 +24,9 @@ SHAPES: dict[str, dict[str, Any]] = {
 ESCAPES = {"\\n": "\n", "\\t": "\t", "\\r": "\r", "\\\\": "\\"}
 
 
+WITH_ESCAPES = {character: escape for escape, character in ESCAPES.items()}
+
+
 class OpenChoice(click.ParamType):
     """One of several values, or a text that begins as the open choice of a setting does."""
 
@@ -105,6 +108,14 @@ def unescaped(text: str) -> str:
     'a\nb'
     """
     return re.sub(r"\\[ntr\\]", lambda match: ESCAPES[match.group()], text)
+
+
+def typed(parameter: click.Parameter, value: object) -> str:
+    """The word of a command line that gives a parameter this value: the opposite of what its flag makes of the word."""
+    text = str(value)
+    if parameter.callback not in (_unescape, _unescape_each):
+        return text
+    return "".join(WITH_ESCAPES.get(character, character) for character in text)
 
 
 def _unescape(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
