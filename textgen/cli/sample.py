@@ -29,7 +29,7 @@ from textgen.cli.writing_device import gpu_writer, is_worth_a_gpu
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import ConfigError
 from textgen.evaluation.config import CacheConfig, DynamicConfig
-from textgen.generation.config import AUTO, SEARCH, RuntimeConfig, SamplingConfig, SearchConfig
+from textgen.generation.config import AUTO, RuntimeConfig, SamplingConfig, SearchConfig
 from textgen.settings import from_dict, select
 from textgen.wording import counted
 
@@ -93,6 +93,12 @@ class Arguments:
 )
 @click.option("--num", type=click.IntRange(1), metavar="N", default=1, help="Texts for each prompt [default: 1].")
 @click.option(
+    "--best-of",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Draw N texts for each prompt and keep the likeliest by mean log probability.",
+)
+@click.option(
     "--batch-size",
     type=click.IntRange(1),
     metavar="N",
@@ -122,13 +128,6 @@ class Arguments:
 @setting_options(RuntimeConfig)
 @json_option
 @models_dir_option
-@sectioned(
-    SEARCH,
-    "--best-of",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Draw N texts for each prompt and keep the likeliest by mean log probability.",
-)
 @setting_options(SearchConfig)
 @cache_options
 @adapt_options
