@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import math
 import os
@@ -18,8 +20,11 @@ import pytest
 from click.testing import CliRunner, Result
 from loaded_modules import modules_after
 
+from textgen.cli import score as cli_score
 from textgen.cli import textgen
+from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
+from textgen.corpus.records import LeftOut
 from textgen.evaluation import scoring
 from textgen.evaluation.anomalies import WARM_UP
 from textgen.evaluation.scoring import Scorer
@@ -77,15 +82,90 @@ def test_pieces(tiny_models: Path) -> None:
 
 
 def test_json_lines_keep_their_other_fields(tiny_models: Path, tmp_path: Path) -> None:
-    lines = '{"id": 7, "body": "The cat"}\n\n{"body": "", "tokens": "overwritten"}\n"The dog"\n'
+    lines = '{"id": 7, "body": "The cat"}\n\n{"body": "", "pieces": [1]}\n"The dog"\n'
     (tmp_path / "texts").write_text(lines, encoding="utf-8-sig")
     for paths, stdin in (([str(tmp_path / "texts")], None), (["-"], lines), ([], lines)):
         result = score(tiny_models, *paths, "--jsonl", "--text-field", "body", stdin=stdin)
         first, second, third = map(json.loads, result.stdout.splitlines())
         assert (first["id"], first["body"], first["tokens"]) == (7, "The cat", 8)
-        assert (second["body"], second["tokens"]) == ("", 1)
+        assert (second["body"], second["tokens"], second["pieces"]) == ("", 1, [1])
         assert (third["body"], third["tokens"]) == ("The dog", 8)
         assert first["log_probability"] == pytest.approx(-scorer(tiny_models).score("The cat").total.nats, rel=1e-5)
+
+
+def test_files_of_json_lines_are_found_as_others_are(tiny_models: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "b.jsonl").write_text('{"text": "b"}\n', encoding="utf-8")
+    with gzip.open(folder / "a.jsonl.gz", "wt", encoding="utf-8") as file:
+        file.write('{"text": "a"}\n{"text": "the\\r\\ncat"}\n')
+    (folder / "c.bin").write_bytes(bytes(100))
+
+    def texts(*paths: str, stdin: str | None = None) -> list[str]:
+        result = score(tiny_models, *paths, "--jsonl", stdin=stdin)
+        assert result.exit_code == 0, result.stderr
+        assert result.stderr.count("looks like a binary file") == (str(folder) in paths)
+        return [json.loads(line)["text"] for line in result.stdout.splitlines()]
+
+    assert texts(str(folder / "a.jsonl.gz")) == ["a", "the\r\ncat"]
+    assert texts(str(folder)) == ["a", "the\r\ncat", "b"]
+    assert texts(str(folder / "*.jsonl")) == ["b"]
+    assert texts(str(folder / "b.jsonl"), "-", str(folder / "a*"), stdin='"c"\n') == ["b", "c", "a", "the\r\ncat"]
+
+
+def test_the_text_of_a_json_line_is_scored_as_the_model_reads_it(tiny_models: Path) -> None:
+    windows, plain = '{"text": "the\\r\\ncat"}\n', '{"text": "the\\ncat"}\n'
+
+    def tokens(stdin: str, *flags: str) -> int:
+        return int(json.loads(score(tiny_models, "--jsonl", *flags, stdin=stdin).stdout)["tokens"])
+
+    assert tokens(windows) == tokens(plain)
+    assert tokens(windows, "--newlines", "keep") == tokens(plain) + 1
+
+
+def test_a_line_is_scored_while_the_stream_goes_on(tiny_models: Path) -> None:
+    read: list[str] = []
+
+    class Slow(io.BytesIO):
+        def readline(self, size: int | None = -1) -> bytes:
+            read.append("a line")
+            return super().readline(size)
+
+    rows = cli_score._row_readers(["-"], CorpusConfig())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli_score, "standard_bytes", lambda: Slow(b'"a"\n"b"\n'))
+        found = rows[0](LeftOut())
+        assert next(found)[1:] == ("a", "a")
+        assert len(read) == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "flags", "field"),
+    [
+        ({"text": "a", "tokens": 3}, [], "tokens"),
+        ({"text": "a", "id": 1, "model": "gpt-2"}, [], "model"),
+        ({"text": "a", "pieces": ["a"]}, ["--tokens"], "pieces"),
+        ({"text": "a", "surprisal": 1}, ["--tokens"], "surprisal"),
+        ({"tokens": "a"}, ["--text-field", "tokens"], "tokens"),
+    ],
+)
+def test_a_field_that_a_score_would_replace_is_refused(
+    tiny_models: Path, row: dict[str, object], flags: list[str], field: str
+) -> None:
+    result = score(tiny_models, "--jsonl", *flags, stdin=f"\n{json.dumps(row)}\n")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"Error: standard input, line 2: the field '{field}' has the name of a score, which would replace it. "
+        "Rename it.\n"
+    )
+
+
+def test_a_line_that_was_scored_before_is_scored_again(tiny_models: Path) -> None:
+    scored = score(tiny_models, "--jsonl", "--tokens", stdin='{"text": "the cat", "id": 1}\n').stdout
+    assert score(tiny_models, "--jsonl", "--tokens", stdin=scored).stdout == scored
+    stale = json.dumps({**json.loads(scored), "model": "other", "bits_per_byte": 0, "unknown_words": 3})
+    without = json.loads(score(tiny_models, "--jsonl", stdin=stale).stdout)
+    assert without == {key: value for key, value in json.loads(scored).items() if key not in ("pieces", "surprisal")}
 
 
 def test_many_texts_keep_their_order(tiny_models: Path) -> None:
@@ -273,7 +353,8 @@ BAD: list[tuple[list[str], str | bytes | None, int, str]] = [
     ([], "", 1, "No text in standard input"),
     ([], " \n\n", 1, "No text"),
     ([], b"\xff\xfe\xff", 1, "encoding"),
-    (["missing.txt", "--jsonl"], None, 1, "Cannot read missing.txt: No such file"),
+    (["missing.txt", "--jsonl"], None, 1, "missing.txt does not exist. Check the path."),
+    (["--jsonl", "nothing*.jsonl"], None, 1, "Nothing matches nothing*.jsonl."),
     (["--jsonl"], "", 1, "No text in standard input"),
     (["--jsonl"], "{", 1, "standard input, line 1: not JSON"),
     (["--jsonl", "--strict"], '{"text": "a"}\n{"body": "b"}\n', 1, "line 2: a record without text (field 'text' is"),

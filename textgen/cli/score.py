@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
-from itertools import tee
+from itertools import chain, groupby, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -40,10 +41,12 @@ if TYPE_CHECKING:
 
 READ_BY_FOLLOW = ("documents", "encoding")  # settings of the corpus that --follow uses
 READ_BY_JSONL = ("encoding", "newlines", "text_field", "strict")  # and --jsonl
+OF_TOKENS = frozenset(("pieces", "surprisal"))  # fields that --tokens adds
 LINE_BYTES = 1 << 18  # bytes of a stream that are read at a time
 HEADER = "log probability    perplexity  bits/byte     tokens  text"
 
 FOLLOWING = "Following a stream"
+Row = tuple[str, Any, str]  # file and line, the JSON value, and its text
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,9 @@ def score(model: str, paths: tuple[str, ...], models_dir: Path | None, **options
     training unless options say otherwise. Each is scored by itself: its log probability in nats, perplexity per
     token and bits per byte, as in `textgen evaluate`. With a vocabulary of words, the first and the last include the
     spelling of unknown words. Labels in the files are not read: without --label the texts have none.
+
+    With --jsonl the object may have any other fields but those with the name of a score, which are refused. One that
+    has all of them was scored before: its scores are replaced.
 
     Before any training MODEL may be left out: the base for the script of the text then scores it.
 
@@ -185,27 +191,68 @@ def _print_rows(
     from textgen.corpus.records import LeftOut
 
     left_out, empty = LeftOut(), True
-    rows, read = tee(_json_rows(paths, config, left_out))  # rows that are read but not yet printed are kept
-    for (row, _), result in zip(rows, scores(text for _, text in read), strict=False):
+    readers = _row_readers(paths, config)
+    rows, read = tee(chain.from_iterable(each(left_out) for each in readers))  # those read but not printed are kept
+    for (place, row, text), result in zip(rows, scores(text for *_, text in read), strict=False):
         empty = False
-        output.json_line({**row, "model": saved.name, **_as_dict(saved, result, tokens)})
+        row = row if isinstance(row, dict) else {config.text_field: text}
+        output.json_line(_scored(row, {"model": saved.name, **_as_dict(saved, result, tokens)}, place))
     if empty:
         raise no_text(["standard input" if path == "-" else path for path in paths], left_out)
     for line in left_out.lines():
         output.note(line)
 
 
-def _json_rows(paths: Sequence[str], config: CorpusConfig, left_out: LeftOut) -> Iterator[tuple[dict[str, Any], str]]:
-    """The JSON lines of some files that have a text, each with its text."""
-    from textgen.corpus.records import RecordFile, bounded_lines
+def _scored(row: dict[str, Any], scores: dict[str, Any], place: str) -> dict[str, Any]:
+    """A row with its scores, which replace those of an earlier run.
 
-    for path in paths:
-        name = "standard input" if path == "-" else path
-        with _open(path) as stream:
-            lines = bounded_lines(_decoded(stream, config.encoding, name), name)
-            file = RecordFile(name, ".jsonl", config, left_out=left_out, keeps_blank=True)
-            for _, row, text, _ in file.objects(lines):
-                yield (row if isinstance(row, dict) else {config.text_field: text}), text
+    Args:
+        row: The row.
+        scores: The scores by name.
+        place: File and line of the row.
+
+    Raises:
+        CorpusError: A field that is not of an earlier run has the name of a score.
+    """
+    from textgen.evaluation.scoring import Score
+
+    of_all = {"model", *Score().to_dict()}
+    if of_all.issubset(row):
+        earlier = of_all | {"unknown_words"} | (OF_TOKENS if OF_TOKENS.issubset(row) else set())
+        row = {name: value for name, value in row.items() if name not in earlier}
+    if clash := next((name for name in row if name in scores), None):
+        raise CorpusError(f"{place}: the field {clash!r} has the name of a score, which would replace it. Rename it.")
+    return {**row, **scores}
+
+
+def _row_readers(paths: Sequence[str], config: CorpusConfig) -> list[Callable[[LeftOut], Iterator[Row]]]:
+    """Functions that read the JSON lines of some files, folders and streams, in order. A stream is not read ahead."""
+    from textgen.corpus.corpus import Corpus
+
+    readers = list[Callable[[LeftOut], Iterator[Row]]]()
+    for is_stream, group in groupby(paths, _is_stream):
+        if is_stream:
+            readers += [partial(_stream_rows, path, config) for path in group]
+        else:
+            corpus = Corpus(list(group), replace(config, documents="line"))  # so that none is guessed
+            corpus.say_skipped(output.note)
+            readers.append(corpus.json_lines)
+    return readers
+
+
+def _is_stream(path: str) -> bool:
+    """Whether a path is standard input, a pipe or a device."""
+    return path == "-" or (os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)))
+
+
+def _stream_rows(path: str, config: CorpusConfig, left_out: LeftOut) -> Iterator[Row]:
+    """The JSON lines of a stream, each as soon as it arrives."""
+    from textgen.corpus.records import RecordFile
+
+    name = "standard input" if path == "-" else path
+    file = RecordFile(name, ".jsonl", config, left_out=left_out, keeps_blank=True)
+    with _open(path) as stream:
+        yield from file.json_lines(_decoded(stream, config.encoding, name))
 
 
 def _decoded(stream: BinaryIO, encoding: str, name: str) -> Iterator[str]:

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.conversion import Conversions
@@ -152,6 +152,21 @@ class Corpus:
                 held.clear()
             else:
                 yield part.text
+
+    def json_lines(self, left_out: LeftOut) -> Iterator[tuple[str, Any, str]]:
+        """Iterates over the lines of all files as JSON, whatever the suffixes of the files.
+
+        Args:
+            left_out: Counts the records without text.
+
+        Yields:
+            Place of the record (file and line), the decoded JSON value, and its text, which may be blank.
+
+        Raises:
+            CorpusError: A file cannot be read, or a line is not JSON.
+        """
+        for source in self._sources:
+            yield from source.json_lines(left_out)
 
     def stats(self) -> CorpusStats:
         """Computes statistics of the whole corpus, in one pass.

@@ -232,9 +232,28 @@ class RecordFile:
     def _labelled(self, found: Iterable[tuple[str, Any, str, Any]]) -> Iterator[Record]:
         labels = self.config.labels
         for place, _, text, label in found:
-            if self.config.newlines == "normalize" and "\r" in text:
-                text = text.replace("\r\n", "\n").replace("\r", "\n")
+            text = self._normalized(text)
             yield text, json_label(label, labels, place) if labels and labels != FOLDER else self.label
+
+    def _normalized(self, text: str) -> str:
+        if self.config.newlines == "normalize" and "\r" in text:
+            return text.replace("\r\n", "\n").replace("\r", "\n")
+        return text
+
+    def json_lines(self, texts: Iterable[str]) -> Iterator[tuple[str, Any, str]]:
+        """Iterates over the records of JSON lines that have a text.
+
+        Args:
+            texts: Consecutive strings that make up the content of the file.
+
+        Yields:
+            Place of the record (file and line), the decoded JSON value, and the text.
+
+        Raises:
+            CorpusError: As of `objects`.
+        """
+        for place, record, text, _ in self.objects(bounded_lines(texts, self.name)):
+            yield place, record, self._normalized(text)
 
     def _has_text(self, text: str | None, place: str) -> TypeGuard[str]:
         """Checks whether a record has text, and counts it if not. Raises `CorpusError` if `config.strict` is set."""

@@ -431,6 +431,18 @@ class Source:
             return parquet_columns(self._fetched(), self.name)
         return self._records(LeftOut()).fields(self.texts())
 
+    def json_lines(self, left_out: LeftOut) -> Iterator[tuple[str, Any, str]]:
+        """Iterates over the lines as JSON, whatever the suffix of the file: place, record and text, which may be blank.
+
+        Args:
+            left_out: Counts the records without text.
+
+        Raises:
+            CorpusError: The file cannot be read or decoded, or a line is not JSON.
+        """
+        file = RecordFile(self.name, ".jsonl", self.config, left_out=left_out, keeps_blank=True)
+        return file.json_lines(self.texts())
+
     def _read_records(self, file: RecordFile) -> Iterator[tuple[str, str | None]]:
         if self.format != ".parquet":
             return file.read(self.texts())
