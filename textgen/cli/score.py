@@ -229,7 +229,7 @@ def _row_readers(paths: Sequence[str], config: CorpusConfig) -> list[Callable[[L
     """Functions that read the JSON lines of some files, folders and streams, in order. A stream is not read ahead."""
     from textgen.corpus.corpus import Corpus
 
-    readers = list[Callable[[LeftOut], Iterator[Row]]]()
+    readers: list[Callable[[LeftOut], Iterator[Row]]] = []
     for is_stream, group in groupby(paths, _is_stream):
         if is_stream:
             readers += [partial(_stream_rows, path, config) for path in group]
