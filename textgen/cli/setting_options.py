@@ -22,8 +22,6 @@ SHAPES: dict[str, dict[str, Any]] = {
     "tuple[str, ...]": {"multiple": True, "metavar": "TEXT"},
 }
 ESCAPES = {"\\n": "\n", "\\t": "\t", "\\r": "\r", "\\\\": "\\"}
-
-
 WITH_ESCAPES = {character: escape for escape, character in ESCAPES.items()}
 
 
