@@ -1,0 +1,88 @@
+"""Commands that show a bar, as real processes on a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import threading
+from pathlib import Path
+
+import pytest
+
+SECONDS = 240  # a bar that waits for itself never ends
+
+
+def shown(arguments: list[str], folder: Path, *, stop_at: str = "", **environment: str) -> tuple[int, str]:
+    """Runs textgen on a terminal of 70 columns; its exit code, and all that was shown there.
+
+    Args:
+        arguments: The command.
+        folder: Folder to run it in.
+        stop_at: Text at which Ctrl-C is pressed.
+        environment: Variables to set.
+    """
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 70, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "textgen", *arguments],
+        stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, start_new_session=True,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "", "LINES": ""} | environment,
+    )  # fmt: skip
+    os.close(theirs)
+    written = bytearray()
+
+    def read() -> None:
+        is_stopped = not stop_at
+        with contextlib.suppress(OSError):  # the terminal is closed by the last process that has it
+            while chunk := os.read(ours, 1 << 16):
+                written.extend(chunk)
+                if not is_stopped and stop_at.encode() in written:
+                    is_stopped = True
+                    process.send_signal(signal.SIGINT)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        code = process.wait(SECONDS)
+    finally:
+        process.kill()
+        process.wait()
+        reader.join()
+        os.close(ours)
+    return code, written.decode()
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text("The cat sat on the mat.\n" * 200, encoding="utf-8")
+    return path
+
+
+TRAIN = ["train", "text.txt", "--tokenizer", "byte", "--hidden-units", "8", "--name", "cat", "--models-dir", "models"]
+
+
+@pytest.mark.parametrize(("locale", "bar"), [("C.UTF-8", "━━━"), ("C", "---")])
+def test_a_training_shows_its_bar_and_ends(text: Path, locale: str, bar: str) -> None:
+    plain = {} if locale == "C.UTF-8" else {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    code, written = shown([*TRAIN, "--steps", "3"], text.parent, LC_ALL=locale, **plain)
+    assert code == 0, written
+    assert bar in written
+    assert "tokens/s" in written
+    assert "models/cat: finished: the budget is spent after 3 steps" in written
+    assert "\\u" not in written
+    assert (text.parent / "models/cat/MANIFEST.json").is_file()
+
+
+def test_ctrl_c_saves_a_training_under_its_bar(text: Path) -> None:
+    code, written = shown([*TRAIN, "--steps", "1000000"], text.parent, stop_at="tokens/s")
+    assert code == 130, written
+    assert "everything is saved" in written.replace("\r\n", " ")
+    assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")  # the cursor is shown again
