@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -14,7 +16,7 @@ from disk import failing, names
 
 from textgen import files
 from textgen.errors import TextgenError
-from textgen.files import check_writable, json_bytes, new_file, write_file
+from textgen.files import CannotWrite, check_writable, json_bytes, new_file, write_file, write_files
 
 
 def test_write_file_writes_and_replaces(tmp_path: Path) -> None:
@@ -53,6 +55,56 @@ def test_write_file_keeps_the_mode(tmp_path: Path, mode: int, monkeypatch: pytes
     monkeypatch.setattr(files, "write_through", looked_at)
     write_file(path, b"new")
     assert (path.read_bytes(), path.stat().st_mode & 0o777, seen) == (b"new", mode, [0o600])
+
+
+def as_write_file(path: Path, data: bytes) -> None:
+    write_file(path, data)
+
+
+def as_library(path: Path, data: bytes) -> None:
+    with new_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes with names are POSIX's")
+@pytest.mark.parametrize("write", [as_write_file, as_library])
+def test_a_pipe_is_written_into_and_stays(tmp_path: Path, write: Callable[[Path, bytes], None]) -> None:
+    pipe, data, read = tmp_path / "pipe", bytes(range(256)) * 1000, list[bytes]()
+    os.mkfifo(pipe)
+    (tmp_path / "link").symlink_to("pipe")
+    for path in (pipe, tmp_path / "link"):
+        check_writable(path)
+        reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()), daemon=True)
+        reader.start()
+        write(path, data)
+        reader.join(60)
+    assert read == [data, data]
+    assert names(tmp_path) == ["link", "pipe"]
+    assert pipe.is_fifo()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="/dev is POSIX's")
+def test_a_device_is_written_into_and_stays() -> None:
+    """It may be the only one that the machine has, and a folder of devices may refuse new files."""
+    for path in (Path("/dev/null"), Path("/dev/zero")):
+        check_writable(path)
+        write_files({path: b"lost"})
+        assert path.is_char_device()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sockets with names are POSIX's")
+def test_what_takes_no_bytes_is_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the path of a socket must be short
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket")
+        for write in (check_writable, lambda path: write_file(path, b"x")):
+            with pytest.raises(CannotWrite, match="Cannot write socket: it is a disk or a socket, not a file"):
+                write(Path("socket"))
+    assert (tmp_path / "socket").is_socket()
+    os.mkfifo("pipe")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(CannotWrite, match="Cannot write pipe: Permission denied"):
+        check_writable(Path("pipe"))
 
 
 def test_a_file_that_was_not_there_has_the_mode_that_any_other_has(tmp_path: Path) -> None:

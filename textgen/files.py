@@ -1,7 +1,7 @@
 """Reads and writes single files: a file is written completely or not at all, and links are not followed.
 
 Every write goes to a temporary name next to its target, is flushed to disk, and is then renamed. Temporary names are
-random, and temporary files are created exclusively.
+random, and temporary files are created exclusively. Only pipes and devices are written to directly.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import secrets
 import stat
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -50,8 +51,8 @@ class CannotWrite(TextgenError):
 def write_file(path: Path, data: bytes) -> None:
     """Writes a file atomically: a crash leaves either the old or the new content.
 
-    An existing file keeps its mode. If `path` is a link, the file that it points to is replaced. Use `write_own_file`
-    in folders that textgen manages.
+    An existing file keeps its mode. If `path` is a link, the file that it points to is replaced. A device or a pipe
+    stays, and the content is written into it. Use `write_own_file` in folders that textgen manages.
 
     Args:
         path: Path of the file.
@@ -60,8 +61,7 @@ def write_file(path: Path, data: bytes) -> None:
     Raises:
         TextgenError: The file cannot be written.
     """
-    with writing(path):
-        _replace(Path(os.path.realpath(path)), data)
+    write_files({path: data})
 
 
 def write_files(contents: Mapping[Path, bytes]) -> None:
@@ -74,14 +74,18 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
         TextgenError: A file cannot be written.
     """
     with ExitStack() as stack:
-        written: list[tuple[Path, Path, Path]] = []  # path, temporary file, target
+        last: list[tuple[Path, Callable[[], object]]] = []  # the last step for each path
         for path, data in contents.items():
-            target = Path(os.path.realpath(path))
             with writing(path):
-                written.append((path, stack.enter_context(_temporary_file(target, data)), target))
-        for path, temporary, target in written:
+                if is_stream(path):
+                    last.append((path, partial(path.write_bytes, data)))
+                    continue
+                target = _target(path)
+                temporary = stack.enter_context(_temporary_file(target, data))
+                last.append((path, partial(_rename, temporary, target)))
+        for path, finish in last:
             with writing(path):
-                _rename(temporary, target)
+                finish()
 
 
 def write_own_file(path: Path, data: bytes) -> None:
@@ -103,7 +107,8 @@ def new_file(path: Path, *, follow_link: bool = True) -> Iterator[Path]:
     """Creates a file atomically, for libraries that write to a path.
 
     The block writes to a temporary file next to `path`, with the same suffix, which is renamed to `path` if the block
-    ends without an error. Errors raised in the block are not converted: use `writing` in the block for clear messages.
+    ends without an error. If `path` is a device or a pipe, the block writes to it directly. Errors raised in the block
+    are not converted: use `writing` in the block for clear messages.
 
     Args:
         path: Path of the file. An existing file keeps its mode.
@@ -111,14 +116,17 @@ def new_file(path: Path, *, follow_link: bool = True) -> Iterator[Path]:
             manages.
 
     Yields:
-        Path of the temporary file, which exists and is empty.
+        Path of the temporary file, which exists and is empty; or of the device or pipe.
 
     Raises:
         TextgenError: The file cannot be written.
     """
-    target = Path(os.path.realpath(path)) if follow_link else path
+    if follow_link and is_stream(path):
+        yield path
+        return
     with ExitStack() as stack:
         with writing(path):
+            target = _target(path) if follow_link else path
             temporary = stack.enter_context(_temporary_file(target))
         yield temporary
         with writing(path):
@@ -158,12 +166,30 @@ def check_writable(path: Path) -> None:
         path: Path of the file.
 
     Raises:
-        TextgenError: The parent folder does not exist or is not writable.
+        TextgenError: The parent folder does not exist or is not writable, or the path is that of something else than a
+            file, a pipe or a device that takes characters.
     """
     if not path.parent.is_dir():
         raise TextgenError(f"Cannot write {path}: there is no folder {path.parent}. Make it first.")
-    with writing(path), tempfile.TemporaryFile(dir=path.resolve().parent):
-        pass
+    with writing(path):
+        if not is_stream(path):
+            with tempfile.TemporaryFile(dir=_target(path).parent):
+                return
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def is_stream(path: Path) -> bool:
+    """Checks whether a path is that of a pipe or a character device, such as `/dev/stdout`: bytes are written into it.
+
+    Args:
+        path: The path; links are followed.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
 
 
 @contextmanager
@@ -272,6 +298,15 @@ def sha256(path: Path) -> str:
 def json_bytes(value: Any) -> bytes:
     """Encodes a value as indented JSON in UTF-8."""
     return f"{json_text(value, indent=2)}\n".encode()
+
+
+def _target(path: Path) -> Path:
+    """Returns the file that is replaced: that where links lead. Raises `OSError` if it is of another kind."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        mode = path.stat().st_mode
+        if stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
+            raise OSError(errno.EINVAL, "it is a disk or a socket, not a file")
+    return Path(os.path.realpath(path))
 
 
 def _replace(target: Path, data: bytes) -> None:

@@ -504,10 +504,12 @@ def test_a_text_that_cannot_be_saved_stays(tmp_path: Path) -> None:
         ("nowhere/chapter.txt", "there is no folder .*nowhere. Make it first"),
         ("latin.txt", "Name a UTF-8 text"),
         ("folder", "Is a directory"),
+        ("pipe", "it is a pipe or a device. Name a UTF-8 text"),
     ],
 )
 def test_a_file_that_cannot_be_read(tmp_path: Path, name: str, expected: str) -> None:
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
     (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
     with pytest.raises(TextgenError, match=expected):
         session_of(tmp_path / name)

@@ -19,7 +19,7 @@ import numpy as np
 
 from textgen.corpus.scripts import is_without_spaces
 from textgen.errors import TextgenError
-from textgen.files import check_writable, sha256, write_file
+from textgen.files import check_writable, is_stream, sha256, write_file
 from textgen.generation.stepping import StepModel
 from textgen.generation.suggestions import Suggester, Suggestion
 from textgen.locks import Gone, InUse, lock
@@ -161,6 +161,8 @@ class TextFile:
         check_writable(self.path)
         try:
             exists = self.path.exists()
+            if is_stream(self.path):  # which need not end
+                raise OSError("it is a pipe or a device")
             data = self.path.read_bytes() if exists else b""
             self._mark = BOM_UTF8 if data.startswith(BOM_UTF8) else b""
             text = data.removeprefix(self._mark).decode()
