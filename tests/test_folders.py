@@ -224,6 +224,17 @@ def test_an_error_inside_the_block_leaves_nothing(tmp_path: Path, error: type[Ba
     assert not exists or contents(tmp_path / "folder") == OLD
 
 
+@pytest.mark.parametrize("path", [".", "..", "sub/.."])
+def test_a_new_folder_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with (
+        pytest.raises(TextgenError, match=r"Cannot write .*\.: it is a folder that exists\. Choose a name\."),
+        new_folder(Path(path)),
+    ):
+        raise AssertionError
+    assert names(tmp_path) == []
+
+
 def test_new_folder_replaces_a_folder(tmp_path: Path) -> None:
     update_folder(tmp_path / "folder", OLD)
     with new_folder(tmp_path / "folder") as temporary:

@@ -63,8 +63,9 @@ def new_folder(
         Path of the temporary folder.
 
     Raises:
-        TextgenError: The folder cannot be written, or exists and `replace` is False.
+        TextgenError: The folder cannot be written, or exists and `replace` is False; or the path ends in no name.
     """
+    refuse_nameless(path)
     with ExitStack() as stack:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,6 +85,24 @@ def new_folder(
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         sync_folder(path.parent)
+
+
+def has_name(path: Path) -> bool:
+    """Checks whether the last part of a path is a name, unlike in `.`, `..` and `/`."""
+    return path.name not in ("", "..")
+
+
+def refuse_nameless(path: Path) -> None:
+    """Checks that the path of a new folder ends in a name, since the folder is made beside that path and renamed.
+
+    Args:
+        path: Path of the folder.
+
+    Raises:
+        TextgenError: It ends in `.` or `..`, or is empty.
+    """
+    if not has_name(path):
+        raise TextgenError(f"Cannot write {path}: it is a folder that exists. Choose a name.")
 
 
 def update_folder(path: Path, files: Mapping[str, bytes]) -> None:

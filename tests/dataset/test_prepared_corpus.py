@@ -27,7 +27,7 @@ from textgen.dataset.prepared_corpus import PreparedCorpus, is_prepared, open_co
 from textgen.dataset.token_cache import encode_and_split, encode_corpus
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import encode_parts
-from textgen.errors import ConfigError, CorpusError
+from textgen.errors import ConfigError, CorpusError, TextgenError
 from textgen.folders import MANIFEST
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
@@ -523,6 +523,15 @@ def test_files_that_are_left_out_are_named(tmp_path: Path) -> None:
         (tmp_path / "texts" / "picture.png").write_bytes(b"\x89PNG\0\0")
         make(tmp_path / "texts", tmp_path / "out", shard=(shard, 2), say=said.append)
         assert said[0] == f"Skipped {tmp_path / 'texts' / 'picture.png'}: it looks like a binary file."
+
+
+def test_a_prepared_folder_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, said = lines_in(tmp_path), list[str]()
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    with pytest.raises(TextgenError, match=r"Cannot write \.: it is a folder that exists\. Choose a name\."):
+        make(path, Path("."), say=said.append)
+    assert (said, list(Path().iterdir())) == ([], [])
 
 
 def test_a_moved_folder_is_the_same_corpus(tmp_path: Path) -> None:

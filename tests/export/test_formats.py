@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -98,6 +99,35 @@ def test_a_folder_is_replaced_only_if_an_export_wrote_it(tmp_path: Path) -> None
     (tmp_path / "file").touch()
     with pytest.raises(TextgenError, match="is not a folder that textgen export wrote"):
         check_export(FOLDER, tmp_path / "file")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "page.html", "serving"])
+def test_a_model_is_not_overwritten_by_its_export(
+    tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = Path(shutil.copytree(tiny_models / "tiny", tmp_path / "models" / "tiny"))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.chdir(folder)
+    result = CliRunner().invoke(
+        textgen, ["export", ".", name, *(["--format", "savedmodel"] if "." not in name else [])]
+    )
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert f"Cannot write {name}: {folder} is the folder of a model and holds nothing else." in result.stderr
+    with pytest.raises(SavedModelError, match="is the folder of a model"):
+        check_export(FOLDER if name == "serving" else FORMATS["pytorch"], folder / name)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("path", [".", ".."])
+def test_an_export_needs_a_name(tiny: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    (tmp_path / "empty" / "er").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "empty" / "er")
+    result = export(path, "--format", "savedmodel")
+    assert (result.exit_code, result.stderr) == (
+        1, f"Error: Cannot write {path}: it is a folder that exists. Choose a name.\n"
+    )  # fmt: skip
+    assert export(path, "--format", "pytorch").exit_code == 2
+    assert [found.name for found in (tmp_path / "empty").rglob("*")] == ["er"]
 
 
 def test_a_failed_export_leaves_the_folder_that_was_there(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import re
 import shutil
 import struct
 import tracemalloc
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -19,6 +20,9 @@ import pytest
 from safetensors.numpy import save as to_safetensors
 
 from textgen.corpus.config import CorpusConfig
+from textgen.dataset.bloom_filter import BloomFilter
+from textgen.dataset.ngram_index import NgramIndex
+from textgen.dataset.word_filter import word_filter
 from textgen.errors import SavedModelError, TextgenError, TrainingError
 from textgen.files import json_bytes, write_file
 from textgen.folders import MANIFEST, update_folder
@@ -34,10 +38,11 @@ from textgen.saved_model.registry import (
     list_models,
     list_runs,
     models_folder,
+    refuse_in_model,
     remove_model,
     state_of,
 )
-from textgen.saved_model.saved_model import load_model, save_model, write_training
+from textgen.saved_model.saved_model import load_model, save_model, save_ngrams, save_words, write_training
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_FILE, ByteTokenizer, Tokenizer, read_tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
@@ -439,6 +444,49 @@ def test_models_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert models_folder() == Path("saved_models")
 
 
+def exported(folder: Path) -> None:
+    update_folder(folder, {"saved_model.pb": b"x", "textgen-export.json": b"{}"})
+
+
+def prepared_corpus(folder: Path) -> None:
+    update_folder(folder, {"prepared.json": b"{}", MODEL_FILE: b"x"})
+
+
+@pytest.mark.parametrize("make", [exported, prepared_corpus])
+def test_a_manifest_alone_does_not_make_a_model(three: Path, make: Callable[[Path], None]) -> None:
+    make(three / "newest")
+    assert find_model() == three / "a"
+    assert list_models() == [three / "a", three / "b", three / "c"]
+    assert list_runs() == [three / "a", three / "b", three / "c", three / "unfinished"]
+    for name in ("newest", str(three / "newest")):
+        for find in (find_model, find_run):
+            with pytest.raises(
+                SavedModelError, match=rf"newest is not a model: it has a {MANIFEST}, but neither {CONFIG}"
+            ):
+                find(name)
+
+
+def test_a_first_save_that_was_cut_off_after_its_manifest_is_a_model(saved: Path) -> None:
+    for name in (CONFIG, WEIGHTS, MODEL_FILE):
+        (saved / name).rename(saved / f"{name}.new")
+    assert list_models() == [saved]
+    assert load_model("songs").weights()
+    remove_model(saved)
+    assert list_models() == []
+
+
+@pytest.mark.parametrize(("inside", "path"), [("", "."), ("logs", "..")])
+def test_the_current_folder_is_a_model_by_its_own_name(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, inside: str, path: str
+) -> None:
+    (saved / LOGS).mkdir()
+    monkeypatch.chdir(saved / inside)
+    assert load_model(path).name == find_run(path).name == "songs"
+    assert find_model(path) == saved
+    with pytest.raises(SavedModelError, match="There is no model ''"):
+        find_model("")
+
+
 def test_list_and_remove(three: Path) -> None:
     assert list_models() == list_models(three) == [three / "a", three / "b", three / "c"]
     remove_model(three / "b")
@@ -506,10 +554,6 @@ def test_hidden_folders_and_those_that_are_being_removed_are_no_models(three: Pa
 
 
 # --- What is removed ---------------------------------------------------------------------------------------
-
-
-def prepared_corpus(folder: Path) -> None:
-    update_folder(folder, {"prepared.json": b"{}", MODEL_FILE: b"x"})
 
 
 def other_training(folder: Path) -> None:
@@ -604,10 +648,34 @@ def test_nothing_but_the_model_itself_is_removed_whatever_links_are_in_it(saved:
 # --- Where a model may be made -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [kind for kind in NO_MODELS if "link" not in kind and "empty" not in kind])
+def other_network(folder: Path) -> None:
+    folder.mkdir()
+    for name in (CONFIG, WEIGHTS, MODEL_FILE):
+        (folder / name).write_bytes(b"of another program")
+
+
+def other_vocabulary(folder: Path) -> None:
+    folder.mkdir()
+    (folder / MODEL_FILE).write_bytes(b"of another program")
+
+
+def other_project(folder: Path) -> None:
+    folder.mkdir()
+    (folder / TRAINING).write_text('{"lr": 1}')
+    (folder / CARD).write_text("# My project")
+
+
+NO_PLACES = {kind: make for kind, (make, _) in NO_MODELS.items() if "link" not in kind and "empty" not in kind} | {
+    "another program's network": other_network,
+    "another program's vocabulary": other_vocabulary,
+    "another program's training with a card": other_project,
+}
+
+
+@pytest.mark.parametrize("kind", NO_PLACES)
 def test_no_model_is_made_where_something_else_is(tmp_path: Path, kind: str) -> None:
     (tmp_path / "models").mkdir()
-    NO_MODELS[kind][0](tmp_path / "models" / "x")
+    NO_PLACES[kind](tmp_path / "models" / "x")
     before = everything_in(tmp_path)
     with pytest.raises(TrainingError, match="is not a model folder: "), claimed(tmp_path / "models" / "x"):
         raise AssertionError
@@ -626,10 +694,81 @@ def test_what_a_killed_run_left_is_swept_and_its_folder_held(tmp_path: Path) -> 
     folder = tmp_path / "models" / "x"
     folder.mkdir(parents=True)
     (folder / ".tmp-1").write_bytes(b"half")
-    (folder / MODEL_FILE).write_bytes(b"x")
+    (folder / MODEL_FILE).write_bytes(OTHER_TOKENIZER)
     with claimed(folder), pytest.raises(TextgenError, match="Another process is writing to"), claimed(folder):
         pass
-    assert os.listdir(folder) == [MODEL_FILE]
+    assert os.listdir(folder) == []
+
+
+def failed_run(folder: Path) -> None:
+    """What a run leaves that is killed before its first checkpoint."""
+    folder.mkdir(parents=True)
+    (folder / MODEL_FILE).write_bytes(OTHER_TOKENIZER)
+    save_ngrams(folder, NgramIndex(6, [BloomFilter.for_size(10)]))
+    words = word_filter(Counter(moon=3, fox=4, river=5))
+    assert words
+    save_words(folder, words)
+    write_training(folder, TRAINING_VALUES | {"state": "running"})
+    (folder / LOGS / "plugins").mkdir(parents=True)
+    (folder / LOGS / "events.out.tfevents.1").write_bytes(b"x")
+    (folder / CHECKPOINTS / ".tmp-step-000000001-x").mkdir(parents=True)
+    (folder / f"{CONFIG}.new").write_bytes(b"{}")
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_nothing_of_a_failed_run_is_part_of_the_next_model(tmp_path: Path, is_recorded: bool) -> None:
+    folder = tmp_path / "models" / "x"
+    failed_run(folder)
+    if not is_recorded:  # killed before it had made all of them
+        shutil.rmtree(folder / LOGS)
+        shutil.rmtree(folder / CHECKPOINTS)
+        (folder / TRAINING).unlink()
+        (folder / CARD).unlink()
+    with claimed(folder):
+        assert os.listdir(folder) == []
+        save(folder, ByteTokenizer())
+    assert sorted(files_in(folder)) == sorted([CONFIG, MANIFEST, WEIGHTS])
+    found = load_model("x")
+    assert (found.training, found.has_ngrams, found.words()) == ({}, False, None)
+    assert found.record["parameters"] == found.model_config.num_parameters
+    assert read_tokenizer(folder).tokenizer == "byte"
+
+
+def test_what_somebody_put_among_the_checkpoints_of_a_failed_run_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "x"
+    failed_run(folder)
+    (folder / CHECKPOINTS / "best").mkdir()
+    (folder / CHECKPOINTS / "best" / "state").write_bytes(b"mine")
+    with claimed(folder):
+        assert everything_in(folder) == {f"{CHECKPOINTS}/best/state": b"mine"}
+
+
+def test_a_checkpoint_that_was_moved_aside_when_a_run_was_killed_is_found(tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "x"
+    failed_run(folder)
+    (folder / CHECKPOINTS / ".tmp-old-ab-step-000000001").mkdir()
+    with pytest.raises(TrainingError, match="already holds a model: resume it"), claimed(folder):
+        raise AssertionError
+    assert (folder / CHECKPOINTS / "step-000000001").is_dir()
+    assert (folder / TRAINING).exists()
+
+
+@pytest.mark.parametrize("place", [WEIGHTS, "page.html", f"{CHECKPOINTS}/step-000000001/state.safetensors", "link"])
+def test_nothing_is_written_into_the_folder_of_a_model(saved: Path, tmp_path: Path, place: str) -> None:
+    (saved / CHECKPOINTS / "step-000000001").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(saved / WEIGHTS)
+    path = tmp_path / "link" if place == "link" else saved / place
+    with pytest.raises(SavedModelError, match=rf"Cannot write {path}: {saved} is the folder of a model and holds"):
+        refuse_in_model(path)
+
+
+def test_a_file_beside_or_below_a_model_may_be_written(saved: Path) -> None:
+    (saved / "serving").mkdir()
+    for path in (saved.parent / "page.html", saved.parent / "serving", saved / "serving" / "saved_model.pb"):
+        refuse_in_model(path)
+    failed_run(saved.parent / "failed")
+    with pytest.raises(SavedModelError, match="failed is the folder of a model"):
+        refuse_in_model(saved.parent / "failed" / MODEL_FILE)
 
 
 def test_a_folder_in_which_nothing_came_to_be_goes_again(tmp_path: Path) -> None:

@@ -115,6 +115,23 @@ def test_what_a_killed_run_left_half_written_is_swept(folder: Path, resumed: lis
     assert not list(folder.rglob(".tmp-*"))
 
 
+def test_nothing_of_a_failed_run_is_part_of_the_run_in_its_place(
+    plan: Plan, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first was killed before its first checkpoint; the second has no vocabulary in a file, index or filter."""
+    folder = tmp_path / "models" / "songs"
+    with claimed(folder):
+        run.begin(plan, folder)
+    assert {MODEL_FILE, NGRAMS, WORDS} <= {path.name for path in folder.iterdir()}
+    monkeypatch.setattr(run, "MAX_NGRAMS", 0)
+    monkeypatch.setattr(run, "MAX_TOKENS", 0)
+    corpus = Corpus([text], CorpusConfig(documents="line"))
+    begun(make_plan(corpus, SETTINGS | {"tokenizer": "byte"}, hardware=Hardware(flops=1e11)), folder)
+    setup, saved = read(folder), load_model("songs")
+    assert (setup.tokenizer.tokenizer, setup.record["files"]) == ("byte", {})
+    assert (saved.tokenizer.tokenizer, saved.has_ngrams, saved.words()) == ("byte", False, None)
+
+
 # === Where the text is ===
 
 

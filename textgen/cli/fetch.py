@@ -13,7 +13,7 @@ import click
 
 from textgen.cli import output
 from textgen.cli.command import SectionCommand
-from textgen.cli.options import json_option
+from textgen.cli.options import OutputFile, json_option
 
 if TYPE_CHECKING:
     from textgen.corpus.catalogue import Entry
@@ -45,7 +45,7 @@ def list_(as_json: bool) -> None:
 
 @click.command(cls=SectionCommand)
 @click.argument("name")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Also write it here.")
+@click.option("--out", type=OutputFile(), metavar="FILE", help="Also write it here.")
 @json_option
 def fetch(name: str, out: Path | None, as_json: bool) -> None:
     """Download a well-known corpus, and print the path of its text.
@@ -64,12 +64,9 @@ def fetch(name: str, out: Path | None, as_json: bool) -> None:
     from textgen.corpus import download
     from textgen.corpus.catalogue import find_entry
     from textgen.errors import TextgenError
-    from textgen.files import check_writable
 
     entry = find_entry(name)
-    if out:
-        check_writable(out)
-    elif not download.has_lasting_cache():
+    if not out and not download.has_lasting_cache():
         raise TextgenError(
             "No cache folder can be written, so the text would be lost: set TEXTGEN_CACHE, or use --out FILE."
         )

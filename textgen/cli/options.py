@@ -109,6 +109,8 @@ tokenizer_from_option = click.option(
 class OutputFile(click.Path):
     """A file that a command writes at its end. A file that cannot be written is refused at the start.
 
+    So is one in the folder of a model.
+
     Args:
         dir_okay: Whether the command may write a folder instead.
     """
@@ -119,9 +121,11 @@ class OutputFile(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Returns the path. Raises `TextgenError` if nothing can be written there."""
         from textgen.files import check_writable
+        from textgen.saved_model.registry import refuse_in_model
 
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
         check_writable(path)
+        refuse_in_model(path)
         return path
 
 

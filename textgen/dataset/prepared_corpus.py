@@ -37,7 +37,7 @@ from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import encode_parts
 from textgen.errors import ConfigError, CorpusError, TextgenError
 from textgen.files import json_bytes, writing
-from textgen.folders import MANIFEST, new_folder, sweep
+from textgen.folders import MANIFEST, new_folder, refuse_nameless, sweep
 from textgen.remote import fetch_folder, fetch_subfolder, has_file, is_remote, joined, refuse_remote, shown
 from textgen.settings import from_dict, select, to_dict
 from textgen.tokenizer.config import TokenizerConfig
@@ -435,6 +435,7 @@ def _begin(
             say(f"{folder} was started by another process: its vocabulary is used.")
             return
         raise CorpusError(f"{folder} exists and is not a prepared corpus: choose another name, or remove it.")
+    refuse_nameless(folder)
     corpus.require_text()
     config = from_dict(TokenizerConfig, select(TokenizerConfig, given))
     if tokenizer is None:

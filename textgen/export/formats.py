@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from textgen.errors import ConfigError, TextgenError
 from textgen.files import check_writable, json_bytes, read_file, write_own_file
-from textgen.folders import new_folder
+from textgen.folders import new_folder, refuse_nameless
 from textgen.settings import check_text
 
 if TYPE_CHECKING:
@@ -159,13 +159,18 @@ def check_export(format_: Format, path: Path) -> None:
         path: The path. An existing file is replaced, an existing folder only if it is empty or an export of textgen.
 
     Raises:
+        SavedModelError: The path lies in the folder of a model.
         TextgenError: A library is not installed, or nothing can be written at the path.
     """
+    from textgen.saved_model.registry import refuse_in_model
+
     if missing := [module for module in format_.modules if find_spec(module) is None]:
         raise TextgenError(
             f"The format {format_.name} needs {', '.join(missing)}: run pip install 'textgen[{format_.extra}]'."
         )
+    refuse_nameless(path)
     check_writable(path)
+    refuse_in_model(path)
     if format_.folder and os.path.lexists(path) and not _is_replaceable(path):
         raise TextgenError(f"{path} exists and is not a folder that textgen export wrote: choose another name.")
 

@@ -26,7 +26,6 @@ import numpy as np
 
 from textgen.dataset.word_filter import letter_changes
 from textgen.errors import SavedModelError
-from textgen.files import json_bytes
 from textgen.folders import read_manifest, verified
 from textgen.generation.config import SamplingConfig
 from textgen.saved_model.compression import record_of_copy
@@ -39,7 +38,7 @@ from textgen.saved_model.layout import (
     WORDS,
     manifest_entry,
     read_bytes,
-    training_checksum,
+    training_bytes,
 )
 from textgen.saved_model.model_card import model_card
 from textgen.saved_model.saved_model import FILTER_BYTES, ModelFolder, model_files
@@ -172,7 +171,7 @@ def shared_files(model: ModelFolder) -> dict[str, bytes]:
         found[WORDS] = _file(model, WORDS)
     record = record_of_copy(model.training) if model.training else {}
     if record:
-        found[TRAINING] = json_bytes(record | {"checksum": training_checksum(record)})
+        found[TRAINING] = training_bytes(record)
     card = model.folder / CARD
     if model.precision == INT8 and card.is_file():
         found[CARD] = read_bytes(card, CARD_BYTES)

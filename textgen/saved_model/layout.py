@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from textgen.errors import SavedModelError, TextgenError
-from textgen.files import read_file
+from textgen.files import json_bytes, read_file
 from textgen.folders import MANIFEST, read_manifest, verified
 from textgen.model.config import ModelConfig
 from textgen.schema import check
@@ -21,10 +21,6 @@ FORMAT_VERSION, COMPRESSED_VERSION = 1, 2  # programs that know only the first r
 CONFIG, WEIGHTS, NGRAMS = "config.json", "model.safetensors", "ngrams.safetensors"
 WORDS = "words.safetensors"
 TRAINING, CARD, LOGS, CHECKPOINTS = "training.json", "README.md", "logs", "checkpoints"
-RUN = (
-    MANIFEST,
-    TRAINING,
-)  # either one marks a run: an imported model lacks training.json, a new run lacks the manifest
 JSON_BYTES = 1 << 25  # largest JSON file in bytes; enough for the paths of 300,000 files
 
 RECORD = {  # fields of training.json that commands other than train read; `textgen.training.run` reads more
@@ -71,6 +67,16 @@ def read_training(folder: Path) -> dict[str, Any]:
         problem = str(error).removesuffix(".")
         raise SavedModelError(f"{folder / TRAINING} is damaged: {problem}. Copy the whole folder again.") from None
     return record
+
+
+def training_bytes(record: dict[str, Any]) -> bytes:
+    """Returns the content of the file training.json, with a checksum.
+
+    Args:
+        record: What it says, without a checksum. Numbers that JSON does not have become null.
+    """
+    written = json.loads(json_bytes(record))  # the checksum is that of what the file holds
+    return json_bytes(written | {"checksum": training_checksum(written)})
 
 
 def training_checksum(record: dict[str, Any]) -> str:

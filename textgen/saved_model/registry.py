@@ -12,14 +12,24 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from textgen.errors import SavedModelError, TrainingError
+from textgen.errors import SavedModelError, TextgenError, TrainingError
 from textgen.files import TEMPORARY, writing
-from textgen.folders import MANIFEST, PENDING, refuse_links, sweep, sweep_abandoned
+from textgen.folders import MANIFEST, PENDING, has_name, refuse_links, sweep, sweep_abandoned
 from textgen.locks import is_locked, locked
 from textgen.remote import fetch_folder, is_remote, shown
 from textgen.saved_model.bases import BASES, base_folder
-from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, NGRAMS, RUN, TRAINING, WEIGHTS, WORDS
-from textgen.tokenizer.tokenizer import MODEL_FILE
+from textgen.saved_model.layout import (
+    CARD,
+    CHECKPOINTS,
+    CONFIG,
+    LOGS,
+    NGRAMS,
+    TRAINING,
+    WEIGHTS,
+    WORDS,
+    read_json,
+)
+from textgen.tokenizer.tokenizer import MODEL_FILE, read_tokenizer
 
 OURS = (
     CONFIG,
@@ -33,6 +43,7 @@ OURS = (
     LOGS,
     CHECKPOINTS,
 )  # everything textgen writes to a model folder
+RECORDED = {"corpus", "model", "tokenizer"}  # sections by which a training.json of textgen is known
 REMOVED = f"{TEMPORARY}removed-"  # prefix of the name of a model that is being deleted
 NAME_BYTES = 200  # longest name; file systems allow 255 bytes, and temporary names add some
 
@@ -108,13 +119,18 @@ def find_model(name: str | None = None, folder: str | Path | None = None) -> Pat
             raise SavedModelError(f"There is no model in {models_folder(folder)} yet: train one first.")
         return max(models, key=saved_at)
     places = _places(name, folder)
-    for path in places:
-        if has_file(path, MANIFEST):
-            return path
+    for path in filter(is_model, places):
+        return path
     for path in filter(_is_run, places):
         raise SavedModelError(_why_no_model(path))
     if name in BASES:
         return base_folder(name)
+    for path in places:
+        if has_file(path, MANIFEST):
+            raise SavedModelError(
+                f"{path} is not a model: it has a {MANIFEST}, but neither {CONFIG} nor {WEIGHTS}. Name a model, or "
+                "copy the whole folder again if it is one."
+            )
     raise SavedModelError(_no_such_model(name, models_folder(folder), models))
 
 
@@ -140,12 +156,24 @@ def find_run(name: str, folder: str | Path | None = None) -> Path:
 
 def list_models(folder: str | Path | None = None) -> list[Path]:
     """Lists the folders of all models, sorted by name."""
-    return [path for path in _folders(folder) if has_file(path, MANIFEST)]
+    return list(filter(is_model, _folders(folder)))
 
 
 def list_runs(folder: str | Path | None = None) -> list[Path]:
     """Lists the folders of all models and of trainings without a model yet, sorted by name."""
-    return [path for path in _folders(folder) if _is_run(path)]
+    return list(filter(_is_run, _folders(folder)))
+
+
+def is_model(path: Path) -> bool:
+    """Checks whether a folder is that of a saved model; the content of its files is not checked.
+
+    A manifest alone does not make a model: exports and prepared corpora have one, too.
+
+    Args:
+        path: The folder.
+    """
+    own = (f"{name}{suffix}" for name in (CONFIG, WEIGHTS) for suffix in ("", PENDING))
+    return has_file(path, MANIFEST) and any(has_file(path, name) for name in own)
 
 
 def state_of(path: Path, training: Mapping[str, Any]) -> str:
@@ -169,8 +197,9 @@ def state_of(path: Path, training: Mapping[str, Any]) -> str:
 def claimed(folder: Path) -> Iterator[None]:
     """Creates the folder of a new model and locks it within the block.
 
-    The folder may exist if an earlier run saved nothing in it. If the block raises and the folder is empty, the folder
-    is removed.
+    The folder may exist if an earlier run saved nothing in it. What that run left, such as its vocabulary, is deleted,
+    so that it does not become part of the new model. If the block raises and the folder is empty, the folder is
+    removed.
 
     Args:
         folder: Folder of the new model.
@@ -181,6 +210,7 @@ def claimed(folder: Path) -> Iterator[None]:
     Raises:
         SavedModelError: The name of the folder is not valid for a model.
         TrainingError: The folder already holds a model, or files that textgen did not write.
+        TextgenError: The folder cannot be written.
     """
     check_name(folder.name)
     with writing(folder):
@@ -189,11 +219,13 @@ def claimed(folder: Path) -> Iterator[None]:
     with locked(folder):
         refuse_links(folder)
         refuse_strange(folder)
+        sweep(folder / CHECKPOINTS)  # may restore a checkpoint
         if has_steps(folder):
             raise TrainingError(f"{folder} already holds a model: resume it, remove it, or choose another name.")
         if has_file(folder, MANIFEST):
             raise TrainingError(f"{folder} already holds a model: remove it, or choose another name.")
         sweep(folder)
+        _delete_leftovers(folder)
         try:
             yield
         except BaseException:
@@ -214,12 +246,34 @@ def refuse_strange(folder: Path) -> None:
     names = _names_in(folder)
     strange = [name for name in names if not _is_ours(name)]
     if not _was_made_here(names):  # files with our names may come from another program or a person
-        strange += [name for name in (CARD, TRAINING, MANIFEST, LOGS, CHECKPOINTS) if name in names]
+        strange += [name for name in OURS if name in names and not _is_of_a_start(folder, name)]
+    elif MANIFEST not in names and not has_steps(folder) and not _is_record(folder):
+        strange.append(TRAINING)
     if strange:
         raise TrainingError(
             f"{folder} is not a model folder: textgen did not write {', '.join(map(repr, strange[:3]))} in it. "
             "Choose another name, or move these files."
         )
+
+
+def refuse_in_model(path: Path) -> None:
+    """Checks that what is to be written does not lie in the folder of a model, where it could replace its files.
+
+    Args:
+        path: Path of a file or folder to write, which need not exist. Links are followed.
+
+    Raises:
+        SavedModelError: It lies in the folder of a model, or of a training that has not saved one yet.
+    """
+    place = Path(os.path.realpath(path))
+    for folder in place.parents:
+        inside = place.relative_to(folder).parts
+        if len(inside) > 1 and inside[0] not in (LOGS, CHECKPOINTS):
+            continue
+        if is_model(folder) or (has_file(folder, TRAINING) and _is_record(folder)):
+            raise SavedModelError(
+                f"Cannot write {path}: {folder} is the folder of a model and holds nothing else. Choose another folder."
+            )
 
 
 def has_steps(folder: Path) -> bool:
@@ -294,7 +348,10 @@ def _problem_of_name(name: str) -> str:
 def _places(name: str, folder: str | Path | None) -> list[Path]:
     """Returns the folders that `name` may refer to: in the models folder, and as a path."""
     inside = [] if _problem_of_name(name) else [models_folder(folder) / name]
-    return [*inside, Path(name)]
+    if not name:
+        return inside
+    path = Path(name)
+    return [*inside, path if has_name(path) else path.resolve()]  # the name of its folder is that of a model
 
 
 def _folders(folder: str | Path | None) -> list[Path]:
@@ -327,7 +384,8 @@ def has_file(folder: Path, name: str) -> bool:
 
 
 def _is_run(path: Path) -> bool:
-    return any(has_file(path, name) for name in RUN)
+    """Checks for a model or a training: an imported model lacks training.json, a new training the files of a model."""
+    return is_model(path) or has_file(path, TRAINING)
 
 
 def saved_at(path: Path) -> float:
@@ -351,9 +409,43 @@ def _is_ours(name: str) -> bool:
 
 def _was_made_here(names: list[str]) -> bool:
     """Checks whether textgen wrote these names: two that belong together, since others may use a single one."""
-    found = set(names)
-    is_model = MANIFEST in found and bool({CONFIG, WEIGHTS} & found)
-    return is_model or (TRAINING in found and bool({CHECKPOINTS, MODEL_FILE, NGRAMS, WORDS, CARD} & found))
+    found = {name.removesuffix(PENDING) for name in names}
+    has_model = MANIFEST in found and bool({CONFIG, WEIGHTS} & found)
+    return has_model or (TRAINING in found and bool({CHECKPOINTS, MODEL_FILE, NGRAMS, WORDS, CARD} & found))
+
+
+def _is_record(folder: Path) -> bool:
+    """Checks whether the training.json in a folder is one of textgen, to its sections."""
+    try:
+        return read_json(folder / TRAINING).keys() >= RECORDED
+    except SavedModelError:
+        return False
+
+
+def _is_of_a_start(folder: Path, name: str) -> bool:
+    """Checks whether textgen wrote a file in a folder without training.json, as a run does before it writes that."""
+    if name != MODEL_FILE:
+        return name in (NGRAMS, WORDS)
+    try:
+        read_tokenizer(folder / name)
+    except TextgenError:
+        return False
+    return True
+
+
+def _delete_leftovers(folder: Path) -> None:
+    """Deletes the files and logs of a run that saved no model and no checkpoint."""
+    for name in _names_in(folder):
+        path = folder / name
+        if name == CHECKPOINTS:
+            with suppress(OSError):
+                path.rmdir()  # fails if anybody put something there
+        elif name.removesuffix(PENDING) in OURS:
+            with writing(path, "Remove it, or choose another name."):
+                if name == LOGS:
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
 
 
 def _why_no_model(path: Path) -> str:

@@ -17,7 +17,6 @@ of the arrays are checked against the configuration before memory is allocated. 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -55,7 +54,7 @@ from textgen.saved_model.layout import (
     read_bytes,
     read_training,
     read_verified_json,
-    training_checksum,
+    training_bytes,
     version_of,
 )
 from textgen.saved_model.model_card import model_card
@@ -488,8 +487,7 @@ def write_training(folder: Path, training: dict[str, Any]) -> None:
         folder: Folder of the model.
         training: Content of training.json. Numbers that JSON does not have become null.
     """
-    written = json.loads(json_bytes(training))  # the checksum is that of what the file holds
-    write_own_file(folder / TRAINING, json_bytes(written | {"checksum": training_checksum(written)}))
+    write_own_file(folder / TRAINING, training_bytes(training))
     write_own_file(folder / CARD, model_card(folder.name, training).encode())
 
 
