@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import LINES, random_weights
 
+from textgen import files
 from textgen.corpus.config import CorpusConfig
 from textgen.dataset.ngram_index import NgramIndex
 from textgen.errors import SavedModelError, TextgenError
@@ -20,6 +21,7 @@ from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
 from textgen.saved_model.compression import STEPS, Cost, compress, compressed_copy, cost_of
 from textgen.saved_model.layout import CARD, CONFIG, NGRAMS, TRAINING, WEIGHTS
+from textgen.saved_model.model_card import model_card
 from textgen.saved_model.precision import compressed, restored
 from textgen.saved_model.saved_model import ModelFolder, load_model, save_model, save_ngrams, write_training
 from textgen.tokenizer.config import TokenizerConfig
@@ -192,6 +194,28 @@ def test_a_copy_replaces_nothing(trained: ModelFolder) -> None:
     assert [path.name for path in target.iterdir()] == ["notes.txt"]
     with pytest.raises(SavedModelError, match="A model cannot be called"):
         compressed_copy(trained, trained.folder.with_name(".hidden"), "int8")
+
+
+@pytest.mark.parametrize("part", [b"textgen sample small", b'"bits_per_byte": 1.25', b'"format_version"'])
+def test_a_copy_that_is_interrupted_is_not_there(
+    trained: ModelFolder, monkeypatch: pytest.MonkeyPatch, part: bytes
+) -> None:
+    """Otherwise a second try would be refused, since the model would be there already."""
+    write, target = files.write_through, trained.folder.with_name("small")
+
+    def interrupted(path: Path, data: bytes, mode: int = 0o666) -> None:
+        if part in data:
+            raise KeyboardInterrupt
+        write(path, data, mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_through", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            compressed_copy(trained, target, "int8")
+    assert [path.name for path in target.parent.iterdir()] == ["songs"]
+    compressed_copy(trained, target, "int8")
+    assert load_model("small").training["scores"] == TRAINING_VALUES["scores"]
+    assert (target / CARD).read_text() == model_card("small", load_model("small").record)
 
 
 def test_damage_is_found_before_a_copy_is_there(trained: ModelFolder) -> None:

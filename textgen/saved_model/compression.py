@@ -24,18 +24,11 @@ from textgen.model.numpy_model import NumpyModel
 from textgen.model.probabilities import log_softmax
 from textgen.model.rounding import spread
 from textgen.remote import shown
-from textgen.saved_model.layout import CARD, FLOAT32, NGRAMS, read_bytes
+from textgen.saved_model.layout import CARD, FLOAT32, NGRAMS, TRAINING, read_bytes, training_bytes
 from textgen.saved_model.model_card import model_card
 from textgen.saved_model.precision import compressed, restored
 from textgen.saved_model.registry import check_name
-from textgen.saved_model.saved_model import (
-    FILTER_BYTES,
-    ModelFolder,
-    load_model,
-    model_files,
-    save_model,
-    write_training,
-)
+from textgen.saved_model.saved_model import FILTER_BYTES, ModelFolder, load_model, model_files, save_model
 
 LIMIT = 0.005  # share of bits that compressing may cost
 ROWS, STEPS = 32, 64  # texts that the model writes, and tokens of each
@@ -131,15 +124,16 @@ def compressed_copy(saved: ModelFolder, target: Path, precision: str, *, with_in
     written = model_files(saved.weights(), *configs, saved.tokenizer, precision)
     entries = read_manifest(saved.folder)["files"]
     others = [name for name in entries if name not in written and (with_index or name != NGRAMS)]
-    with new_folder(target, replace=False) as folder:
+    record = record_of_copy(saved.training) if saved.training else saved.record
+    if saved.training:
+        written[TRAINING] = training_bytes(record)
+    written[CARD] = model_card(target.name, record | {"precision": precision}).encode()
+    with new_folder(target, replace=False, unlisted=(TRAINING, CARD)) as folder:
         for name, data in written.items():
             write_own_file(folder / name, data)
         for name in others:
             path = verified(saved.folder, name, entries[name])
             write_own_file(folder / name, read_bytes(path, FILTER_BYTES))
-    if saved.training:
-        write_training(target, record_of_copy(saved.training))
-    _write_card(target)
 
 
 # === Measuring ===
