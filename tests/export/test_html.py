@@ -23,6 +23,7 @@ from textgen.export import html
 from textgen.export.html import ASSETS, OPENING, import_html, packed_in, page
 from textgen.export.packing import packed_model
 from textgen.model.config import ModelConfig
+from textgen.saved_model.model_card import model_card
 from textgen.saved_model.precision import compressed, restored
 from textgen.saved_model.saved_model import ModelFolder, load_model, save_model
 from textgen.tokenizer.config import TokenizerConfig
@@ -140,6 +141,23 @@ def test_a_page_is_written_and_gives_the_model_back(model: ModelFolder, tmp_path
     assert run("import", second, "--name", "fourth").exit_code == 0
     for name in ("config.json", "model.safetensors", "tokenizer.model", "MANIFEST.json"):
         assert (load_model("fourth").folder / name).read_bytes() == (again.folder / name).read_bytes()
+
+
+def test_the_card_of_an_imported_page_has_its_name(model: ModelFolder, tmp_path: Path) -> None:
+    export, names = tmp_path / "page.html", ("first", "second", "third")
+    source: Path | str = model.folder
+    for name in names:
+        assert run("export", source, export).exit_code == 0
+        assert run("import", export, "--name", name).exit_code == 0
+        card = (load_model(name).folder / "README.md").read_text(encoding="utf-8")
+        assert card == model_card(name, load_model(name).record)
+        assert f"textgen sample {name} " in card
+        source = name
+    own = card + "\nI trained it in a winter.\n"
+    (load_model("third").folder / "README.md").write_text(own, encoding="utf-8")
+    run("export", "third", export)
+    run("import", export, "--name", "fourth")
+    assert (load_model("fourth").folder / "README.md").read_text(encoding="utf-8") == own
 
 
 def cut(data: bytes) -> bytes:

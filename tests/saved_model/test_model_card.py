@@ -12,7 +12,7 @@ from conftest import random_weights
 from textgen.cli.plan_report import summary
 from textgen.corpus.config import CorpusConfig
 from textgen.model.config import ModelConfig
-from textgen.saved_model.model_card import model_card, sample_command
+from textgen.saved_model.model_card import model_card, renamed_card, sample_command
 from textgen.saved_model.saved_model import ModelFolder, load_model, save_model
 from textgen.settings import to_dict
 from textgen.tokenizer.config import TokenizerConfig
@@ -141,3 +141,11 @@ def test_a_card_says_what_a_vocabulary_of_words_loses() -> None:
     words = {**TRAINED, "tokenizer": {"tokenizer": "word"}}
     assert "| loses | words that it does not know, and white space" in model_card("words", words)
     assert "loses" not in model_card("pieces", TRAINED)
+
+
+def test_a_card_under_another_name() -> None:
+    """What a person has changed stays, and so does what cannot be a card."""
+    card, expected = (model_card(name, TRAINED).encode() for name in ("my songs", "songs again"))
+    assert renamed_card(card, "songs again", TRAINED) == expected
+    for other in (card + b"Mine.\n", card.replace(b"98,765", b"98,766"), b"", b"\xff\xfe", b"# \xff\n"):
+        assert renamed_card(other, "songs again", TRAINED) == other

@@ -26,6 +26,7 @@ from textgen.files import read_file, write_file, write_own_file
 from textgen.folders import new_folder, temporary_folder
 from textgen.html_page import fill, source_hash
 from textgen.saved_model.layout import CARD, INT8, TRAINING
+from textgen.saved_model.model_card import renamed_card
 from textgen.saved_model.precision import compressed, restored
 from textgen.saved_model.registry import check_name
 from textgen.saved_model.saved_model import ModelFolder, load_model
@@ -89,7 +90,7 @@ def page(model: ModelFolder, licence: str = "", note: str = "") -> bytes:
 
 
 def import_html(path: Path, folder: Path) -> ModelFolder:
-    """Makes the saved model that a page holds.
+    """Makes the saved model that a page holds. Its card is written anew for its name, unless a person has changed it.
 
     Args:
         path: The page.
@@ -107,7 +108,10 @@ def import_html(path: Path, folder: Path) -> ModelFolder:
         raise TextgenError(f"{folder} exists: choose another name.")
     found = files_of(path)
     with temporary_folder() as scratch:
-        _restore(found, scratch / "model").weights()  # nothing is left of a model that cannot be loaded
+        model = _restore(found, scratch / "model")
+        model.weights()  # nothing is left of a model that cannot be loaded
+    if CARD in found:
+        found[CARD] = renamed_card(found[CARD], folder.name, model.record)
     return _restore(found, folder)
 
 

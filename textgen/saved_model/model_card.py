@@ -57,6 +57,21 @@ now and then a passage that is copied from the corpus word for word. The rights 
 """
 
 
+def renamed_card(card: bytes, name: str, record: Mapping[str, Any]) -> bytes:
+    """Builds the card of a model again under another name, unless a person has changed it.
+
+    Args:
+        card: The README.md so far.
+        name: The new name.
+        record: What the card is built from; see `model_card`.
+
+    Returns:
+        The README.md under the new name, or `card` if it is not the one that `model_card` builds.
+    """
+    old = card.partition(b"\n")[0].removeprefix(b"# ").decode(errors="replace")
+    return model_card(name, record).encode() if card == model_card(old, record).encode() else card
+
+
 def sample_command(name: str, model: Mapping[str, Any], labels: Sequence[str], prompt: str = "") -> str:
     """Builds a `textgen sample` command for a model.
 
