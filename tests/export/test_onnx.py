@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -77,6 +79,26 @@ def test_two_texts_read_by_onnx_runtime(
         )
         assert logits.shape == (2, 1, model.tokenizer.vocab_size)
         np.testing.assert_allclose(logits[:, 0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_each_weight_is_in_the_file_once(model_of: Callable[..., ModelFolder], tmp_path: Path, is_tied: bool) -> None:
+    """Also the table of a tied output layer: the check of the size counts on it."""
+    model = model_of(tie_embeddings=is_tied)
+    export_onnx(model, tmp_path / "net.onnx")
+    graph = onnx.load(tmp_path / "net.onnx").graph
+    sizes = [math.prod(array.dims) for array in graph.initializer if array.data_type == onnx.TensorProto.FLOAT]
+    assert sum(sizes) == model.model_config.num_parameters
+    tables = [node.input[0] for node in graph.node if node.op_type == "Gather"]
+    products = [node.input[1] for node in graph.node if node.op_type == "Gemm"]
+    assert (tables[0] == products[-1]) == is_tied
+
+
+def test_a_pipe_does_not_take_two_files(model_of: Callable[..., ModelFolder], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "net.onnx")
+    with pytest.raises(ConfigError, match=r"net\.onnx takes one file, and the tokenizer of net would be a second"):
+        export_onnx(model_of(), tmp_path / "net.onnx")
+    assert [path.name for path in tmp_path.glob("net*")] == ["net.onnx"]
 
 
 def test_metadata_and_tokenizer(model_of: Callable[..., ModelFolder], tmp_path: Path) -> None:

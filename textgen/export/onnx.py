@@ -20,7 +20,7 @@ from onnxruntime import InferenceSession
 from textgen.errors import ConfigError
 from textgen.export.interface import attachments, direction_note, metadata
 from textgen.export.verification import check_logits
-from textgen.files import write_files, writing
+from textgen.files import is_stream, write_files, writing
 from textgen.model.directions import one_way
 from textgen.model.onnx_graph import state_names, step_graph
 from textgen.saved_model.saved_model import ModelFolder
@@ -45,13 +45,16 @@ def export_onnx(model: ModelFolder, path: Path, licence: str = "", note: str = "
         What was written, in one sentence.
 
     Raises:
-        ConfigError: The model is too large for the format.
+        ConfigError: The model is too large for the format, or the path is that of a pipe, which cannot take two files.
         SavedModelError: The weights are damaged, or the logits of the file differ from those of the model.
         TextgenError: A file cannot be written.
     """
     config, weights = one_way(model.model_config, model.weights(), model.main_direction)
     if 4 * config.num_parameters > LARGEST:
         raise ConfigError(f"An ONNX file holds at most 2 GB, and {model.name} has {config.num_parameters:,} weights.")
+    attached, beside = attachments(model, licence, note), path.with_suffix(".tokenizer.model")
+    if MODEL_FILE in attached and is_stream(path):
+        raise ConfigError(f"{path} takes one file, and the tokenizer of {model.name} would be a second: name a file.")
     graph = step_graph(config, weights, time_axis=True)
     facts = metadata(model, licence, note)
     helper.set_model_props(
@@ -61,8 +64,8 @@ def export_onnx(model: ModelFolder, path: Path, licence: str = "", note: str = "
     data = graph.SerializeToString()
     names = state_names(config, "past")
     check_logits(model, lambda ids: run(data, names, ids), str(path), steps=STEPS)
-    files, beside = {path: data}, path.with_suffix(".tokenizer.model")
-    if MODEL_FILE in (attached := attachments(model, licence, note)):
+    files = {path: data}
+    if MODEL_FILE in attached:
         files = {beside: attached[MODEL_FILE], **files}
     write_files(files)
     if beside not in files:  # it would be taken for this model's

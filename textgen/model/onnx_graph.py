@@ -75,10 +75,12 @@ class Float32Products:
     def __init__(self, ranges: bool = False) -> None:
         self.outputs: list[str] = []
         self._ranges = ranges
+        self._table = ""  # name of the constant
 
     def embedding(self, graph: Graph, table: np.ndarray, ids: str) -> str:
         """The rows [B, E] of the table [V, E]."""
-        return graph("Gather", graph.constant(table), ids)
+        self._table = graph.constant(table)
+        return graph("Gather", self._table, ids)
 
     def affine(self, graph: Graph, name: str, parts: Sequence[Part], bias: np.ndarray | None, output: str = "") -> str:
         """The sum of products of each part, and a bias [out].
@@ -94,13 +96,26 @@ class Float32Products:
             Name of the result [B, out].
         """
         tensors, matrices = zip(*parts, strict=True)
-        if self._ranges:
-            for number, tensor in enumerate(tensors):
-                largest = graph("Abs", tensor)
-                self.outputs.append(graph("ReduceMax", largest, keepdims=0, name=f"{RANGE}{name}.{number}"))
+        self._watch(graph, name, tensors)
         x = tensors[0] if len(tensors) == 1 else graph("Concat", *tensors, axis=1)
         constants = [graph.constant(array) for array in (np.concatenate(matrices), bias) if array is not None]
         return graph("Gemm", x, *constants, name=output)
+
+    def tied(self, graph: Graph, name: str, x: str, table: np.ndarray, bias: np.ndarray, output: str) -> str:
+        """The products of x [B, E] with each row of the table of `embedding`, which the graph holds once, and a bias.
+
+        The other arguments and the result are those of `affine`.
+        """
+        self._watch(graph, name, [x])
+        return graph("Gemm", x, self._table, graph.constant(bias), transB=1, name=output)
+
+    def _watch(self, graph: Graph, name: str, tensors: Sequence[str]) -> None:
+        """Adds the outputs for the ranges of a product's tensors, if they are wanted."""
+        if not self._ranges:
+            return
+        for number, tensor in enumerate(tensors):
+            largest = graph("Abs", tensor)
+            self.outputs.append(graph("ReduceMax", largest, keepdims=0, name=f"{RANGE}{name}.{number}"))
 
 
 def step_graph(
@@ -137,10 +152,11 @@ def step_graph(
         x = _attention(graph, products, config, x, of_layer(weights, "attention"))
     if config.hidden_units != config.embedding_dim:
         x = products.affine(graph, "projection", [(x, weights["projection/kernel"])], weights["projection/bias"])
-    kernel = weights.get("head/kernel", weights["embedding/table"].T)
-    logits = products.affine(
-        graph, "head", [(x, kernel)], weights["head/bias"], output="step_logits" if time_axis else "logits"
-    )
+    bias, output = weights["head/bias"], "step_logits" if time_axis else "logits"
+    if config.tie_embeddings:
+        logits = products.tied(graph, "head", x, weights["embedding/table"], bias, output)
+    else:
+        logits = products.affine(graph, "head", [(x, weights["head/kernel"])], bias, output)
     if time_axis:
         graph("Unsqueeze", logits, graph.constant(np.array([1], np.int64)), name="logits")
     return _model(graph, config, getattr(products, "outputs", []), time_axis)

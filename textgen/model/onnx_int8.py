@@ -72,6 +72,10 @@ class Int8Products:
         ]
         return graph("MatMulIntegerToFloat", *inputs, name=output, domain=CONTRIB)
 
+    def tied(self, graph: Graph, name: str, x: str, table: np.ndarray, bias: np.ndarray, output: str) -> str:
+        """The products with each row of the table, which is kept once more for them, with a scale for each row."""
+        return self.affine(graph, name, [(x, table.T)], bias, output)
+
 
 def int8_network(
     config: ModelConfig, weights: Mapping[str, np.ndarray], openings: Sequence[Sequence[int]]
