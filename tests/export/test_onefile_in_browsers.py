@@ -15,7 +15,9 @@ from pages import HOSTILE, hostile_model
 
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
+from textgen.export import html
 from textgen.export.html import export_html
+from textgen.export.packing import joined
 from textgen.model.config import ModelConfig
 from textgen.saved_model.saved_model import ModelFolder, load_model, save_model
 from textgen.tokenizer.config import TokenizerConfig
@@ -226,6 +228,29 @@ def test_a_text_that_no_link_holds_is_there_after_a_reload(browser: Browser, pag
     assert str(browser.evaluate(TEXT)).startswith("The")
     click(browser, "undo")
     assert browser.evaluate(TEXT) == "My own text\nand more"
+    browser.check_faults()
+
+
+def test_a_text_that_is_too_long_for_a_link_is_there_after_a_reload(
+    browser: Browser, model: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link asks for 100,000 tokens at most, here for 20: beyond that the page keeps the text itself."""
+    limit = "100_000"
+    assert joined(html.SCRIPT).count(limit) == 1
+    monkeypatch.setattr(html, "joined", lambda names: joined(names).replace(limit, "20"))
+    export_html(model, tmp_path / "short.html")
+    page, off = (tmp_path / "short.html").as_uri(), "document.getElementById('copy-link').getAttribute('aria-disabled')"
+    first = written(browser, page, prompt="The", seed=3, max_tokens=20)
+    assert browser.evaluate("location.hash") == "#prompt=The&seed=3&max_tokens=20"
+    assert browser.evaluate(off) == "false"
+    click(browser, "more")
+    browser.until(HAS_RUN + f" && {TEXT}.length > {len(first)}")
+    longer = browser.evaluate(TEXT)
+    assert (browser.evaluate("location.hash"), browser.evaluate(off)) == ("", "true")
+    browser.open("about:blank")
+    browser.open(page)
+    browser.until(IS_READY)
+    assert browser.evaluate(TEXT) == longer
     browser.check_faults()
 
 

@@ -14,6 +14,7 @@ const SETTINGS = {
 const USUAL = Object.fromEntries(Object.entries(SETTINGS).map(([name, { usual }]) => [name, usual]));
 const NEW_SEEDS = 1_000_000; // a new seed is below: easy to read out
 const LONGEST_ADDRESS = 2000; // characters of a text that the address shows
+const LONGEST_LINK = 100_000; // tokens of a text that a link asks for: whoever opens it waits for them
 
 const $ = (id) => document.getElementById(id);
 const editor = $("text");
@@ -154,6 +155,7 @@ function begin(run, tokens = settings.max_tokens) {
 
 function more() {
   if (!card || writing || !story.run || story.run.isEnded) return;
+  linked = null; // the address asks for less
   story.step();
   ask(settings.max_tokens);
 }
@@ -302,7 +304,7 @@ function showState() {
   const isOn = { write: card, more: card && !writing && run && !run.isEnded, undo: story.canUndo, redo: story.canRedo };
   editor.setAttribute("aria-busy", String(writing));
   const hasResult = Boolean(card && run?.written && !writing);
-  isOn["copy-link"] = hasResult;
+  isOn["copy-link"] = hasResult && isLinkable();
   for (const [id, is] of Object.entries(isOn)) $(id).setAttribute("aria-disabled", String(!is));
   const command = hasResult ? commandOf(card.name, exactRun(), defaults) : "";
   $("command-row").hidden = !command;
@@ -325,6 +327,9 @@ function exactRun() {
   return { ...run, settings: { ...run.settings, max_tokens: tokens } };
 }
 
+/** Whether a link can ask for the text. */
+const isLinkable = () => story.run?.written > 0 && story.run.written <= LONGEST_LINK;
+
 function link() {
   const { run } = story;
   const max_tokens = run.isEnded ? USUAL.max_tokens : run.written;
@@ -333,7 +338,7 @@ function link() {
 
 /** The address says how to write the text again, so that a reload or a bookmark does; if it cannot, it says nothing. */
 function showLink() {
-  const full = story.run?.written ? link() : "";
+  const full = isLinkable() ? link() : "";
   if (full === location.hash) return;
   try {
     history.replaceState(null, "", full.length <= LONGEST_ADDRESS && full ? full : location.href.split("#")[0]);
@@ -343,7 +348,7 @@ function showLink() {
 }
 
 function openLink() {
-  const found = readLink(location.hash, { ...SETTINGS, max_tokens: { ...SETTINGS.max_tokens, high: 100_000 } });
+  const found = readLink(location.hash, { ...SETTINGS, max_tokens: { ...SETTINGS.max_tokens, high: LONGEST_LINK } });
   if (!found) return;
   const { prompt, seed, label, settings: wanted } = found;
   const { max_tokens, ...others } = wanted;
@@ -360,7 +365,7 @@ const placeOfText = () => `textgen text of ${location.pathname}`;
 
 function isInLink() {
   const { run } = story;
-  return Boolean(run) && (writing ? run === linked : run.written > 0 && link() === location.hash);
+  return Boolean(run) && (writing ? run === linked : isLinkable() && link() === location.hash);
 }
 
 /** Keeps the text where the browser allows it, until the tab is closed. Returns whether a reload loses nothing. */

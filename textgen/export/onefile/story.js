@@ -7,7 +7,7 @@ const STALE = 2 * KEPT; // tokens after which a step that can be undone keeps it
 /**
  * What could have come at a place.
  * @typedef {object} Alternative
- * @property {string|null} text What it adds to a text; null if it cannot be taken, as a byte of a character.
+ * @property {string|null} text Its own; null if it cannot be taken, as a byte of a character.
  * @property {string} shown How it is shown.
  * @property {number} probability
  * @property {boolean} isEnd Whether it ends the text.
@@ -20,6 +20,7 @@ const STALE = 2 * KEPT; // tokens after which a step that can be undone keeps it
  * @property {number} start
  * @property {number} end
  * @property {string} own The token's own text; the text at the place may lack its leading space.
+ * @property {string} [healed] The end of the text before, which the token writes again; it is not in `own`.
  * @property {number} probability
  * @property {Alternative[]} top The likeliest tokens, likeliest first.
  */
@@ -122,10 +123,10 @@ export class Story {
   }
 
   /** Takes a token of the run. */
-  append({ text, own, probability, top }) {
+  append({ text, own, healed, probability, top }) {
     this.run.written++;
     this.received++;
-    const found = this.held ?? { own, probability, top };
+    const found = this.held ?? { own, healed, probability, top };
     this.held = text ? null : found;
     if (!text) return;
     const start = this.text.length;
@@ -133,16 +134,19 @@ export class Story {
     this.place(start, found);
   }
 
-  /** Puts another token at a place. What came after it is gone. */
+  /** Puts another token in the place of one, and of the end of the prompt that it wrote again. What came after is gone. */
   choose(place, alternative) {
     this.step();
+    const healed = place.healed ?? "";
+    const isCut = !alternative.isEnd && this.text.endsWith(healed, place.start);
+    const start = place.start - (isCut ? healed.length : 0);
     const lacksSpace = place.own.startsWith(" ") && !this.text.startsWith(" ", place.start);
-    this.cut(place.start);
+    this.cut(start);
     this.run = null;
     if (alternative.isEnd) return;
     const top = place.top.map((each) => ({ ...each, isChosen: each === alternative }));
     this.text += lacksSpace ? alternative.text.replace(/^ /, "") : alternative.text;
-    this.place(place.start, { own: alternative.text, probability: alternative.probability, top });
+    this.place(start, { own: alternative.text, probability: alternative.probability, top });
   }
 
   /** The model's token at a place in the text, if there is one and its probabilities are kept. */

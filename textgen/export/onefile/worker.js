@@ -85,22 +85,16 @@ function writeOn() {
 
 /** A token as the page knows it. */
 function told({ id, text, probability, top }) {
-  const { endOfDocument } = writer.tokenizer;
+  const { endOfDocument, texts } = writer.tokenizer;
+  const before = writer.written === 1 ? healed : ""; // what the prompt has of the token
   const alternatives = top.map((each) => ({
-    text: each.id === endOfDocument ? "" : added(each.id) || null,
+    text: each.id === endOfDocument ? "" : texts[each.id] || null,
     shown: each.text,
     probability: each.probability,
     isEnd: each.id === endOfDocument,
     isChosen: each.id === id,
   }));
-  return { text, own: added(id), probability, top: alternatives };
-}
-
-/** What a token adds to the text in place of the last one written; empty if it cannot stand there. */
-function added(id) {
-  const text = writer.tokenizer.texts[id] ?? "";
-  const before = writer.written === 1 ? healed : ""; // what the prompt has of it
-  return text.startsWith(before) ? text.slice(before.length) : "";
+  return { text, own: (texts[id] ?? "").slice(before.length), healed: before, probability, top: alternatives };
 }
 
 function fail(error) {
