@@ -355,7 +355,7 @@ BAD: list[tuple[list[str], str | bytes | None, int, str]] = [
     ([], b"\xff\xfe\xff", 1, "encoding"),
     (["missing.txt", "--jsonl"], None, 1, "missing.txt does not exist. Check the path."),
     (["--jsonl", "nothing*.jsonl"], None, 1, "Nothing matches nothing*.jsonl."),
-    (["--jsonl"], "", 1, "No text in standard input"),
+    (["--jsonl"], "", 1, "No text in standard input: it is empty or has only white space"),
     (["--jsonl"], "{", 1, "standard input, line 1: not JSON"),
     (["--jsonl", "--strict"], '{"text": "a"}\n{"body": "b"}\n', 1, "line 2: a record without text (field 'text' is"),
     (

@@ -121,7 +121,7 @@ BAD: dict[str, Case] = {
     "folder of binaries": ({"a.png": b"\0"}, ".", {}, r"No text in .*: there is nothing but 1 binary file \("),
     "binary": ({"a.txt": b"ab\0"}, "a.txt", {}, r"a\.txt looks like a binary file.*set encoding to utf-16"),
     "binary, compressed": ({"a.gz": gzip.compress(b"\0")}, "a.gz", {}, r"a\.gz looks like a binary file"),
-    "empty": ({"a.txt": ""}, "a.txt", {}, r"No text in .*a\.txt: there is only white space"),
+    "empty": ({"a.txt": ""}, "a.txt", {}, r"No text in .*a\.txt: it is empty or has only white space"),
     "blank": ({"a.txt": " \n\t\n"}, "a.txt", {"documents": "line"}, r"No text in .*a\.txt"),
     "blank records": ({"a.jsonl": '\n{"text": " "}'}, "a.jsonl", {}, r"No text in .*a\.jsonl"),
     "empty csv": ({"a.csv": ""}, "a.csv", {}, r"No text in .*a\.csv"),
@@ -216,7 +216,7 @@ def test_no_paths() -> None:
         (Terminal(), "which is a terminal"),
         (None, "which is closed"),
         (io.TextIOWrapper(io.BytesIO()), "No text in standard input: it is empty"),
-        (io.TextIOWrapper(io.BytesIO(b" \n")), "No text in standard input: there is only white space"),
+        (io.TextIOWrapper(io.BytesIO(b" \n")), "No text in standard input: it is empty or has only white space"),
         (io.TextIOWrapper(io.BytesIO(b"\0")), "standard input looks like a binary file"),
     ],
 )

@@ -470,4 +470,5 @@ def no_text(names: Sequence[str], left_out: LeftOut) -> CorpusError:
     """The error for files of which none contains text, to be raised."""
     listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     why = " ".join([*left_out.notes.values(), "Name files that contain text."])
-    return CorpusError(f"No text in {listed}: there is only white space. {why}")
+    what = "it is empty or has" if len(names) == 1 else "they are empty or have"
+    return CorpusError(f"No text in {listed}: {what} only white space. {why}")
