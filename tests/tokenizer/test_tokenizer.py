@@ -457,7 +457,7 @@ def test_info(model: Path) -> None:
 
 def test_commands_find_saved_models_by_name(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = model.parent / "saved_models" / "poems"
-    update_folder(folder, {"tokenizer.model": model.read_bytes()})  # a manifest is what makes a folder a model
+    update_folder(folder, {"config.json": b"{}", "tokenizer.model": model.read_bytes()})
     monkeypatch.chdir(model.parent)
     monkeypatch.delenv("TEXTGEN_MODELS", raising=False)
     assert invoke("decode", "poems", input=invoke("encode", "saved_models/poems", "cat")) == "cat"
