@@ -8,7 +8,7 @@ import pytest
 from starlette.datastructures import Headers
 
 from textgen.errors import ConfigError
-from textgen.server.access import ANYBODY, Access, read_keys
+from textgen.server.access import ANYBODY, KEYS_BYTES, Access, read_keys
 from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError
 
@@ -32,7 +32,35 @@ def test_keys_come_from_a_file_and_the_environment(tmp_path: Path) -> None:
     assert read_keys(None, {}) == []
 
 
-@pytest.mark.parametrize("content", [b"", b"# nothing\n", b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "content", [b"\xef\xbb\xbfabc\r\n  # old\r\n\t#older\r\ndef\r\n", b"# f\xc3\xbcr Anna\nabc\ndef"]
+)
+def test_a_mark_of_the_encoding_and_comments_are_no_keys(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_bytes(content)
+    assert read_keys(str(tmp_path / "keys"), {}) == ["abc", "def"]
+
+
+def test_keys_that_no_client_can_send_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    for key in ("schlüssel", "钥匙", "ab\x01c"):
+        path.write_text(f"abc\n{key}\n", encoding="utf-8")
+        with pytest.raises(ConfigError, match=r"Line 2 of .* is no key that a client can send") as caught:
+            read_keys(str(path), {})
+        assert key not in str(caught.value)
+        with pytest.raises(ConfigError, match="TEXTGEN_API_KEY is no key"):
+            read_keys(None, {"TEXTGEN_API_KEY": key})
+
+
+def test_a_file_that_is_too_large_for_keys_is_refused_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text("abc\n" * (KEYS_BYTES // 4))
+    assert set(read_keys(str(path), {})) == {"abc"}
+    path.write_text("abc\n" * (KEYS_BYTES // 4) + "钥")
+    with pytest.raises(ConfigError, match="is no file of keys, since it has more than 1,048,576 bytes"):
+        read_keys(str(path), {})
+
+
+@pytest.mark.parametrize("content", [b"", b"# nothing\n", b" # nothing\n", b"\xff\xfe"])
 def test_a_file_without_keys_is_an_error(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "keys"
     path.write_bytes(content)

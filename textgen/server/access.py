@@ -27,24 +27,39 @@ ANYBODY = ""  # owner of what is kept on a server without keys
 def read_keys(path: str | None, environment: Mapping[str, str] = os.environ) -> list[str]:
     """Reads the keys of a file, one a line, and that of $TEXTGEN_API_KEY.
 
-    Empty lines and lines that begin with # are left out.
+    Empty lines and lines whose first word begins with # are left out.
 
     Raises:
-        ConfigError: The file cannot be read, or holds no key.
+        ConfigError: The file cannot be read, holds no key, or is no file of keys; or no client can send a key.
     """
     keys = [key] if (key := environment.get(KEY_VARIABLE, "").strip()) else []
+    _check_key(f"${KEY_VARIABLE}", *keys)
     if path is None:
         return keys
     try:
         with Path(path).open("rb") as file:
-            text = file.read(KEYS_BYTES).decode()
+            data = file.read(KEYS_BYTES + 1)
+        text = "" if len(data) > KEYS_BYTES else data.decode("utf-8-sig")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"Cannot read the keys in {path}: {reason}. Name a file with one key a line.") from None
-    found = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    if len(data) > KEYS_BYTES:
+        raise ConfigError(
+            f"{path} is no file of keys, since it has more than {KEYS_BYTES:,} bytes: name one with one key a line."
+        )
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
+    found = [(number, line) for number, line in lines if line and not line.startswith("#")]
+    for number, key in found:
+        _check_key(f"Line {number} of {path}", key)
     if not found:
         raise ConfigError(f"{path} holds no key: write one a line.")
-    return keys + found
+    return keys + [key for _, key in found]
+
+
+def _check_key(place: str, *keys: str) -> None:
+    """Raises `ConfigError` for keys that no header of a request can have."""
+    if not all(key.isascii() and key.isprintable() for key in keys):
+        raise ConfigError(f"{place} is no key that a client can send: write one of ASCII letters, digits and signs.")
 
 
 class Access:
