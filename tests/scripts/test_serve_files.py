@@ -11,6 +11,7 @@ import pytest
 from servers import running
 
 from textgen.cli import textgen
+from textgen.server.config import ServerConfig
 
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
 FILES = {
@@ -59,6 +60,22 @@ def test_texts_may_end_before_a_server_is_killed() -> None:
     assert stop
     assert int(grace[1]) > drain + 5
     assert int(stop[1]) > drain
+
+
+def test_a_proxy_waits_for_longer_than_a_text_may_take() -> None:
+    (seconds,) = re.findall(r"proxy_read_timeout (\d+)s;", FILES["serve.nginx.conf"])
+    assert int(seconds) > ServerConfig().max_time
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"), [("serve.service", r"MemoryMax=(\d+)G"), ("serve.kubernetes.yaml", r"limits:\s+memory: (\d+)Gi")]
+)
+def test_a_process_may_have_more_memory_than_its_models(name: str, limit: str) -> None:
+    (gigabytes,) = re.findall(limit, FILES[name])
+    (words,) = command_lines(FILES[name])
+    config = ServerConfig()
+    models = int(words[words.index("--model-memory") + 1]) if "--model-memory" in words else config.model_memory
+    assert models + config.cache_memory + config.state_memory + 512 < 1024 * int(gigabytes)
 
 
 def test_the_templates_of_kubernetes_are_indented_by_twos_and_refer_to_one_another() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import shutil
 import threading
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from conftest import random_weights
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError
 from textgen.model.config import ModelConfig
+from textgen.saved_model import saved_model
 from textgen.saved_model.saved_model import load_model, save_model
-from textgen.server import completions, models, planning
+from textgen.server import completions, endpoints, filling, models, planning
 from textgen.server.completions import answer, stream
 from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError
@@ -25,6 +27,7 @@ from textgen.server.planning import plan_completion
 from textgen.server.requests import CompletionRequest
 from textgen.server.resources import Resources
 from textgen.tokenizer.config import TokenizerConfig
+from textgen.tokenizer.tokenizer import Tokenizer
 
 CONFIG = ServerConfig()
 
@@ -210,6 +213,103 @@ def test_a_model_in_use_is_not_dropped(folder: Path, monkeypatch: pytest.MonkeyP
     asyncio.run(main())
 
 
+async def until_one_is_left(host: ModelHost) -> list[str]:
+    """The models that are loaded once all but one have been dropped."""
+    async with asyncio.timeout(30):
+        while len(host.loaded) > 1:
+            await asyncio.sleep(0.01)
+    return [model.name for model in host.loaded]
+
+
+def test_a_model_is_dropped_later_if_it_cannot_be_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Because it was in use when another one was loaded, or a moment before."""
+    monkeypatch.setattr(models, "GRACE", 0.3)
+    monkeypatch.setattr(models, "MEGABYTE", 1)
+
+    async def main() -> None:
+        host = ModelHost(ServerConfig(model_memory=1), {}, folder)
+        with (await host.get("a")).in_use():
+            await host.get("b")
+            await asyncio.sleep(1)
+            assert [model.name for model in host.loaded] == ["a", "b"]
+        assert await until_one_is_left(host) == ["b"]
+        await host.get("b")
+        await host.get("c")  # which comes too soon after it
+        assert await until_one_is_left(host) == ["c"]
+        host.close()
+
+    asyncio.run(main())
+
+
+@pytest.fixture
+def both_ways(tokenizer: Tokenizer, tmp_path: Path) -> Path:
+    """Two models that read in both directions: a and b."""
+    shape = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8, direction="both")
+    corpus = CorpusConfig(documents="line")
+    for name in "ab":
+        save_model(tmp_path / name, random_weights(shape), shape, TokenizerConfig("char"), corpus, tokenizer)
+    return tmp_path
+
+
+def test_the_memory_of_a_model_counts_networks_of_embeddings_and_of_texts_towards_a_suffix(both_ways: Path) -> None:
+    async def main() -> None:
+        host = ModelHost(CONFIG, {}, both_ways)
+        model = await host.get("a")
+        before = model.bytes
+        await host.prepare(model, "embedder")
+        assert model.bytes == 2 * before
+        await host.prepare(model, "infiller")
+        assert model.bytes == 3 * before
+        host.close()
+
+    asyncio.run(main())
+
+
+async def embed_by(resources: Resources) -> None:
+    await endpoints.embed(b'{"model": "a", "input": "The cat"}', resources)
+
+
+async def fill_by(resources: Resources) -> None:
+    values: dict[str, Any] = {"model": "a", "prompt": "The", "suffix": "cat", "max_tokens": 2, "best_of": 1}
+    await filling.fill(CompletionRequest(**values), values, resources)
+
+
+@pytest.mark.parametrize("work", [embed_by, fill_by])
+def test_room_is_made_for_further_networks_of_a_model(
+    work: Callable[[Resources], Awaitable[None]], both_ways: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "GRACE", 0.0)
+    monkeypatch.setattr(models, "MEGABYTE", 1)
+
+    async def main() -> None:
+        size = (await ModelHost(CONFIG, {}, both_ways).get("a")).bytes
+        resources = Resources(ServerConfig(model_memory=2 * size), {}, both_ways)
+        await resources.models.get("b")
+        await resources.models.get("a")
+        assert len(resources.models.loaded) == 2
+        await work(resources)
+        assert [model.name for model in resources.models.loaded] == ["a"]
+        resources.close()
+
+    asyncio.run(main())
+
+
+def test_the_operator_is_told_why_a_network_is_not_computed_as_asked(
+    tiny_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saved_model, "require_onnx", lambda: None)
+    monkeypatch.setattr(saved_model, "int8_writer", lambda *given: (None, "much"))
+    said: list[str] = []
+
+    async def main() -> None:
+        host = ModelHost(ServerConfig(runtime="onnx"), {}, tiny_models, said.append)
+        await host.get()
+        host.close()
+
+    asyncio.run(main())
+    assert said == ["In 8 bits tiny would write something else (much), so NumPy writes in float32."]
+
+
 @pytest.mark.parametrize("work", [(planning, "_rows"), (completions, "_echo"), (completions, "make_row")])
 def test_a_request_keeps_its_model_while_it_waits_for_other_work(
     work: tuple[object, str], folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -256,9 +356,9 @@ def test_the_memory_of_a_model_counts_its_second_network(tiny_models: Path) -> N
         host = ModelHost(ServerConfig(runtime="onnx"), {}, tiny_models)
         model = await host.get("tiny")
         before = model.bytes
-        assert not model.has_network
+        assert not model.has("network")
         held = await host.generator(model, ["L0/3=5"])
-        assert (model.has_network, model.bytes) == (True, 2 * before)
+        assert (model.has("network"), model.bytes) == (True, 2 * before)
         assert await host.generator(model, ["L0/3=5.0"]) is held
         host.close()
 
@@ -275,7 +375,7 @@ def test_a_model_that_reads_backward_only_is_loaded(tiny_models: Path, tmp_path:
         host = ModelHost(CONFIG, {}, tmp_path)
         model = await host.get()
         assert model.bytes > 0
-        assert not model.has_network
+        assert not model.has("network")
         with pytest.raises(ApiError, match="backward only"):
             await host.generator(model)
         host.close()

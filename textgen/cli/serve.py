@@ -66,7 +66,7 @@ def serve(models: tuple[str, ...], models_dir: Path | None, **options: Any) -> N
         output.note(
             f"Warning: everybody who can reach {config.host} can use this server. Require a key with --api-key-file."
         )
-    serve(config, places, models_dir, keys, lambda server: _announce(server, config))
+    serve(config, places, models_dir, keys, lambda server: _announce(server, config), output.note)
 
 
 def _announce(server: Server, config: ServerConfig) -> None:

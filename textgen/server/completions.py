@@ -103,6 +103,8 @@ async def _score_prompts(plan: Plan, resources: Resources) -> None:
     number = plan.logprobs
     if not plan.echo or number is None:
         return
+    if plan.model.scores_by_network(plan.generator):
+        await resources.models.prepare(plan.model, "network")
     rows = {choice.prompt: choice.job.row for choice in plan.choices}
     for prompt, row in sorted(rows.items()):
         plan.echoes.append(await resources.aside(partial(_echo, plan, row, plan.leads[prompt], number)))

@@ -84,6 +84,7 @@ async def embed(body: bytes, resources: Resources) -> Response:
             code="context_length_exceeded",
         )  # fmt: skip
     with model.in_use():
+        await resources.models.prepare(model, "embedder")
         vectors: list[np.ndarray] = await resources.aside(partial(_vectors, model, texts))
     if request.dimensions is not None and request.dimensions != vectors[0].size:
         raise ApiError(400, f"dimensions must be {vectors[0].size} with this model.", param="dimensions")

@@ -44,6 +44,7 @@ async def fill(request: CompletionRequest, values: dict[str, Any], resources: Re
     check_length(read, resources)
     _check_drafts(config.max_tokens * num_drafts(prompt, number, drawn), resources)
     with model.in_use():
+        await resources.models.prepare(model, "infiller")
         infills = await resources.aside(
             lambda wanted: model.infiller.infill(prompt, suffix, config, number, drawn, seconds=seconds, wanted=wanted)
         )

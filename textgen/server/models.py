@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 from weakref import WeakValueDictionary
 
 from textgen.errors import ConfigError, SavedModelError, TextgenError
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from textgen.generation.infilling import Infiller
 
 Result = TypeVar("Result")
+Say = Callable[[str], None]
+Part = Literal["network", "embedder", "infiller"]  # of a model: networks in float32, read when they are needed
 
 MEGABYTE = 1 << 20
 FLOAT_BYTES = 4
@@ -84,8 +86,13 @@ class ServedModel:
     def bytes(self) -> int:
         """The memory that it takes, about."""
         is_second = "network" in vars(self) and self.network is not self.writer.generator.model
-        each = COPIES * FLOAT_BYTES * (1 + is_second) + (EXACT_BYTES if self.exact else 0)
+        others = is_second + self.has("embedder") + self.has("infiller")  # which have networks of their own
+        each = COPIES * FLOAT_BYTES * (1 + others) + (EXACT_BYTES if self.exact else 0)
         return each * self.saved.model_config.num_parameters
+
+    def has(self, part: Part) -> bool:
+        """Whether a part is there without a look at the disk."""
+        return part in vars(self) or (part == "network" and self._writes_in_float32)
 
     @property
     def writer(self) -> Engine:
@@ -140,16 +147,18 @@ class ServedModel:
         return model if isinstance(model, NumpyModel) else self.saved.writer()
 
     @property
-    def has_network(self) -> bool:
-        """Whether `network` is there without a look at the disk."""
-        writes = self.engine is not None and isinstance(self.engine.generator.model, NumpyModel)
-        return writes or "network" in vars(self)
+    def _writes_in_float32(self) -> bool:
+        return self.engine is not None and isinstance(self.engine.generator.model, NumpyModel)
 
     def scoring_generator(self, generator: Generator) -> Generator:
         """Returns the generator whose network scores the prompts of another of this model: never in 8 bits."""
-        if generator is not self.writer.generator or isinstance(generator.model, NumpyModel):
+        if not self.scores_by_network(generator):
             return generator
         return generator.with_model(self.network, self.fingerprint)
+
+    def scores_by_network(self, generator: Generator) -> bool:
+        """Whether `network` scores the prompts of a generator of this model in its place."""
+        return generator is self.writer.generator and not self._writes_in_float32
 
     def exact_generator(self) -> Generator:
         """Returns its generator in exact arithmetic, which is made the first time.
@@ -193,7 +202,13 @@ class ServedModel:
 class ModelHost:
     """Loads the models of a server and keeps those used last. For the thread of the event loop."""
 
-    def __init__(self, config: ServerConfig, places: Mapping[str, str], models_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        places: Mapping[str, str],
+        models_dir: Path | None = None,
+        say: Say = lambda line: None,
+    ) -> None:
         """Makes a host. Nothing is loaded yet.
 
         Args:
@@ -201,13 +216,16 @@ class ModelHost:
             places: What each name loads: a name in the folder of models or a path. Without any, all models of the
                 folder are served, also those saved later, and the bases of this installation after them.
             models_dir: The folder of models: see `textgen.saved_model.registry.models_folder`.
+            say: Called with a line of text for the operator, from another thread.
         """
         self._config = config
         self._places = dict(places)
         self._models_dir = models_dir
+        self._say = say
         self._loaded: OrderedDict[str, ServedModel] = OrderedDict()  # the one used last is last
         self._loads: dict[str, asyncio.Task[None]] = {}  # in progress
         self._loading = ThreadPoolExecutor(1, "textgen-load")
+        self._next_look: asyncio.TimerHandle | None = None  # at whether models can be dropped
         self.is_loading = False  # whether its thread is at work
 
     @property
@@ -263,8 +281,8 @@ class ModelHost:
             ApiError: There is no such generator, or it cannot be loaded.
         """
         if not self.is_exact(asked):
-            if model.held(clamps) and not model.has_network:
-                await self._made(model, lambda: model.network)
+            if model.held(clamps):
+                await self.prepare(model, "network")
             return model.generator(clamps)
         if clamps:
             raise ApiError(400, 'clamp cannot be used in exact arithmetic: give "exact": false.', param="clamp")
@@ -272,6 +290,15 @@ class ModelHost:
             return model.exact
         exact: Generator = await self._made(model, model.exact_generator)
         return exact
+
+    async def prepare(self, model: ServedModel, part: Part) -> None:
+        """Reads the networks of a part of a model, if they are not there yet, and makes room for them.
+
+        Raises:
+            ApiError: They cannot be loaded.
+        """
+        if not model.has(part):
+            await self._made(model, partial(getattr, model, part))
 
     async def _made(self, model: ServedModel, make: Callable[[], Result]) -> Result:
         """Makes something more of a model, in the thread that loads.
@@ -293,6 +320,8 @@ class ModelHost:
     def close(self) -> None:
         """Ends the threads of all models. A load in progress is not waited for."""
         self._loading.shutdown(wait=False, cancel_futures=True)
+        if self._next_look:
+            self._next_look.cancel()
         self.end_texts()
 
     def _used(self, name: str) -> ServedModel:
@@ -321,7 +350,9 @@ class ModelHost:
             load.exception()
 
     async def _load(self, name: str, place: str) -> None:
-        saved, generator, exact = await self._aside(name, lambda: _read(place, self._models_dir, self._config))
+        saved, generator, exact = await self._aside(
+            name, lambda: _read(place, self._models_dir, self._config, self._say)
+        )
         engine = self._engine(generator, asyncio.get_running_loop()) if generator else None
         self._loaded[name] = ServedModel(name, saved, engine, exact)
         self._make_room(name)
@@ -357,15 +388,28 @@ class ModelHost:
         return Engine(generator, loop, config.slots, config.max_queue, config.cache_memory * MEGABYTE)
 
     def _make_room(self, newest: str) -> None:
-        """Drops idle models, those not used for longest first, until the others fit."""
-        limit = self._config.model_memory * MEGABYTE
+        """Drops idle models, those not used for longest first, until the others fit.
+
+        As long as they do not, it looks again: those that are in use now, or were a moment ago, may be idle then.
+        """
         for name, model in list(self._loaded.items()):
-            if sum(each.bytes for each in self._loaded.values()) <= limit:
+            if self._fits:
                 return
             if name != newest and model.is_idle and time.monotonic() > model.used_at + GRACE:
                 del self._loaded[name]
                 if model.engine:
                     model.engine.close()
+        if len(self._loaded) > 1 and not self._fits and not self._next_look:
+            self._next_look = asyncio.get_running_loop().call_later(GRACE, self._look_again)
+
+    def _look_again(self) -> None:
+        self._next_look = None
+        self._make_room(next(reversed(self._loaded)))  # but for the one used last
+
+    @property
+    def _fits(self) -> bool:
+        """Whether all models that are loaded have room."""
+        return sum(each.bytes for each in self._loaded.values()) <= self._config.model_memory * MEGABYTE
 
 
 def places_of(models: Sequence[str], name_of: Callable[[str], str]) -> dict[str, str]:
@@ -389,13 +433,13 @@ def places_of(models: Sequence[str], name_of: Callable[[str], str]) -> dict[str,
 
 
 def _read(
-    place: str, models_dir: Path | None, config: ServerConfig
+    place: str, models_dir: Path | None, config: ServerConfig, say: Say
 ) -> tuple[ModelFolder, Generator | None, Generator | None]:
     """Loads a model and what its first text would have to wait for: also in exact arithmetic if that is the default."""
     saved = load_model(place, models_dir)
     if saved.main_direction == "backward":
         return saved, None, None
-    generator = saved.generator(runtime=config.runtime)
+    generator = saved.generator(runtime=config.runtime, say=say)
     generator.decoder()  # makes the tables of the vocabulary
     next(iter(generator.tokens("a")))  # arranges the weights
     return saved, generator, _exactly(saved, generator) if config.exact else None

@@ -11,7 +11,7 @@ from typing import TypeVar
 from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError, closing
 from textgen.server.metrics import Metrics
-from textgen.server.models import MEGABYTE, ModelHost
+from textgen.server.models import MEGABYTE, ModelHost, Say
 from textgen.server.states import StateStore
 
 Result = TypeVar("Result")
@@ -28,9 +28,15 @@ class Resources:
         is_draining: Whether it takes no more requests, since it is about to end.
     """
 
-    def __init__(self, config: ServerConfig, places: dict[str, str], models_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        places: dict[str, str],
+        models_dir: Path | None = None,
+        say: Say = lambda line: None,
+    ) -> None:
         self.config = config
-        self.models = ModelHost(config, places, models_dir)
+        self.models = ModelHost(config, places, models_dir, say)
         self.states = StateStore(config.state_memory * MEGABYTE, config.state_time)
         self.metrics = Metrics(lambda: self.models.loaded)
         self.is_draining = False

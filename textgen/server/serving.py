@@ -28,6 +28,7 @@ from textgen.server.access import Access
 from textgen.server.application import make_app
 from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError, encode
+from textgen.server.models import Say
 from textgen.server.resources import Resources
 
 SWITCH_SECONDS = 0.001  # between threads of Python, so that the event loop waits for no matrix product
@@ -226,6 +227,7 @@ def serve(
     models_dir: Path | None = None,
     keys: Sequence[str] = (),
     announce: Callable[[Server], None] = lambda server: None,
+    say: Say = lambda line: None,
 ) -> None:
     """Serves models until a signal ends it.
 
@@ -235,12 +237,13 @@ def serve(
         models_dir: The folder of models.
         keys: Keys, one of which a request needs; none if it needs no key.
         announce: Called when the server listens.
+        say: Called with a line of text for the operator, such as why a network is not computed as it was asked for.
 
     Raises:
         TextgenError: The server cannot listen at the address, or the default model cannot be loaded.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
-    server = make_server(config, places, models_dir, keys, announce)
+    server = make_server(config, places, models_dir, keys, announce, say)
     asyncio.run(_serve(server))
     if server.force_exit or server.resources.models.is_loading:  # Python would wait for the threads
         sys.stderr.flush()
@@ -253,9 +256,10 @@ def make_server(
     models_dir: Path | None = None,
     keys: Sequence[str] = (),
     announce: Callable[[Server], None] = lambda server: None,
+    say: Say = lambda line: None,
 ) -> Server:
     """Returns a server that does not run yet: see `serve`."""
-    resources = Resources(config, places, models_dir)
+    resources = Resources(config, places, models_dir, say)
     protocol = type("LimitedProtocol", (Protocol,), {"limits": config})
     settings = uvicorn.Config(
         Interruptible(make_app(resources, Access(config, keys)), resources),
