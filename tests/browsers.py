@@ -145,6 +145,7 @@ class Chromium(Browser):
         super().__init__()
         self._messages = Messages(url, self._on_event)
         self._workers: list[str] = []  # their sessions
+        self._dragged: dict[str, Any] | None = None  # what the mouse carries
         target = self._messages.send("Target.createTarget", {"url": "about:blank"})["targetId"]
         attached = self._messages.send("Target.attachToTarget", {"targetId": target, "flatten": True})
         self._session: str = attached["sessionId"]
@@ -174,6 +175,21 @@ class Chromium(Browser):
     def click(self, x: float, y: float) -> None:
         for kind in ("mousePressed", "mouseReleased"):
             self.send("Input.dispatchMouseEvent", {"type": kind, "x": x, "y": y, "button": "left", "clickCount": 1})
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Drags what is selected at a point of the window to another one."""
+        self.send("Input.setInterceptDrags", {"enabled": True})
+        for kind, (x, y), shift in (("mousePressed", start, 0), ("mouseMoved", start, 9), ("mouseMoved", end, 0)):
+            how = {"button": "left", "buttons": 1, "clickCount": 1}
+            self.send("Input.dispatchMouseEvent", {"type": kind, "x": x + shift, "y": y, **how})
+        self.evaluate("new Promise((done) => setTimeout(done, 50))")
+        assert self._dragged, "nothing is dragged"
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.send("Input.dispatchDragEvent", {"type": kind, "x": end[0], "y": end[1], "data": self._dragged})
+        how = {"type": "mouseReleased", "x": end[0], "y": end[1], "button": "left", "clickCount": 1}
+        self.send("Input.dispatchMouseEvent", how)
+        self.send("Input.setInterceptDrags", {"enabled": False})
+        self._dragged = None
 
     def resize(self, width: int, height: int) -> None:
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
@@ -217,6 +233,8 @@ class Chromium(Browser):
             self.faults.append(json.dumps(params["entry"]))
         elif method == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
+        elif method == "Input.dragIntercepted":
+            self._dragged = params["data"]
         elif method == "Target.attachedToTarget" and params["targetInfo"]["type"] == "worker":
             self._workers.append(params["sessionId"])
 

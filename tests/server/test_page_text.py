@@ -93,6 +93,114 @@ def test_another_text_is_a_change_that_undo_takes_back(tmp_path: Path) -> None:
     assert (found["consistent"], found["end"]) == (True, "")
 
 
+def test_no_change_begins_beyond_the_text(tmp_path: Path) -> None:
+    code = """
+      const story = new Story();
+      story.type(0, 0, "Hello");
+      story.undo();
+      story.change(5, 3, [{ text: " world", origin: "model" }], "suggestion");
+      const found = [story.text, story.nodes.at(-1).at];
+      story.undo(); found.push(story.text);
+      story.redo(); found.push(story.text);
+      return [...found, story.spans];
+    """
+    found = in_page(code, None, tmp_path, "story.js")
+    assert found == [" world", 0, "", " world", [{"text": " world", "origin": "model"}]]
+
+
+def test_a_run_of_the_model_ends_where_the_text_of_the_user_goes_on(tmp_path: Path) -> None:
+    code = """
+      const story = new Story();
+      const token = { logprob: -1, top: [] };
+      for (const [text, origin] of given) {
+        story.change(story.text.length, 0, [{ text, origin, ...(origin === "model" && { token }) }], "x");
+      }
+      return [...story.text, ""].map((_, at) => story.endOfRun(at));
+    """
+    texts = [["ab", "user"], ["cd", "model"], ["e", "model"], ["fg", "user"], ["h", "model"]]
+    assert in_page(code, texts, tmp_path, "story.js") == [0, 1, 5, 5, 5, 5, 6, 8, 8]
+
+
+def test_the_ending_of_each_node_is_that_of_its_text(tmp_path: Path) -> None:
+    code = """
+      let state = given;
+      const below = (n) => (state = (state * 48271) % 2147483647) % n;
+      const word = () => "abcdefghij".slice(below(10)) + below(1000);
+      const story = new Story();
+      for (let step = 0; step < 150; step++) {
+        const kind = below(4);
+        if (kind === 0) story.type(below(story.text.length + 1), 0, word());
+        if (kind === 1) story.undo();
+        if (kind === 2) story.goTo(below(story.nodes.length));
+        const [at, added] = [below(story.text.length + 1), { text: word(), origin: "model" }];
+        if (kind === 3) story.change(at, below(9), [added, { ...added, token: { top: [] } }], "x");
+      }
+      const pairs = story.nodes.flatMap((_, node) => [1, 7, 80].map((most) => [story.ending(node, most), story.textAt(node).slice(-most)]));
+      return [pairs.length, pairs.filter(([one, other]) => one !== other), new Set(pairs.flat()).size];
+    """  # noqa: E501 a line of JavaScript
+    for seed in (1, 2, 3):
+        number, wrong, various = in_page(code, seed, tmp_path, "story.js")
+        assert wrong == []
+        assert various > number / 10
+
+
+def test_the_endings_of_a_hundred_leaves_take_less_time_than_ten_texts(tmp_path: Path) -> None:
+    code = """
+      const story = new Story();
+      const spans = Array.from({ length: 75 }, () => ({ text: "word", origin: "model", token: { top: [] } }));
+      for (let step = 0; step < 200; step++) story.change(story.text.length, 0, spans, "writing");
+      const leaves = Array.from({ length: 100 }, () => story.branch(story.current, story.text.length, [], "writing"));
+      for (const leaf of leaves) story.nodes[leaf].added.push({ text: `${leaf}`, origin: "model" });
+      const spent = (work) => {
+        const before = process.cpuUsage();
+        work();
+        const { user, system } = process.cpuUsage(before);
+        return user + system;
+      };
+      const endings = [];
+      const times = [
+        spent(() => { for (const leaf of leaves) endings.push(story.ending(leaf, 80)); }),
+        spent(() => { for (const leaf of leaves.slice(0, 10)) story.textAt(leaf); }),
+      ];
+      return [story.text.length, times, endings.every((ending, number) => ending.endsWith(`word${leaves[number]}`))];
+    """
+    length, (endings, texts), are_right = in_page(code, None, tmp_path, "story.js")
+    assert (length, are_right) == (60_000, True)
+    assert endings < texts
+
+
+def test_probabilities_are_shown_as_percentages(tmp_path: Path) -> None:
+    code = "return given.map((probability) => percent(Math.log(probability)));"
+    given = [1, 0.99999, 0.5, 0.0321, 0.001, 0.0001, 3.2e-11]
+    expected = ["100 %", "100 %", "50 %", "3.2 %", "0.1 %", "< 0.1 %", "< 0.1 %"]
+    assert in_page(code, given, tmp_path, "words.js") == expected
+
+
+POEM = "床前明月光，疑是地上霜。\n举头望明月，低头思故乡。\n"
+
+
+def test_files_of_text_are_read_in_the_encodings_that_they_have(tmp_path: Path) -> None:
+    code = """
+      return given.map((bytes) => {
+        try {
+          return decoded(Uint8Array.from(bytes));
+        } catch (error) {
+          return error.name;
+        }
+      });
+    """
+    texts = ["", "plain", "für 5 €", POEM, f"1999 年, {POEM}"]
+    encodings = ["utf-8", "utf-8-sig", "utf-16"]
+    chinese = [(text, encoding) for text in texts[3:] for encoding in ("gbk", "gb18030")]
+    pairs = [(text, encoding) for text in texts for encoding in encodings] + chinese
+    pairs.append(("龍國 的 㐀 🙂", "gb18030"))
+    encoded = [text.encode(encoding) for text, encoding in pairs]
+    encoded.append(b"\xfe\xff" + POEM.encode("utf-16-be"))
+    refused = ["für".encode("cp1252"), "déjà vu".encode("latin-1"), "a b".encode("utf-16-le"), b"\xff\xfe\x00", b"\xff"]
+    found = in_page(code, [list(data) for data in encoded + refused], tmp_path, "encodings.js")
+    assert found == [*(text for text, _ in pairs), POEM, *["TypeError"] * len(refused)]
+
+
 def test_the_button_of_the_other_language_is_in_it(tmp_path: Path) -> None:
     code = """
       const [root, button] = [{}, {}];
@@ -157,11 +265,30 @@ def test_what_is_sent_is_cut(tmp_path: Path) -> None:
         assert set(sent.splitlines()) == {"a line"}
 
 
-def in_tabs(code: str, folder: Path) -> Any:
+def test_an_error_without_words_is_told_by_its_number(tmp_path: Path) -> None:
+    """As that of a proxy is, whose page is no JSON and, over HTTP/2, has no words in its status line."""
+    code = """
+      const told = [];
+      for (const [status, statusText, body] of given) {
+        globalThis.fetch = async () => new Response(body, { status, statusText });
+        told.push(await new HttpEngine().models().catch((error) => [error.status, error.message]));
+      }
+      return told;
+    """
+    answers = [
+        [502, "", "<html>"], [502, "Bad Gateway", "<html>"], [401, "", '{"error": {"message": "No key."}}'],
+        [500, "", '{"error": {}}'],
+    ]  # fmt: skip
+    before = re.sub("^(export |import .*$)", "", FILES["story.js"] + FILES["engine.js"], flags=re.MULTILINE)
+    expected = [[502, "HTTP 502"], [502, "Bad Gateway"], [401, "No key."], [500, "HTTP 500"]]
+    assert in_node(code, answers, tmp_path, before=before) == expected
+
+
+def in_tabs(code: str, folder: Path, given: Any = None) -> Any:
     """Runs a script that may open pages by `tab()`."""
     shelf = re.sub("^export ", "", FILES["shelf.js"], flags=re.MULTILINE)
-    tabs = "function tab() {\n" + shelf + "\nreturn { accept, keep, kept, newer };\n}\n"
-    return in_node(code, None, folder, before=BROWSER + tabs)
+    tabs = "function tab() {\n" + shelf + "\nreturn { accept, aside, keep, kept, newer, setAside };\n}\n"
+    return in_node(code, given, folder, before=BROWSER + tabs)
 
 
 def test_a_stale_tab_writes_over_nothing(tmp_path: Path) -> None:
@@ -248,3 +375,34 @@ def test_a_text_that_was_kept_without_a_revision_is_read_and_continued(tmp_path:
       return [await one.newer(), (await tab().kept()).story];
     """
     assert in_tabs(code, tmp_path) == [None, "before and after"]
+
+
+def test_what_cannot_be_read_is_set_aside_before_anything_is_kept_in_its_place(tmp_path: Path) -> None:
+    code = """
+      const found = [];
+      for (const kept of given) {
+        records.set("current", kept);
+        const one = tab();
+        const { revision, story } = await one.kept();
+        found.push(story === undefined, await refusal(one.keep("mine")));
+        await one.setAside(revision);
+        found.push((await tab().kept()).story, await refusal(one.keep("mine")), (await tab().kept()).story);
+      }
+      return [found, await tab().aside()];
+    """
+    kept = [{"revision": "r", "story": "{"}, {"revision": "s", "story": '["no story"'}, {"revision": "t", "story": {}}]
+    found, aside = in_tabs(code, tmp_path, kept)
+    assert found == [True, "Stale", None, None, "mine"] * 3
+    assert aside == ["{", '["no story"', "{}"]
+
+
+def test_what_another_tab_has_kept_meanwhile_is_not_set_aside(tmp_path: Path) -> None:
+    code = """
+      records.set("current", { revision: "r", story: "{" });
+      const [one, other] = [tab(), tab()];
+      const { revision } = await one.kept();
+      await other.setAside((await other.kept()).revision);
+      await other.keep("theirs");
+      return [await refusal(one.setAside(revision)), await one.aside(), (await one.kept()).story];
+    """
+    assert in_tabs(code, tmp_path) == ["Stale", ["{"], "theirs"]

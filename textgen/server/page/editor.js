@@ -17,7 +17,9 @@ export class TextEditor {
   #byElement = new WeakMap();
   #visible = new Set(); // parts
   #records = []; // of changes that the browser has made
-  #last = null; // where the cursor was
+  #last = null; // where the cursor is; also while something else has the focus, and the browser's selection stays behind
+  #isPointing = false;
+  #dragged = null; // what is dragged out of the text
   #ghosted = null;
   #onEdit;
   #mutations;
@@ -36,6 +38,10 @@ export class TextEditor {
     }, { rootMargin: "50% 0px" });
     this.#rebuild();
     this.#mutations.observe(root, { subtree: true, childList: true, characterData: true });
+    root.addEventListener("pointerdown", () => { this.#isPointing = true; });
+    for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => { this.#isPointing = false; });
+    root.addEventListener("focus", () => this.#focused());
+    root.addEventListener("blur", () => { this.#last = this.#selected()?.focus ?? this.#last; });
     root.addEventListener("beforeinput", (event) => this.#beforeInput(event));
     root.addEventListener("keydown", (event) => this.#keyDown(event));
     root.addEventListener("input", (event) => event.isComposing || this.#take());
@@ -43,10 +49,9 @@ export class TextEditor {
     root.addEventListener("copy", (event) => this.#copy(event));
     root.addEventListener("cut", (event) => this.#copy(event) && this.#replaceSelection(""));
     root.addEventListener("paste", (event) => this.#paste(event, event.clipboardData, this.selection));
-    root.addEventListener("drop", (event) => {
-      const at = this.offsetAt(event.clientX, event.clientY) ?? this.caret;
-      this.#paste(event, event.dataTransfer, { start: at, end: at });
-    });
+    root.addEventListener("dragstart", () => { this.#dragged = this.#selected(); });
+    root.addEventListener("dragend", () => { this.#dragged = null; });
+    root.addEventListener("drop", (event) => this.#dropText(event));
   }
 
   // Shows a text. The cursor goes to `caret`, or stays where it is in the text.
@@ -71,14 +76,11 @@ export class TextEditor {
     if (this.#isActive) this.#select(this.#last, this.#last);
   }
 
-  // {start, end, anchor, focus} in the text; null while the selection is elsewhere.
+  // {start, end, anchor, focus} in the text; null while the focus or the selection is elsewhere.
   get selection() {
-    const { rangeCount, anchorNode, anchorOffset, focusNode, focusOffset } = getSelection();
-    if (!rangeCount || !this.#root.contains(anchorNode) || !this.#root.contains(focusNode)) return null;
-    const focus = this.#offsetOf(focusNode, focusOffset);
-    const anchor = anchorNode === focusNode && anchorOffset === focusOffset ? focus : this.#offsetOf(anchorNode, anchorOffset);
-    this.#last = focus;
-    return { start: Math.min(anchor, focus), end: Math.max(anchor, focus), anchor, focus };
+    const found = this.#isActive ? this.#selected() : null;
+    if (found) this.#last = found.focus;
+    return found;
   }
 
   // A suggestion after the end of the text.
@@ -174,8 +176,23 @@ export class TextEditor {
     return text ? [element.firstChild, Math.min(at - start, text.length)] : [element, 0];
   }
 
+  // The selection of the browser, if it is in the text. Without the focus it may have stayed behind.
+  #selected() {
+    const { rangeCount, anchorNode, anchorOffset, focusNode, focusOffset } = getSelection();
+    if (!rangeCount || !this.#root.contains(anchorNode) || !this.#root.contains(focusNode)) return null;
+    const focus = this.#offsetOf(focusNode, focusOffset);
+    const anchor = anchorNode === focusNode && anchorOffset === focusOffset ? focus : this.#offsetOf(anchorNode, anchorOffset);
+    return { start: Math.min(anchor, focus), end: Math.max(anchor, focus), anchor, focus };
+  }
+
+  // By a key or a script the focus comes back with the cursor where the browser has left it: it belongs where it is now.
+  #focused() {
+    const at = Math.min(this.#last ?? this.text.length, this.text.length);
+    if (!this.#isPointing && this.#selected()?.focus !== at) this.#select(at, at);
+  }
+
   #select(anchor, focus) {
-    const now = this.selection;
+    const now = this.#selected();
     this.#last = focus;
     if (now?.anchor !== anchor || now.focus !== focus) getSelection().setBaseAndExtent(...this.#placeOf(anchor), ...this.#placeOf(focus));
   }
@@ -336,6 +353,22 @@ export class TextEditor {
     const text = data?.getData("text/plain").replace(/\r\n?/g, "\n");
     event.preventDefault();
     if (text) this.#replace(event, place ?? { start: this.caret, end: this.caret }, text);
+  }
+
+  // What comes from elsewhere is added. What comes from this text is moved, or copied with the key that says so.
+  #dropText(event) {
+    const at = this.offsetAt(event.clientX, event.clientY) ?? this.caret;
+    const from = this.#dragged;
+    this.#dragged = null;
+    if (!from) return this.#paste(event, event.dataTransfer, { start: at, end: at });
+    const { start, end } = from;
+    const text = this.text.slice(start, end);
+    const isCopied = event.ctrlKey || event.altKey;
+    event.preventDefault();
+    if (!isCopied && at >= start && at <= end) return;
+    if (!isCopied) this.#replace(event, from, "");
+    const to = isCopied || at < start ? at : at - text.length;
+    this.#replace(event, { start: to, end: to }, text);
   }
 
   // Takes over what the browser has done: within a line as a rule.

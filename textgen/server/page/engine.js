@@ -66,7 +66,7 @@ export class HttpEngine {
     const response = await fetch(path, { ...options, headers });
     if (!response.ok) {
       const body = await response.json().catch(() => null);
-      throw new ServerError(response.status, body?.error?.message ?? response.statusText);
+      throw new ServerError(response.status, body?.error?.message || response.statusText || `HTTP ${response.status}`);
     }
     return response;
   }

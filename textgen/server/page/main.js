@@ -1,10 +1,11 @@
 // The page: one text that you and the model write. The text lives in `story`; `view` shows it and reports edits.
 
 import { TextEditor } from "./editor.js";
+import { decoded } from "./encodings.js";
 import { HttpEngine, ServerError } from "./engine.js";
-import { Stale, accept, keep, kept, newer, readFrom, writeTo } from "./shelf.js";
+import { Stale, accept, aside, keep, kept, newer, readFrom, setAside, writeTo } from "./shelf.js";
 import { Story, beginningOfLast, difference, lengthOf, textOf } from "./story.js";
-import { LANGUAGES, say, speak, spoken } from "./words.js";
+import { LANGUAGES, percent, say, speak, spoken } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const editor = $("text");
@@ -91,23 +92,22 @@ const quoted = (word) => (/^[\w./=+-]+$/.test(word) ? word : `'${word.replaceAll
 
 // === The editor ===
 
-// By Tab or a script the editor gets the focus back with the cursor at its beginning: it belongs where it was.
-let leftAt = null;
-let isPointing = false;
-editor.addEventListener("pointerdown", () => { isPointing = true; });
-addEventListener("pointerup", () => { isPointing = false; });
-editor.addEventListener("blur", () => { leftAt = view.caret; });
-editor.addEventListener("focus", () => {
-  if (!isPointing) view.caret = leftAt ?? story.text.length;
-});
-
-// Shows the text as it is now, with the cursor at `at` if that is given.
+// Shows the text as it is now, with the cursor at `at` if that is given. A suggestion was for the text before.
 function render(at = null) {
+  hideGhost();
   const follows = writing && isAtBottom();
   view.show(story.text, at);
   if (follows) scrollTo({ top: document.documentElement.scrollHeight });
   mark();
   showPlace();
+}
+
+// Shows the text of another node: what was found in the one before has no place in it.
+function showOther(at) {
+  scores = [];
+  showToken(null);
+  render(at);
+  askScores();
 }
 
 const isAtBottom = () => innerHeight + scrollY >= document.documentElement.scrollHeight - 40;
@@ -123,9 +123,8 @@ editor.addEventListener("compositionstart", () => stop());
 
 function takeEdit({ at, length, added }, caret) {
   stop();
-  hideGhost();
   story.type(at, length, added);
-  moveScores({ at, length, added });
+  movePlaces({ at, length, added });
   render(caret);
   changed();
   askGhost();
@@ -214,7 +213,6 @@ function showToken(found) {
 }
 
 const isChoosable = (text) => !/^(bytes:\\x|<.*>$)/.test(text);
-const percent = (logprob) => `${(100 * Math.exp(logprob)).toPrecision(2).replace(/e.*/, "").replace(/\.0$/, "")} %`;
 const visible = (text) => text.replaceAll(" ", "␣").replaceAll("\n", "↵").replaceAll("\t", "⇥") || "∅";
 
 // Another token in the place of one: a branch, which the model continues.
@@ -227,12 +225,10 @@ async function choose(number) {
   if (story.text !== before) return;
   const start = place.start - lastCharacters(story.text.slice(0, place.start), place.token.healed ?? 0).length;
   const token = { ...place.token, text: taken.text, logprob: taken.logprob, healed: 0 };
-  const end = endOfRun(place.end);
+  const end = story.endOfRun(place.end);
   story.change(start, end - start, [{ text: taken.text, origin: "model", token }], "choice");
-  shownToken = null;
-  scores = [];
   const at = start + taken.text.length;
-  render(at);
+  showOther(at);
   changed();
   write({ at });
 }
@@ -240,16 +236,6 @@ async function choose(number) {
 // The last characters of a text; one of them may be two units long.
 function lastCharacters(text, number) {
   return number ? [...text].slice(-number).join("") : "";
-}
-
-// Where the model's text that a token belongs to ends: what you wrote after it stays.
-function endOfRun(at) {
-  let start = 0;
-  for (const span of story.spans) {
-    if (start >= at && span.origin !== "model") return start;
-    start += span.text.length;
-  }
-  return start;
 }
 
 $("alternatives").addEventListener("keydown", (event) => {
@@ -300,7 +286,11 @@ function write(options = {}) {
 async function stream({ at = view.caret, kind = "writing", parent = null }) {
   hideGhost();
   $("offers").hidden = true;
-  if (parent !== null) story.goTo(parent);
+  if (parent !== null) {
+    story.goTo(parent);
+    showOther(at); // at once, since what is typed before the model's first word is typed into what is shown
+    changed();
+  }
   const number = Number($("number").value);
   const prompt = story.text.slice(0, at);
   const suffix = $("fill").checked && at < story.text.length ? story.text.slice(at) : "";
@@ -317,9 +307,12 @@ async function stream({ at = view.caret, kind = "writing", parent = null }) {
       onSpan(place, span) {
         if (abort.signal.aborted) return; // what was on its way when you went on yourself
         const node = nodes[place];
-        const follows = view.caret === at + lengthOf(story.nodes[node].added); // unless you went elsewhere meanwhile
-        if (story.extend(node, [span])) render(follows ? at + lengthOf(story.nodes[node].added) : null);
-        else showOffer(place, node);
+        const end = at + lengthOf(story.nodes[node].added);
+        const follows = view.caret === end; // unless you went elsewhere meanwhile
+        if (story.extend(node, [span])) {
+          movePlaces({ at: end, length: 0, added: span.text });
+          render(follows ? end + span.text.length : null);
+        } else showOffer(place, node);
         changed(true);
       },
     });
@@ -337,6 +330,7 @@ async function stream({ at = view.caret, kind = "writing", parent = null }) {
     }
     render();
     changed();
+    askScores();
   }
 }
 
@@ -400,12 +394,9 @@ function showOffers(nodes) {
       const take = element("button", { type: "button", textContent: say("take") });
       take.setAttribute("aria-label", `${say("take")} ${place + 1}`);
       take.addEventListener("click", () => {
-        stop();
-        story.goTo(node);
+        move(() => story.goTo(node));
         offers.hidden = true;
-        render(story.nodes[node].at + lengthOf(story.nodes[node].added));
         editor.focus();
-        changed();
       });
       offer.append(element("p"), take);
       return offer;
@@ -425,12 +416,9 @@ function move(action) {
   const before = story.current;
   action();
   if (story.current === before) return;
-  scores = [];
-  shownToken = null;
   const node = story.nodes[story.current];
-  render(Math.min(node.at + lengthOf(node.added), story.text.length));
+  showOther(Math.min(node.at + lengthOf(node.added), story.text.length));
   changed();
-  askScores();
 }
 
 const undo = () => move(() => story.undo());
@@ -464,7 +452,7 @@ function showBranches() {
   list.replaceChildren(
     ...leaves.map((leaf) => {
       const item = element("li", { className: leaf === story.current ? "current" : "" });
-      const ending = element("span", { className: "ending", textContent: `… ${story.textAt(leaf).slice(-80) || say("start")}` });
+      const ending = element("span", { className: "ending", textContent: `… ${story.ending(leaf, 80) || say("start")}` });
       const pin = button("pin", () => {
         story.nodes[leaf].pinned = !story.nodes[leaf].pinned;
         changed();
@@ -519,10 +507,19 @@ function askScores() {
   }, 700);
 }
 
-function moveScores({ at, length, added }) {
+// Moves what was found in the text as a change moves the text.
+function movePlaces(change) {
+  scores = scores.flatMap((place) => moved(place, change));
+  if (!shownToken) return;
+  const [place] = moved(shownToken, change);
+  place ? shownToken = place : showToken(null);
+}
+
+// The place after a change, in a list that is empty if the change has touched it.
+function moved(place, { at, length, added }) {
+  if (place.end <= at) return [place];
   const shift = added.length - length;
-  scores = scores.filter(({ start, end }) => end <= at || start >= at + length);
-  scores = scores.map((score) => (score.start >= at + length ? { ...score, start: score.start + shift, end: score.end + shift } : score));
+  return place.start >= at + length ? [{ ...place, start: place.start + shift, end: place.end + shift }] : [];
 }
 
 let ghostTimer = 0;
@@ -547,7 +544,7 @@ function askGhost() {
     } catch {
       return;
     }
-    if (story.text !== prompt || !text || text.includes("\n") && !text.trim()) return;
+    if (writing || story.text !== prompt || !text || text.includes("\n") && !text.trim()) return;
     ghost = { text, at };
     view.ghost = text;
   }, 500);
@@ -561,8 +558,8 @@ function hideGhost() {
 function takeGhost(text) {
   const { at } = ghost;
   const rest = ghost.text.slice(text.length);
+  if (at !== story.text.length) return hideGhost(); // it continues another text
   story.change(at, 0, [{ text, origin: "model" }], "suggestion");
-  hideGhost();
   render(at + text.length);
   changed();
   if (rest) {
@@ -692,7 +689,12 @@ function download(name, text, type) {
 }
 
 async function load(file) {
-  const text = await file.text();
+  let text;
+  try {
+    text = decoded(new Uint8Array(await file.arrayBuffer()));
+  } catch {
+    return tell(say("badEncoding"));
+  }
   try {
     if (file.name.endsWith(".json")) {
       const other = Story.fromJSON(JSON.parse(text));
@@ -719,11 +721,8 @@ function replace(action) {
 }
 
 function showAnew() {
-  hideGhost();
   $("offers").hidden = true; // they are versions of another text
-  scores = [];
-  shownToken = null;
-  render(story.text.length);
+  showOther(story.text.length);
 }
 
 // === The page ===
@@ -800,12 +799,27 @@ function listen() {
   $("empty").addEventListener("click", empty);
   $("save-text").addEventListener("click", () => download("text.txt", story.text, "text/plain"));
   $("save-story").addEventListener("click", () => download("story.json", JSON.stringify(story), "application/json"));
+  $("save-aside").addEventListener("click", async () => download("not-read.txt", (await aside()).join("\n"), "text/plain"));
   $("load").addEventListener("click", () => $("load-file").click());
   $("load-file").addEventListener("change", () => {
     const [file] = $("load-file").files;
     $("load-file").value = ""; // so that the same file can be opened again
     if (file) load(file);
   });
+}
+
+// Takes up the story that is kept. What cannot be read is set aside before anything is written over it.
+async function takeUp() {
+  const { revision, story: found } = await kept();
+  let before = null;
+  try {
+    before = found === null ? null : Story.fromJSON(found);
+  } catch {
+    await setAside(revision);
+    return tell(say("unreadable"));
+  }
+  accept(revision);
+  if (before) story.adopt(before);
 }
 
 async function begin() {
@@ -821,9 +835,8 @@ async function begin() {
   look();
   engine.key = readFrom(() => sessionStorage, "textgen-key") ?? "";
   try {
-    const found = await kept();
-    accept(found.revision);
-    if (found.story) story.adopt(Story.fromJSON(found.story));
+    await takeUp();
+    $("save-aside").hidden = !(await aside()).length;
   } catch (error) {
     tell(error.message);
   }

@@ -3,9 +3,12 @@
 // The story stands in one record with its revision. A page writes over the revision that its own story came from, and
 // over no other: another tab has kept a newer one. `localStorage` has the newest revision too, as a hint that is read
 // without the database.
+//
+// What is kept and cannot be read is set aside in another record, a list, so that no story is written over it.
 
 const NAME = "textgen";
 const REVISION = "textgen-revision";
+const ASIDE = "aside";
 let own = null; // revision of the story of this page
 let keeping = Promise.resolve(); // until the last story is kept: the next one goes over it
 
@@ -70,22 +73,51 @@ export function keep(story) {
   return keeping;
 }
 
-async function put(story) {
+const put = (story) => writeOver(own, (store, revision) => store.put({ revision, story }, "current"));
+
+// Writes over the record of a revision: `write` is called with the store, the new revision and the record. Throws `Stale`,
+// and writes nothing, if it is of another revision.
+async function writeOver(expected, write) {
   const revision = `${Date.now()} ${Math.random()}`;
-  const isKept = await run("readwrite", (record, store) => {
-    if (record.revision !== own) return false;
-    store.put({ revision, story }, "current");
+  const isWritten = await run("readwrite", (record, store) => {
+    if (record.revision !== expected) return false;
+    write(store, revision, record);
     return true;
   });
-  if (!isKept) throw new Stale();
+  if (!isWritten) throw new Stale();
   own = revision;
   writeTo(() => localStorage, REVISION, revision);
 }
 
-// Returns {revision, story}: the story that is kept, or null in its place, and the revision to accept with it.
+// Returns {revision, story}: the story that is kept, null in its place if there is none or undefined if it is no JSON, and
+// the revision to accept with it.
 export async function kept() {
   const { revision, story } = await run("readonly", (record) => record);
-  return { revision, story: story === null ? null : JSON.parse(story) };
+  return { revision, story: story === null ? null : parsed(story) };
+}
+
+function parsed(story) {
+  try {
+    return JSON.parse(story);
+  } catch {
+    return undefined;
+  }
+}
+
+// Sets aside what is kept under a revision, since it cannot be read. The story of this page then goes in its place.
+export function setAside(revision) {
+  return writeOver(revision, (store, fresh, { story }) => {
+    const asked = store.get(ASIDE);
+    asked.onsuccess = () => {
+      store.put([...(asked.result ?? []), typeof story === "string" ? story : JSON.stringify(story)], ASIDE);
+      store.put({ revision: fresh, story: null }, "current");
+    };
+  });
+}
+
+// Returns the texts that were set aside.
+export async function aside() {
+  return (await run("readonly", (_, store) => store.get(ASIDE))).result ?? [];
 }
 
 // Returns the same if another tab has kept it, and null if it is of this page.

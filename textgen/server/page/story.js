@@ -14,6 +14,7 @@ export class Story {
 
   // Adds a change after the current node and goes there. Returns its number.
   change(at, length, added, kind) {
+    at = Math.max(0, Math.min(at, this.text.length)); // beyond the text there is nothing that undo could come back to
     const node = { parent: this.current, at, removed: this.slice(at, at + length), added: added.filter((s) => s.text) };
     Object.assign(node, { children: [], last: -1, kind, pinned: false });
     const number = this.nodes.push(node) - 1;
@@ -130,6 +131,43 @@ export class Story {
       there.splice(node.at, lengthOf(node.removed), node.added);
     }
     return there.text;
+  }
+
+  // The last characters of the text at a node. Each of them is followed up to the change that has brought it, so that no
+  // text is made: there may be many nodes, and the way to each is long.
+  ending(number, most) {
+    let length = 0;
+    for (let step = number; step >= 0; step = this.nodes[step].parent) {
+      length += lengthOf(this.nodes[step].added) - lengthOf(this.nodes[step].removed);
+    }
+    const found = [];
+    let wanted = [{ from: Math.max(0, length - most), to: length, place: 0 }];
+    for (let step = number; step >= 0 && wanted.length; step = this.nodes[step].parent) {
+      const { at, added, removed } = this.nodes[step];
+      const end = at + lengthOf(added);
+      const before = [];
+      for (const { from, to, place } of wanted) {
+        const [first, last] = [Math.max(from, at), Math.min(to, end)];
+        const beyond = Math.max(from, end);
+        if (first < last) found.push({ text: textOf(cut(added, first - at, last - at)), place: place + first - from });
+        if (from < at) before.push({ from, to: Math.min(to, at), place });
+        const shift = lengthOf(removed) + at - end;
+        if (beyond < to) before.push({ from: beyond + shift, to: to + shift, place: place + beyond - from });
+      }
+      wanted = before;
+    }
+    return textOf(found.sort((one, other) => one.place - other.place));
+  }
+
+  // Where the model's text that a token before `at` belongs to ends: what you wrote after it stays.
+  endOfRun(at) {
+    let start = 0;
+    for (const span of this.spans) {
+      const end = start + span.text.length;
+      if (span.origin !== "model" && end > at) return Math.max(start, at);
+      start = end;
+    }
+    return start;
   }
 
   // The number of the span at a character, and where it begins.

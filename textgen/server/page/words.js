@@ -1,4 +1,4 @@
-// The words of the page in two languages.
+// The words of the page in two languages, and how numbers are written.
 
 const WORDS = {
   en: {
@@ -71,6 +71,9 @@ const WORDS = {
     key: "This server needs a key",
     useKey: "Use",
     badFile: "This file is not a saved text.",
+    badEncoding: "This file is not text in UTF-8, UTF-16 or GB 18030. Save it as UTF-8, then open it again.",
+    unreadable: "The text that this browser has kept cannot be read, so the page begins with none. What was kept is under File.",
+    saveAside: "Save what could not be read",
     otherTab: "Your text was changed in another tab. This tab no longer saves it: save it to a file, then reload the page.",
     lost: "The server does not answer. Your text is safe.",
     start: "Beginning",
@@ -148,6 +151,9 @@ const WORDS = {
     key: "此服务器需要密钥",
     useKey: "使用",
     badFile: "这个文件不是保存的文本。",
+    badEncoding: "这个文件不是 UTF-8、UTF-16 或 GB 18030 编码的文本。请另存为 UTF-8，再重新打开。",
+    unreadable: "浏览器里保存的文本读不出来，页面从空白开始。原来的内容还在，可在“文件”中另存。",
+    saveAside: "保存读不出来的内容",
     otherTab: "文本已在另一个标签页中修改，这里的内容不再自动保存：请先存成文件，再重新载入页面。",
     lost: "服务器没有回应。你的文本没有丢失。",
     start: "开头",
@@ -178,4 +184,9 @@ export function say(word) {
 
 export function spoken() {
   return language;
+}
+
+export function percent(logprob) {
+  const value = 100 * Math.exp(logprob);
+  return value >= 10 ? `${value.toFixed(0)} %` : value >= 0.1 ? `${value.toFixed(1)} %` : "< 0.1 %";
 }
