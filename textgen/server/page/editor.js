@@ -18,6 +18,7 @@ export class TextEditor {
   #visible = new Set(); // parts
   #records = []; // of changes that the browser has made
   #last = null; // where the cursor is; also while something else has the focus, and the browser's selection stays behind
+  #left = null; // the selection that the focus comes back to, unless the text or the cursor has changed meanwhile
   #isPointing = false;
   #dragged = null; // what is dragged out of the text
   #ghosted = null;
@@ -41,7 +42,10 @@ export class TextEditor {
     root.addEventListener("pointerdown", () => { this.#isPointing = true; });
     for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => { this.#isPointing = false; });
     root.addEventListener("focus", () => this.#focused());
-    root.addEventListener("blur", () => { this.#last = this.#selected()?.focus ?? this.#last; });
+    root.addEventListener("blur", () => {
+      this.#left = this.#selected();
+      this.#last = this.#left?.focus ?? this.#last;
+    });
     root.addEventListener("beforeinput", (event) => this.#beforeInput(event));
     root.addEventListener("keydown", (event) => this.#keyDown(event));
     root.addEventListener("input", (event) => event.isComposing || this.#take());
@@ -61,6 +65,7 @@ export class TextEditor {
       const moved = (at) => (at <= change.at ? at : Math.max(change.at, at + change.added.length - change.length));
       const before = this.#isActive && caret === null ? this.selection : null;
       this.#apply(change);
+      this.#left = null;
       if (before) this.#select(moved(before.anchor), moved(before.focus));
       else if (caret === null && this.#last !== null) this.#last = moved(this.#last);
     }
@@ -72,6 +77,7 @@ export class TextEditor {
   }
 
   set caret(at) {
+    this.#left = null;
     this.#last = Math.min(at, this.text.length);
     if (this.#isActive) this.#select(this.#last, this.#last);
   }
@@ -188,7 +194,8 @@ export class TextEditor {
   // By a key or a script the focus comes back with the cursor where the browser has left it: it belongs where it is now.
   #focused() {
     const at = Math.min(this.#last ?? this.text.length, this.text.length);
-    if (!this.#isPointing && this.#selected()?.focus !== at) this.#select(at, at);
+    const { anchor, focus } = this.#left ?? { anchor: at, focus: at };
+    if (!this.#isPointing) this.#select(anchor, focus);
   }
 
   #select(anchor, focus) {
