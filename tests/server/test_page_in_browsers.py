@@ -821,8 +821,9 @@ LONG = """(async () => {
 MANY_BRANCHES = """(async () => {
   const { Story } = await import("./page/story.js");
   const story = new Story();
-  const spans = Array.from({ length: 75 }, () => ({ text: "word", origin: "model", token: { logprob: -1, top: [] } }));
-  for (let step = 0; step < 200; step++) story.change(story.text.length, 0, spans, "writing");
+  const token = { text: "word", logprob: -1, top: [{ text: "word", logprob: -1 }] };
+  const spans = Array.from({ length: 15 }, () => ({ text: "word", origin: "model", token }));
+  for (let step = 0; step < 1000; step++) story.change(story.text.length, 0, spans, "writing");
   for (let number = 0; number < 100; number++) {
     const node = story.branch(story.current, story.text.length, [], "writing");
     story.nodes[node].added.push({ text: ` ${number}`, origin: "model" });
