@@ -42,10 +42,7 @@ export class TextEditor {
     root.addEventListener("pointerdown", () => { this.#isPointing = true; });
     for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => { this.#isPointing = false; });
     root.addEventListener("focus", () => this.#focused());
-    root.addEventListener("blur", () => {
-      this.#left = this.#selected();
-      this.#last = this.#left?.focus ?? this.#last;
-    });
+    root.addEventListener("blur", () => this.#note(this.#selected()));
     root.addEventListener("beforeinput", (event) => this.#beforeInput(event));
     root.addEventListener("keydown", (event) => this.#keyDown(event));
     root.addEventListener("input", (event) => event.isComposing || this.#take());
@@ -84,9 +81,7 @@ export class TextEditor {
 
   // {start, end, anchor, focus} in the text; null while the focus or the selection is elsewhere.
   get selection() {
-    const found = this.#isActive ? this.#selected() : null;
-    if (found) this.#last = found.focus;
-    return found;
+    return this.#note(this.#isActive ? this.#selected() : null);
   }
 
   // A suggestion after the end of the text.
@@ -189,6 +184,11 @@ export class TextEditor {
     const focus = this.#offsetOf(focusNode, focusOffset);
     const anchor = anchorNode === focusNode && anchorOffset === focusOffset ? focus : this.#offsetOf(anchorNode, anchorOffset);
     return { start: Math.min(anchor, focus), end: Math.max(anchor, focus), anchor, focus };
+  }
+
+  #note(selection) {
+    if (selection) [this.#last, this.#left] = [selection.focus, selection];
+    return selection;
   }
 
   // By a key or a script the focus comes back with the cursor where the browser has left it: it belongs where it is now.
