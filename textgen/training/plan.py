@@ -8,10 +8,11 @@ The rules are rough on purpose. Any setting that is given replaces the planned v
 - length: passes over the text, fewer for a longer text, because a recurrent network learns most in the first passes,
   and never enough to memorise the text;
 - batch: small for a short text, so that each pass makes enough updates; a multiple of the number of replicas;
-- size: the largest preset that the corpus supports, that fits into the memory, and that sees, within the budget, twice
-  as many tokens as it has parameters (a larger network learns more from a token, but reads fewer of them);
 - softmax: sampled for a large vocabulary if the time does not suffice for all useful passes with the full one, unless
   the run starts from a trained model;
+- size: the largest preset that the corpus supports, that fits into the memory, and that sees, within the budget, twice
+  as many tokens as it has parameters, or three times as many with a sampled softmax (a larger network learns more from
+  a token, but reads fewer of them);
 - dropout and weight decay: by how often each token is seen; learning rate: by the width of the layers;
 - validations: by time, so that a short run does not spend much of it on them;
 - base: a model to start from, where one suits the text (see `textgen.training.base_choice`). A model that has
@@ -243,10 +244,11 @@ def _plan(
         while smaller := _smaller_size(corpus, vocabulary, given, basis, preset):
             vocabulary = plan_vocabulary(corpus, facts, given, sources, smaller)
             basis = replace(basis, vocab_size=vocabulary.size, tokens=vocabulary.tokens)
+        basis = replace(basis, sampled_softmax=plan_sampling(basis, plan_model(basis, preset)[0]))
         model, preset = plan_model(basis, preset)
     else:
         model, preset = same_model(basis, sources.start), None
-    basis = replace(basis, sampled_softmax=plan_sampling(basis, model))
+        basis = replace(basis, sampled_softmax=plan_sampling(basis, model))
     training = plan_training(basis, model)
     refuse_contradictions(basis, facts, vocabulary, model, training)
     estimates = _estimate(basis, model, training)

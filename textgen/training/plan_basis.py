@@ -12,7 +12,7 @@ from textgen.saved_model.bases import is_base
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Shares
-from textgen.training.plan_estimates import SCORING, tokens_per_second
+from textgen.training.plan_estimates import scoring_speed, tokens_per_second
 from textgen.training.plan_inputs import Hardware, Sources
 from textgen.training.plan_vocabulary import CorpusFacts, Vocabulary
 
@@ -49,7 +49,7 @@ class Basis:
 
     def scoring_speed(self, model: ModelConfig) -> float:
         """Estimated tokens per second of a validation, always with the full softmax."""
-        return tokens_per_second(model, self.flops, self.settings["precision"]) / SCORING
+        return scoring_speed(model, self.flops, self.settings["precision"])
 
     def speed(self, model: ModelConfig, step_tokens: int = 2048) -> float:
         """Estimated tokens per second of a network, on average over the run."""

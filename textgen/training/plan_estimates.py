@@ -13,6 +13,7 @@ from textgen.training.distribution import Shares
 
 EFFICIENCY = {"float32": 0.76, "bfloat16": 1.3, "float16": 0.5}  # training speed relative to float32 matrix products
 STEP_SECONDS = 0.006  # overhead of an update
+UPDATE = 700  # operations in whose time a weight is updated once: it is moved between memory and processor
 TENSORFLOW = 800_000_000  # bytes, with XLA and its compiler
 SMALL_LAYER = {"float32": 0, "bfloat16": 80, "float16": 80}  # units at which a layer has half of that efficiency
 START_SECONDS = 1.5  # compiling, in the first steps
@@ -86,9 +87,7 @@ def run_seconds(model: ModelConfig, training: TrainingConfig, tokens: int, speed
 def tokens_per_second(
     model: ModelConfig, flops: float, precision: str, step_tokens: int = 2048, logits: int | None = None
 ) -> float:
-    """Estimates how fast a network trains: six operations per weight and token, and a constant time per update.
-
-    A logit costs a little more than its weights, for its exponential. With few units that is a third of its cost.
+    """Estimates how fast a network trains: the products of its tokens, the update of its weights, a constant time.
 
     Args:
         model: Shape of the network. With two directions, a token still counts once.
@@ -100,6 +99,20 @@ def tokens_per_second(
     Returns:
         Tokens per second.
     """
+    update = UPDATE * model.num_parameters / flops + STEP_SECONDS
+    return step_tokens / (step_tokens * _token_seconds(model, flops, precision, logits) + update)
+
+
+def scoring_speed(model: ModelConfig, flops: float, precision: str) -> float:
+    """Estimates how many tokens per second are scored, always with the full softmax. See `tokens_per_second`."""
+    return 1 / (SCORING * _token_seconds(model, flops, precision, None))
+
+
+def _token_seconds(model: ModelConfig, flops: float, precision: str, logits: int | None) -> float:
+    """Seconds of the forward and the backward pass of a token: six operations per weight.
+
+    A logit costs a little more than its weights, for its exponential. With few units that is a third of its cost.
+    """
     one = replace(model, direction=model.directions[0])
     products = one.num_parameters - (0 if model.tie_embeddings else model.vocab_size * model.embedding_dim)
     if logits is not None:
@@ -108,7 +121,7 @@ def tokens_per_second(
     products *= len(model.directions)
     products += 2 * model.attention * model.hidden_units  # as many as a matrix of that size
     efficiency = EFFICIENCY[precision] * model.hidden_units / (model.hidden_units + SMALL_LAYER[precision])
-    return step_tokens / (step_tokens * 6 * products / (flops * efficiency) + STEP_SECONDS)
+    return 6 * products / (flops * efficiency)
 
 
 def machine_memory(model: ModelConfig, training: TrainingConfig, shares: Shares) -> int:

@@ -16,7 +16,8 @@ from textgen.training.presets import SIZES, with_sizes
 
 UNHARMED_PASSES = 5.0  # over a text, in which a network learns little of it by heart
 TUNED_DROPOUT = 0.4  # between its layers
-TOKENS_PER_PARAMETER = 2.0  # that a network should see within its budget
+TOKENS_PER_PARAMETER = 2.0  # that a network should see within its budget, at the speed of the full softmax
+SAMPLED_TOKENS_PER_PARAMETER = 3.0  # the same at the speed of a sampled one, which is rougher
 MEMORY_SHARE = 0.8  # of the memory, which a network may take
 LARGEST_FOR = ((40_000, "tiny"), (400_000, "small"), (20_000_000, "medium"))  # tokens of training text
 
@@ -43,13 +44,21 @@ def _largest_preset(basis: Basis) -> str:
     for name in reversed(names[: names.index(largest) + 1]):
         model = ModelConfig(vocab_size=basis.vocab_size, **SIZES[name])
         wanted = replace(model, direction=direction)
-        speed, training = basis.speed(wanted), plan_training(basis, wanted)
+        training = plan_training(basis, wanted)
         if basis.memory and machine_memory(wanted, training, basis.shares) > MEMORY_SHARE * basis.memory:
             continue
-        seconds = training_seconds(training, basis.tokens, speed)
-        if seconds * speed >= TOKENS_PER_PARAMETER * recurrent_weights(model):
+        seen = _tokens_seen(replace(basis, sampled_softmax=0), wanted) / TOKENS_PER_PARAMETER
+        if basis.sampled_softmax:
+            seen = max(seen, _tokens_seen(basis, wanted) / SAMPLED_TOKENS_PER_PARAMETER)
+        if seen >= recurrent_weights(model):
             return name
     return names[0]
+
+
+def _tokens_seen(basis: Basis, model: ModelConfig) -> float:
+    """Tokens that a network reads within the budget."""
+    speed = basis.speed(model)
+    return training_seconds(plan_training(basis, model), basis.tokens, speed) * speed
 
 
 def recurrent_weights(model: ModelConfig) -> int:

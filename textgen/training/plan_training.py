@@ -60,7 +60,7 @@ def plan_training(basis: Basis, model: ModelConfig) -> TrainingConfig:
 
 
 def plan_sampling(basis: Basis, model: ModelConfig) -> int:
-    """sampled_softmax: not 0 where the time limits the passes. Vocabulary and network suit the full softmax."""
+    """sampled_softmax: not 0 where the time limits the passes of a network that suits the full softmax."""
     given = basis.settings
     if "sampled_softmax" in given:
         return int(given["sampled_softmax"])
