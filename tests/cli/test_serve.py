@@ -51,7 +51,7 @@ def test_settings_and_names_reach_the_server(tiny_models: Path, served: list[tup
     arguments = ["serve", "tiny", f"other={tiny_models / 'tiny'}", "--port", "0", "--slots", "8", "--no-page"]
     result = CliRunner().invoke(textgen, [*arguments, "--models-dir", str(tiny_models)])
     assert result.exit_code == 0, result.output
-    ((config, places, models_dir, keys, _),) = served
+    ((config, places, models_dir, keys, _, _),) = served
     assert config == ServerConfig(port=0, slots=8, page=False)
     assert places == {"tiny": "tiny", "other": str(tiny_models / "tiny")}
     assert (models_dir, keys) == (tiny_models, [])
