@@ -1,8 +1,8 @@
 """Lets the page that `textgen export` makes write for long: its memory and its speed in browsers, a table.
 
     .venv/bin/python scripts/measure_page.py tinyshakespeare                      # a million tokens in each browser
-    .venv/bin/python scripts/measure_page.py english --tokens 2000 --link temperature=1
-    .venv/bin/python scripts/measure_page.py english --tokens 2000 --link plain=1
+    .venv/bin/python scripts/measure_page.py english --tokens 500 --text-tokens 50 --link temperature=1
+    .venv/bin/python scripts/measure_page.py english --tokens 500 --text-tokens 50 --link plain=1
 
 The page writes one text after another, as the button for another text does. A row is added each tenth of the way. The
 heaps are those of Chromium after a collection, of the page and of its Worker, with array buffers; other browsers do not
