@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
@@ -30,6 +29,7 @@ from textgen.cli.options import (
 from textgen.cli.setting_options import flag_of
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import CorpusError
+from textgen.files import is_stream
 from textgen.settings import select
 from textgen.wording import counted
 
@@ -230,8 +230,8 @@ def _row_readers(paths: Sequence[str], config: CorpusConfig) -> list[Callable[[L
     from textgen.corpus.corpus import Corpus
 
     readers: list[Callable[[LeftOut], Iterator[Row]]] = []
-    for is_stream, group in groupby(paths, _is_stream):
-        if is_stream:
+    for is_endless, group in groupby(paths, _is_stream):
+        if is_endless:
             readers += [partial(_stream_rows, path, config) for path in group]
         else:
             corpus = Corpus(list(group), replace(config, documents="line"))  # so that none is guessed
@@ -242,7 +242,7 @@ def _row_readers(paths: Sequence[str], config: CorpusConfig) -> list[Callable[[L
 
 def _is_stream(path: str) -> bool:
     """Whether a path is standard input, a pipe or a device."""
-    return path == "-" or (os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)))
+    return path == "-" or is_stream(Path(path))
 
 
 def _stream_rows(path: str, config: CorpusConfig, left_out: LeftOut) -> Iterator[Row]:
