@@ -22,7 +22,7 @@ import zstandard
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.errors import CorpusError
-from textgen.files import json_bytes, sha256, write_file
+from textgen.storage.files import json_bytes, sha256, write_file
 
 HELD_OUT = 0.01  # share of the documents of each source
 HELD_OUT_CHAPTERS = 8  # of a work that is held out, at most; its other chapters are left out

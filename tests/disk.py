@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from textgen import files, folders
-from textgen.folders import (
+from textgen.storage import files, folders
+from textgen.storage.folders import (
     read_manifest,
     verified,
 )

@@ -43,7 +43,9 @@ def made(kind: type[TextgenError]) -> TextgenError:
 
 
 def test_all_kinds_are_found() -> None:
-    assert {"textgen.files:CannotWrite", "textgen.errors:Interrupted", "textgen.locks:Gone"} <= {*kinds()}
+    assert {"textgen.storage.files:CannotWrite", "textgen.errors:Interrupted", "textgen.storage.locks:Gone"} <= {
+        *kinds()
+    }
 
 
 @pytest.mark.parametrize("kind", kinds())

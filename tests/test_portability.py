@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from runs import TEXT
 
-from textgen import lock_files, locks
 from textgen.errors import TextgenError
-from textgen.files import read_at
-from textgen.folders import new_folder, sweep_abandoned
-from textgen.locks import Hold, InUse, is_locked, locked
+from textgen.storage import lock_files, locks
+from textgen.storage.files import read_at
+from textgen.storage.folders import new_folder, sweep_abandoned
+from textgen.storage.locks import Hold, InUse, is_locked, locked
 from textgen.training.distribution import deadline
 
 MODULES = ("fcntl", "grp", "posix_ipc", "pty", "pwd", "resource", "syslog", "termios", "tty")
@@ -68,7 +68,7 @@ def run(*words):
 assert result.generator.generate("the", textgen.SamplingConfig(max_tokens=5, seed=1))[0].ids
 assert textgen.score("songs", "the moon")[0].total.nats > 0
 assert textgen.evaluate("songs", "songs.txt").tokens > 1000
-from textgen.locks import is_locked, locked
+from textgen.storage.locks import is_locked, locked
 with locked(result.model.folder):
     assert is_locked(result.model.folder)
 run("models", "list")
@@ -187,7 +187,7 @@ def test_whoever_waits_gets_a_folder_that_is_released(no_flock: Path, folder: Pa
 @pytest.mark.parametrize("alone", [True, False])
 def test_the_locks_of_a_killed_process_are_released(no_flock: Path, folder: Path, alone: bool) -> None:
     code = (
-        "import sys, tempfile; from pathlib import Path; from textgen import lock_files\n"
+        "import sys, tempfile; from pathlib import Path; from textgen.storage import lock_files\n"
         f"tempfile.tempdir = {str(no_flock.parent)!r}\n"
         f"release = lock_files.take(Path({str(folder)!r}), alone={alone})\n"
         "print('locked', flush=True); sys.stdin.read()"

@@ -17,7 +17,6 @@ from textgen.dataset.prepared_corpus import open_corpus
 from textgen.errors import ConfigError
 from textgen.evaluation.config import CacheConfig, DynamicConfig
 from textgen.evaluation.scoring import TextScore
-from textgen.folders import temporary_folder
 from textgen.generation.config import AUTO, RuntimeConfig
 from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infiller
@@ -25,6 +24,7 @@ from textgen.runtime import load_tensorflow
 from textgen.saved_model.registry import check_name, find_run, free_name, models_folder
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.settings import from_dict, select, to_dict
+from textgen.storage.temporary import temporary_folder
 from textgen.training.observers.observer import Observer, ValidationReport
 from textgen.training.presets import with_preset, with_sizes
 from textgen.training.run_setup import RunOptions

@@ -233,8 +233,8 @@ def _quiet_stderr() -> Iterator[None]:
 
 def _capture(stack: ExitStack) -> tuple[int, IO[bytes] | None]:
     """A copy of descriptor 2 and an empty file, both closed with `stack`; -1 and None if there cannot be both."""
-    from textgen.files import CannotWrite
-    from textgen.temporary import new_temporary_file
+    from textgen.storage.files import CannotWrite
+    from textgen.storage.temporary import new_temporary_file
 
     try:
         saved = os.dup(2)

@@ -93,7 +93,7 @@ def test_errors_are_a_line_and_give_no_path(moon: Entry, server: FileServer) -> 
 
 def test_without_a_cache_a_file_must_be_named(moon: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TEXTGEN_CACHE")
-    monkeypatch.setattr("textgen.cache_folder._is_usable", lambda folder: False)
+    monkeypatch.setattr("textgen.storage.cache_folder._is_usable", lambda folder: False)
     assert "or use --out FILE." in run("fetch", "moon").stderr
     assert run("fetch", "moon", "--out", str(tmp_path / "own.txt")).exit_code == 0
 

@@ -16,7 +16,7 @@ from conftest import LINES
 
 from textgen.cli import textgen
 from textgen.errors import SavedModelError
-from textgen.locks import locked
+from textgen.storage.locks import locked
 from textgen.tokenizer.tokenizer import Tokenizer
 
 

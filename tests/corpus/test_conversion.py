@@ -8,7 +8,7 @@ import pytest
 
 from textgen.corpus.conversion import Conversions
 from textgen.corpus.rich_text import RichFile
-from textgen.files import CannotWrite
+from textgen.storage.files import CannotWrite
 
 
 def subtitles(path: Path, calls: list[str]) -> RichFile:

@@ -20,12 +20,12 @@ from typing import Any
 import pytest
 from file_server import FileServer, server
 
-from textgen import locks
 from textgen.corpus import download
 from textgen.corpus.catalogue import Entry
 from textgen.corpus.download import CHUNK_BYTES, Fetched, fetch
 from textgen.errors import CorpusError, TextgenError
-from textgen.locks import is_locked, locked
+from textgen.storage import locks
+from textgen.storage.locks import is_locked, locked
 
 __all__ = ["server"]
 
@@ -337,7 +337,7 @@ def test_a_text_that_another_process_fetches_is_waited_for(
     downloads = tmp_path / "cache" / "corpora" / "downloads" / key
     downloads.mkdir(parents=True)
     other.enter_context(locked(downloads))
-    monkeypatch.setattr("textgen.locks.LOCK_SECONDS", 0.0)
+    monkeypatch.setattr("textgen.storage.locks.LOCK_SECONDS", 0.0)
 
     def nap(seconds: float) -> None:
         naps.append(seconds)
@@ -346,7 +346,7 @@ def test_a_text_that_another_process_fetches_is_waited_for(
             if does_finish:
                 fetch(entry)
 
-    monkeypatch.setattr("textgen.locks.time.sleep", nap)
+    monkeypatch.setattr("textgen.storage.locks.time.sleep", nap)
     assert fetch(entry, said.append)[0].read_bytes() == TEXT
     assert said == [f"Another process is writing to {downloads}: waiting for it to end."]
     assert (len(naps) >= 3, len(server.asked)) == (True, 1)
@@ -455,7 +455,7 @@ def test_what_is_no_list_of_poems_is_told(server: FileServer, tmp_path: Path) ->
 def test_whether_the_cache_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert download.has_lasting_cache()
     monkeypatch.delenv("TEXTGEN_CACHE")
-    monkeypatch.setattr("textgen.cache_folder._is_usable", lambda folder: False)
+    monkeypatch.setattr("textgen.storage.cache_folder._is_usable", lambda folder: False)
     assert not download.has_lasting_cache()
 
 

@@ -15,8 +15,8 @@ from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.errors import CorpusError
-from textgen.files import json_bytes, write_file
 from textgen.saved_model.layout import read_json
+from textgen.storage.files import json_bytes, write_file
 from textgen.wording import shell_word
 
 ODD = os.fsdecode(b"caf\xe9")  # in latin-1; no text in UTF-8

@@ -10,8 +10,8 @@ from files import read, write
 from textgen.corpus.corpus import Corpus
 from textgen.corpus.walk import MODELS
 from textgen.errors import CorpusError
-from textgen.folders import MANIFEST
 from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, TRAINING
+from textgen.storage.folders import MANIFEST
 
 
 def model_in(folder: Path, *marks: str) -> None:

@@ -22,12 +22,12 @@ from textgen.dataset.ngram_index import NgramIndex, index_stream, read_index
 from textgen.dataset.token_cache import encode_corpus
 from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError, SavedModelError
-from textgen.folders import MANIFEST
 from textgen.generation.config import SamplingConfig
 from textgen.generation.copy_guard import CopyGuard
 from textgen.generation.generator import Generator
 from textgen.saved_model.layout import NGRAMS
 from textgen.saved_model.saved_model import load_model, save_ngrams
+from textgen.storage.folders import MANIFEST
 from textgen.tokenizer.tokenizer import ByteTokenizer
 
 TOKENIZER = ByteTokenizer()

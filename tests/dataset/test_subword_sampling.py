@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 from streams import texts_of
 
-from textgen import folders
-from textgen.cache_folder import cache_folder
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset import subword_sampling, token_writer
@@ -23,6 +21,8 @@ from textgen.dataset.subword_sampling import SampledStream, parts_of, require_sa
 from textgen.dataset.token_cache import encode_and_split
 from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError
+from textgen.storage import folders
+from textgen.storage.cache_folder import cache_folder
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import SentencePieceTokenizer, Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer

@@ -29,7 +29,6 @@ from streams import (
     texts_of,
 )
 
-from textgen import folders
 from textgen.corpus import documents as documents_module
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus, Part
@@ -41,8 +40,9 @@ from textgen.dataset.token_cache import TokenData, encode_and_split, encode_corp
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import encode_parts
 from textgen.errors import CorpusError, TextgenError, TokenizerError
-from textgen.folders import MANIFEST
-from textgen.locks import InUse, locked
+from textgen.storage import folders
+from textgen.storage.folders import MANIFEST
+from textgen.storage.locks import InUse, locked
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer

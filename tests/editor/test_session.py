@@ -16,8 +16,8 @@ from textgen.editor import session as sessions_module
 from textgen.editor.session import CancellableModel, Cancelled, Draft, Session, without_last_word
 from textgen.errors import TextgenError
 from textgen.generation.suggestions import Suggester
-from textgen.locks import lock
 from textgen.saved_model.saved_model import load_model
+from textgen.storage.locks import lock
 from textgen.tokenizer.tokenizer import Tokenizer
 
 # === The draft ===

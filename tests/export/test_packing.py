@@ -14,11 +14,11 @@ from conftest import random_weights
 from textgen.dataset.word_filter import WordFilter
 from textgen.errors import SavedModelError
 from textgen.export.packing import MAGIC, MODULES, START, engine_script, packed_model, unpacked
-from textgen.folders import MANIFEST, update_folder
 from textgen.saved_model.compression import compressed_copy
 from textgen.saved_model.layout import CARD, CONFIG, TRAINING, WEIGHTS
 from textgen.saved_model.precision import compressed, restored
 from textgen.saved_model.saved_model import ModelFolder, load_model, save_words, write_training
+from textgen.storage.folders import MANIFEST, update_folder
 
 RECORD = {
     "corpus": {"paths": ["/home/ann/secret/novel.txt"], "characters": 10, "documents": 1},

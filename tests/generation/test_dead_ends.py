@@ -19,7 +19,6 @@ from safetensors.numpy import load_file, save
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import ConfigError, SavedModelError, TextgenError
-from textgen.folders import update_folder
 from textgen.generation.config import SamplingConfig, SearchConfig
 from textgen.generation.generator import Generator, Request
 from textgen.generation.infilling import Infiller
@@ -28,6 +27,7 @@ from textgen.generation.suggestions import Suggester
 from textgen.model.config import ModelConfig
 from textgen.saved_model.layout import WEIGHTS
 from textgen.saved_model.saved_model import load_model, save_model
+from textgen.storage.folders import update_folder
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
 

@@ -10,12 +10,10 @@ import numpy as np
 import pytest
 from conftest import LINES, random_weights
 
-from textgen import files
 from textgen.corpus.config import CorpusConfig
 from textgen.dataset.ngram_index import NgramIndex
 from textgen.errors import SavedModelError, TextgenError
 from textgen.evaluation.scoring import Scorer
-from textgen.folders import MANIFEST
 from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
@@ -24,6 +22,8 @@ from textgen.saved_model.layout import CARD, CONFIG, NGRAMS, TRAINING, WEIGHTS
 from textgen.saved_model.model_card import model_card
 from textgen.saved_model.precision import compressed, restored
 from textgen.saved_model.saved_model import ModelFolder, load_model, save_model, save_ngrams, write_training
+from textgen.storage import files
+from textgen.storage.folders import MANIFEST
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_FILE, Tokenizer
 

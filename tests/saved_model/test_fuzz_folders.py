@@ -25,12 +25,12 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.errors import TextgenError
 from textgen.export.pytorch import from_torch, read_torch
-from textgen.files import write_file
-from textgen.folders import MANIFEST, update_folder
 from textgen.saved_model.compression import compress
 from textgen.saved_model.layout import CHECKPOINTS, CONFIG, FLOAT32, PRECISIONS, TRAINING, WEIGHTS, read_training
 from textgen.saved_model.saved_model import load_model, save_model
 from textgen.settings import read_toml
+from textgen.storage.files import write_file
+from textgen.storage.folders import MANIFEST, update_folder
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer
 from textgen.training.checkpoints import POSITION, TENSORS, newest_checkpoint

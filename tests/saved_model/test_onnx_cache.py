@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from textgen.cache_eviction import clear, entries
 from textgen.errors import ConfigError
 from textgen.model import onnx_int8, onnx_model, rounding
 from textgen.model.compiled_model import CompiledModel
@@ -21,6 +20,7 @@ from textgen.model.reference import initial_weights
 from textgen.model.rounding import Loss
 from textgen.saved_model import saved_model
 from textgen.saved_model.saved_model import ModelFolder, load_model, save_model
+from textgen.storage.cache_eviction import clear, entries
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from safetensors.numpy import save as to_safetensors
 
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError
-from textgen.files import json_bytes
-from textgen.folders import update_folder
 from textgen.model.config import ModelConfig
 from textgen.saved_model.layout import CONFIG, FLOAT16, FLOAT32, INT8, WEIGHTS
 from textgen.saved_model.precision import compressed, is_matrix, restored, stored_arrays
 from textgen.saved_model.saved_model import load_model, save_model
+from textgen.storage.files import json_bytes
+from textgen.storage.folders import update_folder
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 

@@ -24,9 +24,6 @@ from textgen.dataset.bloom_filter import BloomFilter
 from textgen.dataset.ngram_index import NgramIndex
 from textgen.dataset.word_filter import word_filter
 from textgen.errors import SavedModelError, TextgenError, TrainingError
-from textgen.files import json_bytes, write_file
-from textgen.folders import MANIFEST, update_folder
-from textgen.locks import locked
 from textgen.model.config import ModelConfig
 from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, TRAINING, WEIGHTS, read_json
 from textgen.saved_model.registry import (
@@ -43,6 +40,9 @@ from textgen.saved_model.registry import (
     state_of,
 )
 from textgen.saved_model.saved_model import load_model, save_model, save_ngrams, save_words, write_training
+from textgen.storage.files import json_bytes, write_file
+from textgen.storage.folders import MANIFEST, update_folder
+from textgen.storage.locks import locked
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_FILE, ByteTokenizer, Tokenizer, read_tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer

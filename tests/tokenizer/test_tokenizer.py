@@ -18,7 +18,7 @@ from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.errors import TokenizerError
-from textgen.folders import update_folder
+from textgen.storage.folders import update_folder
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import (
     ByteTokenizer,

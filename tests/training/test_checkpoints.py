@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from textgen import folders
 from textgen.errors import SavedModelError, TextgenError
-from textgen.folders import MANIFEST
+from textgen.storage import folders
+from textgen.storage.folders import MANIFEST
 from textgen.training.checkpoints import POSITION, TENSORS, Checkpoint, newest_checkpoint, save_checkpoint
 
 
@@ -172,7 +172,7 @@ import builtins, errno, io, os, pathlib, shutil, signal, sys, warnings
 import numpy as np
 from textgen.training.checkpoints import Checkpoint, newest_checkpoint, save_checkpoint
 from textgen.errors import TextgenError
-from textgen import files, folders
+from textgen.storage import files, folders
 
 warnings.simplefilter("ignore")
 folder, new_step, keep, what = pathlib.Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]

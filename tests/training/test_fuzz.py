@@ -23,12 +23,12 @@ from files import COMPRESS
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.errors import TextgenError, TokenizerError
-from textgen.folders import MANIFEST, read_manifest
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.model.config import CELLS, DIRECTIONS, ModelConfig
 from textgen.saved_model.saved_model import load_model
 from textgen.settings import from_dict, to_dict
+from textgen.storage.folders import MANIFEST, read_manifest
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import load_tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer

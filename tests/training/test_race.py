@@ -16,12 +16,12 @@ from base_models import FABLES, save_base
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.errors import Interrupted, TrainingError
-from textgen.files import TEMPORARY, CannotWrite
-from textgen.folders import MANIFEST
 from textgen.runtime import load_tensorflow
 from textgen.saved_model.layout import CARD, CHECKPOINTS, LOGS, TRAINING, read_training
 from textgen.saved_model.registry import claimed
 from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.storage.files import TEMPORARY, CannotWrite
+from textgen.storage.folders import MANIFEST
 from textgen.training import base_choice, run
 from textgen.training.base_choice import BaseChoice, Fit
 from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport

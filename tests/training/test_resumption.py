@@ -18,7 +18,6 @@ from click.testing import CliRunner
 from runs import SETTINGS, TEXT, begun
 
 from textgen.api import train
-from textgen.cache_folder import cache_folder
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
@@ -26,13 +25,14 @@ from textgen.dataset.bloom_filter import BloomFilter
 from textgen.dataset.ngram_index import NgramIndex
 from textgen.dataset.prepared_corpus import open_corpus, prepare_corpus
 from textgen.errors import ConfigError, RemoteError, SavedModelError, TextgenError, TrainingError
-from textgen.files import write_file
-from textgen.folders import MANIFEST, read_manifest
-from textgen.locks import locked
 from textgen.saved_model import ownership
 from textgen.saved_model.layout import CARD, CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS, read_training
 from textgen.saved_model.registry import claimed, state_of
 from textgen.saved_model.saved_model import load_model, save_ngrams, write_training
+from textgen.storage.cache_folder import cache_folder
+from textgen.storage.files import write_file
+from textgen.storage.folders import MANIFEST, read_manifest
+from textgen.storage.locks import locked
 from textgen.tokenizer.tokenizer import MODEL_FILE
 from textgen.training import run
 from textgen.training.plan import Hardware, Plan, Sources, make_plan

@@ -31,11 +31,9 @@ from textgen.dataset.batches import Batches
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.word_filter import count_words
 from textgen.errors import ConfigError, CorpusError, Interrupted, SavedModelError, TextgenError, TrainingError
-from textgen.folders import MANIFEST
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infiller
-from textgen.locks import locked
 from textgen.model.compiled_model import CompiledModel
 from textgen.model.config import CELLS
 from textgen.model.language_model import LanguageModel
@@ -43,6 +41,8 @@ from textgen.runtime import load_tensorflow
 from textgen.saved_model.layout import NGRAMS, WORDS, read_training
 from textgen.saved_model.saved_model import ModelFolder, load_model, write_training
 from textgen.settings import to_dict
+from textgen.storage.folders import MANIFEST
+from textgen.storage.locks import locked
 from textgen.training.checkpoints import newest_checkpoint, save_checkpoint
 from textgen.training.loss_health import Health
 from textgen.training.loss_scale import LossScale

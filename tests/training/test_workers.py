@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from textgen.errors import TrainingError
-from textgen.locks import locked
+from textgen.storage.locks import locked
 from textgen.training import workers
 from textgen.training.checkpoints import newest_checkpoint
 from textgen.training.workers import run_workers

@@ -156,9 +156,9 @@ def _trained_on(
     from textgen.corpus.corpus import Corpus
     from textgen.dataset.token_cache import encode_corpus
     from textgen.dataset.word_filter import WordFilter, stream_words
-    from textgen.folders import temporary_folder
     from textgen.model.numpy_model import NumpyModel
     from textgen.runtime import load_tensorflow
+    from textgen.storage.temporary import temporary_folder
 
     with temporary_folder() as folder:
         text = Corpus([path], replace(saved.corpus_config, **reading))

@@ -15,7 +15,7 @@ from textgen.cli.command import CommandGroup
 from textgen.cli.options import json_option
 
 if TYPE_CHECKING:
-    from textgen.cache_eviction import Entry
+    from textgen.storage.cache_eviction import Entry
 
 
 @click.group(cls=CommandGroup)
@@ -39,7 +39,7 @@ def list_(as_json: bool) -> None:
     Example:
       textgen cache list
     """
-    from textgen.cache_eviction import entries, limit_bytes
+    from textgen.storage.cache_eviction import entries, limit_bytes
 
     folder, limit = _folder(), limit_bytes()
     found = entries(folder)
@@ -66,7 +66,7 @@ def clear(as_json: bool) -> None:
     Example:
       textgen cache clear
     """
-    from textgen import cache_eviction
+    from textgen.storage import cache_eviction
 
     removed, kept = cache_eviction.clear(_folder())
     if as_json:
@@ -86,8 +86,8 @@ def clear(as_json: bool) -> None:
 
 
 def _folder() -> Path:
-    from textgen.cache_folder import named_cache_folder
     from textgen.errors import TextgenError
+    from textgen.storage.cache_folder import named_cache_folder
 
     if folder := named_cache_folder():
         return folder

@@ -38,7 +38,7 @@ def load_model_to_read(name: str | None, models_dir: Path | None = None) -> Mode
 
 def note_if_training(saved: ModelFolder) -> None:
     """Prints a note if a model is being trained."""
-    from textgen.locks import is_locked
+    from textgen.storage.locks import is_locked
 
     if is_locked(saved.folder):
         output.note(f"{saved.name} is being trained at the moment; this is what was saved last.")

@@ -80,7 +80,7 @@ def embed(
     else:
         _check_search_flags(search, bool(tokens or out or kind))
     from textgen.evaluation.embeddings import Embedder
-    from textgen.files import write_file
+    from textgen.storage.files import write_file
 
     model, paths = model_and_paths(model, paths, models_dir)
     if model is None and not (paths or texts):

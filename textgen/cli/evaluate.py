@@ -131,7 +131,7 @@ def _compare(saved: ModelFolder, text: Corpus, label: str | None, as_json: bool)
     """Prints the loss of accuracy from exact arithmetic. Raises `ConfigError` if it is too large."""
     from textgen.dataset.token_cache import encode_corpus
     from textgen.evaluation.exactness import exactness
-    from textgen.folders import temporary_folder
+    from textgen.storage.temporary import temporary_folder
 
     ordinary, exact = saved.writer(), saved.exact_writer()
     with temporary_folder() as folder:
@@ -156,8 +156,8 @@ def _check_vocabularies(saved: ModelFolder, others: Sequence[ModelFolder]) -> No
 def _encoded(saved: ModelFolder, text: Corpus, label: str | None) -> Iterator[TokenStream]:
     """The token ids of a text, in a temporary folder. Loads TensorFlow first."""
     from textgen.dataset.token_cache import encode_corpus
-    from textgen.folders import temporary_folder
     from textgen.runtime import load_tensorflow
+    from textgen.storage.temporary import temporary_folder
 
     load_tensorflow()
     with temporary_folder() as folder:

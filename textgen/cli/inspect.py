@@ -95,9 +95,9 @@ def inspect(
     """
     _keep_to_one_core()
     from textgen.corpus.corpus import Corpus
-    from textgen.files import write_file
     from textgen.insight.inspection import inspect_model
     from textgen.insight.texts import documents_of
+    from textgen.storage.files import write_file
 
     if lesson and not out:
         raise click.UsageError("--lesson is a part of the page: name its file with --out.")
@@ -149,8 +149,8 @@ def _keep_to_one_core() -> None:
 
 
 def _write_pictures(seen: Inspection, folder: Path) -> None:
-    from textgen.files import write_file, writing
     from textgen.insight.figures import figures
+    from textgen.storage.files import write_file, writing
 
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

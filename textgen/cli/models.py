@@ -16,8 +16,8 @@ from textgen.cli.default_model import load_model_to_read
 from textgen.cli.options import json_option, model_argument, models_dir_option, reading_options, settings_of
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TextgenError
-from textgen.remote import is_remote, shown
 from textgen.saved_model.layout import FLOAT16, FLOAT32, INT8
+from textgen.storage.remote import is_remote, shown
 from textgen.wording import counted, visible
 
 if TYPE_CHECKING:
@@ -163,9 +163,9 @@ def compress(
       textgen models compress novel
       textgen models compress novel other-novel.txt --precision float16 --out novel-small
     """
-    from textgen.locks import locked
     from textgen.saved_model.registry import check_name, models_folder
     from textgen.saved_model.saved_model import load_model
+    from textgen.storage.locks import locked
 
     if without_index and not out:
         raise click.UsageError("--without-index goes with --out: the index of MODEL stays where it is.")

@@ -15,8 +15,8 @@ from textgen.cli.command import INPUT, SectionOption
 from textgen.cli.setting_options import Decorator, flag_of, setting_options
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TextgenError
-from textgen.remote import refuse_remote
 from textgen.settings import from_dict, select
+from textgen.storage.remote import refuse_remote
 from textgen.tokenizer.config import TokenizerConfig
 
 if TYPE_CHECKING:
@@ -120,8 +120,8 @@ class OutputFile(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Returns the path. Raises `TextgenError` if nothing can be written there."""
-        from textgen.files import check_writable
         from textgen.saved_model.registry import refuse_in_model
+        from textgen.storage.files import check_writable
 
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
         check_writable(path)

@@ -29,8 +29,8 @@ from textgen.cli.options import (
 from textgen.cli.setting_options import flag_of
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import CorpusError
-from textgen.files import is_stream
 from textgen.settings import select
+from textgen.storage.files import is_stream
 from textgen.wording import counted
 
 if TYPE_CHECKING:

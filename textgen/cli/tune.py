@@ -81,8 +81,8 @@ def tune_state(
 def _first_ids(saved: ModelFolder, text: Corpus) -> np.ndarray:
     """The token ids of the beginning of a text. Loads TensorFlow."""
     from textgen.dataset.token_cache import encode_corpus
-    from textgen.folders import temporary_folder
     from textgen.runtime import load_tensorflow
+    from textgen.storage.temporary import temporary_folder
 
     with temporary_folder() as folder:
         stream = encode_corpus(text, saved.tokenizer, folder / "tokens")

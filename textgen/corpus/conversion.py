@@ -8,8 +8,8 @@ import weakref
 from pathlib import Path
 
 from textgen.corpus.rich_text import RichFile
-from textgen.files import OTHER_TEMPORARY, write_chunks
-from textgen.temporary import new_temporary_folder
+from textgen.storage.files import OTHER_TEMPORARY, write_chunks
+from textgen.storage.temporary import new_temporary_folder
 
 
 class Conversions:

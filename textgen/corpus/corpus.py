@@ -36,9 +36,9 @@ from textgen.corpus.source import CHUNK_BYTES, Source, not_binary, reading
 from textgen.corpus.statistics import EXCERPTS, CorpusStats, count_parts
 from textgen.corpus.walk import Walk, prepared_error
 from textgen.errors import CorpusError
-from textgen.files import OTHER_TEMPORARY, write_chunks
-from textgen.remote import find_files, is_remote, shown
-from textgen.temporary import new_temporary_folder
+from textgen.storage.files import OTHER_TEMPORARY, write_chunks
+from textgen.storage.remote import find_files, is_remote, shown
+from textgen.storage.temporary import new_temporary_folder
 from textgen.wording import counted
 
 __all__ = ["Corpus", "CorpusStats", "Part"]
@@ -51,9 +51,9 @@ class Corpus:
     """Reads documents from files, folders, globs or standard input.
 
     Args:
-        paths: Files, folders, glob patterns, addresses such as s3://bucket/folder (see `textgen.remote`), or `-` for
-            standard input. Folders are read recursively and links to
-            folders are followed; hidden files are ignored.
+        paths: Files, folders, glob patterns, addresses such as s3://bucket/folder (see `textgen.storage.remote`), or
+            `-` for standard input. Folders are read recursively and links to folders are followed; hidden files are
+            ignored.
         config: Settings for reading the files.
         without: A prepared folder that is passed over where the paths lead to it: one that is made of this text.
 

@@ -25,12 +25,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
-from textgen.cache_eviction import CORPORA, DOWNLOADS, evict, limit_bytes, record_of
-from textgen.cache_folder import cache_folder, filling_cache, named_cache_folder
 from textgen.corpus.catalogue import Entry
 from textgen.corpus.gutenberg import read_book
 from textgen.errors import CorpusError
-from textgen.files import (
+from textgen.schema import check
+from textgen.storage.cache_eviction import CORPORA, DOWNLOADS, evict, limit_bytes, record_of
+from textgen.storage.cache_folder import cache_folder, filling_cache, named_cache_folder
+from textgen.storage.files import (
     OPEN_FLAGS,
     json_bytes,
     new_file,
@@ -41,8 +42,7 @@ from textgen.files import (
     write_own_file,
     writing,
 )
-from textgen.locks import locked_in_turn
-from textgen.schema import check
+from textgen.storage.locks import locked_in_turn
 
 if TYPE_CHECKING:
     from requests import Response

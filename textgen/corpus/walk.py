@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from textgen.errors import CorpusError
-from textgen.folders import MANIFEST
-from textgen.remote import RemoteFile, shown
+from textgen.storage.folders import MANIFEST
+from textgen.storage.remote import RemoteFile, shown
 
 PREPARED = "prepared.json"  # marks a folder of token ids, not text: see `textgen.dataset.prepared_corpus`
 CONFIG = "config.json"

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from textgen.errors import ConfigError, CorpusError
-from textgen.files import random_word
+from textgen.storage.files import random_word
 from textgen.wording import counted
 
 if TYPE_CHECKING:

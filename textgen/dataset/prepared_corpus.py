@@ -36,10 +36,10 @@ from textgen.dataset.token_files import MISSING, SUMMARY, SplitSummary, problem_
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import encode_parts
 from textgen.errors import ConfigError, CorpusError, TextgenError
-from textgen.files import json_bytes, writing
-from textgen.folders import MANIFEST, new_folder, refuse_nameless, sweep
-from textgen.remote import fetch_folder, fetch_subfolder, has_file, is_remote, joined, refuse_remote, shown
 from textgen.settings import from_dict, select, to_dict
+from textgen.storage.files import json_bytes, writing
+from textgen.storage.folders import MANIFEST, new_folder, refuse_nameless, sweep
+from textgen.storage.remote import fetch_folder, fetch_subfolder, has_file, is_remote, joined, refuse_remote, shown
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_FILE, ByteTokenizer, Tokenizer, read_tokenizer
 from textgen.tokenizer.vocabulary import add_labels, learn_vocabulary

@@ -25,15 +25,15 @@ from typing import cast
 
 import numpy as np
 
-from textgen.cache_eviction import EPOCHS
-from textgen.cache_folder import cache_folder, filling_cache
 from textgen.corpus.corpus import Part
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import encode_parts
 from textgen.errors import ConfigError
-from textgen.files import writing
-from textgen.folders import sweep_abandoned
-from textgen.locks import locked
+from textgen.storage.cache_eviction import EPOCHS
+from textgen.storage.cache_folder import cache_folder, filling_cache
+from textgen.storage.files import writing
+from textgen.storage.folders import sweep_abandoned
+from textgen.storage.locks import locked
 from textgen.tokenizer.tokenizer import SentencePieceTokenizer, Tokenizer
 
 SAMPLED = ("unigram", "bpe")  # vocabularies with several segmentations of a text

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from textgen.cache_eviction import TOKENS, evict, limit_bytes
-from textgen.cache_folder import cache_folder, filling_cache
 from textgen.corpus.corpus import Corpus, Part
 from textgen.dataset.config import SplitConfig
 from textgen.dataset.split import hold_out
@@ -18,9 +16,11 @@ from textgen.dataset.token_files import SUMMARY, problem_of
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import Progress, encode_parts
 from textgen.errors import CorpusError
-from textgen.files import TEMPORARY
-from textgen.folders import sweep_abandoned
-from textgen.locks import Hold
+from textgen.storage.cache_eviction import TOKENS, evict, limit_bytes
+from textgen.storage.cache_folder import cache_folder, filling_cache
+from textgen.storage.files import TEMPORARY
+from textgen.storage.folders import sweep_abandoned
+from textgen.storage.locks import Hold
 from textgen.tokenizer.tokenizer import Tokenizer
 
 NAMED = 3  # files of a corpus whose names the list of the cache shows

@@ -23,8 +23,8 @@ from typing import Any
 from textgen.corpus.scripts import has_words
 from textgen.corpus.source import reading
 from textgen.errors import CorpusError, TextgenError
-from textgen.files import sha256
-from textgen.folders import MANIFEST, read_manifest
+from textgen.storage.files import sha256
+from textgen.storage.folders import MANIFEST, read_manifest
 
 SUMMARY = "tokens.json"
 SPLITS = ("train", "valid")

@@ -32,8 +32,8 @@ from textgen.dataset.token_files import (
     size_of,
 )
 from textgen.errors import CorpusError
-from textgen.files import OPEN_FLAGS, read_at
-from textgen.locks import Hold
+from textgen.storage.files import OPEN_FLAGS, read_at
+from textgen.storage.locks import Hold
 from textgen.tokenizer.config import MAX_VOCAB_SIZE
 
 MAX_BLOCKS = 1 << 18  # a longer corpus is shuffled in this number of blocks: a few megabytes of memory

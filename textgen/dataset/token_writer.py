@@ -16,8 +16,8 @@ from textgen.corpus.scripts import without_words
 from textgen.dataset import token_files
 from textgen.dataset.parallel_encoding import encode_batches
 from textgen.dataset.token_files import COUNTS, ENDS, IDS, OPENINGS, SPLITS, SUMMARY, SplitSummary
-from textgen.files import writing
-from textgen.folders import new_folder
+from textgen.storage.files import writing
+from textgen.storage.folders import new_folder
 from textgen.tokenizer.tokenizer import Tokenizer
 
 ENCODE_CHARACTERS = 1 << 20  # characters in a batch; a core encodes one at a time

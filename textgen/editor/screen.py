@@ -34,8 +34,8 @@ from prompt_toolkit.utils import get_cwidth
 
 from textgen.editor.session import NEWLINE, Cancelled, Request, Session, without_controls
 from textgen.errors import Interrupted
-from textgen.files import OTHER_TEMPORARY
 from textgen.generation.suggestions import Suggestion
+from textgen.storage.files import OTHER_TEMPORARY
 from textgen.wording import counted
 
 KEYS: list[

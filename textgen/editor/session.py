@@ -19,10 +19,10 @@ import numpy as np
 
 from textgen.corpus.scripts import is_without_spaces
 from textgen.errors import TextgenError
-from textgen.files import check_writable, is_stream, sha256, write_file
 from textgen.generation.stepping import StepModel
 from textgen.generation.suggestions import Suggester, Suggestion
-from textgen.locks import Gone, InUse, lock
+from textgen.storage.files import check_writable, is_stream, sha256, write_file
+from textgen.storage.locks import Gone, InUse, lock
 
 HIGHEST = 2.0  # highest temperature
 NEWLINE = re.compile("\r\n?|\n")

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textgen.errors import ConfigError, TextgenError
-from textgen.files import check_writable, json_bytes, read_file, write_own_file
-from textgen.folders import new_folder, refuse_nameless
 from textgen.settings import check_text
+from textgen.storage.files import check_writable, json_bytes, read_file, write_own_file
+from textgen.storage.folders import new_folder, refuse_nameless
 
 if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
@@ -30,9 +30,9 @@ class Format:
     """A format that a model is written in.
 
     The function that writes it takes a `ModelFolder` and the path. It compares what it writes with the model (see
-    `textgen.export.verification`) before anything is left at the path, writes all or nothing (see
-    `textgen.files.write_file`, `textgen.files.new_file` and `export_folder`), and returns one sentence that says what
-    was written. It raises `TextgenError` for a model that the format cannot express.
+    `textgen.export.verification`) before anything is left at the path, writes all or nothing (see `write_file` and
+    `new_file` in `textgen.storage.files`, and `export_folder`), and returns one sentence that says what was written.
+    It raises `TextgenError` for a model that the format cannot express.
 
     Attributes:
         name: Value of `--format`.

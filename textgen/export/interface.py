@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from textgen import __version__
-from textgen.files import json_bytes
 from textgen.model.config import ModelConfig
 from textgen.model.reference.cells import cell_of
+from textgen.storage.files import json_bytes
 from textgen.tokenizer.tokenizer import MODEL_FILE
 
 if TYPE_CHECKING:

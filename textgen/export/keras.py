@@ -26,11 +26,11 @@ import numpy as np
 from textgen.errors import ConfigError
 from textgen.export.interface import attachments, direction_note, state_shapes, with_attachments
 from textgen.export.verification import check_logits
-from textgen.files import write_file, writing
-from textgen.folders import temporary_folder
 from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
 from textgen.runtime import full_float32, load_tensorflow, quiet
+from textgen.storage.files import write_file, writing
+from textgen.storage.temporary import temporary_folder
 from textgen.wording import counted
 
 if TYPE_CHECKING:

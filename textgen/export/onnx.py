@@ -20,10 +20,10 @@ from onnxruntime import InferenceSession
 from textgen.errors import ConfigError
 from textgen.export.interface import attachments, direction_note, metadata
 from textgen.export.verification import check_logits
-from textgen.files import is_stream, write_files, writing
 from textgen.model.directions import one_way
 from textgen.model.onnx_graph import state_names, step_graph
 from textgen.saved_model.saved_model import ModelFolder
+from textgen.storage.files import is_stream, write_files, writing
 from textgen.tokenizer.tokenizer import MODEL_FILE
 from textgen.wording import json_text
 

@@ -26,7 +26,6 @@ import numpy as np
 
 from textgen.dataset.word_filter import letter_changes
 from textgen.errors import SavedModelError
-from textgen.folders import read_manifest, verified
 from textgen.generation.config import SamplingConfig
 from textgen.saved_model.compression import record_of_copy
 from textgen.saved_model.layout import (
@@ -44,6 +43,7 @@ from textgen.saved_model.model_card import model_card
 from textgen.saved_model.saved_model import FILTER_BYTES, ModelFolder, model_files
 from textgen.schema import check
 from textgen.settings import to_dict
+from textgen.storage.folders import read_manifest, verified
 from textgen.tokenizer.tokenizer import FIRST_LEARNED, MODEL_FILE, NEWLINE, SPACE, SentencePieceTokenizer, Tokenizer
 from textgen.wording import visible
 

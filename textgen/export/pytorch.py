@@ -26,10 +26,10 @@ from safetensors.numpy import save as to_safetensors
 
 from textgen.errors import ConfigError, SavedModelError
 from textgen.export.verification import check_logits
-from textgen.files import write_file
 from textgen.model.config import ACTIVATIONS, GATES, ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.saved_model.arrays import LIBRARY_ERRORS
+from textgen.storage.files import write_file
 
 if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder

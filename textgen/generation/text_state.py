@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from textgen.errors import SavedModelError
-from textgen.files import write_file
+from textgen.storage.files import write_file
 
 RECENT = 1024  # tokens kept with a state, for the penalties and bans that look back
 FORMAT = "textgen state 1"

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from textgen.errors import SavedModelError
-from textgen.folders import MANIFEST
+from textgen.storage.folders import MANIFEST
 
 BASES: tuple[str, ...] = ("english", "chinese")
 PACKAGE = Path(__file__).resolve().parent.parent

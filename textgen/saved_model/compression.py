@@ -17,18 +17,18 @@ import numpy as np
 
 from textgen.errors import SavedModelError
 from textgen.evaluation.scoring import Score, Scorer
-from textgen.files import write_own_file
-from textgen.folders import new_folder, read_manifest, verified
 from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.probabilities import log_softmax
 from textgen.model.rounding import spread
-from textgen.remote import shown
 from textgen.saved_model.layout import CARD, FLOAT32, NGRAMS, TRAINING, read_bytes, training_bytes
 from textgen.saved_model.model_card import model_card
 from textgen.saved_model.precision import compressed, restored
 from textgen.saved_model.registry import check_name
 from textgen.saved_model.saved_model import FILTER_BYTES, ModelFolder, load_model, model_files, save_model
+from textgen.storage.files import write_own_file
+from textgen.storage.folders import new_folder, read_manifest, verified
+from textgen.storage.remote import shown
 
 LIMIT = 0.005  # share of bits that compressing may cost
 ROWS, STEPS = 32, 64  # texts that the model writes, and tokens of each
@@ -96,7 +96,7 @@ def compress(saved: ModelFolder, precision: str) -> None:
     """Stores the weights of a model in a precision, in its folder. Checkpoints stay as they are.
 
     Args:
-        saved: The model. Hold its folder with `textgen.locks.locked`.
+        saved: The model. Hold its folder with `textgen.storage.locks.locked`.
         precision: "float16" or "int8".
     """
     configs = (saved.model_config, saved.tokenizer_config, saved.corpus_config)

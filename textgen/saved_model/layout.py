@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from textgen.errors import SavedModelError, TextgenError
-from textgen.files import json_bytes, read_file
-from textgen.folders import MANIFEST, read_manifest, verified
 from textgen.model.config import ModelConfig
 from textgen.schema import check
 from textgen.settings import from_dict
+from textgen.storage.files import json_bytes, read_file
+from textgen.storage.folders import MANIFEST, read_manifest, verified
 from textgen.tokenizer.config import TokenizerConfig
 
 FLOAT32, FLOAT16, INT8 = "float32", "float16", "int8"

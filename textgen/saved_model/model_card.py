@@ -9,7 +9,7 @@ from typing import Any
 
 from textgen.corpus.labels import named
 from textgen.model.config import CELLS
-from textgen.remote import shown
+from textgen.storage.remote import shown
 from textgen.wording import counted, shell_word, visible
 
 

@@ -20,16 +20,16 @@ from typing import Any
 
 import numpy as np
 
-from textgen.cache_eviction import LOSS, NETWORK, NETWORKS, evict, limit_bytes
-from textgen.cache_folder import cache_folder, filling_cache, named_cache_folder
 from textgen.errors import SavedModelError, TextgenError
-from textgen.files import TEMPORARY, CannotWrite, json_bytes, read_file, write_own_file
-from textgen.folders import new_folder, read_manifest, sweep_abandoned, verified
-from textgen.locks import Hold
 from textgen.model.config import ModelConfig
 from textgen.model.onnx_model import OnnxModel
 from textgen.model.rounding import Loss
 from textgen.settings import to_dict
+from textgen.storage.cache_eviction import LOSS, NETWORK, NETWORKS, evict, limit_bytes
+from textgen.storage.cache_folder import cache_folder, filling_cache, named_cache_folder
+from textgen.storage.files import TEMPORARY, CannotWrite, json_bytes, read_file, write_own_file
+from textgen.storage.folders import new_folder, read_manifest, sweep_abandoned, verified
+from textgen.storage.locks import Hold
 from textgen.versions import module_version
 
 FORMAT = 2  # part of the key: raise it when the files change, so that old entries are not used

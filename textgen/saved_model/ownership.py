@@ -16,9 +16,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from textgen.cache_folder import cache_folder
 from textgen.errors import TextgenError
-from textgen.files import OPEN_FLAGS, TEMPORARY, open_file
+from textgen.storage.cache_folder import cache_folder
+from textgen.storage.files import OPEN_FLAGS, TEMPORARY, open_file
 
 KEY_FILE = "key"
 KEY_BYTES = 32

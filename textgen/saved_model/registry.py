@@ -13,10 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from textgen.errors import SavedModelError, TextgenError, TrainingError
-from textgen.files import TEMPORARY, writing
-from textgen.folders import MANIFEST, PENDING, has_name, refuse_links, sweep, sweep_abandoned
-from textgen.locks import is_locked, locked
-from textgen.remote import fetch_folder, is_remote, shown
 from textgen.saved_model.bases import BASES, base_folder
 from textgen.saved_model.layout import (
     CARD,
@@ -29,6 +25,10 @@ from textgen.saved_model.layout import (
     WORDS,
     read_json,
 )
+from textgen.storage.files import TEMPORARY, writing
+from textgen.storage.folders import MANIFEST, PENDING, has_name, refuse_links, sweep, sweep_abandoned
+from textgen.storage.locks import is_locked, locked
+from textgen.storage.remote import fetch_folder, is_remote, shown
 from textgen.tokenizer.tokenizer import MODEL_FILE, read_tokenizer
 
 OURS = (

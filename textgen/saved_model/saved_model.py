@@ -28,8 +28,6 @@ from safetensors.numpy import save as to_safetensors
 
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TextgenError
-from textgen.files import json_bytes, write_own_file
-from textgen.folders import MANIFEST, read_manifest, update_folder, verified
 from textgen.generation.config import AUTO, NUMPY, TENSORFLOW
 from textgen.model.clamping import Clamp
 from textgen.model.config import ModelConfig
@@ -62,6 +60,8 @@ from textgen.saved_model.onnx_cache import Source, int8_writer, known_loss
 from textgen.saved_model.precision import compressed
 from textgen.saved_model.registry import find_model, has_file, models_folder
 from textgen.settings import from_dict, to_dict
+from textgen.storage.files import json_bytes, write_own_file
+from textgen.storage.folders import MANIFEST, read_manifest, update_folder, verified
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_BYTES, MODEL_FILE, Tokenizer, load_tokenizer
 from textgen.wording import shell_word

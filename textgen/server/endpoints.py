@@ -12,8 +12,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from textgen.errors import TokenizerError
-from textgen.files import write_chunks
-from textgen.folders import temporary_folder
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.generation.text_state import TextState, state_bytes
@@ -31,6 +29,8 @@ from textgen.server.requests import (
     parse,
 )
 from textgen.server.resources import Resources
+from textgen.storage.files import write_chunks
+from textgen.storage.temporary import temporary_folder
 from textgen.tokenizer.tokenizer import check_ids
 from textgen.wording import counted
 

@@ -46,8 +46,8 @@ import sentencepiece
 
 from textgen.corpus.labels import unknown_label
 from textgen.errors import ConfigError, TokenizerError
-from textgen.files import read_file, write_file
-from textgen.folders import MANIFEST, read_manifest, verified
+from textgen.storage.files import read_file, write_file
+from textgen.storage.folders import MANIFEST, read_manifest, verified
 from textgen.tokenizer.segmentation import BpeSegmenter, Segmenter, UnigramSegmenter
 from textgen.tokenizer.spelling import Spelling
 

@@ -18,10 +18,10 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 from textgen.errors import SavedModelError, TrainingError
-from textgen.files import json_bytes, writing
-from textgen.folders import MANIFEST, new_folder, read_manifest, sweep, verified
 from textgen.saved_model.arrays import LIBRARY_ERRORS, in_c_order
 from textgen.saved_model.layout import read_json
+from textgen.storage.files import json_bytes, writing
+from textgen.storage.folders import MANIFEST, new_folder, read_manifest, sweep, verified
 
 TENSORS, POSITION = "tensors.safetensors", "position.json"
 STEP = "step-([0-9]{1,18})"

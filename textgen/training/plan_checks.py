@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from textgen import remote
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.prepared_corpus import PreparedCorpus
@@ -15,6 +14,7 @@ from textgen.errors import ConfigError, CorpusError
 from textgen.model.config import ModelConfig
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.settings import select, shown
+from textgen.storage import remote
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.training.base_choice import network_settings
 from textgen.training.config import TrainingConfig

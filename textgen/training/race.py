@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from textgen.errors import Interrupted, TrainingError
-from textgen.files import TEMPORARY, writing
-from textgen.folders import MANIFEST, replace_folder
+from textgen.storage.files import TEMPORARY, writing
+from textgen.storage.folders import MANIFEST, replace_folder
 from textgen.training.base_choice import NONE
 from textgen.training.observers.observer import Observer, StepReport, ValidationReport
 from textgen.training.plan import RACE_VALIDATIONS, Plan

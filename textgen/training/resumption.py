@@ -21,15 +21,15 @@ from textgen.corpus.corpus import Corpus
 from textgen.dataset.prepared_corpus import PreparedCorpus, is_prepared, open_corpus
 from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.errors import ConfigError, CorpusError, RemoteError, SavedModelError, TextgenError, TrainingError
-from textgen.files import read_file, sha256
-from textgen.folders import MANIFEST, read_manifest, verified
 from textgen.machine import best_precision
 from textgen.model.config import ModelConfig
-from textgen.remote import is_remote, keep_copy
 from textgen.saved_model.layout import NGRAMS, TRAINING, WORDS, read_training
 from textgen.saved_model.ownership import is_signed, sign
 from textgen.schema import check
 from textgen.settings import from_dict, shown, to_dict
+from textgen.storage.files import read_file, sha256
+from textgen.storage.folders import MANIFEST, read_manifest, verified
+from textgen.storage.remote import is_remote, keep_copy
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_BYTES, MODEL_FILE, Tokenizer, load_tokenizer
 from textgen.training.base_choice import NONE

@@ -22,10 +22,7 @@ from textgen.dataset.subword_sampling import SampledStream
 from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.dataset.word_filter import MAX_TOKENS, WordFilter, stream_words, word_filter
 from textgen.errors import ConfigError, SavedModelError, TextgenError
-from textgen.files import write_own_file
-from textgen.folders import MANIFEST, refuse_links, sweep
 from textgen.generation.config import SamplingConfig
-from textgen.locks import locked
 from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.vocabulary_transfer import carried_over, shared_tokens, spelled_tokens
@@ -33,6 +30,9 @@ from textgen.saved_model.layout import CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORD
 from textgen.saved_model.registry import claimed, has_steps
 from textgen.saved_model.saved_model import ModelFolder, load_model, save_model, save_ngrams, save_words, write_training
 from textgen.settings import to_dict
+from textgen.storage.files import write_own_file
+from textgen.storage.folders import MANIFEST, refuse_links, sweep
+from textgen.storage.locks import locked
 from textgen.tokenizer.tokenizer import MODEL_FILE, Tokenizer
 from textgen.tokenizer.vocabulary import add_labels, learn_vocabulary
 from textgen.training.checkpoints import Checkpoint, newest_checkpoint

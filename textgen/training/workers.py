@@ -16,7 +16,7 @@ from typing import IO
 from textgen.child_processes import WORKER_VARIABLE, child_command, child_environment
 from textgen.errors import TrainingError
 from textgen.saved_model.layout import CHECKPOINTS
-from textgen.temporary import new_temporary_file
+from textgen.storage.temporary import new_temporary_file
 from textgen.training import worker_group
 from textgen.training.interruption import StopRequests
 from textgen.wording import counted

@@ -10,7 +10,7 @@ from typing import Any
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from textgen.files import writing
+from textgen.storage.files import writing
 
 
 class EventFile:

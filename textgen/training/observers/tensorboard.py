@@ -26,8 +26,8 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 
 from textgen.dataset.token_cache import TokenData
 from textgen.evaluation.diagnostics import diagnose_directions, norms, update_ratios, window
-from textgen.files import write_own_file
 from textgen.machine import gpu_bytes, resident_bytes
+from textgen.storage.files import write_own_file
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.observers.event_file import EventFile
 from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport

@@ -11,8 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from textgen.errors import TextgenError
-from textgen.files import CannotWrite
-from textgen.temporary import new_temporary_folder
+from textgen.storage.files import CannotWrite
+from textgen.storage.temporary import new_temporary_folder
 
 
 def cache_folder(say: Callable[[str], None] = lambda line: None) -> Path:

@@ -10,9 +10,9 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from textgen import lock_files
 from textgen.errors import TextgenError
-from textgen.files import CannotWrite, writing
+from textgen.storage import lock_files
+from textgen.storage.files import CannotWrite, writing
 
 HAS_FLOCK = find_spec("fcntl") is not None  # False on Windows
 LOCK_SECONDS = 0.2  # how long `locked` waits, since `is_locked` holds a lock for a moment

@@ -19,18 +19,18 @@ from file_server import FileServer, server
 from loaded_modules import modules_after
 from object_stores import ObjectStore, object_store
 
-from textgen import remote
-from textgen.cache_eviction import LIMIT, clear, entries
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.prepared_corpus import open_corpus, prepare_corpus
 from textgen.errors import CorpusError, RemoteError, TextgenError
-from textgen.files import CannotWrite
-from textgen.locks import locked
-from textgen.remote import fetch_folder, find_files, is_remote, refuse_remote
 from textgen.saved_model.registry import find_model
 from textgen.saved_model.saved_model import load_model
+from textgen.storage import remote
+from textgen.storage.cache_eviction import LIMIT, clear, entries
+from textgen.storage.files import CannotWrite
+from textgen.storage.locks import locked
+from textgen.storage.remote import fetch_folder, find_files, is_remote, refuse_remote
 
 __all__ = ["server"]
 
@@ -67,7 +67,7 @@ def while_another_process_holds(
 ) -> None:
     """Locks a folder, as another process does. It finishes its work when this one waits for the third time."""
     place.mkdir(parents=True)
-    monkeypatch.setattr("textgen.locks.LOCK_SECONDS", 0.0)
+    monkeypatch.setattr("textgen.storage.locks.LOCK_SECONDS", 0.0)
     held, naps = ExitStack(), list[float]()
     held.enter_context(locked(place))
 
@@ -77,7 +77,7 @@ def while_another_process_holds(
             finish()
             held.close()
 
-    monkeypatch.setattr("textgen.locks.time.sleep", nap)
+    monkeypatch.setattr("textgen.storage.locks.time.sleep", nap)
 
 
 # === What is an address ===
@@ -454,7 +454,7 @@ def test_a_copied_model_is_in_use_until_the_process_ends(memory: Any, tiny_model
     assert [(entry.corpus, entry.in_use) for entry in entries(cache)] == [("memory://models/tiny", True)]
     assert clear(cache)[0] == []
     assert (place / "config.json").exists()
-    code = "import sys\nfrom textgen import cache_eviction\nfrom pathlib import Path\n"
+    code = "import sys\nfrom textgen.storage import cache_eviction\nfrom pathlib import Path\n"
     code += f"cache_eviction.clear(Path({str(cache)!r}))"
     modules_after(code)
     assert (place / "config.json").exists(), "another process leaves it, too"
@@ -636,7 +636,7 @@ def test_s3(monkeypatch: pytest.MonkeyPatch, tiny_models: Path) -> None:
 
 READ = """
 import json, sys
-from textgen import remote
+from textgen.storage import remote
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.errors import TextgenError

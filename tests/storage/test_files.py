@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from disk import failing, names
 
-from textgen import files
 from textgen.errors import TextgenError
-from textgen.files import CannotWrite, check_writable, json_bytes, new_file, write_file, write_files
+from textgen.storage import files
+from textgen.storage.files import CannotWrite, check_writable, json_bytes, new_file, write_file, write_files
 
 
 def test_write_file_writes_and_replaces(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ files is checked against it.
     CACHE/remote/KEY/NAME             a file, or a folder with a manifest
     CACHE/remote/KEY/.address.json    where it comes from, without a query or a password
 
-The copies are listed, cleared and limited like the rest of the cache (`textgen.cache_eviction`).
+The copies are listed, cleared and limited like the rest of the cache (`textgen.storage.cache_eviction`).
 
 A path that exists on this machine is never taken for an address, nor is one that begins with a drive letter.
 """
@@ -31,12 +31,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from textgen.cache_eviction import ADDRESS, REMOTE, evict, limit_bytes
-from textgen.cache_folder import cache_folder, filling_cache
 from textgen.errors import RemoteError
-from textgen.files import TEMPORARY, json_bytes, random_word, write_own_file, writing
-from textgen.folders import MANIFEST, MANIFEST_BYTES, new_folder
-from textgen.locks import Hold, locked_in_turn
+from textgen.storage.cache_eviction import ADDRESS, REMOTE, evict, limit_bytes
+from textgen.storage.cache_folder import cache_folder, filling_cache
+from textgen.storage.files import TEMPORARY, json_bytes, random_word, write_own_file, writing
+from textgen.storage.folders import MANIFEST, MANIFEST_BYTES, new_folder
+from textgen.storage.locks import Hold, locked_in_turn
 
 log = logging.getLogger(__name__)
 

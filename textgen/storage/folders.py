@@ -18,10 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from textgen.errors import SavedModelError, TextgenError
-from textgen.files import (
-    OTHER_TEMPORARY,
+from textgen.storage.files import (
     TEMPORARY,
-    CannotWrite,
     json_bytes,
     open_file,
     random_word,
@@ -33,8 +31,7 @@ from textgen.files import (
     write_through,
     writing,
 )
-from textgen.locks import lock, locked
-from textgen.temporary import new_temporary_folder
+from textgen.storage.locks import lock, locked
 
 MANIFEST = "MANIFEST.json"
 MANIFEST_BYTES = 1 << 22  # maximum size of a manifest: enough for tens of thousands of files
@@ -222,27 +219,6 @@ def refuse_links(folder: Path) -> None:
                     )
     except OSError as error:
         raise SavedModelError(f"Cannot read {error.filename or folder}: {error.strerror or error}.") from None
-
-
-@contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """Creates a folder among the temporary files of the system, and removes it after the block.
-
-    Yields:
-        Path of the folder.
-
-    Raises:
-        CannotWrite: The folder cannot be created, or the block cannot write to it. The message names TMPDIR.
-    """
-    folder = new_temporary_folder()
-    try:
-        yield folder
-    except CannotWrite as error:
-        if not error.path.is_relative_to(folder):
-            raise
-        raise CannotWrite(error.path, error.reason, OTHER_TEMPORARY) from None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def sweep(path: Path, name: str = "") -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from textgen.files import OTHER_TEMPORARY, writing
+from textgen.storage.files import OTHER_TEMPORARY, CannotWrite, writing
 
 USUAL_PLACE = "/tmp"  # what an error names if neither TMPDIR nor any of Python's places can be used
 
@@ -26,6 +29,27 @@ def new_temporary_folder(prefix: str = "textgen-") -> Path:
     """
     with writing(_place(), OTHER_TEMPORARY):
         return Path(tempfile.mkdtemp(prefix=prefix))
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Creates a folder among the temporary files of the system, and removes it after the block.
+
+    Yields:
+        Path of the folder.
+
+    Raises:
+        CannotWrite: The folder cannot be created, or the block cannot write to it. The message names TMPDIR.
+    """
+    folder = new_temporary_folder()
+    try:
+        yield folder
+    except CannotWrite as error:
+        if not error.path.is_relative_to(folder):
+            raise
+        raise CannotWrite(error.path, error.reason, OTHER_TEMPORARY) from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def new_temporary_file() -> IO[bytes]:

@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 from disk import names
 
-from textgen.cache_folder import cache_folder
 from textgen.corpus.corpus import Corpus
-from textgen.files import CannotWrite
-from textgen.folders import temporary_folder
-from textgen.temporary import new_temporary_file, new_temporary_folder
+from textgen.storage.cache_folder import cache_folder
+from textgen.storage.files import CannotWrite
+from textgen.storage.temporary import new_temporary_file, new_temporary_folder, temporary_folder
 from textgen.training.workers import run_workers
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from textgen import locks
 from textgen.errors import TextgenError
-from textgen.locks import Hold, is_locked, locked, locked_in_turn
+from textgen.storage import locks
+from textgen.storage.locks import Hold, is_locked, locked, locked_in_turn
 
 
 def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_folder_is_held_by_many_and_then_by_nobody_alone(tmp_path: Path) -> No
 def test_whoever_holds_waits_for_one_who_only_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with ExitStack() as stack:
         stack.enter_context(locked(tmp_path))
-        monkeypatch.setattr("textgen.locks.time.sleep", lambda seconds: stack.close())
+        monkeypatch.setattr("textgen.storage.locks.time.sleep", lambda seconds: stack.close())
         hold = Hold(tmp_path)
     with pytest.raises(TextgenError, match="Another process"), locked(tmp_path):
         pass
@@ -90,7 +90,7 @@ def test_who_locks_in_turn_waits_and_says_so_once(tmp_path: Path, monkeypatch: p
             if len(naps) == 3:
                 stack.close()
 
-        monkeypatch.setattr("textgen.locks.time.sleep", nap)
+        monkeypatch.setattr("textgen.storage.locks.time.sleep", nap)
         with locked_in_turn(tmp_path, said.append):
             assert is_locked(tmp_path)
     assert not is_locked(tmp_path)

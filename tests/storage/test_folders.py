@@ -18,10 +18,10 @@ import pytest
 from disk import OLD, contents, crashes, failing, names
 
 import textgen
-from textgen import files, folders
 from textgen.errors import SavedModelError, TextgenError
-from textgen.files import json_bytes, new_file, read_file, write_file, write_own_file
-from textgen.folders import (
+from textgen.storage import files, folders
+from textgen.storage.files import json_bytes, new_file, read_file, write_file, write_own_file
+from textgen.storage.folders import (
     MANIFEST,
     new_folder,
     read_manifest,
@@ -31,7 +31,7 @@ from textgen.folders import (
     update_folder,
     verified,
 )
-from textgen.locks import locked
+from textgen.storage.locks import locked
 
 # --- What the disk refuses -----------------------------------------------------------------------------------
 
@@ -462,8 +462,8 @@ def test_what_is_in_use_stays_until_it_is_not(tmp_path: Path) -> None:
 def test_what_another_process_uses_stays_until_it_is_killed(tmp_path: Path) -> None:
     folder = old(tmp_path / "epochs-a")
     code = (
-        "import sys, pathlib, textgen.locks\n"
-        "with textgen.locks.locked(pathlib.Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
+        "import sys, pathlib, textgen.storage.locks\n"
+        "with textgen.storage.locks.locked(pathlib.Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from disk import names
 
-from textgen.cache_folder import cache_folder
 from textgen.errors import TextgenError
+from textgen.storage.cache_folder import cache_folder
 
 
 def test_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,8 +54,8 @@ def test_a_cache_that_was_named_and_cannot_be_written_to_is_said(monkeypatch: py
 
 def test_the_temporary_cache_goes_with_the_program(tmp_path: Path) -> None:
     code = (
-        "import os, textgen.cache_folder\n"
-        "print(textgen.cache_folder.cache_folder(), flush=True)\n"
+        "import os, textgen.storage.cache_folder\n"
+        "print(textgen.storage.cache_folder.cache_folder(), flush=True)\n"
         "os.fork() or os.sched_yield()"  # a fork that ends leaves it
     )
     environment = {"HOME": "/dev/null", "PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)}

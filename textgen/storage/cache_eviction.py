@@ -3,12 +3,12 @@
     cache folder/
       tokens/KEY/      an encoded corpus (`textgen.dataset.token_cache.encode_and_split`)
       networks/KEY/    a network in 8 bits (`textgen.saved_model.onnx_cache`)
-      remote/KEY/      a copy of a file or of a folder elsewhere (`textgen.remote`)
+      remote/KEY/      a copy of a file or of a folder elsewhere (`textgen.storage.remote`)
       corpora/         texts that were fetched (`textgen.corpus.download`), each with a record
       corpora/downloads/KEY/   archives that texts were made of
       epochs-XXXX/     segmentations of the training text of a running process (`textgen.dataset.subword_sampling`)
 
-Everything in the cache can be made again. A process locks what it uses (`textgen.locks.Hold`); only what is not
+Everything in the cache can be made again. A process locks what it uses (`textgen.storage.locks.Hold`); only what is not
 locked is removed. Copies of single files, of which a corpus may have thousands, are not locked: those used within the
 last hour stay, and a file that is open can be read to its end even if it is removed. Fetched texts have no limit:
 they are removed only if asked for, and one that is being unpacked only if nothing was written to it for an hour.
@@ -28,9 +28,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from textgen.errors import ConfigError, TextgenError
-from textgen.files import TEMPORARY
-from textgen.folders import ASIDE, YOUNG_SECONDS, move_aside
-from textgen.locks import InUse, lock, locked
+from textgen.storage.files import TEMPORARY
+from textgen.storage.folders import ASIDE, YOUNG_SECONDS, move_aside
+from textgen.storage.locks import InUse, lock, locked
 
 TOKENS = "tokens"
 NETWORKS, NETWORK, LOSS = "networks", "network.onnx", "loss.json"  # the folder, and the files of an entry

@@ -13,12 +13,12 @@ import pytest
 from click.testing import CliRunner
 from streams import corpus_of
 
-from textgen.cache_eviction import DEFAULT_LIMIT, LIMIT, Entry, clear, entries, evict, limit_bytes
 from textgen.cli import textgen
 from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.errors import ConfigError, TextgenError
-from textgen.folders import YOUNG_SECONDS, new_folder
-from textgen.locks import locked
+from textgen.storage.cache_eviction import DEFAULT_LIMIT, LIMIT, Entry, clear, entries, evict, limit_bytes
+from textgen.storage.folders import YOUNG_SECONDS, new_folder
+from textgen.storage.locks import locked
 from textgen.tokenizer.tokenizer import ByteTokenizer
 
 BYTES = ByteTokenizer()
