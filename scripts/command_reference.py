@@ -23,10 +23,17 @@ INTRODUCTION = """\
 This page is generated from the program: `make readme` writes it, and a test compares it. The same text is shown by
 `--help` (the usual options) and `--help-all` (all of them) of each command.
 
-`MODEL` is the name of a model in `saved_models/` or the path of its folder. Where it may be left out, the newest model
-is used. Exit codes: 0 done, 1 an error that you can fix, 2 wrong usage, 75 a training process was lost, 141
-the reader of standard output has left, as `head` does, and stopped with everything saved: 130 by Ctrl-C, 143 by
-SIGTERM, 129 by a closed terminal.
+`MODEL` is the name of a model in `saved_models/`, the path of its folder, or a base (`english` or `chinese`). Where
+MODEL is optional, the default is the newest model, unless the command says otherwise.
+
+| exit code | meaning |
+|---|---|
+| 0 | done |
+| 1 | an error that you can fix |
+| 2 | wrong usage |
+| 75 | a training process was lost |
+| 130, 143, 129 | stopped by Ctrl-C, by SIGTERM or because the terminal closed; everything is saved |
+| 141 | the reader of standard output, such as `head`, has closed it |
 
 """
 

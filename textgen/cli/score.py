@@ -102,8 +102,8 @@ def score(model: str, paths: tuple[str, ...], models_dir: Path | None, **options
     token and bits per byte, as in `textgen evaluate`. With a vocabulary of words, the first and the last include the
     spelling of unknown words. Labels in the files are not read: without --label the texts have none.
 
-    With --jsonl the object may have any other fields but those with the name of a score, which are refused. One that
-    has all of them was scored before: its scores are replaced.
+    With --jsonl an object may have other fields, but none with the name of a score: that is an error. If it has all
+    of them, it was scored before, and its scores are replaced.
 
     Before any training MODEL may be left out: the base for the script of the text then scores it.
 

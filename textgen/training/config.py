@@ -98,7 +98,7 @@ class TrainingConfig(SplitConfig):
         low=1e-16, high=1.0, section=OPTIMIZER,
     )  # fmt: skip
     nonmonotone_interval: int = setting(
-        5, "asgd starts averaging once a score is worse than the best of more than N validations before.",
+        5, "asgd starts averaging once a score is worse than the best from more than N validations ago.",
         low=1, high=1 << 10, section=AVERAGING,
     )  # fmt: skip
     weight_averaging: str = setting(
