@@ -17,7 +17,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError
 from textgen.model.config import ModelConfig
 from textgen.saved_model import saved_model
-from textgen.saved_model.saved_model import load_model, save_model
+from textgen.saved_model.saved_model import ModelFolder, load_model, save_model
 from textgen.server import completions, endpoints, filling, models, planning
 from textgen.server.completions import answer, stream
 from textgen.server.config import ServerConfig
@@ -290,6 +290,40 @@ def test_room_is_made_for_further_networks_of_a_model(
         await work(resources)
         assert [model.name for model in resources.models.loaded] == ["a"]
         resources.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("reading", ["weights", "exact_weights"])
+def test_room_is_made_for_what_is_read_when_its_client_has_left(
+    reading: str, both_ways: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "GRACE", 0.0)
+    monkeypatch.setattr(models, "MEGABYTE", 1)
+    read, begun, gate = getattr(ModelFolder, reading), threading.Event(), threading.Event()
+
+    def held(*given: Any) -> object:
+        begun.set()
+        assert gate.wait(60)
+        return read(*given)
+
+    async def main() -> None:
+        size = (await ModelHost(CONFIG, {}, both_ways).get("a")).bytes
+        host = ModelHost(ServerConfig(model_memory=2 * size), {}, both_ways)
+        await host.get("b")
+        model = await host.get("a")
+        monkeypatch.setattr(ModelFolder, reading, held)
+        work = host.generator(model, asked=True) if reading == "exact_weights" else host.prepare(model, "embedder")
+        leaving = asyncio.create_task(work)
+        assert await asyncio.to_thread(begun.wait, 60)
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        assert not model.is_idle
+        gate.set()
+        assert await until_one_is_left(host) == ["a"]
+        assert model.bytes > size
+        host.close()
 
     asyncio.run(main())
 

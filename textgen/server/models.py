@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from weakref import WeakValueDictionary
 
 from textgen.errors import ConfigError, SavedModelError, TextgenError
@@ -306,6 +306,11 @@ class ModelHost:
         Raises:
             ApiError: It cannot be loaded.
         """
+        making = asyncio.create_task(self._make(model, make))
+        making.add_done_callback(_take_error)
+        return await asyncio.shield(making)  # what is made stays in memory, also if this client leaves
+
+    async def _make(self, model: ServedModel, make: Callable[[], Result]) -> Result:
         with model.in_use():
             made = await self._aside(model.name, make)
         self._make_room(model.name)
@@ -344,10 +349,8 @@ class ModelHost:
         return base if base is not None and base in served else first
 
     def _load_ended(self, name: str, load: asyncio.Task[None]) -> None:
-        """Forgets a load, whose error nobody may wait for."""
         del self._loads[name]
-        if not load.cancelled():
-            load.exception()
+        _take_error(load)
 
     async def _load(self, name: str, place: str) -> None:
         saved, generator, exact = await self._aside(
@@ -410,6 +413,12 @@ class ModelHost:
     def _fits(self) -> bool:
         """Whether all models that are loaded have room."""
         return sum(each.bytes for each in self._loaded.values()) <= self._config.model_memory * MEGABYTE
+
+
+def _take_error(task: asyncio.Task[Any]) -> None:
+    """Takes the error of a task for which nobody may wait any more, so that it is not reported as lost."""
+    if not task.cancelled():
+        task.exception()
 
 
 def places_of(models: Sequence[str], name_of: Callable[[str], str]) -> dict[str, str]:
