@@ -15,17 +15,20 @@ from conftest import random_weights
 
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError
+from textgen.generation.config import SamplingConfig
 from textgen.model.config import ModelConfig
 from textgen.saved_model import saved_model
 from textgen.saved_model.saved_model import ModelFolder, load_model, save_model
 from textgen.server import completions, endpoints, filling, models, planning
 from textgen.server.completions import answer, stream
 from textgen.server.config import ServerConfig
+from textgen.server.engine import Job
 from textgen.server.failures import ApiError
 from textgen.server.models import ModelHost, places_of
 from textgen.server.planning import plan_completion
 from textgen.server.requests import CompletionRequest
 from textgen.server.resources import Resources
+from textgen.server.writing import Writing
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 
@@ -181,7 +184,7 @@ def test_a_load_that_fails_when_its_client_has_left_is_forgotten(
     assert not caplog.records
 
 
-def test_models_not_used_for_longest_are_dropped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_least_recently_used_models_are_dropped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "GRACE", 0.0)
     monkeypatch.setattr(models, "MEGABYTE", 1)
 
@@ -213,6 +216,43 @@ def test_a_model_in_use_is_not_dropped(folder: Path, monkeypatch: pytest.MonkeyP
     asyncio.run(main())
 
 
+async def use_by_a_text(resources: Resources) -> None:
+    with (await resources.models.get("a")).in_use():
+        await resources.models.get("b")
+
+
+async def use_by_a_state(resources: Resources) -> None:
+    read = Writing.read
+
+    async def slow(self: Writing, job: Job) -> None:
+        await resources.models.get("b")
+        await read(self, job)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Writing, "read", slow)
+        model, config = await resources.models.get("a"), SamplingConfig(seed=0)
+        await completions.read_state(model, model.generator(), "The cat", config, None, "", resources)
+
+
+@pytest.mark.parametrize("use", [use_by_a_text, use_by_a_state])
+def test_a_model_is_used_until_its_work_ends(
+    use: Callable[[Resources], Awaitable[None]], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only when it is asked for: another model, loaded meanwhile, is less recently used."""
+    monkeypatch.setattr(models, "GRACE", 0.0)
+    monkeypatch.setattr(models, "MEGABYTE", 1)
+
+    async def main() -> None:
+        size = (await ModelHost(CONFIG, {}, folder).get("a")).bytes
+        resources = Resources(ServerConfig(model_memory=2 * size), {}, folder)
+        await use(resources)
+        await resources.models.get("c")
+        assert [model.name for model in resources.models.loaded] == ["a", "c"]
+        resources.close()
+
+    asyncio.run(main())
+
+
 async def until_one_is_left(host: ModelHost) -> list[str]:
     """The models that are loaded once all but one have been dropped."""
     async with asyncio.timeout(30):
@@ -232,8 +272,8 @@ def test_a_model_is_dropped_later_if_it_cannot_be_at_once(folder: Path, monkeypa
             await host.get("b")
             await asyncio.sleep(1)
             assert [model.name for model in host.loaded] == ["a", "b"]
-        assert await until_one_is_left(host) == ["b"]
-        await host.get("b")
+        assert await until_one_is_left(host) == ["a"]
+        await host.get("a")
         await host.get("c")  # which comes too soon after it
         assert await until_one_is_left(host) == ["c"]
         host.close()

@@ -142,12 +142,12 @@ async def read_state(
     """Reads a prompt and returns the position after it."""
     with model.in_use():
         row = await asyncio.to_thread(make_row, generator, prompt, config, kept)
-    check_length(len(row.prompt_ids), resources)
-    async with Writing(model, resources.metrics) as reading:
-        lead = [] if kept or isinstance(prompt, str) else lead_of(generator, prompt)
-        root = root_of(owner, generator, label_of(generator, lead, config.label), kept)
-        job = Job(row, generator, reading.listen, root, writes=False)
-        await reading.read(job)
+        check_length(len(row.prompt_ids), resources)
+        async with Writing(model, resources.metrics) as reading:
+            lead = [] if kept or isinstance(prompt, str) else lead_of(generator, prompt)
+            root = root_of(owner, generator, label_of(generator, lead, config.label), kept)
+            job = Job(row, generator, reading.listen, root, writes=False)
+            await reading.read(job)
     if job.state is None:
         raise RuntimeError("A prompt was read and left no state.")
     return job.state

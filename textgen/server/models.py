@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -200,7 +199,7 @@ class ServedModel:
 
 
 class ModelHost:
-    """Loads the models of a server and keeps those used last. For the thread of the event loop."""
+    """Loads the models of a server and keeps the most recently used. For the thread of the event loop."""
 
     def __init__(
         self,
@@ -222,7 +221,7 @@ class ModelHost:
         self._places = dict(places)
         self._models_dir = models_dir
         self._say = say
-        self._loaded: OrderedDict[str, ServedModel] = OrderedDict()  # the one used last is last
+        self._loaded: dict[str, ServedModel] = {}
         self._loads: dict[str, asyncio.Task[None]] = {}  # in progress
         self._loading = ThreadPoolExecutor(1, "textgen-load")
         self._next_look: asyncio.TimerHandle | None = None  # at whether models can be dropped
@@ -330,7 +329,6 @@ class ModelHost:
         self.end_texts()
 
     def _used(self, name: str) -> ServedModel:
-        self._loaded.move_to_end(name)
         self._loaded[name].used_at = time.monotonic()
         return self._loaded[name]
 
@@ -391,11 +389,11 @@ class ModelHost:
         return Engine(generator, loop, config.slots, config.max_queue, config.cache_memory * MEGABYTE)
 
     def _make_room(self, newest: str) -> None:
-        """Drops idle models, those not used for longest first, until the others fit.
+        """Drops idle models, the least recently used first, until the others fit.
 
         As long as they do not, it looks again: those that are in use now, or were a moment ago, may be idle then.
         """
-        for name, model in list(self._loaded.items()):
+        for name, model in self._by_use():
             if self._fits:
                 return
             if name != newest and model.is_idle and time.monotonic() > model.used_at + GRACE:
@@ -407,7 +405,12 @@ class ModelHost:
 
     def _look_again(self) -> None:
         self._next_look = None
-        self._make_room(next(reversed(self._loaded)))  # but for the one used last
+        for name, _ in self._by_use()[-1:]:
+            self._make_room(name)  # but for the most recently used
+
+    def _by_use(self) -> list[tuple[str, ServedModel]]:
+        """The models that are loaded with their names, the least recently used first."""
+        return sorted(self._loaded.items(), key=lambda item: item[1].used_at)
 
     @property
     def _fits(self) -> bool:
