@@ -14,11 +14,13 @@ import pytest
 from conftest import random_weights
 
 from textgen.corpus.config import CorpusConfig
+from textgen.dataset.bloom_filter import BloomFilter
+from textgen.dataset.ngram_index import NgramIndex
 from textgen.errors import SavedModelError
 from textgen.generation.config import SamplingConfig
 from textgen.model.config import ModelConfig
 from textgen.saved_model import saved_model
-from textgen.saved_model.saved_model import ModelFolder, load_model, save_model
+from textgen.saved_model.saved_model import ModelFolder, load_model, save_model, save_ngrams
 from textgen.server import completions, endpoints, filling, models, planning
 from textgen.server.completions import answer, stream
 from textgen.server.config import ServerConfig
@@ -305,6 +307,50 @@ def test_the_memory_of_a_model_counts_networks_of_embeddings_and_of_texts_toward
     asyncio.run(main())
 
 
+INDEX = NgramIndex(6, [BloomFilter.for_size(1000), BloomFilter.for_size(500)])
+
+
+def test_the_index_of_the_training_text_is_read_once_and_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_ngrams(folder / "a", INDEX)
+    reads: list[Path] = []
+    read = ModelFolder.ngrams
+
+    def counted(self: ModelFolder) -> NgramIndex:
+        reads.append(self.folder)
+        return read(self)
+
+    monkeypatch.setattr(ModelFolder, "ngrams", counted)
+    values: dict[str, Any] = {"model": "a", "prompt": "The", "max_tokens": 2, "no_copy": 9}
+
+    async def main() -> None:
+        resources = Resources(CONFIG, {}, folder)
+        model = await resources.models.get("a")
+        before = model.bytes
+        for more in ({"clamp": ["L0/3=5"]}, {"clamp": ["L0/3=4"]}, {"exact": True}, {}):
+            every = values | more
+            plan = await plan_completion(CompletionRequest(**every), every, "", resources)
+            assert (await answer(plan, resources))["usage"]["completion_tokens"]
+        assert reads == [folder / "a"]
+        assert model.exact
+        model.exact = None
+        assert model.bytes == before + INDEX.bytes == before + 3000
+        resources.close()
+
+    asyncio.run(main())
+
+
+def test_a_model_without_an_index_has_nothing_to_read_for_it(folder: Path) -> None:
+    async def main() -> None:
+        host = ModelHost(CONFIG, {}, folder)
+        model = await host.get("a")
+        before = model.bytes
+        await host.prepare(model, "ngrams")
+        assert (model.has("ngrams"), model.ngrams, model.bytes) == (True, None, before)
+        host.close()
+
+    asyncio.run(main())
+
+
 async def embed_by(resources: Resources) -> None:
     await endpoints.embed(b'{"model": "a", "input": "The cat"}', resources)
 
@@ -314,14 +360,20 @@ async def fill_by(resources: Resources) -> None:
     await filling.fill(CompletionRequest(**values), values, resources)
 
 
-@pytest.mark.parametrize("work", [embed_by, fill_by])
-def test_room_is_made_for_further_networks_of_a_model(
+async def guard_by(resources: Resources) -> None:
+    values: dict[str, Any] = {"model": "a", "prompt": "The", "max_tokens": 2, "no_copy": 9}
+    await plan_completion(CompletionRequest(**values), values, "", resources)
+
+
+@pytest.mark.parametrize("work", [embed_by, fill_by, guard_by])
+def test_room_is_made_for_further_parts_of_a_model(
     work: Callable[[Resources], Awaitable[None]], both_ways: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(models, "GRACE", 0.0)
     monkeypatch.setattr(models, "MEGABYTE", 1)
 
     async def main() -> None:
+        save_ngrams(both_ways / "a", INDEX)
         size = (await ModelHost(CONFIG, {}, both_ways).get("a")).bytes
         resources = Resources(ServerConfig(model_memory=2 * size), {}, both_ways)
         await resources.models.get("b")

@@ -97,6 +97,11 @@ class NgramIndex:
         """Probability that an n-gram that is not in the corpus is reported."""
         return 1 - math.prod(1 - bloom.false_positive_rate for bloom in self._filters)
 
+    @property
+    def bytes(self) -> int:
+        """The memory that it takes."""
+        return sum(bloom.bits.nbytes for bloom in self._filters)
+
     def contains(self, ids: np.ndarray) -> np.ndarray:
         """Which n-grams of ids [N] occur in the corpus: bool [max(0, N - k + 1)]."""
         found = np.zeros(max(0, len(ids) - self.ngram + 1), bool)

@@ -130,8 +130,8 @@ class Generator:
         Args:
             model: The network.
             tokenizer: Its tokenizer.
-            ngrams: The n-grams of the training text, or a function that reads them when they are first needed; only
-                `SamplingConfig.no_copy` needs them.
+            ngrams: The n-grams of the training text, or a function that reads them when they are first needed, once
+                for all generators of `with_model`; only `SamplingConfig.no_copy` needs them.
             fingerprint: Tells this model from others.
             build_network: Builds the network in Keras: see `network`.
             words: The words of the training text, or a function that reads them when they are first needed. Without
@@ -140,7 +140,7 @@ class Generator:
         self.model = model
         self.tokenizer = tokenizer
         self.fingerprint = fingerprint
-        self._read_ngrams = ngrams
+        self._read_ngrams = cache(ngrams) if callable(ngrams) else ngrams
         self._build_network = build_network
         self._read_words = words
 
@@ -284,7 +284,7 @@ class Generator:
         return (token.text for token in self.tokens(prompt, config) if token.text)
 
     def with_model(self, model: StepModel, fingerprint: str) -> Generator:
-        """Returns a generator with another network of the same vocabulary. It shares the tables of the tokenizer.
+        """Returns a generator with another network of the same vocabulary. It shares everything else in memory.
 
         Args:
             model: The network, such as this one with cells that are held.
@@ -374,7 +374,7 @@ class Generator:
         """
         return load_state(Path(path), self.start().memory, self.fingerprint, self.tokenizer.vocab_size)
 
-    @cached_property
+    @property
     def ngrams(self) -> NgramIndex | None:
         """The n-grams of the training text; None if there are none.
 

@@ -30,12 +30,13 @@ from textgen.server.token_texts import token_texts
 from textgen.tokenizer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
+    from textgen.dataset.ngram_index import NgramIndex
     from textgen.evaluation.embeddings import Embedder
     from textgen.generation.infilling import Infiller
 
 Result = TypeVar("Result")
 Say = Callable[[str], None]
-Part = Literal["network", "embedder", "infiller"]  # of a model: networks in float32, read when they are needed
+Part = Literal["network", "embedder", "infiller", "ngrams"]  # of a model that is read when it is needed
 
 MEGABYTE = 1 << 20
 FLOAT_BYTES = 4
@@ -87,7 +88,8 @@ class ServedModel:
         is_second = "network" in vars(self) and self.network is not self.writer.generator.model
         others = is_second + self.has("embedder") + self.has("infiller")  # which have networks of their own
         each = COPIES * FLOAT_BYTES * (1 + others) + (EXACT_BYTES if self.exact else 0)
-        return each * self.saved.model_config.num_parameters
+        index = self.ngrams if self.has("ngrams") else None
+        return each * self.saved.model_config.num_parameters + (index.bytes if index else 0)
 
     def has(self, part: Part) -> bool:
         """Whether a part is there without a look at the disk."""
@@ -186,6 +188,16 @@ class ServedModel:
     def infiller(self) -> Infiller:
         """Writes texts that lead to an ending."""
         return self.saved.infiller()
+
+    @cached_property
+    def ngrams(self) -> NgramIndex | None:
+        """The index of its training text, for `no_copy`, which all its generators share; None if there is none.
+
+        Raises:
+            ApiError: It reads text backward only.
+            SavedModelError: The index is damaged.
+        """
+        return self.writer.generator.ngrams
 
     @cached_property
     def token_texts(self) -> list[str]:
@@ -291,10 +303,10 @@ class ModelHost:
         return exact
 
     async def prepare(self, model: ServedModel, part: Part) -> None:
-        """Reads the networks of a part of a model, if they are not there yet, and makes room for them.
+        """Reads a part of a model, if it is not there yet, and makes room for it.
 
         Raises:
-            ApiError: They cannot be loaded.
+            ApiError: It cannot be loaded.
         """
         if not model.has(part):
             await self._made(model, partial(getattr, model, part))

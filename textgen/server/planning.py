@@ -214,6 +214,8 @@ async def _add_choices(
     check_length(read, resources)
     if plan.echo:
         _check_work(read * work, "the tokens of a prompt that is echoed", "prompt")
+    if config.no_copy is not None:
+        await resources.models.prepare(plan.model, "ngrams")
     for place, (first, configs) in enumerate(zip(rows, copies(config, len(rows), number), strict=True)):
         for own in configs:
             row = first.fork()
