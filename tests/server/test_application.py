@@ -6,11 +6,13 @@ import base64
 import hashlib
 import json
 import math
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from servers import PATIENCE, Running, running
 
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
+from textgen.errors import ConfigError
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infiller
@@ -30,6 +33,7 @@ from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.saved_model.saved_model import load_model, save_model
 from textgen.server.config import ServerConfig
+from textgen.server.sse import PING, EventStream
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 
@@ -366,6 +370,44 @@ def test_a_text_towards_a_suffix_has_its_time(both_ways: Running) -> None:
     asked: dict[str, Any] = {"prompt": "The", "suffix": " mat.", "max_tokens": 2000, "min_tokens": 2000}
     answer = both_ways.complete(**asked, max_seconds=0.05, seed=1)
     assert 0 < answer["usage"]["completion_tokens"] < 2000
+
+
+def received_until(end: bytes, connection: socket.socket) -> bytes:
+    """What a connection receives until some bytes have come."""
+    received = b""
+    while end not in received:
+        more = connection.recv(1 << 16)
+        assert more, received
+        received += more
+    return received
+
+
+@pytest.mark.parametrize(("fails", "last"), [(False, b"data: [DONE]"), (True, b'data: {"error":{"message":"no such')])
+def test_a_stream_towards_a_suffix_is_kept_open_while_it_waits(
+    both_ways: Running, fails: bool, last: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    infill, gate = Infiller.infill, threading.Event()
+
+    def held(*given: Any, **more: Any) -> Any:
+        assert gate.wait(PATIENCE)
+        if fails:
+            raise ConfigError("no such gap")
+        return infill(*given, **more)
+
+    monkeypatch.setattr(Infiller, "infill", held)
+    monkeypatch.setattr("textgen.server.application.EventStream", partial(EventStream, ping_seconds=0.01))
+    asked = {"prompt": "The", "suffix": " mat.", "max_tokens": 2, "stream": True}
+    with both_ways.open("/v1/completions", asked) as connection:
+        received = received_until(PING, connection)
+        assert received.startswith(b"HTTP/1.1 200 OK")
+        assert b"data:" not in received
+        gate.set()
+        assert last in received_until(last, connection)
+
+
+def test_a_stream_towards_a_suffix_that_cannot_begin_is_an_error(both_ways: Running) -> None:
+    status, error = both_ways.error("/v1/completions", {"suffix": " mat.", "echo": True, "stream": True})
+    assert (status, error["param"]) == (400, "echo")
 
 
 def test_the_tokens_before_and_after_a_gap_are_counted_in_a_thread_where_they_may_be_many(

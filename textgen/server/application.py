@@ -212,10 +212,10 @@ def make_app(resources: Resources, access: Access) -> ASGIApp:
 
 async def _complete(call: Call) -> ASGIApp:
     request, values = parse(call.body, CompletionRequest)
-    usage = bool(request.stream_options and request.stream_options.include_usage)
     if request.suffix:
-        whole = await fill(request, values, call.resources)
-        return _streamed(call, fill_stream(whole, usage)) if request.stream else endpoints.answer(whole)
+        if request.stream:
+            return _streamed(call, fill_stream(request, values, call.resources))
+        return endpoints.answer(await fill(request, values, call.resources))
     plan = await plan_completion(request, values, call.owner, call.resources)
     if request.stream:
         return _streamed(call, stream(plan, call.resources))

@@ -93,8 +93,12 @@ def _check_drafts(tokens: int, resources: Resources) -> None:
         )  # fmt: skip
 
 
-async def fill_stream(whole: dict[str, Any], include_usage: bool) -> AsyncGenerator[bytes, None]:
-    """Yields an answer of `fill` as events, each text as one chunk."""
+async def fill_stream(
+    request: CompletionRequest, values: dict[str, Any], resources: Resources
+) -> AsyncGenerator[bytes, None]:
+    """Yields the answer of `fill` as events, each text as one chunk."""
+    include_usage = bool(request.stream_options and request.stream_options.include_usage)
+    whole = await fill(request, values, resources)
     head = {name: value for name, value in whole.items() if name not in ("choices", "usage")}
     more = {"usage": None} if include_usage else {}
     for choice in whole["choices"]:
