@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import shutil
 import threading
 from collections.abc import Awaitable, Callable
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import random_weights
+from starlette.requests import Request
 
 from textgen.corpus.config import CorpusConfig
 from textgen.dataset.bloom_filter import BloomFilter
@@ -74,6 +76,46 @@ def test_before_any_training_the_base_for_the_script_of_the_prompt_is_the_defaul
         assert (await own.get(None, "床前明月光")).name in "abc"
         assert (await own.get("chinese")).name == "chinese"
         own.close()
+
+    asyncio.run(main())
+
+
+async def state_by(prompt: Any, resources: Resources) -> Any:
+    request = Request({"type": "http", "headers": []})
+    body = json.dumps({"prompt": prompt}).encode()
+    return (await endpoints.make_state(request, body, "", resources)).body
+
+
+async def vectors_by(prompt: Any, resources: Resources) -> Any:
+    return (await endpoints.embed(json.dumps({"input": prompt}).encode(), resources)).body
+
+
+async def completion_by(prompt: Any, resources: Resources) -> Any:
+    plan = await plan_completion(CompletionRequest(prompt=prompt), {}, "", resources)
+    return json.dumps(plan.head(chunk=False))
+
+
+async def gap_by(prompt: Any, resources: Resources) -> Any:
+    values: dict[str, Any] = {"prompt": prompt, "suffix": "。", "max_tokens": 1, "best_of": 1}
+    return json.dumps(await filling.fill(CompletionRequest(**values), values, resources))
+
+
+@pytest.mark.parametrize("ask", [state_by, vectors_by, completion_by, gap_by])
+def test_what_names_no_model_gets_the_base_for_its_script(
+    ask: Callable[[Any, Resources], Awaitable[Any]], both_ways: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("english", "chinese"):
+        shutil.copytree(both_ways / "a", tmp_path / "bases" / name)
+    monkeypatch.setenv("TEXTGEN_BASES", str(tmp_path / "bases"))
+    prompts: list[Any] = ["It was", "床前明月光"]
+    if ask in (vectors_by, completion_by):
+        prompts = [[prompts[0], prompts[1]], [prompts[1], prompts[0]]]
+
+    async def main() -> None:
+        resources = Resources(CONFIG, {}, tmp_path / "nothing")
+        answers = [json.loads(await ask(prompt, resources)) for prompt in prompts]
+        assert [answer["model"] for answer in answers] == ["english", "chinese"]
+        resources.close()
 
     asyncio.run(main())
 

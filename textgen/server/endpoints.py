@@ -26,6 +26,7 @@ from textgen.server.requests import (
     StateRequest,
     TokenizeRequest,
     clamps_of,
+    first_text,
     parse,
 )
 from textgen.server.resources import Resources
@@ -72,7 +73,7 @@ async def embed(body: bytes, resources: Resources) -> Response:
     request, _ = parse(body, EmbeddingRequest)
     if request.encoding_format not in (None, "float", "base64"):
         raise ApiError(400, "encoding_format must be float or base64.", param="encoding_format")
-    model = await resources.models.get(request.model)
+    model = await resources.models.get(request.model, first_text(request.input))
     texts = _embedded_texts(request.input, model)
     if len(texts) > resources.config.max_choices * 32:
         raise ApiError(400, f"input may have {counted(resources.config.max_choices * 32, 'text')}.", param="input")
@@ -146,7 +147,7 @@ async def make_state(request: Request, body: bytes, owner: str, resources: Resou
     else:
         asked, _ = parse(body, StateRequest)
         kept = None if asked.state is None else resources.states.get(owner, asked.state)
-        model = await resources.models.get(asked.model or (kept.model if kept else None))
+        model = await resources.models.get(asked.model or (kept.model if kept else None), first_text(asked.prompt))
         generator = await resources.models.generator(model, clamps_of(asked), asked.exact)
         check_kept(kept, model, generator)
         config, label = SamplingConfig(label=asked.label, seed=0), asked.label

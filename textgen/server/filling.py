@@ -11,7 +11,7 @@ from typing import Any
 from textgen.generation.infilling import GAP_TOKENS, num_drafts
 from textgen.server.failures import ApiError
 from textgen.server.planning import ID_BYTES, apart_if_long, check_length, head_of
-from textgen.server.requests import CompletionRequest, checked_count, clamps_of, sampling_config
+from textgen.server.requests import CompletionRequest, checked_count, clamps_of, first_text, sampling_config
 from textgen.server.resources import Resources
 from textgen.server.sse import DONE, event
 from textgen.tokenizer.tokenizer import Tokenizer
@@ -20,7 +20,7 @@ from textgen.wording import counted
 
 async def fill(request: CompletionRequest, values: dict[str, Any], resources: Resources) -> dict[str, Any]:
     """Writes texts that lead to the suffix of a request, and returns the answer."""
-    model = await resources.models.get(request.model)
+    model = await resources.models.get(request.model, first_text(request.prompt) or request.suffix or "")
     if "backward" not in model.saved.model_config.directions:
         raise ApiError(
             400, f"The model {model.name!r} reads text forward only, so it cannot write towards a suffix: train one "

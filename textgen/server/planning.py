@@ -29,6 +29,7 @@ from textgen.server.requests import (
     checked_count,
     clamps_of,
     copies,
+    first_text,
     is_repeatable,
     sampling_config,
     shown_number,
@@ -132,7 +133,7 @@ async def plan_completion(request: CompletionRequest, values: dict[str, Any], ow
         if drawn < number:
             raise ApiError(400, f"best_of ({drawn}) is less than n ({number}).", param="best_of")
     logprobs = request.alternatives()
-    text = prompts[0] if isinstance(prompts[0], str) else ""
+    text = first_text(request.prompt)
     plan = await _begun(request, owner, resources, text, is_chat=False, n=number, logprobs=logprobs)
     config = with_logprobs(sampling_config(request, values, resources.config), logprobs)
     if drawn > number and logprobs is None:

@@ -183,6 +183,17 @@ class DetokenizeRequest(msgspec.Struct, kw_only=True):
     model: str | None = None
 
 
+def first_text(given: str | Sequence[str | int | list[int]] | None) -> str:
+    """Returns the first of the texts of a request, whose script selects a base; "" if it sends ids or nothing.
+
+    Example:
+        >>> first_text(["床前明月光", "It was"]), first_text([5, 6])
+        ('床前明月光', '')
+    """
+    first = given[0] if given and not isinstance(given, str) else given
+    return first if isinstance(first, str) else ""
+
+
 def parse(body: bytes, kind: type[Kind]) -> tuple[Kind, dict[str, Any]]:
     """Parses a request.
 
