@@ -591,6 +591,16 @@ def test_a_bug_in_a_load_is_no_end_of_the_server(folder: Path, monkeypatch: pyte
 def test_a_folder_without_models_says_so(tmp_path: Path) -> None:
     with pytest.raises(ApiError, match="no model yet"):
         asyncio.run(ModelHost(CONFIG, {}, tmp_path).get())
+    with pytest.raises(ApiError, match="no model yet"):
+        endpoints.show_model("a", Resources(CONFIG, {}, tmp_path))
+
+
+def test_an_error_names_some_of_many_models() -> None:
+    resources = Resources(CONFIG, {f"m{number}": "a" for number in range(30)})
+    with pytest.raises(ApiError, match=r"There are: m0, .*, m19[.]$"):
+        asyncio.run(resources.models.get("x"))
+    with pytest.raises(ApiError, match=r"There are: m0, .*, m19[.]$"):
+        endpoints.show_model("x", resources)
 
 
 def test_arguments_may_have_another_name() -> None:

@@ -16,7 +16,7 @@ from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.generation.text_state import TextState, state_bytes
 from textgen.server.completions import described, read_state
-from textgen.server.failures import ApiError, encode
+from textgen.server.failures import ApiError, encode, no_model
 from textgen.server.models import ServedModel
 from textgen.server.planning import apart_if_long, check_kept
 from textgen.server.requests import (
@@ -53,11 +53,9 @@ def list_models(resources: Resources) -> Response:
 
 def show_model(name: str, resources: Resources) -> Response:
     """`GET /v1/models/{id}`."""
-    if name not in resources.models.names():
-        there = ", ".join(resources.models.names())
-        raise ApiError(
-            404, f"There is no model {name[:200]!r}. There are: {there}.", param="model", code="model_not_found"
-        )
+    names = resources.models.names()
+    if name not in names:
+        raise no_model(name, names)
     return answer(_model(name))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,6 +12,7 @@ from starlette.responses import Response
 from textgen.errors import ConfigError, TextgenError, TokenizerError
 
 TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+NAMED = 20  # models that an error names
 LONGEST = 1000  # characters of a message, which may quote what was sent
 
 
@@ -79,6 +80,23 @@ def as_api_error(error: BaseException) -> ApiError:
     if isinstance(error, TextgenError):
         return ApiError(500, str(error))
     return ApiError(500, "The server failed at this request. Its log says why.")
+
+
+def no_model(name: str, names: Sequence[str]) -> ApiError:
+    """The error for a model that is not served.
+
+    Args:
+        name: What was asked for.
+        names: The names of the models that are served.
+
+    Example:
+        >>> print(no_model("novle", ["novel", "poems"]))
+        There is no model 'novle'. There are: novel, poems.
+    """
+    message = "There is no model yet: train one first."
+    if names:
+        message = f"There is no model {name[:200]!r}. There are: {', '.join(names[:NAMED])}."
+    return ApiError(404, message, param="model", code="model_not_found")
 
 
 def closing() -> ApiError:

@@ -25,7 +25,7 @@ from textgen.saved_model.registry import list_models, saved_at
 from textgen.saved_model.saved_model import EXACT, ModelFolder, load_model
 from textgen.server.config import ServerConfig
 from textgen.server.engine import Engine
-from textgen.server.failures import ApiError, closing, unavailable
+from textgen.server.failures import ApiError, closing, no_model, unavailable
 from textgen.server.token_texts import token_texts
 from textgen.tokenizer.tokenizer import Tokenizer
 
@@ -43,7 +43,6 @@ FLOAT_BYTES = 4
 EXACT_BYTES = 9  # in memory of a weight in exact arithmetic: an integer, and two arrangements for products
 COPIES = 3  # of the weights in memory, about: those read, and two arrangements for products
 GRACE = 5.0  # seconds in which a model that was asked for, or planned with, may still get its work
-NAMED = 20  # models that an error names
 
 
 @dataclass
@@ -262,13 +261,10 @@ class ModelHost:
             return self._used(name)
         served = self._served()
         if not served:
-            raise ApiError(404, "There is no model yet: train one first.", param="model", code="model_not_found")
+            raise no_model(name or "", [])
         name = name or self._default(served, text)
         if name not in served:
-            there = ", ".join(list(served)[:NAMED])
-            raise ApiError(
-                404, f"There is no model {name[:200]!r}. There are: {there}.", param="model", code="model_not_found"
-            )
+            raise no_model(name, list(served))
         if name not in self._loaded:
             if name not in self._loads:
                 self._loads[name] = asyncio.create_task(self._load(name, served[name]))
