@@ -64,11 +64,11 @@ class ServerConfig(Settings):
         30.0, "Seconds that texts may take to end after a signal to stop.", low=0.0, high=1e6, section=LIMITS
     )
     model_memory: int = setting(
-        4096, "Megabytes of models kept in memory; those not used for longest are dropped.",
+        4096, "Megabytes of models kept in memory; the least recently used are unloaded.",
         low=1, high=1 << 30, section=LIMITS,
     )  # fmt: skip
     cache_memory: int = setting(
-        64, "Megabytes of states of prompts kept for prompts that begin alike; 0 keeps none.",
+        64, "Megabytes for the prefix cache, the states of earlier prompts; 0 turns it off.",
         low=0, high=1 << 30, section=LIMITS,
     )  # fmt: skip
     state_memory: int = setting(64, "Megabytes of states kept for clients.", low=1, high=1 << 30, section=LIMITS)
@@ -76,8 +76,8 @@ class ServerConfig(Settings):
         86_400.0, "Seconds for which a state is kept after its last use.", low=1.0, high=1e9, section=LIMITS
     )
     threads: int | None = setting(
-        None, "Most cores for matrix products. By default NumPy uses one fewer than the machine has, ONNX Runtime two.",
-        low=1, high=4096, section=LIMITS,
+        None, "Maximum number of cores for matrix products. By default NumPy uses one fewer than the machine has, ONNX "
+        "Runtime two.", low=1, high=4096, section=LIMITS,
     )  # fmt: skip
 
     api_key_file: str | None = setting(

@@ -54,7 +54,7 @@ class StateStore:
         """Makes an empty store.
 
         Args:
-            max_bytes: Bytes of all states; beyond them those not used for longest are dropped.
+            max_bytes: Bytes of all states; beyond them the least recently used are dropped.
             seconds: Seconds for which a state is kept after its last use.
             clock: Returns the time in seconds since the epoch.
         """
@@ -111,7 +111,7 @@ class StateStore:
         return self._clock() + self._seconds
 
     def _make_room(self) -> None:
-        """Drops states whose time is over, and those not used for longest until the others fit."""
+        """Drops states whose time is over, and the least recently used until the others fit."""
         now = self._clock()
         while self._states:
             oldest = next(iter(self._states.values()))  # the first to expire, since all are kept for the same time
