@@ -22,8 +22,8 @@ from textgen.errors import SavedModelError
 from textgen.generation.config import SamplingConfig
 from textgen.model.config import ModelConfig
 from textgen.saved_model import saved_model
-from textgen.saved_model.saved_model import ModelFolder, load_model, save_model, save_ngrams
-from textgen.server import completions, endpoints, filling, models, planning
+from textgen.saved_model.saved_model import ModelFolder, save_model, save_ngrams
+from textgen.server import completions, endpoints, filling, models, planning, served_model
 from textgen.server.completions import answer, stream
 from textgen.server.config import ServerConfig
 from textgen.server.engine import Job
@@ -349,50 +349,6 @@ def test_the_memory_of_a_model_counts_networks_of_embeddings_and_of_texts_toward
     asyncio.run(main())
 
 
-INDEX = NgramIndex(6, [BloomFilter.for_size(1000), BloomFilter.for_size(500)])
-
-
-def test_the_index_of_the_training_text_is_read_once_and_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_ngrams(folder / "a", INDEX)
-    reads: list[Path] = []
-    read = ModelFolder.ngrams
-
-    def counted(self: ModelFolder) -> NgramIndex:
-        reads.append(self.folder)
-        return read(self)
-
-    monkeypatch.setattr(ModelFolder, "ngrams", counted)
-    values: dict[str, Any] = {"model": "a", "prompt": "The", "max_tokens": 2, "no_copy": 9}
-
-    async def main() -> None:
-        resources = Resources(CONFIG, {}, folder)
-        model = await resources.models.get("a")
-        before = model.bytes
-        for more in ({"clamp": ["L0/3=5"]}, {"clamp": ["L0/3=4"]}, {"exact": True}, {}):
-            every = values | more
-            plan = await plan_completion(CompletionRequest(**every), every, "", resources)
-            assert (await answer(plan, resources))["usage"]["completion_tokens"]
-        assert reads == [folder / "a"]
-        assert model.exact
-        model.exact = None
-        assert model.bytes == before + INDEX.bytes == before + 3000
-        resources.close()
-
-    asyncio.run(main())
-
-
-def test_a_model_without_an_index_has_nothing_to_read_for_it(folder: Path) -> None:
-    async def main() -> None:
-        host = ModelHost(CONFIG, {}, folder)
-        model = await host.get("a")
-        before = model.bytes
-        await host.prepare(model, "ngrams")
-        assert (model.has("ngrams"), model.ngrams, model.bytes) == (True, None, before)
-        host.close()
-
-    asyncio.run(main())
-
-
 async def embed_by(resources: Resources) -> None:
     await endpoints.embed(b'{"model": "a", "input": "The cat"}', resources)
 
@@ -415,7 +371,7 @@ def test_room_is_made_for_further_parts_of_a_model(
     monkeypatch.setattr(models, "MEGABYTE", 1)
 
     async def main() -> None:
-        save_ngrams(both_ways / "a", INDEX)
+        save_ngrams(both_ways / "a", NgramIndex(6, [BloomFilter.for_size(1000)]))
         size = (await ModelHost(CONFIG, {}, both_ways).get("a")).bytes
         resources = Resources(ServerConfig(model_memory=2 * size), {}, both_ways)
         await resources.models.get("b")
@@ -517,40 +473,6 @@ def test_a_request_keeps_its_model_while_it_waits_for_other_work(
     asyncio.run(main())
 
 
-def test_the_memory_of_a_model_counts_its_second_network(tiny_models: Path) -> None:
-    pytest.importorskip("onnxruntime")
-
-    async def main() -> None:
-        host = ModelHost(ServerConfig(runtime="onnx"), {}, tiny_models)
-        model = await host.get("tiny")
-        before = model.bytes
-        assert not model.has("network")
-        held = await host.generator(model, ["L0/3=5"])
-        assert (model.has("network"), model.bytes) == (True, 2 * before)
-        assert await host.generator(model, ["L0/3=5.0"]) is held
-        host.close()
-
-    asyncio.run(main())
-
-
-def test_a_model_that_reads_backward_only_is_loaded(tiny_models: Path, tmp_path: Path) -> None:
-    tokenizer = load_model("tiny", tiny_models).tokenizer
-    shape = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8, direction="backward")
-    corpus = CorpusConfig(documents="line")
-    save_model(tmp_path / "back", random_weights(shape), shape, TokenizerConfig("char"), corpus, tokenizer)
-
-    async def main() -> None:
-        host = ModelHost(CONFIG, {}, tmp_path)
-        model = await host.get()
-        assert model.bytes > 0
-        assert not model.has("network")
-        with pytest.raises(ApiError, match="backward only"):
-            await host.generator(model)
-        host.close()
-
-    asyncio.run(main())
-
-
 def test_a_damaged_model_is_an_error_and_the_others_work(folder: Path) -> None:
     (folder / "b" / "model.safetensors").write_bytes(b"nothing")
 
@@ -573,7 +495,7 @@ def test_a_bug_in_a_load_is_no_end_of_the_server(folder: Path, monkeypatch: pyte
         host = ModelHost(CONFIG, {}, folder)
         model = await host.get("a")
         monkeypatch.setattr(models, "_read", fails)
-        monkeypatch.setattr(models, "_exactly", fails)
+        monkeypatch.setattr(served_model, "exactly", fails)
         for work in (host.get("b"), host.generator(model, asked=True)):
             with pytest.raises(ApiError, match="cannot be loaded") as caught:
                 await work

@@ -14,11 +14,11 @@ from textgen.generation.row import TextRow
 from textgen.generation.text_state import TextState
 from textgen.server.answers import Pieces, whole
 from textgen.server.engine import Job
-from textgen.server.models import ServedModel
 from textgen.server.planning import Plan, check_length, label_of, lead_of, make_row, root_of, start_of
 from textgen.server.prompt_scores import Echo, legacy_logprobs, prompt_scores
 from textgen.server.requests import Prompt
 from textgen.server.resources import Resources
+from textgen.server.served_model import ServedModel
 from textgen.server.sse import DONE, event
 from textgen.server.states import KeptState
 from textgen.server.token_texts import Offsets

@@ -17,7 +17,6 @@ from textgen.generation.generator import Generator
 from textgen.generation.text_state import TextState, state_bytes
 from textgen.server.completions import described, read_state
 from textgen.server.failures import ApiError, encode, no_model
-from textgen.server.models import ServedModel
 from textgen.server.planning import apart_if_long, check_kept
 from textgen.server.requests import (
     MOST_CLAMPS,
@@ -30,6 +29,7 @@ from textgen.server.requests import (
     parse,
 )
 from textgen.server.resources import Resources
+from textgen.server.served_model import ServedModel
 from textgen.storage.files import write_chunks
 from textgen.storage.temporary import temporary_folder
 from textgen.tokenizer.tokenizer import check_ids

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from textgen.server.models import ServedModel
+from textgen.server.served_model import ServedModel
 
 SECONDS = (
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.45, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0,

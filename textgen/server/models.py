@@ -7,206 +7,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
-from weakref import WeakValueDictionary
+from typing import Any, TypeVar
 
-from textgen.errors import ConfigError, SavedModelError, TextgenError
+from textgen.errors import SavedModelError, TextgenError
 from textgen.generation.generator import Generator
-from textgen.model.clamping import Clamp, clamped_fingerprint, parse_clamps
-from textgen.model.numpy_model import NumpyModel
 from textgen.saved_model.bases import base_folder, base_for, installed_bases
 from textgen.saved_model.registry import list_models, saved_at
-from textgen.saved_model.saved_model import EXACT, ModelFolder, load_model
+from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.server.config import ServerConfig
 from textgen.server.engine import Engine
 from textgen.server.failures import ApiError, closing, no_model, unavailable
-from textgen.server.token_texts import token_texts
-from textgen.tokenizer.tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    from textgen.dataset.ngram_index import NgramIndex
-    from textgen.evaluation.embeddings import Embedder
-    from textgen.generation.infilling import Infiller
+from textgen.server.served_model import Part, ServedModel, exactly
 
 Result = TypeVar("Result")
 Say = Callable[[str], None]
-Part = Literal["network", "embedder", "infiller", "ngrams"]  # of a model that is read when it is needed
 
 MEGABYTE = 1 << 20
-FLOAT_BYTES = 4
-EXACT_BYTES = 9  # in memory of a weight in exact arithmetic: an integer, and two arrangements for products
-COPIES = 3  # of the weights in memory, about: those read, and two arrangements for products
 GRACE = 5.0  # seconds in which a model that was asked for, or planned with, may still get its work
-
-
-@dataclass
-class ServedModel:
-    """A model that is loaded.
-
-    Attributes:
-        name: Its name.
-        saved: Its folder.
-        engine: Writes its texts; None if it reads text backward only.
-        exact: Its generator in exact arithmetic; None if nobody has asked for that yet.
-        used_at: When it was last asked for or used, by `time.monotonic`.
-        users: Number of requests that use it now: see `in_use`.
-    """
-
-    name: str
-    saved: ModelFolder
-    engine: Engine | None
-    exact: Generator | None = None
-    used_at: float = field(default_factory=time.monotonic)
-    users: int = 0
-    _clamped: WeakValueDictionary[tuple[Clamp, ...], Generator] = field(default_factory=WeakValueDictionary)
-
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Keeps it from being dropped while the block waits for other work. For the thread of the event loop."""
-        self.users += 1
-        try:
-            yield
-        finally:
-            self.users -= 1
-            self.used_at = time.monotonic()
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether no request uses it and its engine has nothing to do."""
-        return not self.users and (self.engine is None or self.engine.is_idle)
-
-    @property
-    def bytes(self) -> int:
-        """The memory that it takes, about."""
-        is_second = "network" in vars(self) and self.network is not self.writer.generator.model
-        others = is_second + self.has("embedder") + self.has("infiller")  # which have networks of their own
-        each = COPIES * FLOAT_BYTES * (1 + others) + (EXACT_BYTES if self.exact else 0)
-        index = self.ngrams if self.has("ngrams") else None
-        return each * self.saved.model_config.num_parameters + (index.bytes if index else 0)
-
-    def has(self, part: Part) -> bool:
-        """Whether a part is there without a look at the disk."""
-        return part in vars(self) or (part == "network" and self._writes_in_float32)
-
-    @property
-    def writer(self) -> Engine:
-        """Its engine.
-
-        Raises:
-            ApiError: It reads text backward only.
-        """
-        if self.engine is None:
-            raise ApiError(400, f"The model {self.name!r} reads text backward only: give a suffix.", param="suffix")
-        return self.engine
-
-    def generator(self, clamps: Sequence[str] = ()) -> Generator:
-        """Returns its generator: the same one for the same clamps as long as a text needs it, so that texts share it.
-
-        Args:
-            clamps: Values of cells that are held, such as L1/89=3.8.
-
-        Raises:
-            ApiError: It reads text backward only, or there is no such cell.
-        """
-        free = self.writer.generator
-        held = self.held(clamps)
-        if not held:
-            return free
-        found = self._clamped.get(held)
-        if found is None:
-            network = self.network.clamped(held)
-            found = self._clamped[held] = free.with_model(network, clamped_fingerprint(self.fingerprint, held))
-        return found
-
-    def held(self, clamps: Sequence[str]) -> tuple[Clamp, ...]:
-        """Returns what values of cells hold.
-
-        Raises:
-            ApiError: There is no such cell.
-        """
-        try:
-            return parse_clamps(clamps, self.saved.model_config)
-        except ConfigError as error:
-            raise ApiError(400, str(error), param="clamp") from None
-
-    @cached_property
-    def network(self) -> NumpyModel:
-        """Its network in float32, whatever writes: it holds cells, and scores as `textgen score` does.
-
-        Raises:
-            ApiError: It reads text backward only.
-            SavedModelError: Its weights are damaged.
-        """
-        model = self.writer.generator.model
-        return model if isinstance(model, NumpyModel) else self.saved.writer()
-
-    @property
-    def _writes_in_float32(self) -> bool:
-        return self.engine is not None and isinstance(self.engine.generator.model, NumpyModel)
-
-    def scoring_generator(self, generator: Generator) -> Generator:
-        """Returns the generator whose network scores the prompts of another of this model: never in 8 bits."""
-        if not self.scores_by_network(generator):
-            return generator
-        return generator.with_model(self.network, self.fingerprint)
-
-    def scores_by_network(self, generator: Generator) -> bool:
-        """Whether `network` scores the prompts of a generator of this model in its place."""
-        return generator is self.writer.generator and not self._writes_in_float32
-
-    def exact_generator(self) -> Generator:
-        """Returns its generator in exact arithmetic, which is made the first time.
-
-        Raises:
-            ApiError: It reads text backward only.
-            SavedModelError: Its weights are damaged.
-        """
-        if self.exact is None:
-            self.exact = _exactly(self.saved, self.writer.generator)
-        return self.exact
-
-    @property
-    def fingerprint(self) -> str:
-        """Tells the model from others."""
-        return self.saved.fingerprint
-
-    @cached_property
-    def embedder(self) -> Embedder:
-        """Makes vectors of texts."""
-        from textgen.evaluation.embeddings import Embedder
-
-        return Embedder({each: self.saved.writer(each) for each in self.saved.model_config.directions}, self.tokenizer)
-
-    @cached_property
-    def infiller(self) -> Infiller:
-        """Writes texts that lead to an ending."""
-        return self.saved.infiller()
-
-    @cached_property
-    def ngrams(self) -> NgramIndex | None:
-        """The index of its training text, for `no_copy`, which all its generators share; None if there is none.
-
-        Raises:
-            ApiError: It reads text backward only.
-            SavedModelError: The index is damaged.
-        """
-        return self.writer.generator.ngrams
-
-    @cached_property
-    def token_texts(self) -> list[str]:
-        """A text for each token: see `textgen.server.token_texts`."""
-        return token_texts(self.saved.tokenizer)
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """Its tokenizer."""
-        return self.saved.tokenizer
 
 
 class ModelHost:
@@ -462,11 +283,4 @@ def _read(
     generator = saved.generator(runtime=config.runtime, say=say)
     generator.decoder()  # makes the tables of the vocabulary
     next(iter(generator.tokens("a")))  # arranges the weights
-    return saved, generator, _exactly(saved, generator) if config.exact else None
-
-
-def _exactly(saved: ModelFolder, generator: Generator) -> Generator:
-    """The same generator in exact arithmetic."""
-    exact = generator.with_model(saved.exact_writer(), saved.fingerprint + EXACT)
-    next(iter(exact.tokens("a")))  # arranges the weights
-    return exact
+    return saved, generator, exactly(saved, generator) if config.exact else None

@@ -18,7 +18,6 @@ from textgen.generation.text_state import TextState
 from textgen.saved_model.saved_model import EXACT
 from textgen.server.engine import Job
 from textgen.server.failures import ApiError
-from textgen.server.models import ServedModel
 from textgen.server.prompt_scores import Echo
 from textgen.server.requests import (
     DIALOGUE_STOPS,
@@ -36,6 +35,7 @@ from textgen.server.requests import (
     with_logprobs,
 )
 from textgen.server.resources import Resources
+from textgen.server.served_model import ServedModel
 from textgen.server.states import KeptState
 from textgen.server.writing import Choice
 from textgen.wording import counted

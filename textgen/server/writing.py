@@ -11,7 +11,7 @@ from textgen.generation.row import Token
 from textgen.server.engine import Event, Job
 from textgen.server.failures import ApiError
 from textgen.server.metrics import Metrics
-from textgen.server.models import ServedModel
+from textgen.server.served_model import ServedModel
 
 BACKLOG = 4096  # tokens of a request that may wait for a client that reads slowly
 FINISH_REASONS = {"length": "length", "time": "length"}  # of OpenAI's interface; all others are "stop"

@@ -1,0 +1,109 @@
+"""A model that is loaded: what is read of it when a request needs it, and the memory that it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import random_weights
+
+from textgen.corpus.config import CorpusConfig
+from textgen.dataset.bloom_filter import BloomFilter
+from textgen.dataset.ngram_index import NgramIndex
+from textgen.model.config import ModelConfig
+from textgen.saved_model.saved_model import ModelFolder, load_model, save_model, save_ngrams
+from textgen.server.completions import answer
+from textgen.server.config import ServerConfig
+from textgen.server.failures import ApiError
+from textgen.server.models import ModelHost
+from textgen.server.planning import plan_completion
+from textgen.server.requests import CompletionRequest
+from textgen.server.resources import Resources
+from textgen.tokenizer.config import TokenizerConfig
+
+CONFIG = ServerConfig()
+INDEX = NgramIndex(6, [BloomFilter.for_size(1000), BloomFilter.for_size(500)])
+
+
+@pytest.fixture
+def folder(tiny_models: Path, tmp_path: Path) -> Path:
+    """A folder of models with one in it, `tiny`."""
+    return Path(shutil.copytree(tiny_models, tmp_path / "served"))
+
+
+def test_the_index_of_the_training_text_is_read_once_and_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_ngrams(folder / "tiny", INDEX)
+    reads: list[Path] = []
+    read = ModelFolder.ngrams
+
+    def counted(self: ModelFolder) -> NgramIndex:
+        reads.append(self.folder)
+        return read(self)
+
+    monkeypatch.setattr(ModelFolder, "ngrams", counted)
+    values: dict[str, Any] = {"model": "tiny", "prompt": "The", "max_tokens": 2, "no_copy": 9}
+
+    async def main() -> None:
+        resources = Resources(CONFIG, {}, folder)
+        model = await resources.models.get("tiny")
+        before = model.bytes
+        for more in ("clamp", ["L0/3=5"]), ("clamp", ["L0/3=4"]), ("exact", True), ("n", 1):
+            every = values | dict([more])
+            plan = await plan_completion(CompletionRequest(**every), every, "", resources)
+            assert (await answer(plan, resources))["usage"]["completion_tokens"]
+        assert reads == [folder / "tiny"]
+        assert model.exact
+        model.exact = None
+        assert model.bytes == before + INDEX.bytes == before + 3000
+        resources.close()
+
+    asyncio.run(main())
+
+
+def test_a_model_without_an_index_has_nothing_to_read_for_it(folder: Path) -> None:
+    async def main() -> None:
+        host = ModelHost(CONFIG, {}, folder)
+        model = await host.get("tiny")
+        before = model.bytes
+        await host.prepare(model, "ngrams")
+        assert (model.has("ngrams"), model.ngrams, model.bytes) == (True, None, before)
+        host.close()
+
+    asyncio.run(main())
+
+
+def test_the_memory_of_a_model_counts_its_second_network(tiny_models: Path) -> None:
+    pytest.importorskip("onnxruntime")
+
+    async def main() -> None:
+        host = ModelHost(ServerConfig(runtime="onnx"), {}, tiny_models)
+        model = await host.get("tiny")
+        before = model.bytes
+        assert not model.has("network")
+        held = await host.generator(model, ["L0/3=5"])
+        assert (model.has("network"), model.bytes) == (True, 2 * before)
+        assert await host.generator(model, ["L0/3=5.0"]) is held
+        host.close()
+
+    asyncio.run(main())
+
+
+def test_a_model_that_reads_backward_only_is_loaded(tiny_models: Path, tmp_path: Path) -> None:
+    tokenizer = load_model("tiny", tiny_models).tokenizer
+    shape = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8, direction="backward")
+    corpus = CorpusConfig(documents="line")
+    save_model(tmp_path / "back", random_weights(shape), shape, TokenizerConfig("char"), corpus, tokenizer)
+
+    async def main() -> None:
+        host = ModelHost(CONFIG, {}, tmp_path)
+        model = await host.get()
+        assert model.bytes > 0
+        assert not model.has("network")
+        with pytest.raises(ApiError, match="backward only"):
+            await host.generator(model)
+        host.close()
+
+    asyncio.run(main())
