@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError
 from textgen.server.models import ModelHost
 from textgen.server.planning import plan_completion
-from textgen.server.requests import CompletionRequest
+from textgen.server.requests import CompletionRequest, parse
 from textgen.server.resources import Resources
 from textgen.tokenizer.config import TokenizerConfig
 
@@ -51,13 +52,13 @@ def test_the_index_of_the_training_text_is_read_once_and_counted(folder: Path, m
         model = await resources.models.get("tiny")
         before = model.bytes
         for more in ("clamp", ["L0/3=5"]), ("clamp", ["L0/3=4"]), ("exact", True), ("n", 1):
-            every = values | dict([more])
-            plan = await plan_completion(CompletionRequest(**every), every, "", resources)
+            request = parse(json.dumps(values | dict([more])).encode(), CompletionRequest)
+            plan = await plan_completion(*request, "", resources)
             assert (await answer(plan, resources))["usage"]["completion_tokens"]
         assert reads == [folder / "tiny"]
         assert model.exact
         model.exact = None
-        assert model.bytes == before + INDEX.bytes == before + 3000
+        assert model.bytes == before + INDEX.num_bytes == before + 3000
         resources.close()
 
     asyncio.run(main())

@@ -30,7 +30,7 @@ from textgen.server.engine import Job
 from textgen.server.failures import ApiError
 from textgen.server.models import ModelHost, places_of
 from textgen.server.planning import plan_completion
-from textgen.server.requests import CompletionRequest
+from textgen.server.requests import CompletionRequest, parse
 from textgen.server.resources import Resources
 from textgen.server.writing import Writing
 from textgen.tokenizer.config import TokenizerConfig
@@ -359,8 +359,8 @@ async def fill_by(resources: Resources) -> None:
 
 
 async def guard_by(resources: Resources) -> None:
-    values: dict[str, Any] = {"model": "a", "prompt": "The", "max_tokens": 2, "no_copy": 9}
-    await plan_completion(CompletionRequest(**values), values, "", resources)
+    request = parse(b'{"model": "a", "prompt": "The", "max_tokens": 2, "no_copy": 9}', CompletionRequest)
+    await plan_completion(*request, "", resources)
 
 
 @pytest.mark.parametrize("work", [embed_by, fill_by, guard_by])

@@ -98,7 +98,7 @@ class NgramIndex:
         return 1 - math.prod(1 - bloom.false_positive_rate for bloom in self._filters)
 
     @property
-    def bytes(self) -> int:
+    def num_bytes(self) -> int:
         """The memory that it takes."""
         return sum(bloom.bits.nbytes for bloom in self._filters)
 

@@ -75,7 +75,7 @@ class ServedModel:
         others = is_second + self.has("embedder") + self.has("infiller")  # which have networks of their own
         each = COPIES * FLOAT_BYTES * (1 + others) + (EXACT_BYTES if self.exact else 0)
         index = self.ngrams if self.has("ngrams") else None
-        return each * self.saved.model_config.num_parameters + (index.bytes if index else 0)
+        return each * self.saved.model_config.num_parameters + (index.num_bytes if index else 0)
 
     def has(self, part: Part) -> bool:
         """Whether a part is there without a look at the disk."""
