@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tracemalloc
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from textgen.dataset.word_filter import (
     WordFilter,
     coined_share,
     count_words,
+    hashes,
     letters_of,
     read_word_filter,
     word_filter,
@@ -108,6 +110,17 @@ def test_the_commonest_words_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     known = word_filter(Counter({"often": 9, "also": 9, "rare": 2, "seldom": 2}))
     assert known
     assert known.knows(["often", "also", "rare", "seldom"]).tolist() == [True, True, False, False]
+
+
+def test_hashes_of_long_texts_take_the_memory_of_their_characters() -> None:
+    texts = ["x", *["fox"] * 499, "a" * 2000]
+    tracemalloc.start()
+    try:
+        found = hashes(texts)
+        assert tracemalloc.get_traced_memory()[1] < 1.5 * 4 * len(texts) * len(texts[-1])
+    finally:
+        tracemalloc.stop()
+    assert found.tolist() == [hashes([text])[0] for text in texts]
 
 
 # === Texts of new words ===

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from plain_fakes import TableModel, WordsTokenizer
 
 from textgen.dataset import word_filter as module
-from textgen.dataset.word_filter import WordFilter, count_words, letters_of, words_in
+from textgen.dataset.word_filter import LONGEST_WORD, WordFilter, count_words, letters_of, words_in
 from textgen.generation import word_guard
 from textgen.generation.config import SamplingConfig, SearchConfig
 from textgen.generation.generator import Generator, Request
@@ -130,6 +130,30 @@ def test_a_word_with_an_unknown_beginning_is_free(prompt: str) -> None:
     for id, piece in enumerate(TOKENIZER.piece_bytes):
         if id > EOS and is_text(piece):
             assert guard.allowed()[id] == plain.allows(piece.decode()), piece
+
+
+@pytest.mark.parametrize("written", ["", "q"])
+def test_a_long_run_of_letters_is_no_word(written: str) -> None:
+    """One of the prompt, and one that the text has written the end of."""
+    tokens = WordTokens(TOKENIZER, known_words())
+    for length in (LONGEST_WORD, LONGEST_WORD + 1):
+        guard = WordGuard(tokens)
+        guard.read(TOKENIZER.encode("The " + "q" * (length - len(written)) + " " * (not written)))
+        for id in TOKENIZER.encode(f"{written} " * bool(written)):
+            guard.take(id)
+        assert guard.allowed()[TOKENIZER.encode("q")] == (length == LONGEST_WORD)
+
+
+def test_a_long_run_of_letters_takes_little_memory() -> None:
+    others = " ".join(f"q{first}{second}" for first in "bcdfghjkl" for second in "bcdfghjkl")
+    prompt, guard = TOKENIZER.encode(f"{others} {'q' * 20_000} "), WordGuard(WordTokens(TOKENIZER, known_words()))
+    tracemalloc.start()
+    try:
+        guard.read(prompt)
+        guard.allowed()
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_character_in_bytes_is_judged_by_its_last_byte() -> None:

@@ -227,21 +227,26 @@ def _texts(stream: TokenStream, tokenizer: Tokenizer) -> Iterator[str]:
 
 def hashes(texts: Sequence[str]) -> np.ndarray:
     """Returns a hash of each text, uint64 [N]."""
-    return _all_hashes(texts)[-1] if texts else np.zeros(0, np.uint64)
+    found = np.zeros(len(texts), np.uint64)
+    for longer in _hashes_by_length(texts):
+        found = longer
+    return found
 
 
-def _all_hashes(texts: Sequence[str]) -> list[np.ndarray]:
-    """Hashes of the first 0, 1, 2 ... characters of each text, uint64 [N] each; of shorter texts those of the whole."""
+def _hashes_by_length(texts: Sequence[str]) -> Iterator[np.ndarray]:
+    """Hashes of the first 1, 2 ... characters of each text, uint64 [N] each; of shorter texts those of the whole."""
+    if not texts:
+        return
+    now = np.zeros(len(texts), np.uint64)
     codes = np.array(texts, np.str_).view(np.uint32).reshape(len(texts), -1)  # [N, longest], 0 after the end
-    steps = [np.zeros(len(texts), np.uint64)]
     for column in codes.T:
-        steps.append(np.where(column > 0, extended(steps[-1], column), steps[-1]))
-    return steps
+        now = np.where(column > 0, extended(now, column), now)
+        yield now
 
 
 def _beginnings(words: Sequence[str]) -> np.ndarray:
     """Hashes of all beginnings of words, from one character on, uint64 [M]."""
-    return np.unique(np.concatenate(_all_hashes(words)[1:])) if words else np.zeros(0, np.uint64)
+    return np.unique(np.concatenate(list(_hashes_by_length(words)))) if words else np.zeros(0, np.uint64)
 
 
 def _wide(words: Sequence[str]) -> np.ndarray:

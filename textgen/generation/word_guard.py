@@ -248,8 +248,9 @@ class WordTokens:
         return self.unknown_in(letters_of(text))
 
     def unknown_in(self, letters: str) -> frozenset[str]:
-        """Returns the words in some letters of `letters_of` that are not known."""
-        words = sorted({word for stretch in set(letters.split(SPACE)) for word in words_in(stretch)})
+        """Returns the words in some letters of `letters_of` that are not known; longer runs of letters are no words."""
+        stretches = set(letters.split(SPACE))
+        words = sorted({word for stretch in stretches for word in words_in(stretch) if len(word) <= LONGEST_WORD})
         known = self.words.knows(words) | self.words.knows([word.removeprefix(APOSTROPHE) for word in words])
         return frozenset(word for word, is_known in zip(words, known, strict=True) if not is_known)
 
@@ -328,7 +329,7 @@ class WordGuard:
     def _write(self, letters: str, was_allowed: bool) -> None:
         """Appends the letters of a token, which `allowed` has allowed or not."""
         words = _continued(self._word, letters)
-        if len(words) > 1 and self._is_free and is_word(words[0]):
+        if len(words) > 1 and self._is_free and is_word(words[0]) and len(words[0]) <= LONGEST_WORD:
             self._own = self._tokens.own(self._own.words | {words[0]})
         goes_on = len(words) == 1 and is_word(self._word)
         self._word = words[-1]

@@ -480,7 +480,8 @@ export class WordGuard {
   /** @private Appends the letters of a token, which `allowed` has allowed or not. */
   write(letters, wasAllowed) {
     const words = continued(this.word, letters);
-    if (words.length > 1 && this.isFree && isWord(words[0])) this.addOwn([words[0]]);
+    const isNew = words.length > 1 && this.isFree && isWord(words[0]);
+    if (isNew && [...words[0]].length <= LONGEST_WORD) this.addOwn([words[0]]);
     const goesOn = words.length === 1 && isWord(this.word);
     this.word = words.at(-1);
     if (goesOn && this.isFree) return;
