@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,9 @@ from textgen.generation import word_guard
 from textgen.generation.config import SamplingConfig, SearchConfig
 from textgen.generation.generator import Generator, Request
 from textgen.generation.infilling import Infiller
+from textgen.generation.sampler import Sampler
 from textgen.generation.suggestions import Suggester
+from textgen.generation.token_healing import Prefixes
 from textgen.generation.word_guard import WordGuard, WordTokens, word_tokens
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
@@ -154,6 +157,32 @@ def test_a_long_run_of_letters_takes_little_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 5_000_000
     finally:
         tracemalloc.stop()
+
+
+def test_a_prompt_is_read_once_for_many_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of its ends that a token may cover too, and once more where other words are given."""
+    tokens, decoded = WordTokens(TOKENIZER, known_words()), list[int]()
+
+    def decode(ids: Sequence[int]) -> str:
+        decoded.append(len(ids))
+        return TOKENIZER.decode(ids)
+
+    monkeypatch.setattr(tokens, "decode", decode)
+    prompt = TOKENIZER.encode("Zorb the ca")
+    covers = Prefixes(TOKENIZER).covers(prompt)
+    configs = [replace(CONFIG, seed=seed, require=("cafxyz",) * (seed % 2)) for seed in range(20)]
+    sampler = Sampler(configs, TOKENIZER, words=tokens)
+    for row, config in enumerate(configs):
+        alone = Sampler([config], TOKENIZER, words=WordTokens(TOKENIZER, known_words()))
+        assert sampler.possible(row, prompt, covers) == alone.possible(0, prompt, covers)
+        sampler.read(row, prompt)
+        alone.read(0, prompt)
+        logits = np.zeros((2, V), np.float32)
+        for constraints, own in zip((sampler.constraints[row], alone.constraints[0]), logits, strict=True):
+            constraints.apply(own)
+        assert (logits[0] == logits[1]).all()
+    assert len(covers) == 2
+    assert len(decoded) == 2 * (len(covers) + 1)
 
 
 def test_a_character_in_bytes_is_judged_by_its_last_byte() -> None:

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import copy
 import re
+from array import array
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import takewhile
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,7 +42,7 @@ from textgen.tokenizer.tokenizer import Tokenizer
 FREE = DIGIT  # stands for a word of which any letters are possible
 WORDS_KEPT = 1024  # words so far whose fitting tokens are kept, at one byte a token
 CHANGED_KEPT = 256  # the same where words of the text itself are possible too
-TEXTS_KEPT = 16  # prompts whose unknown words are kept
+TEXTS_KEPT = 16  # prompts whose words are kept for other texts
 BEFORE = ("", "a", FREE)  # what may be before a token: no word, letters, a word of which any letters are possible
 PARTS = re.compile("[^ 0']+|[ 0']")  # runs of letters, and single characters of other kinds
 LETTERS = re.compile("[^ 0']*")
@@ -96,6 +98,22 @@ class OwnWords:
         return frozenset(other[len(start) :] for start in begun for other in self.beginning_with(start))
 
 
+class Beginning(NamedTuple):
+    """What follows from the tokens before the first one that is generated.
+
+    Attributes:
+        word: The word so far.
+        own: The words that are possible too.
+        is_free: Whether the word so far has an unknown beginning.
+        pending: The bytes of an unfinished character after it.
+    """
+
+    word: str
+    own: OwnWords
+    is_free: bool
+    pending: bytes
+
+
 class WordTokens:
     """What each token of a vocabulary does to a word that is being written.
 
@@ -121,6 +139,7 @@ class WordTokens:
         self.allowed = lru_cache(WORDS_KEPT)(self._allowed)
         self.own = lru_cache(TEXTS_KEPT)(self._own)
         self.unknown = lru_cache(TEXTS_KEPT)(self._unknown)
+        self._beginning = lru_cache(TEXTS_KEPT)(self._read)
         self._fits_with = lru_cache(CHANGED_KEPT)(self._fits_with_rests)
 
     def begins(self, word: str) -> bool:
@@ -130,6 +149,34 @@ class WordTokens:
     def is_whole(self, word: str) -> bool:
         """Returns whether letters are a known word."""
         return not is_word(word) or bool(self.words.knows(_as_known(word)).any())
+
+    def begins_with(self, own: OwnWords, word: str) -> bool:
+        """Returns `begins`, where other words are possible too, and False for `FREE`."""
+        return word != FREE and (next(own.beginning_with(word), None) is not None or self.begins(word))
+
+    def after(self, ids: Sequence[int], given: frozenset[str]) -> Beginning:
+        """Returns what follows from the tokens before the first one that is generated.
+
+        Prompts are kept, so that one that many texts continue is read once.
+
+        Args:
+            ids: The tokens.
+            given: Words that are possible too.
+        """
+        return self._beginning(array("i", ids).tobytes(), given)
+
+    def _read(self, ids: bytes, given: frozenset[str]) -> Beginning:
+        """`after`, from the tokens as the bytes of an array, which take less memory than numbers."""
+        tokens = array("i", ids)
+        unfinished = self.unfinished(tokens)
+        text = self.decode(tokens[: len(tokens) - len(unfinished)])
+        before, _, line = text.rpartition("\n")
+        letters = letters_of(line)
+        word = _continued("", letters)[-1]
+        ended = letters if word == FREE else letters[: len(letters) - len(word)]
+        own = self.own(given | self.unknown(before) | self.unknown_in(ended))
+        is_free = len(word) > LONGEST_WORD or not self.begins_with(own, word)
+        return Beginning(word, own, is_free, b"".join([self.piece_bytes[id] for id in unfinished]))
 
     def _own(self, words: frozenset[str]) -> OwnWords:
         """Words that are possible too, and what follows from them."""
@@ -287,15 +334,7 @@ class WordGuard:
 
         All of them: what was read before is forgotten.
         """
-        unfinished = self._tokens.unfinished(ids)
-        text = self._tokens.decode(ids[: len(ids) - len(unfinished)])
-        before, _, line = text.rpartition("\n")
-        letters = letters_of(line)
-        self._word = _continued("", letters)[-1]
-        ended = letters if self._word == FREE else letters[: len(letters) - len(self._word)]
-        self._own = self._tokens.own(self._given | self._tokens.unknown(before) | self._tokens.unknown_in(ended))
-        self._is_free = len(self._word) > LONGEST_WORD or not self._begins(self._word)
-        self._pending = b"".join([self._tokens.piece_bytes[id] for id in unfinished])
+        self._word, self._own, self._is_free, self._pending = self._tokens.after(ids, self._given)
         self._now = None
 
     def allowed(self) -> np.ndarray:
@@ -335,12 +374,8 @@ class WordGuard:
         self._word = words[-1]
         if goes_on and self._is_free:
             return
-        unknown = (self._is_free or not was_allowed) and not self._begins(self._word)
+        unknown = (self._is_free or not was_allowed) and not self._tokens.begins_with(self._own, self._word)
         self._is_free = self._word == FREE or unknown or len(self._word) > LONGEST_WORD
-
-    def _begins(self, word: str) -> bool:
-        own = next(self._own.beginning_with(word), None) is not None
-        return word != FREE and (own or self._tokens.begins(word))
 
 
 def is_letters(letters: str) -> bool:
