@@ -243,7 +243,7 @@ def main() -> None:
     saved = load_model(options.model, options.models_dir)
     config = InspectConfig(track=tuple(options.track))
     corpus = Corpus([options.file], saved.corpus_config)
-    seen = inspect_model(saved, documents_of(corpus.parts(), config.max_tokens), config)
+    seen = inspect_model(saved, documents_of(corpus.parts(), config.read_tokens), config)
     measure_cells(Held(seen, options.num, options.max_tokens), parse_tracks(options.track), options.random)
 
 

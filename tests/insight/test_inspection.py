@@ -13,6 +13,7 @@ from networks import planted, quoted_text
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import ConfigError, SavedModelError
+from textgen.insight import config as config_module
 from textgen.insight.config import InspectConfig
 from textgen.insight.inspection import ENOUGH_TOKENS, NUM_SHOWN, WRITTEN_TOKENS, Inspection, inspect_model
 from textgen.insight.report import report
@@ -105,6 +106,15 @@ def test_all_cells_that_are_asked_for_are_shown_and_one_is_named_whole(models: P
     assert [f"L{layer}/{unit}" for layer, unit in seen.shown] == units
     with pytest.raises(ConfigError, match=r"written as in L0/3; all of its values are shown\. Received: 'L0/3\.f'"):
         inspect_model(saved, text, InspectConfig(cell=("L0/3.f",)))
+
+
+def test_a_model_writes_as_many_tokens_as_are_asked_for(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config_module, "OWN_TOKENS", 100)
+    saved = load_model("brief", models)
+    lengths = [
+        len(inspect_model(saved, config=InspectConfig(max_tokens=number)).text.ids) for number in (None, 64, 200)
+    ]
+    assert lengths == pytest.approx([100, 64, 200], abs=8)  # empty documents are left out
 
 
 @pytest.mark.parametrize("name", ["embedding/table", "head/bias"])

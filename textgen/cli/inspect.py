@@ -78,8 +78,8 @@ def inspect(
 ) -> None:
     """See what a model does with a text: cells, gates, memory, gradients.
 
-    PATHS are files, folders, globs, or - for standard input; without them the model writes the text itself. Its
-    first --max-tokens tokens are used.
+    PATHS are files, folders, globs, or - for standard input, of which the first --max-tokens tokens are used. Without
+    them the model writes a text of that length itself.
 
     Cells that follow a property of the text (inside quotes, the column, ...) are found on its first half and
     confirmed on its second. Cells are named as in L1/89: layer 1, unit 89, both counted from 0. --track adds a
@@ -113,7 +113,7 @@ def inspect(
         corpus = Corpus(paths, replace(saved.corpus_config, **reading))
         corpus.say_skipped(output.note)
         is_backward = (direction or saved.main_direction) == "backward"  # which reads from the end of a document
-        documents = corpus.documents() if is_backward else documents_of(corpus.parts(), config.max_tokens)
+        documents = corpus.documents() if is_backward else documents_of(corpus.parts(), config.read_tokens)
     seen = inspect_model(saved, documents, config, direction=direction, label=label, say=output.note)
     if seen.text.is_cut:
         end = "beginning" if seen.text.direction == "forward" else "end"

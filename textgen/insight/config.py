@@ -6,22 +6,40 @@ from dataclasses import dataclass
 
 from textgen.settings import Settings, check_text, setting
 
+MAX_TOKENS = 5000  # of a text that is given
+OWN_TOKENS = 1500  # of the text that a model writes itself where none is given
+
 
 @dataclass(frozen=True)
 class InspectConfig(Settings):
     """What is looked at, and how much of the text is used.
 
     Example:
-        >>> InspectConfig(track=("speaker=^[A-Z]+:",)).max_tokens
+        >>> InspectConfig(track=("speaker=^[A-Z]+:",)).read_tokens
         5000
     """
 
-    max_tokens: int = setting(5000, "Tokens of the text to use, at most.", low=64, high=20_000)
+    max_tokens: int | None = setting(
+        None,
+        "Tokens of the text to use, at most [default: 5000, or 1500 that the model writes itself].",
+        low=64,
+        high=20_000,
+    )
     track: tuple[str, ...] = setting(
         (), "Look for cells that follow the matches of a regular expression.", metavar="NAME=REGEX"
     )
     cell: tuple[str, ...] = setting((), "Show the gates of this cell, such as L1/89.", metavar="CELL")
     seed: int = setting(0, "Seed of the random numbers.", low=0, high=(1 << 31) - 1)
+
+    @property
+    def read_tokens(self) -> int:
+        """Tokens of a given text to use, at most."""
+        return self.max_tokens or MAX_TOKENS
+
+    @property
+    def own_tokens(self) -> int:
+        """Tokens that the model writes where no text is given."""
+        return self.max_tokens or OWN_TOKENS
 
     def check(self) -> None:
         """Checks that texts are valid Unicode."""

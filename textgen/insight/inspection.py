@@ -35,7 +35,6 @@ NUM_CHANGED = 6  # found cells that are ablated and clamped
 NUM_WRITTEN, WRITTEN_TOKENS = 3, 80  # found cells with which texts are written, and the tokens of each text
 NUM_SEEDS, ENOUGH_TOKENS = 8, 24  # seeds to choose from, for a text of more than ENOUGH_TOKENS with a free cell
 NUM_SHOWN = 12  # cells whose gates are shown
-OWN_TOKENS = 1500  # of the text that a model writes itself where none is given
 CLOSED, OPEN = 0.1, 0.9  # a gate below or above is nearly shut or wide open
 
 
@@ -151,7 +150,7 @@ def inspect_model(
     if documents is None:
         say("The model writes the text ...")
         documents = _own_text(saved, reader, direction, label, config)
-    text = read_documents(documents, saved.tokenizer, config.max_tokens, direction, label)
+    text = read_documents(documents, saved.tokenizer, config.read_tokens, direction, label)
     properties = properties_of(text, tracks)
     say(f"Reading {counted(len(text.ids), 'token')} ...")
     reading = reader.read(text.ids[None])
@@ -237,7 +236,7 @@ def _own_text(
     """Documents that the model writes, drawn from its own probabilities."""
     if direction == "backward":
         raise CorpusError("This network reads backward and writes no text from its beginning: name a file with text.")
-    number = min(OWN_TOKENS, config.max_tokens)
+    number = config.own_tokens
     settings = SamplingConfig(temperature=1.0, min_p=0.0, max_tokens=number, seed=config.seed, label=label)
     generator, texts, tokens = Generator(reader.model, saved.tokenizer), list[str](), 0
     while tokens < number and len(texts) < number:
