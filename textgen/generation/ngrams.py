@@ -1,8 +1,8 @@
 """The n-grams of a text that is being written, so that none comes twice.
 
 The n - 1 tokens before the next one are looked up by their rolling hash (Karp & Rabin 1987, doi:10.1147/rd.312.0249),
-and compared where a hash has come before. So a token costs the same whatever n is: some 10 microseconds, and about 150
-bytes at most.
+and compared where a hash has come before. So a token costs the same whatever n is: some 10 microseconds, and about 115
+bytes in a text where no run of n - 1 tokens recurs, up to about 220 where each recurs once with another token after it.
 """
 
 from __future__ import annotations
