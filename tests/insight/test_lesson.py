@@ -222,6 +222,7 @@ def test_the_page_tells_how_far_back_the_model_looks_or_that_this_was_not_seen(t
             "From about 8 tokens of context on, less than 0.05 bits",
         ),
         (3.0, 0.04, 0.0, -0.1): ("2tokens of context, about", "From about 2 tokens of context on, less than 0.05 bits"),
+        (0.04, 0.0, 0.0, 0.0): ("1token of context, about", "From about 1 token of context on, less than 0.05 bits"),
         (3.0, 1.0, 0.5, 0.05): (
             "> 8tokens of context, about",
             "With 8 tokens of context, the longest that was measured",

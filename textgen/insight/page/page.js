@@ -187,14 +187,14 @@ function chart({ title, series, xTitle, yTitle, logX = false, logY = false, widt
 
 function header() {
   const top = document.getElementById("top");
-  const found = D.cells.filter((finding) => finding.is_found);
-  const reach = reachOf();
+  const found = new Set(D.cells.filter((finding) => finding.is_found).map(cellName)).size;
+  const reach = reachOf(), hundredth = D.gradient.hundredth_at;
   const facts = [
     [number(D.text.bits_per_token, 2), say("fact bits")],
     [count(N), say("fact tokens")],
-    [`${new Set(found.map(cellName)).size}`, say("fact cells", { number: D.cells.length })],
-    [reach === null ? `> ${D.context.lengths.at(-1)}` : count(reach), say("fact reach", { bits: NOISE })],
-    [D.gradient.hundredth_at === null ? `> ${D.gradient.model.length - 1}` : D.gradient.hundredth_at, say("fact gradient")],
+    [found, say(found === 1 ? "fact cells one" : "fact cells", { number: D.cells.length })],
+    [reach === null ? `> ${D.context.lengths.at(-1)}` : count(reach), say(reach === 1 ? "fact reach one" : "fact reach", { bits: NOISE })],
+    [hundredth === null ? `> ${D.gradient.model.length - 1}` : hundredth, say(hundredth === 1 ? "fact gradient one" : "fact gradient")],
   ];
   const switcher = make("button", { lang: language ? "en" : "zh-CN", onclick: () => { language = 1 - language; build(); document.querySelector(".bar button").focus(); } }, language ? "English" : "中文");
   top.replaceChildren(make("div", { class: "bar" }, switcher),
@@ -767,7 +767,7 @@ function lessonSection() {
     make("p", {}, say("lesson 5 numbers", { ...decays, ...when, at: first(D.gradient.hundredth_at, D.gradient.model.length - 1) })), question("lesson 5 ask", gated ? "lesson 5 answer" : "lesson 5 answer rnn"));
 
   const { lengths, dropped, full } = D.context, reach = reachOf();
-  const rest = reach === null ? say("lesson 6 beyond", { last: count(lengths.at(-1)), left: number(dropped.at(-1), 2) }) : say("lesson 6 reach", { reach: count(reach), bits: NOISE });
+  const rest = reach === null ? say("lesson 6 beyond", { last: count(lengths.at(-1)), left: number(dropped.at(-1), 2) }) : say(reach === 1 ? "lesson 6 reach one" : "lesson 6 reach", { reach: count(reach), bits: NOISE });
   block("lesson 6 title", {}, make("p", {}, say("lesson 6", { one: number(dropped[0], 2), full: number(full, 2) })), make("p", {}, rest),
     make("p", {}, say("lesson 6 link"), " ", make("a", { href: "#memory" }, say("memory title"))));
   return make("section", { id: "lesson", class: "lesson", "aria-labelledby": "lesson-title" }, make("h2", { id: "lesson-title" }, say("lesson title")), parts);
