@@ -102,8 +102,7 @@ class Arguments:
     "--batch-size",
     type=click.IntRange(1),
     metavar="N",
-    help="Texts that are written side by side; 1 rules out that rounding makes them depend on each other "
-    "[default: 64].",
+    help="Texts generated in one batch; with 1, rounding cannot make a text depend on the others [default: 64].",
 )
 @click.option(
     "--exact",
@@ -122,7 +121,7 @@ class Arguments:
     "--clamp",
     multiple=True,
     metavar="CELL=NUMBER",
-    help="Hold a cell at a number, as in L1/89=3.8 (layer 1, unit 89), or a gate, as in L1/89.f=1; textgen inspect "
+    help="Clamp a cell to a value, as in L1/89=3.8 (layer 1, unit 89), or a gate, as in L1/89.f=1; textgen inspect "
     "finds cells. May be given several times.",
 )
 @setting_options(RuntimeConfig)
@@ -149,9 +148,9 @@ def sample(
     A prompt may be any text, or empty, and may end inside a word. A single text appears as it is written; several
     are separated as documents are in the corpus. With --json each is a line of JSON.
 
-    A text that leads to a --suffix appears when it is finished. Samplers and penalties work with it; settings that
-    follow the text from left to right do not. --json prints the log probabilities, in nats, that each network gives
-    the whole document, and the score: their mean for each token.
+    A text that leads to a --suffix appears when it is finished. Samplers and penalties work with it; --stop, --until,
+    --ban, --require, --logit-bias, --no-copy, --max-seconds and --top-logprobs do not. --json prints the log
+    probabilities, in nats, that each network gives the whole document, and the score: their mean for each token.
 
     \b
     Example:

@@ -63,10 +63,11 @@ def write(
     before any training the base for the script of FILE.
 
     You type; the model suggests the likeliest continuations, each with the probability of its first token. A number
-    key or a click accepts one. The keys are shown below the text; the mouse wheel scrolls. FILE is read if it exists.
-    The text is saved in it, also when you leave or the connection breaks, with what you saved in the editor that ^E
-    opens; the default is a new file named after the model. If another program has changed FILE meanwhile, the text is
-    saved in a new file next to it.
+    key or a click accepts one. The keys are shown below the text; the mouse wheel scrolls.
+
+    FILE is read if it exists. The text is saved to FILE, also when you quit or the connection breaks. This includes
+    changes saved in the editor that ^E opens. Without FILE, a new file named after the model is used. If another
+    program has changed FILE meanwhile, the text is saved in a new file next to it.
 
     \b
     Example:

@@ -99,7 +99,8 @@ class SamplingConfig(Settings):
         low=0.0, high=1.0, section=MORE,
     )  # fmt: skip
     xtc_probability: float = setting(
-        0.0, "Probability of dropping the likeliest tokens, all but the least likely of them (XTC); 0 is off.",
+        0.0,
+        "Probability with which XTC drops all tokens above --xtc-threshold but the least likely of them; 0 is off.",
         low=0.0, high=1.0, section=MORE,
     )  # fmt: skip
     xtc_threshold: float = setting(0.1, "XTC drops tokens above this probability.", low=0.0, high=1.0, section=MORE)
@@ -195,7 +196,7 @@ class SearchConfig(Settings):
     """Beam search for the likeliest texts, in place of sampling. Names and meanings are those of transformers."""
 
     num_beams: int = setting(
-        4, "Search for the likeliest texts with N beams, instead of sampling; the other flags here do so too.",
+        4, "Beam search with N beams instead of sampling. Any flag of this section turns it on.",
         low=1, high=1 << 10, section=SEARCH,
     )  # fmt: skip
     num_beam_groups: int = setting(
