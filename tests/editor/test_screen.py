@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 import signal
-import tempfile
 import threading
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import click
 import pytest
 from displays import Display
 from hypothesis import given, settings
@@ -25,7 +22,7 @@ from rich.cells import cell_len
 from suggesters import Telling
 
 from textgen.editor import screen as screens
-from textgen.editor.screen import KEYS, Screen, wrap
+from textgen.editor.screen import KEYS, Screen
 from textgen.editor.session import Cancelled, Session
 from textgen.errors import Interrupted, TextgenError
 from textgen.generation.suggestions import Suggestion
@@ -272,127 +269,6 @@ def test_a_message_stands_until_the_next_key(tmp_path: Path, drive: Callable[...
     assert driver.leave() == "leave"
 
 
-def test_the_editor_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    session = session_of(tmp_path / "new.txt", "The cat")
-    monkeypatch.setenv("VISUAL", "sed -i s/cat/dog/")
-    screens.open_editor(session)
-    assert session.draft.text == "The dog"
-    monkeypatch.setenv("VISUAL", str(tmp_path / "nowhere"))
-    screens.open_editor(session)
-    assert session.message.endswith("The text is as it was. Set EDITOR to name another editor.")
-    assert session.draft.text == "The dog"
-
-
-@pytest.fixture
-def edits_as(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Sets the editor to a shell script, whose file is $1, and temporary files to a folder of their own."""
-    (tmp_path / "temporary").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-
-    def set_editor(script: str) -> None:
-        (tmp_path / "editor").write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
-        (tmp_path / "editor").chmod(0o755)
-        monkeypatch.setenv("VISUAL", str(tmp_path / "editor"))
-
-    return set_editor
-
-
-def test_the_file_of_the_editor_is_private_and_is_removed(tmp_path: Path, edits_as: Callable[[str], None]) -> None:
-    session = session_of(tmp_path / "new.txt", "one\ntwo")
-    edits_as('stat -c %a "$1" >> "$1"; printf "\\r\\n" >> "$1"')
-    screens.open_editor(session)
-    assert session.draft.text == "one\ntwo\n600\n"
-    assert session.message == ""
-    assert list((tmp_path / "temporary").iterdir()) == []
-    session.undo()
-    assert session.draft.text == "one\ntwo"
-
-
-def test_what_an_editor_that_fails_has_saved_is_the_text(tmp_path: Path, edits_as: Callable[[str], None]) -> None:
-    session = session_of(tmp_path / "new.txt", "old")
-    edits_as('echo "an hour of work" > "$1"; exit 1')
-    screens.open_editor(session)
-    assert session.draft.text == "an hour of work"
-    assert "The text is what the editor saved: ^Z undoes that." in session.message
-
-
-@pytest.mark.parametrize("is_killed", [False, True])
-def test_what_an_editor_saves_that_is_not_utf_8_is_kept(
-    tmp_path: Path, edits_as: Callable[[str], None], is_killed: bool
-) -> None:
-    session = session_of(tmp_path / "new.txt", "old")
-    edits_as('printf "caf\\351" > "$1"' + ("; exit 1" if is_killed else ""))
-    screens.open_editor(session)
-    (kept,) = (tmp_path / "temporary").iterdir()
-    assert kept.read_bytes() == b"caf\xe9"
-    assert session.message == (
-        f"Cannot read what the editor saved: it is not UTF-8. It is kept in {kept}; the text is as it was."
-    )
-    assert session.draft.text == "old"
-
-
-def test_an_editor_that_removes_the_file(tmp_path: Path, edits_as: Callable[[str], None]) -> None:
-    session = session_of(tmp_path / "new.txt", "old")
-    edits_as('rm "$1"')
-    screens.open_editor(session)
-    assert re.fullmatch(
-        r"Cannot read what the editor saved in .*: No such .*\. The text is as it was\.", session.message
-    )
-    assert session.draft.text == "old"
-
-
-def test_without_a_temporary_folder_there_is_no_editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    session = session_of(tmp_path / "new.txt", "old")
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
-    screens.open_editor(session)
-    assert session.message.startswith("Cannot make a file for the editor: No such file or directory. Free some space")
-
-
-@pytest.mark.parametrize(("saved", "text"), [(b"an hour of work\n", "an hour of work"), (b"caf\xe9", "old!")])
-def test_an_interruption_while_the_editor_is_open_saves_what_it_saved(
-    tmp_path: Path, edits_as: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, saved: bytes, text: str
-) -> None:
-    def edit(filename: str) -> None:
-        Path(filename).write_bytes(saved)
-        screen.interrupt(Interrupted("Terminated.", 15))
-
-    take_over = screens._take_over
-
-    def interrupted_again(*arguments: Any) -> None:
-        screen.interrupt(Interrupted("The terminal was closed.", 1))
-        take_over(*arguments)
-
-    session = session_of(tmp_path / "new.txt", "old")
-    monkeypatch.setattr(click, "edit", edit)
-    monkeypatch.setattr(screens, "_take_over", interrupted_again)
-    with create_pipe_input() as pipe:
-        screen = Screen(session, pipe, DummyOutput())
-        monkeypatch.setattr(screens, "Screen", lambda session: screen)
-        pipe.send_text("!\x05")
-        with pytest.raises(Interrupted, match="Terminated"):
-            screens.run(session)
-    assert (tmp_path / "new.txt").read_text(encoding="utf-8") == text
-    *before, last = session.message.split("\n")
-    assert last == f"Saved in {tmp_path / 'new.txt'}."
-    assert len(before) == (text == "old!")
-    assert all("It is kept in" in line for line in before)
-
-
-def test_ctrl_c_in_the_editor_ends_the_editor_and_not_the_session(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    session = session_of(tmp_path / "new.txt", "The cat")
-    editor = tmp_path / "editor"
-    editor.write_text("#!/bin/sh\nkill -INT $PPID $$\nsleep 30\n", encoding="utf-8")
-    editor.chmod(0o755)
-    monkeypatch.setenv("VISUAL", str(editor))
-    before = signal.getsignal(signal.SIGINT)
-    screens.open_editor(session)
-    assert "The text is as it was" in session.message
-    assert session.draft.text == "The cat"
-    assert signal.getsignal(signal.SIGINT) is before
-
-
 # === The mouse ===
 
 
@@ -610,32 +486,6 @@ def test_a_frame_fits_and_shows_the_end_of_the_text(tmp_path: Path, text: str, w
         assert any(line.startswith("1 100") for line in lines)
     if width >= 200 and height >= 12:
         assert all(key in "\n".join(lines) for key, _, _ in KEYS)
-
-
-@given(
-    text=st.text(st.sampled_from("ab  月光é\u0301！\u3000\u2009\xa0"), max_size=60),
-    width=st.integers(2, 20),
-)
-def test_wrapped_lines_fit_and_lose_only_spaces(text: str, width: int) -> None:
-    lines = wrap(text, width)
-    assert all(cell_len(line) <= width for line in lines)
-    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
-
-
-@pytest.mark.parametrize(
-    ("text", "lines"),
-    [
-        ("", [""]),
-        ("one two three", ["one two", "three"]),
-        ("one two  three", ["one two", "three"]),
-        ("one two ", ["one two "]),
-        ("eightlong two", ["eightlon", "g two"]),
-        ("He 月光月光", ["He 月光", "月光"]),
-        ("月光a月光", ["月光a月", "光"]),
-    ],
-)
-def test_where_lines_break(text: str, lines: list[str]) -> None:
-    assert wrap(text, 8) == lines
 
 
 def test_the_display_shows_the_frame_whatever_changed_before(tmp_path: Path, drive: Callable[..., Driver]) -> None:

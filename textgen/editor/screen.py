@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import signal
-import tempfile
 import textwrap
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from pathlib import Path
 from types import FrameType
 from typing import Any
-from unicodedata import category
 
-import click
 from prompt_toolkit.application import Application
 from prompt_toolkit.cursor_shapes import CursorShape
 from prompt_toolkit.data_structures import Point
@@ -30,12 +25,12 @@ from prompt_toolkit.keys import Keys
 from prompt_toolkit.layout import Layout, UIContent, UIControl, Window
 from prompt_toolkit.mouse_events import MouseButton, MouseEvent, MouseEventType
 from prompt_toolkit.output import Output
-from prompt_toolkit.utils import get_cwidth
 
-from textgen.editor.session import NEWLINE, Cancelled, Request, Session, without_controls
+from textgen.editor.external_editor import open_editor
+from textgen.editor.lines import fit, styled, visible, wrap
+from textgen.editor.session import Cancelled, Request, Session, without_controls
 from textgen.errors import Interrupted
 from textgen.generation.suggestions import Suggestion
-from textgen.storage.files import OTHER_TEMPORARY
 from textgen.wording import counted
 
 KEYS: list[
@@ -62,7 +57,6 @@ ACTIONS: dict[str, Callable[[Session], None]] = {
 }
 LEAVE, EDIT = "leave", "edit"  # results of `Screen.run`
 CURSOR = "▏"
-SIGNS = {"\n": "⏎", "\t": "    "}  # of `visible`
 TEXT_LINES = 3  # minimum number of lines of text
 WHEEL_LINES = 3  # lines per notch of the mouse wheel
 UNFINISHED_SECONDS = 0.05  # longest wait for the rest of an escape sequence, on a slow connection
@@ -95,74 +89,6 @@ def run(session: Session) -> None:
             screen.close()
             session.save()
             session.message = f"{unread}\n{session.message}".lstrip("\n")
-
-
-def open_editor(session: Session) -> None:
-    """Opens the text in an external editor ($VISUAL or $EDITOR) and replaces it with what the editor saved.
-
-    That also happens if the editor ends with an error, or if an exception such as `Interrupted` ends the wait for it.
-    If the editor cannot be started, ends with an error or saves what cannot be read, `session.message` is set. Ctrl-C
-    is for the editor alone.
-
-    Args:
-        session: The session.
-    """
-    session.message = failure = ""
-    text = session.draft.text
-    given = (text if text.endswith("\n") or not text else f"{text}\n").replace("\n", os.linesep).encode()
-    try:
-        path = _temporary_file(given)
-    except OSError as error:
-        session.message = f"Cannot make a file for the editor: {error.strerror or error}. {OTHER_TEMPORARY}"
-        return
-    before = signal.signal(signal.SIGINT, lambda *_: None)  # not SIG_IGN, which the editor would inherit
-    try:
-        click.edit(filename=str(path))
-    except click.ClickException as error:
-        failure = error.message
-    finally:
-        _take_over(session, path, given)
-        signal.signal(signal.SIGINT, before)
-    if failure and not session.message:
-        now = "as it was" if session.draft.text == text else "what the editor saved: ^Z undoes that"
-        session.message = f"{failure}. The text is {now}. Set EDITOR to name another editor."
-
-
-def _temporary_file(data: bytes) -> Path:
-    """Creates a file that only the user can read. Raises `OSError` if that is impossible."""
-    descriptor, name = tempfile.mkstemp(prefix="textgen-", suffix=".txt")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-    except BaseException:
-        os.unlink(name)
-        raise
-    return Path(name)
-
-
-def _take_over(session: Session, path: Path, given: bytes) -> None:
-    """Replaces the text if the editor changed the file, and removes the file unless it cannot be decoded.
-
-    Args:
-        session: The session, whose `message` is set if the file cannot be read.
-        path: The file.
-        given: What the editor was given in the file.
-    """
-    try:
-        data = path.read_bytes()
-        edited = NEWLINE.sub("\n", data.decode("utf-8-sig"))
-    except OSError as error:
-        session.message = f"Cannot read what the editor saved in {path}: {error.strerror}. The text is as it was."
-        return
-    except UnicodeDecodeError:
-        session.message = (
-            f"Cannot read what the editor saved: it is not UTF-8. It is kept in {path}; the text is as it was."
-        )
-        return
-    if data != given:  # editors add a newline at the end
-        session.replace(edited if session.draft.text.endswith("\n") else edited.removesuffix("\n"))
-    with suppress(OSError):  # Windows keeps a file that a program has open
-        path.unlink(missing_ok=True)
 
 
 class Screen:
@@ -502,87 +428,10 @@ class _Frame(UIControl):
         return self._screen.mouse(mouse_event)
 
 
-def styled(style: str, lines: list[str]) -> list[StyleAndTextTuples]:
-    """Gives all lines the same style.
-
-    Args:
-        style: A prompt_toolkit style.
-        lines: Lines of text.
-
-    Returns:
-        The lines as formatted text.
-    """
-    return [[(style, line)] for line in lines]
-
-
-def wrap(text: str, width: int) -> list[str]:
-    """Breaks a paragraph into lines, preferably after spaces and around wide characters.
-
-    Args:
-        text: The paragraph, without newlines.
-        width: Maximum width of a line in cells.
-
-    Returns:
-        The lines; at least one.
-    """
-    lines: list[str] = []
-    start = cells = 0
-    cut = 0  # last possible break, if it lies after `start`
-    for at, character in enumerate(text):
-        size = get_cwidth(character)
-        if size > 1:
-            cut = at
-        if cells + size > width and at > start:
-            at_space = character == " "
-            end = at if at_space or cut <= start else cut
-            lines.append(text[start:end].rstrip(" "))
-            start = end + at_space
-            cells = get_cwidth(text[start:at])
-            if at_space:
-                continue
-        cells += size
-        if character == " " or size > 1:
-            cut = at + 1
-    return [*lines, text[start:]]
-
-
-def fit(line: StyleAndTextTuples, width: int) -> StyleAndTextTuples:
-    """Truncates a line, ending it with an ellipsis if it is too long.
-
-    Args:
-        line: The line as formatted text.
-        width: Maximum width in cells.
-
-    Returns:
-        The line, at most `width` cells wide.
-    """
-    if sum(get_cwidth(text) for _, text, *_ in line) <= width:
-        return line
-    fitted: StyleAndTextTuples = []
-    room = width - 1
-    for style, text, *_ in line:
-        kept = len(text)
-        while get_cwidth(text[:kept]) > room:
-            kept -= 1
-        fitted.append((style, text[:kept] + ("" if kept == len(text) else "…")))
-        if kept < len(text):
-            break
-        room -= get_cwidth(text)
-    return fitted
-
-
 def key_lines(width: int) -> list[str]:
     """Returns the help lines of the keys, at most `width` cells wide, without breaks inside an item."""
     items = "   ".join(f"{key} {does}".replace(" ", "\xa0") for key, does, _ in KEYS)
     return [line.replace("\xa0", " ") for line in textwrap.wrap(items, width, break_on_hyphens=False)]
-
-
-def visible(text: str) -> str:
-    """Replaces what would move the cursor or has no width, such as control characters, with visible signs.
-
-    Spaces of any width and accents stay.
-    """
-    return "".join(c if c.isprintable() or category(c) == "Zs" else SIGNS.get(c, "·") for c in text)
 
 
 @contextmanager

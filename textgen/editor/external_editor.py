@@ -1,0 +1,82 @@
+"""Opens a text in an external editor, and takes over what the editor saved."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from textgen.editor.session import NEWLINE, Session
+from textgen.storage.files import OTHER_TEMPORARY
+
+
+def open_editor(session: Session) -> None:
+    """Opens the text in an external editor ($VISUAL or $EDITOR) and replaces it with what the editor saved.
+
+    That also happens if the editor ends with an error, or if an exception such as `Interrupted` ends the wait for it.
+    If the editor cannot be started, ends with an error or saves what cannot be read, `session.message` is set. Ctrl-C
+    is for the editor alone.
+
+    Args:
+        session: The session.
+    """
+    session.message = failure = ""
+    text = session.draft.text
+    given = (text if text.endswith("\n") or not text else f"{text}\n").replace("\n", os.linesep).encode()
+    try:
+        path = _temporary_file(given)
+    except OSError as error:
+        session.message = f"Cannot make a file for the editor: {error.strerror or error}. {OTHER_TEMPORARY}"
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: None)  # not SIG_IGN, which the editor would inherit
+    try:
+        click.edit(filename=str(path))
+    except click.ClickException as error:
+        failure = error.message
+    finally:
+        take_over(session, path, given)
+        signal.signal(signal.SIGINT, before)
+    if failure and not session.message:
+        now = "as it was" if session.draft.text == text else "what the editor saved: ^Z undoes that"
+        session.message = f"{failure}. The text is {now}. Set EDITOR to name another editor."
+
+
+def _temporary_file(data: bytes) -> Path:
+    """Creates a file that only the user can read. Raises `OSError` if that is impossible."""
+    descriptor, name = tempfile.mkstemp(prefix="textgen-", suffix=".txt")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+    except BaseException:
+        os.unlink(name)
+        raise
+    return Path(name)
+
+
+def take_over(session: Session, path: Path, given: bytes) -> None:
+    """Replaces the text if the editor changed the file, and removes the file unless it cannot be decoded.
+
+    Args:
+        session: The session, whose `message` is set if the file cannot be read.
+        path: The file.
+        given: What the editor was given in the file.
+    """
+    try:
+        data = path.read_bytes()
+        edited = NEWLINE.sub("\n", data.decode("utf-8-sig"))
+    except OSError as error:
+        session.message = f"Cannot read what the editor saved in {path}: {error.strerror}. The text is as it was."
+        return
+    except UnicodeDecodeError:
+        session.message = (
+            f"Cannot read what the editor saved: it is not UTF-8. It is kept in {path}; the text is as it was."
+        )
+        return
+    if data != given:  # editors add a newline at the end
+        session.replace(edited if session.draft.text.endswith("\n") else edited.removesuffix("\n"))
+    with suppress(OSError):  # Windows keeps a file that a program has open
+        path.unlink(missing_ok=True)
