@@ -76,7 +76,8 @@ def write(
     """
     needs_terminal()
     from textgen.editor.screen import run
-    from textgen.editor.session import CancellableModel, Session, free_path
+    from textgen.editor.session import CancellableModel, Session
+    from textgen.editor.text_file import free_path
     from textgen.generation.suggestions import Suggester
 
     model, paths = model_and_paths(model, () if file is None else (str(file),), models_dir)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 
-from textgen.editor.session import NEWLINE, Session
+from textgen.editor.session import Session
+from textgen.editor.text_file import NEWLINE
 from textgen.storage.files import OTHER_TEMPORARY
 
 

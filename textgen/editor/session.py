@@ -2,217 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-import os
 import re
 import threading
 import unicodedata
-from codecs import BOM_UTF8
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from textgen.corpus.scripts import is_without_spaces
+from textgen.editor.draft import Draft
+from textgen.editor.text_file import NEWLINE, TextFile
 from textgen.errors import TextgenError
 from textgen.generation.stepping import StepModel
 from textgen.generation.suggestions import Suggester, Suggestion
-from textgen.storage.files import check_writable, is_stream, sha256, write_file
-from textgen.storage.locks import Gone, InUse, lock
 
 HIGHEST = 2.0  # highest temperature
-NEWLINE = re.compile("\r\n?|\n")
 CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # except newline and tab; and lone surrogates
-LOCK_SECONDS = 1.0  # longest wait for another editor that saves at the same moment
-
-
-class Change(NamedTuple):
-    """A change of a text at one place.
-
-    Attributes:
-        start: Number of characters before it.
-        removed: What was there before.
-        added: What is there after.
-    """
-
-    start: int
-    removed: str
-    added: str
-
-    @classmethod
-    def between(cls, before: str, after: str) -> Change:
-        """Finds the change that makes one text of another."""
-        start = _common_prefix(before, after)
-        removed, added = before[start:], after[start:]
-        end = _common_prefix(removed[::-1], added[::-1])
-        return cls(start, removed[: len(removed) - end], added[: len(added) - end])
-
-    def inverse(self) -> Change:
-        """Returns the change that undoes this one."""
-        return Change(self.start, self.added, self.removed)
-
-    def apply(self, text: str) -> str:
-        """Returns a text with this change."""
-        return text[: self.start] + self.added + text[self.start + len(self.removed) :]
-
-
-def _common_prefix(one: str, other: str) -> int:
-    """Number of equal characters at the beginning of two texts; compares slices, which is fast for long texts."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-class Draft:
-    """A text with a history for undo and redo, which stores what changed.
-
-    Args:
-        text: The text at the beginning.
-
-    Attributes:
-        text: The text.
-
-    Example:
-        >>> draft = Draft("The")
-        >>> draft.type(" ")
-        >>> draft.undo(), draft.text, draft.undo()
-        (True, 'The', False)
-    """
-
-    def __init__(self, text: str = "") -> None:
-        self.text = text
-        self._past: list[Change] = []
-        self._future: list[Change] = []
-        self._typing = False
-
-    def type(self, character: str) -> None:
-        """Appends a character. The characters of a word are undone together."""
-        if self._typing and not character.isspace():
-            start, _, added = self._past.pop()
-            self._past.append(Change(start, "", added + character))
-        else:
-            self._step(Change(len(self.text), "", character))
-        self.text += character
-        self._typing = True
-
-    def replace(self, text: str) -> None:
-        """Replaces the text as a single change."""
-        if text != self.text:
-            self._step(Change.between(self.text, text))
-            self.text = text
-
-    def undo(self) -> bool:
-        """Undoes the last change and returns True, or returns False if there is none."""
-        return self._travel(self._past, self._future)
-
-    def redo(self) -> bool:
-        """Redoes the last undone change and returns True, or returns False if there is none."""
-        return self._travel(self._future, self._past)
-
-    def _step(self, change: Change) -> None:
-        self._past.append(change)
-        self._future.clear()
-        self._typing = False
-
-    def _travel(self, source: list[Change], target: list[Change]) -> bool:
-        if source:
-            back = source.pop().inverse()
-            self.text = back.apply(self.text)
-            target.append(back)
-            self._typing = False
-            return True
-        return False
-
-
-class TextFile:
-    """A UTF-8 text file that keeps its byte order mark and line endings, and what other programs wrote to it.
-
-    Args:
-        path: The file, which may not exist yet.
-
-    Attributes:
-        path: The file. After a change by another program, the file that was written instead.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._mark = b""
-        self._newline = "\n"
-        self._checksum: str | None = None  # of the content that was read or written last
-
-    def read(self) -> str:
-        """Reads the text and converts its line endings to \\n.
-
-        Returns:
-            The text; empty if the file does not exist yet.
-
-        Raises:
-            TextgenError: The file cannot be read, or could not be written later.
-        """
-        check_writable(self.path)
-        try:
-            exists = self.path.exists()
-            if is_stream(self.path):  # which need not end
-                raise OSError("it is a pipe or a device")
-            data = self.path.read_bytes() if exists else b""
-            self._mark = BOM_UTF8 if data.startswith(BOM_UTF8) else b""
-            text = data.removeprefix(self._mark).decode()
-        except (OSError, UnicodeDecodeError) as error:
-            raise TextgenError(
-                f"Cannot read {self.path}: {error}. Name a UTF-8 text file, or a file that does not exist yet."
-            ) from None
-        self._checksum = _checksum(data) if exists else None
-        endings = Counter(NEWLINE.findall(text))  # in a mixed file the most common ending is used
-        self._newline = endings.most_common(1)[0][0] if endings else "\n"
-        return NEWLINE.sub("\n", text)
-
-    def write(self, text: str) -> Path | None:
-        """Writes a text with the byte order mark and line endings of the file that was read.
-
-        If another program has changed the file since, it is left alone, and the text goes to a new file next to it.
-
-        Args:
-            text: The text, with lines ended by \\n.
-
-        Returns:
-            The file that another program has changed, or None.
-
-        Raises:
-            TextgenError: The file cannot be written.
-        """
-        data = self._data(text)
-        before = path = self.path
-        with _locked(Path(os.path.realpath(path)).parent):
-            if self._is_changed(_checksum(data)):
-                path = free_path(path)
-            write_file(path, data)
-        self.path, self._checksum = path, _checksum(data)
-        return None if path == before else before
-
-    def is_intact(self, text: str) -> bool:
-        """Returns whether the file is there, with what was read or written last, or with this text."""
-        return os.path.exists(self.path) and not self._is_changed(_checksum(self._data(text)))
-
-    def _data(self, text: str) -> bytes:
-        return self._mark + text.replace("\n", self._newline).encode()
-
-    def _is_changed(self, to_write: str) -> bool:
-        """Whether the file has content that is neither known nor `to_write`, or cannot be read."""
-        try:
-            return sha256(Path(os.path.realpath(self.path))) not in (self._checksum, to_write)
-        except FileNotFoundError:
-            return False
-        except OSError:
-            return True
 
 
 def without_controls(text: str) -> str:
@@ -275,30 +81,6 @@ def _is_of_spaced_word(character: str) -> bool:
     """Whether a character can be inside a word of a script with spaces, such as don't or 3.14."""
     is_wide_mark = _is_punctuation(character) and unicodedata.east_asian_width(character) in "FW"
     return not (character.isspace() or is_wide_mark or _is_unspaced_letter(character))
-
-
-def free_path(path: Path) -> Path:
-    """Returns `path` if nothing is there, otherwise the first free one of name-2, name-3 and so on.
-
-    Example:
-        >>> free_path(Path("/nowhere/novel.txt")).name
-        'novel.txt'
-    """
-    numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
-    return next(one for one in itertools.chain([path], numbered) if not os.path.lexists(one))
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Holds the lock of a folder, if possible: when a connection breaks, all its editors save at the same moment."""
-    with ExitStack() as stack:
-        with suppress(OSError, InUse, Gone):
-            stack.enter_context(lock(folder, LOCK_SECONDS))
-        yield
-
-
-def _checksum(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 class Cancelled(Exception):

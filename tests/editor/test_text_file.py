@@ -1,0 +1,209 @@
+"""The file of a text, as a session reads and saves it, and other programs that write to it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from suggesters import Telling
+
+from textgen.editor import text_file as module
+from textgen.editor.session import Session
+from textgen.errors import TextgenError
+from textgen.storage.locks import lock
+
+
+def session_of(path: Path, text: str = "") -> Session:
+    session = Session(Telling(), path, length=6, temperature=0.8)
+    session.replace(text)
+    return session
+
+
+@pytest.mark.parametrize(
+    ("before", "shown", "after"),
+    [
+        (b"one\r\ntwo\r\n", "one\ntwo\n", b"one\r\ntwo\r\n\r\n!"),
+        (b"one\rtwo", "one\ntwo", b"one\rtwo\r!"),
+        (b"one\ntwo", "one\ntwo", b"one\ntwo\n!"),
+        (b"one\r\ntwo\r\nthree\n", "one\ntwo\nthree\n", b"one\r\ntwo\r\nthree\r\n\r\n!"),  # as most are
+        (b"\xef\xbb\xbfone\r\n", "one\n", b"\xef\xbb\xbfone\r\n\r\n!"),
+        (b"\xef\xbb\xbf", "", b"\xef\xbb\xbf\n!"),
+        (b"one", "one", b"one\n!"),
+    ],
+)
+def test_line_endings_and_the_byte_order_mark_stay(tmp_path: Path, before: bytes, shown: str, after: bytes) -> None:
+    path = tmp_path / "chapter.txt"
+    path.write_bytes(before)
+    session = Session(Telling(), path, length=6, temperature=0.8)
+    assert session.draft.text == shown
+    session.save()
+    assert path.read_bytes() == before
+    session.type("\n")
+    session.type("!")
+    session.save()
+    assert path.read_bytes() == after
+    assert not session.unsaved
+
+
+@pytest.mark.parametrize("before", [None, "", "old"])
+def test_two_editors_of_a_file_do_not_overwrite_each_other(tmp_path: Path, before: str | None) -> None:
+    path, second, third = (tmp_path / f"chapter{end}.txt" for end in ("", "-2", "-3"))
+    if before is not None:
+        path.write_text(before, encoding="utf-8")
+    sessions = [Session(Telling(), path, length=6, temperature=0.8) for _ in range(3)]
+    for session, character in zip(sessions, "abc", strict=True):
+        session.type(character)
+        session.save()
+    assert [session.message for session in sessions] == [
+        f"Saved in {path}.",
+        f"{path} was changed by another program: your text is saved in {second}.",
+        f"{path} was changed by another program: your text is saved in {third}.",
+    ]
+    for session in sessions:
+        session.type("!")
+        session.save()
+        assert session.message == f"Saved in {session.path}."
+    texts = [one.read_text(encoding="utf-8") for one in (path, second, third)]
+    assert texts == [f"{before or ''}{character}!" for character in "abc"]
+
+
+def test_a_change_by_another_program_stays(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / "folder" / "chapter.txt"
+    path.write_bytes(b"old")
+    link = tmp_path / "chapter.txt"
+    link.symlink_to(path)
+    session = session_of(link, "mine")
+    session.save()
+    session.type("!")
+    path.write_bytes(b"theirs")
+    session.save()
+    assert (path.read_bytes(), session.path) == (b"theirs", tmp_path / "chapter-2.txt")
+    assert session.path.read_bytes() == b"mine!"
+
+
+def test_a_file_that_another_program_removed_or_saved_alike_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "chapter.txt"
+    session = session_of(path, "a")
+    path.write_bytes(b"a")
+    session.save()
+    assert session.message == f"Saved in {path}."
+    path.unlink()
+    session.type("b")
+    session.save()
+    assert (session.message, path.read_bytes()) == (f"Saved in {path}.", b"ab")
+
+
+def test_a_saved_text_that_another_program_removes_is_saved_again(tmp_path: Path) -> None:
+    path = tmp_path / "chapter.txt"
+    session = session_of(path, "mine")
+    session.save()
+    path.unlink()
+    session.save()
+    assert (session.message, path.read_bytes()) == (f"Saved in {path}.", b"mine")
+    path.write_bytes(b"theirs")
+    session.save()
+    second = tmp_path / "chapter-2.txt"
+    assert session.message == f"{path} was changed by another program: your text is saved in {second}."
+    assert (path.read_bytes(), second.read_bytes(), session.path) == (b"theirs", b"mine", second)
+    session.save()
+    assert (session.message, len(list(tmp_path.iterdir()))) == (f"Saved in {second}.", 2)
+
+
+def test_a_saved_text_that_is_lost_and_cannot_be_saved_counts_as_unsaved(tmp_path: Path) -> None:
+    """So it is printed at the end."""
+    (tmp_path / "chapters").mkdir()
+    path = tmp_path / "chapters" / "one.txt"
+    session = session_of(path, "mine")
+    session.save()
+    path.unlink()
+    os.rmdir(path.parent)
+    session.save()
+    assert session.message.startswith(f"Cannot write {path}: No such file")
+    assert session.unsaved
+    path.parent.mkdir()
+    session.save()
+    assert (session.message, session.unsaved) == (f"Saved in {path}.", False)
+
+
+def test_a_file_of_which_nothing_was_changed_is_left_to_other_programs(tmp_path: Path) -> None:
+    path = tmp_path / "chapter.txt"
+    path.write_bytes(b"old")
+    session = Session(Telling(), path, length=6, temperature=0.8)
+    session.save()
+    assert session.message == f"Saved in {path}."
+    path.write_bytes(b"theirs")
+    session.save()
+    assert (session.message, path.read_bytes()) == ("Nothing was written.", b"theirs")
+    path.unlink()
+    session.save()
+    assert (session.message, list(tmp_path.iterdir())) == ("Nothing was written.", [])
+
+
+def test_a_file_that_cannot_be_read_any_more_counts_as_changed(tmp_path: Path) -> None:
+    path = tmp_path / "chapter.txt"
+    session = session_of(path, "a")
+    path.mkdir()
+    session.save()
+    assert session.message == f"{path} was changed by another program: your text is saved in {session.path}."
+    assert session.path.read_bytes() == b"a"
+
+
+def test_editors_that_save_at_the_same_moment_wait_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOCK_SECONDS", 60.0)
+    path = tmp_path / "chapter.txt"
+    sessions = [session_of(path, str(number)) for number in range(8)]
+    together = threading.Barrier(len(sessions))
+
+    def save(session: Session) -> None:
+        together.wait(60)
+        session.save()
+
+    threads = [threading.Thread(target=save, args=(session,)) for session in sessions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    texts = sorted(one.read_text(encoding="utf-8") for one in tmp_path.iterdir())
+    assert texts == [session.draft.text for session in sessions]
+
+
+def test_a_text_is_saved_though_another_process_holds_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOCK_SECONDS", 0.0)
+    session = session_of(tmp_path / "chapter.txt", "a")
+    with lock(tmp_path) as is_held:
+        assert is_held
+        session.save()
+    assert (tmp_path / "chapter.txt").read_bytes() == b"a"
+
+
+def test_a_text_that_cannot_be_saved_stays(tmp_path: Path) -> None:
+    (tmp_path / "chapters").mkdir()
+    session = session_of(tmp_path / "chapters" / "one.txt", "So")
+    os.rmdir(tmp_path / "chapters")
+    session.save()
+    assert session.message.startswith(f"Cannot write {tmp_path / 'chapters' / 'one.txt'}: No such file")
+    assert session.unsaved
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("nowhere/chapter.txt", "there is no folder .*nowhere. Make it first"),
+        ("latin.txt", "Name a UTF-8 text"),
+        ("folder", "Is a directory"),
+        ("pipe", "it is a pipe or a device. Name a UTF-8 text"),
+    ],
+)
+def test_a_file_that_cannot_be_read(tmp_path: Path, name: str, expected: str) -> None:
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(TextgenError, match=expected):
+        session_of(tmp_path / name)

@@ -1,0 +1,126 @@
+"""The file of a text: keeps its line endings, and what other programs wrote to it."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import re
+from codecs import BOM_UTF8
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from textgen.errors import TextgenError
+from textgen.storage.files import check_writable, is_stream, sha256, write_file
+from textgen.storage.locks import Gone, InUse, lock
+
+NEWLINE = re.compile("\r\n?|\n")
+LOCK_SECONDS = 1.0  # longest wait for another editor that saves at the same moment
+
+
+class TextFile:
+    """A UTF-8 text file that keeps its byte order mark and line endings, and what other programs wrote to it.
+
+    Args:
+        path: The file, which may not exist yet.
+
+    Attributes:
+        path: The file. After a change by another program, the file that was written instead.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._mark = b""
+        self._newline = "\n"
+        self._checksum: str | None = None  # of the content that was read or written last
+
+    def read(self) -> str:
+        """Reads the text and converts its line endings to \\n.
+
+        Returns:
+            The text; empty if the file does not exist yet.
+
+        Raises:
+            TextgenError: The file cannot be read, or could not be written later.
+        """
+        check_writable(self.path)
+        try:
+            exists = self.path.exists()
+            if is_stream(self.path):  # which need not end
+                raise OSError("it is a pipe or a device")
+            data = self.path.read_bytes() if exists else b""
+            self._mark = BOM_UTF8 if data.startswith(BOM_UTF8) else b""
+            text = data.removeprefix(self._mark).decode()
+        except (OSError, UnicodeDecodeError) as error:
+            raise TextgenError(
+                f"Cannot read {self.path}: {error}. Name a UTF-8 text file, or a file that does not exist yet."
+            ) from None
+        self._checksum = _checksum(data) if exists else None
+        endings = Counter(NEWLINE.findall(text))  # in a mixed file the most common ending is used
+        self._newline = endings.most_common(1)[0][0] if endings else "\n"
+        return NEWLINE.sub("\n", text)
+
+    def write(self, text: str) -> Path | None:
+        """Writes a text with the byte order mark and line endings of the file that was read.
+
+        If another program has changed the file since, it is left alone, and the text goes to a new file next to it.
+
+        Args:
+            text: The text, with lines ended by \\n.
+
+        Returns:
+            The file that another program has changed, or None.
+
+        Raises:
+            TextgenError: The file cannot be written.
+        """
+        data = self._data(text)
+        before = path = self.path
+        with _locked(Path(os.path.realpath(path)).parent):
+            if self._is_changed(_checksum(data)):
+                path = free_path(path)
+            write_file(path, data)
+        self.path, self._checksum = path, _checksum(data)
+        return None if path == before else before
+
+    def is_intact(self, text: str) -> bool:
+        """Returns whether the file is there, with what was read or written last, or with this text."""
+        return os.path.exists(self.path) and not self._is_changed(_checksum(self._data(text)))
+
+    def _data(self, text: str) -> bytes:
+        return self._mark + text.replace("\n", self._newline).encode()
+
+    def _is_changed(self, to_write: str) -> bool:
+        """Whether the file has content that is neither known nor `to_write`, or cannot be read."""
+        try:
+            return sha256(Path(os.path.realpath(self.path))) not in (self._checksum, to_write)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+
+
+def free_path(path: Path) -> Path:
+    """Returns `path` if nothing is there, otherwise the first free one of name-2, name-3 and so on.
+
+    Example:
+        >>> free_path(Path("/nowhere/novel.txt")).name
+        'novel.txt'
+    """
+    numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
+    return next(one for one in itertools.chain([path], numbered) if not os.path.lexists(one))
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Holds the lock of a folder, if possible: when a connection breaks, all its editors save at the same moment."""
+    with ExitStack() as stack:
+        with suppress(OSError, InUse, Gone):
+            stack.enter_context(lock(folder, LOCK_SECONDS))
+        yield
+
+
+def _checksum(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
