@@ -17,7 +17,7 @@ from plain_fakes import WordsTokenizer
 from textgen.errors import ConfigError, SavedModelError
 from textgen.generation import exact_chain
 from textgen.generation.config import SamplingConfig
-from textgen.generation.exact_chain import EXACT, Left, choose_cut_exactly, first_above, possible
+from textgen.generation.exact_chain import EXACT, Remaining, choose_cut_exactly, first_above, possible
 from textgen.generation.generator import Generation, Generator, Request
 from textgen.generation.logit_filters import Candidates
 from textgen.generation.sampler import TRANSFORMS, Sampler, settings_of, steps_of, transform
@@ -45,7 +45,7 @@ SETTINGS: list[dict[str, Any]] = [
 OFF = SamplingConfig(temperature=1.0, min_p=0.0)
 
 
-def left_by(config: SamplingConfig, logits: np.ndarray, history: np.ndarray, uniform: float) -> Left:
+def left_by(config: SamplingConfig, logits: np.ndarray, history: np.ndarray, uniform: float) -> Remaining:
     """What the exact samplers leave of logits [V]."""
     inputs = vars(config) | {"history": history, "xtc_uniforms": uniform, "breakers": np.zeros(len(logits), bool)}
     left = possible(logits)

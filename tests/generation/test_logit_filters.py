@@ -15,9 +15,9 @@ from textgen.generation.logit_filters import (
     GROUPS,
     Candidates,
     draw_plainly,
+    inverse_cdf,
     mirostat,
-    reaching,
-    surprise,
+    surprisal_bits,
     temperature,
     top_k,
     xtc,
@@ -264,10 +264,10 @@ def test_candidates_that_shrink(others: float) -> None:
         assert kept.logits[0, there].tolist() == logits[0, ids].tolist()
 
 
-def test_surprise_is_in_bits() -> None:
+def test_surprisal_is_in_bits() -> None:
     logits = np.log(np.array([[0.25, 0.5, 0.25]], np.float32)) + 7
-    assert surprise(Candidates(logits), np.array([[1]])).tolist() == [[pytest.approx(1.0)]]
-    assert surprise(Candidates(logits), np.array([[2]])).tolist() == [[pytest.approx(2.0)]]
+    assert surprisal_bits(Candidates(logits), np.array([[1]])).tolist() == [[pytest.approx(1.0)]]
+    assert surprisal_bits(Candidates(logits), np.array([[2]])).tolist() == [[pytest.approx(2.0)]]
 
 
 def test_by_hand() -> None:
@@ -320,9 +320,9 @@ def test_settings_that_are_off_change_nothing(logits: np.ndarray) -> None:
         (0.0, 1), (0.0999, 1), (0.1001, 2), (0.4999, 2), (0.5001, 4), (0.8, 4), (math.nextafter(1, 0), 4), (1.0, 4),
     ],
 )  # fmt: skip
-def test_reaching_exact(share: float, index: int) -> None:
+def test_inverse_cdf_exact(share: float, index: int) -> None:
     weights = np.array([[0.0, 0.1, 0.4, 0.0, 0.5, 0.0]], np.float32)
-    assert reaching(weights, np.array([[share]])).tolist() == [[index]]
+    assert inverse_cdf(weights, np.array([[share]])).tolist() == [[index]]
 
 
 @given(st.integers(0, 9999), st.integers(130, 300), st.floats(0, 1))
@@ -331,7 +331,7 @@ def test_one_row_is_searched_as_several_are(seed: int, size: int, share: float) 
     rng = np.random.default_rng(seed)
     weights = np.where(rng.random((2, size)) < 0.5, 0, rng.exponential(1, (2, size)) ** 9).astype(np.float32)
     shares = np.array([[share], [0.0]])
-    assert [reaching(weights[[row]], shares[[row]]).item() for row in (0, 1)] == reaching(
+    assert [inverse_cdf(weights[[row]], shares[[row]]).item() for row in (0, 1)] == inverse_cdf(
         weights, shares
     ).ravel().tolist()
 

@@ -213,7 +213,7 @@ def test_xtc_leaves_out_the_likeliest_as_often_as_it_says() -> None:
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_mirostat_steers_to_its_surprise(version: int) -> None:
-    """Basu et al. 2021: the mean surprise comes to tau, whatever it would have been."""
+    """Basu et al. 2021: the mean surprisal comes to tau, whatever it would have been."""
     logits = np.full((1, V), -np.inf, np.float32)
     logits[0, 3:] = -1.2 * np.log(np.arange(1, V - 2))
     log_p = logits[0] - np.log(np.exp(logits[0]).sum())

@@ -22,7 +22,7 @@ from functools import cached_property
 import numpy as np
 
 from textgen.generation.config import SamplingConfig
-from textgen.generation.logit_filters import COLDEST, ZIPF_TOKENS
+from textgen.generation.logit_filters import MIN_TEMPERATURE, ZIPF_TOKENS
 from textgen.generation.penalties import HIGHEST_PENALTY, DrySettings, repetitions
 from textgen.model.exact_math import LN2, exp, log, power, total
 
@@ -31,7 +31,7 @@ LOWEST_LOG = -1e4  # of a probability, in an entropy
 
 
 @dataclass(frozen=True)
-class Left:
+class Remaining:
     """The tokens that may come next.
 
     Attributes:
@@ -68,23 +68,23 @@ class Left:
         log_p = np.maximum(self.log_p, LOWEST_LOG)
         return 0.0 - float(total(exp(log_p) * log_p))
 
-    def only(self, kept: np.ndarray) -> Left:
+    def only(self, kept: np.ndarray) -> Remaining:
         """Keeps the tokens for which `kept`, bool [N], is true."""
-        return Left(self.ids[kept], self.logits[kept])
+        return Remaining(self.ids[kept], self.logits[kept])
 
-    def above(self, floor: float) -> Left:
+    def above(self, floor: float) -> Remaining:
         """Keeps logits of at least `floor`, and always the highest."""
         return self.only(self.logits >= min(floor, self.highest))
 
 
-def possible(logits: np.ndarray, least: float = 0.0) -> Left:
+def possible(logits: np.ndarray, least: float = 0.0) -> Remaining:
     """The tokens of a vocabulary, logits [V], whose logit is above -inf; with `least` at once what `min_p` keeps."""
     kept = logits >= np.max(logits) + log(max(least, SMALLEST)) if least > 0 else logits > -np.inf
     ids = np.flatnonzero(kept)
-    return Left(ids, logits[ids])
+    return Remaining(ids, logits[ids])
 
 
-def draw_exactly(left: Left, uniform: float) -> int:
+def draw_exactly(left: Remaining, uniform: float) -> int:
     """Draws a token: with weights exp(below), the one in `first_above`.
 
     Args:
@@ -107,7 +107,9 @@ def first_above(weights: np.ndarray, share: float) -> int:
 # === Penalties: they look at the last tokens, history int [W], the newest at the end; -1 where there is none ===
 
 
-def penalties(left: Left, history: np.ndarray, repeat: float, presence: float, frequency: float, last_n: int) -> Left:
+def penalties(
+    left: Remaining, history: np.ndarray, repeat: float, presence: float, frequency: float, last_n: int
+) -> Remaining:
     """Lowers the logits of tokens that are among the last `last_n`.
 
     A logit above 0 is divided by `repeat`, another one multiplied by it; then presence is subtracted, then frequency *
@@ -122,18 +124,18 @@ def penalties(left: Left, history: np.ndarray, repeat: float, presence: float, f
     value = logits[places]
     value = np.where(value > 0, value / repeat, value * repeat)
     logits[places] = (value - presence) - frequency * counts
-    return Left(left.ids, logits)
+    return Remaining(left.ids, logits)
 
 
 def dry(
-    left: Left,
+    left: Remaining,
     history: np.ndarray,
     breakers: np.ndarray,
     multiplier: float,
     base: float,
     allowed_length: int,
     last_n: int,
-) -> Left:
+) -> Remaining:
     """Lowers the logits of tokens that would prolong a repetition of n tokens, n at least `allowed_length`.
 
     Subtracted is exp(min(log(base) * (n - allowed_length) + log(multiplier), log(1e6))), for the largest n of a token.
@@ -150,13 +152,13 @@ def dry(
         if length >= max(allowed_length, 1) and place < len(left.ids) and left.ids[place] == id:
             exponent = log(base) * (length - allowed_length) + log(max(multiplier, SMALLEST))
             logits[place] -= float(exp(min(exponent, log(HIGHEST_PENALTY))))
-    return Left(left.ids, logits)
+    return Remaining(left.ids, logits)
 
 
 # === Filters and the temperature ===
 
 
-def top_n_sigma(left: Left, n: float) -> Left:
+def top_n_sigma(left: Remaining, n: float) -> Remaining:
     """Keeps logits of at least highest - n * sigma, the standard deviation of what is left.
 
     d = below - sum(below) / N, and sigma = sqrt(sum(d * d) / N).
@@ -166,12 +168,12 @@ def top_n_sigma(left: Left, n: float) -> Left:
     return left.above(left.highest - n * float(np.sqrt(float(total(d * d)) / size)))
 
 
-def top_k(left: Left, k: int) -> Left:
+def top_k(left: Remaining, k: int) -> Remaining:
     """Keeps the k highest logits, and those that equal the k-th."""
     return left if k >= len(left.ids) else left.above(float(np.sort(left.logits)[-k]))
 
 
-def typical_p(left: Left, p: float) -> Left:
+def typical_p(left: Remaining, p: float) -> Remaining:
     """Keeps the fewest tokens that hold more than p, nearest the entropy first, and those as near as the last.
 
     The distance is |log_p + entropy|; equal ones come by ascending id. Weights are exp(log_p).
@@ -182,29 +184,29 @@ def typical_p(left: Left, p: float) -> Left:
     return left.only(distance <= distance[order[last]])
 
 
-def top_p(left: Left, p: float) -> Left:
+def top_p(left: Remaining, p: float) -> Remaining:
     """Keeps the highest logits up to the first at which the cumulative sum of exp(below) exceeds p * its total."""
     order = np.argsort(-left.logits, kind="stable")
     last = first_above(exp(left.below[order]), p)
     return left.above(float(left.logits[order[last]]))
 
 
-def min_p(left: Left, p: float) -> Left:
+def min_p(left: Remaining, p: float) -> Remaining:
     """Keeps logits of at least highest + log(p)."""
     return left.above(left.highest + log(max(p, SMALLEST)))
 
 
-def epsilon_cutoff(left: Left, epsilon: float) -> Left:
+def epsilon_cutoff(left: Remaining, epsilon: float) -> Remaining:
     """Keeps logits of at least min(log(epsilon) + log_total, 0) + highest."""
     return left.above(min(log(max(epsilon, SMALLEST)) + left.log_total, 0.0) + left.highest)
 
 
-def eta_cutoff(left: Left, epsilon: float) -> Left:
+def eta_cutoff(left: Remaining, epsilon: float) -> Remaining:
     """`epsilon_cutoff` at min(epsilon, sqrt(epsilon) * exp(-entropy))."""
     return epsilon_cutoff(left, min(epsilon, float(np.sqrt(epsilon)) * float(exp(-left.entropy))))
 
 
-def xtc(left: Left, probability: float, threshold: float, uniform: float) -> Left:
+def xtc(left: Remaining, probability: float, threshold: float, uniform: float) -> Remaining:
     """If uniform < probability: drops the tokens with log_p >= log(threshold), but for the lowest of their logits."""
     high = left.log_p >= log(max(threshold, SMALLEST))
     if uniform >= probability or not high.any():
@@ -212,7 +214,7 @@ def xtc(left: Left, probability: float, threshold: float, uniform: float) -> Lef
     return left.only(left.logits <= np.min(left.logits[high]))
 
 
-def temperature(left: Left, t: float, dynatemp_range: float = 0.0, dynatemp_exponent: float = 1.0) -> Left:
+def temperature(left: Remaining, t: float, dynatemp_range: float = 0.0, dynatemp_exponent: float = 1.0) -> Remaining:
     """Divides the logits by t, or by 1e-6 if t is less; 0 keeps the highest logit alone, that of the lowest id.
 
     With a range, t becomes low + (high - low) * power(share, exponent), where low = max(t - range, 0), high = t + range
@@ -224,14 +226,16 @@ def temperature(left: Left, t: float, dynatemp_range: float = 0.0, dynatemp_expo
         t = low + (high - low) * power(share, dynatemp_exponent)
     if t <= 0:
         place = int(np.argmax(left.logits))
-        return Left(left.ids[place : place + 1], left.logits[place : place + 1])
-    return Left(left.ids, left.logits / max(t, COLDEST))
+        return Remaining(left.ids[place : place + 1], left.logits[place : place + 1])
+    return Remaining(left.ids, left.logits / max(t, MIN_TEMPERATURE))
 
 
 # === Mirostat: it replaces all filters, and remembers a number mu of bits ===
 
 
-def steer(left: Left, config: SamplingConfig, mu: float, uniform: float, vocab_size: int) -> tuple[int, float]:
+def draw_with_mirostat(
+    left: Remaining, config: SamplingConfig, mu: float, uniform: float, vocab_size: int
+) -> tuple[int, float]:
     """Draws a token with `mirostat`.
 
     Returns:
@@ -243,7 +247,7 @@ def steer(left: Left, config: SamplingConfig, mu: float, uniform: float, vocab_s
     return id, mu - config.mirostat_eta * (bits - config.mirostat_tau)
 
 
-def mirostat(left: Left, version: int, mu: float, vocab_size: int) -> Left:
+def mirostat(left: Remaining, version: int, mu: float, vocab_size: int) -> Remaining:
     """Keeps what is not too surprising.
 
     Version 2 keeps logits of at least highest + min(log_total - mu * ln 2, 0); version 1 the k highest logits, and
@@ -304,11 +308,11 @@ def choose_cut_exactly(
         return int(np.argmax(masses))
     weights = np.zeros(len(masses))
     there = masses > -np.inf
-    weights[there] = exp((masses[there] - np.max(masses)) / max(temperature, COLDEST))
+    weights[there] = exp((masses[there] - np.max(masses)) / max(temperature, MIN_TEMPERATURE))
     return first_above(weights, uniform)
 
 
-EXACT: Mapping[str, Callable[..., Left]] = {  # their inputs are those of `textgen.generation.sampler.TRANSFORMS`
+EXACT: Mapping[str, Callable[..., Remaining]] = {  # their inputs are those of `textgen.generation.sampler.TRANSFORMS`
     "penalties": penalties,
     "dry": dry,
     "top_n_sigma": top_n_sigma,

@@ -17,7 +17,7 @@ import numpy as np
 FEW = 128  # candidates that are not worth shrinking further
 BLOCK = 64  # probabilities that are added up at once when a share of them is looked for
 LOWEST = np.finfo(np.float32).min  # of all logits but -inf
-COLDEST = 1e-6  # a temperature above 0 and below it counts as this
+MIN_TEMPERATURE = 1e-6  # a temperature above 0 and below it counts as this
 GROUPS = 500  # groups of tokens, whose maxima bound the k-th highest logit
 ZIPF_TOKENS = 100  # likeliest tokens from which mirostat 1 estimates how steeply probabilities fall
 
@@ -132,7 +132,7 @@ def temperature(
     """
     if np.asarray(dynatemp_range).any():
         t = np.where(np.asarray(dynatemp_range) > 0, _dynamic(candidates, t, dynatemp_range, dynatemp_exponent), t)
-    if (t > COLDEST).all():
+    if (t > MIN_TEMPERATURE).all():
         left = candidates.with_logits(candidates.logits / t)  # the same as below, but much faster
         left.highest = candidates.highest / t
         return left
@@ -140,7 +140,7 @@ def temperature(
         np.arange(candidates.logits.shape[-1])[None, :] == np.argmax(candidates.logits, axis=-1)[:, None]
     )  # [B, C]
     alone = np.where(likeliest, np.float32(0.0), np.float32(-np.inf))
-    return candidates.with_logits(np.where(t > 0.0, candidates.logits / np.maximum(t, COLDEST), alone))
+    return candidates.with_logits(np.where(t > 0.0, candidates.logits / np.maximum(t, MIN_TEMPERATURE), alone))
 
 
 def top_k(candidates: Candidates, k: np.ndarray) -> Candidates:
@@ -159,7 +159,7 @@ def top_p(candidates: Candidates, p: np.ndarray) -> Candidates:
     Holtzman et al. 2020, arXiv:1904.09751. The likeliest token always stays.
     """
     descending = np.sort(candidates.logits, axis=-1)[:, ::-1]
-    last = reaching(np.exp(descending - candidates.highest), np.where(p < 1.0, p, 0.0))  # [B, 1]
+    last = inverse_cdf(np.exp(descending - candidates.highest), np.where(p < 1.0, p, 0.0))  # [B, 1]
     return candidates.above(np.where(p < 1.0, np.take_along_axis(descending, last, axis=-1), -np.inf))
 
 
@@ -252,7 +252,7 @@ def draw_plainly(candidates: Candidates, log_min_p: float | None, t: float, unif
     Args:
         candidates: All tokens, which no filter has seen, [1, V].
         log_min_p: log(p) of `min_p`; None keeps all tokens.
-        t: The temperature, above `COLDEST`.
+        t: The temperature, above `MIN_TEMPERATURE`.
         uniform: A random number in [0, 1).
 
     Returns:
@@ -260,12 +260,12 @@ def draw_plainly(candidates: Candidates, log_min_p: float | None, t: float, unif
     """
     logits, highest = candidates.given[0], candidates.highest[0, 0]
     if log_min_p is None:
-        return _reaching_one(np.exp(logits / t - highest / t), uniform)
+        return _inverse_cdf_of_row(np.exp(logits / t - highest / t), uniform)
     (ids,) = (logits >= highest + log_min_p).nonzero()
-    return int(ids[_reaching_one(np.exp(logits[ids] / t - highest / t), uniform)])
+    return int(ids[_inverse_cdf_of_row(np.exp(logits[ids] / t - highest / t), uniform)])
 
 
-def reaching(weights: np.ndarray, share: np.ndarray) -> np.ndarray:
+def inverse_cdf(weights: np.ndarray, share: np.ndarray) -> np.ndarray:
     """Returns the index [B, 1] at which the cumulative sum of weights exceeds a share of the total.
 
     Long rows are searched by blocks first, then inside one block, so that most weights are added up only once. Sums are
@@ -276,7 +276,7 @@ def reaching(weights: np.ndarray, share: np.ndarray) -> np.ndarray:
         share: Share of their total, in [0, 1), [B, 1].
     """
     if len(weights) == 1:
-        return np.array([[_reaching_one(weights[0], share.item())]])
+        return np.array([[_inverse_cdf_of_row(weights[0], share.item())]])
     if weights.shape[-1] <= FEW:
         cumulative = np.cumsum(weights, axis=-1, dtype=np.float64)
         threshold = _threshold(cumulative[:, -1:], share)  # [B, 1]
@@ -292,8 +292,8 @@ def reaching(weights: np.ndarray, share: np.ndarray) -> np.ndarray:
     return block * BLOCK + np.minimum(within, last)
 
 
-def _reaching_one(weights: np.ndarray, share: float) -> int:
-    """What `reaching` finds in one row of weights [N], in a third of the time."""
+def _inverse_cdf_of_row(weights: np.ndarray, share: float) -> int:
+    """What `inverse_cdf` finds in one row of weights [N], in a third of the time."""
     if len(weights) <= FEW:
         cumulative = weights.cumsum(dtype=np.float64)
         return int(cumulative.searchsorted(_threshold(cumulative[-1], share), "right"))
@@ -317,7 +317,7 @@ def _blocks(weights: np.ndarray) -> np.ndarray:
     return weights.reshape(*rows, -1, BLOCK).astype(np.float64)
 
 
-def surprise(candidates: Candidates, columns: np.ndarray) -> np.ndarray:
+def surprisal_bits(candidates: Candidates, columns: np.ndarray) -> np.ndarray:
     """Returns the surprisal in bits, [B, 1], of the drawn tokens in these columns [B, 1]."""
     return (candidates.log_total - np.take_along_axis(candidates.below, columns, axis=-1)) / np.log(2)
 
@@ -377,5 +377,5 @@ def _fewest(keys: np.ndarray, weights: np.ndarray, share: np.ndarray) -> np.ndar
     sorted as one number of 64 bits.
     """
     pairs = np.sort(keys.view(np.uint32).astype(np.uint64) << 32 | weights.view(np.uint32), axis=-1)
-    last = reaching((pairs & 0xFFFFFFFF).astype(np.uint32).view(np.float32), share)  # [B, 1]
+    last = inverse_cdf((pairs & 0xFFFFFFFF).astype(np.uint32).view(np.float32), share)  # [B, 1]
     return keys <= (np.take_along_axis(pairs, last, axis=-1) >> 32).astype(np.uint32).view(np.float32)

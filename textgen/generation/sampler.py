@@ -19,17 +19,17 @@ from textgen.dataset.ngram_index import NgramIndex
 from textgen.errors import SavedModelError
 from textgen.generation.config import SAMPLERS, SamplingConfig, sampler_names
 from textgen.generation.constraints import Constraints, read_biases
-from textgen.generation.exact_chain import EXACT, SMALLEST, draw_exactly, possible, steer
+from textgen.generation.exact_chain import EXACT, SMALLEST, draw_exactly, draw_with_mirostat, possible
 from textgen.generation.logit_filters import (
-    COLDEST,
+    MIN_TEMPERATURE,
     Candidates,
     draw_plainly,
     epsilon_cutoff,
     eta_cutoff,
+    inverse_cdf,
     min_p,
     mirostat,
-    reaching,
-    surprise,
+    surprisal_bits,
     temperature,
     top_k,
     top_n_sigma,
@@ -146,7 +146,7 @@ def draw(candidates: Candidates, uniforms: np.ndarray) -> np.ndarray:
     """
     if not np.isfinite(candidates.highest).all():
         raise SavedModelError(NOT_FINITE)
-    return reaching(np.exp(candidates.below), uniforms[:, None])[:, 0]
+    return inverse_cdf(np.exp(candidates.below), uniforms[:, None])[:, 0]
 
 
 class SamplingTables:
@@ -406,10 +406,10 @@ class Chain:
             return np.array([draw_plainly(candidates, *self._plain, to_draw.item())], np.int32)
         inputs = self._settings | {"history": self.history.ids, "xtc_uniforms": to_exclude[:, None]}
         candidates = transform(candidates, inputs, self._steps)
-        if self._is_steered:
+        if self._uses_mirostat:
             candidates.shrinks = False
             columns = draw(mirostat(candidates, self._mirostat["mirostat"], self._mu), to_draw)
-            bits = surprise(candidates, columns[:, None])  # [B, 1]
+            bits = surprisal_bits(candidates, columns[:, None])  # [B, 1]
             self._mu -= self._mirostat["mirostat_eta"] * (bits - self._mirostat["mirostat_tau"])
         else:
             columns = draw(candidates, to_draw)
@@ -428,7 +428,9 @@ class Chain:
             for name in names[is_first:]:
                 left = EXACT[name](left, *(inputs[field] for field in TRANSFORMS[name][1]))
             if config.mirostat:
-                drawn[row], mu = steer(left, config, float(self._mu[row, 0]), float(to_draw[row]), logits.shape[-1])
+                drawn[row], mu = draw_with_mirostat(
+                    left, config, float(self._mu[row, 0]), float(to_draw[row]), logits.shape[-1]
+                )
                 self._mu[row] = mu
             else:
                 drawn[row] = draw_exactly(left, float(to_draw[row]))
@@ -480,16 +482,16 @@ class Chain:
         if "dry_multiplier" in self._settings:
             self._settings["breakers"] = np.stack(self._breakers)  # [B, V]
         self._steps = steps_of({*self._settings, "history", "xtc_uniforms"}, self.order)
-        self._is_steered = bool(self._mirostat["mirostat"].any())
+        self._uses_mirostat = bool(self._mirostat["mirostat"].any())
         self._plain = self._plain_settings()
 
     def _plain_settings(self) -> tuple[float | None, float] | None:
         """What `draw_plainly` needs, log(min_p) and the temperature; None if it cannot draw for these texts."""
         names = tuple(name for name in self.order if name in self._used[0])
-        if len(self._configs) > 1 or names not in PLAIN or self._is_steered or self._exact:
+        if len(self._configs) > 1 or names not in PLAIN or self._uses_mirostat or self._exact:
             return None
         config = self._configs[0]
-        if config.temperature <= COLDEST or ("temperature" in names and config.dynatemp_range):
+        if config.temperature <= MIN_TEMPERATURE or ("temperature" in names and config.dynatemp_range):
             return None
         p, t = np.float32(max(config.min_p, SMALLEST)), config.temperature if "temperature" in names else 1.0
         return (float(np.log(p)) if "min_p" in names else None), t

@@ -5,7 +5,7 @@ import { exp, log } from "./arithmetic.js";
 import { firstAbove } from "./samplers.js";
 import { bytesAsString } from "./utf8.js";
 
-const COLDEST = 1e-6; // a temperature above 0 and below it counts as this
+const MIN_TEMPERATURE = 1e-6; // a temperature above 0 and below it counts as this
 
 /** Finds the tokens that begin with given bytes. */
 export class Prefixes {
@@ -92,7 +92,7 @@ export function chooseCut(logProbs, ids, covers, temperature, uniform) {
   masses.push(kept);
   const highest = highestOf(masses);
   if (temperature === 0) return masses.indexOf(highest);
-  const divisor = Math.max(temperature, COLDEST);
+  const divisor = Math.max(temperature, MIN_TEMPERATURE);
   const weights = Float64Array.from(masses, (mass) => (mass > -Infinity ? exp((mass - highest) / divisor) : 0));
   return firstAbove(weights, weights.length, uniform);
 }

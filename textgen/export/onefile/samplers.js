@@ -8,7 +8,7 @@ import { bytesAsString } from "./utf8.js";
 
 const LN2 = 0.6931471805599453;
 const SMALLEST = 1e-38; // probabilities below it count as this, so that they have a logarithm
-const COLDEST = 1e-6; // a temperature above 0 and below it counts as this
+const MIN_TEMPERATURE = 1e-6; // a temperature above 0 and below it counts as this
 const LOWEST_LOG = -1e4; // of a probability, in an entropy
 const HIGHEST_PENALTY = 1e6; // nats
 const LONGEST_REPEAT = 50; // tokens of a repetition that DRY counts
@@ -270,7 +270,7 @@ function temperature(candidates, { temperature: given, dynatemp_range, dynatemp_
     candidates.keepOne(candidates.logits.indexOf(candidates.highest()));
     return;
   }
-  const divisor = Math.max(t, COLDEST);
+  const divisor = Math.max(t, MIN_TEMPERATURE);
   for (let at = 0; at < candidates.count; at++) candidates.logits[at] /= divisor;
 }
 
