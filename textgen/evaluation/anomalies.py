@@ -24,6 +24,7 @@ from textgen.corpus.config import separator_of
 from textgen.corpus.encodings import is_plain
 from textgen.errors import CorpusError
 from textgen.evaluation.scoring import Scorer
+from textgen.tokenizer.tokenizer import Tokenizer
 
 LINE_BYTES = 1 << 16  # a longer line counts as several
 POLL_SECONDS = 0.2  # between looks at a file that has not grown
@@ -113,7 +114,6 @@ def follow(
     """
     tokenizer = scorer.tokenizer
     opening = tokenizer.opening(label)
-    newline = tokenizer.encode("\n")
     before, state = tokenizer.eos_id, scorer.model.initial_state(1)
     deviations = Deviations(window)
     inside = False  # a block, whose next line begins with the newline that ends the one before
@@ -122,14 +122,7 @@ def follow(
     for number, line in enumerate(lines, 1):
         blank = not line or line.isspace()
         ends = blank if separator is None else line.strip() == separator.strip()
-        if documents == "file":
-            ids = tokenizer.encode(f"{line}\n")
-        elif ends:
-            ids = [tokenizer.eos_id] if inside else []
-        elif documents == "line":
-            ids = [*tokenizer.encode(line), tokenizer.eos_id]
-        else:
-            ids = [*(newline if inside else []), *tokenizer.encode(line)]
+        ids = _ids_of_line(tokenizer, line, documents, ends=ends, inside=inside)
         inside = in_blocks and not ends
         if not ids:
             continue
@@ -140,6 +133,25 @@ def follow(
             score = (float(bits.sum()) + sum(scorer.spelling(line))) / (len(line) + 1)
             deviation = deviations.next(score)
             yield LineScore(number, line, score, deviation, deviation is not None and deviation > threshold)
+
+
+def _ids_of_line(tokenizer: Tokenizer, line: str, documents: str, *, ends: bool, inside: bool) -> list[int]:
+    """The tokens that a line adds to the text.
+
+    Args:
+        tokenizer: The tokenizer.
+        line: The line, without its end.
+        documents: What a document is, as in `follow`.
+        ends: Whether the line ends a document instead of being a part of one.
+        inside: Whether the line before belongs to the same document.
+    """
+    if documents == "file":
+        return tokenizer.encode(f"{line}\n")
+    if ends:
+        return [tokenizer.eos_id] if inside else []
+    if documents == "line":
+        return [*tokenizer.encode(line), tokenizer.eos_id]
+    return [*(tokenizer.encode("\n") if inside else []), *tokenizer.encode(line)]
 
 
 def stream_lines(stream: BinaryIO, encoding: str = "utf-8") -> Iterator[str]:

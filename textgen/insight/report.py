@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from textgen.insight.cells import Finding
+from textgen.insight.gradients import Flow
 from textgen.insight.inspection import Inspection, cell_names, missing_parts
 from textgen.insight.interventions import Change
 from textgen.insight.texts import Text
@@ -18,12 +19,12 @@ from textgen.model.config import CELLS
 FORMAT = "textgen inspection 1"
 MAX_STATES = 3_200_000  # values of cells in a page, one byte each
 NUM_TOP = 10
+NUM_GUESSES = 60  # places, the first ones, at which the guess of each lens is reported
 
 
 def report(inspection: Inspection) -> dict[str, Any]:
     """Everything that was seen, as values for JSON; of cells over time only what was found in them."""
-    text, found = inspection.text, inspection.predictions
-    tokenizer = inspection.saved.tokenizer
+    text = inspection.text
     return {
         "format": FORMAT,
         "model": _model(inspection),
@@ -35,23 +36,9 @@ def report(inspection: Inspection) -> dict[str, Any]:
             "direction": text.direction,
             "bits_per_token": _number(inspection.bits_per_token),
         },
-        "tokens": {
-            "text": text.pieces(),
-            "piece": [tokenizer.piece(id) for id in text.ids.tolist()],
-            "surprisal": _scored(text, _numbers(found.surprisal, 3)),
-            "rank": _scored(text, found.rank.tolist()),
-            "entropy": _scored(text, _numbers(found.entropy, 3)),
-        },
+        "tokens": _tokens(inspection),
         "cells": [_finding(inspection, finding) for finding in inspection.findings],
-        "changes": {
-            "steps": inspection.interventions.steps,
-            "random_bits": _numbers(np.array(inspection.interventions.random_bits)),
-            "cells": [
-                {"layer": cell.layer, "unit": cell.unit}
-                | {name: _change(inspection, getattr(cell, name)) for name in ("mean", "low", "high")}
-                for cell in inspection.interventions.cells
-            ],
-        },
+        "changes": _changes(inspection),
         "written": [asdict(written) for written in inspection.written],
         "context": asdict(inspection.context),
         "half_lives": None if inspection.half_lives is None else [_numbers(each, 2) for each in inspection.half_lives],
@@ -59,35 +46,9 @@ def report(inspection: Inspection) -> dict[str, Any]:
             gate: {"closed": _numbers(closed, 3), "open": _numbers(open_, 3)}
             for gate, (closed, open_) in inspection.saturation.items()
         },
-        "gradient": {
-            "model": [float(f"{norm:.4g}") for norm in inspection.flow.norms],
-            "hundredth_at": inspection.flow.half_lag,
-            "untrained": {
-                cell: {"norms": [float(f"{norm:.4g}") for norm in flow.norms], "hundredth_at": flow.half_lag}
-                for cell, flow in inspection.untrained.items()
-            },
-        },
-        "lenses": {
-            "start": inspection.lenses.start,
-            "model": _number(inspection.lenses.model),
-            "levels": [
-                {
-                    "name": level.name,
-                    "logit_lens": None if level.logit_lens is None else _number(level.logit_lens),
-                    "fitted_lens": _number(level.fitted_lens),
-                    "guesses": [tokenizer.piece(id) for id in level.guesses[:60].tolist()],
-                }
-                for level in inspection.lenses.levels
-            ],
-        },
-        "neighbours": [
-            {
-                "piece": tokenizer.piece(each.id),
-                "inputs": _pieces(inspection, each.inputs),
-                "outputs": None if each.outputs is None else _pieces(inspection, each.outputs),
-            }
-            for each in inspection.neighbours
-        ],
+        "gradient": _gradient(inspection),
+        "lenses": _lenses(inspection),
+        "neighbours": _neighbours(inspection),
     }
 
 
@@ -116,6 +77,17 @@ def drawn(inspection: Inspection) -> dict[str, Any]:
             for each in inspection.properties
             if any(finding.follows == each.name for finding in inspection.findings)
         },
+    }
+
+
+def _tokens(inspection: Inspection) -> dict[str, Any]:
+    text, found = inspection.text, inspection.predictions
+    return {
+        "text": text.pieces(),
+        "piece": [inspection.saved.tokenizer.piece(id) for id in text.ids.tolist()],
+        "surprisal": _scored(text, _numbers(found.surprisal, 3)),
+        "rank": _scored(text, found.rank.tolist()),
+        "entropy": _scored(text, _numbers(found.entropy, 3)),
     }
 
 
@@ -160,6 +132,18 @@ def _finding(inspection: Inspection, finding: Finding) -> dict[str, Any]:
     return {**values, **numbers, "is_found": finding.is_found}
 
 
+def _changes(inspection: Inspection) -> dict[str, Any]:
+    return {
+        "steps": inspection.interventions.steps,
+        "random_bits": _numbers(np.array(inspection.interventions.random_bits)),
+        "cells": [
+            {"layer": cell.layer, "unit": cell.unit}
+            | {name: _change(inspection, getattr(cell, name)) for name in ("mean", "low", "high")}
+            for cell in inspection.interventions.cells
+        ],
+    }
+
+
 def _change(inspection: Inspection, change: Change) -> dict[str, Any]:
     tokenizer = inspection.saved.tokenizer
     moved = {
@@ -174,6 +158,48 @@ def _change(inspection: Inspection, change: Change) -> dict[str, Any]:
         for name in ("number", "bits", "bits_with", "bits_without")
     }
     return {**bits, **moved}
+
+
+def _gradient(inspection: Inspection) -> dict[str, Any]:
+    return {
+        "model": _norms(inspection.flow),
+        "hundredth_at": inspection.flow.half_lag,
+        "untrained": {
+            cell: {"norms": _norms(flow), "hundredth_at": flow.half_lag} for cell, flow in inspection.untrained.items()
+        },
+    }
+
+
+def _norms(flow: Flow) -> list[float]:
+    return [float(f"{norm:.4g}") for norm in flow.norms]
+
+
+def _lenses(inspection: Inspection) -> dict[str, Any]:
+    tokenizer = inspection.saved.tokenizer
+    return {
+        "start": inspection.lenses.start,
+        "model": _number(inspection.lenses.model),
+        "levels": [
+            {
+                "name": level.name,
+                "logit_lens": None if level.logit_lens is None else _number(level.logit_lens),
+                "fitted_lens": _number(level.fitted_lens),
+                "guesses": [tokenizer.piece(id) for id in level.guesses[:NUM_GUESSES].tolist()],
+            }
+            for level in inspection.lenses.levels
+        ],
+    }
+
+
+def _neighbours(inspection: Inspection) -> list[dict[str, Any]]:
+    return [
+        {
+            "piece": inspection.saved.tokenizer.piece(each.id),
+            "inputs": _pieces(inspection, each.inputs),
+            "outputs": None if each.outputs is None else _pieces(inspection, each.outputs),
+        }
+        for each in inspection.neighbours
+    ]
 
 
 def _pieces(inspection: Inspection, found: list[tuple[int, float]]) -> list[list[Any]]:
