@@ -384,7 +384,7 @@ def load_model(name: str | None = None, folder: str | Path | None = None) -> Mod
         )
     if tokenizer.vocab_size != model_config.vocab_size:
         raise SavedModelError(
-            f"{path}: the tokenizer has {tokenizer.vocab_size:,} pieces and the model {model_config.vocab_size:,}. "
+            f"{path}: the tokenizer has {tokenizer.vocab_size:,} tokens and the model {model_config.vocab_size:,}. "
             "They do not belong together: copy the whole folder again."
         )
     training = read_training(path) if os.path.lexists(path / TRAINING) else {}
