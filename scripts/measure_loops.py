@@ -82,7 +82,7 @@ def main() -> None:
     corpus = options.corpus.read_text(encoding="utf-8")
     known, vocabulary = set(stretches(corpus)), set(corpus.split())
     saved = load_model(options.model, options.models_dir)
-    generator = Generator(saved.writer(), saved.tokenizer)
+    generator = Generator(saved.numpy_model(), saved.tokenizer)
     print("| settings | temperature | a line loops | words loop | copied | invented words |\n|---|---|---|---|---|---|")
     (sample,) = generator.generate("", SamplingConfig(seed=0, max_tokens=options.pieces))
     starts = range(0, len(corpus) - len(sample.text), len(corpus) // options.texts)

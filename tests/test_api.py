@@ -218,7 +218,7 @@ def test_the_network_is_a_keras_model(result: textgen.TrainingResult) -> None:
     assert isinstance(network, keras.Model)
     for name, array in result.model.weights().items():
         np.testing.assert_array_equal(network.weights_as_arrays()[name], array)
-    alone = textgen.Generator(result.model.writer(), result.model.tokenizer)
+    alone = textgen.Generator(result.model.numpy_model(), result.model.tokenizer)
     with pytest.raises(textgen.ConfigError, match="how to build its network"):
         alone.network()
 

@@ -113,7 +113,7 @@ def test_directions(tiny_models: Path, tmp_path: Path) -> None:
     forward = {name: array for name, array in both.weights().items() if not name.startswith("backward_")}
     config = replace(tiny.model_config, direction="forward")
     expected = ExactModel(exact_weights(config, compressed(forward, INT8)))
-    logits, _ = both.exact_writer().step(np.array([5]), both.exact_writer().initial_state(1))
+    logits, _ = both.exact_model().step(np.array([5]), both.exact_model().initial_state(1))
     assert logits.tolist() == expected.step(np.array([5]), expected.initial_state(1))[0].tolist()
     result = run(tmp_path, "evaluate", "backward", text_file(tmp_path), "--exact")
     assert (result.exit_code, result.stdout) == (1, "")

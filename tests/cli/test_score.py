@@ -41,7 +41,7 @@ def score(models: Path, *arguments: str, stdin: str | bytes | None = None) -> Re
 
 def scorer(models: Path) -> Scorer:
     saved = load_model("tiny", models)
-    return Scorer(saved.writer(), saved.tokenizer)
+    return Scorer(saved.numpy_model(), saved.tokenizer)
 
 
 def test_a_text_a_line_and_their_sum(tiny_models: Path, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_computing_can_be_cancelled_between_two_steps_and_goes_on_from_there(
             super()._check()
 
     text = "The cat sat on the mat. " * 20
-    writer = load_model("tiny", tiny_models).writer()
+    writer = load_model("tiny", tiny_models).numpy_model()
     expected = Suggester(writer, tokenizer).suggest(text, length=6)
     event = threading.Event()
     model = Stopping(writer, event)

@@ -19,7 +19,7 @@ from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
 @pytest.mark.parametrize("options", CELLS.values(), ids=CELLS)
 def test_names_are_in_the_order_of_the_state(options: dict[str, Any], tmp_path: Path, tokenizer: Tokenizer) -> None:
     model = model_of(tmp_path, tokenizer, **options)
-    writer: NumpyModel = model.writer(model.main_direction)
+    writer: NumpyModel = model.numpy_model(model.main_direction)
     shapes = [array.shape[1:] for layer in writer.initial_state(1) for array in layer]
     assert shapes == list(state_shapes(model.model_config).values())
 

@@ -67,7 +67,7 @@ def test_two_texts_read_by_onnx_runtime(
     model = model_of(**settings)
     export_onnx(model, tmp_path / "net.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
-    writer = model.writer(model.main_direction)
+    writer = model.numpy_model(model.main_direction)
     state = writer.initial_state(2)
     past = [array for layer in state for array in layer]
     names = [each.name for each in session.get_inputs()][1:]

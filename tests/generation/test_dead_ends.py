@@ -220,7 +220,7 @@ def test_a_weight_that_is_not_finite_is_refused_when_it_is_read(
     weights["lstm_1/kernel"][2, 3] = value
     update_folder(folder, {WEIGHTS: save(weights)})
     saved = load_model("tiny", tmp_path / "models")
-    for use in (saved.weights, saved.writer, saved.network):
+    for use in (saved.weights, saved.numpy_model, saved.network):
         with pytest.raises(SavedModelError, match=r"not finite \(lstm_1/kernel\)") as caught:
             use()
         assert "\n" not in str(caught.value)
@@ -229,7 +229,7 @@ def test_a_weight_that_is_not_finite_is_refused_when_it_is_read(
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_state_that_is_not_finite_is_one_line(tiny_models: Path, tmp_path: Path, value: float) -> None:
     saved = load_model("tiny", tiny_models)
-    generator = Generator(saved.writer(), saved.tokenizer, fingerprint=saved.fingerprint)
+    generator = Generator(saved.numpy_model(), saved.tokenizer, fingerprint=saved.fingerprint)
     generator.save_state(tmp_path / "state", generator.start())
     arrays = load_file(tmp_path / "state")
     arrays["memory/1"][0, 1] = value
@@ -314,8 +314,8 @@ def test_half_a_character_in_a_setting_is_one_line(tiny_models: Path, tmp_path: 
 
 def test_half_a_character_in_a_prompt_is_one_line(tiny_models: Path, tmp_path: Path) -> None:
     saved = load_model("tiny", tiny_models)
-    generator = Generator(saved.writer(), saved.tokenizer)
-    filler = Infiller(saved.writer(), saved.tokenizer, saved.writer())
+    generator = Generator(saved.numpy_model(), saved.tokenizer)
+    filler = Infiller(saved.numpy_model(), saved.tokenizer, saved.numpy_model())
     for use in (
         lambda: generator.generate(HALF),
         lambda: generator.generate(["a", HALF]),
@@ -324,7 +324,7 @@ def test_half_a_character_in_a_prompt_is_one_line(tiny_models: Path, tmp_path: P
         lambda: generator.read(HALF),
         lambda: filler.infill(HALF, "a"),
         lambda: filler.infill("a", HALF),
-        lambda: Suggester(saved.writer(), saved.tokenizer).suggest(HALF, length=3),
+        lambda: Suggester(saved.numpy_model(), saved.tokenizer).suggest(HALF, length=3),
         lambda: generator.start(HALF),
     ):
         with pytest.raises(TextgenError) as caught:

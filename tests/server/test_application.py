@@ -68,7 +68,7 @@ def held_generator(models: Path, *clamps: str) -> Generator:
     saved = load_model("tiny", models)
     held = parse_clamps(clamps, saved.model_config)
     fingerprint = clamped_fingerprint(saved.fingerprint, held)
-    return Generator(saved.writer(clamps=held), saved.tokenizer, fingerprint=fingerprint, words=saved.words)
+    return Generator(saved.numpy_model(clamps=held), saved.tokenizer, fingerprint=fingerprint, words=saved.words)
 
 
 def test_cells_are_held_as_by_the_command_line(server: Running, tiny_models: Path) -> None:
@@ -621,7 +621,7 @@ def test_embeddings_are_those_of_the_command_line(server: Running, tiny_models: 
     saved = load_model("tiny", tiny_models)
     from textgen.evaluation.embeddings import Embedder
 
-    embedder = Embedder({"forward": saved.writer()}, saved.tokenizer)
+    embedder = Embedder({"forward": saved.numpy_model()}, saved.tokenizer)
     expected = [next(iter(embedder.vectors([text]))) for text in ("The cat", "dog")]
     floats = server.post("/v1/embeddings", {"input": ["The cat", "dog"], "encoding_format": "float"})
     assert np.allclose([each["embedding"] for each in floats["data"]], expected)

@@ -203,7 +203,7 @@ def test_a_vocabulary_from_elsewhere_works_or_is_refused(
 def said_by(folder: Path) -> tuple[Any, ...]:
     """Everything that a saved model is asked for."""
     saved = load_model(str(folder))
-    generator = Generator(saved.writer(), saved.tokenizer)
+    generator = Generator(saved.numpy_model(), saved.tokenizer)
     text = generator.generate("The", SamplingConfig(max_tokens=4, seed=0))[0].text
     weights = {name: array.tobytes() for name, array in saved.weights().items()}
     return text, weights, saved.model_config, saved.tokenizer.serialized, saved.tokenizer_config, saved.corpus_config

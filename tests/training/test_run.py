@@ -224,7 +224,7 @@ def test_labels_say_what_is_written_also_by_a_run_that_was_resumed(two_alphabets
     assert saved.tokenizer.labels == plan.facts.labels
     assert saved.training["labels"] == list(plan.facts.labels)
     assert f"| labels | {', '.join(plan.facts.labels)} |" in (saved.folder / "README.md").read_text(encoding="utf-8")
-    generator = Generator(saved.writer(), saved.tokenizer)
+    generator = Generator(saved.numpy_model(), saved.tokenizer)
     for label, letters in (("low", "abcde"), ("high", "vwxyz")):
         texts = generator.generate("", SamplingConfig(label=label, seed=1, max_tokens=8), num=20)
         found = [character in letters for text in texts for character in text.text]
@@ -263,7 +263,7 @@ def test_fine_tuning_keeps_labels_and_takes_on_more(two_alphabets: Path, tmp_pat
         kept = array[:size] if len(array) > len(before) else array
         np.testing.assert_array_equal(kept, before)
     assert tuned.ngrams().novelty(next(corpus.documents()), tuned.tokenizer).longest_copy
-    Generator(tuned.writer(), tuned.tokenizer).generate("", SamplingConfig(label="new", max_tokens=2))
+    Generator(tuned.numpy_model(), tuned.tokenizer).generate("", SamplingConfig(label="new", max_tokens=2))
 
 
 NOISES: dict[str, Any] = {
@@ -346,9 +346,9 @@ def test_a_run_that_reads_backward_is_resumed_exactly_and_writes_samples(
     assert (tmp_path / "whole" / last).read_bytes() == (tmp_path / "parts" / last).read_bytes()
     assert {report.learning_rate for report in watch.steps} == {0.01}
     if direction == "backward":
-        expected = Infiller(whole.writer("backward"), whole.tokenizer).infill(config=sampling)[0].text
+        expected = Infiller(whole.numpy_model("backward"), whole.tokenizer).infill(config=sampling)[0].text
     else:
-        expected = Generator(whole.writer(), whole.tokenizer).generate("", sampling)[0].text
+        expected = Generator(whole.numpy_model(), whole.tokenizer).generate("", sampling)[0].text
     assert [report.sample for report in watch.validations if report.improved][-1] == expected != ""
     assert whole.model_config.direction == direction
     scores = whole.training["scores"]
@@ -656,7 +656,7 @@ def test_every_cell_trains_resumes_saves_and_writes(text: Path, tmp_path: Path, 
     sampling = SamplingConfig(max_tokens=20, seed=3)
     texts = [
         Generator(writer, saved.tokenizer).generate(["the", "a slow"], sampling)
-        for writer in (saved.writer(), CompiledModel(saved.network()))
+        for writer in (saved.numpy_model(), CompiledModel(saved.network()))
     ]
     assert texts[0] == texts[1]
     assert CELLS[settings["cell"]] in (tmp_path / "whole" / "README.md").read_text(encoding="utf-8")

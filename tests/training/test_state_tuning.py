@@ -200,8 +200,8 @@ def test_write_begins_in_a_tuned_state_and_in_no_other(tiny_models: Path, tmp_pa
     assert run("tune-state", model, str(tmp_path / "poems.txt"), "--out", tuned, "--steps", "1").exit_code == 0
     assert run("sample", model, "--prompt", "The", "--max-tokens", "3", "--save-state", begun).exit_code == 0
     saved = load_model(model)
-    state = _started(saved, saved.writer(), tuned).initial_state(2)
+    state = _started(saved, saved.numpy_model(), tuned).initial_state(2)
     assert [[array.shape for array in layer] for layer in state] == [[(2, 8)] * 2] * 2
     assert state[0][0].any()
     with pytest.raises(SavedModelError, match="begun is a state from the middle of a text"):
-        _started(saved, saved.writer(), begun)
+        _started(saved, saved.numpy_model(), begun)

@@ -127,7 +127,7 @@ def adapted_writer(
     words: WordFilter | Callable[[], WordFilter | None] | None = saved.words
     fingerprint = f"{saved.fingerprint} {cache}" if cache else saved.fingerprint
     if adapt is None or dynamic is None:
-        model = saved.writer(clamps=clamps)
+        model = saved.numpy_model(clamps=clamps)
     else:
         model, words, text = _trained_on(saved, adapt, reading, dynamic, label, clamps)
         fingerprint += f" {text} {dynamic}"

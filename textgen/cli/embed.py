@@ -95,7 +95,7 @@ def embed(
     lines = [(f"--text {number}", text) for number, text in enumerate(texts, 1)] + lines_of_files()
     if not lines or not all(text for _, text in lines):
         raise TextgenError("There is no text: name files with lines that are not blank, or give --text.")
-    embedder = Embedder({each: saved.writer(each) for each in saved.model_config.directions}, saved.tokenizer)
+    embedder = Embedder({each: saved.numpy_model(each) for each in saved.model_config.directions}, saved.tokenizer)
     if search is not None:
         _print_nearest(embedder, search, lines, top or 5, as_json)
         return

@@ -133,7 +133,7 @@ def _compare(saved: ModelFolder, text: Corpus, label: str | None, as_json: bool)
     from textgen.evaluation.exactness import exactness
     from textgen.storage.temporary import temporary_folder
 
-    ordinary, exact = saved.writer(), saved.exact_writer()
+    ordinary, exact = saved.numpy_model(), saved.exact_model()
     with temporary_folder() as folder:
         stream = encode_corpus(text, saved.tokenizer, folder / "tokens", label)
         text.say_left_out(output.note)

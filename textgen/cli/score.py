@@ -161,7 +161,7 @@ def _score_texts(saved: ModelFolder, paths: Sequence[str], config: CorpusConfig,
     from textgen.evaluation.scoring import Scorer
 
     direction = saved.main_direction
-    scorer = Scorer(saved.writer(direction), saved.tokenizer, direction)
+    scorer = Scorer(saved.numpy_model(direction), saved.tokenizer, direction)
     scores = partial(scorer.scores, ends=not arguments.no_end, label=arguments.label)
     if arguments.jsonl:
         _print_rows(saved, scores, paths, config, arguments.tokens)
@@ -330,7 +330,7 @@ def _follow(saved: ModelFolder, path: str, config: CorpusConfig, arguments: Argu
     from textgen.evaluation.anomalies import follow
     from textgen.evaluation.scoring import Scorer
 
-    scorer = Scorer(saved.writer(), saved.tokenizer)
+    scorer = Scorer(saved.numpy_model(), saved.tokenizer)
     limits = given({"threshold": arguments.threshold, "window": arguments.window})
     seen = flagged = 0
     with _lines(path, config.encoding) as lines:

@@ -63,7 +63,7 @@ def export_html(model: ModelFolder, path: Path, licence: str = "", note: str = "
     """
     data = page(model, licence, note)
     if model.precision != INT8:
-        check_quality(model, model.exact_writer(), str(path), instead="onnx")
+        check_quality(model, model.exact_model(), str(path), instead="onnx")
     _check(model, data)
     write_file(path, data)
     parameters = counted(model.model_config.num_parameters, "parameter")

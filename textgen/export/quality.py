@@ -28,7 +28,7 @@ def check_quality(model: ModelFolder, other: Network, what: str, instead: str) -
         SavedModelError: They are too far apart; the message says how far.
     """
     tokenizer = model.tokenizer
-    loss = loss_of(model.writer(model.main_direction), other, tokenizer.openings, tokenizer.never_written)
+    loss = loss_of(model.numpy_model(model.main_direction), other, tokenizer.openings, tokenizer.never_written)
     if not loss.is_small:
         raise SavedModelError(
             f"{what} would lose too much by rounding: {loss} (allowed are {MOST_PERPLEXITY:.1%}, {MOST_DIVERGENCE} "

@@ -61,7 +61,7 @@ def model_logits(model: ModelFolder, ids: np.ndarray) -> np.ndarray:
     Returns:
         The logits, float32 [T, V].
     """
-    writer = model.writer(model.main_direction)
+    writer = model.numpy_model(model.main_direction)
     state = writer.initial_state(1)
     rows = []
     for token in ids:

@@ -165,7 +165,7 @@ class ModelFolder:
         """Direction used for scoring: "backward" for a backward-only network, otherwise "forward"."""
         return self.model_config.directions[0]
 
-    def writer(self, direction: str = "forward", clamps: Sequence[Clamp] = ()) -> NumpyModel:
+    def numpy_model(self, direction: str = "forward", clamps: Sequence[Clamp] = ()) -> NumpyModel:
         """Builds the NumPy model that generates in one direction; TensorFlow is not loaded.
 
         Args:
@@ -181,7 +181,7 @@ class ModelFolder:
         """
         return NumpyModel(*one_way(self.model_config, self.weights(), direction), clamps)
 
-    def exact_writer(self) -> ExactModel:
+    def exact_model(self) -> ExactModel:
         """Builds the model that generates in exact arithmetic, forward: see `textgen.model.exact_model`.
 
         Raises:
@@ -211,12 +211,12 @@ class ModelFolder:
 
             return CompiledModel(network)
         if runtime == NUMPY or (runtime == AUTO and not self._gains_by_onnx):
-            return self.writer()
+            return self.numpy_model()
         require_onnx()
         writer, loss = int8_writer(self._source, say)
         if writer is None and runtime != AUTO:
             say(f"In 8 bits {self.name} would write something else ({loss}), so NumPy writes in float32.")
-        return writer or self.writer()
+        return writer or self.numpy_model()
 
     @property
     def int8_loss(self) -> Loss | None:
@@ -245,7 +245,7 @@ class ModelFolder:
 
         Args:
             exact: Compute in exact arithmetic, so that the same settings give the same text everywhere: see
-                `exact_writer`. The runtime is then NumPy.
+                `exact_model`. The runtime is then NumPy.
             runtime: What computes the network: see `step_model`.
             say: Called with a line of text for a user, if there is any.
 
@@ -258,7 +258,7 @@ class ModelFolder:
         from textgen.generation.generator import Generator
 
         ngrams = self.ngrams if self.has_ngrams else None  # a function: they are read when they are needed
-        writer = self.exact_writer() if exact else self.step_model(runtime, say)
+        writer = self.exact_model() if exact else self.step_model(runtime, say)
         return Generator(
             writer,
             self.tokenizer,
@@ -281,14 +281,14 @@ class ModelFolder:
         """
         from textgen.generation.infilling import Infiller
 
-        forward = self.writer() if self.main_direction == "forward" else None
-        return Infiller(self.writer("backward"), self.tokenizer, forward, words=self.words() if forward else None)
+        forward = self.numpy_model() if self.main_direction == "forward" else None
+        return Infiller(self.numpy_model("backward"), self.tokenizer, forward, words=self.words() if forward else None)
 
     def scorer(self) -> Scorer:
         """Builds a scorer that computes the loss of texts in `main_direction`."""
         from textgen.evaluation.scoring import Scorer
 
-        return Scorer(self.writer(self.main_direction), self.tokenizer, self.main_direction)
+        return Scorer(self.numpy_model(self.main_direction), self.tokenizer, self.main_direction)
 
     def network(self, direction: str | None = None) -> LanguageModel:
         """Builds the network as a `keras.Model`, for training and scoring.

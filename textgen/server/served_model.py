@@ -131,7 +131,7 @@ class ServedModel:
             SavedModelError: Its weights are damaged.
         """
         model = self.writer.generator.model
-        return model if isinstance(model, NumpyModel) else self.saved.writer()
+        return model if isinstance(model, NumpyModel) else self.saved.numpy_model()
 
     @property
     def _writes_in_float32(self) -> bool:
@@ -168,7 +168,7 @@ class ServedModel:
         """Makes vectors of texts."""
         from textgen.evaluation.embeddings import Embedder
 
-        return Embedder({each: self.saved.writer(each) for each in self.saved.model_config.directions}, self.tokenizer)
+        return Embedder({each: self.saved.numpy_model(each) for each in self.saved.model_config.directions}, self.tokenizer)
 
     @cached_property
     def infiller(self) -> Infiller:
@@ -198,6 +198,6 @@ class ServedModel:
 
 def exactly(saved: ModelFolder, generator: Generator) -> Generator:
     """Returns the same generator in exact arithmetic, ready for its first text."""
-    exact = generator.with_model(saved.exact_writer(), saved.fingerprint + EXACT)
+    exact = generator.with_model(saved.exact_model(), saved.fingerprint + EXACT)
     next(iter(exact.tokens("a")))  # arranges the weights
     return exact
