@@ -168,7 +168,8 @@ class ServedModel:
         """Makes vectors of texts."""
         from textgen.evaluation.embeddings import Embedder
 
-        return Embedder({each: self.saved.numpy_model(each) for each in self.saved.model_config.directions}, self.tokenizer)
+        models = {each: self.saved.numpy_model(each) for each in self.saved.model_config.directions}
+        return Embedder(models, self.tokenizer)
 
     @cached_property
     def infiller(self) -> Infiller:
