@@ -16,7 +16,15 @@ from disk import failing, names
 
 from textgen.errors import TextgenError
 from textgen.storage import files
-from textgen.storage.files import CannotWrite, check_writable, json_bytes, new_file, write_file, write_files
+from textgen.storage.files import (
+    CannotWrite,
+    check_writable,
+    is_stream,
+    json_bytes,
+    new_file,
+    write_file,
+    write_files,
+)
 
 
 def test_write_file_writes_and_replaces(tmp_path: Path) -> None:
@@ -81,6 +89,42 @@ def test_a_pipe_is_written_into_and_stays(tmp_path: Path, write: Callable[[Path,
     assert read == [data, data]
     assert names(tmp_path) == ["link", "pipe"]
     assert pipe.is_fifo()
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/fd"), reason="open files have no names here")
+@pytest.mark.parametrize("write", [as_write_file, as_library])
+@pytest.mark.parametrize("named", ["/dev/fd/{}", "/proc/self/fd/{}", "link"])
+def test_what_is_open_already_is_written_on(tmp_path: Path, named: str, write: Callable[[Path, bytes], None]) -> None:
+    """As standard output is that a shell has opened, to append to a file or not."""
+    if not os.path.isdir(os.path.dirname(named)) and named != "link":
+        pytest.skip("no such folder here")
+    for mode in ("wb", "ab"):
+        file = tmp_path / mode
+        file.write_bytes(b"earlier ")
+        with file.open(mode) as opened:
+            opened.write(b"before ")
+            opened.flush()
+            path = Path(named.format(opened.fileno()))
+            if named == "link":
+                path = tmp_path / f"link-{mode}"
+                path.symlink_to(f"/dev/fd/{opened.fileno()}")
+            assert is_stream(path)
+            check_writable(path)
+            assert file.read_bytes().endswith(b"before ")
+            write(path, b"new ")
+            opened.write(b"after")
+        assert file.read_bytes() == (b"earlier " if mode == "ab" else b"") + b"before new after"
+    assert [name for name in names(tmp_path) if not name.startswith("link")] == ["ab", "wb"]
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/fd"), reason="open files have no names here")
+def test_what_is_open_for_reading_alone_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"old")
+    with (tmp_path / "file").open("rb") as opened:
+        for write in (check_writable, lambda path: write_file(path, b"x")):
+            with pytest.raises(CannotWrite, match=r"Cannot write /dev/fd/\d+: Bad file descriptor"):
+                write(Path(f"/dev/fd/{opened.fileno()}"))
+    assert (tmp_path / "file").read_bytes() == b"old"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="terminals are files on POSIX alone")
@@ -154,6 +198,13 @@ def test_a_file_that_could_not_be_written_is_known_before_the_work(
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     with pytest.raises(TextgenError, match=r"Cannot write .*file: Read-only file system\."):
         check_writable(tmp_path / "file")
+
+
+def test_a_name_of_any_length_that_the_disk_takes_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / f"1. {'A long title ' * 18}"[:243]
+    check_writable(path)
+    write_file(path, b"a story")
+    assert path.read_bytes() == b"a story"
 
 
 def test_json_is_for_people_too() -> None:

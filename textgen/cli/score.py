@@ -241,7 +241,7 @@ def _row_readers(paths: Sequence[str], config: CorpusConfig) -> list[Callable[[L
 
 
 def _is_stream(path: str) -> bool:
-    """Whether a path is standard input, a pipe or a device."""
+    """Whether a path is standard input or another stream."""
     return path == "-" or is_stream(Path(path))
 
 

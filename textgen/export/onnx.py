@@ -45,7 +45,7 @@ def export_onnx(model: ModelFolder, path: Path, licence: str = "", note: str = "
         What was written, in one sentence.
 
     Raises:
-        ConfigError: The model is too large for the format, or the path is that of a pipe, which cannot take two files.
+        ConfigError: The model is too large for the format, or the path is that of a stream, which takes one file.
         SavedModelError: The weights are damaged, or the logits of the file differ from those of the model.
         TextgenError: A file cannot be written.
     """

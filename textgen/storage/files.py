@@ -1,7 +1,8 @@
 """Reads and writes single files: a file is written completely or not at all, and links are not followed.
 
 Every write goes to a temporary name next to its target, is flushed to disk, and is then renamed. Temporary names are
-random, and temporary files are created exclusively. Only pipes and devices are written to directly.
+random, and temporary files are created exclusively. Only streams are written into: pipes, devices, and what is open
+already, such as `/dev/stdout`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import secrets
+import shutil
 import stat
 import tempfile
 import threading
@@ -23,8 +26,11 @@ from textgen.errors import TextgenError
 from textgen.wording import json_text
 
 TEMPORARY = ".tmp-"  # prefix of temporary names
+SUFFIX_BYTES = 20  # longest suffix in a temporary name: what follows the full stop in "1. A long title" is none
 OPEN_FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"))  # flags that this system has
 DO_NOT_WAIT = getattr(os, "O_NONBLOCK", 0)  # opening a pipe returns without waiting for its other end
+OPEN_FILES = r"/dev/fd|/proc/(self|{process})(/task/\d+)?/fd"  # folders of the open files of this process
+MAX_LINKS = 40  # that are followed, as by the system
 _SEEKING = threading.Lock()  # guards seek and read on systems without os.pread
 ELSEWHERE = "Free some space or choose another folder; what was there before is untouched."
 OTHER_TEMPORARY = "Free some space, or set TMPDIR to a folder with more space."
@@ -51,8 +57,8 @@ class CannotWrite(TextgenError):
 def write_file(path: Path, data: bytes) -> None:
     """Writes a file atomically: a crash leaves either the old or the new content.
 
-    An existing file keeps its mode. If `path` is a link, the file that it points to is replaced. A device or a pipe
-    stays, and the content is written into it. Use `write_own_file` in folders that textgen manages.
+    An existing file keeps its mode. If `path` is a link, the file that it points to is replaced. A stream stays, and
+    the content is written into it. Use `write_own_file` in folders that textgen manages.
 
     Args:
         path: Path of the file.
@@ -78,7 +84,7 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
         for path, data in contents.items():
             with writing(path):
                 if is_stream(path):
-                    last.append((path, partial(path.write_bytes, data)))
+                    last.append((path, partial(_write_into, path, data)))
                     continue
                 target = _target(path)
                 temporary = stack.enter_context(_temporary_file(target, data))
@@ -107,8 +113,8 @@ def new_file(path: Path, *, follow_link: bool = True) -> Iterator[Path]:
     """Creates a file atomically, for libraries that write to a path.
 
     The block writes to a temporary file next to `path`, with the same suffix, which is renamed to `path` if the block
-    ends without an error. If `path` is a device or a pipe, the block writes to it directly. Errors raised in the block
-    are not converted: use `writing` in the block for clear messages.
+    ends without an error. If `path` is a stream, the file is in the folder for temporary files, and its content is
+    written into the stream. Errors raised in the block are not converted: use `writing` there for clear messages.
 
     Args:
         path: Path of the file. An existing file keeps its mode.
@@ -116,13 +122,14 @@ def new_file(path: Path, *, follow_link: bool = True) -> Iterator[Path]:
             manages.
 
     Yields:
-        Path of the temporary file, which exists and is empty; or of the device or pipe.
+        Path of the temporary file, which exists and is empty.
 
     Raises:
         TextgenError: The file cannot be written.
     """
     if follow_link and is_stream(path):
-        yield path
+        with _file_for(path) as temporary:
+            yield temporary
         return
     with ExitStack() as stack:
         with writing(path):
@@ -175,16 +182,23 @@ def check_writable(path: Path) -> None:
         if not is_stream(path):
             with tempfile.TemporaryFile(dir=_target(path).parent):
                 return
-        if not os.access(path, os.W_OK):
+        if (number := _open_file_at(path)) is not None:
+            os.write(number, b"")  # fails unless it is open for writing
+        elif not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def is_stream(path: Path) -> bool:
-    """Checks whether a path is that of a pipe or a character device, such as `/dev/stdout`: bytes are written into it.
+    """Checks whether a path is that of a stream: bytes are written into it, and what is there already stays.
+
+    A pipe and a character device are streams, and so is whatever this process has open, under a path such as
+    `/dev/stdout` or `/dev/fd/3`: even a file, since a shell may have opened it to append to it.
 
     Args:
         path: The path; links are followed.
     """
+    if _open_file_at(path) is not None:
+        return True
     try:
         mode = path.stat().st_mode
     except OSError:
@@ -300,6 +314,44 @@ def json_bytes(value: Any) -> bytes:
     return f"{json_text(value, indent=2)}\n".encode()
 
 
+def _open_file_at(path: Path) -> int | None:
+    """Returns the number of the open file of this process that a path stands for, as `/dev/stdout` does for 1."""
+    for _ in range(MAX_LINKS):
+        folder = os.path.realpath(path.parent)
+        if path.name.isdecimal() and re.fullmatch(OPEN_FILES.format(process=os.getpid()), folder):
+            return int(path.name)
+        try:
+            path = Path(folder, os.readlink(Path(folder, path.name)))
+        except OSError:
+            break
+    return None
+
+
+def _opened_stream(path: Path) -> BinaryIO:
+    """Opens a stream for writing. What is open already is not opened again, which would empty a file."""
+    number = _open_file_at(path)
+    return path.open("wb") if number is None else os.fdopen(os.dup(number), "wb")
+
+
+def _write_into(path: Path, data: bytes) -> None:
+    """Writes bytes into a stream."""
+    with _opened_stream(path) as stream:
+        stream.write(data)
+
+
+@contextmanager
+def _file_for(stream: Path) -> Iterator[Path]:
+    """Creates a temporary file, whose content is written into a stream after the block."""
+    with ExitStack() as stack:
+        with writing(stream, OTHER_TEMPORARY):
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="textgen-"))
+            temporary = Path(folder, stream.name)
+            temporary.touch()
+        yield temporary
+        with writing(stream), temporary.open("rb") as source, _opened_stream(stream) as target:
+            shutil.copyfileobj(source, target)
+
+
 def _target(path: Path) -> Path:
     """Returns the file that is replaced: that where links lead. Raises `OSError` if it is of another kind."""
     with suppress(FileNotFoundError, NotADirectoryError):
@@ -318,7 +370,8 @@ def _replace(target: Path, data: bytes) -> None:
 @contextmanager
 def _temporary_file(target: Path, data: bytes = b"") -> Iterator[Path]:
     """Creates a temporary file next to `target`, and removes it after the block if it is still there."""
-    temporary = target.with_name(f"{TEMPORARY}{random_word()}{target.suffix}")
+    suffix = target.suffix if len(os.fsencode(target.suffix)) <= SUFFIX_BYTES else ""
+    temporary = target.with_name(f"{TEMPORARY}{random_word()}{suffix}")
     try:
         write_through(temporary, data, 0o666 if _mode(target) is None else 0o600)  # keep private files private
         yield temporary
