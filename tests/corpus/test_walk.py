@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from files import read, write
 
+from textgen.corpus import walk
 from textgen.corpus.corpus import Corpus
-from textgen.corpus.walk import MODELS
+from textgen.corpus.walk import RECORDED
 from textgen.errors import CorpusError
-from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, TRAINING
+from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, RECORD, TRAINING
 from textgen.storage.folders import MANIFEST
+
+MODELS = (MANIFEST, CONFIG), (TRAINING, CHECKPOINTS), (TRAINING,)
 
 
 def model_in(folder: Path, *marks: str) -> None:
     """A model that was saved, or one that is being trained."""
     for name in (*marks, CARD, "logs/events.txt"):
-        write(folder, f"{name}/step-1/a.json" if name == CHECKPOINTS else name, "{}")
+        text = json.dumps({key: {} for key in RECORDED}) if name == TRAINING else "{}"
+        write(folder, f"{name}/step-1/a.json" if name == CHECKPOINTS else name, text)
 
 
-def test_models_are_recognised_by_names_that_they_have() -> None:
-    assert MODELS == ((MANIFEST, CONFIG), (TRAINING, CHECKPOINTS))
+def test_models_are_recognised_by_names_and_sections_that_they_have() -> None:
+    assert (walk.CONFIG, walk.TRAINING) == (CONFIG, TRAINING)
+    assert RECORD.keys() >= RECORDED
 
 
 @pytest.mark.parametrize("marks", MODELS)
 @pytest.mark.parametrize("name", [".", "*", "**/*", "**/*.md", "saved_models", "saved_models/*", "**/*.txt"])
 def test_saved_models_are_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marks: tuple[str, str], name: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marks: tuple[str, ...], name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for file in ("a.md", "saved_models/b.md", "saved_models/text/c.md", "a.txt", "saved_models/b.txt"):
@@ -59,3 +65,11 @@ def test_a_saved_model_that_is_named_is_no_text_but_its_files_are(
     assert read(f"novel/{CARD}") == ["{}"]
     write(tmp_path, "config/config.json", '["one of these files is no model"]')
     assert read("config") == ["one of these files is no model"]
+
+
+@pytest.mark.parametrize("content", ['{"text": "of another program", "model": {}}', '["no object"]', "no JSON"])
+def test_a_training_of_another_program_is_a_text(tmp_path: Path, content: str) -> None:
+    """Whatever lies beside it."""
+    write(tmp_path, f"data/{TRAINING}", content)
+    write(tmp_path, f"data/{CHECKPOINTS}/a.txt", "a")
+    assert {path.name for path in Corpus([tmp_path / "data"]).files} == {TRAINING, "a.txt"}

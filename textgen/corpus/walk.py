@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from textgen.errors import CorpusError
+from textgen.storage.files import read_file
 from textgen.storage.folders import MANIFEST
 from textgen.storage.remote import RemoteFile, shown
 
 PREPARED = "prepared.json"  # marks a folder of token ids, not text: see `textgen.dataset.prepared_corpus`
-CONFIG = "config.json"
-MODELS = (MANIFEST, CONFIG), ("training.json", "checkpoints")
-"""What is in the folder of a model that was saved, or is being trained: see `textgen.saved_model.layout`."""
+CONFIG = "config.json"  # beside a manifest, marks a saved model: see `textgen.saved_model.layout`
+TRAINING = "training.json"  # marks a model that is being trained, if it is a record of textgen
+RECORDED = {"corpus", "model", "tokenizer"}  # sections by which such a record is known
+RECORD_BYTES = 1 << 25  # largest record
 
 
 class Walk:
@@ -118,11 +121,32 @@ class Walk:
             if self.is_left_out(folder):
                 return True
             raise prepared_error(folder)
-        if not any(all(map(has, marks)) for marks in MODELS):
+        if not (has(MANIFEST) and has(CONFIG)) and not (has(TRAINING) and has_record(folder)):
             return False
         if folder not in self.models:
             self.models.append(folder)
         return True
+
+
+def has_record(folder: Path) -> bool:
+    """Checks whether the training.json in a folder is one of textgen, to its sections.
+
+    Args:
+        folder: The folder. It may lack the file.
+    """
+    try:
+        return is_record(read_file(folder / TRAINING, RECORD_BYTES))
+    except OSError:
+        return False
+
+
+def is_record(data: bytes) -> bool:
+    """Checks whether the content of a training.json is that of one of textgen, to its sections."""
+    try:
+        record = json.loads(data)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and record.keys() >= RECORDED
 
 
 def prepared_error(folder: Path | str) -> CorpusError:

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from textgen.corpus.walk import has_record
 from textgen.errors import SavedModelError, TextgenError, TrainingError
 from textgen.saved_model.bases import BASES, base_folder
 from textgen.saved_model.layout import (
@@ -23,7 +24,6 @@ from textgen.saved_model.layout import (
     TRAINING,
     WEIGHTS,
     WORDS,
-    read_json,
 )
 from textgen.storage.files import TEMPORARY, writing
 from textgen.storage.folders import MANIFEST, PENDING, has_name, refuse_links, sweep, sweep_abandoned
@@ -43,7 +43,6 @@ OURS = (
     LOGS,
     CHECKPOINTS,
 )  # everything textgen writes to a model folder
-RECORDED = {"corpus", "model", "tokenizer"}  # sections by which a training.json of textgen is known
 REMOVED = f"{TEMPORARY}removed-"  # prefix of the name of a model that is being deleted
 NAME_BYTES = 200  # longest name; file systems allow 255 bytes, and temporary names add some
 
@@ -247,7 +246,7 @@ def refuse_strange(folder: Path) -> None:
     strange = [name for name in names if not _is_ours(name)]
     if not _was_made_here(names):  # files with our names may come from another program or a person
         strange += [name for name in OURS if name in names and not _is_of_a_start(folder, name)]
-    elif MANIFEST not in names and not has_steps(folder) and not _is_record(folder):
+    elif MANIFEST not in names and not has_steps(folder) and not has_record(folder):
         strange.append(TRAINING)
     if strange:
         raise TrainingError(
@@ -270,7 +269,7 @@ def refuse_in_model(path: Path) -> None:
         inside = place.relative_to(folder).parts
         if len(inside) > 1 and inside[0] not in (LOGS, CHECKPOINTS):
             continue
-        if is_model(folder) or (has_file(folder, TRAINING) and _is_record(folder)):
+        if is_model(folder) or has_record(folder):
             raise SavedModelError(
                 f"Cannot write {path}: {folder} is the folder of a model and holds nothing else. Choose another folder."
             )
@@ -412,14 +411,6 @@ def _was_made_here(names: list[str]) -> bool:
     found = {name.removesuffix(PENDING) for name in names}
     has_model = MANIFEST in found and bool({CONFIG, WEIGHTS} & found)
     return has_model or (TRAINING in found and bool({CHECKPOINTS, MODEL_FILE, NGRAMS, WORDS, CARD} & found))
-
-
-def _is_record(folder: Path) -> bool:
-    """Checks whether the training.json in a folder is one of textgen, to its sections."""
-    try:
-        return read_json(folder / TRAINING).keys() >= RECORDED
-    except SavedModelError:
-        return False
 
 
 def _is_of_a_start(folder: Path, name: str) -> bool:
