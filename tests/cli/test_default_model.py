@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from textgen.cli import textgen
 
-NOTE = "There is no model in {} yet: this is the base {}. To train your own: textgen train FILE\n"
+NOTE = "There is no model in {} yet. This is the base {}. To train your own: textgen train FILE\n"
 
 
 @pytest.fixture
@@ -79,8 +79,8 @@ def test_a_script_that_no_base_knows_is_told_in_a_line(work: Path, command: list
     result = run(*command)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
-        "Error: There is no model in saved_models yet, and no base for the script of this text (there are: english, "
-        "chinese): train a model on such text first.\n"
+        "Error: There is no model in saved_models yet. There is no base for the script of this text either (there are: "
+        "english, chinese): train a model on such text first.\n"
     )
 
 
@@ -93,7 +93,7 @@ def test_a_base_that_is_missing_is_told_in_a_line(work: Path) -> None:
 
 def test_without_bases_all_is_as_before(work: Path) -> None:
     shutil.rmtree(work.parent / "bases")
-    assert run("sample").stderr == "Error: There is no model in saved_models yet: train one first.\n"
+    assert run("sample").stderr == "Error: There is no model in saved_models yet. Train a model first.\n"
     assert run("score", "cat.txt").stderr == run("sample").stderr
     mistaken = (
         "There is no model 'dog.txt', since there is no folder saved_models. Train a model first, or set --models-dir"
@@ -136,7 +136,7 @@ def test_writing_together_needs_no_model(work: Path, monkeypatch: pytest.MonkeyP
 
 def test_the_list_has_bases_of_its_own(work: Path, tiny_models: Path) -> None:
     result = run("models", "list")
-    assert result.stderr == "There is no model in saved_models yet. Train one: textgen train FILE\n"
+    assert result.stderr == "There is no model in saved_models yet. To train one: textgen train FILE\n"
     heads = [line.split()[0] for line in result.stdout.splitlines()]
     assert heads == ["BASE", "english", "chinese"]
     shutil.copytree(tiny_models / "tiny", work / "saved_models" / "mine")
@@ -147,6 +147,47 @@ def test_the_list_has_bases_of_its_own(work: Path, tiny_models: Path) -> None:
     assert [(row["name"], row.get("base", False)) for row in rows] == [
         ("mine", False), ("english", True), ("chinese", True),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["models", "list"],
+        ["models", "list", "--json"],
+        ["sample"],
+        ["score", "cat.txt"],
+        ["evaluate", "cat.txt"],
+        ["embed", "cat.txt"],
+        ["serve"],
+        ["tensorboard"],
+    ],
+    ids=" ".join,
+)
+def test_a_folder_of_models_that_is_mistyped_is_not_taken_for_an_empty_one(work: Path, command: list[str]) -> None:
+    for folder in ("mistyped", "cat.txt/models"):
+        result = run(*command, "--models-dir", folder)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr == f"Error: There is no folder {folder}: correct --models-dir.\n"
+    assert not Path("mistyped").exists()
+
+
+def test_a_folder_of_models_in_the_environment_may_be_made_later(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEXTGEN_MODELS", "later")
+    why = "There is no folder later: correct TEXTGEN_MODELS."
+    result = run("sample", "--prompt", "The cat", "--max-tokens", "2")
+    assert (result.exit_code, result.stderr.startswith(f"{why} This is the base english. ")) == (0, True)
+    result = run("models", "list", "--json")
+    assert (result.exit_code, len(json.loads(result.stdout))) == (0, 2)
+    assert result.stderr == f"{why} To train one: textgen train FILE\n"
+    assert run("tensorboard").stderr == f"Error: {why}\n"
+
+
+def test_a_model_without_logs_is_not_shown_as_an_empty_page(work: Path, tiny_models: Path) -> None:
+    shutil.copytree(tiny_models / "tiny", work / "saved_models" / "mine", ignore=shutil.ignore_patterns("logs"))
+    result = run("tensorboard", "mine")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: mine has no logs: it was not trained here")
+    assert "english is a base" in run("tensorboard", "english").stderr
 
 
 def test_a_base_is_shown_and_not_removed(work: Path, tiny_models: Path) -> None:

@@ -389,7 +389,7 @@ def test_a_model_that_is_not_there(three: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(SavedModelError, match=r"There is no model 'x' in .*empty\. It is empty\."):
         find_model("x", tmp_path / "empty")
-    with pytest.raises(SavedModelError, match=r"There is no model in .*empty yet: train one first\."):
+    with pytest.raises(SavedModelError, match=r"There is no model in .*empty yet\. Train a model first\."):
         find_model(None, tmp_path / "empty")
 
 

@@ -53,23 +53,25 @@ def load_model_or_base(name: str | None, models_dir: Path | None, beginning: Cal
         beginning: Called for the beginning of the text, if its script has to choose a base.
 
     Raises:
-        SavedModelError: There is no such model. Without a name: there is neither a model nor a base for this script.
+        SavedModelError: There is no such model. Without a name: there is neither a model nor a base for this script, or
+            no folder `models_dir`.
     """
     from textgen.saved_model.bases import base_folder, base_for, installed_bases
-    from textgen.saved_model.registry import list_models, models_folder
+    from textgen.saved_model.registry import list_models, require_models_folder, why_empty
 
+    if name is None:
+        require_models_folder(models_dir)
     if name is not None or list_models(models_dir) or not installed_bases():
         return load_model_to_read(name, models_dir)
     text = beginning()
     base = base_for(text if any(map(str.isalpha, text)) else "")  # digits are of any language
-    where = models_folder(models_dir)
     if base is None:
         raise SavedModelError(
-            f"There is no model in {where} yet, and no base for the script of this text (there are: "
+            f"{why_empty(models_dir)} There is no base for the script of this text either (there are: "
             f"{', '.join(installed_bases())}): train a model on such text first."
         )
     saved = load_model_to_read(str(base_folder(base).absolute()))
-    output.note(f"There is no model in {where} yet: this is the base {base}. To train your own: textgen train FILE")
+    output.note(f"{why_empty(models_dir)} This is the base {base}. To train your own: textgen train FILE")
     return saved
 
 

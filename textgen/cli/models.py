@@ -44,16 +44,17 @@ def list_(models_dir: Path | None, as_json: bool) -> None:
       textgen models list
     """
     from textgen.saved_model.bases import base_folder, installed_bases
-    from textgen.saved_model.registry import list_runs, models_folder
+    from textgen.saved_model.registry import list_runs, require_models_folder, why_empty
 
+    require_models_folder(models_dir)
     rows = [_row(path) for path in list_runs(models_dir)]
     bases = [_row(base_folder(name)) | {"base": True} for name in installed_bases()]
+    if not rows:
+        output.note(f"{why_empty(models_dir)} To train one: textgen train FILE")
     if as_json:
         output.json_line([*rows, *bases], indent=2)
         return
-    if not rows:
-        output.note(f"There is no model in {models_folder(models_dir)} yet. Train one: textgen train FILE")
-    else:
+    if rows:
         _print_table("MODEL", rows)
     if bases:
         if rows:

@@ -51,11 +51,13 @@ def serve(models: tuple[str, ...], models_dir: Path | None, **options: Any) -> N
         use_blas_threads(max(1, num_cores() - 1))
     _require_extra()
     from textgen.saved_model.bases import installed_bases
-    from textgen.saved_model.registry import find_model
+    from textgen.saved_model.registry import find_model, require_models_folder
     from textgen.server.access import read_keys
     from textgen.server.models import places_of
     from textgen.server.serving import serve
 
+    if not models:
+        require_models_folder(models_dir)
     keys = read_keys(config.api_key_file)
     places = places_of(models, lambda name: find_model(name, models_dir).name)
     for place in places.values():

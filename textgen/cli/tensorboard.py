@@ -10,6 +10,7 @@ import click
 
 from textgen.cli.command import SectionCommand
 from textgen.cli.options import model_argument, models_dir_option
+from textgen.errors import SavedModelError
 
 
 @click.command(cls=SectionCommand)
@@ -36,8 +37,11 @@ def tensorboard(model: str | None, port: int, host: str, models_dir: Path | None
     """
     from textgen.child_processes import child_command, child_environment
     from textgen.saved_model.layout import LOGS
-    from textgen.saved_model.registry import find_run, models_folder
+    from textgen.saved_model.registry import find_run, models_folder, why_empty
 
     folder = find_run(model, models_dir) / LOGS if model else models_folder(models_dir)
+    if not folder.is_dir():
+        no_logs = f"{model} has no logs: it was not trained here, or its training has not begun yet."
+        raise SavedModelError(no_logs if model else why_empty(models_dir))
     arguments = ["--logdir", str(folder), "--port", str(port), "--host", host]
     os.execve(sys.executable, [*child_command("tensorboard.main"), *arguments], child_environment())

@@ -56,6 +56,32 @@ def models_folder(folder: str | Path | None = None) -> Path:
     return Path(folder or os.environ.get("TEXTGEN_MODELS") or "saved_models")
 
 
+def why_empty(folder: str | Path | None = None) -> str:
+    """Says in a sentence why there is no model in a folder: it is missing, or nothing was saved in it yet.
+
+    Args:
+        folder: The models folder; see `models_folder`.
+    """
+    place = models_folder(folder)
+    named_by = "models_dir" if folder else "TEXTGEN_MODELS" if os.environ.get("TEXTGEN_MODELS") else None
+    if named_by and not place.is_dir():  # the default is made by the first training
+        return f"There is no folder {place}: correct {named_by}."
+    return f"There is no model in {place} yet."
+
+
+def require_models_folder(folder: str | Path | None) -> None:
+    """Checks that a models folder that the user named exists, before a command that only reads takes it for empty.
+
+    Args:
+        folder: The folder, or None if the user named none.
+
+    Raises:
+        SavedModelError: There is no such folder.
+    """
+    if folder is not None and not Path(folder).is_dir():
+        raise SavedModelError(why_empty(folder))
+
+
 def name_from(path: str | Path) -> str:
     """Makes a model name from the path of its corpus; "-" gives "stdin"."""
     called = "stdin" if str(path) == "-" else Path(os.path.abspath(shown(str(path)))).name.lstrip(".").split(".")[0]
@@ -115,7 +141,7 @@ def find_model(name: str | None = None, folder: str | Path | None = None) -> Pat
     models = list_models(folder)
     if name is None:
         if not models:
-            raise SavedModelError(f"There is no model in {models_folder(folder)} yet: train one first.")
+            raise SavedModelError(f"{why_empty(folder)} Train a model first.")
         return max(models, key=saved_at)
     places = _places(name, folder)
     for path in filter(is_model, places):
