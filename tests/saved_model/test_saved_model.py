@@ -25,7 +25,7 @@ from textgen.dataset.ngram_index import NgramIndex
 from textgen.dataset.word_filter import word_filter
 from textgen.errors import SavedModelError, TextgenError, TrainingError
 from textgen.model.config import ModelConfig
-from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, TRAINING, WEIGHTS, read_json
+from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, NGRAMS, TRAINING, WEIGHTS, WORDS, read_json
 from textgen.saved_model.registry import (
     check_name,
     claimed,
@@ -659,6 +659,24 @@ def other_vocabulary(folder: Path) -> None:
     (folder / MODEL_FILE).write_bytes(b"of another program")
 
 
+def own_vocabulary(folder: Path) -> None:
+    folder.mkdir()
+    (folder / MODEL_FILE).write_bytes(OTHER_TOKENIZER)
+
+
+def other_words(folder: Path) -> None:
+    own_vocabulary(folder)
+    (folder / WORDS).write_bytes(to_safetensors({"words": np.zeros(1)}))
+
+
+def other_ngrams(folder: Path) -> None:
+    own_vocabulary(folder)
+    words = word_filter(Counter(moon=3, fox=4, river=5))
+    assert words
+    save_words(folder, words)
+    (folder / WORDS).rename(folder / NGRAMS)
+
+
 def other_project(folder: Path) -> None:
     folder.mkdir()
     (folder / TRAINING).write_text('{"lr": 1}')
@@ -668,6 +686,9 @@ def other_project(folder: Path) -> None:
 NO_PLACES = {kind: make for kind, (make, _) in NO_MODELS.items() if "link" not in kind and "empty" not in kind} | {
     "another program's network": other_network,
     "another program's vocabulary": other_vocabulary,
+    "a vocabulary that textgen tokenizer made": own_vocabulary,
+    "another program's words": other_words,
+    "a file that is not what its name says": other_ngrams,
     "another program's training with a card": other_project,
 }
 
@@ -694,6 +715,7 @@ def test_what_a_killed_run_left_is_swept_and_its_folder_held(tmp_path: Path) -> 
     folder = tmp_path / "models" / "x"
     folder.mkdir(parents=True)
     (folder / ".tmp-1").write_bytes(b"half")
+    save_ngrams(folder, NgramIndex(6, [BloomFilter.for_size(10)]))
     (folder / MODEL_FILE).write_bytes(OTHER_TOKENIZER)
     with claimed(folder), pytest.raises(TextgenError, match="Another process is writing to"), claimed(folder):
         pass

@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -271,7 +271,7 @@ def refuse_strange(folder: Path) -> None:
     names = _names_in(folder)
     strange = [name for name in names if not _is_ours(name)]
     if not _was_made_here(names):  # files with our names may come from another program or a person
-        strange += [name for name in OURS if name in names and not _is_of_a_start(folder, name)]
+        strange += [name for name in OURS if name in names and not _is_of_a_start(folder, name, names)]
     elif MANIFEST not in names and not has_steps(folder) and not has_record(folder):
         strange.append(TRAINING)
     if strange:
@@ -439,12 +439,23 @@ def _was_made_here(names: list[str]) -> bool:
     return has_model or (TRAINING in found and bool({CHECKPOINTS, MODEL_FILE, NGRAMS, WORDS, CARD} & found))
 
 
-def _is_of_a_start(folder: Path, name: str) -> bool:
-    """Checks whether textgen wrote a file in a folder without training.json, as a run does before it writes that."""
-    if name != MODEL_FILE:
-        return name in (NGRAMS, WORDS)
+def _is_of_a_start(folder: Path, name: str, names: Sequence[str]) -> bool:
+    """Checks whether textgen wrote a file in a folder without training.json, as a run does before it writes that.
+
+    A vocabulary alone may have been made by `textgen tokenizer`: a run writes it after the index and the words.
+    """
+    from textgen.dataset.ngram_index import read_index
+    from textgen.dataset.word_filter import read_word_filter
+
+    readers: dict[str, Callable[[Path], object]] = {
+        NGRAMS: read_index,
+        WORDS: read_word_filter,
+        MODEL_FILE: read_tokenizer,
+    }
+    if name not in readers or (name == MODEL_FILE and not {NGRAMS, WORDS}.intersection(names)):
+        return False
     try:
-        read_tokenizer(folder / name)
+        readers[name](folder / name)
     except TextgenError:
         return False
     return True

@@ -115,11 +115,11 @@ def begin(plan: Plan, folder: Path, say: Say = quiet) -> RunSetup:
     if plan.training_config.interpolate_base and not knows_vocabulary:
         raise ConfigError("interpolate_base needs a base model with the same vocabulary: leave one of them out.")
     _tell_of_vocabulary(start, tokenizer, say)
-    if tokenizer.serialized:
-        write_own_file(folder / MODEL_FILE, tokenizer.serialized)
     base = start.ngrams() if start and start.has_ngrams and knows_vocabulary else None
     _index_corpus(folder, tokenizer, data, say, base)
     _note_words(folder, tokenizer, data, say, start.words() if start else None)
+    if tokenizer.serialized:  # after the others, beside which `claimed` knows that a run has written it
+        write_own_file(folder / MODEL_FILE, tokenizer.serialized)
     model_config = replace(plan.model_config, vocab_size=tokenizer.vocab_size)
     record = with_origin(_first_record(plan, model_config, tokenizer, data), folder)
     write_training(folder, record)
