@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -47,6 +48,61 @@ def test_a_file_that_cannot_be_written_is_said_before_anything_is_read(
     assert result.exit_code == code
     assert expected.format(place=path, parent=path.parent) in result.stderr.splitlines()[-1]
     assert sorted(found.name for found in tmp_path.rglob("*")) == ["folder", "plain.txt"]
+
+
+IN_MODEL = {
+    "inspect --png": ["inspect", "tiny", "missing.txt", "--png", "{model}"],
+    "inspect --png, a new folder": ["inspect", "tiny", "missing.txt", "--png", "{model}/pictures/more"],
+    "prepare": ["corpus", "prepare", "missing.txt", "--out", "{model}/prepared"],
+    "train": ["train", "missing.txt", "--name", "new", "--models-dir", "{model}"],
+    "train --dry-run": ["train", "missing.txt", "--dry-run", "--models-dir", "{model}/models"],
+    "import": ["import", "{page}", "--name", "new", "--models-dir", "{model}"],
+    "compress": ["models", "compress", "{model}", "missing.txt", "--out", "new", "--models-dir", "{model}"],
+    "write": ["write", "tiny", "{model}/notes.txt"],
+}
+
+
+@pytest.mark.parametrize("arguments", IN_MODEL.values(), ids=IN_MODEL)
+def test_nothing_new_is_made_in_the_folder_of_a_model(
+    tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    """And the text is not read before."""
+    models = tmp_path / "models"
+    shutil.copytree(tiny_models / "tiny", models / "tiny")
+    (tmp_path / "page.html").touch()
+    monkeypatch.setenv("TEXTGEN_MODELS", str(models))
+    monkeypatch.setattr("textgen.cli.write.needs_terminal", lambda: None)
+    monkeypatch.setattr("textgen.editor.screen.run", lambda session: None)
+    before = sorted(models.rglob("*"))
+    result = run(*[part.format(model=models / "tiny", page=tmp_path / "page.html") for part in arguments])
+    assert result.exit_code == 1
+    assert f": {models / 'tiny'} is the folder of a model and holds nothing else." in result.stderr
+    assert sorted(models.rglob("*")) == before
+
+
+def test_a_text_that_is_in_the_folder_of_a_model_may_be_edited(
+    tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_models / "tiny", tmp_path / "models" / "tiny")
+    monkeypatch.setenv("TEXTGEN_MODELS", str(tmp_path / "models"))
+    monkeypatch.setattr("textgen.cli.write.needs_terminal", lambda: None)
+    monkeypatch.setattr("textgen.editor.screen.run", lambda session: None)
+    card = tmp_path / "models" / "tiny" / "README.md"
+    card.write_text("Our model.", encoding="utf-8")
+    assert run("write", "tiny", str(card)).exit_code == 0
+    assert card.read_text(encoding="utf-8") == "Our model."
+
+
+@pytest.mark.parametrize(
+    "arguments", [["inspect", "nobody", "missing.txt", "--png"], ["corpus", "prepare", "missing.txt", "--out"]]
+)
+def test_a_folder_that_cannot_be_written_into_is_said_before_anything_is_read(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    (tmp_path / "plain.txt").touch()
+    result = run(*arguments, str(tmp_path / "plain.txt" / "folder"))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"Error: Cannot write {tmp_path / 'plain.txt' / 'folder'}: Not a directory.")
 
 
 # === Standard input ===

@@ -793,6 +793,28 @@ def test_a_file_beside_or_below_a_model_may_be_written(saved: Path) -> None:
         refuse_in_model(saved.parent / "failed" / MODEL_FILE)
 
 
+def test_a_new_folder_in_that_of_a_model_is_refused_at_any_depth(saved: Path) -> None:
+    (saved / "serving").mkdir()
+    for path, is_filled in ((saved, True), (saved / "new", True), (saved / "new" / "deep" / "file", False)):
+        with pytest.raises(SavedModelError, match=rf"Cannot write {path}: {saved} is the folder of a model"):
+            refuse_in_model(path, is_filled=is_filled)
+    refuse_in_model(saved / "serving", is_filled=True)
+    with pytest.raises(SavedModelError, match="is the folder of a model"), claimed(saved / "models"):
+        raise AssertionError
+    assert not (saved / "models").exists()
+
+
+def test_a_web_page_with_a_manifest_is_no_model(tmp_path: Path) -> None:
+    """On a disk that ignores case its manifest.json has the name of ours."""
+    write_file(tmp_path / CONFIG, b"{}")
+    for manifest in ({"name": "my app", "icons": []}, {"files": {"index.html": {"size": 1, "sha256": "0"}}}):
+        write_file(tmp_path / MANIFEST, json_bytes(manifest))
+        refuse_in_model(tmp_path / "page.html")
+    write_file(tmp_path / MANIFEST, json_bytes({"files": {CONFIG: {"size": 1, "sha256": "0"}}}))
+    with pytest.raises(SavedModelError, match="is the folder of a model"):
+        refuse_in_model(tmp_path / "page.html")
+
+
 def test_a_folder_in_which_nothing_came_to_be_goes_again(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), claimed(tmp_path / "models" / "x"):
         raise KeyboardInterrupt

@@ -13,6 +13,7 @@ from textgen.cli import output
 from textgen.cli.command import SectionCommand
 from textgen.cli.default_model import load_model_to_read
 from textgen.cli.options import (
+    FilledFolder,
     OutputFile,
     given,
     json_option,
@@ -44,7 +45,7 @@ READING = ("documents", "encoding")  # settings of the corpus; the others are th
 )
 @click.option(
     "--png",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FilledFolder(),
     metavar="FOLDER",
     help="Write pictures to a folder. Needs matplotlib: pip install 'textgen[figures]'.",
 )

@@ -194,13 +194,15 @@ def _compress(
     from textgen.corpus.corpus import Corpus
     from textgen.saved_model.bases import is_base
     from textgen.saved_model.compression import LIMIT, compress, compressed_copy, cost_of
-    from textgen.saved_model.registry import has_steps
+    from textgen.saved_model.registry import check_place, has_steps
     from textgen.saved_model.saved_model import load_model
 
     if target is None and is_base(saved.folder):
         raise SavedModelError(f"{saved.name} is a base, which is a part of the program: name a copy with --out.")
     if target is not None and os.path.lexists(target):
         raise SavedModelError(f"{target} is there already: choose another name with --out.")
+    if target is not None:
+        check_place(target)
     text = Corpus([file], replace(saved.corpus_config, **reading)) if file is not None else None
     if text:
         text.say_skipped(output.note)

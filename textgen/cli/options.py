@@ -36,6 +36,23 @@ class OutputFolder(click.Path):
         return Path(os.fsdecode(super().convert(value, param, ctx)))
 
 
+class FilledFolder(OutputFolder):
+    """A folder into which a command writes at its end. One that cannot be written into is refused at the start.
+
+    So is the folder of a model, and a new folder in it.
+    """
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Returns the path. Raises `TextgenError` if nothing can be written into it."""
+        from textgen.saved_model.registry import refuse_in_model
+        from textgen.storage.files import check_folder_writable
+
+        path = super().convert(value, param, ctx)
+        check_folder_writable(path)
+        refuse_in_model(path, is_filled=True)
+        return path
+
+
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """The options of a command that were given."""
     return {name: value for name, value in options.items() if value is not None}

@@ -254,10 +254,12 @@ def _resume(arguments: Arguments, target: Path, settings: dict[str, Any]) -> Mod
 
 def _start(arguments: Arguments, target: Path, preset: str | None, settings: dict[str, Any]) -> None:
     """Plans a run; prints the plan, tries learning rates, or trains."""
+    from textgen.saved_model.registry import check_place
     from textgen.training.distribution import planned_shares
     from textgen.training.run import train as train_run
     from textgen.training.run_setup import RunOptions
 
+    check_place(target)
     display = _display()
     if arguments.dry_run:
         plan, _ = make_plan(

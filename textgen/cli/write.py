@@ -79,6 +79,7 @@ def write(
     from textgen.editor.session import CancellableModel, Session
     from textgen.editor.text_file import free_path
     from textgen.generation.suggestions import Suggester
+    from textgen.saved_model.registry import refuse_in_model
 
     model, paths = model_and_paths(model, () if file is None else (str(file),), models_dir)
     if len(paths) > 1:
@@ -86,12 +87,14 @@ def write(
     file = Path(paths[0]) if paths else None
     known = [str(file)] if file is not None and file.exists() else []
     saved = load_model_or_base(model, models_dir, lambda: beginning_of(known, {}) if known else "")
+    path = file or free_path(Path(f"{saved.name}.txt"))
+    if not path.exists():
+        refuse_in_model(path)
     length = length or (30 if saved.tokenizer.tokenizer in ("char", "byte") else 6)
     cancelled = threading.Event()
     network = saved.step_model(runtime or AUTO, output.note)
     writer = CancellableModel(network if load_state is None else _started(saved, network, load_state), cancelled)
     suggester = Suggester(writer, saved.tokenizer, num, label, saved.words())
-    path = file or free_path(Path(f"{saved.name}.txt"))
     session = Session(suggester, path, length=length, temperature=temperature, cancelled=cancelled)
     try:
         run(session)

@@ -26,7 +26,7 @@ from textgen.html_page import fill, source_hash
 from textgen.saved_model.layout import CARD, INT8, TRAINING
 from textgen.saved_model.model_card import renamed_card
 from textgen.saved_model.precision import compressed, restored
-from textgen.saved_model.registry import check_name
+from textgen.saved_model.registry import check_place
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.storage.files import read_file, write_file, write_own_file
 from textgen.storage.folders import new_folder
@@ -101,10 +101,10 @@ def import_html(path: Path, folder: Path) -> ModelFolder:
         The model.
 
     Raises:
-        SavedModelError: The file is no such page, or was altered or cut off; or the name of the folder is not allowed.
+        SavedModelError: The file is no such page, or was altered or cut off; or no model may have the folder.
         TextgenError: The folder exists, or cannot be written.
     """
-    check_name(folder.name)
+    check_place(folder)
     if os.path.lexists(folder):
         raise TextgenError(f"{folder} exists: choose another name.")
     found = files_of(path)

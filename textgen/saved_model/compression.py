@@ -24,7 +24,7 @@ from textgen.model.rounding import spread
 from textgen.saved_model.layout import CARD, FLOAT32, NGRAMS, TRAINING, read_bytes, training_bytes
 from textgen.saved_model.model_card import model_card
 from textgen.saved_model.precision import compressed, restored
-from textgen.saved_model.registry import check_name
+from textgen.saved_model.registry import check_place
 from textgen.saved_model.saved_model import FILTER_BYTES, ModelFolder, load_model, model_files, save_model
 from textgen.storage.files import write_own_file
 from textgen.storage.folders import new_folder, read_manifest, verified
@@ -116,10 +116,10 @@ def compressed_copy(saved: ModelFolder, target: Path, precision: str, *, with_in
         with_index: Whether the copy gets the n-gram index of the training text, if the model has one.
 
     Raises:
-        SavedModelError: The name of the folder is not allowed for a model.
+        SavedModelError: The name of the folder is not allowed for a model, or it lies in the folder of another model.
         TextgenError: The folder exists, or cannot be written.
     """
-    check_name(target.name)
+    check_place(target)
     configs = (saved.model_config, saved.tokenizer_config, saved.corpus_config)
     written = model_files(saved.weights(), *configs, saved.tokenizer, precision)
     entries = read_manifest(saved.folder)["files"]

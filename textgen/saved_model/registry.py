@@ -26,7 +26,15 @@ from textgen.saved_model.layout import (
     WORDS,
 )
 from textgen.storage.files import TEMPORARY, writing
-from textgen.storage.folders import MANIFEST, PENDING, has_name, refuse_links, sweep, sweep_abandoned
+from textgen.storage.folders import (
+    MANIFEST,
+    PENDING,
+    has_name,
+    read_manifest,
+    refuse_links,
+    sweep,
+    sweep_abandoned,
+)
 from textgen.storage.locks import is_locked, locked
 from textgen.storage.remote import fetch_folder, is_remote, shown
 from textgen.tokenizer.tokenizer import MODEL_FILE, read_tokenizer
@@ -119,6 +127,19 @@ def check_name(name: str) -> str:
     if problem := _problem_of_name(name):
         raise SavedModelError(f"A model cannot be called {name!r}: {problem}. Choose a name such as novel or poems-2.")
     return name
+
+
+def check_place(folder: Path) -> None:
+    """Checks that a new model may have a folder: that its name is valid, and that it is not in that of another model.
+
+    Args:
+        folder: Folder of the new model, which need not exist.
+
+    Raises:
+        SavedModelError: The message gives the reason.
+    """
+    check_name(folder.name)
+    refuse_in_model(folder)
 
 
 def find_model(name: str | None = None, folder: str | Path | None = None) -> Path:
@@ -233,11 +254,11 @@ def claimed(folder: Path) -> Iterator[None]:
         Nothing.
 
     Raises:
-        SavedModelError: The name of the folder is not valid for a model.
+        SavedModelError: The name of the folder is not valid for a model, or it lies in the folder of another model.
         TrainingError: The folder already holds a model, or files that textgen did not write.
         TextgenError: The folder cannot be written.
     """
-    check_name(folder.name)
+    check_place(folder)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     sweep_abandoned(folder.parent, REMOVED)
@@ -281,21 +302,22 @@ def refuse_strange(folder: Path) -> None:
         )
 
 
-def refuse_in_model(path: Path) -> None:
+def refuse_in_model(path: Path, *, is_filled: bool = False) -> None:
     """Checks that what is to be written does not lie in the folder of a model, where it could replace its files.
 
     Args:
         path: Path of a file or folder to write, which need not exist. Links are followed.
+        is_filled: Whether it is a folder into which files are written, and not replaced as a whole.
 
     Raises:
         SavedModelError: It lies in the folder of a model, or of a training that has not saved one yet.
     """
-    place = Path(os.path.realpath(path))
+    place = Path(os.path.realpath(path)) / ("file" if is_filled else "")
     for folder in place.parents:
         inside = place.relative_to(folder).parts
-        if len(inside) > 1 and inside[0] not in (LOGS, CHECKPOINTS):
-            continue
-        if is_model(folder) or has_record(folder):
+        if len(inside) > 1 and inside[0] not in (LOGS, CHECKPOINTS) and os.path.lexists(folder / inside[0]):
+            continue  # in a folder that somebody has made there
+        if _holds_model(folder) or has_record(folder):
             raise SavedModelError(
                 f"Cannot write {path}: {folder} is the folder of a model and holds nothing else. Choose another folder."
             )
@@ -437,6 +459,18 @@ def _was_made_here(names: list[str]) -> bool:
     found = {name.removesuffix(PENDING) for name in names}
     has_model = MANIFEST in found and bool({CONFIG, WEIGHTS} & found)
     return has_model or (TRAINING in found and bool({CHECKPOINTS, MODEL_FILE, NGRAMS, WORDS, CARD} & found))
+
+
+def _holds_model(folder: Path) -> bool:
+    """Checks whether a folder is that of a model by what its manifest names.
+
+    Unlike `is_model` this is sure on a disk that ignores case, where the manifest.json of another program has the name
+    of ours.
+    """
+    try:
+        return is_model(folder) and not {CONFIG, WEIGHTS}.isdisjoint(read_manifest(folder)["files"])
+    except SavedModelError:
+        return False
 
 
 def _is_of_a_start(folder: Path, name: str, names: Sequence[str]) -> bool:

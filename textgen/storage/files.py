@@ -188,6 +188,20 @@ def check_writable(path: Path) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
+def check_folder_writable(path: Path) -> None:
+    """Checks that files can be written into a folder, which need not exist. Call it before long work.
+
+    Args:
+        path: Path of the folder.
+
+    Raises:
+        CannotWrite: The folder, or the one in which it would be made, is not writable or no folder.
+    """
+    place = next(place for place in (path.absolute(), *path.absolute().parents) if os.path.lexists(place))
+    with writing(path), tempfile.TemporaryFile(dir=place):
+        pass
+
+
 def is_stream(path: Path) -> bool:
     """Checks whether a path is that of a stream: bytes are written into it, and what is there already stays.
 
