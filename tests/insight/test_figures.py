@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,9 @@ from events import read
 
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
+from textgen.errors import SavedModelError
 from textgen.insight.config import InspectConfig
+from textgen.insight.events import check_logs
 from textgen.insight.history import through_training
 from textgen.insight.inspection import inspect_model
 from textgen.model.config import ModelConfig
@@ -52,6 +56,43 @@ def test_a_damaged_checkpoint_is_left_out_and_a_model_without_any_has_no_history
     (run / CHECKPOINTS / "step-000000010" / "tensors.safetensors").write_bytes(b"damaged")
     assert [step for step, _ in weights_by_step(run / CHECKPOINTS)] == [20]
     assert list(weights_by_step(run / "none")) == []
+
+
+def linked(run: Path) -> str:
+    (run.parent / "elsewhere").mkdir()
+    (run / LOGS).symlink_to(run.parent / "elsewhere")
+    return "run"
+
+
+def as_base(run: Path) -> str:
+    shutil.copytree(run, run.parent.parent / "bases" / "english")
+    return "english"
+
+
+def as_copy(run: Path) -> str:
+    pytest.importorskip("fsspec", reason="pip install 'textgen[remote]'")
+    return f"file://{run}"
+
+
+OTHER_LOGS: dict[str, tuple[Callable[[Path], str], str]] = {
+    "a link": (linked, "logs is a link, which a model folder must not contain"),
+    "a base": (as_base, "The logs of english are those of the program: write pictures to a folder instead"),
+    "a copy": (as_copy, "The logs of run are those of a model elsewhere: write pictures to a folder instead"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_LOGS)
+def test_events_are_written_to_logs_of_the_user_alone(run: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    make, words = OTHER_LOGS[kind]
+    name = make(run)
+    saved = load_model(name)
+    with pytest.raises(SavedModelError, match=words):
+        check_logs(saved)
+    monkeypatch.setattr("textgen.insight.figures.require_matplotlib", lambda: None)
+    result = CliRunner().invoke(textgen, ["inspect", name, "missing.txt", "--tensorboard"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert words in result.stderr, "before the text is read"
+    assert not list(saved.folder.glob(f"{LOGS}/*"))
 
 
 def inspect(run: Path, *flags: str) -> tuple[int, str, str]:

@@ -107,6 +107,10 @@ def inspect(
 
         require_matplotlib()
     saved = load_model_to_read(model, models_dir)
+    if tensorboard:
+        from textgen.insight.events import check_logs
+
+        check_logs(saved)
     config = from_dict(InspectConfig, given(select(InspectConfig, options)))
     reading = settings_of(CorpusConfig, bool(paths), "PATHS", options)
     documents = None

@@ -6,14 +6,31 @@ from pathlib import Path
 
 from tensorboard.compat.proto.summary_pb2 import Summary
 
+from textgen.errors import SavedModelError
 from textgen.insight.figures import cell_picture, figures, require_matplotlib
 from textgen.insight.history import through_training
 from textgen.insight.inspection import Inspection, cell_names
+from textgen.saved_model.bases import is_base
 from textgen.saved_model.layout import LOGS
+from textgen.saved_model.saved_model import ModelFolder
+from textgen.storage.folders import refuse_links
+from textgen.storage.remote import is_copy
 from textgen.training.observers.event_file import EventFile
 
 FOLDER = "inspect"  # within the logs of the run: TensorBoard shows it as a run of its own
 NUM_FOLLOWED = 4
+
+
+def check_logs(saved: ModelFolder) -> None:
+    """Checks that events may be written among the logs of a model.
+
+    Raises:
+        SavedModelError: It is a base or a copy of a model elsewhere, or there are links in its folder.
+    """
+    whose = "the program" if is_base(saved.folder) else "a model elsewhere" if is_copy(saved.folder) else None
+    if whose:
+        raise SavedModelError(f"The logs of {saved.name} are those of {whose}: write pictures to a folder instead.")
+    refuse_links(saved.folder)
 
 
 def write_events(inspection: Inspection) -> tuple[Path, int]:
@@ -23,9 +40,11 @@ def write_events(inspection: Inspection) -> tuple[Path, int]:
         The folder of the event file, and the number of checkpoints.
 
     Raises:
+        SavedModelError: `check_logs` does not pass.
         TextgenError: matplotlib is not installed, or the folder cannot be written.
     """
     require_matplotlib()
+    check_logs(inspection.saved)
     pictures = figures(inspection)
     folder = inspection.saved.folder / LOGS / FOLDER
     steps, names = set[int](), cell_names(inspection)

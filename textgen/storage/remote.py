@@ -362,6 +362,11 @@ def fetch_folder(address: str) -> Path:
     return target
 
 
+def is_copy(folder: Path) -> bool:
+    """Checks whether a folder is a copy in the cache folder, or in one."""
+    return folder.absolute().is_relative_to(cache_folder().absolute() / REMOTE)
+
+
 def keep_copy(folder: Path) -> None:
     """Keeps the copy of a folder in the cache folder until this process ends.
 
