@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from files import read, write
 
 from textgen.corpus import walk
+from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.corpus.walk import RECORDED
 from textgen.errors import CorpusError
-from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, RECORD, TRAINING
+from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, RECORD, TRAINING
 from textgen.storage.folders import MANIFEST
 
 MODELS = (MANIFEST, CONFIG), (TRAINING, CHECKPOINTS), (TRAINING,)
@@ -27,6 +29,8 @@ def model_in(folder: Path, *marks: str) -> None:
 
 def test_models_are_recognised_by_names_and_sections_that_they_have() -> None:
     assert (walk.CONFIG, walk.TRAINING) == (CONFIG, TRAINING)
+    assert walk.PARTS == (LOGS, CHECKPOINTS)
+    assert CARD in walk.NAMES
     assert RECORD.keys() >= RECORDED
 
 
@@ -73,3 +77,20 @@ def test_a_training_of_another_program_is_a_text(tmp_path: Path, content: str) -
     write(tmp_path, f"data/{TRAINING}", content)
     write(tmp_path, f"data/{CHECKPOINTS}/a.txt", "a")
     assert {path.name for path in Corpus([tmp_path / "data"]).files} == {TRAINING, "a.txt"}
+
+
+def test_names_are_compared_exactly_on_a_disk_that_ignores_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A web page with a manifest.json and a config.json is no model, however its files are found."""
+    for name in ("manifest.json", CONFIG):
+        write(tmp_path, f"site/{name}", '"a text"')
+    exists = os.path.exists
+
+    def ignoring_case(path: Path) -> bool:
+        return exists(path) or exists(str(path).replace(MANIFEST, "manifest.json"))
+
+    monkeypatch.setattr("os.path.exists", ignoring_case)
+    for name in ("site", "site/*.json"):
+        corpus = Corpus([tmp_path / name], CorpusConfig(documents="file"))
+        assert ({path.name for path in corpus.files}, corpus.models) == ({"manifest.json", CONFIG}, [])

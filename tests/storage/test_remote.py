@@ -22,6 +22,7 @@ from object_stores import ObjectStore, object_store
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
+from textgen.corpus.walk import RECORDED
 from textgen.dataset.prepared_corpus import open_corpus, prepare_corpus
 from textgen.errors import CorpusError, RemoteError, TextgenError
 from textgen.saved_model.registry import find_model
@@ -363,6 +364,46 @@ def test_models_elsewhere_are_no_text(memory: Any, tiny_models: Path) -> None:
     memory.pipe("/d/out/MANIFEST.json", b"{}")
     with pytest.raises(CorpusError, match=r"^memory:///d/out is a prepared corpus"):
         Corpus(["memory://d"])
+
+
+def test_a_pattern_passes_over_models_elsewhere(
+    memory: Any, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied(tiny_models / "tiny", memory, "/d/models/tiny")
+    memory.pipe("/d/run/training.json", json.dumps({section: {} for section in RECORDED}).encode())
+    for name in ("models/tiny/README.md", "run/README.md", "run/logs/notes.md"):
+        memory.pipe(f"/d/{name}", b"of a model")
+    memory.pipe("/d/README.md", b"one")
+    memory.pipe("/d/more/a.md", b"two")
+    exists, asked = memory.exists, list[str]()
+    monkeypatch.setattr(memory, "exists", lambda path, **options: asked.append(path) or exists(path, **options))
+    corpus = Corpus(["memory://d/**/*.md"], CorpusConfig(documents="file"))
+    assert list(corpus.documents()) == ["one", "two"]
+    assert sorted(corpus.models) == ["memory:///d/models/tiny", "memory:///d/run"]
+    assert len(asked) == len(set(asked))
+    assert {path.rpartition("/")[0] for path in asked} == {"/d", "/d/models/tiny", "/d/run"}, "a.md costs no request"
+    with pytest.raises(CorpusError, match="nothing but 1 saved model, such as memory:///d/run"):
+        Corpus(["memory://d/run/*.md"])  # which matches a single file
+    assert read("memory://d/run/README.md") == ["of a model"]
+    memory.pipe("/d/out/prepared.json", b"{}")
+    memory.pipe("/d/out/MANIFEST.json", b"{}")
+    memory.pipe("/d/out/shard-00001-of-00001/summary.json", b"{}")
+    with pytest.raises(CorpusError, match=r"^memory:///d/out is a prepared corpus"):
+        Corpus(["memory://d/out/*/*.json"])
+
+
+def test_each_address_has_models_of_its_own(memory: Any, tiny_models: Path, tmp_path: Path) -> None:
+    copied(tiny_models / "tiny", memory, "/d/models/tiny")
+    memory.pipe("/d/models/a.txt", b"one")
+    memory.pipe("/e/a.bin", bytes(100))
+    assert Corpus(["memory://d", "memory://d/models"]).models == ["memory:///d/models/tiny"]
+    with pytest.raises(CorpusError, match=r"No text in memory://e: there is nothing but 1 binary file \("):
+        Corpus(["memory://d", "memory://e"])
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("MANIFEST.json", "config.json"):
+            archive.writestr(name, "{}")
+    with pytest.raises(CorpusError, match=rf"nothing but 1 saved model, such as zip://::{tmp_path}/a\.zip \("):
+        Corpus([f"zip://::{tmp_path}/a.zip"])
 
 
 def test_addresses_keep_their_host(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ from textgen.corpus.statistics import EXCERPTS, CorpusStats, count_parts
 from textgen.corpus.walk import Walk, prepared_error
 from textgen.errors import CorpusError
 from textgen.storage.files import OTHER_TEMPORARY, write_chunks
-from textgen.storage.remote import find_files, is_remote, shown
+from textgen.storage.remote import find_files, is_remote, may_be_pattern, shown
 from textgen.storage.temporary import new_temporary_folder
 from textgen.wording import counted
 
@@ -393,11 +393,12 @@ class Corpus:
         return self._readable(name, found, self.broken[passed[0] :], self.models[passed[1] :])
 
     def _elsewhere(self, name: str) -> list[Source]:
-        """Lists the text files at an address. A single one must be text."""
-        everything = find_files(name)
-        files = everything if len(everything) == 1 else self._walk.elsewhere(everything)
+        """Lists the text files at an address. One that the address names must be text."""
+        everything, passed = find_files(name), len(self.models)
+        is_named = everything[0].is_named
+        files = everything if is_named else self._walk.elsewhere(everything, are_all=not may_be_pattern(name))
         found = [replace(self._source(file.local(), shown(file.address)), remote=file) for file in files]
-        return [not_binary(found[0])] if len(everything) == 1 else self._readable(name, found, [], self.models)
+        return [not_binary(found[0])] if is_named else self._readable(name, found, [], self.models[passed:])
 
     def _readable(
         self, name: str, found: list[Source], broken: Sequence[Path], models: Sequence[Path | str]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
 
 from textgen.errors import CorpusError
 from textgen.storage.files import read_file
@@ -17,6 +19,8 @@ CONFIG = "config.json"  # beside a manifest, marks a saved model: see `textgen.s
 TRAINING = "training.json"  # marks a model that is being trained, if it is a record of textgen
 RECORDED = {"corpus", "model", "tokenizer"}  # sections by which such a record is known
 RECORD_BYTES = 1 << 25  # largest record
+NAMES = (MANIFEST, PREPARED, CONFIG, TRAINING, "README.md")  # by which a folder elsewhere may be textgen's own
+PARTS, SHARD = ("logs", "checkpoints"), "shard-"  # folders in such a one
 
 
 class Walk:
@@ -62,7 +66,8 @@ class Walk:
             status = os.stat(folder)
             is_passed = (status.st_dev, status.st_ino) in entered
             entered.add((status.st_dev, status.st_ino))
-            if is_passed or self._is_own(Path(folder), {*found, *folders}.__contains__):
+            names_in, is_run = {*found, *folders}, partial(has_record, Path(folder))
+            if is_passed or self._is_own(Path(folder), names_in.__contains__, is_run):
                 folders[:] = []
                 continue
             folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -85,47 +90,93 @@ class Walk:
         paths = [path for path in map(Path, matches) if not self._is_within(path.parent)]
         return [file for path in paths for file in self.files_below(path)]
 
-    def elsewhere(self, files: Sequence[RemoteFile]) -> list[RemoteFile]:
-        """Leaves out the files of saved models among those of a folder elsewhere.
+    def elsewhere(self, files: Sequence[RemoteFile], *, are_all: bool) -> list[RemoteFile]:
+        """Leaves out the files of saved models among those of a folder elsewhere, or that a pattern matches there.
 
         Args:
             files: The files.
+            are_all: Whether they are all files of a folder. Otherwise the other side is asked for others beside them,
+                once for each folder that has a file as models have.
 
         Raises:
-            CorpusError: There is a prepared corpus.
+            CorpusError: There is a prepared corpus, or something within one.
+            RemoteError: The other side cannot be reached.
         """
-        there, models = {file.path for file in files}, list[str]()
-        for file in files:
-            if PurePosixPath(file.path).name != MANIFEST:
-                continue
-            folder = file.path.removesuffix(MANIFEST)
-            address = shown(file.address).replace(f"/{MANIFEST}", "")
-            if f"{folder}{PREPARED}" in there:
-                raise prepared_error(address)
-            if f"{folder}{CONFIG}" in there:
-                models.append(folder)
-                self.models.append(address)
-        return [file for file in files if not file.path.startswith(tuple(models))]
+        there = {file.path for file in files}
+        found = _candidates(files).items()
+        own = tuple(folder for folder, file in found if self._is_own_at(folder, file, there, are_all=are_all))
+        return [file for file in files if not file.path.startswith(own)]
 
     def _is_within(self, folder: Path) -> bool:
         """Whether a folder is within one of textgen's own, or is one."""
         if folder not in self._inside:
             is_top = folder.parent == folder
             is_within = not is_top and self._is_within(folder.parent)
-            self._inside[folder] = is_within or self._is_own(folder, lambda name: os.path.exists(folder / name))
+            self._inside[folder] = is_within or self._is_own(folder, partial(_has, folder), partial(has_record, folder))
         return self._inside[folder]
 
-    def _is_own(self, folder: Path, has: Callable[[str], bool]) -> bool:
-        """Whether a folder with certain names is one of textgen's own, which is passed over."""
-        if has(PREPARED) and has(MANIFEST):
+    def _is_own_at(self, folder: str, file: RemoteFile, there: Container[str], *, are_all: bool) -> bool:
+        """Whether a folder elsewhere, in which a file is, is one of textgen's own; see `elsewhere`."""
+
+        @cache
+        def has(name: str) -> bool:
+            path = f"{folder}{name}"
+            return path in there or (not are_all and file.has_beside(path))
+
+        def is_run() -> bool:
+            return is_record(replace(file, path=f"{folder}{TRAINING}").head(RECORD_BYTES))
+
+        return self._is_own(_address_of(folder, file), has, is_run)
+
+    def _is_own(self, folder: Path | str, has: Callable[[str], bool], is_run: Callable[[], bool]) -> bool:
+        """Whether a folder with certain names is one of textgen's own, which is passed over.
+
+        Args:
+            folder: The folder, or its address.
+            has: Whether it has a file of a name.
+            is_run: Whether its training.json is one of textgen.
+        """
+        if has(MANIFEST) and has(PREPARED):
             if self.is_left_out(folder):
                 return True
             raise prepared_error(folder)
-        if not (has(MANIFEST) and has(CONFIG)) and not (has(TRAINING) and has_record(folder)):
+        if not (has(MANIFEST) and has(CONFIG)) and not (has(TRAINING) and is_run()):
             return False
         if folder not in self.models:
             self.models.append(folder)
         return True
+
+
+def _has(folder: Path, name: str) -> bool:
+    """Whether a folder has exactly this name, also on a disk that ignores case."""
+    if not os.path.exists(folder / name):
+        return False
+    try:
+        return name in os.listdir(folder)
+    except OSError:  # it may be entered, but not listed
+        return True
+
+
+def _candidates(files: Iterable[RemoteFile]) -> dict[str, RemoteFile]:
+    """Folders elsewhere that may be textgen's own, by the names of some files, each with such a file.
+
+    The paths of the folders end in a slash, or are empty.
+    """
+    found: dict[str, RemoteFile] = {}
+    for file in files:
+        *folders, name = file.path.split("/")
+        ends = [number for number, part in enumerate(folders) if part in PARTS or part.startswith(SHARD)]
+        ends += [len(folders)] if name in NAMES else []
+        for end in ends:
+            found.setdefault("".join(f"{part}/" for part in folders[:end]), file)
+    return found
+
+
+def _address_of(folder: str, file: RemoteFile) -> str:
+    """The address of a folder in which a file is, as messages show it."""
+    first, *links = shown(file.address).split("::")
+    first = first.removesuffix(file.path.removeprefix(folder))
+    return "::".join([first if first.endswith("://") else first.rstrip("/"), *links])
 
 
 def has_record(folder: Path) -> bool:

@@ -112,6 +112,7 @@ class RemoteFile:
         size: Its size in bytes; None if the other side does not say.
         version: What changes with the file; "" if the other side says nothing.
         copies: The copy that this object has made, which is new enough if there is no version.
+        is_named: Whether it was found at an address of its own, and not at that of a folder or by a pattern.
     """
 
     address: str
@@ -120,6 +121,7 @@ class RemoteFile:
     size: int | None
     version: str
     copies: set[Path] = field(default_factory=set, repr=False, compare=False)
+    is_named: bool = field(default=False, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -169,6 +171,21 @@ class RemoteFile:
                 while len(data) < size and (chunk := source.read(size - len(data))):  # over http, what has come so far
                     data += chunk
         return data
+
+    def has_beside(self, path: str) -> bool:
+        """Checks whether there is a file at another path of the same file system.
+
+        Args:
+            path: The path.
+
+        Raises:
+            RemoteError: The other side cannot be reached.
+        """
+        there = False
+        for attempt in _tries(self.address):
+            with attempt:
+                there = bool(self.system.exists(path))
+        return there
 
     def copy_to(self, path: Path) -> None:
         """Copies the file in pieces; a broken connection goes on where it broke, if the file system can do that.
@@ -257,6 +274,11 @@ def _infos(system: Any, path: str, is_page: bool) -> list[dict[str, Any]]:
     return [info for info in files if not _is_hidden(info["name"].removeprefix(folder), dotted)]
 
 
+def may_be_pattern(address: str) -> bool:
+    """Whether an address may be a pattern, at which some files of a folder are found and others are not."""
+    return "*" in address or "[" in address
+
+
 def _is_pattern(system: Any, path: str) -> bool:
     """Whether a path is a pattern, and not the name of something with brackets in it, which may be any name."""
     return "*" in path or ("[" in path and not system.exists(path))
@@ -275,7 +297,14 @@ def _described(address: str, path: str, system: Any, info: Mapping[str, Any]) ->
     name = str(info["name"])
     own = name if "://" in name else _with_host(first, path, name)
     version = {key: str(info[key]) for key in VERSIONS if info.get(key) is not None}
-    return RemoteFile(f"{own}{chain}", name, system, info.get("size"), json.dumps(version) if version else "")
+    return RemoteFile(
+        f"{own}{chain}",
+        name,
+        system,
+        info.get("size"),
+        json.dumps(version) if version else "",
+        is_named=name == path,
+    )
 
 
 def _with_host(link: str, path: str, name: str) -> str:
