@@ -5,11 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -499,6 +500,40 @@ def test_a_copied_model_is_in_use_until_the_process_ends(memory: Any, tiny_model
     code += f"cache_eviction.clear(Path({str(cache)!r}))"
     modules_after(code)
     assert (place / "config.json").exists(), "another process leaves it, too"
+
+
+@pytest.mark.parametrize("has_locks", [True, False])
+def test_half_a_copy_of_a_killed_process_goes(memory: Any, monkeypatch: pytest.MonkeyPatch, has_locks: bool) -> None:
+    """Unless the file system has no locks: it may be that of a process that lives."""
+    memory.pipe("/a.txt", b"one")
+    (file,) = find_files("memory://a.txt")
+    place = file.local().parent
+    place.mkdir(parents=True)
+    (place / ".tmp-killed").write_bytes(b"o")
+    if not has_locks:
+        monkeypatch.setattr(remote, "locked_in_turn", lambda place, say: nullcontext(False))
+    file.fetch()
+    left = [] if has_locks else [".tmp-killed"]
+    assert sorted(path.name for path in place.iterdir()) == [".address.json", *left, "a.txt"]
+
+
+def test_half_a_copy_of_a_folder_goes_unless_a_process_writes_it(memory: Any, tiny_models: Path) -> None:
+    copied(tiny_models / "tiny", memory, "/models/tiny")
+    folder = fetch_folder("memory://models/tiny")
+    folder.rename(folder.with_name(".tmp-tiny-killed"))
+    shutil.copytree(folder.with_name(".tmp-tiny-killed"), folder.with_name(".tmp-tiny-living"))
+    with locked(folder.with_name(".tmp-tiny-living")):
+        assert fetch_folder("memory://models/tiny") == folder
+    assert {path.name for path in folder.parent.iterdir()} == {"tiny", ".tmp-tiny-living", ".address.json"}
+
+
+def test_names_of_copies_are_cut_by_their_bytes(memory: Any, tiny_models: Path) -> None:
+    memory.pipe(f"/{'月' * 95}.txt", b"one")
+    assert read(f"memory://{'月' * 95}.txt") == ["one"]
+    (file,) = find_files(f"memory://{'月' * 95}.txt")
+    assert file.fetch().name == "月" * 32 + ".txt"
+    copied(tiny_models / "tiny", memory, f"/models/{'月' * 84}")
+    assert load_model(f"memory://models/{'月' * 84}").name == "月" * 66
 
 
 # === Errors ===

@@ -52,12 +52,15 @@ def locked(path: Path) -> Iterator[bool]:
 
 
 @contextmanager
-def locked_in_turn(path: Path, say: Callable[[str], None]) -> Iterator[None]:
+def locked_in_turn(path: Path, say: Callable[[str], None]) -> Iterator[bool]:
     """Makes a folder and holds an exclusive lock on it during the block, after all other processes that hold it.
 
     Args:
         path: Path of the folder. It is made again if another process removes it meanwhile.
         say: Called once with a message if another process holds the folder.
+
+    Yields:
+        Whether the folder is locked. False if the file system does not support locks.
 
     Raises:
         CannotWrite: The folder cannot be made or opened.
@@ -68,7 +71,7 @@ def locked_in_turn(path: Path, say: Callable[[str], None]) -> Iterator[None]:
             with writing(path):
                 path.mkdir(parents=True, exist_ok=True)
             try:
-                stack.enter_context(locked(path))
+                is_held = stack.enter_context(locked(path))
                 break
             except InUse:
                 if not has_waited:
@@ -80,7 +83,7 @@ def locked_in_turn(path: Path, say: Callable[[str], None]) -> Iterator[None]:
             except CannotWrite:
                 if path.exists():
                     raise
-        yield
+        yield is_held
 
 
 class Hold:

@@ -35,7 +35,7 @@ from textgen.errors import RemoteError
 from textgen.storage.cache_eviction import ADDRESS, REMOTE, evict, limit_bytes
 from textgen.storage.cache_folder import cache_folder, filling_cache
 from textgen.storage.files import TEMPORARY, json_bytes, random_word, write_own_file, writing
-from textgen.storage.folders import MANIFEST, MANIFEST_BYTES, new_folder
+from textgen.storage.folders import MANIFEST, MANIFEST_BYTES, new_folder, sweep
 from textgen.storage.locks import Hold, locked_in_turn
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,7 @@ OWNERS = ("github", "git")  # have before an @ who owns the files, or what they 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^\s'\"<>()]+", re.ASCII)  # within a message
 IS_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|[A-Za-z][A-Za-z0-9+.-]+::", re.ASCII)  # two letters: not a drive
 CHUNK_BYTES = 1 << 20
+FILE_BYTES, FOLDER_BYTES = 100, 200  # longest name of a copy; that of its temporary copy adds some
 TRIES = 4
 SPARE = 3600.0  # seconds since its last use for which a copy is not removed to make room
 LIMIT_PARTS = 100  # of the limit of the cache: the room is checked whenever so large a part has been copied
@@ -127,7 +128,7 @@ class RemoteFile:
     def name(self) -> str:
         """The file name, with its suffixes."""
         path = unquote(urlsplit(self.path).path) if IS_PAGE.match(self.path) else self.path
-        return re.sub(r"[^\w.-]", "_", PurePosixPath(path).name)[-100:] or "file"
+        return _file_name(PurePosixPath(path).name, FILE_BYTES) or "file"
 
     def local(self) -> Path:
         """The place of the copy in the cache folder. `fetch` makes it."""
@@ -149,7 +150,9 @@ class RemoteFile:
             _note_use(path.parent)
             return path
         before = _stamp(path)
-        with filling_cache(), writing(path), locked_in_turn(path.parent, log.warning):
+        with filling_cache(), writing(path), locked_in_turn(path.parent, log.warning) as is_held:
+            if is_held:
+                sweep(path.parent)
             is_new = _stamp(path) != before  # copied by another process, while this one waited for it
             if not (path.is_file() and (self.version or is_new)):
                 self.copy_to(path)
@@ -328,6 +331,15 @@ _held: dict[Path, Hold] = {}  # places of folders whose files this process may y
 _unchecked = math.inf  # bytes copied since the room was last checked; the first copy of a process checks it
 
 
+def _file_name(name: str, size: int) -> str:
+    """What the name of a copy has of a name elsewhere: at most its last `size` bytes, with the suffix.
+
+    >>> _file_name("a b/小说.txt", 7)
+    '说.txt'
+    """
+    return re.sub(r"[^\w.-]", "_", name).encode()[-size:].decode(errors="ignore")
+
+
 def _place(key: str) -> Path:
     """The folder of an entry of the cache."""
     return cache_folder().absolute() / REMOTE / key
@@ -377,7 +389,7 @@ def fetch_folder(address: str) -> Path:
     address = address.rstrip("/")
     data, entries = _remote_manifest(address)
     key = hashlib.sha256(data).hexdigest()[:32]
-    name = re.sub(r"[^\w.-]", "_", shown(address).split("::")[0].rpartition("/")[2]) or "folder"
+    name = _file_name(shown(address).split("::")[0].rpartition("/")[2], FOLDER_BYTES) or "folder"
     target = _place(key) / name
     with filling_cache():
         with writing(target.parent):
@@ -441,6 +453,7 @@ def has_file(address: str, name: str) -> bool:
 
 
 def _fetch_into(address: str, entries: Mapping[str, Any], target: Path) -> None:
+    sweep(target.parent, f"{target.name}-")
     with new_folder(target, unless=(target / MANIFEST).exists) as temporary:  # another process may read what is there
         for name, entry in entries.items():
             if Path(name).name != name or name in ("", "..", MANIFEST):
