@@ -24,7 +24,7 @@ from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.corpus.walk import RECORDED
-from textgen.dataset.prepared_corpus import open_corpus, prepare_corpus
+from textgen.dataset.prepared_corpus import is_prepared, open_corpus, prepare_corpus
 from textgen.errors import CorpusError, RemoteError, TextgenError
 from textgen.saved_model.registry import find_model
 from textgen.saved_model.saved_model import load_model
@@ -652,10 +652,19 @@ def test_a_prepared_folder(memory: Any, tmp_path: Path) -> None:
     assert found.places == ["memory://made"]
     with pytest.raises(CorpusError, match="cannot be combined"):
         open_corpus(["memory://made", "b.txt"], CorpusConfig())
+    copied(tmp_path / "made", memory, "/wiki-2024.01")
+    assert open_corpus(["memory://wiki-2024.01"], CorpusConfig()).stats() == made.stats()
     memory.rm("/made/shard-00002-of-00002", recursive=True)
     os.rename(tmp_path / "cache", tmp_path / "old-cache")
     with pytest.raises(RemoteError, match=r"There is nothing at .*shard-00002"):
         open_corpus(["memory://made"], CorpusConfig())
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.JSONL", "a.txt.gz", "a.html", "a/*", "a.txt?key=1"])
+def test_what_looks_like_a_file_is_not_asked_for(memory: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(memory, "exists", pytest.fail)
+    assert not is_prepared(f"memory://{name}")
+    assert not is_prepared("https://host/page.php")
 
 
 def test_nothing_is_written_elsewhere(tmp_path: Path) -> None:

@@ -27,6 +27,9 @@ from typing import Any
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus, Part
+from textgen.corpus.records import FORMATS
+from textgen.corpus.rich_text import RICH
+from textgen.corpus.source import COMPRESSIONS
 from textgen.corpus.walk import PREPARED
 from textgen.dataset.config import SplitConfig
 from textgen.dataset.dask_cluster import make_shards, require_shared
@@ -39,7 +42,16 @@ from textgen.errors import ConfigError, CorpusError, TextgenError
 from textgen.settings import from_dict, select, to_dict
 from textgen.storage.files import json_bytes, writing
 from textgen.storage.folders import MANIFEST, new_folder, refuse_nameless, sweep
-from textgen.storage.remote import fetch_folder, fetch_subfolder, has_file, is_remote, joined, refuse_remote, shown
+from textgen.storage.remote import (
+    IS_PAGE,
+    fetch_folder,
+    fetch_subfolder,
+    has_file,
+    is_remote,
+    joined,
+    refuse_remote,
+    shown,
+)
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_FILE, ByteTokenizer, Tokenizer, read_tokenizer
 from textgen.tokenizer.vocabulary import add_labels, learn_vocabulary
@@ -49,6 +61,7 @@ FORMAT = 2
 SHARD_BYTES = 1 << 28  # of text in a shard, unless the number of shards is given
 OWN = ["shards", "valid_fraction", "seed"]  # settings besides those of the corpus and the tokenizer
 SEED = 0
+FILES = (".txt", ".md", *FORMATS, *RICH, *COMPRESSIONS)  # suffixes of files; others may be parts of a folder's name
 MAX_SHARDS = 99_999  # their names have five digits
 
 Say = Callable[[str], None]
@@ -276,9 +289,16 @@ def _require_shards(shards: object) -> None:
 def is_prepared(path: str | Path) -> bool:
     """Whether a path or an address is a folder that `prepare_corpus` has started."""
     if isinstance(path, str) and is_remote(path):
-        is_file = "*" in path or "?" in path or PurePosixPath(path.split("::")[0]).suffix
-        return not is_file and has_file(path, PREPARED)
+        return not _is_file(path) and has_file(path, PREPARED)
     return path != "" and (Path(path) / PREPARED).is_file()
+
+
+def _is_file(address: str) -> bool:
+    """Whether an address is one of files, as it looks: so that nothing is asked of the other side for most of them."""
+    suffix = PurePosixPath(address.split("::")[0]).suffix.lower()
+    if IS_PAGE.match(address) and suffix:  # a server may have an answer to everything below a page
+        return True
+    return "*" in address or "?" in address or suffix in FILES
 
 
 def _fetched(address: str) -> PreparedCorpus:
