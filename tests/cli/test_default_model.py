@@ -25,7 +25,7 @@ def work(tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("TEXTGEN_MODELS")
     Path("cat.txt").write_text("The cat sat on the mat.\n" * 3, encoding="utf-8")
     Path("moon.txt").write_text("床前明月光，疑是地上霜。\n", encoding="utf-8")
-    Path("lines.csv").write_text("床前明月光,疑是地上霜\n", encoding="utf-8")  # of which embed reads plain lines
+    Path("lines.csv").write_text("id,text\n1,床前明月光\n", encoding="utf-8")
     return tmp_path / "work"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import tracemalloc
@@ -191,6 +192,38 @@ def test_a_search_prints_the_lines_that_are_alike(models: Path, lines: str) -> N
     assert cosines == sorted(cosines, reverse=True)
 
 
+def test_any_mix_of_files_is_read(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.jsonl").write_text(
+        '{"text": "one\\ntwo"}\n\n{"id": 1}\n{"text": "three"}\n', encoding="utf-8"
+    )
+    (tmp_path / "folder" / "b.csv").write_text("id,text\n1,four\n", encoding="utf-8")
+    (tmp_path / "c.txt.gz").write_bytes(gzip.compress(b"five\n\nsix"))
+    (tmp_path / "folder" / "d.bin").write_bytes(bytes(100))
+    result = embed(models, str(tmp_path / "folder"), str(tmp_path / "c.*"), "-", stdin="seven\n\neight")
+    texts = ["one\ntwo", "three", "four", "five", "six", "seven", "eight"]
+    assert [json.loads(line)["text"] for line in result.stdout.splitlines()] == texts
+    assert f"Skipped {tmp_path / 'folder' / 'd.bin'}: it looks like a binary file." in result.stderr
+    assert "Skipped 1 record without text in " in result.stderr
+    for text, place in (("three", "folder/a.jsonl:2"), ("six", "c.txt.gz:3"), ("eight", "-:3")):
+        arguments = (str(tmp_path / "folder"), str(tmp_path / "c.*"), "-", "--search", text, "--top", "1", "--json")
+        found = json.loads(embed(models, *arguments, stdin="seven\n\neight").stdout)
+        assert (found["text"], found["place"].removeprefix(f"{tmp_path}/")) == (text, place)
+    (tmp_path / "latin.txt").write_bytes("Käse".encode("latin-1"))
+    result = embed(models, str(tmp_path / "latin.txt"), "--encoding", "latin-1")
+    assert json.loads(result.stdout)["text"] == "Käse"
+
+
+def test_lines_are_read_when_their_turn_comes(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that those of a file of any size are not in memory at a time."""
+    monkeypatch.setattr("textgen.evaluation.scoring.AHEAD_TEXTS", 1)
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n{"text": ', encoding="utf-8")
+    for arguments in ([], ["--tokens"], ["--format", "tsv"]):
+        result = embed(models, str(tmp_path / "a.jsonl"), *arguments)
+        assert (result.exit_code, len(result.stdout.splitlines())) == (1, 2)
+        assert "a.jsonl, line 3: " in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -199,7 +232,8 @@ def test_a_search_prints_the_lines_that_are_alike(models: Path, lines: str) -> N
         (["--text", "a", "--search", "b", "--tokens"], 2, "cannot be combined with --tokens, --out or --format"),
         (["--text", "a", "--search", " "], 2, "--search is empty"),
         (["--text", ""], 1, "There is no text"),
-        (["nowhere.txt"], 1, "Cannot read nowhere.txt"),
+        (["nowhere.txt"], 1, "nowhere.txt does not exist"),
+        (["--text", "a", "--encoding", "latin-1"], 2, "--encoding needs PATHS"),
         (["-"], 1, "There is no text"),
         (["--text", "a", "--format", "csv"], 2, "'csv' is not one of"),
         (["--text", "a", "--search", "b", "--top", "0"], 2, "0 is not in the range"),

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from itertools import tee
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from textgen.cli import output
 from textgen.cli.command import SectionCommand
 from textgen.cli.default_model import first_characters, load_model_or_base, model_and_paths
-from textgen.cli.options import OutputFile, json_option, model_argument, models_dir_option, paths_argument, read_text
+from textgen.cli.options import (
+    OutputFile,
+    json_option,
+    model_argument,
+    models_dir_option,
+    paths_argument,
+    reading_options,
+    settings_of,
+    standard_bytes,
+)
+from textgen.corpus.config import CorpusConfig
 from textgen.errors import TextgenError
 from textgen.wording import json_text
 
@@ -25,6 +35,7 @@ if TYPE_CHECKING:
 
     Result = tuple[str, tuple[int, ...], np.ndarray]  # a text; its tokens, or none; the vectors of these, or its own
 
+Line = tuple[str, str]  # its place, such as file:number; and the text
 Part = dict[str, object] | str | bytes  # of the output: an object for a line, text, or a binary file
 FORMATS = ("jsonl", "tsv", "npy")
 
@@ -48,6 +59,7 @@ FORMATS = ("jsonl", "tsv", "npy")
 )
 @json_option
 @models_dir_option
+@reading_options
 def embed(
     model: str | None,
     paths: tuple[str, ...],
@@ -59,14 +71,15 @@ def embed(
     top: int | None,
     as_json: bool,
     models_dir: Path | None,
+    **options: Any,
 ) -> None:
     """Make a vector of each text, or find similar lines.
 
-    Each line of PATHS that is not blank is a text; - is standard input, the default. Its vector has length 1. It is
-    made of the embeddings of the tokens and the last layer's outputs after them, in both directions if the model has
-    both (textgen train --direction both). Before any training MODEL may be left out: the default is the base for the
-    script of the text. With --search each line is printed after its cosine similarity to the text and its file and
-    number.
+    PATHS are files, folders, globs, or - for standard input, the default. Each line that is not blank is a text; so is
+    each record of tables and JSON. Its vector has length 1. It is made of the embeddings of the tokens and the last
+    layer's outputs after them, in both directions if the model has both (textgen train --direction both). Before any
+    training MODEL may be left out: the default is the base for the script of the text. With --search each text is
+    printed after its cosine similarity to TEXT and its file and number.
 
     \b
     Example:
@@ -85,27 +98,60 @@ def embed(
     model, paths = model_and_paths(model, paths, models_dir)
     if model is None and not (paths or texts):
         raise click.UsageError("Missing argument 'MODEL'.")
-    read = paths or (() if texts else ("-",))
-    lines_of_files = cache(lambda: _lines(read))
+    lines = _Lines(texts, paths or (() if texts else ("-",)), options)
     saved = load_model_or_base(
         model,
         models_dir,
-        lambda: first_characters([*texts, search or ""]) or first_characters(text for _, text in lines_of_files()),
+        lambda: first_characters([*texts, search or ""]) or first_characters(text for _, text in lines),
     )
-    lines = [(f"--text {number}", text) for number, text in enumerate(texts, 1)] + lines_of_files()
-    if not lines or not all(text for _, text in lines):
+    if not all(texts) or next(iter(lines), None) is None:
         raise TextgenError("There is no text: name files with lines that are not blank, or give --text.")
     embedder = Embedder({each: saved.numpy_model(each) for each in saved.model_config.directions}, saved.tokenizer)
     if search is not None:
         _print_nearest(embedder, search, lines, top or 5, as_json)
+        lines.say_left_out()
         return
-    results = _vectors(embedder, [text for _, text in lines], tokens)
+    results = _vectors(embedder, (text for _, text in lines), tokens)
     written = _formatted(results, kind or FORMATS[0], tokens, saved.tokenizer)
     if out:
         write_file(out, b"".join(map(_encoded, written)))
-        return
-    for part in written:
-        _print(part)
+    else:
+        for part in written:
+            _print(part)
+    lines.say_left_out()
+
+
+class _Lines:
+    """Texts and the lines of files, with their places. They are read anew each time, so that none is kept.
+
+    Args:
+        texts: Texts that come first.
+        paths: Files, folders, globs, or - for standard input.
+        options: The options of the command; settings of the corpus among them are used.
+    """
+
+    def __init__(self, texts: Sequence[str], paths: Sequence[str], options: dict[str, Any]) -> None:
+        from textgen.corpus.corpus import Corpus
+
+        if "-" in paths:
+            standard_bytes()  # raises if it is closed
+        reading = settings_of(CorpusConfig, bool(paths), "PATHS", options)
+        self._texts = texts
+        self._corpus = Corpus(paths, CorpusConfig(documents="line", **reading)) if paths else None
+        if self._corpus:
+            self._corpus.say_skipped(output.note)
+
+    def __iter__(self) -> Iterator[Line]:
+        from textgen.corpus.corpus import STANDARD_INPUT
+
+        yield from ((f"--text {number}", text) for number, text in enumerate(self._texts, 1))
+        for name, number, line in self._corpus.lines() if self._corpus else ():
+            yield f"{'-' if name == STANDARD_INPUT else name}:{number}", line
+
+    def say_left_out(self) -> None:
+        """Prints a note for each file in which the last reading skipped records."""
+        if self._corpus:
+            self._corpus.say_left_out(output.note)
 
 
 def _check_flags(kind: str | None, out: Path | None, has_search_flags: bool) -> None:
@@ -124,21 +170,12 @@ def _check_search_flags(search: str, has_vector_flags: bool) -> None:
         raise click.UsageError("--search is empty: give a text to compare the lines with.")
 
 
-def _lines(paths: Sequence[str]) -> list[tuple[str, str]]:
-    """The file and number of each line that is not blank, and the line."""
-    return [
-        (f"{path}:{number}", line.removesuffix("\r"))
-        for path in paths
-        for number, line in enumerate(read_text(path).split("\n"), 1)
-        if line.strip()
-    ]
-
-
-def _vectors(embedder: Embedder, texts: Sequence[str], tokens: bool) -> Iterator[Result]:
+def _vectors(embedder: Embedder, texts: Iterable[str], tokens: bool) -> Iterator[Result]:
     """Each text, and the vectors of its tokens, as they are made; or its own vector alone."""
     if tokens:
         return ((each.text, each.ids, each.pieces) for each in embedder.read(texts))
-    return ((text, (), vector[None]) for text, vector in zip(texts, embedder.vectors(texts), strict=True))
+    kept, read = tee(texts)  # those read whose vectors are not made yet are kept
+    return ((text, (), vector[None]) for text, vector in zip(kept, embedder.vectors(read), strict=True))
 
 
 def _formatted(results: Iterable[Result], kind: str, tokens: bool, tokenizer: Tokenizer) -> Iterator[Part]:
@@ -159,9 +196,12 @@ def _formatted(results: Iterable[Result], kind: str, tokens: bool, tokenizer: To
             yield {"text": text, "vector": _rounded(vectors[0])}
 
 
-def _print_nearest(embedder: Embedder, query: str, lines: Sequence[tuple[str, str]], top: int, as_json: bool) -> None:
-    for cosine, place in embedder.nearest(query, (text for _, text in lines), top):
-        where, text = lines[place]
+def _print_nearest(embedder: Embedder, query: str, lines: _Lines, top: int, as_json: bool) -> None:
+    nearest = embedder.nearest(query, (text for _, text in lines), top)
+    wanted = {place for _, place in nearest}
+    found = {place: line for place, line in enumerate(lines) if place in wanted}
+    for cosine, place in nearest:
+        where, text = found[place]
         if as_json:
             output.json_line({"cosine": round(cosine, 6), "place": where, "text": text})
         else:

@@ -43,6 +43,7 @@ from textgen.wording import counted
 
 __all__ = ["Corpus", "CorpusStats", "Part"]
 
+STANDARD_INPUT = "standard input"  # its name in messages
 SAMPLE_FILES = 8  # number of files sampled to guess the documents mode
 SAMPLE_BYTES = 100_000  # of the excerpts that say what a text is like
 
@@ -152,6 +153,21 @@ class Corpus:
                 held.clear()
             else:
                 yield part.text
+
+    def lines(self) -> Iterator[tuple[str, int, str]]:
+        """Iterates over lines that are not blank and the texts of records, like the documents of mode "line".
+
+        Yields:
+            Name of the file, number of the line or of the record's text in it, and the text.
+
+        Raises:
+            CorpusError: A file cannot be read.
+        """
+        left_out = LeftOut()
+        for source in self._sources:
+            for number, text in source.lines(left_out):
+                yield source.name, number, text
+        self.left_out = left_out
 
     def json_lines(self, left_out: LeftOut) -> Iterator[tuple[str, Any, str]]:
         """Iterates over the lines of all files as JSON, whatever the suffixes of the files.
@@ -427,7 +443,7 @@ class Corpus:
         if sys.stdin is None or sys.stdin.isatty():
             what = "closed" if sys.stdin is None else "a terminal"
             raise CorpusError(f"- is standard input, which is {what} here: pipe a text into it.")
-        return self._spool(sys.stdin.buffer, "standard input")
+        return self._spool(sys.stdin.buffer, STANDARD_INPUT)
 
     def _spool(self, stream: BinaryIO, name: str) -> Source:
         """Copies `stream` to a temporary file, because a corpus is read several times."""

@@ -36,7 +36,7 @@ from textgen.corpus.encodings import is_plain, text_decoder
 from textgen.corpus.extras import missing_for
 from textgen.corpus.labels import FOLDER, as_label
 from textgen.corpus.parquet import parquet_columns, parquet_rows
-from textgen.corpus.records import FORMATS, LINE_FORMATS, LeftOut, RecordFile
+from textgen.corpus.records import FORMATS, LINE_FORMATS, LeftOut, RecordFile, bounded_lines
 from textgen.corpus.rich_text import RICH, WHOLE, RichFile
 from textgen.errors import CorpusError
 from textgen.storage.remote import RemoteFile
@@ -401,13 +401,38 @@ class Source:
             for text, label in self._read_records(self._records(left_out)):
                 yield from whole_document([text], label=label)
             return
+        self._note_conversion(left_out)
+        label = self.folder_label
+        for part in self._plain_parts(mode):
+            yield Part(part.text, part.ends_document, label) if label else part
+
+    def lines(self, left_out: LeftOut) -> Iterator[tuple[int, str]]:
+        """Iterates over the lines that are not blank, or the texts of the records of a table or of JSON.
+
+        Args:
+            left_out: Counts the records without text.
+
+        Yields:
+            Number of the line, or of the text among those of the records, from 1; and the line or the text.
+
+        Raises:
+            CorpusError: The file cannot be read or decoded, a record is malformed, or a line is too long.
+        """
+        if self.format:
+            texts = (text for text, _ in self._read_records(self._records(left_out)))
+            yield from enumerate(texts, 1)
+            return
+        self._note_conversion(left_out)
+        for number, line in enumerate(bounded_lines(self.texts(), self.name), 1):
+            if line and not line.isspace():
+                yield number, line
+
+    def _note_conversion(self, left_out: LeftOut) -> None:
+        """Notes what has no text in a rich file. Raises `CorpusError` if that is an error."""
         if self.rich and (note := self._converted()[1]):
             if self.config.strict:
                 raise CorpusError(f"{note} Or leave strict out to skip them.".replace("Skipped", "There are", 1))
             left_out.notes[self.name] = note
-        label = self.folder_label
-        for part in self._plain_parts(mode):
-            yield Part(part.text, part.ends_document, label) if label else part
 
     def _plain_parts(self, mode: str) -> Iterator[Part]:
         if mode == "line":
