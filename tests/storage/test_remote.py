@@ -377,7 +377,12 @@ def test_a_pattern_passes_over_models_elsewhere(
     memory.pipe("/d/README.md", b"one")
     memory.pipe("/d/more/a.md", b"two")
     exists, asked = memory.exists, list[str]()
-    monkeypatch.setattr(memory, "exists", lambda path, **options: asked.append(path) or exists(path, **options))
+
+    def ask(path: str, **options: Any) -> bool:
+        asked.append(path)
+        return bool(exists(path, **options))
+
+    monkeypatch.setattr(memory, "exists", ask)
     corpus = Corpus(["memory://d/**/*.md"], CorpusConfig(documents="file"))
     assert list(corpus.documents()) == ["one", "two"]
     assert sorted(corpus.models) == ["memory:///d/models/tiny", "memory:///d/run"]
