@@ -631,3 +631,21 @@ def test_what_runs_is_said(folder: Path, tmp_path: Path, monkeypatch: pytest.Mon
         assert row()["state"] == "running"
         assert "resume it" not in row()["problem"]
     assert row()["state"] == "unknown"
+
+
+@pytest.mark.parametrize("stopped", ["_index_corpus", "_note_words", "write_training"])
+def test_a_run_that_is_killed_at_any_stage_of_its_start_can_begin_anew(
+    plan: Plan, tmp_path: Path, stopped: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A vocabulary alone would be taken for somebody's."""
+    folder = tmp_path / "models" / "songs"
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, stopped, stop)
+        with claimed(folder), pytest.raises(KeyboardInterrupt):
+            run.begin(plan, folder)
+    with claimed(folder):
+        assert not list(folder.iterdir())
