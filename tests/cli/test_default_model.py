@@ -23,6 +23,8 @@ def work(tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.delenv("TEXTGEN_MODELS")
+    for starting in ("os.execve", "textgen.server.serving.serve"):  # a page or a server is not started by any of these
+        monkeypatch.setattr(starting, pytest.fail)
     Path("cat.txt").write_text("The cat sat on the mat.\n" * 3, encoding="utf-8")
     Path("moon.txt").write_text("床前明月光，疑是地上霜。\n", encoding="utf-8")
     Path("lines.csv").write_text("id,text\n1,床前明月光\n", encoding="utf-8")
