@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import numpy as np
@@ -42,6 +43,13 @@ def test_the_mix_with_the_lowest_loss_is_chosen(goal: float, share: float, score
     losses = {each: abs(1 - each - goal) for each in (0.0, *SHARES)}
     assert min(losses, key=losses.__getitem__) == share
     assert len(model.scored) == scored  # it stops after the first share that is worse
+
+
+def test_a_mix_whose_loss_is_no_number_is_not_chosen() -> None:
+    model, base = Weights(1.0, 1.0), {"a": np.array([0.0, 2.0], np.float32)}
+    scores = iter([3.0, math.nan, 2.0])
+    assert mix_with_base(cast(LanguageModel, model), base, lambda: next(scores)) == 0.0
+    np.testing.assert_array_equal(model.arrays["a"], [1.0, 0.0])
 
 
 def test_a_network_gets_the_mixed_weights(model: LanguageModel) -> None:

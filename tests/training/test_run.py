@@ -1033,6 +1033,57 @@ def test_a_perplexity_beyond_all_numbers_is_recorded_as_the_largest(
     assert saved.training["scores"]["perplexity_per_token"] == sys.float_info.max
 
 
+def test_a_held_out_loss_that_is_no_number_takes_the_run_back_to_its_last_checkpoint(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although all weights are finite, as where an activation overflows."""
+    from textgen.evaluation.evaluator import Evaluator, Scores
+
+    score, faults = Evaluator.scores, [math.nan, math.inf, 0.0, 0.0, 0.0]
+
+    def scores(*arguments: Any) -> Scores:
+        made = score(*arguments)
+        return replace(made, nats_per_token=made.nats_per_token + faults.pop(0))
+
+    class Faults(Watch):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lines = list[str]()
+
+        def on_fault(self, line: str) -> None:
+            self.lines.append(line)
+
+    monkeypatch.setattr(Evaluator, "scores", scores)
+    watch = Faults()
+    train(plan_for(text), tmp_path / "songs", options=RunOptions(observers=[watch]))
+    assert [line.split(":")[0] for line in watch.lines] == [
+        "At step 4 the loss on the held-out text was not finite"
+    ] * 2
+    assert [report.step for report in watch.validations] == [4, 8, 12]
+    training = read_training(tmp_path / "songs")
+    assert training["progress"]["rollbacks"] == 2
+    assert training["scores"]["nats_per_token"] == min(report.nats_per_token for report in watch.validations)
+
+
+def test_scores_that_are_no_numbers_are_not_recorded(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the backward network, and of the final evaluation, where those of the best validation stay."""
+    from textgen.evaluation.evaluator import Evaluator, Scores
+
+    def scores(evaluator: Evaluator, stream: TokenStream, max_tokens: int) -> Scores:
+        made = replace(score(evaluator, stream, max_tokens), backward_nats_per_token=math.nan)
+        return replace(made, nats_per_token=math.nan) if max_tokens > 64 else made
+
+    score = Evaluator.scores
+    monkeypatch.setattr(Evaluator, "scores", scores)
+    watch = Watch()
+    train(plan_for(text, valid_tokens=64), tmp_path / "songs", options=RunOptions(observers=[watch]))
+    recorded = read_training(tmp_path / "songs")["scores"]
+    assert recorded["nats_per_token"] == min(report.nats_per_token for report in watch.validations)
+    assert "backward_nats_per_token" not in recorded
+
+
 def test_weights_that_are_not_finite_are_never_saved(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,7 +44,7 @@ def mix_with_base(model: LanguageModel, base: Mapping[str, np.ndarray], score: C
     for share in SHARES:
         model.assign_weights(mixed(tuned, base, share))
         nats = score()
-        if nats >= best:
+        if not nats < best:  # a loss that is NaN is not
             break
         best, chosen = nats, share
     model.assign_weights(mixed(tuned, base, chosen) if chosen else tuned)

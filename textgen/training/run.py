@@ -5,6 +5,7 @@ Read this module first: it tells the whole story, and each line of it is a modul
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -491,10 +492,14 @@ class _Run:
             "rollbacks": position.health.rollbacks,
         }
         self._record = self._record | {"state": state, "progress": progress}
-        if scores:
-            finite = {name: min(value, sys.float_info.max) for name, value in scores.to_dict().items()}
-            self._record |= {"scores": finite}  # a perplexity may be infinite, and JSON has no such number
+        if scores and math.isfinite(scores.nats_per_token):  # else the scores of the best validation stay
+            self._record |= {"scores": _in_json(scores.to_dict())}
         write_training(self._setup.folder, self._record)
+
+
+def _in_json(scores: Mapping[str, float]) -> dict[str, float]:
+    """The scores that JSON can hold: the largest number in place of infinity, as of a perplexity, and no NaN."""
+    return {name: min(value, sys.float_info.max) for name, value in scores.items() if not math.isnan(value)}
 
 
 def _sample_writer(model: LanguageModel, tokenizer: Tokenizer) -> Callable[[], str]:

@@ -287,7 +287,10 @@ class Trainer:
             self._roll_back("the weights were not finite", observers)
             return None
         if reason or is_due:
-            reason = self._validate(observers) or reason
+            out_of_patience = self._validate(observers)
+            if out_of_patience is None:
+                return None
+            reason = out_of_patience or reason
             reason = reason or self._agree(observers)  # a callback may stop the run because of its score
         if must_save or reason or self._stop.signal:
             self.save_checkpoint()
@@ -396,11 +399,18 @@ class Trainer:
 
     # === Validation ===
 
-    def _validate(self, observers: Sequence[Observer]) -> str:
-        """Scores held-out text and keeps the weights if they are the best. Returns why to stop, if patience ends."""
+    def _validate(self, observers: Sequence[Observer]) -> str | None:
+        """Scores held-out text and keeps the weights if they are the best.
+
+        Returns:
+            Why to stop, if patience ends; "" to continue; None if the run has returned to a checkpoint.
+        """
         self._averaging.before_validation()
         with self._averaging.applied():
             report = self._score(observers)
+        if report is None:
+            self._roll_back("the loss on the held-out text was not finite", observers)
+            return None
         self._record_score(report)
         for observer in observers:
             observer.on_validation(report)
@@ -409,12 +419,18 @@ class Trainer:
             return f"no better score in {counted(self.position.without_improvement, 'validation')}"
         return ""
 
-    def _score(self, observers: Sequence[Observer]) -> ValidationReport:
-        """Scores held-out text with the weights as they are, and remembers these if they are the best."""
+    def _score(self, observers: Sequence[Observer]) -> ValidationReport | None:
+        """Scores held-out text with the weights as they are, and remembers these if they are the best.
+
+        Returns:
+            The scores; None if the loss is not finite, although all weights may be.
+        """
         position = self.position
         scores = self.evaluator.scores(self._held_out, self.config.valid_tokens)
         nats = scores.nats_per_token
         (nats,) = self._distribution.total([nats if self._distribution.is_chief else 0.0])
+        if not math.isfinite(nats):
+            return None
         improved = position.best_nats_per_token is None or nats < position.best_nats_per_token
         position.validations = max(position.validations + 1, int(self.progress() * self.config.num_validations))
         if improved:
