@@ -12,6 +12,7 @@ import re
 import shlex
 from typing import Any
 
+LARGE = 1e6  # from which on `short` writes numbers with an exponent
 HIDDEN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters except newline and tab, characters that change the direction of text, and lone surrogates."""
 
@@ -31,6 +32,23 @@ def counted(number: int, noun: str) -> str:
         ('1 document', '1,200 documents')
     """
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def short(number: float, digits: int) -> str:
+    """Formats a number of a usual size with decimals, and one beyond a million in a few digits and an exponent.
+
+    Args:
+        number: The number.
+        digits: Digits after the point.
+
+    Returns:
+        The number, with thousands separators.
+
+    Example:
+        >>> short(1234.567, 2), short(1.7976931348623157e308, 2)
+        ('1,234.57', '1.798e+308')
+    """
+    return f"{number:,.{digits}f}" if abs(number) < LARGE else f"{number:.4g}"
 
 
 def visible(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,15 +30,20 @@ def test_a_sampled_softmax_is_told_where_it_is_smaller_than_the_vocabulary(
     assert line.endswith(f", adamw{shown}")
 
 
-def test_the_result_names_the_folder_as_the_plan_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scores = {"tokens": 5, "nats_per_token": 2.0, "perplexity_per_token": 7.4, "bits_per_byte": 1.5}
+def result(folder: Path, perplexity: float = 7.4) -> Any:
+    """A model that a run has saved, as far as its summary shows it."""
+    scores = {"tokens": 5, "nats_per_token": 2.0, "perplexity_per_token": perplexity, "bits_per_byte": 1.5}
     training = {"scores": scores, "progress": {"step": 3, "seconds": 1.0}, "state": "finished", "model": {}}
-    saved: Any = SimpleNamespace(
-        folder=tmp_path / "saved_models" / "novel",
-        training=training,
-        shell_name="novel",
-        tokenizer=SimpleNamespace(labels=()),
-    )
+    return SimpleNamespace(folder=folder, training=training, shell_name="novel", tokenizer=SimpleNamespace(labels=()))
+
+
+@pytest.mark.parametrize(("perplexity", "shown"), [(7.4, "7.40"), (sys.float_info.max, "1.798e+308")])
+def test_the_result_tells_the_perplexity_in_a_line(tmp_path: Path, perplexity: float, shown: str) -> None:
+    assert f", perplexity {shown}, 1.500 bits a byte." in summary(result(tmp_path / "novel", perplexity))
+
+
+def test_the_result_names_the_folder_as_the_plan_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = result(tmp_path / "saved_models" / "novel")
     monkeypatch.setattr("textgen.saved_model.model_card.sample_command", lambda *_: "textgen sample novel")
     monkeypatch.chdir(tmp_path)
     assert summary(saved).startswith("saved_models/novel: finished after 3 steps")

@@ -30,6 +30,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.errors import ConfigError
 from textgen.evaluation.config import CacheConfig, DynamicConfig
 from textgen.settings import select
+from textgen.wording import short
 
 if TYPE_CHECKING:
     from textgen.corpus.corpus import Corpus
@@ -197,7 +198,7 @@ def _print_scores(scores: dict[str, float], copied: Novelty | None, as_json: boo
         return
     width = max(map(len, scores))
     for name, value in scores.items():
-        number = f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"
+        number = f"{value:,}" if isinstance(value, int) else short(value, 4)
         output.line(f"{name.replace('_', ' '):{width}} {number:>14}")
     if copied:
         output.line(novelty_line(copied))

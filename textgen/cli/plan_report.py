@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from textgen.cli.options import guessed
 from textgen.model.config import CELLS
 from textgen.settings import to_dict
-from textgen.wording import counted
+from textgen.wording import counted, short
 
 if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
@@ -169,7 +169,8 @@ def summary(saved: ModelFolder) -> str:
     return (
         f"{_from_here(saved.folder)}: {saved.training['state']} after {counted(progress['step'], 'step')} "
         f"({_duration(progress['seconds'])}).\n"
-        f"Held-out text: {scores['nats_per_token']:.3f} nats a token, perplexity {scores['perplexity_per_token']:.2f}, "
+        f"Held-out text: {scores['nats_per_token']:.3f} nats a token, "
+        f"perplexity {short(scores['perplexity_per_token'], 2)}, "
         f"{scores['bits_per_byte']:.3f} bits a byte.{caution}\n"
         f"Write with it:  {sample_command(saved.shell_name, saved.training['model'], saved.tokenizer.labels)}\n"
         f"See the curves: textgen tensorboard {saved.shell_name}"

@@ -31,7 +31,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.errors import CorpusError
 from textgen.settings import select
 from textgen.storage.files import is_stream
-from textgen.wording import counted
+from textgen.wording import counted, short
 
 if TYPE_CHECKING:
     from textgen.corpus.records import LeftOut
@@ -317,7 +317,7 @@ def _print_table(scores: Iterator[TextScore]) -> None:
 def _row(score: Score, label: str) -> str:
     values = score.to_dict()
     return (
-        f"{values['log_probability']:15,.2f}  {values['perplexity_per_token']:12,.2f}  "
+        f"{values['log_probability']:15,.2f}  {short(values['perplexity_per_token'], 2):>12}  "
         f"{values['bits_per_byte']:11.4f}  {values['tokens']:7,}  {label}"
     )
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
-from textgen.wording import visible
+from textgen.wording import short, visible
 
 PLAIN_SECONDS = 20.0  # between lines outside a terminal
 SAMPLE_CHARACTERS = 300  # shown at a validation
@@ -63,7 +63,7 @@ class Display(Observer):
         """Prints the scores on held-out text and the beginning of the sample."""
         self.say(
             f"step {report.step:,}, epoch {report.epochs:.2f}: held-out loss {report.nats_per_token:.4f}, "
-            f"perplexity {report.perplexity_per_token:.2f}, {report.bits_per_byte:.3f} bits a byte"
+            f"perplexity {short(report.perplexity_per_token, 2)}, {report.bits_per_byte:.3f} bits a byte"
             + (", the best so far" if report.improved else "")
         )
         if report.sample.strip():
