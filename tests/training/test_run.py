@@ -508,6 +508,31 @@ def test_the_scores_of_a_stopped_run_are_those_of_the_weights_that_it_saved(
     assert training["scores"]["nats_per_token"] == checkpoint.position["best_nats_per_token"] == 3.0
 
 
+def test_a_run_that_is_stopped_twice_before_its_first_validation_saves_the_weights_of_the_second_time(
+    text: Path, tmp_path: Path
+) -> None:
+    class Stops(Observer):
+        def __init__(self, step: int) -> None:
+            super().__init__()
+            self.step = step
+
+        def on_step(self, report: StepReport) -> None:
+            if report.step == self.step:
+                signal.raise_signal(signal.SIGINT)
+
+    folder = tmp_path / "songs"
+    with pytest.raises(Interrupted):
+        train(plan_for(text, num_validations=1), folder, options=RunOptions(observers=[Stops(3)]))
+    first = load_model(str(folder)).weights()
+    with pytest.raises(Interrupted, match="everything is saved"):
+        resume(folder, options=RunOptions(observers=[Stops(6)]))
+    saved, (checkpoint, _) = load_model(str(folder)), newest_checkpoint(folder / "checkpoints")
+    assert saved.training["progress"]["step"] == checkpoint.position["step"] == 6
+    assert any(not np.array_equal(array, first[name]) for name, array in saved.weights().items())
+    for name, array in saved.weights().items():
+        np.testing.assert_array_equal(array, checkpoint.tensors[f"weights/{name}"])
+
+
 def test_a_script_without_spaces_is_learned_and_its_model_loaded(tmp_path: Path) -> None:
     """It has no words, so neither the scores nor the card tell of any."""
     rng = np.random.default_rng(0)

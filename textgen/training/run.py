@@ -426,7 +426,8 @@ class _Run:
             return trainer.run(self._observers, about, self._step_timeout)
         except TextgenError as error:
             with suppress(TextgenError):  # the first error tells more
-                if self._distribution.is_chief and trainer.position.step and not (folder / MANIFEST).exists():
+                reached = trainer.position
+                if reached.step and reached.best_nats_per_token is None:  # no validation has chosen weights
                     self._save(None)
             with suppress(TextgenError):
                 self._write("interrupted" if hasattr(error, "exit_code") else f"failed: {error}", trainer.best_scores)
