@@ -41,6 +41,7 @@ from textgen.runtime import load_tensorflow
 from textgen.saved_model.layout import NGRAMS, WORDS, read_training
 from textgen.saved_model.saved_model import ModelFolder, load_model, write_training
 from textgen.settings import to_dict
+from textgen.storage.files import CannotWrite
 from textgen.storage.folders import MANIFEST
 from textgen.storage.locks import locked
 from textgen.training.checkpoints import newest_checkpoint, save_checkpoint
@@ -717,6 +718,21 @@ def test_a_resumption_that_cannot_be_leaves_the_run_as_it_was(
     save_checkpoint(folder / "checkpoints", 12, newest)
     with pytest.raises(TrainingError, match="does not fit the model and batch size"):
         resume(folder, {"steps": 13})
+    assert read_training(folder) == before
+
+
+def test_a_card_that_cannot_be_written_leaves_the_settings_of_the_run_as_they_were(
+    short_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = short_run.copy(tmp_path, monkeypatch)
+    before = read_training(folder)
+
+    def no_room(*arguments: Any) -> str:
+        raise CannotWrite(folder / "README.md", "no room", "Make room.")
+
+    monkeypatch.setattr("textgen.saved_model.saved_model.model_card", no_room)
+    with pytest.raises(CannotWrite, match="no room"):
+        resume(folder, {"steps": 14})
     assert read_training(folder) == before
 
 

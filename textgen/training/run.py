@@ -180,11 +180,12 @@ def resume(
             base = setup.start.words() if setup.start else None
             _note_words(folder, setup.tokenizer, setup.data, options.say, base)
         before = read_training(folder)
-        write_training(folder, setup.record)  # for other processes that join, and for the next time
         try:
+            write_training(folder, setup.record)  # for other processes that join, and for the next time
             run = _Run(setup, checkpoint, options)
         except BaseException:  # the settings do not fit the checkpoint, say: the next try finds the record as it was
-            write_training(folder, before)
+            with suppress(TextgenError):  # the first error tells more
+                write_training(folder, before)
             raise
         return run.train()
 
