@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -429,6 +430,30 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="exists and is not a prepared corpus"):
         make(path, tmp_path / "full")
     assert [file.name for file in (tmp_path / "full").iterdir()] == ["letter.txt"]
+
+
+@pytest.mark.parametrize(
+    ("path", "out"),
+    [
+        ("poems", "poems"),
+        ("poems/", "poems"),
+        ("link", "poems"),
+        ("poems", "link"),
+        ("poems/text.txt", "poems"),
+        (".", "."),
+    ],
+)
+def test_a_folder_that_holds_the_text_itself_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, out: str
+) -> None:
+    (tmp_path / "poems").mkdir()
+    lines_in(tmp_path / "poems")
+    (tmp_path / "link").symlink_to("poems")
+    monkeypatch.chdir(tmp_path)
+    expected = f"^{re.escape(out)} holds the text itself: name another folder to write\\.$"
+    with pytest.raises(CorpusError, match=expected):
+        prepare_corpus([path], Path(out), {"documents": "line", **BYTE})
+    assert [file.name for file in (tmp_path / "poems").iterdir()] == ["text.txt"]
 
 
 @pytest.mark.parametrize("name", [PREPARED, MANIFEST])

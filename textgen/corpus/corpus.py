@@ -56,7 +56,7 @@ class Corpus:
             `-` for standard input. Folders are read recursively and links to folders are followed; hidden files are
             ignored.
         config: Settings for reading the files.
-        without: A prepared folder that is passed over where the paths lead to it: one that is made of this text.
+        without: A folder that is passed over where the paths lead to it, if it is a prepared one, made of this text.
 
     Attributes:
         files: The files to read, in order, without duplicates. Of files elsewhere, the copies in the cache folder.

@@ -27,7 +27,7 @@ class Walk:
     """Finds files below folders, and remembers what it passed over.
 
     Args:
-        without: A prepared folder that is passed over, or None.
+        without: A folder that is passed over if it is a prepared one, or None.
 
     Attributes:
         broken: Broken symbolic links.
@@ -41,8 +41,9 @@ class Walk:
         self._inside: dict[Path, bool] = {}  # whether a folder is one that is passed over, or within it
 
     def is_left_out(self, folder: str | Path) -> bool:
-        """Whether a folder is the one that is passed over."""
-        return self._without is not None and os.path.realpath(folder) == self._without
+        """Whether a folder is the one that is passed over, and prepared by now: another process may have begun it."""
+        is_it = self._without is not None and os.path.realpath(folder) == self._without
+        return is_it and os.path.exists(os.path.join(folder, PREPARED))
 
     def files_below(self, path: Path) -> list[Path]:
         """Lists the files below a folder, sorted, without hidden files.

@@ -454,6 +454,8 @@ def _begin(
         if is_prepared(folder):  # by now
             say(f"{folder} was started by another process: its vocabulary is used.")
             return
+        if any(file.resolve().is_relative_to(folder.resolve()) for file in corpus.files):
+            raise CorpusError(f"{folder} holds the text itself: name another folder to write.")
         raise CorpusError(f"{folder} exists and is not a prepared corpus: choose another name, or remove it.")
     refuse_nameless(folder)
     corpus.require_text()
