@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner, Result
+from click.types import FloatParamType
 
 from textgen.cli import textgen
 
@@ -204,3 +206,45 @@ def test_a_newline_typed_as_an_escape_ends_a_text(tiny_models: Path) -> None:
     ]
     result = json.loads(run(*command, "--stop", r"\n").stdout)
     assert (result["text"], result["stop_reason"]) == ("", "stop")
+
+
+# === Numbers ===
+
+
+def leaves(group: click.Group, *names: str) -> Iterator[tuple[str, click.Command]]:
+    """All commands that are no groups, by the words that call them."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from leaves(command, *names, name)
+        else:
+            yield " ".join([*names, name]), command
+
+
+NUMBERS = {
+    f"{words} {option.opts[0]}": option.type
+    for words, command in leaves(textgen)
+    for option in command.params
+    if isinstance(option.type, FloatParamType)
+}
+
+
+def test_all_commands_with_numbers_are_found() -> None:
+    assert {"train --step-timeout", "score --threshold", "write --temperature", "sample --top-p"} <= NUMBERS.keys()
+
+
+@pytest.mark.parametrize("kind", NUMBERS.values(), ids=NUMBERS)
+@pytest.mark.parametrize("value", ["nan", "-NaN"])
+def test_nan_is_no_number(kind: click.ParamType, value: str) -> None:
+    with pytest.raises(click.BadParameter, match=f"^'{value}' is not a number"):
+        kind.convert(value, None, None)
+
+
+@pytest.mark.parametrize("flag", ["--step-timeout", "--start-timeout"])
+@pytest.mark.parametrize("value", ["nan", "inf", "1e12", "0.5"])
+def test_a_time_limit_that_no_timer_holds_is_refused(flag: str, value: str) -> None:
+    result = run("train", "nothing.txt", flag, value)
+    assert result.exit_code == 2
+    assert f"Invalid value for '{flag}': " in result.stderr

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from textgen.cli import output
 from textgen.cli.options import sectioned
-from textgen.cli.setting_options import option_group, typed
+from textgen.cli.setting_options import NumberRange, option_group, typed
 from textgen.training.config import STRATEGIES
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 LAUNCHER_OPTIONS = ("workers", "max_restarts", "strategy", "trust_network", "name")  # not passed on to the processes
 RESUMPTION_OPTIONS = ("models_dir", "as_json", "start_timeout", "step_timeout", "threads")  # passed on after a restart
 DEVICES = "Devices and processes"
+LONGEST_TIMEOUT = 1_000_000  # seconds, eleven days: more than a few times as many overflows some timers
 
 distribution_options = option_group(
     sectioned(
@@ -60,7 +61,7 @@ distribution_options = option_group(
     sectioned(
         DEVICES,
         "--start-timeout",
-        type=click.FloatRange(1),
+        type=NumberRange(1, LONGEST_TIMEOUT),
         default=300.0,
         metavar="SECONDS",
         help="Time in which several processes must find each other [default: 300].",
@@ -68,7 +69,7 @@ distribution_options = option_group(
     sectioned(
         DEVICES,
         "--step-timeout",
-        type=click.FloatRange(1),
+        type=NumberRange(1, LONGEST_TIMEOUT),
         default=900.0,
         metavar="SECONDS",
         help="Time after which a process that waits for the others gives up [default: 900].",

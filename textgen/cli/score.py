@@ -26,7 +26,7 @@ from textgen.cli.options import (
     sectioned,
     standard_bytes,
 )
-from textgen.cli.setting_options import flag_of
+from textgen.cli.setting_options import NumberRange, flag_of
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import CorpusError
 from textgen.settings import select
@@ -83,7 +83,7 @@ class Arguments:
 @sectioned(
     FOLLOWING,
     "--threshold",
-    type=click.FloatRange(0.0),
+    type=NumberRange(0.0),
     metavar="X",
     help="Print lines more than X standard deviations above the median, in bits per character [default: 3.5].",
 )

@@ -15,7 +15,7 @@ from textgen.cli import output
 from textgen.cli.command import INPUT, SectionCommand
 from textgen.cli.default_model import beginning_of, load_model_or_base, model_and_paths
 from textgen.cli.options import model_argument, models_dir_option
-from textgen.cli.setting_options import setting_options
+from textgen.cli.setting_options import NumberRange, setting_options
 from textgen.errors import SavedModelError, TextgenError
 from textgen.generation.config import AUTO, RuntimeConfig
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--temperature",
-    type=click.FloatRange(0.0, 2.0),
+    type=NumberRange(0.0, 2.0),
     default=0.8,
     show_default=True,
     help="Temperature after the first token of a suggestion.",
