@@ -244,10 +244,12 @@ def _plan(
         while smaller := _smaller_size(corpus, vocabulary, given, basis, preset):
             vocabulary = plan_vocabulary(corpus, facts, given, sources, smaller)
             basis = replace(basis, vocab_size=vocabulary.size, tokens=vocabulary.tokens)
-        basis = replace(basis, sampled_softmax=plan_sampling(basis, plan_model(basis, preset)[0]))
-        model, preset = plan_model(basis, preset)
+        model, size = plan_model(basis, preset)
+        if sampled := plan_sampling(basis, model):
+            basis = replace(basis, sampled_softmax=sampled)
+            model, size = plan_model(basis, preset)
     else:
-        model, preset = same_model(basis, sources.start), None
+        model, size = same_model(basis, sources.start), None
         basis = replace(basis, sampled_softmax=plan_sampling(basis, model))
     training = plan_training(basis, model)
     refuse_contradictions(basis, facts, vocabulary, model, training)
@@ -261,7 +263,7 @@ def _plan(
         tokenizer_config=vocabulary.config,
         model_config=model,
         training_config=training,
-        preset=preset,
+        preset=size,
         estimates=estimates,
         base=choice,
         is_patience_planned="patience" not in given,

@@ -9,6 +9,7 @@ from textgen.model.config import ModelConfig
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.settings import from_dict, select
 from textgen.training.base_choice import REGULARISERS
+from textgen.training.config import TrainingConfig
 from textgen.training.plan_basis import SMALL_TEXT, Basis
 from textgen.training.plan_estimates import machine_memory, training_seconds
 from textgen.training.plan_training import plan_training
@@ -41,24 +42,26 @@ def _largest_preset(basis: Basis) -> str:
     names = list(SIZES)
     largest = next((name for most, name in LARGEST_FOR if basis.tokens < most), names[-1])
     direction = basis.settings.get("direction", ModelConfig.direction)
+    full = replace(basis, sampled_softmax=0)
     for name in reversed(names[: names.index(largest) + 1]):
         model = ModelConfig(vocab_size=basis.vocab_size, **SIZES[name])
         wanted = replace(model, direction=direction)
-        training = plan_training(basis, wanted)
+        training = plan_training(full, wanted)
         if basis.memory and machine_memory(wanted, training, basis.shares) > MEMORY_SHARE * basis.memory:
             continue
-        seen = _tokens_seen(replace(basis, sampled_softmax=0), wanted) / TOKENS_PER_PARAMETER
+        seen = _tokens_seen(full, wanted, training) / TOKENS_PER_PARAMETER
         if basis.sampled_softmax:
-            seen = max(seen, _tokens_seen(basis, wanted) / SAMPLED_TOKENS_PER_PARAMETER)
+            sampled = _tokens_seen(basis, wanted, plan_training(basis, wanted))
+            seen = max(seen, sampled / SAMPLED_TOKENS_PER_PARAMETER)
         if seen >= recurrent_weights(model):
             return name
     return names[0]
 
 
-def _tokens_seen(basis: Basis, model: ModelConfig) -> float:
+def _tokens_seen(basis: Basis, model: ModelConfig, training: TrainingConfig) -> float:
     """Tokens that a network reads within the budget."""
     speed = basis.speed(model)
-    return training_seconds(plan_training(basis, model), basis.tokens, speed) * speed
+    return training_seconds(training, basis.tokens, speed) * speed
 
 
 def recurrent_weights(model: ModelConfig) -> int:
