@@ -45,18 +45,18 @@ def together(run: Result) -> Result:
     from textgen.training import worker_group
 
     links = worker_group.connected(run["workers"])
-    leash, held = os.pipe()
+    parent_pipe, held = os.pipe()
     processes = []
     for number, own in enumerate(links):
-        place = worker_group.description(number, run["workers"], own, leash)
+        place = worker_group.description(number, run["workers"], own, parent_pipe)
         variables = {**environment(run), **({WORKER_VARIABLE: place} if run["workers"] > 1 else {})}
         command = [sys.executable, __file__, "--worker", json.dumps({**run, "one": True})]
-        passed = [leash, *(link.fileno() for link in own)]
+        passed = [parent_pipe, *(link.fileno() for link in own)]
         processes.append(subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True, pass_fds=passed))
     for link in (link for own in links for link in own):
         link.close()
     outputs = [process.communicate()[0] for process in processes]
-    os.close(leash)
+    os.close(parent_pipe)
     os.close(held)
     if any(process.returncode for process in processes):
         sys.exit(f"{run['name']} failed.")

@@ -251,10 +251,10 @@ DEADLINE = """
 import signal, sys, time
 del signal.setitimer
 from textgen.training.distribution import deadline
-with deadline(0.5) as beat:
+with deadline(0.5) as restart_timer:
     for _ in range(4):
         time.sleep(0.25)
-        beat()
+        restart_timer()
     print("beats", flush=True)
     time.sleep(60)
 """

@@ -43,20 +43,20 @@ def child_environment() -> dict[str, str]:
     return environment | {"PYTHONSAFEPATH": "1"}
 
 
-def end_with(leash: int) -> None:
+def end_with(parent_pipe: int) -> None:
     """Ends this process when its parent ends, even if the parent is killed with SIGKILL.
 
     Starts a thread that waits until the other end of a pipe is closed and then sends SIGTERM to this process, so that
     training saves its state. The process is forced to exit after `LAST_SECONDS`.
 
     Args:
-        leash: File descriptor of the reading end of a pipe whose writing end is held by the parent.
+        parent_pipe: File descriptor of the reading end of a pipe whose writing end is held by the parent.
     """
-    threading.Thread(target=_wait_for_the_end, args=(leash,), daemon=True, name="leash").start()
+    threading.Thread(target=_wait_for_the_end, args=(parent_pipe,), daemon=True, name="parent-pipe").start()
 
 
-def _wait_for_the_end(leash: int) -> None:
-    while os.read(leash, 1):
+def _wait_for_the_end(parent_pipe: int) -> None:
+    while os.read(parent_pipe, 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)  # training saves first; on Windows the process ends immediately
     time.sleep(LAST_SECONDS)

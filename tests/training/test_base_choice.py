@@ -23,7 +23,7 @@ from textgen.saved_model.saved_model import load_model, write_training
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.vocabulary import train_tokenizer
 from textgen.training import base_choice
-from textgen.training.base_choice import MISFITS, SUITS, Fit, given_fit, given_start, measure_fit
+from textgen.training.base_choice import SUITABLE_UP_TO, UNSUITABLE_ABOVE, Fit, given_fit, given_start, measure_fit
 from textgen.training.distribution import Shares
 from textgen.training.plan import Hardware, Plan, Sources, make_plan
 from textgen.training.plan_estimates import run_seconds
@@ -68,7 +68,7 @@ def test_prose_starts_from_the_base_of_its_script(tmp_path: Path) -> None:
     assert made.estimates.tokens == pytest.approx((1 - made.training_config.valid_fraction) * there, rel=0.001)
     fit = made.base.fit
     assert fit
-    assert fit.token_ratio < SUITS.token_ratio
+    assert fit.token_ratio < SUITABLE_UP_TO.token_ratio
     line = (
         f"base        english: {100 * fit.unknown_bytes:.1f} % of the bytes unknown, {fit.token_ratio:.2f} x the tokens"
     )
@@ -212,10 +212,10 @@ def test_a_vocabulary_that_is_given_and_does_not_suit_the_text_is_counted_with_a
         made = make_plan(corpus, {"valid_fraction": 0.1}, sources=source, hardware=LAPTOP)
         assert made.estimates.tokens == pytest.approx(0.9 * 3 * 12 * 100, rel=0.1)  # each byte is a token
         assert made.base.fit
-        assert made.base.fit.unknown_bytes > MISFITS.unknown_bytes
+        assert made.base.fit.unknown_bytes > UNSUITABLE_ABOVE.unknown_bytes
         (line,) = [line for line in describe(made, tmp_path).splitlines() if line.startswith("warning ")]
         assert re.fullmatch(f"warning     {warning}", line)
-        assert plan_values(made, tmp_path)["base"]["unknown_bytes"] > MISFITS.unknown_bytes
+        assert plan_values(made, tmp_path)["base"]["unknown_bytes"] > UNSUITABLE_ABOVE.unknown_bytes
     suiting = make_plan(corpus_of(tmp_path, TALES), sources=Sources(start=start), hardware=LAPTOP)
     assert suiting.base.fit
     assert "\nwarning" not in describe(suiting, tmp_path)
@@ -238,18 +238,19 @@ def test_a_text_that_teaches_no_vocabulary_has_no_fit(tmp_path: Path, english: P
 
 
 @pytest.mark.parametrize(
-    ("unknown", "ratio", "suits", "likely"),
+    ("unknown", "ratio", "suits", "probable"),
     [
-        (0.0, 0.9, True, True), (*SUITS, True, True), (SUITS[0] + 0.001, 1.0, None, True),
-        (0.0, SUITS[1] + 0.01, None, True), (0.0, MISFITS[1] - 0.01, None, False), (*MISFITS, None, False),
-        (MISFITS[0] + 0.001, 1.0, False, False), (0.0, MISFITS[1] + 0.01, False, False),
+        (0.0, 0.9, True, True), (*SUITABLE_UP_TO, True, True), (SUITABLE_UP_TO[0] + 0.001, 1.0, None, True),
+        (0.0, SUITABLE_UP_TO[1] + 0.01, None, True), (0.0, UNSUITABLE_ABOVE[1] - 0.01, None, False),
+        (*UNSUITABLE_ABOVE, None, False), (UNSUITABLE_ABOVE[0] + 0.001, 1.0, False, False),
+        (0.0, UNSUITABLE_ABOVE[1] + 0.01, False, False),
     ],
 )  # fmt: skip
 def test_the_rule_has_two_bounds_and_a_doubt_between(
-    unknown: float, ratio: float, suits: bool | None, likely: bool
+    unknown: float, ratio: float, suits: bool | None, probable: bool
 ) -> None:
     assert Fit(unknown, ratio).suits is suits
-    assert Fit(unknown, ratio).is_likely == likely
+    assert Fit(unknown, ratio).is_probable == probable
 
 
 def test_bytes_that_are_spelled_are_counted(english: Path) -> None:
@@ -262,8 +263,8 @@ def test_bytes_that_are_spelled_are_counted(english: Path) -> None:
 @pytest.fixture
 def doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every text is in doubt."""
-    monkeypatch.setattr(base_choice, "SUITS", Fit(0.0, 0.1))
-    monkeypatch.setattr(base_choice, "MISFITS", Fit(1.0, 9.0))
+    monkeypatch.setattr(base_choice, "SUITABLE_UP_TO", Fit(0.0, 0.1))
+    monkeypatch.setattr(base_choice, "UNSUITABLE_ABOVE", Fit(1.0, 9.0))
 
 
 def test_a_text_in_doubt_gets_both_plans_and_the_dry_run_says_so(tmp_path: Path, doubt: None) -> None:
@@ -327,7 +328,7 @@ def test_settings_for_fine_tuning_take_the_base_where_it_is_in_doubt_and_need_on
     assert (made.base_name, made.rival) == ("english", None)
     assert made.base.reason.endswith("; decay_target is given")
     assert planned(tmp_path, freeze_layers=["embedding"]).base_name == "english"
-    monkeypatch.setattr(base_choice, "MISFITS", Fit(0.0, 0.0))
+    monkeypatch.setattr(base_choice, "UNSUITABLE_ABOVE", Fit(0.0, 0.0))
     with pytest.raises(ConfigError, match="decay_target base needs a model to start from"):
         planned(tmp_path, decay_target="base")
 
@@ -381,19 +382,19 @@ def has_read(characters: int, epochs: float = 1.0) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize(("epochs", "is_well_read"), [(0.05, False), (0.9, True), (1.0, True), (40.0, True)])
+@pytest.mark.parametrize(("epochs", "read_much_more"), [(0.05, False), (0.9, True), (1.0, True), (40.0, True)])
 def test_what_counts_is_the_part_of_its_text_that_a_model_has_read(
-    tmp_path: Path, english: Path, epochs: float, is_well_read: bool
+    tmp_path: Path, english: Path, epochs: float, read_much_more: bool
 ) -> None:
     start = load_model(str(english / "english"))
     start = replace(start, folder=tmp_path / "novel", training=has_read(12 * len(TALES), epochs))
     tuned = make_plan(corpus_of(tmp_path, TALES), sources=Sources(start=start), hardware=LAPTOP)
-    assert tuned.training_config.schedule == ("one-cycle" if is_well_read else "cosine")
+    assert tuned.training_config.schedule == ("one-cycle" if read_much_more else "cosine")
     unread = make_plan(corpus_of(tmp_path, TALES), sources=Sources(start=replace(start, training={})), hardware=LAPTOP)
     assert unread.training_config.schedule == "cosine"
 
 
-def test_a_copy_of_a_model_is_as_well_read(tmp_path: Path) -> None:
+def test_a_copy_of_a_model_has_read_as_much(tmp_path: Path) -> None:
     folder = save_base(tmp_path / "models", "novel")
     write_training(folder, has_read(20_000_000))
     model = load_model(str(folder))
@@ -414,10 +415,10 @@ def test_a_model_that_has_read_little_keeps_its_dropout_and_gets_more_passes(tmp
     little = make_plan(corpus_of(tmp_path, TALES), sources=Sources(start=start), hardware=LAPTOP)
     assert little.model_config.dropout == base.model_config.dropout
     read = replace(start, training=has_read(60_000_000))
-    well_read = make_plan(corpus_of(tmp_path, TALES), sources=Sources(start=read), hardware=LAPTOP)
+    pretrained = make_plan(corpus_of(tmp_path, TALES), sources=Sources(start=read), hardware=LAPTOP)
     based = make_plan(corpus_of(tmp_path, TALES), sources=Sources(start=base), hardware=LAPTOP)
-    assert well_read.training_config == based.training_config
-    assert well_read.model_config == based.model_config
+    assert pretrained.training_config == based.training_config
+    assert pretrained.model_config == based.model_config
     assert little.training_config.epochs
     assert based.training_config.epochs
     assert little.training_config.epochs > based.training_config.epochs

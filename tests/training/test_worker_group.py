@@ -87,9 +87,9 @@ def test_the_environment_tells_the_place(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("TF_CONFIG", "not asked")
     links = connected(3)
     for worker in range(3):
-        monkeypatch.setenv(WORKER_VARIABLE, worker_group.description(worker, 3, links[worker], leash=99))
+        monkeypatch.setenv(WORKER_VARIABLE, worker_group.description(worker, 3, links[worker], parent_pipe=99))
         assert worker_group.place() == (worker, 3)
-        assert worker_group.leash() == 99
+        assert worker_group.parent_pipe() == 99
         assert is_follower("auto") is is_follower("multiworker") is (worker > 0)
         assert is_follower("single") is False
     monkeypatch.setenv(WORKER_VARIABLE, json.dumps({"worker": 0, "of": 2, "links": [987], "leash": 988}))

@@ -155,8 +155,8 @@ def train(**options: Any) -> None:
     from textgen.training.distribution import is_follower
 
     arguments = Arguments(**{field.name: options.pop(field.name) for field in fields(Arguments)})
-    if (leash := worker_group.leash()) is not None:
-        end_with(leash)
+    if (parent_pipe := worker_group.parent_pipe()) is not None:
+        end_with(parent_pipe)
     _refuse_contradictions(arguments, given(options))
     of_file = read_toml(arguments.config_file) if arguments.config_file else {}
     preset, settings = with_preset(arguments.preset, {**of_file, **given(options)})

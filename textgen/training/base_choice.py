@@ -56,19 +56,21 @@ class Fit(NamedTuple):
     @property
     def suits(self) -> bool | None:
         """Whether a base of this vocabulary suits the text; None if that is in doubt."""
-        if self.unknown_bytes > MISFITS.unknown_bytes or self.token_ratio > MISFITS.token_ratio:
+        if self.unknown_bytes > UNSUITABLE_ABOVE.unknown_bytes or self.token_ratio > UNSUITABLE_ABOVE.token_ratio:
             return False
-        is_near = self.unknown_bytes <= SUITS.unknown_bytes and self.token_ratio <= SUITS.token_ratio
+        is_near = self.unknown_bytes <= SUITABLE_UP_TO.unknown_bytes and self.token_ratio <= SUITABLE_UP_TO.token_ratio
         return True if is_near else None
 
     @property
-    def is_likely(self) -> bool:
-        """Whether a base suits the text rather than not: both measures are nearer to where it does."""
-        return all(2 * value <= low + high for value, low, high in zip(self, SUITS, MISFITS, strict=True))
+    def is_probable(self) -> bool:
+        """Whether a base probably suits the text: both measures are nearer to the first bound than to the second."""
+        return all(
+            2 * value <= low + high for value, low, high in zip(self, SUITABLE_UP_TO, UNSUITABLE_ABOVE, strict=True)
+        )
 
 
-SUITS, MISFITS = Fit(0.02, 1.15), Fit(0.05, 1.45)
-"""Up to the first a base suits a text, beyond one number of the second it does not; between them it is in doubt."""
+SUITABLE_UP_TO, UNSUITABLE_ABOVE = Fit(0.02, 1.15), Fit(0.05, 1.45)
+"""A base suits a text up to the first, and does not if one number is above the second; between them it is in doubt."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def choose_base(
     fit = measure_fit(corpus.sample, base.tokenizer, TokenizerConfig(tokenizer=own))
     suits = fit.suits
     if suits is None:
-        return BaseChoice(name if fit.is_likely else None, str(fit), "rule", fit, True), base
+        return BaseChoice(name if fit.is_probable else None, str(fit), "rule", fit, True), base
     return BaseChoice(name if suits else None, str(fit) if suits else f"{name} has {fit}", "rule", fit), base
 
 

@@ -218,22 +218,22 @@ def deadline(seconds: float | None) -> Iterator[Callable[[], None]]:
         seconds: Time limit; None for no limit.
 
     Yields:
-        A function that starts the time again.
+        A function that restarts the time.
     """
     if not seconds:
         yield _do_nothing
         return
     has_alarm = hasattr(signal, "setitimer")
 
-    def beat() -> None:
+    def restart_timer() -> None:
         if has_alarm:
             signal.setitimer(signal.ITIMER_REAL, seconds)
         else:
             faulthandler.dump_traceback_later(seconds, exit=True)
 
-    beat()
+    restart_timer()
     try:
-        yield beat
+        yield restart_timer
     finally:
         if has_alarm:
             signal.setitimer(signal.ITIMER_REAL, 0)

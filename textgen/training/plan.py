@@ -68,8 +68,8 @@ RACE_MINUTES = 5.0  # given for a run, so that a tenth of it is more than the st
 NEED_BASE = ("decay_target", "interpolate_base", "freeze_layers")  # settings that are for fine-tuning
 ENOUGH_PASSES = 1.0  # over a text, below which the vocabulary shrinks
 VOCABULARY_STEP = 0.8  # by which it shrinks at a time
-LEAST_PIECES = 2000  # tokens, to which it shrinks at most
-PIECES = ("unigram", "bpe")  # vocabularies of any size
+MIN_VOCAB_SIZE = 2000  # tokens, below which it does not shrink
+SUBWORD_KINDS = ("unigram", "bpe")  # vocabularies whose size can be chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,7 +279,7 @@ def _smaller_size(
 ) -> int | None:
     """A smaller size to try for a vocabulary that is too large for the time; None if it is not, or is given."""
     kind, is_given = vocabulary.config.tokenizer, vocabulary.tokenizer or given.get("vocab_size")
-    if is_given or kind not in PIECES or isinstance(corpus, PreparedCorpus):
+    if is_given or kind not in SUBWORD_KINDS or isinstance(corpus, PreparedCorpus):
         return None
     model, _ = plan_model(basis, preset)
     training = plan_training(basis, model)
@@ -291,7 +291,7 @@ def _smaller_size(
     stats = corpus.stats()
     characters = choose_vocab_size(kind, 0, stats.character_counts, vocabulary.config.character_coverage)
     size = vocabulary.config.vocab_size or vocabulary_size(vocabulary.config, stats)
-    smaller = max(characters, LEAST_PIECES, 8 * int(VOCABULARY_STEP * size / 8))
+    smaller = max(characters, MIN_VOCAB_SIZE, 8 * int(VOCABULARY_STEP * size / 8))
     return smaller if smaller < size else None
 
 

@@ -16,8 +16,8 @@ from textgen.training.plan_estimates import scoring_speed, tokens_per_second
 from textgen.training.plan_inputs import Hardware, Sources
 from textgen.training.plan_vocabulary import CorpusFacts, Vocabulary
 
-SMALL_TEXT = 30_000  # tokens, about 110 KB of English: what the next three were chosen for
-MUCH_MORE = 10  # times the text to train on, which a well-read model has read
+SMALL_TEXT = 30_000  # tokens, about 110 KB of English, with which the plan for models trained on much more was chosen
+MUCH_MORE = 10  # times the length of the text to train on
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Basis:
         flops: Float32 matrix product operations per second.
         shares: Replicas, processes and machines.
         fine_tuning: Whether the run starts from a trained model.
-        well_read: Whether that model has read much more text than there is to train on, as a base has.
+        read_much_more: Whether that model was trained on much more text than there is now, as a base was.
         memory: Memory of each machine in bytes; None if it is unknown.
         sampled_softmax: Tokens that stand for the vocabulary in the softmax; 0 for the full one, and until vocabulary
             and network are chosen.
@@ -43,7 +43,7 @@ class Basis:
     flops: float
     shares: Shares
     fine_tuning: bool
-    well_read: bool
+    read_much_more: bool
     memory: int | None
     sampled_softmax: int = 0
 
@@ -84,12 +84,12 @@ def find_basis(
         "precision": best_precision() if precision == "auto" else precision,
     }
     start, tokens = sources.start, vocabulary.tokens
-    well_read = start is not None and _is_well_read(start, facts.stats.characters)
+    read_much_more = start is not None and _read_much_more(start, facts.stats.characters)
     settings = {**given, **settled}
-    return Basis(settings, vocabulary.size, tokens, flops, shares, start is not None, well_read, hardware.memory)
+    return Basis(settings, vocabulary.size, tokens, flops, shares, start is not None, read_much_more, hardware.memory)
 
 
-def _is_well_read(start: ModelFolder, characters: int) -> bool:
+def _read_much_more(start: ModelFolder, characters: int) -> bool:
     """Whether a model is a base, or has read much more than a text of this length.
 
     Characters are compared, not tokens: vocabularies differ, and copies of a model do not keep a count of its tokens.

@@ -15,8 +15,8 @@ from textgen.training.plan_estimates import machine_memory, training_seconds
 from textgen.training.plan_training import plan_training
 from textgen.training.presets import SIZES, with_sizes
 
-UNHARMED_PASSES = 5.0  # over a text, in which a network learns little of it by heart
-TUNED_DROPOUT = 0.4  # between its layers
+PASSES_WITHOUT_DROPOUT = 5.0  # over a text, in which a network hardly overfits
+PRETRAINED_DROPOUT = 0.4  # between layers, for a model trained on much more text and a text of `SMALL_TEXT`
 TOKENS_PER_PARAMETER = 2.0  # that a network should see within its budget, at the speed of the full softmax
 SAMPLED_TOKENS_PER_PARAMETER = 3.0  # the same at the speed of a sampled one, which is rougher
 MEMORY_SHARE = 0.8  # of the memory, which a network may take
@@ -72,16 +72,16 @@ def recurrent_weights(model: ModelConfig) -> int:
 def plan_dropout(basis: Basis, model: ModelConfig, epochs: float) -> ModelConfig:
     """More dropout the more often each token is seen: none for up to five passes, 0.2 for ten, at most 0.5.
 
-    A well-read model would learn a short text by heart in few passes, so it gets more for few of them. Other
-    models that are fine-tuned keep their rates.
+    A model that was trained on much more text overfits a short text within few passes, so it gets more. Other models
+    that are fine-tuned keep their rates.
     """
-    if basis.fine_tuning and not basis.well_read:
+    if basis.fine_tuning and not basis.read_much_more:
         return model
     given = basis.settings
-    if basis.well_read:
-        planned = max(0.1 * math.log2(1 + epochs), TUNED_DROPOUT * (SMALL_TEXT / basis.tokens) ** 0.25)
+    if basis.read_much_more:
+        planned = max(0.1 * math.log2(1 + epochs), PRETRAINED_DROPOUT * (SMALL_TEXT / basis.tokens) ** 0.25)
     else:
-        planned = 0.2 * math.log2(max(1.0, epochs / UNHARMED_PASSES))
+        planned = 0.2 * math.log2(max(1.0, epochs / PASSES_WITHOUT_DROPOUT))
     planned = round(min(0.5, planned), 2)
     dropout = given.get("dropout", planned)
     return replace(model, dropout=dropout, embedding_dropout=given.get("embedding_dropout", round(dropout / 2, 2)))

@@ -14,11 +14,11 @@ from textgen.training.plan_basis import SMALL_TEXT, Basis
 from textgen.training.plan_estimates import training_seconds
 from textgen.training.plan_validations import plan_patience, plan_validations
 
-PATIENT_MINUTES = 15.0  # a run without a budget is planned to take no longer
+DEFAULT_MINUTES = 15.0  # most that a run without a budget is planned to take
 SHORTEST = 8  # tokens of a planned window, at least
 MOST_PASSES = 30.0  # over a text; more would only memorise it
-TUNED_PASSES = 4.0  # over it for a well-read model
-TUNED_RATE = 0.5  # of the usual learning rate, for a well-read model
+PRETRAINED_PASSES = 4.0  # over a text of `SMALL_TEXT`, for a model trained on much more text
+PRETRAINED_RATE = 0.5  # of the usual learning rate, for a model trained on much more text
 FINE_TUNED_RATE = 0.3  # of it, for other models that are fine-tuned
 ADAM_FROM_RANDOM = 2.0  # times Adam's usual learning rate, from random weights
 UPDATES_PER_PASS = 48  # that a short text should make, in batches of at least 4 sequences
@@ -68,7 +68,7 @@ def plan_sampling(basis: Basis, model: ModelConfig) -> int:
     is_short_of_time = given.get("minutes") is not None or given.get("epochs") is None
     if not is_large or not is_short_of_time or given.get("steps") is not None:
         return 0
-    passes = 60 * (given.get("minutes") or PATIENT_MINUTES) * basis.speed(model) / basis.tokens
+    passes = 60 * (given.get("minutes") or DEFAULT_MINUTES) * basis.speed(model) / basis.tokens
     return SAMPLED if passes < min(_enough_passes(basis.tokens), given.get("epochs") or math.inf) else 0
 
 
@@ -88,25 +88,26 @@ def _plan_batch(basis: Basis, given: Mapping[str, Any]) -> dict[str, int]:
 def _plan_learning_rate(basis: Basis, model: ModelConfig, given: Mapping[str, Any]) -> float:
     rate = min(5e-3, 4e-3 * (256 / model.hidden_units) ** 0.7) * (1 if basis.fine_tuning else ADAM_FROM_RANDOM)
     rate = RATES.get(given.get("optimizer", TrainingConfig.optimizer), rate) * (1 - given.get("momentum", 0.0))
-    factor = TUNED_RATE if basis.well_read else FINE_TUNED_RATE if basis.fine_tuning else 1
+    factor = PRETRAINED_RATE if basis.read_much_more else FINE_TUNED_RATE if basis.fine_tuning else 1
     return float(f"{rate * factor:.2g}")
 
 
 def _plan_schedule(basis: Basis, given: Mapping[str, Any]) -> dict[str, Any]:
-    """schedule and warmup_fraction: a well-read model is moved slowly at first, so that it keeps more of what it knows.
+    """schedule and warmup_fraction, for a model trained on much more text.
 
-    One cycle, whose rise takes three tenths of the run, is then better by 0.2 to 0.5 % than cosine.
+    Its learning rate rises slowly, so that it keeps more of what it knows. One cycle, whose rise takes three tenths of
+    the run, is then better by 0.2 to 0.5 % than cosine.
     """
-    if not basis.well_read or {"schedule", "warmup_fraction", "hold_fraction"} & given.keys():
+    if not basis.read_much_more or {"schedule", "warmup_fraction", "hold_fraction"} & given.keys():
         return {}
     return {"schedule": "one-cycle", "warmup_fraction": 0.0}
 
 
 def _plan_epochs(basis: Basis, given: Mapping[str, Any], speed: float) -> float:
-    passes = _tuned_passes(basis.tokens) if basis.well_read else MOST_PASSES
+    passes = _pretrained_passes(basis.tokens) if basis.read_much_more else MOST_PASSES
     if given.get("minutes") is None:
-        passes = min(passes, _enough_passes(basis.tokens), 60 * PATIENT_MINUTES * speed / basis.tokens)
-    return float(f"{passes * (0.5 if basis.fine_tuning and not basis.well_read else 1):.2g}")
+        passes = min(passes, _enough_passes(basis.tokens), 60 * DEFAULT_MINUTES * speed / basis.tokens)
+    return float(f"{passes * (0.5 if basis.fine_tuning and not basis.read_much_more else 1):.2g}")
 
 
 def _enough_passes(tokens: int) -> float:
@@ -114,10 +115,10 @@ def _enough_passes(tokens: int) -> float:
     return max(1.0, 10 * (1_000_000 / tokens) ** 0.5)
 
 
-def _tuned_passes(tokens: int) -> float:
-    """Passes for a well-read model.
+def _pretrained_passes(tokens: int) -> float:
+    """Passes for a model trained on much more text.
 
-    A shorter text needs more of them to be learned at all; a longer one is learned by heart more slowly.
+    A shorter text needs more of them to be learned at all; a longer one is overfitted more slowly.
     """
     times = tokens / SMALL_TEXT
-    return TUNED_PASSES * max(times**-0.25, times**0.15)
+    return PRETRAINED_PASSES * max(times**-0.25, times**0.15)

@@ -8,7 +8,7 @@ from textgen.training.config import LARGE, TrainingConfig
 
 SECONDS_BETWEEN = (10.0, 300.0)  # validations of a planned run: at least, and at most
 USUAL_VALIDATIONS = 10  # of a run that is neither short nor long
-PASSES_BETWEEN = 2  # validations, at most, so that the best weights are found of a text that is learned by heart
+PASSES_BETWEEN = 2  # validations, at most, so that the best weights are found where a text is overfitted
 
 
 def validations_in(seconds: float) -> int:

@@ -115,10 +115,10 @@ def begin(plan: Plan, folder: Path, say: Say = quiet) -> RunSetup:
     knows_vocabulary = start is not None and start.tokenizer.is_part_of(tokenizer)
     if plan.training_config.interpolate_base and not knows_vocabulary:
         raise ConfigError("interpolate_base needs a base model with the same vocabulary: leave one of them out.")
-    _tell_of_vocabulary(start, tokenizer, say)
+    _report_vocabulary(start, tokenizer, say)
     base = start.ngrams() if start and start.has_ngrams and knows_vocabulary else None
     _index_corpus(folder, tokenizer, data, say, base)
-    _note_words(folder, tokenizer, data, say, start.words() if start else None)
+    _save_words(folder, tokenizer, data, say, start.words() if start else None)
     if tokenizer.serialized:  # after the others, beside which `claimed` knows that a run has written it
         write_own_file(folder / MODEL_FILE, tokenizer.serialized)
     model_config = replace(plan.model_config, vocab_size=tokenizer.vocab_size)
@@ -178,7 +178,7 @@ def resume(
             _index_corpus(folder, setup.tokenizer, setup.data, options.say)
         if not (folder / WORDS).is_file():
             base = setup.start.words() if setup.start else None
-            _note_words(folder, setup.tokenizer, setup.data, options.say, base)
+            _save_words(folder, setup.tokenizer, setup.data, options.say, base)
         before = read_training(folder)
         try:
             write_training(folder, setup.record)  # for other processes that join, and for the next time
@@ -291,8 +291,8 @@ def _encode(plan: Plan, say: Say) -> tuple[Tokenizer, TokenData]:
     return tokenizer, encode_and_split(plan.corpus, tokenizer, plan.sources.valid or plan.training_config, say=say)
 
 
-def _tell_of_vocabulary(start: ModelFolder | None, tokenizer: Tokenizer, say: Say) -> None:
-    """Says which tokens or labels are new to a base model."""
+def _report_vocabulary(start: ModelFolder | None, tokenizer: Tokenizer, say: Say) -> None:
+    """Reports which tokens or labels are new to a base model."""
     if start is None:
         return
     if start.tokenizer.is_part_of(tokenizer):
@@ -317,7 +317,7 @@ def _index_corpus(
     save_ngrams(folder, index_stream(data.train, tokenizer.eos_id, base))
 
 
-def _note_words(folder: Path, tokenizer: Tokenizer, data: TokenData, say: Say, base: WordFilter | None = None) -> None:
+def _save_words(folder: Path, tokenizer: Tokenizer, data: TokenData, say: Say, base: WordFilter | None = None) -> None:
     """Saves the words of the text, together with those of its base model, so that the model writes no others."""
     if tokenizer.tokenizer == "word" or len(data.train) > MAX_TOKENS:
         return
@@ -389,7 +389,7 @@ class _Run:
         )
         if checkpoint:
             self._trainer.restore(checkpoint)
-        self._observers = self._watchers(options)
+        self._observers = self._make_observers(options)
         self._step_timeout = options.step_timeout
 
     def _build(self) -> LanguageModel:
@@ -401,7 +401,8 @@ class _Run:
             model.assign_weights(distribution.from_chief(model.weights_as_arrays()))
         return model
 
-    def _watchers(self, options: RunOptions) -> list[Observer]:
+    def _make_observers(self, options: RunOptions) -> list[Observer]:
+        """The observers that were given and, on the chief, one that writes for TensorBoard."""
         from textgen.training.observers.keras_callbacks import KerasCallbacks
         from textgen.training.observers.tensorboard import Monitor
 

@@ -199,9 +199,9 @@ class Trainer:
                     self._stop.requests.caught(),
                     self._distribution.together(),
                     self.reader.batches.failing(),
-                    deadline(timeout) as beat,
+                    deadline(timeout) as restart_timer,
                 ):
-                    reason = self._steps(observers, beat)
+                    reason = self._steps(observers, restart_timer)
             except Exception:
                 with suppress(TextgenError, OSError):  # the first error tells more
                     self._save_best()
@@ -210,7 +210,7 @@ class Trainer:
             signal.raise_signal(self._stop.requests.received)
         return reason
 
-    def _steps(self, observers: Sequence[Observer], beat: Callable[[], None]) -> str:
+    def _steps(self, observers: Sequence[Observer], restart_timer: Callable[[], None]) -> str:
         if self.progress() >= 1.0:
             return "the budget was spent already"
         check_room(self._checkpoints, self._tensors(), self.config.keep_checkpoints)
@@ -218,14 +218,18 @@ class Trainer:
             self.save_checkpoint()  # so that there is always one to return to
         reason = None
         while reason is None:
-            reason = self._steps_until_a_fault(observers, beat)
+            reason = self._steps_until_rollback(observers, restart_timer)
         return reason
 
-    def _steps_until_a_fault(self, observers: Sequence[Observer], beat: Callable[[], None]) -> str | None:
-        """Why the run is over; None after a fault, when it has returned to a checkpoint and must read other windows."""
+    def _steps_until_rollback(self, observers: Sequence[Observer], restart_timer: Callable[[], None]) -> str | None:
+        """Trains until the run is over or returns to a checkpoint.
+
+        Returns:
+            Why the run is over; None if it has returned to a checkpoint and goes on with the text after the fault.
+        """
         watch = Stopwatch(self.position.seconds)
         for inputs, targets in self.reader.windows(self.position):
-            beat()
+            restart_timer()
             learning_rate = self.reader.window_fraction(inputs) * self._learning_rate(observers)
             gradient, tokens = self._step(inputs, targets, learning_rate), self.reader.tokens(inputs)
             if self._ahead:
@@ -256,13 +260,13 @@ class Trainer:
 
     def _handle_fault(self, gradient: Gradient, observers: Sequence[Observer]) -> bool:
         """Checks the loss of a step. Returns whether the run has returned to a checkpoint."""
-        if self._is_overflow(gradient):
+        if self._record_overflow(gradient):
             return False
         fault = self.position.health.record(gradient.nats, gradient.is_finite)
         if fault:
             self._roll_back(fault, observers)
         elif not gradient.is_finite:
-            _tell(
+            _report_fault(
                 observers,
                 f"Step {self.position.step:,}: the loss or its gradient was not finite; update left out.",
             )
@@ -340,8 +344,8 @@ class Trainer:
     def _is_scaled(self) -> bool:
         return self.model.precision == "float16"
 
-    def _is_overflow(self, gradient: Gradient) -> bool:
-        """Whether the gradient is not finite only because the scale of the loss is too large; it is then lowered."""
+    def _record_overflow(self, gradient: Gradient) -> bool:
+        """Adjusts the scale of the loss. Returns whether the gradient is not finite only because it was too large."""
         return self._can_overflow(gradient) and self.position.loss_scale.record(gradient.is_finite)
 
     def _can_overflow(self, gradient: Gradient) -> bool:
@@ -391,7 +395,7 @@ class Trainer:
 
         def learn(batch: tuple[np.ndarray, np.ndarray], learning_rate: float) -> float:
             gradient = self._step(*batch, self.reader.window_fraction(batch[0]) * learning_rate)
-            self._is_overflow(gradient)
+            self._record_overflow(gradient)
             return gradient.nats
 
         with self.reader.batches.failing():
@@ -534,11 +538,11 @@ class Trainer:
         if position.health.rollbacks >= self.config.max_rollbacks:
             raise TrainingError(
                 f"At step {failed.step:,} {fault}, after going back to a checkpoint "
-                f"{counted(position.health.rollbacks, 'time')}: training stopped. {_kept(position)} Try a smaller "
-                "learning_rate or clip_norm."
+                f"{counted(position.health.rollbacks, 'time')}: training stopped. {_kept_weights_message(position)} "
+                "Try a smaller learning_rate or clip_norm."
             )
         position.health.rollbacks += 1
-        _tell(
+        _report_fault(
             observers,
             f"At step {failed.step:,} {fault}: back to the weights of step {position.step:,}, on with the text after.",
         )
@@ -575,14 +579,14 @@ def _begun(observer: Observer, about: RunReport) -> Iterator[None]:
     observer.on_end()
 
 
-def _kept(position: Position) -> str:
-    """Says what a run leaves that ends after it has returned to a checkpoint."""
+def _kept_weights_message(position: Position) -> str:
+    """Returns a sentence on the weights that are left of a run that ends after it has returned to a checkpoint."""
     if position.best_nats_per_token is not None:
         return "The best weights so far are kept."
     return f"The weights of step {position.step:,} are kept." if position.step else "No weights are kept."
 
 
-def _tell(observers: Sequence[Observer], line: str) -> None:
+def _report_fault(observers: Sequence[Observer], line: str) -> None:
     for observer in observers:
         observer.on_fault(line)
 

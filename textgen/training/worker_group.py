@@ -134,12 +134,12 @@ def connected(size: int) -> list[list[socket.socket]]:
     return [[chief for chief, _ in pairs], *([other] for _, other in pairs)]
 
 
-def description(worker: int, size: int, links: Sequence[socket.socket], leash: int) -> str:
+def description(worker: int, size: int, links: Sequence[socket.socket], parent_pipe: int) -> str:
     """The value of `WORKER_VARIABLE` for a worker that inherits these sockets.
 
-    `textgen.child_processes.end_with` explains the leash.
+    `textgen.child_processes.end_with` explains `parent_pipe`.
     """
-    return json.dumps({"worker": worker, "of": size, "links": [link.fileno() for link in links], "leash": leash})
+    return json.dumps({"worker": worker, "of": size, "links": [link.fileno() for link in links], "leash": parent_pipe})
 
 
 def place() -> tuple[int, int] | None:
@@ -148,7 +148,7 @@ def place() -> tuple[int, int] | None:
     return (int(known["worker"]), int(known["of"])) if known else None
 
 
-def leash() -> int | None:
+def parent_pipe() -> int | None:
     """The file descriptor that closes when the launcher ends; None if no launcher started this process."""
     known = _described()
     return int(known["leash"]) if known else None

@@ -99,14 +99,14 @@ class _Workers:
         with ExitStack() as opened:
             opened.enter_context(self.requests.caught())
             opened.callback(self._end)
-            leash, held = os.pipe()  # closed when this process ends, whatever ends it
+            parent_pipe, held = os.pipe()  # closed when this process ends, whatever ends it
             opened.callback(os.close, held)
             links = worker_group.connected(self._number)
             try:
                 for worker in range(self._number):
-                    self._start(worker, links[worker], leash)
+                    self._start(worker, links[worker], parent_pipe)
             finally:  # the copies of the workers stay open: a connection ends with its worker
-                os.close(leash)
+                os.close(parent_pipe)
                 for link in chain.from_iterable(links):
                     link.close()
             self._open = opened.pop_all()
@@ -115,13 +115,13 @@ class _Workers:
     def __exit__(self, *error: object) -> None:
         self._open.close()
 
-    def _start(self, worker: int, links: Sequence[socket.socket], leash: int) -> None:
+    def _start(self, worker: int, links: Sequence[socket.socket], parent_pipe: int) -> None:
         output = new_temporary_file() if worker else None  # closed with the block
         self._outputs.append(output)
-        place = worker_group.description(worker, self._number, links, leash)
+        place = worker_group.description(worker, self._number, links, parent_pipe)
         process = subprocess.Popen(
             self._command, env=child_environment() | {WORKER_VARIABLE: place}, stdout=output, stderr=output,
-            stdin=subprocess.DEVNULL if worker else None, pass_fds=[leash, *(link.fileno() for link in links)],
+            stdin=subprocess.DEVNULL if worker else None, pass_fds=[parent_pipe, *(link.fileno() for link in links)],
         )  # fmt: skip
         self._processes.append(process)
         if self.requests.received:  # before it was there
